@@ -1,0 +1,78 @@
+"""What one image is, and what makes a set of them valid."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from alljax.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One labelled image.
+
+    Attributes:
+        path: POSIX path inside the source, unique in the set.
+        label: index into `Dataset.classes`.
+        subject: the name the source gives the person; empty where it is unknown.
+        field: the microscope field (the photograph) the cell was cut from; empty where unknown.
+        cell: the cell's number inside its field; empty where unknown.
+        fold: the official fold; empty where there is none.
+        split: the part of the source: ``train``, ``prelim``, ``test``, ...
+    """
+
+    path: str
+    label: int
+    subject: str = ""
+    field: str = ""
+    cell: str = ""
+    fold: str = ""
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Records with their classes and the way to their bytes.
+
+    Attributes:
+        name: ``cnmc``, ``folder`` or ``synthetic``.
+        classes: class names in the order of the labels; of two, class 1 is the positive one.
+        records: one a labelled image, in an order that does not depend on the file system.
+        read: gives the encoded bytes of a record's image file.  May be called from several threads.
+        notes: what a person should know of the reading (names left out, folders passed over), one line each.
+        known_people: sets of subject names known to be one person.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    records: tuple[Record, ...]
+    read: Callable[[Record], bytes] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    known_people: tuple[frozenset[str], ...] = ()
+
+
+def check(dataset: Dataset, source: str) -> Dataset:
+    """Returns `dataset` if it can be learned from.
+
+    Args:
+        dataset: what a reader made of the source.
+        source: the source as the person wrote it, for the message.
+
+    Raises:
+        DataError: no images, fewer than two classes, a class without images, or two records of one path.
+    """
+    if not dataset.records:
+        raise DataError(f"{source}: no labelled images found; expected one folder a class with images inside")
+    if len(dataset.classes) < 2:
+        raise DataError(
+            f"{source}: only one class ({dataset.classes[0]!r}); a classifier needs at least two class folders"
+        )
+    counts = Counter(record.label for record in dataset.records)
+    if empty := [name for label, name in enumerate(dataset.classes) if not counts[label]]:
+        raise DataError(
+            f"{source}: class {empty[0]!r} has no image; add images or remove the empty class folder"
+        )
+    paths = Counter(record.path for record in dataset.records)
+    if twice := [path for path, count in paths.items() if count > 1]:
+        raise DataError(f"{source}: {twice[0]} is listed {paths[twice[0]]} times; every path may stand once")
+    return dataset

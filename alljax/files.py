@@ -1,0 +1,84 @@
+"""Files written whole or not at all, hashes, and where caches live."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from alljax.errors import WorkdirError
+
+
+@contextlib.contextmanager
+def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Opens a temporary file beside `path` and renames it to `path` on success.
+
+    Whatever stood at `path` stays untouched until the new file is complete and
+    on disk; after an exception nothing new is left.  Parent folders are made.
+
+    Args:
+        path: the file to write.
+        mode: ``"w"`` for UTF-8 text with plain newlines, ``"wb"`` for bytes.
+
+    Raises:
+        WorkdirError: the place cannot be written (permission, not a folder, disk full).
+    """
+    path = Path(path)
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with open(descriptor, mode, **text) as file:  # noqa: PTH123 - a descriptor, not a path
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; what we write is as readable as any other new file.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` to `path` as UTF-8, whole or not at all (see `atomic`)."""
+    with atomic(path) as file:
+        file.write(text)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes `data` to `path`, whole or not at all (see `atomic`)."""
+    with atomic(path, "wb") as file:
+        file.write(data)
+
+
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Returns the hexadecimal digest of a file, read in blocks."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def cache_dir() -> Path:
+    """Returns the folder for fetched weights and computed features.
+
+    ``$ALLJAX_CACHE_DIR`` where it is set, else ``~/.cache/alljax`` (or under
+    ``$XDG_CACHE_HOME``).  The folder is not made here.
+    """
+    if own := os.environ.get("ALLJAX_CACHE_DIR"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alljax"
+
+
+def _unwritable(path: Path, error: OSError) -> WorkdirError:
+    return WorkdirError(
+        f"cannot write {path}: {error.strerror or error}; choose another folder or mend its permissions"
+    )

@@ -1,0 +1,1 @@
+"""Images to logits; nothing here knows files or training."""

@@ -1,0 +1,56 @@
+"""Progress of long work, as a person watches it: what, how far, how fast, how long still."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+Advance = Callable[[int], None]
+"""Call it with the number of units done since the last call."""
+
+
+def ignore(units: int) -> None:
+    """An `Advance` for callers that watch nothing."""
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f} {task.fields['unit']}/s", style="progress.data.speed")
+
+
+@contextlib.contextmanager
+def bar(description: str, total: int, unit: str) -> Iterator[Advance]:
+    """Shows a bar on standard error with count, rate and remaining time.
+
+    On a terminal the bar moves; in a log it is one line when the work is done.
+
+    Args:
+        description: what is being done, for example ``"features vgg16"``.
+        total: how many units there are.
+        unit: the plural of what is counted, for example ``"images"``.
+
+    Yields:
+        The function to call with each number of finished units.
+    """
+    console = Console(file=sys.stderr, soft_wrap=not sys.stderr.isatty())
+    with Progress(
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=total == 0,
+    ) as display:
+        task = display.add_task(description, total=total, unit=unit)
+
+        def advance(units: int) -> None:
+            display.advance(task, units)
+
+        yield advance

@@ -1,0 +1,1 @@
+"""Other people's weight files to our parameter trees."""
