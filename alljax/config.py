@@ -1,0 +1,325 @@
+"""Every knob: its default, its type and what it means, once.
+
+A run is described by one `ConfigDict`.  A file in ``configs/`` starts from
+`default_config` and sets what differs; ``--config.key=value`` on the command
+line sets the rest.  No other place holds a default.
+"""
+
+import ast
+import difflib
+import importlib.util
+import itertools
+import re
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alljax.errors import ConfigError, UserError
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting.
+
+    Attributes:
+        default: the value when nobody sets it; its type is the knob's type.
+        meaning: one line for ``--help`` and for readers.
+        choices: the only values allowed, if not empty.
+        at_least: the smallest number allowed, if not None.
+    """
+
+    default: bool | int | float | str | tuple
+    meaning: str
+    choices: tuple[str, ...] = ()
+    at_least: float | None = None
+
+
+KNOBS: dict[str, Knob] = {
+    "seed": Knob(0, "draws folds, head parameters and batch order", at_least=0),
+    "data.source": Knob(
+        "synthetic", "a folder, zip or CSV of labelled images, or 'synthetic' for generated cells"
+    ),
+    "data.split": Knob("train", "the part of the source that is used: train, prelim, test, ..."),
+    "data.classes": Knob(
+        (), "class names in label order, the positive one second; empty: as the source has them"
+    ),
+    "data.name_pattern": Knob(
+        "", "regular expression over file names with groups subject, field, cell; empty: none"
+    ),
+    "data.synthetic.images": Knob(600, "how many cells are generated", at_least=8),
+    "data.synthetic.subjects": Knob(24, "from how many people they come", at_least=4),
+    "data.synthetic.image_size": Knob(224, "their height and width in pixels", at_least=32),
+    "data.synthetic.seed": Knob(
+        0, "draws the generated people and cells, apart from the run's seed", at_least=0
+    ),
+    "model.backbone": Knob("efficientnet_lite0", "the frozen network, by its name in models/catalog.py"),
+    "model.stage": Knob("", "the stage whose activations are the features; empty: the last"),
+    "model.pool": Knob("average", "activations to one feature vector", choices=("average", "max", "flatten")),
+    "model.hidden": Knob(512, "width of the head's hidden layer", at_least=1),
+    "weights.path": Knob("", "a weight file; empty: look it up by name"),
+    "weights.name": Knob("", "a source in third_party/; empty: any that fits the backbone"),
+    "preprocessing.name": Knob(
+        "", "torch, caffe, rescale or lite; empty: what the weights were trained with"
+    ),
+    "preprocessing.image_size": Knob(
+        0, "pixels a side given to the backbone; 0: what the weights expect", at_least=0
+    ),
+    "split.protocol": Knob(
+        "subject_kfold",
+        "who is tested: people held out (subject_kfold), or cells at random as the paper did (paper; leaks)",
+        choices=("subject_kfold", "paper"),
+    ),
+    "split.folds": Knob(5, "folds of subject_kfold", at_least=2),
+    "split.repeats": Knob(1, "how often the folds (or the random split) are drawn anew", at_least=1),
+    "split.test_fraction": Knob(
+        0.2, "share of the cells tested by protocol paper, between 0 and 1", at_least=0.0
+    ),
+    "train.optimizer": Knob("adam", "the optimizer of the head, as in Keras", choices=("adam", "rmsprop")),
+    "train.learning_rate": Knob(1e-4, "learning rate at step 0", at_least=0.0),
+    "train.decay_steps": Knob(
+        900, "steps after which the learning rate has been multiplied by decay_rate", at_least=1
+    ),
+    "train.decay_rate": Knob(0.95, "factor of the exponential decay; 1 for none", at_least=0.0),
+    "train.staircase": Knob(False, "decay in jumps every decay_steps instead of continuously"),
+    "train.epochs": Knob(20, "passes over the training cells", at_least=1),
+    "train.batch_size": Knob(32, "cells a step; the last, short batch of an epoch counts too", at_least=1),
+    "train.class_weights": Knob(
+        "none", "weigh each cell by 1 / its class's share (balanced) or not", choices=("none", "balanced")
+    ),
+    "train.standardise": Knob(
+        False, "scale each feature to mean 0, deviation 1 over the training cells of the fold"
+    ),
+    "features.batch_size": Knob(16, "images through the backbone at once", at_least=1),
+    "study.vary": Knob((), "pairs (key, values); the study's cells are their product"),
+    "study.seeds": Knob(
+        1, "heads a cell and fold, from seed, seed + 1, ..., trained in one compiled call", at_least=1
+    ),
+    "evaluation.resamples": Knob(2000, "bootstrap resamples behind every interval", at_least=100),
+    "evaluation.level": Knob(0.95, "share of the resamples inside an interval", at_least=0.5),
+}
+
+
+def default_config() -> ConfigDict:
+    """Returns a config with every knob at its default, locked against unknown keys."""
+    config = ConfigDict()
+    for key, knob in KNOBS.items():
+        *groups, name = key.split(".")
+        group = config
+        for part in groups:
+            if part not in group:
+                group[part] = ConfigDict()
+            group = group[part]
+        group[name] = knob.default
+    return config.lock()
+
+
+def load(file: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
+    """Returns the checked config of ``FILE[:argument]`` with overrides set.
+
+    Args:
+        file: a Python file with ``get_config(argument)``, for example
+            ``configs/quickstart.py:cnmc``; the argument is the text after the colon.
+        overrides: pairs of a dotted key and its value as text.
+
+    Raises:
+        ConfigError: no such file, an unknown key or argument, or a value of the wrong type.
+    """
+    path, _, argument = file.partition(":")
+    config = _get_config(Path(path))(argument)
+    for key, text in overrides:
+        knob = _knob(key)
+        _assign(config, key, _parse(key, knob, text))
+    return check(config)
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """Returns the config as one dictionary from dotted keys to values."""
+    return {key: _value(config, key) for key in KNOBS}
+
+
+def check(config: ConfigDict) -> ConfigDict:
+    """Returns `config` if every value is one its knob allows.
+
+    Raises:
+        ConfigError: names the key, the value and what is allowed.
+    """
+    for key, value in flatten(config).items():
+        check_value(key, value)
+    if not 0 < config.split.test_fraction < 1:
+        raise ConfigError(f"split.test_fraction={config.split.test_fraction} must lie between 0 and 1")
+    if not 0 < config.evaluation.level < 1:
+        raise ConfigError(f"evaluation.level={config.evaluation.level} must lie between 0 and 1")
+    variations(config)
+    return config
+
+
+def check_value(key: str, value: Any) -> None:
+    """Checks one value against its knob.
+
+    Raises:
+        ConfigError: unknown key, wrong type, not among the choices, or too small.
+    """
+    knob = _knob(key)
+    wanted = type(knob.default)
+    right = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
+    if not right or (isinstance(value, bool) and wanted is not bool):
+        raise ConfigError(
+            f"{key}={value!r} is of the wrong type; it takes {_type_name(knob)} ({knob.meaning})"
+        )
+    if knob.choices and value not in knob.choices:
+        raise ConfigError(f"{key}={value!r} is none of its choices: {', '.join(knob.choices)}")
+    if knob.at_least is not None and not value >= knob.at_least:
+        raise ConfigError(f"{key}={value!r} is too small; it must be at least {knob.at_least:g}")
+
+
+def variations(config: ConfigDict) -> list[dict[str, Any]]:
+    """Returns the overrides of each cell of the study: the product of ``study.vary``.
+
+    Raises:
+        ConfigError: an entry that is no pair, an unknown key, or a value its knob does not allow.
+    """
+    keys, choices = [], []
+    for pair in config.study.vary:
+        if not (
+            isinstance(pair, tuple | list)
+            and len(pair) == 2
+            and isinstance(pair[1], tuple | list)
+            and pair[1]
+        ):
+            raise ConfigError(
+                f"study.vary holds {pair!r}; each entry is a pair (key, values) with at least one value"
+            )
+        key, values = pair
+        for value in values:
+            check_value(key, value)
+        keys.append(key)
+        choices.append(values)
+    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*choices)]
+
+
+def vary(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:
+    """Returns a copy of `config` with `changes` (dotted key to value) set."""
+    changed = config.copy_and_resolve_references()
+    for key, value in changes.items():
+        _assign(changed, key, value)
+    return changed
+
+
+def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Returns a line ``key: stored → wanted`` for each key of two flattened configs that differs."""
+    missing = "(absent)"
+    return [
+        f"{key}: {stored.get(key, missing)!r} → {wanted.get(key, missing)!r}"
+        for key in sorted(stored.keys() | wanted.keys())
+        if stored.get(key, missing) != wanted.get(key, missing)
+    ]
+
+
+def describe() -> Iterator[str]:
+    """Yields one line a knob for ``--help``: key, default, meaning, choices."""
+    for key, knob in KNOBS.items():
+        choices = f" [{', '.join(knob.choices)}]" if knob.choices else ""
+        yield f"  --config.{key}={knob.default!r}\n      {knob.meaning}{choices}"
+
+
+def _get_config(path: Path) -> Any:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such config file; those of the project are in configs/")
+    specification = importlib.util.spec_from_file_location(f"alljax_config_{path.stem}", path)
+    loader = specification.loader if specification else None
+    if specification is None or loader is None:
+        raise ConfigError(f"{path}: a config is a Python file (.py) with a function get_config")
+    module = importlib.util.module_from_spec(specification)
+
+    def get_config(argument: str) -> ConfigDict:
+        try:
+            loader.exec_module(module)
+            config = module.get_config(argument)
+            if not isinstance(config, ConfigDict):
+                raise TypeError(f"get_config gives {type(config).__name__}, not a ConfigDict")
+            return config
+        except UserError:
+            raise
+        except Exception as error:  # whatever a person's config file raises is theirs to mend
+            raise ConfigError(f"{path}:{_line(error, path)}: {_reason(error)}") from error
+
+    return get_config
+
+
+def _line(error: Exception, path: Path) -> int:
+    """Returns the last line of `path` that `error` passed through."""
+    if isinstance(error, SyntaxError):
+        return error.lineno or 0
+    frames = traceback.extract_tb(error.__traceback__)
+    return next(
+        (frame.lineno or 0 for frame in reversed(frames) if Path(frame.filename).resolve() == path.resolve()),
+        0,
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Returns what went wrong in one line; a locked ConfigDict already says "Did you mean"."""
+    cause = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
+    text = " ".join(str(cause.args[0] if cause.args else cause).split())
+    text = re.sub(r' Other fields present: ".*?"(?= |$)', ";", text)
+    return f"{text or type(error).__name__}; `alljax study --help` lists the keys"
+
+
+def _knob(key: str) -> Knob:
+    if key in KNOBS:
+        return KNOBS[key]
+    names = difflib.get_close_matches(key, KNOBS, n=1, cutoff=0.5) or [
+        known for known in KNOBS if known.rpartition(".")[2] == key.rpartition(".")[2]
+    ]
+    mend = f"did you mean {names[0]}?" if names else "`alljax study --help` lists the keys"
+    raise ConfigError(f"unknown config key {key!r}; {mend}")
+
+
+def _parse(key: str, knob: Knob, text: str) -> Any:
+    """Reads a value from the command line as the knob's type."""
+    try:
+        if isinstance(knob.default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(knob.default, tuple):
+            return _tuple(text)
+        return type(knob.default)(text)
+    except (ValueError, KeyError, SyntaxError) as error:
+        raise ConfigError(
+            f"--config.{key}={text} is of the wrong type; it takes {_type_name(knob)} ({knob.meaning})"
+        ) from error
+
+
+def _tuple(text: str) -> tuple:
+    """Reads ``a,b`` as two strings and ``(...)`` as a Python tuple."""
+    if not text.startswith(("(", "[")):
+        return tuple(part for part in text.split(",") if part)
+    value = ast.literal_eval(text)
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _type_name(knob: Knob) -> str:
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        tuple: "a list (a,b)",
+    }
+    return names[type(knob.default)]
+
+
+def _value(config: ConfigDict, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _assign(config: ConfigDict, key: str, value: Any) -> None:
+    *groups, name = key.split(".")
+    for part in groups:
+        config = config[part]
+    config[name] = float(value) if isinstance(KNOBS[key].default, float) else value

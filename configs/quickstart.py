@@ -1,0 +1,30 @@
+r"""From a folder of cells to a trained head, its metrics with intervals, and a report.
+
+    alljax study --config=configs/quickstart.py --workdir=runs/quickstart
+
+Generated cells (600 of 24 people), frozen EfficientNet-Lite0 with real ImageNet weights, heads
+trained with Adam and with RMSprop, people held out (5 folds).
+
+    alljax study --config=configs/quickstart.py:cnmc --workdir=runs/cnmc \
+        --config.data.source=C-NMC_Leukemia.zip --config.weights.path=vgg16-397923af.pth
+
+The same on C-NMC 2019 with VGG16.
+"""
+
+from ml_collections import ConfigDict
+
+from alljax.config import default_config
+from alljax.errors import ConfigError
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """Returns the quickstart for generated cells, or for C-NMC with ``:cnmc``."""
+    config = default_config()
+    config.train.epochs = 30
+    config.study.seeds = 3
+    config.study.vary = (("train.optimizer", ("adam", "rmsprop")),)
+    if argument == "cnmc":
+        config.model.backbone = "vgg16"
+    elif argument:
+        raise ConfigError(f"configs/quickstart.py takes no argument, or 'cnmc'; not {argument!r}")
+    return config
