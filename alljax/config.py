@@ -102,6 +102,9 @@ KNOBS: dict[str, Knob] = {
     "evaluation.level": Knob(0.95, "share of the resamples inside an interval", at_least=0.5),
 }
 
+# A study keeps its cells comparable: all of them see the same images and the same splits.
+VARIABLE = ("model.", "weights.", "preprocessing.", "train.")
+
 
 def default_config() -> ConfigDict:
     """Returns a config with every knob at its default, locked against unknown keys."""
@@ -194,6 +197,8 @@ def variations(config: ConfigDict) -> list[dict[str, Any]]:
                 f"study.vary holds {pair!r}; each entry is a pair (key, values) with at least one value"
             )
         key, values = pair
+        if not str(key).startswith(VARIABLE):
+            raise ConfigError(f"study.vary cannot vary {key!r}; it takes keys that begin with {', '.join(VARIABLE)}")
         for value in values:
             check_value(key, value)
         keys.append(key)
@@ -266,7 +271,7 @@ def _reason(error: Exception) -> str:
     cause = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
     text = " ".join(str(cause.args[0] if cause.args else cause).split())
     text = re.sub(r' Other fields present: ".*?"(?= |$)', ";", text)
-    return f"{text or type(error).__name__}; `alljax study --help` lists the keys"
+    return f"{text or type(error).__name__}; `alljax study --knobs` lists the keys"
 
 
 def _knob(key: str) -> Knob:
@@ -275,7 +280,7 @@ def _knob(key: str) -> Knob:
     names = difflib.get_close_matches(key, KNOBS, n=1, cutoff=0.5) or [
         known for known in KNOBS if known.rpartition(".")[2] == key.rpartition(".")[2]
     ]
-    mend = f"did you mean {names[0]}?" if names else "`alljax study --help` lists the keys"
+    mend = f"did you mean {names[0]}?" if names else "`alljax study --knobs` lists the keys"
     raise ConfigError(f"unknown config key {key!r}; {mend}")
 
 

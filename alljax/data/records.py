@@ -62,10 +62,14 @@ def check(dataset: Dataset, source: str) -> Dataset:
         DataError: no images, fewer than two classes, a class without images, or two records of one path.
     """
     if not dataset.records:
-        raise DataError(f"{source}: no labelled images found; expected one folder a class with images inside")
+        why = f" ({'; '.join(dataset.notes)})" if dataset.notes else ""
+        raise DataError(
+            f"{source}: no labelled images found{why}; expected a folder for each class with images inside"
+        )
     if len(dataset.classes) < 2:
         raise DataError(
-            f"{source}: only one class ({dataset.classes[0]!r}); a classifier needs at least two class folders"
+            f"{source}: only one class ({dataset.classes[0]!r}); a classifier needs at least two class folders "
+            "(if the classes lie deeper, point data.source at the folder that holds them)"
         )
     counts = Counter(record.label for record in dataset.records)
     if empty := [name for label, name in enumerate(dataset.classes) if not counts[label]]:

@@ -1,0 +1,207 @@
+"""The `alljax` command: parse, call one function, print.
+
+Rooms are imported when their verb is called, so that ``alljax --help`` starts at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from alljax.errors import ConfigError, UserError
+
+EXAMPLES = {
+    "study": "alljax study --config=configs/quickstart.py --workdir=runs/quickstart",
+    "train": "alljax train --config=configs/quickstart.py --workdir=runs/one --config.train.optimizer=adam",
+    "features": "alljax features --config=configs/quickstart.py --out=features.npz",
+    "predict": "alljax predict --workdir=runs/quickstart my_cells/ --out=predictions.csv",
+    "report": "alljax report --workdir=runs/quickstart",
+    "weights": "alljax weights list",
+    "weights list": "alljax weights list",
+    "weights show": "alljax weights show vgg16-397923af.pth",
+    "weights port": "alljax weights port vgg16-397923af.pth --backbone=vgg16 --out=vgg16.safetensors",
+    "weights fetch": "alljax weights fetch torchvision-vgg16",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code: 0, or 2 for a mistake a person can mend."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        parser = _parser()
+        options, rest = parser.parse_known_args(arguments)
+        options.overrides = _overrides(rest, takes_config=hasattr(options, "config"))
+        options.call(options)
+    except UserError as error:
+        print(f"alljax: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("alljax: stopped; finished cells are kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise ConfigError(f"{message}; `{self.prog} --help` shows how")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="alljax",
+        description="Transfer learning on microscopic blood cells.",
+        epilog=f"Begin with: {EXAMPLES['study']}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    study = _verb(verbs, "study", "train and evaluate every cell of a study, and write its report", _study)
+    _config_arguments(study)
+    train = _verb(verbs, "train", "the same for one cell: nothing is varied", _train)
+    _config_arguments(train)
+    features = _verb(verbs, "features", "write the backbone's features of every image", _features)
+    _config_arguments(features, workdir=False)
+    features.add_argument("--out", type=Path, required=True, help="the .npz file to write")
+    predict = _verb(verbs, "predict", "classify images with the heads of a study", _predict)
+    predict.add_argument("--workdir", type=Path, required=True, help="the folder of a finished study")
+    predict.add_argument("--cell", default="", help="whose heads; default: the cell with the highest accuracy")
+    predict.add_argument("--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s")
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE|DIR")
+    report = _verb(verbs, "report", "write report.html anew from a study's files", _report)
+    report.add_argument("--workdir", type=Path, required=True, help="the folder of a finished study")
+    _weights_parser(verbs)
+    return parser
+
+
+def _weights_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
+    weights = verbs.add_parser("weights", help="list, show, port and fetch weight files", allow_abbrev=False)
+    actions = weights.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _verb(actions, "list", "the known sources, and where they are", _weights_list, "weights ")
+    show = _verb(actions, "show", "what a weight file holds", _weights_show, "weights ")
+    show.add_argument("file", type=Path, metavar="FILE")
+    port = _verb(actions, "port", "rewrite a weight file in alljax's own layout (.safetensors)", _weights_port, "weights ")
+    port.add_argument("file", type=Path, metavar="FILE")
+    port.add_argument("--backbone", required=True, help="for example vgg16")
+    port.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    fetch = _verb(actions, "fetch", "download a known source and check its hash", _weights_fetch, "weights ")
+    fetch.add_argument("name", metavar="NAME", help="as `alljax weights list` shows it")
+
+
+def _verb(
+    verbs: "argparse._SubParsersAction[_Parser]", name: str, summary: str, call: object, group: str = ""
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example: {EXAMPLES[group + name]}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(call=call)
+    return parser
+
+
+class _Knobs(argparse.Action):
+    """``--knobs`` prints every config key with its default and meaning."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *ignored: object) -> None:
+        from alljax import config
+
+        print("\n".join(config.describe()))
+        parser.exit()
+
+
+def _config_arguments(parser: argparse.ArgumentParser, workdir: bool = True) -> None:
+    parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="a config file, see configs/")
+    parser.add_argument("--knobs", nargs=0, action=_Knobs, help="list every --config.key=value and exit")
+    if workdir:
+        parser.add_argument("--workdir", type=Path, required=True, help="the folder for the results")
+
+
+def _overrides(rest: Sequence[str], takes_config: bool) -> list[tuple[str, str]]:
+    """Reads ``--config.key=value`` and ``--config.key value``; anything else is unknown."""
+    pairs, words = [], list(rest)
+    while words:
+        word = words.pop(0)
+        if not (takes_config and word.startswith("--config.")):
+            raise ConfigError(f"unknown argument {word!r}; `alljax --help` shows the commands and what they take")
+        key, given, value = word.removeprefix("--config.").partition("=")
+        if not given:
+            if not words or words[0].startswith("--"):
+                raise ConfigError(f"{word} has no value; write {word}=VALUE")
+            value = words.pop(0)
+        pairs.append((key, value))
+    return pairs
+
+
+def _study(options: argparse.Namespace) -> None:
+    from alljax import config
+    from alljax.study import report, run
+
+    settings = config.load(options.config, options.overrides)
+    summary = run.run_study(settings, options.workdir, _say)
+    report.show(summary)
+    _say(f"\nThe report: {options.workdir / 'report.html'}")
+    if settings.data.source == "synthetic":
+        _say(
+            "These cells were generated. For your own images (a folder a class, inside it a folder a person), type\n"
+            f"  alljax study --config={options.config} --workdir=runs/mine --config.data.source=YOUR_FOLDER"
+        )
+    else:
+        _say(f"New images: alljax predict --workdir={options.workdir} IMAGE_OR_FOLDER --out=predictions.csv")
+
+
+def _train(options: argparse.Namespace) -> None:
+    options.overrides.append(("study.vary", "()"))
+    _study(options)
+
+
+def _features(options: argparse.Namespace) -> None:
+    from alljax import config
+    from alljax.study import run
+
+    shape = run.write_features(config.load(options.config, options.overrides), options.out, _say)
+    _say(f"{options.out}: features {shape[0]:,} × {shape[1]:,}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from alljax.study import predict
+
+    count = predict.predict(options.workdir, options.cell, options.images, options.out, _say)
+    _say(f"{options.out}: {count:,} images")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from alljax.study import report
+
+    _say(f"The report: {report.write_report(options.workdir)}")
+
+
+def _weights_list(options: argparse.Namespace) -> None:
+    raise NotImplementedError
+
+
+def _weights_show(options: argparse.Namespace) -> None:
+    raise NotImplementedError
+
+
+def _weights_port(options: argparse.Namespace) -> None:
+    raise NotImplementedError
+
+
+def _weights_fetch(options: argparse.Namespace) -> None:
+    raise NotImplementedError
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""Any class-per-folder tree (folder or zip) and any CSV of paths and labels, as records.
+
+A tree is ``root/[split]/class/[subject]/file``.  Folders called train, val,
+test, fold_0 and the like are never taken for classes.
+"""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from alljax.data.records import Dataset, Record
+from alljax.data.tree import Tree, is_image, natural_key, parts, some
+from alljax.errors import ConfigError, DataError
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_FOLD = re.compile(r"fold_?([0-9]+)", re.IGNORECASE)
+_COLUMNS = ("path", "label", "subject", "field", "cell", "fold", "split")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What the folders above a file say."""
+
+    split: str
+    fold: str
+    named: tuple[str, ...]  # the other folders: class, subject, anything below
+
+
+def read_tree(tree: Tree, classes: Sequence[str] = (), name_pattern: str = "") -> Dataset:
+    """Reads ``root/[split]/class/[subject]/file``.
+
+    The subject is the folder below the class where there is one; a name
+    pattern, where given, has the last word.  The same subject name under two
+    classes means one person.  Around the classes of a zip any outer folder
+    that holds everything is passed over.
+
+    Args:
+        tree: the source.
+        classes: class folders in the order of the labels; empty for all, sorted by name.
+        name_pattern: regular expression, searched in each file name, whose named groups `subject`,
+            `field` and `cell` say whose cell it is; empty for none.
+
+    Raises:
+        DataError: one of `classes` is not there.
+        ConfigError: `name_pattern` is not a regular expression with one of those groups.
+    """
+    pattern = _compile(name_pattern)
+    images, notes = _choose(tree)
+    outer = _outer(tree, images)
+    if outer:
+        notes.append(f"passed over the outer folder {'/'.join(outer)}")
+    places = {path: _place(path, len(outer)) for path in images}
+    found = {place.named[0] for place in places.values() if place.named}
+    # An empty folder beside the classes is most likely a class whose images did not arrive: `check` says so.
+    found |= {
+        place.named[0] for folder in tree.folders if (place := _place(f"{folder}/", len(outer))).named
+    }
+    order = _order(classes, found, tree.root)
+    labels = {name: label for label, name in enumerate(order)}
+    records, outside, unmatched = [], [], []
+    for path, place in places.items():
+        if not place.named or place.named[0] not in labels:
+            outside.append(path)
+            continue
+        match = pattern.search(PurePosixPath(path).name) if pattern else None
+        if pattern and not match:
+            unmatched.append(path)
+        groups = {key: value or "" for key, value in match.groupdict().items()} if match else {}
+        records.append(
+            Record(
+                path=path,
+                label=labels[place.named[0]],
+                subject=groups.get("subject", place.named[1] if len(place.named) > 1 else ""),
+                field=groups.get("field", ""),
+                cell=groups.get("cell", ""),
+                fold=place.fold,
+                split=place.split,
+            )
+        )
+    if outside:
+        notes.append(f"{len(outside):,} images outside the class folders left out: {some(outside)}")
+    if unmatched:
+        notes.append(f"{len(unmatched):,} names that data.name_pattern does not match: {some(unmatched)}")
+    return Dataset(
+        name="folder",
+        classes=order,
+        records=tuple(records),
+        read=lambda record: tree.read(record.path),
+        notes=(*notes, *_subject_notes(records)),
+    )
+
+
+def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
+    """Reads a CSV with the columns path, label and, where known, subject, field, cell, fold, split.
+
+    Paths are relative to the folder of the CSV.
+
+    Args:
+        path: the CSV, UTF-8, with a header.
+        classes: labels in the order of the classes; empty for all, sorted by name.
+
+    Raises:
+        DataError: no such file, not a CSV, a column or an image is missing, an image stands twice,
+            a label is not among `classes`.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = csv.reader(file, strict=True)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a CSV: {getattr(error, 'strerror', error)}") from error
+    except ValueError:
+        raise DataError(f"{path}: empty; expected the columns path and label") from None
+    columns = [name.strip().lower() for name in header]
+    if missing := [name for name in ("path", "label") if name not in columns]:
+        raise DataError(
+            f"{path}: the column {missing[0]!r} is missing; expected path, label and, where known, "
+            f"subject and split, found {', '.join(columns)}"
+        )
+    table = [_row(path, line, columns, row) for line, row in enumerate(rows, start=2) if any(row)]
+    _check_rows(path, table)
+    order = _order(classes, {row["label"] for row in table}, path)
+    records = [
+        Record(
+            path=row["path"],
+            label=order.index(row["label"]),
+            subject=row.get("subject", ""),
+            field=row.get("field", ""),
+            cell=row.get("cell", ""),
+            fold=row.get("fold", ""),
+            split=row.get("split", "") or "train",
+        )
+        for row in table
+        if row["label"] in order
+    ]
+    records.sort(key=lambda record: natural_key(record.path))
+
+    def read(record: Record) -> bytes:
+        try:
+            return (path.parent / record.path).read_bytes()
+        except OSError as error:
+            raise DataError(f"cannot read {path.parent / record.path}: {error.strerror or error}") from error
+
+    return Dataset("folder", order, tuple(records), read, _subject_notes(records))
+
+
+def _choose(tree: Tree) -> tuple[list[str], list[str]]:
+    """The images to read and what to say of the rest: where images lie unpacked, zips beside them are left."""
+    images = list(tree.images())
+    zipped = [path for path in images if ".zip/" in path.lower()]
+    notes = []
+    if zipped and len(zipped) < len(images):
+        images = [path for path in images if ".zip/" not in path.lower()]
+        notes.append(f"{len(zipped):,} images inside zips left out: there are unpacked ones beside them")
+    if others := [path for path in tree.files if not is_image(path)]:
+        notes.append(f"{len(others):,} files that are not images by their name left out: {some(others)}")
+    return images, notes
+
+
+def _outer(tree: Tree, images: Iterable[str]) -> tuple[str, ...]:
+    """The folders around everything in a zip: ``photos.zip`` usually holds ``photos/cats/1.png``."""
+    if tree.root.is_dir():
+        return ()
+    above = [parts(path)[:-1] for path in images]
+    depth = 0
+    while above and all(len(folders) > depth + 1 for folders in above):
+        shared = {folders[depth] for folders in above}
+        if len(shared) > 1 or _is_split(next(iter(shared))):
+            break
+        depth += 1
+    return above[0][:depth] if above else ()
+
+
+def _is_split(folder: str) -> bool:
+    return folder.lower() in _SPLITS or _FOLD.fullmatch(folder) is not None
+
+
+def _place(path: str, outer: int) -> _Place:
+    folders = parts(path)[outer:-1]
+    split = next((_SPLITS[folder.lower()] for folder in folders if folder.lower() in _SPLITS), "train")
+    fold = next((found[1] for folder in folders if (found := _FOLD.fullmatch(folder))), "")
+    return _Place(split, fold, tuple(folder for folder in folders if not _is_split(folder)))
+
+
+def _order(classes: Sequence[str], found: Iterable[str], source: Path) -> tuple[str, ...]:
+    there = sorted(found)
+    if missing := [name for name in classes if name not in there]:
+        raise DataError(f"{source}: data.classes names {missing[0]!r}, but the classes there are {some(there)}")
+    return tuple(classes) or tuple(there)
+
+
+def _compile(name_pattern: str) -> re.Pattern[str] | None:
+    if not name_pattern:
+        return None
+    try:
+        pattern = re.compile(name_pattern)
+    except re.error as error:
+        raise ConfigError(f"data.name_pattern {name_pattern!r} is no regular expression: {error}") from error
+    if not {"subject", "field", "cell"}.intersection(pattern.groupindex):
+        raise ConfigError(
+            f"data.name_pattern {name_pattern!r} has no group named subject, field or cell; "
+            r"write for example '^(?P<subject>\d+)_'"
+        )
+    return pattern
+
+
+def _row(path: Path, line: int, columns: list[str], row: list[str]) -> dict[str, str]:
+    if len(row) != len(columns):
+        raise DataError(f"{path}, line {line}: {len(row)} cells, but the header has {len(columns)}")
+    cells = {name: cell.strip() for name, cell in zip(columns, row, strict=True) if name in _COLUMNS}
+    if not cells["path"] or not cells["label"]:
+        raise DataError(f"{path}, line {line}: path and label may not be empty")
+    return {**cells, "path": cells["path"].replace("\\", "/")}
+
+
+def _check_rows(path: Path, table: list[dict[str, str]]) -> None:
+    seen: dict[str, str] = {}
+    for row in table:
+        if row["path"] in seen:
+            what = "twice" if seen[row["path"]] == row["label"] else "under two labels"
+            raise DataError(f"{path}: {row['path']} stands {what}; every image may stand once")
+        seen[row["path"]] = row["label"]
+    if absent := [name for name in seen if not (path.parent / name).is_file()]:
+        raise DataError(
+            f"{path}: {len(absent):,} of {len(seen):,} images are not there (paths are relative to "
+            f"{path.parent.resolve()}): {some(absent)}"
+        )
+
+
+def _subject_notes(records: Sequence[Record]) -> tuple[str, ...]:
+    if not any(record.subject for record in records):
+        return ("no subjects known: cell-level only",)
+    notes = []
+    if nameless := sum(1 for record in records if not record.subject):
+        notes.append(f"{nameless:,} of {len(records):,} images have no subject; each counts as its own person")
+    labels = defaultdict(set)
+    for record in records:
+        labels[record.subject].add(record.label)
+    if both := [subject for subject, seen in labels.items() if subject and len(seen) > 1]:
+        notes.append(f"{len(both):,} subjects stand under more than one class: {some(both)}")
+    return tuple(notes)

@@ -1,0 +1,142 @@
+"""What a rule that sees nothing, or only the size of the cell, scores on the same splits.
+
+A model that does not clearly beat them has not learned more than how many images a
+class has, or that leukemic blasts are larger.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from alljax.evaluation.intervals import bootstrap
+from alljax.evaluation.metrics import evaluate
+
+
+class TrainAndTest(Protocol):
+    """Indices of training and test images, as `data.splits.Split` holds them."""
+
+    @property
+    def train(self) -> np.ndarray:
+        """Indices of the training images, int (n,)."""
+        ...
+
+    @property
+    def test(self) -> np.ndarray:
+        """Indices of the test images, int (m,)."""
+        ...
+
+
+def baselines(
+    labels: np.ndarray,
+    areas: np.ndarray,
+    splits: Sequence[TrainAndTest],
+    classes: int,
+    people: Sequence[str],
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Returns the metrics of both rules over the pooled test images of all splits.
+
+    Both learn from the training images of a split and are scored on its test images.
+
+    Args:
+        labels: int (N,), of all images.
+        areas: (N,), share of each image's pixels that are not black.
+        splits: with ``train`` and ``test``, indices into the N images.
+        classes: how many classes there are.
+        people: N names of the units of the bootstrap (see `intervals.bootstrap`).
+        resamples: of the bootstrap.
+        level: of the intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        ``majority`` (the class most frequent in training, always) and ``size_threshold`` (one threshold
+        on the area), each with the keys of `metrics.evaluate` and ``intervals`` (metric to [low, high]);
+        ``size_threshold`` also has ``thresholds`` (area, one a split) and ``sides`` (the classes at or
+        below and above it, one pair a split).
+    """
+    labels, areas = np.asarray(labels), np.asarray(areas, np.float64)
+    pooled = np.concatenate([split.test for split in splits])
+    majority, sized, ranked, thresholds, sides = [], [], [], [], []
+    for split in splits:
+        train, test = split.train, split.test
+        shares = np.bincount(labels[train], minlength=classes) / len(train)
+        majority.append(np.tile(shares, (len(test), 1)))
+        threshold, below, above = best_threshold(areas[train], labels[train], classes)
+        sized.append(np.where(areas[test, None] > threshold, above, below))
+        ranked.append(areas[test, None] * directions(areas[train], labels[train], classes))
+        thresholds.append(threshold)
+        sides.append([int(below.argmax()), int(above.argmax())])
+
+    def scored(probabilities: list[np.ndarray], scores: np.ndarray) -> dict[str, Any]:
+        stacked = np.concatenate(probabilities)
+        intervals = bootstrap(
+            labels[pooled],
+            stacked[None],
+            [people[index] for index in pooled],
+            scores=scores[None],
+            resamples=resamples,
+            level=level,
+            seed=seed,
+        )
+        ranges = {name: list(interval) for name, interval in intervals.items()}
+        return {**evaluate(labels[pooled], stacked, scores), "intervals": ranges}
+
+    return {
+        # The shares differ a little between splits; as scores they would rank the splits, not the images.
+        "majority": scored(majority, np.zeros((len(pooled), classes))),
+        "size_threshold": {
+            **scored(sized, np.concatenate(ranked)),
+            "thresholds": thresholds,
+            "sides": sides,
+        },
+    }
+
+
+def best_threshold(
+    areas: np.ndarray, labels: np.ndarray, classes: int
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Returns the threshold with which one class on either side gets most training images right.
+
+    Which class stands on which side is learned too.  Of equally good thresholds the lowest is
+    taken.  O(n log n).
+
+    Args:
+        areas: (n,).
+        labels: int (n,).
+        classes: how many classes there are.
+
+    Returns:
+        The threshold, half-way between two areas that occur (or the largest area, if no threshold
+        helps), and the shares of the classes at or below it and above it, (C,) each; the largest
+        share is the side's class.
+    """
+    order = np.argsort(areas, kind="stable")
+    sorted_areas = areas[order]
+    # Images of each class among the first 1, 2, ..., n by area.
+    below = np.cumsum(labels[order, None] == np.arange(classes), axis=0)
+    above = below[-1] - below
+    between = np.append(sorted_areas[:-1] < sorted_areas[1:], True)
+    right = np.where(between, below.max(1) + above.max(1), -1)
+    cut = int(right.argmax())
+    if right[cut] == below[-1].max():
+        cut = len(areas) - 1  # no better than the most frequent class on both sides
+    if cut == len(areas) - 1:
+        shares = below[-1] / len(areas)
+        return float(sorted_areas[-1]), shares, shares
+    threshold = (sorted_areas[cut] + sorted_areas[cut + 1]) / 2
+    return float(threshold), below[cut] / below[cut].sum(), above[cut] / above[cut].sum()
+
+
+def directions(areas: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns +1 for each class whose training images are larger than the others', else -1, (C,)."""
+    larger = [
+        areas[labels == label].mean() >= areas[labels != label].mean()
+        if 0 < np.count_nonzero(labels == label) < len(labels)
+        else True
+        for label in range(classes)
+    ]
+    return np.where(larger, 1.0, -1.0)

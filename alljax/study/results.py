@@ -1,0 +1,136 @@
+"""What a cell of a study leaves behind: curves, predictions, metrics, the cells it got wrong."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alljax.data import pipeline
+from alljax.evaluation import intervals, metrics
+from alljax.files import write_bytes
+from alljax.study import figures, workdir
+from alljax.study.material import Material
+from alljax.training import optim
+from alljax.training.frozen import HeadRuns
+
+PLACE = ("split", "repeat", "fold", "seed")
+HISTORY = (
+    "repeat", "fold", "seed", "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
+)  # fmt: skip
+WRONG_SHOWN = 24
+
+
+def write_cell(
+    folder: Path, name: str, config: ConfigDict, material: Material, runs: Sequence[HeadRuns], extra: dict[str, Any]
+) -> None:
+    """Writes ``cells/NAME/`` but for the checkpoint; metrics.json, which says "done", comes last.
+
+    Args:
+        folder: the working directory.
+        name: of the cell.
+        config: of the cell.
+        material: the images and splits.
+        runs: one a split.
+        extra: added to metrics.json.
+    """
+    here = folder / "cells" / name
+    seeds = [config.seed + number for number in range(config.study.seeds)]
+    workdir.write_csv(here / "history.csv", HISTORY, _history(config, material, runs, seeds))
+    classes = [f"prob_{name}" for name in material.dataset.classes]
+    header = ["path", "subject", "label", "predicted", *classes, *PLACE]
+    workdir.write_csv(here / "predictions.csv", header, _predictions(material, runs, seeds))
+
+    tested = np.concatenate([split.test for split in material.splits])
+    probabilities = np.concatenate(
+        [run.probabilities[:, : len(split.test)] for run, split in zip(runs, material.splits, strict=True)], axis=1
+    )
+    sheet = _wrong_sheet(material, tested, probabilities.mean(0))
+    write_bytes(folder / "figures" / f"wrong-{name}.png", sheet)
+    workdir.write_json(here / "metrics.json", summarise(config, material, tested, probabilities) | extra)
+
+
+def summarise(config: ConfigDict, material: Material, tested: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """Returns the metrics over all tested cells: means over seeds, with their intervals.
+
+    Args:
+        config: ``evaluation`` and ``seed`` are read.
+        material: the images and splits.
+        tested: int (M,), the rows tested, folds and repeats one after the other.
+        probabilities: float32 (R, M, C), of R seeds.
+    """
+    labels = material.labels[tested]
+    people = [material.people[row] for row in tested]
+    per_seed = [metrics.evaluate(labels, of_seed) for of_seed in probabilities]
+    mean = {key: _mean([one[key] for one in per_seed]) for key in per_seed[0]}
+    bounds = intervals.bootstrap(
+        labels, probabilities, people, resamples=config.evaluation.resamples, level=config.evaluation.level,
+        seed=config.seed,
+    )  # fmt: skip
+    seeds = [config.seed + number for number in range(len(probabilities))]
+    return mean | {
+        "intervals": {key: list(bound) for key, bound in bounds.items()},
+        "interval_unit": material.unit,
+        "level": config.evaluation.level,
+        "seeds": seeds,
+        "per_seed": [{"seed": seed} | one for seed, one in zip(seeds, per_seed, strict=True)],
+    }
+
+
+def _mean(values: list[Any]) -> Any:
+    """Returns the mean of numbers, or of each place of equally nested lists and dictionaries."""
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: _mean([value[key] for value in values]) for key in first}
+    if isinstance(first, list):
+        return [_mean(list(group)) for group in zip(*values, strict=True)]
+    if first is None or isinstance(first, str):
+        return first
+    return float(np.mean(values))
+
+
+def _history(
+    config: ConfigDict, material: Material, runs: Sequence[HeadRuns], seeds: Sequence[int]
+) -> Iterator[list[Any]]:
+    schedule = optim.make_schedule(config)
+    for split, run in zip(material.splits, runs, strict=True):
+        steps = -(-len(split.train) // config.train.batch_size)
+        for column, seed in enumerate(seeds):
+            for epoch in range(config.train.epochs):
+                curves = (
+                    run.curves.train_loss, run.curves.train_accuracy, run.curves.test_loss, run.curves.test_accuracy,
+                )  # fmt: skip
+                rate = float(schedule((epoch + 1) * steps))
+                row = [f"{curve[epoch, column]:.9g}" for curve in curves]
+                yield [split.repeat, split.fold, seed, epoch + 1, f"{rate:.9g}", *row]
+
+
+def _predictions(material: Material, runs: Sequence[HeadRuns], seeds: Sequence[int]) -> Iterator[list[Any]]:
+    """Yields one row a tested cell and seed; nine digits give a float32 back bit for bit."""
+    names, records = material.dataset.classes, material.dataset.records
+    for split, run in zip(material.splits, runs, strict=True):
+        for column, seed in enumerate(seeds):
+            for row, probabilities in zip(split.test, run.probabilities[column], strict=False):
+                record, predicted = records[row], names[int(probabilities.argmax())]
+                shown = [f"{value:.9g}" for value in probabilities]
+                place = ["test", split.repeat, split.fold, seed]
+                yield [record.path, record.subject, names[record.label], predicted, *shown, *place]
+
+
+def _wrong_sheet(material: Material, tested: np.ndarray, probabilities: np.ndarray) -> bytes:
+    """Returns the contact sheet of the tested cells that were most confidently given a wrong class."""
+    predicted = probabilities.argmax(1)
+    confidence = probabilities.max(1)
+    wrong = np.flatnonzero(predicted != material.labels[tested])
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WRONG_SHOWN]
+    images, captions = [], []
+    for place in worst:
+        record = material.dataset.records[tested[place]]
+        images.append(pipeline.decode(material.dataset.read(record), record.path))
+        names = material.dataset.classes
+        captions.append(
+            f"{names[record.label]}, called {names[predicted[place]]} {confidence[place]:.0%}\n"
+            + (f"subject {record.subject}" if record.subject else record.path.rpartition("/")[2])
+        )
+    return figures.wrong_sheet(images, captions)

@@ -1,0 +1,84 @@
+"""A backbone with its weights, and how it is used to make features."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alljax.errors import ConfigError
+from alljax.models import catalog
+from alljax.models.catalog import Backbone, Preprocessing
+from alljax.weights import port, readers, store
+
+
+@dataclass(frozen=True)
+class Network:
+    """From pixels to one feature vector an image.
+
+    Attributes:
+        backbone: the architecture.
+        stage: whose activations are the features.
+        pool: ``average``, ``max`` or ``flatten``.
+        preprocessing: from uint8 pixels to the backbone's input.
+        weights: where the parameters come from, with their SHA-256.
+        family: whose layout the weight file has, for example ``torchvision``.
+        variables: ``{"params": …, "batch_stats": …}`` without the ImageNet classifier, float32.
+    """
+
+    backbone: Backbone
+    stage: str
+    pool: str
+    preprocessing: Preprocessing
+    weights: store.Resolved
+    family: str
+    variables: Any = field(repr=False, compare=False)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a result should say of it, ready for JSON."""
+        return {
+            "backbone": self.backbone.name,
+            "stage": self.stage,
+            "pool": self.pool,
+            "name": self.weights.source.name if self.weights.source else "",
+            "path": str(self.weights.path),
+            "sha256": self.weights.sha256,
+            "family": self.family,
+            "preprocessing": asdict(self.preprocessing),
+        }
+
+
+def open_network(config: ConfigDict) -> Network:
+    """Returns the network that ``model``, ``weights`` and ``preprocessing`` describe.
+
+    Raises:
+        ConfigError: an unknown backbone, stage or preprocessing.
+        WeightsError: no weights to be had, or a file that does not fit.
+    """
+    backbone = catalog.get(config.model.backbone)
+    stage = config.model.stage or backbone.stages[-1]
+    if stage not in backbone.stages:
+        raise ConfigError(f"model.stage={stage!r}: {backbone.name} has the stages {', '.join(backbone.stages)}")
+    resolved = store.resolve(config.weights.path, config.weights.name, backbone.name)
+    ported = port.port(readers.read(resolved.path), backbone.name, classifier=False)
+    preprocessing = _preprocessing(config, resolved, ported.family)
+    return Network(
+        backbone, stage, config.model.pool, preprocessing, resolved, ported.family, ported.variables
+    )
+
+
+def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
+    """Returns the network of each config; configs that ask for the same one share it."""
+    opened: dict[str, Network] = {}
+    networks = []
+    for config in configs:
+        key = "".join(config[group].to_json() for group in ("model", "weights", "preprocessing"))
+        if key not in opened:
+            opened[key] = open_network(config)
+        networks.append(opened[key])
+    return networks
+
+
+def _preprocessing(config: ConfigDict, resolved: store.Resolved, family: str) -> Preprocessing:
+    """Returns the preprocessing that belongs to the weights, unless the config overrides it."""
+    raise NotImplementedError

@@ -1,0 +1,43 @@
+"""What every test runs under: strict arithmetic, four devices, caches of its own, real input where it stands."""
+
+import os
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps tests out of the person's cache; ALLJAX_TEST_CACHE_DIR keeps features between runs."""
+    folder = os.environ.get("ALLJAX_TEST_CACHE_DIR") or str(tmp_path_factory.mktemp("cache"))
+    os.environ["ALLJAX_CACHE_DIR"] = folder
+
+
+def real_file(variable: str, folder: str, name: str) -> Path:
+    """Returns a file of real input, or skips the test saying what it lacks."""
+    place = Path(os.environ.get(variable) or SHARED / folder)
+    if not (place / name).is_file():
+        pytest.skip(f"real input not checked: no {name} in {place} (set {variable} to its folder)")
+    return place / name
+
+
+@pytest.fixture(scope="session")
+def cnmc_zip() -> Path:
+    """The 526 real C-NMC cells in the Kaggle layout."""
+    return real_file("ALLJAX_CNMC_DIR", "cnmc", "C-NMC_Leukemia.zip")
+
+
+@pytest.fixture(scope="session")
+def vgg16_weights() -> Path:
+    """VGG16's real ImageNet convolutions as a torchvision-style .pth."""
+    return real_file("ALLJAX_WEIGHTS_DIR", "weights", "vgg16_features-torchvision.pth")
