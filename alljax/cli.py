@@ -84,7 +84,13 @@ def _weights_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     _verb(actions, "list", "the known sources, and where they are", _weights_list, "weights ")
     show = _verb(actions, "show", "what a weight file holds", _weights_show, "weights ")
     show.add_argument("file", type=Path, metavar="FILE")
-    port = _verb(actions, "port", "rewrite a weight file in alljax's own layout (.safetensors)", _weights_port, "weights ")
+    port = _verb(
+        actions,
+        "port",
+        "rewrite a weight file in alljax's own layout (.safetensors)",
+        _weights_port,
+        "weights ",
+    )
     port.add_argument("file", type=Path, metavar="FILE")
     port.add_argument("--backbone", required=True, help="for example vgg16")
     port.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")

@@ -1,4 +1,4 @@
-"""Every knob: its default, its type and what it means, once.
+"""Configs: from a file and the command line to checked values of every knob in knobs.py.
 
 A run is described by one `ConfigDict`.  A file in ``configs/`` starts from
 `default_config` and sets what differs; ``--config.key=value`` on the command
@@ -12,98 +12,13 @@ import itertools
 import re
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from alljax.errors import ConfigError, UserError
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One setting.
-
-    Attributes:
-        default: the value when nobody sets it; its type is the knob's type.
-        meaning: one line for ``--help`` and for readers.
-        choices: the only values allowed, if not empty.
-        at_least: the smallest number allowed, if not None.
-    """
-
-    default: bool | int | float | str | tuple
-    meaning: str
-    choices: tuple[str, ...] = ()
-    at_least: float | None = None
-
-
-KNOBS: dict[str, Knob] = {
-    "seed": Knob(0, "draws folds, head parameters and batch order", at_least=0),
-    "data.source": Knob(
-        "synthetic", "a folder, zip or CSV of labelled images, or 'synthetic' for generated cells"
-    ),
-    "data.split": Knob("train", "the part of the source that is used: train, prelim, test, ..."),
-    "data.classes": Knob(
-        (), "class names in label order, the positive one second; empty: as the source has them"
-    ),
-    "data.name_pattern": Knob(
-        "", "regular expression over file names with groups subject, field, cell; empty: none"
-    ),
-    "data.synthetic.images": Knob(600, "how many cells are generated", at_least=8),
-    "data.synthetic.subjects": Knob(24, "from how many people they come", at_least=4),
-    "data.synthetic.image_size": Knob(224, "their height and width in pixels", at_least=32),
-    "data.synthetic.seed": Knob(
-        0, "draws the generated people and cells, apart from the run's seed", at_least=0
-    ),
-    "model.backbone": Knob("efficientnet_lite0", "the frozen network, by its name in models/catalog.py"),
-    "model.stage": Knob("", "the stage whose activations are the features; empty: the last"),
-    "model.pool": Knob("average", "activations to one feature vector", choices=("average", "max", "flatten")),
-    "model.hidden": Knob(512, "width of the head's hidden layer", at_least=1),
-    "weights.path": Knob("", "a weight file; empty: look it up by name"),
-    "weights.name": Knob("", "a source in third_party/; empty: any that fits the backbone"),
-    "preprocessing.name": Knob(
-        "", "torch, caffe, rescale or lite; empty: what the weights were trained with"
-    ),
-    "preprocessing.image_size": Knob(
-        0, "pixels a side given to the backbone; 0: what the weights expect", at_least=0
-    ),
-    "split.protocol": Knob(
-        "subject_kfold",
-        "who is tested: people held out (subject_kfold), or cells at random as the paper did (paper; leaks)",
-        choices=("subject_kfold", "paper"),
-    ),
-    "split.folds": Knob(5, "folds of subject_kfold", at_least=2),
-    "split.repeats": Knob(1, "how often the folds (or the random split) are drawn anew", at_least=1),
-    "split.test_fraction": Knob(
-        0.2, "share of the cells tested by protocol paper, between 0 and 1", at_least=0.0
-    ),
-    "train.optimizer": Knob("adam", "the optimizer of the head, as in Keras", choices=("adam", "rmsprop")),
-    "train.learning_rate": Knob(1e-4, "learning rate at step 0", at_least=0.0),
-    "train.decay_steps": Knob(
-        900, "steps after which the learning rate has been multiplied by decay_rate", at_least=1
-    ),
-    "train.decay_rate": Knob(0.95, "factor of the exponential decay; 1 for none", at_least=0.0),
-    "train.staircase": Knob(False, "decay in jumps every decay_steps instead of continuously"),
-    "train.epochs": Knob(20, "passes over the training cells", at_least=1),
-    "train.batch_size": Knob(32, "cells a step; the last, short batch of an epoch counts too", at_least=1),
-    "train.class_weights": Knob(
-        "none", "weigh each cell by 1 / its class's share (balanced) or not", choices=("none", "balanced")
-    ),
-    "train.standardise": Knob(
-        False, "scale each feature to mean 0, deviation 1 over the training cells of the fold"
-    ),
-    "features.batch_size": Knob(16, "images through the backbone at once", at_least=1),
-    "study.vary": Knob((), "pairs (key, values); the study's cells are their product"),
-    "study.seeds": Knob(
-        1, "heads a cell and fold, from seed, seed + 1, ..., trained in one compiled call", at_least=1
-    ),
-    "evaluation.resamples": Knob(2000, "bootstrap resamples behind every interval", at_least=100),
-    "evaluation.level": Knob(0.95, "share of the resamples inside an interval", at_least=0.5),
-}
-
-# A study keeps its cells comparable: all of them see the same images and the same splits.
-VARIABLE = ("model.", "weights.", "preprocessing.", "train.")
+from alljax.knobs import KNOBS, VARIABLE, Knob
 
 
 def default_config() -> ConfigDict:
@@ -144,6 +59,19 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
     return {key: _value(config, key) for key in KNOBS}
 
 
+def unflatten(values: dict[str, Any]) -> ConfigDict:
+    """Returns the checked config that `flatten` gave, after a way through JSON, where tuples are lists.
+
+    Raises:
+        ConfigError: a key that is no knob, or a value its knob does not allow.
+    """
+    config = default_config()
+    for key, value in values.items():
+        _knob(key)
+        _assign(config, key, _tuples(value))
+    return check(config)
+
+
 def check(config: ConfigDict) -> ConfigDict:
     """Returns `config` if every value is one its knob allows.
 
@@ -170,9 +98,7 @@ def check_value(key: str, value: Any) -> None:
     wanted = type(knob.default)
     right = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
     if not right or (isinstance(value, bool) and wanted is not bool):
-        raise ConfigError(
-            f"{key}={value!r} is of the wrong type; it takes {_type_name(knob)} ({knob.meaning})"
-        )
+        raise ConfigError(f"{key}={value!r} is of the wrong type; it takes {_type_name(knob)} ({knob.meaning})")
     if knob.choices and value not in knob.choices:
         raise ConfigError(f"{key}={value!r} is none of its choices: {', '.join(knob.choices)}")
     if knob.at_least is not None and not value >= knob.at_least:
@@ -187,15 +113,8 @@ def variations(config: ConfigDict) -> list[dict[str, Any]]:
     """
     keys, choices = [], []
     for pair in config.study.vary:
-        if not (
-            isinstance(pair, tuple | list)
-            and len(pair) == 2
-            and isinstance(pair[1], tuple | list)
-            and pair[1]
-        ):
-            raise ConfigError(
-                f"study.vary holds {pair!r}; each entry is a pair (key, values) with at least one value"
-            )
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[1], tuple | list) and pair[1]):
+            raise ConfigError(f"study.vary holds {pair!r}; each entry is a pair (key, values) with at least one value")
         key, values = pair
         if not str(key).startswith(VARIABLE):
             raise ConfigError(f"study.vary cannot vary {key!r}; it takes keys that begin with {', '.join(VARIABLE)}")
@@ -321,6 +240,10 @@ def _value(config: ConfigDict, key: str) -> Any:
     for part in key.split("."):
         config = config[part]
     return config
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, tuple | list) else value
 
 
 def _assign(config: ConfigDict, key: str, value: Any) -> None:

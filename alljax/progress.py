@@ -20,6 +20,9 @@ from rich.text import Text
 Advance = Callable[[int], None]
 """Call it with the number of units done since the last call."""
 
+Say = Callable[[str], None]
+"""Prints a line for the person who waits."""
+
 
 def ignore(units: int) -> None:
     """An `Advance` for callers that watch nothing."""
@@ -28,9 +31,7 @@ def ignore(units: int) -> None:
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(
-            "" if speed is None else f"{speed:,.1f} {task.fields['unit']}/s", style="progress.data.speed"
-        )
+        return Text("" if speed is None else f"{speed:,.1f} {task.fields['unit']}/s", style="progress.data.speed")
 
 
 @contextlib.contextmanager

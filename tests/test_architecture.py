@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "alljax"
-GROUND = ["errors", "files", "progress", "config"]  # beneath all rooms
+GROUND = ["errors", "knobs", "files", "progress", "config"]  # beneath all rooms
 ROOMS = ["data", "models", "weights", "training", "evaluation", "study", "cli"]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -49,7 +49,13 @@ def test_no_torch_no_tensorflow_and_short(module: Path) -> None:
 
 def test_models_know_no_files() -> None:
     for module in (PACKAGE / "models").glob("*.py"):
-        assert not {name.split(".")[0] for name in imported(module)} & {"pathlib", "os", "io", "zipfile", "PIL"}
+        assert not {name.split(".")[0] for name in imported(module)} & {
+            "pathlib",
+            "os",
+            "io",
+            "zipfile",
+            "PIL",
+        }
 
 
 def test_help_imports_no_heavy_library() -> None:

@@ -60,11 +60,14 @@ def read_tree(tree: Tree, classes: Sequence[str] = (), name_pattern: str = "") -
     outer = _outer(tree, images)
     if outer:
         notes.append(f"passed over the outer folder {'/'.join(outer)}")
+    zips = any(_zipped(path) for path in images)
     places = {path: _place(path, len(outer)) for path in images}
     found = {place.named[0] for place in places.values() if place.named}
     # An empty folder beside the classes is most likely a class whose images did not arrive: `check` says so.
     found |= {
-        place.named[0] for folder in tree.folders if (place := _place(f"{folder}/", len(outer))).named
+        place.named[0]
+        for folder in tree.folders
+        if (place := _place(f"{folder}/", len(outer))).named and (zips or ".zip" not in folder.lower())
     }
     order = _order(classes, found, tree.root)
     labels = {name: label for label, name in enumerate(order)}
@@ -112,7 +115,7 @@ def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
 
     Raises:
         DataError: no such file, not a CSV, a column or an image is missing, an image stands twice,
-            a label is not among `classes`.
+            none is labelled with one of `classes`.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -151,20 +154,27 @@ def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
         except OSError as error:
             raise DataError(f"cannot read {path.parent / record.path}: {error.strerror or error}") from error
 
-    return Dataset("folder", order, tuple(records), read, _subject_notes(records))
+    notes = list(_subject_notes(records))
+    if left := len(table) - len(records):
+        notes.insert(0, f"{left:,} images left out: their labels are not in data.classes")
+    return Dataset("folder", order, tuple(records), read, tuple(notes))
 
 
 def _choose(tree: Tree) -> tuple[list[str], list[str]]:
     """The images to read and what to say of the rest: where images lie unpacked, zips beside them are left."""
     images = list(tree.images())
-    zipped = [path for path in images if ".zip/" in path.lower()]
+    zipped = [path for path in images if _zipped(path)]
     notes = []
     if zipped and len(zipped) < len(images):
-        images = [path for path in images if ".zip/" not in path.lower()]
+        images = [path for path in images if not _zipped(path)]
         notes.append(f"{len(zipped):,} images inside zips left out: there are unpacked ones beside them")
     if others := [path for path in tree.files if not is_image(path)]:
         notes.append(f"{len(others):,} files that are not images by their name left out: {some(others)}")
     return images, notes
+
+
+def _zipped(path: str) -> bool:
+    return ".zip/" in path.lower()
 
 
 def _outer(tree: Tree, images: Iterable[str]) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from alljax.evaluation import metrics
 from alljax.evaluation.intervals import bootstrap
-from alljax.evaluation.metrics import evaluate
 
 
 class TrainAndTest(Protocol):
@@ -27,13 +27,13 @@ class TrainAndTest(Protocol):
         ...
 
 
-def baselines(
+def evaluate(
     labels: np.ndarray,
     areas: np.ndarray,
     splits: Sequence[TrainAndTest],
-    classes: int,
     people: Sequence[str],
     *,
+    classes: int,
     resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -46,8 +46,8 @@ def baselines(
         labels: int (N,), of all images.
         areas: (N,), share of each image's pixels that are not black.
         splits: with ``train`` and ``test``, indices into the N images.
-        classes: how many classes there are.
         people: N names of the units of the bootstrap (see `intervals.bootstrap`).
+        classes: how many classes there are.
         resamples: of the bootstrap.
         level: of the intervals.
         seed: of the bootstrap.
@@ -83,7 +83,7 @@ def baselines(
             seed=seed,
         )
         ranges = {name: list(interval) for name, interval in intervals.items()}
-        return {**evaluate(labels[pooled], stacked, scores), "intervals": ranges}
+        return {**metrics.evaluate(labels[pooled], stacked, scores), "intervals": ranges}
 
     return {
         # The shares differ a little between splits; as scores they would rank the splits, not the images.
@@ -96,9 +96,7 @@ def baselines(
     }
 
 
-def best_threshold(
-    areas: np.ndarray, labels: np.ndarray, classes: int
-) -> tuple[float, np.ndarray, np.ndarray]:
+def best_threshold(areas: np.ndarray, labels: np.ndarray, classes: int) -> tuple[float, np.ndarray, np.ndarray]:
     """Returns the threshold with which one class on either side gets most training images right.
 
     Which class stands on which side is learned too.  Of equally good thresholds the lowest is

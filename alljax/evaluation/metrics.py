@@ -20,9 +20,7 @@ SMALLEST = float(np.finfo(np.float64).eps)
 """A probability below this counts as this in the logarithmic loss, as in scikit-learn."""
 
 
-def evaluate(
-    labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray | None = None
-) -> dict[str, Any]:
+def evaluate(labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray | None = None) -> dict[str, Any]:
     """Returns every metric of one set of predictions.
 
     The predicted class is the one of the largest probability, the first of equals.
@@ -76,17 +74,13 @@ def check(labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray) -> 
         ValueError: as `evaluate` says.
     """
     if probabilities.ndim != 2 or probabilities.shape[1] < 2 or labels.shape != probabilities.shape[:1]:
-        raise ValueError(
-            f"labels {labels.shape} and probabilities {probabilities.shape} are not (N,) and (N, C)"
-        )
+        raise ValueError(f"labels {labels.shape} and probabilities {probabilities.shape} are not (N,) and (N, C)")
     if scores.shape != probabilities.shape:
         raise ValueError(f"scores {scores.shape} and probabilities {probabilities.shape} differ in shape")
     if not labels.size:
         raise ValueError("there is no prediction to evaluate")
     if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise ValueError(
-            f"labels run from {labels.min()} to {labels.max()}, classes to {probabilities.shape[1] - 1}"
-        )
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, classes to {probabilities.shape[1] - 1}")
     if not (np.isfinite(probabilities).all() and np.isfinite(scores).all()):
         raise ValueError("a probability or score is not a finite number")
     if probabilities.min() < 0 or not probabilities.sum(1).all():

@@ -155,7 +155,7 @@ class Convolution(nn.Module):
             return matrix_product(images, kernel, self.stride)
 
         if depthwise or (self.kernel_size == 1 and self.padding == UNPADDED):
-            outputs = lax.platform_dependent(images, kernel, cpu=on_cpu, default=library)
+            outputs: jax.Array = lax.platform_dependent(images, kernel, cpu=on_cpu, default=library)
         else:
             outputs = library(images, kernel)
         if self.use_bias:

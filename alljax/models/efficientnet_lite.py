@@ -115,16 +115,14 @@ class EfficientNetLite0(nn.Module):
     convolution to 1280 channels, normalised and rectified).
     """
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: D102 - Flax's hook
         self.stem = NormalisedConvolution(STEM_FEATURES, 3, 2)
         for number, shape in enumerate(STAGES, start=1):
             setattr(self, f"stage{number}", Stage(shape))
         self.head = NormalisedConvolution(HEAD_FEATURES, 1)
         self.classifier = nn.Dense(1000)
 
-    def __call__(
-        self, images: jax.Array, train: bool = False, last: str | None = None
-    ) -> OrderedDict[str, jax.Array]:
+    def __call__(self, images: jax.Array, train: bool = False, last: str | None = None) -> OrderedDict[str, jax.Array]:
         """Returns the activations of all stages, in order.
 
         Args:

@@ -1,17 +1,15 @@
 """The classifier that is trained on a backbone's features."""
 
-from typing import Literal, get_args
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from alljax.errors import ConfigError
 
-Pooling = Literal["average", "max", "flatten"]
+POOLINGS = ("average", "max", "flatten")
 
 
-def pool(activation: jax.Array, method: Pooling) -> jax.Array:
+def pool(activation: jax.Array, method: str) -> jax.Array:
     """Makes one feature vector an image of a stage's activation.
 
     Args:
@@ -32,7 +30,7 @@ def pool(activation: jax.Array, method: Pooling) -> jax.Array:
             return jnp.max(activation, axis=(1, 2))
         case "flatten":
             return jnp.reshape(activation, (activation.shape[0], -1))
-    raise ConfigError(f"unknown pooling {method!r}: choose one of {', '.join(get_args(Pooling))}")
+    raise ConfigError(f"unknown pooling {method!r}: choose one of {', '.join(POOLINGS)}")
 
 
 class Head(nn.Module):

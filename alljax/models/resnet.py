@@ -63,9 +63,9 @@ class Bottleneck(nn.Module):
         keras = self.variant == "keras"
         shortcut = images
         if self.project:
-            shortcut = NormalisedConvolution(
-                4 * self.features, 1, self.stride, self.variant, name="shortcut"
-            )(images, train)
+            shortcut = NormalisedConvolution(4 * self.features, 1, self.stride, self.variant, name="shortcut")(
+                images, train
+            )
         inner = images
         for number, features, kernel_size, stride in (
             (1, self.features, 1, self.stride if keras else 1),
@@ -75,9 +75,7 @@ class Bottleneck(nn.Module):
             if number > 1:
                 inner = nn.relu(inner)
             padding = symmetric_padding(kernel_size // 2)
-            inner = Convolution(
-                features, kernel_size, stride, padding, use_bias=keras, name=f"conv{number}"
-            )(inner)
+            inner = Convolution(features, kernel_size, stride, padding, use_bias=keras, name=f"conv{number}")(inner)
             inner = _normalise(inner, train, self.variant, f"norm{number}")
         return nn.relu(shortcut + inner)
 
@@ -95,9 +93,9 @@ class Stage(nn.Module):
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, 4 · features)."""
         for number in range(1, self.blocks + 1):
             first = number == 1
-            images = Bottleneck(
-                self.features, self.stride if first else 1, first, self.variant, name=f"block{number}"
-            )(images, train)
+            images = Bottleneck(self.features, self.stride if first else 1, first, self.variant, name=f"block{number}")(
+                images, train
+            )
         return images
 
 
@@ -113,16 +111,14 @@ class ResNet50(nn.Module):
 
     variant: Variant = "torchvision"
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: D102 - Flax's hook
         self.stem = NormalisedConvolution(64, 7, 2, self.variant)
         for number, (blocks, features) in enumerate(STAGES, start=1):
             stride = 1 if number == 1 else 2
             setattr(self, f"stage{number}", Stage(blocks, features, stride, self.variant))
         self.classifier = nn.Dense(1000)
 
-    def __call__(
-        self, images: jax.Array, train: bool = False, last: str | None = None
-    ) -> OrderedDict[str, jax.Array]:
+    def __call__(self, images: jax.Array, train: bool = False, last: str | None = None) -> OrderedDict[str, jax.Array]:
         """Returns the activations of all stages, in order.
 
         Args:
@@ -150,4 +146,6 @@ class ResNet50(nn.Module):
 
 
 def _normalise(images: jax.Array, train: bool, variant: Variant, name: str) -> jax.Array:
-    return nn.BatchNorm(not train, momentum=MOMENTUM[variant], epsilon=EPSILON[variant], name=name)(images)
+    layer = nn.BatchNorm(not train, momentum=MOMENTUM[variant], epsilon=EPSILON[variant], name=name)
+    normalised: jax.Array = layer(images)
+    return normalised

@@ -27,11 +27,10 @@ class Block(nn.Module):
         """Maps (B, H, W, C) to (B, ⌊H/2⌋, ⌊W/2⌋, features)."""
         for number in range(1, self.convolutions + 1):
             images = nn.relu(
-                Convolution(
-                    self.features, 3, padding=symmetric_padding(1), use_bias=True, name=f"conv{number}"
-                )(images)
+                Convolution(self.features, 3, padding=symmetric_padding(1), use_bias=True, name=f"conv{number}")(images)
             )
-        return nn.max_pool(images, (2, 2), (2, 2), symmetric_padding(0))
+        halved: jax.Array = nn.max_pool(images, (2, 2), (2, 2), symmetric_padding(0))
+        return halved
 
 
 class Classifier(nn.Module):
@@ -52,14 +51,12 @@ class VGG16(nn.Module):
     ``block5_pool`` and torchvision ``features``).
     """
 
-    def setup(self) -> None:
+    def setup(self) -> None:  # noqa: D102 - Flax's hook
         for number, (convolutions, features) in enumerate(BLOCKS, start=1):
             setattr(self, f"block{number}", Block(convolutions, features))
         self.classifier = Classifier()
 
-    def __call__(
-        self, images: jax.Array, train: bool = False, last: str | None = None
-    ) -> OrderedDict[str, jax.Array]:
+    def __call__(self, images: jax.Array, train: bool = False, last: str | None = None) -> OrderedDict[str, jax.Array]:
         """Returns the activations of all stages, in order.
 
         Args:
@@ -87,7 +84,7 @@ class VGG16(nn.Module):
         activation = self(images)["block5"]
         if activation.shape[1:3] != (CLASSIFIER_SIDE, CLASSIFIER_SIDE):
             raise ConfigError(
-                f"VGG16's ImageNet classifier reads images of 224×224 pixels, these have "
-                f"{images.shape[1]}×{images.shape[2]}: set image_size to 224"
+                f"VGG16's ImageNet classifier reads images of 224 x 224 pixels, these have "
+                f"{images.shape[1]} x {images.shape[2]}: set image_size to 224"
             )
         return self.classifier(jnp.reshape(activation, (activation.shape[0], -1)))

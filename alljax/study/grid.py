@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from alljax import config as knobs
+from alljax import config as configs
 from alljax.errors import ConfigError
 
 
@@ -29,8 +29,8 @@ def cells(config: ConfigDict) -> list[Cell]:
         ConfigError: two cells would have the same name.
     """
     grid: dict[str, Cell] = {}
-    for changes in knobs.variations(config):
-        resolved = knobs.vary(config, changes | {"study.vary": ()})
+    for changes in configs.variations(config):
+        resolved = configs.vary(config, changes | {"study.vary": ()})
         parts = [resolved.model.backbone, resolved.train.optimizer]
         named = ("model.backbone", "train.optimizer")
         parts += [f"{key.rpartition('.')[2]}={value}" for key, value in changes.items() if key not in named]

@@ -1,7 +1,6 @@
 """What all cells of a study share: the images, the people they come from, and the splits."""
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,4 +11,117 @@ from alljax import progress
 from alljax.data import pipeline, splits
 from alljax.data.records import Dataset
 from alljax.data.source import open_source
-from alljax.study.say import Say
+from alljax.progress import Say
+
+
+@dataclass(frozen=True)
+class Material:
+    """Images that have been looked at once, with people and splits.
+
+    Attributes:
+        dataset: records, classes and the way to the images.
+        inspection: digests and areas of the images, one a record.
+        people: the person of each record.
+        splits: rows learned from and tested, one a repeat and fold.
+        labels: int32 (N,).
+    """
+
+    dataset: Dataset
+    inspection: pipeline.Inspection
+    people: tuple[str, ...]
+    splits: tuple[splits.Split, ...]
+    labels: np.ndarray
+
+    @property
+    def unit(self) -> str:
+        """What is resampled for intervals: ``people``, or ``cells`` where no subject is known."""
+        return "people" if any(record.subject for record in self.dataset.records) else "cells"
+
+    def digests(self) -> dict[str, str]:
+        """Returns the SHA-256 of the labelled images, and that of the splits."""
+        records = self.dataset.records
+        listed = hashlib.sha256()
+        for record, digest in zip(records, self.inspection.digests, strict=True):
+            listed.update(f"{record.path}\t{self.dataset.classes[record.label]}\t{digest}\n".encode())
+        return {"images": listed.hexdigest(), "split": splits.fingerprint(self.splits, records)}
+
+    def describe(self, config: ConfigDict) -> dict[str, Any]:
+        """Returns the ``dataset``, ``protocol`` and ``leaks`` of a study's metrics.json."""
+        records, digests = self.dataset.records, self.digests()
+        by_class = {
+            name: {
+                "images": sum(record.label == label for record in records),
+                "subjects": len({record.subject for record in records if record.label == label and record.subject}),
+            }
+            for label, name in enumerate(self.dataset.classes)
+        }
+        return {
+            "dataset": {
+                "name": self.dataset.name,
+                "source": config.data.source,
+                "classes": list(self.dataset.classes),
+                "images": len(records),
+                "subjects": len({record.subject for record in records if record.subject}),
+                "people": len(set(self.people)) if self.unit == "people" else 0,
+                "by_class": by_class,
+                "notes": list(self.dataset.notes),
+                "sha256": digests["images"],
+            },
+            "protocol": {
+                "name": config.split.protocol,
+                "folds": max(split.fold for split in self.splits) + 1,
+                "repeats": config.split.repeats,
+                "seed": config.seed,
+                "fingerprint": digests["split"],
+                "leaky": config.split.protocol == "paper",
+            },
+            "leaks": splits.leaks(self.splits, records, self.people),
+        }
+
+
+def open_material(config: ConfigDict, say: Say) -> Material:
+    """Opens the source, looks at every image once, and draws the splits.
+
+    Raises:
+        DataError: nothing usable there, images that cannot be read, or too few people for the folds.
+        LeakError: a protocol that puts a person on both sides without being declared leaky.
+    """
+    dataset, inspection = open_images(config, say)
+    people = splits.people(dataset.records, inspection.digests, dataset.known_people)
+    drawn = splits.make_splits(
+        config.split.protocol,
+        dataset.records,
+        people,
+        classes=dataset.classes,
+        folds=config.split.folds,
+        repeats=config.split.repeats,
+        seed=config.seed,
+        test_fraction=config.split.test_fraction,
+    )
+    labels = np.array([record.label for record in dataset.records], np.int32)
+    return Material(dataset, inspection, people, drawn, labels)
+
+
+def open_images(config: ConfigDict, say: Say) -> tuple[Dataset, pipeline.Inspection]:
+    """Opens the source and looks at every image once; says what was left out or converted.
+
+    Raises:
+        DataError: nothing usable there, or images that cannot be read.
+    """
+    dataset = open_source(config.data)
+    for note in dataset.notes:
+        say(note)
+    return dataset, inspect_images(dataset, say)
+
+
+def inspect_images(dataset: Dataset, say: Say) -> pipeline.Inspection:
+    """Reads and decodes every image once, and says which were not RGB.
+
+    Raises:
+        DataError: images that cannot be read, all of them named or counted.
+    """
+    with progress.bar("look at the images", len(dataset.records), "images") as advance:
+        inspection = pipeline.inspect(dataset, advance)
+    if converted := {mode: count for mode, count in sorted(inspection.modes.items()) if mode != "RGB"}:
+        say("converted to RGB: " + ", ".join(f"{count:,} of mode {mode}" for mode, count in converted.items()))
+    return inspection

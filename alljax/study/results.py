@@ -13,7 +13,7 @@ from alljax.files import write_bytes
 from alljax.study import figures, workdir
 from alljax.study.material import Material
 from alljax.training import optim
-from alljax.training.frozen import HeadRuns
+from alljax.training.frozen import HeadRuns, steps_per_epoch
 
 PLACE = ("split", "repeat", "fold", "seed")
 HISTORY = (
@@ -95,7 +95,7 @@ def _history(
 ) -> Iterator[list[Any]]:
     schedule = optim.make_schedule(config)
     for split, run in zip(material.splits, runs, strict=True):
-        steps = -(-len(split.train) // config.train.batch_size)
+        steps = steps_per_epoch(len(split.train), config.train.batch_size)
         for column, seed in enumerate(seeds):
             for epoch in range(config.train.epochs):
                 curves = (

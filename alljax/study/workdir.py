@@ -4,6 +4,7 @@ import csv
 import importlib.metadata
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -14,18 +15,38 @@ from typing import Any
 import jax
 
 import alljax
-from alljax import config as knobs
+from alljax import config as configs
 from alljax.errors import WorkdirError
 from alljax.files import write_text
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn", "pillow")
 
 
+def check(workdir: Path, config: dict[str, Any]) -> None:
+    """Looks, before long work, whether `workdir` can be this run's; writes nothing.
+
+    Args:
+        workdir: the folder; need not exist.
+        config: the config, flattened; classes it leaves to the source are not compared.
+
+    Raises:
+        WorkdirError: the folder holds a run of another config, or cannot be written.
+    """
+    stored = read_json(workdir / "config.json", absent={})
+    if stored:
+        config = config if config["data.classes"] else config | {"data.classes": stored.get("data.classes")}
+        _refuse_another(workdir, stored, config)
+    existing = next(path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise WorkdirError(f"{workdir}: {existing} is a file; choose another --workdir")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise WorkdirError(f"cannot write in {existing}: permission denied; choose another --workdir")
+
+
 def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str]) -> None:
     """Makes `workdir` this run's, or finds that it already is.
 
-    Writes config.json and environment.json.  Nothing is written where the folder belongs to
-    another run.
+    Writes environment.json and config.json, unless they are there.
 
     Args:
         workdir: the folder; made if absent.
@@ -35,19 +56,24 @@ def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str]) -> None
     Raises:
         WorkdirError: the folder holds a run of another config or of other inputs, or cannot be written.
     """
-    if stored := read_json(workdir / "config.json", absent={}):
-        if lines := knobs.difference(stored, json.loads(json.dumps(config))):  # as JSON: tuples are lists
-            shown = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
-            raise WorkdirError(f"{workdir} holds another run ({shown}); choose another --workdir, or remove it")
-        before = read_json(workdir / "environment.json", absent={}).get("inputs", inputs)
-        if changed := [name for name in inputs if before.get(name) != inputs[name]]:
-            raise WorkdirError(
-                f"{workdir} holds a run on other {' and '.join(changed)} (SHA-256 differs); "
-                "choose another --workdir, or remove it"
-            )
+    stored = read_json(workdir / "config.json", absent={})
+    if not stored:
+        write_json(workdir / "environment.json", environment() | {"inputs": inputs})
+        write_json(workdir / "config.json", config)
         return
-    write_json(workdir / "environment.json", environment() | {"inputs": inputs})
-    write_json(workdir / "config.json", config)
+    _refuse_another(workdir, stored, config)
+    before = read_json(workdir / "environment.json").get("inputs", {})
+    if changed := [name for name in inputs if before.get(name) != inputs[name]]:
+        raise WorkdirError(
+            f"{workdir} holds a run on other {' and '.join(changed)} (SHA-256 differs); "
+            "choose another --workdir, or remove it"
+        )
+
+
+def _refuse_another(workdir: Path, stored: dict[str, Any], config: dict[str, Any]) -> None:
+    if lines := configs.difference(stored, json.loads(json.dumps(config))):  # as JSON: tuples are lists
+        shown = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
+        raise WorkdirError(f"{workdir} holds another run ({shown}); choose another --workdir, or remove it")
 
 
 def environment() -> dict[str, Any]:

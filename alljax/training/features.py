@@ -22,7 +22,7 @@ def make_extractor(network: Network) -> Callable[[Any, jax.Array], jax.Array]:
 
     @jax.jit
     def extract(variables: Any, images: jax.Array) -> jax.Array:
-        stages = network.backbone.module.apply(variables, network.preprocessing(images))
+        stages = network.backbone.module.apply(variables, network.preprocessing(images), last=network.stage)
         return pool(stages[network.stage], network.pool)
 
     return extract

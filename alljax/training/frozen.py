@@ -105,7 +105,7 @@ def make_train(
             )  # fmt: skip
             return state, total + batch
 
-        steps = -(-data.fold.train_count // batch_size)
+        steps = steps_per_epoch(data.fold.train_count, batch_size)
         return jax.lax.fori_loop(0, steps, step, (state, Sums.zero()))
 
     def train(keys: jax.Array, features: jax.Array, labels: jax.Array, fold: Fold) -> HeadRuns:
@@ -133,6 +133,11 @@ def make_train(
         return HeadRuns(states.params, curves, jax.nn.softmax(logits))
 
     return jax.jit(train)
+
+
+def steps_per_epoch(count: Any, batch_size: int) -> Any:
+    """Returns the optimizer steps in one pass over `count` cells; a last, short batch is one of them."""
+    return -(-count // batch_size)
 
 
 @flax.struct.dataclass

@@ -21,6 +21,7 @@ class Network:
         stage: whose activations are the features.
         pool: ``average``, ``max`` or ``flatten``.
         preprocessing: from uint8 pixels to the backbone's input.
+        expected: the preprocessing the weights were trained with.
         weights: where the parameters come from, with their SHA-256.
         family: whose layout the weight file has, for example ``torchvision``.
         variables: ``{"params": …, "batch_stats": …}`` without the ImageNet classifier, float32.
@@ -30,6 +31,7 @@ class Network:
     stage: str
     pool: str
     preprocessing: Preprocessing
+    expected: Preprocessing
     weights: store.Resolved
     family: str
     variables: Any = field(repr=False, compare=False)
@@ -47,6 +49,11 @@ class Network:
             "preprocessing": asdict(self.preprocessing),
         }
 
+    def mismatch(self) -> str:
+        """Returns how the preprocessing differs from what the weights were trained with; empty if it does not."""
+        ours, theirs = asdict(self.preprocessing), asdict(self.expected)
+        return ", ".join(f"{key} {ours[key]} instead of {theirs[key]}" for key in ours if ours[key] != theirs[key])
+
 
 def open_network(config: ConfigDict) -> Network:
     """Returns the network that ``model``, ``weights`` and ``preprocessing`` describe.
@@ -61,9 +68,17 @@ def open_network(config: ConfigDict) -> Network:
         raise ConfigError(f"model.stage={stage!r}: {backbone.name} has the stages {', '.join(backbone.stages)}")
     resolved = store.resolve(config.weights.path, config.weights.name, backbone.name)
     ported = port.port(readers.read(resolved.path), backbone.name, classifier=False)
-    preprocessing = _preprocessing(config, resolved, ported.family)
+    trained_with = resolved.source.preprocessing if resolved.source else backbone.families[ported.family]
+    expected = catalog.preprocessing(trained_with)
     return Network(
-        backbone, stage, config.model.pool, preprocessing, resolved, ported.family, ported.variables
+        backbone,
+        stage,
+        config.model.pool,
+        _preprocessing(config, expected),
+        expected,
+        resolved,
+        ported.family,
+        ported.variables,
     )
 
 
@@ -79,6 +94,7 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
     return networks
 
 
-def _preprocessing(config: ConfigDict, resolved: store.Resolved, family: str) -> Preprocessing:
-    """Returns the preprocessing that belongs to the weights, unless the config overrides it."""
-    raise NotImplementedError
+def _preprocessing(config: ConfigDict, expected: Preprocessing) -> Preprocessing:
+    """Returns what the weights were trained with, but for what the config overrides."""
+    chosen = catalog.preprocessing(config.preprocessing.name) if config.preprocessing.name else expected
+    return replace(chosen, image_size=config.preprocessing.image_size or chosen.image_size)

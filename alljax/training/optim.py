@@ -56,9 +56,7 @@ def make_schedule(config: ConfigDict) -> optax.Schedule:
     of epochs, so a short run is the beginning of a long one.
     """
     train = config.train
-    return optax.exponential_decay(
-        train.learning_rate, train.decay_steps, train.decay_rate, staircase=train.staircase
-    )
+    return optax.exponential_decay(train.learning_rate, train.decay_steps, train.decay_rate, staircase=train.staircase)
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:

@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
-from alljax.evaluation.baselines import baselines, best_threshold
-from alljax.evaluation.metrics import evaluate
+from alljax.evaluation import baselines, metrics
+from alljax.evaluation.baselines import best_threshold
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ def test_the_threshold_is_the_stump_of_scikit_learn_where_that_maximises_accurac
 
 def test_the_direction_is_learned() -> None:
     labels, areas = cells(-0.08)
-    result = baselines(labels, areas, folds(5, 300), 2, [str(index) for index in range(300)], resamples=100)
+    result = baselines.evaluate(
+        labels, areas, folds(5, 300), [str(index) for index in range(300)], classes=2, resamples=100
+    )
     sized = result["size_threshold"]
     assert sized["sides"] == [[1, 0]] * 5
     assert sized["accuracy"] > 0.75
@@ -71,7 +73,9 @@ def test_the_direction_is_learned() -> None:
 
 def test_where_size_says_nothing_it_is_the_majority() -> None:
     labels = np.array([0, 1, 1] * 40)
-    result = baselines(labels, np.ones(120), folds(4, 120), 2, [str(i) for i in range(120)], resamples=100)
+    result = baselines.evaluate(
+        labels, np.ones(120), folds(4, 120), [str(i) for i in range(120)], classes=2, resamples=100
+    )
     assert result["size_threshold"]["accuracy"] == result["majority"]["accuracy"] == 80 / 120
     assert result["size_threshold"]["auc"] == 0.5
 
@@ -79,7 +83,8 @@ def test_where_size_says_nothing_it_is_the_majority() -> None:
 def test_majority_knows_only_its_training_half() -> None:
     labels = np.array([0] * 6 + [1] * 4)
     split = [Halves(np.arange(5, 10), np.arange(5)), Halves(np.arange(5), np.arange(5, 10))]
-    majority = baselines(labels, np.linspace(0.1, 1, 10), split, 2, list("abcdefghij"), resamples=100)["majority"]
+    areas, people = np.linspace(0.1, 1, 10), list("abcdefghij")
+    majority = baselines.evaluate(labels, areas, split, people, classes=2, resamples=100)["majority"]
     assert majority["confusion"] == [[1, 5], [4, 0]]
     assert majority["auc"] == 0.5
 
@@ -87,8 +92,8 @@ def test_majority_knows_only_its_training_half() -> None:
 def test_scored_on_test_images_only_and_shaped_like_a_model() -> None:
     labels, areas = cells(0.08)
     split = [Halves(np.arange(200), np.arange(200, 300))]
-    result = baselines(labels, areas, split, 2, [str(i) for i in range(300)], resamples=100)
-    model = evaluate(labels[200:], np.tile([0.4, 0.6], (100, 1)))
+    result = baselines.evaluate(labels, areas, split, [str(i) for i in range(300)], classes=2, resamples=100)
+    model = metrics.evaluate(labels[200:], np.tile([0.4, 0.6], (100, 1)))
     for rule in result.values():
         assert model.keys() <= rule.keys()
         assert np.sum(rule["confusion"]) == 100
@@ -101,7 +106,9 @@ def test_scored_on_test_images_only_and_shaped_like_a_model() -> None:
 def test_three_classes_and_a_person_in_several_splits() -> None:
     labels, areas = cells(0.1, classes=3)
     split = folds(3, 300) + folds(5, 300)
-    result = baselines(labels, areas, split, 3, [f"p{index % 30}" for index in range(300)], resamples=100)
+    result = baselines.evaluate(
+        labels, areas, split, [f"p{index % 30}" for index in range(300)], classes=3, resamples=100
+    )
     sized = result["size_threshold"]
     assert np.sum(sized["confusion"]) == 600
     assert len(sized["confusion"]) == 3

@@ -95,9 +95,7 @@ def test_chunks_change_nothing_and_seeds_do() -> None:
 def test_the_order_of_the_images_does_not_matter() -> None:
     labels, probabilities, names = clustered(np.random.default_rng(6), (5, 5))
     order = np.random.default_rng(0).permutation(len(labels))
-    shuffled = bootstrap(
-        labels[order], probabilities[:, order], [names[index] for index in order], resamples=100
-    )
+    shuffled = bootstrap(labels[order], probabilities[:, order], [names[index] for index in order], resamples=100)
     for name, interval in bootstrap(labels, probabilities, names, resamples=100).items():
         assert shuffled[name] == pytest.approx(interval)
 

@@ -1,0 +1,257 @@
+"""Figures as text: SVG that takes the colours of the page around it, and the sheet of wrong cells as PNG.
+
+Ink (axes, text) is ``currentColor``, so that a figure reads on a light and on a dark page; lines
+are of Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), which colour-blind people tell
+apart, and differ in their dashes too.  The same numbers give the same bytes.
+"""
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from sklearn.metrics import roc_curve
+
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+INK = "#010203"
+"""Stands for the page's text colour until the SVG is written."""
+
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "alljax",
+    "text.parse_math": False,
+    "font.size": 10.5,
+    "font.family": "DejaVu Sans",
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.13,
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "figure.figsize": (5.6, 3.9),
+}
+
+
+def curves(history: Mapping[str, np.ndarray], quantity: str) -> str:
+    """Returns training and held-out curves against the epoch: means over folds and seeds.
+
+    The band is one standard deviation to either side; there is none where an epoch has one value.
+
+    Args:
+        history: the columns of a history.csv, (rows,) each.
+        quantity: ``accuracy`` or ``loss``.
+    """
+    with _axes() as (figure, axes):
+        epochs, inverse = np.unique(history["epoch"], return_inverse=True)
+        count = np.bincount(inverse)
+        ends = []
+        for column, label, colour, dashes in (
+            (f"train_{quantity}", "training cells", BLUE, DASHES[1]),
+            (f"val_{quantity}", "held-out cells", VERMILION, DASHES[0]),
+        ):
+            mean = np.bincount(inverse, history[column]) / count
+            spread = np.sqrt(np.bincount(inverse, (history[column] - mean[inverse]) ** 2) / count)
+            marker = "o" if len(epochs) == 1 else ""
+            axes.plot(epochs, mean, color=colour, linestyle=dashes, label=label, marker=marker)
+            if count.max() > 1:
+                axes.fill_between(epochs, mean - spread, mean + spread, color=colour, alpha=0.16, linewidth=0)
+            ends.append(f"{label} {mean[-1]:.3f}")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(quantity)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.grid(axis="y")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, borderpad=0.2)
+        return _svg(figure, f"{quantity} against epoch; at epoch {epochs[-1]:.0f}: {', '.join(ends)}")
+
+
+def confusion(matrix: Sequence[Sequence[float]] | np.ndarray, classes: Sequence[str]) -> str:
+    """Returns a confusion matrix with counts and shares of the row; the darker, the larger the share.
+
+    Args:
+        matrix: (C, C), rows true, columns predicted; means over seeds are rounded.
+        classes: C names.
+    """
+    counts = np.asarray(matrix, np.float64)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    names = [_short(name) for name in classes]
+    size = 10.5 if len(classes) <= 4 else 8.0
+    with _axes() as (figure, axes):
+        for row, column in np.ndindex(*counts.shape):
+            share = shares[row, column]
+            box = Rectangle((column, row), 1, 1, facecolor=BLUE, alpha=0.04 + 0.5 * share, linewidth=0)
+            axes.add_patch(box)
+            text = f"{counts[row, column]:,.0f}\n{share:.0%}" if len(classes) <= 8 else f"{share:.0%}"
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.5)
+        ticks = np.arange(len(classes)) + 0.5
+        axes.set_xticks(ticks, names, rotation=0 if len(classes) <= 4 else 45, fontsize=size)
+        axes.set_yticks(ticks, names, fontsize=size)
+        axes.set(xlim=(0, len(classes)), ylim=(len(classes), 0), xlabel="called", ylabel="truly")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        cells = [
+            f"{truth} called {called}: {counts[row, column]:,.0f}"
+            for row, truth in enumerate(classes)
+            for column, called in enumerate(classes)
+        ]
+        return _svg(figure, "confusion matrix; " + ", ".join(cells[:25]))
+
+
+def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> str:
+    """Returns ROC curves: of class 1 if there are two classes, else of each class against the rest.
+
+    The strong line is the mean over seeds at each false positive rate; the faint ones are the
+    seeds; the dot is where the most likely class is called.
+
+    Args:
+        labels: int (N,).
+        probabilities: (R, N, C) of R seeds.
+        classes: C names.
+    """
+    grid = np.linspace(0, 1, 201)
+    binary = len(classes) == 2
+    with _axes() as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle=DASHES[2])
+        drawn = 0
+        for label in [1] if binary else range(len(classes)):
+            positive = labels == label
+            if not 0 < positive.sum() < len(labels):
+                continue
+            colour, dashes = PALETTE[drawn % len(PALETTE)], DASHES[drawn // len(PALETTE) % len(DASHES)]
+            rates = np.stack([_true_positive_rate(positive, one[:, label], grid) for one in probabilities])
+            if binary and len(rates) > 1:
+                axes.plot(grid, rates.T, color=colour, alpha=0.3, linewidth=0.7)
+            mean = np.concatenate([[0.0], rates.mean(0)])
+            axes.plot(np.append(0.0, grid), mean, color=colour, linestyle=dashes, label=_short(classes[label]))
+            called = probabilities.argmax(2) == label
+            axes.plot(called[:, ~positive].mean(), called[:, positive].mean(), "o", color=colour, markersize=6)
+            drawn += 1
+        wrong, right = "false positive rate", "true positive rate"
+        if binary:
+            negative, name = (_short(one, 14) for one in classes)
+            wrong, right = f"{wrong} ({negative} called {name})", f"{right}\n({name} called {name})"
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=wrong, ylabel=right)
+        axes.grid()
+        if not binary and drawn:
+            axes.legend(loc="lower right", fontsize=9)
+        return _svg(figure, "ROC curve" + ("" if binary else "s, each class against the rest"))
+
+
+def wrong_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> bytes:
+    """Returns a contact sheet as PNG, six cells a row, each with its caption below, on black.
+
+    Args:
+        images: RGB images of any size; shrunk to 224 pixels, shown as 112 on a page.
+        captions: one an image, up to two lines; what does not fit is cut.
+    """
+    side, gap, line = 224, 32, 30
+    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 22)
+    if not images:
+        empty = Image.new("RGB", (2 * (side + gap), 2 * line), "#101214")
+        ImageDraw.Draw(empty).text((gap, line / 2), "No cell was called wrong.", "#e8e8e8", font)
+        return _png(empty)
+    columns = min(6, len(images))
+    height = side + 2 * line + gap
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * height + gap), "#101214")
+    draw = ImageDraw.Draw(sheet)
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left, top = gap + number % columns * (side + gap), gap + number // columns * height
+        thumbnail = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+        sheet.paste(thumbnail, (left + (side - thumbnail.width) // 2, top + (side - thumbnail.height) // 2))
+        for place, text in enumerate(caption.splitlines()[:2]):
+            colour = "#f2f2f2" if place == 0 else "#a8adb3"
+            draw.text((left, top + side + 4 + place * line), _fitting(text, font, side + gap // 2), colour, font)
+    return _png(sheet)
+
+
+@contextmanager
+def _axes() -> Iterator[tuple[Figure, Axes]]:
+    # The browser draws the text, so a letter that matplotlib's own font lacks is no loss.
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        figure = Figure(layout="constrained")
+        yield figure, figure.subplots()
+
+
+def _svg(figure: Figure, description: str) -> str:
+    """Returns the figure as one ``<svg>`` element with a title for those who cannot see it."""
+    figure.patch.set_visible(False)
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)[0]
+    body = text[text.index(">", text.index("<svg")) + 1 :]
+    # What belongs to a file of its own, not to a page: style for every element, licence, fonts, names.
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r"font: ?(?:\w+ )*([\d.]+px) [^;\"]*", r"font-size: \1", body)
+    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
+    body = body.replace("xlink:href", "href").replace(INK, "currentColor")
+    body = re.sub(r' transform="rotate\(-0 [^"]*"', "", body)
+    body = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: _shorter(found[0]), body)
+    body = re.sub(r">\s+<", "><", _unique_names(body)).strip()
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img" font-family="system-ui, sans-serif" fill="currentColor">'
+        f"<title>{escape(description)}</title>{body}"
+    )
+
+
+def _shorter(attribute: str) -> str:
+    """Returns an SVG attribute with two decimals and single blanks: a hundredth of a pixel is enough."""
+    return re.sub(r"\s+", " ", re.sub(r"(\.\d\d)\d+", r"\1", attribute)).replace(' "', '"')
+
+
+def _unique_names(body: str) -> str:
+    """Keeps only the names that are referred to, and makes them this figure's own on a shared page."""
+    prefix = hashlib.sha256(body.encode()).hexdigest()[:8]
+    used = set(re.findall(r'(?:url\(#|href="#)([\w.-]+)', body))
+    body = re.sub(r' id="([^"]*)"', lambda found: f' id="{prefix}{found[1]}"' if found[1] in used else "", body)
+    return re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}", body)
+
+
+def _true_positive_rate(positive: np.ndarray, scores: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Returns the true positive rate at each false positive rate of `grid`, (len(grid),)."""
+    wrong, right, _ = roc_curve(positive, scores)
+    return np.interp(grid, wrong, right)
+
+
+def _short(name: str, longest: int = 18) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """Cuts `text` to `width` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,191 @@
+"""Makes the golden files beside it: what torchvision, timm and Keras compute with seeded weights.
+
+The environment, apart from the one of the tests (any Python that torch supports):
+
+    python3.11 -m venv /tmp/parity
+    /tmp/parity/bin/pip install torch==2.13.0 timm==1.0.31 keras==3.15.0 numpy==2.4.6
+    /tmp/parity/bin/pip install --no-deps torchvision==0.29.2
+    /tmp/parity/bin/python tests/parity/make_goldens.py [vgg16_features-torchvision.pth]
+
+Keras runs on torch, so no TensorFlow is needed.  The weights come from
+`seeded_weights`, the images too, so that the files hold only names, shapes and
+activations.  Given the file of real VGG16 weights, `vgg16_real.npz` is made as well.
+"""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import seeded_weights
+import torch
+
+package = importlib.util.find_spec("torchvision")
+if not list(Path(package.origin).parent.glob("_C.*")):
+    # torchvision declares what its compiled operators return and fails where they are not built.
+    operators = torch.library.Library("torchvision", "DEF")
+    operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+import timm
+import torchvision
+
+HERE = Path(__file__).parent
+HEIGHT, WIDTH = 43, 37  # odd and even sides alternate on the way down, so that no padding goes untested
+REAL_HEIGHT, REAL_WIDTH = 96, 64
+
+Stages = dict[str, Callable[[torch.Tensor], torch.Tensor]]
+
+
+def to_torch(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image.transpose(0, 3, 1, 2).copy())
+
+
+def from_torch(activation: torch.Tensor) -> np.ndarray:
+    array = activation.detach().numpy()
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+
+def shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    state = module.state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items() if "num_batches" not in name}
+
+
+def load(module: torch.nn.Module, weights: dict[str, np.ndarray]) -> None:
+    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    missing, surplus = module.load_state_dict(tensors, strict=False)
+    assert not surplus and all("num_batches" in name for name in missing)
+    module.eval()
+
+
+def run_stages(stages: Stages, image: np.ndarray) -> dict[str, np.ndarray]:
+    activations = {}
+    hidden = to_torch(image)
+    for name, stage in stages.items():
+        hidden = stage(hidden)
+        activations[f"stage/{name}"] = from_torch(hidden)
+    return activations
+
+
+def save(name: str, shapes: dict[str, tuple[int, ...]], arrays: dict[str, np.ndarray]) -> None:
+    path = HERE / f"{name}.npz"
+    largest = {key: float(f"{abs(array).max():.3g}") for key, array in arrays.items()}
+    np.savez_compressed(path, tensors=seeded_weights.pack(shapes.items()), **arrays)
+    print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB, {largest}")
+
+
+def vgg_stages(features: torch.nn.Sequential) -> Stages:
+    ends = [0, 5, 10, 17, 24, 31]
+    return {f"block{n}": features[ends[n - 1] : ends[n]] for n in range(1, 6)}
+
+
+def vgg16_torchvision() -> None:
+    model = torchvision.models.vgg16()
+    shapes = shapes_of(model)
+    load(model, seeded_weights.weights(shapes))
+    arrays = run_stages(vgg_stages(model.features), seeded_weights.image(HEIGHT, WIDTH))
+    arrays["logits"] = from_torch(model(to_torch(seeded_weights.image(224, 224))))
+    save("vgg16_torchvision", shapes, arrays)
+
+
+def resnet50_torchvision() -> None:
+    model = torchvision.models.resnet50()
+    shapes = shapes_of(model)
+    load(model, seeded_weights.weights(shapes))
+    image = seeded_weights.image(HEIGHT, WIDTH)
+    stages: Stages = {"stem": torch.nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)}
+    stages |= {f"stage{n}": getattr(model, f"layer{n}") for n in range(1, 5)}
+    arrays = run_stages(stages, image)
+    arrays["logits"] = from_torch(model(to_torch(image)))
+    save("resnet50_torchvision", shapes, arrays)
+
+
+def lite_name(name: str) -> str:
+    """timm's name for a tensor → the name in efficientnet-lite0-57934424.pth."""
+    first, *rest, variable = name.split(".")
+    if first != "blocks":
+        ends = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1"}
+        return f"{ends.get(first, '_fc')}.{variable}"
+    stage, block, layer = rest
+    number = [1, 2, 2, 3, 3, 4, 1]
+    if stage == "0":  # without an expansion, timm's layers are numbered differently
+        layers = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+    else:
+        layers = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"}
+        layers |= {"conv_pwl": "_project_conv", "bn3": "_bn2"}
+    return f"_blocks.{sum(number[: int(stage)]) + int(block)}.{layers[layer]}.{variable}"
+
+
+def efficientnet_lite0() -> None:
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    names = {name: lite_name(name) for name in shapes_of(model)}
+    shapes = {names[name]: shape for name, shape in shapes_of(model).items()}
+    assert len(shapes) == len(names)
+    weights = seeded_weights.weights(shapes)
+    load(model, {name: weights[theirs] for name, theirs in names.items()})
+    image = seeded_weights.image(HEIGHT, WIDTH)
+    stages: Stages = {"stem": torch.nn.Sequential(model.conv_stem, model.bn1)}
+    stages |= {f"stage{n}": block for n, block in enumerate(model.blocks, start=1)}
+    stages["head"] = torch.nn.Sequential(model.conv_head, model.bn2)
+    arrays = run_stages(stages, image)
+    arrays["logits"] = from_torch(model(to_torch(image)))
+    save("efficientnet_lite0", shapes, arrays)
+
+
+def keras_load(model: keras.Model) -> dict[str, tuple[int, ...]]:
+    shapes = {weight.path: tuple(weight.shape) for weight in model.weights}
+    for weight in model.weights:
+        weight.assign(seeded_weights.weight(weight.path, tuple(weight.shape)))
+    return shapes
+
+
+def keras_stages(model: keras.Model, layers: dict[str, str], image: np.ndarray) -> dict[str, np.ndarray]:
+    outputs = {name: model.get_layer(layer).output for name, layer in layers.items()}
+    activations = keras.Model(model.input, outputs).predict(image, verbose=0)
+    return {f"stage/{name}": activations[name] for name in layers}
+
+
+def vgg16_keras() -> None:
+    image = seeded_weights.image(HEIGHT, WIDTH)
+    features = keras.applications.VGG16(weights=None, include_top=False, input_shape=image.shape[1:])
+    keras_load(features)
+    arrays = keras_stages(features, {f"block{n}": f"block{n}_pool" for n in range(1, 6)}, image)
+    whole = keras.applications.VGG16(weights=None, classifier_activation=None)
+    shapes = keras_load(whole)
+    arrays["logits"] = whole.predict(seeded_weights.image(224, 224), verbose=0)
+    save("vgg16_keras", shapes, arrays)
+
+
+def resnet50_keras() -> None:
+    image = seeded_weights.image(HEIGHT, WIDTH)
+    model = keras.applications.ResNet50(
+        weights=None, classifier_activation=None, input_shape=image.shape[1:]
+    )
+    shapes = keras_load(model)
+    layers = {"stem": "pool1_pool", "stage1": "conv2_block3_out", "stage2": "conv3_block4_out"}
+    layers |= {"stage3": "conv4_block6_out", "stage4": "conv5_block3_out"}
+    arrays = keras_stages(model, layers, image)
+    arrays["logits"] = model.predict(image, verbose=0)
+    save("resnet50_keras", shapes, arrays)
+
+
+def vgg16_real(path: str) -> None:
+    """A few hundred activations a stage, evenly spread, of the real weights; the file itself is not ours to keep."""
+    features = torchvision.models.vgg16().features
+    state = torch.load(path, weights_only=True)
+    features.load_state_dict({name.removeprefix("features."): tensor for name, tensor in state.items()})
+    arrays = run_stages(vgg_stages(features), seeded_weights.image(REAL_HEIGHT, REAL_WIDTH))
+    save("vgg16_real", {}, {name: array.ravel()[:: max(array.size // 300, 1)] for name, array in arrays.items()})
+
+
+if __name__ == "__main__":
+    for make in (vgg16_torchvision, resnet50_torchvision, efficientnet_lite0, vgg16_keras, resnet50_keras):
+        make()
+    if sys.argv[1:]:
+        vgg16_real(sys.argv[1])

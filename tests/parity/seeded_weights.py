@@ -1,0 +1,57 @@
+"""The same weights and images on both sides of the parity tests, from names and shapes alone.
+
+Pure NumPy, so that `make_goldens.py` (with torch and Keras) and the tests (with
+neither) draw the very same numbers.  Activations stay of order one in every layer.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+SEED = 20240229
+
+
+def uniform(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns float32 numbers in [-1, 1) that depend on nothing but the name and the shape."""
+    generator = np.random.Generator(np.random.PCG64([SEED, zlib.crc32(name.encode())]))
+    numbers = generator.random(shape, dtype=np.float32)
+    numbers *= 2
+    numbers -= 1
+    return numbers
+
+
+def image(height: int, width: int) -> np.ndarray:
+    """Returns a preprocessed image, float32 (1, height, width, 3) in [-2, 2)."""
+    return 2 * uniform(f"image {height}x{width}", (1, height, width, 3))
+
+
+def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the tensor of this name in a PyTorch or Keras model."""
+    numbers = uniform(name, shape)
+    kind = name.replace("/", ".").rpartition(".")[2]
+    if kind in ("running_var", "moving_variance"):
+        return 1 + numbers / 2
+    if kind in ("running_mean", "moving_mean", "bias", "beta"):
+        return numbers / 4
+    if kind == "gamma" or len(shape) == 1:
+        return 1 + numbers / 4
+    # He's initialisation: PyTorch keeps the outputs first, Keras last.
+    fan_in = int(np.prod(shape[:-1] if kind == "kernel" else shape[1:]))
+    numbers *= np.float32(np.sqrt(6 / fan_in))
+    return numbers
+
+
+def weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Returns all tensors of a model by name."""
+    return {name: weight(name, shape) for name, shape in shapes.items()}
+
+
+def pack(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> np.ndarray:
+    """Returns names and shapes as an array of text, for a golden file."""
+    return np.array([" ".join((name, *map(str, shape))) for name, shape in shapes])
+
+
+def unpack(lines: np.ndarray) -> dict[str, tuple[int, ...]]:
+    """Returns what `pack` packed: name → shape."""
+    return {name: tuple(map(int, shape)) for name, *shape in map(str.split, lines.tolist())}

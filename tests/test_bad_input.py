@@ -1,0 +1,271 @@
+"""What bad input gets: one line that names the thing and the mend, exit code 2, nothing half-written."""
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alljax.cli import main
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+QUICKSTART = f"--config={REPOSITORY / 'configs/quickstart.py'}"
+# Small images and short runs: what is tested here is the way in.
+SMALL = [
+    QUICKSTART, "--config.preprocessing.image_size=32", "--config.train.epochs=1", "--config.study.seeds=1",
+    "--config.split.folds=2", "--config.evaluation.resamples=100",
+]  # fmt: skip
+
+Refused = Callable[..., str]
+
+
+def picture(seed: int = 0, mode: str = "RGB", suffix: str = "png") -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(content, {"png": "PNG", "bmp": "BMP"}[suffix])
+    return content.getvalue()
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    """Two classes, four people each, two images a person."""
+    folder = tmp_path / "cells"
+    for label, name in enumerate(("blast", "normal")):
+        for person in range(4):
+            for number in range(2):
+                path = folder / name / f"{name}{person}" / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(picture(100 * label + 10 * person + number))
+    return folder
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Runs a command line that must be refused, and returns its one line."""
+
+    def run(*arguments: str, verb: str = "study", workdir: Path | None = None) -> str:
+        where = [f"--workdir={workdir or tmp_path / 'run'}"] if verb in ("study", "train") else []
+        settings = SMALL if verb in ("study", "train", "features") else []
+        code = main([*verb.split(), *settings, *where, *arguments])
+        error = capsys.readouterr().err
+        assert code == 2, error
+        lines = [line for line in error.splitlines() if line.startswith("alljax: ")]
+        assert len(lines) == 1
+        assert error.rstrip().splitlines()[-1] == lines[0], "the mend is the last thing a person reads"
+        assert not (tmp_path / "run").exists(), "nothing half-written"
+        return lines[0]
+
+    return run
+
+
+def source(folder: Path) -> str:
+    return f"--config.data.source={folder}"
+
+
+def test_unknown_key(refused: Refused) -> None:
+    assert "train.epochs" in refused("--config.train.epoch=3")
+
+
+def test_wrong_type(refused: Refused) -> None:
+    assert "whole number" in refused("--config.train.epochs=many")
+
+
+def test_unknown_backbone(refused: Refused) -> None:
+    assert "vgg16" in refused("--config.model.backbone=vgg")
+
+
+def test_unknown_stage(refused: Refused) -> None:
+    assert "stage7" in refused("--config.model.stage=stage9")
+
+
+def test_missing_folder(refused: Refused, tmp_path: Path) -> None:
+    assert str(tmp_path / "nowhere") in refused(source(tmp_path / "nowhere"))
+
+
+def test_empty_folder(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert str(tmp_path / "empty") in refused(source(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "empty"), (b"not an image at all", "not an image"), (picture()[:700], "truncated")],
+    ids=["zero bytes", "text", "truncated"],
+)
+def test_bad_image(refused: Refused, cells: Path, content: bytes, says: str) -> None:
+    (cells / "blast/blast1/0.png").write_bytes(content)
+    (cells / "normal/normal2/1.png").write_bytes(content)
+    line = refused(source(cells))
+    assert "blast/blast1/0.png" in line
+    assert "normal/normal2/1.png" in line
+    assert says in line
+
+
+def test_class_without_image(refused: Refused, cells: Path) -> None:
+    (cells / "reactive").mkdir()
+    assert "'reactive' has no image" in refused(source(cells))
+
+
+def test_one_class_only(refused: Refused, cells: Path) -> None:
+    for path in sorted((cells / "normal").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (cells / "normal").rmdir()
+    assert "only one class" in refused(source(cells))
+
+
+def test_more_folds_than_people(refused: Refused, cells: Path) -> None:
+    line = refused(source(cells), "--config.split.folds=5")
+    assert "5" in line
+    assert "4" in line
+
+
+def weights(file: Path) -> str:
+    return f"--config.weights.path={file}"
+
+
+def real_lite() -> Path:
+    from alljax.weights import store
+
+    return store.resolve("", "", "efficientnet_lite0").path
+
+
+def test_missing_weight_file(refused: Refused, cells: Path, tmp_path: Path) -> None:
+    assert "no.pth" in refused(source(cells), weights(tmp_path / "no.pth"))
+
+
+def test_truncated_weight_file(refused: Refused, cells: Path, tmp_path: Path) -> None:
+    file = tmp_path / "cut.pth"
+    file.write_bytes(real_lite().read_bytes()[:1_000_000])
+    assert "cut.pth" in refused(source(cells), weights(file))
+
+
+def test_weights_of_another_network(refused: Refused, cells: Path) -> None:
+    line = refused(source(cells), weights(real_lite()), "--config.model.backbone=vgg16")
+    assert "efficientnet" in line
+
+
+def test_weight_file_of_the_wrong_hash(refused: Refused, cells: Path, tmp_path: Path) -> None:
+    file = tmp_path / "vgg16-397923af.pth"
+    file.write_bytes(real_lite().read_bytes())
+    line = refused(source(cells), weights(file), "--config.model.backbone=vgg16")
+    assert "397923af" in line
+    assert "57934424" in line
+
+
+class Canary:
+    """Its pickle writes a file when it is opened freely."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (self.place,)
+
+
+def test_a_pickle_that_wants_to_run_code_does_not(refused: Refused, cells: Path, tmp_path: Path) -> None:
+    file = tmp_path / "evil.pth"
+    file.write_bytes(pickle.dumps({"features.0.weight": Canary(str(tmp_path / "ran"))}))
+    line = refused(source(cells), weights(file), "--config.model.backbone=vgg16")
+    assert "mkdir" in line
+    assert not (tmp_path / "ran").exists()
+
+
+def test_no_weights_to_be_had_says_the_four_ways(refused: Refused, cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no network, whatever the machine has
+    line = refused(source(cells), "--config.model.backbone=resnet50")
+    for way in ("--config.weights.path", "alljax weights fetch", "https://download.pytorch.org", "cache"):
+        assert way in line
+
+
+def test_workdir_under_a_file(refused: Refused, cells: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "file" in refused(source(cells), workdir=tmp_path / "file" / "run")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_no_write_permission(cells: Path, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    # Root may write anywhere; without this capability it is a person like others.
+    drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    command = [*drop, sys.executable, "-m", "alljax.cli", "study", *SMALL, source(cells), f"--workdir={closed / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("alljax: cannot write in")
+    assert not list(closed.iterdir())
+
+
+@pytest.fixture
+def finished(cells: Path, tmp_path: Path) -> Path:
+    workdir = tmp_path / "finished"
+    assert main(["study", *SMALL, source(cells), f"--workdir={workdir}"]) == 0
+    return workdir
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_workdir_of_another_run(refused: Refused, cells: Path, finished: Path) -> None:
+    before = snapshot(finished)
+    line = refused(source(cells), "--config.train.epochs=2", workdir=finished)
+    assert "train.epochs: 1 → 2" in line
+    assert snapshot(finished) == before
+
+
+def test_workdir_of_other_images(refused: Refused, cells: Path, finished: Path) -> None:
+    before = snapshot(finished)
+    (cells / "blast/blast0/0.png").write_bytes(picture(999))
+    assert "images" in refused(source(cells), workdir=finished)
+    assert snapshot(finished) == before
+
+
+def test_same_command_again_changes_no_number(cells: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(finished)
+    assert main(["study", *SMALL, source(cells), f"--workdir={finished}"]) == 0
+    assert "done before" in capsys.readouterr().out
+    assert snapshot(finished) == before
+
+
+def test_predict_refuses_what_is_no_study_or_no_image(refused: Refused, cells: Path, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "predictions.csv"
+    assert "config.json" in refused(f"--workdir={tmp_path}", f"--out={out}", str(cells), verb="predict")
+    assert "nowhere" in refused(f"--workdir={finished}", f"--out={out}", str(tmp_path / "nowhere"), verb="predict")
+    assert "adam" in refused(f"--workdir={finished}", f"--out={out}", "--cell=x", str(cells), verb="predict")
+    (tmp_path / "bad.png").write_bytes(b"")
+    assert "bad.png" in refused(f"--workdir={finished}", f"--out={out}", str(tmp_path / "bad.png"), verb="predict")
+    assert not out.exists()
+
+
+def test_predict_refuses_a_damaged_checkpoint(refused: Refused, cells: Path, finished: Path, tmp_path: Path) -> None:
+    for file in (finished / "cells").rglob("checkpoint/**/d/*"):
+        file.write_bytes(b"damaged")
+    assert "damaged checkpoint" in refused(f"--workdir={finished}", f"--out={tmp_path / 'p.csv'}", str(cells), verb="predict")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
+def test_grey_and_alpha_are_converted_and_said(
+    mode: str, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cells / "blast/blast0/0.png").write_bytes(picture(1, mode))
+    assert main(["study", *SMALL, source(cells), f"--workdir={tmp_path / 'run'}"]) == 0
+    assert f"converted to RGB: 1 of mode {mode}" in capsys.readouterr().out
+
+
+def test_names_that_do_not_parse_are_listed_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label, prefix in (("all", ""), ("hem", "H")):
+        folder = tmp_path / "set/fold_0" / label
+        folder.mkdir(parents=True)
+        for person in range(1, 5):
+            (folder / f"UID_{prefix}{person}_1_1_{label}.bmp").write_bytes(picture(person, suffix="bmp"))
+    (tmp_path / "set/fold_0/all/Thursday.bmp").write_bytes(picture(9, suffix="bmp"))
+    assert main(["study", *SMALL, source(tmp_path / "set"), f"--workdir={tmp_path / 'run'}"]) == 0
+    said = capsys.readouterr().out
+    assert "Thursday.bmp" in said
+    assert "1 " in said

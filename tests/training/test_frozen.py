@@ -1,0 +1,139 @@
+"""Head runs: exact against a plain loop, bit-identical, prefixes of one another, every cell counted."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from alljax.config import default_config
+from alljax.data.splits import Split
+from alljax.models.head import Head
+from alljax.training import frozen, optim
+
+CLASSES, WIDTH = 3, 20
+
+
+@pytest.fixture
+def config() -> ConfigDict:
+    config = default_config()
+    config.model.hidden = 16
+    config.train.update(epochs=3, batch_size=32, learning_rate=1e-2)
+    return config
+
+
+def rows(count: int = 150) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(3)
+    labels = generator.integers(0, CLASSES, count).astype(np.int32)
+    centres = generator.standard_normal((CLASSES, WIDTH))
+    return (centres[labels] + generator.standard_normal((count, WIDTH))).astype(np.float32), labels
+
+
+def splits() -> list[Split]:
+    everything = np.arange(150)
+    return [Split(0, 0, everything[:107], everything[107:]), Split(0, 1, everything[20:], everything[:20])]
+
+
+def run(config: ConfigDict, split: int = 0, seeds: int = 2) -> frozen.HeadRuns:
+    features, labels = rows()
+    fold = frozen.make_folds(config, features, labels, CLASSES, splits())[split]
+    keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
+    return jax.device_get(frozen.make_train(config, CLASSES)(keys, jnp.asarray(features), jnp.asarray(labels), fold))
+
+
+def identical(first: object, second: object) -> bool:
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, first, second)))
+
+
+def plain_loop(config: ConfigDict, split: int, seed: int) -> tuple[object, list[float], list[float]]:
+    """The same run as anyone would write it, batch by batch, without masks or padding."""
+    features, labels = rows()
+    fold = frozen.make_folds(config, features, labels, CLASSES, splits())[split]
+    chosen = splits()[split]
+    head, optimizer = Head(config.model.hidden, CLASSES), optim.make_optimizer(config)
+    key = jax.random.key(seed)
+    params = head.init(jax.random.fold_in(key, 0), jnp.asarray(features[:1]))["params"]
+    state = optimizer.init(params)
+    scaled = (features - fold.mean[None]) * fold.scale[None]
+    losses, accuracies = [], []
+    for epoch in range(config.train.epochs):
+        draws = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 1), epoch), (len(fold.train),))
+        order = chosen.train[np.argsort(np.asarray(draws)[: len(chosen.train)])]
+        for start in range(0, len(order), config.train.batch_size):
+            batch = order[start : start + config.train.batch_size]
+
+            def loss(params: object, batch: np.ndarray = batch) -> jax.Array:
+                logits = head.apply({"params": params}, scaled[batch])
+                each = optax.softmax_cross_entropy_with_integer_labels(logits, labels[batch])
+                return jnp.mean(each * fold.class_weights[labels[batch]])
+
+            updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+            params = optax.apply_updates(params, updates)
+        logits = head.apply({"params": params}, scaled[chosen.test])
+        losses.append(optax.softmax_cross_entropy_with_integer_labels(logits, labels[chosen.test]).mean())
+        accuracies.append((logits.argmax(-1) == labels[chosen.test]).mean())
+    return params, losses, accuracies
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+@pytest.mark.parametrize("split", [0, 1])
+@pytest.mark.parametrize("adjusted", [False, True])
+def test_equals_a_plain_loop(config: ConfigDict, optimizer: str, split: int, adjusted: bool) -> None:
+    config.train.optimizer = optimizer
+    config.train.update(class_weights="balanced" if adjusted else "none", standardise=adjusted)
+    runs = run(config, split)
+    for seed in range(2):
+        params, losses, accuracies = plain_loop(config, split, seed)
+        ours = jax.tree.map(lambda leaf, seed=seed: leaf[seed], runs.params)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), ours, params)
+        np.testing.assert_allclose(runs.curves.test_loss[:, seed], losses, rtol=1e-4)
+        np.testing.assert_allclose(runs.curves.test_accuracy[:, seed], accuracies, rtol=1e-6)
+
+
+def test_same_seed_same_bits(config: ConfigDict) -> None:
+    assert identical(run(config), run(config))
+
+
+def test_other_seed_other_numbers(config: ConfigDict) -> None:
+    probabilities = run(config).probabilities
+    assert not np.array_equal(probabilities[0], probabilities[1])
+
+
+def test_ten_epochs_are_the_first_ten_of_a_hundred(config: ConfigDict) -> None:
+    short, long = config.copy_and_resolve_references(), config.copy_and_resolve_references()
+    short.train.epochs, long.train.epochs = 10, 100
+    first, all_of_it = run(short), run(long)
+    assert identical(first.curves, jax.tree.map(lambda curve: curve[:10], all_of_it.curves))
+
+
+def test_the_short_last_batch_counts() -> None:
+    """The paper's 8,528 images at batch 32; that the last 16 are learned from, test_equals_a_plain_loop shows."""
+    assert frozen.steps_per_epoch(8528, 32) == 267
+
+
+def test_padding_never_reaches_the_loss(config: ConfigDict) -> None:
+    """A fold padded to a longer one's shape gives the same numbers as alone."""
+    features, labels = rows()
+    alone = frozen.make_folds(config, features, labels, CLASSES, splits()[:1])[0]
+    padded = frozen.make_folds(config, features, labels, CLASSES, splits())[0]
+    assert len(padded.train) > len(alone.train)
+    poisoned = dataclasses.replace(padded, train=np.where(np.arange(len(padded.train)) < 107, padded.train, 149))
+    keys = jax.random.key(5)[None]
+    train = frozen.make_train(config, CLASSES)
+    first = train(keys, jnp.asarray(features), jnp.asarray(labels), padded)
+    second = train(keys, jnp.asarray(features), jnp.asarray(labels), poisoned)
+    assert identical(first, second)
+
+
+def test_progress_is_told_once_an_epoch(config: ConfigDict) -> None:
+    calls: list[int] = []
+    features, labels = rows()
+    fold = frozen.make_folds(config, features, labels, CLASSES, splits())[0]
+    train = frozen.make_train(config, CLASSES, on_epoch=lambda: calls.append(1))
+    keys = jnp.stack([jax.random.key(seed) for seed in range(3)])
+    jax.block_until_ready(train(keys, jnp.asarray(features), jnp.asarray(labels), fold))
+    jax.effects_barrier()
+    assert len(calls) == config.train.epochs
