@@ -190,19 +190,46 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _weights_list(options: argparse.Namespace) -> None:
-    raise NotImplementedError
+    from rich.console import Console
+    from rich.table import Table
+
+    from alljax.weights import store
+
+    table = Table("name", "backbone", "size", "classifier", "licence", "where", box=None, header_style="bold")
+    for listed in store.listing():
+        source = listed.source
+        size = f"{source.bytes / 1e6:,.0f} MB" if source.bytes else "?"
+        classifier = "yes" if source.classifier else "no"
+        table.add_row(source.name, source.backbone, size, classifier, source.licence, listed.place)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def _weights_show(options: argparse.Namespace) -> None:
-    raise NotImplementedError
+    from alljax.weights import show
+
+    found = show.describe(options.file)
+    for name, shape, dtype in found.tensors:
+        _say(f"{name}  {dtype} {tuple(shape)}")
+    _say(f"\n{found.path}: {found.format}, {found.bytes:,} bytes, {len(found.tensors)} tensors")
+    _say(f"SHA-256 {found.sha256}")
+    _say(f"looks like {found.family or 'no network known here'}" + (f" ({found.backbone})" if found.backbone else ""))
+    _say(f"known source: {found.source.name if found.source else 'none with this hash'}")
+    for note in found.notes:
+        _say(note)
 
 
 def _weights_port(options: argparse.Namespace) -> None:
-    raise NotImplementedError
+    from alljax.weights import rewrite
+
+    count = rewrite.rewrite(options.file, options.backbone, options.out)
+    _say(f"{options.out}: {count:,} parameters and statistics of {options.backbone}")
 
 
 def _weights_fetch(options: argparse.Namespace) -> None:
-    raise NotImplementedError
+    from alljax.weights import store
+
+    fetched = store.fetch(options.name)
+    _say(f"{fetched.path}: SHA-256 {fetched.sha256}" + (f" ({fetched.note})" if fetched.note else ""))
 
 
 def _say(line: str) -> None:

@@ -31,7 +31,7 @@ def ignore(units: int) -> None:
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.1f} {task.fields['unit']}/s", style="progress.data.speed")
+        return Text("" if speed is None else f"{speed:,.1f} {task.fields['unit']}/s", style="progress.data.speed", no_wrap=True)
 
 
 @contextlib.contextmanager
@@ -48,10 +48,10 @@ def bar(description: str, total: int, unit: str) -> Iterator[Advance]:
     Yields:
         The function to call with each number of finished units.
     """
-    console = Console(file=sys.stderr, soft_wrap=not sys.stderr.isatty())
+    console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 120)
     with Progress(
-        TextColumn("{task.description:<28}"),
-        BarColumn(bar_width=24),
+        TextColumn("{task.description:<34}"),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         _Rate(),
         TimeElapsedColumn(),

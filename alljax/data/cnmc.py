@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import PurePosixPath
 
 from alljax.data.records import Dataset, Record
-from alljax.data.tree import Tree, is_image, natural_key, parts, some
+from alljax.data.tree import Tree, counted, natural_key, parts, some
 from alljax.errors import DataError
 
 CLASSES = ("hem", "all")
@@ -155,8 +155,7 @@ def _row(path: str, line: int, row: list[str]) -> tuple[str, str, str]:
     match = _NAME.fullmatch(PurePosixPath(cells[0]).stem)
     if len(cells) != 3 or match is None or cells[2] not in ("0", "1"):
         raise DataError(
-            f"{path}, line {line}: {','.join(row)!r} is not like 'UID_57_29_1_all.bmp,1.bmp,1'; "
-            "fetch the file again"
+            f"{path}, line {line}: {','.join(row)!r} is not like 'UID_57_29_1_all.bmp,1.bmp,1'; fetch the file again"
         )
     if CLASSES[int(cells[2])] != match[4].lower():
         raise DataError(f"{path}, line {line}: the label {cells[2]} contradicts {cells[0]}; fetch it again")
@@ -189,12 +188,14 @@ def _notes(
     if there["prelim"]:
         notes.append(f"{there['prelim']:,} of {COUNTS['prelim']:,} cells of the preliminary phase present")
     if final:
-        notes.append(f"{final:,} images of the final phase left out: their labels are not public")
+        notes.append(f"{counted(final, 'image')} of the final phase left out: their labels are not public")
     if unlabelled:
         missing = "they are not in the label CSV" if tables else "the label CSV is missing beside their folder"
-        notes.append(f"{len(unlabelled):,} images of the preliminary phase left out: {missing}")
+        notes.append(f"{counted(len(unlabelled), 'image')} of the preliminary phase left out: {missing}")
     if odd:
-        notes.append(f"{len(odd):,} images left out, names that do not parse: {some(odd)}")
+        notes.append(f"{counted(len(odd), 'image')} left out, names that do not parse: {some(odd)}")
     if repeated:
-        notes.append(f"{len(repeated):,} images stand twice, the first is used: {some(repeated)}")
+        notes.append(
+            f"{counted(len(repeated), 'image')} left out, standing twice (the first is used): {some(repeated)}"
+        )
     return tuple(notes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from alljax.data.records import Dataset, Record
-from alljax.data.tree import Tree, is_image, natural_key, parts, some
+from alljax.data.tree import Tree, counted, is_image, natural_key, parts, some
 from alljax.errors import ConfigError, DataError
 
 _SPLITS = {
@@ -92,9 +92,9 @@ def read_tree(tree: Tree, classes: Sequence[str] = (), name_pattern: str = "") -
             )
         )
     if outside:
-        notes.append(f"{len(outside):,} images outside the class folders left out: {some(outside)}")
+        notes.append(f"{counted(len(outside), 'image')} outside the class folders left out: {some(outside)}")
     if unmatched:
-        notes.append(f"{len(unmatched):,} names that data.name_pattern does not match: {some(unmatched)}")
+        notes.append(f"{counted(len(unmatched), 'name')} that data.name_pattern does not match: {some(unmatched)}")
     return Dataset(
         name="folder",
         classes=order,
@@ -156,7 +156,7 @@ def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
 
     notes = list(_subject_notes(records))
     if left := len(table) - len(records):
-        notes.insert(0, f"{left:,} images left out: their labels are not in data.classes")
+        notes.insert(0, f"{counted(left, 'image')} left out: their labels are not in data.classes")
     return Dataset("folder", order, tuple(records), read, tuple(notes))
 
 
@@ -167,9 +167,9 @@ def _choose(tree: Tree) -> tuple[list[str], list[str]]:
     notes = []
     if zipped and len(zipped) < len(images):
         images = [path for path in images if not _zipped(path)]
-        notes.append(f"{len(zipped):,} images inside zips left out: there are unpacked ones beside them")
+        notes.append(f"{counted(len(zipped), 'image')} inside zips left out: unpacked ones are beside them")
     if others := [path for path in tree.files if not is_image(path)]:
-        notes.append(f"{len(others):,} files that are not images by their name left out: {some(others)}")
+        notes.append(f"{counted(len(others), 'file')} left out, no image by the name: {some(others)}")
     return images, notes
 
 
@@ -242,7 +242,7 @@ def _check_rows(path: Path, table: list[dict[str, str]]) -> None:
         seen[row["path"]] = row["label"]
     if absent := [name for name in seen if not (path.parent / name).is_file()]:
         raise DataError(
-            f"{path}: {len(absent):,} of {len(seen):,} images are not there (paths are relative to "
+            f"{path}: {len(absent):,} of {counted(len(seen), 'image')} are not there (paths are relative to "
             f"{path.parent.resolve()}): {some(absent)}"
         )
 
@@ -252,10 +252,12 @@ def _subject_notes(records: Sequence[Record]) -> tuple[str, ...]:
         return ("no subjects known: cell-level only",)
     notes = []
     if nameless := sum(1 for record in records if not record.subject):
-        notes.append(f"{nameless:,} of {len(records):,} images have no subject; each counts as its own person")
+        notes.append(f"{nameless:,} of {counted(len(records), 'image')} have no subject; each counts as its own person")
     labels = defaultdict(set)
     for record in records:
         labels[record.subject].add(record.label)
     if both := [subject for subject, seen in labels.items() if subject and len(seen) > 1]:
-        notes.append(f"{len(both):,} subjects stand under more than one class: {some(both)}")
+        notes.append(
+            f"{counted(len(both), 'subject')} under more than one class, taken for the same person: {some(both)}"
+        )
     return tuple(notes)

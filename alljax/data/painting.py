@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 
 _SIDE = 450  # pixels of the images that the lengths here refer to
 _ANGLES = np.linspace(0, 2 * math.pi, 180, endpoint=False, dtype=np.float32)
@@ -50,7 +50,7 @@ class Look:
 
 # Mean of normal cells, mean of blasts, standard deviation between people, and between one person's cells.
 _LOOKS = {
-    "area": (10.13, 10.46, 0.14, 0.18),
+    "area": (10.13, 10.46, 0.09, 0.19),
     "nucleus": (0.88, 0.93, 0.02, 0.03),
     "grain": (2.60, 2.25, 0.15, 0.12),
     "clumping": (0.115, 0.09, 0.02, 0.02),
@@ -147,7 +147,7 @@ def _chromatin(look: Look, rng: np.random.Generator, x: Array, y: Array, radius:
     grain = math.exp(look.grain) * scale
     fine, coarse, slow = (_noise(rng, len(x), spacing) for spacing in (grain, 2.5 * grain, 60 * scale))
     clumps = max(look.clumping, 0.02) * (0.8 * fine + 0.5 * coarse + 0.4 * slow)
-    colour = _NUCLEUS * (1 + clumps)[..., None]
+    colour: Array = _NUCLEUS * (1 + clumps)[..., None]
     gaps = np.maximum(0.7 * fine + 0.7 * coarse - 1.0, 0) * (4 * max(look.clumping, 0.02))
     colour += gaps[..., None] * _PALE
     for _ in range(rng.poisson(max(look.nucleoli, 0))):
@@ -164,8 +164,10 @@ def _noise(rng: np.random.Generator, side: int, spacing: float) -> Array:
     grid = Image.fromarray(rng.standard_normal((knots, knots), np.float32))
     # The box makes the spacing exact whatever the side; the factor makes up for what interpolation smooths.
     box = (1.0, 1.0, 1.0 + side / spacing, 1.0 + side / spacing)
-    return 1.35 * np.asarray(grid.resize((side, side), Image.Resampling.BICUBIC, box=box))
+    noise: Array = 1.35 * np.asarray(grid.resize((side, side), Image.Resampling.BICUBIC, box=box))
+    return noise
 
 
 def _sigmoid(x: Array) -> Array:
-    return 0.5 + 0.5 * np.tanh(0.5 * x)
+    rising: Array = 0.5 + 0.5 * np.tanh(0.5 * x)
+    return rising

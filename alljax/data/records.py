@@ -63,9 +63,7 @@ def check(dataset: Dataset, source: str) -> Dataset:
     """
     if not dataset.records:
         why = f" ({'; '.join(dataset.notes)})" if dataset.notes else ""
-        raise DataError(
-            f"{source}: no labelled images found{why}; expected a folder for each class with images inside"
-        )
+        raise DataError(f"{source}: no labelled images found{why}; expected a folder for each class with images inside")
     if len(dataset.classes) < 2:
         raise DataError(
             f"{source}: only one class ({dataset.classes[0]!r}); a classifier needs at least two class folders "
@@ -73,9 +71,7 @@ def check(dataset: Dataset, source: str) -> Dataset:
         )
     counts = Counter(record.label for record in dataset.records)
     if empty := [name for label, name in enumerate(dataset.classes) if not counts[label]]:
-        raise DataError(
-            f"{source}: class {empty[0]!r} has no image; add images or remove the empty class folder"
-        )
+        raise DataError(f"{source}: class {empty[0]!r} has no image; add images or remove the empty class folder")
     paths = Counter(record.path for record in dataset.records)
     if twice := [path for path, count in paths.items() if count > 1]:
         raise DataError(f"{source}: {twice[0]} is listed {paths[twice[0]]} times; every path may stand once")

@@ -15,9 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from alljax.errors import DataError
 
-IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
-)
+IMAGE_SUFFIXES = frozenset((".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm"))
 """File names that end so are taken for images; what is inside is checked when they are read."""
 
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
@@ -115,6 +113,11 @@ def some(names: Iterable[str]) -> str:
     listed = list(names)
     rest = f" and {len(listed) - 5:,} more" if len(listed) > 5 else ""
     return ", ".join(listed[:5]) + rest
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns ``1 image``, ``2,000 images``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _visible(paths: Iterable[str]) -> Iterator[str]:

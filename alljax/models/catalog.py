@@ -108,7 +108,8 @@ def _checked(key: str, value: Any) -> Any:
         case "scale":
             fits, wanted = is_number(value) and value > 0, "a number above 0"
         case _:  # mean, std
-            fits, wanted = isinstance(value, list | tuple) and len(value) == 3, "three numbers"
+            wanted = "three numbers" + (" above 0" if key == "std" else "")
+            fits = isinstance(value, list | tuple) and len(value) == 3
             fits = fits and all(is_number(each) and (key == "mean" or each > 0) for each in value)
             value = tuple(map(float, value)) if fits else value
     if not fits:

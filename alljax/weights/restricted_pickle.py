@@ -11,11 +11,13 @@ imported; only a `Call` of that table is ever called.
 Opcodes: https://docs.python.org/3/library/pickletools.html and PEP 307, 3154, 574.
 """
 
+import io
+import mmap
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 
 class RefusedError(Exception):
@@ -44,19 +46,15 @@ class Buildable:
         raise NotImplementedError
 
 
-class Stream(Protocol):
-    """What `pickletools.genops` reads from: an `io.BytesIO` or an `mmap.mmap`."""
-
-    def read(self, n: int, /) -> bytes: ...
-    def readline(self) -> bytes: ...
-    def tell(self) -> int: ...
+Stream = io.BytesIO | mmap.mmap
+"""What a pickle is read from; neither ever gives, or allots, more bytes than it has."""
 
 
 def load(stream: Stream, allowed: Mapping[str, object], persistent: Callable[[object], object] | None = None) -> object:
     """Runs the pickle at the stream's position and leaves the stream right behind it.
 
     Args:
-        stream: where to read; a stream that never gives more bytes than it has.
+        stream: where to read, from its present position.
         allowed: ``"module.name"`` to a `Call`, a `Forbidden` or a value that stands for the name.
         persistent: gives the value of a persistent id; None refuses them.
 
@@ -65,7 +63,7 @@ def load(stream: Stream, allowed: Mapping[str, object], persistent: Callable[[ob
         Exception: of almost any kind, where the bytes are no sound pickle; the caller says "damaged".
     """
     machine = _Machine(allowed, persistent)
-    for operation, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
+    for operation, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type] # an mmap reads like a file
         machine.step(operation.name, argument)
     if len(machine.stack) != 1:
         raise ValueError("the pickle ends with values left over")
@@ -91,10 +89,11 @@ def encode(text: str, encoding: str = "") -> bytes:
     return text.encode("latin-1")
 
 
-_VALUES = frozenset(
-    """INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING
-    UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8""".split()
-)
+_VALUES = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 

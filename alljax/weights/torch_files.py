@@ -43,8 +43,11 @@ def read_zip(data: mmap.mmap) -> Found:
         RefusedError: not such a container, or it holds what no weight file needs.
         Exception: of almost any kind, where the file is damaged.
     """
-    with zipfile.ZipFile(_Window(data)) as archive:  # type: ignore[arg-type]
-        entries = {entry.filename: entry for entry in archive.infolist()}
+    try:
+        with zipfile.ZipFile(_Window(data)) as archive:
+            entries = {entry.filename: entry for entry in archive.infolist()}
+    except zipfile.BadZipFile as error:
+        raise EOFError("the table of contents at its end is missing or broken") from error
     roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise RefusedError(_foreign(list(entries)))

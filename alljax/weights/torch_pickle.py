@@ -38,7 +38,7 @@ class Tensor(Buildable):
     dtype: object = None
 
     def build(self, state: object) -> None:
-        # Before 0.2 a tensor was an empty object that was then given its storage and layout.
+        """Takes storage and layout: before 0.2 a tensor was pickled as an empty object and these."""
         if type(state) is not tuple or len(state) != 4:
             raise ValueError("a tensor's state is not its storage, offset, size and stride")
         self.storage, self.offset, self.shape, self.stride = state

@@ -16,7 +16,6 @@ import os
 
 os.environ["KERAS_BACKEND"] = "torch"
 
-import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,15 +25,14 @@ import numpy as np
 import seeded_weights
 import torch
 
-package = importlib.util.find_spec("torchvision")
-if not list(Path(package.origin).parent.glob("_C.*")):
-    # torchvision declares what its compiled operators return and fails where they are not built.
-    operators = torch.library.Library("torchvision", "DEF")
-    operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+# torchvision 0.29 is built for torch 2.14: its compiled operators, which no network here uses, do not
+# load into 2.13, and it fails at import unless somebody declares the two whose results it describes.
+operators = torch.library.Library("torchvision", "DEF")
+operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-import timm
-import torchvision
+import timm  # noqa: E402
+import torchvision  # noqa: E402
 
 HERE = Path(__file__).parent
 HEIGHT, WIDTH = 43, 37  # odd and even sides alternate on the way down, so that no padding goes untested
@@ -60,7 +58,8 @@ def shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 def load(module: torch.nn.Module, weights: dict[str, np.ndarray]) -> None:
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     missing, surplus = module.load_state_dict(tensors, strict=False)
-    assert not surplus and all("num_batches" in name for name in missing)
+    assert not surplus
+    assert all("num_batches" in name for name in missing)
     module.eval()
 
 
@@ -164,9 +163,7 @@ def vgg16_keras() -> None:
 
 def resnet50_keras() -> None:
     image = seeded_weights.image(HEIGHT, WIDTH)
-    model = keras.applications.ResNet50(
-        weights=None, classifier_activation=None, input_shape=image.shape[1:]
-    )
+    model = keras.applications.ResNet50(weights=None, classifier_activation=None, input_shape=image.shape[1:])
     shapes = keras_load(model)
     layers = {"stem": "pool1_pool", "stage1": "conv2_block3_out", "stage2": "conv3_block4_out"}
     layers |= {"stage3": "conv4_block6_out", "stage4": "conv5_block3_out"}

@@ -1,0 +1,221 @@
+"""What may be said of a study's numbers, in sentences, with the doubts they deserve."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from alljax.evaluation import intervals
+from alljax.study import finished
+from alljax.study.finished import Predictions, Study
+
+BASELINES = {"majority": "always the largest class", "size_threshold": "size of the cell alone"}
+"""How the two rules are called in tables."""
+
+FEW_PEOPLE = 10
+"""With fewer people in a class percentile intervals come out visibly too narrow."""
+
+PERCENT = ("accuracy",)
+
+
+def shown(name: str, value: float | None) -> str:
+    """Returns a metric as people read it: accuracy in percent, the others with three decimals."""
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if name in PERCENT else f"{value:.3f}"
+
+
+def interval(name: str, result: Mapping[str, Any]) -> str:
+    """Returns ``[low, high]`` of a metric, or nothing where it has no interval."""
+    bounds = result.get("intervals", {}).get(name)
+    if not bounds:
+        return ""
+    return "[" + ", ".join(shown(name, bound).rstrip("%") for bound in bounds) + "]"
+
+
+def title(study: Study) -> str:
+    """Returns the page's title: what was told apart, in what."""
+    data = study.metrics["dataset"]
+    question = " or ".join(study.classes) if len(study.classes) <= 4 else f"{len(study.classes)} classes"
+    return f"{question} · {data['name']}"
+
+
+def protocol(study: Study) -> str:
+    """Returns how models were tested, in one or two sentences."""
+    how = study.metrics["protocol"]
+    repeats = how.get("repeats", 1)
+    again = f" This was done {repeats} times with new draws." if repeats > 1 else ""
+    if how["name"] == "paper":
+        share = study.config.get("split.test_fraction", 0.2)
+        return f"A random {share:.0%} of the cells was held out, whoever they came from, as the paper did.{again}"
+    kept = (
+        "each with people of its own: every cell was tested by a model that had seen no cell of the same person."
+        if _unit(study) == "people"
+        else "each with cells of its own; who they came from is not known."
+    )
+    return f"The cells were held out in {how['folds']} parts, {kept}{again}"
+
+
+def headline(study: Study) -> dict[str, str]:
+    """Returns the best model, its metrics with intervals, and what the ranking metric means."""
+    cells = study.metrics["cells"]
+    name = finished.best(cells)
+    result, by = cells[name], finished.headline(cells)
+    if len(study.classes) == 2:
+        negative, positive = study.classes
+        task = f"tells {positive} from {negative}"
+        meaning = (
+            f"AUC: of one {positive} and one {negative} cell, the chance that the {positive} cell gets the "
+            f"higher probability of being {positive}. 0.5 is guessing, 1 is perfect."
+        )
+    else:
+        task = f"tells the {len(study.classes)} classes apart"
+        meaning = (
+            "AUC: of a cell of one class and a cell of another, the chance that the first gets the higher "
+            "probability of its class; the mean over classes. 0.5 is guessing, 1 is perfect."
+        )
+    metrics = {key: shown(key, result.get(key)) for key in ("auc", "accuracy", "macro_f1")}
+    bounds = {f"{key}_interval": interval(key, result) for key in metrics}
+    return {
+        "model": name,
+        "task": task,
+        "by": by,
+        "meaning": meaning,
+        "of": f"Of {len(cells)} models" if len(cells) > 1 else "",
+        "level": f"{result.get('level', 0.95):.0%}",
+        "unit": _unit(study),
+        **metrics,
+        **bounds,
+    }
+
+
+def findings(study: Study, order: Sequence[str], predictions: Sequence[Predictions]) -> list[str]:
+    """Returns what the numbers support, and what they do not.
+
+    Args:
+        study: the study.
+        order: names of its cells, best first.
+        predictions: of the best and, if there is one, the second.
+    """
+    lines = []
+    if len(order) > 1:
+        lines += [_next_best(study, order, predictions), _overlaps(study, order)]
+    lines += _against_rules(study, order[0])
+    if len(order) > 2:
+        lines.append(
+            f"The best of {len(order)} was picked on the very cells it is scored on, so its numbers flatter it "
+            "a little; only cells that had no part in the choice can say how much."
+        )
+    return lines
+
+
+def _next_best(study: Study, order: Sequence[str], predictions: Sequence[Predictions]) -> str:
+    """Compares the two best models on the same cells, people drawn alike."""
+    one, other = predictions[:2]
+    cells, by = study.metrics["cells"], finished.headline(study.metrics["cells"])
+    gap = cells[order[0]][by] - cells[order[1]][by]
+    if not np.array_equal(one.places, other.places):
+        return f"The next best, {order[1]}, was tested on other cells, so the two cannot be compared cell by cell."
+    units = one.people if _unit(study) == "people" else one.paths
+    level = cells[order[0]].get("level", 0.95)
+    low, high = intervals.difference(
+        one.labels, one.probabilities, other.probabilities, units.tolist(), names=[by], level=level
+    ).get(by, (float("nan"), float("nan")))
+    verdict = (
+        "more than noise explains" if low > 0 else "no more than noise explains: the data do not say which is better"
+    )
+    name = "AUC" if by == "auc" else "accuracy"
+    return (
+        f"It is ahead of the next best, {order[1]}, by {gap:.3f} in {name} "
+        f"[{low:.3f}, {high:.3f}] on the same {_unit(study)}: {verdict}."
+    )
+
+
+def _overlaps(study: Study, order: Sequence[str]) -> str:
+    cells, by = study.metrics["cells"], finished.headline(study.metrics["cells"])
+    own = cells[order[0]].get("intervals", {}).get(by)
+    bounds = [cells[name].get("intervals", {}).get(by) for name in order[1:]]
+    if not own or not all(bounds):
+        return "Not every model has an interval, so how many differ beyond noise cannot be said."
+    meeting = sum(low <= own[1] and own[0] <= high for low, high in bounds)
+    others = len(bounds)
+    if meeting == others:
+        subject = "The intervals of all models overlap" if others > 1 else "Their intervals overlap"
+        return f"{subject}."
+    return f"Its interval overlaps with those of {meeting} of the {others} other models."
+
+
+def _against_rules(study: Study, best: str) -> list[str]:
+    """Sets the best model beside the rules that see nothing, or only the size of the cell."""
+    result, rules = study.metrics["cells"][best], study.metrics["baselines"]
+    lines = []
+    if rule := rules.get("majority"):
+        confusion = np.sum(rule["confusion"], axis=0)
+        always = study.classes[int(np.argmax(confusion))]
+        line = f"Always answering {always} is right for {shown('accuracy', rule['accuracy'])} of the cells"
+        beaten = result["accuracy"] > rule["accuracy"]
+        lines.append(
+            line + ("." if beaten else ", no less often than the model: read the AUC and the recall of each class.")
+        )
+    if rule := rules.get("size_threshold"):
+        by = finished.headline(study.metrics["cells"])
+        if rule.get(by) is None:
+            by = "accuracy"
+        name = "AUC" if by == "auc" else "accuracy"
+        line = (
+            f"The size of the cell alone, one threshold, reaches {name} {shown(by, rule[by])} {interval(by, rule)} "
+            f"and is right for {shown('accuracy', rule['accuracy'])}"
+        )
+        own, other = result.get("intervals", {}).get(by), rule.get("intervals", {}).get(by)
+        if own and other and own[0] > other[1]:
+            lines.append(f"{line}; the model is clearly above.")
+        elif own and other and own[1] < other[0]:
+            lines.append(f"{line}: the model is clearly below, so it is of no use.")
+        else:
+            lines.append(f"{line}; the intervals overlap, so that the model sees more than size is not shown.")
+    return lines
+
+
+def warnings(study: Study, predictions: Predictions) -> list[str]:
+    """Returns what a reader must know before believing the numbers.
+
+    Args:
+        study: the study.
+        predictions: of any of its cells.
+    """
+    data, how, leaks = (study.metrics[key] for key in ("dataset", "protocol", "leaks"))
+    lines = []
+    if data["name"] == "synthetic":
+        lines.append("These cells were generated by a program. The numbers say nothing about leukemia.")
+    tested = leaks.get("test_cells", 0)
+    for key, kin in (
+        ("person", "a cell of the same person"),
+        ("field", "a cell of the same photograph"),
+        ("duplicate", "a byte-identical copy"),
+    ):
+        if leaks.get(key):
+            lines.append(f"Leak: {leaks[key]:,} of {tested:,} held-out cells have {kin} among the training cells.")
+    if how.get("leaky"):
+        lines.append("Such a split rewards recognising people; expect worse on people the model has never seen.")
+    if _unit(study) == "cells":
+        lines.append(
+            "Who the cells came from is not known. Intervals are over cells, and too narrow if people gave several; "
+            "a person may stand on both sides of the split."
+        )
+    else:
+        lines += _few_people(study, predictions)
+    return lines + list(data.get("notes", []))
+
+
+def _few_people(study: Study, predictions: Predictions) -> list[str]:
+    lines = []
+    for label, name in enumerate(study.classes):
+        count = len(set(predictions.people[predictions.labels == label].tolist()))
+        if count < FEW_PEOPLE:
+            people = "person" if count == 1 else "people"
+            lines.append(f"Only {count} {people} with {name} cells were tested: take the intervals as too narrow.")
+    return lines
+
+
+def _unit(study: Study) -> str:
+    return str(next(iter(study.metrics["cells"].values())).get("interval_unit", "cells"))

@@ -1,0 +1,181 @@
+"""A finished study read back from its folder, and nothing but its folder."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alljax.errors import WorkdirError
+from alljax.study import workdir
+
+HISTORY = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
+MEND = "remove its folder and run the same `alljax study` command again"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What concerns all cells of a study.
+
+    Attributes:
+        folder: the working directory.
+        config: the resolved settings, dotted key to value.
+        environment: versions, devices, the command that was typed.
+        metrics: metrics.json.
+        people: from an image's path to its person.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    metrics: dict[str, Any]
+    people: dict[str, str]
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in label order."""
+        return list(self.metrics["dataset"]["classes"])
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The held-out predictions of one cell of a study: a row per image tested, in a fixed order.
+
+    Attributes:
+        places: (N,) strings that name a row: path, repeat and fold.
+        paths: (N,) of the images.
+        subjects: (N,) names, empty where unknown.
+        people: (N,) names, as in split.csv.
+        labels: int (N,), indices of the true classes.
+        probabilities: (R, N, C) of R seeds.
+    """
+
+    places: np.ndarray
+    paths: np.ndarray
+    subjects: np.ndarray
+    people: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+
+def best(cells: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the name of the best cell of a study: the highest AUC, or accuracy where there is no AUC.
+
+    The AUC, because accuracy rewards a model for the share of the larger class: on C-NMC one that
+    always says "all" is right for two cells of three.
+
+    Args:
+        cells: the ``cells`` of a metrics.json.
+    """
+    return ranked(cells)[0]
+
+
+def ranked(cells: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns the names of the cells, best first (see `best`); of equals the earlier stays first."""
+    name = headline(cells)
+    return sorted(cells, key=lambda cell: -cells[cell][name])
+
+
+def headline(cells: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the metric that cells are ranked by."""
+    return "auc" if all(cell["auc"] is not None for cell in cells.values()) else "accuracy"
+
+
+def read_study(folder: Path) -> Study:
+    """Reads what concerns all cells.
+
+    Args:
+        folder: the working directory of a finished study.
+
+    Raises:
+        WorkdirError: a file is missing, cut off or lacks an entry.
+    """
+    metrics = workdir.read_json(folder / "metrics.json")
+    for key in ("cells", "baselines", "protocol", "leaks", "dataset"):
+        if not isinstance(metrics, dict) or key not in metrics or (key == "cells" and not metrics[key]):
+            raise WorkdirError(f"{folder / 'metrics.json'}: no {key!r} in it; {MEND}")
+    split = _columns(folder / "split.csv", ("path", "person"))
+    return Study(
+        folder,
+        workdir.read_json(folder / "config.json"),
+        workdir.read_json(folder / "environment.json"),
+        metrics,
+        dict(zip(split["path"], split["person"], strict=True)),
+    )
+
+
+def read_history(study: Study, name: str) -> dict[str, np.ndarray]:
+    """Returns the columns of a cell's history.csv that are drawn, (rows,) each; infinite losses as NaN.
+
+    Raises:
+        WorkdirError: the file is missing, cut off or lacks a column.
+    """
+    path = study.folder / "cells" / name / "history.csv"
+    columns = _columns(path, HISTORY)
+    numbers = {key: _numbers(path, columns[key]) for key in HISTORY}
+    return {key: np.where(np.isfinite(values), values, np.nan) for key, values in numbers.items()}
+
+
+def read_predictions(study: Study, name: str) -> Predictions:
+    """Returns a cell's held-out predictions.
+
+    Raises:
+        WorkdirError: the file is missing or cut off, names a class or path the study has not, or
+            its seeds have not tested the same images.
+    """
+    path = study.folder / "cells" / name / "predictions.csv"
+    wanted = [f"prob_{label}" for label in study.classes]
+    columns = _columns(path, ("path", "subject", "label", "repeat", "fold", "seed", *wanted))
+    index = {label: number for number, label in enumerate(study.classes)}
+    if unknown := set(columns["label"]) - index.keys():
+        raise WorkdirError(f"{path}: class {min(unknown)!r} is none of the study's; {MEND}")
+    if strange := set(columns["path"]) - study.people.keys():
+        raise WorkdirError(f"{path}: {min(strange)} is not in split.csv; {MEND}")
+    seeds, run = np.unique(np.array(columns["seed"]), return_inverse=True)
+    parts = zip(columns["path"], columns["repeat"], columns["fold"], strict=True)
+    places = np.array(["\t".join(part) for part in parts])
+    order = np.lexsort((places, run))
+    if len(order) % len(seeds) or len(np.unique(places)) * len(seeds) != len(order):
+        raise WorkdirError(f"{path}: its {len(seeds)} seeds have not tested the same cells; {MEND}")
+    probabilities = np.stack([_numbers(path, columns[key]) for key in wanted], axis=1)
+    if (rotten := np.flatnonzero(~np.isfinite(probabilities).all(1))).size:
+        raise WorkdirError(f"{path}: line {rotten[0] + 2} has a probability that is no number; {MEND}")
+    probabilities = probabilities[order]
+    rows = order[: len(order) // len(seeds)]
+    paths = [columns["path"][row] for row in rows]
+    return Predictions(
+        places=places[rows],
+        paths=np.array(paths),
+        subjects=np.array([columns["subject"][row] for row in rows]),
+        people=np.array([study.people[path] for path in paths]),
+        labels=np.array([index[columns["label"][row]] for row in rows]),
+        probabilities=probabilities.reshape(len(seeds), len(rows), len(study.classes)),
+    )
+
+
+def _columns(path: Path, wanted: tuple[str, ...]) -> dict[str, list[str]]:
+    """Reads a CSV by columns; at least one row."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+    except FileNotFoundError as error:
+        raise WorkdirError(f"{path}: no such file; {MEND}") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise WorkdirError(f"{path}: cannot be read ({error}); {MEND}") from error
+    if lacking := [name for name in wanted if name not in header]:
+        raise WorkdirError(f"{path}: no column {lacking[0]!r}; {MEND}")
+    broken = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
+    if broken or not rows or not text.endswith("\n"):
+        raise WorkdirError(f"{path}: cut off at line {broken or len(rows) + 1}; {MEND}")
+    return {name: list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)}
+
+
+def _numbers(path: Path, column: list[str]) -> np.ndarray:
+    try:
+        values = np.array(column, np.float64)
+    except ValueError as error:
+        raise WorkdirError(f"{path}: {error}; {MEND}") from error
+    return values

@@ -1,0 +1,269 @@
+"""One page that says what a study found, how sure that is, and how to do it again."""
+
+import base64
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from alljax import files
+from alljax.errors import WorkdirError
+from alljax.evaluation.metrics import most_wrong
+from alljax.study import figures, findings, finished
+from alljax.study.findings import BASELINES, interval, shown
+from alljax.study.finished import Predictions, Study
+
+SHEETS = 2_500_000
+"""Characters of the page that sheets of wrong cells may take, the best cells' first."""
+
+PEOPLE = 200
+"""People listed at most, worst first."""
+
+COLUMNS = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "macro_recall": "macro recall",
+    "macro_precision": "macro precision",
+    "weighted_f1": "weighted F1",
+    "log_loss": "log loss",
+}
+
+
+def write_report(folder: Path) -> Path:
+    """Writes ``report.html`` from what a study has left in its folder, and reads nothing else.
+
+    Args:
+        folder: the working directory of a finished study.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        WorkdirError: a file of the study is missing or cut off, or the folder cannot be written.
+    """
+    study = finished.read_study(Path(folder))
+    cells = study.metrics["cells"]
+    order, by = finished.ranked(cells), finished.headline(cells)
+    predictions = [finished.read_predictions(study, name) for name in order[:2]]
+    models, room = [], SHEETS
+    for place, name in enumerate(order):
+        own = predictions[place] if place < 2 else finished.read_predictions(study, name)
+        models.append(_model(study, name, own, room))
+        room -= len(models[-1]["sheet"] or "")
+    page = _template().render(
+        study=study,
+        data=study.metrics["dataset"],
+        title=findings.title(study),
+        headline=findings.headline(study),
+        findings=findings.findings(study, order, predictions),
+        warnings=findings.warnings(study, predictions[0]),
+        protocol=findings.protocol(study),
+        rows=_rows(study, order),
+        columns=COLUMNS,
+        ranked_by=COLUMNS[by],
+        recalls=study.classes if len(study.classes) <= 6 else [],
+        models=models,
+        people=_people(study, predictions[0]),
+        wrong=_most_wrong(study, predictions[0]),
+        rows_by_name={name: shown(by, cells[name][by]) for name in order},
+        weights=_weights(study),
+        settings=_flat(study.config),
+        environment=_flat(study.environment),
+        command=study.environment.get("command", ""),
+        version=study.environment.get("alljax", ""),
+    )
+    path = study.folder / "report.html"
+    files.write_text(path, page)
+    return path
+
+
+def terminal_table(metrics: Mapping[str, Any]) -> Table:
+    """Returns the results as a table for the terminal: a row per model, best first, then the baselines.
+
+    Args:
+        metrics: what metrics.json holds.
+    """
+    cells, rules = metrics["cells"], metrics["baselines"]
+    first = next(iter(cells.values()))
+    level, unit = first.get("level", 0.95), first.get("interval_unit", "cells")
+    table = Table(
+        title=f"held-out cells, with {level:.0%} intervals over {unit}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("model", overflow="fold")
+    for name in ("accuracy", "macro_f1", "auc"):
+        table.add_column(COLUMNS[name], justify="right", no_wrap=True)
+    best, *others = finished.ranked(cells)
+    for name in (best, *others):
+        table.add_row(name, *_terminal_cells(cells[name]), style="bold" if name == best and others else "")
+    table.add_section()
+    for name, rule in rules.items():
+        table.add_row(BASELINES.get(name, name), *_terminal_cells(rule), style="dim")
+    return table
+
+
+def show(metrics: Mapping[str, Any]) -> None:
+    """Prints `terminal_table` on standard output."""
+    console = Console()
+    (console if console.is_terminal else Console(width=120)).print(terminal_table(metrics))
+
+
+def _terminal_cells(result: Mapping[str, Any]) -> Iterable[str]:
+    for name in ("accuracy", "macro_f1", "auc"):
+        text = " ".join(filter(None, [shown(name, result.get(name)), interval(name, result)]))
+        yield text.replace("0.", ".") if name != "accuracy" else text  # 80 columns are not many
+
+
+def _rows(study: Study, order: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the rows of the results table: baselines, then models best first."""
+    cells, rules = study.metrics["cells"], study.metrics["baselines"]
+    results = [(BASELINES.get(name, name), rule, True) for name, rule in rules.items()]
+    results += [(name, cells[name], False) for name in order]
+    by = finished.headline(cells)
+    ends = [end for _, result, _ in results for end in result.get("intervals", {}).get(by, [])]
+    ends += [result[by] for _, result, _ in results if result.get(by) is not None]
+    low, high = math.floor(min(ends) * 20) / 20, math.ceil(max(ends) * 20) / 20
+    high = high if high > low else low + 0.05
+
+    def place(value: float) -> float:
+        return float(round(100 * (value - low) / (high - low), 2))
+
+    rows = []
+    for name, result, is_rule in results:
+        bounds = result.get("intervals", {}).get(by)
+        rows.append(
+            {
+                "name": name,
+                "anchor": "" if is_rule else f"model-{order.index(name)}",
+                "rule": is_rule,
+                "values": [(shown(key, result.get(key)), interval(key, result), result.get(key)) for key in COLUMNS],
+                "recalls": [one["recall"] for one in result.get("per_class", [])],
+                "seconds": result.get("seconds"),
+                "dot": None if result.get(by) is None else place(result[by]),
+                "bar": [place(end) for end in bounds] if bounds else None,
+                "scale": (low, high),
+            }
+        )
+    return rows
+
+
+def _model(study: Study, name: str, predictions: Predictions, room: int) -> dict[str, Any]:
+    """Returns one model's figures; its sheet only if it takes at most `room` characters."""
+    history = finished.read_history(study, name)
+    result = study.metrics["cells"][name]
+    sheet = study.folder / "figures" / f"wrong-{name}.png"
+    picture = _picture(sheet) if sheet.is_file() else None
+    fits = picture is not None and len(picture["source"]) <= room
+    return {
+        "name": name,
+        "result": result,
+        "figures": [
+            ("Accuracy while training", _inline(figures.curves(history, "accuracy"))),
+            ("Loss while training", _inline(figures.curves(history, "loss"))),
+            ("Which class is called which", _inline(figures.confusion(result["confusion"], study.classes))),
+            (
+                "ROC curve",
+                _inline(figures.roc(predictions.labels, predictions.probabilities, study.classes)),
+            ),
+        ],
+        "sheet": picture["source"] if picture and fits else None,
+        "sheet_size": (picture["width"], picture["height"]) if picture else None,
+        "sheet_left_out": picture is not None and not fits,
+        "sheet_name": f"figures/{sheet.name}",
+    }
+
+
+def _picture(path: Path) -> dict[str, Any]:
+    """Returns a PNG as a JPEG data URL, a tenth of the size, with the size it is shown at."""
+    try:
+        with Image.open(path) as image:
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, format="JPEG", quality=82, optimize=True)
+            width, height = image.size
+    except (OSError, SyntaxError) as error:
+        raise WorkdirError(f"{path}: not a whole image; {finished.MEND}") from error
+    source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return {"source": source, "width": width // 2, "height": height // 2}
+
+
+def _inline(svg: str) -> Markup:
+    """Returns an SVG as it stands inside HTML, in the page's own blue, which differs in dark mode."""
+    plain = svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
+    return Markup(plain.replace(figures.BLUE, "var(--blue)").replace(figures.VERMILION, "var(--red)"))
+
+
+def _people(study: Study, predictions: Predictions) -> dict[str, Any]:
+    """Returns the table of people, worst first, and in how many most cells are called right."""
+    right = (predictions.probabilities.argmax(2) == predictions.labels).mean(0)
+    names, owner = np.unique(predictions.people, return_inverse=True)
+    count = np.bincount(owner)
+    share = np.bincount(owner, right) / count
+    labels = [sorted(set(predictions.labels[owner == person].tolist())) for person in range(len(names))]
+    order = np.lexsort((-count, share))
+    return {
+        "known": bool(np.any(predictions.subjects != "")),
+        "count": len(names),
+        "mostly_right": int((share > 0.5).sum()),
+        "rows": [
+            {
+                "name": str(names[person]),
+                "classes": ", ".join(study.classes[label] for label in labels[person]),
+                "cells": int(count[person]),
+                "share": float(share[person]),
+            }
+            for person in order[:PEOPLE]
+        ],
+    }
+
+
+def _most_wrong(study: Study, predictions: Predictions) -> list[dict[str, Any]]:
+    """Returns the rows of the table beside the sheet."""
+    mean = predictions.probabilities.mean(0)
+    return [
+        {
+            "path": str(predictions.paths[row]),
+            "subject": str(predictions.subjects[row]),
+            "label": study.classes[predictions.labels[row]],
+            "called": study.classes[mean[row].argmax()],
+            "probability": float(mean[row].max()),
+        }
+        for row in most_wrong(predictions.labels, predictions.probabilities, 24)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Returns nested settings as dotted keys and readable values."""
+    flat: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat += _flat(value, f"{prefix}{key}.")
+        else:
+            flat.append((f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return flat
+
+
+def _weights(study: Study) -> list[tuple[str, str]]:
+    """Returns each weight file's description once, whether the study names it or its cells do."""
+    named = [study.metrics.get("weights"), *(cell.get("weights") for cell in study.metrics["cells"].values())]
+    return list(dict.fromkeys(pair for weights in named if weights for pair in _flat(weights)))
+
+
+def _template() -> jinja2.Template:
+    text = resources.files("alljax.study").joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(text)

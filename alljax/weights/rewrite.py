@@ -1,0 +1,41 @@
+"""A weight file of any known family, rewritten in alljax's own layout."""
+
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from alljax import files
+from alljax.errors import WeightsError
+from alljax.models import catalog
+from alljax.weights import port, readers, store
+
+
+def rewrite(path: Path, backbone: str, out: Path) -> int:
+    """Writes the parameters of `path` as a .safetensors of flat names (``params/block1/conv1/kernel``).
+
+    The ImageNet classifier comes along where the file has one.
+
+    Args:
+        path: a weight file.
+        backbone: the network it is for.
+        out: the file to write.
+
+    Returns:
+        The number of parameters and statistics written.
+
+    Raises:
+        ConfigError: an unknown backbone.
+        WeightsError: a file that cannot be read, or of another network.
+        WorkdirError: `out` cannot be written.
+    """
+    catalog.get(backbone)
+    tensors = readers.read(path)
+    try:
+        ported = port.port(tensors, backbone, classifier=True, origin=str(path))
+    except WeightsError:
+        ported = port.port(tensors, backbone, classifier=False, origin=str(path))
+    flat = {name: np.ascontiguousarray(tensor) for name, tensor in port.flatten(ported).items()}
+    metadata = {"backbone": backbone, "family": ported.family, "source_sha256": store.digest(path)}
+    files.write_bytes(out, safetensors.numpy.save(flat, metadata))
+    return sum(tensor.size for tensor in flat.values())

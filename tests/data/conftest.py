@@ -1,0 +1,59 @@
+"""Small trees of images, as folders or zips."""
+
+import io
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def picture(name: str, size: int = 12) -> bytes:
+    """A small image in the format of its name; another name, other pixels."""
+    pixels = np.random.default_rng(list(name.encode())).integers(0, 256, (size, size, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, Image.registered_extensions()[Path(name).suffix.lower()])
+    return file.getvalue()
+
+
+@pytest.fixture(name="picture")
+def _picture() -> Callable[..., bytes]:
+    return picture
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Callable[..., Path]:
+    """plant(paths, zipped, root): images (or given bytes) at these paths, in a folder or a zip."""
+
+    def make(files: Iterable[str] | dict[str, bytes | None], zipped: bool = False, root: str = "source") -> Path:
+        given = files if isinstance(files, dict) else dict.fromkeys(files)
+        contents = {path: picture(path) if data is None else data for path, data in given.items()}
+        if zipped:
+            place = tmp_path / f"{root}.zip"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
+                for path, data in contents.items():
+                    archive.writestr(path, data)
+            return place
+        for path, data in contents.items():
+            target = tmp_path / root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        return tmp_path / root
+
+    return make
+
+
+@pytest.fixture
+def settings() -> Callable[..., SimpleNamespace]:
+    """settings(source, **others): the `data` part of a config."""
+
+    def make(source: object, **others: object) -> SimpleNamespace:
+        made = SimpleNamespace(subjects=6, images=40, image_size=32, seed=0)
+        defaults = {"classes": (), "name_pattern": "", "split": "train", "synthetic": made}
+        return SimpleNamespace(**{**defaults, "source": str(source), **others})
+
+    return make

@@ -1,0 +1,38 @@
+import pytest
+
+from alljax.data.source import open_source
+from alljax.errors import ConfigError, DataError
+
+
+def test_generated_cells(settings):
+    dataset = open_source(settings("synthetic"))
+    assert (dataset.name, len(dataset.records)) == ("synthetic", 40)
+    assert any("generated cells" in note for note in dataset.notes)
+
+
+def test_fixed_classes_cannot_be_renamed(settings):
+    assert open_source(settings("synthetic", classes=("hem", "all"))).classes == ("hem", "all")
+    with pytest.raises(ConfigError, match="are hem, all in this order"):
+        open_source(settings("synthetic", classes=("all", "hem")))
+
+
+def test_generated_cells_have_no_other_part(settings):
+    with pytest.raises(DataError, match=r"synthetic: has no part 'prelim' .*; there is train \(40 images\)"):
+        open_source(settings("synthetic", split="prelim"))
+
+
+@pytest.mark.real
+def test_the_real_cells_by_part(cnmc_zip, settings):
+    dataset = open_source(settings(cnmc_zip))
+    assert (dataset.name, len(dataset.records)) == ("cnmc", 512)
+    assert dataset.notes[-1].endswith("left out: 14 of prelim")
+
+
+def test_written_generated_cells_are_read_as_cnmc(settings, plant):
+    made = open_source(settings("synthetic"))
+    root = plant({f"{made.classes[r.label]}/{r.path}": made.read(r) for r in made.records})
+    again = open_source(settings(root))
+    assert again.name == "cnmc"
+    assert {(r.subject, r.field, r.cell, r.label) for r in again.records} == {
+        (r.subject, r.field, r.cell, r.label) for r in made.records
+    }

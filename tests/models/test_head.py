@@ -1,0 +1,44 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alljax.errors import ConfigError
+from alljax.models.head import Head, pool
+
+
+def test_pooling() -> None:
+    activation = jnp.arange(2 * 2 * 3 * 4.0).reshape(2, 2, 3, 4)
+    array = np.asarray(activation)
+    np.testing.assert_allclose(pool(activation, "average"), array.mean((1, 2)))
+    np.testing.assert_array_equal(pool(activation, "max"), array.max((1, 2)))
+    np.testing.assert_array_equal(pool(activation, "flatten"), array.reshape(2, 24))
+
+
+def test_unknown_pooling() -> None:
+    with pytest.raises(ConfigError, match="unknown pooling 'mean': choose one of average, max, flatten"):
+        pool(jnp.zeros((1, 2, 2, 3)), "mean")
+
+
+def test_head_starts_as_keras_does() -> None:
+    head = Head()
+    params = head.init(jax.random.key(0), jnp.zeros((1, 2048)))["params"]
+    assert {name: layer["kernel"].shape for name, layer in params.items()} == {
+        "dense": (2048, 512),
+        "predictions": (512, 2),
+    }
+    for layer in params.values():
+        limit = np.sqrt(6 / sum(layer["kernel"].shape))  # Glorot & Bengio 2010, equation 16
+        largest = np.abs(layer["kernel"]).max()
+        assert 0.95 * limit < largest <= limit
+        assert np.std(layer["kernel"]) == pytest.approx(limit / np.sqrt(3), rel=0.05), "uniform"
+        assert not layer["bias"].any()
+
+
+def test_head_is_two_layers_with_a_relu_between() -> None:
+    head = Head(hidden=5, classes=3)
+    features = jax.random.normal(jax.random.key(1), (4, 7))
+    variables = head.init(jax.random.key(0), features)
+    first, second = (variables["params"][name]["kernel"] for name in ("dense", "predictions"))
+    by_hand = np.maximum(np.asarray(features @ first), 0) @ np.asarray(second)
+    np.testing.assert_allclose(head.apply(variables, features), by_hand, rtol=1e-5, atol=1e-6)

