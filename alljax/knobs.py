@@ -25,7 +25,7 @@ KNOBS: dict[str, Knob] = {
     "data.source": Knob("synthetic", "a folder, zip or CSV of labelled images, or 'synthetic' for generated cells"),
     "data.split": Knob("train", "the part of the source that is used: train, prelim, test, ..."),
     "data.classes": Knob((), "class names in label order, the positive one second; empty: as the source has them"),
-    "data.name_pattern": Knob("", "regular expression over file names with groups subject, field, cell; empty: none"),
+    "data.name_pattern": Knob("", "for folders: regular expression over file names with groups subject, field, cell"),
     "data.synthetic.images": Knob(600, "how many cells are generated", at_least=8),
     "data.synthetic.subjects": Knob(24, "from how many people they come", at_least=4),
     "data.synthetic.image_size": Knob(224, "their height and width in pixels", at_least=32),
@@ -56,7 +56,6 @@ KNOBS: dict[str, Knob] = {
     "train.class_weights": Knob(
         "none", "weigh each cell by 1 / its class's share (balanced) or not", choices=("none", "balanced")
     ),
-    "train.standardise": Knob(False, "scale each feature to mean 0, deviation 1 over the training cells of the fold"),
     "features.batch_size": Knob(16, "images through the backbone at once", at_least=1),
     "study.vary": Knob((), "pairs (key, values); the study's cells are their product"),
     "study.seeds": Knob(1, "heads a cell and fold, from seed, seed + 1, ..., trained in one compiled call", at_least=1),

@@ -31,7 +31,9 @@ def ignore(units: int) -> None:
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.1f} {task.fields['unit']}/s", style="progress.data.speed", no_wrap=True)
+        return Text(
+            "" if speed is None else f"{speed:,.1f} {task.fields['unit']}/s", style="progress.data.speed", no_wrap=True
+        )
 
 
 @contextlib.contextmanager

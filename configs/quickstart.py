@@ -25,6 +25,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.study.vary = (("train.optimizer", ("adam", "rmsprop")),)
     if argument == "cnmc":
         config.model.backbone = "vgg16"
+        config.train.epochs = 100  # the paper's longest budget
     elif argument:
         raise ConfigError(f"configs/quickstart.py takes no argument, or 'cnmc'; not {argument!r}")
     return config

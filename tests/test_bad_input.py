@@ -176,7 +176,9 @@ def test_a_pickle_that_wants_to_run_code_does_not(refused: Refused, cells: Path,
     assert not (tmp_path / "ran").exists()
 
 
-def test_no_weights_to_be_had_says_the_four_ways(refused: Refused, cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_weights_to_be_had_says_the_four_ways(
+    refused: Refused, cells: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no network, whatever the machine has
     line = refused(source(cells), "--config.model.backbone=resnet50")
     for way in ("--config.weights.path", "alljax weights fetch", "https://download.pytorch.org", "cache"):
@@ -233,7 +235,9 @@ def test_same_command_again_changes_no_number(cells: Path, finished: Path, capsy
     assert snapshot(finished) == before
 
 
-def test_predict_refuses_what_is_no_study_or_no_image(refused: Refused, cells: Path, finished: Path, tmp_path: Path) -> None:
+def test_predict_refuses_what_is_no_study_or_no_image(
+    refused: Refused, cells: Path, finished: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "predictions.csv"
     assert "config.json" in refused(f"--workdir={tmp_path}", f"--out={out}", str(cells), verb="predict")
     assert "nowhere" in refused(f"--workdir={finished}", f"--out={out}", str(tmp_path / "nowhere"), verb="predict")
@@ -246,7 +250,9 @@ def test_predict_refuses_what_is_no_study_or_no_image(refused: Refused, cells: P
 def test_predict_refuses_a_damaged_checkpoint(refused: Refused, cells: Path, finished: Path, tmp_path: Path) -> None:
     for file in (finished / "cells").rglob("checkpoint/**/d/*"):
         file.write_bytes(b"damaged")
-    assert "damaged checkpoint" in refused(f"--workdir={finished}", f"--out={tmp_path / 'p.csv'}", str(cells), verb="predict")
+    assert "damaged checkpoint" in refused(
+        f"--workdir={finished}", f"--out={tmp_path / 'p.csv'}", str(cells), verb="predict"
+    )
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])

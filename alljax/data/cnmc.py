@@ -44,12 +44,11 @@ def recognise(tree: Tree) -> bool:
     It is when at least half of the images outside the two test phases carry
     C-NMC names, or when there are none but images of a test phase.
     """
-    phases = Counter(_phase(tree, path) for path in tree.images())
-    others = [path for path in tree.images() if _phase(tree, path) not in ("prelim", "final")]
-    named = sum(1 for path in others if _NAME.fullmatch(PurePosixPath(path).stem))
+    phases = {path: _phase(tree, path) for path in tree.images()}
+    others = [path for path, phase in phases.items() if phase not in ("prelim", "final")]
     if others:
-        return named * 2 >= len(others)
-    return bool(phases) and (bool(phases["final"]) or bool(_label_tables(tree)))
+        return sum(1 for path in others if _NAME.fullmatch(_stem(path))) * 2 >= len(others)
+    return "final" in phases.values() or bool(_label_tables(tree))
 
 
 def read(tree: Tree) -> Dataset:
@@ -75,7 +74,7 @@ def read(tree: Tree) -> Dataset:
         if split == "final":
             final += 1
             continue
-        stem = PurePosixPath(path).stem
+        stem = _stem(path)
         name = new_names.get(stem, stem) if split == "prelim" else stem
         match = _NAME.fullmatch(name)
         if match is None:
@@ -95,9 +94,14 @@ def read(tree: Tree) -> Dataset:
     )
 
 
+def _stem(path: str) -> str:
+    """The name without folders and suffix."""
+    return path.rpartition("/")[2].rpartition(".")[0]
+
+
 def _folders(tree: Tree, path: str) -> tuple[str, ...]:
     """The folders above an image in lower case, the source's own name first: it may be a part of the set."""
-    return tuple(part.lower() for part in parts(f"{tree.root.resolve().name}/{path}")[:-1])
+    return tuple(part.lower() for part in parts(f"{tree.name}/{path}")[:-1])
 
 
 def _phase(tree: Tree, path: str) -> str:

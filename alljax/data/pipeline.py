@@ -147,7 +147,8 @@ def batches(
         return Batch(padded, np.arange(batch_size) < len(images))
 
     # Grain reads ahead by single images here, so two batches of them wait at most.
-    options = grain.ReadOptions(num_threads=threads or _threads(), prefetch_buffer_size=2 * batch_size)
+    threads = threads or _threads()
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * batch_size, threads))
     images = grain.MapDataset.source(dataset.records).map(load).to_iter_dataset(options)
     yield from images.batch(batch_size, drop_remainder=False, batch_fn=stack)
 

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from alljax.data.folds import fold_of_person
 from alljax.data.records import Record
-from alljax.data.tree import natural, natural_key
+from alljax.data.tree import natural, natural_key, some
 from alljax.errors import ConfigError, DataError, LeakError
 
 PROTOCOLS = ("subject_kfold", "paper")
@@ -88,12 +89,12 @@ def make_splits(
 ) -> tuple[Split, ...]:
     """Divides the records by a protocol.
 
-    - ``subject_kfold``: scikit-learn's StratifiedGroupKFold over people, `repeats` times; where every
-      record is its own person, StratifiedKFold.
-    - ``paper``: scikit-learn's stratified train_test_split over cells, `repeats` times.
+    - ``subject_kfold``: folds of whole people with about the same share of each class; where every
+      record is its own person, scikit-learn's StratifiedKFold.
+    - ``paper``: scikit-learn's stratified train_test_split over cells.
 
-    Repeat r is drawn with scikit-learn's ``random_state=seed + r`` from the records in an order of
-    their own (subject, field, cell, path), so that the order they come in makes no difference.
+    Repeat r is drawn with the seed ``seed + r`` from the records in an order of their own (subject,
+    field, cell, path), so that the order they come in makes no difference.
 
     Args:
         protocol: one of `PROTOCOLS`.
@@ -213,12 +214,15 @@ Drawn = Iterator[tuple[int, int, Rows, Rows]]
 
 def _subject_kfold(labels: Rows, persons: Rows, folds: int, repeats: int, seed: int) -> Drawn:
     alone = len(np.unique(persons)) == len(persons)
-    kind = StratifiedKFold if alone else StratifiedGroupKFold
     for repeat in range(repeats):
-        divider = kind(folds, shuffle=True, random_state=seed + repeat)
-        groups = None if alone else persons
-        for fold, (train, test) in enumerate(divider.split(np.zeros(len(labels)), labels, groups)):
-            yield repeat, fold, train, test
+        if alone:
+            divider = StratifiedKFold(folds, shuffle=True, random_state=seed + repeat)
+            for fold, (train, test) in enumerate(divider.split(labels, labels)):
+                yield repeat, fold, train, test
+            continue
+        fold_of_row = fold_of_person(labels, persons, folds, seed + repeat)[persons]
+        for fold in range(folds):
+            yield repeat, fold, np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold)
 
 
 def _paper(labels: Rows, repeats: int, seed: int, test_fraction: float) -> Drawn:
@@ -233,9 +237,11 @@ def _check_people(labels: Rows, persons: Rows, classes: Sequence[str], folds: in
     for label, name in enumerate(classes):
         there = len(np.unique(persons[labels == label]))
         if there < folds:
-            what = "people" if subjects else "cells"
-            mend = f"set split.folds to {there} or less" if there > 1 else f"add {what} of this class"
-            raise DataError(f"class {name!r} has {there} {what} but split.folds is {folds}; {mend}")
+            one, many = ("person", "people") if subjects else ("cell", "cells")
+            mend = f"set split.folds to {there} or less" if there > 1 else f"add {many} of this class"
+            raise DataError(
+                f"class {name!r} has {there} {one if there == 1 else many} but split.folds is {folds}; {mend}"
+            )
 
 
 def _check_cells(labels: Rows, classes: Sequence[str], test_fraction: float) -> None:
@@ -269,8 +275,8 @@ def _check_leaks(splits: Sequence[Split], people: Sequence[str], protocol: str) 
         both = {people[row] for row in split.train} & {people[row] for row in split.test}
         if both:
             raise LeakError(
-                f"protocol {protocol} puts {len(both)} people on both sides of fold {split.fold}: "
-                f"{', '.join(natural(both)[:5])}; this is a fault, please report it"
+                f"protocol {protocol} puts people on both sides of fold {split.fold} ({len(both)} of them): "
+                f"{some(natural(both))}; this is a fault, please report it"
             )
 
 

@@ -27,12 +27,14 @@ class Tree:
 
     Attributes:
         root: the folder or the zip.
+        name: its name on disk, also where `root` is ``.``.
         files: POSIX paths below `root` in natural order, without hidden files and what systems leave behind.
         folders: POSIX paths of all folders below `root` (an inner zip counts as one), in natural order.
         read: gives the bytes of one of `files`.  May be called from several threads.
     """
 
     root: Path
+    name: str
     files: tuple[str, ...]
     folders: tuple[str, ...]
     read: Callable[[str], bytes] = field(repr=False)
@@ -81,7 +83,7 @@ def open_tree(root: Path) -> Tree:
         except OSError as error:
             raise DataError(f"cannot read {root / path}: {error.strerror or error}") from error
 
-    return Tree(root, tuple(natural(_visible(files))), tuple(natural(_visible(folders))), read)
+    return Tree(root, root.resolve().name, tuple(natural(_visible(files))), tuple(natural(_visible(folders))), read)
 
 
 def is_image(path: str) -> bool:

@@ -27,6 +27,7 @@ def bootstrap(
     probabilities: np.ndarray,
     people: Sequence[str],
     *,
+    names: Sequence[str] = METRICS,
     scores: np.ndarray | None = None,
     resamples: int = 2000,
     level: float = 0.95,
@@ -39,18 +40,19 @@ def bootstrap(
         probabilities: (R, N, C) of R seeds; every seed meets the same resamples.
         people: N names of the units that are drawn.  Where people are unknown pass the images'
             paths: the interval is then over images, too narrow if people repeat, and must be called so.
+        names: which metrics (see `resampled`).
         scores: (R, N, C) what ranks the images for the AUC; None for `probabilities`.
         resamples: how many times people are drawn.
         level: share of the resamples inside the interval.
         seed: draws the resamples; the same people, labels and seed give the same draws.
 
     Returns:
-        ``{metric: (low, high)}`` for `METRICS`; a metric that is undefined in every resample is left out.
+        ``{metric: (low, high)}``; a metric that is undefined in every resample is left out.
 
     Raises:
         ValueError: shapes that do not fit, or numbers that are not finite (see `metrics.evaluate`).
     """
-    drawn = resampled(labels, probabilities, people, scores=scores, resamples=resamples, seed=seed)
+    drawn = resampled(labels, probabilities, people, names=names, scores=scores, resamples=resamples, seed=seed)
     return _percentiles(drawn, level)
 
 
@@ -105,7 +107,7 @@ def resampled(
         labels: int (N,).
         probabilities: (R, N, C).
         people: N names.
-        names: which of `METRICS`.
+        names: which of `METRICS`; also ``recall_0``, ``recall_1``, ... of single classes.
         scores: (R, N, C) or None.
         resamples: how many.
         seed: draws them.
@@ -181,6 +183,7 @@ def _from_sums(sums: np.ndarray, classes: int) -> dict[str, np.ndarray]:
         "macro_f1": f1.mean(0),
         "weighted_f1": (f1 * true).sum(0) / total,
         "log_loss": sums[-1] / total,
+        **{f"recall_{label}": of_class for label, of_class in enumerate(recall)},
     }
 
 

@@ -164,7 +164,7 @@ def wrong_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> bytes
 
     Args:
         images: RGB images of any size; shrunk to 224 pixels, shown as 112 on a page.
-        captions: one an image, up to two lines; what does not fit is cut.
+        captions: one an image; up to three lines are shown, a long one is broken at a blank.
     """
     side, gap, line = 224, 32, 30
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 22)
@@ -173,17 +173,17 @@ def wrong_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> bytes
         ImageDraw.Draw(empty).text((gap, line / 2), "No cell was called wrong.", "#e8e8e8", font)
         return _png(empty)
     columns = min(6, len(images))
-    height = side + 2 * line + gap
+    texts = [_lines(caption, font, side + gap // 2) for caption in captions]
+    height = side + max(map(len, texts)) * line + gap
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * height + gap), "#101214")
     draw = ImageDraw.Draw(sheet)
-    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+    for number, (image, text) in enumerate(zip(images, texts, strict=True)):
         left, top = gap + number % columns * (side + gap), gap + number // columns * height
         thumbnail = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
         sheet.paste(thumbnail, (left + (side - thumbnail.width) // 2, top + (side - thumbnail.height) // 2))
-        for place, text in enumerate(caption.splitlines()[:2]):
-            colour = "#f2f2f2" if place == 0 else "#a8adb3"
-            draw.text((left, top + side + 4 + place * line), _fitting(text, font, side + gap // 2), colour, font)
+        for place, one in enumerate(text):
+            draw.text((left, top + side + 4 + place * line), one, "#f2f2f2" if place == 0 else "#b4b9bf", font)
     return _png(sheet)
 
 
@@ -245,8 +245,21 @@ def _short(name: str, longest: int = 18) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """Cuts `text` to `width` pixels."""
+def _lines(caption: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    """Breaks a caption into at most three lines of `width` pixels; what still does not fit is cut."""
+    lines: list[str] = []
+    for line in caption.splitlines():
+        words = line.split(" ")
+        while words:
+            fitting = len(words)
+            while fitting > 1 and font.getlength(" ".join(words[:fitting])) > width:
+                fitting -= 1
+            lines.append(" ".join(words[:fitting]))
+            words = words[fitting:]
+    return [_cut(line, font, width) for line in lines[:3]]
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

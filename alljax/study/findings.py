@@ -16,6 +16,7 @@ FEW_PEOPLE = 10
 """With fewer people in a class percentile intervals come out visibly too narrow."""
 
 PERCENT = ("accuracy",)
+_NAMES = {"auc": "AUC", "accuracy": "accuracy"}
 
 
 def shown(name: str, value: float | None) -> str:
@@ -56,13 +57,18 @@ def protocol(study: Study) -> str:
     return f"The cells were held out in {how['folds']} parts, {kept}{again}"
 
 
-def headline(study: Study) -> dict[str, str]:
-    """Returns the best model, its metrics with intervals, and what the ranking metric means."""
+def headline(study: Study, predictions: Predictions) -> dict[str, Any]:
+    """Returns what the page opens with: the best model, its main metrics, and what the ranking metric means.
+
+    Args:
+        study: the study.
+        predictions: of its best cell.
+    """
     cells = study.metrics["cells"]
     name = finished.best(cells)
-    result, by = cells[name], finished.headline(cells)
+    result, by, unit = cells[name], finished.headline(cells), _unit(study)
     if len(study.classes) == 2:
-        negative, positive = study.classes
+        negative, positive = (f"“{label}”" for label in study.classes)
         task = f"tells {positive} from {negative}"
         meaning = (
             f"AUC: of one {positive} and one {negative} cell, the chance that the {positive} cell gets the "
@@ -74,8 +80,6 @@ def headline(study: Study) -> dict[str, str]:
             "AUC: of a cell of one class and a cell of another, the chance that the first gets the higher "
             "probability of its class; the mean over classes. 0.5 is guessing, 1 is perfect."
         )
-    metrics = {key: shown(key, result.get(key)) for key in ("auc", "accuracy", "macro_f1")}
-    bounds = {f"{key}_interval": interval(key, result) for key in metrics}
     return {
         "model": name,
         "task": task,
@@ -83,10 +87,37 @@ def headline(study: Study) -> dict[str, str]:
         "meaning": meaning,
         "of": f"Of {len(cells)} models" if len(cells) > 1 else "",
         "level": f"{result.get('level', 0.95):.0%}",
-        "unit": _unit(study),
-        **metrics,
-        **bounds,
+        "unit": unit,
+        "auc": (shown("auc", result["auc"]), interval("auc", result)),
+        "accuracy": (shown("accuracy", result["accuracy"]), interval("accuracy", result)),
+        "tiles": _tiles(study, result, predictions),
     }
+
+
+def _tiles(study: Study, result: Mapping[str, Any], predictions: Predictions) -> list[tuple[str, str, str]]:
+    """Returns (what, value, interval) of the metrics that open the page; recalls get their intervals here."""
+    labels = {"auc": "AUC", "accuracy": "accuracy: cells called right", "macro_f1": "macro F1"}
+    binary = len(study.classes) == 2
+    tiles = [
+        (label, shown(key, result[key]), interval(key, result))
+        for key, label in labels.items()
+        if not (binary and key == "macro_f1")
+    ]
+    if not binary:
+        return tiles
+    bounds = intervals.bootstrap(
+        predictions.labels,
+        predictions.probabilities,
+        _units(study, predictions),
+        names=["recall_0", "recall_1"],
+        level=result.get("level", 0.95),
+    )
+    for label, what in ((1, "sensitivity"), (0, "specificity")):
+        low, high = bounds[f"recall_{label}"]
+        share = result["per_class"][label]["recall"]
+        name = f"{what}: “{study.classes[label]}” called so"
+        tiles.append((name, f"{share:.1%}", f"[{100 * low:.1f}, {100 * high:.1f}]"))
+    return tiles
 
 
 def findings(study: Study, order: Sequence[str], predictions: Sequence[Predictions]) -> list[str]:
@@ -115,19 +146,24 @@ def _next_best(study: Study, order: Sequence[str], predictions: Sequence[Predict
     cells, by = study.metrics["cells"], finished.headline(study.metrics["cells"])
     gap = cells[order[0]][by] - cells[order[1]][by]
     if not np.array_equal(one.places, other.places):
-        return f"The next best, {order[1]}, was tested on other cells, so the two cannot be compared cell by cell."
-    units = one.people if _unit(study) == "people" else one.paths
-    level = cells[order[0]].get("level", 0.95)
+        return f"The next best, {order[1]}, was tested on other cells: the two cannot be compared cell by cell."
     low, high = intervals.difference(
-        one.labels, one.probabilities, other.probabilities, units.tolist(), names=[by], level=level
-    ).get(by, (float("nan"), float("nan")))
+        one.labels,
+        one.probabilities,
+        other.probabilities,
+        _units(study, one),
+        names=[by],
+        level=cells[order[0]].get("level", 0.95),
+    )[by]
+    unit = _unit(study)
     verdict = (
-        "more than noise explains" if low > 0 else "no more than noise explains: the data do not say which is better"
+        f"more than the choice of {unit} explains."
+        if low > 0
+        else f"no more than the choice of {unit} explains. The data do not say which of the two is better."
     )
-    name = "AUC" if by == "auc" else "accuracy"
     return (
-        f"It is ahead of the next best, {order[1]}, by {gap:.3f} in {name} "
-        f"[{low:.3f}, {high:.3f}] on the same {_unit(study)}: {verdict}."
+        f"It is ahead of the next best, {order[1]}, by {gap:.3f} [{low:.3f}, {high:.3f}] in {_NAMES[by]}, "
+        f"both tried on the same {unit}: {verdict}"
     )
 
 
@@ -138,11 +174,10 @@ def _overlaps(study: Study, order: Sequence[str]) -> str:
     if not own or not all(bounds):
         return "Not every model has an interval, so how many differ beyond noise cannot be said."
     meeting = sum(low <= own[1] and own[0] <= high for low, high in bounds)
-    others = len(bounds)
-    if meeting == others:
-        subject = "The intervals of all models overlap" if others > 1 else "Their intervals overlap"
-        return f"{subject}."
-    return f"Its interval overlaps with those of {meeting} of the {others} other models."
+    if len(bounds) == 1:
+        return f"The two models' own intervals {'overlap' if meeting else 'do not overlap'}."
+    which = {0: "none of the", len(bounds): "all"}.get(meeting, f"{meeting} of the")
+    return f"Its own interval overlaps with those of {which} {len(bounds)} other models."
 
 
 def _against_rules(study: Study, best: str) -> list[str]:
@@ -150,30 +185,30 @@ def _against_rules(study: Study, best: str) -> list[str]:
     result, rules = study.metrics["cells"][best], study.metrics["baselines"]
     lines = []
     if rule := rules.get("majority"):
-        confusion = np.sum(rule["confusion"], axis=0)
-        always = study.classes[int(np.argmax(confusion))]
-        line = f"Always answering {always} is right for {shown('accuracy', rule['accuracy'])} of the cells"
+        always = study.classes[int(np.sum(rule["confusion"], axis=0).argmax())]
+        line = f"Always answering “{always}” is right for {shown('accuracy', rule['accuracy'])} of the cells"
         beaten = result["accuracy"] > rule["accuracy"]
-        lines.append(
-            line + ("." if beaten else ", no less often than the model: read the AUC and the recall of each class.")
-        )
+        lines.append(line + ("." if beaten else ", no less often than the model: look at the recall of each class."))
     if rule := rules.get("size_threshold"):
         by = finished.headline(study.metrics["cells"])
-        if rule.get(by) is None:
-            by = "accuracy"
-        name = "AUC" if by == "auc" else "accuracy"
+        by = by if rule.get(by) is not None else "accuracy"
+        right = "" if by == "accuracy" else f" and is right for {shown('accuracy', rule['accuracy'])}"
         line = (
-            f"The size of the cell alone, one threshold, reaches {name} {shown(by, rule[by])} {interval(by, rule)} "
-            f"and is right for {shown('accuracy', rule['accuracy'])}"
+            f"The size of the cell alone, one threshold, reaches {_NAMES[by]} {shown(by, rule[by])} "
+            f"{interval(by, rule)}{right}"
         )
-        own, other = result.get("intervals", {}).get(by), rule.get("intervals", {}).get(by)
-        if own and other and own[0] > other[1]:
-            lines.append(f"{line}; the model is clearly above.")
-        elif own and other and own[1] < other[0]:
-            lines.append(f"{line}: the model is clearly below, so it is of no use.")
-        else:
-            lines.append(f"{line}; the intervals overlap, so that the model sees more than size is not shown.")
+        lines.append(f"{line}: {_verdict(result, rule, by)}.")
     return lines
+
+
+def _verdict(result: Mapping[str, Any], rule: Mapping[str, Any], by: str) -> str:
+    own, other = (one.get("intervals", {}).get(by) for one in (result, rule))
+    if own and other and own[1] < other[0]:
+        return "the model is clearly below and of no use"
+    if own and other and own[0] > other[1]:
+        less = by != "accuracy" and result["accuracy"] <= rule["accuracy"]
+        return f"the model is clearly above in {_NAMES[by]}" + (", but not right more often" if less else "")
+    return "the intervals overlap, so it is not shown that the model sees more than size"
 
 
 def warnings(study: Study, predictions: Predictions) -> list[str]:
@@ -213,8 +248,13 @@ def _few_people(study: Study, predictions: Predictions) -> list[str]:
         count = len(set(predictions.people[predictions.labels == label].tolist()))
         if count < FEW_PEOPLE:
             people = "person" if count == 1 else "people"
-            lines.append(f"Only {count} {people} with {name} cells were tested: take the intervals as too narrow.")
+            lines.append(f"Only {count} {people} with “{name}” cells were tested: take the intervals as too narrow.")
     return lines
+
+
+def _units(study: Study, predictions: Predictions) -> list[str]:
+    """Returns the name of each row's unit of the bootstrap, (N,)."""
+    return list(predictions.people if _unit(study) == "people" else predictions.paths)
 
 
 def _unit(study: Study) -> str:

@@ -138,13 +138,14 @@ def read_predictions(study: Study, name: str) -> Predictions:
     parts = zip(columns["path"], columns["repeat"], columns["fold"], strict=True)
     places = np.array(["\t".join(part) for part in parts])
     order = np.lexsort((places, run))
-    if len(order) % len(seeds) or len(np.unique(places)) * len(seeds) != len(order):
+    size = len(np.unique(places))
+    if len(order) != size * len(seeds) or (places[order].reshape(-1, size) != np.unique(places)).any():
         raise WorkdirError(f"{path}: its {len(seeds)} seeds have not tested the same cells; {MEND}")
     probabilities = np.stack([_numbers(path, columns[key]) for key in wanted], axis=1)
     if (rotten := np.flatnonzero(~np.isfinite(probabilities).all(1))).size:
         raise WorkdirError(f"{path}: line {rotten[0] + 2} has a probability that is no number; {MEND}")
     probabilities = probabilities[order]
-    rows = order[: len(order) // len(seeds)]
+    rows = order[:size]
     paths = [columns["path"][row] for row in rows]
     return Predictions(
         places=places[rows],

@@ -75,7 +75,7 @@ class Material:
                 "fingerprint": digests["split"],
                 "leaky": config.split.protocol == "paper",
             },
-            "leaks": splits.leaks(self.splits, records, self.people),
+            "leaks": splits.leaks(self.splits, records, self.people, self.inspection.digests),
         }
 
 

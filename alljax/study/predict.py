@@ -1,7 +1,7 @@
 """New images through the heads of a finished study."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alljax import config as configs
-from alljax.data import pipeline, tree
+from alljax.data import tree
 from alljax.data.records import Dataset, Record
 from alljax.errors import DataError, WorkdirError
 from alljax.models.head import Head
@@ -57,8 +57,8 @@ def predict(folder: Path, name: str, images: Sequence[Path], out: Path, say: Say
     dataset = _dataset(images, tuple(stored["data.classes"]))
     inspection = inspect_images(dataset, say)
     matrix = cell_features(network, dataset, inspection.digests, config, say)
-    saved = checkpoint.load(folder / "cells" / name / "checkpoint")
-    probabilities = mean_probabilities(saved, matrix, Head(config.model.hidden, len(dataset.classes)))
+    heads = checkpoint.load(folder / "cells" / name / "checkpoint")["heads"]
+    probabilities = mean_probabilities(heads, matrix, Head(config.model.hidden, len(dataset.classes)))
     header = ["path", "predicted", *(f"prob_{name}" for name in dataset.classes)]
     rows = (
         [record.path, dataset.classes[int(row.argmax())], *(f"{value:.9g}" for value in row)]
@@ -68,41 +68,43 @@ def predict(folder: Path, name: str, images: Sequence[Path], out: Path, say: Say
     return len(dataset.records)
 
 
-def mean_probabilities(saved: Any, matrix: np.ndarray, head: Head) -> np.ndarray:
+def mean_probabilities(heads: Sequence[Any], matrix: np.ndarray, head: Head) -> np.ndarray:
     """Returns float32 (N, C): softmax outputs averaged over seeds and folds.
 
     Args:
-        saved: what `checkpoint.load` gives: ``heads``, ``mean`` and ``scale``, one a fold.
+        heads: parameters, one tree a fold, seeds along the first axis of each leaf.
         matrix: features (N, D).
         head: as it was trained.
     """
 
     @jax.jit
-    @jax.vmap
-    def of_seed(params: Any, mean: jax.Array, scale: jax.Array) -> jax.Array:
-        logits = head.apply({"params": params}, (jnp.asarray(matrix) - mean[None]) * scale[None])
-        return jax.nn.softmax(logits)
+    def of_fold(params: Any) -> jax.Array:
+        return jax.nn.softmax(jax.vmap(lambda seed: head.apply({"params": seed}, jnp.asarray(matrix)))(params))
 
-    each = []
-    for params, mean, scale in zip(saved["heads"], saved["mean"], saved["scale"], strict=True):
-        seeds = len(jax.tree.leaves(params)[0])
-        each.append(of_seed(params, np.stack([mean] * seeds), np.stack([scale] * seeds)))
-    return np.asarray(jnp.concatenate(each).mean(0))
+    return np.asarray(jnp.concatenate([of_fold(params) for params in heads]).mean(0))
 
 
 def _dataset(images: Sequence[Path], classes: tuple[str, ...]) -> Dataset:
-    paths: list[Path] = []
+    """Returns the images as records without labels."""
+    readers: dict[str, Callable[[], bytes]] = {}
     for image in images:
-        if image.is_dir():
-            found = [image / path for path in tree.open_tree(image).images()]
+        if image.is_dir() or image.suffix.lower() == ".zip":
+            opened = tree.open_tree(image)
+            found = {f"{image.as_posix()}/{path}": partial(opened.read, path) for path in opened.images()}
             if not found:
-                raise DataError(f"{image}: no image in this folder")
-            paths += found
+                raise DataError(f"{image}: no image in it")
         elif image.is_file():
-            paths.append(image)
+            found = {image.as_posix(): image.read_bytes}
         else:
             raise DataError(f"{image}: no such file or folder")
-    if twice := [path for path, count in Counter(paths).items() if count > 1]:
-        raise DataError(f"{twice[0]} is named twice; name each image once")
-    records = tuple(Record(path.as_posix(), label=-1) for path in paths)
-    return Dataset("images", classes, records, read=lambda record: Path(record.path).read_bytes())
+        if twice := found.keys() & readers.keys():
+            raise DataError(f"{min(twice)} is named twice; name each image once")
+        readers |= found
+
+    def read(record: Record) -> bytes:
+        try:
+            return readers[record.path]()
+        except OSError as error:
+            raise DataError(f"{record.path}: cannot be read ({error.strerror or error})") from error
+
+    return Dataset("images", classes, tuple(Record(path, label=-1) for path in readers), read)

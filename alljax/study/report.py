@@ -65,14 +65,14 @@ def write_report(folder: Path) -> Path:
         study=study,
         data=study.metrics["dataset"],
         title=findings.title(study),
-        headline=findings.headline(study),
+        headline=findings.headline(study, predictions[0]),
         findings=findings.findings(study, order, predictions),
         warnings=findings.warnings(study, predictions[0]),
         protocol=findings.protocol(study),
         rows=_rows(study, order),
         columns=COLUMNS,
         ranked_by=COLUMNS[by],
-        recalls=study.classes if len(study.classes) <= 6 else [],
+        recalls=study.classes if len(study.classes) == 2 else [],
         models=models,
         people=_people(study, predictions[0]),
         wrong=_most_wrong(study, predictions[0]),
@@ -258,7 +258,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 def _weights(study: Study) -> list[tuple[str, str]]:
     """Returns each weight file's description once, whether the study names it or its cells do."""
     named = [study.metrics.get("weights"), *(cell.get("weights") for cell in study.metrics["cells"].values())]
-    return list(dict.fromkeys(pair for weights in named if weights for pair in _flat(weights)))
+    different: list[Mapping[str, Any]] = []
+    for weights in named:
+        if weights and weights not in different:
+            different.append(weights)
+    if len(different) == 1:
+        return _flat(different[0])
+    return [pair for number, one in enumerate(different, 1) for pair in _flat(one, f"{number}. ")]
 
 
 def _template() -> jinja2.Template:

@@ -64,10 +64,9 @@ def run_cell(cell: Cell, network: Network, material: Material, folder: Path, say
     """Trains a cell's heads, all seeds of all folds, and writes ``cells/NAME/``."""
     start = time.perf_counter()
     matrix = cell_features(network, material.dataset, material.inspection.digests, cell.config, say)
-    folds = frozen.make_folds(cell.config, matrix, material.labels, len(material.dataset.classes), material.splits)
+    folds = frozen.make_folds(cell.config, material.labels, len(material.dataset.classes), material.splits)
     runs = _train_heads(cell, matrix, folds, material)
-    scaling = {"mean": [fold.mean for fold in folds], "scale": [fold.scale for fold in folds]}
-    checkpoint.save(folder / "cells" / cell.name / "checkpoint", {"heads": [run.params for run in runs]} | scaling)
+    checkpoint.save(folder / "cells" / cell.name / "checkpoint", {"heads": [run.params for run in runs]})
     extra = {"seconds": round(time.perf_counter() - start, 3), "weights": network.describe()}
     results.write_cell(folder, cell.name, cell.config, material, runs, extra)
 

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
+from sklearn.utils.class_weight import compute_class_weight
 
 from alljax.data.splits import Split
 from alljax.models.head import Head
 from alljax.training import optim
-from alljax.training.step import Apply, Sums, TrainState, sums, train_step
+from alljax.training.step import Sums, TrainState, sums, train_step
 
 
 @flax.struct.dataclass
@@ -31,8 +32,6 @@ class Fold:
         test: int32 (U,), likewise.
         test_count: int32 ().
         class_weights: float32 (C,).
-        mean: float32 (D,), subtracted from the features.
-        scale: float32 (D,), the features are multiplied by it afterwards.
     """
 
     train: ArrayLike
@@ -40,8 +39,6 @@ class Fold:
     test: ArrayLike
     test_count: ArrayLike
     class_weights: ArrayLike
-    mean: ArrayLike
-    scale: ArrayLike
 
 
 @flax.struct.dataclass
@@ -87,38 +84,39 @@ def make_train(
         classes: number of classes.
         on_epoch: called on the host after each epoch of all R runs together.
     """
-    head = Head(hidden=config.model.hidden, classes=classes)
-    optimizer = optim.make_optimizer(config)
-    batch_size = config.train.batch_size
+    head, optimizer = Head(config.model.hidden, classes), optim.make_optimizer(config)
+    batch_size, epochs = config.train.batch_size, jnp.arange(config.train.epochs)
 
-    def epoch(state: TrainState, key: jax.Array, data: "_Rows") -> tuple[TrainState, Sums]:
-        order = _shuffled(key, data.fold)
-
-        def step(index: jax.Array, carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
-            state, total = carry
-            place = index * batch_size + jnp.arange(batch_size)
-            rows = order[jnp.minimum(place, len(order) - 1)]
-            mask = place < data.fold.train_count
-            state, batch = train_step(
-                head_apply(head, data.fold), optimizer, state, data.features[rows], data.labels[rows], mask,
-                data.fold.class_weights,
-            )  # fmt: skip
-            return state, total + batch
-
-        steps = steps_per_epoch(data.fold.train_count, batch_size)
-        return jax.lax.fori_loop(0, steps, step, (state, Sums.zero()))
+    def apply(params: Any, features: jax.Array) -> jax.Array:
+        return head.apply({"params": params}, features)
 
     def train(keys: jax.Array, features: jax.Array, labels: jax.Array, fold: Fold) -> HeadRuns:
-        data = _Rows(features, labels, fold)
-
-        def init(key: jax.Array) -> TrainState:
+        def start(key: jax.Array) -> TrainState:
             params = head.init(jax.random.fold_in(key, 0), features[:1])["params"]
             return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
-        def all_seeds(states: TrainState, number: jax.Array) -> tuple[TrainState, Curves]:
+        def learn(state: TrainState, key: jax.Array) -> tuple[TrainState, Sums]:
+            """One epoch of one seed."""
+            order = _shuffled(key, fold)
+
+            def step(number: jax.Array, carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
+                place = number * batch_size + jnp.arange(batch_size)
+                rows, mask = order[jnp.minimum(place, len(order) - 1)], place < fold.train_count
+                state, batch = train_step(
+                    apply, optimizer, carry[0], features[rows], labels[rows], mask, fold.class_weights
+                )
+                return state, carry[1] + batch
+
+            return jax.lax.fori_loop(0, steps_per_epoch(fold.train_count, batch_size), step, (state, Sums.zero()))
+
+        def test(params: Any) -> tuple[jax.Array, Sums]:
+            logits = apply(params, features[fold.test])
+            return logits, sums(logits, labels[fold.test], jnp.arange(len(fold.test)) < fold.test_count)
+
+        def epoch(states: TrainState, number: jax.Array) -> tuple[TrainState, Curves]:
             epoch_keys = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 1), number))(keys)
-            states, learned = jax.vmap(epoch, in_axes=(0, 0, None))(states, epoch_keys, data)
-            tested = jax.vmap(_test, in_axes=(None, 0, None))(head, states.params, data)[1]
+            states, learned = jax.vmap(learn)(states, epoch_keys)
+            _, tested = jax.vmap(test)(states.params)
             if on_epoch is not None:
                 jax.debug.callback(on_epoch)
             return states, Curves(
@@ -128,8 +126,8 @@ def make_train(
                 tested.correct / tested.count,
             )
 
-        states, curves = jax.lax.scan(all_seeds, jax.vmap(init)(keys), jnp.arange(config.train.epochs))
-        logits = jax.vmap(_test, in_axes=(None, 0, None))(head, states.params, data)[0]
+        states, curves = jax.lax.scan(epoch, jax.vmap(start)(keys), epochs)
+        logits, _ = jax.vmap(test)(states.params)
         return HeadRuns(states.params, curves, jax.nn.softmax(logits))
 
     return jax.jit(train)
@@ -140,30 +138,6 @@ def steps_per_epoch(count: Any, batch_size: int) -> Any:
     return -(-count // batch_size)
 
 
-@flax.struct.dataclass
-class _Rows:
-    features: jax.Array
-    labels: jax.Array
-    fold: Fold
-
-
-def head_apply(head: Head, fold: Fold) -> Apply:
-    """Returns the head on features scaled as the fold says: (params, (B, D)) → logits (B, C)."""
-
-    def apply(params: Any, features: jax.Array) -> jax.Array:
-        mean, scale = jnp.asarray(fold.mean), jnp.asarray(fold.scale)
-        return head.apply({"params": params}, (features - mean[None]) * scale[None])
-
-    return apply
-
-
-def _test(head: Head, params: Any, data: _Rows) -> tuple[jax.Array, Sums]:
-    fold = data.fold
-    logits = head_apply(head, fold)(params, data.features[fold.test])
-    mask = jnp.arange(len(fold.test)) < fold.test_count
-    return logits, sums(logits, data.labels[fold.test], mask)
-
-
 def _shuffled(key: jax.Array, fold: Fold) -> jax.Array:
     """Returns the training rows in a random order, padding last."""
     length = len(fold.train)
@@ -171,41 +145,31 @@ def _shuffled(key: jax.Array, fold: Fold) -> jax.Array:
     return fold.train[jnp.argsort(jnp.where(jnp.arange(length) < fold.train_count, draws, 2.0))]
 
 
-def make_folds(
-    config: ConfigDict, features: np.ndarray, labels: np.ndarray, classes: int, splits: Sequence[Split]
-) -> list[Fold]:
+def make_folds(config: ConfigDict, labels: np.ndarray, classes: int, splits: Sequence[Split]) -> list[Fold]:
     """Returns one `Fold` a split, all of one shape.
 
     Args:
-        config: ``train.class_weights`` and ``train.standardise`` are read.
-        features: float32 (N, D).
+        config: ``train.class_weights`` is read.
         labels: int (N,).
         classes: number of classes.
         splits: rows learned from and tested.
     """
     longest_train = max(len(split.train) for split in splits)
     longest_test = max(len(split.test) for split in splits)
-    folds = []
-    for split in splits:
-        weights = np.ones(classes, np.float32)
-        if config.train.class_weights == "balanced":  # scikit-learn's: n / (classes · count)
-            weights = (len(split.train) / (classes * np.bincount(labels[split.train], minlength=classes))).astype(
-                np.float32
-            )
-        mean, scale = np.zeros(features.shape[1], np.float32), np.ones(features.shape[1], np.float32)
-        if config.train.standardise:
-            mean = features[split.train].mean(0, dtype=np.float64).astype(np.float32)
-            deviation = features[split.train].std(0, dtype=np.float64)
-            scale = (1 / np.where(deviation > 0, deviation, 1)).astype(np.float32)
-        folds.append(
-            Fold(
-                np.pad(split.train.astype(np.int32), (0, longest_train - len(split.train))),
-                np.int32(len(split.train)),
-                np.pad(split.test.astype(np.int32), (0, longest_test - len(split.test))),
-                np.int32(len(split.test)),
-                weights,
-                mean,
-                scale,
-            )
+    return [
+        Fold(
+            np.pad(split.train.astype(np.int32), (0, longest_train - len(split.train))),
+            np.int32(len(split.train)),
+            np.pad(split.test.astype(np.int32), (0, longest_test - len(split.test))),
+            np.int32(len(split.test)),
+            _class_weights(config, labels[split.train], classes),
         )
-    return folds
+        for split in splits
+    ]
+
+
+def _class_weights(config: ConfigDict, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns float32 (C,): ones, or scikit-learn's ``balanced``, n / (classes · count)."""
+    if config.train.class_weights == "none":
+        return np.ones(classes, np.float32)
+    return compute_class_weight("balanced", classes=np.arange(classes), y=labels).astype(np.float32)

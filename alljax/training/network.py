@@ -67,7 +67,7 @@ def open_network(config: ConfigDict) -> Network:
     if stage not in backbone.stages:
         raise ConfigError(f"model.stage={stage!r}: {backbone.name} has the stages {', '.join(backbone.stages)}")
     resolved = store.resolve(config.weights.path, config.weights.name, backbone.name)
-    ported = port.port(readers.read(resolved.path), backbone.name, classifier=False)
+    ported = port.port(readers.read(resolved.path), backbone.name, origin=str(resolved.path))
     trained_with = resolved.source.preprocessing if resolved.source else backbone.families[ported.family]
     expected = catalog.preprocessing(trained_with)
     return Network(

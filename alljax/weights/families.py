@@ -84,7 +84,7 @@ class Family:
         shape = catalog.shapes(self.backbone)[path]
         if path == "params/classifier/fc1/kernel":
             # PyTorch flattens channel, height, width; we (and Keras) height, width, channel.
-            tensor = tensor.reshape(shape[1], 7, 7, 512).transpose(0, 3, 1, 2)
+            tensor = tensor.reshape(shape[1], *_vgg_flat(shape[0]))
         if tensor.ndim == 4:
             tensor = tensor.transpose(2, 3, 1, 0)
             return tensor.reshape(shape)

@@ -25,8 +25,7 @@ class Ported:
     Attributes:
         variables: ``{"params": …, "batch_stats": …}`` of float32 NumPy arrays (no ``batch_stats`` for
             VGG16, which has none); put them on a device once before calling a compiled function often.
-        family: whose weights they are, a key of `catalog.Backbone.families`; ``"alljax"`` for a file
-            in our own layout that does not say.
+        family: whose weights they are, a key of `catalog.Backbone.families`.
     """
 
     variables: dict[str, Any] = field(repr=False)
@@ -51,7 +50,8 @@ def port(
     Raises:
         ConfigError: there is no such backbone.
         WeightsError: the file is of another network; a tensor is missing, surplus, misshapen,
-            not of floating point, or holds a NaN or infinity.
+            not of floating point, or holds a NaN or infinity; a file in our own layout
+            does not say whose weights it holds.
     """
     catalog.get(backbone)
     family = recognise(tensors, backbone, origin)
@@ -62,7 +62,7 @@ def port(
     for name, path in wanted.items():
         tensor = _finite_float32(spelled[name], name, origin)
         flat[path] = np.ascontiguousarray(family.to_ours(path, tensor))
-    return Ported(unflatten_dict(flat, sep="/"), _said_family(tensors, family))
+    return Ported(unflatten_dict(flat, sep="/"), _origin_family(tensors, family, origin))
 
 
 def flatten(ported: Ported) -> dict[str, np.ndarray]:
@@ -145,12 +145,17 @@ def _finite_float32(tensor: np.ndarray, name: str, origin: str) -> np.ndarray:
     return tensor
 
 
-def _said_family(tensors: Mapping[str, np.ndarray], family: Family) -> str:
-    """Returns the family; for a file in our own layout the one that it says it came from."""
+def _origin_family(tensors: Mapping[str, np.ndarray], family: Family, origin: str) -> str:
+    """Returns the family's name; for a file in our own layout the one that it says it came from."""
+    if family.name != "alljax":
+        return family.name
     for known in catalog.get(family.backbone).families:
-        if family.name == "alljax" and f"family/{known}" in tensors:
+        if f"family/{known}" in tensors:
             return known
-    return family.name
+    raise WeightsError(
+        f"{origin} is in alljax's own layout but does not say whose weights it holds, which decides the "
+        "preprocessing: write it anew with `alljax weights port`"
+    )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ import numpy as np
 import safetensors.numpy
 
 from alljax import files
-from alljax.errors import WeightsError
 from alljax.models import catalog
 from alljax.weights import port, readers, store
 
@@ -31,10 +30,10 @@ def rewrite(path: Path, backbone: str, out: Path) -> int:
     """
     catalog.get(backbone)
     tensors = readers.read(path)
-    try:
-        ported = port.port(tensors, backbone, classifier=True, origin=str(path))
-    except WeightsError:
-        ported = port.port(tensors, backbone, classifier=False, origin=str(path))
+    family = port.recognise(tensors, backbone, str(path))
+    paths = [family.names.get(family.spelling(name), "") for name in tensors]
+    classifier = any(variable.startswith(port.CLASSIFIER) for variable in paths)
+    ported = port.port(tensors, backbone, classifier, origin=str(path))
     flat = {name: np.ascontiguousarray(tensor) for name, tensor in port.flatten(ported).items()}
     metadata = {"backbone": backbone, "family": ported.family, "source_sha256": store.digest(path)}
     files.write_bytes(out, safetensors.numpy.save(flat, metadata))

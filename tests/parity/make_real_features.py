@@ -58,7 +58,9 @@ def main(shared: Path) -> None:
     for seed in range(5):
         folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
         scores = cross_val_predict(model, matrix, labels, groups=subjects, cv=folds, method="predict_proba")[:, 1]
-        print(f"{len(names)} cells, {len(set(subjects))} subjects, folds {seed}: AUC {roc_auc_score(labels, scores):.3f}")
+        print(
+            f"{len(names)} cells, {len(set(subjects))} subjects, folds {seed}: AUC {roc_auc_score(labels, scores):.3f}"
+        )
     chosen = np.linspace(0, len(names) - 1, STORED).astype(int)
     np.savez_compressed(
         Path(__file__).with_name("real_features.npz"),

@@ -114,12 +114,26 @@ def make_workdir(
     }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(summary))
     (folder / "config.json").write_text(
-        json.dumps({"seed": 0, "data.source": "/data/C-NMC_Leukemia", "train.epochs": epochs, "study.vary": [],
-                    "split.test_fraction": 0.2, "weights.name": ""})  # fmt: skip
+        json.dumps(
+            {
+                "seed": 0,
+                "data.source": "/data/C-NMC_Leukemia",
+                "train.epochs": epochs,
+                "study.vary": [],
+                "split.test_fraction": 0.2,
+                "weights.name": "",
+            }
+        )
     )
     (folder / "environment.json").write_text(
-        json.dumps({"alljax": "0.1.0", "command": "alljax study --config=configs/quickstart.py:cnmc --workdir=D",
-                    "devices": ["cpu cpu"], "packages": {"jax": "0.10.2"}})  # fmt: skip
+        json.dumps(
+            {
+                "alljax": "0.1.0",
+                "command": "alljax study --config=configs/quickstart.py:cnmc --workdir=D",
+                "devices": ["cpu cpu"],
+                "packages": {"jax": "0.10.2"},
+            }
+        )
     )
     return folder
 
@@ -148,7 +162,17 @@ def write_cell(
     write_csv(here / "predictions.csv", [*header, "split", "repeat", "fold", "seed"], rows)
     write_csv(
         here / "history.csv",
-        ["repeat", "fold", "seed", "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy"],
+        [
+            "repeat",
+            "fold",
+            "seed",
+            "epoch",
+            "learning_rate",
+            "train_loss",
+            "train_accuracy",
+            "val_loss",
+            "val_accuracy",
+        ],
         history,
     )
     images, captions = [], []
@@ -156,8 +180,306 @@ def write_cell(
         radius = np.hypot(*np.mgrid[-1:1:450j, -1:1:450j]) + 0.05 * generator.normal(size=(450, 450))
         images.append(Image.fromarray((radius < 0.55)[..., None] * np.array([120, 70, 150], np.uint8)))
         called = probabilities.mean(0)[row]
-        captions.append(f"{classes[labels[row]]}, called {classes[called.argmax()]} {called.max():.0%}\nsubject {cells[row][1]}")
+        captions.append(
+            f"{classes[labels[row]]}, called {classes[called.argmax()]} {called.max():.0%}\nsubject {cells[row][1]}"
+        )
     (folder / "figures").mkdir(exist_ok=True)
     (folder / "figures" / f"wrong-{name}.png").write_bytes(figures.wrong_sheet(images, captions))
     each = [evaluate(labels, one) for one in probabilities]
     return dict(of_seeds(each)) | {"seeds": list(range(len(each))), "per_seed": each}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects what the tests ask about."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "input", "hr", "line", "rect", "path", "use"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.names: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        self.names += [str(value) for name, value in attributes if name == "id"]
+        if tag not in self.VOID or tag in {"path", "use"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        self.names += [str(value) for name, value in attributes if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in {"script", "style"}:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page(folder: Path) -> Page:
+    return Page(report.write_report(folder).read_text(encoding="utf-8"))
+
+
+def said(found: Page) -> str:
+    return " ".join(found.text.split())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_workdir(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture
+def copy(study: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("report.html")))
+
+
+def test_one_file_that_loads_nothing(study: Path) -> None:
+    path = report.write_report(study)
+    text = path.read_text(encoding="utf-8")
+    assert path == study / "report.html"
+    assert path.stat().st_size < 5_000_000
+    assert not re.search(r"https?://|@import|url\((?!#)", text)
+    found = Page(text)
+    assert {attributes.get("rel") for attributes in found.all("link")} == {"icon"}
+    for tag, attributes in found.tags:
+        for name in ("src", "href", "action", "data", "poster"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes[name])
+    policy = next(meta["content"] for meta in found.all("meta") if "http-equiv" in meta)
+    assert "default-src 'none'" in str(policy)
+
+
+def test_names_are_unique_and_every_link_within_the_page_arrives(study: Path) -> None:
+    found = page(study)
+    assert len(found.names) == len(set(found.names))
+    links = [str(link["href"]) for link in found.all("a")]
+    assert links
+    assert {link[1:] for link in links} <= set(found.names)
+
+
+def test_every_model_stands_in_the_table_best_first_below_the_rules(study: Path) -> None:
+    metrics = json.loads((study / "metrics.json").read_text())
+    text = said(page(study))
+    results = text[text.index("Results Over all") : text.index("The best model:")]
+    order = sorted(metrics["cells"], key=lambda name: -metrics["cells"][name]["auc"])
+    places = [results.index(name) for name in ["always the largest class", "size of the cell alone", *order]]
+    assert places == sorted(places)
+    best = metrics["cells"][order[0]]
+    low, high = best["intervals"]["accuracy"]
+    assert f"{best['accuracy']:.1%}" in results
+    assert f"[{100 * low:.1f}, {100 * high:.1f}]" in results
+    assert f"{best['auc']:.3f}" in results
+
+
+def test_the_first_sentence_names_the_best_and_its_intervals(study: Path) -> None:
+    metrics = json.loads((study / "metrics.json").read_text())
+    best = metrics["cells"]["vgg16-adam"]
+    low, high = best["intervals"]["auc"]
+    text = said(page(study))
+    assert (
+        f"Of 4 models, vgg16-adam tells “all” from “hem” best, with an AUC of {best['auc']:.3f} "
+        f"[{low:.3f}, {high:.3f}]. It calls {best['accuracy']:.1%}"
+    ) in text
+    assert "Its own interval overlaps with those of all 3 other models." in text
+    assert "picked on the very cells it is scored on" in text
+    recall = best["per_class"][1]["recall"]
+    assert f"sensitivity: “all” called so{recall:.1%}" in text
+
+
+def test_names_that_are_html_stay_names(study: Path) -> None:
+    found = page(study)
+    assert NASTY in found.text
+    assert len(found.all("script")) == 1
+
+
+def test_it_can_be_heard_as_well_as_seen(study: Path) -> None:
+    found = page(study)
+    assert found.all("html")[0]["lang"] == "en"
+    assert all(image.get("alt") for image in found.all("img"))
+    assert all(head.get("scope") in {"col", "row"} for head in found.all("th"))
+    drawn = [one for one in found.all("svg") if one.get("aria-hidden") != "true"]
+    assert len(drawn) == 4 * len(EVERY_CELL)
+    assert all(one["role"] == "img" for one in drawn)
+    assert all(box["tabindex"] == "0" for box in found.all("div") if box.get("class") == "scroll")
+
+
+def test_people_are_listed_worst_first(study: Path) -> None:
+    text = said(page(study))
+    table = text[text.index("worst first For") : text.index("Other models", text.index("worst first For"))]
+    shares = [int(share) for share in re.findall(r"(\d+)%", table)]
+    assert len(shares) == 32
+    assert shares == sorted(shares)
+    study_ = finished.read_study(study)
+    read = finished.read_predictions(study_, "vgg16-adam")
+    of_one = read.people == "H1"
+    right = (read.probabilities.argmax(2) == read.labels)[:, of_one].mean()
+    assert f"H1hem{of_one.sum()}{right:.0%}" in text.replace(" ", "")
+
+
+def test_the_same_folder_gives_the_same_bytes(copy: Path) -> None:
+    first = report.write_report(copy).read_bytes()
+    assert report.write_report(copy).read_bytes() == first
+    assert not list(copy.glob(".*"))
+
+
+def test_three_classes(tmp_path: Path) -> None:
+    classes = ("Benign & <i>", "early pre-B", "pro-B")
+    found = page(make_workdir(tmp_path, classes, people=(5, 12, 11), names=("a", "b"), epochs=3, skill=0.9))
+    text = said(found)
+    assert "Of 2 models, a tells the 3 classes apart best" in text
+    assert "Only 5 people with “Benign & <i>” cells were tested" in text
+    assert "The two models' own intervals overlap." in text
+    assert not found.all("i")
+
+
+def test_one_model_without_subjects(tmp_path: Path) -> None:
+    found = page(make_workdir(tmp_path, names=("only",), subjects=False, seeds=1, epochs=1))
+    text = said(found)
+    assert "only tells “all” from “hem”, with an AUC" in text
+    assert "95% intervals over cells" in text
+    assert "Who the cells came from is not known" in text
+    assert "Person by person" not in text
+    assert "Other models" not in text
+    assert "next best" not in text
+
+
+def test_a_leak_is_said_before_the_numbers_are_explained(tmp_path: Path) -> None:
+    text = said(page(make_workdir(tmp_path, names=("only",), protocol="paper", epochs=2)))
+    leak = re.search(r"Leak: ([\d,]+) of \1 held-out cells have a cell of the same person", text)
+    assert leak
+    assert leak.start() < text.index("Always answering")
+    assert "A random 20% of the cells was held out" in text
+
+
+def test_generated_cells_are_called_generated(tmp_path: Path) -> None:
+    text = said(page(make_workdir(tmp_path, names=("only",), dataset="synthetic", epochs=2)))
+    assert "The numbers say nothing about leukemia." in text
+
+
+def test_a_model_no_better_than_size_or_the_majority_is_said_to_be(tmp_path: Path) -> None:
+    text = said(page(make_workdir(tmp_path, names=("a", "b"), skill=0.0, epochs=2)))
+    assert "no less often than the model" in text
+    assert "clearly below and of no use" in text or "it is not shown that the model sees more" in text
+
+
+def test_models_that_do_not_differ_are_said_not_to(copy: Path) -> None:
+    for name in EVERY_CELL[1:]:
+        shutil.copytree(copy / "cells" / EVERY_CELL[0], copy / "cells" / name, dirs_exist_ok=True)
+    metrics = json.loads((copy / "metrics.json").read_text())
+    metrics["cells"] = dict.fromkeys(EVERY_CELL, metrics["cells"][EVERY_CELL[0]])
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    assert "The data do not say which of the two is better." in said(page(copy))
+
+
+def test_sheets_that_would_make_the_page_heavy_stay_beside_it(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "SHEETS", 200_000)
+    found = page(copy)
+    assert 1 <= len(found.all("img")) < len(EVERY_CELL)
+    assert f"The sheet is beside this page: figures/wrong-{EVERY_CELL[-1]}.png" in said(found)
+
+
+def test_a_study_without_sheets_has_a_report(copy: Path) -> None:
+    shutil.rmtree(copy / "figures")
+    assert not page(copy).all("img")
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("metrics.json", "is this the --workdir of an alljax study"),
+        ("config.json", "is this the --workdir of an alljax study"),
+        ("environment.json", "is this the --workdir of an alljax study"),
+        ("split.csv", "no such file"),
+        ("cells/resnet50-adam/history.csv", "no such file"),
+        ("cells/resnet50-adam/predictions.csv", "no such file"),
+    ],
+)
+def test_a_missing_file_is_named(copy: Path, file: str, message: str) -> None:
+    (copy / file).unlink()
+    with pytest.raises(WorkdirError, match=message) as caught:
+        report.write_report(copy)
+    assert file in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (copy / "report.html").exists()
+
+
+@pytest.mark.parametrize("file", ["split.csv", "cells/vgg16-adam/history.csv", "cells/vgg16-adam/predictions.csv"])
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.9999])
+def test_a_table_that_was_cut_off_is_named(copy: Path, file: str, kept: float) -> None:
+    whole = (copy / file).read_bytes()
+    (copy / file).write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(WorkdirError, match=re.escape(file)) as caught:
+        report.write_report(copy)
+    assert "again" in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "config.json", "figures/wrong-vgg16-adam.png"])
+def test_other_files_that_were_cut_off_are_named(copy: Path, file: str) -> None:
+    whole = (copy / file).read_bytes()
+    (copy / file).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WorkdirError, match=re.escape(file)):
+        report.write_report(copy)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (r",hem,", ",HEM,", "class 'HEM' is none of the study's"),
+        (r"^fold_0/hem", "fold_9/hem", "fold_9/hem/.* is not in split.csv"),
+        (r",0\.(\d+),", ",nan,", "line 2 has a probability that is no number"),
+        (r",0\.(\d+),", ",half,", "could not convert string to float"),
+        (r"(?<=,)1$", "0", "have not tested the same cells"),
+        (r"prob_all", "prob_ALL", "no column 'prob_all'"),
+    ],
+)
+def test_a_prediction_that_fits_nothing_is_named(copy: Path, old: str, new: str, message: str) -> None:
+    path = copy / "cells" / "vgg16-adam" / "predictions.csv"
+    path.write_text(re.sub(old, new, path.read_text(), count=1, flags=re.MULTILINE))
+    with pytest.raises(WorkdirError, match=message):
+        report.write_report(copy)
+
+
+def test_metrics_without_a_part_are_refused(copy: Path) -> None:
+    (copy / "metrics.json").write_text('{"cells": {}}')
+    with pytest.raises(WorkdirError, match=r"metrics\.json: no 'cells' in it"):
+        report.write_report(copy)
+
+
+def test_an_infinite_loss_is_a_gap_in_the_curve(copy: Path) -> None:
+    path = copy / "cells" / "vgg16-adam" / "history.csv"
+    lines = path.read_text().splitlines()
+    lines[5] = ",".join([*lines[5].split(",")[:5], "inf", "0.5", "nan", "0.5"])
+    path.write_text("\n".join(lines) + "\n")
+    report.write_report(copy)
+
+
+def test_the_terminal_shows_models_then_rules(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = json.loads((study / "metrics.json").read_text())
+    console = Console(width=100, record=True, file=None, quiet=False)
+    with console.capture() as capture:
+        console.print(report.terminal_table(metrics))
+    text = capture.get()
+    order = [text.index(name) for name in (*EVERY_CELL, "always the largest class", "size of the cell alone")]
+    assert order == sorted(order)
+    assert "95% intervals over people" in text
+    best = metrics["cells"]["vgg16-adam"]
+    low, high = best["intervals"]["macro_f1"]
+    assert f"{best['macro_f1']:.3f} [{low:.3f}, {high:.3f}]".replace("0.", ".") in text
+    report.show(metrics)
+    assert "resnet50-rmsprop" in capsys.readouterr().out
+
+
+def test_best_is_the_highest_auc_and_accuracy_only_where_there_is_none() -> None:
+    cells = {"a": {"auc": 0.7, "accuracy": 0.9}, "b": {"auc": 0.8, "accuracy": 0.6}}
+    assert finished.best(cells) == "b"
+    cells["a"]["auc"] = None  # type: ignore[assignment]
+    assert finished.best(cells) == "a"

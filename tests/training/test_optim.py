@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from alljax.config import default_config
 from alljax.training import optim
 
