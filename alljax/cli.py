@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"alljax: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("alljax: stopped; finished cells are kept, the same command goes on from there", file=sys.stderr)
+        print("alljax: stopped; finished models are kept, the same command goes on from there", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,16 +60,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    study = _verb(verbs, "study", "train and evaluate every cell of a study, and write its report", _study)
+    study = _verb(verbs, "study", "train and evaluate every model of a study, and write its report", _study)
     _config_arguments(study)
-    train = _verb(verbs, "train", "the same for one cell: nothing is varied", _train)
+    train = _verb(verbs, "train", "the same for one model: nothing is varied", _train)
     _config_arguments(train)
     features = _verb(verbs, "features", "write the backbone's features of every image", _features)
     _config_arguments(features, workdir=False)
     features.add_argument("--out", type=Path, required=True, help="the .npz file to write")
     predict = _verb(verbs, "predict", "classify images with the heads of a study", _predict)
     predict.add_argument("--workdir", type=Path, required=True, help="the folder of a finished study")
-    predict.add_argument("--cell", default="", help="whose heads; default: the cell with the highest accuracy")
+    predict.add_argument(
+        "--cell", default="", help="the model of the study that is asked; default: the one with the highest AUC"
+    )
     predict.add_argument("--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s")
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE|DIR")
     report = _verb(verbs, "report", "write report.html anew from a study's files", _report)

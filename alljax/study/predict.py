@@ -12,10 +12,10 @@ import numpy as np
 from alljax import config as configs
 from alljax.data import tree
 from alljax.data.records import Dataset, Record
-from alljax.errors import DataError, WorkdirError
+from alljax.errors import ConfigError, DataError, WorkdirError
 from alljax.models.head import Head
 from alljax.progress import Say
-from alljax.study import grid, workdir
+from alljax.study import finished, grid, workdir
 from alljax.study.material import inspect_images
 from alljax.study.run import cell_features
 from alljax.training import checkpoint
@@ -29,7 +29,7 @@ def predict(folder: Path, name: str, images: Sequence[Path], out: Path, say: Say
 
     Args:
         folder: the working directory of a finished study.
-        name: the cell whose heads are asked; empty for the one with the highest accuracy.
+        name: the cell whose heads are asked; empty for the best (`finished.best`).
         images: image files, and folders that are searched for them.
         out: the file to write.
         say: prints a line.
@@ -43,10 +43,15 @@ def predict(folder: Path, name: str, images: Sequence[Path], out: Path, say: Say
     """
     stored = workdir.read_json(folder / "config.json")
     results = workdir.read_json(folder / "metrics.json")["cells"]
-    name = name or max(results, key=lambda cell: results[cell]["accuracy"])
-    config = next((cell.config for cell in grid.cells(configs.unflatten(stored)) if cell.name == name), None)
+    name = name or finished.best(results)
+    try:
+        cells = grid.cells(configs.unflatten(stored))
+    except ConfigError as error:
+        raise WorkdirError(f"{folder} was made by another version of alljax ({error}); run the study again") from error
+    config = next((cell.config for cell in cells if cell.name == name), None)
     if config is None or name not in results:
         raise WorkdirError(f"{folder} has no cell {name!r}; it has {', '.join(results)}")
+    heads = checkpoint.load(folder / "cells" / name / "checkpoint")["heads"]
     network = open_network(config)
     if network.weights.sha256 != results[name]["weights"]["sha256"]:
         raise WorkdirError(
@@ -57,7 +62,6 @@ def predict(folder: Path, name: str, images: Sequence[Path], out: Path, say: Say
     dataset = _dataset(images, tuple(stored["data.classes"]))
     inspection = inspect_images(dataset, say)
     matrix = cell_features(network, dataset, inspection.digests, config, say)
-    heads = checkpoint.load(folder / "cells" / name / "checkpoint")["heads"]
     probabilities = mean_probabilities(heads, matrix, Head(config.model.hidden, len(dataset.classes)))
     header = ["path", "predicted", *(f"prob_{name}" for name in dataset.classes)]
     rows = (
@@ -77,9 +81,10 @@ def mean_probabilities(heads: Sequence[Any], matrix: np.ndarray, head: Head) -> 
         head: as it was trained.
     """
 
-    @jax.jit
-    def of_fold(params: Any) -> jax.Array:
-        return jax.nn.softmax(jax.vmap(lambda seed: head.apply({"params": seed}, jnp.asarray(matrix)))(params))
+    def logits(params: Any) -> Any:
+        return head.apply({"params": params}, jnp.asarray(matrix))
+
+    of_fold = jax.jit(lambda params: jax.nn.softmax(jax.vmap(logits)(params)))
 
     return np.asarray(jnp.concatenate([of_fold(params) for params in heads]).mean(0))
 
@@ -90,7 +95,9 @@ def _dataset(images: Sequence[Path], classes: tuple[str, ...]) -> Dataset:
     for image in images:
         if image.is_dir() or image.suffix.lower() == ".zip":
             opened = tree.open_tree(image)
-            found = {f"{image.as_posix()}/{path}": partial(opened.read, path) for path in opened.images()}
+            found: dict[str, Callable[[], bytes]] = {
+                f"{image.as_posix()}/{path}": partial(opened.read, path) for path in opened.images()
+            }
             if not found:
                 raise DataError(f"{image}: no image in it")
         elif image.is_file():

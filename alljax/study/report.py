@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -23,8 +24,8 @@ from alljax.study import figures, findings, finished
 from alljax.study.findings import BASELINES, interval, shown
 from alljax.study.finished import Predictions, Study
 
-SHEETS = 2_500_000
-"""Characters of the page that sheets of wrong cells may take, the best cells' first."""
+PAGE = 4_500_000
+"""Characters that figures and sheets of wrong cells may take, the figures first, the best models' first."""
 
 PEOPLE = 200
 """People listed at most, worst first."""
@@ -56,11 +57,17 @@ def write_report(folder: Path) -> Path:
     cells = study.metrics["cells"]
     order, by = finished.ranked(cells), finished.headline(cells)
     predictions = [finished.read_predictions(study, name) for name in order[:2]]
-    models, room = [], SHEETS
+    models: list[dict[str, Any]] = []
+    room = PAGE
     for place, name in enumerate(order):
         own = predictions[place] if place < 2 else finished.read_predictions(study, name)
-        models.append(_model(study, name, own, room))
-        room -= len(models[-1]["sheet"] or "")
+        drawn = _figures(study, name, own)
+        room -= (size := sum(len(svg) for _, svg in drawn))
+        models.append({"name": name, "figures": drawn if room >= 0 else []})
+        room += size if room < 0 else 0
+    for model in models:
+        model |= _sheet(study, model["name"], room)
+        room -= len(model["sheet"] or "")
     page = _template().render(
         study=study,
         data=study.metrics["dataset"],
@@ -160,29 +167,29 @@ def _rows(study: Study, order: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _model(study: Study, name: str, predictions: Predictions, room: int) -> dict[str, Any]:
-    """Returns one model's figures; its sheet only if it takes at most `room` characters."""
+def _figures(study: Study, name: str, predictions: Predictions) -> list[tuple[str, Markup]]:
+    """Returns a model's figures with their captions."""
     history = finished.read_history(study, name)
-    result = study.metrics["cells"][name]
-    sheet = study.folder / "figures" / f"wrong-{name}.png"
-    picture = _picture(sheet) if sheet.is_file() else None
+    confusion = study.metrics["cells"][name]["confusion"]
+    drawn = {
+        "Accuracy while training": figures.curves(history, "accuracy"),
+        "Loss while training": figures.curves(history, "loss"),
+        "Which class is called which": figures.confusion(confusion, study.classes),
+        "ROC curve": figures.roc(predictions.labels, predictions.probabilities, study.classes),
+    }
+    return [(caption, _inline(svg, f"{name}-{number}-")) for number, (caption, svg) in enumerate(drawn.items())]
+
+
+def _sheet(study: Study, name: str, room: int) -> dict[str, Any]:
+    """Returns a model's sheet of wrong cells, if it takes at most `room` characters."""
+    path = study.folder / "figures" / f"wrong-{name}.png"
+    picture = _picture(path) if path.is_file() else None
     fits = picture is not None and len(picture["source"]) <= room
     return {
-        "name": name,
-        "result": result,
-        "figures": [
-            ("Accuracy while training", _inline(figures.curves(history, "accuracy"))),
-            ("Loss while training", _inline(figures.curves(history, "loss"))),
-            ("Which class is called which", _inline(figures.confusion(result["confusion"], study.classes))),
-            (
-                "ROC curve",
-                _inline(figures.roc(predictions.labels, predictions.probabilities, study.classes)),
-            ),
-        ],
         "sheet": picture["source"] if picture and fits else None,
         "sheet_size": (picture["width"], picture["height"]) if picture else None,
         "sheet_left_out": picture is not None and not fits,
-        "sheet_name": f"figures/{sheet.name}",
+        "sheet_name": f"figures/{path.name}",
     }
 
 
@@ -199,9 +206,15 @@ def _picture(path: Path) -> dict[str, Any]:
     return {"source": source, "width": width // 2, "height": height // 2}
 
 
-def _inline(svg: str) -> Markup:
-    """Returns an SVG as it stands inside HTML, in the page's own blue, which differs in dark mode."""
+def _inline(svg: str, prefix: str) -> Markup:
+    """Returns an SVG as it stands inside HTML: with names of its own, in the page's colours.
+
+    Args:
+        svg: from `figures`.
+        prefix: goes before its names; two models may have the same figure.
+    """
     plain = svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
+    plain = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{re.sub(r'[^A-Za-z0-9]', '-', prefix)}", plain)
     return Markup(plain.replace(figures.BLUE, "var(--blue)").replace(figures.VERMILION, "var(--red)"))
 
 

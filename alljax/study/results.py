@@ -46,8 +46,7 @@ def write_cell(
     probabilities = np.concatenate(
         [run.probabilities[:, : len(split.test)] for run, split in zip(runs, material.splits, strict=True)], axis=1
     )
-    sheet = _wrong_sheet(material, tested, probabilities.mean(0))
-    write_bytes(folder / "figures" / f"wrong-{name}.png", sheet)
+    write_bytes(folder / "figures" / f"wrong-{name}.png", _wrong_sheet(material, tested, probabilities))
     workdir.write_json(here / "metrics.json", summarise(config, material, tested, probabilities) | extra)
 
 
@@ -120,17 +119,12 @@ def _predictions(material: Material, runs: Sequence[HeadRuns], seeds: Sequence[i
 
 def _wrong_sheet(material: Material, tested: np.ndarray, probabilities: np.ndarray) -> bytes:
     """Returns the contact sheet of the tested cells that were most confidently given a wrong class."""
-    predicted = probabilities.argmax(1)
-    confidence = probabilities.max(1)
-    wrong = np.flatnonzero(predicted != material.labels[tested])
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WRONG_SHOWN]
+    names, mean = material.dataset.classes, probabilities.mean(0)
     images, captions = [], []
-    for place in worst:
+    for place in metrics.most_wrong(material.labels[tested], probabilities, WRONG_SHOWN):
         record = material.dataset.records[tested[place]]
         images.append(pipeline.decode(material.dataset.read(record), record.path))
-        names = material.dataset.classes
-        captions.append(
-            f"{names[record.label]}, called {names[predicted[place]]} {confidence[place]:.0%}\n"
-            + (f"subject {record.subject}" if record.subject else record.path.rpartition("/")[2])
-        )
+        called, confidence = names[mean[place].argmax()], mean[place].max()
+        who = f"subject {record.subject}" if record.subject else record.path.rpartition("/")[2]
+        captions.append(f"{names[record.label]}\ncalled {called} {confidence:.0%}\n{who}")
     return figures.wrong_sheet(images, captions)

@@ -32,6 +32,5 @@ def load(folder: Path) -> Any:
         raise WorkdirError(f"{folder}: no checkpoint; run `alljax study` (or `alljax train`) with this workdir first")
     try:
         return ocp.load(folder.resolve())
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise WorkdirError(f"{folder}: damaged checkpoint ({reason}); remove its cell and run again") from error
+    except (OSError, ValueError, KeyError) as error:  # tensorstore's reasons run to a page
+        raise WorkdirError(f"{folder}: damaged checkpoint; remove {folder.parent} and run the study again") from error

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from alljax import files
@@ -22,7 +23,7 @@ def make_extractor(network: Network) -> Callable[[Any, jax.Array], jax.Array]:
 
     @jax.jit
     def extract(variables: Any, images: jax.Array) -> jax.Array:
-        stages = network.backbone.module.apply(variables, network.preprocessing(images), last=network.stage)
+        stages: Any = network.backbone.module.apply(variables, network.preprocessing(images), last=network.stage)
         return pool(stages[network.stage], network.pool)
 
     return extract
@@ -35,7 +36,7 @@ def compute_features(network: Network, dataset: Dataset, batch_size: int, advanc
     rows = []
     size, interpolation = network.preprocessing.image_size, network.preprocessing.interpolation
     for batch in pipeline.batches(dataset, size, interpolation, batch_size):
-        features = np.asarray(extract(variables, batch.images))[batch.mask]
+        features = np.asarray(extract(variables, jnp.asarray(batch.images)))[batch.mask]
         rows.append(features)
         advance(len(features))
     return np.concatenate(rows)

@@ -12,7 +12,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -34,11 +33,11 @@ class Fold:
         class_weights: float32 (C,).
     """
 
-    train: ArrayLike
-    train_count: ArrayLike
-    test: ArrayLike
-    test_count: ArrayLike
-    class_weights: ArrayLike
+    train: jax.Array
+    train_count: jax.Array
+    test: jax.Array
+    test_count: jax.Array
+    class_weights: jax.Array
 
 
 @flax.struct.dataclass
@@ -87,7 +86,7 @@ def make_train(
     head, optimizer = Head(config.model.hidden, classes), optim.make_optimizer(config)
     batch_size, epochs = config.train.batch_size, jnp.arange(config.train.epochs)
 
-    def apply(params: Any, features: jax.Array) -> jax.Array:
+    def apply(params: Any, features: jax.Array) -> Any:
         return head.apply({"params": params}, features)
 
     def train(keys: jax.Array, features: jax.Array, labels: jax.Array, fold: Fold) -> HeadRuns:
@@ -156,13 +155,17 @@ def make_folds(config: ConfigDict, labels: np.ndarray, classes: int, splits: Seq
     """
     longest_train = max(len(split.train) for split in splits)
     longest_test = max(len(split.test) for split in splits)
+
+    def padded(rows: np.ndarray, length: int) -> jax.Array:
+        return jnp.asarray(np.pad(rows.astype(np.int32), (0, length - len(rows))))
+
     return [
         Fold(
-            np.pad(split.train.astype(np.int32), (0, longest_train - len(split.train))),
-            np.int32(len(split.train)),
-            np.pad(split.test.astype(np.int32), (0, longest_test - len(split.test))),
-            np.int32(len(split.test)),
-            _class_weights(config, labels[split.train], classes),
+            padded(split.train, longest_train),
+            jnp.int32(len(split.train)),
+            padded(split.test, longest_test),
+            jnp.int32(len(split.test)),
+            jnp.asarray(_class_weights(config, labels[split.train], classes)),
         )
         for split in splits
     ]

@@ -14,7 +14,7 @@ BETA_1, BETA_2, RHO, EPSILON = 0.9, 0.999, 0.9, 1e-7
 class AdamState(NamedTuple):
     """Number of steps done, and the running moments of the gradient."""
 
-    count: jax.Array
+    steps: jax.Array
     mean: optax.Params
     square: optax.Params
 
@@ -37,13 +37,13 @@ def scale_by_adam() -> optax.GradientTransformation:
         gradients: optax.Updates, state: AdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, AdamState]:
         del params
-        count = optax.safe_increment(state.count)
+        steps = optax.safe_increment(state.steps)
         mean = optax.tree.update_moment(gradients, state.mean, BETA_1, 1)
         square = optax.tree.update_moment_per_elem_norm(gradients, state.square, BETA_2, 2)
-        step = count.astype(jnp.float32)
+        step = steps.astype(jnp.float32)
         correction = jnp.sqrt(1 - BETA_2**step) / (1 - BETA_1**step)
         updates = jax.tree.map(lambda m, v: correction * m / (jnp.sqrt(v) + EPSILON), mean, square)
-        return updates, AdamState(count, mean, square)
+        return updates, AdamState(steps, mean, square)
 
     return optax.GradientTransformation(init, update)
 

@@ -111,7 +111,7 @@ def _format(data: mmap.mmap) -> tuple[str, _Reader]:
     if b"\x8a\x0a" + torch_files.MAGIC_NUMBER.to_bytes(10, "little") in head[:32]:
         return "PyTorch (legacy)", lambda path, data: torch_files.read_legacy(data)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "Keras HDF5", lambda path, data: keras_files.read(path)
+        return "Keras HDF5", keras_files.read
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
         return "safetensors", lambda path, data: _safetensors(path)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):

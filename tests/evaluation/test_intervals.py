@@ -52,18 +52,20 @@ def slow(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> 
         "weighted_f1": sklearn_metrics.f1_score(labels, predicted, average="weighted", **options),
         "auc": np.mean(areas) if areas else np.nan,
         "log_loss": np.average(-np.log(np.clip(chosen, SMALLEST, 1)), weights=weights),
+        **{f"recall_{k}": np.average(predicted[labels == k] == k, weights=weights[labels == k]) for k in classes},
     }
 
 
 @pytest.mark.parametrize(("people", "runs"), [((6, 9), 1), ((6, 9), 3), ((4, 5, 6), 2)])
 def test_every_resample_equals_a_plain_loop(people: tuple[int, ...], runs: int) -> None:
     labels, probabilities, names = clustered(np.random.default_rng(runs), people, runs=runs)
-    fast = resampled(labels, probabilities, names, resamples=25, seed=3)
+    wanted_names = [*METRICS, *(f"recall_{label}" for label in range(len(people)))]
+    fast = resampled(labels, probabilities, names, names=wanted_names, resamples=25, seed=3)
     owners, person = np.unique(names, return_inverse=True)
     (weights,) = intervals._weights(labels, person, len(owners), 25, 3, 25)
     for resample in range(25):
         each = [slow(labels, one, weights[person, resample]) for one in probabilities]
-        for name in METRICS:
+        for name in wanted_names:
             wanted = np.mean([one[name] for one in each])
             assert fast[name][resample] == pytest.approx(wanted, rel=1e-12), name
 

@@ -57,20 +57,23 @@ def plain_loop(config: ConfigDict, split: int, seed: int) -> tuple[object, list[
     key = jax.random.key(seed)
     params = head.init(jax.random.fold_in(key, 0), jnp.asarray(features[:1]))["params"]
     state = optimizer.init(params)
+
+    @jax.jit
+    def step(params, state, inputs, targets):
+        def loss(params):
+            each = optax.softmax_cross_entropy_with_integer_labels(head.apply({"params": params}, inputs), targets)
+            return jnp.mean(each * fold.class_weights[targets])
+
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
     losses, accuracies = [], []
     for epoch in range(config.train.epochs):
         draws = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 1), epoch), (len(fold.train),))
         order = chosen.train[np.argsort(np.asarray(draws)[: len(chosen.train)])]
         for start in range(0, len(order), config.train.batch_size):
             batch = order[start : start + config.train.batch_size]
-
-            def loss(params: object, batch: np.ndarray = batch) -> jax.Array:
-                logits = head.apply({"params": params}, features[batch])
-                each = optax.softmax_cross_entropy_with_integer_labels(logits, labels[batch])
-                return jnp.mean(each * fold.class_weights[labels[batch]])
-
-            updates, state = optimizer.update(jax.grad(loss)(params), state, params)
-            params = optax.apply_updates(params, updates)
+            params, state = step(params, state, features[batch], labels[batch])
         logits = head.apply({"params": params}, features[chosen.test])
         losses.append(optax.softmax_cross_entropy_with_integer_labels(logits, labels[chosen.test]).mean())
         accuracies.append((logits.argmax(-1) == labels[chosen.test]).mean())
