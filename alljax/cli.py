@@ -150,9 +150,11 @@ def _overrides(rest: Sequence[str], takes_config: bool) -> list[tuple[str, str]]
 
 def _study(options: argparse.Namespace) -> None:
     from alljax import config
+
+    settings = config.load(options.config, options.overrides)  # a typo is told before the slow imports
+
     from alljax.study import report, run
 
-    settings = config.load(options.config, options.overrides)
     summary = run.run_study(settings, options.workdir, _say)
     report.show(summary)
     _say(f"\nThe report: {options.workdir / 'report.html'}")
@@ -172,9 +174,12 @@ def _train(options: argparse.Namespace) -> None:
 
 def _features(options: argparse.Namespace) -> None:
     from alljax import config
+
+    settings = config.load(options.config, options.overrides)
+
     from alljax.study import run
 
-    shape = run.write_features(config.load(options.config, options.overrides), options.out, _say)
+    shape = run.write_features(settings, options.out, _say)
     _say(f"{options.out}: features {shape[0]:,} × {shape[1]:,}")
 
 

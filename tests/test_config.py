@@ -93,7 +93,7 @@ def test_bad_values_get_one_line_that_names_the_key(key: str, value: str, says: 
 def test_a_broken_config_file_is_named_with_its_line(tmp_path: Path, body: str, says: str) -> None:
     file = tmp_path / "mine.py"
     file.write_text(body)
-    with pytest.raises(ConfigError, match="mine.py") as caught:
+    with pytest.raises(ConfigError, match=r"mine\.py") as caught:
         configs.load(str(file))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -61,7 +61,7 @@ def read(subjects: int, images: int, image_size: int, seed: int) -> Dataset:
         Image.fromarray(pixels).save(file, "BMP")
         return file.getvalue()
 
-    note = f"{images:,} generated cells of {subjects:,} people: no result on them says anything of real cells"
+    note = f"{images:,} generated cells of {subjects:,} people: the numbers say nothing about leukemia"
     return Dataset("synthetic", CLASSES, tuple(records), read_cell, (note,))
 
 

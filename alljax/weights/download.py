@@ -178,6 +178,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         self._note(headers)
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            fp.close()
             raise WeightsError(f"{req.full_url}: the server sends us on without encryption, to {newurl}; refused")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -372,11 +372,6 @@ def test_a_leak_is_said_before_the_numbers_are_explained(tmp_path: Path) -> None
     assert "A random 20% of the cells was held out" in text
 
 
-def test_generated_cells_are_called_generated(tmp_path: Path) -> None:
-    text = said(page(make_workdir(tmp_path, names=("only",), dataset="synthetic", epochs=2)))
-    assert "The numbers say nothing about leukemia." in text
-
-
 def test_a_model_no_better_than_size_or_the_majority_is_said_to_be(tmp_path: Path) -> None:
     text = said(page(make_workdir(tmp_path, names=("a", "b"), skill=0.0, epochs=2)))
     assert "no less often than the model" in text
