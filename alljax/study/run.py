@@ -76,6 +76,8 @@ def cell_features(
 ) -> np.ndarray:
     """Returns float32 (N, D), from the cache where the same features were computed before."""
     key, name = features.features_key(network, digests), network.backbone.name
+    for note in network.notes:
+        say(f"{network.weights.path}: {note}")
     if network.mismatch():
         say(f"{name}: its weights expect another preprocessing: {network.mismatch()}")
     matrix = features.load_features(key, len(dataset.records))

@@ -24,6 +24,7 @@ class Network:
         expected: the preprocessing the weights were trained with.
         weights: where the parameters come from, with their SHA-256.
         family: whose layout the weight file has, for example ``torchvision``.
+        notes: what a person should know of the file and of how it was read.
         variables: ``{"params": …, "batch_stats": …}`` without the ImageNet classifier, float32.
     """
 
@@ -34,6 +35,7 @@ class Network:
     expected: Preprocessing
     weights: store.Resolved
     family: str
+    notes: tuple[str, ...]
     variables: Any = field(repr=False, compare=False)
 
     def describe(self) -> dict[str, Any]:
@@ -67,7 +69,8 @@ def open_network(config: ConfigDict) -> Network:
     if stage not in backbone.stages:
         raise ConfigError(f"model.stage={stage!r}: {backbone.name} has the stages {', '.join(backbone.stages)}")
     resolved = store.resolve(config.weights.path, config.weights.name, backbone.name)
-    ported = port.port(readers.read(resolved.path), backbone.name, origin=str(resolved.path))
+    file = readers.load(resolved.path)
+    ported = port.port(file.tensors, backbone.name, origin=str(resolved.path))
     trained_with = resolved.source.preprocessing if resolved.source else backbone.families[ported.family]
     expected = catalog.preprocessing(trained_with)
     return Network(
@@ -78,6 +81,7 @@ def open_network(config: ConfigDict) -> Network:
         expected,
         resolved,
         ported.family,
+        (*((resolved.note,) if resolved.note else ()), *file.notes),
         ported.variables,
     )
 

@@ -138,3 +138,14 @@ def test_progress_is_told_once_an_epoch(config: ConfigDict) -> None:
     jax.block_until_ready(train(keys, jnp.asarray(features), jnp.asarray(labels), fold))
     jax.effects_barrier()
     assert len(calls) == config.train.epochs
+
+
+def test_a_seed_alone_is_the_seed_among_others(config: ConfigDict) -> None:
+    assert np.array_equal(run(config, seeds=1).probabilities[0], run(config, seeds=3).probabilities[0])
+
+
+def test_seeds_together_as_on_an_accelerator(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_turn = run(config)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    together = run(config)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), in_turn, together)
