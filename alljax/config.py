@@ -84,6 +84,8 @@ def check(config: ConfigDict) -> ConfigDict:
         raise ConfigError(f"split.test_fraction={config.split.test_fraction} must lie between 0 and 1")
     if not 0 < config.evaluation.level < 1:
         raise ConfigError(f"evaluation.level={config.evaluation.level} must lie between 0 and 1")
+    if 0 < config.preprocessing.image_size < 32:  # five halvings leave a pixel
+        raise ConfigError(f"preprocessing.image_size={config.preprocessing.image_size} must be 0 or at least 32")
     variations(config)
     return config
 

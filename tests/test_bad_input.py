@@ -305,3 +305,10 @@ def test_names_that_do_not_parse_are_listed_and_counted(tmp_path: Path, capsys: 
     said = capsys.readouterr().out
     assert "Thursday.bmp" in said
     assert "1 " in said
+
+
+def test_a_learning_rate_that_diverges(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workdir = tmp_path / "run"
+    assert main(["study", *SMALL, source(cells), "--config.train.learning_rate=1e30", f"--workdir={workdir}"]) == 2
+    assert "lower train.learning_rate" in capsys.readouterr().err
+    assert not (workdir / "cells").exists()

@@ -60,6 +60,7 @@ def test_overrides_take_their_knobs_types() -> None:
         ("train.staircase", "yes", "true or false"),
         ("split.protocol", "random", "subject_kfold, paper"),
         ("split.test_fraction", "1", "between 0 and 1"),
+        ("preprocessing.image_size", "16", "at least 32"),
         ("study.vary", "train.epochs", "pair"),
         ("study.vary", "(('train.epochs', ()),)", "at least one value"),
         ("train.epochs", "(('x',),)", "a whole number"),

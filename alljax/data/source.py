@@ -39,8 +39,9 @@ def open_source(data: Any) -> Dataset:
 
 def _read(data: Any) -> Dataset:
     if data.source == "synthetic":
-        made = data.synthetic
-        return synthetic.read(made.subjects, made.images, made.image_size, made.seed)
+        return synthetic.read(
+            data.synthetic.subjects, data.synthetic.images, data.synthetic.image_size, data.synthetic.seed
+        )
     path = Path(data.source).expanduser()
     if not data.source or not path.exists():
         raise DataError(

@@ -15,6 +15,7 @@ from alljax import config as configs
 from alljax import files, progress
 from alljax.data.records import Dataset
 from alljax.data.splits import COLUMNS, Split, rows
+from alljax.errors import ConfigError
 from alljax.evaluation import baselines
 from alljax.progress import Say
 from alljax.study import report, results, workdir
@@ -124,15 +125,31 @@ def _claim(config: ConfigDict, folder: Path, material: Material, networks: Seque
 def _train_heads(cell: Cell, matrix: np.ndarray, folds: list[frozen.Fold], material: Material) -> list[frozen.HeadRuns]:
     """Returns one `HeadRuns` a split, its arrays on the host."""
     config = cell.config
-    features_, labels = jnp.asarray(matrix), jnp.asarray(material.labels)
+    matrix_on_device, labels = jnp.asarray(matrix), jnp.asarray(material.labels)
     with progress.bar(f"heads {cell.name}", config.train.epochs * len(folds), "epochs") as advance:
         train = frozen.make_train(config, len(material.dataset.classes), on_epoch=lambda: advance(1))
         runs = []
         for split, fold in zip(material.splits, folds, strict=True):
             keys = jnp.stack([_key(config.seed + number, split) for number in range(config.study.seeds)])
-            runs.append(jax.device_get(train(keys, features_, labels, fold)))
+            runs.append(_finite(jax.device_get(train(keys, matrix_on_device, labels, fold)), config, split))
         jax.effects_barrier()  # the bar's last epochs arrive
     return runs
+
+
+def _finite(run: frozen.HeadRuns, config: ConfigDict, split: Split) -> frozen.HeadRuns:
+    """Returns `run` if its losses are numbers.
+
+    Raises:
+        ConfigError: they are not; names the first epoch and seed.
+    """
+    bad = np.argwhere(~np.isfinite(run.curves.train_loss + run.curves.test_loss))
+    if len(bad):
+        epoch, seed = bad[0]
+        raise ConfigError(
+            f"the loss is no number any more in epoch {epoch + 1} (seed {config.seed + seed}, fold {split.fold}); "
+            f"lower train.learning_rate={config.train.learning_rate:g}"
+        )
+    return run
 
 
 def _key(seed: int, split: Split) -> jax.Array:
