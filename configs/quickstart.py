@@ -2,13 +2,15 @@ r"""From a folder of cells to a trained head, its metrics with intervals, and a 
 
     alljax study --config=configs/quickstart.py --workdir=runs/quickstart
 
-Generated cells (600 of 24 people), frozen EfficientNet-Lite0 with real ImageNet weights, heads
-trained with Adam and with RMSprop, people held out (5 folds).
+Generated cells (600 of 24 people), frozen EfficientNet-Lite0 with real ImageNet weights, heads trained with Adam and
+with RMSprop, people held out (5 folds), 3 seeds. Expect an AUC of .95 [.88, .99] for both; a quarter of a minute on
+two CPU cores.
 
     alljax study --config=configs/quickstart.py:cnmc --workdir=runs/cnmc \
         --config.data.source=C-NMC_Leukemia.zip --config.weights.path=vgg16-397923af.pth
 
-The same on C-NMC 2019 with VGG16.
+The same on C-NMC 2019 with VGG16. On 512 of its training cells expect an AUC of .77 [.69, .85]; one and a half minutes
+on two CPU cores, nearly all of it VGG16's features (8 images a second, once).
 """
 
 from ml_collections import ConfigDict
