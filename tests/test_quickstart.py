@@ -143,3 +143,14 @@ def test_real_cells_with_real_weights_agree_with_the_reference(
 
 def _pairs(arguments: list[str]) -> list[tuple[str, str]]:
     return [(key, value) for key, _, value in (word.removeprefix("--config.").partition("=") for word in arguments)]
+
+
+def test_the_papers_split_says_aloud_that_it_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    smaller = [
+        "--config.data.synthetic.images=48", "--config.data.synthetic.subjects=6", "--config.split.protocol=paper",
+        "--config.preprocessing.image_size=32", "--config.train.epochs=1", "--config.evaluation.resamples=100",
+    ]  # fmt: skip
+    assert main(["train", QUICKSTART, f"--workdir={tmp_path}", *smaller]) == 0
+    assert "protocol 'paper' leaks" in capsys.readouterr().out
+    assert json.loads((tmp_path / "metrics.json").read_text())["leaks"]["person"] > 0
+    assert "Leak:" in (tmp_path / "report.html").read_text()

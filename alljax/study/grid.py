@@ -33,9 +33,15 @@ def cells(config: ConfigDict) -> list[Cell]:
         resolved = configs.vary(config, changes | {"study.vary": ()})
         parts = [resolved.model.backbone, resolved.train.optimizer]
         named = ("model.backbone", "train.optimizer")
-        parts += [f"{key.rpartition('.')[2]}={value}" for key, value in changes.items() if key not in named]
+        parts += [f"{_short(key)}={value}" for key, value in changes.items() if key not in named]
         name = re.sub(r"[^\w.=+-]+", "_", "-".join(parts))
         if name in grid:
             raise ConfigError(f"study.vary gives two cells the name {name!r}; list each value once")
         grid[name] = Cell(name, resolved)
     return list(grid.values())
+
+
+def _short(key: str) -> str:
+    """Returns the word of a key that a person needs: epochs of train.epochs, weights of weights.name."""
+    group, _, name = key.rpartition(".")
+    return group if name in ("name", "path") else name

@@ -45,6 +45,10 @@ class Material:
             listed.update(f"{record.path}\t{self.dataset.classes[record.label]}\t{digest}\n".encode())
         return {"images": listed.hexdigest(), "split": splits.fingerprint(self.splits, records)}
 
+    def leaks(self) -> dict[str, int]:
+        """Returns how many tested cells have their person, field or a copy among the training cells."""
+        return splits.leaks(self.splits, self.dataset.records, self.people, self.inspection.digests)
+
     def describe(self, config: ConfigDict) -> dict[str, Any]:
         """Returns the ``dataset``, ``protocol`` and ``leaks`` of a study's metrics.json."""
         records, digests = self.dataset.records, self.digests()
@@ -75,7 +79,7 @@ class Material:
                 "fingerprint": digests["split"],
                 "leaky": config.split.protocol == "paper",
             },
-            "leaks": splits.leaks(self.splits, records, self.people, self.inspection.digests),
+            "leaks": self.leaks(),
         }
 
 
@@ -99,7 +103,14 @@ def open_material(config: ConfigDict, say: Say) -> Material:
         test_fraction=config.split.test_fraction,
     )
     labels = np.array([record.label for record in dataset.records], np.int32)
-    return Material(dataset, inspection, people, drawn, labels)
+    material = Material(dataset, inspection, people, drawn, labels)
+    leaks = material.leaks()
+    if material.unit == "people" and leaks["person"]:
+        say(
+            f"{leaks['person']:,} of {leaks['test_cells']:,} held-out cells have cells of the same person among the "
+            f"training cells: protocol {config.split.protocol!r} leaks"
+        )
+    return material
 
 
 def open_images(config: ConfigDict, say: Say) -> tuple[Dataset, pipeline.Inspection]:
