@@ -5,6 +5,7 @@ Rooms are imported when their verb is called, so that ``alljax --help`` starts a
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,16 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     _config_arguments(train)
     features = _verb(verbs, "features", "write the backbone's features of every image", _features)
     _config_arguments(features, workdir=False)
-    features.add_argument("--out", type=Path, required=True, help="the .npz file to write")
+    features.add_argument("--out", type=_path, required=True, help="the .npz file to write")
     predict = _verb(verbs, "predict", "classify images with the heads of a study", _predict)
-    predict.add_argument("--workdir", type=Path, required=True, help="the folder of a finished study")
+    predict.add_argument("--workdir", type=_path, required=True, help="the folder of a finished study")
     predict.add_argument(
         "--cell", default="", help="the model of the study that is asked; default: the one with the highest AUC"
     )
-    predict.add_argument("--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s")
-    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE|DIR")
+    predict.add_argument("--weights", default="", metavar="FILE", help="the backbone's weights, if they were moved")
+    predict.add_argument("--out", type=_path, default=Path("predictions.csv"), help="default: %(default)s")
+    predict.add_argument("images", nargs="+", type=_path, metavar="IMAGE|DIR")
     report = _verb(verbs, "report", "write report.html anew from a study's files", _report)
-    report.add_argument("--workdir", type=Path, required=True, help="the folder of a finished study")
+    report.add_argument("--workdir", type=_path, required=True, help="the folder of a finished study")
     _weights_parser(verbs)
     return parser
 
@@ -85,7 +87,7 @@ def _weights_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     actions = weights.add_subparsers(title="actions", metavar="ACTION", required=True)
     _verb(actions, "list", "the known sources, and where they are", _weights_list, "weights ")
     show = _verb(actions, "show", "what a weight file holds", _weights_show, "weights ")
-    show.add_argument("file", type=Path, metavar="FILE")
+    show.add_argument("file", type=_path, metavar="FILE")
     port = _verb(
         actions,
         "port",
@@ -93,9 +95,9 @@ def _weights_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
         _weights_port,
         "weights ",
     )
-    port.add_argument("file", type=Path, metavar="FILE")
+    port.add_argument("file", type=_path, metavar="FILE")
     port.add_argument("--backbone", required=True, help="for example vgg16")
-    port.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    port.add_argument("--out", type=_path, required=True, help="the .safetensors file to write")
     fetch = _verb(actions, "fetch", "download a known source and check its hash", _weights_fetch, "weights ")
     fetch.add_argument("name", metavar="NAME", help="as `alljax weights list` shows it")
 
@@ -129,7 +131,14 @@ def _config_arguments(parser: argparse.ArgumentParser, workdir: bool = True) -> 
     parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="a config file, see configs/")
     parser.add_argument("--knobs", nargs=0, action=_Knobs, help="list every --config.key=value and exit")
     if workdir:
-        parser.add_argument("--workdir", type=Path, required=True, help="the folder for the results")
+        parser.add_argument("--workdir", type=_path, required=True, help="the folder for the results")
+
+
+def _path(text: str) -> Path:
+    """Reads a path; the shell leaves ``~`` alone behind an equals sign."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; name a file or folder")
+    return Path(text).expanduser()
 
 
 def _overrides(rest: Sequence[str], takes_config: bool) -> list[tuple[str, str]]:
@@ -161,13 +170,15 @@ def _study(options: argparse.Namespace) -> None:
     if settings.data.source == "synthetic":
         _say(
             "These cells were generated. For your own images (a folder a class, inside it a folder a person), type\n"
-            f"  alljax study --config={options.config} --workdir=runs/mine --config.data.source=YOUR_FOLDER"
+            f"  {_program()} study --config={options.config} --workdir=runs/mine --config.data.source=YOUR_FOLDER"
         )
     else:
-        _say(f"New images: alljax predict --workdir={options.workdir} IMAGE_OR_FOLDER --out=predictions.csv")
+        _say(f"New images: {_program()} predict --workdir={options.workdir} IMAGE_OR_FOLDER --out=predictions.csv")
 
 
 def _train(options: argparse.Namespace) -> None:
+    if any(key == "study.vary" for key, _ in options.overrides):
+        raise ConfigError("`alljax train` varies nothing; use `alljax study` with --config.study.vary")
     options.overrides.append(("study.vary", "()"))
     _study(options)
 
@@ -186,7 +197,7 @@ def _features(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from alljax.study import predict
 
-    count = predict.predict(options.workdir, options.cell, options.images, options.out, _say)
+    count = predict.predict(options.workdir, options.cell, options.weights, options.images, options.out, _say)
     _say(f"{options.out}: {count:,} images")
 
 
@@ -237,6 +248,14 @@ def _weights_fetch(options: argparse.Namespace) -> None:
 
     fetched = store.fetch(options.name)
     _say(f"{fetched.path}: SHA-256 {fetched.sha256}" + (f" ({fetched.note})" if fetched.note else ""))
+
+
+def _program() -> str:
+    """Returns what a person must type to call us: ``alljax``, or the way to it where it is not on the PATH."""
+    called = Path(sys.argv[0])
+    if called.name != "alljax" or shutil.which("alljax") == str(called.absolute()):
+        return "alljax"
+    return os.path.relpath(called) if called.absolute().is_relative_to(Path.cwd()) else str(called)
 
 
 def _say(line: str) -> None:

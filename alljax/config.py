@@ -20,6 +20,9 @@ from ml_collections import ConfigDict
 from alljax.errors import ConfigError, UserError
 from alljax.knobs import KNOBS, VARIABLE, Knob
 
+LARGEST = 2**31 - 1
+"""No whole number may be larger: seeds beyond it wrap around in JAX or are refused by scikit-learn."""
+
 
 def default_config() -> ConfigDict:
     """Returns a config with every knob at its default, locked against unknown keys."""
@@ -47,7 +50,7 @@ def load(file: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
         ConfigError: no such file, an unknown key or argument, or a value of the wrong type.
     """
     path, _, argument = file.partition(":")
-    config = _get_config(Path(path))(argument)
+    config = _get_config(Path(path).expanduser())(argument)
     for key, text in overrides:
         knob = _knob(key)
         _assign(config, key, _parse(key, knob, text))
@@ -101,6 +104,8 @@ def check_value(key: str, value: Any) -> None:
     right = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
     if not right or (isinstance(value, bool) and wanted is not bool):
         raise ConfigError(f"{key}={value!r} is of the wrong type; it takes {_type_name(knob)} ({knob.meaning})")
+    if wanted is int and abs(value) > LARGEST:
+        raise ConfigError(f"{key}={value!r} is too large; it must be at most {LARGEST}")
     if knob.choices and value not in knob.choices:
         raise ConfigError(f"{key}={value!r} is none of its choices: {', '.join(knob.choices)}")
     if knob.at_least is not None and not value >= knob.at_least:
@@ -120,6 +125,8 @@ def variations(config: ConfigDict) -> list[dict[str, Any]]:
         key, values = pair
         if not str(key).startswith(VARIABLE):
             raise ConfigError(f"study.vary cannot vary {key!r}; it takes keys that begin with {', '.join(VARIABLE)}")
+        if key in keys:
+            raise ConfigError(f"study.vary names {key} twice; list all its values in one pair")
         for value in values:
             check_value(key, value)
         keys.append(key)
@@ -136,12 +143,16 @@ def vary(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:
 
 
 def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Returns a line ``key: stored → wanted`` for each key of two flattened configs that differs."""
+    """Returns a line ``key: stored → wanted`` for each key of two flattened configs that differs.
+
+    A key that `stored` does not know yet counts as its default: it came with a later version.
+    """
     missing = "(absent)"
+    stored = {key: knob.default for key, knob in KNOBS.items()} | stored
     return [
-        f"{key}: {stored.get(key, missing)!r} → {wanted.get(key, missing)!r}"
-        for key in sorted(stored.keys() | wanted.keys())
-        if stored.get(key, missing) != wanted.get(key, missing)
+        f"{key}: {stored[key]!r} → {wanted.get(key, missing)!r}"
+        for key in sorted(stored)
+        if _tuples(stored[key]) != _tuples(wanted.get(key, missing))
     ]
 
 

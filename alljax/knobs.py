@@ -49,7 +49,7 @@ KNOBS: dict[str, Knob] = {
     "train.optimizer": Knob("adam", "the optimizer of the head, as in Keras", choices=("adam", "rmsprop")),
     "train.learning_rate": Knob(1e-4, "learning rate at step 0", at_least=0.0),
     "train.decay_steps": Knob(900, "steps after which the learning rate has been multiplied by decay_rate", at_least=1),
-    "train.decay_rate": Knob(0.95, "factor of the exponential decay; 1 for none", at_least=0.0),
+    "train.decay_rate": Knob(0.95, "factor of the exponential decay; 1 for none", at_least=1e-6),
     "train.staircase": Knob(False, "decay in jumps every decay_steps instead of continuously"),
     "train.epochs": Knob(20, "passes over the training cells", at_least=1),
     "train.batch_size": Knob(32, "cells a step; the last, short batch of an epoch counts too", at_least=1),

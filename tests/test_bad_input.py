@@ -1,6 +1,5 @@
 """What bad input gets: one line that names the thing and the mend, exit code 2, nothing half-written."""
 
-import io
 import os
 import pickle
 import shutil
@@ -9,9 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from pictures import picture
 
 from alljax.cli import main
 
@@ -24,13 +22,6 @@ SMALL = [
 ]  # fmt: skip
 
 Refused = Callable[..., str]
-
-
-def picture(seed: int = 0, mode: str = "RGB", suffix: str = "png") -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)
-    content = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(content, {"png": "PNG", "bmp": "BMP"}[suffix])
-    return content.getvalue()
 
 
 def make_cells(folder: Path) -> None:
@@ -303,12 +294,56 @@ def test_names_that_do_not_parse_are_listed_and_counted(tmp_path: Path, capsys: 
     (tmp_path / "set/fold_0/all/Thursday.bmp").write_bytes(picture(9, suffix="bmp"))
     assert main(["study", *SMALL, source(tmp_path / "set"), f"--workdir={tmp_path / 'run'}"]) == 0
     said = capsys.readouterr().out
-    assert "Thursday.bmp" in said
-    assert "1 " in said
+    assert "1 image left out, names that do not parse: fold_0/all/Thursday.bmp" in said
 
 
 def test_a_learning_rate_that_diverges(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    workdir = tmp_path / "run"
-    assert main(["study", *SMALL, source(cells), "--config.train.learning_rate=1e30", f"--workdir={workdir}"]) == 2
+    command = ["study", *SMALL, source(cells), f"--workdir={tmp_path / 'run'}"]
+    assert main([*command, "--config.train.learning_rate=1e30"]) == 2
     assert "lower train.learning_rate" in capsys.readouterr().err
-    assert not (workdir / "cells").exists()
+    assert not (tmp_path / "run/cells").exists()
+    assert main(command) == 0, "the mend it names works in the same folder"
+
+
+def test_results_without_their_config_are_not_taken_over(refused: Refused, study: Path, finished: Path) -> None:
+    (finished / "config.json").unlink()
+    assert "config.json" in refused(source(study / "cells"), workdir=finished)
+
+
+def test_a_folder_in_use(refused: Refused, study: Path, finished: Path) -> None:
+    from alljax.study import workdir
+
+    with workdir.alone(finished):
+        assert "another alljax is at work" in refused(source(study / "cells"), workdir=finished)
+
+
+def test_a_cache_that_cannot_be_written_is_only_said(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / "file"))
+    assert main(["train", *SMALL, source(cells), f"--workdir={tmp_path / 'run'}"]) == 0
+    assert "ALLJAX_CACHE_DIR" in capsys.readouterr().out
+
+
+def test_predict_asks_for_the_weights_it_was_trained_with(
+    refused: Refused, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, image = tmp_path / "mine.pth", tmp_path / "good.png"
+    file.write_bytes(real_lite().read_bytes())
+    image.write_bytes(picture())
+    assert main(["train", *SMALL, source(cells), weights(file), f"--workdir={tmp_path / 'trained'}"]) == 0
+    capsys.readouterr()
+    predict = [f"--workdir={tmp_path / 'trained'}", f"--out={tmp_path / 'p.csv'}", str(image)]
+    file.rename(tmp_path / "moved.pth")
+    assert "--weights=FILE" in refused(*predict, verb="predict")
+    assert main(["predict", *predict, f"--weights={tmp_path / 'moved.pth'}"]) == 0
+    capsys.readouterr()
+    assert main(["weights", "port", str(real_lite()), "--backbone=efficientnet_lite0", f"--out={file}"]) == 0
+    assert "SHA-256" in refused(*predict, verb="predict")
+
+
+def test_outputs_are_looked_at_before_long_work(refused: Refused, finished: Path, cells: Path, tmp_path: Path) -> None:
+    assert "is a folder" in refused(source(cells), f"--out={tmp_path}", verb="features")
+    assert "is a folder" in refused(f"--workdir={finished}", f"--out={tmp_path}", str(cells), verb="predict")
+    assert "is empty" in refused("--workdir=", verb="report")

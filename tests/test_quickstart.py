@@ -11,11 +11,24 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from alljax import config as configs
 from alljax.cli import main
+from alljax.data import synthetic
+from alljax.data.records import Dataset
+from alljax.training import checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICKSTART = f"--config={REPOSITORY / 'configs/quickstart.py'}"
+
+
+TINY = [
+    "--config.data.synthetic.images=24", "--config.data.synthetic.subjects=8", "--config.split.folds=2",
+    "--config.preprocessing.image_size=64", "--config.train.epochs=2", "--config.study.seeds=2",
+    "--config.evaluation.resamples=100",
+]  # fmt: skip
+
+
+def tiny_dataset() -> Dataset:
+    return synthetic.read(subjects=8, images=24, image_size=224, seed=0)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -55,48 +68,71 @@ def test_generated_cells_to_a_report(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads((tmp_path / "config.json").read_text())["data.classes"] == ["hem", "all"]
 
 
-def test_same_seed_same_bits_and_predict_agrees(tmp_path: Path) -> None:
-    """Two runs leave the same predictions; new images through the stored heads give the heads' mean."""
-    smaller = [
-        "--config.data.synthetic.images=24", "--config.data.synthetic.subjects=8", "--config.split.folds=2",
-        "--config.preprocessing.image_size=64", "--config.train.epochs=2", "--config.study.seeds=2",
-        "--config.evaluation.resamples=100",
-    ]  # fmt: skip
+def test_same_seed_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs, each computing its own features, leave the same predictions and curves."""
     for name in ("first", "second"):
-        assert main(["train", QUICKSTART, f"--workdir={tmp_path / name}", *smaller]) == 0
-    cell = "cells/efficientnet_lite0-adam/predictions.csv"
-    assert (tmp_path / "first" / cell).read_bytes() == (tmp_path / "second" / cell).read_bytes()
+        monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / f"cache of {name}"))
+        assert main(["train", QUICKSTART, f"--workdir={tmp_path / name}", *TINY]) == 0
+    for file in ("predictions.csv", "history.csv"):
+        path = Path("cells/efficientnet_lite0-adam") / file
+        assert (tmp_path / "first" / path).read_bytes() == (tmp_path / "second" / path).read_bytes()
 
-    from alljax.data.source import open_source
 
-    dataset = open_source(configs.load(QUICKSTART.partition("=")[2], _pairs(smaller)).data)
+def test_predict_is_the_mean_of_the_stored_heads(tmp_path: Path) -> None:
+    """Recomputed here in plain NumPy from the checkpoint and the features."""
+    assert main(["train", QUICKSTART, f"--workdir={tmp_path / 'run'}", *TINY]) == 0
+    dataset = tiny_dataset()
     images = tmp_path / "images"
     images.mkdir()
     for record in dataset.records:
         (images / Path(record.path).name).write_bytes(dataset.read(record))
-    out = tmp_path / "predictions.csv"
-    assert main(["predict", f"--workdir={tmp_path / 'first'}", str(images), f"--out={out}"]) == 0
-    new = {Path(row["path"]).name: float(row["prob_all"]) for row in table(out)}
-    assert len(new) == 24
-    # A cell's held-out heads are half of all heads (two folds), so the mean lies within half of them.
-    held_out: dict[str, list[float]] = {}
-    for row in table(tmp_path / "first" / cell):
-        held_out.setdefault(Path(row["path"]).name, []).append(float(row["prob_all"]))
-    for name, probabilities in held_out.items():
-        other = 2 * new[name] - np.mean(probabilities)
-        assert -1e-5 <= other <= 1 + 1e-5
+    out, npz = tmp_path / "predictions.csv", tmp_path / "features.npz"
+    assert main(["predict", f"--workdir={tmp_path / 'run'}", str(images), f"--out={out}"]) == 0
+    assert main(["features", QUICKSTART, f"--out={npz}", *TINY]) == 0
+
+    stored = np.load(npz)
+    heads = checkpoint.load(tmp_path / "run/cells/efficientnet_lite0-adam/checkpoint")["heads"]
+    assert len(heads) == 2
+    outputs = []
+    for fold in heads:
+        for seed in range(2):
+            dense, last = (
+                {name: leaf[seed] for name, leaf in fold[layer].items()} for layer in ("dense", "predictions")
+            )
+            hidden = np.maximum(stored["features"] @ dense["kernel"] + dense["bias"], 0)
+            exponents = np.exp(hidden @ last["kernel"] + last["bias"])
+            outputs.append(exponents / exponents.sum(1, keepdims=True))
+    mean = dict(zip((Path(path).name for path in stored["paths"]), np.mean(outputs, 0), strict=True))
+    rows = table(out)
+    assert len(rows) == 24
+    for row in rows:
+        expected = mean[Path(row["path"]).name]
+        np.testing.assert_allclose([float(row["prob_hem"]), float(row["prob_all"])], expected, atol=1e-5)
+        assert row["predicted"] == ("hem", "all")[int(expected.argmax())]
+
+
+def test_curves_and_learning_rate_are_written_as_they_were(tmp_path: Path) -> None:
+    assert main(["train", QUICKSTART, f"--workdir={tmp_path}", *TINY, "--config.train.decay_steps=1"]) == 0
+    history = table(tmp_path / "cells/efficientnet_lite0-adam/history.csv")
+    assert [float(row["learning_rate"]) for row in history[:2]] == pytest.approx([1e-4 * 0.95, 1e-4 * 0.95**2])
+    predictions = table(tmp_path / "cells/efficientnet_lite0-adam/predictions.csv")
+    for row in (row for row in history if row["epoch"] == "2"):
+        tested = [each for each in predictions if (each["fold"], each["seed"]) == (row["fold"], row["seed"])]
+        truth = [float(each[f"prob_{each['label']}"]) for each in tested]
+        assert float(row["val_loss"]) == pytest.approx(-np.log(truth).mean(), rel=1e-4)
+        assert float(row["val_accuracy"]) == pytest.approx(np.mean([e["label"] == e["predicted"] for e in tested]))
+        assert row["train_loss"] != row["val_loss"]
 
 
 def test_features_are_written(tmp_path: Path) -> None:
     out = tmp_path / "features.npz"
-    smaller = ["--config.data.synthetic.images=16", "--config.data.synthetic.subjects=4", "--config.model.pool=max"]
-    assert main(["features", QUICKSTART, f"--out={out}", "--config.preprocessing.image_size=64", *smaller]) == 0
-    stored = np.load(out)
-    assert stored["features"].shape == (16, 1280)
+    assert main(["features", QUICKSTART, f"--out={out}", *TINY, "--config.model.pool=max"]) == 0
+    stored, dataset = np.load(out), tiny_dataset()
+    assert stored["features"].shape == (24, 1280)
     assert stored["features"].dtype == np.float32
-    assert len(set(stored["paths"])) == 16
-    assert len(set(stored["subjects"])) == 4
-    assert set(stored["labels"]) == {0, 1}
+    assert stored["paths"].tolist() == [record.path for record in dataset.records]
+    assert stored["subjects"].tolist() == [record.subject for record in dataset.records]
+    assert stored["labels"].tolist() == [record.label for record in dataset.records]
 
 
 @pytest.mark.real
@@ -139,10 +175,6 @@ def test_real_cells_with_real_weights_agree_with_the_reference(
         scores[test] = model.predict_proba(stored["features"][test])[:, 1]
     reference = roc_auc_score(stored["labels"], scores)
     assert summary["cells"]["vgg16-adam"]["auc"] == pytest.approx(reference, abs=0.05)
-
-
-def _pairs(arguments: list[str]) -> list[tuple[str, str]]:
-    return [(key, value) for key, _, value in (word.removeprefix("--config.").partition("=") for word in arguments)]
 
 
 def test_the_papers_split_says_aloud_that_it_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

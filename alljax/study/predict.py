@@ -22,7 +22,7 @@ from alljax.training import checkpoint
 from alljax.training.network import open_network
 
 
-def predict(folder: Path, name: str, images: Sequence[Path], out: Path, say: Say) -> int:
+def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: Path, say: Say) -> int:
     """Writes a CSV ``path, predicted, prob_<class>…`` for images outside the study.
 
     The probability is the mean over all heads of the cell, one a seed and fold.
@@ -30,6 +30,7 @@ def predict(folder: Path, name: str, images: Sequence[Path], out: Path, say: Say
     Args:
         folder: the working directory of a finished study.
         name: the cell whose heads are asked; empty for the best (`finished.best`).
+        weights: the backbone's weight file, where it no longer lies where the study found it; else empty.
         images: image files, and folders that are searched for them.
         out: the file to write.
         say: prints a line.
@@ -51,13 +52,17 @@ def predict(folder: Path, name: str, images: Sequence[Path], out: Path, say: Say
     config = next((cell.config for cell in cells if cell.name == name), None)
     if config is None or name not in results:
         raise WorkdirError(f"{folder} has no cell {name!r}; it has {', '.join(results)}")
+    workdir.check_output(out)
     heads = checkpoint.load(folder / "cells" / name / "checkpoint")["heads"]
-    network = open_network(config)
-    if network.weights.sha256 != results[name]["weights"]["sha256"]:
+    used = results[name]["weights"]
+    file = weights or used["path"]
+    if not Path(file).is_file():
         raise WorkdirError(
-            f"{network.weights.path} is not the weight file the study {folder} used (SHA-256 differs); "
-            "put the old one back or run the study again"
+            f"{file}: the study's weight file is not there any more; say where it is with --weights=FILE"
         )
+    network = open_network(configs.vary(config, {"weights.path": file, "weights.name": ""}))
+    if network.weights.sha256 != used["sha256"]:
+        raise WorkdirError(f"{file} is not the weight file that {folder} used, whose SHA-256 is {used['sha256']}")
     say(f"heads of {name}")
     dataset = _dataset(images, tuple(stored["data.classes"]))
     inspection = inspect_images(dataset, say)

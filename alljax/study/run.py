@@ -2,7 +2,6 @@
 
 import io
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from alljax import config as configs
 from alljax import files, progress
 from alljax.data.records import Dataset
 from alljax.data.splits import COLUMNS, Split, rows
-from alljax.errors import ConfigError
+from alljax.errors import ConfigError, WorkdirError
 from alljax.evaluation import baselines
 from alljax.progress import Say
 from alljax.study import report, results, workdir
@@ -44,20 +43,21 @@ def run_study(config: ConfigDict, folder: Path, say: Say) -> dict[str, Any]:
     """
     grid = cells(config)
     workdir.check(folder, configs.flatten(config))
-    material = open_material(config, say)
     networks = open_networks(cell.config for cell in grid)
-    _claim(config, folder, material, networks)
-    done = {}
-    for cell, network in zip(grid, networks, strict=True):
-        result = folder / "cells" / cell.name / "metrics.json"
-        if result.is_file():
-            say(f"{cell.name}: done before (remove {result.parent} to run it again)")
-        else:
-            run_cell(cell, network, material, folder, say)
-        done[cell.name] = workdir.read_json(result)
-    summary = {"cells": done, "baselines": _baselines(config, material)} | material.describe(config)
-    workdir.write_json(folder / "metrics.json", summary)
-    report.write_report(folder)
+    material = open_material(config, say)
+    with workdir.alone(folder):
+        _claim(config, folder, material, {cell.name: network for cell, network in zip(grid, networks, strict=True)})
+        done = {}
+        for cell, network in zip(grid, networks, strict=True):
+            result = folder / "cells" / cell.name / "metrics.json"
+            if result.is_file():
+                say(f"{cell.name}: done before (remove {result.parent} to run it again)")
+            else:
+                run_cell(cell, network, material, folder, say)
+            done[cell.name] = workdir.read_json(result)
+        summary = {"cells": done, "baselines": _baselines(config, material)} | material.describe(config)
+        workdir.write_json(folder / "metrics.json", summary)
+        report.write_report(folder)
     return summary
 
 
@@ -65,10 +65,16 @@ def run_cell(cell: Cell, network: Network, material: Material, folder: Path, say
     """Trains a cell's heads, all seeds of all folds, and writes ``cells/NAME/``."""
     start = time.perf_counter()
     matrix = cell_features(network, material.dataset, material.inspection.digests, cell.config, say)
+    computed = time.perf_counter()
     folds = frozen.make_folds(cell.config, material.labels, len(material.dataset.classes), material.splits)
     runs = _train_heads(cell, matrix, folds, material)
+    trained = time.perf_counter()
     checkpoint.save(folder / "cells" / cell.name / "checkpoint", {"heads": [run.params for run in runs]})
-    extra = {"seconds": round(time.perf_counter() - start, 3), "weights": network.describe()}
+    extra = {
+        "feature_seconds": round(computed - start, 3),
+        "seconds": round(trained - computed, 3),
+        "weights": network.describe(),
+    }
     results.write_cell(folder, cell.name, cell.config, material, runs, extra)
 
 
@@ -85,7 +91,10 @@ def cell_features(
     if matrix is None:
         with progress.bar(f"features {name}", len(dataset.records), "images") as advance:
             matrix = features.compute_features(network, dataset, config.features.batch_size, advance)
-        features.store_features(key, matrix)
+        try:
+            features.store_features(key, matrix)
+        except WorkdirError as error:
+            say(f"the features are not kept for the next run: {error} (ALLJAX_CACHE_DIR names the folder)")
     else:
         say(f"features {name}: {matrix.shape[0]:,} × {matrix.shape[1]:,} computed before")
     return matrix
@@ -100,8 +109,10 @@ def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
     Raises:
         UserError: the source or the weights cannot be used, or `out` cannot be written.
     """
+    workdir.check_output(out)
+    network = open_network(config)
     dataset, inspection = open_images(config, say)
-    matrix = cell_features(open_network(config), dataset, inspection.digests, config, say)
+    matrix = cell_features(network, dataset, inspection.digests, config, say)
     content = io.BytesIO()
     np.savez(
         content,
@@ -114,9 +125,9 @@ def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
     return matrix.shape[0], matrix.shape[1]
 
 
-def _claim(config: ConfigDict, folder: Path, material: Material, networks: Sequence[Network]) -> None:
+def _claim(config: ConfigDict, folder: Path, material: Material, networks: dict[str, Network]) -> None:
     resolved = configs.flatten(configs.vary(config, {"data.classes": material.dataset.classes}))
-    weights = {f"weights {network.backbone.name}": network.weights.sha256 for network in networks}
+    weights = {f"weights of {name}": network.weights.sha256 for name, network in networks.items()}
     workdir.claim(folder, resolved, material.digests() | weights)
     table = rows(material.splits, material.dataset.records, material.people, material.dataset.classes)
     workdir.write_csv(folder / "split.csv", COLUMNS, table)

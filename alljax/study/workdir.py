@@ -1,14 +1,17 @@
 """The folder of a run: whose it is, and everything needed to redo what is in it."""
 
+import contextlib
 import csv
+import fcntl
 import importlib.metadata
 import io
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +33,30 @@ def check(workdir: Path, config: dict[str, Any]) -> None:
         config: the config, flattened; classes it leaves to the source are not compared.
 
     Raises:
-        WorkdirError: the folder holds a run of another config, or cannot be written.
+        WorkdirError: the folder holds finished results of another config, or cannot be written.
     """
-    stored = read_json(workdir / "config.json", absent={})
-    if stored:
-        config = config if config["data.classes"] else config | {"data.classes": stored.get("data.classes")}
-        _refuse_another(workdir, stored, config)
-    existing = next(path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise WorkdirError(f"{workdir}: {existing} is a file; choose another --workdir")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise WorkdirError(f"cannot write in {existing}: permission denied; choose another --workdir")
+    _check_writable(workdir, "--workdir")
+    if stored := _claimed(workdir):
+        config = config if config["data.classes"] else config | {"data.classes": stored["config"].get("data.classes")}
+        _refuse_another(workdir, stored["config"], config)
+
+
+def check_output(out: Path) -> None:
+    """Looks, before long work, whether the file `out` can be written; writes nothing.
+
+    Raises:
+        WorkdirError: it is a folder, or the folder it is to lie in cannot be written.
+    """
+    if out.is_dir():
+        raise WorkdirError(f"{out} is a folder; name a file in it with --out")
+    _check_writable(out.parent, "--out")
 
 
 def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str]) -> None:
     """Makes `workdir` this run's, or finds that it already is.
 
-    Writes environment.json and config.json, unless they are there.
+    Writes environment.json and config.json.  A folder in which no model was finished, as an
+    interrupted or diverged run leaves it, is claimed anew.
 
     Args:
         workdir: the folder; made if absent.
@@ -54,15 +64,15 @@ def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str]) -> None
         inputs: what the run depends on besides: names to SHA-256 digests.
 
     Raises:
-        WorkdirError: the folder holds a run of another config or of other inputs, or cannot be written.
+        WorkdirError: the folder holds results of another config or of other inputs, or cannot be written.
     """
-    stored = read_json(workdir / "config.json", absent={})
+    stored = _claimed(workdir)
     if not stored:
         write_json(workdir / "environment.json", environment() | {"inputs": inputs})
         write_json(workdir / "config.json", config)
         return
-    _refuse_another(workdir, stored, config)
-    before = read_json(workdir / "environment.json").get("inputs", {})
+    _refuse_another(workdir, stored["config"], config)
+    before = stored["environment"].get("inputs", {})
     if changed := [name for name in inputs if before.get(name) != inputs[name]]:
         raise WorkdirError(
             f"{workdir} holds a run on other {' and '.join(changed)} (SHA-256 differs); "
@@ -70,8 +80,48 @@ def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str]) -> None
         )
 
 
+@contextlib.contextmanager
+def alone(workdir: Path) -> Iterator[None]:
+    """Keeps other processes out of `workdir`; makes the folder.
+
+    Raises:
+        WorkdirError: another process is at work in it, or it cannot be written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = (workdir / ".lock").open("a")
+    except OSError as error:
+        raise WorkdirError(f"cannot write in {workdir}: {error.strerror or error}; choose another --workdir") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WorkdirError(f"another alljax is at work in {workdir}; wait for it or choose another") from error
+        except OSError:
+            pass  # some network file systems have no locks; there a person must not start twice at once
+        yield
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    try:
+        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    except OSError as error:
+        raise WorkdirError(f"cannot use {folder}: {error.strerror or error}; choose another {option}") from error
+    if not existing.is_dir():
+        raise WorkdirError(f"{folder}: {existing} is a file; choose another {option}")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise WorkdirError(f"cannot write in {existing}: permission denied; choose another {option}")
+
+
+def _claimed(workdir: Path) -> dict[str, dict[str, Any]]:
+    """Returns config and environment of the run that has results here; empty where there are none."""
+    if not any(workdir.glob("cells/*/metrics.json")):
+        return {}
+    return {name: read_json(workdir / f"{name}.json") for name in ("config", "environment")}
+
+
 def _refuse_another(workdir: Path, stored: dict[str, Any], config: dict[str, Any]) -> None:
-    if lines := configs.difference(stored, json.loads(json.dumps(config))):  # as JSON: tuples are lists
+    if lines := configs.difference(stored, config):
         shown = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
         raise WorkdirError(f"{workdir} holds another run ({shown}); choose another --workdir, or remove it")
 
@@ -81,7 +131,7 @@ def environment() -> dict[str, Any]:
     return {
         "alljax": alljax.__version__,
         "git_revision": _git_revision(),
-        "command": " ".join(["alljax", *sys.argv[1:]]),
+        "command": shlex.join(["alljax", *sys.argv[1:]]),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [f"{device.platform} {device.device_kind}" for device in jax.devices()],
@@ -89,8 +139,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def read_json(path: Path, absent: Any = None) -> Any:
-    """Returns the JSON in `path`, or `absent` (if one is given) where there is no file.
+def read_json(path: Path) -> Any:
+    """Returns the JSON in `path`.
 
     Raises:
         WorkdirError: the file is absent, unreadable or cut off.
@@ -98,13 +148,11 @@ def read_json(path: Path, absent: Any = None) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        if absent is not None:
-            return absent
-        raise WorkdirError(f"{path}: no such file; is this the --workdir of an alljax study?") from error
-    except NotADirectoryError as error:
-        raise WorkdirError(f"cannot use {path.parent}: a file stands in the way; choose another --workdir") from error
-    except (OSError, ValueError) as error:
-        raise WorkdirError(f"{path}: cannot be read ({error}); remove the workdir and run again") from error
+        raise WorkdirError(f"{path}: no such file; is this the --workdir of a finished alljax study?") from error
+    except OSError as error:
+        raise WorkdirError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise WorkdirError(f"{path}: damaged ({error}); run the study anew in another --workdir") from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -18,8 +18,9 @@ def save(folder: Path, tree: Any) -> None:
     """
     try:
         ocp.save(folder.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
-    except OSError as error:
-        raise WorkdirError(f"cannot write the checkpoint {folder}: {error}") from error
+    except (OSError, ValueError) as error:  # tensorstore tells a full disk as a ValueError, on a page
+        reason = str(error).partition("[")[0].strip()[:200]
+        raise WorkdirError(f"cannot write the checkpoint {folder}: {reason}; free space or mend the folder") from error
 
 
 def load(folder: Path) -> Any:

@@ -1,15 +1,19 @@
 """The backbone once: features of every image, kept under a hash of all that they depend on."""
 
 import dataclasses
+import functools
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import alljax
 from alljax import files
 from alljax.data import pipeline
 from alljax.data.records import Dataset
@@ -45,8 +49,8 @@ def compute_features(network: Network, dataset: Dataset, batch_size: int, advanc
 def features_key(network: Network, digests: tuple[str, ...]) -> str:
     """Returns the hash of all that features depend on.
 
-    The images' bytes, the backbone, its weights, the stage, the pooling, the preprocessing, and
-    the version and back end of JAX, which round differently.
+    The images' bytes, the backbone, its weights, the stage, the pooling, the preprocessing, the
+    code that makes features of them, and the libraries and back end that round differently.
     """
     parts = {
         "images": digests,
@@ -55,10 +59,20 @@ def features_key(network: Network, digests: tuple[str, ...]) -> str:
         "stage": network.stage,
         "pool": network.pool,
         "preprocessing": dataclasses.asdict(network.preprocessing),
-        "jax": jax.__version__,
+        "code": _code_digest(),
+        "versions": [importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "pillow")],
         "platform": jax.default_backend(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _code_digest() -> str:
+    """Returns the hash of our own code between a file and its features: a mended bug there makes them anew."""
+    package = Path(alljax.__file__).parent
+    sources = [*package.glob("models/*.py"), *package.glob("weights/*.py"), package / "data/pipeline.py"]
+    texts = [path.read_bytes() for path in sorted([*sources, Path(__file__)])]
+    return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
 def load_features(key: str, rows: int) -> np.ndarray | None:

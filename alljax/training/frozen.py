@@ -84,12 +84,14 @@ def make_train(
         on_epoch: called on the host after each epoch of all R runs together.
     """
     head, optimizer = Head(config.model.hidden, classes), optim.make_optimizer(config)
-    batch_size, epochs = config.train.batch_size, jnp.arange(config.train.epochs)
+    epochs = jnp.arange(config.train.epochs)
 
     def apply(params: Any, features: jax.Array) -> Any:
         return head.apply({"params": params}, features)
 
     def train(keys: jax.Array, features: jax.Array, labels: jax.Array, fold: Fold) -> HeadRuns:
+        batch_size = min(config.train.batch_size, len(fold.train))  # more places than cells stay empty
+
         def start(key: jax.Array) -> TrainState:
             params = head.init(jax.random.fold_in(key, 0), features[:1])["params"]
             return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))

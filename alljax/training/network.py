@@ -45,7 +45,7 @@ class Network:
             "stage": self.stage,
             "pool": self.pool,
             "name": self.weights.source.name if self.weights.source else "",
-            "path": str(self.weights.path),
+            "path": str(self.weights.path.resolve()),
             "sha256": self.weights.sha256,
             "family": self.family,
             "preprocessing": asdict(self.preprocessing),

@@ -48,7 +48,7 @@ def identical(first: object, second: object) -> bool:
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, first, second)))
 
 
-def plain_loop(config: ConfigDict, split: int, seed: int) -> tuple[object, list[float], list[float]]:
+def plain_loop(config: ConfigDict, split: int, seed: int) -> tuple[object, list, list, list]:
     """The same run as anyone would write it, batch by batch, without masks or padding."""
     features, labels = rows()
     fold = frozen.make_folds(config, labels, CLASSES, splits())[split]
@@ -67,17 +67,22 @@ def plain_loop(config: ConfigDict, split: int, seed: int) -> tuple[object, list[
         updates, state = optimizer.update(jax.grad(loss)(params), state, params)
         return optax.apply_updates(params, updates), state
 
-    losses, accuracies = [], []
+    losses, accuracies, learned = [], [], []
     for epoch in range(config.train.epochs):
         draws = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 1), epoch), (len(fold.train),))
         order = chosen.train[np.argsort(np.asarray(draws)[: len(chosen.train)])]
+        hits, total = 0, 0.0
         for start in range(0, len(order), config.train.batch_size):
             batch = order[start : start + config.train.batch_size]
+            before = head.apply({"params": params}, features[batch])
+            hits += int((before.argmax(-1) == labels[batch]).sum())
+            total += float(optax.softmax_cross_entropy_with_integer_labels(before, labels[batch]).sum())
             params, state = step(params, state, features[batch], labels[batch])
+        learned.append((total / len(order), hits / len(order)))
         logits = head.apply({"params": params}, features[chosen.test])
         losses.append(optax.softmax_cross_entropy_with_integer_labels(logits, labels[chosen.test]).mean())
         accuracies.append((logits.argmax(-1) == labels[chosen.test]).mean())
-    return params, losses, accuracies
+    return params, learned, losses, accuracies
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
@@ -87,9 +92,11 @@ def test_equals_a_plain_loop(config: ConfigDict, optimizer: str, split: int, cla
     config.train.update(optimizer=optimizer, class_weights=class_weights)
     runs = run(config, split)
     for seed in range(2):
-        params, losses, accuracies = plain_loop(config, split, seed)
+        params, learned, losses, accuracies = plain_loop(config, split, seed)
         ours = jax.tree.map(lambda leaf, seed=seed: leaf[seed], runs.params)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), ours, params)
+        curves = np.stack([runs.curves.train_loss[:, seed], runs.curves.train_accuracy[:, seed]], 1)
+        np.testing.assert_allclose(curves, learned, rtol=1e-4)
         np.testing.assert_allclose(runs.curves.test_loss[:, seed], losses, rtol=1e-4)
         np.testing.assert_allclose(runs.curves.test_accuracy[:, seed], accuracies, rtol=1e-6)
 
