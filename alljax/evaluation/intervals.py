@@ -7,7 +7,9 @@ resample the units that are independent).
 
 People are resampled within each class (a person belongs to the class of most of their
 images).  Sets like C-NMC choose how many patients and how many controls they hold, so
-that number is not part of the noise; and no resample of a small set loses a class.
+that number is not part of the noise.  Where everyone has images of one class only, no
+resample loses a class.  Where people have images of several, one can: what such a
+resample leaves undefined (see `resampled`) is left out of the percentiles.
 """
 
 from collections.abc import Iterator, Sequence
@@ -96,12 +98,13 @@ def resampled(
     scores: np.ndarray | None = None,
     resamples: int = 2000,
     seed: int = 0,
-    chunk: int = CHUNK,
 ) -> dict[str, np.ndarray]:
     """Returns the mean over seeds of each metric in every resample, (resamples,) each.
 
     A resample gives each person the number of times they were drawn as weight; no image is
-    copied.  A metric that a resample leaves undefined (AUC without one of the classes) is NaN.
+    copied.  What a resample that lost a class leaves undefined is NaN: the AUC where no class can be
+    ranked, the recall of the class, and the macro averages, which would count it as 0.  A class that
+    not even the whole set has counts as 0 in the macro averages, as in `metrics.evaluate`.
 
     Args:
         labels: int (N,).
@@ -111,7 +114,6 @@ def resampled(
         scores: (R, N, C) or None.
         resamples: how many.
         seed: draws them.
-        chunk: how many weights (images × resamples) are held at once.
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
     scores = probabilities if scores is None else np.asarray(scores, np.float64)
@@ -125,12 +127,12 @@ def resampled(
     owners, person = np.unique(np.asarray(people), return_inverse=True)
     rankings = [_rankings(labels, score) if "auc" in names else [] for score in scores]
     sums = [_sums(labels, one, person, len(owners)) for one in probabilities]
-    classes = probabilities.shape[2]
+    present = np.isin(np.arange(probabilities.shape[2]), labels)
     done: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for weights in _weights(labels, person, len(owners), resamples, seed, max(1, chunk // len(labels))):
+    for weights in _weights(labels, person, len(owners), resamples, seed, max(1, CHUNK // len(labels))):
         of_images = weights[person] if "auc" in names else weights
         per_seed = [
-            _from_sums(sums[run] @ weights, classes) | {"auc": _weighted_auc(rankings[run], of_images)}
+            _from_sums(sums[run] @ weights, present) | {"auc": _weighted_auc(rankings[run], of_images)}
             for run in range(len(probabilities))
         ]
         for name in names:
@@ -169,21 +171,29 @@ def _sums(labels: np.ndarray, probabilities: np.ndarray, person: np.ndarray, peo
     return sums
 
 
-def _from_sums(sums: np.ndarray, classes: int) -> dict[str, np.ndarray]:
-    """Returns the metrics that follow from confusion matrices and losses, sums (C * C + 1, B), as (B,)."""
+def _from_sums(sums: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the metrics that follow from confusion matrices and losses, sums (C * C + 1, B), as (B,).
+
+    Args:
+        sums: of each resample.
+        present: bool (C,), which classes the whole set has.
+    """
+    classes = len(present)
     confusion = sums[:-1].reshape(classes, classes, -1)
     hits = np.einsum("iib->ib", confusion)
     true, predicted, total = confusion.sum(1), confusion.sum(0), sums[:-1].sum(0)
     precision, recall = _ratio(hits, predicted), _ratio(hits, true)
     f1 = _ratio(2 * hits, true + predicted)
+    lost = true == 0
+    loses = (lost & present[:, None]).any(0)
     return {
         "accuracy": hits.sum(0) / total,
-        "macro_precision": precision.mean(0),
-        "macro_recall": recall.mean(0),
-        "macro_f1": f1.mean(0),
+        "macro_precision": np.where(loses, np.nan, precision.mean(0)),
+        "macro_recall": np.where(loses, np.nan, recall.mean(0)),
+        "macro_f1": np.where(loses, np.nan, f1.mean(0)),
         "weighted_f1": (f1 * true).sum(0) / total,
         "log_loss": sums[-1] / total,
-        **{f"recall_{label}": of_class for label, of_class in enumerate(recall)},
+        **{f"recall_{label}": of_class for label, of_class in enumerate(np.where(lost, np.nan, recall))},
     }
 
 

@@ -44,10 +44,10 @@ def title(study: Study) -> str:
 def protocol(study: Study) -> str:
     """Returns how models were tested, in one or two sentences."""
     how = study.metrics["protocol"]
-    repeats = how.get("repeats", 1)
+    repeats = how["repeats"]
     again = f" This was done {repeats} times with new draws." if repeats > 1 else ""
     if how["name"] == "paper":
-        share = study.config.get("split.test_fraction", 0.2)
+        share = study.config["split.test_fraction"]
         return f"A random {share:.0%} of the cells was held out, whoever they came from, as the paper did.{again}"
     kept = (
         "each with people of its own: every cell was tested by a model that had seen no cell of the same person."
@@ -86,7 +86,7 @@ def headline(study: Study, predictions: Predictions) -> dict[str, Any]:
         "by": by,
         "meaning": meaning,
         "of": f"Of {len(cells)} models" if len(cells) > 1 else "",
-        "level": f"{result.get('level', 0.95):.0%}",
+        "level": f"{study.config['evaluation.level']:.0%}",
         "unit": unit,
         "auc": (shown("auc", result["auc"]), interval("auc", result)),
         "accuracy": (shown("accuracy", result["accuracy"]), interval("accuracy", result)),
@@ -108,9 +108,9 @@ def _tiles(study: Study, result: Mapping[str, Any], predictions: Predictions) ->
     bounds = intervals.bootstrap(
         predictions.labels,
         predictions.probabilities,
-        _units(study, predictions),
+        predictions.people.tolist(),
         names=["recall_0", "recall_1"],
-        level=result.get("level", 0.95),
+        **_bootstrap(study),
     )
     for label, what in ((1, "sensitivity"), (0, "specificity")):
         low, high = bounds[f"recall_{label}"]
@@ -151,9 +151,9 @@ def _next_best(study: Study, order: Sequence[str], predictions: Sequence[Predict
         one.labels,
         one.probabilities,
         other.probabilities,
-        _units(study, one),
+        one.people.tolist(),
         names=[by],
-        level=cells[order[0]].get("level", 0.95),
+        **_bootstrap(study),
     )[by]
     unit = _unit(study)
     verdict = (
@@ -250,10 +250,14 @@ def _few_people(study: Study, predictions: Predictions) -> list[str]:
     return lines
 
 
-def _units(study: Study, predictions: Predictions) -> list[str]:
-    """Returns the name of each row's unit of the bootstrap, (N,)."""
-    return list(predictions.people if _unit(study) == "people" else predictions.paths)
+def _bootstrap(study: Study) -> dict[str, Any]:
+    """Returns how the study drew its intervals, so that those computed here are of the same draws."""
+    return {
+        "resamples": study.config["evaluation.resamples"],
+        "level": study.config["evaluation.level"],
+        "seed": study.config["seed"],
+    }
 
 
 def _unit(study: Study) -> str:
-    return str(next(iter(study.metrics["cells"].values())).get("interval_unit", "cells"))
+    return str(next(iter(study.metrics["cells"].values()))["interval_unit"])

@@ -13,7 +13,11 @@ from alljax.errors import WorkdirError
 from alljax.study import workdir
 
 HISTORY = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
-MEND = "remove its folder and run the same `alljax study` command again"
+AGAIN = "run the same `alljax study` command again"
+"""Writes every file of a study anew but those of the cells, which are kept."""
+
+SETTINGS = ("seed", "split.test_fraction", "evaluation.level", "evaluation.resamples")
+PARTS = ("cells", "baselines", "protocol", "leaks", "dataset")
 
 
 @dataclass(frozen=True)
@@ -91,20 +95,32 @@ def read_study(folder: Path) -> Study:
         folder: the working directory of a finished study.
 
     Raises:
-        WorkdirError: a file is missing, cut off or lacks an entry.
+        WorkdirError: no study, an unfinished one, or a file of it is missing, cut off or lacks an entry.
     """
+    config = workdir.read_json(folder / "config.json")
+    # Before anything is advised: config.json is a name that other programs use too.
+    if not isinstance(config, dict) or (lacking := [key for key in SETTINGS if key not in config]):
+        lacks = f" (no {lacking[0]!r})" if isinstance(config, dict) else ""
+        raise WorkdirError(f"{folder / 'config.json'} is not of an alljax study{lacks}; name a study's --workdir")
+    if not (folder / "metrics.json").exists():
+        raise WorkdirError(f"{folder}: this study is not finished; {AGAIN}")
     metrics = workdir.read_json(folder / "metrics.json")
-    for key in ("cells", "baselines", "protocol", "leaks", "dataset"):
-        if not isinstance(metrics, dict) or key not in metrics or (key == "cells" and not metrics[key]):
-            raise WorkdirError(f"{folder / 'metrics.json'}: no {key!r} in it; {MEND}")
-    split = _columns(folder / "split.csv", ("path", "person"))
+    for key in PARTS:
+        if not isinstance(metrics, dict) or not isinstance(metrics.get(key), dict) or (key == "cells" and not metrics[key]):
+            raise WorkdirError(f"{folder / 'metrics.json'}: no {key!r} in it; {AGAIN}")
+    split = _columns(folder / "split.csv", ("path", "person"), AGAIN)
     return Study(
         folder,
-        workdir.read_json(folder / "config.json"),
+        config,
         workdir.read_json(folder / "environment.json"),
         metrics,
         dict(zip(split["path"], split["person"], strict=True)),
     )
+
+
+def mend(study: Study, name: str) -> str:
+    """Returns what to do about a damaged file of the cell `name`: only a cell that is gone is run again."""
+    return f"remove {study.folder / 'cells' / name} and {AGAIN}"
 
 
 def read_history(study: Study, name: str) -> dict[str, np.ndarray]:
@@ -114,8 +130,8 @@ def read_history(study: Study, name: str) -> dict[str, np.ndarray]:
         WorkdirError: the file is missing, cut off or lacks a column.
     """
     path = study.folder / "cells" / name / "history.csv"
-    columns = _columns(path, HISTORY)
-    numbers = {key: _numbers(path, columns[key]) for key in HISTORY}
+    columns = _columns(path, HISTORY, mend(study, name))
+    numbers = {key: _numbers(path, columns[key], mend(study, name)) for key in HISTORY}
     return {key: np.where(np.isfinite(values), values, np.nan) for key, values in numbers.items()}
 
 
@@ -127,23 +143,23 @@ def read_predictions(study: Study, name: str) -> Predictions:
             its seeds have not tested the same images.
     """
     path = study.folder / "cells" / name / "predictions.csv"
-    wanted = [f"prob_{label}" for label in study.classes]
-    columns = _columns(path, ("path", "subject", "label", "repeat", "fold", "seed", *wanted))
+    wanted, advice = [f"prob_{label}" for label in study.classes], mend(study, name)
+    columns = _columns(path, ("path", "subject", "label", "repeat", "fold", "seed", *wanted), advice)
     index = {label: number for number, label in enumerate(study.classes)}
     if unknown := set(columns["label"]) - index.keys():
-        raise WorkdirError(f"{path}: class {min(unknown)!r} is none of the study's; {MEND}")
+        raise WorkdirError(f"{path}: class {min(unknown)!r} is none of the study's; {advice}")
     if strange := set(columns["path"]) - study.people.keys():
-        raise WorkdirError(f"{path}: {min(strange)} is not in split.csv; {MEND}")
+        raise WorkdirError(f"{path}: {min(strange)} is not in split.csv; {advice}")
     seeds, run = np.unique(np.array(columns["seed"]), return_inverse=True)
     parts = zip(columns["path"], columns["repeat"], columns["fold"], strict=True)
     places = np.array(["\t".join(part) for part in parts])
     order = np.lexsort((places, run))
     size = len(np.unique(places))
     if len(order) != size * len(seeds) or (places[order].reshape(-1, size) != np.unique(places)).any():
-        raise WorkdirError(f"{path}: its {len(seeds)} seeds have not tested the same cells; {MEND}")
-    probabilities = np.stack([_numbers(path, columns[key]) for key in wanted], axis=1)
+        raise WorkdirError(f"{path}: its {len(seeds)} seeds have not tested the same cells; {advice}")
+    probabilities = np.stack([_numbers(path, columns[key], advice) for key in wanted], axis=1)
     if (rotten := np.flatnonzero(~np.isfinite(probabilities).all(1))).size:
-        raise WorkdirError(f"{path}: line {rotten[0] + 2} has a probability that is no number; {MEND}")
+        raise WorkdirError(f"{path}: line {rotten[0] + 2} has a probability that is no number; {advice}")
     probabilities = probabilities[order]
     rows = order[:size]
     paths = [columns["path"][row] for row in rows]
@@ -157,26 +173,26 @@ def read_predictions(study: Study, name: str) -> Predictions:
     )
 
 
-def _columns(path: Path, wanted: tuple[str, ...]) -> dict[str, list[str]]:
+def _columns(path: Path, wanted: tuple[str, ...], advice: str) -> dict[str, list[str]]:
     """Reads a CSV by columns; at least one row."""
     try:
         text = path.read_text(encoding="utf-8")
         header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
     except FileNotFoundError as error:
-        raise WorkdirError(f"{path}: no such file; {MEND}") from error
+        raise WorkdirError(f"{path}: no such file; {advice}") from error
     except (OSError, ValueError, csv.Error) as error:
-        raise WorkdirError(f"{path}: cannot be read ({error}); {MEND}") from error
+        raise WorkdirError(f"{path}: cannot be read ({error}); {advice}") from error
     if lacking := [name for name in wanted if name not in header]:
-        raise WorkdirError(f"{path}: no column {lacking[0]!r}; {MEND}")
+        raise WorkdirError(f"{path}: no column {lacking[0]!r}; {advice}")
     broken = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
     if broken or not rows or not text.endswith("\n"):
-        raise WorkdirError(f"{path}: cut off at line {broken or len(rows) + 1}; {MEND}")
+        raise WorkdirError(f"{path}: cut off at line {broken or len(rows) + 1}; {advice}")
     return {name: list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)}
 
 
-def _numbers(path: Path, column: list[str]) -> np.ndarray:
+def _numbers(path: Path, column: list[str], advice: str) -> np.ndarray:
     try:
         values = np.array(column, np.float64)
     except ValueError as error:
-        raise WorkdirError(f"{path}: {error}; {MEND}") from error
+        raise WorkdirError(f"{path}: {error}; {advice}") from error
     return values

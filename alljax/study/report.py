@@ -103,7 +103,7 @@ def terminal_table(metrics: Mapping[str, Any]) -> Table:
     """
     cells, rules = metrics["cells"], metrics["baselines"]
     first = next(iter(cells.values()))
-    level, unit = first.get("level", 0.95), first.get("interval_unit", "cells")
+    level, unit = first["level"], first["interval_unit"]
     table = Table(
         title=f"held-out cells, with {level:.0%} intervals over {unit}",
         title_justify="left",
@@ -123,9 +123,12 @@ def terminal_table(metrics: Mapping[str, Any]) -> Table:
 
 
 def show(metrics: Mapping[str, Any]) -> None:
-    """Prints `terminal_table` on standard output."""
+    """Prints `terminal_table` on standard output, and which of two classes is the positive one."""
     console = Console()
-    (console if console.is_terminal else Console(width=120)).print(terminal_table(metrics))
+    console = console if console.is_terminal else Console(width=120)
+    console.print(terminal_table(metrics))
+    if len(classes := metrics["dataset"]["classes"]) == 2:
+        console.print(f"positive class: {classes[1]}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _terminal_cells(result: Mapping[str, Any]) -> Iterable[str]:
@@ -183,7 +186,7 @@ def _figures(study: Study, name: str, predictions: Predictions) -> list[tuple[st
 def _sheet(study: Study, name: str, room: int) -> dict[str, Any]:
     """Returns a model's sheet of wrong cells, if it takes at most `room` characters."""
     path = study.folder / "figures" / f"wrong-{name}.png"
-    picture = _picture(path) if path.is_file() else None
+    picture = _picture(path, finished.mend(study, name)) if path.is_file() else None
     fits = picture is not None and len(picture["source"]) <= room
     return {
         "sheet": picture["source"] if picture and fits else None,
@@ -193,7 +196,7 @@ def _sheet(study: Study, name: str, room: int) -> dict[str, Any]:
     }
 
 
-def _picture(path: Path) -> dict[str, Any]:
+def _picture(path: Path, advice: str) -> dict[str, Any]:
     """Returns a PNG as a JPEG data URL, a tenth of the size, with the size it is shown at."""
     try:
         with Image.open(path) as image:
@@ -201,7 +204,7 @@ def _picture(path: Path) -> dict[str, Any]:
             image.convert("RGB").save(buffer, format="JPEG", quality=82, optimize=True)
             width, height = image.size
     except (OSError, SyntaxError) as error:
-        raise WorkdirError(f"{path}: not a whole image; {finished.MEND}") from error
+        raise WorkdirError(f"{path}: not a whole image; {advice}") from error
     source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
     return {"source": source, "width": width // 2, "height": height // 2}
 
@@ -269,12 +272,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _weights(study: Study) -> list[tuple[str, str]]:
-    """Returns each weight file's description once, whether the study names it or its cells do."""
-    named = [study.metrics.get("weights"), *(cell.get("weights") for cell in study.metrics["cells"].values())]
+    """Returns each weight file's description once, however many cells used it."""
     different: list[Mapping[str, Any]] = []
-    for weights in named:
-        if weights and weights not in different:
-            different.append(weights)
+    for cell in study.metrics["cells"].values():
+        if cell["weights"] not in different:
+            different.append(cell["weights"])
     if len(different) == 1:
         return _flat(different[0])
     return [pair for number, one in enumerate(different, 1) for pair in _flat(one, f"{number}. ")]

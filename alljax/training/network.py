@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from alljax.errors import ConfigError
 from alljax.models import catalog
 from alljax.models.catalog import Backbone, Preprocessing
-from alljax.weights import port, readers, store
+from alljax.weights import port, readers, sources, store
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def open_network(config: ConfigDict) -> Network:
     resolved = store.resolve(config.weights.path, config.weights.name, backbone.name)
     file = readers.load(resolved.path)
     ported = port.port(file.tensors, backbone.name, origin=str(resolved.path))
-    trained_with = resolved.source.preprocessing if resolved.source else backbone.families[ported.family]
+    source = resolved.source or (sources.source(ported.source) if ported.source else None)
+    trained_with = source.preprocessing if source else backbone.families[ported.family]
     expected = catalog.preprocessing(trained_with)
     return Network(
         backbone,

@@ -283,5 +283,8 @@ FAMILIES = (
         layout="pytorch",
         ignored=_COUNTER,
     ),
-    *(Family("alljax", name, f"alljax's own {name}", str, ignored=r"family/\w+") for name in catalog.BACKBONES),
+    *(
+        Family("alljax", name, f"alljax's own {name}", str, ignored=r"(family|source)/[\w.-]+")
+        for name in catalog.BACKBONES
+    ),
 )

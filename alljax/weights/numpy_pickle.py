@@ -33,7 +33,9 @@ class _Type(Buildable):
         elif isinstance(code, str) and re.fullmatch(r"[<>=|]?([iu][1248]|f[248]|b1)", code):
             self.dtype = np.dtype(code)
         else:
-            what = "Python objects" if str(code).strip("<>=|").startswith("O") else f"the type {code!s:.20}"
+            # Never turned into text unless it is text: what a pickle builds can be larger than any memory.
+            name = code[:20] if isinstance(code, str) else type(code).__name__
+            what = "Python objects" if name.strip("<>=|").startswith("O") else f"the type {name}"
             raise RefusedError(f"holds an array of {what}; only arrays of numbers are read")
 
     def build(self, state: object) -> None:

@@ -14,6 +14,7 @@ from alljax.models import catalog
 from alljax.weights.families import FAMILIES, Family
 
 CLASSIFIER = "params/classifier/"
+SOURCE = "source/"
 NAMED = 3
 """How many tensors of a kind an error names before it counts the rest."""
 
@@ -26,10 +27,12 @@ class Ported:
         variables: ``{"params": …, "batch_stats": …}`` of float32 NumPy arrays (no ``batch_stats`` for
             VGG16, which has none); put them on a device once before calling a compiled function often.
         family: whose weights they are, a key of `catalog.Backbone.families`.
+        source: the known source that a file in our own layout was rewritten from; else empty.
     """
 
     variables: dict[str, Any] = field(repr=False)
     family: str
+    source: str = ""
 
 
 def port(
@@ -62,17 +65,19 @@ def port(
     for name, path in wanted.items():
         tensor = _finite_float32(spelled[name], name, origin)
         flat[path] = np.ascontiguousarray(family.to_ours(path, tensor))
-    return Ported(unflatten_dict(flat, sep="/"), _origin_family(tensors, family, origin))
+    source = next((name.removeprefix(SOURCE) for name in tensors if name.startswith(SOURCE)), "")
+    return Ported(unflatten_dict(flat, sep="/"), _origin_family(tensors, family, origin), source)
 
 
 def flatten(ported: Ported) -> dict[str, np.ndarray]:
     """Returns variables under flat names, to be written as a file in alljax's own layout.
 
-    An empty tensor ``family/<name>`` is added, for the preprocessing depends on
-    the family and must survive the rewriting.
+    Empty tensors ``family/<name>`` and, where it is known, ``source/<name>`` are added, for the
+    preprocessing depends on them and must survive the rewriting.
     """
     flat = flatten_dict(ported.variables, sep="/")
-    return {**flat, f"family/{ported.family}": np.zeros(0, np.float32)}
+    origins = [f"family/{ported.family}", *([f"{SOURCE}{ported.source}"] if ported.source else [])]
+    return {**flat, **{origin: np.zeros(0, np.float32) for origin in origins}}
 
 
 def recognise(tensors: Mapping[str, np.ndarray], backbone: str, origin: str = "the weight file") -> Family:

@@ -85,7 +85,9 @@ def encode(text: str, encoding: str = "") -> bytes:
         RefusedError: another encoding.
     """
     if encoding not in ("latin1", "latin-1"):
-        raise RefusedError(f"its pickle asks for the codec {str(encoding)[:40]!r}; only latin1 is read")
+        # What a pickle builds is not turned into text unless it is text: it can be larger than any memory.
+        codec = repr(encoding[:40]) if isinstance(encoding, str) else type(encoding).__name__
+        raise RefusedError(f"its pickle asks for the codec {codec}; only latin1 is read")
     return text.encode("latin-1")
 
 

@@ -1,5 +1,6 @@
 """A weight file of any known family, rewritten in alljax's own layout."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,10 @@ def rewrite(path: Path, backbone: str, out: Path) -> int:
     paths = [family.names.get(family.spelling(name), "") for name in tensors]
     classifier = any(variable.startswith(port.CLASSIFIER) for variable in paths)
     ported = port.port(tensors, backbone, classifier, origin=str(path))
+    sha256 = store.digest(path)
+    if known := store.recognise(path, sha256):
+        ported = replace(ported, source=known.name)
     flat = {name: np.ascontiguousarray(tensor) for name, tensor in port.flatten(ported).items()}
-    metadata = {"backbone": backbone, "family": ported.family, "source_sha256": store.digest(path)}
+    metadata = {"backbone": backbone, "family": ported.family, "source_sha256": sha256}
     files.write_bytes(out, safetensors.numpy.save(flat, metadata))
     return sum(tensor.size for tensor in flat.values())

@@ -1,5 +1,6 @@
 """`alljax weights list | show | port | fetch`, as typed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 
 from alljax.cli import main
+from alljax.config import default_config, vary
 from alljax.models import catalog
-from alljax.weights import port, readers, store
+from alljax.training.network import open_network
+from alljax.weights import port, readers, sources, store
 
 FIXTURES = Path(__file__).with_name("fixtures")
 
@@ -65,6 +68,19 @@ def test_a_ported_file_is_used_by_name_of_its_backbone(lite: Path, tmp_path: Pat
     assert resolved.source is None
     family = port.port(readers.read(out), "efficientnet_lite0").family
     assert catalog.get("efficientnet_lite0").families[family] == "lite"
+
+
+def test_a_sources_own_preprocessing_survives_the_rewriting(
+    lite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As timm's a1, whose bicubic is not its family's bilinear."""
+    out = tmp_path / "lite0.safetensors"
+    main(["weights", "port", str(lite), "--backbone=efficientnet_lite0", f"--out={out}"])
+    own = replace(sources.source("efficientnet-lite0"), preprocessing={"name": "lite", "interpolation": "nearest"})
+    monkeypatch.setattr(sources, "source", {"efficientnet-lite0": own}.__getitem__)
+    network = open_network(vary(default_config(), {"weights.path": str(out)}))
+    assert network.weights.source is None
+    assert network.expected.interpolation == network.preprocessing.interpolation == "nearest"
 
 
 def test_fetch_of_what_a_package_carries(capsys: pytest.CaptureFixture[str]) -> None:
