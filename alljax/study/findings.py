@@ -113,10 +113,10 @@ def _tiles(study: Study, result: Mapping[str, Any], predictions: Predictions) ->
         **_bootstrap(study),
     )
     for label, what in ((1, "sensitivity"), (0, "specificity")):
-        low, high = bounds[f"recall_{label}"]
         share = result["per_class"][label]["recall"]
         name = f"{what}: “{study.classes[label]}” called so"
-        tiles.append((name, f"{share:.1%}", f"[{100 * low:.1f}, {100 * high:.1f}]"))
+        ends = ", ".join(f"{100 * end:.1f}" for end in bounds.get(f"recall_{label}", ()))
+        tiles.append((name, f"{share:.1%}", f"[{ends}]" if ends else ""))
     return tiles
 
 

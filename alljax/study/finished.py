@@ -99,14 +99,16 @@ def read_study(folder: Path) -> Study:
     """
     config = workdir.read_json(folder / "config.json")
     # Before anything is advised: config.json is a name that other programs use too.
-    if not isinstance(config, dict) or (lacking := [key for key in SETTINGS if key not in config]):
-        lacks = f" (no {lacking[0]!r})" if isinstance(config, dict) else ""
-        raise WorkdirError(f"{folder / 'config.json'} is not of an alljax study{lacks}; name a study's --workdir")
+    if lacking := [key for key in SETTINGS if not isinstance(config, dict) or key not in config]:
+        raise WorkdirError(
+            f"{folder / 'config.json'}: no {lacking[0]!r} in it; is {folder} the --workdir of an alljax study?"
+        )
     if not (folder / "metrics.json").exists():
         raise WorkdirError(f"{folder}: this study is not finished; {AGAIN}")
     metrics = workdir.read_json(folder / "metrics.json")
     for key in PARTS:
-        if not isinstance(metrics, dict) or not isinstance(metrics.get(key), dict) or (key == "cells" and not metrics[key]):
+        found = metrics.get(key) if isinstance(metrics, dict) else None
+        if not isinstance(found, dict) or (key == "cells" and not found):
             raise WorkdirError(f"{folder / 'metrics.json'}: no {key!r} in it; {AGAIN}")
     split = _columns(folder / "split.csv", ("path", "person"), AGAIN)
     return Study(

@@ -18,7 +18,7 @@ import numpy as np
 
 from alljax.weights import restricted_pickle
 from alljax.weights.restricted_pickle import Buildable, Call, RefusedError
-from alljax.weights.torch_pickle import natural
+from alljax.weights.torch_pickle import extents
 
 _NDARRAY = object()
 _BFLOAT16 = object()
@@ -67,7 +67,7 @@ def _array(content: object, kind: object, shape: object, order: object) -> np.nd
         content = content.encode("latin-1")  # as Python 2 wrote bytes
     if not isinstance(content, bytes | bytearray) or not isinstance(kind, _Type):
         raise RefusedError("holds an array of Python objects; only arrays of numbers are read")
-    if type(shape) is not tuple or not all(map(natural, shape)) or order not in ("C", "F"):
+    if not extents(shape) or order not in ("C", "F"):
         raise ValueError("an array has an impossible shape")
     if math.prod(shape) * kind.dtype.itemsize != len(content):
         raise ValueError(f"an array of shape {shape!s:.80} comes with {len(content)} bytes")

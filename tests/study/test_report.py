@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from alljax.errors import WorkdirError
-from alljax.evaluation.intervals import bootstrap
+from alljax.evaluation.intervals import bootstrap, difference
 from alljax.evaluation.metrics import evaluate, most_wrong
 from alljax.study import figures, finished, report
 
@@ -45,6 +45,8 @@ def make_workdir(
     epochs: int = 20,
     subjects: bool = True,
     resamples: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
     skill: float = 1.2,
     protocol: str = "subject_kfold",
     dataset: str = "cnmc",
@@ -80,9 +82,13 @@ def make_workdir(
         results[name] = write_cell(folder, name, classes, probabilities, cells, paths, owners if subjects else None,
                                    fold, epochs, generator)  # fmt: skip
         results[name]["intervals"] = {
-            key: list(bounds) for key, bounds in bootstrap(labels, probabilities, units, resamples=resamples).items()
+            key: list(bounds)
+            for key, bounds in bootstrap(
+                labels, probabilities, units, resamples=resamples, level=level, seed=seed
+            ).items()
         }
-        results[name] |= {"interval_unit": "people" if subjects else "cells", "level": 0.95, "seconds": 40.0 + place}
+        results[name] |= {"interval_unit": "people" if subjects else "cells", "level": level}
+        results[name] |= {"seconds": 60.0 * (place + 1), "feature_seconds": 6000.0 if place == 0 else 0.0}
         results[name]["weights"] = {"name": name.partition("-")[0], "sha256": "ab" * 32, "path": "w.pth"}
         (folder / "cells" / name / "metrics.json").write_text(json.dumps(results[name]))
     shares = np.tile(np.bincount(labels) / len(labels), (len(labels), 1))
@@ -117,7 +123,9 @@ def make_workdir(
     (folder / "config.json").write_text(
         json.dumps(
             {
-                "seed": 0,
+                "seed": seed,
+                "evaluation.resamples": resamples,
+                "evaluation.level": level,
                 "data.source": "/data/C-NMC_Leukemia",
                 "train.epochs": epochs,
                 "study.vary": [],
@@ -364,6 +372,44 @@ def test_one_model_without_subjects(tmp_path: Path) -> None:
     assert "next best" not in text
 
 
+def test_what_the_page_adds_is_drawn_as_the_study_drew(tmp_path: Path) -> None:
+    folder = make_workdir(tmp_path, people=(6, 7), names=TWO, epochs=2, resamples=100, level=0.8, seed=7)
+    options = {"resamples": 100, "level": 0.8, "seed": 7}
+    study, text = finished.read_study(folder), said(page(folder))
+    one, other = (finished.read_predictions(study, name) for name in TWO)
+    people = one.people.tolist()
+    names = ["recall_0", "recall_1"]
+    for label, (low, high) in enumerate(
+        bootstrap(one.labels, one.probabilities, people, names=names, **options).values()
+    ):
+        recall = study.metrics["cells"][TWO[0]]["per_class"][label]["recall"]
+        assert f"“{study.classes[label]}” called so {recall:.1%} [{100 * low:.1f}, {100 * high:.1f}]" in text
+    low, high = difference(one.labels, one.probabilities, other.probabilities, people, names=["auc"], **options)["auc"]
+    assert f"[{low:.3f}, {high:.3f}] in AUC" in text
+    assert "the 80% interval" in text
+
+
+def test_minutes_are_of_the_heads_for_every_model_alike(written: Page) -> None:
+    text = said(written)
+    assert "minutes to train the heads" in text
+    for place, name in enumerate(EVERY_CELL):
+        row = text[text.index(f" {name} ", text.index("minutes to train")) :]
+        assert re.search(r" (\d+\.\d)(?= (?:vgg16|resnet50|The best))", row)[1] == f"{place + 1:.1f}"
+
+
+def test_intervals_are_not_said_to_be_where_they_are_not(study: Path, written: Page) -> None:
+    text = said(written)
+    assert "those from macro recall to log loss are in metrics.json" in text
+    best = json.loads((study / "metrics.json").read_text())["cells"]["vgg16-adam"]
+    columns = list(report.COLUMNS)
+    assert set(columns[columns.index("macro_recall") :]) <= best["intervals"].keys()
+
+
+def test_weights_are_described_once_a_file(written: Page) -> None:
+    assert {f"{number}. name" for number in (1, 2)} <= set(re.findall(r"\d\. name", written.text))
+    assert "3. name" not in written.text
+
+
 def test_a_leak_is_said_before_the_numbers_are_explained(tmp_path: Path) -> None:
     text = said(page(make_workdir(tmp_path, names=("only",), protocol="paper", epochs=2)))
     leak = re.search(r"Leak: ([\d,]+) of \1 held-out cells have a cell of the same person", text)
@@ -406,12 +452,11 @@ def test_a_study_without_sheets_has_a_report(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("metrics.json", "is this the --workdir of an alljax study"),
-        ("config.json", "is this the --workdir of an alljax study"),
-        ("environment.json", "is this the --workdir of an alljax study"),
-        ("split.csv", "no such file"),
-        ("cells/resnet50-adam/history.csv", "no such file"),
-        ("cells/resnet50-adam/predictions.csv", "no such file"),
+        ("config.json", "is this the --workdir of"),
+        ("environment.json", "is this the --workdir of"),
+        ("split.csv", "no such file; run the same `alljax study` command again"),
+        ("cells/resnet50-adam/history.csv", "no such file; remove .*/cells/resnet50-adam and run"),
+        ("cells/resnet50-adam/predictions.csv", "no such file; remove .*/cells/resnet50-adam and run"),
     ],
 )
 def test_a_missing_file_is_named(copy: Path, file: str, message: str) -> None:
@@ -421,6 +466,22 @@ def test_a_missing_file_is_named(copy: Path, file: str, message: str) -> None:
     assert file in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (copy / "report.html").exists()
+
+
+def test_an_interrupted_study_is_called_unfinished(copy: Path) -> None:
+    (copy / "metrics.json").unlink()
+    with pytest.raises(WorkdirError, match="this study is not finished; run the same `alljax study` command again"):
+        report.write_report(copy)
+
+
+@pytest.mark.parametrize("files", [{}, {"metrics.json": "{}"}, {"metrics.json": "[]", "config.json": '{"layers": 12}'}])
+def test_what_is_no_study_is_not_to_be_removed(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(WorkdirError, match="the --workdir of") as caught:
+        report.write_report(tmp_path)
+    assert "remove" not in str(caught.value)
+    assert "again" not in str(caught.value)
 
 
 @pytest.mark.parametrize("file", ["split.csv", "cells/vgg16-adam/history.csv", "cells/vgg16-adam/predictions.csv"])
@@ -486,7 +547,12 @@ def test_the_terminal_shows_models_then_rules(study: Path, capsys: pytest.Captur
     low, high = best["intervals"]["macro_f1"]
     assert f"{best['macro_f1']:.3f} [{low:.3f}, {high:.3f}]".replace("0.", ".") in text
     report.show(metrics)
-    assert "resnet50-rmsprop" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "resnet50-rmsprop" in out
+    assert out.splitlines()[-1] == "positive class: all"
+    metrics["dataset"]["classes"] = ["a", "b", "c"]
+    report.show(metrics)
+    assert "positive class" not in capsys.readouterr().out
 
 
 def test_best_is_the_highest_auc_and_accuracy_only_where_there_is_none() -> None:

@@ -1,5 +1,7 @@
+import errno
 import hashlib
 import io
+import os
 import re
 import sys
 import threading
@@ -8,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from email.message import Message
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from web_server import Web, serve
@@ -71,6 +74,10 @@ def fails(name: str = "plain") -> str:
     return str(caught.value)
 
 
+def denied(*_: object, **__: object) -> NoReturn:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
 def visible(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
@@ -124,11 +131,6 @@ def test_fetch(web: Web, known: dict[str, Source], home: Path, capsys: pytest.Ca
     assert "bytes/s" in capsys.readouterr().err
     assert store.fetch("plain") == resolved
     assert len(web.requests) == 1, "what is there is not fetched again"
-
-
-def test_fetch_to_a_folder(known: dict[str, Source], tmp_path: Path, home: Path) -> None:
-    assert store.fetch("plain", tmp_path / "mine").path.parent == tmp_path / "mine"
-    assert not home.exists()
 
 
 def test_broken_download_goes_on_within_one_call(web: Web, known: dict[str, Source]) -> None:
@@ -280,10 +282,11 @@ def test_two_who_fetch_at_once(web: Web, known: dict[str, Source]) -> None:
     assert web.served == len(CONTENT)
 
 
-def test_folder_that_cannot_be_written(known: dict[str, Source], tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(WorkdirError, match=r"cannot write .*file.*ALLJAX_CACHE_DIR"):
-        store.fetch("plain", tmp_path / "file")
+def test_folder_that_cannot_be_written(known: dict[str, Source], home: Path) -> None:
+    home.parent.mkdir()
+    home.write_text("a file where the folder should be")
+    with pytest.raises(WorkdirError, match=r"cannot write .*weights.*ALLJAX_CACHE_DIR"):
+        store.fetch("plain")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is only simulated where there is /dev/full")
@@ -366,6 +369,55 @@ def test_given_file_that_is_not_there(known: dict[str, Source], tmp_path: Path) 
         store.resolve(tmp_path / "no.pth", "", "vgg16")
     with pytest.raises(WeightsError, match="cannot be read"):
         store.resolve(tmp_path, "", "vgg16")
+
+
+@pytest.fixture
+def locked(known: dict[str, Source], home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The local store as it is to a person who may not search its folder; root, as tests often run, always may."""
+    home.mkdir(parents=True)
+    really = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == home:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return really(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    return home
+
+
+def test_store_that_cannot_be_searched(locked: Path, known: dict[str, Source]) -> None:
+    for ask in (
+        lambda: store.resolve("", "", "vgg16"),
+        lambda: store.resolve("", "plain", "vgg16"),
+        lambda: store.fetch("plain"),
+        store.listing,
+        lambda: store.recognise(locked / known["plain"].file, SHA256),
+    ):
+        with pytest.raises(WeightsError, match="cannot be read .Permission denied.; check the path and its perm") as it:
+            ask()
+        assert str(it.value).startswith(f"{locked / known['plain'].file}: ")
+
+
+def test_records_that_cannot_be_searched(locked: Path, known: dict[str, Source], tmp_path: Path) -> None:
+    known["plain"] = replace(known["plain"], sha256="", sha256_header="X-Linked-ETag")
+    (tmp_path / "F.pth").write_bytes(CONTENT)
+    record = f"{known['plain'].in_store}.sha256"
+    with pytest.raises(WeightsError, match=f"^{re.escape(record)}: cannot be read"):
+        store.resolve(tmp_path / "F.pth", "", "vgg16")
+
+
+def test_record_that_cannot_be_read(
+    stated: Source, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.mkdir(parents=True)
+    record = home / "stated.safetensors.sha256"
+    record.write_bytes(b"\xff\xfe")
+    (tmp_path / "F").write_bytes(CONTENT)
+    assert store.resolve(tmp_path / "F", "", "vgg16").source is None, "no text, therefore no hash"
+    monkeypatch.setattr(Path, "read_text", denied)
+    with pytest.raises(WeightsError, match=f"^{re.escape(str(record))}: cannot be read"):
+        store.resolve(tmp_path / "F", "", "vgg16")
 
 
 def test_weights_of_another_backbone(known: dict[str, Source], tmp_path: Path) -> None:
