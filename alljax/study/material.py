@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from alljax import progress
 from alljax.data import pipeline, splits
-from alljax.data.records import Dataset
+from alljax.data.records import Dataset, Record
 from alljax.data.source import open_source
 from alljax.progress import Say
 
@@ -69,6 +69,7 @@ class Material:
                 "people": len(set(self.people)) if self.unit == "people" else 0,
                 "by_class": by_class,
                 "notes": list(self.dataset.notes),
+                "image_size": list(self.inspection.sizes.most_common(1)[0][0]),
                 "sha256": digests["images"],
             },
             "protocol": {
@@ -122,7 +123,12 @@ def open_images(config: ConfigDict, say: Say) -> tuple[Dataset, pipeline.Inspect
     dataset = open_source(config.data)
     for note in dataset.notes:
         say(note)
-    return dataset, inspect_images(dataset, say)
+    inspection = inspect_images(dataset, say)
+    first: dict[str, Record] = {}
+    for record, digest in zip(dataset.records, inspection.digests, strict=True):
+        if first.setdefault(digest, record).label != record.label:
+            say(f"{record.path} and {first[digest].path} are the same image under two classes; one label is wrong")
+    return dataset, inspection
 
 
 def inspect_images(dataset: Dataset, say: Say) -> pipeline.Inspection:
@@ -133,6 +139,13 @@ def inspect_images(dataset: Dataset, say: Say) -> pipeline.Inspection:
     """
     with progress.bar("look at the images", len(dataset.records), "images") as advance:
         inspection = pipeline.inspect(dataset, advance)
+    if len(inspection.sizes) > 1:
+        (width, height), count = inspection.sizes.most_common(1)[0]
+        others = ", ".join(f"{n:,} of {w} × {h}" for (w, h), n in inspection.sizes.most_common(4)[1:])
+        say(
+            f"images differ in size ({count:,} of {width} × {height} pixels, {others}): each is stretched to the same "
+            "square, so a cell of the same size looks smaller in a larger image"
+        )
     if converted := {mode: count for mode, count in sorted(inspection.modes.items()) if mode != "RGB"}:
         say("converted to RGB: " + ", ".join(f"{count:,} of mode {mode}" for mode, count in converted.items()))
     return inspection

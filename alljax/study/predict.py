@@ -43,7 +43,8 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
         DataError: no image found, or one that cannot be read.
     """
     stored = workdir.read_json(folder / "config.json")
-    results = workdir.read_json(folder / "metrics.json")["cells"]
+    metrics = workdir.read_json(folder / "metrics.json")
+    results = metrics["cells"]
     name = name or finished.best(results)
     try:
         cells = grid.cells(configs.unflatten(stored))
@@ -66,6 +67,12 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     say(f"heads of {name}")
     dataset = _dataset(images, tuple(stored["data.classes"]))
     inspection = inspect_images(dataset, say)
+    usual, learned = inspection.sizes.most_common(1)[0][0], tuple(metrics["dataset"]["image_size"])
+    if usual != learned:
+        say(
+            f"these images have {usual[0]} × {usual[1]} pixels, those of the study {learned[0]} × {learned[1]}: if the "
+            "scale is the same, crop them to that size first, or every cell looks larger or smaller than it is"
+        )
     matrix = cell_features(network, dataset, inspection.digests, config, say)
     probabilities = mean_probabilities(heads, matrix, Head(config.model.hidden, len(dataset.classes)))
     header = ["path", "predicted", *(f"prob_{name}" for name in dataset.classes)]

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 from pictures import picture
+from PIL import Image
 
 from alljax.config import default_config, vary
 from alljax.data.splits import Split
 from alljax.evaluation import intervals
 from alljax.study import results, run
-from alljax.study.material import Material, open_material
+from alljax.study.material import Material, open_images, open_material
 
 
 def material_of(folder: Path, folds: int = 2) -> Material:
@@ -77,3 +78,13 @@ def test_every_seed_repeat_and_fold_has_a_key_of_its_own() -> None:
         for fold in range(4)
     }
     assert len(keys) == 64
+
+
+def test_differing_sizes_and_contradictory_labels_are_said(tmp_path: Path) -> None:
+    plant(tmp_path, two_classes(people=2, images=2))
+    (tmp_path / "b/pb0/0.png").write_bytes((tmp_path / "a/pa0/0.png").read_bytes())
+    Image.new("RGB", (60, 60)).save(tmp_path / "a/pa1/1.png")
+    said: list[str] = []
+    open_images(vary(default_config(), {"data.source": str(tmp_path)}), said.append)
+    assert any("7 of 40 × 40 pixels, 1 of 60 × 60" in line for line in said)
+    assert any("b/pb0/0.png and a/pa0/0.png are the same image under two classes" in line for line in said)
