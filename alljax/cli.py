@@ -219,6 +219,8 @@ def _weights_list(options: argparse.Namespace) -> None:
         size = f"{source.bytes / 1e6:,.0f} MB" if source.bytes else "?"
         classifier = "yes" if source.classifier else "no"
         table.add_row(source.name, source.backbone, size, classifier, source.licence, listed.place)
+    table.columns[0].no_wrap = True  # the names are what `fetch` takes
+    table.columns[0].min_width = max(len(listed.source.name) for listed in store.listing())
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 

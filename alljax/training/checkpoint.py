@@ -20,6 +20,7 @@ def save(folder: Path, tree: Any) -> None:
         WorkdirError: the place cannot be written.
     """
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)  # Orbax would wait minutes for a place it cannot make
         ocp.save(folder.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
     except (OSError, ValueError) as error:  # tensorstore tells a full disk as a ValueError, on a page
         reason = str(error).partition("[")[0].strip()[:200]
@@ -40,7 +41,7 @@ def load(folder: Path) -> Any:
         raise WorkdirError(f"{folder}: no checkpoint; run `alljax study` (or `alljax train`) with this workdir first")
     try:
         lines = _checksums(folder).read_text(encoding="utf-8").splitlines()
-        if dict(reversed(line.split("  ", 1)) for line in lines) == _digests(folder):
+        if [f"{digest}  {name}" for name, digest in _digests(folder).items()] == lines:
             return ocp.load(folder.resolve())
     except (OSError, ValueError, KeyError) as error:
         raise _damaged(folder) from error
