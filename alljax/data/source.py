@@ -34,6 +34,8 @@ def open_source(data: Any) -> Dataset:
             f"data.classes is {', '.join(data.classes)}, but the classes of {data.source} are "
             f"{', '.join(dataset.classes)} in this order; leave data.classes empty"
         )
+    if data.name_pattern and (dataset.name != "folder" or data.source.lower().endswith(".csv")):
+        raise ConfigError(f"data.name_pattern is for folders of images; {data.source} names its people itself")
     return check(_part(dataset, data.split, data.source), data.source)
 
 
@@ -43,7 +45,11 @@ def _read(data: Any) -> Dataset:
             data.synthetic.subjects, data.synthetic.images, data.synthetic.image_size, data.synthetic.seed
         )
     path = Path(data.source).expanduser()
-    if not data.source or not path.exists():
+    try:
+        there = bool(data.source) and path.exists()
+    except OSError as error:
+        raise DataError(f"{data.source}: {error.strerror or error}; mend its permissions or name another") from error
+    if not there:
         raise DataError(
             f"{data.source or 'data.source'}: no such file or folder; data.source takes a folder, a zip, "
             "a CSV or the word synthetic"
@@ -56,7 +62,19 @@ def _read(data: Any) -> Dataset:
             f"{data.source}: no images in it; expected a folder for each class with images inside "
             "(.bmp, .png, .jpg, .tif), or C-NMC 2019 as it was downloaded"
         )
+    if odd := [name for name in tree.files if not name.isprintable() and _not_text(name)]:
+        shown = odd[0].encode(errors="surrogateescape")
+        raise DataError(f"{data.source}: the name {shown!r} is not UTF-8 text; rename the file")
     return cnmc.read(tree) if cnmc.recognise(tree) else folder.read_tree(tree, data.classes, data.name_pattern)
+
+
+def _not_text(name: str) -> bool:
+    """Says whether a name holds bytes that no UTF-8 file could repeat."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _part(dataset: Dataset, split: str, source: str) -> Dataset:

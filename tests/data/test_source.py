@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from alljax.data.source import open_source
@@ -36,3 +39,24 @@ def test_written_generated_cells_are_read_as_cnmc(settings, plant):
     assert {(r.subject, r.field, r.cell, r.label) for r in again.records} == {
         (r.subject, r.field, r.cell, r.label) for r in made.records
     }
+
+
+def test_a_name_pattern_is_for_folders(settings):
+    with pytest.raises(ConfigError, match="synthetic names its people itself"):
+        open_source(settings("synthetic", name_pattern="(?P<subject>x)"))
+
+
+def test_a_name_that_is_not_text(settings, plant):
+    root = plant(["a/1.png", "a/2.png", "b/1.png"])
+    (root / "a/1.png").rename(root / "a" / os.fsdecode(b"M\xfcller.png"))
+    with pytest.raises(DataError, match=r"M\\xfcller.png' is not UTF-8 text; rename"):
+        open_source(settings(root))
+
+
+def test_a_folder_that_may_not_be_searched(settings, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(DataError, match="Permission denied; mend its permissions"):
+        open_source(settings("closed/cells"))
