@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from alljax.data.records import Dataset, Record
-from alljax.data.tree import Tree, counted, is_image, natural_key, parts, some
+from alljax.data.tree import Tree, counted, is_image, natural, natural_key, parts, some
 from alljax.errors import ConfigError, DataError
 
 _SPLITS = {
@@ -52,7 +52,8 @@ def read_tree(tree: Tree, classes: Sequence[str] = (), name_pattern: str = "") -
             `field` and `cell` say whose cell it is; empty for none.
 
     Raises:
-        DataError: one of `classes` is not there.
+        DataError: one of `classes` is not there, or none are given and the tree looks like
+            ``root/person/class/file``.
         ConfigError: `name_pattern` is not a regular expression with one of those groups.
     """
     pattern = _compile(name_pattern)
@@ -70,6 +71,8 @@ def read_tree(tree: Tree, classes: Sequence[str] = (), name_pattern: str = "") -
         if (place := _place(f"{folder}/", len(outer))).named and (zips or ".zip" not in folder.lower())
     }
     order = _order(classes, found, tree.root)
+    if not classes:
+        _check_not_swapped(places.values(), tree.root)
     labels = {name: label for label, name in enumerate(order)}
     records, outside, unmatched = [], [], []
     for path, place in places.items():
@@ -209,6 +212,35 @@ def _order(classes: Sequence[str], found: Iterable[str], source: Path) -> tuple[
     return tuple(classes) or tuple(there)
 
 
+def _check_not_swapped(places: Iterable[_Place], source: Path) -> None:
+    """Refuses person/class/file, which would be learned as 'who is it?'.
+
+    Subjects may honestly stand under several classes.  A swapped tree shows by lower folders that come
+    back and have no number where all upper ones have (``pat1/blast``), or that are fewer and all come back.
+    """
+    above: dict[str, set[str]] = defaultdict(set)
+    for place in places:
+        if len(place.named) == 1:
+            return  # images without a folder of their own: no class lies below
+        if place.named:
+            above[place.named[1]].add(place.named[0])
+    upper, lower = natural(set().union(*above.values())), natural(above)
+    returning = [name for name in lower if len(above[name]) > 1]
+    people_above = all(map(_numbered, upper)) and not any(map(_numbered, lower))
+    people_below = all(map(_numbered, lower)) and not any(map(_numbered, upper))
+    fewer = len(upper) > len(lower) == len(returning) and not people_below
+    if len(lower) > 1 and returning and (people_above or fewer):
+        raise DataError(
+            f"{source}: looks like one folder a person ({some(upper)}) holding one folder a class ({some(lower)}); "
+            f"turn it round (class/person/file) or list the images in a CSV; if {upper[0]!r} is a class, name all "
+            "classes in data.classes"
+        )
+
+
+def _numbered(name: str) -> bool:
+    return any(map(str.isdigit, name))
+
+
 def _compile(name_pattern: str) -> re.Pattern[str] | None:
     if not name_pattern:
         return None
@@ -240,7 +272,11 @@ def _check_rows(path: Path, table: list[dict[str, str]]) -> None:
             what = "twice" if seen[row["path"]] == row["label"] else "under two labels"
             raise DataError(f"{path}: {row['path']} stands {what}; every image may stand once")
         seen[row["path"]] = row["label"]
-    if absent := [name for name in seen if not (path.parent / name).is_file()]:
+    try:
+        absent = [name for name in seen if not (path.parent / name).is_file()]
+    except OSError as error:
+        raise DataError(f"{path}: cannot look for {error.filename}: {error.strerror or error}") from error
+    if absent:
         raise DataError(
             f"{path}: {len(absent):,} of {counted(len(seen), 'image')} are not there (paths are relative to "
             f"{path.parent.resolve()}): {some(absent)}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from alljax.data import cnmc, folder, synthetic
 from alljax.data.records import Dataset, check
-from alljax.data.tree import open_tree
+from alljax.data.tree import check_text, open_tree
 from alljax.errors import ConfigError, DataError
 
 
@@ -54,6 +54,7 @@ def _read(data: Any) -> Dataset:
             f"{data.source or 'data.source'}: no such file or folder; data.source takes a folder, a zip, "
             "a CSV or the word synthetic"
         )
+    check_text([data.source])
     if path.suffix.lower() == ".csv":
         return folder.read_csv(path, data.classes)
     tree = open_tree(path)
@@ -62,19 +63,7 @@ def _read(data: Any) -> Dataset:
             f"{data.source}: no images in it; expected a folder for each class with images inside "
             "(.bmp, .png, .jpg, .tif), or C-NMC 2019 as it was downloaded"
         )
-    if odd := [name for name in tree.files if not name.isprintable() and _not_text(name)]:
-        shown = odd[0].encode(errors="surrogateescape")
-        raise DataError(f"{data.source}: the name {shown!r} is not UTF-8 text; rename the file")
     return cnmc.read(tree) if cnmc.recognise(tree) else folder.read_tree(tree, data.classes, data.name_pattern)
-
-
-def _not_text(name: str) -> bool:
-    """Says whether a name holds bytes that no UTF-8 file could repeat."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _part(dataset: Dataset, split: str, source: str) -> Dataset:

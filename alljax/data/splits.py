@@ -239,6 +239,9 @@ def _check_people(labels: Rows, persons: Rows, classes: Sequence[str], folds: in
         if there < folds:
             one, many = ("person", "people") if subjects else ("cell", "cells")
             mend = f"set split.folds to {there} or less" if there > 1 else f"add {many} of this class"
+            if not subjects and len(classes) > 2:
+                # Pointed at one class, whose folders of people then count as the classes.
+                mend += f"; if {name!r} is a person, point data.source at the folder that holds the classes"
             raise DataError(
                 f"class {name!r} has {there} {one if there == 1 else many} but split.folds is {folds}; {mend}"
             )

@@ -52,7 +52,8 @@ def open_tree(root: Path) -> Tree:
             too, or a zip file.
 
     Raises:
-        DataError: nothing there, not a folder or zip, a damaged zip, a zip with paths that leave it.
+        DataError: nothing there, not a folder or zip, a damaged zip, a zip with paths that leave it, a
+            name that is not text.
     """
     archives: dict[str, _Archive] = {}
     try:
@@ -73,6 +74,7 @@ def open_tree(root: Path) -> Tree:
             members[f"{prefix}/{name}" if prefix else name] = (archive, name)
         folders += [f"{prefix}/{name}" if prefix else name for name in archive.folders]
     files = [path for path in files if path not in archives] + list(members)
+    check_text(str(root / path) for path in _visible([*files, *folders]))
 
     def read(path: str) -> bytes:
         if path in members:
@@ -84,6 +86,19 @@ def open_tree(root: Path) -> Tree:
             raise DataError(f"cannot read {root / path}: {error.strerror or error}") from error
 
     return Tree(root, root.resolve().name, tuple(natural(_visible(files))), tuple(natural(_visible(folders))), read)
+
+
+def check_text(paths: Iterable[str]) -> None:
+    """Refuses names that hold bytes no UTF-8 file could repeat.
+
+    Raises:
+        DataError: names the first, its bytes escaped.
+    """
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"the name {os.fsencode(path)!r} is not UTF-8 text; rename it") from error
 
 
 def is_image(path: str) -> bool:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from alljax.data.folder import read_csv, read_tree
@@ -63,6 +65,41 @@ def test_without_subjects_it_is_said(plant):
 def test_a_subject_under_two_classes_is_said(plant):
     notes = read(plant(["a/p1/1.png", "b/p1/1.png", "b/p2/1.png"])).notes
     assert notes == ("1 subject under more than one class, taken for the same person: p1",)
+
+
+SWAPPED = [
+    ["pat1/blast/0.png", "pat2/blast/0.png", "pat1/normal/0.png"],
+    ["pat1/blast/0.png", "pat2/normal/0.png", "pat3/blast/0.png"],
+    ["train/7/all/0.png", "train/8/hem/0.png", "test/9/all/0.png"],
+    [f"{person}/{kind}/0.png" for person in ("anna", "bob", "carl") for kind in ("blast", "normal")],
+]
+HONEST = [
+    ["blast/pat1/0.png", "blast/pat2/0.png", "normal/pat1/0.png"],
+    ["blast/anna/0.png", "blast/bob/0.png", "normal/anna/0.png", "normal/bob/0.png"],
+    ["L1/anna/0.png", "L1/bob/0.png", "L2/carl/0.png"],
+    ["L1/p1/0.png", "L1/p2/0.png", "L2/p1/0.png", "L2/p2/0.png"],
+    [f"{kind}/p{person}/0.png" for kind in ("basophil", "blast", "lymphocyte") for person in (1, 2)],
+    ["1/blast.png", "2/blast.png", "1/left/0.png", "2/left/0.png", "2/right/0.png"],
+]
+
+
+@pytest.mark.parametrize("files", SWAPPED)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_person_and_class_swapped(plant, files, zipped):
+    root = plant(files, zipped)
+    with pytest.raises(DataError, match=r"one folder a person \(.*\) holding one folder a class \(.*\); turn it round"):
+        read(root)
+
+
+def test_who_names_the_classes_is_believed(plant):
+    root = plant(SWAPPED[0])
+    dataset = read(root, classes=("pat1", "pat2"))
+    assert {(r.label, r.subject) for r in dataset.records} == {(0, "blast"), (0, "normal"), (1, "blast")}
+
+
+@pytest.mark.parametrize("files", HONEST)
+def test_people_under_several_classes_are_not_refused(plant, files):
+    assert len(read(plant(files)).records) == len(files)
 
 
 def test_name_pattern(plant):
@@ -204,6 +241,17 @@ def test_csv_with_the_least_columns(plant):
 def test_bad_csv(plant, text, message):
     with pytest.raises(DataError, match=message):
         read_csv(table(plant, text))
+
+
+def test_csv_beside_a_folder_that_may_not_be_searched(plant, monkeypatch):
+    path = table(plant, CSV)
+
+    def refuse(place):
+        raise PermissionError(13, "Permission denied", str(place))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(DataError, match=r"cells\.csv: cannot look for .*a/10\.png: Permission denied"):
+        read_csv(path)
 
 
 def test_csv_that_is_not_text(plant):

@@ -53,6 +53,14 @@ def test_a_name_that_is_not_text(settings, plant):
         open_source(settings(root))
 
 
+def test_a_source_whose_own_name_is_not_text(settings, plant):
+    root = plant({"a/1.png": None, "b/1.png": None, "cells.csv": b"path,label\na/1.png,a\nb/1.png,b\n"})
+    odd = root.rename(root.parent / os.fsdecode(b"M\xfcller"))
+    for source in (odd, odd / "cells.csv"):
+        with pytest.raises(DataError, match=r"M\\xfcller.*' is not UTF-8 text; rename"):
+            open_source(settings(source))
+
+
 def test_a_folder_that_may_not_be_searched(settings, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied")

@@ -253,3 +253,9 @@ def test_the_real_cells_keep_their_people_together(cnmc_zip, settings):
     drawn = draw("subject_kfold", dataset.records, people)
     leaks = splits.leaks(drawn, dataset.records, people, inspection.digests)
     assert leaks == {"test_cells": 512, "person": 0, "field": 0, "duplicate": 0}
+
+
+def test_folders_of_people_that_count_as_classes():
+    records = [record("", label) for label in range(3) for _ in range(2)]
+    with pytest.raises(DataError, match="if 'p1' is a person, point data.source at the folder that holds the classes"):
+        draw("subject_kfold", records, classes=("p1", "p2", "p3"))

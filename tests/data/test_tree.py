@@ -89,6 +89,39 @@ def test_a_loop_of_links_ends(plant):
     )
 
 
+@pytest.mark.parametrize("odd", [b"b/M\xfcller/1.png", b"b/M\xfcller.txt", b"M\xfcller"])
+def test_names_that_are_not_text_are_refused(plant, odd):
+    root = plant(["a/1.png", "b/2.png"])
+    place = root / os.fsdecode(odd)
+    place.parent.mkdir(exist_ok=True)
+    if place.suffix:
+        place.write_bytes(b"1")
+    else:
+        place.mkdir()
+    with pytest.raises(DataError, match=r"M\\xfcller.*' is not UTF-8 text; rename it"):
+        open_tree(root)
+
+
+def test_an_odd_name_that_is_never_read_is_no_matter(plant):
+    root = plant(["a/1.png"])
+    (root / os.fsdecode(b".M\xfcller")).write_bytes(b"")
+    assert open_tree(root).files == ("a/1.png",)
+
+
+def test_a_folder_that_may_not_be_listed_is_named(plant, monkeypatch):
+    root = plant(["a/1.png", "b/1.png"])
+    scandir = os.scandir
+
+    def refuse(folder):
+        if Path(folder).name == "b":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"cannot read .*source/b: Permission denied"):
+        open_tree(root)
+
+
 def test_a_truncated_zip_is_named(plant):
     root = plant({f"a/{i}.png": os.urandom(3000) for i in range(9)}, zipped=True)
     root.write_bytes(root.read_bytes()[:9000])
