@@ -26,10 +26,21 @@ KNOBS: dict[str, Knob] = {
     "data.split": Knob("train", "the part of the source that is used: train, prelim, test, ..."),
     "data.classes": Knob((), "class names in label order, the positive one second; empty: as the source has them"),
     "data.name_pattern": Knob("", "for folders: regular expression over file names with groups subject, field, cell"),
+    "data.allow_partial": Knob(False, "use a copy of C-NMC 2019 from which files are missing"),
+    "data.on_error": Knob(
+        "raise", "what an unreadable image does: stop, or be left out and named", choices=("raise", "skip")
+    ),
+    "data.cache": Knob(
+        "auto",
+        "where decoded images stay that are read again: nowhere, host memory, device memory; auto: where they fit",
+        choices=("auto", "none", "host", "device"),
+    ),
+    "data.workers": Knob(0, "worker processes that read and decode; 0: threads of this process", at_least=0),
     "data.synthetic.images": Knob(600, "how many cells are generated", at_least=8),
     "data.synthetic.subjects": Knob(24, "from how many people they come", at_least=4),
     "data.synthetic.image_size": Knob(224, "their height and width in pixels", at_least=32),
     "data.synthetic.seed": Knob(0, "draws the generated people and cells, apart from the run's seed", at_least=0),
+    "data.synthetic.manifest": Knob("", "a list of the real set's files: its names and subjects, generated images"),
     "model.backbone": Knob("efficientnet_lite0", "the frozen network, by its name in models/catalog.py"),
     "model.stage": Knob("", "the stage whose activations are the features; empty: the last"),
     "model.pool": Knob("average", "activations to one feature vector", choices=("average", "max", "flatten")),
@@ -40,12 +51,27 @@ KNOBS: dict[str, Knob] = {
     "preprocessing.image_size": Knob(0, "pixels a side given to the backbone; 0: what the weights expect", at_least=0),
     "split.protocol": Knob(
         "subject_kfold",
-        "who is tested: people held out (subject_kfold), or cells at random as the paper did (paper; leaks)",
-        choices=("subject_kfold", "paper"),
+        "who is tested, see data/splits.py; paper and official_folds_by_name are known to leak",
+        choices=(
+            "subject_kfold",
+            "subject_holdout",
+            "leave_one_subject_out",
+            "official_folds",
+            "official_folds_by_name",
+            "prelim",
+            "paper",
+        ),
     ),
     "split.folds": Knob(5, "folds of subject_kfold", at_least=2),
     "split.repeats": Knob(1, "how often the folds (or the random split) are drawn anew", at_least=1),
-    "split.test_fraction": Knob(0.2, "share of the cells tested by protocol paper, between 0 and 1", at_least=0.0),
+    "split.test_fraction": Knob(
+        0.2, "share of the cells tested by protocols paper and subject_holdout, between 0 and 1", at_least=0.0
+    ),
+    "split.stratified": Knob(True, "protocol paper: the same share of each class on both sides"),
+    "split.test_part": Knob("prelim", "protocol prelim: the part of the source that is tested"),
+    "split.validation": Knob(
+        0.0, "share of the training cells set aside, by whole people, for the validation curves", at_least=0.0
+    ),
     "train.optimizer": Knob("adam", "the optimizer of the head, as in Keras", choices=("adam", "rmsprop")),
     "train.learning_rate": Knob(1e-4, "learning rate at step 0", at_least=0.0),
     "train.decay_steps": Knob(900, "steps after which the learning rate has been multiplied by decay_rate", at_least=1),
@@ -57,6 +83,9 @@ KNOBS: dict[str, Knob] = {
         "none", "weigh each cell by 1 / its class's share (balanced) or not", choices=("none", "balanced")
     ),
     "features.batch_size": Knob(16, "images through the backbone at once", at_least=1),
+    "features.views": Knob(
+        "one", "features of each image as it is, or of its eight turned and mirrored views", choices=("one", "dihedral")
+    ),
     "study.vary": Knob((), "pairs (key, values); the study's cells are their product"),
     "study.seeds": Knob(1, "heads a cell and fold, from seed, seed + 1, ..., trained in one compiled call", at_least=1),
     "evaluation.resamples": Knob(2000, "bootstrap resamples behind every interval", at_least=100),

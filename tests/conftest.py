@@ -38,6 +38,12 @@ def cnmc_zip() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cnmc_manifest() -> Path:
+    """Names, sizes and SHA-256 of all 15,114 files of the real set."""
+    return real_file("ALLJAX_CNMC_DIR", "cnmc", "manifest.csv")
+
+
+@pytest.fixture(scope="session")
 def vgg16_weights() -> Path:
     """VGG16's real ImageNet convolutions as a torchvision-style .pth."""
     return real_file("ALLJAX_WEIGHTS_DIR", "weights", "vgg16_features-torchvision.pth")

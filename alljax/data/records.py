@@ -1,10 +1,13 @@
 """What one image is, and what makes a set of them valid."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from alljax.errors import DataError
+
+UNLABELLED = -1
+"""The label of an image whose class nobody has told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +16,7 @@ class Record:
 
     Attributes:
         path: POSIX path inside the source, unique in the set.
-        label: index into `Dataset.classes`.
+        label: index into `Dataset.classes`, or `UNLABELLED`.
         subject: the name the source gives the person; empty where it is unknown.
         field: the microscope field (the photograph) the cell was cut from; empty where unknown.
         cell: the cell's number inside its field; empty where unknown.
@@ -41,6 +44,8 @@ class Dataset:
         read: gives the encoded bytes of a record's image file.  May be called from several threads.
         notes: what a person should know of the reading (names left out, folders passed over), one line each.
         known_people: sets of subject names known to be one person.
+        crops: (width, height) of images that are cut, about their centre, to another (width, height)
+            before anything else, because they show the same scale on a larger ground.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Dataset:
     read: Callable[[Record], bytes] = field(repr=False)
     notes: tuple[str, ...] = ()
     known_people: tuple[frozenset[str], ...] = ()
+    crops: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
 
 
 def check(dataset: Dataset, source: str) -> Dataset:

@@ -198,6 +198,9 @@ class _Archive:
         self.names = tuple(self._members)
         self.folders = tuple(folders)
 
+    def __reduce__(self) -> tuple[type["_Archive"], tuple[Path]]:
+        return _Archive, (self.path,)  # a worker process opens it anew
+
     def read(self, name: str) -> bytes:
         try:
             return self._zip.read(self._members[name])

@@ -8,7 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alljax import progress
-from alljax.data import pipeline, splits
+from alljax.data import splits
+from alljax.data.images import Inspection, inspect
 from alljax.data.records import Dataset, Record
 from alljax.data.source import open_source
 from alljax.progress import Say
@@ -27,7 +28,7 @@ class Material:
     """
 
     dataset: Dataset
-    inspection: pipeline.Inspection
+    inspection: Inspection
     people: tuple[str, ...]
     splits: tuple[splits.Split, ...]
     labels: np.ndarray
@@ -114,7 +115,7 @@ def open_material(config: ConfigDict, say: Say) -> Material:
     return material
 
 
-def open_images(config: ConfigDict, say: Say) -> tuple[Dataset, pipeline.Inspection]:
+def open_images(config: ConfigDict, say: Say) -> tuple[Dataset, Inspection]:
     """Opens the source and looks at every image once; says what was left out or converted.
 
     Raises:
@@ -131,14 +132,14 @@ def open_images(config: ConfigDict, say: Say) -> tuple[Dataset, pipeline.Inspect
     return dataset, inspection
 
 
-def inspect_images(dataset: Dataset, say: Say) -> pipeline.Inspection:
+def inspect_images(dataset: Dataset, say: Say) -> Inspection:
     """Reads and decodes every image once, and says which were not RGB.
 
     Raises:
         DataError: images that cannot be read, all of them named or counted.
     """
     with progress.bar("look at the images", len(dataset.records), "images") as advance:
-        inspection = pipeline.inspect(dataset, advance)
+        inspection = inspect(dataset, advance)
     if len(inspection.sizes) > 1:
         (width, height), count = inspection.sizes.most_common(1)[0]
         others = ", ".join(f"{n:,} of {w} × {h}" for (w, h), n in inspection.sizes.most_common(4)[1:])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from alljax.data import pipeline
+from alljax.data.images import load
 from alljax.evaluation import intervals, metrics
 from alljax.files import write_bytes
 from alljax.study import figures, workdir
@@ -120,11 +120,11 @@ def _predictions(material: Material, runs: Sequence[HeadRuns], seeds: Sequence[i
 def _wrong_sheet(material: Material, tested: np.ndarray, probabilities: np.ndarray) -> bytes:
     """Returns the contact sheet of the tested cells that were most confidently given a wrong class."""
     names, mean = material.dataset.classes, probabilities.mean(0)
-    images, captions = [], []
+    pictures, captions = [], []
     for place in metrics.most_wrong(material.labels[tested], probabilities, WRONG_SHOWN):
         record = material.dataset.records[tested[place]]
-        images.append(pipeline.decode(material.dataset.read(record), record.path))
+        pictures.append(load(material.dataset, record))
         called, confidence = names[mean[place].argmax()], mean[place].max()
         who = f"subject {record.subject}" if record.subject else record.path.rpartition("/")[2]
         captions.append(f"{names[record.label]}\ncalled {called} {confidence:.0%}\n{who}")
-    return figures.wrong_sheet(images, captions)
+    return figures.wrong_sheet(pictures, captions)

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from alljax.data import cnmc, pipeline
+from alljax.data import cnmc, images
 from alljax.data.source import open_source
 from alljax.data.tree import open_tree
 from alljax.errors import DataError
@@ -66,7 +66,7 @@ def test_layouts(plant, layout, zipped):
     for record in dataset.records:
         assert record.label == (not record.subject.startswith("H"))
         assert bool(record.fold) == (record.split == "train")
-        assert pipeline.decode(dataset.read(record), record.path).size == (12, 12)
+        assert images.decode(dataset.read(record), record.path).size == (12, 12)
     assert Counter(r.fold for r in dataset.records if r.split == "train") == {"0": 3, "2": 2}
     notes = "\n".join(dataset.notes)
     assert "5 of 10,661 training cells present" in notes
@@ -204,4 +204,4 @@ def test_the_real_cells(cnmc_zip):
     assert not {r.subject for r in cells} & {r.subject for r in late}
     data = dataset.read(late[0])
     assert len(data) == 608_538
-    assert pipeline.decode(data, late[0].path).size == (450, 450)
+    assert images.decode(data, late[0].path).size == (450, 450)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from alljax.data import cnmc, pipeline, splits, synthetic
+from alljax.data import cnmc, images, splits, synthetic
 from alljax.data.records import Record
 from alljax.data.source import open_source
 from alljax.errors import ConfigError, DataError, LeakError
@@ -242,7 +242,7 @@ def test_rows_of_the_split_file():
 @pytest.mark.real
 def test_the_real_cells_keep_their_people_together(cnmc_zip, settings):
     dataset = open_source(settings(cnmc_zip))
-    inspection = pipeline.inspect(dataset)
+    inspection = images.inspect(dataset)
     people = splits.people(dataset.records, inspection.digests, dataset.known_people)
     by_subject = {each.subject: person for each, person in zip(dataset.records, people, strict=True)}
     assert by_subject["20"] == by_subject["21"] == "20+21"

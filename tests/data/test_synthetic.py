@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from alljax.data import pipeline, synthetic
+from alljax.data import images, synthetic
 from alljax.data.source import open_source
 from alljax.errors import ConfigError
 
@@ -88,7 +88,7 @@ def test_size_says_much_but_not_all(settings):
         made.__dict__.update(subjects=24, images=600, image_size=64, seed=seed)
         dataset = open_source(settings("synthetic", synthetic=made))
         labels = np.array([r.label for r in dataset.records])
-        areas = pipeline.inspect(dataset).areas
+        areas = images.inspect(dataset).areas
         cuts = np.quantile(areas, np.linspace(0, 1, 200))
         assert 0.7 < max(np.mean((areas > cut) == labels) for cut in cuts) < 0.88
         aucs.append(roc_auc_score(labels, areas))
