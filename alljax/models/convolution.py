@@ -140,11 +140,11 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Convolves images (B, H, W, C) to (B, h, w, features)."""
+        """Convolves images (B, H, W, C) to (B, h, w, features), in the images' type: float32 or bfloat16."""
         depthwise = self.kind == "depthwise"
         inputs = images.shape[-1]
         shape = (self.kernel_size, self.kernel_size, 1 if depthwise else inputs, self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32).astype(images.dtype)
 
         def library(images: jax.Array, kernel: jax.Array) -> jax.Array:
             return library_convolution(images, kernel, self.stride, self.padding, inputs if depthwise else 1)
@@ -160,5 +160,5 @@ class Convolution(nn.Module):
             outputs = library(images, kernel)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-            outputs += bias.reshape(1, 1, 1, -1)
+            outputs += bias.reshape(1, 1, 1, -1).astype(images.dtype)
         return outputs

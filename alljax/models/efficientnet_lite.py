@@ -5,13 +5,16 @@ squeeze-and-excitation, with ReLU6 for Swish, and with stem and head not scaled.
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from alljax.models.convolution import Convolution, tensorflow_same_padding
+from alljax.models.normalisation import Batch, BatchNormalisation
 
 EPSILON = 1e-3
 MOMENTUM = 0.99
@@ -50,7 +53,7 @@ class NormalisedConvolution(nn.Module):
     activation: bool = True
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, batch: Batch | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
         size = (images.shape[1], images.shape[2])
         images = Convolution(
@@ -61,7 +64,7 @@ class NormalisedConvolution(nn.Module):
             kind="depthwise" if self.depthwise else "full",
             name="conv",
         )(images)
-        images = nn.BatchNorm(not train, momentum=MOMENTUM, epsilon=EPSILON, name="norm")(images)
+        images = BatchNormalisation(MOMENTUM, EPSILON, name="norm")(images, batch)
         return nn.relu6(images) if self.activation else images
 
 
@@ -74,17 +77,17 @@ class InvertedResidual(nn.Module):
     expansion: int
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, batch: Batch | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
         inputs = images.shape[-1]
         width = inputs * self.expansion
         inner = images
         if self.expansion > 1:
-            inner = NormalisedConvolution(width, 1, name="expand")(inner, train)
+            inner = NormalisedConvolution(width, 1, name="expand")(inner, batch)
         inner = NormalisedConvolution(width, self.kernel_size, self.stride, depthwise=True, name="depthwise")(
-            inner, train
+            inner, batch
         )
-        inner = NormalisedConvolution(self.features, 1, activation=False, name="project")(inner, train)
+        inner = NormalisedConvolution(self.features, 1, activation=False, name="project")(inner, batch)
         return images + inner if self.stride == 1 and inputs == self.features else inner
 
 
@@ -94,7 +97,7 @@ class Stage(nn.Module):
     shape: StageShape
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, batch: Batch | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
         for number in range(1, self.shape.blocks + 1):
             images = InvertedResidual(
@@ -103,7 +106,7 @@ class Stage(nn.Module):
                 self.shape.stride if number == 1 else 1,
                 self.shape.expansion,
                 name=f"block{number}",
-            )(images, train)
+            )(images, batch)
         return images
 
 
@@ -122,21 +125,29 @@ class EfficientNetLite0(nn.Module):
         self.head = NormalisedConvolution(HEAD_FEATURES, 1)
         self.classifier = nn.Dense(1000)
 
-    def __call__(self, images: jax.Array, train: bool = False, last: str | None = None) -> OrderedDict[str, jax.Array]:
+    def __call__(
+        self,
+        images: jax.Array,
+        last: str | None = None,
+        batch: Batch | None = None,
+        unfrozen: Collection[str] = (),
+    ) -> OrderedDict[str, jax.Array]:
         """Returns the activations of all stages, in order.
 
         Args:
-            images: float32 (B, H, W, 3), preprocessed as the weights ask.
-            train: normalise by the batch instead of the stored statistics, and
-                update these (``mutable=["batch_stats"]``).
+            images: float32 or bfloat16 (B, H, W, 3), preprocessed as the weights ask.
             last: the stage to stop at; the ones after it are not computed.
+            batch: which images count for the statistics of unfrozen stages.
+            unfrozen: stages that normalise by the batch and move their stored statistics
+                (``mutable=["batch_stats"]``); the others run on the stored ones.
 
         Returns:
             Stage name → activation (B, h, w, channels).
         """
         activations: OrderedDict[str, jax.Array] = OrderedDict()
         for name in ("stem", *(f"stage{number}" for number in range(1, len(STAGES) + 1)), "head"):
-            images = activations[name] = getattr(self, name)(images, train)
+            images = getattr(self, name)(images, batch if name in unfrozen else None)
+            images = activations[name] = checkpoint_name(images, "stage")
             if name == last:
                 break
         return activations

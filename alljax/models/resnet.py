@@ -10,13 +10,16 @@ other without an error and give nonsense:
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from alljax.models.convolution import Convolution, symmetric_padding
+from alljax.models.normalisation import Batch, BatchNormalisation
 
 Variant = Literal["torchvision", "keras"]
 
@@ -36,7 +39,7 @@ class NormalisedConvolution(nn.Module):
     variant: Variant
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, batch: Batch | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
         images = Convolution(
             self.features,
@@ -46,7 +49,7 @@ class NormalisedConvolution(nn.Module):
             use_bias=self.variant == "keras",
             name="conv",
         )(images)
-        return _normalise(images, train, self.variant, "norm")
+        return _normalisation(self.variant, "norm")(images, batch)
 
 
 class Bottleneck(nn.Module):
@@ -58,13 +61,13 @@ class Bottleneck(nn.Module):
     variant: Variant
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, batch: Batch | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, 4 · features)."""
         keras = self.variant == "keras"
         shortcut = images
         if self.project:
             shortcut = NormalisedConvolution(4 * self.features, 1, self.stride, self.variant, name="shortcut")(
-                images, train
+                images, batch
             )
         inner = images
         for number, features, kernel_size, stride in (
@@ -76,7 +79,7 @@ class Bottleneck(nn.Module):
                 inner = nn.relu(inner)
             padding = symmetric_padding(kernel_size // 2)
             inner = Convolution(features, kernel_size, stride, padding, use_bias=keras, name=f"conv{number}")(inner)
-            inner = _normalise(inner, train, self.variant, f"norm{number}")
+            inner = _normalisation(self.variant, f"norm{number}")(inner, batch)
         return nn.relu(shortcut + inner)
 
 
@@ -89,12 +92,12 @@ class Stage(nn.Module):
     variant: Variant
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, batch: Batch | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, 4 · features)."""
         for number in range(1, self.blocks + 1):
             first = number == 1
             images = Bottleneck(self.features, self.stride if first else 1, first, self.variant, name=f"block{number}")(
-                images, train
+                images, batch
             )
         return images
 
@@ -118,24 +121,31 @@ class ResNet50(nn.Module):
             setattr(self, f"stage{number}", Stage(blocks, features, stride, self.variant))
         self.classifier = nn.Dense(1000)
 
-    def __call__(self, images: jax.Array, train: bool = False, last: str | None = None) -> OrderedDict[str, jax.Array]:
+    def __call__(
+        self,
+        images: jax.Array,
+        last: str | None = None,
+        batch: Batch | None = None,
+        unfrozen: Collection[str] = (),
+    ) -> OrderedDict[str, jax.Array]:
         """Returns the activations of all stages, in order.
 
         Args:
-            images: float32 (B, H, W, 3), preprocessed as the weights ask.
-            train: normalise by the batch instead of the stored statistics, and
-                update these (``mutable=["batch_stats"]``).
+            images: float32 or bfloat16 (B, H, W, 3), preprocessed as the weights ask.
             last: the stage to stop at; the ones after it are not computed.
+            batch: which images count for the statistics of unfrozen stages.
+            unfrozen: stages that normalise by the batch and move their stored statistics
+                (``mutable=["batch_stats"]``); the others run on the stored ones.
 
         Returns:
             Stage name → activation (B, h, w, channels).
         """
         activations: OrderedDict[str, jax.Array] = OrderedDict()
         for name in ("stem", *(f"stage{number}" for number in range(1, len(STAGES) + 1))):
-            images = getattr(self, name)(images, train)
+            images = getattr(self, name)(images, batch if name in unfrozen else None)
             if name == "stem":
                 images = nn.max_pool(nn.relu(images), (3, 3), (2, 2), symmetric_padding(1))
-            activations[name] = images
+            images = activations[name] = checkpoint_name(images, "stage")
             if name == last:
                 break
         return activations
@@ -145,7 +155,5 @@ class ResNet50(nn.Module):
         return self.classifier(jnp.mean(self(images)["stage4"], axis=(1, 2)))
 
 
-def _normalise(images: jax.Array, train: bool, variant: Variant, name: str) -> jax.Array:
-    layer = nn.BatchNorm(not train, momentum=MOMENTUM[variant], epsilon=EPSILON[variant], name=name)
-    normalised: jax.Array = layer(images)
-    return normalised
+def _normalisation(variant: Variant, name: str) -> BatchNormalisation:
+    return BatchNormalisation(MOMENTUM[variant], EPSILON[variant], name=name)

@@ -1,13 +1,16 @@
 """VGG16 (Simonyan & Zisserman 2014, arXiv 1409.1556, configuration D)."""
 
 from collections import OrderedDict
+from collections.abc import Collection
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from alljax.errors import ConfigError
 from alljax.models.convolution import Convolution, symmetric_padding
+from alljax.models.normalisation import Batch
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """(number of convolutions, channels) of each block."""
@@ -56,13 +59,20 @@ class VGG16(nn.Module):
             setattr(self, f"block{number}", Block(convolutions, features))
         self.classifier = Classifier()
 
-    def __call__(self, images: jax.Array, train: bool = False, last: str | None = None) -> OrderedDict[str, jax.Array]:
+    def __call__(
+        self,
+        images: jax.Array,
+        last: str | None = None,
+        batch: Batch | None = None,
+        unfrozen: Collection[str] = (),
+    ) -> OrderedDict[str, jax.Array]:
         """Returns the activations of all stages, in order.
 
         Args:
-            images: float32 (B, H, W, 3), preprocessed as the weights ask; at least 32 pixels a side.
-            train: without effect, VGG16's blocks have no statistics; all backbones take it.
+            images: float32 or bfloat16 (B, H, W, 3), preprocessed as the weights ask; at least 32 pixels a side.
             last: the stage to stop at; the ones after it are not computed.
+            batch: without effect, VGG16's blocks have no statistics; all backbones take it.
+            unfrozen: without effect, likewise.
 
         Returns:
             Stage name → activation (B, h, w, channels).
@@ -70,7 +80,7 @@ class VGG16(nn.Module):
         activations: OrderedDict[str, jax.Array] = OrderedDict()
         for number in range(1, len(BLOCKS) + 1):
             name = f"block{number}"
-            images = activations[name] = getattr(self, name)(images)
+            images = activations[name] = checkpoint_name(getattr(self, name)(images), "stage")
             if name == last:
                 break
         return activations

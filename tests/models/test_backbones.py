@@ -1,6 +1,7 @@
 import math
 import re
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 from alljax.errors import ConfigError
 from alljax.models import catalog, efficientnet_lite, resnet
+from alljax.models.normalisation import Batch
 
 IMAGES = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
 
@@ -80,18 +82,38 @@ def test_layer_groups_cover_each_parameter_once(backbone: catalog.Backbone) -> N
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0"])
-def test_statistics_are_frozen_unless_in_training(name: str) -> None:
+def test_only_unfrozen_stages_follow_the_batch(name: str) -> None:
     module = catalog.get(name).module
     images = jax.random.normal(jax.random.key(1), (2, 33, 35, 3))
     last = "stage1"
     variables = jax.jit(lambda key, x: module.init(key, x, last=last))(jax.random.key(0), images)
-    apply = jax.jit(partial(module.apply, last=last, mutable=["batch_stats"]), static_argnames="train")
-    frozen, same = apply(variables, images)
+    batch = Batch(jnp.ones(2, bool))
+
+    @partial(jax.jit, static_argnames="unfrozen")
+    def apply(variables: Any, images: jax.Array, unfrozen: tuple[str, ...]) -> Any:
+        return module.apply(variables, images, last=last, batch=batch, unfrozen=unfrozen, mutable=["batch_stats"])
+
+    frozen, same = apply(variables, images, ())
     assert jax.tree.all(jax.tree.map(np.array_equal, same["batch_stats"], variables["batch_stats"]))
-    trained, updated = apply(variables, images, train=True)
+    trained, updated = apply(variables, images, ("stage1",))
+    assert np.array_equal(frozen["stem"], trained["stem"])
     assert not np.allclose(frozen[last], trained[last])
-    before, after = (tree["batch_stats"]["stem"]["norm"]["mean"] for tree in (variables, updated))
-    assert not np.allclose(before, after)
+    equal = jax.tree.map(np.array_equal, updated["batch_stats"], variables["batch_stats"])
+    assert jax.tree.all(equal["stem"])
+    assert not any(jax.tree.leaves(equal["stage1"]))
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "efficientnet_lite0"])
+def test_bfloat16_in_bfloat16_out(name: str) -> None:
+    module = catalog.get(name).module
+    images = jax.random.normal(jax.random.key(1), (1, 32, 32, 3))
+    last = catalog.get(name).stages[1]
+    variables = jax.jit(lambda key, x: module.init(key, x, last=last))(jax.random.key(0), images)
+    exact = module.apply(variables, images, last=last)[last]
+    rounded = module.apply(variables, images.astype(jnp.bfloat16), last=last)[last]
+    assert rounded.dtype == jnp.bfloat16
+    error = jnp.abs(rounded.astype(jnp.float32) - exact).max() / jnp.abs(exact).max()
+    assert 0 < error < 0.05  # 8 bits of mantissa, several layers deep
 
 
 def test_vgg16_has_no_statistics() -> None:
