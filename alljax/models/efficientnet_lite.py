@@ -5,7 +5,6 @@ squeeze-and-excitation, with ReLU6 for Swish, and with stem and head not scaled.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -126,28 +125,22 @@ class EfficientNetLite0(nn.Module):
         self.classifier = nn.Dense(1000)
 
     def __call__(
-        self,
-        images: jax.Array,
-        last: str | None = None,
-        batch: Batch | None = None,
-        unfrozen: Collection[str] = (),
+        self, images: jax.Array, last: str | None = None, batch: Batch | None = None
     ) -> OrderedDict[str, jax.Array]:
         """Returns the activations of all stages, in order.
 
         Args:
             images: float32 or bfloat16 (B, H, W, 3), preprocessed as the weights ask.
             last: the stage to stop at; the ones after it are not computed.
-            batch: which images count for the statistics of unfrozen stages.
-            unfrozen: stages that normalise by the batch and move their stored statistics
-                (``mutable=["batch_stats"]``); the others run on the stored ones.
+            batch: which layers normalise by these images, and move their stored statistics
+                (``mutable=["batch_stats"]``); without it all run on the stored ones.
 
         Returns:
             Stage name → activation (B, h, w, channels).
         """
         activations: OrderedDict[str, jax.Array] = OrderedDict()
         for name in ("stem", *(f"stage{number}" for number in range(1, len(STAGES) + 1)), "head"):
-            images = getattr(self, name)(images, batch if name in unfrozen else None)
-            images = activations[name] = checkpoint_name(images, "stage")
+            images = activations[name] = checkpoint_name(getattr(self, name)(images, batch), "stage")
             if name == last:
                 break
         return activations

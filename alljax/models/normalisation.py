@@ -10,14 +10,16 @@ from jax import lax
 
 @dataclass(frozen=True)
 class Batch:
-    """What unfrozen layers normalise by: the real images of the global batch.
+    """Which layers normalise by the batch, and which of its images count.
 
     Attributes:
+        layers: "/"-joined paths of the layers from the backbone's root, such as ``stage4/block1/norm2``.
         mask: bool (B,), False where an image is padding and counts for nothing.
         axis: the mapped axis over which the batch is spread, under `jax.pmap`; None under `jax.jit`,
             where the array itself is the global batch.
     """
 
+    layers: frozenset[str]
     mask: jax.Array
     axis: str | None = None
 
@@ -44,8 +46,8 @@ class BatchNormalisation(nn.Module):
 
         Args:
             images: float32 or bfloat16.
-            batch: normalise by these images' statistics, and move the stored ones towards them
-                (``mutable=["batch_stats"]``); None: by the stored ones, which stay.
+            batch: where it names this layer, normalise by these images' statistics and move the stored
+                ones towards them (``mutable=["batch_stats"]``); else by the stored ones, which stay.
         """
         width = (images.shape[-1],)
         scale = self.param("scale", nn.initializers.ones_init(), width, jnp.float32)
@@ -54,7 +56,7 @@ class BatchNormalisation(nn.Module):
         stored_variance = self.variable("batch_stats", "var", jnp.ones, width, jnp.float32)
         pixels = images.astype(jnp.float32)
         mean, variance = stored_mean.value, stored_variance.value
-        if batch is not None and not self.is_initializing():
+        if batch is not None and "/".join(self.path) in batch.layers:
             mean, variance = statistics(pixels, batch)
             keep = self.momentum
             stored_mean.value = keep * stored_mean.value + (1 - keep) * mean

@@ -10,7 +10,6 @@ other without an error and give nonsense:
 """
 
 from collections import OrderedDict
-from collections.abc import Collection
 from typing import Literal
 
 import flax.linen as nn
@@ -122,27 +121,22 @@ class ResNet50(nn.Module):
         self.classifier = nn.Dense(1000)
 
     def __call__(
-        self,
-        images: jax.Array,
-        last: str | None = None,
-        batch: Batch | None = None,
-        unfrozen: Collection[str] = (),
+        self, images: jax.Array, last: str | None = None, batch: Batch | None = None
     ) -> OrderedDict[str, jax.Array]:
         """Returns the activations of all stages, in order.
 
         Args:
             images: float32 or bfloat16 (B, H, W, 3), preprocessed as the weights ask.
             last: the stage to stop at; the ones after it are not computed.
-            batch: which images count for the statistics of unfrozen stages.
-            unfrozen: stages that normalise by the batch and move their stored statistics
-                (``mutable=["batch_stats"]``); the others run on the stored ones.
+            batch: which layers normalise by these images, and move their stored statistics
+                (``mutable=["batch_stats"]``); without it all run on the stored ones.
 
         Returns:
             Stage name → activation (B, h, w, channels).
         """
         activations: OrderedDict[str, jax.Array] = OrderedDict()
         for name in ("stem", *(f"stage{number}" for number in range(1, len(STAGES) + 1))):
-            images = getattr(self, name)(images, batch if name in unfrozen else None)
+            images = getattr(self, name)(images, batch)
             if name == "stem":
                 images = nn.max_pool(nn.relu(images), (3, 3), (2, 2), symmetric_padding(1))
             images = activations[name] = checkpoint_name(images, "stage")

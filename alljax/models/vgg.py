@@ -1,7 +1,6 @@
 """VGG16 (Simonyan & Zisserman 2014, arXiv 1409.1556, configuration D)."""
 
 from collections import OrderedDict
-from collections.abc import Collection
 
 import flax.linen as nn
 import jax
@@ -60,11 +59,7 @@ class VGG16(nn.Module):
         self.classifier = Classifier()
 
     def __call__(
-        self,
-        images: jax.Array,
-        last: str | None = None,
-        batch: Batch | None = None,
-        unfrozen: Collection[str] = (),
+        self, images: jax.Array, last: str | None = None, batch: Batch | None = None
     ) -> OrderedDict[str, jax.Array]:
         """Returns the activations of all stages, in order.
 
@@ -72,7 +67,6 @@ class VGG16(nn.Module):
             images: float32 or bfloat16 (B, H, W, 3), preprocessed as the weights ask; at least 32 pixels a side.
             last: the stage to stop at; the ones after it are not computed.
             batch: without effect, VGG16's blocks have no statistics; all backbones take it.
-            unfrozen: without effect, likewise.
 
         Returns:
             Stage name → activation (B, h, w, channels).

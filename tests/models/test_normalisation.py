@@ -6,6 +6,7 @@ import pytest
 
 from alljax.models.normalisation import Batch, BatchNormalisation
 
+ALONE = frozenset({""})  # a layer that is the root has the empty path
 IMAGES = 3 + 2 * jax.random.normal(jax.random.key(0), (8, 4, 5, 6))
 OURS = BatchNormalisation(momentum=0.9, epsilon=1e-3)
 VARIABLES = {
@@ -18,7 +19,7 @@ VARIABLES = {
 def test_equals_flax_on_a_full_batch(frozen: bool) -> None:
     flax_layer = nn.BatchNorm(frozen, momentum=0.9, epsilon=1e-3, use_fast_variance=False)
     expected, expected_statistics = flax_layer.apply(VARIABLES, IMAGES, mutable=["batch_stats"])
-    batch = None if frozen else Batch(jnp.ones(8, bool))
+    batch = None if frozen else Batch(ALONE, jnp.ones(8, bool))
     got, statistics = OURS.apply(VARIABLES, IMAGES, batch, mutable=["batch_stats"])
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), statistics, expected_statistics)
@@ -27,8 +28,8 @@ def test_equals_flax_on_a_full_batch(frozen: bool) -> None:
 def test_padding_counts_for_nothing() -> None:
     mask = jnp.arange(8) < 5
     padded = jnp.where(mask.reshape(-1, 1, 1, 1), IMAGES, 1e3)
-    got, statistics = OURS.apply(VARIABLES, padded, Batch(mask), mutable=["batch_stats"])
-    alone, expected = OURS.apply(VARIABLES, IMAGES[:5], Batch(jnp.ones(5, bool)), mutable=["batch_stats"])
+    got, statistics = OURS.apply(VARIABLES, padded, Batch(ALONE, mask), mutable=["batch_stats"])
+    alone, expected = OURS.apply(VARIABLES, IMAGES[:5], Batch(ALONE, jnp.ones(5, bool)), mutable=["batch_stats"])
     np.testing.assert_allclose(got[:5], alone, rtol=1e-5, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), statistics, expected)
 
@@ -37,10 +38,10 @@ def test_uneven_devices_give_the_statistics_of_the_global_batch() -> None:
     mask = jnp.arange(8) < 5  # devices hold 2, 2, 1 and 0 images that count
 
     def on_device(images: jax.Array, mask: jax.Array) -> tuple[jax.Array, dict]:
-        return OURS.apply(VARIABLES, images, Batch(mask, "data"), mutable=["batch_stats"])
+        return OURS.apply(VARIABLES, images, Batch(ALONE, mask, "data"), mutable=["batch_stats"])
 
     spread = jax.pmap(on_device, axis_name="data")(IMAGES.reshape(4, 2, 4, 5, 6), mask.reshape(4, 2))
-    whole = OURS.apply(VARIABLES, IMAGES, Batch(mask), mutable=["batch_stats"])
+    whole = OURS.apply(VARIABLES, IMAGES, Batch(ALONE, mask), mutable=["batch_stats"])
     np.testing.assert_allclose(spread[0].reshape(IMAGES.shape), whole[0], rtol=1e-5, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[3], b, rtol=1e-5), spread[1], whole[1])
 
