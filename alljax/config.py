@@ -85,10 +85,15 @@ def check(config: ConfigDict) -> ConfigDict:
         check_value(key, value)
     if not 0 < config.split.test_fraction < 1:
         raise ConfigError(f"split.test_fraction={config.split.test_fraction} must lie between 0 and 1")
+    if not config.split.validation < 1:
+        raise ConfigError(f"split.validation={config.split.validation} must be 0 or more and below 1")
     if not 0 < config.evaluation.level < 1:
         raise ConfigError(f"evaluation.level={config.evaluation.level} must lie between 0 and 1")
     if 0 < config.preprocessing.image_size < 32:  # five halvings leave a pixel
         raise ConfigError(f"preprocessing.image_size={config.preprocessing.image_size} must be 0 or at least 32")
+    for pair in config.train.boundaries:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], int) and pair[1] > 0):
+            raise ConfigError(f"train.boundaries holds {pair!r}; each entry is a pair (step, factor above 0)")
     variations(config)
     return config
 

@@ -72,9 +72,21 @@ KNOBS: dict[str, Knob] = {
     "split.validation": Knob(
         0.0, "share of the training cells set aside, by whole people, for the validation curves", at_least=0.0
     ),
-    "train.optimizer": Knob("adam", "the optimizer of the head, as in Keras", choices=("adam", "rmsprop")),
+    "train.optimizer": Knob(
+        "adam", "Adam and RMSprop as in Keras, and others", choices=("adam", "rmsprop", "adamw", "sgd", "lamb")
+    ),
+    "train.momentum": Knob(0.9, "momentum of sgd", at_least=0.0),
+    "train.weight_decay": Knob(0.0, "share of each parameter taken off a step, times the learning rate", at_least=0.0),
+    "train.clip_norm": Knob(0.0, "longest gradient, over all trained parameters; 0: any", at_least=0.0),
+    "train.schedule": Knob(
+        "exponential",
+        "the learning rate over the steps",
+        choices=("exponential", "cosine", "piecewise", "constant"),
+    ),
+    "train.warmup_steps": Knob(0, "steps over which the learning rate rises first", at_least=0),
+    "train.boundaries": Knob((), "schedule piecewise: pairs (step, factor on the learning rate from there)"),
     "train.learning_rate": Knob(1e-4, "learning rate at step 0", at_least=0.0),
-    "train.decay_steps": Knob(900, "steps after which the learning rate has been multiplied by decay_rate", at_least=1),
+    "train.decay_steps": Knob(900, "exponential: steps after which the rate was multiplied by decay_rate", at_least=1),
     "train.decay_rate": Knob(0.95, "factor of the exponential decay; 1 for none", at_least=1e-6),
     "train.staircase": Knob(False, "decay in jumps every decay_steps instead of continuously"),
     "train.epochs": Knob(20, "passes over the training cells", at_least=1),

@@ -92,13 +92,13 @@ def _mean(values: list[Any]) -> Any:
 def _history(
     config: ConfigDict, material: Material, runs: Sequence[HeadRuns], seeds: Sequence[int]
 ) -> Iterator[list[Any]]:
-    schedule = optim.make_schedule(config)
     for split, run in zip(material.splits, runs, strict=True):
         steps = steps_per_epoch(len(split.train), config.train.batch_size)
+        schedule = optim.make_schedule(config, config.train.epochs * steps)
         for column, seed in enumerate(seeds):
             for epoch in range(config.train.epochs):
                 curves = (
-                    run.curves.train_loss, run.curves.train_accuracy, run.curves.test_loss, run.curves.test_accuracy,
+                    run.curves.train_loss, run.curves.train_accuracy, run.curves.val_loss, run.curves.val_accuracy,
                 )  # fmt: skip
                 rate = float(schedule((epoch + 1) * steps))
                 row = [f"{curve[epoch, column]:.9g}" for curve in curves]

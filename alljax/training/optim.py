@@ -1,6 +1,7 @@
-"""Adam and RMSprop as Keras computes them, and the learning rate over the steps."""
+"""Optimizers, the first two as Keras computes them, and the learning rate over the steps."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,26 +49,126 @@ def scale_by_adam() -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def make_schedule(config: ConfigDict) -> optax.Schedule:
+def make_schedule(config: ConfigDict, total_steps: int | jax.Array) -> optax.Schedule:
     """Returns the learning rate as a function of the step, counted from 0.
 
-    ``learning_rate · decay_rate ** (step / decay_steps)``, the exponent rounded down
-    when ``train.staircase``: Keras's ``ExponentialDecay``.  It does not know the number
-    of epochs, so a short run is the beginning of a long one.
+    - ``exponential``: ``learning_rate · decay_rate ** (step / decay_steps)``, the exponent rounded down
+      when ``train.staircase``: Keras's ``ExponentialDecay``.  It does not know the number of epochs, so a
+      short run is the beginning of a long one.
+    - ``cosine``: half a cosine from ``learning_rate`` to 0 at the last step (Loshchilov & Hutter 2016,
+      arXiv 1608.03983, without restarts).
+    - ``piecewise``: multiplied by the factor of each pair (step, factor) of ``train.boundaries`` that was reached.
+    - ``constant``.
+
+    During the first ``train.warmup_steps`` all of them are multiplied by (step + 1) / warmup_steps.
+
+    Args:
+        config: its ``train`` is read.
+        total_steps: optimizer steps of the whole run; only ``cosine`` uses it.  May be traced.
     """
     train = config.train
-    return optax.exponential_decay(train.learning_rate, train.decay_steps, train.decay_rate, staircase=train.staircase)
 
+    def cosine(step: Any) -> Any:
+        share = jnp.minimum(jnp.asarray(step, jnp.float32) / jnp.asarray(total_steps, jnp.float32), 1.0)
+        return train.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * share))
 
-def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Returns ``train.optimizer`` with its schedule.
-
-    RMSprop is Keras 3's: gradient / √(v + ε), v a running mean of the squared gradient that
-    starts at 0, no momentum.
-    """
-    directions = {
-        "adam": scale_by_adam,
-        "rmsprop": lambda: optax.scale_by_rms(RHO, EPSILON, initial_scale=0.0, eps_in_sqrt=True),
+    schedules: dict[str, Callable[[], optax.Schedule]] = {
+        "exponential": lambda: optax.exponential_decay(
+            train.learning_rate, train.decay_steps, train.decay_rate, staircase=train.staircase
+        ),
+        "cosine": lambda: cosine,
+        "piecewise": lambda: optax.piecewise_constant_schedule(train.learning_rate, dict(train.boundaries)),
+        "constant": lambda: optax.constant_schedule(train.learning_rate),
     }
-    direction = directions[config.train.optimizer]()
-    return optax.chain(direction, optax.scale_by_learning_rate(make_schedule(config)))
+    schedule = schedules[train.schedule]()
+    if not train.warmup_steps:
+        return schedule
+    return lambda step: schedule(step) * jnp.minimum((step + 1) / train.warmup_steps, 1.0)
+
+
+def make_optimizer(
+    config: ConfigDict,
+    total_steps: int | jax.Array,
+    rates: Mapping[str, float] | None = None,
+    decays: Mapping[str, float] | None = None,
+    group_of: Mapping[str, str] | None = None,
+) -> optax.GradientTransformation:
+    """Returns ``train.optimizer`` with its schedule, weight decay and clipping.
+
+    Weight decay is decoupled from the gradient in all of them, as Keras does it (Loshchilov & Hutter
+    2017, arXiv 1711.05101): ``train.weight_decay`` · parameter is added to the direction before the
+    learning rate multiplies it.  Clipping by the global norm comes first and sees the gradients of
+    trained parameters only.
+
+    Args:
+        config: its ``train`` is read.
+        total_steps: optimizer steps of the whole run, for schedules that need them.
+        rates: layer group → factor on the learning rate; None for one tree without groups.
+        decays: layer group → factor on the weight decay.
+        group_of: path of a parameter → its layer group.  Gradients and parameters are then flat
+            dictionaries from path to array, and may leave out whole groups, which then stay as they are.
+    """
+    train = config.train
+    if rates is None or decays is None or group_of is None:
+        direction = make_direction(config, train.weight_decay)
+    else:
+        direction = by_group(
+            {
+                group: optax.chain(make_direction(config, train.weight_decay * decays[group]), optax.scale(rate))
+                for group, rate in rates.items()
+            },
+            group_of,
+        )
+    clip = (optax.clip_by_global_norm(train.clip_norm),) if train.clip_norm else ()
+    return optax.chain(*clip, direction, optax.scale_by_learning_rate(make_schedule(config, total_steps)))
+
+
+def make_direction(config: ConfigDict, weight_decay: float) -> optax.GradientTransformation:
+    """Returns the update of one group before the learning rate multiplies it.
+
+    RMSprop is Keras 3's: gradient / √(v + ε), v a running mean of the squared gradient that starts at
+    0, no momentum.  ``adamw`` is ``adam``, whose weight decay is decoupled too; both names are known.
+    LAMB is You et al. 2019, arXiv 1904.00962.
+    """
+    directions: dict[str, Callable[[], optax.GradientTransformation]] = {
+        "adam": scale_by_adam,
+        "adamw": scale_by_adam,
+        "rmsprop": lambda: optax.scale_by_rms(RHO, EPSILON, initial_scale=0.0, eps_in_sqrt=True),
+        "sgd": lambda: optax.trace(config.train.momentum),
+        "lamb": scale_by_adam,
+    }
+    parts = [directions[config.train.optimizer]()]
+    if weight_decay:
+        parts.append(optax.add_decayed_weights(weight_decay))
+    if config.train.optimizer == "lamb":
+        parts.append(optax.scale_by_trust_ratio())
+    return optax.chain(*parts)
+
+
+def by_group(
+    transformations: Mapping[str, optax.GradientTransformation], group_of: Mapping[str, str]
+) -> optax.GradientTransformation:
+    """Transforms each layer group on its own; a group without gradients keeps its state.
+
+    Unlike `optax.partition` it takes gradients of some groups only, so that no backward pass is made
+    for frozen ones, and a group that is unfrozen later starts its moments then.
+    """
+
+    def of(tree: Mapping[str, jax.Array], group: str) -> dict[str, jax.Array]:
+        return {path: leaf for path, leaf in tree.items() if group_of[path] == group}
+
+    def init(params: optax.Params) -> dict[str, optax.OptState]:
+        return {group: each.init(of(params, group)) for group, each in transformations.items()}
+
+    def update(
+        gradients: optax.Updates, state: dict[str, optax.OptState], params: optax.Params | None = None
+    ) -> tuple[optax.Updates, dict[str, optax.OptState]]:
+        updates: dict[str, jax.Array] = {}
+        state = dict(state)
+        for group, each in transformations.items():
+            if chosen := of(gradients, group):
+                made, state[group] = each.update(chosen, state[group], of(params, group))
+                updates |= made
+        return updates, state
+
+    return optax.GradientTransformation(init, update)
