@@ -61,7 +61,7 @@ def test_overrides_take_their_knobs_types() -> None:
         ("study.vary", "(('train.epochs', (1,)), ('train.epochs', (2,)))", "names train.epochs twice"),
         ("train.learning_rate", "nan", "at least 0"),
         ("train.staircase", "yes", "true or false"),
-        ("split.protocol", "random", "subject_kfold, paper"),
+        ("split.protocol", "random", "subject_kfold, subject_holdout"),
         ("split.test_fraction", "1", "between 0 and 1"),
         ("preprocessing.image_size", "16", "at least 32"),
         ("study.vary", "train.epochs", "pair"),

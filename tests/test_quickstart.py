@@ -145,6 +145,7 @@ def test_real_cells_with_real_weights_agree_with_the_reference(
     """
     workdir = tmp_path_factory.mktemp("cnmc")
     settings = [f"--config.data.source={cnmc_zip}", f"--config.weights.path={vgg16_weights}"]
+    settings.append("--config.data.allow_partial=true")
     command = [QUICKSTART + ":cnmc", *settings]
     assert main(["study", *command, f"--workdir={workdir}"]) == 0
     summary = json.loads((workdir / "metrics.json").read_text())

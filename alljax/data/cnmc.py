@@ -7,17 +7,21 @@ written ``h3`` by the source and counts as H3.
 """
 
 import csv
+import functools
 import io
 import re
-from collections import Counter
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from alljax.data.records import Dataset, Record
-from alljax.data.tree import Tree, counted, natural_key, parts, some
+from alljax.data import cnmc_names
+from alljax.data.records import UNLABELLED, Dataset, Record, subject_notes
+from alljax.data.tree import Tree, counted, parts, some
 from alljax.errors import DataError
 
-CLASSES = ("hem", "all")
-"""Class 1, the positive one, is the leukemic one."""
+CLASSES = cnmc_names.CLASSES
 
 KNOWN_PEOPLE = (
     frozenset(("20", "21")),
@@ -27,15 +31,27 @@ KNOWN_PEOPLE = (
 )
 """Subject names that share byte-identical images, over the SHA-256 of all 10,661 training images."""
 
-COUNTS = {"train": 10_661, "prelim": 1_867, "final": 2_586}
-"""Images in each phase of the complete set."""
+CROPS = {(600, 600): (450, 450)}
+"""Images of the final phase show more ground at the same scale: uncut, their cells would look 25 % smaller."""
 
 _NAME = re.compile(r"UID_([Hh]?\d+)_(\d+)_(\d+)_(all|hem)", re.ASCII | re.IGNORECASE)
 _FOLD = re.compile(r"fold_(\d+)", re.ASCII)
-_PRELIM = frozenset(("c-nmc_test_prelim_phase_data", "validation_data", "phase2"))
-_FINAL = frozenset(("c-nmc_test_final_phase_data", "testing_data", "phase3"))
+_PHASES = {
+    "c-nmc_test_final_phase_data": "final",
+    "testing_data": "final",
+    "phase3": "final",
+    "c-nmc_test_prelim_phase_data": "prelim",
+    "validation_data": "prelim",
+    "phase2": "prelim",
+}
 _OTHER_SPLITS = {"val": "val", "valid": "val", "validation": "val", "test": "test"}
+_TRAIN = frozenset(("c-nmc_training_data", "training_data", "train"))
 _HEADER = ("patient_id", "new_names", "labels")
+_WHAT = {
+    "train": "training cells",
+    "prelim": "cells of the preliminary phase",
+    "final": "images of the final phase",
+}
 
 
 def recognise(tree: Tree) -> bool:
@@ -44,54 +60,111 @@ def recognise(tree: Tree) -> bool:
     It is when at least half of the images outside the two test phases carry
     C-NMC names, or when there are none but images of a test phase.
     """
-    phases = {path: _phase(tree, path) for path in tree.images()}
+    place_of = _places(tree)
+    phases = {path: place_of(path).phase for path in tree.images()}
     others = [path for path, phase in phases.items() if phase not in ("prelim", "final")]
     if others:
         return sum(1 for path in others if _NAME.fullmatch(_stem(path))) * 2 >= len(others)
-    return "final" in phases.values() or bool(_label_tables(tree))
+    numbered = (path for path, phase in phases.items() if phase == "final" and _stem(path).isdigit())
+    return any(numbered) or bool(_label_tables(tree))
 
 
 def read(tree: Tree) -> Dataset:
-    """Reads the labelled images of C-NMC 2019: split ``train`` with folds, split ``prelim`` without.
+    """Reads C-NMC 2019: split ``train`` with its official folds, split ``prelim``, split ``final`` without labels.
 
-    The final phase has no public labels and is left out; `Dataset.notes` says
-    so, and how many images of each phase are there.
+    Where no folder says the phase or the fold, the image's own name does: the
+    names of the complete set are known.  `Dataset.notes` says how many images
+    of each phase are there and which were left out.
 
     Raises:
-        DataError: a folder or the table of the preliminary phase contradicts a name, or that table is
-            damaged.
+        DataError: a folder or the table of the preliminary phase contradicts a name, that table is
+            damaged, or one cell stands under two labels.
     """
     tables = _label_tables(tree)
     new_names = _join(tables)
-    records: dict[tuple[str, str], Record] = {}
-    odd: list[str] = []
-    unlabelled: list[str] = []
-    repeated: list[str] = []
-    final = 0
+    unlabelled = "not in the label CSV" if tables else "the label CSV of the preliminary phase is missing beside them"
+    place_of = _places(tree)
+    records: dict[tuple[str, ...], Record] = {}
+    left: dict[str, list[str]] = defaultdict(list)
+    images = tree.images()
     # Unpacked files before members of zips: of an image that stands twice, the first is used.
-    for path in sorted(tree.images(), key=lambda path: (".zip/" in path.lower(), natural_key(path))):
-        split = _phase(tree, path)
-        if split == "final":
-            final += 1
-            continue
-        stem = _stem(path)
-        name = new_names.get(stem, stem) if split == "prelim" else stem
-        match = _NAME.fullmatch(name)
-        if match is None:
-            (unlabelled if split == "prelim" and stem.isdigit() else odd).append(path)
-            continue
-        record = _record(tree, path, split, match)
-        if records.setdefault((split, name.lower()), record) is not record:
-            repeated.append(path)
-    ordered = tuple(sorted(records.values(), key=lambda record: natural_key(record.path)))
+    for path in sorted(images, key=lambda path: ".zip/" in path.lower()):
+        place, stem = place_of(path), _stem(path)
+        if (record := _record(path, place, stem, new_names)) is None:
+            left[unlabelled if place.phase == "prelim" and stem.isdigit() else "names that do not parse"].append(path)
+        elif records.setdefault((record.split, *cnmc_names.identity(record)), record) is not record:
+            left["standing twice (the first is used)"].append(path)
+    by_path = {record.path: record for record in records.values()}
+    ordered = tuple(by_path[path] for path in images if path in by_path)
+    _check_one_label(ordered)
     return Dataset(
         name="cnmc",
         classes=CLASSES,
         records=ordered,
         read=lambda record: tree.read(record.path),
-        notes=_notes(ordered, odd, unlabelled, repeated, final, tables),
+        notes=_notes(ordered, left),
         known_people=KNOWN_PEOPLE,
+        crops=CROPS,
     )
+
+
+def check_complete(records: Iterable[Record], phases: Sequence[str], source: str) -> None:
+    """Refuses a copy from which images are missing.
+
+    Args:
+        records: all records of the copy.
+        phases: those that are used; of others, images may be missing.
+        source: the copy as the person wrote it, for the message.
+
+    Raises:
+        DataError: says how many of each phase, fold and class are missing, the first names, and what to do.
+    """
+    absent = cnmc_names.missing(records, phases)
+    if not absent:
+        return
+    groups = Counter(
+        (each.split, each.fold, "" if each.label == UNLABELLED else CLASSES[each.label]) for each in absent
+    )
+    listed = ", ".join(
+        f"{count:,} of {cnmc_names.KNOWN[phase, fold, label].images:,} "
+        + " ".join(filter(None, (phase, fold and f"fold {fold}", label)))
+        for (phase, fold, label), count in groups.items()
+    )
+    raise DataError(
+        f"{source}: {counted(len(absent), 'image')} of C-NMC 2019 missing ({listed}): "
+        f"{some(each.path for each in absent)}; use it as it is with --config.data.allow_partial=true, "
+        f"or see all that is missing with `alljax data verify --source {shlex.quote(source)}`"
+    )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What the folders above an image say; empty where they say nothing."""
+
+    phase: str
+    fold: str
+    label: str
+
+
+def _places(tree: Tree) -> Callable[[str], _Place]:
+    """Returns what tells the place of a path; each folder is looked at once."""
+
+    @functools.cache
+    def place(above: str) -> _Place:
+        # The source's own name comes first: it may be a part of the set.
+        folders = [part.lower() for part in parts(f"{tree.name}/{above}")[:-1]]
+        folds = [found[1] for folder in folders if (found := _FOLD.fullmatch(folder))]
+        named = {_PHASES[folder] for folder in folders if folder in _PHASES}
+        others = [_OTHER_SPLITS[folder] for folder in folders[1:] if folder in _OTHER_SPLITS]
+        train = ["train"] if folds or _TRAIN.intersection(folders) else []
+        phase = next(iter([*sorted(named), *others, *train]), "")
+        return _Place(
+            phase,
+            fold=folds[-1] if folds and phase == "train" else "",
+            label=folders[-1] if len(folders) > 1 and folders[-1] in CLASSES else "",
+        )
+
+    return lambda path: place(path[: path.rfind("/") + 1])
 
 
 def _stem(path: str) -> str:
@@ -99,38 +172,36 @@ def _stem(path: str) -> str:
     return path.rpartition("/")[2].rpartition(".")[0]
 
 
-def _folders(tree: Tree, path: str) -> tuple[str, ...]:
-    """The folders above an image in lower case, the source's own name first: it may be a part of the set."""
-    return tuple(part.lower() for part in parts(f"{tree.name}/{path}")[:-1])
-
-
-def _phase(tree: Tree, path: str) -> str:
-    folders = _folders(tree, path)
-    if _FINAL.intersection(folders):
-        return "final"
-    if _PRELIM.intersection(folders):
-        return "prelim"
-    return next((_OTHER_SPLITS[folder] for folder in folders[1:] if folder in _OTHER_SPLITS), "train")
-
-
-def _record(tree: Tree, path: str, split: str, match: re.Match[str]) -> Record:
+def _record(path: str, place: _Place, stem: str, new_names: Mapping[str, str]) -> Record | None:
+    """The record of an image, or None where its name says nothing."""
+    if place.phase == "final":
+        return Record(path, UNLABELLED, split="final") if stem.isdigit() else None
+    match = _NAME.fullmatch(new_names.get(stem, stem) if place.phase == "prelim" else stem)
+    if match is None:
+        return None
     subject, field, cell, label = match.groups()
-    folders = _folders(tree, path)
-    if folders[-1] in CLASSES and len(folders) > 1 and folders[-1] != label.lower():
+    if place.label not in ("", label.lower()):
         raise DataError(
-            f"{path}: its name says {label!r} but it lies in the folder {folders[-1]!r}; "
+            f"{path}: its name says {label!r} but it lies in the folder {place.label!r}; "
             "move it to the folder of its name"
         )
-    folds = [found[1] for folder in folders if (found := _FOLD.fullmatch(folder))]
-    return Record(
-        path=path,
-        label=CLASSES.index(label.lower()),
-        subject=subject.upper(),
-        field=field,
-        cell=cell,
-        fold=folds[-1] if folds and split == "train" else "",
-        split=split,
+    record = Record(
+        path, CLASSES.index(label.lower()), subject.upper(), field, cell, place.fold, place.phase or "train"
     )
+    if known := cnmc_names.official(record):
+        split = place.phase or known.split
+        record = replace(record, split=split, fold=place.fold or (known.fold if split == "train" else ""))
+    return record
+
+
+def _check_one_label(records: Iterable[Record]) -> None:
+    seen: dict[tuple[str, ...], Record] = {}
+    for record in records:
+        first = seen.setdefault((record.subject, record.field, record.cell), record)
+        if record.subject and first.label != record.label:
+            raise DataError(
+                f"{first.path} and {record.path} are the same cell under two labels; remove the one that is wrong"
+            )
 
 
 def _label_tables(tree: Tree) -> dict[str, list[tuple[str, str, str]]]:
@@ -140,7 +211,7 @@ def _label_tables(tree: Tree) -> dict[str, list[tuple[str, str, str]]]:
     """
     tables = {}
     for path in tree.files:
-        name = PurePosixPath(path).name.lower()
+        name = path.rpartition("/")[2].lower()
         meant = name == "phase2.csv" or ("prelim" in name and name.endswith(".csv"))
         if not meant:
             continue
@@ -169,37 +240,28 @@ def _row(path: str, line: int, row: list[str]) -> tuple[str, str, str]:
 def _join(tables: dict[str, list[tuple[str, str, str]]]) -> dict[str, str]:
     """Returns the old name by the new one, both without their suffix so that PNG copies join too."""
     names: dict[str, str] = {}
+    back: dict[str, str] = {}
     for path, rows in tables.items():
         for old, new, _ in rows:
             key, value = PurePosixPath(new).stem, PurePosixPath(old).stem
             if names.setdefault(key, value) != value:
                 raise DataError(f"{path}: {new} is both {names[key]} and {value}; fetch it again")
+            if back.setdefault(value, key) != key:
+                raise DataError(f"{path}: {old} is both {back[value]} and {key}; fetch it again")
     return names
 
 
-def _notes(
-    records: tuple[Record, ...],
-    odd: list[str],
-    unlabelled: list[str],
-    repeated: list[str],
-    final: int,
-    tables: dict[str, list[tuple[str, str, str]]],
-) -> tuple[str, ...]:
-    there = Counter(record.split for record in records)
-    notes = []
-    if there["train"]:
-        notes.append(f"{there['train']:,} of {COUNTS['train']:,} training cells present")
-    if there["prelim"]:
-        notes.append(f"{there['prelim']:,} of {COUNTS['prelim']:,} cells of the preliminary phase present")
-    if final:
-        notes.append(f"{counted(final, 'image')} of the final phase left out: their labels are not public")
-    if unlabelled:
-        missing = "they are not in the label CSV" if tables else "the label CSV is missing beside their folder"
-        notes.append(f"{counted(len(unlabelled), 'image')} of the preliminary phase left out: {missing}")
-    if odd:
-        notes.append(f"{counted(len(odd), 'image')} left out, names that do not parse: {some(odd)}")
-    if repeated:
-        notes.append(
-            f"{counted(len(repeated), 'image')} left out, standing twice (the first is used): {some(repeated)}"
-        )
-    return tuple(notes)
+def _notes(records: Sequence[Record], left: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    known = [(record, cnmc_names.official(record)) for record in records]
+    there = Counter(official.split for _, official in known if official)
+    notes = [
+        f"{there[phase]:,} of {cnmc_names.COUNTS[phase]:,} {what} present"
+        for phase, what in _WHAT.items()
+        if there[phase]
+    ]
+    if surplus := [record.path for record, official in known if not official]:
+        notes.append(f"{counted(len(surplus), 'image')} that the complete set does not have: {some(surplus)}")
+    if moved := [record.path for record, official in known if official and record.fold not in ("", official.fold)]:
+        notes.append(f"{counted(len(moved), 'image')} in another fold than in the complete set: {some(moved)}")
+    notes += [f"{counted(len(paths), 'image')} left out, {why}: {some(paths)}" for why, paths in left.items()]
+    return (*notes, *(subject_notes(records) if there["train"] + there["prelim"] else ()))

@@ -5,13 +5,14 @@ test, fold_0 and the like are never taken for classes.
 """
 
 import csv
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from alljax.data.records import Dataset, Record
+from alljax.data.records import Dataset, Record, choose_classes, subject_notes
 from alljax.data.tree import Tree, counted, is_image, natural, natural_key, parts, some
 from alljax.errors import ConfigError, DataError
 
@@ -62,15 +63,16 @@ def read_tree(tree: Tree, classes: Sequence[str] = (), name_pattern: str = "") -
     if outer:
         notes.append(f"passed over the outer folder {'/'.join(outer)}")
     zips = any(_zipped(path) for path in images)
-    places = {path: _place(path, len(outer)) for path in images}
+    place_of = functools.cache(lambda folder: _place(folder, len(outer)))  # many images share a folder
+    places = {path: place_of(path[: path.rfind("/") + 1]) for path in images}
     found = {place.named[0] for place in places.values() if place.named}
     # An empty folder beside the classes is most likely a class whose images did not arrive: `check` says so.
     found |= {
         place.named[0]
         for folder in tree.folders
-        if (place := _place(f"{folder}/", len(outer))).named and (zips or ".zip" not in folder.lower())
+        if (place := place_of(f"{folder}/")).named and (zips or ".zip" not in folder.lower())
     }
-    order = _order(classes, found, tree.root)
+    order = choose_classes(classes, sorted(found), tree.root)
     if not classes:
         _check_not_swapped(places.values(), tree.root)
     labels = {name: label for label, name in enumerate(order)}
@@ -103,7 +105,7 @@ def read_tree(tree: Tree, classes: Sequence[str] = (), name_pattern: str = "") -
         classes=order,
         records=tuple(records),
         read=lambda record: tree.read(record.path),
-        notes=(*notes, *_subject_notes(records)),
+        notes=(*notes, *subject_notes(records)),
     )
 
 
@@ -135,7 +137,7 @@ def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
         )
     table = [_row(path, line, columns, row) for line, row in enumerate(rows, start=2) if any(row)]
     _check_rows(path, table)
-    order = _order(classes, {row["label"] for row in table}, path)
+    order = choose_classes(classes, sorted({row["label"] for row in table}), path)
     records = [
         Record(
             path=row["path"],
@@ -157,7 +159,7 @@ def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
         except OSError as error:
             raise DataError(f"cannot read {path.parent / record.path}: {error.strerror or error}") from error
 
-    notes = list(_subject_notes(records))
+    notes = list(subject_notes(records))
     if left := len(table) - len(records):
         notes.insert(0, f"{counted(left, 'image')} left out: their labels are not in data.classes")
     return Dataset("folder", order, tuple(records), read, tuple(notes))
@@ -203,13 +205,6 @@ def _place(path: str, outer: int) -> _Place:
     split = next((_SPLITS[folder.lower()] for folder in folders if folder.lower() in _SPLITS), "train")
     fold = next((found[1] for folder in folders if (found := _FOLD.fullmatch(folder))), "")
     return _Place(split, fold, tuple(folder for folder in folders if not _is_split(folder)))
-
-
-def _order(classes: Sequence[str], found: Iterable[str], source: Path) -> tuple[str, ...]:
-    there = sorted(found)
-    if missing := [name for name in classes if name not in there]:
-        raise DataError(f"{source}: data.classes names {missing[0]!r}, but the classes there are {some(there)}")
-    return tuple(classes) or tuple(there)
 
 
 def _check_not_swapped(places: Iterable[_Place], source: Path) -> None:
@@ -281,19 +276,3 @@ def _check_rows(path: Path, table: list[dict[str, str]]) -> None:
             f"{path}: {len(absent):,} of {counted(len(seen), 'image')} are not there (paths are relative to "
             f"{path.parent.resolve()}): {some(absent)}"
         )
-
-
-def _subject_notes(records: Sequence[Record]) -> tuple[str, ...]:
-    if not any(record.subject for record in records):
-        return ("no subjects known: cell-level only",)
-    notes = []
-    if nameless := sum(1 for record in records if not record.subject):
-        notes.append(f"{nameless:,} of {counted(len(records), 'image')} have no subject; each counts as its own person")
-    labels = defaultdict(set)
-    for record in records:
-        labels[record.subject].add(record.label)
-    if both := [subject for subject, seen in labels.items() if subject and len(seen) > 1]:
-        notes.append(
-            f"{counted(len(both), 'subject')} under more than one class, taken for the same person: {some(both)}"
-        )
-    return tuple(notes)

@@ -1,9 +1,10 @@
 """What one image is, and what makes a set of them valid."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from alljax.data.tree import counted, some
 from alljax.errors import DataError
 
 UNLABELLED = -1
@@ -12,7 +13,7 @@ UNLABELLED = -1
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One labelled image.
+    """One image.
 
     Attributes:
         path: POSIX path inside the source, unique in the set.
@@ -38,9 +39,9 @@ class Dataset:
     """Records with their classes and the way to their bytes.
 
     Attributes:
-        name: ``cnmc``, ``folder`` or ``synthetic``.
+        name: ``cnmc``, ``folder``, ``npz`` or ``synthetic``.
         classes: class names in the order of the labels; of two, class 1 is the positive one.
-        records: one a labelled image, in an order that does not depend on the file system.
+        records: one an image, in an order that does not depend on the file system.
         read: gives the encoded bytes of a record's image file.  May be called from several threads.
         notes: what a person should know of the reading (names left out, folders passed over), one line each.
         known_people: sets of subject names known to be one person.
@@ -82,3 +83,34 @@ def check(dataset: Dataset, source: str) -> Dataset:
     if twice := [path for path, count in paths.items() if count > 1]:
         raise DataError(f"{source}: {twice[0]} is listed {paths[twice[0]]} times; every path may stand once")
     return dataset
+
+
+def choose_classes(wanted: Sequence[str], there: Sequence[str], source: object) -> tuple[str, ...]:
+    """Returns the classes in label order: those a person names, else all that are there.
+
+    Raises:
+        DataError: one of `wanted` is not there.
+    """
+    if missing := [name for name in wanted if name not in there]:
+        raise DataError(f"{source}: data.classes names {missing[0]!r}, but the classes there are {some(there)}")
+    return tuple(wanted) or tuple(there)
+
+
+def subject_notes(records: Sequence[Record]) -> tuple[str, ...]:
+    """Says what a person should know of the subjects: none known, some unknown, one under two classes."""
+    labelled = [record for record in records if record.label != UNLABELLED]
+    if not any(record.subject for record in labelled):
+        return ("no subjects known: cell-level only",)
+    notes = []
+    if nameless := sum(1 for record in labelled if not record.subject):
+        notes.append(
+            f"{nameless:,} of {counted(len(labelled), 'image')} have no subject; each counts as its own person"
+        )
+    labels = defaultdict(set)
+    for record in labelled:
+        labels[record.subject].add(record.label)
+    if both := [subject for subject, seen in labels.items() if subject and len(seen) > 1]:
+        notes.append(
+            f"{counted(len(both), 'subject')} under more than one class, taken for the same person: {some(both)}"
+        )
+    return tuple(notes)

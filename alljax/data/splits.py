@@ -1,26 +1,27 @@
-"""Protocols that divide records into train and test, and the count of what leaks between the two."""
+"""Records divided into train, validation and test, and the count of what leaks between them."""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from alljax.data.folds import fold_of_person
+from alljax.data import protocols
+from alljax.data.folds import held_out
+from alljax.data.protocols import Cells, Drawn, Rows
 from alljax.data.records import Record
-from alljax.data.tree import natural, natural_key, some
+from alljax.data.tree import counted, natural, natural_key, some
 from alljax.errors import ConfigError, DataError, LeakError
 
-PROTOCOLS = ("subject_kfold", "paper")
-"""`paper` is declared leaky: it splits cells, whoever they come from."""
+LEAKY = ("paper", "official_folds_by_name")
+"""Declared leaky: ``paper`` splits cells, whoever they come from; the published folds part names of one person."""
 
-Rows = NDArray[np.int64]
+REDRAWN = ("subject_kfold", "subject_holdout", "paper")
+"""Drawn by chance; the others divide the records in one way only."""
+
+PROTOCOLS = (*REDRAWN[:2], "leave_one_subject_out", "official_folds", "official_folds_by_name", "prelim", "paper")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,113 +33,131 @@ class Split:
         fold: which fold of that drawing, from 0.
         train: indices into the records, ascending.
         test: indices into the records, ascending.
+        validation: indices into the records, ascending: set aside from the training cells, often none.
     """
 
     repeat: int
     fold: int
     train: Rows
     test: Rows
+    validation: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 
-
-def people(
-    records: Sequence[Record], digests: Sequence[str] = (), known_people: Sequence[AbstractSet[str]] = ()
-) -> tuple[str, ...]:
-    """Returns the person of each record.
-
-    Subjects that share a byte-identical image, or that are known to be one
-    person, are united (connected components).  A record without a subject is a
-    person of its own, unless another has the very same bytes.
-
-    Args:
-        records: N records.
-        digests: one a record, equal where files are identical; empty to compare no files.
-        known_people: sets of subject names that are one person.
-
-    Returns:
-        N names: a person's subject names, sorted, joined by ``+``; the first of its paths where no
-        subject is known.
-    """
-    # A nameless record is a node of its own; a newline keeps its path apart from subject names.
-    owners = [record.subject or f"\n{record.path}" for record in records]
-    nodes = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
-    groups = [[nodes[name] for name in same if name in nodes] for same in known_people]
-    by_digest: dict[str, list[int]] = defaultdict(list)
-    for owner, digest in zip(owners, digests, strict=bool(digests)):
-        by_digest[digest].append(nodes[owner])
-    groups += by_digest.values()
-    edges = np.array([(group[0], other) for group in groups for other in group[1:]], int).reshape(-1, 2)
-    graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(nodes), len(nodes)))
-    component = connected_components(graph, directed=False)[1]
-    members: dict[int, list[str]] = defaultdict(list)
-    for owner, number in nodes.items():
-        members[component[number]].append(owner)
-    names = {number: _person_name(united) for number, united in members.items()}
-    return tuple(names[component[nodes[owner]]] for owner in owners)
+    @property
+    def sides(self) -> tuple[tuple[str, Rows], ...]:
+        """The names and rows of the three sides."""
+        return ("train", self.train), ("validation", self.validation), ("test", self.test)
 
 
 def make_splits(
     protocol: str,
     records: Sequence[Record],
     people: Sequence[str],
+    digests: Sequence[str] = (),
     *,
     classes: Sequence[str],
     folds: int,
     repeats: int,
     seed: int,
     test_fraction: float,
+    stratified: bool,
+    test_part: str,
+    validation: float,
 ) -> tuple[Split, ...]:
     """Divides the records by a protocol.
 
     - ``subject_kfold``: folds of whole people with about the same share of each class; where every
       record is its own person, scikit-learn's StratifiedKFold.
-    - ``paper``: scikit-learn's stratified train_test_split over cells.
+    - ``subject_holdout``: whole people with about `test_fraction` of each class are tested.
+    - ``leave_one_subject_out``: every person is a fold.
+    - ``official_folds``: the published folds; a person in several goes wholly to the one with most of
+      its cells (`moved` says who).
+    - ``official_folds_by_name``: the published folds as they are.
+    - ``prelim``: trains on the records of the part ``train``, tests those of `test_part`.
+    - ``paper``: scikit-learn's train_test_split over cells.
 
-    Repeat r is drawn with the seed ``seed + r`` from the records in an order of their own (subject,
-    field, cell, path), so that the order they come in makes no difference.
+    All records are used, but under ``prelim`` those of other parts.  Repeat r is drawn with the seed
+    ``seed + r`` from the records in an order of their own (subject, field, cell, file name, path), so
+    that the order they come in makes no difference.
 
     Args:
         protocol: one of `PROTOCOLS`.
         records: N records.
-        people: their persons, from `people`.
+        people: their persons, from `people.unite`.
+        digests: of their files, none of which may stand on two sides; empty to trust `people`.
         classes: class names, for messages.
-        folds: number of folds of a repeat.
-        repeats: how often the division is drawn anew.
+        folds: number of folds of a repeat (``subject_kfold``).
+        repeats: how often the division is drawn anew; 1 for protocols not in `REDRAWN`.
         seed: of the first repeat.
-        test_fraction: share of the cells that ``paper`` tests.
+        test_fraction: share of the cells that ``paper`` and ``subject_holdout`` test.
+        stratified: whether ``paper`` gives both sides the same share of each class.
+        test_part: what ``prelim`` tests.
+        validation: share of the training cells that is set aside, by whole people (``paper``: by cell).
 
     Returns:
         Splits ordered by repeat and fold.
 
     Raises:
-        ConfigError: an unknown protocol.
-        DataError: too few people (or cells) of a class for the folds.
-        LeakError: a person on both sides under a protocol other than ``paper``.
+        ConfigError: an unknown protocol, or repeats that would all be the same.
+        DataError: the records lack what the protocol needs, or people (or cells) of a class.
+        LeakError: a person or a file on two sides under a protocol that is not in `LEAKY`.
     """
-    order = np.array(sorted(range(len(records)), key=lambda row: _identity(records[row])), np.int64)
-    labels = np.array([records[row].label for row in order])
-    codes = {person: code for code, person in enumerate(natural(set(people)))}
-    persons = np.array([codes[people[row]] for row in order])
-    if protocol == "subject_kfold":
-        _check_people(labels, persons, classes, folds, any(record.subject for record in records))
-        drawn = _subject_kfold(labels, persons, folds, repeats, seed)
-    elif protocol == "paper":
-        _check_cells(labels, classes, test_fraction)
-        drawn = _paper(labels, repeats, seed, test_fraction)
-    else:
+    if protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol {protocol!r} (split.protocol); take one of {', '.join(PROTOCOLS)}")
-    splits = tuple(
-        Split(repeat, fold, np.sort(order[train]), np.sort(order[test])) for repeat, fold, train, test in drawn
+    if repeats > 1 and protocol not in REDRAWN:
+        raise ConfigError(
+            f"split.repeats is {repeats}, but protocol {protocol} divides in one way only; set split.repeats=1 "
+            "(study.seeds trains several heads)"
+        )
+    order, cells = _ordered(records, people, classes)
+
+    def draw(seed: int) -> Drawn:
+        match protocol:
+            case "subject_kfold":
+                return protocols.subject_kfold(cells, folds, seed)
+            case "subject_holdout":
+                return protocols.subject_holdout(cells, test_fraction, seed)
+            case "leave_one_subject_out":
+                return protocols.leave_one_subject_out(cells)
+            case "prelim":
+                return protocols.prelim(cells, test_part)
+            case "paper":
+                return protocols.paper(cells, test_fraction, stratified, seed)
+            case _:
+                return protocols.official_folds(cells, by_name=protocol == "official_folds_by_name")
+
+    splits = []
+    for repeat in range(repeats):
+        for fold, (train, test) in enumerate(draw(seed + repeat)):
+            split = Split(repeat, fold, train, test)
+            _check_sides(split, cells, protocol)
+            if validation:
+                # A declared leaky split of cells stays one: its curves would else be of another question than its test.
+                persons = np.arange(len(order)) if protocol == "paper" else cells.persons
+                split = _set_aside(split, cells.labels, persons, validation, (seed + repeat, fold, 1))
+            splits.append(
+                Split(repeat, fold, *(np.sort(order[rows]) for rows in (split.train, split.test, split.validation)))
+            )
+    if protocol not in LEAKY:
+        _check_leaks(splits, people, digests, protocol)
+    return tuple(splits)
+
+
+def moved(records: Sequence[Record], people: Sequence[str]) -> str:
+    """Says whose cells ``official_folds`` takes to another fold, and how many; empty if nobody's."""
+    home = protocols.home_folds(records, people)
+    there = [person for record, person in zip(records, people, strict=True) if record.fold != home[person]]
+    if not there:
+        return ""
+    return (
+        f"{counted(len(there), 'cell')} moved to the official fold that has most cells of the same person: "
+        f"{some(natural(set(there)))}"
     )
-    _check_splits(splits, records, classes)
-    if protocol != "paper":
-        _check_leaks(splits, people, protocol)
-    return splits
 
 
 def leaks(
     splits: Sequence[Split], records: Sequence[Record], people: Sequence[str], digests: Sequence[str] = ()
 ) -> dict[str, int]:
-    """Counts the tested cells that have kin on the training side, summed over the splits.
+    """Counts the tested cells that have kin among those trained on or validated with, summed over the splits.
 
     Args:
         splits: from `make_splits`.
@@ -162,14 +181,19 @@ def leaks(
 
 
 def fingerprint(splits: Sequence[Split], records: Sequence[Record]) -> str:
-    """Returns the SHA-256 of which file is trained on and tested where, whatever the order of the records."""
-    lines = sorted(
-        f"{split.repeat}\t{split.fold}\t{side}\t{records[row].path}\n"
-        for split in splits
-        for side, rows in (("train", split.train), ("test", split.test))
-        for row in rows
-    )
-    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+    """Returns the SHA-256 of which file is on which side where, whatever the order of the records.
+
+    It is that of the sorted lines ``repeat TAB fold TAB side TAB path``.
+    """
+    lines = np.array([f"{record.path}\n" for record in records], object)
+    place = np.empty(len(lines), np.int64)
+    place[np.argsort(lines, kind="stable")] = np.arange(len(lines))
+    sides = {f"{each.repeat}\t{each.fold}\t{side}\t": rows for each in splits for side, rows in each.sides}
+    digest = hashlib.sha256()
+    for start in sorted(sides):
+        for line in lines[sides[start][np.argsort(place[sides[start]])]]:
+            digest.update(f"{start}{line}".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 COLUMNS = ("path", "subject", "person", "label", "split", "repeat", "fold")
@@ -179,113 +203,84 @@ COLUMNS = ("path", "subject", "person", "label", "split", "repeat", "fold")
 def rows(
     splits: Sequence[Split], records: Sequence[Record], people: Sequence[str], classes: Sequence[str]
 ) -> Iterator[tuple[str | int, ...]]:
-    """Yields the rows of split.csv, in `COLUMNS`: each record once a split, as ``train`` or ``test``.
+    """Yields the rows of split.csv, in `COLUMNS`: each record of a split, as ``train``, ``validation`` or ``test``.
 
     The label is the class's name.
     """
     for split in splits:
-        tested = set(split.test.tolist())
-        for row in sorted(tested.union(split.train.tolist())):
+        for row, side in sorted((int(row), side) for side, rows in split.sides for row in rows):
             record = records[row]
-            side = "test" if row in tested else "train"
-            yield (
-                record.path,
-                record.subject,
-                people[row],
-                classes[record.label],
-                side,
-                split.repeat,
-                split.fold,
-            )
+            yield record.path, record.subject, people[row], classes[record.label], side, split.repeat, split.fold
 
 
-def _person_name(owners: Sequence[str]) -> str:
-    subjects = [owner for owner in owners if not owner.startswith("\n")]
-    return "+".join(natural(subjects)) if subjects else natural(owners)[0].removeprefix("\n")
+def _ordered(records: Sequence[Record], people: Sequence[str], classes: Sequence[str]) -> tuple[Rows, Cells]:
+    """Returns the records by who they are first, so that another layout of the same set splits alike."""
+    key = cache(natural_key)
+
+    def identity(row: int) -> tuple[object, ...]:
+        record = records[row]
+        name = record.path.rpartition("/")[2]
+        return key(record.subject), key(record.field), key(record.cell), natural_key(name), record.path
+
+    order = np.array(sorted(range(len(records)), key=identity), np.int64)
+    labels = np.array([records[row].label for row in order], np.int64)
+    names = [people[row] for row in order]
+    return order, Cells([records[row] for row in order], labels, names, _codes(names), classes)
 
 
-def _identity(record: Record) -> tuple[object, ...]:
-    """What a record sorts by: who it is first, so that another layout of the same set splits alike."""
-    return (*(natural_key(part) for part in (record.subject, record.field, record.cell, record.path)),)
-
-
-Drawn = Iterator[tuple[int, int, Rows, Rows]]
-
-
-def _subject_kfold(labels: Rows, persons: Rows, folds: int, repeats: int, seed: int) -> Drawn:
-    alone = len(np.unique(persons)) == len(persons)
-    for repeat in range(repeats):
-        if alone:
-            divider = StratifiedKFold(folds, shuffle=True, random_state=seed + repeat)
-            for fold, (train, test) in enumerate(divider.split(labels, labels)):
-                yield repeat, fold, train, test
-            continue
-        fold_of_row = fold_of_person(labels, persons, folds, seed + repeat)[persons]
-        for fold in range(folds):
-            yield repeat, fold, np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold)
-
-
-def _paper(labels: Rows, repeats: int, seed: int, test_fraction: float) -> Drawn:
-    for repeat in range(repeats):
-        train, test = train_test_split(
-            np.arange(len(labels)), test_size=test_fraction, stratify=labels, random_state=seed + repeat
-        )
-        yield repeat, 0, train, test
-
-
-def _check_people(labels: Rows, persons: Rows, classes: Sequence[str], folds: int, subjects: bool) -> None:
-    for label, name in enumerate(classes):
-        there = len(np.unique(persons[labels == label]))
-        if there < folds:
-            one, many = ("person", "people") if subjects else ("cell", "cells")
-            mend = f"set split.folds to {there} or less" if there > 1 else f"add {many} of this class"
-            if not subjects and len(classes) > 2:
-                # Pointed at one class, whose folders of people then count as the classes.
-                mend += f"; if {name!r} is a person, point data.source at the folder that holds the classes"
-            raise DataError(
-                f"class {name!r} has {there} {one if there == 1 else many} but split.folds is {folds}; {mend}"
-            )
-
-
-def _check_cells(labels: Rows, classes: Sequence[str], test_fraction: float) -> None:
-    for label, name in enumerate(classes):
-        if (count := int(np.count_nonzero(labels == label))) < 2:
-            raise DataError(f"class {name!r} has {count} image, too few to divide into train and test; add images")
-    tested = int(np.ceil(test_fraction * len(labels)))
-    if min(tested, len(labels) - tested) < len(classes):
+def _set_aside(split: Split, labels: Rows, persons: Rows, fraction: float, seed: Sequence[int]) -> Split:
+    """Moves people from the training side to the validation side."""
+    numbers = np.unique(persons[split.train], return_inverse=True)[1]
+    aside = held_out(labels[split.train], numbers, fraction, seed)[numbers]
+    if not aside.any():
         raise DataError(
-            f"split.test_fraction={test_fraction} of {len(labels)} images leaves a side with fewer images than "
-            f"the {len(classes)} classes; choose another fraction or add images"
+            f"fold {split.fold} of repeat {split.repeat} has no two people of a class to train on, so nobody can be "
+            "set aside; set split.validation=0 or add people"
         )
+    return replace(split, train=split.train[~aside], validation=split.train[aside])
 
 
-def _check_splits(splits: Sequence[Split], records: Sequence[Record], classes: Sequence[str]) -> None:
-    for split in splits:
-        for side, rows in (("train", split.train), ("test", split.test)):
-            if len(rows) == 0:
-                raise DataError(f"fold {split.fold} of repeat {split.repeat} has nothing to {side}; set fewer folds")
-        learned = {records[row].label for row in split.train}
-        for label, name in enumerate(classes):
-            if label not in learned:
-                raise DataError(
-                    f"fold {split.fold} of repeat {split.repeat} would train without class {name!r}; "
-                    "set fewer folds (split.folds) or another seed"
-                )
+def _check_sides(split: Split, cells: Cells, protocol: str) -> None:
+    """Raises DataError where a side is empty or a class is not learned."""
+    where = f"fold {split.fold} of repeat {split.repeat}"
+    mend = {
+        "subject_kfold": "set fewer folds (split.folds) or another seed",
+        "paper": "set split.stratified or another seed",
+        "prelim": "add images to that part",
+    }.get(protocol, "add images or set split.protocol=subject_kfold")
+    for side, rows in (("train", split.train), ("test", split.test)):
+        if len(rows) == 0:
+            raise DataError(f"{where} has nothing to {side}; {mend}")
+    for label in set(range(len(cells.classes))).difference(cells.labels[split.train].tolist()):
+        raise DataError(f"{where} would train without class {cells.classes[label]!r}; {mend}")
 
 
-def _check_leaks(splits: Sequence[Split], people: Sequence[str], protocol: str) -> None:
-    for split in splits:
-        both = {people[row] for row in split.train} & {people[row] for row in split.test}
-        if both:
-            raise LeakError(
-                f"protocol {protocol} puts people on both sides of fold {split.fold} ({len(both)} of them): "
-                f"{some(natural(both))}; this is a fault, please report it"
-            )
+def _check_leaks(splits: Sequence[Split], people: Sequence[str], digests: Sequence[str], protocol: str) -> None:
+    """Raises LeakError where two sides of a split share a person or a file."""
+    mend = "this is a fault, please report it"
+    if protocol == "prelim":
+        mend = "take their images out of one of the parts, or set split.protocol=subject_kfold"
+    for kinds, kin in ((people, "cells of the same person"), (digests, "a byte-identical copy")):
+        codes = _codes(kinds)
+        for split in splits if len(codes) else ():
+            for (one, left), (other, right) in combinations(split.sides, 2):
+                shared = right[np.isin(codes[right], codes[left])]
+                if len(shared):
+                    names = natural({people[row] for row in shared})
+                    raise LeakError(
+                        f"protocol {protocol} leaks in fold {split.fold} of repeat {split.repeat}: {len(shared):,} of "
+                        f"{len(right):,} {other} cells have {kin} on the {one} side ({len(names):,} "
+                        f"{'person' if len(names) == 1 else 'people'}: {some(names)}); {mend}"
+                    )
 
 
-def _shared(splits: Sequence[Split], kinds: Sequence[object]) -> int:
-    count = 0
-    for split in splits:
-        learned = {kinds[row] for row in split.train}
-        count += sum(1 for row in split.test if kinds[row] in learned)
-    return count
+def _shared(splits: Sequence[Split], kinds: Sequence[Hashable]) -> int:
+    """Returns how many tested cells are of a kind that the training side has too."""
+    codes = _codes(kinds)
+    return sum(int(np.isin(codes[each.test], codes[np.r_[each.train, each.validation]]).sum()) for each in splits)
+
+
+def _codes(kinds: Sequence[Hashable]) -> Rows:
+    """Returns a number for each kind, from 0 in the order in which they appear."""
+    number = {kind: code for code, kind in enumerate(dict.fromkeys(kinds))}
+    return np.array([number[kind] for kind in kinds], np.int64)

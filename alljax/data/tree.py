@@ -11,14 +11,15 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from alljax.errors import DataError
 
-IMAGE_SUFFIXES = frozenset((".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm"))
+IMAGE_SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
 """File names that end so are taken for images; what is inside is checked when they are read."""
 
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
+_DIGITS = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def open_tree(root: Path) -> Tree:
             members[f"{prefix}/{name}" if prefix else name] = (archive, name)
         folders += [f"{prefix}/{name}" if prefix else name for name in archive.folders]
     files = [path for path in files if path not in archives] + list(members)
-    check_text(str(root / path) for path in _visible([*files, *folders]))
+    files, folders = list(_visible(files)), list(_visible(folders))
+    check_text(f"{root}/{path}" for path in (*files, *folders))
 
     def read(path: str) -> bytes:
         if path in members:
@@ -85,7 +87,7 @@ def open_tree(root: Path) -> Tree:
         except OSError as error:
             raise DataError(f"cannot read {root / path}: {error.strerror or error}") from error
 
-    return Tree(root, root.resolve().name, tuple(natural(_visible(files))), tuple(natural(_visible(folders))), read)
+    return Tree(root, root.resolve().name, tuple(natural(files)), tuple(natural(folders)), read)
 
 
 def check_text(paths: Iterable[str]) -> None:
@@ -103,7 +105,7 @@ def check_text(paths: Iterable[str]) -> None:
 
 def is_image(path: str) -> bool:
     """Says whether a path is an image by its name."""
-    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+    return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def parts(path: str) -> tuple[str, ...]:
@@ -121,8 +123,9 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     """Returns the key by which `natural` sorts."""
     # re.split with a group alternates text and digits, so that like is only ever compared with like.
     # ASCII digits only: int() refuses some of what \d matches.
-    pieces = re.split(r"([0-9]+)", name.lower())
-    return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)], name
+    pieces: list[str | int] = [*_DIGITS.split(name.lower())]
+    pieces[1::2] = map(int, pieces[1::2])
+    return pieces, name
 
 
 def some(names: Iterable[str]) -> str:
@@ -139,7 +142,7 @@ def counted(number: int, noun: str) -> str:
 
 def _visible(paths: Iterable[str]) -> Iterator[str]:
     for path in paths:
-        if not any(part.startswith(".") or part.lower() in _LITTER for part in path.split("/")):
+        if "/." not in f"/{path}" and _LITTER.isdisjoint(path.lower().split("/")):
             yield path
 
 

@@ -46,15 +46,26 @@ def protocol(study: Study) -> str:
     how = study.metrics["protocol"]
     repeats = how["repeats"]
     again = f" This was done {repeats} times with new draws." if repeats > 1 else ""
+    share = f"{study.config['split.test_fraction']:.0%}"
     if how["name"] == "paper":
-        share = study.config["split.test_fraction"]
-        return f"A random {share:.0%} of the cells was held out, whoever they came from, as the paper did.{again}"
+        return f"A random {share} of the cells was held out, whoever they came from, as the paper did.{again}"
+    if how["name"] == "official_folds_by_name":
+        return f"The cells were held out in the {how['folds']} published folds, where one person may stand in several."
+    tested = f"in {how['folds']} parts, each"
+    if how["name"] == "subject_holdout":
+        tested = f"in one part, about {share} of them,"
+    elif how["name"] == "prelim":
+        tested = f"in one part, “{study.config['split.test_part']}”,"
+    elif how["name"] == "leave_one_subject_out":
+        tested = f"in {how['folds']} parts, one a person, each"
+    elif how["name"] == "official_folds":
+        tested = f"in the {how['folds']} published folds, each"
     kept = (
-        "each with people of its own: every cell was tested by a model that had seen no cell of the same person."
+        "with people of its own: every held-out cell was tested by a model that had seen no cell of the same person."
         if _unit(study) == "people"
-        else "each with cells of its own; who they came from is not known."
+        else "with cells of its own; who they came from is not known."
     )
-    return f"The cells were held out in {how['folds']} parts, {kept}{again}"
+    return f"The cells were held out {tested} {kept}{again}"
 
 
 def headline(study: Study, predictions: Predictions) -> dict[str, Any]:

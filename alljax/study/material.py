@@ -1,7 +1,8 @@
 """What all cells of a study share: the images, the people they come from, and the splits."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict
 from alljax import progress
 from alljax.data import splits
 from alljax.data.images import Inspection, inspect
+from alljax.data.people import unite
 from alljax.data.records import Dataset, Record
 from alljax.data.source import open_source
 from alljax.progress import Say
@@ -23,7 +25,7 @@ class Material:
         dataset: records, classes and the way to the images.
         inspection: digests and areas of the images, one a record.
         people: the person of each record.
-        splits: rows learned from and tested, one a repeat and fold.
+        splits: rows learned from, set aside for validation and tested, one a repeat and fold.
         labels: int32 (N,).
     """
 
@@ -79,7 +81,7 @@ class Material:
                 "repeats": config.split.repeats,
                 "seed": config.seed,
                 "fingerprint": digests["split"],
-                "leaky": config.split.protocol == "paper",
+                "leaky": config.split.protocol in splits.LEAKY,
             },
             "leaks": self.leaks(),
         }
@@ -89,39 +91,62 @@ def open_material(config: ConfigDict, say: Say) -> Material:
     """Opens the source, looks at every image once, and draws the splits.
 
     Raises:
-        DataError: nothing usable there, images that cannot be read, or too few people for the folds.
+        DataError: nothing usable there, images that cannot be read, or not what the protocol needs.
         LeakError: a protocol that puts a person on both sides without being declared leaky.
     """
-    dataset, inspection = open_images(config, say)
-    people = splits.people(dataset.records, inspection.digests, dataset.known_people)
+    parts = ("train", config.split.test_part) if config.split.protocol == "prelim" else ()
+    dataset, inspection = open_images(config, say, parts)
+    people = unite(dataset.records, inspection.digests, dataset.known_people)
     drawn = splits.make_splits(
         config.split.protocol,
         dataset.records,
         people,
+        inspection.digests,
         classes=dataset.classes,
         folds=config.split.folds,
         repeats=config.split.repeats,
         seed=config.seed,
         test_fraction=config.split.test_fraction,
+        stratified=config.split.stratified,
+        test_part=config.split.test_part,
+        validation=config.split.validation,
     )
+    if config.split.protocol == "official_folds" and (note := splits.moved(dataset.records, people)):
+        say(note)
+        dataset = replace(dataset, notes=(*dataset.notes, note))
     labels = np.array([record.label for record in dataset.records], np.int32)
     material = Material(dataset, inspection, people, drawn, labels)
-    leaks = material.leaks()
-    if material.unit == "people" and leaks["person"]:
-        say(
-            f"{leaks['person']:,} of {leaks['test_cells']:,} held-out cells have cells of the same person among the "
-            f"training cells: protocol {config.split.protocol!r} leaks"
-        )
+    if line := _leak_line(material, config.split.protocol):
+        say(line)
     return material
 
 
-def open_images(config: ConfigDict, say: Say) -> tuple[Dataset, Inspection]:
+def _leak_line(material: Material, protocol: str) -> str:
+    """Says how many held-out cells leak, of a protocol declared leaky even if none does; else empty."""
+    leaks = material.leaks()
+    kin = {"person": "the person", "field": "the photograph", "duplicate": "a byte-identical copy"}
+    if material.unit == "cells":
+        del kin["person"]  # nobody's is known
+    if protocol not in splits.LEAKY and not any(leaks[key] for key in kin):
+        return ""
+    counts = ", ".join(f"{what} of {leaks[key]:,}" for key, what in kin.items())
+    return (
+        f"protocol {protocol!r} leaks: the training cells hold {counts} of the {leaks['test_cells']:,} held-out cells"
+    )
+
+
+def open_images(config: ConfigDict, say: Say, parts: Sequence[str] = ()) -> tuple[Dataset, Inspection]:
     """Opens the source and looks at every image once; says what was left out or converted.
+
+    Args:
+        config: ``data`` is read.
+        say: prints a line.
+        parts: of the source; none for ``data.split`` alone.
 
     Raises:
         DataError: nothing usable there, or images that cannot be read.
     """
-    dataset = open_source(config.data)
+    dataset = open_source(config.data, parts)
     for note in dataset.notes:
         say(note)
     inspection = inspect_images(dataset, say)

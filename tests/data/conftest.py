@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alljax.config import default_config
+
 
 def picture(name: str, size: int = 12) -> bytes:
     """A small image in the format of its name; another name, other pixels."""
@@ -49,11 +51,11 @@ def plant(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def settings() -> Callable[..., SimpleNamespace]:
-    """settings(source, **others): the `data` part of a config."""
+    """settings(source, **others): the `data` part of a config, with few and small generated cells."""
 
     def make(source: object, **others: object) -> SimpleNamespace:
-        made = SimpleNamespace(subjects=6, images=40, image_size=32, seed=0)
-        defaults = {"classes": (), "name_pattern": "", "split": "train", "synthetic": made}
-        return SimpleNamespace(**{**defaults, "source": str(source), **others})
+        data = default_config().data
+        synthetic = SimpleNamespace(**{**data.synthetic, "subjects": 6, "images": 40, "image_size": 32})
+        return SimpleNamespace(**{**data, "synthetic": synthetic, "source": str(source), **others})
 
     return make

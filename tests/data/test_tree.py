@@ -89,6 +89,13 @@ def test_a_loop_of_links_ends(plant):
     )
 
 
+def test_a_link_to_itself_is_named(plant):
+    root = plant({"a/1.png": b"1"})
+    (root / "a/self").symlink_to(root / "a/self")
+    with pytest.raises(DataError, match=r"cannot read .*a/self: Too many levels of symbolic links"):
+        open_tree(root)
+
+
 @pytest.mark.parametrize("odd", [b"b/M\xfcller/1.png", b"b/M\xfcller.txt", b"M\xfcller"])
 def test_names_that_are_not_text_are_refused(plant, odd):
     root = plant(["a/1.png", "b/2.png"])

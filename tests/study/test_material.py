@@ -1,20 +1,27 @@
 """The study keeps people whole: those it is told of, and those that share an image."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from pictures import picture
 from PIL import Image
 
-from alljax.config import default_config, vary
-from alljax.data.splits import Split
+from alljax.config import check, default_config, vary
+from alljax.data.splits import LEAKY, Split
+from alljax.errors import ConfigError, DataError, LeakError
 from alljax.evaluation import intervals
+from alljax.progress import Say
 from alljax.study import results, run
 from alljax.study.material import Material, open_images, open_material
 
 
-def material_of(folder: Path, folds: int = 2) -> Material:
-    return open_material(vary(default_config(), {"data.source": str(folder), "split.folds": folds}), lambda line: None)
+def material_of(folder: Path, folds: int = 2, say: Say = lambda line: None, **changes: Any) -> Material:
+    settings = {"data.source": str(folder), "split.folds": folds, "data.allow_partial": True}
+    return open_material(
+        vary(default_config(), settings | {f"split.{key}": each for key, each in changes.items()}), say
+    )
 
 
 def plant(folder: Path, images: dict[str, int]) -> None:
@@ -88,3 +95,80 @@ def test_differing_sizes_and_contradictory_labels_are_said(tmp_path: Path) -> No
     open_images(vary(default_config(), {"data.source": str(tmp_path)}), said.append)
     assert any("7 of 40 × 40 pixels, 1 of 60 × 60" in line for line in said)
     assert any("b/pb0/0.png and a/pa0/0.png are the same image under two classes" in line for line in said)
+
+
+def in_folds(spread: bool) -> dict[str, int]:
+    """Returns C-NMC names in three folds, four people a fold, with field and cell; `spread`: one name in two folds."""
+    names = [(fold, f"{'H' * hem}{10 * fold + n}", hem) for fold in range(3) for n in (1, 2) for hem in (True, False)]
+    names += [(1, "1", False)] if spread else []
+    return {
+        f"fold_{fold}/{'hem' if hem else 'all'}/UID_{who}_1_{cell}_{'hem' if hem else 'all'}.png": 100 * place + cell
+        for place, (fold, who, hem) in enumerate(names)
+        for cell in (range(4, 6) if (fold, who) == (1, "1") else range(1, 4))
+    }
+
+
+def test_what_a_declared_leaky_protocol_leaks_is_said_and_stored(tmp_path: Path) -> None:
+    plant(tmp_path, in_folds(spread=True))
+    for protocol in LEAKY:
+        said: list[str] = []
+        material = material_of(tmp_path, say=said.append, protocol=protocol)
+        leaks = material.leaks()
+        assert leaks["person"] >= leaks["field"] > leaks["duplicate"] == 0
+        assert said[-1] == (
+            f"protocol {protocol!r} leaks: the training cells hold the person of {leaks['person']}, the photograph of "
+            f"{leaks['field']}, a byte-identical copy of 0 of the {leaks['test_cells']} held-out cells"
+        )
+        config = vary(default_config(), {"split.protocol": protocol})
+        assert material.describe(config)["leaks"] == leaks
+        assert material.describe(config)["protocol"]["leaky"]
+
+
+def test_without_subjects_only_copies_are_known_to_leak(tmp_path: Path) -> None:
+    plant(tmp_path, {f"{label}/{n}.png": 10 * n for label in "ab" for n in range(6)})  # each in both classes
+    said: list[str] = []
+    material_of(tmp_path, say=said.append, protocol="paper", stratified=False, test_fraction=0.4)
+    assert "the training cells hold the photograph of 0, a byte-identical copy of " in said[-1]
+
+
+def test_a_person_moved_to_another_official_fold_is_said_and_stored(tmp_path: Path) -> None:
+    plant(tmp_path, in_folds(spread=True))
+    said: list[str] = []
+    material = material_of(tmp_path, say=said.append, protocol="official_folds")
+    assert said[-1] == "2 cells moved to the official fold that has most cells of the same person: 1"
+    assert said[-1] in material.describe(default_config())["dataset"]["notes"]
+    assert len(material.splits) == 3
+    assert together(material, "1")
+    assert not material.leaks()["person"]
+    assert not material.describe(vary(default_config(), {"split.protocol": "official_folds"}))["protocol"]["leaky"]
+
+
+def parts(people: dict[str, str]) -> dict[str, int]:
+    """Returns images PART/class/person/N.png of people, given as PART/class: names."""
+    paths = [f"{place}/{who}/{n}.png" for place, names in people.items() for who in names.split() for n in range(3)]
+    return {path: seed for seed, path in enumerate(paths)}
+
+
+def test_prelim_trains_on_one_part_and_tests_another(tmp_path: Path) -> None:
+    plant(tmp_path, parts({"train/a": "p1 p2 p3", "train/b": "p4 p5", "test/a": "p6", "test/b": "p7 p8"}))
+    material = material_of(tmp_path, protocol="prelim", test_part="test", validation=0.3)
+    (split,) = material.splits
+    subjects = [{material.dataset.records[row].subject for row in rows} for _, rows in split.sides]
+    assert subjects[0] | subjects[1] == {"p1", "p2", "p3", "p4", "p5"}
+    assert len(subjects[1]) == 2
+    assert subjects[2] == {"p6", "p7", "p8"}
+    with pytest.raises(DataError, match="prelim"):
+        material_of(tmp_path, protocol="prelim")
+
+
+def test_a_person_in_both_parts_is_refused(tmp_path: Path) -> None:
+    plant(tmp_path, parts({"train/a": "p1 p2", "train/b": "p3 p4", "test/a": "p5", "test/b": "p6"}))
+    assert material_of(tmp_path, protocol="prelim", test_part="test")
+    (tmp_path / "test/a/p5/0.png").write_bytes((tmp_path / "train/a/p2/1.png").read_bytes())
+    with pytest.raises(LeakError, match=r"3 of 6 test cells .* same person on the train side \(1 person: p2\+p5\)"):
+        material_of(tmp_path, protocol="prelim", test_part="test")
+
+
+def test_the_share_set_aside_is_below_one() -> None:
+    with pytest.raises(ConfigError, match="split.validation=1.0 must be 0 or more and below 1"):
+        check(vary(default_config(), {"split.validation": 1.0}))

@@ -1,0 +1,226 @@
+"""The complete set of 15,114 files, each so small that only its name and the hash of the original are in it."""
+
+import csv
+import hashlib
+import io
+import itertools
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from alljax.config import default_config
+from alljax.data import cnmc, cnmc_names, people, splits
+from alljax.data.source import open_all, open_source
+from alljax.data.tree import Tree, natural, natural_key
+from alljax.errors import DataError
+from alljax.training import frozen
+
+pytestmark = pytest.mark.real
+
+KAGGLE = {
+    "train": "C-NMC_Leukemia/training_data/{fold}/{label}/{file}",
+    "prelim": "C-NMC_Leukemia/validation_data/C-NMC_test_prelim_phase_data/{file}",
+    "final": "C-NMC_Leukemia/testing_data/C-NMC_test_final_phase_data/{file}",
+}
+TABLE = "C-NMC_Leukemia/validation_data/C-NMC_test_prelim_phase_data_labels.csv"
+
+
+def stand_in(sha256):
+    """An image of eleven pixels that holds a hash: the same hash, the same bytes, and no other."""
+    file = io.BytesIO()
+    Image.frombytes("RGB", (11, 1), bytes.fromhex(sha256) + b"\0").save(file, "BMP")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def manifest(cnmc_manifest):
+    with cnmc_manifest.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def kaggle(manifest, tmp_path_factory):
+    root = tmp_path_factory.mktemp("complete")
+    for row in manifest:
+        path = root / KAGGLE[row["phase"]].format(**row)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(stand_in(row["sha256"]))
+    late = [row for row in manifest if row["phase"] == "prelim"]
+    lines = [f"{row['uid_name']},{row['file']},{int(row['label'] == 'all')}\r\n" for row in late]
+    (root / TABLE).write_text("Patient_ID,new_names,labels\r\n" + "".join(lines), newline="")
+    return root
+
+
+@pytest.fixture(scope="module")
+def dataset(kaggle):
+    return open_all(str(kaggle))
+
+
+@pytest.fixture(scope="module")
+def digests(dataset):
+    """The SHA-256 of each file by its record's path."""
+    return {record.path: hashlib.sha256(dataset.read(record)).hexdigest() for record in dataset.records}
+
+
+@pytest.fixture(scope="module")
+def train(dataset):
+    return [record for record in dataset.records if record.split == "train"]
+
+
+def names_text(manifest):
+    """What `cnmc_names.txt` must be: run again to write it anew from a manifest."""
+    cells = defaultdict(lambda: defaultdict(list))
+    for row in manifest:
+        if row["phase"] != "final":
+            _, subject, field, cell, label = Path(row["uid_name"]).stem.split("_")
+            cells[row["phase"], row["fold"] or "-", label, subject][int(field)].append(int(cell))
+
+    def ranges(numbers):
+        runs = itertools.groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0])
+        for _, run in runs:
+            first, *rest = [number for _, number in run]
+            yield f"{first}-{rest[-1]}" if rest else f"{first}"
+
+    def order(who):
+        return who[0] != "train", who[1], who[2], natural_key(who[3])
+
+    lines = []
+    for who in sorted(cells, key=order):
+        fields = [f"{field}/{','.join(ranges(numbers))}" for field, numbers in sorted(cells[who].items())]
+        lines.append(f"{' '.join(who)}: {' '.join(fields)}\n")
+    return "".join(lines)
+
+
+def test_the_names_are_those_of_the_manifest(manifest):
+    assert Path(cnmc_names.__file__).with_name("cnmc_names.txt").read_text() == names_text(manifest)
+    listed = {(r.split, r.fold, r.subject, r.field, r.cell, r.label, r.path) for r in cnmc_names.expected()}
+    assert len(listed) == 15_114
+    assert listed == {
+        (
+            *(row["phase"], row["fold"].removeprefix("fold_"), row["subject"].upper(), row["image"], row["cell"]),
+            cnmc.CLASSES.index(row["label"]) if row["label"] else -1,
+            row["uid_name"] or row["file"],
+        )
+        for row in manifest
+    }
+
+
+def test_the_known_counts_are_those_of_the_manifest(manifest):
+    subjects = defaultdict(set)
+    for row in manifest:
+        subjects[row["phase"], row["fold"].removeprefix("fold_"), row["label"]].add(row["subject"])
+    images = Counter((row["phase"], row["fold"].removeprefix("fold_"), row["label"]) for row in manifest)
+    assert {group: (known.images, known.subjects) for group, known in cnmc_names.KNOWN.items()} == {
+        group: (images[group], len(subjects[group] - {""})) for group in images
+    }
+    assert cnmc_names.COUNTS == {"train": 10_661, "prelim": 1_867, "final": 2_586}
+
+
+def test_every_file_becomes_the_right_record(dataset, manifest):
+    assert Counter(record.split for record in dataset.records) == {"train": 10_661, "prelim": 1_867, "final": 2_586}
+    assert {(r.path, r.split, r.fold, r.subject, r.field, r.cell, r.label) for r in dataset.records} == {
+        (
+            *(KAGGLE[row["phase"]].format(**row), row["phase"], row["fold"].removeprefix("fold_")),
+            *(row["subject"].upper(), row["image"], row["cell"]),
+            cnmc.CLASSES.index(row["label"]) if row["label"] else -1,
+        )
+        for row in manifest
+    }
+    assert len({r.subject for r in dataset.records if r.split == "train"}) == 73
+    assert len({r.subject for r in dataset.records if r.split == "prelim"}) == 28
+    assert sum(r.subject == "H3" for r in dataset.records) == 36
+    assert dataset.notes == (
+        "10,661 of 10,661 training cells present",
+        "1,867 of 1,867 cells of the preliminary phase present",
+        "2,586 of 2,586 images of the final phase present",
+    )
+
+
+def test_a_complete_copy_is_used_without_being_asked(kaggle):
+    data = default_config().data
+    data.source = str(kaggle)
+    assert len(open_source(data, ("train", "prelim")).records) == 10_661 + 1_867
+
+
+def test_a_single_missing_file_is_named(dataset):
+    gone = next(r for r in dataset.records if r.path.endswith("UID_H22_2_3_hem.bmp"))
+    rest = [record for record in dataset.records if record is not gone]
+    with pytest.raises(DataError, match=r"1 image .* missing \(1 of 1,163 train fold 1 hem\): UID_H22_2_3_hem.bmp;"):
+        cnmc.check_complete(rest, ("train",), "here")
+    cnmc.check_complete(rest, ("prelim", "final"), "here")
+    late = [record for record in rest if not record.path.endswith(("/7.bmp", "/2586.bmp"))]
+    listed = r"3 images .* \(1 of 648 prelim hem, 2 of 2,586 final\): UID_.*, 7.bmp, 2586.bmp;"
+    with pytest.raises(DataError, match=listed):
+        cnmc.check_complete(late, ("prelim", "final"), "here")
+
+
+def test_a_merged_tree_is_taken_apart_again(manifest, dataset):
+    """Names alone tell 12,528 cells' phases and folds."""
+    files = natural(f"{row['label'].upper()}/{row['uid_name']}" for row in manifest if row["label"])
+    merged = cnmc.read(Tree(Path("merged"), "merged", tuple(files), ("ALL", "HEM"), bytes))
+
+    def who(records):
+        return {(r.split, r.fold, r.subject, r.field, r.cell, r.label) for r in records if r.subject}
+
+    assert len(who(merged.records)) == 12_528
+    assert who(merged.records) == who(dataset.records)
+
+
+def test_hidden_duplicates(dataset, digests, train):
+    same = defaultdict(list)
+    for record in dataset.records:
+        same[record.split, digests[record.path]].append(record)
+    groups = [records for records in same.values() if len(records) > 1]
+    pairs = [records for records in groups if records[0].split == "train"]
+    assert {len(records) for records in groups} == {2}
+    assert Counter(records[0].split for records in groups) == {"train": 104, "final": 2}
+    assert len({digests[record.path] for record in train}) == 10_557
+    assert sum(a.subject != b.subject for a, b in pairs) == 99
+    assert sum(a.fold != b.fold for a, b in pairs) == 94
+    assert Counter("=".join(natural((a.subject, b.subject))) for a, b in pairs) == {
+        **{"20=21": 71, "51=78": 11, "51=75": 10, "H2=H4": 3, "H2=H5": 2, "H2=H6": 1, "H3=H10": 1, "H10=H10": 5},
+    }
+
+
+def test_the_people_behind_the_names(digests, train):
+    persons = people.unite(train, [digests[record.path] for record in train])
+    united = {frozenset(person.split("+")) for person in persons if "+" in person}
+    assert united == {*map(frozenset, (("20", "21"), ("51", "75", "78"), ("H2", "H4", "H5", "H6"), ("H3", "H10")))}
+    assert united == set(cnmc.KNOWN_PEOPLE)
+    assert persons == people.unite(train, known_people=cnmc.KNOWN_PEOPLE)
+    assert len(set(persons)) == 73 - 1 - 2 - 3 - 1
+
+
+def divide(protocol, records, persons):
+    settings = {"folds": 5, "repeats": 1, "seed": 0, "test_fraction": 0.2}
+    added = {"stratified": True, "test_part": "prelim", "validation": 0.0}
+    return splits.make_splits(protocol, records, persons, classes=cnmc.CLASSES, **settings, **added)
+
+
+def test_the_papers_split_has_its_numbers(train):
+    (split,) = divide("paper", train, people.unite(train))
+    assert (len(split.train), len(split.test)) == (8_528, 2_133)
+    assert frozen.steps_per_epoch(len(split.train), 32) == 267
+    assert Counter(cnmc.CLASSES[train[row].label] for row in split.test) == {"all": 1_455, "hem": 678}
+
+
+def test_official_folds_leak_by_name_and_not_by_person(digests, train):
+    listed = [digests[record.path] for record in train]
+    persons = people.unite(train, listed)
+    by_name = divide("official_folds_by_name", train, persons)
+    assert [len(split.test) for split in by_name] == [3_527, 3_581, 3_553]
+    counts = splits.leaks(by_name, train, persons, listed)
+    assert counts["duplicate"] == 2 * 94
+    # By their names alone nobody is on two sides.
+    assert splits.leaks(by_name, train, people.unite(train), listed)["person"] == 0
+    folds = defaultdict(set)
+    for record, person in zip(train, persons, strict=True):
+        folds[person].add(record.fold)
+    assert counts["person"] == sum(len(folds[person]) > 1 for person in persons)
+    assert counts["person"] > 2 * 94
+    by_people = divide("official_folds", train, persons)
+    assert sum(len(split.test) for split in by_people) == 10_661
+    counts = splits.leaks(by_people, train, persons, listed)
+    assert (counts["person"], counts["duplicate"]) == (0, 0)
