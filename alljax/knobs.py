@@ -22,7 +22,9 @@ class Knob:
 
 KNOBS: dict[str, Knob] = {
     "seed": Knob(0, "draws folds, head parameters and batch order", at_least=0),
-    "data.source": Knob("synthetic", "a folder, zip or CSV of labelled images, or 'synthetic' for generated cells"),
+    "data.source": Knob(
+        "synthetic", "folder, zip, CSV, .npz or prepared set of labelled images, or 'synthetic' for generated cells"
+    ),
     "data.split": Knob("train", "the part of the source that is used: train, prelim, test, ..."),
     "data.classes": Knob((), "class names in label order, the positive one second; empty: as the source has them"),
     "data.name_pattern": Knob("", "for folders: regular expression over file names with groups subject, field, cell"),
@@ -45,6 +47,7 @@ KNOBS: dict[str, Knob] = {
     "model.stage": Knob("", "the stage whose activations are the features; empty: the last"),
     "model.pool": Knob("average", "activations to one feature vector", choices=("average", "max", "flatten")),
     "model.hidden": Knob(512, "width of the head's hidden layer", at_least=1),
+    "model.dropout": Knob(0.0, "share of the head's hidden units that rest in each step", at_least=0.0),
     "weights.path": Knob("", "a weight file; empty: look it up by name"),
     "weights.name": Knob("", "a source in third_party/; empty: any that fits the backbone"),
     "preprocessing.name": Knob("", "torch, caffe, rescale or lite; empty: what the weights were trained with"),
@@ -72,6 +75,11 @@ KNOBS: dict[str, Knob] = {
     "split.validation": Knob(
         0.0, "share of the training cells set aside, by whole people, for the validation curves", at_least=0.0
     ),
+    "train.regime": Knob(
+        "frozen",
+        "features once and heads on them, or the network itself on images (finetune)",
+        choices=("frozen", "finetune"),
+    ),
     "train.optimizer": Knob(
         "adam", "Adam and RMSprop as in Keras, and others", choices=("adam", "rmsprop", "adamw", "sgd", "lamb")
     ),
@@ -94,6 +102,25 @@ KNOBS: dict[str, Knob] = {
     "train.class_weights": Knob(
         "none", "weigh each cell by 1 / its class's share (balanced) or not", choices=("none", "balanced")
     ),
+    "train.loss": Knob("cross_entropy", "what is minimised", choices=("cross_entropy", "focal")),
+    "train.focal_gamma": Knob(2.0, "loss focal: how little the easy cells weigh", at_least=0.0),
+    "train.label_smoothing": Knob(0.0, "share of each label that is spread over all classes", at_least=0.0),
+    "train.groups": Knob((), "finetune: (pattern, rate[, decay[, from_epoch]]) each, see training/groups.py"),
+    "train.accumulate": Knob(1, "finetune: parts in which a batch is computed, to save memory", at_least=1),
+    "train.average": Knob(0.0, "finetune: decay of an average of the parameters, used in tests; 0: none", at_least=0.0),
+    "train.compute": Knob(
+        "float32", "finetune: the backbone's arithmetic; parameters stay float32", choices=("float32", "bfloat16")
+    ),
+    "train.rematerialise": Knob(False, "finetune: compute stages again in the backward pass, to save memory"),
+    "train.patience": Knob(0, "finetune: epochs without a lower validation loss until it ends; 0: all", at_least=0),
+    "train.checkpoint_steps": Knob(200, "finetune: steps between checkpoints", at_least=1),
+    "train.keep_latest": Knob(2, "finetune: newest checkpoints kept", at_least=1),
+    "train.keep_best": Knob(1, "finetune: checkpoints of the lowest validation loss kept", at_least=0),
+    "train.log_steps": Knob(10, "finetune: steps between lines of metrics.jsonl", at_least=1),
+    "train.loggers": Knob(("tensorboard",), "finetune: besides metrics.jsonl: tensorboard, wandb, mlflow"),
+    "parallel": Knob("jit", "finetune: how a batch is spread over the devices", choices=("jit", "pmap")),
+    "mesh.fsdp": Knob(1, "finetune: devices that share one copy of large parameters and optimizer state", at_least=1),
+    "profile": Knob(0, "finetune: steps written as a profiler trace; 0: none", at_least=0),
     "features.batch_size": Knob(16, "images through the backbone at once", at_least=1),
     "features.views": Knob(
         "one", "features of each image as it is, or of its eight turned and mirrored views", choices=("one", "dihedral")

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -17,14 +18,19 @@ from rich.progress import (
 )
 from rich.text import Text
 
-Advance = Callable[[int], None]
-"""Call it with the number of units done since the last call."""
+
+class Advance(Protocol):
+    """Call it with the number of units done since the last call, and what is worth showing beside the bar."""
+
+    def __call__(self, units: int, note: str = "") -> None:
+        """Moves the bar."""
+
 
 Say = Callable[[str], None]
 """Prints a line for the person who waits."""
 
 
-def ignore(units: int) -> None:
+def ignore(units: int, note: str = "") -> None:
     """An `Advance` for callers that watch nothing."""
 
 
@@ -58,12 +64,15 @@ def bar(description: str, total: int, unit: str) -> Iterator[Advance]:
         _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
         console=console,
         disable=total == 0,
     ) as display:
-        task = display.add_task(description, total=total, unit=unit)
+        task = display.add_task(description, total=total, unit=unit, note="")
 
-        def advance(units: int) -> None:
+        def advance(units: int, note: str = "") -> None:
             display.advance(task, units)
+            if note:
+                display.update(task, note=note)
 
         yield advance

@@ -34,19 +34,31 @@ def pool(activation: jax.Array, method: str) -> jax.Array:
 
 
 class Head(nn.Module):
-    """Dense(512) → ReLU → Dense(classes), initialised as Keras does: Glorot uniform, zero bias.
+    """Dense(512) → ReLU → dropout → Dense(classes), initialised as Keras does: Glorot uniform, zero bias.
 
     Attributes:
         hidden: width of the hidden layer (the paper's is 512).
         classes: number of logits.
+        dropout: share of the hidden units that rest while the head learns; the others are scaled up.
     """
 
     hidden: int = 512
     classes: int = 2
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> jax.Array:
-        """Maps pooled features (B, D) to logits (B, classes); softmax belongs to the loss."""
+    def __call__(self, features: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        """Maps pooled features (B, D) to logits (B, classes); softmax belongs to the loss.
+
+        Args:
+            features: float32 (B, D).
+            keys: one a cell, (B,): which units rest is drawn for each cell by itself, so that it does
+                not depend on how a batch is spread over devices; None: nobody rests.
+        """
         initialise = nn.initializers.glorot_uniform()
         features = nn.relu(nn.Dense(self.hidden, kernel_init=initialise, name="dense")(features))
+        if self.dropout and keys is not None:
+            keep = 1 - self.dropout
+            drawn = jax.vmap(lambda key: jax.random.bernoulli(key, keep, (self.hidden,)))(keys)
+            features = jnp.where(drawn, features / keep, 0.0)
         return nn.Dense(self.classes, kernel_init=initialise, name="predictions")(features)

@@ -73,7 +73,8 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
             f"these images have {usual[0]} × {usual[1]} pixels, those of the study {learned[0]} × {learned[1]}: if the "
             "scale is the same, crop them to that size first, or every cell looks larger or smaller than it is"
         )
-    matrix = cell_features(network, dataset, inspection.digests, config, say)
+    as_it_is = configs.vary(config, {"features.views": "one"})  # heads are tested on that view, too
+    matrix = cell_features(network, dataset, inspection.digests, as_it_is, say)[:, 0]
     probabilities = mean_probabilities(heads, matrix, Head(config.model.hidden, len(dataset.classes)))
     header = ["path", "predicted", *(f"prob_{name}" for name in dataset.classes)]
     rows = (

@@ -1,6 +1,5 @@
 """A study from its config to its folder: images, splits, features, heads, metrics, report."""
 
-import io
 import time
 from pathlib import Path
 from typing import Any
@@ -81,8 +80,9 @@ def run_cell(cell: Cell, network: Network, material: Material, folder: Path, say
 def cell_features(
     network: Network, dataset: Dataset, digests: tuple[str, ...], config: ConfigDict, say: Say
 ) -> np.ndarray:
-    """Returns float32 (N, D), from the cache where the same features were computed before."""
-    key, name = features.features_key(network, digests), network.backbone.name
+    """Returns float32 (N, V, D), V views of each image, from the cache where they were computed before."""
+    views, name = config.features.views, network.backbone.name
+    key = features.features_key(network, digests, views)
     for note in network.notes:
         say(f"{network.weights.path}: {note}")
     if network.mismatch():
@@ -90,18 +90,21 @@ def cell_features(
     matrix = features.load_features(key, len(dataset.records))
     if matrix is None:
         with progress.bar(f"features {name}", len(dataset.records), "images") as advance:
-            matrix = features.compute_features(network, dataset, config.features.batch_size, advance)
+            matrix = features.compute_features(network, dataset, config.features.batch_size, advance, views)
         try:
             features.store_features(key, matrix)
         except WorkdirError as error:
             say(f"the features are not kept for the next run: {error} (ALLJAX_CACHE_DIR names the folder)")
     else:
-        say(f"features {name}: {matrix.shape[0]:,} × {matrix.shape[1]:,} computed before")
+        of_views = f" of {matrix.shape[1]} views" if matrix.shape[1] > 1 else ""
+        say(f"features {name}: {matrix.shape[0]:,} × {matrix.shape[2]:,}{of_views} computed before")
     return matrix
 
 
 def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
     """Writes ``features`` float32 (N, D), ``paths``, ``labels`` and ``subjects`` (N,) to an .npz.
+
+    With ``features.views=dihedral`` also ``views`` float32 (N, 8, D), the first of which is ``features``.
 
     Returns:
         The shape of the features.
@@ -113,16 +116,17 @@ def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
     network = open_network(config)
     dataset, inspection = open_images(config, say)
     matrix = cell_features(network, dataset, inspection.digests, config, say)
-    content = io.BytesIO()
-    np.savez(
-        content,
-        features=matrix,
-        paths=np.array([record.path for record in dataset.records]),
-        labels=np.array([record.label for record in dataset.records], np.int32),
-        subjects=np.array([record.subject for record in dataset.records]),
-    )
-    files.write_bytes(out, content.getvalue())
-    return matrix.shape[0], matrix.shape[1]
+    arrays: dict[str, Any] = {
+        "features": matrix[:, 0],
+        "paths": np.array([record.path for record in dataset.records]),
+        "labels": np.array([record.label for record in dataset.records], np.int32),
+        "subjects": np.array([record.subject for record in dataset.records]),
+    }
+    if matrix.shape[1] > 1:
+        arrays["views"] = matrix
+    with files.atomic(out, "wb") as file:
+        np.savez(file, **arrays)
+    return matrix.shape[0], matrix.shape[2]
 
 
 def _claim(config: ConfigDict, folder: Path, material: Material, networks: dict[str, Network]) -> None:
@@ -136,7 +140,8 @@ def _claim(config: ConfigDict, folder: Path, material: Material, networks: dict[
 def _train_heads(cell: Cell, matrix: np.ndarray, folds: list[frozen.Fold], material: Material) -> list[frozen.HeadRuns]:
     """Returns one `HeadRuns` a split, its arrays on the host."""
     config = cell.config
-    matrix_on_device, labels = jnp.asarray(matrix), jnp.asarray(material.labels)
+    # jnp.asarray would copy twice, and eight views of ten thousand images take most of a gigabyte.
+    matrix_on_device, labels = jax.device_put(matrix.reshape(-1, matrix.shape[2])), jnp.asarray(material.labels)
     with progress.bar(f"heads {cell.name}", config.train.epochs * len(folds), "epochs") as advance:
         train = frozen.make_train(config, len(material.dataset.classes), on_epoch=lambda: advance(1))
         runs = []
@@ -153,7 +158,7 @@ def _finite(run: frozen.HeadRuns, config: ConfigDict, split: Split) -> frozen.He
     Raises:
         ConfigError: they are not; names the first epoch and seed.
     """
-    bad = np.argwhere(~np.isfinite(run.curves.train_loss + run.curves.test_loss))
+    bad = np.argwhere(~np.isfinite(run.curves.train_loss + run.curves.val_loss))
     if len(bad):
         epoch, seed = bad[0]
         raise ConfigError(

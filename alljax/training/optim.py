@@ -167,7 +167,7 @@ def by_group(
         state = dict(state)
         for group, each in transformations.items():
             if chosen := of(gradients, group):
-                made, state[group] = each.update(chosen, state[group], of(params, group))
+                made, state[group] = each.update(chosen, state[group], of(params or {}, group))
                 updates |= made
         return updates, state
 

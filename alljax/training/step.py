@@ -1,4 +1,4 @@
-"""TrainState and the pure training and evaluation steps."""
+"""TrainState, the losses, and the pure training and evaluation steps of both regimes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,13 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
-Apply = Callable[[Any, jax.Array], jax.Array]
-"""Parameters and inputs (B, ...) to logits (B, C)."""
+FIRST, ORDER, VIEWS, RESTING = range(4)
+"""What a run's key is folded with: first parameters, order of the cells, views or augmentation, dropout."""
+
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+"""Logits (B, C) and labels (B,) to losses (B,)."""
 
 
 @flax.struct.dataclass
@@ -20,11 +24,15 @@ class TrainState:
         params: the trainable parameters.
         opt_state: the optimizer's state for them.
         step: int32 (), optimizer steps done.
+        batch_stats: stored statistics of the backbone's normalisation layers; empty for a head alone.
+        average: moving average of `params`; empty where none is kept.
     """
 
     params: Any
     opt_state: optax.OptState
     step: jax.Array
+    batch_stats: Any = flax.struct.field(default_factory=dict)
+    average: Any = flax.struct.field(default_factory=dict)
 
 
 @flax.struct.dataclass
@@ -67,37 +75,81 @@ def sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Sums:
     return Sums(jnp.sum(losses * weight), jnp.sum(hits * weight), jnp.sum(weight))
 
 
+def make_loss(config: ConfigDict) -> Loss:
+    """Returns ``train.loss`` a cell, in nats.
+
+    - ``cross_entropy``: −log p of the label.
+    - ``focal``: (1 − p)^γ times that, γ = ``train.focal_gamma`` (Lin et al. 2017, arXiv 1708.02002).
+
+    With ``train.label_smoothing`` ε it is (1 − ε) times the loss of the label plus ε times the mean of the
+    losses of all classes (Szegedy et al. 2015, arXiv 1512.00567).
+    """
+    focal, gamma = config.train.loss == "focal", config.train.focal_gamma
+    smoothing = config.train.label_smoothing
+
+    def of_classes(logits: jax.Array) -> jax.Array:
+        log_p = jax.nn.log_softmax(logits)
+        # 1 − p from expm1 is exact near p = 1, where a plain difference has no gradient left.
+        return -log_p * (jnp.maximum(-jnp.expm1(log_p), 1e-7) ** gamma) if focal else -log_p
+
+    def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        if not focal and not smoothing:
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        losses = of_classes(logits)
+        own = jnp.take_along_axis(losses, labels[:, None], 1)[:, 0]
+        return (1 - smoothing) * own + smoothing * losses.mean(1)
+
+    return loss
+
+
+def cell_keys(key: jax.Array, step: jax.Array, positions: jax.Array) -> jax.Array:
+    """Returns a key for each cell of a batch, (B,).
+
+    They depend on the cell's position in the *global* batch, so that one device and eight draw alike.
+
+    Args:
+        key: of the run.
+        step: int32 ().
+        positions: int32 (B,).
+    """
+    return jax.vmap(lambda position: jax.random.fold_in(jax.random.fold_in(key, step), position))(positions)
+
+
 def train_step(
-    apply: Apply,
+    apply: Callable[[Any], jax.Array],
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     state: TrainState,
-    inputs: jax.Array,
     labels: jax.Array,
     mask: jax.Array,
     class_weights: jax.Array,
 ) -> tuple[TrainState, Sums]:
-    """Returns the state after one step, and the sums of the batch before it.
+    """Returns the state of a head after one step, and the sums of the batch before it.
 
-    The loss is Σ mask · class_weight · cross-entropy / Σ mask: a short batch is the mean over
-    the cells it holds, as in Keras.
+    The loss is Σ mask · class_weight · loss / Σ mask: a short batch is the mean over the cells it
+    holds, as in Keras.
 
     Args:
-        apply: the network.
+        apply: parameters to the batch's logits (B, C).
+        loss: from `make_loss`.
         optimizer: from `optim.make_optimizer`.
         state: before the step.
-        inputs: (B, ...).
         labels: int32 (B,).
         mask: bool (B,), False for padding; at least one True.
         class_weights: float32 (C,), 1 where classes weigh the same.
     """
 
-    def loss(params: Any) -> tuple[jax.Array, Sums]:
-        logits = apply(params, inputs)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels) * class_weights[labels]
-        weight = mask.astype(jnp.float32)
-        return jnp.sum(losses * weight) / jnp.sum(weight), sums(logits, labels, mask)
+    def mean_loss(params: Any) -> tuple[jax.Array, Sums]:
+        logits = apply(params)
+        total = weighted(loss, logits, labels, mask, class_weights)
+        return total / jnp.sum(mask.astype(jnp.float32)), sums(logits, labels, mask)
 
-    gradients, batch = jax.grad(loss, has_aux=True)(state.params)
+    gradients, batch = jax.grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, state.step + 1), batch
+    return TrainState(params, opt_state, state.step + 1, state.batch_stats, state.average), batch
+
+
+def weighted(loss: Loss, logits: jax.Array, labels: jax.Array, mask: jax.Array, class_weights: jax.Array) -> jax.Array:
+    """Returns Σ mask · class_weight · loss, ()."""
+    return jnp.sum(loss(logits, labels) * class_weights[labels] * mask.astype(jnp.float32))

@@ -21,11 +21,12 @@ def network() -> Network:
 
 def test_the_key_changes_with_everything(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {
-        "as it is": features.features_key(network, DIGESTS),
-        "images": features.features_key(network, DIGESTS[::-1]),
+        "as it is": features.features_key(network, DIGESTS, "one"),
+        "images": features.features_key(network, DIGESTS[::-1], "one"),
         "weights": features.features_key(
-            dataclasses.replace(network, weights=dataclasses.replace(network.weights, sha256="c" * 64)), DIGESTS
+            dataclasses.replace(network, weights=dataclasses.replace(network.weights, sha256="c" * 64)), DIGESTS, "one"
         ),
+        "views": features.features_key(network, DIGESTS, "dihedral"),
     }
     for name, value in {
         "backbone": catalog.get("vgg16"),
@@ -33,17 +34,17 @@ def test_the_key_changes_with_everything(network: Network, monkeypatch: pytest.M
         "pool": "max",
         "preprocessing": catalog.preprocessing("rescale"),
     }.items():
-        keys[name] = features.features_key(dataclasses.replace(network, **{name: value}), DIGESTS)
+        keys[name] = features.features_key(dataclasses.replace(network, **{name: value}), DIGESTS, "one")
     size = dataclasses.replace(network.preprocessing, image_size=96)
-    keys["size"] = features.features_key(dataclasses.replace(network, preprocessing=size), DIGESTS)
+    keys["size"] = features.features_key(dataclasses.replace(network, preprocessing=size), DIGESTS, "one")
     monkeypatch.setattr(features, "_code_digest", lambda: "a mended bug")
-    keys["code"] = features.features_key(network, DIGESTS)
+    keys["code"] = features.features_key(network, DIGESTS, "one")
     assert len(set(keys.values())) == len(keys)
 
 
 def test_stored_features_come_back_and_damaged_ones_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path))
-    matrix = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    matrix = np.random.default_rng(0).standard_normal((3, 2, 5)).astype(np.float32)
     features.store_features("key", matrix)
     assert np.array_equal(features.load_features("key", 3), matrix)
     assert features.load_features("key", 4) is None

@@ -53,7 +53,7 @@ def plain_loop(config: ConfigDict, split: int, seed: int) -> tuple[object, list,
     features, labels = rows()
     fold = frozen.make_folds(config, labels, CLASSES, splits())[split]
     chosen = splits()[split]
-    head, optimizer = Head(config.model.hidden, CLASSES), optim.make_optimizer(config)
+    head, optimizer = Head(config.model.hidden, CLASSES), optim.make_optimizer(config, 1000)
     key = jax.random.key(seed)
     params = head.init(jax.random.fold_in(key, 0), jnp.asarray(features[:1]))["params"]
     state = optimizer.init(params)
@@ -97,8 +97,8 @@ def test_equals_a_plain_loop(config: ConfigDict, optimizer: str, split: int, cla
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), ours, params)
         curves = np.stack([runs.curves.train_loss[:, seed], runs.curves.train_accuracy[:, seed]], 1)
         np.testing.assert_allclose(curves, learned, rtol=1e-4)
-        np.testing.assert_allclose(runs.curves.test_loss[:, seed], losses, rtol=1e-4)
-        np.testing.assert_allclose(runs.curves.test_accuracy[:, seed], accuracies, rtol=1e-6)
+        np.testing.assert_allclose(runs.curves.val_loss[:, seed], losses, rtol=1e-4)
+        np.testing.assert_allclose(runs.curves.val_accuracy[:, seed], accuracies, rtol=1e-6)
 
 
 def test_same_seed_same_bits(config: ConfigDict) -> None:
@@ -134,6 +134,29 @@ def test_padding_never_reaches_the_loss(config: ConfigDict) -> None:
     first = train(keys, jnp.asarray(features), jnp.asarray(labels), padded)
     second = train(keys, jnp.asarray(features), jnp.asarray(labels), poisoned)
     assert identical(first, second)
+
+
+def test_validation_curves_are_of_the_rows_set_aside(config: ConfigDict) -> None:
+    """They differ in number between folds; the probabilities stay those of the test rows."""
+    features, labels = rows()
+    everything = np.arange(150)
+    aside = [
+        Split(0, 0, everything[:90], everything[107:], validation=everything[90:107]),
+        Split(0, 1, everything[55:], everything[:20], validation=everything[20:55]),
+    ]
+    train = frozen.make_train(config, CLASSES)
+    keys = jnp.stack([jax.random.key(seed) for seed in range(2)])
+    for split, fold in zip(aside, frozen.make_folds(config, labels, CLASSES, aside), strict=True):
+        runs = jax.device_get(train(keys, jnp.asarray(features), jnp.asarray(labels), fold))
+        for seed in range(2):
+            params = jax.tree.map(lambda leaf, seed=seed: leaf[seed], runs.params)
+            logits = Head(config.model.hidden, CLASSES).apply({"params": params}, features)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+            np.testing.assert_allclose(runs.curves.val_loss[-1, seed], losses[split.validation].mean(), rtol=1e-4)
+            right = (logits.argmax(-1) == labels)[split.validation]
+            np.testing.assert_allclose(runs.curves.val_accuracy[-1, seed], right.mean(), rtol=1e-6)
+            tested = runs.probabilities[seed, : len(split.test)]
+            np.testing.assert_allclose(tested, jax.nn.softmax(logits[split.test]), atol=1e-6)
 
 
 def test_progress_is_told_once_an_epoch(config: ConfigDict) -> None:
