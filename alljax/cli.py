@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from alljax.errors import ConfigError, UserError
+from alljax.errors import ConfigError, Stopped, UserError
 
 EXAMPLES = {
     "study": "alljax study --config=configs/quickstart.py --workdir=runs/quickstart",
@@ -18,6 +18,9 @@ EXAMPLES = {
     "features": "alljax features --config=configs/quickstart.py --out=features.npz",
     "predict": "alljax predict --workdir=runs/quickstart my_cells/ --out=predictions.csv",
     "report": "alljax report --workdir=runs/quickstart",
+    "data prepare": "alljax data prepare --source=C-NMC_Leukemia --out=prepared",
+    "data verify": "alljax data verify --source=C-NMC_Leukemia --out=found.json",
+    "data audit": "alljax data audit --source=C-NMC_Leukemia --protocol=official_folds_by_name",
     "weights": "alljax weights list",
     "weights list": "alljax weights list",
     "weights show": "alljax weights show vgg16-397923af.pth",
@@ -27,23 +30,24 @@ EXAMPLES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns its exit code: 0, or 2 for a mistake a person can mend."""
+    """Runs one command line and returns its exit code: 0, 2 for a mistake a person can mend, 1 where it says so."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         parser = _parser()
         options, rest = parser.parse_known_args(arguments)
         options.overrides = _overrides(rest, takes_config=hasattr(options, "config"))
-        options.call(options)
+        return options.call(options) or 0
     except UserError as error:
         print(f"alljax: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"alljax: {stopped}; the same command goes on from there", file=sys.stderr)
     except KeyboardInterrupt:
         print("alljax: stopped; finished models are kept, the same command goes on from there", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,8 +82,25 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("images", nargs="+", type=_path, metavar="IMAGE|DIR")
     report = _verb(verbs, "report", "write report.html anew from a study's files", _report)
     report.add_argument("--workdir", type=_path, required=True, help="the folder of a finished study")
+    _data_parser(verbs)
     _weights_parser(verbs)
     return parser
+
+
+def _data_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
+    data = verbs.add_parser("data", help="verify, audit and prepare images", allow_abbrev=False)
+    actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
+    verify = _verb(actions, "verify", "look whether all images are there; exit code 1 if not", _data_verify, "data ")
+    audit = _verb(actions, "audit", "find duplicates, people and what each protocol leaks", _data_audit, "data ")
+    prepare = _verb(actions, "prepare", "write C-NMC 2019 as a TFDS data set", _data_prepare, "data ")
+    for parser in (verify, audit, prepare):
+        parser.add_argument("--source", required=True, help="the images, as data.source takes them")
+    for parser in (verify, audit):
+        parser.add_argument("--out", type=_path, metavar="FILE", help="write all that is found, as JSON")
+    audit.add_argument("--protocol", help="only this one, and exit code 2 where it is not possible; default: all")
+    audit.add_argument("--knobs", nargs=0, action=_Knobs, help="list every --config.key=value and exit")
+    audit.set_defaults(config=None)  # takes --config.key=value
+    prepare.add_argument("--out", type=_path, required=True, help="the folder for data sets, TFDS's data_dir")
 
 
 def _weights_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
@@ -207,6 +228,42 @@ def _report(options: argparse.Namespace) -> None:
     _say(f"The report: {report.write_report(options.workdir)}")
 
 
+def _data_verify(options: argparse.Namespace) -> int:
+    from alljax.data import verify
+
+    _check_output(options.out)
+    found = verify.verify(options.source)
+    verify.show(found)
+    if options.out:
+        verify.write(found, options.out)
+    return 1 if found.problems else 0
+
+
+def _data_audit(options: argparse.Namespace) -> None:
+    from alljax import config
+
+    asked = [("split.protocol", options.protocol)] if options.protocol is not None else []
+    changes = [*options.overrides, ("data.source", options.source), *asked]
+    values = {key: config._parse(key, config._knob(key), text) for key, text in changes}
+    settings = config.unflatten(config.flatten(config.default_config()) | values)
+    _check_output(options.out)
+
+    from alljax.data import audit
+
+    found = audit.audit(settings, [options.protocol] if asked else [])
+    audit.show(found)
+    if options.out:
+        audit.write(found, options.out)
+    if found.error:
+        raise found.error
+
+
+def _data_prepare(options: argparse.Namespace) -> None:
+    from alljax.data import prepare
+
+    prepare.prepare(options.source, options.out, _say)
+
+
 def _weights_list(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -250,6 +307,13 @@ def _weights_fetch(options: argparse.Namespace) -> None:
 
     fetched = store.fetch(options.name)
     _say(f"{fetched.path}: SHA-256 {fetched.sha256}" + (f" ({fetched.note})" if fetched.note else ""))
+
+
+def _check_output(out: Path | None) -> None:
+    if out:
+        from alljax.study import workdir
+
+        workdir.check_output(out)
 
 
 def _program() -> str:

@@ -94,6 +94,11 @@ def check(config: ConfigDict) -> ConfigDict:
     for pair in config.train.boundaries:
         if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], int) and pair[1] > 0):
             raise ConfigError(f"train.boundaries holds {pair!r}; each entry is a pair (step, factor above 0)")
+    if config.train.patience and not (config.split.validation and config.train.keep_best):
+        raise ConfigError(
+            "train.patience needs validation cells (split.validation above 0) and train.keep_best of at least 1; "
+            "stopping by the test cells would flatter them"
+        )
     variations(config)
     return config
 

@@ -9,6 +9,10 @@ class UserError(Exception):
     """What is wrong, where, and what to do about it, in one line."""
 
 
+class Stopped(Exception):  # noqa: N818 - no error
+    """A run that was asked to stop and has saved itself; the same command goes on from there, exit code 0."""
+
+
 class ConfigError(UserError):
     """An unknown key, a value of the wrong type, or keys that contradict each other."""
 

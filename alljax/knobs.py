@@ -111,6 +111,9 @@ KNOBS: dict[str, Knob] = {
     "train.compute": Knob(
         "float32", "finetune: the backbone's arithmetic; parameters stay float32", choices=("float32", "bfloat16")
     ),
+    "train.statistics_momentum": Knob(
+        0.0, "finetune: share of unfrozen layers' stored statistics that a step keeps; 0: the backbone's", at_least=0.0
+    ),
     "train.rematerialise": Knob(False, "finetune: compute stages again in the backward pass, to save memory"),
     "train.patience": Knob(0, "finetune: epochs without a lower validation loss until it ends; 0: all", at_least=0),
     "train.checkpoint_steps": Knob(200, "finetune: steps between checkpoints", at_least=1),

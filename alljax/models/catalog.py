@@ -28,6 +28,7 @@ class Preprocessing:
         name: how people call it.
         image_size: pixels a side that images are resized to.
         interpolation: the filter they are resized with, one of `INTERPOLATIONS`.
+        antialias: whether that filter is widened where images shrink, see `alljax.data.resize`.
         scale: what the pixels 0 … 255 are multiplied with first.
         mean: then subtracted, per channel, in the order of `channels`.
         std: then divided by, per channel, in the order of `channels`.
@@ -37,6 +38,7 @@ class Preprocessing:
     name: str
     image_size: int = 224
     interpolation: str = "bilinear"
+    antialias: bool = True
     scale: float = 1.0
     mean: Colours = (0.0, 0.0, 0.0)
     std: Colours = (1.0, 1.0, 1.0)
@@ -57,10 +59,10 @@ PREPROCESSINGS = {
     for each in (
         # torchvision.models' and timm's default for ImageNet
         Preprocessing("torch", scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-        # keras.applications.imagenet_utils.preprocess_input(mode="caffe")
-        Preprocessing("caffe", mean=(103.939, 116.779, 123.68), channels="bgr"),
-        # what ImageDataGenerator(rescale=1/255) makes of an image, in place of what Keras's weights expect
-        Preprocessing("rescale", scale=1 / 255),
+        # keras.applications.imagenet_utils.preprocess_input(mode="caffe"), after image_dataset_from_directory
+        Preprocessing("caffe", antialias=False, mean=(103.939, 116.779, 123.68), channels="bgr"),
+        # Keras's Rescaling(1/255) in place of what its weights expect
+        Preprocessing("rescale", antialias=False, scale=1 / 255),
         # EfficientNet-Lite's own
         Preprocessing("lite", interpolation="bicubic", mean=(127.0,) * 3, std=(128.0,) * 3),
     )
@@ -105,6 +107,8 @@ def _checked(key: str, value: Any) -> Any:
             fits, wanted = value in INTERPOLATIONS, f"one of {', '.join(INTERPOLATIONS)}"
         case "channels":
             fits, wanted = value in ("rgb", "bgr"), "rgb or bgr"
+        case "antialias":
+            fits, wanted = isinstance(value, bool), "true or false"
         case "scale":
             fits, wanted = is_number(value) and value > 0, "a number above 0"
         case _:  # mean, std

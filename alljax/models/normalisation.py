@@ -17,11 +17,13 @@ class Batch:
         mask: bool (B,), False where an image is padding and counts for nothing.
         axis: the mapped axis over which the batch is spread, under `jax.pmap`; None under `jax.jit`,
             where the array itself is the global batch.
+        momentum: share of the stored statistics that a step keeps; 0 for each layer's own.
     """
 
     layers: frozenset[str]
     mask: jax.Array
     axis: str | None = None
+    momentum: float = 0.0
 
 
 class BatchNormalisation(nn.Module):
@@ -33,7 +35,7 @@ class BatchNormalisation(nn.Module):
     stores the unbiased one).
 
     Attributes:
-        momentum: share of the stored statistics that a step keeps.
+        momentum: share of the stored statistics that a step keeps, unless the batch says otherwise.
         epsilon: ε.
     """
 
@@ -58,7 +60,7 @@ class BatchNormalisation(nn.Module):
         mean, variance = stored_mean.value, stored_variance.value
         if batch is not None and "/".join(self.path) in batch.layers:
             mean, variance = statistics(pixels, batch)
-            keep = self.momentum
+            keep = batch.momentum or self.momentum
             stored_mean.value = keep * stored_mean.value + (1 - keep) * mean
             stored_variance.value = keep * stored_variance.value + (1 - keep) * variance
         shape = (1, 1, 1, -1)

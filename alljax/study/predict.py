@@ -15,7 +15,7 @@ from alljax.data.records import Dataset, Record
 from alljax.errors import ConfigError, DataError, WorkdirError
 from alljax.models.head import Head
 from alljax.progress import Say
-from alljax.study import finished, grid, workdir
+from alljax.study import finetuned, finished, grid, workdir
 from alljax.study.material import inspect_images
 from alljax.study.run import cell_features
 from alljax.training import checkpoint
@@ -54,7 +54,7 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     if config is None or name not in results:
         raise WorkdirError(f"{folder} has no cell {name!r}; it has {', '.join(results)}")
     workdir.check_output(out)
-    heads = checkpoint.load(folder / "cells" / name / "checkpoint")["heads"]
+    learned = checkpoint.load(folder / "cells" / name / "checkpoint")
     used = results[name]["weights"]
     file = weights or used["path"]
     if not Path(file).is_file():
@@ -67,15 +67,18 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     say(f"heads of {name}")
     dataset = _dataset(images, tuple(stored["data.classes"]))
     inspection = inspect_images(dataset, say)
-    usual, learned = inspection.sizes.most_common(1)[0][0], tuple(metrics["dataset"]["image_size"])
-    if usual != learned:
+    usual, studied = inspection.sizes.most_common(1)[0][0], tuple(metrics["dataset"]["image_size"])
+    if usual != studied:
         say(
-            f"these images have {usual[0]} × {usual[1]} pixels, those of the study {learned[0]} × {learned[1]}: if the "
+            f"these images have {usual[0]} × {usual[1]} pixels, those of the study {studied[0]} × {studied[1]}: if the "
             "scale is the same, crop them to that size first, or every cell looks larger or smaller than it is"
         )
-    as_it_is = configs.vary(config, {"features.views": "one"})  # heads are tested on that view, too
-    matrix = cell_features(network, dataset, inspection.digests, as_it_is, say)[:, 0]
-    probabilities = mean_probabilities(heads, matrix, Head(config.model.hidden, len(dataset.classes)))
+    if config.train.regime == "finetune":
+        probabilities = finetuned.mean_probabilities(config, network, learned["networks"], dataset)
+    else:
+        as_it_is = configs.vary(config, {"features.views": "one"})  # heads are tested on that view, too
+        matrix = cell_features(network, dataset, inspection.digests, as_it_is, say)[:, 0]
+        probabilities = mean_probabilities(learned["heads"], matrix, Head(config.model.hidden, len(dataset.classes)))
     header = ["path", "predicted", *(f"prob_{name}" for name in dataset.classes)]
     rows = (
         [record.path, dataset.classes[int(row.argmax())], *(f"{value:.9g}" for value in row)]

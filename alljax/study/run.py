@@ -16,7 +16,7 @@ from alljax.data.splits import COLUMNS, Split, rows
 from alljax.errors import ConfigError, WorkdirError
 from alljax.evaluation import baselines
 from alljax.progress import Say
-from alljax.study import report, results, workdir
+from alljax.study import finetuned, report, results, workdir
 from alljax.study.grid import Cell, cells
 from alljax.study.material import Material, open_images, open_material
 from alljax.training import checkpoint, features, frozen
@@ -62,19 +62,25 @@ def run_study(config: ConfigDict, folder: Path, say: Say) -> dict[str, Any]:
 
 def run_cell(cell: Cell, network: Network, material: Material, folder: Path, say: Say) -> None:
     """Trains a cell's heads, all seeds of all folds, and writes ``cells/NAME/``."""
-    start = time.perf_counter()
-    matrix = cell_features(network, material.dataset, material.inspection.digests, cell.config, say)
-    computed = time.perf_counter()
-    folds = frozen.make_folds(cell.config, material.labels, len(material.dataset.classes), material.splits)
-    runs = _train_heads(cell, matrix, folds, material)
+    here, config, start = folder / "cells" / cell.name, cell.config, time.perf_counter()
+    if config.train.regime == "finetune":
+        computed, parameters = start, "networks"
+        keys = [list(_keys(config, split)) for split in material.splits]
+        runs = finetuned.train_cell(cell, network, material, keys, here, say)
+    else:
+        matrix = cell_features(network, material.dataset, material.inspection.digests, config, say)
+        computed, parameters = time.perf_counter(), "heads"
+        folds = frozen.make_folds(config, material.labels, len(material.dataset.classes), material.splits)
+        runs = _train_heads(cell, matrix, folds, material)
     trained = time.perf_counter()
-    checkpoint.save(folder / "cells" / cell.name / "checkpoint", {"heads": [run.params for run in runs]})
+    checkpoint.save(here / "checkpoint", {parameters: [run.params for run in runs]})
     extra = {
         "feature_seconds": round(computed - start, 3),
         "seconds": round(trained - computed, 3),
         "weights": network.describe(),
     }
-    results.write_cell(folder, cell.name, cell.config, material, runs, extra)
+    results.write_cell(folder, cell.name, config, material, runs, extra)
+    finetuned.clear(here)
 
 
 def cell_features(
@@ -146,7 +152,7 @@ def _train_heads(cell: Cell, matrix: np.ndarray, folds: list[frozen.Fold], mater
         train = frozen.make_train(config, len(material.dataset.classes), on_epoch=lambda: advance(1))
         runs = []
         for split, fold in zip(material.splits, folds, strict=True):
-            keys = jnp.stack([_key(config.seed + number, split) for number in range(config.study.seeds)])
+            keys = _keys(config, split)
             runs.append(_finite(jax.device_get(train(keys, matrix_on_device, labels, fold)), config, split))
         jax.effects_barrier()  # the bar's last epochs arrive
     return runs
@@ -168,8 +174,13 @@ def _finite(run: frozen.HeadRuns, config: ConfigDict, split: Split) -> frozen.He
     return run
 
 
-def _key(seed: int, split: Split) -> jax.Array:
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), split.repeat), split.fold)
+def _keys(config: ConfigDict, split: Split) -> jax.Array:
+    """Returns the key of each seed's run on a split, (R,)."""
+
+    def key(seed: int) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), split.repeat), split.fold)
+
+    return jnp.stack([key(config.seed + number) for number in range(config.study.seeds)])
 
 
 def _baselines(config: ConfigDict, material: Material) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _check_writable(folder: Path, option: str) -> None:
 
 def _claimed(workdir: Path) -> dict[str, dict[str, Any]]:
     """Returns config and environment of the run that has results here; empty where there are none."""
-    if not any(workdir.glob("cells/*/metrics.json")):
+    if not any(workdir.glob("cells/*/metrics.json")) and not any(workdir.glob("cells/*/runs/*/checkpoints/*.sha256")):
         return {}
     return {name: read_json(workdir / f"{name}.json") for name in ("config", "environment")}
 

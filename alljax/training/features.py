@@ -48,12 +48,13 @@ def compute_features(network: Network, dataset: Dataset, batch_size: int, advanc
     """
     extract, turn = make_extractor(network), jax.jit(jax.vmap(augment.dihedral, (0, None)))
     variables = jax.device_put(network.variables)
-    size, interpolation = network.preprocessing.image_size, network.preprocessing.interpolation
+    wanted = network.preprocessing
+    size, source = wanted.image_size, pipeline.Images(dataset, wanted.image_size, wanted.interpolation, wanted.antialias)
     one_batch = jax.ShapeDtypeStruct((batch_size, size, size, 3), np.uint8)
     width = jax.eval_shape(extract, variables, one_batch).shape[1]
     # Filled in place: eight views of ten thousand images take most of a gigabyte.
     features, done = np.empty((len(dataset.records), VIEWS[views], width), np.float32), 0
-    for batch in pipeline.batches(dataset, size, interpolation, batch_size):
+    for batch in pipeline.batches(source, batch_size):
         images, count = jnp.asarray(batch.images), int(batch.mask.sum())
         of_views = [extract(variables, turn(images, view)) for view in range(VIEWS[views])]
         features[done : done + count] = np.stack(of_views, 1)[batch.mask]
@@ -88,7 +89,7 @@ def _code_digest() -> str:
     """Returns the hash of our own code between a file and its features: a mended bug there makes them anew."""
     package = Path(alljax.__file__).parent
     sources = [*package.glob("models/*.py"), *package.glob("weights/*.py"), Path(__file__)]
-    sources += [package / "data" / name for name in ("augment.py", "images.py", "pipeline.py")]
+    sources += [package / "data" / name for name in ("augment.py", "images.py", "pipeline.py", "resize.py")]
     texts = [path.read_bytes() for path in sorted(sources)]
     return hashlib.sha256(b"".join(texts)).hexdigest()
 

@@ -52,7 +52,7 @@ def make_forward(
     The backbone computes in ``train.compute``; parameters, statistics, head and loss are float32.
 
     Args:
-        config: ``train.compute`` and ``train.rematerialise`` are read.
+        config: ``train.compute``, ``train.rematerialise`` and ``train.statistics_momentum`` are read.
         network: the backbone's module, stage, pooling and preprocessing; not its parameters.
         head: the classifier.
         layers: normalisation layers that follow the batch.
@@ -69,7 +69,7 @@ def make_forward(
             {"params": tree["backbone"], "batch_stats": batch_stats},
             pixels,
             last=network.stage,
-            batch=Batch(layers, mask, axis),
+            batch=Batch(layers, mask, axis, config.train.statistics_momentum),
             mutable=["batch_stats"],
         )
         features = pool(stages[network.stage], network.pool).astype(jnp.float32)

@@ -112,7 +112,7 @@ def make_train(
             state: TrainState, key: jax.Array, order_key: jax.Array, views_key: jax.Array
         ) -> tuple[TrainState, Sums]:
             """One epoch of one seed."""
-            order = _shuffled(order_key, fold)
+            order = shuffled(order_key, fold)
             shown = order * views + jax.random.randint(views_key, order.shape, 0, views)
 
             def step(number: jax.Array, carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
@@ -176,7 +176,7 @@ def _over_seeds(function: Callable[..., Any], *arguments: Any) -> Any:
     return jax.vmap(function)(*arguments)
 
 
-def _shuffled(key: jax.Array, fold: Fold) -> jax.Array:
+def shuffled(key: jax.Array, fold: Fold) -> jax.Array:
     """Returns the training rows in a random order, padding last."""
     length = len(fold.train)
     draws = jax.random.uniform(key, (length,))

@@ -66,11 +66,13 @@ class Jit:
             whole = np.asarray(leaf)
             return jax.make_array_from_callback(whole.shape, self.sharding(whole), lambda index: whole[index])
 
-        return jax.tree.map(put, tree)
+        with jax.transfer_guard("allow"):
+            return jax.tree.map(put, tree)
 
     def spread(self, tree: Any) -> Any:
         """Puts this process's part of a batch on its devices, along the first axis."""
-        return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self._batch, np.asarray(leaf)), tree)
+        with jax.transfer_guard("allow"):
+            return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self._batch, leaf), tree)
 
     def compile(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
         """Compiles a function of placed trees and one spread batch; its results are placed trees.
@@ -126,7 +128,10 @@ class Pmap:
 
 def _mapped(tree: Any) -> Any:
     """Puts the entries of each array's first axis on the devices of this process."""
-    return jax.pmap(lambda leaves: leaves, axis_name=DATA)(tree) if jax.tree.leaves(tree) else tree
+    if not jax.tree.leaves(tree):
+        return tree
+    with jax.transfer_guard("allow"):
+        return jax.pmap(lambda leaves: leaves, axis_name=DATA)(tree)
 
 
 def bytes_per_device(tree: Any) -> int:

@@ -1,0 +1,142 @@
+"""The fine-tuned cells of a study: one network a seed and split, each with its own folder and checkpoints."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import unflatten_dict
+from ml_collections import ConfigDict
+
+from alljax import progress
+from alljax.data import pipeline
+from alljax.data.records import Dataset
+from alljax.progress import Say
+from alljax.study.grid import Cell
+from alljax.study.material import Material
+from alljax.training import checkpoint, frozen, logs, mesh
+from alljax.training.feeding import Feed
+from alljax.training.frozen import Curves, Fold, HeadRuns
+from alljax.training.learner import Learner
+from alljax.training.loop import train_network
+from alljax.training.network import Network
+
+
+def train_cell(
+    cell: Cell, network: Network, material: Material, keys: Sequence[Sequence[jax.Array]], folder: Path, say: Say
+) -> list[HeadRuns]:
+    """Returns one `HeadRuns` a split, whose parameters are the whole networks' (R, ...).
+
+    A run that was finished before is read back; one that was stopped goes on from its newest checkpoint.
+
+    Args:
+        cell: its name and config.
+        network: the backbone with its ported weights.
+        material: the images and splits.
+        keys: of each seed (R,) of each split.
+        folder: the cell's.
+        say: prints a line.
+
+    Raises:
+        ConfigError: settings that do not fit, or a loss that is no number any more.
+        Stopped: the run was asked to stop.
+    """
+    config = cell.config
+    logs.check(config.train.loggers)
+    devices = mesh.make_devices(config)
+    folds = frozen.make_folds(config, material.labels, len(material.dataset.classes), material.splits)
+    pixels = _pixels(config, network, material.dataset)
+    runs = []
+    for split, fold, of_split in zip(material.splits, folds, keys, strict=True):
+        of_seeds = []
+        for number, key in enumerate(of_split):
+            name = f"{split.repeat}-{split.fold}-{config.seed + number}"
+            here = folder / "runs" / name
+            if not (here / "result.sha256").is_file():
+                feed = Feed(config, pixels, material.labels, fold, key, devices)
+                title = f"{cell.name} {name}"
+                tree = _train(config, network, material, feed, fold, key, devices, here, title, say)
+                checkpoint.save(here / "result", tree)
+            of_seeds.append(checkpoint.load(here / "result"))
+        runs.append(_joined(of_seeds, config.train.epochs))
+    return runs
+
+
+def clear(folder: Path) -> None:
+    """Removes the checkpoints of a cell whose results are written; what was logged stays."""
+    for run in (folder / "runs").glob("*"):
+        for name in ("checkpoints", "result"):
+            shutil.rmtree(run / name, ignore_errors=True)
+        (run / "result.sha256").unlink(missing_ok=True)
+
+
+def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[Any], dataset: Dataset) -> np.ndarray:
+    """Returns float32 (N, C): softmax outputs averaged over the networks of all splits and seeds.
+
+    Args:
+        config: of the cell.
+        network: the backbone with its ported weights, which fill what never learned.
+        networks: `HeadRuns.params` of each split.
+        dataset: the images.
+    """
+    classes, devices = len(dataset.classes), mesh.make_devices(config)
+    pixels = _pixels(config, network, dataset)
+    rows = np.arange(len(dataset.records))
+    labels = np.zeros(len(rows), np.int32)
+    fold = Fold(*(jnp.asarray(each) for each in (rows, len(rows), rows, len(rows), rows, len(rows), np.ones(classes))))
+    key = jax.random.key(0)  # draws first parameters, which are replaced
+    feed = Feed(config, pixels, labels, fold, key, devices)
+    learner = Learner(config, network, classes, key, np.ones(classes), 1, devices)
+    total = np.zeros((len(rows), classes))
+    count = 0
+    with progress.bar("predict", len(networks) * config.study.seeds * len(rows), "images") as advance:
+        for of_split in networks:
+            for number in range(len(jax.tree.leaves(of_split)[0])):
+                tree = jax.tree.map(lambda leaf, number=number: leaf[number], of_split)
+                logits = feed.logits(learner, learner.loaded(tree["params"], tree["batch_stats"]), rows)
+                total += np.asarray(jax.nn.softmax(logits))
+                count += 1
+                advance(len(rows))
+    return (total / count).astype(np.float32)
+
+
+def _pixels(config: ConfigDict, network: Network, dataset: Dataset) -> np.ndarray:
+    """Returns all images at the network's size, uint8 (N, S, S, 3)."""
+    source = pipeline.Images(dataset, network.preprocessing.image_size, network.preprocessing.interpolation)
+    parts = []
+    with progress.bar("decode", len(dataset.records), "images") as advance:
+        for batch in pipeline.batches(source, config.features.batch_size):
+            parts.append(batch.images[batch.mask])
+            advance(len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def _train(
+    config: ConfigDict, network: Network, material: Material, feed: Feed, fold: Fold, key: jax.Array,
+    devices: mesh.Jit | mesh.Pmap, here: Path, title: str, say: Say,
+) -> dict[str, Any]:  # fmt: skip
+    classes = len(material.dataset.classes)
+    total_steps = config.train.epochs * feed.steps_per_epoch
+    learner = Learner(config, network, classes, key, np.asarray(fold.class_weights), total_steps, devices)
+    with progress.bar(title, config.train.epochs * feed.train_count, "images") as advance:
+        trained = train_network(config, learner, feed, here, say, advance)
+    return {
+        "params": unflatten_dict(trained.params, sep="/"),
+        "batch_stats": trained.batch_stats,
+        "history": np.asarray(trained.history),
+        "logits": trained.logits,
+    }
+
+
+def _joined(of_seeds: Sequence[Any], epochs: int) -> HeadRuns:
+    """Puts the runs of a split side by side; epochs after an early end are NaN."""
+    curves = np.full((epochs, len(of_seeds), 4), np.nan)
+    for column, tree in enumerate(of_seeds):
+        curves[: len(tree["history"]), column] = tree["history"]
+    logits = jnp.stack([tree["logits"] for tree in of_seeds])
+    params = [{"params": tree["params"], "batch_stats": tree.get("batch_stats", {})} for tree in of_seeds]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
+    return jax.device_get(HeadRuns(stacked, Curves(*np.moveaxis(curves, -1, 0)), jax.nn.softmax(logits)))

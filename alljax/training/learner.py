@@ -1,0 +1,158 @@
+"""Parameters, optimizer and compiled functions of one fine-tuning run, on its devices."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from alljax.models.head import Head, pool
+from alljax.training import finetune, groups, mesh, optim
+from alljax.training.network import Network
+from alljax.training.step import Sums, TrainState
+
+
+class Learner:
+    """What `loop.train_network` drives.
+
+    Attributes:
+        devices: how everything is spread.
+        groups: layer groups, from ``train.groups``.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        network: Network,
+        classes: int,
+        key: jax.Array,
+        class_weights: np.ndarray,
+        total_steps: int,
+        devices: mesh.Jit | mesh.Pmap,
+    ) -> None:
+        """Puts what does not change on the devices.
+
+        Args:
+            config: ``model``, ``train`` and ``preprocessing`` are read.
+            network: the backbone with its ported parameters.
+            classes: number of logits.
+            key: of the run.
+            class_weights: float32 (C,).
+            total_steps: optimizer steps of the whole run.
+            devices: from `mesh.make_devices`.
+
+        Raises:
+            ConfigError: ``train.groups`` does not cover the parameters.
+        """
+        self.devices, self.groups = devices, groups.read(config.train.groups)
+        self._config, self._network = config, network
+        self._head = Head(config.model.hidden, classes, config.model.dropout)
+        parameters = flatten_dict({"backbone": _used(network, "params")}, sep="/")
+        parameters |= finetune.initialise(key, self._head, _features(network))
+        self._group_of = groups.assign(parameters, self.groups)
+        ever = groups.learning(self._group_of, self.groups, config.train.epochs - 1)
+        self._first = {path: np.asarray(leaf) for path, leaf in parameters.items() if path in ever}
+        self._optimizer = optim.make_optimizer(
+            config,
+            total_steps,
+            {group.pattern: group.rate for group in self.groups},
+            {group.pattern: group.decay for group in self.groups},
+            self._group_of,
+        )
+        fixed = {path: leaf for path, leaf in parameters.items() if path not in ever}
+        constants = (fixed, jax.random.key_data(key), class_weights.astype(np.float32))
+        self._fixed, self._key, self._class_weights = devices.place(constants)
+        forward = finetune.make_forward(config, network, self._head)
+        self._evaluate = devices.compile(finetune.make_evaluate(forward, devices.axis))
+        self._sum = devices.compile(lambda sums, more: sums + more)
+        self._template = jax.eval_shape(lambda: (self._begin(self._first), Sums.zero()))
+
+    def start(self) -> TrainState:
+        """Returns the state before the first step, on the devices."""
+        return self.devices.place(jax.jit(self._begin)(self._first))
+
+    def zero(self) -> Sums:
+        """Returns sums over no cell, on the devices."""
+        return self.devices.place(Sums(*np.zeros((3, 1), np.float32)[:, 0]))
+
+    def compile(self, epoch: int) -> Callable[[TrainState, finetune.Cells], tuple[TrainState, Sums]]:
+        """Returns the training step of an epoch, in which some groups learn; it takes the old state's memory."""
+        learning = groups.learning(self._group_of, self.groups, epoch)
+        layers, axis = groups.normalisation_layers(learning), self.devices.axis
+        forward = finetune.make_forward(self._config, self._network, self._head, layers, axis)
+        step = finetune.make_step(self._config, forward, self._optimizer, learning, axis)
+        compiled = self.devices.compile(step, donate=0)
+        return lambda state, cells: compiled(state, self._fixed, self._key, cells, self._class_weights)
+
+    def add(self, sums: Sums, more: Sums) -> Sums:
+        """Returns the sums of both, on the devices."""
+        return self._sum(sums, more)
+
+    def logits(self, state: TrainState, cells: finetune.Cells) -> np.ndarray:
+        """Returns float32 (B, C) of a spread batch, the whole of it in every process."""
+        return self.devices.fetch(self._evaluate(state, self._fixed, cells))
+
+    def leaves(self, tree: tuple[TrainState, Sums]) -> list[np.ndarray]:
+        """Returns the arrays of a state and the sums of its epoch, for a checkpoint."""
+        return [self.devices.fetch(leaf) for leaf in jax.tree.leaves(tree)]
+
+    def restore(self, leaves: list[np.ndarray]) -> tuple[TrainState, Sums]:
+        """Returns what `leaves` was given, on the devices, whatever those were."""
+        return self.devices.place(jax.tree.unflatten(jax.tree.structure(self._template), leaves))
+
+    def result(self, state: TrainState) -> tuple[dict[str, np.ndarray], Any]:
+        """Returns what learned (averaged where asked for) and the statistics, as NumPy."""
+        return self.devices.fetch(dict(state.average or state.params)), self.devices.fetch(state.batch_stats)
+
+    def describe(self, state: TrainState) -> str:
+        """Returns a line on what learns and what a device holds of it."""
+        count = sum(leaf.size for leaf in self._first.values())
+        held = mesh.bytes_per_device(state) + mesh.bytes_per_device(self._fixed)
+        return (
+            f"{count:,} parameters learn; parameters, statistics and optimizer take {held / 2**20:,.0f} MiB on each "
+            f"of {self.devices.count} devices, before activations"
+        )
+
+    def loaded(self, params: Any, batch_stats: Any) -> TrainState:
+        """Returns a state that can be evaluated, of parameters that were learned before.
+
+        Args:
+            params: nested, as a finished run stores them.
+            batch_stats: of the backbone.
+        """
+        step: Any = np.zeros((), np.int32)
+        return self.devices.place(TrainState(flatten_dict(params, sep="/"), (), step, batch_stats))
+
+    def _begin(self, params: dict[str, Any]) -> TrainState:
+        average = params if self._config.train.average else {}
+        statistics = _used(self._network, "batch_stats")
+        return TrainState(params, self._optimizer.init(params), jnp.zeros((), jnp.int32), statistics, average)
+
+
+def memory() -> str:
+    """Returns the peak memory of this process's fullest device as text; empty where the device does not tell."""
+    statistics = [device.memory_stats() or {} for device in jax.local_devices()]
+    peak = max(each.get("peak_bytes_in_use", 0) for each in statistics)
+    return f"{peak / 2**30:.1f} GiB" if peak else ""
+
+
+def _used(network: Network, collection: str) -> Any:
+    """Returns the backbone's variables up to the stage whose activations are used."""
+    stages = network.backbone.stages
+    used = stages[: stages.index(network.stage) + 1]
+    return {name: tree for name, tree in network.variables.get(collection, {}).items() if name in used}
+
+
+def _features(network: Network) -> int:
+    """Returns the number of features that the pooled stage gives."""
+    size = network.preprocessing.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    stages: Any = jax.eval_shape(
+        lambda variables, images: network.backbone.module.apply(variables, images, last=network.stage),
+        network.variables,
+        images,
+    )
+    return jax.eval_shape(lambda activation: pool(activation, network.pool), stages[network.stage]).shape[1]
