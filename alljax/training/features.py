@@ -49,7 +49,8 @@ def compute_features(network: Network, dataset: Dataset, batch_size: int, advanc
     extract, turn = make_extractor(network), jax.jit(jax.vmap(augment.dihedral, (0, None)))
     variables = jax.device_put(network.variables)
     wanted = network.preprocessing
-    size, source = wanted.image_size, pipeline.Images(dataset, wanted.image_size, wanted.interpolation, wanted.antialias)
+    size = wanted.image_size
+    source = pipeline.Images(dataset, size, wanted.interpolation, wanted.antialias)
     one_batch = jax.ShapeDtypeStruct((batch_size, size, size, 3), np.uint8)
     width = jax.eval_shape(extract, variables, one_batch).shape[1]
     # Filled in place: eight views of ten thousand images take most of a gigabyte.

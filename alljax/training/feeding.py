@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from scipy.special import log_softmax
 
 from alljax.training import frozen, mesh
 from alljax.training.finetune import Cells
@@ -72,6 +73,12 @@ class Feed:
         """Returns float32 (n, C) of these rows, in their order."""
         parts = [rows[start : start + self._size] for start in range(0, len(rows), self._size)]
         return np.concatenate([learner.logits(state, self._cells(part))[: len(part)] for part in parts])
+
+    def validate(self, learner: Learner, state: TrainState) -> tuple[float, float]:
+        """Returns mean cross-entropy and accuracy of the watched rows."""
+        labels, log_p = self.labels[self.watched], log_softmax(self.logits(learner, state, self.watched), axis=1)
+        own = log_p[np.arange(len(labels)), labels]
+        return float(-own.mean(dtype=np.float64)), float((log_p.argmax(1) == labels).mean())
 
     def _order(self, epoch: int) -> np.ndarray:
         with jax.transfer_guard("allow"):  # a few bytes an epoch

@@ -1,11 +1,14 @@
 """What a run says while it learns: metrics.jsonl always, TensorBoard and others where they are asked for."""
 
+import contextlib
 import importlib
 import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from alljax.errors import ConfigError, WorkdirError
 from alljax.files import write_text
@@ -114,3 +117,19 @@ def _mlflow(folder: Path, step: int, config: Mapping[str, Any]) -> Logger:
 
 def _name(folder: Path) -> str:
     return "-".join(folder.resolve().parts[-4:]).replace("/", "-")
+
+
+@contextlib.contextmanager
+def profiler(steps: int, start: int, folder: Path) -> Iterator[Callable[[int], None]]:
+    """Yields what is told of each step; writes a trace of `steps` of them after the first two, which compile."""
+
+    def trace(step: int) -> None:
+        if steps and step == start + 2:
+            jax.profiler.start_trace(str(folder / "profile"))
+        if steps and step == start + 2 + steps:
+            jax.profiler.stop_trace()
+
+    yield trace
+    if steps:
+        with contextlib.suppress(RuntimeError):  # it ended before
+            jax.profiler.stop_trace()

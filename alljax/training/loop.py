@@ -18,7 +18,7 @@ from alljax.training.checkpoint import Checkpoints
 from alljax.training.feeding import Feed
 from alljax.training.groups import phases
 from alljax.training.learner import Learner, memory
-from alljax.training.logs import Logs
+from alljax.training.logs import Logs, profiler
 from alljax.training.step import Sums
 from alljax.training.stopping import stop_requested
 
@@ -70,10 +70,11 @@ def train_network(
             (state, epoch_sums), start, history = learner.restore(saved.leaves), saved.step, saved.record["history"]
             say(f"goes on after step {start:,}")
             advance(start * train.batch_size)
+        say(learner.describe(state))
         logs = Logs(folder, train.loggers if jax.process_index() == 0 else (), start, configs.flatten(config))
         stack.callback(logs.close)
         asked = stack.enter_context(stop_requested())
-        trace = stack.enter_context(_profiler(config.profile, start, folder))
+        trace = stack.enter_context(profiler(config.profile, start, folder))
         stack.enter_context(jax.transfer_guard("disallow"))
         step, last_logged, clock = start, start, time.perf_counter()
         batches = feed.training(start)
@@ -93,14 +94,17 @@ def train_network(
                 logs.write(step, numbers | {"images_per_second": rate})
                 advance(0, f"loss {numbers['loss']:.3f}{memory()}")
             if place == steps - 1:
-                history.append([*_means(learner.devices.fetch(epoch_sums)), *_validated(learner, feed, state)])
+                history.append([*_means(learner.devices.fetch(epoch_sums)), *feed.validate(learner, state)])
                 names = ("epoch_loss", "epoch_accuracy", "val_loss", "val_accuracy")
                 logs.write(step, dict(zip(names, history[-1], strict=True)))
                 loss, epoch_sums = history[-1][2] if feed.set_aside else None, learner.zero()
             best = loss is not None and loss <= min(row[2] for row in history)
             stop = asked(step)
             if step % train.checkpoint_steps == 0 or (best and train.keep_best) or stop:
-                checkpoints.save(step, learner.leaves((state, epoch_sums)), {"history": history}, loss)
+                leaves = learner.leaves((state, epoch_sums))
+                if not all(np.isfinite(leaf).all() for leaf in leaves):
+                    raise _diverged(last_logged, step, checkpoints, train.learning_rate)
+                checkpoints.save(step, leaves, {"history": history}, loss)
             checkpoints.check()
             advance(min(train.batch_size, feed.train_count - place * train.batch_size))
             if stop:
@@ -126,38 +130,18 @@ def _means(sums: Sums) -> tuple[float, float]:
     return float(sums.loss / sums.count), float(sums.correct / sums.count)
 
 
-def _validated(learner: Learner, feed: Feed, state: Any) -> tuple[float, float]:
-    """Returns loss and accuracy of the rows set aside (the test rows where none are)."""
-    logits, labels = feed.logits(learner, state, feed.watched), feed.labels[feed.watched]
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return float(-log_p[np.arange(len(labels)), labels].mean()), float((logits.argmax(1) == labels).mean())
-
-
 def _finite(sums: Sums, before: int, step: int, checkpoints: Checkpoints, rate: float) -> dict[str, float]:
     loss, accuracy = _means(sums)
     if not np.isfinite(loss):
-        checkpoints.wait()
-        good = checkpoints.latest
-        from_there = f"the last good checkpoint is step {good:,} in {checkpoints.folder}" if good else "none was saved"
-        raise ConfigError(
-            f"the loss is no number any more between steps {before + 1:,} and {step:,}; {from_there}; lower "
-            f"train.learning_rate={rate:g} or set train.clip_norm"
-        )
+        raise _diverged(before, step, checkpoints, rate)
     return {"loss": loss, "accuracy": accuracy}
 
 
-@contextlib.contextmanager
-def _profiler(steps: int, start: int, folder: Path) -> Any:
-    """Yields what is told of each step; traces `steps` of them after the first two, which compile."""
-
-    def trace(step: int) -> None:
-        if steps and step == start + 2:
-            jax.profiler.start_trace(str(folder / "profile"))
-        if steps and step == start + 2 + steps:
-            jax.profiler.stop_trace()
-
-    yield trace
-    if steps:
-        with contextlib.suppress(RuntimeError):  # it ended before
-            jax.profiler.stop_trace()
+def _diverged(before: int, step: int, checkpoints: Checkpoints, rate: float) -> ConfigError:
+    checkpoints.wait()
+    good = checkpoints.latest
+    place = f"the last good checkpoint is step {good:,} in {checkpoints.folder}" if good else "none was saved before"
+    return ConfigError(
+        f"the loss or a parameter is no number any more between steps {before + 1:,} and {step:,}; {place}; lower "
+        f"train.learning_rate={rate:g} or set train.clip_norm"
+    )
