@@ -1,16 +1,15 @@
-"""The `alljax` command: parse, call one function, print.
-
-Rooms are imported when their verb is called, so that ``alljax --help`` starts at once.
-"""
+"""The `alljax` command: parse, call one function of commands.py, turn what goes wrong into a line and an exit code."""
 
 import argparse
 import os
-import shutil
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from alljax import commands
 from alljax.errors import ConfigError, Stopped, UserError
+from alljax.training import processes
 
 EXAMPLES = {
     "study": "alljax study --config=configs/quickstart.py --workdir=runs/quickstart",
@@ -30,8 +29,9 @@ EXAMPLES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns its exit code: 0, 2 for a mistake a person can mend, 1 where it says so."""
+    """Runs one command line and returns its exit code: 0, 1 where `data verify` finds fault, 2 for a mistake."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; images.decode refuses these
     try:
         parser = _parser()
         options, rest = parser.parse_known_args(arguments)
@@ -39,15 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.call(options) or 0
     except UserError as error:
         print(f"alljax: {error}", file=sys.stderr)
-        return 2
+        return processes.leave(2)
     except Stopped as stopped:
         print(f"alljax: {stopped}; the same command goes on from there", file=sys.stderr)
+        return int(os.environ.get("ALLJAX_STOP_CODE", "0"))  # launch/ tells a stop from the end by it
     except KeyboardInterrupt:
         print("alljax: stopped; finished models are kept, the same command goes on from there", file=sys.stderr)
-        return 130
+        return processes.leave(130)
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return processes.leave(141)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,14 +66,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    study = _verb(verbs, "study", "train and evaluate every model of a study, and write its report", _study)
+    study = _verb(verbs, "study", "train and evaluate every model of a study, and write its report", commands.study)
     _config_arguments(study)
-    train = _verb(verbs, "train", "the same for one model: nothing is varied", _train)
+    study.add_argument(
+        "--shard", type=_shard, default=(0, 1), metavar="I/N", help="only models I, I+N, … of the study, from 0"
+    )
+    _process_arguments(study)
+    train = _verb(verbs, "train", "the same for one model: nothing is varied", commands.train)
     _config_arguments(train)
-    features = _verb(verbs, "features", "write the backbone's features of every image", _features)
+    _process_arguments(train)
+    features = _verb(verbs, "features", "write the backbone's features of every image", commands.features)
     _config_arguments(features, workdir=False)
     features.add_argument("--out", type=_path, required=True, help="the .npz file to write")
-    predict = _verb(verbs, "predict", "classify images with the heads of a study", _predict)
+    predict = _verb(verbs, "predict", "classify images with the heads of a study", commands.predict)
     predict.add_argument("--workdir", type=_path, required=True, help="the folder of a finished study")
     predict.add_argument(
         "--cell", default="", help="the model of the study that is asked; default: the one with the highest AUC"
@@ -80,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--weights", default="", metavar="FILE", help="the backbone's weights, if they were moved")
     predict.add_argument("--out", type=_path, default=Path("predictions.csv"), help="default: %(default)s")
     predict.add_argument("images", nargs="+", type=_path, metavar="IMAGE|DIR")
-    report = _verb(verbs, "report", "write report.html anew from a study's files", _report)
+    report = _verb(verbs, "report", "write report.html anew from a study's files", commands.report)
     report.add_argument("--workdir", type=_path, required=True, help="the folder of a finished study")
     _data_parser(verbs)
     _weights_parser(verbs)
@@ -90,15 +96,16 @@ def _parser() -> argparse.ArgumentParser:
 def _data_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     data = verbs.add_parser("data", help="verify, audit and prepare images", allow_abbrev=False)
     actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
-    verify = _verb(actions, "verify", "look whether all images are there; exit code 1 if not", _data_verify, "data ")
-    audit = _verb(actions, "audit", "find duplicates, people and what each protocol leaks", _data_audit, "data ")
-    prepare = _verb(actions, "prepare", "write C-NMC 2019 as a TFDS data set", _data_prepare, "data ")
+    verify = _verb(
+        actions, "data verify", "look whether all images are there; if not, exit code 1", commands.data_verify
+    )
+    audit = _verb(actions, "data audit", "find duplicates, people and what each protocol leaks", commands.data_audit)
+    prepare = _verb(actions, "data prepare", "write C-NMC 2019 as a TFDS data set", commands.data_prepare)
     for parser in (verify, audit, prepare):
         parser.add_argument("--source", required=True, help="the images, as data.source takes them")
     for parser in (verify, audit):
-        parser.add_argument("--out", type=_path, metavar="FILE", help="write all that is found, as JSON")
-    audit.add_argument("--protocol", help="only this one, and exit code 2 where it is not possible; default: all")
-    audit.add_argument("--knobs", nargs=0, action=_Knobs, help="list every --config.key=value and exit")
+        parser.add_argument("--out", type=_output, metavar="FILE", help="write all that is found, as JSON")
+    audit.add_argument("--protocol", default="", help="only this one; default: every one that is possible")
     audit.set_defaults(config=None)  # takes --config.key=value
     prepare.add_argument("--out", type=_path, required=True, help="the folder for data sets, TFDS's data_dir")
 
@@ -106,31 +113,27 @@ def _data_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
 def _weights_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     weights = verbs.add_parser("weights", help="list, show, port and fetch weight files", allow_abbrev=False)
     actions = weights.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _verb(actions, "list", "the known sources, and where they are", _weights_list, "weights ")
-    show = _verb(actions, "show", "what a weight file holds", _weights_show, "weights ")
+    _verb(actions, "weights list", "the known sources, and where they are", commands.weights_list)
+    show = _verb(actions, "weights show", "what a weight file holds", commands.weights_show)
     show.add_argument("file", type=_path, metavar="FILE")
     port = _verb(
-        actions,
-        "port",
-        "rewrite a weight file in alljax's own layout (.safetensors)",
-        _weights_port,
-        "weights ",
+        actions, "weights port", "rewrite a weight file in alljax's layout (.safetensors)", commands.weights_port
     )
     port.add_argument("file", type=_path, metavar="FILE")
     port.add_argument("--backbone", required=True, help="for example vgg16")
     port.add_argument("--out", type=_path, required=True, help="the .safetensors file to write")
-    fetch = _verb(actions, "fetch", "download a known source and check its hash", _weights_fetch, "weights ")
+    fetch = _verb(actions, "weights fetch", "download a known source and check its hash", commands.weights_fetch)
     fetch.add_argument("name", metavar="NAME", help="as `alljax weights list` shows it")
 
 
 def _verb(
-    verbs: "argparse._SubParsersAction[_Parser]", name: str, summary: str, call: object, group: str = ""
+    verbs: "argparse._SubParsersAction[_Parser]", name: str, summary: str, call: object
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
-        name,
+        name.rpartition(" ")[2],
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example: {EXAMPLES[group + name]}",
+        epilog=f"example: {EXAMPLES[name]}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -153,6 +156,14 @@ def _config_arguments(parser: argparse.ArgumentParser, workdir: bool = True) -> 
     parser.add_argument("--knobs", nargs=0, action=_Knobs, help="list every --config.key=value and exit")
     if workdir:
         parser.add_argument("--workdir", type=_path, required=True, help="the folder for the results")
+        parser.add_argument("--resume", choices=["force"], help="let runs under way go on with another config")
+
+
+def _process_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("several processes", "found by themselves under Slurm, Open MPI and on Cloud TPU")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; the port is one that is free there")
+    group.add_argument("--processes", type=int, metavar="N", help="how many processes are started")
+    group.add_argument("--process", type=int, metavar="I", help="which of them this one is, from 0")
 
 
 def _path(text: str) -> Path:
@@ -160,6 +171,22 @@ def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("is empty; name a file or folder")
     return Path(text).expanduser()
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Reads ``i/n``."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"is {text!r}; write I/N with I from 0 to N-1, for example 0/4")
+    return int(index), int(count)
+
+
+def _output(text: str) -> Path:
+    """Reads the path of a file that is written after long work."""
+    from alljax.study import workdir
+
+    workdir.check_output(path := _path(text))
+    return path
 
 
 def _overrides(rest: Sequence[str], takes_config: bool) -> list[tuple[str, str]]:
@@ -176,156 +203,6 @@ def _overrides(rest: Sequence[str], takes_config: bool) -> list[tuple[str, str]]
             value = words.pop(0)
         pairs.append((key, value))
     return pairs
-
-
-def _study(options: argparse.Namespace) -> None:
-    from alljax import config
-
-    settings = config.load(options.config, options.overrides)  # a typo is told before the slow imports
-
-    from alljax.study import report, run
-
-    summary = run.run_study(settings, options.workdir, _say)
-    report.show(summary)
-    _say(f"\nThe report: {options.workdir / 'report.html'}")
-    if settings.data.source == "synthetic":
-        _say(
-            "These cells were generated. For your own images (a folder a class, inside it a folder a person), type\n"
-            f"  {_program()} study --config={options.config} --workdir=runs/mine --config.data.source=YOUR_FOLDER"
-        )
-    else:
-        _say(f"New images: {_program()} predict --workdir={options.workdir} IMAGE_OR_FOLDER --out=predictions.csv")
-
-
-def _train(options: argparse.Namespace) -> None:
-    if any(key == "study.vary" for key, _ in options.overrides):
-        raise ConfigError("`alljax train` varies nothing; use `alljax study` with --config.study.vary")
-    options.overrides.append(("study.vary", "()"))
-    _study(options)
-
-
-def _features(options: argparse.Namespace) -> None:
-    from alljax import config
-
-    settings = config.load(options.config, options.overrides)
-
-    from alljax.study import run
-
-    shape = run.write_features(settings, options.out, _say)
-    _say(f"{options.out}: features {shape[0]:,} × {shape[1]:,}")
-
-
-def _predict(options: argparse.Namespace) -> None:
-    from alljax.study import predict
-
-    count = predict.predict(options.workdir, options.cell, options.weights, options.images, options.out, _say)
-    _say(f"{options.out}: {count:,} images")
-
-
-def _report(options: argparse.Namespace) -> None:
-    from alljax.study import report
-
-    _say(f"The report: {report.write_report(options.workdir)}")
-
-
-def _data_verify(options: argparse.Namespace) -> int:
-    from alljax.data import verify
-
-    _check_output(options.out)
-    found = verify.verify(options.source)
-    verify.show(found)
-    if options.out:
-        verify.write(found, options.out)
-    return 1 if found.problems else 0
-
-
-def _data_audit(options: argparse.Namespace) -> None:
-    from alljax import config
-
-    asked = [("split.protocol", options.protocol)] if options.protocol is not None else []
-    changes = [*options.overrides, ("data.source", options.source), *asked]
-    values = {key: config._parse(key, config._knob(key), text) for key, text in changes}
-    settings = config.unflatten(config.flatten(config.default_config()) | values)
-    _check_output(options.out)
-
-    from alljax.data import audit
-
-    found = audit.audit(settings, [options.protocol] if asked else [])
-    audit.show(found)
-    if options.out:
-        audit.write(found, options.out)
-    if found.error:
-        raise found.error
-
-
-def _data_prepare(options: argparse.Namespace) -> None:
-    from alljax.data import prepare
-
-    prepare.prepare(options.source, options.out, _say)
-
-
-def _weights_list(options: argparse.Namespace) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from alljax.weights import store
-
-    table = Table("name", "backbone", "size", "classifier", "licence", "where", box=None, header_style="bold")
-    for listed in store.listing():
-        source = listed.source
-        size = f"{source.bytes / 1e6:,.0f} MB" if source.bytes else "?"
-        classifier = "yes" if source.classifier else "no"
-        table.add_row(source.name, source.backbone, size, classifier, source.licence, listed.place)
-    table.columns[0].no_wrap = True  # the names are what `fetch` takes
-    table.columns[0].min_width = max(len(listed.source.name) for listed in store.listing())
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-
-
-def _weights_show(options: argparse.Namespace) -> None:
-    from alljax.weights import show
-
-    found = show.describe(options.file)
-    for name, shape, dtype in found.tensors:
-        _say(f"{name}  {dtype} {tuple(shape)}")
-    _say(f"\n{found.path}: {found.format}, {found.bytes:,} bytes, {len(found.tensors)} tensors")
-    _say(f"SHA-256 {found.sha256}")
-    _say(f"looks like {found.family or 'no network known here'}" + (f" ({found.backbone})" if found.backbone else ""))
-    _say(f"known source: {found.source.name if found.source else 'none with this hash'}")
-    for note in found.notes:
-        _say(note)
-
-
-def _weights_port(options: argparse.Namespace) -> None:
-    from alljax.weights import rewrite
-
-    count = rewrite.rewrite(options.file, options.backbone, options.out)
-    _say(f"{options.out}: {count:,} parameters and statistics of {options.backbone}")
-
-
-def _weights_fetch(options: argparse.Namespace) -> None:
-    from alljax.weights import store
-
-    fetched = store.fetch(options.name)
-    _say(f"{fetched.path}: SHA-256 {fetched.sha256}" + (f" ({fetched.note})" if fetched.note else ""))
-
-
-def _check_output(out: Path | None) -> None:
-    if out:
-        from alljax.study import workdir
-
-        workdir.check_output(out)
-
-
-def _program() -> str:
-    """Returns what a person must type to call us: ``alljax``, or the way to it where it is not on the PATH."""
-    called = Path(sys.argv[0])
-    if called.name != "alljax" or shutil.which("alljax") == str(called.absolute()):
-        return "alljax"
-    return os.path.relpath(called) if called.absolute().is_relative_to(Path.cwd()) else str(called)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,19 @@ def load(file: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
         ConfigError: no such file, an unknown key or argument, or a value of the wrong type.
     """
     path, _, argument = file.partition(":")
-    config = _get_config(Path(path).expanduser())(argument)
+    return override(_get_config(Path(path).expanduser())(argument), overrides)
+
+
+def override(config: ConfigDict, overrides: Sequence[tuple[str, str]]) -> ConfigDict:
+    """Sets keys of `config` from text and returns it checked.
+
+    Args:
+        config: is changed.
+        overrides: pairs of a dotted key and its value as text.
+
+    Raises:
+        ConfigError: an unknown key or a value of the wrong type.
+    """
     for key, text in overrides:
         knob = _knob(key)
         _assign(config, key, _parse(key, knob, text))

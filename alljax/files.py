@@ -1,6 +1,7 @@
 """Files written whole or not at all, hashes, and where caches live."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
@@ -65,6 +66,34 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
     """Returns the hexadecimal digest of a file, read in blocks."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+@contextlib.contextmanager
+def alone(lock: Path, busy: str = "", shared: bool = False) -> Iterator[None]:
+    """Holds a lock file; its folder is made.
+
+    Args:
+        lock: the file; it stays.
+        busy: what is said when another process holds it; empty to wait for that process.
+        shared: others that hold it shared may be at work too.
+
+    Raises:
+        WorkdirError: another process holds it, or it cannot be made.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a")
+    except OSError as error:
+        raise _unwritable(lock.parent, error) from error
+    with file:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB if busy else kind)
+        except BlockingIOError as error:
+            raise WorkdirError(busy) from error
+        except OSError:
+            pass  # some network file systems have no locks; there a person must not start twice at once
+        yield
 
 
 def cache_dir() -> Path:

@@ -121,6 +121,18 @@ KNOBS: dict[str, Knob] = {
     "train.keep_best": Knob(1, "finetune: checkpoints of the lowest validation loss kept", at_least=0),
     "train.log_steps": Knob(10, "finetune: steps between lines of metrics.jsonl", at_least=1),
     "train.loggers": Knob(("tensorboard",), "finetune: besides metrics.jsonl: tensorboard, wandb, mlflow"),
+    "augment.flips": Knob(False, "finetune: mirror images in both directions"),
+    "augment.quarter_turns": Knob(False, "finetune: turn images by quarters"),
+    "augment.rotation": Knob(0.0, "finetune: largest turn to either side, in degrees", at_least=0.0),
+    "augment.shift": Knob(0.0, "finetune: largest displacement, as a share of the side", at_least=0.0),
+    "augment.zoom": Knob(0.0, "finetune: largest enlargement or reduction, from 1/(1+zoom) to 1+zoom", at_least=0.0),
+    "augment.crop": Knob(0.0, "finetune: largest share of the side that is cut away", at_least=0.0),
+    "augment.brightness": Knob(0.0, "finetune: largest relative change of all intensities", at_least=0.0),
+    "augment.contrast": Knob(0.0, "finetune: largest relative change of the contrast", at_least=0.0),
+    "augment.stain": Knob(0.0, "finetune: largest change of the amount of each stain", at_least=0.0),
+    "augment.blur": Knob(0.0, "finetune: largest standard deviation of the blur, in pixels", at_least=0.0),
+    "augment.cutout": Knob(0.0, "finetune: side of a square that is blackened, as a share of the side", at_least=0.0),
+    "augment.mixup": Knob(0.0, "finetune: alpha of MixUp; 0: none", at_least=0.0),
     "parallel": Knob("jit", "finetune: how a batch is spread over the devices", choices=("jit", "pmap")),
     "mesh.fsdp": Knob(1, "finetune: devices that share one copy of large parameters and optimizer state", at_least=1),
     "profile": Knob(0, "finetune: steps written as a profiler trace; 0: none", at_least=0),
@@ -135,4 +147,4 @@ KNOBS: dict[str, Knob] = {
 }
 
 # A study keeps its cells comparable: all of them see the same images and the same splits.
-VARIABLE = ("model.", "weights.", "preprocessing.", "train.")
+VARIABLE = ("model.", "weights.", "preprocessing.", "train.", "augment.", "features.views")

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "alljax"
 GROUND = ["errors", "knobs", "files", "progress", "config"]  # beneath all rooms
-ROOMS = ["data", "models", "weights", "training", "evaluation", "study", "cli"]
+ROOMS = ["data", "models", "weights", "training", "evaluation", "study", "commands", "cli"]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from alljax import cli
+from alljax import cli, commands
 
-VERBS = ["study", "train", "features", "predict", "report", "weights list", "weights show", "weights port",
-         "weights fetch"]  # fmt: skip
+VERBS = ["study", "train", "features", "predict", "report", "data prepare", "data verify", "data audit",
+         "weights list", "weights show", "weights port", "weights fetch"]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -23,7 +23,7 @@ def test_every_verb_has_help_with_an_example(verb: str, capsys: pytest.CaptureFi
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if "=" in cli.EXAMPLES[verb]])
 def test_every_example_parses(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(cli, f"_{verb.replace(' ', '_')}", lambda options: calls.append(options))
+    monkeypatch.setattr(commands, verb.replace(" ", "_"), lambda options: calls.append(options))
     assert cli.main(cli.EXAMPLES[verb].split()[1:]) == 0
     assert len(calls) == 1
 
@@ -59,7 +59,7 @@ def test_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     def interrupt(options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_report", interrupt)
+    monkeypatch.setattr(commands, "report", interrupt)
     assert cli.main(["report", "--workdir=w"]) == 130
     assert len(capsys.readouterr().err.splitlines()) == 1
 

@@ -4,35 +4,43 @@ import hashlib
 import io
 import os
 from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from alljax.data.records import Dataset, Record
+from alljax.data.tree import counted, some
 from alljax.errors import DataError
 from alljax.progress import Advance, ignore
 
 _MEND = "; replace or remove it"
+_Seen = TypeVar("_Seen")
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one look at every image found, in the order of the records.
+    """What one look at every image found: of the N that can be read, in the order of the records.
 
     Attributes:
         digests: SHA-256 of each file's bytes, hexadecimal.
+        pixels: SHA-256 of each image's pixels (`pixel_digest`): equal for a BMP and its PNG copy.
         areas: share of each image's pixels that are not black, float32 (N,), at original size.
         modes: how many images are stored in each Pillow mode; whatever is not ``RGB`` gets converted.
         sizes: how many images have each (width, height).
+        unreadable: why an image cannot be read, by its path.
     """
 
     digests: tuple[str, ...]
+    pixels: tuple[str, ...]
     areas: NDArray[np.float32]
     modes: Counter[str]
     sizes: Counter[tuple[int, int]]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 def decode(data: bytes, path: str) -> Image.Image:
@@ -60,55 +68,109 @@ def load(dataset: Dataset, record: Record) -> Image.Image:
     Raises:
         DataError: as `decode`, or the file cannot be read.
     """
-    return _load(dataset, dataset.read(record), record.path)[0]
+    return _crop(dataset, decode(dataset.read(record), record.path))
 
 
-def inspect(dataset: Dataset, advance: Advance = ignore, threads: int | None = None) -> Inspection:
+def pixel_digest(image: Image.Image) -> str:
+    """Returns the SHA-256 of an RGB image's size and pixels, hexadecimal: the same in whatever format they are kept."""
+    return hashlib.sha256(b"%d %d " % image.size + image.tobytes()).hexdigest()
+
+
+def inspect(
+    dataset: Dataset, advance: Advance = ignore, threads: int | None = None, on_error: str = "raise"
+) -> Inspection:
     """Reads and decodes every image once.
 
     Args:
         dataset: what to look at.
         advance: told of each image.
         threads: how many at once; two a core unless told.
+        on_error: ``raise`` stops at images that cannot be read; ``skip`` leaves them out of all but
+            `Inspection.unreadable`, for `readable` to drop.
 
     Raises:
         DataError: names the images that cannot be read (the first five and how many more).
     """
-
-    def look(record: Record) -> _Look | DataError:
-        try:
-            return _look(dataset, record)
-        except DataError as error:
-            return error
-
-    looks: list[_Look] = []
-    bad: list[str] = []
-    with ThreadPoolExecutor(threads or threads_to_use()) as pool:
-        for look_or_error in pool.map(look, dataset.records):
-            if isinstance(look_or_error, DataError):
-                bad.append(str(look_or_error))
-            else:
-                looks.append(look_or_error)
-            advance(1)
-    if len(bad) == 1:
-        raise DataError(bad[0])
-    if bad:
-        listed = "; ".join(message.removesuffix(_MEND) for message in bad[:5])
-        rest = f"; and {len(bad) - 5:,} more" if len(bad) > 5 else ""
-        raise DataError(
-            f"{len(bad):,} of {len(dataset.records):,} images cannot be read, replace or remove them: {listed}{rest}"
-        )
+    looks, errors = survey(dataset, _look, advance, threads)
+    if errors and on_error == "raise":
+        raise _refusal(list(errors.values()), len(dataset.records))
     return Inspection(
         digests=tuple(each.digest for each in looks),
+        pixels=tuple(each.pixels for each in looks),
         areas=np.array([each.area for each in looks], np.float32),
         modes=Counter(each.mode for each in looks),
         sizes=Counter(each.size for each in looks),
+        unreadable={path: reason(error, path) for path, error in errors.items()},
     )
+
+
+def survey(
+    dataset: Dataset,
+    look: Callable[[Dataset, Record], _Seen],
+    advance: Advance = ignore,
+    threads: int | None = None,
+) -> tuple[list[_Seen], dict[str, DataError]]:
+    """Looks at every image once, in threads.
+
+    Args:
+        dataset: what to look at.
+        look: reads and decodes a record's image and says what is wanted of it; raises DataError
+            where it cannot.
+        advance: told of each image.
+        threads: how many at once; two a core unless told.
+
+    Returns:
+        What `look` said of those it could read, in the order of the records, and the errors by path.
+    """
+
+    def attempt(record: Record) -> _Seen | DataError:
+        try:
+            return look(dataset, record)
+        except DataError as error:
+            return error
+
+    seen: list[_Seen] = []
+    errors: dict[str, DataError] = {}
+    with ThreadPoolExecutor(threads or threads_to_use()) as pool:
+        for record, result in zip(dataset.records, pool.map(attempt, dataset.records), strict=True):
+            if isinstance(result, DataError):
+                errors[record.path] = result
+            else:
+                seen.append(result)
+            advance(1)
+    return seen, errors
+
+
+def readable(dataset: Dataset, inspection: Inspection) -> Dataset:
+    """Returns the set without the images that `inspection` could not read; a note says which and why.
+
+    Whether enough is left to learn from is for `records.check` to say.
+    """
+    if not (bad := inspection.unreadable):
+        return dataset
+    listed = some(f"{path} ({why})" for path, why in bad.items())
+    note = f"{counted(len(bad), 'image')} left out, cannot be read (data.on_error=skip): {listed}"
+    records = tuple(record for record in dataset.records if record.path not in bad)
+    return replace(dataset, records=records, notes=(*dataset.notes, note))
+
+
+def reason(error: DataError, path: str) -> str:
+    """Returns why `path` cannot be read, without the path and the mend, for lists."""
+    return str(error).removeprefix(f"{path}: ").removesuffix(_MEND)
+
+
+def _refusal(errors: list[DataError], images: int) -> DataError:
+    if len(errors) == 1:
+        return errors[0]
+    listed = "; ".join(str(error).removesuffix(_MEND) for error in errors[:5])
+    rest = f"; and {len(errors) - 5:,} more" if len(errors) > 5 else ""
+    return DataError(f"{len(errors):,} of {images:,} images cannot be read, replace or remove them: {listed}{rest}")
 
 
 @dataclass(frozen=True)
 class _Look:
     digest: str
+    pixels: str
     area: float
     mode: str
     size: tuple[int, int]
@@ -116,19 +178,19 @@ class _Look:
 
 def _look(dataset: Dataset, record: Record) -> _Look:
     data = dataset.read(record)
-    image, mode = _load(dataset, data, record.path)
+    whole, mode = _decode(data, record.path)
+    image = _crop(dataset, whole)
     red, green, blue = np.moveaxis(np.asarray(image), -1, 0)
     area = np.count_nonzero(red | green | blue) / red.size
-    return _Look(hashlib.sha256(data).hexdigest(), area, mode, image.size)
+    return _Look(hashlib.sha256(data).hexdigest(), pixel_digest(whole), area, mode, image.size)
 
 
-def _load(dataset: Dataset, data: bytes, path: str) -> tuple[Image.Image, str]:
-    image, mode = _decode(data, path)
-    if image.size in dataset.crops:
-        width, height = dataset.crops[image.size]
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        image = image.crop((left, top, left + width, top + height))
-    return image, mode
+def _crop(dataset: Dataset, image: Image.Image) -> Image.Image:
+    if image.size not in dataset.crops:
+        return image
+    width, height = dataset.crops[image.size]
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _decode(data: bytes, path: str) -> tuple[Image.Image, str]:

@@ -17,13 +17,13 @@ def unite(
 ) -> tuple[str, ...]:
     """Returns the person of each record.
 
-    Subjects that share a byte-identical image, or that are known to be one
+    Subjects that share an image, or that are known to be one
     person, are united (connected components).  A record without a subject is a
     person of its own, unless another has the very same bytes.
 
     Args:
         records: N records.
-        digests: one a record, equal where files are identical; empty to compare no files.
+        digests: one a record, equal where images are the same; empty to compare none.
         known_people: sets of subject names that are one person.
 
     Returns:

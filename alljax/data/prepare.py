@@ -7,7 +7,6 @@ same source gives the same bytes.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from alljax.data.prepared import NAME, VERSION
 from alljax.data.records import Dataset, Record
 from alljax.data.tree import counted, natural, open_tree, some
 from alljax.errors import DataError, WorkdirError
-from alljax.files import write_text
+from alljax.files import alone, write_text
 from alljax.progress import Advance, Say, bar
 
 _MARK = "source.sha256"
@@ -60,7 +59,8 @@ def prepare(source: str, out: Path, say: Say) -> Path:
     if missing := cnmc_names.missing(dataset.records, tuple(cnmc_names.COUNTS)):
         say(f"{counted(len(missing), 'image')} of the complete set missing; `alljax data verify` lists them")
     shards = cnmc2019.shards(dataset)
-    with _alone(folder.parent):
+    busy = f"another alljax prepares in {folder.parent}; wait for it or choose another --out"
+    with alone(folder.parent / ".lock", busy):
         mark = _mark(stamps, dataset, shards)
         if folder.exists():
             _check_same(folder, mark)
@@ -197,22 +197,6 @@ def _describe(work: Path, dataset: Dataset, shards: _Shards) -> None:
 def _sync(file: Path) -> None:
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keeps other processes from preparing in `folder`; makes it."""
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise WorkdirError(f"another alljax prepares in {folder}; wait for it or choose another --out") from error
-        except OSError:
-            pass  # some network file systems have no locks; there a person must not start twice at once
-        yield
 
 
 @contextlib.contextmanager

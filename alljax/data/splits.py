@@ -83,7 +83,7 @@ def make_splits(
         protocol: one of `PROTOCOLS`.
         records: N records.
         people: their persons, from `people.unite`.
-        digests: of their files, none of which may stand on two sides; empty to trust `people`.
+        digests: of their files or pixels, none of which may stand on two sides; empty to trust `people`.
         classes: class names, for messages.
         folds: number of folds of a repeat (``subject_kfold``).
         repeats: how often the division is drawn anew; 1 for protocols not in `REDRAWN`.
@@ -163,12 +163,12 @@ def leaks(
         splits: from `make_splits`.
         records: N records.
         people: their persons.
-        digests: of their files; empty to leave duplicates uncounted.
+        digests: of their files or pixels; empty to leave duplicates uncounted.
 
     Returns:
         ``test_cells`` in all; of them with their ``person`` in train; with a cell of the same
-        ``field`` (same subject, same photograph) in train; and, given digests, with a byte-identical
-        ``duplicate`` in train.
+        ``field`` (same subject, same photograph) in train; and, given digests, with the same
+        image (``duplicate``) in train.
     """
     # Where no field is known every record gets one of its own: nothing is shared.
     fields = [(each.subject, each.field) if each.field else (each.path, "") for each in records]
@@ -260,7 +260,7 @@ def _check_leaks(splits: Sequence[Split], people: Sequence[str], digests: Sequen
     mend = "this is a fault, please report it"
     if protocol == "prelim":
         mend = "take their images out of one of the parts, or set split.protocol=subject_kfold"
-    for kinds, kin in ((people, "cells of the same person"), (digests, "a byte-identical copy")):
+    for kinds, kin in ((people, "cells of the same person"), (digests, "the same image")):
         codes = _codes(kinds)
         for split in splits if len(codes) else ():
             for (one, left), (other, right) in combinations(split.sides, 2):

@@ -235,7 +235,7 @@ def warnings(study: Study, predictions: Predictions) -> list[str]:
     for key, kin in (
         ("person", "a cell of the same person"),
         ("field", "a cell of the same photograph"),
-        ("duplicate", "a byte-identical copy"),
+        ("duplicate", "the same image"),
     ):
         if leaks.get(key):
             lines.append(f"Leak: {leaks[key]:,} of {tested:,} held-out cells have {kin} among the training cells.")

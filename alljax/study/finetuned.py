@@ -14,15 +14,32 @@ from ml_collections import ConfigDict
 from alljax import progress
 from alljax.data import pipeline
 from alljax.data.records import Dataset
+from alljax.models.head import Head
 from alljax.progress import Say
 from alljax.study.grid import Cell
 from alljax.study.material import Material
-from alljax.training import checkpoint, frozen, logs, mesh
+from alljax.training import checkpoint, finetune, frozen, groups, logs, mesh
 from alljax.training.feeding import Feed
 from alljax.training.frozen import Curves, Fold, HeadRuns
 from alljax.training.learner import Learner
 from alljax.training.loop import train_network
 from alljax.training.network import Network
+
+
+def check(config: ConfigDict, network: Network) -> None:
+    """Looks, before long work, whether a cell's settings fit; does nothing for the frozen regime.
+
+    Raises:
+        ConfigError: a logger that is not installed, devices that cannot be shared so, groups that do not fit.
+    """
+    if config.train.regime != "finetune":
+        return
+    logs.check(config.train.loggers)
+    mesh.make_devices(config)
+    finetune.make_augmentation(config)
+    head = Head(config.model.hidden, 2)
+    paths = jax.eval_shape(lambda key: finetune.first_parameters(network, head, key), jax.random.key(0))
+    groups.assign(paths, groups.read(config.train.groups))
 
 
 def train_cell(
@@ -45,10 +62,9 @@ def train_cell(
         Stopped: the run was asked to stop.
     """
     config = cell.config
-    logs.check(config.train.loggers)
     devices = mesh.make_devices(config)
     folds = frozen.make_folds(config, material.labels, len(material.dataset.classes), material.splits)
-    pixels = _pixels(config, network, material.dataset)
+    pixels = decoded(config, network, material.dataset)
     runs = []
     for split, fold, of_split in zip(material.splits, folds, keys, strict=True):
         of_seeds = []
@@ -60,6 +76,7 @@ def train_cell(
                 title = f"{cell.name} {name}"
                 tree = _train(config, network, material, feed, fold, key, devices, here, title, say)
                 checkpoint.save(here / "result", tree)
+                shutil.rmtree(here / "checkpoints", ignore_errors=True)
             of_seeds.append(checkpoint.load(here / "result"))
         runs.append(_joined(of_seeds, config.train.epochs))
     return runs
@@ -83,7 +100,7 @@ def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[
         dataset: the images.
     """
     classes, devices = len(dataset.classes), mesh.make_devices(config)
-    pixels = _pixels(config, network, dataset)
+    pixels = decoded(config, network, dataset)
     rows = np.arange(len(dataset.records))
     labels = np.zeros(len(rows), np.int32)
     fold = Fold(*(jnp.asarray(each) for each in (rows, len(rows), rows, len(rows), rows, len(rows), np.ones(classes))))
@@ -103,7 +120,7 @@ def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[
     return (total / count).astype(np.float32)
 
 
-def _pixels(config: ConfigDict, network: Network, dataset: Dataset) -> np.ndarray:
+def decoded(config: ConfigDict, network: Network, dataset: Dataset) -> np.ndarray:
     """Returns all images at the network's size, uint8 (N, S, S, 3)."""
     source = pipeline.Images(dataset, network.preprocessing.image_size, network.preprocessing.interpolation)
     parts = []

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from ml_collections import ConfigDict
 
 from alljax import progress
 from alljax.data import splits
-from alljax.data.images import Inspection, inspect
+from alljax.data.images import Inspection, inspect, readable
 from alljax.data.people import unite
-from alljax.data.records import Dataset, Record
+from alljax.data.records import Dataset, Record, check
 from alljax.data.source import open_source
+from alljax.data.tree import counted, some
 from alljax.progress import Say
 
 
@@ -40,21 +42,23 @@ class Material:
         """What is resampled for intervals: ``people``, or ``cells`` where no subject is known."""
         return "people" if any(record.subject for record in self.dataset.records) else "cells"
 
+    @cached_property
     def digests(self) -> dict[str, str]:
-        """Returns the SHA-256 of the labelled images, and that of the splits."""
+        """The SHA-256 of the labelled images, and that of the splits."""
         records = self.dataset.records
         listed = hashlib.sha256()
         for record, digest in zip(records, self.inspection.digests, strict=True):
             listed.update(f"{record.path}\t{self.dataset.classes[record.label]}\t{digest}\n".encode())
         return {"images": listed.hexdigest(), "split": splits.fingerprint(self.splits, records)}
 
+    @cached_property
     def leaks(self) -> dict[str, int]:
-        """Returns how many tested cells have their person, field or a copy among the training cells."""
-        return splits.leaks(self.splits, self.dataset.records, self.people, self.inspection.digests)
+        """How many tested cells have their person, field or a copy among the training cells."""
+        return splits.leaks(self.splits, self.dataset.records, self.people, self.inspection.pixels)
 
     def describe(self, config: ConfigDict) -> dict[str, Any]:
         """Returns the ``dataset``, ``protocol`` and ``leaks`` of a study's metrics.json."""
-        records, digests = self.dataset.records, self.digests()
+        records, digests = self.dataset.records, self.digests
         by_class = {
             name: {
                 "images": sum(record.label == label for record in records),
@@ -83,7 +87,7 @@ class Material:
                 "fingerprint": digests["split"],
                 "leaky": config.split.protocol in splits.LEAKY,
             },
-            "leaks": self.leaks(),
+            "leaks": self.leaks,
         }
 
 
@@ -96,12 +100,12 @@ def open_material(config: ConfigDict, say: Say) -> Material:
     """
     parts = ("train", config.split.test_part) if config.split.protocol == "prelim" else ()
     dataset, inspection = open_images(config, say, parts)
-    people = unite(dataset.records, inspection.digests, dataset.known_people)
+    people = unite(dataset.records, inspection.pixels, dataset.known_people)
     drawn = splits.make_splits(
         config.split.protocol,
         dataset.records,
         people,
-        inspection.digests,
+        inspection.pixels,
         classes=dataset.classes,
         folds=config.split.folds,
         repeats=config.split.repeats,
@@ -123,8 +127,8 @@ def open_material(config: ConfigDict, say: Say) -> Material:
 
 def _leak_line(material: Material, protocol: str) -> str:
     """Says how many held-out cells leak, of a protocol declared leaky even if none does; else empty."""
-    leaks = material.leaks()
-    kin = {"person": "the person", "field": "the photograph", "duplicate": "a byte-identical copy"}
+    leaks = material.leaks
+    kin = {"person": "the person", "field": "the photograph", "duplicate": "the same image"}
     if material.unit == "cells":
         del kin["person"]  # nobody's is known
     if protocol not in splits.LEAKY and not any(leaks[key] for key in kin):
@@ -147,24 +151,35 @@ def open_images(config: ConfigDict, say: Say, parts: Sequence[str] = ()) -> tupl
         DataError: nothing usable there, or images that cannot be read.
     """
     dataset = open_source(config.data, parts)
+    inspection = inspect_images(dataset, say, config.data.on_error)
+    dataset = check(readable(dataset, inspection), config.data.source)
+    first: dict[str, Record] = {}
+    both = [
+        f"{first[pixels].path} and {record.path}"
+        for record, pixels in zip(dataset.records, inspection.pixels, strict=True)
+        if first.setdefault(pixels, record).label != record.label
+    ]
+    if both:
+        note = f"{counted(len(both), 'image')} under two classes, one label is wrong: {some(both)}"
+        dataset = replace(dataset, notes=(*dataset.notes, note))
     for note in dataset.notes:
         say(note)
-    inspection = inspect_images(dataset, say)
-    first: dict[str, Record] = {}
-    for record, digest in zip(dataset.records, inspection.digests, strict=True):
-        if first.setdefault(digest, record).label != record.label:
-            say(f"{record.path} and {first[digest].path} are the same image under two classes; one label is wrong")
     return dataset, inspection
 
 
-def inspect_images(dataset: Dataset, say: Say) -> Inspection:
+def inspect_images(dataset: Dataset, say: Say, on_error: str = "raise") -> Inspection:
     """Reads and decodes every image once, and says which were not RGB.
+
+    Args:
+        dataset: the images.
+        say: prints a line.
+        on_error: ``raise``, or ``skip`` those that cannot be read.
 
     Raises:
         DataError: images that cannot be read, all of them named or counted.
     """
     with progress.bar("look at the images", len(dataset.records), "images") as advance:
-        inspection = inspect(dataset, advance)
+        inspection = inspect(dataset, advance, on_error=on_error)
     if len(inspection.sizes) > 1:
         (width, height), count = inspection.sizes.most_common(1)[0]
         others = ", ".join(f"{n:,} of {w} × {h}" for (w, h), n in inspection.sizes.most_common(4)[1:])

@@ -13,6 +13,7 @@ from alljax import config as configs
 from alljax import files, progress
 from alljax.data.records import Dataset
 from alljax.data.splits import COLUMNS, Split, rows
+from alljax.data.tree import counted, some
 from alljax.errors import ConfigError, WorkdirError
 from alljax.evaluation import baselines
 from alljax.progress import Say
@@ -23,7 +24,9 @@ from alljax.training import checkpoint, features, frozen
 from alljax.training.network import Network, open_network, open_networks
 
 
-def run_study(config: ConfigDict, folder: Path, say: Say) -> dict[str, Any]:
+def run_study(
+    config: ConfigDict, folder: Path, say: Say, shard: tuple[int, int] = (0, 1), force: bool = False
+) -> dict[str, Any] | None:
     """Trains and evaluates every cell of the study and leaves its folder complete.
 
     A cell whose result is on disk already is not run again.
@@ -32,28 +35,36 @@ def run_study(config: ConfigDict, folder: Path, say: Say) -> dict[str, Any]:
         config: from `alljax.config.load`.
         folder: the working directory.
         say: prints a line.
+        shard: i and n: only cells i, i + n, … are run; the shard that finds all cells done joins them.
+        force: runs under way go on even if they began with another config.
 
     Returns:
-        What metrics.json holds.
+        What metrics.json holds; None where cells of other shards are missing.
 
     Raises:
         UserError: the source, the weights or the folder cannot be used.  All of it is looked at
             before the first file is written.
     """
     grid = cells(config)
-    workdir.check(folder, configs.flatten(config))
+    workdir.check(folder, configs.flatten(config), force)
     networks = open_networks(cell.config for cell in grid)
+    for cell, network in zip(grid, networks, strict=True):
+        finetuned.check(cell.config, network)
     material = open_material(config, say)
-    with workdir.alone(folder):
-        _claim(config, folder, material, {cell.name: network for cell, network in zip(grid, networks, strict=True)})
-        done = {}
-        for cell, network in zip(grid, networks, strict=True):
-            result = folder / "cells" / cell.name / "metrics.json"
-            if result.is_file():
-                say(f"{cell.name}: done before (remove {result.parent} to run it again)")
+    with workdir.alone(folder, shard):
+        of_cells = {cell.name: network for cell, network in zip(grid, networks, strict=True)}
+        _claim(config, folder, material, of_cells, force)
+        results_of = {cell.name: folder / "cells" / cell.name / "metrics.json" for cell in grid}
+        for cell, network in list(zip(grid, networks, strict=True))[shard[0] :: shard[1]]:
+            if results_of[cell.name].is_file():
+                say(f"{cell.name}: done before (remove {results_of[cell.name].parent} to run it again)")
+                finetuned.clear(results_of[cell.name].parent)
             else:
                 run_cell(cell, network, material, folder, say)
-            done[cell.name] = workdir.read_json(result)
+        if missing := [name for name, result in results_of.items() if not result.is_file()]:
+            say(f"{counted(len(missing), 'model')} of other shards missing: {some(missing)}")
+            return None
+        done = {name: workdir.read_json(result) for name, result in results_of.items()}
         summary = {"cells": done, "baselines": _baselines(config, material)} | material.describe(config)
         workdir.write_json(folder / "metrics.json", summary)
         report.write_report(folder)
@@ -135,10 +146,10 @@ def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
     return matrix.shape[0], matrix.shape[2]
 
 
-def _claim(config: ConfigDict, folder: Path, material: Material, networks: dict[str, Network]) -> None:
+def _claim(config: ConfigDict, folder: Path, material: Material, networks: dict[str, Network], force: bool) -> None:
     resolved = configs.flatten(configs.vary(config, {"data.classes": material.dataset.classes}))
     weights = {f"weights of {name}": network.weights.sha256 for name, network in networks.items()}
-    workdir.claim(folder, resolved, material.digests() | weights)
+    workdir.claim(folder, resolved, material.digests | weights, force)
     table = rows(material.splits, material.dataset.records, material.people, material.dataset.classes)
     workdir.write_csv(folder / "split.csv", COLUMNS, table)
 

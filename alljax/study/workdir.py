@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import fcntl
 import importlib.metadata
 import io
 import json
@@ -19,26 +18,29 @@ import jax
 
 import alljax
 from alljax import config as configs
+from alljax import files
 from alljax.errors import WorkdirError
 from alljax.files import write_text
+from alljax.study.grid import cells
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn", "pillow")
 
 
-def check(workdir: Path, config: dict[str, Any]) -> None:
+def check(workdir: Path, config: dict[str, Any], force: bool = False) -> None:
     """Looks, before long work, whether `workdir` can be this run's; writes nothing.
 
     Args:
         workdir: the folder; need not exist.
         config: the config, flattened; classes it leaves to the source are not compared.
+        force: runs under way may go on with another config than they began with.
 
     Raises:
-        WorkdirError: the folder holds finished results of another config, or cannot be written.
+        WorkdirError: the folder holds results of another config, or cannot be written.
     """
     _check_writable(workdir, "--workdir")
     if stored := _claimed(workdir):
         config = config if config["data.classes"] else config | {"data.classes": stored["config"].get("data.classes")}
-        _refuse_another(workdir, stored["config"], config)
+        _refuse_another(workdir, stored["config"], config, force)
 
 
 def check_output(out: Path) -> None:
@@ -52,16 +54,17 @@ def check_output(out: Path) -> None:
     _check_writable(out.parent, "--out")
 
 
-def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str]) -> None:
+def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str], force: bool = False) -> None:
     """Makes `workdir` this run's, or finds that it already is.
 
-    Writes environment.json and config.json.  A folder in which no model was finished, as an
-    interrupted or diverged run leaves it, is claimed anew.
+    Writes environment.json and config.json.  A folder in which no model was finished and no checkpoint
+    saved is claimed anew.  What was changed by force is added to environment.json.
 
     Args:
         workdir: the folder; made if absent.
         config: the resolved config, flattened.
         inputs: what the run depends on besides: names to SHA-256 digests.
+        force: runs under way may go on with another config than they began with, on the same inputs.
 
     Raises:
         WorkdirError: the folder holds results of another config or of other inputs, or cannot be written.
@@ -71,35 +74,35 @@ def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str]) -> None
         write_json(workdir / "environment.json", environment() | {"inputs": inputs})
         write_json(workdir / "config.json", config)
         return
-    _refuse_another(workdir, stored["config"], config)
+    changes = _refuse_another(workdir, stored["config"], config, force)
     before = stored["environment"].get("inputs", {})
-    if changed := [name for name in inputs if before.get(name) != inputs[name]]:
+    new = inputs.keys() - before.keys() if changes else ()  # weights of models that were added
+    if changed := [name for name in inputs if before.get(name) != inputs[name] and name not in new]:
         raise WorkdirError(
             f"{workdir} holds a run on other {' and '.join(changed)} (SHA-256 differs); "
             "choose another --workdir, or remove it"
         )
+    if changes:
+        forced = [*stored["environment"].get("forced", []), changes]
+        write_json(workdir / "environment.json", stored["environment"] | {"inputs": before | inputs, "forced": forced})
+        write_json(workdir / "config.json", config)
 
 
 @contextlib.contextmanager
-def alone(workdir: Path) -> Iterator[None]:
-    """Keeps other processes out of `workdir`; makes the folder.
+def alone(workdir: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[None]:
+    """Keeps other processes out of `workdir`, but for other shards of the same study; makes the folder.
 
     Raises:
         WorkdirError: another process is at work in it, or it cannot be written.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = (workdir / ".lock").open("a")
-    except OSError as error:
-        raise WorkdirError(f"cannot write in {workdir}: {error.strerror or error}; choose another --workdir") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise WorkdirError(f"another alljax is at work in {workdir}; wait for it or choose another") from error
-        except OSError:
-            pass  # some network file systems have no locks; there a person must not start twice at once
-        yield
+    busy = f"another alljax is at work in {workdir}; wait for it or choose another"
+    index, count = shard
+    with files.alone(workdir / ".lock", busy, shared=count > 1):
+        if count == 1:
+            yield
+        else:
+            with files.alone(workdir / f".lock-{index}-of-{count}", busy):
+                yield
 
 
 def _check_writable(folder: Path, option: str) -> None:
@@ -115,15 +118,42 @@ def _check_writable(folder: Path, option: str) -> None:
 
 def _claimed(workdir: Path) -> dict[str, dict[str, Any]]:
     """Returns config and environment of the run that has results here; empty where there are none."""
-    if not any(workdir.glob("cells/*/metrics.json")) and not any(workdir.glob("cells/*/runs/*/checkpoints/*.sha256")):
+    marks = ("metrics.json", "runs/*/result.sha256", "runs/*/checkpoints/*.sha256")
+    if not any(any(workdir.glob(f"cells/*/{mark}")) for mark in marks):
         return {}
     return {name: read_json(workdir / f"{name}.json") for name in ("config", "environment")}
 
 
-def _refuse_another(workdir: Path, stored: dict[str, Any], config: dict[str, Any]) -> None:
-    if lines := configs.difference(stored, config):
-        shown = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
-        raise WorkdirError(f"{workdir} holds another run ({shown}); choose another --workdir, or remove it")
+def _refuse_another(workdir: Path, stored: dict[str, Any], config: dict[str, Any], force: bool) -> list[str]:
+    """Returns what differs from the stored config, a line a key: with `force`, and where nothing is finished by it.
+
+    Raises:
+        WorkdirError: something differs, and may not.
+    """
+    if not (lines := configs.difference(stored, config)):
+        return []
+    if not force:
+        raise WorkdirError(
+            f"{workdir} holds another run ({_shown(lines)}); choose another --workdir, remove it, or let runs under "
+            "way go on with --resume=force"
+        )
+    before, now = (
+        {cell.name: configs.flatten(cell.config) for cell in cells(configs.unflatten(each))}
+        for each in (stored, config)
+    )
+    for name in before.keys() & now.keys():
+        here = workdir / "cells" / name
+        finished = [here / "metrics.json", *here.glob("runs/*/result.sha256")]
+        if any(map(Path.is_file, finished)) and (changed := configs.difference(before[name], now[name])):
+            raise WorkdirError(
+                f"{here} holds finished runs of another config ({_shown(changed)}); remove it to begin this model "
+                "anew, or choose another --workdir"
+            )
+    return lines
+
+
+def _shown(lines: list[str]) -> str:
+    return "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
 
 
 def environment() -> dict[str, Any]:

@@ -1,11 +1,21 @@
 """All contact with Orbax: trees of arrays to a folder and back, with checksums."""
 
+import contextlib
+import copy
+import functools
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from alljax.errors import WorkdirError
@@ -21,10 +31,11 @@ def save(folder: Path, tree: Any) -> None:
     Raises:
         WorkdirError: the place cannot be written.
     """
+    _hush()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)  # Orbax would wait minutes for a place it cannot make
         ocp.save(folder.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise _unwritable(folder, error) from error
     _seal(folder)
 
@@ -65,50 +76,49 @@ class Saved(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run: ``folder/STEP`` with ``folder/STEP.sha256``, written in the background.
 
-    A checkpoint counts when its checksums stand beside it, which is the last thing written.
+    A checkpoint counts when its checksums stand beside it, which is the last thing written; only then are
+    those removed that need not be kept, so that at any moment a whole one is there.
     """
 
-    def __init__(self, folder: Path, keep_latest: int, keep_best: int) -> None:
-        """Opens or makes the folder.
+    def __init__(self, folder: Path, keep_latest: int, keep_best: int, layout: Sequence[str], say: Say) -> None:
+        """Opens or makes the folder; removes damaged and unfinished checkpoints and says which.
 
         Args:
             folder: of this run alone.
             keep_latest: newest checkpoints kept.
-            keep_best: checkpoints kept besides, of the lowest ``loss``.
+            keep_best: checkpoints kept besides, of the lowest ``loss``; of equals the earlier.
+            layout: a line for each array of the state, and what else a checkpoint must have in common with this run.
+            say: prints a line.
 
         Raises:
-            WorkdirError: it cannot be made.
+            WorkdirError: it cannot be made or read.
         """
-        policies = ocp.training.preservation_policies
-        kept = [policies.LatestN(keep_latest)]
-        if keep_best:
-            lowest = policies.BestN(
-                get_metric_fn=lambda metrics: metrics["loss"],
-                reverse=True,
-                n=keep_best,
-                keep_checkpoints_without_metrics=False,
-            )
-            kept.append(lowest)
-        self.folder = folder.resolve()
+        _hush()
+        self.folder, self._layout = folder.resolve(), list(layout)
+        self._keep_latest, self._keep_best = keep_latest, keep_best
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                _remove_damaged(self.folder, say)
+            multihost_utils.sync_global_devices("checkpoints are looked through")
+            always = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
             self._orbax = ocp.training.Checkpointer(
-                self.folder,
-                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-                preservation_policy=policies.AnyPreservationPolicy(kept),
-                cleanup_tmp_directories=True,
+                self.folder, save_decision_policy=always, cleanup_tmp_directories=True
             )
         except (OSError, ValueError) as error:
             raise _unwritable(self.folder, error) from error
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._opened = contextlib.ExitStack()
+        self._opened.enter_context(contextlib.suppress(OSError, ValueError, RuntimeError))  # `wait` has raised it
+        self._opened.callback(self._orbax.close)
+        self._writer = self._opened.enter_context(ThreadPoolExecutor(1, thread_name_prefix="checkpoint"))
         self._writing: Future[None] | None = None
 
-    def save(self, step: int, leaves: list[np.ndarray], record: dict[str, Any], loss: float | None = None) -> None:
+    def save(self, step: int, leaves: Sequence[np.ndarray], record: dict[str, Any], loss: float | None = None) -> None:
         """Begins to write a checkpoint, after the one before is written.
 
         Args:
             step: optimizer steps done.
-            leaves: the state's arrays.
+            leaves: the state's arrays, one a line of the layout that names an array.
             record: what else is needed to go on, JSON.
             loss: of the validation cells, where it was computed at this step.
 
@@ -116,14 +126,12 @@ class Checkpoints:
             WorkdirError: this one or the one before cannot be written.
         """
         self.wait()
-        record = record | {"leaves": len(leaves)}
+        record = copy.deepcopy(record) | {"layout": self._layout, "leaves": len(leaves)}
         tree = {"state": {f"{number:05d}": np.asarray(leaf) for number, leaf in enumerate(leaves)}}
         metrics = None if loss is None else {"loss": loss}
         try:
-            response = self._orbax.save_checkpointables_async(
-                step, tree, metrics=metrics, custom_metadata=record, overwrite=True
-            )
-        except (OSError, ValueError) as error:
+            response = self._orbax.save_checkpointables_async(step, tree, metrics=metrics, custom_metadata=record)
+        except (OSError, ValueError, RuntimeError) as error:
             raise _unwritable(self.folder / str(step), error) from error
         self._writing = self._writer.submit(self._finish, step, response)
 
@@ -134,10 +142,10 @@ class Checkpoints:
             WorkdirError: a checkpoint cannot be written.
         """
         if self._writing is not None and self._writing.done():
-            self.wait()
+            self._writing.result()
 
     def wait(self) -> None:
-        """Waits until the checkpoint on its way is written.
+        """Waits until the checkpoint on its way is written, and removes those that need not be kept.
 
         Raises:
             WorkdirError: it cannot be written.
@@ -145,22 +153,15 @@ class Checkpoints:
         if self._writing is not None:
             writing, self._writing = self._writing, None
             writing.result()
+            try:
+                self._prune()
+            except OSError as error:
+                raise _unwritable(self.folder, error) from error
 
     def close(self) -> None:
         """Waits as `wait` does, and ends the background thread."""
-        try:
+        with self._opened:
             self.wait()
-        finally:
-            self._writer.shutdown()
-            self._orbax.close()
-
-    def newest(self, say: Say) -> Saved | None:
-        """Returns the newest checkpoint that is whole, or None; says which damaged ones it passed over."""
-        for metadata in sorted(self._orbax.checkpoints, key=lambda each: each.step, reverse=True):
-            if (saved := self._load(metadata.step)) is not None:
-                return saved
-            say(f"{self.folder / str(metadata.step)}: damaged or unfinished checkpoint, the one before is used")
-        return None
 
     @property
     def latest(self) -> int | None:
@@ -171,23 +172,25 @@ class Checkpoints:
         """Returns the checkpoint of a step.
 
         Raises:
-            WorkdirError: there is none, or it is damaged.
+            WorkdirError: there is none, or it is of another network, optimizer or number of steps an epoch.
         """
-        if (saved := self._load(step)) is None:
-            raise _damaged(self.folder / str(step))
-        return saved
-
-    def _load(self, step: int) -> Saved | None:
         folder = self.folder / str(step)
+        if not folder.is_dir():
+            raise WorkdirError(f"{folder}: this checkpoint is gone; remove {self.folder} to begin this run anew")
         try:
-            if not _sealed(folder):
-                return None
             record = self._orbax.metadata(step).custom_metadata
-            count = record["leaves"]
-            wanted = {f"{number:05d}": np.empty(()) for number in range(count)}
+        except (OSError, ValueError) as error:
+            raise _damaged(folder) from error
+        if other := sorted({*self._layout} ^ {*record.get("layout", ())}):
+            raise WorkdirError(
+                f"{folder} does not fit this config ({other[0]} is not on both sides, and {len(other) - 1} more); "
+                f"take back what was changed, or remove {self.folder} to begin this run anew"
+            )
+        wanted = {f"{number:05d}": np.empty(()) for number in range(record["leaves"])}
+        try:
             tree = self._orbax.load_checkpointables(step, {"state": wanted})["state"]
-        except (OSError, ValueError, KeyError):
-            return None
+        except (OSError, ValueError, KeyError) as error:
+            raise _damaged(folder) from error
         return Saved(step, [np.asarray(tree[name]) for name in sorted(tree)], record)
 
     def _finish(self, step: int, response: Any) -> None:
@@ -196,11 +199,26 @@ class Checkpoints:
             response.result()
             if jax.process_index() == 0:
                 _seal(folder)
-                for checksums in self.folder.glob("*.sha256"):
-                    if not checksums.with_suffix("").is_dir():
-                        checksums.unlink()
         except (OSError, ValueError, RuntimeError) as error:
             raise _unwritable(folder, error) from error
+
+    def _prune(self) -> None:
+        written = self._orbax.checkpoints
+        kept = {each.step for each in written[-self._keep_latest :]}
+        losses = sorted((each.metrics["loss"], each.step) for each in written if each.metrics)
+        kept |= {step for _, step in losses[: self._keep_best]}
+        for each in written:
+            if each.step not in kept:
+                _checksums(self.folder / str(each.step)).unlink(missing_ok=True)
+                self._orbax.delete(each.step)
+
+
+def _remove_damaged(folder: Path, say: Say) -> None:
+    for step in (each for each in folder.iterdir() if each.name.isdecimal() and each.is_dir()):
+        if not _sealed(step):
+            say(f"{step}: {'damaged' if _checksums(step).exists() else 'unfinished'} checkpoint, removed")
+            _checksums(step).unlink(missing_ok=True)
+            shutil.rmtree(step)
 
 
 def _checksums(folder: Path) -> Path:
@@ -208,12 +226,18 @@ def _checksums(folder: Path) -> Path:
 
 
 def _seal(folder: Path) -> None:
-    write_text(_checksums(folder), "".join(f"{digest}  {name}\n" for name, digest in _digests(folder).items()))
+    write_text(_checksums(folder), _listed(folder))
 
 
 def _sealed(folder: Path) -> bool:
-    lines = _checksums(folder).read_text(encoding="utf-8").splitlines()
-    return [f"{digest}  {name}" for name, digest in _digests(folder).items()] == lines
+    try:
+        return _checksums(folder).read_bytes() == _listed(folder).encode()
+    except FileNotFoundError:
+        return False
+
+
+def _listed(folder: Path) -> str:
+    return "".join(f"{digest}  {name}\n" for name, digest in _digests(folder).items())
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -222,8 +246,25 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder.parent).as_posix(): file_digest(path) for path in files}
 
 
+@functools.cache
+def _hush() -> None:
+    """Keeps back, from now on, what Orbax and tensorstore print of a failed save: a thousand lines, ours among them.
+
+    tensorstore's come from its own threads, some of them after the failure was told.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    hook = sys.unraisablehook
+
+    def heard(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    sys.unraisablehook = heard
+
+
 def _unwritable(folder: Path, error: Exception) -> WorkdirError:
-    reason = str(error).partition("[")[0].strip()[:200]  # tensorstore tells a full disk on a page
+    told = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore tells a full disk on a page
+    reason = os.strerror(int(told[1])) if told else " ".join(str(error).split())[:200]
     return WorkdirError(f"cannot write the checkpoint {folder}: {reason}; free space or mend the folder")
 
 

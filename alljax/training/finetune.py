@@ -1,6 +1,6 @@
 """The fine-tuning step: a network on images, some of its layer groups learning, pure and on any devices."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -11,10 +11,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 from ml_collections import ConfigDict
 
+from alljax.data.augment import Augment, Augmentation, make_augment
+from alljax.errors import ConfigError
 from alljax.models.head import Head, pool
 from alljax.models.normalisation import Batch
+from alljax.training import optim
+from alljax.training.groups import Group
 from alljax.training.network import Network
-from alljax.training.step import FIRST, RESTING, Sums, TrainState, cell_keys, make_loss, sums, weighted
+from alljax.training.step import FIRST, RESTING, VIEWS, Sums, TrainState, cell_keys, make_loss, sums, weighted
 
 Parameters = Mapping[str, jax.Array]
 """Flat: "/"-joined path → array; ``backbone/block5/conv1/kernel``, ``head/dense/bias``."""
@@ -83,10 +87,29 @@ def make_forward(
     return forward
 
 
-def initialise(key: jax.Array, head: Head, features: int) -> dict[str, jax.Array]:
-    """Returns a head's first parameters, flat; the same as in the frozen regime for the same key."""
-    params = head.init(jax.random.fold_in(key, FIRST), jnp.zeros((1, features)))["params"]
-    return flatten_dict({"head": params}, sep="/")
+def first_parameters(network: Network, head: Head, key: jax.Array) -> dict[str, jax.Array]:
+    """Returns the backbone's ported parameters and a head's first ones, flat.
+
+    The head's are the same as in the frozen regime for the same key.
+    """
+    drawn = head.init(jax.random.fold_in(key, FIRST), jnp.zeros((1, network.feature_count)))["params"]
+    return flatten_dict({"backbone": network.used("params"), "head": drawn}, sep="/")
+
+
+def make_optimizer(
+    config: ConfigDict, total_steps: int, layer_groups: Sequence[Group], group_of: Mapping[str, str]
+) -> optax.GradientTransformation:
+    """Returns ``train.optimizer`` with the rates and decays of the layer groups.
+
+    Args:
+        config: its ``train`` is read.
+        total_steps: optimizer steps of the whole run.
+        layer_groups: from `groups.read`.
+        group_of: from `groups.assign`.
+    """
+    rates = {group.pattern: group.rate for group in layer_groups}
+    decays = {group.pattern: group.decay for group in layer_groups}
+    return optim.make_optimizer(config, total_steps, rates, decays, group_of)
 
 
 def make_step(
@@ -108,7 +131,7 @@ def make_step(
         learning: paths of the parameters that learn now.
         axis: the mapped axis under `jax.pmap`, else None.
     """
-    loss, parts = make_loss(config), config.train.accumulate
+    loss, parts, augment = make_loss(config), config.train.accumulate, make_augmentation(config)
 
     def over_devices(tree: Any) -> Any:
         return tree if axis is None else lax.psum(tree, axis)
@@ -121,11 +144,16 @@ def make_step(
 
         def add(carry: tuple[Any, Any, Sums], part: Cells) -> tuple[tuple[Any, Any, Sums], None]:
             gradients, batch_stats, counted = carry
-            keys = cell_keys(jax.random.fold_in(jax.random.wrap_key_data(key), RESTING), state.step, part.positions)
+            drawn = jax.random.wrap_key_data(key)
+            keys = cell_keys(jax.random.fold_in(drawn, RESTING), state.step, part.positions)
+            images, targets = part.images, jax.nn.one_hot(part.labels, len(class_weights))
+            if augment is not None:
+                changes = cell_keys(jax.random.fold_in(drawn, VIEWS), state.step, part.positions)
+                images, targets = augment(changes, images, targets, part.mask)
 
             def total(awake: Parameters) -> tuple[jax.Array, tuple[Any, Sums]]:
-                logits, moved = forward(dict(awake) | resting, batch_stats, part.images, part.mask, keys)
-                value = weighted(loss, logits, part.labels, part.mask, class_weights)
+                logits, moved = forward(dict(awake) | resting, batch_stats, images, part.mask, keys)
+                value = weighted(loss, logits, targets, part.mask, class_weights)
                 return value, (moved, sums(logits, part.labels, part.mask))
 
             made, (moved, batch) = jax.grad(total, has_aux=True)(awake)
@@ -144,6 +172,31 @@ def make_step(
         return TrainState(params, opt_state, state.step + 1, batch_stats, average), batch
 
     return step
+
+
+def make_augmentation(config: ConfigDict) -> Augment | None:
+    """Returns what ``augment`` asks for; None where it asks for nothing.
+
+    Raises:
+        ConfigError: a strength that cannot be, or MixUp under pmap, whose devices do not see each other's images.
+    """
+    settings = Augmentation(
+        flips=config.augment.flips,
+        quarter_turns=config.augment.quarter_turns,
+        rotation=config.augment.rotation,
+        shift=config.augment.shift,
+        zoom=config.augment.zoom,
+        crop=config.augment.crop,
+        brightness=config.augment.brightness,
+        contrast=config.augment.contrast,
+        stain=config.augment.stain,
+        blur=config.augment.blur,
+        cutout=config.augment.cutout,
+        mixup=config.augment.mixup,
+    )
+    if settings.mixup and config.parallel == "pmap":
+        raise ConfigError("augment.mixup works with parallel=jit; under pmap a device sees only its part of a batch")
+    return make_augment(settings) if settings != Augmentation() else None
 
 
 def make_evaluate(forward: Forward, axis: str | None = None) -> Callable[[TrainState, Parameters, Cells], jax.Array]:

@@ -9,8 +9,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from alljax.models.head import Head, pool
-from alljax.training import finetune, groups, mesh, optim
+from alljax.models.head import Head
+from alljax.training import finetune, groups, mesh
 from alljax.training.network import Network
 from alljax.training.step import Sums, TrainState
 
@@ -21,6 +21,8 @@ class Learner:
     Attributes:
         devices: how everything is spread.
         groups: layer groups, from ``train.groups``.
+        layout: name, type and shape of each array that `leaves` gives; two runs in which they are the same can go
+            on from each other's checkpoints.
     """
 
     def __init__(
@@ -50,25 +52,20 @@ class Learner:
         self.devices, self.groups = devices, groups.read(config.train.groups)
         self._config, self._network = config, network
         self._head = Head(config.model.hidden, classes, config.model.dropout)
-        parameters = flatten_dict({"backbone": _used(network, "params")}, sep="/")
-        parameters |= finetune.initialise(key, self._head, _features(network))
+        parameters = finetune.first_parameters(network, self._head, key)
         self._group_of = groups.assign(parameters, self.groups)
         ever = groups.learning(self._group_of, self.groups, config.train.epochs - 1)
         self._first = {path: np.asarray(leaf) for path, leaf in parameters.items() if path in ever}
-        self._optimizer = optim.make_optimizer(
-            config,
-            total_steps,
-            {group.pattern: group.rate for group in self.groups},
-            {group.pattern: group.decay for group in self.groups},
-            self._group_of,
-        )
+        self._optimizer = finetune.make_optimizer(config, total_steps, self.groups, self._group_of)
         fixed = {path: leaf for path, leaf in parameters.items() if path not in ever}
         constants = (fixed, jax.random.key_data(key), class_weights.astype(np.float32))
         self._fixed, self._key, self._class_weights = devices.place(constants)
         forward = finetune.make_forward(config, network, self._head)
         self._evaluate = devices.compile(finetune.make_evaluate(forward, devices.axis))
         self._sum = devices.compile(lambda sums, more: sums + more)
-        self._template = jax.eval_shape(lambda: (self._begin(self._first), Sums.zero()))
+        template = jax.eval_shape(lambda: (self._begin(self._first), Sums.zero()))
+        named, self._structure = jax.tree.flatten_with_path(template)
+        self.layout = [f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in named]
 
     def start(self) -> TrainState:
         """Returns the state before the first step, on the devices."""
@@ -97,11 +94,11 @@ class Learner:
 
     def leaves(self, tree: tuple[TrainState, Sums]) -> list[np.ndarray]:
         """Returns the arrays of a state and the sums of its epoch, for a checkpoint."""
-        return [self.devices.fetch(leaf) for leaf in jax.tree.leaves(tree)]
+        return jax.tree.leaves(self.devices.fetch(tree))
 
     def restore(self, leaves: list[np.ndarray]) -> tuple[TrainState, Sums]:
         """Returns what `leaves` was given, on the devices, whatever those were."""
-        return self.devices.place(jax.tree.unflatten(jax.tree.structure(self._template), leaves))
+        return self.devices.place(jax.tree.unflatten(self._structure, leaves))
 
     def result(self, state: TrainState) -> tuple[dict[str, np.ndarray], Any]:
         """Returns what learned (averaged where asked for) and the statistics, as NumPy."""
@@ -128,7 +125,7 @@ class Learner:
 
     def _begin(self, params: dict[str, Any]) -> TrainState:
         average = params if self._config.train.average else {}
-        statistics = _used(self._network, "batch_stats")
+        statistics = self._network.used("batch_stats")
         return TrainState(params, self._optimizer.init(params), jnp.zeros((), jnp.int32), statistics, average)
 
 
@@ -137,22 +134,3 @@ def memory() -> str:
     statistics = [device.memory_stats() or {} for device in jax.local_devices()]
     peak = max(each.get("peak_bytes_in_use", 0) for each in statistics)
     return f"{peak / 2**30:.1f} GiB" if peak else ""
-
-
-def _used(network: Network, collection: str) -> Any:
-    """Returns the backbone's variables up to the stage whose activations are used."""
-    stages = network.backbone.stages
-    used = stages[: stages.index(network.stage) + 1]
-    return {name: tree for name, tree in network.variables.get(collection, {}).items() if name in used}
-
-
-def _features(network: Network) -> int:
-    """Returns the number of features that the pooled stage gives."""
-    size = network.preprocessing.image_size
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    stages: Any = jax.eval_shape(
-        lambda variables, images: network.backbone.module.apply(variables, images, last=network.stage),
-        network.variables,
-        images,
-    )
-    return jax.eval_shape(lambda activation: pool(activation, network.pool), stages[network.stage]).shape[1]

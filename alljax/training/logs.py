@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,30 +31,34 @@ def check(loggers: Sequence[str]) -> None:
             raise ConfigError(f"train.loggers names {name}, which is not installed: pip install {LOGGERS[name]}")
 
 
+Logger = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], Any]]
+"""What writes the numbers of a step, and what ends it."""
+
+
 class Logs:
     """Writes numbers of a step to every logger; a resumed run loses and repeats none in metrics.jsonl."""
 
     def __init__(self, folder: Path, loggers: Sequence[str], step: int, config: Mapping[str, Any]) -> None:
-        """Opens the logs of one run.
+        """Opens the logs of one run; of several processes only the first has any.
 
         Args:
             folder: of the run.
-            loggers: from ``train.loggers``.
+            loggers: from ``train.loggers``, in addition to metrics.jsonl.
             step: steps done before; what was logged beyond them is dropped, it will come again.
             config: flattened, for those loggers that show it.
 
         Raises:
             WorkdirError: the folder cannot be written.
+            ConfigError: a logger refuses.
         """
-        self._path = folder / "metrics.jsonl"
-        kept = []
-        if self._path.is_file():
-            kept = [line for line in map(_read, self._path.read_text(encoding="utf-8").splitlines()) if line]
-        kept = [line for line in kept if line["step"] <= step]
-        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = self._path.open("a", encoding="utf-8")
-        openers = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
-        self._others = [openers[name](folder, step, config) for name in loggers]
+        self._folder = folder
+        openers = {"jsonl": _jsonl, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
+        with contextlib.ExitStack() as opened, _told(folder):
+            self._loggers: list[Logger] = []
+            for name in ("jsonl", *loggers) if jax.process_index() == 0 else ():
+                self._loggers.append(openers[name](folder, step, config))
+                opened.callback(self._loggers[-1][1])
+            self._opened = opened.pop_all()
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """Writes the numbers of a step.
@@ -61,23 +66,41 @@ class Logs:
         Raises:
             WorkdirError: the disk is full.
         """
-        try:
-            self._file.write(json.dumps({"step": step, **numbers}) + "\n")
-            self._file.flush()
-            for log, _ in self._others:
+        with _told(self._folder):
+            for log, _ in self._loggers:
                 log(step, numbers)
-        except OSError as error:
-            raise WorkdirError(f"cannot write {self._path}: {error.strerror or error}; free space") from error
 
     def close(self) -> None:
-        """Ends all loggers."""
-        self._file.close()
-        for _, close in self._others:
-            close()
+        """Ends all loggers.
+
+        Raises:
+            WorkdirError: the disk is full.
+        """
+        with _told(self._folder):
+            self._opened.close()
 
 
-Logger = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], Any]]
-"""What writes the numbers of a step, and what ends it."""
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WorkdirError(f"cannot write the logs in {folder}: {error.strerror or error}; free space") from error
+
+
+def _jsonl(folder: Path, step: int, config: Mapping[str, Any]) -> Logger:
+    del config
+    path = folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    kept = [line for line in map(_read, lines) if line and line["step"] <= step]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+    file = path.open("a", encoding="utf-8")
+
+    def log(step: int, numbers: Mapping[str, float]) -> None:
+        file.write(json.dumps({"step": step, **numbers}) + "\n")
+        file.flush()
+
+    return log, file.close
 
 
 def _read(line: str) -> dict[str, Any] | None:
@@ -88,48 +111,89 @@ def _read(line: str) -> dict[str, Any] | None:
 
 
 def _tensorboard(folder: Path, step: int, config: Mapping[str, Any]) -> Logger:
+    """Writes at once: tensorboardX's own SummaryWriter leaves it to a thread, and hangs when the disk is full."""
     del config
-    writer = importlib.import_module("tensorboardX").SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    (folder / "tensorboard").mkdir(parents=True, exist_ok=True)
+    writer = EventsWriter(str(folder / "tensorboard" / "events"))
+
+    def write(step: int, **content: Any) -> None:
+        writer.write_event(Event(step=step, wall_time=time.time(), **content))
+        writer.flush()
 
     def log(step: int, numbers: Mapping[str, float]) -> None:
-        for name, number in numbers.items():
-            writer.add_scalar(name, number, step)
+        values = [Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
+        write(step, summary=Summary(value=values))
 
+    write(step + 1, session_log=SessionLog(status=SessionLog.START))  # what was shown from there on is taken back
     return log, writer.close
 
 
 def _wandb(folder: Path, step: int, config: Mapping[str, Any]) -> Logger:
     del step
     wandb = importlib.import_module("wandb")
-    # One name a run, so that a resumed run goes on in its own curves.
-    run = wandb.init(project="alljax", dir=str(folder), id=_name(folder), resume="allow", config=dict(config))
+    with _agreed("wandb"):
+        run = wandb.init(
+            project="alljax", name=_name(folder), dir=str(folder), id=_known(folder, "wandb"), resume="allow",
+            config=dict(config),
+        )  # fmt: skip
+    write_text(folder / "wandb.id", run.id)
     return lambda step, numbers: run.log(dict(numbers), step=step), run.finish
 
 
 def _mlflow(folder: Path, step: int, config: Mapping[str, Any]) -> Logger:
     del step
     mlflow = importlib.import_module("mlflow")
-    mlflow.set_experiment("alljax")
-    mlflow.start_run(run_name=_name(folder))
-    mlflow.log_params({key: str(value) for key, value in config.items()})
+    with _agreed("mlflow"):
+        mlflow.set_experiment("alljax")
+        run = mlflow.start_run(run_id=_known(folder, "mlflow"), run_name=_name(folder))
+        mlflow.log_dict(dict(config), "config.json")
+    write_text(folder / "mlflow.id", run.info.run_id)
     return lambda step, numbers: mlflow.log_metrics(dict(numbers), step=step), mlflow.end_run
 
 
-def _name(folder: Path) -> str:
-    return "-".join(folder.resolve().parts[-4:]).replace("/", "-")
+def _known(folder: Path, logger: str) -> str | None:
+    """Returns under which id a logger knows this run, so that it goes on in its own curves; None for a new one."""
+    path = folder / f"{logger}.id"
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 @contextlib.contextmanager
-def profiler(steps: int, start: int, folder: Path) -> Iterator[Callable[[int], None]]:
-    """Yields what is told of each step; writes a trace of `steps` of them after the first two, which compile."""
+def _agreed(logger: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each has exceptions of its own, for a missing login or server
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"train.loggers: {logger} refuses ({reason}); mend it, or leave it out") from error
 
-    def trace(step: int) -> None:
-        if steps and step == start + 2:
-            jax.profiler.start_trace(str(folder / "profile"))
-        if steps and step == start + 2 + steps:
-            jax.profiler.stop_trace()
 
-    yield trace
-    if steps:
-        with contextlib.suppress(RuntimeError):  # it ended before
-            jax.profiler.stop_trace()
+def _name(folder: Path) -> str:
+    """Returns the study's folder, the cell and the run in one word."""
+    parts = folder.resolve().parts
+    return "-".join((parts[-5], parts[-3], parts[-1]))
+
+
+@contextlib.contextmanager
+def profiler(steps: int, start: int, folder: Path) -> Iterator[Callable[[int, Any], None]]:
+    """Yields what is told of each step and the state before it.
+
+    The trace begins after two steps, the first of which is compiled, and holds `steps` of them.
+    """
+
+    def trace(step: int, state: Any) -> None:
+        if steps and step in (start + 2, start + 2 + steps):
+            jax.block_until_ready(state)  # steps run behind the loop that asks for them
+            if step == start + 2:
+                jax.profiler.start_trace(str(folder / "profile"))
+            else:
+                jax.profiler.stop_trace()
+
+    try:
+        yield trace
+    finally:
+        if steps:
+            with contextlib.suppress(RuntimeError):  # it ended before
+                jax.profiler.stop_trace()

@@ -1,8 +1,9 @@
 """Fine-tuning: one run from its first step, or from its newest checkpoint, to its last."""
 
 import contextlib
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,16 +63,19 @@ def train_network(
     """
     train, steps = config.train, feed.steps_per_epoch
     with contextlib.ExitStack() as stack:
-        checkpoints = Checkpoints(folder / "checkpoints", train.keep_latest, train.keep_best)
+        layout = [*learner.layout, f"{steps} steps an epoch"]
+        checkpoints = Checkpoints(folder / "checkpoints", train.keep_latest, train.keep_best, layout, say)
         stack.callback(checkpoints.close)
+        finite = functools.partial(_finite, checkpoints, train.learning_rate)
         history: list[list[float]] = []
-        state, epoch_sums, start = learner.start(), learner.zero(), 0
-        if saved := checkpoints.newest(say):
-            (state, epoch_sums), start, history = learner.restore(saved.leaves), saved.step, saved.record["history"]
+        state, epoch_sums = learner.start(), learner.zero()
+        if start := checkpoints.latest or 0:
+            saved = checkpoints.load(start)
+            (state, epoch_sums), history = learner.restore(saved.leaves), saved.record["history"]
             say(f"goes on after step {start:,}")
-            advance(start * train.batch_size)
+            advance(start // steps * feed.train_count + start % steps * train.batch_size)
         say(learner.describe(state))
-        logs = Logs(folder, train.loggers if jax.process_index() == 0 else (), start, configs.flatten(config))
+        logs = Logs(folder, train.loggers, start, configs.flatten(config))
         stack.callback(logs.close)
         asked = stack.enter_context(stop_requested())
         trace = stack.enter_context(profiler(config.profile, start, folder))
@@ -82,28 +86,29 @@ def train_network(
             epoch, place = divmod(step, steps)
             if step == start or (place == 0 and epoch in phases(learner.groups, train.epochs)):
                 learn = learner.compile(epoch)
-            trace(step)
+            trace(step, state)
             state, sums = learn(state, next(batches))
             epoch_sums = learner.add(epoch_sums, sums)
             step += 1
             loss = None
             if step % train.log_steps == 0 or place == steps - 1:
-                numbers = _finite(learner.devices.fetch(sums), last_logged, step, checkpoints, train.learning_rate)
+                numbers = dict(zip(("loss", "accuracy"), _means(learner.devices.fetch(sums)), strict=True))
+                finite(numbers.values(), last_logged, step)
                 rate = (step - last_logged) * train.batch_size / (time.perf_counter() - clock)
                 last_logged, clock = step, time.perf_counter()
                 logs.write(step, numbers | {"images_per_second": rate})
                 advance(0, f"loss {numbers['loss']:.3f}{memory()}")
             if place == steps - 1:
                 history.append([*_means(learner.devices.fetch(epoch_sums)), *feed.validate(learner, state)])
+                finite(history[-1], last_logged, step)
                 names = ("epoch_loss", "epoch_accuracy", "val_loss", "val_accuracy")
                 logs.write(step, dict(zip(names, history[-1], strict=True)))
                 loss, epoch_sums = history[-1][2] if feed.set_aside else None, learner.zero()
-            best = loss is not None and loss <= min(row[2] for row in history)
+            best = loss in sorted(row[2] for row in history)[: train.keep_best]
             stop = asked(step)
-            if step % train.checkpoint_steps == 0 or (best and train.keep_best) or stop:
+            if step % train.checkpoint_steps == 0 or best or stop:
                 leaves = learner.leaves((state, epoch_sums))
-                if not all(np.isfinite(leaf).all() for leaf in leaves):
-                    raise _diverged(last_logged, step, checkpoints, train.learning_rate)
+                finite(leaves, last_logged, step)
                 checkpoints.save(step, leaves, {"history": history}, loss)
             checkpoints.check()
             advance(min(train.batch_size, feed.train_count - place * train.batch_size))
@@ -119,7 +124,7 @@ def train_network(
 def _waited(history: Sequence[Sequence[float]], patience: int) -> bool:
     """Says whether the validation loss has not fallen for `patience` epochs."""
     losses = [row[2] for row in history]
-    return patience > 0 and len(losses) > patience and min(losses[-patience:]) > min(losses[:-patience])
+    return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
 def _best_step(history: Sequence[Sequence[float]], steps: int) -> int:
@@ -130,18 +135,14 @@ def _means(sums: Sums) -> tuple[float, float]:
     return float(sums.loss / sums.count), float(sums.correct / sums.count)
 
 
-def _finite(sums: Sums, before: int, step: int, checkpoints: Checkpoints, rate: float) -> dict[str, float]:
-    loss, accuracy = _means(sums)
-    if not np.isfinite(loss):
-        raise _diverged(before, step, checkpoints, rate)
-    return {"loss": loss, "accuracy": accuracy}
-
-
-def _diverged(before: int, step: int, checkpoints: Checkpoints, rate: float) -> ConfigError:
+def _finite(checkpoints: Checkpoints, rate: float, values: Iterable[Any], before: int, step: int) -> None:
+    """Raises unless all values at a step are numbers; those logged at the step `before` were."""
+    if all(np.isfinite(value).all() for value in values):
+        return
     checkpoints.wait()
     good = checkpoints.latest
     place = f"the last good checkpoint is step {good:,} in {checkpoints.folder}" if good else "none was saved before"
-    return ConfigError(
-        f"the loss or a parameter is no number any more between steps {before + 1:,} and {step:,}; {place}; lower "
-        f"train.learning_rate={rate:g} or set train.clip_norm"
+    raise ConfigError(
+        f"the loss or a parameter is no number any more between steps {max(before, 1):,} and {step:,}; {place}; lower "
+        f"train.learning_rate={rate:g} or set train.clip_norm, and go on with --resume=force or begin anew"
     )

@@ -4,11 +4,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alljax.errors import ConfigError
 from alljax.models import catalog
 from alljax.models.catalog import Backbone, Preprocessing
+from alljax.models.head import pool
 from alljax.weights import port, readers, sources, store
 
 
@@ -50,6 +53,22 @@ class Network:
             "family": self.family,
             "preprocessing": asdict(self.preprocessing),
         }
+
+    def used(self, collection: str) -> Any:
+        """Returns the variables of ``params`` or ``batch_stats`` up to the stage whose activations are used."""
+        stages = self.backbone.stages[: self.backbone.stages.index(self.stage) + 1]
+        return {name: tree for name, tree in self.variables.get(collection, {}).items() if name in stages}
+
+    @property
+    def feature_count(self) -> int:
+        """D, the number of features that the pooled stage gives."""
+        images = jax.ShapeDtypeStruct((1, self.preprocessing.image_size, self.preprocessing.image_size, 3), jnp.float32)
+
+        def features(variables: Any, images: jax.Array) -> jax.Array:
+            stages: Any = self.backbone.module.apply(variables, images, last=self.stage)
+            return pool(stages[self.stage], self.pool)
+
+        return jax.eval_shape(features, self.variables, images).shape[1]
 
     def mismatch(self) -> str:
         """Returns how the preprocessing differs from what the weights were trained with; empty if it does not."""

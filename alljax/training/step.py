@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 FIRST, ORDER, VIEWS, RESTING = range(4)
 """What a run's key is folded with: first parameters, order of the cells, views or augmentation, dropout."""
 
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
-"""Logits (B, C) and labels (B,) to losses (B,)."""
+Loss = Callable[[jax.Array], jax.Array]
+"""Logits (B, C) to the loss of each class (B, C)."""
 
 
 @flax.struct.dataclass
@@ -76,28 +76,22 @@ def sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Sums:
 
 
 def make_loss(config: ConfigDict) -> Loss:
-    """Returns ``train.loss`` a cell, in nats.
+    """Returns ``train.loss`` of a cell, for each class as if it were the label, in nats.
 
-    - ``cross_entropy``: −log p of the label.
+    - ``cross_entropy``: −log p.
     - ``focal``: (1 − p)^γ times that, γ = ``train.focal_gamma`` (Lin et al. 2017, arXiv 1708.02002).
 
-    With ``train.label_smoothing`` ε it is (1 − ε) times the loss of the label plus ε times the mean of the
+    With ``train.label_smoothing`` ε it is (1 − ε) times the loss of the class plus ε times the mean of the
     losses of all classes (Szegedy et al. 2015, arXiv 1512.00567).
     """
     focal, gamma = config.train.loss == "focal", config.train.focal_gamma
     smoothing = config.train.label_smoothing
 
-    def of_classes(logits: jax.Array) -> jax.Array:
+    def loss(logits: jax.Array) -> jax.Array:
         log_p = jax.nn.log_softmax(logits)
         # 1 − p from expm1 is exact near p = 1, where a plain difference has no gradient left.
-        return -log_p * (jnp.maximum(-jnp.expm1(log_p), 1e-7) ** gamma) if focal else -log_p
-
-    def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-        if not focal and not smoothing:
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        losses = of_classes(logits)
-        own = jnp.take_along_axis(losses, labels[:, None], 1)[:, 0]
-        return (1 - smoothing) * own + smoothing * losses.mean(1)
+        losses = -log_p * (jnp.maximum(-jnp.expm1(log_p), 1e-7) ** gamma) if focal else -log_p
+        return (1 - smoothing) * losses + smoothing * losses.mean(1, keepdims=True) if smoothing else losses
 
     return loss
 
@@ -141,7 +135,7 @@ def train_step(
 
     def mean_loss(params: Any) -> tuple[jax.Array, Sums]:
         logits = apply(params)
-        total = weighted(loss, logits, labels, mask, class_weights)
+        total = weighted(loss, logits, jax.nn.one_hot(labels, logits.shape[1]), mask, class_weights)
         return total / jnp.sum(mask.astype(jnp.float32)), sums(logits, labels, mask)
 
     gradients, batch = jax.grad(mean_loss, has_aux=True)(state.params)
@@ -150,6 +144,14 @@ def train_step(
     return TrainState(params, opt_state, state.step + 1, state.batch_stats, state.average), batch
 
 
-def weighted(loss: Loss, logits: jax.Array, labels: jax.Array, mask: jax.Array, class_weights: jax.Array) -> jax.Array:
-    """Returns Σ mask · class_weight · loss, ()."""
-    return jnp.sum(loss(logits, labels) * class_weights[labels] * mask.astype(jnp.float32))
+def weighted(loss: Loss, logits: jax.Array, targets: jax.Array, mask: jax.Array, class_weights: jax.Array) -> jax.Array:
+    """Returns Σ mask · target · class_weight · loss over cells and classes, ().
+
+    Args:
+        loss: from `make_loss`.
+        logits: float32 (B, C).
+        targets: float32 (B, C), the share of each class.
+        mask: bool (B,), False for padding.
+        class_weights: float32 (C,).
+    """
+    return jnp.sum(loss(logits) * targets * class_weights[None] * mask.astype(jnp.float32)[:, None])

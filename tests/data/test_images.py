@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import io
 import struct
@@ -5,10 +6,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from alljax.data import images
-from alljax.data.records import Dataset, Record
+from alljax.data.records import Dataset, Record, check
 from alljax.errors import DataError
 
 
@@ -117,15 +118,44 @@ def test_not_usable(data, message):
         images.decode(data, "x.bmp")
 
 
-@pytest.mark.parametrize("side", [12_000, 20_000])
-def test_a_decompression_bomb_is_not_opened(side):
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
-    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    with pytest.raises(DataError, match=r"^x\.png: more than 89,478,485 pixels"):
-        images.decode(bomb, "x.png")
+
+def png(width, height, depth, colour, pixels):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+def bmp(width, height, size):
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, size, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + size, 0, 0, 54) + header + bytes(size)
+
+
+@pytest.mark.parametrize("side", [12_000, 20_000])
+@pytest.mark.parametrize("make", [lambda side: png(side, side, 8, 2, bytes(1000)), lambda side: bmp(side, side, 1000)])
+def test_a_decompression_bomb_is_not_opened(side, make, monkeypatch):
+    # Whoever loads the pixels would have to allocate them; Pillow's message would then be another.
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("allocated"))
+    contents = {"a.png": encode(NOISE), "x.png": make(side)}
+    with pytest.raises(
+        DataError, match=r"^x\.png: more than 89,478,485 pixels, no picture of a cell; replace or remove"
+    ):
+        images.decode(contents["x.png"], "x.png")
+    monkeypatch.undo()
+    assert images.inspect(memory(contents), on_error="skip").unreadable == {
+        "x.png": "more than 89,478,485 pixels, no picture of a cell"
+    }
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)], ids=["L", "RGB", "LA", "RGBA"])
+def test_sixteen_bits_a_channel(colour, channels):
+    values = np.array([[0, 257, 128 * 257, 65535, 30_000]], ">u2")
+    rows = np.repeat(values[..., None], channels, axis=2)
+    if channels in (2, 4):
+        rows[..., -1] = 65535  # opaque
+    got = np.asarray(images.decode(png(5, 1, 16, colour, b"\0" + rows.tobytes()), "x.png"))
+    assert np.abs(got.astype(int) - np.array([0, 1, 128, 255, 117])[:, None]).max() <= 1
 
 
 def test_inspection():
@@ -140,6 +170,7 @@ def test_inspection():
     seen = []
     found = images.inspect(memory(contents), seen.append)
     assert found.digests == tuple(hashlib.sha256(data).hexdigest() for data in contents.values())
+    assert found.pixels[1] != found.pixels[2] == found.pixels[3] != found.pixels[0]
     assert found.areas.dtype == np.float32
     assert found.areas == pytest.approx([0.5, 1, 1, 1], abs=1e-3)
     assert found.modes == {"RGB": 2, "L": 1, "RGBA": 1}
@@ -158,3 +189,65 @@ def test_inspection_names_all_that_is_bad():
     assert "\n" not in message
     with pytest.raises(DataError, match=r"^b\.png: empty \(0 bytes\); replace or remove it$"):
         images.inspect(memory({"a.png": good, "b.png": b""}))
+
+
+def test_the_digest_of_pixels_is_that_of_the_whole_image():
+    large = np.zeros((60, 60, 3), np.uint8)
+    large[0, 0] = 9  # outside of what is cut out
+    contents = {"1.png": encode(Image.fromarray(large)), "2.png": encode(Image.new("RGB", (60, 60)))}
+    dataset = dataclasses.replace(memory(contents), crops={(60, 60): (40, 40)})
+    found = images.inspect(dataset)
+    assert found.sizes == {(40, 40): 2}
+    assert len(set(found.pixels)) == 2
+    assert found.pixels[0] == images.inspect(memory(contents)).pixels[0]
+
+
+def test_unreadable_images_among_thousands_are_left_out_and_named():
+    good, grey = encode(NOISE), encode(NOISE.convert("L"))
+    contents = {f"{number}.png": (good, grey)[number % 2] for number in range(3000)}
+    contents |= {"70.png": b"", "1501.png": good[:500], "2999.png": b"hello"}
+    dataset = memory(contents)
+    found = images.inspect(dataset, on_error="skip", threads=4)
+    assert list(found.unreadable) == ["70.png", "1501.png", "2999.png"]
+    assert found.unreadable["70.png"] == "empty (0 bytes)"
+    assert found.unreadable["2999.png"] == "not an image"
+    assert found.modes == {"RGB": 1499, "L": 1498}
+    left = images.readable(dataset, found)
+    assert len(left.records) == len(found.digests) == len(found.areas) == len(found.pixels) == 2997
+    assert [record.path for record in left.records] == [path for path in contents if path not in found.unreadable]
+    wanted = [hashlib.sha256(contents[record.path]).hexdigest() for record in left.records]
+    assert list(found.digests) == wanted
+    (note,) = left.notes
+    assert note.startswith("3 images left out, cannot be read (data.on_error=skip): 70.png (empty (0 bytes)), 1501.png")
+    assert note.endswith("2999.png (not an image)")
+    assert "replace or remove" not in note
+    assert check(left, "source") is left
+
+
+def test_nothing_to_leave_out():
+    dataset = memory({"a.png": encode(NOISE), "b.png": encode(NOISE)})
+    assert images.readable(dataset, images.inspect(dataset, on_error="skip")) is dataset
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (range(0, 8), r"^source: no labelled images found \(8 images left out, cannot be read .* and 3 more\)"),
+        (range(1, 8, 2), r"^source: class 'b' has no image"),
+    ],
+)
+def test_a_set_or_class_of_which_nothing_can_be_read(bad, message):
+    contents = {f"{number}.png": b"bad" if number in bad else encode(NOISE) for number in range(8)}
+    dataset = memory(contents)
+    left = images.readable(dataset, images.inspect(dataset, on_error="skip"))
+    with pytest.raises(DataError, match=message):
+        check(left, "source")
+
+
+def test_files_that_cannot_be_opened_are_left_out_too():
+    def read(record):
+        raise DataError(f"cannot read /there/{record.path}: Permission denied")
+
+    dataset = dataclasses.replace(memory({"a.png": b""}), read=read)
+    found = images.inspect(dataset, on_error="skip")
+    assert found.unreadable == {"a.png": "cannot read /there/a.png: Permission denied"}

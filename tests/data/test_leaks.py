@@ -66,9 +66,7 @@ def test_names_that_share_an_image_are_refused_as_one_person_and_as_a_copy():
     digests = list("abcdbe")
     with pytest.raises(LeakError, match=r"1 of 3 test cells have cells of the same person .* \(1 person: 1\+3\)"):
         splits.make_splits("prelim", cells, unite(cells, digests), digests, **OPTIONS)
-    with pytest.raises(
-        LeakError, match=r"1 of 3 test cells have a byte-identical copy on the train side \(1 person: 3\)"
-    ):
+    with pytest.raises(LeakError, match=r"1 of 3 test cells have the same image on the train side \(1 person: 3\)"):
         splits.make_splits("prelim", cells, unite(cells), digests, **OPTIONS)
     assert splits.make_splits("prelim", cells, unite(cells, "abcdef"), "abcdef", **OPTIONS)
 

@@ -62,6 +62,7 @@ def test_weights_may_differ_from_a_named_preprocessing() -> None:
         ({"name": "torch", "mean": "abc"}, "should be three numbers"),
         ({"name": "torch", "channels": "gbr"}, "should be rgb or bgr"),
         ({"name": "torch", "scale": True}, "should be a number above 0"),
+        ({"name": "torch", "antialias": 1}, "antialias is 1, but should be true or false"),
     ],
 )
 def test_preprocessing_that_cannot_be(description: Any, message: str) -> None:

@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
 
 from alljax.config import default_config
 from alljax.errors import ConfigError
 from alljax.models import catalog
 from alljax.models.head import Head
-from alljax.training import finetune, groups, mesh, optim
+from alljax.training import finetune, groups, mesh
 from alljax.training.network import Network
 from alljax.training.step import TrainState
 
@@ -47,15 +46,12 @@ class Run:
         read = groups.read(config.train.groups)
         key = jax.random.key(7)
         head = Head(config.model.hidden, CLASSES, config.model.dropout)
-        parameters = flatten_dict({"backbone": network.variables["params"]}, sep="/")
-        parameters |= finetune.initialise(key, head, network.backbone.widths[STAGE])
+        parameters = finetune.first_parameters(network, head, key)
         group_of = groups.assign(parameters, read)
         ever = groups.learning(group_of, read, 10**9)
         learned = {path: leaf for path, leaf in parameters.items() if path in ever}
         self.fixed = {path: leaf for path, leaf in parameters.items() if path not in ever}
-        optimizer = optim.make_optimizer(
-            config, 50, {g.pattern: g.rate for g in read}, {g.pattern: g.decay for g in read}, group_of
-        )
+        optimizer = finetune.make_optimizer(config, 50, read, group_of)
         layers = groups.normalisation_layers(ever)
         axis = self.devices.axis
         forward = finetune.make_forward(config, network, head, layers, axis)

@@ -1,0 +1,161 @@
+"""What each verb of the command line does: read its options, call a room, print.
+
+Rooms are imported inside, so that a mistake in the options is told at once.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from alljax.errors import ConfigError
+from alljax.training import processes
+
+
+def study(options: argparse.Namespace) -> None:
+    """`alljax study`."""
+    from alljax import config
+
+    settings = config.load(options.config, options.overrides)  # a typo is told before the slow imports
+
+    if together := processes.join(options.coordinator, options.processes, options.process):
+        _say(together)
+
+    from alljax.study import report, run
+
+    shard, force = getattr(options, "shard", (0, 1)), options.resume == "force"
+    summary = run.run_study(settings, options.workdir, _say, shard, force)
+    if summary is None:
+        return
+    report.show(summary)
+    _say(f"\nThe report: {options.workdir / 'report.html'}")
+    if settings.data.source == "synthetic":
+        _say(
+            "These cells were generated. For your own images (a folder a class, inside it a folder a person), type\n"
+            f"  {_program()} study --config={options.config} --workdir=runs/mine --config.data.source=YOUR_FOLDER"
+        )
+    else:
+        _say(f"New images: {_program()} predict --workdir={options.workdir} IMAGE_OR_FOLDER --out=predictions.csv")
+
+
+def train(options: argparse.Namespace) -> None:
+    """`alljax train`: a study that varies nothing."""
+    if any(key == "study.vary" for key, _ in options.overrides):
+        raise ConfigError("`alljax train` varies nothing; use `alljax study` with --config.study.vary")
+    options.overrides.append(("study.vary", "()"))
+    study(options)
+
+
+def features(options: argparse.Namespace) -> None:
+    """`alljax features`."""
+    from alljax import config
+
+    settings = config.load(options.config, options.overrides)
+
+    from alljax.study import run
+
+    shape = run.write_features(settings, options.out, _say)
+    _say(f"{options.out}: features {shape[0]:,} × {shape[1]:,}")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """`alljax predict`."""
+    from alljax.study import predict
+
+    count = predict.predict(options.workdir, options.cell, options.weights, options.images, options.out, _say)
+    _say(f"{options.out}: {count:,} images")
+
+
+def report(options: argparse.Namespace) -> None:
+    """`alljax report`."""
+    from alljax.study import report
+
+    _say(f"The report: {report.write_report(options.workdir)}")
+
+
+def data_verify(options: argparse.Namespace) -> int:
+    """`alljax data verify`; exit code 1 where something is off."""
+    from alljax.data import verify
+
+    found = verify.verify(options.source)
+    verify.show(found, options.out)
+    return 1 if found.problems else 0
+
+
+def data_audit(options: argparse.Namespace) -> None:
+    """`alljax data audit`."""
+    from alljax.data import audit
+
+    found = audit.audit(options.source, options.protocol, options.overrides)
+    audit.show(found, options.out)
+    if found.error:
+        raise found.error
+
+
+def data_prepare(options: argparse.Namespace) -> None:
+    """`alljax data prepare`."""
+    from alljax.data import prepare
+
+    prepare.prepare(options.source, options.out, _say)
+
+
+def weights_list(options: argparse.Namespace) -> None:
+    """`alljax weights list`."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from alljax.weights import store
+
+    table = Table("name", "backbone", "size", "classifier", "licence", "where", box=None, header_style="bold")
+    for listed in store.listing():
+        source = listed.source
+        size = f"{source.bytes / 1e6:,.0f} MB" if source.bytes else "?"
+        classifier = "yes" if source.classifier else "no"
+        table.add_row(source.name, source.backbone, size, classifier, source.licence, listed.place)
+    table.columns[0].no_wrap = True  # the names are what `fetch` takes
+    table.columns[0].min_width = max(len(listed.source.name) for listed in store.listing())
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def weights_show(options: argparse.Namespace) -> None:
+    """`alljax weights show`."""
+    from alljax.weights import show
+
+    found = show.describe(options.file)
+    for name, shape, dtype in found.tensors:
+        _say(f"{name}  {dtype} {tuple(shape)}")
+    _say(f"\n{found.path}: {found.format}, {found.bytes:,} bytes, {len(found.tensors)} tensors")
+    _say(f"SHA-256 {found.sha256}")
+    _say(f"looks like {found.family or 'no network known here'}" + (f" ({found.backbone})" if found.backbone else ""))
+    _say(f"known source: {found.source.name if found.source else 'none with this hash'}")
+    for note in found.notes:
+        _say(note)
+
+
+def weights_port(options: argparse.Namespace) -> None:
+    """`alljax weights port`."""
+    from alljax.weights import rewrite
+
+    count = rewrite.rewrite(options.file, options.backbone, options.out)
+    _say(f"{options.out}: {count:,} parameters and statistics of {options.backbone}")
+
+
+def weights_fetch(options: argparse.Namespace) -> None:
+    """`alljax weights fetch`."""
+    from alljax.weights import store
+
+    fetched = store.fetch(options.name)
+    _say(f"{fetched.path}: SHA-256 {fetched.sha256}" + (f" ({fetched.note})" if fetched.note else ""))
+
+
+def _program() -> str:
+    """Returns what a person must type to call us: ``alljax``, or the way to it where it is not on the PATH."""
+    called = Path(sys.argv[0])
+    if called.name != "alljax" or shutil.which("alljax") == str(called.absolute()):
+        return "alljax"
+    return os.path.relpath(called) if called.absolute().is_relative_to(Path.cwd()) else str(called)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,150 @@
+"""Images to squares, antialiased or not, as fast as exactness allows.
+
+A segmented cell lies on black, and black stays black whatever the filter: only the rectangle
+around what is not black is computed.
+"""
+
+from functools import lru_cache
+from math import gcd
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from alljax.errors import ConfigError
+
+_REACH = {"nearest": 0, "box": 0, "bilinear": 1, "hamming": 1, "bicubic": 2, "lanczos": 3}
+"""Pillow's filters, and how many pixels they reach to either side where an image does not shrink."""
+
+
+def check(interpolation: str, antialias: bool) -> None:
+    """Refuses what `resize` cannot do.
+
+    Raises:
+        ConfigError: no such interpolation, or one that there is only with antialiasing.
+    """
+    if interpolation not in _REACH:
+        raise ConfigError(f"interpolation {interpolation!r} is unknown; take one of {', '.join(_REACH)}")
+    if not antialias and interpolation not in ("nearest", "bilinear", "bicubic"):
+        raise ConfigError(
+            f"interpolation {interpolation!r} is always antialiased here; without it take nearest, bilinear or bicubic"
+        )
+
+
+def resize(pixels: NDArray[np.uint8], size: int, interpolation: str, antialias: bool) -> NDArray[np.uint8]:
+    """Stretches an image to a square.
+
+    Antialiased, the filter is widened where the image shrinks: the bits are those of Pillow's
+    ``resize``, which torchvision uses on Pillow images.  Not antialiased, the filter takes the nearest
+    2 × 2 (bilinear) or 4 × 4 (bicubic) pixels however much the image shrinks: ``tf.image.resize`` as
+    Keras's ``image_dataset_from_directory`` calls it, rounded to 8 bits.
+
+    Args:
+        pixels: shape (H, W, 3), the colours in any order.
+        size: side S in pixels.
+        interpolation: one that `check` lets through with this `antialias`.
+        antialias: see above; makes no difference to ``nearest``.
+
+    Returns:
+        Shape (S, S, 3).
+    """
+    height, width, _ = pixels.shape
+    # Pillow chooses the order of its two passes by the image's shape; that of a square it treats as we do.
+    whole = antialias and width != height
+    if whole or not _REACH[interpolation]:
+        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling[interpolation.upper()]))
+    squared: NDArray[np.uint8] = np.zeros((size, size, 3), np.uint8)
+    flat = pixels.reshape(height, 3 * width)
+    down, across = np.flatnonzero(flat.max(1)), np.flatnonzero(flat.max(0)) // 3
+    if len(down):
+        rows = _reached(down[0], down[-1] + 1, height, size, interpolation)
+        columns = _reached(across[0], across[-1] + 1, width, size, interpolation)
+        part = _antialiased if antialias else _sampled
+        squared[slice(*rows), slice(*columns)] = part(pixels, size, interpolation, rows, columns)
+    return squared
+
+
+def _reached(first: int, last: int, length: int, size: int, interpolation: str) -> tuple[int, int]:
+    """Returns the bounds of those of `size` output pixels that the input pixels first … last - 1 of `length` reach.
+
+    The bounds lie at multiples of the odd part of the reduced denominator of length / size, where their
+    places in the input are fractions that a float32 holds exactly.
+    """
+    scale = length / size
+    reach = _REACH[interpolation] * max(scale, 1) + 1
+    step = size // gcd(size, length)
+    step //= step & -step
+    low = max(int((first - reach) / scale) // step * step, 0)
+    high = -(-int((last + reach) / scale + 1) // step) * step
+    return low, min(high, size)
+
+
+def _antialiased(
+    pixels: NDArray[np.uint8], size: int, interpolation: str, rows: tuple[int, int], columns: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Returns these rows and columns of a resized square image, as a resize of the whole would give them."""
+    resampling, scale = Image.Resampling[interpolation.upper()], len(pixels) / size
+    reach = _REACH[interpolation] * max(scale, 1) + 1
+    top, bottom = _near(rows, scale, reach, len(pixels))
+    left, right = _near(columns, scale, reach, len(pixels))
+    image = Image.fromarray(pixels[top:bottom, left:right])
+    wide, high = columns[1] - columns[0], rows[1] - rows[0]
+    image = image.resize(
+        (wide, image.height), resampling, (columns[0] * scale - left, 0, columns[1] * scale - left, image.height)
+    )
+    image = image.resize((wide, high), resampling, (0, rows[0] * scale - top, wide, rows[1] * scale - top))
+    return np.asarray(image)
+
+
+def _near(bounds: tuple[int, int], scale: float, reach: float, length: int) -> tuple[int, int]:
+    """Returns the bounds of the input pixels that make the output pixels within `bounds`."""
+    return max(int(bounds[0] * scale - reach), 0), min(int(bounds[1] * scale + reach) + 1, length)
+
+
+def _sampled(
+    pixels: NDArray[np.uint8], size: int, interpolation: str, rows: tuple[int, int], columns: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Returns these rows and columns of an image resized without antialiasing."""
+    down, top, bottom = _matrix(pixels.shape[0], size, interpolation, rows)
+    across, left, right = _matrix(pixels.shape[1], size, interpolation, columns)
+    needed = pixels[top:bottom, left:right].astype(np.float32, order="C")
+    blended = down @ needed.reshape(bottom - top, -1)
+    blended = blended.reshape(len(blended), right - left, 3).transpose(1, 0, 2)
+    blended = across @ blended.reshape(right - left, -1)
+    np.rint(blended, out=blended).clip(0, 255, out=blended)
+    return blended.astype(np.uint8).reshape(len(blended), -1, 3).transpose(1, 0, 2)
+
+
+def _matrix(length: int, size: int, interpolation: str, rows: tuple[int, int]) -> tuple[Any, int, int]:
+    """Returns the weights, sparse, of input pixels in the output pixels `rows`; and which input pixels, from … to."""
+    from scipy import sparse  # a tenth of a second that most commands do not need
+
+    places, weights = _taps(length, size, interpolation)
+    places, weights = places[slice(*rows)], weights[slice(*rows)]
+    first, last = int(places[0, 0]), int(places[-1, -1]) + 1
+    starts = np.arange(0, weights.size + 1, weights.shape[1])
+    matrix = sparse.csr_array((weights.ravel(), (places - first).ravel(), starts), (len(weights), last - first))
+    return matrix, first, last
+
+
+@lru_cache(maxsize=64)
+def _taps(length: int, size: int, interpolation: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Returns which input pixels make each output pixel, and their weights: two arrays (size, 2 · reach).
+
+    Pixel centres lie at halves.  Bicubic is Keys's (1981) with a = -0.5.  What would fall outside the
+    image is shared among the pixels inside.
+    """
+    reach = _REACH[interpolation]
+    centres = (np.arange(size) + 0.5) * length / size - 0.5
+    places = np.floor(centres).astype(np.int32)[:, None] + np.arange(1 - reach, 1 + reach, dtype=np.int32)
+    distances = np.abs(centres[:, None] - places)
+    if interpolation == "bilinear":
+        weights = 1 - distances
+    else:
+        near = (1.5 * distances - 2.5) * distances**2 + 1
+        far = ((2.5 - 0.5 * distances) * distances - 4) * distances + 2
+        weights = np.where(distances < 1, near, far)
+    weights[(places < 0) | (places >= length)] = 0
+    weights /= weights.sum(1, keepdims=True)
+    return places.clip(0, length - 1), weights.astype(np.float32)

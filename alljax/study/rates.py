@@ -1,0 +1,52 @@
+"""The learning-rate finder of a config: a table of rates on its first split."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from alljax.progress import Say
+from alljax.study import finetuned, grid, workdir
+from alljax.study.material import open_material
+from alljax.training import frozen, mesh, rates
+from alljax.training.feeding import Feed
+from alljax.training.network import open_network
+
+STEPS = 50
+
+
+def find_rate(config: ConfigDict, out: Path, say: Say) -> float:
+    """Trains briefly at many constant rates, writes ``learning_rate, step, loss`` and returns the best rate.
+
+    The first cell of the study, its first split and seed are taken, and `STEPS` steps.
+
+    Args:
+        config: from `alljax.config.load`, either regime.
+        out: the CSV to write.
+        say: prints a line.
+
+    Raises:
+        UserError: the source or the weights cannot be used, or `out` cannot be written.
+    """
+    workdir.check_output(out)
+    config = grid.cells(config)[0].config
+    network = open_network(config)
+    material = open_material(config, say)
+    classes = len(material.dataset.classes)
+    fold = frozen.make_folds(config, material.labels, classes, material.splits)[0]
+    key = jax.random.key(config.seed)
+    feed = Feed(config, finetuned.decoded(config, network, material.dataset), material.labels, fold, key, mesh.Jit())
+    say(f"{STEPS} steps at each of {len(rates.RATES)} learning rates …")
+    losses = rates.sweep(config, network, classes, feed, np.asarray(fold.class_weights), key, STEPS)
+    workdir.write_csv(out, ("learning_rate", "step", "loss"), _rows(losses))
+    for rate, of_rate in zip(rates.RATES, losses, strict=True):
+        say(f"{rate:9.2e}   loss {of_rate[0]:.3f} → {of_rate[-STEPS // 5 :].mean():.3f}")
+    return rates.best(losses)
+
+
+def _rows(losses: np.ndarray) -> Iterator[tuple[str, int, str]]:
+    for rate, of_rate in zip(rates.RATES, losses, strict=True):
+        for step, loss in enumerate(of_rate, start=1):
+            yield f"{rate:.6g}", step, f"{loss:.9g}"

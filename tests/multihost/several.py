@@ -1,0 +1,67 @@
+"""Several processes on this machine, as several hosts would be."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ADDING = [sys.executable, str(REPOSITORY / "tests/multihost/adding.py")]
+ALLJAX = [sys.executable, "-m", "alljax.cli"]
+SCHEDULERS = ("SLURM_", "OMPI_", "PMIX_", "JAX_COORDINATOR", "JAX_NUM", "JAX_PROCESS", "JOB_COMPLETION")
+
+
+def free_port() -> int:
+    with socket.create_server(("", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def surroundings(devices: int = 2, **more: str) -> dict[str, str]:
+    """Returns an environment without schedulers, with that many devices and this Python's `alljax` on the PATH."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(SCHEDULERS)}
+    return clean | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        **more,
+    }
+
+
+def flags(port: int, count: int, index: int) -> list[str]:
+    return [f"--coordinator=localhost:{port}", f"--processes={count}", f"--process={index}"]
+
+
+class Several:
+    """Processes that are started together; to be closed, which kills those that are left."""
+
+    def __init__(self) -> None:
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, command: Sequence[str], devices: int = 2, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command,
+            env=surroundings(devices, **environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def finish(*processes: subprocess.Popen[str], timeout: float = 120) -> list[tuple[int, str, str]]:
+    """Waits for all; returns exit code, standard output and error output of each."""
+    ends = []
+    for process in processes:
+        out, err = process.communicate(timeout=timeout)
+        ends.append((process.returncode, out, err))
+    return ends
