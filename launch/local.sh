@@ -20,7 +20,7 @@ if ((gpus % count)); then
 fi
 
 started=()
-trap 'kill -TERM "${started[@]}"' TERM USR1
+trap 'kill -TERM "${started[@]}"; again=yes' TERM USR1
 for ((process = 0; process < count; process++)); do
   if ((gpus)); then
     JAX_LOCAL_DEVICE_IDS=$(seq -s, $((process * gpus / count)) $(((process + 1) * gpus / count - 1)))
@@ -31,8 +31,10 @@ for ((process = 0; process < count; process++)); do
 done
 code=0
 for each in "${started[@]}"; do
-  while kill -0 "$each" 2>/dev/null; do # a signal ends a wait before the process does
-    wait "$each" && ended=0 || ended=$?
+  again=yes
+  while [[ $again ]]; do # a signal ends a wait before the process does
+    again='' ended=0
+    wait "$each" || ended=$?
   done
   ((ended == 0)) || code=$ended
 done

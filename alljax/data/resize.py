@@ -32,7 +32,7 @@ def check(interpolation: str, antialias: bool) -> None:
         )
 
 
-def resize(pixels: NDArray[np.uint8], size: int, interpolation: str, antialias: bool) -> NDArray[np.uint8]:
+def resize(pixels: NDArray[np.uint8], squared: NDArray[np.uint8], interpolation: str, antialias: bool) -> None:
     """Stretches an image to a square.
 
     Antialiased, the filter is widened where the image shrinks: the bits are those of Pillow's
@@ -41,28 +41,31 @@ def resize(pixels: NDArray[np.uint8], size: int, interpolation: str, antialias: 
     Keras's ``image_dataset_from_directory`` calls it, rounded to 8 bits.
 
     Args:
-        pixels: shape (H, W, 3), the colours in any order.
-        size: side S in pixels.
+        pixels: shape (H, W, 3).
+        squared: zeros of shape (S, S, 3), which the image is written into.
         interpolation: one that `check` lets through with this `antialias`.
         antialias: see above; makes no difference to ``nearest``.
-
-    Returns:
-        Shape (S, S, 3).
     """
     height, width, _ = pixels.shape
+    size = len(squared)
     # Pillow chooses the order of its two passes by the image's shape; that of a square it treats as we do.
     whole = antialias and width != height
     if whole or not _REACH[interpolation]:
-        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling[interpolation.upper()]))
-    squared: NDArray[np.uint8] = np.zeros((size, size, 3), np.uint8)
+        image = Image.fromarray(pixels).resize((size, size), Image.Resampling[interpolation.upper()])
+        _write(np.asarray(image), squared)
+        return
     flat = pixels.reshape(height, 3 * width)
     down, across = np.flatnonzero(flat.max(1)), np.flatnonzero(flat.max(0)) // 3
     if len(down):
         rows = _reached(down[0], down[-1] + 1, height, size, interpolation)
         columns = _reached(across[0], across[-1] + 1, width, size, interpolation)
         part = _antialiased if antialias else _sampled
-        squared[slice(*rows), slice(*columns)] = part(pixels, size, interpolation, rows, columns)
-    return squared
+        _write(part(pixels, size, interpolation, rows, columns), squared[slice(*rows), slice(*columns)])
+
+
+def _write(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
+    for colour in range(3):  # three times as fast as all at once where `target` has its colours turned round
+        target[..., colour] = source[..., colour]
 
 
 def _reached(first: int, last: int, length: int, size: int, interpolation: str) -> tuple[int, int]:
@@ -106,26 +109,28 @@ def _sampled(
     pixels: NDArray[np.uint8], size: int, interpolation: str, rows: tuple[int, int], columns: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """Returns these rows and columns of an image resized without antialiasing."""
-    down, top, bottom = _matrix(pixels.shape[0], size, interpolation, rows)
-    across, left, right = _matrix(pixels.shape[1], size, interpolation, columns)
-    needed = pixels[top:bottom, left:right].astype(np.float32, order="C")
-    blended = down @ needed.reshape(bottom - top, -1)
-    blended = blended.reshape(len(blended), right - left, 3).transpose(1, 0, 2)
-    blended = across @ blended.reshape(right - left, -1)
+    down, top, bottom = _matrix(pixels.shape[0], size, interpolation, rows, 1)
+    across, left, right = _matrix(pixels.shape[1], size, interpolation, columns, 3)
+    needed = pixels[top:bottom, left:right].astype(np.float32, order="C").reshape(bottom - top, -1)
+    blended = down @ needed @ across.T
     np.rint(blended, out=blended).clip(0, 255, out=blended)
-    return blended.astype(np.uint8).reshape(len(blended), -1, 3).transpose(1, 0, 2)
+    return blended.astype(np.uint8).reshape(len(blended), -1, 3)
 
 
-def _matrix(length: int, size: int, interpolation: str, rows: tuple[int, int]) -> tuple[Any, int, int]:
-    """Returns the weights, sparse, of input pixels in the output pixels `rows`; and which input pixels, from … to."""
+def _matrix(length: int, size: int, interpolation: str, bounds: tuple[int, int], colours: int) -> tuple[Any, int, int]:
+    """Returns the weights of input pixels in the output pixels within `bounds`, and from where to where those lie.
+
+    The weights are a sparse matrix, (output · colours, input · colours): each colour is blended with its own.
+    """
     from scipy import sparse  # a tenth of a second that most commands do not need
 
     places, weights = _taps(length, size, interpolation)
-    places, weights = places[slice(*rows)], weights[slice(*rows)]
+    places, weights = places[slice(*bounds)], weights[slice(*bounds)]
     first, last = int(places[0, 0]), int(places[-1, -1]) + 1
-    starts = np.arange(0, weights.size + 1, weights.shape[1])
-    matrix = sparse.csr_array((weights.ravel(), (places - first).ravel(), starts), (len(weights), last - first))
-    return matrix, first, last
+    inputs = (places - first)[:, None] * colours + np.arange(colours, dtype=np.int32)[:, None]
+    starts = np.arange(0, inputs.size + 1, places.shape[1], dtype=np.int32)
+    shape = len(places) * colours, (last - first) * colours
+    return sparse.csr_array((np.repeat(weights, colours, 0).ravel(), inputs.ravel(), starts), shape), first, last
 
 
 @lru_cache(maxsize=64)

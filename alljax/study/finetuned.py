@@ -12,10 +12,11 @@ from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
 
 from alljax import progress
-from alljax.data import pipeline
+from alljax.data.pipeline import Source
 from alljax.data.records import Dataset
 from alljax.models.head import Head
 from alljax.progress import Say
+from alljax.study import sources
 from alljax.study.grid import Cell
 from alljax.study.material import Material
 from alljax.training import checkpoint, finetune, frozen, groups, logs, mesh
@@ -43,7 +44,13 @@ def check(config: ConfigDict, network: Network) -> None:
 
 
 def train_cell(
-    cell: Cell, network: Network, material: Material, keys: Sequence[Sequence[jax.Array]], folder: Path, say: Say
+    cell: Cell,
+    network: Network,
+    source: Source,
+    material: Material,
+    keys: Sequence[Sequence[jax.Array]],
+    folder: Path,
+    say: Say,
 ) -> list[HeadRuns]:
     """Returns one `HeadRuns` a split, whose parameters are the whole networks' (R, ...).
 
@@ -52,7 +59,8 @@ def train_cell(
     Args:
         cell: its name and config.
         network: the backbone with its ported weights.
-        material: the images and splits.
+        source: the images at the network's size.
+        material: labels and splits.
         keys: of each seed (R,) of each split.
         folder: the cell's.
         say: prints a line.
@@ -64,7 +72,6 @@ def train_cell(
     config = cell.config
     devices = mesh.make_devices(config)
     folds = frozen.make_folds(config, material.labels, len(material.dataset.classes), material.splits)
-    pixels = decoded(config, network, material.dataset)
     runs = []
     for split, fold, of_split in zip(material.splits, folds, keys, strict=True):
         of_seeds = []
@@ -72,7 +79,7 @@ def train_cell(
             name = f"{split.repeat}-{split.fold}-{config.seed + number}"
             here = folder / "runs" / name
             if not (here / "result.sha256").is_file():
-                feed = Feed(config, pixels, material.labels, fold, key, devices)
+                feed = Feed(config, source, fold, key, devices)
                 title = f"{cell.name} {name}"
                 tree = _train(config, network, material, feed, fold, key, devices, here, title, say)
                 checkpoint.save(here / "result", tree)
@@ -90,7 +97,9 @@ def clear(folder: Path) -> None:
         (run / "result.sha256").unlink(missing_ok=True)
 
 
-def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[Any], dataset: Dataset) -> np.ndarray:
+def mean_probabilities(
+    config: ConfigDict, network: Network, networks: Sequence[Any], dataset: Dataset, say: Say
+) -> np.ndarray:
     """Returns float32 (N, C): softmax outputs averaged over the networks of all splits and seeds.
 
     Args:
@@ -98,14 +107,14 @@ def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[
         network: the backbone with its ported weights, which fill what never learned.
         networks: `HeadRuns.params` of each split.
         dataset: the images.
+        say: prints a line.
     """
     classes, devices = len(dataset.classes), mesh.make_devices(config)
-    pixels = decoded(config, network, dataset)
+    source = sources.keep(config, sources.images_of(network, dataset), say)
     rows = np.arange(len(dataset.records))
-    labels = np.zeros(len(rows), np.int32)
     fold = Fold(*(jnp.asarray(each) for each in (rows, len(rows), rows, len(rows), rows, len(rows), np.ones(classes))))
     key = jax.random.key(0)  # draws first parameters, which are replaced
-    feed = Feed(config, pixels, labels, fold, key, devices)
+    feed = Feed(config, source, fold, key, devices)
     learner = Learner(config, network, classes, key, np.ones(classes), 1, devices)
     total = np.zeros((len(rows), classes))
     count = 0
@@ -118,17 +127,6 @@ def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[
                 count += 1
                 advance(len(rows))
     return (total / count).astype(np.float32)
-
-
-def decoded(config: ConfigDict, network: Network, dataset: Dataset) -> np.ndarray:
-    """Returns all images at the network's size, uint8 (N, S, S, 3)."""
-    source = pipeline.Images(dataset, network.preprocessing.image_size, network.preprocessing.interpolation)
-    parts = []
-    with progress.bar("decode", len(dataset.records), "images") as advance:
-        for batch in pipeline.batches(source, config.features.batch_size):
-            parts.append(batch.images[batch.mask])
-            advance(len(parts[-1]))
-    return np.concatenate(parts)
 
 
 def _train(

@@ -18,6 +18,7 @@ from alljax.progress import Say
 from alljax.study import finetuned, finished, grid, workdir
 from alljax.study.material import inspect_images
 from alljax.study.run import cell_features
+from alljax.study.sources import images_of
 from alljax.training import checkpoint
 from alljax.training.network import open_network
 
@@ -74,10 +75,10 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
             "scale is the same, crop them to that size first, or every cell looks larger or smaller than it is"
         )
     if config.train.regime == "finetune":
-        probabilities = finetuned.mean_probabilities(config, network, learned["networks"], dataset)
+        probabilities = finetuned.mean_probabilities(config, network, learned["networks"], dataset, say)
     else:
         as_it_is = configs.vary(config, {"features.views": "one"})  # heads are tested on that view, too
-        matrix = cell_features(network, dataset, inspection.digests, as_it_is, say)[:, 0]
+        matrix = cell_features(network, partial(images_of, network, dataset), inspection.digests, as_it_is, say)[:, 0]
         probabilities = mean_probabilities(learned["heads"], matrix, Head(config.model.hidden, len(dataset.classes)))
     header = ["path", "predicted", *(f"prob_{name}" for name in dataset.classes)]
     rows = (

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alljax.progress import Say
-from alljax.study import finetuned, grid, workdir
+from alljax.study import grid, sources, workdir
 from alljax.study.material import open_material
 from alljax.training import frozen, mesh, rates
 from alljax.training.feeding import Feed
@@ -37,7 +37,7 @@ def find_rate(config: ConfigDict, out: Path, say: Say) -> float:
     classes = len(material.dataset.classes)
     fold = frozen.make_folds(config, material.labels, classes, material.splits)[0]
     key = jax.random.key(config.seed)
-    feed = Feed(config, finetuned.decoded(config, network, material.dataset), material.labels, fold, key, mesh.Jit())
+    feed = Feed(config, sources.keep(config, sources.images_of(network, material.dataset), say), fold, key, mesh.Jit())
     say(f"{STEPS} steps at each of {len(rates.RATES)} learning rates …")
     losses = rates.sweep(config, network, classes, feed, np.asarray(fold.class_weights), key, STEPS)
     workdir.write_csv(out, ("learning_rate", "step", "loss"), _rows(losses))

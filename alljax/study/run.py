@@ -1,6 +1,8 @@
 """A study from its config to its folder: images, splits, features, heads, metrics, report."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax import files, progress
-from alljax.data.records import Dataset
+from alljax.data.pipeline import Source
 from alljax.data.splits import COLUMNS, Split, rows
 from alljax.data.tree import counted, some
 from alljax.errors import ConfigError, WorkdirError
@@ -20,6 +22,7 @@ from alljax.progress import Say
 from alljax.study import finetuned, report, results, workdir
 from alljax.study.grid import Cell, cells
 from alljax.study.material import Material, open_images, open_material
+from alljax.study.sources import Sources, images_of
 from alljax.training import checkpoint, features, frozen
 from alljax.training.network import Network, open_network, open_networks
 
@@ -51,6 +54,7 @@ def run_study(
     for cell, network in zip(grid, networks, strict=True):
         finetuned.check(cell.config, network)
     material = open_material(config, say)
+    sources = Sources(config, material.dataset, networks, say)
     with workdir.alone(folder, shard):
         of_cells = {cell.name: network for cell, network in zip(grid, networks, strict=True)}
         _claim(config, folder, material, of_cells, force)
@@ -60,7 +64,7 @@ def run_study(
                 say(f"{cell.name}: done before (remove {results_of[cell.name].parent} to run it again)")
                 finetuned.clear(results_of[cell.name].parent)
             else:
-                run_cell(cell, network, material, folder, say)
+                run_cell(cell, network, material, sources, folder, say)
         if missing := [name for name, result in results_of.items() if not result.is_file()]:
             say(f"{counted(len(missing), 'model')} of other shards missing: {some(missing)}")
             return None
@@ -71,15 +75,16 @@ def run_study(
     return summary
 
 
-def run_cell(cell: Cell, network: Network, material: Material, folder: Path, say: Say) -> None:
+def run_cell(cell: Cell, network: Network, material: Material, sources: Sources, folder: Path, say: Say) -> None:
     """Trains a cell's heads, all seeds of all folds, and writes ``cells/NAME/``."""
     here, config, start = folder / "cells" / cell.name, cell.config, time.perf_counter()
     if config.train.regime == "finetune":
         computed, parameters = start, "networks"
         keys = [list(_keys(config, split)) for split in material.splits]
-        runs = finetuned.train_cell(cell, network, material, keys, here, say)
+        runs = finetuned.train_cell(cell, network, sources.of(network, again=True), material, keys, here, say)
     else:
-        matrix = cell_features(network, material.dataset, material.inspection.digests, config, say)
+        source = partial(sources.of, network)
+        matrix = cell_features(network, source, material.inspection.digests, config, say)
         computed, parameters = time.perf_counter(), "heads"
         folds = frozen.make_folds(config, material.labels, len(material.dataset.classes), material.splits)
         runs = _train_heads(cell, matrix, folds, material)
@@ -95,7 +100,7 @@ def run_cell(cell: Cell, network: Network, material: Material, folder: Path, say
 
 
 def cell_features(
-    network: Network, dataset: Dataset, digests: tuple[str, ...], config: ConfigDict, say: Say
+    network: Network, source: Callable[[], Source], digests: tuple[str, ...], config: ConfigDict, say: Say
 ) -> np.ndarray:
     """Returns float32 (N, V, D), V views of each image, from the cache where they were computed before."""
     views, name = config.features.views, network.backbone.name
@@ -104,10 +109,12 @@ def cell_features(
         say(f"{network.weights.path}: {note}")
     if network.mismatch():
         say(f"{name}: its weights expect another preprocessing: {network.mismatch()}")
-    matrix = features.load_features(key, len(dataset.records))
+    matrix = features.load_features(key, len(digests))
     if matrix is None:
-        with progress.bar(f"features {name}", len(dataset.records), "images") as advance:
-            matrix = features.compute_features(network, dataset, config.features.batch_size, advance, views)
+        images = source()
+        with progress.bar(f"features {name}", len(digests), "images") as advance:
+            batch_size, workers = config.features.batch_size, config.data.workers
+            matrix = features.compute_features(network, images, batch_size, advance, views, workers)
         try:
             features.store_features(key, matrix)
         except WorkdirError as error:
@@ -132,7 +139,8 @@ def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
     workdir.check_output(out)
     network = open_network(config)
     dataset, inspection = open_images(config, say)
-    matrix = cell_features(network, dataset, inspection.digests, config, say)
+    source = partial(images_of, network, dataset)
+    matrix = cell_features(network, source, inspection.digests, config, say)
     arrays: dict[str, Any] = {
         "features": matrix[:, 0],
         "paths": np.array([record.path for record in dataset.records]),

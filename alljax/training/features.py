@@ -15,8 +15,8 @@ import numpy as np
 
 import alljax
 from alljax import files
-from alljax.data import augment, pipeline
-from alljax.data.records import Dataset
+from alljax.data import augment
+from alljax.data.pipeline import Source, batches
 from alljax.models.head import pool
 from alljax.progress import Advance
 from alljax.training.network import Network
@@ -36,26 +36,27 @@ def make_extractor(network: Network) -> Callable[[Any, jax.Array], jax.Array]:
     return extract
 
 
-def compute_features(network: Network, dataset: Dataset, batch_size: int, advance: Advance, views: str) -> np.ndarray:
+def compute_features(
+    network: Network, source: Source, batch_size: int, advance: Advance, views: str, workers: int = 0
+) -> np.ndarray:
     """Returns float32 (N, V, D): the views of each record, in the order of the records.
 
     Args:
         network: makes the features.
-        dataset: the images; each is read and decoded once, its views are made on the device.
+        source: the images at the network's size; each is read once, its views are made on the device.
         batch_size: images through the backbone at once.
         advance: told of each image.
         views: ``"one"``, the image as it is, or ``"dihedral"``, the eight of `augment.dihedral`.
+        workers: processes that read and decode; 0 for threads.
     """
     extract, turn = make_extractor(network), jax.jit(jax.vmap(augment.dihedral, (0, None)))
     variables = jax.device_put(network.variables)
-    wanted = network.preprocessing
-    size = wanted.image_size
-    source = pipeline.Images(dataset, size, wanted.interpolation, wanted.antialias)
+    size = network.preprocessing.image_size
     one_batch = jax.ShapeDtypeStruct((batch_size, size, size, 3), np.uint8)
     width = jax.eval_shape(extract, variables, one_batch).shape[1]
     # Filled in place: eight views of ten thousand images take most of a gigabyte.
-    features, done = np.empty((len(dataset.records), VIEWS[views], width), np.float32), 0
-    for batch in pipeline.batches(source, batch_size):
+    features, done = np.empty((len(source.labels), VIEWS[views], width), np.float32), 0
+    for batch in batches(source, batch_size, workers):
         images, count = jnp.asarray(batch.images), int(batch.mask.sum())
         of_views = [extract(variables, turn(images, view)) for view in range(VIEWS[views])]
         features[done : done + count] = np.stack(of_views, 1)[batch.mask]
@@ -90,7 +91,9 @@ def _code_digest() -> str:
     """Returns the hash of our own code between a file and its features: a mended bug there makes them anew."""
     package = Path(alljax.__file__).parent
     sources = [*package.glob("models/*.py"), *package.glob("weights/*.py"), Path(__file__)]
-    sources += [package / "data" / name for name in ("augment.py", "images.py", "pipeline.py", "resize.py")]
+    sources += [
+        package / "data" / name for name in ("augment.py", "images.py", "pipeline.py", "pixels.py", "resize.py")
+    ]
     texts = [path.read_bytes() for path in sorted(sources)]
     return hashlib.sha256(b"".join(texts)).hexdigest()
 

@@ -1,13 +1,15 @@
 """The batches of a run: which cells, in which order, on the devices."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import log_softmax
 
+from alljax.data.pipeline import Batch, Loader, Order, Source
 from alljax.training import frozen, mesh
 from alljax.training.finetune import Cells
 from alljax.training.frozen import Fold
@@ -31,48 +33,47 @@ class Feed:
     """
 
     def __init__(
-        self,
-        config: ConfigDict,
-        pixels: np.ndarray,
-        labels: np.ndarray,
-        fold: Fold,
-        key: jax.Array,
-        devices: mesh.Jit | mesh.Pmap,
+        self, config: ConfigDict, source: Source, fold: Fold, key: jax.Array, devices: mesh.Jit | mesh.Pmap
     ) -> None:
-        """Reads what a fold holds.
+        """Draws the order of all epochs.
 
         Args:
-            config: ``train.batch_size`` and ``train.accumulate`` are read.
-            pixels: uint8 (N, S, S, 3), all images of the set.
-            labels: int32 (N,).
+            config: ``train.batch_size``, ``train.accumulate``, ``train.epochs`` and ``data.workers`` are read.
+            source: gives images and labels.
             fold: the rows.
             key: of the run.
             devices: a batch is padded to a multiple of their number.
+
+        Raises:
+            ConfigError: a batch cannot be shared evenly by the processes.
         """
-        self._pixels, self.labels, self._devices = pixels, labels, devices
-        self._fold, self._key = fold, key
-        self._size = min(config.train.batch_size, len(fold.train))
-        multiple = devices.count * config.train.accumulate
-        self._padded = -(-self._size // multiple) * multiple
+        self._source, self.labels, self._devices = source, source.labels, devices
+        self._workers, self._size = config.data.workers, min(config.train.batch_size, len(fold.train))
+        self._multiple = devices.count * config.train.accumulate
         self.train_count = int(fold.train_count)
         self.steps_per_epoch = frozen.steps_per_epoch(self.train_count, self._size)
         self.test = np.asarray(fold.test)[: int(fold.test_count)]
         self.watched = np.asarray(fold.validation)[: int(fold.validation_count)]
         self.set_aside = not np.array_equal(self.watched, self.test)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, ORDER), jnp.arange(config.train.epochs))
+        self._orders = np.asarray(_shuffled(keys, fold))[:, : self.train_count]
 
-    def training(self, step: int) -> Iterator[Cells]:
-        """Yields the batches of the steps from `step` on, without end."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        while True:
-            rows = self._order(epoch)
-            for start in range(place * self._size, self.train_count, self._size):
-                yield self._cells(rows[start : start + self._size])
-            epoch, place = epoch + 1, 0
+    def training(self, step: int) -> Generator[Cells, None, None]:
+        """Yields the batches of the steps from `step` on to the last epoch's end."""
+        order = self._order(self._orders, epochs=len(self._orders))
+        with Loader(self._source, order, self._workers) as loader:
+            loader.set_state(loader.get_state() | {"next_batch": step})
+            for batch in loader:
+                yield self._cells(batch)
 
     def logits(self, learner: Learner, state: TrainState, rows: np.ndarray) -> np.ndarray:
         """Returns float32 (n, C) of these rows, in their order."""
-        parts = [rows[start : start + self._size] for start in range(0, len(rows), self._size)]
-        return np.concatenate([learner.logits(state, self._cells(part))[: len(part)] for part in parts])
+        parts = []
+        with Loader(self._source, self._order(rows)) as loader:
+            for number, batch in enumerate(loader):
+                count = min(self._size, len(rows) - number * self._size)
+                parts.append(learner.logits(state, self._cells(batch))[:count])
+        return np.concatenate(parts)
 
     def validate(self, learner: Learner, state: TrainState) -> tuple[float, float]:
         """Returns mean cross-entropy and accuracy of the watched rows."""
@@ -80,22 +81,15 @@ class Feed:
         own = log_p[np.arange(len(labels)), labels]
         return float(-own.mean(dtype=np.float64)), float((log_p.argmax(1) == labels).mean())
 
-    def _order(self, epoch: int) -> np.ndarray:
-        with jax.transfer_guard("allow"):  # a few bytes an epoch
-            key = jax.random.fold_in(jax.random.fold_in(self._key, ORDER), epoch)
-            return np.asarray(_shuffled(key, self._fold))[: self.train_count]
+    def _order(self, rows: np.ndarray, epochs: int = 1) -> Order:
+        shard = (jax.process_index(), jax.process_count())
+        return Order(rows, self._size, epochs=epochs, shard=shard, multiple=self._multiple)
 
-    def _cells(self, rows: np.ndarray) -> Cells:
-        """Pads rows to a global batch and puts this process's part of it on the devices."""
-        local = self._padded // jax.process_count()
-        places = np.arange(local) + jax.process_index() * local
-        real = places < len(rows)
-        own = rows[places[real]]
-        images = np.zeros((local, *self._pixels.shape[1:]), np.uint8)
-        labels = np.zeros(local, np.int32)
-        images[real], labels[real] = self._pixels[own], self.labels[own]
-        batch: tuple[Any, ...] = (images, labels, real, places.astype(np.int32))
-        return self._devices.spread(Cells(*batch))
+    def _cells(self, batch: Batch) -> Cells:
+        """Puts this process's part of a global batch on its devices."""
+        local = len(batch.mask)
+        positions: Any = np.arange(local, dtype=np.int32) + jax.process_index() * local
+        return self._devices.spread(Cells(batch.images, batch.labels, batch.mask, positions))
 
 
-_shuffled = jax.jit(frozen.shuffled)
+_shuffled = jax.jit(jax.vmap(frozen.shuffled, (0, None)))

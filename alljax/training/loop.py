@@ -81,13 +81,14 @@ def train_network(
         trace = stack.enter_context(profiler(config.profile, start, folder))
         stack.enter_context(jax.transfer_guard("disallow"))
         step, last_logged, clock = start, start, time.perf_counter()
-        batches = feed.training(start)
+        batches = stack.enter_context(contextlib.closing(feed.training(start)))
         while step < train.epochs * steps and not _waited(history, train.patience):
             epoch, place = divmod(step, steps)
             if step == start or (place == 0 and epoch in phases(learner.groups, train.epochs)):
                 learn = learner.compile(epoch)
             trace(step, state)
-            state, sums = learn(state, next(batches))
+            with jax.profiler.StepTraceAnnotation("step", step_num=step):
+                state, sums = learn(state, next(batches))
             epoch_sums = learner.add(epoch_sums, sums)
             step += 1
             loss = None

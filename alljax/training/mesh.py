@@ -72,6 +72,8 @@ class Jit:
     def spread(self, tree: Any) -> Any:
         """Puts this process's part of a batch on its devices, along the first axis."""
         with jax.transfer_guard("allow"):
+            if jax.process_count() == 1:  # images that are kept on the device stay there
+                return jax.device_put(tree, self._batch)
             return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self._batch, leaf), tree)
 
     def compile(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:

@@ -54,7 +54,8 @@ def join(
         A line on who is there; empty for a single process.
 
     Raises:
-        ConfigError: flags or variables that do not fit together, a taken port, or no coordinator there.
+        ConfigError: flags or variables that do not fit together, a taken port, no coordinator there, or processes
+            with different numbers of devices.
     """
     found = find(coordinator, processes, process, environment)
     if found is None:
@@ -78,7 +79,10 @@ def join(
     signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     if not first():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return f"{jax.process_count()} processes with {jax.device_count()} {jax.default_backend()} devices"
+    count, own = jax.process_count(), jax.local_device_count()
+    if jax.device_count() != count * own:
+        raise ConfigError(f"this process has {own} of {jax.device_count()} devices; each of the {count} needs as many")
+    return f"{count} processes with {jax.device_count()} {jax.default_backend()} devices"
 
 
 def first() -> bool:
@@ -186,7 +190,9 @@ def _listen(address: str) -> None:
     try:
         socket.create_server(("", int(address.rpartition(":")[2]))).close()
     except OSError as error:
-        raise ConfigError(f"cannot listen at {address}: {error.strerror or error}; choose another port") from error
+        raise ConfigError(
+            f"cannot listen at {address}: {os.strerror(error.errno or 0)}; choose another port"
+        ) from error
 
 
 def _call(address: str) -> None:

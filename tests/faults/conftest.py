@@ -88,9 +88,9 @@ class Toy:
         assert code in (0, -signal.SIGKILL), said
         return code != 0
 
-    def stop_after(self, steps: int) -> str:
+    def stop_after(self, steps: int, *more: str) -> str:
         """Starts, asks the run to stop when a checkpoint of `steps` or more is whole, and returns what was said."""
-        process = self.start()
+        process = self.start(*more)
         assert wait(process, lambda: any(int(step) >= steps for step in self.saved()))
         process.send_signal(signal.SIGTERM)
         code, said = self.ended(process)

@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--fault", type=int, default=-1, help="the process that raises after half of the steps")
     parser.add_argument("--start_seconds", type=int, default=60)
-    parser.add_argument("--heartbeat_seconds", type=int, default=8)
+    parser.add_argument("--heartbeat_seconds", type=int, default=6)
     options = parser.parse_args()
     processes.START_SECONDS = options.start_seconds
     processes.HEARTBEAT_SECONDS = options.heartbeat_seconds

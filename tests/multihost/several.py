@@ -53,9 +53,9 @@ class Several:
 
     def close(self) -> None:
         for process in self._started:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+            process.kill()
+            with process:  # waits, and closes its pipes
+                pass
 
 
 def finish(*processes: subprocess.Popen[str], timeout: float = 120) -> list[tuple[int, str, str]]:

@@ -14,6 +14,7 @@ from PIL import Image
 from alljax.cli import main
 from alljax.config import default_config
 from alljax.data import augment, synthetic
+from alljax.data.pipeline import Images
 from alljax.data.records import Dataset
 from alljax.data.splits import Split
 from alljax.models.head import Head
@@ -23,6 +24,10 @@ from alljax.training.network import Network, open_network
 
 SIDE, VIEWS, WIDTH = 64, 8, 6
 QUICKSTART = f"--config={Path(__file__).resolve().parents[2] / 'configs/quickstart.py'}"
+
+
+def images(network: Network, dataset: Dataset) -> Images:
+    return Images(dataset, SIDE, network.preprocessing.interpolation, network.preprocessing.antialias)
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +43,12 @@ def cells() -> Dataset:
 
 @pytest.fixture(scope="module")
 def eight(network: Network, cells: Dataset) -> np.ndarray:
-    return features.compute_features(network, cells, 3, ignore, "dihedral")
+    return features.compute_features(network, images(network, cells), 3, ignore, "dihedral")
 
 
 def test_the_first_view_is_the_image_as_it_is(network: Network, cells: Dataset, eight: np.ndarray) -> None:
     told: list[int] = []
-    one = features.compute_features(network, cells, 3, told.append, "one")
+    one = features.compute_features(network, images(network, cells), 3, told.append, "one")
     assert one.shape == (5, 1, 1280)
     assert eight.shape == (5, 8, 1280)
     assert one.dtype == eight.dtype == np.float32
@@ -63,7 +68,9 @@ def test_views_of_a_turned_image_are_the_views_in_another_order(
         Image.fromarray(np.array(augment.dihedral(pixels, turned_by))).save(file, "PNG")
         return file.getvalue()
 
-    turned = features.compute_features(network, dataclasses.replace(cells, read=read), 3, ignore, "dihedral")
+    turned = features.compute_features(
+        network, images(network, dataclasses.replace(cells, read=read)), 3, ignore, "dihedral"
+    )
     # Which view of the original the n-th view of the turned one is: told by pixels that are all different.
     tell = np.arange(27).reshape(3, 3, 3)
     names = [np.asarray(augment.dihedral(tell, view)).tobytes() for view in range(8)]
@@ -77,7 +84,9 @@ def test_views_of_a_turned_image_are_the_views_in_another_order(
 def test_each_image_is_read_once(network: Network, cells: Dataset) -> None:
     read: list[str] = []
     counted = dataclasses.replace(cells, read=lambda record: read.append(record.path) or cells.read(record))
-    features.compute_features(dataclasses.replace(network, stage="stem"), counted, 4, ignore, "dihedral")
+    features.compute_features(
+        dataclasses.replace(network, stage="stem"), images(network, counted), 4, ignore, "dihedral"
+    )
     assert sorted(read) == sorted(record.path for record in cells.records)
 
 

@@ -1,0 +1,66 @@
+"""Where the pixels of a study come from: decoded when they are read, or kept where they are read again."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from alljax import progress
+from alljax.data import cache
+from alljax.data.pipeline import Images, Source
+from alljax.data.records import Dataset
+from alljax.progress import Say
+from alljax.training.network import Network
+
+
+def images_of(network: Network, dataset: Dataset) -> Images:
+    """Returns the images as a network wants them, decoded whenever they are read."""
+    wanted = network.preprocessing
+    return Images(dataset, wanted.image_size, wanted.interpolation, wanted.antialias)
+
+
+def keep(config: ConfigDict, images: Images, say: Say) -> Source:
+    """Returns images that stay decoded where ``data.cache`` says, or where they fit; says which.
+
+    Raises:
+        ConfigError: they do not fit where they should stay.
+        DataError: an image that cannot be read.
+    """
+    place, why = cache.choose(config.data.cache, images)
+    say(why)
+    with progress.bar("decode", len(images.labels) if place != "none" else 0, "images") as advance:
+        return cache.keep(images, place, advance, config.data.workers)
+
+
+class Sources:
+    """The images for each network of a study; those that several networks want alike are decoded once."""
+
+    def __init__(self, config: ConfigDict, dataset: Dataset, networks: Sequence[Network], say: Say) -> None:
+        """Decodes nothing yet.
+
+        Args:
+            config: ``data.cache`` and ``data.workers`` are read.
+            dataset: the images.
+            networks: of all cells.
+            say: prints a line.
+        """
+        self._config, self._dataset, self._say = config, dataset, say
+        self._kept: dict[str, Source] = {}
+        distinct = {id(network): network for network in networks}.values()
+        self._wanted = Counter(self._key(network) for network in distinct)
+
+    def of(self, network: Network, again: bool = False) -> Source:
+        """Returns the images for a network.
+
+        Args:
+            network: one of the study's.
+            again: whether it reads them more than once.
+        """
+        key = self._key(network)
+        if key not in self._kept and (again or self._wanted[key] > 1):
+            self._kept[key] = keep(self._config, images_of(network, self._dataset), self._say)
+        return self._kept.get(key) or images_of(network, self._dataset)
+
+    def _key(self, network: Network) -> str:
+        wanted = network.preprocessing
+        return f"{wanted.image_size} {wanted.interpolation} {wanted.antialias}"

@@ -1,0 +1,144 @@
+"""A run small enough for a test: 52 noisy images of three classes, a stem of EfficientNet-Lite0 and a head."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from alljax.config import default_config
+from alljax.data.splits import Split
+from alljax.models import catalog
+from alljax.progress import Advance, ignore
+from alljax.training import checkpoint, frozen, mesh
+from alljax.training.feeding import Feed
+from alljax.training.learner import Learner
+from alljax.training.loop import Trained, train_network
+from alljax.training.network import Network
+
+SIZE, CLASSES, STAGE = 32, 3, "stage1"
+ROWS = np.arange(52)
+SPLIT = Split(0, 0, ROWS[:21], ROWS[40:], validation=ROWS[21:40])
+"""21 cells in batches of 8: three steps an epoch, the last of five cells."""
+STEPS = 3
+
+GROUPS = (("head/.*", 1.0), ("backbone/stem/.*", 0.5), ("backbone/stage1/.*", 0.5))
+
+
+def settings(**train: Any) -> ConfigDict:
+    config = default_config()
+    config.model.update(hidden=16, dropout=0.2)
+    config.split.validation = 0.3
+    config.train.update(
+        regime="finetune", epochs=4, batch_size=8, learning_rate=1e-3, groups=GROUPS, checkpoint_steps=2, log_steps=2,
+        loggers=(), statistics_momentum=0.8,
+    )  # fmt: skip
+    config.train.update(**train)
+    return config
+
+
+def small_network() -> Network:
+    backbone = catalog.get("efficientnet_lite0")
+    images = jnp.zeros((1, SIZE, SIZE, 3))
+    variables = jax.jit(lambda key: backbone.module.init(key, images, last=STAGE))(jax.random.key(5))
+    lite = catalog.preprocessing("lite")
+    lite = type(lite)(**{**vars(lite), "image_size": SIZE})
+    return Network(backbone, STAGE, "average", lite, lite, None, "", (), variables)  # type: ignore[arg-type]
+
+
+class Cells:
+    """Images uint8 (N, S, S, 3) and labels int32 (N,), which the images tell, but not clearly."""
+
+    def __init__(self) -> None:
+        generator = np.random.default_rng(3)
+        self.labels = generator.integers(0, CLASSES, len(ROWS)).astype(np.int32)
+        noise = generator.integers(0, 200, (len(ROWS), SIZE, SIZE, 3))
+        self.images = (noise + 20 * self.labels[:, None, None, None]).astype(np.uint8)
+
+    def take(self, rows: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return np.where(mask[:, None, None, None], self.images[rows], 0)
+
+
+class One:
+    """One device without a mesh: the plain reference."""
+
+    axis, count = None, 1
+
+    def place(self, tree: Any) -> Any:
+        with jax.transfer_guard("allow"):
+            return jax.tree.map(jnp.array, tree)
+
+    spread = place
+
+    def compile(self, function: Any, donate: int | None = None) -> Any:
+        return jax.jit(function)
+
+    def fetch(self, tree: Any) -> Any:
+        return jax.device_get(tree)
+
+
+class Run:
+    """A run, made anew as a new process would make it."""
+
+    def __init__(self, config: ConfigDict, network: Network, folder: Path, devices: Any = None, seed: int = 7) -> None:
+        self.config, self.folder, self.said = config, folder, list[str]()
+        cells, devices, key = Cells(), devices or mesh.make_devices(config), jax.random.key(seed)
+        self.fold = frozen.make_folds(config, cells.labels, CLASSES, [SPLIT])[0]
+        self.feed = Feed(config, cells, self.fold, key, devices)
+        weights, total = np.asarray(self.fold.class_weights), config.train.epochs * self.feed.steps_per_epoch
+        self.learner = Learner(config, network, CLASSES, key, weights, total, devices)
+
+    def train(self, advance: Advance = ignore) -> Trained:
+        return train_network(self.config, self.learner, self.feed, self.folder, self.said.append, advance)
+
+    def saved(self) -> list[int]:
+        return sorted(int(path.stem) for path in (self.folder / "checkpoints").glob("*.sha256"))
+
+    def state_at(self, step: int) -> dict[str, np.ndarray]:
+        """Returns the arrays of a checkpoint by their names."""
+        layout = [*self.learner.layout, f"{self.feed.steps_per_epoch} steps an epoch"]
+        train, folder = self.config.train, self.folder / "checkpoints"
+        checkpoints = checkpoint.Checkpoints(folder, train.keep_latest, train.keep_best, layout, self.said.append)
+        try:
+            leaves = checkpoints.load(step).leaves
+        finally:
+            checkpoints.close()
+        return {line.split(" ")[0]: leaf for line, leaf in zip(layout, leaves, strict=False)}
+
+
+class Interrupted(Exception):
+    """What ends a run in a test as a crash would."""
+
+
+def after(steps: int) -> Advance:
+    """Returns an `Advance` that interrupts at the end of so many steps."""
+    done = 0
+
+    def advance(units: int, note: str = "") -> None:
+        nonlocal done
+        if units and units <= 8:  # not what was done before
+            done += 1
+        if done == steps:
+            raise Interrupted
+
+    return advance
+
+
+def identical(first: Trained, second: Trained) -> bool:
+    return first.history == second.history and bool(
+        jax.tree.all(
+            jax.tree.map(
+                np.array_equal,
+                (first.params, first.batch_stats, first.logits),
+                (second.params, second.batch_stats, second.logits),
+            )
+        )
+    )
+
+
+def losses(trained: Sequence[Sequence[float]]) -> list[float]:
+    """Returns the validation losses of a history."""
+    return [row[2] for row in trained]
