@@ -64,7 +64,7 @@ def predict(options: argparse.Namespace) -> None:
     from alljax.study import predict
 
     count = predict.predict(options.workdir, options.cell, options.weights, options.images, options.out, _say)
-    _say(f"{options.out}: {count:,} images")
+    _say(f"{options.out}: {count:,} image{'' if count == 1 else 's'}")
 
 
 def report(options: argparse.Namespace) -> None:

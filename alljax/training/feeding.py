@@ -88,8 +88,9 @@ class Feed:
     def _cells(self, batch: Batch) -> Cells:
         """Puts this process's part of a global batch on its devices."""
         local = len(batch.mask)
-        positions: Any = np.arange(local, dtype=np.int32) + jax.process_index() * local
-        return self._devices.spread(Cells(batch.images, batch.labels, batch.mask, positions))
+        positions = np.arange(local, dtype=np.int32) + jax.process_index() * local
+        arrays: tuple[Any, ...] = (batch.images, batch.labels, batch.mask, positions)
+        return self._devices.spread(Cells(*arrays))
 
 
 _shuffled = jax.jit(jax.vmap(frozen.shuffled, (0, None)))
