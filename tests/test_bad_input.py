@@ -1,5 +1,6 @@
 """What bad input gets: one line that names the thing and the mend, exit code 2, nothing half-written."""
 
+import json
 import os
 import pickle
 import shutil
@@ -294,6 +295,21 @@ def test_names_that_do_not_parse_are_listed_and_counted(tmp_path: Path, capsys: 
     assert main([*command, f"--workdir={tmp_path / 'run'}"]) == 0
     said = capsys.readouterr().out
     assert "1 image left out, names that do not parse: fold_0/all/Thursday.bmp" in said
+
+
+def test_unreadable_images_stop_the_study_or_are_left_out_by_name(
+    refused: Refused, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = sorted(path for path in cells.rglob("*") if path.is_file())[0]
+    broken.write_bytes(broken.read_bytes()[:60])
+    assert str(broken.relative_to(cells)) in refused(source(cells))
+    run = tmp_path / "run"
+    assert main(["study", *SMALL, source(cells), "--config.data.on_error=skip", f"--workdir={run}"]) == 0
+    assert "1 image left out, cannot be read (data.on_error=skip): " in capsys.readouterr().out
+    name = broken.relative_to(cells).as_posix()
+    assert f"{name}," not in (run / "split.csv").read_text()
+    notes = json.loads((run / "metrics.json").read_text())["dataset"]["notes"]
+    assert any(name in note for note in notes)
 
 
 def test_a_learning_rate_that_diverges(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
