@@ -15,6 +15,7 @@ EXAMPLES = {
     "study": "alljax study --config=configs/quickstart.py --workdir=runs/quickstart",
     "train": "alljax train --config=configs/quickstart.py --workdir=runs/one --config.train.optimizer=adam",
     "features": "alljax features --config=configs/quickstart.py --out=features.npz",
+    "rates": "alljax rates --config=configs/finetune.py:toy --out=rates.csv",
     "predict": "alljax predict --workdir=runs/quickstart my_cells/ --out=predictions.csv",
     "report": "alljax report --workdir=runs/quickstart",
     "data prepare": "alljax data prepare --source=C-NMC_Leukemia --out=prepared",
@@ -78,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     features = _verb(verbs, "features", "write the backbone's features of every image", commands.features)
     _config_arguments(features, workdir=False)
     features.add_argument("--out", type=_path, required=True, help="the .npz file to write")
+    rates = _verb(verbs, "rates", "find a learning rate: a few steps at each of many", commands.rates)
+    _config_arguments(rates, workdir=False)
+    rates.add_argument("--out", type=_output, required=True, metavar="FILE", help="the loss of every step, as CSV")
     predict = _verb(verbs, "predict", "classify images with the heads of a study", commands.predict)
     predict.add_argument("--workdir", type=_path, required=True, help="the folder of a finished study")
     predict.add_argument(

@@ -4,11 +4,13 @@ Rooms are imported inside, so that a mistake in the options is told at once.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
 from pathlib import Path
 
+from alljax import files
 from alljax.errors import ConfigError
 from alljax.training import processes
 
@@ -21,6 +23,7 @@ def study(options: argparse.Namespace) -> None:
 
     if together := processes.join(options.coordinator, options.processes, options.process):
         _say(together)
+    _keep_compiled()
 
     from alljax.study import report, run
 
@@ -57,6 +60,18 @@ def features(options: argparse.Namespace) -> None:
 
     shape = run.write_features(settings, options.out, _say)
     _say(f"{options.out}: features {shape[0]:,} × {shape[1]:,}")
+
+
+def rates(options: argparse.Namespace) -> None:
+    """`alljax rates`."""
+    from alljax import config
+
+    settings = config.load(options.config, options.overrides)
+
+    from alljax.study import rates
+
+    rate = rates.find_rate(settings, options.out, _say)
+    _say(f"{options.out}: the loss of every step\nthe lowest loss: train.learning_rate={rate:.3g}")
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -147,6 +162,24 @@ def weights_fetch(options: argparse.Namespace) -> None:
 
     fetched = store.fetch(options.name)
     _say(f"{fetched.path}: SHA-256 {fetched.sha256}" + (f" ({fetched.note})" if fetched.note else ""))
+
+
+def _keep_compiled() -> None:
+    """Lets JAX keep what it compiles for a GPU or TPU, so that a run that goes on starts at once.
+
+    Not for a CPU: JAX 0.10 keys that code by no CPU feature, so that one home shared by unlike hosts may end in
+    SIGILL, and on hosts that avoid gathers it refuses its own code with several lines each (jax-ml/jax#38445).
+    ``JAX_COMPILATION_CACHE_DIR`` turns it on there too, or sets another folder; empty, it turns it off.
+    """
+    import jax
+
+    if jax.default_backend() == "cpu" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = files.cache_dir() / "compiled"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK | os.X_OK):  # else JAX would warn at every function
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def _program() -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from alljax import cli, commands
 
-VERBS = ["study", "train", "features", "predict", "report", "data prepare", "data verify", "data audit",
+VERBS = ["study", "train", "features", "rates", "predict", "report", "data prepare", "data verify", "data audit",
          "weights list", "weights show", "weights port", "weights fetch"]  # fmt: skip
 
 

@@ -235,4 +235,4 @@ def _rgb(image: Image.Image, path: str) -> Image.Image:
 def threads_to_use() -> int:
     """Returns how many threads read and decode at once."""
     # Two a core: while one reads, another decodes.
-    return min(2 * (os.cpu_count() or 1), 16)
+    return min(2 * len(os.sched_getaffinity(0)), 16)

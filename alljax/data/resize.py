@@ -113,7 +113,9 @@ def _sampled(
     across, left, right = _matrix(pixels.shape[1], size, interpolation, columns, 3)
     needed = pixels[top:bottom, left:right].astype(np.float32, order="C").reshape(bottom - top, -1)
     blended = down @ needed @ across.T
-    np.rint(blended, out=blended).clip(0, 255, out=blended)
+    np.rint(blended, out=blended)
+    if interpolation == "bicubic":
+        blended.clip(0, 255, out=blended)
     return blended.astype(np.uint8).reshape(len(blended), -1, 3)
 
 

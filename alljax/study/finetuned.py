@@ -19,7 +19,7 @@ from alljax.progress import Say
 from alljax.study import sources
 from alljax.study.grid import Cell
 from alljax.study.material import Material
-from alljax.training import checkpoint, finetune, frozen, groups, logs, mesh
+from alljax.training import checkpoint, finetune, frozen, groups, logs, mesh, processes
 from alljax.training.feeding import Feed
 from alljax.training.frozen import Curves, Fold, HeadRuns
 from alljax.training.learner import Learner
@@ -78,13 +78,16 @@ def train_cell(
         for number, key in enumerate(of_split):
             name = f"{split.repeat}-{split.fold}-{config.seed + number}"
             here = folder / "runs" / name
-            if not (here / "result.sha256").is_file():
+            if processes.agree((here / "result.sha256").is_file()):
+                tree = checkpoint.load(here / "result")
+            else:
                 feed = Feed(config, source, fold, key, devices)
                 title = f"{cell.name} {name}"
                 tree = _train(config, network, material, feed, fold, key, devices, here, title, say)
                 checkpoint.save(here / "result", tree)
-                shutil.rmtree(here / "checkpoints", ignore_errors=True)
-            of_seeds.append(checkpoint.load(here / "result"))
+                if processes.first():
+                    shutil.rmtree(here / "checkpoints", ignore_errors=True)
+            of_seeds.append(tree)
         runs.append(_joined(of_seeds, config.train.epochs))
     return runs
 

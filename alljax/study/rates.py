@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from alljax import config as configs
 from alljax.progress import Say
 from alljax.study import grid, sources, workdir
 from alljax.study.material import open_material
@@ -20,7 +21,8 @@ STEPS = 50
 def find_rate(config: ConfigDict, out: Path, say: Say) -> float:
     """Trains briefly at many constant rates, writes ``learning_rate, step, loss`` and returns the best rate.
 
-    The first cell of the study, its first split and seed are taken, and `STEPS` steps.
+    The first cell of the study, its first split and seed are taken, and `STEPS` steps, over as many epochs as that
+    needs.  In the frozen regime the backbone runs too: its features are not computed beforehand.
 
     Args:
         config: from `alljax.config.load`, either regime.
@@ -28,7 +30,7 @@ def find_rate(config: ConfigDict, out: Path, say: Say) -> float:
         say: prints a line.
 
     Raises:
-        UserError: the source or the weights cannot be used, or `out` cannot be written.
+        UserError: the source or the weights cannot be used, `out` cannot be written, or no rate learns.
     """
     workdir.check_output(out)
     config = grid.cells(config)[0].config
@@ -37,12 +39,13 @@ def find_rate(config: ConfigDict, out: Path, say: Say) -> float:
     classes = len(material.dataset.classes)
     fold = frozen.make_folds(config, material.labels, classes, material.splits)[0]
     key = jax.random.key(config.seed)
-    feed = Feed(config, sources.keep(config, sources.images_of(network, material.dataset), say), fold, key, mesh.Jit())
+    enough = configs.vary(config, {"train.epochs": STEPS})  # an epoch may be a single step
+    feed = Feed(enough, sources.keep(config, sources.images_of(network, material.dataset), say), fold, key, mesh.Jit())
     say(f"{STEPS} steps at each of {len(rates.RATES)} learning rates …")
     losses = rates.sweep(config, network, classes, feed, np.asarray(fold.class_weights), key, STEPS)
     workdir.write_csv(out, ("learning_rate", "step", "loss"), _rows(losses))
-    for rate, of_rate in zip(rates.RATES, losses, strict=True):
-        say(f"{rate:9.2e}   loss {of_rate[0]:.3f} → {of_rate[-STEPS // 5 :].mean():.3f}")
+    for rate, first, end in zip(rates.RATES, losses[:, 0], rates.ends(losses), strict=True):
+        say(f"{rate:9.2e}   loss {first:.3f} → {end:.3f}")
     return rates.best(losses)
 
 

@@ -1,5 +1,6 @@
 """A study from its config to its folder: images, splits, features, heads, metrics, report."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +24,7 @@ from alljax.study import finetuned, report, results, workdir
 from alljax.study.grid import Cell, cells
 from alljax.study.material import Material, open_images, open_material
 from alljax.study.sources import Sources, images_of
-from alljax.training import checkpoint, features, frozen
+from alljax.training import checkpoint, features, frozen, processes
 from alljax.training.network import Network, open_network, open_networks
 
 
@@ -42,7 +43,7 @@ def run_study(
         force: runs under way go on even if they began with another config.
 
     Returns:
-        What metrics.json holds; None where cells of other shards are missing.
+        What metrics.json holds; None where cells of other shards are missing, and in all processes but the first.
 
     Raises:
         UserError: the source, the weights or the folder cannot be used.  All of it is looked at
@@ -55,16 +56,19 @@ def run_study(
         finetuned.check(cell.config, network)
     material = open_material(config, say)
     sources = Sources(config, material.dataset, networks, say)
-    with workdir.alone(folder, shard):
+    with workdir.alone(folder, shard) if processes.first() else contextlib.nullcontext():
         of_cells = {cell.name: network for cell, network in zip(grid, networks, strict=True)}
-        _claim(config, folder, material, of_cells, force)
+        if processes.first():
+            _claim(config, folder, material, of_cells, force)
         results_of = {cell.name: folder / "cells" / cell.name / "metrics.json" for cell in grid}
         for cell, network in list(zip(grid, networks, strict=True))[shard[0] :: shard[1]]:
-            if results_of[cell.name].is_file():
+            if not processes.agree(results_of[cell.name].is_file()):
+                run_cell(cell, network, material, sources, folder, say)
+            elif processes.first():
                 say(f"{cell.name}: done before (remove {results_of[cell.name].parent} to run it again)")
                 finetuned.clear(results_of[cell.name].parent)
-            else:
-                run_cell(cell, network, material, sources, folder, say)
+        if not processes.first():
+            return None
         if missing := [name for name, result in results_of.items() if not result.is_file()]:
             say(f"{counted(len(missing), 'model')} of other shards missing: {some(missing)}")
             return None
@@ -90,6 +94,8 @@ def run_cell(cell: Cell, network: Network, material: Material, sources: Sources,
         runs = _train_heads(cell, matrix, folds, material)
     trained = time.perf_counter()
     checkpoint.save(here / "checkpoint", {parameters: [run.params for run in runs]})
+    if not processes.first():
+        return
     extra = {
         "feature_seconds": round(computed - start, 3),
         "seconds": round(trained - computed, 3),

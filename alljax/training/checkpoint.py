@@ -26,7 +26,7 @@ from alljax.progress import Say
 def save(folder: Path, tree: Any) -> None:
     """Writes a tree of arrays; `folder` appears when it is complete.
 
-    Beside it stands ``NAME.sha256``, the checksums of its files as sha256sum writes them.
+    Several processes call it together, with the same tree.  Beside it stands ``NAME.sha256``, the checksums of its files as sha256sum writes them.
 
     Raises:
         WorkdirError: the place cannot be written.
@@ -37,7 +37,8 @@ def save(folder: Path, tree: Any) -> None:
         ocp.save(folder.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise _unwritable(folder, error) from error
-    _seal(folder)
+    if jax.process_index() == 0:
+        _seal(folder)
 
 
 def load(folder: Path) -> Any:

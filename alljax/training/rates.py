@@ -10,6 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from alljax import config as configs
+from alljax.errors import ConfigError
 from alljax.models.head import Head
 from alljax.training import finetune, groups
 from alljax.training.feeding import Feed
@@ -76,11 +77,28 @@ def sweep(
 
 
 def best(losses: np.ndarray, rates: np.ndarray = RATES) -> float:
-    """Returns the rate whose loss, over the last fifth of the steps, is lowest; one that diverged never is.
+    """Returns the rate that `ends` lowest; one that diverged never does.
 
     Args:
         losses: (R, steps) from `sweep`.
         rates: (R,).
+
+    Raises:
+        ConfigError: all diverged.
     """
-    ends = losses[:, -max(losses.shape[1] // 5, 1) :].mean(1)
-    return float(rates[np.argmin(np.where(np.isfinite(ends), ends, np.inf))])
+    reached = ends(losses)
+    if not np.isfinite(reached).any():
+        raise ConfigError(
+            f"the loss is no number at any learning rate from {rates.min():.3g} to {rates.max():.3g}; set "
+            "train.clip_norm, or look at preprocessing and train.groups"
+        )
+    return float(rates[np.nanargmin(np.where(np.isfinite(reached), reached, np.nan))])
+
+
+def ends(losses: np.ndarray) -> np.ndarray:
+    """Returns the mean loss over the last fifth of the steps, (R,).
+
+    Args:
+        losses: (R, steps) from `sweep`.
+    """
+    return losses[:, -max(losses.shape[1] // 5, 1) :].mean(1)

@@ -4,12 +4,27 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+import numpy as np
+
+from alljax.training import checkpoint
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADDING = [sys.executable, str(REPOSITORY / "tests/multihost/adding.py")]
-ALLJAX = [sys.executable, "-m", "alljax.cli"]
+STUDY = [sys.executable, "-m", "alljax.cli", "study"]
+# Adam divides by the size of a gradient: where there is next to none, it makes steps of rounding errors.
+TOY = [
+    f"--config={REPOSITORY / 'configs/finetune.py'}:toy",
+    "--config.train.optimizer=sgd",
+    "--config.train.learning_rate=0.01",
+    "--config.train.epochs=2",
+    "--config.evaluation.resamples=100",
+]
+CELL = "cells/efficientnet_lite0-sgd"
 SCHEDULERS = ("SLURM_", "OMPI_", "PMIX_", "JAX_COORDINATOR", "JAX_NUM", "JAX_PROCESS", "JOB_COMPLETION")
 
 
@@ -65,3 +80,20 @@ def finish(*processes: subprocess.Popen[str], timeout: float = 120) -> list[tupl
         out, err = process.communicate(timeout=timeout)
         ends.append((process.returncode, out, err))
     return ends
+
+
+def checkpointed(folder: Path) -> bool:
+    """Says whether a run of the toy has saved itself."""
+    return any((folder / CELL).glob("runs/*/checkpoints/*.sha256"))
+
+
+def wait_for_checkpoint(folder: Path, *processes: subprocess.Popen[str]) -> None:
+    while not checkpointed(folder):
+        assert all(process.poll() is None for process in processes), finish(*processes)
+        time.sleep(0.1)
+
+
+def assert_same_network(one: Path, other: Path) -> None:
+    """Compares what two runs of the toy learned."""
+    trees = [checkpoint.load(folder / CELL / "checkpoint") for folder in (one, other)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *trees)

@@ -1,19 +1,21 @@
 """A run small enough for a test: 52 noisy images of three classes, a stem of EfficientNet-Lite0 and a head."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 from alljax.config import default_config
 from alljax.data.splits import Split
 from alljax.models import catalog
 from alljax.progress import Advance, ignore
-from alljax.training import checkpoint, frozen, mesh
+from alljax.training import checkpoint, frozen
 from alljax.training.feeding import Feed
 from alljax.training.learner import Learner
 from alljax.training.loop import Trained, train_network
@@ -50,13 +52,13 @@ def small_network() -> Network:
 
 
 class Cells:
-    """Images uint8 (N, S, S, 3) and labels int32 (N,), which the images tell, but not clearly."""
+    """Images uint8 (N, S, S, 3) and labels int32 (N,), which the images tell by `told` shades; 0: not at all."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: int) -> None:
         generator = np.random.default_rng(3)
         self.labels = generator.integers(0, CLASSES, len(ROWS)).astype(np.int32)
         noise = generator.integers(0, 200, (len(ROWS), SIZE, SIZE, 3))
-        self.images = (noise + 20 * self.labels[:, None, None, None]).astype(np.uint8)
+        self.images = (noise + told * self.labels[:, None, None, None]).astype(np.uint8)
 
     def take(self, rows: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return np.where(mask[:, None, None, None], self.images[rows], 0)
@@ -83,9 +85,9 @@ class One:
 class Run:
     """A run, made anew as a new process would make it."""
 
-    def __init__(self, config: ConfigDict, network: Network, folder: Path, devices: Any = None, seed: int = 7) -> None:
+    def __init__(self, config: ConfigDict, network: Network, folder: Path, devices: Any = None, told: int = 20) -> None:
         self.config, self.folder, self.said = config, folder, list[str]()
-        cells, devices, key = Cells(), devices or mesh.make_devices(config), jax.random.key(seed)
+        cells, devices, key = Cells(told), devices or One(), jax.random.key(7)
         self.fold = frozen.make_folds(config, cells.labels, CLASSES, [SPLIT])[0]
         self.feed = Feed(config, cells, self.fold, key, devices)
         weights, total = np.asarray(self.fold.class_weights), config.train.epochs * self.feed.steps_per_epoch
@@ -107,6 +109,23 @@ class Run:
         finally:
             checkpoints.close()
         return {line.split(" ")[0]: leaf for line, leaf in zip(layout, leaves, strict=False)}
+
+
+@contextlib.contextmanager
+def compiled_once(folder: Path) -> Iterator[None]:
+    """Keeps what is compiled within, so that the next run of the same steps finds it."""
+    options = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for values in (options, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is options:
+            yield
 
 
 class Interrupted(Exception):

@@ -5,7 +5,7 @@ import gzip
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training.small_run import STEPS, Interrupted, One, Run, after, identical, losses, settings, small_network
+from training.small_run import (
+    STEPS,
+    Interrupted,
+    One,
+    Run,
+    after,
+    compiled_once,
+    identical,
+    losses,
+    settings,
+    small_network,
+)
 
 from alljax.cli import main
 from alljax.errors import ConfigError, Stopped, WorkdirError
 from alljax.training import mesh
+from alljax.training.loop import Trained
 from alljax.training.network import Network
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -27,6 +39,13 @@ CELLS = [
     "--config.preprocessing.image_size=32", "--config.evaluation.resamples=100", "--config.train.loggers=",
 ]  # fmt: skip
 CELL = "efficientnet_lite0-adam"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of the same network share their compiled steps."""
+    with compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +63,11 @@ def table(path: Path, *names: str) -> np.ndarray:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_equals_the_frozen_regime_when_only_the_head_learns(dropout: float, tmp_path: Path) -> None:
-    """The paper's set-up (Adam at 1e-4 with its decay, Dense 512, batches of 32 with a short last one), over 200 steps."""
+    """The paper's Adam at 1e-4 with its decay, Dense 512, batches of 32 with a short last one, over 200 steps."""
     same = [
-        *CELLS, "--config.split.protocol=subject_holdout", "--config.split.validation=0.2", "--config.train.epochs=101",
-        f"--config.model.dropout={dropout}", "--config.study.seeds=1", "--config.train.checkpoint_steps=1000", "--config.train.keep_best=0",
+        *CELLS, "--config.split.protocol=subject_holdout", "--config.split.validation=0.2", "--config.study.seeds=1",
+        "--config.train.epochs=101", "--config.train.checkpoint_steps=1000", "--config.train.keep_best=0",
+        f"--config.model.dropout={dropout}",
     ]  # fmt: skip
     for regime in ("frozen", "finetune"):
         assert main(["train", *same, f"--workdir={tmp_path / regime}", f"--config.train.regime={regime}"]) == 0
@@ -84,23 +104,33 @@ def test_every_seed_and_fold_has_a_run_of_its_own(tmp_path: Path) -> None:
 # --- going on
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4, 5, 3 * STEPS, 4 * STEPS])
-def test_goes_on_to_the_same_bits_from_any_step(steps: int, network: Network, tmp_path: Path) -> None:
-    """A group that begins to learn in the second epoch, an average, and the middle of an epoch among them."""
-    entries = (("head/.*", 1.0), ("backbone/stem/.*", 0.5), ("backbone/stage1/.*", 0.5, 1.0, 1))
-    config = settings(groups=entries, average=0.9, checkpoint_steps=1, clip_norm=1.0)
-    whole = Run(config, network, tmp_path / "whole").train()
+PHASES = settings(
+    groups=(("head/.*", 1.0), ("backbone/stem/.*", 0.5), ("backbone/stage1/.*", 0.5, 1.0, 1)), average=0.9,
+    checkpoint_steps=1, clip_norm=1.0,
+)  # fmt: skip
+"""A group that begins to learn in the second epoch, an average and clipping."""
+
+
+@pytest.fixture(scope="module")
+def whole(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The run of `PHASES` that nobody interrupted."""
+    return Run(PHASES, network, tmp_path_factory.mktemp("whole")).train()
+
+
+@pytest.mark.parametrize("steps", [1, STEPS, 4, 3 * STEPS])
+def test_goes_on_to_the_same_bits_from_any_step(steps: int, whole: Trained, network: Network, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        Run(config, network, tmp_path / "parts").train(after(steps))
-    second = Run(config, network, tmp_path / "parts")
+        Run(PHASES, network, tmp_path).train(after(steps))
+    second = Run(PHASES, network, tmp_path)
     assert identical(second.train(), whole)
     assert f"goes on after step {steps}" in second.said
 
 
-def test_a_finished_run_is_only_read(network: Network, tmp_path: Path) -> None:
-    config = settings(checkpoint_steps=4 * STEPS)
-    first = Run(config, network, tmp_path).train()
-    assert identical(Run(config, network, tmp_path).train(after(1)), first)
+def test_goes_on_after_its_end(whole: Trained, network: Network, tmp_path: Path) -> None:
+    """Ended between the last step and what is made of it, no step is done again."""
+    with pytest.raises(Interrupted):
+        Run(PHASES, network, tmp_path).train(after(4 * STEPS))
+    assert identical(Run(PHASES, network, tmp_path).train(after(1)), whole)
 
 
 @pytest.mark.parametrize(
@@ -112,12 +142,12 @@ def test_goes_on_on_other_devices_and_in_another_precision(
     change: dict[str, Any], devices: Callable[[], Any], network: Network, tmp_path: Path
 ) -> None:
     """From one device to four and back; bfloat16 rounds what it computes and nothing that is stored."""
-    whole = Run(settings(), network, tmp_path / "whole", One()).train()
-    places = [(settings(), One(), 2), (settings(**change), devices(), 6)]
-    for config, place, steps in places:
-        with pytest.raises(Interrupted):
-            Run(config, network, tmp_path / "parts", place).train(after(steps))
-    parts = Run(settings(), network, tmp_path / "parts", One()).train()
+    whole = Run(settings(), network, tmp_path / "whole").train()
+    with pytest.raises(Interrupted):
+        Run(settings(), network, tmp_path / "parts").train(after(2))
+    with pytest.raises(Interrupted):
+        Run(settings(**change), network, tmp_path / "parts", devices()).train(after(6))
+    parts = Run(settings(), network, tmp_path / "parts").train()
     tolerance = 0.03 if change else 1e-4
     np.testing.assert_allclose(parts.history, whole.history, atol=tolerance)
     np.testing.assert_allclose(parts.logits, whole.logits, atol=tolerance)
@@ -150,21 +180,21 @@ def test_asked_to_stop(network: Network, tmp_path: Path) -> None:
 def test_early_stopping_gives_the_best_epoch(network: Network, tmp_path: Path) -> None:
     """The parameters are those of a run that ended there, and a stopped run knows that it is over."""
     config = settings(epochs=12, learning_rate=0.02, patience=2, schedule="constant", keep_latest=1)
-    stopped = Run(config, network, tmp_path / "stopped").train()
+    stopped = Run(config, network, tmp_path / "stopped", told=0).train()
     best = int(np.argmin(losses(stopped.history)))
     assert len(stopped.history) == best + 3 < 12
     short = settings(epochs=best + 1, learning_rate=0.02, schedule="constant")
-    expected = Run(short, network, tmp_path / "short").train()
+    expected = Run(short, network, tmp_path / "short", told=0).train()
     assert stopped.history[: best + 1] == expected.history
     np.testing.assert_array_equal(stopped.logits, expected.logits)
     assert all(np.array_equal(stopped.params[path], leaf) for path, leaf in expected.params.items())
-    assert identical(Run(config, network, tmp_path / "stopped").train(after(1)), stopped)
+    assert identical(Run(config, network, tmp_path / "stopped", told=0).train(), stopped)
 
 
 def test_the_checkpoints_that_are_kept(network: Network, tmp_path: Path) -> None:
     """The newest, and those of the two lowest validation losses."""
     config = settings(epochs=8, learning_rate=0.02, schedule="constant", keep_latest=1, keep_best=2)
-    run = Run(config, network, tmp_path)
+    run = Run(config, network, tmp_path, told=0)
     history = run.train().history
     best = {(epoch + 1) * STEPS for epoch in np.argsort(losses(history))[:2]}
     assert best != {7 * STEPS, 8 * STEPS}
@@ -177,12 +207,12 @@ def test_layers_learn_from_their_epoch_on(network: Network, tmp_path: Path) -> N
     run = Run(settings(groups=entries, checkpoint_steps=1, keep_latest=100), network, tmp_path)
     run.train()
     states = [run.state_at(step) for step in range(1, 4 * STEPS + 1)]
-    backbone = [name for name in states[0] if "backbone/stage1" in name and "params" in name]
+    backbone = [name for name in states[0] if "params['backbone/stage1" in name]
     statistics = [name for name in states[0] if "batch_stats" in name and "stage1" in name]
-    head = next(name for name in states[0] if "params" in name and "head/dense/kernel" in name)
+    head = next(name for name in states[0] if "params['head/dense/kernel" in name)
     assert backbone
     assert statistics
-    assert not any("backbone/stem" in name for name in states[0])
+    assert not any("params['backbone/stem" in name for name in states[0])
 
     def moved(names: list[str], step: int) -> list[bool]:
         return [not np.array_equal(states[step - 2][name], states[step - 1][name]) for name in names]
@@ -194,24 +224,23 @@ def test_layers_learn_from_their_epoch_on(network: Network, tmp_path: Path) -> N
     assert all(np.array_equal(states[0][name], states[-1][name]) for name in stem)
 
 
-def diverging(at: int, **train: Any) -> Any:
-    return settings(
-        optimizer="sgd", momentum=0.0, schedule="piecewise", boundaries=((at, 1e35),), checkpoint_steps=4, keep_best=0,
-        **train,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(("at", "where"), [(6, "between steps 6 and 8; the last good checkpoint is step 4 in"),
-                                           (4 * STEPS - 1, "between steps 12 and 12; the last good checkpoint is step"),
-                                           (0, "between steps 1 and 2; none was saved before")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("at", "where"),
+    [
+        (1, "between steps 2 and 3; none was saved before"),
+        (6, "between steps 6 and 8; the last good checkpoint is step 4 in"),
+        (4 * STEPS - 1, "between steps 12 and 12; the last good checkpoint is step 8 in"),
+    ],
+)
 def test_no_number_any_more(at: int, where: str, network: Network, tmp_path: Path) -> None:
     """Told with the steps between which it happened, the very last one included, and never saved."""
-    run = Run(diverging(at), network, tmp_path)
+    config = settings(
+        optimizer="sgd", momentum=0.0, decay_steps=at, decay_rate=1e38, staircase=True, checkpoint_steps=4, keep_best=0
+    )
+    run = Run(config, network, tmp_path)
     with pytest.raises(ConfigError, match=where):
         run.train()
     assert all(np.isfinite(leaf).all() for step in run.saved() for leaf in run.state_at(step).values())
-    with pytest.raises(ConfigError, match=where):
-        Run(diverging(at), network, tmp_path).train()
 
 
 def test_a_failed_save_is_an_error_of_the_run(

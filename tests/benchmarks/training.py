@@ -1,0 +1,295 @@
+"""What fine-tuning costs here: a step beside PyTorch's, a checkpoint, a start, and what devices send each other.
+
+    .venv/bin/python tests/benchmarks/training.py [steps] [checkpoint] [start] [devices]
+
+Without a name all four.  Rounds are interleaved, so that what else a shared machine does touches both sides alike;
+minimum, median, maximum.  PyTorch and torchvision are used where they are installed.  Weights are drawn: no file needed.
+"""
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from alljax import config as configs
+from alljax.data.splits import Split
+from alljax.models import catalog
+from alljax.training import frozen, mesh
+from alljax.training.feeding import Feed
+from alljax.training.finetune import Cells
+from alljax.training.learner import Learner
+from alljax.training.loop import train_network
+from alljax.training.network import Network
+
+BACKBONES = ("vgg16", "resnet50")
+SIZE, BATCH, ROUNDS = 224, 8, 5
+SMALL = 64
+"""Pixels where not the step is measured but what surrounds it."""
+STEPS, EVERY = 20, 5
+DEVICES = (1, 2, 4, 8)
+
+
+def settings(backbone: str, **train: Any) -> ConfigDict:
+    """Returns a config in which everything learns, by Adam."""
+    config = configs.vary(configs.default_config(), {"model.backbone": backbone, "train.regime": "finetune"})
+    config.train.update(groups=((".*", 1.0),), optimizer="adam", batch_size=BATCH, epochs=1, loggers=(), **train)
+    return config
+
+
+def drawn(backbone: str, size: int) -> Network:
+    """Returns a network with drawn weights."""
+    found = catalog.get(backbone)
+    variables = jax.jit(lambda key: found.module.init(key, jnp.zeros((1, SMALL, SMALL, 3)), last=found.stages[-1]))
+    pixels = catalog.preprocessing(next(iter(found.families.values())))
+    pixels = type(pixels)(**{**vars(pixels), "image_size": size})
+    nowhere: Any = None
+    return Network(
+        found, found.stages[-1], "average", pixels, pixels, nowhere, "", (), dict(variables(jax.random.key(0)))
+    )
+
+
+def make_learner(backbone: str, size: int, devices: mesh.Jit) -> Learner:
+    """Returns a run of 1,000 steps on two classes."""
+    weights = np.ones(2, np.float32)
+    return Learner(settings(backbone), drawn(backbone, size), 2, jax.random.key(0), weights, 1000, devices)
+
+
+def cells(size: int, count: int = BATCH) -> Cells:
+    """Returns a batch of noise."""
+    images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+    order: Any = np.arange(count, dtype=np.int32)
+    arrays: tuple[Any, ...] = (images, order % 2, np.ones(count, bool), order)
+    return Cells(*arrays)
+
+
+def our_step(backbone: str) -> Callable[[], float]:
+    """Returns a function that times one step of alljax, in images a second."""
+    devices = mesh.Jit()
+    learner, batch = make_learner(backbone, SIZE, devices), cells(SIZE)
+    step, state = learner.compile(0), learner.start()
+
+    def work() -> Any:
+        nonlocal state
+        state, sums = step(state, devices.spread(batch))
+        return jax.block_until_ready((state, sums))
+
+    return timed(work)
+
+
+def torch_step(backbone: str) -> Callable[[], float]:
+    """Returns a function that times the same step of PyTorch: same layers and head, channels last, fused Adam."""
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    if backbone == "vgg16":
+        body = torchvision.models.vgg16().features
+        layers = [body, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    else:
+        body = torchvision.models.resnet50()
+        body.fc = torch.nn.Identity()
+        layers = [body]
+    width = {"vgg16": 512, "resnet50": 2048}[backbone]
+    head = [torch.nn.Linear(width, 512), torch.nn.ReLU(), torch.nn.Linear(512, 2)]
+    model = torch.nn.Sequential(*layers, *head).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    batch = cells(SIZE)
+    images, labels = torch.from_numpy(np.asarray(batch.images)), torch.from_numpy(np.asarray(batch.labels)).long()
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+
+    def work() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        pixels = ((images.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)  # NHWC in memory: channels last
+        loss = torch.nn.functional.cross_entropy(model(pixels), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return timed(work)
+
+
+def timed(work: Callable[[], object]) -> Callable[[], float]:
+    """Returns a function that times `work`, once it has been compiled and warmed up, in images a second."""
+    work()
+    work()
+
+    def rate() -> float:
+        start = time.perf_counter()
+        work()
+        return BATCH / (time.perf_counter() - start)
+
+    return rate
+
+
+def steps() -> None:
+    """Compares steps; one backbone after the other, for memory's sake."""
+    print(f"a step of fine-tuning, {SIZE} × {SIZE} pixels, batch {BATCH}, all layers learn, Adam; images/s")
+    for backbone in BACKBONES:
+        timers = {"alljax": our_step(backbone)}
+        try:
+            timers["PyTorch"] = torch_step(backbone)
+        except ImportError as error:
+            print(f"  not compared with PyTorch: {error}; `pip install torch torchvision`")
+        rounds = [{name: timer() for name, timer in timers.items()} for _ in range(ROUNDS)]
+        for name in timers:
+            show(f"{backbone}, {name}", [each[name] for each in rounds])
+        if "PyTorch" in timers:
+            show(f"{backbone}, alljax / PyTorch", [each["alljax"] / each["PyTorch"] for each in rounds])
+
+
+class Noise:
+    """Images uint8 and labels of STEPS batches, as `Feed` reads them."""
+
+    def __init__(self) -> None:
+        """Draws them."""
+        self._cells = cells(SMALL, STEPS * BATCH)
+        self.labels = np.asarray(self._cells.labels)
+
+    def take(self, rows: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Returns rows; none are masked."""
+        return np.asarray(self._cells.images)[rows]
+
+
+def loop(network: Network, every: int) -> float:
+    """Returns the seconds of the steps 2 to STEPS − 1 of a real run, checkpoints on disk included."""
+    config, noise, key = settings("vgg16", checkpoint_steps=every, log_steps=1), Noise(), jax.random.key(0)
+    rows, devices, ends = np.arange(STEPS * BATCH), mesh.Jit(), list[float]()
+    fold = frozen.make_folds(config, noise.labels, 2, [Split(0, 0, rows, rows[:BATCH])])[0]
+    feed = Feed(config, noise, fold, key, devices)
+    learner = Learner(config, network, 2, key, np.ones(2, np.float32), STEPS, devices)
+
+    def advance(units: int, note: str = "") -> None:
+        if units:
+            ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        train_network(config, learner, feed, Path(folder), lambda line: None, advance)
+    assert len(ends) == STEPS
+    return ends[-2] - ends[0]
+
+
+def checkpoint() -> None:
+    """Compares a loop with checkpoints and one without."""
+    network, saved = drawn("vgg16", SMALL), (STEPS - 2) // EVERY
+    rounds = [(loop(network, EVERY), loop(network, 10**6)) for _ in range(ROUNDS)]
+    count = sum(leaf.size for leaf in jax.tree.leaves(network.variables))
+    print(f"a checkpoint of VGG16 and Adam, about {12 * count / 1e6:,.0f} MB, while it trains at {SMALL} × {SMALL}; ms")
+    show("a step without", [1000 * without / (STEPS - 2) for _, without in rounds])
+    show("a checkpoint more", [1000 * (having - without) / saved for having, without in rounds])
+
+
+def start() -> None:
+    """Times processes from their start to the end of their first step."""
+    print(f"from `python` to the end of the first step, {SMALL} × {SMALL} pixels, batch {BATCH}; s")
+    for backbone in BACKBONES:
+        cold, warm = [], []
+        for _ in range(max(ROUNDS // 2, 1)):
+            with tempfile.TemporaryDirectory() as folder:
+                here = os.environ | {"JAX_COMPILATION_CACHE_DIR": folder}
+                for found in (cold, warm):
+                    begun = time.perf_counter()
+                    child("_first", backbone, environment=here)
+                    found.append(time.perf_counter() - begun)
+        show(f"{backbone}, nothing compiled before", cold)
+        show(f"{backbone}, JAX_COMPILATION_CACHE_DIR filled", warm)
+
+
+def first(backbone: str) -> None:
+    """Does one step."""
+    devices = mesh.Jit()
+    learner = make_learner(backbone, SMALL, devices)
+    jax.block_until_ready(learner.compile(0)(learner.start(), devices.spread(cells(SMALL))))
+
+
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "f64": 8}
+
+
+def moved(text: str, count: int) -> dict[str, float]:
+    """Returns the bytes that each device sends in a step, for each kind of collective.
+
+    Args:
+        text: a compiled module.
+        count: devices in a ring: a sum of n bytes sends 2 (count − 1) / count · n, a gathering to n bytes half of it.
+    """
+    share = (count - 1) / count
+    factors = {"all-reduce": 2 * share, "reduce-scatter": count - 1, "collective-permute": 1}
+    found = dict.fromkeys(COLLECTIVES, 0.0)
+    for result, kind in re.findall(rf"= (.+?) ({'|'.join(COLLECTIVES)})(?:-start)?\(", text):
+        for dtype, sides in re.findall(r"(\w+)\[([\d,]*)\]", result):
+            size = int(np.prod([int(side) for side in sides.split(",") if side])) * BYTES[dtype]
+            found[kind] += factors.get(kind, share) * size
+    return found
+
+
+class Modules(mesh.Jit):
+    """Compiles, and runs nothing: a call returns the compiled module."""
+
+    def compile(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
+        """See `mesh.Jit`."""
+        compiled: Any = super().compile(function, donate)
+        return lambda *arguments: compiled.lower(*arguments).compile()
+
+
+def sent(backbone: str, shared: str) -> None:
+    """Prints what each device sends in a step over all devices, and what it keeps."""
+    devices = Modules(int(shared))
+    learner = make_learner(backbone, SMALL, devices)
+    module: Any = learner.compile(0)(learner.start(), devices.spread(cells(SMALL, max(DEVICES) * 2)))
+    for kind, size in moved(module.as_text(), devices.count).items():
+        if size:
+            print(f"{kind} {size / 1e6:,.1f} MB", end=", ")
+    held = mesh.bytes_per_device(learner.start())
+    print(f"held {held / 1e6:,.0f} MB, activations and all {module.memory_analysis().temp_size_in_bytes / 1e6:,.0f} MB")
+
+
+def scaling() -> None:
+    """Reads from the compiled modules what grows with the devices."""
+    for backbone in BACKBONES:
+        print(f"{backbone}: sent by each device a step, global batch {max(DEVICES) * 2}; its state, its other memory")
+        for count in DEVICES:
+            for shared in sorted({1, count}):
+                flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}", "JAX_PLATFORMS": "cpu"}
+                said = child("_sent", backbone, str(shared), environment=os.environ | flags)
+                print(f"  {count} devices, mesh.fsdp={shared}: {said}", flush=True)
+
+
+def child(*arguments: str, environment: dict[str, str]) -> str:
+    """Runs a part of this script as a process and returns its output."""
+    command = [sys.executable, __file__, *arguments]
+    return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def show(name: str, numbers: Sequence[float]) -> None:
+    """Prints minimum, median and maximum."""
+    print(f"  {name:<52} {min(numbers):9,.2f} {statistics.median(numbers):9,.2f} {max(numbers):9,.2f}", flush=True)
+
+
+PARTS = {"steps": steps, "checkpoint": checkpoint, "start": start, "devices": scaling}
+CHILDREN: dict[str, Callable[..., None]] = {"_first": first, "_sent": sent}
+
+
+def main() -> None:
+    """Does the parts that are named."""
+    if len(sys.argv) > 1 and sys.argv[1] in CHILDREN:
+        CHILDREN[sys.argv[1]](*sys.argv[2:])
+        return
+    if unknown := set(sys.argv[1:]) - set(PARTS):
+        sys.exit(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    for name in sys.argv[1:] or PARTS:
+        PARTS[name]()
+
+
+if __name__ == "__main__":
+    main()
