@@ -235,4 +235,5 @@ def _rgb(image: Image.Image, path: str) -> Image.Image:
 def threads_to_use() -> int:
     """Returns how many threads read and decode at once."""
     # Two a core: while one reads, another decodes.
-    return min(2 * len(os.sched_getaffinity(0)), 16)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2 * cores, 16)
