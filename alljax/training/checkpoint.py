@@ -26,7 +26,8 @@ from alljax.progress import Say
 def save(folder: Path, tree: Any) -> None:
     """Writes a tree of arrays; `folder` appears when it is complete.
 
-    Several processes call it together, with the same tree.  Beside it stands ``NAME.sha256``, the checksums of its files as sha256sum writes them.
+    Several processes call it together, with the same tree.  Beside it stands ``NAME.sha256``, the checksums
+    of its files as sha256sum writes them.
 
     Raises:
         WorkdirError: the place cannot be written.
