@@ -128,7 +128,7 @@ class Checkpoints:
             WorkdirError: this one or the one before cannot be written.
         """
         self.wait()
-        record = copy.deepcopy(record) | {"layout": self._layout, "leaves": len(leaves)}
+        record = copy.deepcopy(record) | {"layout": self._layout}
         tree = {"state": {f"{number:05d}": np.asarray(leaf) for number, leaf in enumerate(leaves)}}
         metrics = None if loss is None else {"loss": loss}
         try:
@@ -183,14 +183,14 @@ class Checkpoints:
             record = self._orbax.metadata(step).custom_metadata
         except (OSError, ValueError) as error:
             raise _damaged(folder) from error
-        if other := sorted({*self._layout} ^ {*record.get("layout", ())}):
+        if (stored := record.get("layout", [])) != self._layout:
+            other = sorted({*self._layout} ^ {*stored})
             raise WorkdirError(
-                f"{folder} does not fit this config ({other[0]} is not on both sides, and {len(other) - 1} more); "
+                f"{folder} does not fit this config (on one side only: {', '.join(other[:1])}; {len(other)} in all); "
                 f"take back what was changed, or remove {self.folder} to begin this run anew"
             )
-        wanted = {f"{number:05d}": np.empty(()) for number in range(record["leaves"])}
         try:
-            tree = self._orbax.load_checkpointables(step, {"state": wanted})["state"]
+            tree = self._orbax.load_checkpointables(step)["state"]  # told of a type, Orbax would convert to it
         except (OSError, ValueError, KeyError) as error:
             raise _damaged(folder) from error
         return Saved(step, [np.asarray(tree[name]) for name in sorted(tree)], record)

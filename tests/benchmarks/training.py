@@ -3,7 +3,7 @@
     .venv/bin/python tests/benchmarks/training.py [steps] [checkpoint] [start] [devices]
 
 Without a name all four.  Rounds are interleaved, so that what else a shared machine does touches both sides alike;
-minimum, median, maximum.  PyTorch and torchvision are used where they are installed.  Weights are drawn: no file needed.
+minimum, median, maximum.  PyTorch and torchvision are used where installed.  Weights are drawn, not read.
 """
 
 import os

@@ -73,7 +73,7 @@ class Several:
                 pass
 
 
-def finish(*processes: subprocess.Popen[str], timeout: float = 120) -> list[tuple[int, str, str]]:
+def finish(*processes: subprocess.Popen[str], timeout: float = 300) -> list[tuple[int, str, str]]:
     """Waits for all; returns exit code, standard output and error output of each."""
     ends = []
     for process in processes:

@@ -57,6 +57,16 @@ def test_schedulers_are_known_by_their_variables(environment: Mapping[str, str],
     assert processes.find(*NOTHING, environment) == expected
 
 
+def test_tpu_hosts_are_left_to_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter([folder / pattern]))
+    assert processes.find(*NOTHING, {}) is None, "chips alone do not tell: other devices have such files too"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "libtpu" or None)
+    assert processes.find(*NOTHING, {}) == {}
+    gke = {"TPU_SKIP_MDS_QUERY": "true", "TPU_WORKER_HOSTNAMES": "cells-0.cells,cells-1.cells"}
+    assert processes.find(*NOTHING, gke) == {}
+    assert processes.find(*NOTHING, gke | {"TPU_WORKER_HOSTNAMES": "localhost"}) is None
+
+
 def test_flags_come_before_any_scheduler() -> None:
     assert processes.find("n7:99", 3, 1, SLURM) == told("n7:99", 3, 1)
     assert processes.find("n7:99", 1, 0, {}) == told("n7:99", 1, 0)

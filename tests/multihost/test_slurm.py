@@ -93,7 +93,7 @@ class Cluster:
         states, restarts = re.findall(r"JobState=(\w+)", shown), re.findall(r"Restarts=(\d+)", shown)
         return list(zip(states, map(int, restarts), strict=True))
 
-    def wait(self, ready: Callable[[], bool], seconds: float = 150) -> None:
+    def wait(self, ready: Callable[[], bool], seconds: float = 300) -> None:
         end = time.monotonic() + seconds
         while not ready():
             assert time.monotonic() < end, self.logs()

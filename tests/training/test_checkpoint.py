@@ -1,6 +1,6 @@
 """A checkpoint comes back bit for bit, or is called damaged."""
 
-import os
+import concurrent.futures
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -186,7 +186,7 @@ def test_another_layout_does_not_fit(tmp_path: Path) -> None:
     other = [LAYOUT[0], "momentum float32 (3, 4)"]
     with (
         Opened(tmp_path, layout=other) as opened,
-        pytest.raises(WorkdirError, match=r"/1 does not fit this config \(momentum .* and 1 more\)"),
+        pytest.raises(WorkdirError, match=r"/1 does not fit this config \(.*momentum .*; 2 in all\)"),
     ):
         opened.checkpoints.load(1)
     with Opened(tmp_path) as opened, pytest.raises(WorkdirError, match="5: this checkpoint is gone"):
@@ -210,21 +210,14 @@ def test_a_failed_save_is_told(moment: str, tmp_path: Path, monkeypatch: pytest.
         else:
             monkeypatch.setattr(checkpoint, "_seal", fail)
             opened.save(2)
+            concurrent.futures.wait([opened.checkpoints._writing])  # type: ignore[list-item]
             with pytest.raises(WorkdirError, match=r"/2: .*No space left on device"):
-                while True:
-                    opened.checkpoints.check()
+                opened.checkpoints.check()
             with pytest.raises(WorkdirError, match="/2"):
                 opened.checkpoints.wait()
     monkeypatch.undo()
     with Opened(tmp_path) as opened:
         assert opened.checkpoints.latest == 1
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(WorkdirError, match="cannot write the checkpoint"):
-        Opened(tmp_path / "checkpoints")
 
 
 def test_a_file_in_its_place(tmp_path: Path) -> None:
