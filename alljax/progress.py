@@ -30,6 +30,10 @@ Say = Callable[[str], None]
 """Prints a line for the person who waits."""
 
 
+hidden = False
+"""Whether bars stay away, as they do in all processes of a run but the first."""
+
+
 def ignore(units: int, note: str = "") -> None:
     """An `Advance` for callers that watch nothing."""
 
@@ -66,7 +70,7 @@ def bar(description: str, total: int, unit: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=console,
-        disable=total == 0,
+        disable=total == 0 or hidden,
     ) as display:
         task = display.add_task(description, total=total, unit=unit, note="")
 

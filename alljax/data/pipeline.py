@@ -281,7 +281,7 @@ def _taken(source: Source, order: Order, number: int) -> Any:
 
 def _settle(worker: int, workers: int) -> None:
     """Makes a worker process end with its parent and leave signals to it, however the parent dies."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
     def follow() -> None:

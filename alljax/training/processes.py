@@ -78,6 +78,9 @@ def join(
     # JAX hears SIGTERM and tells the other processes; what Slurm sends ahead of time means the same.
     signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     if not first():
+        from alljax import progress
+
+        progress.hidden = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     count, own = jax.process_count(), jax.local_device_count()
     if jax.device_count() != count * own:
