@@ -26,9 +26,12 @@ def study(options: argparse.Namespace) -> None:
     _keep_compiled()
 
     from alljax.study import report, run
+    from alljax.training import stopping
 
     shard, force = getattr(options, "shard", (0, 1)), options.resume == "force"
-    summary = run.run_study(settings, options.workdir, _say, shard, force)
+    finetune = settings.train.regime == "finetune"
+    with stopping.stopped_at_once() if finetune else contextlib.nullcontext():
+        summary = run.run_study(settings, options.workdir, _say, shard, force)
     if summary is None:
         return
     report.show(summary)

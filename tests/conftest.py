@@ -1,8 +1,8 @@
-"""What every test runs under: strict arithmetic, four devices, caches of its own, real input where it stands."""
+"""What every test runs under: strict arithmetic, eight devices, caches of its own, real input where it stands."""
 
 import os
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from pathlib import Path

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -99,6 +100,7 @@ def _jsonl(folder: Path, step: int, config: Mapping[str, Any]) -> Logger:
     def log(step: int, numbers: Mapping[str, float]) -> None:
         file.write(json.dumps({"step": step, **numbers}) + "\n")
         file.flush()
+        os.fsync(file.fileno())  # a checkpoint that outlives this host expects the lines before it
 
     return log, file.close
 
@@ -118,7 +120,7 @@ def _tensorboard(folder: Path, step: int, config: Mapping[str, Any]) -> Logger:
     from tensorboardX.proto.summary_pb2 import Summary
 
     (folder / "tensorboard").mkdir(parents=True, exist_ok=True)
-    writer = EventsWriter(str(folder / "tensorboard" / "events"))
+    writer = EventsWriter(str(folder / "tensorboard" / "events"), f".{time.time_ns()}")  # no name twice a second
 
     def write(step: int, **content: Any) -> None:
         writer.write_event(Event(step=step, wall_time=time.time(), **content))

@@ -67,13 +67,13 @@ def train_network(
         checkpoints = Checkpoints(folder / "checkpoints", train.keep_latest, train.keep_best, layout, say)
         stack.callback(checkpoints.close)
         finite = functools.partial(_finite, checkpoints, train.learning_rate)
-        history: list[list[float]] = []
-        state, epoch_sums = learner.start(), learner.zero()
         if start := checkpoints.latest or 0:
             saved = checkpoints.load(start)
             (state, epoch_sums), history = learner.restore(saved.leaves), saved.record["history"]
             say(f"goes on after step {start:,}")
             advance(start // steps * feed.train_count + start % steps * train.batch_size)
+        else:
+            state, epoch_sums, history = learner.start(), learner.zero(), []
         say(learner.describe(state))
         logs = Logs(folder, train.loggers, start, configs.flatten(config))
         stack.callback(logs.close)
@@ -98,19 +98,20 @@ def train_network(
                 rate = (step - last_logged) * train.batch_size / (time.perf_counter() - clock)
                 last_logged, clock = step, time.perf_counter()
                 logs.write(step, numbers | {"images_per_second": rate})
-                advance(0, f"loss {numbers['loss']:.3f}{memory()}")
+                advance(0, f"loss {numbers['loss']:.3f} {memory()}")
             if place == steps - 1:
                 history.append([*_means(learner.devices.fetch(epoch_sums)), *feed.validate(learner, state)])
                 finite(history[-1], last_logged, step)
                 names = ("epoch_loss", "epoch_accuracy", "val_loss", "val_accuracy")
                 logs.write(step, dict(zip(names, history[-1], strict=True)))
                 loss, epoch_sums = history[-1][2] if feed.set_aside else None, learner.zero()
+                clock = time.perf_counter()
             best = loss in sorted(row[2] for row in history)[: train.keep_best]
             stop = asked(step)
             if step % train.checkpoint_steps == 0 or best or stop:
                 leaves = learner.leaves((state, epoch_sums))
                 finite(leaves, last_logged, step)
-                checkpoints.save(step, leaves, {"history": history}, loss)
+                checkpoints.save(step, leaves, {"history": history, "config": configs.flatten(config)}, loss)
             checkpoints.check()
             advance(min(train.batch_size, feed.train_count - place * train.batch_size))
             if stop:

@@ -37,7 +37,7 @@ SIZE, BATCH, ROUNDS = 224, 8, 5
 SMALL = 64
 """Pixels where not the step is measured but what surrounds it."""
 STEPS, EVERY = 20, 5
-DEVICES = (1, 2, 4, 8)
+DEVICES, GLOBAL = (1, 2, 4, 8), 32
 
 
 def settings(backbone: str, **train: Any) -> ConfigDict:
@@ -161,22 +161,22 @@ class Noise:
         return np.asarray(self._cells.images)[rows]
 
 
-def loop(network: Network, every: int) -> float:
-    """Returns the seconds of the steps 2 to STEPS − 1 of a real run, checkpoints on disk included."""
+def loop(network: Network, every: int) -> np.ndarray:
+    """Returns milliseconds of wall and of processor time of the steps 2 to STEPS − 1 of a real run."""
     config, noise, key = settings("vgg16", checkpoint_steps=every, log_steps=1), Noise(), jax.random.key(0)
-    rows, devices, ends = np.arange(STEPS * BATCH), mesh.Jit(), list[float]()
+    rows, devices, ends = np.arange(STEPS * BATCH), mesh.Jit(), list[tuple[float, float]]()
     fold = frozen.make_folds(config, noise.labels, 2, [Split(0, 0, rows, rows[:BATCH])])[0]
     feed = Feed(config, noise, fold, key, devices)
     learner = Learner(config, network, 2, key, np.ones(2, np.float32), STEPS, devices)
 
     def advance(units: int, note: str = "") -> None:
         if units:
-            ends.append(time.perf_counter())
+            ends.append((time.perf_counter(), time.process_time()))
 
     with tempfile.TemporaryDirectory() as folder:
         train_network(config, learner, feed, Path(folder), lambda line: None, advance)
     assert len(ends) == STEPS
-    return ends[-2] - ends[0]
+    return 1000 * (np.array(ends[-2]) - np.array(ends[0]))
 
 
 def checkpoint() -> None:
@@ -185,8 +185,9 @@ def checkpoint() -> None:
     rounds = [(loop(network, EVERY), loop(network, 10**6)) for _ in range(ROUNDS)]
     count = sum(leaf.size for leaf in jax.tree.leaves(network.variables))
     print(f"a checkpoint of VGG16 and Adam, about {12 * count / 1e6:,.0f} MB, while it trains at {SMALL} × {SMALL}; ms")
-    show("a step without", [1000 * without / (STEPS - 2) for _, without in rounds])
-    show("a checkpoint more", [1000 * (having - without) / saved for having, without in rounds])
+    for place, what in enumerate(("", ", processor time of all threads")):
+        show(f"a step without{what}", [without[place] / (STEPS - 2) for _, without in rounds])
+        show(f"a checkpoint more{what}", [(having - without)[place] / saved for having, without in rounds])
 
 
 def start() -> None:
@@ -220,7 +221,7 @@ def moved(text: str, count: int) -> dict[str, float]:
     """Returns the bytes that each device sends in a step, for each kind of collective.
 
     Args:
-        text: a compiled module.
+        text: a compiled module, in whose collectives all devices take part.
         count: devices in a ring: a sum of n bytes sends 2 (count − 1) / count · n, a gathering to n bytes half of it.
     """
     share = (count - 1) / count
@@ -245,19 +246,19 @@ class Modules(mesh.Jit):
 def sent(backbone: str, shared: str) -> None:
     """Prints what each device sends in a step over all devices, and what it keeps."""
     devices = Modules(int(shared))
-    learner = make_learner(backbone, SMALL, devices)
-    module: Any = learner.compile(0)(learner.start(), devices.spread(cells(SMALL, max(DEVICES) * 2)))
+    learner = make_learner(backbone, SIZE, devices)
+    module: Any = learner.compile(0)(learner.start(), devices.spread(cells(SIZE, GLOBAL)))
     for kind, size in moved(module.as_text(), devices.count).items():
-        if size:
+        if size > 5e4:
             print(f"{kind} {size / 1e6:,.1f} MB", end=", ")
-    held = mesh.bytes_per_device(learner.start())
-    print(f"held {held / 1e6:,.0f} MB, activations and all {module.memory_analysis().temp_size_in_bytes / 1e6:,.0f} MB")
+    held, working = mesh.bytes_per_device(learner.start()), module.memory_analysis().temp_size_in_bytes
+    print(f"state {held / 1e6:,.0f} MB, working memory {working / 1e6:,.0f} MB")
 
 
 def scaling() -> None:
     """Reads from the compiled modules what grows with the devices."""
     for backbone in BACKBONES:
-        print(f"{backbone}: sent by each device a step, global batch {max(DEVICES) * 2}; its state, its other memory")
+        print(f"{backbone}, {SIZE} × {SIZE} pixels, {GLOBAL} images a step over all devices; sent and held by each")
         for count in DEVICES:
             for shared in sorted({1, count}):
                 flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}", "JAX_PLATFORMS": "cpu"}

@@ -32,7 +32,7 @@ def test_one_device_four_and_one_again(reference: Toy, stopped: tuple[Toy, str],
 
 
 def test_predict_with_what_was_learned(reference: Toy, tmp_path: Path) -> None:
-    """On four devices, from its folder alone: the cells that were tested get the study's probabilities."""
+    """On many devices, from its folder alone: the cells that were tested get the study's probabilities."""
     settings = configs.load(TOY[0].removeprefix("--config="), [])
     dataset = open_source(settings.data)
     (images := tmp_path / "images").mkdir()

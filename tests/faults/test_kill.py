@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from faults.conftest import Toy
 
-LEARNING, SAVING, ANYWHERE = "while it learns", "while it saves", "anywhere"
+LEARNING, SAVING, FINISHING, ANYWHERE = "while it learns", "while it saves", "when it has learned", "anywhere"
 
 
 def kill_again_and_again(reference: Toy, folder: Path, moments: list[str], seed: int) -> Iterator[Toy]:
@@ -22,6 +22,9 @@ def kill_again_and_again(reference: Toy, folder: Path, moments: list[str], seed:
         elif moment == LEARNING:
             new = lambda toy=toy, before=before: bool(toy.saved() - before)  # noqa: E731
             done = toy.kill(process, new, delay=float(generator.uniform(0, 1)))
+        elif moment == FINISHING:
+            result = toy.run / "result.sha256"
+            done = toy.kill(process, result.is_file, delay=float(generator.uniform(0, 0.2)))
         else:
             done = toy.kill(process, lambda: True, delay=float(generator.uniform(0, 12)))
         killed += done
@@ -43,7 +46,7 @@ def check(reference: Toy, undisturbed: dict[str, Any], folder: Path, moments: li
 
 
 def test_killed_five_times(reference: Toy, undisturbed: dict[str, Any], tmp_path: Path) -> None:
-    check(reference, undisturbed, tmp_path, [SAVING, LEARNING, ANYWHERE, SAVING, LEARNING], seed=0)
+    check(reference, undisturbed, tmp_path, [SAVING, LEARNING, ANYWHERE, SAVING, FINISHING], seed=0)
 
 
 @pytest.mark.long
@@ -51,5 +54,5 @@ def test_killed_five_times(reference: Toy, undisturbed: dict[str, Any], tmp_path
 def test_killed_at_25_random_moments(seed: int, reference: Toy, undisturbed: dict[str, Any], tmp_path: Path) -> None:
     """Five at a time."""
     generator = np.random.default_rng(100 + seed)
-    moments = [LEARNING, SAVING, *generator.choice([LEARNING, SAVING, ANYWHERE], 3)]
+    moments = [LEARNING, SAVING, *generator.choice([LEARNING, SAVING, FINISHING, ANYWHERE], 3)]
     check(reference, undisturbed, tmp_path, moments, seed)

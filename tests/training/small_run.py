@@ -76,7 +76,7 @@ class One:
     spread = place
 
     def compile(self, function: Any, donate: int | None = None) -> Any:
-        return jax.jit(function)
+        return jax.jit(function, donate_argnums=() if donate is None else donate)
 
     def fetch(self, tree: Any) -> Any:
         return jax.device_get(tree)

@@ -103,19 +103,20 @@ class One:
 
 
 @pytest.mark.parametrize("way", ["jit", "fsdp", "pmap"])
-def test_one_device_equals_four(way: str, network: Network) -> None:
+def test_one_device_equals_eight(way: str, network: Network) -> None:
     """Dropout, batch statistics, odd batches with padding, clipping and averaging included."""
     config = settings(clip_norm=1.0, average=0.9)
     config.model.dropout = 0.3
+    config.train.learning_rate = 1e-3  # Adam at 1e-2 makes steps of rounding errors, which grow beyond 1e-5
     devices = {"jit": mesh.Jit, "fsdp": lambda: mesh.Jit(2), "pmap": mesh.Pmap}[way]()
-    assert devices.count == 4
-    one, four = Run(config, network, One()), Run(config, network, devices)
-    expected, got = one.train(50), four.train(50)
+    assert devices.count == 8
+    one, eight = Run(config, network, One()), Run(config, network, devices)
+    expected, got = one.train(50), eight.train(50)
     np.testing.assert_allclose(got, expected, atol=1e-5)
-    assert expected[-1] < expected[0]
+    assert np.mean(expected[-10:]) < np.mean(expected[:10])
     cells = one.cells(0, 7, 8)
     logits = one.evaluate(one.state, one.constant, cells)
-    spread = devices.fetch(four.evaluate(four.state, four.constant, devices.spread(cells)))
+    spread = devices.fetch(eight.evaluate(eight.state, eight.constant, devices.spread(cells)))
     np.testing.assert_allclose(spread[:7], logits[:7], atol=1e-3)
 
 
@@ -182,5 +183,5 @@ def test_pmap_cannot_share() -> None:
     with pytest.raises(ConfigError, match=r"mesh\.fsdp"):
         mesh.make_devices(config)
     config.parallel, config.mesh.fsdp = "jit", 3
-    with pytest.raises(ConfigError, match="does not divide the 4 devices"):
+    with pytest.raises(ConfigError, match="does not divide the 8 devices"):
         mesh.make_devices(config)

@@ -1,5 +1,6 @@
 """What a run says while it learns is complete, once, and never the reason that it hangs."""
 
+import contextlib
 import importlib.util
 import json
 import struct
@@ -98,10 +99,13 @@ def test_a_full_disk_is_one_line(moment: str, tmp_path: Path, monkeypatch: pytes
         return (full if moment == "write" else fine), (full if moment == "close" else fine)
 
     monkeypatch.setattr(logs, "_tensorboard", full if moment == "open" else opened)
+
+    def use() -> None:
+        with contextlib.closing(logs.Logs(tmp_path, ("tensorboard",), 0, {})) as log:
+            log.write(1, NUMBERS)
+
     with pytest.raises(WorkdirError, match=f"cannot write the logs in {tmp_path}: No space left on device"):
-        log = logs.Logs(tmp_path, ("tensorboard",), 0, {})
-        log.write(1, NUMBERS)  # noqa: PT012
-        log.close()
+        use()
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

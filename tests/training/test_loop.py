@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,9 +29,10 @@ from training.small_run import (
 
 from alljax.cli import main
 from alljax.errors import ConfigError, Stopped, WorkdirError
-from alljax.training import mesh
+from alljax.training import loop, mesh
 from alljax.training.loop import Trained
 from alljax.training.network import Network
+from alljax.training.stopping import stopped_at_once
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CELLS = [
@@ -141,7 +143,7 @@ def test_goes_on_after_its_end(whole: Trained, network: Network, tmp_path: Path)
 def test_goes_on_on_other_devices_and_in_another_precision(
     change: dict[str, Any], devices: Callable[[], Any], network: Network, tmp_path: Path
 ) -> None:
-    """From one device to four and back; bfloat16 rounds what it computes and nothing that is stored."""
+    """From one device to many and back; bfloat16 rounds what it computes and nothing that is stored."""
     whole = Run(settings(), network, tmp_path / "whole").train()
     with pytest.raises(Interrupted):
         Run(settings(), network, tmp_path / "parts").train(after(2))
@@ -172,6 +174,22 @@ def test_asked_to_stop(network: Network, tmp_path: Path) -> None:
         assert max(run.saved()) <= step
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)] == before
     assert identical(Run(config, network, tmp_path / "parts").train(), whole)
+
+
+def test_asked_to_stop_after_the_last_step(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is not lost: it ends the work before the next run begins."""
+    run = Run(settings(epochs=1), network, tmp_path)
+    logits = run.feed.logits
+
+    def ask(learner: Any, state: Any, rows: Any) -> Any:
+        if rows is run.feed.test:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return logits(learner, state, rows)
+
+    monkeypatch.setattr(run.feed, "logits", ask)
+    with stopped_at_once(), pytest.raises(Stopped, match="between runs"):
+        run.train()
+    assert run.saved() == [2, STEPS]
 
 
 # --- ending
@@ -287,10 +305,12 @@ def test_a_profile_of_three_steps(network: Network, tmp_path: Path) -> None:
     assert sorted(int(each["args"]["step_num"]) for each in events if each.get("name") == "step") == [2, 3, 4]
 
 
-def test_progress_is_told_cell_by_cell(network: Network, tmp_path: Path) -> None:
+def test_progress_is_told_cell_by_cell(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "memory", lambda: "1.2 GiB")
     told: list[int] = []
 
     def count(units: int, note: str = "") -> None:
+        assert bool(units) != bool(re.fullmatch(r"loss \d\.\d{3} 1\.2 GiB", note))
         told.append(units)
         if units and sum(told) == 21 + 8:
             raise Interrupted
