@@ -55,14 +55,15 @@ STYLE: dict[str, Any] = {
 }
 
 
-def curves(history: Mapping[str, np.ndarray], quantity: str) -> str:
-    """Returns training and held-out curves against the epoch: means over folds and seeds.
+def curves(history: Mapping[str, np.ndarray], quantity: str, watched: str = "held-out cells") -> str:
+    """Returns training and validation curves against the epoch: means over folds and seeds.
 
     The band is one standard deviation to either side; there is none where an epoch has one value.
 
     Args:
         history: the columns of a history.csv, (rows,) each.
         quantity: ``accuracy`` or ``loss``.
+        watched: whose the validation curve is.
     """
     with _axes() as (figure, axes):
         epochs, inverse = np.unique(history["epoch"], return_inverse=True)
@@ -70,7 +71,7 @@ def curves(history: Mapping[str, np.ndarray], quantity: str) -> str:
         ends = []
         for column, label, colour, dashes in (
             (f"train_{quantity}", "training cells", BLUE, DASHES[1]),
-            (f"val_{quantity}", "held-out cells", VERMILION, DASHES[0]),
+            (f"val_{quantity}", watched, VERMILION, DASHES[0]),
         ):
             mean = np.bincount(inverse, history[column]) / count
             spread = np.sqrt(np.bincount(inverse, (history[column] - mean[inverse]) ** 2) / count)

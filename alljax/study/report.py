@@ -173,10 +173,11 @@ def _rows(study: Study, order: Sequence[str]) -> list[dict[str, Any]]:
 def _figures(study: Study, name: str, predictions: Predictions) -> list[tuple[str, Markup]]:
     """Returns a model's figures with their captions."""
     history = finished.read_history(study, name)
+    watched = "validation cells" if study.config.get("split.validation") else "held-out cells"
     confusion = study.metrics["cells"][name]["confusion"]
     drawn = {
-        "Accuracy while training": figures.curves(history, "accuracy"),
-        "Loss while training": figures.curves(history, "loss"),
+        "Accuracy while training": figures.curves(history, "accuracy", watched),
+        "Loss while training": figures.curves(history, "loss", watched),
         "Which class is called which": figures.confusion(confusion, study.classes),
         "ROC curve": figures.roc(predictions.labels, predictions.probabilities, study.classes),
     }

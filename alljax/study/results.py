@@ -100,6 +100,8 @@ def _history(
                 curves = (
                     run.curves.train_loss, run.curves.train_accuracy, run.curves.val_loss, run.curves.val_accuracy,
                 )  # fmt: skip
+                if np.isnan(curves[0][epoch, column]):  # the run ended early
+                    break
                 rate = float(schedule((epoch + 1) * steps))
                 row = [f"{curve[epoch, column]:.9g}" for curve in curves]
                 yield [split.repeat, split.fold, seed, epoch + 1, f"{rate:.9g}", *row]
