@@ -125,7 +125,7 @@ class Pmap:
 
     def fetch(self, tree: Any) -> Any:
         """See `Jit`."""
-        return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], tree)
+        return jax.tree.map(lambda leaf: jax.device_get(leaf.addressable_shards[0].data)[0], tree)
 
 
 def _mapped(tree: Any) -> Any:

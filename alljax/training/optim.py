@@ -68,6 +68,10 @@ def make_schedule(config: ConfigDict, total_steps: int | jax.Array) -> optax.Sch
     """
     train = config.train
 
+    def piecewise(step: Any) -> Any:
+        factors = optax.piecewise_constant_schedule(train.learning_rate, dict(train.boundaries))
+        return factors(jnp.asarray(step, jnp.float32))
+
     def cosine(step: Any) -> Any:
         share = jnp.minimum(jnp.asarray(step, jnp.float32) / jnp.asarray(total_steps, jnp.float32), 1.0)
         return train.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * share))
@@ -77,7 +81,7 @@ def make_schedule(config: ConfigDict, total_steps: int | jax.Array) -> optax.Sch
             train.learning_rate, train.decay_steps, train.decay_rate, staircase=train.staircase
         ),
         "cosine": lambda: cosine,
-        "piecewise": lambda: optax.piecewise_constant_schedule(train.learning_rate, dict(train.boundaries)),
+        "piecewise": lambda: piecewise,
         "constant": lambda: optax.constant_schedule(train.learning_rate),
     }
     schedule = schedules[train.schedule]()

@@ -76,6 +76,21 @@ def test_schedules(knobs: dict, reference: optax.Schedule) -> None:
     np.testing.assert_allclose(got, [float(reference(step)) for step in range(0, 210, 7)], rtol=1e-5, atol=1e-11)
 
 
+@pytest.mark.parametrize("name", ["exponential", "cosine", "piecewise", "constant"])
+def test_the_optimizer_takes_every_schedule(name: str) -> None:
+    config = settings(
+        optimizer="sgd", momentum=0.0, schedule=name, boundaries=((2, 0.5),), warmup_steps=2, learning_rate=1.0
+    )
+    optimizer, params = optim.make_optimizer(config, 10), jnp.ones(1)
+    state, rates = optimizer.init(params), []
+    for _ in range(3):
+        updates, state = jax.jit(optimizer.update)(jnp.ones(1), state, params)
+        rates.append(-float(updates[0]))
+    schedule = optim.make_schedule(config, 10)
+    np.testing.assert_allclose(rates, [float(schedule(step)) for step in range(3)], rtol=1e-6)
+    assert rates[0] < rates[1]
+
+
 def test_sgd_with_momentum_is_optax_s() -> None:
     ours = optim.make_optimizer(settings(optimizer="sgd", schedule="constant", learning_rate=0.1), 1000)
     np.testing.assert_allclose(trajectory(ours), trajectory(optax.sgd(0.1, momentum=0.9)), rtol=1e-6)
