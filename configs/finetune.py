@@ -3,7 +3,9 @@ r"""The last block of VGG16 and a head, fine-tuned on images.
     alljax study --config=configs/finetune.py --workdir=runs/finetune --config.data.source=C-NMC_Leukemia.zip \
         --config.weights.path=vgg16-397923af.pth
 
-Frozen VGG16 but for its last block, 128 × 128 pixels, people held out (5 folds).
+Frozen VGG16 but for its last block, 128 × 128 pixels, people held out (5 folds), 4 epochs.  On 512 cells of C-NMC (with
+--config.data.allow_partial=true) expect an AUC of .75 [.68, .86], where 100 epochs of a head on the frozen network have
+.81 [.73, .88]: so few cells of so few people do not pay for more parameters.  About ten minutes on two idle CPU cores.
 
     alljax study --config=configs/finetune.py:toy --workdir=runs/toy
 

@@ -29,4 +29,4 @@ def test_the_last_block_learns_on_real_cells(
         print(f"\nout-of-fold AUC and 95 % interval over people: {of_regime}")
     splits = {(tmp_path / regime / "split.csv").read_bytes() for regime in of_regime}
     assert len(splits) == 1, "the same folds of people"
-    assert of_regime["finetune"][1][1] > 0.7, "no worse than the frozen network within the noise"
+    assert of_regime["finetune"][1][1] > of_regime["frozen"][0], "no worse than the frozen network within the noise"
