@@ -1,15 +1,18 @@
 """Files written whole or not at all, hashes, and where caches live."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from alljax.errors import WorkdirError
+
+if sys.platform != "win32":
+    import fcntl
 
 
 @contextlib.contextmanager
@@ -86,9 +89,10 @@ def alone(lock: Path, busy: str = "", shared: bool = False) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(lock.parent, error) from error
     with file:
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB if busy else kind)
+            if sys.platform != "win32":
+                kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+                fcntl.flock(file, kind | fcntl.LOCK_NB if busy else kind)
         except BlockingIOError as error:
             raise WorkdirError(busy) from error
         except OSError:

@@ -185,12 +185,21 @@ def _look(dataset: Dataset, record: Record) -> _Look:
     return _Look(hashlib.sha256(data).hexdigest(), pixel_digest(whole), area, mode, image.size)
 
 
+def crop_box(dataset: Dataset, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Returns what `Dataset.crops` leaves of an image of this (width, height): left, top, right, bottom; None for all.
+
+    Right and bottom are the first column and row left out.
+    """
+    if size not in dataset.crops:
+        return None
+    width, height = dataset.crops[size]
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return left, top, left + width, top + height
+
+
 def _crop(dataset: Dataset, image: Image.Image) -> Image.Image:
-    if image.size not in dataset.crops:
-        return image
-    width, height = dataset.crops[image.size]
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
+    box = crop_box(dataset, image.size)
+    return image.crop(box) if box else image
 
 
 def _decode(data: bytes, path: str) -> tuple[Image.Image, str]:

@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alljax.data.images import decode
+from alljax.data.images import crop_box, decode
 from alljax.data.records import Dataset, Record
 
-_HEADER = struct.Struct(
-    "<2s8xIIiiHHI"
-)  # magic, offset of the pixels, header's size, width, height, planes, bits, packing
+# Magic, offset of the pixels, header's size, width, height, planes, bits, packing.
+_HEADER = struct.Struct("<2s8xIIiiHHI")
 
 
 def read(dataset: Dataset, record: Record) -> tuple[NDArray[np.uint8], bool]:
@@ -27,10 +26,9 @@ def read(dataset: Dataset, record: Record) -> tuple[NDArray[np.uint8], bool]:
     bitmap = plain_bitmap(data)
     pixels = np.asarray(decode(data, record.path)) if bitmap is None else bitmap
     height, width, _ = pixels.shape
-    if (width, height) in dataset.crops:
-        wide, high = dataset.crops[width, height]
-        left, top = (width - wide) // 2, (height - high) // 2
-        pixels = pixels[top : top + high, left : left + wide]
+    if box := crop_box(dataset, (width, height)):
+        left, top, right, bottom = box
+        pixels = pixels[top:bottom, left:right]
     return pixels, bitmap is not None
 
 

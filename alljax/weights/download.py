@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import re
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -12,11 +11,8 @@ from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 
-from alljax import progress
+from alljax import files, progress
 from alljax.errors import WeightsError, WorkdirError
-
-if sys.platform != "win32":
-    import fcntl
 
 TRIES = 4
 """How often a transfer is begun or gone on with before the person is told."""
@@ -72,14 +68,11 @@ def alone(target: Path) -> Iterator[None]:
     Raises:
         WorkdirError: the folder cannot be written.
     """
+    lock = target.with_name(f".{target.name}.lock")
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = target.with_name(f".{target.name}.lock").open("w")
-    with lock:
-        if sys.platform != "win32":
-            # Some network file systems have no locks; then a person must not fetch twice at once.
-            with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.touch()
+    with files.alone(lock):
         yield
 
 
