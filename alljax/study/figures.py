@@ -65,7 +65,7 @@ def curves(history: Mapping[str, np.ndarray], quantity: str, watched: str = "hel
         quantity: ``accuracy`` or ``loss``.
         watched: whose the validation curve is.
     """
-    with _axes() as (figure, axes):
+    with one_axes() as (figure, axes):
         epochs, inverse = np.unique(history["epoch"], return_inverse=True)
         count = np.bincount(inverse)
         ends = []
@@ -85,7 +85,7 @@ def curves(history: Mapping[str, np.ndarray], quantity: str, watched: str = "hel
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.grid(axis="y")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, borderpad=0.2)
-        return _svg(figure, f"{quantity} against epoch; at epoch {epochs[-1]:.0f}: {', '.join(ends)}")
+        return svg(figure, f"{quantity} against epoch; at epoch {epochs[-1]:.0f}: {', '.join(ends)}")
 
 
 def confusion(matrix: Sequence[Sequence[float]] | np.ndarray, classes: Sequence[str]) -> str:
@@ -99,7 +99,7 @@ def confusion(matrix: Sequence[Sequence[float]] | np.ndarray, classes: Sequence[
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     across = [_short(name, 18 if len(classes) == 2 else 12) for name in classes]
     size = 10.5 if len(classes) <= 4 else 8.0
-    with _axes() as (figure, axes):
+    with one_axes() as (figure, axes):
         for row, column in np.ndindex(*counts.shape):
             share = shares[row, column]
             box = Rectangle((column, row), 1, 1, facecolor=BLUE, alpha=0.04 + 0.5 * share, linewidth=0)
@@ -117,7 +117,7 @@ def confusion(matrix: Sequence[Sequence[float]] | np.ndarray, classes: Sequence[
             for row, truth in enumerate(classes)
             for column, called in enumerate(classes)
         ]
-        return _svg(figure, "confusion matrix; " + ", ".join(cells[:25]))
+        return svg(figure, "confusion matrix; " + ", ".join(cells[:25]))
 
 
 def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> str:
@@ -133,7 +133,7 @@ def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -
     """
     grid = np.linspace(0, 1, 201)
     binary = len(classes) == 2
-    with _axes() as (figure, axes):
+    with one_axes() as (figure, axes):
         axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle=DASHES[2])
         drawn = 0
         for label in [1] if binary else range(len(classes)):
@@ -157,7 +157,7 @@ def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -
         axes.grid()
         if not binary and drawn:
             axes.legend(loc="lower right", fontsize=9)
-        return _svg(figure, "ROC curve" + ("" if binary else "s, each class against the rest"))
+        return svg(figure, "ROC curve" + ("" if binary else "s, each class against the rest"))
 
 
 def wrong_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> bytes:
@@ -189,15 +189,40 @@ def wrong_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> bytes
 
 
 @contextmanager
-def _axes() -> Iterator[tuple[Figure, Axes]]:
+def grid_of_axes(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None
+) -> Iterator[tuple[Figure, Any]]:
+    """Gives an empty figure in alljax's style, and its axes as an array (rows, columns).
+
+    Draw, and turn it into `svg` or `png`, inside the block.
+
+    Args:
+        rows: of axes.
+        columns: of axes.
+        size: width and height in inches.
+    """
     # The browser draws the text, so a letter that matplotlib's own font lacks is no loss.
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        figure = Figure(layout="constrained")
-        yield figure, figure.subplots()
+        figure = Figure(layout="constrained", figsize=size)
+        yield figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _svg(figure: Figure, description: str) -> str:
+@contextmanager
+def one_axes() -> Iterator[tuple[Figure, Axes]]:
+    """Gives an empty figure and its only axes."""
+    with grid_of_axes() as (figure, axes):
+        yield figure, axes[0, 0]
+
+
+def png(figure: Figure) -> bytes:
+    """Returns the figure as PNG on white, 200 dots an inch, for slides and manuscripts."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def svg(figure: Figure, description: str) -> str:
     """Returns the figure as one ``<svg>`` element with a title for those who cannot see it."""
     figure.patch.set_visible(False)
     for axes in figure.axes:
