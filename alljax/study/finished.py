@@ -4,13 +4,15 @@ import csv
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alljax import config as configs
 from alljax.errors import WorkdirError
-from alljax.study import workdir
+from alljax.study import grid, workdir
 
 HISTORY = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 AGAIN = "run the same `alljax study` command again"
@@ -42,6 +44,14 @@ class Study:
     def classes(self) -> list[str]:
         """Class names in label order."""
         return list(self.metrics["dataset"]["classes"])
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Returns the settings of one cell, dotted key to value; the study's own where it has no such cell."""
+        return self._of_cells.get(name, self.config)
+
+    @cached_property
+    def _of_cells(self) -> dict[str, dict[str, Any]]:
+        return {cell.name: configs.flatten(cell.config) for cell in grid.cells(configs.unflatten(self.config))}
 
 
 @dataclass(frozen=True)
