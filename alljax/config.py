@@ -135,25 +135,49 @@ def check_value(key: str, value: Any) -> None:
 
 
 def variations(config: ConfigDict) -> list[dict[str, Any]]:
-    """Returns the overrides of each cell of the study: the product of ``study.vary``.
+    """Returns the overrides of each cell of the study: the product of the entries of ``study.vary``.
+
+    An entry is a pair (key, values), or a list: (keys, rows), each row with a value for every key.
 
     Raises:
-        ConfigError: an entry that is no pair, an unknown key, or a value its knob does not allow.
+        ConfigError: an entry that is neither, an unknown key, or a value its knob does not allow.
     """
-    keys, choices = [], []
-    for pair in config.study.vary:
-        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[1], tuple | list) and pair[1]):
-            raise ConfigError(f"study.vary holds {pair!r}; each entry is a pair (key, values) with at least one value")
-        key, values = pair
-        if not str(key).startswith(VARIABLE):
-            raise ConfigError(f"study.vary cannot vary {key!r}; it takes keys that begin with {', '.join(VARIABLE)}")
-        if key in keys:
-            raise ConfigError(f"study.vary names {key} twice; list all its values in one pair")
-        for value in values:
-            check_value(key, value)
-        keys.append(key)
-        choices.append(values)
-    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*choices)]
+    named: set[str] = set()
+    lists = []
+    for entry in config.study.vary:
+        keys, rows = _entry(entry)
+        for key in keys:
+            if not str(key).startswith(VARIABLE):
+                raise ConfigError(
+                    f"study.vary cannot vary {key!r}; it takes keys that begin with {', '.join(VARIABLE)}"
+                )
+            if key in named:
+                raise ConfigError(f"study.vary names {key} twice; list all its values in one pair")
+            named.add(key)
+        for row in rows:
+            for key, value in zip(keys, row, strict=True):
+                check_value(key, value)
+        lists.append([dict(zip(keys, row, strict=True)) for row in rows])
+    return [{key: value for row in rows for key, value in row.items()} for rows in itertools.product(*lists)]
+
+
+def _entry(entry: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Returns the keys of an entry of ``study.vary`` and its rows, one value a key."""
+
+    def listed(value: Any) -> bool:
+        return isinstance(value, tuple | list)
+
+    if not (listed(entry) and len(entry) == 2 and listed(entry[1])):
+        raise ConfigError(f"study.vary holds {entry!r}; each entry is a pair (key, values) or (keys, rows)")
+    keys, rows = entry
+    if not rows or not keys:
+        raise ConfigError(f"study.vary holds {entry!r}, which has no value, so the study would have no cell; add one")
+    if not listed(keys):
+        return (keys,), [(value,) for value in rows]
+    for row in rows:
+        if not (listed(row) and len(row) == len(keys)):
+            raise ConfigError(f"study.vary holds the row {row!r} for the {len(keys)} keys {', '.join(keys)}")
+    return tuple(keys), [tuple(row) for row in rows]
 
 
 def vary(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:

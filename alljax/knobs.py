@@ -48,7 +48,9 @@ KNOBS: dict[str, Knob] = {
     "model.pool": Knob("average", "activations to one feature vector", choices=("average", "max", "flatten")),
     "model.hidden": Knob(512, "width of the head's hidden layer", at_least=1),
     "model.dropout": Knob(0.0, "share of the head's hidden units that rest in each step", at_least=0.0),
-    "weights.path": Knob("", "a weight file; empty: look it up by name"),
+    "weights.path": Knob(
+        "", "a weight file, or a folder of them, one of which is the backbone's; empty: look it up by name"
+    ),
     "weights.name": Knob("", "a source in third_party/; empty: any that fits the backbone"),
     "preprocessing.name": Knob("", "torch, caffe, rescale or lite; empty: what the weights were trained with"),
     "preprocessing.image_size": Knob(0, "pixels a side given to the backbone; 0: what the weights expect", at_least=0),
@@ -74,6 +76,9 @@ KNOBS: dict[str, Knob] = {
     "split.test_part": Knob("prelim", "protocol prelim: the part of the source that is tested"),
     "split.validation": Knob(
         0.0, "share of the training cells set aside, by whole people, for the validation curves", at_least=0.0
+    ),
+    "split.train_people": Knob(
+        0, "people learned from in each split, for a learning curve (cells where nobody is known); 0: all", at_least=0
     ),
     "train.regime": Knob(
         "frozen",
@@ -101,6 +106,11 @@ KNOBS: dict[str, Knob] = {
     "train.batch_size": Knob(32, "cells a step; the last, short batch of an epoch counts too", at_least=1),
     "train.class_weights": Knob(
         "none", "weigh each cell by 1 / its class's share (balanced) or not", choices=("none", "balanced")
+    ),
+    "train.sampling": Knob(
+        "each",
+        "an epoch's cells: each one once, or as many draws with all classes equally often (balanced)",
+        choices=("each", "balanced"),
     ),
     "train.loss": Knob("cross_entropy", "what is minimised", choices=("cross_entropy", "focal")),
     "train.focal_gamma": Knob(2.0, "loss focal: how little the easy cells weigh", at_least=0.0),
@@ -140,11 +150,29 @@ KNOBS: dict[str, Knob] = {
     "features.views": Knob(
         "one", "features of each image as it is, or of its eight turned and mirrored views", choices=("one", "dihedral")
     ),
-    "study.vary": Knob((), "pairs (key, values); the study's cells are their product"),
+    "features.memory": Knob(
+        "auto",
+        "where heads read features: from the device's memory, or from disk; auto: from disk where they do not fit",
+        choices=("auto", "device", "disk"),
+    ),
+    "study.vary": Knob(
+        (), "pairs (key, values), or lists (keys, rows of a value each); the study's cells are their product"
+    ),
+    "study.budgets": Knob(
+        "prefix",
+        "frozen cells that differ in train.epochs alone: beginnings of one run, or runs of their own",
+        choices=("prefix", "separate"),
+    ),
+    "study.compare": Knob(
+        "",
+        "sets the cells beside the published tables: the first two networks as the paper's, or variants ranked",
+        choices=("", "paper", "variants"),
+    ),
+    "study.checkpoints": Knob(True, "keep each cell's parameters, which `alljax predict` needs"),
     "study.seeds": Knob(1, "heads a cell and fold, from seed, seed + 1, ..., trained in one compiled call", at_least=1),
     "evaluation.resamples": Knob(2000, "bootstrap resamples behind every interval", at_least=100),
     "evaluation.level": Knob(0.95, "share of the resamples inside an interval", at_least=0.5),
 }
 
-# A study keeps its cells comparable: all of them see the same images and the same splits.
-VARIABLE = ("model.", "weights.", "preprocessing.", "train.", "augment.", "features.views")
+# A study keeps its cells comparable: all of them see the same images.
+VARIABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augment.", "features.views")

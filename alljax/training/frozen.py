@@ -1,12 +1,13 @@
 """The frozen regime: whole head runs as one compiled function.
 
 A frozen backbone gives the same features every epoch, so they are computed once
-(features.py).  A head run, epochs × steps, is then one `lax.scan`, and the runs of several
-seeds are one compiled call.
+(features.py).  A head run, epochs × steps, is then one `lax.scan`; the runs of several seeds, and of
+settings that are only numbers, are one compiled call; and a short run is the beginning of a long one.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -18,6 +19,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from alljax.data.splits import Split
 from alljax.models.head import Head
 from alljax.training import optim
+from alljax.training.optim import Numbers
 from alljax.training.step import FIRST, ORDER, RESTING, VIEWS, Sums, TrainState, cell_keys, make_loss, sums, train_step
 
 
@@ -46,7 +48,7 @@ class Fold:
 
 @flax.struct.dataclass
 class Curves:
-    """One row an epoch, one column a seed: float32 (E, R).
+    """One row an epoch, one column a run: float32 (E, R).
 
     Train values are the means over the cells of the epoch as the head saw them (before
     each step), as Keras reports them; validation values are those at the end of the epoch.
@@ -60,7 +62,7 @@ class Curves:
 
 @flax.struct.dataclass
 class HeadRuns:
-    """What `make_train` returns, for R seeds.
+    """What training gives, for R runs: seeds, or settings and seeds.
 
     Attributes:
         params: the heads' parameters, with a leading axis R.
@@ -74,14 +76,30 @@ class HeadRuns:
     probabilities: jax.Array
 
 
-def make_train(
-    config: ConfigDict, classes: int, on_epoch: Callable[[], None] | None = None
-) -> Callable[[jax.Array, jax.Array, jax.Array, Fold], HeadRuns]:
-    """Returns the compiled ``train(keys (R,), features (N, D), labels (N,), fold)``.
+class HeadFunctions(NamedTuple):
+    """The frozen regime in three functions, from `make_heads` or `streamed.make_heads`; R runs side by side.
+
+    Attributes:
+        start: keys (R,), numbers {name: (R,)}, a row of features (1, D) → the states before the first step.
+        epochs: states, keys, numbers, features, labels, fold, epoch numbers (E,) → states and `Curves` of E rows.
+        test: params, features, labels, fold → probabilities (R, U, C).
+    """
+
+    start: Callable[..., TrainState]
+    epochs: Callable[..., tuple[TrainState, Curves]]
+    test: Callable[..., jax.Array]
+
+
+def train_heads(
+    heads: HeadFunctions, budgets: Sequence[int], keys: jax.Array, numbers: Numbers, features: Any, labels: jax.Array,
+    fold: Fold,
+) -> Iterator[HeadRuns]:  # fmt: skip
+    """Yields the runs as they are after each budget of epochs: short ones are the beginning of the longest.
 
     A key decides everything random of its run: the head's first parameters, the order of the cells
     in each epoch and which view of each cell is shown in it, epoch by epoch, so that ten epochs are
-    the first ten of a hundred.
+    the first ten of a hundred.  They are trained in strides of the budgets' common divisor, so that
+    one compiled call serves all of them.
 
     Features may also be (N·V, D), the V views of a cell one after the other (`compute_features`):
     V follows from the number of labels.  Heads learn from views drawn at random and are tested on
@@ -89,75 +107,178 @@ def make_train(
     seen nothing else.
 
     Args:
-        config: its ``train`` and ``model.hidden`` are read.
+        heads: from `make_heads`, or `streamed.make_heads` for features on disk.
+        budgets: epochs, ascending.
+        keys: one a run, (R,).
+        numbers: the settings in which the runs differ, (R,) each (see `optim.numbers`); empty where in none.
+        features: float32 (N·V, D).
+        labels: int32 (N,).
+        fold: which rows are learned from and tested.
+    """
+    stride = math.gcd(*budgets)
+    states = heads.start(keys, numbers, jnp.zeros((1, features.shape[1])))
+    parts: list[Curves] = []
+    for last in range(stride, budgets[-1] + 1, stride):
+        states, curves = heads.epochs(states, keys, numbers, features, labels, fold, jnp.arange(last - stride, last))
+        parts.append(curves)
+        if last in budgets:
+            so_far = jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *parts)
+            yield HeadRuns(states.params, so_far, heads.test(states.params, features, labels, fold))
+
+
+def make_train(
+    config: ConfigDict, classes: int, on_epoch: Callable[[], None] | None = None
+) -> Callable[[jax.Array, jax.Array, jax.Array, Fold], HeadRuns]:
+    """Returns ``train(keys (R,), features (N·V, D), labels (N,), fold)``: `train_heads` with one budget.
+
+    Args:
+        config: its ``train`` and ``model`` are read.
         classes: number of classes.
         on_epoch: called on the host after each epoch of all R runs together.
     """
-    head, loss = Head(config.model.hidden, classes, config.model.dropout), make_loss(config)
-    epochs = jnp.arange(config.train.epochs)
-
-    def apply(params: Any, features: jax.Array, keys: jax.Array | None = None) -> Any:
-        return head.apply({"params": params}, features, keys)
+    heads = make_heads(config, classes, (lambda _: on_epoch()) if on_epoch else None)
 
     def train(keys: jax.Array, features: jax.Array, labels: jax.Array, fold: Fold) -> HeadRuns:
-        batch_size = min(config.train.batch_size, len(fold.train))  # more places than cells stay empty
-        optimizer = optim.make_optimizer(config, config.train.epochs * steps_per_epoch(fold.train_count, batch_size))
+        numbers = optim.stack([optim.numbers(config)] * len(keys))
+        return next(train_heads(heads, (config.train.epochs,), keys, numbers, features, labels, fold))
+
+    return train
+
+
+def make_heads(config: ConfigDict, classes: int, on_epoch: Callable[[np.ndarray], None] | None = None) -> HeadFunctions:
+    """Returns the compiled functions for features in the device's memory: E epochs × steps are one `lax.scan`.
+
+    Args:
+        config: its ``train`` and ``model`` are read; what `optim.numbers` names comes as arguments.
+        classes: number of classes.
+        on_epoch: called on the host after each epoch of all R runs, with their validation accuracies (R,).
+    """
+    steps = make_steps(config, classes)
+
+    def learn(
+        state: TrainState, key: jax.Array, numbers: Numbers, epoch: jax.Array, features: jax.Array, labels: jax.Array,
+        fold: Fold,
+    ) -> tuple[TrainState, Sums]:  # fmt: skip
+        """One epoch of one run."""
+        batch_size, views = steps.batch_size(fold), len(features) // len(labels)
+        shown = shown_rows(key, epoch, fold, views)
+
+        def step(number: jax.Array, carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
+            place = number * batch_size + jnp.arange(batch_size)
+            rows, mask = shown[jnp.minimum(place, len(shown) - 1)], place < fold.train_count
+            return steps.learn(carry, key, numbers, features[rows], labels[rows // views], mask, fold)
+
+        return jax.lax.fori_loop(0, steps_per_epoch(fold.train_count, batch_size), step, (state, Sums.zero()))
+
+    @jax.jit
+    def epochs(
+        states: TrainState, keys: jax.Array, numbers: Numbers, features: jax.Array, labels: jax.Array, fold: Fold,
+        epoch_numbers: jax.Array,
+    ) -> tuple[TrainState, Curves]:  # fmt: skip
         views = len(features) // len(labels)
 
-        def start(key: jax.Array) -> TrainState:
-            params = head.init(jax.random.fold_in(key, FIRST), features[:1])["params"]
-            return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-
-        def learn(
-            state: TrainState, key: jax.Array, order_key: jax.Array, views_key: jax.Array
-        ) -> tuple[TrainState, Sums]:
-            """One epoch of one seed."""
-            order = shuffled(order_key, fold)
-            shown = order * views + jax.random.randint(views_key, order.shape, 0, views)
-
-            def step(number: jax.Array, carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
-                place = number * batch_size + jnp.arange(batch_size)
-                rows, mask = shown[jnp.minimum(place, len(order) - 1)], place < fold.train_count
-                resting = cell_keys(jax.random.fold_in(key, RESTING), carry[0].step, jnp.arange(batch_size))
-
-                def logits(params: Any) -> jax.Array:
-                    return apply(params, features[rows], resting if head.dropout else None)
-
-                state, batch = train_step(
-                    logits, loss, optimizer, carry[0], labels[rows // views], mask, fold.class_weights
-                )
-                return state, carry[1] + batch
-
-            return jax.lax.fori_loop(0, steps_per_epoch(fold.train_count, batch_size), step, (state, Sums.zero()))
-
         def validate(params: Any) -> Sums:
-            logits = apply(params, features[fold.validation * views])
             mask = jnp.arange(len(fold.validation)) < fold.validation_count
-            return sums(logits, labels[fold.validation], mask)
-
-        def test(params: Any) -> jax.Array:
-            return apply(params, features[fold.test * views])
+            return sums(steps.logits(params, features[fold.validation * views]), labels[fold.validation], mask)
 
         def epoch(states: TrainState, number: jax.Array) -> tuple[TrainState, Curves]:
-            order_keys, views_keys = (
-                jax.vmap(lambda key, stream=stream: jax.random.fold_in(jax.random.fold_in(key, stream), number))(keys)
-                for stream in (ORDER, VIEWS)
-            )
-            states, learned = _over_seeds(learn, states, keys, order_keys, views_keys)
-            validated = _over_seeds(validate, states.params)
+            def one(state: TrainState, key: jax.Array, own: Numbers) -> tuple[TrainState, Sums]:
+                return learn(state, key, own, number, features, labels, fold)
+
+            states, learned = over_runs(one, states, keys, numbers)
+            curves = make_curves(learned, over_runs(validate, states.params))
             if on_epoch is not None:
-                jax.debug.callback(on_epoch)
-            return states, Curves(
-                learned.loss / learned.count,
-                learned.correct / learned.count,
-                validated.loss / validated.count,
-                validated.correct / validated.count,
-            )
+                jax.debug.callback(on_epoch, curves.val_accuracy)
+            return states, curves
 
-        states, curves = jax.lax.scan(epoch, _over_seeds(start, keys), epochs)
-        return HeadRuns(states.params, curves, jax.nn.softmax(_over_seeds(test, states.params)))
+        return jax.lax.scan(epoch, states, epoch_numbers)
 
-    return jax.jit(train)
+    @jax.jit
+    def test(params: Any, features: jax.Array, labels: jax.Array, fold: Fold) -> jax.Array:
+        rows = fold.test * (len(features) // len(labels))
+        return jax.nn.softmax(over_runs(lambda one: steps.logits(one, features[rows]), params))
+
+    return HeadFunctions(steps.start, epochs, test)
+
+
+class Steps(NamedTuple):
+    """What features in memory and on disk share, from `make_steps`.
+
+    Attributes:
+        start: keys (R,), numbers {name: (R,)}, a row of features (1, D) → the states before the first step.
+        learn: (state, sums), key, numbers, features (B, D), labels (B,), mask (B,), fold → both after a step.
+        logits: params, features (B, D) → (B, C).
+        batch_size: fold → cells a step.
+    """
+
+    start: Callable[..., TrainState]
+    learn: Callable[..., tuple[TrainState, Sums]]
+    logits: Callable[[Any, jax.Array], Any]
+    batch_size: Callable[[Fold], int]
+
+
+def make_steps(config: ConfigDict, classes: int) -> Steps:
+    """Returns one step of one run, and what comes before and after it.
+
+    Args:
+        config: its ``train`` and ``model`` are read.
+        classes: number of classes.
+    """
+    head = Head(config.model.hidden, classes, config.model.dropout)
+
+    def batch_size(fold: Fold) -> int:
+        return min(config.train.batch_size, len(fold.train))  # more places than cells stay empty
+
+    def start(key: jax.Array, numbers: Numbers, row: jax.Array) -> TrainState:
+        params = head.init(jax.random.fold_in(key, FIRST), row)["params"]
+        optimizer = optim.make_optimizer(optim.put(config, numbers), 1)  # its state does not know how long it runs
+        return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    def learn(
+        carry: tuple[TrainState, Sums], key: jax.Array, numbers: Numbers, features: jax.Array, labels: jax.Array,
+        mask: jax.Array, fold: Fold,
+    ) -> tuple[TrainState, Sums]:  # fmt: skip
+        settled = optim.put(config, numbers)
+        total_steps = config.train.epochs * steps_per_epoch(fold.train_count, batch_size(fold))
+        optimizer = optim.make_optimizer(settled, total_steps)
+        resting = cell_keys(jax.random.fold_in(key, RESTING), carry[0].step, jnp.arange(len(mask)))
+
+        def logits(params: Any) -> Any:
+            return head.apply({"params": params}, features, resting if head.dropout else None)
+
+        state, batch = train_step(logits, make_loss(settled), optimizer, carry[0], labels, mask, fold.class_weights)
+        return state, carry[1] + batch
+
+    return Steps(
+        jax.jit(lambda keys, numbers, row: over_runs(lambda key, own: start(key, own, row), keys, numbers)),
+        learn,
+        lambda params, features: head.apply({"params": params}, features),
+        batch_size,
+    )
+
+
+def shown_rows(key: jax.Array, epoch: jax.Array, fold: Fold, views: int) -> jax.Array:
+    """Returns the rows of features (N·V, D) that a run is shown in an epoch, in order, padding last.
+
+    Args:
+        key: of the run.
+        epoch: int32 (), from 0.
+        fold: of the run.
+        views: V.
+    """
+    order_key, views_key = (jax.random.fold_in(jax.random.fold_in(key, stream), epoch) for stream in (ORDER, VIEWS))
+    order = shuffled(order_key, fold)
+    return order * views + jax.random.randint(views_key, order.shape, 0, views)
+
+
+def make_curves(learned: Sums, validated: Sums) -> Curves:
+    """Returns the means of one epoch, (R,) each."""
+    return Curves(
+        learned.loss / learned.count,
+        learned.correct / learned.count,
+        validated.loss / validated.count,
+        validated.correct / validated.count,
+    )
 
 
 def steps_per_epoch(count: Any, batch_size: int) -> Any:
@@ -165,11 +286,11 @@ def steps_per_epoch(count: Any, batch_size: int) -> Any:
     return -(-count // batch_size)
 
 
-def _over_seeds(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Maps `function` over the leading axis: together on an accelerator, in turn on a CPU.
+def over_runs(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Maps `function` over the leading axis of its arguments: together on an accelerator, in turn on a CPU.
 
     XLA's CPU back end multiplies batches of small matrices three to four times more slowly than
-    one matrix at a time; a GPU is only filled by several seeds at once.
+    one matrix at a time; a GPU is only filled by several runs at once.
     """
     if jax.default_backend() == "cpu":
         return jax.lax.map(lambda each: function(*each), arguments)

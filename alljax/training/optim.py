@@ -1,6 +1,7 @@
 """Optimizers, the first two as Keras computes them, and the learning rate over the steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,28 @@ from ml_collections import ConfigDict
 
 # Keras's defaults, which the paper used. They are not knobs: nobody has varied them yet.
 BETA_1, BETA_2, RHO, EPSILON = 0.9, 0.999, 0.9, 1e-7
+
+
+NUMBERS = ("learning_rate", "decay_steps", "decay_rate", "momentum", "weight_decay", "clip_norm", "focal_gamma")
+"""Settings of ``train`` that may be arrays inside a compiled function: runs that differ in them alone share it."""
+
+Numbers = Mapping[str, jax.Array]
+"""Some of `NUMBERS` by name, float32."""
+
+
+def numbers(config: ConfigDict) -> dict[str, float]:
+    """Returns those of `NUMBERS` that are not 0, by name; one that is 0 is left out of the computation."""
+    return {name: float(config.train[name]) for name in NUMBERS if config.train[name]}
+
+
+def stack(of_runs: Sequence[Mapping[str, float]]) -> dict[str, jax.Array]:
+    """Returns the numbers of R runs, which have the same names, as float32 (R,) each."""
+    return {name: jnp.asarray([one[name] for one in of_runs], jnp.float32) for name in of_runs[0]}
+
+
+def put(config: ConfigDict, given: Numbers) -> Any:
+    """Returns what reads like `config.train`, but with the arrays given in place of its numbers."""
+    return SimpleNamespace(train=SimpleNamespace(**{**config.train, **given}))
 
 
 class AdamState(NamedTuple):
@@ -68,6 +91,11 @@ def make_schedule(config: ConfigDict, total_steps: int | jax.Array) -> optax.Sch
     """
     train = config.train
 
+    def exponential(step: Any) -> Any:  # optax's takes no traced decay rate
+        passed = jnp.asarray(step, jnp.float32) / jnp.asarray(train.decay_steps, jnp.float32)
+        rate = jnp.asarray(train.decay_rate, jnp.float32)
+        return train.learning_rate * rate ** (jnp.floor(passed) if train.staircase else passed)
+
     def piecewise(step: Any) -> Any:
         factors = optax.piecewise_constant_schedule(train.learning_rate, dict(train.boundaries))
         return factors(jnp.asarray(step, jnp.float32))
@@ -77,9 +105,7 @@ def make_schedule(config: ConfigDict, total_steps: int | jax.Array) -> optax.Sch
         return train.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * share))
 
     schedules: dict[str, Callable[[], optax.Schedule]] = {
-        "exponential": lambda: optax.exponential_decay(
-            train.learning_rate, train.decay_steps, train.decay_rate, staircase=train.staircase
-        ),
+        "exponential": lambda: exponential,
         "cosine": lambda: cosine,
         "piecewise": lambda: piecewise,
         "constant": lambda: optax.constant_schedule(train.learning_rate),
@@ -123,11 +149,11 @@ def make_optimizer(
             },
             group_of,
         )
-    clip = (optax.clip_by_global_norm(train.clip_norm),) if train.clip_norm else ()
+    clip = (optax.clip_by_global_norm(train.clip_norm),) if acts(train.clip_norm) else ()
     return optax.chain(*clip, direction, optax.scale_by_learning_rate(make_schedule(config, total_steps)))
 
 
-def make_direction(config: ConfigDict, weight_decay: float) -> optax.GradientTransformation:
+def make_direction(config: ConfigDict, weight_decay: Any) -> optax.GradientTransformation:
     """Returns the update of one group before the learning rate multiplies it.
 
     RMSprop is Keras 3's: gradient / √(v + ε), v a running mean of the squared gradient that starts at
@@ -142,11 +168,16 @@ def make_direction(config: ConfigDict, weight_decay: float) -> optax.GradientTra
         "lamb": scale_by_adam,
     }
     parts = [directions[config.train.optimizer]()]
-    if weight_decay:
+    if acts(weight_decay):
         parts.append(optax.add_decayed_weights(weight_decay))
     if config.train.optimizer == "lamb":
         parts.append(optax.scale_by_trust_ratio())
     return optax.chain(*parts)
+
+
+def acts(number: Any) -> bool:
+    """Returns whether a number is not 0; an array inside a compiled function never is (see `numbers`)."""
+    return isinstance(number, jax.Array) or bool(number)
 
 
 def by_group(
