@@ -2,7 +2,8 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from rich.console import Console
@@ -29,6 +30,9 @@ class Advance(Protocol):
 Say = Callable[[str], None]
 """Prints a line for the person who waits."""
 
+
+_shared: Progress | None = None
+"""The display of the study under way, which bars then join; a terminal has room for one."""
 
 hidden = False
 """Whether bars stay away, as they do in all processes of a run but the first."""
@@ -60,8 +64,68 @@ def bar(description: str, total: int, unit: str) -> Iterator[Advance]:
     Yields:
         The function to call with each number of finished units.
     """
-    console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 120)
-    with Progress(
+    with contextlib.nullcontext(_shared) if _shared else _display(total == 0 or hidden) as display:
+        task = display.add_task(description, total=total, unit=unit, note="", visible=total > 0 and not hidden)
+
+        def advance(units: int, note: str = "") -> None:
+            display.advance(task, units)
+            if note:
+                display.update(task, note=note)
+
+        try:
+            yield advance
+        finally:
+            if display is _shared:
+                display.remove_task(task)
+
+
+@contextlib.contextmanager
+def study(cost: int, models: int) -> Iterator[Callable[[int, int], None]]:
+    """Shows how much of a study is done, below the bars of its parts: models, share of the work, remaining time.
+
+    On a terminal that is one more bar; in a log a line each time models are done.
+
+    Args:
+        cost: of all models, in any unit.
+        models: how many there are.
+
+    Yields:
+        The function to call with the cost and the number of models that were done since the last call.
+    """
+    global _shared
+    started, done, spent = time.monotonic(), 0, 0
+    if models < 2 or hidden:
+        yield lambda cost, models: None
+        return
+    terminal = sys.stderr.isatty()
+    display = _display()
+    task = display.add_task("study", total=cost, unit="epochs", note=f"0 of {models} models", visible=terminal)
+
+    def advance(of_cost: int, of_models: int) -> None:
+        nonlocal done, spent
+        done, spent = done + of_models, spent + of_cost
+        display.update(task, advance=of_cost, note=f"{done} of {models} models")
+        if not terminal:
+            left = (time.monotonic() - started) * (cost - spent) / max(spent, 1)
+            display.console.print(f"{done} of {models} models done, about {_duration(left)} left")
+
+    with display if terminal else contextlib.nullcontext():
+        _shared = display if terminal else None
+        try:
+            yield advance
+        finally:
+            _shared = None
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Returns a curve in a line of text, one letter a value, the newest twenty."""
+    recent = values[-20:]
+    low, high = min(recent), max(recent)
+    return "".join("▁▂▃▄▅▆▇█"[round(7 * (value - low) / (high - low))] if high > low else "▄" for value in recent)
+
+
+def _display(disable: bool = False) -> Progress:
+    return Progress(
         TextColumn("{task.description:<34}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
@@ -69,14 +133,16 @@ def bar(description: str, total: int, unit: str) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
-        console=console,
-        disable=total == 0 or hidden,
-    ) as display:
-        task = display.add_task(description, total=total, unit=unit, note="")
+        console=Console(file=sys.stderr, width=None if sys.stderr.isatty() else 120),
+        disable=disable,
+    )
 
-        def advance(units: int, note: str = "") -> None:
-            display.advance(task, units)
-            if note:
-                display.update(task, note=note)
 
-        yield advance
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )

@@ -82,6 +82,37 @@ def held_out(labels: Numbers, persons: Numbers, fraction: float, seed: int | Seq
     return taken
 
 
+def nested_order(labels: Numbers, persons: Numbers, seed: int | Sequence[int]) -> Numbers:
+    """Puts people in an order of chance of which every beginning is a small copy of the whole.
+
+    The first people bring every class; after them comes each time somebody of the class that is
+    furthest below its share of the people.  A person's class is the one most of its cells have.
+
+    Args:
+        labels: (N,), every class present.
+        persons: (N,), numbers from 0 without gaps.
+        seed: of the chance.
+
+    Returns:
+        The people, (P,).
+    """
+    counts = np.zeros((persons.max() + 1, labels.max() + 1), np.int64)
+    np.add.at(counts, (persons, labels), 1)
+    own, by_chance = counts.argmax(axis=1), np.random.default_rng(seed).permutation(len(counts))
+    order: list[int] = []
+    for label in range(counts.shape[1]):
+        if not any(counts[person, label] for person in order):
+            order.append(next(int(person) for person in by_chance if counts[person, label]))
+    waiting = [[int(person) for person in by_chance if own[person] == label and person not in order]
+               for label in range(counts.shape[1])]  # fmt: skip
+    shares = np.bincount(own, minlength=len(waiting)) / len(own)
+    while len(order) < len(own):
+        missing = shares * (len(order) + 1) - np.bincount(own[order], minlength=len(waiting))
+        label = max((label for label, people in enumerate(waiting) if people), key=missing.__getitem__)
+        order.append(waiting[label].pop(0))
+    return np.array(order, np.int64)
+
+
 def _taken_in_order(
     shares: NDArray[np.float64], order: Numbers, fraction: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from alljax.data.folds import fold_of_person, held_out
+from alljax.data.folds import fold_of_person, held_out, nested_order
 from alljax.data.records import Record
 from alljax.data.tree import counted, natural, some
 from alljax.errors import ConfigError, DataError
@@ -132,6 +132,38 @@ def paper(cells: Cells, test_fraction: float, stratified: bool, seed: int) -> Dr
         random_state=seed,
     )
     yield train, test
+
+
+def fewer_people(learned: Sequence[tuple[tuple[int, int], Rows]], cells: Cells, count: int, seed: int) -> list[Rows]:
+    """The rows of the first `count` people of each training side, in an order of its own (`folds.nested_order`).
+
+    Args:
+        learned: repeat and fold, and the rows learned from, of each split.
+        cells: all of them.
+        count: of people; of cells where nobody is known.
+        seed: of the first repeat.
+
+    Raises:
+        ConfigError: a side has fewer people, or so few would leave a class out.
+    """
+    what, people = "people" if cells.subjects else "cells", [len(np.unique(cells.persons[rows])) for _, rows in learned]
+    if count > min(people):
+        repeat, fold = learned[int(np.argmin(people))][0]
+        raise ConfigError(
+            f"split.train_people={count}, but fold {fold} of repeat {repeat} has {min(people):,} {what} to learn from, "
+            f"the fewest of all; set {min(people)} or less, or 0 for all"
+        )
+    kept = []
+    for (repeat, fold), rows in learned:
+        labels, persons = cells.labels[rows], np.unique(cells.persons[rows], return_inverse=True)[1]
+        chosen = rows[np.isin(persons, nested_order(labels, persons, (seed + repeat, fold, 2))[:count])]
+        if lost := set(labels.tolist()).difference(cells.labels[chosen].tolist()):
+            raise ConfigError(
+                f"split.train_people={count} leaves fold {fold} of repeat {repeat} without class "
+                f"{cells.classes[min(lost)]!r}; set more {what}, at least one a class, or 0 for all"
+            )
+        kept.append(chosen)
+    return kept
 
 
 def _each(fold_of_row: Rows, folds: int = 0) -> Drawn:

@@ -62,6 +62,7 @@ def make_splits(
     stratified: bool,
     test_part: str,
     validation: float,
+    train_people: int = 0,
 ) -> tuple[Split, ...]:
     """Divides the records by a protocol.
 
@@ -92,12 +93,16 @@ def make_splits(
         stratified: whether ``paper`` gives both sides the same share of each class.
         test_part: what ``prelim`` tests.
         validation: share of the training cells that is set aside, by whole people (``paper``: by cell).
+        train_people: how many people (where none are known: cells) each split then learns from, 0 for all of them;
+            drawn by the split's seed so that those of a smaller number are among those of a larger one, and the
+            classes have about their shares of them.  Cells of the others are on no side.
 
     Returns:
         Splits ordered by repeat and fold.
 
     Raises:
-        ConfigError: an unknown protocol, or repeats that would all be the same.
+        ConfigError: an unknown protocol, repeats that would all be the same, or more or fewer people to learn from
+            than can be.
         DataError: the records lack what the protocol needs, or people (or cells) of a class.
         LeakError: a person or a file on two sides under a protocol that is not in `LEAKY`.
     """
@@ -134,9 +139,16 @@ def make_splits(
                 # A declared leaky split of cells stays one: its curves would else be of another question than its test.
                 persons = np.arange(len(order)) if protocol == "paper" else cells.persons
                 split = _set_aside(split, cells.labels, persons, validation, (seed + repeat, fold, 1))
-            splits.append(
-                Split(repeat, fold, *(np.sort(order[rows]) for rows in (split.train, split.test, split.validation)))
-            )
+            splits.append(split)
+    if train_people:
+        fewer = protocols.fewer_people(
+            [((each.repeat, each.fold), each.train) for each in splits], cells, train_people, seed
+        )
+        splits = [replace(each, train=train) for each, train in zip(splits, fewer, strict=True)]
+    splits = [
+        Split(each.repeat, each.fold, *(np.sort(order[rows]) for rows in (each.train, each.test, each.validation)))
+        for each in splits
+    ]
     if protocol not in LEAKY:
         _check_leaks(splits, people, digests, protocol)
     return tuple(splits)

@@ -16,6 +16,7 @@ from alljax.data.people import unite
 from alljax.data.records import Dataset, Record, check
 from alljax.data.source import open_source
 from alljax.data.tree import counted, some
+from alljax.evaluation import baselines
 from alljax.progress import Say
 
 
@@ -57,8 +58,8 @@ class Material:
         return splits.leaks(self.splits, self.dataset.records, self.people, self.inspection.pixels)
 
     def describe(self, config: ConfigDict) -> dict[str, Any]:
-        """Returns the ``dataset``, ``protocol`` and ``leaks`` of a study's metrics.json."""
-        records, digests = self.dataset.records, self.digests
+        """Returns the ``dataset`` of a study's metrics.json."""
+        records = self.dataset.records
         by_class = {
             name: {
                 "images": sum(record.label == label for record in records),
@@ -67,28 +68,43 @@ class Material:
             for label, name in enumerate(self.dataset.classes)
         }
         return {
-            "dataset": {
-                "name": self.dataset.name,
-                "source": config.data.source,
-                "classes": list(self.dataset.classes),
-                "images": len(records),
-                "subjects": len({record.subject for record in records if record.subject}),
-                "people": len(set(self.people)) if self.unit == "people" else 0,
-                "by_class": by_class,
-                "notes": list(self.dataset.notes),
-                "image_size": list(self.inspection.sizes.most_common(1)[0][0]),
-                "sha256": digests["images"],
-            },
-            "protocol": {
-                "name": config.split.protocol,
-                "folds": max(split.fold for split in self.splits) + 1,
-                "repeats": config.split.repeats,
-                "seed": config.seed,
-                "fingerprint": digests["split"],
-                "leaky": config.split.protocol in splits.LEAKY,
-            },
-            "leaks": self.leaks,
+            "name": self.dataset.name,
+            "source": config.data.source,
+            "classes": list(self.dataset.classes),
+            "images": len(records),
+            "subjects": len({record.subject for record in records if record.subject}),
+            "people": len(set(self.people)) if self.unit == "people" else 0,
+            "by_class": by_class,
+            "notes": list(self.dataset.notes),
+            "image_size": list(self.inspection.sizes.most_common(1)[0][0]),
+            "sha256": self.digests["images"],
         }
+
+    def describe_split(self, config: ConfigDict) -> dict[str, Any]:
+        """Returns the ``protocol`` and ``leaks`` of a way of dividing the images, with what simple rules score on it.
+
+        Args:
+            config: of a cell that is divided so.
+        """
+        scored = baselines.evaluate(
+            self.labels,
+            self.inspection.areas,
+            self.splits,
+            self.people,
+            classes=len(self.dataset.classes),
+            resamples=config.evaluation.resamples,
+            level=config.evaluation.level,
+            seed=config.seed,
+        )
+        protocol = {
+            "name": config.split.protocol,
+            "folds": max(split.fold for split in self.splits) + 1,
+            "repeats": config.split.repeats,
+            "seed": config.seed,
+            "fingerprint": self.digests["split"],
+            "leaky": config.split.protocol in splits.LEAKY,
+        }
+        return {"protocol": protocol, "leaks": self.leaks, "baselines": scored}
 
 
 def open_material(config: ConfigDict, say: Say) -> Material:
@@ -98,14 +114,44 @@ def open_material(config: ConfigDict, say: Say) -> Material:
         DataError: nothing usable there, images that cannot be read, or not what the protocol needs.
         LeakError: a protocol that puts a person on both sides without being declared leaky.
     """
-    parts = ("train", config.split.test_part) if config.split.protocol == "prelim" else ()
-    dataset, inspection = open_images(config, say, parts)
+    return open_materials([config], say)[0]
+
+
+def open_materials(cells: Sequence[ConfigDict], say: Say) -> list[Material]:
+    """Returns the material of each cell; cells that divide the images alike share it, all share the images.
+
+    Args:
+        cells: configs that differ in ``split`` at most, as far as this reads them.
+        say: prints a line.
+
+    Raises:
+        DataError, LeakError: as `open_material`.
+    """
+    tested = [cell.split.test_part for cell in cells if cell.split.protocol == "prelim"]
+    parts = ("train", *([] if len(tested) == len(cells) else [cells[0].data.split]), *tested) if tested else ()
+    dataset, inspection = open_images(cells[0], say, parts)
     people = unite(dataset.records, inspection.pixels, dataset.known_people)
+    labels = np.array([record.label for record in dataset.records], np.int32)
+    undivided = Material(dataset, inspection, people, (), labels)
+    divided: dict[str, Material] = {}
+    for config in cells:
+        if (key := config.split.to_json()) not in divided:
+            divided[key] = _divide(undivided, config, say)
+    return [divided[config.split.to_json()] for config in cells]
+
+
+def _divide(undivided: Material, config: ConfigDict, say: Say) -> Material:
+    """Returns the material with splits, drawn from the part of the source that the protocol uses."""
+    dataset, people = undivided.dataset, undivided.people
+    used = np.arange(len(people))
+    if config.split.protocol != "prelim":
+        used = np.array([row for row in used if dataset.records[row].split == config.data.split])
+    records, owners = [dataset.records[row] for row in used], [people[row] for row in used]
     drawn = splits.make_splits(
         config.split.protocol,
-        dataset.records,
-        people,
-        inspection.pixels,
+        records,
+        owners,
+        [undivided.inspection.pixels[row] for row in used],
         classes=dataset.classes,
         folds=config.split.folds,
         repeats=config.split.repeats,
@@ -114,12 +160,16 @@ def open_material(config: ConfigDict, say: Say) -> Material:
         stratified=config.split.stratified,
         test_part=config.split.test_part,
         validation=config.split.validation,
+        train_people=config.split.train_people,
     )
-    if config.split.protocol == "official_folds" and (note := splits.moved(dataset.records, people)):
+    if config.split.protocol == "official_folds" and (note := splits.moved(records, owners)):
         say(note)
         dataset = replace(dataset, notes=(*dataset.notes, note))
-    labels = np.array([record.label for record in dataset.records], np.int32)
-    material = Material(dataset, inspection, people, drawn, labels)
+    of_all = tuple(
+        splits.Split(each.repeat, each.fold, *(used[rows] for rows in (each.train, each.test, each.validation)))
+        for each in drawn
+    )
+    material = replace(undivided, dataset=dataset, splits=of_all)
     if line := _leak_line(material, config.split.protocol):
         say(line)
     return material

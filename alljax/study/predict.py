@@ -15,10 +15,10 @@ from alljax.data.records import Dataset, Record
 from alljax.errors import ConfigError, DataError, WorkdirError
 from alljax.models.head import Head
 from alljax.progress import Say
-from alljax.study import finetuned, finished, grid, workdir
+from alljax.study import finetuned, finished, grid, ranking, workdir
+from alljax.study.extraction import Features
 from alljax.study.material import inspect_images
-from alljax.study.run import cell_features
-from alljax.study.sources import images_of
+from alljax.study.sources import Sources
 from alljax.training import checkpoint
 from alljax.training.network import open_network
 
@@ -43,17 +43,21 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
         WorkdirError: no finished study there, no such cell, or weights other than the study's.
         DataError: no image found, or one that cannot be read.
     """
-    stored = workdir.read_json(folder / "config.json")
-    metrics = workdir.read_json(folder / "metrics.json")
+    study = finished.read_study(folder)
+    metrics = study.metrics
     results = metrics["cells"]
-    name = name or finished.best(results)
+    name = name or finished.best(results, ranking.leaky(study.metrics))
     try:
-        cells = grid.cells(configs.unflatten(stored))
+        cells = grid.cells(configs.unflatten(study.config))
     except ConfigError as error:
         raise WorkdirError(f"{folder} was made by another version of alljax ({error}); run the study again") from error
     config = next((cell.config for cell in cells if cell.name == name), None)
     if config is None or name not in results:
         raise WorkdirError(f"{folder} has no cell {name!r}; it has {', '.join(results)}")
+    if not config.study.checkpoints:
+        raise WorkdirError(
+            f"{folder} kept no parameters (study.checkpoints=False), so it cannot predict; run it with them"
+        )
     workdir.check_output(out)
     learned = checkpoint.load(folder / "cells" / name / "checkpoint")
     used = results[name]["weights"]
@@ -66,7 +70,7 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     if network.weights.sha256 != used["sha256"]:
         raise WorkdirError(f"{file} is not the weight file that {folder} used, whose SHA-256 is {used['sha256']}")
     say(f"heads of {name}")
-    dataset = _dataset(images, tuple(stored["data.classes"]))
+    dataset = _dataset(images, tuple(study.classes))
     inspection = inspect_images(dataset, say)
     usual, studied = inspection.sizes.most_common(1)[0][0], tuple(metrics["dataset"]["image_size"])
     if usual != studied:
@@ -77,8 +81,9 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     if config.train.regime == "finetune":
         probabilities = finetuned.mean_probabilities(config, network, learned["networks"], dataset, say)
     else:
-        as_it_is = configs.vary(config, {"features.views": "one"})  # heads are tested on that view, too
-        matrix = cell_features(network, partial(images_of, network, dataset), inspection.digests, as_it_is, say)[:, 0]
+        sources = Sources(config, dataset, [network], say)
+        # Heads are tested on the view as it is, too.
+        matrix = Features(config, [(network, "one")], inspection.digests, sources, say).of(network, "one")[:, 0]
         probabilities = mean_probabilities(learned["heads"], matrix, Head(config.model.hidden, len(dataset.classes)))
     header = ["path", "predicted", *(f"prob_{name}" for name in dataset.classes)]
     rows = (

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from alljax import files
 from alljax.data.images import load
+from alljax.data.records import Dataset
+from alljax.errors import WorkdirError
 from alljax.evaluation import intervals, metrics
-from alljax.files import write_bytes
-from alljax.study import figures, workdir
+from alljax.study import figures, finished, workdir
+from alljax.study.finished import Study
 from alljax.study.material import Material
 from alljax.training import optim
 from alljax.training.frozen import HeadRuns, steps_per_epoch
@@ -20,6 +23,8 @@ HISTORY = (
     "repeat", "fold", "seed", "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
 )  # fmt: skip
 WRONG_SHOWN = 24
+FILES = ("history.csv", "predictions.csv")
+"""What a cell's metrics.json vouches for, by SHA-256."""
 
 
 def write_cell(
@@ -46,8 +51,26 @@ def write_cell(
     probabilities = np.concatenate(
         [run.probabilities[:, : len(split.test)] for run, split in zip(runs, material.splits, strict=True)], axis=1
     )
-    write_bytes(folder / "figures" / f"wrong-{name}.png", _wrong_sheet(material, tested, probabilities))
-    workdir.write_json(here / "metrics.json", summarise(config, material, tested, probabilities) | extra)
+    digests = {file: files.file_digest(here / file) for file in FILES}
+    workdir.write_json(
+        here / "metrics.json", summarise(config, material, tested, probabilities) | extra | {"sha256": digests}
+    )
+
+
+def damage(here: Path) -> str:
+    """Returns what is wrong with a cell's files; empty if they are whole, or the cell is not done yet.
+
+    Args:
+        here: the cell's folder.
+    """
+    if not (here / "metrics.json").is_file():
+        return ""
+    try:
+        digests = workdir.read_json(here / "metrics.json").get("sha256", {})
+        changed = [name for name, digest in digests.items() if files.file_digest(here / name) != digest]
+    except (WorkdirError, OSError, AttributeError) as error:
+        return f"{here / 'metrics.json'} or a file beside it cannot be read ({type(error).__name__})"
+    return f"{here / changed[0]} is not as it was written (cut off?)" if changed else ""
 
 
 def summarise(config: ConfigDict, material: Material, tested: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
@@ -73,8 +96,14 @@ def summarise(config: ConfigDict, material: Material, tested: np.ndarray, probab
         "interval_unit": material.unit,
         "level": config.evaluation.level,
         "seeds": seeds,
+        "std": {key: _deviation([one[key] for one in per_seed]) for key in metrics.METRICS},
         "per_seed": [{"seed": seed} | one for seed, one in zip(seeds, per_seed, strict=True)],
     }
+
+
+def _deviation(values: list[Any]) -> float | None:
+    """Returns the standard deviation over seeds, as of a sample; None of one seed, or of what is undefined."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 and None not in values else None
 
 
 def _mean(values: list[Any]) -> Any:
@@ -119,14 +148,22 @@ def _predictions(material: Material, runs: Sequence[HeadRuns], seeds: Sequence[i
                 yield [record.path, record.subject, names[record.label], predicted, *shown, *place]
 
 
-def _wrong_sheet(material: Material, tested: np.ndarray, probabilities: np.ndarray) -> bytes:
-    """Returns the contact sheet of the tested cells that were most confidently given a wrong class."""
-    names, mean = material.dataset.classes, probabilities.mean(0)
+def write_wrong_sheet(study: Study, name: str, dataset: Dataset) -> None:
+    """Writes ``figures/wrong-NAME.png``: the tested cells that were most confidently given a wrong class.
+
+    Args:
+        study: the finished study.
+        name: of the cell.
+        dataset: its images.
+    """
+    predictions, names = finished.read_predictions(study, name), study.classes
+    mean = predictions.probabilities.mean(0)
+    record_of = {record.path: record for record in dataset.records}
     pictures, captions = [], []
-    for place in metrics.most_wrong(material.labels[tested], probabilities, WRONG_SHOWN):
-        record = material.dataset.records[tested[place]]
-        pictures.append(load(material.dataset, record))
+    for place in metrics.most_wrong(predictions.labels, predictions.probabilities, WRONG_SHOWN):
+        record = record_of[str(predictions.paths[place])]
+        pictures.append(load(dataset, record))
         called, confidence = names[mean[place].argmax()], mean[place].max()
         who = f"subject {record.subject}" if record.subject else record.path.rpartition("/")[2]
         captions.append(f"{names[record.label]}\ncalled {called} {confidence:.0%}\n{who}")
-    return figures.wrong_sheet(pictures, captions)
+    files.write_bytes(study.folder / "figures" / f"wrong-{name}.png", figures.wrong_sheet(pictures, captions))

@@ -2,30 +2,64 @@
 
 import contextlib
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax import files, progress
-from alljax.data.pipeline import Source
-from alljax.data.splits import COLUMNS, Split, rows
+from alljax.data.splits import COLUMNS, rows
 from alljax.data.tree import counted, some
-from alljax.errors import ConfigError, WorkdirError
-from alljax.evaluation import baselines
+from alljax.errors import ConfigError
 from alljax.progress import Say
-from alljax.study import finetuned, report, results, workdir
-from alljax.study.grid import Cell, cells
-from alljax.study.material import Material, open_images, open_material
-from alljax.study.sources import Sources, images_of
-from alljax.training import checkpoint, features, frozen, processes
+from alljax.study import finetuned, finished, grid, heads, join, ranking, report, results, workdir
+from alljax.study.extraction import Features
+from alljax.study.grid import Cell
+from alljax.study.heads import Run, Trainer
+from alljax.study.material import Material, open_images, open_materials
+from alljax.study.sources import Sources
+from alljax.training import checkpoint, processes
+from alljax.training.frozen import HeadRuns
 from alljax.training.network import Network, open_network, open_networks
+
+SHEETS = 3
+"""Models, best first, of which the cells called wrong are drawn."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the cells of a study are made of, and where they go.
+
+    Attributes:
+        cells: all of them.
+        folder: the working directory.
+        networks: of each cell, by its name.
+        materials: likewise.
+        sources: the images for each network.
+        features: the features of each network.
+        say: prints a line.
+    """
+
+    cells: list[Cell]
+    folder: Path
+    networks: dict[str, Network]
+    materials: dict[str, Material]
+    sources: Sources
+    features: Features
+    say: Say
+
+    def folder_of(self, cell: Cell) -> Path:
+        """Returns a cell's folder."""
+        return self.folder / "cells" / cell.name
+
+    def done(self, cell: Cell) -> bool:
+        """Returns whether a cell's result is on disk, whole."""
+        return (self.folder_of(cell) / "metrics.json").is_file()
 
 
 def run_study(
@@ -33,13 +67,14 @@ def run_study(
 ) -> dict[str, Any] | None:
     """Trains and evaluates every cell of the study and leaves its folder complete.
 
-    A cell whose result is on disk already is not run again.
+    A cell whose result is on disk already is not run again.  One that fails is reported and does not stop
+    the others.
 
     Args:
         config: from `alljax.config.load`.
         folder: the working directory.
         say: prints a line.
-        shard: i and n: only cells i, i + n, … are run; the shard that finds all cells done joins them.
+        shard: i and n: only runs i, i + n, … (`grid.runs`); the shard that finds all cells done joins them.
         force: runs under way go on even if they began with another config.
 
     Returns:
@@ -47,88 +82,180 @@ def run_study(
 
     Raises:
         UserError: the source, the weights or the folder cannot be used.  All of it is looked at
-            before the first file is written.
+            before the first file is written.  Or a cell failed: after all others, and after the report.
     """
-    grid = cells(config)
-    workdir.check(folder, configs.flatten(config), force)
-    networks = open_networks(cell.config for cell in grid)
-    for cell, network in zip(grid, networks, strict=True):
-        finetuned.check(cell.config, network)
-    material = open_material(config, say)
-    sources = Sources(config, material.dataset, networks, say)
+    study = open_study(config, folder, say, force)
     with workdir.alone(folder, shard) if processes.first() else contextlib.nullcontext():
-        of_cells = {cell.name: network for cell, network in zip(grid, networks, strict=True)}
         if processes.first():
-            _claim(config, folder, material, of_cells, force)
-        results_of = {cell.name: folder / "cells" / cell.name / "metrics.json" for cell in grid}
-        for cell, network in list(zip(grid, networks, strict=True))[shard[0] :: shard[1]]:
-            if not processes.agree(results_of[cell.name].is_file()):
-                run_cell(cell, network, material, sources, folder, say)
-            elif processes.first():
-                say(f"{cell.name}: done before (remove {results_of[cell.name].parent} to run it again)")
-                finetuned.clear(results_of[cell.name].parent)
+            _claim(config, study, force)
+            _set_aside_damaged(study)
+        failed = _train(study, grid.runs(study.cells)[shard[0] :: shard[1]])
         if not processes.first():
             return None
-        if missing := [name for name, result in results_of.items() if not result.is_file()]:
-            say(f"{counted(len(missing), 'model')} of other shards missing: {some(missing)}")
+        others = [cell.name for cell in study.cells if cell.name not in failed and not study.done(cell)]
+        if others:
+            say(f"{counted(len(others), 'model')} of other shards missing: {some(others)}")
             return None
-        done = {name: workdir.read_json(result) for name, result in results_of.items()}
-        summary = {"cells": done, "baselines": _baselines(config, material)} | material.describe(config)
-        workdir.write_json(folder / "metrics.json", summary)
-        report.write_report(folder)
+        if len(failed) == len(study.cells):
+            raise ConfigError(next(iter(failed.values())))
+        summary = join.join(folder, (), lambda line: None)
+        _report(study)
+    if failed:
+        raise ConfigError(
+            f"{counted(len(failed), 'model')} of {len(study.cells)} failed, the report holds the others: "
+            + "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:3])
+        )
     return summary
 
 
-def run_cell(cell: Cell, network: Network, material: Material, sources: Sources, folder: Path, say: Say) -> None:
-    """Trains a cell's heads, all seeds of all folds, and writes ``cells/NAME/``."""
-    here, config, start = folder / "cells" / cell.name, cell.config, time.perf_counter()
-    if config.train.regime == "finetune":
-        computed, parameters = start, "networks"
-        keys = [list(_keys(config, split)) for split in material.splits]
-        runs = finetuned.train_cell(cell, network, sources.of(network, again=True), material, keys, here, say)
-    else:
-        source = partial(sources.of, network)
-        matrix = cell_features(network, source, material.inspection.digests, config, say)
-        computed, parameters = time.perf_counter(), "heads"
-        folds = frozen.make_folds(config, material.labels, len(material.dataset.classes), material.splits)
-        runs = _train_heads(cell, matrix, folds, material)
-    trained = time.perf_counter()
-    checkpoint.save(here / "checkpoint", {parameters: [run.params for run in runs]})
+def open_study(config: ConfigDict, folder: Path, say: Say, force: bool = False) -> Study:
+    """Opens all that the cells of a study need, and finds what does not fit before anything is written.
+
+    Raises:
+        UserError: the source, the weights or the folder cannot be used.
+    """
+    cells = grid.cells(config)
+    workdir.check(folder, configs.flatten(config), force)
+    networks = open_networks(cell.config for cell in cells)
+    check_compared(config, networks)
+    for cell, network in zip(cells, networks, strict=True):
+        finetuned.check(cell.config, network)
+    materials = open_materials([cell.config for cell in cells], say)
+    sources = Sources(config, materials[0].dataset, networks, say)
+    frozen = [cell.config.train.regime == "frozen" for cell in cells]
+    wanted = [
+        (network, cell.config.features.views)
+        for cell, network, is_frozen in zip(cells, networks, frozen, strict=True)
+        if is_frozen
+    ]
+    return Study(
+        cells,
+        folder,
+        {cell.name: network for cell, network in zip(cells, networks, strict=True)},
+        {cell.name: material for cell, material in zip(cells, materials, strict=True)},
+        sources,
+        Features(config, wanted, materials[0].inspection.digests, sources, say),
+        say,
+    )
+
+
+def check_compared(config: ConfigDict, networks: Sequence[Network]) -> None:
+    """Looks whether a study has the networks that ``study.compare`` sets beside the published ones.
+
+    Raises:
+        ConfigError: it has fewer than two.
+    """
+    if config.study.compare and len({id(network) for network in networks}) < 2:
+        raise ConfigError(
+            f"study.compare={config.study.compare} sets two networks beside the paper's two, and the study has one; "
+            "vary model.backbone (or model.stage), or leave study.compare empty"
+        )
+
+
+def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
+    """Trains the runs that are not done; returns the names of cells that failed, with the reason."""
+    left: list[Run] = []
+    failed: dict[str, str] = {}
+    for run in runs:
+        missing = tuple(cell for cell in run if not processes.agree(study.done(cell)))
+        for cell in run:
+            if cell not in missing and processes.first():
+                study.say(f"{cell.name}: done before (remove {study.folder_of(cell)} to run it again)")
+                finetuned.clear(study.folder_of(cell))
+        if missing:
+            left.append(missing)
+    with progress.study(sum(map(_cost, left)), sum(map(len, left))) as advance:
+        trainer = Trainer(study.say)
+        frozen = [run for run in left if run[0].config.train.regime == "frozen"]
+        groups = heads.together(frozen, lambda run: f"{id(_network(study, run))} {run[0].split}")
+        groups += [[run] for run in left if run[0].config.train.regime == "finetune"]
+        for group in groups:
+            names = [cell.name for run in group for cell in run]
+            try:
+                if group[0][0].config.train.regime == "finetune":
+                    _run_network(study, group[0][0])
+                else:
+                    failed |= _run_heads(study, trainer, group)
+            except (ConfigError, jax.errors.JaxRuntimeError) as error:
+                reason = str(error) if isinstance(error, ConfigError) else f"the device gave up: {_first_line(error)}"
+                failed |= {
+                    name: reason for name in names if not (study.folder / "cells" / name / "metrics.json").is_file()
+                }
+            advance(sum(map(_cost, group)), len(names))
+    for name, reason in failed.items() if processes.first() else ():
+        study.say(f"{name} failed: {reason}")
+        files.write_text(study.folder / "cells" / name / join.FAILED, f"{reason}\n")
+    return failed
+
+
+def _run_heads(study: Study, trainer: Trainer, group: Sequence[Run]) -> dict[str, str]:
+    """Trains the heads of some runs and writes each cell when it is done; returns those that failed."""
+    network, config = _network(study, group[0]), group[0][0].config
+    material, start = study.materials[group[0][0].name], time.perf_counter()
+    matrix = study.features.of(network, config.features.views)
+    feature_seconds = time.perf_counter() - start
+    failed: dict[str, str] = {}
+    left = {cell.name for run in group for cell in run}
+    for trained in trainer.train(group, matrix, material):
+        if isinstance(trained, heads.Diverged):
+            failed |= {cell.name: trained.reason for cell in trained.cells}
+            continue
+        _write(study, trained.cell, trained.runs, "heads", {
+            "feature_seconds": round(feature_seconds, 3), "seconds": round(trained.seconds, 3),
+            "features": matrix.shape[2],
+        })  # fmt: skip
+        left.discard(trained.cell.name)
+    return {name: failed[name] for name in left}
+
+
+def _run_network(study: Study, cell: Cell) -> None:
+    """Fine-tunes the networks of a cell and writes it."""
+    network, material, start = study.networks[cell.name], study.materials[cell.name], time.perf_counter()
+    keys = [list(heads.keys(cell.config, split)) for split in material.splits]
+    source = study.sources.of(network, again=True)
+    runs = finetuned.train_cell(cell, network, source, material, keys, study.folder_of(cell), study.say)
+    _write(study, cell, runs, "networks", {"feature_seconds": 0.0, "seconds": round(time.perf_counter() - start, 3)})
+    if processes.first():
+        finetuned.clear(study.folder_of(cell))
+
+
+def _write(study: Study, cell: Cell, runs: Sequence[HeadRuns], parameters: str, extra: dict[str, Any]) -> None:
+    """Writes a cell's folder; metrics.json, which says that it is done, last."""
+    if cell.config.study.checkpoints:
+        checkpoint.save(study.folder_of(cell) / "checkpoint", {parameters: [run.params for run in runs]})
     if not processes.first():
         return
-    extra = {
-        "feature_seconds": round(computed - start, 3),
-        "seconds": round(trained - computed, 3),
-        "weights": network.describe(),
-    }
-    results.write_cell(folder, cell.name, config, material, runs, extra)
-    finetuned.clear(here)
+    extra |= {"weights": study.networks[cell.name].describe(), "split": cell.split}
+    results.write_cell(study.folder, cell.name, cell.config, study.materials[cell.name], runs, extra)
+    (study.folder_of(cell) / join.FAILED).unlink(missing_ok=True)
 
 
-def cell_features(
-    network: Network, source: Callable[[], Source], digests: tuple[str, ...], config: ConfigDict, say: Say
-) -> np.ndarray:
-    """Returns float32 (N, V, D), V views of each image, from the cache where they were computed before."""
-    views, name = config.features.views, network.backbone.name
-    key = features.features_key(network, digests, views)
-    for note in network.notes:
-        say(f"{network.weights.path}: {note}")
-    if network.mismatch():
-        say(f"{name}: its weights expect another preprocessing: {network.mismatch()}")
-    matrix = features.load_features(key, len(digests))
-    if matrix is None:
-        images = source()
-        with progress.bar(f"features {name}", len(digests), "images") as advance:
-            batch_size, workers = config.features.batch_size, config.data.workers
-            matrix = features.compute_features(network, images, batch_size, advance, views, workers)
-        try:
-            features.store_features(key, matrix)
-        except WorkdirError as error:
-            say(f"the features are not kept for the next run: {error} (ALLJAX_CACHE_DIR names the folder)")
-    else:
-        of_views = f" of {matrix.shape[1]} views" if matrix.shape[1] > 1 else ""
-        say(f"features {name}: {matrix.shape[0]:,} × {matrix.shape[2]:,}{of_views} computed before")
-    return matrix
+def _report(study: Study) -> None:
+    """Writes the report, and before it the sheets of wrong cells of the best models."""
+    done = finished.read_study(study.folder)
+    for name in finished.ranked(done.metrics["cells"], ranking.leaky(done.metrics))[:SHEETS]:
+        results.write_wrong_sheet(done, name, study.materials[name].dataset)
+    report.write_report(study.folder)
+
+
+def _set_aside_damaged(study: Study) -> None:
+    for cell in study.cells:
+        if problem := results.damage(study.folder_of(cell)):
+            study.say(f"{problem}; {cell.name} is run again")
+            (study.folder_of(cell) / "metrics.json").unlink()
+
+
+def _network(study: Study, run: Run) -> Network:
+    return study.networks[run[0].name]
+
+
+def _cost(run: Run) -> int:
+    """Returns the epochs of a run, over all its seeds."""
+    return int(run[-1].config.train.epochs * run[-1].config.study.seeds)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
 
 
 def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
@@ -145,8 +272,10 @@ def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
     workdir.check_output(out)
     network = open_network(config)
     dataset, inspection = open_images(config, say)
-    source = partial(images_of, network, dataset)
-    matrix = cell_features(network, source, inspection.digests, config, say)
+    sources = Sources(config, dataset, [network], say)
+    matrix = Features(config, [(network, config.features.views)], inspection.digests, sources, say).of(
+        network, config.features.views
+    )
     arrays: dict[str, Any] = {
         "features": matrix[:, 0],
         "paths": np.array([record.path for record in dataset.records]),
@@ -160,62 +289,20 @@ def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
     return matrix.shape[0], matrix.shape[2]
 
 
-def _claim(config: ConfigDict, folder: Path, material: Material, networks: dict[str, Network], force: bool) -> None:
-    resolved = configs.flatten(configs.vary(config, {"data.classes": material.dataset.classes}))
-    weights = {f"weights of {name}": network.weights.sha256 for name, network in networks.items()}
-    workdir.claim(folder, resolved, material.digests | weights, force)
-    table = rows(material.splits, material.dataset.records, material.people, material.dataset.classes)
-    workdir.write_csv(folder / "split.csv", COLUMNS, table)
-
-
-def _train_heads(cell: Cell, matrix: np.ndarray, folds: list[frozen.Fold], material: Material) -> list[frozen.HeadRuns]:
-    """Returns one `HeadRuns` a split, its arrays on the host."""
-    config = cell.config
-    # jnp.asarray would copy twice, and eight views of ten thousand images take most of a gigabyte.
-    matrix_on_device, labels = jax.device_put(matrix.reshape(-1, matrix.shape[2])), jnp.asarray(material.labels)
-    with progress.bar(f"heads {cell.name}", config.train.epochs * len(folds), "epochs") as advance:
-        train = frozen.make_train(config, len(material.dataset.classes), on_epoch=lambda: advance(1))
-        runs = []
-        for split, fold in zip(material.splits, folds, strict=True):
-            keys = _keys(config, split)
-            runs.append(_finite(jax.device_get(train(keys, matrix_on_device, labels, fold)), config, split))
-        jax.effects_barrier()  # the bar's last epochs arrive
-    return runs
-
-
-def _finite(run: frozen.HeadRuns, config: ConfigDict, split: Split) -> frozen.HeadRuns:
-    """Returns `run` if its losses are numbers.
-
-    Raises:
-        ConfigError: they are not; names the first epoch and seed.
-    """
-    bad = np.argwhere(~np.isfinite(run.curves.train_loss + run.curves.val_loss))
-    if len(bad):
-        epoch, seed = bad[0]
-        raise ConfigError(
-            f"the loss is no number any more in epoch {epoch + 1} (seed {config.seed + seed}, fold {split.fold}); "
-            f"lower train.learning_rate={config.train.learning_rate:g}"
-        )
-    return run
-
-
-def _keys(config: ConfigDict, split: Split) -> jax.Array:
-    """Returns the key of each seed's run on a split, (R,)."""
-
-    def key(seed: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), split.repeat), split.fold)
-
-    return jnp.stack([key(config.seed + number) for number in range(config.study.seeds)])
-
-
-def _baselines(config: ConfigDict, material: Material) -> dict[str, Any]:
-    return baselines.evaluate(
-        material.labels,
-        material.inspection.areas,
-        material.splits,
-        material.people,
-        classes=len(material.dataset.classes),
-        resamples=config.evaluation.resamples,
-        level=config.evaluation.level,
-        seed=config.seed,
-    )
+def _claim(config: ConfigDict, study: Study, force: bool) -> None:
+    """Makes the folder this study's and writes what concerns all cells."""
+    first = study.materials[study.cells[0].name]
+    resolved = configs.flatten(configs.vary(config, {"data.classes": first.dataset.classes}))
+    weights = {f"weights of {name}": network.weights.sha256 for name, network in study.networks.items()}
+    of_split = {cell.split: cell for cell in study.cells}
+    divided = {name: study.materials[cell.name] for name, cell in of_split.items()}
+    several = len(divided) > 1
+    inputs = {"images": first.digests["images"]} | {
+        f"split {name}" if several else "split": material.digests["split"] for name, material in divided.items()
+    }
+    workdir.claim(study.folder, resolved, inputs | weights, force)
+    described = {name: divided[name].describe_split(cell.config) for name, cell in of_split.items()}
+    workdir.write_json(study.folder / "material.json", {"dataset": first.describe(config), "splits": described})
+    for number, (name, material) in enumerate(divided.items()):
+        table = rows(material.splits, material.dataset.records, material.people, material.dataset.classes)
+        workdir.write_csv(study.folder / (f"split-{name}.csv" if number else "split.csv"), COLUMNS, table)

@@ -10,7 +10,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,8 @@ def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str], force: 
     changes = _refuse_another(workdir, stored["config"], config, force)
     before = stored["environment"].get("inputs", {})
     new = inputs.keys() - before.keys() if changes else ()  # weights of models that were added
-    if changed := [name for name in inputs if before.get(name) != inputs[name] and name not in new]:
-        raise WorkdirError(
-            f"{workdir} holds a run on other {' and '.join(changed)} (SHA-256 differs); "
-            "choose another --workdir, or remove it"
-        )
+    if changed := input_difference(before, {name: inputs[name] for name in inputs if name not in new}):
+        raise WorkdirError(f"{workdir} holds a run on other {shown(changed)}; choose another --workdir, or remove it")
     if changes:
         forced = [*stored["environment"].get("forced", []), changes]
         write_json(workdir / "environment.json", stored["environment"] | {"inputs": before | inputs, "forced": forced})
@@ -134,7 +131,7 @@ def _refuse_another(workdir: Path, stored: dict[str, Any], config: dict[str, Any
         return []
     if not force:
         raise WorkdirError(
-            f"{workdir} holds another run ({_shown(lines)}); choose another --workdir, remove it, or let runs under "
+            f"{workdir} holds another run ({shown(lines)}); choose another --workdir, remove it, or let runs under "
             "way go on with --resume=force"
         )
     before, now = (
@@ -146,13 +143,23 @@ def _refuse_another(workdir: Path, stored: dict[str, Any], config: dict[str, Any
         finished = [here / "metrics.json", *here.glob("runs/*/result.sha256")]
         if any(map(Path.is_file, finished)) and (changed := configs.difference(before[name], now[name])):
             raise WorkdirError(
-                f"{here} holds finished runs of another config ({_shown(changed)}); remove it to begin this model "
+                f"{here} holds finished runs of another config ({shown(changed)}); remove it to begin this model "
                 "anew, or choose another --workdir"
             )
     return lines
 
 
-def _shown(lines: list[str]) -> str:
+def input_difference(stored: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
+    """Returns a line for each input of `given` (names to SHA-256 digests) that is not the stored one, with both."""
+    return [
+        f"{name} (SHA-256 {stored.get(name, 'none')[:16]} there, {digest[:16]} given)"
+        for name, digest in given.items()
+        if stored.get(name) != digest
+    ]
+
+
+def shown(lines: list[str]) -> str:
+    """Returns the first lines of a difference, and how many more there are."""
     return "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
 
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from alljax.errors import ConfigError
 from alljax.models import catalog
 from alljax.models.catalog import Backbone, Preprocessing
-from alljax.models.head import pool
+from alljax.models.head import POOLINGS, pool
 from alljax.weights import port, readers, sources, store
 
 
@@ -83,39 +83,53 @@ def open_network(config: ConfigDict) -> Network:
         ConfigError: an unknown backbone, stage or preprocessing.
         WeightsError: no weights to be had, or a file that does not fit.
     """
+    return open_networks([config])[0]
+
+
+def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
+    """Returns the network of each config; configs that ask for the same one share it, others at least its weights.
+
+    Raises:
+        ConfigError, WeightsError: as `open_network`.
+    """
+    loaded: dict[tuple[str, ...], Network] = {}
+    opened: dict[tuple[str, ...], Network] = {}
+    networks = []
+    for config in configs:
+        of_weights = config.model.backbone, config.weights.path, config.weights.name
+        key = (*of_weights, config.model.stage, config.model.pool, config.preprocessing.to_json())
+        if key not in opened:
+            if of_weights not in loaded:
+                loaded[of_weights] = _load(config)
+            opened[key] = _as_asked(loaded[of_weights], config)
+        networks.append(opened[key])
+    return networks
+
+
+def _load(config: ConfigDict) -> Network:
+    """Returns the network with all that its weights decide, the features of its last stage."""
     backbone = catalog.get(config.model.backbone)
-    stage = config.model.stage or backbone.stages[-1]
-    if stage not in backbone.stages:
-        raise ConfigError(f"model.stage={stage!r}: {backbone.name} has the stages {', '.join(backbone.stages)}")
     resolved = store.resolve(config.weights.path, config.weights.name, backbone.name)
     file = readers.load(resolved.path)
     ported = port.port(file.tensors, backbone.name, origin=str(resolved.path))
     source = resolved.source or (sources.source(ported.source) if ported.source else None)
     trained_with = source.preprocessing if source else backbone.families[ported.family]
     expected = catalog.preprocessing(trained_with)
+    notes = (*((resolved.note,) if resolved.note else ()), *file.notes)
+    stage, pooling = backbone.stages[-1], POOLINGS[0]
     return Network(
-        backbone,
-        stage,
-        config.model.pool,
-        _preprocessing(config, expected),
-        expected,
-        resolved,
-        ported.family,
-        (*((resolved.note,) if resolved.note else ()), *file.notes),
-        ported.variables,
-    )
+        backbone, stage, pooling, expected, expected, resolved, ported.family, notes, ported.variables
+    )  # fmt: skip
 
 
-def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
-    """Returns the network of each config; configs that ask for the same one share it."""
-    opened: dict[str, Network] = {}
-    networks = []
-    for config in configs:
-        key = "".join(config[group].to_json() for group in ("model", "weights", "preprocessing"))
-        if key not in opened:
-            opened[key] = open_network(config)
-        networks.append(opened[key])
-    return networks
+def _as_asked(network: Network, config: ConfigDict) -> Network:
+    """Returns the network with the stage, pooling and preprocessing of a config."""
+    stage = config.model.stage or network.stage
+    if stage not in network.backbone.stages:
+        name, stages = network.backbone.name, ", ".join(network.backbone.stages)
+        raise ConfigError(f"model.stage={stage!r}: {name} has the stages {stages}")
+    preprocessing = _preprocessing(config, network.expected)
+    return replace(network, stage=stage, pool=config.model.pool, preprocessing=preprocessing)
 
 
 def _preprocessing(config: ConfigDict, expected: Preprocessing) -> Preprocessing:

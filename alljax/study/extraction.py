@@ -1,0 +1,146 @@
+"""The features of a study: each network's once, kept on disk, all stages and poolings of it in one pass."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from alljax import progress
+from alljax.data import cache
+from alljax.data.pipeline import Source
+from alljax.errors import ConfigError, WorkdirError
+from alljax.progress import Advance, Say
+from alljax.study.sources import Sources
+from alljax.training import features
+from alljax.training.network import Network
+
+
+class Features:
+    """Gives the features of a study's networks, computed when they are first asked for."""
+
+    def __init__(
+        self, config: ConfigDict, wanted: Iterable[tuple[Network, str]], digests: tuple[str, ...], sources: Sources,
+        say: Say,
+    ) -> None:  # fmt: skip
+        """Computes nothing yet.
+
+        Args:
+            config: ``features`` and ``data.workers`` are read.
+            wanted: the networks of all cells, each with its ``features.views``.
+            digests: of the images.
+            sources: gives the images.
+            say: prints a line.
+        """
+        self._config, self._digests, self._sources, self._say = config, digests, sources, say
+        self._wanted = {self.key(network, views): (network, views) for network, views in wanted}
+        self._unkept: dict[str, np.ndarray] = {}
+        self._told: set[str] = set()
+
+    def key(self, network: Network, views: str) -> str:
+        """Returns what these features are kept under."""
+        return features.features_key(network, self._digests, views)
+
+    def of(self, network: Network, views: str) -> np.ndarray:
+        """Returns float32 (N, V, D), V views of each image; it stays on disk until it is read.
+
+        Raises:
+            ConfigError: there is room for them neither on disk nor in memory.
+            DataError: an image that cannot be read.
+        """
+        key = self.key(network, views)
+        if key in self._unkept:
+            return self._unkept[key]
+        name, rows = network.backbone.name, len(self._digests)
+        if key not in self._told:
+            for note in network.notes:
+                self._say(f"{network.weights.path}: {note}")
+            if network.mismatch():
+                self._say(f"{name}: its weights expect another preprocessing: {network.mismatch()}")
+        matrix = features.load_features(key, rows)
+        if matrix is None:
+            self._compute(network, views)
+            matrix = self._unkept[key] if key in self._unkept else features.load_features(key, rows)
+            if matrix is None:
+                raise WorkdirError("the features were removed while the study ran; run the same command again")
+        elif key not in self._told:
+            of_views = f" of {matrix.shape[1]} views" if matrix.shape[1] > 1 else ""
+            self._say(f"features {name}: {matrix.shape[0]:,} × {matrix.shape[2]:,}{of_views} computed before")
+        self._told.add(key)
+        return matrix
+
+    def missing(self) -> list[tuple[list[Network], str]]:
+        """Returns what no pass was made for yet: networks that share one, with the views."""
+        passes: dict[str, tuple[list[Network], str]] = {}
+        for key, (network, views) in self._wanted.items():
+            if features.load_features(key, len(self._digests)) is None:
+                passes.setdefault(self._pass(network, views), ([], views))[0].append(network)
+        return list(passes.values())
+
+    def _compute(self, network: Network, views: str) -> None:
+        """Computes the features of a network and of all others that the same pass through the backbone gives."""
+        name, source = f"features {network.backbone.name}", self._sources.of(network)
+        try:
+            with features.lock(self._pass(network, views)):  # another shard may be at it
+                own = self._pass(network, views)
+                together = next(
+                    (networks for networks, each in self.missing() if self._pass(networks[0], each) == own), []
+                )
+                if not together:
+                    return
+                keys = [self.key(one, views) for one in together]
+                shapes = [(len(self._digests), features.VIEWS[views], one.feature_count) for one in together]
+                size = 4 * sum(int(np.prod(shape)) for shape in shapes)
+                if size <= features.room():
+                    with progress.bar(name, len(self._digests), "images") as advance:
+                        features.store_features(keys, shapes, self._blocks(together, source, views, advance))
+                    return
+                problem = (
+                    f"the features of {network.backbone.name} take {size / 1e9:,.1f} GB, fewer are free on the disk"
+                )
+        except WorkdirError as error:
+            problem = str(error)
+        size = 4 * len(self._digests) * features.VIEWS[views] * network.feature_count
+        advice = "ALLJAX_CACHE_DIR names the folder"
+        if size > cache.host_memory() / 2:
+            raise ConfigError(
+                f"{problem}, and they do not fit into memory; {advice}, model.pool=average makes them small"
+            )
+        self._say(f"the features are not kept for the next run: {problem} ({advice})")
+        with progress.bar(name, len(self._digests), "images") as advance:
+            self._unkept[self.key(network, views)] = features.compute_features(
+                network, source, self._config.features.batch_size, advance, views, self._config.data.workers
+            )
+
+    def _pass(self, network: Network, views: str) -> str:
+        """Returns the same name for networks whose features come from one pass through the backbone."""
+        parts = network.backbone.name, network.weights.sha256, asdict(network.preprocessing), views, self._digests
+        return hashlib.sha256(f"{parts} {jax.default_backend()}".encode()).hexdigest()
+
+    def _blocks(
+        self, networks: Sequence[Network], source: Source, views: str, advance: Advance
+    ) -> Iterator[list[np.ndarray]]:
+        batch_size, workers = self._config.features.batch_size, self._config.data.workers
+        for block in features.feature_blocks(networks, source, batch_size, views, workers):
+            yield block
+            advance(len(block[0]))
+
+
+def on_disk(setting: str, size: int) -> str:
+    """Decides whether heads read features of `size` bytes from disk; returns why, or nothing where they fit.
+
+    ``auto`` takes the device's memory where they fill at most a quarter of what is free: heads, their optimizer's
+    state and gradients come yet.
+
+    Args:
+        setting: ``features.memory``: auto, device or disk.
+        size: in bytes.
+    """
+    if setting == "disk":
+        return "features.memory=disk"
+    free = cache.device_memory() or cache.host_memory()
+    if setting == "device" or size <= free / 4:
+        return ""
+    return f"{size / 1e9:,.1f} GB do not fit beside the heads, {free / 1e9:,.1f} GB are free"
