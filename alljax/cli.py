@@ -72,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--shard", type=_shard, default=(0, 1), metavar="I/N", help="only models I, I+N, … of the study, from 0"
     )
+    study.add_argument(
+        "--dry_run", action="store_true", help="print the models, what they share and how long they would take"
+    )
     _process_arguments(study)
     train = _verb(verbs, "train", "the same for one model: nothing is varied", commands.train)
     _config_arguments(train)
@@ -90,8 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--weights", default="", metavar="FILE", help="the backbone's weights, if they were moved")
     predict.add_argument("--out", type=_path, default=Path("predictions.csv"), help="default: %(default)s")
     predict.add_argument("images", nargs="+", type=_path, metavar="IMAGE|DIR")
-    report = _verb(verbs, "report", "write report.html anew from a study's files", commands.report)
-    report.add_argument("--workdir", type=_path, required=True, help="the folder of a finished study")
+    report = _verb(verbs, "report", "write report.html from the models that are done", commands.report)
+    report.add_argument("--workdir", type=_path, required=True, help="the folder of a study")
+    report.add_argument(
+        "shards", nargs="*", type=_path, metavar="DIR", help="folders of shards of it, whose models are taken over"
+    )
     _data_parser(verbs)
     _weights_parser(verbs)
     return parser

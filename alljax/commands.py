@@ -29,6 +29,11 @@ def study(options: argparse.Namespace) -> None:
     from alljax.training import stopping
 
     shard, force = getattr(options, "shard", (0, 1)), options.resume == "force"
+    if getattr(options, "dry_run", False):
+        from alljax.study import dry_run
+
+        dry_run.dry_run(settings, options.workdir, _say, shard)
+        return
     finetune = settings.train.regime == "finetune"
     with stopping.stopped_at_once() if finetune else contextlib.nullcontext():
         summary = run.run_study(settings, options.workdir, _say, shard, force)
@@ -87,8 +92,10 @@ def predict(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """`alljax report`."""
-    from alljax.study import report
+    from alljax.study import join, report
 
+    if options.shards or (options.workdir / "material.json").is_file():  # older studies have none
+        join.join(options.workdir, options.shards, _say)
     _say(f"The report: {report.write_report(options.workdir)}")
 
 

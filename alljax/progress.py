@@ -107,7 +107,7 @@ def study(cost: int, models: int) -> Iterator[Callable[[int, int], None]]:
         display.update(task, advance=of_cost, note=f"{done} of {models} models")
         if not terminal:
             left = (time.monotonic() - started) * (cost - spent) / max(spent, 1)
-            display.console.print(f"{done} of {models} models done, about {_duration(left)} left")
+            display.console.print(f"{done} of {models} models done, about {duration(left)} left")
 
     with display if terminal else contextlib.nullcontext():
         _shared = display if terminal else None
@@ -138,7 +138,8 @@ def _display(disable: bool = False) -> Progress:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns a time as people say it: seconds, minutes or hours."""
     return (
         f"{seconds:.0f} s"
         if seconds < 90

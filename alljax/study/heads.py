@@ -200,7 +200,11 @@ def _diverged(config: ConfigDict, runs: Sequence[HeadRuns], splits: Sequence[Spl
     return ""
 
 
+def run_name(run: Run) -> str:
+    """Returns the name that the cells of a run share: without their epochs, where there are several."""
+    first = run[0]
+    return first.name if len(run) == 1 else first.name.replace(f"-epochs={first.config.train.epochs}", "")
+
+
 def _title(runs: Sequence[Run]) -> str:
-    first = runs[0][0]
-    name = first.name if len(runs[0]) == 1 else first.name.replace(f"-epochs={first.config.train.epochs}", "")
-    return f"heads {name}" + (f" and {len(runs) - 1} more" if len(runs) > 1 else "")
+    return f"heads {run_name(runs[0])}" + (f" and {len(runs) - 1} more" if len(runs) > 1 else "")

@@ -14,6 +14,7 @@ from alljax.training import frozen, mesh
 from alljax.training.finetune import Cells
 from alljax.training.frozen import Fold
 from alljax.training.learner import Learner
+from alljax.training.order import epoch_order
 from alljax.training.step import ORDER, TrainState
 
 
@@ -38,7 +39,8 @@ class Feed:
         """Draws the order of all epochs.
 
         Args:
-            config: ``train.batch_size``, ``train.accumulate``, ``train.epochs`` and ``data.workers`` are read.
+            config: ``train.batch_size``, ``train.accumulate``, ``train.epochs``, ``train.sampling`` and
+                ``data.workers`` are read.
             source: gives images and labels.
             fold: the rows.
             key: of the run.
@@ -56,7 +58,8 @@ class Feed:
         self.watched = np.asarray(fold.validation)[: int(fold.validation_count)]
         self.set_aside = not np.array_equal(self.watched, self.test)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, ORDER), jnp.arange(config.train.epochs))
-        self._orders = np.asarray(_shuffled(keys, fold))[:, : self.train_count]
+        orders = _orders(keys, fold, jnp.asarray(self.labels), config.train.sampling == "balanced")
+        self._orders = np.asarray(orders)[:, : self.train_count]
 
     def training(self, step: int) -> Generator[Cells, None, None]:
         """Yields the batches of the steps from `step` on to the last epoch's end."""
@@ -93,4 +96,4 @@ class Feed:
         return self._devices.spread(Cells(*arrays))
 
 
-_shuffled = jax.jit(jax.vmap(frozen.shuffled, (0, None)))
+_orders = jax.jit(jax.vmap(epoch_order, (0, None, None, None)), static_argnums=3)

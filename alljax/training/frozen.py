@@ -20,6 +20,7 @@ from alljax.data.splits import Split
 from alljax.models.head import Head
 from alljax.training import optim
 from alljax.training.optim import Numbers
+from alljax.training.order import epoch_order
 from alljax.training.step import FIRST, ORDER, RESTING, VIEWS, Sums, TrainState, cell_keys, make_loss, sums, train_step
 
 
@@ -161,7 +162,7 @@ def make_heads(config: ConfigDict, classes: int, on_epoch: Callable[[np.ndarray]
     ) -> tuple[TrainState, Sums]:  # fmt: skip
         """One epoch of one run."""
         batch_size, views = steps.batch_size(fold), len(features) // len(labels)
-        shown = shown_rows(key, epoch, fold, views)
+        shown = shown_rows(key, epoch, fold, labels, views, config.train.sampling == "balanced")
 
         def step(number: jax.Array, carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
             place = number * batch_size + jnp.arange(batch_size)
@@ -257,17 +258,21 @@ def make_steps(config: ConfigDict, classes: int) -> Steps:
     )
 
 
-def shown_rows(key: jax.Array, epoch: jax.Array, fold: Fold, views: int) -> jax.Array:
+def shown_rows(
+    key: jax.Array, epoch: jax.Array, fold: Fold, labels: jax.Array, views: int, balanced: bool
+) -> jax.Array:
     """Returns the rows of features (N·V, D) that a run is shown in an epoch, in order, padding last.
 
     Args:
         key: of the run.
         epoch: int32 (), from 0.
         fold: of the run.
+        labels: int32 (N,).
         views: V.
+        balanced: see `order.epoch_order`.
     """
     order_key, views_key = (jax.random.fold_in(jax.random.fold_in(key, stream), epoch) for stream in (ORDER, VIEWS))
-    order = shuffled(order_key, fold)
+    order = epoch_order(order_key, fold, labels, balanced)
     return order * views + jax.random.randint(views_key, order.shape, 0, views)
 
 
@@ -295,13 +300,6 @@ def over_runs(function: Callable[..., Any], *arguments: Any) -> Any:
     if jax.default_backend() == "cpu":
         return jax.lax.map(lambda each: function(*each), arguments)
     return jax.vmap(function)(*arguments)
-
-
-def shuffled(key: jax.Array, fold: Fold) -> jax.Array:
-    """Returns the training rows in a random order, padding last."""
-    length = len(fold.train)
-    draws = jax.random.uniform(key, (length,))
-    return fold.train[jnp.argsort(jnp.where(jnp.arange(length) < fold.train_count, draws, 2.0))]
 
 
 def make_folds(config: ConfigDict, labels: np.ndarray, classes: int, splits: Sequence[Split]) -> list[Fold]:

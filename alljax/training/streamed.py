@@ -49,7 +49,7 @@ def make_heads(
 
     # The states before a block are not needed after it; with Adam they are three times the parameters.
     learn_block = jax.jit(some_steps, donate_argnums=0)
-    rows_shown = jax.jit(shown_rows, static_argnums=3)
+    rows_shown = jax.jit(shown_rows, static_argnums=(4, 5))
     logits_of = jax.jit(steps.logits)
     add_sums = jax.jit(lambda total, logits, labels: total + sums(logits, labels, jnp.ones(len(labels), bool)))
 
@@ -59,7 +59,9 @@ def make_heads(
     ) -> tuple[TrainState, Sums]:  # fmt: skip
         """One epoch of one run."""
         size, count, views = steps.batch_size(fold), int(fold.train_count), len(features) // len(labels)
-        shown = np.asarray(rows_shown(key, epoch, fold, views))
+        shown = np.asarray(
+            rows_shown(key, epoch, fold, jnp.asarray(labels), views, config.train.sampling == "balanced")
+        )
         places = np.arange(steps_per_epoch(count, size) * size).reshape(-1, size)
         rows = shown[np.minimum(places, len(shown) - 1)]
         carry = state, Sums.zero()

@@ -13,7 +13,7 @@ from alljax.data.splits import LEAKY, Split
 from alljax.errors import ConfigError, DataError, LeakError
 from alljax.evaluation import intervals
 from alljax.progress import Say
-from alljax.study import results, run
+from alljax.study import heads, results
 from alljax.study.material import Material, open_images, open_material
 
 
@@ -82,7 +82,7 @@ def test_every_seed_repeat_and_fold_has_a_key_of_its_own() -> None:
         tuple(key.tolist())
         for repeat in range(4)
         for fold in range(4)
-        for key in np.asarray(run.jax.random.key_data(run._keys(config, Split(repeat, fold, rows, rows))))
+        for key in np.asarray(heads.jax.random.key_data(heads.keys(config, Split(repeat, fold, rows, rows))))
     }
     assert len(keys) == 64
 
@@ -120,8 +120,8 @@ def test_what_a_declared_leaky_protocol_leaks_is_said_and_stored(tmp_path: Path)
             f"{leaks['field']}, the same image of 0 of the {leaks['test_cells']} held-out cells"
         )
         config = vary(default_config(), {"split.protocol": protocol})
-        assert material.describe(config)["leaks"] == leaks
-        assert material.describe(config)["protocol"]["leaky"]
+        assert material.describe_split(config)["leaks"] == leaks
+        assert material.describe_split(config)["protocol"]["leaky"]
 
 
 def test_without_subjects_only_copies_are_known_to_leak(tmp_path: Path) -> None:
@@ -136,11 +136,13 @@ def test_a_person_moved_to_another_official_fold_is_said_and_stored(tmp_path: Pa
     said: list[str] = []
     material = material_of(tmp_path, say=said.append, protocol="official_folds")
     assert said[-1] == "2 cells moved to the official fold that has most cells of the same person: 1"
-    assert said[-1] in material.describe(default_config())["dataset"]["notes"]
+    assert said[-1] in material.describe(default_config())["notes"]
     assert len(material.splits) == 3
     assert together(material, "1")
     assert not material.leaks["person"]
-    assert not material.describe(vary(default_config(), {"split.protocol": "official_folds"}))["protocol"]["leaky"]
+    assert not material.describe_split(vary(default_config(), {"split.protocol": "official_folds"}))["protocol"][
+        "leaky"
+    ]
 
 
 def parts(people: dict[str, str]) -> dict[str, int]:

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from alljax.config import default_config, vary
+from alljax.data import synthetic
+from alljax.data.pipeline import Images
 from alljax.models import catalog
+from alljax.progress import ignore
 from alljax.training import features
 from alljax.training.network import Network, open_network, open_networks
 
@@ -45,8 +48,14 @@ def test_the_key_changes_with_everything(network: Network, monkeypatch: pytest.M
 def test_stored_features_come_back_and_damaged_ones_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path))
     matrix = np.random.default_rng(0).standard_normal((3, 2, 5)).astype(np.float32)
-    features.store_features("key", matrix)
-    assert np.array_equal(features.load_features("key", 3), matrix)
+    other = np.arange(6, dtype=np.float32).reshape(3, 1, 2)
+    blocks = ([matrix[rows], other[rows]] for rows in (slice(0, 2), slice(2, 3)))
+    features.store_features(["key", "second"], [matrix.shape, other.shape], blocks)
+    kept = features.load_features("key", 3)
+    assert isinstance(kept, np.memmap), "they stay on disk until they are read"
+    assert np.array_equal(kept, matrix)
+    assert np.array_equal(features.load_features("second", 3), other)
+    del kept
     assert features.load_features("key", 4) is None
     assert features.load_features("other", 3) is None
     path = tmp_path / "features/key.npy"
@@ -66,3 +75,35 @@ def test_networks_are_shared_only_where_all_is_the_same() -> None:
     assert same.preprocessing.name == "lite"
     assert preprocessing.mismatch()
     assert not same.mismatch()
+
+
+def test_nothing_is_kept_of_features_that_were_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path))
+
+    def blocks():
+        yield [np.zeros((2, 1, 5), np.float32)]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        features.store_features(["key"], [(3, 1, 5)], blocks())
+    assert not list((tmp_path / "features").iterdir())
+
+
+def test_one_pass_gives_the_features_of_all_stages_and_poolings() -> None:
+    cells = synthetic.read(subjects=3, images=5, image_size=64, seed=0)
+    config = vary(default_config(), {"preprocessing.image_size": 64})
+    asked = [
+        {"model.stage": "stage2"},
+        {"model.stage": "stage4", "model.pool": "max"},
+        {"model.stage": "stage2", "model.pool": "flatten"},
+    ]
+    networks = open_networks(vary(config, change) for change in asked)
+    wanted = networks[0].preprocessing
+    source = Images(cells, 64, wanted.interpolation, wanted.antialias)
+    together = [
+        np.concatenate(blocks) for blocks in zip(*features.feature_blocks(networks, source, 2, "one"), strict=True)
+    ]
+    for network, ours in zip(networks, together, strict=True):
+        alone = features.compute_features(network, source, 2, ignore, "one")
+        assert ours.shape == alone.shape == (5, 1, network.feature_count)
+        np.testing.assert_allclose(ours, alone, atol=1e-5)

@@ -16,6 +16,7 @@ from alljax.data.splits import Split
 from alljax.training import frozen, mesh
 from alljax.training.feeding import Feed
 from alljax.training.finetune import Cells
+from alljax.training.order import drawn, shuffled
 from alljax.training.step import ORDER
 
 CLASSES, EPOCHS, KEY = 3, 3, jax.random.key(11)
@@ -42,10 +43,12 @@ class Host(One):
         return tree
 
 
-def feed_of(count: int, batch: int, devices: Any, accumulate: int = 1, validation: int = 4) -> tuple[Feed, frozen.Fold]:
+def feed_of(
+    count: int, batch: int, devices: Any, accumulate: int = 1, validation: int = 4, sampling: str = "each"
+) -> tuple[Feed, frozen.Fold]:
     """Returns the batches of `count` cells learned from, and the fold."""
     config = default_config()
-    config.train.update(epochs=EPOCHS, batch_size=batch, accumulate=accumulate)
+    config.train.update(epochs=EPOCHS, batch_size=batch, accumulate=accumulate, sampling=sampling)
     rows = np.random.default_rng(0).permutation(count + 10)
     aside = rows[count : count + validation]
     split = Split(0, 0, rows[:count], rows[count + validation :], validation=aside)
@@ -84,7 +87,7 @@ def test_the_order_is_the_frozen_regimes(count: int, batch: int) -> None:
     assert len(read) == EPOCHS * feed.steps_per_epoch
     for epoch in range(EPOCHS):
         key = jax.random.fold_in(jax.random.fold_in(KEY, ORDER), epoch)
-        order = np.asarray(frozen.shuffled(key, fold))[:count].tolist()
+        order = np.asarray(shuffled(key, fold))[:count].tolist()
         expected = [order[start : start + size] for start in range(0, count, size)]
         assert read[epoch * feed.steps_per_epoch : (epoch + 1) * feed.steps_per_epoch] == expected
         assert sorted(order) == sorted(np.asarray(fold.train)[:count].tolist())
@@ -161,3 +164,17 @@ def test_nothing_is_left_open() -> None:
     list(itertools.islice(batches, 2))
     batches.close()
     assert list(batches) == []
+
+
+def test_balanced_sampling_is_the_frozen_regimes() -> None:
+    """As many batches as ever, of draws in which the classes are equally often, and other ones each epoch."""
+    feed, fold = feed_of(21, 8, Host(), sampling="balanced")
+    read = rows_of(feed.training(0))
+    assert [len(rows) for rows in read] == [8, 8, 5] * EPOCHS
+    labels = jax.numpy.asarray(np.arange(31, dtype=np.int32) * 7 % CLASSES)
+    for epoch in range(EPOCHS):
+        key = jax.random.fold_in(jax.random.fold_in(KEY, ORDER), epoch)
+        rows = [row for batch in read[epoch * 3 : epoch * 3 + 3] for row in batch]
+        assert rows == np.asarray(drawn(key, fold, labels))[:21].tolist()
+        assert np.bincount(np.asarray(labels)[rows]).tolist() == [7, 7, 7]
+    assert read[0] != read[3]

@@ -168,7 +168,7 @@ def test_a_study_on_eight_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert np.array_equal(stored["features"], stored["views"][:, 0])
 
     def kept() -> list[tuple[int, ...]]:
-        return sorted(np.load(file).shape for file in (tmp_path / "cache/features").iterdir())
+        return sorted(np.load(file).shape for file in (tmp_path / "cache/features").glob("*.npy"))
 
     assert kept() == [(24, 8, 1280)], "the second command found the features of the first"
     image = tmp_path / "cell.bmp"

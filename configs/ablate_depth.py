@@ -1,0 +1,66 @@
+r"""How deep: which stage's features a head learns from; and how many blocks learn with it.
+
+    alljax study --config=configs/ablate_depth.py --workdir=runs/depth
+
+Generated cells, EfficientNet-Lite0 frozen and cut after each of its stages, 30 epochs, 3 seeds, people held out (5
+folds): 8 cells.  COST.  Look for the stage from which on more depth does not help: features of cells, which are
+textures and outlines, often come before those of ImageNet's objects.
+
+    alljax study --config=configs/ablate_depth.py:unfrozen --workdir=runs/unfrozen
+
+The network frozen, and fine-tuned from its end: stage 7, two stages, three stages, at a tenth of the head's rate;
+128 × 128 pixels, one part of the people tested, 5 epochs: 4 cells.  COST.  Look at whether
+the gain over frozen features is larger than its interval.
+
+    alljax study --config=configs/ablate_depth.py:vgg16 --workdir=runs/depth --config.data.source=C-NMC_Leukemia.zip
+
+The five blocks of VGG16, on C-NMC: 5 cells.  CNMC
+"""
+
+from ml_collections import ConfigDict
+
+from alljax.config import default_config
+from alljax.errors import ConfigError
+
+STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7", "head")
+UNFROZEN = (("stage7",), ("stage6", "stage7"), ("stage5", "stage6", "stage7"))
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    """Returns stages to cut after, or with ``:unfrozen`` numbers of blocks that learn; ``toy`` makes either small."""
+    words = set(argument.split(",")) - {""}
+    if words - {"unfrozen", "vgg16", "toy"} or {"unfrozen", "vgg16"} <= words or {"vgg16", "toy"} <= words:
+        raise ConfigError(
+            f"configs/ablate_depth.py takes no argument, unfrozen, vgg16, toy or unfrozen,toy; not {argument!r}"
+        )
+    config = default_config()
+    config.train.epochs = 30
+    config.study.seeds = 3
+    config.study.vary = (("model.stage", STAGES),)
+    if "vgg16" in words:
+        config.model.backbone = "vgg16"
+        config.study.vary = (("model.stage", ("block1", "block2", "block3", "block4", "block5")),)
+    if "unfrozen" in words:
+        config.model.stage = "stage7"
+        config.preprocessing.image_size = 128
+        config.split.protocol = "subject_holdout"
+        config.train.update(epochs=5, learning_rate=1e-3, statistics_momentum=0.9)
+        config.study.seeds = 1
+        config.study.vary = (
+            (
+                ("train.regime", "train.groups"),
+                (("frozen", ()), *(("finetune", groups(stages)) for stages in UNFROZEN)),
+            ),
+        )
+    if "toy" in words:
+        config.data.synthetic.update(images=96, subjects=12, image_size=64)
+        config.preprocessing.image_size = 64
+        config.split.folds = 3
+        config.train.epochs = 2
+    return config
+
+
+def groups(stages: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
+    """Returns ``train.groups`` in which the head and these stages learn, and no others."""
+    frozen = "|".join(stage for stage in ("stem", *STAGES) if stage not in stages)
+    return (("head/.*", 1.0), *((f"backbone/{stage}/.*", 0.1) for stage in stages), (f"backbone/({frozen})/.*", 0.0))

@@ -1,0 +1,277 @@
+"""Studies of several cells: what they share, how they fail, stop, go on, and are put together from shards."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from alljax import files
+from alljax.cli import main
+from alljax.config import default_config, vary
+from alljax.data.splits import Split
+from alljax.errors import ConfigError, WorkdirError
+from alljax.study import dry_run, finished, grid, heads, join
+from alljax.study.run import run_study
+
+OPTIMIZERS = ("train.optimizer", ("adam", "rmsprop"))
+BUDGETS = ("train.epochs", (2, 4))
+
+
+def toy(*varied: Any, **knobs: Any) -> ConfigDict:
+    """A study of 48 generated cells that takes a second or two."""
+    config = default_config()
+    config.data.synthetic.update(images=48, subjects=12, image_size=48)
+    config.preprocessing.image_size = 48
+    config.model.update(stage="stage3", hidden=8)
+    config.split.update(folds=2)
+    config.train.update(batch_size=16, learning_rate=1e-2)
+    config.evaluation.resamples = 100
+    config.study.vary = varied
+    return vary(config, {key.replace("__", "."): value for key, value in knobs.items()})
+
+
+def quiet(line: str) -> None:
+    """Nobody listens."""
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """What cells leave behind but for times: curves and predictions."""
+    found = [path for name in ("history.csv", "predictions.csv") for path in sorted(folder.glob(f"cells/*/{name}"))]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("studies") / "whole"
+    run_study(toy(OPTIMIZERS, BUDGETS), folder, quiet)
+    return folder
+
+
+def test_a_short_budget_is_what_a_run_of_that_length_gives(whole: Path, tmp_path: Path) -> None:
+    run_study(toy(train__epochs=2), tmp_path, quiet)
+    ours, alone = results(whole), results(tmp_path)
+    for name in ("history.csv", "predictions.csv"):
+        of_prefix = ours[f"cells/efficientnet_lite0-adam-epochs=2/{name}"]
+        assert of_prefix == alone[f"cells/efficientnet_lite0-adam/{name}"]
+    long = ours["cells/efficientnet_lite0-adam-epochs=4/history.csv"]
+    assert len(long.splitlines()) == 1 + 2 * 4
+    assert long.splitlines()[2] in ours["cells/efficientnet_lite0-adam-epochs=2/history.csv"].splitlines()
+
+
+def test_separate_budgets_have_keys_of_their_own(whole: Path, tmp_path: Path) -> None:
+    run_study(toy(BUDGETS, study__budgets="separate"), tmp_path, quiet)
+    ours, separate = results(whole), results(tmp_path)
+    name = "cells/efficientnet_lite0-adam-epochs=2/history.csv"
+    assert ours[name] != separate[name]
+    first = [separate[name.replace("=2", f"={epochs}")].splitlines()[1] for epochs in (2, 4)]
+    assert first[0] != first[1]
+
+
+def test_runs_side_by_side_give_what_they_give_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an accelerator: settings that are only numbers, and seeds, in one compiled call."""
+    config = toy(("train.learning_rate", (1e-2, 1e-3)), ("train.decay_rate", (0.5, 1.0)), BUDGETS, study__seeds=2)
+    run_study(config, tmp_path / "alone", quiet)
+    calls: list[int] = []
+    alone = heads.Trainer.train
+
+    def counted(self: heads.Trainer, runs: Any, *others: Any) -> Any:
+        calls.append(len(runs))
+        return alone(self, runs, *others)
+
+    def gathered(runs: Any, alike: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(heads.jax, "default_backend", lambda: "gpu")
+            return grouping(runs, alike)
+
+    grouping = heads.together
+    monkeypatch.setattr(heads, "together", gathered)
+    monkeypatch.setattr(heads.Trainer, "train", counted)
+    run_study(config, tmp_path / "together", quiet)
+    assert calls == [4]
+    assert results(tmp_path / "alone") == results(tmp_path / "together")
+
+
+def test_features_on_disk_give_the_same_metrics(tmp_path: Path, whole: Path) -> None:
+    said: list[str] = []
+    summary = run_study(toy(train__epochs=4, features__memory="disk"), tmp_path, said.append)
+    assert any("read from disk while heads learn" in line for line in said)
+    expected = json.loads((whole / "metrics.json").read_text())["cells"]["efficientnet_lite0-adam-epochs=4"]
+    assert summary["cells"]["efficientnet_lite0-adam"]["auc"] == pytest.approx(expected["auc"], abs=1e-3)
+
+
+def test_only_what_is_missing_or_cut_off_is_run_again(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(whole, folder)
+    cells = folder / "cells"
+    shutil.rmtree(cells / "efficientnet_lite0-adam-epochs=4")
+    cut = cells / "efficientnet_lite0-rmsprop-epochs=2" / "predictions.csv"
+    cut.write_bytes(cut.read_bytes()[:-50])
+    (cells / "efficientnet_lite0-rmsprop-epochs=4" / "metrics.json").write_text('{"accuracy": 0.')
+    said: list[str] = []
+    run_study(toy(OPTIMIZERS, BUDGETS), folder, said.append)
+    assert results(folder) == results(whole)
+    lines = "\n".join(said)
+    assert "rmsprop-epochs=2 is run again" in lines
+    assert "cut off?" in lines
+    assert "rmsprop-epochs=4 is run again" in lines
+    assert "efficientnet_lite0-adam-epochs=2: done before" in lines
+    assert "efficientnet_lite0-adam-epochs=4: done before" not in lines
+
+
+def test_a_failing_cell_is_told_and_does_not_stop_the_others(tmp_path: Path) -> None:
+    rows = (("sgd", 1e30), ("adam", 1e-2), ("sgd", 1e-2))
+    config = toy((("train.optimizer", "train.learning_rate"), rows), train__epochs=2)
+    said: list[str] = []
+    with pytest.raises(ConfigError, match=r"1 model of 3 failed.*sgd-learning_rate=1e\+30: the loss is no number"):
+        run_study(config, tmp_path, said.append)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert len(metrics["cells"]) == 2
+    assert list(metrics["failed"]) == ["efficientnet_lite0-sgd-learning_rate=1e+30"]
+    assert "failed" in (tmp_path / "report.html").read_text()
+    with pytest.raises(ConfigError, match="1 model of 3 failed"):  # and again, after the mend was not made
+        run_study(config, tmp_path, quiet)
+
+
+def test_a_budget_before_the_loss_was_lost_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose loss becomes infinite in epoch 3 has given its cell of two epochs before."""
+    diverged = heads._diverged
+
+    def from_epoch_three(config: ConfigDict, runs: Any, splits: tuple[Split, ...]) -> str:
+        return (
+            "lost" if config.train.epochs > 2 and config.train.optimizer == "adam" else diverged(config, runs, splits)
+        )
+
+    monkeypatch.setattr(heads, "_diverged", from_epoch_three)
+    with pytest.raises(ConfigError, match="adam-epochs=4: lost"):
+        run_study(toy(OPTIMIZERS, BUDGETS), tmp_path, quiet)
+    assert len(list(tmp_path.glob("cells/*/metrics.json"))) == 3
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one folder", "folders of their own"])
+def test_shards_make_the_same_study(whole: Path, tmp_path: Path, shared: bool) -> None:
+    folders = [tmp_path / "study"] * 2 if shared else [tmp_path / "a", tmp_path / "b"]
+    config = toy(OPTIMIZERS, BUDGETS)
+    first = run_study(config, folders[0], quiet, shard=(0, 2))
+    assert first is None
+    assert not (folders[0] / "metrics.json").exists()
+    second = run_study(config, folders[1], quiet, shard=(1, 2))
+    assert (second is not None) == shared
+    joined = tmp_path / "joined"
+    assert (
+        main(["report", f"--workdir={folders[0] if shared else joined}", *([] if shared else map(str, folders))]) == 0
+    )
+    out = folders[0] if shared else joined
+    assert results(out) == results(whole)
+    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (out, whole))
+    assert ours["missing"] == theirs["missing"] == []
+    assert list(ours["cells"]) == list(theirs["cells"])
+    assert ours["baselines"] == theirs["baselines"]
+    assert (out / "report.html").is_file()
+
+
+def test_a_report_of_some_shards_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_study(toy(OPTIMIZERS, BUDGETS), tmp_path, quiet, shard=(1, 2))
+    assert main(["report", f"--workdir={tmp_path}"]) == 0
+    assert "2 models missing: efficientnet_lite0-adam-epochs=2, efficientnet_lite0-adam-epochs=4" in capsys.readouterr().out
+    assert "efficientnet_lite0-adam-epochs=2" in (tmp_path / "report.html").read_text()
+
+
+def test_shards_of_different_studies_are_not_joined(whole: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(whole, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"train.batch_size": 7}))
+    with pytest.raises(WorkdirError, match="another study.*train.batch_size: 16 → 7"):
+        join.join(whole, [other], quiet)
+    (other / "config.json").write_text(json.dumps(config))
+    environment = json.loads((other / "environment.json").read_text())
+    environment["inputs"]["images"] = "f" * 64
+    (other / "environment.json").write_text(json.dumps(environment))
+    digest = json.loads((whole / "environment.json").read_text())["inputs"]["images"]
+    with pytest.raises(WorkdirError, match=f"images.*{digest[:16]} there, {'f' * 16} given"):
+        join.join(whole, [other], quiet)
+    with pytest.raises(WorkdirError, match="no --workdir of a study"):
+        join.join(whole, [tmp_path], quiet)
+
+
+def test_cells_that_disagree_are_named(whole: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(whole, other)
+    here = other / "cells" / "efficientnet_lite0-adam-epochs=2"
+    text = (here / "history.csv").read_text().replace("0.", "0.1", 1)
+    (here / "history.csv").write_text(text)
+    metrics = json.loads((here / "metrics.json").read_text())
+    metrics["sha256"]["history.csv"] = files.file_digest(here / "history.csv")
+    (here / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(WorkdirError, match="adam-epochs=2 disagree"):
+        join.join(whole, [other], quiet)
+
+
+def test_other_images_are_refused_with_both_fingerprints(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "cells" / "efficientnet_lite0-adam-epochs=2")
+    environment = json.loads((folder / "environment.json").read_text())
+    ours = environment["inputs"]["images"]
+    environment["inputs"]["images"] = "e" * 64
+    (folder / "environment.json").write_text(json.dumps(environment))
+    for force in (False, True):
+        with pytest.raises(WorkdirError, match=f"other images .*{'e' * 16} there, {ours[:16]} given"):
+            run_study(toy(OPTIMIZERS, BUDGETS), folder, quiet, force=force)
+
+
+def test_cells_under_two_protocols_have_a_split_each(tmp_path: Path) -> None:
+    config = toy(("split.protocol", ("paper", "subject_kfold")), train__epochs=2)
+    summary = run_study(config, tmp_path, quiet)
+    assert list(summary["splits"]) == ["paper", "subject_kfold"]
+    assert summary["splits"]["paper"]["protocol"]["leaky"]
+    assert summary["splits"]["paper"]["leaks"]["person"] > 0
+    assert summary["splits"]["subject_kfold"]["leaks"]["person"] == 0
+    assert summary["protocol"] == summary["splits"]["paper"]["protocol"]
+    cells = summary["cells"]
+    assert [cells[name]["split"] for name in cells] == ["paper", "subject_kfold"]
+    assert (tmp_path / "split.csv").is_file()
+    assert (tmp_path / "split-subject_kfold.csv").is_file()
+    study = finished.read_study(tmp_path)
+    tested = [len(finished.read_predictions(study, name).labels) for name in cells]
+    assert tested == [10, 48]
+
+
+def test_parameters_are_kept_only_where_they_are_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_study(toy(train__epochs=2, study__checkpoints=False), tmp_path, quiet)
+    assert not list(tmp_path.glob("cells/*/checkpoint"))
+    assert main(["predict", f"--workdir={tmp_path}", str(tmp_path)]) == 2
+    assert "study.checkpoints=False" in capsys.readouterr().err
+
+
+def test_metrics_tell_how_seeds_spread(tmp_path: Path) -> None:
+    (cell,) = run_study(toy(train__epochs=2, study__seeds=3), tmp_path, quiet)["cells"].values()
+    assert cell["std"]["auc"] == pytest.approx(np.std([one["auc"] for one in cell["per_seed"]], ddof=1))
+
+
+def test_a_dry_run_tells_cells_runs_and_time_and_writes_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = tmp_path / "study"
+    config = toy(("model.stage", ("stage2", "stage3")), OPTIMIZERS, BUDGETS, features__batch_size=4, model__hidden=9)
+    dry_run.dry_run(config, folder, said.append)
+    lines = "\n".join(said)
+    assert "8 cells in 4 runs" in lines
+    assert "beginnings of one run of 4" in lines
+    assert "learned from / tested" in lines
+    assert "steps/s" in lines
+    assert "together about" in lines
+    assert not folder.exists()
+
+
+def test_a_study_that_is_compared_needs_two_networks(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"study\.compare=paper"):
+        run_study(toy(OPTIMIZERS, study__compare="paper"), tmp_path, quiet)
+
+
+def test_every_shard_takes_every_nth_run() -> None:
+    runs = grid.runs(grid.cells(toy(OPTIMIZERS, ("model.hidden", (8, 9)), BUDGETS)))
+    assert [len(runs[index::3]) for index in range(3)] == [2, 1, 1]
