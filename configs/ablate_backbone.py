@@ -12,7 +12,7 @@ image costs VGG16 31 GFLOP, ResNet50 8, EfficientNet-Lite0 0.8.
 
 CNMC
 
-With ``:toy`` three depths of EfficientNet-Lite0 stand in for the networks, and nothing is fetched.
+With ``:toy`` two stages of EfficientNet-Lite0 stand in for the networks, and nothing is fetched.
 """
 
 from ml_collections import ConfigDict
@@ -33,8 +33,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.split.folds = 3
         config.train.epochs = 2
         config.study.seeds = 2
-        stages = (("efficientnet_lite0", "head"), ("efficientnet_lite0", "stage5"), ("efficientnet_lite0", "stage2"))
-        config.study.vary = ((("model.backbone", "model.stage"), stages),)
+        config.study.vary = (("model.stage", ("stage3", "stage5")),)
     elif argument:
         raise ConfigError(f"configs/ablate_backbone.py takes no argument, or 'toy'; not {argument!r}")
     return config

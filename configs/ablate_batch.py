@@ -6,8 +6,8 @@ Generated cells, frozen EfficientNet-Lite0, 30 epochs, 3 seeds, people held out 
 the same, so that small batches take more steps: look at whether a large batch does as well once its rate is larger,
 rather than at its worse number for the same rate.
 
-    alljax study --config=configs/ablate_batch.py --workdir=runs/batch --config.data.source=C-NMC_Leukemia.zip \
-        --config.model.backbone=vgg16 --config.train.epochs=100
+    alljax study --config=configs/ablate_batch.py --workdir=runs/batch \
+        --config.data.source=C-NMC_Leukemia.zip --config.model.backbone=vgg16 --config.train.epochs=100
 
 CNMC
 """
@@ -29,10 +29,12 @@ def get_config(argument: str = "") -> ConfigDict:
     )
     if argument == "toy":
         config.data.synthetic.update(images=96, subjects=12, image_size=64)
+        config.model.stage = "stage3"
         config.preprocessing.image_size = 64
         config.split.folds = 3
         config.train.epochs = 2
         config.study.seeds = 2
+        config.study.vary = (("train.batch_size", (8, 32)), ("train.learning_rate", (1e-4, 1e-3)))
     elif argument:
         raise ConfigError(f"configs/ablate_batch.py takes no argument, or 'toy'; not {argument!r}")
     return config

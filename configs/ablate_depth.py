@@ -23,44 +23,56 @@ from alljax.config import default_config
 from alljax.errors import ConfigError
 
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5", "stage6", "stage7", "head")
-UNFROZEN = (("stage7",), ("stage6", "stage7"), ("stage5", "stage6", "stage7"))
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """Returns stages to cut after, or with ``:unfrozen`` numbers of blocks that learn; ``toy`` makes either small."""
-    words = set(argument.split(",")) - {""}
-    if words - {"unfrozen", "vgg16", "toy"} or {"unfrozen", "vgg16"} <= words or {"vgg16", "toy"} <= words:
-        raise ConfigError(
-            f"configs/ablate_depth.py takes no argument, unfrozen, vgg16, toy or unfrozen,toy; not {argument!r}"
-        )
+    """Returns stages to cut after, or with ``:unfrozen`` numbers of them that learn; ``toy`` makes either small."""
     config = default_config()
     config.train.epochs = 30
     config.study.seeds = 3
-    config.study.vary = (("model.stage", STAGES),)
-    if "vgg16" in words:
-        config.model.backbone = "vgg16"
-        config.study.vary = (("model.stage", ("block1", "block2", "block3", "block4", "block5")),)
-    if "unfrozen" in words:
-        config.model.stage = "stage7"
-        config.preprocessing.image_size = 128
-        config.split.protocol = "subject_holdout"
-        config.train.update(epochs=5, learning_rate=1e-3, statistics_momentum=0.9)
-        config.study.seeds = 1
-        config.study.vary = (
-            (
-                ("train.regime", "train.groups"),
-                (("frozen", ()), *(("finetune", groups(stages)) for stages in UNFROZEN)),
-            ),
-        )
-    if "toy" in words:
-        config.data.synthetic.update(images=96, subjects=12, image_size=64)
-        config.preprocessing.image_size = 64
-        config.split.folds = 3
-        config.train.epochs = 2
+    match argument:
+        case "":
+            config.study.vary = (("model.stage", STAGES),)
+        case "vgg16":
+            config.model.backbone = "vgg16"
+            config.train.epochs = 100
+            config.study.vary = (("model.stage", ("block1", "block2", "block3", "block4", "block5")),)
+        case "unfrozen":
+            unfreeze(config, ("stage7",), ("stage6", "stage7"), ("stage5", "stage6", "stage7"))
+            config.preprocessing.image_size = 128
+        case "toy":
+            toy(config)
+            config.study.vary = (("model.stage", ("stage3", "stage5")),)
+        case "unfrozen,toy":
+            unfreeze(config, ("stage3",), ("stage2", "stage3"))
+            toy(config)
+        case _:
+            raise ConfigError(
+                f"configs/ablate_depth.py takes no argument, vgg16, unfrozen, toy or unfrozen,toy; not {argument!r}"
+            )
     return config
 
 
-def groups(stages: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
-    """Returns ``train.groups`` in which the head and these stages learn, and no others."""
-    frozen = "|".join(stage for stage in ("stem", *STAGES) if stage not in stages)
-    return (("head/.*", 1.0), *((f"backbone/{stage}/.*", 0.1) for stage in stages), (f"backbone/({frozen})/.*", 0.0))
+def unfreeze(config: ConfigDict, *learning: tuple[str, ...]) -> None:
+    """Sets the frozen network beside ones in which these stages learn with the head."""
+    config.model.stage = learning[0][-1]
+    config.split.protocol = "subject_holdout"
+    config.train.update(epochs=5, learning_rate=1e-3, statistics_momentum=0.9)
+    config.study.seeds = 1
+    rows = [("finetune", groups(config.model.stage, stages)) for stages in learning]
+    config.study.vary = ((("train.regime", "train.groups"), (("frozen", ()), *rows)),)
+
+
+def groups(last: str, learning: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
+    """Returns ``train.groups`` in which the head and these stages learn, and no others up to the last."""
+    used = ("stem", *STAGES[: STAGES.index(last) + 1])
+    frozen = "|".join(stage for stage in used if stage not in learning)
+    return (("head/.*", 1.0), *((f"backbone/{stage}/.*", 0.1) for stage in learning), (f"backbone/({frozen})/.*", 0.0))
+
+
+def toy(config: ConfigDict) -> None:
+    """Makes a study small."""
+    config.data.synthetic.update(images=96, subjects=12, image_size=64)
+    config.preprocessing.image_size = 64
+    config.split.folds = 3
+    config.train.epochs = 2

@@ -6,8 +6,8 @@ Generated cells (68 % leukemic, as in C-NMC), frozen EfficientNet-Lite0, 30 epoc
 4 cells.  COST.  Look at sensitivity and specificity, which these settings trade for one another, before accuracy; the
 AUC, which knows no threshold, says whether anything was gained.
 
-    alljax study --config=configs/ablate_imbalance.py --workdir=runs/imbalance --config.data.source=C-NMC_Leukemia.zip \
-        --config.model.backbone=vgg16 --config.train.epochs=100
+    alljax study --config=configs/ablate_imbalance.py --workdir=runs/imbalance \
+        --config.data.source=C-NMC_Leukemia.zip --config.model.backbone=vgg16 --config.train.epochs=100
 
 CNMC
 """
@@ -36,6 +36,7 @@ def get_config(argument: str = "") -> ConfigDict:
     )
     if argument == "toy":
         config.data.synthetic.update(images=96, subjects=12, image_size=64)
+        config.model.stage = "stage3"
         config.preprocessing.image_size = 64
         config.split.folds = 3
         config.train.epochs = 2

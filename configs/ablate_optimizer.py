@@ -7,8 +7,8 @@ set of features, the rates in one compiled call an optimizer.  COST.  Look at ho
 and whether any optimizer is better than the others at its best rate by more than the interval of the difference.  The
 paper compares Adam and RMSprop at 1e-4 alone.
 
-    alljax study --config=configs/ablate_optimizer.py --workdir=runs/optimizer --config.data.source=C-NMC_Leukemia.zip \
-        --config.model.backbone=vgg16 \
+    alljax study --config=configs/ablate_optimizer.py --workdir=runs/optimizer \
+        --config.data.source=C-NMC_Leukemia.zip --config.model.backbone=vgg16 \
         --config.train.epochs=100 --config.train.decay_steps=900
 
 CNMC
@@ -33,6 +33,7 @@ def get_config(argument: str = "") -> ConfigDict:
     )
     if argument == "toy":
         config.data.synthetic.update(images=96, subjects=12, image_size=64)
+        config.model.stage = "stage3"
         config.preprocessing.image_size = 64
         config.split.folds = 3
         config.train.epochs = 2

@@ -6,8 +6,9 @@ Generated cells, frozen EfficientNet-Lite0 up to its stage 7, 30 epochs, 3 seeds
 COST, nearly all of it heads on 15,680 flattened features.  Look at the difference between flatten, which the paper
 may have used, and average, which has 49 times fewer parameters; and at flatten's training curve, which runs ahead.
 
-    alljax study --config=configs/ablate_pooling.py --workdir=runs/pooling --config.data.source=C-NMC_Leukemia.zip \
-        --config.model.backbone=vgg16 --config.model.stage=block5 --config.train.epochs=100
+    alljax study --config=configs/ablate_pooling.py --workdir=runs/pooling \
+        --config.data.source=C-NMC_Leukemia.zip --config.model.backbone=vgg16 --config.model.stage=block5 \
+        --config.train.epochs=100
 
 CNMC
 """
@@ -27,6 +28,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.study.vary = (("model.pool", ("average", "max", "flatten")),)
     if argument == "toy":
         config.data.synthetic.update(images=96, subjects=12, image_size=64)
+        config.model.stage = "stage3"
         config.preprocessing.image_size = 64
         config.split.folds = 3
         config.train.epochs = 2

@@ -6,8 +6,8 @@ Generated cells, frozen EfficientNet-Lite0, 30 epochs, 3 seeds, people held out 
 were trained with one of the four ("lite"; of torchvision "torch", of Keras "caffe"): look at how much the others lose,
 and whether more than the interval of the difference.
 
-    alljax study --config=configs/ablate_preprocessing.py --workdir=runs/preprocessing --config.data.source=C-NMC_Leukemia.zip \
-        --config.model.backbone=vgg16 --config.train.epochs=100
+    alljax study --config=configs/ablate_preprocessing.py --workdir=runs/preprocessing \
+        --config.data.source=C-NMC_Leukemia.zip --config.model.backbone=vgg16 --config.train.epochs=100
 
 Features are computed four times: CNMC.
 """
@@ -26,6 +26,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.study.vary = (("preprocessing.name", ("lite", "torch", "caffe", "rescale")),)
     if argument == "toy":
         config.data.synthetic.update(images=96, subjects=12, image_size=64)
+        config.model.stage = "stage3"
         config.preprocessing.image_size = 64
         config.split.folds = 3
         config.train.epochs = 2

@@ -6,8 +6,8 @@ Generated cells of 224 × 224 pixels, frozen EfficientNet-Lite0, 30 epochs, 3 se
 each with features of its own.  COST.  Look at where smaller images begin to lose, against what they cost: features
 take time in proportion to the number of pixels.
 
-    alljax study --config=configs/ablate_resolution.py --workdir=runs/resolution --config.data.source=C-NMC_Leukemia.zip \
-        --config.model.backbone=vgg16 --config.train.epochs=100
+    alljax study --config=configs/ablate_resolution.py --workdir=runs/resolution \
+        --config.data.source=C-NMC_Leukemia.zip --config.model.backbone=vgg16 --config.train.epochs=100
 
 CNMC
 """
@@ -26,6 +26,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.study.vary = (("preprocessing.image_size", (64, 96, 128, 160, 224)),)
     if argument == "toy":
         config.data.synthetic.update(images=96, subjects=12, image_size=64)
+        config.model.stage = "stage3"
         config.preprocessing.image_size = 64
         config.split.folds = 3
         config.train.epochs = 2

@@ -22,7 +22,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config = default_config()
     config.train.epochs = 30
     config.study.seeds = 3
-    protocols = ("paper", "subject_kfold", "subject_holdout", "leave_one_subject_out")
+    protocols: tuple[str, ...] = ("paper", "subject_kfold", "subject_holdout", "leave_one_subject_out")
     if argument == "cnmc":
         config.model.backbone = "vgg16"
         config.train.epochs = 100
@@ -30,6 +30,7 @@ def get_config(argument: str = "") -> ConfigDict:
         protocols = (*protocols, "official_folds", "official_folds_by_name")
     elif argument == "toy":
         config.data.synthetic.update(images=96, subjects=12, image_size=64)
+        config.model.stage = "stage3"
         config.preprocessing.image_size = 64
         config.split.folds = 3
         config.train.epochs = 2

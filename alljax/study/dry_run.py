@@ -16,6 +16,7 @@ from alljax.progress import Say, duration
 from alljax.study import extraction, grid, heads, run
 from alljax.study.heads import Run
 from alljax.training import features, frozen, optim
+from alljax.training.fold import make_folds, steps_per_epoch
 from alljax.training.network import Network
 
 STEPS, ROUNDS = 24, 3
@@ -75,7 +76,7 @@ def _divisions(study: run.Study) -> Iterator[str]:
         material, size = study.materials[cell.name], cell.config.train.batch_size
         sides = [f"{len(split.train):,} / {len(split.test):,}" for split in material.splits]
         several = f", … ({len(sides)} folds)" if len(sides) > 1 else ""
-        steps = frozen.steps_per_epoch(len(material.splits[0].train), size)
+        steps = steps_per_epoch(len(material.splits[0].train), size)
         yield f"  {name}: learned from / tested: {sides[0]}{several}; {steps:,} steps an epoch"
 
 
@@ -117,7 +118,7 @@ def _heads(study: run.Study, runs: Sequence[Run]) -> tuple[list[str], float]:
             rates[key] = _steps_per_second(group, width)
             said.append((rates[key], f"  {config.train.optimizer} on {width:,} features: {rates[key]:,.0f} steps/s"))
         steps = config.train.epochs * sum(
-            frozen.steps_per_epoch(len(split.train), config.train.batch_size) for split in material.splits
+            steps_per_epoch(len(split.train), config.train.batch_size) for split in material.splits
         )
         seconds += steps / rates[key] * len(group) * config.study.seeds
     return lines + [line for _, line in sorted(said)] if said else [], seconds
@@ -137,7 +138,7 @@ def _steps_per_second(group: Sequence[Run], width: int) -> float:
     drawn = np.random.default_rng(0)
     matrix = jnp.asarray(drawn.normal(size=(len(rows), width)).astype(np.float32))
     labels = (rows % 2).astype(np.int32)
-    fold = frozen.make_folds(config, labels, 2, [Split(0, 0, rows, rows[:2])])[0]
+    fold = make_folds(config, labels, 2, [Split(0, 0, rows, rows[:2])])[0]
     trainer = frozen.make_heads(config, 2)
     keys = jax.vmap(jax.random.key)(jnp.arange(len(group) * seeds))
     numbers = optim.stack([optim.numbers(each[0].config) for each in group for _ in range(seeds)])

@@ -5,15 +5,12 @@ are of Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), which colour-
 apart, and differ in their dashes too.  The same numbers give the same bytes.
 """
 
-import hashlib
 import io
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 import matplotlib
 import matplotlib.style
@@ -24,6 +21,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from sklearn.metrics import roc_curve
+
+from alljax.study import vector
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
@@ -85,7 +84,8 @@ def curves(history: Mapping[str, np.ndarray], quantity: str, watched: str = "hel
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.grid(axis="y")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, borderpad=0.2)
-        return svg(figure, f"{quantity} against epoch; at epoch {epochs[-1]:.0f}: {', '.join(ends)}")
+        description = f"{quantity} against epoch; at epoch {epochs[-1]:.0f}: {', '.join(ends)}"
+        return svg(figure, description, follow=True)
 
 
 def confusion(matrix: Sequence[Sequence[float]] | np.ndarray, classes: Sequence[str]) -> str:
@@ -97,7 +97,7 @@ def confusion(matrix: Sequence[Sequence[float]] | np.ndarray, classes: Sequence[
     """
     counts = np.asarray(matrix, np.float64)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    across = [_short(name, 18 if len(classes) == 2 else 12) for name in classes]
+    across = [short(name, 18 if len(classes) == 2 else 12) for name in classes]
     size = 10.5 if len(classes) <= 4 else 8.0
     with one_axes() as (figure, axes):
         for row, column in np.ndindex(*counts.shape):
@@ -108,7 +108,7 @@ def confusion(matrix: Sequence[Sequence[float]] | np.ndarray, classes: Sequence[
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.5)
         ticks = np.arange(len(classes)) + 0.5
         axes.set_xticks(ticks, across, rotation=0 if len(classes) <= 4 else 45, fontsize=size)
-        axes.set_yticks(ticks, [_short(name) for name in classes], fontsize=size)
+        axes.set_yticks(ticks, [short(name) for name in classes], fontsize=size)
         axes.set(xlim=(0, len(classes)), ylim=(len(classes), 0), xlabel="called", ylabel="truly")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
@@ -145,19 +145,19 @@ def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -
             if binary and len(rates) > 1:
                 axes.plot(grid, rates.T, color=colour, alpha=0.3, linewidth=0.7)
             mean = np.concatenate([[0.0], rates.mean(0)])
-            axes.plot(np.append(0.0, grid), mean, color=colour, linestyle=dashes, label=_short(classes[label]))
+            axes.plot(np.append(0.0, grid), mean, color=colour, linestyle=dashes, label=short(classes[label]))
             called = probabilities.argmax(2) == label
             axes.plot(called[:, ~positive].mean(), called[:, positive].mean(), "o", color=colour, markersize=6)
             drawn += 1
         wrong, right = "false positive rate", "true positive rate"
         if binary:
-            negative, name = (_short(one, 14) for one in classes)
+            negative, name = (short(one, 14) for one in classes)
             wrong, right = f"{wrong} ({negative} called {name})", f"{right}\n({name} called {name})"
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=wrong, ylabel=right)
         axes.grid()
         if not binary and drawn:
             axes.legend(loc="lower right", fontsize=9)
-        return svg(figure, "ROC curve" + ("" if binary else "s, each class against the rest"))
+        return svg(figure, "ROC curve" + ("" if binary else "s, each class against the rest"), follow=True)
 
 
 def wrong_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> bytes:
@@ -222,42 +222,23 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def svg(figure: Figure, description: str) -> str:
-    """Returns the figure as one ``<svg>`` element with a title for those who cannot see it."""
+def svg(figure: Figure, description: str, follow: bool = False) -> str:
+    """Returns the figure as one ``<svg>`` element with a title for those who cannot see it.
+
+    Args:
+        figure: drawn in a block of `grid_of_axes` or `one_axes`.
+        description: the title.
+        follow: let people read the labelled lines of every axes with mouse, finger or arrow keys, see
+            `vector.followed`; the name of the horizontal axis stands before what they read.
+    """
     figure.patch.set_visible(False)
     for axes in figure.axes:
         axes.patch.set_visible(False)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)[0]
-    body = text[text.index(">", text.index("<svg")) + 1 :]
-    # What belongs to a file of its own, not to a page: style for every element, licence, fonts, names.
-    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r"font: ?(?:\w+ )*([\d.]+px) [^;\"]*", r"font-size: \1", body)
-    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
-    body = body.replace("xlink:href", "href").replace(INK, "currentColor")
-    body = re.sub(r' transform="rotate\(-0 [^"]*"', "", body)
-    body = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: _shorter(found[0]), body)
-    body = re.sub(r">\s+<", "><", _unique_names(body)).strip()
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" font-family="system-ui, sans-serif" fill="currentColor">'
-        f"<title>{escape(description)}</title>{body}"
-    )
-
-
-def _shorter(attribute: str) -> str:
-    """Returns an SVG attribute with two decimals and single blanks: a hundredth of a pixel is enough."""
-    return re.sub(r"\s+", " ", re.sub(r"(\.\d\d)\d+", r"\1", attribute)).replace(' "', '"')
-
-
-def _unique_names(body: str) -> str:
-    """Keeps only the names that are referred to, and makes them this figure's own on a shared page."""
-    prefix = hashlib.sha256(body.encode()).hexdigest()[:8]
-    used = set(re.findall(r'(?:url\(#|href="#)([\w.-]+)', body))
-    body = re.sub(r' id="([^"]*)"', lambda found: f' id="{prefix}{found[1]}"' if found[1] in used else "", body)
-    return re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}", body)
+    width, height = (72 * inches for inches in figure.get_size_inches())
+    curves = vector.followed(figure, width, height) if follow else ""
+    return vector.element(buffer.getvalue(), description, INK, curves)
 
 
 def _true_positive_rate(positive: np.ndarray, scores: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -267,7 +248,8 @@ def _true_positive_rate(positive: np.ndarray, scores: np.ndarray, grid: np.ndarr
     return rates
 
 
-def _short(name: str, longest: int = 18) -> str:
+def short(name: str, longest: int = 18) -> str:
+    """Returns a name of at most so many letters."""
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 

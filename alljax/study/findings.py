@@ -6,17 +6,24 @@ from typing import Any
 import numpy as np
 
 from alljax.evaluation import intervals
-from alljax.study import finished
+from alljax.study import finished, ranking
 from alljax.study.finished import Predictions, Study
 
 BASELINES = {"majority": "always the largest class", "size_threshold": "size of the cell alone"}
 """How the two rules are called in tables."""
 
-FEW_PEOPLE = 10
-"""With fewer people in a class percentile intervals come out visibly too narrow."""
+METRIC = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "macro_recall": "macro recall",
+    "macro_precision": "macro precision",
+    "weighted_f1": "weighted F1",
+    "log_loss": "log loss",
+}
+"""How metrics are called, in the order of the columns of a table."""
 
 PERCENT = ("accuracy",)
-_NAMES = {"auc": "AUC", "accuracy": "accuracy"}
 
 
 def shown(name: str, value: float | None) -> str:
@@ -41,43 +48,17 @@ def title(study: Study) -> str:
     return f"{question} · {data['name']}"
 
 
-def protocol(study: Study) -> str:
-    """Returns how models were tested, in one or two sentences."""
-    how = study.metrics["protocol"]
-    repeats = how["repeats"]
-    again = f" This was done {repeats} times with new draws." if repeats > 1 else ""
-    share = f"{study.config['split.test_fraction']:.0%}"
-    if how["name"] == "paper":
-        return f"A random {share} of the cells was held out, whoever they came from, as the paper did.{again}"
-    if how["name"] == "official_folds_by_name":
-        return f"The cells were held out in the {how['folds']} published folds, where one person may stand in several."
-    tested = f"in {how['folds']} parts, each"
-    if how["name"] == "subject_holdout":
-        tested = f"in one part, about {share} of them,"
-    elif how["name"] == "prelim":
-        tested = f"in one part, “{study.config['split.test_part']}”,"
-    elif how["name"] == "leave_one_subject_out":
-        tested = f"in {how['folds']} parts, one a person, each"
-    elif how["name"] == "official_folds":
-        tested = f"in the {how['folds']} published folds, each"
-    kept = (
-        "with people of its own: every held-out cell was tested by a model that had seen no cell of the same person."
-        if _unit(study) == "people"
-        else "with cells of its own; who they came from is not known."
-    )
-    return f"The cells were held out {tested} {kept}{again}"
-
-
-def headline(study: Study, predictions: Predictions) -> dict[str, Any]:
+def headline(study: Study, order: Sequence[str], predictions: Predictions) -> dict[str, Any]:
     """Returns what the page opens with: the best model, its main metrics, and what the ranking metric means.
 
     Args:
         study: the study.
-        predictions: of its best cell.
+        order: names of its cells, best first.
+        predictions: of the best.
     """
-    cells = study.metrics["cells"]
-    name = finished.best(cells)
+    cells, name = study.metrics["cells"], order[0]
     result, by, unit = cells[name], finished.headline(cells), _unit(study)
+    honest = len(cells) - len(ranking.leaky(study.metrics))
     if len(study.classes) == 2:
         negative, positive = (f"“{label}”" for label in study.classes)
         task = f"tells {positive} from {negative}"
@@ -96,7 +77,7 @@ def headline(study: Study, predictions: Predictions) -> dict[str, Any]:
         "task": task,
         "by": by,
         "meaning": meaning,
-        "of": f"Of {len(cells)} models" if len(cells) > 1 else "",
+        "of": "" if len(cells) == 1 else f"Of {_models(honest)}{' whose test does not leak' * (honest < len(cells))}",
         "level": f"{study.config['evaluation.level']:.0%}",
         "unit": unit,
         "auc": (shown("auc", result["auc"]), interval("auc", result)),
@@ -121,7 +102,7 @@ def _tiles(study: Study, result: Mapping[str, Any], predictions: Predictions) ->
         predictions.probabilities,
         predictions.people.tolist(),
         names=["recall_0", "recall_1"],
-        **_bootstrap(study),
+        **ranking.bootstrap_options(study),
     )
     for label, what in ((1, "sensitivity"), (0, "specificity")):
         share = result["per_class"][label]["recall"]
@@ -139,7 +120,8 @@ def findings(study: Study, order: Sequence[str], predictions: Sequence[Predictio
         order: names of its cells, best first.
         predictions: of the best and, if there is one, the second.
     """
-    lines = []
+    leaky, lines = ranking.leaky(study.metrics), []
+    order = [name for name in order if name not in leaky]
     if len(order) > 1:
         lines += [_next_best(study, order, predictions), _overlaps(study, order)]
     lines += _against_rules(study, order[0])
@@ -153,27 +135,20 @@ def findings(study: Study, order: Sequence[str], predictions: Sequence[Predictio
 
 def _next_best(study: Study, order: Sequence[str], predictions: Sequence[Predictions]) -> str:
     """Compares the two best models on the same cells, people drawn alike."""
-    one, other = predictions[:2]
-    cells, by = study.metrics["cells"], finished.headline(study.metrics["cells"])
-    gap = cells[order[0]][by] - cells[order[1]][by]
-    if not np.array_equal(one.places, other.places):
+    by, unit = finished.headline(study.metrics["cells"]), _unit(study)
+    gap = ranking.gap(study, order[0], order[1], predictions[0], predictions[1])
+    if not gap.paired:
         return f"The next best, {order[1]}, was tested on other cells: the two cannot be compared cell by cell."
-    low, high = intervals.difference(
-        one.labels,
-        one.probabilities,
-        other.probabilities,
-        one.people.tolist(),
-        names=[by],
-        **_bootstrap(study),
-    )[by]
-    unit = _unit(study)
+    if gap.bounds is None:
+        return f"It is ahead of the next best, {order[1]}, by {-gap.value:.3f}; no interval could be drawn for that."
+    low, high = -gap.bounds[1], -gap.bounds[0]
     verdict = (
         f"more than the choice of {unit} explains."
-        if low > 0
+        if gap.below
         else f"no more than the choice of {unit} explains. The data do not say which of the two is better."
     )
     return (
-        f"It is ahead of the next best, {order[1]}, by {gap:.3f} [{low:.3f}, {high:.3f}] in {_NAMES[by]}, "
+        f"It is ahead of the next best, {order[1]}, by {abs(gap.value):.3f} [{low:.3f}, {high:.3f}] in {METRIC[by]}, "
         f"both tried on the same {unit}: {verdict}"
     )
 
@@ -193,7 +168,7 @@ def _overlaps(study: Study, order: Sequence[str]) -> str:
 
 def _against_rules(study: Study, best: str) -> list[str]:
     """Sets the best model beside the rules that see nothing, or only the size of the cell."""
-    result, rules = study.metrics["cells"][best], study.metrics["baselines"]
+    result, rules = study.metrics["cells"][best], ranking.of_split(study.metrics, best)["baselines"]
     lines = []
     if rule := rules.get("majority"):
         always = study.classes[int(np.sum(rule["confusion"], axis=0).argmax())]
@@ -205,7 +180,7 @@ def _against_rules(study: Study, best: str) -> list[str]:
         by = by if rule.get(by) is not None else "accuracy"
         right = "" if by == "accuracy" else f" and is right for {shown('accuracy', rule['accuracy'])}"
         line = (
-            f"The size of the cell alone, one threshold, reaches {_NAMES[by]} {shown(by, rule[by])} "
+            f"The size of the cell alone, one threshold, reaches {METRIC[by]} {shown(by, rule[by])} "
             f"{interval(by, rule)}{right}"
         )
         lines.append(f"{line}: {_verdict(result, rule, by)}.")
@@ -218,57 +193,13 @@ def _verdict(result: Mapping[str, Any], rule: Mapping[str, Any], by: str) -> str
         return "the model is clearly below and of no use"
     if own and other and own[0] > other[1]:
         less = by != "accuracy" and result["accuracy"] <= rule["accuracy"]
-        return f"the model is clearly above in {_NAMES[by]}" + (", but not right more often" if less else "")
+        return f"the model is clearly above in {METRIC[by]}" + (", but not right more often" if less else "")
     return "the intervals overlap, so it is not shown that the model sees more than size"
-
-
-def warnings(study: Study, predictions: Predictions) -> list[str]:
-    """Returns what a reader must know before believing the numbers.
-
-    Args:
-        study: the study.
-        predictions: of any of its cells.
-    """
-    data, how, leaks = (study.metrics[key] for key in ("dataset", "protocol", "leaks"))
-    lines = []
-    tested = leaks.get("test_cells", 0)
-    for key, kin in (
-        ("person", "a cell of the same person"),
-        ("field", "a cell of the same photograph"),
-        ("duplicate", "the same image"),
-    ):
-        if leaks.get(key):
-            lines.append(f"Leak: {leaks[key]:,} of {tested:,} held-out cells have {kin} among the training cells.")
-    if how.get("leaky"):
-        lines.append("Such a split rewards recognising people; expect worse on people the model has never seen.")
-    if _unit(study) == "cells":
-        lines.append(
-            "Who the cells came from is not known. Intervals are over cells, and too narrow if people gave several; "
-            "a person may stand on both sides of the split."
-        )
-    else:
-        lines += _few_people(study, predictions)
-    return lines + list(data.get("notes", []))
-
-
-def _few_people(study: Study, predictions: Predictions) -> list[str]:
-    lines = []
-    for label, name in enumerate(study.classes):
-        count = len(set(predictions.people[predictions.labels == label].tolist()))
-        if count < FEW_PEOPLE:
-            people = "person" if count == 1 else "people"
-            lines.append(f"Only {count} {people} with “{name}” cells were tested: take the intervals as too narrow.")
-    return lines
-
-
-def _bootstrap(study: Study) -> dict[str, Any]:
-    """Returns how the study drew its intervals, so that those computed here are of the same draws."""
-    return {
-        "resamples": study.config["evaluation.resamples"],
-        "level": study.config["evaluation.level"],
-        "seed": study.config["seed"],
-    }
 
 
 def _unit(study: Study) -> str:
     return str(next(iter(study.metrics["cells"].values()))["interval_unit"])
+
+
+def _models(count: int) -> str:
+    return f"{count} model" if count == 1 else f"{count} models"

@@ -19,9 +19,10 @@ from alljax.progress import Say
 from alljax.study import sources
 from alljax.study.grid import Cell
 from alljax.study.material import Material
-from alljax.training import checkpoint, finetune, frozen, groups, logs, mesh, processes
+from alljax.training import checkpoint, finetune, groups, logs, mesh, processes
 from alljax.training.feeding import Feed
-from alljax.training.frozen import Curves, Fold, HeadRuns
+from alljax.training.fold import Fold, make_folds
+from alljax.training.frozen import Curves, HeadRuns
 from alljax.training.learner import Learner
 from alljax.training.loop import train_network
 from alljax.training.network import Network
@@ -71,7 +72,7 @@ def train_cell(
     """
     config = cell.config
     devices = mesh.make_devices(config)
-    folds = frozen.make_folds(config, material.labels, len(material.dataset.classes), material.splits)
+    folds = make_folds(config, material.labels, len(material.dataset.classes), material.splits)
     runs = []
     for split, fold, of_split in zip(material.splits, folds, keys, strict=True):
         of_seeds = []

@@ -19,6 +19,7 @@ from alljax.study.extraction import on_disk
 from alljax.study.grid import Cell
 from alljax.study.material import Material
 from alljax.training import frozen, optim, streamed
+from alljax.training.fold import make_folds
 from alljax.training.frozen import HeadFunctions, HeadRuns
 
 Run = tuple[Cell, ...]
@@ -86,7 +87,7 @@ class Trainer:
         heads, features = self._functions(config, classes, matrix)
         labels = jnp.asarray(material.labels)
         numbers = optim.stack([optim.numbers(run[0].config) for run in runs for _ in range(seeds)])
-        folds = frozen.make_folds(config, material.labels, classes, material.splits)
+        folds = make_folds(config, material.labels, classes, material.splits)
         start, lost = time.perf_counter(), set[int]()
         with progress.bar(_title(runs), budgets[-1] * len(folds), "epochs") as advance:
             self._advance = _watcher(advance, len(folds), math.gcd(*budgets))

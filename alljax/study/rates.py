@@ -11,8 +11,9 @@ from alljax import config as configs
 from alljax.progress import Say
 from alljax.study import grid, sources, workdir
 from alljax.study.material import open_material
-from alljax.training import frozen, mesh, rates
+from alljax.training import mesh, rates
 from alljax.training.feeding import Feed
+from alljax.training.fold import make_folds
 from alljax.training.network import open_network
 
 STEPS = 50
@@ -37,7 +38,7 @@ def find_rate(config: ConfigDict, out: Path, say: Say) -> float:
     network = open_network(config)
     material = open_material(config, say)
     classes = len(material.dataset.classes)
-    fold = frozen.make_folds(config, material.labels, classes, material.splits)[0]
+    fold = make_folds(config, material.labels, classes, material.splits)[0]
     key = jax.random.key(config.seed)
     enough = configs.vary(config, {"train.epochs": STEPS})  # an epoch may be a single step
     feed = Feed(enough, sources.keep(config, sources.images_of(network, material.dataset), say), fold, key, mesh.Jit())

@@ -16,7 +16,8 @@ from alljax.study import figures, finished, workdir
 from alljax.study.finished import Study
 from alljax.study.material import Material
 from alljax.training import optim
-from alljax.training.frozen import HeadRuns, steps_per_epoch
+from alljax.training.fold import steps_per_epoch
+from alljax.training.frozen import HeadRuns
 
 PLACE = ("split", "repeat", "fold", "seed")
 HISTORY = (

@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 from scipy.special import log_softmax
 
 from alljax.data.pipeline import Batch, Loader, Order, Source
-from alljax.training import frozen, mesh
+from alljax.training import mesh
 from alljax.training.finetune import Cells
-from alljax.training.frozen import Fold
+from alljax.training.fold import Fold, steps_per_epoch
 from alljax.training.learner import Learner
 from alljax.training.order import epoch_order
 from alljax.training.step import ORDER, TrainState
@@ -53,7 +53,7 @@ class Feed:
         self._workers, self._size = config.data.workers, min(config.train.batch_size, len(fold.train))
         self._multiple = devices.count * config.train.accumulate
         self.train_count = int(fold.train_count)
-        self.steps_per_epoch = frozen.steps_per_epoch(self.train_count, self._size)
+        self.steps_per_epoch = steps_per_epoch(self.train_count, self._size)
         self.test = np.asarray(fold.test)[: int(fold.test_count)]
         self.watched = np.asarray(fold.validation)[: int(fold.validation_count)]
         self.set_aside = not np.array_equal(self.watched, self.test)

@@ -1,15 +1,12 @@
 """Which cells an epoch is made of, and in which order: the same in the frozen and the fine-tuned regime."""
 
-from typing import TYPE_CHECKING
-
 import jax
 import jax.numpy as jnp
 
-if TYPE_CHECKING:
-    from alljax.training.frozen import Fold
+from alljax.training.fold import Fold
 
 
-def epoch_order(key: jax.Array, fold: "Fold", labels: jax.Array, balanced: bool) -> jax.Array:
+def epoch_order(key: jax.Array, fold: Fold, labels: jax.Array, balanced: bool) -> jax.Array:
     """Returns the rows of one epoch in their order.
 
     Args:
@@ -24,14 +21,14 @@ def epoch_order(key: jax.Array, fold: "Fold", labels: jax.Array, balanced: bool)
     return drawn(key, fold, labels) if balanced else shuffled(key, fold)
 
 
-def shuffled(key: jax.Array, fold: "Fold") -> jax.Array:
+def shuffled(key: jax.Array, fold: Fold) -> jax.Array:
     """Returns the training rows in a random order, padding last."""
     length = len(fold.train)
     draws = jax.random.uniform(key, (length,))
     return fold.train[jnp.argsort(jnp.where(jnp.arange(length) < fold.train_count, draws, 2.0))]
 
 
-def drawn(key: jax.Array, fold: "Fold", labels: jax.Array) -> jax.Array:
+def drawn(key: jax.Array, fold: Fold, labels: jax.Array) -> jax.Array:
     """Returns as many draws as there are training rows, every class equally often, padding last.
 
     Of n draws each of C classes has n // C or one more, not a number of chance; who has one more is drawn.

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from alljax.training.frozen import Curves, Fold, HeadFunctions, make_curves, make_steps, shown_rows, steps_per_epoch
+from alljax.training.fold import Fold, steps_per_epoch
+from alljax.training.frozen import Curves, HeadFunctions, make_curves, make_steps, shown_rows
 from alljax.training.optim import Numbers
 from alljax.training.step import Sums, TrainState, sums
 

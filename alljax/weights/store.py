@@ -14,7 +14,7 @@ from typing import Literal
 
 from alljax import files
 from alljax.errors import WeightsError
-from alljax.weights import download
+from alljax.weights import download, folder
 from alljax.weights.sources import Source, source, sources
 
 Place = Literal["path", "store", "package", "absent"]
@@ -63,7 +63,7 @@ def resolve(path: str | os.PathLike[str], name: str, backbone: str) -> Resolved:
     only the first choice is fetched.
 
     Args:
-        path: a weight file, or empty.
+        path: a weight file, a folder of them (`alljax.weights.folder` chooses one), or empty.
         name: a known source, or empty; with a path, what that file must be.
         backbone: the network they are for.
 
@@ -78,7 +78,14 @@ def resolve(path: str | os.PathLike[str], name: str, backbone: str) -> Resolved:
             f"{name} is for {named.backbone}, not {backbone}; set model.backbone or weights.name to match"
         )
     if os.fspath(path):
-        return _given(Path(path).expanduser(), named, backbone)
+        given = Path(path).expanduser()
+        with _reading(given):
+            is_folder = given.is_dir()
+        if is_folder:
+            given = folder.choose(
+                given, backbone, sources().values(), named, lambda file: recognise(file, digest(file))
+            )
+        return _given(given, named, backbone)
     candidates = [named] if named else [each for each in sources().values() if each.backbone == backbone]
     if not candidates:
         raise WeightsError(f"no weights are known for {backbone!r}; give a file with --config.weights.path=FILE")

@@ -25,9 +25,10 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax.data.splits import Split
 from alljax.models import catalog
-from alljax.training import frozen, mesh
+from alljax.training import mesh
 from alljax.training.feeding import Feed
 from alljax.training.finetune import Cells
+from alljax.training.fold import make_folds
 from alljax.training.learner import Learner
 from alljax.training.loop import train_network
 from alljax.training.network import Network
@@ -165,7 +166,7 @@ def loop(network: Network, every: int) -> np.ndarray:
     """Returns milliseconds of wall and of processor time of the steps 2 to STEPS − 1 of a real run."""
     config, noise, key = settings("vgg16", checkpoint_steps=every, log_steps=1), Noise(), jax.random.key(0)
     rows, devices, ends = np.arange(STEPS * BATCH), mesh.Jit(), list[tuple[float, float]]()
-    fold = frozen.make_folds(config, noise.labels, 2, [Split(0, 0, rows, rows[:BATCH])])[0]
+    fold = make_folds(config, noise.labels, 2, [Split(0, 0, rows, rows[:BATCH])])[0]
     feed = Feed(config, noise, fold, key, devices)
     learner = Learner(config, network, 2, key, np.ones(2, np.float32), STEPS, devices)
 

@@ -15,7 +15,7 @@ from alljax.data import cnmc, cnmc_names, people, splits
 from alljax.data.source import open_all, open_source
 from alljax.data.tree import Tree, natural, natural_key
 from alljax.errors import DataError
-from alljax.training import frozen
+from alljax.training.fold import steps_per_epoch
 
 pytestmark = pytest.mark.real
 
@@ -202,7 +202,7 @@ def divide(protocol, records, persons):
 def test_the_papers_split_has_its_numbers(train):
     (split,) = divide("paper", train, people.unite(train))
     assert (len(split.train), len(split.test)) == (8_528, 2_133)
-    assert frozen.steps_per_epoch(len(split.train), 32) == 267
+    assert steps_per_epoch(len(split.train), 32) == 267
     assert Counter(cnmc.CLASSES[train[row].label] for row in split.test) == {"all": 1_455, "hem": 678}
 
 

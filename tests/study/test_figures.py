@@ -1,4 +1,5 @@
 import io
+import json
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -167,3 +168,54 @@ def test_a_study_without_errors_has_a_sheet_that_says_so() -> None:
 
 def test_nothing_touches_the_state_of_pyplot() -> None:
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def followed(svg: str) -> list[dict]:
+    return json.loads(ElementTree.fromstring(svg).attrib["data-curves"])
+
+
+def test_the_page_is_given_what_the_curves_hold() -> None:
+    columns = history(3, 10)
+    (panel,) = followed(figures.curves(columns, "accuracy"))
+    assert panel["name"] == "epoch"
+    assert panel["at"] == list(range(1, 11))
+    assert panel["log"] == [0, 0]
+    means = [columns["val_accuracy"][columns["epoch"] == epoch].mean() for epoch in panel["at"]]
+    (_, _, training), (label, colour, values) = panel["lines"]
+    assert (label, colour) == ("held-out cells", figures.VERMILION)
+    assert values == pytest.approx(means, abs=1e-3)
+    assert len(training) == 10
+
+
+def test_where_the_data_say_a_curve_is_there_it_is_drawn() -> None:
+    columns = history(1, 10)
+    svg = figures.curves(columns, "loss")
+    (panel,) = followed(svg)
+    left, top, width, height = panel["box"]
+    (x_low, x_high), (y_low, y_high) = panel["x"], panel["y"]
+    path = re.search(r'<path d="([^"]*)"[^>]*stroke: #d55e00; stroke-width: 1.8', svg)
+    assert path
+    points = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path[1]), float)
+    values = np.array(panel["lines"][1][2])
+    assert points[:, 0] == pytest.approx(left + (np.array(panel["at"]) - x_low) / (x_high - x_low) * width, abs=0.1)
+    assert points[:, 1] == pytest.approx(top + (1 - (values - y_low) / (y_high - y_low)) * height, abs=0.2)
+
+
+def test_small_multiples_share_a_name_and_gaps_stay_gaps() -> None:
+    with figures.grid_of_axes(1, 2) as (figure, axes):
+        for number, one in enumerate(axes.flat):
+            one.plot([1, 2, 4], [0.1, np.nan, 0.3], label="it's <one>", color=figures.GREEN)
+            one.plot([1, 3], [5.0, 6.0], label="two", color=figures.INK)
+            one.plot([1, 4], [0, 0])
+            one.set_title(f"panel {number}")
+        figure.supxlabel("batch size")
+        panels = followed(figures.svg(figure, "two panels", follow=True))
+        assert "data-curves" not in figures.svg(figure, "two panels")
+    assert [panel["title"] for panel in panels] == ["panel 0", "panel 1"]
+    assert panels[0]["name"] == "batch size"
+    assert panels[0]["at"] == [1, 2, 3, 4]
+    assert panels[0]["lines"] == [
+        ["it's <one>", figures.GREEN, [0.1, None, None, 0.3]],
+        ["two", "currentColor", [5, None, 6, None]],
+    ]
+    assert panels[1]["box"][0] > panels[0]["box"][0] + panels[0]["box"][2]

@@ -1,207 +1,24 @@
-import csv
 import json
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from rich.console import Console
+from workdirs import EVERY_CELL, NASTY, TWO, make_workdir
 
 from alljax.errors import WorkdirError
 from alljax.evaluation.intervals import bootstrap, difference
-from alljax.evaluation.metrics import evaluate, most_wrong
-from alljax.study import figures, finished, report
-
-NASTY = "H9<script>alert(1)</script>&"
-TWO = ("vgg16-adam", "resnet50-adam")
-EVERY_CELL = ("vgg16-adam", "vgg16-rmsprop", "resnet50-adam", "resnet50-rmsprop")
-
-
-def write_csv(path: Path, header: list[str], rows: list[list]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
-
-
-def of_seeds(each: list) -> object:
-    """The means over seeds, as study/results.py writes them."""
-    if isinstance(each[0], dict):
-        return {key: of_seeds([one[key] for one in each]) for key in each[0]}
-    if isinstance(each[0], list):
-        return [of_seeds(list(group)) for group in zip(*each, strict=True)]
-    return None if each[0] is None else float(np.mean(each))
-
-
-def make_workdir(
-    folder: Path,
-    classes: tuple[str, ...] = ("hem", "all"),
-    people: tuple[int, ...] = (12, 20),
-    names: tuple[str, ...] = EVERY_CELL,
-    seeds: int = 2,
-    folds: int = 5,
-    epochs: int = 20,
-    subjects: bool = True,
-    resamples: int = 200,
-    level: float = 0.95,
-    seed: int = 0,
-    skill: float = 1.2,
-    protocol: str = "subject_kfold",
-    dataset: str = "cnmc",
-) -> Path:
-    """Writes what a study leaves behind: people with good and bad days, models that differ a little."""
-    generator = np.random.default_rng(0)
-    cells = [
-        (label, f"{'H' * (label == 0)}{number}", shot)
-        for label, count in enumerate(people)
-        for number in range(1, count + 1)
-        for shot in range(4 + generator.poisson(12))
-    ]
-    labels = np.array([label for label, _, _ in cells])
-    owners = [NASTY if subject == "H9" else subject for _, subject, _ in cells]
-    paths = [f"fold_0/{classes[label]}/UID_{subject}_1_{shot}_{classes[label]}.bmp" for label, subject, shot in cells]
-    persons = owners if subjects else paths
-    fold_of = {person: index % folds for index, person in enumerate(dict.fromkeys(persons))}
-    fold = [fold_of[person] for person in persons]
-    rows = [
-        [path, owner if subjects else "", person, classes[label], "test" if own == held else "train", 0, held]
-        for held in range(folds)
-        for path, owner, person, label, own in zip(paths, owners, persons, labels, fold, strict=True)
-    ]
-    write_csv(folder / "split.csv", ["path", "subject", "person", "label", "split", "repeat", "fold"], rows)
-    mood = {person: generator.normal(size=len(classes)) for person in dict.fromkeys(owners)}
-    hard = np.stack([mood[owner] for owner in owners]) + generator.normal(size=(len(cells), len(classes)))
-    units = persons
-    results = {}
-    for place, name in enumerate(names):
-        logits = hard + generator.normal(scale=0.5, size=(seeds, *hard.shape))
-        logits[:, np.arange(len(cells)), labels] += skill * (2 - 0.12 * place)
-        probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-        results[name] = write_cell(folder, name, classes, probabilities, cells, paths, owners if subjects else None,
-                                   fold, epochs, generator)  # fmt: skip
-        results[name]["intervals"] = {
-            key: list(bounds)
-            for key, bounds in bootstrap(
-                labels, probabilities, units, resamples=resamples, level=level, seed=seed
-            ).items()
-        }
-        results[name] |= {"interval_unit": "people" if subjects else "cells", "level": level}
-        results[name] |= {"seconds": 60.0 * (place + 1), "feature_seconds": 6000.0 if place == 0 else 0.0}
-        results[name]["weights"] = {"name": name.partition("-")[0], "sha256": "ab" * 32, "path": "w.pth"}
-        (folder / "cells" / name / "metrics.json").write_text(json.dumps(results[name]))
-    shares = np.tile(np.bincount(labels) / len(labels), (len(labels), 1))
-    size = np.eye(len(classes))[np.where(generator.random(len(labels)) < 0.3, (labels + 1) % len(classes), labels)]
-    size = 0.6 * size + 0.4 * shares
-    rules = {
-        "majority": evaluate(labels, shares, np.zeros_like(shares)),
-        "size_threshold": evaluate(labels, size) | {"thresholds": [0.2] * folds, "sides": [[0, 1]] * folds},
-    }
-    for name, values in (("majority", shares), ("size_threshold", size)):
-        bounds = bootstrap(labels, values[None], units, resamples=resamples)
-        rules[name]["intervals"] = {key: list(pair) for key, pair in bounds.items()}
-    by_class = {
-        name: {"images": int((labels == label).sum()), "subjects": people[label] if subjects else 0}
-        for label, name in enumerate(classes)
-    }
-    summary = {
-        "cells": results,
-        "baselines": rules,
-        "protocol": {
-            "name": protocol, "folds": folds, "repeats": 1, "seed": 0, "fingerprint": "cd" * 32,
-            "leaky": protocol == "paper",
-        },
-        "leaks": {"test_cells": len(cells), "person": len(cells) if protocol == "paper" else 0, "field": 0},
-        "dataset": {
-            "name": dataset, "source": "/data/C-NMC_Leukemia", "classes": list(classes), "images": len(cells),
-            "subjects": sum(people) if subjects else 0, "people": sum(people) if subjects else 0,
-            "by_class": by_class, "notes": ["2 files passed over: Thumbs.db"], "sha256": "ef" * 32,
-        },
-    }  # fmt: skip
-    (folder / "metrics.json").write_text(json.dumps(summary))
-    (folder / "config.json").write_text(
-        json.dumps(
-            {
-                "seed": seed,
-                "evaluation.resamples": resamples,
-                "evaluation.level": level,
-                "data.source": "/data/C-NMC_Leukemia",
-                "train.epochs": epochs,
-                "study.vary": [],
-                "split.test_fraction": 0.2,
-                "weights.name": "",
-            }
-        )
-    )
-    (folder / "environment.json").write_text(
-        json.dumps(
-            {
-                "alljax": "0.1.0",
-                "command": "alljax study --config=configs/quickstart.py:cnmc --workdir=D",
-                "devices": ["cpu cpu"],
-                "packages": {"jax": "0.10.2"},
-            }
-        )
-    )
-    return folder
-
-
-def write_cell(
-    folder: Path, name: str, classes: tuple[str, ...], probabilities: np.ndarray, cells: list, paths: list[str],
-    owners: list[str] | None, fold: list[int], epochs: int, generator: np.random.Generator,
-) -> dict:  # fmt: skip
-    labels = np.array([label for label, _, _ in cells])
-    here = folder / "cells" / name
-    rows, history = [], []
-    for seed, one in enumerate(probabilities):
-        for row in np.lexsort((np.arange(len(fold)), fold)):
-            called = classes[one[row].argmax()]
-            shown = [f"{value:.9g}" for value in one[row]]
-            owner = owners[row] if owners else ""
-            rows.append([paths[row], owner, classes[labels[row]], called, *shown, "test", 0, fold[row], seed])
-        for held in range(max(fold) + 1):
-            shift = generator.normal(scale=0.02)
-            for epoch in range(1, epochs + 1):
-                gain = 1 - np.exp(-epoch / (epochs / 5))
-                values = [1e-4 * 0.95**epoch, 0.65 - 0.5 * gain, 0.6 + 0.36 * gain, 0.66 - 0.25 * gain + 0.004 * epoch]
-                held_out = 0.6 + 0.22 * gain + shift + generator.normal(scale=0.01)
-                history.append([0, held, seed, epoch, *(f"{value:.9g}" for value in (*values, held_out))])
-    header = ["path", "subject", "label", "predicted", *(f"prob_{name}" for name in classes)]
-    write_csv(here / "predictions.csv", [*header, "split", "repeat", "fold", "seed"], rows)
-    write_csv(
-        here / "history.csv",
-        [
-            "repeat",
-            "fold",
-            "seed",
-            "epoch",
-            "learning_rate",
-            "train_loss",
-            "train_accuracy",
-            "val_loss",
-            "val_accuracy",
-        ],
-        history,
-    )
-    images, captions = [], []
-    for row in most_wrong(labels, probabilities, 24):
-        radius = np.hypot(*np.mgrid[-1:1:450j, -1:1:450j]) + 0.05 * generator.normal(size=(450, 450))
-        images.append(Image.fromarray((radius < 0.55)[..., None] * np.array([120, 70, 150], np.uint8)))
-        called = probabilities.mean(0)[row]
-        captions.append(
-            f"{classes[labels[row]]}, called {classes[called.argmax()]} {called.max():.0%}\nsubject {cells[row][1]}"
-        )
-    (folder / "figures").mkdir(exist_ok=True)
-    (folder / "figures" / f"wrong-{name}.png").write_bytes(figures.wrong_sheet(images, captions))
-    each = [evaluate(labels, one) for one in probabilities]
-    return dict(of_seeds(each)) | {"seeds": list(range(len(each))), "per_seed": each}
+from alljax.study import findings, finished, report, terminal
+from alljax.study import page as page_module
+from alljax.study.sections import Picture, Section, Table, Value
 
 
 class Page(HTMLParser):
     """Checks that tags nest, and collects what the tests ask about."""
 
-    VOID = frozenset({"meta", "link", "img", "br", "input", "hr", "line", "rect", "path", "use"})
+    VOID = frozenset({"meta", "link", "img", "br", "input", "hr", "line", "rect", "path", "use", "wbr"})
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -389,9 +206,9 @@ def test_what_the_page_adds_is_drawn_as_the_study_drew(tmp_path: Path) -> None:
     assert "the 80% interval" in text
 
 
-def test_minutes_are_of_the_heads_for_every_model_alike(written: Page) -> None:
+def test_minutes_are_of_training_for_every_model_alike(written: Page) -> None:
     text = said(written)
-    assert "minutes to train the heads" in text
+    assert "Minutes leave out computing features" in text
     for place, name in enumerate(EVERY_CELL):
         row = text[text.index(f" {name} ", text.index("minutes to train")) :]
         assert re.search(r" (\d+\.\d)(?= (?:vgg16|resnet50|The best))", row)[1] == f"{place + 1:.1f}"
@@ -401,7 +218,7 @@ def test_intervals_are_not_said_to_be_where_they_are_not(study: Path, written: P
     text = said(written)
     assert "those from macro recall to log loss are in metrics.json" in text
     best = json.loads((study / "metrics.json").read_text())["cells"]["vgg16-adam"]
-    columns = list(report.COLUMNS)
+    columns = list(findings.METRIC)
     assert set(columns[columns.index("macro_recall") :]) <= best["intervals"].keys()
 
 
@@ -433,15 +250,79 @@ def test_models_that_do_not_differ_are_said_not_to(copy: Path) -> None:
 
 
 def test_what_would_make_the_page_heavy_stays_beside_it(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "PAGE", 450_000)
+    monkeypatch.setattr(page_module, "PAGE", 450_000)
     found = page(copy)
     assert len(found.all("img")) == 1
     assert "The sheet is beside this page: figures/wrong-resnet50-adam.png" in said(found)
-    monkeypatch.setattr(report, "PAGE", 50_000)
+    monkeypatch.setattr(page_module, "PAGE", 50_000)
     found = page(copy)
     assert not found.all("img")
     assert "Left out to keep the page light. The numbers are in cells/resnet50-adam/" in said(found)
     assert len([one for one in found.all("svg") if one.get("role") == "img"]) == 4
+
+
+def test_of_many_models_only_the_best_have_figures(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "MANY", 1)
+    monkeypatch.setattr(page_module, "DRAWN", 1)
+    found = page(copy)
+    text = said(found)
+    assert len([one for one in found.all("svg") if one.get("role") == "img"]) == 4
+    assert "The other 1 are in the table above" in text
+    assert TWO[1] in text[text.index("Results Over all") : text.index("The best model:")]
+    links = {str(link["href"])[1:] for link in found.all("a")}
+    assert "model-0" in links
+    assert links <= set(found.names)
+
+
+def test_a_study_that_is_not_finished_says_so_first(copy: Path) -> None:
+    metrics = json.loads((copy / "metrics.json").read_text())
+    metrics |= {"missing": [f"cell-{number}" for number in range(10)], "failed": {"bad<b>": "out of memory"}}
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    found = page(copy)
+    text = said(found)
+    assert "10 of 13 models are not there yet: cell-0, cell-1," in text
+    assert "cell-7 and 2 more. To train what is missing, run the same" in text
+    assert text.index("1 of 13 models failed: bad<b>") < text.index("sensitivity") < text.index("bad<b>: out of memory")
+    assert not found.all("b")
+
+
+def test_a_physician_reads_from_the_top(study: Path, written: Page) -> None:
+    text = said(written)
+    by_class = json.loads((study / "metrics.json").read_text())["dataset"]["by_class"]
+    count = {name: one["images"] for name, one in by_class.items()}
+    parts = [
+        "tells “all” from “hem” best", "Read this first", "sensitivity", "It is ahead of the next best", "4 models.",
+        f"together {sum(count.values())} 32", "always the largest class", "Results Over all", "The best model:",
+        "Other models vgg16-rmsprop", "Data and protocol The cells", "Settings, and how to redo it alljax",
+    ]  # fmt: skip
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def section(size: int = 0) -> Section:
+    table = Table("odd-table", "A <title>", ("what", "value"), ((Value("a&b"), Value("1.5", 1.5, "[1, 2]")),))
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 700 9" role="img"><title>{"x" * size}</title></svg>'
+    return Section("odd", "An odd section", ("It says <this>.",), (table, Picture("odd-figure", "drawn", svg, b"png")))
+
+
+def test_sections_stand_before_the_results_and_beside_the_page(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "sections", lambda study: [section()])
+    found = page(copy)
+    text = said(found)
+    assert text.index("size of the cell alone") < text.index("It says <this>. ") < text.index("Results Over all")
+    assert "A <title>" in text
+    assert {"odd", "odd-table"} <= set(found.names)
+    assert (copy / "figures/odd-figure.png").read_bytes() == b"png"
+    assert "1.5" in (copy / "tables/odd-table.csv").read_text()
+    assert any(str(one.get("class")) == "picture broad" for one in found.all("figure"))
+
+
+def test_a_picture_that_is_too_heavy_stays_beside_the_page(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "sections", lambda study: [section(page_module.PAGE)])
+    path = report.write_report(copy)
+    assert path.stat().st_size < 2_000_000
+    assert "figures/odd-figure.svg" in path.read_text()
+    assert (copy / "figures/odd-figure.svg").stat().st_size > page_module.PAGE
 
 
 def test_a_study_without_sheets_has_a_report(copy: Path) -> None:
@@ -538,7 +419,7 @@ def test_the_terminal_shows_models_then_rules(study: Path, capsys: pytest.Captur
     metrics = json.loads((study / "metrics.json").read_text())
     console = Console(width=100, record=True, file=None, quiet=False)
     with console.capture() as capture:
-        console.print(report.terminal_table(metrics))
+        console.print(terminal.table(metrics, console.width))
     text = capture.get()
     order = [text.index(name) for name in (*EVERY_CELL, "always the largest class", "size of the cell alone")]
     assert order == sorted(order)

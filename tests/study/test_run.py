@@ -176,7 +176,10 @@ def test_shards_make_the_same_study(whole: Path, tmp_path: Path, shared: bool) -
 def test_a_report_of_some_shards_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_study(toy(OPTIMIZERS, BUDGETS), tmp_path, quiet, shard=(1, 2))
     assert main(["report", f"--workdir={tmp_path}"]) == 0
-    assert "2 models missing: efficientnet_lite0-adam-epochs=2, efficientnet_lite0-adam-epochs=4" in capsys.readouterr().out
+    assert (
+        "2 models missing: efficientnet_lite0-adam-epochs=2, efficientnet_lite0-adam-epochs=4"
+        in capsys.readouterr().out
+    )
     assert "efficientnet_lite0-adam-epochs=2" in (tmp_path / "report.html").read_text()
 
 

@@ -15,8 +15,9 @@ from alljax.config import default_config
 from alljax.data.splits import Split
 from alljax.models import catalog
 from alljax.progress import Advance, ignore
-from alljax.training import checkpoint, frozen
+from alljax.training import checkpoint
 from alljax.training.feeding import Feed
+from alljax.training.fold import make_folds
 from alljax.training.learner import Learner
 from alljax.training.loop import Trained, train_network
 from alljax.training.network import Network
@@ -88,7 +89,7 @@ class Run:
     def __init__(self, config: ConfigDict, network: Network, folder: Path, devices: Any = None, told: int = 20) -> None:
         self.config, self.folder, self.said = config, folder, list[str]()
         cells, devices, key = Cells(told), devices or One(), jax.random.key(7)
-        self.fold = frozen.make_folds(config, cells.labels, CLASSES, [SPLIT])[0]
+        self.fold = make_folds(config, cells.labels, CLASSES, [SPLIT])[0]
         self.feed = Feed(config, cells, self.fold, key, devices)
         weights, total = np.asarray(self.fold.class_weights), config.train.epochs * self.feed.steps_per_epoch
         self.learner = Learner(config, network, CLASSES, key, weights, total, devices)

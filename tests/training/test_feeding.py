@@ -13,9 +13,10 @@ from training.small_run import One
 
 from alljax.config import default_config
 from alljax.data.splits import Split
-from alljax.training import frozen, mesh
+from alljax.training import mesh
 from alljax.training.feeding import Feed
 from alljax.training.finetune import Cells
+from alljax.training.fold import Fold, make_folds, steps_per_epoch
 from alljax.training.order import drawn, shuffled
 from alljax.training.step import ORDER
 
@@ -45,7 +46,7 @@ class Host(One):
 
 def feed_of(
     count: int, batch: int, devices: Any, accumulate: int = 1, validation: int = 4, sampling: str = "each"
-) -> tuple[Feed, frozen.Fold]:
+) -> tuple[Feed, Fold]:
     """Returns the batches of `count` cells learned from, and the fold."""
     config = default_config()
     config.train.update(epochs=EPOCHS, batch_size=batch, accumulate=accumulate, sampling=sampling)
@@ -54,7 +55,7 @@ def feed_of(
     split = Split(0, 0, rows[:count], rows[count + validation :], validation=aside)
     longer = Split(0, 1, rows[: count + 3], rows[count + 3 :])  # another fold of the study, to which this one is padded
     source = Numbered(count + 10)
-    fold = frozen.make_folds(config, source.labels, CLASSES, [split, longer])[0]
+    fold = make_folds(config, source.labels, CLASSES, [split, longer])[0]
     return Feed(config, source, fold, KEY, devices), fold
 
 
@@ -83,7 +84,7 @@ def test_the_order_is_the_frozen_regimes(count: int, batch: int) -> None:
     feed, fold = feed_of(count, batch, Host())
     read = rows_of(feed.training(0))
     size = min(batch, count + 3)
-    assert feed.steps_per_epoch == frozen.steps_per_epoch(count, size)
+    assert feed.steps_per_epoch == steps_per_epoch(count, size)
     assert len(read) == EPOCHS * feed.steps_per_epoch
     for epoch in range(EPOCHS):
         key = jax.random.fold_in(jax.random.fold_in(KEY, ORDER), epoch)

@@ -13,6 +13,7 @@ from alljax.config import default_config
 from alljax.data.splits import Split
 from alljax.models.head import Head
 from alljax.training import frozen, optim
+from alljax.training.fold import make_folds, steps_per_epoch
 
 CLASSES, WIDTH = 3, 20
 
@@ -39,7 +40,7 @@ def splits() -> list[Split]:
 
 def run(config: ConfigDict, split: int = 0, seeds: int = 2) -> frozen.HeadRuns:
     features, labels = rows()
-    fold = frozen.make_folds(config, labels, CLASSES, splits())[split]
+    fold = make_folds(config, labels, CLASSES, splits())[split]
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
     return jax.device_get(frozen.make_train(config, CLASSES)(keys, jnp.asarray(features), jnp.asarray(labels), fold))
 
@@ -51,7 +52,7 @@ def identical(first: object, second: object) -> bool:
 def plain_loop(config: ConfigDict, split: int, seed: int) -> tuple[object, list, list, list]:
     """The same run as anyone would write it, batch by batch, without masks or padding."""
     features, labels = rows()
-    fold = frozen.make_folds(config, labels, CLASSES, splits())[split]
+    fold = make_folds(config, labels, CLASSES, splits())[split]
     chosen = splits()[split]
     head, optimizer = Head(config.model.hidden, CLASSES), optim.make_optimizer(config, 1000)
     key = jax.random.key(seed)
@@ -119,14 +120,14 @@ def test_ten_epochs_are_the_first_ten_of_a_hundred(config: ConfigDict) -> None:
 
 def test_the_short_last_batch_counts() -> None:
     """The paper's 8,528 images at batch 32; that the last 16 are learned from, test_equals_a_plain_loop shows."""
-    assert frozen.steps_per_epoch(8528, 32) == 267
+    assert steps_per_epoch(8528, 32) == 267
 
 
 def test_padding_never_reaches_the_loss(config: ConfigDict) -> None:
     """A fold padded to a longer one's shape gives the same numbers as alone."""
     features, labels = rows()
-    alone = frozen.make_folds(config, labels, CLASSES, splits()[:1])[0]
-    padded = frozen.make_folds(config, labels, CLASSES, splits())[0]
+    alone = make_folds(config, labels, CLASSES, splits()[:1])[0]
+    padded = make_folds(config, labels, CLASSES, splits())[0]
     assert len(padded.train) > len(alone.train)
     poisoned = dataclasses.replace(padded, train=np.where(np.arange(len(padded.train)) < 107, padded.train, 149))
     keys = jax.random.key(5)[None]
@@ -146,7 +147,7 @@ def test_validation_curves_are_of_the_rows_set_aside(config: ConfigDict) -> None
     ]
     train = frozen.make_train(config, CLASSES)
     keys = jnp.stack([jax.random.key(seed) for seed in range(2)])
-    for split, fold in zip(aside, frozen.make_folds(config, labels, CLASSES, aside), strict=True):
+    for split, fold in zip(aside, make_folds(config, labels, CLASSES, aside), strict=True):
         runs = jax.device_get(train(keys, jnp.asarray(features), jnp.asarray(labels), fold))
         for seed in range(2):
             params = jax.tree.map(lambda leaf, seed=seed: leaf[seed], runs.params)
@@ -162,7 +163,7 @@ def test_validation_curves_are_of_the_rows_set_aside(config: ConfigDict) -> None
 def test_progress_is_told_once_an_epoch(config: ConfigDict) -> None:
     calls: list[int] = []
     features, labels = rows()
-    fold = frozen.make_folds(config, labels, CLASSES, splits())[0]
+    fold = make_folds(config, labels, CLASSES, splits())[0]
     train = frozen.make_train(config, CLASSES, on_epoch=lambda: calls.append(1))
     keys = jnp.stack([jax.random.key(seed) for seed in range(3)])
     jax.block_until_ready(train(keys, jnp.asarray(features), jnp.asarray(labels), fold))

@@ -20,6 +20,7 @@ from alljax.data.splits import Split
 from alljax.models.head import Head
 from alljax.progress import ignore
 from alljax.training import features, frozen
+from alljax.training.fold import make_folds
 from alljax.training.network import Network, open_network
 
 SIDE, VIEWS, WIDTH = 64, 8, 6
@@ -101,7 +102,7 @@ def config() -> ConfigDict:
 def run(config: ConfigDict, matrix: np.ndarray, labels: np.ndarray, train: np.ndarray, seeds: int = 2):
     """Trains on some rows and tests on the others; `matrix` is (N, V, D)."""
     test = np.setdiff1d(np.arange(len(labels)), train)
-    fold = frozen.make_folds(config, labels, 2, [Split(0, 0, train, test)])[0]
+    fold = make_folds(config, labels, 2, [Split(0, 0, train, test)])[0]
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     flat = jnp.asarray(matrix.reshape(-1, matrix.shape[-1]))
     return jax.device_get(frozen.make_train(config, 2)(keys, flat, jnp.asarray(labels), fold))

@@ -367,8 +367,9 @@ def test_given_file_of_the_wrong_hash(name: str, known: dict[str, Source], tmp_p
 def test_given_file_that_is_not_there(known: dict[str, Source], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such file"):
         store.resolve(tmp_path / "no.pth", "", "vgg16")
+    (tmp_path / "file").write_bytes(CONTENT)
     with pytest.raises(WeightsError, match="cannot be read"):
-        store.resolve(tmp_path, "", "vgg16")
+        store.resolve(tmp_path / "file/in_a_file.pth", "", "vgg16")
 
 
 @pytest.fixture

@@ -1,0 +1,198 @@
+"""What the settings of a study do: a table, a figure and a paragraph that says how much of it is noise."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from alljax.study import dots, factors, findings, finished, ranking
+from alljax.study.factors import Factor
+from alljax.study.findings import METRIC, interval, shown
+from alljax.study.finished import Study
+from alljax.study.ranking import Gap
+from alljax.study.sections import Picture, Section, Table, Value
+
+MOST_DRAWN = 3
+"""Settings that one figure can show: on the axis, as colours, as panels."""
+
+MANY = 10
+"""From so many comparisons on some come out by chance, and the page says so."""
+
+
+def sections(study: Study) -> list[Section]:
+    """Returns the section about what a study varies; none where nothing differs or other sections say it.
+
+    Args:
+        study: the study; the predictions of all its cells are read.
+
+    Raises:
+        WorkdirError: a cell's predictions are missing or cut off.
+    """
+    varied = factors.varied(study)
+    if not varied or study.config.get("study.compare") or len(study.metrics["cells"]) < 2:
+        return []
+    order = ranking.order(study)
+    gaps = _gaps(study, order)
+    parts: list[Table | Picture] = [_table(study, order, gaps, varied)]
+    paragraphs = [_best(study, order, gaps, varied), *_others(study, order, gaps)]
+    if picture := dots.picture(study, varied[:MOST_DRAWN]) if len(varied) <= MOST_DRAWN else None:
+        parts.insert(0, picture)
+    else:
+        paragraphs.append("No figure: it could not show so many settings and values at once. The table has them all.")
+    return [Section("changes", f"What the settings change: {_listed(varied)}", tuple(paragraphs), tuple(parts))]
+
+
+def _gaps(study: Study, order: Sequence[str]) -> dict[str, Gap]:
+    """Sets every other cell beside the best one."""
+    best = finished.read_predictions(study, order[0])
+    return {
+        name: ranking.gap(study, order[0], name, best, finished.read_predictions(study, name)) for name in order[1:]
+    }
+
+
+def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: Sequence[Factor]) -> Table:
+    cells = study.metrics["cells"]
+    by = finished.headline(cells)
+    leaky = ranking.leaky(study.metrics)
+    metrics = list(dict.fromkeys([by, "accuracy", "macro_f1"]))
+    columns = [
+        *(factor.name for factor in varied),
+        METRIC[by],
+        "sd over seeds",
+        *(METRIC[name] for name in metrics[1:]),
+        "difference to the best",
+        "verdict",
+    ]
+    rows = []
+    for name in order:
+        settings, result = study.settings(name), cells[name]
+        marks = [_setting(factor, settings) for factor in varied]
+        if name in leaky:
+            marks[0] = Value(marks[0].text, marks[0].number, "its test leaks")
+        spread = _spread(result, by)
+        first = Value(shown(by, result[by]), result[by], interval(by, result))
+        others = [Value(shown(key, result[key]), result[key], interval(key, result)) for key in metrics[1:]]
+        seeds = Value("–" if spread is None else _points(by, spread), spread, "one seed" if spread is None else "")
+        rows.append((*marks, first, seeds, *others, *_compared(by, gaps.get(name), name in leaky)))
+    unit = cells[order[0]]["interval_unit"]
+    level = f"{study.config['evaluation.level']:.0%}"
+    notes = [
+        f"In brackets: {level} intervals over {unit}. Differences are of two models on the same images, with the "
+        f"same {unit} drawn for both (paired bootstrap), so they are surer than the models' own intervals suggest."
+    ]
+    if len(gaps) >= MANY:
+        notes.append(
+            f"Each of the {len(gaps)} comparisons stands for itself: about one in {round(2 / _tail(study))} models "
+            "that are no worse comes out “clearly below” by chance."
+        )
+    return Table("ablation", f"Every model, best first by {METRIC[by]}", tuple(columns), tuple(rows), (), tuple(notes))
+
+
+def _tail(study: Study) -> float:
+    return 1 - float(study.config["evaluation.level"])
+
+
+def _setting(factor: Factor, settings: Mapping[str, Any]) -> Value:
+    place = factor.place(settings)
+    number = factor.numbers[place] if factor.numbers and place is not None else None
+    return Value(factor.label(settings), number)
+
+
+def _spread(result: Mapping[str, Any], by: str) -> float | None:
+    """Returns the standard deviation over seeds; None with one seed."""
+    if "std" in result:
+        spread: float | None = result["std"].get(by)
+        return spread
+    values = [one[by] for one in result.get("per_seed", [])]
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _compared(by: str, gap: Gap | None, leaks: bool) -> tuple[Value, Value]:
+    """Returns the difference to the best and what follows from it."""
+    if gap is None:
+        return Value(""), Value("the best")
+    bounds = "" if gap.bounds is None else _bounds(by, gap.bounds)
+    number = Value(_points(by, gap.value, sign=True), gap.value, bounds)
+    if leaks:
+        return number, Value("its test leaks: not ranked")
+    if not gap.paired:
+        apart = {True: "own intervals apart", False: "own intervals overlap", None: "no interval"}[gap.apart]
+        return number, Value(apart, note="tested on other images")
+    if gap.bounds is None:
+        return number, Value("no interval")
+    return number, Value("clearly below" if gap.below else "not distinguishable")
+
+
+def _best(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: Sequence[Factor]) -> str:
+    """Names the best cell with its interval, and says whether it is really ahead of the next."""
+    cells = study.metrics["cells"]
+    by, unit = finished.headline(cells), cells[order[0]]["interval_unit"]
+    name, second = order[:2]
+    said = f"{METRIC[by]} {shown(by, cells[name][by])} {interval(by, cells[name])}".strip()
+    among = f"Of {len(order)} models" + (
+        ", leaving out those whose test leaks," if ranking.leaky(study.metrics) else ""
+    )
+    text = f"{among} the best is {factors.describe(varied, study.settings(name))}, with {said}. "
+    if second in ranking.leaky(study.metrics):
+        return text + "No other model was tested without a leak."
+    gap = gaps[second]
+    behind = _points(by, abs(gap.value))
+    text += f"The next, {factors.describe(varied, study.settings(second))}, is {behind} behind"
+    if not gap.paired:
+        return f"{text}, but was tested on other images: the two cannot be compared image by image."
+    if gap.bounds is None:
+        return f"{text}; no interval could be drawn for that difference."
+    reach = _bounds(by, (-gap.bounds[1], -gap.bounds[0])).replace("+", "")
+    if gap.below:
+        return f"{text} {reach}: more than the choice of {unit} explains."
+    return f"{text} {reach}: not significant, no more than the choice of {unit} explains."
+
+
+def _others(study: Study, order: Sequence[str], gaps: Mapping[str, Gap]) -> list[str]:
+    """Counts what the data cannot tell from the best, and what was not compared."""
+    leaky = ranking.leaky(study.metrics)
+    honest = [gap for name, gap in gaps.items() if name not in leaky]
+    paired = [gap for gap in honest if gap.bounds is not None]
+    lines = []
+    if len(paired) > 1:
+        lines.append(_told_apart(sum(not gap.below for gap in paired), len(paired)))
+    if strange := sum(not gap.paired for gap in honest):
+        lines.append(
+            f"{_count(strange, 'model was', 'models were')} tested on other images than the best one and cannot be "
+            "compared with it image by image: there only the models' own intervals can be held side by side, "
+            "which sees less."
+        )
+    if leaky:
+        lines.append(
+            f"{_count(len(leaky), 'model was', 'models were')} tested on people, photographs or images that were "
+            "trained on. Such numbers are too high and take no part in the ranking."
+        )
+    return lines
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _told_apart(even: int, whole: int) -> str:
+    if even == whole:
+        return f"None of the {whole} others is distinguishable from it."
+    if even == 0:
+        return f"All {whole} others are clearly below it."
+    below = _count(whole - even, "is", "are")
+    return f"Of the {whole} others {_count(even, 'is', 'are')} not distinguishable from it, {below} clearly below."
+
+
+def _listed(varied: Sequence[Factor]) -> str:
+    *before, last = (factor.name for factor in varied)
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def _points(by: str, value: float, sign: bool = False) -> str:
+    """Returns a difference of a metric: accuracy in points of percent."""
+    text = f"{100 * value:+.1f} points" if by in findings.PERCENT else f"{value:+.3f}"
+    return (text if sign else text.lstrip("+")).replace("-", "−")
+
+
+def _bounds(by: str, bounds: tuple[float, float]) -> str:
+    return "[" + ", ".join(_points(by, end, sign=True).removesuffix(" points") for end in bounds) + "]"

@@ -1,0 +1,199 @@
+"""What the leak was worth: the same set-ups tested on random cells and on people they never saw."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from alljax.evaluation import unpaired
+from alljax.evaluation.intervals import Interval
+from alljax.study import factors, figures, finished, pictures, ranking, scenarios
+from alljax.study.figures import BLUE, INK, VERMILION
+from alljax.study.findings import interval, shown
+from alljax.study.finished import Study
+from alljax.study.optimizers import points, signed
+from alljax.study.sections import Picture, Section, Table, Value
+
+METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One set-up under both kinds of split.
+
+    Attributes:
+        label: what tells it from the others.
+        leaky: name of its cell under the paper's split.
+        apart: name of its cell with people kept apart.
+    """
+
+    label: str
+    leaky: str
+    apart: str
+
+
+@dataclass(frozen=True)
+class Worth:
+    """A pair's differences, paper's split minus people apart.
+
+    Attributes:
+        values: of each metric.
+        draws: of each metric, (resamples,).
+    """
+
+    values: Mapping[str, float]
+    draws: Mapping[str, np.ndarray]
+
+
+def sections(study: Study) -> list[Section]:
+    """Returns the section, or nothing where the study has no set-up under both kinds of split.
+
+    Args:
+        study: the study.
+
+    Raises:
+        WorkdirError: predictions that are missing, cut off or not the study's.
+    """
+    pairs, protocols = find(study)
+    if not pairs:
+        return []
+    cells, level = study.metrics["cells"], scenarios.drawing(study)["level"]
+    there = [pair for pair in pairs if pair.leaky in cells and pair.apart in cells]
+    worths = {pair.label: worth(study, pair) for pair in there}
+    rows = tuple(_row(study, pair, worths.get(pair.label), level) for pair in pairs)
+    columns = ["set-up"]
+    for label in METRICS.values():
+        columns += [f"{label}, random cells", f"{label}, people apart", f"{label}, difference"]
+    table = Table("leak", "The same set-ups under both splits", tuple(columns), rows, notes=_notes(study, level))
+    parts: tuple[Table | Picture, ...] = (table, picture(study, there)) if there else (table,)
+    lines = [f"Random cells: protocol paper. People apart: protocol {' and '.join(protocols)}."]
+    if there:
+        lines.insert(0, _sentence(list(worths.values()), level, len(pairs), scenarios.unit(study)))
+    return [Section("leak", "What the leak was worth", tuple(lines), parts)]
+
+
+def find(study: Study) -> tuple[list[Pair], list[str]]:
+    """Returns the set-ups that are to be tested both ways, and the protocols that keep people apart."""
+    settings = scenarios.declared(study)
+    setup = {name: {key: value for key, value in one.items() if not key.startswith("split.")}
+             for name, one in settings.items()}  # fmt: skip
+    apart = [name for name, one in settings.items() if scenarios.disjoint(one["split.protocol"])]
+    found = [
+        (one, other)
+        for one in settings
+        if settings[one]["split.protocol"] == "paper"
+        for other in apart
+        if setup[one] == setup[other]
+    ]
+    protocols = list(dict.fromkeys(settings[other]["split.protocol"] for _, other in found))
+    varied = [one for one in factors.varied(study) if not all(key.startswith("split.") for key in one.keys)]
+    counts = {one: sum(one == first for first, _ in found) for one, _ in found}
+    pairs = []
+    for one, other in found:
+        words = [factors.describe(varied, settings[one]) or one]
+        words += [settings[other]["split.protocol"]] if counts[one] > 1 else []
+        pairs.append(Pair(", ".join(words), one, other))
+    return pairs, protocols
+
+
+def worth(study: Study, pair: Pair) -> Worth:
+    """Returns what a set-up gains by the paper's split, with people drawn once for both tests.
+
+    The two tests are of different images and cannot be paired image by image.  Their people are the same
+    but for those of whom no cell was held out at random, so every draw of people is applied to both tests: a draw
+    of easy people lifts both, and the difference is less noisy than two intervals suggest.
+    """
+    cells, drawing = study.metrics["cells"], scenarios.drawing(study)
+    read = [finished.read_predictions(study, name) for name in (pair.leaky, pair.apart)]
+    tests = [unpaired.HeldOut(one.labels, one.probabilities, one.people) for one in read]
+    first, second = unpaired.resampled(
+        tests, names=tuple(METRICS), resamples=drawing["resamples"], seed=drawing["seed"]
+    )
+    values = {name: cells[pair.leaky][name] - cells[pair.apart][name] for name in METRICS}
+    return Worth(values, {name: first[name] - second[name] for name in METRICS})
+
+
+def mean(worths: Sequence[Worth], metric: str, level: float) -> tuple[float, Interval | None]:
+    """Returns the mean over set-ups of what the leak was worth, and its interval: all on the same draws of people."""
+    draws = np.mean([one.draws[metric] for one in worths], axis=0)
+    return float(np.mean([one.values[metric] for one in worths])), unpaired.interval(draws, level)
+
+
+def picture(study: Study, pairs: Sequence[Pair]) -> Picture:
+    """Returns both accuracies of each set-up with their intervals, a line a set-up.
+
+    Args:
+        study: the study.
+        pairs: at least one, both of whose cells are there.
+    """
+    cells = study.metrics["cells"]
+    height = 1.3 + 0.34 * len(pairs)
+    with figures.grid_of_axes(1, 1, (8.4, height)) as (figure, axes):
+        one = axes[0, 0]
+        for row, pair in enumerate(pairs):
+            sides = (("random cells", pair.leaky, BLUE, -0.13, "o"), ("people apart", pair.apart, VERMILION, 0.13, "s"))
+            for label, name, colour, shift, marker in sides:
+                value, bounds = cells[name]["accuracy"], cells[name].get("intervals", {}).get("accuracy")
+                if bounds:
+                    one.plot(bounds, [row + shift] * 2, color=colour, linewidth=1.4)
+                one.plot(value, row + shift, marker, color=colour, markersize=5, label=label if row == 0 else None,
+                         linestyle="none")  # fmt: skip
+        if rule := ranking.of_split(study.metrics, pairs[0].apart)["baselines"].get("size_threshold"):
+            one.axvline(rule["accuracy"], color=INK, linewidth=0.9, linestyle=figures.DASHES[2],
+                        label="size of the cell alone")  # fmt: skip
+        one.set_yticks(range(len(pairs)), [pair.label for pair in pairs], fontsize=9)
+        one.set(ylim=(len(pairs) - 0.5, -0.5), xlabel="accuracy on held-out cells")
+        one.xaxis.set_major_formatter("{x:.0%}")
+        one.grid(axis="x")
+        figure.legend(loc="outside upper center", ncols=3, fontsize=9)
+        caption = "Accuracy of the same set-ups when cells, and when people, are held out, with intervals."
+        return pictures.picture("leak", caption, figure)
+
+
+def _row(study: Study, pair: Pair, found: Worth | None, level: float) -> tuple[Value, ...]:
+    cells = study.metrics["cells"]
+    row = [Value(pair.label)]
+    for metric in METRICS:
+        for name in (pair.leaky, pair.apart):
+            result = cells.get(name)
+            if result is None:
+                row.append(
+                    Value("–", note="cell failed" if name in study.metrics.get("failed", {}) else "cell missing")
+                )
+            else:
+                row.append(Value(shown(metric, result[metric]), result[metric], interval(metric, result)))
+        if found is None:
+            row.append(Value("–"))
+            continue
+        bounds = unpaired.interval(found.draws[metric], level)
+        row.append(Value(points(metric, found.values[metric]), found.values[metric],
+                         signed(metric, bounds) if bounds else ""))  # fmt: skip
+    return tuple(row)
+
+
+def _sentence(worths: Sequence[Worth], level: float, declared: int, unit: str) -> str:
+    value, bounds = mean(worths, "accuracy", level)
+    of = f"{len(worths)} of {declared} set-ups" if len(worths) < declared else f"{declared} set-ups"
+    what = "Over one set-up" if declared == 1 else f"Over {of}, the mean"
+    gain = f"{points('accuracy', value)} percentage points of accuracy"
+    says = f"{what}: holding out cells instead of people was worth {gain}"
+    if bounds is None:
+        return f"{says}."
+    verdict = (
+        f"more than the choice of {unit} explains"
+        if bounds[0] > 0 or bounds[1] < 0
+        else f"no more than the choice of {unit} explains"
+    )
+    return f"{says} {signed('accuracy', bounds)}, {verdict}."
+
+
+def _notes(study: Study, level: float) -> tuple[str, ...]:
+    unit = scenarios.unit(study)
+    lines = [
+        f"In brackets: {level:.0%} intervals over {unit}. The two tests are of different cells, so the difference "
+        f"cannot be paired cell by cell; {unit} are drawn once for both, and every draw is applied to both tests.",
+        "Models of the two splits may have learned from different numbers of cells; that is part of the difference.",
+    ]
+    if unit == "cells":
+        lines.append("Who the cells came from is not known, so people were not kept apart: this shows little.")
+    return tuple(lines)

@@ -1,0 +1,136 @@
+"""What may be called noise when a published number stands beside ours: one definition for every table."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from alljax.study.finished import Predictions
+from alljax.study.sections import Value
+
+WITHIN, BEYOND = "within the noise", "beyond the noise"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number of ours and the range that chance explains.
+
+    Attributes:
+        value: the mean over seeds (and folds).
+        low: lower end; NaN where there is no interval.
+        high: upper end.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    def agrees(self, published: float, rounding: float) -> bool | None:
+        """Says whether a published number lies within the noise; None where there is no interval.
+
+        The published number was rounded, so it is a range too: the two ranges must meet.
+
+        Args:
+            published: as printed.
+            rounding: half of its last digit, for example .005 for two decimals.
+        """
+        if math.isnan(self.low):
+            return None
+        slack = 1e-9  # .825 + .005 is not quite .83 in binary
+        return published - rounding <= self.high + slack and self.low <= published + rounding + slack
+
+
+def training(history: Mapping[str, np.ndarray], cells: float, level: float) -> Estimate:
+    """Returns the training accuracy after the last epoch, its mean over seeds and folds.
+
+    Its noise is ``z sqrt(p (1 - p) / n + s²)``: what n training cells drawn anew would change (the
+    binomial variance, as if each were of a person of its own), and what another seed would (s, the standard
+    deviation over the runs; 0 with one run, which makes the noise too small).  z is 1.96 for 95 %.
+
+    Args:
+        history: of `finished.read_history`.
+        cells: n, the training cells of one run.
+        level: share of the normal distribution inside, for example .95.
+    """
+    epoch, accuracy = history["epoch"], history["train_accuracy"]
+    last = np.append(epoch[1:] <= epoch[:-1], True)  # rows run through the epochs, run after run
+    ends = accuracy[last]
+    mean = float(ends.mean())
+    spread = float(ends.std(ddof=1)) if len(ends) > 1 else 0.0
+    reach = float(ndtri((1 + level) / 2)) * math.sqrt(max(mean * (1 - mean), 0.0) / cells + spread**2)
+    return Estimate(mean, mean - reach, mean + reach)
+
+
+def tested(result: Mapping[str, Any], metric: str) -> Estimate:
+    """Returns a metric of the held-out cells: its noise is the study's own bootstrap interval.
+
+    Args:
+        result: the cell's entry of metrics.json.
+        metric: for example ``macro_f1``.
+    """
+    low, high = result.get("intervals", {}).get(metric) or (math.nan, math.nan)
+    return Estimate(result[metric], low, high)
+
+
+def training_cells(predictions: Predictions, images: int, validation: float) -> float:
+    """Returns how many cells one run learned from, the mean over folds.
+
+    Args:
+        predictions: of the cell: they say how many cells each fold tested.
+        images: of the whole set.
+        validation: share of the training cells that was set aside.
+    """
+    folds = {place.split("\t", 1)[1] for place in predictions.places.tolist()}
+    return (images - len(predictions.places) / len(folds)) * (1 - validation)
+
+
+def notes(unit: str, level: float, seeds: int, *, of_training: bool) -> tuple[str, ...]:
+    """Returns the sentences below a table that say what its noise is.
+
+    Args:
+        unit: ``people`` or ``cells``, what the bootstrap draws.
+        level: of the intervals.
+        seeds: how many runs a cell has.
+        of_training: whether the table is of training accuracy.
+    """
+    lines = []
+    if of_training:
+        z = float(ndtri((1 + level) / 2))
+        lines.append(
+            f"Noise: our mean ± {z:.2f} · √(p(1 − p)/n + s²), with n training cells and s the standard deviation over "
+            "runs; a published number, with its rounding of ±0.005 points, lies within it where the two ranges meet."
+        )
+        if seeds == 1:
+            lines.append("With one seed s is not known and counts as 0, so the noise is larger than shown.")
+    else:
+        lines.append(
+            f"Noise: the {level:.0%} interval of our number from drawing {unit} anew; a published number, with its "
+            "rounding of ±0.005, lies within it where the two ranges meet. What other seeds would have given the paper "
+            "is not in it."
+        )
+        if unit == "cells":
+            lines.append("Who the cells came from is not known: intervals over cells are too narrow if people repeat.")
+    return tuple(lines)
+
+
+def difference(ours: Estimate, published: float, rounding: float, text: str) -> Value:
+    """Returns the entry for ours minus theirs, with the verdict as its second line.
+
+    Args:
+        ours: our number.
+        published: theirs, in the same unit.
+        rounding: half of its last digit.
+        text: the difference as people read it.
+    """
+    agrees = ours.agrees(published, rounding)
+    verdict = "no interval" if agrees is None else WITHIN if agrees else BEYOND
+    return Value(text, ours.value - published, verdict)
+
+
+def tally(entries: Sequence[Value]) -> tuple[int, int]:
+    """Returns how many of the entries made by `difference` are within the noise, and how many have a verdict."""
+    verdicts = [entry.note for entry in entries if entry.note in (WITHIN, BEYOND)]
+    return verdicts.count(WITHIN), len(verdicts)

@@ -1,0 +1,186 @@
+"""Which set-up was the paper's: variants of a study, nearest to Tables 1-6 first, and what that supports."""
+
+import numpy as np
+
+from alljax.data.tree import counted, some
+from alljax.study import figures, paper, scenarios
+from alljax.study.distance import TOGETHER, Ranking, rank
+from alljax.study.finished import Study
+from alljax.study.sections import Picture, Section, Table, Value
+
+COLOURS = {TOGETHER: figures.BLUE, "A": figures.VERMILION, "B": figures.GREEN}
+MARKS = {TOGETHER: "o", "A": "s", "B": "D"}
+DRAWN = 24
+"""Variants in the figure, the nearest first; the table has all."""
+
+
+def sections(study: Study) -> list[Section]:
+    """Returns the part of the report that ranks set-ups (``study.compare=variants``).
+
+    Args:
+        study: the study, from `finished.read_study`.
+
+    Raises:
+        WorkdirError: a history or predictions that are missing, cut off or not the study's.
+    """
+    ranking = rank(study)
+    parts = (_table(study, ranking), _picture(study, ranking)) if ranking.variants else ()
+    return [Section("variants", "Which set-up was theirs?", (verdict(study, ranking),), parts)]
+
+
+def _interval(study: Study, drawn: np.ndarray) -> tuple[float, float]:
+    level = study.config["evaluation.level"]
+    known = drawn[np.isfinite(drawn)]
+    if not known.size:
+        return np.nan, np.nan
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _bounds(study: Study, drawn: np.ndarray) -> str:
+    low, high = _interval(study, drawn)
+    return f"[{low:.2f}, {high:.2f}]".replace("-", "−") if np.isfinite(low) else "no interval: every draw lost a class"
+
+
+def _table(study: Study, ranking: Ranking) -> Table:
+    rows = []
+    for place, variant in enumerate(ranking.variants):
+        distances = [
+            Value(f"{variant.distance(one):.2f}", variant.distance(one), _bounds(study, variant.resampled(one)))
+            if one in (TOGETHER, *variant.count)
+            else Value("–", note="no cell")
+            for one in (TOGETHER, *ranking.networks)
+        ]
+        share = Value("–", note="other cells tested") if ranking.nearest is None else Value(
+            f"{ranking.nearest[place]:.1%}", float(ranking.nearest[place])
+        )  # fmt: skip
+        rows.append((Value(variant.name), *distances, share, Value(f"{variant.numbers}", variant.numbers)))
+    own = [f"{paper.SCENARIOS[letter]} ({letter})" for letter in ranking.networks]
+    return Table(
+        "variants",
+        "Distance of each set-up to the published tables, in percentage points",
+        ("set-up", TOGETHER, *own, "nearest in", "numbers"),
+        tuple(rows),
+        notes=tuple(_notes(study, ranking)),
+    )
+
+
+def _notes(study: Study, ranking: Ranking) -> list[str]:
+    drawing, unit = scenarios.drawing(study), scenarios.unit(study)
+    impossible = sum(not paper.implied(*key, budget).exact for key in paper.KEYS for budget in ranking.budgets)
+    plays = [f"{network} as {paper.SCENARIOS[letter]}" for letter, network in ranking.networks.items()]
+    lines = [
+        "Root mean square difference over the published numbers that a set-up's cells cover: training accuracy after "
+        f"the last epoch (Tables 1–2), macro recall, precision and F1 (Tables 3–6). Networks: {', '.join(plays)}.",
+        f"In brackets: {drawing['level']:.0%} percentile intervals, {drawing['resamples']:,} resamples of the {unit} "
+        "tested, the same for all set-ups. Training accuracy is not resampled: the training cells' predictions are not "
+        "kept. Resampling adds noise to every number, so an interval may lie above its distance.",
+        "“Nearest in”: share of the resamples in which the set-up is the nearest of all.",
+    ]
+    if impossible:
+        lines.append(f"{impossible} of the published F1 left out: no confusion matrix has them beside the recall and "
+                     "precision printed.")  # fmt: skip
+    if any(own != budget for budget, own in ranking.budgets.items()):
+        lines.append("None of the study's budgets is the paper's; they stand in by their order: "
+                     + ", ".join(f"{own} for {budget}" for budget, own in ranking.budgets.items())
+                     + " epochs.")  # fmt: skip
+    if len({variant.numbers for variant in ranking.variants}) > 1:
+        lines.append("The set-ups do not cover the same numbers, so their distances are not of the same thing.")
+    return lines
+
+
+def verdict(study: Study, ranking: Ranking) -> str:
+    """Returns what the evidence supports, in one paragraph, or why it supports nothing.
+
+    Args:
+        study: the study.
+        ranking: its variants, from `rank`.
+    """
+    if reason := _inconclusive(study, ranking):
+        return f"Nothing can be concluded about the paper's set-up: {reason}."
+    first, *others = ranking.variants
+    assert ranking.nearest is not None  # else inconclusive
+    unit, level = scenarios.unit(study), study.config["evaluation.level"]
+    gaps = {one.name: one.resampled() - first.resampled() for one in others}
+    near = [name for name, gap in gaps.items() if not _interval(study, gap)[0] > 0]
+    if near:
+        apart = f"not told apart from it: {some(near)}, whose greater distance the choice of {unit} may explain"
+    else:
+        apart = f"all others lie further away by more than the choice of {unit} explains"
+    repeat = _repetition()
+    reached = (
+        "no further than a repetition may lie, so the set-up is a possible one"
+        if _interval(study, first.resampled())[0] <= repeat
+        else "further than that, so none of the set-ups tried is shown to be theirs"
+    )
+    protocol = study.metrics["protocol"]["name"]
+    split = (
+        "" if protocol == "paper" else f" The cells were split by {protocol}, unlike the paper's, which adds to all."
+    )
+    return (
+        f"Of {len(ranking.variants)} set-ups {first.name} is the nearest to Tables 1–6: {first.distance():.2f} points "
+        f"{_bounds(study, first.resampled())} over {first.numbers} published numbers ({level:.0%} interval), and the "
+        f"nearest in {ranking.nearest[0]:.0%} of the resamples. Next is {others[0].name} with "
+        f"{others[0].distance():.2f} points, {others[0].distance() - first.distance():.2f} "
+        f"{_bounds(study, gaps[others[0].name])} more; {apart}. One set-up on two random splits differs by about "
+        f"{repeat:.1f} points in macro recall alone (binomial standard error): the nearest is {reached}.{split}"
+    )
+
+
+def _inconclusive(study: Study, ranking: Ranking) -> str:
+    """Returns why the ranking says nothing of the paper; empty where it may."""
+    data = study.metrics["dataset"]
+    generated = [note for note in data.get("notes", []) if "generated cells" in note]
+    if not scenarios.real(study) or generated:
+        what = "generated cells" if data["name"] == "synthetic" or generated else f"{data['images']:,} images"
+        return (
+            f"these are {what} ({data['name']}), not the {paper.IMAGES:,} images of C-NMC 2019 "
+            f"({paper.IMAGES_ALL:,} ALL, {paper.IMAGES_HEM:,} HEM) that the paper is about"
+        )
+    if any(own != budget for budget, own in ranking.budgets.items()):
+        return f"no cell was trained for {', '.join(map(str, paper.BUDGETS))} epochs"
+    if missing := [plays for letter, plays in paper.SCENARIOS.items() if ranking.networks.get(letter) != plays.lower()]:
+        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not what was trained"
+    if len(ranking.variants) < 2:
+        return f"{counted(len(ranking.variants), 'set-up')} to compare, at least two are needed"
+    if len({tuple(sorted(variant.cells)) for variant in ranking.variants}) > 1:
+        return "the set-ups do not cover the same published numbers"
+    return "" if ranking.nearest is not None else "the set-ups were not tested on the same cells"
+
+
+def _repetition() -> float:
+    """Returns by how many points macro recall differs between two random splits: the mean over the tables' rows."""
+    errors = []
+    for key in paper.KEYS:
+        for budget in paper.BUDGETS:
+            tp, fn, fp, tn = paper.implied(*key, budget).confusions.mean(0)
+            errors.append((tp * fn / (tp + fn) ** 3 + tn * fp / (tn + fp) ** 3) / 4)
+    return float(100 * np.sqrt(2 * np.mean(errors)))
+
+
+def _picture(study: Study, ranking: Ranking) -> Picture:
+    """Draws distances as dots with their intervals, the nearest set-up on top."""
+    shown = ranking.variants[:DRAWN]
+    series = (TOGETHER, *ranking.networks)
+    with figures.grid_of_axes(1, 1, (7.2, 1.3 + 0.42 * len(shown))) as (figure, grid):
+        axes = grid[0, 0]
+        for number, one in enumerate(series):
+            covered = [place for place, variant in enumerate(shown) if one in (TOGETHER, *variant.count)]
+            at = np.array(covered) + 0.22 * (number - (len(series) - 1) / 2)
+            ends = [_interval(study, shown[place].resampled(one)) for place in covered]
+            label = one if one == TOGETHER else f"{paper.SCENARIOS[one]} ({one})"
+            axes.hlines(at, *np.array(ends).reshape(-1, 2).T, color=COLOURS[one], linewidth=1.4, alpha=0.75)
+            values = [shown[place].distance(one) for place in covered]
+            axes.plot(values, at, MARKS[one], color=COLOURS[one], markersize=5, label=label)
+        axes.set_yticks(range(len(shown)), [variant.name for variant in shown])
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("distance to the published tables, percentage points")
+        axes.grid(axis="x")
+        figure.legend(loc="outside upper left", ncols=len(series), fontsize=9)
+        level = f"{study.config['evaluation.level']:.0%}"
+        caption = f"Distance of each set-up to the published tables, with {level} intervals; left is nearer."
+        if len(shown) < len(ranking.variants):
+            caption += f" The nearest {len(shown)} of {len(ranking.variants)}."
+        told = "; ".join(f"{variant.name} {variant.distance():.2f}" for variant in shown)
+        return Picture("variants", caption, figures.svg(figure, f"distance in points: {told}"), figures.png(figure))

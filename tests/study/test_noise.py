@@ -1,0 +1,60 @@
+import math
+
+import numpy as np
+import pytest
+
+from alljax.study import noise
+from alljax.study.finished import Predictions
+from alljax.study.noise import Estimate
+
+
+def history(ends: list[float], epochs: int = 3) -> dict[str, np.ndarray]:
+    rows = [(epoch, end - 0.1 * (epochs - epoch)) for end in ends for epoch in range(1, epochs + 1)]
+    epoch, accuracy = np.array(rows, float).T
+    return {"epoch": epoch, "train_accuracy": accuracy}
+
+
+def test_training_accuracy_is_the_mean_of_last_epochs_and_its_noise_follows_the_formula() -> None:
+    found = noise.training(history([0.80, 0.82, 0.87]), cells=8528, level=0.95)
+    p = (0.80 + 0.82 + 0.87) / 3
+    s = math.sqrt(sum((x - p) ** 2 for x in (0.80, 0.82, 0.87)) / 2)
+    reach = 1.959964 * math.sqrt(p * (1 - p) / 8528 + s * s)
+    assert found.value == pytest.approx(p)
+    assert (found.low, found.high) == (pytest.approx(p - reach), pytest.approx(p + reach))
+
+
+def test_one_run_has_no_spread_and_binomial_noise_alone() -> None:
+    found = noise.training(history([0.9], epochs=1), cells=100, level=0.95)
+    assert found.high - found.value == pytest.approx(1.959964 * math.sqrt(0.9 * 0.1 / 100))
+
+
+def test_runs_that_ended_early_end_where_they_ended() -> None:
+    long, short = history([0.9], 5), history([0.7], 2)
+    both = {key: np.concatenate([long[key], short[key]]) for key in long}
+    assert noise.training(both, 100, 0.95).value == pytest.approx(0.8)
+
+
+def test_ranges_that_touch_agree_and_others_do_not() -> None:
+    ours = Estimate(0.85, 0.83, 0.87)
+    assert ours.agrees(0.825, 0.005)  # up to .83
+    assert ours.agrees(0.875, 0.005)
+    assert not ours.agrees(0.82, 0.005)
+    assert not ours.agrees(0.88, 0.005)
+    assert Estimate(0.85).agrees(0.85, 0.005) is None
+
+
+def test_verdicts_are_counted() -> None:
+    ours = Estimate(0.85, 0.83, 0.87)
+    entries = [noise.difference(one, published, 0.005, "+0.01")
+               for one in (ours, Estimate(0.85)) for published in (0.86, 0.70)]  # fmt: skip
+    assert [entry.note for entry in entries] == ["within the noise", "beyond the noise", "no interval", "no interval"]
+    assert entries[1].number == pytest.approx(0.15)
+    assert noise.tally(entries) == (1, 2)
+
+
+def test_training_cells_are_those_no_fold_tested() -> None:
+    places = np.array([f"{number}.bmp\t0\t{number % 4}" for number in range(10)])
+    empty = np.array([])
+    found = Predictions(places, empty, empty, empty, empty, empty)
+    assert noise.training_cells(found, images=10, validation=0.0) == 7.5
+    assert noise.training_cells(found, images=10, validation=0.2) == pytest.approx(6.0)
