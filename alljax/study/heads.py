@@ -1,7 +1,5 @@
 """The frozen cells of a study: runs of heads, several cells out of one run, several runs in one compiled call."""
 
-import itertools
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from alljax.study.grid import Cell
 from alljax.study.material import Material
 from alljax.training import frozen, optim, streamed
 from alljax.training.fold import make_folds
-from alljax.training.frozen import HeadFunctions, HeadRuns
+from alljax.training.frozen import Curves, HeadFunctions, HeadRuns
 
 Run = tuple[Cell, ...]
 """Cells that come out of one training, see `grid.runs`."""
@@ -68,7 +66,6 @@ class Trainer:
         """
         self._say = say
         self._compiled: dict[str, HeadFunctions] = {}
-        self._advance: Callable[[np.ndarray], None] = lambda accuracies: None
         self._features: tuple[np.ndarray | None, jax.Array | None] = None, None
 
     def train(self, runs: Sequence[Run], matrix: np.ndarray, material: Material) -> Iterator[Trained | Diverged]:
@@ -90,9 +87,10 @@ class Trainer:
         folds = make_folds(config, material.labels, classes, material.splits)
         start, lost = time.perf_counter(), set[int]()
         with progress.bar(_title(runs), budgets[-1] * len(folds), "epochs") as advance:
-            self._advance = _watcher(advance, len(folds), math.gcd(*budgets))
             trainings = [
-                frozen.train_heads(heads, budgets, _keys(runs, split), numbers, features, labels, fold)
+                frozen.train_heads(
+                    heads, budgets, _keys(runs, split), numbers, features, labels, fold, _watcher(advance)
+                )
                 for split, fold in zip(material.splits, folds, strict=True)
             ]
             # All folds reach a budget before any goes on: the cell is done then, and its parameters can leave memory.
@@ -110,7 +108,6 @@ class Trainer:
                         yield Trained(run[place], own, seconds)
                 if len(lost) == len(runs):
                     break
-            jax.effects_barrier()  # the bar's last epochs arrive
 
     def _functions(
         self, config: ConfigDict, classes: int, matrix: np.ndarray
@@ -120,7 +117,7 @@ class Trainer:
         key = f"{bool(why)} {classes} {grid.compiled_alike(config)}"
         if key not in self._compiled:
             make = streamed.make_heads if why else frozen.make_heads
-            self._compiled[key] = make(config, classes, lambda accuracies: self._advance(accuracies))
+            self._compiled[key] = make(config, classes)
         if why:
             self._say(f"features {matrix.shape[0]:,} × {matrix.shape[2]:,} are read from disk while heads learn: {why}")
             return self._compiled[key], flat
@@ -162,15 +159,13 @@ def keys(config: ConfigDict, split: Split) -> jax.Array:
     return jnp.stack([key(config.seed + number) for number in range(config.study.seeds)])
 
 
-def _watcher(advance: Advance, folds: int, stride: int) -> Callable[[np.ndarray], None]:
-    """Returns what shows the curve of the fold under way; each fold takes `stride` epochs, then the next does."""
-    curves: list[list[float]] = [[] for _ in range(folds)]
-    count = itertools.count()
+def _watcher(advance: Advance) -> Callable[[Curves], None]:
+    """Returns what shows the curve of a fold."""
+    curve: list[float] = []
 
-    def watch(accuracies: np.ndarray) -> None:
-        curve = curves[next(count) // stride % folds]
-        curve.append(float(np.mean(accuracies)))
-        advance(1, f"{progress.sparkline(curve)} validation accuracy {curve[-1]:.3f}")
+    def watch(new: Curves) -> None:
+        curve.extend(new.val_accuracy.mean(1).tolist())
+        advance(len(new.val_accuracy), f"{progress.sparkline(curve)} validation accuracy {curve[-1]:.3f}")
 
     return watch
 

@@ -60,23 +60,25 @@ class HeadFunctions(NamedTuple):
         start: keys (R,), numbers {name: (R,)}, a row of features (1, D) → the states before the first step.
         epochs: states, keys, numbers, features, labels, fold, epoch numbers (E,) → states and `Curves` of E rows.
         test: params, features, labels, fold → probabilities (R, U, C).
+        longest: epochs in one call at most, so that somebody who waits sees it go on.
     """
 
     start: Callable[..., TrainState]
     epochs: Callable[..., tuple[TrainState, Curves]]
     test: Callable[..., jax.Array]
+    longest: int
 
 
 def train_heads(
     heads: HeadFunctions, budgets: Sequence[int], keys: jax.Array, numbers: Numbers, features: Any, labels: jax.Array,
-    fold: Fold,
+    fold: Fold, watch: Callable[[Curves], None] = lambda curves: None,
 ) -> Iterator[HeadRuns]:  # fmt: skip
     """Yields the runs as they are after each budget of epochs: short ones are the beginning of the longest.
 
     A key decides everything random of its run: the head's first parameters, the order of the cells
     in each epoch and which view of each cell is shown in it, epoch by epoch, so that ten epochs are
-    the first ten of a hundred.  They are trained in strides of the budgets' common divisor, so that
-    one compiled call serves all of them.
+    the first ten of a hundred.  They are trained in strides that divide all budgets, so that one
+    compiled function serves all of them.
 
     Features may also be (N·V, D), the V views of a cell one after the other (`compute_features`):
     V follows from the number of labels.  Heads learn from views drawn at random and are tested on
@@ -91,29 +93,29 @@ def train_heads(
         features: float32 (N·V, D).
         labels: int32 (N,).
         fold: which rows are learned from and tested.
+        watch: called on the host with the curves of each stride.
     """
-    stride = math.gcd(*budgets)
+    whole = math.gcd(*budgets)
+    stride = max(epochs for epochs in range(1, min(whole, heads.longest) + 1) if whole % epochs == 0)
     states = heads.start(keys, numbers, jnp.zeros((1, features.shape[1])))
     parts: list[Curves] = []
     for last in range(stride, budgets[-1] + 1, stride):
         states, curves = heads.epochs(states, keys, numbers, features, labels, fold, jnp.arange(last - stride, last))
-        parts.append(curves)
+        parts.append(jax.device_get(curves))
+        watch(parts[-1])
         if last in budgets:
-            so_far = jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *parts)
+            so_far = jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
             yield HeadRuns(states.params, so_far, heads.test(states.params, features, labels, fold))
 
 
-def make_train(
-    config: ConfigDict, classes: int, on_epoch: Callable[[], None] | None = None
-) -> Callable[[jax.Array, jax.Array, jax.Array, Fold], HeadRuns]:
+def make_train(config: ConfigDict, classes: int) -> Callable[[jax.Array, jax.Array, jax.Array, Fold], HeadRuns]:
     """Returns ``train(keys (R,), features (N·V, D), labels (N,), fold)``: `train_heads` with one budget.
 
     Args:
         config: its ``train`` and ``model`` are read.
         classes: number of classes.
-        on_epoch: called on the host after each epoch of all R runs together.
     """
-    heads = make_heads(config, classes, (lambda _: on_epoch()) if on_epoch else None)
+    heads = make_heads(config, classes)
 
     def train(keys: jax.Array, features: jax.Array, labels: jax.Array, fold: Fold) -> HeadRuns:
         numbers = optim.stack([optim.numbers(config)] * len(keys))
@@ -122,13 +124,12 @@ def make_train(
     return train
 
 
-def make_heads(config: ConfigDict, classes: int, on_epoch: Callable[[np.ndarray], None] | None = None) -> HeadFunctions:
+def make_heads(config: ConfigDict, classes: int) -> HeadFunctions:
     """Returns the compiled functions for features in the device's memory: E epochs × steps are one `lax.scan`.
 
     Args:
         config: its ``train`` and ``model`` are read; what `optim.numbers` names comes as arguments.
         classes: number of classes.
-        on_epoch: called on the host after each epoch of all R runs, with their validation accuracies (R,).
     """
     steps = make_steps(config, classes)
 
@@ -163,10 +164,7 @@ def make_heads(config: ConfigDict, classes: int, on_epoch: Callable[[np.ndarray]
                 return learn(state, key, own, number, features, labels, fold)
 
             states, learned = over_runs(one, states, keys, numbers)
-            curves = make_curves(learned, over_runs(validate, states.params))
-            if on_epoch is not None:
-                jax.debug.callback(on_epoch, curves.val_accuracy)
-            return states, curves
+            return states, make_curves(learned, over_runs(validate, states.params))
 
         return jax.lax.scan(epoch, states, epoch_numbers)
 
@@ -175,7 +173,7 @@ def make_heads(config: ConfigDict, classes: int, on_epoch: Callable[[np.ndarray]
         rows = fold.test * (len(features) // len(labels))
         return jax.nn.softmax(over_runs(lambda one: steps.logits(one, features[rows]), params))
 
-    return HeadFunctions(steps.start, epochs, test)
+    return HeadFunctions(steps.start, epochs, test, longest=10)
 
 
 class Steps(NamedTuple):

@@ -4,7 +4,7 @@ The same steps as in frozen.py on the same cells in the same order; what differs
 block from a memory-mapped file, so that the epochs are a loop on the host instead of one `lax.scan`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,18 +21,12 @@ BLOCK = 64 * 2**20
 """Bytes of features that are in memory at once."""
 
 
-def make_heads(
-    config: ConfigDict,
-    classes: int,
-    on_epoch: Callable[[np.ndarray], None] | None = None,
-    block: int = BLOCK,
-) -> HeadFunctions:
+def make_heads(config: ConfigDict, classes: int, block: int = BLOCK) -> HeadFunctions:
     """Returns what `frozen.make_heads` does, for features (N·V, D) in a memory-mapped file.
 
     Args:
         config: its ``train`` and ``model`` are read; what `optim.numbers` names comes as arguments.
         classes: number of classes.
-        on_epoch: called after each epoch of all R runs, with their validation accuracies (R,).
         block: bytes of features that are in memory at once.
     """
     steps = make_steps(config, classes)
@@ -95,8 +89,6 @@ def make_heads(
                 learned.append(total)
                 validated.append(validate(runs[run].params, features, on_host, fold))
             curves.append(make_curves(_stacked(learned), _stacked(validated)))
-            if on_epoch is not None:
-                on_epoch(np.asarray(curves[-1].val_accuracy))
         return _stacked(runs), _stacked(curves)
 
     def test(params: Any, features: np.ndarray, labels: Any, fold: Fold) -> jax.Array:
@@ -107,7 +99,7 @@ def make_heads(
         ]
         return jax.nn.softmax(jnp.stack(of_runs))
 
-    return HeadFunctions(steps.start, epochs, test)
+    return HeadFunctions(steps.start, epochs, test, longest=1)
 
 
 def _pieces(count: int, size: int) -> Iterator[slice]:

@@ -237,8 +237,9 @@ def flatten(options: argparse.Namespace) -> list[dict[str, Any]]:
                 f"too little room in {options.scratch} for {needed / 1e9:.1f} GB; name another folder with --scratch"
             )
         with tempfile.TemporaryDirectory(dir=options.scratch, prefix="alljax-paper-") as folder:
-            given = {"config": "configs/paper.py", "manifest": str(options.manifest), "width": width, "folder": folder}
-            ran = watch([sys.executable, HERE / "paper_work.py", "flatten", json.dumps(given)])
+            given = {"config": "configs/paper.py", "manifest": str(options.manifest), "width": width}
+            command = [sys.executable, HERE / "paper_work.py", "flatten", json.dumps(given)]
+            ran = watch(command, ALLJAX_CACHE_DIR=folder)
         (written, file), curves = ran.said("written")[0], []
         for when, values in ran.said("curve"):
             curves.append(values | ran.peak((when - sum(values["epochs"]), when)))

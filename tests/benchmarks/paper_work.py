@@ -301,27 +301,27 @@ def heads(config: str, manifest: str) -> None:
         say(curve=run[0].name, width=width, seconds=time.perf_counter() - start, jax=jax.__version__)
 
 
-def flatten(config: str, manifest: str, width: int, folder: str) -> None:
-    """Writes features of a flattened width to a file that is mapped, and trains two epochs on it by each optimizer."""
+def flatten(config: str, manifest: str, width: int) -> None:
+    """Keeps features of a flattened width where ALLJAX_CACHE_DIR says, and trains two epochs on the file."""
     import jax
 
     from alljax import config as configs
-    from alljax.training import frozen, optim, streamed
+    from alljax import files
+    from alljax.training import features, frozen, optim, streamed
 
     settings = configs.load(config)
     material = real_cells(settings, manifest)
     labels, people = material.labels, np.unique(material.people, return_inverse=True)[1]
-    path, start = Path(folder) / f"features-{width}.npy", time.perf_counter()
-    matrix = np.lib.format.open_memmap(path, "w+", np.float32, (len(labels), width))
-    for first in range(0, len(labels), 128):
-        rows = slice(first, first + 128)
-        matrix[rows] = made_up(labels, people, width, rows)
-    matrix.flush()
-    del matrix
+    rows, start = [slice(first, first + OUR_BATCH) for first in range(0, CELLS, OUR_BATCH)], time.perf_counter()
+    blocks = ([made_up(labels, people, width, each)[:, None]] for each in rows)
+    features.store_features(["made-up"], [(CELLS, 1, width)], blocks)
+    path = files.cache_dir() / "features" / "made-up.npy"
     with path.open("rb") as file:  # what was just written is read from the disk, as it would be the day after
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     say(written=width, bytes=path.stat().st_size, seconds=time.perf_counter() - start)
-    on_disk: Any = np.load(path, mmap_mode="r")
+    stored = features.load_features("made-up", CELLS)
+    assert stored is not None
+    on_disk: Any = stored.reshape(CELLS, width)
     for optimizer in OPTIMIZERS:
         ends = [time.perf_counter()]
         own = configs.vary(settings, {"train.optimizer": optimizer, "train.epochs": EPOCHS})

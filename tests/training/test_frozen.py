@@ -160,15 +160,30 @@ def test_validation_curves_are_of_the_rows_set_aside(config: ConfigDict) -> None
             np.testing.assert_allclose(tested, jax.nn.softmax(logits[split.test]), atol=1e-6)
 
 
-def test_progress_is_told_once_an_epoch(config: ConfigDict) -> None:
-    calls: list[int] = []
+def test_budgets_are_told_of_stride_by_stride_and_the_first_epochs_of_a_long_run_are_a_short_one(
+    config: ConfigDict,
+) -> None:
     features, labels = rows()
     fold = make_folds(config, labels, CLASSES, splits())[0]
-    train = frozen.make_train(config, CLASSES, on_epoch=lambda: calls.append(1))
-    keys = jnp.stack([jax.random.key(seed) for seed in range(3)])
-    jax.block_until_ready(train(keys, jnp.asarray(features), jnp.asarray(labels), fold))
-    jax.effects_barrier()
-    assert len(calls) == config.train.epochs
+    keys = jnp.stack([jax.random.key(seed) for seed in range(2)])
+    numbers = optim.stack([optim.numbers(config)] * 2)
+    arguments = keys, numbers, jnp.asarray(features), jnp.asarray(labels), fold
+    told: list[int] = []
+    heads = frozen.make_heads(config, CLASSES)
+
+    def train(budgets: tuple[int, ...]) -> list[frozen.HeadRuns]:
+        watch = lambda curves: told.append(len(curves.train_loss))  # noqa: E731
+        return [jax.device_get(run) for run in frozen.train_heads(heads, budgets, *arguments, watch)]
+
+    short, long = train((14, 28))
+    assert told == [7] * 4, "the longest stride of at most ten epochs that divides both"
+    assert long.curves.train_loss.shape == (28, 2)
+    assert np.array_equal(long.curves.train_loss[:14], short.curves.train_loss)
+    (alone,) = train((14,))
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, alone, short)))
+    (otherwise,) = train((13,))
+    assert told[-13:] == [1] * 13
+    assert np.array_equal(otherwise.curves.train_loss, short.curves.train_loss[:13])
 
 
 def test_a_seed_alone_is_the_seed_among_others(config: ConfigDict) -> None:
