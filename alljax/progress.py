@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 
@@ -118,22 +119,22 @@ def study(cost: int, models: int) -> Iterator[Callable[[int, int], None]]:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Returns a curve in a line of text, one letter a value, the newest twenty."""
-    recent = values[-20:]
+    """Returns a curve in a line of text, one letter a value, the newest twelve."""
+    recent = values[-12:]
     low, high = min(recent), max(recent)
     return "".join("▁▂▃▄▅▆▇█"[round(7 * (value - low) / (high - low))] if high > low else "▄" for value in recent)
 
 
 def _display(disable: bool = False) -> Progress:
     return Progress(
-        TextColumn("{task.description:<34}"),
+        TextColumn("{task.description:<34}", table_column=Column(max_width=48, no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(file=sys.stderr, width=None if sys.stderr.isatty() else 120),
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
+        console=Console(file=sys.stderr, width=None if sys.stderr.isatty() else 160),
         disable=disable,
     )
 

@@ -7,9 +7,11 @@ from typing import Any
 from rich.console import Console
 
 from alljax import files
-from alljax.study import ablation, finished, page, reproduction, tables, terminal, variants
+from alljax.study import finished
 from alljax.study.finished import Study
-from alljax.study.sections import Section
+from alljax.study.page import ablation, page, tables, terminal
+from alljax.study.page.sections import Section
+from alljax.study.published import reproduction, variants
 
 
 def write_report(folder: Path) -> Path:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-from alljax.study import claims, claims_tables, claims_tested, paper
+from alljax.study import paper
 from alljax.study.paper import BUDGETS, KEYS, PAPER, Check, Paper
+from alljax.study.published import claims, claims_tables, claims_tested
 
 ROWS = list(itertools.product(KEYS, BUDGETS))
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -10,9 +10,10 @@ from workdirs import EVERY_CELL, NASTY, TWO, make_workdir
 
 from alljax.errors import WorkdirError
 from alljax.evaluation.intervals import bootstrap, difference
-from alljax.study import findings, finished, report, terminal
-from alljax.study import page as page_module
-from alljax.study.sections import Picture, Section, Table, Value
+from alljax.study import finished, report
+from alljax.study.page import findings, terminal
+from alljax.study.page import page as page_module
+from alljax.study.page.sections import Picture, Section, Table, Value
 
 
 class Page(HTMLParser):

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from alljax.study import dots, factors, findings, finished, ranking
-from alljax.study.factors import Factor
-from alljax.study.findings import METRIC, interval, shown
+from alljax.study import finished, ranking
 from alljax.study.finished import Study
+from alljax.study.page import dots, factors, findings
+from alljax.study.page.factors import Factor
+from alljax.study.page.findings import METRIC, interval, shown
+from alljax.study.page.sections import Picture, Section, Table, Value
 from alljax.study.ranking import Gap
-from alljax.study.sections import Picture, Section, Table, Value
 
 MOST_DRAWN = 3
 """Settings that one figure can show: on the axis, as colours, as panels."""

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from alljax.study import figures
-from alljax.study.sections import Picture
+from alljax.study.page.sections import Picture
 
 
 def picture(name: str, caption: str, figure: Figure, follow: bool = False) -> Picture:

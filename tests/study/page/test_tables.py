@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alljax.errors import WorkdirError
-from alljax.study import tables
-from alljax.study.sections import Picture, Section, Table, Value
+from alljax.study.page import tables
+from alljax.study.page.sections import Picture, Section, Table, Value
 
 TABLE = Table(
     "table-3",

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from alljax.evaluation import intervals
-from alljax.study import finished, paper, scenarios
+from alljax.study import finished, paper
 from alljax.study.finished import Study
-from alljax.study.scenarios import Place
+from alljax.study.published import scenarios
+from alljax.study.published.scenarios import Place
 
 ANSWERS = ("preprocessing.name", "model.pool", "features.views")
 """The settings the paper does not tell."""

@@ -11,8 +11,9 @@ from alljax import config as configs
 from alljax.errors import WorkdirError
 from alljax.evaluation import intervals
 from alljax.evaluation.metrics import evaluate
-from alljax.study import distance, finished, grid, paper, variants
+from alljax.study import finished, grid, paper
 from alljax.study.finished import Study
+from alljax.study.published import distance, variants
 
 CLASSES = ("hem", "all")
 THEIRS = {"preprocessing.name": "caffe", "model.pool": "average"}

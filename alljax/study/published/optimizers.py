@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from alljax.evaluation import intervals
-from alljax.study import paper, scenarios
-from alljax.study.scenarios import Place, Reproduction
-from alljax.study.sections import Table, Value
+from alljax.study import paper
+from alljax.study.page.sections import Table, Value
+from alljax.study.published import scenarios
+from alljax.study.published.scenarios import Place, Reproduction
 
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 FIRST, SECOND = paper.OPTIMIZERS

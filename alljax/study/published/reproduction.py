@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from alljax.evaluation import intervals, unpaired
-from alljax.study import claims, finished, leak, noise, optimizers, paper, paper_figures, scenarios
-from alljax.study.findings import BASELINES, interval, shown
+from alljax.study import finished, paper
 from alljax.study.finished import Study
-from alljax.study.noise import Estimate
-from alljax.study.optimizers import points
-from alljax.study.scenarios import Place, Reproduction, Scenario
-from alljax.study.sections import Picture, Section, Table, Value
+from alljax.study.page.findings import BASELINES, interval, shown
+from alljax.study.page.sections import Picture, Section, Table, Value
+from alljax.study.published import claims, leak, noise, optimizers, scenarios, training_figures
+from alljax.study.published.noise import Estimate
+from alljax.study.published.optimizers import points
+from alljax.study.published.scenarios import Place, Reproduction, Scenario
 
 COLUMNS = {"recall": "macro_recall", "precision": "macro_precision", "f1": "macro_f1"}
 """The columns of Tables 3-6 and what we call them."""
@@ -53,7 +54,7 @@ def sections(study: Study) -> list[Section]:
     gaps = optimizers.table(found)
     tables = [_baselines(found), *training, *tested, *([gaps] if gaps else []), _table_7(found)]
     lines = (*_who_plays_whom(found), *_summary(found, training, tested))
-    pictures: list[Table | Picture] = [*paper_figures.all_pictures(found)]
+    pictures: list[Table | Picture] = [*training_figures.all_pictures(found)]
     parts = [Section("paper", "Against the paper", (*caveat, *lines), tuple(tables))]
     if pictures:
         text = "Figures 7 to 9 with our numbers, then what the paper leaves out."

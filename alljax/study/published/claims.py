@@ -8,8 +8,8 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 
-from alljax.study import claims_tables, claims_tested
 from alljax.study.paper import PAPER, Check, Paper
+from alljax.study.published import claims_tables, claims_tested
 
 IMAGENET_CLASSES = 1000
 """Outputs of the published VGG16 and ResNet50, and classes of the ILSVRC data that their top-5 rates are of."""

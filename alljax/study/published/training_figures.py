@@ -11,12 +11,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from alljax.study import figures, finished, paper, tested_figures
+from alljax.study import figures, finished, paper
 from alljax.study.figures import BLUE, DASHES, INK, VERMILION
-from alljax.study.findings import BASELINES
-from alljax.study.pictures import picture
-from alljax.study.scenarios import Place, Reproduction, Scenario
-from alljax.study.sections import Picture
+from alljax.study.page.findings import BASELINES
+from alljax.study.page.pictures import picture
+from alljax.study.page.sections import Picture
+from alljax.study.published import tested_figures
+from alljax.study.published.scenarios import Place, Reproduction, Scenario
 
 POINTS = 100
 """Points a curve has at most: more than a figure can show, and the page stays light."""

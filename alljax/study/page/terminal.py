@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from alljax.study import finished, ranking
-from alljax.study.findings import BASELINES, METRIC, interval, shown
+from alljax.study.page.findings import BASELINES, METRIC, interval, shown
 
 MANY = 20
 """Of more cells than this only the best of each network and split are printed."""

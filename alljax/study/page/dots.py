@@ -11,10 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from alljax.study import figures, finished, ranking
-from alljax.study.factors import Factor
-from alljax.study.findings import METRIC
 from alljax.study.finished import Study
-from alljax.study.sections import Picture
+from alljax.study.page.factors import Factor
+from alljax.study.page.findings import METRIC
+from alljax.study.page.sections import Picture
 
 WIDE = 20.0
 """Numbers that span more than this factor stand on a logarithmic axis, joined by lines."""

@@ -6,9 +6,10 @@ import pytest
 
 from alljax.evaluation import unpaired
 from alljax.evaluation.unpaired import HeldOut
-from alljax.study import finished, leak
+from alljax.study import finished
 from alljax.study.finished import Study
-from alljax.study.sections import Picture, Section, Table
+from alljax.study.page.sections import Picture, Section, Table
+from alljax.study.published import leak
 
 LOST = "vgg16-rmsprop-epochs=20-protocol=subject_kfold"
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from alljax import config as configs
 from alljax.data.splits import LEAKY
-from alljax.study import factors, finished, grid, paper, ranking
+from alljax.study import finished, grid, paper, ranking
 from alljax.study.finished import Predictions, Study
+from alljax.study.page import factors
 
 NETWORK = ("model.", "weights.", "preprocessing.")
 """Settings that make a network; cells that differ in one of them have different networks."""

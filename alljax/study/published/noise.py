@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from alljax.study.finished import Predictions
-from alljax.study.sections import Value
+from alljax.study.page.sections import Value
 
 WITHIN, BEYOND = "within the noise", "beyond the noise"
 

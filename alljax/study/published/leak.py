@@ -7,12 +7,14 @@ import numpy as np
 
 from alljax.evaluation import unpaired
 from alljax.evaluation.intervals import Interval
-from alljax.study import factors, figures, finished, pictures, ranking, scenarios
+from alljax.study import figures, finished, ranking
 from alljax.study.figures import BLUE, INK, VERMILION
-from alljax.study.findings import interval, shown
 from alljax.study.finished import Study
-from alljax.study.optimizers import points, signed
-from alljax.study.sections import Picture, Section, Table, Value
+from alljax.study.page import factors, pictures
+from alljax.study.page.findings import interval, shown
+from alljax.study.page.sections import Picture, Section, Table, Value
+from alljax.study.published import scenarios
+from alljax.study.published.optimizers import points, signed
 
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 

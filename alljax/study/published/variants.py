@@ -3,10 +3,11 @@
 import numpy as np
 
 from alljax.data.tree import counted, some
-from alljax.study import figures, paper, scenarios
-from alljax.study.distance import TOGETHER, Ranking, rank
+from alljax.study import figures, paper
 from alljax.study.finished import Study
-from alljax.study.sections import Picture, Section, Table, Value
+from alljax.study.page.sections import Picture, Section, Table, Value
+from alljax.study.published import scenarios
+from alljax.study.published.distance import TOGETHER, Ranking, rank
 
 COLOURS = {TOGETHER: figures.BLUE, "A": figures.VERMILION, "B": figures.GREEN}
 MARKS = {TOGETHER: "o", "A": "s", "B": "D"}

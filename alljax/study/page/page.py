@@ -11,10 +11,11 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from alljax.evaluation.metrics import most_wrong
-from alljax.study import cautions, factors, figures, findings, finished, ranking, sheets, tables
-from alljax.study.findings import BASELINES, METRIC, interval, shown
+from alljax.study import figures, finished, ranking
 from alljax.study.finished import Predictions, Study
-from alljax.study.sections import Picture, Section, Table
+from alljax.study.page import cautions, factors, findings, sheets, tables
+from alljax.study.page.findings import BASELINES, METRIC, interval, shown
+from alljax.study.page.sections import Picture, Section, Table
 
 PAGE = 4_400_000
 """Characters that figures and sheets of wrong cells may take: sections, then figures, the best models' first."""
@@ -274,7 +275,7 @@ def _weights(study: Study) -> list[tuple[str, str]]:
 
 
 def _asset(name: str) -> Markup:
-    return Markup(resources.files("alljax.study").joinpath(name).read_text(encoding="utf-8"))
+    return Markup(resources.files("alljax.study.page.page").joinpath(name).read_text(encoding="utf-8"))
 
 
 def _template() -> jinja2.Template:

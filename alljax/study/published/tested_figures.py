@@ -8,10 +8,10 @@ from sklearn.metrics import roc_curve
 
 from alljax.study import figures, paper
 from alljax.study.figures import BLUE, DASHES, INK, VERMILION
-from alljax.study.findings import interval, shown
-from alljax.study.pictures import picture
-from alljax.study.scenarios import Place, Reproduction
-from alljax.study.sections import Picture
+from alljax.study.page.findings import interval, shown
+from alljax.study.page.pictures import picture
+from alljax.study.page.sections import Picture
+from alljax.study.published.scenarios import Place, Reproduction
 
 COLOURS = {"adam": BLUE, "rmsprop": VERMILION}
 POINTS = 101

@@ -8,9 +8,10 @@ import pytest
 
 from alljax.evaluation import intervals
 from alljax.evaluation.metrics import evaluate
-from alljax.study import finished, optimizers, paper, paper_figures, reproduction, scenarios
+from alljax.study import finished, paper
 from alljax.study.finished import Study
-from alljax.study.sections import Section, Table
+from alljax.study.page.sections import Section, Table
+from alljax.study.published import optimizers, reproduction, scenarios, training_figures
 
 METRICS = ("macro_recall", "macro_precision", "macro_f1")
 
@@ -32,7 +33,7 @@ def found(study: Study) -> list[Section]:
 
 def without_pictures(study: Study) -> list[Section]:
     with pytest.MonkeyPatch.context() as patched:  # test_paper_figures.py draws them
-        patched.setattr(paper_figures, "all_pictures", lambda found: [])
+        patched.setattr(training_figures, "all_pictures", lambda found: [])
         return reproduction.sections(study)
 
 

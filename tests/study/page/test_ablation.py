@@ -10,9 +10,10 @@ from workdirs import make_workdir
 
 from alljax import config as configs
 from alljax.evaluation.intervals import difference
-from alljax.study import ablation, factors, finished, ranking, report
+from alljax.study import finished, ranking, report
 from alljax.study.finished import Study
-from alljax.study.sections import Picture, Section, Table
+from alljax.study.page import ablation, factors
+from alljax.study.page.sections import Picture, Section, Table
 
 RATES = ["train.learning_rate", [1e-5, 1e-4, 1e-3]]
 OPTIMIZERS = ["train.optimizer", ["adam", "rmsprop"]]

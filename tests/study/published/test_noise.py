@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from alljax.study import noise
 from alljax.study.finished import Predictions
-from alljax.study.noise import Estimate
+from alljax.study.published import noise
+from alljax.study.published.noise import Estimate
 
 
 def history(ends: list[float], epochs: int = 3) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 from workdirs import make_workdir
 
-from alljax.study import terminal
+from alljax.study.page import terminal
 
 BOUNDS = {"auc": [0.8012, 0.9012], "accuracy": [0.7712, 0.8812], "macro_f1": [0.7512, 0.8612]}
 

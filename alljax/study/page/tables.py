@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from alljax import files
-from alljax.study.sections import Section, Table, Value
+from alljax.study.page.sections import Section, Table, Value
 
 NOTHING = ("", "–")
 """Texts of an entry that has neither number nor words."""
@@ -184,7 +184,7 @@ def full(entry: Value) -> str:
 
 
 def _asset(name: str) -> str:
-    return resources.files("alljax.study").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("alljax.study.page.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _numeric(table: Table) -> list[bool]:

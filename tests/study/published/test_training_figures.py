@@ -8,8 +8,9 @@ import paper_study
 import pytest
 from PIL import Image
 
-from alljax.study import finished, paper, paper_figures, scenarios
-from alljax.study.sections import Picture
+from alljax.study import finished, paper
+from alljax.study.page.sections import Picture
+from alljax.study.published import scenarios, training_figures
 
 NAMES = [
     "figure-7",
@@ -31,7 +32,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> scenarios.Reproduction:
 
 @pytest.fixture(scope="module")
 def pictures(beside: scenarios.Reproduction) -> dict[str, Picture]:
-    return {one.name: one for one in paper_figures.all_pictures(beside)}
+    return {one.name: one for one in training_figures.all_pictures(beside)}
 
 
 def words(picture: Picture) -> list[str]:
@@ -72,9 +73,9 @@ def test_prefixes_are_not_drawn_twice_and_own_runs_are(pictures: dict[str, Pictu
     paper_study.make(tmp_path, separate=True, people=(3, 3), shots=4, budgets=(10, 20), networks=("vgg16",))
     own = scenarios.match(finished.read_study(tmp_path))
     read = {
-        place: paper_figures.mean_curves(finished.read_history(own.study, name)) for place, name in own.names.items()
+        place: training_figures.mean_curves(finished.read_history(own.study, name)) for place, name in own.names.items()
     }
-    drawn = paper_figures.overlaid(own, own.scenarios[0], read)
+    drawn = training_figures.overlaid(own, own.scenarios[0], read)
     assert drawn.caption.endswith("The thin lines are the shorter budgets, runs of their own.")
     lines = re.findall(r"stroke-width: 0\.7[;\"]", drawn.svg)
     assert len(lines) >= 8  # two optimizers, two sides, two quantities
@@ -84,7 +85,7 @@ def test_curves_are_means_and_have_at_most_a_hundred_points() -> None:
     epochs = np.tile(np.arange(1.0, 251.0), 2)
     value = np.where(np.arange(500) < 250, 0.4, 0.6) + epochs / 1000
     columns = dict.fromkeys(("train_loss", "train_accuracy", "val_loss", "val_accuracy"), value)
-    curve = paper_figures.mean_curves({"epoch": epochs} | columns)
+    curve = training_figures.mean_curves({"epoch": epochs} | columns)
     assert len(curve["epoch"]) == 100
     assert curve["epoch"][[0, -1]].tolist() == [1, 250]
     np.testing.assert_allclose(curve["val_loss"], 0.5 + curve["epoch"] / 1000)
@@ -122,6 +123,6 @@ def test_matrices_and_curves_are_those_of_the_longest_budget(
 
 def test_one_network_one_seed_and_nobody_known(tmp_path: Path) -> None:
     paper_study.make(tmp_path, networks=("efficientnet_lite0",), budgets=(1,), seeds=1, subjects=False, people=(4, 5))
-    drawn = {one.name: one for one in paper_figures.all_pictures(scenarios.match(finished.read_study(tmp_path)))}
+    drawn = {one.name: one for one in training_figures.all_pictures(scenarios.match(finished.read_study(tmp_path)))}
     assert list(drawn) == ["figure-7", "figure-7-overlaid", "figure-9", "confusion-matrices", "roc-curves"]
     assert "EfficientNet-Lite0, in the part of VGG16" in words(drawn["figure-9"])

@@ -1,0 +1,1 @@
+"""What a report is made of: sentences, tables, pictures, and the page that holds them."""
