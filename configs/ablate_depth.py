@@ -44,7 +44,7 @@ def get_config(argument: str = "") -> ConfigDict:
             toy(config)
             config.study.vary = (("model.stage", ("stage3", "stage5")),)
         case "unfrozen,toy":
-            unfreeze(config, ("stage3",), ("stage2", "stage3"))
+            unfreeze(config, ("stage2",))
             toy(config)
         case _:
             raise ConfigError(

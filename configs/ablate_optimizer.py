@@ -38,6 +38,11 @@ def get_config(argument: str = "") -> ConfigDict:
         config.split.folds = 3
         config.train.epochs = 2
         config.study.seeds = 2
+        config.study.vary = (
+            ("train.learning_rate", (1e-4, 1e-3)),
+            ("train.optimizer", ("adam", "sgd")),
+            ("train.decay_rate", (1.0, 0.8)),
+        )
     elif argument:
         raise ConfigError(f"configs/ablate_optimizer.py takes no argument, or 'toy'; not {argument!r}")
     return config

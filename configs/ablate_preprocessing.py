@@ -31,6 +31,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.split.folds = 3
         config.train.epochs = 2
         config.study.seeds = 2
+        config.study.vary = (("preprocessing.name", ("lite", "caffe")),)
     elif argument:
         raise ConfigError(f"configs/ablate_preprocessing.py takes no argument, or 'toy'; not {argument!r}")
     return config

@@ -13,7 +13,7 @@ The text after the colon joins words with commas, as in ``configs/paper.py:keras
             head runs.  It says what the leak was worth.
     keras   Keras's weights of both networks, and ResNet50 as Keras builds it: most likely what the authors had.
     small   two stages of EfficientNet-Lite0 in place of the two networks: it needs no download.
-    toy     small, on 96 generated cells of 64 × 64 pixels.
+    toy     earlier stages still, and 96 generated cells of 64 × 64 pixels.
 
 Without C-NMC, --config.data.synthetic.manifest=manifest.csv generates images for the true names and subjects.
 """
@@ -30,6 +30,7 @@ NETWORKS = {
         (("vgg16", "keras-vgg16-notop"), ("resnet50_keras", "keras-resnet50-notop")),
     ),
     "small": ("model.stage", ("head", "stage5")),
+    "toy": ("model.stage", ("stage5", "stage3")),
 }
 """The first of a pair plays the paper's VGG16, the second its ResNet50."""
 
@@ -41,17 +42,17 @@ def get_config(argument: str = "") -> ConfigDict:
         raise ConfigError(
             f"configs/paper.py takes both, keras, small or toy, joined with commas; not {sorted(unknown)[0]!r}"
         )
-    if {"keras", "small"} <= words or {"keras", "toy"} <= words:
-        raise ConfigError("configs/paper.py: keras names other networks than small and toy; take one of them")
+    chosen = words & NETWORKS.keys()
+    if len(chosen) > 1:
+        raise ConfigError(f"configs/paper.py: {' and '.join(sorted(chosen))} name different networks; take one of them")
     config = default_config()
     config.model.update(pool="average", hidden=512)
     config.split.update(protocol="paper", test_fraction=0.2, stratified=True, folds=5)
     config.train.update(batch_size=32, learning_rate=1e-4, decay_steps=900, decay_rate=0.95)
-    small = "small" if words & {"small", "toy"} else ""
     config.study.compare = "paper"
     config.study.vary = (
         *((("split.protocol", ("paper", "subject_kfold")),) if "both" in words else ()),
-        NETWORKS["keras" if "keras" in words else small],
+        NETWORKS[chosen.pop() if chosen else ""],
         ("train.optimizer", ("adam", "rmsprop")),
         ("train.epochs", (10, 20, 30, 40, 50, 60, 80, 100)),
     )

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alljax.evaluation import intervals
-
-NAMES = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_f1", "log_loss")
+from alljax.evaluation.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class HeldOut:
 
 
 def resampled(
-    tests: Sequence[HeldOut], *, names: Sequence[str] = NAMES, resamples: int = 2000, seed: int = 0
+    tests: Sequence[HeldOut], *, names: Sequence[str] = METRICS, resamples: int = 2000, seed: int = 0
 ) -> list[dict[str, np.ndarray]]:
     """Returns the mean over seeds of each metric in every resample, for each test: {name: (resamples,)}.
 
@@ -37,15 +36,10 @@ def resampled(
 
     Args:
         tests: at least one, all with the same classes.
-        names: which of `NAMES`.
+        names: which of `METRICS`.
         resamples: how many times people are drawn.
         seed: draws them.
-
-    Raises:
-        ValueError: a metric that is none of `NAMES`.
     """
-    if unknown := set(names) - set(NAMES):
-        raise ValueError(f"no metric {min(unknown)!r}; these can be resampled: {', '.join(NAMES)}")
     owners, person = np.unique(np.concatenate([test.people for test in tests]), return_inverse=True)
     labels = np.concatenate([test.labels for test in tests])
     own = np.split(person, np.cumsum([len(test.labels) for test in tests])[:-1])
@@ -53,13 +47,22 @@ def resampled(
         [intervals._sums(test.labels, one, who, len(owners)) for one in np.asarray(test.probabilities, np.float64)]
         for test, who in zip(tests, own, strict=True)
     ]
+    ranked = "auc" in names
+    rankings = [
+        [intervals._rankings(test.labels, one) if ranked else [] for one in np.asarray(test.probabilities, np.float64)]
+        for test in tests
+    ]
     present = [np.isin(np.arange(test.probabilities.shape[2]), test.labels) for test in tests]
     done: list[dict[str, list[np.ndarray]]] = [{name: [] for name in names} for _ in tests]
     chunk = max(1, intervals.CHUNK // len(labels))
     for weights in intervals._weights(labels, person, len(owners), resamples, seed, chunk):
-        for drawn, of_seeds, classes in zip(done, sums, present, strict=True):
+        for drawn, of_seeds, orders, who, classes in zip(done, sums, rankings, own, present, strict=True):
+            of_images = weights[who] if ranked else weights
             with np.errstate(invalid="ignore"):  # nobody of a small test was drawn
-                each = [intervals._from_sums(one @ weights, classes) for one in of_seeds]
+                each = [
+                    intervals._from_sums(one @ weights, classes) | {"auc": intervals._weighted_auc(order, of_images)}
+                    for one, order in zip(of_seeds, orders, strict=True)
+                ]
             for name in names:
                 drawn[name].append(np.mean([metrics[name] for metrics in each], axis=0))
     return [{name: np.concatenate(parts) for name, parts in drawn.items()} for drawn in done]

@@ -16,7 +16,7 @@ from alljax.study.page.sections import Picture, Section, Table, Value
 from alljax.study.published import scenarios
 from alljax.study.published.optimizers import points, signed
 
-METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+METRICS = {"accuracy": "accuracy", "auc": "AUC", "macro_f1": "macro F1"}
 
 
 @dataclass(frozen=True)
@@ -174,19 +174,19 @@ def _row(study: Study, pair: Pair, found: Worth | None, level: float) -> tuple[V
 
 
 def _sentence(worths: Sequence[Worth], level: float, declared: int, unit: str) -> str:
-    value, bounds = mean(worths, "accuracy", level)
     of = f"{len(worths)} of {declared} set-ups" if len(worths) < declared else f"{declared} set-ups"
     what = "Over one set-up" if declared == 1 else f"Over {of}, the mean"
-    gain = f"{points('accuracy', value)} percentage points of accuracy"
-    says = f"{what}: holding out cells instead of people was worth {gain}"
+    gains = [_gain(worths, metric, level, unit) for metric in ("accuracy", "auc")]
+    return f"{what}: holding out cells instead of people was worth {gains[0]}; and {gains[1]}."
+
+
+def _gain(worths: Sequence[Worth], metric: str, level: float, unit: str) -> str:
+    value, bounds = mean(worths, metric, level)
+    gain = f"{points(metric, value)} {'percentage points of accuracy' if metric == 'accuracy' else 'of AUC'}"
     if bounds is None:
-        return f"{says}."
-    verdict = (
-        f"more than the choice of {unit} explains"
-        if bounds[0] > 0 or bounds[1] < 0
-        else f"no more than the choice of {unit} explains"
-    )
-    return f"{says} {signed('accuracy', bounds)}, {verdict}."
+        return gain
+    more = "more" if bounds[0] > 0 or bounds[1] < 0 else "no more"
+    return f"{gain} {signed(metric, bounds)}, {more} than the choice of {unit} explains"
 
 
 def _notes(study: Study, level: float) -> tuple[str, ...]:

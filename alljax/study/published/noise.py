@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
+from scipy.stats import binomtest
 
 from alljax.study.finished import Predictions
 from alljax.study.page.sections import Value
@@ -46,9 +47,10 @@ class Estimate:
 def training(history: Mapping[str, np.ndarray], cells: float, level: float) -> Estimate:
     """Returns the training accuracy after the last epoch, its mean over seeds and folds.
 
-    Its noise is ``z sqrt(p (1 - p) / n + s²)``: what n training cells drawn anew would change (the
-    binomial variance, as if each were of a person of its own), and what another seed would (s, the standard
-    deviation over the runs; 0 with one run, which makes the noise too small).  z is 1.96 for 95 %.
+    Its noise is what n training cells drawn anew would change, Wilson's interval of a share (as if each cell
+    were of a person of its own; JASA 22, 1927), and what another seed would, z times the standard deviation s over
+    the runs (0 with one run, which makes the noise too small): each side is the root of both squared and added.
+    z is 1.96 for 95 %.
 
     Args:
         history: of `finished.read_history`.
@@ -60,8 +62,10 @@ def training(history: Mapping[str, np.ndarray], cells: float, level: float) -> E
     ends = accuracy[last]
     mean = float(ends.mean())
     spread = float(ends.std(ddof=1)) if len(ends) > 1 else 0.0
-    reach = float(ndtri((1 + level) / 2)) * math.sqrt(max(mean * (1 - mean), 0.0) / cells + spread**2)
-    return Estimate(mean, mean - reach, mean + reach)
+    z = float(ndtri((1 + level) / 2))
+    wilson = binomtest(round(mean * cells), round(cells)).proportion_ci(level, "wilson")
+    below, above = (math.hypot(mean - end, z * spread) for end in (wilson.low, wilson.high))
+    return Estimate(mean, max(mean - below, 0.0), min(mean + above, 1.0))
 
 
 def tested(result: Mapping[str, Any], metric: str) -> Estimate:
@@ -100,8 +104,9 @@ def notes(unit: str, level: float, seeds: int, *, of_training: bool) -> tuple[st
     if of_training:
         z = float(ndtri((1 + level) / 2))
         lines.append(
-            f"Noise: our mean ± {z:.2f} · √(p(1 − p)/n + s²), with n training cells and s the standard deviation over "
-            "runs; a published number, with its rounding of ±0.005 points, lies within it where the two ranges meet."
+            f"Noise: Wilson's {level:.0%} interval of a share of the n training cells, widened by {z:.2f} times the "
+            "standard deviation s over runs; a published number, with its rounding of ±0.005 points, lies within it "
+            "where the two ranges meet."
         )
         if seeds == 1:
             lines.append("With one seed s is not known and counts as 0, so the noise is larger than shown.")

@@ -73,10 +73,12 @@ def test_a_planted_leak_is_more_than_noise(study: Study) -> None:
     labels = np.arange(40) % 2
     right, half = np.eye(2)[labels][None], np.eye(2)[np.where(np.arange(40) % 4 < 2, labels, 1 - labels)][None]
     first, second = unpaired.resampled([HeldOut(labels, right, people), HeldOut(labels, half, people)])
-    worth = leak.Worth({"accuracy": 0.5}, {"accuracy": first["accuracy"] - second["accuracy"]})
+    differences = {name: first[name] - second[name] for name in ("accuracy", "auc")}
+    worth = leak.Worth({"accuracy": 0.5, "auc": 0.5}, differences)
     text = leak._sentence([worth], 0.95, 1, "people")
     assert text.startswith("Over one set-up: holding out cells instead of people was worth +50.0 percentage points")
-    assert text.endswith("more than the choice of people explains.")
+    assert text.count("more than the choice of people explains") == 2
+    assert "+0.500 of AUC" in text
     assert "no more" not in text
 
 

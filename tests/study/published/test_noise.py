@@ -14,18 +14,33 @@ def history(ends: list[float], epochs: int = 3) -> dict[str, np.ndarray]:
     return {"epoch": epoch, "train_accuracy": accuracy}
 
 
+def wilson(p: float, n: int) -> tuple[float, float]:
+    """The interval as its formula stands in textbooks."""
+    z = 1.959964
+    middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (middle - reach) / (1 + z * z / n), (middle + reach) / (1 + z * z / n)
+
+
 def test_training_accuracy_is_the_mean_of_last_epochs_and_its_noise_follows_the_formula() -> None:
-    found = noise.training(history([0.80, 0.82, 0.87]), cells=8528, level=0.95)
-    p = (0.80 + 0.82 + 0.87) / 3
-    s = math.sqrt(sum((x - p) ** 2 for x in (0.80, 0.82, 0.87)) / 2)
-    reach = 1.959964 * math.sqrt(p * (1 - p) / 8528 + s * s)
+    ends = (0.80, 0.82, 0.87)
+    found = noise.training(history([*ends]), cells=8300, level=0.95)
+    p = sum(ends) / 3
+    s = math.sqrt(sum((x - p) ** 2 for x in ends) / 2)
+    low, high = wilson(round(p * 8300) / 8300, 8300)
     assert found.value == pytest.approx(p)
-    assert (found.low, found.high) == (pytest.approx(p - reach), pytest.approx(p + reach))
+    assert found.low == pytest.approx(p - math.hypot(p - low, 1.959964 * s))
+    assert found.high == pytest.approx(p + math.hypot(high - p, 1.959964 * s))
 
 
-def test_one_run_has_no_spread_and_binomial_noise_alone() -> None:
+def test_one_run_has_no_spread_and_wilson_alone() -> None:
     found = noise.training(history([0.9], epochs=1), cells=100, level=0.95)
-    assert found.high - found.value == pytest.approx(1.959964 * math.sqrt(0.9 * 0.1 / 100))
+    assert (found.low, found.high) == pytest.approx(wilson(0.9, 100))
+
+
+def test_all_right_is_no_certainty() -> None:
+    found = noise.training(history([1.0]), cells=400, level=0.95)
+    assert found.high == 1
+    assert found.low == pytest.approx(wilson(1.0, 400)[0])
 
 
 def test_runs_that_ended_early_end_where_they_ended() -> None:
