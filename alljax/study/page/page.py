@@ -275,7 +275,7 @@ def _weights(study: Study) -> list[tuple[str, str]]:
 
 
 def _asset(name: str) -> Markup:
-    return Markup(resources.files("alljax.study.page.page").joinpath(name).read_text(encoding="utf-8"))
+    return Markup(resources.files("alljax.study.page").joinpath(name).read_text(encoding="utf-8"))
 
 
 def _template() -> jinja2.Template:

@@ -184,7 +184,7 @@ def full(entry: Value) -> str:
 
 
 def _asset(name: str) -> str:
-    return resources.files("alljax.study.page.page").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("alljax.study.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _numeric(table: Table) -> list[bool]:
