@@ -267,7 +267,7 @@ def show_flatten(found: list[dict[str, Any]]) -> None:
          "most memory", "with mapped pages"), rows,
     )  # fmt: skip
     total = sum(each["multiplied_seconds"] for each in found)
-    print(f"Both widths and optimizers, 32 cells: {span(total)}, multiplied out.\n")
+    print(f"All of them: {span(total)}, multiplied out.\n")
 
 
 class Library:

@@ -66,6 +66,7 @@ def alljax_slices(images: int) -> tuple[Slices, str]:
     from alljax.data.splits import Split
     from alljax.models import catalog
     from alljax.training import features, frozen, optim
+    from alljax.training.fold import make_folds
     from alljax.training.network import Network
 
     @cache
@@ -93,7 +94,7 @@ def alljax_slices(images: int) -> tuple[Slices, str]:
         split = Split(0, 0, np.sort(order[:TRAINED]), np.sort(order[TRAINED:]))
         matrix = jnp.asarray(made_up(labels, people, width, slice(0, CELLS)))
         keys = jax.random.key(0)[None]
-        fold = frozen.make_folds(config, labels, 2, [split])[0]
+        fold = make_folds(config, labels, 2, [split])[0]
         numbers = optim.stack([optim.numbers(config)])
         return frozen.make_heads(config, 2), (EPOCHS,), keys, numbers, matrix, jnp.asarray(labels), fold
 
@@ -307,6 +308,7 @@ def flatten(config: str, manifest: str, width: int) -> None:
     from alljax import config as configs
     from alljax import files
     from alljax.training import features, frozen, optim, streamed
+    from alljax.training.fold import make_folds, steps_per_epoch
 
     settings = configs.load(config)
     material = real_cells(settings, manifest)
@@ -324,12 +326,14 @@ def flatten(config: str, manifest: str, width: int) -> None:
     for optimizer in OPTIMIZERS:
         ends = [time.perf_counter()]
         own = configs.vary(settings, {"train.optimizer": optimizer, "train.epochs": EPOCHS})
-        fold = frozen.make_folds(own, labels, 2, material.splits)[0]
+        fold = make_folds(own, labels, 2, material.splits)[0]
         keys, numbers = jax.random.key(own.seed)[None], optim.stack([optim.numbers(own)])
-        functions = streamed.make_heads(own, 2, lambda _, ends=ends: ends.append(time.perf_counter()))
-        runs = frozen.train_heads(functions, (EPOCHS,), keys, numbers, on_disk, labels, fold)  # type: ignore[arg-type]
+        runs = frozen.train_heads(
+            streamed.make_heads(own, 2), (EPOCHS,), keys, numbers, on_disk, labels, fold,  # type: ignore[arg-type]
+            lambda _, ends=ends: ends.append(time.perf_counter()),
+        )  # fmt: skip
         accuracy = float(np.asarray(next(runs).curves.val_accuracy)[-1, 0])
-        steps = frozen.steps_per_epoch(len(material.splits[0].train), own.train.batch_size)
+        steps = steps_per_epoch(len(material.splits[0].train), own.train.batch_size)
         say(curve=f"flatten-{width}-{optimizer}", width=width, epochs=np.diff(ends).tolist(), steps=EPOCHS * steps,
             accuracy=accuracy)  # fmt: skip
 
