@@ -2,7 +2,7 @@ r"""What the network is shown: four preprocessings of the same images.
 
     alljax study --config=configs/ablate_preprocessing.py --workdir=runs/preprocessing
 
-Generated cells, frozen EfficientNet-Lite0, 30 epochs, 3 seeds, people held out (5 folds): 4 cells.  COST.  The weights
+Generated cells, frozen EfficientNet-Lite0, 30 epochs, 3 seeds, people held out (5 folds): 4 cells.  `--dry_run` tells the time it takes here.  The weights
 were trained with one of the four ("lite"; of torchvision "torch", of Keras "caffe"): look at how much the others lose,
 and whether more than the interval of the difference.
 

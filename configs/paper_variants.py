@@ -32,7 +32,7 @@ NETWORKS = {
         (("vgg16", "keras-vgg16-notop"), ("resnet50_keras", "keras-resnet50-notop")),
     ),
     "small": ("model.stage", ("head", "stage5")),
-    "toy": ("model.stage", ("stage5", "stage3")),
+    "toy": ("model.stage", ("stage3", "stage2")),
 }
 """The first of a pair plays the paper's VGG16, the second its ResNet50."""
 

@@ -18,9 +18,10 @@ Five parts, each can be chosen alone (``--parts=heads,flatten``):
     torch    PyTorch, features once and one fit a cell: a slice, multiplied out.
 
 The last two are measured beside the same slice of alljax, in interleaved rounds.  Images lie in memory for all three,
-and nobody's reading is counted.  Weights are drawn: speed does not depend on them.  All parts take about half an hour
-on two cores.  Progress goes to standard error, tables in Markdown to standard output, all numbers to --out.
-Linux only: memory is read from /proc.
+and nobody's reading is counted.  Weights are drawn: speed does not depend on them.  Let nothing else compute
+meanwhile: PyTorch's and TensorFlow's threads then wait for each other, and the ratios flatter alljax.  All parts take
+about three quarters of an hour on two cores.  Progress goes to standard error, tables in Markdown to standard output,
+all numbers to --out.  Linux only: memory is read from /proc.
 """
 
 import argparse
