@@ -9,8 +9,6 @@ may have used, and average, which has 49 times fewer parameters; and at flatten'
     alljax study --config=configs/ablate_pooling.py --workdir=runs/pooling \
         --config.data.source=C-NMC_Leukemia.zip --config.model.backbone=vgg16 --config.model.stage=block5 \
         --config.train.epochs=100
-
- `--dry_run` tells the time.
 """
 
 from ml_collections import ConfigDict
