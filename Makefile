@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.demo
 	$(BIN)/alljax study --config=configs/quickstart.py --workdir=runs/quickstart
 
-# What reads ../shared runs where it stands, and says so where it does not (CONTRIBUTING.md).
+# Two at a time, a file's tests in one process.  What reads ../shared runs where it stands, and says so where it does
+# not (CONTRIBUTING.md).
 test: $(VENV)/.dev
-	$(BIN)/pytest -m "not long" $(PYTEST_ARGUMENTS)
+	$(BIN)/pytest -m "not long" -n 2 --dist=loadfile $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -65,9 +65,9 @@ def test_overrides_take_their_knobs_types() -> None:
         ("split.test_fraction", "1", "between 0 and 1"),
         ("preprocessing.image_size", "16", "at least 32"),
         ("study.vary", "train.epochs", "pair"),
-        ("study.vary", "(('train.epochs', ()),)", "at least one value"),
+        ("study.vary", "(('train.epochs', ()),)", "no value"),
         ("train.epochs", "(('x',),)", "a whole number"),
-        ("study.vary", "(('split.folds', (2, 3)),)", "cannot vary"),
+        ("study.vary", "(('evaluation.level', (0.9, 0.95)),)", "cannot vary"),
         ("study.vary", "((", "a list"),
     ],
 )
