@@ -70,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     study = _verb(verbs, "study", "train and evaluate every model of a study, and write its report", commands.study)
     _config_arguments(study)
     study.add_argument(
-        "--shard", type=_shard, default=(0, 1), metavar="I/N", help="only models I, I+N, … of the study, from 0"
+        "--shard",
+        type=_shard,
+        default=(0, 1),
+        metavar="I/N",
+        help="only runs I, I+N, … of the study, from 0; the budgets of a run stay together",
     )
     study.add_argument(
         "--dry_run", action="store_true", help="print the models, what they share and how long they would take"

@@ -110,7 +110,7 @@ def _heads(study: run.Study, runs: Sequence[Run]) -> tuple[list[str], float]:
     lines, seconds = ["\nheads:"], 0.0
     rates: dict[str, float] = {}
     said: list[tuple[float, str]] = []
-    for group in heads.together(runs, lambda each: f"{id(study.networks[each[0].name])} {each[0].split}"):
+    for group in heads.together(runs, study.alike):
         config, material = group[0][-1].config, study.materials[group[0][0].name]
         width = study.networks[group[0][0].name].feature_count
         key = f"{grid.compiled_alike(config)} {width} {len(group)}"

@@ -31,7 +31,7 @@ class Study:
         config: the resolved settings, dotted key to value.
         environment: versions, devices, the command that was typed.
         metrics: metrics.json.
-        people: from an image's path to its person.
+        people: from an image's path to its person, of all images that any split uses.
     """
 
     folder: Path
@@ -121,13 +121,16 @@ def read_study(folder: Path) -> Study:
         found = metrics.get(key) if isinstance(metrics, dict) else None
         if not isinstance(found, dict) or (key == "cells" and not found):
             raise WorkdirError(f"{folder / 'metrics.json'}: no {key!r} in it; {AGAIN}")
-    split = _columns(folder / "split.csv", ("path", "person"), AGAIN)
+    people: dict[str, str] = {}
+    for path in (folder / "split.csv", *sorted(folder.glob("split-*.csv"))):  # ways to split may use other images
+        split = _columns(path, ("path", "person"), AGAIN)
+        people |= zip(split["path"], split["person"], strict=True)
     return Study(
         folder,
         config,
         workdir.read_json(folder / "environment.json"),
         metrics,
-        dict(zip(split["path"], split["person"], strict=True)),
+        people,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from alljax import config as configs
+from alljax import files
 from alljax.data.tree import counted, some
 from alljax.errors import WorkdirError
 from alljax.progress import Say
@@ -15,6 +16,7 @@ FAILED = "failed.txt"
 """In a cell's folder: why it could not be trained."""
 
 SHARED = ("config.json", "environment.json", "material.json")
+"""What shards have in common; material.json, by which a folder is known as a study's, comes last."""
 
 
 def join(folder: Path, shards: Sequence[Path], say: Say) -> dict[str, Any]:
@@ -38,8 +40,8 @@ def join(folder: Path, shards: Sequence[Path], say: Say) -> dict[str, Any]:
     if shards and not (folder / "material.json").is_file():
         workdir.check_output(folder / "metrics.json")
         folder.mkdir(parents=True, exist_ok=True)
-        for path in (*(shards[0] / name for name in SHARED), *shards[0].glob("split*.csv")):
-            shutil.copyfile(path, folder / path.name)
+        for path in (*shards[0].glob("split*.csv"), *(shards[0] / name for name in SHARED)):
+            files.write_bytes(folder / path.name, _bytes(path))
     for shard in shards:
         _check_same_study(folder, shard)
         for cell in grid.cells(configs.unflatten(workdir.read_json(folder / "config.json"))):
@@ -69,12 +71,12 @@ def summarise(folder: Path) -> dict[str, Any]:
     missing, failed = [], {}
     for cell in grid.cells(configs.unflatten(workdir.read_json(folder / "config.json"))):
         here = folder / "cells" / cell.name
-        if (here / FAILED).is_file():
-            failed[cell.name] = (here / FAILED).read_text(encoding="utf-8").strip()
-        elif not (here / "metrics.json").is_file() or results.damage(here):
-            missing.append(cell.name)
-        else:
+        if (here / "metrics.json").is_file() and not results.damage(here):
             done[cell.name] = workdir.read_json(here / "metrics.json")
+        elif (here / FAILED).is_file():
+            failed[cell.name] = (here / FAILED).read_text(encoding="utf-8").strip()
+        else:
+            missing.append(cell.name)
     first = next(iter(material["splits"].values()))
     return {"cells": done, **material, **first, "missing": missing, "failed": failed}
 
@@ -99,7 +101,7 @@ def _take_over(here: Path, there: Path, say: Say) -> None:
         return
     if not (there / "metrics.json").is_file():
         if (there / FAILED).is_file() and not here.is_dir():
-            shutil.copytree(there, here)
+            _copy(there, here)
         return
     if (here / "metrics.json").is_file() and not results.damage(here):
         one, other = (workdir.read_json(each / "metrics.json")["sha256"] for each in (here, there))
@@ -108,8 +110,26 @@ def _take_over(here: Path, there: Path, say: Say) -> None:
                 f"{here} and {there} disagree: the same model gave other numbers; remove the one you do not trust"
             )
         return
-    shutil.rmtree(here, ignore_errors=True)
+    _copy(there, here)
+
+
+def _copy(there: Path, here: Path) -> None:
+    """Copies a cell's folder, whole or not at all; what stood there before goes only when the copy is whole."""
     part = here.with_name(f".{here.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(there, part)
-    part.rename(here)
+    try:
+        shutil.copytree(there, part)
+        shutil.rmtree(here, ignore_errors=True)
+        part.rename(here)
+    except OSError as error:  # shutil.Error, which lists several, is one
+        shutil.rmtree(part, ignore_errors=True)
+        raise WorkdirError(
+            f"cannot copy {there} to {here}: {error.strerror or error}; make room, or copy it"
+        ) from error
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkdirError(f"{path}: cannot be read ({error.strerror or error})") from error

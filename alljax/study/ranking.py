@@ -1,6 +1,6 @@
 """Which cell of a study is the best one, and which others could as well be."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from alljax.evaluation import intervals
 from alljax.study import finished
-from alljax.study.finished import Predictions, Study
+from alljax.study.finished import Study
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,9 @@ class Gap:
 
     Attributes:
         value: its metric minus the best one's.
-        bounds: interval of that difference, both tested on the same images, people drawn alike; None where
-            they were tested on different images, or no resample defines the metric.
+        bounds: interval of that difference, both tested on the same images, people drawn alike, right for all
+            pairs of a study at once (see `gaps`); None where they were tested on different images, or no resample
+            defines the metric.
         paired: both were tested on the same images.
         apart: of cells tested on different images: whether their own intervals lie apart; None if one has none.
     """
@@ -30,7 +31,7 @@ class Gap:
 
     @property
     def below(self) -> bool:
-        """Whether the cell is worse by more than the choice of people (or cells) explains."""
+        """Whether the cell is worse by more than the choice of people (or cells), and of the best, explains."""
         return self.bounds is not None and self.bounds[1] < 0
 
 
@@ -51,33 +52,77 @@ def order(study: Study) -> list[str]:
     return finished.ranked(study.metrics["cells"], leaky(study.metrics))
 
 
-def gap(study: Study, best: str, name: str, of_best: Predictions, of_other: Predictions) -> Gap:
-    """Sets a cell beside the best one, in the metric that ranks.
+def gaps(study: Study, order: Sequence[str]) -> dict[str, Gap]:
+    """Sets every other cell beside the best one, in the metric that ranks.
+
+    The best was chosen on the images that it is compared on, so an interval that is right for one pair is too narrow:
+    among ten equal models the luckiest would seem better than some.  These hold for all pairs of the cells tested on
+    the same images at once: their half width is the standard deviation of the difference over the draws times a
+    quantile of the largest standardised deviation of any pair in a draw (the single-step max-T of P. Westfall and
+    S. Young, Resampling-Based Multiple Testing, 1993, by the bootstrap).
 
     Args:
-        study: the study.
-        best: name of the best cell.
-        name: of the other.
-        of_best: predictions of the first.
-        of_other: of the second.
+        study: the study; the predictions of the cells are read.
+        order: names of cells, best first.
+
+    Raises:
+        WorkdirError: predictions that are missing or cut off.
     """
     cells = study.metrics["cells"]
-    by = finished.headline(cells)
-    value = cells[name][by] - cells[best][by]
-    # Rows are sorted by path: with equal paths each row of both is the same image, whatever fold tested it.
-    if not np.array_equal(of_best.paths, of_other.paths):
+    by, best = finished.headline(cells), order[0]
+    drawing = {key: value for key, value in bootstrap_options(study).items() if key != "level"}
+    paths, drawn = np.zeros(0), dict[str, np.ndarray]()
+    for name in order:
+        read = finished.read_predictions(study, name)
+        paths = read.paths if name == best else paths
+        # Rows are sorted by path: with equal paths each row of both is the same image, whatever fold tested it.
+        if np.array_equal(read.paths, paths):
+            drawn[name] = intervals.resampled(
+                read.labels, read.probabilities, read.people.tolist(), names=[by], **drawing
+            )[by]
+    bounds = _simultaneous({name: cells[name][by] for name in drawn}, drawn, study.config["evaluation.level"])
+    found = {}
+    for name in order[1:]:
+        value = cells[name][by] - cells[best][by]
+        if name in drawn:
+            found[name] = Gap(value, bounds.get(name), paired=True)
+            continue
         own, other = (cells[one].get("intervals", {}).get(by) for one in (best, name))
         apart = own[0] > other[1] or other[0] > own[1] if own and other else None
-        return Gap(value, None, paired=False, apart=apart)
-    bounds = intervals.difference(
-        of_best.labels,
-        of_other.probabilities,
-        of_best.probabilities,
-        of_best.people.tolist(),
-        names=[by],
-        **bootstrap_options(study),
-    )
-    return Gap(value, bounds.get(by), paired=True)
+        found[name] = Gap(value, None, paired=False, apart=apart)
+    return found
+
+
+def _simultaneous(
+    values: Mapping[str, float], drawn: Mapping[str, np.ndarray], level: float
+) -> dict[str, intervals.Interval]:
+    """Returns the interval of each difference to the first, right for all pairs at once; none if no draw is defined.
+
+    Args:
+        values: of each cell.
+        drawn: the same in every resample, (resamples,).
+        level: share of the resamples in which all pairs lie inside.
+    """
+    names, centre = list(values), np.array(list(values.values()))
+    draws = np.stack([drawn[name] for name in names]) - centre[:, None]
+    draws = draws[:, np.isfinite(draws).all(0)]
+    if draws.shape[1] < 2:
+        return {}
+    largest, spread = np.zeros(draws.shape[1]), np.zeros(len(names))
+    for place in range(len(names)):
+        apart = draws[place] - draws[:place]  # (pairs, resamples)
+        deviation = apart.std(1, ddof=1)
+        if place:
+            spread[place] = deviation[0]
+        moving = deviation > 0  # two models that call everything alike never differ
+        if moving.any():
+            largest = np.maximum(largest, (np.abs(apart[moving]) / deviation[moving, None]).max(0))
+    reach = np.quantile(largest, level) * spread
+    gap = centre - centre[0]
+    return {
+        name: (float(low), float(high))
+        for name, low, high in zip(names[1:], (gap - reach)[1:], (gap + reach)[1:], strict=True)
+    }
 
 
 def bootstrap_options(study: Study) -> dict[str, Any]:

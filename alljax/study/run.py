@@ -15,7 +15,7 @@ from alljax import config as configs
 from alljax import files, progress
 from alljax.data.splits import COLUMNS, rows
 from alljax.data.tree import counted, some
-from alljax.errors import ConfigError
+from alljax.errors import ConfigError, UserError, WorkdirError
 from alljax.progress import Say
 from alljax.study import finetuned, finished, grid, heads, join, ranking, report, results, workdir
 from alljax.study.extraction import Features
@@ -57,9 +57,18 @@ class Study:
         """Returns a cell's folder."""
         return self.folder / "cells" / cell.name
 
+    def alike(self, run: Run) -> str:
+        """Returns the same text for runs on the same features and splits."""
+        first = run[0]
+        return f"{id(self.networks[first.name])} {first.config.features.views} {first.split}"
+
     def done(self, cell: Cell) -> bool:
         """Returns whether a cell's result is on disk, whole."""
         return (self.folder_of(cell) / "metrics.json").is_file()
+
+    def failed(self, cell: Cell) -> bool:
+        """Returns whether a cell was given up, here or in another shard of the same folder."""
+        return (self.folder_of(cell) / join.FAILED).is_file()
 
 
 def run_study(
@@ -92,17 +101,19 @@ def run_study(
         failed = _train(study, grid.runs(study.cells)[shard[0] :: shard[1]])
         if not processes.first():
             return None
-        others = [cell.name for cell in study.cells if cell.name not in failed and not study.done(cell)]
+        # A cell that failed in another shard is not waited for: it has said why, and only a new start tries it again.
+        others = [cell.name for cell in study.cells if not (study.done(cell) or study.failed(cell))]
+        summary = None
         if others:
             say(f"{counted(len(others), 'model')} of other shards missing: {some(others)}")
-            return None
-        if len(failed) == len(study.cells):
-            raise ConfigError(next(iter(failed.values())))
-        summary = join.join(folder, (), lambda line: None)
-        _report(study)
+        elif any(map(study.done, study.cells)):
+            summary = join.join(folder, (), lambda line: None)
+            _report(study)
+    if len(failed) == len(study.cells):
+        raise ConfigError(next(iter(failed.values())))
     if failed:
         raise ConfigError(
-            f"{counted(len(failed), 'model')} of {len(study.cells)} failed, the report holds the others: "
+            f"{counted(len(failed), 'model')} of {len(study.cells)} failed, the others are kept: "
             + "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:3])
         )
     return summary
@@ -167,7 +178,7 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
     with progress.study(sum(map(_cost, left)), sum(map(len, left))) as advance:
         trainer = Trainer(study.say)
         frozen = [run for run in left if run[0].config.train.regime == "frozen"]
-        groups = heads.together(frozen, lambda run: f"{id(_network(study, run))} {run[0].split}")
+        groups = heads.together(frozen, study.alike)
         groups += [[run] for run in left if run[0].config.train.regime == "finetune"]
         for group in groups:
             names = [cell.name for run in group for cell in run]
@@ -176,8 +187,10 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
                     _run_network(study, group[0][0])
                 else:
                     failed |= _run_heads(study, trainer, group)
-            except (ConfigError, jax.errors.JaxRuntimeError) as error:
-                reason = str(error) if isinstance(error, ConfigError) else f"the device gave up: {_first_line(error)}"
+            except (UserError, jax.errors.JaxRuntimeError) as error:
+                if isinstance(error, WorkdirError):
+                    raise  # a full disk stops all of them
+                reason = str(error) if isinstance(error, UserError) else f"the device gave up: {_first_line(error)}"
                 failed |= {
                     name: reason for name in names if not (study.folder / "cells" / name / "metrics.json").is_file()
                 }

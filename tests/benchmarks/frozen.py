@@ -28,7 +28,7 @@ def extraction(backbone: str, weights: str) -> Callable[[], float]:
     """Returns a function that times one batch of 224 × 224 pixels, in images a second."""
     changes = {"model.backbone": backbone, "weights.path": weights}
     network = open_network(configs.vary(configs.default_config(), changes))
-    extract, variables = features.make_extractor(network), jax.device_put(network.variables)
+    extract, variables = features.make_extractor([network]), jax.device_put(network.variables)
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH, 224, 224, 3), np.uint8)
     return _timed(lambda: extract(variables, jnp.asarray(pixels)), BATCH)
 

@@ -10,7 +10,7 @@ from workdirs import EVERY_CELL, NASTY, TWO, make_workdir
 
 from alljax.errors import WorkdirError
 from alljax.evaluation.intervals import bootstrap, difference
-from alljax.study import finished, report
+from alljax.study import finished, ranking, report
 from alljax.study.page import findings, terminal
 from alljax.study.page import page as page_module
 from alljax.study.page.sections import Picture, Section, Table, Value
@@ -202,7 +202,11 @@ def test_what_the_page_adds_is_drawn_as_the_study_drew(tmp_path: Path) -> None:
     ):
         recall = study.metrics["cells"][TWO[0]]["per_class"][label]["recall"]
         assert f"“{study.classes[label]}” called so {recall:.1%} [{100 * low:.1f}, {100 * high:.1f}]" in text
-    low, high = difference(one.labels, one.probabilities, other.probabilities, people, names=["auc"], **options)["auc"]
+    alone = difference(one.labels, one.probabilities, other.probabilities, people, names=["auc"], **options)["auc"]
+    (gap,) = ranking.gaps(study, TWO).values()
+    assert gap.bounds
+    low, high = -gap.bounds[1], -gap.bounds[0]
+    assert [low, high] == pytest.approx(alone, abs=0.005), "of one pair it is about the percentile interval"
     assert f"[{low:.3f}, {high:.3f}] in AUC" in text
     assert "the 80% interval" in text
 

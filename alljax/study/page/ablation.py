@@ -16,9 +16,6 @@ from alljax.study.ranking import Gap
 MOST_DRAWN = 3
 """Settings that one figure can show: on the axis, as colours, as panels."""
 
-MANY = 10
-"""From so many comparisons on some come out by chance, and the page says so."""
-
 
 def sections(study: Study) -> list[Section]:
     """Returns the section about what a study varies; none where nothing differs or other sections say it.
@@ -33,7 +30,7 @@ def sections(study: Study) -> list[Section]:
     if not varied or study.config.get("study.compare") or len(study.metrics["cells"]) < 2:
         return []
     order = ranking.order(study)
-    gaps = _gaps(study, order)
+    gaps = ranking.gaps(study, order)
     parts: list[Table | Picture] = [_table(study, order, gaps, varied)]
     paragraphs = [_best(study, order, gaps, varied), *_others(study, order, gaps)]
     if picture := dots.picture(study, varied[:MOST_DRAWN]) if len(varied) <= MOST_DRAWN else None:
@@ -41,14 +38,6 @@ def sections(study: Study) -> list[Section]:
     else:
         paragraphs.append("No figure: it could not show so many settings and values at once. The table has them all.")
     return [Section("changes", f"What the settings change: {_listed(varied)}", tuple(paragraphs), tuple(parts))]
-
-
-def _gaps(study: Study, order: Sequence[str]) -> dict[str, Gap]:
-    """Sets every other cell beside the best one."""
-    best = finished.read_predictions(study, order[0])
-    return {
-        name: ranking.gap(study, order[0], name, best, finished.read_predictions(study, name)) for name in order[1:]
-    }
 
 
 def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: Sequence[Factor]) -> Table:
@@ -81,10 +70,12 @@ def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: 
         f"In brackets: {level} intervals over {unit}. Differences are of two models on the same images, with the "
         f"same {unit} drawn for both (paired bootstrap), so they are surer than the models' own intervals suggest."
     ]
-    if len(gaps) >= MANY:
+    if len(gaps) > 1:
         notes.append(
-            f"Each of the {len(gaps)} comparisons stands for itself: about one in {round(2 / _tail(study))} models "
-            "that are no worse comes out “clearly below” by chance."
+            f"The best was chosen among {len(order)}, and the luckiest of equals always looks best; so the intervals "
+            f"of the differences are wide enough for all pairs at once: in about {_tail(study):.0%} of studies of "
+            "equal models any of them comes out “clearly below” by chance, more often where "
+            "people are few."
         )
     return Table("ablation", f"Every model, best first by {METRIC[by]}", tuple(columns), tuple(rows), (), tuple(notes))
 

@@ -112,20 +112,19 @@ def _tiles(study: Study, result: Mapping[str, Any], predictions: Predictions) ->
     return tiles
 
 
-def findings(study: Study, order: Sequence[str], predictions: Sequence[Predictions]) -> list[str]:
+def findings(study: Study, order: Sequence[str]) -> list[str]:
     """Returns what the numbers support, and what they do not.
 
     Args:
-        study: the study.
+        study: the study; the predictions of its cells are read.
         order: names of its cells, best first.
-        predictions: of the best and, if there is one, the second.
     """
     leaky, lines = ranking.leaky(study.metrics), []
     order = [name for name in order if name not in leaky]
     if len(order) > 1:
-        lines += [_next_best(study, order, predictions), _overlaps(study, order)]
+        lines += [_next_best(study, order), _overlaps(study, order)]
     lines += _against_rules(study, order[0])
-    if len(order) > 2:
+    if len(order) > 1:
         lines.append(
             f"The best of {len(order)} was picked on the very cells it is scored on, so its numbers flatter it "
             "a little; only cells that had no part in the choice can say how much."
@@ -133,10 +132,10 @@ def findings(study: Study, order: Sequence[str], predictions: Sequence[Predictio
     return lines
 
 
-def _next_best(study: Study, order: Sequence[str], predictions: Sequence[Predictions]) -> str:
+def _next_best(study: Study, order: Sequence[str]) -> str:
     """Compares the two best models on the same cells, people drawn alike."""
     by, unit = finished.headline(study.metrics["cells"]), _unit(study)
-    gap = ranking.gap(study, order[0], order[1], predictions[0], predictions[1])
+    gap = ranking.gaps(study, ranking.order(study))[order[1]]
     if not gap.paired:
         return f"The next best, {order[1]}, was tested on other cells: the two cannot be compared cell by cell."
     if gap.bounds is None:

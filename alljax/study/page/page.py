@@ -64,7 +64,7 @@ def render(study: Study, found: Sequence[Section]) -> str:
         title=findings.title(study),
         count=len(order),
         headline=findings.headline(study, order, predictions[0]),
-        findings=findings.findings(study, order, predictions),
+        findings=findings.findings(study, order),
         warnings=cautions.warnings(study, order[0], predictions[0]),
         failures=cautions.failures(study),
         protocols=cautions.protocols(study),

@@ -20,7 +20,7 @@ from alljax.study.published.scenarios import Place
 ANSWERS = ("preprocessing.name", "model.pool", "features.views")
 """The settings the paper does not tell."""
 
-KNOWN = ("model.backbone", "train.optimizer", "train.epochs")
+KNOWN = ("model.backbone", "model.stage", "train.optimizer", "train.epochs")
 """The settings it does: they say which of its rows a cell stands for."""
 
 TOGETHER = "together"
@@ -88,20 +88,20 @@ class Ranking:
 def rank(study: Study) -> Ranking:
     """Returns the variants by their distance to Tables 1-6 (see above).
 
-    The first backbone in cell order plays scenario A, the second B; a study that has none of the
+    The first network (backbone and stage) in cell order plays scenario A, the second B; a study that has none of the
     paper's budgets, a quick trial, has its own in their order (as in `scenarios.match`).
 
     Raises:
         WorkdirError: a history or predictions that are missing, cut off or not the study's.
     """
     declared = scenarios.declared(study)
-    backbones = list(dict.fromkeys(one["model.backbone"] for one in declared.values()))
-    networks = dict(zip(paper.SCENARIOS, backbones, strict=False))
+    own = {name: _network(one) for name, one in declared.items()}
+    networks = dict(zip(paper.SCENARIOS, dict.fromkeys(own.values()), strict=False))
     budgets = _budgets(sorted({one["train.epochs"] for one in declared.values()}))
     found: dict[tuple[Any, ...], Variant] = {}
     telling = _telling(declared)
     for name, one in declared.items():
-        letter = next((letter for letter, backbone in networks.items() if backbone == one["model.backbone"]), None)
+        letter = next((letter for letter, network in networks.items() if network == own[name]), None)
         budget = next((budget for budget, own in budgets.items() if own == one["train.epochs"]), None)
         if name in study.metrics["cells"] and letter and budget and one["train.optimizer"] in paper.OPTIMIZERS:
             key = tuple(one[setting] for setting in telling)
@@ -156,6 +156,12 @@ def _root(squares: Mapping[str, Any], count: Mapping[str, int], scenario: str) -
     return np.sqrt(sum(squares[one] for one in chosen) / sum(count[one] for one in chosen)) if chosen else np.nan
 
 
+def _network(settings: Mapping[str, Any]) -> str:
+    """Returns the name of the network that a cell's features come from, as people call it."""
+    backbone, stage = settings["model.backbone"], settings["model.stage"]
+    return scenarios.BACKBONES.get(backbone, backbone) + (f" up to {stage}" if stage else "")
+
+
 def _budgets(epochs: list[int]) -> dict[int, int]:
     known = [budget for budget in paper.BUDGETS if budget in epochs]
     return dict(zip(known, known, strict=True)) if known else dict(zip(paper.BUDGETS, epochs, strict=False))
@@ -171,7 +177,7 @@ def _telling(declared: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     def asked(key: str) -> bool:
         by_network: dict[str, set[str]] = {}
         for one in cells:
-            by_network.setdefault(one["model.backbone"], set()).add(repr(one[key]))
+            by_network.setdefault(_network(one), set()).add(repr(one[key]))
         return max(map(len, by_network.values())) > 1
 
     return (*ANSWERS, *(key for key in cells[0] if key not in (*ANSWERS, *KNOWN) and asked(key)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,8 +40,8 @@ class Worth:
     """A pair's differences, paper's split minus people apart.
 
     Attributes:
-        values: of each metric.
-        draws: of each metric, (resamples,).
+        values: of each metric that both cells have.
+        draws: of the same, (resamples,) each.
     """
 
     values: Mapping[str, float]
@@ -61,8 +62,8 @@ def sections(study: Study) -> list[Section]:
         return []
     cells, level = study.metrics["cells"], scenarios.drawing(study)["level"]
     there = [pair for pair in pairs if pair.leaky in cells and pair.apart in cells]
-    worths = {pair.label: worth(study, pair) for pair in there}
-    rows = tuple(_row(study, pair, worths.get(pair.label), level) for pair in pairs)
+    worths = {pair: worth(study, pair) for pair in there}
+    rows = tuple(_row(study, pair, worths.get(pair), level) for pair in pairs)
     columns = ["set-up"]
     for label in METRICS.values():
         columns += [f"{label}, random cells", f"{label}, people apart", f"{label}, difference"]
@@ -80,15 +81,16 @@ def find(study: Study) -> tuple[list[Pair], list[str]]:
     setup = {name: {key: value for key, value in one.items() if not key.startswith("split.")}
              for name, one in settings.items()}  # fmt: skip
     apart = [name for name, one in settings.items() if scenarios.disjoint(one["split.protocol"])]
-    found = [
-        (one, other)
-        for one in settings
-        if settings[one]["split.protocol"] == "paper"
-        for other in apart
-        if setup[one] == setup[other]
-    ]
+    found = []
+    for one in settings:
+        if settings[one]["split.protocol"] == "paper":
+            others = [other for other in apart if setup[one] == setup[other]]
+            # Where a study varies more of the split than the protocol, like stands beside like.
+            found += [(one, other) for other in others if _split(settings[one]) == _split(settings[other])] or [
+                (one, other) for other in others
+            ]
     protocols = list(dict.fromkeys(settings[other]["split.protocol"] for _, other in found))
-    varied = [one for one in factors.varied(study) if not all(key.startswith("split.") for key in one.keys)]
+    varied = [one for one in factors.varied(study) if "split.protocol" not in one.keys]
     counts = {one: sum(one == first for first, _ in found) for one, _ in found}
     pairs = []
     for one, other in found:
@@ -96,6 +98,10 @@ def find(study: Study) -> tuple[list[Pair], list[str]]:
         words += [settings[other]["split.protocol"]] if counts[one] > 1 else []
         pairs.append(Pair(", ".join(words), one, other))
     return pairs, protocols
+
+
+def _split(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key.startswith("split.") and key != "split.protocol"}
 
 
 def worth(study: Study, pair: Pair) -> Worth:
@@ -111,8 +117,9 @@ def worth(study: Study, pair: Pair) -> Worth:
     first, second = unpaired.resampled(
         tests, names=tuple(METRICS), resamples=drawing["resamples"], seed=drawing["seed"]
     )
-    values = {name: cells[pair.leaky][name] - cells[pair.apart][name] for name in METRICS}
-    return Worth(values, {name: first[name] - second[name] for name in METRICS})
+    there = [name for name in METRICS if None not in (cells[pair.leaky][name], cells[pair.apart][name])]
+    values = {name: cells[pair.leaky][name] - cells[pair.apart][name] for name in there}
+    return Worth(values, {name: first[name] - second[name] for name in there})
 
 
 def mean(worths: Sequence[Worth], metric: str, level: float) -> tuple[float, Interval | None]:
@@ -164,7 +171,7 @@ def _row(study: Study, pair: Pair, found: Worth | None, level: float) -> tuple[V
                 )
             else:
                 row.append(Value(shown(metric, result[metric]), result[metric], interval(metric, result)))
-        if found is None:
+        if found is None or metric not in found.values:
             row.append(Value("–"))
             continue
         bounds = unpaired.interval(found.draws[metric], level)
@@ -176,8 +183,9 @@ def _row(study: Study, pair: Pair, found: Worth | None, level: float) -> tuple[V
 def _sentence(worths: Sequence[Worth], level: float, declared: int, unit: str) -> str:
     of = f"{len(worths)} of {declared} set-ups" if len(worths) < declared else f"{declared} set-ups"
     what = "Over one set-up" if declared == 1 else f"Over {of}, the mean"
-    gains = [_gain(worths, metric, level, unit) for metric in ("accuracy", "auc")]
-    return f"{what}: holding out cells instead of people was worth {gains[0]}; and {gains[1]}."
+    defined = [metric for metric in ("accuracy", "auc") if all(metric in one.values for one in worths)]
+    gains = [_gain(worths, metric, level, unit) for metric in defined]
+    return f"{what}: holding out cells instead of people was worth {'; and '.join(gains)}."
 
 
 def _gain(worths: Sequence[Worth], metric: str, level: float, unit: str) -> str:
@@ -194,7 +202,8 @@ def _notes(study: Study, level: float) -> tuple[str, ...]:
     lines = [
         f"In brackets: {level:.0%} intervals over {unit}. The two tests are of different cells, so the difference "
         f"cannot be paired cell by cell; {unit} are drawn once for both, and every draw is applied to both tests.",
-        "Models of the two splits may have learned from different numbers of cells; that is part of the difference.",
+        "Models of the two splits may have learned from different numbers of cells, and the AUC of several folds ranks "
+        "the scores of several heads against one another, which lowers it; both are part of the difference.",
     ]
     if unit == "cells":
         lines.append("Who the cells came from is not known, so people were not kept apart: this shows little.")

@@ -140,7 +140,11 @@ def _inconclusive(study: Study, ranking: Ranking) -> str:
         )
     if any(own != budget for budget, own in ranking.budgets.items()):
         return f"no cell was trained for {', '.join(map(str, paper.BUDGETS))} epochs"
-    if missing := [plays for letter, plays in paper.SCENARIOS.items() if ranking.networks.get(letter) != plays.lower()]:
+    if missing := [
+        plays
+        for letter, plays in paper.SCENARIOS.items()
+        if ranking.networks.get(letter, "").removesuffix(" (Keras)") != plays
+    ]:
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not what was trained"
     if len(ranking.variants) < 2:
         return f"{counted(len(ranking.variants), 'set-up')} to compare, at least two are needed"

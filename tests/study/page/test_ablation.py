@@ -105,6 +105,7 @@ def test_a_table_has_a_row_a_cell_with_its_paired_difference(two: Path) -> None:
     assert len(table.rows) == 6
     assert table.columns[:4] == ("learning rate", "optimizer", "AUC", "sd over seeds")
     best = finished.read_predictions(study, order[0])
+    bounds = {name: gap.bounds for name, gap in ranking.gaps(study, order).items() if gap.bounds}
     for name, row in zip(order, table.rows, strict=True):
         entry = dict(zip(table.columns, row, strict=True))
         assert entry["AUC"].number == cells[name]["auc"]
@@ -115,10 +116,12 @@ def test_a_table_has_a_row_a_cell_with_its_paired_difference(two: Path) -> None:
         if name == order[0]:
             assert entry["verdict"].text == "the best"
             continue
+        low, high = bounds[name]
         other = finished.read_predictions(study, name)
-        low, high = difference(
+        alone = difference(
             best.labels, other.probabilities, best.probabilities, best.people.tolist(), names=["auc"], resamples=200
         )["auc"]
+        assert low < alone[0] or low == alone[0] == 0, "for all pairs at once it reaches further than for one"
         assert entry["difference to the best"].number == pytest.approx(cells[name]["auc"] - cells[order[0]]["auc"])
         assert entry["difference to the best"].note == f"[{low:+.3f}, {high:+.3f}]".replace("-", "−")
         assert entry["verdict"].text == ("clearly below" if high < 0 else "not distinguishable")
@@ -255,3 +258,19 @@ def test_the_report_shows_the_section_and_leaves_its_files(two: Path) -> None:
         assert (two / name).stat().st_size > 0
     rows = list(csv.DictReader((two / "tables/ablation.csv").read_text().splitlines()))
     assert len(rows) == 6
+
+
+def test_among_equal_models_none_is_clearly_below_too_often() -> None:
+    """Twelve models that differ by chance alone: one by one some are called worse in most studies, together in few."""
+    generator, names = np.random.default_rng(0), [str(place) for place in range(12)]
+    together = alone = 0
+    for _ in range(200):
+        of_people = generator.normal(0.8, 0.1, (12, 60))
+        of_people = of_people[np.argsort(-of_people.mean(1))]
+        drawn = of_people @ generator.multinomial(60, np.full(60, 1 / 60), 400).T / 60
+        values = dict(zip(names, of_people.mean(1).tolist(), strict=True))
+        bounds = ranking._simultaneous(values, dict(zip(names, drawn, strict=True)), 0.95)
+        together += any(high < 0 for _, high in bounds.values())
+        alone += bool((np.quantile(drawn[1:] - drawn[0], 0.975, axis=1) < 0).any())
+    assert alone > 0.5 * 200
+    assert 0 < together < 0.15 * 200, "5 % are meant, and the bootstrap of 60 people is a little too sure"
