@@ -34,8 +34,7 @@ def study(options: argparse.Namespace) -> None:
 
         dry_run.dry_run(settings, options.workdir, _say, shard)
         return
-    finetune = settings.train.regime == "finetune"
-    with stopping.stopped_at_once() if finetune else contextlib.nullcontext():
+    with stopping.stopped_at_once():
         summary = run.run_study(settings, options.workdir, _say, shard, force)
     if summary is None:
         return

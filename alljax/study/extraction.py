@@ -36,7 +36,7 @@ class Features:
         """
         self._config, self._digests, self._sources, self._say = config, digests, sources, say
         self._wanted = {self.key(network, views): (network, views) for network, views in wanted}
-        self._unkept: dict[str, np.ndarray] = {}
+        self._opened: dict[str, np.ndarray] = {}
         self._told: set[str] = set()
 
     def key(self, network: Network, views: str) -> str:
@@ -51,8 +51,8 @@ class Features:
             DataError: an image that cannot be read.
         """
         key = self.key(network, views)
-        if key in self._unkept:
-            return self._unkept[key]
+        if key in self._opened:  # the same object each time: heads keep it on the device
+            return self._opened[key]
         name, rows = network.backbone.name, len(self._digests)
         if key not in self._told:
             for note in network.notes:
@@ -62,13 +62,14 @@ class Features:
         matrix = features.load_features(key, rows)
         if matrix is None:
             self._compute(network, views)
-            matrix = self._unkept[key] if key in self._unkept else features.load_features(key, rows)
+            matrix = self._opened[key] if key in self._opened else features.load_features(key, rows)
             if matrix is None:
                 raise WorkdirError("the features were removed while the study ran; run the same command again")
         elif key not in self._told:
             of_views = f" of {matrix.shape[1]} views" if matrix.shape[1] > 1 else ""
             self._say(f"features {name}: {matrix.shape[0]:,} × {matrix.shape[2]:,}{of_views} computed before")
         self._told.add(key)
+        self._opened[key] = matrix
         return matrix
 
     def missing(self) -> list[tuple[list[Network], str]]:
@@ -110,7 +111,7 @@ class Features:
             )
         self._say(f"the features are not kept for the next run: {problem} ({advice})")
         with progress.bar(name, len(self._digests), "images") as advance:
-            self._unkept[self.key(network, views)] = features.compute_features(
+            self._opened[self.key(network, views)] = features.compute_features(
                 network, source, self._config.features.batch_size, advance, views, self._config.data.workers
             )
 

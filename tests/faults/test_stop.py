@@ -3,10 +3,12 @@
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from faults.conftest import CELL, Toy, wait
+from faults.conftest import CELL, PATIENCE, REPOSITORY, Toy, wait
 
 
 def test_stopped_and_gone_on(stopped: tuple[Toy, str], undisturbed: dict[str, Any], tmp_path: Path) -> None:
@@ -36,3 +38,21 @@ def test_stopped_before_and_after_the_training(reference: Toy, undisturbed: dict
         assert not (toy.folder / "report.html").exists()
     toy.finish()
     assert toy.outcome() == undisturbed
+
+
+def test_a_study_of_heads_goes_on_with_the_models_that_are_missing(tmp_path: Path) -> None:
+    """As a task of a job array does that Slurm stops ahead of time."""
+    command = [
+        sys.executable, "-m", "alljax.cli", "study", f"--config={REPOSITORY / 'configs/paper.py'}:toy",
+        f"--workdir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert wait(process, lambda: any(tmp_path.glob("run/cells/*/metrics.json")))
+    process.send_signal(signal.SIGUSR1)
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    assert re.search(r"^alljax: stopped between runs.*; the same command goes on from there$", said, re.M)
+    assert not (tmp_path / "run/report.html").exists()
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "done before" in said
+    assert len(list(tmp_path.glob("run/cells/*/metrics.json"))) == 32

@@ -95,6 +95,24 @@ def test_runs_side_by_side_give_what_they_give_alone(tmp_path: Path, monkeypatch
     assert results(tmp_path / "alone") == results(tmp_path / "together")
 
 
+def test_runs_on_other_views_are_not_trained_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an accelerator too: one call has one matrix of features."""
+    config = toy(("features.views", ("one", "dihedral")), ("train.learning_rate", (1e-2, 1e-3)))
+    run_study(config, tmp_path / "alone", quiet)
+    grouping = heads.together
+
+    def gathered(runs: Any, alike: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(heads.jax, "default_backend", lambda: "gpu")
+            groups = grouping(runs, alike)
+        assert [len(group) for group in groups] == [2, 2]
+        return groups
+
+    monkeypatch.setattr(heads, "together", gathered)
+    run_study(config, tmp_path / "together", quiet)
+    assert results(tmp_path / "alone") == results(tmp_path / "together")
+
+
 def test_features_on_disk_give_the_same_metrics(tmp_path: Path, whole: Path) -> None:
     said: list[str] = []
     summary = run_study(toy(train__epochs=4, features__memory="disk"), tmp_path, said.append)
@@ -134,6 +152,45 @@ def test_a_failing_cell_is_told_and_does_not_stop_the_others(tmp_path: Path) -> 
     assert "failed" in (tmp_path / "report.html").read_text()
     with pytest.raises(ConfigError, match="1 model of 3 failed"):  # and again, after the mend was not made
         run_study(config, tmp_path, quiet)
+
+
+def test_a_shard_does_not_wait_for_what_failed_in_another(tmp_path: Path) -> None:
+    rows = (("sgd", 1e30), ("adam", 1e-2), ("adam", 1e-3), ("sgd", 1e-2))
+    config = toy((("train.optimizer", "train.learning_rate"), rows), train__epochs=2)
+    with pytest.raises(ConfigError, match="1 model of 4 failed"):
+        run_study(config, tmp_path, quiet, shard=(0, 2))
+    summary = run_study(config, tmp_path, quiet, shard=(1, 2))
+    assert summary is not None
+    assert (len(summary["cells"]), len(summary["failed"]), summary["missing"]) == (3, 1, [])
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_a_cell_that_is_done_is_not_called_failed(whole: Path, tmp_path: Path) -> None:
+    """As after a kill between its last file and the removal of the old reason."""
+    folder = tmp_path / "study"
+    shutil.copytree(whole, folder)
+    cell = next(folder.glob("cells/*"))
+    (cell / join.FAILED).write_text("the loss is no number any more\n")
+    summary = join.join(folder, (), quiet)
+    assert cell.name in summary["cells"]
+    assert not summary["failed"]
+
+
+def test_a_copy_that_fails_takes_nothing_away(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard, folder = tmp_path / "shard", tmp_path / "study"
+    for place in (shard, folder):
+        shutil.copytree(whole, place)
+    gone = next(folder.glob("cells/*"))
+    (gone / "metrics.json").unlink()
+
+    def full(*ignored: Any, **also: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(WorkdirError, match="No space left on device"):
+        join.join(folder, (shard,), quiet)
+    assert (gone / "predictions.csv").is_file()
+    assert not list(folder.glob("cells/.*"))
 
 
 def test_a_budget_before_the_loss_was_lost_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

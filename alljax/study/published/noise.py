@@ -91,13 +91,13 @@ def training_cells(predictions: Predictions, images: int, validation: float) -> 
     return (images - len(predictions.places) / len(folds)) * (1 - validation)
 
 
-def notes(unit: str, level: float, seeds: int, *, of_training: bool) -> tuple[str, ...]:
+def notes(unit: str, level: float, runs: int, *, of_training: bool) -> tuple[str, ...]:
     """Returns the sentences below a table that say what its noise is.
 
     Args:
         unit: ``people`` or ``cells``, what the bootstrap draws.
         level: of the intervals.
-        seeds: how many runs a cell has.
+        runs: how many a cell has, one a seed and fold.
         of_training: whether the table is of training accuracy.
     """
     lines = []
@@ -108,14 +108,19 @@ def notes(unit: str, level: float, seeds: int, *, of_training: bool) -> tuple[st
             "standard deviation s over runs; a published number, with its rounding of ±0.005 points, lies within it "
             "where the two ranges meet."
         )
-        if seeds == 1:
-            lines.append("With one seed s is not known and counts as 0, so the noise is larger than shown.")
+        if runs == 1:
+            lines.append("With one run s is not known and counts as 0, so the noise is larger than shown.")
     else:
         lines.append(
             f"Noise: the {level:.0%} interval of our number from drawing {unit} anew; a published number, with its "
             "rounding of ±0.005, lies within it where the two ranges meet. What other seeds would have given the paper "
             "is not in it."
         )
+        if unit == "people":
+            lines.append(
+                "On C-NMC itself the people are the paper's own, and only the random cells held out and the seeds "
+                "differ: the interval over people is then wider than that noise, so “within” is easily said."
+            )
         if unit == "cells":
             lines.append("Who the cells came from is not known: intervals over cells are too narrow if people repeat.")
     return tuple(lines)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alljax.evaluation import intervals, unpaired
-from alljax.study import finished, paper
+from alljax.study import finished, paper, ranking
 from alljax.study.finished import Study
 from alljax.study.page.findings import BASELINES, interval, shown
 from alljax.study.page.sections import Picture, Section, Table, Value
@@ -122,7 +122,7 @@ def _baselines(found: Reproduction) -> Table:
 def _training_table(found: Reproduction, scenario: Scenario) -> Table:
     """Returns Table 1 or 2."""
     level = scenarios.drawing(found.study)["level"]
-    rows, seeds = [], 1
+    rows, runs = [], 1
     for budget in found.budgets:
         row = [_epochs(found, budget)]
         for optimizer in paper.OPTIMIZERS:
@@ -132,7 +132,8 @@ def _training_table(found: Reproduction, scenario: Scenario) -> Table:
             if (result := found.result(place)) is None:
                 row += [Value("–", note=found.absent(place)), printed, Value("–")]
                 continue
-            seeds = max(seeds, len(result["seeds"]))
+            how = ranking.of_split(found.study.metrics, found.names[place])["protocol"]
+            runs = max(runs, len(result["seeds"]) * how["folds"] * how["repeats"])
             ours = _training(found, place, level)
             row.append(Value(f"{ours.value:.2%}", ours.value, f"[{100 * ours.low:.2f}, {100 * ours.high:.2f}]"))
             gap = f"{100 * (ours.value - theirs):+.2f}".replace("-", "−")
@@ -142,7 +143,7 @@ def _training_table(found: Reproduction, scenario: Scenario) -> Table:
     columns = [
         f"{name}, {what}" for name in paper.OPTIMIZER_NAMES.values() for what in ("ours", "theirs", "difference")
     ]
-    notes = noise.notes(scenarios.unit(found.study), level, seeds, of_training=True)
+    notes = noise.notes(scenarios.unit(found.study), level, runs, of_training=True)
     title = f"Table {number}. Training accuracy after the last epoch: {_named(scenario)}"
     return Table(f"table-{number}", title, ("epochs", *columns), tuple(rows), notes=notes)
 

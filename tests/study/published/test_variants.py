@@ -238,6 +238,26 @@ def test_nothing_is_concluded_from_other_networks_or_budgets(tmp_path: Path) -> 
     assert "1 set-up to compare" in paragraph(alone)
 
 
+def test_kerass_resnet50_is_the_papers_too(tmp_path: Path) -> None:
+    networks = (
+        ("model.backbone", "weights.name"),
+        (("vgg16", "keras-vgg16-notop"), ("resnet50_keras", "keras-resnet50-notop")),
+    )
+    study = make_study(tmp_path, (*VARY[:2], networks, *VARY[3:]))
+    ranking = distance.rank(study)
+    assert ranking.networks == {"A": "VGG16", "B": "ResNet50 (Keras)"}
+    assert len(ranking.variants) == 4
+    assert paragraph(study).startswith("Of 4 set-ups caffe, average pooling")
+
+
+def test_two_stages_of_one_network_stand_in_for_two(tmp_path: Path) -> None:
+    stages = ("model.stage", ("block5", "block4"))
+    ranking = distance.rank(make_study(tmp_path, (*VARY[:2], ("model.backbone", ("vgg16",)), stages, *VARY[3:])))
+    assert ranking.networks == {"A": "VGG16 up to block5", "B": "VGG16 up to block4"}
+    assert len(ranking.variants) == 4
+    assert all(set(variant.count) == {"A", "B"} for variant in ranking.variants)
+
+
 def test_missing_cells_leave_a_ranking_that_says_so(tmp_path: Path, study: Study) -> None:
     name = next(name for name in study.metrics["cells"] if "rescale" in name and "resnet50" in name)
     partial = make_study(tmp_path, skip=(name,))
