@@ -188,8 +188,9 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
                 else:
                     failed |= _run_heads(study, trainer, group)
             except (UserError, jax.errors.JaxRuntimeError) as error:
-                if isinstance(error, WorkdirError):
-                    raise  # a full disk stops all of them
+                lost = isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
+                if lost or isinstance(error, WorkdirError):
+                    raise  # a process that died, or a full disk, stops all of them
                 reason = str(error) if isinstance(error, UserError) else f"the device gave up: {_first_line(error)}"
                 failed |= {
                     name: reason for name in names if not (study.folder / "cells" / name / "metrics.json").is_file()
