@@ -9,7 +9,7 @@ help: features of cells, which are textures and outlines, often come before thos
     alljax study --config=configs/ablate_depth.py:unfrozen --workdir=runs/unfrozen
 
 The network frozen, and fine-tuned from its end: stage 7, two stages, three stages, at a tenth of the head's rate; 128
-× 128 pixels, one part of the people tested, 5 epochs: 4 cells.  `--dry_run` tells the time it takes here.  Look at
+× 128 pixels, one part of the people tested, 5 epochs: 4 cells, the progress bar tells the time they take.  Look at
 whether the gain over frozen features is larger than its interval.
 
     alljax study --config=configs/ablate_depth.py:vgg16 --workdir=runs/depth --config.data.source=C-NMC_Leukemia.zip

@@ -2,10 +2,11 @@ r"""The paper's 32 cells: VGG16 and ResNet50, Adam and RMSprop, 10 to 100 epochs
 
     alljax study --config=configs/paper.py --workdir=runs/paper --config.data.source=C-NMC_Leukemia.zip
 
-Frozen backbones, average pooling, Dense(512) and softmax, batches of 32, learning rate 1e-4 times .95 every 900 steps,
-a stratified random split of cells into 8,528 and 2,133.  The eight budgets are beginnings of one run
-(--config.study.budgets=separate gives each a run of its own), so that four runs of 100 epochs make the 32 cells.
-Look at "Against the paper": every published number with ours, the difference, and whether it lies within the noise.
+Frozen backbones, average pooling, Dense(512) and softmax, batches of 32, learning rate 1e-4 times .95 every 900
+steps, a stratified random split of cells into 8,528 and 2,133.  The eight budgets are beginnings of one run
+(--config.study.budgets=separate gives each a run of its own), so that four runs of 100 epochs make the 32 cells.  Two
+CPU cores take about 50 minutes, 48 of them for the features.  Look at "Against the paper": every published number
+with ours, the difference, and whether it lies within the noise.
 
 The text after the colon joins words with commas, as in ``configs/paper.py:keras,both``:
 

@@ -9,7 +9,7 @@ images and of their eight views.  Look at the ranking, and at the paragraph that
 the whole of C-NMC it supports nothing.
 
 Flattened features are wide (25,088 for VGG16, 100,352 for ResNet50): of 10,661 images 1.1 GB and 4.3 GB, of eight
-views 8.6 GB and 34 GB, read from disk where they do not fit; `--dry_run` adds it up first.  To do less:
+views 8.6 GB and 34 GB, read from disk where they do not fit; `--dry_run` says it first.  To do less:
 --config.study.vary with fewer values, and --shard=i/n for several machines.
 
     alljax study --config=configs/paper_variants.py:keras --workdir=runs/variants \

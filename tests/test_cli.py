@@ -43,6 +43,8 @@ def test_knobs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["study", "--config=x.py", "--workdir=w", "--confi.seed=1"], "--confi.seed=1"),
         (["study", "--config=x.py", "--workdir=w", "--config.seed"], "--config.seed has no value"),
         (["study", "--config=nowhere.py", "--workdir=w"], "nowhere.py: no such config file"),
+        (["study", "--config=x.py", "--workdir=w", "--shard=4/4"], "write I/N with I from 0 to N-1"),
+        (["study", "--config=x.py", "--workdir=w", "--shard=one"], "write I/N with I from 0 to N-1"),
         (["report", "--workdir=nowhere"], "nowhere"),
         (["report", "--workdir=nowhere", "--config.seed=1"], "--config.seed=1"),
     ],

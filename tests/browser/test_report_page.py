@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import paper_study
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -22,12 +23,12 @@ PAPER = [
     ["train.epochs", [10, 20, 30, 40, 50, 60, 80, 100]],
 ]
 ABLATION = [["train.learning_rate", [1e-5, 1e-4, 1e-3]], ["train.optimizer", ["adam", "rmsprop"]]]
-PAGES = ("paper", "ablation")
+PAGES = ("paper", "ablation", "compared")
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The reports of 32 cells and of an ablation with a failed cell."""
+    """The reports of 32 cells, of an ablation with a failed cell, and of the paper's study beside its tables."""
     made = {}
     for name, vary in (("paper", PAPER), ("ablation", ABLATION)):
         folder = tmp_path_factory.mktemp(name)
@@ -38,6 +39,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             metrics |= {"missing": ["sgd"], "failed": {"lamb": "its loss was no number after epoch 3"}}
             (folder / "metrics.json").write_text(json.dumps(metrics))
         made[name] = report.write_report(folder)
+    folder = tmp_path_factory.mktemp("compared")
+    paper_study.make(folder, networks=("vgg16", "resnet50"), protocols=("paper", "subject_kfold"))
+    made["compared"] = report.write_report(folder)
     return made
 
 
