@@ -33,7 +33,7 @@ def found(study: Study) -> list[Section]:
 
 
 def without_pictures(study: Study) -> list[Section]:
-    with pytest.MonkeyPatch.context() as patched:  # test_paper_figures.py draws them
+    with pytest.MonkeyPatch.context() as patched:  # test_training_figures.py draws them
         patched.setattr(training_figures, "all_pictures", lambda found: [])
         return reproduction.sections(study)
 
@@ -177,6 +177,9 @@ def test_table_7_has_the_cells_that_the_paper_quotes(found: list[Section], study
         assert row[4].number == result["accuracy"]
         low, high = result["intervals"]["accuracy"]
         assert row[4].note == f"[{100 * low:.1f}, {100 * high:.1f}]"
+        theirs = 0.87 if name.startswith("vgg16") else 0.82
+        assert row[5].number == pytest.approx(result["accuracy"] - theirs)
+        assert row[5].note == ("within the noise" if low - 5e-5 <= theirs <= high + 5e-5 else "beyond the noise")
 
 
 def test_inconsistencies_are_those_that_the_code_finds(found: list[Section]) -> None:
