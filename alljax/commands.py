@@ -63,9 +63,9 @@ def features(options: argparse.Namespace) -> None:
 
     settings = config.load(options.config, options.overrides)
 
-    from alljax.study import run
+    from alljax.study import extraction
 
-    shape = run.write_features(settings, options.out, _say)
+    shape = extraction.write_features(settings, options.out, _say)
     _say(f"{options.out}: features {shape[0]:,} × {shape[1]:,}")
 
 

@@ -3,19 +3,23 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from alljax import progress
+from alljax import files, progress
 from alljax.data import cache
 from alljax.data.pipeline import Source
 from alljax.errors import ConfigError, WorkdirError
 from alljax.progress import Advance, Say
+from alljax.study import workdir
+from alljax.study.material import open_images
 from alljax.study.sources import Sources
 from alljax.training import features
-from alljax.training.network import Network
+from alljax.training.network import Network, open_network
 
 
 class Features:
@@ -145,3 +149,34 @@ def on_disk(setting: str, size: int) -> str:
     if setting == "device" or size <= free / 4:
         return ""
     return f"{size / 1e9:,.1f} GB do not fit beside the heads, {free / 1e9:,.1f} GB are free"
+
+
+def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
+    """Writes ``features`` float32 (N, D), ``paths``, ``labels`` and ``subjects`` (N,) to an .npz.
+
+    With ``features.views=dihedral`` also ``views`` float32 (N, 8, D), the first of which is ``features``.
+
+    Returns:
+        The shape of the features.
+
+    Raises:
+        UserError: the source or the weights cannot be used, or `out` cannot be written.
+    """
+    workdir.check_output(out)
+    network = open_network(config)
+    dataset, inspection = open_images(config, say)
+    sources = Sources(config, dataset, [network], say)
+    matrix = Features(config, [(network, config.features.views)], inspection.digests, sources, say).of(
+        network, config.features.views
+    )
+    arrays: dict[str, Any] = {
+        "features": matrix[:, 0],
+        "paths": np.array([record.path for record in dataset.records]),
+        "labels": np.array([record.label for record in dataset.records], np.int32),
+        "subjects": np.array([record.subject for record in dataset.records]),
+    }
+    if matrix.shape[1] > 1:
+        arrays["views"] = matrix
+    with files.atomic(out, "wb") as file:
+        np.savez(file, **arrays)
+    return matrix.shape[0], matrix.shape[2]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from alljax import config as configs
@@ -21,11 +20,11 @@ from alljax.study import finetuned, finished, grid, heads, join, ranking, report
 from alljax.study.extraction import Features
 from alljax.study.grid import Cell
 from alljax.study.heads import Run, Trainer
-from alljax.study.material import Material, open_images, open_materials
+from alljax.study.material import Material, open_materials
 from alljax.study.sources import Sources
 from alljax.training import checkpoint, processes
 from alljax.training.frozen import HeadRuns
-from alljax.training.network import Network, open_network, open_networks
+from alljax.training.network import Network, open_networks
 
 SHEETS = 3
 """Models, best first, of which the cells called wrong are drawn."""
@@ -270,37 +269,6 @@ def _cost(run: Run) -> int:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200]
-
-
-def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
-    """Writes ``features`` float32 (N, D), ``paths``, ``labels`` and ``subjects`` (N,) to an .npz.
-
-    With ``features.views=dihedral`` also ``views`` float32 (N, 8, D), the first of which is ``features``.
-
-    Returns:
-        The shape of the features.
-
-    Raises:
-        UserError: the source or the weights cannot be used, or `out` cannot be written.
-    """
-    workdir.check_output(out)
-    network = open_network(config)
-    dataset, inspection = open_images(config, say)
-    sources = Sources(config, dataset, [network], say)
-    matrix = Features(config, [(network, config.features.views)], inspection.digests, sources, say).of(
-        network, config.features.views
-    )
-    arrays: dict[str, Any] = {
-        "features": matrix[:, 0],
-        "paths": np.array([record.path for record in dataset.records]),
-        "labels": np.array([record.label for record in dataset.records], np.int32),
-        "subjects": np.array([record.subject for record in dataset.records]),
-    }
-    if matrix.shape[1] > 1:
-        arrays["views"] = matrix
-    with files.atomic(out, "wb") as file:
-        np.savez(file, **arrays)
-    return matrix.shape[0], matrix.shape[2]
 
 
 def _claim(config: ConfigDict, study: Study, force: bool) -> None:
