@@ -252,9 +252,11 @@ def _digests(folder: Path) -> dict[str, str]:
 def _hush() -> None:
     """Keeps back, from now on, what Orbax and tensorstore print of a failed save: a thousand lines, ours among them.
 
-    tensorstore's come from its own threads, some of them after the failure was told.
+    tensorstore's come from its own threads, some of them after the failure was told; asyncio's from the writes
+    that failed beside the one that was told.
     """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     hook = sys.unraisablehook
 
     def heard(unraisable: Any) -> None:
@@ -266,7 +268,8 @@ def _hush() -> None:
 
 def _unwritable(folder: Path, error: Exception) -> WorkdirError:
     told = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore tells a full disk on a page
-    reason = os.strerror(int(told[1])) if told else " ".join(str(error).split())[:200]
+    number = int(told[1]) if told else getattr(error, "errno", None)
+    reason = os.strerror(number) if number else " ".join(str(error).split())[:200]
     return WorkdirError(f"cannot write the checkpoint {folder}: {reason}; free space or mend the folder")
 
 

@@ -1,6 +1,8 @@
 """A checkpoint comes back bit for bit, or is called damaged."""
 
+import asyncio
 import concurrent.futures
+import gc
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -224,3 +226,19 @@ def test_a_file_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkdirError, match="cannot write the checkpoint"):
         Opened(tmp_path / "file" / "checkpoints")
+
+
+def test_writes_that_failed_beside_it_stay_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """On a full disk several of Orbax's writes fail, and it awaits the first of them only."""
+    checkpoint.save(tmp_path / "folder", TREE)
+
+    async def fail() -> None:
+        raise ValueError("RESOURCE_EXHAUSTED")
+
+    async def run() -> None:
+        task = asyncio.create_task(fail())
+        await asyncio.wait([task])
+
+    asyncio.run(run())
+    gc.collect()
+    assert not caplog.records
