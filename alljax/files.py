@@ -1,6 +1,7 @@
 """Files written whole or not at all, hashes, and where caches live."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import sys
@@ -112,6 +113,6 @@ def cache_dir() -> Path:
 
 
 def _unwritable(path: Path, error: OSError) -> WorkdirError:
-    return WorkdirError(
-        f"cannot write {path}: {error.strerror or error}; choose another folder or mend its permissions"
-    )
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    mend = "free space or choose another folder" if full else "choose another folder or mend its permissions"
+    return WorkdirError(f"cannot write {path}: {error.strerror or error}; {mend}")

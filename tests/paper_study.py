@@ -9,22 +9,13 @@ import numpy as np
 from alljax import config as configs
 from alljax.evaluation.intervals import bootstrap
 from alljax.evaluation.metrics import evaluate
-from alljax.study import grid, workdir
+from alljax.study import grid, results, workdir
 
 BUDGETS = (10, 20, 30, 40, 50, 60, 80, 100)
 CLASSES = ("hem", "all")
 COLUMNS = (
     "repeat", "fold", "seed", "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
 )  # fmt: skip
-
-
-def mean(each: list) -> Any:
-    """The means over seeds, as study/results.py writes them."""
-    if isinstance(each[0], dict):
-        return {key: mean([one[key] for one in each]) for key in each[0]}
-    if isinstance(each[0], list):
-        return [mean(list(group)) for group in zip(*each, strict=True)]
-    return None if each[0] is None else float(np.mean(each))
 
 
 def make(
@@ -105,10 +96,9 @@ def make(
         write_history(here, key, epochs, seeds, 1 if leaky else 5, 0.2 * networks.index(backbone) + shift)
         each = [evaluate(labels[tested], one) for one in probabilities]
         bounds = bootstrap(labels[tested], probabilities, units[tested].tolist(), resamples=resamples)
-        cells[cell.name] = mean(each) | {
+        cells[cell.name] = results.over_seeds(each, range(seeds)) | {
             "intervals": {name: list(pair) for name, pair in bounds.items()},
-            "interval_unit": "people" if subjects else "cells", "level": 0.95, "seeds": list(range(seeds)),
-            "per_seed": [{"seed": seed} | one for seed, one in enumerate(each)], "split": cell.split,
+            "interval_unit": "people" if subjects else "cells", "level": 0.95, "split": cell.split,
             "seconds": 60.0, "feature_seconds": 0.0, "weights": {"name": backbone, "sha256": "ab" * 32},
         }  # fmt: skip
     table = [[path, name if subjects else "", unit] for path, name, unit in zip(paths, owner, units, strict=True)]

@@ -11,7 +11,7 @@ from PIL import Image
 from alljax import config
 from alljax.evaluation.intervals import bootstrap
 from alljax.evaluation.metrics import evaluate, most_wrong
-from alljax.study import figures, grid
+from alljax.study import figures, grid, results
 
 NASTY = "H9<script>alert(1)</script>&"
 TWO = ("vgg16-adam", "resnet50-adam")
@@ -22,15 +22,6 @@ def write_csv(path: Path, header: list[str], rows: list[list]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
-
-
-def of_seeds(each: list) -> object:
-    """The means over seeds, as study/results.py writes them."""
-    if isinstance(each[0], dict):
-        return {key: of_seeds([one[key] for one in each]) for key in each[0]}
-    if isinstance(each[0], list):
-        return [of_seeds(list(group)) for group in zip(*each, strict=True)]
-    return None if each[0] is None else float(np.mean(each))
 
 
 def make_workdir(
@@ -207,4 +198,4 @@ def write_cell(
     if sheet:
         (folder / "figures" / f"wrong-{name}.png").write_bytes(figures.wrong_sheet(images, captions))
     each = [evaluate(labels, one) for one in probabilities]
-    return dict(of_seeds(each)) | {"seeds": list(range(len(each))), "per_seed": each}
+    return results.over_seeds(each, range(len(each)))

@@ -86,17 +86,26 @@ def summarise(config: ConfigDict, material: Material, tested: np.ndarray, probab
     labels = material.labels[tested]
     people = [material.people[row] for row in tested]
     per_seed = [metrics.evaluate(labels, of_seed) for of_seed in probabilities]
-    mean = {key: _mean([one[key] for one in per_seed]) for key in per_seed[0]}
     bounds = intervals.bootstrap(
         labels, probabilities, people, resamples=config.evaluation.resamples, level=config.evaluation.level,
         seed=config.seed,
     )  # fmt: skip
-    seeds = [config.seed + number for number in range(len(probabilities))]
-    return mean | {
+    return over_seeds(per_seed, [config.seed + number for number in range(len(probabilities))]) | {
         "intervals": {key: list(bound) for key, bound in bounds.items()},
         "interval_unit": material.unit,
         "level": config.evaluation.level,
-        "seeds": seeds,
+    }
+
+
+def over_seeds(per_seed: Sequence[dict[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:
+    """Returns the means over seeds, with ``seeds``, ``std`` of the metrics, and ``per_seed`` what each gave.
+
+    Args:
+        per_seed: from `metrics.evaluate`, one a seed.
+        seeds: theirs.
+    """
+    return {key: _mean([one[key] for one in per_seed]) for key in per_seed[0]} | {
+        "seeds": list(seeds),
         "std": {key: _deviation([one[key] for one in per_seed]) for key in metrics.METRICS},
         "per_seed": [{"seed": seed} | one for seed, one in zip(seeds, per_seed, strict=True)],
     }

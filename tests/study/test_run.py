@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -152,6 +153,26 @@ def test_a_failing_cell_is_told_and_does_not_stop_the_others(tmp_path: Path) -> 
     assert "failed" in (tmp_path / "report.html").read_text()
     with pytest.raises(ConfigError, match="1 model of 3 failed"):  # and again, after the mend was not made
         run_study(config, tmp_path, quiet)
+
+
+def test_a_device_that_gives_up_costs_the_runs_it_was_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU whose memory does not suffice for one head may well hold the next."""
+    train = heads.Trainer.train
+
+    def give_up(self: Any, runs: Any, matrix: Any, material: Any) -> Any:
+        if runs[0][0].config.train.optimizer == "adam":
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 7 bytes")
+        return train(self, runs, matrix, material)
+
+    monkeypatch.setattr(heads.Trainer, "train", give_up)
+    told = r"2 models of 4 failed.*adam-epochs=2: the device gave up: RESOURCE_EXHAUSTED: Out of memory; .*epochs=4"
+    with pytest.raises(ConfigError, match=told):
+        run_study(toy(OPTIMIZERS, BUDGETS), tmp_path, quiet)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert [name for name in metrics["cells"] if "adam" in name] == []
+    assert len(metrics["cells"]) == len(metrics["failed"]) == 2
+    monkeypatch.undo()
+    assert len(run_study(toy(OPTIMIZERS, BUDGETS), tmp_path, quiet)["cells"]) == 4  # type: ignore[index]
 
 
 def test_a_shard_does_not_wait_for_what_failed_in_another(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from alljax.study import finished, ranking
 from alljax.study.finished import Study
 from alljax.study.page import dots, factors, findings
@@ -59,7 +57,7 @@ def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: 
         marks = [_setting(factor, settings) for factor in varied]
         if name in leaky:
             marks[0] = Value(marks[0].text, marks[0].number, "its test leaks")
-        spread = _spread(result, by)
+        spread = result["std"][by]
         first = Value(shown(by, result[by]), result[by], interval(by, result))
         others = [Value(shown(key, result[key]), result[key], interval(key, result)) for key in metrics[1:]]
         seeds = Value("–" if spread is None else _points(by, spread), spread, "one seed" if spread is None else "")
@@ -88,15 +86,6 @@ def _setting(factor: Factor, settings: Mapping[str, Any]) -> Value:
     place = factor.place(settings)
     number = factor.numbers[place] if factor.numbers and place is not None else None
     return Value(factor.label(settings), number)
-
-
-def _spread(result: Mapping[str, Any], by: str) -> float | None:
-    """Returns the standard deviation over seeds; None with one seed."""
-    if "std" in result:
-        spread: float | None = result["std"].get(by)
-        return spread
-    values = [one[by] for one in result.get("per_seed", [])]
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _compared(by: str, gap: Gap | None, leaks: bool) -> tuple[Value, Value]:

@@ -36,8 +36,11 @@ def shown(name: str, value: float | None) -> str:
 def interval(name: str, result: Mapping[str, Any]) -> str:
     """Returns ``[low, high]`` of a metric, or nothing where it has no interval."""
     bounds = result.get("intervals", {}).get(name)
-    if not bounds:
-        return ""
+    return between(name, bounds) if bounds else ""
+
+
+def between(name: str, bounds: Sequence[float]) -> str:
+    """Returns the ends of an interval of a metric as people read it."""
     return "[" + ", ".join(shown(name, bound).rstrip("%") for bound in bounds) + "]"
 
 

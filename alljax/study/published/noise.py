@@ -23,11 +23,13 @@ class Estimate:
         value: the mean over seeds (and folds).
         low: lower end; NaN where there is no interval.
         high: upper end.
+        deviation: standard deviation over seeds (of training accuracy: over runs, one a seed and fold); NaN with one.
     """
 
     value: float
     low: float = math.nan
     high: float = math.nan
+    deviation: float = math.nan
 
     def agrees(self, published: float, rounding: float) -> bool | None:
         """Says whether a published number lies within the noise; None where there is no interval.
@@ -61,11 +63,12 @@ def training(history: Mapping[str, np.ndarray], cells: float, level: float) -> E
     last = np.append(epoch[1:] <= epoch[:-1], True)  # rows run through the epochs, run after run
     ends = accuracy[last]
     mean = float(ends.mean())
-    spread = float(ends.std(ddof=1)) if len(ends) > 1 else 0.0
+    deviation = float(ends.std(ddof=1)) if len(ends) > 1 else math.nan
     z = float(ndtri((1 + level) / 2))
     wilson = binomtest(round(mean * cells), round(cells)).proportion_ci(level, "wilson")
-    below, above = (math.hypot(mean - end, z * spread) for end in (wilson.low, wilson.high))
-    return Estimate(mean, max(mean - below, 0.0), min(mean + above, 1.0))
+    of_runs = z * deviation if len(ends) > 1 else 0.0
+    below, above = (math.hypot(mean - end, of_runs) for end in (wilson.low, wilson.high))
+    return Estimate(mean, max(mean - below, 0.0), min(mean + above, 1.0), deviation)
 
 
 def tested(result: Mapping[str, Any], metric: str) -> Estimate:
@@ -76,7 +79,8 @@ def tested(result: Mapping[str, Any], metric: str) -> Estimate:
         metric: for example ``macro_f1``.
     """
     low, high = result.get("intervals", {}).get(metric) or (math.nan, math.nan)
-    return Estimate(result[metric], low, high)
+    deviation = result["std"][metric]
+    return Estimate(result[metric], low, high, math.nan if deviation is None else deviation)
 
 
 def training_cells(predictions: Predictions, images: int, validation: float) -> float:
@@ -91,38 +95,44 @@ def training_cells(predictions: Predictions, images: int, validation: float) -> 
     return (images - len(predictions.places) / len(folds)) * (1 - validation)
 
 
-def notes(unit: str, level: float, runs: int, *, of_training: bool) -> tuple[str, ...]:
-    """Returns the sentences below a table that say what its noise is.
+def notes_of_training(level: float, runs: int) -> tuple[str, ...]:
+    """Returns the sentences below a table of training accuracies that say what its noise is.
+
+    Args:
+        level: of the intervals.
+        runs: how many a cell has, one a seed and fold.
+    """
+    z = float(ndtri((1 + level) / 2))
+    lines = [
+        f"Noise, in brackets: Wilson's {level:.0%} interval of a share of the n training cells, widened by {z:.2f} "
+        "times the standard deviation s over runs, one a seed and fold; a published number, with its rounding of "
+        "±0.005 points, lies within it where the two ranges meet."
+    ]
+    if runs == 1:
+        lines.append("With one run s is not known and counts as 0, so the noise is larger than shown.")
+    return tuple(lines)
+
+
+def notes_of_test(unit: str, level: float, seeds: int) -> tuple[str, ...]:
+    """Returns the sentences below a table of tested cells that say what its noise is.
 
     Args:
         unit: ``people`` or ``cells``, what the bootstrap draws.
         level: of the intervals.
-        runs: how many a cell has, one a seed and fold.
-        of_training: whether the table is of training accuracy.
+        seeds: how many a cell has.
     """
-    lines = []
-    if of_training:
-        z = float(ndtri((1 + level) / 2))
+    lines = [
+        f"Noise, in brackets: the {level:.0%} interval of our number from drawing {unit} anew; a published number, "
+        "with its rounding, lies within it where the two ranges meet. What other seeds would have given the paper "
+        "is not in it." + (f" s: standard deviation over our {seeds} seeds." if seeds > 1 else "")
+    ]
+    if unit == "people":
         lines.append(
-            f"Noise: Wilson's {level:.0%} interval of a share of the n training cells, widened by {z:.2f} times the "
-            "standard deviation s over runs; a published number, with its rounding of ±0.005 points, lies within it "
-            "where the two ranges meet."
+            "On C-NMC itself the people are the paper's own, and only the random cells held out and the seeds "
+            "differ: the interval over people is then wider than that noise, so “within” is easily said."
         )
-        if runs == 1:
-            lines.append("With one run s is not known and counts as 0, so the noise is larger than shown.")
-    else:
-        lines.append(
-            f"Noise: the {level:.0%} interval of our number from drawing {unit} anew; a published number, with its "
-            "rounding of ±0.005, lies within it where the two ranges meet. What other seeds would have given the paper "
-            "is not in it."
-        )
-        if unit == "people":
-            lines.append(
-                "On C-NMC itself the people are the paper's own, and only the random cells held out and the seeds "
-                "differ: the interval over people is then wider than that noise, so “within” is easily said."
-            )
-        if unit == "cells":
-            lines.append("Who the cells came from is not known: intervals over cells are too narrow if people repeat.")
+    if unit == "cells":
+        lines.append("Who the cells came from is not known: intervals over cells are too narrow if people repeat.")
     return tuple(lines)
 
 

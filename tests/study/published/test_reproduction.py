@@ -1,4 +1,5 @@
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -49,8 +50,9 @@ def said(found: list[Section]) -> str:
 def test_every_table_of_the_paper_is_there_baselines_first(found: list[Section]) -> None:
     names = [part.name for part in found[0].parts]
     assert names == ["baselines", *(f"table-{number}" for number in range(1, 7)), "optimizers", "table-7"]
-    assert [one.anchor for one in found] == ["paper", "inconsistencies"]
-    for part in found[0].parts:
+    assert [part.name for part in found[1].parts] == ["test-accuracy", "confusions"]
+    assert [one.anchor for one in found] == ["paper", "paper-figures", "inconsistencies"]
+    for part in (*found[0].parts, *found[1].parts):
         assert isinstance(part, Table)
         assert all(len(row) == len(part.columns) for row in (*part.rows, *part.footer))
 
@@ -75,6 +77,38 @@ def test_tested_tables_hold_ours_theirs_and_the_verdict(
             low, high = result["intervals"][metric]
             meets = published - 0.005 <= high and low <= published + 0.005
             assert gap.note == ("within the noise" if meets else "beyond the noise")
+            deviation = np.std([one[metric] for one in result["per_seed"]], ddof=1)
+            assert ours.note == f"[{low:.3f}, {high:.3f}], s {deviation:.3f}"
+    assert "s: standard deviation over our 2 seeds" in table(found, f"table-{number}").notes[0]
+
+
+def test_figure_9_in_numbers_sets_ours_beside_the_implied_range(found: list[Section], study: Study) -> None:
+    rows = table(found, "test-accuracy").rows
+    assert len(rows) == 32
+    networks = {"A": "vgg16", "B": "resnet50"}
+    for row, (scenario, optimizer, budget) in zip(
+        rows, itertools.product("AB", paper.OPTIMIZERS, paper.BUDGETS), strict=True
+    ):
+        name = f"{networks[scenario]}-{optimizer}-epochs={budget}"
+        result, (low, high) = study.metrics["cells"][name], paper.implied(scenario, optimizer, budget).accuracy
+        assert (row[2].number, row[3].number) == (budget, result["accuracy"])
+        assert row[4].number == pytest.approx((low + high) / 2)
+        assert row[4].note == f"{100 * low:.1f} to {100 * high:.1f}"
+        assert row[5].number == pytest.approx(result["accuracy"] - (low + high) / 2)
+        ends = result["intervals"]["accuracy"]
+        assert row[5].note == ("within the noise" if low <= ends[1] and ends[0] <= high else "beyond the noise")
+
+
+def test_confusions_tell_how_often_each_class_is_called_right(found: list[Section], study: Study) -> None:
+    rows = table(found, "confusions").rows
+    assert len(rows) == 32
+    result = study.metrics["cells"]["resnet50-rmsprop-epochs=100"]
+    for label, entry in enumerate(rows[-1][3:5]):
+        counts = result["confusion"][label]
+        assert entry.number == pytest.approx(counts[label] / sum(counts))
+        assert entry.note == f"{counts[label]:,.0f} of {sum(counts):,.0f}"
+    low, high = paper.implied("B", "rmsprop", 100).hem_recall
+    assert rows[-1][5].text == f"{100 * low:.0f} to {100 * high:.0f}%"
 
 
 def test_the_numbers_of_both_verdicts_are_summed_up(found: list[Section]) -> None:
@@ -122,7 +156,7 @@ def test_training_accuracy_is_that_of_the_last_epoch(found: list[Section], folde
     low, high = p - np.hypot(p - wilson.low, 1.959964 * s), min(p + np.hypot(wilson.high - p, 1.959964 * s), 1)
     ours, theirs, gap = table(found, "table-1").rows[0][1:4]
     assert ours.number == pytest.approx(p)
-    assert ours.note == f"[{100 * low:.2f}, {100 * high:.2f}]"
+    assert ours.note == f"[{100 * low:.2f}, {100 * high:.2f}], s {100 * s:.2f}"
     assert theirs.number == pytest.approx(0.8473)
     assert gap.number == pytest.approx(p - 0.8473)
     assert gap.note == ("within the noise" if low - 5e-5 <= 0.8473 <= high + 5e-5 else "beyond the noise")
