@@ -205,35 +205,41 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 Ranking = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def _rankings(labels: np.ndarray, scores: np.ndarray) -> list[Ranking]:
-    """Sorts the images once, per class that is ranked: what `_weighted_auc` needs of them.
+def _rankings(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None = None) -> list[list[Ranking]]:
+    """Sorts the images once, per class that is ranked and fold: what `_weighted_auc` needs of them.
 
-    For each class: indices of its images (P,); indices of the others by ascending score (Q,); and for
-    each of its images how many of the others score lower, and lower or equal, (P,) each.
+    For each: indices of the images of the class (P,); indices of the others by ascending score (Q,); and for
+    each image of the class how many of the others score lower, and lower or equal, (P,) each.
     """
-    rankings = []
-    for label in [1] if scores.shape[1] == 2 else range(scores.shape[1]):
-        positive, negative = np.flatnonzero(labels == label), np.flatnonzero(labels != label)
-        negative = negative[np.argsort(scores[negative, label], kind="stable")]
-        ladder, steps = scores[negative, label], scores[positive, label]
-        lower, up_to = np.searchsorted(ladder, steps, "left"), np.searchsorted(ladder, steps, "right")
-        rankings.append((positive, negative, lower, up_to))
-    return rankings
+    parts = [np.arange(len(labels))] if folds is None else [np.flatnonzero(folds == one) for one in np.unique(folds)]
+    return [
+        [_ranking(rows, labels[rows] == label, scores[rows, label]) for rows in parts]
+        for label in ([1] if scores.shape[1] == 2 else range(scores.shape[1]))
+    ]
 
 
-def _weighted_auc(rankings: list[Ranking], weights: np.ndarray) -> np.ndarray:
+def _ranking(rows: np.ndarray, of_class: np.ndarray, scores: np.ndarray) -> Ranking:
+    order = np.argsort(scores[~of_class], kind="stable")
+    ladder, steps = scores[~of_class][order], scores[of_class]
+    lower, up_to = np.searchsorted(ladder, steps, "left"), np.searchsorted(ladder, steps, "right")
+    return rows[of_class], rows[~of_class][order], lower, up_to
+
+
+def _weighted_auc(rankings: list[list[Ranking]], weights: np.ndarray) -> np.ndarray:
     """Returns the AUC (the mean over classes that can be ranked) under weights (N, B), as (B,).
 
-    The AUC is the weighted share of pairs, one image of the class and one of another, that
+    The AUC is the weighted share of pairs, one image of the class and one of another, both of one fold, that
     stand in the right order, ties counting half (Mann and Whitney's statistic).
     """
     total, ranked = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
-    for positive, negative, lower, up_to in rankings:
-        below = np.zeros((len(negative) + 1, weights.shape[1]))
-        np.cumsum(weights[negative], axis=0, out=below[1:])
-        own = weights[positive]
-        pairs = own.sum(0) * below[-1]
-        right = np.einsum("pb,pb->b", own, below[lower]) + np.einsum("pb,pb->b", own, below[up_to])
+    for of_class in rankings:
+        right, pairs = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
+        for positive, negative, lower, up_to in of_class:
+            below = np.zeros((len(negative) + 1, weights.shape[1]))
+            np.cumsum(weights[negative], axis=0, out=below[1:])
+            own = weights[positive]
+            pairs += own.sum(0) * below[-1]
+            right += np.einsum("pb,pb->b", own, below[lower]) + np.einsum("pb,pb->b", own, below[up_to])
         total += _ratio(right / 2, pairs)
         ranked += pairs > 0
     return np.divide(total, ranked, out=np.full_like(total, np.nan), where=ranked > 0)

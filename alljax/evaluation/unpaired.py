@@ -17,11 +17,25 @@ class HeldOut:
         labels: int (N,).
         probabilities: (R, N, C) of R seeds.
         people: (N,) names.
+        folds: (N,) names of the heads that scored each image; the AUC compares no scores of different ones,
+            whose scales may differ.  None for one head.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray
     people: np.ndarray
+    folds: np.ndarray | None = None
+
+
+def auc(test: HeldOut) -> float | None:
+    """Returns the share of pairs of images of one fold, one of each class, that stand in the right order.
+
+    The mean over seeds, and over classes where there are more than two; with one fold the usual AUC.  None where no
+    fold has images of both classes, as when each holds one person.
+    """
+    ones = np.ones((len(test.labels), 1))
+    areas = [float(intervals._weighted_auc(order, ones)[0]) for order in _rankings(test)]
+    return None if np.isnan(areas).any() else float(np.mean(areas))
 
 
 def resampled(
@@ -32,7 +46,7 @@ def resampled(
     Where two models were tested on different images, as under two ways to split a set, images cannot
     be paired; people can.  They are drawn once, from everybody who stands in any of the tests, so that hard
     people are hard for all in the same resample, and a difference of two entries is a difference on the same draw.
-    Somebody without images in a test adds nothing to it.  With one test this is `intervals.resampled`.
+    Somebody without images in a test adds nothing to it.  With one test of one fold this is `intervals.resampled`.
 
     Args:
         tests: at least one, all with the same classes.
@@ -48,9 +62,8 @@ def resampled(
         for test, who in zip(tests, own, strict=True)
     ]
     ranked = "auc" in names
-    rankings = [
-        [intervals._rankings(test.labels, one) if ranked else [] for one in np.asarray(test.probabilities, np.float64)]
-        for test in tests
+    rankings: list[list[list[list[intervals.Ranking]]]] = [
+        _rankings(test) if ranked else [[] for _ in test.probabilities] for test in tests
     ]
     present = [np.isin(np.arange(test.probabilities.shape[2]), test.labels) for test in tests]
     done: list[dict[str, list[np.ndarray]]] = [{name: [] for name in names} for _ in tests]
@@ -66,6 +79,10 @@ def resampled(
             for name in names:
                 drawn[name].append(np.mean([metrics[name] for metrics in each], axis=0))
     return [{name: np.concatenate(parts) for name, parts in drawn.items()} for drawn in done]
+
+
+def _rankings(test: HeldOut) -> list[list[list[intervals.Ranking]]]:
+    return [intervals._rankings(test.labels, one, test.folds) for one in np.asarray(test.probabilities, np.float64)]
 
 
 def interval(draws: np.ndarray, level: float = 0.95) -> intervals.Interval | None:

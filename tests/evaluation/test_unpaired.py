@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from alljax.evaluation import intervals, unpaired
 from alljax.evaluation.metrics import METRICS, evaluate
@@ -50,6 +51,40 @@ def test_people_are_drawn_once_for_both_and_who_is_missing_adds_nothing() -> Non
                 assert drawn[name][draw] == pytest.approx(np.mean([one[name] for one in each]))
             compared += 1
     assert compared > 15
+
+
+def test_the_auc_within_folds_is_the_mean_of_theirs_by_pairs() -> None:
+    generator = np.random.default_rng(4)
+    labels, folds = generator.integers(0, 2, 90), np.array(["a", "b", "c"])[generator.integers(0, 3, 90)]
+    positive = np.round(generator.random((2, 90)), 1)  # with ties
+    test = HeldOut(labels, np.stack([1 - positive, positive], -1), np.arange(90).astype(str), folds)
+    wanted = []
+    for seed in positive:
+        rows = [folds == one for one in "abc"]
+        pairs = [np.sum(labels[row] == 1) * np.sum(labels[row] == 0) for row in rows]
+        wanted.append(np.average([roc_auc_score(labels[row], seed[row]) for row in rows], weights=pairs))
+    assert unpaired.auc(test) == pytest.approx(np.mean(wanted))
+    whole = HeldOut(labels, test.probabilities, test.people)
+    assert unpaired.auc(whole) == pytest.approx(np.mean([roc_auc_score(labels, seed) for seed in positive]))
+
+
+def test_heads_of_two_scales_lose_nothing_within_folds() -> None:
+    labels, folds = np.tile([0, 1], 20), np.repeat(["1", "2"], 20)
+    positive = np.where(folds == "1", 0.1, 0.6) + 0.3 * labels  # each fold in order, the second above the first
+    people = np.arange(40).astype(str)
+    test = HeldOut(labels, np.stack([1 - positive, positive], -1)[None], people, folds)
+    assert unpaired.auc(test) == 1.0
+    assert unpaired.auc(HeldOut(labels, test.probabilities, people)) == 0.75
+    (drawn,) = unpaired.resampled([test], names=("auc",), resamples=50)
+    assert set(drawn["auc"]) == {1.0}
+
+
+def test_folds_of_one_class_have_no_auc() -> None:
+    labels = np.repeat([0, 1], 5)
+    test = HeldOut(labels, np.full((1, 10, 2), 0.5), np.arange(10).astype(str), labels.astype(str))
+    assert unpaired.auc(test) is None
+    (drawn,) = unpaired.resampled([test], names=("auc",), resamples=5)
+    assert unpaired.interval(drawn["auc"]) is None
 
 
 def test_an_interval_leaves_out_what_is_undefined() -> None:

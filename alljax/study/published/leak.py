@@ -8,16 +8,17 @@ import numpy as np
 
 from alljax.evaluation import unpaired
 from alljax.evaluation.intervals import Interval
+from alljax.evaluation.unpaired import HeldOut
 from alljax.study import figures, finished, ranking
 from alljax.study.figures import BLUE, INK, VERMILION
-from alljax.study.finished import Study
+from alljax.study.finished import Predictions, Study
 from alljax.study.page import factors, pictures
-from alljax.study.page.findings import interval, shown
+from alljax.study.page.findings import between, interval, shown
 from alljax.study.page.sections import Picture, Section, Table, Value
 from alljax.study.published import scenarios
 from alljax.study.published.optimizers import points, signed
 
-METRICS = {"accuracy": "accuracy", "auc": "AUC", "macro_f1": "macro F1"}
+METRICS = {"accuracy": "accuracy", "auc": "AUC within folds", "macro_f1": "macro F1"}
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,25 @@ class Pair:
 
 @dataclass(frozen=True)
 class Worth:
-    """A pair's differences, paper's split minus people apart.
+    """What a pair scored under the paper's split, and with people apart.
 
     Attributes:
-        values: of each metric that both cells have.
-        draws: of the same, (resamples,) each.
+        sides: of each metric that both cells have, the two numbers.
+        draws: of the same in every resample, (2, resamples) each.
     """
 
-    values: Mapping[str, float]
+    sides: Mapping[str, tuple[float, float]]
     draws: Mapping[str, np.ndarray]
+
+    def gain(self, metric: str) -> float:
+        """Returns what the paper's split was worth."""
+        leaky, apart = self.sides[metric]
+        return leaky - apart
+
+    def drawn_gain(self, metric: str) -> np.ndarray:
+        """Returns the same in every resample, (resamples,)."""
+        leaky, apart = self.draws[metric]
+        return np.asarray(leaky - apart)
 
 
 def sections(study: Study) -> list[Section]:
@@ -112,20 +123,29 @@ def worth(study: Study, pair: Pair) -> Worth:
     of easy people lifts both, and the difference is less noisy than two intervals suggest.
     """
     cells, drawing = study.metrics["cells"], scenarios.drawing(study)
-    read = [finished.read_predictions(study, name) for name in (pair.leaky, pair.apart)]
-    tests = [unpaired.HeldOut(one.labels, one.probabilities, one.people) for one in read]
+    names = pair.leaky, pair.apart
+    tests = [_held_out(finished.read_predictions(study, name)) for name in names]
     first, second = unpaired.resampled(
         tests, names=tuple(METRICS), resamples=drawing["resamples"], seed=drawing["seed"]
     )
-    there = [name for name in METRICS if None not in (cells[pair.leaky][name], cells[pair.apart][name])]
-    values = {name: cells[pair.leaky][name] - cells[pair.apart][name] for name in there}
-    return Worth(values, {name: first[name] - second[name] for name in there})
+    sides = {metric: [cells[name][metric] for name in names] for metric in METRICS}
+    sides["auc"] = [unpaired.auc(test) for test in tests]
+    there = [metric for metric, both in sides.items() if None not in both]
+    return Worth(
+        {metric: (sides[metric][0], sides[metric][1]) for metric in there},
+        {metric: np.stack([first[metric], second[metric]]) for metric in there},
+    )
+
+
+def _held_out(read: Predictions) -> HeldOut:
+    folds = np.array([place.split("\t", 1)[1] for place in read.places.tolist()])
+    return HeldOut(read.labels, read.probabilities, read.people, folds)
 
 
 def mean(worths: Sequence[Worth], metric: str, level: float) -> tuple[float, Interval | None]:
     """Returns the mean over set-ups of what the leak was worth, and its interval: all on the same draws of people."""
-    draws = np.mean([one.draws[metric] for one in worths], axis=0)
-    return float(np.mean([one.values[metric] for one in worths])), unpaired.interval(draws, level)
+    draws = np.mean([one.drawn_gain(metric) for one in worths], axis=0)
+    return float(np.mean([one.gain(metric) for one in worths])), unpaired.interval(draws, level)
 
 
 def picture(study: Study, pairs: Sequence[Pair]) -> Picture:
@@ -160,37 +180,45 @@ def picture(study: Study, pairs: Sequence[Pair]) -> Picture:
 
 
 def _row(study: Study, pair: Pair, found: Worth | None, level: float) -> tuple[Value, ...]:
-    cells = study.metrics["cells"]
     row = [Value(pair.label)]
     for metric in METRICS:
-        for name in (pair.leaky, pair.apart):
-            result = cells.get(name)
-            if result is None:
-                row.append(
-                    Value("–", note="cell failed" if name in study.metrics.get("failed", {}) else "cell missing")
-                )
-            else:
-                row.append(Value(shown(metric, result[metric]), result[metric], interval(metric, result)))
-        if found is None or metric not in found.values:
+        row += [_entry(study, pair, place, metric, found, level) for place in (0, 1)]
+        if found is None or metric not in found.sides:
             row.append(Value("–"))
             continue
-        bounds = unpaired.interval(found.draws[metric], level)
-        row.append(Value(points(metric, found.values[metric]), found.values[metric],
-                         signed(metric, bounds) if bounds else ""))  # fmt: skip
+        bounds = unpaired.interval(found.drawn_gain(metric), level)
+        gain = found.gain(metric)
+        row.append(Value(points(metric, gain), gain, signed(metric, bounds) if bounds else ""))
     return tuple(row)
+
+
+def _entry(study: Study, pair: Pair, place: int, metric: str, found: Worth | None, level: float) -> Value:
+    """Returns what one cell of a pair scored."""
+    name = (pair.leaky, pair.apart)[place]
+    result = study.metrics["cells"].get(name)
+    if result is None:
+        return Value("–", note="cell failed" if name in study.metrics.get("failed", {}) else "cell missing")
+    if metric != "auc":
+        return Value(shown(metric, result[metric]), result[metric], interval(metric, result))
+    if found is None or metric not in found.sides:
+        return Value("–")
+    bounds, value = unpaired.interval(found.draws[metric][place], level), found.sides[metric][place]
+    return Value(shown(metric, value), value, between(metric, bounds) if bounds else "")
 
 
 def _sentence(worths: Sequence[Worth], level: float, declared: int, unit: str) -> str:
     of = f"{len(worths)} of {declared} set-ups" if len(worths) < declared else f"{declared} set-ups"
     what = "Over one set-up" if declared == 1 else f"Over {of}, the mean"
-    defined = [metric for metric in ("accuracy", "auc") if all(metric in one.values for one in worths)]
+    defined = [metric for metric in ("accuracy", "auc") if all(metric in one.sides for one in worths)]
     gains = [_gain(worths, metric, level, unit) for metric in defined]
     return f"{what}: holding out cells instead of people was worth {'; and '.join(gains)}."
 
 
 def _gain(worths: Sequence[Worth], metric: str, level: float, unit: str) -> str:
     value, bounds = mean(worths, metric, level)
-    gain = f"{points(metric, value)} {'percentage points of accuracy' if metric == 'accuracy' else 'of AUC'}"
+    gain = (
+        f"{points(metric, value)} {'percentage points of accuracy' if metric == 'accuracy' else 'of AUC within folds'}"
+    )
     if bounds is None:
         return gain
     more = "more" if bounds[0] > 0 or bounds[1] < 0 else "no more"
@@ -202,8 +230,9 @@ def _notes(study: Study, level: float) -> tuple[str, ...]:
     lines = [
         f"In brackets: {level:.0%} intervals over {unit}. The two tests are of different cells, so the difference "
         f"cannot be paired cell by cell; {unit} are drawn once for both, and every draw is applied to both tests.",
-        "Models of the two splits may have learned from different numbers of cells, and the AUC of several folds ranks "
-        "the scores of several heads against one another, which lowers it; both are part of the difference.",
+        "AUC within folds: of pairs of cells that one head scored. The AUC of all folds together, in the other tables, "
+        "ranks the scores of several heads against one another, which lowers it and would pass for a leak.",
+        "Models of the two splits may have learned from different numbers of cells; that is part of the difference.",
     ]
     if unit == "cells":
         lines.append("Who the cells came from is not known, so people were not kept apart: this shows little.")

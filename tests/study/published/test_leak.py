@@ -53,7 +53,17 @@ def test_each_set_up_stands_beside_itself(section: Section, study: Study) -> Non
         assert part.rows[row][3].number == pytest.approx(leaky - apart)
         low, high = np.quantile(draws(study, row), [0.025, 0.975])
         assert part.rows[row][3].note == f"[{100 * low:+.1f}, {100 * high:+.1f}]".replace("-", "−")
+        for place, name in enumerate(names(row)):
+            read = finished.read_predictions(study, name)
+            folds = np.array([one.split("\t", 1)[1] for one in read.places])
+            assert len(set(folds)) == (1, 5)[place]
+            entry = part.rows[row][4 + place]
+            assert entry.number == unpaired.auc(HeldOut(read.labels, read.probabilities, read.people, folds))
+            if place == 0:
+                assert entry.number == pytest.approx(cells[name]["auc"])
+        assert part.rows[row][6].number == pytest.approx(part.rows[row][4].number - part.rows[row][5].number)
     assert part.rows[3][2].note == "cell missing"
+    assert part.rows[3][4].text == "–"
     assert part.rows[3][3].text == "–"
 
 
@@ -73,8 +83,8 @@ def test_a_planted_leak_is_more_than_noise(study: Study) -> None:
     labels = np.arange(40) % 2
     right, half = np.eye(2)[labels][None], np.eye(2)[np.where(np.arange(40) % 4 < 2, labels, 1 - labels)][None]
     first, second = unpaired.resampled([HeldOut(labels, right, people), HeldOut(labels, half, people)])
-    differences = {name: first[name] - second[name] for name in ("accuracy", "auc")}
-    worth = leak.Worth({"accuracy": 0.5, "auc": 0.5}, differences)
+    drawn = {name: np.stack([first[name], second[name]]) for name in ("accuracy", "auc")}
+    worth = leak.Worth({"accuracy": (1.0, 0.5), "auc": (1.0, 0.5)}, drawn)
     text = leak._sentence([worth], 0.95, 1, "people")
     assert text.startswith("Over one set-up: holding out cells instead of people was worth +50.0 percentage points")
     assert text.count("more than the choice of people explains") == 2
