@@ -26,8 +26,8 @@ BUDGETS = (10, 20, 30, 40, 50, 60, 80, 100)
 SCENARIOS = {"A": "VGG16", "B": "ResNet50"}
 OPTIMIZERS = ("adam", "rmsprop")
 OPTIMIZER_NAMES = {"adam": "Adam", "rmsprop": "RMSprop"}
-METRICS = ("recall", "precision", "f1")
-"""The columns of Tables 3-6: macro averages over the two classes."""
+METRICS = {"recall": "macro_recall", "precision": "macro_precision", "f1": "macro_f1"}
+"""The columns of Tables 3-6, macro averages over the two classes, and what metrics.json calls them."""
 
 Key = tuple[str, str]
 """A scenario and an optimizer."""

@@ -160,7 +160,7 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
         stored = {
             name: sum(path.stat().st_size for path in each.rglob("*") if path.is_file())
             for name, each in (("study", folder), ("features", cache))
-        }
+        } | {"report": (folder / "report.html").stat().st_size}
     phases, before = {}, ran.began
     for name, beginning in PHASES:
         ends = [when for when, line in ran.lines if line.startswith(beginning) and "computed before" not in line]
@@ -194,7 +194,10 @@ def show_study(found: dict[str, Any]) -> None:
     rows = [(name, span(each["seconds"]), size(each["peak"])) for name, each in found["phases"].items()]
     rows.append(("**all**", f"**{span(found['seconds'])}**", f"**{size(found['peak'])}**"))
     table(("phase", "time", "most memory"), rows)
-    print(f"On disk: the study {size(found['bytes']['study'])}, features {size(found['bytes']['features'])}.\n")
+    print(
+        f"On disk: the study {size(found['bytes']['study'])}, features {size(found['bytes']['features'])}, "
+        f"report.html {found['bytes']['report'] / 1e6:.1f} MB.\n"
+    )
 
 
 def heads(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""The benchmark of the paper's size: what it multiplies and measures, and that all head runs fit into 4 GB."""
+"""The benchmark of the paper's size: what it multiplies and measures; the long ones run it, under 4 GB."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -63,12 +64,36 @@ def test_memory_is_told_apart_between_times(paper: ModuleType) -> None:
     assert ran.peak((given_back, ran.ended))["peak"] < 100e6
 
 
+def measured(part: str, manifest: Path, folder: Path, *more: str) -> Any:
+    """Runs one part of the benchmark and returns its numbers."""
+    out = folder / "paper.json"
+    command = [sys.executable, str(HERE / "paper.py"), f"--parts={part}", f"--manifest={manifest}", f"--out={out}"]
+    subprocess.run([*command, f"--scratch={folder}", *more], check=True, capture_output=True)
+    return json.loads(out.read_text())[part]
+
+
+@pytest.mark.long
+def test_the_whole_study_at_its_true_size(cnmc_manifest: Path, tmp_path: Path) -> None:
+    found = measured("study", cnmc_manifest, tmp_path)
+    assert (found["images"], found["image_size"]) == (10_661, 224)
+    assert (found["cells"], found["missing"], found["failed"]) == (32, [], {})
+    assert found["sides"] == {"train": 8_528, "test": 2_133}
+    assert {"features of two stages", "heads", "report"} < found["phases"].keys()
+    assert found["peak"] < 4e9
+    assert found["bytes"]["report"] < 5e6
+
+
+@pytest.mark.long
+def test_flattened_features_are_never_all_in_memory(cnmc_manifest: Path, tmp_path: Path) -> None:
+    (found,) = measured("flatten", cnmc_manifest, tmp_path, "--widths=100352")
+    assert found["file"]["bytes"] > 4.2e9
+    assert all(curve["own"] < 4e9 for curve in found["curves"])
+    assert all(curve["accuracy"] > 0.7 for curve in found["curves"])
+
+
 @pytest.mark.long
 def test_all_head_runs_fit_into_memory(cnmc_manifest: Path, tmp_path: Path) -> None:
-    out = tmp_path / "paper.json"
-    command = [sys.executable, str(HERE / "paper.py"), "--parts=heads", f"--manifest={cnmc_manifest}", f"--out={out}"]
-    subprocess.run(command, check=True, capture_output=True)
-    found = json.loads(out.read_text())["heads"]
+    found = measured("heads", cnmc_manifest, tmp_path)
     assert found["cells"] == {"trained": 8_528, "tested": 2_133}
     heads = {head["cell"]: head for head in found["heads"]}
     assert {name: head["epochs"] for name, head in heads.items()} == {

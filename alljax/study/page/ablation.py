@@ -30,7 +30,7 @@ def sections(study: Study) -> list[Section]:
     order = ranking.order(study)
     gaps = ranking.gaps(study, order)
     parts: list[Table | Picture] = [_table(study, order, gaps, varied)]
-    paragraphs = [_best(study, order, gaps, varied), *_others(study, order, gaps)]
+    paragraphs = [_best(study, order, gaps, varied), *_others(study, gaps)]
     if picture := dots.picture(study, varied[:MOST_DRAWN]) if len(varied) <= MOST_DRAWN else None:
         parts.insert(0, picture)
     else:
@@ -129,7 +129,7 @@ def _best(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: S
     return f"{text} {reach}: not significant, no more than the choice of {unit} explains."
 
 
-def _others(study: Study, order: Sequence[str], gaps: Mapping[str, Gap]) -> list[str]:
+def _others(study: Study, gaps: Mapping[str, Gap]) -> list[str]:
     """Counts what the data cannot tell from the best, and what was not compared."""
     leaky = ranking.leaky(study.metrics)
     honest = [gap for name, gap in gaps.items() if name not in leaky]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from alljax.evaluation import intervals
-from alljax.study import finished, paper
+from alljax.study import finished, paper, ranking
 from alljax.study.finished import Study
 from alljax.study.published import scenarios
 from alljax.study.published.scenarios import Place
@@ -24,7 +24,6 @@ KNOWN = ("model.backbone", "model.stage", "train.optimizer", "train.epochs")
 """The settings it does: they say which of its rows a cell stands for."""
 
 TOGETHER = "together"
-COLUMNS = {"recall": "macro_recall", "precision": "macro_precision", "f1": "macro_f1"}
 
 _WORDS = {
     "average": "average pooling",
@@ -115,19 +114,19 @@ def rank(study: Study) -> Ranking:
 
 def _measure(study: Study, variant: Variant) -> list[np.ndarray]:
     """Sets the cells of a variant beside the tables; returns the places that each was tested at."""
-    drawing = {key: value for key, value in scenarios.drawing(study).items() if key != "level"}
+    drawing = {key: value for key, value in ranking.bootstrap_options(study).items() if key != "level"}
     places = []
     for (letter, optimizer, budget), name in variant.cells.items():
         row = paper.BUDGETS.index(budget)
         result, predictions = study.metrics["cells"][name], finished.read_predictions(study, name)
         drawn = intervals.resampled(
-            predictions.labels, predictions.probabilities, predictions.people.tolist(), names=tuple(COLUMNS.values()),
-            **drawing,
+            predictions.labels, predictions.probabilities, predictions.people.tolist(),
+            names=tuple(paper.METRICS.values()), **drawing,
         )  # fmt: skip
         trained = (100 * _training(study, name) - paper.training_accuracy(letter, optimizer)[row]) ** 2
         # A printed F1 that no confusion matrix gives beside its recall and precision tells no set-up from another.
         metrics = paper.METRICS if paper.implied(letter, optimizer, budget).exact else ("recall", "precision")
-        theirs = {COLUMNS[metric]: paper.tested(letter, optimizer)[metric][row] for metric in metrics}
+        theirs = {paper.METRICS[metric]: paper.tested(letter, optimizer)[metric][row] for metric in metrics}
         squares = trained + sum(1e4 * (result[ours] - value) ** 2 for ours, value in theirs.items())
         again = trained + np.sum([1e4 * (drawn[ours] - value) ** 2 for ours, value in theirs.items()], axis=0)
         variant.count[letter] = variant.count.get(letter, 0) + 1 + len(theirs)

@@ -71,7 +71,7 @@ def sections(study: Study) -> list[Section]:
     pairs, protocols = find(study)
     if not pairs:
         return []
-    cells, level = study.metrics["cells"], scenarios.drawing(study)["level"]
+    cells, level = study.metrics["cells"], ranking.bootstrap_options(study)["level"]
     there = [pair for pair in pairs if pair.leaky in cells and pair.apart in cells]
     worths = {pair: worth(study, pair) for pair in there}
     rows = tuple(_row(study, pair, worths.get(pair), level) for pair in pairs)
@@ -122,7 +122,7 @@ def worth(study: Study, pair: Pair) -> Worth:
     but for those of whom no cell was held out at random, so every draw of people is applied to both tests: a draw
     of easy people lifts both, and the difference is less noisy than two intervals suggest.
     """
-    cells, drawing = study.metrics["cells"], scenarios.drawing(study)
+    cells, drawing = study.metrics["cells"], ranking.bootstrap_options(study)
     names = pair.leaky, pair.apart
     tests = [_held_out(finished.read_predictions(study, name)) for name in names]
     first, second = unpaired.resampled(

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from alljax.evaluation import intervals
-from alljax.study import paper
+from alljax.study import paper, ranking
 from alljax.study.page.sections import Table, Value
 from alljax.study.published import scenarios
 from alljax.study.published.scenarios import Place, Reproduction
 
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
-FIRST, SECOND = paper.OPTIMIZERS
 
 
 def table(found: Reproduction) -> Table | None:
@@ -46,7 +45,7 @@ def table(found: Reproduction) -> Table | None:
     names = " − ".join(paper.OPTIMIZER_NAMES[one] for one in paper.OPTIMIZERS)
     return Table(
         "optimizers", f"{names}, the same seeds on the same cells", tuple(columns), tuple(rows),
-        notes=(_summary(verdicts, scenarios.drawing(found.study)["level"]), *_notes(found)),
+        notes=(_summary(verdicts, ranking.bootstrap_options(found.study)["level"]), *_notes(found)),
     )  # fmt: skip
 
 
@@ -63,7 +62,7 @@ def _gaps(found: Reproduction, letter: str, budget: int) -> dict[str, tuple[Valu
     if np.array_equal(first.places, second.places):
         bounds = intervals.difference(
             first.labels, first.probabilities, second.probabilities, first.people.tolist(), names=list(METRICS),
-            **scenarios.drawing(found.study),
+            **ranking.bootstrap_options(found.study),
         )  # fmt: skip
     gaps = {}
     for metric in METRICS:
@@ -112,7 +111,7 @@ def _summary(verdicts: Mapping[str, list[bool]], level: float) -> str:
 
 
 def _notes(found: Reproduction) -> tuple[str, ...]:
-    level, unit = scenarios.drawing(found.study)["level"], scenarios.unit(found.study)
+    level, unit = ranking.bootstrap_options(found.study)["level"], scenarios.unit(found.study)
     return (
         f"In brackets below ours: the {level:.0%} interval of the difference, both optimizers on the same {unit} in "
         "every draw, means over seeds. sd over seeds: of the differences, seed by seed. Accuracy in percentage points.",

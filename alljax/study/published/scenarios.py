@@ -137,15 +137,6 @@ def declared(study: Study) -> dict[str, dict[str, Any]]:
     return {cell.name: configs.flatten(cell.config) for cell in grid.cells(configs.unflatten(study.config))}
 
 
-def drawing(study: Study) -> dict[str, Any]:
-    """Returns how the study drew its intervals, so that those computed later are of the same draws."""
-    return {
-        "resamples": study.config["evaluation.resamples"],
-        "level": study.config["evaluation.level"],
-        "seed": study.config["seed"],
-    }
-
-
 def unit(study: Study) -> str:
     """Returns what is drawn for intervals: ``people`` or ``cells``."""
     return str(next(iter(study.metrics["cells"].values()))["interval_unit"])

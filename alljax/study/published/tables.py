@@ -14,8 +14,6 @@ from alljax.study.published.noise import Estimate
 from alljax.study.published.optimizers import points
 from alljax.study.published.scenarios import Place, Reproduction, Scenario
 
-COLUMNS = {"recall": "macro_recall", "precision": "macro_precision", "f1": "macro_f1"}
-"""The columns of Tables 3-6 and what we call them."""
 LABELS = {"recall": "recall", "precision": "precision", "f1": "F1"}
 RULES = {
     "accuracy": "accuracy",
@@ -38,7 +36,7 @@ def baselines(found: Reproduction) -> Table:
     for name, rule in found.baselines().items():
         entries = [Value(shown(key, rule.get(key)), rule.get(key), interval(key, rule)) for key in RULES]
         rows.append((Value(BASELINES.get(name, name)), *entries))
-    drawing = scenarios.drawing(found.study)
+    drawing = ranking.bootstrap_options(found.study)
     note = f"In brackets: {drawing['level']:.0%} intervals over {scenarios.unit(found.study)}."
     return Table("baselines", "Before any network: rules that see nothing, or only the size of the cell",
                  ("rule", *RULES.values()), tuple(rows), notes=(note,))  # fmt: skip
@@ -46,7 +44,7 @@ def baselines(found: Reproduction) -> Table:
 
 def training_table(found: Reproduction, scenario: Scenario) -> Table:
     """Returns Table 1 or 2."""
-    level = scenarios.drawing(found.study)["level"]
+    level = ranking.bootstrap_options(found.study)["level"]
     rows, runs = [], 1
     for budget in found.budgets:
         row = [_epochs(found, budget)]
@@ -90,7 +88,7 @@ def tested_table(found: Reproduction, scenario: Scenario, optimizer: str) -> Tab
     for budget in found.budgets:
         place = (*key, budget)
         row, result = [_epochs(found, budget)], found.result(place)
-        for metric, own in COLUMNS.items():
+        for metric, own in paper.METRICS.items():
             theirs = printed[metric][paper.BUDGETS.index(budget)]
             if result is None:
                 row += [Value("–", note=found.absent(place)), Value(f"{theirs:.2f}", theirs), Value("–")]
@@ -113,7 +111,7 @@ def _means(found: Reproduction, key: tuple[str, str]) -> tuple[Value, ...]:
     results = [result for place in places if (result := found.result(place))]
     whole = len(results) == len(places) == len(paper.BUDGETS)
     bounds = _mean_bounds(found, places) if whole else {}
-    for metric, own in COLUMNS.items():
+    for metric, own in paper.METRICS.items():
         theirs = printed[metric]
         if not whole:
             lost = f"{len(results)} of {len(paper.BUDGETS)} cells"
@@ -129,9 +127,9 @@ def _mean_bounds(found: Reproduction, places: Sequence[Place]) -> dict[str, inte
     read = [found.predictions(place) for place in places]
     if any(not np.array_equal(one.places, read[0].places) for one in read):
         return {}
-    drawing = scenarios.drawing(found.study)
+    drawing = ranking.bootstrap_options(found.study)
     tests = [unpaired.HeldOut(one.labels, one.probabilities, one.people) for one in read]
-    names = tuple(COLUMNS.values())
+    names = tuple(paper.METRICS.values())
     drawn = unpaired.resampled(tests, names=names, resamples=drawing["resamples"], seed=drawing["seed"])
     return {name: unpaired.interval(np.mean([one[name] for one in drawn], 0), drawing["level"]) for name in names}
 
@@ -236,7 +234,7 @@ def confusion_table(found: Reproduction) -> Table:
 def _notes(found: Reproduction) -> tuple[str, ...]:
     results = [result for place in found.names if (result := found.result(place))]
     seeds = max((len(result["seeds"]) for result in results), default=0)
-    return noise.notes_of_test(scenarios.unit(found.study), scenarios.drawing(found.study)["level"], seeds)
+    return noise.notes_of_test(scenarios.unit(found.study), ranking.bootstrap_options(found.study)["level"], seeds)
 
 
 def _cell(found: Reproduction, place: Place) -> list[Value]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from alljax.data.tree import counted, some
-from alljax.study import figures, paper
+from alljax.study import figures, paper, ranking
 from alljax.study.finished import Study
 from alljax.study.page.sections import Picture, Section, Table, Value
 from alljax.study.published import scenarios
@@ -24,9 +24,9 @@ def sections(study: Study) -> list[Section]:
     Raises:
         WorkdirError: a history or predictions that are missing, cut off or not the study's.
     """
-    ranking = rank(study)
-    parts = (_table(study, ranking), _picture(study, ranking)) if ranking.variants else ()
-    return [Section("variants", "Which set-up was theirs?", (verdict(study, ranking),), parts)]
+    found = rank(study)
+    parts = (_table(study, found), _picture(study, found)) if found.variants else ()
+    return [Section("variants", "Which set-up was theirs?", (verdict(study, found),), parts)]
 
 
 def _interval(study: Study, drawn: np.ndarray) -> tuple[float, float]:
@@ -43,33 +43,33 @@ def _bounds(study: Study, drawn: np.ndarray) -> str:
     return f"[{low:.2f}, {high:.2f}]".replace("-", "−") if np.isfinite(low) else "no interval: every draw lost a class"
 
 
-def _table(study: Study, ranking: Ranking) -> Table:
+def _table(study: Study, found: Ranking) -> Table:
     rows = []
-    for place, variant in enumerate(ranking.variants):
+    for place, variant in enumerate(found.variants):
         distances = [
             Value(f"{variant.distance(one):.2f}", variant.distance(one), _bounds(study, variant.resampled(one)))
             if one in (TOGETHER, *variant.count)
             else Value("–", note="no cell")
-            for one in (TOGETHER, *ranking.networks)
+            for one in (TOGETHER, *found.networks)
         ]
-        share = Value("–", note="other cells tested") if ranking.nearest is None else Value(
-            f"{ranking.nearest[place]:.1%}", float(ranking.nearest[place])
+        share = Value("–", note="other cells tested") if found.nearest is None else Value(
+            f"{found.nearest[place]:.1%}", float(found.nearest[place])
         )  # fmt: skip
         rows.append((Value(variant.name), *distances, share, Value(f"{variant.numbers}", variant.numbers)))
-    own = [f"{paper.SCENARIOS[letter]} ({letter})" for letter in ranking.networks]
+    own = [f"{paper.SCENARIOS[letter]} ({letter})" for letter in found.networks]
     return Table(
         "variants",
         "Distance of each set-up to the published tables, in percentage points",
         ("set-up", TOGETHER, *own, "nearest in", "numbers"),
         tuple(rows),
-        notes=tuple(_notes(study, ranking)),
+        notes=tuple(_notes(study, found)),
     )
 
 
-def _notes(study: Study, ranking: Ranking) -> list[str]:
-    drawing, unit = scenarios.drawing(study), scenarios.unit(study)
-    impossible = sum(not paper.implied(*key, budget).exact for key in paper.KEYS for budget in ranking.budgets)
-    plays = [f"{network} as {paper.SCENARIOS[letter]}" for letter, network in ranking.networks.items()]
+def _notes(study: Study, found: Ranking) -> list[str]:
+    drawing, unit = ranking.bootstrap_options(study), scenarios.unit(study)
+    impossible = sum(not paper.implied(*key, budget).exact for key in paper.KEYS for budget in found.budgets)
+    plays = [f"{network} as {paper.SCENARIOS[letter]}" for letter, network in found.networks.items()]
     lines = [
         "Root mean square difference over the published numbers that a set-up's cells cover: training accuracy after "
         f"the last epoch (Tables 1–2), macro recall, precision and F1 (Tables 3–6). Networks: {', '.join(plays)}.",
@@ -81,26 +81,26 @@ def _notes(study: Study, ranking: Ranking) -> list[str]:
     if impossible:
         lines.append(f"{impossible} of the published F1 left out: no confusion matrix has them beside the recall and "
                      "precision printed.")  # fmt: skip
-    if any(own != budget for budget, own in ranking.budgets.items()):
+    if any(own != budget for budget, own in found.budgets.items()):
         lines.append("None of the study's budgets is the paper's; they stand in by their order: "
-                     + ", ".join(f"{own} for {budget}" for budget, own in ranking.budgets.items())
+                     + ", ".join(f"{own} for {budget}" for budget, own in found.budgets.items())
                      + " epochs.")  # fmt: skip
-    if len({variant.numbers for variant in ranking.variants}) > 1:
+    if len({variant.numbers for variant in found.variants}) > 1:
         lines.append("The set-ups do not cover the same numbers, so their distances are not of the same thing.")
     return lines
 
 
-def verdict(study: Study, ranking: Ranking) -> str:
+def verdict(study: Study, found: Ranking) -> str:
     """Returns what the evidence supports, in one paragraph, or why it supports nothing.
 
     Args:
         study: the study.
-        ranking: its variants, from `rank`.
+        found: its variants, from `rank`.
     """
-    if reason := _inconclusive(study, ranking):
+    if reason := _inconclusive(study, found):
         return f"Nothing can be concluded about the paper's set-up: {reason}."
-    first, *others = ranking.variants
-    assert ranking.nearest is not None  # else inconclusive
+    first, *others = found.variants
+    assert found.nearest is not None  # else inconclusive
     unit, level = scenarios.unit(study), study.config["evaluation.level"]
     gaps = {one.name: one.resampled() - first.resampled() for one in others}
     near = [name for name, gap in gaps.items() if not _interval(study, gap)[0] > 0]
@@ -119,16 +119,16 @@ def verdict(study: Study, ranking: Ranking) -> str:
         "" if protocol == "paper" else f" The cells were split by {protocol}, unlike the paper's, which adds to all."
     )
     return (
-        f"Of {len(ranking.variants)} set-ups {first.name} is the nearest to Tables 1–6: {first.distance():.2f} points "
+        f"Of {len(found.variants)} set-ups {first.name} is the nearest to Tables 1–6: {first.distance():.2f} points "
         f"{_bounds(study, first.resampled())} over {first.numbers} published numbers ({level:.0%} interval), and the "
-        f"nearest in {ranking.nearest[0]:.0%} of the resamples. Next is {others[0].name} with "
+        f"nearest in {found.nearest[0]:.0%} of the resamples. Next is {others[0].name} with "
         f"{others[0].distance():.2f} points, {others[0].distance() - first.distance():.2f} "
         f"{_bounds(study, gaps[others[0].name])} more; {apart}. One set-up on two random splits differs by about "
         f"{repeat:.1f} points in macro recall alone (binomial standard error): the nearest is {reached}.{split}"
     )
 
 
-def _inconclusive(study: Study, ranking: Ranking) -> str:
+def _inconclusive(study: Study, found: Ranking) -> str:
     """Returns why the ranking says nothing of the paper; empty where it may."""
     data = study.metrics["dataset"]
     generated = [note for note in data.get("notes", []) if "generated cells" in note]
@@ -138,19 +138,19 @@ def _inconclusive(study: Study, ranking: Ranking) -> str:
             f"these are {what} ({data['name']}), not the {paper.IMAGES:,} images of C-NMC 2019 "
             f"({paper.IMAGES_ALL:,} ALL, {paper.IMAGES_HEM:,} HEM) that the paper is about"
         )
-    if any(own != budget for budget, own in ranking.budgets.items()):
+    if any(own != budget for budget, own in found.budgets.items()):
         return f"no cell was trained for {', '.join(map(str, paper.BUDGETS))} epochs"
     if missing := [
         plays
         for letter, plays in paper.SCENARIOS.items()
-        if ranking.networks.get(letter, "").removesuffix(" (Keras)") != plays
+        if found.networks.get(letter, "").removesuffix(" (Keras)") != plays
     ]:
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not what was trained"
-    if len(ranking.variants) < 2:
-        return f"{counted(len(ranking.variants), 'set-up')} to compare, at least two are needed"
-    if len({tuple(sorted(variant.cells)) for variant in ranking.variants}) > 1:
+    if len(found.variants) < 2:
+        return f"{counted(len(found.variants), 'set-up')} to compare, at least two are needed"
+    if len({tuple(sorted(variant.cells)) for variant in found.variants}) > 1:
         return "the set-ups do not cover the same published numbers"
-    return "" if ranking.nearest is not None else "the set-ups were not tested on the same cells"
+    return "" if found.nearest is not None else "the set-ups were not tested on the same cells"
 
 
 def _repetition() -> float:
@@ -163,10 +163,10 @@ def _repetition() -> float:
     return float(100 * np.sqrt(2 * np.mean(errors)))
 
 
-def _picture(study: Study, ranking: Ranking) -> Picture:
+def _picture(study: Study, found: Ranking) -> Picture:
     """Draws distances as dots with their intervals, the nearest set-up on top."""
-    shown = ranking.variants[:DRAWN]
-    series = (TOGETHER, *ranking.networks)
+    shown = found.variants[:DRAWN]
+    series = (TOGETHER, *found.networks)
     with figures.grid_of_axes(1, 1, (7.2, 1.3 + 0.42 * len(shown))) as (figure, grid):
         axes = grid[0, 0]
         for number, one in enumerate(series):
@@ -185,7 +185,7 @@ def _picture(study: Study, ranking: Ranking) -> Picture:
         figure.legend(loc="outside upper left", ncols=len(series), fontsize=9)
         level = f"{study.config['evaluation.level']:.0%}"
         caption = f"Distance of each set-up to the published tables, with {level} intervals; left is nearer."
-        if len(shown) < len(ranking.variants):
-            caption += f" The nearest {len(shown)} of {len(ranking.variants)}."
+        if len(shown) < len(found.variants):
+            caption += f" The nearest {len(shown)} of {len(found.variants)}."
         told = "; ".join(f"{variant.name} {variant.distance():.2f}" for variant in shown)
         return Picture("variants", caption, figures.svg(figure, f"distance in points: {told}"), figures.png(figure))
