@@ -1,26 +1,17 @@
 """What a study would do, before it does it: its cells, what they share, and how long that takes here."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
-from alljax.data.splits import Split
 from alljax.data.tree import counted
 from alljax.progress import Say, duration
-from alljax.study import extraction, grid, heads, run
+from alljax.study import extraction, grid, heads, pace, run
+from alljax.study.grid import Cell
 from alljax.study.heads import Run
-from alljax.training import features, frozen, optim
-from alljax.training.fold import make_folds, steps_per_epoch
-from alljax.training.network import Network
-
-STEPS, ROUNDS = 24, 3
-"""Steps of a measurement, and how often it is made; the fastest counts."""
+from alljax.training import features
+from alljax.training.fold import steps_per_epoch
 
 
 def dry_run(config: ConfigDict, folder: Path, say: Say, shard: tuple[int, int] = (0, 1)) -> None:
@@ -52,14 +43,13 @@ def dry_run(config: ConfigDict, folder: Path, say: Say, shard: tuple[int, int] =
     say("\nimages:")
     for line in _divisions(study):
         say(line)
-    frozen_runs = [each for each in own if each[0].config.train.regime == "frozen"]
+    frozen = [each for each in own if each[0].config.train.regime == "frozen"]
+    networks = [each[0] for each in own if each[0].config.train.regime == "finetune"]
     seconds = 0.0
-    for lines, of_lines in (_features(study, config, frozen_runs), _heads(study, frozen_runs)):
+    for lines, of_lines in (_features(study, config, frozen), _heads(study, frozen), _networks(study, networks)):
         for line in lines:
             say(line)
         seconds += of_lines
-    if len(frozen_runs) < len(own):
-        say("fine-tuned cells: not estimated; their progress bars tell after the first steps")
     say(f"\ntogether about {duration(seconds)}, besides evaluation and the report")
 
 
@@ -90,7 +80,7 @@ def _features(study: run.Study, config: ConfigDict, runs: Sequence[Run]) -> tupl
     ]  # fmt: skip
     count = len(next(iter(study.materials.values())).labels)
     for networks, views in passes:
-        rate = _images_per_second(networks, config.features.batch_size) / features.VIEWS[views]
+        rate = pace.images_per_second(networks, config.features.batch_size) / features.VIEWS[views]
         took = count / rate
         seconds += took
         for network in networks:
@@ -115,7 +105,7 @@ def _heads(study: run.Study, runs: Sequence[Run]) -> tuple[list[str], float]:
         width = study.networks[group[0][0].name].feature_count
         key = f"{grid.compiled_alike(config)} {width} {len(group)}"
         if key not in rates:
-            rates[key] = _steps_per_second(group, width)
+            rates[key] = pace.head_steps_per_second(group, width)
             said.append((rates[key], f"  {config.train.optimizer} on {width:,} features: {rates[key]:,.0f} steps/s"))
         steps = config.train.epochs * sum(
             steps_per_epoch(len(split.train), config.train.batch_size) for split in material.splits
@@ -124,34 +114,23 @@ def _heads(study: run.Study, runs: Sequence[Run]) -> tuple[list[str], float]:
     return lines + [line for _, line in sorted(said)] if said else [], seconds
 
 
-def _images_per_second(networks: Sequence[Network], batch_size: int) -> float:
-    extract = features.make_extractor(networks)
-    variables, side = jax.device_put(networks[0].variables), networks[0].preprocessing.image_size
-    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (batch_size, side, side, 3), np.uint8))
-    return batch_size / _fastest(lambda: extract(variables, images))
-
-
-def _steps_per_second(group: Sequence[Run], width: int) -> float:
-    """Returns optimizer steps a second, over all heads that are trained at once."""
-    config, seeds = group[0][-1].config, group[0][-1].config.study.seeds
-    rows = np.arange(STEPS * config.train.batch_size)
-    drawn = np.random.default_rng(0)
-    matrix = jnp.asarray(drawn.normal(size=(len(rows), width)).astype(np.float32))
-    labels = (rows % 2).astype(np.int32)
-    fold = make_folds(config, labels, 2, [Split(0, 0, rows, rows[:2])])[0]
-    trainer = frozen.make_heads(config, 2)
-    keys = jax.vmap(jax.random.key)(jnp.arange(len(group) * seeds))
-    numbers = optim.stack([optim.numbers(each[0].config) for each in group for _ in range(seeds)])
-    states = trainer.start(keys, numbers, matrix[:1])
-    arguments = states, keys, numbers, matrix, jnp.asarray(labels), fold, jnp.arange(1)
-    return STEPS * len(keys) / _fastest(lambda: trainer.epochs(*arguments))
-
-
-def _fastest(call: Callable[[], Any]) -> float:
-    jax.block_until_ready(call())  # compiles
-    times = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - start)
-    return min(times)
+def _networks(study: run.Study, cells: Sequence[Cell]) -> tuple[list[str], float]:
+    """Returns what is said of the fine-tuned networks, and their seconds."""
+    lines, seconds = ["\nfine-tuned networks:"], 0.0
+    paces: dict[str, pace.NetworkPace] = {}
+    for cell in cells:
+        config, network = cell.config, study.networks[cell.name]
+        if (
+            key := f"{id(network)} {config.augment} {config.parallel} {config.mesh} {grid.compiled_alike(config)}"
+        ) not in paces:
+            paces[key] = pace.network_pace(config, network)
+        found, size, took = paces[key], config.train.batch_size, 0.0
+        for split in study.materials[cell.name].splits:
+            watched = split.validation if len(split.validation) else split.test
+            of_validation, of_test = (-(-len(rows) // size) for rows in (watched, split.test))
+            steps = steps_per_epoch(len(split.train), size)
+            took += config.study.seeds * found.of_run(config.train.epochs, steps, of_validation, of_test)
+        each = ", then ".join(f"{size / step:,.1f}" for step in found.steps.values())
+        lines.append(f"  {cell.name}: {each} images/s, {found.start:.0f} s to start each, about {duration(took)}")
+        seconds += took
+    return lines if cells else [], seconds

@@ -15,7 +15,7 @@ from alljax.cli import main
 from alljax.config import default_config, vary
 from alljax.data.splits import Split
 from alljax.errors import ConfigError, WorkdirError
-from alljax.study import dry_run, finished, grid, heads, join
+from alljax.study import finished, grid, heads, join
 from alljax.study.run import run_study
 
 OPTIMIZERS = ("train.optimizer", ("adam", "rmsprop"))
@@ -332,20 +332,6 @@ def test_parameters_are_kept_only_where_they_are_wanted(tmp_path: Path, capsys: 
 def test_metrics_tell_how_seeds_spread(tmp_path: Path) -> None:
     (cell,) = run_study(toy(train__epochs=2, study__seeds=3), tmp_path, quiet)["cells"].values()
     assert cell["std"]["auc"] == pytest.approx(np.std([one["auc"] for one in cell["per_seed"]], ddof=1))
-
-
-def test_a_dry_run_tells_cells_runs_and_time_and_writes_nothing(tmp_path: Path) -> None:
-    said: list[str] = []
-    folder = tmp_path / "study"
-    config = toy(("model.stage", ("stage2", "stage3")), OPTIMIZERS, BUDGETS, features__batch_size=4, model__hidden=9)
-    dry_run.dry_run(config, folder, said.append)
-    lines = "\n".join(said)
-    assert "8 cells in 4 runs" in lines
-    assert "beginnings of one run of 4" in lines
-    assert "learned from / tested" in lines
-    assert "steps/s" in lines
-    assert "together about" in lines
-    assert not folder.exists()
 
 
 def test_a_study_that_is_compared_needs_two_networks(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""`--dry_run`: what a study would do and how long, before anything is written."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from alljax.config import default_config, load, vary
+from alljax.study.dry_run import dry_run
+from alljax.study.pace import NetworkPace
+from alljax.study.run import run_study
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Callable[..., str]:
+    """Makes the dry run of a study and returns what is said of it."""
+
+    def tell(config: ConfigDict, **options: tuple[int, int]) -> str:
+        said: list[str] = []
+        before = sorted(tmp_path.rglob("*"))
+        dry_run(config, tmp_path / "study", said.append, **options)
+        assert sorted(tmp_path.rglob("*")) == before, "nothing is written"
+        return "\n".join(said)
+
+    return tell
+
+
+def small(**knobs: object) -> ConfigDict:
+    """A study of 48 generated cells."""
+    config = default_config()
+    config.data.synthetic.update(images=48, subjects=12, image_size=48)
+    config.preprocessing.image_size = 48
+    config.model.update(stage="stage3", hidden=8)
+    config.split.folds = 2
+    config.train.update(batch_size=16, epochs=4)
+    config.evaluation.resamples = 100
+    return vary(config, {key.replace("__", "."): value for key, value in knobs.items()})
+
+
+def test_the_papers_cells_what_they_share_and_the_time(told: Callable[..., str]) -> None:
+    said = told(load(f"{CONFIGS / 'paper.py'}:toy"))
+    assert "32 cells in 4 runs:" in said
+    assert said.count("10, 20, 30, 40, 50, 60, 80, 100 epochs, beginnings of one run of 100") == 4
+    assert "learned from / tested: 76 / 20; 3 steps an epoch" in said
+    assert said.count("steps/s") == 4, "two widths, two optimizers"
+    assert re.search(r"^together about \d+ s, besides evaluation and the report$", said, re.M)
+
+
+def test_features_on_disk_are_said_beforehand(
+    told: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("ALLJAX_CACHE_DIR", str(cache))
+    said = told(small(features__memory="disk", features__views="dihedral", model__pool="flatten"))
+    # Stage 3 of 48 × 48 pixels has 6 × 6 × 40 activations.
+    assert re.search(r"stage3 flatten: 48 × 1,440, 2 MB; heads read them from disk: features.memory=disk", said)
+    assert "images/s" in said
+
+
+def test_what_is_done_and_other_shards_are_left_out(told: Callable[..., str], tmp_path: Path) -> None:
+    study = (("train.optimizer", ("adam", "rmsprop", "sgd")), ("train.epochs", (2, 4)))
+    config = small(study__vary=study)
+    assert "of these 4 cells would be run now: those of shard 0/2" in told(config, shard=(0, 2))
+    run_study(small(study__vary=study), tmp_path / "study", lambda line: None)
+    said = told(config)
+    assert "of these 0 cells would be run now" in said
+    assert "features: none to compute" in said
+    assert "together about 0 s" in said
+
+
+def test_fine_tuned_networks_are_measured_too(told: Callable[..., str]) -> None:
+    groups = (("head/.*", 1.0), ("backbone/stage3/.*", 0.1, 1.0, 2), ("backbone/(stem|stage[12])/.*", 0.0))
+    said = told(small(train__regime="finetune", train__groups=groups, split__protocol="subject_holdout"))
+    found = re.search(
+        r"fine-tuned networks:\n  \S+: ([\d,.]+), then ([\d,.]+) images/s, (\d+) s to start each, about (\d+) s", said
+    )
+    assert found, said
+    assert all(float(each.replace(",", "")) > 0 for each in found.groups())
+    assert found[4] == re.search(r"together about (\d+) s", said)[1]  # type: ignore[index]
+
+
+def test_the_time_of_a_run_is_that_of_its_phases() -> None:
+    pace = NetworkPace(start=5.0, steps={0: 1.0, 3: 2.0}, evaluation=0.5)
+    # 3 epochs × 7 steps × 1 s + 2 × 7 × 2 s; 4 batches an epoch and 6 at the end.
+    assert pace.of_run(epochs=5, steps=7, validation_batches=4, test_batches=6) == 5 + 21 + 28 + 13
