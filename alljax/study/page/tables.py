@@ -18,6 +18,13 @@ NOTHING = ("", "–")
 
 LONG = 32
 """Letters from which on a column of words is broken into lines in LaTeX."""
+LETTER = 0.0125
+"""Share of a line of LaTeX's article that a letter takes."""
+TALL = 12
+"""Rows from which on a table with several such columns is taller than a page."""
+PACKAGES = "array,booktabs,graphicx,longtable"
+"""What LaTeX needs to set a table; every distribution has them."""
+_SIZE = (r"\footnotesize", r"\setlength{\tabcolsep}{4pt}")
 
 _HTML = """\
 <div class="scroll" tabindex="0" role="region" aria-label="{{ table.title }}">
@@ -105,41 +112,40 @@ def to_csv(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""Returns the table as a LaTeX float for ``\input``, with caption and label ``tab:NAME``.
+    r"""Returns the table as LaTeX for ``\input``, with caption and label ``tab:NAME``.
 
-    It needs the package booktabs and nothing else.  Second lines are set small below their entries,
+    A float, made smaller where it is wider than the line or too tall; one of many long rows is a longtable, which
+    goes on over pages.  It needs the packages of `PACKAGES`.  Second lines are set small below their entries,
     notes below the table; a column of long words is broken into lines.
     """
     widths = _widths(table)
     columns = ["r" if one else "l" for one in _numeric(table)]
-    columns = [f"p{{{widths[place]:.2f}\\linewidth}}" if place in widths else one for place, one in enumerate(columns)]
+    columns = [_ragged(widths[place]) if place in widths else one for place, one in enumerate(columns)]
 
     def line(row: tuple[Value, ...]) -> str:
         return " & ".join(_latex_entry(entry, columns[place]) for place, entry in enumerate(row)) + r" \\"
 
-    headings = " & ".join(_latex_entry(_broken(label), columns[place]) for place, label in enumerate(table.columns))
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{escape(table.title)}}}",
-            rf"\label{{tab:{table.name}}}",
-            r"\footnotesize",
-            r"\setlength{\tabcolsep}{4pt}",
-            rf"\begin{{tabular}}{{@{{}}{''.join(columns)}@{{}}}}",
-            r"\toprule",
-            rf"{headings} \\",
-            r"\midrule",
-            *map(line, table.rows),
-            *([r"\midrule", *map(line, table.footer)] if table.footer else []),
-            r"\bottomrule",
-            r"\end{tabular}",
-            *(rf"\par\smallskip\parbox{{\linewidth}}{{\scriptsize {escape(note)}}}" for note in table.notes),
-            r"\end{table}",
-            "",
-        ]
-    )
+    headings = line(tuple(map(_broken, table.columns)))
+    rows = [*map(line, table.rows), *([r"\midrule", *map(line, table.footer)] if table.footer else [])]
+    caption = rf"\caption{{{escape(table.title)}}}\label{{tab:{table.name}}}"
+    layout = rf"{{@{{}}{''.join(columns)}@{{}}}}"
+    notes = [rf"\par\smallskip\noindent\parbox{{\linewidth}}{{\scriptsize {escape(note)}}}" for note in table.notes]
+    if len(widths) > 1 and len(table.rows) > TALL:
+        head = [r"\toprule", headings, r"\midrule"]
+        lines = [
+            r"\begingroup", *_SIZE, rf"\begin{{longtable}}{layout}", rf"{caption} \\", *head, r"\endfirsthead", *head,
+            r"\endhead", *rows, r"\bottomrule", r"\end{longtable}", *notes, r"\par\endgroup",
+        ]  # fmt: skip
+    else:
+        tabular = [rf"\begin{{tabular}}{layout}", r"\toprule", headings, r"\midrule", *rows, r"\bottomrule",
+                   r"\end{tabular}"]  # fmt: skip
+        lines = [
+            r"\begin{table}", r"\centering", caption, *_SIZE, r"\sbox0{%", *tabular, "}%",
+            r"\sbox0{\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi}%",
+            r"\ifdim\dimexpr\ht0+\dp0>.75\textheight\resizebox*{!}{.75\textheight}{\usebox0}\else\usebox0\fi",
+            *notes, r"\end{table}",
+        ]  # fmt: skip
+    return "\n".join([rf"% needs \usepackage{{{PACKAGES}}}", *lines, ""])
 
 
 def escape(text: str) -> str:
@@ -202,8 +208,12 @@ def _widths(table: Table) -> dict[int, float]:
     """Returns the share of the line that each column of long words gets, by how much stands in it."""
     numeric, rows = _numeric(table), (*table.rows, *table.footer)
     sizes = [max((len(row[column].text) for row in rows), default=0) for column in range(len(table.columns))]
-    long = {place: min(size, 8 * LONG) for place, size in enumerate(sizes) if size > LONG and not numeric[place]}
-    room = max(0.94 - 0.1 * (len(sizes) - len(long)), 0.4)
+    # The root, so that a column of few words is not left too narrow for any of them.
+    long = {
+        place: math.sqrt(min(size, 8 * LONG)) for place, size in enumerate(sizes) if size > LONG and not numeric[place]
+    }
+    others = sum(max(0.1, 0.02 + LETTER * size) for place, size in enumerate(sizes) if place not in long)
+    room = max(0.92 - others, 0.4)
     return {place: room * size / sum(long.values()) for place, size in long.items()}
 
 
@@ -213,11 +223,15 @@ def _broken(label: str) -> Value:
     return Value(first, note=second)
 
 
+def _ragged(share: float) -> str:
+    return rf">{{\raggedright\arraybackslash}}p{{{share:.2f}\linewidth}}"
+
+
 def _latex_entry(entry: Value, column: str) -> str:
     text, note = escape(entry.text), escape(entry.note)
     if not note:
         return text
-    if column.startswith("p"):
+    if column not in ("l", "r"):
         return rf"{text} {{\scriptsize {note}}}"
     return rf"\begin{{tabular}}[t]{{@{{}}{column}@{{}}}}{text}\\{{\scriptsize {note}}}\end{{tabular}}"
 
