@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from alljax import config as configs
-from alljax.evaluation.intervals import bootstrap
+from alljax.evaluation.intervals import bootstrap, difference
 from alljax.evaluation.metrics import evaluate
 from alljax.study import grid, results, workdir
 
@@ -77,6 +77,7 @@ def make(
     held_out = np.sort(generator.permutation(len(units))[: len(units) // 2])
     cells: dict[str, Any] = {}
     noise: dict[str, np.ndarray] = {}
+    kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for cell in grid.cells(config):
         settings = configs.flatten(cell.config)
         backbone, epochs = settings["model.backbone"], settings["train.epochs"]
@@ -94,6 +95,7 @@ def make(
         write_predictions(here, probabilities, labels[tested], paths[tested], owner[tested], folds[tested], subjects)
         shift = generator.normal(scale=0.01) * separate
         write_history(here, key, epochs, seeds, 1 if leaky else 5, 0.2 * networks.index(backbone) + shift)
+        kept[cell.name] = tested, probabilities
         each = [evaluate(labels[tested], one) for one in probabilities]
         bounds = bootstrap(labels[tested], probabilities, units[tested].tolist(), resamples=resamples)
         cells[cell.name] = results.over_seeds(each, range(seeds)) | {
@@ -109,16 +111,22 @@ def make(
                 for label, name in enumerate(CLASSES)}  # fmt: skip
     data = {"name": dataset, "source": "/data", "classes": list(CLASSES), "images": len(units), "notes": [],
             "subjects": sum(people), "people": sum(people), "by_class": by_class, "sha256": "ef" * 32}  # fmt: skip
-    splits = {}
+    splits, sizes = {}, {}
     for cell in grid.cells(config):
         if cell.split not in splits:
             leaky, folds = cell.config.split.protocol == "paper", 1 if cell.config.split.protocol == "paper" else 5
             rows = held_out if leaky else np.arange(len(units))
             how = {"name": cell.config.split.protocol, "folds": folds, "repeats": 1, "seed": 0, "leaky": leaky}
+            rules, sizes[cell.split] = _rules(labels[rows], units[rows], generator)
             splits[cell.split] = {
                 "protocol": how | {"fingerprint": "cd" * 32}, "leaks": {"test_cells": len(rows)},
-                "baselines": _rules(labels[rows], units[rows], generator),
+                "baselines": rules,
             }  # fmt: skip
+        if cell.name in kept:
+            tested, probabilities = kept[cell.name]
+            bounds = difference(labels[tested], probabilities, sizes[cell.split][None], units[tested].tolist(),
+                                names=results.OVER_SIZE, resamples=resamples)  # fmt: skip
+            cells[cell.name]["over_size"] = {name: list(pair) for name, pair in bounds.items()}
     first = next(iter(splits.values()))
     workdir.write_json(folder / "metrics.json", first | {
         "cells": cells, "splits": splits, "dataset": data, "missing": list(missing),
@@ -161,7 +169,7 @@ def change(folder: Path, **entries: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
-def _rules(labels: np.ndarray, units: np.ndarray, generator: np.random.Generator) -> dict[str, Any]:
+def _rules(labels: np.ndarray, units: np.ndarray, generator: np.random.Generator) -> tuple[Any, np.ndarray]:
     shares = np.tile(np.bincount(labels) / len(labels), (len(labels), 1))
     size = np.eye(2)[np.where(generator.random(len(labels)) < 0.2, 1 - labels, labels)] * 0.6 + 0.4 * shares
     rules = {}
@@ -170,4 +178,4 @@ def _rules(labels: np.ndarray, units: np.ndarray, generator: np.random.Generator
         rules[name] = evaluate(labels, values, scores) | {
             "intervals": {key: list(pair) for key, pair in bounds.items()}
         }
-    return rules
+    return rules, size

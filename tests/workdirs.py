@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from alljax import config
-from alljax.evaluation.intervals import bootstrap
+from alljax.evaluation.intervals import bootstrap, difference
 from alljax.evaluation.metrics import evaluate, most_wrong
 from alljax.study import figures, grid, results
 
@@ -74,26 +74,32 @@ def make_workdir(
     mood = {person: generator.normal(size=len(classes)) for person in dict.fromkeys(owners)}
     hard = np.stack([mood[owner] for owner in owners]) + generator.normal(size=(len(cells), len(classes)))
     units = persons
-    results = {}
+    results_of: dict[str, Any] = {}
+    tested: dict[str, np.ndarray] = {}
     for place, name in enumerate(names):
         logits = hard + generator.normal(scale=0.5, size=(seeds, *hard.shape))
         logits[:, np.arange(len(cells)), labels] += skill * (2 - step * place)
         probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-        results[name] = write_cell(folder, name, classes, probabilities, cells, paths, owners if subjects else None,
+        results_of[name] = write_cell(folder, name, classes, probabilities, cells, paths, owners if subjects else None,
                                    fold, epochs, generator, place < sheets)  # fmt: skip
-        results[name]["intervals"] = {
+        results_of[name]["intervals"] = {
             key: list(bounds)
             for key, bounds in bootstrap(
                 labels, probabilities, units, resamples=resamples, level=level, seed=seed
             ).items()
         }
-        results[name] |= {"interval_unit": "people" if subjects else "cells", "level": level}
-        results[name] |= {"seconds": 60.0 * (place + 1), "feature_seconds": 6000.0 if place == 0 else 0.0}
-        results[name]["weights"] = {"name": name.partition("-")[0], "sha256": "ab" * 32, "path": "w.pth"}
-        (folder / "cells" / name / "metrics.json").write_text(json.dumps(results[name]))
+        results_of[name] |= {"interval_unit": "people" if subjects else "cells", "level": level}
+        results_of[name] |= {"seconds": 60.0 * (place + 1), "feature_seconds": 6000.0 if place == 0 else 0.0}
+        tested[name] = probabilities
+        results_of[name]["weights"] = {"name": name.partition("-")[0], "sha256": "ab" * 32, "path": "w.pth"}
     shares = np.tile(np.bincount(labels) / len(labels), (len(labels), 1))
     size = np.eye(len(classes))[np.where(generator.random(len(labels)) < 0.3, (labels + 1) % len(classes), labels)]
     size = 0.6 * size + 0.4 * shares
+    for name, result in results_of.items():
+        bounds = difference(labels, tested[name], size[None], units, names=results.OVER_SIZE, resamples=resamples,
+                            level=level, seed=seed)  # fmt: skip
+        result["over_size"] = {key: list(pair) for key, pair in bounds.items()}
+        (folder / "cells" / name / "metrics.json").write_text(json.dumps(result))
     rules = {
         "majority": evaluate(labels, shares, np.zeros_like(shares)),
         "size_threshold": evaluate(labels, size) | {"thresholds": [0.2] * folds, "sides": [[0, 1]] * folds},
@@ -106,7 +112,7 @@ def make_workdir(
         for label, name in enumerate(classes)
     }
     summary = {
-        "cells": results,
+        "cells": results_of,
         "baselines": rules,
         "protocol": {
             "name": protocol, "folds": folds, "repeats": 1, "seed": 0, "fingerprint": "cd" * 32,

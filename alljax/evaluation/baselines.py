@@ -5,6 +5,7 @@ class has, or that leukemic blasts are larger.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,48 @@ class TrainAndTest(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class SizeRule:
+    """One threshold on the area a split, learned from its training images, on the test images of all splits.
+
+    Attributes:
+        probabilities: (M, C), the shares of the classes on the image's side of the threshold.
+        scores: (M, C), what ranks the images for the AUC: the area itself.
+        thresholds: areas, one a split.
+        sides: the classes at or below and above it, one pair a split.
+    """
+
+    probabilities: np.ndarray
+    scores: np.ndarray
+    thresholds: list[float]
+    sides: list[list[int]]
+
+
+def size_rule(labels: np.ndarray, areas: np.ndarray, splits: Sequence[TrainAndTest], classes: int) -> SizeRule:
+    """Returns the rule that sees only the size of the cell.
+
+    Only which way the area ranks a class for the AUC is one choice for all splits (see `directions`): with a sign of
+    its own for each, splits that disagree would be ranked against each other, all of one above all of
+    another, and the AUC would measure the splits instead of the images.
+
+    Args:
+        labels: int (N,), of all images.
+        areas: (N,), share of each image's pixels that are not black.
+        splits: with ``train`` and ``test``, indices into the N images.
+        classes: how many classes there are.
+    """
+    labels, areas = np.asarray(labels), np.asarray(areas, np.float64)
+    probabilities, thresholds, sides = [], [], []
+    for split in splits:
+        threshold, below, above = best_threshold(areas[split.train], labels[split.train], classes)
+        probabilities.append(np.where(areas[split.test, None] > threshold, above, below))
+        thresholds.append(threshold)
+        sides.append([int(below.argmax()), int(above.argmax())])
+    pooled = np.concatenate([split.test for split in splits])
+    scores = areas[pooled, None] * directions(areas, labels, splits, classes)
+    return SizeRule(np.concatenate(probabilities), scores, thresholds, sides)
+
+
 def evaluate(
     labels: np.ndarray,
     areas: np.ndarray,
@@ -40,10 +83,7 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """Returns the metrics of both rules over the pooled test images of all splits.
 
-    Both learn from the training images of a split and are scored on its test images.  Only which way
-    the area ranks a class for the AUC is one choice for all splits (see `directions`): with a sign of
-    its own for each, splits that disagree would be ranked against each other, all of one above all of
-    another, and the AUC would measure the splits instead of the images.
+    Both learn from the training images of a split and are scored on its test images.
 
     Args:
         labels: int (N,), of all images.
@@ -61,23 +101,15 @@ def evaluate(
         ``size_threshold`` also has ``thresholds`` (area, one a split) and ``sides`` (the classes at or
         below and above it, one pair a split).
     """
-    labels, areas = np.asarray(labels), np.asarray(areas, np.float64)
+    labels, sized = np.asarray(labels), size_rule(labels, areas, splits, classes)
     pooled = np.concatenate([split.test for split in splits])
-    majority, sized, thresholds, sides = [], [], [], []
-    for split in splits:
-        train, test = split.train, split.test
-        shares = np.bincount(labels[train], minlength=classes) / len(train)
-        majority.append(np.tile(shares, (len(test), 1)))
-        threshold, below, above = best_threshold(areas[train], labels[train], classes)
-        sized.append(np.where(areas[test, None] > threshold, above, below))
-        thresholds.append(threshold)
-        sides.append([int(below.argmax()), int(above.argmax())])
+    shares = [np.bincount(labels[split.train], minlength=classes) / len(split.train) for split in splits]
+    majority = np.repeat(shares, [len(split.test) for split in splits], axis=0)
 
-    def scored(probabilities: list[np.ndarray], scores: np.ndarray) -> dict[str, Any]:
-        stacked = np.concatenate(probabilities)
+    def scored(probabilities: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         intervals = bootstrap(
             labels[pooled],
-            stacked[None],
+            probabilities[None],
             [people[index] for index in pooled],
             scores=scores[None],
             resamples=resamples,
@@ -85,15 +117,15 @@ def evaluate(
             seed=seed,
         )
         ranges = {name: list(interval) for name, interval in intervals.items()}
-        return {**metrics.evaluate(labels[pooled], stacked, scores), "intervals": ranges}
+        return {**metrics.evaluate(labels[pooled], probabilities, scores), "intervals": ranges}
 
     return {
         # The shares differ a little between splits; as scores they would rank the splits, not the images.
         "majority": scored(majority, np.zeros((len(pooled), classes))),
         "size_threshold": {
-            **scored(sized, areas[pooled, None] * directions(areas, labels, splits, classes)),
-            "thresholds": thresholds,
-            "sides": sides,
+            **scored(sized.probabilities, sized.scores),
+            "thresholds": sized.thresholds,
+            "sides": sized.sides,
         },
     }
 

@@ -65,6 +65,7 @@ def difference(
     people: Sequence[str],
     *,
     names: Sequence[str] = METRICS,
+    second_scores: np.ndarray | None = None,
     resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -80,12 +81,13 @@ def difference(
         second: (S, N, C) of the other, the same images in the same order.
         people: N names, as for `bootstrap`.
         names: which metrics.
+        second_scores: (S, N, C) what ranks the images of the other for the AUC; None for `second`.
         resamples: how many times people are drawn.
         level: share of the resamples inside the interval.
         seed: draws the resamples.
     """
     one = resampled(labels, first, people, names=names, resamples=resamples, seed=seed)
-    other = resampled(labels, second, people, names=names, resamples=resamples, seed=seed)
+    other = resampled(labels, second, people, names=names, scores=second_scores, resamples=resamples, seed=seed)
     return _percentiles({name: one[name] - other[name] for name in one}, level)
 
 

@@ -57,6 +57,11 @@ class Material:
         """How many tested cells have their person, field or a copy among the training cells."""
         return splits.leaks(self.splits, self.dataset.records, self.people, self.inspection.pixels)
 
+    @cached_property
+    def size_rule(self) -> baselines.SizeRule:
+        """What the size of the cell alone says of the tested images."""
+        return baselines.size_rule(self.labels, self.inspection.areas, self.splits, len(self.dataset.classes))
+
     def describe(self, config: ConfigDict) -> dict[str, Any]:
         """Returns the ``dataset`` of a study's metrics.json."""
         records = self.dataset.records

@@ -24,6 +24,10 @@ HISTORY = (
     "repeat", "fold", "seed", "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
 )  # fmt: skip
 WRONG_SHOWN = 24
+NEEDED = ("intervals", "std", "over_size", "sha256")
+"""What a cell's metrics.json must have for a report."""
+OVER_SIZE = ("accuracy", "macro_f1", "auc")
+"""Metrics of which a cell has the interval of its difference to the size of the cell alone, on the same images."""
 FILES = ("history.csv", "predictions.csv")
 """What a cell's metrics.json vouches for, by SHA-256."""
 
@@ -67,11 +71,15 @@ def damage(here: Path) -> str:
     if not (here / "metrics.json").is_file():
         return ""
     try:
-        digests = workdir.read_json(here / "metrics.json").get("sha256", {})
+        written = workdir.read_json(here / "metrics.json")
+        digests = written.get("sha256", {})
         changed = [name for name, digest in digests.items() if files.file_digest(here / name) != digest]
     except (WorkdirError, OSError, AttributeError) as error:
         return f"{here / 'metrics.json'} or a file beside it cannot be read ({type(error).__name__})"
-    return f"{here / changed[0]} is not as it was written (cut off?)" if changed else ""
+    if changed:
+        return f"{here / changed[0]} is not as it was written (cut off?)"
+    lacking = [key for key in NEEDED if key not in written]
+    return f"{here / 'metrics.json'} has no {lacking[0]!r}: another version of alljax wrote it" if lacking else ""
 
 
 def summarise(config: ConfigDict, material: Material, tested: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
@@ -86,12 +94,17 @@ def summarise(config: ConfigDict, material: Material, tested: np.ndarray, probab
     labels = material.labels[tested]
     people = [material.people[row] for row in tested]
     per_seed = [metrics.evaluate(labels, of_seed) for of_seed in probabilities]
-    bounds = intervals.bootstrap(
-        labels, probabilities, people, resamples=config.evaluation.resamples, level=config.evaluation.level,
-        seed=config.seed,
+    drawing = {
+        "resamples": config.evaluation.resamples, "level": config.evaluation.level, "seed": config.seed,
+    }  # fmt: skip
+    bounds, rule = intervals.bootstrap(labels, probabilities, people, **drawing), material.size_rule
+    over_size = intervals.difference(
+        labels, probabilities, rule.probabilities[None], people, second_scores=rule.scores[None], names=OVER_SIZE,
+        **drawing,
     )  # fmt: skip
     return over_seeds(per_seed, [config.seed + number for number in range(len(probabilities))]) | {
         "intervals": {key: list(bound) for key, bound in bounds.items()},
+        "over_size": {key: list(bound) for key, bound in over_size.items()},
         "interval_unit": material.unit,
         "level": config.evaluation.level,
     }

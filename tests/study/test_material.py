@@ -11,7 +11,7 @@ from PIL import Image
 from alljax.config import check, default_config, vary
 from alljax.data.splits import LEAKY, Split
 from alljax.errors import ConfigError, DataError, LeakError
-from alljax.evaluation import intervals
+from alljax.evaluation import baselines, intervals
 from alljax.progress import Say
 from alljax.study import heads, results
 from alljax.study.material import Material, open_images, open_material
@@ -74,6 +74,10 @@ def test_intervals_are_over_people(tmp_path: Path) -> None:
     expected = intervals.bootstrap(material.labels[tested], probabilities, people, resamples=2000, level=0.95, seed=0)
     assert summary["interval_unit"] == "people"
     assert {name: tuple(bounds) for name, bounds in summary["intervals"].items()} == expected
+    rule = baselines.size_rule(material.labels, material.inspection.areas, material.splits, 2)
+    drawn = [intervals.resampled(material.labels[tested], each, people, scores=scored, resamples=2000, seed=0)["auc"]
+             for each, scored in ((probabilities, None), (rule.probabilities[None], rule.scores[None]))]  # fmt: skip
+    assert summary["over_size"]["auc"] == pytest.approx(np.nanquantile(drawn[0] - drawn[1], [0.025, 0.975]))
 
 
 def test_every_seed_repeat_and_fold_has_a_key_of_its_own() -> None:

@@ -3,6 +3,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -243,7 +244,23 @@ def test_a_leak_is_said_before_the_numbers_are_explained(tmp_path: Path) -> None
 def test_a_model_no_better_than_size_or_the_majority_is_said_to_be(tmp_path: Path) -> None:
     text = said(page(make_workdir(tmp_path, names=("a", "b"), skill=0.0, epochs=2)))
     assert "no less often than the model" in text
-    assert "clearly below and of no use" in text or "it is not shown that the model sees more" in text
+    assert re.search(r"the model is below it, -0\.\d+ \[-0\.\d+, -0\.\d+\] in AUC, both tried on the same people", text)
+    assert "and of no use" in text
+
+
+@pytest.mark.parametrize(
+    ("bounds", "accuracy", "told"),
+    [
+        ((0.02, 0.2), 0.9, "the model is above it, +0.100 [+0.020, +0.200] in AUC, both tried on the same people"),
+        ((0.02, 0.2), 0.8, "both tried on the same people, but not right more often"),
+        ((-0.02, 0.2), 0.9, "so it is not shown that the model sees more than size"),
+        ((-0.2, -0.1), 0.9, "and of no use"),
+        (None, 0.9, "no interval could be drawn"),
+    ],
+)
+def test_size_is_compared_on_the_same_people(bounds: Any, accuracy: float, told: str) -> None:
+    result = {"auc": 0.8, "accuracy": accuracy, "over_size": {"auc": bounds} if bounds else {}}
+    assert told in findings._verdict(result, {"auc": 0.7, "accuracy": 0.8}, "auc", "people")
 
 
 def test_models_that_do_not_differ_are_said_not_to(copy: Path) -> None:

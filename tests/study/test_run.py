@@ -1,6 +1,7 @@
 """Studies of several cells: what they share, how they fail, stop, go on, and are put together from shards."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,19 @@ def test_only_what_is_missing_or_cut_off_is_run_again(whole: Path, tmp_path: Pat
     assert "rmsprop-epochs=4 is run again" in lines
     assert "efficientnet_lite0-adam-epochs=2: done before" in lines
     assert "efficientnet_lite0-adam-epochs=4: done before" not in lines
+
+
+def test_a_cell_of_another_version_is_run_again(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(whole, folder)
+    place = folder / "cells" / "efficientnet_lite0-adam-epochs=2" / "metrics.json"
+    written = json.loads(place.read_text())
+    del written["over_size"]
+    place.write_text(json.dumps(written))
+    said: list[str] = []
+    run_study(toy(OPTIMIZERS, BUDGETS), folder, said.append)
+    assert re.search("has no 'over_size': another version of alljax wrote it.*is run again", "\n".join(said))
+    assert "over_size" in json.loads(place.read_text())
 
 
 def test_a_failing_cell_is_told_and_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -185,18 +185,22 @@ def _against_rules(study: Study, best: str) -> list[str]:
             f"The size of the cell alone, one threshold, reaches {METRIC[by]} {shown(by, rule[by])} "
             f"{interval(by, rule)}{right}"
         )
-        lines.append(f"{line}: {_verdict(result, rule, by)}.")
+        lines.append(f"{line}: {_verdict(result, rule, by, _unit(study))}.")
     return lines
 
 
-def _verdict(result: Mapping[str, Any], rule: Mapping[str, Any], by: str) -> str:
-    own, other = (one.get("intervals", {}).get(by) for one in (result, rule))
-    if own and other and own[1] < other[0]:
-        return "the model is clearly below and of no use"
-    if own and other and own[0] > other[1]:
-        less = by != "accuracy" and result["accuracy"] <= rule["accuracy"]
-        return f"the model is clearly above in {METRIC[by]}" + (", but not right more often" if less else "")
-    return "the intervals overlap, so it is not shown that the model sees more than size"
+def _verdict(result: Mapping[str, Any], rule: Mapping[str, Any], by: str, unit: str) -> str:
+    """Says whether a model sees more than size: both tried on the same images, people drawn alike."""
+    if not (bounds := result["over_size"].get(by)):
+        return "no interval could be drawn for the difference, so it is not shown that the model sees more"
+    low, high = bounds
+    gap = f"{result[by] - rule[by]:+.3f} [{low:+.3f}, {high:+.3f}] in {METRIC[by]}, both tried on the same {unit}"
+    if high < 0:
+        return f"the model is below it, {gap}, and of no use"
+    if low <= 0:
+        return f"the model differs from it by {gap}, so it is not shown that the model sees more than size"
+    less = by != "accuracy" and result["accuracy"] <= rule["accuracy"]
+    return f"the model is above it, {gap}" + (", but not right more often" if less else "")
 
 
 def _unit(study: Study) -> str:

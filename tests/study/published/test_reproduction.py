@@ -97,6 +97,10 @@ def test_figure_9_in_numbers_sets_ours_beside_the_implied_range(found: list[Sect
         assert row[5].number == pytest.approx(result["accuracy"] - (low + high) / 2)
         ends = result["intervals"]["accuracy"]
         assert row[5].note == ("within the noise" if low <= ends[1] and ends[0] <= high else "beyond the noise")
+        rule = study.metrics["baselines"]["size_threshold"]["accuracy"]
+        assert row[6].number == pytest.approx(result["accuracy"] - rule)
+        ends = [f"{100 * end:+.1f}".replace("-", "−") for end in result["over_size"]["accuracy"]]
+        assert row[6].note == f"[{', '.join(ends)}]"
 
 
 def test_confusions_tell_how_often_each_class_is_called_right(found: list[Section], study: Study) -> None:
