@@ -107,7 +107,7 @@ def panels(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve])
         number = FIGURE_OF[scenario.letter]
         caption = (
             f"Figure {number}, one panel a budget as printed: {scenario.network} while training, accuracy above loss; "
-            "means over folds and seeds."
+            f"means over folds and seeds.{_set_aside(found)}"
         )
         return picture(f"figure-{number}", caption, figure, follow=True)
 
@@ -144,7 +144,9 @@ def overlaid(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve
             if apart
             else "Every budget is the beginning of one run."
         )
-        caption = f"Figure {number} overlaid: {scenario.network}. A dot is where a budget ends. {how}"
+        caption = (
+            f"Figure {number} overlaid: {scenario.network}. A dot is where a budget ends. {how}{_set_aside(found)}"
+        )
         return picture(f"figure-{number}-overlaid", caption, figure, follow=True)
 
 
@@ -215,6 +217,12 @@ def _draw(axes: Axes, curve: Curve, quantity: str, optimizer: str, width: float,
         marker, name = "o" if len(curve["epoch"]) == 1 else "", f"{paper.OPTIMIZER_NAMES[optimizer]}, {label}"
         axes.plot(curve["epoch"], curve[f"{side}_{quantity}"], color=COLOURS[optimizer], linestyle=dashes,
                   linewidth=width, marker=marker, markersize=3, label=name if labelled else None)  # fmt: skip
+
+
+def _set_aside(found: Reproduction) -> str:
+    """Says whose curves the held-out ones are, where they are not those of the tested cells."""
+    aside = any(found.study.settings(name)["split.validation"] for name in found.names.values())
+    return " The held-out cells of the curves were set aside for validation; none of them is tested." if aside else ""
 
 
 def _begins(longest: Curve, other: Curve) -> bool:

@@ -1,4 +1,5 @@
 import io
+import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -126,3 +127,13 @@ def test_one_network_one_seed_and_nobody_known(tmp_path: Path) -> None:
     drawn = {one.name: one for one in training_figures.all_pictures(scenarios.match(finished.read_study(tmp_path)))}
     assert list(drawn) == ["figure-7", "figure-7-overlaid", "figure-9", "confusion-matrices", "roc-curves"]
     assert "EfficientNet-Lite0, in the part of VGG16" in words(drawn["figure-9"])
+    assert not any("set aside" in one.caption for one in drawn.values())
+
+
+def test_curves_of_cells_that_are_not_tested_say_so(tmp_path: Path) -> None:
+    paper_study.make(tmp_path, networks=("vgg16",), budgets=(1,), seeds=1, people=(4, 5))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"split.validation": 0.2}))
+    drawn = training_figures.all_pictures(scenarios.match(finished.read_study(tmp_path)))
+    said = {one.name: one.caption for one in drawn if "set aside for validation" in one.caption}
+    assert list(said) == ["figure-7", "figure-7-overlaid"]
