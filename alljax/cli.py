@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from alljax import commands
+from alljax import commands, files
 from alljax.errors import ConfigError, Stopped, UserError
 from alljax.training import processes
 
@@ -197,9 +197,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _output(text: str) -> Path:
     """Reads the path of a file that is written after long work."""
-    from alljax.study import workdir
-
-    workdir.check_output(path := _path(text))
+    files.check_output(path := _path(text))
     return path
 
 

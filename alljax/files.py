@@ -66,6 +66,37 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def check_output(out: Path) -> None:
+    """Looks, before long work, whether the file `out` can be written; writes nothing.
+
+    Raises:
+        WorkdirError: it is a folder, or the folder it is to lie in cannot be written.
+    """
+    if out.is_dir():
+        raise WorkdirError(f"{out} is a folder; name a file in it with --out")
+    check_folder(out.parent, "--out")
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Looks, before long work, whether a folder can be written or made; writes nothing.
+
+    Args:
+        folder: need not exist.
+        option: of the command line, that names another.
+
+    Raises:
+        WorkdirError: it is a file, or it lies where nothing may be written.
+    """
+    try:
+        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    except OSError as error:
+        raise WorkdirError(f"cannot use {folder}: {error.strerror or error}; choose another {option}") from error
+    if not existing.is_dir():
+        raise WorkdirError(f"{folder}: {existing} is a file; choose another {option}")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise WorkdirError(f"cannot write in {existing}: permission denied; choose another {option}")
+
+
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
     """Returns the hexadecimal digest of a file, read in blocks."""
     with Path(path).open("rb") as file:

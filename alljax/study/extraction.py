@@ -15,7 +15,6 @@ from alljax.data import cache
 from alljax.data.pipeline import Source
 from alljax.errors import ConfigError, WorkdirError
 from alljax.progress import Advance, Say
-from alljax.study import workdir
 from alljax.study.material import open_images
 from alljax.study.sources import Sources
 from alljax.training import features
@@ -162,7 +161,7 @@ def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
     Raises:
         UserError: the source or the weights cannot be used, or `out` cannot be written.
     """
-    workdir.check_output(out)
+    files.check_output(out)
     network = open_network(config)
     dataset, inspection = open_images(config, say)
     sources = Sources(config, dataset, [network], say)

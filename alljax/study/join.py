@@ -38,7 +38,7 @@ def join(folder: Path, shards: Sequence[Path], say: Say) -> dict[str, Any]:
         if not (shard / "material.json").is_file():
             raise WorkdirError(f"{shard} is no --workdir of a study or of a shard of one (no material.json in it)")
     if shards and not (folder / "material.json").is_file():
-        workdir.check_output(folder / "metrics.json")
+        files.check_output(folder / "metrics.json")
         folder.mkdir(parents=True, exist_ok=True)
         for path in (*shards[0].glob("split*.csv"), *(shards[0] / name for name in SHARED)):
             files.write_bytes(folder / path.name, _bytes(path))

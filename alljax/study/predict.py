@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alljax import config as configs
+from alljax import files
 from alljax.data import tree
 from alljax.data.records import Dataset, Record
 from alljax.errors import ConfigError, DataError, WorkdirError
@@ -58,7 +59,7 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
         raise WorkdirError(
             f"{folder} kept no parameters (study.checkpoints=False), so it cannot predict; run it with them"
         )
-    workdir.check_output(out)
+    files.check_output(out)
     learned = checkpoint.load(folder / "cells" / name / "checkpoint")
     used = results[name]["weights"]
     file = weights or used["path"]

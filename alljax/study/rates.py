@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alljax import config as configs
+from alljax import files
 from alljax.progress import Say
 from alljax.study import grid, sources, workdir
 from alljax.study.material import open_material
@@ -33,7 +34,7 @@ def find_rate(config: ConfigDict, out: Path, say: Say) -> float:
     Raises:
         UserError: the source or the weights cannot be used, `out` cannot be written, or no rate learns.
     """
-    workdir.check_output(out)
+    files.check_output(out)
     config = grid.cells(config)[0].config
     network = open_network(config)
     material = open_material(config, say)

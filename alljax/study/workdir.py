@@ -5,7 +5,6 @@ import csv
 import importlib.metadata
 import io
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -37,21 +36,10 @@ def check(workdir: Path, config: dict[str, Any], force: bool = False) -> None:
     Raises:
         WorkdirError: the folder holds results of another config, or cannot be written.
     """
-    _check_writable(workdir, "--workdir")
+    files.check_folder(workdir, "--workdir")
     if stored := _claimed(workdir):
         config = config if config["data.classes"] else config | {"data.classes": stored["config"].get("data.classes")}
         _refuse_another(workdir, stored["config"], config, force)
-
-
-def check_output(out: Path) -> None:
-    """Looks, before long work, whether the file `out` can be written; writes nothing.
-
-    Raises:
-        WorkdirError: it is a folder, or the folder it is to lie in cannot be written.
-    """
-    if out.is_dir():
-        raise WorkdirError(f"{out} is a folder; name a file in it with --out")
-    _check_writable(out.parent, "--out")
 
 
 def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str], force: bool = False) -> None:
@@ -100,17 +88,6 @@ def alone(workdir: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[None]:
         else:
             with files.alone(workdir / f".lock-{index}-of-{count}", busy):
                 yield
-
-
-def _check_writable(folder: Path, option: str) -> None:
-    try:
-        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    except OSError as error:
-        raise WorkdirError(f"cannot use {folder}: {error.strerror or error}; choose another {option}") from error
-    if not existing.is_dir():
-        raise WorkdirError(f"{folder}: {existing} is a file; choose another {option}")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise WorkdirError(f"cannot write in {existing}: permission denied; choose another {option}")
 
 
 def _claimed(workdir: Path) -> dict[str, dict[str, Any]]:
