@@ -1,9 +1,10 @@
 """A study is a list of cells: one resolved config each, with a name that says what sets it apart."""
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -24,11 +25,14 @@ class Cell:
         name: backbone and optimizer, then what else the study varies; also the cell's folder.
         config: all knobs, with nothing left to vary.
         split: names the way of dividing the images; cells of one name are tested on the same images.
+        stride: the epochs that divide all budgets of the run it comes out of (see `runs`), those of cells that are
+            done too: a curve's last bit depends on how many epochs are compiled into one call.
     """
 
     name: str
     config: ConfigDict
     split: str
+    stride: int = 1
 
 
 def cells(config: ConfigDict) -> list[Cell]:
@@ -61,7 +65,14 @@ def runs(grid: Sequence[Cell]) -> list[tuple[Cell, ...]]:
         train, budgets = cell.config.train, cell.config.study.budgets
         shared = budgets == "prefix" and train.regime == "frozen" and train.schedule != "cosine"
         grouped.setdefault(_key(cell.config, ("train.epochs",)) if shared else cell.name, []).append(cell)
-    return [tuple(sorted(run, key=lambda cell: cell.config.train.epochs)) for run in grouped.values()]
+    return [
+        tuple(replace(cell, stride=math.gcd(*map(_epochs, run))) for cell in sorted(run, key=_epochs))
+        for run in grouped.values()
+    ]
+
+
+def _epochs(cell: Cell) -> int:
+    return int(cell.config.train.epochs)
 
 
 def compiled_alike(config: ConfigDict) -> str:

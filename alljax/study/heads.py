@@ -89,7 +89,15 @@ class Trainer:
         with progress.bar(_title(runs), budgets[-1] * len(folds), "epochs") as advance:
             trainings = [
                 frozen.train_heads(
-                    heads, budgets, _keys(runs, split), numbers, features, labels, fold, _watcher(advance)
+                    heads,
+                    budgets,
+                    _keys(runs, split),
+                    numbers,
+                    features,
+                    labels,
+                    fold,
+                    _watcher(advance),
+                    runs[0][0].stride,
                 )
                 for split, fold in zip(material.splits, folds, strict=True)
             ]
@@ -141,7 +149,8 @@ def together(runs: Sequence[Run], alike: Callable[[Run], str]) -> list[list[Run]
     grouped: dict[str, list[Run]] = {}
     for run in runs:
         budgets = [cell.config.train.epochs for cell in run]
-        grouped.setdefault(f"{grid.compiled_alike(run[0].config)} {budgets} {alike(run)}", []).append(run)
+        key = f"{grid.compiled_alike(run[0].config)} {budgets} {run[0].stride} {alike(run)}"
+        grouped.setdefault(key, []).append(run)
     at_once = max(1, SIDE_BY_SIDE // runs[0][0].config.study.seeds) if runs else 1
     return [group[start : start + at_once] for group in grouped.values() for start in range(0, len(group), at_once)]
 

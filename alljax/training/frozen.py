@@ -71,7 +71,7 @@ class HeadFunctions(NamedTuple):
 
 def train_heads(
     heads: HeadFunctions, budgets: Sequence[int], keys: jax.Array, numbers: Numbers, features: Any, labels: jax.Array,
-    fold: Fold, watch: Callable[[Curves], None] = lambda curves: None,
+    fold: Fold, watch: Callable[[Curves], None] = lambda curves: None, stride: int = 0,
 ) -> Iterator[HeadRuns]:  # fmt: skip
     """Yields the runs as they are after each budget of epochs: short ones are the beginning of the longest.
 
@@ -94,8 +94,9 @@ def train_heads(
         labels: int32 (N,).
         fold: which rows are learned from and tested.
         watch: called on the host with the curves of each stride.
+        stride: epochs that divide all budgets; 0 for the most that do.  At most ``heads.longest`` are taken.
     """
-    whole = math.gcd(*budgets)
+    whole = stride or math.gcd(*budgets)
     stride = max(epochs for epochs in range(1, min(whole, heads.longest) + 1) if whole % epochs == 0)
     states = heads.start(keys, numbers, jnp.zeros((1, features.shape[1])))
     parts: list[Curves] = []

@@ -142,6 +142,29 @@ def test_only_what_is_missing_or_cut_off_is_run_again(whole: Path, tmp_path: Pat
     assert "efficientnet_lite0-adam-epochs=4: done before" not in lines
 
 
+def test_what_is_compiled_does_not_depend_on_what_is_done(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or curves would differ in their last bit from those of a study that never stopped."""
+    folder = tmp_path / "study"
+    shutil.copytree(whole, folder)
+    for cell in folder.glob("cells/*-epochs=4"):
+        shutil.rmtree(cell)
+    strides: list[int] = []
+    train_heads = heads.frozen.train_heads
+
+    def watched(functions: Any, budgets: Any, keys: Any, numbers: Any, features: Any, labels: Any, fold: Any,
+                watch: Any, stride: int) -> Any:  # fmt: skip
+        assert budgets == [4]
+        return train_heads(functions, budgets, keys, numbers, features, labels, fold,
+                           lambda curves: strides.append(len(curves.val_loss)), stride)  # fmt: skip
+
+    monkeypatch.setattr(heads.frozen, "train_heads", watched)
+    run_study(toy(OPTIMIZERS, BUDGETS), folder, quiet)
+    assert set(strides) == {2}, "the budgets of the study are 2 and 4"
+    assert results(folder) == results(whole)
+
+
 def test_a_cell_of_another_version_is_run_again(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     shutil.copytree(whole, folder)
