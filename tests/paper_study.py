@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from alljax import config as configs
-from alljax.evaluation.intervals import bootstrap, difference
+from alljax.evaluation.baselines import SizeRule
+from alljax.evaluation.intervals import bootstrap
 from alljax.evaluation.metrics import evaluate
 from alljax.study import grid, results, workdir
 
@@ -117,16 +118,18 @@ def make(
             leaky, folds = cell.config.split.protocol == "paper", 1 if cell.config.split.protocol == "paper" else 5
             rows = held_out if leaky else np.arange(len(units))
             how = {"name": cell.config.split.protocol, "folds": folds, "repeats": 1, "seed": 0, "leaky": leaky}
-            rules, sizes[cell.split] = _rules(labels[rows], units[rows], generator)
+            rules, sizes[cell.split] = _rules(labels[rows], units[rows], generator, folds)
             splits[cell.split] = {
                 "protocol": how | {"fingerprint": "cd" * 32}, "leaks": {"test_cells": len(rows)},
                 "baselines": rules,
             }  # fmt: skip
         if cell.name in kept:
             tested, probabilities = kept[cell.name]
-            bounds = difference(labels[tested], probabilities, sizes[cell.split][None], units[tested].tolist(),
-                                names=results.OVER_SIZE, resamples=resamples)  # fmt: skip
-            cells[cell.name]["over_size"] = {name: list(pair) for name, pair in bounds.items()}
+            own = fold[tested] if cell.config.split.protocol != "paper" else np.zeros(len(tested))
+            rule = SizeRule(sizes[cell.split], sizes[cell.split], [0.2], [[0, 1]])
+            cells[cell.name]["over_size"] = results.over_size(
+                labels[tested], probabilities, rule, units[tested].tolist(), own, resamples=resamples
+            )
     first = next(iter(splits.values()))
     workdir.write_json(folder / "metrics.json", first | {
         "cells": cells, "splits": splits, "dataset": data, "missing": list(missing),
@@ -169,7 +172,7 @@ def change(folder: Path, **entries: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
-def _rules(labels: np.ndarray, units: np.ndarray, generator: np.random.Generator) -> tuple[Any, np.ndarray]:
+def _rules(labels: np.ndarray, units: np.ndarray, generator: np.random.Generator, folds: int) -> tuple[Any, np.ndarray]:
     shares = np.tile(np.bincount(labels) / len(labels), (len(labels), 1))
     size = np.eye(2)[np.where(generator.random(len(labels)) < 0.2, 1 - labels, labels)] * 0.6 + 0.4 * shares
     rules = {}
@@ -178,4 +181,5 @@ def _rules(labels: np.ndarray, units: np.ndarray, generator: np.random.Generator
         rules[name] = evaluate(labels, values, scores) | {
             "intervals": {key: list(pair) for key, pair in bounds.items()}
         }
+    rules["size_threshold"] |= {"thresholds": [0.2] * folds, "sides": [[0, 1]] * folds}
     return rules, size

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from alljax import config
-from alljax.evaluation.intervals import bootstrap, difference
+from alljax.evaluation.baselines import SizeRule
+from alljax.evaluation.intervals import bootstrap
 from alljax.evaluation.metrics import evaluate, most_wrong
 from alljax.study import figures, grid, results
 
@@ -96,9 +97,9 @@ def make_workdir(
     size = np.eye(len(classes))[np.where(generator.random(len(labels)) < 0.3, (labels + 1) % len(classes), labels)]
     size = 0.6 * size + 0.4 * shares
     for name, result in results_of.items():
-        bounds = difference(labels, tested[name], size[None], units, names=results.OVER_SIZE, resamples=resamples,
-                            level=level, seed=seed)  # fmt: skip
-        result["over_size"] = {key: list(pair) for key, pair in bounds.items()}
+        rule = SizeRule(size, size, [0.2] * folds, [[0, 1]] * folds)
+        result["over_size"] = results.over_size(labels, tested[name], rule, units, np.array(fold), resamples=resamples,
+                                                level=level, seed=seed)  # fmt: skip
         (folder / "cells" / name / "metrics.json").write_text(json.dumps(result))
     rules = {
         "majority": evaluate(labels, shares, np.zeros_like(shares)),

@@ -66,6 +66,7 @@ def difference(
     *,
     names: Sequence[str] = METRICS,
     second_scores: np.ndarray | None = None,
+    folds: np.ndarray | None = None,
     resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -82,12 +83,15 @@ def difference(
         people: N names, as for `bootstrap`.
         names: which metrics.
         second_scores: (S, N, C) what ranks the images of the other for the AUC; None for `second`.
+        folds: (N,) as for `resampled`.
         resamples: how many times people are drawn.
         level: share of the resamples inside the interval.
         seed: draws the resamples.
     """
-    one = resampled(labels, first, people, names=names, resamples=resamples, seed=seed)
-    other = resampled(labels, second, people, names=names, scores=second_scores, resamples=resamples, seed=seed)
+    one = resampled(labels, first, people, names=names, folds=folds, resamples=resamples, seed=seed)
+    other = resampled(
+        labels, second, people, names=names, scores=second_scores, folds=folds, resamples=resamples, seed=seed
+    )
     return _percentiles({name: one[name] - other[name] for name in one}, level)
 
 
@@ -98,6 +102,7 @@ def resampled(
     *,
     names: Sequence[str] = METRICS,
     scores: np.ndarray | None = None,
+    folds: np.ndarray | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
@@ -114,6 +119,7 @@ def resampled(
         people: N names.
         names: which of `METRICS`; also ``recall_0``, ``recall_1``, ... of single classes.
         scores: (R, N, C) or None.
+        folds: (N,) the AUC is then that of `auc_within_folds`; None for that of all images together.
         resamples: how many.
         seed: draws them.
     """
@@ -127,7 +133,7 @@ def resampled(
     for one, score in zip(probabilities, scores, strict=True):
         check(labels, one, score)
     owners, person = np.unique(np.asarray(people), return_inverse=True)
-    rankings = [_rankings(labels, score) if "auc" in names else [] for score in scores]
+    rankings = [_rankings(labels, score, folds) if "auc" in names else [] for score in scores]
     sums = [_sums(labels, one, person, len(owners)) for one in probabilities]
     present = np.isin(np.arange(probabilities.shape[2]), labels)
     done: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -140,6 +146,25 @@ def resampled(
         for name in names:
             done[name].append(np.mean([seed_metrics[name] for seed_metrics in per_seed], axis=0))
     return {name: np.concatenate(parts) for name, parts in done.items()}
+
+
+def auc_within_folds(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None) -> float | None:
+    """Returns the share of pairs of images of one fold, one of each class, that stand in the right order.
+
+    Each fold was scored by a head of its own, and their scales may differ: pooled, images would be ranked by their
+    fold.  The mean over seeds, and over classes where there are more than two; with one fold the usual AUC.  None
+    where a fold lacks a class: what is left of the pairs would stand for all.
+
+    Args:
+        labels: int (N,).
+        scores: (R, N, C), larger for a likelier class.
+        folds: (N,) names; None for one fold.
+    """
+    parts = [labels] if folds is None else [labels[folds == one] for one in np.unique(folds)]
+    if any(len(np.unique(part)) < scores.shape[2] for part in parts):
+        return None
+    ones = np.ones((len(labels), 1))
+    return float(np.mean([_weighted_auc(_rankings(labels, each, folds), ones)[0] for each in scores]))
 
 
 def _weights(

@@ -27,17 +27,6 @@ class HeldOut:
     folds: np.ndarray | None = None
 
 
-def auc(test: HeldOut) -> float | None:
-    """Returns the share of pairs of images of one fold, one of each class, that stand in the right order.
-
-    The mean over seeds, and over classes where there are more than two; with one fold the usual AUC.  None where no
-    fold has images of both classes, as when each holds one person.
-    """
-    ones = np.ones((len(test.labels), 1))
-    areas = [float(intervals._weighted_auc(order, ones)[0]) for order in _rankings(test)]
-    return None if np.isnan(areas).any() else float(np.mean(areas))
-
-
 def resampled(
     tests: Sequence[HeldOut], *, names: Sequence[str] = METRICS, resamples: int = 2000, seed: int = 0
 ) -> list[dict[str, np.ndarray]]:

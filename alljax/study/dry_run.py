@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from alljax.data.tree import counted
@@ -10,7 +11,7 @@ from alljax.progress import Say, duration
 from alljax.study import extraction, grid, heads, pace, run
 from alljax.study.grid import Cell
 from alljax.study.heads import Run
-from alljax.training import features
+from alljax.training import features, groups
 from alljax.training.fold import steps_per_epoch
 
 
@@ -120,10 +121,13 @@ def _networks(study: run.Study, cells: Sequence[Cell]) -> tuple[list[str], float
     paces: dict[str, pace.NetworkPace] = {}
     for cell in cells:
         config, network = cell.config, study.networks[cell.name]
-        if (
-            key := f"{id(network)} {config.augment} {config.parallel} {config.mesh} {grid.compiled_alike(config)}"
-        ) not in paces:
-            paces[key] = pace.network_pace(config, network)
+        phases = groups.phases(groups.read(config.train.groups), config.train.epochs)
+        key = f"{id(network)} {phases} {config.augment} {config.parallel} {config.mesh} {grid.compiled_alike(config)}"
+        try:
+            paces[key] = paces.get(key) or pace.network_pace(config, network)
+        except jax.errors.JaxRuntimeError as error:
+            lines.append(f"  {cell.name}: the device gave up: {run.first_line(error)}")
+            continue
         found, size, took = paces[key], config.train.batch_size, 0.0
         for split in study.materials[cell.name].splits:
             watched = split.validation if len(split.validation) else split.test
@@ -131,6 +135,8 @@ def _networks(study: run.Study, cells: Sequence[Cell]) -> tuple[list[str], float
             steps = steps_per_epoch(len(split.train), size)
             took += config.study.seeds * found.of_run(config.train.epochs, steps, of_validation, of_test)
         each = ", then ".join(f"{size / step:,.1f}" for step in found.steps.values())
-        lines.append(f"  {cell.name}: {each} images/s, {found.start:.0f} s to start each, about {duration(took)}")
+        lines.append(
+            f"  {cell.name}: {each} images/s, at most {found.start:.0f} s to start each, about {duration(took)}"
+        )
         seconds += took
     return lines if cells else [], seconds

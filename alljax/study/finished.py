@@ -20,6 +20,8 @@ AGAIN = "run the same `alljax study` command again"
 
 SETTINGS = ("seed", "split.test_fraction", "evaluation.level", "evaluation.resamples")
 PARTS = ("cells", "baselines", "protocol", "leaks", "dataset")
+ENTRIES = ("intervals", "std", "over_size")
+"""What a report needs of every cell besides its metrics."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Predictions:
         paths: (N,) of the images.
         subjects: (N,) names, empty where unknown.
         people: (N,) names, as in split.csv.
+        folds: (N,) strings that name repeat and fold, so the head that scored a row.
         labels: int (N,), indices of the true classes.
         probabilities: (R, N, C) of R seeds.
     """
@@ -71,6 +74,7 @@ class Predictions:
     paths: np.ndarray
     subjects: np.ndarray
     people: np.ndarray
+    folds: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
 
@@ -121,6 +125,12 @@ def read_study(folder: Path) -> Study:
         found = metrics.get(key) if isinstance(metrics, dict) else None
         if not isinstance(found, dict) or (key == "cells" and not found):
             raise WorkdirError(f"{folder / 'metrics.json'}: no {key!r} in it; {AGAIN}")
+    for name, cell in metrics["cells"].items():
+        if lacking := [key for key in ENTRIES if key not in cell]:
+            raise WorkdirError(
+                f"{folder / 'cells' / name} has no {lacking[0]!r}: another version of alljax wrote it; remove it (or "
+                f"take another --workdir) and {AGAIN}"
+            )
     people: dict[str, str] = {}
     for path in (folder / "split.csv", *sorted(folder.glob("split-*.csv"))):  # ways to split may use other images
         split = _columns(path, ("path", "person"), AGAIN)
@@ -184,6 +194,7 @@ def read_predictions(study: Study, name: str) -> Predictions:
         paths=np.array(paths),
         subjects=np.array([columns["subject"][row] for row in rows]),
         people=np.array([study.people[path] for path in paths]),
+        folds=np.array([f"{columns['repeat'][row]} {columns['fold'][row]}" for row in rows]),
         labels=np.array([index[columns["label"][row]] for row in rows]),
         probabilities=probabilities.reshape(len(seeds), len(rows), len(study.classes)),
     )

@@ -12,6 +12,7 @@ from alljax.data.images import load
 from alljax.data.records import Dataset
 from alljax.errors import WorkdirError
 from alljax.evaluation import intervals, metrics
+from alljax.evaluation.baselines import SizeRule
 from alljax.study import figures, finished, workdir
 from alljax.study.finished import Study
 from alljax.study.material import Material
@@ -24,10 +25,8 @@ HISTORY = (
     "repeat", "fold", "seed", "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
 )  # fmt: skip
 WRONG_SHOWN = 24
-NEEDED = ("intervals", "std", "over_size", "sha256")
-"""What a cell's metrics.json must have for a report."""
 OVER_SIZE = ("accuracy", "macro_f1", "auc")
-"""Metrics of which a cell has the interval of its difference to the size of the cell alone, on the same images."""
+"""Metrics in which a cell is set beside the size of the cell alone, see `over_size`."""
 FILES = ("history.csv", "predictions.csv")
 """What a cell's metrics.json vouches for, by SHA-256."""
 
@@ -71,15 +70,11 @@ def damage(here: Path) -> str:
     if not (here / "metrics.json").is_file():
         return ""
     try:
-        written = workdir.read_json(here / "metrics.json")
-        digests = written.get("sha256", {})
+        digests = workdir.read_json(here / "metrics.json").get("sha256", {})
         changed = [name for name, digest in digests.items() if files.file_digest(here / name) != digest]
     except (WorkdirError, OSError, AttributeError) as error:
         return f"{here / 'metrics.json'} or a file beside it cannot be read ({type(error).__name__})"
-    if changed:
-        return f"{here / changed[0]} is not as it was written (cut off?)"
-    lacking = [key for key in NEEDED if key not in written]
-    return f"{here / 'metrics.json'} has no {lacking[0]!r}: another version of alljax wrote it" if lacking else ""
+    return f"{here / changed[0]} is not as it was written (cut off?)" if changed else ""
 
 
 def summarise(config: ConfigDict, material: Material, tested: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
@@ -97,16 +92,49 @@ def summarise(config: ConfigDict, material: Material, tested: np.ndarray, probab
     drawing = {
         "resamples": config.evaluation.resamples, "level": config.evaluation.level, "seed": config.seed,
     }  # fmt: skip
-    bounds, rule = intervals.bootstrap(labels, probabilities, people, **drawing), material.size_rule
-    over_size = intervals.difference(
-        labels, probabilities, rule.probabilities[None], people, second_scores=rule.scores[None], names=OVER_SIZE,
-        **drawing,
-    )  # fmt: skip
+    bounds = intervals.bootstrap(labels, probabilities, people, **drawing)
+    folds = np.repeat(np.arange(len(material.splits)), [len(split.test) for split in material.splits])
     return over_seeds(per_seed, [config.seed + number for number in range(len(probabilities))]) | {
         "intervals": {key: list(bound) for key, bound in bounds.items()},
-        "over_size": {key: list(bound) for key, bound in over_size.items()},
+        "over_size": over_size(labels, probabilities, material.size_rule, people, folds, **drawing),
         "interval_unit": material.unit,
         "level": config.evaluation.level,
+    }
+
+
+def over_size(
+    labels: np.ndarray, probabilities: np.ndarray, rule: SizeRule, people: Sequence[str], folds: np.ndarray,
+    **drawing: Any,
+) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """Returns by how much a model is above the size of the cell alone, both on the same images and draws of people.
+
+    The AUC of both is that within folds, so that the scales of several heads do not count against the model.
+
+    Args:
+        labels: int (M,).
+        probabilities: (R, M, C) of the model.
+        rule: of the same images.
+        people: M names of what is drawn.
+        folds: (M,) which head scored an image.
+        drawing: ``resamples``, ``level`` and ``seed``, see `intervals.difference`.
+
+    Returns:
+        For each metric of `OVER_SIZE` that is defined its ``value`` and ``interval``.
+    """
+    rules, scores = rule.probabilities[None], rule.scores[None]
+    bounds = intervals.difference(
+        labels, probabilities, rules, people, names=OVER_SIZE, second_scores=scores, folds=folds, **drawing
+    )
+    sides: list[dict[str, Any]] = []
+    for each, ranked in ((probabilities, probabilities), (rules, scores)):
+        found = [metrics.evaluate(labels, one) for one in each]
+        of_all = {name: float(np.mean([one[name] for one in found])) for name in OVER_SIZE if name != "auc"}
+        sides.append(of_all | {"auc": intervals.auc_within_folds(labels, ranked, folds)})
+    model, size = sides
+    return {
+        name: {"value": model[name] - size[name], "interval": list(bounds[name])}
+        for name in OVER_SIZE
+        if name in bounds and None not in (model[name], size[name])
     }
 
 

@@ -190,7 +190,7 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
                 lost = isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
                 if lost or isinstance(error, WorkdirError):
                     raise  # a process that died, or a full disk, stops all of them
-                reason = str(error) if isinstance(error, UserError) else f"the device gave up: {_first_line(error)}"
+                reason = str(error) if isinstance(error, UserError) else f"the device gave up: {first_line(error)}"
                 failed |= {
                     name: reason for name in names if not (study.folder / "cells" / name / "metrics.json").is_file()
                 }
@@ -267,7 +267,8 @@ def _cost(run: Run) -> int:
     return int(run[-1].config.train.epochs * run[-1].config.study.seeds)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Returns what a device says first of an error; pages may follow."""
     return str(error).strip().split("\n")[0][:200]
 
 

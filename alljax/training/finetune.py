@@ -23,8 +23,6 @@ from alljax.training.step import FIRST, RESTING, VIEWS, Sums, TrainState, cell_k
 Parameters = Mapping[str, jax.Array]
 """Flat: "/"-joined path → array; ``backbone/block5/conv1/kernel``, ``head/dense/bias``."""
 
-"""The mapped axis under `jax.pmap`."""
-
 
 @flax.struct.dataclass
 class Cells:

@@ -3,6 +3,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from alljax.evaluation import intervals, unpaired
+from alljax.evaluation.intervals import auc_within_folds
 from alljax.evaluation.metrics import METRICS, evaluate
 from alljax.evaluation.unpaired import HeldOut
 
@@ -63,9 +64,21 @@ def test_the_auc_within_folds_is_the_mean_of_theirs_by_pairs() -> None:
         rows = [folds == one for one in "abc"]
         pairs = [np.sum(labels[row] == 1) * np.sum(labels[row] == 0) for row in rows]
         wanted.append(np.average([roc_auc_score(labels[row], seed[row]) for row in rows], weights=pairs))
-    assert unpaired.auc(test) == pytest.approx(np.mean(wanted))
-    whole = HeldOut(labels, test.probabilities, test.people)
-    assert unpaired.auc(whole) == pytest.approx(np.mean([roc_auc_score(labels, seed) for seed in positive]))
+    assert auc_within_folds(labels, test.probabilities, folds) == pytest.approx(np.mean(wanted))
+    whole = np.mean([roc_auc_score(labels, seed) for seed in positive])
+    assert auc_within_folds(labels, test.probabilities, None) == pytest.approx(whole)
+
+
+def test_of_three_classes_each_is_ranked_within_folds() -> None:
+    generator = np.random.default_rng(5)
+    labels, folds = generator.integers(0, 3, 120), generator.integers(0, 2, 120)
+    scores = generator.random((1, 120, 3))
+    areas = []
+    for label in range(3):
+        pairs = [np.sum(labels[folds == one] == label) * np.sum(labels[folds == one] != label) for one in (0, 1)]
+        each = [roc_auc_score(labels[folds == one] == label, scores[0, folds == one, label]) for one in (0, 1)]
+        areas.append(np.average(each, weights=pairs))
+    assert auc_within_folds(labels, scores, folds) == pytest.approx(np.mean(areas))
 
 
 def test_heads_of_two_scales_lose_nothing_within_folds() -> None:
@@ -73,8 +86,8 @@ def test_heads_of_two_scales_lose_nothing_within_folds() -> None:
     positive = np.where(folds == "1", 0.1, 0.6) + 0.3 * labels  # each fold in order, the second above the first
     people = np.arange(40).astype(str)
     test = HeldOut(labels, np.stack([1 - positive, positive], -1)[None], people, folds)
-    assert unpaired.auc(test) == 1.0
-    assert unpaired.auc(HeldOut(labels, test.probabilities, people)) == 0.75
+    assert auc_within_folds(labels, test.probabilities, folds) == 1.0
+    assert auc_within_folds(labels, test.probabilities, None) == 0.75
     (drawn,) = unpaired.resampled([test], names=("auc",), resamples=50)
     assert set(drawn["auc"]) == {1.0}
 
@@ -82,7 +95,9 @@ def test_heads_of_two_scales_lose_nothing_within_folds() -> None:
 def test_folds_of_one_class_have_no_auc() -> None:
     labels = np.repeat([0, 1], 5)
     test = HeldOut(labels, np.full((1, 10, 2), 0.5), np.arange(10).astype(str), labels.astype(str))
-    assert unpaired.auc(test) is None
+    assert auc_within_folds(labels, test.probabilities, labels) is None
+    # One person with a stray label must not speak for all.
+    assert auc_within_folds(np.append(labels, 1), np.full((1, 11, 2), 0.5), np.append(labels, 0)) is None
     (drawn,) = unpaired.resampled([test], names=("auc",), resamples=5)
     assert unpaired.interval(drawn["auc"]) is None
 

@@ -4,13 +4,16 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
 from alljax.config import default_config, load, vary
+from alljax.study import pace
 from alljax.study.dry_run import dry_run
 from alljax.study.pace import NetworkPace
 from alljax.study.run import run_study
+from alljax.training import groups
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -77,11 +80,42 @@ def test_fine_tuned_networks_are_measured_too(told: Callable[..., str]) -> None:
     groups = (("head/.*", 1.0), ("backbone/stage3/.*", 0.1, 1.0, 2), ("backbone/(stem|stage[12])/.*", 0.0))
     said = told(small(train__regime="finetune", train__groups=groups, split__protocol="subject_holdout"))
     found = re.search(
-        r"fine-tuned networks:\n  \S+: ([\d,.]+), then ([\d,.]+) images/s, (\d+) s to start each, about (\d+) s", said
+        r"fine-tuned networks:\n  \S+: ([\d,.]+), then ([\d,.]+) images/s, "
+        r"at most (\d+) s to start each, about (\d+) \w+",
+        said,
     )
     assert found, said
     assert all(float(each.replace(",", "")) > 0 for each in found.groups())
-    assert found[4] == re.search(r"together about (\d+) s", said)[1]  # type: ignore[index]
+    assert found[4] == re.search(r"together about (\d+) \w+", said)[1]  # type: ignore[index]
+
+
+def test_epochs_after_the_last_phase_are_counted(told: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two budgets the longer has a phase that the shorter never comes to."""
+    measured: list[list[int]] = []
+
+    def measure(config: ConfigDict, network: object) -> NetworkPace:
+        measured.append(groups.phases(groups.read(config.train.groups), config.train.epochs))
+        return NetworkPace(0.0, dict.fromkeys(measured[-1], 1.0), 0.0)
+
+    monkeypatch.setattr(pace, "network_pace", measure)
+    late = (("head/.*", 1.0), ("backbone/stage3/.*", 0.1, 1.0, 5), ("backbone/(stem|stage[12])/.*", 0.0))
+    config = small(train__regime="finetune", train__groups=late, split__protocol="subject_holdout",
+                   study__vary=(("train.epochs", (2, 10)),))  # fmt: skip
+    said = told(config)
+    assert measured == [[0], [0, 5]]
+    assert "about 6 s" in said, "2 epochs of 3 steps"
+    assert "about 30 s" in said
+    assert "together about 36 s" in said
+
+
+def test_a_network_too_large_for_the_device_is_told(told: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def give_up(config: ConfigDict, network: object) -> NetworkPace:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 7 bytes")
+
+    monkeypatch.setattr(pace, "network_pace", give_up)
+    last = (("head/.*", 1.0), ("backbone/stage3/.*", 0.1), ("backbone/(stem|stage[12])/.*", 0.0))
+    said = told(small(train__regime="finetune", train__groups=last))
+    assert "efficientnet_lite0-adam: the device gave up: RESOURCE_EXHAUSTED: Out of memory\n" in said
 
 
 def test_the_time_of_a_run_is_that_of_its_phases() -> None:

@@ -75,9 +75,17 @@ def test_intervals_are_over_people(tmp_path: Path) -> None:
     assert summary["interval_unit"] == "people"
     assert {name: tuple(bounds) for name, bounds in summary["intervals"].items()} == expected
     rule = baselines.size_rule(material.labels, material.inspection.areas, material.splits, 2)
-    drawn = [intervals.resampled(material.labels[tested], each, people, scores=scored, resamples=2000, seed=0)["auc"]
-             for each, scored in ((probabilities, None), (rule.probabilities[None], rule.scores[None]))]  # fmt: skip
-    assert summary["over_size"]["auc"] == pytest.approx(np.nanquantile(drawn[0] - drawn[1], [0.025, 0.975]))
+    folds = np.concatenate([np.full(len(split.test), split.fold) for split in material.splits])
+    sides = (probabilities, None), (rule.probabilities[None], rule.scores[None])
+    drawn = [intervals.resampled(material.labels[tested], each, people, scores=scored, folds=folds)["auc"]
+             for each, scored in sides]  # fmt: skip
+    found = summary["over_size"]["auc"]
+    assert found["interval"] == pytest.approx(np.nanquantile(drawn[0] - drawn[1], [0.025, 0.975]))
+    model, size = (intervals.auc_within_folds(material.labels[tested], each if scored is None else scored, folds)
+                   for each, scored in sides)  # fmt: skip
+    assert model is not None
+    assert size is not None
+    assert found["value"] == pytest.approx(model - size)
 
 
 def test_every_seed_repeat_and_fold_has_a_key_of_its_own() -> None:

@@ -244,23 +244,26 @@ def test_a_leak_is_said_before_the_numbers_are_explained(tmp_path: Path) -> None
 def test_a_model_no_better_than_size_or_the_majority_is_said_to_be(tmp_path: Path) -> None:
     text = said(page(make_workdir(tmp_path, names=("a", "b"), skill=0.0, epochs=2)))
     assert "no less often than the model" in text
-    assert re.search(r"the model is below it, -0\.\d+ \[-0\.\d+, -0\.\d+\] in AUC, both tried on the same people", text)
+    assert re.search(
+        r"the model is below it, −0\.\d+ \[−0\.\d+, −0\.\d+\] AUC within folds, both tried on the same people", text
+    )
     assert "and of no use" in text
 
 
 @pytest.mark.parametrize(
-    ("bounds", "accuracy", "told"),
+    ("found", "told"),
     [
-        ((0.02, 0.2), 0.9, "the model is above it, +0.100 [+0.020, +0.200] in AUC, both tried on the same people"),
-        ((0.02, 0.2), 0.8, "both tried on the same people, but not right more often"),
-        ((-0.02, 0.2), 0.9, "so it is not shown that the model sees more than size"),
-        ((-0.2, -0.1), 0.9, "and of no use"),
-        (None, 0.9, "no interval could be drawn"),
+        ({"auc": (0.1, (0.02, 0.2))}, "the model is above it, +0.100 [+0.020, +0.200] AUC within folds, both tried on"),
+        ({"auc": (0.1, (0.02, 0.2)), "accuracy": (-0.01, (-0.1, 0.1))}, "same people, but not right more often"),
+        ({"auc": (0.1, (-0.02, 0.2))}, "so it is not shown that the model sees more than size"),
+        ({"auc": (-0.15, (-0.2, -0.1))}, "and of no use"),
+        ({"accuracy": (0.1, (0.02, 0.2))}, "above it, +10.0 [+2.0, +20.0] percentage points of accuracy, both tried"),
+        ({}, "no interval could be drawn"),
     ],
 )
-def test_size_is_compared_on_the_same_people(bounds: Any, accuracy: float, told: str) -> None:
-    result = {"auc": 0.8, "accuracy": accuracy, "over_size": {"auc": bounds} if bounds else {}}
-    assert told in findings._verdict(result, {"auc": 0.7, "accuracy": 0.8}, "auc", "people")
+def test_size_is_compared_on_the_same_people(found: Any, told: str) -> None:
+    over_size = {name: {"value": value, "interval": bounds} for name, (value, bounds) in found.items()}
+    assert told in findings._over_size(over_size, 5, "people")
 
 
 def test_models_that_do_not_differ_are_said_not_to(copy: Path) -> None:

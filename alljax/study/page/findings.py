@@ -44,6 +44,18 @@ def between(name: str, bounds: Sequence[float]) -> str:
     return "[" + ", ".join(shown(name, bound).rstrip("%") for bound in bounds) + "]"
 
 
+def points(metric: str, value: float) -> str:
+    """Returns a difference with its sign: of accuracies in percentage points, of others with three decimals."""
+    sign = "+" if value else ""
+    text = f"{100 * value:{sign}.1f}" if metric == "accuracy" else f"{value:{sign}.3f}"
+    return text.replace("-", "−")
+
+
+def signed(metric: str, bounds: tuple[float, float]) -> str:
+    """Returns the interval of a difference, in the units of `points`."""
+    return "[" + ", ".join(points(metric, bound) for bound in bounds) + "]"
+
+
 def title(study: Study) -> str:
     """Returns the page's title: what was told apart, in what."""
     data = study.metrics["dataset"]
@@ -178,29 +190,31 @@ def _against_rules(study: Study, best: str) -> list[str]:
         beaten = result["accuracy"] > rule["accuracy"]
         lines.append(line + ("." if beaten else ", no less often than the model: look at the recall of each class."))
     if rule := rules.get("size_threshold"):
-        by = finished.headline(study.metrics["cells"])
-        by = by if rule.get(by) is not None else "accuracy"
+        by = "auc" if rule["auc"] is not None else "accuracy"
         right = "" if by == "accuracy" else f" and is right for {shown('accuracy', rule['accuracy'])}"
         line = (
             f"The size of the cell alone, one threshold, reaches {METRIC[by]} {shown(by, rule[by])} "
             f"{interval(by, rule)}{right}"
         )
-        lines.append(f"{line}: {_verdict(result, rule, by, _unit(study))}.")
+        folds = len(rule["thresholds"])
+        lines.append(f"{line}: {_over_size(result['over_size'], folds, _unit(study))}.")
     return lines
 
 
-def _verdict(result: Mapping[str, Any], rule: Mapping[str, Any], by: str, unit: str) -> str:
+def _over_size(found: Mapping[str, Mapping[str, Any]], folds: int, unit: str) -> str:
     """Says whether a model sees more than size: both tried on the same images, people drawn alike."""
-    if not (bounds := result["over_size"].get(by)):
+    by = "auc" if "auc" in found else "accuracy"
+    if by not in found:
         return "no interval could be drawn for the difference, so it is not shown that the model sees more"
-    low, high = bounds
-    gap = f"{result[by] - rule[by]:+.3f} [{low:+.3f}, {high:+.3f}] in {METRIC[by]}, both tried on the same {unit}"
+    gap, (low, high) = found[by]["value"], found[by]["interval"]
+    what = "percentage points of accuracy" if by == "accuracy" else "AUC" + (" within folds" if folds > 1 else "")
+    told = f"{points(by, gap)} {signed(by, (low, high))} {what}, both tried on the same {unit}"
     if high < 0:
-        return f"the model is below it, {gap}, and of no use"
+        return f"the model is below it, {told}, and of no use"
     if low <= 0:
-        return f"the model differs from it by {gap}, so it is not shown that the model sees more than size"
-    less = by != "accuracy" and result["accuracy"] <= rule["accuracy"]
-    return f"the model is above it, {gap}" + (", but not right more often" if less else "")
+        return f"the model differs from it by {told}, so it is not shown that the model sees more than size"
+    less = by != "accuracy" and "accuracy" in found and found["accuracy"]["value"] <= 0
+    return f"the model is above it, {told}" + (", but not right more often" if less else "")
 
 
 def _unit(study: Study) -> str:

@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation import unpaired
+from alljax.evaluation import intervals, unpaired
 from alljax.evaluation.intervals import Interval
 from alljax.evaluation.unpaired import HeldOut
 from alljax.study import figures, finished, ranking
 from alljax.study.figures import BLUE, INK, VERMILION
-from alljax.study.finished import Predictions, Study
+from alljax.study.finished import Study
 from alljax.study.page import factors, pictures
-from alljax.study.page.findings import between, interval, shown
+from alljax.study.page.findings import between, interval, points, shown, signed
 from alljax.study.page.sections import Picture, Section, Table, Value
 from alljax.study.published import scenarios
-from alljax.study.published.optimizers import points, signed
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC within folds", "macro_f1": "macro F1"}
 
@@ -124,22 +123,18 @@ def worth(study: Study, pair: Pair) -> Worth:
     """
     cells, drawing = study.metrics["cells"], ranking.bootstrap_options(study)
     names = pair.leaky, pair.apart
-    tests = [_held_out(finished.read_predictions(study, name)) for name in names]
+    read = [finished.read_predictions(study, name) for name in names]
+    tests = [HeldOut(one.labels, one.probabilities, one.people, one.folds) for one in read]
     first, second = unpaired.resampled(
         tests, names=tuple(METRICS), resamples=drawing["resamples"], seed=drawing["seed"]
     )
     sides = {metric: [cells[name][metric] for name in names] for metric in METRICS}
-    sides["auc"] = [unpaired.auc(test) for test in tests]
+    sides["auc"] = [intervals.auc_within_folds(one.labels, one.probabilities, one.folds) for one in read]
     there = [metric for metric, both in sides.items() if None not in both]
     return Worth(
         {metric: (sides[metric][0], sides[metric][1]) for metric in there},
         {metric: np.stack([first[metric], second[metric]]) for metric in there},
     )
-
-
-def _held_out(read: Predictions) -> HeldOut:
-    folds = np.array([place.split("\t", 1)[1] for place in read.places.tolist()])
-    return HeldOut(read.labels, read.probabilities, read.people, folds)
 
 
 def mean(worths: Sequence[Worth], metric: str, level: float) -> tuple[float, Interval | None]:
@@ -230,8 +225,9 @@ def _notes(study: Study, level: float) -> tuple[str, ...]:
     lines = [
         f"In brackets: {level:.0%} intervals over {unit}. The two tests are of different cells, so the difference "
         f"cannot be paired cell by cell; {unit} are drawn once for both, and every draw is applied to both tests.",
-        "AUC within folds: of pairs of cells that one head scored. The AUC of all folds together, in the other tables, "
-        "ranks the scores of several heads against one another, which lowers it and would pass for a leak.",
+        "AUC within folds: of pairs of cells that one head scored; where a fold has one class only there is none. The "
+        "AUC of all folds together, in the other tables, ranks the scores of several heads against one another, which "
+        "can lower it and would pass for a leak.",
         "Models of the two splits may have learned from different numbers of cells; that is part of the difference.",
     ]
     if unit == "cells":

@@ -91,8 +91,8 @@ def training_cells(predictions: Predictions, images: int, validation: float) -> 
         images: of the whole set.
         validation: share of the training cells that was set aside.
     """
-    folds = {place.split("\t", 1)[1] for place in predictions.places.tolist()}
-    return (images - len(predictions.places) / len(folds)) * (1 - validation)
+    folds = len(np.unique(predictions.folds))
+    return (images - len(predictions.places) / folds) * (1 - validation)
 
 
 def notes_of_training(level: float, runs: int) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from alljax.evaluation import intervals
 from alljax.study import paper, ranking
+from alljax.study.page.findings import points, signed
 from alljax.study.page.sections import Table, Value
 from alljax.study.published import scenarios
 from alljax.study.published.scenarios import Place, Reproduction
@@ -118,15 +119,3 @@ def _notes(found: Reproduction) -> tuple[str, ...]:
         "Theirs, accuracy: the middle and, in brackets, the ends of what Tables 3 to 6 leave; theirs, macro F1: of two "
         "numbers rounded to two decimals, so ±0.01.",
     )
-
-
-def points(metric: str, value: float) -> str:
-    """Returns a difference with its sign: of accuracies in percentage points, of others with three decimals."""
-    sign = "+" if value else ""
-    text = f"{100 * value:{sign}.1f}" if metric == "accuracy" else f"{value:{sign}.3f}"
-    return text.replace("-", "−")
-
-
-def signed(metric: str, bounds: tuple[float, float]) -> str:
-    """Returns the interval of a difference, in the units of `points`."""
-    return "[" + ", ".join(points(metric, bound) for bound in bounds) + "]"

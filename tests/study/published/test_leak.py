@@ -4,7 +4,7 @@ import numpy as np
 import paper_study
 import pytest
 
-from alljax.evaluation import unpaired
+from alljax.evaluation import intervals, unpaired
 from alljax.evaluation.unpaired import HeldOut
 from alljax.study import finished
 from alljax.study.finished import Study
@@ -55,10 +55,9 @@ def test_each_set_up_stands_beside_itself(section: Section, study: Study) -> Non
         assert part.rows[row][3].note == f"[{100 * low:+.1f}, {100 * high:+.1f}]".replace("-", "−")
         for place, name in enumerate(names(row)):
             read = finished.read_predictions(study, name)
-            folds = np.array([one.split("\t", 1)[1] for one in read.places])
-            assert len(set(folds)) == (1, 5)[place]
+            assert len(set(read.folds)) == (1, 5)[place]
             entry = part.rows[row][4 + place]
-            assert entry.number == unpaired.auc(HeldOut(read.labels, read.probabilities, read.people, folds))
+            assert entry.number == intervals.auc_within_folds(read.labels, read.probabilities, read.folds)
             if place == 0:
                 assert entry.number == pytest.approx(cells[name]["auc"])
         assert part.rows[row][6].number == pytest.approx(part.rows[row][4].number - part.rows[row][5].number)

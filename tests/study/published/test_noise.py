@@ -68,8 +68,8 @@ def test_verdicts_are_counted() -> None:
 
 
 def test_training_cells_are_those_no_fold_tested() -> None:
-    places = np.array([f"{number}.bmp\t0\t{number % 4}" for number in range(10)])
-    empty = np.array([])
-    found = Predictions(places, empty, empty, empty, empty, empty)
+    empty, folds = np.array([]), np.array([f"0 {number % 4}" for number in range(10)])
+    places = np.array([f"a\tb/{number}.bmp\t0\t{number % 4}" for number in range(10)])  # paths may hold what parts them
+    found = Predictions(places, empty, empty, empty, folds, empty, empty)
     assert noise.training_cells(found, images=10, validation=0.0) == 7.5
     assert noise.training_cells(found, images=10, validation=0.2) == pytest.approx(6.0)

@@ -99,7 +99,7 @@ def test_figure_9_in_numbers_sets_ours_beside_the_implied_range(found: list[Sect
         assert row[5].note == ("within the noise" if low <= ends[1] and ends[0] <= high else "beyond the noise")
         rule = study.metrics["baselines"]["size_threshold"]["accuracy"]
         assert row[6].number == pytest.approx(result["accuracy"] - rule)
-        ends = [f"{100 * end:+.1f}".replace("-", "−") for end in result["over_size"]["accuracy"]]
+        ends = [f"{100 * end:+.1f}".replace("-", "−") for end in result["over_size"]["accuracy"]["interval"]]
         assert row[6].note == f"[{', '.join(ends)}]"
 
 

@@ -68,7 +68,9 @@ def make_study(
         right = np.arange(len(labels)) < round(tp / thin)
         right |= (labels == 0) & (np.arange(len(labels)) >= len(labels) - round(tn / thin))
         probabilities = np.where(np.eye(2)[np.where(right, labels, 1 - labels)] > 0, 0.9, 0.1)
-        cells[cell.name] = evaluate(labels, probabilities) | {"interval_unit": "people", "seeds": [*range(seeds)]}
+        cells[cell.name] = evaluate(labels, probabilities) | {
+            "interval_unit": "people", "seeds": [*range(seeds)], "intervals": {}, "std": {}, "over_size": {},
+        }  # fmt: skip
         accuracy = paper.training_accuracy(scenario, optimizer)[paper.BUDGETS.index(budget)] / 100 - 0.01 * far
         curve = [(0, 0, seed, epoch, 0.5, accuracy if epoch == epochs else 0.5, 0.5, 0.5)
                  for seed in range(seeds) for epoch in range(1, epochs + 1)]  # fmt: skip
