@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from alljax.data.tree import counted
 from alljax.progress import Say, duration
-from alljax.study import extraction, grid, heads, pace, run
+from alljax.study import extraction, grid, heads, pace, results, run
 from alljax.study.grid import Cell
 from alljax.study.heads import Run
 from alljax.training import features, groups
@@ -31,7 +31,11 @@ def dry_run(config: ConfigDict, folder: Path, say: Say, shard: tuple[int, int] =
     """
     study = run.open_study(config, folder, say)
     runs = grid.runs(study.cells)
-    own = [tuple(cell for cell in each if not study.done(cell)) for each in runs[shard[0] :: shard[1]]]
+
+    def whole(cell: Cell) -> bool:
+        return study.done(cell) and not results.damage(study.folder_of(cell))
+
+    own = [tuple(cell for cell in each if not whole(cell)) for each in runs[shard[0] :: shard[1]]]
     own = [each for each in own if each]
     say(f"\n{counted(len(study.cells), 'cell')} in {counted(len(runs), 'run')}:")
     for line in _runs(runs):

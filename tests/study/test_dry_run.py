@@ -74,6 +74,9 @@ def test_what_is_done_and_other_shards_are_left_out(told: Callable[..., str], tm
     assert "of these 0 cells would be run now" in said
     assert "features: none to compute" in said
     assert "together about 0 s" in said
+    cut = next((tmp_path / "study").glob("cells/*sgd-epochs=4/predictions.csv"))
+    cut.write_bytes(cut.read_bytes()[:-50])
+    assert "of these 1 cell would be run now" in told(config)
 
 
 def test_fine_tuned_networks_are_measured_too(told: Callable[..., str]) -> None:

@@ -21,7 +21,7 @@ LONG = 32
 LETTER = 0.0125
 """Share of a line of LaTeX's article that a letter takes."""
 TALL = 12
-"""Rows from which on a table with several such columns is taller than a page."""
+"""Rows from which on a table with several such columns is taller than a page; others from twice as many on."""
 PACKAGES = "array,booktabs,graphicx,longtable"
 """What LaTeX needs to set a table; every distribution has them."""
 _SIZE = (r"\footnotesize", r"\setlength{\tabcolsep}{4pt}")
@@ -94,7 +94,7 @@ def to_csv(table: Table) -> str:
     in the place of a number, are in a column of their own after it, ``HEADING (note)``.
     """
     numeric = _numeric(table)
-    rows = (*table.rows, *table.footer)
+    rows = _rows(table)
     noted = [any(_note(row[column], of_numbers) for row in rows) for column, of_numbers in enumerate(numeric)]
     lines = []
     for row in rows:
@@ -114,9 +114,9 @@ def to_csv(table: Table) -> str:
 def to_latex(table: Table) -> str:
     r"""Returns the table as LaTeX for ``\input``, with caption and label ``tab:NAME``.
 
-    A float, made smaller where it is wider than the line or too tall; one of many long rows is a longtable, which
-    goes on over pages.  It needs the packages of `PACKAGES`.  Second lines are set small below their entries,
-    notes below the table; a column of long words is broken into lines.
+    A float, made smaller where it is wider than the line or too tall; one of many rows that fits the line is a
+    longtable, which goes on over pages.  It needs the packages of `PACKAGES`.  Second lines are set small below their
+    entries, notes below the table; a column of long words is broken into lines.
     """
     widths = _widths(table)
     columns = ["r" if one else "l" for one in _numeric(table)]
@@ -130,7 +130,7 @@ def to_latex(table: Table) -> str:
     caption = rf"\caption{{{escape(table.title)}}}\label{{tab:{table.name}}}"
     layout = rf"{{@{{}}{''.join(columns)}@{{}}}}"
     notes = [rf"\par\smallskip\noindent\parbox{{\linewidth}}{{\scriptsize {escape(note)}}}" for note in table.notes]
-    if len(widths) > 1 and len(table.rows) > TALL:
+    if _goes_on(table):
         head = [r"\toprule", headings, r"\midrule"]
         lines = [
             r"\begingroup", *_SIZE, rf"\begin{{longtable}}{layout}", rf"{caption} \\", *head, r"\endfirsthead", *head,
@@ -195,7 +195,7 @@ def _asset(name: str) -> str:
 
 def _numeric(table: Table) -> list[bool]:
     """Says of each column whether it holds a number."""
-    rows = (*table.rows, *table.footer)
+    rows = _rows(table)
     return [any(row[column].number is not None for row in rows) for column in range(len(table.columns))]
 
 
@@ -206,15 +206,40 @@ def _note(entry: Value, of_numbers: bool) -> str:
 
 def _widths(table: Table) -> dict[int, float]:
     """Returns the share of the line that each column of long words gets, by how much stands in it."""
-    numeric, rows = _numeric(table), (*table.rows, *table.footer)
-    sizes = [max((len(row[column].text) for row in rows), default=0) for column in range(len(table.columns))]
     # The root, so that a column of few words is not left too narrow for any of them.
-    long = {
-        place: math.sqrt(min(size, 8 * LONG)) for place, size in enumerate(sizes) if size > LONG and not numeric[place]
-    }
-    others = sum(max(0.1, 0.02 + LETTER * size) for place, size in enumerate(sizes) if place not in long)
-    room = max(0.92 - others, 0.4)
+    long = {place: math.sqrt(min(size, 8 * LONG)) for place, size in _long(table).items()}
+    room = max(0.92 - _of_others(table), 0.4)
     return {place: room * size / sum(long.values()) for place, size in long.items()}
+
+
+def _long(table: Table) -> dict[int, int]:
+    """Returns the letters of the columns of long words."""
+    sizes = [max((len(row[place].text) for row in _rows(table)), default=0) for place in range(len(table.columns))]
+    return {
+        place: size for place, (size, numeric) in enumerate(zip(sizes, _numeric(table), strict=True))
+        if size > LONG and not numeric
+    }  # fmt: skip
+
+
+def _of_others(table: Table) -> float:
+    """Returns about what share of a line the other columns take."""
+    long, total = _long(table), 0.0
+    for place, label in enumerate(table.columns):
+        if place not in long:
+            heading = _broken(label)
+            entries = (heading, *(row[place] for row in _rows(table)))
+            total += 0.02 + LETTER * max(max(len(one.text), 0.85 * len(one.note)) for one in entries)
+    return total
+
+
+def _rows(table: Table) -> tuple[tuple[Value, ...], ...]:
+    return (*table.rows, *table.footer)
+
+
+def _goes_on(table: Table) -> bool:
+    """Says whether a table is too tall for a page and narrow enough to go on over several."""
+    long = len(_long(table))
+    return len(table.rows) > (TALL if long > 1 else 2 * TALL) and _of_others(table) < (0.6 if long else 0.95)
 
 
 def _broken(label: str) -> Value:

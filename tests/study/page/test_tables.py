@@ -177,14 +177,16 @@ TEXTS = Table(
 WIDE = Table("wide", "Many columns", ("network", *(f"metric {column}, ours" for column in range(14))),
              ((Value("EfficientNet-Lite0"), *(Value("0.123", 0.123, "[0.101, 0.145]"),) * 14),) * 3)  # fmt: skip
 
+TALL = Table("tall", "Many rows", ("epochs", "accuracy, ours"), ((Value("10"), Value("0.9", 0.9, "[0.8, 1.0]")),) * 60)
+
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on this machine")
 def test_latex_compiles_and_nothing_sticks_out(tmp_path: Path) -> None:
-    for number, table in enumerate((TABLE, TEXTS, WIDE)):
+    for number, table in enumerate((TABLE, TEXTS, WIDE, TALL)):
         (tmp_path / f"{number}.tex").write_text(tables.to_latex(table))
     (tmp_path / "main.tex").write_text(
         f"\\documentclass{{article}}\\usepackage{{{tables.PACKAGES}}}\\begin{{document}}"
-        "\\input{0}\\input{1}\\input{2}\\end{document}"
+        "\\input{0}\\input{1}\\input{2}\\input{3}\\end{document}"
     )
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main"]
     for _ in range(2):  # longtable knows its widths the second time
@@ -192,6 +194,13 @@ def test_latex_compiles_and_nothing_sticks_out(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout[-2000:]
     assert "Float too large" not in done.stdout
     assert "Overfull" not in done.stdout
+
+
+def test_a_tall_table_goes_on_over_pages_and_a_wide_one_shrinks() -> None:
+    assert "longtable" in tables.to_latex(TALL).partition("\n")[2]
+    assert "longtable" in tables.to_latex(TEXTS).partition("\n")[2]
+    for one in (TABLE, WIDE, Table("both", "", WIDE.columns, WIDE.rows * 20)):
+        assert "longtable" not in tables.to_latex(one).partition("\n")[2]
 
 
 def test_a_section_lies_beside_the_report(tmp_path: Path) -> None:
