@@ -16,8 +16,9 @@ views 8.6 GB and 34 GB, read from disk where they do not fit; `--dry_run` says i
         --config.data.source=C-NMC_Leukemia.zip
 
 The same with Keras's weights and its ResNet50, most likely what the authors had.  With ``:small`` two stages of
-EfficientNet-Lite0 stand in for the networks and nothing is downloaded; with ``:toy`` earlier ones do, on 96 generated
-cells of 64 × 64 pixels, with two preprocessings, Adam alone and two budgets.
+EfficientNet-Lite0 stand in for the networks and nothing is downloaded (half an hour for 512 cells on two CPU cores);
+with ``:toy`` earlier ones do, on 96 generated cells of 64 × 64 pixels, with two preprocessings, Adam alone and two
+budgets.
 """
 
 from ml_collections import ConfigDict
