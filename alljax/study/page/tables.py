@@ -29,7 +29,7 @@ _SIZE = (r"\footnotesize", r"\setlength{\tabcolsep}{4pt}")
 _HTML = """\
 <div class="scroll" tabindex="0" role="region" aria-label="{{ table.title }}">
 <table class="sortable" id="{{ table.name }}">
-<caption>{{ table.title }}</caption>
+<caption><span>{{ table.title }}</span></caption>
 <thead><tr>
 {% for label in table.columns %}
 <th scope="col"{% if numeric[loop.index0] %} class="number"{% endif %}><button type="button">{{ label }}</button></th>
