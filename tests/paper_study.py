@@ -128,7 +128,7 @@ def make(
             own = fold[tested] if cell.config.split.protocol != "paper" else np.zeros(len(tested))
             rule = SizeRule(sizes[cell.split], sizes[cell.split], [0.2], [[0, 1]])
             cells[cell.name]["over_size"] = results.over_size(
-                labels[tested], probabilities, rule, units[tested].tolist(), own, resamples=resamples
+                cells[cell.name], labels[tested], probabilities, rule, units[tested].tolist(), own, resamples=resamples
             )
     first = next(iter(splits.values()))
     workdir.write_json(folder / "metrics.json", first | {

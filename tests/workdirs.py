@@ -98,8 +98,9 @@ def make_workdir(
     size = 0.6 * size + 0.4 * shares
     for name, result in results_of.items():
         rule = SizeRule(size, size, [0.2] * folds, [[0, 1]] * folds)
-        result["over_size"] = results.over_size(labels, tested[name], rule, units, np.array(fold), resamples=resamples,
-                                                level=level, seed=seed)  # fmt: skip
+        result["over_size"] = results.over_size(
+            result, labels, tested[name], rule, units, np.array(fold), resamples=resamples, level=level, seed=seed
+        )
         (folder / "cells" / name / "metrics.json").write_text(json.dumps(result))
     rules = {
         "majority": evaluate(labels, shares, np.zeros_like(shares)),

@@ -31,11 +31,9 @@ def dry_run(config: ConfigDict, folder: Path, say: Say, shard: tuple[int, int] =
     """
     study = run.open_study(config, folder, say)
     runs = grid.runs(study.cells)
-
-    def whole(cell: Cell) -> bool:
-        return study.done(cell) and not results.damage(study.folder_of(cell))
-
-    own = [tuple(cell for cell in each if not whole(cell)) for each in runs[shard[0] :: shard[1]]]
+    own = [
+        tuple(cell for cell in each if not results.whole(study.folder_of(cell))) for each in runs[shard[0] :: shard[1]]
+    ]
     own = [each for each in own if each]
     say(f"\n{counted(len(study.cells), 'cell')} in {counted(len(runs), 'run')}:")
     for line in _runs(runs):

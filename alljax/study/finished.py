@@ -24,9 +24,9 @@ ENTRIES = ("intervals", "std", "over_size")
 """What a report needs of every cell besides its metrics."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
-    """What concerns all cells of a study.
+    """What concerns all cells of a study, as it was read once: no two are equal.
 
     Attributes:
         folder: the working directory.

@@ -85,19 +85,11 @@ class Trainer:
         labels = jnp.asarray(material.labels)
         numbers = optim.stack([optim.numbers(run[0].config) for run in runs for _ in range(seeds)])
         folds = make_folds(config, material.labels, classes, material.splits)
-        start, lost = time.perf_counter(), set[int]()
+        start, lost, stride = time.perf_counter(), set[int](), runs[0][0].stride
         with progress.bar(_title(runs), budgets[-1] * len(folds), "epochs") as advance:
             trainings = [
                 frozen.train_heads(
-                    heads,
-                    budgets,
-                    _keys(runs, split),
-                    numbers,
-                    features,
-                    labels,
-                    fold,
-                    _watcher(advance),
-                    runs[0][0].stride,
+                    heads, budgets, _keys(runs, split), numbers, features, labels, fold, _watcher(advance), stride
                 )
                 for split, fold in zip(material.splits, folds, strict=True)
             ]

@@ -71,7 +71,7 @@ def summarise(folder: Path) -> dict[str, Any]:
     missing, failed = [], {}
     for cell in grid.cells(configs.unflatten(workdir.read_json(folder / "config.json"))):
         here = folder / "cells" / cell.name
-        if (here / "metrics.json").is_file() and not results.damage(here):
+        if results.whole(here):
             done[cell.name] = workdir.read_json(here / "metrics.json")
         elif (here / FAILED).is_file():
             failed[cell.name] = (here / FAILED).read_text(encoding="utf-8").strip()
@@ -103,7 +103,7 @@ def _take_over(here: Path, there: Path, say: Say) -> None:
         if (there / FAILED).is_file() and not here.is_dir():
             _copy(there, here)
         return
-    if (here / "metrics.json").is_file() and not results.damage(here):
+    if results.whole(here):
         one, other = (workdir.read_json(each / "metrics.json")["sha256"] for each in (here, there))
         if one != other:
             raise WorkdirError(

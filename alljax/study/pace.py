@@ -69,7 +69,7 @@ def images_per_second(networks: Sequence[Network], batch_size: int) -> float:
     extract = features.make_extractor(networks)
     variables, side = jax.device_put(networks[0].variables), networks[0].preprocessing.image_size
     images = jnp.asarray(_noise(batch_size, side))
-    return batch_size / _fastest(lambda: jax.block_until_ready(extract(variables, images)))
+    return batch_size / _timed(lambda: jax.block_until_ready(extract(variables, images)))[1]
 
 
 def head_steps_per_second(group: Sequence[Run], width: int) -> float:
@@ -90,7 +90,7 @@ def head_steps_per_second(group: Sequence[Run], width: int) -> float:
     numbers = optim.stack([optim.numbers(each[0].config) for each in group for _ in range(seeds)])
     states = trainer.start(keys, numbers, matrix[:1])
     arguments = states, keys, numbers, matrix, jnp.asarray(labels), fold, jnp.arange(1)
-    return STEPS * len(keys) / _fastest(lambda: jax.block_until_ready(trainer.epochs(*arguments)))
+    return STEPS * len(keys) / _timed(lambda: jax.block_until_ready(trainer.epochs(*arguments)))[1]
 
 
 def network_pace(config: ConfigDict, network: Network) -> NetworkPace:
@@ -111,11 +111,9 @@ def network_pace(config: ConfigDict, network: Network) -> NetworkPace:
     learner = Learner(config, network, 2, key, np.ones(2), config.train.epochs, devices)
     held = [learner.start()]  # a step takes the memory of the state it is given
 
-    def evaluate() -> None:
-        learner.logits(held[0], cells)
-
-    evaluate()
     start = time.perf_counter() - begun
+    first, evaluation = _timed(lambda: learner.logits(held[0], cells))
+    start += first - evaluation
     for epoch in groups.phases(learner.groups, config.train.epochs):
         learn = learner.compile(epoch)
 
@@ -123,23 +121,20 @@ def network_pace(config: ConfigDict, network: Network) -> NetworkPace:
             held[0], sums = learn(held[0], cells)
             jax.block_until_ready(sums)
 
-        begun = time.perf_counter()
-        step()
-        first = time.perf_counter() - begun
-        steps[epoch] = _fastest(step)
+        first, steps[epoch] = _timed(step)
         start += first - steps[epoch]
-    return NetworkPace(start, steps, _fastest(evaluate))
+    return NetworkPace(start, steps, evaluation)
 
 
 def _noise(count: int, side: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
-def _fastest(call: Callable[[], Any]) -> float:
-    call()  # compiles
+def _timed(call: Callable[[], Any]) -> tuple[float, float]:
+    """Returns the seconds of the first call, which compiles, and of the fastest of those after it."""
     times = []
-    for _ in range(ROUNDS):
+    for _ in range(1 + ROUNDS):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
-    return min(times)
+    return times[0], min(times[1:])

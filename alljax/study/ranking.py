@@ -1,6 +1,7 @@
 """Which cell of a study is the best one, and which others could as well be."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,8 +53,9 @@ def order(study: Study) -> list[str]:
     return finished.ranked(study.metrics["cells"], leaky(study.metrics))
 
 
-def gaps(study: Study, order: Sequence[str]) -> dict[str, Gap]:
-    """Sets every other cell beside the best one, in the metric that ranks.
+@functools.lru_cache(maxsize=1)
+def gaps(study: Study) -> Mapping[str, Gap]:
+    """Sets every other cell beside the best one, in the metric that ranks, best first; several parts of a page ask.
 
     The best was chosen on the images that it is compared on, so an interval that is right for one pair is too narrow:
     among ten equal models the luckiest would seem better than some.  These hold for all pairs of the cells tested on
@@ -62,17 +64,16 @@ def gaps(study: Study, order: Sequence[str]) -> dict[str, Gap]:
     S. Young, Resampling-Based Multiple Testing, 1993, by the bootstrap).
 
     Args:
-        study: the study; the predictions of the cells are read.
-        order: names of cells, best first.
+        study: the study; the predictions of its cells are read.
 
     Raises:
         WorkdirError: predictions that are missing or cut off.
     """
-    cells = study.metrics["cells"]
-    by, best = finished.headline(cells), order[0]
+    cells, names = study.metrics["cells"], order(study)
+    by, best = finished.headline(cells), names[0]
     drawing = {key: value for key, value in bootstrap_options(study).items() if key != "level"}
     paths, drawn = np.zeros(0), dict[str, np.ndarray]()
-    for name in order:
+    for name in names:
         read = finished.read_predictions(study, name)
         paths = read.paths if name == best else paths
         # Rows are sorted by path: with equal paths each row of both is the same image, whatever fold tested it.
@@ -82,7 +83,7 @@ def gaps(study: Study, order: Sequence[str]) -> dict[str, Gap]:
             )[by]
     bounds = _simultaneous({name: cells[name][by] for name in drawn}, drawn, study.config["evaluation.level"])
     found = {}
-    for name in order[1:]:
+    for name in names[1:]:
         value = cells[name][by] - cells[best][by]
         if name in drawn:
             found[name] = Gap(value, bounds.get(name), paired=True)

@@ -1,6 +1,6 @@
 """What a cell of a study leaves behind: curves, predictions, metrics, the cells it got wrong."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,15 @@ def damage(here: Path) -> str:
     return f"{here / changed[0]} is not as it was written (cut off?)" if changed else ""
 
 
+def whole(here: Path) -> bool:
+    """Says whether a cell is done and its files are as they were written.
+
+    Args:
+        here: the cell's folder.
+    """
+    return (here / "metrics.json").is_file() and not damage(here)
+
+
 def summarise(config: ConfigDict, material: Material, tested: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
     """Returns the metrics over all tested cells: means over seeds, with their intervals.
 
@@ -88,29 +97,31 @@ def summarise(config: ConfigDict, material: Material, tested: np.ndarray, probab
     """
     labels = material.labels[tested]
     people = [material.people[row] for row in tested]
-    per_seed = [metrics.evaluate(labels, of_seed) for of_seed in probabilities]
+    seeds = [config.seed + number for number in range(len(probabilities))]
+    model = over_seeds([metrics.evaluate(labels, of_seed) for of_seed in probabilities], seeds)
     drawing = {
         "resamples": config.evaluation.resamples, "level": config.evaluation.level, "seed": config.seed,
     }  # fmt: skip
     bounds = intervals.bootstrap(labels, probabilities, people, **drawing)
     folds = np.repeat(np.arange(len(material.splits)), [len(split.test) for split in material.splits])
-    return over_seeds(per_seed, [config.seed + number for number in range(len(probabilities))]) | {
+    return model | {
         "intervals": {key: list(bound) for key, bound in bounds.items()},
-        "over_size": over_size(labels, probabilities, material.size_rule, people, folds, **drawing),
+        "over_size": over_size(model, labels, probabilities, material.size_rule, people, folds, **drawing),
         "interval_unit": material.unit,
         "level": config.evaluation.level,
     }
 
 
 def over_size(
-    labels: np.ndarray, probabilities: np.ndarray, rule: SizeRule, people: Sequence[str], folds: np.ndarray,
-    **drawing: Any,
+    model: Mapping[str, Any], labels: np.ndarray, probabilities: np.ndarray, rule: SizeRule, people: Sequence[str],
+    folds: np.ndarray, **drawing: Any,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Returns by how much a model is above the size of the cell alone, both on the same images and draws of people.
 
     The AUC of both is that within folds, so that the scales of several heads do not count against the model.
 
     Args:
+        model: its metrics, from `over_seeds`.
         labels: int (M,).
         probabilities: (R, M, C) of the model.
         rule: of the same images.
@@ -125,16 +136,13 @@ def over_size(
     bounds = intervals.difference(
         labels, probabilities, rules, people, names=OVER_SIZE, second_scores=scores, folds=folds, **drawing
     )
-    sides: list[dict[str, Any]] = []
-    for each, ranked in ((probabilities, probabilities), (rules, scores)):
-        found = [metrics.evaluate(labels, one) for one in each]
-        of_all = {name: float(np.mean([one[name] for one in found])) for name in OVER_SIZE if name != "auc"}
-        sides.append(of_all | {"auc": intervals.auc_within_folds(labels, ranked, folds)})
-    model, size = sides
+    size = metrics.evaluate(labels, rule.probabilities)
+    size["auc"] = intervals.auc_within_folds(labels, scores, folds)
+    own = {**model, "auc": intervals.auc_within_folds(labels, probabilities, folds)}
     return {
-        name: {"value": model[name] - size[name], "interval": list(bounds[name])}
+        name: {"value": own[name] - size[name], "interval": list(bounds[name])}
         for name in OVER_SIZE
-        if name in bounds and None not in (model[name], size[name])
+        if name in bounds and None not in (own[name], size[name])
     }
 
 

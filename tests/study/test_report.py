@@ -204,7 +204,7 @@ def test_what_the_page_adds_is_drawn_as_the_study_drew(tmp_path: Path) -> None:
         recall = study.metrics["cells"][TWO[0]]["per_class"][label]["recall"]
         assert f"“{study.classes[label]}” called so {recall:.1%} [{100 * low:.1f}, {100 * high:.1f}]" in text
     alone = difference(one.labels, one.probabilities, other.probabilities, people, names=["auc"], **options)["auc"]
-    (gap,) = ranking.gaps(study, TWO).values()
+    (gap,) = ranking.gaps(study).values()
     assert gap.bounds
     low, high = -gap.bounds[1], -gap.bounds[0]
     assert [low, high] == pytest.approx(alone, abs=0.005), "of one pair it is about the percentile interval"

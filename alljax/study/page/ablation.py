@@ -28,7 +28,7 @@ def sections(study: Study) -> list[Section]:
     if not varied or study.config.get("study.compare") or len(study.metrics["cells"]) < 2:
         return []
     order = ranking.order(study)
-    gaps = ranking.gaps(study, order)
+    gaps = ranking.gaps(study)
     parts: list[Table | Picture] = [_table(study, order, gaps, varied)]
     paragraphs = [_best(study, order, gaps, varied), *_others(study, gaps)]
     if picture := dots.picture(study, varied[:MOST_DRAWN]) if len(varied) <= MOST_DRAWN else None:

@@ -47,7 +47,7 @@ def between(name: str, bounds: Sequence[float]) -> str:
 def points(metric: str, value: float) -> str:
     """Returns a difference with its sign: of accuracies in percentage points, of others with three decimals."""
     sign = "+" if value else ""
-    text = f"{100 * value:{sign}.1f}" if metric == "accuracy" else f"{value:{sign}.3f}"
+    text = f"{100 * value:{sign}.1f}" if metric in PERCENT else f"{value:{sign}.3f}"
     return text.replace("-", "−")
 
 
@@ -150,7 +150,7 @@ def findings(study: Study, order: Sequence[str]) -> list[str]:
 def _next_best(study: Study, order: Sequence[str]) -> str:
     """Compares the two best models on the same cells, people drawn alike."""
     by, unit = finished.headline(study.metrics["cells"]), _unit(study)
-    gap = ranking.gaps(study, ranking.order(study))[order[1]]
+    gap = ranking.gaps(study)[order[1]]
     if not gap.paired:
         return f"The next best, {order[1]}, was tested on other cells: the two cannot be compared cell by cell."
     if gap.bounds is None:

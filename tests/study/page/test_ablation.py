@@ -105,7 +105,7 @@ def test_a_table_has_a_row_a_cell_with_its_paired_difference(two: Path) -> None:
     assert len(table.rows) == 6
     assert table.columns[:4] == ("learning rate", "optimizer", "AUC", "sd over seeds")
     best = finished.read_predictions(study, order[0])
-    bounds = {name: gap.bounds for name, gap in ranking.gaps(study, order).items() if gap.bounds}
+    bounds = {name: gap.bounds for name, gap in ranking.gaps(study).items() if gap.bounds}
     for name, row in zip(order, table.rows, strict=True):
         entry = dict(zip(table.columns, row, strict=True))
         assert entry["AUC"].number == cells[name]["auc"]
