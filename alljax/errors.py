@@ -9,8 +9,12 @@ class UserError(Exception):
     """What is wrong, where, and what to do about it, in one line."""
 
 
-class Stopped(Exception):  # noqa: N818 - no error
-    """A run that was asked to stop and has saved itself; the same command goes on from there, exit code 0."""
+class Stopped(BaseException):
+    """A run that was asked to stop and has saved itself; the same command goes on from there, exit code 0.
+
+    As with `KeyboardInterrupt`, ``except Exception`` lets it pass: where a decoder is asked to stop, the image
+    is not damaged.
+    """
 
 
 class ConfigError(UserError):
