@@ -133,6 +133,29 @@ def test_it_loads_alone_and_nothing_sticks_out(
     assert len(shot) > 20_000
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_table_longer_than_the_screen_scrolls_below_its_headings(
+    browser: webdriver.Chrome, pages: dict[str, Path], width: int
+) -> None:
+    load(browser, pages["compared"], width)
+    box = browser.find_element(By.CSS_SELECTOR, ".scroll[aria-label=Results]")
+    assert len(box.find_elements(By.CSS_SELECTOR, "tbody.models tr")) == 64
+    script = (
+        "const box = arguments[0]; box.scrollIntoView(); box.scrollTop = 2000;"
+        "return [box, box.querySelector('thead')].map(one => one.getBoundingClientRect().top)"
+        ".concat(box.clientHeight, box.scrollTop);"
+    )
+    top, heading, height, scrolled = browser.execute_script(script, box)
+    assert (heading, scrolled) == (pytest.approx(top, abs=1), 2000)
+    assert height <= 0.86 * 900
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.execute_script("return arguments[0].scrollHeight - arguments[0].clientHeight", box) <= 1
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    load(browser, pages["ablation"], width)
+    heights = "return [...document.querySelectorAll('.scroll')].map(box => box.scrollHeight - box.clientHeight)"
+    assert not any(browser.execute_script(heights)), "a short table is shown whole"
+
+
 @pytest.mark.parametrize("table", ["table.wide", "table#ablation"])
 def test_a_click_sorts_and_a_second_one_turns_it_round(
     browser: webdriver.Chrome, pages: dict[str, Path], table: str

@@ -60,7 +60,7 @@ def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: 
         spread = result["std"][by]
         first = Value(shown(by, result[by]), result[by], interval(by, result))
         others = [Value(shown(key, result[key]), result[key], interval(key, result)) for key in metrics[1:]]
-        seeds = Value("–" if spread is None else _points(by, spread), spread, "one seed" if spread is None else "")
+        seeds = Value("–", note="one seed") if spread is None else Value(_distance(by, spread), spread)
         rows.append((*marks, first, seeds, *others, *_compared(by, gaps.get(name), name in leaky)))
     unit = cells[order[0]]["interval_unit"]
     level = f"{study.config['evaluation.level']:.0%}"
@@ -92,8 +92,8 @@ def _compared(by: str, gap: Gap | None, leaks: bool) -> tuple[Value, Value]:
     """Returns the difference to the best and what follows from it."""
     if gap is None:
         return Value(""), Value("the best")
-    bounds = "" if gap.bounds is None else _bounds(by, gap.bounds)
-    number = Value(_points(by, gap.value, sign=True), gap.value, bounds)
+    bounds = "" if gap.bounds is None else findings.signed(by, gap.bounds)
+    number = Value(findings.points(by, gap.value, unit=True), gap.value, bounds)
     if leaks:
         return number, Value("its test leaks: not ranked")
     if not gap.paired:
@@ -117,27 +117,22 @@ def _best(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: S
     if second in ranking.leaky(study.metrics):
         return text + "No other model was tested without a leak."
     gap = gaps[second]
-    behind = _points(by, abs(gap.value))
+    behind = _distance(by, abs(gap.value))
     text += f"The next, {factors.describe(varied, study.settings(second))}, is {behind} behind"
     if not gap.paired:
         return f"{text}, but was tested on other images: the two cannot be compared image by image."
     if gap.bounds is None:
         return f"{text}; no interval could be drawn for that difference."
-    reach = _bounds(by, (-gap.bounds[1], -gap.bounds[0])).replace("+", "")
+    reach = findings.signed(by, (-gap.bounds[1], -gap.bounds[0])).replace("+", "")
     if gap.below:
         return f"{text} {reach}: more than the choice of {unit} explains."
     return f"{text} {reach}: not significant, no more than the choice of {unit} explains."
 
 
 def _others(study: Study, gaps: Mapping[str, Gap]) -> list[str]:
-    """Counts what the data cannot tell from the best, and what was not compared."""
-    leaky = ranking.leaky(study.metrics)
-    honest = [gap for name, gap in gaps.items() if name not in leaky]
-    paired = [gap for gap in honest if gap.bounds is not None]
-    lines = []
-    if len(paired) > 1:
-        lines.append(_told_apart(sum(not gap.below for gap in paired), len(paired)))
-    if strange := sum(not gap.paired for gap in honest):
+    """Counts what was not compared with the best."""
+    leaky, lines = ranking.leaky(study.metrics), []
+    if strange := sum(not gap.paired for name, gap in gaps.items() if name not in leaky):
         lines.append(
             f"{_count(strange, 'model was', 'models were')} tested on other images than the best one and cannot be "
             "compared with it image by image: there only the models' own intervals can be held side by side, "
@@ -155,25 +150,11 @@ def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-def _told_apart(even: int, whole: int) -> str:
-    if even == whole:
-        return f"None of the {whole} others is distinguishable from it."
-    if even == 0:
-        return f"All {whole} others are clearly below it."
-    below = _count(whole - even, "is", "are")
-    return f"Of the {whole} others {_count(even, 'is', 'are')} not distinguishable from it, {below} clearly below."
-
-
 def _listed(varied: Sequence[Factor]) -> str:
     *before, last = (factor.name for factor in varied)
     return f"{', '.join(before)} and {last}" if before else last
 
 
-def _points(by: str, value: float, sign: bool = False) -> str:
-    """Returns a difference of a metric: accuracy in points of percent."""
-    text = f"{100 * value:+.1f} points" if by in findings.PERCENT else f"{value:+.3f}"
-    return (text if sign else text.lstrip("+")).replace("-", "−")
-
-
-def _bounds(by: str, bounds: tuple[float, float]) -> str:
-    return "[" + ", ".join(_points(by, end, sign=True).removesuffix(" points") for end in bounds) + "]"
+def _distance(by: str, value: float) -> str:
+    """Returns a difference without its sign."""
+    return findings.points(by, value, unit=True).lstrip("+")

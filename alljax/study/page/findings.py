@@ -44,10 +44,16 @@ def between(name: str, bounds: Sequence[float]) -> str:
     return "[" + ", ".join(shown(name, bound).rstrip("%") for bound in bounds) + "]"
 
 
-def points(metric: str, value: float) -> str:
-    """Returns a difference with its sign: of accuracies in percentage points, of others with three decimals."""
+def points(metric: str, value: float, unit: bool = False) -> str:
+    """Returns a difference with its sign: of accuracies in percentage points, of others with three decimals.
+
+    Args:
+        metric: its name.
+        value: the difference.
+        unit: names the points.
+    """
     sign = "+" if value else ""
-    text = f"{100 * value:{sign}.1f}" if metric in PERCENT else f"{value:{sign}.3f}"
+    text = f"{100 * value:{sign}.1f}{' points' if unit else ''}" if metric in PERCENT else f"{value:{sign}.3f}"
     return text.replace("-", "−")
 
 
@@ -137,7 +143,9 @@ def findings(study: Study, order: Sequence[str]) -> list[str]:
     leaky, lines = ranking.leaky(study.metrics), []
     order = [name for name in order if name not in leaky]
     if len(order) > 1:
-        lines += [_next_best(study, order), _overlaps(study, order)]
+        lines.append(_next_best(study, order))
+    if sum(ranking.gaps(study)[name].bounds is not None for name in order[1:]) > 1:
+        lines.append(_told_apart(study, order))
     lines += _against_rules(study, order[0])
     if len(order) > 1:
         lines.append(
@@ -167,17 +175,21 @@ def _next_best(study: Study, order: Sequence[str]) -> str:
     )
 
 
-def _overlaps(study: Study, order: Sequence[str]) -> str:
-    cells, by = study.metrics["cells"], finished.headline(study.metrics["cells"])
-    own = cells[order[0]].get("intervals", {}).get(by)
-    bounds = [cells[name].get("intervals", {}).get(by) for name in order[1:]]
-    if not own or not all(bounds):
-        return "Not every model has an interval, so how many differ beyond noise cannot be said."
-    meeting = sum(low <= own[1] and own[0] <= high for low, high in bounds)
-    if len(bounds) == 1:
-        return f"The two models' own intervals {'overlap' if meeting else 'do not overlap'}."
-    which = {0: "none of the", len(bounds): "all"}.get(meeting, f"{meeting} of the")
-    return f"Its own interval overlaps with those of {which} {len(bounds)} other models."
+def _told_apart(study: Study, order: Sequence[str]) -> str:
+    """Counts the models that are really below the best one, all compared at once (see `ranking.gaps`)."""
+    gaps = ranking.gaps(study)
+    paired = [gaps[name] for name in order[1:] if gaps[name].bounds is not None]
+    others = f"{len(paired)} other models" + (" tried on the same cells" if len(paired) < len(order) - 1 else "")
+    below = sum(gap.below for gap in paired)
+    if below == 0:
+        return f"None of the {others} is distinguishable from it."
+    if below == len(paired):
+        return f"All {others} are clearly below it."
+    even = len(paired) - below
+    return (
+        f"Of the {others} {even} {'is' if even == 1 else 'are'} not distinguishable from it, "
+        f"{below} {'is' if below == 1 else 'are'} clearly below."
+    )
 
 
 def _against_rules(study: Study, best: str) -> list[str]:

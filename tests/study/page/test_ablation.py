@@ -12,7 +12,7 @@ from alljax import config as configs
 from alljax.evaluation.intervals import difference
 from alljax.study import finished, ranking, report
 from alljax.study.finished import Study
-from alljax.study.page import ablation, factors
+from alljax.study.page import ablation, factors, findings
 from alljax.study.page.sections import Picture, Section, Table
 
 RATES = ["train.learning_rate", [1e-5, 1e-4, 1e-3]]
@@ -128,7 +128,7 @@ def test_a_table_has_a_row_a_cell_with_its_paired_difference(two: Path) -> None:
     assert {row[-1].text for row in table.rows[1:]} == {"clearly below", "not distinguishable"}
 
 
-def test_the_paragraph_names_the_best_with_its_interval_and_counts_the_rest(two: Path) -> None:
+def test_the_paragraph_names_the_best_with_its_interval_and_the_findings_count_the_rest(two: Path) -> None:
     study, found = finished.read_study(two), section(two)
     best = study.metrics["cells"][ranking.order(study)[0]]
     low, high = best["intervals"]["auc"]
@@ -136,7 +136,11 @@ def test_the_paragraph_names_the_best_with_its_interval_and_counts_the_rest(two:
     assert "learning rate 0.00001, Adam" in found.paragraphs[0]
     table, _ = parts(found)
     even = sum(row[-1].text == "not distinguishable" for row in table.rows)
-    assert f"Of the 5 others {even} " in found.paragraphs[1]
+    told = findings.findings(study, ranking.order(study))[1]
+    assert told == (
+        f"Of the 5 other models {even} {'is' if even == 1 else 'are'} not distinguishable from it, "
+        f"{5 - even} {'is' if even == 4 else 'are'} clearly below."
+    )
     assert ("not significant" in found.paragraphs[0]) == (table.rows[1][-1].text == "not distinguishable")
 
 
