@@ -119,6 +119,8 @@ def make(
             rows = held_out if leaky else np.arange(len(units))
             how = {"name": cell.config.split.protocol, "folds": folds, "repeats": 1, "seed": 0, "leaky": leaky}
             rules, sizes[cell.split] = _rules(labels[rows], units[rows], generator, folds)
+            count = [len(rows)] if leaky else np.bincount(fold, minlength=5).tolist()
+            how |= {"test_cells": count, "training_cells": [len(units) - one for one in count]}
             splits[cell.split] = {
                 "protocol": how | {"fingerprint": "cd" * 32}, "leaks": {"test_cells": len(rows)},
                 "baselines": rules,

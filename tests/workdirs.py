@@ -119,6 +119,8 @@ def make_workdir(
         "protocol": {
             "name": protocol, "folds": folds, "repeats": 1, "seed": 0, "fingerprint": "cd" * 32,
             "leaky": protocol == "paper",
+            "training_cells": [len(cells) - fold.count(one) if folds > 1 else 4 * len(cells) for one in range(folds)],
+            "test_cells": [fold.count(one) for one in range(folds)],
         },
         "leaks": {"test_cells": len(cells), "person": len(cells) if protocol == "paper" else 0, "field": 0},
         "dataset": {

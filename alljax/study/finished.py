@@ -20,6 +20,9 @@ AGAIN = "run the same `alljax study` command again"
 
 SETTINGS = ("seed", "split.test_fraction", "evaluation.level", "evaluation.resamples")
 PARTS = ("cells", "baselines", "protocol", "leaks", "dataset")
+COUNTS = ("training_cells", "test_cells")
+"""What a report needs to know of each split besides its protocol: how many cells it has."""
+
 ENTRIES = ("intervals", "std", "over_size")
 """What a report needs of every cell besides its metrics."""
 
@@ -125,6 +128,10 @@ def read_study(folder: Path) -> Study:
         found = metrics.get(key) if isinstance(metrics, dict) else None
         if not isinstance(found, dict) or (key == "cells" and not found):
             raise WorkdirError(f"{folder / 'metrics.json'}: no {key!r} in it; {AGAIN}")
+    if lacking := [key for key in COUNTS if key not in metrics["protocol"]]:
+        raise WorkdirError(
+            f"{folder / 'metrics.json'}: no {lacking[0]!r} in its protocol: another version of alljax wrote it; {AGAIN}"
+        )
     for name, cell in metrics["cells"].items():
         if lacking := [key for key in ENTRIES if key not in cell]:
             raise WorkdirError(

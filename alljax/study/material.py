@@ -108,6 +108,8 @@ class Material:
             "seed": config.seed,
             "fingerprint": self.digests["split"],
             "leaky": config.split.protocol in splits.LEAKY,
+            "training_cells": [len(split.train) for split in self.splits],
+            "test_cells": [len(split.test) for split in self.splits],
         }
         return {"protocol": protocol, "leaks": self.leaks, "baselines": scored}
 

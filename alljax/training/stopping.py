@@ -16,6 +16,9 @@ from alljax.errors import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
+UNHEARD = 5.0
+"""Seconds after which work that was told to stop and still goes on is told again."""
+
 
 @contextlib.contextmanager
 def stop_requested() -> Iterator[Callable[[int], bool]]:
@@ -36,43 +39,41 @@ def stop_requested() -> Iterator[Callable[[int], bool]]:
 
 @contextlib.contextmanager
 def stopped_at_once() -> Iterator[None]:
-    """Raises `Stopped` wherever the work stands: while nothing learns, there is nothing to save first."""
+    """Raises `Stopped` wherever the work stands: while nothing learns, there is nothing to save first.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped("stopped between runs; finished ones and checkpoints are kept")
-
+    And raises it again where it was lost.  No exception leaves a callback of the garbage collector (JAX has one) or
+    a ``__del__``: Python prints it and the work goes on, in 1 of 47 runs that were stopped as they began.  asyncio,
+    which Orbax uses, keeps some too, unseen.
+    """
     if jax.process_count() > 1:
         yield
         return
-    with _heard(stop), _asked_again():
-        yield
+    timers, before = list[threading.Timer](), sys.unraisablehook
 
+    def ask_again(seconds: float) -> None:
+        timers.append(threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM)))
+        timers[-1].start()
 
-@contextlib.contextmanager
-def _asked_again() -> Iterator[None]:
-    """Sends the signal again where Python dropped the `Stopped` that it raised.
-
-    No exception leaves a callback of the garbage collector (JAX has one) or a ``__del__``: Python prints it and
-    the work goes on, in 1 of 47 runs that were stopped as they began.
-    """
-    asked, before = [], sys.unraisablehook
+    def stop(number: int, frame: FrameType | None) -> None:
+        ask_again(UNHEARD)
+        raise Stopped("stopped between runs; finished ones and checkpoints are kept")
 
     def dropped(unraisable: Any) -> None:
-        if not isinstance(unraisable.exc_value, Stopped):
+        if isinstance(unraisable.exc_value, Stopped):
+            ask_again(0.05)  # not from here, where an exception would be dropped too
+        else:
             before(unraisable)
-            return
-        # Not from here, where an exception would be dropped too.
-        asked.append(threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)))
-        asked[-1].start()
 
-    sys.unraisablehook = dropped
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
-        for each in asked:
-            each.cancel()
-            each.join()
+    with _heard(stop):
+        sys.unraisablehook = dropped
+        try:
+            yield
+        finally:
+            if sys.unraisablehook is dropped:  # else somebody's own, as checkpoint.py's, was put over it and stays
+                sys.unraisablehook = before
+            for timer in timers:
+                timer.cancel()
+                timer.join()
 
 
 @contextlib.contextmanager

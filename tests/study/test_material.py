@@ -186,3 +186,13 @@ def test_a_person_in_both_parts_is_refused(tmp_path: Path) -> None:
 def test_the_share_set_aside_is_below_one() -> None:
     with pytest.raises(ConfigError, match="split.validation=1.0 must be 0 or more and below 1"):
         check(vary(default_config(), {"split.validation": 1.0}))
+
+
+def test_metrics_count_what_each_fold_learned_from_and_was_tested_on(tmp_path: Path) -> None:
+    plant(tmp_path, two_classes(people=8, images=2))
+    config = {"data.source": str(tmp_path), "split.folds": 4}
+    for changed, learned in (({}, 24), ({"split.validation": 0.34}, 16), ({"split.train_people": 6}, 12)):
+        settings = vary(default_config(), config | changed)
+        protocol = open_material(settings, lambda line: None).describe_split(settings)["protocol"]
+        assert protocol["training_cells"] == [learned] * 4
+        assert protocol["test_cells"] == [8] * 4

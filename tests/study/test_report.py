@@ -236,6 +236,15 @@ def test_intervals_are_not_said_to_be_where_they_are_not(study: Path, written: P
     assert set(columns[columns.index("macro_recall") :]) <= best["intervals"].keys()
 
 
+def test_it_is_said_of_how_many_cells_each_fold_learned_and_was_tested_on(study: Path, written: Page) -> None:
+    counts = json.loads((study / "metrics.json").read_text())["protocol"]
+    ends = r"(\d+) to (\d+)"
+    told = re.search(rf"For each part a model learned from {ends} cells and was tested on {ends}\.", said(written))
+    assert told
+    learned, tested = counts["training_cells"], counts["test_cells"]
+    assert [*map(int, told.groups())] == [min(learned), max(learned), min(tested), max(tested)]
+
+
 def test_weights_are_described_once_a_file(written: Page) -> None:
     assert {f"{number}. name" for number in (1, 2)} <= set(re.findall(r"\d\. name", written.text))
     assert "3. name" not in written.text

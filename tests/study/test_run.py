@@ -15,7 +15,7 @@ from alljax.cli import main
 from alljax.config import default_config, vary
 from alljax.data.splits import Split
 from alljax.errors import ConfigError, WorkdirError
-from alljax.study import finished, grid, heads, join
+from alljax.study import finished, grid, heads, join, report
 from alljax.study.run import run_study
 
 OPTIMIZERS = ("train.optimizer", ("adam", "rmsprop"))
@@ -177,6 +177,21 @@ def test_a_cell_of_another_version_is_named(whole: Path, tmp_path: Path) -> None
         run_study(toy(OPTIMIZERS, BUDGETS), folder, quiet)
     shutil.rmtree(place.parent)
     run_study(toy(OPTIMIZERS, BUDGETS), folder, quiet)
+    assert results(folder) == results(whole)
+
+
+def test_a_summary_of_another_version_is_written_again(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(whole, folder)
+    summary = json.loads((folder / "metrics.json").read_text())
+    del summary["protocol"]["training_cells"]
+    (folder / "metrics.json").write_text(json.dumps(summary))
+    with pytest.raises(
+        WorkdirError, match=r"no 'training_cells' in its protocol: another version of alljax wrote it; run the same"
+    ):
+        report.write_report(folder)
+    run_study(toy(OPTIMIZERS, BUDGETS), folder, quiet)
+    report.write_report(folder)
     assert results(folder) == results(whole)
 
 

@@ -1,5 +1,6 @@
 """Asked to stop, the work stops, whatever Python was doing at that moment."""
 
+import asyncio
 import gc
 import os
 import signal
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from alljax.errors import Stopped
+from alljax.training import stopping
 from alljax.training.stopping import stopped_at_once
 
 
@@ -54,6 +56,25 @@ def test_heard_where_exceptions_are_dropped(capfd: pytest.CaptureFixture[str]) -
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_asked_again_where_somebody_keeps_the_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio catches all but two kinds of exceptions of its callbacks, tells its log and goes on."""
+    monkeypatch.setattr(stopping, "UNHEARD", 0.2)
+
+    def work() -> None:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda loop, context: kept.append(context["exception"]))
+        loop.call_soon(lambda: (_ask(), time.sleep(0.01)))
+        loop.call_later(0.05, loop.stop)
+        loop.run_forever()
+        loop.close()
+        time.sleep(10)
+
+    kept: list[BaseException] = []
+    with pytest.raises(Stopped, match="between runs"), stopped_at_once():
+        work()
+    assert [type(one) for one in kept] == [Stopped]
+
+
 def test_other_errors_that_python_drops_are_still_told() -> None:
     class Broken:
         def __del__(self) -> None:
@@ -73,3 +94,15 @@ def test_signals_and_hooks_are_given_back() -> None:
     with stopped_at_once():
         assert signal.getsignal(signal.SIGUSR1) != before[1]
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1), sys.unraisablehook) == before
+
+
+def test_a_hook_put_over_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save within a study silences what Orbax's writes say after the study has failed."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+    def over(unraisable: Any) -> None:
+        pass
+
+    with stopped_at_once():
+        sys.unraisablehook = over
+    assert sys.unraisablehook is over

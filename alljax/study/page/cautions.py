@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alljax.study import ranking
-from alljax.study.finished import AGAIN, Predictions, Study
+from alljax.study.finished import AGAIN, COUNTS, Predictions, Study
 
 FEW_PEOPLE = 10
 """With fewer people in a class percentile intervals come out visibly too narrow."""
@@ -21,7 +21,17 @@ def splits(study: Study) -> dict[str, Mapping[str, Any]]:
 
 def protocols(study: Study) -> list[tuple[str, str]]:
     """Returns how models were tested: the label of each split setting, and one or two sentences."""
-    return [(label, _protocol(study, label, split["protocol"])) for label, split in splits(study).items()]
+    return [
+        (label, f"{_protocol(study, label, split['protocol'])} {_counts(split['protocol'])}")
+        for label, split in splits(study).items()
+    ]
+
+
+def _counts(how: Mapping[str, Any]) -> str:
+    """Says of how many cells a model learned and was tested on; of folds that differ, the fewest and the most."""
+    learned, tested = (" to ".join(f"{count:,}" for count in sorted({min(how[key]), max(how[key])})) for key in COUNTS)
+    who = "A model" if len(how["test_cells"]) == 1 else "For each part a model"
+    return f"{who} learned from {learned} cells and was tested on {tested}."
 
 
 def _protocol(study: Study, label: str, how: Mapping[str, Any]) -> str:

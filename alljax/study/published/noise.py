@@ -9,7 +9,6 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import binomtest
 
-from alljax.study.finished import Predictions
 from alljax.study.page.sections import Value
 
 WITHIN, BEYOND = "within the noise", "beyond the noise"
@@ -81,18 +80,6 @@ def tested(result: Mapping[str, Any], metric: str) -> Estimate:
     low, high = result.get("intervals", {}).get(metric) or (math.nan, math.nan)
     deviation = result["std"][metric]
     return Estimate(result[metric], low, high, math.nan if deviation is None else deviation)
-
-
-def training_cells(predictions: Predictions, images: int, validation: float) -> float:
-    """Returns how many cells one run learned from, the mean over folds.
-
-    Args:
-        predictions: of the cell: they say how many cells each fold tested.
-        images: of the whole set.
-        validation: share of the training cells that was set aside.
-    """
-    folds = len(np.unique(predictions.folds))
-    return (images - len(predictions.places) / folds) * (1 - validation)
 
 
 def notes_of_training(level: float, runs: int) -> tuple[str, ...]:

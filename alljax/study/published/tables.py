@@ -75,10 +75,8 @@ def training_table(found: Reproduction, scenario: Scenario) -> Table:
 
 def _training(found: Reproduction, place: Place, level: float) -> Estimate:
     study, name = found.study, found.names[place]
-    cells = noise.training_cells(
-        found.predictions(place), study.metrics["dataset"]["images"], study.settings(name)["split.validation"]
-    )
-    return noise.training(finished.read_history(study, name), cells, level)
+    cells = ranking.of_split(study.metrics, name)["protocol"]["training_cells"]
+    return noise.training(finished.read_history(study, name), sum(cells) / len(cells), level)
 
 
 def tested_table(found: Reproduction, scenario: Scenario, optimizer: str) -> Table:

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 
-from alljax.study.finished import Predictions
 from alljax.study.published import noise
 from alljax.study.published.noise import Estimate
 
@@ -65,11 +64,3 @@ def test_verdicts_are_counted() -> None:
     assert [entry.note for entry in entries] == ["within the noise", "beyond the noise", "no interval", "no interval"]
     assert entries[1].number == pytest.approx(0.15)
     assert noise.tally(entries) == (1, 2)
-
-
-def test_training_cells_are_those_no_fold_tested() -> None:
-    empty, folds = np.array([]), np.array([f"0 {number % 4}" for number in range(10)])
-    places = np.array([f"a\tb/{number}.bmp\t0\t{number % 4}" for number in range(10)])  # paths may hold what parts them
-    found = Predictions(places, empty, empty, empty, folds, empty, empty)
-    assert noise.training_cells(found, images=10, validation=0.0) == 7.5
-    assert noise.training_cells(found, images=10, validation=0.2) == pytest.approx(6.0)

@@ -83,7 +83,8 @@ def make_study(
         "name": "cnmc", "classes": list(CLASSES), "images": paper.IMAGES, "notes": [],
         "by_class": {"all": {"images": paper.IMAGES_ALL}, "hem": {"images": paper.IMAGES_HEM}},
     }  # fmt: skip
-    metrics = {"cells": cells, "baselines": {}, "protocol": {"name": "paper"}, "leaks": {}, "dataset": dataset}
+    protocol = {"name": "paper", "training_cells": [paper.IMAGES - len(paths)], "test_cells": [len(paths)]}
+    metrics = {"cells": cells, "baselines": {}, "protocol": protocol, "leaks": {}, "dataset": dataset}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "config.json").write_text(json.dumps(configs.flatten(config)))
     (folder / "environment.json").write_text("{}")
