@@ -216,7 +216,7 @@ def test_what_the_page_adds_is_drawn_as_the_study_drew(tmp_path: Path) -> None:
     assert gap.bounds
     low, high = -gap.bounds[1], -gap.bounds[0]
     assert [low, high] == pytest.approx(alone, abs=0.005), "of one pair it is about the percentile interval"
-    assert f"[{low:.3f}, {high:.3f}] in AUC" in text
+    assert f"[{low:.3f}, {high:.3f}] in AUC".replace("-", "−") in text
     assert "the 80% interval" in text
 
 

@@ -60,7 +60,7 @@ def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: 
         spread = result["std"][by]
         first = Value(shown(by, result[by]), result[by], interval(by, result))
         others = [Value(shown(key, result[key]), result[key], interval(key, result)) for key in metrics[1:]]
-        seeds = Value("–", note="one seed") if spread is None else Value(_distance(by, spread), spread)
+        seeds = Value("–", note="one seed") if spread is None else Value(findings.distance(by, spread), spread)
         rows.append((*marks, first, seeds, *others, *_compared(by, gaps.get(name), name in leaky)))
     unit = cells[order[0]]["interval_unit"]
     level = f"{study.config['evaluation.level']:.0%}"
@@ -117,13 +117,13 @@ def _best(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: S
     if second in ranking.leaky(study.metrics):
         return text + "No other model was tested without a leak."
     gap = gaps[second]
-    behind = _distance(by, abs(gap.value))
+    behind = findings.distance(by, gap.value)
     text += f"The next, {factors.describe(varied, study.settings(second))}, is {behind} behind"
     if not gap.paired:
         return f"{text}, but was tested on other images: the two cannot be compared image by image."
     if gap.bounds is None:
         return f"{text}; no interval could be drawn for that difference."
-    reach = findings.signed(by, (-gap.bounds[1], -gap.bounds[0])).replace("+", "")
+    reach = findings.ahead(by, gap.bounds)
     if gap.below:
         return f"{text} {reach}: more than the choice of {unit} explains."
     return f"{text} {reach}: not significant, no more than the choice of {unit} explains."
@@ -153,8 +153,3 @@ def _count(number: int, one: str, many: str) -> str:
 def _listed(varied: Sequence[Factor]) -> str:
     *before, last = (factor.name for factor in varied)
     return f"{', '.join(before)} and {last}" if before else last
-
-
-def _distance(by: str, value: float) -> str:
-    """Returns a difference without its sign."""
-    return findings.points(by, value, unit=True).lstrip("+")

@@ -62,6 +62,16 @@ def signed(metric: str, bounds: tuple[float, float]) -> str:
     return "[" + ", ".join(points(metric, bound) for bound in bounds) + "]"
 
 
+def distance(metric: str, value: float) -> str:
+    """Returns a difference without its sign, with its unit."""
+    return points(metric, abs(value), unit=True).lstrip("+")
+
+
+def ahead(metric: str, behind: tuple[float, float]) -> str:
+    """Returns the interval of how far the best is ahead, from that of how far another is behind (a negative number)."""
+    return signed(metric, (-behind[1], -behind[0])).replace("+", "")
+
+
 def title(study: Study) -> str:
     """Returns the page's title: what was told apart, in what."""
     data = study.metrics["dataset"]
@@ -162,16 +172,16 @@ def _next_best(study: Study, order: Sequence[str]) -> str:
     if not gap.paired:
         return f"The next best, {order[1]}, was tested on other cells: the two cannot be compared cell by cell."
     if gap.bounds is None:
-        return f"It is ahead of the next best, {order[1]}, by {-gap.value:.3f}; no interval could be drawn for that."
-    low, high = -gap.bounds[1], -gap.bounds[0]
+        lead = distance(by, gap.value)
+        return f"It is ahead of the next best, {order[1]}, by {lead}; no interval could be drawn for that."
     verdict = (
         f"more than the choice of {unit} explains."
         if gap.below
         else f"no more than the choice of {unit} explains. The data do not say which of the two is better."
     )
     return (
-        f"It is ahead of the next best, {order[1]}, by {abs(gap.value):.3f} [{low:.3f}, {high:.3f}] in {METRIC[by]}, "
-        f"both tried on the same {unit}: {verdict}"
+        f"It is ahead of the next best, {order[1]}, by {distance(by, gap.value)} {ahead(by, gap.bounds)} in "
+        f"{METRIC[by]}, both tried on the same {unit}: {verdict}"
     )
 
 
