@@ -128,7 +128,8 @@ def read_study(folder: Path) -> Study:
         found = metrics.get(key) if isinstance(metrics, dict) else None
         if not isinstance(found, dict) or (key == "cells" and not found):
             raise WorkdirError(f"{folder / 'metrics.json'}: no {key!r} in it; {AGAIN}")
-    if lacking := [key for key in COUNTS if key not in metrics["protocol"]]:
+    protocols = [metrics["protocol"], *(split["protocol"] for split in metrics.get("splits", {}).values())]
+    if lacking := [key for key in COUNTS if not all(key in protocol for protocol in protocols)]:
         raise WorkdirError(
             f"{folder / 'metrics.json'}: no {lacking[0]!r} in its protocol: another version of alljax wrote it; {AGAIN}"
         )
