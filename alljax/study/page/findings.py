@@ -8,6 +8,7 @@ import numpy as np
 from alljax.evaluation import intervals
 from alljax.study import finished, ranking
 from alljax.study.finished import Predictions, Study
+from alljax.study.ranking import Gap
 
 BASELINES = {"majority": "always the largest class", "size_threshold": "size of the cell alone"}
 """How the two rules are called in tables."""
@@ -153,9 +154,8 @@ def findings(study: Study, order: Sequence[str]) -> list[str]:
     leaky, lines = ranking.leaky(study.metrics), []
     order = [name for name in order if name not in leaky]
     if len(order) > 1:
-        lines.append(_next_best(study, order))
-    if sum(ranking.gaps(study)[name].bounds is not None for name in order[1:]) > 1:
-        lines.append(_told_apart(study, order))
+        gaps = [ranking.gaps(study)[name] for name in order[1:]]
+        lines += [_next_best(study, order[1], gaps[0]), *_told_apart(gaps)]
     lines += _against_rules(study, order[0])
     if len(order) > 1:
         lines.append(
@@ -165,41 +165,41 @@ def findings(study: Study, order: Sequence[str]) -> list[str]:
     return lines
 
 
-def _next_best(study: Study, order: Sequence[str]) -> str:
+def _next_best(study: Study, name: str, gap: Gap) -> str:
     """Compares the two best models on the same cells, people drawn alike."""
     by, unit = finished.headline(study.metrics["cells"]), _unit(study)
-    gap = ranking.gaps(study)[order[1]]
     if not gap.paired:
-        return f"The next best, {order[1]}, was tested on other cells: the two cannot be compared cell by cell."
+        return f"The next best, {name}, was tested on other cells: the two cannot be compared cell by cell."
     if gap.bounds is None:
         lead = distance(by, gap.value)
-        return f"It is ahead of the next best, {order[1]}, by {lead}; no interval could be drawn for that."
+        return f"It is ahead of the next best, {name}, by {lead}; no interval could be drawn for that."
     verdict = (
         f"more than the choice of {unit} explains."
         if gap.below
         else f"no more than the choice of {unit} explains. The data do not say which of the two is better."
     )
     return (
-        f"It is ahead of the next best, {order[1]}, by {distance(by, gap.value)} {ahead(by, gap.bounds)} in "
+        f"It is ahead of the next best, {name}, by {distance(by, gap.value)} {ahead(by, gap.bounds)} in "
         f"{METRIC[by]}, both tried on the same {unit}: {verdict}"
     )
 
 
-def _told_apart(study: Study, order: Sequence[str]) -> str:
-    """Counts the models that are really below the best one, all compared at once (see `ranking.gaps`)."""
-    gaps = ranking.gaps(study)
-    paired = [gaps[name] for name in order[1:] if gaps[name].bounds is not None]
-    others = f"{len(paired)} other models" + (" tried on the same cells" if len(paired) < len(order) - 1 else "")
+def _told_apart(gaps: Sequence[Gap]) -> list[str]:
+    """Counts the models that are really below the best one, where several are compared with it at once."""
+    paired = [gap for gap in gaps if gap.bounds is not None]
+    if len(paired) < 2:
+        return []
+    others = f"{len(paired)} other models" + (" tried on the same cells" if len(paired) < len(gaps) else "")
     below = sum(gap.below for gap in paired)
-    if below == 0:
-        return f"None of the {others} is distinguishable from it."
-    if below == len(paired):
-        return f"All {others} are clearly below it."
     even = len(paired) - below
-    return (
+    if below == 0:
+        return [f"None of the {others} is distinguishable from it."]
+    if even == 0:
+        return [f"All {others} are clearly below it."]
+    return [
         f"Of the {others} {even} {'is' if even == 1 else 'are'} not distinguishable from it, "
         f"{below} {'is' if below == 1 else 'are'} clearly below."
-    )
+    ]
 
 
 def _against_rules(study: Study, best: str) -> list[str]:
