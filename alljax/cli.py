@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alljax import commands, files
 from alljax.errors import ConfigError, Stopped, UserError
-from alljax.training import processes
+from alljax.training import distributed
 
 EXAMPLES = {
     "study": "alljax study --config=configs/quickstart.py --workdir=runs/quickstart",
@@ -40,16 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.call(options) or 0
     except UserError as error:
         print(f"alljax: {error}", file=sys.stderr)
-        return processes.leave(2)
+        return distributed.leave(2)
     except Stopped as stopped:
         print(f"alljax: {stopped}; the same command goes on from there", file=sys.stderr)
         return int(os.environ.get("ALLJAX_STOP_CODE", "0"))  # launch/ tells a stop from the end by it
     except KeyboardInterrupt:
         print("alljax: stopped; finished models are kept, the same command goes on from there", file=sys.stderr)
-        return processes.leave(130)
+        return distributed.leave(130)
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return processes.leave(141)
+        return distributed.leave(141)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from alljax import files
 from alljax.errors import ConfigError
-from alljax.training import processes
+from alljax.training import distributed
 
 
 def study(options: argparse.Namespace) -> None:
@@ -21,12 +21,13 @@ def study(options: argparse.Namespace) -> None:
 
     settings = config.load(options.config, options.overrides)  # a typo is told before the slow imports
 
-    if together := processes.join(options.coordinator, options.processes, options.process):
+    if together := distributed.join(options.coordinator, options.processes, options.process):
         _say(together)
     _keep_compiled()
 
-    from alljax.study import report, run
-    from alljax.training import stopping
+    from alljax import interrupts
+    from alljax.report import report
+    from alljax.study import run
 
     shard, force = getattr(options, "shard", (0, 1)), options.resume == "force"
     if getattr(options, "dry_run", False):
@@ -34,7 +35,7 @@ def study(options: argparse.Namespace) -> None:
 
         dry_run.dry_run(settings, options.workdir, _say, shard)
         return
-    with stopping.stopped_at_once():
+    with interrupts.stopped_at_once():
         summary = run.run_study(settings, options.workdir, _say, shard, force)
     if summary is None:
         return
@@ -91,10 +92,11 @@ def predict(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """`alljax report`."""
-    from alljax.study import join, report
+    from alljax.report import report
+    from alljax.study import merge
 
     if options.shards or (options.workdir / "material.json").is_file():  # older studies have none
-        join.join(options.workdir, options.shards, _say)
+        merge.join(options.workdir, options.shards, _say)
     _say(f"The report: {report.write_report(options.workdir)}")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alljax.errors import ConfigError, UserError
-from alljax.knobs import KNOBS, VARIABLE, Knob
+from alljax.settings import KNOBS, VARIABLE, Knob
 
 LARGEST = 2**31 - 1
 """No whole number may be larger: seeds beyond it wrap around in JAX or are refused by scikit-learn."""

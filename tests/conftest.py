@@ -1,9 +1,17 @@
 """What every test runs under: strict arithmetic, eight devices, caches of its own, real input where it stands."""
 
 import os
+import tempfile
 
+# Compilation is most of the time of a test: cheap flags and one cache of compiled programs for all processes.
+# ALLJAX_TEST_OPTIMIZE=1 compiles as users do (parity tests, benchmarks).
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+if not os.environ.get("ALLJAX_TEST_OPTIMIZE"):
+    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/alljax-tests-{os.getuid()}")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 from pathlib import Path
 

@@ -10,7 +10,7 @@ from alljax import config as configs
 from alljax.evaluation.baselines import SizeRule
 from alljax.evaluation.intervals import bootstrap
 from alljax.evaluation.metrics import evaluate
-from alljax.study import grid, results, workdir
+from alljax.study import results, sweep, workdir
 
 BUDGETS = (10, 20, 30, 40, 50, 60, 80, 100)
 CLASSES = ("hem", "all")
@@ -79,7 +79,7 @@ def make(
     cells: dict[str, Any] = {}
     noise: dict[str, np.ndarray] = {}
     kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for cell in grid.cells(config):
+    for cell in sweep.cells(config):
         settings = configs.flatten(cell.config)
         backbone, epochs = settings["model.backbone"], settings["train.epochs"]
         leaky = settings["split.protocol"] == "paper"
@@ -113,7 +113,7 @@ def make(
     data = {"name": dataset, "source": "/data", "classes": list(CLASSES), "images": len(units), "notes": [],
             "subjects": sum(people), "people": sum(people), "by_class": by_class, "sha256": "ef" * 32}  # fmt: skip
     splits, sizes = {}, {}
-    for cell in grid.cells(config):
+    for cell in sweep.cells(config):
         if cell.split not in splits:
             leaky, folds = cell.config.split.protocol == "paper", 1 if cell.config.split.protocol == "paper" else 5
             rows = held_out if leaky else np.arange(len(units))

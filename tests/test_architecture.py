@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "alljax"
-GROUND = ["errors", "knobs", "files", "progress", "config"]  # beneath all rooms
-ROOMS = ["data", "models", "weights", "training", "evaluation", "study", "commands", "cli"]
+GROUND = ["errors", "settings", "files", "progress", "interrupts", "config"]  # beneath all rooms
+ROOMS = ["data", "models", "weights", "training", "evaluation", "study", "report", "paper", "commands", "cli"]
+# Imports that point the wrong way until the restructuring is done.
+KNOWN = {("evaluation", "study"), ("study", "report"), ("report", "paper")}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from alljax import config as configs
 from alljax.errors import ConfigError
-from alljax.knobs import KNOBS
+from alljax.settings import KNOBS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICKSTART = str(REPOSITORY / "configs/quickstart.py")

@@ -13,8 +13,8 @@ from sklearn.preprocessing import StandardScaler
 
 from alljax.cli import main
 from alljax.data import synthetic
-from alljax.data.records import Dataset
-from alljax.training import checkpoint
+from alljax.data.dataset import Dataset
+from alljax.training import checkpoints
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICKSTART = f"--config={REPOSITORY / 'configs/quickstart.py'}"
@@ -91,7 +91,7 @@ def test_predict_is_the_mean_of_the_stored_heads(tmp_path: Path) -> None:
     assert main(["features", QUICKSTART, f"--out={npz}", *TINY]) == 0
 
     stored = np.load(npz)
-    heads = checkpoint.load(tmp_path / "run/cells/efficientnet_lite0-adam/checkpoint")["heads"]
+    heads = checkpoints.load(tmp_path / "run/cells/efficientnet_lite0-adam/checkpoint")["heads"]
     assert len(heads) == 2
     outputs = []
     for fold in heads:

@@ -12,7 +12,8 @@ from alljax import config
 from alljax.evaluation.baselines import SizeRule
 from alljax.evaluation.intervals import bootstrap
 from alljax.evaluation.metrics import evaluate, most_wrong
-from alljax.study import figures, grid, results
+from alljax.report import plots
+from alljax.study import results, sweep
 
 NASTY = "H9<script>alert(1)</script>&"
 TWO = ("vgg16-adam", "resnet50-adam")
@@ -52,7 +53,7 @@ def make_workdir(
         sheets: how many models have a sheet of wrong cells.
     """
     if settings and settings.get("study.vary"):
-        names = tuple(cell.name for cell in grid.cells(config.unflatten(settings)))
+        names = tuple(cell.name for cell in sweep.cells(config.unflatten(settings)))
     generator = np.random.default_rng(0)
     cells = [
         (label, f"{'H' * (label == 0)}{number}", shot)
@@ -206,6 +207,6 @@ def write_cell(
         )
     (folder / "figures").mkdir(exist_ok=True)
     if sheet:
-        (folder / "figures" / f"wrong-{name}.png").write_bytes(figures.wrong_sheet(images, captions))
+        (folder / "figures" / f"wrong-{name}.png").write_bytes(plots.wrong_sheet(images, captions))
     each = [evaluate(labels, one) for one in probabilities]
     return results.over_seeds(each, range(len(each)))

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from alljax import config as configs
 from alljax.data import duplicates, splits
-from alljax.data.people import unite
-from alljax.data.records import UNLABELLED, Dataset, check
-from alljax.data.source import open_all
-from alljax.data.tree import counted, natural, some
+from alljax.data.archive import counted, natural, some
+from alljax.data.dataset import UNLABELLED, Dataset, check
+from alljax.data.readers import open_all
+from alljax.data.subjects import unite
 from alljax.errors import LeakError, UserError
 from alljax.files import write_text
 from alljax.progress import bar

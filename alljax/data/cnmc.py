@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from alljax.data import cnmc_names
-from alljax.data.records import UNLABELLED, Dataset, Record, subject_notes
-from alljax.data.tree import Tree, counted, parts, some
+from alljax.data import cnmc_index
+from alljax.data.archive import Tree, counted, parts, some
+from alljax.data.dataset import UNLABELLED, Dataset, Record, subject_notes
 from alljax.errors import DataError
 
-CLASSES = cnmc_names.CLASSES
+CLASSES = cnmc_index.CLASSES
 
 KNOWN_PEOPLE = (
     frozenset(("20", "21")),
@@ -92,7 +92,7 @@ def read(tree: Tree) -> Dataset:
         place, stem = place_of(path), _stem(path)
         if (record := _record(path, place, stem, new_names)) is None:
             left[unlabelled if place.phase == "prelim" and stem.isdigit() else "names that do not parse"].append(path)
-        elif records.setdefault((record.split, *cnmc_names.identity(record)), record) is not record:
+        elif records.setdefault((record.split, *cnmc_index.identity(record)), record) is not record:
             left["standing twice (the first is used)"].append(path)
     by_path = {record.path: record for record in records.values()}
     ordered = tuple(by_path[path] for path in images if path in by_path)
@@ -119,14 +119,14 @@ def check_complete(records: Iterable[Record], phases: Sequence[str], source: str
     Raises:
         DataError: says how many of each phase, fold and class are missing, the first names, and what to do.
     """
-    absent = cnmc_names.missing(records, phases)
+    absent = cnmc_index.missing(records, phases)
     if not absent:
         return
     groups = Counter(
         (each.split, each.fold, "" if each.label == UNLABELLED else CLASSES[each.label]) for each in absent
     )
     listed = ", ".join(
-        f"{count:,} of {cnmc_names.KNOWN[phase, fold, label].images:,} "
+        f"{count:,} of {cnmc_index.KNOWN[phase, fold, label].images:,} "
         + " ".join(filter(None, (phase, fold and f"fold {fold}", label)))
         for (phase, fold, label), count in groups.items()
     )
@@ -188,7 +188,7 @@ def _record(path: str, place: _Place, stem: str, new_names: Mapping[str, str]) -
     record = Record(
         path, CLASSES.index(label.lower()), subject.upper(), field, cell, place.fold, place.phase or "train"
     )
-    if known := cnmc_names.official(record):
+    if known := cnmc_index.official(record):
         split = place.phase or known.split
         record = replace(record, split=split, fold=place.fold or (known.fold if split == "train" else ""))
     return record
@@ -252,10 +252,10 @@ def _join(tables: dict[str, list[tuple[str, str, str]]]) -> dict[str, str]:
 
 
 def _notes(records: Sequence[Record], left: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    known = [(record, cnmc_names.official(record)) for record in records]
+    known = [(record, cnmc_index.official(record)) for record in records]
     there = Counter(official.split for _, official in known if official)
     notes = [
-        f"{there[phase]:,} of {cnmc_names.COUNTS[phase]:,} {what} present"
+        f"{there[phase]:,} of {cnmc_index.COUNTS[phase]:,} {what} present"
         for phase, what in _WHAT.items()
         if there[phase]
     ]

@@ -30,8 +30,8 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from alljax.data.dataset import UNLABELLED, Dataset, Record
 from alljax.data.images import decode, pixel_digest, reason, survey
-from alljax.data.records import UNLABELLED, Dataset, Record
 from alljax.progress import Advance, ignore
 
 SIDE = 32

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from alljax.data.records import Dataset, Record, choose_classes, subject_notes
-from alljax.data.tree import Tree, counted, is_image, natural, natural_key, parts, some
+from alljax.data.archive import Tree, counted, is_image, natural, natural_key, parts, some
+from alljax.data.dataset import Dataset, Record, choose_classes, subject_notes
 from alljax.errors import ConfigError, DataError
 
 _SPLITS = {

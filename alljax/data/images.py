@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from alljax.data.records import Dataset, Record
-from alljax.data.tree import counted, some
+from alljax.data.archive import counted, some
+from alljax.data.dataset import Dataset, Record
 from alljax.errors import DataError
 from alljax.progress import Advance, ignore
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from alljax.data.dataset import Dataset, Record
 from alljax.data.images import crop_box, decode
-from alljax.data.records import Dataset, Record
 
 # Magic, offset of the pixels, header's size, width, height, planes, bits, packing.
 _HEADER = struct.Struct("<2s8xIIiiHHI")

@@ -17,10 +17,10 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from alljax.data import cnmc2019, cnmc_names, prepared
+from alljax.data import cnmc_index, cnmc_tfds, prepared
+from alljax.data.archive import counted, natural, open_tree, some
+from alljax.data.dataset import Dataset, Record
 from alljax.data.prepared import NAME, VERSION
-from alljax.data.records import Dataset, Record
-from alljax.data.tree import counted, natural, open_tree, some
 from alljax.errors import DataError, WorkdirError
 from alljax.files import alone, write_text
 from alljax.progress import Advance, Say, bar
@@ -50,15 +50,15 @@ def prepare(source: str, out: Path, say: Say) -> Path:
             or another process prepares there.
     """
     root, folder = Path(source).expanduser(), out / NAME / VERSION
-    dataset = cnmc2019.open_cnmc(source)
+    dataset = cnmc_tfds.open_cnmc(source)
     if folder.resolve().is_relative_to(root.resolve()):
         raise WorkdirError(f"{out} lies in {source}, which is not to change while it is read; choose another --out")
     stamps = _stamps(root)
     for note in dataset.notes:
         say(note)
-    if missing := cnmc_names.missing(dataset.records, tuple(cnmc_names.COUNTS)):
+    if missing := cnmc_index.missing(dataset.records, tuple(cnmc_index.COUNTS)):
         say(f"{counted(len(missing), 'image')} of the complete set missing; `alljax data verify` lists them")
-    shards = cnmc2019.shards(dataset)
+    shards = cnmc_tfds.shards(dataset)
     busy = f"another alljax prepares in {folder.parent}; wait for it or choose another --out"
     with alone(folder.parent / ".lock", busy):
         mark = _mark(stamps, dataset, shards)
@@ -98,7 +98,7 @@ def _stamps(root: Path) -> dict[str, tuple[int, int]]:
 def _mark(stamps: Mapping[str, tuple[int, int]], dataset: Dataset, shards: _Shards) -> str:
     """Returns what tells one preparation from another: SHA-256 over files, records and shards."""
     names = [name for files in shards.values() for name in files]
-    return hashlib.sha256(json.dumps([stamps, cnmc2019.metadata(dataset), names]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([stamps, cnmc_tfds.metadata(dataset), names]).encode()).hexdigest()
 
 
 def _check_same(folder: Path, mark: str) -> None:
@@ -116,7 +116,7 @@ def _check_same(folder: Path, mark: str) -> None:
 def _check_unchanged(source: str, stamps: Mapping[str, tuple[int, int]], dataset: Dataset, work: Path) -> None:
     changed = {path for path, _ in stamps.items() ^ _stamps(Path(source).expanduser()).items()}
     # A file that came after the records were read, but before the stamps were taken, shows here only.
-    changed |= {record.path for record in {*dataset.records} ^ {*cnmc2019.open_cnmc(source).records}}
+    changed |= {record.path for record in {*dataset.records} ^ {*cnmc_tfds.open_cnmc(source).records}}
     if changed:
         shutil.rmtree(work, ignore_errors=True)
         raise DataError(
@@ -155,7 +155,7 @@ def _write_shard(shard: Path, dataset: Dataset, records: Sequence[Record], advan
         with _writing(shard):
             writer = ArrayRecordWriter(os.fspath(part), "group_size:1")  # one record a chunk, for random access
         for record in records:
-            example = cnmc2019.serialize(record, dataset.read(record))
+            example = cnmc_tfds.serialize(record, dataset.read(record))
             with _writing(shard):
                 writer.write(example)
             advance(1)
@@ -171,13 +171,13 @@ def _describe(work: Path, dataset: Dataset, shards: _Shards) -> None:
     """Writes what TFDS and `prepared.read` need besides the shards."""
     identity = tfds.core.DatasetIdentity(
         name=NAME,
-        version=cnmc2019.Cnmc2019.VERSION,
+        version=cnmc_tfds.Cnmc2019.VERSION,
         data_dir=os.fspath(work),
-        module_name=cnmc2019.Cnmc2019.__module__,
-        release_notes=cnmc2019.Cnmc2019.RELEASE_NOTES,
+        module_name=cnmc_tfds.Cnmc2019.__module__,
+        release_notes=cnmc_tfds.Cnmc2019.RELEASE_NOTES,
     )
-    description = cnmc2019.info(identity)
-    description.metadata.update(cnmc2019.metadata(dataset))
+    description = cnmc_tfds.info(identity)
+    description.metadata.update(cnmc_tfds.metadata(dataset))
     description.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
     with _writing(work):
         splits = [

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from alljax.data import cnmc
-from alljax.data.records import Dataset, Record
-from alljax.data.tree import counted, natural_key
+from alljax.data.archive import counted, natural_key
+from alljax.data.dataset import Dataset, Record
 from alljax.errors import DataError
 
 NAME = "cnmc2019"

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from alljax.data.archive import counted, natural, some
+from alljax.data.dataset import Record
 from alljax.data.folds import fold_of_person, held_out, nested_order
-from alljax.data.records import Record
-from alljax.data.tree import counted, natural, some
 from alljax.errors import ConfigError, DataError
 
 Rows = NDArray[np.int64]

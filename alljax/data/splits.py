@@ -9,10 +9,10 @@ from itertools import combinations
 import numpy as np
 
 from alljax.data import protocols
+from alljax.data.archive import counted, natural, natural_key, some
+from alljax.data.dataset import Record
 from alljax.data.folds import held_out
 from alljax.data.protocols import Cells, Drawn, Rows
-from alljax.data.records import Record
-from alljax.data.tree import counted, natural, natural_key, some
 from alljax.errors import ConfigError, DataError, LeakError
 
 LEAKY = ("paper", "official_folds_by_name")

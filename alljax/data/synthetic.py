@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alljax.data import painting
-from alljax.data.cnmc_names import CLASSES
-from alljax.data.records import Dataset, Record
-from alljax.data.tree import counted, natural_key
+from alljax.data.archive import counted, natural_key
+from alljax.data.cnmc_index import CLASSES
+from alljax.data.dataset import Dataset, Record
 from alljax.errors import ConfigError, DataError
 
 _SUBJECTS_ALL, _IMAGES_ALL = 47 / 73, 7_272 / 10_661  # shares of the leukemic in the real training set

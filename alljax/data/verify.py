@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from alljax.data import cnmc, cnmc_names, prepared
+from alljax.data import cnmc, cnmc_index, prepared
+from alljax.data.archive import Tree, natural, open_tree, some
+from alljax.data.dataset import UNLABELLED, Dataset, Record, check
 from alljax.data.images import decode, reason, survey
-from alljax.data.records import UNLABELLED, Dataset, Record, check
-from alljax.data.source import open_all
-from alljax.data.tree import Tree, natural, open_tree, some
+from alljax.data.readers import open_all
 from alljax.errors import DataError
 from alljax.files import write_text
 from alljax.progress import bar
@@ -116,7 +116,7 @@ def verify(source: str) -> Verification:
     problems["odd_size"] = [f"{path} ({sizes[path][0]} × {sizes[path][1]})" for path in odd]
     missing: tuple[Record, ...] = ()
     if dataset.name == "cnmc":
-        missing = cnmc_names.missing(dataset.records, tuple(cnmc_names.COUNTS))
+        missing = cnmc_index.missing(dataset.records, tuple(cnmc_index.COUNTS))
         problems["missing"] = [_where(record) for record in missing]
         _compare(dataset.records, problems)
     else:
@@ -162,7 +162,7 @@ def show(found: Verification, out: Path | None = None) -> None:
     parts = Counter[str]()
     for row in found.rows:
         parts[row.part] += row.images
-    whole = {part: f" of {count:,}" for part, count in cnmc_names.COUNTS.items()} if known else {}
+    whole = {part: f" of {count:,}" for part, count in cnmc_index.COUNTS.items()} if known else {}
     lines = [", ".join(f"{part} {count:,}{whole.get(part, '')}" for part, count in parts.items()) + " images"]
     sizes = [f"{count:,} of {width} × {height}" for (width, height), count in found.sizes.items()]
     lines.append(f"sizes in pixels: {some(sizes)}")
@@ -246,7 +246,7 @@ def _look(dataset: Dataset) -> tuple[dict[str, Size], dict[str, str]]:
 
 def _odd_sizes(dataset: Dataset, sizes: Mapping[str, Size]) -> dict[str, Size]:
     if dataset.name == "cnmc":
-        of_phase = {phase: known.size for (phase, _, _), known in cnmc_names.KNOWN.items()}
+        of_phase = {phase: known.size for (phase, _, _), known in cnmc_index.KNOWN.items()}
         right = {record.path: of_phase.get(_home(dataset, record)[0]) for record in dataset.records}
     else:
         size, count = Counter(sizes.values()).most_common(1)[0] if sizes else (None, 0)
@@ -257,7 +257,7 @@ def _odd_sizes(dataset: Dataset, sizes: Mapping[str, Size]) -> dict[str, Size]:
 def _home(dataset: Dataset, record: Record) -> _Place:
     """Part, fold and class of a record; of an image of C-NMC 2019 those it has in the complete set."""
     if dataset.name == "cnmc":
-        record = cnmc_names.official(record) or record
+        record = cnmc_index.official(record) or record
     return record.split, record.fold, "" if record.label == UNLABELLED else dataset.classes[record.label]
 
 
@@ -272,7 +272,7 @@ def _compare(records: Iterable[Record], problems: defaultdict[str, list[str]]) -
     """Holds each image against the complete set; one in two parts was read twice."""
     seen: set[tuple[str, ...]] = set()
     for record in records:
-        official, identity = cnmc_names.official(record), cnmc_names.identity(record)
+        official, identity = cnmc_index.official(record), cnmc_index.identity(record)
         if official is None:
             problems["surplus"].append(record.path)
         elif record.split != official.split or record.fold not in ("", official.fold):
@@ -286,12 +286,12 @@ def _rows(dataset: Dataset, missing: Iterable[Record], errors: Container[str], o
     there = defaultdict[_Place, list[Record]](list)
     for record in dataset.records:
         there[_home(dataset, record)].append(record)
-    complete = cnmc_names.KNOWN if dataset.name == "cnmc" else {}
+    complete = cnmc_index.KNOWN if dataset.name == "cnmc" else {}
     absent = Counter(_home(dataset, record) for record in missing)
     for place in (*complete, *sorted(set(there) - set(complete))):
         records, known = there[place], complete.get(place)
-        listed = [record for record in records if not known or cnmc_names.official(record)]
-        distinct = len({cnmc_names.identity(record) for record in listed}) if known else len(listed)
+        listed = [record for record in records if not known or cnmc_index.official(record)]
+        distinct = len({cnmc_index.identity(record) for record in listed}) if known else len(listed)
         yield Row(
             *place,
             images=distinct,

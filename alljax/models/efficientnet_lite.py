@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from alljax.models.convolution import Convolution, tensorflow_same_padding
+from alljax.models.layers import Convolution, tensorflow_same_padding
 from alljax.models.normalisation import Batch, BatchNormalisation
 
 EPSILON = 1e-3

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from alljax.models.convolution import Convolution, symmetric_padding
+from alljax.models.layers import Convolution, symmetric_padding
 from alljax.models.normalisation import Batch, BatchNormalisation
 
 Variant = Literal["torchvision", "keras"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from alljax.errors import ConfigError
-from alljax.models.convolution import Convolution, symmetric_padding
+from alljax.models.layers import Convolution, symmetric_padding
 from alljax.models.normalisation import Batch
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))

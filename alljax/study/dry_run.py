@@ -6,12 +6,12 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from alljax.data.tree import counted
+from alljax.data.archive import counted
 from alljax.progress import Say, duration
-from alljax.study import extraction, grid, heads, pace, results, run
-from alljax.study.grid import Cell
-from alljax.study.heads import Run
-from alljax.training import features, groups
+from alljax.study import estimate, extraction, results, run, sweep, trials
+from alljax.study.sweep import Cell
+from alljax.study.trials import Run
+from alljax.training import feature_extraction, parameter_groups
 from alljax.training.fold import steps_per_epoch
 
 
@@ -30,7 +30,7 @@ def dry_run(config: ConfigDict, folder: Path, say: Say, shard: tuple[int, int] =
         UserError: the source, the weights or the folder cannot be used.
     """
     study = run.open_study(config, folder, say)
-    runs = grid.runs(study.cells)
+    runs = sweep.runs(study.cells)
     own = [
         tuple(cell for cell in each if not results.whole(study.folder_of(cell))) for each in runs[shard[0] :: shard[1]]
     ]
@@ -60,7 +60,7 @@ def _runs(runs: Sequence[Run]) -> Iterator[str]:
     for each in runs:
         epochs = ", ".join(str(cell.config.train.epochs) for cell in each)
         shared = f", beginnings of one run of {each[-1].config.train.epochs}" if len(each) > 1 else ""
-        yield f"  {heads.run_name(each)}: {epochs} epochs{shared}"
+        yield f"  {trials.run_name(each)}: {epochs} epochs{shared}"
 
 
 def _divisions(study: run.Study) -> Iterator[str]:
@@ -83,11 +83,11 @@ def _features(study: run.Study, config: ConfigDict, runs: Sequence[Run]) -> tupl
     ]  # fmt: skip
     count = len(next(iter(study.materials.values())).labels)
     for networks, views in passes:
-        rate = pace.images_per_second(networks, config.features.batch_size) / features.VIEWS[views]
+        rate = estimate.images_per_second(networks, config.features.batch_size) / feature_extraction.VIEWS[views]
         took = count / rate
         seconds += took
         for network in networks:
-            size = 4 * count * features.VIEWS[views] * network.feature_count
+            size = 4 * count * feature_extraction.VIEWS[views] * network.feature_count
             where = extraction.on_disk(config.features.memory, size)
             read = f"; heads read them from disk: {where}" if where else ""
             lines.append(
@@ -103,12 +103,12 @@ def _heads(study: run.Study, runs: Sequence[Run]) -> tuple[list[str], float]:
     lines, seconds = ["\nheads:"], 0.0
     rates: dict[str, float] = {}
     said: list[tuple[float, str]] = []
-    for group in heads.together(runs, study.alike):
+    for group in trials.together(runs, study.alike):
         config, material = group[0][-1].config, study.materials[group[0][0].name]
         width = study.networks[group[0][0].name].feature_count
-        key = f"{grid.compiled_alike(config)} {width} {len(group)}"
+        key = f"{sweep.compiled_alike(config)} {width} {len(group)}"
         if key not in rates:
-            rates[key] = pace.head_steps_per_second(group, width)
+            rates[key] = estimate.head_steps_per_second(group, width)
             said.append((rates[key], f"  {config.train.optimizer} on {width:,} features: {rates[key]:,.0f} steps/s"))
         steps = config.train.epochs * sum(
             steps_per_epoch(len(split.train), config.train.batch_size) for split in material.splits
@@ -120,13 +120,13 @@ def _heads(study: run.Study, runs: Sequence[Run]) -> tuple[list[str], float]:
 def _networks(study: run.Study, cells: Sequence[Cell]) -> tuple[list[str], float]:
     """Returns what is said of the fine-tuned networks, and their seconds."""
     lines, seconds = ["\nfine-tuned networks:"], 0.0
-    paces: dict[str, pace.NetworkPace] = {}
+    paces: dict[str, estimate.NetworkPace] = {}
     for cell in cells:
         config, network = cell.config, study.networks[cell.name]
-        phases = groups.phases(groups.read(config.train.groups), config.train.epochs)
-        key = f"{id(network)} {phases} {config.augment} {config.parallel} {config.mesh} {grid.compiled_alike(config)}"
+        phases = parameter_groups.phases(parameter_groups.read(config.train.groups), config.train.epochs)
+        key = f"{id(network)} {phases} {config.augment} {config.parallel} {config.mesh} {sweep.compiled_alike(config)}"
         try:
-            paces[key] = paces.get(key) or pace.network_pace(config, network)
+            paces[key] = paces.get(key) or estimate.network_pace(config, network)
         except jax.errors.JaxRuntimeError as error:
             lines.append(f"  {cell.name}: the device gave up: {run.first_line(error)}")
             continue

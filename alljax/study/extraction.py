@@ -11,13 +11,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alljax import files, progress
-from alljax.data import cache
-from alljax.data.pipeline import Source
+from alljax.data import decoded_cache
+from alljax.data.loader import Source
 from alljax.errors import ConfigError, WorkdirError
 from alljax.progress import Advance, Say
-from alljax.study.material import open_images
+from alljax.study.experiment import open_images
 from alljax.study.sources import Sources
-from alljax.training import features
+from alljax.training import feature_extraction
 from alljax.training.network import Network, open_network
 
 
@@ -44,7 +44,7 @@ class Features:
 
     def key(self, network: Network, views: str) -> str:
         """Returns what these features are kept under."""
-        return features.features_key(network, self._digests, views)
+        return feature_extraction.features_key(network, self._digests, views)
 
     def of(self, network: Network, views: str) -> np.ndarray:
         """Returns float32 (N, V, D), V views of each image; it stays on disk until it is read.
@@ -62,10 +62,10 @@ class Features:
                 self._say(f"{network.weights.path}: {note}")
             if network.mismatch():
                 self._say(f"{name}: its weights expect another preprocessing: {network.mismatch()}")
-        matrix = features.load_features(key, rows)
+        matrix = feature_extraction.load_features(key, rows)
         if matrix is None:
             self._compute(network, views)
-            matrix = self._opened[key] if key in self._opened else features.load_features(key, rows)
+            matrix = self._opened[key] if key in self._opened else feature_extraction.load_features(key, rows)
             if matrix is None:
                 raise WorkdirError("the features were removed while the study ran; run the same command again")
         elif key not in self._told:
@@ -79,7 +79,7 @@ class Features:
         """Returns what no pass was made for yet: networks that share one, with the views."""
         passes: dict[str, tuple[list[Network], str]] = {}
         for key, (network, views) in self._wanted.items():
-            if features.load_features(key, len(self._digests)) is None:
+            if feature_extraction.load_features(key, len(self._digests)) is None:
                 passes.setdefault(self._pass(network, views), ([], views))[0].append(network)
         return list(passes.values())
 
@@ -87,7 +87,7 @@ class Features:
         """Computes the features of a network and of all others that the same pass through the backbone gives."""
         name, source = f"features {network.backbone.name}", self._sources.of(network)
         try:
-            with features.lock(self._pass(network, views)):  # another shard may be at it
+            with feature_extraction.lock(self._pass(network, views)):  # another shard may be at it
                 own = self._pass(network, views)
                 together = next(
                     (networks for networks, each in self.missing() if self._pass(networks[0], each) == own), []
@@ -95,26 +95,26 @@ class Features:
                 if not together:
                     return
                 keys = [self.key(one, views) for one in together]
-                shapes = [(len(self._digests), features.VIEWS[views], one.feature_count) for one in together]
+                shapes = [(len(self._digests), feature_extraction.VIEWS[views], one.feature_count) for one in together]
                 size = 4 * sum(int(np.prod(shape)) for shape in shapes)
-                if size <= features.room():
+                if size <= feature_extraction.room():
                     with progress.bar(name, len(self._digests), "images") as advance:
-                        features.store_features(keys, shapes, self._blocks(together, source, views, advance))
+                        feature_extraction.store_features(keys, shapes, self._blocks(together, source, views, advance))
                     return
                 problem = (
                     f"the features of {network.backbone.name} take {size / 1e9:,.1f} GB, fewer are free on the disk"
                 )
         except WorkdirError as error:
             problem = str(error)
-        size = 4 * len(self._digests) * features.VIEWS[views] * network.feature_count
+        size = 4 * len(self._digests) * feature_extraction.VIEWS[views] * network.feature_count
         advice = "ALLJAX_CACHE_DIR names the folder"
-        if size > cache.host_memory() / 2:
+        if size > decoded_cache.host_memory() / 2:
             raise ConfigError(
                 f"{problem}, and they do not fit into memory; {advice}, model.pool=average makes them small"
             )
         self._say(f"the features are not kept for the next run: {problem} ({advice})")
         with progress.bar(name, len(self._digests), "images") as advance:
-            self._opened[self.key(network, views)] = features.compute_features(
+            self._opened[self.key(network, views)] = feature_extraction.compute_features(
                 network, source, self._config.features.batch_size, advance, views, self._config.data.workers
             )
 
@@ -127,7 +127,7 @@ class Features:
         self, networks: Sequence[Network], source: Source, views: str, advance: Advance
     ) -> Iterator[list[np.ndarray]]:
         batch_size, workers = self._config.features.batch_size, self._config.data.workers
-        for block in features.feature_blocks(networks, source, batch_size, views, workers):
+        for block in feature_extraction.feature_blocks(networks, source, batch_size, views, workers):
             yield block
             advance(len(block[0]))
 
@@ -144,7 +144,7 @@ def on_disk(setting: str, size: int) -> str:
     """
     if setting == "disk":
         return "features.memory=disk"
-    free = cache.device_memory() or cache.host_memory()
+    free = decoded_cache.device_memory() or decoded_cache.host_memory()
     if setting == "device" or size <= free / 4:
         return ""
     return f"{size / 1e9:,.1f} GB do not fit beside the heads, {free / 1e9:,.1f} GB are free"

@@ -12,17 +12,17 @@ from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
 
 from alljax import progress
-from alljax.data.pipeline import Source
-from alljax.data.records import Dataset
+from alljax.data.dataset import Dataset
+from alljax.data.loader import Source
 from alljax.models.head import Head
 from alljax.progress import Say
 from alljax.study import sources
-from alljax.study.grid import Cell
-from alljax.study.material import Material
-from alljax.training import checkpoint, finetune, groups, logs, mesh, processes
+from alljax.study.experiment import Material
+from alljax.study.sweep import Cell
+from alljax.training import checkpoints, distributed, fine_tuning, metric_writers, parameter_groups, sharding
 from alljax.training.feeding import Feed
 from alljax.training.fold import Fold, make_folds
-from alljax.training.frozen import Curves, HeadRuns
+from alljax.training.head_training import Curves, HeadRuns
 from alljax.training.learner import Learner
 from alljax.training.loop import train_network
 from alljax.training.network import Network
@@ -36,12 +36,12 @@ def check(config: ConfigDict, network: Network) -> None:
     """
     if config.train.regime != "finetune":
         return
-    logs.check(config.train.loggers)
-    mesh.make_devices(config)
-    finetune.make_augmentation(config)
+    metric_writers.check(config.train.loggers)
+    sharding.make_devices(config)
+    fine_tuning.make_augmentation(config)
     head = Head(config.model.hidden, 2)
-    paths = jax.eval_shape(lambda key: finetune.first_parameters(network, head, key), jax.random.key(0))
-    groups.assign(paths, groups.read(config.train.groups))
+    paths = jax.eval_shape(lambda key: fine_tuning.first_parameters(network, head, key), jax.random.key(0))
+    parameter_groups.assign(paths, parameter_groups.read(config.train.groups))
 
 
 def train_cell(
@@ -71,7 +71,7 @@ def train_cell(
         Stopped: the run was asked to stop.
     """
     config = cell.config
-    devices = mesh.make_devices(config)
+    devices = sharding.make_devices(config)
     folds = make_folds(config, material.labels, len(material.dataset.classes), material.splits)
     runs = []
     for split, fold, of_split in zip(material.splits, folds, keys, strict=True):
@@ -79,14 +79,14 @@ def train_cell(
         for number, key in enumerate(of_split):
             name = f"{split.repeat}-{split.fold}-{config.seed + number}"
             here = folder / "runs" / name
-            if processes.agree((here / "result.sha256").is_file()):
-                tree = checkpoint.load(here / "result")
+            if distributed.agree((here / "result.sha256").is_file()):
+                tree = checkpoints.load(here / "result")
             else:
                 feed = Feed(config, source, fold, key, devices)
                 title = f"{cell.name} {name}"
                 tree = _train(config, network, material, feed, fold, key, devices, here, title, say)
-                checkpoint.save(here / "result", tree)
-                if processes.first():
+                checkpoints.save(here / "result", tree)
+                if distributed.first():
                     shutil.rmtree(here / "checkpoints", ignore_errors=True)
             of_seeds.append(tree)
         runs.append(_joined(of_seeds, config.train.epochs))
@@ -113,7 +113,7 @@ def mean_probabilities(
         dataset: the images.
         say: prints a line.
     """
-    classes, devices = len(dataset.classes), mesh.make_devices(config)
+    classes, devices = len(dataset.classes), sharding.make_devices(config)
     source = sources.keep(config, sources.images_of(network, dataset), say)
     rows = np.arange(len(dataset.records))
     fold = Fold(*(jnp.asarray(each) for each in (rows, len(rows), rows, len(rows), rows, len(rows), np.ones(classes))))
@@ -135,7 +135,7 @@ def mean_probabilities(
 
 def _train(
     config: ConfigDict, network: Network, material: Material, feed: Feed, fold: Fold, key: jax.Array,
-    devices: mesh.Jit | mesh.Pmap, here: Path, title: str, say: Say,
+    devices: sharding.Jit | sharding.Pmap, here: Path, title: str, say: Say,
 ) -> dict[str, Any]:  # fmt: skip
     classes = len(material.dataset.classes)
     total_steps = config.train.epochs * feed.steps_per_epoch

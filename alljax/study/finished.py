@@ -12,7 +12,7 @@ import numpy as np
 
 from alljax import config as configs
 from alljax.errors import WorkdirError
-from alljax.study import grid, workdir
+from alljax.study import sweep, workdir
 
 HISTORY = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 AGAIN = "run the same `alljax study` command again"
@@ -56,7 +56,7 @@ class Study:
 
     @cached_property
     def _of_cells(self) -> dict[str, dict[str, Any]]:
-        return {cell.name: configs.flatten(cell.config) for cell in grid.cells(configs.unflatten(self.config))}
+        return {cell.name: configs.flatten(cell.config) for cell in sweep.cells(configs.unflatten(self.config))}
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,17 @@ import numpy as np
 
 from alljax import config as configs
 from alljax import files
-from alljax.data import tree
-from alljax.data.records import Dataset, Record
+from alljax.data import archive
+from alljax.data.dataset import Dataset, Record
 from alljax.errors import ConfigError, DataError, WorkdirError
+from alljax.evaluation import comparison
 from alljax.models.head import Head
 from alljax.progress import Say
-from alljax.study import finetuned, finished, grid, ranking, workdir
+from alljax.study import finetuned, finished, sweep, workdir
+from alljax.study.experiment import inspect_images
 from alljax.study.extraction import Features
-from alljax.study.material import inspect_images
 from alljax.study.sources import Sources
-from alljax.training import checkpoint
+from alljax.training import checkpoints
 from alljax.training.network import open_network
 
 
@@ -47,9 +48,9 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     study = finished.read_study(folder)
     metrics = study.metrics
     results = metrics["cells"]
-    name = name or finished.best(results, ranking.leaky(study.metrics))
+    name = name or finished.best(results, comparison.leaky(study.metrics))
     try:
-        cells = grid.cells(configs.unflatten(study.config))
+        cells = sweep.cells(configs.unflatten(study.config))
     except ConfigError as error:
         raise WorkdirError(f"{folder} was made by another version of alljax ({error}); run the study again") from error
     config = next((cell.config for cell in cells if cell.name == name), None)
@@ -60,7 +61,7 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
             f"{folder} kept no parameters (study.checkpoints=False), so it cannot predict; run it with them"
         )
     files.check_output(out)
-    learned = checkpoint.load(folder / "cells" / name / "checkpoint")
+    learned = checkpoints.load(folder / "cells" / name / "checkpoint")
     used = results[name]["weights"]
     file = weights or used["path"]
     if not Path(file).is_file():
@@ -117,7 +118,7 @@ def _dataset(images: Sequence[Path], classes: tuple[str, ...]) -> Dataset:
     readers: dict[str, Callable[[], bytes]] = {}
     for image in images:
         if image.is_dir() or image.suffix.lower() == ".zip":
-            opened = tree.open_tree(image)
+            opened = archive.open_tree(image)
             found: dict[str, Callable[[], bytes]] = {
                 f"{image.as_posix()}/{path}": partial(opened.read, path) for path in opened.images()
             }

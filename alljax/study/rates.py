@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax import files
 from alljax.progress import Say
-from alljax.study import grid, sources, workdir
-from alljax.study.material import open_material
-from alljax.training import mesh, rates
+from alljax.study import sources, sweep, workdir
+from alljax.study.experiment import open_material
+from alljax.training import lr_finder, sharding
 from alljax.training.feeding import Feed
 from alljax.training.fold import make_folds
 from alljax.training.network import open_network
@@ -35,23 +35,25 @@ def find_rate(config: ConfigDict, out: Path, say: Say) -> float:
         UserError: the source or the weights cannot be used, `out` cannot be written, or no rate learns.
     """
     files.check_output(out)
-    config = grid.cells(config)[0].config
+    config = sweep.cells(config)[0].config
     network = open_network(config)
     material = open_material(config, say)
     classes = len(material.dataset.classes)
     fold = make_folds(config, material.labels, classes, material.splits)[0]
     key = jax.random.key(config.seed)
     enough = configs.vary(config, {"train.epochs": STEPS})  # an epoch may be a single step
-    feed = Feed(enough, sources.keep(config, sources.images_of(network, material.dataset), say), fold, key, mesh.Jit())
-    say(f"{STEPS} steps at each of {len(rates.RATES)} learning rates …")
-    losses = rates.sweep(config, network, classes, feed, np.asarray(fold.class_weights), key, STEPS)
+    feed = Feed(
+        enough, sources.keep(config, sources.images_of(network, material.dataset), say), fold, key, sharding.Jit()
+    )
+    say(f"{STEPS} steps at each of {len(lr_finder.RATES)} learning rates …")
+    losses = lr_finder.sweep(config, network, classes, feed, np.asarray(fold.class_weights), key, STEPS)
     workdir.write_csv(out, ("learning_rate", "step", "loss"), _rows(losses))
-    for rate, first, end in zip(rates.RATES, losses[:, 0], rates.ends(losses), strict=True):
+    for rate, first, end in zip(lr_finder.RATES, losses[:, 0], lr_finder.ends(losses), strict=True):
         say(f"{rate:9.2e}   loss {first:.3f} → {end:.3f}")
-    return rates.best(losses)
+    return lr_finder.best(losses)
 
 
 def _rows(losses: np.ndarray) -> Iterator[tuple[str, int, str]]:
-    for rate, of_rate in zip(rates.RATES, losses, strict=True):
+    for rate, of_rate in zip(lr_finder.RATES, losses, strict=True):
         for step, loss in enumerate(of_rate, start=1):
             yield f"{rate:.6g}", step, f"{loss:.9g}"

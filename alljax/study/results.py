@@ -8,17 +8,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alljax import files
+from alljax.data.dataset import Dataset
 from alljax.data.images import load
-from alljax.data.records import Dataset
 from alljax.errors import WorkdirError
 from alljax.evaluation import intervals, metrics
 from alljax.evaluation.baselines import SizeRule
-from alljax.study import figures, finished, workdir
+from alljax.report import plots
+from alljax.study import finished, workdir
+from alljax.study.experiment import Material
 from alljax.study.finished import Study
-from alljax.study.material import Material
-from alljax.training import optim
+from alljax.training import optimizers
 from alljax.training.fold import steps_per_epoch
-from alljax.training.frozen import HeadRuns
+from alljax.training.head_training import HeadRuns
 
 PLACE = ("split", "repeat", "fold", "seed")
 HISTORY = (
@@ -182,7 +183,7 @@ def _history(
 ) -> Iterator[list[Any]]:
     for split, run in zip(material.splits, runs, strict=True):
         steps = steps_per_epoch(len(split.train), config.train.batch_size)
-        schedule = optim.make_schedule(config, config.train.epochs * steps)
+        schedule = optimizers.make_schedule(config, config.train.epochs * steps)
         for column, seed in enumerate(seeds):
             for epoch in range(config.train.epochs):
                 curves = (
@@ -225,4 +226,4 @@ def write_wrong_sheet(study: Study, name: str, dataset: Dataset) -> None:
         called, confidence = names[mean[place].argmax()], mean[place].max()
         who = f"subject {record.subject}" if record.subject else record.path.rpartition("/")[2]
         captions.append(f"{names[record.label]}\ncalled {called} {confidence:.0%}\n{who}")
-    files.write_bytes(study.folder / "figures" / f"wrong-{name}.png", figures.wrong_sheet(pictures, captions))
+    files.write_bytes(study.folder / "figures" / f"wrong-{name}.png", plots.wrong_sheet(pictures, captions))

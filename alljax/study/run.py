@@ -12,18 +12,20 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax import files, progress
+from alljax.data.archive import counted, some
 from alljax.data.splits import COLUMNS, rows
-from alljax.data.tree import counted, some
 from alljax.errors import ConfigError, UserError, WorkdirError
+from alljax.evaluation import comparison
 from alljax.progress import Say
-from alljax.study import finetuned, finished, grid, heads, join, ranking, report, results, workdir
+from alljax.report import report
+from alljax.study import finetuned, finished, merge, results, sweep, trials, workdir
+from alljax.study.experiment import Material, open_materials
 from alljax.study.extraction import Features
-from alljax.study.grid import Cell
-from alljax.study.heads import Run, Trainer
-from alljax.study.material import Material, open_materials
 from alljax.study.sources import Sources
-from alljax.training import checkpoint, processes
-from alljax.training.frozen import HeadRuns
+from alljax.study.sweep import Cell
+from alljax.study.trials import Run, Trainer
+from alljax.training import checkpoints, distributed
+from alljax.training.head_training import HeadRuns
 from alljax.training.network import Network, open_networks
 
 SHEETS = 3
@@ -67,7 +69,7 @@ class Study:
 
     def failed(self, cell: Cell) -> bool:
         """Returns whether a cell was given up, here or in another shard of the same folder."""
-        return (self.folder_of(cell) / join.FAILED).is_file()
+        return (self.folder_of(cell) / merge.FAILED).is_file()
 
 
 def run_study(
@@ -93,12 +95,12 @@ def run_study(
             before the first file is written.  Or a cell failed: after all others, and after the report.
     """
     study = open_study(config, folder, say, force)
-    with workdir.alone(folder, shard) if processes.first() else contextlib.nullcontext():
-        if processes.first():
+    with workdir.alone(folder, shard) if distributed.first() else contextlib.nullcontext():
+        if distributed.first():
             _claim(config, study, force)
             _set_aside_damaged(study)
-        failed = _train(study, grid.runs(study.cells)[shard[0] :: shard[1]])
-        if not processes.first():
+        failed = _train(study, sweep.runs(study.cells)[shard[0] :: shard[1]])
+        if not distributed.first():
             return None
         # A cell that failed in another shard is not waited for: it has said why, and only a new start tries it again.
         others = [cell.name for cell in study.cells if not (study.done(cell) or study.failed(cell))]
@@ -106,7 +108,7 @@ def run_study(
         if others:
             say(f"{counted(len(others), 'model')} of other shards missing: {some(others)}")
         elif any(map(study.done, study.cells)):
-            summary = join.join(folder, (), lambda line: None)
+            summary = merge.join(folder, (), lambda line: None)
             _report(study)
     if len(failed) == len(study.cells):
         raise ConfigError(next(iter(failed.values())))
@@ -124,7 +126,7 @@ def open_study(config: ConfigDict, folder: Path, say: Say, force: bool = False) 
     Raises:
         UserError: the source, the weights or the folder cannot be used.
     """
-    cells = grid.cells(config)
+    cells = sweep.cells(config)
     workdir.check(folder, configs.flatten(config), force)
     networks = open_networks(cell.config for cell in cells)
     check_compared(config, networks)
@@ -167,9 +169,9 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
     left: list[Run] = []
     failed: dict[str, str] = {}
     for run in runs:
-        missing = tuple(cell for cell in run if not processes.agree(study.done(cell)))
+        missing = tuple(cell for cell in run if not distributed.agree(study.done(cell)))
         for cell in run:
-            if cell not in missing and processes.first():
+            if cell not in missing and distributed.first():
                 study.say(f"{cell.name}: done before (remove {study.folder_of(cell)} to run it again)")
                 finetuned.clear(study.folder_of(cell))
         if missing:
@@ -177,7 +179,7 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
     with progress.study(sum(map(_cost, left)), sum(map(len, left))) as advance:
         trainer = Trainer(study.say)
         frozen = [run for run in left if run[0].config.train.regime == "frozen"]
-        groups = heads.together(frozen, study.alike)
+        groups = trials.together(frozen, study.alike)
         groups += [[run] for run in left if run[0].config.train.regime == "finetune"]
         for group in groups:
             names = [cell.name for run in group for cell in run]
@@ -195,9 +197,9 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
                     name: reason for name in names if not (study.folder / "cells" / name / "metrics.json").is_file()
                 }
             advance(sum(map(_cost, group)), len(names))
-    for name, reason in failed.items() if processes.first() else ():
+    for name, reason in failed.items() if distributed.first() else ():
         study.say(f"{name} failed: {reason}")
-        files.write_text(study.folder / "cells" / name / join.FAILED, f"{reason}\n")
+        files.write_text(study.folder / "cells" / name / merge.FAILED, f"{reason}\n")
     return failed
 
 
@@ -210,7 +212,7 @@ def _run_heads(study: Study, trainer: Trainer, group: Sequence[Run]) -> dict[str
     failed: dict[str, str] = {}
     left = {cell.name for run in group for cell in run}
     for trained in trainer.train(group, matrix, material):
-        if isinstance(trained, heads.Diverged):
+        if isinstance(trained, trials.Diverged):
             failed |= {cell.name: trained.reason for cell in trained.cells}
             continue
         _write(study, trained.cell, trained.runs, "heads", {
@@ -224,29 +226,29 @@ def _run_heads(study: Study, trainer: Trainer, group: Sequence[Run]) -> dict[str
 def _run_network(study: Study, cell: Cell) -> None:
     """Fine-tunes the networks of a cell and writes it."""
     network, material, start = study.networks[cell.name], study.materials[cell.name], time.perf_counter()
-    keys = [list(heads.keys(cell.config, split)) for split in material.splits]
+    keys = [list(trials.keys(cell.config, split)) for split in material.splits]
     source = study.sources.of(network, again=True)
     runs = finetuned.train_cell(cell, network, source, material, keys, study.folder_of(cell), study.say)
     _write(study, cell, runs, "networks", {"feature_seconds": 0.0, "seconds": round(time.perf_counter() - start, 3)})
-    if processes.first():
+    if distributed.first():
         finetuned.clear(study.folder_of(cell))
 
 
 def _write(study: Study, cell: Cell, runs: Sequence[HeadRuns], parameters: str, extra: dict[str, Any]) -> None:
     """Writes a cell's folder; metrics.json, which says that it is done, last."""
     if cell.config.study.checkpoints:
-        checkpoint.save(study.folder_of(cell) / "checkpoint", {parameters: [run.params for run in runs]})
-    if not processes.first():
+        checkpoints.save(study.folder_of(cell) / "checkpoint", {parameters: [run.params for run in runs]})
+    if not distributed.first():
         return
     extra |= {"weights": study.networks[cell.name].describe(), "split": cell.split}
     results.write_cell(study.folder, cell.name, cell.config, study.materials[cell.name], runs, extra)
-    (study.folder_of(cell) / join.FAILED).unlink(missing_ok=True)
+    (study.folder_of(cell) / merge.FAILED).unlink(missing_ok=True)
 
 
 def _report(study: Study) -> None:
     """Writes the report, and before it the sheets of wrong cells of the best models."""
     done = finished.read_study(study.folder)
-    for name in finished.ranked(done.metrics["cells"], ranking.leaky(done.metrics))[:SHEETS]:
+    for name in finished.ranked(done.metrics["cells"], comparison.leaky(done.metrics))[:SHEETS]:
         results.write_wrong_sheet(done, name, study.materials[name].dataset)
     report.write_report(study.folder)
 

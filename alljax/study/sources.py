@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from alljax import progress
-from alljax.data import cache
-from alljax.data.pipeline import Images, Source
-from alljax.data.records import Dataset
+from alljax.data import decoded_cache
+from alljax.data.dataset import Dataset
+from alljax.data.loader import Images, Source
 from alljax.progress import Say
 from alljax.training.network import Network
 
@@ -26,10 +26,10 @@ def keep(config: ConfigDict, images: Images, say: Say) -> Source:
         ConfigError: they do not fit where they should stay.
         DataError: an image that cannot be read.
     """
-    place, why = cache.choose(config.data.cache, images)
+    place, why = decoded_cache.choose(config.data.cache, images)
     say(why)
     with progress.bar("decode", len(images.labels) if place != "none" else 0, "images") as advance:
-        return cache.keep(images, place, advance, config.data.workers)
+        return decoded_cache.keep(images, place, advance, config.data.workers)
 
 
 class Sources:

@@ -20,7 +20,7 @@ from alljax import config as configs
 from alljax import files
 from alljax.errors import WorkdirError
 from alljax.files import write_text
-from alljax.study.grid import cells
+from alljax.study.sweep import cells
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn", "pillow")
 

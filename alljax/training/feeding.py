@@ -9,12 +9,12 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import log_softmax
 
-from alljax.data.pipeline import Batch, Loader, Order, Source
-from alljax.training import mesh
-from alljax.training.finetune import Cells
+from alljax.data.loader import Batch, Loader, Order, Source
+from alljax.training import sharding
+from alljax.training.fine_tuning import Cells
 from alljax.training.fold import Fold, steps_per_epoch
 from alljax.training.learner import Learner
-from alljax.training.order import epoch_order
+from alljax.training.sampling import epoch_order
 from alljax.training.step import ORDER, TrainState
 
 
@@ -34,7 +34,7 @@ class Feed:
     """
 
     def __init__(
-        self, config: ConfigDict, source: Source, fold: Fold, key: jax.Array, devices: mesh.Jit | mesh.Pmap
+        self, config: ConfigDict, source: Source, fold: Fold, key: jax.Array, devices: sharding.Jit | sharding.Pmap
     ) -> None:
         """Draws the order of all epochs.
 

@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from alljax.models.head import Head
-from alljax.training import finetune, groups, mesh
+from alljax.training import fine_tuning, parameter_groups, sharding
 from alljax.training.network import Network
 from alljax.training.step import Sums, TrainState
 
@@ -33,7 +33,7 @@ class Learner:
         key: jax.Array,
         class_weights: np.ndarray,
         total_steps: int,
-        devices: mesh.Jit | mesh.Pmap,
+        devices: sharding.Jit | sharding.Pmap,
     ) -> None:
         """Puts what does not change on the devices.
 
@@ -49,19 +49,19 @@ class Learner:
         Raises:
             ConfigError: ``train.groups`` does not cover the parameters.
         """
-        self.devices, self.groups = devices, groups.read(config.train.groups)
+        self.devices, self.groups = devices, parameter_groups.read(config.train.groups)
         self._config, self._network = config, network
         self._head = Head(config.model.hidden, classes, config.model.dropout)
-        parameters = finetune.first_parameters(network, self._head, key)
-        self._group_of = groups.assign(parameters, self.groups)
-        ever = groups.learning(self._group_of, self.groups, config.train.epochs - 1)
+        parameters = fine_tuning.first_parameters(network, self._head, key)
+        self._group_of = parameter_groups.assign(parameters, self.groups)
+        ever = parameter_groups.learning(self._group_of, self.groups, config.train.epochs - 1)
         self._first = {path: np.asarray(leaf) for path, leaf in parameters.items() if path in ever}
-        self._optimizer = finetune.make_optimizer(config, total_steps, self.groups, self._group_of)
+        self._optimizer = fine_tuning.make_optimizer(config, total_steps, self.groups, self._group_of)
         fixed = {path: leaf for path, leaf in parameters.items() if path not in ever}
         constants = (fixed, jax.random.key_data(key), class_weights.astype(np.float32))
         self._fixed, self._key, self._class_weights = devices.place(constants)
-        forward = finetune.make_forward(config, network, self._head)
-        self._evaluate = devices.compile(finetune.make_evaluate(forward, devices.axis))
+        forward = fine_tuning.make_forward(config, network, self._head)
+        self._evaluate = devices.compile(fine_tuning.make_evaluate(forward, devices.axis))
         self._sum = devices.compile(lambda sums, more: sums + more)
         template = jax.eval_shape(lambda: (self._begin(self._first), Sums.zero()))
         named, self._structure = jax.tree.flatten_with_path(template)
@@ -75,12 +75,12 @@ class Learner:
         """Returns sums over no cell, on the devices."""
         return self.devices.place(Sums(*np.zeros((3, 1), np.float32)[:, 0]))
 
-    def compile(self, epoch: int) -> Callable[[TrainState, finetune.Cells], tuple[TrainState, Sums]]:
+    def compile(self, epoch: int) -> Callable[[TrainState, fine_tuning.Cells], tuple[TrainState, Sums]]:
         """Returns the training step of an epoch, in which some groups learn; it takes the old state's memory."""
-        learning = groups.learning(self._group_of, self.groups, epoch)
-        layers, axis = groups.normalisation_layers(learning), self.devices.axis
-        forward = finetune.make_forward(self._config, self._network, self._head, layers, axis)
-        step = finetune.make_step(self._config, forward, self._optimizer, learning, axis)
+        learning = parameter_groups.learning(self._group_of, self.groups, epoch)
+        layers, axis = parameter_groups.normalisation_layers(learning), self.devices.axis
+        forward = fine_tuning.make_forward(self._config, self._network, self._head, layers, axis)
+        step = fine_tuning.make_step(self._config, forward, self._optimizer, learning, axis)
         compiled = self.devices.compile(step, donate=0)
         return lambda state, cells: compiled(state, self._fixed, self._key, cells, self._class_weights)
 
@@ -88,7 +88,7 @@ class Learner:
         """Returns the sums of both, on the devices."""
         return self._sum(sums, more)
 
-    def logits(self, state: TrainState, cells: finetune.Cells) -> np.ndarray:
+    def logits(self, state: TrainState, cells: fine_tuning.Cells) -> np.ndarray:
         """Returns float32 (B, C) of a spread batch, the whole of it in every process."""
         return self.devices.fetch(self._evaluate(state, self._fixed, cells))
 
@@ -107,7 +107,7 @@ class Learner:
     def describe(self, state: TrainState) -> str:
         """Returns a line on what learns and what a device holds of it."""
         count = sum(leaf.size for leaf in self._first.values())
-        held = mesh.bytes_per_device(state) + mesh.bytes_per_device(self._fixed)
+        held = sharding.bytes_per_device(state) + sharding.bytes_per_device(self._fixed)
         return (
             f"{count:,} parameters learn; parameters, statistics and optimizer take {held / 2**20:,.0f} MiB on each "
             f"of {self.devices.count} devices, before activations"

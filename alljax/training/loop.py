@@ -14,14 +14,14 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.errors import ConfigError, Stopped
+from alljax.interrupts import stop_requested
 from alljax.progress import Advance, Say
-from alljax.training.checkpoint import Checkpoints
+from alljax.training.checkpoints import Checkpoints
 from alljax.training.feeding import Feed
-from alljax.training.groups import phases
 from alljax.training.learner import Learner, memory
-from alljax.training.logs import Logs, profiler
+from alljax.training.metric_writers import Logs, profiler
+from alljax.training.parameter_groups import phases
 from alljax.training.step import Sums
-from alljax.training.stopping import stop_requested
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alljax.errors import ConfigError
-from alljax.models import catalog
-from alljax.models.catalog import Backbone, Preprocessing
+from alljax.models import backbones
+from alljax.models.backbones import Backbone, Preprocessing
 from alljax.models.head import POOLINGS, pool
-from alljax.weights import port, readers, sources, store
+from alljax.weights import conversion, formats, sources, store
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,13 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
 
 def _load(config: ConfigDict) -> Network:
     """Returns the network with all that its weights decide, the features of its last stage."""
-    backbone = catalog.get(config.model.backbone)
+    backbone = backbones.get(config.model.backbone)
     resolved = store.resolve(config.weights.path, config.weights.name, backbone.name)
-    file = readers.load(resolved.path)
-    ported = port.port(file.tensors, backbone.name, origin=str(resolved.path))
+    file = formats.load(resolved.path)
+    ported = conversion.port(file.tensors, backbone.name, origin=str(resolved.path))
     source = resolved.source or (sources.source(ported.source) if ported.source else None)
     trained_with = source.preprocessing if source else backbone.families[ported.family]
-    expected = catalog.preprocessing(trained_with)
+    expected = backbones.preprocessing(trained_with)
     notes = (*((resolved.note,) if resolved.note else ()), *file.notes)
     stage, pooling = backbone.stages[-1], POOLINGS[0]
     return Network(
@@ -134,5 +134,5 @@ def _as_asked(network: Network, config: ConfigDict) -> Network:
 
 def _preprocessing(config: ConfigDict, expected: Preprocessing) -> Preprocessing:
     """Returns what the weights were trained with, but for what the config overrides."""
-    chosen = catalog.preprocessing(config.preprocessing.name) if config.preprocessing.name else expected
+    chosen = backbones.preprocessing(config.preprocessing.name) if config.preprocessing.name else expected
     return replace(chosen, image_size=config.preprocessing.image_size or chosen.image_size)

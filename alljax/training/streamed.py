@@ -13,8 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alljax.training.fold import Fold, steps_per_epoch
-from alljax.training.frozen import Curves, HeadFunctions, make_curves, make_steps, shown_rows
-from alljax.training.optim import Numbers
+from alljax.training.head_training import Curves, HeadFunctions, make_curves, make_steps, shown_rows
+from alljax.training.optimizers import Numbers
 from alljax.training.step import Sums, TrainState, sums
 
 BLOCK = 64 * 2**20

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from alljax.models import catalog, efficientnet_lite, vgg
+from alljax.models import backbones, efficientnet_lite, vgg
 
 Shape = tuple[int, ...]
 
@@ -62,11 +62,11 @@ class Family:
     @cached_property
     def names(self) -> Mapping[str, str]:
         """The file's name → our flat name, of all variables with the classifier."""
-        return {self.name_of(path): path for path in catalog.shapes(self.backbone)}
+        return {self.name_of(path): path for path in backbones.shapes(self.backbone)}
 
     def shape_of(self, path: str) -> Shape:
         """Returns the shape that our variable has in such a file."""
-        shape = catalog.shapes(self.backbone)[path]
+        shape = backbones.shapes(self.backbone)[path]
         if self.layout == "ours":
             return shape
         if len(shape) == 4:
@@ -81,7 +81,7 @@ class Family:
         """Brings a tensor of the right shape from the file's layout to ours; a view where it can."""
         if self.layout == "ours":
             return tensor
-        shape = catalog.shapes(self.backbone)[path]
+        shape = backbones.shapes(self.backbone)[path]
         if path == "params/classifier/fc1/kernel":
             # PyTorch flattens channel, height, width; we (and Keras) height, width, channel.
             tensor = tensor.reshape(shape[1], *_vgg_flat(shape[0]))
@@ -285,6 +285,6 @@ FAMILIES = (
     ),
     *(
         Family("alljax", name, f"alljax's own {name}", str, ignored=r"(family|source)/[\w.-]+")
-        for name in catalog.BACKBONES
+        for name in backbones.BACKBONES
     ),
 )

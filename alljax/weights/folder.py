@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from alljax.data.tree import some
+from alljax.data.archive import some
 from alljax.errors import WeightsError
 from alljax.weights.sources import Source
 

@@ -7,8 +7,8 @@ import numpy as np
 import safetensors.numpy
 
 from alljax import files
-from alljax.models import catalog
-from alljax.weights import port, readers, store
+from alljax.models import backbones
+from alljax.weights import conversion, formats, store
 
 
 def rewrite(path: Path, backbone: str, out: Path) -> int:
@@ -29,16 +29,16 @@ def rewrite(path: Path, backbone: str, out: Path) -> int:
         WeightsError: a file that cannot be read, or of another network.
         WorkdirError: `out` cannot be written.
     """
-    catalog.get(backbone)
-    tensors = readers.read(path)
-    family = port.recognise(tensors, backbone, str(path))
+    backbones.get(backbone)
+    tensors = formats.read(path)
+    family = conversion.recognise(tensors, backbone, str(path))
     paths = [family.names.get(family.spelling(name), "") for name in tensors]
-    classifier = any(variable.startswith(port.CLASSIFIER) for variable in paths)
-    ported = port.port(tensors, backbone, classifier, origin=str(path))
+    classifier = any(variable.startswith(conversion.CLASSIFIER) for variable in paths)
+    ported = conversion.port(tensors, backbone, classifier, origin=str(path))
     sha256 = store.digest(path)
     if known := store.recognise(path, sha256):
         ported = replace(ported, source=known.name)
-    flat = {name: np.ascontiguousarray(tensor) for name, tensor in port.flatten(ported).items()}
+    flat = {name: np.ascontiguousarray(tensor) for name, tensor in conversion.flatten(ported).items()}
     metadata = {"backbone": backbone, "family": ported.family, "source_sha256": sha256}
     files.write_bytes(out, safetensors.numpy.save(flat, metadata))
     return sum(tensor.size for tensor in flat.values())

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alljax.errors import WeightsError
-from alljax.models import catalog
-from alljax.weights import port, readers, store
+from alljax.models import backbones
+from alljax.weights import conversion, formats, store
 from alljax.weights.sources import Source
 
 
@@ -43,12 +43,12 @@ def describe(path: str | os.PathLike[str]) -> Description:
     Raises:
         WeightsError: see `readers.read`.
     """
-    read = readers.load(path)
+    read = formats.load(path)
     sha256 = store.digest(read.path)
     backbone, family = "", ""
-    for name in catalog.BACKBONES:
+    for name in backbones.BACKBONES:
         try:
-            found = port.recognise(read.tensors, name)
+            found = conversion.recognise(read.tensors, name)
         except WeightsError:
             continue
         backbone, family = found.backbone, found.description

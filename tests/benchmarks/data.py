@@ -39,17 +39,17 @@ WAYS = {
 
 
 def ours(folder: Path, antialias: bool, workers: int) -> Callable[[], Iterable[object]]:
-    from alljax.data import pipeline
-    from alljax.data.records import Dataset, Record
+    from alljax.data import loader
+    from alljax.data.dataset import Dataset, Record
 
     paths = sorted(folder.glob("*.bmp"))
     records = tuple(Record(path.name, 0) for path in paths)
     dataset = Dataset("folder", ("cell",), records, lambda record: (folder / record.path).read_bytes())
-    source = pipeline.Images(dataset, SIZE, "bilinear", antialias)
-    order = pipeline.Order(np.arange(len(paths)), BATCH, epochs=None)
+    source = loader.Images(dataset, SIZE, "bilinear", antialias)
+    order = loader.Order(np.arange(len(paths)), BATCH, epochs=None)
     if not workers:
-        return lambda: pipeline.batches(source, BATCH)
-    loader = pipeline.Loader(source, order, workers)  # starting processes takes a second: they stay
+        return lambda: loader.batches(source, BATCH)
+    loader = loader.Loader(source, order, workers)  # starting processes takes a second: they stay
 
     def one_pass() -> Iterable[object]:
         for _ in range(4 * workers):  # what they read ahead while others were measured does not count
@@ -169,7 +169,7 @@ def index(source: Path) -> None:
 
     from alljax import config as configs
     from alljax.data import splits
-    from alljax.data.source import open_source
+    from alljax.data.readers import open_source
 
     config = configs.vary(configs.default_config(), {"data.source": str(source)})
     dataset = open_source(config.data)

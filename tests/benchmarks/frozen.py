@@ -16,7 +16,7 @@ import numpy as np
 
 from alljax import config as configs
 from alljax.data.splits import Split
-from alljax.training import features, frozen
+from alljax.training import feature_extraction, head_training
 from alljax.training.fold import make_folds, steps_per_epoch
 from alljax.training.network import open_network
 
@@ -28,7 +28,7 @@ def extraction(backbone: str, weights: str) -> Callable[[], float]:
     """Returns a function that times one batch of 224 × 224 pixels, in images a second."""
     changes = {"model.backbone": backbone, "weights.path": weights}
     network = open_network(configs.vary(configs.default_config(), changes))
-    extract, variables = features.make_extractor([network]), jax.device_put(network.variables)
+    extract, variables = feature_extraction.make_extractor([network]), jax.device_put(network.variables)
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH, 224, 224, 3), np.uint8)
     return _timed(lambda: extract(variables, jnp.asarray(pixels)), BATCH)
 
@@ -39,7 +39,7 @@ def head(width: int, seeds: int) -> Callable[[], float]:
     matrix = jnp.asarray(np.random.default_rng(0).standard_normal((CELLS, width)).astype(np.float32))
     labels = np.arange(CELLS, dtype=np.int32) % 2
     fold = make_folds(config, labels, 2, [Split(0, 0, np.arange(TRAINED), np.arange(TRAINED, CELLS))])[0]
-    train, keys = frozen.make_train(config, 2), jax.vmap(jax.random.key)(jnp.arange(seeds))
+    train, keys = head_training.make_train(config, 2), jax.vmap(jax.random.key)(jnp.arange(seeds))
     steps = seeds * EPOCHS * steps_per_epoch(TRAINED, config.train.batch_size)
     return _timed(lambda: train(keys, matrix, jnp.asarray(labels), fold), steps)
 

@@ -64,20 +64,20 @@ def alljax_slices(images: int) -> tuple[Slices, str]:
 
     from alljax import config as configs
     from alljax.data.splits import Split
-    from alljax.models import catalog
-    from alljax.training import features, frozen, optim
+    from alljax.models import backbones
+    from alljax.training import feature_extraction, head_training, optimizers
     from alljax.training.fold import make_folds
     from alljax.training.network import Network
 
     @cache
     def extractor(backbone: str) -> tuple[Any, Any]:
-        found = catalog.get(backbone)
+        found = backbones.get(backbone)
         init = jax.jit(lambda key: found.module.init(key, jnp.zeros((1, 64, 64, 3)), last=found.stages[-1]))
-        usual, nowhere = catalog.preprocessing(next(iter(found.families.values()))), Any
+        usual, nowhere = backbones.preprocessing(next(iter(found.families.values()))), Any
         network = Network(
             found, found.stages[-1], "average", usual, usual, nowhere, "", (), dict(init(jax.random.key(0)))
         )  # type: ignore[arg-type]
-        return features.make_extractor([network]), jax.device_put(network.variables)
+        return feature_extraction.make_extractor([network]), jax.device_put(network.variables)
 
     def of_backbone(backbone: str) -> dict[str, float]:
         (extract, variables), noise = extractor(backbone), pixels(images)
@@ -95,13 +95,13 @@ def alljax_slices(images: int) -> tuple[Slices, str]:
         matrix = jnp.asarray(made_up(labels, people, width, slice(0, CELLS)))
         keys = jax.random.key(0)[None]
         fold = make_folds(config, labels, 2, [split])[0]
-        numbers = optim.stack([optim.numbers(config)])
-        return frozen.make_heads(config, 2), (EPOCHS,), keys, numbers, matrix, jnp.asarray(labels), fold
+        numbers = optimizers.stack([optimizers.numbers(config)])
+        return head_training.make_heads(config, 2), (EPOCHS,), keys, numbers, matrix, jnp.asarray(labels), fold
 
     def head(width: int, optimizer: str) -> dict[str, float]:
         given = prepared(width, optimizer)
         start = time.perf_counter()
-        jax.block_until_ready(next(frozen.train_heads(*given)))
+        jax.block_until_ready(next(head_training.train_heads(*given)))
         return {"an epoch": (time.perf_counter() - start) / EPOCHS}
 
     return {"features": of_backbone, "head": head}, f"jax {jax.__version__}"
@@ -259,8 +259,8 @@ def real_cells(config: Any, manifest: str) -> Any:
     from alljax import config as configs
     from alljax.data import splits
     from alljax.data.images import Inspection
-    from alljax.data.source import open_source
-    from alljax.study.material import Material
+    from alljax.data.readers import open_source
+    from alljax.study.experiment import Material
 
     config = configs.vary(config, {"data.source": "synthetic", "data.synthetic.manifest": manifest})
     dataset = open_source(config.data)
@@ -280,14 +280,14 @@ def heads(config: str, manifest: str) -> None:
     import jax
 
     from alljax import config as configs
-    from alljax.study import grid
-    from alljax.study.heads import Diverged, Trainer
+    from alljax.study import sweep
+    from alljax.study.trials import Diverged, Trainer
 
     settings = configs.load(config)
     material, trainer = real_cells(settings, manifest), Trainer(lambda line: print(line, file=sys.stderr))
     people = np.unique(material.people, return_inverse=True)[1]
     matrix = np.zeros((0, 0, 0), np.float32)
-    for run in grid.runs(grid.cells(settings)):
+    for run in sweep.runs(sweep.cells(settings)):
         width = WIDTHS[run[0].config.model.backbone]
         if matrix.shape[2] != width:
             matrix = made_up(material.labels, people, width, slice(0, len(people)))[:, None]
@@ -307,7 +307,7 @@ def flatten(config: str, manifest: str, width: int) -> None:
 
     from alljax import config as configs
     from alljax import files
-    from alljax.training import features, frozen, optim, streamed
+    from alljax.training import feature_extraction, head_training, optimizers, streamed
     from alljax.training.fold import make_folds, steps_per_epoch
 
     settings = configs.load(config)
@@ -315,20 +315,20 @@ def flatten(config: str, manifest: str, width: int) -> None:
     labels, people = material.labels, np.unique(material.people, return_inverse=True)[1]
     rows, start = [slice(first, first + OUR_BATCH) for first in range(0, CELLS, OUR_BATCH)], time.perf_counter()
     blocks = ([made_up(labels, people, width, each)[:, None]] for each in rows)
-    features.store_features(["made-up"], [(CELLS, 1, width)], blocks)
+    feature_extraction.store_features(["made-up"], [(CELLS, 1, width)], blocks)
     path = files.cache_dir() / "features" / "made-up.npy"
     with path.open("rb") as file:  # what was just written is read from the disk, as it would be the day after
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     say(written=width, bytes=path.stat().st_size, seconds=time.perf_counter() - start)
-    stored = features.load_features("made-up", CELLS)
+    stored = feature_extraction.load_features("made-up", CELLS)
     assert stored is not None
     on_disk: Any = stored.reshape(CELLS, width)
     for optimizer in OPTIMIZERS:
         ends = [time.perf_counter()]
         own = configs.vary(settings, {"train.optimizer": optimizer, "train.epochs": EPOCHS})
         fold = make_folds(own, labels, 2, material.splits)[0]
-        keys, numbers = jax.random.key(own.seed)[None], optim.stack([optim.numbers(own)])
-        runs = frozen.train_heads(
+        keys, numbers = jax.random.key(own.seed)[None], optimizers.stack([optimizers.numbers(own)])
+        runs = head_training.train_heads(
             streamed.make_heads(own, 2), (EPOCHS,), keys, numbers, on_disk, labels, fold,  # type: ignore[arg-type]
             lambda _, ends=ends: ends.append(time.perf_counter()),
         )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from alljax.config import load
-from alljax.study.grid import cells
+from alljax.study.sweep import cells
 
 HERE = Path(__file__).resolve().parent
 CONFIG = HERE.parents[1] / "configs" / "paper.py"

@@ -24,10 +24,10 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.data.splits import Split
-from alljax.models import catalog
-from alljax.training import mesh
+from alljax.models import backbones
+from alljax.training import sharding
 from alljax.training.feeding import Feed
-from alljax.training.finetune import Cells
+from alljax.training.fine_tuning import Cells
 from alljax.training.fold import make_folds
 from alljax.training.learner import Learner
 from alljax.training.loop import train_network
@@ -50,9 +50,9 @@ def settings(backbone: str, **train: Any) -> ConfigDict:
 
 def drawn(backbone: str, size: int) -> Network:
     """Returns a network with drawn weights."""
-    found = catalog.get(backbone)
+    found = backbones.get(backbone)
     variables = jax.jit(lambda key: found.module.init(key, jnp.zeros((1, SMALL, SMALL, 3)), last=found.stages[-1]))
-    pixels = catalog.preprocessing(next(iter(found.families.values())))
+    pixels = backbones.preprocessing(next(iter(found.families.values())))
     pixels = type(pixels)(**{**vars(pixels), "image_size": size})
     nowhere: Any = None
     return Network(
@@ -60,7 +60,7 @@ def drawn(backbone: str, size: int) -> Network:
     )
 
 
-def make_learner(backbone: str, size: int, devices: mesh.Jit) -> Learner:
+def make_learner(backbone: str, size: int, devices: sharding.Jit) -> Learner:
     """Returns a run of 1,000 steps on two classes."""
     weights = np.ones(2, np.float32)
     return Learner(settings(backbone), drawn(backbone, size), 2, jax.random.key(0), weights, 1000, devices)
@@ -76,7 +76,7 @@ def cells(size: int, count: int = BATCH) -> Cells:
 
 def our_step(backbone: str) -> Callable[[], float]:
     """Returns a function that times one step of alljax, in images a second."""
-    devices = mesh.Jit()
+    devices = sharding.Jit()
     learner, batch = make_learner(backbone, SIZE, devices), cells(SIZE)
     step, state = learner.compile(0), learner.start()
 
@@ -165,7 +165,7 @@ class Noise:
 def loop(network: Network, every: int) -> np.ndarray:
     """Returns milliseconds of wall and of processor time of the steps 2 to STEPS − 1 of a real run."""
     config, noise, key = settings("vgg16", checkpoint_steps=every, log_steps=1), Noise(), jax.random.key(0)
-    rows, devices, ends = np.arange(STEPS * BATCH), mesh.Jit(), list[tuple[float, float]]()
+    rows, devices, ends = np.arange(STEPS * BATCH), sharding.Jit(), list[tuple[float, float]]()
     fold = make_folds(config, noise.labels, 2, [Split(0, 0, rows, rows[:BATCH])])[0]
     feed = Feed(config, noise, fold, key, devices)
     learner = Learner(config, network, 2, key, np.ones(2, np.float32), STEPS, devices)
@@ -209,7 +209,7 @@ def start() -> None:
 
 def first(backbone: str) -> None:
     """Does one step."""
-    devices = mesh.Jit()
+    devices = sharding.Jit()
     learner = make_learner(backbone, SMALL, devices)
     jax.block_until_ready(learner.compile(0)(learner.start(), devices.spread(cells(SMALL))))
 
@@ -235,7 +235,7 @@ def moved(text: str, count: int) -> dict[str, float]:
     return found
 
 
-class Modules(mesh.Jit):
+class Modules(sharding.Jit):
     """Compiles, and runs nothing: a call returns the compiled module."""
 
     def compile(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
@@ -252,7 +252,7 @@ def sent(backbone: str, shared: str) -> None:
     for kind, size in moved(module.as_text(), devices.count).items():
         if size > 5e4:
             print(f"{kind} {size / 1e6:,.1f} MB", end=", ")
-    held, working = mesh.bytes_per_device(learner.start()), module.memory_analysis().temp_size_in_bytes
+    held, working = sharding.bytes_per_device(learner.start()), module.memory_analysis().temp_size_in_bytes
     print(f"state {held / 1e6:,.0f} MB, working memory {working / 1e6:,.0f} MB")
 
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from alljax.data import cnmc, images
-from alljax.data.records import UNLABELLED
-from alljax.data.source import open_all, open_source
-from alljax.data.tree import open_tree
+from alljax.data.archive import open_tree
+from alljax.data.dataset import UNLABELLED
+from alljax.data.readers import open_all, open_source
 from alljax.errors import DataError
 
 TRAIN = {

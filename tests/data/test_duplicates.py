@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from alljax.data import duplicates, images, synthetic
-from alljax.data.records import Dataset, Record
-from alljax.data.source import open_all
+from alljax.data.dataset import Dataset, Record
+from alljax.data.readers import open_all
 
 T, R = Image.Transpose, Image.Resampling
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from alljax.data.archive import open_tree
 from alljax.data.folder import read_csv, read_tree
-from alljax.data.source import open_source
-from alljax.data.tree import open_tree
+from alljax.data.readers import open_source
 from alljax.errors import ConfigError, DataError
 
 TREE = [

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from alljax.config import default_config
-from alljax.data import cnmc, cnmc_names, people, splits
-from alljax.data.source import open_all, open_source
-from alljax.data.tree import Tree, natural, natural_key
+from alljax.data import cnmc, cnmc_index, splits, subjects
+from alljax.data.archive import Tree, natural, natural_key
+from alljax.data.readers import open_all, open_source
 from alljax.errors import DataError
 from alljax.training.fold import steps_per_epoch
 
@@ -70,7 +70,7 @@ def train(dataset):
 
 
 def names_text(manifest):
-    """What `cnmc_names.txt` must be: run again to write it anew from a manifest."""
+    """What `cnmc_index.txt` must be: run again to write it anew from a manifest."""
     cells = defaultdict(lambda: defaultdict(list))
     for row in manifest:
         if row["phase"] != "final":
@@ -94,8 +94,8 @@ def names_text(manifest):
 
 
 def test_the_names_are_those_of_the_manifest(manifest):
-    assert Path(cnmc_names.__file__).with_name("cnmc_names.txt").read_text() == names_text(manifest)
-    listed = {(r.split, r.fold, r.subject, r.field, r.cell, r.label, r.path) for r in cnmc_names.expected()}
+    assert Path(cnmc_index.__file__).with_name("cnmc_index.txt").read_text() == names_text(manifest)
+    listed = {(r.split, r.fold, r.subject, r.field, r.cell, r.label, r.path) for r in cnmc_index.expected()}
     assert len(listed) == 15_114
     assert listed == {
         (
@@ -112,10 +112,10 @@ def test_the_known_counts_are_those_of_the_manifest(manifest):
     for row in manifest:
         subjects[row["phase"], row["fold"].removeprefix("fold_"), row["label"]].add(row["subject"])
     images = Counter((row["phase"], row["fold"].removeprefix("fold_"), row["label"]) for row in manifest)
-    assert {group: (known.images, known.subjects) for group, known in cnmc_names.KNOWN.items()} == {
+    assert {group: (known.images, known.subjects) for group, known in cnmc_index.KNOWN.items()} == {
         group: (images[group], len(subjects[group] - {""})) for group in images
     }
-    assert cnmc_names.COUNTS == {"train": 10_661, "prelim": 1_867, "final": 2_586}
+    assert cnmc_index.COUNTS == {"train": 10_661, "prelim": 1_867, "final": 2_586}
 
 
 def test_every_file_becomes_the_right_record(dataset, manifest):
@@ -185,11 +185,11 @@ def test_hidden_duplicates(dataset, digests, train):
 
 
 def test_the_people_behind_the_names(digests, train):
-    persons = people.unite(train, [digests[record.path] for record in train])
+    persons = subjects.unite(train, [digests[record.path] for record in train])
     united = {frozenset(person.split("+")) for person in persons if "+" in person}
     assert united == {*map(frozenset, (("20", "21"), ("51", "75", "78"), ("H2", "H4", "H5", "H6"), ("H3", "H10")))}
     assert united == set(cnmc.KNOWN_PEOPLE)
-    assert persons == people.unite(train, known_people=cnmc.KNOWN_PEOPLE)
+    assert persons == subjects.unite(train, known_people=cnmc.KNOWN_PEOPLE)
     assert len(set(persons)) == 73 - 1 - 2 - 3 - 1
 
 
@@ -200,7 +200,7 @@ def divide(protocol, records, persons):
 
 
 def test_the_papers_split_has_its_numbers(train):
-    (split,) = divide("paper", train, people.unite(train))
+    (split,) = divide("paper", train, subjects.unite(train))
     assert (len(split.train), len(split.test)) == (8_528, 2_133)
     assert steps_per_epoch(len(split.train), 32) == 267
     assert Counter(cnmc.CLASSES[train[row].label] for row in split.test) == {"all": 1_455, "hem": 678}
@@ -208,13 +208,13 @@ def test_the_papers_split_has_its_numbers(train):
 
 def test_official_folds_leak_by_name_and_not_by_person(digests, train):
     listed = [digests[record.path] for record in train]
-    persons = people.unite(train, listed)
+    persons = subjects.unite(train, listed)
     by_name = divide("official_folds_by_name", train, persons)
     assert [len(split.test) for split in by_name] == [3_527, 3_581, 3_553]
     counts = splits.leaks(by_name, train, persons, listed)
     assert counts["duplicate"] == 2 * 94
     # By their names alone nobody is on two sides.
-    assert splits.leaks(by_name, train, people.unite(train), listed)["person"] == 0
+    assert splits.leaks(by_name, train, subjects.unite(train), listed)["person"] == 0
     folds = defaultdict(set)
     for record, person in zip(train, persons, strict=True):
         folds[person].add(record.fold)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from alljax.data import images
-from alljax.data.records import Dataset, Record, check
+from alljax.data.dataset import Dataset, Record, check
 from alljax.errors import DataError
 
 

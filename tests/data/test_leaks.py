@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from alljax.data import splits
-from alljax.data.people import unite
-from alljax.data.records import Record
+from alljax.data.dataset import Record
+from alljax.data.subjects import unite
 from alljax.errors import LeakError
 
 OPTIONS = {

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from alljax.data import cnmc, images, pixels
-from alljax.data.records import Dataset, Record
-from alljax.data.tree import open_tree
+from alljax.data.archive import open_tree
+from alljax.data.dataset import Dataset, Record
 from alljax.errors import DataError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)

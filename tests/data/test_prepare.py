@@ -15,8 +15,8 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
-from alljax.data import cnmc2019, prepare, prepared
-from alljax.data.source import open_all
+from alljax.data import cnmc_tfds, prepare, prepared
+from alljax.data.readers import open_all
 from alljax.errors import DataError, WorkdirError
 
 # Two folds, and ten shards with three images in each.
@@ -43,7 +43,7 @@ prepare.prepare(sys.argv[1], Path(sys.argv[2]), print)
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch):
-    monkeypatch.setattr(cnmc2019, "SHARD", 3)
+    monkeypatch.setattr(cnmc_tfds, "SHARD", 3)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def during(monkeypatch):
     """during(count, act): acts once, when `count` images were written; gives what was written."""
 
     def arrange(count, act):
-        written, serialize, left = [], cnmc2019.serialize, [act]
+        written, serialize, left = [], cnmc_tfds.serialize, [act]
 
         def counting(record, data):
             if len(written) == count and left:
@@ -70,7 +70,7 @@ def during(monkeypatch):
             written.append(record)
             return serialize(record, data)
 
-        monkeypatch.setattr(cnmc2019, "serialize", counting)
+        monkeypatch.setattr(cnmc_tfds, "serialize", counting)
         return written
 
     return arrange

@@ -5,9 +5,9 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
-from alljax.data import cnmc2019, images, prepare, prepared
-from alljax.data.records import UNLABELLED
-from alljax.data.source import open_all, open_source
+from alljax.data import cnmc_tfds, images, prepare, prepared
+from alljax.data.dataset import UNLABELLED
+from alljax.data.readers import open_all, open_source
 from alljax.errors import DataError
 
 PATHS = [
@@ -20,7 +20,7 @@ PATHS = [
 @pytest.fixture
 def folder(plant, tmp_path, monkeypatch, picture):
     """A prepared folder; its source is tmp_path/source."""
-    monkeypatch.setattr(cnmc2019, "SHARD", 4)
+    monkeypatch.setattr(cnmc_tfds, "SHARD", 4)
     # Noise does not compress: every record reaches over many blocks of its shard.
     source = plant({path: picture(path, 600 if "final" in path else 150) for path in PATHS})
     return prepare.prepare(str(source), tmp_path / "out", lambda line: None)

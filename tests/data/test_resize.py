@@ -8,7 +8,7 @@ from PIL import Image
 from alljax.data import resize as module
 from alljax.data.resize import check
 from alljax.errors import ConfigError
-from alljax.models.catalog import INTERPOLATIONS
+from alljax.models.backbones import INTERPOLATIONS
 
 
 def resize(pixels, size, interpolation, antialias):

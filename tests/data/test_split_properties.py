@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alljax.data import splits
-from alljax.data.people import unite
-from alljax.data.records import Record
+from alljax.data.dataset import Record
+from alljax.data.subjects import unite
 from alljax.errors import DataError
 
 # The same examples in every run, none written to disk.

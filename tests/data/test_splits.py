@@ -8,10 +8,10 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from alljax.data import cnmc, splits, synthetic
-from alljax.data.people import unite
-from alljax.data.records import Record
+from alljax.data.dataset import Record
+from alljax.data.subjects import unite
 from alljax.errors import ConfigError, DataError, LeakError
-from alljax.knobs import KNOBS
+from alljax.settings import KNOBS
 
 OPTIONS = {
     "classes": ("hem", "all"), "folds": 5, "repeats": 1, "seed": 0, "test_fraction": 0.2, "stratified": True,

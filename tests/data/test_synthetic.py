@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from alljax.cli import main
-from alljax.data import images, people, splits, synthetic
+from alljax.data import images, splits, subjects, synthetic
 from alljax.errors import ConfigError, DataError
 from alljax.evaluation.baselines import best_threshold
 
@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def divide(protocol, records, repeats):
     return splits.make_splits(
-        protocol, records, people.unite(records), classes=synthetic.CLASSES, folds=5, repeats=repeats, seed=0,
+        protocol, records, subjects.unite(records), classes=synthetic.CLASSES, folds=5, repeats=repeats, seed=0,
         test_fraction=0.2, stratified=True, test_part="prelim", validation=0.0,
     )  # fmt: skip
 
@@ -243,7 +243,7 @@ def test_hidden_duplicates_are_where_the_real_set_has_them(named, cnmc_manifest)
     painted = [named.read(record) for record in records]
     assert len(set(painted)) == 104
     assert len(set(zip(painted, (twice[r.path] for r in records), strict=True))) == 104
-    assert {name for name in people.unite(records, painted) if "+" in name} == {
+    assert {name for name in subjects.unite(records, painted) if "+" in name} == {
         "20+21", "51+75+78", "H2+H4+H5+H6", "H3+H10",
     }  # fmt: skip
 

@@ -8,9 +8,9 @@ import pytest
 from data.test_splits import CELLS, draw, people_of, record
 
 from alljax.data import splits
+from alljax.data.dataset import Record
 from alljax.data.folds import nested_order
-from alljax.data.people import unite
-from alljax.data.records import Record
+from alljax.data.subjects import unite
 from alljax.errors import ConfigError, DataError
 
 ROOM = {"test_fraction": 0.3, "folds": 4}

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from alljax.data import cnmc, cnmc_names, verify
+from alljax.data import cnmc, cnmc_index, verify
 from alljax.errors import DataError, WorkdirError
 
 TRAIN, PRELIM, FINAL = "training_data", "validation_data/C-NMC_test_prelim_phase_data", "testing_data/phase3"
@@ -17,9 +17,9 @@ def small(monkeypatch):
     """Lets the images of the complete set have the 12 × 12 pixels of `plant`, those of the final phase 16 × 16."""
     known = {
         place: dataclasses.replace(each, size=(16, 16) if place[0] == "final" else (12, 12))
-        for place, each in cnmc_names.KNOWN.items()
+        for place, each in cnmc_index.KNOWN.items()
     }
-    monkeypatch.setattr(cnmc_names, "KNOWN", known)
+    monkeypatch.setattr(cnmc_index, "KNOWN", known)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def complete(picture):
     """The files of the complete set in the Kaggle layout: one picture a phase stands for all of its images."""
     cell, larger = picture("cell.bmp"), picture("larger.bmp", 16)
     files, rows = {}, ["Patient_ID,new_names,labels"]
-    for record in cnmc_names.expected():
+    for record in cnmc_index.expected():
         if record.split == "train":
             files[f"{TRAIN}/fold_{record.fold}/{cnmc.CLASSES[record.label]}/{record.path}"] = cell
         elif record.split == "prelim":
@@ -51,7 +51,7 @@ def test_the_complete_set(plant, complete, small, capsys):
     assert found.problems == {}
     assert len(found.rows) == 9
     for row in found.rows:
-        known = cnmc_names.KNOWN[row.part, row.fold, row.label]
+        known = cnmc_index.KNOWN[row.part, row.fold, row.label]
         assert row.images == row.known_images == known.images
         assert row.subjects == (row.known_subjects or 0) == known.subjects
         assert row.missing == row.surplus == row.unreadable == row.odd_size == 0
@@ -98,7 +98,7 @@ def test_everything_that_can_be_off(plant, complete, small, picture, capsys, tmp
     assert set(found.problems["repeated"]) == {fifth, f"test/{fifth.rpartition('/')[2]}"}
     belongs = fourth.replace(TRAIN, "train")
     assert f"{fourth.replace('fold_0', 'fold_2')} (belongs into {belongs})" in found.problems["misplaced"]
-    whole = Counter({place: known.images for place, known in cnmc_names.KNOWN.items()})
+    whole = Counter({place: known.images for place, known in cnmc_index.KNOWN.items()})
     absent = {place: whole[place] for place in whole if place[1] not in ("0", "2") or place == ("train", "2", "all")}
     absent["train", "0", "all"] = len(gone)
     assert numbers(found, "missing") == {place: (count,) for place, count in absent.items()}

@@ -29,7 +29,7 @@ import jax
 import numpy as np
 import pytest
 
-from alljax.training import checkpoint
+from alljax.training import checkpoints
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = [f"--config={REPOSITORY / 'configs/finetune.py'}:toy", "--config.evaluation.resamples=100"]
@@ -100,7 +100,7 @@ class Toy:
     def outcome(self) -> dict[str, Any]:
         """Returns what must not depend on what happened: hashes of parameters and tables, and the logged numbers."""
         cell = self.folder / "cells" / CELL
-        leaves = jax.tree.leaves_with_path(checkpoint.load(cell / "checkpoint"))
+        leaves = jax.tree.leaves_with_path(checkpoints.load(cell / "checkpoint"))
         parameters = hashlib.sha256()
         for path, leaf in leaves:
             parameters.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())

@@ -9,7 +9,7 @@ from faults.conftest import CELL, TOY, Toy
 
 from alljax import config as configs
 from alljax.cli import main
-from alljax.data.source import open_source
+from alljax.data.readers import open_source
 
 
 def columns(path: Path, *names: str) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from alljax.errors import ConfigError
-from alljax.models import catalog, efficientnet_lite, resnet
+from alljax.models import backbones, efficientnet_lite, resnet
 from alljax.models.normalisation import Batch
 
 IMAGES = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
@@ -42,12 +42,12 @@ PARAMETERS = {
 }
 
 
-@pytest.fixture(params=catalog.BACKBONES)
-def backbone(request: pytest.FixtureRequest) -> catalog.Backbone:
-    return catalog.get(request.param)
+@pytest.fixture(params=backbones.BACKBONES)
+def backbone(request: pytest.FixtureRequest) -> backbones.Backbone:
+    return backbones.get(request.param)
 
 
-def test_stages_and_shapes(backbone: catalog.Backbone) -> None:
+def test_stages_and_shapes(backbone: backbones.Backbone) -> None:
     module = backbone.module
     variables = jax.eval_shape(module.init, jax.random.key(0), IMAGES)
     assert "classifier" not in variables["params"], "features need no classifier"
@@ -59,12 +59,12 @@ def test_stages_and_shapes(backbone: catalog.Backbone) -> None:
         assert backbone.widths[stage] == width
 
 
-def test_number_of_parameters(backbone: catalog.Backbone) -> None:
-    sizes = [math.prod(shape) for path, shape in catalog.shapes(backbone.name).items() if path.startswith("params/")]
+def test_number_of_parameters(backbone: backbones.Backbone) -> None:
+    sizes = [math.prod(shape) for path, shape in backbones.shapes(backbone.name).items() if path.startswith("params/")]
     assert sum(sizes) == PARAMETERS[backbone.name]
 
 
-def test_later_stages_are_not_computed(backbone: catalog.Backbone) -> None:
+def test_later_stages_are_not_computed(backbone: backbones.Backbone) -> None:
     stop = backbone.stages[1]
     variables = jax.eval_shape(lambda key, x: backbone.module.init(key, x, last=stop), jax.random.key(0), IMAGES)
     assert set(variables["params"]) == set(backbone.stages[:2]), "no parameter of a later stage is even asked for"
@@ -72,8 +72,8 @@ def test_later_stages_are_not_computed(backbone: catalog.Backbone) -> None:
     assert tuple(activations) == backbone.stages[:2]
 
 
-def test_layer_groups_cover_each_parameter_once(backbone: catalog.Backbone) -> None:
-    paths = [path.partition("/")[2] for path in catalog.shapes(backbone.name)]
+def test_layer_groups_cover_each_parameter_once(backbone: backbones.Backbone) -> None:
+    paths = [path.partition("/")[2] for path in backbones.shapes(backbone.name)]
     matched = dict.fromkeys(backbone.groups, 0)
     for path in paths:
         groups = [group for group, pattern in backbone.groups.items() if re.fullmatch(pattern, path)]
@@ -84,7 +84,7 @@ def test_layer_groups_cover_each_parameter_once(backbone: catalog.Backbone) -> N
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0"])
 def test_only_named_layers_follow_the_batch(name: str) -> None:
-    module = catalog.get(name).module
+    module = backbones.get(name).module
     images = jax.random.normal(jax.random.key(1), (2, 33, 35, 3))
     last = "stage1"
     variables = jax.jit(lambda key, x: module.init(key, x, last=last))(jax.random.key(0), images)
@@ -110,9 +110,9 @@ def test_only_named_layers_follow_the_batch(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "efficientnet_lite0"])
 def test_bfloat16_in_bfloat16_out(name: str) -> None:
-    module = catalog.get(name).module
+    module = backbones.get(name).module
     images = jax.random.normal(jax.random.key(1), (1, 32, 32, 3))
-    last = catalog.get(name).stages[1]
+    last = backbones.get(name).stages[1]
     variables = jax.jit(lambda key, x: module.init(key, x, last=last))(jax.random.key(0), images)
     exact = module.apply(variables, images, last=last)[last]
     rounded = module.apply(variables, images.astype(jnp.bfloat16), last=last)[last]
@@ -122,11 +122,11 @@ def test_bfloat16_in_bfloat16_out(name: str) -> None:
 
 
 def test_vgg16_has_no_statistics() -> None:
-    assert not [path for path in catalog.shapes("vgg16") if path.startswith("batch_stats")]
+    assert not [path for path in backbones.shapes("vgg16") if path.startswith("batch_stats")]
 
 
 def test_vgg16_classifier_says_which_size_it_reads() -> None:
-    module = catalog.get("vgg16").module
+    module = backbones.get("vgg16").module
     with pytest.raises(ConfigError, match=r"224 x 224 pixels, these have 96 x 128: set image_size to 224"):
         jax.eval_shape(
             lambda key, x: module.init(key, x, method="logits"),

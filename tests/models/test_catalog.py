@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alljax.errors import ConfigError
-from alljax.models import catalog
+from alljax.models import backbones
 
 
 def pixels() -> np.ndarray:
@@ -29,9 +29,9 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("name", catalog.PREPROCESSINGS)
+@pytest.mark.parametrize("name", backbones.PREPROCESSINGS)
 def test_preprocessing(name: str) -> None:
-    preprocessing = catalog.preprocessing(name)
+    preprocessing = backbones.preprocessing(name)
     assert preprocessing.image_size == 224
     for images in (pixels(), jnp.asarray(pixels())):
         ours = jax.jit(preprocessing)(images)
@@ -42,10 +42,10 @@ def test_preprocessing(name: str) -> None:
 
 
 def test_weights_may_differ_from_a_named_preprocessing() -> None:
-    ours = catalog.preprocessing({"name": "torch", "interpolation": "bicubic", "std": [0.5, 0.5, 1]})
+    ours = backbones.preprocessing({"name": "torch", "interpolation": "bicubic", "std": [0.5, 0.5, 1]})
     assert ours.interpolation == "bicubic"
     assert ours.std == (0.5, 0.5, 1.0)
-    assert ours.mean == catalog.preprocessing("torch").mean
+    assert ours.mean == backbones.preprocessing("torch").mean
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_weights_may_differ_from_a_named_preprocessing() -> None:
 )
 def test_preprocessing_that_cannot_be(description: Any, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        catalog.preprocessing(description)
+        backbones.preprocessing(description)
     assert message in str(caught.value)
 
 
@@ -81,13 +81,13 @@ def test_preprocessing_that_cannot_be(description: Any, message: str) -> None:
 )
 def test_unknown_backbone(name: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        catalog.get(name)
+        backbones.get(name)
     assert message in str(caught.value)
 
 
 def test_every_family_has_a_preprocessing() -> None:
-    for name, backbone in catalog.BACKBONES.items():
-        assert catalog.get(name) is backbone
+    for name, backbone in backbones.BACKBONES.items():
+        assert backbones.get(name) is backbone
         assert backbone.name == name
         for preprocessing in backbone.families.values():
-            assert catalog.preprocessing(preprocessing).name == preprocessing
+            assert backbones.preprocessing(preprocessing).name == preprocessing

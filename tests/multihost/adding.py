@@ -8,7 +8,7 @@ import sys
 import time
 
 from alljax.errors import ConfigError
-from alljax.training import processes
+from alljax.training import distributed
 
 
 def main() -> int:
@@ -21,13 +21,13 @@ def main() -> int:
     parser.add_argument("--start_seconds", type=int, default=60)
     parser.add_argument("--heartbeat_seconds", type=int, default=6)
     options = parser.parse_args()
-    processes.START_SECONDS = options.start_seconds
-    processes.HEARTBEAT_SECONDS = options.heartbeat_seconds
+    distributed.START_SECONDS = options.start_seconds
+    distributed.HEARTBEAT_SECONDS = options.heartbeat_seconds
     try:
-        print(processes.join(options.coordinator, options.processes, options.process), flush=True)
+        print(distributed.join(options.coordinator, options.processes, options.process), flush=True)
     except ConfigError as error:
         print(f"alljax: {error}", file=sys.stderr)
-        return processes.leave(2)
+        return distributed.leave(2)
 
     import jax
     import numpy as np
@@ -42,7 +42,7 @@ def main() -> int:
         if jax.process_index() == options.fault and step == options.steps // 2:
             raise ValueError("a fault of this process alone")
         time.sleep(0.02)
-    assert processes.agree(jax.process_index() == 0)
+    assert distributed.agree(jax.process_index() == 0)
     print(f"the sum over {jax.device_count()} devices of {jax.process_count()} processes is {total:g}", flush=True)
     print(f"process {jax.process_index()} has {jax.local_device_count()} of them", file=sys.stderr)
     return 0

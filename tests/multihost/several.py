@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from alljax.training import checkpoint
+from alljax.training import checkpoints
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADDING = [sys.executable, str(REPOSITORY / "tests/multihost/adding.py")]
@@ -95,5 +95,5 @@ def wait_for_checkpoint(folder: Path, *processes: subprocess.Popen[str]) -> None
 
 def assert_same_network(one: Path, other: Path) -> None:
     """Compares what two runs of the toy learned."""
-    trees = [checkpoint.load(folder / CELL / "checkpoint") for folder in (one, other)]
+    trees = [checkpoints.load(folder / CELL / "checkpoint") for folder in (one, other)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *trees)

@@ -16,8 +16,8 @@ from training.small_run import compiled_once
 
 from alljax import config as configs
 from alljax.errors import ConfigError
-from alljax.models import catalog
-from alljax.study import grid, run
+from alljax.models import backbones
+from alljax.study import run, sweep
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
 STUDIES = sorted(path.name for path in (*FOLDER.glob("ablate_*.py"), *FOLDER.glob("paper*.py")))
@@ -63,7 +63,7 @@ def test_the_commands_in_the_docstring(name: str) -> None:
         assert file[1].partition(":")[0] == f"configs/{name}"
         settings = [(key.removeprefix("--config."), value) for key, value in overrides]
         config = configs.load(str(FOLDER.parent / file[1]), settings)
-        assert re.search(rf"\b{len(grid.cells(config))} cells", text)
+        assert re.search(rf"\b{len(sweep.cells(config))} cells", text)
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -81,26 +81,26 @@ def test_the_papers_words_that_contradict(arguments: str) -> None:
 
 def test_the_paper_is_32_cells() -> None:
     """With people held out 64; with Keras's weights of both networks as many."""
-    cells = grid.cells(load("paper.py"))
+    cells = sweep.cells(load("paper.py"))
     assert len(cells) == 32
     found = {(cell.config.model.backbone, cell.config.train.optimizer, cell.config.train.epochs) for cell in cells}
     assert len(found) == 32
     train, split = cells[0].config.train, cells[0].config.split
     assert (train.batch_size, train.learning_rate, train.decay_steps, train.decay_rate) == (32, 1e-4, 900, 0.95)
     assert (split.protocol, split.test_fraction, split.stratified) == ("paper", 0.2, True)
-    both = grid.cells(load("paper.py:both"))
+    both = sweep.cells(load("paper.py:both"))
     assert [cell.config.split.protocol for cell in both] == ["paper"] * 32 + ["subject_kfold"] * 32
-    keras = {(cell.config.model.backbone, cell.config.weights.name) for cell in grid.cells(load("paper.py:keras"))}
+    keras = {(cell.config.model.backbone, cell.config.weights.name) for cell in sweep.cells(load("paper.py:keras"))}
     assert keras == {("vgg16", "keras-vgg16-notop"), ("resnet50_keras", "keras-resnet50-notop")}
-    small = grid.cells(load("paper.py:small,both"))
+    small = sweep.cells(load("paper.py:small,both"))
     assert {cell.config.model.backbone for cell in small} == {"efficientnet_lite0"}
     assert len(small) == 64
 
 
 def test_the_variants_are_the_papers_cells_twelve_times() -> None:
     for argument in ("", ":keras", ":small"):
-        cells = grid.cells(load(f"paper_variants.py{argument}"))
-        of_paper = grid.cells(load(f"paper.py{argument}"))
+        cells = sweep.cells(load(f"paper_variants.py{argument}"))
+        of_paper = sweep.cells(load(f"paper.py{argument}"))
         assert len(cells) == 12 * len(of_paper) == 384
         for key in ("split.protocol", "train.batch_size", "train.learning_rate", "model.hidden", "train.decay_steps"):
             assert {configs.flatten(cell.config)[key] for cell in (*cells, *of_paper)} == {
@@ -111,7 +111,7 @@ def test_the_variants_are_the_papers_cells_twelve_times() -> None:
 @pytest.mark.parametrize("file", TOYS)
 def test_a_toy_gives_its_tables_and_figures(file: str, tmp_path: Path) -> None:
     config = load(file)
-    names = [cell.name for cell in grid.cells(config)]
+    names = [cell.name for cell in sweep.cells(config)]
     said: list[str] = []
     run.run_study(config, tmp_path, said.append)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -139,7 +139,7 @@ def seed_weights(folder: Path, backbone: str, family: str) -> None:
     """Writes weights of small random numbers, in our own layout."""
     generator = np.random.default_rng(0)
     tensors = {f"family/{family}": np.zeros(0, np.float32)}
-    for path, shape in catalog.shapes(backbone).items():
+    for path, shape in backbones.shapes(backbone).items():
         if not path.startswith("params/classifier/"):
             drawn = generator.standard_normal(shape, np.float32) / np.float32(np.sqrt(max(1, np.prod(shape[:-1]))))
             tensors[path] = (
@@ -151,7 +151,7 @@ def seed_weights(folder: Path, backbone: str, family: str) -> None:
 def test_one_folder_of_weights_serves_all_networks(tmp_path: Path) -> None:
     """Each up to its first stage, which is enough to tell whose weights it has."""
     families = {"efficientnet_lite0": "efficientnet_lite_pytorch", "resnet50": "torchvision", "vgg16": "torchvision"}
-    assert [cell.config.model.backbone for cell in grid.cells(load("ablate_backbone.py"))] == list(families)
+    assert [cell.config.model.backbone for cell in sweep.cells(load("ablate_backbone.py"))] == list(families)
     for backbone, family in families.items():
         seed_weights(tmp_path, backbone, family)
     config = load("ablate_backbone.py:toy")

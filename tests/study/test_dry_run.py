@@ -9,11 +9,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from alljax.config import default_config, load, vary
-from alljax.study import pace
+from alljax.study import estimate
 from alljax.study.dry_run import dry_run
-from alljax.study.pace import NetworkPace
+from alljax.study.estimate import NetworkPace
 from alljax.study.run import run_study
-from alljax.training import groups
+from alljax.training import parameter_groups
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -97,10 +97,10 @@ def test_epochs_after_the_last_phase_are_counted(told: Callable[..., str], monke
     measured: list[list[int]] = []
 
     def measure(config: ConfigDict, network: object) -> NetworkPace:
-        measured.append(groups.phases(groups.read(config.train.groups), config.train.epochs))
+        measured.append(parameter_groups.phases(parameter_groups.read(config.train.groups), config.train.epochs))
         return NetworkPace(0.0, dict.fromkeys(measured[-1], 1.0), 0.0)
 
-    monkeypatch.setattr(pace, "network_pace", measure)
+    monkeypatch.setattr(estimate, "network_pace", measure)
     late = (("head/.*", 1.0), ("backbone/stage3/.*", 0.1, 1.0, 5), ("backbone/(stem|stage[12])/.*", 0.0))
     config = small(train__regime="finetune", train__groups=late, split__protocol="subject_holdout",
                    study__vary=(("train.epochs", (2, 10)),))  # fmt: skip
@@ -115,7 +115,7 @@ def test_a_network_too_large_for_the_device_is_told(told: Callable[..., str], mo
     def give_up(config: ConfigDict, network: object) -> NetworkPace:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 7 bytes")
 
-    monkeypatch.setattr(pace, "network_pace", give_up)
+    monkeypatch.setattr(estimate, "network_pace", give_up)
     last = (("head/.*", 1.0), ("backbone/stage3/.*", 0.1), ("backbone/(stem|stage[12])/.*", 0.0))
     said = told(small(train__regime="finetune", train__groups=last))
     assert "efficientnet_lite0-adam: the device gave up: RESOURCE_EXHAUSTED: Out of memory\n" in said

@@ -9,7 +9,7 @@ import pytest
 
 from alljax.cli import main
 from alljax.study import rates as study_rates
-from alljax.training import rates
+from alljax.training import lr_finder
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TOY = [
@@ -39,16 +39,16 @@ def test_every_step_of_every_rate_is_written(regime: str, tmp_path: Path, capsys
     with out.open(newline="") as file:
         table = list(csv.DictReader(file))
     assert list(table[0]) == ["learning_rate", "step", "loss"]
-    assert [int(row["step"]) for row in table] == list(range(1, STEPS + 1)) * len(rates.RATES)
-    np.testing.assert_allclose([float(row["learning_rate"]) for row in table[::STEPS]], rates.RATES, rtol=1e-5)
-    losses = np.array([float(row["loss"]) for row in table]).reshape(len(rates.RATES), STEPS)
+    assert [int(row["step"]) for row in table] == list(range(1, STEPS + 1)) * len(lr_finder.RATES)
+    np.testing.assert_allclose([float(row["learning_rate"]) for row in table[::STEPS]], lr_finder.RATES, rtol=1e-5)
+    losses = np.array([float(row["loss"]) for row in table]).reshape(len(lr_finder.RATES), STEPS)
     assert np.ptp(losses[:, 0]) < 1e-5, "the first loss is before the first step"
     assert np.ptp(losses[:, -1]) > 0.01
 
-    best = f"{rates.best(losses):.3g}"
+    best = f"{lr_finder.best(losses):.3g}"
     assert said.endswith(f"the lowest loss: train.learning_rate={best}\n")
     shown = {line.split()[0]: float(line.split()[-1]) for line in said.splitlines() if "→" in line}
-    assert len(shown) == len(rates.RATES)
+    assert len(shown) == len(lr_finder.RATES)
     assert min(shown.values()) == shown[f"{float(best):.2e}"], "the table shows what is chosen by"
 
 
@@ -64,7 +64,7 @@ def test_every_step_of_every_rate_is_written(regime: str, tmp_path: Path, capsys
 def test_mistakes_get_one_line(
     arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["rates", *TOY, *arguments, f"--out={tmp_path / 'rates.csv'}"]) == 2
+    assert main(["rates", *TOY, *arguments, f"--out={tmp_path / 'lr_finder.csv'}"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("alljax: ")]
     assert len(lines) == 1
     assert says in lines[0]
@@ -80,7 +80,7 @@ def test_a_folder_is_no_place_for_the_table(tmp_path: Path, capsys: pytest.Captu
 def test_no_rate_that_learns_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The last group's factor drives every rate beyond all numbers."""
     wild = "--config.train.groups=(('head/.*', 1e38), ('backbone/.*', 0.0))"
-    assert main(["rates", *TOY, wild, f"--out={tmp_path / 'rates.csv'}"]) == 2
+    assert main(["rates", *TOY, wild, f"--out={tmp_path / 'lr_finder.csv'}"]) == 2
     error = capsys.readouterr().err
     assert error.splitlines()[-1].startswith("alljax: the loss is no number at any learning rate from 1e-06 to 1;")
     assert "Traceback" not in error

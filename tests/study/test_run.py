@@ -15,7 +15,8 @@ from alljax.cli import main
 from alljax.config import default_config, vary
 from alljax.data.splits import Split
 from alljax.errors import ConfigError, WorkdirError
-from alljax.study import finished, grid, heads, join, report
+from alljax.report import report
+from alljax.study import finished, merge, sweep, trials
 from alljax.study.run import run_study
 
 OPTIMIZERS = ("train.optimizer", ("adam", "rmsprop"))
@@ -77,20 +78,20 @@ def test_runs_side_by_side_give_what_they_give_alone(tmp_path: Path, monkeypatch
     config = toy(("train.learning_rate", (1e-2, 1e-3)), ("train.decay_rate", (0.5, 1.0)), BUDGETS, study__seeds=2)
     run_study(config, tmp_path / "alone", quiet)
     calls: list[int] = []
-    alone = heads.Trainer.train
+    alone = trials.Trainer.train
 
-    def counted(self: heads.Trainer, runs: Any, *others: Any) -> Any:
+    def counted(self: trials.Trainer, runs: Any, *others: Any) -> Any:
         calls.append(len(runs))
         return alone(self, runs, *others)
 
     def gathered(runs: Any, alike: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(heads.jax, "default_backend", lambda: "gpu")
+            patch.setattr(trials.jax, "default_backend", lambda: "gpu")
             return grouping(runs, alike)
 
-    grouping = heads.together
-    monkeypatch.setattr(heads, "together", gathered)
-    monkeypatch.setattr(heads.Trainer, "train", counted)
+    grouping = trials.together
+    monkeypatch.setattr(trials, "together", gathered)
+    monkeypatch.setattr(trials.Trainer, "train", counted)
     run_study(config, tmp_path / "together", quiet)
     assert calls == [4]
     assert results(tmp_path / "alone") == results(tmp_path / "together")
@@ -100,16 +101,16 @@ def test_runs_on_other_views_are_not_trained_together(tmp_path: Path, monkeypatc
     """On an accelerator too: one call has one matrix of features."""
     config = toy(("features.views", ("one", "dihedral")), ("train.learning_rate", (1e-2, 1e-3)))
     run_study(config, tmp_path / "alone", quiet)
-    grouping = heads.together
+    grouping = trials.together
 
     def gathered(runs: Any, alike: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(heads.jax, "default_backend", lambda: "gpu")
+            patch.setattr(trials.jax, "default_backend", lambda: "gpu")
             groups = grouping(runs, alike)
         assert [len(group) for group in groups] == [2, 2]
         return groups
 
-    monkeypatch.setattr(heads, "together", gathered)
+    monkeypatch.setattr(trials, "together", gathered)
     run_study(config, tmp_path / "together", quiet)
     assert results(tmp_path / "alone") == results(tmp_path / "together")
 
@@ -150,7 +151,7 @@ def test_what_is_compiled_does_not_depend_on_what_is_done(
     for cell in folder.glob("cells/*-epochs=4"):
         shutil.rmtree(cell)
     strides: list[int] = []
-    train_heads = heads.frozen.train_heads
+    train_heads = trials.frozen.train_heads
 
     def watched(functions: Any, budgets: Any, keys: Any, numbers: Any, features: Any, labels: Any, fold: Any,
                 watch: Any, stride: int) -> Any:  # fmt: skip
@@ -158,7 +159,7 @@ def test_what_is_compiled_does_not_depend_on_what_is_done(
         return train_heads(functions, budgets, keys, numbers, features, labels, fold,
                            lambda curves: strides.append(len(curves.val_loss)), stride)  # fmt: skip
 
-    monkeypatch.setattr(heads.frozen, "train_heads", watched)
+    monkeypatch.setattr(trials.frozen, "train_heads", watched)
     run_study(toy(OPTIMIZERS, BUDGETS), folder, quiet)
     assert set(strides) == {2}, "the budgets of the study are 2 and 4"
     assert results(folder) == results(whole)
@@ -211,14 +212,14 @@ def test_a_failing_cell_is_told_and_does_not_stop_the_others(tmp_path: Path) -> 
 
 def test_a_device_that_gives_up_costs_the_runs_it_was_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU whose memory does not suffice for one head may well hold the next."""
-    train = heads.Trainer.train
+    train = trials.Trainer.train
 
     def give_up(self: Any, runs: Any, matrix: Any, material: Any) -> Any:
         if runs[0][0].config.train.optimizer == "adam":
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 7 bytes")
         return train(self, runs, matrix, material)
 
-    monkeypatch.setattr(heads.Trainer, "train", give_up)
+    monkeypatch.setattr(trials.Trainer, "train", give_up)
     told = r"2 models of 4 failed.*adam-epochs=2: the device gave up: RESOURCE_EXHAUSTED: Out of memory; .*epochs=4"
     with pytest.raises(ConfigError, match=told):
         run_study(toy(OPTIMIZERS, BUDGETS), tmp_path, quiet)
@@ -245,8 +246,8 @@ def test_a_cell_that_is_done_is_not_called_failed(whole: Path, tmp_path: Path) -
     folder = tmp_path / "study"
     shutil.copytree(whole, folder)
     cell = next(folder.glob("cells/*"))
-    (cell / join.FAILED).write_text("the loss is no number any more\n")
-    summary = join.join(folder, (), quiet)
+    (cell / merge.FAILED).write_text("the loss is no number any more\n")
+    summary = merge.join(folder, (), quiet)
     assert cell.name in summary["cells"]
     assert not summary["failed"]
 
@@ -263,21 +264,21 @@ def test_a_copy_that_fails_takes_nothing_away(whole: Path, tmp_path: Path, monke
 
     monkeypatch.setattr(shutil, "copytree", full)
     with pytest.raises(WorkdirError, match="No space left on device"):
-        join.join(folder, (shard,), quiet)
+        merge.join(folder, (shard,), quiet)
     assert (gone / "predictions.csv").is_file()
     assert not list(folder.glob("cells/.*"))
 
 
 def test_a_budget_before_the_loss_was_lost_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run whose loss becomes infinite in epoch 3 has given its cell of two epochs before."""
-    diverged = heads._diverged
+    diverged = trials._diverged
 
     def from_epoch_three(config: ConfigDict, runs: Any, splits: tuple[Split, ...]) -> str:
         return (
             "lost" if config.train.epochs > 2 and config.train.optimizer == "adam" else diverged(config, runs, splits)
         )
 
-    monkeypatch.setattr(heads, "_diverged", from_epoch_three)
+    monkeypatch.setattr(trials, "_diverged", from_epoch_three)
     with pytest.raises(ConfigError, match="adam-epochs=4: lost"):
         run_study(toy(OPTIMIZERS, BUDGETS), tmp_path, quiet)
     assert len(list(tmp_path.glob("cells/*/metrics.json"))) == 3
@@ -321,16 +322,16 @@ def test_shards_of_different_studies_are_not_joined(whole: Path, tmp_path: Path)
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"train.batch_size": 7}))
     with pytest.raises(WorkdirError, match="another study.*train.batch_size: 16 → 7"):
-        join.join(whole, [other], quiet)
+        merge.join(whole, [other], quiet)
     (other / "config.json").write_text(json.dumps(config))
     environment = json.loads((other / "environment.json").read_text())
     environment["inputs"]["images"] = "f" * 64
     (other / "environment.json").write_text(json.dumps(environment))
     digest = json.loads((whole / "environment.json").read_text())["inputs"]["images"]
     with pytest.raises(WorkdirError, match=f"images.*{digest[:16]} there, {'f' * 16} given"):
-        join.join(whole, [other], quiet)
+        merge.join(whole, [other], quiet)
     with pytest.raises(WorkdirError, match="no --workdir of a study"):
-        join.join(whole, [tmp_path], quiet)
+        merge.join(whole, [tmp_path], quiet)
 
 
 def test_cells_that_disagree_are_named(whole: Path, tmp_path: Path) -> None:
@@ -343,7 +344,7 @@ def test_cells_that_disagree_are_named(whole: Path, tmp_path: Path) -> None:
     metrics["sha256"]["history.csv"] = files.file_digest(here / "history.csv")
     (here / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(WorkdirError, match="adam-epochs=2 disagree"):
-        join.join(whole, [other], quiet)
+        merge.join(whole, [other], quiet)
 
 
 def test_other_images_are_refused_with_both_fingerprints(whole: Path, tmp_path: Path) -> None:
@@ -394,5 +395,5 @@ def test_a_study_that_is_compared_needs_two_networks(tmp_path: Path) -> None:
 
 
 def test_every_shard_takes_every_nth_run() -> None:
-    runs = grid.runs(grid.cells(toy(OPTIMIZERS, ("model.hidden", (8, 9)), BUDGETS)))
+    runs = sweep.runs(sweep.cells(toy(OPTIMIZERS, ("model.hidden", (8, 9)), BUDGETS)))
     assert [len(runs[index::3]) for index in range(3)] == [2, 1, 1]

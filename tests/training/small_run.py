@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 from alljax.config import default_config
 from alljax.data.splits import Split
-from alljax.models import catalog
+from alljax.models import backbones
 from alljax.progress import Advance, ignore
-from alljax.training import checkpoint
+from alljax.training import checkpoints
 from alljax.training.feeding import Feed
 from alljax.training.fold import make_folds
 from alljax.training.learner import Learner
@@ -44,10 +44,10 @@ def settings(**train: Any) -> ConfigDict:
 
 
 def small_network() -> Network:
-    backbone = catalog.get("efficientnet_lite0")
+    backbone = backbones.get("efficientnet_lite0")
     images = jnp.zeros((1, SIZE, SIZE, 3))
     variables = jax.jit(lambda key: backbone.module.init(key, images, last=STAGE))(jax.random.key(5))
-    lite = catalog.preprocessing("lite")
+    lite = backbones.preprocessing("lite")
     lite = type(lite)(**{**vars(lite), "image_size": SIZE})
     return Network(backbone, STAGE, "average", lite, lite, None, "", (), variables)  # type: ignore[arg-type]
 
@@ -104,11 +104,11 @@ class Run:
         """Returns the arrays of a checkpoint by their names."""
         layout = [*self.learner.layout, f"{self.feed.steps_per_epoch} steps an epoch"]
         train, folder = self.config.train, self.folder / "checkpoints"
-        checkpoints = checkpoint.Checkpoints(folder, train.keep_latest, train.keep_best, layout, self.said.append)
+        saved = checkpoints.Checkpoints(folder, train.keep_latest, train.keep_best, layout, self.said.append)
         try:
-            leaves = checkpoints.load(step).leaves
+            leaves = saved.load(step).leaves
         finally:
-            checkpoints.close()
+            saved.close()
         return {line.split(" ")[0]: leaf for line, leaf in zip(layout, leaves, strict=False)}
 
 

@@ -11,10 +11,10 @@ import pytest
 from training.small_run import GROUPS, One, Run, compiled_once, settings, small_network
 
 from alljax.errors import ConfigError
-from alljax.training import mesh
+from alljax.training import sharding
 from alljax.training.network import Network
 
-DEVICES = {"one": One, "jit": mesh.Jit, "fsdp": lambda: mesh.Jit(2), "pmap": mesh.Pmap}
+DEVICES = {"one": One, "jit": sharding.Jit, "fsdp": lambda: sharding.Jit(2), "pmap": sharding.Pmap}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -29,10 +29,10 @@ from training.small_run import (
 
 from alljax.cli import main
 from alljax.errors import ConfigError, Stopped, WorkdirError
-from alljax.training import loop, mesh
+from alljax.interrupts import stopped_at_once
+from alljax.training import loop, sharding
 from alljax.training.loop import Trained
 from alljax.training.network import Network
-from alljax.training.stopping import stopped_at_once
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CELLS = [
@@ -137,7 +137,7 @@ def test_goes_on_after_its_end(whole: Trained, network: Network, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("change", "devices"),
-    [({}, mesh.Jit), ({}, mesh.Pmap), ({}, lambda: mesh.Jit(2)), ({"compute": "bfloat16"}, One)],
+    [({}, sharding.Jit), ({}, sharding.Pmap), ({}, lambda: sharding.Jit(2)), ({"compute": "bfloat16"}, One)],
     ids=["jit", "pmap", "fsdp", "bfloat16"],
 )
 def test_goes_on_on_other_devices_and_in_another_precision(

@@ -8,7 +8,7 @@ import pytest
 
 from alljax.config import default_config
 from alljax.data.splits import Split
-from alljax.training import frozen, optim, streamed
+from alljax.training import head_training, optimizers, streamed
 from alljax.training.fold import make_folds
 
 CELLS, WIDTH, BUDGETS = 50, 24, (2, 4)
@@ -21,7 +21,7 @@ def on_disk(tmp_path: Path) -> np.memmap:
     return np.load(path, mmap_mode="r")
 
 
-def runs(make, features, **knobs: float) -> list[frozen.HeadRuns]:
+def runs(make, features, **knobs: float) -> list[head_training.HeadRuns]:
     config = default_config()
     config.model.hidden = 16
     config.model.dropout = 0.1
@@ -30,17 +30,18 @@ def runs(make, features, **knobs: float) -> list[frozen.HeadRuns]:
     splits = [Split(0, number, np.arange(37 + 3 * number), np.arange(40, 50)) for number in range(2)]
     folds = make_folds(config, labels, 2, splits)  # the second is longer, so the first is padded
     keys = jax.vmap(jax.random.key)(np.arange(2))
-    numbers = optim.stack([optim.numbers(config) | {"learning_rate": rate} for rate in (1e-2, 3e-3)])
+    numbers = optimizers.stack([optimizers.numbers(config) | {"learning_rate": rate} for rate in (1e-2, 3e-3)])
     heads = make(config, 2)
     return [
-        jax.device_get(run) for run in frozen.train_heads(heads, BUDGETS, keys, numbers, features, labels, folds[0])
+        jax.device_get(run)
+        for run in head_training.train_heads(heads, BUDGETS, keys, numbers, features, labels, folds[0])
     ]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_from_disk_and_from_memory_give_the_same(on_disk: np.memmap, optimizer: str) -> None:
     flat = on_disk.reshape(-1, WIDTH)
-    in_memory = runs(frozen.make_heads, jax.device_put(np.asarray(flat)), optimizer=optimizer)
+    in_memory = runs(head_training.make_heads, jax.device_put(np.asarray(flat)), optimizer=optimizer)
 
     def make(config, classes):
         return streamed.make_heads(config, classes, block=3 * 8 * WIDTH * 4)  # three steps at once, two left over

@@ -13,13 +13,13 @@ from PIL import Image
 
 from alljax.cli import main
 from alljax.config import default_config
-from alljax.data import augment, synthetic
-from alljax.data.pipeline import Images
-from alljax.data.records import Dataset
+from alljax.data import augmentation, synthetic
+from alljax.data.dataset import Dataset
+from alljax.data.loader import Images
 from alljax.data.splits import Split
 from alljax.models.head import Head
 from alljax.progress import ignore
-from alljax.training import features, frozen
+from alljax.training import feature_extraction, head_training
 from alljax.training.fold import make_folds
 from alljax.training.network import Network, open_network
 
@@ -44,12 +44,12 @@ def cells() -> Dataset:
 
 @pytest.fixture(scope="module")
 def eight(network: Network, cells: Dataset) -> np.ndarray:
-    return features.compute_features(network, images(network, cells), 3, ignore, "dihedral")
+    return feature_extraction.compute_features(network, images(network, cells), 3, ignore, "dihedral")
 
 
 def test_the_first_view_is_the_image_as_it_is(network: Network, cells: Dataset, eight: np.ndarray) -> None:
     told: list[int] = []
-    one = features.compute_features(network, images(network, cells), 3, told.append, "one")
+    one = feature_extraction.compute_features(network, images(network, cells), 3, told.append, "one")
     assert one.shape == (5, 1, 1280)
     assert eight.shape == (5, 8, 1280)
     assert one.dtype == eight.dtype == np.float32
@@ -66,17 +66,17 @@ def test_views_of_a_turned_image_are_the_views_in_another_order(
     def read(record) -> bytes:
         file = io.BytesIO()
         pixels = np.asarray(Image.open(io.BytesIO(cells.read(record))))
-        Image.fromarray(np.array(augment.dihedral(pixels, turned_by))).save(file, "PNG")
+        Image.fromarray(np.array(augmentation.dihedral(pixels, turned_by))).save(file, "PNG")
         return file.getvalue()
 
-    turned = features.compute_features(
+    turned = feature_extraction.compute_features(
         network, images(network, dataclasses.replace(cells, read=read)), 3, ignore, "dihedral"
     )
     # Which view of the original the n-th view of the turned one is: told by pixels that are all different.
     tell = np.arange(27).reshape(3, 3, 3)
-    names = [np.asarray(augment.dihedral(tell, view)).tobytes() for view in range(8)]
-    first = augment.dihedral(tell, turned_by)
-    order = [names.index(np.asarray(augment.dihedral(first, view)).tobytes()) for view in range(8)]
+    names = [np.asarray(augmentation.dihedral(tell, view)).tobytes() for view in range(8)]
+    first = augmentation.dihedral(tell, turned_by)
+    order = [names.index(np.asarray(augmentation.dihedral(first, view)).tobytes()) for view in range(8)]
     assert sorted(order) == list(range(8))
     assert order != list(range(8))
     np.testing.assert_allclose(turned, eight[:, order], atol=1e-4 * np.abs(eight).max())
@@ -85,7 +85,7 @@ def test_views_of_a_turned_image_are_the_views_in_another_order(
 def test_each_image_is_read_once(network: Network, cells: Dataset) -> None:
     read: list[str] = []
     counted = dataclasses.replace(cells, read=lambda record: read.append(record.path) or cells.read(record))
-    features.compute_features(
+    feature_extraction.compute_features(
         dataclasses.replace(network, stage="stem"), images(network, counted), 4, ignore, "dihedral"
     )
     assert sorted(read) == sorted(record.path for record in cells.records)
@@ -105,7 +105,7 @@ def run(config: ConfigDict, matrix: np.ndarray, labels: np.ndarray, train: np.nd
     fold = make_folds(config, labels, 2, [Split(0, 0, train, test)])[0]
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     flat = jnp.asarray(matrix.reshape(-1, matrix.shape[-1]))
-    return jax.device_get(frozen.make_train(config, 2)(keys, flat, jnp.asarray(labels), fold))
+    return jax.device_get(head_training.make_train(config, 2)(keys, flat, jnp.asarray(labels), fold))
 
 
 def drawn(cells: int, views: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,9 @@ import pytest
 
 from alljax.cli import main
 from alljax.config import default_config, vary
-from alljax.models import catalog
+from alljax.models import backbones
 from alljax.training.network import open_network
-from alljax.weights import port, readers, sources, store
+from alljax.weights import conversion, formats, sources, store
 
 FIXTURES = Path(__file__).with_name("fixtures")
 
@@ -41,8 +41,8 @@ def test_show_tells_what_a_file_is(lite: Path, capsys: pytest.CaptureFixture[str
 def test_port_writes_a_file_that_gives_the_same_network(lite: Path, tmp_path: Path) -> None:
     out = tmp_path / "lite0.safetensors"
     assert main(["weights", "port", str(lite), "--backbone=efficientnet_lite0", f"--out={out}"]) == 0
-    original = port.port(readers.read(lite), "efficientnet_lite0", classifier=True)
-    again = port.port(readers.read(out), "efficientnet_lite0", classifier=True)
+    original = conversion.port(formats.read(lite), "efficientnet_lite0", classifier=True)
+    again = conversion.port(formats.read(out), "efficientnet_lite0", classifier=True)
     assert again.family == original.family
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, original.variables, again.variables)))
 
@@ -51,8 +51,8 @@ def test_port_writes_a_file_that_gives_the_same_network(lite: Path, tmp_path: Pa
 def test_port_of_a_file_without_classifier(vgg16_weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "vgg16.safetensors"
     assert main(["weights", "port", str(vgg16_weights), "--backbone=vgg16", f"--out={out}"]) == 0
-    assert "params/block5/conv3/kernel" in readers.read(out)
-    assert not any(name.startswith(port.CLASSIFIER) for name in readers.read(out))
+    assert "params/block5/conv3/kernel" in formats.read(out)
+    assert not any(name.startswith(conversion.CLASSIFIER) for name in formats.read(out))
 
 
 def test_port_of_another_network_writes_nothing(lite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,8 +66,8 @@ def test_a_ported_file_is_used_by_name_of_its_backbone(lite: Path, tmp_path: Pat
     main(["weights", "port", str(lite), "--backbone=efficientnet_lite0", f"--out={out}"])
     resolved = store.resolve(str(out), "", "efficientnet_lite0")
     assert resolved.source is None
-    family = port.port(readers.read(out), "efficientnet_lite0").family
-    assert catalog.get("efficientnet_lite0").families[family] == "lite"
+    family = conversion.port(formats.read(out), "efficientnet_lite0").family
+    assert backbones.get("efficientnet_lite0").families[family] == "lite"
 
 
 def test_a_sources_own_preprocessing_survives_the_rewriting(

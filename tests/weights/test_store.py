@@ -16,7 +16,7 @@ import pytest
 from web_server import Web, serve
 
 from alljax.errors import WeightsError, WorkdirError
-from alljax.models import catalog
+from alljax.models import backbones
 from alljax.weights import download, show, store
 from alljax.weights import sources as sources_module
 from alljax.weights.sources import Source
@@ -91,9 +91,9 @@ def test_third_party_files_are_true_to_the_catalog() -> None:
     assert sorted(known) == sorted(path.stem for path in folder.glob("*.toml"))
     assert len(known) == 15
     for name, each in known.items():
-        backbone = catalog.get(each.backbone)
+        backbone = backbones.get(each.backbone)
         assert each.family in backbone.families, name
-        assert catalog.preprocessing(each.preprocessing).name == backbone.families[each.family], name
+        assert backbones.preprocessing(each.preprocessing).name == backbone.families[each.family], name
         assert sum(map(bool, (each.sha256, each.md5, each.sha256_header))) == 1, f"{name}: one check"
         assert re.fullmatch(r"([0-9a-f]{64})?", each.sha256), name
         assert re.fullmatch(r"([0-9a-f]{32})?", each.md5), name
@@ -106,7 +106,7 @@ def test_third_party_files_are_true_to_the_catalog() -> None:
         assert isinstance(each.bytes, int), name
     assert len({each.file for each in known.values()}) == len(known), "one place in the store each"
     firsts = sorted(each.backbone for each in known.values() if each.default)
-    assert firsts == sorted(catalog.BACKBONES), "one first choice a backbone"
+    assert firsts == sorted(backbones.BACKBONES), "one first choice a backbone"
 
 
 def test_names_with_a_hash_have_that_of_their_file() -> None:

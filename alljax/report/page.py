@@ -1,0 +1,287 @@
+"""The report's page: what stands on it, and how much of it fits."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup, escape
+
+from alljax.evaluation import comparison
+from alljax.evaluation.metrics import most_wrong
+from alljax.report import cautions, findings, plots, setting_names, sheets, tables
+from alljax.report.findings import BASELINES, METRIC, interval, shown
+from alljax.report.sections import Picture, Section, Table
+from alljax.study import finished
+from alljax.study.finished import Predictions, Study
+
+PAGE = 4_400_000
+"""Characters that figures and sheets of wrong cells may take: sections, then figures, the best models' first."""
+
+ROW = 3_000
+"""Characters that a model's row in the table of results takes at most, about."""
+
+PEOPLE = 200
+"""People listed at most, worst first."""
+
+MANY, DRAWN = 12, 6
+"""With more models than the first, only as many as the second have figures of their own."""
+
+VALUES = 12
+"""Values of a varied setting that are listed at most."""
+
+COLOURS = {
+    plots.BLUE: "var(--blue)",
+    plots.VERMILION: "var(--red)",
+    plots.GREEN: "var(--green)",
+    plots.PURPLE: "var(--purple)",
+    plots.ORANGE: "var(--orange)",
+    plots.SKY: "var(--sky)",
+}
+"""What the page calls the colours of figures; they are brighter on a dark page."""
+
+
+def render(study: Study, found: Sequence[Section]) -> str:
+    """Returns the page as HTML; the same study gives the same bytes.
+
+    Args:
+        study: the study; curves and predictions of the models that are drawn are read.
+        found: the sections between the findings and the results.
+
+    Raises:
+        WorkdirError: a file of the study is missing or cut off.
+    """
+    cells, order = study.metrics["cells"], comparison.order(study)
+    by, leaky = finished.headline(cells), comparison.leaky(study.metrics)
+    predictions = [finished.read_predictions(study, name) for name in order[:2]]
+    shown_sections, room = _sections(found, PAGE - ROW * max(0, len(order) - MANY))
+    drawn = order[: DRAWN if len(order) > MANY else None]
+    return _template().render(
+        study=study,
+        data=study.metrics["dataset"],
+        title=findings.title(study),
+        count=len(order),
+        headline=findings.headline(study, order, predictions[0]),
+        findings=findings.findings(study, order),
+        warnings=cautions.warnings(study, order[0], predictions[0]),
+        failures=cautions.failures(study),
+        protocols=cautions.protocols(study),
+        varied=_varied(study),
+        rules=_rules(study),
+        sections=shown_sections,
+        rows=_rows(study, order, drawn),
+        columns=METRIC,
+        ranked_by=METRIC[by],
+        leaky=leaky,
+        recalls=study.classes if len(study.classes) == 2 else [],
+        models=_models(study, drawn, predictions, room),
+        people=_people(study, predictions[0]),
+        wrong=_most_wrong(study, predictions[0]),
+        rows_by_name={name: shown(by, cells[name][by]) for name in order},
+        weights=_weights(study),
+        settings=_flat(study.config),
+        environment=_flat(study.environment),
+        command=study.environment.get("command", ""),
+        version=study.environment.get("alljax", ""),
+        style=_asset("report.css"),
+        script=_asset("report.js"),
+    )
+
+
+def _sections(found: Sequence[Section], room: int) -> tuple[list[dict[str, Any]], int]:
+    """Returns the sections as the page shows them, and the room they leave for the models' figures."""
+    shown_sections = []
+    for section in found:
+        parts: list[dict[str, Any]] = []
+        for part in section.parts:
+            if isinstance(part, Table):
+                html = tables.to_html(part)
+                parts.append({"table": html, "name": part.name})
+                room -= len(html)
+                continue
+            svg = _inline(part.svg, f"{section.anchor}-{part.name}-")
+            fits = len(svg) <= room
+            room -= len(svg) if fits else 0
+            parts.append({"picture": part, "svg": svg if fits else None, "width": round(_width(part) * 1.27)})
+        shown_sections.append({"section": section, "parts": parts})
+    return shown_sections, room
+
+
+def _width(picture: Picture) -> float:
+    """Returns the width of a picture's viewBox; shown 1.27 times as wide its letters are of the page's size."""
+    return float((re.search(r'viewBox="0 0 ([\d.]+)', picture.svg) or ["", "0"])[1])
+
+
+def _models(study: Study, drawn: Sequence[str], predictions: Sequence[Predictions], room: int) -> list[dict[str, Any]]:
+    """Returns the models that have figures of their own, best first, with what of it fits."""
+    models: list[dict[str, Any]] = []
+    for place, name in enumerate(drawn):
+        own = predictions[place] if place < len(predictions) else finished.read_predictions(study, name)
+        made = _figures(study, name, own)
+        size = sum(len(svg) for _, svg in made)
+        models.append({"name": name, "figures": made if size <= room else []})
+        room -= size if size <= room else 0
+    for model in models:
+        model |= sheets.shown(study, model["name"], room)
+        room -= len(model["sheet"] or "")
+    return models
+
+
+def _varied(study: Study) -> list[tuple[str, str]]:
+    """Returns the settings that differ between the models, and their values."""
+    told = []
+    for factor in setting_names.varied(study):
+        more = f" and {len(factor.labels) - VALUES} more" if len(factor.labels) > VALUES else ""
+        between = "; " if any("," in label for label in factor.labels) else ", "
+        told.append((factor.name, between.join(factor.labels[:VALUES]) + more))
+    return told
+
+
+def _rules(study: Study) -> list[dict[str, Any]]:
+    """Returns the rows of the table of baselines: each rule in each split setting."""
+    return [
+        {
+            "name": BASELINES.get(name, name),
+            "split": label,
+            "result": rule,
+            "values": [(shown(key, rule.get(key)), interval(key, rule), rule.get(key)) for key in METRIC],
+        }
+        for label, split in cautions.splits(study).items()
+        for name, rule in split["baselines"].items()
+    ]
+
+
+def _rows(study: Study, order: Sequence[str], drawn: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the rows of the results table: baselines, then models best first."""
+    cells, by = study.metrics["cells"], finished.headline(study.metrics["cells"])
+    results = [(rule["name"], rule["result"], True, rule["split"]) for rule in _rules(study)]
+    results += [(name, cells[name], False, str(cells[name].get("split", ""))) for name in order]
+    ends = [end for _, result, _, _ in results for end in result.get("intervals", {}).get(by, [])]
+    ends += [result[by] for _, result, _, _ in results if result.get(by) is not None]
+    low, high = math.floor(min(ends) * 20) / 20, math.ceil(max(ends) * 20) / 20
+    high = high if high > low else low + 0.05
+
+    def place(value: float) -> float:
+        return float(round(100 * (value - low) / (high - low), 2))
+
+    rows = []
+    for name, result, is_rule, split in results:
+        bounds = result.get("intervals", {}).get(by)
+        rows.append(
+            {
+                "name": name,
+                "anchor": "" if is_rule or name not in drawn else f"model-{order.index(name)}",
+                "rule": is_rule,
+                "first": name == order[0] and not is_rule and len(order) > 1,
+                "split": split if len(cautions.splits(study)) > 1 else "",
+                "values": [(shown(key, result.get(key)), interval(key, result), result.get(key)) for key in METRIC],
+                "recalls": [one["recall"] for one in result.get("per_class", [])],
+                "seconds": result.get("seconds"),
+                "dot": None if result.get(by) is None else place(result[by]),
+                "bar": [place(end) for end in bounds] if bounds else None,
+                "scale": (low, high),
+            }
+        )
+    return rows
+
+
+def _figures(study: Study, name: str, predictions: Predictions) -> list[tuple[str, Markup]]:
+    """Returns a model's figures with their captions."""
+    history = finished.read_history(study, name)
+    watched = "validation cells" if study.settings(name).get("split.validation") else "held-out cells"
+    confusion = study.metrics["cells"][name]["confusion"]
+    drawn = {
+        "Accuracy while training": plots.curves(history, "accuracy", watched),
+        "Loss while training": plots.curves(history, "loss", watched),
+        "Which class is called which": plots.confusion(confusion, study.classes),
+        "ROC curve": plots.roc(predictions.labels, predictions.probabilities, study.classes),
+    }
+    return [(caption, _inline(svg, f"{name}-{number}-")) for number, (caption, svg) in enumerate(drawn.items())]
+
+
+def _inline(svg: str, prefix: str) -> Markup:
+    """Returns an SVG as it stands inside HTML: with names of its own, in the page's colours.
+
+    Args:
+        svg: from `figures`.
+        prefix: goes before its names; two models may have the same figure.
+    """
+    plain = svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
+    plain = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{re.sub(r'[^A-Za-z0-9]', '-', prefix)}", plain)
+    return Markup(re.sub("|".join(COLOURS), lambda colour: COLOURS[colour[0]], plain))
+
+
+def _people(study: Study, predictions: Predictions) -> dict[str, Any]:
+    """Returns the table of people, worst first, and in how many most cells are called right."""
+    right = (predictions.probabilities.argmax(2) == predictions.labels).mean(0)
+    names, owner = np.unique(predictions.people, return_inverse=True)
+    count = np.bincount(owner)
+    share = np.bincount(owner, right) / count
+    labels = [sorted(set(predictions.labels[owner == person].tolist())) for person in range(len(names))]
+    order = np.lexsort((-count, share))
+    return {
+        "known": bool(np.any(predictions.subjects != "")),
+        "count": len(names),
+        "mostly_right": int((share > 0.5).sum()),
+        "rows": [
+            {
+                "name": str(names[person]),
+                "classes": ", ".join(study.classes[label] for label in labels[person]),
+                "cells": int(count[person]),
+                "share": float(share[person]),
+            }
+            for person in order[:PEOPLE]
+        ],
+    }
+
+
+def _most_wrong(study: Study, predictions: Predictions) -> list[dict[str, Any]]:
+    """Returns the rows of the table beside the sheet."""
+    mean = predictions.probabilities.mean(0)
+    return [
+        {
+            "path": str(predictions.paths[row]),
+            "subject": str(predictions.subjects[row]),
+            "label": study.classes[predictions.labels[row]],
+            "called": study.classes[mean[row].argmax()],
+            "probability": float(mean[row].max()),
+        }
+        for row in most_wrong(predictions.labels, predictions.probabilities, 24)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Returns nested settings as dotted keys and readable values."""
+    flat: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat += _flat(value, f"{prefix}{key}.")
+        else:
+            flat.append((f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return flat
+
+
+def _weights(study: Study) -> list[tuple[str, str]]:
+    """Returns each weight file's description once, however many cells used it."""
+    different: list[Mapping[str, Any]] = []
+    for cell in study.metrics["cells"].values():
+        if (weights := cell.get("weights", {})) not in different:
+            different.append(weights)
+    if len(different) == 1:
+        return _flat(different[0])
+    return [pair for number, one in enumerate(different, 1) for pair in _flat(one, f"{number}. ")]
+
+
+def _asset(name: str) -> Markup:
+    return Markup(resources.files("alljax.report").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["breakable"] = lambda name: Markup(re.sub(r"([-=_])", r"\1<wbr>", str(escape(name))))
+    return environment.from_string(_asset("report.html.j2"))

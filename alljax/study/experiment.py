@@ -1,0 +1,249 @@
+"""What all cells of a study share: the images, the people they come from, and the splits."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alljax import progress
+from alljax.data import splits
+from alljax.data.archive import counted, some
+from alljax.data.dataset import Dataset, Record, check
+from alljax.data.images import Inspection, inspect, readable
+from alljax.data.readers import open_source
+from alljax.data.subjects import unite
+from alljax.evaluation import baselines
+from alljax.progress import Say
+
+
+@dataclass(frozen=True)
+class Material:
+    """Images that have been looked at once, with people and splits.
+
+    Attributes:
+        dataset: records, classes and the way to the images.
+        inspection: digests and areas of the images, one a record.
+        people: the person of each record.
+        splits: rows learned from, set aside for validation and tested, one a repeat and fold.
+        labels: int32 (N,).
+    """
+
+    dataset: Dataset
+    inspection: Inspection
+    people: tuple[str, ...]
+    splits: tuple[splits.Split, ...]
+    labels: np.ndarray
+
+    @property
+    def unit(self) -> str:
+        """What is resampled for intervals: ``people``, or ``cells`` where no subject is known."""
+        return "people" if any(record.subject for record in self.dataset.records) else "cells"
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of the labelled images, and that of the splits."""
+        records = self.dataset.records
+        listed = hashlib.sha256()
+        for record, digest in zip(records, self.inspection.digests, strict=True):
+            listed.update(f"{record.path}\t{self.dataset.classes[record.label]}\t{digest}\n".encode())
+        return {"images": listed.hexdigest(), "split": splits.fingerprint(self.splits, records)}
+
+    @cached_property
+    def leaks(self) -> dict[str, int]:
+        """How many tested cells have their person, field or a copy among the training cells."""
+        return splits.leaks(self.splits, self.dataset.records, self.people, self.inspection.pixels)
+
+    @cached_property
+    def size_rule(self) -> baselines.SizeRule:
+        """What the size of the cell alone says of the tested images."""
+        return baselines.size_rule(self.labels, self.inspection.areas, self.splits, len(self.dataset.classes))
+
+    def describe(self, config: ConfigDict) -> dict[str, Any]:
+        """Returns the ``dataset`` of a study's metrics.json."""
+        records = self.dataset.records
+        by_class = {
+            name: {
+                "images": sum(record.label == label for record in records),
+                "subjects": len({record.subject for record in records if record.label == label and record.subject}),
+            }
+            for label, name in enumerate(self.dataset.classes)
+        }
+        return {
+            "name": self.dataset.name,
+            "source": config.data.source,
+            "classes": list(self.dataset.classes),
+            "images": len(records),
+            "subjects": len({record.subject for record in records if record.subject}),
+            "people": len(set(self.people)) if self.unit == "people" else 0,
+            "by_class": by_class,
+            "notes": list(self.dataset.notes),
+            "image_size": list(self.inspection.sizes.most_common(1)[0][0]),
+            "sha256": self.digests["images"],
+        }
+
+    def describe_split(self, config: ConfigDict) -> dict[str, Any]:
+        """Returns the ``protocol`` and ``leaks`` of a way of dividing the images, with what simple rules score on it.
+
+        Args:
+            config: of a cell that is divided so.
+        """
+        scored = baselines.evaluate(
+            self.labels,
+            self.inspection.areas,
+            self.splits,
+            self.people,
+            classes=len(self.dataset.classes),
+            resamples=config.evaluation.resamples,
+            level=config.evaluation.level,
+            seed=config.seed,
+        )
+        protocol = {
+            "name": config.split.protocol,
+            "folds": max(split.fold for split in self.splits) + 1,
+            "repeats": config.split.repeats,
+            "seed": config.seed,
+            "fingerprint": self.digests["split"],
+            "leaky": config.split.protocol in splits.LEAKY,
+            "training_cells": [len(split.train) for split in self.splits],
+            "test_cells": [len(split.test) for split in self.splits],
+        }
+        return {"protocol": protocol, "leaks": self.leaks, "baselines": scored}
+
+
+def open_material(config: ConfigDict, say: Say) -> Material:
+    """Opens the source, looks at every image once, and draws the splits.
+
+    Raises:
+        DataError: nothing usable there, images that cannot be read, or not what the protocol needs.
+        LeakError: a protocol that puts a person on both sides without being declared leaky.
+    """
+    return open_materials([config], say)[0]
+
+
+def open_materials(cells: Sequence[ConfigDict], say: Say) -> list[Material]:
+    """Returns the material of each cell; cells that divide the images alike share it, all share the images.
+
+    Args:
+        cells: configs that differ in ``split`` at most, as far as this reads them.
+        say: prints a line.
+
+    Raises:
+        DataError, LeakError: as `open_material`.
+    """
+    tested = [cell.split.test_part for cell in cells if cell.split.protocol == "prelim"]
+    parts = ("train", *([] if len(tested) == len(cells) else [cells[0].data.split]), *tested) if tested else ()
+    dataset, inspection = open_images(cells[0], say, parts)
+    people = unite(dataset.records, inspection.pixels, dataset.known_people)
+    labels = np.array([record.label for record in dataset.records], np.int32)
+    undivided = Material(dataset, inspection, people, (), labels)
+    divided: dict[str, Material] = {}
+    for config in cells:
+        if (key := config.split.to_json()) not in divided:
+            divided[key] = _divide(undivided, config, say)
+    return [divided[config.split.to_json()] for config in cells]
+
+
+def _divide(undivided: Material, config: ConfigDict, say: Say) -> Material:
+    """Returns the material with splits, drawn from the part of the source that the protocol uses."""
+    dataset, people = undivided.dataset, undivided.people
+    used = np.arange(len(people))
+    if config.split.protocol != "prelim":
+        used = np.array([row for row in used if dataset.records[row].split == config.data.split])
+    records, owners = [dataset.records[row] for row in used], [people[row] for row in used]
+    drawn = splits.make_splits(
+        config.split.protocol,
+        records,
+        owners,
+        [undivided.inspection.pixels[row] for row in used],
+        classes=dataset.classes,
+        folds=config.split.folds,
+        repeats=config.split.repeats,
+        seed=config.seed,
+        test_fraction=config.split.test_fraction,
+        stratified=config.split.stratified,
+        test_part=config.split.test_part,
+        validation=config.split.validation,
+        train_people=config.split.train_people,
+    )
+    if config.split.protocol == "official_folds" and (note := splits.moved(records, owners)):
+        say(note)
+        dataset = replace(dataset, notes=(*dataset.notes, note))
+    of_all = tuple(
+        splits.Split(each.repeat, each.fold, *(used[rows] for rows in (each.train, each.test, each.validation)))
+        for each in drawn
+    )
+    material = replace(undivided, dataset=dataset, splits=of_all)
+    if line := _leak_line(material, config.split.protocol):
+        say(line)
+    return material
+
+
+def _leak_line(material: Material, protocol: str) -> str:
+    """Says how many held-out cells leak, of a protocol declared leaky even if none does; else empty."""
+    leaks = material.leaks
+    kin = {"person": "the person", "field": "the photograph", "duplicate": "the same image"}
+    if material.unit == "cells":
+        del kin["person"]  # nobody's is known
+    if protocol not in splits.LEAKY and not any(leaks[key] for key in kin):
+        return ""
+    counts = ", ".join(f"{what} of {leaks[key]:,}" for key, what in kin.items())
+    return (
+        f"protocol {protocol!r} leaks: the training cells hold {counts} of the {leaks['test_cells']:,} held-out cells"
+    )
+
+
+def open_images(config: ConfigDict, say: Say, parts: Sequence[str] = ()) -> tuple[Dataset, Inspection]:
+    """Opens the source and looks at every image once; says what was left out or converted.
+
+    Args:
+        config: ``data`` is read.
+        say: prints a line.
+        parts: of the source; none for ``data.split`` alone.
+
+    Raises:
+        DataError: nothing usable there, or images that cannot be read.
+    """
+    dataset = open_source(config.data, parts)
+    inspection = inspect_images(dataset, say, config.data.on_error)
+    dataset = check(readable(dataset, inspection), config.data.source)
+    first: dict[str, Record] = {}
+    both = [
+        f"{first[pixels].path} and {record.path}"
+        for record, pixels in zip(dataset.records, inspection.pixels, strict=True)
+        if first.setdefault(pixels, record).label != record.label
+    ]
+    if both:
+        note = f"{counted(len(both), 'image')} under two classes, one label is wrong: {some(both)}"
+        dataset = replace(dataset, notes=(*dataset.notes, note))
+    for note in dataset.notes:
+        say(note)
+    return dataset, inspection
+
+
+def inspect_images(dataset: Dataset, say: Say, on_error: str = "raise") -> Inspection:
+    """Reads and decodes every image once, and says which were not RGB.
+
+    Args:
+        dataset: the images.
+        say: prints a line.
+        on_error: ``raise``, or ``skip`` those that cannot be read.
+
+    Raises:
+        DataError: images that cannot be read, all of them named or counted.
+    """
+    with progress.bar("look at the images", len(dataset.records), "images") as advance:
+        inspection = inspect(dataset, advance, on_error=on_error)
+    if len(inspection.sizes) > 1:
+        (width, height), count = inspection.sizes.most_common(1)[0]
+        others = ", ".join(f"{n:,} of {w} × {h}" for (w, h), n in inspection.sizes.most_common(4)[1:])
+        say(
+            f"images differ in size ({count:,} of {width} × {height} pixels, {others}): each is stretched to the same "
+            "square, so a cell of the same size looks smaller in a larger image"
+        )
+    if converted := {mode: count for mode, count in sorted(inspection.modes.items()) if mode != "RGB"}:
+        say("converted to RGB: " + ", ".join(f"{count:,} of mode {mode}" for mode, count in converted.items()))
+    return inspection

@@ -1,0 +1,321 @@
+"""Each augmentation against a reference: NumPy, SciPy, scikit-image, or its own definition."""
+
+import functools
+import io
+import zipfile
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+import skimage.color
+from PIL import Image
+
+from alljax.data import augmentation, stain, synthetic
+from alljax.data.augmentation import Augmentation
+from alljax.errors import ConfigError
+
+SIDE = 48
+EVERYTHING = {
+    "flips": True, "quarter_turns": True, "rotation": 180.0, "shift": 0.1, "zoom": 0.3, "crop": 0.2, "brightness": 0.3,
+    "contrast": 0.3, "stain": 0.1, "blur": 1.5, "cutout": 0.5, "mixup": 0.4,
+}  # fmt: skip
+COLOURS = ("brightness", "contrast", "stain", "blur")
+MOVED = {name: EVERYTHING[name] for name in ("shift", "zoom", "crop")}
+ALONE = [MOVED, *({name: value} for name, value in EVERYTHING.items() if name not in (*MOVED, "mixup"))]
+
+
+@pytest.fixture(scope="module")
+def cells() -> jax.Array:
+    """Six generated cells, uint8, exactly black around."""
+    return jnp.stack([synthetic.cell_image(3, name, 1, 1, SIDE) for name in ("1", "2", "3", "H1", "H2", "H3")])
+
+
+@pytest.fixture(scope="module")
+def noise() -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).uniform(1, 255, (SIDE, SIDE, 3)).astype(np.float32))
+
+
+compiled = functools.cache(augmentation.make_augment)
+affine, dihedral = jax.jit(augmentation.affine), jax.jit(augmentation.dihedral)
+
+
+def augmented(settings: dict, images: jax.Array, seed: int = 0, mask: jax.Array | None = None):
+    targets = jnp.eye(2)[jnp.arange(len(images)) % 2]
+    mask = jnp.ones(len(images), bool) if mask is None else mask
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(len(images)))
+    return compiled(Augmentation(**settings))(keys, images, targets, mask)
+
+
+def test_off_is_the_identity(cells: jax.Array) -> None:
+    images, targets = augmented({}, cells)
+    assert images.dtype == jnp.float32
+    assert np.array_equal(images, cells)
+    assert np.array_equal(targets, jnp.eye(2)[jnp.arange(6) % 2])
+    assert all(not value for value in vars(Augmentation()).values())
+
+
+@pytest.mark.parametrize("settings", [*ALONE, EVERYTHING], ids=lambda settings: "+".join(settings))
+def test_each_does_something_within_range_and_by_its_key(cells: jax.Array, settings: dict) -> None:
+    first, again, other = (augmented(settings, cells, seed)[0] for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(first, cells)
+    assert first.shape == cells.shape
+    assert float(first.min()) >= 0
+    assert float(first.max()) <= 255
+    assert len(np.unique(many(settings, cells[0], 6), axis=0)) > 1, "each image has a key of its own"
+
+
+def test_a_batch_is_its_images_one_by_one(cells: jax.Array) -> None:
+    """Row n depends on the key, n and its image alone: not on the batch's size, nor on its other images."""
+    settings = {"quarter_turns": True, "brightness": 0.3}
+    together, _ = augmented(settings, cells)
+    for row in range(6):
+        alone, _ = augmented(settings, jnp.zeros_like(cells).at[row].set(cells[row]))
+        assert np.array_equal(alone[row], together[row])
+    first, _ = augmented(settings, cells[:1])
+    np.testing.assert_allclose(first[0], together[0], atol=1e-3)
+
+
+def test_switching_one_off_leaves_what_the_others_draw(cells: jax.Array) -> None:
+    dimmed, _ = augmented({"brightness": 0.3}, cells)
+    turned, _ = augmented({"quarter_turns": True, "brightness": 0.3}, cells)
+    assert not np.array_equal(dimmed, turned)
+    np.testing.assert_allclose(jnp.sum(dimmed, (1, 2, 3)), jnp.sum(turned, (1, 2, 3)), rtol=1e-5)
+
+
+def test_black_stays_exactly_black(cells: jax.Array) -> None:
+    background = np.asarray(cells).max(-1) == 0
+    assert 0.5 < background.mean() < 0.95
+    for name in (*COLOURS, "cutout"):
+        images, _ = augmented({name: EVERYTHING[name]}, cells)
+        assert not np.asarray(images)[background].any(), name
+
+
+def test_rim_and_noise_near_black_stay_dim(cells: jax.Array) -> None:
+    """As JPEG leaves them: grey levels of 1 around the cell."""
+    dim = jnp.maximum(cells, 1)
+    background = np.asarray(cells).max(-1) == 0
+    for name in COLOURS:
+        assert np.asarray(augmented({name: EVERYTHING[name]}, dim)[0])[background].max() < 8, name
+
+
+@pytest.mark.parametrize("settings", [{"rotation": 180.0}, MOVED], ids=lambda settings: "+".join(settings))
+def test_what_comes_from_outside_is_black(settings: dict) -> None:
+    white, _ = augmented(settings, jnp.full((6, SIDE, SIDE, 3), 255, jnp.uint8))
+    assert float(white.min()) == 0
+    assert float(white.max()) == 255
+
+
+def test_padding_stays_black_and_reaches_nobody(cells: jax.Array) -> None:
+    mask = jnp.arange(6) < 3
+    padded = jnp.where(mask[:, None, None, None], cells, 0).astype(jnp.uint8)
+    poisoned = jnp.where(mask[:, None, None, None], cells, 200).astype(jnp.uint8)
+    images, targets = augmented(EVERYTHING, padded, mask=mask)
+    assert not np.asarray(images[3:]).any()
+    for_poisoned = augmented(EVERYTHING, poisoned, mask=mask)
+    assert np.array_equal(images[:3], for_poisoned[0][:3])
+    assert np.array_equal(targets[:3], for_poisoned[1][:3])
+    nothing, _ = augmented(EVERYTHING, jnp.zeros_like(cells), mask=jnp.zeros(6, bool))
+    assert not np.asarray(nothing).any()
+
+
+def test_the_eight_views_are_the_dihedral_group(noise: jax.Array) -> None:
+    views = [np.asarray(dihedral(noise, view)) for view in range(8)]
+    for view in range(8):
+        expected = np.rot90(noise[:, ::-1] if view >= 4 else noise, view % 4)
+        assert np.array_equal(views[view], expected)
+    assert len({view.tobytes() for view in views}) == 8
+    for first in range(8):
+        products = {np.asarray(dihedral(jnp.asarray(views[first]), second)).tobytes() for second in range(8)}
+        assert products == {view.tobytes() for view in views}, "closed, and with an inverse to each"
+    assert np.array_equal(jax.vmap(augmentation.dihedral, (None, 0))(noise, jnp.arange(8)), views)
+
+
+def many(settings: dict, image: np.ndarray, count: int) -> np.ndarray:
+    """Returns `count` augmentations of an image, drawn six at once: the shape that is compiled already."""
+    batch = jnp.stack([jnp.asarray(image, jnp.uint8)] * 6)
+    return np.concatenate([augmented(settings, batch, seed)[0] for seed in range(-(-count // 6))])[:count]
+
+
+def test_flips_and_quarter_turns_are_exact_and_equally_likely(noise: jax.Array) -> None:
+    image = np.asarray(noise).astype(np.uint8)
+    views = [np.asarray(dihedral(image, view), np.float32).tobytes() for view in range(8)]
+    counts = Counter(each.tobytes() for each in many({"flips": True, "quarter_turns": True}, image, 600))
+    assert set(counts) == set(views)
+    assert min(counts.values()) > 40  # 75 expected; four standard deviations are 32
+    for settings, allowed in (({"flips": True}, (0, 2, 4, 6)), ({"quarter_turns": True}, (0, 1, 2, 3))):
+        found = {each.tobytes() for each in many(settings, image, 60)}
+        assert found == {views[view] for view in allowed}
+
+
+def test_rotating_by_90_degrees_is_a_quarter_turn(noise: jax.Array) -> None:
+    for quarters in range(4):
+        angle = np.deg2rad(90 * quarters)
+        matrix = jnp.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], jnp.float32)
+        expected = np.rot90(noise, quarters)
+        rotated = affine(noise, matrix, jnp.zeros(2))
+        np.testing.assert_allclose(rotated[1:-1, 1:-1], expected[1:-1, 1:-1], atol=0.01)
+        assert np.array_equal(affine(noise, jnp.round(matrix), jnp.zeros(2)), expected)
+
+
+@pytest.mark.parametrize("settings", [{"crop": 0.4}, {"rotation": 180.0, "shift": 0.1, "zoom": 0.3, "crop": 0.1}])
+def test_geometry_against_scipy(noise: jax.Array, settings: dict) -> None:
+    matrices, offsets = draw(settings)
+    for matrix, offset in zip(matrices[:8], offsets[:8], strict=True):
+        ours = affine(noise, matrix, offset)
+        centre = (SIDE - 1) / 2
+        whole = np.asarray(matrix, np.float64)
+        start = centre - whole @ [centre, centre] + np.asarray(offset) * SIDE
+        for channel in range(3):
+            theirs = scipy.ndimage.affine_transform(noise[..., channel], whole, start, order=1, mode="grid-constant")
+            np.testing.assert_allclose(ours[..., channel], theirs, atol=0.05)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def draw_500(keys: jax.Array, settings: Augmentation) -> tuple[jax.Array, jax.Array]:
+    return jax.vmap(lambda key: augmentation.draw_affine(key, settings))(keys)
+
+
+def draw(settings: dict) -> tuple[np.ndarray, np.ndarray]:
+    """500 draws, on the host."""
+    return jax.device_get(draw_500(jax.random.split(jax.random.key(0), 500), Augmentation(**settings)))
+
+
+def test_what_draw_affine_draws() -> None:
+    """Shift and zoom mean what they say; a crop is a window inside of the image; a turn is a turn."""
+    matrix, offset = draw({"shift": 0.2})
+    np.testing.assert_allclose(matrix, np.broadcast_to(np.eye(2), (500, 2, 2)))
+    assert 0.19 < np.abs(offset).max() <= 0.2
+    matrix, offset = draw({"zoom": 0.5})
+    assert not offset.any()
+    factors = 1 / np.asarray(matrix[:, 0, 0])
+    assert 1 / 1.5 <= factors.min() < 0.7
+    assert 1.45 < factors.max() <= 1.5001
+    assert abs(np.log(factors).mean()) < 0.04, "as often larger as smaller"
+    matrix, offset = draw({"crop": 0.4})
+    kept = np.asarray(matrix[:, 0, 0])
+    assert 0.6 <= kept.min() < 0.61
+    assert (np.abs(offset) + kept[:, None] / 2 <= 0.5 + 1e-6).all()
+    matrix, _ = draw({"rotation": 30.0})
+    angles = np.rad2deg(np.arctan2(matrix[:, 0, 1], matrix[:, 0, 0]))
+    assert 29 < np.abs(angles).max() <= 30.001
+    np.testing.assert_allclose(np.linalg.det(matrix), 1, rtol=1e-5)
+
+
+def test_a_shift_moves_and_a_zoom_enlarges(cells: jax.Array) -> None:
+    image = cells[0].astype(jnp.float32)
+    moved = affine(image, jnp.eye(2), jnp.array([0.0, -5 / SIDE]))
+    np.testing.assert_allclose(moved[:, 5:], image[:, :-5], atol=1e-2)
+    half = affine(image, 2 * jnp.eye(2), jnp.zeros(2))
+    assert float(jnp.sum(half)) == pytest.approx(float(jnp.sum(image)) / 4, rel=0.03)
+
+
+def test_stains_are_those_of_scikit_image(noise: jax.Array) -> None:
+    reference = skimage.color.rgb2hed(np.asarray(noise, np.float64) / 255)
+    ours = np.asarray(stain.separate(noise))
+    assert (ours < 0).any()
+    np.testing.assert_allclose(np.maximum(ours, 0) / -np.log(1e-6), reference, atol=1e-5)
+    np.testing.assert_allclose(stain.combine(ours), noise, rtol=1e-4)
+    np.testing.assert_allclose(stain.RGB_FROM_HED, skimage.color.rgb_from_hed)
+    # and back, where scikit-image cuts nothing off
+    amounts = np.random.default_rng(1).uniform(0, 0.1, (5, 5, 3))
+    mixed = stain.combine(jnp.asarray(amounts * -np.log(1e-6), jnp.float32))
+    np.testing.assert_allclose(mixed, 255 * skimage.color.hed2rgb(amounts), atol=0.01)
+
+
+def test_stain_jitter_is_linear_in_the_amounts(noise: jax.Array) -> None:
+    jittered = stain.jitter(jax.random.key(4), noise / 2, 0.2)
+    before, after = (np.asarray(stain.separate(image)).reshape(-1, 3) for image in (noise / 2, jittered))
+    visible = (np.asarray(jittered).reshape(-1, 3) > 1.01).all(1) & (np.asarray(noise).reshape(-1, 3) > 2.02).all(1)
+    for dye in range(3):
+        slope, intercept = np.polyfit(before[visible, dye], after[visible, dye], 1)
+        assert 0 < abs(slope - 1) < 0.2
+        assert 0 < abs(intercept) < 0.2
+        np.testing.assert_allclose(after[visible, dye], slope * before[visible, dye] + intercept, atol=5e-3)
+
+
+def test_brightness_and_contrast(cells: jax.Array) -> None:
+    dark = np.asarray(cells[0]) // 2  # nothing is cut off at 255
+    factors = many({"brightness": 0.3}, dark, 240).mean((1, 2, 3)) / dark.mean()
+    assert 0.7 <= factors.min() < 0.72
+    assert 1.28 < factors.max() <= 1.3001
+    assert factors.mean() == pytest.approx(1, abs=0.05)
+    image = cells[0].astype(jnp.float32)
+    inside = np.asarray(cells[0]).min(-1) > 0
+    for factor in (0.7, 1.3):
+        changed = np.asarray(augmentation.change_contrast(image, factor))[inside]
+        before = np.asarray(image)[inside]
+        np.testing.assert_allclose(np.log(changed).std(0) / np.log(before).std(0), factor, rtol=1e-3)
+        np.testing.assert_allclose(changed.mean(0), before.mean(0), rtol=0.05)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.7, 2.0])
+def test_blur_is_scipys_where_all_is_cell(noise: jax.Array, sigma: float) -> None:
+    image = 150 + noise / 10
+    ours = np.asarray(augmentation.gaussian_blur(image, sigma))
+    theirs = scipy.ndimage.gaussian_filter(np.asarray(image, np.float64), (sigma, sigma, 0), truncate=8)
+    inside = slice(12, -12)  # at the border SciPy reflects and we leave out
+    np.testing.assert_allclose(ours[inside, inside], theirs[inside, inside], rtol=1e-5)
+
+
+def test_blur_smooths_a_cell_and_keeps_its_brightness(cells: jax.Array) -> None:
+    image = cells[0].astype(jnp.float32)
+    assert np.array_equal(augmentation.gaussian_blur(image, 0.0), image)
+    blurred = np.asarray(augmentation.gaussian_blur(image, 2.0))
+    inside = np.asarray(cells[0]).min(-1) > 0
+    np.testing.assert_allclose(blurred[inside].mean(0), np.asarray(image)[inside].mean(0), rtol=0.1)
+    assert (blurred[inside].std(0) < 0.9 * np.asarray(image)[inside].std(0)).all()
+
+
+def test_cutout_blackens_one_square() -> None:
+    white = jnp.full((SIDE, SIDE, 3), 255.0)
+    keys = jax.random.split(jax.random.key(0), 300)
+    holes = jax.jit(jax.vmap(lambda key: augmentation.cutout(key, white, 0.25)))(keys)
+    sizes = set()
+    for black in np.asarray(holes)[..., 0] == 0:
+        rows, columns = black.any(1), black.any(0)
+        assert np.array_equal(black, rows[:, None] & columns[None, :])
+        sizes.add((int(rows.sum()), int(columns.sum())))
+    assert (12, 12) in sizes
+    assert max(max(size) for size in sizes) == 12
+    assert min(min(size) for size in sizes) < 12, "some hang over the edge"
+
+
+def test_mixup_mixes_images_and_targets_alike() -> None:
+    count = 1000
+    images = jnp.broadcast_to(jnp.arange(float(count)).reshape(count, 1, 1, 1), (count, 1, 1, 3))
+    mask = jnp.arange(count) < 800
+    for alpha in (0.1, 1.0):
+        mixed, targets = jax.jit(augmentation.mixup)(jax.random.key(1), images, jnp.eye(count), mask, alpha)
+        np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+        assert not targets[:800, 800:].any(), "nobody is mixed with padding"
+        np.testing.assert_allclose(mixed[:, 0, 0, 0], np.asarray(targets) @ np.arange(count), rtol=1e-5, atol=1e-3)
+        assert np.array_equal(mixed[800:], images[800:])
+        # the variance of Beta(alpha, alpha) is 1 / (4 (2 alpha + 1))
+        spread = float(jnp.std(jnp.diagonal(targets)[:800]))
+        assert spread == pytest.approx(0.5 / np.sqrt(2 * alpha + 1), rel=0.06)
+
+
+@pytest.mark.parametrize(("name", "value"), [("crop", 1.0), ("brightness", -0.1), ("blur", -1.0), ("stain", np.nan)])
+def test_impossible_strengths_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"augmentation: {name} is"):
+        Augmentation(**{name: value})
+
+
+@pytest.mark.real
+def test_real_cells_keep_their_background(cnmc_zip) -> None:
+    with zipfile.ZipFile(cnmc_zip) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".bmp")][::88]
+        images = [Image.open(io.BytesIO(archive.read(name))).resize((SIDE, SIDE)) for name in names]
+    cells = jnp.stack([np.asarray(image) for image in images])
+    background = np.asarray(cells).max(-1) == 0
+    for name in COLOURS:
+        changed = np.asarray(augmented({name: EVERYTHING[name]}, cells)[0])
+        assert not changed[background].any()
+        means = changed.sum((1, 2, 3)) / np.asarray(cells, np.float32).sum((1, 2, 3))
+        assert ((means > 0.6) & (means < 1.6)).all(), name
+    assert np.asarray(augmented(EVERYTHING, cells)[0]).any((1, 2, 3)).all()
