@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from alljax import commands, files
+from alljax import commands, files, progress
 from alljax.errors import ConfigError, Stopped, UserError
 from alljax.training import distributed
 
@@ -32,6 +32,7 @@ EXAMPLES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code: 0, 1 where `data verify` finds fault, 2 for a mistake."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    progress.show_messages()
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; images.decode refuses these
     try:
         parser = _parser()
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     predict = _verb(verbs, "predict", "classify images with the heads of a study", commands.predict)
     predict.add_argument("--workdir", type=_path, required=True, help="the folder of a finished study")
     predict.add_argument(
-        "--cell", default="", help="the model of the study that is asked; default: the one with the highest AUC"
+        "--trial", default="", help="the model of the study that is asked; default: the one with the highest AUC"
     )
     predict.add_argument("--weights", default="", metavar="FILE", help="the backbone's weights, if they were moved")
     predict.add_argument("--out", type=_path, default=Path("predictions.csv"), help="default: %(default)s")
@@ -155,8 +156,8 @@ def _verb(
     return parser
 
 
-class _Knobs(argparse.Action):
-    """``--knobs`` prints every config key with its default and meaning."""
+class _Settings(argparse.Action):
+    """``--settings`` prints every config key with its default and meaning."""
 
     def __call__(self, parser: argparse.ArgumentParser, *ignored: object) -> None:
         from alljax import config
@@ -167,7 +168,7 @@ class _Knobs(argparse.Action):
 
 def _config_arguments(parser: argparse.ArgumentParser, workdir: bool = True) -> None:
     parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="a config file, see configs/")
-    parser.add_argument("--knobs", nargs=0, action=_Knobs, help="list every --config.key=value and exit")
+    parser.add_argument("--settings", nargs=0, action=_Settings, help="list every --config.key=value and exit")
     if workdir:
         parser.add_argument("--workdir", type=_path, required=True, help="the folder for the results")
         parser.add_argument("--resume", choices=["force"], help="let runs under way go on with another config")

@@ -33,10 +33,10 @@ def study(options: argparse.Namespace) -> None:
     if getattr(options, "dry_run", False):
         from alljax.study import dry_run
 
-        dry_run.dry_run(settings, options.workdir, _say, shard)
+        dry_run.dry_run(settings, options.workdir, shard)
         return
     with interrupts.stopped_at_once():
-        summary = run.run_study(settings, options.workdir, _say, shard, force)
+        summary = run.run_study(settings, options.workdir, shard, force)
     if summary is None:
         return
     report.show(summary)
@@ -52,9 +52,9 @@ def study(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """`alljax train`: a study that varies nothing."""
-    if any(key == "study.vary" for key, _ in options.overrides):
-        raise ConfigError("`alljax train` varies nothing; use `alljax study` with --config.study.vary")
-    options.overrides.append(("study.vary", "()"))
+    if any(key == "study.sweep" for key, _ in options.overrides):
+        raise ConfigError("`alljax train` varies nothing; use `alljax study` with --config.study.sweep")
+    options.overrides.append(("study.sweep", "()"))
     study(options)
 
 
@@ -66,7 +66,7 @@ def features(options: argparse.Namespace) -> None:
 
     from alljax.study import extraction
 
-    shape = extraction.write_features(settings, options.out, _say)
+    shape = extraction.write_features(settings, options.out)
     _say(f"{options.out}: features {shape[0]:,} × {shape[1]:,}")
 
 
@@ -78,7 +78,7 @@ def rates(options: argparse.Namespace) -> None:
 
     from alljax.study import rates
 
-    rate = rates.find_rate(settings, options.out, _say)
+    rate = rates.find_rate(settings, options.out)
     _say(f"{options.out}: the loss of every step\nthe lowest loss: train.learning_rate={rate:.3g}")
 
 
@@ -86,7 +86,7 @@ def predict(options: argparse.Namespace) -> None:
     """`alljax predict`."""
     from alljax.study import predict
 
-    count = predict.predict(options.workdir, options.cell, options.weights, options.images, options.out, _say)
+    count = predict.predict(options.workdir, options.trial, options.weights, options.images, options.out)
     _say(f"{options.out}: {count:,} image{'' if count == 1 else 's'}")
 
 
@@ -96,7 +96,7 @@ def report(options: argparse.Namespace) -> None:
     from alljax.study import merge
 
     if options.shards or (options.workdir / "material.json").is_file():  # older studies have none
-        merge.join(options.workdir, options.shards, _say)
+        merge.join(options.workdir, options.shards)
     _say(f"The report: {report.write_report(options.workdir)}")
 
 
@@ -123,7 +123,7 @@ def data_prepare(options: argparse.Namespace) -> None:
     """`alljax data prepare`."""
     from alljax.data import prepare
 
-    prepare.prepare(options.source, options.out, _say)
+    prepare.prepare(options.source, options.out)
 
 
 def weights_list(options: argparse.Namespace) -> None:
@@ -133,12 +133,12 @@ def weights_list(options: argparse.Namespace) -> None:
 
     from alljax.weights import store
 
-    table = Table("name", "backbone", "size", "classifier", "licence", "where", box=None, header_style="bold")
+    table = Table("name", "backbone", "size", "classifier", "license", "where", box=None, header_style="bold")
     for listed in store.listing():
         source = listed.source
         size = f"{source.bytes / 1e6:,.0f} MB" if source.bytes else "?"
         classifier = "yes" if source.classifier else "no"
-        table.add_row(source.name, source.backbone, size, classifier, source.licence, listed.place)
+        table.add_row(source.name, source.backbone, size, classifier, source.license, listed.place)
     table.columns[0].no_wrap = True  # the names are what `fetch` takes
     table.columns[0].min_width = max(len(listed.source.name) for listed in store.listing())
     Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -1,4 +1,4 @@
-"""Configs: from a file and the command line to checked values of every knob in knobs.py.
+"""Configs: from a file and the command line to checked values of every setting in settings.py.
 
 A run is described by one `ConfigDict`.  A file in ``configs/`` starts from
 `default_config` and sets what differs; ``--config.key=value`` on the command
@@ -18,23 +18,23 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alljax.errors import ConfigError, UserError
-from alljax.settings import KNOBS, VARIABLE, Knob
+from alljax.settings import SETTINGS, VARIABLE, Setting
 
 LARGEST = 2**31 - 1
 """No whole number may be larger: seeds beyond it wrap around in JAX or are refused by scikit-learn."""
 
 
 def default_config() -> ConfigDict:
-    """Returns a config with every knob at its default, locked against unknown keys."""
+    """Returns a config with every setting at its default, locked against unknown keys."""
     config = ConfigDict()
-    for key, knob in KNOBS.items():
+    for key, setting in SETTINGS.items():
         *groups, name = key.split(".")
         group = config
         for part in groups:
             if part not in group:
                 group[part] = ConfigDict()
             group = group[part]
-        group[name] = knob.default
+        group[name] = setting.default
     return config.lock()
 
 
@@ -64,31 +64,31 @@ def override(config: ConfigDict, overrides: Sequence[tuple[str, str]]) -> Config
         ConfigError: an unknown key or a value of the wrong type.
     """
     for key, text in overrides:
-        knob = _knob(key)
-        _assign(config, key, _parse(key, knob, text))
+        setting = _setting(key)
+        _assign(config, key, _parse(key, setting, text))
     return check(config)
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
     """Returns the config as one dictionary from dotted keys to values."""
-    return {key: _value(config, key) for key in KNOBS}
+    return {key: _value(config, key) for key in SETTINGS}
 
 
 def unflatten(values: dict[str, Any]) -> ConfigDict:
     """Returns the checked config that `flatten` gave, after a way through JSON, where tuples are lists.
 
     Raises:
-        ConfigError: a key that is no knob, or a value its knob does not allow.
+        ConfigError: a key that is no setting, or a value its setting does not allow.
     """
     config = default_config()
     for key, value in values.items():
-        _knob(key)
+        _setting(key)
         _assign(config, key, _tuples(value))
     return check(config)
 
 
 def check(config: ConfigDict) -> ConfigDict:
-    """Returns `config` if every value is one its knob allows.
+    """Returns `config` if every value is one its setting allows.
 
     Raises:
         ConfigError: names the key, the value and what is allowed.
@@ -116,43 +116,43 @@ def check(config: ConfigDict) -> ConfigDict:
 
 
 def check_value(key: str, value: Any) -> None:
-    """Checks one value against its knob.
+    """Checks one value against its setting.
 
     Raises:
         ConfigError: unknown key, wrong type, not among the choices, or too small.
     """
-    knob = _knob(key)
-    wanted = type(knob.default)
+    setting = _setting(key)
+    wanted = type(setting.default)
     right = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
     if not right or (isinstance(value, bool) and wanted is not bool):
-        raise ConfigError(f"{key}={value!r} is of the wrong type; it takes {_type_name(knob)} ({knob.meaning})")
+        raise ConfigError(f"{key}={value!r} is of the wrong type; it takes {_type_name(setting)} ({setting.meaning})")
     if wanted is int and abs(value) > LARGEST:
         raise ConfigError(f"{key}={value!r} is too large; it must be at most {LARGEST}")
-    if knob.choices and value not in knob.choices:
-        raise ConfigError(f"{key}={value!r} is none of its choices: {', '.join(knob.choices)}")
-    if knob.at_least is not None and not value >= knob.at_least:
-        raise ConfigError(f"{key}={value!r} is too small; it must be at least {knob.at_least:g}")
+    if setting.choices and value not in setting.choices:
+        raise ConfigError(f"{key}={value!r} is none of its choices: {', '.join(setting.choices)}")
+    if setting.minimum is not None and not value >= setting.minimum:
+        raise ConfigError(f"{key}={value!r} is too small; it must be at least {setting.minimum:g}")
 
 
 def variations(config: ConfigDict) -> list[dict[str, Any]]:
-    """Returns the overrides of each cell of the study: the product of the entries of ``study.vary``.
+    """Returns the overrides of each cell of the study: the product of the entries of ``study.sweep``.
 
     An entry is a pair (key, values), or a list: (keys, rows), each row with a value for every key.
 
     Raises:
-        ConfigError: an entry that is neither, an unknown key, or a value its knob does not allow.
+        ConfigError: an entry that is neither, an unknown key, or a value its setting does not allow.
     """
     named: set[str] = set()
     lists = []
-    for entry in config.study.vary:
+    for entry in config.study.sweep:
         keys, rows = _entry(entry)
         for key in keys:
             if not str(key).startswith(VARIABLE):
                 raise ConfigError(
-                    f"study.vary cannot vary {key!r}; it takes keys that begin with {', '.join(VARIABLE)}"
+                    f"study.sweep cannot vary {key!r}; it takes keys that begin with {', '.join(VARIABLE)}"
                 )
             if key in named:
-                raise ConfigError(f"study.vary names {key} twice; list all its values in one pair")
+                raise ConfigError(f"study.sweep names {key} twice; list all its values in one pair")
             named.add(key)
         for row in rows:
             for key, value in zip(keys, row, strict=True):
@@ -162,21 +162,21 @@ def variations(config: ConfigDict) -> list[dict[str, Any]]:
 
 
 def _entry(entry: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Returns the keys of an entry of ``study.vary`` and its rows, one value a key."""
+    """Returns the keys of an entry of ``study.sweep`` and its rows, one value a key."""
 
     def listed(value: Any) -> bool:
         return isinstance(value, tuple | list)
 
     if not (listed(entry) and len(entry) == 2 and listed(entry[1])):
-        raise ConfigError(f"study.vary holds {entry!r}; each entry is a pair (key, values) or (keys, rows)")
+        raise ConfigError(f"study.sweep holds {entry!r}; each entry is a pair (key, values) or (keys, rows)")
     keys, rows = entry
     if not rows or not keys:
-        raise ConfigError(f"study.vary holds {entry!r}, which has no value, so the study would have no cell; add one")
+        raise ConfigError(f"study.sweep holds {entry!r}, which has no value, so the study would have no cell; add one")
     if not listed(keys):
         return (keys,), [(value,) for value in rows]
     for row in rows:
         if not (listed(row) and len(row) == len(keys)):
-            raise ConfigError(f"study.vary holds the row {row!r} for the {len(keys)} keys {', '.join(keys)}")
+            raise ConfigError(f"study.sweep holds the row {row!r} for the {len(keys)} keys {', '.join(keys)}")
     return tuple(keys), [tuple(row) for row in rows]
 
 
@@ -194,7 +194,7 @@ def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     A key that `stored` does not know yet counts as its default: it came with a later version.
     """
     missing = "(absent)"
-    stored = {key: knob.default for key, knob in KNOBS.items()} | stored
+    stored = {key: setting.default for key, setting in SETTINGS.items()} | stored
     return [
         f"{key}: {stored[key]!r} → {wanted.get(key, missing)!r}"
         for key in sorted(stored)
@@ -203,10 +203,10 @@ def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 
 def describe() -> Iterator[str]:
-    """Yields one line a knob for ``--help``: key, default, meaning, choices."""
-    for key, knob in KNOBS.items():
-        choices = f" [{', '.join(knob.choices)}]" if knob.choices else ""
-        yield f"  --config.{key}={knob.default!r}\n      {knob.meaning}{choices}"
+    """Yields one line a setting for ``--help``: key, default, meaning, choices."""
+    for key, setting in SETTINGS.items():
+        choices = f" [{', '.join(setting.choices)}]" if setting.choices else ""
+        yield f"  --config.{key}={setting.default!r}\n      {setting.meaning}{choices}"
 
 
 def _get_config(path: Path) -> Any:
@@ -249,30 +249,30 @@ def _reason(error: Exception) -> str:
     cause = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
     text = " ".join(str(cause.args[0] if cause.args else cause).split())
     text = re.sub(r' Other fields present: ".*?"(?= |$)', ";", text)
-    return f"{text or type(error).__name__}; `alljax study --knobs` lists the keys"
+    return f"{text or type(error).__name__}; `alljax study --settings` lists the keys"
 
 
-def _knob(key: str) -> Knob:
-    if key in KNOBS:
-        return KNOBS[key]
-    names = difflib.get_close_matches(key, KNOBS, n=1, cutoff=0.5) or [
-        known for known in KNOBS if known.rpartition(".")[2] == key.rpartition(".")[2]
+def _setting(key: str) -> Setting:
+    if key in SETTINGS:
+        return SETTINGS[key]
+    names = difflib.get_close_matches(key, SETTINGS, n=1, cutoff=0.5) or [
+        known for known in SETTINGS if known.rpartition(".")[2] == key.rpartition(".")[2]
     ]
-    mend = f"did you mean {names[0]}?" if names else "`alljax study --knobs` lists the keys"
+    mend = f"did you mean {names[0]}?" if names else "`alljax study --settings` lists the keys"
     raise ConfigError(f"unknown config key {key!r}; {mend}")
 
 
-def _parse(key: str, knob: Knob, text: str) -> Any:
-    """Reads a value from the command line as the knob's type."""
+def _parse(key: str, setting: Setting, text: str) -> Any:
+    """Reads a value from the command line as the setting's type."""
     try:
-        if isinstance(knob.default, bool):
+        if isinstance(setting.default, bool):
             return {"true": True, "false": False}[text.lower()]
-        if isinstance(knob.default, tuple):
+        if isinstance(setting.default, tuple):
             return _tuple(text)
-        return type(knob.default)(text)
+        return type(setting.default)(text)
     except (ValueError, KeyError, SyntaxError) as error:
         raise ConfigError(
-            f"--config.{key}={text} is of the wrong type; it takes {_type_name(knob)} ({knob.meaning})"
+            f"--config.{key}={text} is of the wrong type; it takes {_type_name(setting)} ({setting.meaning})"
         ) from error
 
 
@@ -284,7 +284,7 @@ def _tuple(text: str) -> tuple:
     return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
-def _type_name(knob: Knob) -> str:
+def _type_name(setting: Setting) -> str:
     names = {
         bool: "true or false",
         int: "a whole number",
@@ -292,7 +292,7 @@ def _type_name(knob: Knob) -> str:
         str: "text",
         tuple: "a list (a,b)",
     }
-    return names[type(knob.default)]
+    return names[type(setting.default)]
 
 
 def _value(config: ConfigDict, key: str) -> Any:
@@ -309,4 +309,4 @@ def _assign(config: ConfigDict, key: str, value: Any) -> None:
     *groups, name = key.split(".")
     for part in groups:
         config = config[part]
-    config[name] = float(value) if isinstance(KNOBS[key].default, float) else value
+    config[name] = float(value) if isinstance(SETTINGS[key].default, float) else value

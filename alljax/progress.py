@@ -1,11 +1,14 @@
 """Progress of long work, as a person watches it: what, how far, how fast, how long still."""
 
 import contextlib
+import logging as stdlib_logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
+from absl import logging
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -28,15 +31,29 @@ class Advance(Protocol):
         """Moves the bar."""
 
 
-Say = Callable[[str], None]
-"""Prints a line for the person who waits."""
-
-
 _shared: Progress | None = None
 """The display of the study under way, which bars then join; a terminal has room for one."""
 
 hidden = False
 """Whether bars stay away, as they do in all processes of a run but the first."""
+
+
+class _Lines(stdlib_logging.Handler):
+    """Writes messages of alljax as plain lines to standard error, and warnings of other libraries."""
+
+    def filter(self, record: stdlib_logging.LogRecord) -> bool:
+        return record.levelno >= stdlib_logging.WARNING or Path(__file__).parent in Path(record.pathname).parents
+
+    def emit(self, record: stdlib_logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr, flush=True)
+
+
+def show_messages() -> None:
+    """Shows the messages of alljax (absl's logger) on standard error; called by the command line."""
+    logging.set_verbosity(logging.INFO)
+    logger = logging.get_absl_logger()
+    if not any(isinstance(handler, _Lines) for handler in logger.handlers):
+        logger.addHandler(_Lines())
 
 
 def ignore(units: int, note: str = "") -> None:

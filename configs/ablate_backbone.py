@@ -25,14 +25,14 @@ def get_config(argument: str = "") -> ConfigDict:
     config = default_config()
     config.train.epochs = 30
     config.study.seeds = 3
-    config.study.vary = (("model.backbone", ("efficientnet_lite0", "resnet50", "vgg16")),)
+    config.study.sweep = (("model.backbone", ("efficientnet_lite0", "resnet50", "vgg16")),)
     if argument == "toy":
         config.data.synthetic.update(images=96, subjects=12, image_size=64)
         config.preprocessing.image_size = 64
         config.split.folds = 3
         config.train.epochs = 2
         config.study.seeds = 2
-        config.study.vary = (("model.stage", ("stage2", "stage3")),)
+        config.study.sweep = (("model.stage", ("stage2", "stage3")),)
     elif argument:
         raise ConfigError(f"configs/ablate_backbone.py takes no argument, or 'toy'; not {argument!r}")
     return config

@@ -23,7 +23,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config = default_config()
     config.train.epochs = 30
     config.study.seeds = 3
-    config.study.vary = (
+    config.study.sweep = (
         ("train.batch_size", (8, 16, 32, 64, 128, 256)),
         ("train.learning_rate", (1e-4, 1e-3)),
     )
@@ -34,7 +34,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.split.folds = 3
         config.train.epochs = 2
         config.study.seeds = 2
-        config.study.vary = (("train.batch_size", (8, 32)), ("train.learning_rate", (1e-4, 1e-3)))
+        config.study.sweep = (("train.batch_size", (8, 32)), ("train.learning_rate", (1e-4, 1e-3)))
     elif argument:
         raise ConfigError(f"configs/ablate_batch.py takes no argument, or 'toy'; not {argument!r}")
     return config

@@ -40,5 +40,5 @@ def get_config(argument: str = "") -> ConfigDict:
         people = (2, 0)
     elif argument:
         raise ConfigError(f"configs/ablate_data_size.py takes no argument, 'cnmc' or 'toy'; not {argument!r}")
-    config.study.vary = (("split.train_people", people),)
+    config.study.sweep = (("split.train_subjects", people),)
     return config

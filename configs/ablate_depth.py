@@ -32,17 +32,17 @@ def get_config(argument: str = "") -> ConfigDict:
     config.study.seeds = 3
     match argument:
         case "":
-            config.study.vary = (("model.stage", STAGES),)
+            config.study.sweep = (("model.stage", STAGES),)
         case "vgg16":
             config.model.backbone = "vgg16"
             config.train.epochs = 100
-            config.study.vary = (("model.stage", ("block1", "block2", "block3", "block4", "block5")),)
+            config.study.sweep = (("model.stage", ("block1", "block2", "block3", "block4", "block5")),)
         case "unfrozen":
             unfreeze(config, ("stage7",), ("stage6", "stage7"), ("stage5", "stage6", "stage7"))
             config.preprocessing.image_size = 128
         case "toy":
             toy(config)
-            config.study.vary = (("model.stage", ("stage2", "stage3")),)
+            config.study.sweep = (("model.stage", ("stage2", "stage3")),)
         case "unfrozen,toy":
             unfreeze(config, ("stage2",))
             toy(config)
@@ -57,10 +57,10 @@ def unfreeze(config: ConfigDict, *learning: tuple[str, ...]) -> None:
     """Sets the frozen network beside ones in which these stages learn with the head."""
     config.model.stage = learning[0][-1]
     config.split.protocol = "subject_holdout"
-    config.train.update(epochs=5, learning_rate=1e-3, statistics_momentum=0.9)
+    config.train.update(epochs=5, learning_rate=1e-3, bn_momentum=0.9)
     config.study.seeds = 1
     rows = [("finetune", groups(config.model.stage, stages)) for stages in learning]
-    config.study.vary = ((("train.regime", "train.groups"), (("frozen", ()), *rows)),)
+    config.study.sweep = ((("train.mode", "train.groups"), (("frozen", ()), *rows)),)
 
 
 def groups(last: str, learning: tuple[str, ...]) -> tuple[tuple[str, float], ...]:

@@ -23,7 +23,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config = default_config()
     config.train.epochs = 30
     config.study.seeds = 3
-    config.study.vary = (
+    config.study.sweep = (
         (
             ("train.class_weights", "train.loss", "train.sampling"),
             (

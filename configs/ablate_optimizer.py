@@ -26,7 +26,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.epochs = 30
     config.train.decay_steps = 100
     config.study.seeds = 3
-    config.study.vary = (
+    config.study.sweep = (
         ("train.learning_rate", (1e-5, 1e-4, 1e-3)),
         ("train.optimizer", ("adam", "rmsprop", "sgd")),
         ("train.decay_rate", (1.0, 0.95, 0.8)),
@@ -38,7 +38,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.split.folds = 3
         config.train.epochs = 2
         config.study.seeds = 2
-        config.study.vary = (
+        config.study.sweep = (
             ("train.learning_rate", (1e-4, 1e-3)),
             ("train.optimizer", ("adam", "sgd")),
             ("train.decay_rate", (1.0, 0.8)),

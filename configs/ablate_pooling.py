@@ -26,7 +26,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.model.stage = "stage7"
     config.train.epochs = 30
     config.study.seeds = 3
-    config.study.vary = (("model.pool", ("average", "max", "flatten")),)
+    config.study.sweep = (("model.pool", ("average", "max", "flatten")),)
     if argument == "toy":
         config.data.synthetic.update(images=96, subjects=12, image_size=64)
         config.model.stage = "stage3"

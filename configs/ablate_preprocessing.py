@@ -23,7 +23,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config = default_config()
     config.train.epochs = 30
     config.study.seeds = 3
-    config.study.vary = (("preprocessing.name", ("lite", "torch", "caffe", "rescale")),)
+    config.study.sweep = (("preprocessing.name", ("lite", "torch", "caffe", "rescale")),)
     if argument == "toy":
         config.data.synthetic.update(images=96, subjects=12, image_size=64)
         config.model.stage = "stage3"
@@ -31,7 +31,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.split.folds = 3
         config.train.epochs = 2
         config.study.seeds = 2
-        config.study.vary = (("preprocessing.name", ("lite", "caffe")),)
+        config.study.sweep = (("preprocessing.name", ("lite", "caffe")),)
     elif argument:
         raise ConfigError(f"configs/ablate_preprocessing.py takes no argument, or 'toy'; not {argument!r}")
     return config

@@ -23,7 +23,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config = default_config()
     config.train.epochs = 30
     config.study.seeds = 3
-    config.study.vary = (("preprocessing.image_size", (64, 96, 128, 160, 224)),)
+    config.study.sweep = (("preprocessing.image_size", (64, 96, 128, 160, 224)),)
     if argument == "toy":
         config.data.synthetic.update(images=96, subjects=12, image_size=64)
         config.model.stage = "stage3"
@@ -31,7 +31,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.split.folds = 3
         config.train.epochs = 2
         config.study.seeds = 2
-        config.study.vary = (("preprocessing.image_size", (32, 64)),)
+        config.study.sweep = (("preprocessing.image_size", (32, 64)),)
     elif argument:
         raise ConfigError(f"configs/ablate_resolution.py takes no argument, or 'toy'; not {argument!r}")
     return config

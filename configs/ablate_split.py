@@ -38,5 +38,5 @@ def get_config(argument: str = "") -> ConfigDict:
         config.study.seeds = 2
     elif argument:
         raise ConfigError(f"configs/ablate_split.py takes no argument, 'cnmc' or 'toy'; not {argument!r}")
-    config.study.vary = (("split.protocol", protocols),)
+    config.study.sweep = (("split.protocol", protocols),)
     return config

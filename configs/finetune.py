@@ -22,7 +22,7 @@ from alljax.errors import ConfigError
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the fine-tuning of VGG16's last block, or a toy of it with ``:toy``."""
     config = default_config()
-    config.train.regime = "finetune"
+    config.train.mode = "finetune"
     if argument == "toy":
         config.data.synthetic.update(images=96, subjects=8, image_size=64)
         config.model.update(stage="stage2", hidden=32, dropout=0.2)
@@ -33,8 +33,8 @@ def get_config(argument: str = "") -> ConfigDict:
             batch_size=8,
             learning_rate=1e-3,
             groups=(("head/.*", 1.0), ("backbone/stage2/.*", 0.3), ("backbone/(stem|stage1)/.*", 0.0)),
-            average=0.9,
-            statistics_momentum=0.8,  # 36 steps are too few for the backbone's own .99
+            ema_decay=0.9,
+            bn_momentum=0.8,  # 36 steps are too few for the backbone's own .99
             clip_norm=1.0,
             checkpoint_steps=4,
             log_steps=2,

@@ -51,7 +51,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.split.update(protocol="paper", test_fraction=0.2, stratified=True, folds=5)
     config.train.update(batch_size=32, learning_rate=1e-4, decay_steps=900, decay_rate=0.95)
     config.study.compare = "paper"
-    config.study.vary = (
+    config.study.sweep = (
         *((("split.protocol", ("paper", "subject_kfold")),) if "both" in words else ()),
         NETWORKS[chosen.pop() if chosen else ""],
         ("train.optimizer", ("adam", "rmsprop")),

@@ -10,7 +10,7 @@ the whole of C-NMC it supports nothing.
 
 Flattened features are wide (25,088 for VGG16, 100,352 for ResNet50): of 10,661 images 1.1 GB and 4.3 GB, of eight
 views 8.6 GB and 34 GB, read from disk where they do not fit; `--dry_run` says it first.  To do less:
---config.study.vary with fewer values, and --shard=i/n for several machines.
+--config.study.sweep with fewer values, and --shard=i/n for several machines.
 
     alljax study --config=configs/paper_variants.py:keras --workdir=runs/variants \
         --config.data.source=C-NMC_Leukemia.zip
@@ -55,10 +55,10 @@ def get_config(argument: str = "") -> ConfigDict:
         config.model.hidden = 64
         config.evaluation.resamples = 200
         preprocessings, optimizers, epochs = ("rescale", "torch"), ("adam",), (10, 20)
-    config.study.vary = (
+    config.study.sweep = (
         ("preprocessing.name", preprocessings),
         ("model.pool", ("average", "flatten")),
-        ("features.views", ("one", "dihedral")),
+        ("features.augment", ("none", "dihedral")),
         NETWORKS[argument],
         ("train.optimizer", optimizers),
         ("train.epochs", epochs),

@@ -24,7 +24,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config = default_config()
     config.train.epochs = 30
     config.study.seeds = 3
-    config.study.vary = (("train.optimizer", ("adam", "rmsprop")),)
+    config.study.sweep = (("train.optimizer", ("adam", "rmsprop")),)
     if argument == "cnmc":
         config.model.backbone = "vgg16"
         config.train.epochs = 100  # the paper's longest budget

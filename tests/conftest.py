@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from absl import logging
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -29,6 +30,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keeps tests out of the person's cache; ALLJAX_TEST_CACHE_DIR keeps features between runs."""
     folder = os.environ.get("ALLJAX_TEST_CACHE_DIR") or str(tmp_path_factory.mktemp("cache"))
     os.environ["ALLJAX_CACHE_DIR"] = folder
+
+
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The messages that alljax has logged so far in this test."""
+    logging.set_verbosity(logging.INFO)
+    return caplog.messages
 
 
 def real_file(variable: str, folder: str, name: str) -> Path:

@@ -60,7 +60,7 @@ def make(
         configs.default_config(),
         {
             "data.source": "/data/C-NMC_Leukemia", "data.classes": CLASSES, "split.protocol": protocols[0],
-            "study.vary": tuple(vary), "study.seeds": seeds, "study.compare": "paper",
+            "study.sweep": tuple(vary), "study.seeds": seeds, "study.compare": "paper",
             "evaluation.resamples": resamples,
         },
     )  # fmt: skip
@@ -79,7 +79,7 @@ def make(
     cells: dict[str, Any] = {}
     noise: dict[str, np.ndarray] = {}
     kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for cell in sweep.cells(config):
+    for cell in sweep.expand(config):
         settings = configs.flatten(cell.config)
         backbone, epochs = settings["model.backbone"], settings["train.epochs"]
         leaky = settings["split.protocol"] == "paper"
@@ -92,7 +92,7 @@ def make(
         probabilities = np.stack([1 - chance, chance], -1)
         if cell.name in missing:
             continue
-        here = folder / "cells" / cell.name
+        here = folder / "trials" / cell.name
         write_predictions(here, probabilities, labels[tested], paths[tested], owner[tested], folds[tested], subjects)
         shift = generator.normal(scale=0.01) * separate
         write_history(here, key, epochs, seeds, 1 if leaky else 5, 0.2 * networks.index(backbone) + shift)
@@ -101,7 +101,7 @@ def make(
         bounds = bootstrap(labels[tested], probabilities, units[tested].tolist(), resamples=resamples)
         cells[cell.name] = results.over_seeds(each, range(seeds)) | {
             "intervals": {name: list(pair) for name, pair in bounds.items()},
-            "interval_unit": "people" if subjects else "cells", "level": 0.95, "split": cell.split,
+            "interval_unit": "people" if subjects else "trials", "level": 0.95, "split": cell.split,
             "seconds": 60.0, "feature_seconds": 0.0, "weights": {"name": backbone, "sha256": "ab" * 32},
         }  # fmt: skip
     table = [[path, name if subjects else "", unit] for path, name, unit in zip(paths, owner, units, strict=True)]
@@ -113,7 +113,7 @@ def make(
     data = {"name": dataset, "source": "/data", "classes": list(CLASSES), "images": len(units), "notes": [],
             "subjects": sum(people), "people": sum(people), "by_class": by_class, "sha256": "ef" * 32}  # fmt: skip
     splits, sizes = {}, {}
-    for cell in sweep.cells(config):
+    for cell in sweep.expand(config):
         if cell.split not in splits:
             leaky, folds = cell.config.split.protocol == "paper", 1 if cell.config.split.protocol == "paper" else 5
             rows = held_out if leaky else np.arange(len(units))
@@ -134,7 +134,7 @@ def make(
             )
     first = next(iter(splits.values()))
     workdir.write_json(folder / "metrics.json", first | {
-        "cells": cells, "splits": splits, "dataset": data, "missing": list(missing),
+        "trials": cells, "splits": splits, "dataset": data, "missing": list(missing),
     })  # fmt: skip
     return folder
 

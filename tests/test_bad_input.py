@@ -37,8 +37,8 @@ def make_cells(folder: Path) -> None:
 
 @pytest.fixture
 def cells(tmp_path: Path) -> Path:
-    make_cells(tmp_path / "cells")
-    return tmp_path / "cells"
+    make_cells(tmp_path / "trials")
+    return tmp_path / "trials"
 
 
 @pytest.fixture
@@ -203,8 +203,8 @@ def test_no_write_permission(cells: Path, tmp_path: Path) -> None:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``cells`` and ``finished``, a study of them."""
     folder = tmp_path_factory.mktemp("study")
-    make_cells(folder / "cells")
-    assert main(["study", *SMALL, source(folder / "cells"), f"--workdir={folder / 'finished'}"]) == 0
+    make_cells(folder / "trials")
+    assert main(["study", *SMALL, source(folder / "trials"), f"--workdir={folder / 'finished'}"]) == 0
     return folder
 
 
@@ -221,17 +221,17 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def test_workdir_of_another_run(refused: Refused, study: Path, finished: Path) -> None:
     before = snapshot(finished)
-    line = refused(source(study / "cells"), "--config.train.epochs=2", workdir=finished)
+    line = refused(source(study / "trials"), "--config.train.epochs=2", workdir=finished)
     assert "train.epochs: 1 → 2" in line
     assert snapshot(finished) == before
 
 
 def test_workdir_of_other_images(refused: Refused, study: Path, finished: Path) -> None:
-    before, image = snapshot(finished), study / "cells/blast/blast0/0.png"
+    before, image = snapshot(finished), study / "trials/blast/blast0/0.png"
     original = image.read_bytes()
     try:
         image.write_bytes(picture(999))
-        assert "images" in refused(source(study / "cells"), workdir=finished)
+        assert "images" in refused(source(study / "trials"), workdir=finished)
     finally:
         image.write_bytes(original)
     assert snapshot(finished) == before
@@ -239,16 +239,16 @@ def test_workdir_of_other_images(refused: Refused, study: Path, finished: Path) 
 
 def test_same_command_again_changes_no_number(study: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(finished)
-    assert main(["study", *SMALL, source(study / "cells"), f"--workdir={finished}"]) == 0
+    assert main(["study", *SMALL, source(study / "trials"), f"--workdir={finished}"]) == 0
     assert "done before" in capsys.readouterr().out
     assert snapshot(finished) == before
 
 
 def test_a_cell_that_is_missing_is_run_again_to_the_same_bits(study: Path, finished: Path) -> None:
     before = snapshot(finished)
-    gone = next((finished / "cells").iterdir())
+    gone = next((finished / "trials").iterdir())
     shutil.rmtree(gone)
-    assert main(["study", *SMALL, source(study / "cells"), f"--workdir={finished}"]) == 0
+    assert main(["study", *SMALL, source(study / "trials"), f"--workdir={finished}"]) == 0
     for name in ("predictions.csv", "history.csv"):
         assert (gone / name).read_bytes() == before[str(gone / name)]
 
@@ -264,20 +264,20 @@ def test_predict_refuses_what_is_no_study_or_no_image(refused: Refused, finished
     good = tmp_path / "good.png"
     good.write_bytes(picture())
     assert "config.json" in refused(f"--workdir={tmp_path}", out, str(good), verb="predict")
-    assert "adam" in refused(f"--workdir={finished}", out, "--cell=x", str(good), verb="predict")
+    assert "adam" in refused(f"--workdir={finished}", out, "--trial=x", str(good), verb="predict")
     assert "named twice" in refused(f"--workdir={finished}", out, str(good), str(good), verb="predict")
     assert not (tmp_path / "predictions.csv").exists()
 
 
 def test_predict_refuses_a_damaged_checkpoint(refused: Refused, finished: Path, tmp_path: Path) -> None:
-    for file in (finished / "cells").rglob("checkpoint/**/d/*"):
+    for file in (finished / "trials").rglob("checkpoint/**/d/*"):
         file.write_bytes(b"damaged")
     (tmp_path / "good.png").write_bytes(picture())
     arguments = [f"--workdir={finished}", f"--out={tmp_path / 'p.csv'}", str(tmp_path / "good.png")]
     assert "damaged checkpoint" in refused(*arguments, verb="predict")
 
 
-def test_grey_and_alpha_are_converted_and_said(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gray_and_alpha_are_converted_and_said(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, mode in enumerate(["L", "L", "RGBA"]):
         (cells / f"blast/blast{number}/0.png").write_bytes(picture(number, mode))
     assert main(["study", *SMALL, source(cells), f"--workdir={tmp_path / 'run'}"]) == 0
@@ -324,14 +324,14 @@ def test_a_learning_rate_that_diverges(cells: Path, tmp_path: Path, capsys: pyte
 
 def test_results_without_their_config_are_not_taken_over(refused: Refused, study: Path, finished: Path) -> None:
     (finished / "config.json").unlink()
-    assert "config.json" in refused(source(study / "cells"), workdir=finished)
+    assert "config.json" in refused(source(study / "trials"), workdir=finished)
 
 
 def test_a_folder_in_use(refused: Refused, study: Path, finished: Path) -> None:
     from alljax.study import workdir
 
     with workdir.alone(finished):
-        assert "another alljax is at work" in refused(source(study / "cells"), workdir=finished)
+        assert "another alljax is at work" in refused(source(study / "trials"), workdir=finished)
 
 
 def test_a_cache_that_cannot_be_written_is_only_said(

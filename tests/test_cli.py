@@ -28,9 +28,9 @@ def test_every_example_parses(verb: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(calls) == 1
 
 
-def test_knobs_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["study", "--knobs"])
+        cli.main(["study", "--settings"])
     assert "--config.train.learning_rate=0.0001" in capsys.readouterr().out
 
 
@@ -67,6 +67,6 @@ def test_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_output_into_head_is_no_traceback() -> None:
-    command = f"{sys.executable} -m alljax.cli study --knobs | head -n 1"
+    command = f"{sys.executable} -m alljax.cli study --settings | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert "Traceback" not in done.stderr

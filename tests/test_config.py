@@ -1,4 +1,4 @@
-"""Every knob once: defaults, types, readers, and lines for people."""
+"""Every setting once: defaults, types, readers, and lines for people."""
 
 import ast
 import json
@@ -8,7 +8,7 @@ import pytest
 
 from alljax import config as configs
 from alljax.errors import ConfigError
-from alljax.settings import KNOBS
+from alljax.settings import SETTINGS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICKSTART = str(REPOSITORY / "configs/quickstart.py")
@@ -20,8 +20,8 @@ READ = {
 }
 
 
-@pytest.mark.parametrize("key", KNOBS)
-def test_every_knob_has_a_reader(key: str) -> None:
+@pytest.mark.parametrize("key", SETTINGS)
+def test_every_setting_has_a_reader(key: str) -> None:
     name = ".".join(key.split(".")[-2:]) if "." in key else f"config.{key}"
     assert any(f".{chain}".endswith(f".{name}") for chain in READ), f"nobody reads config.{key}"
 
@@ -32,10 +32,10 @@ def test_every_config_file_loads_and_opens_with_its_command(path: Path) -> None:
     assert f"alljax study --config=configs/{path.name}" in path.read_text().split('"""')[1]
 
 
-def test_overrides_take_their_knobs_types() -> None:
+def test_overrides_take_their_settings_types() -> None:
     pairs = [
         ("train.epochs", "7"), ("train.learning_rate", "1"), ("train.staircase", "True"), ("data.classes", "b,a"),
-        ("study.vary", "(('train.epochs', (1, 2)), ('model.pool', ('max',)))"),
+        ("study.sweep", "(('train.epochs', (1, 2)), ('model.pool', ('max',)))"),
     ]  # fmt: skip
     config = configs.load(QUICKSTART, pairs)
     assert (config.train.epochs, config.train.learning_rate, config.train.staircase) == (7, 1.0, True)
@@ -51,24 +51,24 @@ def test_overrides_take_their_knobs_types() -> None:
     [
         ("train.epoch", "7", "did you mean train.epochs"),
         ("epochs", "7", "did you mean train.epochs"),
-        ("zzz", "7", "--knobs"),
+        ("zzz", "7", "--settings"),
         ("train.epochs", "ten", "a whole number"),
         ("train.epochs", "1.5", "a whole number"),
         ("train.epochs", "0", "at least 1"),
         ("train.learning_rate", "fast", "a number"),
         ("train.decay_rate", "0", "at least"),
         ("seed", "99999999999999999999", "too large"),
-        ("study.vary", "(('train.epochs', (1,)), ('train.epochs', (2,)))", "names train.epochs twice"),
+        ("study.sweep", "(('train.epochs', (1,)), ('train.epochs', (2,)))", "names train.epochs twice"),
         ("train.learning_rate", "nan", "at least 0"),
         ("train.staircase", "yes", "true or false"),
         ("split.protocol", "random", "subject_kfold, subject_holdout"),
         ("split.test_fraction", "1", "between 0 and 1"),
         ("preprocessing.image_size", "16", "at least 32"),
-        ("study.vary", "train.epochs", "pair"),
-        ("study.vary", "(('train.epochs', ()),)", "no value"),
+        ("study.sweep", "train.epochs", "pair"),
+        ("study.sweep", "(('train.epochs', ()),)", "no value"),
         ("train.epochs", "(('x',),)", "a whole number"),
-        ("study.vary", "(('evaluation.level', (0.9, 0.95)),)", "cannot vary"),
-        ("study.vary", "((", "a list"),
+        ("study.sweep", "(('evaluation.level', (0.9, 0.95)),)", "cannot vary"),
+        ("study.sweep", "((", "a list"),
     ],
 )
 def test_bad_values_get_one_line_that_names_the_key(key: str, value: str, says: str) -> None:
@@ -110,10 +110,10 @@ def test_a_config_comes_back_from_json() -> None:
 
 
 def test_every_meaning_is_one_line() -> None:
-    assert all(knob.meaning and "\n" not in knob.meaning for knob in KNOBS.values())
-    assert len("\n".join(configs.describe()).splitlines()) == 2 * len(KNOBS)
+    assert all(setting.meaning and "\n" not in setting.meaning for setting in SETTINGS.values())
+    assert len("\n".join(configs.describe()).splitlines()) == 2 * len(SETTINGS)
 
 
 def test_a_varied_value_is_checked_like_any_other() -> None:
     with pytest.raises(ConfigError, match=r"train\.epochs='x' is of the wrong type"):
-        configs.load(QUICKSTART, [("study.vary", "(('train.epochs', ('x',)),)")])
+        configs.load(QUICKSTART, [("study.sweep", "(('train.epochs', ('x',)),)")])

@@ -23,9 +23,9 @@ Plant = Callable[[dict[str, bytes]], Path]
 def plant(tmp_path: Path) -> Plant:
     def make(files: dict[str, bytes]) -> Path:
         for path, data in files.items():
-            (tmp_path / "cells" / path).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / "cells" / path).write_bytes(data)
-        return tmp_path / "cells"
+            (tmp_path / "trials" / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "trials" / path).write_bytes(data)
+        return tmp_path / "trials"
 
     return make
 
@@ -158,16 +158,16 @@ def test_prepare_and_verify_what_was_prepared(plant: Plant, tmp_path: Path, caps
     assert "train 2 of 10,661, prelim 0 of 1,867, final 0 of 2,586 images" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())
     assert {kind: len(names) for kind, names in found["problems"].items()} == {"missing": 15_112, "odd_size": 2}
-    assert main(["data", "prepare", f"--source={tmp_path / 'cells/fold_0/hem'}", f"--out={out}"]) == 2
+    assert main(["data", "prepare", f"--source={tmp_path / 'trials/fold_0/hem'}", f"--out={out}"]) == 2
     assert "was prepared from another source" in capsys.readouterr().err
 
 
 def test_a_large_image_is_one_line(tmp_path: Path) -> None:
     for label in "ab":
-        (tmp_path / "cells" / label).mkdir(parents=True)
-        (tmp_path / "cells" / label / "1.bmp").write_bytes(CELLS[0])
-    Image.new("1", (10_000, 10_000)).save(tmp_path / "cells/a/large.png")
-    command = [sys.executable, "-m", "alljax.cli", "data", "verify", f"--source={tmp_path / 'cells'}"]
+        (tmp_path / "trials" / label).mkdir(parents=True)
+        (tmp_path / "trials" / label / "1.bmp").write_bytes(CELLS[0])
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "trials/a/large.png")
+    command = [sys.executable, "-m", "alljax.cli", "data", "verify", f"--source={tmp_path / 'trials'}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "1 cannot be read: a/large.png (more than 89,478,485 pixels, no picture of a cell)" in done.stdout

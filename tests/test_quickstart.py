@@ -49,11 +49,11 @@ def test_generated_cells_to_a_report(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "images/s" in said.err
 
     summary = json.loads((tmp_path / "metrics.json").read_text())
-    assert set(summary["cells"]) == {"efficientnet_lite0-adam", "efficientnet_lite0-rmsprop"}
+    assert set(summary["trials"]) == {"efficientnet_lite0-adam", "efficientnet_lite0-rmsprop"}
     assert summary["leaks"]["person"] == 0
     assert set(summary["baselines"]) == {"majority", "size_threshold"}
-    for name, cell in summary["cells"].items():
-        here = tmp_path / "cells" / name
+    for name, cell in summary["trials"].items():
+        here = tmp_path / "trials" / name
         predictions, history = table(here / "predictions.csv"), table(here / "history.csv")
         assert len(predictions) == 120 * 2, "every cell is tested once a seed"
         assert len(history) == 3 * 3 * 2
@@ -74,7 +74,7 @@ def test_same_seed_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / f"cache of {name}"))
         assert main(["train", QUICKSTART, f"--workdir={tmp_path / name}", *TINY]) == 0
     for file in ("predictions.csv", "history.csv"):
-        path = Path("cells/efficientnet_lite0-adam") / file
+        path = Path("trials/efficientnet_lite0-adam") / file
         assert (tmp_path / "first" / path).read_bytes() == (tmp_path / "second" / path).read_bytes()
 
 
@@ -113,9 +113,9 @@ def test_predict_is_the_mean_of_the_stored_heads(tmp_path: Path) -> None:
 
 def test_curves_and_learning_rate_are_written_as_they_were(tmp_path: Path) -> None:
     assert main(["train", QUICKSTART, f"--workdir={tmp_path}", *TINY, "--config.train.decay_steps=1"]) == 0
-    history = table(tmp_path / "cells/efficientnet_lite0-adam/history.csv")
+    history = table(tmp_path / "trials/efficientnet_lite0-adam/history.csv")
     assert [float(row["learning_rate"]) for row in history[:2]] == pytest.approx([1e-4 * 0.95, 1e-4 * 0.95**2])
-    predictions = table(tmp_path / "cells/efficientnet_lite0-adam/predictions.csv")
+    predictions = table(tmp_path / "trials/efficientnet_lite0-adam/predictions.csv")
     for row in (row for row in history if row["epoch"] == "2"):
         tested = [each for each in predictions if (each["fold"], each["seed"]) == (row["fold"], row["seed"])]
         truth = [float(each[f"prob_{each['label']}"]) for each in tested]
@@ -152,7 +152,7 @@ def test_real_cells_with_real_weights_agree_with_the_reference(
     assert summary["dataset"]["images"] == 512
     assert summary["dataset"]["by_class"]["all"]["images"] == 448
     assert summary["leaks"]["person"] == 0
-    for cell in summary["cells"].values():
+    for cell in summary["trials"].values():
         assert 0.75 <= cell["auc"] <= 0.87
 
     # The features of these very cells, as PyTorch computes them.
@@ -175,7 +175,7 @@ def test_real_cells_with_real_weights_agree_with_the_reference(
         model.fit(stored["features"][train], stored["labels"][train])
         scores[test] = model.predict_proba(stored["features"][test])[:, 1]
     reference = roc_auc_score(stored["labels"], scores)
-    assert summary["cells"]["vgg16-adam"]["auc"] == pytest.approx(reference, abs=0.05)
+    assert summary["trials"]["vgg16-adam"]["auc"] == pytest.approx(reference, abs=0.05)
 
 
 def test_the_papers_split_says_aloud_that_it_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

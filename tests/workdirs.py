@@ -48,12 +48,12 @@ def make_workdir(
     """Writes what a study leaves behind: people with good and bad days, models that differ a little.
 
     Args:
-        settings: of config.json besides; with a ``study.vary`` the cells are its product.
+        settings: of config.json besides; with a ``study.sweep`` the cells are its product.
         step: how much less each model sees than the one before.
         sheets: how many models have a sheet of wrong cells.
     """
-    if settings and settings.get("study.vary"):
-        names = tuple(cell.name for cell in sweep.cells(config.unflatten(settings)))
+    if settings and settings.get("study.sweep"):
+        names = tuple(cell.name for cell in sweep.expand(config.unflatten(settings)))
     generator = np.random.default_rng(0)
     cells = [
         (label, f"{'H' * (label == 0)}{number}", shot)
@@ -90,7 +90,7 @@ def make_workdir(
                 labels, probabilities, units, resamples=resamples, level=level, seed=seed
             ).items()
         }
-        results_of[name] |= {"interval_unit": "people" if subjects else "cells", "level": level}
+        results_of[name] |= {"interval_unit": "people" if subjects else "trials", "level": level}
         results_of[name] |= {"seconds": 60.0 * (place + 1), "feature_seconds": 6000.0 if place == 0 else 0.0}
         tested[name] = probabilities
         results_of[name]["weights"] = {"name": name.partition("-")[0], "sha256": "ab" * 32, "path": "w.pth"}
@@ -102,7 +102,7 @@ def make_workdir(
         result["over_size"] = results.over_size(
             result, labels, tested[name], rule, units, np.array(fold), resamples=resamples, level=level, seed=seed
         )
-        (folder / "cells" / name / "metrics.json").write_text(json.dumps(result))
+        (folder / "trials" / name / "metrics.json").write_text(json.dumps(result))
     rules = {
         "majority": evaluate(labels, shares, np.zeros_like(shares)),
         "size_threshold": evaluate(labels, size) | {"thresholds": [0.2] * folds, "sides": [[0, 1]] * folds},
@@ -115,7 +115,7 @@ def make_workdir(
         for label, name in enumerate(classes)
     }
     summary = {
-        "cells": results_of,
+        "trials": results_of,
         "baselines": rules,
         "protocol": {
             "name": protocol, "folds": folds, "repeats": 1, "seed": 0, "fingerprint": "cd" * 32,
@@ -139,7 +139,7 @@ def make_workdir(
                 "evaluation.level": level,
                 "data.source": "/data/C-NMC_Leukemia",
                 "train.epochs": epochs,
-                "study.vary": [],
+                "study.sweep": [],
                 "split.test_fraction": 0.2,
                 "weights.name": "",
             }
@@ -165,7 +165,7 @@ def write_cell(
     sheet: bool = True,
 ) -> dict:  # fmt: skip
     labels = np.array([label for label, _, _ in cells])
-    here = folder / "cells" / name
+    here = folder / "trials" / name
     rows, history = [], []
     for seed, one in enumerate(probabilities):
         for row in np.lexsort((np.arange(len(fold)), fold)):

@@ -15,7 +15,7 @@ from rich.table import Table
 from alljax import config as configs
 from alljax.data import duplicates, splits
 from alljax.data.archive import counted, natural, some
-from alljax.data.dataset import UNLABELLED, Dataset, check
+from alljax.data.dataset import UNLABELED, Dataset, check
 from alljax.data.readers import open_all
 from alljax.data.subjects import unite
 from alljax.errors import LeakError, UserError
@@ -95,7 +95,7 @@ class Audit:
 
 
 def audit(source: str, protocol: str = "", overrides: Sequence[tuple[str, str]] = ()) -> Audit:
-    """Compares all images of a source, of all parts, labelled or not, and counts what leaks; shows bars.
+    """Compares all images of a source, of all parts, labeled or not, and counts what leaks; shows bars.
 
     Subjects that share an image (the same pixels), or are known to be one
     person, are united.  Near duplicates unite nobody: they are reported.
@@ -111,7 +111,7 @@ def audit(source: str, protocol: str = "", overrides: Sequence[tuple[str, str]] 
 
     Raises:
         DataError: the source cannot be opened, or has no images.
-        ConfigError: no such protocol, or an override that its knob does not allow.
+        ConfigError: no such protocol, or an override that its setting does not allow.
     """
     config = _config(source, protocol, overrides)
     data = config.data
@@ -236,7 +236,7 @@ def _leaks(
 ) -> Leaks:
     how = config.split
     parts = ("train", how.test_part) if protocol == "prelim" else (config.data.split,)
-    rows = [n for n, each in enumerate(dataset.records) if each.split in parts and each.label != UNLABELLED]
+    rows = [n for n, each in enumerate(dataset.records) if each.split in parts and each.label != UNLABELED]
     records = check(replace(dataset, records=tuple(dataset.records[row] for row in rows)), config.data.source).records
     of_people, of_pixels, of_alike = ([kinds[row] for row in rows] for kinds in (people, pixels, alike))
     drawn = splits.make_splits(

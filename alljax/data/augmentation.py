@@ -2,7 +2,7 @@
 
 Every augmentation is a pure function of a key and one image, float32 (S, S, 3) with values 0 … 255;
 `make_augment` composes them for a batch.  Segmented cells stand on pure black, and there the
-background stays exactly black: what acts on colours multiplies, so that black stays black and the
+background stays exactly black: what acts on colors multiplies, so that black stays black and the
 dim rim of a cell stays dim; what moves the image fills with black; the blur mixes a cell's pixels
 with one another only.
 """
@@ -156,18 +156,18 @@ def dihedral(image: jax.Array, view: jax.Array | int) -> jax.Array:
 def draw_affine(key: jax.Array, settings: Augmentation) -> tuple[jax.Array, jax.Array]:
     """Draws ``rotation``, ``zoom``, ``shift`` and ``crop`` as one map for `affine`.
 
-    The image is turned and zoomed about its centre, then shifted, then cropped.
+    The image is turned and zoomed about its center, then shifted, then cropped.
 
     Returns:
         float32 (2, 2) and (2,): from a place in the result to the place in the image that is shown
-        there, in fractions of the side from the centre: rows, columns.
+        there, in fractions of the side from the center: rows, columns.
     """
     drawn = jax.random.uniform(key, (7,), minval=-1.0)
     angle = jnp.deg2rad(drawn[0] * settings.rotation)
     zoom = jnp.exp(drawn[1] * math.log1p(settings.zoom))
     shift = drawn[2:4] * settings.shift
     kept = 1 - jnp.abs(drawn[4]) * settings.crop
-    window = drawn[5:] * (1 - kept) / 2  # its centre
+    window = drawn[5:] * (1 - kept) / 2  # its center
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     back = jnp.array([[cosine, sine], [-sine, cosine]]) / zoom
     return back * kept, back @ (window - shift)
@@ -183,7 +183,7 @@ def affine(image: jax.Array, matrix: jax.Array, offset: jax.Array) -> jax.Array:
 
     Returns:
         float32 (S, S, 3); at p the image's value at ``matrix @ p + offset``, where places are rows
-        and columns, in fractions of the side S from the centre.
+        and columns, in fractions of the side S from the center.
     """
     side = image.shape[0]
     line = jnp.arange(side, dtype=jnp.float32) - (side - 1) / 2  # pixels, so that quarter turns are exact
@@ -194,7 +194,7 @@ def affine(image: jax.Array, matrix: jax.Array, offset: jax.Array) -> jax.Array:
 
 
 def change_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
-    """Stretches the intensities of each colour about the cell's: ``level · (image / level) ** factor``.
+    """Stretches the intensities of each color about the cell's: ``level · (image / level) ** factor``.
 
     Near the level that is ``level + factor · (image - level)``, the usual change of contrast, which
     would however light up the dim rim of a cell and the noise that JPEG leaves in the background.
@@ -212,7 +212,7 @@ def gaussian_blur(image: jax.Array, sigma: jax.Array | float) -> jax.Array:
 
     As if an unsharp photograph had been segmented, and not a segmented one made unsharp: a pixel
     becomes the weighted mean of the pixels that belong to the cell, as far as it belongs to it
-    itself (normalised convolution, Knutsson and Westin 1993, doi 10.1109/CVPR.1993.341081).  A pixel
+    itself (normalized convolution, Knutsson and Westin 1993, doi 10.1109/CVPR.1993.341081).  A pixel
     belongs to it wholly from half of the cell's intensity on, below that in proportion.
 
     Args:
@@ -222,8 +222,8 @@ def gaussian_blur(image: jax.Array, sigma: jax.Array | float) -> jax.Array:
     line = jnp.arange(image.shape[0], dtype=jnp.float32)
     steps = (line[:, None] - line[None, :]) / jnp.maximum(sigma, 1e-2)
     weights = jnp.exp(-0.5 * steps**2)
-    grey = jnp.mean(image, -1, keepdims=True)
-    cell = jnp.clip(2 * grey / _level(grey), 0.0, 1.0)
+    gray = jnp.mean(image, -1, keepdims=True)
+    cell = jnp.clip(2 * gray / _level(gray), 0.0, 1.0)
     layers = jnp.concatenate([image, cell], -1)
     layers = jnp.einsum("ij,jkc,lk->ilc", weights, layers, weights, precision="highest")
     return layers[..., :3] * (cell / jnp.maximum(layers[..., 3:], 1e-6))
@@ -241,11 +241,11 @@ def _level(image: jax.Array) -> jax.Array:
 def cutout(key: jax.Array, image: jax.Array, side: float) -> jax.Array:
     """Blackens a square of an image, float32 (S, S, 3).
 
-    Its centre lies anywhere in the image, so that part of it may lie outside (DeVries and Taylor
+    Its center lies anywhere in the image, so that part of it may lie outside (DeVries and Taylor
     2017, arXiv 1708.04552).
 
     Args:
-        key: draws the centre.
+        key: draws the center.
         image: the image.
         side: of the square, as a fraction of S.
     """

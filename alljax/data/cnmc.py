@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 
 from alljax.data import cnmc_index
 from alljax.data.archive import Tree, counted, parts, some
-from alljax.data.dataset import UNLABELLED, Dataset, Record, subject_notes
+from alljax.data.dataset import UNLABELED, Dataset, Record, subject_notes
 from alljax.errors import DataError
 
 CLASSES = cnmc_index.CLASSES
@@ -54,7 +54,7 @@ _WHAT = {
 }
 
 
-def recognise(tree: Tree) -> bool:
+def recognize(tree: Tree) -> bool:
     """Says whether a source is a copy of C-NMC 2019, whole or in part.
 
     It is when at least half of the images outside the two test phases carry
@@ -82,7 +82,7 @@ def read(tree: Tree) -> Dataset:
     """
     tables = _label_tables(tree)
     new_names = _join(tables)
-    unlabelled = "not in the label CSV" if tables else "the label CSV of the preliminary phase is missing beside them"
+    unlabeled = "not in the label CSV" if tables else "the label CSV of the preliminary phase is missing beside them"
     place_of = _places(tree)
     records: dict[tuple[str, ...], Record] = {}
     left: dict[str, list[str]] = defaultdict(list)
@@ -91,7 +91,7 @@ def read(tree: Tree) -> Dataset:
     for path in sorted(images, key=lambda path: ".zip/" in path.lower()):
         place, stem = place_of(path), _stem(path)
         if (record := _record(path, place, stem, new_names)) is None:
-            left[unlabelled if place.phase == "prelim" and stem.isdigit() else "names that do not parse"].append(path)
+            left[unlabeled if place.phase == "prelim" and stem.isdigit() else "names that do not parse"].append(path)
         elif records.setdefault((record.split, *cnmc_index.identity(record)), record) is not record:
             left["standing twice (the first is used)"].append(path)
     by_path = {record.path: record for record in records.values()}
@@ -122,9 +122,7 @@ def check_complete(records: Iterable[Record], phases: Sequence[str], source: str
     absent = cnmc_index.missing(records, phases)
     if not absent:
         return
-    groups = Counter(
-        (each.split, each.fold, "" if each.label == UNLABELLED else CLASSES[each.label]) for each in absent
-    )
+    groups = Counter((each.split, each.fold, "" if each.label == UNLABELED else CLASSES[each.label]) for each in absent)
     listed = ", ".join(
         f"{count:,} of {cnmc_index.KNOWN[phase, fold, label].images:,} "
         + " ".join(filter(None, (phase, fold and f"fold {fold}", label)))
@@ -175,7 +173,7 @@ def _stem(path: str) -> str:
 def _record(path: str, place: _Place, stem: str, new_names: Mapping[str, str]) -> Record | None:
     """The record of an image, or None where its name says nothing."""
     if place.phase == "final":
-        return Record(path, UNLABELLED, split="final") if stem.isdigit() else None
+        return Record(path, UNLABELED, split="final") if stem.isdigit() else None
     match = _NAME.fullmatch(new_names.get(stem, stem) if place.phase == "prelim" else stem)
     if match is None:
         return None

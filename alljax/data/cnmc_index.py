@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from alljax.data.dataset import UNLABELLED, Record
+from alljax.data.dataset import UNLABELED, Record
 
 CLASSES = ("hem", "all")
 """Class 1, the positive one, is the leukemic one."""
@@ -58,11 +58,11 @@ def expected() -> tuple[Record, ...]:
 
     The path is the bare file name; that of the preliminary phase the one its
     CSV calls Patient_ID (``UID_57_29_1_all.bmp``, not ``1.bmp``).  Records of
-    the final phase are unlabelled.
+    the final phase are unlabeled.
     """
     lines = Path(__file__).with_name("cnmc_index.txt").read_text(encoding="ascii").splitlines()
     records = [record for line in lines for record in _parse(line)]
-    records += [Record(f"{number}.bmp", UNLABELLED, split="final") for number in range(1, COUNTS["final"] + 1)]
+    records += [Record(f"{number}.bmp", UNLABELED, split="final") for number in range(1, COUNTS["final"] + 1)]
     return tuple(records)
 
 

@@ -145,7 +145,7 @@ def serialize(record: Record, data: bytes) -> bytes:
         data: its file.
     """
     features, serializer = _serializer()
-    # TFDS's own serialisation leaves the order of the features to chance.
+    # TFDS's own serialization leaves the order of the features to chance.
     return serializer.get_tf_example(features.encode_example(example(record, data))).SerializeToString(
         deterministic=True
     )
@@ -166,7 +166,7 @@ def info(builder: Any) -> Any:
     return tfds.core.DatasetInfo(
         builder=builder,
         description=(
-            "Single white blood cells on black, segmented and stain-normalised by the makers of the set: leukemic "
+            "Single white blood cells on black, segmented and stain-normalized by the makers of the set: leukemic "
             "blasts (all) and normal cells (hem). Some people stand under several subject names, so a split by "
             "subject can leak: 20 = 21, 51 = 75 = 78, H2 = H4 = H5 = H6, H3 = H10."
         ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from alljax.data.archive import counted, some
 from alljax.errors import DataError
 
-UNLABELLED = -1
+UNLABELED = -1
 """The label of an image whose class nobody has told."""
 
 
@@ -17,7 +17,7 @@ class Record:
 
     Attributes:
         path: POSIX path inside the source, unique in the set.
-        label: index into `Dataset.classes`, or `UNLABELLED`.
+        label: index into `Dataset.classes`, or `UNLABELED`.
         subject: the name the source gives the person; empty where it is unknown.
         field: the microscope field (the photograph) the cell was cut from; empty where unknown.
         cell: the cell's number inside its field; empty where unknown.
@@ -45,7 +45,7 @@ class Dataset:
         read: gives the encoded bytes of a record's image file.  May be called from several threads.
         notes: what a person should know of the reading (names left out, folders passed over), one line each.
         known_people: sets of subject names known to be one person.
-        crops: (width, height) of images that are cut, about their centre, to another (width, height)
+        crops: (width, height) of images that are cut, about their center, to another (width, height)
             before anything else, because they show the same scale on a larger ground.
     """
 
@@ -70,7 +70,7 @@ def check(dataset: Dataset, source: str) -> Dataset:
     """
     if not dataset.records:
         why = f" ({'; '.join(dataset.notes)})" if dataset.notes else ""
-        raise DataError(f"{source}: no labelled images found{why}; expected a folder for each class with images inside")
+        raise DataError(f"{source}: no labeled images found{why}; expected a folder for each class with images inside")
     if len(dataset.classes) < 2:
         raise DataError(
             f"{source}: only one class ({dataset.classes[0]!r}); a classifier needs at least two class folders "
@@ -98,16 +98,14 @@ def choose_classes(wanted: Sequence[str], there: Sequence[str], source: object) 
 
 def subject_notes(records: Sequence[Record]) -> tuple[str, ...]:
     """Says what a person should know of the subjects: none known, some unknown, one under two classes."""
-    labelled = [record for record in records if record.label != UNLABELLED]
-    if not any(record.subject for record in labelled):
+    labeled = [record for record in records if record.label != UNLABELED]
+    if not any(record.subject for record in labeled):
         return ("no subjects known: cell-level only",)
     notes = []
-    if nameless := sum(1 for record in labelled if not record.subject):
-        notes.append(
-            f"{nameless:,} of {counted(len(labelled), 'image')} have no subject; each counts as its own person"
-        )
+    if nameless := sum(1 for record in labeled if not record.subject):
+        notes.append(f"{nameless:,} of {counted(len(labeled), 'image')} have no subject; each counts as its own person")
     labels = defaultdict(set)
-    for record in labelled:
+    for record in labeled:
         labels[record.subject].add(record.label)
     if both := [subject for subject, seen in labels.items() if subject and len(seen) > 1]:
         notes.append(

@@ -1,7 +1,7 @@
 """Images that stand more than once in a set: pixel for pixel, or as turned, mirrored, re-encoded or rescaled copies.
 
 A perceptual hash finds candidates: the signs of the 64 lowest coefficients of
-the cosine transform of the cell, cut out and shrunk to 32 × 32 grey values,
+the cosine transform of the cell, cut out and shrunk to 32 × 32 gray values,
 compared in all 8 turned and mirrored versions.  Two correlations of the small
 images confirm them: over the whole, and over the inside of both cells, where
 texture counts and the outline, alike in so many cells, does not.
@@ -30,7 +30,7 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from alljax.data.dataset import UNLABELLED, Dataset, Record
+from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.data.images import decode, pixel_digest, reason, survey
 from alljax.progress import Advance, ignore
 
@@ -43,7 +43,7 @@ DISTANCE = 8
 WHOLE, INSIDE = 0.95, 0.85
 """Least correlations of near duplicates; of the copies above they are .997 and .985 or more."""
 
-_FLAT = 2.0  # grey values; a small image that varies less shows nothing to compare
+_FLAT = 2.0  # gray values; a small image that varies less shows nothing to compare
 _BLOCK = 16  # images compared with all others at once: 16 × 8 × 15,000 hashes are 15 MB
 _MANY = 0.02  # share of candidates from which a matrix product thins them out faster than looking at each
 _CHUNK = 4096  # candidates confirmed at once
@@ -58,7 +58,7 @@ class Prints:
 
     Attributes:
         pixels: SHA-256 of each image's pixels, see `images.pixel_digest`.
-        small: each cell in grey, uint8 (N, `SIDE`, `SIDE`).
+        small: each cell in gray, uint8 (N, `SIDE`, `SIDE`).
         unreadable: why an image cannot be read, by its path.
     """
 
@@ -177,7 +177,7 @@ def describe(records: Sequence[Record], people: Sequence[str], groups: Sequence[
         return count
 
     def label(row: int) -> int | None:
-        return None if records[row].label == UNLABELLED else records[row].label
+        return None if records[row].label == UNLABELED else records[row].label
 
     paths = [tuple(records[row].path for row in group) for group in groups]
     labels = [{label(row) for row in group} - {None} for group in groups]
@@ -200,11 +200,11 @@ def _look(dataset: Dataset, record: Record) -> tuple[str, Small]:
 
 def _shrink(image: Image.Image) -> Small:
     """Cuts the cell out by its brightness and shrinks it: neither scale nor place nor noise at the edge count."""
-    grey = image.convert("L")
-    pixels = np.asarray(grey)
+    gray = image.convert("L")
+    pixels = np.asarray(gray)
     left, right = _extent(pixels.sum(0, dtype=np.int64))
     top, bottom = _extent(pixels.sum(1, dtype=np.int64))
-    return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
+    return np.asarray(gray.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
 
 
 def _extent(mass: Rows) -> tuple[float, float]:
@@ -249,11 +249,11 @@ def _correlation(one: Small, other: Small, where: NDArray[np.bool_]) -> NDArray[
     weight = where.reshape(len(where), -1).astype(np.float32)
     count = np.maximum(weight.sum(1, keepdims=True), 1)
 
-    def centred(small: Small) -> NDArray[np.float32]:
+    def centerd(small: Small) -> NDArray[np.float32]:
         values = small.reshape(len(small), -1).astype(np.float32)
         return (values - (values * weight).sum(1, keepdims=True) / count) * weight
 
-    a, b = centred(one), centred(other)
+    a, b = centerd(one), centerd(other)
     size = np.sqrt((a * a).sum(1) * (b * b).sum(1))
     return (a * b).sum(1) / np.maximum(size, np.float32(1e-6))
 

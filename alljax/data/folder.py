@@ -120,7 +120,7 @@ def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
 
     Raises:
         DataError: no such file, not a CSV, a column or an image is missing, an image stands twice,
-            none is labelled with one of `classes`.
+            none is labeled with one of `classes`.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

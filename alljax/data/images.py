@@ -18,6 +18,9 @@ from alljax.data.dataset import Dataset, Record
 from alljax.errors import DataError
 from alljax.progress import Advance, ignore
 
+READING_VERSION = 1
+"""Increased by every change of decoding or resizing that changes pixels: features of other versions are not used."""
+
 _MEND = "; replace or remove it"
 _Seen = TypeVar("_Seen")
 
@@ -46,7 +49,7 @@ class Inspection:
 def decode(data: bytes, path: str) -> Image.Image:
     """Decodes an image file to 8-bit RGB at its own size.
 
-    Grey becomes three equal channels, 16 bits are scaled to 8, transparency is
+    Gray becomes three equal channels, 16 bits are scaled to 8, transparency is
     laid on black (the background of segmented cells), of several frames the
     first counts.  An EXIF orientation is left alone, as in Keras and
     torchvision: cells have no upside.

@@ -102,8 +102,8 @@ class _Reader:
 def _labels(path: Path, archive: zipfile.ZipFile, part: str) -> list[str]:
     """Checks the arrays of a part and returns its labels as text."""
     shape, dtype = _header(path, archive, f"{part}_images")
-    grey_or_colour = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
-    if dtype != np.uint8 or not grey_or_colour or 0 in shape[1:]:
+    gray_or_color = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
+    if dtype != np.uint8 or not gray_or_color or 0 in shape[1:]:
         raise DataError(
             f"{path}: {part}_images is {dtype} {shape}; expected uint8 (N, height, width) or (N, height, width, 3)"
         )

@@ -1,9 +1,9 @@
 """Paints one generated blood cell: outline, nucleus with chromatin and nucleoli, thin paler cytoplasm.
 
 Areas and lengths are in pixels of the real set's 450 × 450 images.  A cell is
-a field of stain density; a pixel's colour follows from it by Beer and
+a field of stain density; a pixel's color follows from it by Beer and
 Lambert's law, I = 255 exp(-optical density × stain density).  On 512 real
-cells nearly all that distinguishes the colours of people, fields and cells,
+cells nearly all that distinguishes the colors of people, fields and cells,
 and of the spots inside a cell, lies along that one line.
 """
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
+from absl import logging
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from alljax.data import cnmc_index, cnmc_tfds, prepared
@@ -23,7 +24,7 @@ from alljax.data.dataset import Dataset, Record
 from alljax.data.prepared import NAME, VERSION
 from alljax.errors import DataError, WorkdirError
 from alljax.files import alone, write_text
-from alljax.progress import Advance, Say, bar
+from alljax.progress import Advance, bar
 
 _MARK = "source.sha256"
 
@@ -31,7 +32,7 @@ _Shards = Mapping[str, Mapping[str, Sequence[Record]]]
 """Records by the names of their shards, by phase."""
 
 
-def prepare(source: str, out: Path, say: Say) -> Path:
+def prepare(source: str, out: Path) -> Path:
     """Writes every image of a copy of C-NMC 2019, as it is, to ``out/cnmc2019/1.0.0``.
 
     The images of each phase stand in the natural order of their paths.
@@ -39,7 +40,6 @@ def prepare(source: str, out: Path, say: Say) -> Path:
     Args:
         source: a folder or a zip with the set, or a part of it, in any layout.
         out: TFDS's `data_dir`; made if absent.
-        say: told what is there, what is missing, what is kept and where the result lies.
 
     Returns:
         The prepared folder, for `prepared.read` and `tfds.builder_from_directory`.
@@ -55,21 +55,21 @@ def prepare(source: str, out: Path, say: Say) -> Path:
         raise WorkdirError(f"{out} lies in {source}, which is not to change while it is read; choose another --out")
     stamps = _stamps(root)
     for note in dataset.notes:
-        say(note)
+        logging.info(note)
     if missing := cnmc_index.missing(dataset.records, tuple(cnmc_index.COUNTS)):
-        say(f"{counted(len(missing), 'image')} of the complete set missing; `alljax data verify` lists them")
+        logging.info(f"{counted(len(missing), 'image')} of the complete set missing; `alljax data verify` lists them")
     shards = cnmc_tfds.shards(dataset)
     busy = f"another alljax prepares in {folder.parent}; wait for it or choose another --out"
     with alone(folder.parent / ".lock", busy):
         mark = _mark(stamps, dataset, shards)
         if folder.exists():
             _check_same(folder, mark)
-            say(f"already prepared: {folder}")
+            logging.info(f"already prepared: {folder}")
             return folder
         work = folder.with_name(f"{VERSION}.incomplete")
         _clear(work, mark, shards)
         try:
-            _write(work, dataset, shards, say)
+            _write(work, dataset, shards)
         except DataError:
             _check_unchanged(source, stamps, dataset, work)
             raise
@@ -78,7 +78,7 @@ def prepare(source: str, out: Path, say: Say) -> Path:
         prepared.read(work)  # raises where a shard that was kept is damaged
         with _writing(folder):
             work.replace(folder)
-    say(f"prepared {counted(len(dataset.records), 'image')}: {folder}")
+    logging.info(f"prepared {counted(len(dataset.records), 'image')}: {folder}")
     return folder
 
 
@@ -138,12 +138,12 @@ def _clear(work: Path, mark: str, shards: _Shards) -> None:
     write_text(marked, mark)
 
 
-def _write(work: Path, dataset: Dataset, shards: _Shards, say: Say) -> None:
+def _write(work: Path, dataset: Dataset, shards: _Shards) -> None:
     """Writes the shards that are not there yet."""
     everything = {name: records for files in shards.values() for name, records in files.items()}
     left = {name: records for name, records in everything.items() if not (work / name).exists()}
     if len(left) < len(everything):
-        say(f"kept from a run that was stopped: {len(everything) - len(left):,} of {len(everything):,} shards")
+        logging.info(f"kept from a run that was stopped: {len(everything) - len(left):,} of {len(everything):,} shards")
     with bar(f"prepare {NAME}", sum(map(len, left.values())), "images") as advance:
         for name, records in left.items():
             _write_shard(work / name, dataset, records, advance)

@@ -150,7 +150,7 @@ def fewer_people(learned: Sequence[tuple[tuple[int, int], Rows]], cells: Cells, 
     if count > min(people):
         repeat, fold = learned[int(np.argmin(people))][0]
         raise ConfigError(
-            f"split.train_people={count}, but fold {fold} of repeat {repeat} has {min(people):,} {what} to learn from, "
+            f"split.train_subjects={count}, but fold {fold} of repeat {repeat} has {min(people):,} {what} to train on, "
             f"the fewest of all; set {min(people)} or less, or 0 for all"
         )
     kept = []
@@ -159,7 +159,7 @@ def fewer_people(learned: Sequence[tuple[tuple[int, int], Rows]], cells: Cells, 
         chosen = rows[np.isin(persons, nested_order(labels, persons, (seed + repeat, fold, 2))[:count])]
         if lost := set(labels.tolist()).difference(cells.labels[chosen].tolist()):
             raise ConfigError(
-                f"split.train_people={count} leaves fold {fold} of repeat {repeat} without class "
+                f"split.train_subjects={count} leaves fold {fold} of repeat {repeat} without class "
                 f"{cells.classes[min(lost)]!r}; set more {what}, at least one a class, or 0 for all"
             )
         kept.append(chosen)

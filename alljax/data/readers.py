@@ -10,7 +10,7 @@ from typing import Any
 from alljax.config import default_config
 from alljax.data import cnmc, folder, medmnist, synthetic
 from alljax.data.archive import check_text, counted, open_tree
-from alljax.data.dataset import UNLABELLED, Dataset, check
+from alljax.data.dataset import UNLABELED, Dataset, check
 from alljax.errors import ConfigError, DataError
 
 
@@ -27,7 +27,7 @@ def open_source(data: Any, parts: Sequence[str] = ()) -> Dataset:
         parts: the parts of the source that are used; none for `data.split` alone.
 
     Returns:
-        The labelled records of those parts, ready to learn from.
+        The labeled records of those parts, ready to learn from.
 
     Raises:
         DataError: nothing there, nothing usable in it, no such part, one without labels, or a copy of
@@ -43,7 +43,7 @@ def open_source(data: Any, parts: Sequence[str] = ()) -> Dataset:
 
 
 def open_all(source: str, classes: Sequence[str] = (), name_pattern: str = "") -> Dataset:
-    """Opens a source to look at it: all parts, unlabelled images too, whatever may be missing.
+    """Opens a source to look at it: all parts, unlabeled images too, whatever may be missing.
 
     Args:
         source: as `data.source`; ``synthetic`` has its default numbers.
@@ -106,38 +106,38 @@ def _open(data: Any, classes: tuple[str, ...]) -> Dataset:
             f"{data.source}: no images in it; expected a folder for each class with images inside "
             "(.bmp, .png, .jpg, .tif), or C-NMC 2019 as it was downloaded"
         )
-    return cnmc.read(tree) if cnmc.recognise(tree) else folder.read_tree(tree, classes, data.name_pattern)
+    return cnmc.read(tree) if cnmc.recognize(tree) else folder.read_tree(tree, classes, data.name_pattern)
 
 
 def _check_parts(dataset: Dataset, parts: Iterable[str], data: Any) -> None:
     there = Counter(record.split for record in dataset.records)
-    labelled = {record.split for record in dataset.records if record.label != UNLABELLED}
+    labeled = {record.split for record in dataset.records if record.label != UNLABELED}
     for part in parts if there else ():  # an empty source is for `check` to explain
-        knob = "data.split" if part == data.split else "split.test_part"
+        setting = "data.split" if part == data.split else "split.test_part"
         if part not in there:
             listed = ", ".join(f"{name} ({counted(count, 'image')})" for name, count in sorted(there.items()))
             said = "; ".join((f"there is {listed}", *dataset.notes))
-            raise DataError(f"{data.source}: has no part {part!r} ({knob}); {said}")
-        if part not in labelled:
+            raise DataError(f"{data.source}: has no part {part!r} ({setting}); {said}")
+        if part not in labeled:
             why = " (those of the final phase are not public)" if dataset.name == "cnmc" else ""
             raise DataError(
-                f"{data.source}: the part {part!r} ({knob}) has no labels{why}; nothing can be learned from it or "
+                f"{data.source}: the part {part!r} ({setting}) has no labels{why}; nothing can be learned from it or "
                 "tested on it: take another, and `alljax predict` for what a trained head says of these images"
             )
 
 
 def _only(dataset: Dataset, parts: Sequence[str]) -> Dataset:
-    """Keeps the labelled records of some parts; what stays unused is noted."""
-    used = [record.split in parts and record.label != UNLABELLED for record in dataset.records]
+    """Keeps the labeled records of some parts; what stays unused is noted."""
+    used = [record.split in parts and record.label != UNLABELED for record in dataset.records]
     others = Counter(
-        f"{record.split}{' without labels' if record.label == UNLABELLED else ''}"
+        f"{record.split}{' without labels' if record.label == UNLABELED else ''}"
         for record, keep in zip(dataset.records, used, strict=True)
         if not keep
     )
     if not others:
         return dataset
     which = f"part {parts[0]!r} is" if len(parts) == 1 else f"parts {' and '.join(map(repr, parts))} are"
-    knobs = "data.split" if len(parts) == 1 else "data.split, split.test_part"
+    settings = "data.split" if len(parts) == 1 else "data.split, split.test_part"
     left = ", ".join(f"{count:,} of {name}" for name, count in sorted(others.items()))
-    note = f"only the {which} used ({knobs}); left out: {left}"
+    note = f"only the {which} used ({settings}); left out: {left}"
     return replace(dataset, records=tuple(compress(dataset.records, used)), notes=(*dataset.notes, note))

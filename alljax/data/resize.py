@@ -64,8 +64,8 @@ def resize(pixels: NDArray[np.uint8], squared: NDArray[np.uint8], interpolation:
 
 
 def _write(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-    for colour in range(3):  # three times as fast as all at once where `target` has its colours turned round
-        target[..., colour] = source[..., colour]
+    for color in range(3):  # three times as fast as all at once where `target` has its colors turned round
+        target[..., color] = source[..., color]
 
 
 def _reached(first: int, last: int, length: int, size: int, interpolation: str) -> tuple[int, int]:
@@ -119,33 +119,33 @@ def _sampled(
     return blended.astype(np.uint8).reshape(len(blended), -1, 3)
 
 
-def _matrix(length: int, size: int, interpolation: str, bounds: tuple[int, int], colours: int) -> tuple[Any, int, int]:
+def _matrix(length: int, size: int, interpolation: str, bounds: tuple[int, int], colors: int) -> tuple[Any, int, int]:
     """Returns the weights of input pixels in the output pixels within `bounds`, and from where to where those lie.
 
-    The weights are a sparse matrix, (output · colours, input · colours): each colour is blended with its own.
+    The weights are a sparse matrix, (output · colors, input · colors): each color is blended with its own.
     """
     from scipy import sparse  # a tenth of a second that most commands do not need
 
     places, weights = _taps(length, size, interpolation)
     places, weights = places[slice(*bounds)], weights[slice(*bounds)]
     first, last = int(places[0, 0]), int(places[-1, -1]) + 1
-    inputs = (places - first)[:, None] * colours + np.arange(colours, dtype=np.int32)[:, None]
+    inputs = (places - first)[:, None] * colors + np.arange(colors, dtype=np.int32)[:, None]
     starts = np.arange(0, inputs.size + 1, places.shape[1], dtype=np.int32)
-    shape = len(places) * colours, (last - first) * colours
-    return sparse.csr_array((np.repeat(weights, colours, 0).ravel(), inputs.ravel(), starts), shape), first, last
+    shape = len(places) * colors, (last - first) * colors
+    return sparse.csr_array((np.repeat(weights, colors, 0).ravel(), inputs.ravel(), starts), shape), first, last
 
 
 @lru_cache(maxsize=64)
 def _taps(length: int, size: int, interpolation: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Returns which input pixels make each output pixel, and their weights: two arrays (size, 2 · reach).
 
-    Pixel centres lie at halves.  Bicubic is Keys's (1981) with a = -0.5.  What would fall outside the
+    Pixel centers lie at halves.  Bicubic is Keys's (1981) with a = -0.5.  What would fall outside the
     image is shared among the pixels inside.
     """
     reach = _REACH[interpolation]
-    centres = (np.arange(size) + 0.5) * length / size - 0.5
-    places = np.floor(centres).astype(np.int32)[:, None] + np.arange(1 - reach, 1 + reach, dtype=np.int32)
-    distances = np.abs(centres[:, None] - places)
+    centers = (np.arange(size) + 0.5) * length / size - 0.5
+    places = np.floor(centers).astype(np.int32)[:, None] + np.arange(1 - reach, 1 + reach, dtype=np.int32)
+    distances = np.abs(centers[:, None] - places)
     if interpolation == "bilinear":
         weights = 1 - distances
     else:

@@ -62,7 +62,7 @@ def make_splits(
     stratified: bool,
     test_part: str,
     validation: float,
-    train_people: int = 0,
+    train_subjects: int = 0,
 ) -> tuple[Split, ...]:
     """Divides the records by a protocol.
 
@@ -93,7 +93,7 @@ def make_splits(
         stratified: whether ``paper`` gives both sides the same share of each class.
         test_part: what ``prelim`` tests.
         validation: share of the training cells that is set aside, by whole people (``paper``: by cell).
-        train_people: how many people (where none are known: cells) each split then learns from, 0 for all of them;
+        train_subjects: how many people (where none are known: cells) each split then learns from, 0 for all of them;
             drawn by the split's seed so that those of a smaller number are among those of a larger one, and the
             classes have about their shares of them.  Cells of the others are on no side.
 
@@ -140,9 +140,9 @@ def make_splits(
                 persons = np.arange(len(order)) if protocol == "paper" else cells.persons
                 split = _set_aside(split, cells.labels, persons, validation, (seed + repeat, fold, 1))
             splits.append(split)
-    if train_people:
+    if train_subjects:
         fewer = protocols.fewer_people(
-            [((each.repeat, each.fold), each.train) for each in splits], cells, train_people, seed
+            [((each.repeat, each.fold), each.train) for each in splits], cells, train_subjects, seed
         )
         splits = [replace(each, train=train) for each, train in zip(splits, fewer, strict=True)]
     splits = [

@@ -1,4 +1,4 @@
-"""Stains apart and together again: colour deconvolution, on the device."""
+"""Stains apart and together again: color deconvolution, on the device."""
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
 def separate(image: jax.Array) -> jax.Array:
     """Returns the amounts of haematoxylin, eosin and DAB, float32 (…, 3), of RGB in 0 … 255.
 
-    Colour deconvolution: optical densities ``-ln(image / 255)`` are sums of the stains' (`RGB_FROM_HED`).
-    Values below one grey level count as one.  scikit-image's `rgb2hed` is this divided by
+    Color deconvolution: optical densities ``-ln(image / 255)`` are sums of the stains' (`RGB_FROM_HED`).
+    Values below one gray level count as one.  scikit-image's `rgb2hed` is this divided by
     ``-ln(1e-6)``, with negative amounts cut off.
     """
     density = -jnp.log(jnp.maximum(image, 1.0) / 255)
@@ -34,7 +34,7 @@ def jitter(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
     image (Tellez and others, "Whole-slide mitosis detection in H&E breast histology using PHH3 as a
     reference to train distilled stain-invariant convolutional networks", 2018, doi
     10.1109/TMI.2018.2820199).  Blood smears are not stained with H&E; the three stains still span
-    all colours, and vary them the way dyes do.
+    all colors, and vary them the way dyes do.
     """
     scale, more = jax.random.uniform(key, (2, 1, 1, 3), minval=-strength, maxval=strength)
     stains = separate(image)

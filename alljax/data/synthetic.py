@@ -46,7 +46,7 @@ def read(subjects: int, images: int, image_size: int, seed: int, manifest: str =
         image_size: side of the images in pixels.
         seed: not negative.
         manifest: a CSV that lists the files of the real set, with at least the columns phase, fold, uid_name
-            and sha256; empty for none.  The records then are its labelled files (train and prelim), whatever
+            and sha256; empty for none.  The records then are its labeled files (train and prelim), whatever
             `subjects` and `images` say, and those of one sha256 have the same pixels.
 
     Raises:
@@ -131,7 +131,7 @@ def _shares(people: int, images: int, spread: float, rng: np.random.Generator) -
 
 
 def _listed(manifest: str) -> tuple[tuple[Record, ...], dict[str, Record], tuple[str, ...]]:
-    """The labelled records of a manifest; of images that stand there twice the one that is painted; notes."""
+    """The labeled records of a manifest; of images that stand there twice the one that is painted; notes."""
     try:
         text = Path(manifest).expanduser().read_text("utf-8-sig")
         rows = csv.DictReader(io.StringIO(text, newline=""), restval="")

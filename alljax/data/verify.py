@@ -14,7 +14,7 @@ from rich.table import Table
 
 from alljax.data import cnmc, cnmc_index, prepared
 from alljax.data.archive import Tree, natural, open_tree, some
-from alljax.data.dataset import UNLABELLED, Dataset, Record, check
+from alljax.data.dataset import UNLABELED, Dataset, Record, check
 from alljax.data.images import decode, reason, survey
 from alljax.data.readers import open_all
 from alljax.errors import DataError
@@ -27,7 +27,7 @@ PROBLEMS = {
     "misplaced": "in another phase or fold than in the complete set",
     "repeated": "standing again (the first is used)",
     "odd_name": "left out, names that do not parse",
-    "unlabelled": "left out, numbers that no label CSV explains (is that of the preliminary phase beside them?)",
+    "unlabeled": "left out, numbers that no label CSV explains (is that of the preliminary phase beside them?)",
     "contradictory": "left out, contradicting a folder or themselves",
     "outside": "left out, outside the class folders",
     "unreadable": "cannot be read",
@@ -92,7 +92,7 @@ class Verification:
 
 
 def verify(source: str) -> Verification:
-    """Looks at every image of a source, of all parts, labelled or not; shows a bar.
+    """Looks at every image of a source, of all parts, labeled or not; shows a bar.
 
     Of C-NMC 2019 every name of the complete set is looked for, and images have
     450 × 450 pixels, in the final phase 600 × 600.  Of any other source the
@@ -105,7 +105,7 @@ def verify(source: str) -> Verification:
         DataError: it cannot be opened.
     """
     tree = _tree(source)
-    if tree and cnmc.recognise(tree):
+    if tree and cnmc.recognize(tree):
         dataset, problems = _read_cnmc(tree)
     else:
         dataset = open_all(source)
@@ -208,7 +208,7 @@ def _read_cnmc(tree: Tree) -> tuple[Dataset, defaultdict[str, list[str]]]:
         left -= again
     for path in _only(tree, left).images():
         number = path.rpartition("/")[2].partition(".")[0].isdigit()
-        problems["unlabelled" if number else "odd_name"].append(path)
+        problems["unlabeled" if number else "odd_name"].append(path)
     return dataset, problems
 
 
@@ -258,13 +258,13 @@ def _home(dataset: Dataset, record: Record) -> _Place:
     """Part, fold and class of a record; of an image of C-NMC 2019 those it has in the complete set."""
     if dataset.name == "cnmc":
         record = cnmc_index.official(record) or record
-    return record.split, record.fold, "" if record.label == UNLABELLED else dataset.classes[record.label]
+    return record.split, record.fold, "" if record.label == UNLABELED else dataset.classes[record.label]
 
 
 def _where(record: Record) -> str:
     """Where an image of the complete set belongs."""
     fold = f"fold_{record.fold}/" if record.fold else ""
-    label = "" if record.label == UNLABELLED else f"{cnmc.CLASSES[record.label]}/"
+    label = "" if record.label == UNLABELED else f"{cnmc.CLASSES[record.label]}/"
     return f"{record.split}/{fold}{label}{record.path}"
 
 

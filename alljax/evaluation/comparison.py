@@ -38,19 +38,19 @@ class Gap:
 
 def of_split(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Returns ``protocol``, ``leaks`` and ``baselines`` of the split that a cell was tested in."""
-    split: Mapping[str, Any] = metrics.get("splits", {}).get(metrics["cells"][name].get("split"), metrics)
+    split: Mapping[str, Any] = metrics.get("splits", {}).get(metrics["trials"][name].get("split"), metrics)
     return split
 
 
 def leaky(metrics: Mapping[str, Any]) -> frozenset[str]:
     """Returns the names of the cells whose test leaks while that of others does not."""
-    found = [name for name in metrics["cells"] if of_split(metrics, name)["protocol"].get("leaky")]
-    return frozenset(found if len(found) < len(metrics["cells"]) else ())
+    found = [name for name in metrics["trials"] if of_split(metrics, name)["protocol"].get("leaky")]
+    return frozenset(found if len(found) < len(metrics["trials"]) else ())
 
 
 def order(study: Study) -> list[str]:
     """Returns the names of the cells, best first; those whose test leaks come after all others."""
-    return finished.ranked(study.metrics["cells"], leaky(study.metrics))
+    return finished.ranked(study.metrics["trials"], leaky(study.metrics))
 
 
 @functools.lru_cache(maxsize=1)
@@ -60,7 +60,7 @@ def gaps(study: Study) -> Mapping[str, Gap]:
     The best was chosen on the images that it is compared on, so an interval that is right for one pair is too narrow:
     among ten equal models the luckiest would seem better than some.  These hold for all pairs of the cells tested on
     the same images at once: their half width is the standard deviation of the difference over the draws times a
-    quantile of the largest standardised deviation of any pair in a draw (the single-step max-T of P. Westfall and
+    quantile of the largest standardized deviation of any pair in a draw (the single-step max-T of P. Westfall and
     S. Young, Resampling-Based Multiple Testing, 1993, by the bootstrap).
 
     Args:
@@ -69,8 +69,8 @@ def gaps(study: Study) -> Mapping[str, Gap]:
     Raises:
         WorkdirError: predictions that are missing or cut off.
     """
-    cells, names = study.metrics["cells"], order(study)
-    by, best = finished.headline(cells), names[0]
+    trials, names = study.metrics["trials"], order(study)
+    by, best = finished.headline(trials), names[0]
     drawing = {key: value for key, value in bootstrap_options(study).items() if key != "level"}
     paths, drawn = np.zeros(0), dict[str, np.ndarray]()
     for name in names:
@@ -81,14 +81,14 @@ def gaps(study: Study) -> Mapping[str, Gap]:
             drawn[name] = intervals.resampled(
                 read.labels, read.probabilities, read.people.tolist(), names=[by], **drawing
             )[by]
-    bounds = _simultaneous({name: cells[name][by] for name in drawn}, drawn, study.config["evaluation.level"])
+    bounds = _simultaneous({name: trials[name][by] for name in drawn}, drawn, study.config["evaluation.level"])
     found = {}
     for name in names[1:]:
-        value = cells[name][by] - cells[best][by]
+        value = trials[name][by] - trials[best][by]
         if name in drawn:
             found[name] = Gap(value, bounds.get(name), paired=True)
             continue
-        own, other = (cells[one].get("intervals", {}).get(by) for one in (best, name))
+        own, other = (trials[one].get("intervals", {}).get(by) for one in (best, name))
         apart = own[0] > other[1] or other[0] > own[1] if own and other else None
         found[name] = Gap(value, None, paired=False, apart=apart)
     return found
@@ -104,8 +104,8 @@ def _simultaneous(
         drawn: the same in every resample, (resamples,).
         level: share of the resamples in which all pairs lie inside.
     """
-    names, centre = list(values), np.array(list(values.values()))
-    draws = np.stack([drawn[name] for name in names]) - centre[:, None]
+    names, center = list(values), np.array(list(values.values()))
+    draws = np.stack([drawn[name] for name in names]) - center[:, None]
     draws = draws[:, np.isfinite(draws).all(0)]
     if draws.shape[1] < 2:
         return {}
@@ -119,7 +119,7 @@ def _simultaneous(
         if moving.any():
             largest = np.maximum(largest, (np.abs(apart[moving]) / deviation[moving, None]).max(0))
     reach = np.quantile(largest, level) * spread
-    gap = centre - centre[0]
+    gap = center - center[0]
     return {
         name: (float(low), float(high))
         for name, low, high in zip(names[1:], (gap - reach)[1:], (gap + reach)[1:], strict=True)

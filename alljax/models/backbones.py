@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict
 from alljax.errors import ConfigError
 from alljax.models import efficientnet_lite, resnet, vgg
 
-Colours = tuple[float, float, float]
+Colors = tuple[float, float, float]
 
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 """Pillow's filters, by their names in lower case."""
@@ -32,7 +32,7 @@ class Preprocessing:
         scale: what the pixels 0 … 255 are multiplied with first.
         mean: then subtracted, per channel, in the order of `channels`.
         std: then divided by, per channel, in the order of `channels`.
-        channels: the order of the colours that the backbone was trained with.
+        channels: the order of the colors that the backbone was trained with.
     """
 
     name: str
@@ -40,8 +40,8 @@ class Preprocessing:
     interpolation: str = "bilinear"
     antialias: bool = True
     scale: float = 1.0
-    mean: Colours = (0.0, 0.0, 0.0)
-    std: Colours = (1.0, 1.0, 1.0)
+    mean: Colors = (0.0, 0.0, 0.0)
+    std: Colors = (1.0, 1.0, 1.0)
     channels: Literal["rgb", "bgr"] = "rgb"
 
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -132,7 +132,8 @@ class Backbone:
         widths: stage → channels, in the order of computation.
         groups: layer group → regular expression over "/"-joined parameter paths (to be matched in
             full), from the input to the output; together they match each parameter exactly once.
-        families: whose weights it takes (see `alljax.weights.port`) → the preprocessing they expect.
+        families: whose weights it takes (see `alljax.weights.conversion`) → the preprocessing they expect.
+        version: increased by every change that changes activations; stored features of other versions are not used.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Backbone:
     widths: Mapping[str, int]
     groups: Mapping[str, str]
     families: Mapping[str, str]
+    version: int = 1
 
     @property
     def stages(self) -> tuple[str, ...]:

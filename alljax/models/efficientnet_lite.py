@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from alljax.models.layers import Convolution, tensorflow_same_padding
-from alljax.models.normalisation import Batch, BatchNormalisation
+from alljax.models.normalization import Batch, BatchNormalization
 
 EPSILON = 1e-3
 MOMENTUM = 0.99
@@ -42,8 +42,8 @@ STEM_FEATURES = 32
 HEAD_FEATURES = 1280
 
 
-class NormalisedConvolution(nn.Module):
-    """Convolution with TensorFlow's "SAME" padding, then batch normalisation, then ReLU6 where wanted."""
+class NormalizedConvolution(nn.Module):
+    """Convolution with TensorFlow's "SAME" padding, then batch normalization, then ReLU6 where wanted."""
 
     features: int
     kernel_size: int
@@ -63,7 +63,7 @@ class NormalisedConvolution(nn.Module):
             kind="depthwise" if self.depthwise else "full",
             name="conv",
         )(images)
-        images = BatchNormalisation(MOMENTUM, EPSILON, name="norm")(images, batch)
+        images = BatchNormalization(MOMENTUM, EPSILON, name="norm")(images, batch)
         return nn.relu6(images) if self.activation else images
 
 
@@ -82,11 +82,11 @@ class InvertedResidual(nn.Module):
         width = inputs * self.expansion
         inner = images
         if self.expansion > 1:
-            inner = NormalisedConvolution(width, 1, name="expand")(inner, batch)
-        inner = NormalisedConvolution(width, self.kernel_size, self.stride, depthwise=True, name="depthwise")(
+            inner = NormalizedConvolution(width, 1, name="expand")(inner, batch)
+        inner = NormalizedConvolution(width, self.kernel_size, self.stride, depthwise=True, name="depthwise")(
             inner, batch
         )
-        inner = NormalisedConvolution(self.features, 1, activation=False, name="project")(inner, batch)
+        inner = NormalizedConvolution(self.features, 1, activation=False, name="project")(inner, batch)
         return images + inner if self.stride == 1 and inputs == self.features else inner
 
 
@@ -112,16 +112,16 @@ class Stage(nn.Module):
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0: stem, seven stages, head, and the 1000-way ImageNet classifier.
 
-    Stages: ``stem`` (convolution, normalisation, ReLU6), ``stage1`` … ``stage7``
+    Stages: ``stem`` (convolution, normalization, ReLU6), ``stage1`` … ``stage7``
     (the linear output of each stage's last block), ``head`` (the 1×1
-    convolution to 1280 channels, normalised and rectified).
+    convolution to 1280 channels, normalized and rectified).
     """
 
     def setup(self) -> None:  # noqa: D102 - Flax's hook
-        self.stem = NormalisedConvolution(STEM_FEATURES, 3, 2)
+        self.stem = NormalizedConvolution(STEM_FEATURES, 3, 2)
         for number, shape in enumerate(STAGES, start=1):
             setattr(self, f"stage{number}", Stage(shape))
-        self.head = NormalisedConvolution(HEAD_FEATURES, 1)
+        self.head = NormalizedConvolution(HEAD_FEATURES, 1)
         self.classifier = nn.Dense(1000)
 
     def __call__(
@@ -132,7 +132,7 @@ class EfficientNetLite0(nn.Module):
         Args:
             images: float32 or bfloat16 (B, H, W, 3), preprocessed as the weights ask.
             last: the stage to stop at; the ones after it are not computed.
-            batch: which layers normalise by these images, and move their stored statistics
+            batch: which layers normalize by these images, and move their stored statistics
                 (``mutable=["batch_stats"]``); without it all run on the stored ones.
 
         Returns:

@@ -34,7 +34,7 @@ def pool(activation: jax.Array, method: str) -> jax.Array:
 
 
 class Head(nn.Module):
-    """Dense(512) → ReLU → dropout → Dense(classes), initialised as Keras does: Glorot uniform, zero bias.
+    """Dense(512) → ReLU → dropout → Dense(classes), initialized as Keras does: Glorot uniform, zero bias.
 
     Attributes:
         hidden: width of the hidden layer (the paper's is 512).
@@ -55,10 +55,10 @@ class Head(nn.Module):
             keys: one a cell, (B,): which units rest is drawn for each cell by itself, so that it does
                 not depend on how a batch is spread over devices; None: nobody rests.
         """
-        initialise = nn.initializers.glorot_uniform()
-        features = nn.relu(nn.Dense(self.hidden, kernel_init=initialise, name="dense")(features))
+        initialize = nn.initializers.glorot_uniform()
+        features = nn.relu(nn.Dense(self.hidden, kernel_init=initialize, name="dense")(features))
         if self.dropout and keys is not None:
             keep = 1 - self.dropout
             drawn = jax.vmap(lambda key: jax.random.bernoulli(key, keep, (self.hidden,)))(keys)
             features = jnp.where(drawn, features / keep, 0.0)
-        return nn.Dense(self.classes, kernel_init=initialise, name="predictions")(features)
+        return nn.Dense(self.classes, kernel_init=initialize, name="predictions")(features)

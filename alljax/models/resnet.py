@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from alljax.models.layers import Convolution, symmetric_padding
-from alljax.models.normalisation import Batch, BatchNormalisation
+from alljax.models.normalization import Batch, BatchNormalization
 
 Variant = Literal["torchvision", "keras"]
 
@@ -29,8 +29,8 @@ EPSILON = {"torchvision": 1e-5, "keras": 1.001e-5}
 MOMENTUM = {"torchvision": 0.9, "keras": 0.99}
 
 
-class NormalisedConvolution(nn.Module):
-    """Convolution and batch normalisation, as stem and shortcut have them."""
+class NormalizedConvolution(nn.Module):
+    """Convolution and batch normalization, as stem and shortcut have them."""
 
     features: int
     kernel_size: int
@@ -48,7 +48,7 @@ class NormalisedConvolution(nn.Module):
             use_bias=self.variant == "keras",
             name="conv",
         )(images)
-        return _normalisation(self.variant, "norm")(images, batch)
+        return _normalization(self.variant, "norm")(images, batch)
 
 
 class Bottleneck(nn.Module):
@@ -65,7 +65,7 @@ class Bottleneck(nn.Module):
         keras = self.variant == "keras"
         shortcut = images
         if self.project:
-            shortcut = NormalisedConvolution(4 * self.features, 1, self.stride, self.variant, name="shortcut")(
+            shortcut = NormalizedConvolution(4 * self.features, 1, self.stride, self.variant, name="shortcut")(
                 images, batch
             )
         inner = images
@@ -78,7 +78,7 @@ class Bottleneck(nn.Module):
                 inner = nn.relu(inner)
             padding = symmetric_padding(kernel_size // 2)
             inner = Convolution(features, kernel_size, stride, padding, use_bias=keras, name=f"conv{number}")(inner)
-            inner = _normalisation(self.variant, f"norm{number}")(inner, batch)
+            inner = _normalization(self.variant, f"norm{number}")(inner, batch)
         return nn.relu(shortcut + inner)
 
 
@@ -104,7 +104,7 @@ class Stage(nn.Module):
 class ResNet50(nn.Module):
     """ResNet50: stem, four stages, and the 1000-way ImageNet classifier.
 
-    Stages: ``stem`` (convolution, normalisation, ReLU and the 3×3 maximum) and
+    Stages: ``stem`` (convolution, normalization, ReLU and the 3×3 maximum) and
     ``stage1`` … ``stage4`` (torchvision's ``layer1`` … ``layer4``).
 
     Attributes:
@@ -114,7 +114,7 @@ class ResNet50(nn.Module):
     variant: Variant = "torchvision"
 
     def setup(self) -> None:  # noqa: D102 - Flax's hook
-        self.stem = NormalisedConvolution(64, 7, 2, self.variant)
+        self.stem = NormalizedConvolution(64, 7, 2, self.variant)
         for number, (blocks, features) in enumerate(STAGES, start=1):
             stride = 1 if number == 1 else 2
             setattr(self, f"stage{number}", Stage(blocks, features, stride, self.variant))
@@ -128,7 +128,7 @@ class ResNet50(nn.Module):
         Args:
             images: float32 or bfloat16 (B, H, W, 3), preprocessed as the weights ask.
             last: the stage to stop at; the ones after it are not computed.
-            batch: which layers normalise by these images, and move their stored statistics
+            batch: which layers normalize by these images, and move their stored statistics
                 (``mutable=["batch_stats"]``); without it all run on the stored ones.
 
         Returns:
@@ -149,5 +149,5 @@ class ResNet50(nn.Module):
         return self.classifier(jnp.mean(self(images)["stage4"], axis=(1, 2)))
 
 
-def _normalisation(variant: Variant, name: str) -> BatchNormalisation:
-    return BatchNormalisation(MOMENTUM[variant], EPSILON[variant], name=name)
+def _normalization(variant: Variant, name: str) -> BatchNormalization:
+    return BatchNormalization(MOMENTUM[variant], EPSILON[variant], name=name)

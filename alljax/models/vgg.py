@@ -9,7 +9,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from alljax.errors import ConfigError
 from alljax.models.layers import Convolution, symmetric_padding
-from alljax.models.normalisation import Batch
+from alljax.models.normalization import Batch
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """(number of convolutions, channels) of each block."""

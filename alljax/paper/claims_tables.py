@@ -31,7 +31,7 @@ def training_falls(paper: Paper) -> Check:
         "Section 3.1, Table 1",
         "more epochs, higher training accuracy; the exception is RMSprop at 40 epochs",
         "it falls with " + _listed(falls),
-        "differences between neighbouring rows",
+        "differences between neighboring rows",
         list(falls["rmsprop"]) == [40] and not falls["adam"],
     )
 
@@ -43,7 +43,7 @@ def regular_training(paper: Paper) -> Check:
         "Section 3.1, Table 2",
         "ResNet50's training accuracy rises regularly with RMSprop, compared to Adam",
         "it falls with " + _listed(falls),
-        "differences between neighbouring rows",
+        "differences between neighboring rows",
         len(falls["rmsprop"]) < len(falls["adam"]),
     )
 

@@ -33,7 +33,7 @@ def averages(paper: Paper) -> Check:
         "Section 3.2, “average recall value, precision and f1-score”",
         f"which average is not said; VGG16's test accuracy is {low:.0f}–{high:.0f} %",
         f"VGG16's recall is {recall.min():.2f}–{recall.max():.2f}, less than the accuracy, which it would be if "
-        "weighted by class; so plain means over both classes, which hide how few HEM cells are recognised: "
+        "weighted by class; so plain means over both classes, which hide how few HEM cells are recognized: "
         f"{_percent(_hem_recall(paper, 'A'), 0)} (VGG16), {_percent(_hem_recall(paper, 'B'), 0)} (ResNet50)",
         f"recall weighted by class equals accuracy; HEM recall from {_COUNTED}",
         bool(100 * recall.max() + 0.5 >= low),
@@ -106,7 +106,7 @@ def stated_ranges(paper: Paper) -> Iterator[Check]:
 
 def test_set(paper: Paper) -> Check:
     """Finds how many ALL cells among those tested all stated accuracies and tables allow."""
-    sizes = set.intersection(*({*_sizes(*cell, paper.claims[name], 0.5, paper)} for name, cell in STATED.items()))
+    sizes = set.intersection(*({*_sizes(*trial, paper.claims[name], 0.5, paper)} for name, trial in STATED.items()))
     spread = published.spread_all()
     found = "no number of ALL cells allows all of them"
     if sizes:
@@ -159,7 +159,7 @@ def rising(paper: Paper) -> Iterator[Check]:
 
 
 def noise(paper: Paper) -> Check:
-    """Counts how many differences between neighbouring cells of the tables exceed their standard error."""
+    """Counts how many differences between neighboring cells of the tables exceed their standard error."""
     middles = np.array([_accuracy(paper, *key).mean(1) for key in KEYS])
     gaps = np.concatenate([np.diff(middles, axis=1).ravel(), (middles[0::2] - middles[1::2]).ravel()])
     error = np.sqrt(middles * (1 - middles) / TESTED)
@@ -169,7 +169,7 @@ def noise(paper: Paper) -> Check:
         "Tables 3–6, Figure 9, conclusion",
         "epochs and optimizers are ranked by test results, without an interval",
         f"one accuracy has a standard error of {100 * error.min():.2f}–{100 * error.max():.2f} points; of {len(gaps)} "
-        f"differences between neighbouring epochs or the two optimizers {beyond[0]} exceed it, and {beyond[1]} exceed "
+        f"differences between neighboring epochs or the two optimizers {beyond[0]} exceed it, and {beyond[1]} exceed "
         f"{196 * math.sqrt(2) * single:.1f} points, as a difference of two independent accuracies would have to",
         f"binomial standard error at n = {TESTED:,}, middles of the implied ranges; cells taken as independent, which "
         "flatters the paper: they come from few people; pairing, which could narrow it, needs predictions",

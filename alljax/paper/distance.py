@@ -17,7 +17,7 @@ from alljax.paper.matching import Place
 from alljax.study import finished
 from alljax.study.finished import Study
 
-ANSWERS = ("preprocessing.name", "model.pool", "features.views")
+ANSWERS = ("preprocessing.name", "model.pool", "features.augment")
 """The settings the paper does not tell."""
 
 KNOWN = ("model.backbone", "model.stage", "train.optimizer", "train.epochs")
@@ -29,7 +29,7 @@ _WORDS = {
     "average": "average pooling",
     "max": "maximum pooling",
     "flatten": "flattened",
-    "one": "no augmentation",
+    "none": "no augmentation",
     "dihedral": "eight views",
 }
 
@@ -40,14 +40,14 @@ class Variant:
 
     Attributes:
         name: its answers, as people read them.
-        cells: the paper's places to the names of cells that are there.
+        trials: the paper's places to the names of cells that are there.
         count: how many published numbers they cover, by scenario.
         squares: sum of squared differences over those numbers, in points², by scenario.
         drawn: the same in every resample, (resamples,) by scenario.
     """
 
     name: str
-    cells: dict[Place, str] = field(default_factory=dict)
+    trials: dict[Place, str] = field(default_factory=dict)
     count: dict[str, int] = field(default_factory=dict)
     squares: dict[str, float] = field(default_factory=dict)
     drawn: dict[str, np.ndarray] = field(default_factory=dict)
@@ -102,10 +102,10 @@ def rank(study: Study) -> Ranking:
     for name, one in declared.items():
         letter = next((letter for letter, network in networks.items() if network == own[name]), None)
         budget = next((budget for budget, own in budgets.items() if own == one["train.epochs"]), None)
-        if name in study.metrics["cells"] and letter and budget and one["train.optimizer"] in published.OPTIMIZERS:
+        if name in study.metrics["trials"] and letter and budget and one["train.optimizer"] in published.OPTIMIZERS:
             key = tuple(one[setting] for setting in telling)
             variant = found.setdefault(key, Variant(_name(dict(zip(telling, key, strict=True)))))
-            variant.cells[letter, one["train.optimizer"], budget] = name
+            variant.trials[letter, one["train.optimizer"], budget] = name
     places = [_measure(study, variant) for variant in found.values()]
     paired = all(np.array_equal(places[0][0], other) for each in places for other in each) if places else False
     ranked = tuple(sorted(found.values(), key=Variant.distance))
@@ -116,9 +116,9 @@ def _measure(study: Study, variant: Variant) -> list[np.ndarray]:
     """Sets the cells of a variant beside the tables; returns the places that each was tested at."""
     drawing = {key: value for key, value in comparison.bootstrap_options(study).items() if key != "level"}
     places = []
-    for (letter, optimizer, budget), name in variant.cells.items():
+    for (letter, optimizer, budget), name in variant.trials.items():
         row = published.BUDGETS.index(budget)
-        result, predictions = study.metrics["cells"][name], finished.read_predictions(study, name)
+        result, predictions = study.metrics["trials"][name], finished.read_predictions(study, name)
         drawn = intervals.resampled(
             predictions.labels, predictions.probabilities, predictions.people.tolist(),
             names=tuple(published.METRICS.values()), **drawing,
@@ -171,15 +171,15 @@ def _telling(declared: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
 
     A setting that goes with the network, such as its image size, is no question of its own.
     """
-    cells = list(declared.values())
+    trials = list(declared.values())
 
     def asked(key: str) -> bool:
         by_network: dict[str, set[str]] = {}
-        for one in cells:
+        for one in trials:
             by_network.setdefault(_network(one), set()).add(repr(one[key]))
         return max(map(len, by_network.values())) > 1
 
-    return (*ANSWERS, *(key for key in cells[0] if key not in (*ANSWERS, *KNOWN) and asked(key)))
+    return (*ANSWERS, *(key for key in trials[0] if key not in (*ANSWERS, *KNOWN) and asked(key)))
 
 
 def _name(settings: Mapping[str, Any]) -> str:

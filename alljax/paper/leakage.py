@@ -70,8 +70,8 @@ def sections(study: Study) -> list[Section]:
     pairs, protocols = find(study)
     if not pairs:
         return []
-    cells, level = study.metrics["cells"], comparison.bootstrap_options(study)["level"]
-    there = [pair for pair in pairs if pair.leaky in cells and pair.apart in cells]
+    trials, level = study.metrics["trials"], comparison.bootstrap_options(study)["level"]
+    there = [pair for pair in pairs if pair.leaky in trials and pair.apart in trials]
     worths = {pair: worth(study, pair) for pair in there}
     rows = tuple(_row(study, pair, worths.get(pair), level) for pair in pairs)
     columns = ["set-up"]
@@ -121,14 +121,14 @@ def worth(study: Study, pair: Pair) -> Worth:
     but for those of whom no cell was held out at random, so every draw of people is applied to both tests: a draw
     of easy people lifts both, and the difference is less noisy than two intervals suggest.
     """
-    cells, drawing = study.metrics["cells"], comparison.bootstrap_options(study)
+    trials, drawing = study.metrics["trials"], comparison.bootstrap_options(study)
     names = pair.leaky, pair.apart
     read = [finished.read_predictions(study, name) for name in names]
     tests = [HeldOut(one.labels, one.probabilities, one.people, one.folds) for one in read]
     first, second = unpaired.resampled(
         tests, names=tuple(METRICS), resamples=drawing["resamples"], seed=drawing["seed"]
     )
-    sides = {metric: [cells[name][metric] for name in names] for metric in METRICS}
+    sides = {metric: [trials[name][metric] for name in names] for metric in METRICS}
     sides["auc"] = [intervals.auc_within_folds(one.labels, one.probabilities, one.folds) for one in read]
     there = [metric for metric, both in sides.items() if None not in both]
     return Worth(
@@ -150,17 +150,17 @@ def picture(study: Study, pairs: Sequence[Pair]) -> Picture:
         study: the study.
         pairs: at least one, both of whose cells are there.
     """
-    cells = study.metrics["cells"]
+    trials = study.metrics["trials"]
     height = 1.3 + 0.34 * len(pairs)
     with plots.grid_of_axes(1, 1, (8.4, height)) as (figure, axes):
         one = axes[0, 0]
         for row, pair in enumerate(pairs):
             sides = (("random cells", pair.leaky, BLUE, -0.13, "o"), ("people apart", pair.apart, VERMILION, 0.13, "s"))
-            for label, name, colour, shift, marker in sides:
-                value, bounds = cells[name]["accuracy"], cells[name].get("intervals", {}).get("accuracy")
+            for label, name, color, shift, marker in sides:
+                value, bounds = trials[name]["accuracy"], trials[name].get("intervals", {}).get("accuracy")
                 if bounds:
-                    one.plot(bounds, [row + shift] * 2, color=colour, linewidth=1.4)
-                one.plot(value, row + shift, marker, color=colour, markersize=5, label=label if row == 0 else None,
+                    one.plot(bounds, [row + shift] * 2, color=color, linewidth=1.4)
+                one.plot(value, row + shift, marker, color=color, markersize=5, label=label if row == 0 else None,
                          linestyle="none")  # fmt: skip
         if rule := comparison.of_split(study.metrics, pairs[0].apart)["baselines"].get("size_threshold"):
             one.axvline(rule["accuracy"], color=INK, linewidth=0.9, linestyle=plots.DASHES[2],
@@ -190,7 +190,7 @@ def _row(study: Study, pair: Pair, found: Worth | None, level: float) -> tuple[V
 def _entry(study: Study, pair: Pair, place: int, metric: str, found: Worth | None, level: float) -> Value:
     """Returns what one cell of a pair scored."""
     name = (pair.leaky, pair.apart)[place]
-    result = study.metrics["cells"].get(name)
+    result = study.metrics["trials"].get(name)
     if result is None:
         return Value("–", note="cell failed" if name in study.metrics.get("failed", {}) else "cell missing")
     if metric != "auc":
@@ -230,6 +230,6 @@ def _notes(study: Study, level: float) -> tuple[str, ...]:
         "can lower it and would pass for a leak.",
         "Models of the two splits may have learned from different numbers of cells; that is part of the difference.",
     ]
-    if unit == "cells":
+    if unit == "images":
         lines.append("Who the cells came from is not known, so people were not kept apart: this shows little.")
     return tuple(lines)

@@ -73,7 +73,7 @@ class Reproduction:
     def result(self, place: Place) -> Mapping[str, Any] | None:
         """Returns the entry of metrics.json, or None where the cell is not there."""
         name = self.names.get(place)
-        found: Mapping[str, Any] | None = self.study.metrics["cells"].get(name) if name else None
+        found: Mapping[str, Any] | None = self.study.metrics["trials"].get(name) if name else None
         return found
 
     def absent(self, place: Place) -> str:
@@ -114,34 +114,34 @@ def match(study: Study) -> Reproduction:
     protocols = [one["split.protocol"] for one in settings.values()]
     protocol = "paper" if "paper" in protocols else protocols[0]
     split = next(part(one, ("split.",)) for one in settings.values() if one["split.protocol"] == protocol)
-    cells = {name: one for name, one in settings.items() if part(one, ("split.",)) == split}
+    trials = {name: one for name, one in settings.items() if part(one, ("split.",)) == split}
     networks: list[dict[str, Any]] = []
-    for one in cells.values():
+    for one in trials.values():
         if (network := part(one, NETWORK)) not in networks:
             networks.append(network)
     labels = _labels(study, networks)
     pairs = zip(published.SCENARIOS.items(), labels, strict=False)
     scenarios = tuple(Scenario(letter, plays, label) for (letter, plays), label in pairs)
-    epochs = sorted({one["train.epochs"] for one in cells.values()})
+    epochs = sorted({one["train.epochs"] for one in trials.values()})
     known = [budget for budget in published.BUDGETS if budget in epochs]
     budgets = dict(zip(known, known, strict=True)) if known else dict(zip(published.BUDGETS, epochs, strict=False))
     names: dict[Place, str] = {}
-    for name, one in cells.items():
+    for name, one in trials.items():
         number = networks.index(part(one, NETWORK))
         budget = next((budget for budget, own in budgets.items() if own == one["train.epochs"]), None)
         if number < len(scenarios) and budget and one["train.optimizer"] in published.OPTIMIZERS:
             names.setdefault((scenarios[number].letter, one["train.optimizer"], budget), name)
-    return Reproduction(study, scenarios, budgets, names, protocol, len(cells) - len(names))
+    return Reproduction(study, scenarios, budgets, names, protocol, len(trials) - len(names))
 
 
 def declared(study: Study) -> dict[str, dict[str, Any]]:
     """Returns the settings of every cell the study is to have, in its order."""
-    return {cell.name: configs.flatten(cell.config) for cell in sweep.cells(configs.unflatten(study.config))}
+    return {trial.name: configs.flatten(trial.config) for trial in sweep.expand(configs.unflatten(study.config))}
 
 
 def unit(study: Study) -> str:
     """Returns what is drawn for intervals: ``people`` or ``cells``."""
-    return str(next(iter(study.metrics["cells"].values()))["interval_unit"])
+    return str(next(iter(study.metrics["trials"].values()))["interval_unit"])
 
 
 def disjoint(protocol: str) -> bool:

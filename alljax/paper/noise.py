@@ -45,7 +45,7 @@ class Estimate:
         return published - rounding <= self.high + slack and self.low <= published + rounding + slack
 
 
-def training(history: Mapping[str, np.ndarray], cells: float, level: float) -> Estimate:
+def training(history: Mapping[str, np.ndarray], trials: float, level: float) -> Estimate:
     """Returns the training accuracy after the last epoch, its mean over seeds and folds.
 
     Its noise is what n training cells drawn anew would change, Wilson's interval of a share (as if each cell
@@ -55,7 +55,7 @@ def training(history: Mapping[str, np.ndarray], cells: float, level: float) -> E
 
     Args:
         history: of `finished.read_history`.
-        cells: n, the training cells of one run.
+        trials: n, the training cells of one run.
         level: share of the normal distribution inside, for example .95.
     """
     epoch, accuracy = history["epoch"], history["train_accuracy"]
@@ -64,7 +64,7 @@ def training(history: Mapping[str, np.ndarray], cells: float, level: float) -> E
     mean = float(ends.mean())
     deviation = float(ends.std(ddof=1)) if len(ends) > 1 else math.nan
     z = float(ndtri((1 + level) / 2))
-    wilson = binomtest(round(mean * cells), round(cells)).proportion_ci(level, "wilson")
+    wilson = binomtest(round(mean * trials), round(trials)).proportion_ci(level, "wilson")
     of_runs = z * deviation if len(ends) > 1 else 0.0
     below, above = (math.hypot(mean - end, of_runs) for end in (wilson.low, wilson.high))
     return Estimate(mean, max(mean - below, 0.0), min(mean + above, 1.0), deviation)
@@ -113,12 +113,12 @@ def notes_of_test(unit: str, level: float, seeds: int) -> tuple[str, ...]:
         "with its rounding, lies within it where the two ranges meet. What other seeds would have given the paper "
         "is not in it." + (f" s: standard deviation over our {seeds} seeds." if seeds > 1 else "")
     ]
-    if unit == "people":
+    if unit == "subjects":
         lines.append(
             "On C-NMC itself the people are the paper's own, and only the random cells held out and the seeds "
             "differ: the interval over people is then wider than that noise, so “within” is easily said."
         )
-    if unit == "cells":
+    if unit == "images":
         lines.append("Who the cells came from is not known: intervals over cells are too narrow if people repeat.")
     return tuple(lines)
 

@@ -75,8 +75,8 @@ def training_table(found: Reproduction, scenario: Scenario) -> Table:
 
 def _training(found: Reproduction, place: Place, level: float) -> Estimate:
     study, name = found.study, found.names[place]
-    cells = comparison.of_split(study.metrics, name)["protocol"]["training_cells"]
-    return noise.training(finished.read_history(study, name), sum(cells) / len(cells), level)
+    trials = comparison.of_split(study.metrics, name)["protocol"]["training_cells"]
+    return noise.training(finished.read_history(study, name), sum(trials) / len(trials), level)
 
 
 def tested_table(found: Reproduction, scenario: Scenario, optimizer: str) -> Table:

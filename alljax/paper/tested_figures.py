@@ -14,7 +14,7 @@ from alljax.report.pictures import picture
 from alljax.report.plots import BLUE, DASHES, INK, VERMILION
 from alljax.report.sections import Picture
 
-COLOURS = {"adam": BLUE, "rmsprop": VERMILION}
+COLORS = {"adam": BLUE, "rmsprop": VERMILION}
 POINTS = 101
 """False positive rates at which a ROC curve is drawn."""
 
@@ -24,7 +24,7 @@ def confusions(found: Reproduction) -> Picture:
     places, classes = _longest(found), found.study.classes
     with plots.grid_of_axes(1, len(places), (0.5 + 2.5 * len(places), 2.7)) as (figure, axes):
         for place, one in zip(places, axes[0], strict=True):
-            counts = np.asarray(found.study.metrics["cells"][found.names[place]]["confusion"], np.float64)
+            counts = np.asarray(found.study.metrics["trials"][found.names[place]]["confusion"], np.float64)
             shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
             for row, column in np.ndindex(*counts.shape):
                 box = Rectangle(
@@ -48,19 +48,19 @@ def rocs(found: Reproduction) -> Picture:
     places, grid = _longest(found), np.linspace(0, 1, POINTS)
     with plots.grid_of_axes(1, len(places), (0.5 + 2.5 * len(places), 3.1)) as (figure, axes):
         for place, one in zip(places, axes[0], strict=True):
-            tested, colour = found.predictions(place), COLOURS[place[1]]
+            tested, color = found.predictions(place), COLORS[place[1]]
             positive = tested.labels == 1
             one.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle=DASHES[2])
             if 0 < positive.sum() < len(positive):
                 curves = [roc_curve(positive, seed[:, 1])[:2] for seed in tested.probabilities]
                 rates = np.stack([np.interp(grid, wrong, right) for wrong, right in curves])
                 if 1 < len(rates) <= 10:
-                    one.plot(grid, rates.T, color=colour, alpha=0.3, linewidth=0.6)
-                one.plot(np.append(0, grid), np.append(0, rates.mean(0)), color=colour, linewidth=1.5,
+                    one.plot(grid, rates.T, color=color, alpha=0.3, linewidth=0.6)
+                one.plot(np.append(0, grid), np.append(0, rates.mean(0)), color=color, linewidth=1.5,
                          label="true positive rate")  # fmt: skip
                 called = tested.probabilities.argmax(2) == 1
-                one.plot(called[:, ~positive].mean(), called[:, positive].mean(), "o", color=colour, markersize=4.5)
-            result = found.study.metrics["cells"][found.names[place]]
+                one.plot(called[:, ~positive].mean(), called[:, positive].mean(), "o", color=color, markersize=4.5)
+            result = found.study.metrics["trials"][found.names[place]]
             area = " ".join(filter(None, (shown("auc", result["auc"]), interval("auc", result))))
             one.text(0.98, 0.04, f"AUC {area}", ha="right", fontsize=8.5)
             one.set_title(_title(found, place), fontsize=9.5)

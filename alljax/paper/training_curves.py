@@ -23,7 +23,7 @@ from alljax.study import finished
 POINTS = 100
 """Points a curve has at most: more than a figure can show, and the page stays light."""
 
-COLOURS = {"adam": BLUE, "rmsprop": VERMILION}
+COLORS = {"adam": BLUE, "rmsprop": VERMILION}
 CURVES: dict[str, tuple[str, Any]] = {"train": ("training cells", DASHES[1]), "val": ("held-out cells", DASHES[0])}
 QUANTITIES = ("accuracy", "loss")
 FIGURE_OF = {"A": 7, "B": 8}
@@ -123,7 +123,7 @@ def overlaid(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve
     """
     apart = 0
     with plots.grid_of_axes(1, 2, (WIDE, 3.9)) as (figure, axes):
-        for optimizer, colour in COLOURS.items():
+        for optimizer, color in COLORS.items():
             runs = [read[place] for place in found.names if place in read and place[:2] == (scenario.letter, optimizer)]
             runs.sort(key=lambda curve: -curve["epoch"][-1])
             for run in runs:
@@ -132,8 +132,8 @@ def overlaid(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve
                 apart += not longest and not repeats
                 for quantity, one in zip(QUANTITIES, axes[0], strict=True):
                     if not repeats:
-                        _draw(one, run, quantity, optimizer, 1.6 if longest else 0.7, labelled=longest)
-                    one.plot(run["epoch"][-1], run[f"val_{quantity}"][-1], "o", color=colour, markersize=4)
+                        _draw(one, run, quantity, optimizer, 1.6 if longest else 0.7, labeled=longest)
+                    one.plot(run["epoch"][-1], run[f"val_{quantity}"][-1], "o", color=color, markersize=4)
         for quantity, one in zip(QUANTITIES, axes[0], strict=True):
             one.set(xlabel="epoch", ylabel=quantity)
             one.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
@@ -160,13 +160,13 @@ def bars(found: Reproduction) -> Picture:
             for (group, budget), (side, optimizer) in (
                 (group, side) for group in enumerate(budgets) for side in enumerate(published.OPTIMIZERS)
             ):
-                place, colour, left = (
+                place, color, left = (
                     (scenario.letter, optimizer, budget),
-                    COLOURS[optimizer],
+                    COLORS[optimizer],
                     group + 0.42 * side - 0.4,
                 )
                 low, high = published.implied(*place).accuracy
-                one.bar(left + 0.27, (low + high) / 2, 0.13, fill=False, edgecolor=colour, hatch="////", linewidth=0.6,
+                one.bar(left + 0.27, (low + high) / 2, 0.13, fill=False, edgecolor=color, hatch="////", linewidth=0.6,
                         alpha=0.55)  # fmt: skip
                 height = max(high - low, 0.0015)  # a range of one confusion matrix is a line still
                 one.bar(left + 0.27, height, 0.13, bottom=(low + high - height) / 2, color=INK, linewidth=0)
@@ -176,7 +176,7 @@ def bars(found: Reproduction) -> Picture:
                              fontsize=8)  # fmt: skip
                     continue
                 value, bounds = result["accuracy"], result.get("intervals", {}).get("accuracy")
-                one.bar(left + 0.1, value, 0.2, color=colour, alpha=0.75, linewidth=0)
+                one.bar(left + 0.1, value, 0.2, color=color, alpha=0.75, linewidth=0)
                 if bounds:
                     one.plot([left + 0.1] * 2, bounds, color=INK, linewidth=1.1)
                 lowest.append(min([value, *(bounds or ())]))
@@ -196,10 +196,8 @@ def bars(found: Reproduction) -> Picture:
             one.set_ylim(floor, min(1.0, math.ceil(20 * max(tops) + 0.1) / 20))
         axes[-1, 0].set_xlabel("epochs")
         handles: list[Any] = [
-            Patch(
-                color=colour, alpha=0.75, linewidth=0, label=f"{published.OPTIMIZER_NAMES[name]}, ours, with interval"
-            )
-            for name, colour in COLOURS.items()
+            Patch(color=color, alpha=0.75, linewidth=0, label=f"{published.OPTIMIZER_NAMES[name]}, ours, with interval")
+            for name, color in COLORS.items()
         ]
         handles.append(Patch(fill=False, edgecolor=INK, hatch="////", linewidth=0.6, label="published: implied range"))
         handles += [
@@ -214,12 +212,12 @@ def bars(found: Reproduction) -> Picture:
         return picture("figure-9", caption, figure)
 
 
-def _draw(axes: Axes, curve: Curve, quantity: str, optimizer: str, width: float, labelled: bool = True) -> None:
-    """Draws a cell's two curves; the page reads out those that are labelled."""
+def _draw(axes: Axes, curve: Curve, quantity: str, optimizer: str, width: float, labeled: bool = True) -> None:
+    """Draws a cell's two curves; the page reads out those that are labeled."""
     for side, (label, dashes) in CURVES.items():
         marker, name = "o" if len(curve["epoch"]) == 1 else "", f"{published.OPTIMIZER_NAMES[optimizer]}, {label}"
-        axes.plot(curve["epoch"], curve[f"{side}_{quantity}"], color=COLOURS[optimizer], linestyle=dashes,
-                  linewidth=width, marker=marker, markersize=3, label=name if labelled else None)  # fmt: skip
+        axes.plot(curve["epoch"], curve[f"{side}_{quantity}"], color=COLORS[optimizer], linestyle=dashes,
+                  linewidth=width, marker=marker, markersize=3, label=name if labeled else None)  # fmt: skip
 
 
 def _set_aside(found: Reproduction) -> str:
@@ -244,8 +242,8 @@ def _same_scale(axes: Sequence[Axes]) -> None:
 
 def _legend(figure: Figure, columns: int) -> None:
     handles = [
-        Line2D([], [], color=colour, linestyle=dashes, label=f"{published.OPTIMIZER_NAMES[optimizer]}, {label}")
-        for optimizer, colour in COLOURS.items()
+        Line2D([], [], color=color, linestyle=dashes, label=f"{published.OPTIMIZER_NAMES[optimizer]}, {label}")
+        for optimizer, color in COLORS.items()
         for label, dashes in CURVES.values()
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=9)

@@ -10,7 +10,7 @@ from alljax.report import plots
 from alljax.report.sections import Picture, Section, Table, Value
 from alljax.study.finished import Study
 
-COLOURS = {TOGETHER: plots.BLUE, "A": plots.VERMILION, "B": plots.GREEN}
+COLORS = {TOGETHER: plots.BLUE, "A": plots.VERMILION, "B": plots.GREEN}
 MARKS = {TOGETHER: "o", "A": "s", "B": "D"}
 DRAWN = 24
 """Variants in the figure, the nearest first; the table has all."""
@@ -149,7 +149,7 @@ def _inconclusive(study: Study, found: Ranking) -> str:
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not what was trained"
     if len(found.variants) < 2:
         return f"{counted(len(found.variants), 'set-up')} to compare, at least two are needed"
-    if len({tuple(sorted(variant.cells)) for variant in found.variants}) > 1:
+    if len({tuple(sorted(variant.trials)) for variant in found.variants}) > 1:
         return "the set-ups do not cover the same published numbers"
     return "" if found.nearest is not None else "the set-ups were not tested on the same cells"
 
@@ -175,9 +175,9 @@ def _picture(study: Study, found: Ranking) -> Picture:
             at = np.array(covered) + 0.22 * (number - (len(series) - 1) / 2)
             ends = [_interval(study, shown[place].resampled(one)) for place in covered]
             label = one if one == TOGETHER else f"{published.SCENARIOS[one]} ({one})"
-            axes.hlines(at, *np.array(ends).reshape(-1, 2).T, color=COLOURS[one], linewidth=1.4, alpha=0.75)
+            axes.hlines(at, *np.array(ends).reshape(-1, 2).T, color=COLORS[one], linewidth=1.4, alpha=0.75)
             values = [shown[place].distance(one) for place in covered]
-            axes.plot(values, at, MARKS[one], color=COLOURS[one], markersize=5, label=label)
+            axes.plot(values, at, MARKS[one], color=COLORS[one], markersize=5, label=label)
         axes.set_yticks(range(len(shown)), [variant.name for variant in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(left=0)

@@ -13,7 +13,7 @@ from alljax.study import finished
 from alljax.study.finished import Study
 
 MOST_DRAWN = 3
-"""Settings that one figure can show: on the axis, as colours, as panels."""
+"""Settings that one figure can show: on the axis, as colors, as panels."""
 
 
 def sections(study: Study) -> list[Section]:
@@ -26,7 +26,7 @@ def sections(study: Study) -> list[Section]:
         WorkdirError: a cell's predictions are missing or cut off.
     """
     varied = setting_names.varied(study)
-    if not varied or study.config.get("study.compare") or len(study.metrics["cells"]) < 2:
+    if not varied or study.config.get("study.compare") or len(study.metrics["trials"]) < 2:
         return []
     order = comparison.order(study)
     gaps = comparison.gaps(study)
@@ -40,8 +40,8 @@ def sections(study: Study) -> list[Section]:
 
 
 def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: Sequence[Factor]) -> Table:
-    cells = study.metrics["cells"]
-    by = finished.headline(cells)
+    trials = study.metrics["trials"]
+    by = finished.headline(trials)
     leaky = comparison.leaky(study.metrics)
     metrics = list(dict.fromkeys([by, "accuracy", "macro_f1"]))
     columns = [
@@ -54,7 +54,7 @@ def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: 
     ]
     rows = []
     for name in order:
-        settings, result = study.settings(name), cells[name]
+        settings, result = study.settings(name), trials[name]
         marks = [_setting(factor, settings) for factor in varied]
         if name in leaky:
             marks[0] = Value(marks[0].text, marks[0].number, "its test leaks")
@@ -63,7 +63,7 @@ def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: 
         others = [Value(shown(key, result[key]), result[key], interval(key, result)) for key in metrics[1:]]
         seeds = Value("–", note="one seed") if spread is None else Value(findings.distance(by, spread), spread)
         rows.append((*marks, first, seeds, *others, *_compared(by, gaps.get(name), name in leaky)))
-    unit = cells[order[0]]["interval_unit"]
+    unit = trials[order[0]]["interval_unit"]
     level = f"{study.config['evaluation.level']:.0%}"
     notes = [
         f"In brackets: {level} intervals over {unit}. Differences are of two models on the same images, with the "
@@ -107,10 +107,10 @@ def _compared(by: str, gap: Gap | None, leaks: bool) -> tuple[Value, Value]:
 
 def _best(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: Sequence[Factor]) -> str:
     """Names the best cell with its interval, and says whether it is really ahead of the next."""
-    cells = study.metrics["cells"]
-    by, unit = finished.headline(cells), cells[order[0]]["interval_unit"]
+    trials = study.metrics["trials"]
+    by, unit = finished.headline(trials), trials[order[0]]["interval_unit"]
     name, second = order[:2]
-    said = f"{METRIC[by]} {shown(by, cells[name][by])} {interval(by, cells[name])}".strip()
+    said = f"{METRIC[by]} {shown(by, trials[name][by])} {interval(by, trials[name])}".strip()
     among = f"Of {len(order)} models" + (
         ", leaving out those whose test leaks," if comparison.leaky(study.metrics) else ""
     )

@@ -35,8 +35,10 @@ def _counts(how: Mapping[str, Any]) -> str:
 
 
 def _protocol(study: Study, label: str, how: Mapping[str, Any]) -> str:
-    cells = study.metrics["cells"]
-    name = next((name for name, cell in cells.items() if not label or cell.get("split") == label), next(iter(cells)))
+    trials = study.metrics["trials"]
+    name = next(
+        (name for name, trial in trials.items() if not label or trial.get("split") == label), next(iter(trials))
+    )
     settings = {**study.config, **study.settings(name)}
     again = f" This was done {how['repeats']} times with new draws." if how["repeats"] > 1 else ""
     share = f"{settings['split.test_fraction']:.0%}"
@@ -55,7 +57,7 @@ def _protocol(study: Study, label: str, how: Mapping[str, Any]) -> str:
         tested = f"in the {how['folds']} published folds, each"
     kept = (
         "with people of its own: every held-out cell was tested by a model that had seen no cell of the same person."
-        if cells[name]["interval_unit"] == "people"
+        if trials[name]["interval_unit"] == "subjects"
         else "with cells of its own; who they came from is not known."
     )
     return f"The cells were held out {tested} {kept}{again}"
@@ -70,7 +72,7 @@ def warnings(study: Study, best: str, predictions: Predictions) -> list[str]:
         predictions: of that cell.
     """
     lines = [*_unfinished(study), *_leaks(study)]
-    if study.metrics["cells"][best]["interval_unit"] == "cells":
+    if study.metrics["trials"][best]["interval_unit"] == "images":
         lines.append(
             "Who the cells came from is not known. Intervals are over cells, and too narrow if people gave several; "
             "a person may stand on both sides of the split."
@@ -86,7 +88,7 @@ def failures(study: Study) -> dict[str, str]:
 
 
 def _unfinished(study: Study) -> Iterator[str]:
-    done, failed = len(study.metrics["cells"]), list(failures(study))
+    done, failed = len(study.metrics["trials"]), list(failures(study))
     missing = [name for name in study.metrics.get("missing") or [] if name not in failed]
     whole = done + len(missing) + len(failed)
     if missing:
@@ -121,7 +123,7 @@ def _leaks(study: Study) -> Iterator[str]:
                     "the training cells."
                 )
     if any(split["protocol"].get("leaky") for split in found.values()):
-        yield "Such a split rewards recognising people; expect worse on people the model has never seen."
+        yield "Such a split rewards recognizing people; expect worse on people the model has never seen."
     if comparison.leaky(study.metrics):
         yield "Models tested so are marked as leaky and come after all others, however high their numbers."
 

@@ -37,7 +37,7 @@ class _Dot:
 
 
 def picture(study: Study, varied: Sequence[Factor]) -> Picture | None:
-    """Returns dots with intervals: the first setting along the axis, the second as colours, the third as panels.
+    """Returns dots with intervals: the first setting along the axis, the second as colors, the third as panels.
 
     A numeric setting that spans more than a factor of `WIDE` goes onto the axis, wherever it stands.
 
@@ -58,7 +58,7 @@ def picture(study: Study, varied: Sequence[Factor]) -> Picture | None:
     across = min(len(panels), 3)
     down = -(-len(panels) // across)
     height = 3.6 if _logarithmic(axis) else 0.9 + len(axis.rows) * (0.16 + 0.19 * len(lines))
-    by = METRIC[finished.headline(study.metrics["cells"])]
+    by = METRIC[finished.headline(study.metrics["trials"])]
     width = 6.4 if across == 1 else 1.4 + 2.9 * across
     with plots.grid_of_axes(down, across, (width, 0.5 + down * max(height, 1.7))) as (figure, grid):
         for number, axes in enumerate(grid.flat):
@@ -82,10 +82,10 @@ def picture(study: Study, varied: Sequence[Factor]) -> Picture | None:
 
 
 def _dots(study: Study, varied: Sequence[Factor]) -> list[_Dot]:
-    cells = study.metrics["cells"]
-    by, leaky = finished.headline(cells), comparison.leaky(study.metrics)
+    trials = study.metrics["trials"]
+    by, leaky = finished.headline(trials), comparison.leaky(study.metrics)
     dots = []
-    for name, result in cells.items():
+    for name, result in trials.items():
         places = [factor.place(study.settings(name)) for factor in varied]
         place = tuple(one for one in places if one is not None)
         if len(place) == len(places):
@@ -124,9 +124,9 @@ def _against_numbers(axes: Axes, axis: Factor, lines: list[list[_Dot]], labels: 
         at = [numbers[dot.place[0]] for dot in dots]
         for dot, where in zip(dots, at, strict=True):
             _draw_dot(axes, dot, line, where * shift, upright=True)
-        colour, dashes, _ = _look(line)
+        color, dashes, _ = _look(line)
         label = labels[line] or axis.name
-        axes.plot(at, [dot.value for dot in dots], color=colour, linestyle=dashes, linewidth=1.3, label=label)
+        axes.plot(at, [dot.value for dot in dots], color=color, linestyle=dashes, linewidth=1.3, label=label)
     if len(numbers) <= 8:
         ticks = np.argsort(numbers)
         axes.set_xticks(numbers[ticks], [axis.labels[place] for place in ticks])
@@ -135,20 +135,20 @@ def _against_numbers(axes: Axes, axis: Factor, lines: list[list[_Dot]], labels: 
 
 
 def _draw_dot(axes: Axes, dot: _Dot, line: int, where: float, upright: bool) -> None:
-    colour, _, marker = _look(line)
+    color, _, marker = _look(line)
     ends, at = [dot.low, dot.high], [where, where]
-    axes.plot(*((at, ends) if upright else (ends, at)), color=colour, linewidth=1.4, alpha=0.75)
-    face = "none" if dot.leaky else colour
+    axes.plot(*((at, ends) if upright else (ends, at)), color=color, linewidth=1.4, alpha=0.75)
+    face = "none" if dot.leaky else color
     point = ([where], [dot.value]) if upright else ([dot.value], [where])
-    axes.plot(*point, marker, color=colour, markerfacecolor=face, markersize=5)
+    axes.plot(*point, marker, color=color, markerfacecolor=face, markersize=5)
 
 
 def _look(line: int) -> tuple[str, Any, str]:
-    """Returns colour, dashes and marker of a value of the second setting: no two lines have all three."""
-    colours, dashes = len(plots.PALETTE), len(plots.DASHES)
+    """Returns color, dashes and marker of a value of the second setting: no two lines have all three."""
+    colors, dashes = len(plots.PALETTE), len(plots.DASHES)
     return (
-        plots.PALETTE[line % colours],
-        plots.DASHES[(line + line // colours) % dashes],
+        plots.PALETTE[line % colors],
+        plots.DASHES[(line + line // colors) % dashes],
         MARKERS[line % len(MARKERS)],
     )
 
@@ -171,8 +171,8 @@ def _legend(figure: Any, title: str, labels: Sequence[str], leaky: bool) -> None
     handles = []
     for line, label in enumerate(labels):
         if len(labels) > 1:
-            colour, dashes, marker = _look(line)
-            handles.append(Line2D([], [], color=colour, linestyle=dashes, marker=marker, markersize=5, label=label))
+            color, dashes, marker = _look(line)
+            handles.append(Line2D([], [], color=color, linestyle=dashes, marker=marker, markersize=5, label=label))
     if leaky:
         handles.append(
             Line2D([], [], color=plots.INK, marker="o", markerfacecolor="none", linestyle="", label="its test leaks")

@@ -88,9 +88,9 @@ def headline(study: Study, order: Sequence[str], predictions: Predictions) -> di
         order: names of its cells, best first.
         predictions: of the best.
     """
-    cells, name = study.metrics["cells"], order[0]
-    result, by, unit = cells[name], finished.headline(cells), _unit(study)
-    honest = len(cells) - len(comparison.leaky(study.metrics))
+    trials, name = study.metrics["trials"], order[0]
+    result, by, unit = trials[name], finished.headline(trials), _unit(study)
+    honest = len(trials) - len(comparison.leaky(study.metrics))
     if len(study.classes) == 2:
         negative, positive = (f"“{label}”" for label in study.classes)
         task = f"tells {positive} from {negative}"
@@ -109,7 +109,7 @@ def headline(study: Study, order: Sequence[str], predictions: Predictions) -> di
         "task": task,
         "by": by,
         "meaning": meaning,
-        "of": "" if len(cells) == 1 else f"Of {_models(honest)}{' whose test does not leak' * (honest < len(cells))}",
+        "of": "" if len(trials) == 1 else f"Of {_models(honest)}{' whose test does not leak' * (honest < len(trials))}",
         "level": f"{study.config['evaluation.level']:.0%}",
         "unit": unit,
         "auc": (shown("auc", result["auc"]), interval("auc", result)),
@@ -167,7 +167,7 @@ def findings(study: Study, order: Sequence[str]) -> list[str]:
 
 def _next_best(study: Study, name: str, gap: Gap) -> str:
     """Compares the two best models on the same cells, people drawn alike."""
-    by, unit = finished.headline(study.metrics["cells"]), _unit(study)
+    by, unit = finished.headline(study.metrics["trials"]), _unit(study)
     if not gap.paired:
         return f"The next best, {name}, was tested on other cells: the two cannot be compared cell by cell."
     if gap.bounds is None:
@@ -204,7 +204,7 @@ def _told_apart(gaps: Sequence[Gap]) -> list[str]:
 
 def _against_rules(study: Study, best: str) -> list[str]:
     """Sets the best model beside the rules that see nothing, or only the size of the cell."""
-    result, rules = study.metrics["cells"][best], comparison.of_split(study.metrics, best)["baselines"]
+    result, rules = study.metrics["trials"][best], comparison.of_split(study.metrics, best)["baselines"]
     lines = []
     if rule := rules.get("majority"):
         always = study.classes[int(np.sum(rule["confusion"], axis=0).argmax())]
@@ -240,7 +240,7 @@ def _over_size(found: Mapping[str, Mapping[str, Any]], folds: int, unit: str) ->
 
 
 def _unit(study: Study) -> str:
-    return str(next(iter(study.metrics["cells"].values()))["interval_unit"])
+    return str(next(iter(study.metrics["trials"].values()))["interval_unit"])
 
 
 def _models(count: int) -> str:

@@ -33,7 +33,7 @@ MANY, DRAWN = 12, 6
 VALUES = 12
 """Values of a varied setting that are listed at most."""
 
-COLOURS = {
+COLORS = {
     plots.BLUE: "var(--blue)",
     plots.VERMILION: "var(--red)",
     plots.GREEN: "var(--green)",
@@ -41,7 +41,7 @@ COLOURS = {
     plots.ORANGE: "var(--orange)",
     plots.SKY: "var(--sky)",
 }
-"""What the page calls the colours of figures; they are brighter on a dark page."""
+"""What the page calls the colors of figures; they are brighter on a dark page."""
 
 
 def render(study: Study, found: Sequence[Section]) -> str:
@@ -54,8 +54,8 @@ def render(study: Study, found: Sequence[Section]) -> str:
     Raises:
         WorkdirError: a file of the study is missing or cut off.
     """
-    cells, order = study.metrics["cells"], comparison.order(study)
-    by, leaky = finished.headline(cells), comparison.leaky(study.metrics)
+    trials, order = study.metrics["trials"], comparison.order(study)
+    by, leaky = finished.headline(trials), comparison.leaky(study.metrics)
     predictions = [finished.read_predictions(study, name) for name in order[:2]]
     shown_sections, room = _sections(found, PAGE - ROW * max(0, len(order) - MANY))
     drawn = order[: DRAWN if len(order) > MANY else None]
@@ -80,7 +80,7 @@ def render(study: Study, found: Sequence[Section]) -> str:
         models=_models(study, drawn, predictions, room),
         people=_people(study, predictions[0]),
         wrong=_most_wrong(study, predictions[0]),
-        rows_by_name={name: shown(by, cells[name][by]) for name in order},
+        rows_by_name={name: shown(by, trials[name][by]) for name in order},
         weights=_weights(study),
         settings=_flat(study.config),
         environment=_flat(study.environment),
@@ -156,9 +156,9 @@ def _rules(study: Study) -> list[dict[str, Any]]:
 
 def _rows(study: Study, order: Sequence[str], drawn: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the rows of the results table: baselines, then models best first."""
-    cells, by = study.metrics["cells"], finished.headline(study.metrics["cells"])
+    trials, by = study.metrics["trials"], finished.headline(study.metrics["trials"])
     results = [(rule["name"], rule["result"], True, rule["split"]) for rule in _rules(study)]
-    results += [(name, cells[name], False, str(cells[name].get("split", ""))) for name in order]
+    results += [(name, trials[name], False, str(trials[name].get("split", ""))) for name in order]
     ends = [end for _, result, _, _ in results for end in result.get("intervals", {}).get(by, [])]
     ends += [result[by] for _, result, _, _ in results if result.get(by) is not None]
     low, high = math.floor(min(ends) * 20) / 20, math.ceil(max(ends) * 20) / 20
@@ -192,7 +192,7 @@ def _figures(study: Study, name: str, predictions: Predictions) -> list[tuple[st
     """Returns a model's figures with their captions."""
     history = finished.read_history(study, name)
     watched = "validation cells" if study.settings(name).get("split.validation") else "held-out cells"
-    confusion = study.metrics["cells"][name]["confusion"]
+    confusion = study.metrics["trials"][name]["confusion"]
     drawn = {
         "Accuracy while training": plots.curves(history, "accuracy", watched),
         "Loss while training": plots.curves(history, "loss", watched),
@@ -203,7 +203,7 @@ def _figures(study: Study, name: str, predictions: Predictions) -> list[tuple[st
 
 
 def _inline(svg: str, prefix: str) -> Markup:
-    """Returns an SVG as it stands inside HTML: with names of its own, in the page's colours.
+    """Returns an SVG as it stands inside HTML: with names of its own, in the page's colors.
 
     Args:
         svg: from `figures`.
@@ -211,7 +211,7 @@ def _inline(svg: str, prefix: str) -> Markup:
     """
     plain = svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
     plain = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{re.sub(r'[^A-Za-z0-9]', '-', prefix)}", plain)
-    return Markup(re.sub("|".join(COLOURS), lambda colour: COLOURS[colour[0]], plain))
+    return Markup(re.sub("|".join(COLORS), lambda color: COLORS[color[0]], plain))
 
 
 def _people(study: Study, predictions: Predictions) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def _people(study: Study, predictions: Predictions) -> dict[str, Any]:
             {
                 "name": str(names[person]),
                 "classes": ", ".join(study.classes[label] for label in labels[person]),
-                "cells": int(count[person]),
+                "images": int(count[person]),
                 "share": float(share[person]),
             }
             for person in order[:PEOPLE]
@@ -267,8 +267,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 def _weights(study: Study) -> list[tuple[str, str]]:
     """Returns each weight file's description once, however many cells used it."""
     different: list[Mapping[str, Any]] = []
-    for cell in study.metrics["cells"].values():
-        if (weights := cell.get("weights", {})) not in different:
+    for trial in study.metrics["trials"].values():
+        if (weights := trial.get("weights", {})) not in different:
             different.append(weights)
     if len(different) == 1:
         return _flat(different[0])

@@ -13,7 +13,7 @@ def picture(name: str, caption: str, figure: Figure, follow: bool = False) -> Pi
         name: stem of its files.
         caption: what it shows; also the title of the SVG.
         figure: of `figures.grid_of_axes`.
-        follow: let people read its labelled lines with the mouse, see `figures.svg`.
+        follow: let people read its labeled lines with the mouse, see `figures.svg`.
     """
     image = plots.png(figure)  # first: SVG takes the white ground away
     figure.set_layout_engine("none")  # stays as it was laid out for the PNG: that takes the longest

@@ -1,7 +1,7 @@
-"""Figures as text: SVG that takes the colours of the page around it, and the sheet of wrong cells as PNG.
+"""Figures as text: SVG that takes the colors of the page around it, and the sheet of wrong cells as PNG.
 
 Ink (axes, text) is ``currentColor``, so that a figure reads on a light and on a dark page; lines
-are of Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), which colour-blind people tell
+are of Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), which color-blind people tell
 apart, and differ in their dashes too.  The same numbers give the same bytes.
 """
 
@@ -28,7 +28,7 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 INK = "#010203"
-"""Stands for the page's text colour until the SVG is written."""
+"""Stands for the page's text color until the SVG is written."""
 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -68,16 +68,16 @@ def curves(history: Mapping[str, np.ndarray], quantity: str, watched: str = "hel
         epochs, inverse = np.unique(history["epoch"], return_inverse=True)
         count = np.bincount(inverse)
         ends = []
-        for column, label, colour, dashes in (
+        for column, label, color, dashes in (
             (f"train_{quantity}", "training cells", BLUE, DASHES[1]),
             (f"val_{quantity}", watched, VERMILION, DASHES[0]),
         ):
             mean = np.bincount(inverse, history[column]) / count
             spread = np.sqrt(np.bincount(inverse, (history[column] - mean[inverse]) ** 2) / count)
             marker = "o" if len(epochs) == 1 else ""
-            axes.plot(epochs, mean, color=colour, linestyle=dashes, label=label, marker=marker)
+            axes.plot(epochs, mean, color=color, linestyle=dashes, label=label, marker=marker)
             if count.max() > 1:
-                axes.fill_between(epochs, mean - spread, mean + spread, color=colour, alpha=0.16, linewidth=0)
+                axes.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.16, linewidth=0)
             ends.append(f"{label} {mean[-1]:.3f}")
         axes.set_xlabel("epoch")
         axes.set_ylabel(quantity)
@@ -112,12 +112,12 @@ def confusion(matrix: Sequence[Sequence[float]] | np.ndarray, classes: Sequence[
         axes.set(xlim=(0, len(classes)), ylim=(len(classes), 0), xlabel="called", ylabel="truly")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        cells = [
+        trials = [
             f"{truth} called {called}: {counts[row, column]:,.0f}"
             for row, truth in enumerate(classes)
             for column, called in enumerate(classes)
         ]
-        return svg(figure, "confusion matrix; " + ", ".join(cells[:25]))
+        return svg(figure, "confusion matrix; " + ", ".join(trials[:25]))
 
 
 def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> str:
@@ -140,14 +140,14 @@ def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -
             positive = labels == label
             if not 0 < positive.sum() < len(labels):
                 continue
-            colour, dashes = PALETTE[drawn % len(PALETTE)], DASHES[drawn // len(PALETTE) % len(DASHES)]
+            color, dashes = PALETTE[drawn % len(PALETTE)], DASHES[drawn // len(PALETTE) % len(DASHES)]
             rates = np.stack([_true_positive_rate(positive, one[:, label], grid) for one in probabilities])
             if binary and len(rates) > 1:
-                axes.plot(grid, rates.T, color=colour, alpha=0.3, linewidth=0.7)
+                axes.plot(grid, rates.T, color=color, alpha=0.3, linewidth=0.7)
             mean = np.concatenate([[0.0], rates.mean(0)])
-            axes.plot(np.append(0.0, grid), mean, color=colour, linestyle=dashes, label=short(classes[label]))
+            axes.plot(np.append(0.0, grid), mean, color=color, linestyle=dashes, label=short(classes[label]))
             called = probabilities.argmax(2) == label
-            axes.plot(called[:, ~positive].mean(), called[:, positive].mean(), "o", color=colour, markersize=6)
+            axes.plot(called[:, ~positive].mean(), called[:, positive].mean(), "o", color=color, markersize=6)
             drawn += 1
         wrong, right = "false positive rate", "true positive rate"
         if binary:
@@ -228,7 +228,7 @@ def svg(figure: Figure, description: str, follow: bool = False) -> str:
     Args:
         figure: drawn in a block of `grid_of_axes` or `one_axes`.
         description: the title.
-        follow: let people read the labelled lines of every axes with mouse, finger or arrow keys, see
+        follow: let people read the labeled lines of every axes with mouse, finger or arrow keys, see
             `vector.followed`; the name of the horizontal axis stands before what they read.
     """
     figure.patch.set_visible(False)

@@ -62,11 +62,11 @@ function follow(svg) {
     const head = document.createElement("b");
     head.textContent = [panel.title, `${panel.name} ${place}`.trim()].filter(Boolean).join(" · ");
     readout.replaceChildren(head);
-    for (const [label, colour, values] of panel.lines) {
+    for (const [label, color, values] of panel.lines) {
       if (values[index] === null) continue;
       const dot = shape("circle", {cx: x, cy: clamp(up(panel, values[index]), top, top + height), r: 3});
       const line = document.createElement("div"), name = document.createElement("span"), number = document.createElement("span");
-      dot.style.fill = name.style.borderColor = colour;
+      dot.style.fill = name.style.borderColor = color;
       name.textContent = label;
       number.textContent = written(values[index]);
       line.append(name, number);

@@ -22,8 +22,8 @@ _NAMES = {
     "preprocessing.image_size": "image size",
     "split.protocol": "test",
     "split.test_fraction": "share tested",
-    "split.train_people": "people learned from",
-    "train.regime": "training",
+    "split.train_subjects": "people learned from",
+    "train.mode": "training",
     "train.groups": "what learns",
     "augment.quarter_turns": "quarter turns",
 }
@@ -32,9 +32,9 @@ _VALUES = {
     ("preprocessing.name", ""): "the weights' own",
     ("preprocessing.image_size", 0): "as the weights expect",
     ("weights.name", ""): "any weights that fit",
-    ("split.train_people", 0): "all",
-    ("features.views", "one"): "as it is",
-    ("features.views", "dihedral"): "eight views",
+    ("split.train_subjects", 0): "all",
+    ("features.augment", "none"): "as it is",
+    ("features.augment", "dihedral"): "eight views",
     ("split.protocol", "paper"): "random cells, as the paper",
     ("split.protocol", "subject_kfold"): "people apart, in folds",
     ("split.protocol", "subject_holdout"): "people apart, one part",
@@ -42,7 +42,7 @@ _VALUES = {
     ("split.protocol", "official_folds"): "published folds, people apart",
     ("split.protocol", "official_folds_by_name"): "published folds by name",
     ("split.protocol", "prelim"): "the preliminary test set",
-    ("train.regime", "finetune"): "fine-tuned",
+    ("train.mode", "finetune"): "fine-tuned",
     ("train.class_weights", "none"): "no class weights",
     ("train.class_weights", "balanced"): "balanced class weights",
 }
@@ -52,7 +52,7 @@ _IN_SENTENCES = {
     "preprocessing.name": "{} preprocessing",
     "train.groups": "learning in {}",
 }
-_SILENT = ("weights.path", "weights.name", "train.regime")
+_SILENT = ("weights.path", "weights.name", "train.mode")
 """Settings that follow others; where rows are told apart without them they are not said."""
 
 _PROPER = {
@@ -63,7 +63,7 @@ _PROPER = {
 
 @dataclass(frozen=True)
 class Factor:
-    """One entry of ``study.vary``: a setting, or settings that change together.
+    """One entry of ``study.sweep``: a setting, or settings that change together.
 
     Attributes:
         name: how people call it.
@@ -112,9 +112,9 @@ class Factor:
 
 
 def varied(study: Study) -> list[Factor]:
-    """Returns the entries of ``study.vary`` in which anything differs, in order."""
+    """Returns the entries of ``study.sweep`` in which anything differs, in order."""
     factors = []
-    for entry in study.config.get("study.vary", []):
+    for entry in study.config.get("study.sweep", []):
         keys, rows = _plain(entry)
         keys, rows = (keys, rows) if isinstance(keys, list) else ([keys], [[value] for value in rows])
         rows = tuple(tuple(row) for row in rows)

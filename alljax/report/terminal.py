@@ -31,14 +31,14 @@ def table(metrics: Mapping[str, Any], width: int) -> Table:
         metrics: what metrics.json holds.
         width: columns of the terminal.
     """
-    cells = metrics["cells"]
-    first, leaky = next(iter(cells.values())), comparison.leaky(metrics)
-    best = finished.best(cells, leaky)
+    trials = metrics["trials"]
+    first, leaky = next(iter(trials.values())), comparison.leaky(metrics)
+    best = finished.best(trials, leaky)
     groups, rules = _groups(metrics), _rules(metrics)
     printed = [name for names, _ in groups for name in names]
     label = {name: f"{name} (leaks)" if name in leaky else name for name in printed}
-    results = {label[name]: cells[name] for name in printed} | dict(rules)
-    columns, room = _columns(finished.headline(cells), results, width)
+    results = {label[name]: trials[name] for name in printed} | dict(rules)
+    columns, room = _columns(finished.headline(trials), results, width)
     prefix = _prefix(printed) if max(map(len, label.values())) > room else ""
     made = Table(
         title=f"held-out cells, with {first['level']:.0%} intervals over {first['interval_unit']}",
@@ -51,9 +51,9 @@ def table(metrics: Mapping[str, Any], width: int) -> Table:
         made.add_column(METRIC[column], justify="right", no_wrap=True)
     for names, more in groups:
         for name in names:
-            style = "bold" if name == best and len(cells) > 1 else ""
+            style = "bold" if name == best and len(trials) > 1 else ""
             made.add_row(
-                label[name].removeprefix(prefix), *(_entry(column, cells[name]) for column in columns), style=style
+                label[name].removeprefix(prefix), *(_entry(column, trials[name]) for column in columns), style=style
             )
         if more:
             made.add_row(f"… and {more} more", style="dim")
@@ -73,7 +73,7 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
     if len(classes := metrics["dataset"]["classes"]) == 2:
         lines.append(f"positive class: {classes[1]}")
     if more := sum(more for _, more in _groups(metrics)):
-        lines.append(f"{more} of {len(metrics['cells'])} models are not printed here; the report has them all")
+        lines.append(f"{more} of {len(metrics['trials'])} models are not printed here; the report has them all")
     for key, what in (("missing", "not there yet"), ("failed", "failed")):
         if names := list(metrics.get(key) or ()):
             lines.append(f"{len(names)} {what}: {', '.join(names)}")
@@ -82,13 +82,13 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
 
 def _groups(metrics: Mapping[str, Any]) -> list[tuple[list[str], int]]:
     """Returns the cells printed together, best first, and how many more there are; the best one's group first."""
-    cells = metrics["cells"]
-    order = finished.ranked(cells, comparison.leaky(metrics))
+    trials = metrics["trials"]
+    order = finished.ranked(trials, comparison.leaky(metrics))
     if len(order) <= MANY:
         return [(order, 0)]
     groups: dict[tuple[str, str], list[str]] = {}
     for name in order:
-        groups.setdefault((name.partition("-")[0], str(cells[name].get("split", ""))), []).append(name)
+        groups.setdefault((name.partition("-")[0], str(trials[name].get("split", ""))), []).append(name)
     return [(group[:PRINTED], len(group[PRINTED:])) for group in groups.values()]
 
 

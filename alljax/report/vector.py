@@ -22,12 +22,12 @@ def element(text: str, description: str, ink: str, curves: str = "") -> str:
     Args:
         text: the SVG file.
         description: the title.
-        ink: the colour that stands for the page's own.
+        ink: the color that stands for the page's own.
         curves: from `followed`; where it is not empty the page lets people read the curves.
     """
     width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)[0]
     body = text[text.index(">", text.index("<svg")) + 1 :]
-    # What belongs to a file of its own, not to a page: style for every element, licence, fonts, names.
+    # What belongs to a file of its own, not to a page: style for every element, license, fonts, names.
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"font: ?(?:\w+ )*([\d.]+px) [^;\"]*", r"font-size: \1", body)
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
@@ -48,7 +48,7 @@ def followed(figure: Figure, width: float, height: float) -> str:
 
     A list of panels, each with ``box`` (left, top, width and height of the axes in the units of the viewBox), the
     limits ``x`` and ``y``, ``log`` (which of the axes are logarithmic), ``name`` (of the horizontal axis), ``title``,
-    ``at`` (places along that axis, ascending) and ``lines``: label, colour, and a value or null for each place.  Lines
+    ``at`` (places along that axis, ascending) and ``lines``: label, color, and a value or null for each place.  Lines
     are those with a label of their own (no leading underscore) and two points or more.
 
     Args:

@@ -4,18 +4,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
+from absl import logging
 from ml_collections import ConfigDict
 
 from alljax.data.archive import counted
-from alljax.progress import Say, duration
+from alljax.progress import duration
 from alljax.study import estimate, extraction, results, run, sweep, trials
-from alljax.study.sweep import Cell
+from alljax.study.sweep import Trial
 from alljax.study.trials import Run
 from alljax.training import feature_extraction, parameter_groups
 from alljax.training.fold import steps_per_epoch
 
 
-def dry_run(config: ConfigDict, folder: Path, say: Say, shard: tuple[int, int] = (0, 1)) -> None:
+def dry_run(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1)) -> None:
     """Prints the cells of a study, what they share, and the time that follows from rates measured now.
 
     The images are looked at, nothing is written.
@@ -23,50 +24,50 @@ def dry_run(config: ConfigDict, folder: Path, say: Say, shard: tuple[int, int] =
     Args:
         config: from `alljax.config.load`.
         folder: the working directory; cells that are done in it are not counted.
-        say: prints a line.
         shard: i and n, as in `run.run_study`.
 
     Raises:
         UserError: the source, the weights or the folder cannot be used.
     """
-    study = run.open_study(config, folder, say)
-    runs = sweep.runs(study.cells)
+    study = run.open_study(config, folder)
+    runs = sweep.runs(study.trials)
     own = [
-        tuple(cell for cell in each if not results.whole(study.folder_of(cell))) for each in runs[shard[0] :: shard[1]]
+        tuple(trial for trial in each if not results.whole(study.folder_of(trial)))
+        for each in runs[shard[0] :: shard[1]]
     ]
     own = [each for each in own if each]
-    say(f"\n{counted(len(study.cells), 'cell')} in {counted(len(runs), 'run')}:")
+    logging.info(f"\n{counted(len(study.trials), 'trial')} in {counted(len(runs), 'run')}:")
     for line in _runs(runs):
-        say(line)
-    if shard[1] > 1 or sum(map(len, own)) < len(study.cells):
-        say(
-            f"of these {counted(sum(map(len, own)), 'cell')} would be run now: those of shard {shard[0]}/{shard[1]} "
+        logging.info(line)
+    if shard[1] > 1 or sum(map(len, own)) < len(study.trials):
+        logging.info(
+            f"of these {counted(sum(map(len, own)), 'trial')} would be run now: those of shard {shard[0]}/{shard[1]} "
             "that are not done yet"
         )
-    say("\nimages:")
+    logging.info("\nimages:")
     for line in _divisions(study):
-        say(line)
-    frozen = [each for each in own if each[0].config.train.regime == "frozen"]
-    networks = [each[0] for each in own if each[0].config.train.regime == "finetune"]
+        logging.info(line)
+    frozen = [each for each in own if each[0].config.train.mode == "frozen"]
+    networks = [each[0] for each in own if each[0].config.train.mode == "finetune"]
     seconds = 0.0
     for lines, of_lines in (_features(study, config, frozen), _heads(study, frozen), _networks(study, networks)):
         for line in lines:
-            say(line)
+            logging.info(line)
         seconds += of_lines
-    say(f"\ntogether about {duration(seconds)}, besides evaluation and the report")
+    logging.info(f"\ntogether about {duration(seconds)}, besides evaluation and the report")
 
 
 def _runs(runs: Sequence[Run]) -> Iterator[str]:
     for each in runs:
-        epochs = ", ".join(str(cell.config.train.epochs) for cell in each)
+        epochs = ", ".join(str(trial.config.train.epochs) for trial in each)
         shared = f", beginnings of one run of {each[-1].config.train.epochs}" if len(each) > 1 else ""
         yield f"  {trials.run_name(each)}: {epochs} epochs{shared}"
 
 
 def _divisions(study: run.Study) -> Iterator[str]:
-    of_split = {cell.split: cell for cell in study.cells}
-    for name, cell in of_split.items():
-        material, size = study.materials[cell.name], cell.config.train.batch_size
+    of_split = {trial.split: trial for trial in study.trials}
+    for name, trial in of_split.items():
+        material, size = study.materials[trial.name], trial.config.train.batch_size
         sides = [f"{len(split.train):,} / {len(split.test):,}" for split in material.splits]
         several = f", … ({len(sides)} folds)" if len(sides) > 1 else ""
         steps = steps_per_epoch(len(material.splits[0].train), size)
@@ -117,28 +118,28 @@ def _heads(study: run.Study, runs: Sequence[Run]) -> tuple[list[str], float]:
     return lines + [line for _, line in sorted(said)] if said else [], seconds
 
 
-def _networks(study: run.Study, cells: Sequence[Cell]) -> tuple[list[str], float]:
+def _networks(study: run.Study, trials: Sequence[Trial]) -> tuple[list[str], float]:
     """Returns what is said of the fine-tuned networks, and their seconds."""
     lines, seconds = ["\nfine-tuned networks:"], 0.0
     paces: dict[str, estimate.NetworkPace] = {}
-    for cell in cells:
-        config, network = cell.config, study.networks[cell.name]
+    for trial in trials:
+        config, network = trial.config, study.networks[trial.name]
         phases = parameter_groups.phases(parameter_groups.read(config.train.groups), config.train.epochs)
         key = f"{id(network)} {phases} {config.augment} {config.parallel} {config.mesh} {sweep.compiled_alike(config)}"
         try:
             paces[key] = paces.get(key) or estimate.network_pace(config, network)
         except jax.errors.JaxRuntimeError as error:
-            lines.append(f"  {cell.name}: the device gave up: {run.first_line(error)}")
+            lines.append(f"  {trial.name}: the device gave up: {run.first_line(error)}")
             continue
         found, size, took = paces[key], config.train.batch_size, 0.0
-        for split in study.materials[cell.name].splits:
+        for split in study.materials[trial.name].splits:
             watched = split.validation if len(split.validation) else split.test
             of_validation, of_test = (-(-len(rows) // size) for rows in (watched, split.test))
             steps = steps_per_epoch(len(split.train), size)
             took += config.study.seeds * found.of_run(config.train.epochs, steps, of_validation, of_test)
         each = ", then ".join(f"{size / step:,.1f}" for step in found.steps.values())
         lines.append(
-            f"  {cell.name}: {each} images/s, at most {found.start:.0f} s to start each, about {duration(took)}"
+            f"  {trial.name}: {each} images/s, at most {found.start:.0f} s to start each, about {duration(took)}"
         )
         seconds += took
-    return lines if cells else [], seconds
+    return lines if trials else [], seconds

@@ -105,20 +105,20 @@ def network_pace(config: ConfigDict, network: Network) -> NetworkPace:
     fold = make_folds(config, labels, 2, [Split(0, 0, rows, rows)])[0]
     feed = Feed(config, _MadeUp(labels, network.preprocessing.image_size), fold, key, devices)
     with contextlib.closing(feed.training(0)) as batches:
-        cells = next(batches)
+        trials = next(batches)
     steps: dict[int, float] = {}
     begun = time.perf_counter()
     learner = Learner(config, network, 2, key, np.ones(2), config.train.epochs, devices)
     held = [learner.start()]  # a step takes the memory of the state it is given
 
     start = time.perf_counter() - begun
-    first, evaluation = _timed(lambda: learner.logits(held[0], cells))
+    first, evaluation = _timed(lambda: learner.logits(held[0], trials))
     start += first - evaluation
     for epoch in parameter_groups.phases(learner.groups, config.train.epochs):
         learn = learner.compile(epoch)
 
         def step(learn: Callable[..., Any] = learn) -> None:
-            held[0], sums = learn(held[0], cells)
+            held[0], sums = learn(held[0], trials)
             jax.block_until_ready(sums)
 
         first, steps[epoch] = _timed(step)

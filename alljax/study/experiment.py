@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from alljax import progress
@@ -17,7 +18,6 @@ from alljax.data.images import Inspection, inspect, readable
 from alljax.data.readers import open_source
 from alljax.data.subjects import unite
 from alljax.evaluation import baselines
-from alljax.progress import Say
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Material:
 
     @property
     def unit(self) -> str:
-        """What is resampled for intervals: ``people``, or ``cells`` where no subject is known."""
-        return "people" if any(record.subject for record in self.dataset.records) else "cells"
+        """What is resampled for intervals: ``subjects``, or ``images`` where no subject is known."""
+        return "subjects" if any(record.subject for record in self.dataset.records) else "images"
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """The SHA-256 of the labelled images, and that of the splits."""
+        """The SHA-256 of the labeled images, and that of the splits."""
         records = self.dataset.records
         listed = hashlib.sha256()
         for record, digest in zip(records, self.inspection.digests, strict=True):
@@ -78,7 +78,7 @@ class Material:
             "classes": list(self.dataset.classes),
             "images": len(records),
             "subjects": len({record.subject for record in records if record.subject}),
-            "people": len(set(self.people)) if self.unit == "people" else 0,
+            "people": len(set(self.people)) if self.unit == "subjects" else 0,
             "by_class": by_class,
             "notes": list(self.dataset.notes),
             "image_size": list(self.inspection.sizes.most_common(1)[0][0]),
@@ -114,40 +114,39 @@ class Material:
         return {"protocol": protocol, "leaks": self.leaks, "baselines": scored}
 
 
-def open_material(config: ConfigDict, say: Say) -> Material:
+def open_material(config: ConfigDict) -> Material:
     """Opens the source, looks at every image once, and draws the splits.
 
     Raises:
         DataError: nothing usable there, images that cannot be read, or not what the protocol needs.
         LeakError: a protocol that puts a person on both sides without being declared leaky.
     """
-    return open_materials([config], say)[0]
+    return open_materials([config])[0]
 
 
-def open_materials(cells: Sequence[ConfigDict], say: Say) -> list[Material]:
+def open_materials(trials: Sequence[ConfigDict]) -> list[Material]:
     """Returns the material of each cell; cells that divide the images alike share it, all share the images.
 
     Args:
-        cells: configs that differ in ``split`` at most, as far as this reads them.
-        say: prints a line.
+        trials: configs that differ in ``split`` at most, as far as this reads them.
 
     Raises:
         DataError, LeakError: as `open_material`.
     """
-    tested = [cell.split.test_part for cell in cells if cell.split.protocol == "prelim"]
-    parts = ("train", *([] if len(tested) == len(cells) else [cells[0].data.split]), *tested) if tested else ()
-    dataset, inspection = open_images(cells[0], say, parts)
+    tested = [trial.split.test_part for trial in trials if trial.split.protocol == "prelim"]
+    parts = ("train", *([] if len(tested) == len(trials) else [trials[0].data.split]), *tested) if tested else ()
+    dataset, inspection = open_images(trials[0], parts)
     people = unite(dataset.records, inspection.pixels, dataset.known_people)
     labels = np.array([record.label for record in dataset.records], np.int32)
     undivided = Material(dataset, inspection, people, (), labels)
     divided: dict[str, Material] = {}
-    for config in cells:
+    for config in trials:
         if (key := config.split.to_json()) not in divided:
-            divided[key] = _divide(undivided, config, say)
-    return [divided[config.split.to_json()] for config in cells]
+            divided[key] = _divide(undivided, config)
+    return [divided[config.split.to_json()] for config in trials]
 
 
-def _divide(undivided: Material, config: ConfigDict, say: Say) -> Material:
+def _divide(undivided: Material, config: ConfigDict) -> Material:
     """Returns the material with splits, drawn from the part of the source that the protocol uses."""
     dataset, people = undivided.dataset, undivided.people
     used = np.arange(len(people))
@@ -167,10 +166,10 @@ def _divide(undivided: Material, config: ConfigDict, say: Say) -> Material:
         stratified=config.split.stratified,
         test_part=config.split.test_part,
         validation=config.split.validation,
-        train_people=config.split.train_people,
+        train_subjects=config.split.train_subjects,
     )
     if config.split.protocol == "official_folds" and (note := splits.moved(records, owners)):
-        say(note)
+        logging.info(note)
         dataset = replace(dataset, notes=(*dataset.notes, note))
     of_all = tuple(
         splits.Split(each.repeat, each.fold, *(used[rows] for rows in (each.train, each.test, each.validation)))
@@ -178,7 +177,7 @@ def _divide(undivided: Material, config: ConfigDict, say: Say) -> Material:
     )
     material = replace(undivided, dataset=dataset, splits=of_all)
     if line := _leak_line(material, config.split.protocol):
-        say(line)
+        logging.info(line)
     return material
 
 
@@ -186,7 +185,7 @@ def _leak_line(material: Material, protocol: str) -> str:
     """Says how many held-out cells leak, of a protocol declared leaky even if none does; else empty."""
     leaks = material.leaks
     kin = {"person": "the person", "field": "the photograph", "duplicate": "the same image"}
-    if material.unit == "cells":
+    if material.unit == "images":
         del kin["person"]  # nobody's is known
     if protocol not in splits.LEAKY and not any(leaks[key] for key in kin):
         return ""
@@ -196,19 +195,18 @@ def _leak_line(material: Material, protocol: str) -> str:
     )
 
 
-def open_images(config: ConfigDict, say: Say, parts: Sequence[str] = ()) -> tuple[Dataset, Inspection]:
+def open_images(config: ConfigDict, parts: Sequence[str] = ()) -> tuple[Dataset, Inspection]:
     """Opens the source and looks at every image once; says what was left out or converted.
 
     Args:
         config: ``data`` is read.
-        say: prints a line.
         parts: of the source; none for ``data.split`` alone.
 
     Raises:
         DataError: nothing usable there, or images that cannot be read.
     """
     dataset = open_source(config.data, parts)
-    inspection = inspect_images(dataset, say, config.data.on_error)
+    inspection = inspect_images(dataset, config.data.on_error)
     dataset = check(readable(dataset, inspection), config.data.source)
     first: dict[str, Record] = {}
     both = [
@@ -220,16 +218,15 @@ def open_images(config: ConfigDict, say: Say, parts: Sequence[str] = ()) -> tupl
         note = f"{counted(len(both), 'image')} under two classes, one label is wrong: {some(both)}"
         dataset = replace(dataset, notes=(*dataset.notes, note))
     for note in dataset.notes:
-        say(note)
+        logging.info(note)
     return dataset, inspection
 
 
-def inspect_images(dataset: Dataset, say: Say, on_error: str = "raise") -> Inspection:
+def inspect_images(dataset: Dataset, on_error: str = "raise") -> Inspection:
     """Reads and decodes every image once, and says which were not RGB.
 
     Args:
         dataset: the images.
-        say: prints a line.
         on_error: ``raise``, or ``skip`` those that cannot be read.
 
     Raises:
@@ -240,10 +237,10 @@ def inspect_images(dataset: Dataset, say: Say, on_error: str = "raise") -> Inspe
     if len(inspection.sizes) > 1:
         (width, height), count = inspection.sizes.most_common(1)[0]
         others = ", ".join(f"{n:,} of {w} × {h}" for (w, h), n in inspection.sizes.most_common(4)[1:])
-        say(
+        logging.info(
             f"images differ in size ({count:,} of {width} × {height} pixels, {others}): each is stretched to the same "
             "square, so a cell of the same size looks smaller in a larger image"
         )
     if converted := {mode: count for mode, count in sorted(inspection.modes.items()) if mode != "RGB"}:
-        say("converted to RGB: " + ", ".join(f"{count:,} of mode {mode}" for mode, count in converted.items()))
+        logging.info("converted to RGB: " + ", ".join(f"{count:,} of mode {mode}" for mode, count in converted.items()))
     return inspection

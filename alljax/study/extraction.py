@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from alljax import files, progress
 from alljax.data import decoded_cache
 from alljax.data.loader import Source
 from alljax.errors import ConfigError, WorkdirError
-from alljax.progress import Advance, Say
+from alljax.progress import Advance
 from alljax.study.experiment import open_images
 from alljax.study.sources import Sources
 from alljax.training import feature_extraction
@@ -26,18 +27,16 @@ class Features:
 
     def __init__(
         self, config: ConfigDict, wanted: Iterable[tuple[Network, str]], digests: tuple[str, ...], sources: Sources,
-        say: Say,
     ) -> None:  # fmt: skip
         """Computes nothing yet.
 
         Args:
             config: ``features`` and ``data.workers`` are read.
-            wanted: the networks of all cells, each with its ``features.views``.
+            wanted: the networks of all cells, each with its ``features.augment``.
             digests: of the images.
             sources: gives the images.
-            say: prints a line.
         """
-        self._config, self._digests, self._sources, self._say = config, digests, sources, say
+        self._config, self._digests, self._sources = config, digests, sources
         self._wanted = {self.key(network, views): (network, views) for network, views in wanted}
         self._opened: dict[str, np.ndarray] = {}
         self._told: set[str] = set()
@@ -59,9 +58,9 @@ class Features:
         name, rows = network.backbone.name, len(self._digests)
         if key not in self._told:
             for note in network.notes:
-                self._say(f"{network.weights.path}: {note}")
+                logging.info(f"{network.weights.path}: {note}")
             if network.mismatch():
-                self._say(f"{name}: its weights expect another preprocessing: {network.mismatch()}")
+                logging.info(f"{name}: its weights expect another preprocessing: {network.mismatch()}")
         matrix = feature_extraction.load_features(key, rows)
         if matrix is None:
             self._compute(network, views)
@@ -70,7 +69,7 @@ class Features:
                 raise WorkdirError("the features were removed while the study ran; run the same command again")
         elif key not in self._told:
             of_views = f" of {matrix.shape[1]} views" if matrix.shape[1] > 1 else ""
-            self._say(f"features {name}: {matrix.shape[0]:,} × {matrix.shape[2]:,}{of_views} computed before")
+            logging.info(f"features {name}: {matrix.shape[0]:,} × {matrix.shape[2]:,}{of_views} computed before")
         self._told.add(key)
         self._opened[key] = matrix
         return matrix
@@ -112,7 +111,7 @@ class Features:
             raise ConfigError(
                 f"{problem}, and they do not fit into memory; {advice}, model.pool=average makes them small"
             )
-        self._say(f"the features are not kept for the next run: {problem} ({advice})")
+        logging.info(f"the features are not kept for the next run: {problem} ({advice})")
         with progress.bar(name, len(self._digests), "images") as advance:
             self._opened[self.key(network, views)] = feature_extraction.compute_features(
                 network, source, self._config.features.batch_size, advance, views, self._config.data.workers
@@ -150,10 +149,10 @@ def on_disk(setting: str, size: int) -> str:
     return f"{size / 1e9:,.1f} GB do not fit beside the heads, {free / 1e9:,.1f} GB are free"
 
 
-def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
+def write_features(config: ConfigDict, out: Path) -> tuple[int, int]:
     """Writes ``features`` float32 (N, D), ``paths``, ``labels`` and ``subjects`` (N,) to an .npz.
 
-    With ``features.views=dihedral`` also ``views`` float32 (N, 8, D), the first of which is ``features``.
+    With ``features.augment=dihedral`` also ``views`` float32 (N, 8, D), the first of which is ``features``.
 
     Returns:
         The shape of the features.
@@ -163,10 +162,10 @@ def write_features(config: ConfigDict, out: Path, say: Say) -> tuple[int, int]:
     """
     files.check_output(out)
     network = open_network(config)
-    dataset, inspection = open_images(config, say)
-    sources = Sources(config, dataset, [network], say)
-    matrix = Features(config, [(network, config.features.views)], inspection.digests, sources, say).of(
-        network, config.features.views
+    dataset, inspection = open_images(config)
+    sources = Sources(config, dataset, [network])
+    matrix = Features(config, [(network, config.features.augment)], inspection.digests, sources).of(
+        network, config.features.augment
     )
     arrays: dict[str, Any] = {
         "features": matrix[:, 0],

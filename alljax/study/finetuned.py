@@ -15,10 +15,9 @@ from alljax import progress
 from alljax.data.dataset import Dataset
 from alljax.data.loader import Source
 from alljax.models.head import Head
-from alljax.progress import Say
 from alljax.study import sources
 from alljax.study.experiment import Material
-from alljax.study.sweep import Cell
+from alljax.study.sweep import Trial
 from alljax.training import checkpoints, distributed, fine_tuning, metric_writers, parameter_groups, sharding
 from alljax.training.feeding import Feed
 from alljax.training.fold import Fold, make_folds
@@ -29,12 +28,12 @@ from alljax.training.network import Network
 
 
 def check(config: ConfigDict, network: Network) -> None:
-    """Looks, before long work, whether a cell's settings fit; does nothing for the frozen regime.
+    """Looks, before long work, whether a cell's settings fit; does nothing for the frozen mode.
 
     Raises:
         ConfigError: a logger that is not installed, devices that cannot be shared so, groups that do not fit.
     """
-    if config.train.regime != "finetune":
+    if config.train.mode != "finetune":
         return
     metric_writers.check(config.train.loggers)
     sharding.make_devices(config)
@@ -45,32 +44,30 @@ def check(config: ConfigDict, network: Network) -> None:
 
 
 def train_cell(
-    cell: Cell,
+    trial: Trial,
     network: Network,
     source: Source,
     material: Material,
     keys: Sequence[Sequence[jax.Array]],
     folder: Path,
-    say: Say,
 ) -> list[HeadRuns]:
     """Returns one `HeadRuns` a split, whose parameters are the whole networks' (R, ...).
 
     A run that was finished before is read back; one that was stopped goes on from its newest checkpoint.
 
     Args:
-        cell: its name and config.
+        trial: its name and config.
         network: the backbone with its ported weights.
         source: the images at the network's size.
         material: labels and splits.
         keys: of each seed (R,) of each split.
         folder: the cell's.
-        say: prints a line.
 
     Raises:
         ConfigError: settings that do not fit, or a loss that is no number any more.
         Stopped: the run was asked to stop.
     """
-    config = cell.config
+    config = trial.config
     devices = sharding.make_devices(config)
     folds = make_folds(config, material.labels, len(material.dataset.classes), material.splits)
     runs = []
@@ -83,8 +80,8 @@ def train_cell(
                 tree = checkpoints.load(here / "result")
             else:
                 feed = Feed(config, source, fold, key, devices)
-                title = f"{cell.name} {name}"
-                tree = _train(config, network, material, feed, fold, key, devices, here, title, say)
+                title = f"{trial.name} {name}"
+                tree = _train(config, network, material, feed, fold, key, devices, here, title)
                 checkpoints.save(here / "result", tree)
                 if distributed.first():
                     shutil.rmtree(here / "checkpoints", ignore_errors=True)
@@ -101,9 +98,7 @@ def clear(folder: Path) -> None:
         (run / "result.sha256").unlink(missing_ok=True)
 
 
-def mean_probabilities(
-    config: ConfigDict, network: Network, networks: Sequence[Any], dataset: Dataset, say: Say
-) -> np.ndarray:
+def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[Any], dataset: Dataset) -> np.ndarray:
     """Returns float32 (N, C): softmax outputs averaged over the networks of all splits and seeds.
 
     Args:
@@ -111,10 +106,9 @@ def mean_probabilities(
         network: the backbone with its ported weights, which fill what never learned.
         networks: `HeadRuns.params` of each split.
         dataset: the images.
-        say: prints a line.
     """
     classes, devices = len(dataset.classes), sharding.make_devices(config)
-    source = sources.keep(config, sources.images_of(network, dataset), say)
+    source = sources.keep(config, sources.images_of(network, dataset))
     rows = np.arange(len(dataset.records))
     fold = Fold(*(jnp.asarray(each) for each in (rows, len(rows), rows, len(rows), rows, len(rows), np.ones(classes))))
     key = jax.random.key(0)  # draws first parameters, which are replaced
@@ -135,13 +129,13 @@ def mean_probabilities(
 
 def _train(
     config: ConfigDict, network: Network, material: Material, feed: Feed, fold: Fold, key: jax.Array,
-    devices: sharding.Jit | sharding.Pmap, here: Path, title: str, say: Say,
+    devices: sharding.Jit | sharding.Pmap, here: Path, title: str,
 ) -> dict[str, Any]:  # fmt: skip
     classes = len(material.dataset.classes)
     total_steps = config.train.epochs * feed.steps_per_epoch
     learner = Learner(config, network, classes, key, np.asarray(fold.class_weights), total_steps, devices)
     with progress.bar(title, config.train.epochs * feed.train_count, "images") as advance:
-        trained = train_network(config, learner, feed, here, say, advance)
+        trained = train_network(config, learner, feed, here, advance)
     return {
         "params": unflatten_dict(trained.params, sep="/"),
         "batch_stats": trained.batch_stats,

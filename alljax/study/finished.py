@@ -19,7 +19,7 @@ AGAIN = "run the same `alljax study` command again"
 """Writes every file of a study anew but those of the cells, which are kept."""
 
 SETTINGS = ("seed", "split.test_fraction", "evaluation.level", "evaluation.resamples")
-PARTS = ("cells", "baselines", "protocol", "leaks", "dataset")
+PARTS = ("trials", "baselines", "protocol", "leaks", "dataset")
 COUNTS = ("training_cells", "test_cells")
 """What a report needs to know of each split besides its protocol: how many cells it has."""
 
@@ -56,7 +56,7 @@ class Study:
 
     @cached_property
     def _of_cells(self) -> dict[str, dict[str, Any]]:
-        return {cell.name: configs.flatten(cell.config) for cell in sweep.cells(configs.unflatten(self.config))}
+        return {trial.name: configs.flatten(trial.config) for trial in sweep.expand(configs.unflatten(self.config))}
 
 
 @dataclass(frozen=True)
@@ -82,28 +82,28 @@ class Predictions:
     probabilities: np.ndarray
 
 
-def best(cells: Mapping[str, Mapping[str, Any]], leaky: Container[str] = ()) -> str:
+def best(trials: Mapping[str, Mapping[str, Any]], leaky: Container[str] = ()) -> str:
     """Returns the name of the best cell of a study: the highest AUC, or accuracy where there is no AUC.
 
     The AUC, because accuracy rewards a model for the share of the larger class: on C-NMC one that
     always says "all" is right for two cells of three.
 
     Args:
-        cells: the ``cells`` of a metrics.json.
+        trials: the ``cells`` of a metrics.json.
         leaky: names of cells whose test leaks (`ranking.leaky`); no number lifts them above another.
     """
-    return ranked(cells, leaky)[0]
+    return ranked(trials, leaky)[0]
 
 
-def ranked(cells: Mapping[str, Mapping[str, Any]], leaky: Container[str] = ()) -> list[str]:
+def ranked(trials: Mapping[str, Mapping[str, Any]], leaky: Container[str] = ()) -> list[str]:
     """Returns the names of the cells, best first (see `best`); of equals the earlier stays first."""
-    name = headline(cells)
-    return sorted(cells, key=lambda cell: (cell in leaky, -cells[cell][name]))
+    name = headline(trials)
+    return sorted(trials, key=lambda trial: (trial in leaky, -trials[trial][name]))
 
 
-def headline(cells: Mapping[str, Mapping[str, Any]]) -> str:
+def headline(trials: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the metric that cells are ranked by."""
-    return "auc" if all(cell["auc"] is not None for cell in cells.values()) else "accuracy"
+    return "auc" if all(trial["auc"] is not None for trial in trials.values()) else "accuracy"
 
 
 def read_study(folder: Path) -> Study:
@@ -126,17 +126,17 @@ def read_study(folder: Path) -> Study:
     metrics = workdir.read_json(folder / "metrics.json")
     for key in PARTS:
         found = metrics.get(key) if isinstance(metrics, dict) else None
-        if not isinstance(found, dict) or (key == "cells" and not found):
+        if not isinstance(found, dict) or (key == "images" and not found):
             raise WorkdirError(f"{folder / 'metrics.json'}: no {key!r} in it; {AGAIN}")
     protocols = [metrics["protocol"], *(split["protocol"] for split in metrics.get("splits", {}).values())]
     if lacking := [key for key in COUNTS if not all(key in protocol for protocol in protocols)]:
         raise WorkdirError(
             f"{folder / 'metrics.json'}: no {lacking[0]!r} in its protocol: another version of alljax wrote it; {AGAIN}"
         )
-    for name, cell in metrics["cells"].items():
-        if lacking := [key for key in ENTRIES if key not in cell]:
+    for name, trial in metrics["trials"].items():
+        if lacking := [key for key in ENTRIES if key not in trial]:
             raise WorkdirError(
-                f"{folder / 'cells' / name} has no {lacking[0]!r}: another version of alljax wrote it; remove it (or "
+                f"{folder / 'trials' / name} has no {lacking[0]!r}: another version of alljax wrote it; remove it (or "
                 f"take another --workdir) and {AGAIN}"
             )
     people: dict[str, str] = {}
@@ -154,7 +154,7 @@ def read_study(folder: Path) -> Study:
 
 def mend(study: Study, name: str) -> str:
     """Returns what to do about a damaged file of the cell `name`: only a cell that is gone is run again."""
-    return f"remove {study.folder / 'cells' / name} and {AGAIN}"
+    return f"remove {study.folder / 'trials' / name} and {AGAIN}"
 
 
 def read_history(study: Study, name: str) -> dict[str, np.ndarray]:
@@ -163,7 +163,7 @@ def read_history(study: Study, name: str) -> dict[str, np.ndarray]:
     Raises:
         WorkdirError: the file is missing, cut off or lacks a column.
     """
-    path = study.folder / "cells" / name / "history.csv"
+    path = study.folder / "trials" / name / "history.csv"
     columns = _columns(path, HISTORY, mend(study, name))
     numbers = {key: _numbers(path, columns[key], mend(study, name)) for key in HISTORY}
     return {key: np.where(np.isfinite(values), values, np.nan) for key, values in numbers.items()}
@@ -176,7 +176,7 @@ def read_predictions(study: Study, name: str) -> Predictions:
         WorkdirError: the file is missing or cut off, names a class or path the study has not, or
             its seeds have not tested the same images.
     """
-    path = study.folder / "cells" / name / "predictions.csv"
+    path = study.folder / "trials" / name / "predictions.csv"
     wanted, advice = [f"prob_{label}" for label in study.classes], mend(study, name)
     columns = _columns(path, ("path", "subject", "label", "repeat", "fold", "seed", *wanted), advice)
     index = {label: number for number, label in enumerate(study.classes)}

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from alljax import config as configs
 from alljax import files
 from alljax.data.archive import counted, some
 from alljax.errors import WorkdirError
-from alljax.progress import Say
 from alljax.study import finished, results, sweep, workdir
 
 FAILED = "failed.txt"
@@ -19,13 +20,12 @@ SHARED = ("config.json", "environment.json", "material.json")
 """What shards have in common; material.json, by which a folder is known as a study's, comes last."""
 
 
-def join(folder: Path, shards: Sequence[Path], say: Say) -> dict[str, Any]:
+def join(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
     """Takes over the cells of other folders of the same study, and writes metrics.json.
 
     Args:
         folder: the study's working directory; made from the first shard if it holds no study yet.
         shards: working directories in which other cells of it were run; often none, where shards shared a folder.
-        say: prints a line.
 
     Returns:
         What metrics.json holds.
@@ -44,20 +44,20 @@ def join(folder: Path, shards: Sequence[Path], say: Say) -> dict[str, Any]:
             files.write_bytes(folder / path.name, _bytes(path))
     for shard in shards:
         _check_same_study(folder, shard)
-        for cell in sweep.cells(configs.unflatten(workdir.read_json(folder / "config.json"))):
-            _take_over(folder / "cells" / cell.name, shard / "cells" / cell.name, say)
-    summary = summarise(folder)
+        for trial in sweep.expand(configs.unflatten(workdir.read_json(folder / "config.json"))):
+            _take_over(folder / "trials" / trial.name, shard / "trials" / trial.name)
+    summary = summarize(folder)
     for name, reason in summary["failed"].items():
-        say(f"{name} failed: {reason}")
+        logging.info(f"{name} failed: {reason}")
     if summary["missing"]:
-        say(f"{counted(len(summary['missing']), 'model')} missing: {some(summary['missing'])}")
-    if not summary["cells"]:
+        logging.info(f"{counted(len(summary['missing']), 'model')} missing: {some(summary['missing'])}")
+    if not summary["trials"]:
         raise WorkdirError(f"{folder}: no model of this study is done yet; {finished.AGAIN}")
     workdir.write_json(folder / "metrics.json", summary)
     return summary
 
 
-def summarise(folder: Path) -> dict[str, Any]:
+def summarize(folder: Path) -> dict[str, Any]:
     """Returns what metrics.json is to hold: the cells that are done, whole, and the names of the others.
 
     Args:
@@ -69,16 +69,16 @@ def summarise(folder: Path) -> dict[str, Any]:
     material = workdir.read_json(folder / "material.json")
     done: dict[str, Any] = {}
     missing, failed = [], {}
-    for cell in sweep.cells(configs.unflatten(workdir.read_json(folder / "config.json"))):
-        here = folder / "cells" / cell.name
+    for trial in sweep.expand(configs.unflatten(workdir.read_json(folder / "config.json"))):
+        here = folder / "trials" / trial.name
         if results.whole(here):
-            done[cell.name] = workdir.read_json(here / "metrics.json")
+            done[trial.name] = workdir.read_json(here / "metrics.json")
         elif (here / FAILED).is_file():
-            failed[cell.name] = (here / FAILED).read_text(encoding="utf-8").strip()
+            failed[trial.name] = (here / FAILED).read_text(encoding="utf-8").strip()
         else:
-            missing.append(cell.name)
+            missing.append(trial.name)
     first = next(iter(material["splits"].values()))
-    return {"cells": done, **material, **first, "missing": missing, "failed": failed}
+    return {"trials": done, **material, **first, "missing": missing, "failed": failed}
 
 
 def _check_same_study(folder: Path, shard: Path) -> None:
@@ -94,10 +94,10 @@ def _check_same_study(folder: Path, shard: Path) -> None:
             )
 
 
-def _take_over(here: Path, there: Path, say: Say) -> None:
+def _take_over(here: Path, there: Path) -> None:
     """Copies a cell that is done there and not here; compares one that is done in both."""
     if problem := results.damage(there):
-        say(f"{problem}; left out")
+        logging.info(f"{problem}; left out")
         return
     if not (there / "metrics.json").is_file():
         if (there / FAILED).is_file() and not here.is_dir():

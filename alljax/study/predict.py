@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from alljax import config as configs
 from alljax import files
@@ -16,7 +17,6 @@ from alljax.data.dataset import Dataset, Record
 from alljax.errors import ConfigError, DataError, WorkdirError
 from alljax.evaluation import comparison
 from alljax.models.head import Head
-from alljax.progress import Say
 from alljax.study import finetuned, finished, sweep, workdir
 from alljax.study.experiment import inspect_images
 from alljax.study.extraction import Features
@@ -25,7 +25,7 @@ from alljax.training import checkpoints
 from alljax.training.network import open_network
 
 
-def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: Path, say: Say) -> int:
+def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: Path) -> int:
     """Writes a CSV ``path, predicted, prob_<class>…`` for images outside the study.
 
     The probability is the mean over all heads of the cell, one a seed and fold.
@@ -36,7 +36,6 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
         weights: the backbone's weight file, where it no longer lies where the study found it; else empty.
         images: image files, and folders that are searched for them.
         out: the file to write.
-        say: prints a line.
 
     Returns:
         The number of images.
@@ -47,13 +46,13 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     """
     study = finished.read_study(folder)
     metrics = study.metrics
-    results = metrics["cells"]
+    results = metrics["trials"]
     name = name or finished.best(results, comparison.leaky(study.metrics))
     try:
-        cells = sweep.cells(configs.unflatten(study.config))
+        trials = sweep.expand(configs.unflatten(study.config))
     except ConfigError as error:
         raise WorkdirError(f"{folder} was made by another version of alljax ({error}); run the study again") from error
-    config = next((cell.config for cell in cells if cell.name == name), None)
+    config = next((trial.config for trial in trials if trial.name == name), None)
     if config is None or name not in results:
         raise WorkdirError(f"{folder} has no cell {name!r}; it has {', '.join(results)}")
     if not config.study.checkpoints:
@@ -61,7 +60,7 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
             f"{folder} kept no parameters (study.checkpoints=False), so it cannot predict; run it with them"
         )
     files.check_output(out)
-    learned = checkpoints.load(folder / "cells" / name / "checkpoint")
+    learned = checkpoints.load(folder / "trials" / name / "checkpoint")
     used = results[name]["weights"]
     file = weights or used["path"]
     if not Path(file).is_file():
@@ -71,21 +70,21 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     network = open_network(configs.vary(config, {"weights.path": file, "weights.name": ""}))
     if network.weights.sha256 != used["sha256"]:
         raise WorkdirError(f"{file} is not the weight file that {folder} used, whose SHA-256 is {used['sha256']}")
-    say(f"heads of {name}")
+    logging.info(f"heads of {name}")
     dataset = _dataset(images, tuple(study.classes))
-    inspection = inspect_images(dataset, say)
+    inspection = inspect_images(dataset)
     usual, studied = inspection.sizes.most_common(1)[0][0], tuple(metrics["dataset"]["image_size"])
     if usual != studied:
-        say(
+        logging.info(
             f"these images have {usual[0]} × {usual[1]} pixels, those of the study {studied[0]} × {studied[1]}: if the "
             "scale is the same, crop them to that size first, or every cell looks larger or smaller than it is"
         )
-    if config.train.regime == "finetune":
-        probabilities = finetuned.mean_probabilities(config, network, learned["networks"], dataset, say)
+    if config.train.mode == "finetune":
+        probabilities = finetuned.mean_probabilities(config, network, learned["networks"], dataset)
     else:
-        sources = Sources(config, dataset, [network], say)
+        sources = Sources(config, dataset, [network])
         # Heads are tested on the view as it is, too.
-        matrix = Features(config, [(network, "one")], inspection.digests, sources, say).of(network, "one")[:, 0]
+        matrix = Features(config, [(network, "none")], inspection.digests, sources).of(network, "none")[:, 0]
         probabilities = mean_probabilities(learned["heads"], matrix, Head(config.model.hidden, len(dataset.classes)))
     header = ["path", "predicted", *(f"prob_{name}" for name in dataset.classes)]
     rows = (

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax import files
-from alljax.progress import Say
 from alljax.study import sources, sweep, workdir
 from alljax.study.experiment import open_material
 from alljax.training import lr_finder, sharding
@@ -20,36 +20,33 @@ from alljax.training.network import open_network
 STEPS = 50
 
 
-def find_rate(config: ConfigDict, out: Path, say: Say) -> float:
+def find_rate(config: ConfigDict, out: Path) -> float:
     """Trains briefly at many constant rates, writes ``learning_rate, step, loss`` and returns the best rate.
 
     The first cell of the study, its first split and seed are taken, and `STEPS` steps, over as many epochs as that
-    needs.  In the frozen regime the backbone runs too: its features are not computed beforehand.
+    needs.  In the frozen mode the backbone runs too: its features are not computed beforehand.
 
     Args:
-        config: from `alljax.config.load`, either regime.
+        config: from `alljax.config.load`, either mode.
         out: the CSV to write.
-        say: prints a line.
 
     Raises:
         UserError: the source or the weights cannot be used, `out` cannot be written, or no rate learns.
     """
     files.check_output(out)
-    config = sweep.cells(config)[0].config
+    config = sweep.expand(config)[0].config
     network = open_network(config)
-    material = open_material(config, say)
+    material = open_material(config)
     classes = len(material.dataset.classes)
     fold = make_folds(config, material.labels, classes, material.splits)[0]
     key = jax.random.key(config.seed)
     enough = configs.vary(config, {"train.epochs": STEPS})  # an epoch may be a single step
-    feed = Feed(
-        enough, sources.keep(config, sources.images_of(network, material.dataset), say), fold, key, sharding.Jit()
-    )
-    say(f"{STEPS} steps at each of {len(lr_finder.RATES)} learning rates …")
+    feed = Feed(enough, sources.keep(config, sources.images_of(network, material.dataset)), fold, key, sharding.Jit())
+    logging.info(f"{STEPS} steps at each of {len(lr_finder.RATES)} learning rates …")
     losses = lr_finder.sweep(config, network, classes, feed, np.asarray(fold.class_weights), key, STEPS)
     workdir.write_csv(out, ("learning_rate", "step", "loss"), _rows(losses))
     for rate, first, end in zip(lr_finder.RATES, losses[:, 0], lr_finder.ends(losses), strict=True):
-        say(f"{rate:9.2e}   loss {first:.3f} → {end:.3f}")
+        logging.info(f"{rate:9.2e}   loss {first:.3f} → {end:.3f}")
     return lr_finder.best(losses)
 
 

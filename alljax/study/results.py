@@ -35,7 +35,7 @@ FILES = ("history.csv", "predictions.csv")
 def write_cell(
     folder: Path, name: str, config: ConfigDict, material: Material, runs: Sequence[HeadRuns], extra: dict[str, Any]
 ) -> None:
-    """Writes ``cells/NAME/`` but for the checkpoint; metrics.json, which says "done", comes last.
+    """Writes ``trials/NAME/`` but for the checkpoint; metrics.json, which says "done", comes last.
 
     Args:
         folder: the working directory.
@@ -45,7 +45,7 @@ def write_cell(
         runs: one a split.
         extra: added to metrics.json.
     """
-    here = folder / "cells" / name
+    here = folder / "trials" / name
     seeds = [config.seed + number for number in range(config.study.seeds)]
     workdir.write_csv(here / "history.csv", HISTORY, _history(config, material, runs, seeds))
     classes = [f"prob_{name}" for name in material.dataset.classes]
@@ -58,7 +58,7 @@ def write_cell(
     )
     digests = {file: files.file_digest(here / file) for file in FILES}
     workdir.write_json(
-        here / "metrics.json", summarise(config, material, tested, probabilities) | extra | {"sha256": digests}
+        here / "metrics.json", summarize(config, material, tested, probabilities) | extra | {"sha256": digests}
     )
 
 
@@ -87,7 +87,7 @@ def whole(here: Path) -> bool:
     return (here / "metrics.json").is_file() and not damage(here)
 
 
-def summarise(config: ConfigDict, material: Material, tested: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+def summarize(config: ConfigDict, material: Material, tested: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
     """Returns the metrics over all tested cells: means over seeds, with their intervals.
 
     Args:

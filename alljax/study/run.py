@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
 from ml_collections import ConfigDict
 
 from alljax import config as configs
@@ -16,13 +17,12 @@ from alljax.data.archive import counted, some
 from alljax.data.splits import COLUMNS, rows
 from alljax.errors import ConfigError, UserError, WorkdirError
 from alljax.evaluation import comparison
-from alljax.progress import Say
 from alljax.report import report
 from alljax.study import finetuned, finished, merge, results, sweep, trials, workdir
 from alljax.study.experiment import Material, open_materials
 from alljax.study.extraction import Features
 from alljax.study.sources import Sources
-from alljax.study.sweep import Cell
+from alljax.study.sweep import Trial
 from alljax.study.trials import Run, Trainer
 from alljax.training import checkpoints, distributed
 from alljax.training.head_training import HeadRuns
@@ -37,43 +37,41 @@ class Study:
     """What the cells of a study are made of, and where they go.
 
     Attributes:
-        cells: all of them.
+        trials: all of them.
         folder: the working directory.
         networks: of each cell, by its name.
         materials: likewise.
         sources: the images for each network.
         features: the features of each network.
-        say: prints a line.
     """
 
-    cells: list[Cell]
+    trials: list[Trial]
     folder: Path
     networks: dict[str, Network]
     materials: dict[str, Material]
     sources: Sources
     features: Features
-    say: Say
 
-    def folder_of(self, cell: Cell) -> Path:
+    def folder_of(self, trial: Trial) -> Path:
         """Returns a cell's folder."""
-        return self.folder / "cells" / cell.name
+        return self.folder / "trials" / trial.name
 
     def alike(self, run: Run) -> str:
         """Returns the same text for runs on the same features and splits."""
         first = run[0]
-        return f"{id(self.networks[first.name])} {first.config.features.views} {first.split}"
+        return f"{id(self.networks[first.name])} {first.config.features.augment} {first.split}"
 
-    def done(self, cell: Cell) -> bool:
+    def done(self, trial: Trial) -> bool:
         """Returns whether a cell's result is on disk, whole."""
-        return (self.folder_of(cell) / "metrics.json").is_file()
+        return (self.folder_of(trial) / "metrics.json").is_file()
 
-    def failed(self, cell: Cell) -> bool:
+    def failed(self, trial: Trial) -> bool:
         """Returns whether a cell was given up, here or in another shard of the same folder."""
-        return (self.folder_of(cell) / merge.FAILED).is_file()
+        return (self.folder_of(trial) / merge.FAILED).is_file()
 
 
 def run_study(
-    config: ConfigDict, folder: Path, say: Say, shard: tuple[int, int] = (0, 1), force: bool = False
+    config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1), force: bool = False
 ) -> dict[str, Any] | None:
     """Trains and evaluates every cell of the study and leaves its folder complete.
 
@@ -83,7 +81,6 @@ def run_study(
     Args:
         config: from `alljax.config.load`.
         folder: the working directory.
-        say: prints a line.
         shard: i and n: only runs i, i + n, … (`grid.runs`); the shard that finds all cells done joins them.
         force: runs under way go on even if they began with another config.
 
@@ -94,60 +91,59 @@ def run_study(
         UserError: the source, the weights or the folder cannot be used.  All of it is looked at
             before the first file is written.  Or a cell failed: after all others, and after the report.
     """
-    study = open_study(config, folder, say, force)
+    study = open_study(config, folder, force)
     with workdir.alone(folder, shard) if distributed.first() else contextlib.nullcontext():
         if distributed.first():
             _claim(config, study, force)
             _set_aside_damaged(study)
-        failed = _train(study, sweep.runs(study.cells)[shard[0] :: shard[1]])
+        failed = _train(study, sweep.runs(study.trials)[shard[0] :: shard[1]])
         if not distributed.first():
             return None
         # A cell that failed in another shard is not waited for: it has said why, and only a new start tries it again.
-        others = [cell.name for cell in study.cells if not (study.done(cell) or study.failed(cell))]
+        others = [trial.name for trial in study.trials if not (study.done(trial) or study.failed(trial))]
         summary = None
         if others:
-            say(f"{counted(len(others), 'model')} of other shards missing: {some(others)}")
-        elif any(map(study.done, study.cells)):
-            summary = merge.join(folder, (), lambda line: None)
+            logging.info(f"{counted(len(others), 'model')} of other shards missing: {some(others)}")
+        elif any(map(study.done, study.trials)):
+            summary = merge.join(folder, ())
             _report(study)
-    if len(failed) == len(study.cells):
+    if len(failed) == len(study.trials):
         raise ConfigError(next(iter(failed.values())))
     if failed:
         raise ConfigError(
-            f"{counted(len(failed), 'model')} of {len(study.cells)} failed, the others are kept: "
+            f"{counted(len(failed), 'model')} of {len(study.trials)} failed, the others are kept: "
             + "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:3])
         )
     return summary
 
 
-def open_study(config: ConfigDict, folder: Path, say: Say, force: bool = False) -> Study:
+def open_study(config: ConfigDict, folder: Path, force: bool = False) -> Study:
     """Opens all that the cells of a study need, and finds what does not fit before anything is written.
 
     Raises:
         UserError: the source, the weights or the folder cannot be used.
     """
-    cells = sweep.cells(config)
+    trials = sweep.expand(config)
     workdir.check(folder, configs.flatten(config), force)
-    networks = open_networks(cell.config for cell in cells)
+    networks = open_networks(trial.config for trial in trials)
     check_compared(config, networks)
-    for cell, network in zip(cells, networks, strict=True):
-        finetuned.check(cell.config, network)
-    materials = open_materials([cell.config for cell in cells], say)
-    sources = Sources(config, materials[0].dataset, networks, say)
-    frozen = [cell.config.train.regime == "frozen" for cell in cells]
+    for trial, network in zip(trials, networks, strict=True):
+        finetuned.check(trial.config, network)
+    materials = open_materials([trial.config for trial in trials])
+    sources = Sources(config, materials[0].dataset, networks)
+    frozen = [trial.config.train.mode == "frozen" for trial in trials]
     wanted = [
-        (network, cell.config.features.views)
-        for cell, network, is_frozen in zip(cells, networks, frozen, strict=True)
+        (network, trial.config.features.augment)
+        for trial, network, is_frozen in zip(trials, networks, frozen, strict=True)
         if is_frozen
     ]
     return Study(
-        cells,
+        trials,
         folder,
-        {cell.name: network for cell, network in zip(cells, networks, strict=True)},
-        {cell.name: material for cell, material in zip(cells, materials, strict=True)},
+        {trial.name: network for trial, network in zip(trials, networks, strict=True)},
+        {trial.name: material for trial, material in zip(trials, materials, strict=True)},
         sources,
-        Features(config, wanted, materials[0].inspection.digests, sources, say),
-        say,
+        Features(config, wanted, materials[0].inspection.digests, sources),
     )
 
 
@@ -169,22 +165,22 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
     left: list[Run] = []
     failed: dict[str, str] = {}
     for run in runs:
-        missing = tuple(cell for cell in run if not distributed.agree(study.done(cell)))
-        for cell in run:
-            if cell not in missing and distributed.first():
-                study.say(f"{cell.name}: done before (remove {study.folder_of(cell)} to run it again)")
-                finetuned.clear(study.folder_of(cell))
+        missing = tuple(trial for trial in run if not distributed.agree(study.done(trial)))
+        for trial in run:
+            if trial not in missing and distributed.first():
+                logging.info(f"{trial.name}: done before (remove {study.folder_of(trial)} to run it again)")
+                finetuned.clear(study.folder_of(trial))
         if missing:
             left.append(missing)
     with progress.study(sum(map(_cost, left)), sum(map(len, left))) as advance:
-        trainer = Trainer(study.say)
-        frozen = [run for run in left if run[0].config.train.regime == "frozen"]
+        trainer = Trainer()
+        frozen = [run for run in left if run[0].config.train.mode == "frozen"]
         groups = trials.together(frozen, study.alike)
-        groups += [[run] for run in left if run[0].config.train.regime == "finetune"]
+        groups += [[run] for run in left if run[0].config.train.mode == "finetune"]
         for group in groups:
-            names = [cell.name for run in group for cell in run]
+            names = [trial.name for run in group for trial in run]
             try:
-                if group[0][0].config.train.regime == "finetune":
+                if group[0][0].config.train.mode == "finetune":
                     _run_network(study, group[0][0])
                 else:
                     failed |= _run_heads(study, trainer, group)
@@ -194,12 +190,12 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
                     raise  # a process that died, or a full disk, stops all of them
                 reason = str(error) if isinstance(error, UserError) else f"the device gave up: {first_line(error)}"
                 failed |= {
-                    name: reason for name in names if not (study.folder / "cells" / name / "metrics.json").is_file()
+                    name: reason for name in names if not (study.folder / "trials" / name / "metrics.json").is_file()
                 }
             advance(sum(map(_cost, group)), len(names))
     for name, reason in failed.items() if distributed.first() else ():
-        study.say(f"{name} failed: {reason}")
-        files.write_text(study.folder / "cells" / name / merge.FAILED, f"{reason}\n")
+        logging.info(f"{name} failed: {reason}")
+        files.write_text(study.folder / "trials" / name / merge.FAILED, f"{reason}\n")
     return failed
 
 
@@ -207,57 +203,57 @@ def _run_heads(study: Study, trainer: Trainer, group: Sequence[Run]) -> dict[str
     """Trains the heads of some runs and writes each cell when it is done; returns those that failed."""
     network, config = _network(study, group[0]), group[0][0].config
     material, start = study.materials[group[0][0].name], time.perf_counter()
-    matrix = study.features.of(network, config.features.views)
+    matrix = study.features.of(network, config.features.augment)
     feature_seconds = time.perf_counter() - start
     failed: dict[str, str] = {}
-    left = {cell.name for run in group for cell in run}
+    left = {trial.name for run in group for trial in run}
     for trained in trainer.train(group, matrix, material):
         if isinstance(trained, trials.Diverged):
-            failed |= {cell.name: trained.reason for cell in trained.cells}
+            failed |= {trial.name: trained.reason for trial in trained.trials}
             continue
-        _write(study, trained.cell, trained.runs, "heads", {
+        _write(study, trained.trial, trained.runs, "heads", {
             "feature_seconds": round(feature_seconds, 3), "seconds": round(trained.seconds, 3),
             "features": matrix.shape[2],
         })  # fmt: skip
-        left.discard(trained.cell.name)
+        left.discard(trained.trial.name)
     return {name: failed[name] for name in left}
 
 
-def _run_network(study: Study, cell: Cell) -> None:
+def _run_network(study: Study, trial: Trial) -> None:
     """Fine-tunes the networks of a cell and writes it."""
-    network, material, start = study.networks[cell.name], study.materials[cell.name], time.perf_counter()
-    keys = [list(trials.keys(cell.config, split)) for split in material.splits]
+    network, material, start = study.networks[trial.name], study.materials[trial.name], time.perf_counter()
+    keys = [list(trials.keys(trial.config, split)) for split in material.splits]
     source = study.sources.of(network, again=True)
-    runs = finetuned.train_cell(cell, network, source, material, keys, study.folder_of(cell), study.say)
-    _write(study, cell, runs, "networks", {"feature_seconds": 0.0, "seconds": round(time.perf_counter() - start, 3)})
+    runs = finetuned.train_cell(trial, network, source, material, keys, study.folder_of(trial))
+    _write(study, trial, runs, "networks", {"feature_seconds": 0.0, "seconds": round(time.perf_counter() - start, 3)})
     if distributed.first():
-        finetuned.clear(study.folder_of(cell))
+        finetuned.clear(study.folder_of(trial))
 
 
-def _write(study: Study, cell: Cell, runs: Sequence[HeadRuns], parameters: str, extra: dict[str, Any]) -> None:
+def _write(study: Study, trial: Trial, runs: Sequence[HeadRuns], parameters: str, extra: dict[str, Any]) -> None:
     """Writes a cell's folder; metrics.json, which says that it is done, last."""
-    if cell.config.study.checkpoints:
-        checkpoints.save(study.folder_of(cell) / "checkpoint", {parameters: [run.params for run in runs]})
+    if trial.config.study.checkpoints:
+        checkpoints.save(study.folder_of(trial) / "checkpoint", {parameters: [run.params for run in runs]})
     if not distributed.first():
         return
-    extra |= {"weights": study.networks[cell.name].describe(), "split": cell.split}
-    results.write_cell(study.folder, cell.name, cell.config, study.materials[cell.name], runs, extra)
-    (study.folder_of(cell) / merge.FAILED).unlink(missing_ok=True)
+    extra |= {"weights": study.networks[trial.name].describe(), "split": trial.split}
+    results.write_cell(study.folder, trial.name, trial.config, study.materials[trial.name], runs, extra)
+    (study.folder_of(trial) / merge.FAILED).unlink(missing_ok=True)
 
 
 def _report(study: Study) -> None:
     """Writes the report, and before it the sheets of wrong cells of the best models."""
     done = finished.read_study(study.folder)
-    for name in finished.ranked(done.metrics["cells"], comparison.leaky(done.metrics))[:SHEETS]:
+    for name in finished.ranked(done.metrics["trials"], comparison.leaky(done.metrics))[:SHEETS]:
         results.write_wrong_sheet(done, name, study.materials[name].dataset)
     report.write_report(study.folder)
 
 
 def _set_aside_damaged(study: Study) -> None:
-    for cell in study.cells:
-        if problem := results.damage(study.folder_of(cell)):
-            study.say(f"{problem}; {cell.name} is run again")
-            (study.folder_of(cell) / "metrics.json").unlink()
+    for trial in study.trials:
+        if problem := results.damage(study.folder_of(trial)):
+            logging.info(f"{problem}; {trial.name} is run again")
+            (study.folder_of(trial) / "metrics.json").unlink()
 
 
 def _network(study: Study, run: Run) -> Network:
@@ -276,17 +272,17 @@ def first_line(error: Exception) -> str:
 
 def _claim(config: ConfigDict, study: Study, force: bool) -> None:
     """Makes the folder this study's and writes what concerns all cells."""
-    first = study.materials[study.cells[0].name]
+    first = study.materials[study.trials[0].name]
     resolved = configs.flatten(configs.vary(config, {"data.classes": first.dataset.classes}))
     weights = {f"weights of {name}": network.weights.sha256 for name, network in study.networks.items()}
-    of_split = {cell.split: cell for cell in study.cells}
-    divided = {name: study.materials[cell.name] for name, cell in of_split.items()}
+    of_split = {trial.split: trial for trial in study.trials}
+    divided = {name: study.materials[trial.name] for name, trial in of_split.items()}
     several = len(divided) > 1
     inputs = {"images": first.digests["images"]} | {
         f"split {name}" if several else "split": material.digests["split"] for name, material in divided.items()
     }
     workdir.claim(study.folder, resolved, inputs | weights, force)
-    described = {name: divided[name].describe_split(cell.config) for name, cell in of_split.items()}
+    described = {name: divided[name].describe_split(trial.config) for name, trial in of_split.items()}
     workdir.write_json(study.folder / "material.json", {"dataset": first.describe(config), "splits": described})
     for number, (name, material) in enumerate(divided.items()):
         table = rows(material.splits, material.dataset.records, material.people, material.dataset.classes)

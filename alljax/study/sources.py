@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from alljax import progress
 from alljax.data import decoded_cache
 from alljax.data.dataset import Dataset
 from alljax.data.loader import Images, Source
-from alljax.progress import Say
 from alljax.training.network import Network
 
 
@@ -19,7 +19,7 @@ def images_of(network: Network, dataset: Dataset) -> Images:
     return Images(dataset, wanted.image_size, wanted.interpolation, wanted.antialias)
 
 
-def keep(config: ConfigDict, images: Images, say: Say) -> Source:
+def keep(config: ConfigDict, images: Images) -> Source:
     """Returns images that stay decoded where ``data.cache`` says, or where they fit; says which.
 
     Raises:
@@ -27,7 +27,7 @@ def keep(config: ConfigDict, images: Images, say: Say) -> Source:
         DataError: an image that cannot be read.
     """
     place, why = decoded_cache.choose(config.data.cache, images)
-    say(why)
+    logging.info(why)
     with progress.bar("decode", len(images.labels) if place != "none" else 0, "images") as advance:
         return decoded_cache.keep(images, place, advance, config.data.workers)
 
@@ -35,16 +35,15 @@ def keep(config: ConfigDict, images: Images, say: Say) -> Source:
 class Sources:
     """The images for each network of a study; those that several networks want alike are decoded once."""
 
-    def __init__(self, config: ConfigDict, dataset: Dataset, networks: Sequence[Network], say: Say) -> None:
+    def __init__(self, config: ConfigDict, dataset: Dataset, networks: Sequence[Network]) -> None:
         """Decodes nothing yet.
 
         Args:
             config: ``data.cache`` and ``data.workers`` are read.
             dataset: the images.
             networks: of all cells.
-            say: prints a line.
         """
-        self._config, self._dataset, self._say = config, dataset, say
+        self._config, self._dataset = config, dataset
         self._kept: dict[str, Source] = {}
         distinct = {id(network): network for network in networks}.values()
         self._wanted = Counter(self._key(network) for network in distinct)
@@ -58,7 +57,7 @@ class Sources:
         """
         key = self._key(network)
         if key not in self._kept and (again or self._wanted[key] > 1):
-            self._kept[key] = keep(self._config, images_of(network, self._dataset), self._say)
+            self._kept[key] = keep(self._config, images_of(network, self._dataset))
         return self._kept.get(key) or images_of(network, self._dataset)
 
     def _key(self, network: Network) -> str:

@@ -18,12 +18,12 @@ LONGEST = 48
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One set-up of a study.
 
     Attributes:
         name: backbone and optimizer, then what else the study varies; also the cell's folder.
-        config: all knobs, with nothing left to vary.
+        config: all settings, with nothing left to vary.
         split: names the way of dividing the images; cells of one name are tested on the same images.
         stride: the epochs that divide all budgets of the run it comes out of (see `runs`), those of cells that are
             done too: a curve's last bit depends on how many epochs are compiled into one call.
@@ -35,44 +35,44 @@ class Cell:
     stride: int = 1
 
 
-def cells(config: ConfigDict) -> list[Cell]:
-    """Returns the cells of ``study.vary``'s product, the last entry varying fastest.
+def expand(config: ConfigDict) -> list[Trial]:
+    """Returns the cells of ``study.sweep``'s product, the last entry varying fastest.
 
     Raises:
         ConfigError: two cells would have the same name, or settings that do not fit each other.
     """
-    grid: dict[str, Cell] = {}
+    grid: dict[str, Trial] = {}
     for changes in configs.variations(config):
-        resolved = configs.check(configs.vary(config, changes | {"study.vary": ()}))
+        resolved = configs.check(configs.vary(config, changes | {"study.sweep": ()}))
         named = {"model.backbone": resolved.model.backbone, "train.optimizer": resolved.train.optimizer}
         name = _name(named | changes, plain=named)
         protocol = {"split.protocol": resolved.split.protocol}
         divided = protocol | {key: value for key, value in changes.items() if key.startswith("split.")}
         if name in grid:
-            raise ConfigError(f"study.vary gives two cells the name {name!r}; list each value once")
-        grid[name] = Cell(name, resolved, _name(divided, plain=protocol))
+            raise ConfigError(f"study.sweep gives two cells the name {name!r}; list each value once")
+        grid[name] = Trial(name, resolved, _name(divided, plain=protocol))
     return list(grid.values())
 
 
-def runs(grid: Sequence[Cell]) -> list[tuple[Cell, ...]]:
+def runs(grid: Sequence[Trial]) -> list[tuple[Trial, ...]]:
     """Returns the cells by the training they come out of, in the order of their first cells, short budgets first.
 
     With ``study.budgets=prefix`` frozen cells that differ in ``train.epochs`` alone are one run; not so under a
     schedule that depends on how long it will be.
     """
-    grouped: dict[str, list[Cell]] = {}
-    for cell in grid:
-        train, budgets = cell.config.train, cell.config.study.budgets
-        shared = budgets == "prefix" and train.regime == "frozen" and train.schedule != "cosine"
-        grouped.setdefault(_key(cell.config, ("train.epochs",)) if shared else cell.name, []).append(cell)
+    grouped: dict[str, list[Trial]] = {}
+    for trial in grid:
+        train, budgets = trial.config.train, trial.config.study.budgets
+        shared = budgets == "prefix" and train.mode == "frozen" and train.schedule != "cosine"
+        grouped.setdefault(_key(trial.config, ("train.epochs",)) if shared else trial.name, []).append(trial)
     return [
-        tuple(replace(cell, stride=math.gcd(*map(_epochs, run))) for cell in sorted(run, key=_epochs))
+        tuple(replace(trial, stride=math.gcd(*map(_epochs, run))) for trial in sorted(run, key=_epochs))
         for run in grouped.values()
     ]
 
 
-def _epochs(cell: Cell) -> int:
-    return int(cell.config.train.epochs)
+def _epochs(trial: Trial) -> int:
+    return int(trial.config.train.epochs)
 
 
 def compiled_alike(config: ConfigDict) -> str:

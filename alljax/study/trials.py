@@ -7,20 +7,21 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from alljax import progress
 from alljax.data.splits import Split
-from alljax.progress import Advance, Say
+from alljax.progress import Advance
 from alljax.study import sweep
 from alljax.study.experiment import Material
 from alljax.study.extraction import on_disk
-from alljax.study.sweep import Cell
+from alljax.study.sweep import Trial
 from alljax.training import head_training, optimizers, streamed
 from alljax.training.fold import make_folds
 from alljax.training.head_training import Curves, HeadFunctions, HeadRuns
 
-Run = tuple[Cell, ...]
+Run = tuple[Trial, ...]
 """Cells that come out of one training, see `grid.runs`."""
 
 SIDE_BY_SIDE = 64
@@ -32,12 +33,12 @@ class Trained:
     """What a cell's heads have become.
 
     Attributes:
-        cell: whose they are.
+        trial: whose they are.
         runs: one `HeadRuns` a split, R seeds each, on the host.
         seconds: from the start of the call that trained them, and perhaps other cells.
     """
 
-    cell: Cell
+    trial: Trial
     runs: list[HeadRuns]
     seconds: float
 
@@ -47,24 +48,19 @@ class Diverged:
     """Cells of a run whose loss is no number any more.
 
     Attributes:
-        cells: that are not done because of it.
+        trials: that are not done because of it.
         reason: where it happened, and what to do.
     """
 
-    cells: Run
+    trials: Run
     reason: str
 
 
 class Trainer:
     """Trains runs of heads; keeps what was compiled, and the features on the device, for the next ones."""
 
-    def __init__(self, say: Say) -> None:
-        """Compiles nothing yet.
-
-        Args:
-            say: prints a line.
-        """
-        self._say = say
+    def __init__(self) -> None:
+        """Compiles nothing yet."""
         self._compiled: dict[str, HeadFunctions] = {}
         self._features: tuple[np.ndarray | None, jax.Array | None] = None, None
 
@@ -80,7 +76,7 @@ class Trainer:
             What was trained; of a run whose loss is no number any more, once, the cells that are lost.
         """
         config, classes = runs[0][0].config, len(material.dataset.classes)
-        seeds, budgets = config.study.seeds, [cell.config.train.epochs for cell in runs[0]]
+        seeds, budgets = config.study.seeds, [trial.config.train.epochs for trial in runs[0]]
         heads, features = self._functions(config, classes, matrix)
         labels = jnp.asarray(material.labels)
         numbers = optimizers.stack([optimizers.numbers(run[0].config) for run in runs for _ in range(seeds)])
@@ -119,7 +115,9 @@ class Trainer:
             make = streamed.make_heads if why else head_training.make_heads
             self._compiled[key] = make(config, classes)
         if why:
-            self._say(f"features {matrix.shape[0]:,} × {matrix.shape[2]:,} are read from disk while heads learn: {why}")
+            logging.info(
+                f"features {matrix.shape[0]:,} × {matrix.shape[2]:,} are read from disk while heads learn: {why}"
+            )
             return self._compiled[key], flat
         if self._features[0] is not matrix:
             self._features = None, None  # the old ones leave the device first
@@ -140,7 +138,7 @@ def together(runs: Sequence[Run], alike: Callable[[Run], str]) -> list[list[Run]
         return [[run] for run in runs]
     grouped: dict[str, list[Run]] = {}
     for run in runs:
-        budgets = [cell.config.train.epochs for cell in run]
+        budgets = [trial.config.train.epochs for trial in run]
         key = f"{sweep.compiled_alike(run[0].config)} {budgets} {run[0].stride} {alike(run)}"
         grouped.setdefault(key, []).append(run)
     at_once = max(1, SIDE_BY_SIDE // runs[0][0].config.study.seeds) if runs else 1

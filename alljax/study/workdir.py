@@ -20,7 +20,7 @@ from alljax import config as configs
 from alljax import files
 from alljax.errors import WorkdirError
 from alljax.files import write_text
-from alljax.study.sweep import cells
+from alljax.study import sweep
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn", "pillow")
 
@@ -93,7 +93,7 @@ def alone(workdir: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[None]:
 def _claimed(workdir: Path) -> dict[str, dict[str, Any]]:
     """Returns config and environment of the run that has results here; empty where there are none."""
     marks = ("metrics.json", "runs/*/result.sha256", "runs/*/checkpoints/*.sha256")
-    if not any(any(workdir.glob(f"cells/*/{mark}")) for mark in marks):
+    if not any(any(workdir.glob(f"trials/*/{mark}")) for mark in marks):
         return {}
     return {name: read_json(workdir / f"{name}.json") for name in ("config", "environment")}
 
@@ -112,11 +112,11 @@ def _refuse_another(workdir: Path, stored: dict[str, Any], config: dict[str, Any
             "way go on with --resume=force"
         )
     before, now = (
-        {cell.name: configs.flatten(cell.config) for cell in cells(configs.unflatten(each))}
+        {trial.name: configs.flatten(trial.config) for trial in sweep.expand(configs.unflatten(each))}
         for each in (stored, config)
     )
     for name in before.keys() & now.keys():
-        here = workdir / "cells" / name
+        here = workdir / "trials" / name
         finished = [here / "metrics.json", *here.glob("runs/*/result.sha256")]
         if any(map(Path.is_file, finished)) and (changed := configs.difference(before[name], now[name])):
             raise WorkdirError(

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import functools
-import logging
+import logging as stdlib_logging
 import os
 import re
 import shutil
@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from alljax.errors import WorkdirError
 from alljax.files import file_digest, write_text
-from alljax.progress import Say
 
 
 def save(folder: Path, tree: Any) -> None:
@@ -82,7 +82,7 @@ class Checkpoints:
     those removed that need not be kept, so that at any moment a whole one is there.
     """
 
-    def __init__(self, folder: Path, keep_latest: int, keep_best: int, layout: Sequence[str], say: Say) -> None:
+    def __init__(self, folder: Path, keep_latest: int, keep_best: int, layout: Sequence[str]) -> None:
         """Opens or makes the folder; removes damaged and unfinished checkpoints and says which.
 
         Args:
@@ -90,7 +90,6 @@ class Checkpoints:
             keep_latest: newest checkpoints kept.
             keep_best: checkpoints kept besides, of the lowest ``loss``; of equals the earlier.
             layout: a line for each array of the state, and what else a checkpoint must have in common with this run.
-            say: prints a line.
 
         Raises:
             WorkdirError: it cannot be made or read.
@@ -101,7 +100,7 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if jax.process_index() == 0:
-                _remove_damaged(self.folder, say)
+                _remove_damaged(self.folder)
             multihost_utils.sync_global_devices("checkpoints are looked through")
             always = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
             self._orbax = ocp.training.Checkpointer(
@@ -215,10 +214,10 @@ class Checkpoints:
                 self._orbax.delete(each.step)
 
 
-def _remove_damaged(folder: Path, say: Say) -> None:
+def _remove_damaged(folder: Path) -> None:
     for step in (each for each in folder.iterdir() if each.name.isdecimal() and each.is_dir()):
         if not _sealed(step):
-            say(f"{step}: {'damaged' if _checksums(step).exists() else 'unfinished'} checkpoint, removed")
+            logging.info(f"{step}: {'damaged' if _checksums(step).exists() else 'unfinished'} checkpoint, removed")
             _checksums(step).unlink(missing_ok=True)
             shutil.rmtree(step)
 
@@ -256,7 +255,7 @@ def _hush() -> None:
     that failed beside the one that was told.
     """
     for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        stdlib_logging.getLogger(name).setLevel(stdlib_logging.CRITICAL)
     hook = sys.unraisablehook
 
     def heard(unraisable: Any) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import importlib.metadata
 import json
@@ -15,16 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import alljax
 from alljax import files
 from alljax.data import augmentation
+from alljax.data.images import READING_VERSION
 from alljax.data.loader import Source, batches
 from alljax.models.head import pool
 from alljax.progress import Advance
 from alljax.training.network import Network
 
-VIEWS = {"one": 1, "dihedral": augmentation.VIEWS}
-"""How many views of an image the choices of ``features.views`` stand for; the first is the image itself."""
+VIEWS = {"none": 1, "dihedral": augmentation.VIEWS}
+"""How many views of an image the choices of ``features.augment`` stand for; the first is the image itself."""
 
 
 def make_extractor(networks: Sequence[Network]) -> Callable[[Any, jax.Array], list[jax.Array]]:
@@ -53,7 +52,7 @@ def feature_blocks(
         networks: make the features; they differ in ``stage`` and ``pool`` only.
         source: the images at the networks' size; each is read once, its views are made on the device.
         batch_size: images through the backbone at once; the last block may be shorter.
-        views: ``"one"``, the image as it is, or ``"dihedral"``, the eight of `augment.dihedral`.
+        views: ``"none"``, the image as it is, or ``"dihedral"``, the eight of `augment.dihedral`.
         workers: processes that read and decode; 0 for threads.
     """
     extract, turn = make_extractor(networks), jax.jit(jax.vmap(augmentation.dihedral, (0, None)))
@@ -74,7 +73,7 @@ def compute_features(
         source: the images at the network's size.
         batch_size: images through the backbone at once.
         advance: told of each image.
-        views: ``"one"`` or ``"dihedral"``.
+        views: ``"none"`` or ``"dihedral"``.
         workers: processes that read and decode; 0 for threads.
     """
     # Filled in place: eight views of ten thousand images take most of a gigabyte.
@@ -90,7 +89,7 @@ def features_key(network: Network, digests: tuple[str, ...], views: str) -> str:
     """Returns the hash of all that features depend on.
 
     The images' bytes and views, the backbone, its weights, the stage, the pooling, the preprocessing,
-    the code that makes features of them, and the libraries and back end that round differently.
+    the versions of the code that computes them, and the libraries and back end that round differently.
     """
     parts = {
         "images": digests,
@@ -100,23 +99,11 @@ def features_key(network: Network, digests: tuple[str, ...], views: str) -> str:
         "stage": network.stage,
         "pool": network.pool,
         "preprocessing": dataclasses.asdict(network.preprocessing),
-        "code": _code_digest(),
+        "versions of alljax": [network.backbone.version, READING_VERSION],
         "versions": [importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "pillow")],
         "platform": jax.default_backend(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-@functools.cache
-def _code_digest() -> str:
-    """Returns the hash of our own code between a file and its features: a mended bug there makes them anew."""
-    package = Path(alljax.__file__).parent
-    sources = [*package.glob("models/*.py"), *package.glob("weights/*.py"), Path(__file__)]
-    sources += [
-        package / "data" / name for name in ("augment.py", "images.py", "pipeline.py", "pixels.py", "resize.py")
-    ]
-    texts = [path.read_bytes() for path in sorted(sources)]
-    return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
 def load_features(key: str, rows: int) -> np.ndarray | None:

@@ -21,7 +21,7 @@ from alljax.training.step import ORDER, TrainState
 class Feed:
     """The cells of one run.
 
-    The order of an epoch is a function of key and epoch alone, and the same as in the frozen regime, so
+    The order of an epoch is a function of key and epoch alone, and the same as in the frozen mode, so
     that a run may go on from any step.
 
     Attributes:
@@ -39,7 +39,7 @@ class Feed:
         """Draws the order of all epochs.
 
         Args:
-            config: ``train.batch_size``, ``train.accumulate``, ``train.epochs``, ``train.sampling`` and
+            config: ``train.batch_size``, ``train.accumulation_steps``, ``train.epochs``, ``train.sampling`` and
                 ``data.workers`` are read.
             source: gives images and labels.
             fold: the rows.
@@ -51,7 +51,7 @@ class Feed:
         """
         self._source, self.labels, self._devices = source, source.labels, devices
         self._workers, self._size = config.data.workers, min(config.train.batch_size, len(fold.train))
-        self._multiple = devices.count * config.train.accumulate
+        self._multiple = devices.count * config.train.accumulation_steps
         self.train_count = int(fold.train_count)
         self.steps_per_epoch = steps_per_epoch(self.train_count, self._size)
         self.test = np.asarray(fold.test)[: int(fold.test_count)]

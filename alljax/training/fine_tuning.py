@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from alljax.data.augmentation import Augment, Augmentation, make_augment
 from alljax.errors import ConfigError
 from alljax.models.head import Head, pool
-from alljax.models.normalisation import Batch
+from alljax.models.normalization import Batch
 from alljax.training import optimizers
 from alljax.training.network import Network
 from alljax.training.parameter_groups import Group
@@ -53,10 +53,10 @@ def make_forward(
     The backbone computes in ``train.compute``; parameters, statistics, head and loss are float32.
 
     Args:
-        config: ``train.compute``, ``train.rematerialise`` and ``train.statistics_momentum`` are read.
+        config: ``train.compute``, ``train.remat`` and ``train.bn_momentum`` are read.
         network: the backbone's module, stage, pooling and preprocessing; not its parameters.
         head: the classifier.
-        layers: normalisation layers that follow the batch.
+        layers: normalization layers that follow the batch.
         axis: the mapped axis under `jax.pmap`, else None.
     """
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.train.compute]
@@ -70,14 +70,14 @@ def make_forward(
             {"params": tree["backbone"], "batch_stats": batch_stats},
             pixels,
             last=network.stage,
-            batch=Batch(layers, mask, axis, config.train.statistics_momentum),
+            batch=Batch(layers, mask, axis, config.train.bn_momentum),
             mutable=["batch_stats"],
         )
         features = pool(stages[network.stage], network.pool).astype(jnp.float32)
         logits: Any = head.apply({"params": tree["head"]}, features, keys)
         return logits, moved.get("batch_stats", {})
 
-    if config.train.rematerialise:
+    if config.train.remat:
         # Keep what leaves each stage; what is inside is computed again on the way back.
         policy = jax.checkpoint_policies.save_only_these_names("stage")
         return jax.checkpoint(forward, policy=policy)
@@ -87,7 +87,7 @@ def make_forward(
 def first_parameters(network: Network, head: Head, key: jax.Array) -> dict[str, jax.Array]:
     """Returns the backbone's ported parameters and a head's first ones, flat.
 
-    The head's are the same as in the frozen regime for the same key.
+    The head's are the same as in the frozen mode for the same key.
     """
     drawn = head.init(jax.random.fold_in(key, FIRST), jnp.zeros((1, network.feature_count)))["params"]
     return flatten_dict({"backbone": network.used("params"), "head": drawn}, sep="/")
@@ -119,7 +119,7 @@ def make_step(
     """Returns ``step(state, fixed, key, cells, class_weights)``: the state after it, and the batch's sums before it.
 
     The loss is Σ mask · class_weight · loss / Σ mask over the global batch, whatever the devices and
-    ``train.accumulate``.  With accumulation, layers that normalise by the batch see one part at a time.
+    ``train.accumulation_steps``.  With accumulation, layers that normalize by the batch see one part at a time.
 
     Args:
         config: its ``train`` is read.
@@ -128,7 +128,7 @@ def make_step(
         learning: paths of the parameters that learn now.
         axis: the mapped axis under `jax.pmap`, else None.
     """
-    loss, parts, augment = make_loss(config), config.train.accumulate, make_augmentation(config)
+    loss, parts, augment = make_loss(config), config.train.accumulation_steps, make_augmentation(config)
 
     def over_devices(tree: Any) -> Any:
         return tree if axis is None else lax.psum(tree, axis)
@@ -165,7 +165,7 @@ def make_step(
         gradients = jax.tree.map(lambda gradient: gradient / batch.count, gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, awake)
         params = dict(state.params) | dict(optax.apply_updates(awake, updates))
-        average = _averaged(state, params, config.train.average)
+        average = _averaged(state, params, config.train.ema_decay)
         return TrainState(params, opt_state, state.step + 1, batch_stats, average), batch
 
     return step

@@ -1,4 +1,4 @@
-"""The frozen regime: whole head runs as one compiled function.
+"""The frozen mode: whole head runs as one compiled function.
 
 A frozen backbone gives the same features every epoch, so they are computed once
 (features.py).  A head run, epochs × steps, is then one `lax.scan`; the runs of several seeds, and of
@@ -54,7 +54,7 @@ class HeadRuns:
 
 
 class HeadFunctions(NamedTuple):
-    """The frozen regime in three functions, from `make_heads` or `streamed.make_heads`; R runs side by side.
+    """The frozen mode in three functions, from `make_heads` or `streamed.make_heads`; R runs side by side.
 
     Attributes:
         start: keys (R,), numbers {name: (R,)}, a row of features (1, D) → the states before the first step.

@@ -78,7 +78,7 @@ class Learner:
     def compile(self, epoch: int) -> Callable[[TrainState, fine_tuning.Cells], tuple[TrainState, Sums]]:
         """Returns the training step of an epoch, in which some groups learn; it takes the old state's memory."""
         learning = parameter_groups.learning(self._group_of, self.groups, epoch)
-        layers, axis = parameter_groups.normalisation_layers(learning), self.devices.axis
+        layers, axis = parameter_groups.normalization_layers(learning), self.devices.axis
         forward = fine_tuning.make_forward(self._config, self._network, self._head, layers, axis)
         step = fine_tuning.make_step(self._config, forward, self._optimizer, learning, axis)
         compiled = self.devices.compile(step, donate=0)
@@ -124,7 +124,7 @@ class Learner:
         return self.devices.place(TrainState(flatten_dict(params, sep="/"), (), step, batch_stats))
 
     def _begin(self, params: dict[str, Any]) -> TrainState:
-        average = params if self._config.train.average else {}
+        average = params if self._config.train.ema_decay else {}
         statistics = self._network.used("batch_stats")
         return TrainState(params, self._optimizer.init(params), jnp.zeros((), jnp.int32), statistics, average)
 

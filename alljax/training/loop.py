@@ -10,12 +10,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.errors import ConfigError, Stopped
 from alljax.interrupts import stop_requested
-from alljax.progress import Advance, Say
+from alljax.progress import Advance
 from alljax.training.checkpoints import Checkpoints
 from alljax.training.feeding import Feed
 from alljax.training.learner import Learner, memory
@@ -29,7 +30,7 @@ class Trained:
     """What a run leaves.
 
     Attributes:
-        params: what learned, flat: path → float32; averaged where ``train.average`` asks for it.
+        params: what learned, flat: path → float32; averaged where ``train.ema_decay`` asks for it.
         batch_stats: the backbone's statistics.
         history: one row an epoch: train loss and accuracy, validation loss and accuracy.
         logits: float32 (U, C), of the test rows in their order.
@@ -41,9 +42,7 @@ class Trained:
     logits: np.ndarray
 
 
-def train_network(
-    config: ConfigDict, learner: Learner, feed: Feed, folder: Path, say: Say, advance: Advance
-) -> Trained:
+def train_network(config: ConfigDict, learner: Learner, feed: Feed, folder: Path, advance: Advance) -> Trained:
     """Trains one network; goes on from the newest whole checkpoint in `folder`.
 
     At any step, however it was stopped, the same call ends in the same bits as one that never was.
@@ -53,7 +52,6 @@ def train_network(
         learner: parameters and compiled steps.
         feed: the batches.
         folder: of this run: ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/``.
-        say: prints a line.
         advance: told of each step's images.
 
     Raises:
@@ -64,17 +62,17 @@ def train_network(
     train, steps = config.train, feed.steps_per_epoch
     with contextlib.ExitStack() as stack:
         layout = [*learner.layout, f"{steps} steps an epoch"]
-        checkpoints = Checkpoints(folder / "checkpoints", train.keep_latest, train.keep_best, layout, say)
+        checkpoints = Checkpoints(folder / "checkpoints", train.keep_latest, train.keep_best, layout)
         stack.callback(checkpoints.close)
         finite = functools.partial(_finite, checkpoints, train.learning_rate)
         if start := checkpoints.latest or 0:
             saved = checkpoints.load(start)
             (state, epoch_sums), history = learner.restore(saved.leaves), saved.record["history"]
-            say(f"goes on after step {start:,}")
+            logging.info(f"goes on after step {start:,}")
             advance(start // steps * feed.train_count + start % steps * train.batch_size)
         else:
             state, epoch_sums, history = learner.start(), learner.zero(), []
-        say(learner.describe(state))
+        logging.info(learner.describe(state))
         logs = Logs(folder, train.loggers, start, configs.flatten(config))
         stack.callback(logs.close)
         asked = stack.enter_context(stop_requested())

@@ -48,7 +48,7 @@ def sweep(
     """
     plain = configs.vary(
         config,
-        {"train.schedule": "constant", "train.learning_rate": 1.0, "train.warmup_steps": 0, "train.average": 0.0},
+        {"train.schedule": "constant", "train.learning_rate": 1.0, "train.warmup_steps": 0, "train.ema_decay": 0.0},
     )
     layer_groups = parameter_groups.read(plain.train.groups)
     head = Head(plain.model.hidden, classes, plain.model.dropout)
@@ -57,7 +57,7 @@ def sweep(
     learning = parameter_groups.learning(group_of, layer_groups, 0)
     awake = {path: leaf for path, leaf in parameters.items() if path in learning}
     fixed = {path: leaf for path, leaf in parameters.items() if path not in learning}
-    forward = fine_tuning.make_forward(plain, network, head, parameter_groups.normalisation_layers(learning))
+    forward = fine_tuning.make_forward(plain, network, head, parameter_groups.normalization_layers(learning))
 
     def losses(rate: jax.Array, fixed: Any, awake: Any, cells: fine_tuning.Cells) -> jax.Array:
         optimizer = optax.chain(fine_tuning.make_optimizer(plain, steps, layer_groups, group_of), optax.scale(rate))

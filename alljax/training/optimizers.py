@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-# Keras's defaults, which the paper used. They are not knobs: nobody has varied them yet.
+# Keras's defaults, which the paper used. They are not settings: nobody has varied them yet.
 BETA_1, BETA_2, RHO, EPSILON = 0.9, 0.999, 0.9, 1e-7
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from alljax.errors import ConfigError
 
 FROZEN_BACKBONE = (("head/.*", 1.0), ("backbone/.*", 0.0))
-"""What ``train.groups`` means when it is empty: the frozen regime."""
+"""What ``train.groups`` means when it is empty: the frozen mode."""
 
 EXAMPLE = "(('head/.*', 1.0), ('backbone/block5/.*', 0.1), ('backbone/block[1-4]/.*', 0.0))"
 
@@ -95,14 +95,14 @@ def phases(groups: Sequence[Group], epochs: int) -> list[int]:
     return sorted({0, *(group.from_epoch for group in groups if group.rate > 0 and group.from_epoch < epochs)})
 
 
-def normalisation_layers(learning: Iterable[str]) -> frozenset[str]:
-    """Returns the backbone's normalisation layers that follow the batch: those whose scale learns.
+def normalization_layers(learning: Iterable[str]) -> frozenset[str]:
+    """Returns the backbone's normalization layers that follow the batch: those whose scale learns.
 
     Args:
         learning: from `learning`.
 
     Returns:
-        Their paths from the backbone's root, as `alljax.models.normalisation.Batch` takes them.
+        Their paths from the backbone's root, as `alljax.models.normalization.Batch` takes them.
     """
     scales = (path for path in learning if path.startswith("backbone/") and path.endswith("/scale"))
     return frozenset(path.removeprefix("backbone/").removesuffix("/scale") for path in scales)

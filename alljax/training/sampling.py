@@ -1,4 +1,4 @@
-"""Which cells an epoch is made of, and in which order: the same in the frozen and the fine-tuned regime."""
+"""Which cells an epoch is made of, and in which order: the same in the frozen and the fine-tuned mode."""
 
 import jax
 import jax.numpy as jnp

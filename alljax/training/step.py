@@ -1,4 +1,4 @@
-"""TrainState, the losses, and the pure training and evaluation steps of both regimes."""
+"""TrainState, the losses, and the pure training and evaluation steps of both modes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ class TrainState:
         params: the trainable parameters.
         opt_state: the optimizer's state for them.
         step: int32 (), optimizer steps done.
-        batch_stats: stored statistics of the backbone's normalisation layers; empty for a head alone.
+        batch_stats: stored statistics of the backbone's normalization layers; empty for a head alone.
         average: moving average of `params`; empty where none is kept.
     """
 

@@ -1,4 +1,4 @@
-"""The frozen regime on features that stay on disk: flattened activations of a whole set are larger than a memory.
+"""The frozen mode on features that stay on disk: flattened activations of a whole set are larger than a memory.
 
 The same steps as in frozen.py on the same cells in the same order; what differs is that features come block by
 block from a memory-mapped file, so that the epochs are a loop on the host instead of one `lax.scan`.

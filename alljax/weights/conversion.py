@@ -57,7 +57,7 @@ def port(
             does not say whose weights it holds.
     """
     backbones.get(backbone)
-    family = recognise(tensors, backbone, origin)
+    family = recognize(tensors, backbone, origin)
     spelled = _spelled(tensors, family, origin)
     wanted = {name: path for name, path in family.names.items() if classifier or not path.startswith(CLASSIFIER)}
     _check_fit(spelled, wanted, family, origin)
@@ -80,7 +80,7 @@ def flatten(ported: Ported) -> dict[str, np.ndarray]:
     return {**flat, **{origin: np.zeros(0, np.float32) for origin in origins}}
 
 
-def recognise(tensors: Mapping[str, np.ndarray], backbone: str, origin: str = "the weight file") -> Family:
+def recognize(tensors: Mapping[str, np.ndarray], backbone: str, origin: str = "the weight file") -> Family:
     """Returns the family whose names these tensors bear, for this backbone.
 
     Raises:

@@ -121,8 +121,8 @@ def _pytorch(rules: Mapping[str, str | Callable[[re.Match[str]], str]]) -> Calla
 def _keras(rules: Mapping[str, str | Callable[[re.Match[str]], str]]) -> Callable[[str], str]:
     def name_of(path: str) -> str:
         module, variable = _split(path)
-        normalises = re.search(r"norm\d?$", module)
-        return f"{_by_rules(rules, module)}/{(KERAS_STATISTICS if normalises else KERAS_VARIABLES)[variable]}"
+        normalizes = re.search(r"norm\d?$", module)
+        return f"{_by_rules(rules, module)}/{(KERAS_STATISTICS if normalizes else KERAS_VARIABLES)[variable]}"
 
     return name_of
 

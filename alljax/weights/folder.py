@@ -16,7 +16,7 @@ def choose(
     backbone: str,
     known: Collection[Source],
     named: Source | None,
-    recognise: Callable[[Path], Source | None],
+    recognize: Callable[[Path], Source | None],
 ) -> Path:
     """Returns the one file of a folder that holds a backbone's weights.
 
@@ -28,7 +28,7 @@ def choose(
         backbone: the network the weights are for.
         known: all known sources.
         named: the source that it must be; None for any of the backbone.
-        recognise: tells a file's source by its hash.
+        recognize: tells a file's source by its hash.
 
     Raises:
         WeightsError: no such file there, or several in the same way; it lists what was seen and looked for.
@@ -44,7 +44,7 @@ def choose(
     if found := [path for path in listed if path.name in names]:
         return _only(found, folder, backbone)
     files = [path for path in listed if path.suffix.lower() in ENDINGS]
-    source_of = {path: recognise(path) for path in files}
+    source_of = {path: recognize(path) for path in files}
     if found := [path for path in files if source_of[path] in wanted]:
         return _only(found, folder, backbone)
     taken = {each.file for each in known}

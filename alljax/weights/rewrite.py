@@ -31,12 +31,12 @@ def rewrite(path: Path, backbone: str, out: Path) -> int:
     """
     backbones.get(backbone)
     tensors = formats.read(path)
-    family = conversion.recognise(tensors, backbone, str(path))
+    family = conversion.recognize(tensors, backbone, str(path))
     paths = [family.names.get(family.spelling(name), "") for name in tensors]
     classifier = any(variable.startswith(conversion.CLASSIFIER) for variable in paths)
     ported = conversion.port(tensors, backbone, classifier, origin=str(path))
     sha256 = store.digest(path)
-    if known := store.recognise(path, sha256):
+    if known := store.recognize(path, sha256):
         ported = replace(ported, source=known.name)
     flat = {name: np.ascontiguousarray(tensor) for name, tensor in conversion.flatten(ported).items()}
     metadata = {"backbone": backbone, "family": ported.family, "source_sha256": sha256}

@@ -48,7 +48,7 @@ def describe(path: str | os.PathLike[str]) -> Description:
     backbone, family = "", ""
     for name in backbones.BACKBONES:
         try:
-            found = conversion.recognise(read.tensors, name)
+            found = conversion.recognize(read.tensors, name)
         except WeightsError:
             continue
         backbone, family = found.backbone, found.description
@@ -62,5 +62,5 @@ def describe(path: str | os.PathLike[str]) -> Description:
         read.notes,
         backbone,
         family,
-        store.recognise(read.path, sha256),
+        store.recognize(read.path, sha256),
     )

@@ -20,7 +20,7 @@ class Source:
         backbone: the network it fits, a name in `alljax.models.catalog`.
         family: whose layout it has, a key of that backbone's families.
         file: its name in the local store.
-        licence: SPDX name of its licence, as far as it is known.
+        license: SPDX name of its license, as far as it is known.
         classifier: whether the 1000-way ImageNet classifier is in it.
         preprocessing: what its images were prepared with; see `catalog.preprocessing`.
         citation: what a paper should cite.
@@ -39,7 +39,7 @@ class Source:
     backbone: str
     family: str
     file: str
-    licence: str
+    license: str
     classifier: bool
     preprocessing: str | Mapping[str, Any] = field(hash=False)
     citation: str

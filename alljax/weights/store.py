@@ -83,7 +83,7 @@ def resolve(path: str | os.PathLike[str], name: str, backbone: str) -> Resolved:
             is_folder = given.is_dir()
         if is_folder:
             given = folder.choose(
-                given, backbone, sources().values(), named, lambda file: recognise(file, digest(file))
+                given, backbone, sources().values(), named, lambda file: recognize(file, digest(file))
             )
         return _given(given, named, backbone)
     candidates = [named] if named else [each for each in sources().values() if each.backbone == backbone]
@@ -138,7 +138,7 @@ def fetch(name: str) -> Resolved:
         return Resolved(target, sha256, wanted, "store", _note(wanted, target))
 
 
-def recognise(path: Path, sha256: str) -> Source | None:
+def recognize(path: Path, sha256: str) -> Source | None:
     """Returns the known source that a file is, by its hash and never by its name.
 
     Raises:
@@ -166,7 +166,7 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 
 def _given(path: Path, named: Source | None, backbone: str) -> Resolved:
     sha256 = digest(path)
-    known = recognise(path, sha256)
+    known = recognize(path, sha256)
     for each in sources().values():
         # As torchvision's and Lite0's: the file's name says how its hash begins.
         claims = path.name == each.file and each.sha256[:8] and each.sha256[:8] in path.name

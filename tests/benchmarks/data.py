@@ -203,7 +203,7 @@ def main() -> None:
             print(f"not compared: {package} is not installed in {sys.prefix}")
     print(f"{images} images, {CORES} cores")
     with tempfile.TemporaryDirectory() as place:
-        for kind in ("cells", "filled"):
+        for kind in ("trials", "filled"):
             folder = Path(place) / kind
             folder.mkdir()
             draw(folder, images, kind == "filled")

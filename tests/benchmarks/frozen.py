@@ -1,4 +1,4 @@
-"""How fast the frozen regime is here: images a second through a backbone, steps a second of a head.
+"""How fast the frozen mode is here: images a second through a backbone, steps a second of a head.
 
     .venv/bin/python tests/benchmarks/frozen.py [VGG16_WEIGHTS.pth]
 

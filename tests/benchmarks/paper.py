@@ -156,7 +156,7 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
         metrics = json.loads((folder / "metrics.json").read_text())
         with (folder / "split.csv").open(newline="") as file:
             sides = Counter(row["split"] for row in csv.DictReader(file))
-        written = [(first, last) for first, last in map(dates, sorted((folder / "cells").iterdir()))]
+        written = [(first, last) for first, last in map(dates, sorted((folder / "trials").iterdir()))]
         stored = {
             name: sum(path.stat().st_size for path in each.rglob("*") if path.is_file())
             for name, each in (("study", folder), ("features", cache))
@@ -174,7 +174,7 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     phases["report"] = {"seconds": ran.ended - before} | ran.peak((before, ran.ended))
     return {
         "images": metrics["dataset"]["images"], "image_size": metrics["dataset"]["image_size"][0], "sides": dict(sides),
-        "cells": len(metrics["cells"]),
+        "trials": len(metrics["trials"]),
         "missing": metrics.get("missing", []), "failed": metrics.get("failed", {}), "phases": phases, "bytes": stored,
         "seconds": ran.ended - ran.began, "said": [line for _, line in ran.lines],
     } | ran.peak()  # fmt: skip
@@ -190,7 +190,7 @@ def show_study(found: dict[str, Any]) -> None:
     """Prints the table of `study`."""
     sides = " and ".join(f"{count:,} {side}" for side, count in found["sides"].items())
     images = f"{found['images']:,} images of {found['image_size']} pixels"
-    print(f"### `alljax study`: {found['cells']} cells, {images}, {sides}\n")
+    print(f"### `alljax study`: {found['trials']} cells, {images}, {sides}\n")
     rows = [(name, span(each["seconds"]), size(each["peak"])) for name, each in found["phases"].items()]
     rows.append(("**all**", f"**{span(found['seconds'])}**", f"**{size(found['peak'])}**"))
     table(("phase", "time", "most memory"), rows)
@@ -208,7 +208,7 @@ def heads(options: argparse.Namespace) -> dict[str, Any]:
     for when, values in ran.said("curve"):
         curves.append(values | ran.peak((when - values["seconds"], when)))
     return {
-        "cells": ran.said("cells")[0][1]["cells"],
+        "trials": ran.said("trials")[0][1]["trials"],
         "heads": [values for _, values in ran.said("cell")],
         "curves": curves,
         "seconds": sum(curve["seconds"] for curve in curves),
@@ -223,7 +223,7 @@ def show_heads(found: dict[str, Any]) -> None:
         (curve["curve"].rpartition("-")[0], f"{curve['width']:,}", span(curve["seconds"]), size(curve["peak"]))
         for curve in found["curves"]
     ]
-    rows.append((f"all, {found['cells']['trained']:,} cells learned from, {found['cells']['tested']:,} tested", "",
+    rows.append((f"all, {found['trials']['trained']:,} cells learned from, {found['trials']['tested']:,} tested", "",
                  span(found["seconds"]), size(found["peak"])))  # fmt: skip
     table(("run of 100 epochs, eight heads", "features", "time", "most memory"), rows)
 

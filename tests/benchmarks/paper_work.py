@@ -287,7 +287,7 @@ def heads(config: str, manifest: str) -> None:
     material, trainer = real_cells(settings, manifest), Trainer(lambda line: print(line, file=sys.stderr))
     people = np.unique(material.people, return_inverse=True)[1]
     matrix = np.zeros((0, 0, 0), np.float32)
-    for run in sweep.runs(sweep.cells(settings)):
+    for run in sweep.runs(sweep.expand(settings)):
         width = WIDTHS[run[0].config.model.backbone]
         if matrix.shape[2] != width:
             matrix = made_up(material.labels, people, width, slice(0, len(people)))[:, None]

@@ -76,7 +76,7 @@ def measured(part: str, manifest: Path, folder: Path, *more: str) -> Any:
 def test_the_whole_study_at_its_true_size(cnmc_manifest: Path, tmp_path: Path) -> None:
     found = measured("study", cnmc_manifest, tmp_path)
     assert (found["images"], found["image_size"]) == (10_661, 224)
-    assert (found["cells"], found["missing"], found["failed"]) == (32, [], {})
+    assert (found["trials"], found["missing"], found["failed"]) == (32, [], {})
     assert found["sides"] == {"train": 8_528, "test": 2_133}
     assert {"features of two stages", "heads", "report"} < found["phases"].keys()
     assert found["peak"] < 4e9
@@ -94,7 +94,7 @@ def test_flattened_features_are_never_all_in_memory(cnmc_manifest: Path, tmp_pat
 @pytest.mark.long
 def test_all_head_runs_fit_into_memory(cnmc_manifest: Path, tmp_path: Path) -> None:
     found = measured("heads", cnmc_manifest, tmp_path)
-    assert found["cells"] == {"trained": 8_528, "tested": 2_133}
+    assert found["trials"] == {"trained": 8_528, "tested": 2_133}
     heads = {head["cell"]: head for head in found["heads"]}
     assert {name: head["epochs"] for name, head in heads.items()} == {
         cell.name: cell.config.train.epochs for cell in cells(load(str(CONFIG)))

@@ -43,7 +43,7 @@ DEVICES, GLOBAL = (1, 2, 4, 8), 32
 
 def settings(backbone: str, **train: Any) -> ConfigDict:
     """Returns a config in which everything learns, by Adam."""
-    config = configs.vary(configs.default_config(), {"model.backbone": backbone, "train.regime": "finetune"})
+    config = configs.vary(configs.default_config(), {"model.backbone": backbone, "train.mode": "finetune"})
     config.train.update(groups=((".*", 1.0),), optimizer="adam", batch_size=BATCH, epochs=1, loggers=(), **train)
     return config
 
@@ -175,7 +175,7 @@ def loop(network: Network, every: int) -> np.ndarray:
             ends.append((time.perf_counter(), time.process_time()))
 
     with tempfile.TemporaryDirectory() as folder:
-        train_network(config, learner, feed, Path(folder), lambda line: None, advance)
+        train_network(config, learner, feed, Path(folder), advance)
     assert len(ends) == STEPS
     return 1000 * (np.array(ends[-2]) - np.array(ends[0]))
 

@@ -144,7 +144,7 @@ def test_unreadable_images_are_left_out_and_named(tree, capsys):
 def test_a_set_of_which_nothing_can_be_read(plant):
     found = audit.audit(str(plant({"a/1.png": b"x", "b/1.png": b"y"})))
     assert found.images == 0
-    assert all("no labelled images found" in each.refused for each in found.protocols)
+    assert all("no labeled images found" in each.refused for each in found.protocols)
 
 
 def test_a_set_without_images(plant):
@@ -162,7 +162,7 @@ def test_cells_without_subjects(plant, capsys):
     assert "25 images of no known subject: cell-level only" in capsys.readouterr().out
 
 
-def test_unlabelled_images_are_compared_but_not_divided(plant):
+def test_unlabeled_images_are_compared_but_not_divided(plant):
     cells = {f"training_data/fold_{n % 2}/all/UID_{n}_1_1_all.bmp": CELLS[n] for n in range(1, 9)}
     cells |= {f"training_data/fold_{n % 2}/hem/UID_H{n}_1_1_hem.bmp": CELLS[n + 8] for n in range(1, 9)}
     final = {"testing_data/C-NMC_test_final_phase_data/1.bmp": CELLS[1]}

@@ -22,7 +22,7 @@ EVERYTHING = {
     "flips": True, "quarter_turns": True, "rotation": 180.0, "shift": 0.1, "zoom": 0.3, "crop": 0.2, "brightness": 0.3,
     "contrast": 0.3, "stain": 0.1, "blur": 1.5, "cutout": 0.5, "mixup": 0.4,
 }  # fmt: skip
-COLOURS = ("brightness", "contrast", "stain", "blur")
+COLORS = ("brightness", "contrast", "stain", "blur")
 MOVED = {name: EVERYTHING[name] for name in ("shift", "zoom", "crop")}
 ALONE = [MOVED, *({name: value} for name, value in EVERYTHING.items() if name not in (*MOVED, "mixup"))]
 
@@ -90,16 +90,16 @@ def test_switching_one_off_leaves_what_the_others_draw(cells: jax.Array) -> None
 def test_black_stays_exactly_black(cells: jax.Array) -> None:
     background = np.asarray(cells).max(-1) == 0
     assert 0.5 < background.mean() < 0.95
-    for name in (*COLOURS, "cutout"):
+    for name in (*COLORS, "cutout"):
         images, _ = augmented({name: EVERYTHING[name]}, cells)
         assert not np.asarray(images)[background].any(), name
 
 
 def test_rim_and_noise_near_black_stay_dim(cells: jax.Array) -> None:
-    """As JPEG leaves them: grey levels of 1 around the cell."""
+    """As JPEG leaves them: gray levels of 1 around the cell."""
     dim = jnp.maximum(cells, 1)
     background = np.asarray(cells).max(-1) == 0
-    for name in COLOURS:
+    for name in COLORS:
         assert np.asarray(augmented({name: EVERYTHING[name]}, dim)[0])[background].max() < 8, name
 
 
@@ -167,9 +167,9 @@ def test_geometry_against_scipy(noise: jax.Array, settings: dict) -> None:
     matrices, offsets = draw(settings)
     for matrix, offset in zip(matrices[:8], offsets[:8], strict=True):
         ours = affine(noise, matrix, offset)
-        centre = (SIDE - 1) / 2
+        center = (SIDE - 1) / 2
         whole = np.asarray(matrix, np.float64)
-        start = centre - whole @ [centre, centre] + np.asarray(offset) * SIDE
+        start = center - whole @ [center, center] + np.asarray(offset) * SIDE
         for channel in range(3):
             theirs = scipy.ndimage.affine_transform(noise[..., channel], whole, start, order=1, mode="grid-constant")
             np.testing.assert_allclose(ours[..., channel], theirs, atol=0.05)
@@ -313,7 +313,7 @@ def test_real_cells_keep_their_background(cnmc_zip) -> None:
         images = [Image.open(io.BytesIO(archive.read(name))).resize((SIDE, SIDE)) for name in names]
     cells = jnp.stack([np.asarray(image) for image in images])
     background = np.asarray(cells).max(-1) == 0
-    for name in COLOURS:
+    for name in COLORS:
         changed = np.asarray(augmented({name: EVERYTHING[name]}, cells)[0])
         assert not changed[background].any()
         means = changed.sum((1, 2, 3)) / np.asarray(cells, np.float32).sum((1, 2, 3))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from alljax.data import cnmc, images
 from alljax.data.archive import open_tree
-from alljax.data.dataset import UNLABELLED
+from alljax.data.dataset import UNLABELED
 from alljax.data.readers import open_all, open_source
 from alljax.errors import DataError
 
@@ -53,7 +53,7 @@ UPPER = {path.replace("/all/", "/ALL/").replace("/hem/", "/HEM/"): data for path
 
 def read(root):
     tree = open_tree(root)
-    assert cnmc.recognise(tree)
+    assert cnmc.recognize(tree)
     return cnmc.read(tree)
 
 
@@ -72,7 +72,7 @@ def test_layouts(plant, layout, zipped):
     assert who(dataset, "prelim") == LATE
     for record in dataset.records:
         hem = record.subject.startswith("H")
-        assert record.label == (UNLABELLED if record.split == "final" else int(not hem))
+        assert record.label == (UNLABELED if record.split == "final" else int(not hem))
         assert bool(record.fold) == (record.split == "train")
         assert images.decode(dataset.read(record), record.path).size == (12, 12)
     assert Counter(r.fold for r in dataset.records if r.split == "train") == {"0": 3, "2": 2}
@@ -280,7 +280,7 @@ def test_only_the_final_phase(plant, settings):
     root = plant(["1.bmp", "2.bmp"], root="C-NMC_test_final_phase_data")
     with pytest.raises(DataError, match=r"has no part 'train' .*; there is final \(2 images\)"):
         open_source(settings(root))
-    assert {r.label for r in open_all(str(root)).records} == {UNLABELLED}
+    assert {r.label for r in open_all(str(root)).records} == {UNLABELED}
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_only_the_final_phase(plant, settings):
     ],
 )
 def test_other_trees_are_not_taken_for_cnmc(plant, paths):
-    assert not cnmc.recognise(open_tree(plant(paths)))
+    assert not cnmc.recognize(open_tree(plant(paths)))
 
 
 @pytest.mark.real

@@ -165,7 +165,7 @@ def test_bad_trees(plant, settings, zipped):
     refuse({"a/1.png": None, "b/readme.txt": b""}, "class 'b' has no image", "empty_class")
     refuse(["train/a/1.png", "train/a/2.png"], r"only one class \('a'\)", "one_class")
     refuse({"readme.txt": b""}, "no images in it; expected a folder for each class", "no_images")
-    refuse(["1.png", "2.png"], "no labelled images found", "no_classes")
+    refuse(["1.png", "2.png"], "no labeled images found", "no_classes")
     refuse(["val/a/1.png", "val/b/1.png"], r"no part 'train' .*; there is val \(2 images\)", "no_train")
 
 

@@ -38,9 +38,9 @@ def test_rgb_stays_as_it_is(form):
     assert np.array_equal(decoded, NOISE)
 
 
-def test_grey_becomes_three_equal_channels():
-    grey = NOISE.convert("L")
-    assert np.array_equal(pixels(grey), np.stack([grey] * 3, -1))
+def test_gray_becomes_three_equal_channels():
+    gray = NOISE.convert("L")
+    assert np.array_equal(pixels(gray), np.stack([gray] * 3, -1))
     assert set(np.unique(pixels(NOISE.convert("1")))) == {0, 255}
 
 
@@ -79,7 +79,7 @@ def test_cmyk_jpeg():
 
 
 def test_an_animation_counts_by_its_first_frame():
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 255, 0))]
+    frames = [Image.new("RGB", (8, 8), color) for color in ((255, 0, 0), (0, 255, 0))]
     got = pixels(frames[0], "TIFF", save_all=True, append_images=frames[1:])
     assert (got == (255, 0, 0)).all()
 
@@ -122,8 +122,8 @@ def chunk(kind, body):
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png(width, height, depth, colour, pixels):
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+def png(width, height, depth, color, pixels):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
 
 
@@ -148,13 +148,13 @@ def test_a_decompression_bomb_is_not_opened(side, make, monkeypatch):
     }
 
 
-@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)], ids=["L", "RGB", "LA", "RGBA"])
-def test_sixteen_bits_a_channel(colour, channels):
+@pytest.mark.parametrize(("color", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)], ids=["L", "RGB", "LA", "RGBA"])
+def test_sixteen_bits_a_channel(color, channels):
     values = np.array([[0, 257, 128 * 257, 65535, 30_000]], ">u2")
     rows = np.repeat(values[..., None], channels, axis=2)
     if channels in (2, 4):
         rows[..., -1] = 65535  # opaque
-    got = np.asarray(images.decode(png(5, 1, 16, colour, b"\0" + rows.tobytes()), "x.png"))
+    got = np.asarray(images.decode(png(5, 1, 16, color, b"\0" + rows.tobytes()), "x.png"))
     assert np.abs(got.astype(int) - np.array([0, 1, 128, 255, 117])[:, None]).max() <= 1
 
 
@@ -203,8 +203,8 @@ def test_the_digest_of_pixels_is_that_of_the_whole_image():
 
 
 def test_unreadable_images_among_thousands_are_left_out_and_named():
-    good, grey = encode(NOISE), encode(NOISE.convert("L"))
-    contents = {f"{number}.png": (good, grey)[number % 2] for number in range(3000)}
+    good, gray = encode(NOISE), encode(NOISE.convert("L"))
+    contents = {f"{number}.png": (good, gray)[number % 2] for number in range(3000)}
     contents |= {"70.png": b"", "1501.png": good[:500], "2999.png": b"hello"}
     dataset = memory(contents)
     found = images.inspect(dataset, on_error="skip", threads=4)
@@ -232,7 +232,7 @@ def test_nothing_to_leave_out():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (range(0, 8), r"^source: no labelled images found \(8 images left out, cannot be read .* and 3 more\)"),
+        (range(0, 8), r"^source: no labeled images found \(8 images left out, cannot be read .* and 3 more\)"),
         (range(1, 8, 2), r"^source: class 'b' has no image"),
     ],
 )

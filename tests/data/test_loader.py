@@ -17,7 +17,7 @@ from PIL import Image
 
 from alljax.data import cnmc, decoded_cache, folder, images, synthetic
 from alljax.data.archive import open_tree
-from alljax.data.dataset import UNLABELLED, Dataset, Record
+from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.data.loader import Images, Loader, Order, batches
 from alljax.errors import ConfigError, DataError
 
@@ -101,11 +101,11 @@ def test_other_shapes_are_stretched():
     assert (batch.images[0] == 9).all()
 
 
-def test_the_unlabelled_stay_unlabelled_and_padding_is_zero():
-    record = Record("a.png", UNLABELLED)
+def test_the_unlabeled_stay_unlabeled_and_padding_is_zero():
+    record = Record("a.png", UNLABELED)
     dataset = Dataset("folder", ("a", "b"), (record,), read=lambda record: encode(NOISE))
     (batch,) = batches(Images(dataset, 8), 2)
-    assert batch.labels.tolist() == [UNLABELLED, 0]
+    assert batch.labels.tolist() == [UNLABELED, 0]
 
 
 def test_an_unknown_interpolation():

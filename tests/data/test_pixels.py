@@ -62,7 +62,7 @@ def test_a_longer_header():
         encode(Image.fromarray(NOISE), "PNG"),
         encode(Image.fromarray(NOISE), "TIFF"),
     ],
-    ids=["top down", "grey", "palette", "32 bits", "png", "tiff"],
+    ids=["top down", "gray", "palette", "32 bits", "png", "tiff"],
 )
 def test_all_else_is_left_to_pillow(data):
     assert pixels.plain_bitmap(data) is None

@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import pytest
 
 from alljax.data import cnmc_tfds, images, prepare, prepared
-from alljax.data.dataset import UNLABELLED
+from alljax.data.dataset import UNLABELED
 from alljax.data.readers import open_all, open_source
 from alljax.errors import DataError
 
@@ -32,7 +32,7 @@ def test_the_same_records_as_the_source(folder, tmp_path):
         assert getattr(dataset, name) == getattr(source, name)
     assert [dataset.read(record) for record in dataset.records] == [source.read(record) for record in source.records]
     final = [record for record in dataset.records if record.split == "final"]
-    assert [record.label for record in final] == [UNLABELLED, UNLABELLED]
+    assert [record.label for record in final] == [UNLABELED, UNLABELED]
     assert {images.load(dataset, record).size for record in final} == {(450, 450)}
 
 

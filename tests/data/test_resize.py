@@ -71,7 +71,7 @@ def test_not_antialiased_is_what_jax_computes(data, shape, interpolation, theirs
 
 
 def test_not_antialiased_takes_the_nearest_pixels_by_hand():
-    # Pixel 0 of 2 has its centre at 2 of 8 pixels, the border between the second and the third: their mean.
+    # Pixel 0 of 2 has its center at 2 of 8 pixels, the border between the second and the third: their mean.
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[:, :, 0] = [0, 10, 20, 90, 0, 40, 61, 0]
     assert resize(pixels, 2, "bilinear", False)[..., 0].tolist() == [[15, 50], [15, 50]]
@@ -81,7 +81,7 @@ def test_not_antialiased_takes_the_nearest_pixels_by_hand():
 def test_antialiasing_averages_stripes():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, 1::4] = stripes[:, 2::4] = 255
-    # Half of the stripes are white; between two output centres lie two periods.
+    # Half of the stripes are white; between two output centers lie two periods.
     assert np.abs(resize(stripes, 8, "bilinear", True).astype(int) - 127).max() <= 8
     assert set(np.unique(resize(stripes, 8, "bilinear", False))) <= {0, 128, 255}
 

@@ -11,7 +11,7 @@ from alljax.data import cnmc, splits, synthetic
 from alljax.data.dataset import Record
 from alljax.data.subjects import unite
 from alljax.errors import ConfigError, DataError, LeakError
-from alljax.settings import KNOBS
+from alljax.settings import SETTINGS
 
 OPTIONS = {
     "classes": ("hem", "all"), "folds": 5, "repeats": 1, "seed": 0, "test_fraction": 0.2, "stratified": True,
@@ -55,7 +55,7 @@ def people_of(rows, records=CELLS):
 
 
 def test_the_protocols_are_those_of_the_config():
-    assert KNOBS["split.protocol"].choices == splits.PROTOCOLS
+    assert SETTINGS["split.protocol"].choices == splits.PROTOCOLS
     with pytest.raises(ConfigError, match="unknown protocol 'official'"):
         draw("official", CELLS)
 

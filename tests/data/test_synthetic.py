@@ -73,7 +73,7 @@ def test_impossible_numbers(numbers):
 
 def test_an_image_is_an_rgb_bmp_on_pure_black():
     dataset = synthetic.read(24, 60, 224, 0)
-    colours = []
+    colors = []
     for record in dataset.records:
         image = Image.open(io.BytesIO(dataset.read(record)))
         assert (image.format, image.mode, image.size) == ("BMP", "RGB", (224, 224))
@@ -81,9 +81,9 @@ def test_an_image_is_an_rgb_bmp_on_pure_black():
         cell = pixels.any(-1)
         assert 0.04 < cell.mean() < 0.5
         assert cell[1:-1, 1:-1].sum() == cell.sum(), "the cell lies within the image"
-        colours.append(pixels[cell].mean(0))
+        colors.append(pixels[cell].mean(0))
     # The real cells' mean is (69, 30, 80).
-    assert np.mean(colours, axis=0) == pytest.approx([69, 30, 80], abs=8)
+    assert np.mean(colors, axis=0) == pytest.approx([69, 30, 80], abs=8)
 
 
 @pytest.mark.parametrize("size", [8, 33, 64, 450])
@@ -156,12 +156,12 @@ def test_people_differ_in_size_and_stain_as_in_the_real_set():
 
 
 def describe(record, dataset):
-    """Size, colour and contrast of a cell: what a hand-made classifier looks at."""
+    """Size, color and contrast of a cell: what a hand-made classifier looks at."""
     pixels = np.asarray(images.load(dataset, record))
-    cell, grey = pixels.any(-1), pixels.mean(-1)
-    colours = pixels[cell].astype(float)
-    edges = [np.abs(grey[k:] - grey[:-k])[cell[k:] & cell[:-k]].mean() for k in (1, 2, 4)]
-    return [cell.sum(), *colours.mean(0), *colours.std(0), *np.percentile(grey[cell], (5, 50, 95)), *edges]
+    cell, gray = pixels.any(-1), pixels.mean(-1)
+    colors = pixels[cell].astype(float)
+    edges = [np.abs(gray[k:] - gray[:-k])[cell[k:] & cell[:-k]].mean() for k in (1, 2, 4)]
+    return [cell.sum(), *colors.mean(0), *colors.std(0), *np.percentile(gray[cell], (5, 50, 95)), *edges]
 
 
 def optimism(model, matrix, records):

@@ -27,7 +27,7 @@ def test_nested_people_of_both_classes(protocol: str) -> None:
     most = min(len(people_of(split.train)) for split in everybody)
     before = [set[str]() for _ in everybody]
     for count in range(2, most + 1):
-        drawn = draw(protocol, CELLS, train_people=count, **ROOM)
+        drawn = draw(protocol, CELLS, train_subjects=count, **ROOM)
         for split, whole, smaller in zip(drawn, everybody, before, strict=True):
             people = people_of(split.train)
             assert len(people) == count
@@ -44,25 +44,25 @@ def test_nested_people_of_both_classes(protocol: str) -> None:
 
 
 def test_repeats_and_seeds_draw_other_people() -> None:
-    drawn = draw("subject_holdout", CELLS, repeats=2, seed=3, train_people=6)
-    (alone,) = draw("subject_holdout", CELLS, seed=4, train_people=6)
+    drawn = draw("subject_holdout", CELLS, repeats=2, seed=3, train_subjects=6)
+    (alone,) = draw("subject_holdout", CELLS, seed=4, train_subjects=6)
     assert np.array_equal(drawn[1].train, alone.train)
-    fixed = [draw("leave_one_subject_out", CELLS, seed=seed, train_people=6)[0] for seed in (0, 0, 1)]
+    fixed = [draw("leave_one_subject_out", CELLS, seed=seed, train_subjects=6)[0] for seed in (0, 0, 1)]
     assert np.array_equal(fixed[0].train, fixed[1].train)
     assert not np.array_equal(fixed[0].train, fixed[2].train)
-    folds = draw("leave_one_subject_out", CELLS, train_people=6)
+    folds = draw("leave_one_subject_out", CELLS, train_subjects=6)
     assert len({frozenset(people_of(split.train)) for split in folds}) > 12, "each fold draws people of its own"
 
 
 def test_the_order_of_the_files_makes_no_difference() -> None:
     shuffled = random.Random(5).sample(CELLS, len(CELLS))
-    one, other = (draw("subject_kfold", cells, train_people=8, validation=0.2) for cells in (CELLS, shuffled))
+    one, other = (draw("subject_kfold", cells, train_subjects=8, validation=0.2) for cells in (CELLS, shuffled))
     assert splits.fingerprint(one, CELLS) == splits.fingerprint(other, shuffled)
 
 
 @pytest.mark.parametrize("protocol", ["subject_kfold", "paper"])
 def test_people_set_aside_stay_the_same(protocol: str) -> None:
-    fewer, whole = (draw(protocol, CELLS, validation=0.25, train_people=count) for count in (5, 0))
+    fewer, whole = (draw(protocol, CELLS, validation=0.25, train_subjects=count) for count in (5, 0))
     for split, other in zip(fewer, whole, strict=True):
         assert np.array_equal(split.validation, other.validation)
         assert len(people_of(split.train)) == 5
@@ -72,7 +72,7 @@ def test_people_set_aside_stay_the_same(protocol: str) -> None:
 def test_rows_leaks_and_fingerprint_know_who_is_left_out() -> None:
     people = unite(CELLS)
     for protocol in ("subject_kfold", "paper"):
-        fewer, whole = (draw(protocol, CELLS, train_people=count) for count in (5, 0))
+        fewer, whole = (draw(protocol, CELLS, train_subjects=count) for count in (5, 0))
         assert splits.fingerprint(fewer, CELLS) != splits.fingerprint(whole, CELLS)
         listed = list(splits.rows(fewer, CELLS, people, ("hem", "all")))
         assert len(listed) == sum(len(split.train) + len(split.test) for split in fewer) < len(CELLS) * len(fewer)
@@ -88,31 +88,31 @@ def test_rows_leaks_and_fingerprint_know_who_is_left_out() -> None:
 def test_cells_count_where_nobody_is_known() -> None:
     cells = [Record(f"{n:03}.png", int(n % 4 == 0)) for n in range(80)]
     for protocol in splits.REDRAWN:
-        (split, *_) = draw(protocol, cells, train_people=20)
+        (split, *_) = draw(protocol, cells, train_subjects=20)
         assert len(split.train) == 20
         assert sum(cells[row].label for row in split.train) == 5
     with pytest.raises(ConfigError, match=r"=65, but fold 0 of repeat 0 has 64 cells to learn from, .* set 64 or less"):
-        draw("subject_kfold", cells, train_people=65)
+        draw("subject_kfold", cells, train_subjects=65)
     with pytest.raises(ConfigError, match=r"set more cells, at least one a class"):
-        draw("subject_kfold", cells, train_people=1)
+        draw("subject_kfold", cells, train_subjects=1)
 
 
 def test_too_many_and_too_few() -> None:
     counts = {split.fold: len(people_of(split.train)) for split in draw("subject_kfold", CELLS)}
     fold = min(counts, key=counts.__getitem__)
-    said = rf"split.train_people=24, but fold {fold} of repeat 0 has {counts[fold]} people to learn from, the fewest"
+    said = rf"split.train_subjects=24, but fold {fold} of repeat 0 has {counts[fold]} people to learn from, the fewest"
     with pytest.raises(ConfigError, match=said):
-        draw("subject_kfold", CELLS, train_people=24)
-    with pytest.raises(ConfigError, match=r"split.train_people=1 leaves fold 0 of repeat 0 without class 'all'"):
-        draw("subject_kfold", CELLS, train_people=1)
+        draw("subject_kfold", CELLS, train_subjects=24)
+    with pytest.raises(ConfigError, match=r"split.train_subjects=1 leaves fold 0 of repeat 0 without class 'all'"):
+        draw("subject_kfold", CELLS, train_subjects=1)
     with pytest.raises(DataError, match="split.folds is 30"):
-        draw("subject_kfold", CELLS, train_people=2, folds=30)
+        draw("subject_kfold", CELLS, train_subjects=2, folds=30)
 
 
 def test_a_person_of_two_classes_brings_both() -> None:
     """And a class that is nobody's larger part is there from the beginning."""
     cells = [record(str(n), label) for n in range(6) for label in (0, 0, 1)]
-    (split, *_) = draw("subject_kfold", cells, folds=3, train_people=1)
+    (split, *_) = draw("subject_kfold", cells, folds=3, train_subjects=1)
     assert [cells[row].label for row in split.train] == [0, 0, 1]
     labels, persons = np.array([0, 0, 1, 0, 1, 2, 2]), np.array([0, 0, 0, 1, 1, 1, 2])
     for seed in range(20):

@@ -88,7 +88,7 @@ def test_everything_that_can_be_off(plant, complete, small, picture, capsys, tmp
     assert set(found.problems) == set(verify.PROBLEMS) - {"outside", "unusable"}
     assert found.problems["odd_name"] == (f"{TRAIN}/fold_0/all/Thursday.bmp",)
     assert found.problems["surplus"] == (f"{TRAIN}/fold_0/all/UID_999_1_1_all.bmp",)
-    assert found.problems["unlabelled"] == (f"{PRELIM}/1.bmp", f"{PRELIM}/2.bmp")
+    assert found.problems["unlabeled"] == (f"{PRELIM}/1.bmp", f"{PRELIM}/2.bmp")
     (line,) = found.problems["contradictory"]
     assert line.startswith(f"{TRAIN}/fold_0/hem/UID_4_999_1_all.bmp: its name says 'all' but it lies in the folder")
     assert found.problems["unreadable"][0] == f"{first} (empty (0 bytes))"
@@ -133,7 +133,7 @@ def test_a_label_table_that_contradicts_is_named_and_the_rest_looked_at(plant, c
     found = verify.verify(str(plant(files, zipped=True)))
     (line,) = found.problems["contradictory"]
     assert line.startswith(TABLE)
-    assert len(found.problems["unlabelled"]) == 1_867
+    assert len(found.problems["unlabeled"]) == 1_867
     assert numbers(found, "images") == {("train", "1", "hem"): (1_163,)}
 
 

@@ -130,17 +130,17 @@ def test_the_order_of_the_images_does_not_matter() -> None:
 def test_intervals_over_people_cover_and_those_over_cells_do_not() -> None:
     truth = 0.5 * math.erfc(-1.6 / math.sqrt(1 + 0.64) / math.sqrt(2))  # P(shift + noise > -1.6)
     generator, rounds = np.random.default_rng(0), 120
-    covered = {"people": 0, "cells": 0}
+    covered = {"people": 0, "trials": 0}
     for _ in range(rounds):
         labels, probabilities, names = clustered(generator, (15, 15), decimals=9)
         cells = [str(index) for index in range(len(labels))]
-        for unit, drawn in (("people", names), ("cells", cells)):
+        for unit, drawn in (("people", names), ("trials", cells)):
             options = {"names": ["accuracy"], "resamples": 200}
             values = resampled(labels, probabilities, drawn, **options)["accuracy"]
             low, high = np.quantile(values, [0.025, 0.975])
             covered[unit] += low <= truth <= high
     assert covered["people"] / rounds > 0.87  # nominal .95; few people make it a little less
-    assert covered["cells"] / rounds < 0.82
+    assert covered["trials"] / rounds < 0.82
 
 
 def test_the_difference_of_a_model_to_itself_is_nothing_and_pairing_narrows() -> None:

@@ -43,7 +43,7 @@ class Toy:
 
     def __init__(self, folder: Path, cache: Path, devices: int = 1) -> None:
         self.folder, self.devices = folder, devices
-        self.run = folder / "cells" / CELL / "runs" / "0-0-0"
+        self.run = folder / "trials" / CELL / "runs" / "0-0-0"
         self.checkpoints = self.run / "checkpoints"
         self._environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(cache),
@@ -99,7 +99,7 @@ class Toy:
 
     def outcome(self) -> dict[str, Any]:
         """Returns what must not depend on what happened: hashes of parameters and tables, and the logged numbers."""
-        cell = self.folder / "cells" / CELL
+        cell = self.folder / "trials" / CELL
         leaves = jax.tree.leaves_with_path(checkpoints.load(cell / "checkpoint"))
         parameters = hashlib.sha256()
         for path, leaf in leaves:

@@ -37,7 +37,7 @@ def test_forced_goes_on(under_way: Toy) -> None:
     assert "goes on after step" in said
     assert under_way.logged()[: len(before)] == before
     assert under_way.logged()[-1]["step"] == 42
-    history = (under_way.folder / "cells" / CELL / "history.csv").read_text().splitlines()
+    history = (under_way.folder / "trials" / CELL / "history.csv").read_text().splitlines()
     assert len(history) == 1 + 7
     assert json.loads((under_way.folder / "config.json").read_text())["train.epochs"] == 7
     assert json.loads((under_way.folder / "environment.json").read_text())["forced"] == [["train.epochs: 6 → 7"]]
@@ -46,7 +46,7 @@ def test_forced_goes_on(under_way: Toy) -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ("train.average=0", "average"),
+        ("train.ema_decay=0", "average"),
         ("model.hidden=16", "head/dense"),
         ("train.batch_size=16", "steps an epoch"),
         ("train.groups=(('head/.*', 1.0), ('backbone/.*', 0.3))", "backbone"),

@@ -70,13 +70,13 @@ def test_a_study_of_heads_keeps_its_cells(small_disk: Path, what: str, done: int
     assert code == 2
     assert re.fullmatch(f"alljax: cannot write {what.format(folder=re.escape(str(folder)))}.*", said.splitlines()[-1])
     assert "Traceback" not in said
-    assert len(list(folder.glob("cells/*/metrics.json"))) == done
+    assert len(list(folder.glob("trials/*/metrics.json"))) == done
     assert not (folder / "report.html").exists()
     assert not list(folder.rglob("*.part"))
     enlarge(small_disk)
     code, said = study(folder)
     assert code == 0, said
-    tables = sorted(path.relative_to(heads) for path in heads.glob("cells/*/*.csv"))
+    tables = sorted(path.relative_to(heads) for path in heads.glob("trials/*/*.csv"))
     assert len(tables) == 8
     for name in tables:
         assert (folder / name).read_bytes() == (heads / name).read_bytes()

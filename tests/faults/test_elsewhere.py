@@ -27,7 +27,7 @@ def test_one_device_four_and_one_again(reference: Toy, stopped: tuple[Toy, str],
         "history.csv": ("train_loss", "val_loss", "train_accuracy", "val_accuracy"),
         "predictions.csv": ("prob_hem", "prob_all"),
     }.items():
-        ours, theirs = (columns(each.folder / "cells" / CELL / table, *names) for each in (toy, reference))
+        ours, theirs = (columns(each.folder / "trials" / CELL / table, *names) for each in (toy, reference))
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
@@ -42,7 +42,7 @@ def test_predict_with_what_was_learned(reference: Toy, tmp_path: Path) -> None:
     assert main(["predict", f"--workdir={reference.folder}", str(images), f"--out={out}"]) == 0
     predicted = columns(out, "prob_hem", "prob_all")
     row_of = {record.path: row for row, record in enumerate(dataset.records)}
-    tested = reference.folder / "cells" / CELL / "predictions.csv"
+    tested = reference.folder / "trials" / CELL / "predictions.csv"
     with tested.open(newline="") as file:
         rows = [row_of[row["path"]] for row in csv.DictReader(file)]
     assert len(set(rows)) == len(rows) > 10

@@ -28,7 +28,7 @@ def test_stopped_and_gone_on(stopped: tuple[Toy, str], undisturbed: dict[str, An
 def test_stopped_before_and_after_the_training(reference: Toy, undisturbed: dict[str, Any], tmp_path: Path) -> None:
     """There is nothing to save then; launch/ still has to know that the work is not done."""
     toy = reference.at(tmp_path / "toy")
-    for place in (toy.folder / "config.json", toy.folder / "cells" / CELL / "metrics.json"):
+    for place in (toy.folder / "config.json", toy.folder / "trials" / CELL / "metrics.json"):
         process = toy.start()
         assert wait(process, place.is_file)
         process.send_signal(signal.SIGUSR1)

@@ -24,7 +24,7 @@ TOY = [
     "--config.train.epochs=2",
     "--config.evaluation.resamples=100",
 ]
-CELL = "cells/efficientnet_lite0-sgd"
+CELL = "trials/efficientnet_lite0-sgd"
 SCHEDULERS = ("SLURM_", "OMPI_", "PMIX_", "JAX_COORDINATOR", "JAX_NUM", "JAX_PROCESS", "JOB_COMPLETION")
 
 

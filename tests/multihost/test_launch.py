@@ -86,17 +86,17 @@ def test_local_hands_on_sigterm(tmp_path: Path, pretended: Mapping[str, str]) ->
 
 
 def test_tpu_vm_says_what_it_would_do() -> None:
-    environment = surroundings(NAME="cells", ZONE="us-west4-a", DRY_RUN="1", SPOT="1")
+    environment = surroundings(NAME="trials", ZONE="us-west4-a", DRY_RUN="1", SPOT="1")
     command = [LAUNCH / "tpu_vm.sh", "--config=configs/finetune.py", "--workdir=/mnt/shared/my runs"]
     out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     create, archive, copy, install, study = (line.split() for line in out.splitlines())
     vm = ["gcloud", "compute", "tpus", "tpu-vm"]
-    assert create[:7] == [*vm, "create", "--zone=us-west4-a", "cells"]
+    assert create[:7] == [*vm, "create", "--zone=us-west4-a", "trials"]
     assert "--spot" in create
     assert archive[:2] == ["git", "archive"]
     assert copy[-2:] == ["cells:alljax.tar.gz", "--worker=all"]
     for ssh in (install, study):
-        assert ssh[:8] == [*vm, "ssh", "--zone=us-west4-a", "cells", "--worker=all"]
+        assert ssh[:8] == [*vm, "ssh", "--zone=us-west4-a", "trials", "--worker=all"]
     # Once for our shell, once for the workers'.
     typed = subprocess.run(["bash", "-c", f'printf "%s\\n" {out.splitlines()[-1]}'], capture_output=True, text=True)
     remote = typed.stdout.splitlines()[-1].removeprefix("--command=").replace(".venv/bin/alljax", 'printf "%s\\n"')

@@ -159,10 +159,10 @@ def test_a_study_as_an_array_equals_a_local_one(cluster: Cluster, several: Sever
 
     [(code, _, err)] = finish(several.start([*STUDY, *SMALL, f"--workdir={local}"]))
     assert code == 0, err
-    names = sorted(path.relative_to(local) for path in local.glob("cells/*/predictions.csv"))
+    names = sorted(path.relative_to(local) for path in local.glob("trials/*/predictions.csv"))
     assert len(names) == 2
     for name in names:
         assert (spread / name).read_bytes() == (local / name).read_bytes()
-    cells = [json.loads((folder / "metrics.json").read_text())["cells"] for folder in (spread, local)]
+    cells = [json.loads((folder / "metrics.json").read_text())["trials"] for folder in (spread, local)]
     assert cells[0].keys() == cells[1].keys()
     assert (spread / "report.html").is_file()

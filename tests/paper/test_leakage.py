@@ -46,9 +46,9 @@ def test_each_set_up_stands_beside_itself(section: Section, study: Study) -> Non
     assert [row[0].text for row in part.rows] == [
         "Adam, epochs 10", "Adam, epochs 20", "RMSprop, epochs 10", "RMSprop, epochs 20",
     ]  # fmt: skip
-    cells = study.metrics["cells"]
+    trials = study.metrics["trials"]
     for row in range(3):
-        leaky, apart = (cells[name]["accuracy"] for name in names(row))
+        leaky, apart = (trials[name]["accuracy"] for name in names(row))
         assert [one.number for one in part.rows[row][1:3]] == [leaky, apart]
         assert part.rows[row][3].number == pytest.approx(leaky - apart)
         low, high = np.quantile(draws(study, row), [0.025, 0.975])
@@ -59,7 +59,7 @@ def test_each_set_up_stands_beside_itself(section: Section, study: Study) -> Non
             entry = part.rows[row][4 + place]
             assert entry.number == intervals.auc_within_folds(read.labels, read.probabilities, read.folds)
             if place == 0:
-                assert entry.number == pytest.approx(cells[name]["auc"])
+                assert entry.number == pytest.approx(trials[name]["auc"])
         assert part.rows[row][6].number == pytest.approx(part.rows[row][4].number - part.rows[row][5].number)
     assert part.rows[3][2].note == "cell missing"
     assert part.rows[3][4].text == "–"
@@ -69,8 +69,8 @@ def test_each_set_up_stands_beside_itself(section: Section, study: Study) -> Non
 def test_the_mean_is_over_the_same_draws_of_people(section: Section, study: Study) -> None:
     mean = np.mean([draws(study, row) for row in range(3)], axis=0)
     low, high = np.quantile(mean, [0.025, 0.975])
-    cells = study.metrics["cells"]
-    value = np.mean([cells[names(row)[0]]["accuracy"] - cells[names(row)[1]]["accuracy"] for row in range(3)])
+    trials = study.metrics["trials"]
+    value = np.mean([trials[names(row)[0]]["accuracy"] - trials[names(row)[1]]["accuracy"] for row in range(3)])
     wanted = f"{100 * value:+.1f} percentage points of accuracy [{100 * low:+.1f}, {100 * high:+.1f}]"
     assert section.paragraphs[0].startswith("Over 3 of 4 set-ups, the mean: ")
     assert wanted.replace("-", "−") in section.paragraphs[0]

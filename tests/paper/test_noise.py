@@ -22,7 +22,7 @@ def wilson(p: float, n: int) -> tuple[float, float]:
 
 def test_training_accuracy_is_the_mean_of_last_epochs_and_its_noise_follows_the_formula() -> None:
     ends = (0.80, 0.82, 0.87)
-    found = noise.training(history([*ends]), cells=8300, level=0.95)
+    found = noise.training(history([*ends]), trials=8300, level=0.95)
     p = sum(ends) / 3
     s = math.sqrt(sum((x - p) ** 2 for x in ends) / 2)
     low, high = wilson(round(p * 8300) / 8300, 8300)
@@ -32,12 +32,12 @@ def test_training_accuracy_is_the_mean_of_last_epochs_and_its_noise_follows_the_
 
 
 def test_one_run_has_no_spread_and_wilson_alone() -> None:
-    found = noise.training(history([0.9], epochs=1), cells=100, level=0.95)
+    found = noise.training(history([0.9], epochs=1), trials=100, level=0.95)
     assert (found.low, found.high) == pytest.approx(wilson(0.9, 100))
 
 
 def test_all_right_is_no_certainty() -> None:
-    found = noise.training(history([1.0]), cells=400, level=0.95)
+    found = noise.training(history([1.0]), trials=400, level=0.95)
     assert found.high == 1
     assert found.low == pytest.approx(wilson(1.0, 400)[0])
 

@@ -341,10 +341,10 @@ def test_the_stated_accuracies_fit_a_split_that_is_not_stratified() -> None:
     assert found
     low, high = (int(number.replace(",", "")) for number in found.groups())
     assert published.TESTED_ALL < low < high
-    stated = [(cell, PAPER.claims[name]) for name, cell in claims_tested.STATED.items()]
+    stated = [(trial, PAPER.claims[name]) for name, trial in claims_tested.STATED.items()]
 
     def fits(size: int) -> bool:
-        ranges = [(published.implied(*cell, tested_all=size).accuracy, percent) for cell, percent in stated]
+        ranges = [(published.implied(*trial, tested_all=size).accuracy, percent) for trial, percent in stated]
         return all(100 * ends[0] <= percent + 0.5 and 100 * ends[1] >= percent - 0.5 for ends, percent in ranges)
 
     assert [fits(size) for size in (low - 1, low, high, high + 1)] == [False, True, True, False]

@@ -61,13 +61,13 @@ def test_every_table_of_the_paper_is_there_baselines_first(found: list[Section])
     (3, "vgg16-adam"), (4, "vgg16-rmsprop"), (5, "resnet50-adam"), (6, "resnet50-rmsprop"),
 ])  # fmt: skip
 def test_tested_tables_hold_ours_theirs_and_the_verdict(
-    found: list[Section], study: Study, number: int, cell: str
+    found: list[Section], study: Study, number: int, trial: str
 ) -> None:
     key = {3: ("A", "adam"), 4: ("A", "rmsprop"), 5: ("B", "adam"), 6: ("B", "rmsprop")}[number]
     for place, row in enumerate(table(found, f"table-{number}").rows):
         budget = paper_study.BUDGETS[place]
         assert row[0].number == budget
-        result = study.metrics["cells"][f"{cell}-epochs={budget}"]
+        result = study.metrics["trials"][f"{trial}-epochs={budget}"]
         for column, (metric, printed) in enumerate(zip(METRICS, ("recall", "precision", "f1"), strict=True)):
             ours, theirs, gap = row[1 + 3 * column : 4 + 3 * column]
             theirs_printed = published.tested(*key)[printed][place]
@@ -90,7 +90,7 @@ def test_figure_9_in_numbers_sets_ours_beside_the_implied_range(found: list[Sect
         rows, itertools.product("AB", published.OPTIMIZERS, published.BUDGETS), strict=True
     ):
         name = f"{networks[scenario]}-{optimizer}-epochs={budget}"
-        result, (low, high) = study.metrics["cells"][name], published.implied(scenario, optimizer, budget).accuracy
+        result, (low, high) = study.metrics["trials"][name], published.implied(scenario, optimizer, budget).accuracy
         assert (row[2].number, row[3].number) == (budget, result["accuracy"])
         assert row[4].number == pytest.approx((low + high) / 2)
         assert row[4].note == f"{100 * low:.1f} to {100 * high:.1f}"
@@ -106,7 +106,7 @@ def test_figure_9_in_numbers_sets_ours_beside_the_implied_range(found: list[Sect
 def test_confusions_tell_how_often_each_class_is_called_right(found: list[Section], study: Study) -> None:
     rows = table(found, "confusions").rows
     assert len(rows) == 32
-    result = study.metrics["cells"]["resnet50-rmsprop-epochs=100"]
+    result = study.metrics["trials"]["resnet50-rmsprop-epochs=100"]
     for label, entry in enumerate(rows[-1][3:5]):
         counts = result["confusion"][label]
         assert entry.number == pytest.approx(counts[label] / sum(counts))
@@ -133,16 +133,16 @@ def test_a_row_of_the_printed_paper_stands_as_printed(found: list[Section]) -> N
 
 
 def test_column_means_have_intervals_over_the_same_draws(found: list[Section], study: Study) -> None:
-    cells = [f"vgg16-adam-epochs={budget}" for budget in paper_study.BUDGETS]
+    trials = [f"vgg16-adam-epochs={budget}" for budget in paper_study.BUDGETS]
     draws = []
-    for name in cells:
+    for name in trials:
         own = finished.read_predictions(study, name)
         drawn = intervals.resampled(own.labels, own.probabilities, own.people.tolist(), names=METRICS, resamples=100)
         draws.append([drawn[metric] for metric in METRICS])
     mean = np.mean(draws, axis=0)
     row = table(found, "table-3").footer[0]
     for column, metric in enumerate(METRICS):
-        values = [study.metrics["cells"][name][metric] for name in cells]
+        values = [study.metrics["trials"][name][metric] for name in trials]
         low, high = np.quantile(mean[column], [0.025, 0.975])
         assert row[1 + 3 * column].number == pytest.approx(np.mean(values))
         assert row[1 + 3 * column].note == f"[{low:.3f}, {high:.3f}]"
@@ -150,13 +150,13 @@ def test_column_means_have_intervals_over_the_same_draws(found: list[Section], s
 
 def test_training_accuracy_is_that_of_the_last_epoch(found: list[Section], folder: Path, study: Study) -> None:
     ends = []
-    with (folder / "cells" / "vgg16-adam-epochs=10" / "history.csv").open() as file:
+    with (folder / "trials" / "vgg16-adam-epochs=10" / "history.csv").open() as file:
         ends = [float(row["train_accuracy"]) for row in csv.DictReader(file) if row["epoch"] == "10"]
     assert len(ends) == 2
     p, s = sum(ends) / 2, abs(ends[0] - ends[1]) / np.sqrt(2)
     tested = study.metrics["leaks"]["test_cells"]
-    cells = study.metrics["dataset"]["images"] - tested
-    wilson = binomtest(round(p * cells), cells).proportion_ci(0.95, "wilson")
+    trials = study.metrics["dataset"]["images"] - tested
+    wilson = binomtest(round(p * trials), trials).proportion_ci(0.95, "wilson")
     low, high = p - np.hypot(p - wilson.low, 1.959964 * s), min(p + np.hypot(wilson.high - p, 1.959964 * s), 1)
     ours, theirs, gap = table(found, "table-1").rows[0][1:4]
     assert ours.number == pytest.approx(p)
@@ -211,7 +211,7 @@ def test_table_7_has_the_cells_that_the_paper_quotes(found: list[Section], study
     assert len(rows) == 11
     assert [row[4].text for row in rows[7:9]] == ["87.00%", "82.00%"]
     for row, name in zip(rows[9:], ("vgg16-adam-epochs=100", "resnet50-rmsprop-epochs=80"), strict=True):
-        result = study.metrics["cells"][name]
+        result = study.metrics["trials"][name]
         assert row[4].number == result["accuracy"]
         low, high = result["intervals"]["accuracy"]
         assert row[4].note == f"[{100 * low:.1f}, {100 * high:.1f}]"

@@ -116,9 +116,9 @@ def test_matrices_and_curves_are_those_of_the_longest_budget(
     said = words(pictures["confusion-matrices"])
     assert said.count("Adam, 100 epochs") == 2
     assert "RMSprop, 80 epochs" in said  # ResNet50's 100 is missing
-    matrix = beside.study.metrics["cells"]["resnet50-rmsprop-epochs=80"]["confusion"]
+    matrix = beside.study.metrics["trials"]["resnet50-rmsprop-epochs=80"]["confusion"]
     assert f"{matrix[0][1]:,.0f}" in said
-    area = beside.study.metrics["cells"]["vgg16-adam-epochs=100"]["auc"]
+    area = beside.study.metrics["trials"]["vgg16-adam-epochs=100"]["auc"]
     assert any(one.startswith(f"AUC {area:.3f} [") for one in words(pictures["roc-curves"]))
 
 

@@ -49,17 +49,17 @@ def make_study(
         skip: names of cells that are not done.
     """
     config = configs.default_config()
-    config.study.vary, config.evaluation.resamples, config.study.seeds = vary, 100, seeds
+    config.study.sweep, config.evaluation.resamples, config.study.seeds = vary, 100, seeds
     config.split.protocol = "paper"
     labels = np.repeat([1, 0], [published.TESTED_ALL, published.TESTED_HEM])[::thin]
     persons = [f"{'' if label else 'H'}{number % (47 if label else 26)}" for number, label in enumerate(labels)]
     paths = [f"UID_{person}_1_{number}.bmp" for number, person in enumerate(persons)]
     write(folder / "split.csv", ("path", "person"), list(zip(paths, persons, strict=True)))
-    cells = {}
-    for cell in sweep.cells(config):
-        if cell.name in skip:
+    trials = {}
+    for trial in sweep.expand(config):
+        if trial.name in skip:
             continue
-        settings = configs.flatten(cell.config)
+        settings = configs.flatten(trial.config)
         scenario = "A" if settings["model.backbone"] == "vgg16" else "B"
         epochs, optimizer = settings["train.epochs"], settings["train.optimizer"].replace("sgd", "adam")
         budget = epochs if epochs in published.BUDGETS else 10
@@ -68,23 +68,23 @@ def make_study(
         right = np.arange(len(labels)) < round(tp / thin)
         right |= (labels == 0) & (np.arange(len(labels)) >= len(labels) - round(tn / thin))
         probabilities = np.where(np.eye(2)[np.where(right, labels, 1 - labels)] > 0, 0.9, 0.1)
-        cells[cell.name] = evaluate(labels, probabilities) | {
+        trials[trial.name] = evaluate(labels, probabilities) | {
             "interval_unit": "people", "seeds": [*range(seeds)], "intervals": {}, "std": {}, "over_size": {},
         }  # fmt: skip
         accuracy = published.training_accuracy(scenario, optimizer)[published.BUDGETS.index(budget)] / 100 - 0.01 * far
         curve = [(0, 0, seed, epoch, 0.5, accuracy if epoch == epochs else 0.5, 0.5, 0.5)
                  for seed in range(seeds) for epoch in range(1, epochs + 1)]  # fmt: skip
-        write(folder / "cells" / cell.name / "history.csv", COLUMNS, curve)
+        write(folder / "trials" / trial.name / "history.csv", COLUMNS, curve)
         rows = [(path, person, CLASSES[label], *pair, 0, 0, seed) for seed in range(seeds)
                 for path, person, label, pair in zip(paths, persons, labels, probabilities, strict=True)]  # fmt: skip
         header = ("path", "subject", "label", "prob_hem", "prob_all", "repeat", "fold", "seed")
-        write(folder / "cells" / cell.name / "predictions.csv", header, rows)
+        write(folder / "trials" / trial.name / "predictions.csv", header, rows)
     dataset = {
         "name": "cnmc", "classes": list(CLASSES), "images": published.IMAGES, "notes": [],
         "by_class": {"all": {"images": published.IMAGES_ALL}, "hem": {"images": published.IMAGES_HEM}},
     }  # fmt: skip
     protocol = {"name": "paper", "training_cells": [published.IMAGES - len(paths)], "test_cells": [len(paths)]}
-    metrics = {"cells": cells, "baselines": {}, "protocol": protocol, "leaks": {}, "dataset": dataset}
+    metrics = {"trials": trials, "baselines": {}, "protocol": protocol, "leaks": {}, "dataset": dataset}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "config.json").write_text(json.dumps(configs.flatten(config)))
     (folder / "environment.json").write_text("{}")
@@ -112,14 +112,14 @@ def paragraph(study: Study) -> str:
 def differences(study: Study, wanted: dict[str, str], scenarios: str) -> list[float]:
     """The differences of one set-up, number by number, straight from the files."""
     found = []
-    for name, metrics in study.metrics["cells"].items():
+    for name, metrics in study.metrics["trials"].items():
         settings = study.settings(name)
         scenario = "A" if settings["model.backbone"] == "vgg16" else "B"
         if scenario not in scenarios or any(settings[key] != value for key, value in wanted.items()):
             continue
         row = published.BUDGETS.index(settings["train.epochs"])
         key = (scenario, settings["train.optimizer"])
-        with (study.folder / "cells" / name / "history.csv").open() as file:
+        with (study.folder / "trials" / name / "history.csv").open() as file:
             last = [float(line["train_accuracy"]) for line in csv.DictReader(file)][-1]
         found.append(100 * last - published.PAPER.training[key][row])
         for metric, ours in (("recall", "macro_recall"), ("precision", "macro_precision"), ("f1", "macro_f1")):
@@ -153,7 +153,7 @@ def test_distances_are_root_mean_squares_over_all_numbers(study: Study, ranking:
 def test_resamples_draw_people_and_leave_training_accuracy_alone(study: Study, ranking: distance.Ranking) -> None:
     variant = ranking.variants[-1]
     squares, count = np.zeros(100), 0
-    for (scenario, optimizer, budget), name in variant.cells.items():
+    for (scenario, optimizer, budget), name in variant.trials.items():
         predictions = finished.read_predictions(study, name)
         drawn = intervals.resampled(
             predictions.labels, predictions.probabilities, predictions.people.tolist(), resamples=100,
@@ -262,7 +262,7 @@ def test_two_stages_of_one_network_stand_in_for_two(tmp_path: Path) -> None:
 
 
 def test_missing_cells_leave_a_ranking_that_says_so(tmp_path: Path, study: Study) -> None:
-    name = next(name for name in study.metrics["cells"] if "rescale" in name and "resnet50" in name)
+    name = next(name for name in study.metrics["trials"] if "rescale" in name and "resnet50" in name)
     partial = make_study(tmp_path, skip=(name,))
     (section,) = variants.sections(partial)
     assert sorted(row[5].number for row in section.parts[0].rows) == [27, 31, 31, 31]
@@ -278,8 +278,8 @@ def test_no_cell_of_the_paper_gives_no_table(tmp_path: Path) -> None:
 
 def test_set_ups_tested_on_other_cells_are_not_paired(tmp_path: Path) -> None:
     one = make_study(tmp_path)
-    name = next(iter(one.metrics["cells"]))
-    path = tmp_path / "cells" / name / "predictions.csv"
+    name = next(iter(one.metrics["trials"]))
+    path = tmp_path / "trials" / name / "predictions.csv"
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     ranking = distance.rank(one)
     assert ranking.nearest is None
@@ -298,14 +298,14 @@ def test_what_else_varies_is_named_but_not_what_goes_with_the_network(tmp_path: 
     assert {variant.name for variant in ranking.variants} == {
         f"as the weights say, average pooling, no augmentation, train.learning_rate={rate}" for rate in (0.0001, 0.001)
     }
-    assert {len(variant.cells) for variant in ranking.variants} == {2}
+    assert {len(variant.trials) for variant in ranking.variants} == {2}
 
 
 def test_training_accuracy_is_the_mean_over_seeds_at_the_last_epoch(tmp_path: Path) -> None:
     study = make_study(tmp_path, (*VARY[:4], ("train.epochs", (10,))), seeds=2, thin=9)
-    name = next(name for name in study.metrics["cells"] if "caffe" in name and "average" in name and "vgg16" in name)
+    name = next(name for name in study.metrics["trials"] if "caffe" in name and "average" in name and "vgg16" in name)
     before = distance.rank(study).variants[0].squares["A"]
-    path = tmp_path / "cells" / name / "history.csv"
+    path = tmp_path / "trials" / name / "history.csv"
     lines = path.read_text().splitlines()
     *start, accuracy, loss, _ = lines[-1].split(",")
     lines[-1] = ",".join([*start, str(float(accuracy) + 0.06), loss, "0.5"])
@@ -315,7 +315,7 @@ def test_training_accuracy_is_the_mean_over_seeds_at_the_last_epoch(tmp_path: Pa
 
 def test_damaged_predictions_are_named(tmp_path: Path) -> None:
     study = make_study(tmp_path, (*VARY[:1], ("model.backbone", ("vgg16",)), ("train.epochs", (10,))))
-    name = next(iter(study.metrics["cells"]))
-    (tmp_path / "cells" / name / "predictions.csv").unlink()
+    name = next(iter(study.metrics["trials"]))
+    (tmp_path / "trials" / name / "predictions.csv").unlink()
     with pytest.raises(WorkdirError, match=name):
         variants.sections(study)

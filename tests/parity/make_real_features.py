@@ -3,7 +3,7 @@
     python3.11 -m venv reference && reference/bin/pip install torch==2.13.0 numpy pillow scikit-learn==1.9.1
     reference/bin/python tests/parity/make_real_features.py ../shared
 
-Prints the AUC of a standardised logistic regression with balanced class weights over the pooled
+Prints the AUC of a standardized logistic regression with balanced class weights over the pooled
 out-of-fold predictions (5 folds, subjects held out), and writes the features of 16 of the cells to
 real_features.npz.  Features are numbers; no image is stored.
 """

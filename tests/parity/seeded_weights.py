@@ -39,7 +39,7 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
         scale = 1 + numbers / 4
         # The last layer of a ResNet's branch, lest sixteen additions double the activations each time.
         return scale / 4 if re.search(r"bn3\.weight|_3_bn/gamma", name) else scale
-    # He's initialisation: PyTorch keeps the outputs first, Keras last.
+    # He's initialization: PyTorch keeps the outputs first, Keras last.
     fan_in = int(np.prod(shape[:-1] if kind == "kernel" else shape[1:]))
     numbers *= np.float32(np.sqrt(6 / fan_in))
     return numbers

@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {"people": (6, 8), "epochs": 2, "resamples": 200, "sheet
 
 
 def study_of(vary: list, **settings: Any) -> Study:
-    return Study(Path(), {"study.vary": json.loads(json.dumps(vary)), **settings}, {}, {"cells": {}}, {})
+    return Study(Path(), {"study.sweep": json.loads(json.dumps(vary)), **settings}, {}, {"trials": {}}, {})
 
 
 def labels(*vary: Any) -> list[tuple[str, tuple[str, ...]]]:
@@ -45,7 +45,7 @@ def parts(found: Section) -> tuple[Table, list[Picture]]:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    vary = {"study.vary": [RATES, OPTIMIZERS]}
+    vary = {"study.sweep": [RATES, OPTIMIZERS]}
     return make_workdir(tmp_path_factory.mktemp("two"), settings=vary, step=0.15, **SMALL)
 
 
@@ -62,7 +62,7 @@ def test_settings_and_values_are_said_in_words() -> None:
 def test_settings_that_change_together_are_named_by_what_differs() -> None:
     assert labels(IMBALANCE) == [("class weights, loss", ("none of these", "balanced class weights", "focal loss"))]
     depth = [
-        ["train.regime", "train.groups"],
+        ["train.mode", "train.groups"],
         [["frozen", []], ["finetune", [["head/.*", 1.0], ["backbone/block5/.*", 0.3], ["backbone/block1/.*", 0.0]]]],
     ]
     assert labels(depth) == [("what learns", ("head", "head + block5"))]
@@ -86,7 +86,7 @@ def test_what_does_not_vary_is_no_factor() -> None:
 
 
 def test_a_number_that_means_all_has_no_place_on_an_axis() -> None:
-    (factor,) = setting_names.varied(study_of([["split.train_people", [2, 8, 0]]]))
+    (factor,) = setting_names.varied(study_of([["split.train_subjects", [2, 8, 0]]]))
     assert factor.labels[2] == "all"
     assert np.isnan(factor.numbers or ())[2]
 
@@ -95,24 +95,24 @@ def test_a_number_that_means_all_has_no_place_on_an_axis() -> None:
 def test_every_ablation_of_the_project_can_be_said(name: str) -> None:
     for argument in ("", ":toy"):
         config = configs.flatten(configs.load(f"configs/{name}{argument}"))
-        for factor in setting_names.varied(study_of(config["study.vary"])):
+        for factor in setting_names.varied(study_of(config["study.sweep"])):
             assert len(set(factor.labels)) == len(factor.rows)
             assert all(factor.labels)
 
 
 def test_a_table_has_a_row_a_cell_with_its_paired_difference(two: Path) -> None:
     study, (table, _) = finished.read_study(two), parts(section(two))
-    cells, order = study.metrics["cells"], comparison.order(study)
+    trials, order = study.metrics["trials"], comparison.order(study)
     assert len(table.rows) == 6
     assert table.columns[:4] == ("learning rate", "optimizer", "AUC", "sd over seeds")
     best = finished.read_predictions(study, order[0])
     bounds = {name: gap.bounds for name, gap in comparison.gaps(study).items() if gap.bounds}
     for name, row in zip(order, table.rows, strict=True):
         entry = dict(zip(table.columns, row, strict=True))
-        assert entry["AUC"].number == cells[name]["auc"]
-        assert entry["AUC"].note == "[{:.3f}, {:.3f}]".format(*cells[name]["intervals"]["auc"])
+        assert entry["AUC"].number == trials[name]["auc"]
+        assert entry["AUC"].note == "[{:.3f}, {:.3f}]".format(*trials[name]["intervals"]["auc"])
         assert entry["sd over seeds"].number == pytest.approx(
-            np.std([one["auc"] for one in cells[name]["per_seed"]], ddof=1)
+            np.std([one["auc"] for one in trials[name]["per_seed"]], ddof=1)
         )
         if name == order[0]:
             assert entry["verdict"].text == "the best"
@@ -123,7 +123,7 @@ def test_a_table_has_a_row_a_cell_with_its_paired_difference(two: Path) -> None:
             best.labels, other.probabilities, best.probabilities, best.people.tolist(), names=["auc"], resamples=200
         )["auc"]
         assert low < alone[0] or low == alone[0] == 0, "for all pairs at once it reaches further than for one"
-        assert entry["difference to the best"].number == pytest.approx(cells[name]["auc"] - cells[order[0]]["auc"])
+        assert entry["difference to the best"].number == pytest.approx(trials[name]["auc"] - trials[order[0]]["auc"])
         assert entry["difference to the best"].note == f"[{low:+.3f}, {high:+.3f}]".replace("-", "−")
         assert entry["verdict"].text == ("clearly below" if high < 0 else "not distinguishable")
     assert {row[-1].text for row in table.rows[1:]} == {"clearly below", "not distinguishable"}
@@ -131,7 +131,7 @@ def test_a_table_has_a_row_a_cell_with_its_paired_difference(two: Path) -> None:
 
 def test_the_paragraph_names_the_best_with_its_interval_and_the_findings_count_the_rest(two: Path) -> None:
     study, found = finished.read_study(two), section(two)
-    best = study.metrics["cells"][comparison.order(study)[0]]
+    best = study.metrics["trials"][comparison.order(study)[0]]
     low, high = best["intervals"]["auc"]
     assert f"with AUC {best['auc']:.3f} [{low:.3f}, {high:.3f}]" in found.paragraphs[0]
     assert "learning rate 0.00001, Adam" in found.paragraphs[0]
@@ -146,18 +146,18 @@ def test_the_paragraph_names_the_best_with_its_interval_and_the_findings_count_t
 
 
 def test_equal_cells_are_said_not_to_differ(tmp_path: Path) -> None:
-    found = section(make_workdir(tmp_path, settings={"study.vary": [OPTIMIZERS]}, step=0.0, **SMALL))
+    found = section(make_workdir(tmp_path, settings={"study.sweep": [OPTIMIZERS]}, step=0.0, **SMALL))
     assert "not significant" in found.paragraphs[0]
     assert found.parts[1].rows[1][-1].text == "not distinguishable"  # type: ignore[union-attr]
 
 
 def test_one_seed_has_no_spread_and_a_metric_of_the_study_is_believed(tmp_path: Path) -> None:
-    folder = make_workdir(tmp_path, settings={"study.vary": [OPTIMIZERS]}, seeds=1, **SMALL)
+    folder = make_workdir(tmp_path, settings={"study.sweep": [OPTIMIZERS]}, seeds=1, **SMALL)
     table, _ = parts(section(folder))
     assert (table.rows[0][2].text, table.rows[0][2].note) == ("–", "one seed")
     metrics = json.loads((folder / "metrics.json").read_text())
-    for cell in metrics["cells"].values():
-        cell["std"] = {"auc": 0.0125}
+    for trial in metrics["trials"].values():
+        trial["std"] = {"auc": 0.0125}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     assert parts(section(folder))[0].rows[0][2].number == 0.0125
 
@@ -171,13 +171,13 @@ def test_wide_numbers_stand_on_a_logarithmic_axis_that_answers(two: Path) -> Non
     study = finished.read_study(two)
     for label, _, values in panel["lines"]:
         wanted = [
-            cell["auc"] for name, cell in study.metrics["cells"].items() if f"-{label.lower()}-" in name
+            trial["auc"] for name, trial in study.metrics["trials"].items() if f"-{label.lower()}-" in name
         ]  # in the order of the rates
         assert values == pytest.approx(wanted, rel=1e-3)
 
 
 def test_other_settings_are_categories_and_a_third_makes_panels(tmp_path: Path) -> None:
-    vary = {"study.vary": [OPTIMIZERS, ["model.pool", ["average", "max"]], ["train.epochs", [5, 10, 20]]]}
+    vary = {"study.sweep": [OPTIMIZERS, ["model.pool", ["average", "max"]], ["train.epochs", [5, 10, 20]]]}
     found = section(make_workdir(tmp_path, settings=vary, **SMALL))
     table, (picture,) = parts(found)
     assert len(table.rows) == 12
@@ -189,7 +189,7 @@ def test_other_settings_are_categories_and_a_third_makes_panels(tmp_path: Path) 
 
 def test_more_than_three_settings_have_a_table_and_a_note(tmp_path: Path) -> None:
     vary = [[key, [False, True]] for key in ("augment.flips", "augment.quarter_turns", "train.staircase")]
-    folder = make_workdir(tmp_path, settings={"study.vary": [*vary, OPTIMIZERS]}, seeds=1, **SMALL)
+    folder = make_workdir(tmp_path, settings={"study.sweep": [*vary, OPTIMIZERS]}, seeds=1, **SMALL)
     found = section(folder)
     table, pictures = parts(found)
     assert (len(table.rows), pictures) == (16, [])
@@ -200,7 +200,7 @@ def test_more_than_three_settings_have_a_table_and_a_note(tmp_path: Path) -> Non
 def with_leak(folder: Path, drop: bool) -> Path:
     """Makes the first, best cell one of a leaky split; with `drop` it was tested on half the images."""
     metrics = json.loads((folder / "metrics.json").read_text())
-    first = next(iter(metrics["cells"]))
+    first = next(iter(metrics["trials"]))
     keys = ("protocol", "leaks", "baselines")
     honest = {key: metrics[key] for key in keys}
     leaky = honest | {
@@ -208,11 +208,11 @@ def with_leak(folder: Path, drop: bool) -> Path:
         "leaks": {"test_cells": 100, "person": 90},
     }
     metrics["splits"] = {"paper": leaky, "subject_kfold": honest}
-    for name, cell in metrics["cells"].items():
-        cell["split"] = "paper" if name == first else "subject_kfold"
+    for name, trial in metrics["trials"].items():
+        trial["split"] = "paper" if name == first else "subject_kfold"
     (folder / "metrics.json").write_text(json.dumps(metrics | leaky))
     if drop:
-        path = folder / "cells" / first / "predictions.csv"
+        path = folder / "trials" / first / "predictions.csv"
         header, *rows = list(csv.reader(path.read_text().splitlines()))
         kept = sorted({row[0] for row in rows})[::2]
         with path.open("w", newline="") as file:
@@ -222,11 +222,11 @@ def with_leak(folder: Path, drop: bool) -> Path:
 
 @pytest.mark.parametrize("drop", [False, True])
 def test_a_leaky_cell_is_marked_and_never_the_best(tmp_path: Path, drop: bool) -> None:
-    vary = {"study.vary": [["split.protocol", ["paper", "subject_kfold", "prelim"]]]}
+    vary = {"study.sweep": [["split.protocol", ["paper", "subject_kfold", "prelim"]]]}
     folder = with_leak(make_workdir(tmp_path, settings=vary, step=0.3, **SMALL), drop)
     study = finished.read_study(folder)
-    names = list(study.metrics["cells"])
-    assert max(names, key=lambda name: study.metrics["cells"][name]["auc"]) == names[0]
+    names = list(study.metrics["trials"])
+    assert max(names, key=lambda name: study.metrics["trials"][name]["auc"]) == names[0]
     assert comparison.order(study) == [names[1], names[2], names[0]]
     found = section(folder)
     table, (picture,) = parts(found)
@@ -243,7 +243,7 @@ def test_a_leaky_cell_is_marked_and_never_the_best(tmp_path: Path, drop: bool) -
 
 
 def test_cells_tested_on_other_images_are_not_paired(tmp_path: Path) -> None:
-    vary = {"study.vary": [["split.protocol", ["subject_kfold", "prelim"]]]}
+    vary = {"study.sweep": [["split.protocol", ["subject_kfold", "prelim"]]]}
     folder = with_leak(make_workdir(tmp_path, settings=vary, step=0.1, **SMALL), drop=True)
     metrics = json.loads((folder / "metrics.json").read_text())
     metrics["splits"]["paper"]["protocol"]["leaky"] = False

@@ -33,7 +33,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, vary in (("paper", PAPER), ("ablation", ABLATION)):
         folder = tmp_path_factory.mktemp(name)
         make_workdir(folder, people=(6, 8), seeds=1, epochs=12, resamples=100, step=0.02, sheets=2,
-                     settings={"study.vary": vary})  # fmt: skip
+                     settings={"study.sweep": vary})  # fmt: skip
         if name == "ablation":
             metrics = json.loads((folder / "metrics.json").read_text())
             metrics |= {"missing": ["sgd"], "failed": {"lamb": "its loss was no number after epoch 3"}}
@@ -231,9 +231,9 @@ def test_a_finger_reads_a_curve(browser: webdriver.Chrome, pages: dict[str, Path
     browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
 
 
-def luminance(colour: str) -> float:
+def luminance(color: str) -> float:
     """Returns the relative luminance of WCAG 2 of an opaque ``rgb(…)``."""
-    parts = [int(part) / 255 for part in colour.removeprefix("rgb(").rstrip(")").split(",")]
+    parts = [int(part) / 255 for part in color.removeprefix("rgb(").rstrip(")").split(",")]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 

@@ -65,8 +65,8 @@ def test_ink_is_the_pages_and_nothing_is_black_or_white(drawn: list[str]) -> Non
         assert "currentColor" in svg
         assert not re.search(r"#000\b|#000000|#ffffff|#fff\b", svg)
         assert plots.INK not in svg
-        colours = set(re.findall(r"#[0-9a-f]{6}\b", svg))
-        assert colours <= set(plots.PALETTE)
+        colors = set(re.findall(r"#[0-9a-f]{6}\b", svg))
+        assert colors <= set(plots.PALETTE)
 
 
 def test_text_is_text_in_the_pages_font(drawn: list[str]) -> None:
@@ -138,12 +138,12 @@ def test_a_roc_curve_without_one_class_is_an_empty_frame() -> None:
     assert plots.BLUE not in svg
 
 
-def cell(size: tuple[int, int], colour: tuple[int, int, int]) -> Image.Image:
-    return Image.new("RGB", size, colour)
+def trial(size: tuple[int, int], color: tuple[int, int, int]) -> Image.Image:
+    return Image.new("RGB", size, color)
 
 
 def test_the_sheet_holds_every_cell_in_rows_of_six() -> None:
-    images = [cell((450, 450), (200, 20 * number, 90)) for number in range(8)]
+    images = [trial((450, 450), (200, 20 * number, 90)) for number in range(8)]
     sheet = Image.open(io.BytesIO(plots.wrong_sheet(images, ["all, called hem 97%\nsubject 12"] * 8)))
     step = 224 + 32
     for number in range(8):
@@ -156,10 +156,10 @@ def test_the_sheet_holds_every_cell_in_rows_of_six() -> None:
 
 def test_a_long_caption_is_broken_and_then_cut() -> None:
     caption = "early pre-B, called Benign hematogones 97%\nsubject with a name that never ends"
-    tall = Image.open(io.BytesIO(plots.wrong_sheet([cell((60, 30), (9, 9, 9))], [caption])))
-    short = Image.open(io.BytesIO(plots.wrong_sheet([cell((60, 30), (9, 9, 9))], ["all 97%"])))
+    tall = Image.open(io.BytesIO(plots.wrong_sheet([trial((60, 30), (9, 9, 9))], [caption])))
+    short = Image.open(io.BytesIO(plots.wrong_sheet([trial((60, 30), (9, 9, 9))], ["all 97%"])))
     assert tall.size == (short.width, short.height + 60)
-    plots.wrong_sheet([cell((8, 8), (1, 1, 1))], ["x" * 500])
+    plots.wrong_sheet([trial((8, 8), (1, 1, 1))], ["x" * 500])
 
 
 def test_a_study_without_errors_has_a_sheet_that_says_so() -> None:
@@ -181,8 +181,8 @@ def test_the_page_is_given_what_the_curves_hold() -> None:
     assert panel["at"] == list(range(1, 11))
     assert panel["log"] == [0, 0]
     means = [columns["val_accuracy"][columns["epoch"] == epoch].mean() for epoch in panel["at"]]
-    (_, _, training), (label, colour, values) = panel["lines"]
-    assert (label, colour) == ("held-out cells", plots.VERMILION)
+    (_, _, training), (label, color, values) = panel["lines"]
+    assert (label, color) == ("held-out cells", plots.VERMILION)
     assert values == pytest.approx(means, abs=1e-3)
     assert len(training) == 10
 

@@ -110,10 +110,10 @@ def test_every_model_stands_in_the_table_best_first_below_the_rules(study: Path,
     metrics = json.loads((study / "metrics.json").read_text())
     text = said(written)
     results = text[text.index("Results Over all") : text.index("The best model:")]
-    order = sorted(metrics["cells"], key=lambda name: -metrics["cells"][name]["auc"])
+    order = sorted(metrics["trials"], key=lambda name: -metrics["trials"][name]["auc"])
     places = [results.index(name) for name in ["always the largest class", "size of the cell alone", *order]]
     assert places == sorted(places)
-    best = metrics["cells"][order[0]]
+    best = metrics["trials"][order[0]]
     low, high = best["intervals"]["accuracy"]
     assert f"{best['accuracy']:.1%}" in results
     assert f"[{100 * low:.1f}, {100 * high:.1f}]" in results
@@ -122,7 +122,7 @@ def test_every_model_stands_in_the_table_best_first_below_the_rules(study: Path,
 
 def test_the_first_sentence_names_the_best_and_its_intervals(study: Path, written: Page) -> None:
     metrics = json.loads((study / "metrics.json").read_text())
-    best = metrics["cells"]["vgg16-adam"]
+    best = metrics["trials"]["vgg16-adam"]
     low, high = best["intervals"]["auc"]
     text = said(written)
     assert (
@@ -210,7 +210,7 @@ def test_what_the_page_adds_is_drawn_as_the_study_drew(tmp_path: Path) -> None:
     for label, (low, high) in enumerate(
         bootstrap(one.labels, one.probabilities, people, names=names, **options).values()
     ):
-        recall = study.metrics["cells"][TWO[0]]["per_class"][label]["recall"]
+        recall = study.metrics["trials"][TWO[0]]["per_class"][label]["recall"]
         assert f"“{study.classes[label]}” called so {recall:.1%} [{100 * low:.1f}, {100 * high:.1f}]" in text
     alone = difference(one.labels, one.probabilities, other.probabilities, people, names=["auc"], **options)["auc"]
     (gap,) = comparison.gaps(study).values()
@@ -232,7 +232,7 @@ def test_minutes_are_of_training_for_every_model_alike(written: Page) -> None:
 def test_intervals_are_not_said_to_be_where_they_are_not(study: Path, written: Page) -> None:
     text = said(written)
     assert "those from macro recall to log loss are in metrics.json" in text
-    best = json.loads((study / "metrics.json").read_text())["cells"]["vgg16-adam"]
+    best = json.loads((study / "metrics.json").read_text())["trials"]["vgg16-adam"]
     columns = list(findings.METRIC)
     assert set(columns[columns.index("macro_recall") :]) <= best["intervals"].keys()
 
@@ -285,9 +285,9 @@ def test_size_is_compared_on_the_same_people(found: Any, told: str) -> None:
 
 
 def test_models_that_do_not_differ_are_said_not_to(copy: Path) -> None:
-    shutil.copytree(copy / "cells" / TWO[0], copy / "cells" / TWO[1], dirs_exist_ok=True)
+    shutil.copytree(copy / "trials" / TWO[0], copy / "trials" / TWO[1], dirs_exist_ok=True)
     metrics = json.loads((copy / "metrics.json").read_text())
-    metrics["cells"] = dict.fromkeys(TWO, metrics["cells"][TWO[0]])
+    metrics["trials"] = dict.fromkeys(TWO, metrics["trials"][TWO[0]])
     (copy / "metrics.json").write_text(json.dumps(metrics))
     assert "The data do not say which of the two is better." in said(page(copy))
 
@@ -300,7 +300,7 @@ def test_what_would_make_the_page_heavy_stays_beside_it(copy: Path, monkeypatch:
     monkeypatch.setattr(page_module, "PAGE", 50_000)
     found = page(copy)
     assert not found.all("img")
-    assert "Left out to keep the page light. The numbers are in cells/resnet50-adam/" in said(found)
+    assert "Left out to keep the page light. The numbers are in trials/resnet50-adam/" in said(found)
     assert len([one for one in found.all("svg") if one.get("role") == "img"]) == 4
 
 
@@ -379,8 +379,8 @@ def test_a_study_without_sheets_has_a_report(copy: Path) -> None:
         ("config.json", "is this the --workdir of"),
         ("environment.json", "is this the --workdir of"),
         ("split.csv", "no such file; run the same `alljax study` command again"),
-        ("cells/resnet50-adam/history.csv", "no such file; remove .*/cells/resnet50-adam and run"),
-        ("cells/resnet50-adam/predictions.csv", "no such file; remove .*/cells/resnet50-adam and run"),
+        ("trials/resnet50-adam/history.csv", "no such file; remove .*/cells/resnet50-adam and run"),
+        ("trials/resnet50-adam/predictions.csv", "no such file; remove .*/cells/resnet50-adam and run"),
     ],
 )
 def test_a_missing_file_is_named(copy: Path, file: str, message: str) -> None:
@@ -408,7 +408,7 @@ def test_what_is_no_study_is_not_to_be_removed(tmp_path: Path, files: dict[str, 
     assert "again" not in str(caught.value)
 
 
-@pytest.mark.parametrize("file", ["split.csv", "cells/vgg16-adam/history.csv", "cells/vgg16-adam/predictions.csv"])
+@pytest.mark.parametrize("file", ["split.csv", "trials/vgg16-adam/history.csv", "trials/vgg16-adam/predictions.csv"])
 @pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.9999])
 def test_a_table_that_was_cut_off_is_named(copy: Path, file: str, kept: float) -> None:
     whole = (copy / file).read_bytes()
@@ -438,20 +438,20 @@ def test_other_files_that_were_cut_off_are_named(copy: Path, file: str) -> None:
     ],
 )
 def test_a_prediction_that_fits_nothing_is_named(copy: Path, old: str, new: str, message: str) -> None:
-    path = copy / "cells" / "vgg16-adam" / "predictions.csv"
+    path = copy / "trials" / "vgg16-adam" / "predictions.csv"
     path.write_text(re.sub(old, new, path.read_text(), count=1, flags=re.MULTILINE))
     with pytest.raises(WorkdirError, match=message):
         report.write_report(copy)
 
 
 def test_metrics_without_a_part_are_refused(copy: Path) -> None:
-    (copy / "metrics.json").write_text('{"cells": {}}')
-    with pytest.raises(WorkdirError, match=r"metrics\.json: no 'cells' in it"):
+    (copy / "metrics.json").write_text('{"trials": {}}')
+    with pytest.raises(WorkdirError, match=r"metrics\.json: no 'trials' in it"):
         report.write_report(copy)
 
 
 def test_an_infinite_loss_is_a_gap_in_the_curve(copy: Path) -> None:
-    path = copy / "cells" / "vgg16-adam" / "history.csv"
+    path = copy / "trials" / "vgg16-adam" / "history.csv"
     lines = path.read_text().splitlines()
     lines[5] = ",".join([*lines[5].split(",")[:5], "inf", "0.5", "nan", "0.5"])
     path.write_text("\n".join(lines) + "\n")
@@ -467,7 +467,7 @@ def test_the_terminal_shows_models_then_rules(study: Path, capsys: pytest.Captur
     order = [text.index(name) for name in (*EVERY_CELL, "always the largest class", "size of the cell alone")]
     assert order == sorted(order)
     assert "95% intervals over people" in text
-    best = metrics["cells"]["vgg16-adam"]
+    best = metrics["trials"]["vgg16-adam"]
     low, high = best["intervals"]["macro_f1"]
     assert f"{best['macro_f1']:.3f} [{low:.3f}, {high:.3f}]".replace("0.", ".") in text
     report.show(metrics)
@@ -480,7 +480,7 @@ def test_the_terminal_shows_models_then_rules(study: Path, capsys: pytest.Captur
 
 
 def test_best_is_the_highest_auc_and_accuracy_only_where_there_is_none() -> None:
-    cells = {"a": {"auc": 0.7, "accuracy": 0.9}, "b": {"auc": 0.8, "accuracy": 0.6}}
-    assert finished.best(cells) == "b"
-    cells["a"]["auc"] = None  # type: ignore[assignment]
-    assert finished.best(cells) == "a"
+    trials = {"a": {"auc": 0.7, "accuracy": 0.9}, "b": {"auc": 0.8, "accuracy": 0.6}}
+    assert finished.best(trials) == "b"
+    trials["a"]["auc"] = None  # type: ignore[assignment]
+    assert finished.best(trials) == "a"

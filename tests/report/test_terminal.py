@@ -12,13 +12,13 @@ BOUNDS = {"auc": [0.8012, 0.9012], "accuracy": [0.7712, 0.8812], "macro_f1": [0.
 
 def metrics_of(names: list[str], splits: tuple[str, ...] = ("",), leaky: tuple[str, ...] = ()) -> dict:
     rule = {"auc": 0.5, "accuracy": 0.68, "macro_f1": 0.41, "intervals": {"accuracy": [0.6, 0.7]}}
-    cell = {"accuracy": 0.82, "macro_f1": 0.81, "intervals": BOUNDS, "level": 0.95, "interval_unit": "people"}
-    cells = {
-        f"{name}{split}": cell | {"auc": 0.9 - 0.001 * place, "split": split}
+    trial = {"accuracy": 0.82, "macro_f1": 0.81, "intervals": BOUNDS, "level": 0.95, "interval_unit": "people"}
+    trials = {
+        f"{name}{split}": trial | {"auc": 0.9 - 0.001 * place, "split": split}
         for place, name in enumerate(names)
         for split in splits
     }
-    found = {"cells": cells, "baselines": {"majority": rule}, "protocol": {}, "dataset": {"classes": ["hem", "all"]}}
+    found = {"trials": trials, "baselines": {"majority": rule}, "protocol": {}, "dataset": {"classes": ["hem", "all"]}}
     if len(splits) > 1:
         found["splits"] = {
             split: {"protocol": {"leaky": split in leaky}, "baselines": {"majority": rule}} for split in splits

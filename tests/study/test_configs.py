@@ -63,7 +63,7 @@ def test_the_commands_in_the_docstring(name: str) -> None:
         assert file[1].partition(":")[0] == f"configs/{name}"
         settings = [(key.removeprefix("--config."), value) for key, value in overrides]
         config = configs.load(str(FOLDER.parent / file[1]), settings)
-        assert re.search(rf"\b{len(sweep.cells(config))} cells", text)
+        assert re.search(rf"\b{len(sweep.expand(config))} cells", text)
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -81,29 +81,29 @@ def test_the_papers_words_that_contradict(arguments: str) -> None:
 
 def test_the_paper_is_32_cells() -> None:
     """With people held out 64; with Keras's weights of both networks as many."""
-    cells = sweep.cells(load("paper.py"))
-    assert len(cells) == 32
-    found = {(cell.config.model.backbone, cell.config.train.optimizer, cell.config.train.epochs) for cell in cells}
+    trials = sweep.expand(load("paper.py"))
+    assert len(trials) == 32
+    found = {(trial.config.model.backbone, trial.config.train.optimizer, trial.config.train.epochs) for trial in trials}
     assert len(found) == 32
-    train, split = cells[0].config.train, cells[0].config.split
+    train, split = trials[0].config.train, trials[0].config.split
     assert (train.batch_size, train.learning_rate, train.decay_steps, train.decay_rate) == (32, 1e-4, 900, 0.95)
     assert (split.protocol, split.test_fraction, split.stratified) == ("paper", 0.2, True)
-    both = sweep.cells(load("paper.py:both"))
-    assert [cell.config.split.protocol for cell in both] == ["paper"] * 32 + ["subject_kfold"] * 32
-    keras = {(cell.config.model.backbone, cell.config.weights.name) for cell in sweep.cells(load("paper.py:keras"))}
+    both = sweep.expand(load("paper.py:both"))
+    assert [trial.config.split.protocol for trial in both] == ["paper"] * 32 + ["subject_kfold"] * 32
+    keras = {(trial.config.model.backbone, trial.config.weights.name) for trial in sweep.expand(load("paper.py:keras"))}
     assert keras == {("vgg16", "keras-vgg16-notop"), ("resnet50_keras", "keras-resnet50-notop")}
-    small = sweep.cells(load("paper.py:small,both"))
-    assert {cell.config.model.backbone for cell in small} == {"efficientnet_lite0"}
+    small = sweep.expand(load("paper.py:small,both"))
+    assert {trial.config.model.backbone for trial in small} == {"efficientnet_lite0"}
     assert len(small) == 64
 
 
 def test_the_variants_are_the_papers_cells_twelve_times() -> None:
     for argument in ("", ":keras", ":small"):
-        cells = sweep.cells(load(f"paper_variants.py{argument}"))
-        of_paper = sweep.cells(load(f"paper.py{argument}"))
-        assert len(cells) == 12 * len(of_paper) == 384
+        trials = sweep.expand(load(f"paper_variants.py{argument}"))
+        of_paper = sweep.expand(load(f"paper.py{argument}"))
+        assert len(trials) == 12 * len(of_paper) == 384
         for key in ("split.protocol", "train.batch_size", "train.learning_rate", "model.hidden", "train.decay_steps"):
-            assert {configs.flatten(cell.config)[key] for cell in (*cells, *of_paper)} == {
+            assert {configs.flatten(trial.config)[key] for trial in (*trials, *of_paper)} == {
                 configs.flatten(of_paper[0].config)[key]
             }
 
@@ -111,11 +111,11 @@ def test_the_variants_are_the_papers_cells_twelve_times() -> None:
 @pytest.mark.parametrize("file", TOYS)
 def test_a_toy_gives_its_tables_and_figures(file: str, tmp_path: Path) -> None:
     config = load(file)
-    names = [cell.name for cell in sweep.cells(config)]
+    names = [trial.name for trial in sweep.expand(config)]
     said: list[str] = []
-    run.run_study(config, tmp_path, said.append)
+    run.run_study(config, tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert list(metrics["cells"]) == names, said
+    assert list(metrics["trials"]) == names, said
     assert not metrics.get("failed")
     tables = {
         path.stem: list(csv.reader(path.read_text().splitlines())) for path in (tmp_path / "tables").glob("*.csv")
@@ -151,16 +151,16 @@ def seed_weights(folder: Path, backbone: str, family: str) -> None:
 def test_one_folder_of_weights_serves_all_networks(tmp_path: Path) -> None:
     """Each up to its first stage, which is enough to tell whose weights it has."""
     families = {"efficientnet_lite0": "efficientnet_lite_pytorch", "resnet50": "torchvision", "vgg16": "torchvision"}
-    assert [cell.config.model.backbone for cell in sweep.cells(load("ablate_backbone.py"))] == list(families)
+    assert [trial.config.model.backbone for trial in sweep.expand(load("ablate_backbone.py"))] == list(families)
     for backbone, family in families.items():
         seed_weights(tmp_path, backbone, family)
     config = load("ablate_backbone.py:toy")
     config.weights.path = str(tmp_path)
     config.train.epochs = config.study.seeds = 1
     rows = tuple((backbone, "block1" if backbone == "vgg16" else "stage1") for backbone in families)
-    config.study.vary = ((("model.backbone", "model.stage"), rows),)
-    run.run_study(config, tmp_path / "study", lambda line: None)
-    cells = json.loads((tmp_path / "study/metrics.json").read_text())["cells"]
-    assert [name.partition("-")[0] for name in cells] == list(families)
-    for backbone, cell in zip(families, cells.values(), strict=True):
-        assert cell["weights"]["path"] == str(tmp_path / f"{backbone}-seeded.safetensors")
+    config.study.sweep = ((("model.backbone", "model.stage"), rows),)
+    run.run_study(config, tmp_path / "study")
+    trials = json.loads((tmp_path / "study/metrics.json").read_text())["trials"]
+    assert [name.partition("-")[0] for name in trials] == list(families)
+    for backbone, trial in zip(families, trials.values(), strict=True):
+        assert trial["weights"]["path"] == str(tmp_path / f"{backbone}-seeded.safetensors")

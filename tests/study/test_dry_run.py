@@ -25,14 +25,14 @@ def told(tmp_path: Path) -> Callable[..., str]:
     def tell(config: ConfigDict, **options: tuple[int, int]) -> str:
         said: list[str] = []
         before = sorted(tmp_path.rglob("*"))
-        dry_run(config, tmp_path / "study", said.append, **options)
+        dry_run(config, tmp_path / "study", **options)
         assert sorted(tmp_path.rglob("*")) == before, "nothing is written"
         return "\n".join(said)
 
     return tell
 
 
-def small(**knobs: object) -> ConfigDict:
+def small(**settings: object) -> ConfigDict:
     """A study of 48 generated cells."""
     config = default_config()
     config.data.synthetic.update(images=48, subjects=12, image_size=48)
@@ -41,7 +41,7 @@ def small(**knobs: object) -> ConfigDict:
     config.split.folds = 2
     config.train.update(batch_size=16, epochs=4)
     config.evaluation.resamples = 100
-    return vary(config, {key.replace("__", "."): value for key, value in knobs.items()})
+    return vary(config, {key.replace("__", "."): value for key, value in settings.items()})
 
 
 def test_the_papers_cells_what_they_share_and_the_time(told: Callable[..., str]) -> None:
@@ -59,7 +59,7 @@ def test_features_on_disk_are_said_beforehand(
     cache = tmp_path / "cache"
     cache.mkdir()
     monkeypatch.setenv("ALLJAX_CACHE_DIR", str(cache))
-    said = told(small(features__memory="disk", features__views="dihedral", model__pool="flatten"))
+    said = told(small(features__memory="disk", features__augment="dihedral", model__pool="flatten"))
     # Stage 3 of 48 × 48 pixels has 6 × 6 × 40 activations.
     assert re.search(r"stage3 flatten: 48 × 1,440, 2 MB; heads read them from disk: features.memory=disk", said)
     assert "images/s" in said
@@ -67,21 +67,21 @@ def test_features_on_disk_are_said_beforehand(
 
 def test_what_is_done_and_other_shards_are_left_out(told: Callable[..., str], tmp_path: Path) -> None:
     study = (("train.optimizer", ("adam", "rmsprop", "sgd")), ("train.epochs", (2, 4)))
-    config = small(study__vary=study)
+    config = small(study__sweep=study)
     assert "of these 4 cells would be run now: those of shard 0/2" in told(config, shard=(0, 2))
-    run_study(small(study__vary=study), tmp_path / "study", lambda line: None)
+    run_study(small(study__sweep=study), tmp_path / "study")
     said = told(config)
     assert "of these 0 cells would be run now" in said
     assert "features: none to compute" in said
     assert "together about 0 s" in said
-    cut = next((tmp_path / "study").glob("cells/*sgd-epochs=4/predictions.csv"))
+    cut = next((tmp_path / "study").glob("trials/*sgd-epochs=4/predictions.csv"))
     cut.write_bytes(cut.read_bytes()[:-50])
     assert "of these 1 cell would be run now" in told(config)
 
 
 def test_fine_tuned_networks_are_measured_too(told: Callable[..., str]) -> None:
     groups = (("head/.*", 1.0), ("backbone/stage3/.*", 0.1, 1.0, 2), ("backbone/(stem|stage[12])/.*", 0.0))
-    said = told(small(train__regime="finetune", train__groups=groups, split__protocol="subject_holdout"))
+    said = told(small(train__mode="finetune", train__groups=groups, split__protocol="subject_holdout"))
     found = re.search(
         r"fine-tuned networks:\n  \S+: ([\d,.]+), then ([\d,.]+) images/s, "
         r"at most (\d+) s to start each, about (\d+) \w+",
@@ -102,8 +102,8 @@ def test_epochs_after_the_last_phase_are_counted(told: Callable[..., str], monke
 
     monkeypatch.setattr(estimate, "network_pace", measure)
     late = (("head/.*", 1.0), ("backbone/stage3/.*", 0.1, 1.0, 5), ("backbone/(stem|stage[12])/.*", 0.0))
-    config = small(train__regime="finetune", train__groups=late, split__protocol="subject_holdout",
-                   study__vary=(("train.epochs", (2, 10)),))  # fmt: skip
+    config = small(train__mode="finetune", train__groups=late, split__protocol="subject_holdout",
+                   study__sweep=(("train.epochs", (2, 10)),))  # fmt: skip
     said = told(config)
     assert measured == [[0], [0, 5]]
     assert "about 6 s" in said, "2 epochs of 3 steps"
@@ -117,7 +117,7 @@ def test_a_network_too_large_for_the_device_is_told(told: Callable[..., str], mo
 
     monkeypatch.setattr(estimate, "network_pace", give_up)
     last = (("head/.*", 1.0), ("backbone/stage3/.*", 0.1), ("backbone/(stem|stage[12])/.*", 0.0))
-    said = told(small(train__regime="finetune", train__groups=last))
+    said = told(small(train__mode="finetune", train__groups=last))
     assert "efficientnet_lite0-adam: the device gave up: RESOURCE_EXHAUSTED: Out of memory\n" in said
 
 

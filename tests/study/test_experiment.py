@@ -69,7 +69,7 @@ def test_intervals_are_over_people(tmp_path: Path) -> None:
     scores = generator.uniform(size=(2, len(tested)))
     probabilities = np.stack([1 - scores, scores], -1).astype(np.float32)
     config = default_config()
-    summary = results.summarise(config, material, tested, probabilities)
+    summary = results.summarize(config, material, tested, probabilities)
     people = [material.people[row] for row in tested]
     expected = intervals.bootstrap(material.labels[tested], probabilities, people, resamples=2000, level=0.95, seed=0)
     assert summary["interval_unit"] == "people"
@@ -114,9 +114,9 @@ def in_folds(spread: bool) -> dict[str, int]:
     names = [(fold, f"{'H' * hem}{10 * fold + n}", hem) for fold in range(3) for n in (1, 2) for hem in (True, False)]
     names += [(1, "1", False)] if spread else []
     return {
-        f"fold_{fold}/{'hem' if hem else 'all'}/UID_{who}_1_{cell}_{'hem' if hem else 'all'}.png": 100 * place + cell
+        f"fold_{fold}/{'hem' if hem else 'all'}/UID_{who}_1_{trial}_{'hem' if hem else 'all'}.png": 100 * place + trial
         for place, (fold, who, hem) in enumerate(names)
-        for cell in (range(4, 6) if (fold, who) == (1, "1") else range(1, 4))
+        for trial in (range(4, 6) if (fold, who) == (1, "1") else range(1, 4))
     }
 
 
@@ -191,7 +191,7 @@ def test_the_share_set_aside_is_below_one() -> None:
 def test_metrics_count_what_each_fold_learned_from_and_was_tested_on(tmp_path: Path) -> None:
     plant(tmp_path, two_classes(people=8, images=2))
     config = {"data.source": str(tmp_path), "split.folds": 4}
-    for changed, learned in (({}, 24), ({"split.validation": 0.34}, 16), ({"split.train_people": 6}, 12)):
+    for changed, learned in (({}, 24), ({"split.validation": 0.34}, 16), ({"split.train_subjects": 6}, 12)):
         settings = vary(default_config(), config | changed)
         protocol = open_material(settings, lambda line: None).describe_split(settings)["protocol"]
         assert protocol["training_cells"] == [learned] * 4

@@ -1,4 +1,4 @@
-"""`alljax rates`: a complete table and one line to copy, in both regimes, and mistakes in one line."""
+"""`alljax rates`: a complete table and one line to copy, in both modes, and mistakes in one line."""
 
 import csv
 import re
@@ -27,12 +27,12 @@ def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_rates, "STEPS", STEPS)
 
 
-@pytest.mark.parametrize("regime", ["finetune", "frozen"])
-def test_every_step_of_every_rate_is_written(regime: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("mode", ["finetune", "frozen"])
+def test_every_step_of_every_rate_is_written(mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "rates.csv"
-    groups = GROUPS if regime == "finetune" else "--config.train.groups=()"
+    groups = GROUPS if mode == "finetune" else "--config.train.groups=()"
     # One epoch has fewer steps than are asked for.
-    arguments = [*TOY, groups, f"--config.train.regime={regime}", "--config.train.epochs=1", f"--out={out}"]
+    arguments = [*TOY, groups, f"--config.train.mode={mode}", "--config.train.epochs=1", f"--out={out}"]
     assert main(["rates", *arguments]) == 0
     said = capsys.readouterr().out
 

@@ -23,7 +23,7 @@ OPTIMIZERS = ("train.optimizer", ("adam", "rmsprop"))
 BUDGETS = ("train.epochs", (2, 4))
 
 
-def toy(*varied: Any, **knobs: Any) -> ConfigDict:
+def toy(*varied: Any, **settings: Any) -> ConfigDict:
     """A study of 48 generated cells that takes a second or two."""
     config = default_config()
     config.data.synthetic.update(images=48, subjects=12, image_size=48)
@@ -32,8 +32,8 @@ def toy(*varied: Any, **knobs: Any) -> ConfigDict:
     config.split.update(folds=2)
     config.train.update(batch_size=16, learning_rate=1e-2)
     config.evaluation.resamples = 100
-    config.study.vary = varied
-    return vary(config, {key.replace("__", "."): value for key, value in knobs.items()})
+    config.study.sweep = varied
+    return vary(config, {key.replace("__", "."): value for key, value in settings.items()})
 
 
 def quiet(line: str) -> None:
@@ -42,7 +42,7 @@ def quiet(line: str) -> None:
 
 def results(folder: Path) -> dict[str, bytes]:
     """What cells leave behind but for times: curves and predictions."""
-    found = [path for name in ("history.csv", "predictions.csv") for path in sorted(folder.glob(f"cells/*/{name}"))]
+    found = [path for name in ("history.csv", "predictions.csv") for path in sorted(folder.glob(f"trials/*/{name}"))]
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
@@ -57,17 +57,17 @@ def test_a_short_budget_is_what_a_run_of_that_length_gives(whole: Path, tmp_path
     run_study(toy(train__epochs=2), tmp_path, quiet)
     ours, alone = results(whole), results(tmp_path)
     for name in ("history.csv", "predictions.csv"):
-        of_prefix = ours[f"cells/efficientnet_lite0-adam-epochs=2/{name}"]
-        assert of_prefix == alone[f"cells/efficientnet_lite0-adam/{name}"]
-    long = ours["cells/efficientnet_lite0-adam-epochs=4/history.csv"]
+        of_prefix = ours[f"trials/efficientnet_lite0-adam-epochs=2/{name}"]
+        assert of_prefix == alone[f"trials/efficientnet_lite0-adam/{name}"]
+    long = ours["trials/efficientnet_lite0-adam-epochs=4/history.csv"]
     assert len(long.splitlines()) == 1 + 2 * 4
-    assert long.splitlines()[2] in ours["cells/efficientnet_lite0-adam-epochs=2/history.csv"].splitlines()
+    assert long.splitlines()[2] in ours["trials/efficientnet_lite0-adam-epochs=2/history.csv"].splitlines()
 
 
 def test_separate_budgets_have_keys_of_their_own(whole: Path, tmp_path: Path) -> None:
     run_study(toy(BUDGETS, study__budgets="separate"), tmp_path, quiet)
     ours, separate = results(whole), results(tmp_path)
-    name = "cells/efficientnet_lite0-adam-epochs=2/history.csv"
+    name = "trials/efficientnet_lite0-adam-epochs=2/history.csv"
     assert ours[name] != separate[name]
     first = [separate[name.replace("=2", f"={epochs}")].splitlines()[1] for epochs in (2, 4)]
     assert first[0] != first[1]
@@ -99,7 +99,7 @@ def test_runs_side_by_side_give_what_they_give_alone(tmp_path: Path, monkeypatch
 
 def test_runs_on_other_views_are_not_trained_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On an accelerator too: one call has one matrix of features."""
-    config = toy(("features.views", ("one", "dihedral")), ("train.learning_rate", (1e-2, 1e-3)))
+    config = toy(("features.augment", ("none", "dihedral")), ("train.learning_rate", (1e-2, 1e-3)))
     run_study(config, tmp_path / "alone", quiet)
     grouping = trials.together
 
@@ -117,22 +117,22 @@ def test_runs_on_other_views_are_not_trained_together(tmp_path: Path, monkeypatc
 
 def test_features_on_disk_give_the_same_metrics(tmp_path: Path, whole: Path) -> None:
     said: list[str] = []
-    summary = run_study(toy(train__epochs=4, features__memory="disk"), tmp_path, said.append)
+    summary = run_study(toy(train__epochs=4, features__memory="disk"), tmp_path)
     assert any("read from disk while heads learn" in line for line in said)
-    expected = json.loads((whole / "metrics.json").read_text())["cells"]["efficientnet_lite0-adam-epochs=4"]
-    assert summary["cells"]["efficientnet_lite0-adam"]["auc"] == pytest.approx(expected["auc"], abs=1e-3)
+    expected = json.loads((whole / "metrics.json").read_text())["trials"]["efficientnet_lite0-adam-epochs=4"]
+    assert summary["trials"]["efficientnet_lite0-adam"]["auc"] == pytest.approx(expected["auc"], abs=1e-3)
 
 
 def test_only_what_is_missing_or_cut_off_is_run_again(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     shutil.copytree(whole, folder)
-    cells = folder / "cells"
-    shutil.rmtree(cells / "efficientnet_lite0-adam-epochs=4")
-    cut = cells / "efficientnet_lite0-rmsprop-epochs=2" / "predictions.csv"
+    trials = folder / "trials"
+    shutil.rmtree(trials / "efficientnet_lite0-adam-epochs=4")
+    cut = trials / "efficientnet_lite0-rmsprop-epochs=2" / "predictions.csv"
     cut.write_bytes(cut.read_bytes()[:-50])
-    (cells / "efficientnet_lite0-rmsprop-epochs=4" / "metrics.json").write_text('{"accuracy": 0.')
+    (trials / "efficientnet_lite0-rmsprop-epochs=4" / "metrics.json").write_text('{"accuracy": 0.')
     said: list[str] = []
-    run_study(toy(OPTIMIZERS, BUDGETS), folder, said.append)
+    run_study(toy(OPTIMIZERS, BUDGETS), folder)
     assert results(folder) == results(whole)
     lines = "\n".join(said)
     assert "rmsprop-epochs=2 is run again" in lines
@@ -148,8 +148,8 @@ def test_what_is_compiled_does_not_depend_on_what_is_done(
     """Or curves would differ in their last bit from those of a study that never stopped."""
     folder = tmp_path / "study"
     shutil.copytree(whole, folder)
-    for cell in folder.glob("cells/*-epochs=4"):
-        shutil.rmtree(cell)
+    for trial in folder.glob("trials/*-epochs=4"):
+        shutil.rmtree(trial)
     strides: list[int] = []
     train_heads = trials.frozen.train_heads
 
@@ -168,7 +168,7 @@ def test_what_is_compiled_does_not_depend_on_what_is_done(
 def test_a_cell_of_another_version_is_named(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     shutil.copytree(whole, folder)
-    place = folder / "cells" / "efficientnet_lite0-adam-epochs=2" / "metrics.json"
+    place = folder / "trials" / "efficientnet_lite0-adam-epochs=2" / "metrics.json"
     written = json.loads(place.read_text())
     del written["over_size"]
     place.write_text(json.dumps(written))
@@ -199,11 +199,10 @@ def test_a_summary_of_another_version_is_written_again(whole: Path, tmp_path: Pa
 def test_a_failing_cell_is_told_and_does_not_stop_the_others(tmp_path: Path) -> None:
     rows = (("sgd", 1e30), ("adam", 1e-2), ("sgd", 1e-2))
     config = toy((("train.optimizer", "train.learning_rate"), rows), train__epochs=2)
-    said: list[str] = []
     with pytest.raises(ConfigError, match=r"1 model of 3 failed.*sgd-learning_rate=1e\+30: the loss is no number"):
-        run_study(config, tmp_path, said.append)
+        run_study(config, tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert len(metrics["cells"]) == 2
+    assert len(metrics["trials"]) == 2
     assert list(metrics["failed"]) == ["efficientnet_lite0-sgd-learning_rate=1e+30"]
     assert "failed" in (tmp_path / "report.html").read_text()
     with pytest.raises(ConfigError, match="1 model of 3 failed"):  # and again, after the mend was not made
@@ -224,10 +223,10 @@ def test_a_device_that_gives_up_costs_the_runs_it_was_at(tmp_path: Path, monkeyp
     with pytest.raises(ConfigError, match=told):
         run_study(toy(OPTIMIZERS, BUDGETS), tmp_path, quiet)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert [name for name in metrics["cells"] if "adam" in name] == []
-    assert len(metrics["cells"]) == len(metrics["failed"]) == 2
+    assert [name for name in metrics["trials"] if "adam" in name] == []
+    assert len(metrics["trials"]) == len(metrics["failed"]) == 2
     monkeypatch.undo()
-    assert len(run_study(toy(OPTIMIZERS, BUDGETS), tmp_path, quiet)["cells"]) == 4  # type: ignore[index]
+    assert len(run_study(toy(OPTIMIZERS, BUDGETS), tmp_path, quiet)["trials"]) == 4  # type: ignore[index]
 
 
 def test_a_shard_does_not_wait_for_what_failed_in_another(tmp_path: Path) -> None:
@@ -237,7 +236,7 @@ def test_a_shard_does_not_wait_for_what_failed_in_another(tmp_path: Path) -> Non
         run_study(config, tmp_path, quiet, shard=(0, 2))
     summary = run_study(config, tmp_path, quiet, shard=(1, 2))
     assert summary is not None
-    assert (len(summary["cells"]), len(summary["failed"]), summary["missing"]) == (3, 1, [])
+    assert (len(summary["trials"]), len(summary["failed"]), summary["missing"]) == (3, 1, [])
     assert (tmp_path / "report.html").is_file()
 
 
@@ -245,10 +244,10 @@ def test_a_cell_that_is_done_is_not_called_failed(whole: Path, tmp_path: Path) -
     """As after a kill between its last file and the removal of the old reason."""
     folder = tmp_path / "study"
     shutil.copytree(whole, folder)
-    cell = next(folder.glob("cells/*"))
-    (cell / merge.FAILED).write_text("the loss is no number any more\n")
+    trial = next(folder.glob("trials/*"))
+    (trial / merge.FAILED).write_text("the loss is no number any more\n")
     summary = merge.join(folder, (), quiet)
-    assert cell.name in summary["cells"]
+    assert trial.name in summary["trials"]
     assert not summary["failed"]
 
 
@@ -256,7 +255,7 @@ def test_a_copy_that_fails_takes_nothing_away(whole: Path, tmp_path: Path, monke
     shard, folder = tmp_path / "shard", tmp_path / "study"
     for place in (shard, folder):
         shutil.copytree(whole, place)
-    gone = next(folder.glob("cells/*"))
+    gone = next(folder.glob("trials/*"))
     (gone / "metrics.json").unlink()
 
     def full(*ignored: Any, **also: Any) -> None:
@@ -281,7 +280,7 @@ def test_a_budget_before_the_loss_was_lost_is_kept(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(trials, "_diverged", from_epoch_three)
     with pytest.raises(ConfigError, match="adam-epochs=4: lost"):
         run_study(toy(OPTIMIZERS, BUDGETS), tmp_path, quiet)
-    assert len(list(tmp_path.glob("cells/*/metrics.json"))) == 3
+    assert len(list(tmp_path.glob("trials/*/metrics.json"))) == 3
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one folder", "folders of their own"])
@@ -301,7 +300,7 @@ def test_shards_make_the_same_study(whole: Path, tmp_path: Path, shared: bool) -
     assert results(out) == results(whole)
     ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (out, whole))
     assert ours["missing"] == theirs["missing"] == []
-    assert list(ours["cells"]) == list(theirs["cells"])
+    assert list(ours["trials"]) == list(theirs["trials"])
     assert ours["baselines"] == theirs["baselines"]
     assert (out / "report.html").is_file()
 
@@ -337,7 +336,7 @@ def test_shards_of_different_studies_are_not_joined(whole: Path, tmp_path: Path)
 def test_cells_that_disagree_are_named(whole: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(whole, other)
-    here = other / "cells" / "efficientnet_lite0-adam-epochs=2"
+    here = other / "trials" / "efficientnet_lite0-adam-epochs=2"
     text = (here / "history.csv").read_text().replace("0.", "0.1", 1)
     (here / "history.csv").write_text(text)
     metrics = json.loads((here / "metrics.json").read_text())
@@ -350,7 +349,7 @@ def test_cells_that_disagree_are_named(whole: Path, tmp_path: Path) -> None:
 def test_other_images_are_refused_with_both_fingerprints(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     shutil.copytree(whole, folder)
-    shutil.rmtree(folder / "cells" / "efficientnet_lite0-adam-epochs=2")
+    shutil.rmtree(folder / "trials" / "efficientnet_lite0-adam-epochs=2")
     environment = json.loads((folder / "environment.json").read_text())
     ours = environment["inputs"]["images"]
     environment["inputs"]["images"] = "e" * 64
@@ -368,25 +367,25 @@ def test_cells_under_two_protocols_have_a_split_each(tmp_path: Path) -> None:
     assert summary["splits"]["paper"]["leaks"]["person"] > 0
     assert summary["splits"]["subject_kfold"]["leaks"]["person"] == 0
     assert summary["protocol"] == summary["splits"]["paper"]["protocol"]
-    cells = summary["cells"]
-    assert [cells[name]["split"] for name in cells] == ["paper", "subject_kfold"]
+    trials = summary["trials"]
+    assert [trials[name]["split"] for name in trials] == ["paper", "subject_kfold"]
     assert (tmp_path / "split.csv").is_file()
     assert (tmp_path / "split-subject_kfold.csv").is_file()
     study = finished.read_study(tmp_path)
-    tested = [len(finished.read_predictions(study, name).labels) for name in cells]
+    tested = [len(finished.read_predictions(study, name).labels) for name in trials]
     assert tested == [10, 48]
 
 
 def test_parameters_are_kept_only_where_they_are_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_study(toy(train__epochs=2, study__checkpoints=False), tmp_path, quiet)
-    assert not list(tmp_path.glob("cells/*/checkpoint"))
+    assert not list(tmp_path.glob("trials/*/checkpoint"))
     assert main(["predict", f"--workdir={tmp_path}", str(tmp_path)]) == 2
     assert "study.checkpoints=False" in capsys.readouterr().err
 
 
 def test_metrics_tell_how_seeds_spread(tmp_path: Path) -> None:
-    (cell,) = run_study(toy(train__epochs=2, study__seeds=3), tmp_path, quiet)["cells"].values()
-    assert cell["std"]["auc"] == pytest.approx(np.std([one["auc"] for one in cell["per_seed"]], ddof=1))
+    (trial,) = run_study(toy(train__epochs=2, study__seeds=3), tmp_path, quiet)["trials"].values()
+    assert trial["std"]["auc"] == pytest.approx(np.std([one["auc"] for one in trial["per_seed"]], ddof=1))
 
 
 def test_a_study_that_is_compared_needs_two_networks(tmp_path: Path) -> None:
@@ -395,5 +394,5 @@ def test_a_study_that_is_compared_needs_two_networks(tmp_path: Path) -> None:
 
 
 def test_every_shard_takes_every_nth_run() -> None:
-    runs = sweep.runs(sweep.cells(toy(OPTIMIZERS, ("model.hidden", (8, 9)), BUDGETS)))
+    runs = sweep.runs(sweep.expand(toy(OPTIMIZERS, ("model.hidden", (8, 9)), BUDGETS)))
     assert [len(runs[index::3]) for index in range(3)] == [2, 1, 1]

@@ -36,8 +36,8 @@ def settings(**train: Any) -> ConfigDict:
     config.model.update(hidden=16, dropout=0.2)
     config.split.validation = 0.3
     config.train.update(
-        regime="finetune", epochs=4, batch_size=8, learning_rate=1e-3, groups=GROUPS, checkpoint_steps=2, log_steps=2,
-        loggers=(), statistics_momentum=0.8,
+        mode="finetune", epochs=4, batch_size=8, learning_rate=1e-3, groups=GROUPS, checkpoint_steps=2, log_steps=2,
+        loggers=(), bn_momentum=0.8,
     )  # fmt: skip
     config.train.update(**train)
     return config
@@ -95,7 +95,7 @@ class Run:
         self.learner = Learner(config, network, CLASSES, key, weights, total, devices)
 
     def train(self, advance: Advance = ignore) -> Trained:
-        return train_network(self.config, self.learner, self.feed, self.folder, self.said.append, advance)
+        return train_network(self.config, self.learner, self.feed, self.folder, advance)
 
     def saved(self) -> list[int]:
         return sorted(int(path.stem) for path in (self.folder / "checkpoints").glob("*.sha256"))
@@ -104,7 +104,7 @@ class Run:
         """Returns the arrays of a checkpoint by their names."""
         layout = [*self.learner.layout, f"{self.feed.steps_per_epoch} steps an epoch"]
         train, folder = self.config.train, self.folder / "checkpoints"
-        saved = checkpoints.Checkpoints(folder, train.keep_latest, train.keep_best, layout, self.said.append)
+        saved = checkpoints.Checkpoints(folder, train.keep_latest, train.keep_best, layout)
         try:
             leaves = saved.load(step).leaves
         finally:

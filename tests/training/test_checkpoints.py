@@ -64,7 +64,7 @@ class Opened:
 
     def __init__(self, folder: Path, latest: int = 2, best: int = 0, layout: Sequence[str] = LAYOUT) -> None:
         self.said: list[str] = []
-        self.checkpoints = checkpoints.Checkpoints(folder, latest, best, layout, self.said.append)
+        self.checkpoints = checkpoints.Checkpoints(folder, latest, best, layout)
 
     def __enter__(self) -> "Opened":
         return self

@@ -1,4 +1,4 @@
-"""The batches of a run: the frozen regime's order, every cell once an epoch, from any step, on any devices."""
+"""The batches of a run: the frozen mode's order, every cell once an epoch, from any step, on any devices."""
 
 import itertools
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def feed_of(
 ) -> tuple[Feed, Fold]:
     """Returns the batches of `count` cells learned from, and the fold."""
     config = default_config()
-    config.train.update(epochs=EPOCHS, batch_size=batch, accumulate=accumulate, sampling=sampling)
+    config.train.update(epochs=EPOCHS, batch_size=batch, accumulation_steps=accumulate, sampling=sampling)
     rows = np.random.default_rng(0).permutation(count + 10)
     aside = rows[count : count + validation]
     split = Split(0, 0, rows[:count], rows[count + validation :], validation=aside)

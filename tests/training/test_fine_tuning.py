@@ -1,4 +1,4 @@
-"""The fine-tuning step: the same numbers on any devices, frozen means frozen, and every knob does what it says."""
+"""The fine-tuning step: the same numbers on any devices, frozen means frozen, and every setting does what it says."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ ALL = (("head/.*", 1.0), ("backbone/.*", 0.5))
 def settings(entries: tuple = ALL, **train: Any) -> Any:
     config = default_config()
     config.model.hidden = 16
-    config.train.update(regime="finetune", learning_rate=1e-2, groups=entries, **train)
+    config.train.update(mode="finetune", learning_rate=1e-2, groups=entries, **train)
     return config
 
 
@@ -52,14 +52,14 @@ class Run:
         learned = {path: leaf for path, leaf in parameters.items() if path in ever}
         self.fixed = {path: leaf for path, leaf in parameters.items() if path not in ever}
         optimizer = fine_tuning.make_optimizer(config, 50, read, group_of)
-        layers = parameter_groups.normalisation_layers(ever)
+        layers = parameter_groups.normalization_layers(ever)
         axis = self.devices.axis
         forward = fine_tuning.make_forward(config, network, head, layers, axis)
         self.step = self.devices.compile(fine_tuning.make_step(config, forward, optimizer, ever, axis))
         self.evaluate = self.devices.compile(
             fine_tuning.make_evaluate(fine_tuning.make_forward(config, network, head), axis)
         )
-        average = dict(learned) if config.train.average else {}
+        average = dict(learned) if config.train.ema_decay else {}
         state = TrainState(
             learned, optimizer.init(learned), jnp.zeros((), jnp.int32), network.variables["batch_stats"], average
         )
@@ -141,8 +141,8 @@ def test_accumulation_changes_memory_only(network: Network) -> None:
     np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 
-def test_rematerialisation_changes_memory_only(network: Network) -> None:
-    plain, again = (Run(settings(rematerialise=value), network, One()).train(4) for value in (False, True))
+def test_rematerialization_changes_memory_only(network: Network) -> None:
+    plain, again = (Run(settings(remat=value), network, One()).train(4) for value in (False, True))
     np.testing.assert_allclose(again, plain, atol=1e-5)
 
 

@@ -29,8 +29,8 @@ def config() -> ConfigDict:
 def rows(count: int = 150) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(3)
     labels = generator.integers(0, CLASSES, count).astype(np.int32)
-    centres = generator.standard_normal((CLASSES, WIDTH))
-    return (centres[labels] + generator.standard_normal((count, WIDTH))).astype(np.float32), labels
+    centers = generator.standard_normal((CLASSES, WIDTH))
+    return (centers[labels] + generator.standard_normal((count, WIDTH))).astype(np.float32), labels
 
 
 def splits() -> list[Split]:

@@ -29,7 +29,7 @@ def network() -> Network:
 
 
 def run_of(network: Network, devices: str = "one", **train: Any) -> Run:
-    config = settings(average=0.9, **train)
+    config = settings(ema_decay=0.9, **train)
     config.model.hidden = 4096  # large enough to be shared
     return Run(config, network, Path(), DEVICES[devices]())
 
@@ -89,7 +89,7 @@ def test_the_layout_tells_runs_apart(network: Network) -> None:
         }.items()
     }
     assert len(set(layouts.values())) == len(layouts)
-    for change in ({"learning_rate": 1.0}, {"compute": "bfloat16"}, {"epochs": 9}, {"accumulate": 2}):
+    for change in ({"learning_rate": 1.0}, {"compute": "bfloat16"}, {"epochs": 9}, {"accumulation_steps": 2}):
         assert tuple(run_of(network, **change).learner.layout) == layouts["as it is"]
 
 

@@ -1,4 +1,4 @@
-"""The fine-tuning loop: equal to the frozen regime where only the head learns; it ends, saves and stops well."""
+"""The fine-tuning loop: equal to the frozen mode where only the head learns; it ends, saves and stops well."""
 
 import csv
 import gzip
@@ -60,7 +60,7 @@ def table(path: Path, *names: str) -> np.ndarray:
         return np.array([[float(row[name]) for name in names] for row in csv.DictReader(file)])
 
 
-# --- the frozen regime
+# --- the frozen mode
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -71,9 +71,9 @@ def test_equals_the_frozen_regime_when_only_the_head_learns(dropout: float, tmp_
         "--config.train.epochs=101", "--config.train.checkpoint_steps=1000", "--config.train.keep_best=0",
         f"--config.model.dropout={dropout}",
     ]  # fmt: skip
-    for regime in ("frozen", "finetune"):
-        assert main(["train", *same, f"--workdir={tmp_path / regime}", f"--config.train.regime={regime}"]) == 0
-    frozen, tuned = (tmp_path / regime / "cells" / CELL for regime in ("frozen", "finetune"))
+    for mode in ("frozen", "finetune"):
+        assert main(["train", *same, f"--workdir={tmp_path / mode}", f"--config.train.mode={mode}"]) == 0
+    frozen, tuned = (tmp_path / mode / "trials" / CELL for mode in ("frozen", "finetune"))
     logged = [json.loads(line) for line in next(tuned.glob("runs/*/metrics.jsonl")).read_text().splitlines()]
     assert logged[-1]["step"] >= 200
     for name, columns in {"history": ("train_loss", "val_loss"), "predictions": ("prob_hem", "prob_all")}.items():
@@ -88,11 +88,11 @@ def test_every_seed_and_fold_has_a_run_of_its_own(tmp_path: Path) -> None:
     """And each is the run it would be alone."""
     same = [
         *CELLS, "--config.split.folds=2", "--config.train.epochs=1", "--config.model.stage=stem",
-        "--config.train.regime=finetune", "--config.train.groups=(('head/.*', 1.0), ('backbone/.*', 0.1))",
+        "--config.train.mode=finetune", "--config.train.groups=(('head/.*', 1.0), ('backbone/.*', 0.1))",
     ]  # fmt: skip
     assert main(["train", *same, f"--workdir={tmp_path / 'two'}", "--config.study.seeds=2"]) == 0
     assert main(["train", *same, f"--workdir={tmp_path / 'one'}", "--config.study.seeds=1"]) == 0
-    two, one = (tmp_path / name / "cells" / CELL for name in ("two", "one"))
+    two, one = (tmp_path / name / "trials" / CELL for name in ("two", "one"))
     assert sorted(path.name for path in (two / "runs").iterdir()) == ["0-0-0", "0-0-1", "0-1-0", "0-1-1"]
     for name in ("history.csv", "predictions.csv"):
         lines = (two / name).read_text().splitlines()

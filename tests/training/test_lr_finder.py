@@ -25,8 +25,8 @@ RESTING_STEM = (GROUPS[0], ("backbone/stem/.*", 0.0), ("backbone/stage1/.*", 0.5
     "changes",
     [
         {},
-        {"optimizer": "adamw", "weight_decay": 0.1, "groups": RESTING_STEM, "accumulate": 2, "clip_norm": 0.5},
-        {"optimizer": "sgd", "groups": (), "regime": "frozen", "schedule": "cosine", "warmup_steps": 3, "average": 0.9},
+        {"optimizer": "adamw", "weight_decay": 0.1, "groups": RESTING_STEM, "accumulation_steps": 2, "clip_norm": 0.5},
+        {"optimizer": "sgd", "groups": (), "mode": "frozen", "schedule": "cosine", "warmup_steps": 3, "ema_decay": 0.9},
     ],
 )
 def test_sweep_equals_single_runs(changes: dict) -> None:
@@ -40,7 +40,7 @@ def test_sweep_equals_single_runs(changes: dict) -> None:
 
     for rate, of_rate in zip(RATES, swept, strict=True):
         single = settings(
-            **changes | {"learning_rate": float(rate), "schedule": "constant", "warmup_steps": 0, "average": 0.0}
+            **changes | {"learning_rate": float(rate), "schedule": "constant", "warmup_steps": 0, "ema_decay": 0.0}
         )
         layer_groups, head = (
             parameter_groups.read(single.train.groups),
@@ -49,7 +49,7 @@ def test_sweep_equals_single_runs(changes: dict) -> None:
         parameters = fine_tuning.first_parameters(network, head, key)
         group_of = parameter_groups.assign(parameters, layer_groups)
         learning = parameter_groups.learning(group_of, layer_groups, 0)
-        forward = fine_tuning.make_forward(single, network, head, parameter_groups.normalisation_layers(learning))
+        forward = fine_tuning.make_forward(single, network, head, parameter_groups.normalization_layers(learning))
         optimizer = fine_tuning.make_optimizer(single, STEPS, layer_groups, group_of)
         step = jax.jit(fine_tuning.make_step(single, forward, optimizer, learning))
         awake = {path: leaf for path, leaf in parameters.items() if path in learning}

@@ -58,7 +58,7 @@ def settings(**train: object) -> object:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "reference"),
+    ("settings", "reference"),
     [
         ({"schedule": "cosine"}, optax.cosine_decay_schedule(1e-4, 200)),
         (
@@ -70,8 +70,8 @@ def settings(**train: object) -> object:
         ({"schedule": "cosine", "warmup_steps": 1}, optax.cosine_decay_schedule(1e-4, 200)),
     ],
 )
-def test_schedules(knobs: dict, reference: optax.Schedule) -> None:
-    schedule = jax.jit(lambda step, total: optimizers.make_schedule(settings(**knobs), total)(step))
+def test_schedules(settings: dict, reference: optax.Schedule) -> None:
+    schedule = jax.jit(lambda step, total: optimizers.make_schedule(settings(**settings), total)(step))
     got = [float(schedule(step, 200)) for step in range(0, 210, 7)]
     np.testing.assert_allclose(got, [float(reference(step)) for step in range(0, 210, 7)], rtol=1e-5, atol=1e-11)
 

@@ -28,9 +28,9 @@ def test_each_parameter_belongs_to_one_group_and_wakes_with_it() -> None:
     assert parameter_groups.phases(read, 3) == [0]
 
 
-def test_normalisation_follows_the_batch_where_its_scale_learns() -> None:
+def test_normalization_follows_the_batch_where_its_scale_learns() -> None:
     read = parameter_groups.read(LAST_STAGE)
-    layers = parameter_groups.normalisation_layers(
+    layers = parameter_groups.normalization_layers(
         parameter_groups.learning(parameter_groups.assign(PATHS, read), read, 3)
     )
     assert "stage4/block1/norm1" in layers
@@ -38,7 +38,7 @@ def test_normalisation_follows_the_batch_where_its_scale_learns() -> None:
     assert all(layer.startswith("stage4/") for layer in layers)
     assert len(layers) == 10
     convolutions = parameter_groups.read((("head/.*", 1), (".*/conv[^/]*/kernel", 1), ("(?!head).*/(bias|scale)", 0)))
-    assert not parameter_groups.normalisation_layers(
+    assert not parameter_groups.normalization_layers(
         parameter_groups.learning(parameter_groups.assign(PATHS, convolutions), convolutions, 0)
     )
 

@@ -31,7 +31,7 @@ def epoch(seed: int, fold: Fold, balanced: bool, labels: np.ndarray = LABELS) ->
 
 
 def before(key: jax.Array, fold: Fold) -> Any:
-    """The order as the frozen regime first had it, written again."""
+    """The order as the frozen mode first had it, written again."""
     draws = np.asarray(jax.random.uniform(key, (len(fold.train),)))[: int(fold.train_count)]
     return np.asarray(fold.train)[np.argsort(draws, kind="stable")]
 

@@ -21,11 +21,11 @@ def on_disk(tmp_path: Path) -> np.memmap:
     return np.load(path, mmap_mode="r")
 
 
-def runs(make, features, **knobs: float) -> list[head_training.HeadRuns]:
+def runs(make, features, **settings: float) -> list[head_training.HeadRuns]:
     config = default_config()
     config.model.hidden = 16
     config.model.dropout = 0.1
-    config.train.update(batch_size=8, learning_rate=1e-2, **knobs)
+    config.train.update(batch_size=8, learning_rate=1e-2, **settings)
     labels = np.arange(CELLS, dtype=np.int32) % 2
     splits = [Split(0, number, np.arange(37 + 3 * number), np.arange(40, 50)) for number in range(2)]
     folds = make_folds(config, labels, 2, splits)  # the second is longer, so the first is padded

@@ -49,7 +49,7 @@ def eight(network: Network, cells: Dataset) -> np.ndarray:
 
 def test_the_first_view_is_the_image_as_it_is(network: Network, cells: Dataset, eight: np.ndarray) -> None:
     told: list[int] = []
-    one = feature_extraction.compute_features(network, images(network, cells), 3, told.append, "one")
+    one = feature_extraction.compute_features(network, images(network, cells), 3, told.append, "none")
     assert one.shape == (5, 1, 1280)
     assert eight.shape == (5, 8, 1280)
     assert one.dtype == eight.dtype == np.float32
@@ -156,13 +156,13 @@ def test_a_study_on_eight_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Study, features and predict, by their commands; predict looks at one view."""
     monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / "cache"))
     settings = [
-        QUICKSTART, "--config.features.views=dihedral", "--config.data.synthetic.images=24",
+        QUICKSTART, "--config.features.augment=dihedral", "--config.data.synthetic.images=24",
         "--config.data.synthetic.subjects=8", "--config.split.folds=2", "--config.preprocessing.image_size=48",
         "--config.train.epochs=2", "--config.study.seeds=1", "--config.evaluation.resamples=100",
     ]  # fmt: skip
     run, npz, csv = tmp_path / "run", tmp_path / "features.npz", tmp_path / "predictions.csv"
     assert main(["train", *settings, f"--workdir={run}"]) == 0
-    assert (run / "cells/efficientnet_lite0-adam/metrics.json").is_file()
+    assert (run / "trials/efficientnet_lite0-adam/metrics.json").is_file()
     assert main(["features", *settings, f"--out={npz}"]) == 0
     stored = np.load(npz)
     assert stored["views"].shape == (24, 8, 1280)

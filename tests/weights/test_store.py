@@ -51,7 +51,7 @@ def known(web: Web, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, So
         backbone="vgg16",
         family="torchvision",
         file=f"plain-{SHA256[:8]}.pth",
-        licence="MIT",
+        license="MIT",
         classifier=True,
         preprocessing="torch",
         citation="none",
@@ -101,7 +101,7 @@ def test_third_party_files_are_true_to_the_catalog() -> None:
         assert bool(each.url) != bool(each.package and each.member), name
         assert each.url.startswith("https://") or not each.url, name
         assert "==" in each.package or not each.package, name
-        assert all((each.licence, each.citation, each.file)), name
+        assert all((each.license, each.citation, each.file)), name
         assert isinstance(each.classifier, bool), name
         assert isinstance(each.bytes, int), name
     assert len({each.file for each in known.values()}) == len(known), "one place in the store each"
@@ -393,7 +393,7 @@ def test_store_that_cannot_be_searched(locked: Path, known: dict[str, Source]) -
         lambda: store.resolve("", "plain", "vgg16"),
         lambda: store.fetch("plain"),
         store.listing,
-        lambda: store.recognise(locked / known["plain"].file, SHA256),
+        lambda: store.recognize(locked / known["plain"].file, SHA256),
     ):
         with pytest.raises(WeightsError, match="cannot be read .Permission denied.; check the path and its perm") as it:
             ask()

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alljax.models.normalisation import Batch, BatchNormalisation
+from alljax.models.normalization import Batch, BatchNormalization
 
 ALONE = frozenset({""})  # a layer that is the root has the empty path
 IMAGES = 3 + 2 * jax.random.normal(jax.random.key(0), (8, 4, 5, 6))
-OURS = BatchNormalisation(momentum=0.9, epsilon=1e-3)
+OURS = BatchNormalization(momentum=0.9, epsilon=1e-3)
 VARIABLES = {
     "params": {"scale": jnp.linspace(0.5, 2, 6), "bias": jnp.linspace(-1, 1, 6)},
     "batch_stats": {"mean": jnp.linspace(0, 1, 6), "var": jnp.linspace(1, 2, 6)},
@@ -46,7 +46,7 @@ def test_uneven_devices_give_the_statistics_of_the_global_batch() -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[3], b, rtol=1e-5), spread[1], whole[1])
 
 
-def test_bfloat16_is_normalised_in_float32() -> None:
+def test_bfloat16_is_normalized_in_float32() -> None:
     got = OURS.apply(VARIABLES, IMAGES.astype(jnp.bfloat16), None)
     assert got.dtype == jnp.bfloat16
     expected = OURS.apply(VARIABLES, IMAGES.astype(jnp.bfloat16).astype(jnp.float32), None)

@@ -1,4 +1,4 @@
-"""Batch normalisation that is exact for padded batches, on any number of devices."""
+"""Batch normalization that is exact for padded batches, on any number of devices."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from jax import lax
 
 @dataclass(frozen=True)
 class Batch:
-    """Which layers normalise by the batch, and which of its images count.
+    """Which layers normalize by the batch, and which of its images count.
 
     Attributes:
         layers: "/"-joined paths of the layers from the backbone's root, such as ``stage4/block1/norm2``.
@@ -26,7 +26,7 @@ class Batch:
     momentum: float = 0.0
 
 
-class BatchNormalisation(nn.Module):
+class BatchNormalization(nn.Module):
     """(x − mean) / √(var + ε) · scale + bias, per channel (Ioffe & Szegedy 2015, arXiv 1502.03167).
 
     `flax.linen.BatchNorm` with the same names and the same arithmetic, but its statistics over
@@ -44,11 +44,11 @@ class BatchNormalisation(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, batch: Batch | None) -> jax.Array:
-        """Normalises images (B, H, W, C), in float32 whatever their type.
+        """Normalizes images (B, H, W, C), in float32 whatever their type.
 
         Args:
             images: float32 or bfloat16.
-            batch: where it names this layer, normalise by these images' statistics and move the stored
+            batch: where it names this layer, normalize by these images' statistics and move the stored
                 ones towards them (``mutable=["batch_stats"]``); else by the stored ones, which stay.
         """
         width = (images.shape[-1],)
@@ -65,8 +65,8 @@ class BatchNormalisation(nn.Module):
             stored_variance.value = keep * stored_variance.value + (1 - keep) * variance
         shape = (1, 1, 1, -1)
         factor = lax.rsqrt(variance + self.epsilon) * scale
-        normalised = (pixels - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
-        return normalised.astype(images.dtype)
+        normalized = (pixels - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+        return normalized.astype(images.dtype)
 
 
 def statistics(images: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
