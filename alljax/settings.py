@@ -25,7 +25,7 @@ SETTINGS: dict[str, Setting] = {
     "data.source": Setting(
         "synthetic", "folder, zip, CSV, .npz or prepared set of labeled images, or 'synthetic' for generated cells"
     ),
-    "data.split": Setting("train", "the part of the source that is used: train, prelim, test, ..."),
+    "data.subset": Setting("train", "subset of the data to use: train, prelim, test, ..."),
     "data.classes": Setting((), "class names in label order, the positive one second; empty: as the source has them"),
     "data.name_pattern": Setting(
         "", "for folders: regular expression over file names with groups subject, field, cell"
@@ -77,7 +77,7 @@ SETTINGS: dict[str, Setting] = {
         0.2, "share of the cells tested by protocols paper and subject_holdout, between 0 and 1", minimum=0.0
     ),
     "split.stratified": Setting(True, "protocol paper: the same share of each class on both sides"),
-    "split.test_part": Setting("prelim", "protocol prelim: the part of the source that is tested"),
+    "split.test_subset": Setting("prelim", "protocol prelim: subset to test"),
     "split.validation": Setting(
         0.0, "share of the training cells set aside, by whole people, for the validation curves", minimum=0.0
     ),

@@ -101,7 +101,7 @@ def test_audit_of_all_protocols(plant: Plant, capsys: pytest.CaptureFixture[str]
 
 def test_a_protocol_that_leaks_without_being_declared(plant: Plant, capsys: pytest.CaptureFixture[str]) -> None:
     source = plant(people("train/") | {"test/a/a9/1.bmp": CELLS[0], "test/b/b9/1.png": jpeg(CELLS[15])})
-    command = ["data", "audit", f"--source={source}", "--config.split.test_part=test"]
+    command = ["data", "audit", f"--source={source}", "--config.split.test_subset=test"]
     for more in ([], ["--protocol=prelim"]):
         assert main([*command, *more]) == 2
         said, error = capsys.readouterr()

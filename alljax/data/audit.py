@@ -125,7 +125,7 @@ def audit(source: str, protocol: str = "", overrides: Sequence[tuple[str, str]] 
     distinct = np.setdiff1d(np.arange(len(records)), [row for group in groups for row in group[1:]])
     with bar("compare them", len(distinct), "images") as advance:
         pairs = distinct[duplicates.near(prints.small[distinct], advance)]
-    united = unite(records, prints.pixels, dataset.known_people)
+    united = unite(records, prints.pixels, dataset.known_subjects)
     alike = duplicates.families(len(records), [*groups, *pairs.tolist()])
     found, errors = [], []
     for each in (protocol,) if protocol else splits.PROTOCOLS:
@@ -235,8 +235,8 @@ def _leaks(
     alike: Sequence[str],
 ) -> Leaks:
     how = config.split
-    parts = ("train", how.test_part) if protocol == "prelim" else (config.data.split,)
-    rows = [n for n, each in enumerate(dataset.records) if each.split in parts and each.label != UNLABELED]
+    parts = ("train", how.test_subset) if protocol == "prelim" else (config.data.subset,)
+    rows = [n for n, each in enumerate(dataset.records) if each.subset in parts and each.label != UNLABELED]
     records = check(replace(dataset, records=tuple(dataset.records[row] for row in rows)), config.data.source).records
     of_people, of_pixels, of_alike = ([kinds[row] for row in rows] for kinds in (people, pixels, alike))
     drawn = splits.make_splits(
@@ -250,7 +250,7 @@ def _leaks(
         seed=config.seed,
         test_fraction=how.test_fraction,
         stratified=how.stratified,
-        test_part=how.test_part,
+        test_subset=how.test_subset,
         validation=how.validation,
     )
     counts = splits.leaks(drawn, records, of_people, of_pixels)
@@ -269,7 +269,7 @@ def _leaks(
 def _people(dataset: Dataset, pixels: Sequence[str], united: Sequence[str]) -> tuple[Person, ...]:
     records = dataset.records
     found = _several(dataset, unite(records, pixels))
-    known = _several(dataset, unite(records, (), dataset.known_people))
+    known = _several(dataset, unite(records, (), dataset.known_subjects))
     owners = defaultdict[str, set[str]](set)
     for record, digest in zip(records, pixels, strict=True):
         owners[digest].add(record.subject)

@@ -23,7 +23,7 @@ from alljax.errors import DataError
 
 CLASSES = cnmc_index.CLASSES
 
-KNOWN_PEOPLE = (
+KNOWN_SUBJECTS = (
     frozenset(("20", "21")),
     frozenset(("51", "75", "78")),
     frozenset(("H2", "H4", "H5", "H6")),
@@ -92,7 +92,7 @@ def read(tree: Tree) -> Dataset:
         place, stem = place_of(path), _stem(path)
         if (record := _record(path, place, stem, new_names)) is None:
             left[unlabeled if place.phase == "prelim" and stem.isdigit() else "names that do not parse"].append(path)
-        elif records.setdefault((record.split, *cnmc_index.identity(record)), record) is not record:
+        elif records.setdefault((record.subset, *cnmc_index.identity(record)), record) is not record:
             left["standing twice (the first is used)"].append(path)
     by_path = {record.path: record for record in records.values()}
     ordered = tuple(by_path[path] for path in images if path in by_path)
@@ -103,8 +103,9 @@ def read(tree: Tree) -> Dataset:
         records=ordered,
         read=lambda record: tree.read(record.path),
         notes=_notes(ordered, left),
-        known_people=KNOWN_PEOPLE,
+        known_subjects=KNOWN_SUBJECTS,
         crops=CROPS,
+        class_names=cnmc_index.CLASS_NAMES,
     )
 
 
@@ -122,7 +123,9 @@ def check_complete(records: Iterable[Record], phases: Sequence[str], source: str
     absent = cnmc_index.missing(records, phases)
     if not absent:
         return
-    groups = Counter((each.split, each.fold, "" if each.label == UNLABELED else CLASSES[each.label]) for each in absent)
+    groups = Counter(
+        (each.subset, each.fold, "" if each.label == UNLABELED else CLASSES[each.label]) for each in absent
+    )
     listed = ", ".join(
         f"{count:,} of {cnmc_index.KNOWN[phase, fold, label].images:,} "
         + " ".join(filter(None, (phase, fold and f"fold {fold}", label)))
@@ -173,7 +176,7 @@ def _stem(path: str) -> str:
 def _record(path: str, place: _Place, stem: str, new_names: Mapping[str, str]) -> Record | None:
     """The record of an image, or None where its name says nothing."""
     if place.phase == "final":
-        return Record(path, UNLABELED, split="final") if stem.isdigit() else None
+        return Record(path, UNLABELED, subset="final") if stem.isdigit() else None
     match = _NAME.fullmatch(new_names.get(stem, stem) if place.phase == "prelim" else stem)
     if match is None:
         return None
@@ -187,8 +190,8 @@ def _record(path: str, place: _Place, stem: str, new_names: Mapping[str, str]) -
         path, CLASSES.index(label.lower()), subject.upper(), field, cell, place.fold, place.phase or "train"
     )
     if known := cnmc_index.official(record):
-        split = place.phase or known.split
-        record = replace(record, split=split, fold=place.fold or (known.fold if split == "train" else ""))
+        subset = place.phase or known.subset
+        record = replace(record, subset=subset, fold=place.fold or (known.fold if subset == "train" else ""))
     return record
 
 
@@ -251,7 +254,7 @@ def _join(tables: dict[str, list[tuple[str, str, str]]]) -> dict[str, str]:
 
 def _notes(records: Sequence[Record], left: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     known = [(record, cnmc_index.official(record)) for record in records]
-    there = Counter(official.split for _, official in known if official)
+    there = Counter(official.subset for _, official in known if official)
     notes = [
         f"{there[phase]:,} of {cnmc_index.COUNTS[phase]:,} {what} present"
         for phase, what in _WHAT.items()

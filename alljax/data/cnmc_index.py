@@ -16,6 +16,9 @@ from alljax.data.dataset import UNLABELED, Record
 CLASSES = ("hem", "all")
 """Class 1, the positive one, is the leukemic one."""
 
+CLASS_NAMES = ("HEM (normal)", "ALL (leukemic blast)")
+"""The classes as the authors of the data set write them."""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -62,7 +65,7 @@ def expected() -> tuple[Record, ...]:
     """
     lines = Path(__file__).with_name("cnmc_index.txt").read_text(encoding="ascii").splitlines()
     records = [record for line in lines for record in _parse(line)]
-    records += [Record(f"{number}.bmp", UNLABELED, split="final") for number in range(1, COUNTS["final"] + 1)]
+    records += [Record(f"{number}.bmp", UNLABELED, subset="final") for number in range(1, COUNTS["final"] + 1)]
     return tuple(records)
 
 
@@ -73,7 +76,7 @@ def official(record: Record) -> Record | None:
 
 def identity(record: Record) -> tuple[str, ...]:
     """Returns what makes a record the same image in every copy: whose cell it is, or the number in the final phase."""
-    if record.split == "final":
+    if record.subset == "final":
         return "final", PurePosixPath(record.path).stem
     return record.subject, record.field, record.cell, CLASSES[record.label]
 
@@ -86,7 +89,7 @@ def missing(records: Iterable[Record], phases: Sequence[str]) -> tuple[Record, .
         phases: ``train``, ``prelim``, ``final``.
     """
     there = {identity(record) for record in records}
-    return tuple(record for record in expected() if record.split in phases and identity(record) not in there)
+    return tuple(record for record in expected() if record.subset in phases and identity(record) not in there)
 
 
 @functools.cache
@@ -109,5 +112,5 @@ def _parse(line: str) -> Iterable[Record]:
                     field=field,
                     cell=str(cell),
                     fold=fold.removeprefix("fold_") if phase == "train" else "",
-                    split=phase,
+                    subset=phase,
                 )

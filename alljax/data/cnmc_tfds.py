@@ -93,11 +93,11 @@ def shards(dataset: Dataset) -> dict[str, dict[str, tuple[Record, ...]]]:
 
     Phases stand in the order train, prelim, final, and after them any other by name; records keep their order.
     """
-    there = {record.split for record in dataset.records}
+    there = {record.subset for record in dataset.records}
     order = [*(phase for phase in cnmc_index.COUNTS if phase in there), *sorted(there.difference(cnmc_index.COUNTS))]
     cut = {}
     for phase in order:
-        records = tuple(record for record in dataset.records if record.split == phase)
+        records = tuple(record for record in dataset.records if record.subset == phase)
         firsts = range(0, len(records), SHARD)
         cut[phase] = {
             f"{prepared.NAME}-{phase}.array_record-{number:05}-of-{len(firsts):05}": records[first : first + SHARD]
@@ -120,7 +120,7 @@ def example(record: Record, data: bytes) -> dict[str, Any]:
         "field": record.field,
         "cell": record.cell,
         "fold": record.fold,
-        "phase": record.split,
+        "phase": record.subset,
         "path": record.path,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
@@ -133,7 +133,7 @@ def metadata(dataset: Dataset) -> dict[str, Any]:
         for phase, files in shards(dataset).items()
     }
     for row in itertools.chain.from_iterable(listed.values()):
-        del row["split"]
+        del row["subset"]
     return {"notes": list(dataset.notes), "records": listed}
 
 

@@ -22,7 +22,7 @@ class Record:
         field: the microscope field (the photograph) the cell was cut from; empty where unknown.
         cell: the cell's number inside its field; empty where unknown.
         fold: the official fold; empty where there is none.
-        split: the part of the source: ``train``, ``prelim``, ``test``, ...
+        subset: ``train``, ``prelim``, ``test``, ... as the source divides its images.
     """
 
     path: str
@@ -31,7 +31,7 @@ class Record:
     field: str = ""
     cell: str = ""
     fold: str = ""
-    split: str = "train"
+    subset: str = "train"
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,10 @@ class Dataset:
         records: one an image, in an order that does not depend on the file system.
         read: gives the encoded bytes of a record's image file.  May be called from several threads.
         notes: what a person should know of the reading (names left out, folders passed over), one line each.
-        known_people: sets of subject names known to be one person.
+        known_subjects: sets of subject names known to be one person.
         crops: (width, height) of images that are cut, about their center, to another (width, height)
             before anything else, because they show the same scale on a larger ground.
+        class_names: the classes as the authors of the data set write them, for reports; empty: as `classes`.
     """
 
     name: str
@@ -54,8 +55,13 @@ class Dataset:
     records: tuple[Record, ...]
     read: Callable[[Record], bytes] = field(repr=False)
     notes: tuple[str, ...] = ()
-    known_people: tuple[frozenset[str], ...] = ()
+    known_subjects: tuple[frozenset[str], ...] = ()
     crops: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fills in the display names."""
+        object.__setattr__(self, "class_names", self.class_names or self.classes)
 
 
 def check(dataset: Dataset, source: str) -> Dataset:

@@ -187,7 +187,7 @@ def describe(records: Sequence[Record], people: Sequence[str], groups: Sequence[
         subjects=differ(lambda row: records[row].subject or None),
         people=differ(lambda row: people[row] if records[row].subject else None),
         folds=differ(lambda row: records[row].fold or None),
-        parts=differ(lambda row: records[row].split),
+        parts=differ(lambda row: records[row].subset),
         classes=differ(label),
         contradictory=tuple(names for names, there in zip(paths, labels, strict=True) if len(there) > 1),
     )

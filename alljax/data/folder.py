@@ -1,6 +1,6 @@
 """Any class-per-folder tree (folder or zip) and any CSV of paths and labels, as records.
 
-A tree is ``root/[split]/class/[subject]/file``.  Folders called train, val,
+A tree is ``root/[subset]/class/[subject]/file``.  Folders called train, val,
 test, fold_0 and the like are never taken for classes.
 """
 
@@ -16,7 +16,7 @@ from alljax.data.archive import Tree, counted, is_image, natural, natural_key, p
 from alljax.data.dataset import Dataset, Record, choose_classes, subject_notes
 from alljax.errors import ConfigError, DataError
 
-_SPLITS = {
+_SUBSETS = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -26,20 +26,20 @@ _SPLITS = {
     "testing": "test",
 }
 _FOLD = re.compile(r"fold_?([0-9]+)", re.IGNORECASE)
-_COLUMNS = ("path", "label", "subject", "field", "cell", "fold", "split")
+_COLUMNS = ("path", "label", "subject", "field", "cell", "fold", "subset")
 
 
 @dataclass(frozen=True)
 class _Place:
     """What the folders above a file say."""
 
-    split: str
+    subset: str
     fold: str
     named: tuple[str, ...]  # the other folders: class, subject, anything below
 
 
 def read_tree(tree: Tree, classes: Sequence[str] = (), name_pattern: str = "") -> Dataset:
-    """Reads ``root/[split]/class/[subject]/file``.
+    """Reads ``root/[subset]/class/[subject]/file``.
 
     The subject is the folder below the class where there is one; a name
     pattern, where given, has the last word.  The same subject name under two
@@ -93,7 +93,7 @@ def read_tree(tree: Tree, classes: Sequence[str] = (), name_pattern: str = "") -
                 field=groups.get("field", ""),
                 cell=groups.get("cell", ""),
                 fold=place.fold,
-                split=place.split,
+                subset=place.subset,
             )
         )
     if outside:
@@ -110,7 +110,7 @@ def read_tree(tree: Tree, classes: Sequence[str] = (), name_pattern: str = "") -
 
 
 def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
-    """Reads a CSV with the columns path, label and, where known, subject, field, cell, fold, split.
+    """Reads a CSV with the columns path, label and, where known, subject, field, cell, fold, subset.
 
     Paths are relative to the folder of the CSV.
 
@@ -133,7 +133,7 @@ def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
     if missing := [name for name in ("path", "label") if name not in columns]:
         raise DataError(
             f"{path}: the column {missing[0]!r} is missing; expected path, label and, where known, "
-            f"subject and split, found {', '.join(columns)}"
+            f"subject and subset, found {', '.join(columns)}"
         )
     table = [_row(path, line, columns, row) for line, row in enumerate(rows, start=2) if any(row)]
     _check_rows(path, table)
@@ -146,7 +146,7 @@ def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
             field=row.get("field", ""),
             cell=row.get("cell", ""),
             fold=row.get("fold", ""),
-            split=row.get("split", "") or "train",
+            subset=row.get("subset", "") or "train",
         )
         for row in table
         if row["label"] in order
@@ -190,21 +190,21 @@ def _outer(tree: Tree, images: Iterable[str]) -> tuple[str, ...]:
     depth = 0
     while above and all(len(folders) > depth + 1 for folders in above):
         shared = {folders[depth] for folders in above}
-        if len(shared) > 1 or _is_split(next(iter(shared))):
+        if len(shared) > 1 or _is_subset(next(iter(shared))):
             break
         depth += 1
     return above[0][:depth] if above else ()
 
 
-def _is_split(folder: str) -> bool:
-    return folder.lower() in _SPLITS or _FOLD.fullmatch(folder) is not None
+def _is_subset(folder: str) -> bool:
+    return folder.lower() in _SUBSETS or _FOLD.fullmatch(folder) is not None
 
 
 def _place(path: str, outer: int) -> _Place:
     folders = parts(path)[outer:-1]
-    split = next((_SPLITS[folder.lower()] for folder in folders if folder.lower() in _SPLITS), "train")
+    subset = next((_SUBSETS[folder.lower()] for folder in folders if folder.lower() in _SUBSETS), "train")
     fold = next((found[1] for folder in folders if (found := _FOLD.fullmatch(folder))), "")
-    return _Place(split, fold, tuple(folder for folder in folders if not _is_split(folder)))
+    return _Place(subset, fold, tuple(folder for folder in folders if not _is_subset(folder)))
 
 
 def _check_not_swapped(places: Iterable[_Place], source: Path) -> None:

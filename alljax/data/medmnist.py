@@ -59,7 +59,7 @@ def read(path: Path, classes: Sequence[str] = ()) -> Dataset:
     order = choose_classes(classes, found, path)
     numbers = {name: number for number, name in enumerate(order)}
     records = tuple(
-        Record(f"{part}/{row:06}", numbers[label], split=part)
+        Record(f"{part}/{row:06}", numbers[label], subset=part)
         for part, each in labels.items()
         for row, label in enumerate(each)
         if label in numbers

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from alljax.data import cnmc
+from alljax.data import cnmc, cnmc_index
 from alljax.data.archive import counted, natural_key
 from alljax.data.dataset import Dataset, Record
 from alljax.errors import DataError
@@ -56,7 +56,7 @@ def read(path: Path) -> Dataset:
             if len(metadata["records"][split]) != sum(files.values()):
                 raise _damaged(folder, f"not as many images of {split} as its list says")
             for shard, length in files.items():
-                there = [Record(**row, split=split) for row in islice(rows, length)]
+                there = [Record(**row, subset=split) for row in islice(rows, length)]
                 places.update((record.path, (len(shards), position)) for position, record in enumerate(there))
                 records += there
                 shards.append((shard, _open(shard, length)))
@@ -69,8 +69,9 @@ def read(path: Path) -> Dataset:
         records=tuple(sorted(records, key=lambda record: natural_key(record.path))),
         read=_Reader(shards, places),
         notes=notes,
-        known_people=cnmc.KNOWN_PEOPLE,
+        known_subjects=cnmc.KNOWN_SUBJECTS,
         crops=cnmc.CROPS,
+        class_names=cnmc_index.CLASS_NAMES,
     )
 
 

@@ -96,19 +96,19 @@ def home_folds(records: Sequence[Record], people: Sequence[str]) -> dict[str, st
     return {person: max(natural(folds), key=folds.__getitem__) for person, folds in counts.items()}
 
 
-def prelim(cells: Cells, test_part: str) -> Drawn:
-    """Trains on the part ``train`` and tests the part `test_part`."""
-    if test_part == "train":
-        raise ConfigError("split.test_part is 'train', which protocol prelim trains on; name the part that is tested")
-    parts = Counter(record.split for record in cells.records)
-    for part, key in (("train", "protocol prelim trains on it"), (test_part, "split.test_part")):
+def prelim(cells: Cells, test_subset: str) -> Drawn:
+    """Trains on the part ``train`` and tests the part `test_subset`."""
+    if test_subset == "train":
+        raise ConfigError("split.test_subset is 'train', which protocol prelim trains on; name the part that is tested")
+    parts = Counter(record.subset for record in cells.records)
+    for part, key in (("train", "protocol prelim trains on it"), (test_subset, "split.test_subset")):
         if not parts[part]:
             there = ", ".join(f"{name} ({count:,} images)" for name, count in sorted(parts.items()))
             raise DataError(
                 f"there is no part {part!r} ({key}), only {there}; name another or set split.protocol=subject_kfold"
             )
-    part_of_row = np.array([record.split for record in cells.records])
-    yield np.flatnonzero(part_of_row == "train"), np.flatnonzero(part_of_row == test_part)
+    part_of_row = np.array([record.subset for record in cells.records])
+    yield np.flatnonzero(part_of_row == "train"), np.flatnonzero(part_of_row == test_subset)
 
 
 def paper(cells: Cells, test_fraction: float, stratified: bool, seed: int) -> Drawn:

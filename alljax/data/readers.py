@@ -14,7 +14,7 @@ from alljax.data.dataset import UNLABELED, Dataset, check
 from alljax.errors import ConfigError, DataError
 
 
-def open_source(data: Any, parts: Sequence[str] = ()) -> Dataset:
+def open_dataset(data: Any, parts: Sequence[str] = ()) -> Dataset:
     """Opens a source to learn from.
 
     ``synthetic`` is generated; a folder or zip with C-NMC's names is read as
@@ -22,9 +22,9 @@ def open_source(data: Any, parts: Sequence[str] = ()) -> Dataset:
     ``.npz`` holds them; a folder made by `alljax data prepare` is read as it is.
 
     Args:
-        data: the `data` part of a config: `source`, `classes`, `name_pattern`, `split`,
+        data: the `data` part of a config: `source`, `classes`, `name_pattern`, `subset`,
             `allow_partial` and `synthetic` (`subjects`, `images`, `image_size`, `seed`, `manifest`).
-        parts: the parts of the source that are used; none for `data.split` alone.
+        parts: the parts of the source that are used; none for `data.subset` alone.
 
     Returns:
         The labeled records of those parts, ready to learn from.
@@ -35,7 +35,7 @@ def open_source(data: Any, parts: Sequence[str] = ()) -> Dataset:
         ConfigError: classes or numbers that do not fit.
     """
     dataset = _read(data)
-    parts = tuple(dict.fromkeys(parts)) or (data.split,)
+    parts = tuple(dict.fromkeys(parts)) or (data.subset,)
     _check_parts(dataset, parts, data)
     if dataset.name == "cnmc" and not data.allow_partial:
         cnmc.check_complete(dataset.records, parts, data.source)
@@ -110,10 +110,10 @@ def _open(data: Any, classes: tuple[str, ...]) -> Dataset:
 
 
 def _check_parts(dataset: Dataset, parts: Iterable[str], data: Any) -> None:
-    there = Counter(record.split for record in dataset.records)
-    labeled = {record.split for record in dataset.records if record.label != UNLABELED}
+    there = Counter(record.subset for record in dataset.records)
+    labeled = {record.subset for record in dataset.records if record.label != UNLABELED}
     for part in parts if there else ():  # an empty source is for `check` to explain
-        setting = "data.split" if part == data.split else "split.test_part"
+        setting = "data.subset" if part == data.subset else "split.test_subset"
         if part not in there:
             listed = ", ".join(f"{name} ({counted(count, 'image')})" for name, count in sorted(there.items()))
             said = "; ".join((f"there is {listed}", *dataset.notes))
@@ -128,16 +128,16 @@ def _check_parts(dataset: Dataset, parts: Iterable[str], data: Any) -> None:
 
 def _only(dataset: Dataset, parts: Sequence[str]) -> Dataset:
     """Keeps the labeled records of some parts; what stays unused is noted."""
-    used = [record.split in parts and record.label != UNLABELED for record in dataset.records]
+    used = [record.subset in parts and record.label != UNLABELED for record in dataset.records]
     others = Counter(
-        f"{record.split}{' without labels' if record.label == UNLABELED else ''}"
+        f"{record.subset}{' without labels' if record.label == UNLABELED else ''}"
         for record, keep in zip(dataset.records, used, strict=True)
         if not keep
     )
     if not others:
         return dataset
     which = f"part {parts[0]!r} is" if len(parts) == 1 else f"parts {' and '.join(map(repr, parts))} are"
-    settings = "data.split" if len(parts) == 1 else "data.split, split.test_part"
+    settings = "data.subset" if len(parts) == 1 else "data.subset, split.test_subset"
     left = ", ".join(f"{count:,} of {name}" for name, count in sorted(others.items()))
     note = f"only the {which} used ({settings}); left out: {left}"
     return replace(dataset, records=tuple(compress(dataset.records, used)), notes=(*dataset.notes, note))

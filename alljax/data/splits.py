@@ -60,7 +60,7 @@ def make_splits(
     seed: int,
     test_fraction: float,
     stratified: bool,
-    test_part: str,
+    test_subset: str,
     validation: float,
     train_subjects: int = 0,
 ) -> tuple[Split, ...]:
@@ -73,7 +73,7 @@ def make_splits(
     - ``official_folds``: the published folds; a person in several goes wholly to the one with most of
       its cells (`moved` says who).
     - ``official_folds_by_name``: the published folds as they are.
-    - ``prelim``: trains on the records of the part ``train``, tests those of `test_part`.
+    - ``prelim``: trains on the records of the part ``train``, tests those of `test_subset`.
     - ``paper``: scikit-learn's train_test_split over cells.
 
     All records are used, but under ``prelim`` those of other parts.  Repeat r is drawn with the seed
@@ -91,7 +91,7 @@ def make_splits(
         seed: of the first repeat.
         test_fraction: share of the cells that ``paper`` and ``subject_holdout`` test.
         stratified: whether ``paper`` gives both sides the same share of each class.
-        test_part: what ``prelim`` tests.
+        test_subset: what ``prelim`` tests.
         validation: share of the training cells that is set aside, by whole people (``paper``: by cell).
         train_subjects: how many people (where none are known: cells) each split then learns from, 0 for all of them;
             drawn by the split's seed so that those of a smaller number are among those of a larger one, and the
@@ -124,7 +124,7 @@ def make_splits(
             case "leave_one_subject_out":
                 return protocols.leave_one_subject_out(cells)
             case "prelim":
-                return protocols.prelim(cells, test_part)
+                return protocols.prelim(cells, test_subset)
             case "paper":
                 return protocols.paper(cells, test_fraction, stratified, seed)
             case _:

@@ -13,7 +13,7 @@ from alljax.data.dataset import Record
 
 
 def unite(
-    records: Sequence[Record], digests: Sequence[str] = (), known_people: Sequence[AbstractSet[str]] = ()
+    records: Sequence[Record], digests: Sequence[str] = (), known_subjects: Sequence[AbstractSet[str]] = ()
 ) -> tuple[str, ...]:
     """Returns the person of each record.
 
@@ -24,7 +24,7 @@ def unite(
     Args:
         records: N records.
         digests: one a record, equal where images are the same; empty to compare none.
-        known_people: sets of subject names that are one person.
+        known_subjects: sets of subject names that are one person.
 
     Returns:
         N names: a person's subject names, sorted, joined by ``+``; the first of its paths where no
@@ -33,7 +33,7 @@ def unite(
     # A nameless record is a node of its own; a newline keeps its path apart from subject names.
     owners = [record.subject or f"\n{record.path}" for record in records]
     nodes = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
-    groups = [[nodes[name] for name in same if name in nodes] for same in known_people]
+    groups = [[nodes[name] for name in same if name in nodes] for same in known_subjects]
     by_digest: dict[str, list[int]] = defaultdict(list)
     for owner, digest in zip(owners, digests, strict=bool(digests)):
         by_digest[digest].append(nodes[owner])

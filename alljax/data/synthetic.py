@@ -22,7 +22,7 @@ from PIL import Image
 
 from alljax.data import painting
 from alljax.data.archive import counted, natural_key
-from alljax.data.cnmc_index import CLASSES
+from alljax.data.cnmc_index import CLASS_NAMES, CLASSES
 from alljax.data.dataset import Dataset, Record
 from alljax.errors import ConfigError, DataError
 
@@ -72,7 +72,7 @@ def read(subjects: int, images: int, image_size: int, seed: int, manifest: str =
         Image.fromarray(pixels).save(file, "BMP")
         return file.getvalue()
 
-    return Dataset("synthetic", CLASSES, records, read_cell, notes)
+    return Dataset("synthetic", CLASSES, records, read_cell, notes, class_names=CLASS_NAMES)
 
 
 def cell_image(seed: int, subject: str, field: int, cell: int, image_size: int) -> NDArray[np.uint8]:

@@ -258,14 +258,14 @@ def _home(dataset: Dataset, record: Record) -> _Place:
     """Part, fold and class of a record; of an image of C-NMC 2019 those it has in the complete set."""
     if dataset.name == "cnmc":
         record = cnmc_index.official(record) or record
-    return record.split, record.fold, "" if record.label == UNLABELED else dataset.classes[record.label]
+    return record.subset, record.fold, "" if record.label == UNLABELED else dataset.classes[record.label]
 
 
 def _where(record: Record) -> str:
     """Where an image of the complete set belongs."""
     fold = f"fold_{record.fold}/" if record.fold else ""
     label = "" if record.label == UNLABELED else f"{cnmc.CLASSES[record.label]}/"
-    return f"{record.split}/{fold}{label}{record.path}"
+    return f"{record.subset}/{fold}{label}{record.path}"
 
 
 def _compare(records: Iterable[Record], problems: defaultdict[str, list[str]]) -> None:
@@ -275,7 +275,7 @@ def _compare(records: Iterable[Record], problems: defaultdict[str, list[str]]) -
         official, identity = cnmc_index.official(record), cnmc_index.identity(record)
         if official is None:
             problems["surplus"].append(record.path)
-        elif record.split != official.split or record.fold not in ("", official.fold):
+        elif record.subset != official.subset or record.fold not in ("", official.fold):
             problems["misplaced"].append(f"{record.path} (belongs into {_where(official)})")
         if identity in seen:
             problems["repeated"].append(record.path)
@@ -309,5 +309,5 @@ def _subjects(dataset: Dataset) -> dict[str, dict[str, int]]:
     counts = defaultdict[str, Counter[str]](Counter)
     for record in dataset.records:
         if record.subject:
-            counts[record.split][record.subject] += 1
+            counts[record.subset][record.subject] += 1
     return {part: {subject: counts[part][subject] for subject in natural(counts[part])} for part in sorted(counts)}

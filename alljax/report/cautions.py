@@ -50,7 +50,7 @@ def _protocol(study: Study, label: str, how: Mapping[str, Any]) -> str:
     if how["name"] == "subject_holdout":
         tested = f"in one part, about {share} of them,"
     elif how["name"] == "prelim":
-        tested = f"in one part, “{settings['split.test_part']}”,"
+        tested = f"in one part, “{settings['split.test_subset']}”,"
     elif how["name"] == "leave_one_subject_out":
         tested = f"in {how['folds']} parts, one a person, each"
     elif how["name"] == "official_folds":

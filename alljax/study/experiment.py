@@ -15,7 +15,7 @@ from alljax.data import splits
 from alljax.data.archive import counted, some
 from alljax.data.dataset import Dataset, Record, check
 from alljax.data.images import Inspection, inspect, readable
-from alljax.data.readers import open_source
+from alljax.data.readers import open_dataset
 from alljax.data.subjects import unite
 from alljax.evaluation import baselines
 
@@ -133,10 +133,10 @@ def open_materials(trials: Sequence[ConfigDict]) -> list[Material]:
     Raises:
         DataError, LeakError: as `open_material`.
     """
-    tested = [trial.split.test_part for trial in trials if trial.split.protocol == "prelim"]
-    parts = ("train", *([] if len(tested) == len(trials) else [trials[0].data.split]), *tested) if tested else ()
+    tested = [trial.split.test_subset for trial in trials if trial.split.protocol == "prelim"]
+    parts = ("train", *([] if len(tested) == len(trials) else [trials[0].data.subset]), *tested) if tested else ()
     dataset, inspection = open_images(trials[0], parts)
-    people = unite(dataset.records, inspection.pixels, dataset.known_people)
+    people = unite(dataset.records, inspection.pixels, dataset.known_subjects)
     labels = np.array([record.label for record in dataset.records], np.int32)
     undivided = Material(dataset, inspection, people, (), labels)
     divided: dict[str, Material] = {}
@@ -151,7 +151,7 @@ def _divide(undivided: Material, config: ConfigDict) -> Material:
     dataset, people = undivided.dataset, undivided.people
     used = np.arange(len(people))
     if config.split.protocol != "prelim":
-        used = np.array([row for row in used if dataset.records[row].split == config.data.split])
+        used = np.array([row for row in used if dataset.records[row].subset == config.data.subset])
     records, owners = [dataset.records[row] for row in used], [people[row] for row in used]
     drawn = splits.make_splits(
         config.split.protocol,
@@ -164,7 +164,7 @@ def _divide(undivided: Material, config: ConfigDict) -> Material:
         seed=config.seed,
         test_fraction=config.split.test_fraction,
         stratified=config.split.stratified,
-        test_part=config.split.test_part,
+        test_subset=config.split.test_subset,
         validation=config.split.validation,
         train_subjects=config.split.train_subjects,
     )
@@ -200,12 +200,12 @@ def open_images(config: ConfigDict, parts: Sequence[str] = ()) -> tuple[Dataset,
 
     Args:
         config: ``data`` is read.
-        parts: of the source; none for ``data.split`` alone.
+        parts: of the source; none for ``data.subset`` alone.
 
     Raises:
         DataError: nothing usable there, or images that cannot be read.
     """
-    dataset = open_source(config.data, parts)
+    dataset = open_dataset(config.data, parts)
     inspection = inspect_images(dataset, config.data.on_error)
     dataset = check(readable(dataset, inspection), config.data.source)
     first: dict[str, Record] = {}

@@ -169,15 +169,15 @@ def index(source: Path) -> None:
 
     from alljax import config as configs
     from alljax.data import splits
-    from alljax.data.readers import open_source
+    from alljax.data.readers import open_dataset
 
     config = configs.vary(configs.default_config(), {"data.source": str(source)})
-    dataset = open_source(config.data)
+    dataset = open_dataset(config.data)
     people = [record.subject for record in dataset.records]
     digests = [hashlib.sha256(record.path.encode()).hexdigest() for record in dataset.records]
     drawn = splits.make_splits(
         "subject_kfold", dataset.records, people, digests, classes=dataset.classes, folds=5, repeats=1, seed=0,
-        test_fraction=0.2, stratified=True, test_part="", validation=0.1,
+        test_fraction=0.2, stratified=True, test_subset="", validation=0.1,
     )  # fmt: skip
     assert sum(len(split.test) for split in drawn) == len(dataset.records) == NAMES
     print(time.perf_counter() - start, peak_memory(), flush=True)

@@ -259,15 +259,15 @@ def real_cells(config: Any, manifest: str) -> Any:
     from alljax import config as configs
     from alljax.data import splits
     from alljax.data.images import Inspection
-    from alljax.data.readers import open_source
+    from alljax.data.readers import open_dataset
     from alljax.study.experiment import Material
 
     config = configs.vary(config, {"data.source": "synthetic", "data.synthetic.manifest": manifest})
-    dataset = open_source(config.data)
+    dataset = open_dataset(config.data)
     people = tuple(record.subject for record in dataset.records)
     drawn = splits.make_splits(
         config.split.protocol, dataset.records, people, classes=dataset.classes, folds=5, repeats=1, seed=config.seed,
-        test_fraction=config.split.test_fraction, stratified=config.split.stratified, test_part="", validation=0.0,
+        test_fraction=config.split.test_fraction, stratified=config.split.stratified, test_subset="", validation=0.0,
     )  # fmt: skip
     labels = np.array([record.label for record in dataset.records], np.int32)
     unseen = Inspection((), (), np.zeros(0, np.float32), Counter(), Counter())

@@ -123,12 +123,12 @@ def test_what_no_config_takes_is_refused_before_any_image_is_read(tree, monkeypa
 def test_a_part_that_leaks_is_an_error(tree):
     extra = {"test/a/a0/new.bmp": form(CELLS[0], turn=Image.Transpose.ROTATE_180), "test/b/b9/new.bmp": CELLS[23]}
     source = tree(extra)
-    found = audit.audit(source, "prelim", [("split.test_part", "test")])
+    found = audit.audit(source, "prelim", [("split.test_subset", "test")])
     assert isinstance(found.error, LeakError)
     assert "protocol prelim leaks" in str(found.error)
     assert "b3+b9" in str(found.error)
     assert (found.exact.parts, found.near.parts) == (1, 1)
-    every = audit.audit(source, "", [("split.test_part", "test")])
+    every = audit.audit(source, "", [("split.test_subset", "test")])
     assert isinstance(every.error, LeakError)
     assert len(every.protocols) == len(PROTOCOLS)
 

@@ -9,7 +9,7 @@ from PIL import Image
 from alljax.data import cnmc, images
 from alljax.data.archive import open_tree
 from alljax.data.dataset import UNLABELED
-from alljax.data.readers import open_all, open_source
+from alljax.data.readers import open_all, open_dataset
 from alljax.errors import DataError
 
 TRAIN = {
@@ -58,7 +58,7 @@ def read(root):
 
 
 def who(dataset, split):
-    return sorted((r.subject, r.field, r.cell) for r in dataset.records if r.split == split)
+    return sorted((r.subject, r.field, r.cell) for r in dataset.records if r.subset == split)
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -72,11 +72,11 @@ def test_layouts(plant, layout, zipped):
     assert who(dataset, "prelim") == LATE
     for record in dataset.records:
         hem = record.subject.startswith("H")
-        assert record.label == (UNLABELED if record.split == "final" else int(not hem))
-        assert bool(record.fold) == (record.split == "train")
+        assert record.label == (UNLABELED if record.subset == "final" else int(not hem))
+        assert bool(record.fold) == (record.subset == "train")
         assert images.decode(dataset.read(record), record.path).size == (12, 12)
-    assert Counter(r.fold for r in dataset.records if r.split == "train") == {"0": 3, "2": 2}
-    assert [r.path.rpartition("/")[2] for r in dataset.records if r.split == "final"] == ["1.bmp"]
+    assert Counter(r.fold for r in dataset.records if r.subset == "train") == {"0": 3, "2": 2}
+    assert [r.path.rpartition("/")[2] for r in dataset.records if r.subset == "final"] == ["1.bmp"]
     assert dataset.notes == (
         "5 of 10,661 training cells present",
         "3 of 1,867 cells of the preliminary phase present",
@@ -108,7 +108,7 @@ def test_several_zips_in_a_folder(plant, nested):
     dataset = read(plant({"C-NMC_test_prelim_phase_data_labels.csv": TABLE.encode()}))
     assert who(dataset, "train") == sorted(WHO)
     assert who(dataset, "prelim") == LATE
-    assert [r.path for r in dataset.records if r.split == "final"] == ["C-NMC_test_final_phase_data.zip/7.bmp"]
+    assert [r.path for r in dataset.records if r.subset == "final"] == ["C-NMC_test_final_phase_data.zip/7.bmp"]
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -132,7 +132,7 @@ def test_a_merged_tree_gets_phase_and_fold_from_the_names(plant, upper, zipped):
     names = ["UID_3_1_1_all.png", "UID_h3_2_1_hem.png", "UID_57_29_1_all.jpg", "UID_999_1_1_all.png"]
     folders = [name[-7:-4].upper() if upper else name[-7:-4] for name in names]
     dataset = read(plant([f"{folder}/{name}" for folder, name in zip(folders, names, strict=True)], zipped))
-    assert {(r.subject, r.label, r.fold, r.split) for r in dataset.records} == {
+    assert {(r.subject, r.label, r.fold, r.subset) for r in dataset.records} == {
         ("3", 1, "0", "train"),
         ("H3", 0, "2", "train"),
         ("57", 1, "", "prelim"),
@@ -144,7 +144,7 @@ def test_a_merged_tree_gets_phase_and_fold_from_the_names(plant, upper, zipped):
 def test_what_a_folder_says_of_phase_and_fold_is_believed(plant):
     layout = ["train/all/UID_57_29_1_all.bmp", "val/all/UID_3_1_1_all.bmp", "fold_1/hem/UID_h3_2_1_hem.bmp"]
     dataset = read(plant(layout))
-    assert {(r.subject, r.fold, r.split) for r in dataset.records} == {
+    assert {(r.subject, r.fold, r.subset) for r in dataset.records} == {
         ("57", "", "train"),
         ("3", "", "val"),
         ("H3", "1", "train"),
@@ -201,7 +201,7 @@ def test_prelim_without_its_table(plant, settings):
     why = "3 images left out, the label CSV of the preliminary phase is missing beside them: "
     assert any(note.startswith(why) for note in dataset.notes)
     with pytest.raises(DataError, match="has no part 'prelim'.*" + why):
-        open_source(settings(root, split="prelim"))
+        open_dataset(settings(root, subset="prelim"))
 
 
 def test_prelim_images_that_are_not_in_the_table(plant):
@@ -220,7 +220,7 @@ def test_an_image_that_stands_twice_counts_once(plant):
 def test_a_copy_with_gaps_is_refused_with_what_is_missing(plant, settings):
     root = plant(KAGGLE)
     with pytest.raises(DataError) as caught:
-        open_source(settings(root, allow_partial=False))
+        open_dataset(settings(root, allow_partial=False))
     message = str(caught.value)
     assert "10,656 images of C-NMC 2019 missing" in message
     assert (
@@ -233,19 +233,19 @@ def test_a_copy_with_gaps_is_refused_with_what_is_missing(plant, settings):
         f"with --config.data.allow_partial=true, or see all that is missing with `alljax data verify --source {root}`"
     )
     with pytest.raises(DataError, match=r"12,520 images .*, 1,217 of 1,219 prelim all, 647 of 648 prelim hem\)"):
-        open_source(settings(root, allow_partial=False), ("train", "prelim"))
+        open_dataset(settings(root, allow_partial=False), ("train", "prelim"))
 
 
 def test_a_copy_with_gaps_is_used_when_asked_for(plant, settings):
     root = plant(KAGGLE)
-    dataset = open_source(settings(root, allow_partial=True))
+    dataset = open_dataset(settings(root, allow_partial=True))
     assert who(dataset, "train") == sorted(WHO)
     assert dataset.notes[0] == "5 of 10,661 training cells present"
     assert dataset.notes[-1] == (
-        "only the part 'train' is used (data.split); left out: 1 of final without labels, 3 of prelim"
+        "only the part 'train' is used (data.subset); left out: 1 of final without labels, 3 of prelim"
     )
-    dataset = open_source(settings(root, allow_partial=True), ("train", "prelim"))
-    assert Counter(r.split for r in dataset.records) == {"train": 5, "prelim": 3}
+    dataset = open_dataset(settings(root, allow_partial=True), ("train", "prelim"))
+    assert Counter(r.subset for r in dataset.records) == {"train": 5, "prelim": 3}
     assert dataset.notes[-1].startswith("only the parts 'train' and 'prelim' are used")
     assert len(open_all(str(root)).records) == 9
 
@@ -273,13 +273,13 @@ def test_damaged_tables(plant, table, message):
 @pytest.mark.parametrize("layout", [KAGGLE, {"testing_data/1.bmp": None, "testing_data/2.bmp": None}])
 def test_the_final_phase_is_not_learned_from(plant, settings, layout):
     with pytest.raises(DataError, match="'final' .* has no labels .*not public.* `alljax predict`"):
-        open_source(settings(plant(layout), split="final", allow_partial=True))
+        open_dataset(settings(plant(layout), subset="final", allow_partial=True))
 
 
 def test_only_the_final_phase(plant, settings):
     root = plant(["1.bmp", "2.bmp"], root="C-NMC_test_final_phase_data")
     with pytest.raises(DataError, match=r"has no part 'train' .*; there is final \(2 images\)"):
-        open_source(settings(root))
+        open_dataset(settings(root))
     assert {r.label for r in open_all(str(root)).records} == {UNLABELED}
 
 
@@ -298,7 +298,7 @@ def test_other_trees_are_not_taken_for_cnmc(plant, paths):
 @pytest.mark.real
 def test_the_real_cells(cnmc_zip):
     dataset = read(cnmc_zip)
-    cells = [r for r in dataset.records if r.split == "train"]
+    cells = [r for r in dataset.records if r.subset == "train"]
     assert Counter((r.fold, cnmc.CLASSES[r.label]) for r in cells) == {
         **{("0", "all"): 328, ("1", "all"): 98, ("2", "all"): 22},
         **{("0", "hem"): 24, ("1", "hem"): 17, ("2", "hem"): 23},
@@ -306,7 +306,7 @@ def test_the_real_cells(cnmc_zip):
     assert len({r.subject for r in cells}) == 53
     assert Counter(r.subject for r in cells)["H3"] == 4
     assert "512 of 10,661 training cells present" in dataset.notes
-    late = [r for r in dataset.records if r.split == "prelim"]
+    late = [r for r in dataset.records if r.subset == "prelim"]
     assert len(late) == 14
     assert [r.path.rpartition("/")[2] for r in late][:4] == ["1.bmp", "2.bmp", "3.bmp", "4.bmp"]
     assert (late[0].subject, late[0].field, late[0].cell, late[0].label) == ("57", "29", "1", 1)

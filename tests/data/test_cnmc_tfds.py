@@ -77,7 +77,7 @@ def test_tfds_own_way(plant, tmp_path, zipped):
     for cell in stored:
         record, data = expected[cell["path"].decode()]
         said = [cell[name].decode() for name in ("subject", "field", "cell", "fold", "phase", "sha256")]
-        whose = [record.subject, record.field, record.cell, record.fold, record.split]
+        whose = [record.subject, record.field, record.cell, record.fold, record.subset]
         assert said == [*whose, hashlib.sha256(data).hexdigest()]
         assert cell["label"] == record.label
         np.testing.assert_array_equal(cell["image"], np.asarray(Image.open(io.BytesIO(data))))

@@ -4,7 +4,7 @@ import pytest
 
 from alljax.data.archive import open_tree
 from alljax.data.folder import read_csv, read_tree
-from alljax.data.readers import open_source
+from alljax.data.readers import open_dataset
 from alljax.errors import ConfigError, DataError
 
 TREE = [
@@ -27,7 +27,7 @@ def read(root, **options):
 def test_split_class_subject_in_a_zip(plant, prefix):
     dataset = read(plant([prefix + path for path in TREE], zipped=True))
     assert dataset.classes == ("cats", "dogs")
-    assert [(r.path.removeprefix(prefix), r.label, r.subject, r.split) for r in dataset.records] == [
+    assert [(r.path.removeprefix(prefix), r.label, r.subject, r.subset) for r in dataset.records] == [
         ("test/cats/kim/9.png", 0, "kim", "test"),
         ("test/cats/kim/10.png", 0, "kim", "test"),
         ("test/dogs/bo/1.png", 1, "bo", "test"),
@@ -53,7 +53,7 @@ def test_parts_and_folds_are_never_classes(plant, name):
 
 def test_folds_are_kept(plant):
     dataset = read(plant(["fold_0/a/1.png", "fold_10/b/1.png"]))
-    assert [(r.fold, r.split) for r in dataset.records] == [("0", "train"), ("10", "train")]
+    assert [(r.fold, r.subset) for r in dataset.records] == [("0", "train"), ("10", "train")]
 
 
 def test_without_subjects_it_is_said(plant):
@@ -160,7 +160,7 @@ def test_one_zip_a_class(plant):
 def test_bad_trees(plant, settings, zipped):
     def refuse(files, message, root):
         with pytest.raises(DataError, match=message):
-            open_source(settings(plant(files, zipped, root)))
+            open_dataset(settings(plant(files, zipped, root)))
 
     refuse({"a/1.png": None, "b/readme.txt": b""}, "class 'b' has no image", "empty_class")
     refuse(["train/a/1.png", "train/a/2.png"], r"only one class \('a'\)", "one_class")
@@ -171,30 +171,30 @@ def test_bad_trees(plant, settings, zipped):
 
 def test_empty_and_missing_sources(tmp_path, settings):
     with pytest.raises(DataError, match="no images in it"):
-        open_source(settings(tmp_path))
+        open_dataset(settings(tmp_path))
     with pytest.raises(DataError, match=r"nowhere: no such file or folder"):
-        open_source(settings(tmp_path / "nowhere"))
+        open_dataset(settings(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="no such file or folder"):
-        open_source(settings(""))
+        open_dataset(settings(""))
 
 
 def test_an_empty_class_folder(plant, settings):
     root = plant(["a/1.png", "b/1.png"])
     (root / "c").mkdir()
     with pytest.raises(DataError, match="class 'c' has no image"):
-        open_source(settings(root))
-    assert len(open_source(settings(root, classes=("a", "b"))).records) == 2
+        open_dataset(settings(root))
+    assert len(open_dataset(settings(root, classes=("a", "b"))).records) == 2
 
 
 def test_parts_of_a_folder(plant, settings):
     root = plant(TREE)
-    dataset = open_source(settings(root))
-    assert {r.split for r in dataset.records} == {"train"}
-    assert dataset.notes[-1] == "only the part 'train' is used (data.split); left out: 3 of test, 2 of val"
-    assert len(open_source(settings(root, split="val")).records) == 2
+    dataset = open_dataset(settings(root))
+    assert {r.subset for r in dataset.records} == {"train"}
+    assert dataset.notes[-1] == "only the part 'train' is used (data.subset); left out: 3 of test, 2 of val"
+    assert len(open_dataset(settings(root, subset="val")).records) == 2
 
 
-CSV = "path,label,subject,split\na/10.png,dog,rex,\na/2.png,cat,tom,train\n3.png,cat,kit,test\n"
+CSV = "path,label,subject,subset\na/10.png,dog,rex,\na/2.png,cat,tom,train\n3.png,cat,kit,test\n"
 
 
 def table(plant, text):
@@ -207,7 +207,7 @@ def test_csv(plant, settings, picture, bom):
     path = table(plant, bom + CSV)
     dataset = read_csv(path)
     assert dataset.classes == ("cat", "dog")
-    assert [(r.path, r.label, r.subject, r.split) for r in dataset.records] == [
+    assert [(r.path, r.label, r.subject, r.subset) for r in dataset.records] == [
         ("3.png", 0, "kit", "test"),
         ("a/2.png", 0, "tom", "train"),
         ("a/10.png", 1, "rex", "train"),
@@ -215,7 +215,7 @@ def test_csv(plant, settings, picture, bom):
     assert dataset.read(dataset.records[1]) == picture("a/2.png")
     assert read_csv(path, ("dog", "cat")).classes == ("dog", "cat")
     assert read_csv(path, ("dog",)).notes == ("2 images left out: their labels are not in data.classes",)
-    assert len(open_source(settings(path)).records) == 2
+    assert len(open_dataset(settings(path)).records) == 2
 
 
 def test_csv_with_the_least_columns(plant):

@@ -13,7 +13,7 @@ from PIL import Image
 from alljax.config import default_config
 from alljax.data import cnmc, cnmc_index, splits, subjects
 from alljax.data.archive import Tree, natural, natural_key
-from alljax.data.readers import open_all, open_source
+from alljax.data.readers import open_all, open_dataset
 from alljax.errors import DataError
 from alljax.training.fold import steps_per_epoch
 
@@ -66,7 +66,7 @@ def digests(dataset):
 
 @pytest.fixture(scope="module")
 def train(dataset):
-    return [record for record in dataset.records if record.split == "train"]
+    return [record for record in dataset.records if record.subset == "train"]
 
 
 def names_text(manifest):
@@ -95,7 +95,7 @@ def names_text(manifest):
 
 def test_the_names_are_those_of_the_manifest(manifest):
     assert Path(cnmc_index.__file__).with_name("cnmc_index.txt").read_text() == names_text(manifest)
-    listed = {(r.split, r.fold, r.subject, r.field, r.cell, r.label, r.path) for r in cnmc_index.expected()}
+    listed = {(r.subset, r.fold, r.subject, r.field, r.cell, r.label, r.path) for r in cnmc_index.expected()}
     assert len(listed) == 15_114
     assert listed == {
         (
@@ -119,8 +119,8 @@ def test_the_known_counts_are_those_of_the_manifest(manifest):
 
 
 def test_every_file_becomes_the_right_record(dataset, manifest):
-    assert Counter(record.split for record in dataset.records) == {"train": 10_661, "prelim": 1_867, "final": 2_586}
-    assert {(r.path, r.split, r.fold, r.subject, r.field, r.cell, r.label) for r in dataset.records} == {
+    assert Counter(record.subset for record in dataset.records) == {"train": 10_661, "prelim": 1_867, "final": 2_586}
+    assert {(r.path, r.subset, r.fold, r.subject, r.field, r.cell, r.label) for r in dataset.records} == {
         (
             *(KAGGLE[row["phase"]].format(**row), row["phase"], row["fold"].removeprefix("fold_")),
             *(row["subject"].upper(), row["image"], row["cell"]),
@@ -128,8 +128,8 @@ def test_every_file_becomes_the_right_record(dataset, manifest):
         )
         for row in manifest
     }
-    assert len({r.subject for r in dataset.records if r.split == "train"}) == 73
-    assert len({r.subject for r in dataset.records if r.split == "prelim"}) == 28
+    assert len({r.subject for r in dataset.records if r.subset == "train"}) == 73
+    assert len({r.subject for r in dataset.records if r.subset == "prelim"}) == 28
     assert sum(r.subject == "H3" for r in dataset.records) == 36
     assert dataset.notes == (
         "10,661 of 10,661 training cells present",
@@ -141,7 +141,7 @@ def test_every_file_becomes_the_right_record(dataset, manifest):
 def test_a_complete_copy_is_used_without_being_asked(kaggle):
     data = default_config().data
     data.source = str(kaggle)
-    assert len(open_source(data, ("train", "prelim")).records) == 10_661 + 1_867
+    assert len(open_dataset(data, ("train", "prelim")).records) == 10_661 + 1_867
 
 
 def test_a_single_missing_file_is_named(dataset):
@@ -162,7 +162,7 @@ def test_a_merged_tree_is_taken_apart_again(manifest, dataset):
     merged = cnmc.read(Tree(Path("merged"), "merged", tuple(files), ("ALL", "HEM"), bytes))
 
     def who(records):
-        return {(r.split, r.fold, r.subject, r.field, r.cell, r.label) for r in records if r.subject}
+        return {(r.subset, r.fold, r.subject, r.field, r.cell, r.label) for r in records if r.subject}
 
     assert len(who(merged.records)) == 12_528
     assert who(merged.records) == who(dataset.records)
@@ -171,11 +171,11 @@ def test_a_merged_tree_is_taken_apart_again(manifest, dataset):
 def test_hidden_duplicates(dataset, digests, train):
     same = defaultdict(list)
     for record in dataset.records:
-        same[record.split, digests[record.path]].append(record)
+        same[record.subset, digests[record.path]].append(record)
     groups = [records for records in same.values() if len(records) > 1]
-    pairs = [records for records in groups if records[0].split == "train"]
+    pairs = [records for records in groups if records[0].subset == "train"]
     assert {len(records) for records in groups} == {2}
-    assert Counter(records[0].split for records in groups) == {"train": 104, "final": 2}
+    assert Counter(records[0].subset for records in groups) == {"train": 104, "final": 2}
     assert len({digests[record.path] for record in train}) == 10_557
     assert sum(a.subject != b.subject for a, b in pairs) == 99
     assert sum(a.fold != b.fold for a, b in pairs) == 94
@@ -188,14 +188,14 @@ def test_the_people_behind_the_names(digests, train):
     persons = subjects.unite(train, [digests[record.path] for record in train])
     united = {frozenset(person.split("+")) for person in persons if "+" in person}
     assert united == {*map(frozenset, (("20", "21"), ("51", "75", "78"), ("H2", "H4", "H5", "H6"), ("H3", "H10")))}
-    assert united == set(cnmc.KNOWN_PEOPLE)
-    assert persons == subjects.unite(train, known_people=cnmc.KNOWN_PEOPLE)
+    assert united == set(cnmc.KNOWN_SUBJECTS)
+    assert persons == subjects.unite(train, known_subjects=cnmc.KNOWN_SUBJECTS)
     assert len(set(persons)) == 73 - 1 - 2 - 3 - 1
 
 
 def divide(protocol, records, persons):
     settings = {"folds": 5, "repeats": 1, "seed": 0, "test_fraction": 0.2}
-    added = {"stratified": True, "test_part": "prelim", "validation": 0.0}
+    added = {"stratified": True, "test_subset": "prelim", "validation": 0.0}
     return splits.make_splits(protocol, records, persons, classes=cnmc.CLASSES, **settings, **added)
 
 

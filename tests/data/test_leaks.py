@@ -10,7 +10,7 @@ from alljax.errors import LeakError
 
 OPTIONS = {
     "classes": ("hem", "all"), "folds": 2, "repeats": 1, "seed": 0, "test_fraction": 0.5, "stratified": True,
-    "test_part": "prelim", "validation": 0.0,
+    "test_subset": "prelim", "validation": 0.0,
 }  # fmt: skip
 
 
@@ -39,11 +39,11 @@ def test_kin_in_validation_counts_as_kin_in_train():
 
 def two_parts(*tested):
     """H1, 1 and 2 to train on; H2 and those given to test."""
-    learned = [cell(0, "H1", 0, split="train"), cell(1, "1", split="train"), cell(2, "2", split="train")]
+    learned = [cell(0, "H1", 0, subset="train"), cell(1, "1", subset="train"), cell(2, "2", subset="train")]
     return [
         *learned,
-        cell(3, "H2", 0, split="prelim"),
-        *(cell(n, who, split="prelim") for n, who in enumerate(tested, 4)),
+        cell(3, "H2", 0, subset="prelim"),
+        *(cell(n, who, subset="prelim") for n, who in enumerate(tested, 4)),
     ]
 
 

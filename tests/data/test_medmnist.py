@@ -9,7 +9,7 @@ import pytest
 
 from alljax.config import default_config
 from alljax.data import images, medmnist
-from alljax.data.readers import open_all, open_source
+from alljax.data.readers import open_all, open_dataset
 from alljax.errors import ConfigError, DataError
 
 COUNTS = {"train": 23, "val": 5, "test": 7}
@@ -48,7 +48,7 @@ def test_pixels_and_labels_come_through_unchanged(write, channels, column, compr
     ]
     for record in dataset.records:
         part, _, row = record.path.partition("/")
-        assert record.split == part
+        assert record.subset == part
         assert dataset.classes[record.label] == str(made[f"{part}_labels"].ravel()[int(row)])
         pixels = made[f"{part}_images"][int(row)]
         expected = pixels if channels else np.repeat(pixels[..., None], 3, -1)
@@ -70,7 +70,7 @@ def test_only_the_parts_that_are_used_are_read(write, monkeypatch):
     dataset = medmnist.read(write(**arrays()))
     monkeypatch.setattr(zipfile.ZipFile, "open", opens(opened := [], zipfile.ZipFile.open))
     for record in dataset.records:
-        if record.split == "val":
+        if record.subset == "val":
             dataset.read(record)
     assert opened == ["val_images.npy"]
 
@@ -97,8 +97,8 @@ def test_classes_are_chosen_and_ordered(write):
 def test_as_a_source(write):
     path = write(**arrays(classes=2))
     data = default_config().data
-    data.source, data.split, data.classes = str(path), "test", (1, 0)
-    dataset = open_source(data)
+    data.source, data.subset, data.classes = str(path), "test", (1, 0)
+    dataset = open_dataset(data)
     assert (len(dataset.records), dataset.classes) == (7, ("1", "0"))
     assert dataset.notes[-1].endswith("left out: 23 of train, 5 of val")
     assert len(open_all(str(path)).records) == 35
@@ -109,7 +109,7 @@ def test_as_a_source(write):
 def test_a_part_may_be_absent_and_other_arrays_are_no_matter(write):
     made = arrays(classes=2)
     dataset = medmnist.read(write(test_images=made["test_images"], test_labels=made["test_labels"], names=np.zeros(3)))
-    assert {r.split for r in dataset.records} == {"test"}
+    assert {r.subset for r in dataset.records} == {"test"}
 
 
 def changed(**changes):

@@ -7,7 +7,7 @@ import pytest
 
 from alljax.data import cnmc_tfds, images, prepare, prepared
 from alljax.data.dataset import UNLABELED
-from alljax.data.readers import open_all, open_source
+from alljax.data.readers import open_all, open_dataset
 from alljax.errors import DataError
 
 PATHS = [
@@ -28,10 +28,10 @@ def folder(plant, tmp_path, monkeypatch, picture):
 
 def test_the_same_records_as_the_source(folder, tmp_path):
     source, dataset = open_all(str(tmp_path / "source")), prepared.read(folder)
-    for name in ("name", "classes", "records", "notes", "known_people", "crops"):
+    for name in ("name", "classes", "records", "notes", "known_subjects", "crops"):
         assert getattr(dataset, name) == getattr(source, name)
     assert [dataset.read(record) for record in dataset.records] == [source.read(record) for record in source.records]
-    final = [record for record in dataset.records if record.split == "final"]
+    final = [record for record in dataset.records if record.subset == "final"]
     assert [record.label for record in final] == [UNLABELED, UNLABELED]
     assert {images.load(dataset, record).size for record in final} == {(450, 450)}
 
@@ -47,7 +47,7 @@ def test_found_from_above(folder, tmp_path):
 
 
 def test_a_source_like_others(folder, settings):
-    dataset = open_source(settings(folder.parents[1], allow_partial=True))
+    dataset = open_dataset(settings(folder.parents[1], allow_partial=True))
     assert len(dataset.records) == 10
     assert images.load(dataset, dataset.records[3]).size == (150, 150)
 

@@ -43,7 +43,7 @@ class Structure:
     def draw(self, protocol: str, **options: object) -> tuple[splits.Split, ...]:
         settled = {"folds": 3, "repeats": 1, "seed": 0, "test_fraction": 0.3, "stratified": True, "validation": 0.0}
         return splits.make_splits(
-            protocol, self.records, self.people, self.digests, classes=CLASSES, test_part="test", **settled | options
+            protocol, self.records, self.people, self.digests, classes=CLASSES, test_subset="test", **settled | options
         )
 
     def shuffled(self, seed: int) -> "Structure":
@@ -53,7 +53,7 @@ class Structure:
     def moved(self) -> "Structure":
         """The same cells in another layout."""
         renamed = [
-            dataclasses.replace(each, path=f"{each.label}/{each.split}/{each.path.rpartition('/')[2]}")
+            dataclasses.replace(each, path=f"{each.label}/{each.subset}/{each.path.rpartition('/')[2]}")
             for each in self.records
         ]
         return Structure(renamed, self.digests, self.known)

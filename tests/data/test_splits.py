@@ -15,7 +15,7 @@ from alljax.settings import SETTINGS
 
 OPTIONS = {
     "classes": ("hem", "all"), "folds": 5, "repeats": 1, "seed": 0, "test_fraction": 0.2, "stratified": True,
-    "test_part": "prelim", "validation": 0.0,
+    "test_subset": "prelim", "validation": 0.0,
 }  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def placed(cells):
     places = {subject: number for number, subject in enumerate(dict.fromkeys(each.subject for each in cells))}
     return [
         dataclasses.replace(
-            each, fold=str(places[each.subject] % 3), split="prelim" if places[each.subject] % 4 == 0 else "train"
+            each, fold=str(places[each.subject] % 3), subset="prelim" if places[each.subject] % 4 == 0 else "train"
         )
         for each in cells
     ]
@@ -197,13 +197,13 @@ def test_a_person_in_several_official_folds_goes_where_most_cells_are():
 
 
 def test_the_preliminary_phase():
-    other = [record("x", 1, split="extra")]
+    other = [record("x", 1, subset="extra")]
     (split,) = draw("prelim", CELLS + other)
-    assert {CELLS[row].split for row in split.train} == {"train"}
-    assert {CELLS[row].split for row in split.test} == {"prelim"}
+    assert {CELLS[row].subset for row in split.train} == {"train"}
+    assert {CELLS[row].subset for row in split.test} == {"prelim"}
     assert len(split.train) + len(split.test) == 600
-    other_name = [dataclasses.replace(each, split=each.split.replace("prelim", "test")) for each in CELLS]
-    (renamed,) = draw("prelim", other_name, test_part="test")
+    other_name = [dataclasses.replace(each, subset=each.subset.replace("prelim", "test")) for each in CELLS]
+    (renamed,) = draw("prelim", other_name, test_subset="test")
     assert np.array_equal(renamed.test, split.test)
 
 
@@ -285,7 +285,7 @@ def test_one_person_of_a_class_cannot_be_both_learned_and_tested(protocol):
 
 def test_united_people_count_once():
     cells = [record(f"H{n}") for n in range(9)] + [record(name, 1) for name in ("20", "21", "3")]
-    people = unite(cells, known_people=cnmc.KNOWN_PEOPLE)
+    people = unite(cells, known_subjects=cnmc.KNOWN_SUBJECTS)
     with pytest.raises(DataError, match="class 'all' has 2 people"):
         draw("subject_kfold", cells, people, folds=3)
 
@@ -329,13 +329,15 @@ def test_what_a_protocol_needs_and_the_records_lack():
 
 
 def test_a_part_that_is_not_there():
-    with pytest.raises(DataError, match=r"no part 'test' \(split.test_part\), only prelim \(\d+ images\), train \(\d"):
-        draw("prelim", CELLS, test_part="test")
+    with pytest.raises(
+        DataError, match=r"no part 'test' \(split.test_subset\), only prelim \(\d+ images\), train \(\d"
+    ):
+        draw("prelim", CELLS, test_subset="test")
     with pytest.raises(DataError, match="no part 'train' .protocol prelim trains on it., only prelim"):
-        draw("prelim", [each for each in CELLS if each.split == "prelim"])
-    with pytest.raises(ConfigError, match="split.test_part is 'train', which protocol prelim trains on"):
-        draw("prelim", CELLS, test_part="train")
-    one = [dataclasses.replace(each, split="train" if each.label else "prelim") for each in CELLS]
+        draw("prelim", [each for each in CELLS if each.subset == "prelim"])
+    with pytest.raises(ConfigError, match="split.test_subset is 'train', which protocol prelim trains on"):
+        draw("prelim", CELLS, test_subset="train")
+    one = [dataclasses.replace(each, subset="train" if each.label else "prelim") for each in CELLS]
     with pytest.raises(DataError, match="would train without class 'hem'; add images to that part"):
         draw("prelim", one)
 
@@ -404,7 +406,7 @@ def real_set(cnmc_manifest):
 def test_protocols_on_the_real_set(real_set):
     every, their_digests = real_set
     records, digests = zip(
-        *((each, digest) for each, digest in zip(every, their_digests, strict=True) if each.split == "train"),
+        *((each, digest) for each, digest in zip(every, their_digests, strict=True) if each.subset == "train"),
         strict=True,
     )
     people = unite(records, digests)

@@ -3,7 +3,7 @@ import pytest
 from alljax.config import default_config
 from alljax.data import cnmc, images
 from alljax.data.dataset import Record
-from alljax.data.readers import open_source
+from alljax.data.readers import open_dataset
 from alljax.data.subjects import unite
 
 
@@ -24,7 +24,7 @@ def test_identical_images_unite_people_along_chains():
 
 
 def test_known_people_are_united_and_absent_names_ignored():
-    people = unite(records("20", "21", "3", "51", "78"), list("abcde"), cnmc.KNOWN_PEOPLE)
+    people = unite(records("20", "21", "3", "51", "78"), list("abcde"), cnmc.KNOWN_SUBJECTS)
     assert people == ("20+21", "20+21", "3", "51+78", "51+78")
 
 
@@ -45,8 +45,8 @@ def test_a_path_is_no_subject():
 def test_the_real_cells_keep_their_people_together(cnmc_zip):
     data = default_config().data
     data.source, data.allow_partial = str(cnmc_zip), True
-    dataset = open_source(data)
-    people = unite(dataset.records, images.inspect(dataset).digests, dataset.known_people)
+    dataset = open_dataset(data)
+    people = unite(dataset.records, images.inspect(dataset).digests, dataset.known_subjects)
     by_subject = {each.subject: person for each, person in zip(dataset.records, people, strict=True)}
     assert by_subject["20"] == by_subject["21"] == "20+21"
     assert by_subject["51"] == by_subject["78"]

@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def divide(protocol, records, repeats):
     return splits.make_splits(
         protocol, records, subjects.unite(records), classes=synthetic.CLASSES, folds=5, repeats=repeats, seed=0,
-        test_fraction=0.2, stratified=True, test_part="prelim", validation=0.0,
+        test_fraction=0.2, stratified=True, test_subset="prelim", validation=0.0,
     )  # fmt: skip
 
 
@@ -215,15 +215,15 @@ def named(cnmc_manifest):
 
 @pytest.mark.real
 def test_the_true_names(named):
-    assert Counter(r.split for r in named.records) == {"train": 10_661, "prelim": 1_867}
-    train = [r for r in named.records if r.split == "train"]
+    assert Counter(r.subset for r in named.records) == {"train": 10_661, "prelim": 1_867}
+    train = [r for r in named.records if r.subset == "train"]
     assert Counter((r.fold, named.classes[r.label]) for r in train) == {
         ("0", "all"): 2_397, ("1", "all"): 2_418, ("2", "all"): 2_457,
         ("0", "hem"): 1_130, ("1", "hem"): 1_163, ("2", "hem"): 1_096,
     }  # fmt: skip
     assert len({r.subject for r in train}) == 73
     assert len({r.subject for r in named.records}) == 73 + 28
-    assert {r.fold for r in named.records if r.split == "prelim"} == {""}
+    assert {r.fold for r in named.records if r.subset == "prelim"} == {""}
     lower_case = [r for r in train if r.path.startswith("UID_h3_")]
     assert len(lower_case) == 36
     assert {r.subject for r in lower_case} == {"H3"}
@@ -265,7 +265,7 @@ def test_a_manifest_names_the_cells_whatever_its_order(tmp_path):
         made.append(synthetic.read(24, 600, 32, 5, str(path)))
     forth, back = made
     assert forth.records == back.records
-    assert [(r.path, r.subject, r.field, r.cell, r.fold, r.split, r.label) for r in forth.records] == [
+    assert [(r.path, r.subject, r.field, r.cell, r.fold, r.subset, r.label) for r in forth.records] == [
         ("UID_2_1_1_all.bmp", "2", "1", "1", "0", "train", 1),
         ("UID_10_1_1_all.bmp", "10", "1", "1", "1", "train", 1),
         ("UID_h7_3_12_hem.bmp", "H7", "3", "12", "", "prelim", 0),

@@ -28,9 +28,9 @@ def complete(picture):
     cell, larger = picture("cell.bmp"), picture("larger.bmp", 16)
     files, rows = {}, ["Patient_ID,new_names,labels"]
     for record in cnmc_index.expected():
-        if record.split == "train":
+        if record.subset == "train":
             files[f"{TRAIN}/fold_{record.fold}/{cnmc.CLASSES[record.label]}/{record.path}"] = cell
-        elif record.split == "prelim":
+        elif record.subset == "prelim":
             files[f"{PRELIM}/{len(rows)}.bmp"] = cell
             rows.append(f"{record.path},{len(rows)}.bmp,{record.label}")
         else:

@@ -9,7 +9,7 @@ from faults.conftest import CELL, TOY, Toy
 
 from alljax import config as configs
 from alljax.cli import main
-from alljax.data.readers import open_source
+from alljax.data.readers import open_dataset
 
 
 def columns(path: Path, *names: str) -> np.ndarray:
@@ -34,7 +34,7 @@ def test_one_device_four_and_one_again(reference: Toy, stopped: tuple[Toy, str],
 def test_predict_with_what_was_learned(reference: Toy, tmp_path: Path) -> None:
     """On many devices, from its folder alone: the cells that were tested get the study's probabilities."""
     settings = configs.load(TOY[0].removeprefix("--config="), [])
-    dataset = open_source(settings.data)
+    dataset = open_dataset(settings.data)
     (images := tmp_path / "images").mkdir()
     for number, record in enumerate(dataset.records):
         (images / f"{number:03d}{Path(record.path).suffix}").write_bytes(dataset.read(record))

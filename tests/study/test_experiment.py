@@ -165,7 +165,7 @@ def parts(people: dict[str, str]) -> dict[str, int]:
 
 def test_prelim_trains_on_one_part_and_tests_another(tmp_path: Path) -> None:
     plant(tmp_path, parts({"train/a": "p1 p2 p3", "train/b": "p4 p5", "test/a": "p6", "test/b": "p7 p8"}))
-    material = material_of(tmp_path, protocol="prelim", test_part="test", validation=0.3)
+    material = material_of(tmp_path, protocol="prelim", test_subset="test", validation=0.3)
     (split,) = material.splits
     subjects = [{material.dataset.records[row].subject for row in rows} for _, rows in split.sides]
     assert subjects[0] | subjects[1] == {"p1", "p2", "p3", "p4", "p5"}
@@ -177,10 +177,10 @@ def test_prelim_trains_on_one_part_and_tests_another(tmp_path: Path) -> None:
 
 def test_a_person_in_both_parts_is_refused(tmp_path: Path) -> None:
     plant(tmp_path, parts({"train/a": "p1 p2", "train/b": "p3 p4", "test/a": "p5", "test/b": "p6"}))
-    assert material_of(tmp_path, protocol="prelim", test_part="test")
+    assert material_of(tmp_path, protocol="prelim", test_subset="test")
     (tmp_path / "test/a/p5/0.png").write_bytes((tmp_path / "train/a/p2/1.png").read_bytes())
     with pytest.raises(LeakError, match=r"3 of 6 test cells .* same person on the train side \(1 person: p2\+p5\)"):
-        material_of(tmp_path, protocol="prelim", test_part="test")
+        material_of(tmp_path, protocol="prelim", test_subset="test")
 
 
 def test_the_share_set_aside_is_below_one() -> None:
