@@ -1,0 +1,44 @@
+"""Whether this jaxlib computes correct numbers here: jaxlib 0.10.2 does not (jax issue 39103)."""
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+from alljax import files
+from alljax.errors import ConfigError
+
+ROWS = tuple(2**power + offset for power in (14, 15) for offset in (-1, 0, 1, 17))
+"""Row counts at which fused loops of XLA's CPU back end change shape."""
+
+
+def wrong_rows(rows: int) -> int:
+    """Returns how many of `rows` results of a compiled function differ from NumPy's.
+
+    The function is a vectorized matrix-vector product followed by a sum, the reproducer of jax issue 39103.
+    """
+    generator = np.random.default_rng(0)
+    matrix = generator.standard_normal((3, 3), np.float32)
+    vectors = generator.standard_normal((rows, 3), np.float32)
+    compiled = jax.jit(jax.vmap(lambda matrix, vector: jnp.sum((matrix @ vector) ** 2), in_axes=(None, 0)))
+    with jax.default_matmul_precision("float32"):
+        results = np.asarray(compiled(matrix, vectors))
+    return int((~np.isclose(results, ((vectors @ matrix.T) ** 2).sum(1), rtol=1e-3, atol=1e-3)).sum())
+
+
+def check_compiler() -> None:
+    """Compares compiled results with NumPy, once per jaxlib version and platform; a file in the cache records success.
+
+    Raises:
+        ConfigError: results differ.
+    """
+    passed = files.cache_dir() / f"self-check-jaxlib-{jaxlib.__version__}-{jax.default_backend()}"
+    if passed.exists():
+        return
+    for rows in ROWS:
+        if wrong := wrong_rows(rows):
+            raise ConfigError(
+                f"jaxlib {jaxlib.__version__} computes wrong numbers on this {jax.default_backend()}: {wrong} of {rows:,} "
+                "rows differ from NumPy's; install another version, for example: pip install 'jax!=0.10.2'"
+            )
+    files.write_text(passed, "")
