@@ -10,6 +10,7 @@ if not os.environ.get("ALLJAX_TEST_OPTIMIZE"):
     os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/alljax-tests-{os.getuid()}")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a cached program of this very machine warns about its CPU features
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 

@@ -38,7 +38,7 @@ def check_compiler() -> None:
     for rows in ROWS:
         if wrong := wrong_rows(rows):
             raise ConfigError(
-                f"jaxlib {jaxlib.__version__} computes wrong numbers on this {jax.default_backend()}: {wrong} of {rows:,} "
-                "rows differ from NumPy's; install another version, for example: pip install 'jax!=0.10.2'"
+                f"jaxlib {jaxlib.__version__} computes wrong numbers on this {jax.default_backend()}: {wrong} of "
+                f"{rows:,} rows differ from NumPy's; install another version, for example: pip install 'jax!=0.10.2'"
             )
     files.write_text(passed, "")
