@@ -2,8 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
+from jaxlib.version import __version__ as jaxlib_version
 
 from alljax import files
 from alljax.errors import ConfigError
@@ -32,13 +32,13 @@ def check_compiler() -> None:
     Raises:
         ConfigError: results differ.
     """
-    passed = files.cache_dir() / f"self-check-jaxlib-{jaxlib.__version__}-{jax.default_backend()}"
+    passed = files.cache_dir() / f"self-check-jaxlib-{jaxlib_version}-{jax.default_backend()}"
     if passed.exists():
         return
     for rows in ROWS:
         if wrong := wrong_rows(rows):
             raise ConfigError(
-                f"jaxlib {jaxlib.__version__} computes wrong numbers on this {jax.default_backend()}: {wrong} of "
+                f"jaxlib {jaxlib_version} computes wrong numbers on this {jax.default_backend()}: {wrong} of "
                 f"{rows:,} rows differ from NumPy's; install another version, for example: pip install 'jax!=0.10.2'"
             )
     files.write_text(passed, "")

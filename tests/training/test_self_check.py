@@ -27,7 +27,7 @@ def test_wrong_compiler_is_refused_and_success_is_recorded(tmp_path: Path, monke
     monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path))
     with monkeypatch.context() as patched:
         patched.setattr(self_check.jnp, "sum", lambda values: 0.0 * values[0])
-        with pytest.raises(ConfigError, match=r"wrong numbers on this cpu .* rows differ"):
+        with pytest.raises(ConfigError, match=r"wrong numbers on this cpu: .* rows differ"):
             self_check.check_compiler()
     assert not list(tmp_path.iterdir())
     self_check.check_compiler()
