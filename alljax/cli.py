@@ -41,16 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.call(options) or 0
     except UserError as error:
         print(f"alljax: {error}", file=sys.stderr)
-        return distributed.leave(2)
+        return distributed.exit(2)
     except Stopped as stopped:
         print(f"alljax: {stopped}; the same command goes on from there", file=sys.stderr)
         return int(os.environ.get("ALLJAX_STOP_CODE", "0"))  # launch/ tells a stop from the end by it
     except KeyboardInterrupt:
         print("alljax: stopped; finished models are kept, the same command goes on from there", file=sys.stderr)
-        return distributed.leave(130)
+        return distributed.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return distributed.leave(141)
+        return distributed.exit(141)
 
 
 class _Parser(argparse.ArgumentParser):

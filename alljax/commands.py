@@ -21,7 +21,7 @@ def study(options: argparse.Namespace) -> None:
 
     settings = config.load(options.config, options.overrides)  # a typo is told before the slow imports
 
-    if together := distributed.join(options.coordinator, options.processes, options.process):
+    if together := distributed.initialize(options.coordinator, options.processes, options.process):
         _say(together)
     _keep_compiled()
 
@@ -35,7 +35,7 @@ def study(options: argparse.Namespace) -> None:
 
         dry_run.dry_run(settings, options.workdir, shard)
         return
-    with interrupts.stopped_at_once():
+    with interrupts.handle_signals():
         summary = run.run_study(settings, options.workdir, shard, force)
     if summary is None:
         return

@@ -125,7 +125,7 @@ def check_value(key: str, value: Any) -> None:
     wanted = type(setting.default)
     right = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
     if not right or (isinstance(value, bool) and wanted is not bool):
-        raise ConfigError(f"{key}={value!r} is of the wrong type; it takes {_type_name(setting)} ({setting.meaning})")
+        raise ConfigError(f"{key}={value!r} is of the wrong type; it takes {_type_name(setting)} ({setting.help})")
     if wanted is int and abs(value) > LARGEST:
         raise ConfigError(f"{key}={value!r} is too large; it must be at most {LARGEST}")
     if setting.choices and value not in setting.choices:
@@ -206,7 +206,7 @@ def describe() -> Iterator[str]:
     """Yields one line a setting for ``--help``: key, default, meaning, choices."""
     for key, setting in SETTINGS.items():
         choices = f" [{', '.join(setting.choices)}]" if setting.choices else ""
-        yield f"  --config.{key}={setting.default!r}\n      {setting.meaning}{choices}"
+        yield f"  --config.{key}={setting.default!r}\n      {setting.help}{choices}"
 
 
 def _get_config(path: Path) -> Any:
@@ -272,7 +272,7 @@ def _parse(key: str, setting: Setting, text: str) -> Any:
         return type(setting.default)(text)
     except (ValueError, KeyError, SyntaxError) as error:
         raise ConfigError(
-            f"--config.{key}={text} is of the wrong type; it takes {_type_name(setting)} ({setting.meaning})"
+            f"--config.{key}={text} is of the wrong type; it takes {_type_name(setting)} ({setting.help})"
         ) from error
 
 

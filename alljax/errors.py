@@ -1,37 +1,50 @@
-"""Errors a person can mend.
+"""Errors that a user can fix, and two helpers for their messages.
 
-The command line prints a `UserError` as one line and exits with code 2.  Any
-other exception is a fault of ours and stays a traceback.
+The command line prints a `UserError` as one line and exits with code 2.  Any other exception is a bug in alljax and
+stays a traceback.
 """
+
+from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """What is wrong, where, and what to do about it, in one line."""
-
-
-class Stopped(BaseException):
-    """A run that was asked to stop and has saved itself; the same command goes on from there, exit code 0.
-
-    As with `KeyboardInterrupt`, ``except Exception`` lets it pass: where a decoder is asked to stop, the image
-    is not damaged.
-    """
+    """One line: what is wrong, where, and how to fix it."""
 
 
 class ConfigError(UserError):
-    """An unknown key, a value of the wrong type, or keys that contradict each other."""
+    """An unknown setting, a value of the wrong type, or settings that contradict each other."""
 
 
 class DataError(UserError):
-    """A source, an image or a label that cannot be used as it is."""
+    """A data source, an image or a label that cannot be used."""
 
 
 class LeakError(DataError):
-    """A protocol that would put one person on both sides of a split."""
+    """A protocol that would put one subject on both sides of a split."""
 
 
 class WeightsError(UserError):
-    """A weight file that is missing, damaged, of another network or not to be trusted."""
+    """A weight file that is missing, damaged, for another network or not safe to read."""
 
 
 class WorkdirError(UserError):
-    """A working directory that cannot be written, or that holds another run."""
+    """An output file or folder that cannot be written, or that belongs to another run."""
+
+
+class Stopped(BaseException):
+    """A signal ended the run after its progress was saved; the same command resumes it.
+
+    Like `KeyboardInterrupt`, it passes ``except Exception``: an image whose decoding is interrupted is not damaged.
+    """
+
+
+def plural(number: int, noun: str) -> str:
+    """Returns ``1 image`` or ``2,000 images``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def first_few(names: Iterable[str]) -> str:
+    """Returns the first five names and the number of further ones."""
+    names = list(names)
+    rest = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + rest

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, hashes, and where caches live."""
+"""Atomic writes, hashes, file locks and the cache folder."""
 
 import contextlib
 import errno
@@ -17,18 +17,18 @@ if sys.platform != "win32":
 
 
 @contextlib.contextmanager
-def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a temporary file beside `path` and renames it to `path` on success.
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    r"""Opens a temporary file beside `path` and renames it to `path` on success.
 
-    Whatever stood at `path` stays untouched until the new file is complete and
-    on disk; after an exception nothing new is left.  Parent folders are made.
+    An existing file at `path` is replaced only when the new one is complete and on disk.  After an exception no new
+    file remains.  Parent folders are created.
 
     Args:
         path: the file to write.
-        mode: ``"w"`` for UTF-8 text with plain newlines, ``"wb"`` for bytes.
+        mode: ``"w"`` for UTF-8 text with ``\n`` line ends, ``"wb"`` for bytes.
 
     Raises:
-        WorkdirError: the place cannot be written (permission, not a folder, disk full).
+        WorkdirError: the file cannot be written (permission denied, disk full).
     """
     path = Path(path)
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
@@ -36,90 +36,77 @@ def atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise write_error(path, error) from error
     try:
         with open(descriptor, mode, **text) as file:  # noqa: PTH123 - a descriptor, not a path
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; what we write is as readable as any other new file.
-        umask = os.umask(0)
+        umask = os.umask(0)  # mkstemp creates private files; give this one the permissions of any new file
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _unwritable(path, error) from error
+            raise write_error(path, error) from error
         raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` to `path` as UTF-8, whole or not at all (see `atomic`)."""
-    with atomic(path) as file:
+    """Writes `text` to `path` as UTF-8 (see `atomic_write`)."""
+    with atomic_write(path) as file:
         file.write(text)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes `data` to `path`, whole or not at all (see `atomic`)."""
-    with atomic(path, "wb") as file:
+    """Writes `data` to `path` (see `atomic_write`)."""
+    with atomic_write(path, "wb") as file:
         file.write(data)
 
 
-def check_output(out: Path) -> None:
-    """Looks, before long work, whether the file `out` can be written; writes nothing.
-
-    Raises:
-        WorkdirError: it is a folder, or the folder it is to lie in cannot be written.
-    """
-    if out.is_dir():
-        raise WorkdirError(f"{out} is a folder; name a file in it with --out")
-    check_folder(out.parent, "--out")
+def write_error(path: Path, error: OSError) -> WorkdirError:
+    """Returns the message for a file or folder that cannot be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    fix = "free some space or choose another folder" if full else "choose another folder or change its permissions"
+    return WorkdirError(f"cannot write {path}: {error.strerror or error}; {fix}")
 
 
-def check_folder(folder: Path, option: str) -> None:
-    """Looks, before long work, whether a folder can be written or made; writes nothing.
-
-    Args:
-        folder: need not exist.
-        option: of the command line, that names another.
-
-    Raises:
-        WorkdirError: it is a file, or it lies where nothing may be written.
-    """
-    try:
-        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    except OSError as error:
-        raise WorkdirError(f"cannot use {folder}: {error.strerror or error}; choose another {option}") from error
-    if not existing.is_dir():
-        raise WorkdirError(f"{folder}: {existing} is a file; choose another {option}")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise WorkdirError(f"cannot write in {existing}: permission denied; choose another {option}")
+def check_output(path: Path, folder: bool = False) -> None:
+    """Raises `WorkdirError` if a file (or a folder) cannot be written at `path`; called before long work."""
+    if path.is_dir() and not folder:
+        raise WorkdirError(f"{path} is a folder; add a file name")
+    existing = next(above for above in (path.absolute(), *path.absolute().parents) if above.exists())
+    if not existing.is_dir() and (folder or existing != path.absolute()):
+        raise WorkdirError(f"cannot write {path}: {existing} is a file; choose another path")
+    target = existing if existing.is_dir() else existing.parent
+    if not os.access(target, os.W_OK | os.X_OK):
+        raise WorkdirError(f"cannot write in {target}: permission denied; choose another path")
 
 
-def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Returns the hexadecimal digest of a file, read in blocks."""
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file as a hexadecimal string."""
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
-def alone(lock: Path, busy: str = "", shared: bool = False) -> Iterator[None]:
-    """Holds a lock file; its folder is made.
+def file_lock(path: Path, busy: str = "", shared: bool = False) -> Iterator[None]:
+    """Holds the lock file at `path`, which is created and never removed.
 
     Args:
-        lock: the file; it stays.
-        busy: what is said when another process holds it; empty to wait for that process.
-        shared: others that hold it shared may be at work too.
+        path: the lock file.
+        busy: error message if another process holds the lock; empty to wait for it.
+        shared: several processes may hold the lock in shared mode.
 
     Raises:
-        WorkdirError: another process holds it, or it cannot be made.
+        WorkdirError: another process holds the lock, or the file cannot be created.
     """
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
     except OSError as error:
-        raise _unwritable(lock.parent, error) from error
+        raise write_error(path.parent, error) from error
     with file:
         try:
             if sys.platform != "win32":
@@ -128,22 +115,15 @@ def alone(lock: Path, busy: str = "", shared: bool = False) -> Iterator[None]:
         except BlockingIOError as error:
             raise WorkdirError(busy) from error
         except OSError:
-            pass  # some network file systems have no locks; there a person must not start twice at once
+            pass  # some network file systems have no locks
         yield
 
 
 def cache_dir() -> Path:
-    """Returns the folder for fetched weights and computed features.
+    """Returns the folder for downloaded weights and computed features; it is not created here.
 
-    ``$ALLJAX_CACHE_DIR`` where it is set, else ``~/.cache/alljax`` (or under
-    ``$XDG_CACHE_HOME``).  The folder is not made here.
+    ``$ALLJAX_CACHE_DIR``, else ``$XDG_CACHE_HOME/alljax``, else ``~/.cache/alljax``.
     """
-    if own := os.environ.get("ALLJAX_CACHE_DIR"):
-        return Path(own)
+    if configured := os.environ.get("ALLJAX_CACHE_DIR"):
+        return Path(configured)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alljax"
-
-
-def _unwritable(path: Path, error: OSError) -> WorkdirError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    mend = "free space or choose another folder" if full else "choose another folder or mend its permissions"
-    return WorkdirError(f"cannot write {path}: {error.strerror or error}; {mend}")

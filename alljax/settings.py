@@ -9,13 +9,13 @@ class Setting:
 
     Attributes:
         default: the value when nobody sets it; its type is the setting's type.
-        meaning: one line for ``--help`` and for readers.
+        help: one line of explanation.
         choices: the only values allowed, if not empty.
         minimum: the smallest number allowed, if not None.
     """
 
     default: bool | int | float | str | tuple
-    meaning: str
+    help: str
     choices: tuple[str, ...] = ()
     minimum: float | None = None
 

@@ -110,7 +110,7 @@ def test_a_config_comes_back_from_json() -> None:
 
 
 def test_every_meaning_is_one_line() -> None:
-    assert all(setting.meaning and "\n" not in setting.meaning for setting in SETTINGS.values())
+    assert all(setting.help and "\n" not in setting.help for setting in SETTINGS.values())
     assert len("\n".join(configs.describe()).splitlines()) == 2 * len(SETTINGS)
 
 

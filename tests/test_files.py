@@ -1,5 +1,8 @@
-"""Files are written whole or not at all."""
+"""Files are written completely or not at all."""
 
+import errno
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -8,12 +11,12 @@ from alljax import files
 from alljax.errors import WorkdirError
 
 
-def test_an_exception_leaves_the_old_file_and_nothing_new(tmp_path: Path) -> None:
+def test_exception_keeps_old_file_and_leaves_no_new_one(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "result.json"
     files.write_text(path, "old")
 
     def fail_halfway() -> None:
-        with files.atomic(path) as file:
+        with files.atomic_write(path) as file:
             file.write("half of the new")
             raise RuntimeError
 
@@ -23,28 +26,43 @@ def test_an_exception_leaves_the_old_file_and_nothing_new(tmp_path: Path) -> Non
     assert [each.name for each in path.parent.iterdir()] == ["result.json"]
 
 
-def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(WorkdirError, match="No space left"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WorkdirError, match=r"^cannot write \S+/a: No space left on device; free some space .*$"):
         files.write_text(tmp_path / "a", "text")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_in_the_way(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(WorkdirError, match="choose another folder"):
-        files.write_bytes(tmp_path / "file" / "result", b"")
-
-
-def test_written_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
-    files.write_text(tmp_path / "ours", "")
+def test_new_file_has_usual_permissions_and_exact_text(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "ours", "ä\r\nb\n")
     (tmp_path / "plain").write_text("")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "ours").read_bytes() == "ä\r\nb\n".encode()
 
 
-def test_text_is_written_with_the_newlines_it_has(tmp_path: Path) -> None:
-    files.write_text(tmp_path / "a", "ä\r\nb\n")
-    assert (tmp_path / "a").read_bytes() == "ä\r\nb\n".encode()
+def test_output_is_checked_before_long_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    files.check_output(tmp_path / "file")
+    files.check_output(tmp_path / "new" / "file")
+    files.check_output(tmp_path, folder=True)
+    for path, folder, message in (
+        (tmp_path, False, "is a folder; add a file name"),
+        (tmp_path / "file", True, "is a file; choose another path"),
+        (tmp_path / "file" / "below", False, "is a file; choose another path"),
+    ):
+        with pytest.raises(WorkdirError, match=re.escape(message)):
+            files.check_output(path, folder)
+    with pytest.raises(WorkdirError, match="cannot write"):
+        files.write_bytes(tmp_path / "file" / "below", b"")
+
+
+def test_lock_is_exclusive(tmp_path: Path) -> None:
+    with (
+        files.file_lock(tmp_path / "folder" / ".lock"),
+        pytest.raises(WorkdirError, match="^in use$"),
+        files.file_lock(tmp_path / "folder" / ".lock", busy="in use"),
+    ):
+        pass

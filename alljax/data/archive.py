@@ -128,18 +128,6 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return pieces, name
 
 
-def some(names: Iterable[str]) -> str:
-    """Returns the first five names and how many there are beyond them, for messages."""
-    listed = list(names)
-    rest = f" and {len(listed) - 5:,} more" if len(listed) > 5 else ""
-    return ", ".join(listed[:5]) + rest
-
-
-def counted(number: int, noun: str) -> str:
-    """Returns ``1 image``, ``2,000 images``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _visible(paths: Iterable[str]) -> Iterator[str]:
     for path in paths:
         if "/." not in f"/{path}" and _LITTER.isdisjoint(path.lower().split("/")):

@@ -14,11 +14,11 @@ from rich.table import Table
 
 from alljax import config as configs
 from alljax.data import duplicates, splits
-from alljax.data.archive import counted, natural, some
+from alljax.data.archive import natural
 from alljax.data.dataset import UNLABELED, Dataset, check
 from alljax.data.readers import open_all
 from alljax.data.subjects import unite
-from alljax.errors import LeakError, UserError
+from alljax.errors import LeakError, UserError, first_few, plural
 from alljax.files import write_text
 from alljax.progress import bar
 
@@ -163,11 +163,11 @@ def show(found: Audit, out: Path | None = None) -> None:
     def say(line: str) -> None:
         console.print(line, markup=False)
 
-    subjects = counted(found.subjects, "subject") if found.subjects else "no known subject: cell-level only"
-    say(f"{counted(found.images, 'image')} of {subjects}")
+    subjects = plural(found.subjects, "subject") if found.subjects else "no known subject: cell-level only"
+    say(f"{plural(found.images, 'image')} of {subjects}")
     if bad := found.unreadable:
-        listed = some(f"{path} ({why})" for path, why in bad.items())
-        say(f"{counted(len(bad), 'image')} left out, cannot be read: {listed}")
+        listed = first_few(f"{path} ({why})" for path, why in bad.items())
+        say(f"{plural(len(bad), 'image')} left out, cannot be read: {listed}")
     kinds = {"exact": found.exact, "near": found.near}
     heads = ("duplicates", "pairs", "two subjects", "two people", "two folds", "two parts", "two classes")
     say("")
@@ -182,7 +182,7 @@ def show(found: Audit, out: Path | None = None) -> None:
                     say(f"  {line}")
     for person in found.people:
         here = " and ".join(" = ".join(names) for names in person.found)
-        why = [f"{here} share {counted(person.images, 'image')} here"] if here else ["no shared image here"]
+        why = [f"{here} share {plural(person.images, 'image')} here"] if here else ["no shared image here"]
         say(f"one person: {' = '.join(person.subjects)} ({'; '.join([*why, *(['known'] if person.known else [])])})")
     if drawn := [each for each in found.protocols if not each.refused]:
         say("\nTested cells with their person, their photograph, the same image, the same or nearly the same in train:")

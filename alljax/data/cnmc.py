@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from alljax.data import cnmc_index
-from alljax.data.archive import Tree, counted, parts, some
+from alljax.data.archive import Tree, parts
 from alljax.data.dataset import UNLABELED, Dataset, Record, subject_notes
-from alljax.errors import DataError
+from alljax.errors import DataError, first_few, plural
 
 CLASSES = cnmc_index.CLASSES
 
@@ -132,8 +132,8 @@ def check_complete(records: Iterable[Record], phases: Sequence[str], source: str
         for (phase, fold, label), count in groups.items()
     )
     raise DataError(
-        f"{source}: {counted(len(absent), 'image')} of C-NMC 2019 missing ({listed}): "
-        f"{some(each.path for each in absent)}; use it as it is with --config.data.allow_partial=true, "
+        f"{source}: {plural(len(absent), 'image')} of C-NMC 2019 missing ({listed}): "
+        f"{first_few(each.path for each in absent)}; use it as it is with --config.data.allow_partial=true, "
         f"or see all that is missing with `alljax data verify --source {shlex.quote(source)}`"
     )
 
@@ -261,8 +261,8 @@ def _notes(records: Sequence[Record], left: Mapping[str, Sequence[str]]) -> tupl
         if there[phase]
     ]
     if surplus := [record.path for record, official in known if not official]:
-        notes.append(f"{counted(len(surplus), 'image')} that the complete set does not have: {some(surplus)}")
+        notes.append(f"{plural(len(surplus), 'image')} that the complete set does not have: {first_few(surplus)}")
     if moved := [record.path for record, official in known if official and record.fold not in ("", official.fold)]:
-        notes.append(f"{counted(len(moved), 'image')} in another fold than in the complete set: {some(moved)}")
-    notes += [f"{counted(len(paths), 'image')} left out, {why}: {some(paths)}" for why, paths in left.items()]
+        notes.append(f"{plural(len(moved), 'image')} in another fold than in the complete set: {first_few(moved)}")
+    notes += [f"{plural(len(paths), 'image')} left out, {why}: {first_few(paths)}" for why, paths in left.items()]
     return (*notes, *(subject_notes(records) if there["train"] + there["prelim"] else ()))

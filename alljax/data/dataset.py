@@ -4,8 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from alljax.data.archive import counted, some
-from alljax.errors import DataError
+from alljax.errors import DataError, first_few, plural
 
 UNLABELED = -1
 """The label of an image whose class nobody has told."""
@@ -98,7 +97,7 @@ def choose_classes(wanted: Sequence[str], there: Sequence[str], source: object) 
         DataError: one of `wanted` is not there.
     """
     if missing := [name for name in wanted if name not in there]:
-        raise DataError(f"{source}: data.classes names {missing[0]!r}, but the classes there are {some(there)}")
+        raise DataError(f"{source}: data.classes names {missing[0]!r}, but the classes there are {first_few(there)}")
     return tuple(wanted) or tuple(there)
 
 
@@ -109,12 +108,12 @@ def subject_notes(records: Sequence[Record]) -> tuple[str, ...]:
         return ("no subjects known: cell-level only",)
     notes = []
     if nameless := sum(1 for record in labeled if not record.subject):
-        notes.append(f"{nameless:,} of {counted(len(labeled), 'image')} have no subject; each counts as its own person")
+        notes.append(f"{nameless:,} of {plural(len(labeled), 'image')} have no subject; each counts as its own person")
     labels = defaultdict(set)
     for record in labeled:
         labels[record.subject].add(record.label)
     if both := [subject for subject, seen in labels.items() if subject and len(seen) > 1]:
         notes.append(
-            f"{counted(len(both), 'subject')} under more than one class, taken for the same person: {some(both)}"
+            f"{plural(len(both), 'subject')} under more than one class, taken for the same person: {first_few(both)}"
         )
     return tuple(notes)

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from alljax.data.archive import Tree, counted, is_image, natural, natural_key, parts, some
+from alljax.data.archive import Tree, is_image, natural, natural_key, parts
 from alljax.data.dataset import Dataset, Record, choose_classes, subject_notes
-from alljax.errors import ConfigError, DataError
+from alljax.errors import ConfigError, DataError, first_few, plural
 
 _SUBSETS = {
     "train": "train",
@@ -97,9 +97,9 @@ def read_tree(tree: Tree, classes: Sequence[str] = (), name_pattern: str = "") -
             )
         )
     if outside:
-        notes.append(f"{counted(len(outside), 'image')} outside the class folders left out: {some(outside)}")
+        notes.append(f"{plural(len(outside), 'image')} outside the class folders left out: {first_few(outside)}")
     if unmatched:
-        notes.append(f"{counted(len(unmatched), 'name')} that data.name_pattern does not match: {some(unmatched)}")
+        notes.append(f"{plural(len(unmatched), 'name')} that data.name_pattern does not match: {first_few(unmatched)}")
     return Dataset(
         name="folder",
         classes=order,
@@ -161,7 +161,7 @@ def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
 
     notes = list(subject_notes(records))
     if left := len(table) - len(records):
-        notes.insert(0, f"{counted(left, 'image')} left out: their labels are not in data.classes")
+        notes.insert(0, f"{plural(left, 'image')} left out: their labels are not in data.classes")
     return Dataset("folder", order, tuple(records), read, tuple(notes))
 
 
@@ -172,9 +172,9 @@ def _choose(tree: Tree) -> tuple[list[str], list[str]]:
     notes = []
     if zipped and len(zipped) < len(images):
         images = [path for path in images if not _zipped(path)]
-        notes.append(f"{counted(len(zipped), 'image')} inside zips left out: unpacked ones are beside them")
+        notes.append(f"{plural(len(zipped), 'image')} inside zips left out: unpacked ones are beside them")
     if others := [path for path in tree.files if not is_image(path)]:
-        notes.append(f"{counted(len(others), 'file')} left out, no image by the name: {some(others)}")
+        notes.append(f"{plural(len(others), 'file')} left out, no image by the name: {first_few(others)}")
     return images, notes
 
 
@@ -226,7 +226,8 @@ def _check_not_swapped(places: Iterable[_Place], source: Path) -> None:
     fewer = len(upper) > len(lower) == len(returning) and not people_below
     if len(lower) > 1 and returning and (people_above or fewer):
         raise DataError(
-            f"{source}: looks like one folder a person ({some(upper)}) holding one folder a class ({some(lower)}); "
+            f"{source}: looks like one folder a person ({first_few(upper)}) holding one folder a class "
+            f"({first_few(lower)}); "
             f"turn it round (class/person/file) or list the images in a CSV; if {upper[0]!r} is a class, name all "
             "classes in data.classes"
         )
@@ -273,6 +274,6 @@ def _check_rows(path: Path, table: list[dict[str, str]]) -> None:
         raise DataError(f"{path}: cannot look for {error.filename}: {error.strerror or error}") from error
     if absent:
         raise DataError(
-            f"{path}: {len(absent):,} of {counted(len(seen), 'image')} are not there (paths are relative to "
-            f"{path.parent.resolve()}): {some(absent)}"
+            f"{path}: {len(absent):,} of {plural(len(seen), 'image')} are not there (paths are relative to "
+            f"{path.parent.resolve()}): {first_few(absent)}"
         )

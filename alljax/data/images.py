@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from alljax.data.archive import counted, some
+from alljax import interrupts
 from alljax.data.dataset import Dataset, Record
-from alljax.errors import DataError
+from alljax.errors import DataError, first_few, plural
 from alljax.progress import Advance, ignore
 
 READING_VERSION = 1
@@ -140,6 +140,7 @@ def survey(
                 errors[record.path] = result
             else:
                 seen.append(result)
+            interrupts.check()
             advance(1)
     return seen, errors
 
@@ -151,8 +152,8 @@ def readable(dataset: Dataset, inspection: Inspection) -> Dataset:
     """
     if not (bad := inspection.unreadable):
         return dataset
-    listed = some(f"{path} ({why})" for path, why in bad.items())
-    note = f"{counted(len(bad), 'image')} left out, cannot be read (data.on_error=skip): {listed}"
+    listed = first_few(f"{path} ({why})" for path, why in bad.items())
+    note = f"{plural(len(bad), 'image')} left out, cannot be read (data.on_error=skip): {listed}"
     records = tuple(record for record in dataset.records if record.path not in bad)
     return replace(dataset, records=records, notes=(*dataset.notes, note))
 

@@ -18,9 +18,9 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
 
-from alljax.data.archive import counted, natural, some
+from alljax.data.archive import natural
 from alljax.data.dataset import Dataset, Record, choose_classes, subject_notes
-from alljax.errors import DataError
+from alljax.errors import DataError, first_few, plural
 
 # In the natural order of paths.
 _PARTS = ("test", "train", "val")
@@ -53,7 +53,7 @@ def read(path: Path, classes: Sequence[str] = ()) -> Dataset:
     if not labels:
         raise DataError(
             f"{path}: no arrays train_images and train_labels (or val_…, test_…) in it, as MedMNIST has them; "
-            f"there is {some(natural(there)) or 'nothing'}"
+            f"there is {first_few(natural(there)) or 'nothing'}"
         )
     found = sorted({label for each in labels.values() for label in each}, key=int)
     order = choose_classes(classes, found, path)
@@ -65,7 +65,7 @@ def read(path: Path, classes: Sequence[str] = ()) -> Dataset:
         if label in numbers
     )
     left = sum(map(len, labels.values())) - len(records)
-    note = (f"{counted(left, 'image')} left out: their labels are not in data.classes",) if left else ()
+    note = (f"{plural(left, 'image')} left out: their labels are not in data.classes",) if left else ()
     return Dataset("npz", order, records, _Reader(path), (*note, *subject_notes(records)))
 
 

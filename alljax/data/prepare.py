@@ -19,11 +19,11 @@ from absl import logging
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from alljax.data import cnmc_index, cnmc_tfds, prepared
-from alljax.data.archive import counted, natural, open_tree, some
+from alljax.data.archive import natural, open_tree
 from alljax.data.dataset import Dataset, Record
 from alljax.data.prepared import NAME, VERSION
-from alljax.errors import DataError, WorkdirError
-from alljax.files import alone, write_text
+from alljax.errors import DataError, WorkdirError, first_few, plural
+from alljax.files import file_lock, write_text
 from alljax.progress import Advance, bar
 
 _MARK = "source.sha256"
@@ -57,10 +57,10 @@ def prepare(source: str, out: Path) -> Path:
     for note in dataset.notes:
         logging.info(note)
     if missing := cnmc_index.missing(dataset.records, tuple(cnmc_index.COUNTS)):
-        logging.info(f"{counted(len(missing), 'image')} of the complete set missing; `alljax data verify` lists them")
+        logging.info(f"{plural(len(missing), 'image')} of the complete set missing; `alljax data verify` lists them")
     shards = cnmc_tfds.shards(dataset)
     busy = f"another alljax prepares in {folder.parent}; wait for it or choose another --out"
-    with alone(folder.parent / ".lock", busy):
+    with file_lock(folder.parent / ".lock", busy):
         mark = _mark(stamps, dataset, shards)
         if folder.exists():
             _check_same(folder, mark)
@@ -78,7 +78,7 @@ def prepare(source: str, out: Path) -> Path:
         prepared.read(work)  # raises where a shard that was kept is damaged
         with _writing(folder):
             work.replace(folder)
-    logging.info(f"prepared {counted(len(dataset.records), 'image')}: {folder}")
+    logging.info(f"prepared {plural(len(dataset.records), 'image')}: {folder}")
     return folder
 
 
@@ -120,7 +120,7 @@ def _check_unchanged(source: str, stamps: Mapping[str, tuple[int, int]], dataset
     if changed:
         shutil.rmtree(work, ignore_errors=True)
         raise DataError(
-            f"{source}: changed while it was prepared ({some(natural(changed))}); nothing was kept, "
+            f"{source}: changed while it was prepared ({first_few(natural(changed))}); nothing was kept, "
             "run the same command again when no one writes there"
         )
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from alljax.data import cnmc, cnmc_index
-from alljax.data.archive import counted, natural_key
+from alljax.data.archive import natural_key
 from alljax.data.dataset import Dataset, Record
-from alljax.errors import DataError
+from alljax.errors import DataError, plural
 
 NAME = "cnmc2019"
 VERSION = "1.0.0"
@@ -124,7 +124,7 @@ def _open(shard: Path, length: int) -> Any:
     except RuntimeError as error:
         raise _damaged(shard, str(error)) from error
     if len(source) != length:
-        raise _damaged(shard, f"{counted(len(source), 'image')} instead of {length:,}")
+        raise _damaged(shard, f"{plural(len(source), 'image')} instead of {length:,}")
     return source
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from alljax.data.archive import counted, natural, some
+from alljax.data.archive import natural
 from alljax.data.dataset import Record
 from alljax.data.folds import fold_of_person, held_out, nested_order
-from alljax.errors import ConfigError, DataError
+from alljax.errors import ConfigError, DataError, first_few, plural
 
 Rows = NDArray[np.int64]
 Drawn = Iterator[tuple[Rows, Rows]]
@@ -79,7 +79,7 @@ def official_folds(cells: Cells, by_name: bool) -> Drawn:
     mend = "set split.protocol=subject_kfold"
     if lost := [record.path for record in cells.records if not record.fold]:
         raise DataError(
-            f"{len(lost):,} of {counted(len(cells.records), 'image')} stand in no official fold ({some(lost)}); "
+            f"{len(lost):,} of {plural(len(cells.records), 'image')} stand in no official fold ({first_few(lost)}); "
             f"put them into folders fold_0, fold_1, ... or {mend}"
         )
     if len(names) < 2:
@@ -122,7 +122,7 @@ def paper(cells: Cells, test_fraction: float, stratified: bool, seed: int) -> Dr
     if min(tested, count - tested) < (len(cells.classes) if stratified else 1):
         fewer = f"fewer images than the {len(cells.classes)} classes" if stratified else "no image"
         raise DataError(
-            f"split.test_fraction={test_fraction} of {counted(count, 'image')} leaves a side with {fewer}; "
+            f"split.test_fraction={test_fraction} of {plural(count, 'image')} leaves a side with {fewer}; "
             "choose another fraction or add images"
         )
     train, test = train_test_split(

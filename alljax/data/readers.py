@@ -9,9 +9,9 @@ from typing import Any
 
 from alljax.config import default_config
 from alljax.data import cnmc, folder, medmnist, synthetic
-from alljax.data.archive import check_text, counted, open_tree
+from alljax.data.archive import check_text, open_tree
 from alljax.data.dataset import UNLABELED, Dataset, check
-from alljax.errors import ConfigError, DataError
+from alljax.errors import ConfigError, DataError, plural
 
 
 def open_dataset(data: Any, parts: Sequence[str] = ()) -> Dataset:
@@ -115,7 +115,7 @@ def _check_parts(dataset: Dataset, parts: Iterable[str], data: Any) -> None:
     for part in parts if there else ():  # an empty source is for `check` to explain
         setting = "data.subset" if part == data.subset else "split.test_subset"
         if part not in there:
-            listed = ", ".join(f"{name} ({counted(count, 'image')})" for name, count in sorted(there.items()))
+            listed = ", ".join(f"{name} ({plural(count, 'image')})" for name, count in sorted(there.items()))
             said = "; ".join((f"there is {listed}", *dataset.notes))
             raise DataError(f"{data.source}: has no part {part!r} ({setting}); {said}")
         if part not in labeled:

@@ -9,11 +9,11 @@ from itertools import combinations
 import numpy as np
 
 from alljax.data import protocols
-from alljax.data.archive import counted, natural, natural_key, some
+from alljax.data.archive import natural, natural_key
 from alljax.data.dataset import Record
 from alljax.data.folds import held_out
 from alljax.data.protocols import Cells, Drawn, Rows
-from alljax.errors import ConfigError, DataError, LeakError
+from alljax.errors import ConfigError, DataError, LeakError, first_few, plural
 
 LEAKY = ("paper", "official_folds_by_name")
 """Declared leaky: ``paper`` splits cells, whoever they come from; the published folds part names of one person."""
@@ -161,8 +161,8 @@ def moved(records: Sequence[Record], people: Sequence[str]) -> str:
     if not there:
         return ""
     return (
-        f"{counted(len(there), 'cell')} moved to the official fold that has most cells of the same person: "
-        f"{some(natural(set(there)))}"
+        f"{plural(len(there), 'cell')} moved to the official fold that has most cells of the same person: "
+        f"{first_few(natural(set(there)))}"
     )
 
 
@@ -282,7 +282,7 @@ def _check_leaks(splits: Sequence[Split], people: Sequence[str], digests: Sequen
                     raise LeakError(
                         f"protocol {protocol} leaks in fold {split.fold} of repeat {split.repeat}: {len(shared):,} of "
                         f"{len(right):,} {other} cells have {kin} on the {one} side ({len(names):,} "
-                        f"{'person' if len(names) == 1 else 'people'}: {some(names)}); {mend}"
+                        f"{'person' if len(names) == 1 else 'people'}: {first_few(names)}); {mend}"
                     )
 
 

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alljax.data import painting
-from alljax.data.archive import counted, natural_key
+from alljax.data.archive import natural_key
 from alljax.data.cnmc_index import CLASS_NAMES, CLASSES
 from alljax.data.dataset import Dataset, Record
-from alljax.errors import ConfigError, DataError
+from alljax.errors import ConfigError, DataError, plural
 
 _SUBJECTS_ALL, _IMAGES_ALL = 47 / 73, 7_272 / 10_661  # shares of the leukemic in the real training set
 _UNEVEN = (1.0, 0.75)  # log-normal spread of a subject's images (hem, all): the five largest hold what they hold there
@@ -161,7 +161,7 @@ def _listed(manifest: str) -> tuple[tuple[Record, ...], dict[str, Record], tuple
         "used): the numbers say nothing about leukemia"
     ]
     if final:
-        notes.append(f"{counted(final, 'image')} of the final phase left out: their names are not public")
+        notes.append(f"{plural(final, 'image')} of the final phase left out: their names are not public")
     return records, models, tuple(notes)
 
 

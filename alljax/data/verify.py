@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from alljax.data import cnmc, cnmc_index, prepared
-from alljax.data.archive import Tree, natural, open_tree, some
+from alljax.data.archive import Tree, natural, open_tree
 from alljax.data.dataset import UNLABELED, Dataset, Record, check
 from alljax.data.images import decode, reason, survey
 from alljax.data.readers import open_all
-from alljax.errors import DataError
+from alljax.errors import DataError, first_few
 from alljax.files import write_text
 from alljax.progress import bar
 
@@ -165,8 +165,8 @@ def show(found: Verification, out: Path | None = None) -> None:
     whole = {part: f" of {count:,}" for part, count in cnmc_index.COUNTS.items()} if known else {}
     lines = [", ".join(f"{part} {count:,}{whole.get(part, '')}" for part, count in parts.items()) + " images"]
     sizes = [f"{count:,} of {width} × {height}" for (width, height), count in found.sizes.items()]
-    lines.append(f"sizes in pixels: {some(sizes)}")
-    lines += [f"{len(names):,} {PROBLEMS[key]}: {some(names)}" for key, names in found.problems.items()]
+    lines.append(f"sizes in pixels: {first_few(sizes)}")
+    lines += [f"{len(names):,} {PROBLEMS[key]}: {first_few(names)}" for key, names in found.problems.items()]
     for line in (*lines, *(() if known else found.notes)):  # what is known of C-NMC 2019 says it better
         console.print(line, markup=False)
     console.print("something is off" if found.problems else "nothing is off", style="bold")

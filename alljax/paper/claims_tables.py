@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alljax.data.archive import counted
+from alljax.errors import plural
 from alljax.paper import published as published
 from alljax.paper.published import BUDGETS, KEYS, METRICS, OPTIMIZER_NAMES, OPTIMIZERS, SCENARIOS, Check, Key, Paper
 
@@ -188,7 +188,7 @@ def _falls(column: tuple[float, ...]) -> dict[int, tuple[float, float]]:
 
 def _listed(falls: dict[str, dict[int, tuple[float, float]]]) -> str:
     return "; with ".join(
-        f"{OPTIMIZER_NAMES[name]} {counted(len(where), 'time')}"
+        f"{OPTIMIZER_NAMES[name]} {plural(len(where), 'time')}"
         + (": " if where else "")
         + ", ".join(f"at {budget} ({before:.2f} → {after:.2f})" for budget, (before, after) in where.items())
         for name, where in falls.items()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alljax.data.archive import counted
+from alljax.errors import plural
 from alljax.paper import published as published
 from alljax.paper.published import BUDGETS, KEYS, OPTIMIZER_NAMES, SCENARIOS, TESTED, Check, Paper
 
@@ -129,7 +129,7 @@ def ups_and_downs(paper: Paper) -> Check:
     """Compares how often the test accuracy of VGG16 certainly fell from one budget to the next."""
     falls = {optimizer: _falls(_accuracy(paper, "A", optimizer)) for optimizer in published.OPTIMIZERS}
     listed = [
-        f"{OPTIMIZER_NAMES[name]}: {counted(len(where), 'certain fall')}" + _within(where)
+        f"{OPTIMIZER_NAMES[name]}: {plural(len(where), 'certain fall')}" + _within(where)
         for name, where in falls.items()
     ]
     return Check(

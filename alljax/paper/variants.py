@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from alljax.data.archive import counted, some
+from alljax.errors import first_few, plural
 from alljax.evaluation import comparison
 from alljax.paper import matching, published
 from alljax.paper.distance import TOGETHER, Ranking, rank
@@ -106,7 +106,7 @@ def verdict(study: Study, found: Ranking) -> str:
     gaps = {one.name: one.resampled() - first.resampled() for one in others}
     near = [name for name, gap in gaps.items() if not _interval(study, gap)[0] > 0]
     if near:
-        apart = f"not told apart from it: {some(near)}, whose greater distance the choice of {unit} may explain"
+        apart = f"not told apart from it: {first_few(near)}, whose greater distance the choice of {unit} may explain"
     else:
         apart = f"all others lie further away by more than the choice of {unit} explains"
     repeat = _repetition()
@@ -148,7 +148,7 @@ def _inconclusive(study: Study, found: Ranking) -> str:
     ]:
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not what was trained"
     if len(found.variants) < 2:
-        return f"{counted(len(found.variants), 'set-up')} to compare, at least two are needed"
+        return f"{plural(len(found.variants), 'set-up')} to compare, at least two are needed"
     if len({tuple(sorted(variant.trials)) for variant in found.variants}) > 1:
         return "the set-ups do not cover the same published numbers"
     return "" if found.nearest is not None else "the set-ups were not tested on the same cells"

@@ -7,7 +7,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from alljax.data.archive import counted
+from alljax.errors import plural
 from alljax.progress import duration
 from alljax.study import estimate, extraction, results, run, sweep, trials
 from alljax.study.sweep import Trial
@@ -36,12 +36,12 @@ def dry_run(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1)) -
         for each in runs[shard[0] :: shard[1]]
     ]
     own = [each for each in own if each]
-    logging.info(f"\n{counted(len(study.trials), 'trial')} in {counted(len(runs), 'run')}:")
+    logging.info(f"\n{plural(len(study.trials), 'trial')} in {plural(len(runs), 'run')}:")
     for line in _runs(runs):
         logging.info(line)
     if shard[1] > 1 or sum(map(len, own)) < len(study.trials):
         logging.info(
-            f"of these {counted(sum(map(len, own)), 'trial')} would be run now: those of shard {shard[0]}/{shard[1]} "
+            f"of these {plural(sum(map(len, own)), 'trial')} would be run now: those of shard {shard[0]}/{shard[1]} "
             "that are not done yet"
         )
     logging.info("\nimages:")

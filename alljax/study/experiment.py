@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 
 from alljax import progress
 from alljax.data import splits
-from alljax.data.archive import counted, some
 from alljax.data.dataset import Dataset, Record, check
 from alljax.data.images import Inspection, inspect, readable
 from alljax.data.readers import open_dataset
 from alljax.data.subjects import unite
+from alljax.errors import first_few, plural
 from alljax.evaluation import baselines
 
 
@@ -215,7 +215,7 @@ def open_images(config: ConfigDict, parts: Sequence[str] = ()) -> tuple[Dataset,
         if first.setdefault(pixels, record).label != record.label
     ]
     if both:
-        note = f"{counted(len(both), 'image')} under two classes, one label is wrong: {some(both)}"
+        note = f"{plural(len(both), 'image')} under two classes, one label is wrong: {first_few(both)}"
         dataset = replace(dataset, notes=(*dataset.notes, note))
     for note in dataset.notes:
         logging.info(note)

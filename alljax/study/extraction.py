@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from alljax import files, progress
+from alljax import files, interrupts, progress
 from alljax.data import decoded_cache
 from alljax.data.loader import Source
 from alljax.errors import ConfigError, WorkdirError
@@ -128,6 +128,7 @@ class Features:
         batch_size, workers = self._config.features.batch_size, self._config.data.workers
         for block in feature_extraction.feature_blocks(networks, source, batch_size, views, workers):
             yield block
+            interrupts.check()
             advance(len(block[0]))
 
 
@@ -175,6 +176,6 @@ def write_features(config: ConfigDict, out: Path) -> tuple[int, int]:
     }
     if matrix.shape[1] > 1:
         arrays["views"] = matrix
-    with files.atomic(out, "wb") as file:
+    with files.atomic_write(out, "wb") as file:
         np.savez(file, **arrays)
     return matrix.shape[0], matrix.shape[2]

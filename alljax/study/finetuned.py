@@ -76,14 +76,14 @@ def train_cell(
         for number, key in enumerate(of_split):
             name = f"{split.repeat}-{split.fold}-{config.seed + number}"
             here = folder / "runs" / name
-            if distributed.agree((here / "result.sha256").is_file()):
+            if distributed.broadcast((here / "result.sha256").is_file()):
                 tree = checkpoints.load(here / "result")
             else:
                 feed = Feed(config, source, fold, key, devices)
                 title = f"{trial.name} {name}"
                 tree = _train(config, network, material, feed, fold, key, devices, here, title)
                 checkpoints.save(here / "result", tree)
-                if distributed.first():
+                if distributed.is_primary():
                     shutil.rmtree(here / "checkpoints", ignore_errors=True)
             of_seeds.append(tree)
         runs.append(_joined(of_seeds, config.train.epochs))

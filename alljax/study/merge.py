@@ -9,8 +9,7 @@ from absl import logging
 
 from alljax import config as configs
 from alljax import files
-from alljax.data.archive import counted, some
-from alljax.errors import WorkdirError
+from alljax.errors import WorkdirError, first_few, plural
 from alljax.study import finished, results, sweep, workdir
 
 FAILED = "failed.txt"
@@ -50,7 +49,7 @@ def join(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
     for name, reason in summary["failed"].items():
         logging.info(f"{name} failed: {reason}")
     if summary["missing"]:
-        logging.info(f"{counted(len(summary['missing']), 'model')} missing: {some(summary['missing'])}")
+        logging.info(f"{plural(len(summary['missing']), 'model')} missing: {first_few(summary['missing'])}")
     if not summary["trials"]:
         raise WorkdirError(f"{folder}: no model of this study is done yet; {finished.AGAIN}")
     workdir.write_json(folder / "metrics.json", summary)

@@ -56,7 +56,7 @@ def write_cell(
     probabilities = np.concatenate(
         [run.probabilities[:, : len(split.test)] for run, split in zip(runs, material.splits, strict=True)], axis=1
     )
-    digests = {file: files.file_digest(here / file) for file in FILES}
+    digests = {file: files.sha256(here / file) for file in FILES}
     workdir.write_json(
         here / "metrics.json", summarize(config, material, tested, probabilities) | extra | {"sha256": digests}
     )
@@ -72,7 +72,7 @@ def damage(here: Path) -> str:
         return ""
     try:
         digests = workdir.read_json(here / "metrics.json").get("sha256", {})
-        changed = [name for name, digest in digests.items() if files.file_digest(here / name) != digest]
+        changed = [name for name, digest in digests.items() if files.sha256(here / name) != digest]
     except (WorkdirError, OSError, AttributeError) as error:
         return f"{here / 'metrics.json'} or a file beside it cannot be read ({type(error).__name__})"
     return f"{here / changed[0]} is not as it was written (cut off?)" if changed else ""

@@ -12,10 +12,9 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from alljax import config as configs
-from alljax import files, progress
-from alljax.data.archive import counted, some
+from alljax import files, interrupts, progress
 from alljax.data.splits import COLUMNS, rows
-from alljax.errors import ConfigError, UserError, WorkdirError
+from alljax.errors import ConfigError, UserError, WorkdirError, first_few, plural
 from alljax.evaluation import comparison
 from alljax.report import report
 from alljax.study import finetuned, finished, merge, results, sweep, trials, workdir
@@ -92,18 +91,18 @@ def run_study(
             before the first file is written.  Or a cell failed: after all others, and after the report.
     """
     study = open_study(config, folder, force)
-    with workdir.alone(folder, shard) if distributed.first() else contextlib.nullcontext():
-        if distributed.first():
+    with workdir.alone(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
+        if distributed.is_primary():
             _claim(config, study, force)
             _set_aside_damaged(study)
         failed = _train(study, sweep.runs(study.trials)[shard[0] :: shard[1]])
-        if not distributed.first():
+        if not distributed.is_primary():
             return None
         # A cell that failed in another shard is not waited for: it has said why, and only a new start tries it again.
         others = [trial.name for trial in study.trials if not (study.done(trial) or study.failed(trial))]
         summary = None
         if others:
-            logging.info(f"{counted(len(others), 'model')} of other shards missing: {some(others)}")
+            logging.info(f"{plural(len(others), 'model')} of other shards missing: {first_few(others)}")
         elif any(map(study.done, study.trials)):
             summary = merge.join(folder, ())
             _report(study)
@@ -111,7 +110,7 @@ def run_study(
         raise ConfigError(next(iter(failed.values())))
     if failed:
         raise ConfigError(
-            f"{counted(len(failed), 'model')} of {len(study.trials)} failed, the others are kept: "
+            f"{plural(len(failed), 'model')} of {len(study.trials)} failed, the others are kept: "
             + "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:3])
         )
     return summary
@@ -165,9 +164,9 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
     left: list[Run] = []
     failed: dict[str, str] = {}
     for run in runs:
-        missing = tuple(trial for trial in run if not distributed.agree(study.done(trial)))
+        missing = tuple(trial for trial in run if not distributed.broadcast(study.done(trial)))
         for trial in run:
-            if trial not in missing and distributed.first():
+            if trial not in missing and distributed.is_primary():
                 logging.info(f"{trial.name}: done before (remove {study.folder_of(trial)} to run it again)")
                 finetuned.clear(study.folder_of(trial))
         if missing:
@@ -178,6 +177,7 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
         groups = trials.together(frozen, study.alike)
         groups += [[run] for run in left if run[0].config.train.mode == "finetune"]
         for group in groups:
+            interrupts.check()
             names = [trial.name for run in group for trial in run]
             try:
                 if group[0][0].config.train.mode == "finetune":
@@ -193,7 +193,7 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
                     name: reason for name in names if not (study.folder / "trials" / name / "metrics.json").is_file()
                 }
             advance(sum(map(_cost, group)), len(names))
-    for name, reason in failed.items() if distributed.first() else ():
+    for name, reason in failed.items() if distributed.is_primary() else ():
         logging.info(f"{name} failed: {reason}")
         files.write_text(study.folder / "trials" / name / merge.FAILED, f"{reason}\n")
     return failed
@@ -226,7 +226,7 @@ def _run_network(study: Study, trial: Trial) -> None:
     source = study.sources.of(network, again=True)
     runs = finetuned.train_cell(trial, network, source, material, keys, study.folder_of(trial))
     _write(study, trial, runs, "networks", {"feature_seconds": 0.0, "seconds": round(time.perf_counter() - start, 3)})
-    if distributed.first():
+    if distributed.is_primary():
         finetuned.clear(study.folder_of(trial))
 
 
@@ -234,7 +234,7 @@ def _write(study: Study, trial: Trial, runs: Sequence[HeadRuns], parameters: str
     """Writes a cell's folder; metrics.json, which says that it is done, last."""
     if trial.config.study.checkpoints:
         checkpoints.save(study.folder_of(trial) / "checkpoint", {parameters: [run.params for run in runs]})
-    if not distributed.first():
+    if not distributed.is_primary():
         return
     extra |= {"weights": study.networks[trial.name].describe(), "split": trial.split}
     results.write_cell(study.folder, trial.name, trial.config, study.materials[trial.name], runs, extra)

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from alljax import progress
+from alljax import interrupts, progress
 from alljax.data.splits import Split
 from alljax.progress import Advance
 from alljax.study import sweep
@@ -163,6 +163,7 @@ def _watcher(advance: Advance) -> Callable[[Curves], None]:
     curve: list[float] = []
 
     def watch(new: Curves) -> None:
+        interrupts.check()
         curve.extend(new.val_accuracy.mean(1).tolist())
         advance(len(new.val_accuracy), f"{progress.sparkline(curve)} validation accuracy {curve[-1]:.3f}")
 

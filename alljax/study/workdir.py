@@ -36,7 +36,7 @@ def check(workdir: Path, config: dict[str, Any], force: bool = False) -> None:
     Raises:
         WorkdirError: the folder holds results of another config, or cannot be written.
     """
-    files.check_folder(workdir, "--workdir")
+    files.check_output(workdir, folder=True)
     if stored := _claimed(workdir):
         config = config if config["data.classes"] else config | {"data.classes": stored["config"].get("data.classes")}
         _refuse_another(workdir, stored["config"], config, force)
@@ -82,11 +82,11 @@ def alone(workdir: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[None]:
     """
     busy = f"another alljax is at work in {workdir}; wait for it or choose another"
     index, count = shard
-    with files.alone(workdir / ".lock", busy, shared=count > 1):
+    with files.file_lock(workdir / ".lock", busy, shared=count > 1):
         if count == 1:
             yield
         else:
-            with files.alone(workdir / f".lock-{index}-of-{count}", busy):
+            with files.file_lock(workdir / f".lock-{index}-of-{count}", busy):
                 yield
 
 

@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from alljax.errors import WorkdirError
-from alljax.files import file_digest, write_text
+from alljax.files import sha256, write_text
 
 
 def save(folder: Path, tree: Any) -> None:
@@ -244,7 +244,7 @@ def _listed(folder: Path) -> str:
 def _digests(folder: Path) -> dict[str, str]:
     """Returns the SHA-256 of each file below `folder` by its path from the folder that holds it."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder.parent).as_posix(): file_digest(path) for path in files}
+    return {path.relative_to(folder.parent).as_posix(): sha256(path) for path in files}
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Several processes, one run: how they find each other, and how they end together.
 
-A scheduler starts the same command on every host.  `join` learns from its variables, or from flags, which of the
+A scheduler starts the same command on every host.  `initialize` learns from its variables, or from flags, which of the
 processes this one is; after that JAX's devices are those of all processes.
 """
 
@@ -33,7 +33,7 @@ FINISH_SECONDS = 3600
 _joined = False
 
 
-def join(
+def initialize(
     coordinator: str | None = None,
     processes: int | None = None,
     process: int | None = None,
@@ -77,7 +77,7 @@ def join(
     )
     # JAX hears SIGTERM and tells the other processes; what Slurm sends ahead of time means the same.
     signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    if not first():
+    if not is_primary():
         from alljax import progress
 
         progress.hidden = True
@@ -88,7 +88,7 @@ def join(
     return f"{count} processes with {jax.device_count()} {jax.default_backend()} devices"
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Says whether this process is the one that prints and writes: process 0, or the only one."""
     if not _joined:
         return True
@@ -97,7 +97,7 @@ def first() -> bool:
     return jax.process_index() == 0
 
 
-def agree(found: bool) -> bool:
+def broadcast(found: bool) -> bool:
     """Returns what the first process found, to every process: a file system may show them different things."""
     if not _joined:
         return found
@@ -107,7 +107,7 @@ def agree(found: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(found)))
 
 
-def leave(code: int) -> int:
+def exit(code: int) -> int:
     """Returns an exit code; one process of several ends with it here and now.
 
     An ordinary exit would wait for the others, and they in their next step for this one.
@@ -126,7 +126,7 @@ def find(
     ``JOB_COMPLETION_INDEX`` (a Kubernetes JobSet); Slurm's srun; Open MPI; Cloud TPU.  JAX knows the last three.
 
     Raises:
-        ConfigError: see `join`.
+        ConfigError: see `initialize`.
     """
     flags = {"--coordinator": coordinator, "--processes": processes, "--process": process}
     if coordinator is not None and processes is not None and process is not None:

@@ -132,7 +132,7 @@ def store_features(
         WorkdirError: the folder cannot be written, or the disk is full.
     """
     with contextlib.ExitStack() as stack:
-        kept = [stack.enter_context(files.atomic(_path(key), "wb")) for key in keys]
+        kept = [stack.enter_context(files.atomic_write(_path(key), "wb")) for key in keys]
         for file, shape in zip(kept, shapes, strict=True):
             layout = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, layout)
@@ -149,7 +149,7 @@ def room() -> int:
 
 def lock(key: str) -> contextlib.AbstractContextManager[None]:
     """Waits until no other process computes the same features."""
-    return files.alone(_path(key).with_suffix(".lock"))
+    return files.file_lock(_path(key).with_suffix(".lock"))
 
 
 def _path(key: str) -> Path:

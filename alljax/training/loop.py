@@ -75,7 +75,6 @@ def train_network(config: ConfigDict, learner: Learner, feed: Feed, folder: Path
         logging.info(learner.describe(state))
         logs = Logs(folder, train.loggers, start, configs.flatten(config))
         stack.callback(logs.close)
-        asked = stack.enter_context(stop_requested())
         trace = stack.enter_context(profiler(config.profile, start, folder))
         stack.enter_context(jax.transfer_guard("disallow"))
         step, last_logged, clock = start, start, time.perf_counter()
@@ -105,7 +104,7 @@ def train_network(config: ConfigDict, learner: Learner, feed: Feed, folder: Path
                 loss, epoch_sums = history[-1][2] if feed.set_aside else None, learner.zero()
                 clock = time.perf_counter()
             best = loss in sorted(row[2] for row in history)[: train.keep_best]
-            stop = asked(step)
+            stop = stop_requested(step)
             if step % train.checkpoint_steps == 0 or best or stop:
                 leaves = learner.leaves((state, epoch_sums))
                 finite(leaves, last_logged, step)

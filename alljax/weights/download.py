@@ -72,7 +72,7 @@ def alone(target: Path) -> Iterator[None]:
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()
-    with files.alone(lock):
+    with files.file_lock(lock):
         yield
 
 

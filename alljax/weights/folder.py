@@ -3,8 +3,7 @@
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from alljax.data.archive import some
-from alljax.errors import WeightsError
+from alljax.errors import WeightsError, first_few
 from alljax.weights.sources import Source
 
 ENDINGS = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".pkl", ".pickle")
@@ -51,7 +50,7 @@ def choose(
     free = [path for path in files if not source_of[path] and path.name not in taken]
     if not named and (found := [path for path in free if _begins(path.name, backbone)]):
         return _only(found, folder, backbone)
-    there = f"only {some(path.name for path in files)}" if files else "no weight file at all"
+    there = f"only {first_few(path.name for path in files)}" if files else "no weight file at all"
     looked_for = sorted(names) + ([] if named else [f"a file whose name begins with {backbone}"])
     raise WeightsError(
         f"{folder}: no weights of {backbone} in this folder ({there}); looked for {', '.join(looked_for)}, and for the "

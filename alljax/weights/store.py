@@ -4,6 +4,7 @@ Nothing is used before its hash has been compared, where a hash is known.
 """
 
 import contextlib
+import hashlib
 import importlib.metadata
 import os
 import stat
@@ -160,8 +161,8 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     Raises:
         WeightsError: it is missing or cannot be read.
     """
-    with _reading(path):
-        return files.file_digest(path, algorithm)
+    with _reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _given(path: Path, named: Source | None, backbone: str) -> Resolved:

@@ -24,10 +24,10 @@ def main() -> int:
     distributed.START_SECONDS = options.start_seconds
     distributed.HEARTBEAT_SECONDS = options.heartbeat_seconds
     try:
-        print(distributed.join(options.coordinator, options.processes, options.process), flush=True)
+        print(distributed.initialize(options.coordinator, options.processes, options.process), flush=True)
     except ConfigError as error:
         print(f"alljax: {error}", file=sys.stderr)
-        return distributed.leave(2)
+        return distributed.exit(2)
 
     import jax
     import numpy as np
@@ -42,7 +42,7 @@ def main() -> int:
         if jax.process_index() == options.fault and step == options.steps // 2:
             raise ValueError("a fault of this process alone")
         time.sleep(0.02)
-    assert distributed.agree(jax.process_index() == 0)
+    assert distributed.broadcast(jax.process_index() == 0)
     print(f"the sum over {jax.device_count()} devices of {jax.process_count()} processes is {total:g}", flush=True)
     print(f"process {jax.process_index()} has {jax.local_device_count()} of them", file=sys.stderr)
     return 0

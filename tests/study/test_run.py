@@ -340,7 +340,7 @@ def test_cells_that_disagree_are_named(whole: Path, tmp_path: Path) -> None:
     text = (here / "history.csv").read_text().replace("0.", "0.1", 1)
     (here / "history.csv").write_text(text)
     metrics = json.loads((here / "metrics.json").read_text())
-    metrics["sha256"]["history.csv"] = files.file_digest(here / "history.csv")
+    metrics["sha256"]["history.csv"] = files.sha256(here / "history.csv")
     (here / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(WorkdirError, match="adam-epochs=2 disagree"):
         merge.join(whole, [other], quiet)

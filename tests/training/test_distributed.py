@@ -97,11 +97,11 @@ def test_mistakes_are_told(given: Any, environment: Mapping[str, str], message: 
 
 
 def test_one_process_is_left_as_it_is() -> None:
-    assert distributed.join(environment={}) == ""
-    assert distributed.first()
-    assert distributed.agree(True)
-    assert not distributed.agree(False)
-    assert distributed.leave(3) == 3
+    assert distributed.initialize(environment={}) == ""
+    assert distributed.is_primary()
+    assert distributed.broadcast(True)
+    assert not distributed.broadcast(False)
+    assert distributed.exit(3) == 3
 
 
 def test_processes_find_each_other_by_flags(several: Several) -> None:

@@ -29,7 +29,7 @@ from training.small_run import (
 
 from alljax.cli import main
 from alljax.errors import ConfigError, Stopped, WorkdirError
-from alljax.interrupts import stopped_at_once
+from alljax.interrupts import handle_signals
 from alljax.training import loop, sharding
 from alljax.training.loop import Trained
 from alljax.training.network import Network
@@ -168,28 +168,12 @@ def test_asked_to_stop(network: Network, tmp_path: Path) -> None:
                 os.kill(os.getpid(), number)
 
         run = Run(config, network, tmp_path / "parts")
-        with pytest.raises(Stopped, match=rf"stopped after step \d+ of {4 * STEPS}, saved in "):
+        with handle_signals(), pytest.raises(Stopped, match=rf"stopped after step \d+ of {4 * STEPS}, saved in "):
             run.train(ask)
         assert run.saved()
         assert max(run.saved()) <= step
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)] == before
     assert identical(Run(config, network, tmp_path / "parts").train(), whole)
-
-
-def test_asked_to_stop_after_the_last_step(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The request is not lost: it ends the work before the next run begins."""
-    run = Run(settings(epochs=1), network, tmp_path)
-    logits = run.feed.logits
-
-    def ask(learner: Any, state: Any, rows: Any) -> Any:
-        if rows is run.feed.test:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return logits(learner, state, rows)
-
-    monkeypatch.setattr(run.feed, "logits", ask)
-    with stopped_at_once(), pytest.raises(Stopped, match="between runs"):
-        run.train()
-    assert run.saved() == [2, STEPS]
 
 
 # --- ending
