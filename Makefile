@@ -1,17 +1,22 @@
-# Everything begins here:  make demo   make test   make lint
+# make demo   make test   make test-all   make lint
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-all lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/alljax study --config=configs/quickstart.py --workdir=runs/quickstart
 
-# Two at a time, a file's tests in one process.  What reads ../shared runs where it stands, and says so where it does
-# not (CONTRIBUTING.md).
+# Tests of convolutions against other libraries compile as users do; all other tests compile cheaply (tests/conftest.py).
+# Tests on real input are skipped with a message where it is missing (CONTRIBUTING.md).
 test: $(VENV)/.dev
-	$(BIN)/pytest -m "not long" -n 2 --dist=loadfile $(PYTEST_ARGUMENTS)
+	$(BIN)/pytest -m "not long and not system" -n 2 --dist=loadfile --ignore=tests/parity $(PYTEST_ARGUMENTS)
+	ALLJAX_TEST_OPTIMIZE=1 $(BIN)/pytest -m "not long" tests/parity
+
+# Also kills processes, runs Slurm, Chromium and LaTeX where they are installed, and measures at full scale.
+test-all: test
+	$(BIN)/pytest -m "long or system" $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -25,7 +30,7 @@ format: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) runs
 
-# A stamp says that an install was finished; a newer pyproject.toml asks for it again.
+# The stamps record a finished installation; a newer pyproject.toml repeats it.
 $(VENV)/.dev: pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
 	touch $@ $(VENV)/.demo

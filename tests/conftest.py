@@ -1,4 +1,4 @@
-"""What every test runs under: strict arithmetic, eight devices, caches of its own, real input where it stands."""
+"""Set-up of all tests: strict arithmetic, eight simulated devices, separate caches, real input where it exists."""
 
 import os
 import tempfile
@@ -28,9 +28,19 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keeps tests out of the person's cache; ALLJAX_TEST_CACHE_DIR keeps features between runs."""
+    """Keeps tests out of the cache of the user; ALLJAX_TEST_CACHE_DIR keeps features between runs."""
     folder = os.environ.get("ALLJAX_TEST_CACHE_DIR") or str(tmp_path_factory.mktemp("cache"))
     os.environ["ALLJAX_CACHE_DIR"] = folder
+
+
+SYSTEM = ("tests/faults/", "tests/multihost/", "tests/report/test_page_in_browser.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that need several processes or system packages."""
+    for item in items:
+        if item.path.relative_to(SHARED.parents[0]).as_posix().partition("/")[2].startswith(SYSTEM):
+            item.add_marker(pytest.mark.system)
 
 
 @pytest.fixture
