@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a cached program of this v
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -48,6 +49,20 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     """The messages that alljax has logged so far in this test."""
     logging.set_verbosity(logging.INFO)
     return caplog.messages
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """The programs that XLA has compiled so far in this test, by name; also those read from the compilation cache."""
+    names: list[str] = []
+
+    def record(event: str, seconds: float, **details: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(str(details.get("fun_name", "")))
+
+    jax.monitoring.register_event_duration_secs_listener(record)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(record)
 
 
 def real_file(variable: str, folder: str, name: str) -> Path:

@@ -100,7 +100,7 @@ def network_pace(config: ConfigDict, network: Network) -> NetworkPace:
         config: of the cell.
         network: the backbone with its ported weights.
     """
-    rows, key, devices = np.arange(config.train.batch_size), jax.random.key(0), sharding.make_devices(config)
+    rows, key, devices = np.arange(config.train.batch_size), jax.random.key(0), sharding.make_mesh(config)
     labels = (rows % 2).astype(np.int32)
     fold = make_folds(config, labels, 2, [Split(0, 0, rows, rows)])[0]
     feed = Feed(config, _MadeUp(labels, network.preprocessing.image_size), fold, key, devices)

@@ -36,7 +36,7 @@ def check(config: ConfigDict, network: Network) -> None:
     if config.train.mode != "finetune":
         return
     metric_writers.check(config.train.loggers)
-    sharding.make_devices(config)
+    sharding.make_mesh(config)
     fine_tuning.make_augmentation(config)
     head = Head(config.model.hidden, 2)
     paths = jax.eval_shape(lambda key: fine_tuning.first_parameters(network, head, key), jax.random.key(0))
@@ -68,7 +68,7 @@ def train_cell(
         Stopped: the run was asked to stop.
     """
     config = trial.config
-    devices = sharding.make_devices(config)
+    devices = sharding.make_mesh(config)
     folds = make_folds(config, material.labels, len(material.dataset.classes), material.splits)
     runs = []
     for split, fold, of_split in zip(material.splits, folds, keys, strict=True):
@@ -107,7 +107,7 @@ def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[
         networks: `HeadRuns.params` of each split.
         dataset: the images.
     """
-    classes, devices = len(dataset.classes), sharding.make_devices(config)
+    classes, devices = len(dataset.classes), sharding.make_mesh(config)
     source = sources.keep(config, sources.images_of(network, dataset))
     rows = np.arange(len(dataset.records))
     fold = Fold(*(jnp.asarray(each) for each in (rows, len(rows), rows, len(rows), rows, len(rows), np.ones(classes))))
@@ -129,7 +129,7 @@ def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[
 
 def _train(
     config: ConfigDict, network: Network, material: Material, feed: Feed, fold: Fold, key: jax.Array,
-    devices: sharding.Jit | sharding.Pmap, here: Path, title: str,
+    devices: sharding.Mesh, here: Path, title: str,
 ) -> dict[str, Any]:  # fmt: skip
     classes = len(material.dataset.classes)
     total_steps = config.train.epochs * feed.steps_per_epoch

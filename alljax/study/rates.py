@@ -41,7 +41,8 @@ def find_rate(config: ConfigDict, out: Path) -> float:
     fold = make_folds(config, material.labels, classes, material.splits)[0]
     key = jax.random.key(config.seed)
     enough = configs.vary(config, {"train.epochs": STEPS})  # an epoch may be a single step
-    feed = Feed(enough, sources.keep(config, sources.images_of(network, material.dataset)), fold, key, sharding.Jit())
+    source = sources.keep(config, sources.images_of(network, material.dataset))
+    feed = Feed(enough, source, fold, key, sharding.JitMesh())
     logging.info(f"{STEPS} steps at each of {len(lr_finder.RATES)} learning rates …")
     losses = lr_finder.sweep(config, network, classes, feed, np.asarray(fold.class_weights), key, STEPS)
     workdir.write_csv(out, ("learning_rate", "step", "loss"), _rows(losses))

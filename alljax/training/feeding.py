@@ -34,7 +34,12 @@ class Feed:
     """
 
     def __init__(
-        self, config: ConfigDict, source: Source, fold: Fold, key: jax.Array, devices: sharding.Jit | sharding.Pmap
+        self,
+        config: ConfigDict,
+        source: Source,
+        fold: Fold,
+        key: jax.Array,
+        devices: sharding.Mesh,
     ) -> None:
         """Draws the order of all epochs.
 
@@ -51,7 +56,7 @@ class Feed:
         """
         self._source, self.labels, self._devices = source, source.labels, devices
         self._workers, self._size = config.data.workers, min(config.train.batch_size, len(fold.train))
-        self._multiple = devices.count * config.train.accumulation_steps
+        self._multiple = devices.device_count * config.train.accumulation_steps
         self.train_count = int(fold.train_count)
         self.steps_per_epoch = steps_per_epoch(self.train_count, self._size)
         self.test = np.asarray(fold.test)[: int(fold.test_count)]
@@ -93,7 +98,7 @@ class Feed:
         local = len(batch.mask)
         positions = np.arange(local, dtype=np.int32) + jax.process_index() * local
         arrays: tuple[Any, ...] = (batch.images, batch.labels, batch.mask, positions)
-        return self._devices.spread(Cells(*arrays))
+        return self._devices.shard(Cells(*arrays))
 
 
 _orders = jax.jit(jax.vmap(epoch_order, (0, None, None, None)), static_argnums=3)

@@ -33,7 +33,7 @@ class Learner:
         key: jax.Array,
         class_weights: np.ndarray,
         total_steps: int,
-        devices: sharding.Jit | sharding.Pmap,
+        devices: sharding.Mesh,
     ) -> None:
         """Puts what does not change on the devices.
 
@@ -59,21 +59,21 @@ class Learner:
         self._optimizer = fine_tuning.make_optimizer(config, total_steps, self.groups, self._group_of)
         fixed = {path: leaf for path, leaf in parameters.items() if path not in ever}
         constants = (fixed, jax.random.key_data(key), class_weights.astype(np.float32))
-        self._fixed, self._key, self._class_weights = devices.place(constants)
+        self._fixed, self._key, self._class_weights = devices.replicate(constants)
         forward = fine_tuning.make_forward(config, network, self._head)
-        self._evaluate = devices.compile(fine_tuning.make_evaluate(forward, devices.axis))
-        self._sum = devices.compile(lambda sums, more: sums + more)
+        self._evaluate = devices.jit(fine_tuning.make_evaluate(forward, devices.axis))
+        self._sum = devices.jit(lambda sums, more: sums + more)
         template = jax.eval_shape(lambda: (self._begin(self._first), Sums.zero()))
         named, self._structure = jax.tree.flatten_with_path(template)
         self.layout = [f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in named]
 
     def start(self) -> TrainState:
         """Returns the state before the first step, on the devices."""
-        return self.devices.place(jax.jit(self._begin)(self._first))
+        return self.devices.replicate(jax.jit(self._begin)(self._first))
 
     def zero(self) -> Sums:
         """Returns sums over no cell, on the devices."""
-        return self.devices.place(Sums(*np.zeros((3, 1), np.float32)[:, 0]))
+        return self.devices.replicate(Sums(*np.zeros((3, 1), np.float32)[:, 0]))
 
     def compile(self, epoch: int) -> Callable[[TrainState, fine_tuning.Cells], tuple[TrainState, Sums]]:
         """Returns the training step of an epoch, in which some groups learn; it takes the old state's memory."""
@@ -81,7 +81,7 @@ class Learner:
         layers, axis = parameter_groups.normalization_layers(learning), self.devices.axis
         forward = fine_tuning.make_forward(self._config, self._network, self._head, layers, axis)
         step = fine_tuning.make_step(self._config, forward, self._optimizer, learning, axis)
-        compiled = self.devices.compile(step, donate=0)
+        compiled = self.devices.jit(step, donate=0)
         return lambda state, cells: compiled(state, self._fixed, self._key, cells, self._class_weights)
 
     def add(self, sums: Sums, more: Sums) -> Sums:
@@ -90,19 +90,19 @@ class Learner:
 
     def logits(self, state: TrainState, cells: fine_tuning.Cells) -> np.ndarray:
         """Returns float32 (B, C) of a spread batch, the whole of it in every process."""
-        return self.devices.fetch(self._evaluate(state, self._fixed, cells))
+        return self.devices.gather(self._evaluate(state, self._fixed, cells))
 
     def leaves(self, tree: tuple[TrainState, Sums]) -> list[np.ndarray]:
         """Returns the arrays of a state and the sums of its epoch, for a checkpoint."""
-        return jax.tree.leaves(self.devices.fetch(tree))
+        return jax.tree.leaves(self.devices.gather(tree))
 
     def restore(self, leaves: list[np.ndarray]) -> tuple[TrainState, Sums]:
         """Returns what `leaves` was given, on the devices, whatever those were."""
-        return self.devices.place(jax.tree.unflatten(self._structure, leaves))
+        return self.devices.replicate(jax.tree.unflatten(self._structure, leaves))
 
     def result(self, state: TrainState) -> tuple[dict[str, np.ndarray], Any]:
         """Returns what learned (averaged where asked for) and the statistics, as NumPy."""
-        return self.devices.fetch(dict(state.average or state.params)), self.devices.fetch(state.batch_stats)
+        return self.devices.gather(dict(state.average or state.params)), self.devices.gather(state.batch_stats)
 
     def describe(self, state: TrainState) -> str:
         """Returns a line on what learns and what a device holds of it."""
@@ -110,7 +110,7 @@ class Learner:
         held = sharding.bytes_per_device(state) + sharding.bytes_per_device(self._fixed)
         return (
             f"{count:,} parameters learn; parameters, statistics and optimizer take {held / 2**20:,.0f} MiB on each "
-            f"of {self.devices.count} devices, before activations"
+            f"of {self.devices.device_count} devices, before activations"
         )
 
     def loaded(self, params: Any, batch_stats: Any) -> TrainState:
@@ -121,7 +121,7 @@ class Learner:
             batch_stats: of the backbone.
         """
         step: Any = np.zeros((), np.int32)
-        return self.devices.place(TrainState(flatten_dict(params, sep="/"), (), step, batch_stats))
+        return self.devices.replicate(TrainState(flatten_dict(params, sep="/"), (), step, batch_stats))
 
     def _begin(self, params: dict[str, Any]) -> TrainState:
         average = params if self._config.train.ema_decay else {}

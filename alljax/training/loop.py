@@ -90,14 +90,14 @@ def train_network(config: ConfigDict, learner: Learner, feed: Feed, folder: Path
             step += 1
             loss = None
             if step % train.log_steps == 0 or place == steps - 1:
-                numbers = dict(zip(("loss", "accuracy"), _means(learner.devices.fetch(sums)), strict=True))
+                numbers = dict(zip(("loss", "accuracy"), _means(learner.devices.gather(sums)), strict=True))
                 finite(numbers.values(), last_logged, step)
                 rate = (step - last_logged) * train.batch_size / (time.perf_counter() - clock)
                 last_logged, clock = step, time.perf_counter()
                 logs.write(step, numbers | {"images_per_second": rate})
                 advance(0, f"loss {numbers['loss']:.3f} {memory()}")
             if place == steps - 1:
-                history.append([*_means(learner.devices.fetch(epoch_sums)), *feed.validate(learner, state)])
+                history.append([*_means(learner.devices.gather(epoch_sums)), *feed.validate(learner, state)])
                 finite(history[-1], last_logged, step)
                 names = ("epoch_loss", "epoch_accuracy", "val_loss", "val_accuracy")
                 logs.write(step, dict(zip(names, history[-1], strict=True)))

@@ -1,87 +1,97 @@
-"""How a batch and a network are spread over devices and processes: jit over a mesh, or pmap."""
+"""Placement of states and batches on devices and processes: `jax.jit` over a mesh, or `jax.pmap`."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from alljax.errors import ConfigError
 
-DATA, SHARED = "data", "fsdp"
+DATA, FSDP = "data", "fsdp"
 
-LARGE = 2**14
-"""Arrays of fewer elements are held whole by every device: sharing them saves nothing."""
+MIN_SHARDED_SIZE = 2**14
+"""Arrays with fewer elements are replicated: sharding them saves no memory worth the communication."""
 
 
-def make_devices(config: ConfigDict) -> "Jit | Pmap":
-    """Returns the way ``parallel`` and ``mesh.fsdp`` ask for, over all devices of all processes.
+def make_mesh(config: ConfigDict) -> "Mesh":
+    """Returns the mesh that ``parallel`` and ``mesh.fsdp`` describe, over all devices of all processes.
 
     Raises:
-        ConfigError: numbers of devices that do not fit.
+        ConfigError: ``mesh.fsdp`` does not divide the number of devices, or is combined with pmap.
     """
-    count, shared = jax.device_count(), config.mesh.fsdp
-    if count % shared:
-        raise ConfigError(f"mesh.fsdp={shared} does not divide the {count} devices")
+    count, fsdp = jax.device_count(), config.mesh.fsdp
+    if count % fsdp:
+        raise ConfigError(f"mesh.fsdp={fsdp} does not divide the {count} devices")
     if config.parallel == "pmap":
-        if shared > 1:
-            raise ConfigError("mesh.fsdp works with parallel=jit; pmap holds the whole network on every device")
-        return Pmap()
-    return Jit(shared)
+        if fsdp > 1:
+            raise ConfigError("mesh.fsdp requires parallel=jit; pmap replicates the complete state on every device")
+        return PmapMesh()
+    return JitMesh(fsdp)
 
 
-class Jit:
-    """`jax.jit` over a mesh: arrays are global, XLA puts the sums over devices where they belong.
+class JitMesh:
+    """`jax.jit` over a mesh: arrays are global, and XLA inserts the communication.
 
     Attributes:
-        count: devices over which a batch is spread, of all processes; its size must be a multiple.
-        axis: the mapped axis' name inside functions; none here.
+        device_count: devices of all processes; batches are padded to a multiple of it.
+        axis: name of the mapped axis inside functions; None here.
     """
 
     axis: str | None = None
 
-    def __init__(self, shared: int = 1) -> None:
-        """Makes a mesh of all devices, `shared` of which hold one copy of what is large."""
-        self.count = jax.device_count()
+    def __init__(self, fsdp: int = 1) -> None:
+        """Makes a mesh of all devices.
+
+        Args:
+            fsdp: devices among which each large array of the state is sharded; 1 replicates all arrays.
+        """
+        self.device_count = jax.device_count()
         axes = (AxisType.Auto, AxisType.Auto)
-        self.mesh = jax.make_mesh((self.count // shared, shared), (DATA, SHARED), axis_types=axes)
-        self._shared = shared
-        self._batch = NamedSharding(self.mesh, PartitionSpec((DATA, SHARED)))
+        self._fsdp, self._mesh = fsdp, jax.make_mesh((self.device_count // fsdp, fsdp), (DATA, FSDP), axis_types=axes)
+        self._batch = NamedSharding(self._mesh, PartitionSpec((DATA, FSDP)))
+        # Made once: a new function object would be compiled again at each call.
+        self._gather = jax.jit(lambda tree: tree, out_shardings=NamedSharding(self._mesh, PartitionSpec()))
 
     def sharding(self, leaf: Any) -> NamedSharding:
-        """Returns how one array of the state is held: cut along its longest even side, or whole."""
-        sides: list[str | None] = [None] * np.ndim(leaf)
-        even = [side for side, length in enumerate(np.shape(leaf)) if length % self._shared == 0]
-        if self._shared > 1 and np.size(leaf) >= LARGE and even:
-            sides[max(even, key=lambda side: np.shape(leaf)[side])] = SHARED
-        return NamedSharding(self.mesh, PartitionSpec(*sides))
+        """Returns the placement of one array of the state: sharded along its longest divisible axis, or replicated."""
+        axes: list[str | None] = [None] * np.ndim(leaf)
+        divisible = [axis for axis, length in enumerate(np.shape(leaf)) if length % self._fsdp == 0]
+        if self._fsdp > 1 and np.size(leaf) >= MIN_SHARDED_SIZE and divisible:
+            axes[max(divisible, key=lambda axis: np.shape(leaf)[axis])] = FSDP
+        return NamedSharding(self._mesh, PartitionSpec(*axes))
 
-    def place(self, tree: Any) -> Any:
-        """Puts a tree that all processes hold alike (state, parameters) on the devices."""
+    def replicate(self, tree: Any) -> Any:
+        """Puts a tree that is equal in all processes on the devices; large arrays are sharded where ``fsdp`` > 1."""
 
         def put(leaf: Any) -> jax.Array:
-            whole = np.asarray(leaf)
-            return jax.make_array_from_callback(whole.shape, self.sharding(whole), lambda index: whole[index])
+            array = np.asarray(leaf)
+            return jax.make_array_from_callback(array.shape, self.sharding(array), lambda index: array[index])
 
         with jax.transfer_guard("allow"):
             return jax.tree.map(put, tree)
 
-    def spread(self, tree: Any) -> Any:
+    def shard(self, batch: Any) -> Any:
         """Puts this process's part of a batch on its devices, along the first axis."""
         with jax.transfer_guard("allow"):
-            if jax.process_count() == 1:  # images that are kept on the device stay there
-                return jax.device_put(tree, self._batch)
-            return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self._batch, leaf), tree)
+            if jax.process_count() == 1:  # images that are already on the device stay there
+                return jax.device_put(batch, self._batch)
+            return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self._batch, leaf), batch)
 
-    def compile(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
-        """Compiles a function of placed trees and one spread batch; its results are placed trees.
+    def gather(self, tree: Any) -> Any:
+        """Returns values as NumPy arrays, equal in every process."""
+        return jax.tree.map(np.asarray, jax.device_get(tree if self._fsdp == 1 else self._gather(tree)))
+
+    def jit(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
+        """Compiles a function of replicated trees and sharded batches; its results are placed as by `replicate`.
+
+        Call it once per function and keep the result: each call makes a new cache of compiled programs.
 
         Args:
             function: pure.
-            donate: the argument whose memory the result may take.
+            donate: position of the argument whose memory the result may reuse.
         """
 
         def constrained(*arguments: Any) -> Any:
@@ -90,53 +100,76 @@ class Jit:
 
         return jax.jit(constrained, donate_argnums=() if donate is None else donate)
 
-    def fetch(self, tree: Any) -> Any:
-        """Returns placed values as NumPy arrays, the same in every process."""
-        whole = NamedSharding(self.mesh, PartitionSpec())
-        gathered = tree if self._shared == 1 else jax.jit(lambda leaves: leaves, out_shardings=whole)(tree)
-        return jax.tree.map(np.asarray, jax.device_get(gathered))
+    def stored(self, tree: Any) -> Any:
+        """Returns a replicated tree as it is saved: each process writes its shards of these arrays."""
+        return tree
+
+    def abstract(self, tree: Any) -> Any:
+        """Returns shapes, types and placements with which a saved tree is loaded; `loaded` completes it."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.sharding(leaf)), tree
+        )
+
+    def loaded(self, tree: Any) -> Any:
+        """Returns a tree that was loaded with `abstract`, on the devices."""
+        return tree
 
 
-class Pmap:
-    """`jax.pmap`: each device runs the function on its part; the function itself sums over the axis.
+class PmapMesh:
+    """`jax.pmap`: each device runs the function on its part of the batch; the function sums over `axis` itself.
 
-    The attributes and methods are those of `Jit`.
+    The attributes and methods are those of `JitMesh`.
     """
 
     axis: str | None = DATA
 
     def __init__(self) -> None:
         """Uses all devices."""
-        self.count = jax.device_count()
+        self.device_count = jax.device_count()
+        self._put = jax.pmap(lambda tree: tree, axis_name=DATA)
 
-    def place(self, tree: Any) -> Any:
-        """See `Jit`."""
+    def replicate(self, tree: Any) -> Any:
+        """See `JitMesh`."""
         local = jax.local_device_count()
-        return _mapped(jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (local, *np.shape(leaf))), tree))
+        return self._mapped(
+            jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (local, *np.shape(leaf))), tree)
+        )
 
-    def spread(self, tree: Any) -> Any:
-        """See `Jit`."""
+    def shard(self, batch: Any) -> Any:
+        """See `JitMesh`."""
         local = jax.local_device_count()
-        return _mapped(jax.tree.map(lambda leaf: np.asarray(leaf).reshape(local, -1, *np.shape(leaf)[1:]), tree))
+        return self._mapped(jax.tree.map(lambda leaf: np.asarray(leaf).reshape(local, -1, *np.shape(leaf)[1:]), batch))
 
-    def compile(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
-        """See `Jit`."""
+    def gather(self, tree: Any) -> Any:
+        """See `JitMesh`."""
+        return jax.tree.map(lambda leaf: np.asarray(jax.device_get(leaf.addressable_shards[0].data))[0], tree)
+
+    def jit(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
+        """See `JitMesh`."""
         return jax.pmap(function, axis_name=DATA, donate_argnums=() if donate is None else donate)
 
-    def fetch(self, tree: Any) -> Any:
-        """See `Jit`."""
-        return jax.tree.map(lambda leaf: jax.device_get(leaf.addressable_shards[0].data)[0], tree)
+    def stored(self, tree: Any) -> Any:
+        """See `JitMesh`; the copy of one device."""
+        return self.gather(tree)
+
+    def abstract(self, tree: Any) -> Any:
+        """See `JitMesh`."""
+        return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
+
+    def loaded(self, tree: Any) -> Any:
+        """See `JitMesh`."""
+        return self.replicate(tree)
+
+    def _mapped(self, tree: Any) -> Any:
+        """Puts the entries of each array's first axis on the devices of this process."""
+        with jax.transfer_guard("allow"):
+            return self._put(tree) if jax.tree.leaves(tree) else tree
 
 
-def _mapped(tree: Any) -> Any:
-    """Puts the entries of each array's first axis on the devices of this process."""
-    if not jax.tree.leaves(tree):
-        return tree
-    with jax.transfer_guard("allow"):
-        return jax.pmap(lambda leaves: leaves, axis_name=DATA)(tree)
+Mesh = JitMesh | PmapMesh
 
 
 def bytes_per_device(tree: Any) -> int:
-    """Returns the bytes that the first device of this process holds of a placed tree."""
+    """Returns the bytes of a placed tree on the first device of this process."""
     shards = [leaf.addressable_shards[0].data for leaf in jax.tree.leaves(tree)]
-    return sum(shard.size * shard.dtype.itemsize for shard in map(jnp.asarray, shards))
+    return sum(shard.nbytes for shard in shards)

@@ -60,7 +60,7 @@ def drawn(backbone: str, size: int) -> Network:
     )
 
 
-def make_learner(backbone: str, size: int, devices: sharding.Jit) -> Learner:
+def make_learner(backbone: str, size: int, devices: sharding.JitMesh) -> Learner:
     """Returns a run of 1,000 steps on two classes."""
     weights = np.ones(2, np.float32)
     return Learner(settings(backbone), drawn(backbone, size), 2, jax.random.key(0), weights, 1000, devices)
@@ -76,13 +76,13 @@ def cells(size: int, count: int = BATCH) -> Cells:
 
 def our_step(backbone: str) -> Callable[[], float]:
     """Returns a function that times one step of alljax, in images a second."""
-    devices = sharding.Jit()
+    devices = sharding.JitMesh()
     learner, batch = make_learner(backbone, SIZE, devices), cells(SIZE)
     step, state = learner.compile(0), learner.start()
 
     def work() -> Any:
         nonlocal state
-        state, sums = step(state, devices.spread(batch))
+        state, sums = step(state, devices.shard(batch))
         return jax.block_until_ready((state, sums))
 
     return timed(work)
@@ -165,7 +165,7 @@ class Noise:
 def loop(network: Network, every: int) -> np.ndarray:
     """Returns milliseconds of wall and of processor time of the steps 2 to STEPS − 1 of a real run."""
     config, noise, key = settings("vgg16", checkpoint_steps=every, log_steps=1), Noise(), jax.random.key(0)
-    rows, devices, ends = np.arange(STEPS * BATCH), sharding.Jit(), list[tuple[float, float]]()
+    rows, devices, ends = np.arange(STEPS * BATCH), sharding.JitMesh(), list[tuple[float, float]]()
     fold = make_folds(config, noise.labels, 2, [Split(0, 0, rows, rows[:BATCH])])[0]
     feed = Feed(config, noise, fold, key, devices)
     learner = Learner(config, network, 2, key, np.ones(2, np.float32), STEPS, devices)
@@ -209,9 +209,9 @@ def start() -> None:
 
 def first(backbone: str) -> None:
     """Does one step."""
-    devices = sharding.Jit()
+    devices = sharding.JitMesh()
     learner = make_learner(backbone, SMALL, devices)
-    jax.block_until_ready(learner.compile(0)(learner.start(), devices.spread(cells(SMALL))))
+    jax.block_until_ready(learner.compile(0)(learner.start(), devices.shard(cells(SMALL))))
 
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -235,7 +235,7 @@ def moved(text: str, count: int) -> dict[str, float]:
     return found
 
 
-class Modules(sharding.Jit):
+class Modules(sharding.JitMesh):
     """Compiles, and runs nothing: a call returns the compiled module."""
 
     def compile(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
@@ -248,8 +248,8 @@ def sent(backbone: str, shared: str) -> None:
     """Prints what each device sends in a step over all devices, and what it keeps."""
     devices = Modules(int(shared))
     learner = make_learner(backbone, SIZE, devices)
-    module: Any = learner.compile(0)(learner.start(), devices.spread(cells(SIZE, GLOBAL)))
-    for kind, size in moved(module.as_text(), devices.count).items():
+    module: Any = learner.compile(0)(learner.start(), devices.shard(cells(SIZE, GLOBAL)))
+    for kind, size in moved(module.as_text(), devices.device_count).items():
         if size > 5e4:
             print(f"{kind} {size / 1e6:,.1f} MB", end=", ")
     held, working = sharding.bytes_per_device(learner.start()), module.memory_analysis().temp_size_in_bytes

@@ -68,18 +68,18 @@ class Cells:
 class One:
     """One device without a mesh: the plain reference."""
 
-    axis, count = None, 1
+    axis, device_count = None, 1
 
-    def place(self, tree: Any) -> Any:
+    def replicate(self, tree: Any) -> Any:
         with jax.transfer_guard("allow"):
             return jax.tree.map(jnp.array, tree)
 
-    spread = place
+    shard = replicate
 
-    def compile(self, function: Any, donate: int | None = None) -> Any:
+    def jit(self, function: Any, donate: int | None = None) -> Any:
         return jax.jit(function, donate_argnums=() if donate is None else donate)
 
-    def fetch(self, tree: Any) -> Any:
+    def gather(self, tree: Any) -> Any:
         return jax.device_get(tree)
 
 

@@ -13,11 +13,11 @@ from training.small_run import One
 
 from alljax.config import default_config
 from alljax.data.splits import Split
-from alljax.training import sharding
 from alljax.training.feeding import Feed
 from alljax.training.fine_tuning import Cells
 from alljax.training.fold import Fold, make_folds, steps_per_epoch
 from alljax.training.sampling import drawn, shuffled
+from alljax.training.sharding import JitMesh, PmapMesh
 from alljax.training.step import ORDER
 
 CLASSES, EPOCHS, KEY = 3, 3, jax.random.key(11)
@@ -101,7 +101,7 @@ def test_from_any_step_on() -> None:
         assert rows_of(feed.training(step)) == whole[step:]
 
 
-@pytest.mark.parametrize("devices", [sharding.Jit, lambda: sharding.Jit(2), sharding.Pmap], ids=["jit", "fsdp", "pmap"])
+@pytest.mark.parametrize("devices", [JitMesh, lambda: JitMesh(2), PmapMesh], ids=["jit", "fsdp", "pmap"])
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_the_same_batches_on_eight_devices(devices: Any, accumulate: int) -> None:
     """Padded to a multiple of devices and parts."""

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from alljax.config import default_config
-from alljax.errors import ConfigError
 from alljax.models import backbones
 from alljax.models.head import Head
 from alljax.training import fine_tuning, parameter_groups, sharding
@@ -42,7 +41,7 @@ class Run:
     """A few steps of one config on devices; reads what they did."""
 
     def __init__(self, config: Any, network: Network, devices: Any = None) -> None:
-        self.config, self.devices = config, devices or sharding.Jit()
+        self.config, self.devices = config, devices or sharding.JitMesh()
         read = parameter_groups.read(config.train.groups)
         key = jax.random.key(7)
         head = Head(config.model.hidden, CLASSES, config.model.dropout)
@@ -55,17 +54,17 @@ class Run:
         layers = parameter_groups.normalization_layers(ever)
         axis = self.devices.axis
         forward = fine_tuning.make_forward(config, network, head, layers, axis)
-        self.step = self.devices.compile(fine_tuning.make_step(config, forward, optimizer, ever, axis))
-        self.evaluate = self.devices.compile(
+        self.step = self.devices.jit(fine_tuning.make_step(config, forward, optimizer, ever, axis))
+        self.evaluate = self.devices.jit(
             fine_tuning.make_evaluate(fine_tuning.make_forward(config, network, head), axis)
         )
         average = dict(learned) if config.train.ema_decay else {}
         state = TrainState(
             learned, optimizer.init(learned), jnp.zeros((), jnp.int32), network.variables["batch_stats"], average
         )
-        self.state, self.constant = self.devices.place(state), self.devices.place(self.fixed)
-        self.key = self.devices.place(jax.random.key_data(key))
-        self.weights = self.devices.place(np.linspace(0.5, 2, CLASSES).astype(np.float32))
+        self.state, self.constant = self.devices.replicate(state), self.devices.replicate(self.fixed)
+        self.key = self.devices.replicate(jax.random.key_data(key))
+        self.weights = self.devices.replicate(np.linspace(0.5, 2, CLASSES).astype(np.float32))
 
     def cells(self, number: int, size: int, multiple: int) -> fine_tuning.Cells:
         rows = (number * size + np.arange(size)) % CELLS
@@ -78,13 +77,13 @@ class Run:
     def train(self, steps: int, size: int = 7, multiple: int = 8) -> list[float]:
         losses = []
         for number in range(steps):
-            cells = self.devices.spread(self.cells(number, size, multiple))
+            cells = self.devices.shard(self.cells(number, size, multiple))
             self.state, sums = self.step(self.state, self.constant, self.key, cells, self.weights)
-            losses.append(float(self.devices.fetch(sums.loss)) / size)
+            losses.append(float(self.devices.gather(sums.loss)) / size)
         return losses
 
     def params(self) -> dict[str, np.ndarray]:
-        return self.devices.fetch(self.state.params)
+        return self.devices.gather(self.state.params)
 
 
 class One:
@@ -92,33 +91,33 @@ class One:
 
     axis = None
 
-    def place(self, tree: Any) -> Any:
+    def replicate(self, tree: Any) -> Any:
         return jax.tree.map(jnp.asarray, tree)
 
-    spread = place
+    shard = replicate
 
-    def compile(self, function: Any) -> Any:
+    def jit(self, function: Any) -> Any:
         return jax.jit(function)
 
-    def fetch(self, tree: Any) -> Any:
+    def gather(self, tree: Any) -> Any:
         return jax.device_get(tree)
 
 
 @pytest.mark.parametrize("way", ["jit", "fsdp", "pmap"])
 def test_one_device_equals_eight(way: str, network: Network) -> None:
     """Dropout, batch statistics, odd batches with padding, clipping and averaging included."""
-    config = settings(clip_norm=1.0, average=0.9)
+    config = settings(clip_norm=1.0, ema_decay=0.9)
     config.model.dropout = 0.3
     config.train.learning_rate = 1e-3  # Adam at 1e-2 makes steps of rounding errors, which grow beyond 1e-5
-    devices = {"jit": sharding.Jit, "fsdp": lambda: sharding.Jit(2), "pmap": sharding.Pmap}[way]()
-    assert devices.count == 8
+    devices = {"jit": sharding.JitMesh, "fsdp": lambda: sharding.JitMesh(2), "pmap": sharding.PmapMesh}[way]()
+    assert devices.device_count == 8
     one, eight = Run(config, network, One()), Run(config, network, devices)
     expected, got = one.train(50), eight.train(50)
     np.testing.assert_allclose(got, expected, atol=1e-5)
     assert np.mean(expected[-10:]) < np.mean(expected[:10])
     cells = one.cells(0, 7, 8)
     logits = one.evaluate(one.state, one.constant, cells)
-    spread = devices.fetch(eight.evaluate(eight.state, eight.constant, devices.spread(cells)))
+    spread = devices.gather(eight.evaluate(eight.state, eight.constant, devices.shard(cells)))
     np.testing.assert_allclose(spread[:7], logits[:7], atol=1e-3)
 
 
@@ -135,7 +134,7 @@ def test_frozen_groups_and_their_statistics_never_move(network: Network) -> None
 def test_accumulation_changes_memory_only(network: Network) -> None:
     frozen = (("head/.*", 1.0), ("backbone/.*/kernel", 1.0), ("backbone/.*/(scale|bias)", 0.0))
     whole, parts = (
-        Run(settings(frozen, accumulate=n, optimizer="sgd"), network, One()).train(4, size=7, multiple=8)
+        Run(settings(frozen, accumulation_steps=n, optimizer="sgd"), network, One()).train(4, size=7, multiple=8)
         for n in (1, 4)
     )
     np.testing.assert_allclose(parts, whole, atol=1e-5)
@@ -154,7 +153,7 @@ def test_bfloat16_keeps_float32_parameters(network: Network) -> None:
 
 
 def test_the_average_follows_and_is_evaluated(network: Network) -> None:
-    run = Run(settings(average=0.5), network, One())
+    run = Run(settings(ema_decay=0.5), network, One())
     start = {path: np.asarray(leaf) for path, leaf in run.state.params.items()}
     run.train(1)
     path = "head/dense/kernel"
@@ -172,18 +171,8 @@ def test_the_average_follows_and_is_evaluated(network: Network) -> None:
 def test_sharing_shrinks_what_a_device_holds(network: Network) -> None:
     config = settings()
     config.model.hidden = 8192
-    whole, shared = (Run(config, network, devices) for devices in (sharding.Jit(1), sharding.Jit(4)))
+    whole, shared = (Run(config, network, devices) for devices in (sharding.JitMesh(1), sharding.JitMesh(4)))
     share = sharding.bytes_per_device(shared.state) / sharding.bytes_per_device(whole.state)
     assert share < 0.3
     shared.train(1)
     assert sharding.bytes_per_device(shared.state) / sharding.bytes_per_device(whole.state) < 0.3
-
-
-def test_pmap_cannot_share() -> None:
-    config = settings()
-    config.parallel, config.mesh.fsdp = "pmap", 2
-    with pytest.raises(ConfigError, match=r"mesh\.fsdp"):
-        sharding.make_devices(config)
-    config.parallel, config.mesh.fsdp = "jit", 3
-    with pytest.raises(ConfigError, match="does not divide the 8 devices"):
-        sharding.make_devices(config)

@@ -14,7 +14,7 @@ from alljax.errors import ConfigError
 from alljax.training import sharding
 from alljax.training.network import Network
 
-DEVICES = {"one": One, "jit": sharding.Jit, "fsdp": lambda: sharding.Jit(2), "pmap": sharding.Pmap}
+DEVICES = {"one": One, "jit": sharding.JitMesh, "fsdp": lambda: sharding.JitMesh(2), "pmap": sharding.PmapMesh}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -30,9 +30,10 @@ from training.small_run import (
 from alljax.cli import main
 from alljax.errors import ConfigError, Stopped, WorkdirError
 from alljax.interrupts import handle_signals
-from alljax.training import loop, sharding
+from alljax.training import loop
 from alljax.training.loop import Trained
 from alljax.training.network import Network
+from alljax.training.sharding import JitMesh, PmapMesh
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CELLS = [
@@ -107,7 +108,7 @@ def test_every_seed_and_fold_has_a_run_of_its_own(tmp_path: Path) -> None:
 
 
 PHASES = settings(
-    groups=(("head/.*", 1.0), ("backbone/stem/.*", 0.5), ("backbone/stage1/.*", 0.5, 1.0, 1)), average=0.9,
+    groups=(("head/.*", 1.0), ("backbone/stem/.*", 0.5), ("backbone/stage1/.*", 0.5, 1.0, 1)), ema_decay=0.9,
     checkpoint_steps=1, clip_norm=1.0,
 )  # fmt: skip
 """A group that begins to learn in the second epoch, an average and clipping."""
@@ -137,7 +138,12 @@ def test_goes_on_after_its_end(whole: Trained, network: Network, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("change", "devices"),
-    [({}, sharding.Jit), ({}, sharding.Pmap), ({}, lambda: sharding.Jit(2)), ({"compute": "bfloat16"}, One)],
+    [
+        ({}, JitMesh),
+        ({}, PmapMesh),
+        ({}, lambda: JitMesh(2)),
+        ({"compute": "bfloat16"}, One),
+    ],
     ids=["jit", "pmap", "fsdp", "bfloat16"],
 )
 def test_goes_on_on_other_devices_and_in_another_precision(

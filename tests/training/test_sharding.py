@@ -1,0 +1,55 @@
+"""Placement of arrays: compiled once, large arrays sharded, settings that do not fit."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+
+from alljax.config import default_config
+from alljax.errors import ConfigError
+from alljax.training.sharding import JitMesh, Mesh, PmapMesh, bytes_per_device, make_mesh
+
+STEPS = 50
+
+
+@pytest.mark.parametrize(
+    ("make", "programs"),
+    [(JitMesh, 1), (lambda: JitMesh(2), 2), (PmapMesh, 3)],
+    ids=["jit: the step", "fsdp: the step and gather", "pmap: the step and two shapes that are put"],
+)
+def test_fifty_steps_compile_once(make: Callable[[], Mesh], programs: int, compilations: list[str]) -> None:
+    mesh = make()
+
+    def step(state: jax.Array, batch: jax.Array) -> jax.Array:
+        mean = batch.mean()
+        return state + (mean if mesh.axis is None else jax.lax.pmean(mean, mesh.axis))
+
+    compiled, state = mesh.jit(step, donate=0), mesh.replicate(np.zeros((128, 256), np.float32))
+    for _ in range(STEPS):
+        state = compiled(state, mesh.shard(np.ones((16, 4), np.float32)))
+        values = mesh.gather(state)
+    np.testing.assert_array_equal(values, np.full((128, 256), STEPS, np.float32))
+    assert len(compilations) == programs
+
+
+def test_fsdp_shards_large_arrays() -> None:
+    tree = {
+        "kernel": np.ones((512, 64), np.float32),
+        "bias": np.ones(64, np.float32),
+        "odd": np.ones(16385, np.float32),
+    }
+    placed = JitMesh(4).replicate(tree)
+    assert {name: bytes_per_device(leaf) // 4 for name, leaf in placed.items()} == {
+        "kernel": 512 * 64 // 4, "bias": 64, "odd": 16385
+    }  # fmt: skip
+
+
+def test_parallel_settings_that_do_not_fit() -> None:
+    config = default_config()
+    config.parallel, config.mesh.fsdp = "pmap", 2
+    with pytest.raises(ConfigError, match=r"mesh\.fsdp"):
+        make_mesh(config)
+    config.parallel, config.mesh.fsdp = "jit", 3
+    with pytest.raises(ConfigError, match=f"does not divide the {jax.device_count()} devices"):
+        make_mesh(config)
