@@ -207,6 +207,6 @@ def write_cell(
         )
     (folder / "figures").mkdir(exist_ok=True)
     if sheet:
-        (folder / "figures" / f"wrong-{name}.png").write_bytes(plots.wrong_sheet(images, captions))
+        (folder / "figures" / f"wrong-{name}.png").write_bytes(plots.contact_sheet(images, captions))
     each = [evaluate(labels, one) for one in probabilities]
     return results.over_seeds(each, range(len(each)))

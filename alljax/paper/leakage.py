@@ -10,10 +10,19 @@ from alljax.evaluation import comparison, intervals, unpaired
 from alljax.evaluation.intervals import Interval
 from alljax.evaluation.unpaired import HeldOut
 from alljax.paper import matching
-from alljax.report import pictures, plots, setting_names
-from alljax.report.findings import between, interval, points, shown, signed
+from alljax.report import plots, setting_names
 from alljax.report.plots import BLUE, INK, VERMILION
-from alljax.report.sections import Picture, Section, Table, Value
+from alljax.report.tables import (
+    Figure,
+    Section,
+    Table,
+    Value,
+    format_bounds,
+    format_difference,
+    format_difference_bounds,
+    format_interval,
+    format_value,
+)
 from alljax.study import finished
 from alljax.study.finished import Study
 
@@ -78,7 +87,7 @@ def sections(study: Study) -> list[Section]:
     for label in METRICS.values():
         columns += [f"{label}, random cells", f"{label}, people apart", f"{label}, difference"]
     table = Table("leak", "The same set-ups under both splits", tuple(columns), rows, notes=_notes(study, level))
-    parts: tuple[Table | Picture, ...] = (table, picture(study, there)) if there else (table,)
+    parts: tuple[Table | Figure, ...] = (table, picture(study, there)) if there else (table,)
     lines = [f"Random cells: protocol paper. People apart: protocol {' and '.join(protocols)}."]
     if there:
         lines.insert(0, _sentence(list(worths.values()), level, len(pairs), matching.unit(study)))
@@ -143,7 +152,7 @@ def mean(worths: Sequence[Worth], metric: str, level: float) -> tuple[float, Int
     return float(np.mean([one.gain(metric) for one in worths])), unpaired.interval(draws, level)
 
 
-def picture(study: Study, pairs: Sequence[Pair]) -> Picture:
+def picture(study: Study, pairs: Sequence[Pair]) -> Figure:
     """Returns both accuracies of each set-up with their intervals, a line a set-up.
 
     Args:
@@ -152,7 +161,7 @@ def picture(study: Study, pairs: Sequence[Pair]) -> Picture:
     """
     trials = study.metrics["trials"]
     height = 1.3 + 0.34 * len(pairs)
-    with plots.grid_of_axes(1, 1, (8.4, height)) as (figure, axes):
+    with plots.subplots(1, 1, (8.4, height)) as (figure, axes):
         one = axes[0, 0]
         for row, pair in enumerate(pairs):
             sides = (("random cells", pair.leaky, BLUE, -0.13, "o"), ("people apart", pair.apart, VERMILION, 0.13, "s"))
@@ -171,7 +180,7 @@ def picture(study: Study, pairs: Sequence[Pair]) -> Picture:
         one.grid(axis="x")
         figure.legend(loc="outside upper center", ncols=3, fontsize=9)
         caption = "Accuracy of the same set-ups when cells, and when people, are held out, with intervals."
-        return pictures.picture("leak", caption, figure)
+        return plots.save("leak", caption, figure)
 
 
 def _row(study: Study, pair: Pair, found: Worth | None, level: float) -> tuple[Value, ...]:
@@ -183,7 +192,9 @@ def _row(study: Study, pair: Pair, found: Worth | None, level: float) -> tuple[V
             continue
         bounds = unpaired.interval(found.drawn_gain(metric), level)
         gain = found.gain(metric)
-        row.append(Value(points(metric, gain), gain, signed(metric, bounds) if bounds else ""))
+        row.append(
+            Value(format_difference(metric, gain), gain, format_difference_bounds(metric, bounds) if bounds else "")
+        )
     return tuple(row)
 
 
@@ -194,11 +205,11 @@ def _entry(study: Study, pair: Pair, place: int, metric: str, found: Worth | Non
     if result is None:
         return Value("–", note="cell failed" if name in study.metrics.get("failed", {}) else "cell missing")
     if metric != "auc":
-        return Value(shown(metric, result[metric]), result[metric], interval(metric, result))
+        return Value(format_value(metric, result[metric]), result[metric], format_interval(metric, result))
     if found is None or metric not in found.sides:
         return Value("–")
     bounds, value = unpaired.interval(found.draws[metric][place], level), found.sides[metric][place]
-    return Value(shown(metric, value), value, between(metric, bounds) if bounds else "")
+    return Value(format_value(metric, value), value, format_bounds(metric, bounds) if bounds else "")
 
 
 def _sentence(worths: Sequence[Worth], level: float, declared: int, unit: str) -> str:
@@ -211,13 +222,12 @@ def _sentence(worths: Sequence[Worth], level: float, declared: int, unit: str) -
 
 def _gain(worths: Sequence[Worth], metric: str, level: float, unit: str) -> str:
     value, bounds = mean(worths, metric, level)
-    gain = (
-        f"{points(metric, value)} {'percentage points of accuracy' if metric == 'accuracy' else 'of AUC within folds'}"
-    )
+    what = "points of accuracy" if metric == "accuracy" else "of AUC within folds"
+    gain = f"{format_difference(metric, value)} {what}"
     if bounds is None:
         return gain
     more = "more" if bounds[0] > 0 or bounds[1] < 0 else "no more"
-    return f"{gain} {signed(metric, bounds)}, {more} than the choice of {unit} explains"
+    return f"{gain} {format_difference_bounds(metric, bounds)}, {more} than the choice of {unit} explains"
 
 
 def _notes(study: Study, level: float) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import binomtest
 
-from alljax.report.sections import Value
+from alljax.report.tables import Value
 
 WITHIN, BEYOND = "within the noise", "beyond the noise"
 

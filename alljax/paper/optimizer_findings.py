@@ -8,8 +8,7 @@ import numpy as np
 from alljax.evaluation import comparison, intervals
 from alljax.paper import matching, published
 from alljax.paper.matching import Place, Reproduction
-from alljax.report.findings import points, signed
-from alljax.report.sections import Table, Value
+from alljax.report.tables import Table, Value, format_difference, format_difference_bounds
 
 METRICS = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
@@ -67,8 +66,12 @@ def _gaps(found: Reproduction, letter: str, budget: int) -> dict[str, tuple[Valu
     gaps = {}
     for metric in METRICS:
         value, own = results[0][metric] - results[1][metric], bounds.get(metric)
-        note = signed(metric, own) if own else "tested on other cells"
-        gaps[metric] = (Value(points(metric, value), value, note), own, _spread(results[0], results[1], metric))
+        note = format_difference_bounds(metric, own) if own else "tested on other cells"
+        gaps[metric] = (
+            Value(format_difference(metric, value), value, note),
+            own,
+            _spread(results[0], results[1], metric),
+        )
     return gaps
 
 
@@ -79,7 +82,7 @@ def _spread(first: Mapping[str, Any], second: Mapping[str, Any], metric: str) ->
     if len(gaps) < 2:
         return Value("–", note="one seed")
     spread = float(np.std(gaps, ddof=1))
-    return Value(points(metric, spread).lstrip("+"), spread)
+    return Value(format_difference(metric, spread).lstrip("+"), spread)
 
 
 def _published(letter: str, budget: int, metric: str) -> Value:
@@ -87,7 +90,9 @@ def _published(letter: str, budget: int, metric: str) -> Value:
     if metric == "accuracy":
         first, second = (published.implied(letter, optimizer, budget).accuracy for optimizer in published.OPTIMIZERS)
         low, high = first[0] - second[1], first[1] - second[0]
-        return Value(points(metric, (low + high) / 2), (low + high) / 2, signed(metric, (low, high)))
+        return Value(
+            format_difference(metric, (low + high) / 2), (low + high) / 2, format_difference_bounds(metric, (low, high))
+        )
     place = published.BUDGETS.index(budget)
     one, other = (published.tested(letter, optimizer)["f1"][place] for optimizer in published.OPTIMIZERS)
     gap = round(one - other, 2)

@@ -10,8 +10,16 @@ from alljax.evaluation import comparison, intervals, unpaired
 from alljax.paper import matching, noise, published
 from alljax.paper.matching import Place, Reproduction, Scenario
 from alljax.paper.noise import Estimate
-from alljax.report.findings import BASELINES, between, interval, points, shown, signed
-from alljax.report.sections import Table, Value
+from alljax.report.findings import BASELINES
+from alljax.report.tables import (
+    Table,
+    Value,
+    format_bounds,
+    format_difference,
+    format_difference_bounds,
+    format_interval,
+    format_value,
+)
 from alljax.study import finished
 
 LABELS = {"recall": "recall", "precision": "precision", "f1": "F1"}
@@ -34,7 +42,7 @@ def baselines(found: Reproduction) -> Table:
     """Returns what rules score that see nothing, or only the size of the cell."""
     rows = []
     for name, rule in found.baselines().items():
-        entries = [Value(shown(key, rule.get(key)), rule.get(key), interval(key, rule)) for key in RULES]
+        entries = [Value(format_value(key, rule.get(key)), rule.get(key), format_interval(key, rule)) for key in RULES]
         rows.append((Value(BASELINES.get(name, name)), *entries))
     drawing = comparison.bootstrap_options(found.study)
     note = f"In brackets: {drawing['level']:.0%} intervals over {matching.unit(found.study)}."
@@ -133,14 +141,14 @@ def _mean_bounds(found: Reproduction, places: Sequence[Place]) -> dict[str, inte
 
 
 def _entries(metric: str, ours: Estimate, theirs: float) -> list[Value]:
-    gap = points(metric, ours.value - theirs)
+    gap = format_difference(metric, ours.value - theirs)
     return [_entry(metric, ours), Value(f"{theirs:.2f}", theirs), noise.difference(ours, theirs, SHARE, gap)]
 
 
 def _entry(metric: str, ours: Estimate) -> Value:
-    notes = [] if math.isnan(ours.low) else [between(metric, (ours.low, ours.high))]
-    notes += [] if math.isnan(ours.deviation) else [f"s {shown(metric, ours.deviation)}"]
-    return Value(shown(metric, ours.value), ours.value, ", ".join(notes))
+    notes = [] if math.isnan(ours.low) else [format_bounds(metric, (ours.low, ours.high))]
+    notes += [] if math.isnan(ours.deviation) else [f"s {format_value(metric, ours.deviation)}"]
+    return Value(format_value(metric, ours.value), ours.value, ", ".join(notes))
 
 
 def table_7(found: Reproduction) -> Table:
@@ -161,9 +169,9 @@ def table_7(found: Reproduction) -> Table:
             theirs = (
                 next(one.accuracy for one in published.TABLE_7 if (one.study, one.model) == ("Proposed", quoted)) / 100
             )
-            text = points("accuracy", result["accuracy"] - theirs)
+            text = format_difference("accuracy", result["accuracy"] - theirs)
             gap = noise.difference(noise.tested(result, "accuracy"), theirs, PERCENT, text)
-            accuracy = Value(f"{result['accuracy']:.2%}", result["accuracy"], interval("accuracy", result))
+            accuracy = Value(f"{result['accuracy']:.2%}", result["accuracy"], format_interval("accuracy", result))
         rows.append(
             (
                 Value("ours"),
@@ -196,7 +204,9 @@ def accuracies(found: Reproduction) -> Table:
         else:
             ours = noise.tested(result, "accuracy")
             row += [_entry("accuracy", ours), printed]
-            row.append(noise.difference(ours, theirs, (high - low) / 2, points("accuracy", ours.value - theirs)))
+            row.append(
+                noise.difference(ours, theirs, (high - low) / 2, format_difference("accuracy", ours.value - theirs))
+            )
             row.append(_over_size(result))
         rows.append(tuple(row))
     notes = (
@@ -213,7 +223,11 @@ def accuracies(found: Reproduction) -> Table:
 def _over_size(result: Mapping[str, Any]) -> Value:
     if not (found := result["over_size"].get("accuracy")):
         return Value("–")
-    return Value(points("accuracy", found["value"]), found["value"], signed("accuracy", found["interval"]))
+    return Value(
+        format_difference("accuracy", found["value"]),
+        found["value"],
+        format_difference_bounds("accuracy", found["interval"]),
+    )
 
 
 def _without_f1(found: Reproduction) -> str:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from alljax.paper import claims, leakage, matching, noise, optimizer_findings, paper_tables, published, training_curves
 from alljax.paper.matching import Reproduction
-from alljax.report.findings import interval, shown
-from alljax.report.sections import Picture, Section, Table, Value
+from alljax.report.tables import Figure, Section, Table, Value, format_interval, format_value
 from alljax.study.finished import Study
 
 MEANINGLESS = (
@@ -37,7 +36,7 @@ def sections(study: Study) -> list[Section]:
     parts = [Section("paper", "Against the paper", (*caveat, *lines), first)]
     if any(map(found.result, found.names)):
         text = "Figures 7 to 9 with our numbers, then what the paper leaves out."
-        more: list[Table | Picture] = [*training_curves.all_pictures(found)]
+        more: list[Table | Figure] = [*training_curves.all_pictures(found)]
         more += [paper_tables.accuracies(found), paper_tables.confusion_table(found)]
         parts.append(Section("paper-figures", "The paper's figures", (text,), tuple(more)))
     parts.append(_inconsistencies())
@@ -84,7 +83,7 @@ def _summary(found: Reproduction, training: Sequence[Table], tested: Sequence[Ta
             ranges.append(f"{100 * min(ends):.1f} to {max(ends):.1%} with {name}")
         lines.append(
             f"The published tables imply test accuracies of {' and '.join(ranges)}; the size of the cell alone, one "
-            f"threshold, is right for {shown('accuracy', rule['accuracy'])} {interval('accuracy', rule)}."
+            f"threshold, is right for {format_value('accuracy', rule['accuracy'])} {format_interval('accuracy', rule)}."
         )
     return tuple(lines)
 

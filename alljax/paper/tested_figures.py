@@ -9,20 +9,18 @@ from sklearn.metrics import roc_curve
 from alljax.paper import published
 from alljax.paper.matching import Place, Reproduction
 from alljax.report import plots
-from alljax.report.findings import interval, shown
-from alljax.report.pictures import picture
 from alljax.report.plots import BLUE, DASHES, INK, VERMILION
-from alljax.report.sections import Picture
+from alljax.report.tables import Figure, format_interval, format_value
 
 COLORS = {"adam": BLUE, "rmsprop": VERMILION}
 POINTS = 101
 """False positive rates at which a ROC curve is drawn."""
 
 
-def confusions(found: Reproduction) -> Picture:
+def confusions(found: Reproduction) -> Figure:
     """Returns the confusion matrix of each network and optimizer after its longest budget; two classes."""
     places, classes = _longest(found), found.study.classes
-    with plots.grid_of_axes(1, len(places), (0.5 + 2.5 * len(places), 2.7)) as (figure, axes):
+    with plots.subplots(1, len(places), (0.5 + 2.5 * len(places), 2.7)) as (figure, axes):
         for place, one in zip(places, axes[0], strict=True):
             counts = np.asarray(found.study.metrics["trials"][found.names[place]]["confusion"], np.float64)
             shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -40,13 +38,13 @@ def confusions(found: Reproduction) -> Picture:
             one.tick_params(length=0)
             one.spines[:].set_visible(False)
         caption = "Confusion matrices after the longest budget, which the paper leaves out; means over seeds."
-        return picture("confusion-matrices", caption, figure)
+        return plots.save("confusion-matrices", caption, figure)
 
 
-def rocs(found: Reproduction) -> Picture:
+def rocs(found: Reproduction) -> Figure:
     """Returns the ROC curves of each network and optimizer after its longest budget; two classes."""
     places, grid = _longest(found), np.linspace(0, 1, POINTS)
-    with plots.grid_of_axes(1, len(places), (0.5 + 2.5 * len(places), 3.1)) as (figure, axes):
+    with plots.subplots(1, len(places), (0.5 + 2.5 * len(places), 3.1)) as (figure, axes):
         for place, one in zip(places, axes[0], strict=True):
             tested, color = found.predictions(place), COLORS[place[1]]
             positive = tested.labels == 1
@@ -61,7 +59,7 @@ def rocs(found: Reproduction) -> Picture:
                 called = tested.probabilities.argmax(2) == 1
                 one.plot(called[:, ~positive].mean(), called[:, positive].mean(), "o", color=color, markersize=4.5)
             result = found.study.metrics["trials"][found.names[place]]
-            area = " ".join(filter(None, (shown("auc", result["auc"]), interval("auc", result))))
+            area = " ".join(filter(None, (format_value("auc", result["auc"]), format_interval("auc", result))))
             one.text(0.98, 0.04, f"AUC {area}", ha="right", fontsize=8.5)
             one.set_title(_title(found, place), fontsize=9.5)
             one.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel="false positive rate", aspect="equal")
@@ -72,7 +70,7 @@ def rocs(found: Reproduction) -> Picture:
             f"ROC curves after the longest budget, “{found.study.classes[1]}” positive. The dot is where the likelier "
             "class is called; faint lines are seeds."
         )
-        return picture("roc-curves", caption, figure, follow=True)
+        return plots.save("roc-curves", caption, figure, curves=True)
 
 
 def _longest(found: Reproduction) -> list[Place]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -15,9 +14,8 @@ from alljax.paper import published, tested_figures
 from alljax.paper.matching import Place, Reproduction, Scenario
 from alljax.report import plots
 from alljax.report.findings import BASELINES
-from alljax.report.pictures import picture
 from alljax.report.plots import BLUE, DASHES, INK, VERMILION
-from alljax.report.sections import Picture
+from alljax.report.tables import Figure
 from alljax.study import finished
 
 POINTS = 100
@@ -33,9 +31,9 @@ WIDE = 10.5
 Curve = Mapping[str, np.ndarray]
 
 
-def all_pictures(found: Reproduction) -> list[Picture]:
+def all_pictures(found: Reproduction) -> list[Figure]:
     """Returns Figures 7 to 9, confusion matrices and ROC curves, those for which the study has a cell."""
-    pictures: list[Picture] = []
+    pictures: list[Figure] = []
     for scenario in found.scenarios:
         read = {
             place: mean_curves(finished.read_history(found.study, name))
@@ -64,7 +62,7 @@ def mean_curves(history: Curve) -> Curve:
     return {"epoch": epochs[kept]} | {name: (np.bincount(inverse, history[name]) / count)[kept] for name in names}
 
 
-def panels(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve]) -> Picture:
+def panels(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve]) -> Figure:
     """Returns Figure 7 or 8 as printed: a panel a budget, accuracy above loss, both optimizers in each.
 
     Args:
@@ -74,7 +72,7 @@ def panels(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve])
     """
     budgets, across = list(found.budgets), min(4, len(found.budgets))
     rows = -(-len(budgets) // across)
-    with plots.grid_of_axes(2 * rows, across, (max(2.65 * across, 4.4), 4.0 * rows + 0.6)) as (figure, axes):
+    with plots.subplots(2 * rows, across, (max(2.65 * across, 4.4), 4.0 * rows + 0.6)) as (figure, axes):
         for row, column in np.ndindex(rows, across):
             pair = axes[2 * row : 2 * row + 2, column]
             if row * across + column >= len(budgets):
@@ -110,10 +108,10 @@ def panels(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve])
             f"Figure {number}, one panel a budget as printed: {scenario.network} while training, accuracy above loss; "
             f"means over folds and seeds.{_set_aside(found)}"
         )
-        return picture(f"figure-{number}", caption, figure, follow=True)
+        return plots.save(f"figure-{number}", caption, figure, curves=True)
 
 
-def overlaid(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve]) -> Picture:
+def overlaid(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve]) -> Figure:
     """Returns all budgets of Figure 7 or 8 in one panel: the longest run, and what differs from its beginning.
 
     Args:
@@ -122,7 +120,7 @@ def overlaid(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve
         read: curves of the cells that are there.
     """
     apart = 0
-    with plots.grid_of_axes(1, 2, (WIDE, 3.9)) as (figure, axes):
+    with plots.subplots(1, 2, (WIDE, 3.9)) as (figure, axes):
         for optimizer, color in COLORS.items():
             runs = [read[place] for place in found.names if place in read and place[:2] == (scenario.letter, optimizer)]
             runs.sort(key=lambda curve: -curve["epoch"][-1])
@@ -148,14 +146,14 @@ def overlaid(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve
         caption = (
             f"Figure {number} overlaid: {scenario.network}. A dot is where a budget ends. {how}{_set_aside(found)}"
         )
-        return picture(f"figure-{number}-overlaid", caption, figure, follow=True)
+        return plots.save(f"figure-{number}-overlaid", caption, figure, curves=True)
 
 
-def bars(found: Reproduction) -> Picture:
+def bars(found: Reproduction) -> Figure:
     """Returns Figure 9: test accuracy with intervals, beside the range that the paper's tables imply."""
     budgets, rules, dotted = list(found.budgets), found.baselines(), list[Any](DASHES[1:])
     lowest = [rule["accuracy"] for rule in rules.values()]
-    with plots.grid_of_axes(len(found.scenarios), 1, (WIDE, 3.3 * len(found.scenarios) + 0.5)) as (figure, axes):
+    with plots.subplots(len(found.scenarios), 1, (WIDE, 3.3 * len(found.scenarios) + 0.5)) as (figure, axes):
         for scenario, one in zip(found.scenarios, axes[:, 0], strict=True):
             for (group, budget), (side, optimizer) in (
                 (group, side) for group in enumerate(budgets) for side in enumerate(published.OPTIMIZERS)
@@ -209,7 +207,7 @@ def bars(found: Reproduction) -> Picture:
             f"Figure 9: test accuracy. The bars begin at {floor:.0%}. Hatched: the paper's, whose numbers are not "
             "printed; the thick end is the range that Tables 3 to 6 leave."
         )
-        return picture("figure-9", caption, figure)
+        return plots.save("figure-9", caption, figure)
 
 
 def _draw(axes: Axes, curve: Curve, quantity: str, optimizer: str, width: float, labeled: bool = True) -> None:
@@ -240,7 +238,7 @@ def _same_scale(axes: Sequence[Axes]) -> None:
             one.set_ylim(ends[:, 0].min(), ends[:, 1].max())
 
 
-def _legend(figure: Figure, columns: int) -> None:
+def _legend(figure: Any, columns: int) -> None:
     handles = [
         Line2D([], [], color=color, linestyle=dashes, label=f"{published.OPTIMIZER_NAMES[optimizer]}, {label}")
         for optimizer, color in COLORS.items()

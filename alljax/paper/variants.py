@@ -7,7 +7,7 @@ from alljax.evaluation import comparison
 from alljax.paper import matching, published
 from alljax.paper.distance import TOGETHER, Ranking, rank
 from alljax.report import plots
-from alljax.report.sections import Picture, Section, Table, Value
+from alljax.report.tables import Figure, Section, Table, Value
 from alljax.study.finished import Study
 
 COLORS = {TOGETHER: plots.BLUE, "A": plots.VERMILION, "B": plots.GREEN}
@@ -164,11 +164,11 @@ def _repetition() -> float:
     return float(100 * np.sqrt(2 * np.mean(errors)))
 
 
-def _picture(study: Study, found: Ranking) -> Picture:
+def _picture(study: Study, found: Ranking) -> Figure:
     """Draws distances as dots with their intervals, the nearest set-up on top."""
     shown = found.variants[:DRAWN]
     series = (TOGETHER, *found.networks)
-    with plots.grid_of_axes(1, 1, (7.2, 1.3 + 0.42 * len(shown))) as (figure, grid):
+    with plots.subplots(1, 1, (7.2, 1.3 + 0.42 * len(shown))) as (figure, grid):
         axes = grid[0, 0]
         for number, one in enumerate(series):
             covered = [place for place, variant in enumerate(shown) if one in (TOGETHER, *variant.count)]
@@ -189,4 +189,4 @@ def _picture(study: Study, found: Ranking) -> Picture:
         if len(shown) < len(found.variants):
             caption += f" The nearest {len(shown)} of {len(found.variants)}."
         told = "; ".join(f"{variant.name} {variant.distance():.2f}" for variant in shown)
-        return Picture("variants", caption, plots.svg(figure, f"distance in points: {told}"), plots.png(figure))
+        return plots.save("variants", caption, figure, f"distance in points: {told}")

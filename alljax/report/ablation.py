@@ -5,10 +5,10 @@ from typing import Any
 
 from alljax.evaluation import comparison
 from alljax.evaluation.comparison import Gap
-from alljax.report import dots, findings, setting_names
-from alljax.report.findings import METRIC, interval, shown
-from alljax.report.sections import Picture, Section, Table, Value
+from alljax.report import dots, findings, setting_names, tables
+from alljax.report.findings import METRIC
 from alljax.report.setting_names import Factor
+from alljax.report.tables import Figure, Section, Table, Value, format_interval, format_value
 from alljax.study import finished
 from alljax.study.finished import Study
 
@@ -30,7 +30,7 @@ def sections(study: Study) -> list[Section]:
         return []
     order = comparison.order(study)
     gaps = comparison.gaps(study)
-    parts: list[Table | Picture] = [_table(study, order, gaps, varied)]
+    parts: list[Table | Figure] = [_table(study, order, gaps, varied)]
     paragraphs = [_best(study, order, gaps, varied), *_others(study, gaps)]
     if picture := dots.picture(study, varied[:MOST_DRAWN]) if len(varied) <= MOST_DRAWN else None:
         parts.insert(0, picture)
@@ -59,8 +59,10 @@ def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: 
         if name in leaky:
             marks[0] = Value(marks[0].text, marks[0].number, "its test leaks")
         spread = result["std"][by]
-        first = Value(shown(by, result[by]), result[by], interval(by, result))
-        others = [Value(shown(key, result[key]), result[key], interval(key, result)) for key in metrics[1:]]
+        first = Value(format_value(by, result[by]), result[by], format_interval(by, result))
+        others = [
+            Value(format_value(key, result[key]), result[key], format_interval(key, result)) for key in metrics[1:]
+        ]
         seeds = Value("–", note="one seed") if spread is None else Value(findings.distance(by, spread), spread)
         rows.append((*marks, first, seeds, *others, *_compared(by, gaps.get(name), name in leaky)))
     unit = trials[order[0]]["interval_unit"]
@@ -93,8 +95,8 @@ def _compared(by: str, gap: Gap | None, leaks: bool) -> tuple[Value, Value]:
     """Returns the difference to the best and what follows from it."""
     if gap is None:
         return Value(""), Value("the best")
-    bounds = "" if gap.bounds is None else findings.signed(by, gap.bounds)
-    number = Value(findings.points(by, gap.value, unit=True), gap.value, bounds)
+    bounds = "" if gap.bounds is None else tables.format_difference_bounds(by, gap.bounds)
+    number = Value(tables.format_difference(by, gap.value, unit=True), gap.value, bounds)
     if leaks:
         return number, Value("its test leaks: not ranked")
     if not gap.paired:
@@ -110,7 +112,7 @@ def _best(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: S
     trials = study.metrics["trials"]
     by, unit = finished.headline(trials), trials[order[0]]["interval_unit"]
     name, second = order[:2]
-    said = f"{METRIC[by]} {shown(by, trials[name][by])} {interval(by, trials[name])}".strip()
+    said = f"{METRIC[by]} {format_value(by, trials[name][by])} {format_interval(by, trials[name])}".strip()
     among = f"Of {len(order)} models" + (
         ", leaving out those whose test leaks," if comparison.leaky(study.metrics) else ""
     )

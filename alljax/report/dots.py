@@ -13,8 +13,8 @@ from matplotlib.ticker import NullLocator
 from alljax.evaluation import comparison
 from alljax.report import plots
 from alljax.report.findings import METRIC
-from alljax.report.sections import Picture
 from alljax.report.setting_names import Factor
+from alljax.report.tables import Figure
 from alljax.study import finished
 from alljax.study.finished import Study
 
@@ -36,7 +36,7 @@ class _Dot:
     leaky: bool
 
 
-def picture(study: Study, varied: Sequence[Factor]) -> Picture | None:
+def picture(study: Study, varied: Sequence[Factor]) -> Figure | None:
     """Returns dots with intervals: the first setting along the axis, the second as colors, the third as panels.
 
     A numeric setting that spans more than a factor of `WIDE` goes onto the axis, wherever it stands.
@@ -60,7 +60,7 @@ def picture(study: Study, varied: Sequence[Factor]) -> Picture | None:
     height = 3.6 if _logarithmic(axis) else 0.9 + len(axis.rows) * (0.16 + 0.19 * len(lines))
     by = METRIC[finished.headline(study.metrics["trials"])]
     width = 6.4 if across == 1 else 1.4 + 2.9 * across
-    with plots.grid_of_axes(down, across, (width, 0.5 + down * max(height, 1.7))) as (figure, grid):
+    with plots.subplots(down, across, (width, 0.5 + down * max(height, 1.7))) as (figure, grid):
         for number, axes in enumerate(grid.flat):
             if number >= len(panels):
                 axes.set_visible(False)
@@ -77,8 +77,8 @@ def picture(study: Study, varied: Sequence[Factor]) -> Picture | None:
         words = f"{by} with {study.config['evaluation.level']:.0%} intervals by " + ", ".join(
             factor.name for factor in varied
         )
-        drawn = plots.svg(figure, words, follow=_logarithmic(axis))
-        return Picture("ablation", f"{words[0].upper()}{words[1:]}", drawn, plots.png(figure))
+        caption = f"{words[0].upper()}{words[1:]}"
+        return plots.save("ablation", caption, figure, curves=_logarithmic(axis))
 
 
 def _dots(study: Study, varied: Sequence[Factor]) -> list[_Dot]:
@@ -106,7 +106,7 @@ def _against_names(axes: Axes, axis: Factor, lines: list[list[_Dot]], labels: Se
         for dot in dots:
             _draw_dot(axes, dot, line, dot.place[0] + aside, upright=False)
     axes.set_yticks(
-        range(len(axis.labels)), ["\n".join(textwrap.wrap(plots.short(label, 66), 24)) for label in axis.labels]
+        range(len(axis.labels)), ["\n".join(textwrap.wrap(plots.shorten(label, 66), 24)) for label in axis.labels]
     )
     axes.set_ylim(len(axis.labels) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

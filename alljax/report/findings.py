@@ -7,6 +7,7 @@ import numpy as np
 
 from alljax.evaluation import comparison, intervals
 from alljax.evaluation.comparison import Gap
+from alljax.report.tables import format_difference, format_difference_bounds, format_interval, format_value
 from alljax.study import finished
 from alljax.study.finished import Predictions, Study
 
@@ -24,53 +25,15 @@ METRIC = {
 }
 """How metrics are called, in the order of the columns of a table."""
 
-PERCENT = ("accuracy",)
-
-
-def shown(name: str, value: float | None) -> str:
-    """Returns a metric as people read it: accuracy in percent, the others with three decimals."""
-    if value is None:
-        return "–"
-    return f"{value:.1%}" if name in PERCENT else f"{value:.3f}"
-
-
-def interval(name: str, result: Mapping[str, Any]) -> str:
-    """Returns ``[low, high]`` of a metric, or nothing where it has no interval."""
-    bounds = result.get("intervals", {}).get(name)
-    return between(name, bounds) if bounds else ""
-
-
-def between(name: str, bounds: Sequence[float]) -> str:
-    """Returns the ends of an interval of a metric as people read it."""
-    return "[" + ", ".join(shown(name, bound).rstrip("%") for bound in bounds) + "]"
-
-
-def points(metric: str, value: float, unit: bool = False) -> str:
-    """Returns a difference with its sign: of accuracies in percentage points, of others with three decimals.
-
-    Args:
-        metric: its name.
-        value: the difference.
-        unit: names the points.
-    """
-    sign = "+" if value else ""
-    text = f"{100 * value:{sign}.1f}{' points' if unit else ''}" if metric in PERCENT else f"{value:{sign}.3f}"
-    return text.replace("-", "−")
-
-
-def signed(metric: str, bounds: tuple[float, float]) -> str:
-    """Returns the interval of a difference, in the units of `points`."""
-    return "[" + ", ".join(points(metric, bound) for bound in bounds) + "]"
-
 
 def distance(metric: str, value: float) -> str:
     """Returns a difference without its sign, with its unit."""
-    return points(metric, abs(value), unit=True).lstrip("+")
+    return format_difference(metric, abs(value), unit=True).lstrip("+")
 
 
 def ahead(metric: str, behind: tuple[float, float]) -> str:
     """Returns the interval of how far the best is ahead, from that of how far another is behind (a negative number)."""
-    return signed(metric, (-behind[1], -behind[0])).replace("+", "")
+    return format_difference_bounds(metric, (-behind[1], -behind[0])).replace("+", "")
 
 
 def title(study: Study) -> str:
@@ -112,8 +75,8 @@ def headline(study: Study, order: Sequence[str], predictions: Predictions) -> di
         "of": "" if len(trials) == 1 else f"Of {_models(honest)}{' whose test does not leak' * (honest < len(trials))}",
         "level": f"{study.config['evaluation.level']:.0%}",
         "unit": unit,
-        "auc": (shown("auc", result["auc"]), interval("auc", result)),
-        "accuracy": (shown("accuracy", result["accuracy"]), interval("accuracy", result)),
+        "auc": (format_value("auc", result["auc"]), format_interval("auc", result)),
+        "accuracy": (format_value("accuracy", result["accuracy"]), format_interval("accuracy", result)),
         "tiles": _tiles(study, result, predictions),
     }
 
@@ -123,7 +86,7 @@ def _tiles(study: Study, result: Mapping[str, Any], predictions: Predictions) ->
     labels = {"auc": "AUC", "accuracy": "accuracy: cells called right", "macro_f1": "macro F1"}
     binary = len(study.classes) == 2
     tiles = [
-        (label, shown(key, result[key]), interval(key, result))
+        (label, format_value(key, result[key]), format_interval(key, result))
         for key, label in labels.items()
         if not (binary and key == "macro_f1")
     ]
@@ -208,15 +171,15 @@ def _against_rules(study: Study, best: str) -> list[str]:
     lines = []
     if rule := rules.get("majority"):
         always = study.classes[int(np.sum(rule["confusion"], axis=0).argmax())]
-        line = f"Always answering “{always}” is right for {shown('accuracy', rule['accuracy'])} of the cells"
+        line = f"Always answering “{always}” is right for {format_value('accuracy', rule['accuracy'])} of the cells"
         beaten = result["accuracy"] > rule["accuracy"]
         lines.append(line + ("." if beaten else ", no less often than the model: look at the recall of each class."))
     if rule := rules.get("size_threshold"):
         by = "auc" if rule["auc"] is not None else "accuracy"
-        right = "" if by == "accuracy" else f" and is right for {shown('accuracy', rule['accuracy'])}"
+        right = "" if by == "accuracy" else f" and is right for {format_value('accuracy', rule['accuracy'])}"
         line = (
-            f"The size of the cell alone, one threshold, reaches {METRIC[by]} {shown(by, rule[by])} "
-            f"{interval(by, rule)}{right}"
+            f"The size of the cell alone, one threshold, reaches {METRIC[by]} {format_value(by, rule[by])} "
+            f"{format_interval(by, rule)}{right}"
         )
         folds = len(rule["thresholds"])
         lines.append(f"{line}: {_over_size(result['over_size'], folds, _unit(study))}.")
@@ -230,7 +193,7 @@ def _over_size(found: Mapping[str, Mapping[str, Any]], folds: int, unit: str) ->
         return "no interval could be drawn for the difference, so it is not shown that the model sees more"
     gap, (low, high) = found[by]["value"], found[by]["interval"]
     what = "percentage points of accuracy" if by == "accuracy" else "AUC" + (" within folds" if folds > 1 else "")
-    told = f"{points(by, gap)} {signed(by, (low, high))} {what}, both tried on the same {unit}"
+    told = f"{format_difference(by, gap)} {format_difference_bounds(by, (low, high))} {what}, on the same {unit}"
     if high < 0:
         return f"the model is below it, {told}, and of no use"
     if low <= 0:

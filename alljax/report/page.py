@@ -12,9 +12,9 @@ from markupsafe import Markup, escape
 
 from alljax.evaluation import comparison
 from alljax.evaluation.metrics import most_wrong
-from alljax.report import cautions, findings, plots, setting_names, sheets, tables
-from alljax.report.findings import BASELINES, METRIC, interval, shown
-from alljax.report.sections import Picture, Section, Table
+from alljax.report import cautions, findings, plots, setting_names, sheets
+from alljax.report.findings import BASELINES, METRIC
+from alljax.report.tables import Figure, Section, Table, format_interval, format_value
 from alljax.study import finished
 from alljax.study.finished import Predictions, Study
 
@@ -40,6 +40,7 @@ COLORS = {
     plots.PURPLE: "var(--purple)",
     plots.ORANGE: "var(--orange)",
     plots.SKY: "var(--sky)",
+    plots.INK: "currentColor",
 }
 """What the page calls the colors of figures; they are brighter on a dark page."""
 
@@ -60,6 +61,7 @@ def render(study: Study, found: Sequence[Section]) -> str:
     shown_sections, room = _sections(found, PAGE - ROW * max(0, len(order) - MANY))
     drawn = order[: DRAWN if len(order) > MANY else None]
     return _template().render(
+        document=None,
         study=study,
         data=study.metrics["dataset"],
         title=findings.title(study),
@@ -80,7 +82,7 @@ def render(study: Study, found: Sequence[Section]) -> str:
         models=_models(study, drawn, predictions, room),
         people=_people(study, predictions[0]),
         wrong=_most_wrong(study, predictions[0]),
-        rows_by_name={name: shown(by, trials[name][by]) for name in order},
+        rows_by_name={name: format_value(by, trials[name][by]) for name in order},
         weights=_weights(study),
         settings=_flat(study.config),
         environment=_flat(study.environment),
@@ -98,19 +100,18 @@ def _sections(found: Sequence[Section], room: int) -> tuple[list[dict[str, Any]]
         parts: list[dict[str, Any]] = []
         for part in section.parts:
             if isinstance(part, Table):
-                html = tables.to_html(part)
-                parts.append({"table": html, "name": part.name})
-                room -= len(html)
+                parts.append({"table": part})
+                room -= 150 * len(part.columns) * len(part.rows)
                 continue
-            svg = _inline(part.svg, f"{section.anchor}-{part.name}-")
-            fits = len(svg) <= room
-            room -= len(svg) if fits else 0
+            svg = inline(part, f"{section.anchor}-{part.name}-")
+            fits = len(part.svg) <= room
+            room -= len(part.svg) if fits else 0
             parts.append({"picture": part, "svg": svg if fits else None, "width": round(_width(part) * 1.27)})
         shown_sections.append({"section": section, "parts": parts})
     return shown_sections, room
 
 
-def _width(picture: Picture) -> float:
+def _width(picture: Figure) -> float:
     """Returns the width of a picture's viewBox; shown 1.27 times as wide its letters are of the page's size."""
     return float((re.search(r'viewBox="0 0 ([\d.]+)', picture.svg) or ["", "0"])[1])
 
@@ -147,7 +148,7 @@ def _rules(study: Study) -> list[dict[str, Any]]:
             "name": BASELINES.get(name, name),
             "split": label,
             "result": rule,
-            "values": [(shown(key, rule.get(key)), interval(key, rule), rule.get(key)) for key in METRIC],
+            "values": [(format_value(key, rule.get(key)), format_interval(key, rule), rule.get(key)) for key in METRIC],
         }
         for label, split in cautions.splits(study).items()
         for name, rule in split["baselines"].items()
@@ -177,7 +178,10 @@ def _rows(study: Study, order: Sequence[str], drawn: Sequence[str]) -> list[dict
                 "rule": is_rule,
                 "first": name == order[0] and not is_rule and len(order) > 1,
                 "split": split if len(cautions.splits(study)) > 1 else "",
-                "values": [(shown(key, result.get(key)), interval(key, result), result.get(key)) for key in METRIC],
+                "values": [
+                    (format_value(key, result.get(key)), format_interval(key, result), result.get(key))
+                    for key in METRIC
+                ],
                 "recalls": [one["recall"] for one in result.get("per_class", [])],
                 "seconds": result.get("seconds"),
                 "dot": None if result.get(by) is None else place(result[by]),
@@ -193,25 +197,27 @@ def _figures(study: Study, name: str, predictions: Predictions) -> list[tuple[st
     history = finished.read_history(study, name)
     watched = "validation cells" if study.settings(name).get("split.validation") else "held-out cells"
     confusion = study.metrics["trials"][name]["confusion"]
-    drawn = {
-        "Accuracy while training": plots.curves(history, "accuracy", watched),
-        "Loss while training": plots.curves(history, "loss", watched),
-        "Which class is called which": plots.confusion(confusion, study.classes),
-        "ROC curve": plots.roc(predictions.labels, predictions.probabilities, study.classes),
-    }
-    return [(caption, _inline(svg, f"{name}-{number}-")) for number, (caption, svg) in enumerate(drawn.items())]
+    drawn = [
+        plots.learning_curves(history, "accuracy", watched),
+        plots.learning_curves(history, "loss", watched),
+        plots.confusion_matrix(confusion, study.classes),
+        plots.roc_curves(predictions.labels, predictions.probabilities, study.classes),
+    ]
+    return [(figure.caption, inline(figure, f"{name}-{figure.name}-")) for figure in drawn]
 
 
-def _inline(svg: str, prefix: str) -> Markup:
-    """Returns an SVG as it stands inside HTML: with names of its own, in the page's colors.
-
-    Args:
-        svg: from `figures`.
-        prefix: goes before its names; two models may have the same figure.
-    """
-    plain = svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
-    plain = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{re.sub(r'[^A-Za-z0-9]', '-', prefix)}", plain)
-    return Markup(re.sub("|".join(COLORS), lambda color: COLORS[color[0]], plain))
+def inline(figure: Figure, prefix: str) -> Markup:
+    """Returns a figure as an ``<svg>`` element in the colors of the page, with element ids that start with `prefix`."""
+    svg = figure.svg[figure.svg.index("<svg") :]
+    width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
+    curves = Markup(' data-curves="{}"').format(figure.curves) if figure.curves else ""
+    head = Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img"{}><title>{}</title>').format(
+        width, height, width, height, curves, figure.description
+    )
+    unique = re.sub(r"[^A-Za-z0-9]", "-", prefix)
+    body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{unique}", svg[svg.index(">") + 1 :].replace("xlink:href", "href"))
+    text = head + Markup(body)
+    return Markup(re.sub("|".join(COLORS), lambda color: COLORS[color[0]], text))
 
 
 def _people(study: Study, predictions: Predictions) -> dict[str, Any]:
@@ -273,6 +279,11 @@ def _weights(study: Study) -> list[tuple[str, str]]:
     if len(different) == 1:
         return _flat(different[0])
     return [pair for number, one in enumerate(different, 1) for pair in _flat(one, f"{number}. ")]
+
+
+def table_document(table: Table) -> str:
+    """Returns a table as an HTML file that needs no other file."""
+    return _template().render(document=table, title=table.title, style=_asset("report.css"), script=_asset("report.js"))
 
 
 def _asset(name: str) -> Markup:

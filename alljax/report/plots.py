@@ -1,281 +1,283 @@
-"""Figures as text: SVG that takes the colors of the page around it, and the sheet of wrong cells as PNG.
+"""Matplotlib figures for the report, and the contact sheet of misclassified images.
 
-Ink (axes, text) is ``currentColor``, so that a figure reads on a light and on a dark page; lines
-are of Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), which color-blind people tell
-apart, and differ in their dashes too.  The same numbers give the same bytes.
+Colors are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which color-blind readers can distinguish; lines
+differ in their dashes too. The page replaces each color by one of its CSS variables, so that figures are readable on a
+light and on a dark page. The same numbers give the same bytes.
 """
 
 import io
+import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
+import matplotlib.figure
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from sklearn.metrics import roc_curve
 
-from alljax.report import vector
+from alljax.report.tables import Figure
+
+if TYPE_CHECKING:
+    import pandas
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
-DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 INK = "#010203"
-"""Stands for the page's text color until the SVG is written."""
+"""Color of text and axes; the page replaces it by its own text color."""
+
+MOST_POINTS = 400
+"""Points of a curve that the page can name; of longer curves, evenly spaced points."""
 
 STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "alljax",
-    "text.parse_math": False,
-    "font.size": 10.5,
-    "font.family": "DejaVu Sans",
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": INK,
-    "grid.alpha": 0.13,
-    "grid.linewidth": 0.7,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "legend.handlelength": 2.6,
-    "figure.figsize": (5.6, 3.9),
-}
+    "svg.fonttype": "none", "svg.hashsalt": "alljax", "text.parse_math": False, "font.size": 10.5,
+    "font.family": "DejaVu Sans", "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK,
+    "axes.linewidth": 0.7, "axes.spines.top": False, "axes.spines.right": False, "xtick.color": INK,
+    "ytick.color": INK, "grid.color": INK, "grid.alpha": 0.13, "grid.linewidth": 0.7, "lines.linewidth": 1.8,
+    "legend.frameon": False, "legend.handlelength": 2.6, "figure.figsize": (5.6, 3.9),
+}  # fmt: skip
 
 
-def curves(history: Mapping[str, np.ndarray], quantity: str, watched: str = "held-out cells") -> str:
-    """Returns training and validation curves against the epoch: means over folds and seeds.
+@contextmanager
+def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None) -> Iterator[tuple[Any, Any]]:
+    """Yields an empty figure in the style of the report and its axes, an array (rows, columns).
 
-    The band is one standard deviation to either side; there is none where an epoch has one value.
+    Draw and `save` inside the block.
 
     Args:
-        history: the columns of a history.csv, (rows,) each.
-        quantity: ``accuracy`` or ``loss``.
-        watched: whose the validation curve is.
+        rows: number of rows of axes.
+        columns: number of columns of axes.
+        size: width and height in inches.
     """
-    with one_axes() as (figure, axes):
+    # The browser draws the text, so a glyph that Matplotlib's font lacks is no loss.
+    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        figure = matplotlib.figure.Figure(layout="constrained", figsize=size)
+        yield figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def save(
+    name: str, caption: str, figure: matplotlib.figure.Figure, description: str = "", curves: bool = False,
+    png: bool = True,
+) -> Figure:  # fmt: skip
+    """Returns a figure as SVG and PNG (200 dots per inch on white); to be called inside the block of `subplots`.
+
+    Args:
+        name: stem of its files.
+        caption: what it shows.
+        figure: from `subplots`.
+        description: what a screen reader reads; the caption if empty.
+        curves: whether the reader can follow the labeled lines with mouse, finger or arrow keys.
+        png: whether a PNG is needed.
+    """
+    images = {}
+    for suffix, options in (("png", {"dpi": 200, "facecolor": "white"}), ("svg", {"transparent": True})):
+        if suffix == "svg" or png:
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, metadata=_NO_METADATA[suffix], **options)
+            images[suffix] = buffer.getvalue()
+            figure.set_layout_engine("none")  # the layout takes most of the time and is the same for both
+    return Figure(
+        name, caption, images["svg"].decode(), images.get("png", b""), description or caption,
+        _curves(figure) if curves else "",
+    )  # fmt: skip
+
+
+_NO_METADATA = {"png": {"Software": None}, "svg": dict.fromkeys(("Date", "Creator", "Format", "Type"))}
+
+
+def learning_curves(history: "pandas.DataFrame", quantity: str, validation: str = "held-out images") -> Figure:
+    """Returns training and validation curves against the epoch: means over folds and seeds.
+
+    The band is one standard deviation to either side, where an epoch has several values.
+
+    Args:
+        history: the columns of a history.csv.
+        quantity: ``accuracy`` or ``loss``.
+        validation: label of the validation curve.
+    """
+    with subplots() as (figure, grid):
+        axes, ends = grid[0, 0], []
         epochs, inverse = np.unique(history["epoch"], return_inverse=True)
         count = np.bincount(inverse)
-        ends = []
         for column, label, color, dashes in (
-            (f"train_{quantity}", "training cells", BLUE, DASHES[1]),
-            (f"val_{quantity}", watched, VERMILION, DASHES[0]),
+            (f"train_{quantity}", "training images", BLUE, DASHES[1]),
+            (f"val_{quantity}", validation, VERMILION, DASHES[0]),
         ):
-            mean = np.bincount(inverse, history[column]) / count
-            spread = np.sqrt(np.bincount(inverse, (history[column] - mean[inverse]) ** 2) / count)
+            values = np.asarray(history[column], np.float64)
+            values = np.where(np.isfinite(values), values, np.nan)
+            mean = np.bincount(inverse, values) / count
+            spread = np.sqrt(np.bincount(inverse, (values - mean[inverse]) ** 2) / count)
             marker = "o" if len(epochs) == 1 else ""
             axes.plot(epochs, mean, color=color, linestyle=dashes, label=label, marker=marker)
             if count.max() > 1:
                 axes.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.16, linewidth=0)
             ends.append(f"{label} {mean[-1]:.3f}")
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(quantity)
+        axes.set(xlabel="epoch", ylabel=quantity)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.grid(axis="y")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, borderpad=0.2)
         description = f"{quantity} against epoch; at epoch {epochs[-1]:.0f}: {', '.join(ends)}"
-        return svg(figure, description, follow=True)
+        title = f"{quantity.capitalize()} during training"
+        return save(quantity, title, figure, description, curves=True, png=False)
 
 
-def confusion(matrix: Sequence[Sequence[float]] | np.ndarray, classes: Sequence[str]) -> str:
-    """Returns a confusion matrix with counts and shares of the row; the darker, the larger the share.
-
-    Args:
-        matrix: (C, C), rows true, columns predicted; means over seeds are rounded.
-        classes: C names.
-    """
-    counts = np.asarray(matrix, np.float64)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    across = [short(name, 18 if len(classes) == 2 else 12) for name in classes]
-    size = 10.5 if len(classes) <= 4 else 8.0
-    with one_axes() as (figure, axes):
-        for row, column in np.ndindex(*counts.shape):
-            share = shares[row, column]
-            box = Rectangle((column, row), 1, 1, facecolor=BLUE, alpha=0.04 + 0.5 * share, linewidth=0)
-            axes.add_patch(box)
-            text = f"{counts[row, column]:,.0f}\n{share:.0%}" if len(classes) <= 8 else f"{share:.0%}"
-            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.5)
-        ticks = np.arange(len(classes)) + 0.5
-        axes.set_xticks(ticks, across, rotation=0 if len(classes) <= 4 else 45, fontsize=size)
-        axes.set_yticks(ticks, [short(name) for name in classes], fontsize=size)
-        axes.set(xlim=(0, len(classes)), ylim=(len(classes), 0), xlabel="called", ylabel="truly")
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        trials = [
-            f"{truth} called {called}: {counts[row, column]:,.0f}"
-            for row, truth in enumerate(classes)
-            for column, called in enumerate(classes)
+def confusion_matrix(matrix: Sequence[Sequence[float]], class_names: Sequence[str]) -> Figure:
+    """Returns a confusion matrix, see `draw_confusion_matrix`."""
+    with subplots() as (figure, grid):
+        draw_confusion_matrix(grid[0, 0], matrix, class_names)
+        entries = [
+            f"{truth} predicted as {predicted}: {matrix[row][column]:,.0f}"
+            for row, truth in enumerate(class_names)
+            for column, predicted in enumerate(class_names)
         ]
-        return svg(figure, "confusion matrix; " + ", ".join(trials[:25]))
+        description = "confusion matrix; " + ", ".join(entries[:25])
+        return save("confusion", "Confusion matrix", figure, description, png=False)
 
 
-def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> str:
-    """Returns ROC curves: of class 1 if there are two classes, else of each class against the rest.
-
-    The strong line is the mean over seeds at each false positive rate; the faint ones are the
-    seeds; the dot is where the most likely class is called.
+def draw_confusion_matrix(axes: Axes, matrix: Sequence[Sequence[float]], class_names: Sequence[str]) -> None:
+    """Draws counts and shares of the row; the larger the share, the darker the box.
 
     Args:
+        axes: where.
+        matrix: (C, C), rows true classes, columns predicted ones; means over seeds are rounded.
+        class_names: C display names.
+    """
+    counts, classes = np.asarray(matrix, np.float64), len(class_names)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    size = 10.5 if classes <= 4 else 8.0
+    for row, column in np.ndindex(*counts.shape):
+        share = shares[row, column]
+        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=BLUE, alpha=0.04 + 0.5 * share, linewidth=0))
+        text = f"{counts[row, column]:,.0f}\n{share:.0%}" if classes <= 8 else f"{share:.0%}"
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.5)
+    ticks, across = np.arange(classes) + 0.5, [shorten(name, 22 if classes == 2 else 12) for name in class_names]
+    axes.set_xticks(ticks, across, rotation=0 if classes <= 4 else 45, fontsize=size)
+    axes.set_yticks(ticks, [shorten(name) for name in class_names], fontsize=size)
+    axes.set(xlim=(0, classes), ylim=(classes, 0), xlabel="predicted class", ylabel="true class")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def roc_curves(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Returns ROC curves, see `draw_roc_curves`."""
+    with subplots() as (figure, grid):
+        drawn = draw_roc_curves(grid[0, 0], labels, probabilities, class_names)
+        if len(class_names) > 2 and drawn:
+            grid[0, 0].legend(loc="lower right", fontsize=9)
+        title = "ROC curve" if len(class_names) == 2 else "ROC curves, each class against the rest"
+        return save("roc", title, figure, curves=True, png=False)
+
+
+def draw_roc_curves(
+    axes: Axes, labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], **line: Any
+) -> int:
+    """Draws the ROC curve of class 1 of two, else of each class against the rest; returns the number of curves.
+
+    The strong line is the mean over seeds at each false positive rate, faint lines are the seeds, and the dot is the
+    operating point of the most probable class.
+
+    Args:
+        axes: where.
         labels: int (N,).
         probabilities: (R, N, C) of R seeds.
-        classes: C names.
+        class_names: C display names.
+        line: color, linestyle and label of the only line of two classes.
     """
-    grid = np.linspace(0, 1, 201)
-    binary = len(classes) == 2
-    with one_axes() as (figure, axes):
-        axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle=DASHES[2])
-        drawn = 0
-        for label in [1] if binary else range(len(classes)):
-            positive = labels == label
-            if not 0 < positive.sum() < len(labels):
-                continue
-            color, dashes = PALETTE[drawn % len(PALETTE)], DASHES[drawn // len(PALETTE) % len(DASHES)]
-            rates = np.stack([_true_positive_rate(positive, one[:, label], grid) for one in probabilities])
-            if binary and len(rates) > 1:
-                axes.plot(grid, rates.T, color=color, alpha=0.3, linewidth=0.7)
-            mean = np.concatenate([[0.0], rates.mean(0)])
-            axes.plot(np.append(0.0, grid), mean, color=color, linestyle=dashes, label=short(classes[label]))
-            called = probabilities.argmax(2) == label
-            axes.plot(called[:, ~positive].mean(), called[:, positive].mean(), "o", color=color, markersize=6)
-            drawn += 1
-        wrong, right = "false positive rate", "true positive rate"
-        if binary:
-            negative, name = (short(one, 14) for one in classes)
-            wrong, right = f"{wrong} ({negative} called {name})", f"{right}\n({name} called {name})"
-        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=wrong, ylabel=right)
-        axes.grid()
-        if not binary and drawn:
-            axes.legend(loc="lower right", fontsize=9)
-        return svg(figure, "ROC curve" + ("" if binary else "s, each class against the rest"), follow=True)
+    grid, binary, drawn = np.linspace(0, 1, 201), len(class_names) == 2, 0
+    axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle=DASHES[2])
+    for label in [1] if binary else range(len(class_names)):
+        positive = labels == label
+        if not 0 < positive.sum() < len(labels):
+            continue
+        color, dashes = PALETTE[drawn % len(PALETTE)], DASHES[drawn // len(PALETTE) % len(DASHES)]
+        look = {"color": color, "linestyle": dashes, "label": shorten(class_names[label])} | line
+        curves = [roc_curve(positive, seed[:, label]) for seed in probabilities]
+        rates = np.stack([np.interp(grid, false, true) for false, true, _ in curves])
+        if binary and len(rates) > 1:
+            axes.plot(grid, rates.T, color=look["color"], alpha=0.3, linewidth=0.7)
+        axes.plot(np.append(0.0, grid), np.append(0.0, rates.mean(0)), **look)
+        predicted = probabilities.argmax(2) == label
+        axes.plot(predicted[:, ~positive].mean(), predicted[:, positive].mean(), "o", color=look["color"], markersize=6)
+        drawn += 1
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+    axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
+    axes.grid()
+    return drawn
 
 
-def wrong_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> bytes:
-    """Returns a contact sheet as PNG, six cells a row, each with its caption below, on black.
+def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> bytes:
+    """Returns a contact sheet as JPEG on black, six images per row, each with its caption below.
 
     Args:
-        images: RGB images of any size; shrunk to 224 pixels, shown as 112 on a page.
-        captions: one an image; up to three lines are shown, a long one is broken at a blank.
+        images: RGB images of any size, resized to 224 pixels; the page shows them at half that size.
+        captions: one per image, up to three lines.
     """
     side, gap, line = 224, 32, 30
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 22)
-    if not images:
-        empty = Image.new("RGB", (2 * (side + gap), 2 * line), "#101214")
-        ImageDraw.Draw(empty).text((gap, line / 2), "No cell was called wrong.", "#e8e8e8", font)
-        return _png(empty)
-    columns = min(6, len(images))
-    texts = [_lines(caption, font, side + gap // 2) for caption in captions]
-    height = side + max(map(len, texts)) * line + gap
-    rows = -(-len(images) // columns)
+    columns, height = min(6, max(len(images), 1)), side + 3 * line + gap
+    rows = -(-max(len(images), 1) // columns)
     sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * height + gap), "#101214")
     draw = ImageDraw.Draw(sheet)
-    for number, (image, text) in enumerate(zip(images, texts, strict=True)):
-        left, top = gap + number % columns * (side + gap), gap + number // columns * height
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left, top = gap + place % columns * (side + gap), gap + place // columns * height
         thumbnail = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
         sheet.paste(thumbnail, (left + (side - thumbnail.width) // 2, top + (side - thumbnail.height) // 2))
-        for place, one in enumerate(text):
-            draw.text((left, top + side + 4 + place * line), one, "#f2f2f2" if place == 0 else "#b4b9bf", font)
-    return _png(sheet)
-
-
-@contextmanager
-def grid_of_axes(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None
-) -> Iterator[tuple[Figure, Any]]:
-    """Gives an empty figure in alljax's style, and its axes as an array (rows, columns).
-
-    Draw, and turn it into `svg` or `png`, inside the block.
-
-    Args:
-        rows: of axes.
-        columns: of axes.
-        size: width and height in inches.
-    """
-    # The browser draws the text, so a letter that matplotlib's own font lacks is no loss.
-    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        figure = Figure(layout="constrained", figsize=size)
-        yield figure, figure.subplots(rows, columns, squeeze=False)
-
-
-@contextmanager
-def one_axes() -> Iterator[tuple[Figure, Axes]]:
-    """Gives an empty figure and its only axes."""
-    with grid_of_axes() as (figure, axes):
-        yield figure, axes[0, 0]
-
-
-def png(figure: Figure) -> bytes:
-    """Returns the figure as PNG on white, 200 dots an inch, for slides and manuscripts."""
+        for number, text in enumerate(caption.splitlines()[:3]):
+            color = "#f2f2f2" if number == 0 else "#b4b9bf"
+            draw.text((left, top + side + 4 + number * line), shorten(text, 21), color, font)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+    sheet.save(buffer, format="JPEG", quality=82, optimize=True)
     return buffer.getvalue()
 
 
-def svg(figure: Figure, description: str, follow: bool = False) -> str:
-    """Returns the figure as one ``<svg>`` element with a title for those who cannot see it.
+def shorten(text: str, length: int = 22) -> str:
+    """Returns a text of at most `length` characters, with an ellipsis where it was cut."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
-    Args:
-        figure: drawn in a block of `grid_of_axes` or `one_axes`.
-        description: the title.
-        follow: let people read the labeled lines of every axes with mouse, finger or arrow keys, see
-            `vector.followed`; the name of the horizontal axis stands before what they read.
+
+def _curves(figure: matplotlib.figure.Figure) -> str:
+    """Returns the labeled lines of a figure as JSON for report.js; empty if it has none.
+
+    A list of panels: ``box`` (left, top, width and height of the axes as shares of the figure), the limits ``x`` and
+    ``y``, ``log`` (which axes are logarithmic), ``name`` of the horizontal axis, ``title``, ``at`` (positions on that
+    axis, ascending) and ``lines``: label, color, and a value or null for each position.
     """
-    figure.patch.set_visible(False)
+    panels = []
+    shared = figure.get_supxlabel() or next((axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()), "")
     for axes in figure.axes:
-        axes.patch.set_visible(False)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    width, height = (72 * inches for inches in figure.get_size_inches())
-    curves = vector.followed(figure, width, height) if follow else ""
-    return vector.element(buffer.getvalue(), description, INK, curves)
-
-
-def _true_positive_rate(positive: np.ndarray, scores: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Returns the true positive rate at each false positive rate of `grid`, (len(grid),)."""
-    wrong, right, _ = roc_curve(positive, scores)
-    rates: np.ndarray = np.interp(grid, wrong, right)
-    return rates
-
-
-def short(name: str, longest: int = 18) -> str:
-    """Returns a name of at most so many letters."""
-    return name if len(name) <= longest else name[: longest - 1] + "…"
-
-
-def _lines(caption: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
-    """Breaks a caption into at most three lines of `width` pixels; what still does not fit is cut."""
-    lines: list[str] = []
-    for line in caption.splitlines():
-        words = line.split(" ")
-        while words:
-            fitting = len(words)
-            while fitting > 1 and font.getlength(" ".join(words[:fitting])) > width:
-                fitting -= 1
-            lines.append(" ".join(words[:fitting]))
-            words = words[fitting:]
-    return [_cut(line, font, width) for line in lines[:3]]
-
-
-def _cut(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+        lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+        if not axes.get_visible() or not lines:
+            continue
+        box = axes.get_position()
+        at = np.unique(np.concatenate([np.asarray(line.get_xdata(), np.float64) for line in lines]))
+        at = at[np.unique(np.linspace(0, len(at) - 1, min(len(at), MOST_POINTS)).round().astype(int))]
+        series = []
+        for line in lines:
+            x, y = (np.asarray(data, np.float64).tolist() for data in line.get_data())
+            known = dict(zip(x, y, strict=True))
+            values = [float(f"{known.get(place, np.nan):.4g}") for place in at.tolist()]
+            values_or_null = [value if np.isfinite(value) else None for value in values]
+            series.append([str(line.get_label()), to_hex(line.get_color()), values_or_null])
+        panels.append(
+            {
+                "box": [round(share, 5) for share in (box.x0, 1 - box.y1, box.width, box.height)],
+                "x": axes.get_xlim(),
+                "y": axes.get_ylim(),
+                "log": [int(axes.get_xscale() == "log"), int(axes.get_yscale() == "log")],
+                "name": axes.get_xlabel() or shared,
+                "title": axes.get_title() or axes.get_title("left"),
+                "at": [float(f"{place:.4g}") for place in at],
+                "lines": series,
+            }
+        )
+    return json.dumps(panels, ensure_ascii=False) if panels else ""

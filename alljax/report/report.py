@@ -9,7 +9,7 @@ from rich.console import Console
 from alljax import files
 from alljax.paper import reproduction, variants
 from alljax.report import ablation, page, tables, terminal
-from alljax.report.sections import Section
+from alljax.report.tables import Section, Table
 from alljax.study import finished
 from alljax.study.finished import Study
 
@@ -32,7 +32,7 @@ def write_report(folder: Path) -> Path:
     found = sections(study)
     text = page.render(study, found)
     for section in found:
-        tables.write(study.folder, section)
+        _write_parts(study.folder, section)
     path = study.folder / "report.html"
     files.write_text(path, text)
     return path
@@ -42,6 +42,19 @@ def sections(study: Study) -> list[Section]:
     """Returns what stands between the findings and the results: the paper's tables, variants or an ablation."""
     compared = {"": ablation, "paper": reproduction, "variants": variants}[study.config.get("study.compare", "")]
     return compared.sections(study)
+
+
+def _write_parts(folder: Path, section: Section) -> None:
+    """Writes ``tables/NAME.html``, ``.csv`` and ``.tex`` of tables, ``figures/NAME.svg`` and ``.png`` of figures."""
+    for part in section.parts:
+        if isinstance(part, Table):
+            path = folder / "tables" / part.name
+            files.write_text(path.with_suffix(".html"), page.table_document(part))
+            files.write_text(path.with_suffix(".csv"), tables.to_csv(part))
+            files.write_text(path.with_suffix(".tex"), tables.to_latex(part))
+        else:
+            files.write_text(folder / "figures" / f"{part.name}.svg", part.svg)
+            files.write_bytes(folder / "figures" / f"{part.name}.png", part.png)
 
 
 def show(metrics: Mapping[str, Any]) -> None:

@@ -8,7 +8,8 @@ from rich import box
 from rich.table import Table
 
 from alljax.evaluation import comparison
-from alljax.report.findings import BASELINES, METRIC, interval, shown
+from alljax.report.findings import BASELINES, METRIC
+from alljax.report.tables import format_interval, format_value
 from alljax.study import finished
 
 MANY = 20
@@ -126,5 +127,5 @@ def _prefix(names: Sequence[str]) -> str:
 
 
 def _entry(name: str, result: Mapping[str, Any]) -> str:
-    text = " ".join(filter(None, [shown(name, result.get(name)), interval(name, result)]))
+    text = " ".join(filter(None, [format_value(name, result.get(name)), format_interval(name, result)]))
     return text.replace("0.", ".") if name != "accuracy" else text  # 80 columns are not many

@@ -226,4 +226,4 @@ def write_wrong_sheet(study: Study, name: str, dataset: Dataset) -> None:
         called, confidence = names[mean[place].argmax()], mean[place].max()
         who = f"subject {record.subject}" if record.subject else record.path.rpartition("/")[2]
         captions.append(f"{names[record.label]}\ncalled {called} {confidence:.0%}\n{who}")
-    files.write_bytes(study.folder / "figures" / f"wrong-{name}.png", plots.wrong_sheet(pictures, captions))
+    files.write_bytes(study.folder / "figures" / f"wrong-{name}.png", plots.contact_sheet(pictures, captions))

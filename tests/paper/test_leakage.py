@@ -7,7 +7,7 @@ import pytest
 from alljax.evaluation import intervals, unpaired
 from alljax.evaluation.unpaired import HeldOut
 from alljax.paper import leakage
-from alljax.report.sections import Picture, Section, Table
+from alljax.report.tables import Figure, Section, Table
 from alljax.study import finished
 from alljax.study.finished import Study
 
@@ -93,7 +93,7 @@ def test_a_planted_leak_is_more_than_noise(study: Study) -> None:
 
 def test_the_picture_names_every_set_up_that_is_there(section: Section) -> None:
     (picture,) = section.parts[1:]
-    assert isinstance(picture, Picture)
+    assert isinstance(picture, Figure)
     for label in ("Adam, epochs 10", "RMSprop, epochs 10", "random cells", "people apart"):
         assert label in picture.svg
     assert "RMSprop, epochs 20" not in picture.svg

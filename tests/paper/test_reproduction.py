@@ -11,7 +11,8 @@ from scipy.stats import binomtest
 from alljax.evaluation import intervals
 from alljax.evaluation.metrics import evaluate
 from alljax.paper import matching, optimizer_findings, published, reproduction, training_curves
-from alljax.report.sections import Section, Table
+from alljax.report import tables as report_tables
+from alljax.report.tables import Section, Table
 from alljax.study import finished
 from alljax.study.finished import Study
 
@@ -181,7 +182,7 @@ def test_optimizers_are_compared_on_the_same_cells_and_seeds(found: list[Section
             for a, b in zip(one.probabilities, other.probabilities, strict=True)
         ]
         assert row[5].number == pytest.approx(np.mean(per_seed))
-        assert row[5].note == optimizer_findings.signed("macro_f1", (low, high))
+        assert row[5].note == report_tables.format_difference_bounds("macro_f1", (low, high))
         assert row[6].number == pytest.approx(np.std(per_seed, ddof=1))
         beyond += low > 0 or high < 0
     assert f"{beyond} of 16 in macro F1" in part.notes[0]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from alljax.paper import matching, published, training_curves
-from alljax.report.sections import Picture
+from alljax.report.tables import Figure
 from alljax.study import finished
 
 NAMES = [
@@ -32,15 +32,15 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> matching.Reproduction:
 
 
 @pytest.fixture(scope="module")
-def pictures(beside: matching.Reproduction) -> dict[str, Picture]:
+def pictures(beside: matching.Reproduction) -> dict[str, Figure]:
     return {one.name: one for one in training_curves.all_pictures(beside)}
 
 
-def words(picture: Picture) -> list[str]:
+def words(picture: Figure) -> list[str]:
     return ["".join(one.itertext()) for one in ET.fromstring(picture.svg).iter() if one.tag.endswith("text")]
 
 
-def test_every_figure_is_drawn_whole_and_light(pictures: dict[str, Picture]) -> None:
+def test_every_figure_is_drawn_whole_and_light(pictures: dict[str, Figure]) -> None:
     assert list(pictures) == NAMES
     assert sum(len(one.svg) for one in pictures.values()) < 1_500_000
     for one in pictures.values():
@@ -53,7 +53,7 @@ def test_every_figure_is_drawn_whole_and_light(pictures: dict[str, Picture]) -> 
         assert pixels.min() < 100
 
 
-def test_each_budget_has_a_panel_with_both_optimizers(pictures: dict[str, Picture]) -> None:
+def test_each_budget_has_a_panel_with_both_optimizers(pictures: dict[str, Figure]) -> None:
     for name in ("figure-7", "figure-8"):
         said = words(pictures[name])
         assert [one for one in said if one.endswith(" epochs")] == [f"{budget} epochs" for budget in published.BUDGETS]
@@ -69,7 +69,7 @@ def test_each_budget_has_a_panel_with_both_optimizers(pictures: dict[str, Pictur
     assert "RMSprop:" in words(pictures["figure-8"])
 
 
-def test_prefixes_are_not_drawn_twice_and_own_runs_are(pictures: dict[str, Picture], tmp_path: Path) -> None:
+def test_prefixes_are_not_drawn_twice_and_own_runs_are(pictures: dict[str, Figure], tmp_path: Path) -> None:
     assert pictures["figure-7-overlaid"].caption.endswith("Every budget is the beginning of one run.")
     paper_study.make(tmp_path, separate=True, people=(3, 3), shots=4, budgets=(10, 20), networks=("vgg16",))
     own = matching.match(finished.read_study(tmp_path))
@@ -92,7 +92,7 @@ def test_curves_are_means_and_have_at_most_a_hundred_points() -> None:
     np.testing.assert_allclose(curve["val_loss"], 0.5 + curve["epoch"] / 1000)
 
 
-def test_bars_stand_as_high_as_the_numbers_say(beside: matching.Reproduction, pictures: dict[str, Picture]) -> None:
+def test_bars_stand_as_high_as_the_numbers_say(beside: matching.Reproduction, pictures: dict[str, Figure]) -> None:
     picture = pictures["figure-9"]
     heights = []
     for one in ET.fromstring(picture.svg).iter():
@@ -111,7 +111,7 @@ def test_bars_stand_as_high_as_the_numbers_say(beside: matching.Reproduction, pi
 
 
 def test_matrices_and_curves_are_those_of_the_longest_budget(
-    beside: matching.Reproduction, pictures: dict[str, Picture]
+    beside: matching.Reproduction, pictures: dict[str, Figure]
 ) -> None:
     said = words(pictures["confusion-matrices"])
     assert said.count("Adam, 100 epochs") == 2

@@ -12,7 +12,7 @@ from alljax import config as configs
 from alljax.evaluation import comparison
 from alljax.evaluation.intervals import difference
 from alljax.report import ablation, findings, report, setting_names
-from alljax.report.sections import Picture, Section, Table
+from alljax.report.tables import Figure, Section, Table
 from alljax.study import finished
 from alljax.study.finished import Study
 
@@ -38,9 +38,9 @@ def section(folder: Path) -> Section:
     return found
 
 
-def parts(found: Section) -> tuple[Table, list[Picture]]:
+def parts(found: Section) -> tuple[Table, list[Figure]]:
     (table,) = [part for part in found.parts if isinstance(part, Table)]
-    return table, [part for part in found.parts if isinstance(part, Picture)]
+    return table, [part for part in found.parts if isinstance(part, Figure)]
 
 
 @pytest.fixture(scope="module")

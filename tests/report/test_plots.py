@@ -202,14 +202,14 @@ def test_where_the_data_say_a_curve_is_there_it_is_drawn() -> None:
 
 
 def test_small_multiples_share_a_name_and_gaps_stay_gaps() -> None:
-    with plots.grid_of_axes(1, 2) as (figure, axes):
+    with plots.subplots(1, 2) as (figure, axes):
         for number, one in enumerate(axes.flat):
             one.plot([1, 2, 4], [0.1, np.nan, 0.3], label="it's <one>", color=plots.GREEN)
             one.plot([1, 3], [5.0, 6.0], label="two", color=plots.INK)
             one.plot([1, 4], [0, 0])
             one.set_title(f"panel {number}")
         figure.supxlabel("batch size")
-        panels = followed(plots.svg(figure, "two panels", follow=True))
+        panels = followed(plots.svg(figure, "two panels", curves=True))
         assert "data-curves" not in plots.svg(figure, "two panels")
     assert [panel["title"] for panel in panels] == ["panel 0", "panel 1"]
     assert panels[0]["name"] == "batch size"

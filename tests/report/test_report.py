@@ -14,7 +14,7 @@ from alljax.evaluation import comparison
 from alljax.evaluation.intervals import bootstrap, difference
 from alljax.report import findings, report, terminal
 from alljax.report import page as page_module
-from alljax.report.sections import Picture, Section, Table, Value
+from alljax.report.tables import Figure, Section, Table, Value
 from alljax.study import finished
 
 
@@ -345,7 +345,7 @@ def test_a_physician_reads_from_the_top(study: Path, written: Page) -> None:
 def section(size: int = 0) -> Section:
     table = Table("odd-table", "A <title>", ("what", "value"), ((Value("a&b"), Value("1.5", 1.5, "[1, 2]")),))
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 700 9" role="img"><title>{"x" * size}</title></svg>'
-    return Section("odd", "An odd section", ("It says <this>.",), (table, Picture("odd-figure", "drawn", svg, b"png")))
+    return Section("odd", "An odd section", ("It says <this>.",), (table, Figure("odd-figure", "drawn", svg, b"png")))
 
 
 def test_sections_stand_before_the_results_and_beside_the_page(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alljax.errors import WorkdirError
 from alljax.report import tables
-from alljax.report.sections import Picture, Section, Table, Value
+from alljax.report.tables import Figure, Section, Table, Value
 
 TABLE = Table(
     "table-3",
@@ -204,7 +204,7 @@ def test_a_tall_table_goes_on_over_pages_and_a_wide_one_shrinks() -> None:
 
 
 def test_a_section_lies_beside_the_report(tmp_path: Path) -> None:
-    picture = Picture("figure-9", "bars", '<svg xmlns="http://www.w3.org/2000/svg"></svg>', b"\x89PNG")
+    picture = Figure("figure-9", "bars", '<svg xmlns="http://www.w3.org/2000/svg"></svg>', b"\x89PNG")
     written = tables.write(tmp_path, Section("a", "A", (), (TABLE, picture)))
     assert [str(path.relative_to(tmp_path)) for path in written] == [
         "tables/table-3.html", "tables/table-3.csv", "tables/table-3.tex", "figures/figure-9.svg",
