@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from alljax.data.splits import Split
 from alljax.study.trials import Run
-from alljax.training import feature_extraction, head_training, optimizers, parameter_groups, sharding
+from alljax.training import feature_extraction, head_training, parameter_groups, sharding
 from alljax.training.feeding import Feed
 from alljax.training.fold import make_folds
 from alljax.training.learner import Learner
@@ -87,7 +87,7 @@ def head_steps_per_second(group: Sequence[Run], width: int) -> float:
     fold = make_folds(config, labels, 2, [Split(0, 0, rows, rows[:2])])[0]
     trainer = head_training.make_heads(config, 2)
     keys = jax.vmap(jax.random.key)(jnp.arange(len(group) * seeds))
-    numbers = optimizers.stack([optimizers.numbers(each[0].config) for each in group for _ in range(seeds)])
+    numbers = head_training.stack([each[0].config for each in group for _ in range(seeds)], fold)
     states = trainer.start(keys, numbers, matrix[:1])
     arguments = states, keys, numbers, matrix, jnp.asarray(labels), fold, jnp.arange(1)
     return STEPS * len(keys) / _timed(lambda: jax.block_until_ready(trainer.epochs(*arguments)))[1]

@@ -183,7 +183,8 @@ def _history(
 ) -> Iterator[list[Any]]:
     for split, run in zip(material.splits, runs, strict=True):
         steps = steps_per_epoch(len(split.train), config.train.batch_size)
-        schedule = optimizers.make_schedule(config, config.train.epochs * steps)
+        hyperparameters = optimizers.Hyperparameters.of(config, config.train.epochs * steps)
+        schedule = optimizers.make_schedule(config, hyperparameters)
         for column, seed in enumerate(seeds):
             for epoch in range(config.train.epochs):
                 curves = (

@@ -85,7 +85,7 @@ def compiled_alike(config: ConfigDict) -> str:
     if config.train.schedule != "cosine":
         arguments.add("train.epochs")
     fixed = [key for key in configs.flatten(config) if not key.startswith(("train.", "model.hidden", "model.dropout"))]
-    return _key(config, (*arguments, *fixed)) + str(sorted(optimizers.numbers(config)))
+    return _key(config, (*arguments, *fixed)) + optimizers.compile_key(config)
 
 
 def _key(config: ConfigDict, without: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from alljax.study import sweep
 from alljax.study.experiment import Material
 from alljax.study.extraction import on_disk
 from alljax.study.sweep import Trial
-from alljax.training import head_training, optimizers, streamed
+from alljax.training import head_training, streamed
 from alljax.training.fold import make_folds
 from alljax.training.head_training import Curves, HeadFunctions, HeadRuns
 
@@ -79,13 +79,21 @@ class Trainer:
         seeds, budgets = config.study.seeds, [trial.config.train.epochs for trial in runs[0]]
         heads, features = self._functions(config, classes, matrix)
         labels = jnp.asarray(material.labels)
-        numbers = optimizers.stack([optimizers.numbers(run[0].config) for run in runs for _ in range(seeds)])
+        run_configs = [run[-1].config for run in runs for _ in range(seeds)]
         folds = make_folds(config, material.labels, classes, material.splits)
         start, lost, stride = time.perf_counter(), set[int](), runs[0][0].stride
         with progress.bar(_title(runs), budgets[-1] * len(folds), "epochs") as advance:
             trainings = [
                 head_training.train_heads(
-                    heads, budgets, _keys(runs, split), numbers, features, labels, fold, _watcher(advance), stride
+                    heads,
+                    budgets,
+                    _keys(runs, split),
+                    head_training.stack(run_configs, fold),
+                    features,
+                    labels,
+                    fold,
+                    _watcher(advance),
+                    stride,
                 )
                 for split, fold in zip(material.splits, folds, strict=True)
             ]

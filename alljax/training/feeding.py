@@ -9,13 +9,13 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import log_softmax
 
-from alljax.data.loader import Batch, Loader, Order, Source
+from alljax.data import loader
+from alljax.data.loader import Loader, Order, Source
 from alljax.training import sharding
-from alljax.training.fine_tuning import Cells
 from alljax.training.fold import Fold, steps_per_epoch
 from alljax.training.learner import Learner
 from alljax.training.sampling import epoch_order
-from alljax.training.step import ORDER, TrainState
+from alljax.training.step import SHUFFLE, Batch, TrainState
 
 
 class Feed:
@@ -33,14 +33,7 @@ class Feed:
         set_aside: whether validation rows are set aside.
     """
 
-    def __init__(
-        self,
-        config: ConfigDict,
-        source: Source,
-        fold: Fold,
-        key: jax.Array,
-        devices: sharding.Mesh,
-    ) -> None:
+    def __init__(self, config: ConfigDict, source: Source, fold: Fold, key: jax.Array, devices: sharding.Mesh) -> None:
         """Draws the order of all epochs.
 
         Args:
@@ -62,23 +55,25 @@ class Feed:
         self.test = np.asarray(fold.test)[: int(fold.test_count)]
         self.watched = np.asarray(fold.validation)[: int(fold.validation_count)]
         self.set_aside = not np.array_equal(self.watched, self.test)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, ORDER), jnp.arange(config.train.epochs))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(
+            jax.random.fold_in(key, SHUFFLE), jnp.arange(config.train.epochs)
+        )
         orders = _orders(keys, fold, jnp.asarray(self.labels), config.train.sampling == "balanced")
         self._orders = np.asarray(orders)[:, : self.train_count]
 
-    def training(self, step: int) -> Generator[Cells, None, None]:
+    def training(self, step: int) -> Generator[Batch, None, None]:
         """Yields the batches of the steps from `step` on to the last epoch's end."""
         order = self._order(self._orders, epochs=len(self._orders))
-        with Loader(self._source, order, self._workers) as loader:
-            loader.set_state(loader.get_state() | {"next_batch": step})
-            for batch in loader:
+        with Loader(self._source, order, self._workers) as batches:
+            batches.set_state(batches.get_state() | {"next_batch": step})
+            for batch in batches:
                 yield self._cells(batch)
 
     def logits(self, learner: Learner, state: TrainState, rows: np.ndarray) -> np.ndarray:
         """Returns float32 (n, C) of these rows, in their order."""
         parts = []
-        with Loader(self._source, self._order(rows)) as loader:
-            for number, batch in enumerate(loader):
+        with Loader(self._source, self._order(rows)) as batches:
+            for number, batch in enumerate(batches):
                 count = min(self._size, len(rows) - number * self._size)
                 parts.append(learner.logits(state, self._cells(batch))[:count])
         return np.concatenate(parts)
@@ -93,12 +88,12 @@ class Feed:
         shard = (jax.process_index(), jax.process_count())
         return Order(rows, self._size, epochs=epochs, shard=shard, multiple=self._multiple)
 
-    def _cells(self, batch: Batch) -> Cells:
+    def _cells(self, batch: loader.Batch) -> Batch:
         """Puts this process's part of a global batch on its devices."""
         local = len(batch.mask)
         positions = np.arange(local, dtype=np.int32) + jax.process_index() * local
         arrays: tuple[Any, ...] = (batch.images, batch.labels, batch.mask, positions)
-        return self._devices.shard(Cells(*arrays))
+        return self._devices.shard(Batch(*arrays))
 
 
 _orders = jax.jit(jax.vmap(epoch_order, (0, None, None, None)), static_argnums=3)

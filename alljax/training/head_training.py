@@ -13,14 +13,15 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from alljax.models.head import Head
-from alljax.training import optimizers
+from alljax.training import step as steps_
 from alljax.training.fold import Fold, steps_per_epoch
-from alljax.training.optimizers import Numbers
+from alljax.training.optimizers import Hyperparameters
 from alljax.training.sampling import epoch_order
-from alljax.training.step import FIRST, ORDER, RESTING, VIEWS, Sums, TrainState, cell_keys, make_loss, sums, train_step
+from alljax.training.step import AUGMENT, INIT, SHUFFLE, Batch, Metrics, TrainState
 
 
 @flax.struct.dataclass
@@ -70,7 +71,7 @@ class HeadFunctions(NamedTuple):
 
 
 def train_heads(
-    heads: HeadFunctions, budgets: Sequence[int], keys: jax.Array, numbers: Numbers, features: Any, labels: jax.Array,
+    heads: HeadFunctions, budgets: Sequence[int], keys: jax.Array, numbers: Any, features: Any, labels: jax.Array,
     fold: Fold, watch: Callable[[Curves], None] = lambda curves: None, stride: int = 0,
 ) -> Iterator[HeadRuns]:  # fmt: skip
     """Yields the runs as they are after each budget of epochs: short ones are the beginning of the longest.
@@ -106,7 +107,8 @@ def train_heads(
         watch(parts[-1])
         if last in budgets:
             so_far = jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
-            yield HeadRuns(states.params, so_far, heads.test(states.params, features, labels, fold))
+            params = unflatten_dict(states.params, sep="/")
+            yield HeadRuns(params, so_far, heads.test(states.params, features, labels, fold))
 
 
 def make_train(config: ConfigDict, classes: int) -> Callable[[jax.Array, jax.Array, jax.Array, Fold], HeadRuns]:
@@ -119,10 +121,19 @@ def make_train(config: ConfigDict, classes: int) -> Callable[[jax.Array, jax.Arr
     heads = make_heads(config, classes)
 
     def train(keys: jax.Array, features: jax.Array, labels: jax.Array, fold: Fold) -> HeadRuns:
-        numbers = optimizers.stack([optimizers.numbers(config)] * len(keys))
+        numbers = stack([config] * len(keys), fold)
         return next(train_heads(heads, (config.train.epochs,), keys, numbers, features, labels, fold))
 
     return train
+
+
+def stack(configs: Sequence[ConfigDict], fold: Fold) -> Hyperparameters:
+    """Returns the hyperparameters of R runs, (R,) each."""
+    of_runs = []
+    for config in configs:
+        steps = steps_per_epoch(int(fold.train_count), min(config.train.batch_size, len(fold.train)))
+        of_runs.append(Hyperparameters.of(config, config.train.epochs * steps))
+    return jax.tree.map(lambda *numbers: jnp.stack(numbers), *of_runs)
 
 
 def make_heads(config: ConfigDict, classes: int) -> HeadFunctions:
@@ -135,33 +146,33 @@ def make_heads(config: ConfigDict, classes: int) -> HeadFunctions:
     steps = make_steps(config, classes)
 
     def learn(
-        state: TrainState, key: jax.Array, numbers: Numbers, epoch: jax.Array, features: jax.Array, labels: jax.Array,
+        state: TrainState, key: jax.Array, numbers: Any, epoch: jax.Array, features: jax.Array, labels: jax.Array,
         fold: Fold,
-    ) -> tuple[TrainState, Sums]:  # fmt: skip
+    ) -> tuple[TrainState, Metrics]:  # fmt: skip
         """One epoch of one run."""
         batch_size, views = steps.batch_size(fold), len(features) // len(labels)
         shown = shown_rows(key, epoch, fold, labels, views, config.train.sampling == "balanced")
 
-        def step(number: jax.Array, carry: tuple[TrainState, Sums]) -> tuple[TrainState, Sums]:
+        def step(number: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             place = number * batch_size + jnp.arange(batch_size)
             rows, mask = shown[jnp.minimum(place, len(shown) - 1)], place < fold.train_count
             return steps.learn(carry, key, numbers, features[rows], labels[rows // views], mask, fold)
 
-        return jax.lax.fori_loop(0, steps_per_epoch(fold.train_count, batch_size), step, (state, Sums.zero()))
+        return jax.lax.fori_loop(0, steps_per_epoch(fold.train_count, batch_size), step, (state, Metrics.zero()))
 
     @jax.jit
     def epochs(
-        states: TrainState, keys: jax.Array, numbers: Numbers, features: jax.Array, labels: jax.Array, fold: Fold,
+        states: TrainState, keys: jax.Array, numbers: Any, features: jax.Array, labels: jax.Array, fold: Fold,
         epoch_numbers: jax.Array,
     ) -> tuple[TrainState, Curves]:  # fmt: skip
         views = len(features) // len(labels)
 
-        def validate(params: Any) -> Sums:
+        def validate(params: Any) -> Metrics:
             mask = jnp.arange(len(fold.validation)) < fold.validation_count
-            return sums(steps.logits(params, features[fold.validation * views]), labels[fold.validation], mask)
+            return Metrics.of(steps.logits(params, features[fold.validation * views]), labels[fold.validation], mask)
 
         def epoch(states: TrainState, number: jax.Array) -> tuple[TrainState, Curves]:
-            def one(state: TrainState, key: jax.Array, own: Numbers) -> tuple[TrainState, Sums]:
+            def one(state: TrainState, key: jax.Array, own: Hyperparameters) -> tuple[TrainState, Metrics]:
                 return learn(state, key, own, number, features, labels, fold)
 
             states, learned = over_runs(one, states, keys, numbers)
@@ -188,7 +199,7 @@ class Steps(NamedTuple):
     """
 
     start: Callable[..., TrainState]
-    learn: Callable[..., tuple[TrainState, Sums]]
+    learn: Callable[..., tuple[TrainState, Metrics]]
     logits: Callable[[Any, jax.Array], Any]
     batch_size: Callable[[Fold], int]
 
@@ -205,32 +216,31 @@ def make_steps(config: ConfigDict, classes: int) -> Steps:
     def batch_size(fold: Fold) -> int:
         return min(config.train.batch_size, len(fold.train))  # more places than cells stay empty
 
-    def start(key: jax.Array, numbers: Numbers, row: jax.Array) -> TrainState:
-        params = head.init(jax.random.fold_in(key, FIRST), row)["params"]
-        optimizer = optimizers.make_optimizer(
-            optimizers.put(config, numbers), 1
-        )  # its state does not know how long it runs
-        return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+    def apply(
+        params: Any, batch_stats: Any, inputs: jax.Array, mask: jax.Array, keys: jax.Array | None
+    ) -> tuple[jax.Array, Any]:
+        logits: Any = head.apply({"params": unflatten_dict(params, sep="/")}, inputs, keys)
+        return logits, batch_stats
+
+    step = steps_.make_train_step(config, apply)
+
+    def start(key: jax.Array, row: jax.Array) -> TrainState:
+        params = head.init(jax.random.fold_in(key, INIT), row)["params"]
+        return steps_.init_state(config, flatten_dict(params, sep="/"))
 
     def learn(
-        carry: tuple[TrainState, Sums], key: jax.Array, numbers: Numbers, features: jax.Array, labels: jax.Array,
-        mask: jax.Array, fold: Fold,
-    ) -> tuple[TrainState, Sums]:  # fmt: skip
-        settled = optimizers.put(config, numbers)
-        total_steps = config.train.epochs * steps_per_epoch(fold.train_count, batch_size(fold))
-        optimizer = optimizers.make_optimizer(settled, total_steps)
-        resting = cell_keys(jax.random.fold_in(key, RESTING), carry[0].step, jnp.arange(len(mask)))
-
-        def logits(params: Any) -> Any:
-            return head.apply({"params": params}, features, resting if head.dropout else None)
-
-        state, batch = train_step(logits, make_loss(settled), optimizer, carry[0], labels, mask, fold.class_weights)
-        return state, carry[1] + batch
+        carry: tuple[TrainState, Metrics], key: jax.Array, numbers: Any, features: jax.Array,
+        labels: jax.Array, mask: jax.Array, fold: Fold,
+    ) -> tuple[TrainState, Metrics]:  # fmt: skip
+        state = carry[0].replace(metrics=carry[1])  # type: ignore[attr-defined]
+        batch = Batch(features, labels, mask, jnp.arange(len(mask)))
+        state = step(state, {}, batch, fold.class_weights, key, numbers)
+        return state, state.metrics
 
     return Steps(
-        jax.jit(lambda keys, numbers, row: over_runs(lambda key, own: start(key, own, row), keys, numbers)),
+        jax.jit(lambda keys, numbers, row: over_runs(lambda key: start(key, row), keys)),
         learn,
-        lambda params, features: head.apply({"params": params}, features),
+        lambda params, features: apply(params, {}, features, jnp.ones(len(features), bool), None)[0],
         batch_size,
     )
 
@@ -248,12 +258,12 @@ def shown_rows(
         views: V.
         balanced: see `order.epoch_order`.
     """
-    order_key, views_key = (jax.random.fold_in(jax.random.fold_in(key, stream), epoch) for stream in (ORDER, VIEWS))
+    order_key, views_key = (jax.random.fold_in(jax.random.fold_in(key, stream), epoch) for stream in (SHUFFLE, AUGMENT))
     order = epoch_order(order_key, fold, labels, balanced)
     return order * views + jax.random.randint(views_key, order.shape, 0, views)
 
 
-def make_curves(learned: Sums, validated: Sums) -> Curves:
+def make_curves(learned: Metrics, validated: Metrics) -> Curves:
     """Returns the means of one epoch, (R,) each."""
     return Curves(
         learned.loss / learned.count,

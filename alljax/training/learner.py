@@ -4,15 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from alljax.models.head import Head
 from alljax.training import fine_tuning, parameter_groups, sharding
+from alljax.training import step as steps
 from alljax.training.network import Network
-from alljax.training.step import Sums, TrainState
+from alljax.training.optimizers import Hyperparameters
+from alljax.training.step import Batch, Metrics, TrainState
 
 
 class Learner:
@@ -56,14 +57,16 @@ class Learner:
         self._group_of = parameter_groups.assign(parameters, self.groups)
         ever = parameter_groups.learning(self._group_of, self.groups, config.train.epochs - 1)
         self._first = {path: np.asarray(leaf) for path, leaf in parameters.items() if path in ever}
-        self._optimizer = fine_tuning.make_optimizer(config, total_steps, self.groups, self._group_of)
+        by_pattern = {group.pattern: group for group in self.groups}
+        self._layer_group_of = {path: by_pattern[pattern] for path, pattern in self._group_of.items()}
+        self._hyperparameters = devices.replicate(Hyperparameters.of(config, total_steps))
         fixed = {path: leaf for path, leaf in parameters.items() if path not in ever}
         constants = (fixed, jax.random.key_data(key), class_weights.astype(np.float32))
         self._fixed, self._key, self._class_weights = devices.replicate(constants)
         forward = fine_tuning.make_forward(config, network, self._head)
-        self._evaluate = devices.jit(fine_tuning.make_evaluate(forward, devices.axis))
+        self._evaluate = devices.jit(steps.make_eval_step(forward, devices.axis))
         self._sum = devices.jit(lambda sums, more: sums + more)
-        template = jax.eval_shape(lambda: (self._begin(self._first), Sums.zero()))
+        template = jax.eval_shape(lambda: (self._begin(self._first), Metrics.zero()))
         named, self._structure = jax.tree.flatten_with_path(template)
         self.layout = [f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in named]
 
@@ -71,38 +74,55 @@ class Learner:
         """Returns the state before the first step, on the devices."""
         return self.devices.replicate(jax.jit(self._begin)(self._first))
 
-    def zero(self) -> Sums:
+    def zero(self) -> Metrics:
         """Returns sums over no cell, on the devices."""
-        return self.devices.replicate(Sums(*np.zeros((3, 1), np.float32)[:, 0]))
+        return self.devices.replicate(Metrics(*np.zeros((3, 1), np.float32)[:, 0]))
 
-    def compile(self, epoch: int) -> Callable[[TrainState, fine_tuning.Cells], tuple[TrainState, Sums]]:
+    def compile(self, epoch: int) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
         """Returns the training step of an epoch, in which some groups learn; it takes the old state's memory."""
         learning = parameter_groups.learning(self._group_of, self.groups, epoch)
         layers, axis = parameter_groups.normalization_layers(learning), self.devices.axis
         forward = fine_tuning.make_forward(self._config, self._network, self._head, layers, axis)
-        step = fine_tuning.make_step(self._config, forward, self._optimizer, learning, axis)
-        compiled = self.devices.jit(step, donate=0)
-        return lambda state, cells: compiled(state, self._fixed, self._key, cells, self._class_weights)
+        step = steps.make_train_step(
+            self._config,
+            forward,
+            augment=fine_tuning.make_augmentation(self._config),
+            trainable=learning,
+            group_of=self._layer_group_of,
+            axis=axis,
+        )
 
-    def add(self, sums: Sums, more: Sums) -> Sums:
+        def learn(
+            state: TrainState, fixed: Any, key: jax.Array, cells: Batch, weights: jax.Array, numbers: Hyperparameters
+        ) -> tuple[TrainState, Metrics]:
+            state = state.replace(metrics=Metrics.zero())  # type: ignore[attr-defined]
+            state = step(state, fixed, cells, weights, jax.random.wrap_key_data(key), numbers)
+            return state, state.metrics
+
+        compiled = self.devices.jit(learn, donate=0)
+        return lambda state, cells: compiled(
+            state, self._fixed, self._key, cells, self._class_weights, self._hyperparameters
+        )
+
+    def add(self, sums: Metrics, more: Metrics) -> Metrics:
         """Returns the sums of both, on the devices."""
         return self._sum(sums, more)
 
-    def logits(self, state: TrainState, cells: fine_tuning.Cells) -> np.ndarray:
+    def logits(self, state: TrainState, cells: Batch) -> np.ndarray:
         """Returns float32 (B, C) of a spread batch, the whole of it in every process."""
         return self.devices.gather(self._evaluate(state, self._fixed, cells))
 
-    def leaves(self, tree: tuple[TrainState, Sums]) -> list[np.ndarray]:
+    def leaves(self, tree: tuple[TrainState, Metrics]) -> list[np.ndarray]:
         """Returns the arrays of a state and the sums of its epoch, for a checkpoint."""
         return jax.tree.leaves(self.devices.gather(tree))
 
-    def restore(self, leaves: list[np.ndarray]) -> tuple[TrainState, Sums]:
+    def restore(self, leaves: list[np.ndarray]) -> tuple[TrainState, Metrics]:
         """Returns what `leaves` was given, on the devices, whatever those were."""
         return self.devices.replicate(jax.tree.unflatten(self._structure, leaves))
 
     def result(self, state: TrainState) -> tuple[dict[str, np.ndarray], Any]:
         """Returns what learned (averaged where asked for) and the statistics, as NumPy."""
-        return self.devices.gather(dict(state.average or state.params)), self.devices.gather(state.batch_stats)
+        return self.devices.gather(dict(state.eval_params)), self.devices.gather(state.batch_stats)
 
     def describe(self, state: TrainState) -> str:
         """Returns a line on what learns and what a device holds of it."""
@@ -124,9 +144,7 @@ class Learner:
         return self.devices.replicate(TrainState(flatten_dict(params, sep="/"), (), step, batch_stats))
 
     def _begin(self, params: dict[str, Any]) -> TrainState:
-        average = params if self._config.train.ema_decay else {}
-        statistics = self._network.used("batch_stats")
-        return TrainState(params, self._optimizer.init(params), jnp.zeros((), jnp.int32), statistics, average)
+        return steps.init_state(self._config, params, self._network.used("batch_stats"), self._layer_group_of)
 
 
 def memory() -> str:

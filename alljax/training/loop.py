@@ -22,7 +22,7 @@ from alljax.training.feeding import Feed
 from alljax.training.learner import Learner, memory
 from alljax.training.metric_writers import Logs, profiler
 from alljax.training.parameter_groups import phases
-from alljax.training.step import Sums
+from alljax.training.step import Metrics
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _best_step(history: Sequence[Sequence[float]], steps: int) -> int:
     return (int(np.argmin([row[2] for row in history])) + 1) * steps
 
 
-def _means(sums: Sums) -> tuple[float, float]:
+def _means(sums: Metrics) -> tuple[float, float]:
     return float(sums.loss / sums.count), float(sums.correct / sums.count)
 
 

@@ -6,16 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.errors import ConfigError
 from alljax.models.head import Head
 from alljax.training import fine_tuning, parameter_groups
+from alljax.training import step as steps
 from alljax.training.feeding import Feed
 from alljax.training.network import Network
-from alljax.training.step import Sums, TrainState
+from alljax.training.optimizers import Hyperparameters
+from alljax.training.step import Batch, Metrics, TrainState
 
 RATES = np.logspace(-6, 0, 13).astype(np.float32)
 """Two a decade from 1e-6 to 1."""
@@ -28,7 +29,7 @@ def sweep(
     feed: Feed,
     class_weights: np.ndarray,
     key: jax.Array,
-    steps: int,
+    steps_of_run: int,
     rates: np.ndarray = RATES,
 ) -> np.ndarray:
     """Returns the mean loss of each step at each constant rate, float32 (R, steps), in nats.
@@ -43,7 +44,7 @@ def sweep(
         feed: gives the batches.
         class_weights: float32 (C,).
         key: of the run.
-        steps: of each run.
+        steps_of_run: of each run.
         rates: float32 (R,).
     """
     plain = configs.vary(
@@ -54,23 +55,30 @@ def sweep(
     head = Head(plain.model.hidden, classes, plain.model.dropout)
     parameters = fine_tuning.first_parameters(network, head, key)
     group_of = parameter_groups.assign(parameters, layer_groups)
+    by_pattern = {group.pattern: group for group in layer_groups}
+    of_path = {path: by_pattern[pattern] for path, pattern in group_of.items()}
     learning = parameter_groups.learning(group_of, layer_groups, 0)
     awake = {path: leaf for path, leaf in parameters.items() if path in learning}
     fixed = {path: leaf for path, leaf in parameters.items() if path not in learning}
     forward = fine_tuning.make_forward(plain, network, head, parameter_groups.normalization_layers(learning))
 
-    def losses(rate: jax.Array, fixed: Any, awake: Any, cells: fine_tuning.Cells) -> jax.Array:
-        optimizer = optax.chain(fine_tuning.make_optimizer(plain, steps, layer_groups, group_of), optax.scale(rate))
-        step = fine_tuning.make_step(plain, forward, optimizer, learning)
+    step = steps.make_train_step(
+        plain, forward, augment=fine_tuning.make_augmentation(plain), trainable=learning, group_of=of_path
+    )
 
-        def one(state: TrainState, batch: fine_tuning.Cells) -> tuple[TrainState, Sums]:
-            return step(state, fixed, jax.random.key_data(key), batch, jnp.asarray(class_weights))
+    def losses(rate: jax.Array, fixed: Any, awake: Any, cells: Batch) -> jax.Array:
+        hyperparameters = Hyperparameters.of(plain, steps_of_run).replace(learning_rate=rate)  # type: ignore[attr-defined]
 
-        start = TrainState(awake, optimizer.init(awake), jnp.zeros((), jnp.int32), network.used("batch_stats"))
-        _, sums = jax.lax.scan(one, start, cells)
-        return sums.loss / sums.count
+        def one(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            state = state.replace(metrics=Metrics.zero())  # type: ignore[attr-defined]
+            state = step(state, fixed, batch, jnp.asarray(class_weights), key, hyperparameters)
+            return state, state.metrics
 
-    batches = [jax.device_get(cells) for cells in itertools.islice(feed.training(0), steps)]
+        start = steps.init_state(plain, awake, network.used("batch_stats"), of_path)
+        _, metrics = jax.lax.scan(one, start, cells)
+        return metrics.loss / metrics.count
+
+    batches = [jax.device_get(cells) for cells in itertools.islice(feed.training(0), steps_of_run)]
     stacked = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *batches)
     swept = jax.jit(jax.vmap(losses, in_axes=(0, None, None, None)))(jnp.asarray(rates), fixed, awake, stacked)
     return np.asarray(swept)

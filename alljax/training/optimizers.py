@@ -1,42 +1,59 @@
-"""Optimizers, the first two as Keras computes them, and the learning rate over the steps."""
+"""Optimizers, Adam and RMSprop as Keras computes them, and learning rate schedules."""
 
-from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-# Keras's defaults, which the paper used. They are not settings: nobody has varied them yet.
+from alljax.training.parameter_groups import Group
+
+# Keras's defaults, which the paper used.
 BETA_1, BETA_2, RHO, EPSILON = 0.9, 0.999, 0.9, 1e-7
 
-
 NUMBERS = ("learning_rate", "decay_steps", "decay_rate", "momentum", "weight_decay", "clip_norm", "focal_gamma")
-"""Settings of ``train`` that may be arrays inside a compiled function: runs that differ in them alone share it."""
-
-Numbers = Mapping[str, jax.Array]
-"""Some of `NUMBERS` by name, float32."""
+"""Settings of ``train`` that are arguments of compiled functions."""
 
 
-def numbers(config: ConfigDict) -> dict[str, float]:
-    """Returns those of `NUMBERS` that are not 0, by name; one that is 0 is left out of the computation."""
-    return {name: float(config.train[name]) for name in NUMBERS if config.train[name]}
+@flax.struct.dataclass
+class Hyperparameters:
+    """Numbers that may differ between runs of one compiled function; float32 arrays (), or (R,) for R runs.
+
+    Attributes:
+        learning_rate, decay_steps, decay_rate, momentum, weight_decay, clip_norm, focal_gamma: as in ``train``.
+        total_steps: number of optimizer steps of the run.
+    """
+
+    learning_rate: jax.Array
+    decay_steps: jax.Array
+    decay_rate: jax.Array
+    momentum: jax.Array
+    weight_decay: jax.Array
+    clip_norm: jax.Array
+    focal_gamma: jax.Array
+    total_steps: jax.Array
+
+    @classmethod
+    def of(cls, config: ConfigDict, total_steps: int) -> "Hyperparameters":
+        """Returns the numbers of a config, as NumPy arrays."""
+        numbers: list[Any] = [np.float32(number) for number in (*(config.train[name] for name in NUMBERS), total_steps)]
+        return cls(*numbers)
 
 
-def stack(of_runs: Sequence[Mapping[str, float]]) -> dict[str, jax.Array]:
-    """Returns the numbers of R runs, which have the same names, as float32 (R,) each."""
-    return {name: jnp.asarray([one[name] for one in of_runs], jnp.float32) for name in of_runs[0]}
+def compile_key(config: ConfigDict) -> str:
+    """Returns the same text for configs whose `Hyperparameters` may be arguments of the same compiled function.
 
-
-def put(config: ConfigDict, given: Numbers) -> Any:
-    """Returns what reads like `config.train`, but with the arrays given in place of its numbers."""
-    return SimpleNamespace(train=SimpleNamespace(**{**config.train, **given}))
+    A number that is 0 (no weight decay, no clipping) removes its part of the computation.
+    """
+    return " ".join(name for name in NUMBERS if config.train[name])
 
 
 class AdamState(NamedTuple):
-    """Number of steps done, and the running moments of the gradient."""
+    """Number of steps done, and running moments of the gradient."""
 
     steps: jax.Array
     mean: optax.Params
@@ -44,12 +61,11 @@ class AdamState(NamedTuple):
 
 
 def scale_by_adam() -> optax.GradientTransformation:
-    """Adam's direction with epsilon where Keras puts it.
+    """Returns Adam's direction with epsilon where Keras puts it.
 
-    Keras divides √(1−β₂ᵗ)/(1−β₁ᵗ)·m by √v + ε, so that ε acts on the *uncorrected*
-    second moment; `optax.scale_by_adam` adds it to the corrected one (Kingma & Ba,
-    algorithm 1), or with ``eps_root`` under the root.  In the first steps on small
-    gradients the two differ by far more than rounding.
+    Keras divides √(1−β₂ᵗ)/(1−β₁ᵗ)·m by √v + ε, so that ε acts on the *uncorrected* second moment;
+    `optax.scale_by_adam` adds it to the corrected one (Kingma & Ba, algorithm 1), or with ``eps_root`` under the
+    root.  In the first steps on small gradients the two differ by far more than rounding.
 
     Source: Kingma & Ba 2015, the end of section 2; `keras.optimizers.Adam`.
     """
@@ -72,12 +88,12 @@ def scale_by_adam() -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def make_schedule(config: ConfigDict, total_steps: int | jax.Array) -> optax.Schedule:
+def make_schedule(config: ConfigDict, hyperparameters: Hyperparameters) -> optax.Schedule:
     """Returns the learning rate as a function of the step, counted from 0.
 
-    - ``exponential``: ``learning_rate · decay_rate ** (step / decay_steps)``, the exponent rounded down
-      when ``train.staircase``: Keras's ``ExponentialDecay``.  It does not know the number of epochs, so a
-      short run is the beginning of a long one.
+    - ``exponential``: ``learning_rate · decay_rate ** (step / decay_steps)``, the exponent rounded down with
+      ``train.staircase``: Keras's ``ExponentialDecay``.  It does not depend on the number of epochs, so the first
+      epochs of a long run equal a short run.
     - ``cosine``: half a cosine from ``learning_rate`` to 0 at the last step (Loshchilov & Hutter 2016,
       arXiv 1608.03983, without restarts).
     - ``piecewise``: multiplied by the factor of each pair (step, factor) of ``train.boundaries`` that was reached.
@@ -86,124 +102,109 @@ def make_schedule(config: ConfigDict, total_steps: int | jax.Array) -> optax.Sch
     During the first ``train.warmup_steps`` all of them are multiplied by (step + 1) / warmup_steps.
 
     Args:
-        config: its ``train`` is read.
-        total_steps: optimizer steps of the whole run; only ``cosine`` uses it.  May be traced.
+        config: ``train`` is read.
+        hyperparameters: may be traced.
     """
-    train = config.train
+    train, rate = config.train, jnp.asarray(hyperparameters.learning_rate)
 
-    def exponential(step: Any) -> Any:  # optax's takes no traced decay rate
-        passed = jnp.asarray(step, jnp.float32) / jnp.asarray(train.decay_steps, jnp.float32)
-        rate = jnp.asarray(train.decay_rate, jnp.float32)
-        return train.learning_rate * rate ** (jnp.floor(passed) if train.staircase else passed)
+    def exponential(step: Any) -> Any:  # optax's requires a static decay rate
+        exponent = jnp.asarray(step, jnp.float32) / hyperparameters.decay_steps
+        return rate * hyperparameters.decay_rate ** (jnp.floor(exponent) if train.staircase else exponent)
 
     def piecewise(step: Any) -> Any:
-        factors = optax.piecewise_constant_schedule(train.learning_rate, dict(train.boundaries))
-        return factors(jnp.asarray(step, jnp.float32))
+        return optax.piecewise_constant_schedule(rate, dict(train.boundaries))(jnp.asarray(step, jnp.float32))
 
     def cosine(step: Any) -> Any:
-        share = jnp.minimum(jnp.asarray(step, jnp.float32) / jnp.asarray(total_steps, jnp.float32), 1.0)
-        return train.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * share))
+        progress = jnp.minimum(jnp.asarray(step, jnp.float32) / hyperparameters.total_steps, 1.0)
+        return rate * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
-    schedules: dict[str, Callable[[], optax.Schedule]] = {
-        "exponential": lambda: exponential,
-        "cosine": lambda: cosine,
-        "piecewise": lambda: piecewise,
-        "constant": lambda: optax.constant_schedule(train.learning_rate),
+    schedules: dict[str, optax.Schedule] = {
+        "exponential": exponential,
+        "cosine": cosine,
+        "piecewise": piecewise,
+        "constant": optax.constant_schedule(rate),
     }
-    schedule = schedules[train.schedule]()
+    schedule = schedules[train.schedule]
     if not train.warmup_steps:
         return schedule
     return lambda step: schedule(step) * jnp.minimum((step + 1) / train.warmup_steps, 1.0)
 
 
 def make_optimizer(
-    config: ConfigDict,
-    total_steps: int | jax.Array,
-    rates: Mapping[str, float] | None = None,
-    decays: Mapping[str, float] | None = None,
-    group_of: Mapping[str, str] | None = None,
+    config: ConfigDict, hyperparameters: Hyperparameters, group_of: Mapping[str, Group] | None = None
 ) -> optax.GradientTransformation:
     """Returns ``train.optimizer`` with its schedule, weight decay and clipping.
 
-    Weight decay is decoupled from the gradient in all of them, as Keras does it (Loshchilov & Hutter
-    2017, arXiv 1711.05101): ``train.weight_decay`` · parameter is added to the direction before the
-    learning rate multiplies it.  Clipping by the global norm comes first and sees the gradients of
-    trained parameters only.
+    Weight decay is decoupled from the gradient in all of them, as in Keras (Loshchilov & Hutter 2017,
+    arXiv 1711.05101): ``train.weight_decay`` · parameter is added to the direction before the learning rate
+    multiplies it.  Clipping by the global norm comes first and applies to gradients of trainable parameters only.
 
     Args:
-        config: its ``train`` is read.
-        total_steps: optimizer steps of the whole run, for schedules that need them.
-        rates: layer group → factor on the learning rate; None for one tree without groups.
-        decays: layer group → factor on the weight decay.
-        group_of: path of a parameter → its layer group.  Gradients and parameters are then flat
-            dictionaries from path to array, and may leave out whole groups, which then stay as they are.
+        config: ``train`` is read; a number that is 0 there is not part of the computation.
+        hyperparameters: may be traced; the optimizer's state does not depend on them.
+        group_of: path of a parameter → its layer group; None for one group.  Gradients and parameters are then flat
+            dictionaries from path to array; groups may be absent from the gradients and then stay as they are.
     """
     train = config.train
-    if rates is None or decays is None or group_of is None:
-        direction = make_direction(config, train.weight_decay)
+    if group_of is None:
+        direction = _direction(config, hyperparameters, 1.0)
     else:
-        direction = by_group(
-            {
-                group: optax.chain(make_direction(config, train.weight_decay * decays[group]), optax.scale(rate))
-                for group, rate in rates.items()
-            },
-            group_of,
-        )
-    clip = (optax.clip_by_global_norm(train.clip_norm),) if acts(train.clip_norm) else ()
-    return optax.chain(*clip, direction, optax.scale_by_learning_rate(make_schedule(config, total_steps)))
+        transformations = {
+            group.pattern: optax.chain(_direction(config, hyperparameters, group.decay), optax.scale(group.rate))
+            for group in group_of.values()
+        }
+        direction = _by_group(transformations, {path: group.pattern for path, group in group_of.items()})
+    clip = (optax.clip_by_global_norm(hyperparameters.clip_norm),) if train.clip_norm else ()
+    schedule = make_schedule(config, hyperparameters)
+    return optax.chain(*clip, direction, optax.scale_by_learning_rate(schedule))
 
 
-def make_direction(config: ConfigDict, weight_decay: Any) -> optax.GradientTransformation:
+def _direction(config: ConfigDict, hyperparameters: Hyperparameters, decay: float) -> optax.GradientTransformation:
     """Returns the update of one group before the learning rate multiplies it.
 
-    RMSprop is Keras 3's: gradient / √(v + ε), v a running mean of the squared gradient that starts at
-    0, no momentum.  ``adamw`` is ``adam``, whose weight decay is decoupled too; both names are known.
-    LAMB is You et al. 2019, arXiv 1904.00962.
+    RMSprop is Keras 3's: gradient / √(v + ε), v a running mean of the squared gradient that starts at 0, no
+    momentum.  ``adamw`` equals ``adam``, whose weight decay is decoupled too.  LAMB is You et al. 2019,
+    arXiv 1904.00962.
     """
     directions: dict[str, Callable[[], optax.GradientTransformation]] = {
         "adam": scale_by_adam,
         "adamw": scale_by_adam,
         "rmsprop": lambda: optax.scale_by_rms(RHO, EPSILON, initial_scale=0.0, eps_in_sqrt=True),
-        "sgd": lambda: optax.trace(config.train.momentum),
+        "sgd": lambda: optax.trace(hyperparameters.momentum),
         "lamb": scale_by_adam,
     }
     parts = [directions[config.train.optimizer]()]
-    if acts(weight_decay):
-        parts.append(optax.add_decayed_weights(weight_decay))
+    if config.train.weight_decay * decay:
+        parts.append(optax.add_decayed_weights(hyperparameters.weight_decay * np.float32(decay)))
     if config.train.optimizer == "lamb":
         parts.append(optax.scale_by_trust_ratio())
     return optax.chain(*parts)
 
 
-def acts(number: Any) -> bool:
-    """Returns whether a number is not 0; an array inside a compiled function never is (see `numbers`)."""
-    return isinstance(number, jax.Array) or bool(number)
-
-
-def by_group(
+def _by_group(
     transformations: Mapping[str, optax.GradientTransformation], group_of: Mapping[str, str]
 ) -> optax.GradientTransformation:
-    """Transforms each layer group on its own; a group without gradients keeps its state.
+    """Transforms each layer group separately; a group without gradients keeps its state.
 
-    Unlike `optax.partition` it takes gradients of some groups only, so that no backward pass is made
-    for frozen ones, and a group that is unfrozen later starts its moments then.
+    Unlike `optax.partition` it accepts gradients of some groups only, so that no backward pass is computed for
+    frozen ones, and a group that is unfrozen later starts its moments then.
     """
 
-    def of(tree: Mapping[str, jax.Array], group: str) -> dict[str, jax.Array]:
+    def select(tree: Mapping[str, jax.Array], group: str) -> dict[str, jax.Array]:
         return {path: leaf for path, leaf in tree.items() if group_of[path] == group}
 
     def init(params: optax.Params) -> dict[str, optax.OptState]:
-        return {group: each.init(of(params, group)) for group, each in transformations.items()}
+        return {group: transformation.init(select(params, group)) for group, transformation in transformations.items()}
 
     def update(
         gradients: optax.Updates, state: dict[str, optax.OptState], params: optax.Params | None = None
     ) -> tuple[optax.Updates, dict[str, optax.OptState]]:
         updates: dict[str, jax.Array] = {}
         state = dict(state)
-        for group, each in transformations.items():
-            if chosen := of(gradients, group):
-                made, state[group] = each.update(chosen, state[group], of(params or {}, group))
-                updates |= made
+        for group, transformation in transformations.items():
+            if chosen := select(gradients, group):
+                new, state[group] = transformation.update(chosen, state[group], select(params or {}, group))
+                updates |= new
         return updates, state
 
     return optax.GradientTransformation(init, update)

@@ -1,48 +1,49 @@
-"""TrainState, the losses, and the pure training and evaluation steps of both modes."""
+"""One training step for heads on features and for networks on images: state, metrics, losses, gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from ml_collections import ConfigDict
 
-FIRST, ORDER, VIEWS, RESTING = range(4)
-"""What a run's key is folded with: first parameters, order of the cells, views or augmentation, dropout."""
+from alljax.training.optimizers import Hyperparameters, make_optimizer
+from alljax.training.parameter_groups import Group
+
+INIT, SHUFFLE, AUGMENT, DROPOUT, RUN = range(5)
+"""Random streams: a run's key is folded with one of them before anything is drawn from it.
+
+Initial parameters; order of the images of an epoch; view or augmentation of an image; dropout masks; keys of runs
+that do not share a training.
+"""
+
+Parameters = Mapping[str, jax.Array]
+"""Flat: "/"-joined path → array, such as ``backbone/block5/conv1/kernel`` or ``head/dense/bias``."""
+
+Apply = Callable[[Parameters, Any, jax.Array, jax.Array, jax.Array | None], tuple[jax.Array, Any]]
+"""Parameters, batch_stats, inputs (B, …), mask (B,) and dropout keys (B,) → logits float32 (B, C), new batch_stats.
+
+Without keys (None) nothing is dropped.
+"""
+
+Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+"""Keys (B,), inputs (B, …), targets (B, C) and mask (B,) → augmented inputs and targets."""
 
 Loss = Callable[[jax.Array], jax.Array]
-"""Logits (B, C) to the loss of each class (B, C)."""
+"""Logits (B, C) → the loss of each class (B, C) if it were the label."""
 
 
 @flax.struct.dataclass
-class TrainState:
-    """All that changes while a network learns; arrays only.
-
-    Attributes:
-        params: the trainable parameters.
-        opt_state: the optimizer's state for them.
-        step: int32 (), optimizer steps done.
-        batch_stats: stored statistics of the backbone's normalization layers; empty for a head alone.
-        average: moving average of `params`; empty where none is kept.
-    """
-
-    params: Any
-    opt_state: optax.OptState
-    step: jax.Array
-    batch_stats: Any = flax.struct.field(default_factory=dict)
-    average: Any = flax.struct.field(default_factory=dict)
-
-
-@flax.struct.dataclass
-class Sums:
-    """Exact sums over cells, so that a mean over batches is the mean over cells.
+class Metrics:
+    """Exact sums over images, so that a mean over batches is the mean over images.
 
     Attributes:
         loss: summed cross-entropy, unweighted, in nats.
-        correct: how many cells were classified correctly.
-        count: how many cells there were; padding does not count.
+        correct: number of correctly classified images.
+        count: number of images, without padding.
     """
 
     loss: jax.Array
@@ -50,102 +51,210 @@ class Sums:
     count: jax.Array
 
     @classmethod
-    def zero(cls) -> "Sums":
-        """Returns sums over no cell."""
+    def zero(cls) -> "Metrics":
+        """Returns the metrics of no image."""
         return cls(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
 
-    def __add__(self, other: "Sums") -> "Sums":
+    @classmethod
+    def of(cls, logits: jax.Array, labels: jax.Array, mask: jax.Array) -> "Metrics":
+        """Returns the metrics of one batch.
+
+        The paper's binary cross-entropy on two softmax units and one-hot labels equals the categorical
+        cross-entropy computed here: −½[log p + log(1 − p′)] with p′ = 1 − p.
+
+        Args:
+            logits: float32 (B, C).
+            labels: int32 (B,).
+            mask: bool (B,), False for padding.
+        """
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        weight = mask.astype(jnp.float32)
+        correct = (logits.argmax(-1) == labels).astype(jnp.float32)
+        return cls(jnp.sum(losses * weight), jnp.sum(correct * weight), jnp.sum(weight))
+
+    def __add__(self, other: "Metrics") -> "Metrics":
         return jax.tree.map(jnp.add, self, other)
 
 
-def sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Sums:
-    """Sums loss and hits of a batch.
+@flax.struct.dataclass
+class TrainState:
+    """All that changes during training; arrays only.
 
-    The paper's binary cross-entropy on two softmax units and one-hot labels *is* the
-    categorical cross-entropy computed here: −½[log p + log(1 − p′)] with p′ = 1 − p.
+    Attributes:
+        params: the parameters that are trained at some time, flat.
+        opt_state: the optimizer's state for them.
+        step: int32 (), number of optimizer steps done.
+        batch_stats: running statistics of the backbone's normalization layers; empty for a head alone.
+        ema: exponential moving average of `params`; empty without ``train.ema_decay``.
+        metrics: of the training batches since the last reset, each before its step.
+    """
 
-    Args:
-        logits: float32 (B, C).
+    params: Parameters
+    opt_state: optax.OptState
+    step: jax.Array
+    batch_stats: Any = flax.struct.field(default_factory=dict)
+    ema: Parameters = flax.struct.field(default_factory=dict)
+    metrics: Metrics = flax.struct.field(default_factory=Metrics.zero)
+
+    @property
+    def eval_params(self) -> Parameters:
+        """The parameters for evaluation: the moving average where there is one."""
+        return self.ema or self.params
+
+
+@flax.struct.dataclass
+class Batch:
+    """One global batch, or the part of it on one device.
+
+    Attributes:
+        inputs: uint8 images (B, S, S, 3) or float32 features (B, D).
         labels: int32 (B,).
         mask: bool (B,), False for padding.
+        positions: int32 (B,), indices in the global batch.
     """
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    weight = mask.astype(jnp.float32)
-    hits = (logits.argmax(-1) == labels).astype(jnp.float32)
-    return Sums(jnp.sum(losses * weight), jnp.sum(hits * weight), jnp.sum(weight))
+
+    inputs: jax.Array
+    labels: jax.Array
+    mask: jax.Array
+    positions: jax.Array
 
 
-def make_loss(config: ConfigDict) -> Loss:
-    """Returns ``train.loss`` of a cell, for each class as if it were the label, in nats.
+Step = Callable[[TrainState, Parameters, Batch, jax.Array, jax.Array, Hyperparameters], TrainState]
+"""State, frozen parameters, batch, class weights float32 (C,), key of the run, hyperparameters → next state."""
+
+
+def init_state(
+    config: ConfigDict, params: Parameters, batch_stats: Any = None, group_of: Mapping[str, Group] | None = None
+) -> TrainState:
+    """Returns the state before the first step.
+
+    Args:
+        config: ``train`` is read.
+        params: initial values of the parameters that are trained at some time, flat.
+        batch_stats: running statistics of the backbone, if any.
+        group_of: see `make_train_step`.
+    """
+    optimizer = make_optimizer(config, Hyperparameters.of(config, total_steps=1), group_of)
+    ema = params if config.train.ema_decay else {}
+    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), batch_stats or {}, ema)
+
+
+def make_train_step(
+    config: ConfigDict,
+    apply: Apply,
+    *,
+    augment: Augment | None = None,
+    trainable: frozenset[str] | None = None,
+    group_of: Mapping[str, Group] | None = None,
+    axis: str | None = None,
+) -> Step:
+    """Returns a pure function that makes one optimizer step and adds the batch to the state's metrics.
+
+    The loss is Σ mask · class_weight · loss / Σ mask over the global batch: a short batch is the mean over the images
+    that it holds, as in Keras, whatever the number of devices and ``train.accumulation_steps``.  With accumulation,
+    layers that normalize by the batch see one part of it at a time.
+
+    Args:
+        config: ``train`` is read; the numbers in `Hyperparameters` are arguments of the step instead.
+        apply: the model.
+        augment: applied to the inputs of each step.
+        trainable: paths of the parameters that change; None for all of ``state.params``.
+        group_of: path → layer group with its factors on learning rate and weight decay; None for no groups.
+        axis: name of the mapped axis under `jax.pmap`, else None.
+    """
+    parts = config.train.accumulation_steps
+
+    def over_devices(tree: Any) -> Any:
+        return tree if axis is None else lax.psum(tree, axis)
+
+    def step(
+        state: TrainState,
+        frozen_params: Parameters,
+        batch: Batch,
+        class_weights: jax.Array,
+        key: jax.Array,
+        hyperparameters: Hyperparameters,
+    ) -> TrainState:
+        loss = make_loss(config, hyperparameters.focal_gamma)
+        params = {path: leaf for path, leaf in state.params.items() if trainable is None or path in trainable}
+        fixed = {**frozen_params, **{path: leaf for path, leaf in state.params.items() if path not in params}}
+        count = over_devices(jnp.sum(batch.mask.astype(jnp.float32)))
+
+        def add_part(carry: tuple[Any, Any, Metrics], part: Batch) -> tuple[tuple[Any, Any, Metrics], None]:
+            gradients, batch_stats, metrics = carry
+            inputs, targets = part.inputs, jax.nn.one_hot(part.labels, len(class_weights))
+            if augment is not None:
+                keys = example_keys(jax.random.fold_in(key, AUGMENT), state.step, part.positions)
+                inputs, targets = augment(keys, inputs, targets, part.mask)
+            keys = example_keys(jax.random.fold_in(key, DROPOUT), state.step, part.positions)
+
+            def mean_loss(params: Parameters) -> tuple[jax.Array, tuple[Any, Metrics]]:
+                logits, moved = apply({**fixed, **params}, batch_stats, inputs, part.mask, keys)
+                total = weighted_loss(loss, logits, targets, part.mask, class_weights)
+                return total / count, (moved, Metrics.of(logits, part.labels, part.mask))
+
+            more, (moved, of_part) = jax.grad(mean_loss, has_aux=True)(params)
+            return (jax.tree.map(jnp.add, gradients, more), moved, metrics + of_part), None
+
+        carry = (jax.tree.map(jnp.zeros_like, params), state.batch_stats, Metrics.zero())
+        if parts == 1:
+            carry, _ = add_part(carry, batch)
+        else:
+            carry, _ = lax.scan(add_part, carry, _divide(batch, parts))
+        gradients, metrics = over_devices((carry[0], carry[2]))
+        optimizer = make_optimizer(config, hyperparameters, group_of)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
+        params = {**state.params, **optax.apply_updates(params, updates)}
+        ema = _average(state, params, config.train.ema_decay)
+        return TrainState(params, opt_state, state.step + 1, carry[1], ema, state.metrics + metrics)
+
+    return step
+
+
+def make_eval_step(apply: Apply, axis: str | None = None) -> Callable[[TrainState, Parameters, Batch], jax.Array]:
+    """Returns a pure function ``(state, frozen_params, batch) → logits`` float32 (B, C) of the global batch.
+
+    Args:
+        apply: the model, without layers that normalize by the batch.
+        axis: name of the mapped axis under `jax.pmap`, else None.
+    """
+
+    def evaluate(state: TrainState, frozen_params: Parameters, batch: Batch) -> jax.Array:
+        params = {**frozen_params, **state.eval_params}
+        logits, _ = apply(params, state.batch_stats, batch.inputs, batch.mask, None)
+        return logits if axis is None else lax.all_gather(logits, axis, tiled=True)
+
+    return evaluate
+
+
+def make_loss(config: ConfigDict, focal_gamma: jax.Array | float) -> Loss:
+    """Returns ``train.loss`` of an image, for each class as if it were the label, in nats.
 
     - ``cross_entropy``: −log p.
-    - ``focal``: (1 − p)^γ times that, γ = ``train.focal_gamma`` (Lin et al. 2017, arXiv 1708.02002).
+    - ``focal``: (1 − p)^γ times that (Lin et al. 2017, arXiv 1708.02002).
 
     With ``train.label_smoothing`` ε it is (1 − ε) times the loss of the class plus ε times the mean of the
     losses of all classes (Szegedy et al. 2015, arXiv 1512.00567).
+
+    Args:
+        config: ``train`` is read.
+        focal_gamma: γ.
     """
-    focal, gamma = config.train.loss == "focal", config.train.focal_gamma
-    smoothing = config.train.label_smoothing
+    focal, smoothing = config.train.loss == "focal", config.train.label_smoothing
 
     def loss(logits: jax.Array) -> jax.Array:
         log_p = jax.nn.log_softmax(logits)
         # 1 − p from expm1 is exact near p = 1, where a plain difference has no gradient left.
-        losses = -log_p * (jnp.maximum(-jnp.expm1(log_p), 1e-7) ** gamma) if focal else -log_p
+        losses = -log_p * (jnp.maximum(-jnp.expm1(log_p), 1e-7) ** focal_gamma) if focal else -log_p
         return (1 - smoothing) * losses + smoothing * losses.mean(1, keepdims=True) if smoothing else losses
 
     return loss
 
 
-def cell_keys(key: jax.Array, step: jax.Array, positions: jax.Array) -> jax.Array:
-    """Returns a key for each cell of a batch, (B,).
-
-    They depend on the cell's position in the *global* batch, so that one device and eight draw alike.
-
-    Args:
-        key: of the run.
-        step: int32 ().
-        positions: int32 (B,).
-    """
-    return jax.vmap(lambda position: jax.random.fold_in(jax.random.fold_in(key, step), position))(positions)
-
-
-def train_step(
-    apply: Callable[[Any], jax.Array],
-    loss: Loss,
-    optimizer: optax.GradientTransformation,
-    state: TrainState,
-    labels: jax.Array,
-    mask: jax.Array,
-    class_weights: jax.Array,
-) -> tuple[TrainState, Sums]:
-    """Returns the state of a head after one step, and the sums of the batch before it.
-
-    The loss is Σ mask · class_weight · loss / Σ mask: a short batch is the mean over the cells it
-    holds, as in Keras.
-
-    Args:
-        apply: parameters to the batch's logits (B, C).
-        loss: from `make_loss`.
-        optimizer: from `optim.make_optimizer`.
-        state: before the step.
-        labels: int32 (B,).
-        mask: bool (B,), False for padding; at least one True.
-        class_weights: float32 (C,), 1 where classes weigh the same.
-    """
-
-    def mean_loss(params: Any) -> tuple[jax.Array, Sums]:
-        logits = apply(params)
-        total = weighted(loss, logits, jax.nn.one_hot(labels, logits.shape[1]), mask, class_weights)
-        return total / jnp.sum(mask.astype(jnp.float32)), sums(logits, labels, mask)
-
-    gradients, batch = jax.grad(mean_loss, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, state.step + 1, state.batch_stats, state.average), batch
-
-
-def weighted(loss: Loss, logits: jax.Array, targets: jax.Array, mask: jax.Array, class_weights: jax.Array) -> jax.Array:
-    """Returns Σ mask · target · class_weight · loss over cells and classes, ().
+def weighted_loss(
+    loss: Loss, logits: jax.Array, targets: jax.Array, mask: jax.Array, class_weights: jax.Array
+) -> jax.Array:
+    """Returns Σ mask · target · class_weight · loss over images and classes, ().
 
     Args:
         loss: from `make_loss`.
@@ -155,3 +264,33 @@ def weighted(loss: Loss, logits: jax.Array, targets: jax.Array, mask: jax.Array,
         class_weights: float32 (C,).
     """
     return jnp.sum(loss(logits) * targets * class_weights[None] * mask.astype(jnp.float32)[:, None])
+
+
+def example_keys(key: jax.Array, step: jax.Array, positions: jax.Array) -> jax.Array:
+    """Returns one key per image of a batch, (B,).
+
+    They depend on the position in the *global* batch, so that one device and eight draw the same.
+
+    Args:
+        key: of a run and stream.
+        step: int32 ().
+        positions: int32 (B,).
+    """
+    return jax.vmap(lambda position: jax.random.fold_in(jax.random.fold_in(key, step), position))(positions)
+
+
+def _divide(batch: Batch, parts: int) -> Batch:
+    """Adds a leading axis of parts; each holds images of every device, so that no image moves between devices."""
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0), batch)
+
+
+def _average(state: TrainState, params: Parameters, decay: float) -> Parameters:
+    """Returns the moving average after a step; it follows the parameters faster in the first steps.
+
+    Source: tf.train.ExponentialMovingAverage with num_updates: min(decay, (1 + t) / (10 + t)).
+    """
+    if not decay:
+        return {}
+    step = state.step.astype(jnp.float32)
+    keep = jnp.minimum(decay, (1 + step) / (10 + step))
+    return {path: keep * state.ema[path] + (1 - keep) * leaf for path, leaf in params.items()}

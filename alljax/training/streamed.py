@@ -14,8 +14,7 @@ from ml_collections import ConfigDict
 
 from alljax.training.fold import Fold, steps_per_epoch
 from alljax.training.head_training import Curves, HeadFunctions, make_curves, make_steps, shown_rows
-from alljax.training.optimizers import Numbers
-from alljax.training.step import Sums, TrainState, sums
+from alljax.training.step import Metrics, TrainState
 
 BLOCK = 64 * 2**20
 """Bytes of features that are in memory at once."""
@@ -32,12 +31,12 @@ def make_heads(config: ConfigDict, classes: int, block: int = BLOCK) -> HeadFunc
     steps = make_steps(config, classes)
 
     def some_steps(
-        carry: tuple[TrainState, Sums], key: jax.Array, numbers: Numbers, features: jax.Array, labels: jax.Array,
+        carry: tuple[TrainState, Metrics], key: jax.Array, numbers: Any, features: jax.Array, labels: jax.Array,
         mask: jax.Array, fold: Fold,
-    ) -> tuple[TrainState, Sums]:  # fmt: skip
+    ) -> tuple[TrainState, Metrics]:  # fmt: skip
         """As many steps as the leading axis of features (K, B, D), labels and mask (K, B) has."""
 
-        def step(carry: tuple[TrainState, Sums], batch: Any) -> tuple[tuple[TrainState, Sums], None]:
+        def step(carry: tuple[TrainState, Metrics], batch: Any) -> tuple[tuple[TrainState, Metrics], None]:
             return steps.learn(carry, key, numbers, *batch, fold), None
 
         return jax.lax.scan(step, carry, (features, labels, mask))[0]
@@ -46,12 +45,12 @@ def make_heads(config: ConfigDict, classes: int, block: int = BLOCK) -> HeadFunc
     learn_block = jax.jit(some_steps, donate_argnums=0)
     rows_shown = jax.jit(shown_rows, static_argnums=(4, 5))
     logits_of = jax.jit(steps.logits)
-    add_sums = jax.jit(lambda total, logits, labels: total + sums(logits, labels, jnp.ones(len(labels), bool)))
+    add_sums = jax.jit(lambda total, logits, labels: total + Metrics.of(logits, labels, jnp.ones(len(labels), bool)))
 
     def learn(
-        state: TrainState, key: jax.Array, numbers: Numbers, epoch: jax.Array, features: np.ndarray,
+        state: TrainState, key: jax.Array, numbers: Any, epoch: jax.Array, features: np.ndarray,
         labels: np.ndarray, fold: Fold,
-    ) -> tuple[TrainState, Sums]:  # fmt: skip
+    ) -> tuple[TrainState, Metrics]:  # fmt: skip
         """One epoch of one run."""
         size, count, views = steps.batch_size(fold), int(fold.train_count), len(features) // len(labels)
         shown = np.asarray(
@@ -59,7 +58,7 @@ def make_heads(config: ConfigDict, classes: int, block: int = BLOCK) -> HeadFunc
         )
         places = np.arange(steps_per_epoch(count, size) * size).reshape(-1, size)
         rows = shown[np.minimum(places, len(shown) - 1)]
-        carry = state, Sums.zero()
+        carry = state, Metrics.zero()
         for piece in _pieces(len(rows), max(1, block // (size * features.shape[1] * 4))):
             own = rows[piece]
             parts = features[own.reshape(-1)].reshape(*own.shape, -1), labels[own // views], places[piece] < count
@@ -70,21 +69,21 @@ def make_heads(config: ConfigDict, classes: int, block: int = BLOCK) -> HeadFunc
         for piece in _pieces(len(rows), max(1, block // (features.shape[1] * 4))):
             yield piece, logits_of(params, jnp.asarray(features[rows[piece]]))
 
-    def validate(params: Any, features: np.ndarray, labels: np.ndarray, fold: Fold) -> Sums:
-        rows, total = np.asarray(fold.validation)[: int(fold.validation_count)], Sums.zero()
+    def validate(params: Any, features: np.ndarray, labels: np.ndarray, fold: Fold) -> Metrics:
+        rows, total = np.asarray(fold.validation)[: int(fold.validation_count)], Metrics.zero()
         for piece, logits in each_block(params, features, rows * (len(features) // len(labels))):
             total = add_sums(total, logits, jnp.asarray(labels[rows[piece]]))
         return total
 
     def epochs(
-        states: TrainState, keys: jax.Array, numbers: Numbers, features: np.ndarray, labels: Any, fold: Fold,
+        states: TrainState, keys: jax.Array, numbers: Any, features: np.ndarray, labels: Any, fold: Fold,
         epoch_numbers: jax.Array,
     ) -> tuple[TrainState, Curves]:  # fmt: skip
         runs, curves, on_host = _unstacked(states, len(keys)), [], np.asarray(labels)
         for epoch in epoch_numbers:
             learned, validated = [], []
             for run, key in enumerate(keys):
-                own = {name: values[run] for name, values in numbers.items()}
+                own = jax.tree.map(lambda values, run=run: values[run], numbers)
                 runs[run], total = learn(runs[run], key, own, epoch, features, on_host, fold)
                 learned.append(total)
                 validated.append(validate(runs[run].params, features, on_host, fold))

@@ -98,7 +98,7 @@ def test_what_never_learns_is_in_no_state(network: Network) -> None:
     run = run_of(network, groups=frozen)
     state = run.learner.start()
     assert {path.split("/")[0] for path in state.params} == {"head"}
-    assert set(state.average) == set(state.params)
+    assert set(state.ema) == set(state.params)
     count = sum(leaf.size for leaf in state.params.values())
     assert f"{count:,} parameters learn" in run.learner.describe(state)
     params, statistics = run.learner.result(state)
@@ -110,7 +110,7 @@ def test_the_average_is_the_result(network: Network) -> None:
     run = run_of(network)
     state, _ = run.learner.compile(0)(run.learner.start(), next(run.feed.training(0)))
     params, _ = run.learner.result(state)
-    assert all(np.array_equal(params[path], leaf) for path, leaf in state.average.items())
+    assert all(np.array_equal(params[path], leaf) for path, leaf in state.ema.items())
     assert not np.array_equal(params["head/dense/kernel"], state.params["head/dense/kernel"])
 
 
