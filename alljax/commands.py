@@ -26,8 +26,8 @@ def study(options: argparse.Namespace) -> None:
     _keep_compiled()
 
     from alljax import interrupts
-    from alljax.report import report
-    from alljax.study import run
+    from alljax.report import plots, report
+    from alljax.study import experiment, run
 
     shard, force = getattr(options, "shard", (0, 1)), options.resume == "force"
     if getattr(options, "dry_run", False):
@@ -36,10 +36,13 @@ def study(options: argparse.Namespace) -> None:
         dry_run.dry_run(settings, options.workdir, shard)
         return
     with interrupts.handle_signals():
-        summary = run.run_study(settings, options.workdir, shard, force)
-    if summary is None:
-        return
-    report.show(summary)
+        study = run.run_study(settings, options.workdir, shard, force)
+        if study is None:
+            return
+        trials = [config.unflatten(study.settings(name)) for name in study.trials]
+        plots.write_contact_sheets(study, experiment.open_records(trials))
+        report.write_report(options.workdir)
+    report.show(study.metrics)
     _say(f"\nThe report: {options.workdir / 'report.html'}")
     if settings.data.source == "synthetic":
         _say(
@@ -95,8 +98,7 @@ def report(options: argparse.Namespace) -> None:
     from alljax.report import report
     from alljax.study import merge
 
-    if options.shards or (options.workdir / "material.json").is_file():  # older studies have none
-        merge.join(options.workdir, options.shards)
+    merge.merge_shards(options.workdir, options.shards)
     _say(f"The report: {report.write_report(options.workdir)}")
 
 

@@ -178,15 +178,15 @@ def leaks(
         digests: of their files or pixels; empty to leave duplicates uncounted.
 
     Returns:
-        ``test_cells`` in all; of them with their ``person`` in train; with a cell of the same
+        ``test_images`` in all; of them with their ``subject`` in train; with a cell of the same
         ``field`` (same subject, same photograph) in train; and, given digests, with the same
         image (``duplicate``) in train.
     """
     # Where no field is known every record gets one of its own: nothing is shared.
     fields = [(each.subject, each.field) if each.field else (each.path, "") for each in records]
     counts = {
-        "test_cells": sum(len(split.test) for split in splits),
-        "person": _shared(splits, people),
+        "test_images": sum(len(split.test) for split in splits),
+        "subject": _shared(splits, people),
         "field": _shared(splits, fields),
     }
     return counts | ({"duplicate": _shared(splits, digests)} if digests else {})
@@ -208,7 +208,7 @@ def fingerprint(splits: Sequence[Split], records: Sequence[Record]) -> str:
     return digest.hexdigest()
 
 
-COLUMNS = ("path", "subject", "person", "label", "split", "repeat", "fold")
+COLUMNS = ("path", "subject_name", "subject", "label", "subset", "repeat", "fold")
 """Columns of split.csv."""
 
 

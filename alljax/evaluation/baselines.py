@@ -1,21 +1,24 @@
-"""What a rule that sees nothing, or only the size of the cell, scores on the same splits.
+"""Baselines on the same splits: a rule without any input, and a threshold on the cell's size.
 
-A model that does not clearly beat them has not learned more than how many images a
-class has, or that leukemic blasts are larger.
+A model that does not clearly beat them has not learned more than the class frequencies, or that leukemic blasts are
+larger.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from alljax.evaluation import metrics
-from alljax.evaluation.intervals import bootstrap
+from alljax.evaluation.intervals import HeldOut, auc_within_folds, confidence_intervals, paired_difference
+
+COMPARED = ("accuracy", "macro_f1", "auc")
+"""Metrics in which a model is compared with the size threshold, see `size_improvement`."""
 
 
-class TrainAndTest(Protocol):
-    """Indices of training and test images, as `data.splits.Split` holds them."""
+class Fold(Protocol):
+    """Indices of training and test images, as in `data.splits`."""
 
     @property
     def train(self) -> np.ndarray:
@@ -29,14 +32,14 @@ class TrainAndTest(Protocol):
 
 
 @dataclass(frozen=True)
-class SizeRule:
-    """One threshold on the area a split, learned from its training images, on the test images of all splits.
+class SizeThreshold:
+    """One threshold on the area per fold, learned on its training images, applied to the test images of all folds.
 
     Attributes:
-        probabilities: (M, C), the shares of the classes on the image's side of the threshold.
-        scores: (M, C), what ranks the images for the AUC: the area itself.
-        thresholds: areas, one a split.
-        sides: the classes at or below and above it, one pair a split.
+        probabilities: (M, C), the class shares on the image's side of the threshold.
+        scores: (M, C), the area, which ranks the images for the AUC.
+        thresholds: one area per fold.
+        sides: the predicted classes at or below and above the threshold, one pair per fold.
     """
 
     probabilities: np.ndarray
@@ -45,106 +48,114 @@ class SizeRule:
     sides: list[list[int]]
 
 
-def size_rule(labels: np.ndarray, areas: np.ndarray, splits: Sequence[TrainAndTest], classes: int) -> SizeRule:
-    """Returns the rule that sees only the size of the cell.
+def size_threshold(labels: np.ndarray, areas: np.ndarray, folds: Sequence[Fold], classes: int) -> SizeThreshold:
+    """Fits the threshold on the area in each fold and applies it to its test images.
 
-    Only which way the area ranks a class for the AUC is one choice for all splits (see `directions`): with a sign of
-    its own for each, splits that disagree would be ranked against each other, all of one above all of
-    another, and the AUC would measure the splits instead of the images.
+    Only the direction in which the area ranks a class for the AUC is chosen once for all folds (see `directions`):
+    with one sign per fold, folds of different signs would be ranked against each other and the AUC would measure
+    the folds instead of the images.
 
     Args:
         labels: int (N,), of all images.
         areas: (N,), share of each image's pixels that are not black.
-        splits: with ``train`` and ``test``, indices into the N images.
-        classes: how many classes there are.
+        folds: indices into the N images.
+        classes: number of classes.
     """
     labels, areas = np.asarray(labels), np.asarray(areas, np.float64)
     probabilities, thresholds, sides = [], [], []
-    for split in splits:
-        threshold, below, above = best_threshold(areas[split.train], labels[split.train], classes)
-        probabilities.append(np.where(areas[split.test, None] > threshold, above, below))
+    for fold in folds:
+        threshold, below, above = best_threshold(areas[fold.train], labels[fold.train], classes)
+        probabilities.append(np.where(areas[fold.test, None] > threshold, above, below))
         thresholds.append(threshold)
         sides.append([int(below.argmax()), int(above.argmax())])
-    pooled = np.concatenate([split.test for split in splits])
-    scores = areas[pooled, None] * directions(areas, labels, splits, classes)
-    return SizeRule(np.concatenate(probabilities), scores, thresholds, sides)
+    pooled = np.concatenate([fold.test for fold in folds])
+    scores = areas[pooled, None] * directions(areas, labels, folds, classes)
+    return SizeThreshold(np.concatenate(probabilities), scores, thresholds, sides)
 
 
 def evaluate(
     labels: np.ndarray,
-    areas: np.ndarray,
-    splits: Sequence[TrainAndTest],
-    people: Sequence[str],
-    *,
-    classes: int,
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    sized: SizeThreshold,
+    folds: Sequence[Fold],
+    subjects: Sequence[str],
+    **bootstrap: Any,
 ) -> dict[str, dict[str, Any]]:
-    """Returns the metrics of both rules over the pooled test images of all splits.
-
-    Both learn from the training images of a split and are scored on its test images.
+    """Returns the metrics of both rules over the test images of all folds.
 
     Args:
         labels: int (N,), of all images.
-        areas: (N,), share of each image's pixels that are not black.
-        splits: with ``train`` and ``test``, indices into the N images.
-        people: N names of the units of the bootstrap (see `intervals.bootstrap`).
-        classes: how many classes there are.
-        resamples: of the bootstrap.
-        level: of the intervals.
-        seed: of the bootstrap.
+        sized: from `size_threshold` on the same folds.
+        folds: indices into the N images.
+        subjects: N names of the resampled units (see `intervals.HeldOut`).
+        bootstrap: ``resamples``, ``level`` and ``seed`` of the intervals.
 
     Returns:
-        ``majority`` (the class most frequent in training, always) and ``size_threshold`` (one threshold
-        on the area), each with the keys of `metrics.evaluate` and ``intervals`` (metric to [low, high]);
-        ``size_threshold`` also has ``thresholds`` (area, one a split) and ``sides`` (the classes at or
-        below and above it, one pair a split).
+        ``majority`` (always the class most frequent in training) and ``size_threshold``, each with the keys of
+        `metrics.evaluate` and ``intervals`` (metric to [low, high]); ``size_threshold`` also has ``thresholds`` and
+        ``sides``, see `SizeThreshold`.
     """
-    labels, sized = np.asarray(labels), size_rule(labels, areas, splits, classes)
-    pooled = np.concatenate([split.test for split in splits])
-    shares = [np.bincount(labels[split.train], minlength=classes) / len(split.train) for split in splits]
-    majority = np.repeat(shares, [len(split.test) for split in splits], axis=0)
+    labels, classes = np.asarray(labels), sized.probabilities.shape[1]
+    pooled = np.concatenate([fold.test for fold in folds])
+    units = np.asarray([subjects[index] for index in pooled])
+    shares = [np.bincount(labels[fold.train], minlength=classes) / len(fold.train) for fold in folds]
+    majority = np.repeat(shares, [len(fold.test) for fold in folds], axis=0)
 
     def scored(probabilities: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-        intervals = bootstrap(
-            labels[pooled],
-            probabilities[None],
-            [people[index] for index in pooled],
-            scores=scores[None],
-            resamples=resamples,
-            level=level,
-            seed=seed,
-        )
-        ranges = {name: list(interval) for name, interval in intervals.items()}
-        return {**metrics.evaluate(labels[pooled], probabilities, scores), "intervals": ranges}
+        test = HeldOut(labels[pooled], probabilities[None], units, scores=scores[None])
+        intervals = {name: list(interval) for name, interval in confidence_intervals(test, **bootstrap).items()}
+        return {**metrics.evaluate(labels[pooled], probabilities, scores), "intervals": intervals}
 
     return {
-        # The shares differ a little between splits; as scores they would rank the splits, not the images.
+        # The shares differ a little between folds; as scores they would rank the folds, not the images.
         "majority": scored(majority, np.zeros((len(pooled), classes))),
         "size_threshold": {
-            **scored(sized.probabilities, sized.scores),
-            "thresholds": sized.thresholds,
-            "sides": sized.sides,
+            **scored(sized.probabilities, sized.scores), "thresholds": sized.thresholds, "sides": sized.sides,
         },
+    }  # fmt: skip
+
+
+def size_improvement(
+    model: Mapping[str, Any], test: HeldOut, sized: SizeThreshold, **bootstrap: Any
+) -> dict[str, dict[str, Any]]:
+    """Returns the improvement of a model over the size threshold, on the same images and resamples of subjects.
+
+    The AUC of both is that within folds, so that different scales of the heads do not count against the model.
+
+    Args:
+        model: its metrics, from `metrics.average_over_seeds`.
+        test: its predictions with their folds.
+        sized: of the same images.
+        bootstrap: ``resamples``, ``level`` and ``seed``, see `intervals.paired_difference`.
+
+    Returns:
+        ``value`` and ``interval`` of each metric of `COMPARED` that is defined.
+    """
+    size_test = HeldOut(test.labels, sized.probabilities[None], test.subjects, test.folds, sized.scores[None])
+    bounds = paired_difference(test, size_test, names=COMPARED, **bootstrap)
+    size = metrics.evaluate(test.labels, sized.probabilities)
+    size["auc"] = auc_within_folds(test.labels, sized.scores[None], test.folds)
+    own = {**model, "auc": auc_within_folds(test.labels, test.probabilities, test.folds)}
+    return {
+        name: {"value": own[name] - size[name], "interval": list(bounds[name])}
+        for name in COMPARED
+        if name in bounds and None not in (own[name], size[name])
     }
 
 
 def best_threshold(areas: np.ndarray, labels: np.ndarray, classes: int) -> tuple[float, np.ndarray, np.ndarray]:
-    """Returns the threshold with which one class on either side gets most training images right.
+    """Returns the threshold that classifies most training images correctly, with one class on each side.
 
-    Which class stands on which side is learned too.  Of equally good thresholds the lowest is
-    taken.  O(n log n).
+    The classes of both sides are learned too. Among equally good thresholds the lowest is returned. O(n log n).
 
     Args:
         areas: (n,).
         labels: int (n,).
-        classes: how many classes there are.
+        classes: number of classes.
 
     Returns:
         The threshold, half-way between two areas that occur (or the largest area, if no threshold
         helps), and the shares of the classes at or below it and above it, (C,) each; the largest
-        share is the side's class.
+        share is the predicted class of the side.
     """
     order = np.argsort(areas, kind="stable")
     sorted_areas = areas[order]
@@ -163,23 +174,23 @@ def best_threshold(areas: np.ndarray, labels: np.ndarray, classes: int) -> tuple
     return float(threshold), below[cut] / below[cut].sum(), above[cut] / above[cut].sum()
 
 
-def directions(areas: np.ndarray, labels: np.ndarray, splits: Sequence[TrainAndTest], classes: int) -> np.ndarray:
-    """Returns +1 for each class whose training images are larger than the others', else -1, (C,).
+def directions(areas: np.ndarray, labels: np.ndarray, folds: Sequence[Fold], classes: int) -> np.ndarray:
+    """Returns +1 for each class whose training images are larger than the others, else -1, (C,).
 
-    The difference of the two mean areas, summed over the training sides of all splits, decides.  With
-    several folds an image that one fold tests another trains on, so this one sign a class has seen the
-    test images.  That can only flatter the rule that a model has to beat.
+    The sign is that of the difference of the two mean areas, summed over the training sides of all folds. With several
+    folds a test image of one fold is a training image of another, so this sign has seen the test images. That can
+    only favor the baseline.
 
     Args:
         areas: (N,).
         labels: int (N,).
-        splits: with ``train``, indices into the N images.
-        classes: how many classes there are.
+        folds: indices into the N images.
+        classes: number of classes.
     """
     larger = np.zeros(classes)
-    for split in splits:
-        own, of = areas[split.train], labels[split.train]
+    for fold in folds:
+        of_fold, of = areas[fold.train], labels[fold.train]
         for label in np.unique(of):
-            if (others := own[of != label]).size:
-                larger[label] += own[of == label].mean() - others.mean()
+            if (others := of_fold[of != label]).size:
+                larger[label] += of_fold[of == label].mean() - others.mean()
     return np.where(larger >= 0, 1.0, -1.0)

@@ -1,135 +1,177 @@
-"""Which cell of a study is the best one, and which others could as well be."""
+"""Ranking of the trials of a study, with simultaneous intervals of the differences to the best one."""
 
-import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
-from alljax.evaluation import intervals
-from alljax.study import finished
-from alljax.study.finished import Study
+from alljax.evaluation.intervals import HeldOut, Interval, resample
+
+
+class Predictions(Protocol):
+    """Held-out predictions of a trial, rows sorted by path."""
+
+    @property
+    def paths(self) -> np.ndarray:
+        """(N,) of the images."""
+        ...
+
+    @property
+    def held_out(self) -> HeldOut:
+        """Labels, probabilities and subjects."""
+        ...
 
 
 @dataclass(frozen=True)
-class Gap:
-    """A cell set beside the best one.
+class Difference:
+    """A trial compared with the best one.
 
     Attributes:
-        value: its metric minus the best one's.
-        bounds: interval of that difference, both tested on the same images, people drawn alike, right for all
-            pairs of a study at once (see `gaps`); None where they were tested on different images, or no resample
-            defines the metric.
+        value: its metric minus that of the best trial.
+        interval: of this difference, simultaneous for all pairs of the study (see `Ranking.differences`). None where
+            the two were tested on different images, or no resample defines the metric.
         paired: both were tested on the same images.
-        apart: of cells tested on different images: whether their own intervals lie apart; None if one has none.
+        disjoint: of trials tested on different images: whether their intervals do not overlap; None without intervals.
     """
 
     value: float
-    bounds: intervals.Interval | None
+    interval: Interval | None
     paired: bool
-    apart: bool | None = None
+    disjoint: bool | None = None
 
     @property
     def below(self) -> bool:
-        """Whether the cell is worse by more than the choice of people (or cells), and of the best, explains."""
-        return self.bounds is not None and self.bounds[1] < 0
+        """Whether the trial is significantly worse than the best one."""
+        return self.interval is not None and self.interval[1] < 0
 
 
-def of_split(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Returns ``protocol``, ``leaks`` and ``baselines`` of the split that a cell was tested in."""
-    split: Mapping[str, Any] = metrics.get("splits", {}).get(metrics["trials"][name].get("split"), metrics)
+@dataclass(frozen=True)
+class Ranking:
+    """The trials of a study, best first.
+
+    Attributes:
+        metric: the metric that ranks: the AUC (accuracy rewards a model for the share of the larger class), or the
+            accuracy where a trial has no AUC.
+        order: names of the trials, best first; leaky ones come last.
+        leaky: names of the trials whose test leaks while that of others does not.
+    """
+
+    metric: str
+    order: tuple[str, ...]
+    leaky: frozenset[str]
+    _trials: Mapping[str, Any] = field(repr=False)
+    _predictions: Callable[[str], Predictions] | None = field(repr=False)
+    _bootstrap: Mapping[str, Any] | None = field(repr=False)
+
+    @property
+    def best(self) -> str:
+        """Name of the best trial."""
+        return self.order[0]
+
+    @cached_property
+    def differences(self) -> Mapping[str, Difference]:
+        """The difference of every other trial to the best one, best first.
+
+        The best trial was chosen on the images that it is compared on, so an interval that is right for one pair is
+        too narrow. These intervals hold for all pairs of trials tested on the same images at once: their half width
+        is the standard deviation of the difference over the resamples times a quantile of the largest standardized
+        deviation of any pair in a resample (single-step max-T by the bootstrap; P. Westfall and S. Young,
+        Resampling-Based Multiple Testing, 1993).
+        """
+        assert self._predictions is not None, "rank_trials was called without predictions"
+        assert self._bootstrap is not None, "rank_trials was called without the options of the bootstrap"
+        level = self._bootstrap["level"]
+        options = {key: value for key, value in self._bootstrap.items() if key != "level"}
+        paths, resampled = np.zeros(0), dict[str, np.ndarray]()
+        for name in self.order:
+            predictions = self._predictions(name)
+            paths = predictions.paths if name == self.best else paths
+            # Rows are sorted by path, so equal paths mean the same image in each row, whatever its fold.
+            if np.array_equal(predictions.paths, paths):
+                resampled[name] = resample([predictions.held_out], names=[self.metric], **options)[0][self.metric]
+        values = {name: self._trials[name][self.metric] for name in self.order}
+        bounds = _simultaneous({name: values[name] for name in resampled}, resampled, level)
+        return {
+            name: Difference(values[name] - values[self.best], bounds.get(name), paired=True)
+            if name in resampled
+            else Difference(values[name] - values[self.best], None, paired=False, disjoint=self._disjoint(name))
+            for name in self.order[1:]
+        }
+
+    def _disjoint(self, name: str) -> bool | None:
+        best, other = (self._trials[trial].get("intervals", {}).get(self.metric) for trial in (self.best, name))
+        return best[0] > other[1] or other[0] > best[1] if best and other else None
+
+
+def rank_trials(
+    metrics: Mapping[str, Any],
+    predictions: Callable[[str], Predictions] | None = None,
+    bootstrap: Mapping[str, Any] | None = None,
+) -> Ranking:
+    """Ranks the trials of a study.
+
+    Args:
+        metrics: metrics.json of the study.
+        predictions: reads the predictions of a trial by name; needed for `Ranking.differences` only.
+        bootstrap: likewise, ``resamples``, ``level`` and ``seed`` of the study's intervals (the same resamples).
+    """
+    trials = metrics["trials"]
+    metric = "auc" if all(trial["auc"] is not None for trial in trials.values()) else "accuracy"
+    leaky = leaky_trials(metrics)
+    order = sorted(trials, key=lambda name: (name in leaky, -trials[name][metric]))  # stable: the earlier stays first
+    return Ranking(metric, tuple(order), leaky, trials, predictions, bootstrap)
+
+
+def leaky_trials(metrics: Mapping[str, Any]) -> frozenset[str]:
+    """Returns the names of the trials whose test leaks while that of others does not.
+
+    Args:
+        metrics: metrics.json of the study.
+    """
+    leaky = [name for name in metrics["trials"] if split_of(metrics, name)["protocol"]["leaky"]]
+    return frozenset(leaky if len(leaky) < len(metrics["trials"]) else ())
+
+
+def split_of(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Returns ``protocol``, ``leaks`` and ``baselines`` of the split that a trial was tested on.
+
+    Args:
+        metrics: metrics.json of the study.
+        name: of the trial.
+    """
+    split: Mapping[str, Any] = metrics["splits"][metrics["trials"][name]["split"]]
     return split
 
 
-def leaky(metrics: Mapping[str, Any]) -> frozenset[str]:
-    """Returns the names of the cells whose test leaks while that of others does not."""
-    found = [name for name in metrics["trials"] if of_split(metrics, name)["protocol"].get("leaky")]
-    return frozenset(found if len(found) < len(metrics["trials"]) else ())
-
-
-def order(study: Study) -> list[str]:
-    """Returns the names of the cells, best first; those whose test leaks come after all others."""
-    return finished.ranked(study.metrics["trials"], leaky(study.metrics))
-
-
-@functools.lru_cache(maxsize=1)
-def gaps(study: Study) -> Mapping[str, Gap]:
-    """Sets every other cell beside the best one, in the metric that ranks, best first; several parts of a page ask.
-
-    The best was chosen on the images that it is compared on, so an interval that is right for one pair is too narrow:
-    among ten equal models the luckiest would seem better than some.  These hold for all pairs of the cells tested on
-    the same images at once: their half width is the standard deviation of the difference over the draws times a
-    quantile of the largest standardized deviation of any pair in a draw (the single-step max-T of P. Westfall and
-    S. Young, Resampling-Based Multiple Testing, 1993, by the bootstrap).
-
-    Args:
-        study: the study; the predictions of its cells are read.
-
-    Raises:
-        WorkdirError: predictions that are missing or cut off.
-    """
-    trials, names = study.metrics["trials"], order(study)
-    by, best = finished.headline(trials), names[0]
-    drawing = {key: value for key, value in bootstrap_options(study).items() if key != "level"}
-    paths, drawn = np.zeros(0), dict[str, np.ndarray]()
-    for name in names:
-        read = finished.read_predictions(study, name)
-        paths = read.paths if name == best else paths
-        # Rows are sorted by path: with equal paths each row of both is the same image, whatever fold tested it.
-        if np.array_equal(read.paths, paths):
-            drawn[name] = intervals.resampled(
-                read.labels, read.probabilities, read.people.tolist(), names=[by], **drawing
-            )[by]
-    bounds = _simultaneous({name: trials[name][by] for name in drawn}, drawn, study.config["evaluation.level"])
-    found = {}
-    for name in names[1:]:
-        value = trials[name][by] - trials[best][by]
-        if name in drawn:
-            found[name] = Gap(value, bounds.get(name), paired=True)
-            continue
-        own, other = (trials[one].get("intervals", {}).get(by) for one in (best, name))
-        apart = own[0] > other[1] or other[0] > own[1] if own and other else None
-        found[name] = Gap(value, None, paired=False, apart=apart)
-    return found
-
-
 def _simultaneous(
-    values: Mapping[str, float], drawn: Mapping[str, np.ndarray], level: float
-) -> dict[str, intervals.Interval]:
-    """Returns the interval of each difference to the first, right for all pairs at once; none if no draw is defined.
+    values: Mapping[str, float], resampled: Mapping[str, np.ndarray], level: float
+) -> dict[str, Interval]:
+    """Returns the interval of each difference to the first, for all pairs at once; none if no resample is defined.
 
     Args:
-        values: of each cell.
-        drawn: the same in every resample, (resamples,).
-        level: share of the resamples in which all pairs lie inside.
+        values: of each trial.
+        resampled: the same in every resample, (resamples,).
+        level: share of the resamples in which all pairs are inside.
     """
     names, center = list(values), np.array(list(values.values()))
-    draws = np.stack([drawn[name] for name in names]) - center[:, None]
+    draws = np.stack([resampled[name] for name in names]) - center[:, None]
     draws = draws[:, np.isfinite(draws).all(0)]
     if draws.shape[1] < 2:
         return {}
     largest, spread = np.zeros(draws.shape[1]), np.zeros(len(names))
-    for place in range(len(names)):
-        apart = draws[place] - draws[:place]  # (pairs, resamples)
-        deviation = apart.std(1, ddof=1)
-        if place:
-            spread[place] = deviation[0]
-        moving = deviation > 0  # two models that call everything alike never differ
-        if moving.any():
-            largest = np.maximum(largest, (np.abs(apart[moving]) / deviation[moving, None]).max(0))
+    for index in range(len(names)):
+        pairs = draws[index] - draws[:index]  # (pairs, resamples)
+        deviation = pairs.std(1, ddof=1)
+        if index:
+            spread[index] = deviation[0]
+        varying = deviation > 0  # two models with equal predictions never differ
+        if varying.any():
+            largest = np.maximum(largest, (np.abs(pairs[varying]) / deviation[varying, None]).max(0))
     reach = np.quantile(largest, level) * spread
-    gap = center - center[0]
+    difference = center - center[0]
     return {
         name: (float(low), float(high))
-        for name, low, high in zip(names[1:], (gap - reach)[1:], (gap + reach)[1:], strict=True)
-    }
-
-
-def bootstrap_options(study: Study) -> dict[str, Any]:
-    """Returns how the study drew its intervals, so that those computed later are of the same draws."""
-    return {
-        "resamples": study.config["evaluation.resamples"],
-        "level": study.config["evaluation.level"],
-        "seed": study.config["seed"],
+        for name, low, high in zip(names[1:], (difference - reach)[1:], (difference + reach)[1:], strict=True)
     }

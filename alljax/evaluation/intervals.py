@@ -1,185 +1,181 @@
-"""How far to trust a metric: percentile bootstrap over people.
+"""Confidence intervals of metrics: percentile bootstrap over subjects.
 
-Images of one person resemble each other, so what was drawn from the world are people,
-not images; resampling images gives intervals that are several times too narrow
-(B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8:
-resample the units that are independent).
+Images of one subject resemble each other, so subjects, not images, are the independent units that are resampled
+(B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8). Resampling images gives intervals
+that are several times too narrow.
 
-People are resampled within each class (a person belongs to the class of most of their
-images).  Sets like C-NMC choose how many patients and how many controls they hold, so
-that number is not part of the noise.  Where everyone has images of one class only, no
-resample loses a class.  Where people have images of several, one can: what such a
-resample leaves undefined (see `resampled`) is left out of the percentiles.
+Subjects are resampled within each class (the class of a subject is that of most of its images): data sets like C-NMC
+fix how many patients and controls they include, so this number is not part of the noise. Where every subject has
+images of one class only, no resample loses a class. Where a resample does lose one, the undefined metrics (see
+`resample`) are left out of the percentiles.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from alljax.evaluation.metrics import METRICS, check, losses
+from alljax.evaluation.metrics import METRICS, losses
 
 CHUNK = 2_000_000
-"""Weights held at once (images times resamples); bounds the memory to some 100 MB, changes no result."""
+"""Maximum number of weights in memory (images times resamples), about 100 MB; does not change results."""
 
 Interval = tuple[float, float]
 
 
-def bootstrap(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    people: Sequence[str],
-    *,
-    names: Sequence[str] = METRICS,
-    scores: np.ndarray | None = None,
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+@dataclass(frozen=True)
+class HeldOut:
+    """The predictions of one model on held-out images.
+
+    Attributes:
+        labels: int (N,), indices of the true classes.
+        probabilities: (R, N, C) of R seeds.
+        subjects: (N,) names of the resampled units. Where subjects are unknown: the paths of the images.
+        folds: (N,) names of the folds. The AUC then compares only scores of the same fold, because the scores of
+            different heads can differ in scale. None: all images are ranked together.
+        scores: (R, N, C), ranks the images for the AUC; None for `probabilities`.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    subjects: np.ndarray
+    folds: np.ndarray | None = None
+    scores: np.ndarray | None = None
+
+
+def confidence_intervals(
+    test: HeldOut, *, names: Sequence[str] = tuple(METRICS), resamples: int = 2000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
-    """Returns an interval for the mean over seeds of every metric.
+    """Returns the interval of every metric, averaged over seeds.
 
     Args:
-        labels: int (N,), indices of the true classes.
-        probabilities: (R, N, C) of R seeds; every seed meets the same resamples.
-        people: N names of the units that are drawn.  Where people are unknown pass the images'
-            paths: the interval is then over images, too narrow if people repeat, and must be called so.
-        names: which metrics (see `resampled`).
-        scores: (R, N, C) what ranks the images for the AUC; None for `probabilities`.
-        resamples: how many times people are drawn.
-        level: share of the resamples inside the interval.
-        seed: draws the resamples; the same people, labels and seed give the same draws.
+        test: the predictions; every seed uses the same resamples.
+        names: which metrics, see `resample`.
+        resamples: number of bootstrap resamples.
+        level: confidence level.
+        seed: of the resamples.
 
     Returns:
-        ``{metric: (low, high)}``; a metric that is undefined in every resample is left out.
-
-    Raises:
-        ValueError: shapes that do not fit, or numbers that are not finite (see `metrics.evaluate`).
+        ``{metric: (low, high)}`` without the metrics that are undefined in every resample.
     """
-    drawn = resampled(labels, probabilities, people, names=names, scores=scores, resamples=resamples, seed=seed)
-    return _percentiles(drawn, level)
+    return _intervals(resample([test], names=names, resamples=resamples, seed=seed)[0], level)
 
 
-def difference(
-    labels: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    people: Sequence[str],
+def paired_difference(
+    first: HeldOut,
+    second: HeldOut,
     *,
-    names: Sequence[str] = METRICS,
-    second_scores: np.ndarray | None = None,
-    folds: np.ndarray | None = None,
+    names: Sequence[str] = tuple(METRICS),
     resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Returns an interval for ``first - second`` of each metric, both on the same people in every resample.
+    """Returns the interval of ``first - second`` for each metric, with the same subjects drawn for both.
 
-    Two models meet the same hard and easy people, so this interval is narrower than
-    their own two suggest: it is the one that says whether they differ.
-
-    Args:
-        labels: int (N,).
-        first: (R, N, C) probabilities of one model.
-        second: (S, N, C) of the other, the same images in the same order.
-        people: N names, as for `bootstrap`.
-        names: which metrics.
-        second_scores: (S, N, C) what ranks the images of the other for the AUC; None for `second`.
-        folds: (N,) as for `resampled`.
-        resamples: how many times people are drawn.
-        level: share of the resamples inside the interval.
-        seed: draws the resamples.
-    """
-    one = resampled(labels, first, people, names=names, folds=folds, resamples=resamples, seed=seed)
-    other = resampled(
-        labels, second, people, names=names, scores=second_scores, folds=folds, resamples=resamples, seed=seed
-    )
-    return _percentiles({name: one[name] - other[name] for name in one}, level)
-
-
-def resampled(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    people: Sequence[str],
-    *,
-    names: Sequence[str] = METRICS,
-    scores: np.ndarray | None = None,
-    folds: np.ndarray | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, np.ndarray]:
-    """Returns the mean over seeds of each metric in every resample, (resamples,) each.
-
-    A resample gives each person the number of times they were drawn as weight; no image is
-    copied.  What a resample that lost a class leaves undefined is NaN: the AUC where no class can be
-    ranked, the recall of the class, and the macro averages, which would count it as 0.  A class that
-    not even the whole set has counts as 0 in the macro averages, as in `metrics.evaluate`.
+    The difficulty of a subject is the same for both models, so this interval is narrower than the two intervals of
+    the models suggest.
 
     Args:
-        labels: int (N,).
-        probabilities: (R, N, C).
-        people: N names.
-        names: which of `METRICS`; also ``recall_0``, ``recall_1``, ... of single classes.
-        scores: (R, N, C) or None.
-        folds: (N,) the AUC is then that of `auc_within_folds`; None for that of all images together.
-        resamples: how many.
-        seed: draws them.
+        first: one model.
+        second: the other model, on the same images in the same order.
+        names: which metrics, see `resample`.
+        resamples: number of bootstrap resamples.
+        level: confidence level.
+        seed: of the resamples.
     """
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
-    scores = probabilities if scores is None else np.asarray(scores, np.float64)
-    if probabilities.ndim != 3 or len(people) != len(labels) or scores.shape != probabilities.shape:
-        raise ValueError(
-            f"probabilities {probabilities.shape} (scores {scores.shape}) are not (R, N, C) "
-            f"for {len(labels)} labels and {len(people)} people"
-        )
-    for one, score in zip(probabilities, scores, strict=True):
-        check(labels, one, score)
-    owners, person = np.unique(np.asarray(people), return_inverse=True)
-    rankings = [_rankings(labels, score, folds) if "auc" in names else [] for score in scores]
-    sums = [_sums(labels, one, person, len(owners)) for one in probabilities]
-    present = np.isin(np.arange(probabilities.shape[2]), labels)
-    done: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for weights in _weights(labels, person, len(owners), resamples, seed, max(1, CHUNK // len(labels))):
-        of_images = weights[person] if "auc" in names else weights
-        per_seed = [
-            _from_sums(sums[run] @ weights, present) | {"auc": _weighted_auc(rankings[run], of_images)}
-            for run in range(len(probabilities))
-        ]
-        for name in names:
-            done[name].append(np.mean([seed_metrics[name] for seed_metrics in per_seed], axis=0))
-    return {name: np.concatenate(parts) for name, parts in done.items()}
+    one, other = (resample([test], names=names, resamples=resamples, seed=seed)[0] for test in (first, second))
+    return _intervals({name: one[name] - other[name] for name in one}, level)
+
+
+def resample(
+    tests: Sequence[HeldOut], *, names: Sequence[str] = tuple(METRICS), resamples: int = 2000, seed: int = 0
+) -> list[dict[str, np.ndarray]]:
+    """Returns each metric, averaged over seeds, in every resample: ``{name: (resamples,)}`` per test.
+
+    The weight of an image is how often its subject was drawn. Subjects are drawn once for all tests, from all
+    subjects that occur in any of them. Models that were tested on different images, as under two split protocols, can
+    thus be compared: the difference of two entries is a difference for the same draw of subjects.
+
+    Metrics that are undefined in a resample are NaN: the AUC where no class can be ranked, and the recall and
+    macro averages where a class was lost. A class that the complete set does not have counts as 0 in macro averages,
+    as in `metrics.evaluate`.
+
+    Args:
+        tests: at least one, all with the same classes.
+        names: which of `METRICS`; also ``recall_0``, ``recall_1``, … of single classes.
+        resamples: number of bootstrap resamples.
+        seed: of the resamples.
+    """
+    units, unit = np.unique(np.concatenate([test.subjects for test in tests]), return_inverse=True)
+    labels = np.concatenate([test.labels for test in tests])
+    units_of = np.split(unit, np.cumsum([len(test.labels) for test in tests])[:-1])
+    ranked = "auc" in names
+    sums = [
+        [_sums(test.labels, np.asarray(of_seed, np.float64), own, len(units)) for of_seed in test.probabilities]
+        for test, own in zip(tests, units_of, strict=True)
+    ]
+    rankings: list[list[list[list[RankedFold]]]] = [
+        _rankings_per_seed(test) if ranked else [[] for _ in test.probabilities] for test in tests
+    ]
+    present = [np.isin(np.arange(test.probabilities.shape[2]), test.labels) for test in tests]
+    results: list[dict[str, list[np.ndarray]]] = [{name: [] for name in names} for _ in tests]
+    for weights in _weights(labels, unit, len(units), resamples, seed, max(1, CHUNK // len(labels))):
+        for result, of_seeds, orders, own, classes in zip(results, sums, rankings, units_of, present, strict=True):
+            of_images = weights[own] if ranked else weights
+            with np.errstate(invalid="ignore"):  # a resample without any subject of a small test
+                per_seed = [
+                    _from_sums(of_seed @ weights, classes) | {"auc": _weighted_auc(order, of_images)}
+                    for of_seed, order in zip(of_seeds, orders, strict=True)
+                ]
+            for name in names:
+                result[name].append(np.mean([metrics[name] for metrics in per_seed], axis=0))
+    return [{name: np.concatenate(chunks) for name, chunks in result.items()} for result in results]
+
+
+def percentile_interval(values: np.ndarray, level: float = 0.95) -> Interval | None:
+    """Returns the percentile interval of resampled values; None if none of them is defined.
+
+    Args:
+        values: (resamples,), NaN where undefined.
+        level: share of the resamples inside.
+    """
+    if not (known := values[np.isfinite(values)]).size:
+        return None
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def auc_within_folds(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None) -> float | None:
-    """Returns the share of pairs of images of one fold, one of each class, that stand in the right order.
+    """Returns the AUC over pairs of images of the same fold, averaged over seeds and (more than two) classes.
 
-    Each fold was scored by a head of its own, and their scales may differ: pooled, images would be ranked by their
-    fold.  The mean over seeds, and over classes where there are more than two; with one fold the usual AUC.  None
-    where a fold lacks a class: what is left of the pairs would stand for all.
+    Each fold has its own head, whose scores can differ in scale: ranked together, images would be ranked by fold.
+    None where a fold lacks a class, because the remaining pairs do not represent all images.
 
     Args:
         labels: int (N,).
-        scores: (R, N, C), larger for a likelier class.
+        scores: (R, N, C), larger for a more probable class.
         folds: (N,) names; None for one fold.
     """
-    parts = [labels] if folds is None else [labels[folds == one] for one in np.unique(folds)]
+    parts = [labels] if folds is None else [labels[folds == fold] for fold in np.unique(folds)]
     if any(len(np.unique(part)) < scores.shape[2] for part in parts):
         return None
     ones = np.ones((len(labels), 1))
-    return float(np.mean([_weighted_auc(_rankings(labels, each, folds), ones)[0] for each in scores]))
+    return float(np.mean([_weighted_auc(_rankings(labels, of_seed, folds), ones)[0] for of_seed in scores]))
 
 
 def _weights(
-    labels: np.ndarray, person: np.ndarray, people: int, resamples: int, seed: int, chunk: int
+    labels: np.ndarray, unit: np.ndarray, units: int, resamples: int, seed: int, chunk: int
 ) -> Iterator[np.ndarray]:
-    """Yields how often each person is drawn, (people, up to `chunk` resamples)."""
-    images = np.zeros((people, labels.max() + 1))
-    np.add.at(images, (person, labels), 1)
+    """Yields how often each unit is drawn, (units, up to `chunk` resamples)."""
+    images = np.zeros((units, labels.max() + 1))
+    np.add.at(images, (unit, labels), 1)
     main_class = images.argmax(1)
     strata = [np.flatnonzero(main_class == label) for label in np.unique(main_class)]
-    # One generator a class, so that the draws do not depend on the size of a chunk.
+    # One generator per class, so that the draws do not depend on the size of a chunk.
     generators = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(len(strata))]
     for start in range(0, resamples, chunk):
         size = min(chunk, resamples - start)
-        weights = np.zeros((people, size))
+        weights = np.zeros((units, size))
         for members, generator in zip(strata, generators, strict=True):
             draws = generator.integers(len(members), size=(size, len(members)))
             draws += np.arange(size)[:, None] * len(members)
@@ -188,13 +184,13 @@ def _weights(
         yield weights
 
 
-def _sums(labels: np.ndarray, probabilities: np.ndarray, person: np.ndarray, people: int) -> np.ndarray:
-    """Returns each person's confusion matrix (flat) and summed loss, (C * C + 1, people)."""
+def _sums(labels: np.ndarray, probabilities: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
+    """Returns the confusion matrix (flat) and summed loss of each unit, (C * C + 1, units)."""
     classes = probabilities.shape[1]
     entry = labels * classes + probabilities.argmax(1)
-    sums = np.zeros((classes * classes + 1, people))
-    np.add.at(sums, (entry, person), 1)
-    np.add.at(sums[-1], person, losses(labels, probabilities))
+    sums = np.zeros((classes * classes + 1, units))
+    np.add.at(sums, (entry, unit), 1)
+    np.add.at(sums[-1], unit, losses(labels, probabilities))
     return sums
 
 
@@ -203,7 +199,7 @@ def _from_sums(sums: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
 
     Args:
         sums: of each resample.
-        present: bool (C,), which classes the whole set has.
+        present: bool (C,), the classes that occur in the complete set.
     """
     classes = len(present)
     confusion = sums[:-1].reshape(classes, classes, -1)
@@ -212,71 +208,71 @@ def _from_sums(sums: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
     precision, recall = _ratio(hits, predicted), _ratio(hits, true)
     f1 = _ratio(2 * hits, true + predicted)
     lost = true == 0
-    loses = (lost & present[:, None]).any(0)
+    loses_class = (lost & present[:, None]).any(0)
     return {
         "accuracy": hits.sum(0) / total,
-        "macro_precision": np.where(loses, np.nan, precision.mean(0)),
-        "macro_recall": np.where(loses, np.nan, recall.mean(0)),
-        "macro_f1": np.where(loses, np.nan, f1.mean(0)),
+        "macro_precision": np.where(loses_class, np.nan, precision.mean(0)),
+        "macro_recall": np.where(loses_class, np.nan, recall.mean(0)),
+        "macro_f1": np.where(loses_class, np.nan, f1.mean(0)),
         "weighted_f1": (f1 * true).sum(0) / total,
         "log_loss": sums[-1] / total,
         **{f"recall_{label}": of_class for label, of_class in enumerate(np.where(lost, np.nan, recall))},
     }
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    ratio: np.ndarray = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    ratio: np.ndarray = np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
     return ratio
 
 
-Ranking = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+RankedFold = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def _rankings(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None = None) -> list[list[Ranking]]:
-    """Sorts the images once, per class that is ranked and fold: what `_weighted_auc` needs of them.
+def _rankings_per_seed(test: HeldOut) -> list[list[list[RankedFold]]]:
+    scores = test.probabilities if test.scores is None else test.scores
+    return [_rankings(test.labels, np.asarray(of_seed, np.float64), test.folds) for of_seed in scores]
 
-    For each: indices of the images of the class (P,); indices of the others by ascending score (Q,); and for
-    each image of the class how many of the others score lower, and lower or equal, (P,) each.
+
+def _rankings(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None) -> list[list[RankedFold]]:
+    """Sorts the images once per ranked class and fold, for `_weighted_auc`.
+
+    Each entry: indices of the images of the class (P,); indices of the others by ascending score (Q,); and for each
+    image of the class how many of the others have a lower, and a lower or equal, score, (P,) each.
     """
-    parts = [np.arange(len(labels))] if folds is None else [np.flatnonzero(folds == one) for one in np.unique(folds)]
+    parts = [np.arange(len(labels))] if folds is None else [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
     return [
-        [_ranking(rows, labels[rows] == label, scores[rows, label]) for rows in parts]
+        [_ranked_fold(rows, labels[rows] == label, scores[rows, label]) for rows in parts]
         for label in ([1] if scores.shape[1] == 2 else range(scores.shape[1]))
     ]
 
 
-def _ranking(rows: np.ndarray, of_class: np.ndarray, scores: np.ndarray) -> Ranking:
+def _ranked_fold(rows: np.ndarray, of_class: np.ndarray, scores: np.ndarray) -> RankedFold:
     order = np.argsort(scores[~of_class], kind="stable")
-    ladder, steps = scores[~of_class][order], scores[of_class]
-    lower, up_to = np.searchsorted(ladder, steps, "left"), np.searchsorted(ladder, steps, "right")
-    return rows[of_class], rows[~of_class][order], lower, up_to
+    negative, positive = scores[~of_class][order], scores[of_class]
+    lower, lower_or_equal = (np.searchsorted(negative, positive, side) for side in ("left", "right"))
+    return rows[of_class], rows[~of_class][order], lower, lower_or_equal
 
 
-def _weighted_auc(rankings: list[list[Ranking]], weights: np.ndarray) -> np.ndarray:
+def _weighted_auc(rankings: list[list[RankedFold]], weights: np.ndarray) -> np.ndarray:
     """Returns the AUC (the mean over classes that can be ranked) under weights (N, B), as (B,).
 
-    The AUC is the weighted share of pairs, one image of the class and one of another, both of one fold, that
-    stand in the right order, ties counting half (Mann and Whitney's statistic).
+    The AUC is the weighted share of pairs (an image of the class, another image of the same fold) in the right order;
+    ties count half (the statistic of Mann and Whitney).
     """
     total, ranked = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
     for of_class in rankings:
         right, pairs = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
-        for positive, negative, lower, up_to in of_class:
+        for positive, negative, lower, lower_or_equal in of_class:
             below = np.zeros((len(negative) + 1, weights.shape[1]))
             np.cumsum(weights[negative], axis=0, out=below[1:])
             own = weights[positive]
             pairs += own.sum(0) * below[-1]
-            right += np.einsum("pb,pb->b", own, below[lower]) + np.einsum("pb,pb->b", own, below[up_to])
+            right += np.einsum("pb,pb->b", own, below[lower]) + np.einsum("pb,pb->b", own, below[lower_or_equal])
         total += _ratio(right / 2, pairs)
         ranked += pairs > 0
     return np.divide(total, ranked, out=np.full_like(total, np.nan), where=ranked > 0)
 
 
-def _percentiles(drawn: dict[str, np.ndarray], level: float) -> dict[str, Interval]:
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    intervals = {}
-    for name, values in drawn.items():
-        if (known := values[np.isfinite(values)]).size:
-            low, high = np.quantile(known, tails)
-            intervals[name] = (float(low), float(high))
-    return intervals
+def _intervals(values: dict[str, np.ndarray], level: float) -> dict[str, Interval]:
+    found = {name: percentile_interval(of_metric, level) for name, of_metric in values.items()}
+    return {name: interval for name, interval in found.items() if interval is not None}

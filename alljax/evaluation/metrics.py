@@ -1,36 +1,35 @@
-"""How good predictions are, as numbers that go to JSON as they stand."""
+"""Metrics of predictions, as plain numbers for JSON."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn import metrics
 
-METRICS = (
-    "accuracy",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "weighted_f1",
-    "auc",
-    "log_loss",
-)
-"""The single-number metrics, in the order tables show them."""
+METRICS = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "macro_recall": "macro recall",
+    "macro_precision": "macro precision",
+    "weighted_f1": "weighted F1",
+    "log_loss": "log loss",
+}
+"""The single-number metrics with their display names, in the order of table columns."""
 
 SMALLEST = float(np.finfo(np.float64).eps)
-"""A probability below this counts as this in the logarithmic loss, as in scikit-learn."""
+"""Probabilities are clipped to at least this value in the logarithmic loss, as in scikit-learn."""
 
 
 def evaluate(labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray | None = None) -> dict[str, Any]:
     """Returns every metric of one set of predictions.
 
-    The predicted class is the one of the largest probability, the first of equals.
-    Precision, recall and F1 of a class that never occurs or is never predicted are 0
-    where they are 0/0, and count in the macro averages.
+    The predicted class is the class with the largest probability (the first one if several are equal). Precision,
+    recall and F1 that are 0/0 count as 0, also in the macro averages.
 
     Args:
         labels: int (N,), indices of the true classes.
-        probabilities: (N, C), a row per image; rows are scaled to sum 1 for the logarithmic loss.
-        scores: (N, C) what ranks the images for the AUC, where that is finer than `probabilities`.
+        probabilities: (N, C); each row is scaled to sum 1 for the logarithmic loss.
+        scores: (N, C), ranks the images for the AUC where it is finer than `probabilities`.
 
     Returns:
         ``accuracy``; ``macro_precision``, ``macro_recall``, ``macro_f1`` (plain means over classes);
@@ -38,14 +37,10 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray |
         the mean over classes of one against the rest; None where no class can be ranked);
         ``log_loss`` (nats); ``confusion`` (rows true, columns predicted); ``per_class``, a list in
         class order of ``precision``, ``recall``, ``f1`` and ``count`` (true images).
-
-    Raises:
-        ValueError: no images, shapes that do not fit, a label out of range, or probabilities that are
-            not finite, negative or all zero.
     """
+    from sklearn import metrics
+
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
-    scores = probabilities if scores is None else np.asarray(scores, np.float64)
-    check(labels, probabilities, scores)
     classes = range(probabilities.shape[1])
     predicted = probabilities.argmax(1)
     precision, recall, f1, count = metrics.precision_recall_fscore_support(
@@ -57,7 +52,7 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray |
         "macro_recall": float(recall.mean()),
         "macro_f1": float(f1.mean()),
         "weighted_f1": float(np.average(f1, weights=count)),
-        "auc": auc(labels, scores),
+        "auc": auc(labels, probabilities if scores is None else np.asarray(scores, np.float64)),
         "log_loss": float(losses(labels, probabilities).mean()),
         "confusion": metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
         "per_class": [
@@ -67,33 +62,15 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray |
     }
 
 
-def check(labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray) -> None:
-    """Checks the arguments of `evaluate`.
-
-    Raises:
-        ValueError: as `evaluate` says.
-    """
-    if probabilities.ndim != 2 or probabilities.shape[1] < 2 or labels.shape != probabilities.shape[:1]:
-        raise ValueError(f"labels {labels.shape} and probabilities {probabilities.shape} are not (N,) and (N, C)")
-    if scores.shape != probabilities.shape:
-        raise ValueError(f"scores {scores.shape} and probabilities {probabilities.shape} differ in shape")
-    if not labels.size:
-        raise ValueError("there is no prediction to evaluate")
-    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, classes to {probabilities.shape[1] - 1}")
-    if not (np.isfinite(probabilities).all() and np.isfinite(scores).all()):
-        raise ValueError("a probability or score is not a finite number")
-    if probabilities.min() < 0 or not probabilities.sum(1).all():
-        raise ValueError("a row of probabilities has a negative entry or is all zero")
-
-
 def auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     """Returns the area under the ROC curve, or None where no class has images on both sides.
 
     Args:
         labels: int (N,).
-        scores: (N, C), larger for a likelier class.
+        scores: (N, C), larger for a more probable class.
     """
+    from sklearn import metrics
+
     ranked = [1] if scores.shape[1] == 2 else range(scores.shape[1])
     areas = [
         metrics.roc_auc_score(labels == positive, scores[:, positive])
@@ -104,7 +81,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
 
 
 def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Returns each image's logarithmic loss in nats, (N,).
+    """Returns the logarithmic loss of each image in nats, (N,).
 
     Args:
         labels: int (N,).
@@ -115,14 +92,48 @@ def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return loss
 
 
-def most_wrong(labels: np.ndarray, probabilities: np.ndarray, count: int) -> np.ndarray:
-    """Returns the indices of the images that were called wrong with most confidence, worst first.
+def average_over_seeds(per_seed: Sequence[dict[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:
+    """Returns the means of the metrics over seeds.
+
+    Args:
+        per_seed: the results of `evaluate`, one per seed.
+        seeds: their numbers.
+
+    Returns:
+        The keys of `evaluate`; ``seeds``; ``std``, the sample standard deviation over seeds of each metric (None for
+        one seed or an undefined metric); ``per_seed``, the metrics of each seed.
+    """
+    return {key: _mean([one[key] for one in per_seed]) for key in per_seed[0]} | {
+        "seeds": list(seeds),
+        "std": {key: _deviation([one[key] for one in per_seed]) for key in METRICS},
+        "per_seed": [{"seed": seed} | one for seed, one in zip(seeds, per_seed, strict=True)],
+    }
+
+
+def most_confident_errors(labels: np.ndarray, probabilities: np.ndarray, count: int) -> np.ndarray:
+    """Returns the indices of the misclassified images with the highest predicted probabilities, highest first.
 
     Args:
         labels: int (N,).
         probabilities: (R, N, C) of R seeds; their mean decides.
-        count: how many indices at most; fewer where fewer are wrong.
+        count: the maximum number of indices.
     """
     mean = np.asarray(probabilities, np.float64).mean(0)
     wrong = np.flatnonzero(mean.argmax(1) != labels)
     return wrong[np.argsort(-mean[wrong].max(1), kind="stable")][:count]
+
+
+def _deviation(values: list[Any]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 and None not in values else None
+
+
+def _mean(values: list[Any]) -> Any:
+    """Returns the mean of numbers, elementwise in equally nested lists and dictionaries."""
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: _mean([value[key] for value in values]) for key in first}
+    if isinstance(first, list):
+        return [_mean(list(group)) for group in zip(*values, strict=True)]
+    if all(value == first for value in values):  # counts, names and undefined metrics
+        return first
+    return float(np.mean(values))

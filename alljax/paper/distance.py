@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation import comparison, intervals
+from alljax.evaluation import intervals
 from alljax.paper import matching, published
 from alljax.paper.matching import Place
-from alljax.study import finished
-from alljax.study.finished import Study
+from alljax.study.results import Study
 
 ANSWERS = ("preprocessing.name", "model.pool", "features.augment")
 """The settings the paper does not tell."""
@@ -114,15 +113,12 @@ def rank(study: Study) -> Ranking:
 
 def _measure(study: Study, variant: Variant) -> list[np.ndarray]:
     """Sets the cells of a variant beside the tables; returns the places that each was tested at."""
-    drawing = {key: value for key, value in comparison.bootstrap_options(study).items() if key != "level"}
+    drawing = {key: value for key, value in study.bootstrap.items() if key != "level"}
     places = []
     for (letter, optimizer, budget), name in variant.trials.items():
         row = published.BUDGETS.index(budget)
-        result, predictions = study.metrics["trials"][name], finished.read_predictions(study, name)
-        drawn = intervals.resampled(
-            predictions.labels, predictions.probabilities, predictions.people.tolist(),
-            names=tuple(published.METRICS.values()), **drawing,
-        )  # fmt: skip
+        result, predictions = study.metrics["trials"][name], study.predictions(name)
+        drawn = intervals.resample([predictions.held_out], names=tuple(published.METRICS.values()), **drawing)[0]
         trained = (100 * _training(study, name) - published.training_accuracy(letter, optimizer)[row]) ** 2
         # A printed F1 that no confusion matrix gives beside its recall and precision tells no set-up from another.
         metrics = published.METRICS if published.implied(letter, optimizer, budget).exact else ("recall", "precision")
@@ -132,13 +128,13 @@ def _measure(study: Study, variant: Variant) -> list[np.ndarray]:
         variant.count[letter] = variant.count.get(letter, 0) + 1 + len(theirs)
         variant.squares[letter] = variant.squares.get(letter, 0.0) + squares
         variant.drawn[letter] = variant.drawn.get(letter, np.zeros_like(again)) + again
-        places.append(predictions.places)
+        places.append(predictions.keys)
     return places
 
 
 def _training(study: Study, name: str) -> float:
     """Returns the training accuracy after the last epoch, the mean over folds and seeds."""
-    history = finished.read_history(study, name)
+    history = study.history(name)
     return float(history["train_accuracy"][history["epoch"] == history["epoch"].max()].mean())
 
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation import comparison, intervals, unpaired
-from alljax.evaluation.intervals import Interval
-from alljax.evaluation.unpaired import HeldOut
+from alljax.evaluation import intervals
+from alljax.evaluation.intervals import HeldOut, Interval
 from alljax.paper import matching
 from alljax.report import plots, setting_names
 from alljax.report.plots import BLUE, INK, VERMILION
@@ -23,8 +22,7 @@ from alljax.report.tables import (
     format_interval,
     format_value,
 )
-from alljax.study import finished
-from alljax.study.finished import Study
+from alljax.study.results import Study
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC within folds", "macro_f1": "macro F1"}
 
@@ -79,7 +77,7 @@ def sections(study: Study) -> list[Section]:
     pairs, protocols = find(study)
     if not pairs:
         return []
-    trials, level = study.metrics["trials"], comparison.bootstrap_options(study)["level"]
+    trials, level = study.metrics["trials"], study.bootstrap["level"]
     there = [pair for pair in pairs if pair.leaky in trials and pair.apart in trials]
     worths = {pair: worth(study, pair) for pair in there}
     rows = tuple(_row(study, pair, worths.get(pair), level) for pair in pairs)
@@ -130,11 +128,11 @@ def worth(study: Study, pair: Pair) -> Worth:
     but for those of whom no cell was held out at random, so every draw of people is applied to both tests: a draw
     of easy people lifts both, and the difference is less noisy than two intervals suggest.
     """
-    trials, drawing = study.metrics["trials"], comparison.bootstrap_options(study)
+    trials, drawing = study.metrics["trials"], study.bootstrap
     names = pair.leaky, pair.apart
-    read = [finished.read_predictions(study, name) for name in names]
-    tests = [HeldOut(one.labels, one.probabilities, one.people, one.folds) for one in read]
-    first, second = unpaired.resampled(
+    read = [study.predictions(name) for name in names]
+    tests = [HeldOut(one.labels, one.probabilities, one.subjects, one.folds) for one in read]
+    first, second = intervals.resample(
         tests, names=tuple(METRICS), resamples=drawing["resamples"], seed=drawing["seed"]
     )
     sides = {metric: [trials[name][metric] for name in names] for metric in METRICS}
@@ -149,7 +147,7 @@ def worth(study: Study, pair: Pair) -> Worth:
 def mean(worths: Sequence[Worth], metric: str, level: float) -> tuple[float, Interval | None]:
     """Returns the mean over set-ups of what the leak was worth, and its interval: all on the same draws of people."""
     draws = np.mean([one.drawn_gain(metric) for one in worths], axis=0)
-    return float(np.mean([one.gain(metric) for one in worths])), unpaired.interval(draws, level)
+    return float(np.mean([one.gain(metric) for one in worths])), intervals.percentile_interval(draws, level)
 
 
 def picture(study: Study, pairs: Sequence[Pair]) -> Figure:
@@ -171,7 +169,7 @@ def picture(study: Study, pairs: Sequence[Pair]) -> Figure:
                     one.plot(bounds, [row + shift] * 2, color=color, linewidth=1.4)
                 one.plot(value, row + shift, marker, color=color, markersize=5, label=label if row == 0 else None,
                          linestyle="none")  # fmt: skip
-        if rule := comparison.of_split(study.metrics, pairs[0].apart)["baselines"].get("size_threshold"):
+        if rule := study.split_of(pairs[0].apart)["baselines"].get("size_threshold"):
             one.axvline(rule["accuracy"], color=INK, linewidth=0.9, linestyle=plots.DASHES[2],
                         label="size of the cell alone")  # fmt: skip
         one.set_yticks(range(len(pairs)), [pair.label for pair in pairs], fontsize=9)
@@ -190,7 +188,7 @@ def _row(study: Study, pair: Pair, found: Worth | None, level: float) -> tuple[V
         if found is None or metric not in found.sides:
             row.append(Value("–"))
             continue
-        bounds = unpaired.interval(found.drawn_gain(metric), level)
+        bounds = intervals.percentile_interval(found.drawn_gain(metric), level)
         gain = found.gain(metric)
         row.append(
             Value(format_difference(metric, gain), gain, format_difference_bounds(metric, bounds) if bounds else "")
@@ -208,7 +206,7 @@ def _entry(study: Study, pair: Pair, place: int, metric: str, found: Worth | Non
         return Value(format_value(metric, result[metric]), result[metric], format_interval(metric, result))
     if found is None or metric not in found.sides:
         return Value("–")
-    bounds, value = unpaired.interval(found.draws[metric][place], level), found.sides[metric][place]
+    bounds, value = intervals.percentile_interval(found.draws[metric][place], level), found.sides[metric][place]
     return Value(format_value(metric, value), value, format_bounds(metric, bounds) if bounds else "")
 
 

@@ -1,18 +1,13 @@
 """Which cells of a study stand for which rows of the paper's tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from alljax import config as configs
 from alljax.data.splits import LEAKY
-from alljax.evaluation import comparison
 from alljax.paper import published
 from alljax.report import setting_names
-from alljax.study import finished, sweep
-from alljax.study.finished import Predictions, Study
+from alljax.study.results import Predictions, Study
 
 NETWORK = ("model.", "weights.", "preprocessing.")
 """Settings that make a network; cells that differ in one of them have different networks."""
@@ -68,7 +63,6 @@ class Reproduction:
     names: Mapping[Place, str]
     protocol: str
     passed_over: int
-    _read: dict[str, Predictions] = field(default_factory=dict, repr=False)
 
     def result(self, place: Place) -> Mapping[str, Any] | None:
         """Returns the entry of metrics.json, or None where the cell is not there."""
@@ -85,20 +79,12 @@ class Reproduction:
 
     def predictions(self, place: Place) -> Predictions:
         """Returns the predictions of a cell that is there; they are read once and shared, columns alike once."""
-        name = self.names[place]
-        if name not in self._read:
-            own = finished.read_predictions(self.study, name)
-            for other in self._read.values():
-                if np.array_equal(other.places, own.places):
-                    own = replace(other, probabilities=own.probabilities)
-                    break
-            self._read[name] = own
-        return self._read[name]
+        return self.study.predictions(self.names[place])
 
     def baselines(self) -> Mapping[str, Any]:
         """Returns what the simple rules score on the same splits."""
         there = [name for place, name in self.names.items() if self.result(place)]
-        split = comparison.of_split(self.study.metrics, there[0]) if there else self.study.metrics
+        split = self.study.split_of(there[0]) if there else self.study.metrics
         found: Mapping[str, Any] = split["baselines"]
         return found
 
@@ -136,7 +122,7 @@ def match(study: Study) -> Reproduction:
 
 def declared(study: Study) -> dict[str, dict[str, Any]]:
     """Returns the settings of every cell the study is to have, in its order."""
-    return {trial.name: configs.flatten(trial.config) for trial in sweep.expand(configs.unflatten(study.config))}
+    return {name: study.settings(name) for name in study.trials}
 
 
 def unit(study: Study) -> str:

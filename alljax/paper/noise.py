@@ -58,7 +58,7 @@ def training(history: Mapping[str, np.ndarray], trials: float, level: float) -> 
         trials: n, the training cells of one run.
         level: share of the normal distribution inside, for example .95.
     """
-    epoch, accuracy = history["epoch"], history["train_accuracy"]
+    epoch, accuracy = np.asarray(history["epoch"]), np.asarray(history["train_accuracy"])
     last = np.append(epoch[1:] <= epoch[:-1], True)  # rows run through the epochs, run after run
     ends = accuracy[last]
     mean = float(ends.mean())

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation import comparison, intervals
+from alljax.evaluation import intervals
 from alljax.paper import matching, published
 from alljax.paper.matching import Place, Reproduction
 from alljax.report.tables import Table, Value, format_difference, format_difference_bounds
@@ -44,7 +44,7 @@ def table(found: Reproduction) -> Table | None:
     names = " − ".join(published.OPTIMIZER_NAMES[one] for one in published.OPTIMIZERS)
     return Table(
         "optimizers", f"{names}, the same seeds on the same cells", tuple(columns), tuple(rows),
-        notes=(_summary(verdicts, comparison.bootstrap_options(found.study)["level"]), *_notes(found)),
+        notes=(_summary(verdicts, found.study.bootstrap["level"]), *_notes(found)),
     )  # fmt: skip
 
 
@@ -58,11 +58,10 @@ def _gaps(found: Reproduction, letter: str, budget: int) -> dict[str, tuple[Valu
         return {metric: (empty, None, Value("–")) for metric in METRICS}
     first, second = found.predictions(one), found.predictions(other)
     bounds: Mapping[str, intervals.Interval] = {}
-    if np.array_equal(first.places, second.places):
-        bounds = intervals.difference(
-            first.labels, first.probabilities, second.probabilities, first.people.tolist(), names=list(METRICS),
-            **comparison.bootstrap_options(found.study),
-        )  # fmt: skip
+    if np.array_equal(first.keys, second.keys):
+        bounds = intervals.paired_difference(
+            first.held_out, second.held_out, names=list(METRICS), **found.study.bootstrap
+        )
     gaps = {}
     for metric in METRICS:
         value, own = results[0][metric] - results[1][metric], bounds.get(metric)
@@ -116,7 +115,7 @@ def _summary(verdicts: Mapping[str, list[bool]], level: float) -> str:
 
 
 def _notes(found: Reproduction) -> tuple[str, ...]:
-    level, unit = comparison.bootstrap_options(found.study)["level"], matching.unit(found.study)
+    level, unit = found.study.bootstrap["level"], matching.unit(found.study)
     return (
         f"In brackets below ours: the {level:.0%} interval of the difference, both optimizers on the same {unit} in "
         "every draw, means over seeds. sd over seeds: of the differences, seed by seed. Accuracy in percentage points.",

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation import comparison, intervals, unpaired
+from alljax.evaluation import intervals
+from alljax.evaluation.intervals import HeldOut
 from alljax.paper import matching, noise, published
 from alljax.paper.matching import Place, Reproduction, Scenario
 from alljax.paper.noise import Estimate
@@ -20,7 +21,6 @@ from alljax.report.tables import (
     format_interval,
     format_value,
 )
-from alljax.study import finished
 
 LABELS = {"recall": "recall", "precision": "precision", "f1": "F1"}
 RULES = {
@@ -44,7 +44,7 @@ def baselines(found: Reproduction) -> Table:
     for name, rule in found.baselines().items():
         entries = [Value(format_value(key, rule.get(key)), rule.get(key), format_interval(key, rule)) for key in RULES]
         rows.append((Value(BASELINES.get(name, name)), *entries))
-    drawing = comparison.bootstrap_options(found.study)
+    drawing = found.study.bootstrap
     note = f"In brackets: {drawing['level']:.0%} intervals over {matching.unit(found.study)}."
     return Table("baselines", "Before any network: rules that see nothing, or only the size of the cell",
                  ("rule", *RULES.values()), tuple(rows), notes=(note,))  # fmt: skip
@@ -52,7 +52,7 @@ def baselines(found: Reproduction) -> Table:
 
 def training_table(found: Reproduction, scenario: Scenario) -> Table:
     """Returns Table 1 or 2."""
-    level = comparison.bootstrap_options(found.study)["level"]
+    level = found.study.bootstrap["level"]
     rows, runs = [], 1
     for budget in found.budgets:
         row = [_epochs(found, budget)]
@@ -63,7 +63,7 @@ def training_table(found: Reproduction, scenario: Scenario) -> Table:
             if (result := found.result(place)) is None:
                 row += [Value("–", note=found.absent(place)), printed, Value("–")]
                 continue
-            how = comparison.of_split(found.study.metrics, found.names[place])["protocol"]
+            how = found.study.split_of(found.names[place])["protocol"]
             runs = max(runs, len(result["seeds"]) * how["folds"] * how["repeats"])
             ours = _training(found, place, level)
             bounds = f"[{100 * ours.low:.2f}, {100 * ours.high:.2f}]"
@@ -83,8 +83,8 @@ def training_table(found: Reproduction, scenario: Scenario) -> Table:
 
 def _training(found: Reproduction, place: Place, level: float) -> Estimate:
     study, name = found.study, found.names[place]
-    trials = comparison.of_split(study.metrics, name)["protocol"]["training_cells"]
-    return noise.training(finished.read_history(study, name), sum(trials) / len(trials), level)
+    trials = study.split_of(name)["protocol"]["training_images"]
+    return noise.training(study.history(name), sum(trials) / len(trials), level)
 
 
 def tested_table(found: Reproduction, scenario: Scenario, optimizer: str) -> Table:
@@ -131,13 +131,14 @@ def _means(found: Reproduction, key: tuple[str, str]) -> tuple[Value, ...]:
 
 def _mean_bounds(found: Reproduction, places: Sequence[Place]) -> dict[str, intervals.Interval | None]:
     read = [found.predictions(place) for place in places]
-    if any(not np.array_equal(one.places, read[0].places) for one in read):
+    if any(not np.array_equal(one.keys, read[0].keys) for one in read):
         return {}
-    drawing = comparison.bootstrap_options(found.study)
-    tests = [unpaired.HeldOut(one.labels, one.probabilities, one.people) for one in read]
+    drawing = found.study.bootstrap
+    tests = [HeldOut(one.labels, one.probabilities, one.subjects) for one in read]
     names = tuple(published.METRICS.values())
-    drawn = unpaired.resampled(tests, names=names, resamples=drawing["resamples"], seed=drawing["seed"])
-    return {name: unpaired.interval(np.mean([one[name] for one in drawn], 0), drawing["level"]) for name in names}
+    drawn = intervals.resample(tests, names=names, resamples=drawing["resamples"], seed=drawing["seed"])
+    means = {name: np.mean([one[name] for one in drawn], 0) for name in names}
+    return {name: intervals.percentile_interval(mean, drawing["level"]) for name, mean in means.items()}
 
 
 def _entries(metric: str, ours: Estimate, theirs: float) -> list[Value]:
@@ -207,7 +208,7 @@ def accuracies(found: Reproduction) -> Table:
             row.append(
                 noise.difference(ours, theirs, (high - low) / 2, format_difference("accuracy", ours.value - theirs))
             )
-            row.append(_over_size(result))
+            row.append(_size_improvement(result))
         rows.append(tuple(row))
     notes = (
         "The paper prints no test accuracy a cell. Theirs: the middle and the ends of what Tables 3 to 6 leave, if the "
@@ -220,8 +221,8 @@ def accuracies(found: Reproduction) -> Table:
     return Table("test-accuracy", "Figure 9 in numbers: test accuracy", columns, tuple(rows), notes=notes)
 
 
-def _over_size(result: Mapping[str, Any]) -> Value:
-    if not (found := result["over_size"].get("accuracy")):
+def _size_improvement(result: Mapping[str, Any]) -> Value:
+    if not (found := result["size_improvement"].get("accuracy")):
         return Value("–")
     return Value(
         format_difference("accuracy", found["value"]),
@@ -263,7 +264,7 @@ def confusion_table(found: Reproduction) -> Table:
 def _notes(found: Reproduction) -> tuple[str, ...]:
     results = [result for place in found.names if (result := found.result(place))]
     seeds = max((len(result["seeds"]) for result in results), default=0)
-    return noise.notes_of_test(matching.unit(found.study), comparison.bootstrap_options(found.study)["level"], seeds)
+    return noise.notes_of_test(matching.unit(found.study), found.study.bootstrap["level"], seeds)
 
 
 def _cell(found: Reproduction, place: Place) -> list[Value]:

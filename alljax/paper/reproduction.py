@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from alljax.paper import claims, leakage, matching, noise, optimizer_findings, paper_tables, published, training_curves
 from alljax.paper.matching import Reproduction
 from alljax.report.tables import Figure, Section, Table, Value, format_interval, format_value
-from alljax.study.finished import Study
+from alljax.study.results import Study
 
 MEANINGLESS = (
     "These are not the 10,661 cells of C-NMC 2019: that a number of ours agrees or disagrees with a published one "

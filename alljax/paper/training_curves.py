@@ -16,7 +16,6 @@ from alljax.report import plots
 from alljax.report.findings import BASELINES
 from alljax.report.plots import BLUE, DASHES, INK, VERMILION
 from alljax.report.tables import Figure
-from alljax.study import finished
 
 POINTS = 100
 """Points a curve has at most: more than a figure can show, and the page stays light."""
@@ -36,7 +35,7 @@ def all_pictures(found: Reproduction) -> list[Figure]:
     pictures: list[Figure] = []
     for scenario in found.scenarios:
         read = {
-            place: mean_curves(finished.read_history(found.study, name))
+            place: mean_curves(found.study.history(name))
             for place, name in found.names.items()
             if place[0] == scenario.letter and found.result(place)
         }

@@ -3,12 +3,11 @@
 import numpy as np
 
 from alljax.errors import first_few, plural
-from alljax.evaluation import comparison
 from alljax.paper import matching, published
 from alljax.paper.distance import TOGETHER, Ranking, rank
 from alljax.report import plots
 from alljax.report.tables import Figure, Section, Table, Value
-from alljax.study.finished import Study
+from alljax.study.results import Study
 
 COLORS = {TOGETHER: plots.BLUE, "A": plots.VERMILION, "B": plots.GREEN}
 MARKS = {TOGETHER: "o", "A": "s", "B": "D"}
@@ -68,7 +67,7 @@ def _table(study: Study, found: Ranking) -> Table:
 
 
 def _notes(study: Study, found: Ranking) -> list[str]:
-    drawing, unit = comparison.bootstrap_options(study), matching.unit(study)
+    drawing, unit = study.bootstrap, matching.unit(study)
     impossible = sum(not published.implied(*key, budget).exact for key in published.KEYS for budget in found.budgets)
     plays = [f"{network} as {published.SCENARIOS[letter]}" for letter, network in found.networks.items()]
     lines = [

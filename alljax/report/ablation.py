@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alljax.evaluation import comparison
-from alljax.evaluation.comparison import Gap
+from alljax.evaluation.comparison import Difference
+from alljax.evaluation.metrics import METRICS
 from alljax.report import dots, findings, setting_names, tables
-from alljax.report.findings import METRIC
 from alljax.report.setting_names import Factor
 from alljax.report.tables import Figure, Section, Table, Value, format_interval, format_value
-from alljax.study import finished
-from alljax.study.finished import Study
+from alljax.study.results import Study
 
 MOST_DRAWN = 3
 """Settings that one figure can show: on the axis, as colors, as panels."""
@@ -28,8 +26,8 @@ def sections(study: Study) -> list[Section]:
     varied = setting_names.varied(study)
     if not varied or study.config.get("study.compare") or len(study.metrics["trials"]) < 2:
         return []
-    order = comparison.order(study)
-    gaps = comparison.gaps(study)
+    order = study.ranking.order
+    gaps = study.ranking.differences
     parts: list[Table | Figure] = [_table(study, order, gaps, varied)]
     paragraphs = [_best(study, order, gaps, varied), *_others(study, gaps)]
     if picture := dots.picture(study, varied[:MOST_DRAWN]) if len(varied) <= MOST_DRAWN else None:
@@ -39,16 +37,16 @@ def sections(study: Study) -> list[Section]:
     return [Section("changes", f"What the settings change: {_listed(varied)}", tuple(paragraphs), tuple(parts))]
 
 
-def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: Sequence[Factor]) -> Table:
+def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Difference], varied: Sequence[Factor]) -> Table:
     trials = study.metrics["trials"]
-    by = finished.headline(trials)
-    leaky = comparison.leaky(study.metrics)
+    by = study.ranking.metric
+    leaky = study.ranking.leaky
     metrics = list(dict.fromkeys([by, "accuracy", "macro_f1"]))
     columns = [
         *(factor.name for factor in varied),
-        METRIC[by],
+        METRICS[by],
         "sd over seeds",
-        *(METRIC[name] for name in metrics[1:]),
+        *(METRICS[name] for name in metrics[1:]),
         "difference to the best",
         "verdict",
     ]
@@ -78,7 +76,7 @@ def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: 
             "equal models any of them comes out “clearly below” by chance, more often where "
             "people are few."
         )
-    return Table("ablation", f"Every model, best first by {METRIC[by]}", tuple(columns), tuple(rows), (), tuple(notes))
+    return Table("ablation", f"Every model, best first by {METRICS[by]}", tuple(columns), tuple(rows), (), tuple(notes))
 
 
 def _tail(study: Study) -> float:
@@ -91,50 +89,48 @@ def _setting(factor: Factor, settings: Mapping[str, Any]) -> Value:
     return Value(factor.label(settings), number)
 
 
-def _compared(by: str, gap: Gap | None, leaks: bool) -> tuple[Value, Value]:
+def _compared(by: str, gap: Difference | None, leaks: bool) -> tuple[Value, Value]:
     """Returns the difference to the best and what follows from it."""
     if gap is None:
         return Value(""), Value("the best")
-    bounds = "" if gap.bounds is None else tables.format_difference_bounds(by, gap.bounds)
+    bounds = "" if gap.interval is None else tables.format_difference_bounds(by, gap.interval)
     number = Value(tables.format_difference(by, gap.value, unit=True), gap.value, bounds)
     if leaks:
         return number, Value("its test leaks: not ranked")
     if not gap.paired:
-        apart = {True: "own intervals apart", False: "own intervals overlap", None: "no interval"}[gap.apart]
+        apart = {True: "own intervals apart", False: "own intervals overlap", None: "no interval"}[gap.disjoint]
         return number, Value(apart, note="tested on other images")
-    if gap.bounds is None:
+    if gap.interval is None:
         return number, Value("no interval")
     return number, Value("clearly below" if gap.below else "not distinguishable")
 
 
-def _best(study: Study, order: Sequence[str], gaps: Mapping[str, Gap], varied: Sequence[Factor]) -> str:
+def _best(study: Study, order: Sequence[str], gaps: Mapping[str, Difference], varied: Sequence[Factor]) -> str:
     """Names the best cell with its interval, and says whether it is really ahead of the next."""
     trials = study.metrics["trials"]
-    by, unit = finished.headline(trials), trials[order[0]]["interval_unit"]
+    by, unit = study.ranking.metric, trials[order[0]]["interval_unit"]
     name, second = order[:2]
-    said = f"{METRIC[by]} {format_value(by, trials[name][by])} {format_interval(by, trials[name])}".strip()
-    among = f"Of {len(order)} models" + (
-        ", leaving out those whose test leaks," if comparison.leaky(study.metrics) else ""
-    )
+    said = f"{METRICS[by]} {format_value(by, trials[name][by])} {format_interval(by, trials[name])}".strip()
+    among = f"Of {len(order)} models" + (", leaving out those whose test leaks," if study.ranking.leaky else "")
     text = f"{among} the best is {setting_names.describe(varied, study.settings(name))}, with {said}. "
-    if second in comparison.leaky(study.metrics):
+    if second in study.ranking.leaky:
         return text + "No other model was tested without a leak."
     gap = gaps[second]
     behind = findings.distance(by, gap.value)
     text += f"The next, {setting_names.describe(varied, study.settings(second))}, is {behind} behind"
     if not gap.paired:
         return f"{text}, but was tested on other images: the two cannot be compared image by image."
-    if gap.bounds is None:
+    if gap.interval is None:
         return f"{text}; no interval could be drawn for that difference."
-    reach = findings.ahead(by, gap.bounds)
+    reach = findings.ahead(by, gap.interval)
     if gap.below:
         return f"{text} {reach}: more than the choice of {unit} explains."
     return f"{text} {reach}: not significant, no more than the choice of {unit} explains."
 
 
-def _others(study: Study, gaps: Mapping[str, Gap]) -> list[str]:
+def _others(study: Study, gaps: Mapping[str, Difference]) -> list[str]:
     """Counts what was not compared with the best."""
-    leaky, lines = comparison.leaky(study.metrics), []
+    leaky, lines = study.ranking.leaky, []
     if strange := sum(not gap.paired for name, gap in gaps.items() if name not in leaky):
         lines.append(
             f"{_count(strange, 'model was', 'models were')} tested on other images than the best one and cannot be "

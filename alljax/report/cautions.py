@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from alljax.evaluation import comparison
-from alljax.study.finished import AGAIN, COUNTS, Predictions, Study
+from alljax.study.results import Predictions, Study
+from alljax.study.workdir import RERUN
+
+COUNTS = ("training_images", "test_images")
 
 FEW_PEOPLE = 10
 """With fewer people in a class percentile intervals come out visibly too narrow."""
@@ -30,7 +32,7 @@ def protocols(study: Study) -> list[tuple[str, str]]:
 def _counts(how: Mapping[str, Any]) -> str:
     """Says of how many cells a model learned and was tested on; of folds that differ, the fewest and the most."""
     learned, tested = (" to ".join(f"{count:,}" for count in sorted({min(how[key]), max(how[key])})) for key in COUNTS)
-    who = "A model" if len(how["test_cells"]) == 1 else "For each part a model"
+    who = "A model" if len(how["test_images"]) == 1 else "For each part a model"
     return f"{who} learned from {learned} cells and was tested on {tested}."
 
 
@@ -94,7 +96,7 @@ def _unfinished(study: Study) -> Iterator[str]:
     if missing:
         yield (
             f"This study is not finished: {len(missing)} of {whole} models {'is' if len(missing) == 1 else 'are'} not "
-            f"there yet: {_named(missing)}. To train what is missing, {AGAIN}."
+            f"there yet: {_named(missing)}. To train what is missing, {RERUN}."
         )
     if failed:
         yield (
@@ -113,24 +115,24 @@ def _leaks(study: Study) -> Iterator[str]:
     for label, split in found.items():
         leaks, where = split["leaks"], f" in “{label}”" if label else ""
         for key, kin in (
-            ("person", "a cell of the same person"),
+            ("subject", "a cell of the same person"),
             ("field", "a cell of the same photograph"),
             ("duplicate", "the same image"),
         ):
             if leaks.get(key):
                 yield (
-                    f"Leak{where}: {leaks[key]:,} of {leaks.get('test_cells', 0):,} held-out cells have {kin} among "
+                    f"Leak{where}: {leaks[key]:,} of {leaks.get('test_images', 0):,} held-out cells have {kin} among "
                     "the training cells."
                 )
     if any(split["protocol"].get("leaky") for split in found.values()):
         yield "Such a split rewards recognizing people; expect worse on people the model has never seen."
-    if comparison.leaky(study.metrics):
+    if study.ranking.leaky:
         yield "Models tested so are marked as leaky and come after all others, however high their numbers."
 
 
 def _few_people(study: Study, predictions: Predictions) -> Iterator[str]:
     for label, name in enumerate(study.classes):
-        count = len(set(predictions.people[predictions.labels == label].tolist()))
+        count = len(set(predictions.subjects[predictions.labels == label].tolist()))
         if count < FEW_PEOPLE:
             people = "person" if count == 1 else "people"
             yield f"Only {count} {people} with “{name}” cells were tested: take the intervals as too narrow."

@@ -10,13 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from alljax.evaluation import comparison
+from alljax.evaluation.metrics import METRICS
 from alljax.report import plots
-from alljax.report.findings import METRIC
 from alljax.report.setting_names import Factor
 from alljax.report.tables import Figure
-from alljax.study import finished
-from alljax.study.finished import Study
+from alljax.study.results import Study
 
 WIDE = 20.0
 """Numbers that span more than this factor stand on a logarithmic axis, joined by lines."""
@@ -58,7 +56,7 @@ def picture(study: Study, varied: Sequence[Factor]) -> Figure | None:
     across = min(len(panels), 3)
     down = -(-len(panels) // across)
     height = 3.6 if _logarithmic(axis) else 0.9 + len(axis.rows) * (0.16 + 0.19 * len(lines))
-    by = METRIC[finished.headline(study.metrics["trials"])]
+    by = METRICS[study.ranking.metric]
     width = 6.4 if across == 1 else 1.4 + 2.9 * across
     with plots.subplots(down, across, (width, 0.5 + down * max(height, 1.7))) as (figure, grid):
         for number, axes in enumerate(grid.flat):
@@ -83,7 +81,7 @@ def picture(study: Study, varied: Sequence[Factor]) -> Figure | None:
 
 def _dots(study: Study, varied: Sequence[Factor]) -> list[_Dot]:
     trials = study.metrics["trials"]
-    by, leaky = finished.headline(trials), comparison.leaky(study.metrics)
+    by, leaky = study.ranking.metric, study.ranking.leaky
     dots = []
     for name, result in trials.items():
         places = [factor.place(study.settings(name)) for factor in varied]

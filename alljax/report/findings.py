@@ -5,25 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation import comparison, intervals
-from alljax.evaluation.comparison import Gap
+from alljax.evaluation import intervals
+from alljax.evaluation.comparison import Difference
+from alljax.evaluation.metrics import METRICS
 from alljax.report.tables import format_difference, format_difference_bounds, format_interval, format_value
-from alljax.study import finished
-from alljax.study.finished import Predictions, Study
+from alljax.study.results import Predictions, Study
 
 BASELINES = {"majority": "always the largest class", "size_threshold": "size of the cell alone"}
 """How the two rules are called in tables."""
-
-METRIC = {
-    "auc": "AUC",
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "macro_recall": "macro recall",
-    "macro_precision": "macro precision",
-    "weighted_f1": "weighted F1",
-    "log_loss": "log loss",
-}
-"""How metrics are called, in the order of the columns of a table."""
 
 
 def distance(metric: str, value: float) -> str:
@@ -52,8 +41,8 @@ def headline(study: Study, order: Sequence[str], predictions: Predictions) -> di
         predictions: of the best.
     """
     trials, name = study.metrics["trials"], order[0]
-    result, by, unit = trials[name], finished.headline(trials), _unit(study)
-    honest = len(trials) - len(comparison.leaky(study.metrics))
+    result, by, unit = trials[name], study.ranking.metric, _unit(study)
+    honest = len(trials) - len(study.ranking.leaky)
     if len(study.classes) == 2:
         negative, positive = (f"“{label}”" for label in study.classes)
         task = f"tells {positive} from {negative}"
@@ -92,13 +81,7 @@ def _tiles(study: Study, result: Mapping[str, Any], predictions: Predictions) ->
     ]
     if not binary:
         return tiles
-    bounds = intervals.bootstrap(
-        predictions.labels,
-        predictions.probabilities,
-        predictions.people.tolist(),
-        names=["recall_0", "recall_1"],
-        **comparison.bootstrap_options(study),
-    )
+    bounds = intervals.confidence_intervals(predictions.held_out, names=["recall_0", "recall_1"], **study.bootstrap)
     for label, what in ((1, "sensitivity"), (0, "specificity")):
         share = result["per_class"][label]["recall"]
         name = f"{what}: “{study.classes[label]}” called so"
@@ -114,10 +97,10 @@ def findings(study: Study, order: Sequence[str]) -> list[str]:
         study: the study; the predictions of its cells are read.
         order: names of its cells, best first.
     """
-    leaky, lines = comparison.leaky(study.metrics), []
+    leaky, lines = study.ranking.leaky, []
     order = [name for name in order if name not in leaky]
     if len(order) > 1:
-        gaps = [comparison.gaps(study)[name] for name in order[1:]]
+        gaps = [study.ranking.differences[name] for name in order[1:]]
         lines += [_next_best(study, order[1], gaps[0]), *_told_apart(gaps)]
     lines += _against_rules(study, order[0])
     if len(order) > 1:
@@ -128,12 +111,12 @@ def findings(study: Study, order: Sequence[str]) -> list[str]:
     return lines
 
 
-def _next_best(study: Study, name: str, gap: Gap) -> str:
+def _next_best(study: Study, name: str, gap: Difference) -> str:
     """Compares the two best models on the same cells, people drawn alike."""
-    by, unit = finished.headline(study.metrics["trials"]), _unit(study)
+    by, unit = study.ranking.metric, _unit(study)
     if not gap.paired:
         return f"The next best, {name}, was tested on other cells: the two cannot be compared cell by cell."
-    if gap.bounds is None:
+    if gap.interval is None:
         lead = distance(by, gap.value)
         return f"It is ahead of the next best, {name}, by {lead}; no interval could be drawn for that."
     verdict = (
@@ -142,14 +125,14 @@ def _next_best(study: Study, name: str, gap: Gap) -> str:
         else f"no more than the choice of {unit} explains. The data do not say which of the two is better."
     )
     return (
-        f"It is ahead of the next best, {name}, by {distance(by, gap.value)} {ahead(by, gap.bounds)} in "
-        f"{METRIC[by]}, both tried on the same {unit}: {verdict}"
+        f"It is ahead of the next best, {name}, by {distance(by, gap.value)} {ahead(by, gap.interval)} in "
+        f"{METRICS[by]}, both tried on the same {unit}: {verdict}"
     )
 
 
-def _told_apart(gaps: Sequence[Gap]) -> list[str]:
+def _told_apart(gaps: Sequence[Difference]) -> list[str]:
     """Counts the models that are really below the best one, where several are compared with it at once."""
-    paired = [gap for gap in gaps if gap.bounds is not None]
+    paired = [gap for gap in gaps if gap.interval is not None]
     if len(paired) < 2:
         return []
     others = f"{len(paired)} other models" + (" tried on the same cells" if len(paired) < len(gaps) else "")
@@ -167,7 +150,7 @@ def _told_apart(gaps: Sequence[Gap]) -> list[str]:
 
 def _against_rules(study: Study, best: str) -> list[str]:
     """Sets the best model beside the rules that see nothing, or only the size of the cell."""
-    result, rules = study.metrics["trials"][best], comparison.of_split(study.metrics, best)["baselines"]
+    result, rules = study.metrics["trials"][best], study.split_of(best)["baselines"]
     lines = []
     if rule := rules.get("majority"):
         always = study.classes[int(np.sum(rule["confusion"], axis=0).argmax())]
@@ -178,15 +161,15 @@ def _against_rules(study: Study, best: str) -> list[str]:
         by = "auc" if rule["auc"] is not None else "accuracy"
         right = "" if by == "accuracy" else f" and is right for {format_value('accuracy', rule['accuracy'])}"
         line = (
-            f"The size of the cell alone, one threshold, reaches {METRIC[by]} {format_value(by, rule[by])} "
+            f"The size of the cell alone, one threshold, reaches {METRICS[by]} {format_value(by, rule[by])} "
             f"{format_interval(by, rule)}{right}"
         )
         folds = len(rule["thresholds"])
-        lines.append(f"{line}: {_over_size(result['over_size'], folds, _unit(study))}.")
+        lines.append(f"{line}: {_size_improvement(result['size_improvement'], folds, _unit(study))}.")
     return lines
 
 
-def _over_size(found: Mapping[str, Mapping[str, Any]], folds: int, unit: str) -> str:
+def _size_improvement(found: Mapping[str, Mapping[str, Any]], folds: int, unit: str) -> str:
     """Says whether a model sees more than size: both tried on the same images, people drawn alike."""
     by = "auc" if "auc" in found else "accuracy"
     if by not in found:

@@ -10,13 +10,11 @@ import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
-from alljax.evaluation import comparison
-from alljax.evaluation.metrics import most_wrong
+from alljax.evaluation.metrics import METRICS, most_confident_errors
 from alljax.report import cautions, findings, plots, setting_names, sheets
-from alljax.report.findings import BASELINES, METRIC
+from alljax.report.findings import BASELINES
 from alljax.report.tables import Figure, Section, Table, format_interval, format_value
-from alljax.study import finished
-from alljax.study.finished import Predictions, Study
+from alljax.study.results import Predictions, Study
 
 PAGE = 4_400_000
 """Characters that figures and sheets of wrong cells may take: sections, then figures, the best models' first."""
@@ -55,9 +53,9 @@ def render(study: Study, found: Sequence[Section]) -> str:
     Raises:
         WorkdirError: a file of the study is missing or cut off.
     """
-    trials, order = study.metrics["trials"], comparison.order(study)
-    by, leaky = finished.headline(trials), comparison.leaky(study.metrics)
-    predictions = [finished.read_predictions(study, name) for name in order[:2]]
+    trials, order = study.metrics["trials"], study.ranking.order
+    by, leaky = study.ranking.metric, study.ranking.leaky
+    predictions = [study.predictions(name) for name in order[:2]]
     shown_sections, room = _sections(found, PAGE - ROW * max(0, len(order) - MANY))
     drawn = order[: DRAWN if len(order) > MANY else None]
     return _template().render(
@@ -75,8 +73,8 @@ def render(study: Study, found: Sequence[Section]) -> str:
         rules=_rules(study),
         sections=shown_sections,
         rows=_rows(study, order, drawn),
-        columns=METRIC,
-        ranked_by=METRIC[by],
+        columns=METRICS,
+        ranked_by=METRICS[by],
         leaky=leaky,
         recalls=study.classes if len(study.classes) == 2 else [],
         models=_models(study, drawn, predictions, room),
@@ -120,7 +118,7 @@ def _models(study: Study, drawn: Sequence[str], predictions: Sequence[Prediction
     """Returns the models that have figures of their own, best first, with what of it fits."""
     models: list[dict[str, Any]] = []
     for place, name in enumerate(drawn):
-        own = predictions[place] if place < len(predictions) else finished.read_predictions(study, name)
+        own = predictions[place] if place < len(predictions) else study.predictions(name)
         made = _figures(study, name, own)
         size = sum(len(svg) for _, svg in made)
         models.append({"name": name, "figures": made if size <= room else []})
@@ -148,7 +146,9 @@ def _rules(study: Study) -> list[dict[str, Any]]:
             "name": BASELINES.get(name, name),
             "split": label,
             "result": rule,
-            "values": [(format_value(key, rule.get(key)), format_interval(key, rule), rule.get(key)) for key in METRIC],
+            "values": [
+                (format_value(key, rule.get(key)), format_interval(key, rule), rule.get(key)) for key in METRICS
+            ],
         }
         for label, split in cautions.splits(study).items()
         for name, rule in split["baselines"].items()
@@ -157,7 +157,7 @@ def _rules(study: Study) -> list[dict[str, Any]]:
 
 def _rows(study: Study, order: Sequence[str], drawn: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the rows of the results table: baselines, then models best first."""
-    trials, by = study.metrics["trials"], finished.headline(study.metrics["trials"])
+    trials, by = study.metrics["trials"], study.ranking.metric
     results = [(rule["name"], rule["result"], True, rule["split"]) for rule in _rules(study)]
     results += [(name, trials[name], False, str(trials[name].get("split", ""))) for name in order]
     ends = [end for _, result, _, _ in results for end in result.get("intervals", {}).get(by, [])]
@@ -180,7 +180,7 @@ def _rows(study: Study, order: Sequence[str], drawn: Sequence[str]) -> list[dict
                 "split": split if len(cautions.splits(study)) > 1 else "",
                 "values": [
                     (format_value(key, result.get(key)), format_interval(key, result), result.get(key))
-                    for key in METRIC
+                    for key in METRICS
                 ],
                 "recalls": [one["recall"] for one in result.get("per_class", [])],
                 "seconds": result.get("seconds"),
@@ -194,7 +194,7 @@ def _rows(study: Study, order: Sequence[str], drawn: Sequence[str]) -> list[dict
 
 def _figures(study: Study, name: str, predictions: Predictions) -> list[tuple[str, Markup]]:
     """Returns a model's figures with their captions."""
-    history = finished.read_history(study, name)
+    history = study.history(name)
     watched = "validation cells" if study.settings(name).get("split.validation") else "held-out cells"
     confusion = study.metrics["trials"][name]["confusion"]
     drawn = [
@@ -223,13 +223,13 @@ def inline(figure: Figure, prefix: str) -> Markup:
 def _people(study: Study, predictions: Predictions) -> dict[str, Any]:
     """Returns the table of people, worst first, and in how many most cells are called right."""
     right = (predictions.probabilities.argmax(2) == predictions.labels).mean(0)
-    names, owner = np.unique(predictions.people, return_inverse=True)
+    names, owner = np.unique(predictions.subjects, return_inverse=True)
     count = np.bincount(owner)
     share = np.bincount(owner, right) / count
     labels = [sorted(set(predictions.labels[owner == person].tolist())) for person in range(len(names))]
     order = np.lexsort((-count, share))
     return {
-        "known": bool(np.any(predictions.subjects != "")),
+        "known": bool(np.any(predictions.subject_names != "")),
         "count": len(names),
         "mostly_right": int((share > 0.5).sum()),
         "rows": [
@@ -250,12 +250,12 @@ def _most_wrong(study: Study, predictions: Predictions) -> list[dict[str, Any]]:
     return [
         {
             "path": str(predictions.paths[row]),
-            "subject": str(predictions.subjects[row]),
+            "subject": str(predictions.subject_names[row]),
             "label": study.classes[predictions.labels[row]],
             "called": study.classes[mean[row].argmax()],
             "probability": float(mean[row].max()),
         }
-        for row in most_wrong(predictions.labels, predictions.probabilities, 24)
+        for row in most_confident_errors(predictions.labels, predictions.probabilities, 24)
     ]
 
 

@@ -24,7 +24,15 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from sklearn.metrics import roc_curve
 
+from alljax import files
+from alljax.data.dataset import Dataset
+from alljax.data.images import load
+from alljax.evaluation.metrics import most_confident_errors
 from alljax.report.tables import Figure
+from alljax.study.results import Study
+
+SHEETS, SHEET_IMAGES = 3, 24
+"""Number of the best trials that get a contact sheet of misclassified images, and its maximum number of images."""
 
 if TYPE_CHECKING:
     import pandas
@@ -45,6 +53,27 @@ STYLE: dict[str, Any] = {
     "ytick.color": INK, "grid.color": INK, "grid.alpha": 0.13, "grid.linewidth": 0.7, "lines.linewidth": 1.8,
     "legend.frameon": False, "legend.handlelength": 2.6, "figure.figsize": (5.6, 3.9),
 }  # fmt: skip
+
+
+def write_contact_sheets(study: Study, dataset: Dataset) -> None:
+    """Writes ``figures/wrong-NAME.png`` of the best trials: the misclassified images of highest confidence.
+
+    Args:
+        study: the finished study.
+        dataset: its images.
+    """
+    names, record_of = study.classes, {record.path: record for record in dataset.records}
+    for name in study.ranking.order[:SHEETS]:
+        predictions = study.predictions(name)
+        mean = predictions.probabilities.mean(0)
+        images, captions = [], []
+        for row in most_confident_errors(predictions.labels, predictions.probabilities, SHEET_IMAGES):
+            record = record_of[str(predictions.paths[row])]
+            images.append(load(dataset, record))
+            subject = f"subject {record.subject}" if record.subject else record.path.rpartition("/")[2]
+            predicted = f"predicted {names[mean[row].argmax()]} {mean[row].max():.0%}"
+            captions.append(f"{names[record.label]}\n{predicted}\n{subject}")
+        files.write_bytes(study.folder / "figures" / f"wrong-{name}.png", contact_sheet(images, captions))
 
 
 @contextmanager

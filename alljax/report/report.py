@@ -10,8 +10,8 @@ from alljax import files
 from alljax.paper import reproduction, variants
 from alljax.report import ablation, page, tables, terminal
 from alljax.report.tables import Section, Table
-from alljax.study import finished
-from alljax.study.finished import Study
+from alljax.study import results
+from alljax.study.results import Study
 
 
 def write_report(folder: Path) -> Path:
@@ -28,7 +28,7 @@ def write_report(folder: Path) -> Path:
     Raises:
         WorkdirError: a file of the study is missing or cut off, or the folder cannot be written.
     """
-    study = finished.read_study(Path(folder))
+    study = results.read_study(Path(folder))
     found = sections(study)
     text = page.render(study, found)
     for section in found:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from alljax.study.finished import Study
+from alljax.study.results import Study
 
 NONE = "none of these"
 """What a row is called in which nothing differs from most others."""

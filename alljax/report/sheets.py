@@ -8,8 +8,7 @@ from typing import Any
 from PIL import Image
 
 from alljax.errors import WorkdirError
-from alljax.study import finished
-from alljax.study.finished import Study
+from alljax.study.results import Study
 
 
 def shown(study: Study, name: str, room: int) -> dict[str, Any]:
@@ -28,7 +27,7 @@ def shown(study: Study, name: str, room: int) -> dict[str, Any]:
         WorkdirError: the sheet is cut off.
     """
     path = study.folder / "figures" / f"wrong-{name}.png"
-    picture = _picture(path, finished.mend(study, name)) if path.is_file() else None
+    picture = _picture(path, "run the same `alljax study` command again") if path.is_file() else None
     fits = picture is not None and len(picture["source"]) <= room
     return {
         "sheet": picture["source"] if picture and fits else None,

@@ -8,9 +8,9 @@ from rich import box
 from rich.table import Table
 
 from alljax.evaluation import comparison
-from alljax.report.findings import BASELINES, METRIC
+from alljax.evaluation.metrics import METRICS
+from alljax.report.findings import BASELINES
 from alljax.report.tables import format_interval, format_value
-from alljax.study import finished
 
 MANY = 20
 """Of more cells than this only the best of each network and split are printed."""
@@ -33,13 +33,13 @@ def table(metrics: Mapping[str, Any], width: int) -> Table:
         width: columns of the terminal.
     """
     trials = metrics["trials"]
-    first, leaky = next(iter(trials.values())), comparison.leaky(metrics)
-    best = finished.best(trials, leaky)
+    ranking = comparison.rank_trials(metrics)
+    first, leaky, best = next(iter(trials.values())), ranking.leaky, ranking.best
     groups, rules = _groups(metrics), _rules(metrics)
     printed = [name for names, _ in groups for name in names]
     label = {name: f"{name} (leaks)" if name in leaky else name for name in printed}
     results = {label[name]: trials[name] for name in printed} | dict(rules)
-    columns, room = _columns(finished.headline(trials), results, width)
+    columns, room = _columns(ranking.metric, results, width)
     prefix = _prefix(printed) if max(map(len, label.values())) > room else ""
     made = Table(
         title=f"held-out cells, with {first['level']:.0%} intervals over {first['interval_unit']}",
@@ -49,7 +49,7 @@ def table(metrics: Mapping[str, Any], width: int) -> Table:
     )
     made.add_column(f"model: {prefix}…" if prefix else "model", overflow="fold")
     for column in columns:
-        made.add_column(METRIC[column], justify="right", no_wrap=True)
+        made.add_column(METRICS[column], justify="right", no_wrap=True)
     for names, more in groups:
         for name in names:
             style = "bold" if name == best and len(trials) > 1 else ""
@@ -84,7 +84,7 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
 def _groups(metrics: Mapping[str, Any]) -> list[tuple[list[str], int]]:
     """Returns the cells printed together, best first, and how many more there are; the best one's group first."""
     trials = metrics["trials"]
-    order = finished.ranked(trials, comparison.leaky(metrics))
+    order = list(comparison.rank_trials(metrics).order)
     if len(order) <= MANY:
         return [(order, 0)]
     groups: dict[tuple[str, str], list[str]] = {}
@@ -109,7 +109,7 @@ def _columns(by: str, results: Mapping[str, Mapping[str, Any]], width: int) -> t
     """Returns the metrics that fit beside the longest name, at least the one that ranks, and the room for names."""
     columns = ["accuracy", "macro_f1", "auc"]
     need = {
-        column: GAP + max(len(METRIC[column]), *(len(_entry(column, result)) for result in results.values()))
+        column: GAP + max(len(METRICS[column]), *(len(_entry(column, result)) for result in results.values()))
         for column in columns
     }
     longest = max(map(len, results))

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from alljax.errors import plural
 from alljax.progress import duration
-from alljax.study import estimate, extraction, results, run, sweep, trials
+from alljax.study import estimate, extraction, run, sweep, trials
 from alljax.study.sweep import Trial
 from alljax.study.trials import Run
 from alljax.training import feature_extraction, parameter_groups
@@ -31,10 +31,7 @@ def dry_run(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1)) -
     """
     study = run.open_study(config, folder)
     runs = sweep.runs(study.trials)
-    own = [
-        tuple(trial for trial in each if not results.whole(study.folder_of(trial)))
-        for each in runs[shard[0] :: shard[1]]
-    ]
+    own = [tuple(trial for trial in each if not study.done(trial)) for each in runs[shard[0] :: shard[1]]]
     own = [each for each in own if each]
     logging.info(f"\n{plural(len(study.trials), 'trial')} in {plural(len(runs), 'run')}:")
     for line in _runs(runs):
@@ -64,7 +61,7 @@ def _runs(runs: Sequence[Run]) -> Iterator[str]:
         yield f"  {trials.run_name(each)}: {epochs} epochs{shared}"
 
 
-def _divisions(study: run.Study) -> Iterator[str]:
+def _divisions(study: run.Plan) -> Iterator[str]:
     of_split = {trial.split: trial for trial in study.trials}
     for name, trial in of_split.items():
         material, size = study.materials[trial.name], trial.config.train.batch_size
@@ -74,7 +71,7 @@ def _divisions(study: run.Study) -> Iterator[str]:
         yield f"  {name}: learned from / tested: {sides[0]}{several}; {steps:,} steps an epoch"
 
 
-def _features(study: run.Study, config: ConfigDict, runs: Sequence[Run]) -> tuple[list[str], float]:
+def _features(study: run.Plan, config: ConfigDict, runs: Sequence[Run]) -> tuple[list[str], float]:
     """Returns what is said of the features, and the seconds of those that are missing."""
     lines, seconds = ["\nfeatures:"], 0.0
     used = {id(network) for network in (study.networks[each[0].name] for each in runs)}
@@ -99,7 +96,7 @@ def _features(study: run.Study, config: ConfigDict, runs: Sequence[Run]) -> tupl
     return lines if passes else ["\nfeatures: none to compute"], seconds
 
 
-def _heads(study: run.Study, runs: Sequence[Run]) -> tuple[list[str], float]:
+def _heads(study: run.Plan, runs: Sequence[Run]) -> tuple[list[str], float]:
     """Returns what is said of the heads, and their seconds."""
     lines, seconds = ["\nheads:"], 0.0
     rates: dict[str, float] = {}
@@ -118,7 +115,7 @@ def _heads(study: run.Study, runs: Sequence[Run]) -> tuple[list[str], float]:
     return lines + [line for _, line in sorted(said)] if said else [], seconds
 
 
-def _networks(study: run.Study, trials: Sequence[Trial]) -> tuple[list[str], float]:
+def _networks(study: run.Plan, trials: Sequence[Trial]) -> tuple[list[str], float]:
     """Returns what is said of the fine-tuned networks, and their seconds."""
     lines, seconds = ["\nfine-tuned networks:"], 0.0
     paces: dict[str, estimate.NetworkPace] = {}

@@ -58,9 +58,9 @@ class Material:
         return splits.leaks(self.splits, self.dataset.records, self.people, self.inspection.pixels)
 
     @cached_property
-    def size_rule(self) -> baselines.SizeRule:
-        """What the size of the cell alone says of the tested images."""
-        return baselines.size_rule(self.labels, self.inspection.areas, self.splits, len(self.dataset.classes))
+    def size_threshold(self) -> baselines.SizeThreshold:
+        """The baseline that only knows the size of the cell."""
+        return baselines.size_threshold(self.labels, self.inspection.areas, self.splits, len(self.dataset.classes))
 
     def describe(self, config: ConfigDict) -> dict[str, Any]:
         """Returns the ``dataset`` of a study's metrics.json."""
@@ -76,9 +76,10 @@ class Material:
             "name": self.dataset.name,
             "source": config.data.source,
             "classes": list(self.dataset.classes),
+            "class_names": list(self.dataset.class_names),
             "images": len(records),
-            "subjects": len({record.subject for record in records if record.subject}),
-            "people": len(set(self.people)) if self.unit == "subjects" else 0,
+            "subject_names": len({record.subject for record in records if record.subject}),
+            "subjects": len(set(self.people)) if self.unit == "subjects" else 0,
             "by_class": by_class,
             "notes": list(self.dataset.notes),
             "image_size": list(self.inspection.sizes.most_common(1)[0][0]),
@@ -93,10 +94,9 @@ class Material:
         """
         scored = baselines.evaluate(
             self.labels,
-            self.inspection.areas,
+            self.size_threshold,
             self.splits,
             self.people,
-            classes=len(self.dataset.classes),
             resamples=config.evaluation.resamples,
             level=config.evaluation.level,
             seed=config.seed,
@@ -108,8 +108,8 @@ class Material:
             "seed": config.seed,
             "fingerprint": self.digests["split"],
             "leaky": config.split.protocol in splits.LEAKY,
-            "training_cells": [len(split.train) for split in self.splits],
-            "test_cells": [len(split.test) for split in self.splits],
+            "training_images": [len(split.train) for split in self.splits],
+            "test_images": [len(split.test) for split in self.splits],
         }
         return {"protocol": protocol, "leaks": self.leaks, "baselines": scored}
 
@@ -133,9 +133,7 @@ def open_materials(trials: Sequence[ConfigDict]) -> list[Material]:
     Raises:
         DataError, LeakError: as `open_material`.
     """
-    tested = [trial.split.test_subset for trial in trials if trial.split.protocol == "prelim"]
-    parts = ("train", *([] if len(tested) == len(trials) else [trials[0].data.subset]), *tested) if tested else ()
-    dataset, inspection = open_images(trials[0], parts)
+    dataset, inspection = open_images(trials[0], subsets(trials))
     people = unite(dataset.records, inspection.pixels, dataset.known_subjects)
     labels = np.array([record.label for record in dataset.records], np.int32)
     undivided = Material(dataset, inspection, people, (), labels)
@@ -184,15 +182,28 @@ def _divide(undivided: Material, config: ConfigDict) -> Material:
 def _leak_line(material: Material, protocol: str) -> str:
     """Says how many held-out cells leak, of a protocol declared leaky even if none does; else empty."""
     leaks = material.leaks
-    kin = {"person": "the person", "field": "the photograph", "duplicate": "the same image"}
+    kin = {"subject": "the subject", "field": "the photograph", "duplicate": "the same image"}
     if material.unit == "images":
-        del kin["person"]  # nobody's is known
+        del kin["subject"]
     if protocol not in splits.LEAKY and not any(leaks[key] for key in kin):
         return ""
     counts = ", ".join(f"{what} of {leaks[key]:,}" for key, what in kin.items())
-    return (
-        f"protocol {protocol!r} leaks: the training cells hold {counts} of the {leaks['test_cells']:,} held-out cells"
-    )
+    return f"protocol {protocol!r} leaks: training images have {counts} of the {leaks['test_images']:,} held-out images"
+
+
+def subsets(trials: Sequence[ConfigDict]) -> tuple[str, ...]:
+    """Returns the subsets of the source that the trials use; none for ``data.subset`` alone."""
+    tested = [trial.split.test_subset for trial in trials if trial.split.protocol == "prelim"]
+    return ("train", *([] if len(tested) == len(trials) else [trials[0].data.subset]), *tested) if tested else ()
+
+
+def open_records(trials: Sequence[ConfigDict]) -> Dataset:
+    """Returns the data set of a study without reading its images.
+
+    Args:
+        trials: the configs of the study's trials.
+    """
+    return open_dataset(trials[0].data, subsets(trials))
 
 
 def open_images(config: ConfigDict, parts: Sequence[str] = ()) -> tuple[Dataset, Inspection]:

@@ -1,4 +1,4 @@
-"""Cells that are done, from one folder or from those of several shards, put together to a study's metrics.json."""
+"""Collects the finished trials of a study, from its folder and those of shards, in metrics.json."""
 
 import shutil
 from collections.abc import Sequence
@@ -10,125 +10,108 @@ from absl import logging
 from alljax import config as configs
 from alljax import files
 from alljax.errors import WorkdirError, first_few, plural
-from alljax.study import finished, results, sweep, workdir
+from alljax.study import workdir
 
-FAILED = "failed.txt"
-"""In a cell's folder: why it could not be trained."""
-
-SHARED = ("config.json", "environment.json", "material.json")
-"""What shards have in common; material.json, by which a folder is known as a study's, comes last."""
+SHARED = ("config.json", "environment.json", "trials.json", "split.csv", "metrics.json")
+"""Files of the study that every shard has."""
 
 
-def join(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
-    """Takes over the cells of other folders of the same study, and writes metrics.json.
+def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
+    """Copies the trials of other folders of the same study, and writes metrics.json.
 
     Args:
-        folder: the study's working directory; made from the first shard if it holds no study yet.
-        shards: working directories in which other cells of it were run; often none, where shards shared a folder.
+        folder: the study's working directory; created from the first shard if it holds no study yet.
+        shards: working directories in which other trials of it were trained; none if the shards shared one folder.
 
     Returns:
-        What metrics.json holds.
+        The content of metrics.json.
 
     Raises:
-        WorkdirError: no study, one of another config or other images, a cell that differs between folders, or no
-            cell done anywhere.
+        WorkdirError: not a study, one of another config or other images, a trial that differs between folders, or
+            no trial is finished in any of them.
     """
     for shard in shards:
-        if not (shard / "material.json").is_file():
-            raise WorkdirError(f"{shard} is no --workdir of a study or of a shard of one (no material.json in it)")
-    if shards and not (folder / "material.json").is_file():
+        workdir.check_version(shard)
+    if shards and not (folder / "trials.json").is_file():
         files.check_output(folder / "metrics.json")
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in (*shards[0].glob("split*.csv"), *(shards[0] / name for name in SHARED)):
-            files.write_bytes(folder / path.name, _bytes(path))
+        for name in SHARED:
+            files.write_bytes(folder / name, (shards[0] / name).read_bytes())
     for shard in shards:
         _check_same_study(folder, shard)
-        for trial in sweep.expand(configs.unflatten(workdir.read_json(folder / "config.json"))):
-            _take_over(folder / "trials" / trial.name, shard / "trials" / trial.name)
-    summary = summarize(folder)
+        for trial in workdir.read_trials(folder):
+            _merge_trial(workdir.trial_folder(folder, trial["name"]), workdir.trial_folder(shard, trial["name"]))
+    summary = summarize_study(folder)
     for name, reason in summary["failed"].items():
         logging.info(f"{name} failed: {reason}")
     if summary["missing"]:
-        logging.info(f"{plural(len(summary['missing']), 'model')} missing: {first_few(summary['missing'])}")
+        logging.info(f"{plural(len(summary['missing']), 'trial')} missing: {first_few(summary['missing'])}")
     if not summary["trials"]:
-        raise WorkdirError(f"{folder}: no model of this study is done yet; {finished.AGAIN}")
+        raise WorkdirError(f"{folder}: no trial of this study is finished; {workdir.RERUN}")
+    return summary
+
+
+def summarize_study(folder: Path) -> dict[str, Any]:
+    """Writes metrics.json: the finished trials, and the names of the failed and missing ones; returns its content.
+
+    Args:
+        folder: the working directory of a study that was started.
+
+    Raises:
+        WorkdirError: not a work folder, or a damaged file.
+    """
+    trials = {trial["name"]: read_result(folder, trial["name"]) for trial in workdir.read_trials(folder)}
+    summary: dict[str, Any] = workdir.read_json(folder / "metrics.json")
+    summary |= {
+        "trials": {name: result for name, result in trials.items() if result and "failed" not in result},
+        "missing": [name for name, result in trials.items() if not result],
+        "failed": {name: result["failed"] for name, result in trials.items() if "failed" in result},
+    }
     workdir.write_json(folder / "metrics.json", summary)
     return summary
 
 
-def summarize(folder: Path) -> dict[str, Any]:
-    """Returns what metrics.json is to hold: the cells that are done, whole, and the names of the others.
-
-    Args:
-        folder: the working directory of a study that was begun.
-
-    Raises:
-        WorkdirError: it is none, or a file of it is damaged.
-    """
-    material = workdir.read_json(folder / "material.json")
-    done: dict[str, Any] = {}
-    missing, failed = [], {}
-    for trial in sweep.expand(configs.unflatten(workdir.read_json(folder / "config.json"))):
-        here = folder / "trials" / trial.name
-        if results.whole(here):
-            done[trial.name] = workdir.read_json(here / "metrics.json")
-        elif (here / FAILED).is_file():
-            failed[trial.name] = (here / FAILED).read_text(encoding="utf-8").strip()
-        else:
-            missing.append(trial.name)
-    first = next(iter(material["splits"].values()))
-    return {"trials": done, **material, **first, "missing": missing, "failed": failed}
+def read_result(folder: Path, name: str) -> dict[str, Any]:
+    """Returns metrics.json of a trial: its metrics, ``{"failed": reason}``, or nothing where it is missing."""
+    path = workdir.trial_folder(folder, name) / "metrics.json"
+    result: dict[str, Any] = workdir.read_json(path) if path.is_file() else {}
+    return result
 
 
 def _check_same_study(folder: Path, shard: Path) -> None:
-    for name, what in (("config", "config"), ("environment", "input")):
-        one, other = (workdir.read_json(each / f"{name}.json") for each in (folder, shard))
-        if name == "config":
-            lines = configs.difference(one, other)
-        else:
-            lines = workdir.input_difference(one.get("inputs", {}), other.get("inputs", {}))
-        if lines:
-            raise WorkdirError(
-                f"{shard} holds a shard of another study than {folder}: another {what}, {workdir.shown(lines)}"
-            )
+    config, other_config = (workdir.read_json(path / "config.json") for path in (folder, shard))
+    inputs, other_inputs = (workdir.read_json(path / "environment.json")["inputs"] for path in (folder, shard))
+    lines = configs.difference(config, other_config) or workdir.input_difference(inputs, other_inputs)
+    if lines:
+        raise WorkdirError(f"{shard} holds a shard of another study than {folder}: {workdir.shown(lines)}")
 
 
-def _take_over(here: Path, there: Path) -> None:
-    """Copies a cell that is done there and not here; compares one that is done in both."""
-    if problem := results.damage(there):
-        logging.info(f"{problem}; left out")
+def _merge_trial(target: Path, source: Path) -> None:
+    """Copies a trial that is finished in `source` only; compares one that is finished in both."""
+    result, other = (read_result(folder.parent.parent, folder.name) for folder in (target, source))
+    if not other or "failed" in other:
+        if other and not result:
+            _copy(source, target)
         return
-    if not (there / "metrics.json").is_file():
-        if (there / FAILED).is_file() and not here.is_dir():
-            _copy(there, here)
+    for name in ("history.csv", "predictions.csv"):
+        workdir.verify(source / name)
+    if not result or "failed" in result:
+        _copy(source, target)
         return
-    if results.whole(here):
-        one, other = (workdir.read_json(each / "metrics.json")["sha256"] for each in (here, there))
-        if one != other:
-            raise WorkdirError(
-                f"{here} and {there} disagree: the same model gave other numbers; remove the one you do not trust"
-            )
-        return
-    _copy(there, here)
+    digests, others = (workdir.read_json(folder / workdir.CHECKSUMS) for folder in (target, source))
+    if any(digests[name] != others[name] for name in ("history.csv", "predictions.csv")):
+        raise WorkdirError(f"{target} and {source} hold different results of the same trial; remove one of them")
 
 
-def _copy(there: Path, here: Path) -> None:
-    """Copies a cell's folder, whole or not at all; what stood there before goes only when the copy is whole."""
-    part = here.with_name(f".{here.name}.part")
+def _copy(source: Path, target: Path) -> None:
+    """Copies the folder of a trial; the previous one is removed when the copy is complete."""
+    part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        shutil.copytree(there, part)
-        shutil.rmtree(here, ignore_errors=True)
-        part.rename(here)
+        shutil.copytree(source, part)
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
     except OSError as error:  # shutil.Error, which lists several, is one
         shutil.rmtree(part, ignore_errors=True)
         raise WorkdirError(
-            f"cannot copy {there} to {here}: {error.strerror or error}; make room, or copy it"
+            f"cannot copy {source} to {target}: {error.strerror or error}; free space, or copy it yourself"
         ) from error
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise WorkdirError(f"{path}: cannot be read ({error.strerror or error})") from error

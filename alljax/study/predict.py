@@ -14,10 +14,9 @@ from alljax import config as configs
 from alljax import files
 from alljax.data import archive
 from alljax.data.dataset import Dataset, Record
-from alljax.errors import ConfigError, DataError, WorkdirError
-from alljax.evaluation import comparison
+from alljax.errors import DataError, WorkdirError
 from alljax.models.head import Head
-from alljax.study import finetuned, finished, sweep, workdir
+from alljax.study import finetuned, results, workdir
 from alljax.study.experiment import inspect_images
 from alljax.study.extraction import Features
 from alljax.study.sources import Sources
@@ -44,24 +43,23 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
         WorkdirError: no finished study there, no such cell, or weights other than the study's.
         DataError: no image found, or one that cannot be read.
     """
-    study = finished.read_study(folder)
+    import pandas
+
+    study = results.read_study(folder)
     metrics = study.metrics
-    results = metrics["trials"]
-    name = name or finished.best(results, comparison.leaky(study.metrics))
-    try:
-        trials = sweep.expand(configs.unflatten(study.config))
-    except ConfigError as error:
-        raise WorkdirError(f"{folder} was made by another version of alljax ({error}); run the study again") from error
-    config = next((trial.config for trial in trials if trial.name == name), None)
-    if config is None or name not in results:
-        raise WorkdirError(f"{folder} has no cell {name!r}; it has {', '.join(results)}")
+    name = name or study.ranking.best
+    if name not in metrics["trials"]:
+        raise WorkdirError(f"{folder} has no finished trial {name!r}; it has {', '.join(metrics['trials'])}")
+    config = configs.unflatten(study.settings(name))
     if not config.study.checkpoints:
         raise WorkdirError(
             f"{folder} kept no parameters (study.checkpoints=False), so it cannot predict; run it with them"
         )
     files.check_output(out)
-    learned = checkpoints.load(folder / "trials" / name / "checkpoint")
-    used = results[name]["weights"]
+    checkpoint = workdir.trial_folder(folder, name) / "checkpoint"
+    workdir.verify(checkpoint)
+    learned = checkpoints.load(checkpoint)
+    used = metrics["trials"][name]["weights"]
     file = weights or used["path"]
     if not Path(file).is_file():
         raise WorkdirError(
@@ -86,12 +84,12 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
         # Heads are tested on the view as it is, too.
         matrix = Features(config, [(network, "none")], inspection.digests, sources).of(network, "none")[:, 0]
         probabilities = mean_probabilities(learned["heads"], matrix, Head(config.model.hidden, len(dataset.classes)))
-    header = ["path", "predicted", *(f"prob_{name}" for name in dataset.classes)]
-    rows = (
-        [record.path, dataset.classes[int(row.argmax())], *(f"{value:.9g}" for value in row)]
-        for record, row in zip(dataset.records, probabilities, strict=True)
-    )
-    workdir.write_csv(out, header, rows)
+    columns = {
+        "path": [record.path for record in dataset.records],
+        "predicted": np.array(dataset.classes)[probabilities.argmax(1)],
+    }
+    columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(dataset.classes)}
+    workdir.write_csv(out, pandas.DataFrame(columns))
     return len(dataset.records)
 
 

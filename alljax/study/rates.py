@@ -33,6 +33,8 @@ def find_rate(config: ConfigDict, out: Path) -> float:
     Raises:
         UserError: the source or the weights cannot be used, `out` cannot be written, or no rate learns.
     """
+    import pandas
+
     files.check_output(out)
     config = sweep.expand(config)[0].config
     network = open_network(config)
@@ -45,7 +47,8 @@ def find_rate(config: ConfigDict, out: Path) -> float:
     feed = Feed(enough, source, fold, key, sharding.JitMesh())
     logging.info(f"{STEPS} steps at each of {len(lr_finder.RATES)} learning rates …")
     losses = lr_finder.sweep(config, network, classes, feed, np.asarray(fold.class_weights), key, STEPS)
-    workdir.write_csv(out, ("learning_rate", "step", "loss"), _rows(losses))
+    steps = pandas.DataFrame(_rows(losses), columns=["learning_rate", "step", "loss"])
+    workdir.write_csv(out, steps)
     for rate, first, end in zip(lr_finder.RATES, losses[:, 0], lr_finder.ends(losses), strict=True):
         logging.info(f"{rate:9.2e}   loss {first:.3f} → {end:.3f}")
     return lr_finder.best(losses)

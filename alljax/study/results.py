@@ -1,230 +1,269 @@
-"""What a cell of a study leaves behind: curves, predictions, metrics, the cells it got wrong."""
+"""The results of a study: writes those of a trial, and reads a finished study back from its folder."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from alljax import files
-from alljax.data.dataset import Dataset
-from alljax.data.images import load
 from alljax.errors import WorkdirError
-from alljax.evaluation import intervals, metrics
-from alljax.evaluation.baselines import SizeRule
-from alljax.report import plots
-from alljax.study import finished, workdir
+from alljax.evaluation import baselines, metrics
+from alljax.evaluation.comparison import Ranking, rank_trials, split_of
+from alljax.evaluation.intervals import HeldOut, confidence_intervals
+from alljax.study import workdir
 from alljax.study.experiment import Material
-from alljax.study.finished import Study
+from alljax.study.sweep import Trial
 from alljax.training import optimizers
 from alljax.training.fold import steps_per_epoch
 from alljax.training.head_training import HeadRuns
 
-PLACE = ("split", "repeat", "fold", "seed")
-HISTORY = (
-    "repeat", "fold", "seed", "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
-)  # fmt: skip
-WRONG_SHOWN = 24
-OVER_SIZE = ("accuracy", "macro_f1", "auc")
-"""Metrics in which a cell is set beside the size of the cell alone, see `over_size`."""
-FILES = ("history.csv", "predictions.csv")
-"""What a cell's metrics.json vouches for, by SHA-256."""
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
-def write_cell(
-    folder: Path, name: str, config: ConfigDict, material: Material, runs: Sequence[HeadRuns], extra: dict[str, Any]
-) -> None:
-    """Writes ``trials/NAME/`` but for the checkpoint; metrics.json, which says "done", comes last.
+@dataclass(frozen=True)
+class Predictions:
+    """The held-out predictions of one trial: one row per tested image, sorted by `keys`.
+
+    Attributes:
+        keys: (N,) strings that identify a row: path, repeat and fold.
+        paths: (N,) of the images.
+        subject_names: (N,) as in the data set, empty where unknown.
+        subjects: (N,) names after merging aliases; the path where unknown.
+        folds: (N,) strings that identify repeat and fold, and so the head that scored a row.
+        labels: int (N,), indices of the true classes.
+        probabilities: (R, N, C) of R seeds.
+    """
+
+    keys: np.ndarray
+    paths: np.ndarray
+    subject_names: np.ndarray
+    subjects: np.ndarray
+    folds: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def held_out(self) -> HeldOut:
+        """The predictions for `evaluation.intervals`; all images are ranked together."""
+        return HeldOut(self.labels, self.probabilities, self.subjects)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study, read from its folder.
+
+    Attributes:
+        folder: the working directory.
+        config: the resolved settings, dotted key to value.
+        environment: versions, devices, the command.
+        metrics: metrics.json; its ``trials`` are those that are done.
+        trials: the names of all trials of the study in order, missing and failed ones too.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    metrics: dict[str, Any]
+    trials: tuple[str, ...]
+    _settings: dict[str, dict[str, Any]] = field(repr=False)
+    _predictions: dict[str, Predictions] = field(default_factory=dict, repr=False)
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in label order."""
+        return list(self.metrics["dataset"]["classes"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Display names of the classes in label order."""
+        return list(self.metrics["dataset"]["class_names"])
+
+    @property
+    def bootstrap(self) -> dict[str, Any]:
+        """``resamples``, ``level`` and ``seed`` of the intervals, so that later ones use the same resamples."""
+        return {
+            "resamples": self.config["evaluation.resamples"],
+            "level": self.config["evaluation.level"],
+            "seed": self.config["seed"],
+        }
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The trials that are done, best first."""
+        return rank_trials(self.metrics, self.predictions, self.bootstrap)
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Returns the resolved settings of a trial, dotted key to value."""
+        return self._settings[name]
+
+    def split_of(self, name: str) -> Mapping[str, Any]:
+        """Returns ``protocol``, ``leaks`` and ``baselines`` of the split that a trial was tested on."""
+        return split_of(self.metrics, name)
+
+    def history(self, name: str) -> "DataFrame":
+        """Returns history.csv of a trial; infinite losses are NaN.
+
+        Raises:
+            WorkdirError: the file is missing or damaged.
+        """
+        frame = self._read(name, "history.csv")
+        return frame.replace([np.inf, -np.inf], np.nan)
+
+    def predictions(self, name: str) -> Predictions:
+        """Returns the held-out predictions of a trial; they are read once.
+
+        Raises:
+            WorkdirError: the file is missing or damaged.
+        """
+        if name not in self._predictions:
+            predictions = self._read_predictions(name)
+            for other in self._predictions.values():  # the same images: their names are stored once
+                if np.array_equal(other.keys, predictions.keys):
+                    predictions = replace(other, probabilities=predictions.probabilities)
+                    break
+            self._predictions[name] = predictions
+        return self._predictions[name]
+
+    def _read(self, name: str, file: str) -> "DataFrame":
+        path = workdir.trial_folder(self.folder, name) / file
+        workdir.verify(path)
+        return workdir.read_csv(path)
+
+    def _read_predictions(self, name: str) -> Predictions:
+        frame = self._read(name, "predictions.csv")
+        fold = frame["repeat"].astype(str) + " " + frame["fold"].astype(str)
+        frame = frame.assign(head=fold, key=frame["path"] + "\t" + fold.str.replace(" ", "\t"))
+        frame = frame.sort_values(["seed", "key"], kind="stable")
+        seeds = frame["seed"].nunique()
+        rows = frame.iloc[: len(frame) // seeds].merge(self._subjects, on="path", how="left")
+        labels = {label: index for index, label in enumerate(self.classes)}
+        probabilities = frame[[f"prob_{label}" for label in self.classes]].to_numpy(np.float64)
+        return Predictions(
+            keys=np.array(rows["key"], str),
+            paths=np.array(rows["path"], str),
+            subject_names=np.array(rows["subject_name"], str),
+            subjects=np.array(rows["merged_subject"], str),
+            folds=np.array(rows["head"], str),
+            labels=np.array(rows["label"].map(labels), np.int64),
+            probabilities=probabilities.reshape(seeds, -1, len(self.classes)),
+        )
+
+    @cached_property
+    def _subjects(self) -> "DataFrame":
+        """From path to the name of the subject in the data set and after merging aliases."""
+        frame = workdir.read_csv(self.folder / "split.csv")
+        frame = frame[["path", "subject_name", "subject"]].drop_duplicates("path")
+        return frame.rename(columns={"subject": "merged_subject"})
+
+
+def read_study(folder: Path) -> Study:
+    """Reads a study with at least one finished trial.
 
     Args:
         folder: the working directory.
-        name: of the cell.
-        config: of the cell.
+
+    Raises:
+        WorkdirError: not a work folder, one of another version of alljax, no trial is finished, or a damaged file.
+    """
+    workdir.check_version(folder)
+    stored = {name: workdir.read_json(folder / f"{name}.json") for name in ("config", "environment", "trials")}
+    summary = workdir.read_json(folder / "metrics.json")
+    if not summary["trials"]:
+        raise WorkdirError(f"{folder}: no trial of this study is finished; {workdir.RERUN}")
+    settings = {trial["name"]: trial["config"] for trial in stored["trials"]}
+    return Study(folder, stored["config"], stored["environment"], summary, tuple(settings), settings)
+
+
+def write_trial(
+    folder: Path, trial: Trial, material: Material, runs: Sequence[HeadRuns], extra: Mapping[str, Any]
+) -> None:
+    """Writes ``trials/NAME/`` but for the checkpoint, which must be complete; metrics.json, written last, means "done".
+
+    Args:
+        folder: the working directory.
+        trial: the trial.
         material: the images and splits.
-        runs: one a split.
+        runs: one per split.
         extra: added to metrics.json.
     """
-    here = folder / "trials" / name
+    here, config = workdir.trial_folder(folder, trial.name), trial.config
     seeds = [config.seed + number for number in range(config.study.seeds)]
-    workdir.write_csv(here / "history.csv", HISTORY, _history(config, material, runs, seeds))
-    classes = [f"prob_{name}" for name in material.dataset.classes]
-    header = ["path", "subject", "label", "predicted", *classes, *PLACE]
-    workdir.write_csv(here / "predictions.csv", header, _predictions(material, runs, seeds))
-
-    tested = np.concatenate([split.test for split in material.splits])
+    workdir.write_csv(here / "history.csv", _history(config, material, runs, seeds))
+    workdir.write_csv(here / "predictions.csv", _predictions(material, runs, seeds))
     probabilities = np.concatenate(
         [run.probabilities[:, : len(split.test)] for run, split in zip(runs, material.splits, strict=True)], axis=1
     )
-    digests = {file: files.sha256(here / file) for file in FILES}
-    workdir.write_json(
-        here / "metrics.json", summarize(config, material, tested, probabilities) | extra | {"sha256": digests}
-    )
+    summary = summarize(config, material, probabilities) | dict(extra)
+    workdir.write_checksums(here)
+    workdir.write_json(here / "metrics.json", summary)
 
 
-def damage(here: Path) -> str:
-    """Returns what is wrong with a cell's files; empty if they are whole, or the cell is not done yet.
-
-    Args:
-        here: the cell's folder.
-    """
-    if not (here / "metrics.json").is_file():
-        return ""
-    try:
-        digests = workdir.read_json(here / "metrics.json").get("sha256", {})
-        changed = [name for name, digest in digests.items() if files.sha256(here / name) != digest]
-    except (WorkdirError, OSError, AttributeError) as error:
-        return f"{here / 'metrics.json'} or a file beside it cannot be read ({type(error).__name__})"
-    return f"{here / changed[0]} is not as it was written (cut off?)" if changed else ""
-
-
-def whole(here: Path) -> bool:
-    """Says whether a cell is done and its files are as they were written.
-
-    Args:
-        here: the cell's folder.
-    """
-    return (here / "metrics.json").is_file() and not damage(here)
-
-
-def summarize(config: ConfigDict, material: Material, tested: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """Returns the metrics over all tested cells: means over seeds, with their intervals.
+def summarize(config: Any, material: Material, probabilities: np.ndarray) -> dict[str, Any]:
+    """Returns the metrics over all tested images: means over seeds, with their intervals.
 
     Args:
         config: ``evaluation`` and ``seed`` are read.
         material: the images and splits.
-        tested: int (M,), the rows tested, folds and repeats one after the other.
-        probabilities: float32 (R, M, C), of R seeds.
+        probabilities: float32 (R, M, C) of R seeds, the test images of the splits in order.
     """
-    labels = material.labels[tested]
-    people = [material.people[row] for row in tested]
-    seeds = [config.seed + number for number in range(len(probabilities))]
-    model = over_seeds([metrics.evaluate(labels, of_seed) for of_seed in probabilities], seeds)
-    drawing = {
-        "resamples": config.evaluation.resamples, "level": config.evaluation.level, "seed": config.seed,
-    }  # fmt: skip
-    bounds = intervals.bootstrap(labels, probabilities, people, **drawing)
+    tested = np.concatenate([split.test for split in material.splits])
+    subjects = np.array([material.people[row] for row in tested])
     folds = np.repeat(np.arange(len(material.splits)), [len(split.test) for split in material.splits])
+    test = HeldOut(material.labels[tested], probabilities, subjects, folds)
+    seeds = [config.seed + number for number in range(len(probabilities))]
+    model = metrics.average_over_seeds([metrics.evaluate(test.labels, of_seed) for of_seed in probabilities], seeds)
+    bootstrap = {"resamples": config.evaluation.resamples, "level": config.evaluation.level, "seed": config.seed}
+    intervals = confidence_intervals(replace(test, folds=None), **bootstrap)
     return model | {
-        "intervals": {key: list(bound) for key, bound in bounds.items()},
-        "over_size": over_size(model, labels, probabilities, material.size_rule, people, folds, **drawing),
+        "intervals": {name: list(interval) for name, interval in intervals.items()},
+        "size_improvement": baselines.size_improvement(model, test, material.size_threshold, **bootstrap),
         "interval_unit": material.unit,
         "level": config.evaluation.level,
     }
 
 
-def over_size(
-    model: Mapping[str, Any], labels: np.ndarray, probabilities: np.ndarray, rule: SizeRule, people: Sequence[str],
-    folds: np.ndarray, **drawing: Any,
-) -> dict[str, dict[str, Any]]:  # fmt: skip
-    """Returns by how much a model is above the size of the cell alone, both on the same images and draws of people.
+def _history(config: Any, material: Material, runs: Sequence[HeadRuns], seeds: Sequence[int]) -> "DataFrame":
+    import pandas
 
-    The AUC of both is that within folds, so that the scales of several heads do not count against the model.
-
-    Args:
-        model: its metrics, from `over_seeds`.
-        labels: int (M,).
-        probabilities: (R, M, C) of the model.
-        rule: of the same images.
-        people: M names of what is drawn.
-        folds: (M,) which head scored an image.
-        drawing: ``resamples``, ``level`` and ``seed``, see `intervals.difference`.
-
-    Returns:
-        For each metric of `OVER_SIZE` that is defined its ``value`` and ``interval``.
-    """
-    rules, scores = rule.probabilities[None], rule.scores[None]
-    bounds = intervals.difference(
-        labels, probabilities, rules, people, names=OVER_SIZE, second_scores=scores, folds=folds, **drawing
-    )
-    size = metrics.evaluate(labels, rule.probabilities)
-    size["auc"] = intervals.auc_within_folds(labels, scores, folds)
-    own = {**model, "auc": intervals.auc_within_folds(labels, probabilities, folds)}
-    return {
-        name: {"value": own[name] - size[name], "interval": list(bounds[name])}
-        for name in OVER_SIZE
-        if name in bounds and None not in (own[name], size[name])
-    }
-
-
-def over_seeds(per_seed: Sequence[dict[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:
-    """Returns the means over seeds, with ``seeds``, ``std`` of the metrics, and ``per_seed`` what each gave.
-
-    Args:
-        per_seed: from `metrics.evaluate`, one a seed.
-        seeds: theirs.
-    """
-    return {key: _mean([one[key] for one in per_seed]) for key in per_seed[0]} | {
-        "seeds": list(seeds),
-        "std": {key: _deviation([one[key] for one in per_seed]) for key in metrics.METRICS},
-        "per_seed": [{"seed": seed} | one for seed, one in zip(seeds, per_seed, strict=True)],
-    }
-
-
-def _deviation(values: list[Any]) -> float | None:
-    """Returns the standard deviation over seeds, as of a sample; None of one seed, or of what is undefined."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 and None not in values else None
-
-
-def _mean(values: list[Any]) -> Any:
-    """Returns the mean of numbers, or of each place of equally nested lists and dictionaries."""
-    first = values[0]
-    if isinstance(first, dict):
-        return {key: _mean([value[key] for value in values]) for key in first}
-    if isinstance(first, list):
-        return [_mean(list(group)) for group in zip(*values, strict=True)]
-    if all(value == first for value in values):  # counts, names, and metrics that are undefined
-        return first
-    return float(np.mean(values))
-
-
-def _history(
-    config: ConfigDict, material: Material, runs: Sequence[HeadRuns], seeds: Sequence[int]
-) -> Iterator[list[Any]]:
+    parts = []
     for split, run in zip(material.splits, runs, strict=True):
         steps = steps_per_epoch(len(split.train), config.train.batch_size)
         hyperparameters = optimizers.Hyperparameters.of(config, config.train.epochs * steps)
         schedule = optimizers.make_schedule(config, hyperparameters)
+        rates = [float(schedule((epoch + 1) * steps)) for epoch in range(config.train.epochs)]
         for column, seed in enumerate(seeds):
-            for epoch in range(config.train.epochs):
-                curves = (
-                    run.curves.train_loss, run.curves.train_accuracy, run.curves.val_loss, run.curves.val_accuracy,
-                )  # fmt: skip
-                if np.isnan(curves[0][epoch, column]):  # the run ended early
-                    break
-                rate = float(schedule((epoch + 1) * steps))
-                row = [f"{curve[epoch, column]:.9g}" for curve in curves]
-                yield [split.repeat, split.fold, seed, epoch + 1, f"{rate:.9g}", *row]
+            curves = run.curves
+            part = pandas.DataFrame(
+                {
+                    "repeat": split.repeat, "fold": split.fold, "seed": seed,
+                    "epoch": np.arange(1, config.train.epochs + 1), "learning_rate": rates,
+                    "train_loss": curves.train_loss[:, column], "train_accuracy": curves.train_accuracy[:, column],
+                    "val_loss": curves.val_loss[:, column], "val_accuracy": curves.val_accuracy[:, column],
+                }
+            )  # fmt: skip
+            parts.append(part[part["train_loss"].notna()])  # the run ended early
+    return pandas.concat(parts)
 
 
-def _predictions(material: Material, runs: Sequence[HeadRuns], seeds: Sequence[int]) -> Iterator[list[Any]]:
-    """Yields one row a tested cell and seed; nine digits give a float32 back bit for bit."""
-    names, records = material.dataset.classes, material.dataset.records
+def _predictions(material: Material, runs: Sequence[HeadRuns], seeds: Sequence[int]) -> "DataFrame":
+    """Returns one row per tested image and seed."""
+    import pandas
+
+    classes, records, parts = np.array(material.dataset.classes), material.dataset.records, []
     for split, run in zip(material.splits, runs, strict=True):
-        for column, seed in enumerate(seeds):
-            for row, probabilities in zip(split.test, run.probabilities[column], strict=False):
-                record, predicted = records[row], names[int(probabilities.argmax())]
-                shown = [f"{value:.9g}" for value in probabilities]
-                place = ["test", split.repeat, split.fold, seed]
-                yield [record.path, record.subject, names[record.label], predicted, *shown, *place]
-
-
-def write_wrong_sheet(study: Study, name: str, dataset: Dataset) -> None:
-    """Writes ``figures/wrong-NAME.png``: the tested cells that were most confidently given a wrong class.
-
-    Args:
-        study: the finished study.
-        name: of the cell.
-        dataset: its images.
-    """
-    predictions, names = finished.read_predictions(study, name), study.classes
-    mean = predictions.probabilities.mean(0)
-    record_of = {record.path: record for record in dataset.records}
-    pictures, captions = [], []
-    for place in metrics.most_wrong(predictions.labels, predictions.probabilities, WRONG_SHOWN):
-        record = record_of[str(predictions.paths[place])]
-        pictures.append(load(dataset, record))
-        called, confidence = names[mean[place].argmax()], mean[place].max()
-        who = f"subject {record.subject}" if record.subject else record.path.rpartition("/")[2]
-        captions.append(f"{names[record.label]}\ncalled {called} {confidence:.0%}\n{who}")
-    files.write_bytes(study.folder / "figures" / f"wrong-{name}.png", plots.contact_sheet(pictures, captions))
+        tested = [records[row] for row in split.test]
+        for seed, of_seed in zip(seeds, run.probabilities, strict=True):
+            probabilities = of_seed[: len(tested)]
+            columns: dict[str, Any] = {
+                "path": [record.path for record in tested],
+                "subject": [material.people[row] if records[row].subject else "" for row in split.test],
+                "label": classes[[record.label for record in tested]],
+                "predicted": classes[probabilities.argmax(1)],
+            }
+            columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(classes)}
+            place = {"subset": "test", "repeat": split.repeat, "fold": split.fold, "seed": seed}
+            parts.append(pandas.DataFrame(columns | place))
+    return pandas.concat(parts)

@@ -12,14 +12,13 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from alljax import config as configs
-from alljax import files, interrupts, progress
+from alljax import interrupts, progress
 from alljax.data.splits import COLUMNS, rows
 from alljax.errors import ConfigError, UserError, WorkdirError, first_few, plural
-from alljax.evaluation import comparison
-from alljax.report import report
-from alljax.study import finetuned, finished, merge, results, sweep, trials, workdir
+from alljax.study import finetuned, merge, results, sweep, trials, workdir
 from alljax.study.experiment import Material, open_materials
 from alljax.study.extraction import Features
+from alljax.study.results import Study
 from alljax.study.sources import Sources
 from alljax.study.sweep import Trial
 from alljax.study.trials import Run, Trainer
@@ -27,12 +26,9 @@ from alljax.training import checkpoints, distributed
 from alljax.training.head_training import HeadRuns
 from alljax.training.network import Network, open_networks
 
-SHEETS = 3
-"""Models, best first, of which the cells called wrong are drawn."""
-
 
 @dataclass(frozen=True)
-class Study:
+class Plan:
     """What the cells of a study are made of, and where they go.
 
     Attributes:
@@ -61,17 +57,16 @@ class Study:
         return f"{id(self.networks[first.name])} {first.config.features.augment} {first.split}"
 
     def done(self, trial: Trial) -> bool:
-        """Returns whether a cell's result is on disk, whole."""
-        return (self.folder_of(trial) / "metrics.json").is_file()
+        """Returns whether the result of a trial is on disk."""
+        result = merge.read_result(self.folder, trial.name)
+        return bool(result) and "failed" not in result
 
     def failed(self, trial: Trial) -> bool:
         """Returns whether a cell was given up, here or in another shard of the same folder."""
-        return (self.folder_of(trial) / merge.FAILED).is_file()
+        return "failed" in merge.read_result(self.folder, trial.name)
 
 
-def run_study(
-    config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1), force: bool = False
-) -> dict[str, Any] | None:
+def run_study(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1), force: bool = False) -> Study | None:
     """Trains and evaluates every cell of the study and leaves its folder complete.
 
     A cell whose result is on disk already is not run again.  One that fails is reported and does not stop
@@ -84,17 +79,16 @@ def run_study(
         force: runs under way go on even if they began with another config.
 
     Returns:
-        What metrics.json holds; None where cells of other shards are missing, and in all processes but the first.
+        The finished study; None where trials of other shards are missing, and in all processes but the first.
 
     Raises:
         UserError: the source, the weights or the folder cannot be used.  All of it is looked at
             before the first file is written.  Or a cell failed: after all others, and after the report.
     """
     study = open_study(config, folder, force)
-    with workdir.alone(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
+    with workdir.exclusive(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
         if distributed.is_primary():
             _claim(config, study, force)
-            _set_aside_damaged(study)
         failed = _train(study, sweep.runs(study.trials)[shard[0] :: shard[1]])
         if not distributed.is_primary():
             return None
@@ -104,8 +98,7 @@ def run_study(
         if others:
             logging.info(f"{plural(len(others), 'model')} of other shards missing: {first_few(others)}")
         elif any(map(study.done, study.trials)):
-            summary = merge.join(folder, ())
-            _report(study)
+            summary = merge.merge_shards(folder, ())
     if len(failed) == len(study.trials):
         raise ConfigError(next(iter(failed.values())))
     if failed:
@@ -113,17 +106,17 @@ def run_study(
             f"{plural(len(failed), 'model')} of {len(study.trials)} failed, the others are kept: "
             + "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:3])
         )
-    return summary
+    return results.read_study(folder) if summary else None
 
 
-def open_study(config: ConfigDict, folder: Path, force: bool = False) -> Study:
+def open_study(config: ConfigDict, folder: Path, force: bool = False) -> Plan:
     """Opens all that the cells of a study need, and finds what does not fit before anything is written.
 
     Raises:
         UserError: the source, the weights or the folder cannot be used.
     """
     trials = sweep.expand(config)
-    workdir.check(folder, configs.flatten(config), force)
+    workdir.check(folder, configs.flatten(config), trials, force)
     networks = open_networks(trial.config for trial in trials)
     check_compared(config, networks)
     for trial, network in zip(trials, networks, strict=True):
@@ -136,7 +129,7 @@ def open_study(config: ConfigDict, folder: Path, force: bool = False) -> Study:
         for trial, network, is_frozen in zip(trials, networks, frozen, strict=True)
         if is_frozen
     ]
-    return Study(
+    return Plan(
         trials,
         folder,
         {trial.name: network for trial, network in zip(trials, networks, strict=True)},
@@ -159,7 +152,7 @@ def check_compared(config: ConfigDict, networks: Sequence[Network]) -> None:
         )
 
 
-def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
+def _train(study: Plan, runs: Sequence[Run]) -> dict[str, str]:
     """Trains the runs that are not done; returns the names of cells that failed, with the reason."""
     left: list[Run] = []
     failed: dict[str, str] = {}
@@ -189,17 +182,15 @@ def _train(study: Study, runs: Sequence[Run]) -> dict[str, str]:
                 if lost or isinstance(error, WorkdirError):
                     raise  # a process that died, or a full disk, stops all of them
                 reason = str(error) if isinstance(error, UserError) else f"the device gave up: {first_line(error)}"
-                failed |= {
-                    name: reason for name in names if not (study.folder / "trials" / name / "metrics.json").is_file()
-                }
+                failed |= {trial.name: reason for run in group for trial in run if not study.done(trial)}
             advance(sum(map(_cost, group)), len(names))
     for name, reason in failed.items() if distributed.is_primary() else ():
         logging.info(f"{name} failed: {reason}")
-        files.write_text(study.folder / "trials" / name / merge.FAILED, f"{reason}\n")
+        workdir.write_json(workdir.trial_folder(study.folder, name) / "metrics.json", {"failed": reason})
     return failed
 
 
-def _run_heads(study: Study, trainer: Trainer, group: Sequence[Run]) -> dict[str, str]:
+def _run_heads(study: Plan, trainer: Trainer, group: Sequence[Run]) -> dict[str, str]:
     """Trains the heads of some runs and writes each cell when it is done; returns those that failed."""
     network, config = _network(study, group[0]), group[0][0].config
     material, start = study.materials[group[0][0].name], time.perf_counter()
@@ -219,7 +210,7 @@ def _run_heads(study: Study, trainer: Trainer, group: Sequence[Run]) -> dict[str
     return {name: failed[name] for name in left}
 
 
-def _run_network(study: Study, trial: Trial) -> None:
+def _run_network(study: Plan, trial: Trial) -> None:
     """Fine-tunes the networks of a cell and writes it."""
     network, material, start = study.networks[trial.name], study.materials[trial.name], time.perf_counter()
     keys = [list(trials.keys(trial.config, split)) for split in material.splits]
@@ -230,33 +221,17 @@ def _run_network(study: Study, trial: Trial) -> None:
         finetuned.clear(study.folder_of(trial))
 
 
-def _write(study: Study, trial: Trial, runs: Sequence[HeadRuns], parameters: str, extra: dict[str, Any]) -> None:
+def _write(study: Plan, trial: Trial, runs: Sequence[HeadRuns], parameters: str, extra: dict[str, Any]) -> None:
     """Writes a cell's folder; metrics.json, which says that it is done, last."""
     if trial.config.study.checkpoints:
         checkpoints.save(study.folder_of(trial) / "checkpoint", {parameters: [run.params for run in runs]})
     if not distributed.is_primary():
         return
     extra |= {"weights": study.networks[trial.name].describe(), "split": trial.split}
-    results.write_cell(study.folder, trial.name, trial.config, study.materials[trial.name], runs, extra)
-    (study.folder_of(trial) / merge.FAILED).unlink(missing_ok=True)
+    results.write_trial(study.folder, trial, study.materials[trial.name], runs, extra)
 
 
-def _report(study: Study) -> None:
-    """Writes the report, and before it the sheets of wrong cells of the best models."""
-    done = finished.read_study(study.folder)
-    for name in finished.ranked(done.metrics["trials"], comparison.leaky(done.metrics))[:SHEETS]:
-        results.write_wrong_sheet(done, name, study.materials[name].dataset)
-    report.write_report(study.folder)
-
-
-def _set_aside_damaged(study: Study) -> None:
-    for trial in study.trials:
-        if problem := results.damage(study.folder_of(trial)):
-            logging.info(f"{problem}; {trial.name} is run again")
-            (study.folder_of(trial) / "metrics.json").unlink()
-
-
-def _network(study: Study, run: Run) -> Network:
+def _network(study: Plan, run: Run) -> Network:
     return study.networks[run[0].name]
 
 
@@ -270,8 +245,10 @@ def first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200]
 
 
-def _claim(config: ConfigDict, study: Study, force: bool) -> None:
+def _claim(config: ConfigDict, study: Plan, force: bool) -> None:
     """Makes the folder this study's and writes what concerns all cells."""
+    import pandas
+
     first = study.materials[study.trials[0].name]
     resolved = configs.flatten(configs.vary(config, {"data.classes": first.dataset.classes}))
     weights = {f"weights of {name}": network.weights.sha256 for name, network in study.networks.items()}
@@ -281,9 +258,16 @@ def _claim(config: ConfigDict, study: Study, force: bool) -> None:
     inputs = {"images": first.digests["images"]} | {
         f"split {name}" if several else "split": material.digests["split"] for name, material in divided.items()
     }
-    workdir.claim(study.folder, resolved, inputs | weights, force)
+    workdir.claim(study.folder, resolved, study.trials, inputs | weights, force)
     described = {name: divided[name].describe_split(trial.config) for name, trial in of_split.items()}
-    workdir.write_json(study.folder / "material.json", {"dataset": first.describe(config), "splits": described})
-    for number, (name, material) in enumerate(divided.items()):
-        table = rows(material.splits, material.dataset.records, material.people, material.dataset.classes)
-        workdir.write_csv(study.folder / (f"split-{name}.csv" if number else "split.csv"), COLUMNS, table)
+    summary = {"dataset": first.describe(config), "splits": described} | next(iter(described.values()))
+    stored = study.folder / "metrics.json"
+    if not stored.is_file():
+        workdir.write_json(stored, summary | {"trials": {}, "missing": [trial.name for trial in study.trials]})
+    tables = []
+    for name, material in divided.items():
+        listed = rows(material.splits, material.dataset.records, material.people, material.dataset.classes)
+        tables.append(pandas.DataFrame(listed, columns=list(COLUMNS)))
+        if several:
+            tables[-1].insert(0, "split", name)
+    workdir.write_csv(study.folder / "split.csv", pandas.concat(tables))

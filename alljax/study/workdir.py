@@ -1,147 +1,188 @@
-"""The folder of a run: whose it is, and everything needed to redo what is in it."""
+"""The work folder of a study: which study owns it, its lock, and the reading and writing of its files."""
 
 import contextlib
-import csv
 import importlib.metadata
-import io
 import json
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import jax
+from typing import TYPE_CHECKING, Any
 
 import alljax
 from alljax import config as configs
 from alljax import files
 from alljax.errors import WorkdirError
-from alljax.files import write_text
-from alljax.study import sweep
+from alljax.study.sweep import Trial
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn", "pillow")
+RERUN = "run the same `alljax study` command again"
+CHECKSUMS = "checksums.json"
+TEXT_COLUMNS = ("path", "subject", "subject_name", "label", "predicted", "subset")
 
 
-def check(workdir: Path, config: dict[str, Any], force: bool = False) -> None:
-    """Looks, before long work, whether `workdir` can be this run's; writes nothing.
+def trial_folder(workdir: Path, name: str) -> Path:
+    """Returns the folder of a trial."""
+    return workdir / "trials" / name
+
+
+def read_trials(workdir: Path) -> list[dict[str, Any]]:
+    """Returns trials.json: ``name``, ``split`` and ``config`` (dotted key to value) of each trial of the study.
+
+    Raises:
+        WorkdirError: not a work folder, or one of another version of alljax.
+    """
+    check_version(workdir)
+    trials: list[dict[str, Any]] = read_json(workdir / "trials.json")
+    return trials
+
+
+def check_version(workdir: Path) -> None:
+    """Checks that a work folder has the layout of this version.
+
+    Raises:
+        WorkdirError: an earlier version of alljax wrote it, or it is not a work folder.
+    """
+    if (workdir / "trials.json").is_file():
+        return
+    if not all((workdir / name).is_file() for name in ("config.json", "environment.json")):
+        raise WorkdirError(f"{workdir} is not the --workdir of an alljax study (no trials.json in it)")
+    version = read_json(workdir / "environment.json").get("alljax", "unknown")
+    raise WorkdirError(
+        f"{workdir} was written by an earlier alljax (version {version}) with another layout; run the study again in "
+        "another --workdir"
+    )
+
+
+def check(workdir: Path, config: dict[str, Any], trials: Sequence[Trial], force: bool = False) -> None:
+    """Checks, before long work, that a study can use `workdir`; writes nothing.
 
     Args:
         workdir: the folder; need not exist.
-        config: the config, flattened; classes it leaves to the source are not compared.
-        force: runs under way may go on with another config than they began with.
+        config: flattened; classes that it leaves to the source are not compared.
+        trials: of the study.
+        force: unfinished runs may continue with another config.
 
     Raises:
-        WorkdirError: the folder holds results of another config, or cannot be written.
+        WorkdirError: the folder holds results of another config or version, or cannot be written.
     """
     files.check_output(workdir, folder=True)
-    if stored := _claimed(workdir):
+    if (workdir / "config.json").is_file() or (workdir / "cells").is_dir():
+        check_version(workdir)
+    if stored := _stored(workdir):
         config = config if config["data.classes"] else config | {"data.classes": stored["config"].get("data.classes")}
-        _refuse_another(workdir, stored["config"], config, force)
+        _refuse_other_config(workdir, stored["config"], config, trials, force)
 
 
-def claim(workdir: Path, config: dict[str, Any], inputs: dict[str, str], force: bool = False) -> None:
-    """Makes `workdir` this run's, or finds that it already is.
+def claim(
+    workdir: Path, config: dict[str, Any], trials: Sequence[Trial], inputs: dict[str, str], force: bool = False
+) -> None:
+    """Writes config.json, trials.json and environment.json, or checks that `workdir` belongs to this study already.
 
-    Writes environment.json and config.json.  A folder in which no model was finished and no checkpoint
-    saved is claimed anew.  What was changed by force is added to environment.json.
+    A folder without any finished trial or checkpoint is overwritten. Changes by force are listed in environment.json.
 
     Args:
-        workdir: the folder; made if absent.
+        workdir: the folder; created if absent.
         config: the resolved config, flattened.
-        inputs: what the run depends on besides: names to SHA-256 digests.
-        force: runs under way may go on with another config than they began with, on the same inputs.
+        trials: of the study.
+        inputs: the other inputs of the study: names to SHA-256.
+        force: unfinished runs may continue with another config, on the same inputs.
 
     Raises:
         WorkdirError: the folder holds results of another config or of other inputs, or cannot be written.
     """
-    stored = _claimed(workdir)
+    listed = [{"name": one.name, "split": one.split, "config": configs.flatten(one.config)} for one in trials]
+    stored = _stored(workdir)
     if not stored:
-        write_json(workdir / "environment.json", environment() | {"inputs": inputs})
+        write_json(workdir / "trials.json", listed)
         write_json(workdir / "config.json", config)
+        write_json(workdir / "environment.json", environment() | {"inputs": inputs})
         return
-    changes = _refuse_another(workdir, stored["config"], config, force)
+    changes = _refuse_other_config(workdir, stored["config"], config, trials, force)
     before = stored["environment"].get("inputs", {})
-    new = inputs.keys() - before.keys() if changes else ()  # weights of models that were added
+    new = inputs.keys() - before.keys() if changes else ()  # weights of added trials
     if changed := input_difference(before, {name: inputs[name] for name in inputs if name not in new}):
-        raise WorkdirError(f"{workdir} holds a run on other {shown(changed)}; choose another --workdir, or remove it")
+        raise WorkdirError(f"{workdir} holds a study of other {shown(changed)}; choose another --workdir, or remove it")
     if changes:
         forced = [*stored["environment"].get("forced", []), changes]
         write_json(workdir / "environment.json", stored["environment"] | {"inputs": before | inputs, "forced": forced})
         write_json(workdir / "config.json", config)
+        write_json(workdir / "trials.json", listed)
 
 
 @contextlib.contextmanager
-def alone(workdir: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[None]:
-    """Keeps other processes out of `workdir`, but for other shards of the same study; makes the folder.
+def exclusive(workdir: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[None]:
+    """Locks `workdir`, or one shard of its study, for this process; creates the folder.
 
     Raises:
-        WorkdirError: another process is at work in it, or it cannot be written.
+        WorkdirError: another process uses it, or it cannot be written.
     """
-    busy = f"another alljax is at work in {workdir}; wait for it or choose another"
     index, count = shard
-    with files.file_lock(workdir / ".lock", busy, shared=count > 1):
-        if count == 1:
-            yield
-        else:
-            with files.file_lock(workdir / f".lock-{index}-of-{count}", busy):
-                yield
+    name = ".lock" if count == 1 else f".lock-{index}-of-{count}"
+    with files.file_lock(workdir / name, f"another alljax uses {workdir}; wait for it or choose another --workdir"):
+        yield
 
 
-def _claimed(workdir: Path) -> dict[str, dict[str, Any]]:
-    """Returns config and environment of the run that has results here; empty where there are none."""
-    marks = ("metrics.json", "runs/*/result.sha256", "runs/*/checkpoints/*.sha256")
-    if not any(any(workdir.glob(f"trials/*/{mark}")) for mark in marks):
+def _stored(workdir: Path) -> dict[str, dict[str, Any]]:
+    """Returns config and environment of the study that has results here; empty where there are none."""
+    results = (CHECKSUMS, "runs/*/result.sha256", "runs/*/checkpoints/*.sha256")
+    if not any(any(workdir.glob(f"trials/*/{pattern}")) for pattern in results):
         return {}
     return {name: read_json(workdir / f"{name}.json") for name in ("config", "environment")}
 
 
-def _refuse_another(workdir: Path, stored: dict[str, Any], config: dict[str, Any], force: bool) -> list[str]:
-    """Returns what differs from the stored config, a line a key: with `force`, and where nothing is finished by it.
+def _refuse_other_config(
+    workdir: Path, stored: dict[str, Any], config: dict[str, Any], trials: Sequence[Trial], force: bool
+) -> list[str]:
+    """Returns the differences to the stored config, one line per key, where `force` allows them.
 
     Raises:
-        WorkdirError: something differs, and may not.
+        WorkdirError: a difference that is not allowed: without `force`, or of a finished trial.
     """
     if not (lines := configs.difference(stored, config)):
         return []
     if not force:
         raise WorkdirError(
-            f"{workdir} holds another run ({shown(lines)}); choose another --workdir, remove it, or let runs under "
-            "way go on with --resume=force"
+            f"{workdir} holds another study ({shown(lines)}); choose another --workdir, remove it, or continue the "
+            "unfinished runs with --resume=force"
         )
-    before, now = (
-        {trial.name: configs.flatten(trial.config) for trial in sweep.expand(configs.unflatten(each))}
-        for each in (stored, config)
-    )
-    for name in before.keys() & now.keys():
-        here = workdir / "trials" / name
-        finished = [here / "metrics.json", *here.glob("runs/*/result.sha256")]
-        if any(map(Path.is_file, finished)) and (changed := configs.difference(before[name], now[name])):
+    before = {trial["name"]: trial["config"] for trial in read_trials(workdir)}
+    for trial in trials:
+        folder = trial_folder(workdir, trial.name)
+        finished = [folder / CHECKSUMS, *folder.glob("runs/*/result.sha256")]
+        if trial.name not in before or not any(map(Path.is_file, finished)):
+            continue
+        if changed := configs.difference(before[trial.name], configs.flatten(trial.config)):
             raise WorkdirError(
-                f"{here} holds finished runs of another config ({shown(changed)}); remove it to begin this model "
-                "anew, or choose another --workdir"
+                f"{folder} holds finished runs of another config ({shown(changed)}); remove it to train this trial "
+                "again, or choose another --workdir"
             )
     return lines
 
 
 def input_difference(stored: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
-    """Returns a line for each input of `given` (names to SHA-256 digests) that is not the stored one, with both."""
+    """Returns a line for each input of `given` (names to SHA-256) that differs from the stored one, with both."""
     return [
-        f"{name} (SHA-256 {stored.get(name, 'none')[:16]} there, {digest[:16]} given)"
+        f"{name} (SHA-256 {stored.get(name, 'none')[:16]} stored, {digest[:16]} given)"
         for name, digest in given.items()
         if stored.get(name) != digest
     ]
 
 
 def shown(lines: list[str]) -> str:
-    """Returns the first lines of a difference, and how many more there are."""
+    """Returns the first lines of a difference, and the number of the others."""
     return "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
 
 
 def environment() -> dict[str, Any]:
-    """Returns versions, devices, the git revision of alljax and the command that was typed."""
+    """Returns versions, devices, the git revision of alljax and the command."""
+    import jax
+
     return {
         "alljax": alljax.__version__,
         "git_revision": _git_revision(),
@@ -157,7 +198,7 @@ def read_json(path: Path) -> Any:
     """Returns the JSON in `path`.
 
     Raises:
-        WorkdirError: the file is absent, unreadable or cut off.
+        WorkdirError: the file is missing or damaged.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -166,35 +207,74 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise WorkdirError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ValueError as error:
-        raise WorkdirError(f"{path}: damaged ({error}); run the study anew in another --workdir") from error
+        raise WorkdirError(f"{path}: damaged ({error}); run the study again in another --workdir") from error
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON, whole or not at all; NaN is refused."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    """Writes `value` as indented JSON, atomically; NaN is refused."""
+    files.write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a CSV with Unix newlines, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+def read_csv(path: Path) -> "DataFrame":
+    """Returns a CSV of a study; names stay text, numbers are exact.
+
+    Raises:
+        WorkdirError: the file is missing or damaged.
+    """
+    import pandas
+
+    try:
+        types = dict.fromkeys(TEXT_COLUMNS, str)
+        return pandas.read_csv(path, dtype=types, keep_default_na=False, float_precision="round_trip")
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{path}: missing or damaged ({error}); {RERUN}") from error
+
+
+def write_csv(path: Path, frame: "DataFrame") -> None:
+    """Writes a table as CSV, atomically; nine digits identify a float32."""
+    files.write_text(path, frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+
+
+def write_checksums(folder: Path) -> None:
+    """Writes ``checksums.json``: SHA-256 of the CSV files and the checkpoint of a trial."""
+    listed = [*folder.glob("*.csv"), *(folder / "checkpoint").rglob("*")]
+    digests = {path.relative_to(folder).as_posix(): files.sha256(path) for path in listed if path.is_file()}
+    write_json(folder / CHECKSUMS, dict(sorted(digests.items())))
+
+
+def verify(path: Path) -> None:
+    """Compares a file of a trial, or all files of its checkpoint, with ``checksums.json``.
+
+    Args:
+        path: a file, or the folder ``checkpoint``, in the folder of the trial.
+
+    Raises:
+        WorkdirError: a file is missing or has changed.
+    """
+    folder = path.parent
+    digests = read_json(folder / CHECKSUMS)
+    listed = [name for name in digests if name == path.name or name.startswith(f"{path.name}/")]
+    damaged = [name for name in listed if not _intact(folder / name, digests[name])]
+    if damaged or not listed:
+        raise WorkdirError(f"{folder / (damaged or [path.name])[0]} is missing or damaged; remove {folder} and {RERUN}")
+
+
+def _intact(path: Path, digest: str) -> bool:
+    try:
+        return files.sha256(path) == digest
+    except OSError:
+        return False
 
 
 def _git_revision() -> str:
-    """Returns the commit alljax runs from, with ``+`` if files differ from it; empty outside a checkout."""
+    """Returns the commit that alljax runs from, with ``+`` if files differ from it; empty outside a checkout."""
     folder = Path(alljax.__file__).parent
     if not (folder.parent / ".git").exists():
         return ""
+    git = ["git", "-C", str(folder)]
     try:
-        revision = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        )
-        changed = subprocess.run(
-            ["git", "-C", str(folder), "status", "--porcelain"], capture_output=True, text=True, check=True
-        )
+        revision = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return revision.stdout.strip() + ("+" if changed.stdout.strip() else "")
+    return revision.strip() + ("+" if changed.strip() else "")

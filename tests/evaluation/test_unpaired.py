@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+from alljax.evaluation.unpaired import HeldOut
 from sklearn.metrics import roc_auc_score
 
 from alljax.evaluation import intervals, unpaired
 from alljax.evaluation.intervals import auc_within_folds
 from alljax.evaluation.metrics import METRICS, evaluate
-from alljax.evaluation.unpaired import HeldOut
 
 PEOPLE = np.array(["H1", "H1", "H2", "1", "1", "2", "3", "3"])
 LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])

@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import paper_study
 import pytest
+from alljax.evaluation.unpaired import HeldOut
+from alljax.study.finished import Study
 
 from alljax.evaluation import intervals, unpaired
-from alljax.evaluation.unpaired import HeldOut
 from alljax.paper import leakage
 from alljax.report.tables import Figure, Section, Table
 from alljax.study import finished
-from alljax.study.finished import Study
 
 LOST = "vgg16-rmsprop-epochs=20-protocol=subject_kfold"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import paper_study
 import pytest
+from alljax.study.finished import Study
 from scipy.stats import binomtest
 
 from alljax.evaluation import intervals
@@ -14,7 +15,6 @@ from alljax.paper import matching, optimizer_findings, published, reproduction, 
 from alljax.report import tables as report_tables
 from alljax.report.tables import Section, Table
 from alljax.study import finished
-from alljax.study.finished import Study
 
 METRICS = ("macro_recall", "macro_precision", "macro_f1")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from alljax.study.finished import Study
 
 from alljax import config as configs
 from alljax.errors import WorkdirError
@@ -13,7 +14,6 @@ from alljax.evaluation import intervals
 from alljax.evaluation.metrics import evaluate
 from alljax.paper import distance, published, variants
 from alljax.study import finished, sweep
-from alljax.study.finished import Study
 
 CLASSES = ("hem", "all")
 THEIRS = {"preprocessing.name": "caffe", "model.pool": "average"}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from alljax.study.finished import Study
 from workdirs import make_workdir
 
 from alljax import config as configs
@@ -14,7 +15,6 @@ from alljax.evaluation.intervals import difference
 from alljax.report import ablation, findings, report, setting_names
 from alljax.report.tables import Figure, Section, Table
 from alljax.study import finished
-from alljax.study.finished import Study
 
 RATES = ["train.learning_rate", [1e-5, 1e-4, 1e-3]]
 OPTIMIZERS = ["train.optimizer", ["adam", "rmsprop"]]
