@@ -10,6 +10,7 @@ import difflib
 import importlib.util
 import itertools
 import re
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -220,6 +221,8 @@ def _get_config(path: Path) -> Any:
 
     def get_config(argument: str) -> ConfigDict:
         try:
+            if (root := str(path.resolve().parent.parent)) not in sys.path:
+                sys.path.append(root)  # so that a config can import another of its folder: configs.common
             loader.exec_module(module)
             config = module.get_config(argument)
             if not isinstance(config, ConfigDict):

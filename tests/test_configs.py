@@ -1,0 +1,104 @@
+"""Every study in configs/ is what its docstring says, and its toy gives tables and figures."""
+
+import ast
+import csv
+import json
+import re
+import shlex
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from alljax import cli
+from alljax import config as configs
+from alljax.errors import ConfigError
+from alljax.study import sweep
+
+FOLDER = Path(__file__).resolve().parents[1] / "configs"
+FILES = sorted(path.name for path in FOLDER.glob("*.py") if path.stem != "common")
+ABLATIONS = [name for name in FILES if name.startswith("ablate_")]
+TOYS = [*(f"{name}:toy" for name in ABLATIONS), "ablate_depth.py:unfrozen,toy", "paper_variants.py:toy"]
+
+
+def load(file: str) -> configs.ConfigDict:
+    return configs.load(str(FOLDER / file))
+
+
+def commands(name: str) -> list[list[str]]:
+    """Returns the commands in the docstring of a config, as words."""
+    text = ast.get_docstring(ast.parse((FOLDER / name).read_text()), clean=False) or ""
+    found = re.findall(r"^    (alljax .*(?:(?<=\\)\n.*)*)", text, re.MULTILINE)
+    return [shlex.split(command.replace("\\\n", " ")) for command in found]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_commands_in_the_docstring_are_valid(name: str) -> None:
+    text = " ".join((FOLDER / name).read_text().partition('\n"""\n')[0].split())
+    assert commands(name)
+    assert "minute" in text or "hour" in text or "second" in text
+    for verb, action, *options in commands(name):
+        assert (verb, action) == ("alljax", "study")
+        file, workdir, *overrides = (option.partition("=")[::2] for option in options)
+        assert (file[0], workdir[0]) == ("--config", "--workdir")
+        assert file[1].partition(":")[0] == f"configs/{name}"
+        settings = [(key.removeprefix("--config."), value) for key, value in overrides]
+        trials = len(sweep.expand(configs.load(str(FOLDER.parent / file[1]), settings)))
+        assert trials < 3 or re.search(rf"\b{trials} trials", text)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_unknown_argument_is_one_line(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^configs/{name} has no argument 'zzz'; it accepts \w+.*$"):
+        load(f"{name}:zzz")
+
+
+@pytest.mark.parametrize("arguments", ["keras,small", "small,toy,both"])
+def test_contradicting_words_of_the_paper_are_refused(arguments: str) -> None:
+    with pytest.raises(ConfigError, match="use one of them"):
+        load(f"paper.py:{arguments}")
+
+
+def test_paper_has_its_32_trainings_on_unstratified_splits() -> None:
+    trials = sweep.expand(load("paper.py"))
+    found = {(trial.config.model.backbone, trial.config.train.optimizer, trial.config.train.epochs) for trial in trials}
+    assert len(found) == len(trials) == 32
+    train, split = trials[0].config.train, trials[0].config.split
+    assert (train.batch_size, train.learning_rate, train.decay_steps, train.decay_rate) == (32, 1e-4, 900, 0.95)
+    assert (split.protocol, split.test_fraction, split.stratified) == ("paper", 0.2, False)
+    both = sweep.expand(load("paper.py:keras,both"))
+    assert [trial.config.split.protocol for trial in both] == ["paper"] * 32 + ["subject_kfold"] * 32
+    keras = {(trial.config.model.backbone, trial.config.weights.name) for trial in both}
+    assert keras == {("vgg16", "keras-vgg16-notop"), ("resnet50_keras", "keras-resnet50-notop")}
+
+
+def test_variants_are_the_paper_24_times() -> None:
+    for argument in ("", ":keras", ":small"):
+        trials = sweep.expand(load(f"paper_variants.py{argument}"))
+        paper = sweep.expand(load(f"paper.py{argument}"))
+        assert len(trials) == 24 * len(paper)
+        assert {trial.config.split.stratified for trial in trials} == {False, True}
+        for key in ("split.protocol", "train.batch_size", "train.learning_rate", "model.hidden", "train.decay_steps"):
+            assert {configs.flatten(trial.config)[key] for trial in trials} == {configs.flatten(paper[0].config)[key]}
+
+
+@pytest.mark.parametrize("file", TOYS)
+def test_toy_gives_its_tables_and_figures(file: str, tmp_path: Path) -> None:
+    config = load(file)
+    names = [trial.name for trial in sweep.expand(config)]
+    assert cli.main(["study", f"--config={FOLDER / file}", f"--workdir={tmp_path}"]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(metrics["trials"]) == names
+    assert not metrics.get("failed")
+    tables = {path.stem: list(csv.reader(path.open())) for path in (tmp_path / "tables").glob("*.csv")}
+    figures = [path.stem for path in (tmp_path / "figures").glob("*.svg")]
+    for table in tables.values():
+        assert len({len(row) for row in table}) == 1, "every row has all columns"
+        assert len(table) > 1
+    for path in (tmp_path / "figures").glob("*.svg"):
+        assert ET.parse(path).getroot().tag.endswith("svg")
+    kind = config.study.compare or "ablation"
+    assert kind in tables
+    assert kind in figures
+    if kind == "ablation":
+        assert len(tables["ablation"]) == 1 + len(names)
