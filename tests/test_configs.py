@@ -90,7 +90,9 @@ def test_toy_gives_its_tables_and_figures(file: str, tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert list(metrics["trials"]) == names
     assert not metrics.get("failed")
-    tables = {path.stem: list(csv.reader(path.open())) for path in (tmp_path / "tables").glob("*.csv")}
+    tables = {
+        path.stem: list(csv.reader(path.read_text().splitlines())) for path in (tmp_path / "tables").glob("*.csv")
+    }
     figures = [path.stem for path in (tmp_path / "figures").glob("*.svg")]
     for table in tables.values():
         assert len({len(row) for row in table}) == 1, "every row has all columns"
