@@ -14,12 +14,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a cached program of this v
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
 from absl import logging
+from ml_collections import ConfigDict
+
+from alljax.config import default_config, vary
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -63,6 +67,38 @@ def compilations() -> Iterator[list[str]]:
     jax.monitoring.register_event_duration_secs_listener(record)
     yield names
     jax.monitoring.unregister_event_duration_listener(record)
+
+
+@pytest.fixture(scope="session")
+def toy_config() -> Callable[..., ConfigDict]:
+    """Makes the config of a study on 48 generated images of 12 subjects, of a second or two.
+
+    Arguments: entries of ``study.sweep``; settings as keywords, with ``__`` for the dot.
+    """
+
+    def make(*sweep: Any, **settings: Any) -> ConfigDict:
+        config = default_config()
+        config.data.synthetic.update(images=48, subjects=12, image_size=48)
+        config.preprocessing.image_size = 48
+        config.model.update(stage="stage1", hidden=8)
+        config.split.update(folds=2)
+        config.train.update(batch_size=16, learning_rate=1e-2, epochs=2)
+        config.evaluation.resamples = 100
+        config.study.sweep = sweep
+        return vary(config, {key.replace("__", "."): value for key, value in settings.items()})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def toy_study(toy_config: Callable[..., ConfigDict], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real study without report: 2 stages × 2 optimizers, 2 folds, 2 seeds. Copy the folder to change it."""
+    from alljax.study.run import run_study
+
+    folder = tmp_path_factory.mktemp("toy") / "study"
+    sweep = ("model.stage", ("stem", "stage1")), ("train.optimizer", ("adam", "rmsprop"))
+    run_study(toy_config(*sweep, study__seeds=2, train__epochs=3), folder)
+    return folder
 
 
 def real_file(variable: str, folder: str, name: str) -> Path:

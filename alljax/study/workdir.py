@@ -216,7 +216,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_csv(path: Path) -> "DataFrame":
-    """Returns a CSV of a study; names stay text, numbers are exact.
+    """Returns a CSV of a study; names stay text.
 
     Raises:
         WorkdirError: the file is missing or damaged.
@@ -225,7 +225,7 @@ def read_csv(path: Path) -> "DataFrame":
 
     try:
         types = dict.fromkeys(TEXT_COLUMNS, str)
-        return pandas.read_csv(path, dtype=types, keep_default_na=False, float_precision="round_trip")
+        return pandas.read_csv(path, dtype=types, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise WorkdirError(f"{path}: missing or damaged ({error}); {RERUN}") from error
 
