@@ -1,5 +1,6 @@
 """Set-up of all tests: strict arithmetic, eight simulated devices, separate caches, real input where it exists."""
 
+import logging as stdlib_logging
 import os
 import tempfile
 
@@ -49,10 +50,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+def messages() -> Iterator[list[str]]:
     """The messages that alljax has logged so far in this test."""
+    collected: list[str] = []
+
+    class Collect(stdlib_logging.Handler):
+        def emit(self, record: stdlib_logging.LogRecord) -> None:
+            if "site-packages" not in Path(record.pathname).parts:
+                collected.append(record.getMessage())
+
+    handler, logger = Collect(), logging.get_absl_logger()
     logging.set_verbosity(logging.INFO)
-    return caplog.messages
+    logger.addHandler(handler)
+    yield collected
+    logger.removeHandler(handler)
 
 
 @pytest.fixture

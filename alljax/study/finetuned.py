@@ -76,7 +76,7 @@ def train_cell(
         for number, key in enumerate(of_split):
             name = f"{split.repeat}-{split.fold}-{config.seed + number}"
             here = folder / "runs" / name
-            if distributed.broadcast((here / "result.sha256").is_file()):
+            if distributed.broadcast(checkpoints.is_saved(here / "result")):
                 tree = checkpoints.load(here / "result")
             else:
                 feed = Feed(config, source, fold, key, devices)
@@ -95,7 +95,7 @@ def clear(folder: Path) -> None:
     for run in (folder / "runs").glob("*"):
         for name in ("checkpoints", "result"):
             shutil.rmtree(run / name, ignore_errors=True)
-        (run / "result.sha256").unlink(missing_ok=True)
+        (run / checkpoints.CHECKSUMS).unlink(missing_ok=True)
 
 
 def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[Any], dataset: Dataset) -> np.ndarray:

@@ -1,17 +1,17 @@
-"""All contact with Orbax: trees of arrays to a folder and back, with checksums."""
+"""Trees of arrays on disk, written by Orbax and verified against the ``checksums.json`` beside them."""
 
 import contextlib
 import copy
-import functools
+import gc
+import json
 import logging as stdlib_logging
 import os
 import re
 import shutil
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,257 +19,245 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from alljax.errors import WorkdirError
+from alljax.errors import WorkdirError, first_few
 from alljax.files import sha256, write_text
+
+CHECKSUMS = "checksums.json"
+"""Name of the file with the SHA-256 of each file, by its path relative to the folder."""
 
 
 def save(folder: Path, tree: Any) -> None:
-    """Writes a tree of arrays; `folder` appears when it is complete.
-
-    Several processes call it together, with the same tree.  Beside it stands ``NAME.sha256``, the checksums
-    of its files as sha256sum writes them.
+    """Writes a tree of NumPy arrays, which is equal in all processes; `folder` appears when it is complete.
 
     Raises:
-        WorkdirError: the place cannot be written.
+        WorkdirError: the folder cannot be written.
     """
-    _hush()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)  # Orbax would wait minutes for a place it cannot make
+    with _write_errors(folder), _without_orbax_logs():
+        folder.parent.mkdir(parents=True, exist_ok=True)  # Orbax waits for minutes for a folder it cannot create
         ocp.save(folder.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _unwritable(folder, error) from error
-    if jax.process_index() == 0:
-        _seal(folder)
+        if jax.process_index() == 0:
+            record_checksums(folder)
 
 
 def load(folder: Path) -> Any:
     """Returns the tree of NumPy arrays in `folder`.
 
-    The checksums are compared first: Orbax does not notice every damage, and what it does notice
-    it tells in several tracebacks.
-
     Raises:
-        WorkdirError: no checkpoint there, or a damaged one.
+        WorkdirError: the folder does not exist or is damaged.
     """
     if not folder.is_dir():
         raise WorkdirError(f"{folder}: no checkpoint; run `alljax study` (or `alljax train`) with this workdir first")
-    try:
-        if _sealed(folder):
+    with _read_errors(folder), _without_orbax_logs():
+        if is_saved(folder) and is_intact(folder):  # Orbax does not detect all damage
             return ocp.load(folder.resolve())
-    except (OSError, ValueError, KeyError) as error:
-        raise _damaged(folder) from error
     raise _damaged(folder)
 
 
-class Saved(NamedTuple):
-    """One checkpoint of a run.
+def is_saved(folder: Path) -> bool:
+    """Returns whether `save` has completed: the checksums are written last."""
+    return bool(_recorded(folder))
 
-    Attributes:
-        step: optimizer steps done.
-        leaves: the state's arrays, NumPy, in the order of `jax.tree.leaves`.
-        record: what else was told of it, JSON.
+
+def is_intact(folder: Path) -> bool:
+    """Returns whether the files in `folder` are those whose checksums were recorded; True where none were."""
+    recorded = _recorded(folder)
+    return not recorded or recorded == _computed(folder)
+
+
+def record_checksums(folder: Path) -> None:
+    """Adds the files in `folder` to the checksums, and removes those of folders that no longer exist."""
+    kept = {name: value for name, value in _read(folder.parent).items() if (folder.parent / name).exists()}
+    others = {name: value for name, value in kept.items() if Path(name).parts[0] != folder.name}
+    checksums = dict(sorted((others | _computed(folder)).items()))
+    write_text(folder.parent / CHECKSUMS, json.dumps(checksums, indent=1) + "\n")
+
+
+class CheckpointManager:
+    """The checkpoints of one training run, ``folder/STEP``, written in the background.
+
+    Orbax makes each checkpoint appear at once when it is complete, and removes older ones after that.
     """
 
-    step: int
-    leaves: list[np.ndarray]
-    record: dict[str, Any]
-
-
-class Checkpoints:
-    """The checkpoints of one run: ``folder/STEP`` with ``folder/STEP.sha256``, written in the background.
-
-    A checkpoint counts when its checksums stand beside it, which is the last thing written; only then are
-    those removed that need not be kept, so that at any moment a whole one is there.
-    """
-
-    def __init__(self, folder: Path, keep_latest: int, keep_best: int, layout: Sequence[str]) -> None:
-        """Opens or makes the folder; removes damaged and unfinished checkpoints and says which.
+    def __init__(self, folder: Path, keep_latest: int, keep_best: int, abstract: Any, note: str = "") -> None:
+        """Creates the folder if necessary; removes incomplete and damaged checkpoints.
 
         Args:
-            folder: of this run alone.
-            keep_latest: newest checkpoints kept.
-            keep_best: checkpoints kept besides, of the lowest ``loss``; of equals the earlier.
-            layout: a line for each array of the state, and what else a checkpoint must have in common with this run.
+            folder: of this run only.
+            keep_latest: number of newest checkpoints that are kept.
+            keep_best: number of checkpoints with the lowest ``loss`` that are kept; of equal ones the earlier.
+            abstract: the state's shapes, types and placements (`JitMesh.abstract`), with which it is loaded.
+            note: what else must be equal in a run that resumes from these checkpoints.
 
         Raises:
-            WorkdirError: it cannot be made or read.
+            WorkdirError: the folder cannot be created or read.
         """
-        _hush()
-        self.folder, self._layout = folder.resolve(), list(layout)
-        self._keep_latest, self._keep_best = keep_latest, keep_best
-        try:
+        self.folder, self._abstract = folder.resolve(), abstract
+        named = jax.tree.leaves_with_path(abstract)
+        self._layout = [f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in named] + [note]
+        policies = ocp.training.preservation_policies
+        best = policies.BestN(
+            get_metric_fn=lambda metrics: (-metrics["loss"], -metrics["step"]),
+            n=keep_best,
+            keep_checkpoints_without_metrics=False,
+        )
+        with _write_errors(self.folder), _without_orbax_logs():
             self.folder.mkdir(parents=True, exist_ok=True)
             if jax.process_index() == 0:
                 _remove_damaged(self.folder)
-            multihost_utils.sync_global_devices("checkpoints are looked through")
-            always = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
+            multihost_utils.sync_global_devices("damaged checkpoints are removed")
             self._orbax = ocp.training.Checkpointer(
-                self.folder, save_decision_policy=always, cleanup_tmp_directories=True
+                self.folder,
+                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_latest), best]),
+                cleanup_tmp_directories=True,
             )
-        except (OSError, ValueError) as error:
-            raise _unwritable(self.folder, error) from error
-        self._opened = contextlib.ExitStack()
-        self._opened.enter_context(contextlib.suppress(OSError, ValueError, RuntimeError))  # `wait` has raised it
-        self._opened.callback(self._orbax.close)
-        self._writer = self._opened.enter_context(ThreadPoolExecutor(1, thread_name_prefix="checkpoint"))
-        self._writing: Future[None] | None = None
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+        self._quiet = contextlib.ExitStack()
 
-    def save(self, step: int, leaves: Sequence[np.ndarray], record: dict[str, Any], loss: float | None = None) -> None:
-        """Begins to write a checkpoint, after the one before is written.
+    def save(self, step: int, state: Any, record: dict[str, Any], loss: float | None = None) -> None:
+        """Starts to write a checkpoint, after the previous one is complete.
 
         Args:
             step: optimizer steps done.
-            leaves: the state's arrays, one a line of the layout that names an array.
-            record: what else is needed to go on, JSON.
-            loss: of the validation cells, where it was computed at this step.
+            state: arrays like `abstract`; they may be donated after this call.
+            record: what else is needed to resume, JSON.
+            loss: of the validation rows, where it was computed at this step.
 
         Raises:
-            WorkdirError: this one or the one before cannot be written.
+            WorkdirError: this checkpoint or the previous one cannot be written.
         """
         self.wait()
-        record = copy.deepcopy(record) | {"layout": self._layout}
-        tree = {"state": {f"{number:05d}": np.asarray(leaf) for number, leaf in enumerate(leaves)}}
-        metrics = None if loss is None else {"loss": loss}
-        try:
-            response = self._orbax.save_checkpointables_async(step, tree, metrics=metrics, custom_metadata=record)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise _unwritable(self.folder / str(step), error) from error
-        self._writing = self._writer.submit(self._finish, step, response)
+        self._quiet.enter_context(_without_orbax_logs())
+        tree = {f"{number:05d}": leaf for number, leaf in enumerate(jax.tree.leaves(state))}
+        with _write_errors(self.folder / str(step)):
+            response = self._orbax.save_checkpointables_async(
+                step,
+                {"state": tree},
+                metrics=None if loss is None else {"loss": loss, "step": step},
+                custom_metadata=copy.deepcopy(record) | {"layout": self._layout},
+            )
+        self._pending = self._writer.submit(self._finish, step, response)
 
     def check(self) -> None:
-        """Raises what went wrong in the background; returns at once.
-
-        Raises:
-            WorkdirError: a checkpoint cannot be written.
-        """
-        if self._writing is not None and self._writing.done():
-            self._writing.result()
+        """Raises `WorkdirError` if the checkpoint in progress has failed; does not wait."""
+        if self._pending is not None and self._pending.done():
+            self._pending.result()
 
     def wait(self) -> None:
-        """Waits until the checkpoint on its way is written, and removes those that need not be kept.
+        """Waits until the checkpoint in progress is complete.
 
         Raises:
             WorkdirError: it cannot be written.
         """
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            writing.result()
-            try:
-                self._prune()
-            except OSError as error:
-                raise _unwritable(self.folder, error) from error
+        with self._quiet:
+            if self._pending is not None:
+                pending, self._pending = self._pending, None
+                pending.result()
 
     def close(self) -> None:
-        """Waits as `wait` does, and ends the background thread."""
-        with self._opened:
+        """Waits like `wait`, then releases all resources."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.suppress(OSError, ValueError, RuntimeError))  # `wait` has raised it
+            stack.enter_context(_without_orbax_logs())
+            stack.callback(self._orbax.close)
+            stack.callback(self._writer.shutdown)
             self.wait()
 
     @property
-    def latest(self) -> int | None:
-        """The newest step that was saved; None where none was."""
-        return self._orbax.latest.step if self._orbax.latest else None
+    def latest(self) -> int:
+        """The newest step that was saved; 0 if none was."""
+        return self._orbax.latest.step if self._orbax.latest else 0
 
-    def load(self, step: int) -> Saved:
-        """Returns the checkpoint of a step.
+    def load(self, step: int) -> tuple[Any, dict[str, Any]]:
+        """Returns the state at a step, placed as described by `abstract`, and its record.
 
         Raises:
-            WorkdirError: there is none, or it is of another network, optimizer or number of steps an epoch.
+            WorkdirError: no such checkpoint, or one of another network, optimizer or number of steps per epoch.
         """
         folder = self.folder / str(step)
         if not folder.is_dir():
-            raise WorkdirError(f"{folder}: this checkpoint is gone; remove {self.folder} to begin this run anew")
-        try:
+            raise WorkdirError(f"{folder}: this checkpoint does not exist; remove {self.folder} to restart this run")
+        leaves, structure = jax.tree.flatten(self._abstract)
+        with _read_errors(folder), _without_orbax_logs():
             record = self._orbax.metadata(step).custom_metadata
-        except (OSError, ValueError) as error:
-            raise _damaged(folder) from error
-        if (stored := record.get("layout", [])) != self._layout:
-            other = sorted({*self._layout} ^ {*stored})
-            raise WorkdirError(
-                f"{folder} does not fit this config (on one side only: {', '.join(other[:1])}; {len(other)} in all); "
-                f"take back what was changed, or remove {self.folder} to begin this run anew"
-            )
-        try:
-            tree = self._orbax.load_checkpointables(step)["state"]  # told of a type, Orbax would convert to it
-        except (OSError, ValueError, KeyError) as error:
-            raise _damaged(folder) from error
-        return Saved(step, [np.asarray(tree[name]) for name in sorted(tree)], record)
+            if different := sorted({*self._layout} ^ {*record.get("layout", [])}):
+                raise WorkdirError(
+                    f"{folder} does not fit this config (only one of them has: {first_few(different)}); undo the "
+                    f"change of the config, or remove {self.folder} to restart this run"
+                )
+            abstract = {f"{number:05d}": leaf for number, leaf in enumerate(leaves)}
+            tree = self._orbax.load_checkpointables(step, {"state": abstract})["state"]
+        return jax.tree.unflatten(structure, [tree[name] for name in sorted(tree)]), record
 
     def _finish(self, step: int, response: Any) -> None:
-        folder = self.folder / str(step)
-        try:
+        with _write_errors(self.folder / str(step)):
             response.result()
             if jax.process_index() == 0:
-                _seal(folder)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise _unwritable(folder, error) from error
-
-    def _prune(self) -> None:
-        written = self._orbax.checkpoints
-        kept = {each.step for each in written[-self._keep_latest :]}
-        losses = sorted((each.metrics["loss"], each.step) for each in written if each.metrics)
-        kept |= {step for _, step in losses[: self._keep_best]}
-        for each in written:
-            if each.step not in kept:
-                _checksums(self.folder / str(each.step)).unlink(missing_ok=True)
-                self._orbax.delete(each.step)
+                record_checksums(self.folder / str(step))
 
 
 def _remove_damaged(folder: Path) -> None:
-    for step in (each for each in folder.iterdir() if each.name.isdecimal() and each.is_dir()):
-        if not _sealed(step):
-            logging.info(f"{step}: {'damaged' if _checksums(step).exists() else 'unfinished'} checkpoint, removed")
-            _checksums(step).unlink(missing_ok=True)
+    for step in (path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()):
+        if not is_intact(step):
+            logging.info(f"{step}: damaged checkpoint, removed")
             shutil.rmtree(step)
 
 
-def _checksums(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.sha256")
-
-
-def _seal(folder: Path) -> None:
-    write_text(_checksums(folder), _listed(folder))
-
-
-def _sealed(folder: Path) -> bool:
+def _read(folder: Path) -> dict[str, str]:
+    """Returns the recorded checksums; none if the file is missing or damaged itself."""
     try:
-        return _checksums(folder).read_bytes() == _listed(folder).encode()
-    except FileNotFoundError:
-        return False
+        return json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
-def _listed(folder: Path) -> str:
-    return "".join(f"{digest}  {name}\n" for name, digest in _digests(folder).items())
+def _recorded(folder: Path) -> dict[str, str]:
+    return {name: value for name, value in _read(folder.parent).items() if Path(name).parts[0] == folder.name}
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    """Returns the SHA-256 of each file below `folder` by its path from the folder that holds it."""
+def _computed(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder.parent).as_posix(): sha256(path) for path in files}
 
 
-@functools.cache
-def _hush() -> None:
-    """Keeps back, from now on, what Orbax and tensorstore print of a failed save: a thousand lines, ours among them.
+@contextlib.contextmanager
+def _without_orbax_logs() -> Iterator[None]:
+    """Drops what Orbax and asyncio log inside the block; a failed save, which raises too, logs a thousand lines."""
 
-    tensorstore's come from its own threads, some of them after the failure was told; asyncio's from the writes
-    that failed beside the one that was told.
-    """
-    for name in ("absl", "asyncio"):
-        stdlib_logging.getLogger(name).setLevel(stdlib_logging.CRITICAL)
-    hook = sys.unraisablehook
+    def keep(record: stdlib_logging.LogRecord) -> bool:
+        return record.name != "asyncio" and "orbax" not in Path(record.pathname).parts
 
-    def heard(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
+    loggers = [stdlib_logging.getLogger(name) for name in ("absl", "asyncio")]
+    for logger in loggers:
+        logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(keep)
 
-    sys.unraisablehook = heard
+
+@contextlib.contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        code = re.search(r"os_error_code='(\d+)'", str(error))  # in a page of text by TensorStore
+        number = int(code[1]) if code else getattr(error, "errno", None)
+        reason = os.strerror(number) if number else " ".join(str(error).split())[:200]
+        gc.collect()  # asyncio reports the other failed writes when their tasks are collected
+        raise WorkdirError(
+            f"cannot write the checkpoint {folder}: {reason}; free some space or change the folder's permissions"
+        ) from error
 
 
-def _unwritable(folder: Path, error: Exception) -> WorkdirError:
-    told = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore tells a full disk on a page
-    number = int(told[1]) if told else getattr(error, "errno", None)
-    reason = os.strerror(number) if number else " ".join(str(error).split())[:200]
-    return WorkdirError(f"cannot write the checkpoint {folder}: {reason}; free space or mend the folder")
+@contextlib.contextmanager
+def _read_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(folder) from error
 
 
 def _damaged(folder: Path) -> WorkdirError:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
@@ -22,8 +23,7 @@ class Learner:
     Attributes:
         devices: how everything is spread.
         groups: layer groups, from ``train.groups``.
-        layout: name, type and shape of each array that `leaves` gives; two runs in which they are the same can go
-            on from each other's checkpoints.
+        abstract: shapes, types and placements of a state and the sums of its epoch, for checkpoints.
     """
 
     def __init__(
@@ -66,9 +66,8 @@ class Learner:
         forward = fine_tuning.make_forward(config, network, self._head)
         self._evaluate = devices.jit(steps.make_eval_step(forward, devices.axis))
         self._sum = devices.jit(lambda sums, more: sums + more)
-        template = jax.eval_shape(lambda: (self._begin(self._first), Metrics.zero()))
-        named, self._structure = jax.tree.flatten_with_path(template)
-        self.layout = [f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in named]
+        self.abstract = devices.abstract(jax.eval_shape(lambda: (self._begin(self._first), Metrics.zero())))
+        self._finite = devices.jit(lambda tree: jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
     def start(self) -> TrainState:
         """Returns the state before the first step, on the devices."""
@@ -112,13 +111,9 @@ class Learner:
         """Returns float32 (B, C) of a spread batch, the whole of it in every process."""
         return self.devices.gather(self._evaluate(state, self._fixed, cells))
 
-    def leaves(self, tree: tuple[TrainState, Metrics]) -> list[np.ndarray]:
-        """Returns the arrays of a state and the sums of its epoch, for a checkpoint."""
-        return jax.tree.leaves(self.devices.gather(tree))
-
-    def restore(self, leaves: list[np.ndarray]) -> tuple[TrainState, Metrics]:
-        """Returns what `leaves` was given, on the devices, whatever those were."""
-        return self.devices.replicate(jax.tree.unflatten(self._structure, leaves))
+    def finite(self, tree: Any) -> bool:
+        """Returns whether all values of a state are finite."""
+        return bool(self.devices.gather(self._finite(tree)).all())
 
     def result(self, state: TrainState) -> tuple[dict[str, np.ndarray], Any]:
         """Returns what learned (averaged where asked for) and the statistics, as NumPy."""

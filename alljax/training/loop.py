@@ -17,7 +17,7 @@ from alljax import config as configs
 from alljax.errors import ConfigError, Stopped
 from alljax.interrupts import stop_requested
 from alljax.progress import Advance
-from alljax.training.checkpoints import Checkpoints
+from alljax.training.checkpoints import CheckpointManager
 from alljax.training.feeding import Feed
 from alljax.training.learner import Learner, memory
 from alljax.training.metric_writers import Logs, profiler
@@ -61,13 +61,14 @@ def train_network(config: ConfigDict, learner: Learner, feed: Feed, folder: Path
     """
     train, steps = config.train, feed.steps_per_epoch
     with contextlib.ExitStack() as stack:
-        layout = [*learner.layout, f"{steps} steps an epoch"]
-        checkpoints = Checkpoints(folder / "checkpoints", train.keep_latest, train.keep_best, layout)
+        checkpoints = CheckpointManager(
+            folder / "checkpoints", train.keep_latest, train.keep_best, learner.abstract, f"{steps} steps per epoch"
+        )
         stack.callback(checkpoints.close)
         finite = functools.partial(_finite, checkpoints, train.learning_rate)
-        if start := checkpoints.latest or 0:
-            saved = checkpoints.load(start)
-            (state, epoch_sums), history = learner.restore(saved.leaves), saved.record["history"]
+        if start := checkpoints.latest:
+            tree, record = checkpoints.load(start)
+            (state, epoch_sums), history = learner.devices.loaded(tree), record["history"]
             logging.info(f"goes on after step {start:,}")
             advance(start // steps * feed.train_count + start % steps * train.batch_size)
         else:
@@ -106,9 +107,9 @@ def train_network(config: ConfigDict, learner: Learner, feed: Feed, folder: Path
             best = loss in sorted(row[2] for row in history)[: train.keep_best]
             stop = stop_requested(step)
             if step % train.checkpoint_steps == 0 or best or stop:
-                leaves = learner.leaves((state, epoch_sums))
-                finite(leaves, last_logged, step)
-                checkpoints.save(step, leaves, {"history": history, "config": configs.flatten(config)}, loss)
+                finite([learner.finite((state, epoch_sums)) or np.nan], last_logged, step)
+                record = {"history": history, "config": configs.flatten(config)}
+                checkpoints.save(step, learner.devices.stored((state, epoch_sums)), record, loss)
             checkpoints.check()
             advance(min(train.batch_size, feed.train_count - place * train.batch_size))
             if stop:
@@ -116,7 +117,7 @@ def train_network(config: ConfigDict, learner: Learner, feed: Feed, folder: Path
                 raise Stopped(f"stopped after step {step:,} of {train.epochs * steps:,}, saved in {checkpoints.folder}")
         if train.patience:
             checkpoints.wait()
-            state, _ = learner.restore(checkpoints.load(_best_step(history, steps)).leaves)
+            state, _ = learner.devices.loaded(checkpoints.load(_best_step(history, steps))[0])
         return Trained(*learner.result(state), history, feed.logits(learner, state, feed.test))
 
 
@@ -134,7 +135,7 @@ def _means(sums: Metrics) -> tuple[float, float]:
     return float(sums.loss / sums.count), float(sums.correct / sums.count)
 
 
-def _finite(checkpoints: Checkpoints, rate: float, values: Iterable[Any], before: int, step: int) -> None:
+def _finite(checkpoints: CheckpointManager, rate: float, values: Iterable[Any], before: int, step: int) -> None:
     """Raises unless all values at a step are numbers; those logged at the step `before` were."""
     if all(np.isfinite(value).all() for value in values):
         return

@@ -76,7 +76,11 @@ class Toy:
 
     def saved(self) -> set[str]:
         """Returns the steps whose checkpoints are whole."""
-        return {path.stem for path in self.checkpoints.glob("*.sha256")}
+        try:
+            names = json.loads((self.checkpoints / checkpoints.CHECKSUMS).read_text())
+        except FileNotFoundError:
+            return set()
+        return {name.split("/")[0] for name in names}
 
     def kill(self, process: subprocess.Popen[str], when: Callable[[], bool], delay: float = 0.0) -> bool:
         """Kills the process `delay` seconds after `when`; False if it ended before."""

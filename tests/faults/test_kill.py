@@ -1,12 +1,15 @@
 """SIGKILL at any moment, saves included: the same command ends in the same bits."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from faults.conftest import Toy
+
+from alljax.training import checkpoints
 
 LEARNING, SAVING, FINISHING, ANYWHERE = "while it learns", "while it saves", "when it has learned", "anywhere"
 
@@ -23,8 +26,8 @@ def kill_again_and_again(reference: Toy, folder: Path, moments: list[str], seed:
             new = lambda toy=toy, before=before: bool(toy.saved() - before)  # noqa: E731
             done = toy.kill(process, new, delay=float(generator.uniform(0, 1)))
         elif moment == FINISHING:
-            result = toy.run / "result.sha256"
-            done = toy.kill(process, result.is_file, delay=float(generator.uniform(0, 0.2)))
+            result = toy.run / "result"
+            done = toy.kill(process, partial(checkpoints.is_saved, result), delay=float(generator.uniform(0, 0.2)))
         else:
             done = toy.kill(process, lambda: True, delay=float(generator.uniform(0, 12)))
         killed += done
