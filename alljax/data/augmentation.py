@@ -1,10 +1,9 @@
-"""Keyed augmentation of images on the device.
+"""Random augmentation of images on the device.
 
-Every augmentation is a pure function of a key and one image, float32 (S, S, 3) with values 0 … 255;
-`make_augment` composes them for a batch.  Segmented cells stand on pure black, and there the
-background stays exactly black: what acts on colors multiplies, so that black stays black and the
-dim rim of a cell stays dim; what moves the image fills with black; the blur mixes a cell's pixels
-with one another only.
+Every augmentation is a pure function of a key and an image, float32 (S, S, 3) in 0 … 255; `make_augment` applies them
+to a batch.  Segmented cells are on pure black, and the background stays exactly black: changes of color multiply, so
+that black stays black and the dim rim of a cell stays dim; geometric changes fill with black; the blur mixes pixels of
+the cell only.
 """
 
 import math
@@ -13,37 +12,29 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
-from alljax.data import stain
 from alljax.errors import ConfigError
 
 VIEWS = 8
-"""How many views `dihedral` knows."""
+"""Number of views that `dihedral` returns."""
+
+# Rows: optical densities of red, green and blue that hematoxylin, eosin and DAB give.  A. C. Ruifrok and D. A.
+# Johnston, "Quantification of histochemical staining by color deconvolution", Analytical and Quantitative Cytology and
+# Histology 23, 291-299, 2001; to two digits as in scikit-image's `rgb_from_hed`.
+RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly images are changed; each default leaves them as they are.
+    """Strength of each augmentation; the defaults change nothing.
 
-    Attributes:
-        flips: mirror left to right and top to bottom, each for half of the images.
-        quarter_turns: turn by 0, 90, 180 or 270 degrees, each for a quarter of the images.
-        rotation: largest turn to either side, in degrees; 180 for any.
-        shift: largest displacement along each axis, as a fraction of the side.
-        zoom: largest enlargement or reduction: the factor lies between 1 / (1 + zoom) and 1 + zoom.
-        crop: largest fraction of the side that is cut away; the square that is left lies anywhere in
-            the image and is enlarged to its size.
-        brightness: largest relative change of all intensities.
-        contrast: largest relative change of the contrast (`change_contrast`).
-        stain: largest relative change of the amount of each stain, and largest amount added to it
-            or taken away, in optical density to base e (`stain.jitter`).
-        blur: largest standard deviation of the Gaussian, in pixels.
-        cutout: side of the square that is blackened, as a fraction of the image's side.
-        mixup: alpha of the Beta(alpha, alpha) distribution of the share that an image keeps.
+    Attributes are the settings ``augment.*`` (`alljax.settings`).
 
     Raises:
-        ConfigError: a strength that is negative, or a fraction that leaves nothing of the image.
+        ConfigError: a strength is negative, or a fraction is 1 or more.
     """
 
     flips: bool = False
@@ -62,27 +53,26 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in ("shift", "crop", "brightness", "contrast", "stain", "cutout"):
             if not 0 <= (value := getattr(self, name)) < 1:
-                raise ConfigError(f"augmentation: {name} is {value:g}, but should be from 0 up to, not including, 1")
+                raise ConfigError(f"augment.{name}={value:g} must be at least 0 and below 1")
         for name in ("rotation", "zoom", "blur", "mixup"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
-                raise ConfigError(f"augmentation: {name} is {value:g}, but should be 0 or above")
+                raise ConfigError(f"augment.{name}={value:g} must be at least 0")
 
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-"""Keys (B,), images (B, S, S, 3), targets (B, C) and mask (B,) to changed images and targets."""
+"""Keys (B,), images (B, S, S, 3), targets (B, C) and mask (B,) → augmented images and targets."""
 
 
 def make_augment(settings: Augmentation) -> Augment:
     """Returns the compiled ``augment(keys, images, targets, mask) -> (images, targets)``.
 
-    Images are uint8 or float32 (B, S, S, 3) with values 0 … 255, and come back as float32 in that
-    range, not rounded.  Targets are float32 (B, C), the share of each class; only MixUp changes them.
-    The mask, bool (B,), is False where a batch is padded: such an image stays black, and none is
-    mixed with it.
+    Images are uint8 or float32 (B, S, S, 3) in 0 … 255 and come back as float32 in that range, not rounded.  Targets
+    are float32 (B, C), class probabilities; only MixUp changes them.  The mask, bool (B,), is False for padding, which
+    stays black and is not mixed with other images.
 
-    An image's changes depend on its key and on itself alone, with MixUp also on its partner, whom the
-    first key of the batch draws.  Each augmentation draws from a key of its own: switching one off
-    leaves what the others draw.
+    The result for an image depends on its key and the image only, with MixUp also on its partner, which the first key
+    of the batch selects.  Each augmentation has its own key: disabling one does not change the random numbers of the
+    others.
     """
 
     def augment(keys: jax.Array, images: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -95,7 +85,7 @@ def make_augment(settings: Augmentation) -> Augment:
 
 
 _MIXING = 2**31
-"""What the first key is folded with; the other keys come from splitting."""
+"""Folded into the first key; the other keys come from splitting."""
 
 
 def _augment_one(settings: Augmentation, key: jax.Array, image: jax.Array) -> jax.Array:
@@ -108,7 +98,7 @@ def _augment_one(settings: Augmentation, key: jax.Array, image: jax.Array) -> ja
         matrix, offset = draw_affine(geometry, settings)
         image = affine(image, matrix, offset)
     if settings.stain:
-        image = stain.jitter(dye, image, settings.stain)
+        image = jitter_stains(dye, image, settings.stain)
     if settings.brightness:
         image = image * _factor(light, settings.brightness)
     if settings.contrast:
@@ -125,14 +115,14 @@ def _factor(key: jax.Array, strength: float) -> jax.Array:
 
 
 def flip(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Mirrors each axis of an image (S, S, 3) with probability one half; exact."""
+    """Mirrors each axis of an image (S, S, 3) with probability 1/2; exact."""
     rows, columns = jax.random.bernoulli(key, shape=(2,))
     image = jnp.where(rows, image[::-1], image)
     return jnp.where(columns, image[:, ::-1], image)
 
 
 def turn(image: jax.Array, quarters: jax.Array | int) -> jax.Array:
-    """Turns an image (S, S, 3) counterclockwise by 0 … 3 quarters, as `numpy.rot90` does; exact."""
+    """Rotates an image (S, S, 3) counterclockwise by 0 … 3 quarter turns, as `numpy.rot90` does; exact."""
     quarters = jnp.asarray(quarters)
     image = jnp.where(quarters % 2 == 1, image.swapaxes(0, 1), image)
     image = jnp.where((quarters == 1) | (quarters == 2), image[::-1], image)
@@ -140,10 +130,10 @@ def turn(image: jax.Array, quarters: jax.Array | int) -> jax.Array:
 
 
 def dihedral(image: jax.Array, view: jax.Array | int) -> jax.Array:
-    """Returns one of the eight views of a square image that turning and mirroring make; exact.
+    """Returns one of the eight rotated and mirrored views of a square image; exact.
 
-    Views 0 … 3 are the image turned by that many quarters, views 4 … 7 the image mirrored left to
-    right, and then turned by ``view - 4`` quarters.  View 0 is the image itself.
+    Views 0 … 3 are the image rotated by that many quarter turns, views 4 … 7 the image mirrored left to right and then
+    rotated by ``view - 4`` quarter turns.  View 0 is the image.
 
     Args:
         image: (S, S, 3) of any type.
@@ -154,50 +144,50 @@ def dihedral(image: jax.Array, view: jax.Array | int) -> jax.Array:
 
 
 def draw_affine(key: jax.Array, settings: Augmentation) -> tuple[jax.Array, jax.Array]:
-    """Draws ``rotation``, ``zoom``, ``shift`` and ``crop`` as one map for `affine`.
+    """Samples ``rotation``, ``zoom``, ``shift`` and ``crop`` as one affine map for `affine`.
 
-    The image is turned and zoomed about its center, then shifted, then cropped.
+    The image is rotated and zoomed about its center, then shifted, then cropped.
 
     Returns:
-        float32 (2, 2) and (2,): from a place in the result to the place in the image that is shown
-        there, in fractions of the side from the center: rows, columns.
+        Matrix float32 (2, 2) and offset float32 (2,) from a position in the result to the position in the image, as
+        rows and columns from the center in fractions of the side.
     """
     drawn = jax.random.uniform(key, (7,), minval=-1.0)
     angle = jnp.deg2rad(drawn[0] * settings.rotation)
     zoom = jnp.exp(drawn[1] * math.log1p(settings.zoom))
     shift = drawn[2:4] * settings.shift
     kept = 1 - jnp.abs(drawn[4]) * settings.crop
-    window = drawn[5:] * (1 - kept) / 2  # its center
+    window = drawn[5:] * (1 - kept) / 2  # center of the crop
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     back = jnp.array([[cosine, sine], [-sine, cosine]]) / zoom
     return back * kept, back @ (window - shift)
 
 
 def affine(image: jax.Array, matrix: jax.Array, offset: jax.Array) -> jax.Array:
-    """Resamples an image once, bilinearly; what lies outside of it is black.
+    """Resamples an image once, bilinearly; positions outside the image are black.
 
     Args:
         image: float32 (S, S, 3).
         matrix: float32 (2, 2), as from `draw_affine`.
-        offset: float32 (2,), likewise.
+        offset: float32 (2,), as from `draw_affine`.
 
     Returns:
-        float32 (S, S, 3); at p the image's value at ``matrix @ p + offset``, where places are rows
-        and columns, in fractions of the side S from the center.
+        float32 (S, S, 3): at position p the value of the image at ``matrix @ p + offset``; positions are rows and
+        columns from the center in fractions of the side S.
     """
     side = image.shape[0]
     line = jnp.arange(side, dtype=jnp.float32) - (side - 1) / 2  # pixels, so that quarter turns are exact
     rows, columns = line[:, None], line[None, :]
     source = [matrix[axis, 0] * rows + matrix[axis, 1] * columns for axis in (0, 1)]
-    places = [source[axis] + (offset[axis] * side + (side - 1) / 2) for axis in (0, 1)]
-    return jax.vmap(lambda channel: map_coordinates(channel, places, order=1), 2, 2)(image)
+    positions = [source[axis] + (offset[axis] * side + (side - 1) / 2) for axis in (0, 1)]
+    return jax.vmap(lambda channel: map_coordinates(channel, positions, order=1), 2, 2)(image)
 
 
 def change_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
-    """Stretches the intensities of each color about the cell's: ``level · (image / level) ** factor``.
+    """Scales the contrast of each color about the intensity of the cell: ``level · (image / level) ** factor``.
 
-    Near the level that is ``level + factor · (image - level)``, the usual change of contrast, which
-    would however light up the dim rim of a cell and the noise that JPEG leaves in the background.
+    Near the level this is ``level + factor · (image - level)``, the usual change of contrast, which would brighten the
+    dim rim of a cell and JPEG noise in the background.
 
     Args:
         image: float32 (S, S, 3).
@@ -208,12 +198,11 @@ def change_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
 
 
 def gaussian_blur(image: jax.Array, sigma: jax.Array | float) -> jax.Array:
-    """Blurs a cell without letting it bleed into the black around it.
+    """Blurs a cell without mixing it with the black background.
 
-    As if an unsharp photograph had been segmented, and not a segmented one made unsharp: a pixel
-    becomes the weighted mean of the pixels that belong to the cell, as far as it belongs to it
-    itself (normalized convolution, Knutsson and Westin 1993, doi 10.1109/CVPR.1993.341081).  A pixel
-    belongs to it wholly from half of the cell's intensity on, below that in proportion.
+    Each pixel becomes the weighted mean of the pixels of the cell, multiplied by its own membership in the cell
+    (normalized convolution, Knutsson and Westin 1993, doi 10.1109/CVPR.1993.341081), as if a blurred photograph had
+    been segmented.  Membership is 1 from half of the cell's intensity and proportional below.
 
     Args:
         image: float32 (S, S, 3).
@@ -230,24 +219,24 @@ def gaussian_blur(image: jax.Array, sigma: jax.Array | float) -> jax.Array:
 
 
 def _level(image: jax.Array) -> jax.Array:
-    """Returns the usual intensity of the cell, float32 (1, 1, C), of an image (S, S, C).
+    """Returns the intensity of the cell, float32 (1, 1, C), of an image (S, S, C).
 
-    It is the mean weighted by the intensity itself, which a background that is black, or nearly so, leaves alone.
+    The mean is weighted by the intensity, so that a black background has no influence.
     """
     level = jnp.sum(image**2, (0, 1), keepdims=True) / jnp.maximum(jnp.sum(image, (0, 1), keepdims=True), 1.0)
-    return jnp.maximum(level, 1.0)  # of an image that is black all over
+    return jnp.maximum(level, 1.0)  # for a black image
 
 
 def cutout(key: jax.Array, image: jax.Array, side: float) -> jax.Array:
-    """Blackens a square of an image, float32 (S, S, 3).
+    """Sets a square of an image, float32 (S, S, 3), to black.
 
-    Its center lies anywhere in the image, so that part of it may lie outside (DeVries and Taylor
-    2017, arXiv 1708.04552).
+    Its center is anywhere in the image, so that part of the square may be outside (DeVries and Taylor 2017,
+    arXiv 1708.04552).
 
     Args:
         key: draws the center.
-        image: the image.
-        side: of the square, as a fraction of S.
+        image: float32 (S, S, 3).
+        side: side of the square as a fraction of S.
     """
     row, column = jax.random.uniform(key, (2,))
     line = (jnp.arange(image.shape[0], dtype=jnp.float32) + 0.5) / image.shape[0]
@@ -258,25 +247,54 @@ def cutout(key: jax.Array, image: jax.Array, side: float) -> jax.Array:
 def mixup(
     key: jax.Array, images: jax.Array, targets: jax.Array, mask: jax.Array, alpha: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes each image with another of the batch, drawn at random, and its target likewise.
+    """Mixes each image and its target with a random partner of the batch.
 
-    ``share · image + (1 - share) · partner`` with a share of its own for each image, from
-    Beta(alpha, alpha) (Zhang and others 2018, arXiv 1710.09412).
+    ``weight · image + (1 - weight) · partner`` with a weight per image from Beta(alpha, alpha) (Zhang et al. 2018,
+    arXiv 1710.09412).
 
     Args:
-        key: draws partners and shares.
+        key: draws partners and weights.
         images: float32 (B, S, S, 3).
         targets: float32 (B, C).
-        mask: bool (B,); where False, an image is nobody's partner.
-        alpha: above 0; small values leave most images nearly as they are.
+        mask: bool (B,); images where it is False are not partners.
+        alpha: positive; small values leave most images nearly unchanged.
     """
-    who, how_much = jax.random.split(key)
-    partner = jax.random.categorical(who, jnp.where(mask, 0.0, -jnp.inf), shape=mask.shape)
-    share = jax.random.beta(how_much, alpha, alpha, mask.shape)
-    share = jnp.where(mask, share, 1.0)  # padding stays what it is
+    partner_key, weight_key = jax.random.split(key)
+    partner = jax.random.categorical(partner_key, jnp.where(mask, 0.0, -jnp.inf), shape=mask.shape)
+    weight = jax.random.beta(weight_key, alpha, alpha, mask.shape)
+    weight = jnp.where(mask, weight, 1.0)  # padding does not change
 
     def mixed(values: jax.Array) -> jax.Array:
-        own = share.reshape(-1, *[1] * (values.ndim - 1))
+        own = weight.reshape(-1, *[1] * (values.ndim - 1))
         return own * values + (1 - own) * values[partner]
 
     return mixed(images), mixed(targets)
+
+
+def separate_stains(image: jax.Array) -> jax.Array:
+    """Returns the amounts of hematoxylin, eosin and DAB, float32 (…, 3), of RGB in 0 … 255.
+
+    Color deconvolution: optical densities ``-ln(image / 255)`` are sums over stains (`RGB_FROM_HED`).  Values below 1
+    count as 1.  scikit-image's `rgb2hed` is this divided by ``-ln(1e-6)`` and clipped at 0.
+    """
+    density = -jnp.log(jnp.maximum(image, 1.0) / 255)
+    return jnp.matmul(density, jnp.asarray(HED_FROM_RGB, jnp.float32), precision="highest")
+
+
+def combine_stains(stains: jax.Array) -> jax.Array:
+    """Returns the RGB, float32 (…, 3) in 0 … 255, of amounts of stains: the inverse of `separate_stains`."""
+    return 255 * jnp.exp(-jnp.matmul(stains, jnp.asarray(RGB_FROM_HED, jnp.float32), precision="highest"))
+
+
+def jitter_stains(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    """Changes the amount of each stain in an image, float32 (S, S, 3).
+
+    An amount h becomes ``a·h + b`` with a from 1 ± strength and b from ± strength per stain and image (Tellez et al.,
+    "Whole-slide mitosis detection in H&E breast histology using PHH3 as a reference to train distilled stain-invariant
+    convolutional networks", 2018, doi 10.1109/TMI.2018.2820199).  Blood smears are not stained with H&E, but the three
+    stains span all colors.
+    """
+    scale, offset = jax.random.uniform(key, (2, 1, 1, 3), minval=-strength, maxval=strength)
+    stains = separate_stains(image)
+    # The change multiplies the image, so that black, whose density is infinite, stays black.
+    return image * (combine_stains(stains * scale + offset) / 255)

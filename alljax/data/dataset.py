@@ -46,6 +46,8 @@ class Dataset:
         known_subjects: sets of subject names known to be one person.
         crops: (width, height) of images that are cut, about their center, to another (width, height)
             before anything else, because they show the same scale on a larger ground.
+        stamp: identifies the state of a record's file without reading it (path, size, modification time); None where no
+            such stamp exists, as for generated images.
         class_names: the classes as the authors of the data set write them, for reports; empty: as `classes`.
     """
 
@@ -56,6 +58,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     known_subjects: tuple[frozenset[str], ...] = ()
     crops: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    stamp: Callable[[Record], str] | None = field(default=None, repr=False)
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

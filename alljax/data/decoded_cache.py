@@ -1,4 +1,4 @@
-"""Decoded images that stay, in host memory or on the device, where they fit."""
+"""Decoded images in host or device memory, where they fit."""
 
 import os
 from dataclasses import dataclass
@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 from numpy.typing import NDArray
 
-from alljax.data.loader import Images, Mask, Rows, Source, batches
+from alljax import progress
+from alljax.data.loader import ImageReader, ImageSource, Mask, Rows, batches
 from alljax.errors import ConfigError
-from alljax.progress import Advance, ignore
 
-_CHUNK = 32  # images that a thread decodes at a time
+_CHUNK = 32  # images that one thread decodes at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
-    """All images of a set as squares of one size, in memory.
+class DecodedImages:
+    """All images of a data set as squares of one size, in memory.
 
     Attributes:
-        images: uint8 (N, S, S, 3), one a record: a NumPy array, or a JAX array on the device.
+        images: uint8 (N, S, S, 3), a NumPy array, or a JAX array on the device.
         labels: int32 (N,).
     """
 
@@ -29,7 +30,7 @@ class Decoded:
     labels: NDArray[np.int32]
 
     def take(self, rows: Rows, mask: Mask) -> Any:
-        """Returns uint8 (B, S, S, 3), where the images are; zeros where the mask is false."""
+        """Returns uint8 (B, S, S, 3) in the same memory; zeros where the mask is false."""
         if isinstance(self.images, np.ndarray):
             taken = np.zeros((len(rows), *self.images.shape[1:]), np.uint8)
             taken[mask] = self.images[rows[mask]]
@@ -44,76 +45,78 @@ def _gather() -> Any:
     import jax
     import jax.numpy as jnp
 
-    # A row past the end gives zeros.
+    # Rows past the end give zeros.
     return jax.jit(lambda images, rows: jnp.take(images, rows, axis=0, mode="fill", fill_value=0))
 
 
-def choose(setting: str, images: Images) -> tuple[str, str]:
-    """Decides where the decoded images stay, from their size and the memory that is free now.
+def cache_images(setting: str, reader: ImageReader, workers: int = 0) -> ImageSource:
+    """Returns a source for images that are read several times, decoded once where they fit in memory.
 
-    ``auto`` takes the device where they fill at most a quarter of its free memory (parameters and
-    activations come yet), else the host where they fill at most half of its, else none.
+    Args:
+        setting: ``data.cache``, see `choose_memory`.
+        reader: the images.
+        workers: processes that decode; 0 for threads of this process.
+
+    Raises:
+        ConfigError: the images do not fit in the memory that the setting names.
+        DataError: an image that cannot be read.
+    """
+    memory, why = choose_memory(setting, reader)
+    logging.info(why)
+    if memory == "none":
+        return reader
+    decoded = np.empty((len(reader.labels), reader.image_size, reader.image_size, 3), np.uint8)
+    with progress.bar("decode", len(decoded), "images") as update:
+        for batch in batches(reader, _CHUNK, workers):
+            decoded[batch.rows[batch.mask]] = batch.images[batch.mask]
+            update(int(batch.mask.sum()))
+    if memory == "host":
+        return DecodedImages(decoded, reader.labels)
+    import jax
+
+    return DecodedImages(jax.device_put(decoded), reader.labels)
+
+
+def choose_memory(setting: str, reader: ImageReader) -> tuple[str, str]:
+    """Chooses the memory for decoded images from their size and the memory that is free now.
+
+    ``auto`` chooses the device where the images fill at most a quarter of its free memory (parameters and activations
+    need the rest), else the host where they fill at most half of its free memory, else none.
 
     Args:
         setting: ``data.cache``: auto, none, host or device.
-        images: the set.
+        reader: the images.
 
     Returns:
-        none, host or device, and a line that says so and why.
+        none, host or device, and a message that says why.
 
     Raises:
-        ConfigError: they cannot stay where they should.
+        ConfigError: the images do not fit in the memory that the setting names.
     """
-    side, number = images.image_size, len(images.labels)
+    side, number = reader.image_size, len(reader.labels)
     size = number * side * side * 3
     what = f"{number:,} images of {side} × {side} pixels, {_bytes(size)},"
     if setting == "none":
-        return "none", f"{what} are decoded each time they are read (data.cache=none)"
+        return "none", f"{what} are decoded at every access (data.cache=none)"
     host, device = host_memory(), device_memory()
     if setting != "auto":
-        # Even those for the device are gathered on the host first.
-        for place, free in {"host": host, setting: host if setting == "host" else device}.items():
+        # Images for the device are collected on the host first.
+        for memory, free in {"host": host, setting: host if setting == "host" else device}.items():
             if free is not None and size > free:
-                raise ConfigError(f"data.cache={setting}: {what} do not fit, {_bytes(free)} are free on the {place}")
-        return setting, f"{what} stay decoded on the {setting} (data.cache={setting})"
+                raise ConfigError(f"data.cache={setting}: {what} do not fit, {_bytes(free)} are free on the {memory}")
+        return setting, f"{what} are cached on the {setting} (data.cache={setting})"
     if size > host / 2:
-        return "none", f"{what} are decoded each time they are read: {_bytes(host)} are free on the host"
+        return "none", f"{what} are decoded at every access: {_bytes(host)} are free on the host"
     if device is not None and size <= device / 4:
-        return "device", f"{what} stay decoded on the device, where {_bytes(device)} are free"
-    return "host", f"{what} stay decoded on the host, where {_bytes(host)} are free"
-
-
-def keep(images: Images, place: str, advance: Advance = ignore, workers: int = 0, threads: int | None = None) -> Source:
-    """Returns what gives the images from now on: itself, or all of them decoded.
-
-    Args:
-        images: the set.
-        place: none, host or device.
-        advance: told of each image decoded.
-        workers: processes that decode; 0 for threads of this process.
-        threads: of this process; two a core unless told.
-
-    Raises:
-        DataError: an image that cannot be read.
-    """
-    if place == "none":
-        return images
-    decoded = np.empty((len(images.labels), images.image_size, images.image_size, 3), np.uint8)
-    for batch in batches(images, _CHUNK, workers, threads):
-        decoded[batch.rows[batch.mask]] = batch.images[batch.mask]
-        advance(int(batch.mask.sum()))
-    if place == "host":
-        return Decoded(decoded, images.labels)
-    import jax
-
-    return Decoded(jax.device_put(decoded), images.labels)
+        return "device", f"{what} are cached on the device, where {_bytes(device)} are free"
+    return "host", f"{what} are cached on the host, where {_bytes(host)} are free"
 
 
 def host_memory(root: Path = Path("/")) -> int:
-    """Returns how many bytes this process can still take, within what its control group (Slurm's, Docker's) allows.
+    """Returns the bytes of host memory that this process can still allocate within its control group (Slurm, Docker).
 
     Args:
-        root: below which proc and sys lie.
+        root: the folder that contains proc and sys.
     """
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
@@ -125,37 +128,26 @@ def host_memory(root: Path = Path("/")) -> int:
 
 
 def _group_memory(root: Path) -> list[int]:
-    """Returns the free bytes of each memory control group around this process, of version 1 or 2."""
+    """Returns the free bytes of each control group (version 2) of this process that has a memory limit."""
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        path = (root / "proc/self/cgroup").read_text().strip().rpartition("0::")[2]
     except OSError:
         return []
-    free = []
-    for _, controllers, path in (line.split(":", 2) for line in lines):
-        if controllers == "memory":
-            top, names = root / "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
-        elif not controllers:
-            top, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "")
-        else:
+    top, free = root / "sys/fs/cgroup", []
+    folder = top / path.strip("/")
+    for group in (folder, *folder.parents):
+        try:
+            limit = int((group / "memory.max").read_text())
+            table = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            # The kernel frees inactive file pages on demand.
+            free.append(limit - int((group / "memory.current").read_text()) + int(table["inactive_file"]))
+        except (OSError, KeyError, ValueError):  # no such file, or no limit ("max")
             continue
-        folder = top / path.strip("/")
-        for group in (folder, *folder.parents):
-            if group.is_relative_to(top):
-                free += _free(group, *names)
     return free
 
 
-def _free(group: Path, limit: str, used: str, prefix: str) -> list[int]:
-    try:
-        table = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        droppable = int(table[f"{prefix}inactive_file"])  # read files that the kernel still holds
-        return [int((group / limit).read_text()) - int((group / used).read_text()) + droppable]
-    except (OSError, KeyError, ValueError):  # no such group seen from here, or no limit: "max"
-        return []
-
-
 def device_memory() -> int | None:
-    """Returns the free bytes of the first device; None where it does not tell or is the host itself."""
+    """Returns the free bytes of the first device; None where it is the CPU or does not report them."""
     import jax
 
     device = jax.local_devices()[0]

@@ -31,7 +31,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from alljax.data.dataset import UNLABELED, Dataset, Record
-from alljax.data.images import decode, pixel_digest, reason, survey
+from alljax.data.images import decode, pixel_digest
+from alljax.data.inspection import map_images, reason
 from alljax.progress import Advance, ignore
 
 SIDE = 32
@@ -92,15 +93,14 @@ class Copies:
     contradictory: tuple[tuple[str, ...], ...]
 
 
-def take_prints(dataset: Dataset, advance: Advance = ignore, threads: int | None = None) -> Prints:
+def take_prints(dataset: Dataset, advance: Advance = ignore) -> Prints:
     """Reads and decodes every image once.
 
     Args:
         dataset: what to look at.
         advance: told of each image.
-        threads: how many at once; two a core unless told.
     """
-    seen, errors = survey(dataset, _look, advance, threads)
+    seen, errors = map_images(dataset, _look, advance)
     return Prints(
         pixels=tuple(digest for digest, _ in seen),
         small=np.array([small for _, small in seen], np.uint8).reshape(-1, SIDE, SIDE),
@@ -194,8 +194,8 @@ def describe(records: Sequence[Record], people: Sequence[str], groups: Sequence[
 
 
 def _look(dataset: Dataset, record: Record) -> tuple[str, Small]:
-    image = decode(dataset.read(record), record.path)
-    return pixel_digest(image), _shrink(image)
+    pixels = decode(dataset.read(record), record.path)
+    return pixel_digest(pixels), _shrink(Image.fromarray(pixels))
 
 
 def _shrink(image: Image.Image) -> Small:

@@ -1,4 +1,4 @@
-"""Records to decoded, resized, shuffled, padded and sharded batches, read ahead by Grain's threads or processes."""
+"""Records to decoded, resized, shuffled, padded and sharded batches, prefetched by Grain's threads or processes."""
 
 import os
 import signal
@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from alljax.data import pixels, resize
+from alljax.data import resize
 from alljax.data.dataset import Dataset
-from alljax.data.images import threads_to_use
+from alljax.data.images import load
+from alljax.data.inspection import num_threads
 from alljax.errors import ConfigError, DataError
 
 Rows = NDArray[np.int32]
@@ -25,13 +26,13 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Images as the device gets them; all of it is zero where the mask is false.
+class ImageBatch:
+    """Images as the device receives them; all arrays are zero where the mask is false.
 
     Attributes:
-        images: uint8 (B, S, S, 3), RGB; on the device where they are kept there.
+        images: uint8 (B, S, S, 3), RGB; a device array where images are cached on the device.
         labels: int32 (B,).
-        rows: int32 (B,), the images' places among the records.
+        rows: int32 (B,), indices of the records.
         mask: bool (B,), false where a batch is padded.
     """
 
@@ -41,8 +42,8 @@ class Batch:
     mask: Mask
 
 
-class Source(Protocol):
-    """Where batches get their pixels: `Images`, or `alljax.data.decoded_cache.Decoded`."""
+class ImageSource(Protocol):
+    """Gives pixels by row: `ImageReader`, or `alljax.data.decoded_cache.DecodedImages`."""
 
     @property
     def labels(self) -> NDArray[np.int32]:
@@ -53,8 +54,8 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Images:
-    """The images of a set as squares of one size, decoded whenever they are asked for.
+class ImageReader:
+    """Images of a data set, decoded and resized to squares at every access.
 
     Attributes:
         dataset: the records.
@@ -63,7 +64,7 @@ class Images:
         antialias: see `alljax.data.resize.resize`.
 
     Raises:
-        ConfigError: no such interpolation.
+        ConfigError: the interpolation is unknown.
     """
 
     dataset: Dataset
@@ -86,31 +87,29 @@ class Images:
             DataError: an image that cannot be read.
         """
         images: NDArray[np.uint8] = np.zeros((len(rows), self.image_size, self.image_size, 3), np.uint8)
-        for place in np.flatnonzero(mask):
-            found, blue_first = pixels.read(self.dataset, self.dataset.records[rows[place]])
-            squared = images[place, ..., ::-1] if blue_first else images[place]
-            resize.resize(found, squared, self.interpolation, self.antialias)
+        for index in np.flatnonzero(mask):
+            pixels = load(self.dataset, self.dataset.records[rows[index]])
+            resize.resize(pixels, images[index], self.interpolation, self.antialias)
         return images
 
 
 @dataclass(frozen=True, eq=False)
-class Order:
-    """Which rows each batch holds: a pure function of the batch's number.
+class Sampler:
+    """The rows of each batch, a pure function of the batch number.
 
-    Each epoch takes every row once.  Batches do not reach from one epoch into the next: the last one of
-    an epoch is padded.  Of each global batch a host gets one contiguous part, so that the hosts together
-    see the same batches however many they are.
+    Each epoch contains every row once.  The last batch of an epoch is padded; no batch spans two epochs.  Each process
+    gets a contiguous part of each global batch, so that the global batches do not depend on the number of processes.
 
     Attributes:
-        rows: places among the records, int (N,); or (E, N), the order of each epoch, drawn already.
-        batch_size: rows of a global batch.
-        seed: draws the order of each epoch; None leaves `rows` as they stand.
-        epochs: how many; None for no end.
-        shard: this host's number and the number of hosts.
-        multiple: a global batch is padded to a multiple of this number, of devices for example.
+        rows: record indices, int (N,); or (E, N), an order per epoch.
+        batch_size: rows in a global batch.
+        seed: shuffles each epoch; None keeps the order of `rows`.
+        epochs: number of epochs; None for no end.
+        shard: index of this process and number of processes.
+        multiple: a global batch is padded to a multiple of this number, for example of the devices.
 
     Raises:
-        ConfigError: the global batch cannot be shared evenly.
+        ConfigError: the processes cannot share a global batch evenly.
     """
 
     rows: NDArray[np.integer[Any]]
@@ -121,23 +120,21 @@ class Order:
     multiple: int = 1
 
     def __post_init__(self) -> None:
-        index, hosts = self.shard
-        if not 0 <= index < hosts:
-            raise ConfigError(f"shard {index} of {hosts}: shards are numbered from 0 to {hosts - 1}")
-        if self.batch_size < 1 or self._padded % hosts:
+        processes = self.shard[1]
+        if self._padded % processes:
             raise ConfigError(
-                f"a batch of {self._padded} images cannot be shared evenly by {hosts} processes; "
-                f"set train.batch_size to a multiple of {hosts}"
+                f"a batch of {self._padded} images cannot be shared evenly by {processes} processes; "
+                f"set train.batch_size to a multiple of {processes}"
             )
 
     @property
     def count(self) -> int:
-        """Rows in an epoch, N."""
+        """Number of rows in an epoch, N."""
         return self.rows.shape[-1]
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch, the short one among them."""
+        """Number of batches in an epoch, including the last, shorter batch."""
         return -(-self.count // self.batch_size)
 
     @property
@@ -145,97 +142,85 @@ class Order:
         return -(-self.batch_size // self.multiple) * self.multiple
 
     def __len__(self) -> int:
-        """Returns the number of batches; the largest possible one where epochs do not end."""
+        """Returns the number of batches; `sys.maxsize` without an end."""
         if self.epochs is None:
             return sys.maxsize if self.count else 0
         return self.steps_per_epoch * self.epochs
 
     def batch(self, number: int) -> tuple[Rows, Mask]:
-        """Returns this host's rows of a batch, zero where the mask, which comes with them, is false."""
+        """Returns the rows of this process in a batch and their mask; masked rows are zero."""
         epoch, step = divmod(number, self.steps_per_epoch)
-        index, hosts = self.shard
-        share = self._padded // hosts
-        places = np.arange(index * share, (index + 1) * share)
-        mask = places < min(self.batch_size, self.count - step * self.batch_size)
-        places = places[mask] + step * self.batch_size
+        index, processes = self.shard
+        share = self._padded // processes
+        positions = np.arange(index * share, (index + 1) * share)
+        mask = positions < min(self.batch_size, self.count - step * self.batch_size)
+        positions = positions[mask] + step * self.batch_size
         if self.seed is not None:
-            places = _permutation(self.seed, epoch, self.count)[places]
+            positions = _permutation(self.seed, epoch, self.count)[positions]
         rows = np.zeros(share, np.int32)
-        rows[mask] = (self.rows if self.rows.ndim == 1 else self.rows[epoch])[places]
+        rows[mask] = (self.rows if self.rows.ndim == 1 else self.rows[epoch])[positions]
         return rows, mask
 
 
-@lru_cache(maxsize=4)  # threads that read ahead stand in two epochs at once
+@lru_cache(maxsize=4)  # prefetching threads work on up to two epochs
 def _permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
-    # Not Grain's shuffle: that of seed s in epoch e + 1 is that of seed s + 1 in epoch e, and on small sets it is
-    # slow and measurably uneven.
+    # Grain's shuffle of seed s in epoch e + 1 equals that of seed s + 1 in epoch e, and is measurably uneven.
     return np.random.default_rng((seed, epoch)).permutation(length)
 
 
-class Loader(Iterator[Batch]):
-    """Batches of a source in an order, whatever the number of threads and processes that read ahead.
+class Loader(Iterator[ImageBatch]):
+    """Batches of a source, equal for every number of prefetching threads and processes.
 
-    Close it, or leave its ``with`` block, when done before its end.
+    Close it, or leave its ``with`` block, to stop before the end.
     """
 
-    def __init__(self, source: Source, order: Order, workers: int = 0, threads: int | None = None) -> None:
-        """Starts nothing yet: reading begins with the first batch.
+    def __init__(
+        self,
+        source: ImageSource,
+        sampler: Sampler,
+        workers: int = 0,
+        start: int = 0,
+    ) -> None:
+        """Reading begins with the first batch.
 
         Args:
-            source: gives the pixels.
-            order: gives the rows.
+            source: the pixels.
+            sampler: the rows.
             workers: processes that read and decode; 0 for threads of this process.
-            threads: of this process; two a core unless told.
+            start: number of the first batch.
         """
-        self._source, self._order = source, order
-        self._workers, self._threads = workers, threads or threads_to_use()
-        self._number = 0  # of the next batch
-        self._reading: list[Any] = []  # once it has begun, the pixels of the batches from there on
-        weakref.finalize(self, _end, self._reading)  # also at the interpreter's end, while Grain is still whole
+        self._source, self._sampler, self._workers = source, sampler, workers
+        self._number = start  # of the next batch
+        self._prefetched: list[Any] = []  # holds the iterator over pixels once reading has begun
+        weakref.finalize(self, _close, self._prefetched)  # also before Grain is torn down at interpreter exit
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> ImageBatch:
         """Returns the next batch.
 
         Raises:
             DataError: an image that cannot be read, or a worker process that was killed.
         """
-        if self._number >= len(self._order):
+        if self._number >= len(self._sampler):
             self.close()
             raise StopIteration
-        if not self._reading:
-            self._reading.append(self._open())
+        if not self._prefetched:
+            self._prefetched.append(self._open())
         try:
-            images = next(self._reading[0])
+            images = next(self._prefetched[0])
         except BaseException as error:
-            self.close()  # whoever asks again gets this batch, not the one after it
+            self.close()  # the next call repeats this batch
             if isinstance(error, RuntimeError) and "Worker process was terminated" in str(error):
                 raise DataError(
-                    "a worker process was killed (no memory left?); set data.workers=0 or a smaller train.batch_size"
+                    "a worker process was killed (out of memory?); set data.workers=0 or a smaller train.batch_size"
                 ) from error
             raise
-        rows, mask = self._order.batch(self._number)
+        rows, mask = self._sampler.batch(self._number)
         self._number += 1
-        return Batch(images, np.where(mask, self._source.labels[rows], 0), rows, mask)
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns what `set_state` needs to go on after the batches given so far; JSON can hold it."""
-        return {"next_batch": self._number, **self._fingerprint()}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on where `state` was taken, for any number of hosts, workers and threads.
-
-        Raises:
-            ConfigError: the state is of other batches.
-        """
-        for key, ours in self._fingerprint().items():
-            if state.get(key) != ours:
-                raise ConfigError(f"cannot go on in the batches: {key} was {state.get(key)} and is {ours} now")
-        self.close()
-        self._number = int(state["next_batch"])
+        return ImageBatch(images, np.where(mask, self._source.labels[rows], 0), rows, mask)
 
     def close(self) -> None:
-        """Ends the threads and processes."""
-        _end(self._reading)
+        """Ends threads and processes."""
+        _close(self._prefetched)
 
     def __enter__(self) -> "Loader":
         return self
@@ -243,44 +228,56 @@ class Loader(Iterator[Batch]):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _fingerprint(self) -> dict[str, Any]:
-        return {"rows": self._order.count, "batch_size": self._order.batch_size, "seed": self._order.seed}
-
     def _open(self) -> Iterator[Any]:
-        """Returns the pixels of the batches from the next one on."""
-        taken = partial(_taken, self._source, self._order)
-        if not isinstance(self._source, Images):  # they wait in memory: nothing is gained by reading ahead
-            return map(taken, count(self._number))
-        import grain  # takes about a second, and not every command makes batches
+        """Returns an iterator over the pixels of the next and all later batches."""
+        take = partial(_take, self._source, self._sampler)
+        if not isinstance(self._source, ImageReader):  # pixels in memory need no prefetching
+            return map(take, count(self._number))
+        import grain  # importing it takes about a second
         from absl import flags
 
         if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain asks for its flags before it starts a process
-
-        numbers = grain.MapDataset.range(self._number, len(self._order))
-        threads = 1 if self._workers else self._threads
-        images = numbers.map(taken).to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=threads))
-        # Through pipes: what is left in shared memory outlives the processes, and containers have little of it.
+            flags.FLAGS.mark_as_parsed()  # Grain reads its flags before it starts a process
+        numbers = grain.MapDataset.range(self._number, len(self._sampler))
+        threads = 1 if self._workers else num_threads()
+        images = numbers.map(take).to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=threads))
+        # Pipes instead of shared memory, which outlives killed processes and is small in containers.
         images = grain.experimental.WithOptionsIterDataset(
             images, grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
         )
         processes = grain.MultiprocessingOptions(num_workers=self._workers)
-        return iter(images.mp_prefetch(processes, worker_init_fn=_settle))
+        return iter(images.mp_prefetch(processes, worker_init_fn=_follow_parent))
 
 
-def _end(reading: list[Any]) -> None:
-    while reading:
-        each = reading.pop()
-        if hasattr(each, "close"):
-            each.close()
+def batches(source: ImageSource, batch_size: int, workers: int = 0) -> Iterator[ImageBatch]:
+    """Yields all images once in the order of the records; the last batch is padded.
+
+    Args:
+        source: the pixels.
+        batch_size: B.
+        workers: as in `Loader`.
+
+    Raises:
+        DataError: an image that cannot be read.
+    """
+    sampler = Sampler(np.arange(len(source.labels), dtype=np.int32), batch_size)
+    with Loader(source, sampler, workers) as loader:
+        yield from loader
 
 
-def _taken(source: Source, order: Order, number: int) -> Any:
-    return source.take(*order.batch(number))
+def _close(prefetched: list[Any]) -> None:
+    while prefetched:
+        iterator = prefetched.pop()
+        if hasattr(iterator, "close"):
+            iterator.close()
 
 
-def _settle(worker: int, workers: int) -> None:
-    """Makes a worker process end with its parent and leave signals to it, however the parent dies."""
+def _take(source: ImageSource, sampler: Sampler, number: int) -> Any:
+    return source.take(*sampler.batch(number))
+
+
+def _follow_parent(worker: int, workers: int) -> None:
+    """Makes a worker process ignore signals, which its parent handles, and end when its parent ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
@@ -290,20 +287,3 @@ def _settle(worker: int, workers: int) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def batches(source: Source, batch_size: int, workers: int = 0, threads: int | None = None) -> Iterator[Batch]:
-    """Yields all images once, in the order of the records; the last batch is padded.
-
-    Args:
-        source: gives the pixels.
-        batch_size: B.
-        workers: as of `Loader`.
-        threads: as of `Loader`.
-
-    Raises:
-        DataError: an image that cannot be read.
-    """
-    order = Order(np.arange(len(source.labels), dtype=np.int32), batch_size)
-    with Loader(source, order, workers, threads) as loader:
-        yield from loader

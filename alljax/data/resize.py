@@ -1,7 +1,7 @@
-"""Images to squares, antialiased or not, as fast as exactness allows.
+"""Images to squares, with or without antialiasing, with the exact bits of the reference libraries.
 
-A segmented cell lies on black, and black stays black whatever the filter: only the rectangle
-around what is not black is computed.
+Segmented cells are on black, and black stays black under every filter, so only the rectangle around the pixels that are
+not black is computed.
 """
 
 from functools import lru_cache
@@ -15,64 +15,64 @@ from PIL import Image
 from alljax.errors import ConfigError
 
 _REACH = {"nearest": 0, "box": 0, "bilinear": 1, "hamming": 1, "bicubic": 2, "lanczos": 3}
-"""Pillow's filters, and how many pixels they reach to either side where an image does not shrink."""
+"""Pillow's filters and their radius in input pixels where an image does not shrink."""
 
 
 def check(interpolation: str, antialias: bool) -> None:
-    """Refuses what `resize` cannot do.
+    """Checks that `resize` supports an interpolation.
 
     Raises:
-        ConfigError: no such interpolation, or one that there is only with antialiasing.
+        ConfigError: it is unknown, or exists with antialiasing only.
     """
     if interpolation not in _REACH:
-        raise ConfigError(f"interpolation {interpolation!r} is unknown; take one of {', '.join(_REACH)}")
+        raise ConfigError(f"interpolation {interpolation!r} is unknown; choose one of {', '.join(_REACH)}")
     if not antialias and interpolation not in ("nearest", "bilinear", "bicubic"):
         raise ConfigError(
-            f"interpolation {interpolation!r} is always antialiased here; without it take nearest, bilinear or bicubic"
+            f"interpolation {interpolation!r} is always antialiased; without it use nearest, bilinear or bicubic"
         )
 
 
-def resize(pixels: NDArray[np.uint8], squared: NDArray[np.uint8], interpolation: str, antialias: bool) -> None:
-    """Stretches an image to a square.
+def resize(pixels: NDArray[np.uint8], square: NDArray[np.uint8], interpolation: str, antialias: bool) -> None:
+    """Resizes an image to a square, ignoring its aspect ratio.
 
-    Antialiased, the filter is widened where the image shrinks: the bits are those of Pillow's
-    ``resize``, which torchvision uses on Pillow images.  Not antialiased, the filter takes the nearest
-    2 × 2 (bilinear) or 4 × 4 (bicubic) pixels however much the image shrinks: ``tf.image.resize`` as
-    Keras's ``image_dataset_from_directory`` calls it, rounded to 8 bits.
+    With antialiasing the filter widens where the image shrinks, and the result has the bits of Pillow's ``resize``,
+    which torchvision uses on Pillow images.  Without it the filter uses the nearest 2 × 2 (bilinear) or 4 × 4 (bicubic)
+    pixels, as ``tf.image.resize`` does in Keras's ``image_dataset_from_directory``, rounded to 8 bits.
 
     Args:
         pixels: shape (H, W, 3).
-        squared: zeros of shape (S, S, 3), which the image is written into.
-        interpolation: one that `check` lets through with this `antialias`.
-        antialias: see above; makes no difference to ``nearest``.
+        square: zeros of shape (S, S, 3) that receive the result.
+        interpolation: accepted by `check` with this `antialias`.
+        antialias: see above; has no effect on ``nearest``.
     """
+    if pixels.strides[2] < 0:  # a BMP file stores blue first: its bytes are resized in their own order
+        pixels, square = pixels[..., ::-1], square[..., ::-1]
     height, width, _ = pixels.shape
-    size = len(squared)
-    # Pillow chooses the order of its two passes by the image's shape; that of a square it treats as we do.
-    whole = antialias and width != height
-    if whole or not _REACH[interpolation]:
+    size = len(square)
+    # Pillow chooses the order of its two passes by the shape of the image; for a square it is the order used here.
+    if not _REACH[interpolation] or (antialias and width != height):
         image = Image.fromarray(pixels).resize((size, size), Image.Resampling[interpolation.upper()])
-        _write(np.asarray(image), squared)
+        _copy(np.asarray(image), square)
         return
     flat = pixels.reshape(height, 3 * width)
     down, across = np.flatnonzero(flat.max(1)), np.flatnonzero(flat.max(0)) // 3
     if len(down):
-        rows = _reached(down[0], down[-1] + 1, height, size, interpolation)
-        columns = _reached(across[0], across[-1] + 1, width, size, interpolation)
+        rows = _output_range(down[0], down[-1] + 1, height, size, interpolation)
+        columns = _output_range(across[0], across[-1] + 1, width, size, interpolation)
         part = _antialiased if antialias else _sampled
-        _write(part(pixels, size, interpolation, rows, columns), squared[slice(*rows), slice(*columns)])
+        _copy(part(pixels, size, interpolation, rows, columns), square[slice(*rows), slice(*columns)])
 
 
-def _write(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-    for color in range(3):  # three times as fast as all at once where `target` has its colors turned round
+def _copy(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
+    for color in range(3):  # three times as fast as one assignment where the colors of `target` are reversed
         target[..., color] = source[..., color]
 
 
-def _reached(first: int, last: int, length: int, size: int, interpolation: str) -> tuple[int, int]:
-    """Returns the bounds of those of `size` output pixels that the input pixels first … last - 1 of `length` reach.
+def _output_range(first: int, last: int, length: int, size: int, interpolation: str) -> tuple[int, int]:
+    """Returns the bounds of the output pixels that depend on the input pixels first … last - 1.
 
-    The bounds lie at multiples of the odd part of the reduced denominator of length / size, where their
-    places in the input are fractions that a float32 holds exactly.
+    The bounds are multiples of the odd part of the reduced denominator of length / size: there the positions in the
+    input are exact in float32.
     """
     scale = length / size
     reach = _REACH[interpolation] * max(scale, 1) + 1
@@ -86,11 +86,11 @@ def _reached(first: int, last: int, length: int, size: int, interpolation: str) 
 def _antialiased(
     pixels: NDArray[np.uint8], size: int, interpolation: str, rows: tuple[int, int], columns: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Returns these rows and columns of a resized square image, as a resize of the whole would give them."""
+    """Returns these rows and columns of the resized image, equal to those of resizing all of it."""
     resampling, scale = Image.Resampling[interpolation.upper()], len(pixels) / size
     reach = _REACH[interpolation] * max(scale, 1) + 1
-    top, bottom = _near(rows, scale, reach, len(pixels))
-    left, right = _near(columns, scale, reach, len(pixels))
+    top, bottom = _input_range(rows, scale, reach, len(pixels))
+    left, right = _input_range(columns, scale, reach, len(pixels))
     image = Image.fromarray(pixels[top:bottom, left:right])
     wide, high = columns[1] - columns[0], rows[1] - rows[0]
     image = image.resize(
@@ -100,8 +100,8 @@ def _antialiased(
     return np.asarray(image)
 
 
-def _near(bounds: tuple[int, int], scale: float, reach: float, length: int) -> tuple[int, int]:
-    """Returns the bounds of the input pixels that make the output pixels within `bounds`."""
+def _input_range(bounds: tuple[int, int], scale: float, reach: float, length: int) -> tuple[int, int]:
+    """Returns the bounds of the input pixels on which the output pixels within `bounds` depend."""
     return max(int(bounds[0] * scale - reach), 0), min(int(bounds[1] * scale + reach) + 1, length)
 
 
@@ -120,38 +120,38 @@ def _sampled(
 
 
 def _matrix(length: int, size: int, interpolation: str, bounds: tuple[int, int], colors: int) -> tuple[Any, int, int]:
-    """Returns the weights of input pixels in the output pixels within `bounds`, and from where to where those lie.
+    """Returns the weights of input pixels for the output pixels within `bounds`, and the bounds of these input pixels.
 
-    The weights are a sparse matrix, (output · colors, input · colors): each color is blended with its own.
+    The weights are a sparse matrix (output · colors, input · colors) that does not mix colors.
     """
-    from scipy import sparse  # a tenth of a second that most commands do not need
+    from scipy import sparse  # importing it takes a tenth of a second
 
-    places, weights = _taps(length, size, interpolation)
-    places, weights = places[slice(*bounds)], weights[slice(*bounds)]
-    first, last = int(places[0, 0]), int(places[-1, -1]) + 1
-    inputs = (places - first)[:, None] * colors + np.arange(colors, dtype=np.int32)[:, None]
-    starts = np.arange(0, inputs.size + 1, places.shape[1], dtype=np.int32)
-    shape = len(places) * colors, (last - first) * colors
+    positions, weights = _taps(length, size, interpolation)
+    positions, weights = positions[slice(*bounds)], weights[slice(*bounds)]
+    first, last = int(positions[0, 0]), int(positions[-1, -1]) + 1
+    inputs = (positions - first)[:, None] * colors + np.arange(colors, dtype=np.int32)[:, None]
+    starts = np.arange(0, inputs.size + 1, positions.shape[1], dtype=np.int32)
+    shape = len(positions) * colors, (last - first) * colors
     return sparse.csr_array((np.repeat(weights, colors, 0).ravel(), inputs.ravel(), starts), shape), first, last
 
 
 @lru_cache(maxsize=64)
 def _taps(length: int, size: int, interpolation: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Returns which input pixels make each output pixel, and their weights: two arrays (size, 2 · reach).
+    """Returns the input pixels of each output pixel and their weights, two arrays (size, 2 · reach).
 
-    Pixel centers lie at halves.  Bicubic is Keys's (1981) with a = -0.5.  What would fall outside the
-    image is shared among the pixels inside.
+    Pixel centers are at half-integers.  Bicubic is the kernel of Keys (1981) with a = -0.5.  Weights of pixels outside
+    the image are redistributed among those inside.
     """
     reach = _REACH[interpolation]
     centers = (np.arange(size) + 0.5) * length / size - 0.5
-    places = np.floor(centers).astype(np.int32)[:, None] + np.arange(1 - reach, 1 + reach, dtype=np.int32)
-    distances = np.abs(centers[:, None] - places)
+    positions = np.floor(centers).astype(np.int32)[:, None] + np.arange(1 - reach, 1 + reach, dtype=np.int32)
+    distances = np.abs(centers[:, None] - positions)
     if interpolation == "bilinear":
         weights = 1 - distances
     else:
         near = (1.5 * distances - 2.5) * distances**2 + 1
         far = ((2.5 - 0.5 * distances) * distances - 4) * distances + 2
         weights = np.where(distances < 1, near, far)
-    weights[(places < 0) | (places >= length)] = 0
+    weights[(positions < 0) | (positions >= length)] = 0
     weights /= weights.sum(1, keepdims=True)
-    return places.clip(0, length - 1), weights.astype(np.float32)
+    return positions.clip(0, length - 1), weights.astype(np.float32)

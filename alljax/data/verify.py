@@ -15,7 +15,8 @@ from rich.table import Table
 from alljax.data import cnmc, cnmc_index, prepared
 from alljax.data.archive import Tree, natural, open_tree
 from alljax.data.dataset import UNLABELED, Dataset, Record, check
-from alljax.data.images import decode, reason, survey
+from alljax.data.images import decode
+from alljax.data.inspection import map_images, reason
 from alljax.data.readers import open_all
 from alljax.errors import DataError, first_few
 from alljax.files import write_text
@@ -237,10 +238,11 @@ def _look(dataset: Dataset) -> tuple[dict[str, Size], dict[str, str]]:
     """Decodes every image: the sizes as they are stored, and why others cannot be read, by path."""
 
     def look(dataset: Dataset, record: Record) -> tuple[str, Size]:
-        return record.path, decode(dataset.read(record), record.path).size
+        height, width, _ = decode(dataset.read(record), record.path).shape
+        return record.path, (width, height)
 
     with bar("verify", len(dataset.records), "images") as advance:
-        seen, errors = survey(dataset, look, advance)
+        seen, errors = map_images(dataset, look, advance)
     return dict(seen), {path: reason(error, path) for path, error in errors.items()}
 
 

@@ -69,7 +69,7 @@ def write_contact_sheets(study: Study, dataset: Dataset) -> None:
         images, captions = [], []
         for row in most_confident_errors(predictions.labels, predictions.probabilities, SHEET_IMAGES):
             record = record_of[str(predictions.paths[row])]
-            images.append(load(dataset, record))
+            images.append(Image.fromarray(load(dataset, record)))
             subject = f"subject {record.subject}" if record.subject else record.path.rpartition("/")[2]
             predicted = f"predicted {names[mean[row].argmax()]} {mean[row].max():.0%}"
             captions.append(f"{names[record.label]}\n{predicted}\n{subject}")

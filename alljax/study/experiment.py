@@ -10,10 +10,9 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from alljax import progress
 from alljax.data import splits
 from alljax.data.dataset import Dataset, Record, check
-from alljax.data.images import Inspection, inspect, readable
+from alljax.data.inspection import Inspection, drop_unreadable, inspect
 from alljax.data.readers import open_dataset
 from alljax.data.subjects import unite
 from alljax.errors import first_few, plural
@@ -217,8 +216,8 @@ def open_images(config: ConfigDict, parts: Sequence[str] = ()) -> tuple[Dataset,
         DataError: nothing usable there, or images that cannot be read.
     """
     dataset = open_dataset(config.data, parts)
-    inspection = inspect_images(dataset, config.data.on_error)
-    dataset = check(readable(dataset, inspection), config.data.source)
+    inspection = inspect(dataset, config.data.on_error)
+    dataset = check(drop_unreadable(dataset, inspection), config.data.source)
     first: dict[str, Record] = {}
     both = [
         f"{first[pixels].path} and {record.path}"
@@ -231,27 +230,3 @@ def open_images(config: ConfigDict, parts: Sequence[str] = ()) -> tuple[Dataset,
     for note in dataset.notes:
         logging.info(note)
     return dataset, inspection
-
-
-def inspect_images(dataset: Dataset, on_error: str = "raise") -> Inspection:
-    """Reads and decodes every image once, and says which were not RGB.
-
-    Args:
-        dataset: the images.
-        on_error: ``raise``, or ``skip`` those that cannot be read.
-
-    Raises:
-        DataError: images that cannot be read, all of them named or counted.
-    """
-    with progress.bar("look at the images", len(dataset.records), "images") as advance:
-        inspection = inspect(dataset, advance, on_error=on_error)
-    if len(inspection.sizes) > 1:
-        (width, height), count = inspection.sizes.most_common(1)[0]
-        others = ", ".join(f"{n:,} of {w} × {h}" for (w, h), n in inspection.sizes.most_common(4)[1:])
-        logging.info(
-            f"images differ in size ({count:,} of {width} × {height} pixels, {others}): each is stretched to the same "
-            "square, so a cell of the same size looks smaller in a larger image"
-        )
-    if converted := {mode: count for mode, count in sorted(inspection.modes.items()) if mode != "RGB"}:
-        logging.info("converted to RGB: " + ", ".join(f"{count:,} of mode {mode}" for mode, count in converted.items()))
-    return inspection

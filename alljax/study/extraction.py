@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from alljax import files, interrupts, progress
 from alljax.data import decoded_cache
-from alljax.data.loader import Source
+from alljax.data.loader import ImageSource
 from alljax.errors import ConfigError, WorkdirError
 from alljax.progress import Advance
 from alljax.study.experiment import open_images
@@ -123,7 +123,7 @@ class Features:
         return hashlib.sha256(f"{parts} {jax.default_backend()}".encode()).hexdigest()
 
     def _blocks(
-        self, networks: Sequence[Network], source: Source, views: str, advance: Advance
+        self, networks: Sequence[Network], source: ImageSource, views: str, advance: Advance
     ) -> Iterator[list[np.ndarray]]:
         batch_size, workers = self._config.features.batch_size, self._config.data.workers
         for block in feature_extraction.feature_blocks(networks, source, batch_size, views, workers):

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from alljax import progress
 from alljax.data.dataset import Dataset
-from alljax.data.loader import Source
+from alljax.data.loader import ImageSource
 from alljax.models.head import Head
 from alljax.study import sources
 from alljax.study.experiment import Material
@@ -46,7 +46,7 @@ def check(config: ConfigDict, network: Network) -> None:
 def train_cell(
     trial: Trial,
     network: Network,
-    source: Source,
+    source: ImageSource,
     material: Material,
     keys: Sequence[Sequence[jax.Array]],
     folder: Path,

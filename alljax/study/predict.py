@@ -14,10 +14,10 @@ from alljax import config as configs
 from alljax import files
 from alljax.data import archive
 from alljax.data.dataset import Dataset, Record
+from alljax.data.inspection import inspect
 from alljax.errors import DataError, WorkdirError
 from alljax.models.head import Head
 from alljax.study import finetuned, results, workdir
-from alljax.study.experiment import inspect_images
 from alljax.study.extraction import Features
 from alljax.study.sources import Sources
 from alljax.training import checkpoints
@@ -70,7 +70,7 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
         raise WorkdirError(f"{file} is not the weight file that {folder} used, whose SHA-256 is {used['sha256']}")
     logging.info(f"heads of {name}")
     dataset = _dataset(images, tuple(study.classes))
-    inspection = inspect_images(dataset)
+    inspection = inspect(dataset)
     usual, studied = inspection.sizes.most_common(1)[0][0], tuple(metrics["dataset"]["image_size"])
     if usual != studied:
         logging.info(

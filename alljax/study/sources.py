@@ -3,33 +3,28 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from absl import logging
 from ml_collections import ConfigDict
 
-from alljax import progress
 from alljax.data import decoded_cache
 from alljax.data.dataset import Dataset
-from alljax.data.loader import Images, Source
+from alljax.data.loader import ImageReader, ImageSource
 from alljax.training.network import Network
 
 
-def images_of(network: Network, dataset: Dataset) -> Images:
+def images_of(network: Network, dataset: Dataset) -> ImageReader:
     """Returns the images as a network wants them, decoded whenever they are read."""
     wanted = network.preprocessing
-    return Images(dataset, wanted.image_size, wanted.interpolation, wanted.antialias)
+    return ImageReader(dataset, wanted.image_size, wanted.interpolation, wanted.antialias)
 
 
-def keep(config: ConfigDict, images: Images) -> Source:
+def keep(config: ConfigDict, images: ImageReader) -> ImageSource:
     """Returns images that stay decoded where ``data.cache`` says, or where they fit; says which.
 
     Raises:
         ConfigError: they do not fit where they should stay.
         DataError: an image that cannot be read.
     """
-    place, why = decoded_cache.choose(config.data.cache, images)
-    logging.info(why)
-    with progress.bar("decode", len(images.labels) if place != "none" else 0, "images") as advance:
-        return decoded_cache.keep(images, place, advance, config.data.workers)
+    return decoded_cache.cache_images(config.data.cache, images, config.data.workers)
 
 
 class Sources:
@@ -44,11 +39,11 @@ class Sources:
             networks: of all cells.
         """
         self._config, self._dataset = config, dataset
-        self._kept: dict[str, Source] = {}
+        self._kept: dict[str, ImageSource] = {}
         distinct = {id(network): network for network in networks}.values()
         self._wanted = Counter(self._key(network) for network in distinct)
 
-    def of(self, network: Network, again: bool = False) -> Source:
+    def of(self, network: Network, again: bool = False) -> ImageSource:
         """Returns the images for a network.
 
         Args:

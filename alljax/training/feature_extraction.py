@@ -17,7 +17,7 @@ import numpy as np
 from alljax import files
 from alljax.data import augmentation
 from alljax.data.images import READING_VERSION
-from alljax.data.loader import Source, batches
+from alljax.data.loader import ImageSource, batches
 from alljax.models.head import pool
 from alljax.progress import Advance
 from alljax.training.network import Network
@@ -44,7 +44,7 @@ def make_extractor(networks: Sequence[Network]) -> Callable[[Any, jax.Array], li
 
 
 def feature_blocks(
-    networks: Sequence[Network], source: Source, batch_size: int, views: str, workers: int = 0
+    networks: Sequence[Network], source: ImageSource, batch_size: int, views: str, workers: int = 0
 ) -> Iterator[list[np.ndarray]]:
     """Yields float32 (b, V, D), for each network, of b records at a time, in the order of the records.
 
@@ -64,7 +64,7 @@ def feature_blocks(
 
 
 def compute_features(
-    network: Network, source: Source, batch_size: int, advance: Advance, views: str, workers: int = 0
+    network: Network, source: ImageSource, batch_size: int, advance: Advance, views: str, workers: int = 0
 ) -> np.ndarray:
     """Returns float32 (N, V, D) in memory; the arguments are those of `feature_blocks`.
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from scipy.special import log_softmax
 
 from alljax.data import loader
-from alljax.data.loader import Loader, Order, Source
+from alljax.data.loader import ImageSource, Loader, Sampler
 from alljax.training import sharding
 from alljax.training.fold import Fold, steps_per_epoch
 from alljax.training.learner import Learner
@@ -33,7 +33,9 @@ class Feed:
         set_aside: whether validation rows are set aside.
     """
 
-    def __init__(self, config: ConfigDict, source: Source, fold: Fold, key: jax.Array, devices: sharding.Mesh) -> None:
+    def __init__(
+        self, config: ConfigDict, source: ImageSource, fold: Fold, key: jax.Array, devices: sharding.Mesh
+    ) -> None:
         """Draws the order of all epochs.
 
         Args:
@@ -64,8 +66,7 @@ class Feed:
     def training(self, step: int) -> Generator[Batch, None, None]:
         """Yields the batches of the steps from `step` on to the last epoch's end."""
         order = self._order(self._orders, epochs=len(self._orders))
-        with Loader(self._source, order, self._workers) as batches:
-            batches.set_state(batches.get_state() | {"next_batch": step})
+        with Loader(self._source, order, self._workers, start=step) as batches:
             for batch in batches:
                 yield self._cells(batch)
 
@@ -84,11 +85,11 @@ class Feed:
         own = log_p[np.arange(len(labels)), labels]
         return float(-own.mean(dtype=np.float64)), float((log_p.argmax(1) == labels).mean())
 
-    def _order(self, rows: np.ndarray, epochs: int = 1) -> Order:
+    def _order(self, rows: np.ndarray, epochs: int = 1) -> Sampler:
         shard = (jax.process_index(), jax.process_count())
-        return Order(rows, self._size, epochs=epochs, shard=shard, multiple=self._multiple)
+        return Sampler(rows, self._size, epochs=epochs, shard=shard, multiple=self._multiple)
 
-    def _cells(self, batch: loader.Batch) -> Batch:
+    def _cells(self, batch: loader.ImageBatch) -> Batch:
         """Puts this process's part of a global batch on its devices."""
         local = len(batch.mask)
         positions = np.arange(local, dtype=np.int32) + jax.process_index() * local

@@ -13,7 +13,7 @@ import scipy.ndimage
 import skimage.color
 from PIL import Image
 
-from alljax.data import augmentation, stain, synthetic
+from alljax.data import augmentation, synthetic
 from alljax.data.augmentation import Augmentation
 from alljax.errors import ConfigError
 
@@ -29,7 +29,7 @@ ALONE = [MOVED, *({name: value} for name, value in EVERYTHING.items() if name no
 
 @pytest.fixture(scope="module")
 def cells() -> jax.Array:
-    """Six generated cells, uint8, exactly black around."""
+    """Six generated cells, uint8, on exact black."""
     return jnp.stack([synthetic.cell_image(3, name, 1, 1, SIDE) for name in ("1", "2", "3", "H1", "H2", "H3")])
 
 
@@ -58,7 +58,7 @@ def test_off_is_the_identity(cells: jax.Array) -> None:
 
 
 @pytest.mark.parametrize("settings", [*ALONE, EVERYTHING], ids=lambda settings: "+".join(settings))
-def test_each_does_something_within_range_and_by_its_key(cells: jax.Array, settings: dict) -> None:
+def test_each_changes_images_within_range_by_key(cells: jax.Array, settings: dict) -> None:
     first, again, other = (augmented(settings, cells, seed)[0] for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -66,11 +66,11 @@ def test_each_does_something_within_range_and_by_its_key(cells: jax.Array, setti
     assert first.shape == cells.shape
     assert float(first.min()) >= 0
     assert float(first.max()) <= 255
-    assert len(np.unique(many(settings, cells[0], 6), axis=0)) > 1, "each image has a key of its own"
+    assert len(np.unique(many(settings, cells[0], 6), axis=0)) > 1, "images share a key"
 
 
-def test_a_batch_is_its_images_one_by_one(cells: jax.Array) -> None:
-    """Row n depends on the key, n and its image alone: not on the batch's size, nor on its other images."""
+def test_result_depends_on_key_and_image_only(cells: jax.Array) -> None:
+    """Not on the batch size or the other images."""
     settings = {"quarter_turns": True, "brightness": 0.3}
     together, _ = augmented(settings, cells)
     for row in range(6):
@@ -80,7 +80,7 @@ def test_a_batch_is_its_images_one_by_one(cells: jax.Array) -> None:
     np.testing.assert_allclose(first[0], together[0], atol=1e-3)
 
 
-def test_switching_one_off_leaves_what_the_others_draw(cells: jax.Array) -> None:
+def test_disabling_one_does_not_change_the_others(cells: jax.Array) -> None:
     dimmed, _ = augmented({"brightness": 0.3}, cells)
     turned, _ = augmented({"quarter_turns": True, "brightness": 0.3}, cells)
     assert not np.array_equal(dimmed, turned)
@@ -95,7 +95,7 @@ def test_black_stays_exactly_black(cells: jax.Array) -> None:
         assert not np.asarray(images)[background].any(), name
 
 
-def test_rim_and_noise_near_black_stay_dim(cells: jax.Array) -> None:
+def test_dim_rim_and_jpeg_noise_stay_dim(cells: jax.Array) -> None:
     """As JPEG leaves them: gray levels of 1 around the cell."""
     dim = jnp.maximum(cells, 1)
     background = np.asarray(cells).max(-1) == 0
@@ -104,13 +104,13 @@ def test_rim_and_noise_near_black_stay_dim(cells: jax.Array) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"rotation": 180.0}, MOVED], ids=lambda settings: "+".join(settings))
-def test_what_comes_from_outside_is_black(settings: dict) -> None:
+def test_geometric_changes_fill_with_black(settings: dict) -> None:
     white, _ = augmented(settings, jnp.full((6, SIDE, SIDE, 3), 255, jnp.uint8))
     assert float(white.min()) == 0
     assert float(white.max()) == 255
 
 
-def test_padding_stays_black_and_reaches_nobody(cells: jax.Array) -> None:
+def test_padding_stays_black_and_is_not_mixed(cells: jax.Array) -> None:
     mask = jnp.arange(6) < 3
     padded = jnp.where(mask[:, None, None, None], cells, 0).astype(jnp.uint8)
     poisoned = jnp.where(mask[:, None, None, None], cells, 200).astype(jnp.uint8)
@@ -123,7 +123,7 @@ def test_padding_stays_black_and_reaches_nobody(cells: jax.Array) -> None:
     assert not np.asarray(nothing).any()
 
 
-def test_the_eight_views_are_the_dihedral_group(noise: jax.Array) -> None:
+def test_eight_views_are_the_dihedral_group(noise: jax.Array) -> None:
     views = [np.asarray(dihedral(noise, view)) for view in range(8)]
     for view in range(8):
         expected = np.rot90(noise[:, ::-1] if view >= 4 else noise, view % 4)
@@ -131,12 +131,12 @@ def test_the_eight_views_are_the_dihedral_group(noise: jax.Array) -> None:
     assert len({view.tobytes() for view in views}) == 8
     for first in range(8):
         products = {np.asarray(dihedral(jnp.asarray(views[first]), second)).tobytes() for second in range(8)}
-        assert products == {view.tobytes() for view in views}, "closed, and with an inverse to each"
+        assert products == {view.tobytes() for view in views}, "not a group"
     assert np.array_equal(jax.vmap(augmentation.dihedral, (None, 0))(noise, jnp.arange(8)), views)
 
 
 def many(settings: dict, image: np.ndarray, count: int) -> np.ndarray:
-    """Returns `count` augmentations of an image, drawn six at once: the shape that is compiled already."""
+    """Returns `count` augmentations of an image, six per call: the shape that is compiled already."""
     batch = jnp.stack([jnp.asarray(image, jnp.uint8)] * 6)
     return np.concatenate([augmented(settings, batch, seed)[0] for seed in range(-(-count // 6))])[:count]
 
@@ -185,8 +185,8 @@ def draw(settings: dict) -> tuple[np.ndarray, np.ndarray]:
     return jax.device_get(draw_500(jax.random.split(jax.random.key(0), 500), Augmentation(**settings)))
 
 
-def test_what_draw_affine_draws() -> None:
-    """Shift and zoom mean what they say; a crop is a window inside of the image; a turn is a turn."""
+def test_ranges_of_draw_affine() -> None:
+    """Each setting is the maximum that occurs, and a crop is inside the image."""
     matrix, offset = draw({"shift": 0.2})
     np.testing.assert_allclose(matrix, np.broadcast_to(np.eye(2), (500, 2, 2)))
     assert 0.19 < np.abs(offset).max() <= 0.2
@@ -195,7 +195,7 @@ def test_what_draw_affine_draws() -> None:
     factors = 1 / np.asarray(matrix[:, 0, 0])
     assert 1 / 1.5 <= factors.min() < 0.7
     assert 1.45 < factors.max() <= 1.5001
-    assert abs(np.log(factors).mean()) < 0.04, "as often larger as smaller"
+    assert abs(np.log(factors).mean()) < 0.04, "zoom is not symmetric"
     matrix, offset = draw({"crop": 0.4})
     kept = np.asarray(matrix[:, 0, 0])
     assert 0.6 <= kept.min() < 0.61
@@ -206,7 +206,7 @@ def test_what_draw_affine_draws() -> None:
     np.testing.assert_allclose(np.linalg.det(matrix), 1, rtol=1e-5)
 
 
-def test_a_shift_moves_and_a_zoom_enlarges(cells: jax.Array) -> None:
+def test_shift_and_zoom(cells: jax.Array) -> None:
     image = cells[0].astype(jnp.float32)
     moved = affine(image, jnp.eye(2), jnp.array([0.0, -5 / SIDE]))
     np.testing.assert_allclose(moved[:, 5:], image[:, :-5], atol=1e-2)
@@ -214,22 +214,22 @@ def test_a_shift_moves_and_a_zoom_enlarges(cells: jax.Array) -> None:
     assert float(jnp.sum(half)) == pytest.approx(float(jnp.sum(image)) / 4, rel=0.03)
 
 
-def test_stains_are_those_of_scikit_image(noise: jax.Array) -> None:
+def test_stains_equal_scikit_image(noise: jax.Array) -> None:
     reference = skimage.color.rgb2hed(np.asarray(noise, np.float64) / 255)
-    ours = np.asarray(stain.separate(noise))
+    ours = np.asarray(augmentation.separate_stains(noise))
     assert (ours < 0).any()
     np.testing.assert_allclose(np.maximum(ours, 0) / -np.log(1e-6), reference, atol=1e-5)
-    np.testing.assert_allclose(stain.combine(ours), noise, rtol=1e-4)
-    np.testing.assert_allclose(stain.RGB_FROM_HED, skimage.color.rgb_from_hed)
-    # and back, where scikit-image cuts nothing off
+    np.testing.assert_allclose(augmentation.combine_stains(ours), noise, rtol=1e-4)
+    np.testing.assert_allclose(augmentation.RGB_FROM_HED, skimage.color.rgb_from_hed)
+    # and back, where scikit-image does not clip
     amounts = np.random.default_rng(1).uniform(0, 0.1, (5, 5, 3))
-    mixed = stain.combine(jnp.asarray(amounts * -np.log(1e-6), jnp.float32))
+    mixed = augmentation.combine_stains(jnp.asarray(amounts * -np.log(1e-6), jnp.float32))
     np.testing.assert_allclose(mixed, 255 * skimage.color.hed2rgb(amounts), atol=0.01)
 
 
 def test_stain_jitter_is_linear_in_the_amounts(noise: jax.Array) -> None:
-    jittered = stain.jitter(jax.random.key(4), noise / 2, 0.2)
-    before, after = (np.asarray(stain.separate(image)).reshape(-1, 3) for image in (noise / 2, jittered))
+    jittered = augmentation.jitter_stains(jax.random.key(4), noise / 2, 0.2)
+    before, after = (np.asarray(augmentation.separate_stains(image)).reshape(-1, 3) for image in (noise / 2, jittered))
     visible = (np.asarray(jittered).reshape(-1, 3) > 1.01).all(1) & (np.asarray(noise).reshape(-1, 3) > 2.02).all(1)
     for dye in range(3):
         slope, intercept = np.polyfit(before[visible, dye], after[visible, dye], 1)
@@ -239,7 +239,7 @@ def test_stain_jitter_is_linear_in_the_amounts(noise: jax.Array) -> None:
 
 
 def test_brightness_and_contrast(cells: jax.Array) -> None:
-    dark = np.asarray(cells[0]) // 2  # nothing is cut off at 255
+    dark = np.asarray(cells[0]) // 2  # not clipped at 255
     factors = many({"brightness": 0.3}, dark, 240).mean((1, 2, 3)) / dark.mean()
     assert 0.7 <= factors.min() < 0.72
     assert 1.28 < factors.max() <= 1.3001
@@ -254,11 +254,11 @@ def test_brightness_and_contrast(cells: jax.Array) -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.7, 2.0])
-def test_blur_is_scipys_where_all_is_cell(noise: jax.Array, sigma: float) -> None:
+def test_blur_equals_scipy_inside_a_cell(noise: jax.Array, sigma: float) -> None:
     image = 150 + noise / 10
     ours = np.asarray(augmentation.gaussian_blur(image, sigma))
     theirs = scipy.ndimage.gaussian_filter(np.asarray(image, np.float64), (sigma, sigma, 0), truncate=8)
-    inside = slice(12, -12)  # at the border SciPy reflects and we leave out
+    inside = slice(12, -12)  # SciPy reflects at the border
     np.testing.assert_allclose(ours[inside, inside], theirs[inside, inside], rtol=1e-5)
 
 
@@ -271,7 +271,7 @@ def test_blur_smooths_a_cell_and_keeps_its_brightness(cells: jax.Array) -> None:
     assert (blurred[inside].std(0) < 0.9 * np.asarray(image)[inside].std(0)).all()
 
 
-def test_cutout_blackens_one_square() -> None:
+def test_cutout_sets_one_square_to_black() -> None:
     white = jnp.full((SIDE, SIDE, 3), 255.0)
     keys = jax.random.split(jax.random.key(0), 300)
     holes = jax.jit(jax.vmap(lambda key: augmentation.cutout(key, white, 0.25)))(keys)
@@ -282,17 +282,17 @@ def test_cutout_blackens_one_square() -> None:
         sizes.add((int(rows.sum()), int(columns.sum())))
     assert (12, 12) in sizes
     assert max(max(size) for size in sizes) == 12
-    assert min(min(size) for size in sizes) < 12, "some hang over the edge"
+    assert min(min(size) for size in sizes) < 12, "no square crosses the border"
 
 
-def test_mixup_mixes_images_and_targets_alike() -> None:
+def test_mixup_mixes_images_and_targets_equally() -> None:
     count = 1000
     images = jnp.broadcast_to(jnp.arange(float(count)).reshape(count, 1, 1, 1), (count, 1, 1, 3))
     mask = jnp.arange(count) < 800
     for alpha in (0.1, 1.0):
         mixed, targets = jax.jit(augmentation.mixup)(jax.random.key(1), images, jnp.eye(count), mask, alpha)
         np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
-        assert not targets[:800, 800:].any(), "nobody is mixed with padding"
+        assert not targets[:800, 800:].any(), "padding was mixed in"
         np.testing.assert_allclose(mixed[:, 0, 0, 0], np.asarray(targets) @ np.arange(count), rtol=1e-5, atol=1e-3)
         assert np.array_equal(mixed[800:], images[800:])
         # the variance of Beta(alpha, alpha) is 1 / (4 (2 alpha + 1))
@@ -301,13 +301,13 @@ def test_mixup_mixes_images_and_targets_alike() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("crop", 1.0), ("brightness", -0.1), ("blur", -1.0), ("stain", np.nan)])
-def test_impossible_strengths_are_refused(name: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=f"augmentation: {name} is"):
+def test_invalid_strengths_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"augment\.{name}="):
         Augmentation(**{name: value})
 
 
 @pytest.mark.real
-def test_real_cells_keep_their_background(cnmc_zip) -> None:
+def test_real_images_keep_their_background(cnmc_zip) -> None:
     with zipfile.ZipFile(cnmc_zip) as archive:
         names = [name for name in archive.namelist() if name.endswith(".bmp")][::88]
         images = [Image.open(io.BytesIO(archive.read(name))).resize((SIDE, SIDE)) for name in names]

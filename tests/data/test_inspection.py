@@ -1,0 +1,103 @@
+"""Properties of all images: what is measured, what is cached, and images that cannot be read."""
+
+import dataclasses
+import hashlib
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alljax.data.dataset import Dataset, Record, check
+from alljax.data.inspection import drop_unreadable, inspect
+from alljax.errors import DataError
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(1, 256, (40, 30, 3), np.uint8))
+
+
+def encode(image: Image.Image, form: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    image.save(file, form)
+    return file.getvalue()
+
+
+def memory(contents: dict[str, bytes], **options: object) -> Dataset:
+    records = tuple(Record(path, number % 2) for number, path in enumerate(contents))
+    return Dataset("folder", ("a", "b"), records, read=lambda record: contents[record.path], **options)
+
+
+def test_properties(messages: list[str]) -> None:
+    half = np.zeros((10, 20, 3), np.uint8)
+    half[:5, :, 2] = 1
+    contents = {
+        "1.png": encode(Image.fromarray(half)),
+        "2.png": encode(NOISE.convert("L")),
+        "3.bmp": encode(NOISE, "BMP"),
+        "4.png": encode(NOISE.convert("RGBA")),
+    }
+    found = inspect(memory(contents))
+    assert found.digests == tuple(hashlib.sha256(data).hexdigest() for data in contents.values())
+    assert found.pixels[1] != found.pixels[2] == found.pixels[3] != found.pixels[0]
+    assert found.areas.dtype == np.float32
+    assert found.areas == pytest.approx([0.5, 1, 1, 1], abs=1e-3)
+    assert found.modes == {"RGB": 2, "L": 1, "RGBA": 1}
+    assert found.sizes == {(20, 10): 1, (30, 40): 3}
+    assert any(line.startswith("images differ in size (3 of 30 × 40 pixels") for line in messages)
+    assert "converted to RGB: 1 of mode L, 1 of mode RGBA" in messages
+
+
+def test_crops_apply_to_sizes_and_not_to_digests() -> None:
+    contents = {"1.png": encode(NOISE)}
+    cropped = inspect(memory(contents, crops={(30, 40): (10, 10)}))
+    assert cropped.sizes == {(10, 10): 1}
+    assert cropped.pixels == inspect(memory(contents)).pixels
+
+
+def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path))
+    contents, reads, stamp = {"1.png": encode(NOISE), "2.png": encode(NOISE.convert("L"))}, [], ["first"]
+
+    def read(record: Record) -> bytes:
+        reads.append(record.path)
+        return contents[record.path]
+
+    dataset = dataclasses.replace(memory(contents), read=read, stamp=lambda record: stamp[0])
+    first, second = inspect(dataset), inspect(dataset)
+    assert reads == ["1.png", "2.png"]
+    assert vars(first).keys() == vars(second).keys()
+    assert all(np.array_equal(value, vars(second)[key]) for key, value in vars(first).items())
+    stamp[0] = "changed"
+    inspect(dataset)
+    assert len(reads) == 4
+
+
+def test_unreadable_images_are_named() -> None:
+    contents = {f"{number}.png": encode(NOISE) if number % 2 else b"bad" for number in range(14)}
+    with pytest.raises(DataError) as caught:
+        inspect(memory(contents))
+    message = str(caught.value)
+    assert message.startswith("7 of 14 images cannot be read, replace or remove them: 0.png: not an image; 2.png:")
+    assert message.endswith("8.png: not an image; and 2 more")
+
+
+def test_unreadable_images_are_skipped_on_request() -> None:
+    good = encode(NOISE)
+    contents = {f"{number}.png": good for number in range(20)} | {"7.png": b"", "15.png": good[:500]}
+    dataset = memory(contents)
+    found = inspect(dataset, on_error="skip")
+    assert found.unreadable["7.png"] == "empty (0 bytes)"
+    left = drop_unreadable(dataset, found)
+    assert len(left.records) == len(found.digests) == len(found.areas) == 18
+    assert left.notes[0].startswith(
+        "2 images skipped, cannot be read (data.on_error=skip): 7.png (empty (0 bytes)), 15.png (damaged or truncated"
+    )
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [(range(8), r"^source: no labeled images found \(8 images skipped"), (range(1, 8, 2), "^source: class 'b' has no")],
+)
+def test_nothing_left_to_train_on(bad: range, message: str) -> None:
+    dataset = memory({f"{number}.png": b"bad" if number in bad else encode(NOISE) for number in range(8)})
+    with pytest.raises(DataError, match=message):
+        check(drop_unreadable(dataset, inspect(dataset, on_error="skip")), "source")
