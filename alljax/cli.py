@@ -1,164 +1,70 @@
-"""The `alljax` command: parse, call one function of commands.py, turn what goes wrong into a line and an exit code."""
+"""The `alljax` command: its arguments, and one function per verb.
+
+Results go to standard output, progress and messages to standard error.  Subpackages are imported inside the functions,
+so that ``--help`` and errors in the arguments are fast.  This is the only module that knows all subpackages.
+"""
 
 import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from alljax import commands, files, progress
+from alljax import files, interrupts, progress
 from alljax.errors import ConfigError, Stopped, UserError
 from alljax.training import distributed
 
-EXAMPLES = {
-    "study": "alljax study --config=configs/quickstart.py --workdir=runs/quickstart",
-    "train": "alljax train --config=configs/quickstart.py --workdir=runs/one --config.train.optimizer=adam",
-    "features": "alljax features --config=configs/quickstart.py --out=features.npz",
-    "rates": "alljax rates --config=configs/finetune.py:toy --out=rates.csv",
-    "predict": "alljax predict --workdir=runs/quickstart my_cells/ --out=predictions.csv",
-    "report": "alljax report --workdir=runs/quickstart",
-    "data prepare": "alljax data prepare --source=C-NMC_Leukemia --out=prepared",
-    "data verify": "alljax data verify --source=C-NMC_Leukemia --out=found.json",
-    "data audit": "alljax data audit --source=C-NMC_Leukemia --protocol=official_folds_by_name",
-    "weights": "alljax weights list",
-    "weights list": "alljax weights list",
-    "weights show": "alljax weights show vgg16-397923af.pth",
-    "weights port": "alljax weights port vgg16-397923af.pth --backbone=vgg16 --out=vgg16.safetensors",
-    "weights fetch": "alljax weights fetch torchvision-vgg16",
-}
+EXIT_CODES = "exit codes: 0 done, 1 `data verify` found problems, 2 user error, 3 done but some images were unreadable"
+
+Options = argparse.Namespace
+Call = Callable[[Options], int | None]
+VERBS: dict[str, tuple[Call, str, str]] = {}
+"""Function, names of arguments and example of each verb."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns its exit code: 0, 1 where `data verify` finds fault, 2 for a mistake."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """Runs one command line and returns its exit code (`EXIT_CODES`).
+
+    Args:
+        arguments: the words after ``alljax``; default: those of this process.
+    """
     progress.show_messages()
-    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; images.decode refuses these
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; images.decode refuses these images
     try:
-        parser = _parser()
-        options, rest = parser.parse_known_args(arguments)
-        options.overrides = _overrides(rest, takes_config=hasattr(options, "config"))
+        options, words = _parser().parse_known_args(arguments)
+        if hasattr(options, "config"):
+            from alljax import config
+
+            options.settings = config.load(options.config, words)
+        elif words and options.call is not data_audit:
+            raise ConfigError(f"unknown argument {words[0]!r}; `alljax --help` lists the commands")
+        options.words = words
         return options.call(options) or 0
     except UserError as error:
         print(f"alljax: {error}", file=sys.stderr)
         return distributed.exit(2)
     except Stopped as stopped:
-        print(f"alljax: {stopped}; the same command goes on from there", file=sys.stderr)
-        return int(os.environ.get("ALLJAX_STOP_CODE", "0"))  # launch/ tells a stop from the end by it
+        print(f"alljax: {stopped}; the same command resumes the run", file=sys.stderr)
+        return int(os.environ.get("ALLJAX_STOP_CODE", "0"))  # launch scripts distinguish stopped from finished runs
     except KeyboardInterrupt:
-        print("alljax: stopped; finished models are kept, the same command goes on from there", file=sys.stderr)
+        print("alljax: interrupted; finished trials are kept, the same command resumes the run", file=sys.stderr)
         return distributed.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+    except BrokenPipeError:  # the program that read our output has ended, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return distributed.exit(141)
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **keywords)
+
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise ConfigError(f"{message}; `{self.prog} --help` shows how")
+        raise ConfigError(f"{message}; see `{self.prog} --help`")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="alljax",
-        description="Transfer learning on microscopic blood cells.",
-        epilog=f"Begin with: {EXAMPLES['study']}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    study = _verb(verbs, "study", "train and evaluate every model of a study, and write its report", commands.study)
-    _config_arguments(study)
-    study.add_argument(
-        "--shard",
-        type=_shard,
-        default=(0, 1),
-        metavar="I/N",
-        help="only runs I, I+N, … of the study, from 0; the budgets of a run stay together",
-    )
-    study.add_argument(
-        "--dry_run", action="store_true", help="print the models, what they share and how long they would take"
-    )
-    _process_arguments(study)
-    train = _verb(verbs, "train", "the same for one model: nothing is varied", commands.train)
-    _config_arguments(train)
-    _process_arguments(train)
-    features = _verb(verbs, "features", "write the backbone's features of every image", commands.features)
-    _config_arguments(features, workdir=False)
-    features.add_argument("--out", type=_path, required=True, help="the .npz file to write")
-    rates = _verb(verbs, "rates", "find a learning rate: a few steps at each of many", commands.rates)
-    _config_arguments(rates, workdir=False)
-    rates.add_argument("--out", type=_output, required=True, metavar="FILE", help="the loss of every step, as CSV")
-    predict = _verb(verbs, "predict", "classify images with the heads of a study", commands.predict)
-    predict.add_argument("--workdir", type=_path, required=True, help="the folder of a finished study")
-    predict.add_argument(
-        "--trial", default="", help="the model of the study that is asked; default: the one with the highest AUC"
-    )
-    predict.add_argument("--weights", default="", metavar="FILE", help="the backbone's weights, if they were moved")
-    predict.add_argument("--out", type=_path, default=Path("predictions.csv"), help="default: %(default)s")
-    predict.add_argument("images", nargs="+", type=_path, metavar="IMAGE|DIR")
-    report = _verb(verbs, "report", "write report.html from the models that are done", commands.report)
-    report.add_argument("--workdir", type=_path, required=True, help="the folder of a study")
-    report.add_argument(
-        "shards", nargs="*", type=_path, metavar="DIR", help="folders of shards of it, whose models are taken over"
-    )
-    _data_parser(verbs)
-    _weights_parser(verbs)
-    return parser
-
-
-def _data_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
-    data = verbs.add_parser("data", help="verify, audit and prepare images", allow_abbrev=False)
-    actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
-    verify = _verb(
-        actions, "data verify", "look whether all images are there; if not, exit code 1", commands.data_verify
-    )
-    audit = _verb(actions, "data audit", "find duplicates, people and what each protocol leaks", commands.data_audit)
-    prepare = _verb(actions, "data prepare", "write C-NMC 2019 as a TFDS data set", commands.data_prepare)
-    for parser in (verify, audit, prepare):
-        parser.add_argument("--source", required=True, help="the images, as data.source takes them")
-    for parser in (verify, audit):
-        parser.add_argument("--out", type=_output, metavar="FILE", help="write all that is found, as JSON")
-    audit.add_argument("--protocol", default="", help="only this one; default: every one that is possible")
-    audit.set_defaults(config=None)  # takes --config.key=value
-    prepare.add_argument("--out", type=_path, required=True, help="the folder for data sets, TFDS's data_dir")
-
-
-def _weights_parser(verbs: "argparse._SubParsersAction[_Parser]") -> None:
-    weights = verbs.add_parser("weights", help="list, show, port and fetch weight files", allow_abbrev=False)
-    actions = weights.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _verb(actions, "weights list", "the known sources, and where they are", commands.weights_list)
-    show = _verb(actions, "weights show", "what a weight file holds", commands.weights_show)
-    show.add_argument("file", type=_path, metavar="FILE")
-    port = _verb(
-        actions, "weights port", "rewrite a weight file in alljax's layout (.safetensors)", commands.weights_port
-    )
-    port.add_argument("file", type=_path, metavar="FILE")
-    port.add_argument("--backbone", required=True, help="for example vgg16")
-    port.add_argument("--out", type=_path, required=True, help="the .safetensors file to write")
-    fetch = _verb(actions, "weights fetch", "download a known source and check its hash", commands.weights_fetch)
-    fetch.add_argument("name", metavar="NAME", help="as `alljax weights list` shows it")
-
-
-def _verb(
-    verbs: "argparse._SubParsersAction[_Parser]", name: str, summary: str, call: object
-) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(
-        name.rpartition(" ")[2],
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example: {EXAMPLES[name]}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(call=call)
-    return parser
-
-
-class _Settings(argparse.Action):
-    """``--settings`` prints every config key with its default and meaning."""
-
+class _ListSettings(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *ignored: object) -> None:
         from alljax import config
 
@@ -166,56 +72,255 @@ class _Settings(argparse.Action):
         parser.exit()
 
 
-def _config_arguments(parser: argparse.ArgumentParser, workdir: bool = True) -> None:
-    parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="a config file, see configs/")
-    parser.add_argument("--settings", nargs=0, action=_Settings, help="list every --config.key=value and exit")
-    if workdir:
-        parser.add_argument("--workdir", type=_path, required=True, help="the folder for the results")
-        parser.add_argument("--resume", choices=["force"], help="let runs under way go on with another config")
-
-
-def _process_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("several processes", "found by themselves under Slurm, Open MPI and on Cloud TPU")
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; the port is one that is free there")
-    group.add_argument("--processes", type=int, metavar="N", help="how many processes are started")
-    group.add_argument("--process", type=int, metavar="I", help="which of them this one is, from 0")
-
-
 def _path(text: str) -> Path:
-    """Reads a path; the shell leaves ``~`` alone behind an equals sign."""
     if not text:
         raise argparse.ArgumentTypeError("is empty; name a file or folder")
-    return Path(text).expanduser()
+    return Path(text).expanduser()  # the shell does not expand ~ after an equals sign
+
+
+def _output(text: str) -> Path:
+    files.check_output(path := _path(text))
+    return path
 
 
 def _shard(text: str) -> tuple[int, int]:
-    """Reads ``i/n``."""
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise argparse.ArgumentTypeError(f"is {text!r}; write I/N with I from 0 to N-1, for example 0/4")
     return int(index), int(count)
 
 
-def _output(text: str) -> Path:
-    """Reads the path of a file that is written after long work."""
-    files.check_output(path := _path(text))
-    return path
+def _argument(name: str, help: str, **keywords: Any) -> tuple[str, dict[str, Any]]:
+    return name, {"help": help, **keywords}
 
 
-def _overrides(rest: Sequence[str], takes_config: bool) -> list[tuple[str, str]]:
-    """Reads ``--config.key=value`` and ``--config.key value``; anything else is unknown."""
-    pairs, words = [], list(rest)
-    while words:
-        word = words.pop(0)
-        if not (takes_config and word.startswith("--config.")):
-            raise ConfigError(f"unknown argument {word!r}; `alljax --help` shows the commands and what they take")
-        key, given, value = word.removeprefix("--config.").partition("=")
-        if not given:
-            if not words or words[0].startswith("--"):
-                raise ConfigError(f"{word} has no value; write {word}=VALUE")
-            value = words.pop(0)
-        pairs.append((key, value))
-    return pairs
+ARGUMENTS = {
+    "config": _argument("--config", "a config file, see configs/", required=True, metavar="FILE[:ARGUMENT]"),
+    "settings": _argument("--settings", "list every --config.key=value and exit", nargs=0, action=_ListSettings),
+    "workdir": _argument("--workdir", "folder of the study", type=_path, required=True),
+    "resume": _argument("--resume", "resume unfinished trials although the config has changed", choices=["force"]),
+    "shard": _argument("--shard", "only jobs I, I+N, ... of the study", type=_shard, default=(0, 1), metavar="I/N"),
+    "dry_run": _argument("--dry_run", "print the trials and the estimated time, then exit", action="store_true"),
+    "coordinator": _argument("--coordinator", "address of process 0, if no scheduler is detected", metavar="HOST:PORT"),
+    "processes": _argument("--processes", "number of processes, if no scheduler is detected", type=int, metavar="N"),
+    "process": _argument("--process", "index of this process, if no scheduler is detected", type=int, metavar="I"),
+    "trial": _argument("--trial", "trial of the study; default: the one with the highest AUC", default=""),
+    "weights": _argument("--weights", "weight file of the backbone, if it was moved", default="", metavar="FILE"),
+    "images": _argument("images", "images and folders of images", nargs="+", type=_path, metavar="IMAGE|FOLDER"),
+    "shards": _argument("shards", "folders of shards to merge into the study", nargs="*", type=_path, metavar="DIR"),
+    "source": _argument("--source", "the images, as in data.source", required=True),
+    "protocol": _argument("--protocol", "only this protocol; default: all that are possible", default=""),
+    "backbone": _argument("--backbone", "for example vgg16", required=True),
+    "file": _argument("file", "a weight file", type=_path, metavar="FILE"),
+    "name": _argument("name", "name of a source, see `alljax weights list`", metavar="NAME"),
+    "csv": _argument("--out", "CSV file to write; default: %(default)s", type=_path, default=Path("predictions.csv")),
+    "json": _argument("--out", "also write all findings to this JSON file", type=_output, metavar="FILE"),
+    "out": _argument("--out", "file to write", type=_output, required=True, metavar="FILE"),
+    "folder": _argument("--out", "folder to write", type=_path, required=True, metavar="FOLDER"),
+}
+
+
+def _verb(name: str, arguments: str, example: str) -> Callable[[Call], Call]:
+    """Registers a function as a verb; the first line of its docstring is the help text."""
+
+    def register(call: Call) -> Call:
+        VERBS[name] = call, arguments, example
+        return call
+
+    return register
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="alljax",
+        description="Transfer learning on microscopic images of blood cells.",
+        epilog=f"first steps: {VERBS['study'][2]}\n{EXIT_CODES}",
+    )
+    groups = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True)}
+    for group, help in (("data", "verify, audit and prepare data sets"), ("weights", "list and convert weight files")):
+        group_parser = groups[""].add_parser(group, help=help)
+        groups[group] = group_parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for verb, (call, arguments, example) in VERBS.items():
+        group, _, name = verb.rpartition(" ")
+        summary = (call.__doc__ or "").split("\n")[0]
+        help = summary[0].lower() + summary[1:].rstrip(".")
+        verb_parser = groups[group].add_parser(name, help=help, description=summary, epilog=f"example: {example}")
+        verb_parser.set_defaults(call=call)
+        for argument in arguments.split():
+            flag, keywords = ARGUMENTS[argument]
+            verb_parser.add_argument(flag, **keywords)
+    return parser
+
+
+@_verb(
+    "study",
+    "config settings workdir resume shard dry_run coordinator processes process",
+    "alljax study --config=configs/quickstart.py --workdir=runs/quickstart",
+)
+def study(options: Options) -> None:
+    """Train and evaluate all trials of a study and write its report."""
+    distributed.initialize(options.coordinator, options.processes, options.process)
+
+    from alljax import config
+    from alljax.report import plots, report
+    from alljax.study import dry_run, experiment, run
+
+    if options.dry_run:
+        dry_run.dry_run(options.settings, options.workdir, options.shard)
+        return
+    with interrupts.handle_signals():
+        study = run.run_study(options.settings, options.workdir, options.shard, options.resume == "force")
+        if study is None:
+            return
+        trials = [config.unflatten(study.settings(name)) for name in study.trials]
+        plots.write_contact_sheets(study, experiment.open_records(trials))
+        report.write_report(options.workdir)
+    report.show(study.metrics)
+    print(f"\nreport: {options.workdir / 'report.html'}")
+    if options.settings.data.source == "synthetic":
+        print(
+            "These images were generated. For your images (one folder per class, in it one folder per subject):\n"
+            f"  alljax study --config={options.config} --workdir=runs/mine --config.data.source=YOUR_FOLDER"
+        )
+    else:
+        print(f"new images: alljax predict --workdir={options.workdir} IMAGE_OR_FOLDER --out=predictions.csv")
+
+
+@_verb(
+    "train",
+    "config settings workdir resume coordinator processes process",
+    "alljax train --config=configs/quickstart.py --workdir=runs/adam --config.train.optimizer=adam",
+)
+def train(options: Options) -> None:
+    """Train and evaluate one trial: a study without a sweep."""
+    if any(word.startswith("--config.study.sweep") for word in options.words):
+        raise ConfigError("`alljax train` has no sweep; use `alljax study` with --config.study.sweep")
+    options.settings.study.sweep = ()
+    options.shard, options.dry_run = (0, 1), False
+    study(options)
+
+
+@_verb(
+    "predict",
+    "workdir trial weights csv images",
+    "alljax predict --workdir=runs/quickstart my_images/ --out=predictions.csv",
+)
+def predict(options: Options) -> None:
+    """Classify images with a trained trial of a study."""
+    from alljax.errors import plural
+    from alljax.study import predict
+
+    count = predict.predict(options.workdir, options.trial, options.weights, options.images, options.out)
+    print(f"{options.out}: {plural(count, 'image')}")
+
+
+@_verb("report", "workdir shards", "alljax report --workdir=runs/quickstart")
+def report(options: Options) -> None:
+    """Write report.html from the finished trials of a study."""
+    from alljax.report import report
+    from alljax.study import merge
+
+    merge.merge_shards(options.workdir, options.shards)
+    print(f"report: {report.write_report(options.workdir)}")
+
+
+@_verb("features", "config settings out", "alljax features --config=configs/quickstart.py --out=features.npz")
+def features(options: Options) -> None:
+    """Write the backbone's features of every image."""
+    from alljax.study import extraction
+
+    count, width = extraction.write_features(options.settings, options.out)
+    print(f"{options.out}: features {count:,} × {width:,}")
+
+
+@_verb("lr-find", "config settings out", "alljax lr-find --config=configs/finetune.py:toy --out=rates.csv")
+def lr_find(options: Options) -> None:
+    """Find a learning rate: train for a few steps with each of several rates."""
+    from alljax.study import rates
+
+    rate = rates.find_rate(options.settings, options.out)
+    print(f"{options.out}: loss of every step\nlowest loss: train.learning_rate={rate:.3g}")
+
+
+@_verb("data verify", "source json", "alljax data verify --source=C-NMC_Leukemia --out=found.json")
+def data_verify(options: Options) -> int:
+    """Check that a data set is complete and readable (exit code 1 if it is not)."""
+    from alljax.data import verify
+
+    found = verify.verify(options.source)
+    verify.show(found, options.out)
+    return 1 if found.problems else 0
+
+
+@_verb(
+    "data audit", "source json protocol", "alljax data audit --source=C-NMC_Leukemia --protocol=official_folds_by_name"
+)
+def data_audit(options: Options) -> None:
+    """Find duplicates, subjects with several names, and what each protocol leaks."""
+    from alljax.data import audit
+
+    found = audit.audit(options.source, options.protocol, options.words)
+    audit.show(found, options.out)
+    if found.error:
+        raise found.error
+
+
+@_verb("data prepare", "source folder", "alljax data prepare --source=C-NMC_Leukemia --out=prepared")
+def data_prepare(options: Options) -> None:
+    """Write C-NMC 2019 as a TFDS data set."""
+    from alljax.data import prepare
+
+    prepare.prepare(options.source, options.out)
+
+
+@_verb("weights list", "", "alljax weights list")
+def weights_list(options: Options) -> None:
+    """List the known sources of weights and which of them are present."""
+    from alljax.weights import store
+
+    for listed in store.listing():
+        source = listed.source
+        size = f"{source.bytes / 1e6:,.0f} MB" if source.bytes else "size unknown"
+        classifier = "with classifier" if source.classifier else "no classifier"
+        print(f"{source.name:40} {source.backbone}, {size}, {classifier}, {source.license}: {listed.place}")
+
+
+@_verb("weights show", "file", "alljax weights show vgg16-397923af.pth")
+def weights_show(options: Options) -> None:
+    """Show the tensors, the hash and the likely network of a weight file."""
+    from alljax.weights import show
+
+    found = show.describe(options.file)
+    for name, shape, dtype in found.tensors:
+        print(f"{name}  {dtype} {tuple(shape)}")
+    print(f"\n{found.path}: {found.format}, {found.bytes:,} bytes, {len(found.tensors)} tensors")
+    print(f"SHA-256 {found.sha256}")
+    print(f"layout {found.family or 'unknown'}" + (f" ({found.backbone})" if found.backbone else ""))
+    print(f"known source: {found.source.name if found.source else 'none with this hash'}")
+    for note in found.notes:
+        print(note)
+
+
+@_verb(
+    "weights convert",
+    "file backbone out",
+    "alljax weights convert vgg16-397923af.pth --backbone=vgg16 --out=vgg16.safetensors",
+)
+def weights_convert(options: Options) -> None:
+    """Convert a weight file to alljax's layout (.safetensors)."""
+    from alljax.weights import rewrite
+
+    count = rewrite.rewrite(options.file, options.backbone, options.out)
+    print(f"{options.out}: {count:,} parameters and statistics of {options.backbone}")
+
+
+@_verb("weights fetch", "name", "alljax weights fetch torchvision-vgg16")
+def weights_fetch(options: Options) -> None:
+    """Download a known source of weights and check its hash."""
+    from alljax.weights import store
+
+    fetched = store.fetch(options.name)
+    print(f"{fetched.path}: SHA-256 {fetched.sha256}" + (f" ({fetched.note})" if fetched.note else ""))
 
 
 if __name__ == "__main__":

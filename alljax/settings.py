@@ -1,4 +1,4 @@
-"""Every setting: its default, its type and what it means, once."""
+"""Every setting once: its default, its type and one line of explanation."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ class Setting:
     """One setting.
 
     Attributes:
-        default: the value when nobody sets it; its type is the setting's type.
+        default: the default value; its type is the type of the setting.
         help: one line of explanation.
-        choices: the only values allowed, if not empty.
-        minimum: the smallest number allowed, if not None.
+        choices: the allowed values, if not empty.
+        minimum: the smallest allowed number, if not None.
     """
 
     default: bool | int | float | str | tuple
@@ -21,46 +21,40 @@ class Setting:
 
 
 SETTINGS: dict[str, Setting] = {
-    "seed": Setting(0, "draws folds, head parameters and batch order", minimum=0),
+    "seed": Setting(0, "random seed of splits, parameters and batch order", minimum=0),
     "data.source": Setting(
-        "synthetic", "folder, zip, CSV, .npz or prepared set of labeled images, or 'synthetic' for generated cells"
+        "synthetic", "folder, zip, CSV, .npz or prepared data set of labeled images; synthetic: generated blood cells"
     ),
     "data.subset": Setting("train", "subset of the data to use: train, prelim, test, ..."),
-    "data.classes": Setting((), "class names in label order, the positive one second; empty: as the source has them"),
+    "data.classes": Setting((), "class names in label order, the positive class second; empty: those of the data"),
     "data.name_pattern": Setting(
-        "", "for folders: regular expression over file names with groups subject, field, cell"
+        "", "folders: regular expression over file names with the groups subject, field and cell"
     ),
-    "data.allow_partial": Setting(False, "use a copy of C-NMC 2019 from which files are missing"),
-    "data.on_error": Setting(
-        "raise", "what an unreadable image does: stop, or be left out and named", choices=("raise", "skip")
-    ),
+    "data.allow_partial": Setting(False, "accept an incomplete copy of C-NMC 2019"),
+    "data.on_error": Setting("raise", "on an unreadable image: raise or skip", choices=("raise", "skip")),
     "data.cache": Setting(
         "auto",
-        "where decoded images stay that are read again: nowhere, host memory, device memory; auto: where they fit",
+        "where decoded images are kept that are read again; auto: wherever they fit",
         choices=("auto", "none", "host", "device"),
     ),
-    "data.workers": Setting(0, "worker processes that read and decode; 0: threads of this process", minimum=0),
-    "data.synthetic.images": Setting(600, "how many cells are generated", minimum=8),
-    "data.synthetic.subjects": Setting(24, "from how many people they come", minimum=4),
-    "data.synthetic.image_size": Setting(224, "their height and width in pixels", minimum=32),
-    "data.synthetic.seed": Setting(0, "draws the generated people and cells, apart from the run's seed", minimum=0),
+    "data.workers": Setting(0, "processes that read and decode images; 0: threads", minimum=0),
+    "data.synthetic.images": Setting(600, "number of generated images", minimum=8),
+    "data.synthetic.subjects": Setting(24, "number of subjects", minimum=4),
+    "data.synthetic.image_size": Setting(224, "size of generated images in pixels", minimum=32),
+    "data.synthetic.seed": Setting(0, "random seed of the generated images", minimum=0),
     "data.synthetic.manifest": Setting("", "a list of the real set's files: its names and subjects, generated images"),
-    "model.backbone": Setting("efficientnet_lite0", "the frozen network, by its name in models/catalog.py"),
-    "model.stage": Setting("", "the stage whose activations are the features; empty: the last"),
-    "model.pool": Setting("average", "activations to one feature vector", choices=("average", "max", "flatten")),
-    "model.hidden": Setting(512, "width of the head's hidden layer", minimum=1),
-    "model.dropout": Setting(0.0, "share of the head's hidden units that rest in each step", minimum=0.0),
-    "weights.path": Setting(
-        "", "a weight file, or a folder of them, one of which is the backbone's; empty: look it up by name"
-    ),
-    "weights.name": Setting("", "a source in third_party/; empty: any that fits the backbone"),
-    "preprocessing.name": Setting("", "torch, caffe, rescale or lite; empty: what the weights were trained with"),
-    "preprocessing.image_size": Setting(
-        0, "pixels a side given to the backbone; 0: what the weights expect", minimum=0
-    ),
+    "model.backbone": Setting("efficientnet_lite0", "name of the backbone: efficientnet_lite0, resnet50 or vgg16"),
+    "model.stage": Setting("", "backbone stage whose output is used; empty: the last stage"),
+    "model.pool": Setting("average", "how feature maps become a vector", choices=("average", "max", "flatten")),
+    "model.hidden": Setting(512, "number of hidden units in the head", minimum=1),
+    "model.dropout": Setting(0.0, "dropout rate", minimum=0.0),
+    "weights.path": Setting("", "weight file of the backbone, or a folder of weight files; empty: look up by name"),
+    "weights.name": Setting("", "source of the weights (`alljax weights list`); empty: any for the backbone"),
+    "preprocessing.name": Setting("", "torch, caffe, rescale or lite; empty: as the weights were trained"),
+    "preprocessing.image_size": Setting(0, "input image size in pixels; 0: as the weights were trained", minimum=0),
     "split.protocol": Setting(
         "subject_kfold",
-        "who is tested, see data/splits.py; paper and official_folds_by_name are known to leak",
+        "how training and test images are divided; paper and official_folds_by_name leak subjects",
         choices=(
             "subject_kfold",
             "subject_holdout",
@@ -71,103 +65,95 @@ SETTINGS: dict[str, Setting] = {
             "paper",
         ),
     ),
-    "split.folds": Setting(5, "folds of subject_kfold", minimum=2),
-    "split.repeats": Setting(1, "how often the folds (or the random split) are drawn anew", minimum=1),
-    "split.test_fraction": Setting(
-        0.2, "share of the cells tested by protocols paper and subject_holdout, between 0 and 1", minimum=0.0
-    ),
-    "split.stratified": Setting(True, "protocol paper: the same share of each class on both sides"),
-    "split.test_subset": Setting("prelim", "protocol prelim: subset to test"),
+    "split.folds": Setting(5, "subject_kfold: number of folds", minimum=2),
+    "split.repeats": Setting(1, "number of repetitions of a random split", minimum=1),
+    "split.test_fraction": Setting(0.2, "paper, subject_holdout: fraction of test images", minimum=0.0),
+    "split.stratified": Setting(True, "paper: stratify the random split by class"),
+    "split.test_subset": Setting("prelim", "prelim: subset to test"),
     "split.validation": Setting(
-        0.0, "share of the training cells set aside, by whole people, for the validation curves", minimum=0.0
+        0.0, "fraction of the training images, by subject, reserved for validation, below 1", minimum=0.0
     ),
     "split.train_subjects": Setting(
-        0, "people learned from in each split, for a learning curve (cells where nobody is known); 0: all", minimum=0
+        0,
+        "number of training subjects per fold, for learning curves (images if subjects are unknown); 0: all",
+        minimum=0,
     ),
     "train.mode": Setting(
-        "frozen",
-        "features once and heads on them, or the network itself on images (finetune)",
-        choices=("frozen", "finetune"),
+        "frozen", "frozen: train heads on fixed features; finetune: train on images", choices=("frozen", "finetune")
     ),
     "train.optimizer": Setting(
-        "adam", "Adam and RMSprop as in Keras, and others", choices=("adam", "rmsprop", "adamw", "sgd", "lamb")
+        "adam", "optimizer; adam and rmsprop as in Keras", choices=("adam", "rmsprop", "adamw", "sgd", "lamb")
     ),
-    "train.momentum": Setting(0.9, "momentum of sgd", minimum=0.0),
-    "train.weight_decay": Setting(
-        0.0, "share of each parameter taken off a step, times the learning rate", minimum=0.0
-    ),
-    "train.clip_norm": Setting(0.0, "longest gradient, over all trained parameters; 0: any", minimum=0.0),
+    "train.momentum": Setting(0.9, "sgd: momentum", minimum=0.0),
+    "train.weight_decay": Setting(0.0, "decoupled weight decay, multiplied by the learning rate", minimum=0.0),
+    "train.clip_norm": Setting(0.0, "maximum global gradient norm; 0 disables clipping", minimum=0.0),
     "train.schedule": Setting(
-        "exponential",
-        "the learning rate over the steps",
-        choices=("exponential", "cosine", "piecewise", "constant"),
+        "exponential", "learning-rate schedule", choices=("exponential", "cosine", "piecewise", "constant")
     ),
-    "train.warmup_steps": Setting(0, "steps over which the learning rate rises first", minimum=0),
-    "train.boundaries": Setting((), "schedule piecewise: pairs (step, factor on the learning rate from there)"),
-    "train.learning_rate": Setting(1e-4, "learning rate at step 0", minimum=0.0),
-    "train.decay_steps": Setting(
-        900, "exponential: steps after which the rate was multiplied by decay_rate", minimum=1
-    ),
-    "train.decay_rate": Setting(0.95, "factor of the exponential decay; 1 for none", minimum=1e-6),
-    "train.staircase": Setting(False, "decay in jumps every decay_steps instead of continuously"),
-    "train.epochs": Setting(20, "passes over the training cells", minimum=1),
-    "train.batch_size": Setting(32, "cells a step; the last, short batch of an epoch counts too", minimum=1),
+    "train.warmup_steps": Setting(0, "number of steps of linear warmup", minimum=0),
+    "train.boundaries": Setting((), "piecewise: pairs (step, factor of the learning rate from this step)"),
+    "train.learning_rate": Setting(1e-4, "initial learning rate", minimum=0.0),
+    "train.decay_steps": Setting(900, "exponential: number of steps per decay by decay_rate", minimum=1),
+    "train.decay_rate": Setting(0.95, "exponential: decay factor; 1 disables the decay", minimum=1e-6),
+    "train.staircase": Setting(False, "exponential: decay only after every decay_steps steps"),
+    "train.epochs": Setting(20, "number of epochs", minimum=1),
+    "train.batch_size": Setting(32, "batch size; the last batch of an epoch may be smaller", minimum=1),
     "train.class_weights": Setting(
-        "none", "weigh each cell by 1 / its class's share (balanced) or not", choices=("none", "balanced")
+        "none", "weight of each class in the loss; balanced: inverse frequency", choices=("none", "balanced")
     ),
     "train.sampling": Setting(
         "each",
-        "an epoch's cells: each one once, or as many draws with all classes equally often (balanced)",
+        "images of an epoch; each: every image once, balanced: random draws with equal class frequencies",
         choices=("each", "balanced"),
     ),
-    "train.loss": Setting("cross_entropy", "what is minimized", choices=("cross_entropy", "focal")),
-    "train.focal_gamma": Setting(2.0, "loss focal: how little the easy cells weigh", minimum=0.0),
-    "train.label_smoothing": Setting(0.0, "share of each label that is spread over all classes", minimum=0.0),
-    "train.groups": Setting((), "finetune: (pattern, rate[, decay[, from_epoch]]) each, see training/groups.py"),
-    "train.accumulation_steps": Setting(1, "finetune: parts in which a batch is computed, to save memory", minimum=1),
+    "train.loss": Setting("cross_entropy", "loss function", choices=("cross_entropy", "focal")),
+    "train.focal_gamma": Setting(2.0, "focal: focusing parameter gamma", minimum=0.0),
+    "train.label_smoothing": Setting(0.0, "label smoothing", minimum=0.0),
+    "train.groups": Setting((), "finetune: tuples (pattern, learning-rate factor[, decay[, first epoch]]) per group"),
+    "train.accumulation_steps": Setting(1, "finetune: number of gradient accumulation steps per batch", minimum=1),
     "train.ema_decay": Setting(
-        0.0, "finetune: decay of an average of the parameters, used in tests; 0: none", minimum=0.0
+        0.0, "finetune: decay of the moving average of parameters used for evaluation; 0: none", minimum=0.0
     ),
     "train.compute": Setting(
-        "float32", "finetune: the backbone's arithmetic; parameters stay float32", choices=("float32", "bfloat16")
+        "float32", "finetune: data type of computations in the backbone", choices=("float32", "bfloat16")
     ),
     "train.bn_momentum": Setting(
-        0.0, "finetune: share of unfrozen layers' stored statistics that a step keeps; 0: the backbone's", minimum=0.0
+        0.0, "finetune: momentum of batch-norm statistics in trainable layers; 0: as in the backbone", minimum=0.0
     ),
-    "train.remat": Setting(False, "finetune: compute stages again in the backward pass, to save memory"),
-    "train.patience": Setting(0, "finetune: epochs without a lower validation loss until it ends; 0: all", minimum=0),
-    "train.checkpoint_steps": Setting(200, "finetune: steps between checkpoints", minimum=1),
-    "train.keep_latest": Setting(2, "finetune: newest checkpoints kept", minimum=1),
-    "train.keep_best": Setting(1, "finetune: checkpoints of the lowest validation loss kept", minimum=0),
-    "train.log_steps": Setting(10, "finetune: steps between lines of metrics.jsonl", minimum=1),
-    "train.loggers": Setting(("tensorboard",), "finetune: besides metrics.jsonl: tensorboard, wandb, mlflow"),
-    "augment.flips": Setting(False, "finetune: mirror images in both directions"),
-    "augment.quarter_turns": Setting(False, "finetune: turn images by quarters"),
-    "augment.rotation": Setting(0.0, "finetune: largest turn to either side, in degrees", minimum=0.0),
-    "augment.shift": Setting(0.0, "finetune: largest displacement, as a share of the side", minimum=0.0),
-    "augment.zoom": Setting(0.0, "finetune: largest enlargement or reduction, from 1/(1+zoom) to 1+zoom", minimum=0.0),
-    "augment.crop": Setting(0.0, "finetune: largest share of the side that is cut away", minimum=0.0),
-    "augment.brightness": Setting(0.0, "finetune: largest relative change of all intensities", minimum=0.0),
-    "augment.contrast": Setting(0.0, "finetune: largest relative change of the contrast", minimum=0.0),
-    "augment.stain": Setting(0.0, "finetune: largest change of the amount of each stain", minimum=0.0),
-    "augment.blur": Setting(0.0, "finetune: largest standard deviation of the blur, in pixels", minimum=0.0),
-    "augment.cutout": Setting(0.0, "finetune: side of a square that is blackened, as a share of the side", minimum=0.0),
-    "augment.mixup": Setting(0.0, "finetune: alpha of MixUp; 0: none", minimum=0.0),
-    "parallel": Setting("jit", "finetune: how a batch is spread over the devices", choices=("jit", "pmap")),
-    "mesh.fsdp": Setting(1, "finetune: devices that share one copy of large parameters and optimizer state", minimum=1),
-    "profile": Setting(0, "finetune: steps written as a profiler trace; 0: none", minimum=0),
-    "features.batch_size": Setting(16, "images through the backbone at once", minimum=1),
+    "train.remat": Setting(False, "finetune: recompute activations in the backward pass to save memory"),
+    "train.patience": Setting(
+        0, "finetune: stop after this number of epochs without a lower validation loss; 0: never", minimum=0
+    ),
+    "train.checkpoint_steps": Setting(200, "finetune: number of steps between checkpoints", minimum=1),
+    "train.keep_latest": Setting(2, "finetune: number of latest checkpoints to keep", minimum=1),
+    "train.keep_best": Setting(1, "finetune: number of checkpoints with the lowest validation loss to keep", minimum=0),
+    "train.log_steps": Setting(10, "finetune: number of steps between logged metrics", minimum=1),
+    "train.loggers": Setting(("tensorboard",), "finetune: loggers besides metrics.jsonl: tensorboard, wandb, mlflow"),
+    "augment.flips": Setting(False, "finetune: random horizontal and vertical flips"),
+    "augment.quarter_turns": Setting(False, "finetune: random rotations by multiples of 90 degrees"),
+    "augment.rotation": Setting(0.0, "finetune: maximum rotation in degrees", minimum=0.0),
+    "augment.shift": Setting(0.0, "finetune: maximum shift as a fraction of the image size", minimum=0.0),
+    "augment.zoom": Setting(0.0, "finetune: maximum zoom, from 1 / (1 + zoom) to 1 + zoom", minimum=0.0),
+    "augment.crop": Setting(0.0, "finetune: maximum fraction of the image size removed by a random crop", minimum=0.0),
+    "augment.brightness": Setting(0.0, "finetune: maximum relative change of brightness", minimum=0.0),
+    "augment.contrast": Setting(0.0, "finetune: maximum relative change of contrast", minimum=0.0),
+    "augment.stain": Setting(0.0, "finetune: maximum relative change of each stain's amount", minimum=0.0),
+    "augment.blur": Setting(0.0, "finetune: maximum standard deviation of Gaussian blur in pixels", minimum=0.0),
+    "augment.cutout": Setting(0.0, "finetune: size of a random black square as a fraction of the image", minimum=0.0),
+    "augment.mixup": Setting(0.0, "finetune: alpha of MixUp; 0 disables it", minimum=0.0),
+    "parallel": Setting("jit", "finetune: data parallelism by jit over a mesh or by pmap", choices=("jit", "pmap")),
+    "mesh.fsdp": Setting(1, "finetune: number of devices that shard parameters and optimizer state", minimum=1),
+    "profile": Setting(0, "finetune: number of steps in a profiler trace; 0: no trace", minimum=0),
+    "features.batch_size": Setting(16, "batch size of feature extraction", minimum=1),
     "features.augment": Setting(
-        "none", "features of each image, or also of its seven rotated and mirrored copies", choices=("none", "dihedral")
+        "none", "dihedral: also the features of the seven rotated and flipped images", choices=("none", "dihedral")
     ),
     "features.memory": Setting(
         "auto",
-        "where heads read features: from the device's memory, or from disk; auto: from disk where they do not fit",
+        "where heads read features from; auto: from disk if they do not fit on the device",
         choices=("auto", "device", "disk"),
     ),
-    "study.sweep": Setting(
-        (), "pairs (key, values), or lists (keys, rows of a value each); the study's cells are their product"
-    ),
+    "study.sweep": Setting((), "pairs (setting, values) or (settings, rows of values); the trials are their product"),
     "study.budgets": Setting(
         "prefix",
         "frozen cells that differ in train.epochs alone: beginnings of one run, or runs of their own",
@@ -175,16 +161,14 @@ SETTINGS: dict[str, Setting] = {
     ),
     "study.compare": Setting(
         "",
-        "sets the cells beside the published tables: the first two networks as the paper's, or variants ranked",
+        "compare with the published tables: two backbones as in the paper, or variants ranked by distance",
         choices=("", "paper", "variants"),
     ),
-    "study.checkpoints": Setting(True, "keep each cell's parameters, which `alljax predict` needs"),
-    "study.seeds": Setting(
-        1, "heads a cell and fold, from seed, seed + 1, ..., trained in one compiled call", minimum=1
-    ),
-    "evaluation.resamples": Setting(2000, "bootstrap resamples behind every interval", minimum=100),
-    "evaluation.level": Setting(0.95, "share of the resamples inside an interval", minimum=0.5),
+    "study.checkpoints": Setting(True, "store the parameters of each trial, which `alljax predict` needs"),
+    "study.seeds": Setting(1, "number of seeds per trial and fold: seed, seed + 1, ...", minimum=1),
+    "evaluation.resamples": Setting(2000, "number of bootstrap resamples per interval", minimum=100),
+    "evaluation.level": Setting(0.95, "confidence level of intervals", minimum=0.5),
 }
 
-# A study keeps its cells comparable: all of them see the same images.
-VARIABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augment.", "features.augment")
+# Settings that `study.sweep` may contain; the images are the same in all trials of a study.
+SWEEPABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augment.", "features.augment")

@@ -94,7 +94,7 @@ class Audit:
     error: UserError | None
 
 
-def audit(source: str, protocol: str = "", overrides: Sequence[tuple[str, str]] = ()) -> Audit:
+def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> Audit:
     """Compares all images of a source, of all parts, labeled or not, and counts what leaks; shows bars.
 
     Subjects that share an image (the same pixels), or are known to be one
@@ -103,7 +103,7 @@ def audit(source: str, protocol: str = "", overrides: Sequence[tuple[str, str]] 
     Args:
         source: as `data.source`.
         protocol: one of `splits.PROTOCOLS`; empty for all, those that draw in one way with one repeat.
-        overrides: dotted keys of the config and their values as text, for example of ``split.folds``.
+        overrides: words of the command line, for example ``--config.split.folds=3``.
 
     Returns:
         What was found.  Its `error` is a `LeakError` where a protocol leaks that is not declared to, or
@@ -220,9 +220,9 @@ def _first(groups: Sequence[Sequence[str]]) -> list[str]:
     return lines + ([f"and {len(groups) - 5:,} more"] if len(groups) > 5 else [])
 
 
-def _config(source: str, protocol: str, overrides: Sequence[tuple[str, str]]) -> ConfigDict:
-    changes = [*overrides, ("data.source", source), *([("split.protocol", protocol)] if protocol else [])]
-    return configs.override(configs.default_config(), changes)
+def _config(source: str, protocol: str, overrides: Sequence[str]) -> ConfigDict:
+    changes = {"data.source": source} | ({"split.protocol": protocol} if protocol else {})
+    return configs.override(configs.vary(configs.default_config(), changes), overrides)
 
 
 def _leaks(

@@ -42,7 +42,7 @@ def expand(config: ConfigDict) -> list[Trial]:
         ConfigError: two cells would have the same name, or settings that do not fit each other.
     """
     grid: dict[str, Trial] = {}
-    for changes in configs.variations(config):
+    for changes in configs.sweep_rows(config):
         resolved = configs.check(configs.vary(config, changes | {"study.sweep": ()}))
         named = {"model.backbone": resolved.model.backbone, "train.optimizer": resolved.train.optimizer}
         name = _name(named | changes, plain=named)
