@@ -73,8 +73,6 @@ class _ListSettings(argparse.Action):
 
 
 def _path(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; name a file or folder")
     return Path(text).expanduser()  # the shell does not expand ~ after an equals sign
 
 
@@ -294,11 +292,8 @@ def weights_show(options: Options) -> None:
     for name, shape, dtype in found.tensors:
         print(f"{name}  {dtype} {tuple(shape)}")
     print(f"\n{found.path}: {found.format}, {found.bytes:,} bytes, {len(found.tensors)} tensors")
-    print(f"SHA-256 {found.sha256}")
-    print(f"layout {found.family or 'unknown'}" + (f" ({found.backbone})" if found.backbone else ""))
-    print(f"known source: {found.source.name if found.source else 'none with this hash'}")
-    for note in found.notes:
-        print(note)
+    print(f"SHA-256 {found.sha256} ({found.source.name if found.source else 'no known source'})")
+    print(f"layout {found.family or 'unknown'}" + (f" ({found.backbone})" if found.backbone else ""), *found.notes)
 
 
 @_verb(

@@ -45,7 +45,6 @@ def test_settings_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         ("study --config=configs/quickstart.py --workdir=w stray", "stray"),
         ("study --config=nowhere.py --workdir=w", "nowhere.py: no such config file"),
         ("study --config=x.py --workdir=w --shard=4/4", "write I/N with I from 0 to N-1"),
-        ("study --config=x.py --workdir=", "is empty"),
         ("train --config=configs/quickstart.py --workdir=w --config.study.sweep=()", "use `alljax study`"),
         ("report --workdir=nowhere", "nowhere"),
         ("report --workdir=nowhere --config.seed=1", "--config.seed=1"),
