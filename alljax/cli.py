@@ -175,13 +175,9 @@ def study(options: Options) -> None:
         report.write_report(options.workdir)
     report.show(study.metrics)
     print(f"\nreport: {options.workdir / 'report.html'}")
+    print(f"new images: alljax predict --workdir={options.workdir} IMAGE_OR_FOLDER")
     if options.settings.data.source == "synthetic":
-        print(
-            "These images were generated. For your images (one folder per class, in it one folder per subject):\n"
-            f"  alljax study --config={options.config} --workdir=runs/mine --config.data.source=YOUR_FOLDER"
-        )
-    else:
-        print(f"new images: alljax predict --workdir={options.workdir} IMAGE_OR_FOLDER --out=predictions.csv")
+        print("your images, in one folder per class and subject: --config.data.source=FOLDER --workdir=NEW_FOLDER")
 
 
 @_verb(
