@@ -272,24 +272,25 @@ def weights_list(options: Options) -> None:
     """List the known sources of weights and which of them are present."""
     from alljax.weights import store
 
-    for listed in store.listing():
-        source = listed.source
+    for source, location in store.list_sources():
         size = f"{source.bytes / 1e6:,.0f} MB" if source.bytes else "size unknown"
         classifier = "with classifier" if source.classifier else "no classifier"
-        print(f"{source.name:40} {source.backbone}, {size}, {classifier}, {source.license}: {listed.place}")
+        print(f"{source.name:40} {source.backbone}, {size}, {classifier}, {source.license}: {location}")
 
 
 @_verb("weights show", "file", "alljax weights show vgg16-397923af.pth")
 def weights_show(options: Options) -> None:
     """Show the tensors, the hash and the likely network of a weight file."""
-    from alljax.weights import show
+    from alljax.weights import conversion, formats, store
 
-    found = show.describe(options.file)
-    for name, shape, dtype in found.tensors:
-        print(f"{name}  {dtype} {tuple(shape)}")
-    print(f"\n{found.path}: {found.format}, {found.bytes:,} bytes, {len(found.tensors)} tensors")
-    print(f"SHA-256 {found.sha256} ({found.source.name if found.source else 'no known source'})")
-    print(f"layout {found.family or 'unknown'}" + (f" ({found.backbone})" if found.backbone else ""), *found.notes)
+    arrays, source = formats.read_weights(options.file), store.recognize(options.file)
+    match = conversion.recognize(arrays)
+    for name, array in arrays.items():
+        print(f"{name}  {array.dtype} {array.shape}")
+    size = options.file.stat().st_size
+    print(f"\n{options.file}: {formats.file_format(options.file)}, {size:,} bytes, {len(arrays)} tensors")
+    print(f"SHA-256 {store.digest(options.file)} ({source.name if source else 'no known source'})")
+    print(f"layout: {f'{match.layout.description} ({match.backbone.name})' if match else 'unknown'}")
 
 
 @_verb(
@@ -299,9 +300,9 @@ def weights_show(options: Options) -> None:
 )
 def weights_convert(options: Options) -> None:
     """Convert a weight file to alljax's layout (.safetensors)."""
-    from alljax.weights import rewrite
+    from alljax.weights import conversion
 
-    count = rewrite.rewrite(options.file, options.backbone, options.out)
+    count = conversion.convert_file(options.file, options.backbone, options.out)
     print(f"{options.out}: {count:,} parameters and statistics of {options.backbone}")
 
 
@@ -311,7 +312,7 @@ def weights_fetch(options: Options) -> None:
     from alljax.weights import store
 
     fetched = store.fetch(options.name)
-    print(f"{fetched.path}: SHA-256 {fetched.sha256}" + (f" ({fetched.note})" if fetched.note else ""))
+    print(f"{fetched.path}: SHA-256 {fetched.sha256}")
 
 
 if __name__ == "__main__":

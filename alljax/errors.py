@@ -1,9 +1,10 @@
-"""Errors that a user can fix, and two helpers for their messages.
+"""Errors that a user can fix, and helpers for their messages.
 
 The command line prints a `UserError` as one line and exits with code 2.  Any other exception is a bug in alljax and
 stays a traceback.
 """
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -48,3 +49,9 @@ def first_few(names: Iterable[str]) -> str:
     names = list(names)
     rest = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + rest
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Returns a message for a name that does not exist, with the nearest existing one."""
+    near = difflib.get_close_matches(name, known := list(known), n=1)
+    return f"unknown {kind} {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}")

@@ -128,7 +128,7 @@ def weights(file: Path) -> str:
 def real_lite() -> Path:
     from alljax.weights import store
 
-    return store.resolve("", "", "efficientnet_lite0").path
+    return store.find("", "", "efficientnet_lite0").path
 
 
 def test_missing_weight_file(refused: Refused, cells: Path, tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_predict_asks_for_the_weights_it_was_trained_with(
     assert "--weights=FILE" in refused(*predict, verb="predict")
     assert main(["predict", *predict, f"--weights={tmp_path / 'moved.pth'}"]) == 0
     capsys.readouterr()
-    assert main(["weights", "port", str(real_lite()), "--backbone=efficientnet_lite0", f"--out={file}"]) == 0
+    assert main(["weights", "convert", str(real_lite()), "--backbone=efficientnet_lite0", f"--out={file}"]) == 0
     assert "SHA-256" in refused(*predict, verb="predict")
 
 

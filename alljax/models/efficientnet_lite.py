@@ -1,30 +1,30 @@
 """EfficientNet-Lite0 (https://blog.tensorflow.org/2020/03/higher-accuracy-on-vision-models-with-efficientnet-lite.html).
 
-EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, table 1) without
-squeeze-and-excitation, with ReLU6 for Swish, and with stem and head not scaled.
+EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, table 1) without squeeze-and-excitation, with ReLU6 instead of
+Swish, and with unscaled stem and head.
 """
 
-from collections import OrderedDict
+import re
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
-from alljax.models.layers import Convolution, tensorflow_same_padding
-from alljax.models.normalization import Batch, BatchNormalization
+from alljax.models.backbones import StagedNetwork, register
+from alljax.models.layers import BatchNorm, BatchNormContext, Conv, tensorflow_same_padding
+from alljax.models.layouts import Rules, pytorch_layout
 
-EPSILON = 1e-3
+EPS = 1e-3
 MOMENTUM = 0.99
 
 
 class StageShape(NamedTuple):
-    """What distinguishes the seven stages of inverted residual blocks."""
+    """Shape of a stage of inverted residual blocks."""
 
     blocks: int
     kernel_size: int
-    stride: int  # of the stage's first block; the others have 1
+    stride: int  # of the first block; the others have stride 1
     expansion: int
     features: int
 
@@ -40,10 +40,15 @@ STAGES = (
 )
 STEM_FEATURES = 32
 HEAD_FEATURES = 1280
+WIDTHS = {
+    "stem": STEM_FEATURES,
+    **{f"stage{number}": shape.features for number, shape in enumerate(STAGES, start=1)},
+    "head": HEAD_FEATURES,
+}
 
 
-class NormalizedConvolution(nn.Module):
-    """Convolution with TensorFlow's "SAME" padding, then batch normalization, then ReLU6 where wanted."""
+class ConvNorm(nn.Module):
+    """Convolution with TensorFlow's "SAME" padding, batch normalization, and ReLU6 unless `activation` is False."""
 
     features: int
     kernel_size: int
@@ -52,18 +57,11 @@ class NormalizedConvolution(nn.Module):
     activation: bool = True
 
     @nn.compact
-    def __call__(self, images: jax.Array, batch: Batch | None) -> jax.Array:
+    def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
-        size = (images.shape[1], images.shape[2])
-        images = Convolution(
-            self.features,
-            self.kernel_size,
-            self.stride,
-            tensorflow_same_padding(size, self.kernel_size, self.stride),
-            kind="depthwise" if self.depthwise else "full",
-            name="conv",
-        )(images)
-        images = BatchNormalization(MOMENTUM, EPSILON, name="norm")(images, batch)
+        padding = tensorflow_same_padding((images.shape[1], images.shape[2]), self.kernel_size, self.stride)
+        conv = Conv(self.features, self.kernel_size, self.stride, padding, self.depthwise, name="conv")
+        images = BatchNorm(MOMENTUM, EPS, name="norm")(conv(images), context)
         return nn.relu6(images) if self.activation else images
 
 
@@ -76,75 +74,82 @@ class InvertedResidual(nn.Module):
     expansion: int
 
     @nn.compact
-    def __call__(self, images: jax.Array, batch: Batch | None) -> jax.Array:
+    def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
         inputs = images.shape[-1]
         width = inputs * self.expansion
         inner = images
         if self.expansion > 1:
-            inner = NormalizedConvolution(width, 1, name="expand")(inner, batch)
-        inner = NormalizedConvolution(width, self.kernel_size, self.stride, depthwise=True, name="depthwise")(
-            inner, batch
-        )
-        inner = NormalizedConvolution(self.features, 1, activation=False, name="project")(inner, batch)
+            inner = ConvNorm(width, 1, name="expand")(inner, context)
+        depthwise = ConvNorm(width, self.kernel_size, self.stride, depthwise=True, name="depthwise")
+        inner = depthwise(inner, context)
+        inner = ConvNorm(self.features, 1, activation=False, name="project")(inner, context)
         return images + inner if self.stride == 1 and inputs == self.features else inner
 
 
 class Stage(nn.Module):
-    """The blocks of one stage; the first one strides."""
+    """The blocks of one stage; the first one has the stride."""
 
     shape: StageShape
 
     @nn.compact
-    def __call__(self, images: jax.Array, batch: Batch | None) -> jax.Array:
+    def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
-        for number in range(1, self.shape.blocks + 1):
-            images = InvertedResidual(
-                self.shape.features,
-                self.shape.kernel_size,
-                self.shape.stride if number == 1 else 1,
-                self.shape.expansion,
-                name=f"block{number}",
-            )(images, batch)
+        shape = self.shape
+        for number in range(1, shape.blocks + 1):
+            stride = shape.stride if number == 1 else 1
+            block = InvertedResidual(shape.features, shape.kernel_size, stride, shape.expansion, name=f"block{number}")
+            images = block(images, context)
         return images
 
 
-class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0: stem, seven stages, head, and the 1000-way ImageNet classifier.
+class EfficientNetLite0(StagedNetwork):
+    """EfficientNet-Lite0: stem, seven stages, head and the ImageNet classifier.
 
-    Stages: ``stem`` (convolution, normalization, ReLU6), ``stage1`` … ``stage7``
-    (the linear output of each stage's last block), ``head`` (the 1×1
-    convolution to 1280 channels, normalized and rectified).
+    Stages: ``stem`` (convolution, normalization, ReLU6), ``stage1`` … ``stage7`` (the linear output of the last
+    block), ``head`` (the 1×1 convolution to 1280 channels with normalization and ReLU6).
     """
 
-    def setup(self) -> None:  # noqa: D102 - Flax's hook
-        self.stem = NormalizedConvolution(STEM_FEATURES, 3, 2)
+    widths = WIDTHS
+
+    def setup(self) -> None:  # noqa: D102 - Flax calls it
+        self.stem = ConvNorm(STEM_FEATURES, 3, 2)
         for number, shape in enumerate(STAGES, start=1):
             setattr(self, f"stage{number}", Stage(shape))
-        self.head = NormalizedConvolution(HEAD_FEATURES, 1)
+        self.head = ConvNorm(HEAD_FEATURES, 1)
         self.classifier = nn.Dense(1000)
-
-    def __call__(
-        self, images: jax.Array, last: str | None = None, batch: Batch | None = None
-    ) -> OrderedDict[str, jax.Array]:
-        """Returns the activations of all stages, in order.
-
-        Args:
-            images: float32 or bfloat16 (B, H, W, 3), preprocessed as the weights ask.
-            last: the stage to stop at; the ones after it are not computed.
-            batch: which layers normalize by these images, and move their stored statistics
-                (``mutable=["batch_stats"]``); without it all run on the stored ones.
-
-        Returns:
-            Stage name → activation (B, h, w, channels).
-        """
-        activations: OrderedDict[str, jax.Array] = OrderedDict()
-        for name in ("stem", *(f"stage{number}" for number in range(1, len(STAGES) + 1)), "head"):
-            images = activations[name] = checkpoint_name(getattr(self, name)(images, batch), "stage")
-            if name == last:
-                break
-        return activations
 
     def logits(self, images: jax.Array) -> jax.Array:
         """Returns the ImageNet logits (B, 1000) of preprocessed images (B, H, W, 3)."""
         return self.classifier(jnp.mean(self(images)["head"], axis=(1, 2)))
+
+
+BLOCKS = [(stage, block) for stage, shape in enumerate(STAGES, 1) for block in range(1, shape.blocks + 1)]
+LAYERS = {
+    "expand": ("_expand_conv", "_bn0"),
+    "depthwise": ("_depthwise_conv", "_bn1"),
+    "project": ("_project_conv", "_bn2"),
+}
+
+
+def _block_layer(match: re.Match[str]) -> str:
+    """The PyTorch port numbers the 16 blocks through all stages."""
+    number = BLOCKS.index((int(match[1]), int(match[2])))
+    return f"_blocks.{number}.{LAYERS[match[3]][match[4] == 'norm']}"
+
+
+PYTORCH: Rules = {
+    "stem/conv": "_conv_stem",
+    "stem/norm": "_bn0",
+    r"stage(\d)/block(\d)/(\w+)/(conv|norm)": _block_layer,
+    "head/conv": "_conv_head",
+    "head/norm": "_bn1",
+    "classifier": "_fc",
+}
+register(
+    "efficientnet_lite0",
+    EfficientNetLite0(),
+    pytorch_layout(
+        "efficientnet_lite_pytorch", "EfficientNet-Lite0 for PyTorch", "lite", PYTORCH, r"_(blocks|conv|bn).*"
+    ),
+)

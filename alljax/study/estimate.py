@@ -98,7 +98,7 @@ def network_pace(config: ConfigDict, network: Network) -> NetworkPace:
 
     Args:
         config: of the cell.
-        network: the backbone with its ported weights.
+        network: the backbone with its weights.
     """
     rows, key, devices = np.arange(config.train.batch_size), jax.random.key(0), sharding.make_mesh(config)
     labels = (rows % 2).astype(np.int32)

@@ -56,11 +56,8 @@ class Features:
         if key in self._opened:  # the same object each time: heads keep it on the device
             return self._opened[key]
         name, rows = network.backbone.name, len(self._digests)
-        if key not in self._told:
-            for note in network.notes:
-                logging.info(f"{network.weights.path}: {note}")
-            if network.mismatch():
-                logging.info(f"{name}: its weights expect another preprocessing: {network.mismatch()}")
+        if key not in self._told and network.mismatch():
+            logging.info(f"{name}: its weights expect another preprocessing: {network.mismatch()}")
         matrix = feature_extraction.load_features(key, rows)
         if matrix is None:
             self._compute(network, views)

@@ -57,7 +57,7 @@ def train_cell(
 
     Args:
         trial: its name and config.
-        network: the backbone with its ported weights.
+        network: the backbone with its weights.
         source: the images at the network's size.
         material: labels and splits.
         keys: of each seed (R,) of each split.
@@ -103,7 +103,7 @@ def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[
 
     Args:
         config: of the cell.
-        network: the backbone with its ported weights, which fill what never learned.
+        network: the backbone with its weights, which fill what never learned.
         networks: `HeadRuns.params` of each split.
         dataset: the images.
     """

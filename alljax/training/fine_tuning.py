@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from alljax.data.augmentation import Augment, Augmentation, make_augment
 from alljax.errors import ConfigError
 from alljax.models.head import Head, pool
-from alljax.models.normalization import Batch
+from alljax.models.layers import BatchNormContext
 from alljax.training.network import Network
 from alljax.training.step import INIT, Apply, Parameters
 
@@ -40,7 +40,7 @@ def make_forward(
             {"params": tree["backbone"], "batch_stats": batch_stats},
             pixels,
             last=network.stage,
-            batch=Batch(layers, mask, axis, config.train.bn_momentum),
+            context=BatchNormContext(layers, mask, axis, config.train.bn_momentum),
             mutable=["batch_stats"],
         )
         features = pool(stages[network.stage], network.pool).astype(jnp.float32)
@@ -55,7 +55,7 @@ def make_forward(
 
 
 def first_parameters(network: Network, head: Head, key: jax.Array) -> dict[str, jax.Array]:
-    """Returns the backbone's ported parameters and a head's first ones, flat.
+    """Returns the backbone's parameters and a head's first ones, flat.
 
     The head's are the same as in the frozen mode for the same key.
     """

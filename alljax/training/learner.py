@@ -40,7 +40,7 @@ class Learner:
 
         Args:
             config: ``model``, ``train`` and ``preprocessing`` are read.
-            network: the backbone with its ported parameters.
+            network: the backbone with its parameters.
             classes: number of logits.
             key: of the run.
             class_weights: float32 (C,).

@@ -39,7 +39,7 @@ def sweep(
 
     Args:
         config: ``model`` and ``train`` are read, but for its schedule and learning rate.
-        network: the backbone with its ported parameters.
+        network: the backbone with its parameters.
         classes: C.
         feed: gives the batches.
         class_weights: float32 (C,).

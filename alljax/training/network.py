@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from alljax.errors import ConfigError
-from alljax.models import backbones
-from alljax.models.backbones import Backbone, Preprocessing
+from alljax.models.backbones import Backbone, get_backbone
 from alljax.models.head import POOLINGS, pool
-from alljax.weights import conversion, formats, sources, store
+from alljax.models.preprocessing import Preprocessing, get_preprocessing
+from alljax.weights import conversion, formats, store
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class Network:
         preprocessing: from uint8 pixels to the backbone's input.
         expected: the preprocessing the weights were trained with.
         weights: where the parameters come from, with their SHA-256.
-        family: whose layout the weight file has, for example ``torchvision``.
-        notes: what a person should know of the file and of how it was read.
+        layout: layout of the weight file, for example ``torchvision``.
         variables: ``{"params": …, "batch_stats": …}`` without the ImageNet classifier, float32.
     """
 
@@ -36,9 +35,8 @@ class Network:
     pool: str
     preprocessing: Preprocessing
     expected: Preprocessing
-    weights: store.Resolved
-    family: str
-    notes: tuple[str, ...]
+    weights: store.Located
+    layout: str
     variables: Any = field(repr=False, compare=False)
 
     def describe(self) -> dict[str, Any]:
@@ -50,7 +48,7 @@ class Network:
             "name": self.weights.source.name if self.weights.source else "",
             "path": str(self.weights.path.resolve()),
             "sha256": self.weights.sha256,
-            "family": self.family,
+            "layout": self.layout,
             "preprocessing": asdict(self.preprocessing),
         }
 
@@ -108,18 +106,14 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
 
 def _load(config: ConfigDict) -> Network:
     """Returns the network with all that its weights decide, the features of its last stage."""
-    backbone = backbones.get(config.model.backbone)
-    resolved = store.resolve(config.weights.path, config.weights.name, backbone.name)
-    file = formats.load(resolved.path)
-    ported = conversion.port(file.tensors, backbone.name, origin=str(resolved.path))
-    source = resolved.source or (sources.source(ported.source) if ported.source else None)
-    trained_with = source.preprocessing if source else backbone.families[ported.family]
-    expected = backbones.preprocessing(trained_with)
-    notes = (*((resolved.note,) if resolved.note else ()), *file.notes)
+    backbone = get_backbone(config.model.backbone)
+    located = store.find(config.weights.path, config.weights.name, backbone.name)
+    converted = conversion.convert(formats.read_weights(located.path), backbone.name, origin=located.path)
+    source = located.source or (store.get_source(converted.source) if converted.source else None)
+    trained_with = source.preprocessing if source else backbone.layouts[converted.layout].preprocessing
+    expected = get_preprocessing(trained_with)
     stage, pooling = backbone.stages[-1], POOLINGS[0]
-    return Network(
-        backbone, stage, pooling, expected, expected, resolved, ported.family, notes, ported.variables
-    )  # fmt: skip
+    return Network(backbone, stage, pooling, expected, expected, located, converted.layout, converted.variables)
 
 
 def _as_asked(network: Network, config: ConfigDict) -> Network:
@@ -134,5 +128,5 @@ def _as_asked(network: Network, config: ConfigDict) -> Network:
 
 def _preprocessing(config: ConfigDict, expected: Preprocessing) -> Preprocessing:
     """Returns what the weights were trained with, but for what the config overrides."""
-    chosen = backbones.preprocessing(config.preprocessing.name) if config.preprocessing.name else expected
+    chosen = get_preprocessing(config.preprocessing.name) if config.preprocessing.name else expected
     return replace(chosen, image_size=config.preprocessing.image_size or chosen.image_size)

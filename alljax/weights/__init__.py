@@ -1,1 +1,1 @@
-"""Other people's weight files to our parameter trees."""
+"""Weight files of other libraries to variables of the backbones."""

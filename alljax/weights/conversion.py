@@ -1,172 +1,218 @@
-"""Other people's tensors to our parameter trees, every one accounted for."""
+"""Arrays of a weight file to the variables of a backbone."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
+from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from alljax.errors import WeightsError
-from alljax.models import backbones
-from alljax.weights.families import FAMILIES, Family
+from alljax import files
+from alljax.errors import WeightsError, first_few, plural
+from alljax.models.backbones import BACKBONES, Backbone, get_backbone
+from alljax.models.layouts import Layout
+from alljax.weights import formats, store
+
+Arrays = Mapping[str, np.ndarray]
 
 CLASSIFIER = "params/classifier/"
-SOURCE = "source/"
-NAMED = 3
-"""How many tensors of a kind an error names before it counts the rest."""
+OWN_NETWORK = r"(params|batch_stats)/(?!classifier/).*"
+OWN_LABELS = r"(layout|source)/[\w.-]+"
+"""Empty arrays whose names keep the origin of a converted file, on which the preprocessing depends."""
 
 
 @dataclass(frozen=True)
-class Ported:
-    """Variables of a backbone and where they come from.
+class Converted:
+    """Variables of a backbone and their origin.
 
     Attributes:
-        variables: ``{"params": …, "batch_stats": …}`` of float32 NumPy arrays (no ``batch_stats`` for
-            VGG16, which has none); put them on a device once before calling a compiled function often.
-        family: whose weights they are, a key of `catalog.Backbone.families`.
-        source: the known source that a file in our own layout was rewritten from; else empty.
+        variables: ``{"params": …, "batch_stats": …}`` of float32 NumPy arrays (VGG16 has no ``batch_stats``).
+        layout: layout of the file, a key of `Backbone.layouts`; of a converted file, that of the original.
+        source: known source that a converted file was made from; empty otherwise.
     """
 
     variables: dict[str, Any] = field(repr=False)
-    family: str
+    layout: str
     source: str = ""
 
 
-def port(
-    tensors: Mapping[str, np.ndarray], backbone: str, classifier: bool = False, origin: str = "the weight file"
-) -> Ported:
-    """Returns a weight file's tensors as the variables of a backbone.
+@dataclass(frozen=True)
+class Match:
+    """The arrays of a file that have the names of a layout.
 
-    Tensors are renamed, transposed and (VGG16's first fully connected layer
-    from PyTorch) permuted; float16, bfloat16 and float64 become float32.
+    Attributes:
+        backbone: the backbone.
+        layout: one of its layouts.
+        names: our variable name → name in the file.
+        missing: our names, except the classifier's, that the file does not have.
+        surplus: names in the file without a variable.
+        foreign: the surplus names that belong to another variant of the network.
+    """
+
+    backbone: Backbone
+    layout: Layout
+    names: dict[str, str]
+    missing: list[str]
+    surplus: list[str]
+    foreign: list[str]
+
+    @property
+    def likeness(self) -> tuple[int, int]:
+        """Orders matches: more arrays found, then fewer missing."""
+        return len(self.names), -len(self.missing)
+
+
+def convert(
+    arrays: Arrays, backbone: str, classifier: bool = False, origin: str | Path = "the weight file"
+) -> Converted:
+    """Returns the arrays of a weight file as the variables of a backbone.
+
+    Arrays are renamed and transposed; float16, bfloat16 and float64 become float32.  A common prefix of the names
+    (``module.``, ``backbone.``, an outer Keras model) is removed, arrays of a custom head are ignored and logged.
 
     Args:
-        tensors: name → array, as `alljax.weights.formats.read` gives them.
-        backbone: a name in `alljax.models.catalog`.
-        classifier: whether the 1000-way ImageNet classifier is wanted.  If not, it may be
-            absent, and one that is there is left out without being copied.
-        origin: what an error calls the file, for example its path.
+        arrays: name → array, from `alljax.weights.formats.read_weights`.
+        backbone: a name in `BACKBONES`.
+        classifier: whether to include the ImageNet classifier, if the file has one.
+        origin: the file in messages.
 
     Raises:
-        ConfigError: there is no such backbone.
-        WeightsError: the file is of another network; a tensor is missing, surplus, misshapen,
-            not of floating point, or holds a NaN or infinity; a file in our own layout
-            does not say whose weights it holds.
+        ConfigError: unknown backbone.
+        WeightsError: the file is for another network, an array is missing or has another shape, is not floating point
+            or contains NaN, or a converted file does not name its layout.
     """
-    backbones.get(backbone)
-    family = recognize(tensors, backbone, origin)
-    spelled = _spelled(tensors, family, origin)
-    wanted = {name: path for name, path in family.names.items() if classifier or not path.startswith(CLASSIFIER)}
-    _check_fit(spelled, wanted, family, origin)
+    chosen = get_backbone(backbone)
+    match = max((_match(arrays, chosen, layout) for layout in _layouts(chosen)), key=lambda match: match.likeness)
+    unfit = [
+        path for path, name in match.names.items() if not match.layout.fits(arrays[name].shape, chosen.shapes[path])
+    ]
+    misshapen = [path for path in unfit if not path.startswith(CLASSIFIER)]
+    if match.missing or match.foreign or misshapen:
+        raise WeightsError(f"{origin} {_misfit(arrays, match, misshapen)}; `alljax weights list` shows known files")
+    if match.surplus:
+        logging.info(
+            f"{origin}: ignored {plural(len(match.surplus), 'tensor')} outside of {backbone}: "
+            + first_few(match.surplus)
+        )
+    wanted = [path for path in chosen.shapes if not path.startswith(CLASSIFIER)]
+    heads = [path for path in chosen.shapes if path.startswith(CLASSIFIER)]
+    if classifier and not unfit and all(path in match.names for path in heads):
+        wanted += heads
+    elif classifier:
+        logging.info(f"{origin}: has no ImageNet classifier of {backbone}")
     flat = {}
-    for name, path in wanted.items():
-        tensor = _finite_float32(spelled[name], name, origin)
-        flat[path] = np.ascontiguousarray(family.to_ours(path, tensor))
-    source = next((name.removeprefix(SOURCE) for name in tensors if name.startswith(SOURCE)), "")
-    return Ported(unflatten_dict(flat, sep="/"), _origin_family(tensors, family, origin), source)
+    for path in wanted:
+        array = _finite_float32(arrays[match.names[path]], match.names[path], origin)
+        flat[path] = np.ascontiguousarray(match.layout.to_flax(array, path, chosen.shapes[path]))
+    labels = dict(name.split("/") for name in arrays if re.fullmatch(OWN_LABELS, name))
+    layout = match.layout.name if match.layout.name != "alljax" else labels.get("layout", "")
+    if layout not in chosen.layouts:
+        raise WeightsError(f"{origin} does not name its original layout: convert the original file again")
+    return Converted(unflatten_dict(flat, sep="/"), layout, labels.get("source", ""))
 
 
-def flatten(ported: Ported) -> dict[str, np.ndarray]:
-    """Returns variables under flat names, to be written as a file in alljax's own layout.
+def convert_file(path: Path, backbone: str, out: Path) -> int:
+    """Writes a weight file as .safetensors with alljax's names (``params/block1/conv1/kernel``).
 
-    Empty tensors ``family/<name>`` and, where it is known, ``source/<name>`` are added, for the
-    preprocessing depends on them and must survive the rewriting.
-    """
-    flat = flatten_dict(ported.variables, sep="/")
-    origins = [f"family/{ported.family}", *([f"{SOURCE}{ported.source}"] if ported.source else [])]
-    return {**flat, **{origin: np.zeros(0, np.float32) for origin in origins}}
+    The ImageNet classifier is included if the file has one.
 
+    Args:
+        path: a weight file.
+        backbone: a name in `BACKBONES`.
+        out: the file to write.
 
-def recognize(tensors: Mapping[str, np.ndarray], backbone: str, origin: str = "the weight file") -> Family:
-    """Returns the family whose names these tensors bear, for this backbone.
+    Returns:
+        The number of parameters and running statistics.
 
     Raises:
-        WeightsError: they bear the names of another backbone, or of none that we know.
+        ConfigError, WeightsError: see `convert`.
+        WorkdirError: `out` cannot be written.
     """
+    get_backbone(backbone)
+    converted = convert(formats.read_weights(path), backbone, classifier=True, origin=path)
+    flat = flatten_dict(converted.variables, sep="/")
+    sha256 = store.digest(path)
+    source = store.recognize(path)
+    labels = [f"layout/{converted.layout}", *([f"source/{source.name}"] if source else [])]
+    metadata = {"backbone": backbone, "layout": converted.layout, "source_sha256": sha256}
+    content = flat | {label: np.zeros(0, np.float32) for label in labels}
+    files.write_bytes(out, safetensors.numpy.save(content, metadata))
+    return sum(array.size for array in flat.values())
 
-    def likeness(family: Family) -> tuple[int, int]:
-        # On a tie the network that is more completely there.
-        known = sum(family.spelling(name) in family.names for name in tensors)
-        return known, -len(family.names)
 
-    ours = max((family for family in FAMILIES if family.backbone == backbone), key=likeness)
-    best = max(FAMILIES, key=likeness)
-    if likeness(best)[0] == 0:
-        raise WeightsError(
-            f"{origin} holds no tensor of {backbone} or another network that alljax knows: its names are "
-            f"{_some([repr(name) for name in tensors]) or 'none'}; {_mend(backbone)}"
+def recognize(arrays: Arrays) -> Match | None:
+    """Returns the best match among all backbones; None if no name is known."""
+    matches = (_match(arrays, backbone, layout) for backbone in BACKBONES.values() for layout in _layouts(backbone))
+    best = max(matches, key=lambda match: match.likeness)
+    return best if best.names else None
+
+
+def _layouts(backbone: Backbone) -> Iterator[Layout]:
+    yield from backbone.layouts.values()
+    description = f"alljax's own {backbone.name}"
+    yield Layout("alljax", description, "", name_of=str, network=OWN_NETWORK, ignored=OWN_LABELS)
+
+
+def _match(arrays: Iterable[str], backbone: Backbone, layout: Layout) -> Match:
+    """Finds the prefix under which most names of a layout occur in a file."""
+    paths = {layout.name_of(path): path for path in backbone.shapes}
+    found: dict[str, dict[str, str]] = {"": {}}  # prefix → our name → name in the file
+    for name in arrays:
+        for start in (0, *(separator.end() for separator in re.finditer("[./]", name))):
+            if path := paths.get(layout.normalize(name[start:])):
+                found.setdefault(name[:start], {}).setdefault(path, name)
+    prefix = max(found, key=lambda prefix: len(found[prefix]))
+    names = found[prefix]
+    used = set(names.values())
+    rest = {name: layout.normalize(name.removeprefix(prefix)) for name in arrays if name not in used}
+    surplus = [name for name, short in rest.items() if not re.fullmatch(layout.ignored, short)]
+    foreign = [name for name in surplus if name.startswith(prefix) and re.fullmatch(layout.network, rest[name])]
+    missing = [path for path in backbone.shapes if path not in names and not path.startswith(CLASSIFIER)]
+    return Match(backbone, layout, names, missing, surplus, foreign)
+
+
+def _misfit(arrays: Arrays, match: Match, misshapen: list[str]) -> str:
+    """Returns why a file is not one of the match's backbone."""
+    backbone, layout = match.backbone, match.layout
+    best = recognize(arrays)
+    if best and best.backbone is not backbone and best.likeness > match.likeness:
+        return (
+            f"is for another network: it looks like {best.layout.description}, not {backbone.name}; "
+            f"set model.backbone to {best.backbone.name!r} or use a file of {backbone.name}"
         )
-    if likeness(best) > likeness(ours):
-        raise WeightsError(
-            f"{origin} is of another network: it looks like {best.description}, not {backbone}; "
-            f"set model.backbone to '{best.backbone}', or {_mend(backbone)}"
-        )
-    return ours
 
+    def expected(path: str) -> str:
+        return f"{layout.name_of(path)} {layout.shape_of(backbone.shapes[path])}"
 
-def _spelled(tensors: Mapping[str, np.ndarray], family: Family, origin: str) -> dict[str, np.ndarray]:
-    """Returns the tensors under the names that the family gives them, without what is no part of it."""
-    spelled: dict[str, np.ndarray] = {}
-    for name, tensor in tensors.items():
-        if re.fullmatch(family.ignored, key := family.spelling(name)):
-            continue
-        if key in spelled:
-            raise WeightsError(f"{origin} holds {key!r} twice (once as {name!r}): get an undamaged file")
-        spelled[key] = tensor
-    return spelled
-
-
-def _check_fit(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, str], family: Family, origin: str) -> None:
-    """Raises one line that names what is missing, left over or of another shape."""
-    missing = [f"{name} {family.shape_of(path)}" for name, path in wanted.items() if name not in tensors]
-    surplus = [f"{name} {tensor.shape}" for name, tensor in tensors.items() if name not in family.names]
-    misshapen = [
-        f"{name} is {tensors[name].shape} and should be {family.shape_of(path)}"
-        for name, path in wanted.items()
-        if name in tensors and tensors[name].shape != family.shape_of(path)
+    found = f"the file has {first_few(repr(name) for name in arrays) or 'no tensors'}"
+    if not match.names:
+        names = first_few(expected(path) for path in match.missing)
+        return f"has no tensor of {backbone.name} or another known network: {found}; expected are names as {names}"
+    shapes = [
+        f"{match.names[path]} {arrays[match.names[path]].shape} instead of {expected(path)}" for path in misshapen
     ]
     problems = [
-        f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} {what}: {_some(names)}"
-        for what, names in (("missing", missing), ("surplus", surplus), ("misshapen", misshapen))
+        f"{plural(len(names), 'tensor')} {problem}: {first_few(names)}"
+        for problem, names in (
+            ("missing", [expected(path) for path in match.missing]),
+            ("of another shape", shapes),
+            ("of another variant of the network", match.foreign),
+        )
         if names
     ]
-    if problems:
-        raise WeightsError(
-            f"{origin} does not fit {family.backbone} ({family.description}): {'; '.join(problems)}; "
-            + _mend(family.backbone)
-        )
+    return f"does not fit {backbone.name} ({layout.description}): {'; '.join(problems)}; {found}"
 
 
-def _finite_float32(tensor: np.ndarray, name: str, origin: str) -> np.ndarray:
-    if not jnp.issubdtype(tensor.dtype, jnp.floating):
-        raise WeightsError(f"{origin}: {name} holds {tensor.dtype}, not floating-point numbers: get another file")
+def _finite_float32(array: np.ndarray, name: str, origin: str | Path) -> np.ndarray:
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise WeightsError(f"{origin}: {name} has the type {array.dtype}, not floating point: use another file")
     with np.errstate(over="ignore"):
-        tensor = np.asarray(tensor, np.float32)
-    if not np.isfinite(tensor).all():
-        raise WeightsError(f"{origin}: {name} holds a NaN or infinity: get an undamaged file")
-    return tensor
-
-
-def _origin_family(tensors: Mapping[str, np.ndarray], family: Family, origin: str) -> str:
-    """Returns the family's name; for a file in our own layout the one that it says it came from."""
-    if family.name != "alljax":
-        return family.name
-    for known in backbones.get(family.backbone).families:
-        if f"family/{known}" in tensors:
-            return known
-    raise WeightsError(
-        f"{origin} is in alljax's own layout but does not say whose weights it holds, which decides the "
-        "preprocessing: write it anew with `alljax weights port`"
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _mend(backbone: str) -> str:
-    return f"get a file of {backbone} (`alljax weights list` shows the known ones)"
+        array = np.asarray(array, np.float32)
+    if not np.isfinite(array).all():
+        raise WeightsError(f"{origin}: {name} contains NaN or infinity: use an undamaged file")
+    return array

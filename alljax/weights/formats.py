@@ -1,152 +1,162 @@
-"""Other people's weight files to names and arrays, without PyTorch or TensorFlow.
+"""Weight files to names and arrays, without PyTorch, TensorFlow or Keras.
 
-Read are PyTorch's ``.pth`` in both containers, ``.safetensors``, Keras's ``.h5``
-with layer and weight names, and pickled NumPy arrays.  The format is told by the
-first bytes, never by the file's name.  Types stay as stored: float16, bfloat16
-and float32 alike.  No pickle ever runs code (`alljax.weights.restricted_pickle`).
+Supported are PyTorch's ``.pth`` (both containers), safetensors, Keras's ``.h5`` and ``.keras``, and pickled NumPy
+arrays.  The format is recognized by content, never by the name of the file.  Data types are kept as stored.
+
+One rule applies to every container: the weights are the largest mapping of names to arrays, whatever its name and
+whatever is stored beside it (metrics, optimizer state, arguments).  No pickle runs code: see `alljax.weights.pickles`.
 """
 
-import mmap
-import os
-import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+import io
+import json
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import safetensors
 
 from alljax.errors import WeightsError
-from alljax.weights import keras_files, numpy_pickle, torch_files
-from alljax.weights.restricted_pickle import RefusedError
+from alljax.weights import pickles
+from alljax.weights.pickles import Arrays, FormatError
+
+NOT_WEIGHTS = {
+    b"version https://git-lfs": "a Git LFS pointer; run 'git lfs pull' or download the file itself",
+    b"<": "a web page, not weights; download the file again",
+}
+OTHER_ZIPS = {
+    "constants.pkl": "a TorchScript program; save the tensors with torch.save(model.state_dict(), FILE)",
+    ".npy": "a NumPy .npz archive; write the arrays with safetensors.numpy.save_file",
+}
+KERAS_SAVE = "load it in Keras and write model.save('FILE.keras')"
 
 
-@dataclass(frozen=True)
-class WeightFile:
-    """What one file holds.
+def read_weights(path: str | Path) -> Arrays:
+    """Returns the weights in a file, in its order.
 
-    Attributes:
-        path: the file.
-        format: its format, for people: ``"PyTorch (zip)"``, ``"safetensors"``, ...
-        tensors: names as stored, in the file's order, with read-only or own arrays.
-        notes: what was unwrapped, taken off a name or left out, one line each.
-    """
-
-    path: Path
-    format: str
-    tensors: dict[str, np.ndarray]
-    notes: tuple[str, ...]
-
-
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads a weight file of any known format.
-
-    PyTorch arrays are read-only views of the memory-mapped file, loaded when they
-    are used; copy what must outlive a change of the file.  Names are as stored:
-
-    - PyTorch: of a checkpoint the entry ``state_dict``, ``model_state_dict`` or
-      ``model`` is read; a ``module.`` before every name is taken off.
-    - Keras: the stored ``weight_names``, always beginning with their layer
-      (``conv1_conv/kernel:0``, ``block1_conv1/block1_conv1_W_1:0``).
-    - Pickled NumPy: the keys of nested dictionaries, joined with ``/``.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Tensor names with arrays, in the file's order.
+    Names are as stored: keys of a PyTorch state dict, layer and variable in Keras (``conv1_conv/kernel:0``, with the
+    outer model in front of a nested layer), keys of nested dictionaries joined with ``/``.
 
     Raises:
-        WeightsError: the file is missing, empty, cut short or damaged, of no known format,
-            or a pickle that asks for anything but tensors.
-    """
-    return load(path).tensors
-
-
-def load(path: str | os.PathLike[str]) -> WeightFile:
-    """Reads a weight file like `read`, and says what format it has and what was unwrapped.
-
-    Raises:
-        WeightsError: see `read`.
+        WeightsError: the file is missing, damaged, of an unknown format, or has no mapping of names to arrays.
     """
     path = Path(path)
-    data = _open(path)
+    if path.is_dir():
+        raise WeightsError(f"{path}: a folder; give the weight file itself (of a SavedModel: {KERAS_SAVE})")
     try:
-        name, reader = _format(data)
-        tensors, notes = reader(path, data)
-    except RefusedError as error:
-        raise WeightsError(f"{path}: {_line(error)}") from error
-    except Exception as error:
-        # Whatever a parser trips over in these bytes is the file's fault, and there is no end of kinds.
-        raise WeightsError(f"{path}: damaged or cut short ({_line(error)}); download or copy it again") from error
-    if not tensors:
-        raise WeightsError(f"{path}: holds no tensors; is it the right file?")
-    return WeightFile(path, name, tensors, tuple(notes))
+        file = path.open("rb")
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}; check the path (--config.weights.path)") from error
+    with file:
+        try:
+            return _read(path, file)
+        except FormatError as error:
+            raise WeightsError(f"{path}: {error}") from error
+        except Exception as error:  # parsers of damaged bytes raise errors of any kind
+            reason = " ".join(ascii(str(error))[1:-1].split())[:200] or type(error).__name__
+            raise WeightsError(f"{path}: damaged or incomplete ({reason}); copy or download it again") from error
 
 
-_Reader = Callable[[Path, mmap.mmap], tuple[dict[str, np.ndarray], list[str]]]
+def file_format(path: Path) -> str:
+    """Returns the name of a file's format, for ``weights show``."""
+    with path.open("rb") as file:
+        return _detect(file)
 
 
-def _open(path: Path) -> mmap.mmap:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise WeightsError(f"{path}: not a file but a folder or device; give the weight file itself")
-        if not status.st_size:
-            raise WeightsError(f"{path}: empty (0 bytes); download or copy it again")
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path}: no such file; check the path (--config.weights.path)") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise WeightsError(f"{path}: cannot be read ({reason}); check the path and its permissions") from error
-
-
-def _format(data: mmap.mmap) -> tuple[str, _Reader]:
-    """The format's name and reader, from the first bytes."""
-    head = data[:512]
+def _detect(file: IO[bytes]) -> str:
+    head = file.read(512)
+    file.seek(0)
     if head.startswith(b"PK\x03\x04"):
-        return "PyTorch (zip)", lambda path, data: torch_files.read_zip(data)
-    if b"\x8a\x0a" + torch_files.MAGIC_NUMBER.to_bytes(10, "little") in head[:32]:
-        return "PyTorch (legacy)", lambda path, data: torch_files.read_legacy(data)
+        names = zipfile.ZipFile(file).namelist()
+        if any(name.endswith("model.weights.h5") for name in names):
+            return "Keras (.keras)"
+        for part, reason in OTHER_ZIPS.items():
+            if any(name.endswith(part) for name in names):
+                raise FormatError(reason)
+        if not any(name.endswith("data.pkl") for name in names):
+            raise FormatError("a zip archive without PyTorch or Keras weights; give the weight file inside")
+        return "PyTorch (zip)"
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "Keras HDF5", keras_files.read
+        return "Keras (HDF5)"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
-        return "safetensors", lambda path, data: _safetensors(path)
+        return "safetensors"
+    if b"\x8a\x0a" + pickles.MAGIC_NUMBER.to_bytes(10, "little") in head[:32]:
+        return "PyTorch (legacy)"
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "pickled NumPy", lambda path, data: numpy_pickle.read(data)
-    raise RefusedError(_no_weights(head))
+        return "pickled NumPy"
+    for start, reason in NOT_WEIGHTS.items():
+        if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(start):
+            raise FormatError(reason)
+    raise FormatError("empty, or not a weight file (.pth, .safetensors, Keras .h5 or .keras, pickled NumPy arrays)")
 
 
-def _no_weights(head: bytes) -> str:
-    """What a file is that is no weight file, as far as its first bytes tell."""
-    if head[257:262] == b"ustar":
-        return (
-            "a tar archive: unpack it, or if PyTorch before 0.2 wrote it, "
-            "load it there and save it again with torch.save"
-        )
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file itself; run 'git lfs pull' or download the file"
-    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"(\xb5/\xfd")):
-        return "compressed; unpack it first"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        return "a web page or other XML, not weights; the download went wrong, get the file again"
-    return "not a weight file of a known format (.pth, .safetensors, Keras .h5, pickled NumPy arrays)"
+def _read(path: Path, file: IO[bytes]) -> Arrays:
+    match _detect(file):
+        case "PyTorch (zip)":
+            return pickles.find_weights(pickles.load_zip(file))
+        case "PyTorch (legacy)":
+            return pickles.find_weights(pickles.load_legacy(file))
+        case "pickled NumPy":
+            return pickles.find_weights(pickles.Unpickler(file).load())
+        case "safetensors":
+            with safetensors.safe_open(path, framework="numpy") as opened:
+                return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+        case "Keras (HDF5)":
+            return _read_keras(file)
+        case _:
+            with zipfile.ZipFile(file) as archive:
+                config = json.loads(archive.read("config.json"))
+                return _read_keras(io.BytesIO(archive.read("model.weights.h5")), config)
 
 
-def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    with safetensors.safe_open(path, framework="numpy") as file:
-        tensors = {}
-        for name in file.keys():  # noqa: SIM118 - no mapping, and it has no iterator
-            stored = file.get_slice(name).get_dtype()
-            if stored.startswith(("F8", "F4", "F6", "C")):
-                raise RefusedError(f"holds tensors of the type {stored}, which is not read")
-            tensors[name] = file.get_tensor(name)
-    return tensors, []
+def _read_keras(file: IO[bytes], config: dict[str, Any] | None = None) -> Arrays:
+    import h5py
+
+    with h5py.File(file, "r") as opened:
+        root = opened.get("model_weights", opened)
+        arrays = {}
+        for layer in _attribute(root, "layer_names"):
+            for name in _attribute(root[layer], "weight_names"):
+                parts = name.split("/")  # Keras 1 stored names without the layer, Keras 3 with the model before it
+                full = "/".join(parts[parts.index(layer) :]) if layer in parts else f"{layer}/{name}"
+                arrays[full] = root[layer][name][()]
+        if not arrays:
+            layers = dict(_layer_names(config["config"])) if config else {}
+            opened.visititems(lambda path, group: arrays.update(_keras_3_layer(path, group, layers)))
+        if not arrays:
+            raise FormatError(f"an HDF5 file without names of Keras layers; {KERAS_SAVE}")
+        return arrays
 
 
-def _line(error: Exception) -> str:
-    """An error's message on one line of printable characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:400]
+def _attribute(group: Any, name: str) -> list[str]:
+    """Returns a list of names, which Keras splits into numbered attributes above 64 kB."""
+    parts = [group.attrs[key] for key in (name, *(f"{name}{n}" for n in range(99))) if key in group.attrs]
+    names = [name for part in parts for name in np.asarray(part).tolist()]
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _keras_3_layer(path: str, group: Any, layers: dict[str, str]) -> Arrays:
+    """Returns the variables of a layer that Keras 3 stores in order and without names, as ``layer/kernel``."""
+    layer, _, last = path.rpartition("/")
+    name = group.attrs.get("name", layers.get(layer)) if last == "vars" else None
+    if not name or path.startswith("optimizer/"):
+        return {}
+    values = [group[str(index)][()] for index in range(len(group))]
+    normalization = len(values) == 4 and all(value.ndim == 1 for value in values)
+    kinds = ("gamma", "beta", "moving_mean", "moving_variance") if normalization else ("kernel", "bias")
+    return {f"{name}/{kind}": value for kind, value in zip(kinds, values, strict=False)}
+
+
+def _layer_names(config: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the HDF5 path and the name of each layer; Keras 3 numbers the layers of a class: conv2d, conv2d_1."""
+    count: Counter[str] = Counter()
+    for layer in config.get("layers", []):
+        spaced = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", layer["class_name"])
+        kind = re.sub(r"([a-z])([A-Z])", r"\1_\2", spaced).lower()
+        own = f"{path}layers/{kind}{f'_{count[kind]}' if count[kind] else ''}"
+        count[kind] += 1
+        yield own, layer["config"]["name"]
+        yield from _layer_names(layer["config"], f"{own}/")

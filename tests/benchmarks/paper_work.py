@@ -64,19 +64,18 @@ def alljax_slices(images: int) -> tuple[Slices, str]:
 
     from alljax import config as configs
     from alljax.data.splits import Split
-    from alljax.models import backbones
+    from alljax.models.backbones import get_backbone
+    from alljax.models.preprocessing import get_preprocessing
     from alljax.training import feature_extraction, head_training, optimizers
     from alljax.training.fold import make_folds
     from alljax.training.network import Network
 
     @cache
     def extractor(backbone: str) -> tuple[Any, Any]:
-        found = backbones.get(backbone)
+        found = get_backbone(backbone)
         init = jax.jit(lambda key: found.module.init(key, jnp.zeros((1, 64, 64, 3)), last=found.stages[-1]))
-        usual, nowhere = backbones.preprocessing(next(iter(found.families.values()))), Any
-        network = Network(
-            found, found.stages[-1], "average", usual, usual, nowhere, "", (), dict(init(jax.random.key(0)))
-        )  # type: ignore[arg-type]
+        usual, nowhere = get_preprocessing(next(iter(found.layouts.values())).preprocessing), Any
+        network = Network(found, found.stages[-1], "average", usual, usual, nowhere, "", dict(init(jax.random.key(0))))  # type: ignore[arg-type]
         return feature_extraction.make_extractor([network]), jax.device_put(network.variables)
 
     def of_backbone(backbone: str) -> dict[str, float]:

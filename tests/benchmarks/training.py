@@ -24,7 +24,8 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.data.splits import Split
-from alljax.models import backbones
+from alljax.models.backbones import get_backbone
+from alljax.models.preprocessing import get_preprocessing
 from alljax.training import sharding
 from alljax.training.feeding import Feed
 from alljax.training.fine_tuning import Cells
@@ -50,14 +51,12 @@ def settings(backbone: str, **train: Any) -> ConfigDict:
 
 def drawn(backbone: str, size: int) -> Network:
     """Returns a network with drawn weights."""
-    found = backbones.get(backbone)
+    found = get_backbone(backbone)
     variables = jax.jit(lambda key: found.module.init(key, jnp.zeros((1, SMALL, SMALL, 3)), last=found.stages[-1]))
-    pixels = backbones.preprocessing(next(iter(found.families.values())))
+    pixels = get_preprocessing(next(iter(found.layouts.values())).preprocessing)
     pixels = type(pixels)(**{**vars(pixels), "image_size": size})
     nowhere: Any = None
-    return Network(
-        found, found.stages[-1], "average", pixels, pixels, nowhere, "", (), dict(variables(jax.random.key(0)))
-    )
+    return Network(found, found.stages[-1], "average", pixels, pixels, nowhere, "", dict(variables(jax.random.key(0))))
 
 
 def make_learner(backbone: str, size: int, devices: sharding.JitMesh) -> Learner:

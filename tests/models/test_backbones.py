@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from alljax.models.normalization import Batch
 from flax.traverse_util import flatten_dict
 
 from alljax.errors import ConfigError
 from alljax.models import backbones, efficientnet_lite, resnet
-from alljax.models.normalization import Batch
 
 IMAGES = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
 

@@ -3,7 +3,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from alljax.models.normalization import Batch, BatchNormalization
 
 ALONE = frozenset({""})  # a layer that is the root has the empty path

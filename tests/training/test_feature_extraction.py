@@ -9,7 +9,8 @@ import pytest
 from alljax.config import default_config, vary
 from alljax.data import synthetic
 from alljax.data.loader import Images
-from alljax.models import backbones
+from alljax.models.backbones import get_backbone
+from alljax.models.preprocessing import get_preprocessing
 from alljax.progress import ignore
 from alljax.training import feature_extraction
 from alljax.training.network import Network, open_network, open_networks
@@ -32,10 +33,10 @@ def test_the_key_changes_with_everything(network: Network, monkeypatch: pytest.M
         "views": feature_extraction.features_key(network, DIGESTS, "dihedral"),
     }
     for name, value in {
-        "backbone": backbones.get("vgg16"),
+        "backbone": get_backbone("vgg16"),
         "stage": "stage3",
         "pool": "max",
-        "preprocessing": backbones.preprocessing("rescale"),
+        "preprocessing": get_preprocessing("rescale"),
     }.items():
         keys[name] = feature_extraction.features_key(dataclasses.replace(network, **{name: value}), DIGESTS, "none")
     size = dataclasses.replace(network.preprocessing, image_size=96)

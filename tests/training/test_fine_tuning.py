@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from alljax.config import default_config
-from alljax.models import backbones
+from alljax.models.backbones import get_backbone
 from alljax.models.head import Head
+from alljax.models.preprocessing import get_preprocessing
 from alljax.training import fine_tuning, parameter_groups, sharding
 from alljax.training.network import Network
 from alljax.training.step import TrainState
@@ -30,11 +31,11 @@ def settings(entries: tuple = ALL, **train: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    backbone = backbones.get("efficientnet_lite0")
+    backbone = get_backbone("efficientnet_lite0")
     images = jnp.zeros((1, SIZE, SIZE, 3))
     variables = jax.jit(lambda key: backbone.module.init(key, images, last=STAGE))(jax.random.key(5))
-    lite = backbones.preprocessing("lite")
-    return Network(backbone, STAGE, "average", lite, lite, None, "", (), variables)  # type: ignore[arg-type]
+    lite = get_preprocessing("lite")
+    return Network(backbone, STAGE, "average", lite, lite, None, "", variables)  # type: ignore[arg-type]
 
 
 class Run:

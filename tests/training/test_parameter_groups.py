@@ -1,13 +1,13 @@
 import pytest
 
 from alljax.errors import ConfigError
-from alljax.models import backbones
+from alljax.models.backbones import get_backbone
 from alljax.training import parameter_groups
 
 PATHS = [
     *(
         f"backbone/{path.removeprefix('params/')}"
-        for path in backbones.shapes("resnet50")
+        for path in get_backbone("resnet50").shapes
         if path.startswith("params/")
     ),
     "head/dense/kernel",

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from alljax.weights.sources import Source
 
 from alljax.errors import WeightsError
 from alljax.weights import sources as sources_module
 from alljax.weights import store
-from alljax.weights.sources import Source
 
 Plant = Callable[..., Path]
 

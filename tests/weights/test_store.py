@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from alljax.weights.sources import Source
 from web_server import Web, serve
 
 from alljax.errors import WeightsError, WorkdirError
 from alljax.models import backbones
 from alljax.weights import download, show, store
 from alljax.weights import sources as sources_module
-from alljax.weights.sources import Source
 
 CONTENT = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

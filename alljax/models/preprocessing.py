@@ -1,0 +1,87 @@
+"""From decoded pixels to the input that a backbone was trained with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from alljax.errors import ConfigError, unknown_name
+
+Channels = tuple[float, float, float]
+
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+"""Pillow's resampling filters, in lower case."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """(pixels · scale − mean) / std, per channel.
+
+    Attributes:
+        name: name in configs.
+        image_size: height and width in pixels that images are resized to.
+        interpolation: resampling filter, one of `INTERPOLATIONS`.
+        antialias: whether the filter is widened when images shrink, see `alljax.data.images`.
+        scale: factor on the pixel values 0 … 255, applied first.
+        mean: subtracted per channel, in the order of `channels`.
+        std: divisor per channel, in the order of `channels`.
+        channels: color order that the backbone was trained with.
+    """
+
+    name: str
+    image_size: int = 224
+    interpolation: str = "bilinear"
+    antialias: bool = True
+    scale: float = 1.0
+    mean: Channels = (0.0, 0.0, 0.0)
+    std: Channels = (1.0, 1.0, 1.0)
+    channels: Literal["rgb", "bgr"] = "rgb"
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps resized RGB images, uint8 (B, S, S, 3), to float32 (B, S, S, 3)."""
+        pixels: jax.Array = jnp.asarray(images).astype(jnp.float32)
+        if self.channels == "bgr":
+            pixels = pixels[..., ::-1]
+        mean = jnp.asarray(self.mean, jnp.float32).reshape(1, 1, 1, 3)
+        std = jnp.asarray(self.std, jnp.float32).reshape(1, 1, 1, 3)
+        return (pixels * self.scale - mean) / std
+
+
+PREPROCESSINGS = {
+    preprocessing.name: preprocessing
+    for preprocessing in (
+        # torchvision.models and timm, default for ImageNet
+        Preprocessing("torch", scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        # keras.applications.imagenet_utils.preprocess_input(mode="caffe") after image_dataset_from_directory
+        Preprocessing("caffe", antialias=False, mean=(103.939, 116.779, 123.68), channels="bgr"),
+        # Keras's Rescaling(1/255), often used instead of what the weights expect
+        Preprocessing("rescale", antialias=False, scale=1 / 255),
+        # EfficientNet-Lite
+        Preprocessing("lite", interpolation="bicubic", mean=(127.0,) * 3, std=(128.0,) * 3),
+    )
+}
+
+
+def get_preprocessing(description: str | Mapping[str, Any]) -> Preprocessing:
+    """Returns a preprocessing by its name, or from the description in a weight source.
+
+    Args:
+        description: a name (``"torch"``, ``"caffe"``, ``"rescale"``, ``"lite"``), or a mapping with such a ``name``
+            and the attributes that differ from it: ``{"name": "torch", "interpolation": "bicubic"}``.
+
+    Raises:
+        ConfigError: unknown name or attribute.
+    """
+    changes: dict[str, Any] = {"name": description} if isinstance(description, str) else dict(description)
+    name = str(changes.pop("name", ""))
+    if name not in PREPROCESSINGS:
+        raise ConfigError(unknown_name("preprocessing", name, PREPROCESSINGS))
+    known = [field.name for field in fields(Preprocessing)]
+    for key, value in changes.items():
+        if key not in known:
+            raise ConfigError(unknown_name("attribute of a preprocessing", key, known))
+        if isinstance(value, list):
+            changes[key] = tuple(map(float, value))
+    return replace(PREPROCESSINGS[name], **changes)

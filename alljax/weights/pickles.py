@@ -1,0 +1,264 @@
+"""Pickles of tensors, read without running their code.
+
+A pickle is a program that can call any function of any module.  Here a name outside of `ALLOWED` is never imported:
+it becomes a placeholder that accepts everything and does nothing.
+
+Source of the layouts: ``torch/serialization.py`` and ``torch/_utils.py`` of PyTorch 2.13,
+``numpy/_core/src/multiarray/methods.c`` of NumPy 2.4.
+"""
+
+import io
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import IO, Any, ClassVar, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from alljax.errors import first_few
+
+Arrays = dict[str, np.ndarray]
+
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+"""First pickle of PyTorch's legacy container."""
+
+
+class FormatError(Exception):
+    """A file that is not read: the reason and what to do."""
+
+
+class Call:
+    """A function that a pickle may call.  It has slots and refuses a state, so a pickle cannot change it."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+
+    def __call__(self, *arguments: object) -> object:  # noqa: D102
+        return self.function(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("the pickle changes a function")
+
+
+class Opaque(dict):
+    """Placeholder of an object whose class is not read: it accepts arguments, state, items and calls, and does nothing.
+
+    As a subclass of dict it keeps the items of unknown dictionary classes.
+    """
+
+    __slots__ = ()
+    __hash__ = object.__hash__  # type: ignore[assignment] # may be a key
+    __eq__ = object.__eq__
+    full_name: ClassVar[str] = ""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__()
+
+    def __call__(self, *arguments: object, **options: object) -> "Opaque":  # noqa: D102
+        return self
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+    def append(self, *items: object) -> None:
+        """Ignores items of unknown lists and sets."""
+
+    extend = add = append
+
+
+class Tensor(NamedTuple):
+    """A view of a storage; offset and strides count elements."""
+
+    storage: np.ndarray
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def array(self) -> np.ndarray:
+        """Returns the view after checking that it lies inside its storage."""
+        integers = (self.offset, *self.shape, *self.stride)
+        last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+        if 0 in self.shape:
+            return np.zeros(self.shape, self.storage.dtype)
+        if any(type(n) is not int or n < 0 for n in integers) or last >= self.storage.size:
+            raise ValueError(f"a tensor of shape {self.shape} is outside of its storage")
+        strides = [step * self.storage.itemsize for step in self.stride]
+        return np.lib.stride_tricks.as_strided(self.storage[self.offset :], self.shape, strides, writeable=False)
+
+
+class NumpyArray:
+    """A NumPy array under construction; the real constructors trust the flags of a pickled dtype."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, *arguments: object) -> None:
+        self.array: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, content = state
+        self.array = _from_buffer(content, dtype, shape, "F" if fortran else "C").array
+
+
+class NumpyType:
+    """A NumPy dtype of numbers under construction."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, code: object, *arguments: object) -> None:
+        numbers = r"[<>=|]?([iu][1248]|f[248]|b1)|bfloat16"
+        self.dtype = _dtype(code) if isinstance(code, str) and re.fullmatch(numbers, code) else None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if self.dtype is not None and state[1] == ">":
+            self.dtype = self.dtype.newbyteorder(">")
+
+
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any, *arguments: object) -> NumpyArray:
+    array = NumpyArray()
+    if isinstance(dtype, NumpyType) and dtype.dtype is not None:  # arrays of other types stay without a value
+        content = content.encode("latin-1") if isinstance(content, str) else content  # from Python 2
+        flat = np.frombuffer(content, dtype.dtype)
+        array.array = flat.astype(flat.dtype.newbyteorder("=")).reshape(shape, order="F" if order == "F" else "C")
+    return array
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> object:
+    flags = rest[2] if len(rest) > 2 else None  # conjugate or negative views
+    return Tensor(storage, offset, shape, stride) if isinstance(storage, np.ndarray) and not flags else storage
+
+
+def _typed_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> object:
+    if isinstance(storage, np.ndarray) and isinstance(rest[2], str):
+        storage = storage.view(_dtype(rest[2]))
+    return _tensor(storage, offset, shape, stride)
+
+
+def _dtype(name: str) -> np.dtype:
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+
+
+STORAGES = {"Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Bool": "bool"}
+STORAGES |= {"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8"}
+FIRST = Call(lambda data, *rest: data)
+
+ALLOWED: dict[tuple[str, str], object] = {
+    ("collections", "OrderedDict"): Call(OrderedDict),
+    ("torch._utils", "_rebuild_tensor"): Call(_tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): Call(_tensor),
+    ("torch._utils", "_rebuild_tensor_v3"): Call(_typed_tensor),
+    ("torch._utils", "_rebuild_parameter"): FIRST,
+    ("torch._utils", "_rebuild_parameter_with_state"): FIRST,
+    ("torch", "Size"): Call(tuple),
+    ("torch.storage", "UntypedStorage"): "uint8",
+    # Text, which a pickle cannot change.
+    **{("torch", f"{kind}Storage"): dtype for kind, dtype in STORAGES.items()},
+    **{("torch", dtype): dtype for dtype in (*STORAGES.values(), "uint16", "uint32", "uint64")},
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): Call(NumpyType),
+    ("ml_dtypes", "bfloat16"): "bfloat16",
+    ("_codecs", "encode"): Call(lambda text, encoding: text.encode("latin-1")),
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): Call(NumpyArray) for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): Call(_from_buffer) for core in ("core", "_core")},
+}
+
+
+class Unpickler(pickle.Unpickler):
+    """Reads tensors and plain values; every other global becomes a subclass of `Opaque` and is never imported."""
+
+    def __init__(self, file: IO[bytes], storage: Callable[[str, np.dtype, int], np.ndarray] | None = None) -> None:
+        super().__init__(file, encoding="latin-1")
+        self._storage = storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Returns an allowed function, or a placeholder."""
+        if (module, name) in ALLOWED:
+            return ALLOWED[module, name]
+        return type("Opaque", (Opaque,), {"__slots__": (), "full_name": f"{module}.{name}"[:100]})
+
+    def persistent_load(self, identity: Any) -> Any:
+        """Returns the storage that a PyTorch pickle refers to."""
+        if len(identity) < 5:  # the class of a pickled module, with its source code
+            return identity[1]
+        _, dtype, key, _, count, *view = identity
+        if self._storage is None or not isinstance(dtype, str) or not isinstance(key, str):
+            return dtype() if isinstance(dtype, type) else Opaque()  # names the type in the message
+        if any(view):
+            raise FormatError("a tensor of PyTorch before 0.4; load it there and save it again")
+        return self._storage(key, _dtype(dtype), count)
+
+
+def load_zip(file: IO[bytes]) -> object:
+    """Reads PyTorch's zip container: a pickle, and a file of numbers per storage."""
+    with zipfile.ZipFile(file) as archive:
+        root = next(name for name in archive.namelist() if name.endswith("data.pkl")).removesuffix("data.pkl")
+        stored: dict[tuple[str, np.dtype], np.ndarray] = {}
+
+        def storage(key: str, dtype: np.dtype, count: int) -> np.ndarray:
+            if (key, dtype) not in stored:
+                stored[key, dtype] = np.frombuffer(archive.read(f"{root}data/{key}"), dtype)
+            return stored[key, dtype]
+
+        return Unpickler(io.BytesIO(archive.read(f"{root}data.pkl")), storage).load()
+
+
+def load_legacy(file: IO[bytes]) -> object:
+    """Reads PyTorch's legacy container: four pickles, the keys of the storages, then the numbers of each."""
+    for _ in range(3):  # magic number, protocol, system
+        Unpickler(file).load()
+    stored: dict[str, np.ndarray] = {}
+    loaded = Unpickler(file, lambda key, dtype, count: stored.setdefault(key, np.empty(count, dtype))).load()
+    for key in Unpickler(file).load():
+        if key not in stored:
+            raise FormatError("has tensors of a type that is not read, for example complex or quantized ones")
+        file.read(8)  # the number of elements
+        stored[key][:] = np.frombuffer(file.read(stored[key].nbytes), stored[key].dtype)
+    return loaded
+
+
+def find_weights(loaded: object) -> Arrays:
+    """Returns the largest mapping of names to arrays in a pickled object.
+
+    A state dict is one large mapping.  If there are more mappings than arrays in the largest one, they are the layers
+    of a tree, and the complete tree is returned with joined names.
+    """
+    classes: set[str] = set()
+    mappings = list(_mappings(loaded, "", set(), classes))
+    if not mappings:
+        raise FormatError(
+            f"has no tensors by name{f', only objects of {first_few(sorted(classes))}' if classes else ''}; if you "
+            "trust it, load it with its library and write torch.save(model.state_dict(), FILE)"
+        )
+    _, largest = max(mappings, key=lambda mapping: sum(array.ndim > 0 for array in mapping[1].values()))
+    if len(largest) > len(mappings):
+        return largest
+    return {f"{path}{name}": array for path, mapping in mappings for name, array in mapping.items()}
+
+
+def _mappings(value: object, path: str, seen: set[int], classes: set[str]) -> Iterator[tuple[str, Arrays]]:
+    """Yields each dictionary that has arrays, with its path; adds the names of unknown classes to `classes`."""
+    if isinstance(value, Opaque) or (isinstance(value, type) and issubclass(value, Opaque)):
+        classes.add(value.full_name)
+    if id(value) in seen or not isinstance(value, dict | list | tuple) or isinstance(value, Tensor):
+        return
+    seen.add(id(value))
+    items = dict(value.items() if isinstance(value, dict) else enumerate(value))
+    if isinstance(value, dict) and all(isinstance(name, str) for name in items):
+        arrays = {name: array for name, item in items.items() if (array := _array(item)) is not None}
+        if arrays:
+            yield path, arrays
+        for name, item in items.items():
+            yield from _mappings(item, f"{path}{name}/", seen, classes)
+    elif not isinstance(value, dict):
+        for index, item in items.items():
+            yield from _mappings(item, f"{path}{index}/", seen, classes)
+
+
+def _array(item: object) -> np.ndarray | None:
+    if isinstance(item, NumpyArray):
+        return item.array
+    return item.array() if isinstance(item, Tensor) else None
