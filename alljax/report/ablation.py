@@ -1,154 +1,219 @@
-"""What the settings of a study do: a table, a figure and a paragraph that says how much of it is noise."""
+"""The report's section on the settings that a study varies: a figure and a table with paired differences."""
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
-from alljax.evaluation.comparison import Difference
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from alljax.errors import plural
 from alljax.evaluation.metrics import METRICS
-from alljax.report import dots, findings, setting_names, tables
-from alljax.report.setting_names import Factor
-from alljax.report.tables import Figure, Section, Table, Value, format_interval, format_value
+from alljax.report import findings, plots, setting_names
+from alljax.report.setting_names import VariedSetting
+from alljax.report.tables import (
+    Figure,
+    Section,
+    Table,
+    Value,
+    format_difference,
+    format_difference_bounds,
+    format_interval,
+    format_value,
+)
 from alljax.study.results import Study
 
-MOST_DRAWN = 3
-"""Settings that one figure can show: on the axis, as colors, as panels."""
+WIDE = 20.0
+"""Numbers that span more than this factor are drawn on a logarithmic axis."""
+
+MOST_LINES, MOST_PANELS, MOST_POINTS = 12, 9, 120
+"""Values of the second and third setting, and points in a panel, above which no figure is drawn."""
+
+MARKERS = "osD^vP"
 
 
 def sections(study: Study) -> list[Section]:
-    """Returns the section about what a study varies; none where nothing differs or other sections say it.
+    """Returns the section; empty where no setting differs between models.
 
     Args:
-        study: the study; the predictions of all its cells are read.
-
-    Raises:
-        WorkdirError: a cell's predictions are missing or cut off.
+        study: the study; the predictions of all its trials are read.
     """
-    varied = setting_names.varied(study)
-    if not varied or study.config.get("study.compare") or len(study.metrics["trials"]) < 2:
+    varied = setting_names.varied_settings(study)
+    if not varied or len(study.metrics["trials"]) < 2:
         return []
-    order = study.ranking.order
-    gaps = study.ranking.differences
-    parts: list[Table | Figure] = [_table(study, order, gaps, varied)]
-    paragraphs = [_best(study, order, gaps, varied), *_others(study, gaps)]
-    if picture := dots.picture(study, varied[:MOST_DRAWN]) if len(varied) <= MOST_DRAWN else None:
-        parts.insert(0, picture)
-    else:
-        paragraphs.append("No figure: it could not show so many settings and values at once. The table has them all.")
-    return [Section("changes", f"What the settings change: {_listed(varied)}", tuple(paragraphs), tuple(parts))]
+    ranking = study.ranking
+    best = ranking.best
+    result = study.metrics["trials"][best]
+    value = f"{format_value(ranking.metric, result[ranking.metric])} {format_interval(ranking.metric, result)}"
+    paragraphs = [f"Best: {setting_names.describe(varied, study.settings(best))}; {METRICS[ranking.metric]} {value}."]
+    if ranking.order[1] not in ranking.leaky:
+        paragraphs.append(findings.lead(study, ranking.order[1]))
+    unpaired = sum(not ranking.differences[name].paired for name in ranking.order[1:] if name not in ranking.leaky)
+    if unpaired:
+        paragraphs.append(
+            f"{plural(unpaired, 'model')} tested on other images than the best one: only the models' own intervals can "
+            "be compared, which is less sensitive."
+        )
+    figure = _figure(study, varied)
+    if figure is None:
+        paragraphs.append("No figure: too many settings or values.")
+    parts = (*([figure] if figure else []), _table(study, varied))
+    names = ", ".join(setting.name for setting in varied)
+    return [Section("effects", f"Effect of the settings: {names}", tuple(paragraphs), parts)]
 
 
-def _table(study: Study, order: Sequence[str], gaps: Mapping[str, Difference], varied: Sequence[Factor]) -> Table:
-    trials = study.metrics["trials"]
-    by = study.ranking.metric
-    leaky = study.ranking.leaky
-    metrics = list(dict.fromkeys([by, "accuracy", "macro_f1"]))
-    columns = [
-        *(factor.name for factor in varied),
-        METRICS[by],
-        "sd over seeds",
-        *(METRICS[name] for name in metrics[1:]),
-        "difference to the best",
-        "verdict",
-    ]
+def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
+    trials, ranking = study.metrics["trials"], study.ranking
+    metrics = list(dict.fromkeys([ranking.metric, "accuracy", "macro_f1"]))
     rows = []
-    for name in order:
+    for name in ranking.order:
         settings, result = study.settings(name), trials[name]
-        marks = [_setting(factor, settings) for factor in varied]
-        if name in leaky:
-            marks[0] = Value(marks[0].text, marks[0].number, "its test leaks")
-        spread = result["std"][by]
-        first = Value(format_value(by, result[by]), result[by], format_interval(by, result))
-        others = [
-            Value(format_value(key, result[key]), result[key], format_interval(key, result)) for key in metrics[1:]
-        ]
-        seeds = Value("–", note="one seed") if spread is None else Value(findings.distance(by, spread), spread)
-        rows.append((*marks, first, seeds, *others, *_compared(by, gaps.get(name), name in leaky)))
-    unit = trials[order[0]]["interval_unit"]
-    level = f"{study.config['evaluation.level']:.0%}"
-    notes = [
-        f"In brackets: {level} intervals over {unit}. Differences are of two models on the same images, with the "
-        f"same {unit} drawn for both (paired bootstrap), so they are surer than the models' own intervals suggest."
-    ]
-    if len(gaps) > 1:
-        notes.append(
-            f"The best was chosen among {len(order)}, and the luckiest of equals always looks best; so the intervals "
-            f"of the differences are wide enough for all pairs at once: in about {_tail(study):.0%} of studies of "
-            "equal models any of them comes out “clearly below” by chance, more often where "
-            "people are few."
-        )
-    return Table("ablation", f"Every model, best first by {METRICS[by]}", tuple(columns), tuple(rows), (), tuple(notes))
+        row = [_setting(setting, settings) for setting in varied]
+        if name in ranking.leaky:
+            row[0] = Value(row[0].text, row[0].number, "leaky test")
+        scores = [Value(format_value(key, result[key]), result[key], format_interval(key, result)) for key in metrics]
+        deviation = result["std"][ranking.metric]
+        spread = Value("–" if deviation is None else _unsigned(ranking.metric, deviation), deviation)
+        rows.append((*row, scores[0], spread, *scores[1:], *_difference(study, name)))
+    labels = [METRICS[key] for key in metrics]
+    columns = (*(setting.name for setting in varied), labels[0], "sd over seeds", *labels[1:], "difference", "verdict")
+    unit, level = trials[ranking.best]["interval_unit"], f"{study.config['evaluation.level']:.0%}"
+    notes = (
+        f"In brackets: {level} intervals over {unit}. Difference: {labels[0]} minus that of the best model, by a paired "
+        f"bootstrap over {unit}; its intervals are simultaneous for all pairs (max-T), because the best model was "
+        "selected from all.",
+    )
+    return Table("ablation", f"All models, sorted by {labels[0]}", columns, tuple(rows), notes=notes)
 
 
-def _tail(study: Study) -> float:
-    return 1 - float(study.config["evaluation.level"])
+def _setting(setting: VariedSetting, settings: Any) -> Value:
+    index = setting.index(settings)
+    number = setting.numbers[index] if setting.numbers and index is not None else None
+    return Value(setting.label(settings), number)
 
 
-def _setting(factor: Factor, settings: Mapping[str, Any]) -> Value:
-    place = factor.place(settings)
-    number = factor.numbers[place] if factor.numbers and place is not None else None
-    return Value(factor.label(settings), number)
+def _unsigned(metric: str, value: float) -> str:
+    return format_difference(metric, value, unit=True).lstrip("+")
 
 
-def _compared(by: str, gap: Difference | None, leaks: bool) -> tuple[Value, Value]:
-    """Returns the difference to the best and what follows from it."""
-    if gap is None:
-        return Value(""), Value("the best")
-    bounds = "" if gap.interval is None else tables.format_difference_bounds(by, gap.interval)
-    number = Value(tables.format_difference(by, gap.value, unit=True), gap.value, bounds)
-    if leaks:
-        return number, Value("its test leaks: not ranked")
-    if not gap.paired:
-        apart = {True: "own intervals apart", False: "own intervals overlap", None: "no interval"}[gap.disjoint]
-        return number, Value(apart, note="tested on other images")
-    if gap.interval is None:
+def _difference(study: Study, name: str) -> tuple[Value, Value]:
+    """Returns the difference to the best model and the verdict."""
+    ranking = study.ranking
+    if name == ranking.best:
+        return Value(""), Value("best")
+    difference = ranking.differences[name]
+    interval = difference.interval
+    bounds = format_difference_bounds(ranking.metric, interval) if interval else ""
+    number = Value(format_difference(ranking.metric, difference.value, unit=True), difference.value, bounds)
+    if name in ranking.leaky:
+        return number, Value("leaky test: not ranked")
+    if not difference.paired:
+        words = {True: "own intervals disjoint", False: "own intervals overlap", None: "no interval"}
+        return number, Value(words[difference.disjoint], note="tested on other images")
+    if interval is None:
         return number, Value("no interval")
-    return number, Value("clearly below" if gap.below else "not distinguishable")
+    return number, Value("significantly worse" if difference.below else "not distinguishable")
 
 
-def _best(study: Study, order: Sequence[str], gaps: Mapping[str, Difference], varied: Sequence[Factor]) -> str:
-    """Names the best cell with its interval, and says whether it is really ahead of the next."""
-    trials = study.metrics["trials"]
-    by, unit = study.ranking.metric, trials[order[0]]["interval_unit"]
-    name, second = order[:2]
-    said = f"{METRICS[by]} {format_value(by, trials[name][by])} {format_interval(by, trials[name])}".strip()
-    among = f"Of {len(order)} models" + (", leaving out those whose test leaks," if study.ranking.leaky else "")
-    text = f"{among} the best is {setting_names.describe(varied, study.settings(name))}, with {said}. "
-    if second in study.ranking.leaky:
-        return text + "No other model was tested without a leak."
-    gap = gaps[second]
-    behind = findings.distance(by, gap.value)
-    text += f"The next, {setting_names.describe(varied, study.settings(second))}, is {behind} behind"
-    if not gap.paired:
-        return f"{text}, but was tested on other images: the two cannot be compared image by image."
-    if gap.interval is None:
-        return f"{text}; no interval could be drawn for that difference."
-    reach = findings.ahead(by, gap.interval)
-    if gap.below:
-        return f"{text} {reach}: more than the choice of {unit} explains."
-    return f"{text} {reach}: not significant, no more than the choice of {unit} explains."
+def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
+    """Returns points with intervals: one setting along the axis, the second as colors, the third as panels.
+
+    A numeric setting that spans more than a factor of `WIDE` is on the axis; otherwise the first setting is.
+    """
+    axis, *rest = sorted(varied, key=lambda setting: not _logarithmic(setting))
+    lines, panels = (rest[place].labels if len(rest) > place else ("",) for place in (0, 1))
+    if len(rest) > 2 or len(lines) > MOST_LINES or len(panels) > MOST_PANELS or len(axis.rows) * len(lines) > MOST_POINTS:
+        return None
+    metric, ranking = METRICS[study.ranking.metric], study.ranking
+    values = np.full((len(axis.rows), len(lines), len(panels), 3), np.nan)  # value, low, high
+    leaky = np.zeros(values.shape[:3], bool)
+    for name, result in study.metrics["trials"].items():
+        indices = [setting.index(study.settings(name)) for setting in (axis, *rest)]
+        if None not in indices:
+            place = (*indices, 0, 0)[:3]
+            value = result[ranking.metric]
+            values[place] = value, *result.get("intervals", {}).get(ranking.metric, (value, value))
+            leaky[place] = name in ranking.leaky
+    upright, columns = _logarithmic(axis), min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    height = 3.6 if upright else max(1.7, 0.9 + len(axis.rows) * (0.16 + 0.19 * len(lines)))
+    size = (6.4 if columns == 1 else 1.4 + 2.9 * columns, 0.5 + rows * height)
+    with plots.subplots(rows, columns, size) as (figure, grid):
+        for panel, axes in enumerate(grid.flat):
+            if panel >= len(panels):
+                axes.set_visible(False)
+                continue
+            for line, label in enumerate(lines):
+                points = values[:, line, panel], leaky[:, line, panel]
+                (_draw_line if upright else _draw_categories)(axes, axis, points, line, len(lines), label or axis.name)
+            axes.set_title(f"{rest[1].name} {panels[panel]}" if len(rest) > 1 else "", fontsize=10.5, loc="left")
+            axes.sharex(grid[0, 0])
+            axes.sharey(grid[0, 0])
+        figure.supxlabel(axis.name if upright else metric, fontsize=10.5)
+        figure.supylabel(metric if upright else axis.name, fontsize=10.5)
+        _legend(figure, rest[0].name if rest else "", lines, bool(leaky.any()))
+        by = ", ".join(setting.name for setting in varied)
+        caption = f"{metric} with {study.config['evaluation.level']:.0%} intervals by {by}"
+        return plots.save("ablation", caption, figure, curves=upright)
 
 
-def _others(study: Study, gaps: Mapping[str, Difference]) -> list[str]:
-    """Counts what was not compared with the best."""
-    leaky, lines = study.ranking.leaky, []
-    if strange := sum(not gap.paired for name, gap in gaps.items() if name not in leaky):
-        lines.append(
-            f"{_count(strange, 'model was', 'models were')} tested on other images than the best one and cannot be "
-            "compared with it image by image: there only the models' own intervals can be held side by side, "
-            "which sees less."
-        )
+def _logarithmic(setting: VariedSetting) -> bool:
+    numbers = setting.numbers
+    return numbers is not None and all(number > 0 for number in numbers) and max(numbers) > WIDE * min(numbers)
+
+
+def _draw_line(axes: Axes, axis: VariedSetting, points: Any, line: int, lines: int, label: str) -> None:
+    """Draws values against the numbers of a setting on a logarithmic axis, connected."""
+    numbers = np.array(axis.numbers)
+    order, (color, dashes, marker) = np.argsort(numbers), _look(line)
+    (values, low, high), leaky = points[0][order].T, points[1][order]
+    shift = (numbers.max() / numbers.min()) ** (0.012 * (line - (lines - 1) / 2))
+    x = numbers[order]
+    axes.set_xscale("log")
+    axes.vlines(x * shift, low, high, color=color, linewidth=1.4, alpha=0.75)
+    axes.plot(x, values, color=color, linestyle=dashes, linewidth=1.3, label=label)
+    _draw_markers(axes, x * shift, values, leaky, color, marker)
+    if len(numbers) <= 8:
+        axes.set_xticks(x, [axis.labels[place] for place in order])
+        axes.minorticks_off()
+    axes.grid(axis="y")
+
+
+def _draw_categories(axes: Axes, axis: VariedSetting, points: Any, line: int, lines: int, label: str) -> None:
+    """Draws one row per value of a setting, from top to bottom."""
+    (values, low, high), (color, _, marker) = points[0].T, _look(line)
+    y = np.arange(len(values)) + (line - (lines - 1) / 2) * 0.74 / lines
+    axes.hlines(y, low, high, color=color, linewidth=1.4, alpha=0.75)
+    _draw_markers(axes, values, y, points[1], color, marker)
+    names = ["\n".join(textwrap.wrap(plots.shorten(label, 66), 24)) for label in axis.labels]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+
+
+def _draw_markers(axes: Axes, x: np.ndarray, y: np.ndarray, leaky: np.ndarray, color: str, marker: str) -> None:
+    for rows, face in ((~leaky, color), (leaky, "none")):
+        axes.plot(x[rows], y[rows], marker, color=color, markerfacecolor=face, markersize=5)
+
+
+def _look(line: int) -> tuple[str, Any, str]:
+    """Returns color, dashes and marker of a line; no two lines have all three in common."""
+    colors, dashes = len(plots.PALETTE), len(plots.DASHES)
+    dash = plots.DASHES[(line + line // colors) % dashes]
+    return plots.PALETTE[line % colors], dash, MARKERS[line % len(MARKERS)]
+
+
+def _legend(figure: Any, title: str, labels: Sequence[str], leaky: bool) -> None:
+    handles = []
+    for line, label in enumerate(labels if len(labels) > 1 else ()):
+        color, dashes, marker = _look(line)
+        handles.append(Line2D([], [], color=color, linestyle=dashes, marker=marker, markersize=5, label=label))
     if leaky:
-        lines.append(
-            f"{_count(len(leaky), 'model was', 'models were')} tested on people, photographs or images that were "
-            "trained on. Such numbers are too high and take no part in the ranking."
+        handles.append(
+            Line2D([], [], color=plots.INK, marker="o", markerfacecolor="none", linestyle="", label="leaky test")
         )
-    return lines
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
-
-
-def _listed(varied: Sequence[Factor]) -> str:
-    *before, last = (factor.name for factor in varied)
-    return f"{', '.join(before)} and {last}" if before else last
+    if handles:
+        figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)), title=title or None,
+                      alignment="left", fontsize=9, title_fontsize=9)  # fmt: skip

@@ -1,193 +1,218 @@
-"""What may be said of a study's numbers, in sentences, with the doubts they deserve."""
+"""What the numbers of a study support, and what a reader must know before believing them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from alljax.evaluation import intervals
+from alljax.errors import first_few, plural
 from alljax.evaluation.comparison import Difference
+from alljax.evaluation.intervals import confidence_intervals
 from alljax.evaluation.metrics import METRICS
-from alljax.report.tables import format_difference, format_difference_bounds, format_interval, format_value
-from alljax.study.results import Predictions, Study
+from alljax.report.tables import (
+    format_bounds,
+    format_difference,
+    format_difference_bounds,
+    format_interval,
+    format_value,
+)
+from alljax.study.results import Study
 
-BASELINES = {"majority": "always the largest class", "size_threshold": "size of the cell alone"}
-"""How the two rules are called in tables."""
+BASELINES = {"majority": "majority class", "size_threshold": "cell size alone"}
+"""Display names of the baselines."""
 
+FEW_SUBJECTS = 10
+"""Below this number of subjects per class percentile intervals are visibly too narrow."""
 
-def distance(metric: str, value: float) -> str:
-    """Returns a difference without its sign, with its unit."""
-    return format_difference(metric, abs(value), unit=True).lstrip("+")
-
-
-def ahead(metric: str, behind: tuple[float, float]) -> str:
-    """Returns the interval of how far the best is ahead, from that of how far another is behind (a negative number)."""
-    return format_difference_bounds(metric, (-behind[1], -behind[0])).replace("+", "")
+PROTOCOLS = {
+    "paper": "random {share} of the images, regardless of the subject, as in the paper",
+    "subject_kfold": "{folds}-fold cross-validation over subjects",
+    "subject_holdout": "about {share} of the images, held out by subject",
+    "leave_one_subject_out": "leave one subject out, {folds} folds",
+    "official_folds": "the {folds} official folds of the data set, with disjoint subjects",
+    "official_folds_by_name": "the {folds} official folds by file name, in which a subject can be in several folds",
+    "prelim": "the separate subset “{subset}”",
+}
 
 
 def title(study: Study) -> str:
-    """Returns the page's title: what was told apart, in what."""
-    data = study.metrics["dataset"]
-    question = " or ".join(study.classes) if len(study.classes) <= 4 else f"{len(study.classes)} classes"
-    return f"{question} · {data['name']}"
+    """Returns the page's title: the classes and the data set."""
+    names = study.class_names
+    return f"{' vs. '.join(names) if len(names) <= 4 else f'{len(names)} classes'} · {study.metrics['dataset']['name']}"
 
 
-def headline(study: Study, order: Sequence[str], predictions: Predictions) -> dict[str, Any]:
-    """Returns what the page opens with: the best model, its main metrics, and what the ranking metric means.
-
-    Args:
-        study: the study.
-        order: names of its cells, best first.
-        predictions: of the best.
-    """
-    trials, name = study.metrics["trials"], order[0]
-    result, by, unit = trials[name], study.ranking.metric, _unit(study)
-    honest = len(trials) - len(study.ranking.leaky)
-    if len(study.classes) == 2:
-        negative, positive = (f"“{label}”" for label in study.classes)
-        task = f"tells {positive} from {negative}"
-        meaning = (
-            f"AUC: of one {positive} and one {negative} cell, the chance that the {positive} cell gets the "
-            f"higher probability of being {positive}. 0.5 is guessing, 1 is perfect."
-        )
-    else:
-        task = f"tells the {len(study.classes)} classes apart"
-        meaning = (
-            "AUC: of a cell of one class and a cell of another, the chance that the first gets the higher "
-            "probability of its class; the mean over classes. 0.5 is guessing, 1 is perfect."
-        )
-    return {
-        "model": name,
-        "task": task,
-        "by": by,
-        "meaning": meaning,
-        "of": "" if len(trials) == 1 else f"Of {_models(honest)}{' whose test does not leak' * (honest < len(trials))}",
-        "level": f"{study.config['evaluation.level']:.0%}",
-        "unit": unit,
-        "auc": (format_value("auc", result["auc"]), format_interval("auc", result)),
-        "accuracy": (format_value("accuracy", result["accuracy"]), format_interval("accuracy", result)),
-        "tiles": _tiles(study, result, predictions),
-    }
-
-
-def _tiles(study: Study, result: Mapping[str, Any], predictions: Predictions) -> list[tuple[str, str, str]]:
-    """Returns (what, value, interval) of the metrics that open the page; recalls get their intervals here."""
-    labels = {"auc": "AUC", "accuracy": "accuracy: cells called right", "macro_f1": "macro F1"}
-    binary = len(study.classes) == 2
-    tiles = [
-        (label, format_value(key, result[key]), format_interval(key, result))
-        for key, label in labels.items()
-        if not (binary and key == "macro_f1")
-    ]
-    if not binary:
-        return tiles
-    bounds = intervals.confidence_intervals(predictions.held_out, names=["recall_0", "recall_1"], **study.bootstrap)
-    for label, what in ((1, "sensitivity"), (0, "specificity")):
-        share = result["per_class"][label]["recall"]
-        name = f"{what}: “{study.classes[label]}” called so"
-        ends = ", ".join(f"{100 * end:.1f}" for end in bounds.get(f"recall_{label}", ()))
-        tiles.append((name, f"{share:.1%}", f"[{ends}]" if ends else ""))
+def headline(study: Study) -> list[tuple[str, str, str]]:
+    """Returns (name, value, interval) of the main metrics of the best model."""
+    name, names = study.ranking.best, study.class_names
+    result = study.metrics["trials"][name]
+    binary = len(names) == 2
+    shown = ["auc", "accuracy"] if binary else ["auc", "accuracy", "macro_f1"]
+    tiles = [(METRICS[key], format_value(key, result[key]), format_interval(key, result)) for key in shown]
+    if binary:
+        recalls = ["recall_0", "recall_1"]
+        bounds = confidence_intervals(study.predictions(name).held_out, names=recalls, **study.bootstrap)
+        for label, what in ((1, "sensitivity"), (0, "specificity")):
+            interval = bounds.get(f"recall_{label}")
+            value = format_value("accuracy", result["per_class"][label]["recall"])
+            tiles.append(
+                (f"{what}: recall of {names[label]}", value, format_bounds("accuracy", interval) if interval else "")
+            )
     return tiles
 
 
-def findings(study: Study, order: Sequence[str]) -> list[str]:
-    """Returns what the numbers support, and what they do not.
+def auc_meaning(study: Study) -> str:
+    """Returns one sentence on what an AUC is."""
+    names = study.class_names
+    if len(names) == 2:
+        pair = f"an image of {names[1]} gets a higher probability of that class than an image of {names[0]}"
+    else:
+        pair = "an image of a class gets a higher probability of it than an image of the other classes, averaged"
+    return f"AUC: how often {pair}; 0.5 is guessing, 1 is perfect."
 
-    Args:
-        study: the study; the predictions of its cells are read.
-        order: names of its cells, best first.
-    """
-    leaky, lines = study.ranking.leaky, []
-    order = [name for name in order if name not in leaky]
-    if len(order) > 1:
-        gaps = [study.ranking.differences[name] for name in order[1:]]
-        lines += [_next_best(study, order[1], gaps[0]), *_told_apart(gaps)]
-    lines += _against_rules(study, order[0])
-    if len(order) > 1:
+
+def findings(study: Study) -> list[str]:
+    """Returns what the numbers support: the lead of the best model and its comparison with the baselines."""
+    ranking = study.ranking
+    others = [name for name in ranking.order[1:] if name not in ranking.leaky]
+    lines = []
+    if others:
+        lines.append(lead(study, others[0]))
+        lines += _number_below([ranking.differences[name] for name in others])
+    lines += _baselines(study)
+    if others:
         lines.append(
-            f"The best of {len(order)} was picked on the very cells it is scored on, so its numbers flatter it "
-            "a little; only cells that had no part in the choice can say how much."
+            f"The best of {len(others) + 1} models was selected on the images that it is evaluated on, so its numbers "
+            "are slightly optimistic; only further images can tell by how much."
         )
     return lines
 
 
-def _next_best(study: Study, name: str, gap: Difference) -> str:
-    """Compares the two best models on the same cells, people drawn alike."""
-    by, unit = study.ranking.metric, _unit(study)
-    if not gap.paired:
-        return f"The next best, {name}, was tested on other cells: the two cannot be compared cell by cell."
-    if gap.interval is None:
-        lead = distance(by, gap.value)
-        return f"It is ahead of the next best, {name}, by {lead}; no interval could be drawn for that."
-    verdict = (
-        f"more than the choice of {unit} explains."
-        if gap.below
-        else f"no more than the choice of {unit} explains. The data do not say which of the two is better."
-    )
-    return (
-        f"It is ahead of the next best, {name}, by {distance(by, gap.value)} {ahead(by, gap.interval)} in "
-        f"{METRICS[by]}, both tried on the same {unit}: {verdict}"
-    )
+def lead(study: Study, second: str) -> str:
+    """Returns a sentence that compares the best model with the second best, on the same resamples of subjects."""
+    ranking, difference = study.ranking, study.ranking.differences[second]
+    if not difference.paired:
+        return f"The next best model, {second}, was tested on other images and cannot be compared image by image."
+    value = format_difference(ranking.metric, -difference.value, unit=True)
+    text = f"{METRICS[ranking.metric]} minus that of the next best model, {second}: {value}"
+    if difference.interval is None:
+        return f"{text}; no interval could be computed."
+    low, high = difference.interval
+    verdict = "significant." if difference.below else "not significant."
+    return f"{text} {format_difference_bounds(ranking.metric, (-high, -low))}, {verdict}"
 
 
-def _told_apart(gaps: Sequence[Difference]) -> list[str]:
-    """Counts the models that are really below the best one, where several are compared with it at once."""
-    paired = [gap for gap in gaps if gap.interval is not None]
+def _number_below(differences: Sequence[Difference]) -> list[str]:
+    paired = [difference for difference in differences if difference.interval is not None]
     if len(paired) < 2:
         return []
-    others = f"{len(paired)} other models" + (" tried on the same cells" if len(paired) < len(gaps) else "")
-    below = sum(gap.below for gap in paired)
-    even = len(paired) - below
-    if below == 0:
-        return [f"None of the {others} is distinguishable from it."]
-    if even == 0:
-        return [f"All {others} are clearly below it."]
+    below = sum(difference.below for difference in paired)
+    tested = " tested on the same images" if len(paired) < len(differences) else ""
     return [
-        f"Of the {others} {even} {'is' if even == 1 else 'are'} not distinguishable from it, "
-        f"{below} {'is' if below == 1 else 'are'} clearly below."
+        f"Of {len(paired)} other models{tested}: {below} significantly worse than the best, {len(paired) - below} not "
+        "distinguishable from it."
     ]
 
 
-def _against_rules(study: Study, best: str) -> list[str]:
-    """Sets the best model beside the rules that see nothing, or only the size of the cell."""
-    result, rules = study.metrics["trials"][best], study.split_of(best)["baselines"]
-    lines = []
-    if rule := rules.get("majority"):
-        always = study.classes[int(np.sum(rule["confusion"], axis=0).argmax())]
-        line = f"Always answering “{always}” is right for {format_value('accuracy', rule['accuracy'])} of the cells"
-        beaten = result["accuracy"] > rule["accuracy"]
-        lines.append(line + ("." if beaten else ", no less often than the model: look at the recall of each class."))
-    if rule := rules.get("size_threshold"):
-        by = "auc" if rule["auc"] is not None else "accuracy"
-        right = "" if by == "accuracy" else f" and is right for {format_value('accuracy', rule['accuracy'])}"
-        line = (
-            f"The size of the cell alone, one threshold, reaches {METRICS[by]} {format_value(by, rule[by])} "
-            f"{format_interval(by, rule)}{right}"
-        )
-        folds = len(rule["thresholds"])
-        lines.append(f"{line}: {_size_improvement(result['size_improvement'], folds, _unit(study))}.")
-    return lines
+def _baselines(study: Study) -> Iterator[str]:
+    best = study.ranking.best
+    result, baselines = study.metrics["trials"][best], study.split_of(best)["baselines"]
+    if majority := baselines.get("majority"):
+        label = int(np.sum(majority["confusion"], axis=0).argmax())
+        verdict = "" if result["accuracy"] > majority["accuracy"] else " The model is not better: see the recalls."
+        accuracy = format_value("accuracy", majority["accuracy"])
+        yield f"Always predicting {study.class_names[label]} gives an accuracy of {accuracy}.{verdict}"
+    if size := baselines.get("size_threshold"):
+        metric = "auc" if size["auc"] is not None else "accuracy"
+        value = f"{format_value(metric, size[metric])} {format_interval(metric, size)}"
+        improvement = _size_improvement(result["size_improvement"], len(size["thresholds"]))
+        yield f"A threshold on the cell size alone reaches {METRICS[metric]} {value}. {improvement}"
 
 
-def _size_improvement(found: Mapping[str, Mapping[str, Any]], folds: int, unit: str) -> str:
-    """Says whether a model sees more than size: both tried on the same images, people drawn alike."""
-    by = "auc" if "auc" in found else "accuracy"
-    if by not in found:
-        return "no interval could be drawn for the difference, so it is not shown that the model sees more"
-    gap, (low, high) = found[by]["value"], found[by]["interval"]
-    what = "percentage points of accuracy" if by == "accuracy" else "AUC" + (" within folds" if folds > 1 else "")
-    told = f"{format_difference(by, gap)} {format_difference_bounds(by, (low, high))} {what}, on the same {unit}"
+def _size_improvement(improvement: Mapping[str, Mapping[str, Any]], folds: int) -> str:
+    """Returns a sentence on whether the model uses more than the size, both on the same resamples of subjects."""
+    metric = "auc" if "auc" in improvement else "accuracy"
+    if metric not in improvement:
+        return "No interval of the difference could be computed: not shown that the model uses more than size."
+    value, (low, high) = improvement[metric]["value"], improvement[metric]["interval"]
+    what = METRICS[metric] + (" within folds" if metric == "auc" and folds > 1 else "")
+    difference = f"{format_difference(metric, value, unit=True)} {format_difference_bounds(metric, (low, high))}"
+    text = f"The model's {what} minus that of the size: {difference}"
     if high < 0:
-        return f"the model is below it, {told}, and of no use"
+        return f"{text}; the model is worse than the size."
     if low <= 0:
-        return f"the model differs from it by {told}, so it is not shown that the model sees more than size"
-    less = by != "accuracy" and "accuracy" in found and found["accuracy"]["value"] <= 0
-    return f"the model is above it, {told}" + (", but not right more often" if less else "")
+        return f"{text}; not shown that the model uses more than size."
+    accuracy = improvement.get("accuracy", {}).get("value", 1.0)
+    return f"{text}, significant" + ("; its accuracy is not higher." if accuracy <= 0 else ".")
 
 
-def _unit(study: Study) -> str:
-    return str(next(iter(study.metrics["trials"].values()))["interval_unit"])
+def splits(study: Study) -> dict[str, Mapping[str, Any]]:
+    """Returns ``protocol``, ``leaks`` and ``baselines`` of each split of the study, by its name."""
+    return dict(study.metrics["splits"])
 
 
-def _models(count: int) -> str:
-    return f"{count} model" if count == 1 else f"{count} models"
+def protocols(study: Study) -> list[tuple[str, str]]:
+    """Returns the name of each split and how the models were tested in it."""
+    described = []
+    for name, split in splits(study).items():
+        trials, protocol = study.metrics["trials"], split["protocol"]
+        settings = study.settings(next((trial for trial in trials if trials[trial]["split"] == name), next(iter(trials))))
+        how = PROTOCOLS[protocol["name"]].format(
+            folds=protocol["folds"], share=f"{settings['split.test_fraction']:.0%}",
+            subset=settings["split.test_subset"],
+        )  # fmt: skip
+        repeats = f", repeated {protocol['repeats']} times" if protocol["repeats"] > 1 else ""
+        counts = [f"{_range(protocol[f'{side}_images'])} {side} images" for side in ("training", "test")]
+        folds = " per fold" if len(protocol["test_images"]) > 1 else ""
+        described.append((name, f"Test images: {how}{repeats}. {' and '.join(counts)}{folds}."))
+    return described
+
+
+def _range(counts: Sequence[int]) -> str:
+    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
+
+
+def warnings(study: Study) -> list[str]:
+    """Returns what a reader must know first: missing and failed models, leaks, unknown or few subjects, notes."""
+    lines = [*_unfinished(study), *_leaks(study)]
+    if study.metrics["trials"][study.ranking.best]["interval_unit"] == "images":
+        lines.append(
+            "The subjects of the images are unknown. Intervals are over images and too narrow if subjects have several "
+            "images, and a subject can be on both sides of the split."
+        )
+    else:
+        predictions = study.predictions(study.ranking.best)
+        for label, name in enumerate(study.class_names):
+            count = len(np.unique(predictions.subjects[predictions.labels == label]))
+            if count < FEW_SUBJECTS:
+                lines.append(f"Only {plural(count, 'subject')} of class {name} tested: its intervals are too narrow.")
+    return lines + list(study.metrics["dataset"].get("notes", []))
+
+
+def _unfinished(study: Study) -> Iterator[str]:
+    failed = list(study.metrics.get("failed") or {})
+    missing = [name for name in study.metrics.get("missing") or [] if name not in failed]
+    total = len(study.metrics["trials"]) + len(missing) + len(failed)
+    if missing:
+        yield (
+            f"This study is not finished; missing {len(missing)} of {total} models: {first_few(missing)}. Run the same "
+            "`alljax study` command again to train them."
+        )
+    if failed:
+        yield f"{len(failed)} of {total} models failed: {first_few(failed)}. The errors are listed below the results."
+
+
+def _leaks(study: Study) -> Iterator[str]:
+    several = len(splits(study)) > 1
+    for name, split in splits(study).items():
+        leaks = split["leaks"]
+        for key, shared in (("subject", "the subject"), ("field", "the photograph"), ("duplicate", "the same image")):
+            if leaks.get(key):
+                where = f" in split {name}" if several else ""
+                yield (
+                    f"Leak{where}: {shared} of {leaks[key]:,} of {leaks['test_images']:,} held-out images is also in "
+                    "the training images."
+                )
+    if any(split["protocol"]["leaky"] for split in splits(study).values()):
+        yield "Such a split rewards recognizing subjects; expect worse results on new subjects."
+    if study.ranking.leaky:
+        yield "Models tested on a leaky split are marked and ranked after all others, however high their numbers."

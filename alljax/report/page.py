@@ -1,5 +1,7 @@
-"""The report's page: what stands on it, and how much of it fits."""
+"""The page of a report: a study's results as one HTML file that needs no other file."""
 
+import base64
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -9,201 +11,115 @@ from typing import Any
 import jinja2
 import numpy as np
 from markupsafe import Markup, escape
+from PIL import Image
 
 from alljax.evaluation.metrics import METRICS, most_confident_errors
-from alljax.report import cautions, findings, plots, setting_names, sheets
+from alljax.report import findings, plots, setting_names
 from alljax.report.findings import BASELINES
-from alljax.report.tables import Figure, Section, Table, format_interval, format_value
-from alljax.study.results import Predictions, Study
+from alljax.report.tables import Figure, Section, Table, Value, format_interval, format_value
+from alljax.study.results import Study
 
-PAGE = 4_400_000
-"""Characters that figures and sheets of wrong cells may take: sections, then figures, the best models' first."""
+DRAWN = 6
+"""Models with figures on the page, the best ones."""
 
-ROW = 3_000
-"""Characters that a model's row in the table of results takes at most, about."""
+SUBJECTS = 200
+"""Subjects in the table, those with most errors."""
 
-PEOPLE = 200
-"""People listed at most, worst first."""
-
-MANY, DRAWN = 12, 6
-"""With more models than the first, only as many as the second have figures of their own."""
-
-VALUES = 12
-"""Values of a varied setting that are listed at most."""
+MISCLASSIFIED = 24
+"""Misclassified images on a contact sheet and in the table."""
 
 COLORS = {
-    plots.BLUE: "var(--blue)",
-    plots.VERMILION: "var(--red)",
-    plots.GREEN: "var(--green)",
-    plots.PURPLE: "var(--purple)",
-    plots.ORANGE: "var(--orange)",
-    plots.SKY: "var(--sky)",
-    plots.INK: "currentColor",
-}
-"""What the page calls the colors of figures; they are brighter on a dark page."""
+    plots.INK: "currentColor", plots.BLUE: "var(--blue)", plots.VERMILION: "var(--red)", plots.GREEN: "var(--green)",
+    plots.PURPLE: "var(--purple)", plots.ORANGE: "var(--orange)", plots.SKY: "var(--sky)",
+}  # fmt: skip
+"""CSS colors of the page for those of figures; they are brighter on a dark page."""
 
 
-def render(study: Study, found: Sequence[Section]) -> str:
-    """Returns the page as HTML; the same study gives the same bytes.
+def render(study: Study, sections: Sequence[Section], results: Table, inputs: str) -> str:
+    """Returns the page; the same study gives the same bytes.
 
     Args:
-        study: the study; curves and predictions of the models that are drawn are read.
-        found: the sections between the findings and the results.
-
-    Raises:
-        WorkdirError: a file of the study is missing or cut off.
+        study: the study; histories and predictions of the models with figures are read.
+        sections: shown between the findings and the results.
+        results: from `results_table`.
+        inputs: hash of what the page is made from, stored in its head.
     """
-    trials, order = study.metrics["trials"], study.ranking.order
-    by, leaky = study.ranking.metric, study.ranking.leaky
-    predictions = [study.predictions(name) for name in order[:2]]
-    shown_sections, room = _sections(found, PAGE - ROW * max(0, len(order) - MANY))
-    drawn = order[: DRAWN if len(order) > MANY else None]
+    ranking, best = study.ranking, study.ranking.best
+    metrics = study.metrics["trials"]
     return _template().render(
-        document=None,
+        table=None,
+        inputs=inputs,
         study=study,
         data=study.metrics["dataset"],
         title=findings.title(study),
-        count=len(order),
-        headline=findings.headline(study, order, predictions[0]),
-        findings=findings.findings(study, order),
-        warnings=cautions.warnings(study, order[0], predictions[0]),
-        failures=cautions.failures(study),
-        protocols=cautions.protocols(study),
-        varied=_varied(study),
-        rules=_rules(study),
-        sections=shown_sections,
-        rows=_rows(study, order, drawn),
-        columns=METRICS,
-        ranked_by=METRICS[by],
-        leaky=leaky,
-        recalls=study.classes if len(study.classes) == 2 else [],
-        models=_models(study, drawn, predictions, room),
-        people=_people(study, predictions[0]),
-        wrong=_most_wrong(study, predictions[0]),
-        rows_by_name={name: format_value(by, trials[name][by]) for name in order},
-        weights=_weights(study),
-        settings=_flat(study.config),
-        environment=_flat(study.environment),
-        command=study.environment.get("command", ""),
-        version=study.environment.get("alljax", ""),
-        style=_asset("report.css"),
-        script=_asset("report.js"),
+        ranking=ranking,
+        metric=METRICS[ranking.metric],
+        level=f"{study.config['evaluation.level']:.0%}",
+        unit=metrics[best]["interval_unit"],
+        headline=findings.headline(study),
+        auc_meaning=findings.auc_meaning(study),
+        findings=findings.findings(study),
+        warnings=findings.warnings(study),
+        protocols=findings.protocols(study),
+        varied=setting_names.varied_settings(study),
+        classes=_classes(study),
+        sections=sections,
+        results=results,
+        models=[_model(study, name) for name in ranking.order[:DRAWN]],
+        values={name: format_value(ranking.metric, metrics[name][ranking.metric]) for name in ranking.order},
+        misclassified=_misclassified(study),
+        subjects=_subjects(study),
+        details=[
+            _pairs("weights", "Weights", _weights(study)),
+            _pairs("settings", "Settings", _flatten(study.config)),
+            _pairs("environment", "Environment", _flatten(study.environment)),
+        ],
+        **_assets(),
     )
 
 
-def _sections(found: Sequence[Section], room: int) -> tuple[list[dict[str, Any]], int]:
-    """Returns the sections as the page shows them, and the room they leave for the models' figures."""
-    shown_sections = []
-    for section in found:
-        parts: list[dict[str, Any]] = []
-        for part in section.parts:
-            if isinstance(part, Table):
-                parts.append({"table": part})
-                room -= 150 * len(part.columns) * len(part.rows)
-                continue
-            svg = inline(part, f"{section.anchor}-{part.name}-")
-            fits = len(part.svg) <= room
-            room -= len(part.svg) if fits else 0
-            parts.append({"picture": part, "svg": svg if fits else None, "width": round(_width(part) * 1.27)})
-        shown_sections.append({"section": section, "parts": parts})
-    return shown_sections, room
+def render_table(table: Table) -> str:
+    """Returns a table as an HTML file that needs no other file."""
+    return _template().render(table=table, title=table.title, inputs="", **_assets())
 
 
-def _width(picture: Figure) -> float:
-    """Returns the width of a picture's viewBox; shown 1.27 times as wide its letters are of the page's size."""
-    return float((re.search(r'viewBox="0 0 ([\d.]+)', picture.svg) or ["", "0"])[1])
-
-
-def _models(study: Study, drawn: Sequence[str], predictions: Sequence[Predictions], room: int) -> list[dict[str, Any]]:
-    """Returns the models that have figures of their own, best first, with what of it fits."""
-    models: list[dict[str, Any]] = []
-    for place, name in enumerate(drawn):
-        own = predictions[place] if place < len(predictions) else study.predictions(name)
-        made = _figures(study, name, own)
-        size = sum(len(svg) for _, svg in made)
-        models.append({"name": name, "figures": made if size <= room else []})
-        room -= size if size <= room else 0
-    for model in models:
-        model |= sheets.shown(study, model["name"], room)
-        room -= len(model["sheet"] or "")
-    return models
-
-
-def _varied(study: Study) -> list[tuple[str, str]]:
-    """Returns the settings that differ between the models, and their values."""
-    told = []
-    for factor in setting_names.varied(study):
-        more = f" and {len(factor.labels) - VALUES} more" if len(factor.labels) > VALUES else ""
-        between = "; " if any("," in label for label in factor.labels) else ", "
-        told.append((factor.name, between.join(factor.labels[:VALUES]) + more))
-    return told
-
-
-def _rules(study: Study) -> list[dict[str, Any]]:
-    """Returns the rows of the table of baselines: each rule in each split setting."""
-    return [
-        {
-            "name": BASELINES.get(name, name),
-            "split": label,
-            "result": rule,
-            "values": [
-                (format_value(key, rule.get(key)), format_interval(key, rule), rule.get(key)) for key in METRICS
-            ],
-        }
-        for label, split in cautions.splits(study).items()
-        for name, rule in split["baselines"].items()
+def results_table(study: Study) -> Table:
+    """Returns the table of models, best first, with the baselines in the footer."""
+    ranking, trials = study.ranking, study.metrics["trials"]
+    several = len(findings.splits(study)) > 1
+    recalls = [f"recall of {name}" for name in study.class_names] if len(study.classes) == 2 else []
+    baselines = [
+        (BASELINES[name], label, result)
+        for label, split in findings.splits(study).items()
+        for name, result in split["baselines"].items()
     ]
+    results = [trials[name] for name in ranking.order] + [result for _, _, result in baselines]
+    ends = [result[ranking.metric] for result in results if result.get(ranking.metric) is not None]
+    ends += [end for result in results for end in result.get("intervals", {}).get(ranking.metric, [])]
+    scale = math.floor(min(ends) * 20) / 20, max(math.ceil(max(ends) * 20) / 20, math.floor(min(ends) * 20) / 20 + 0.05)
 
-
-def _rows(study: Study, order: Sequence[str], drawn: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the rows of the results table: baselines, then models best first."""
-    trials, by = study.metrics["trials"], study.ranking.metric
-    results = [(rule["name"], rule["result"], True, rule["split"]) for rule in _rules(study)]
-    results += [(name, trials[name], False, str(trials[name].get("split", ""))) for name in order]
-    ends = [end for _, result, _, _ in results for end in result.get("intervals", {}).get(by, [])]
-    ends += [result[by] for _, result, _, _ in results if result.get(by) is not None]
-    low, high = math.floor(min(ends) * 20) / 20, math.ceil(max(ends) * 20) / 20
-    high = high if high > low else low + 0.05
-
-    def place(value: float) -> float:
-        return float(round(100 * (value - low) / (high - low), 2))
+    def row(name: Value, split: str, result: Mapping[str, Any]) -> tuple[Value, ...]:
+        values = [Value(format_value(key, result[key]), result[key], format_interval(key, result)) for key in METRICS]
+        place = list(METRICS).index(ranking.metric)
+        if (bounds := result.get("intervals", {}).get(ranking.metric)) and values[place].number is not None:
+            low, high = scale
+            bar = [(value - low) / (high - low) for value in (bounds[0], result[ranking.metric], bounds[1])]
+            values[place] = Value(values[place].text, values[place].number, values[place].note, (bar[0], bar[1], bar[2]))
+        values += [Value(f"{of_class['recall']:.3f}", of_class["recall"]) for of_class in result["per_class"] if recalls]
+        seconds = result.get("seconds")
+        minutes = Value("") if seconds is None else Value(f"{seconds / 60:.1f}", seconds / 60)
+        return (name, *([Value(split)] if several else []), *values, minutes)
 
     rows = []
-    for name, result, is_rule, split in results:
-        bounds = result.get("intervals", {}).get(by)
-        rows.append(
-            {
-                "name": name,
-                "anchor": "" if is_rule or name not in drawn else f"model-{order.index(name)}",
-                "rule": is_rule,
-                "first": name == order[0] and not is_rule and len(order) > 1,
-                "split": split if len(cautions.splits(study)) > 1 else "",
-                "values": [
-                    (format_value(key, result.get(key)), format_interval(key, result), result.get(key))
-                    for key in METRICS
-                ],
-                "recalls": [one["recall"] for one in result.get("per_class", [])],
-                "seconds": result.get("seconds"),
-                "dot": None if result.get(by) is None else place(result[by]),
-                "bar": [place(end) for end in bounds] if bounds else None,
-                "scale": (low, high),
-            }
-        )
-    return rows
-
-
-def _figures(study: Study, name: str, predictions: Predictions) -> list[tuple[str, Markup]]:
-    """Returns a model's figures with their captions."""
-    history = study.history(name)
-    watched = "validation cells" if study.settings(name).get("split.validation") else "held-out cells"
-    confusion = study.metrics["trials"][name]["confusion"]
-    drawn = [
-        plots.learning_curves(history, "accuracy", watched),
-        plots.learning_curves(history, "loss", watched),
-        plots.confusion_matrix(confusion, study.classes),
-        plots.roc_curves(predictions.labels, predictions.probabilities, study.classes),
-    ]
-    return [(figure.caption, inline(figure, f"{name}-{figure.name}-")) for figure in drawn]
+    for place, name in enumerate(ranking.order):
+        link = f"model-{place}" if place < DRAWN else ""
+        note = "leaky test" if name in ranking.leaky else ""
+        rows.append(row(Value(name, note=note, link=link), trials[name]["split"], trials[name]))
+    columns = ("model", *(["split"] if several else []), *METRICS.values(), *recalls, "minutes")
+    footer = tuple(row(Value(name), label, result) for name, label, result in baselines)
+    level, unit = f"{study.config['evaluation.level']:.0%}", trials[ranking.best]["interval_unit"]
+    note = f"In brackets: {level} intervals over {unit}. The minutes are those of training, without extracting features."
+    return Table("results", "Metrics over all held-out images", columns, tuple(rows), footer, (note,))
 
 
 def inline(figure: Figure, prefix: str) -> Markup:
@@ -215,79 +131,119 @@ def inline(figure: Figure, prefix: str) -> Markup:
         width, height, width, height, curves, figure.description
     )
     unique = re.sub(r"[^A-Za-z0-9]", "-", prefix)
-    body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{unique}", svg[svg.index(">") + 1 :].replace("xlink:href", "href"))
-    text = head + Markup(body)
-    return Markup(re.sub("|".join(COLORS), lambda color: COLORS[color[0]], text))
+    body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{unique}-", svg[svg.index(">") + 1 :].replace("xlink:", ""))
+    return Markup(re.sub("|".join(COLORS), lambda color: COLORS[color[0]], head + Markup(body)))
 
 
-def _people(study: Study, predictions: Predictions) -> dict[str, Any]:
-    """Returns the table of people, worst first, and in how many most cells are called right."""
-    right = (predictions.probabilities.argmax(2) == predictions.labels).mean(0)
+def _model(study: Study, name: str) -> dict[str, Any]:
+    """Returns the figures of a model and its contact sheet as a data URL with the size it is displayed at."""
+    history, predictions = study.history(name), study.predictions(name)
+    validation = "validation images" if study.settings(name)["split.validation"] else "held-out images"
+    figures = [
+        plots.learning_curves(history, "accuracy", validation),
+        plots.learning_curves(history, "loss", validation),
+        plots.confusion_matrix(study.metrics["trials"][name]["confusion"], study.class_names),
+        plots.roc_curves(predictions.labels, predictions.probabilities, study.class_names),
+    ]
+    path, sheet = study.folder / "figures" / f"misclassified-{name}.jpg", None
+    if path.is_file():
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            sheet = base64.b64encode(content).decode(), image.width // 2, image.height // 2
+    return {"name": name, "figures": figures, "sheet": sheet}
+
+
+def _classes(study: Study) -> Table:
+    data = study.metrics["dataset"]
+    known = data["subjects"] > 0
+
+    def row(name: str, images: int, subjects: int) -> tuple[Value, ...]:
+        share = images / data["images"]
+        values = Value(f"{images:,}", images), Value(f"{share:.1%}", share), Value(f"{subjects:,}", subjects)
+        return (Value(name), *values[: 3 if known else 2])
+
+    rows = tuple(
+        row(name, data["by_class"][label]["images"], data["by_class"][label]["subjects"])
+        for label, name in zip(study.classes, study.class_names, strict=True)
+    )
+    columns = ("class", "images", "share", "subject names")[: 4 if known else 3]
+    total = row("total", data["images"], data["subject_names"])
+    return Table("classes", "Images by class", columns, rows, (total,))
+
+
+def _misclassified(study: Study) -> Table:
+    predictions = study.predictions(study.ranking.best)
+    mean, names = predictions.probabilities.mean(0), study.class_names
+    rows = []
+    for row in most_confident_errors(predictions.labels, predictions.probabilities, MISCLASSIFIED):
+        probability = float(mean[row].max())
+        words = names[predictions.labels[row]], names[mean[row].argmax()]
+        subject, path = str(predictions.subject_names[row]) or "–", str(predictions.paths[row])
+        rows.append(
+            (*map(Value, words), Value(f"{probability:.1%}", probability), *map(Value, (subject, path)))
+        )  # fmt: skip
+    columns = ("true class", "predicted class", "probability", "subject", "file")
+    return Table("misclassified", "Misclassified images with the highest probability", columns, tuple(rows))
+
+
+def _subjects(study: Study) -> Table | None:
+    """Returns the accuracy of the best model per subject, lowest first; None where subjects are unknown."""
+    predictions = study.predictions(study.ranking.best)
+    if not study.metrics["dataset"]["subjects"]:
+        return None
+    correct = (predictions.probabilities.argmax(2) == predictions.labels).mean(0)
     names, owner = np.unique(predictions.subjects, return_inverse=True)
     count = np.bincount(owner)
-    share = np.bincount(owner, right) / count
-    labels = [sorted(set(predictions.labels[owner == person].tolist())) for person in range(len(names))]
-    order = np.lexsort((-count, share))
-    return {
-        "known": bool(np.any(predictions.subject_names != "")),
-        "count": len(names),
-        "mostly_right": int((share > 0.5).sum()),
-        "rows": [
-            {
-                "name": str(names[person]),
-                "classes": ", ".join(study.classes[label] for label in labels[person]),
-                "images": int(count[person]),
-                "share": float(share[person]),
-            }
-            for person in order[:PEOPLE]
-        ],
-    }
+    share = np.bincount(owner, correct) / count
+    rows = []
+    for subject in np.lexsort((-count, share))[:SUBJECTS]:
+        labels = sorted(set(predictions.labels[owner == subject].tolist()))
+        accuracy = float(share[subject])
+        rows.append((
+            Value(str(names[subject])), Value(", ".join(study.class_names[label] for label in labels)),
+            Value(f"{count[subject]:,}", int(count[subject])),
+            Value(f"{accuracy:.0%}", accuracy, bar=(0.0, accuracy, accuracy)),
+        ))  # fmt: skip
+    notes = [f"More than half of the images are correct for {(share > 0.5).sum():,} of {len(names):,} subjects."]
+    if len(names) > SUBJECTS:
+        notes.append(f"The first {SUBJECTS} are shown; predictions.csv of the model has all.")
+    columns = ("subject", "true class", "images", "accuracy")
+    return Table("subjects", "Accuracy per subject, lowest first", columns, tuple(rows), notes=tuple(notes))
 
 
-def _most_wrong(study: Study, predictions: Predictions) -> list[dict[str, Any]]:
-    """Returns the rows of the table beside the sheet."""
-    mean = predictions.probabilities.mean(0)
-    return [
-        {
-            "path": str(predictions.paths[row]),
-            "subject": str(predictions.subject_names[row]),
-            "label": study.classes[predictions.labels[row]],
-            "called": study.classes[mean[row].argmax()],
-            "probability": float(mean[row].max()),
-        }
-        for row in most_confident_errors(predictions.labels, predictions.probabilities, 24)
-    ]
+def _pairs(name: str, title: str, pairs: Mapping[str, str]) -> Table:
+    rows = tuple((Value(key), Value(value or "–")) for key, value in pairs.items())
+    return Table(name, title, ("name", "value"), rows)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Returns nested settings as dotted keys and readable values."""
-    flat: list[tuple[str, str]] = []
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Returns nested values as dotted keys and texts."""
+    flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat += _flat(value, f"{prefix}{key}.")
+            flat |= _flatten(value, f"{prefix}{key}.")
         else:
-            flat.append((f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+            flat[f"{prefix}{key}"] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return flat
 
 
-def _weights(study: Study) -> list[tuple[str, str]]:
-    """Returns each weight file's description once, however many cells used it."""
+def _weights(study: Study) -> dict[str, str]:
+    """Returns the description of each weight file once, however many trials used it."""
     different: list[Mapping[str, Any]] = []
     for trial in study.metrics["trials"].values():
-        if (weights := trial.get("weights", {})) not in different:
-            different.append(weights)
-    if len(different) == 1:
-        return _flat(different[0])
-    return [pair for number, one in enumerate(different, 1) for pair in _flat(one, f"{number}. ")]
+        if trial["weights"] not in different:
+            different.append(trial["weights"])
+    numbers = ("" if len(different) == 1 else f"{number}. " for number in range(1, len(different) + 1))
+    return {key: value for prefix, one in zip(numbers, different, strict=True)
+            for key, value in _flatten(one, prefix).items()}  # fmt: skip
 
 
-def table_document(table: Table) -> str:
-    """Returns a table as an HTML file that needs no other file."""
-    return _template().render(document=table, title=table.title, style=_asset("report.css"), script=_asset("report.js"))
+def _assets() -> dict[str, Markup]:
+    return {"style": Markup(_read("report.css")), "script": Markup(_read("report.js"))}
 
 
-def _asset(name: str) -> Markup:
-    return Markup(resources.files("alljax.report").joinpath(name).read_text(encoding="utf-8"))
+def _read(name: str) -> str:
+    return resources.files("alljax.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _template() -> jinja2.Template:
@@ -295,4 +251,5 @@ def _template() -> jinja2.Template:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["breakable"] = lambda name: Markup(re.sub(r"([-=_])", r"\1<wbr>", str(escape(name))))
-    return environment.from_string(_asset("report.html.j2"))
+    environment.filters["inline"] = inline
+    return environment.from_string(_read("report.html.j2"))

@@ -3,7 +3,7 @@
 // Tables: a click on a heading sorts; what has no number goes last; rules and footers stay where they are.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
-  const body = table.querySelector("tbody.models") || table.tBodies[0];
+  const body = table.tBodies[0];
   const value = (row, column) => {
     const cell = row.cells[column], own = cell.dataset.value;
     return own === undefined ? cell.textContent.trim() : own === "" ? NaN : Number(own);
@@ -29,7 +29,8 @@ const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 const written = value => Math.abs(value) < 10 ? value.toFixed(3) : String(Number(value.toPrecision(4)));
 
 function follow(svg) {
-  const panels = JSON.parse(svg.dataset.curves);
+  const {width, height} = svg.viewBox.baseVal, panels = JSON.parse(svg.dataset.curves);
+  for (const panel of panels) panel.box = panel.box.map((share, index) => share * (index % 2 ? height : width));
   const holder = document.createElement("div"), readout = document.createElement("div");
   const drawn = document.createElementNS(svg.namespaceURI, "g");
   let shown = null;

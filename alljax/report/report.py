@@ -1,70 +1,103 @@
-"""One page that says what a study found, how sure that is, and how to do it again."""
+"""The report of a study: a page that says what was found and how certain it is, with tables and figures beside it."""
 
-from collections.abc import Mapping
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from absl import logging
 
 from alljax import files
-from alljax.paper import reproduction, variants
-from alljax.report import ablation, page, tables, terminal
-from alljax.report.tables import Section, Table
-from alljax.study import results
-from alljax.study.results import Study
+
+if TYPE_CHECKING:
+    from alljax.data.dataset import Dataset
+    from alljax.report.tables import Section
+    from alljax.study.results import Study
+
+SHEETS = 3
+"""Models with a contact sheet of misclassified images, the best ones."""
+
+Sections = Sequence[Callable[["Study"], "list[Section]"]]
 
 
-def write_report(folder: Path) -> Path:
-    """Writes ``report.html`` from what a study has left in its folder, and reads nothing else.
-
-    The tables and pictures of its sections are written beside it, into ``tables/`` and ``figures/``.
+def write_report(folder: Path, sections: Sections = ()) -> Path:
+    """Writes ``report.html``, ``tables/`` and ``figures/`` of a study; nothing if its files have not changed.
 
     Args:
-        folder: the working directory of a finished study.
+        folder: the working directory of a study.
+        sections: functions that return the sections between the findings and the results.
 
     Returns:
-        The report's path.
+        The path of the page.
 
     Raises:
-        WorkdirError: a file of the study is missing or cut off, or the folder cannot be written.
+        WorkdirError: a file of the study is missing or damaged, or the folder cannot be written.
     """
-    study = results.read_study(Path(folder))
-    found = sections(study)
-    text = page.render(study, found)
-    for section in found:
-        _write_parts(study.folder, section)
-    path = study.folder / "report.html"
+    path, inputs = folder / "report.html", _inputs(folder, sections)
+    if path.is_file() and f'content="{inputs}"' in path.read_text(encoding="utf-8")[:2000]:
+        logging.info(f"{path} is up to date")
+        return path
+
+    from alljax.report import page, tables  # here, so that an unchanged report is found quickly
+    from alljax.study.results import read_study
+
+    study = read_study(folder)
+    parts = [part for section in sections for part in section(study)]
+    results = page.results_table(study)
+    text = page.render(study, parts, results, inputs)
+    for part in (results, *(part for section in parts for part in section.parts)):
+        if isinstance(part, tables.Table):
+            files.write_text(folder / "tables" / f"{part.name}.html", page.render_table(part))
+            files.write_text(folder / "tables" / f"{part.name}.csv", tables.to_csv(part))
+            files.write_text(folder / "tables" / f"{part.name}.tex", tables.to_latex(part))
+        else:
+            files.write_text(folder / "figures" / f"{part.name}.svg", part.svg)
+            files.write_bytes(folder / "figures" / f"{part.name}.png", part.png)
     files.write_text(path, text)
     return path
 
 
-def sections(study: Study) -> list[Section]:
-    """Returns what stands between the findings and the results: the paper's tables, variants or an ablation."""
-    compared = {"": ablation, "paper": reproduction, "variants": variants}[study.config.get("study.compare", "")]
-    return compared.sections(study)
-
-
-def _write_parts(folder: Path, section: Section) -> None:
-    """Writes ``tables/NAME.html``, ``.csv`` and ``.tex`` of tables, ``figures/NAME.svg`` and ``.png`` of figures."""
-    for part in section.parts:
-        if isinstance(part, Table):
-            path = folder / "tables" / part.name
-            files.write_text(path.with_suffix(".html"), page.table_document(part))
-            files.write_text(path.with_suffix(".csv"), tables.to_csv(part))
-            files.write_text(path.with_suffix(".tex"), tables.to_latex(part))
-        else:
-            files.write_text(folder / "figures" / f"{part.name}.svg", part.svg)
-            files.write_bytes(folder / "figures" / f"{part.name}.png", part.png)
-
-
-def show(metrics: Mapping[str, Any]) -> None:
-    """Prints the results on standard output as a table that fits, and which of two classes is the positive one.
+def write_contact_sheets(folder: Path, read_dataset: "Callable[[], Dataset]") -> None:
+    """Writes ``figures/misclassified-NAME.jpg`` of the best models; a sheet newer than the predictions is kept.
 
     Args:
-        metrics: what metrics.json holds.
+        folder: the working directory of a study.
+        read_dataset: returns the study's images; called only if a sheet is written.
     """
-    console = Console()
-    console = console if console.is_terminal else Console(width=120)
-    console.print(terminal.table(metrics, console.width))
-    for line in terminal.notes(metrics):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    from alljax.study.results import read_study
+
+    study, dataset = read_study(folder), None
+    for name in study.ranking.order[:SHEETS]:
+        path = folder / "figures" / f"misclassified-{name}.jpg"
+        predicted = (folder / "trials" / name / "predictions.csv").stat().st_mtime
+        if path.is_file() and path.stat().st_mtime > predicted:
+            continue
+        dataset = dataset or read_dataset()
+        files.write_bytes(path, _contact_sheet(study, name, dataset))
+
+
+def _contact_sheet(study: "Study", name: str, dataset: "Dataset") -> bytes:
+    from alljax.data.images import load
+    from alljax.evaluation.metrics import most_confident_errors
+    from alljax.report import page, plots
+
+    predictions, names = study.predictions(name), study.class_names
+    mean = predictions.probabilities.mean(0)
+    record_of = {record.path: record for record in dataset.records}
+    images, captions = [], []
+    for row in most_confident_errors(predictions.labels, predictions.probabilities, page.MISCLASSIFIED):
+        record = record_of[str(predictions.paths[row])]
+        images.append(load(dataset, record))
+        predicted = f"→ {mean[row].max():.0%} {names[mean[row].argmax()]}"
+        captions.append(f"{names[record.label]}\n{predicted}\n{record.subject or record.path.rpartition('/')[2]}")
+    return plots.contact_sheet(images, captions)
+
+
+def _inputs(folder: Path, sections: Sections) -> str:
+    """Returns a hash of what the page is made from: the study's files, its contact sheets and the code."""
+    code = {Path(__file__).parent, *(Path(str(sys.modules[section.__module__].__file__)).parent for section in sections)}
+    paths = [*folder.glob("*.json"), *folder.glob("*.csv"), *folder.glob("trials/*/*.csv")]
+    paths += [*folder.glob("figures/misclassified-*.jpg"), *(path for place in code for path in place.glob("*.*"))]
+    found = "".join(f"{path.name} {files.sha256(path)}\n" for path in sorted(paths))
+    return hashlib.sha256(found.encode()).hexdigest()
