@@ -10,11 +10,15 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alljax import files, interrupts, progress
 from alljax.errors import ConfigError, Stopped, UserError
 from alljax.training import distributed
+
+if TYPE_CHECKING:
+    from alljax.report.tables import Section
+    from alljax.study.results import Study
 
 EXIT_CODES = "exit codes: 0 done, 1 `data verify` found problems, 2 user error, 3 done but some images were unreadable"
 
@@ -160,7 +164,7 @@ def study(options: Options) -> None:
     distributed.initialize(options.coordinator, options.processes, options.process)
 
     from alljax import config
-    from alljax.report import plots, report
+    from alljax.report import report, terminal
     from alljax.study import dry_run, experiment, run
 
     if options.dry_run:
@@ -171,9 +175,9 @@ def study(options: Options) -> None:
         if study is None:
             return
         trials = [config.unflatten(study.settings(name)) for name in study.trials]
-        plots.write_contact_sheets(study, experiment.open_records(trials))
-        report.write_report(options.workdir)
-    report.show(study.metrics)
+        report.write_contact_sheets(options.workdir, lambda: experiment.open_records(trials))
+        report.write_report(options.workdir, _sections)
+    terminal.print_results(study)
     print(f"\nreport: {options.workdir / 'report.html'}")
     print(f"new images: alljax predict --workdir={options.workdir} IMAGE_OR_FOLDER")
     if options.settings.data.source == "synthetic":
@@ -215,7 +219,15 @@ def report(options: Options) -> None:
     from alljax.study import merge
 
     merge.merge_shards(options.workdir, options.shards)
-    print(f"report: {report.write_report(options.workdir)}")
+    print(f"report: {report.write_report(options.workdir, _sections)}")
+
+
+def _sections(study: "Study") -> "list[Section]":
+    """Returns the sections of the report of a study between its findings and its results."""
+    from alljax.paper import reproduction, variants
+    from alljax.report import ablation
+
+    return {"": ablation, "paper": reproduction, "variants": variants}[study.config["study.compare"]].sections(study)
 
 
 @_verb("features", "config settings out", "alljax features --config=configs/quickstart.py --out=features.npz")

@@ -107,7 +107,7 @@ def find(study: Study) -> tuple[list[Pair], list[str]]:
                 (one, other) for other in others
             ]
     protocols = list(dict.fromkeys(settings[other]["split.protocol"] for _, other in found))
-    varied = [one for one in setting_names.varied(study) if "split.protocol" not in one.keys]
+    varied = [one for one in setting_names.varied_settings(study) if "split.protocol" not in one.keys]
     counts = {one: sum(one == first for first, _ in found) for one, _ in found}
     pairs = []
     for one, other in found:

@@ -149,7 +149,7 @@ def part(settings: Mapping[str, Any], groups: tuple[str, ...]) -> dict[str, Any]
 
 def _labels(study: Study, networks: list[dict[str, Any]]) -> list[str]:
     """Returns a name a network: its backbone, and what else tells it from the others."""
-    also = [one for one in setting_names.varied(study) if any(key.startswith(NETWORK) for key in one.keys)]
+    also = [one for one in setting_names.varied_settings(study) if any(key.startswith(NETWORK) for key in one.keys)]
     also = [one for one in also if "model.backbone" not in one.keys]
     labels = []
     for one in networks:

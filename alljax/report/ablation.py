@@ -55,12 +55,13 @@ def sections(study: Study) -> list[Section]:
             f"{plural(unpaired, 'model')} tested on other images than the best one: only the models' own intervals can "
             "be compared, which is less sensitive."
         )
-    figure = _figure(study, varied)
-    if figure is None:
+    parts: list[Table | Figure] = [_table(study, varied)]
+    if figure := _figure(study, varied):
+        parts.insert(0, figure)
+    else:
         paragraphs.append("No figure: too many settings or values.")
-    parts = (*([figure] if figure else []), _table(study, varied))
     names = ", ".join(setting.name for setting in varied)
-    return [Section("effects", f"Effect of the settings: {names}", tuple(paragraphs), parts)]
+    return [Section("effects", f"Effect of the settings: {names}", tuple(paragraphs), tuple(parts))]
 
 
 def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
@@ -80,7 +81,7 @@ def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
     columns = (*(setting.name for setting in varied), labels[0], "sd over seeds", *labels[1:], "difference", "verdict")
     unit, level = trials[ranking.best]["interval_unit"], f"{study.config['evaluation.level']:.0%}"
     notes = (
-        f"In brackets: {level} intervals over {unit}. Difference: {labels[0]} minus that of the best model, by a paired "
+        f"In brackets: {level} intervals over {unit}. Difference: {labels[0]} minus that of the best model, paired "
         f"bootstrap over {unit}; its intervals are simultaneous for all pairs (max-T), because the best model was "
         "selected from all.",
     )
@@ -123,7 +124,12 @@ def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
     """
     axis, *rest = sorted(varied, key=lambda setting: not _logarithmic(setting))
     lines, panels = (rest[place].labels if len(rest) > place else ("",) for place in (0, 1))
-    if len(rest) > 2 or len(lines) > MOST_LINES or len(panels) > MOST_PANELS or len(axis.rows) * len(lines) > MOST_POINTS:
+    if (
+        len(rest) > 2
+        or len(lines) > MOST_LINES
+        or len(panels) > MOST_PANELS
+        or len(axis.rows) * len(lines) > MOST_POINTS
+    ):
         return None
     metric, ranking = METRICS[study.ranking.metric], study.ranking
     values = np.full((len(axis.rows), len(lines), len(panels), 3), np.nan)  # value, low, high

@@ -82,7 +82,7 @@ def findings(study: Study) -> list[str]:
     if others:
         lines.append(
             f"The best of {len(others) + 1} models was selected on the images that it is evaluated on, so its numbers "
-            "are slightly optimistic; only further images can tell by how much."
+            "are slightly optimistic; only new images can show by how much."
         )
     return lines
 
@@ -155,7 +155,9 @@ def protocols(study: Study) -> list[tuple[str, str]]:
     described = []
     for name, split in splits(study).items():
         trials, protocol = study.metrics["trials"], split["protocol"]
-        settings = study.settings(next((trial for trial in trials if trials[trial]["split"] == name), next(iter(trials))))
+        settings = study.settings(
+            next((trial for trial in trials if trials[trial]["split"] == name), next(iter(trials)))
+        )
         how = PROTOCOLS[protocol["name"]].format(
             folds=protocol["folds"], share=f"{settings['split.test_fraction']:.0%}",
             subset=settings["split.test_subset"],

@@ -99,13 +99,20 @@ def results_table(study: Study) -> Table:
     scale = math.floor(min(ends) * 20) / 20, max(math.ceil(max(ends) * 20) / 20, math.floor(min(ends) * 20) / 20 + 0.05)
 
     def row(name: Value, split: str, result: Mapping[str, Any]) -> tuple[Value, ...]:
-        values = [Value(format_value(key, result[key]), result[key], format_interval(key, result)) for key in METRICS]
+        values = [
+            Value(format_value(key, result[key]), result[key], format_interval(key, result) if place < 3 else "")
+            for place, key in enumerate(METRICS)
+        ]
         place = list(METRICS).index(ranking.metric)
         if (bounds := result.get("intervals", {}).get(ranking.metric)) and values[place].number is not None:
             low, high = scale
             bar = [(value - low) / (high - low) for value in (bounds[0], result[ranking.metric], bounds[1])]
-            values[place] = Value(values[place].text, values[place].number, values[place].note, (bar[0], bar[1], bar[2]))
-        values += [Value(f"{of_class['recall']:.3f}", of_class["recall"]) for of_class in result["per_class"] if recalls]
+            values[place] = Value(
+                values[place].text, values[place].number, values[place].note, (bar[0], bar[1], bar[2])
+            )
+        values += [
+            Value(f"{of_class['recall']:.3f}", of_class["recall"]) for of_class in result["per_class"] if recalls
+        ]
         seconds = result.get("seconds")
         minutes = Value("") if seconds is None else Value(f"{seconds / 60:.1f}", seconds / 60)
         return (name, *([Value(split)] if several else []), *values, minutes)
@@ -118,7 +125,10 @@ def results_table(study: Study) -> Table:
     columns = ("model", *(["split"] if several else []), *METRICS.values(), *recalls, "minutes")
     footer = tuple(row(Value(name), label, result) for name, label, result in baselines)
     level, unit = f"{study.config['evaluation.level']:.0%}", trials[ranking.best]["interval_unit"]
-    note = f"In brackets: {level} intervals over {unit}. The minutes are those of training, without extracting features."
+    note = (
+        f"In brackets: {level} intervals over {unit}; those of the other metrics are in metrics.json. The minutes are "
+        "those of training, without extracting features."
+    )
     return Table("results", "Metrics over all held-out images", columns, tuple(rows), footer, (note,))
 
 

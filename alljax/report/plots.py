@@ -24,12 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from sklearn.metrics import roc_curve
 
-from alljax import files
-from alljax.data.dataset import Dataset
-from alljax.data.images import load
-from alljax.evaluation.metrics import most_confident_errors
 from alljax.report.tables import Figure
-from alljax.study.results import Study
 
 SHEETS, SHEET_IMAGES = 3, 24
 """Number of the best trials that get a contact sheet of misclassified images, and its maximum number of images."""
@@ -53,27 +48,6 @@ STYLE: dict[str, Any] = {
     "ytick.color": INK, "grid.color": INK, "grid.alpha": 0.13, "grid.linewidth": 0.7, "lines.linewidth": 1.8,
     "legend.frameon": False, "legend.handlelength": 2.6, "figure.figsize": (5.6, 3.9),
 }  # fmt: skip
-
-
-def write_contact_sheets(study: Study, dataset: Dataset) -> None:
-    """Writes ``figures/wrong-NAME.png`` of the best trials: the misclassified images of highest confidence.
-
-    Args:
-        study: the finished study.
-        dataset: its images.
-    """
-    names, record_of = study.classes, {record.path: record for record in dataset.records}
-    for name in study.ranking.order[:SHEETS]:
-        predictions = study.predictions(name)
-        mean = predictions.probabilities.mean(0)
-        images, captions = [], []
-        for row in most_confident_errors(predictions.labels, predictions.probabilities, SHEET_IMAGES):
-            record = record_of[str(predictions.paths[row])]
-            images.append(Image.fromarray(load(dataset, record)))
-            subject = f"subject {record.subject}" if record.subject else record.path.rpartition("/")[2]
-            predicted = f"predicted {names[mean[row].argmax()]} {mean[row].max():.0%}"
-            captions.append(f"{names[record.label]}\n{predicted}\n{subject}")
-        files.write_bytes(study.folder / "figures" / f"wrong-{name}.png", contact_sheet(images, captions))
 
 
 @contextmanager
@@ -262,8 +236,11 @@ def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> byt
         thumbnail = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
         sheet.paste(thumbnail, (left + (side - thumbnail.width) // 2, top + (side - thumbnail.height) // 2))
         for number, text in enumerate(caption.splitlines()[:3]):
+            length = len(text)
+            while font.getlength(shorten(text, length)) > side + gap // 2:
+                length -= 1
             color = "#f2f2f2" if number == 0 else "#b4b9bf"
-            draw.text((left, top + side + 4 + number * line), shorten(text, 21), color, font)
+            draw.text((left, top + side + 4 + number * line), shorten(text, length), color, font)
     buffer = io.BytesIO()
     sheet.save(buffer, format="JPEG", quality=82, optimize=True)
     return buffer.getvalue()

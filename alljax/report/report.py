@@ -1,13 +1,13 @@
 """The report of a study: a page that says what was found and how certain it is, with tables and figures beside it."""
 
 import hashlib
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import logging
 
+import alljax
 from alljax import files
 
 if TYPE_CHECKING:
@@ -18,15 +18,13 @@ if TYPE_CHECKING:
 SHEETS = 3
 """Models with a contact sheet of misclassified images, the best ones."""
 
-Sections = Sequence[Callable[["Study"], "list[Section]"]]
 
-
-def write_report(folder: Path, sections: Sections = ()) -> Path:
+def write_report(folder: Path, sections: "Callable[[Study], list[Section]] | None" = None) -> Path:
     """Writes ``report.html``, ``tables/`` and ``figures/`` of a study; nothing if its files have not changed.
 
     Args:
         folder: the working directory of a study.
-        sections: functions that return the sections between the findings and the results.
+        sections: returns the sections between the findings and the results.
 
     Returns:
         The path of the page.
@@ -34,7 +32,7 @@ def write_report(folder: Path, sections: Sections = ()) -> Path:
     Raises:
         WorkdirError: a file of the study is missing or damaged, or the folder cannot be written.
     """
-    path, inputs = folder / "report.html", _inputs(folder, sections)
+    path, inputs = folder / "report.html", _inputs(folder)
     if path.is_file() and f'content="{inputs}"' in path.read_text(encoding="utf-8")[:2000]:
         logging.info(f"{path} is up to date")
         return path
@@ -43,10 +41,10 @@ def write_report(folder: Path, sections: Sections = ()) -> Path:
     from alljax.study.results import read_study
 
     study = read_study(folder)
-    parts = [part for section in sections for part in section(study)]
+    found = sections(study) if sections else []
     results = page.results_table(study)
-    text = page.render(study, parts, results, inputs)
-    for part in (results, *(part for section in parts for part in section.parts)):
+    text = page.render(study, found, results, inputs)
+    for part in (results, *(part for section in found for part in section.parts)):
         if isinstance(part, tables.Table):
             files.write_text(folder / "tables" / f"{part.name}.html", page.render_table(part))
             files.write_text(folder / "tables" / f"{part.name}.csv", tables.to_csv(part))
@@ -78,6 +76,8 @@ def write_contact_sheets(folder: Path, read_dataset: "Callable[[], Dataset]") ->
 
 
 def _contact_sheet(study: "Study", name: str, dataset: "Dataset") -> bytes:
+    from PIL import Image
+
     from alljax.data.images import load
     from alljax.evaluation.metrics import most_confident_errors
     from alljax.report import page, plots
@@ -88,16 +88,15 @@ def _contact_sheet(study: "Study", name: str, dataset: "Dataset") -> bytes:
     images, captions = [], []
     for row in most_confident_errors(predictions.labels, predictions.probabilities, page.MISCLASSIFIED):
         record = record_of[str(predictions.paths[row])]
-        images.append(load(dataset, record))
+        images.append(Image.fromarray(load(dataset, record)))
         predicted = f"→ {mean[row].max():.0%} {names[mean[row].argmax()]}"
         captions.append(f"{names[record.label]}\n{predicted}\n{record.subject or record.path.rpartition('/')[2]}")
     return plots.contact_sheet(images, captions)
 
 
-def _inputs(folder: Path, sections: Sections) -> str:
+def _inputs(folder: Path) -> str:
     """Returns a hash of what the page is made from: the study's files, its contact sheets and the code."""
-    code = {Path(__file__).parent, *(Path(str(sys.modules[section.__module__].__file__)).parent for section in sections)}
     paths = [*folder.glob("*.json"), *folder.glob("*.csv"), *folder.glob("trials/*/*.csv")]
-    paths += [*folder.glob("figures/misclassified-*.jpg"), *(path for place in code for path in place.glob("*.*"))]
-    found = "".join(f"{path.name} {files.sha256(path)}\n" for path in sorted(paths))
-    return hashlib.sha256(found.encode()).hexdigest()
+    paths += folder.glob("figures/misclassified-*.jpg")
+    paths += [path for path in Path(alljax.__file__).parent.rglob("*.*") if path.suffix != ".pyc"]
+    return hashlib.sha256("".join(f"{path} {files.sha256(path)}\n" for path in sorted(paths)).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """Tables, figures and sections of a report, and tables as CSV and LaTeX."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ PERCENT = ("accuracy",)
 
 LONG = 32
 """Characters above which LaTeX breaks the texts of a column into lines."""
+
+WIDE = 8
+"""Columns above which a LaTeX table is set in the smallest size."""
 
 _LATEX = str.maketrans(
     {
@@ -172,24 +176,31 @@ def to_csv(table: Table) -> str:
 def to_latex(table: Table) -> str:
     r"""Returns the table as a longtable with caption and label ``tab:NAME``, to be read with ``\input``.
 
-    Needs the packages array, booktabs and longtable. Notes of entries are set small after them.
+    Needs the packages array, booktabs and longtable. Notes of entries are small, below numbers and after texts.
     """
     import pandas
 
-    rows = [[_latex_value(value) for value in row] for row in table.rows]
-    footer = [[_latex_value(value) for value in row] for row in table.footer]
+    rows, footer = (
+        [[_latex_value(*entry) for entry in zip(row, table.numeric, strict=True)] for row in group]
+        for group in (table.rows, table.footer)
+    )
     if footer:
         footer[0][0] = rf"\midrule {footer[0][0]}"
+    headings = [
+        _stack([escape_latex(line) for line in textwrap.wrap(label, 12)], "b") if numeric else escape_latex(label)
+        for label, numeric in zip(table.columns, table.numeric, strict=True)
+    ]
     frame = pandas.DataFrame(rows + footer, columns=range(len(table.columns)))
-    styler = frame.style.hide(axis="index").format_index(lambda place: escape_latex(table.columns[place]), axis=1)
+    styler = frame.style.hide(axis="index").format_index(headings.__getitem__, axis=1)
     text = styler.to_latex(
         environment="longtable", hrules=True, column_format=_layout(table), caption=escape_latex(table.title),
         label=f"tab:{table.name}",
     )  # fmt: skip
     notes = [rf"\par\noindent {escape_latex(note)}" for note in table.notes]
     packages = r"% needs \usepackage{array,booktabs,longtable}"
-    size = r"\begingroup\footnotesize\setlength{\tabcolsep}{4pt}"
-    return "\n".join([packages, size, text.rstrip(), *notes, r"\par\endgroup", ""])
+    size = r"\footnotesize" if len(table.columns) <= WIDE else r"\tiny"
+    begin = rf"\begingroup{size}\setlength{{\tabcolsep}}{{3pt}}"
+    return "\n".join([packages, begin, text.rstrip(), *notes, r"\par\endgroup", ""])
 
 
 def escape_latex(text: str) -> str:
@@ -197,9 +208,15 @@ def escape_latex(text: str) -> str:
     return text.translate(_LATEX)
 
 
-def _latex_value(value: Value) -> str:
-    note = rf" {{\scriptsize {escape_latex(value.note)}}}" if value.note else ""
-    return escape_latex(value.text) + note
+def _latex_value(value: Value, numeric: bool) -> str:
+    text, note = escape_latex(value.text), rf"{{\tiny {escape_latex(value.note)}}}" if value.note else ""
+    return _stack([text, note], "t") if note and numeric else f"{text} {note}".rstrip()
+
+
+def _stack(lines: Sequence[str], align: str) -> str:
+    """Returns lines below each other in one entry of a table."""
+    rows = r" \\ ".join(lines)
+    return rf"\begin{{tabular}}[{align}]{{@{{}}r@{{}}}}{rows}\end{{tabular}}"
 
 
 def _layout(table: Table) -> str:
