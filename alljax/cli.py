@@ -10,15 +10,11 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alljax import files, interrupts, progress
 from alljax.errors import ConfigError, Stopped, UserError
 from alljax.training import distributed
-
-if TYPE_CHECKING:
-    from alljax.report.tables import Section
-    from alljax.study.results import Study
 
 EXIT_CODES = "exit codes: 0 done, 1 `data verify` found problems, 2 user error, 3 done but some images were unreadable"
 
@@ -163,7 +159,7 @@ def study(options: Options) -> None:
     """Train and evaluate all trials of a study and write its report."""
     distributed.initialize(options.coordinator, options.processes, options.process)
 
-    from alljax import config
+    from alljax import config, paper
     from alljax.report import report, terminal
     from alljax.study import dry_run, experiment, run
 
@@ -176,7 +172,7 @@ def study(options: Options) -> None:
             return
         trials = [config.unflatten(study.settings(name)) for name in study.trials]
         report.write_contact_sheets(options.workdir, lambda: experiment.open_records(trials))
-        report.write_report(options.workdir, _sections)
+        report.write_report(options.workdir, paper.sections)
     terminal.print_results(study)
     print(f"\nreport: {options.workdir / 'report.html'}")
     print(f"new images: alljax predict --workdir={options.workdir} IMAGE_OR_FOLDER")
@@ -215,19 +211,12 @@ def predict(options: Options) -> None:
 @_verb("report", "workdir shards", "alljax report --workdir=runs/quickstart")
 def report(options: Options) -> None:
     """Write report.html from the finished trials of a study."""
+    from alljax import paper
     from alljax.report import report
     from alljax.study import merge
 
     merge.merge_shards(options.workdir, options.shards)
-    print(f"report: {report.write_report(options.workdir, _sections)}")
-
-
-def _sections(study: "Study") -> "list[Section]":
-    """Returns the sections of the report of a study between its findings and its results."""
-    from alljax.paper import reproduction, variants
-    from alljax.report import ablation
-
-    return {"": ablation, "paper": reproduction, "variants": variants}[study.config["study.compare"]].sections(study)
+    print(f"report: {report.write_report(options.workdir, paper.sections)}")
 
 
 @_verb("features", "config settings out", "alljax features --config=configs/quickstart.py --out=features.npz")

@@ -24,7 +24,7 @@ def write_report(folder: Path, sections: "Callable[[Study], list[Section]] | Non
 
     Args:
         folder: the working directory of a study.
-        sections: returns the sections between the findings and the results.
+        sections: returns the sections between findings and results where ``study.compare`` is set; else the ablation.
 
     Returns:
         The path of the page.
@@ -37,11 +37,11 @@ def write_report(folder: Path, sections: "Callable[[Study], list[Section]] | Non
         logging.info(f"{path} is up to date")
         return path
 
-    from alljax.report import page, tables  # here, so that an unchanged report is found quickly
+    from alljax.report import ablation, page, tables  # here, so that an unchanged report is found quickly
     from alljax.study.results import read_study
 
     study = read_study(folder)
-    found = sections(study) if sections else []
+    found = sections(study) if sections and study.config["study.compare"] else ablation.sections(study)
     results = page.results_table(study)
     text = page.render(study, found, results, inputs)
     for part in (results, *(part for section in found for part in section.parts)):
