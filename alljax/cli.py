@@ -159,18 +159,18 @@ def study(options: Options) -> None:
     """Train and evaluate all trials of a study and write its report."""
     distributed.initialize(options.coordinator, options.processes, options.process)
 
-    from alljax import config, paper
+    from alljax import paper
     from alljax.report import report, terminal
-    from alljax.study import dry_run, experiment, run
+    from alljax.study import experiment, run, sweep
 
     if options.dry_run:
-        dry_run.dry_run(options.settings, options.workdir, options.shard)
+        run.dry_run(options.settings, options.workdir, options.shard)
         return
     with interrupts.handle_signals():
         study = run.run_study(options.settings, options.workdir, options.shard, options.resume == "force")
         if study is None:
             return
-        trials = [config.unflatten(study.settings(name)) for name in study.trials]
+        trials = sweep.expand(options.settings)
         report.write_contact_sheets(options.workdir, lambda: experiment.open_records(trials))
         report.write_report(options.workdir, paper.sections)
     terminal.print_results(study)

@@ -154,10 +154,8 @@ SETTINGS: dict[str, Setting] = {
         choices=("auto", "device", "disk"),
     ),
     "study.sweep": Setting((), "pairs (setting, values) or (settings, rows of values); the trials are their product"),
-    "study.budgets": Setting(
-        "prefix",
-        "frozen cells that differ in train.epochs alone: beginnings of one run, or runs of their own",
-        choices=("prefix", "separate"),
+    "study.share_training": Setting(
+        True, "frozen trials that differ only in train.epochs are prefixes of one training instead of separate ones"
     ),
     "study.compare": Setting(
         "",

@@ -1,8 +1,8 @@
-"""How fast this machine is at what a study does, measured on made-up images and features."""
+"""The plan of a study, with the time it takes as measured on random images and features."""
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alljax.data.splits import Split
-from alljax.study.trials import Run
+from alljax.errors import plural
+from alljax.progress import duration
+from alljax.study import sweep
+from alljax.study.experiment import Experiment
+from alljax.study.extraction import on_disk
+from alljax.study.sweep import Job, Trial
 from alljax.training import feature_extraction, head_training, parameter_groups, sharding
 from alljax.training.feeding import Feed
-from alljax.training.fold import make_folds
+from alljax.training.fold import make_folds, steps_per_epoch
 from alljax.training.learner import Learner
 from alljax.training.network import Network
 
@@ -64,6 +69,97 @@ class _MadeUp:
         return _noise(len(rows), self.side)
 
 
+def plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experiment) -> Iterator[str]:
+    """Yields what a study would do, in lines: trials, folds, features, and the time of each job.
+
+    Args:
+        trials: of the study.
+        jobs: that would be run now.
+        experiment: images, folds and networks.
+    """
+    trainings = sweep.trainings(trials)
+    yield f"\n{plural(len(trials), 'trial')} in {plural(len(trainings), 'training')}:"
+    for training in trainings:
+        epochs = ", ".join(str(trial.config.train.epochs) for trial in training)
+        yield f"  {Job((training,), 1).name}: {epochs} epochs" + (", prefixes of one training" * (len(training) > 1))
+    now = sum(len(job.trials) for job in jobs)
+    if now < len(trials):
+        yield f"{now} of them would be trained now; the others are finished or belong to other shards"
+    yield "\nfolds (training / test images):"
+    for name, division in experiment.divisions.items():
+        fold, more = division.folds[0], len(division.folds) - 1
+        yield f"  {name}: {len(fold.train):,} / {len(fold.test):,}" + (
+            f" and {plural(more, 'other fold')}" * bool(more)
+        )
+    seconds = 0.0
+    for networks, views in _passes(jobs, experiment):
+        lines, of_pass = _feature_plan(networks, views, jobs[0].config, len(experiment.labels))
+        yield from lines
+        seconds += of_pass
+    yield "\njobs:"
+    rates: dict[str, Any] = {}
+    for job in jobs:
+        try:
+            of_job = (_fine_tuning_seconds if job.config.train.mode == "finetune" else _head_seconds)(
+                job, experiment, rates
+            )
+        except jax.errors.JaxRuntimeError as error:
+            yield f"  {job.name}: {device_error(error)}"
+            continue
+        yield f"  {job.name}: {plural(len(job.trials), 'trial')}, about {duration(of_job)}"
+        seconds += of_job
+    yield f"\nabout {duration(seconds)} in total, without evaluation and report"
+
+
+def device_error(error: Exception) -> str:
+    """Returns the first line of a device's error, which can be pages long."""
+    return "device error: " + str(error).strip().split("\n")[0][:200]
+
+
+def _passes(jobs: Sequence[Job], experiment: Experiment) -> Iterator[tuple[list[Network], str]]:
+    """Yields the passes through a backbone that the jobs need: networks that share one, and the views."""
+    frozen = [trial for job in jobs for trial in job.trials if trial.config.train.mode == "frozen"]
+    used = {id(experiment.network(trial)) for trial in frozen}
+    for networks, views in experiment.missing_features():
+        if needed := [network for network in networks if id(network) in used]:
+            yield needed, views
+
+
+def _feature_plan(networks: Sequence[Network], views: str, config: ConfigDict, count: int) -> tuple[list[str], float]:
+    views_per_image = feature_extraction.VIEWS[views]
+    rate = images_per_second(networks, config.features.batch_size) / views_per_image
+    lines = [f"\nfeatures of {networks[0].backbone.name}: {rate:,.1f} images/s, about {duration(count / rate)}"]
+    for network in networks:
+        size = 4 * count * views_per_image * network.feature_count
+        reason = on_disk(config.features.memory, size)
+        read = f"; heads read them from disk: {reason}" if reason else ""
+        lines.append(
+            f"  {network.stage} {network.pool}: {count:,} × {network.feature_count:,}, {size / 1e6:,.0f} MB{read}"
+        )
+    return lines, count / rate
+
+
+def _head_seconds(job: Job, experiment: Experiment, rates: dict[str, Any]) -> float:
+    config, features = job.config, experiment.network(job.trials[0]).feature_count
+    key = f"{sweep.compile_key(config)} {features} {len(job.trainings)}"
+    rates[key] = rates.get(key) or head_steps_per_second(job, features)
+    folds = experiment.folds(job.trials[0])
+    steps = job.epochs * sum(steps_per_epoch(len(fold.train), config.train.batch_size) for fold in folds)
+    return float(steps / rates[key] * len(job.trainings) * config.study.seeds)
+
+
+def _fine_tuning_seconds(job: Job, experiment: Experiment, rates: dict[str, Any]) -> float:
+    config, network, size = job.config, experiment.network(job.trials[0]), job.config.train.batch_size
+    key = f"{id(network)} {config.train.groups} {config.augment} {config.mesh} {sweep.compile_key(config)} {job.epochs}"
+    pace: NetworkPace = rates.get(key) or network_pace(config, network)
+    rates[key], seconds = pace, 0.0
+    for fold in experiment.folds(job.trials[0]):
+        validation = fold.validation if len(fold.validation) else fold.test
+        batches = [-(-len(rows) // size) for rows in (validation, fold.test)]
+        seconds += pace.of_run(job.epochs, steps_per_epoch(len(fold.train), size), *batches)
+    return seconds * int(config.study.seeds)
+
+
 def images_per_second(networks: Sequence[Network], batch_size: int) -> float:
     """Returns the rate of one pass through the backbone that these networks share."""
     extract = feature_extraction.make_extractor(networks)
@@ -72,14 +168,14 @@ def images_per_second(networks: Sequence[Network], batch_size: int) -> float:
     return batch_size / _timed(lambda: jax.block_until_ready(extract(variables, images)))[1]
 
 
-def head_steps_per_second(group: Sequence[Run], width: int) -> float:
-    """Returns optimizer steps a second, over all heads of runs that are trained at once.
+def head_steps_per_second(job: Job, width: int) -> float:
+    """Returns optimizer steps per second, over all heads of a job.
 
     Args:
-        group: from `heads.together`.
-        width: of the features.
+        job: frozen trials.
+        width: number of features.
     """
-    config, seeds = group[0][-1].config, group[0][-1].config.study.seeds
+    config, seeds, group = job.config, job.config.study.seeds, job.trainings
     rows = np.arange(STEPS * config.train.batch_size)
     drawn = np.random.default_rng(0)
     matrix = jnp.asarray(drawn.normal(size=(len(rows), width)).astype(np.float32))

@@ -1,9 +1,8 @@
-"""What all cells of a study share: the images, the people they come from, and the splits."""
+"""What the trials of a study share: images, subjects, folds and networks."""
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,148 +12,215 @@ from ml_collections import ConfigDict
 from alljax.data import splits
 from alljax.data.dataset import Dataset, Record, check
 from alljax.data.inspection import Inspection, drop_unreadable, inspect
+from alljax.data.loader import ImageSource
 from alljax.data.readers import open_dataset
 from alljax.data.subjects import unite
-from alljax.errors import first_few, plural
+from alljax.errors import ConfigError, first_few, plural
 from alljax.evaluation import baselines
+from alljax.evaluation.baselines import SizeThreshold
+from alljax.study.extraction import Features
+from alljax.study.sources import Sources
+from alljax.study.sweep import Trial
+from alljax.training.network import Network, open_networks
 
 
 @dataclass(frozen=True)
-class Material:
-    """Images that have been looked at once, with people and splits.
+class Division:
+    """The folds of one split setting, and what is known of them without a model.
 
     Attributes:
-        dataset: records, classes and the way to the images.
-        inspection: digests and areas of the images, one a record.
-        people: the person of each record.
-        splits: rows learned from, set aside for validation and tested, one a repeat and fold.
-        labels: int32 (N,).
+        folds: rows of training, test and validation images, one per repeat and fold.
+        fingerprint: SHA-256 of the folds.
+        leaks: how many test images have their subject, microscope field or a copy among the training images.
+        size_threshold: the baseline that only knows the size of the cell.
     """
 
+    folds: tuple[splits.Split, ...]
+    fingerprint: str
+    leaks: dict[str, int]
+    size_threshold: SizeThreshold
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Images, subjects, folds and networks of a study.
+
+    Attributes:
+        trials: of the study.
+        dataset: records, classes and access to the images.
+        inspection: digests and areas of the images, one per record.
+        subjects: of each record, after merging aliases.
+        labels: int32 (N,).
+        networks: of each trial, by its name.
+        divisions: the folds of each split setting, by `Trial.split`.
+        shared: compiled functions and arrays on the device that several jobs use.
+    """
+
+    trials: tuple[Trial, ...]
     dataset: Dataset
     inspection: Inspection
-    people: tuple[str, ...]
-    splits: tuple[splits.Split, ...]
+    subjects: tuple[str, ...]
     labels: np.ndarray
+    networks: dict[str, Network]
+    divisions: dict[str, Division]
+    _sources: Sources = field(repr=False)
+    _features: Features = field(repr=False)
+    shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
-    def unit(self) -> str:
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.dataset.classes)
+
+    @property
+    def interval_unit(self) -> str:
         """What is resampled for intervals: ``subjects``, or ``images`` where no subject is known."""
         return "subjects" if any(record.subject for record in self.dataset.records) else "images"
 
-    @cached_property
-    def digests(self) -> dict[str, str]:
-        """The SHA-256 of the labeled images, and that of the splits."""
-        records = self.dataset.records
-        listed = hashlib.sha256()
-        for record, digest in zip(records, self.inspection.digests, strict=True):
-            listed.update(f"{record.path}\t{self.dataset.classes[record.label]}\t{digest}\n".encode())
-        return {"images": listed.hexdigest(), "split": splits.fingerprint(self.splits, records)}
+    def network(self, trial: Trial) -> Network:
+        """Returns the backbone of a trial with its weights."""
+        return self.networks[trial.name]
 
-    @cached_property
-    def leaks(self) -> dict[str, int]:
-        """How many tested cells have their person, field or a copy among the training cells."""
-        return splits.leaks(self.splits, self.dataset.records, self.people, self.inspection.pixels)
+    def folds(self, trial: Trial) -> tuple[splits.Split, ...]:
+        """Returns the folds of a trial."""
+        return self.divisions[trial.split].folds
 
-    @cached_property
-    def size_threshold(self) -> baselines.SizeThreshold:
-        """The baseline that only knows the size of the cell."""
-        return baselines.size_threshold(self.labels, self.inspection.areas, self.splits, len(self.dataset.classes))
+    def images(self, trial: Trial, again: bool = False) -> ImageSource:
+        """Returns the images at the size of a trial's network.
+
+        Args:
+            trial: of the study.
+            again: whether they are read more than once; they are then kept decoded where they fit.
+        """
+        return self._sources.of(self.network(trial), again)
+
+    def features(self, trial: Trial) -> np.ndarray:
+        """Returns the features of a frozen trial, float32 (N, V, D) for V views, computed when first needed."""
+        return self._features.of(self.network(trial), trial.config.features.augment)
+
+    def missing_features(self) -> list[tuple[list[Network], str]]:
+        """Returns the passes through a backbone that are still needed: networks that share one, and the views."""
+        return self._features.missing()
+
+    def fingerprints(self) -> dict[str, str]:
+        """Returns the SHA-256 of the images with their labels, of the folds and of the weights, by name."""
+        folds = {
+            f"split {name}" if len(self.divisions) > 1 else "split": division.fingerprint
+            for name, division in self.divisions.items()
+        }
+        weights = {f"weights of {name}": network.weights.sha256 for name, network in self.networks.items()}
+        return {"images": self._images_sha256()} | folds | weights
 
     def describe(self, config: ConfigDict) -> dict[str, Any]:
-        """Returns the ``dataset`` of a study's metrics.json."""
-        records = self.dataset.records
+        """Returns the parts of metrics.json that do not depend on a model: data set, protocols, leaks, baselines.
+
+        Args:
+            config: of the study.
+        """
+        configs = {trial.split: trial.config for trial in self.trials}
+        divisions = {name: self._describe_division(name, configs[name]) for name in self.divisions}
+        return {"dataset": self._describe_dataset(config), "splits": divisions} | next(iter(divisions.values()))
+
+    def _describe_dataset(self, config: ConfigDict) -> dict[str, Any]:
+        records, classes = self.dataset.records, self.dataset.classes
         by_class = {
             name: {
                 "images": sum(record.label == label for record in records),
                 "subjects": len({record.subject for record in records if record.label == label and record.subject}),
             }
-            for label, name in enumerate(self.dataset.classes)
+            for label, name in enumerate(classes)
         }
         return {
             "name": self.dataset.name,
             "source": config.data.source,
-            "classes": list(self.dataset.classes),
+            "classes": list(classes),
             "class_names": list(self.dataset.class_names),
             "images": len(records),
             "subject_names": len({record.subject for record in records if record.subject}),
-            "subjects": len(set(self.people)) if self.unit == "subjects" else 0,
+            "subjects": len(set(self.subjects)) if self.interval_unit == "subjects" else 0,
             "by_class": by_class,
             "notes": list(self.dataset.notes),
             "image_size": list(self.inspection.sizes.most_common(1)[0][0]),
-            "sha256": self.digests["images"],
+            "sha256": self._images_sha256(),
         }
 
-    def describe_split(self, config: ConfigDict) -> dict[str, Any]:
-        """Returns the ``protocol`` and ``leaks`` of a way of dividing the images, with what simple rules score on it.
-
-        Args:
-            config: of a cell that is divided so.
-        """
-        scored = baselines.evaluate(
-            self.labels,
-            self.size_threshold,
-            self.splits,
-            self.people,
-            resamples=config.evaluation.resamples,
-            level=config.evaluation.level,
-            seed=config.seed,
-        )
+    def _describe_division(self, name: str, config: ConfigDict) -> dict[str, Any]:
+        division = self.divisions[name]
+        folds = division.folds
+        bootstrap = {"resamples": config.evaluation.resamples, "level": config.evaluation.level, "seed": config.seed}
+        scored = baselines.evaluate(self.labels, division.size_threshold, folds, self.subjects, **bootstrap)
         protocol = {
             "name": config.split.protocol,
-            "folds": max(split.fold for split in self.splits) + 1,
+            "folds": max(fold.fold for fold in folds) + 1,
             "repeats": config.split.repeats,
             "seed": config.seed,
-            "fingerprint": self.digests["split"],
+            "fingerprint": division.fingerprint,
             "leaky": config.split.protocol in splits.LEAKY,
-            "training_images": [len(split.train) for split in self.splits],
-            "test_images": [len(split.test) for split in self.splits],
+            "training_images": [len(fold.train) for fold in folds],
+            "test_images": [len(fold.test) for fold in folds],
         }
-        return {"protocol": protocol, "leaks": self.leaks, "baselines": scored}
+        return {"protocol": protocol, "leaks": division.leaks, "baselines": scored}
+
+    def _images_sha256(self) -> str:
+        listed = hashlib.sha256()
+        for record, digest in zip(self.dataset.records, self.inspection.digests, strict=True):
+            listed.update(f"{record.path}\t{self.dataset.classes[record.label]}\t{digest}\n".encode())
+        return listed.hexdigest()
 
 
-def open_material(config: ConfigDict) -> Material:
-    """Opens the source, looks at every image once, and draws the splits.
-
-    Raises:
-        DataError: nothing usable there, images that cannot be read, or not what the protocol needs.
-        LeakError: a protocol that puts a person on both sides without being declared leaky.
-    """
-    return open_materials([config])[0]
-
-
-def open_materials(trials: Sequence[ConfigDict]) -> list[Material]:
-    """Returns the material of each cell; cells that divide the images alike share it, all share the images.
+def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
+    """Opens images and networks, inspects every image once, and makes the folds; writes nothing.
 
     Args:
-        trials: configs that differ in ``split`` at most, as far as this reads them.
+        config: of the study.
+        trials: of the study.
 
     Raises:
-        DataError, LeakError: as `open_material`.
+        DataError: no usable images, images that cannot be read, or a protocol that they do not allow.
+        LeakError: a protocol with subjects in training and test that is not declared leaky.
+        WeightsError: no weights, or a file that does not fit.
+        ConfigError: ``study.compare`` with a single network.
     """
-    dataset, inspection = open_images(trials[0], subsets(trials))
-    people = unite(dataset.records, inspection.pixels, dataset.known_subjects)
+    networks = open_networks(trial.config for trial in trials)
+    if config.study.compare and len({id(network) for network in networks}) < 2:
+        raise ConfigError(
+            f"study.compare={config.study.compare} compares two networks with those of the paper, and this study has "
+            "one; vary model.backbone (or model.stage), or leave study.compare empty"
+        )
+    dataset, inspection = open_images(trials[0].config, subsets(trials))
+    subjects = tuple(unite(dataset.records, inspection.pixels, dataset.known_subjects))
     labels = np.array([record.label for record in dataset.records], np.int32)
-    undivided = Material(dataset, inspection, people, (), labels)
-    divided: dict[str, Material] = {}
-    for config in trials:
-        if (key := config.split.to_json()) not in divided:
-            divided[key] = _divide(undivided, config)
-    return [divided[config.split.to_json()] for config in trials]
+    divisions: dict[str, Division] = {}
+    for trial in trials:
+        if trial.split not in divisions:
+            divisions[trial.split], note = _divide(dataset, inspection, subjects, labels, trial.config)
+            if note:
+                dataset = replace(dataset, notes=(*dataset.notes, note))
+    sources = Sources(config, dataset, networks)
+    frozen = [
+        (network, trial.config.features.augment)
+        for trial, network in zip(trials, networks, strict=True)
+        if trial.config.train.mode == "frozen"
+    ]
+    features = Features(config, frozen, inspection.digests, sources)
+    by_name = {trial.name: network for trial, network in zip(trials, networks, strict=True)}
+    return Experiment(tuple(trials), dataset, inspection, subjects, labels, by_name, divisions, sources, features)
 
 
-def _divide(undivided: Material, config: ConfigDict) -> Material:
-    """Returns the material with splits, drawn from the part of the source that the protocol uses."""
-    dataset, people = undivided.dataset, undivided.people
-    used = np.arange(len(people))
+def _divide(
+    dataset: Dataset, inspection: Inspection, subjects: tuple[str, ...], labels: np.ndarray, config: ConfigDict
+) -> tuple[Division, str]:
+    """Makes the folds of a split setting from the subsets that its protocol uses; returns a note for the report too."""
+    used = np.arange(len(subjects))
     if config.split.protocol != "prelim":
         used = np.array([row for row in used if dataset.records[row].subset == config.data.subset])
-    records, owners = [dataset.records[row] for row in used], [people[row] for row in used]
-    drawn = splits.make_splits(
+    records, owners = [dataset.records[row] for row in used], [subjects[row] for row in used]
+    pixels = [inspection.pixels[row] for row in used]
+    made = splits.make_splits(
         config.split.protocol,
         records,
         owners,
-        [undivided.inspection.pixels[row] for row in used],
+        pixels,
         classes=dataset.classes,
         folds=config.split.folds,
         repeats=config.split.repeats,
@@ -165,67 +231,65 @@ def _divide(undivided: Material, config: ConfigDict) -> Material:
         validation=config.split.validation,
         train_subjects=config.split.train_subjects,
     )
-    if config.split.protocol == "official_folds" and (note := splits.moved(records, owners)):
+    note = splits.moved(records, owners) if config.split.protocol == "official_folds" else ""
+    if note:
         logging.info(note)
-        dataset = replace(dataset, notes=(*dataset.notes, note))
-    of_all = tuple(
-        splits.Split(each.repeat, each.fold, *(used[rows] for rows in (each.train, each.test, each.validation)))
-        for each in drawn
+    folds = tuple(
+        splits.Split(fold.repeat, fold.fold, *(used[rows] for rows in (fold.train, fold.test, fold.validation)))
+        for fold in made
     )
-    material = replace(undivided, dataset=dataset, splits=of_all)
-    if line := _leak_line(material, config.split.protocol):
-        logging.info(line)
-    return material
+    leaks = splits.leaks(folds, dataset.records, subjects, inspection.pixels)
+    _log_leaks(leaks, config.split.protocol, any(record.subject for record in dataset.records))
+    sized = baselines.size_threshold(labels, inspection.areas, folds, len(dataset.classes))
+    return Division(folds, splits.fingerprint(folds, dataset.records), leaks, sized), note
 
 
-def _leak_line(material: Material, protocol: str) -> str:
-    """Says how many held-out cells leak, of a protocol declared leaky even if none does; else empty."""
-    leaks = material.leaks
-    kin = {"subject": "the subject", "field": "the photograph", "duplicate": "the same image"}
-    if material.unit == "images":
-        del kin["subject"]
-    if protocol not in splits.LEAKY and not any(leaks[key] for key in kin):
-        return ""
-    counts = ", ".join(f"{what} of {leaks[key]:,}" for key, what in kin.items())
-    return f"protocol {protocol!r} leaks: training images have {counts} of the {leaks['test_images']:,} held-out images"
+def _log_leaks(leaks: dict[str, int], protocol: str, subjects_known: bool) -> None:
+    """Logs how many test images leak; also zeros of a protocol that is declared leaky."""
+    what = {"subject": "the subject", "field": "the photograph", "duplicate": "the same image"}
+    if not subjects_known:
+        del what["subject"]
+    if protocol in splits.LEAKY or any(leaks[key] for key in what):
+        counts = ", ".join(f"{name} of {leaks[key]:,}" for key, name in what.items())
+        logging.info(
+            f"protocol {protocol!r} leaks: training images have {counts} of the {leaks['test_images']:,} test images"
+        )
 
 
-def subsets(trials: Sequence[ConfigDict]) -> tuple[str, ...]:
+def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
     """Returns the subsets of the source that the trials use; none for ``data.subset`` alone."""
-    tested = [trial.split.test_subset for trial in trials if trial.split.protocol == "prelim"]
-    return ("train", *([] if len(tested) == len(trials) else [trials[0].data.subset]), *tested) if tested else ()
+    configs = [trial.config for trial in trials]
+    tested = [config.split.test_subset for config in configs if config.split.protocol == "prelim"]
+    return ("train", *([] if len(tested) == len(configs) else [configs[0].data.subset]), *tested) if tested else ()
 
 
-def open_records(trials: Sequence[ConfigDict]) -> Dataset:
-    """Returns the data set of a study without reading its images.
-
-    Args:
-        trials: the configs of the study's trials.
-    """
-    return open_dataset(trials[0].data, subsets(trials))
+def open_records(trials: Sequence[Trial]) -> Dataset:
+    """Returns the data set of a study without reading its images."""
+    return open_dataset(trials[0].config.data, subsets(trials))
 
 
-def open_images(config: ConfigDict, parts: Sequence[str] = ()) -> tuple[Dataset, Inspection]:
-    """Opens the source and looks at every image once; says what was left out or converted.
+def open_images(config: ConfigDict, subsets: Sequence[str] = ()) -> tuple[Dataset, Inspection]:
+    """Opens the source and inspects every image once; logs what was skipped or converted.
 
     Args:
         config: ``data`` is read.
-        parts: of the source; none for ``data.subset`` alone.
+        subsets: of the source; none for ``data.subset`` alone.
 
     Raises:
-        DataError: nothing usable there, or images that cannot be read.
+        DataError: no usable images, or images that cannot be read.
     """
-    dataset = open_dataset(config.data, parts)
+    dataset = open_dataset(config.data, subsets)
     inspection = inspect(dataset, config.data.on_error)
     dataset = check(drop_unreadable(dataset, inspection), config.data.source)
     first: dict[str, Record] = {}
-    both = [
+    contradictions = [
         f"{first[pixels].path} and {record.path}"
         for record, pixels in zip(dataset.records, inspection.pixels, strict=True)
         if first.setdefault(pixels, record).label != record.label
     ]
-    if both:
-        note = f"{plural(len(both), 'image')} under two classes, one label is wrong: {first_few(both)}"
+    if contradictions:
+        count = plural(len(contradictions), "image")
+        note = f"{count} under two classes, one label is wrong: {first_few(contradictions)}"
         dataset = replace(dataset, notes=(*dataset.notes, note))
     for note in dataset.notes:
         logging.info(note)

@@ -16,7 +16,6 @@ from alljax.data import decoded_cache
 from alljax.data.loader import ImageSource
 from alljax.errors import ConfigError, WorkdirError
 from alljax.progress import Advance
-from alljax.study.experiment import open_images
 from alljax.study.sources import Sources
 from alljax.training import feature_extraction
 from alljax.training.network import Network, open_network
@@ -158,6 +157,8 @@ def write_features(config: ConfigDict, out: Path) -> tuple[int, int]:
     Raises:
         UserError: the source or the weights cannot be used, or `out` cannot be written.
     """
+    from alljax.study.experiment import open_images
+
     files.check_output(out)
     network = open_network(config)
     dataset, inspection = open_images(config)

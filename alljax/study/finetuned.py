@@ -13,10 +13,9 @@ from ml_collections import ConfigDict
 
 from alljax import progress
 from alljax.data.dataset import Dataset
-from alljax.data.loader import ImageSource
 from alljax.models.head import Head
 from alljax.study import sources
-from alljax.study.experiment import Material
+from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
 from alljax.training import checkpoints, distributed, fine_tuning, metric_writers, parameter_groups, sharding
 from alljax.training.feeding import Feed
@@ -43,35 +42,29 @@ def check(config: ConfigDict, network: Network) -> None:
     parameter_groups.assign(paths, parameter_groups.read(config.train.groups))
 
 
-def train_cell(
-    trial: Trial,
-    network: Network,
-    source: ImageSource,
-    material: Material,
-    keys: Sequence[Sequence[jax.Array]],
-    folder: Path,
-) -> list[HeadRuns]:
+def train_trial(trial: Trial, experiment: Experiment, folder: Path) -> list[HeadRuns]:
     """Returns one `HeadRuns` a split, whose parameters are the whole networks' (R, ...).
 
     A run that was finished before is read back; one that was stopped goes on from its newest checkpoint.
 
     Args:
         trial: its name and config.
-        network: the backbone with its weights.
-        source: the images at the network's size.
-        material: labels and splits.
-        keys: of each seed (R,) of each split.
-        folder: the cell's.
+        experiment: images, folds and networks.
+        folder: of the trial.
 
     Raises:
         ConfigError: settings that do not fit, or a loss that is no number any more.
         Stopped: the run was asked to stop.
     """
-    config = trial.config
+    from alljax.study import trials
+
+    config, network, splits = trial.config, experiment.network(trial), experiment.folds(trial)
+    source = experiment.images(trial, again=True)
     devices = sharding.make_mesh(config)
-    folds = make_folds(config, material.labels, len(material.dataset.classes), material.splits)
+    folds = make_folds(config, experiment.labels, experiment.num_classes, splits)
+    keys = [list(trials.keys(config, split)) for split in splits]
     runs = []
-    for split, fold, of_split in zip(material.splits, folds, keys, strict=True):
+    for split, fold, of_split in zip(splits, folds, keys, strict=True):
         of_seeds = []
         for number, key in enumerate(of_split):
             name = f"{split.repeat}-{split.fold}-{config.seed + number}"
@@ -81,7 +74,7 @@ def train_cell(
             else:
                 feed = Feed(config, source, fold, key, devices)
                 title = f"{trial.name} {name}"
-                tree = _train(config, network, material, feed, fold, key, devices, here, title)
+                tree = _train(config, network, experiment.num_classes, feed, fold, key, devices, here, title)
                 checkpoints.save(here / "result", tree)
                 if distributed.is_primary():
                     shutil.rmtree(here / "checkpoints", ignore_errors=True)
@@ -128,10 +121,9 @@ def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[
 
 
 def _train(
-    config: ConfigDict, network: Network, material: Material, feed: Feed, fold: Fold, key: jax.Array,
+    config: ConfigDict, network: Network, classes: int, feed: Feed, fold: Fold, key: jax.Array,
     devices: sharding.Mesh, here: Path, title: str,
 ) -> dict[str, Any]:  # fmt: skip
-    classes = len(material.dataset.classes)
     total_steps = config.train.epochs * feed.steps_per_epoch
     learner = Learner(config, network, classes, key, np.asarray(fold.class_weights), total_steps, devices)
     with progress.bar(title, config.train.epochs * feed.train_count, "images") as advance:

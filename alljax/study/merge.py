@@ -59,7 +59,7 @@ def summarize_study(folder: Path) -> dict[str, Any]:
     Raises:
         WorkdirError: not a work folder, or a damaged file.
     """
-    trials = {trial["name"]: read_result(folder, trial["name"]) for trial in workdir.read_trials(folder)}
+    trials = {trial["name"]: workdir.read_result(folder, trial["name"]) for trial in workdir.read_trials(folder)}
     summary: dict[str, Any] = workdir.read_json(folder / "metrics.json")
     summary |= {
         "trials": {name: result for name, result in trials.items() if result and "failed" not in result},
@@ -68,13 +68,6 @@ def summarize_study(folder: Path) -> dict[str, Any]:
     }
     workdir.write_json(folder / "metrics.json", summary)
     return summary
-
-
-def read_result(folder: Path, name: str) -> dict[str, Any]:
-    """Returns metrics.json of a trial: its metrics, ``{"failed": reason}``, or nothing where it is missing."""
-    path = workdir.trial_folder(folder, name) / "metrics.json"
-    result: dict[str, Any] = workdir.read_json(path) if path.is_file() else {}
-    return result
 
 
 def _check_same_study(folder: Path, shard: Path) -> None:
@@ -87,7 +80,7 @@ def _check_same_study(folder: Path, shard: Path) -> None:
 
 def _merge_trial(target: Path, source: Path) -> None:
     """Copies a trial that is finished in `source` only; compares one that is finished in both."""
-    result, other = (read_result(folder.parent.parent, folder.name) for folder in (target, source))
+    result, other = (workdir.read_result(folder.parent.parent, folder.name) for folder in (target, source))
     if not other or "failed" in other:
         if other and not result:
             _copy(source, target)

@@ -57,7 +57,6 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
         )
     files.check_output(out)
     checkpoint = workdir.trial_folder(folder, name) / "checkpoint"
-    workdir.verify(checkpoint)
     learned = checkpoints.load(checkpoint)
     used = metrics["trials"][name]["weights"]
     file = weights or used["path"]

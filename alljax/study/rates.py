@@ -10,12 +10,11 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax import files
-from alljax.study import sources, sweep, workdir
-from alljax.study.experiment import open_material
+from alljax.study import sweep, workdir
+from alljax.study.experiment import open_experiment
 from alljax.training import lr_finder, sharding
 from alljax.training.feeding import Feed
 from alljax.training.fold import make_folds
-from alljax.training.network import open_network
 
 STEPS = 50
 
@@ -36,14 +35,13 @@ def find_rate(config: ConfigDict, out: Path) -> float:
     import pandas
 
     files.check_output(out)
-    config = sweep.expand(config)[0].config
-    network = open_network(config)
-    material = open_material(config)
-    classes = len(material.dataset.classes)
-    fold = make_folds(config, material.labels, classes, material.splits)[0]
+    trial = sweep.expand(config)[0]
+    config, experiment = trial.config, open_experiment(trial.config, [trial])
+    network, classes = experiment.network(trial), experiment.num_classes
+    fold = make_folds(config, experiment.labels, classes, experiment.folds(trial))[0]
     key = jax.random.key(config.seed)
     enough = configs.vary(config, {"train.epochs": STEPS})  # an epoch may be a single step
-    source = sources.keep(config, sources.images_of(network, material.dataset))
+    source = experiment.images(trial, again=True)
     feed = Feed(enough, source, fold, key, sharding.JitMesh())
     logging.info(f"{STEPS} steps at each of {len(lr_finder.RATES)} learning rates …")
     losses = lr_finder.sweep(config, network, classes, feed, np.asarray(fold.class_weights), key, STEPS)

@@ -13,14 +13,14 @@ from alljax.evaluation import baselines, metrics
 from alljax.evaluation.comparison import Ranking, rank_trials, split_of
 from alljax.evaluation.intervals import HeldOut, confidence_intervals
 from alljax.study import workdir
-from alljax.study.experiment import Material
-from alljax.study.sweep import Trial
-from alljax.training import optimizers
-from alljax.training.fold import steps_per_epoch
-from alljax.training.head_training import HeadRuns
 
 if TYPE_CHECKING:
+    from ml_collections import ConfigDict
     from pandas import DataFrame
+
+    from alljax.study.experiment import Experiment
+    from alljax.study.sweep import Trial
+    from alljax.study.trials import Outcome
 
 
 @dataclass(frozen=True)
@@ -177,59 +177,91 @@ def read_study(folder: Path) -> Study:
     return Study(folder, stored["config"], stored["environment"], summary, tuple(settings), settings)
 
 
-def write_trial(
-    folder: Path, trial: Trial, material: Material, runs: Sequence[HeadRuns], extra: Mapping[str, Any]
-) -> None:
-    """Writes ``trials/NAME/`` but for the checkpoint, which must be complete; metrics.json, written last, means "done".
+def write_experiment(folder: Path, experiment: "Experiment", config: "ConfigDict") -> None:
+    """Writes what does not depend on a model: split.csv, and a metrics.json without trials.
+
+    With several split settings split.csv has their names in a first column ``split``.
+
+    Args:
+        folder: the working directory.
+        experiment: images and folds.
+        config: of the study.
+    """
+    import pandas
+
+    from alljax.data import splits
+
+    missing = [trial.name for trial in experiment.trials]
+    workdir.write_json(folder / "metrics.json", {"trials": {}, "missing": missing} | experiment.describe(config))
+    tables, dataset = [], experiment.dataset
+    for name, division in experiment.divisions.items():
+        rows = splits.rows(division.folds, dataset.records, experiment.subjects, dataset.classes)
+        tables.append(pandas.DataFrame(rows, columns=list(splits.COLUMNS)))
+        if len(experiment.divisions) > 1:
+            tables[-1].insert(0, "split", name)
+    workdir.write_csv(folder / "split.csv", pandas.concat(tables))
+
+
+def write_trial(folder: Path, trial: "Trial", experiment: "Experiment", outcome: "Outcome") -> None:
+    """Writes ``trials/NAME/`` except the checkpoint, which is complete; metrics.json, written last, means finished.
 
     Args:
         folder: the working directory.
         trial: the trial.
-        material: the images and splits.
-        runs: one per split.
-        extra: added to metrics.json.
+        experiment: images and folds.
+        outcome: of the training.
     """
-    here, config = workdir.trial_folder(folder, trial.name), trial.config
-    seeds = [config.seed + number for number in range(config.study.seeds)]
-    workdir.write_csv(here / "history.csv", _history(config, material, runs, seeds))
-    workdir.write_csv(here / "predictions.csv", _predictions(material, runs, seeds))
-    probabilities = np.concatenate(
-        [run.probabilities[:, : len(split.test)] for run, split in zip(runs, material.splits, strict=True)], axis=1
-    )
-    summary = summarize(config, material, probabilities) | dict(extra)
+    here = workdir.trial_folder(folder, trial.name)
+    seeds = [trial.config.seed + number for number in range(trial.config.study.seeds)]
+    workdir.write_csv(here / "history.csv", _history(trial, experiment, outcome, seeds))
+    workdir.write_csv(here / "predictions.csv", _predictions(trial, experiment, outcome, seeds))
     workdir.write_checksums(here)
-    workdir.write_json(here / "metrics.json", summary)
+    summary = summarize(trial, experiment, outcome) | {
+        "weights": experiment.network(trial).describe(),
+        "split": trial.split,
+        "seconds": round(outcome.seconds, 3),
+        "feature_seconds": round(outcome.feature_seconds, 3),
+    }
+    workdir.write_json(here / "metrics.json", summary | ({"features": outcome.features} if outcome.features else {}))
 
 
-def summarize(config: Any, material: Material, probabilities: np.ndarray) -> dict[str, Any]:
-    """Returns the metrics over all tested images: means over seeds, with their intervals.
+def summarize(trial: "Trial", experiment: "Experiment", outcome: "Outcome") -> dict[str, Any]:
+    """Returns the metrics over all test images: means over seeds, with their intervals.
 
     Args:
-        config: ``evaluation`` and ``seed`` are read.
-        material: the images and splits.
-        probabilities: float32 (R, M, C) of R seeds, the test images of the splits in order.
+        trial: ``evaluation`` and ``seed`` of its config are read.
+        experiment: images and folds.
+        outcome: of the training.
     """
-    tested = np.concatenate([split.test for split in material.splits])
-    subjects = np.array([material.people[row] for row in tested])
-    folds = np.repeat(np.arange(len(material.splits)), [len(split.test) for split in material.splits])
-    test = HeldOut(material.labels[tested], probabilities, subjects, folds)
+    config, division = trial.config, experiment.divisions[trial.split]
+    sizes = [len(fold.test) for fold in division.folds]
+    tested = np.concatenate([fold.test for fold in division.folds])
+    subjects = np.array([experiment.subjects[row] for row in tested])
+    folds = np.repeat(np.arange(len(sizes)), sizes)
+    probabilities = np.concatenate(
+        [run.probabilities[:, :size] for run, size in zip(outcome.runs, sizes, strict=True)], axis=1
+    )
+    test = HeldOut(experiment.labels[tested], probabilities, subjects, folds)
     seeds = [config.seed + number for number in range(len(probabilities))]
     model = metrics.average_over_seeds([metrics.evaluate(test.labels, of_seed) for of_seed in probabilities], seeds)
     bootstrap = {"resamples": config.evaluation.resamples, "level": config.evaluation.level, "seed": config.seed}
     intervals = confidence_intervals(replace(test, folds=None), **bootstrap)
     return model | {
         "intervals": {name: list(interval) for name, interval in intervals.items()},
-        "size_improvement": baselines.size_improvement(model, test, material.size_threshold, **bootstrap),
-        "interval_unit": material.unit,
+        "size_improvement": baselines.size_improvement(model, test, division.size_threshold, **bootstrap),
+        "interval_unit": experiment.interval_unit,
         "level": config.evaluation.level,
     }
 
 
-def _history(config: Any, material: Material, runs: Sequence[HeadRuns], seeds: Sequence[int]) -> "DataFrame":
+def _history(trial: "Trial", experiment: "Experiment", outcome: "Outcome", seeds: Sequence[int]) -> "DataFrame":
     import pandas
 
-    parts = []
-    for split, run in zip(material.splits, runs, strict=True):
+    from alljax.training import optimizers
+    from alljax.training.fold import steps_per_epoch
+
+    config, parts = trial.config, []
+    for split, run in zip(experiment.folds(trial), outcome.runs, strict=True):
         steps = steps_per_epoch(len(split.train), config.train.batch_size)
         hyperparameters = optimizers.Hyperparameters.of(config, config.train.epochs * steps)
         schedule = optimizers.make_schedule(config, hyperparameters)
@@ -248,18 +280,18 @@ def _history(config: Any, material: Material, runs: Sequence[HeadRuns], seeds: S
     return pandas.concat(parts)
 
 
-def _predictions(material: Material, runs: Sequence[HeadRuns], seeds: Sequence[int]) -> "DataFrame":
+def _predictions(trial: "Trial", experiment: "Experiment", outcome: "Outcome", seeds: Sequence[int]) -> "DataFrame":
     """Returns one row per tested image and seed."""
     import pandas
 
-    classes, records, parts = np.array(material.dataset.classes), material.dataset.records, []
-    for split, run in zip(material.splits, runs, strict=True):
+    classes, records, parts = np.array(experiment.dataset.classes), experiment.dataset.records, []
+    for split, run in zip(experiment.folds(trial), outcome.runs, strict=True):
         tested = [records[row] for row in split.test]
         for seed, of_seed in zip(seeds, run.probabilities, strict=True):
             probabilities = of_seed[: len(tested)]
             columns: dict[str, Any] = {
                 "path": [record.path for record in tested],
-                "subject": [material.people[row] if records[row].subject else "" for row in split.test],
+                "subject": [experiment.subjects[row] if records[row].subject else "" for row in split.test],
                 "label": classes[[record.label for record in tested]],
                 "predicted": classes[probabilities.argmax(1)],
             }

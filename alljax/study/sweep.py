@@ -1,91 +1,163 @@
-"""A study is a list of cells: one resolved config each, with a name that says what sets it apart."""
+"""The trials of a study, one resolved config each, and the jobs in which they are trained."""
 
 import hashlib
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.errors import ConfigError
-from alljax.training import optimizers
 
-LONGEST = 48
-"""Letters of a value in a name; of longer ones the beginning and a hash stand there."""
+MAX_VALUE_LENGTH = 48
+"""Characters of a value in a trial's name; longer values are shortened to their beginning and a hash."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One set-up of a study.
+    """One configuration of a study.
 
     Attributes:
-        name: backbone and optimizer, then what else the study varies; also the cell's folder.
-        config: all settings, with nothing left to vary.
-        split: names the way of dividing the images; cells of one name are tested on the same images.
-        stride: the epochs that divide all budgets of the run it comes out of (see `runs`), those of cells that are
-            done too: a curve's last bit depends on how many epochs are compiled into one call.
+        name: backbone and optimizer, then the other settings that the study varies; also the name of its folder.
+        config: all settings, without a sweep.
+        split: identifies the split settings; trials of one split are tested on the same images.
     """
 
     name: str
     config: ConfigDict
     split: str
-    stride: int = 1
+
+
+Training = tuple[Trial, ...]
+"""Trials that come out of one training, fewer epochs first."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Trials that are trained in one call.
+
+    Attributes:
+        trainings: one; several where they are trained side by side. These have the same features, folds and epochs and
+            differ only in arguments of the compiled function.
+        epochs_per_call: divides the epochs of all trials of a training, finished ones too: the last bits of a curve
+            depend on how many epochs are compiled into one call.
+    """
+
+    trainings: tuple[Training, ...]
+    epochs_per_call: int
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The trials of all trainings."""
+        return tuple(trial for training in self.trainings for trial in training)
+
+    @property
+    def config(self) -> ConfigDict:
+        """The config of the trial with the most epochs."""
+        return self.trainings[0][-1].config
+
+    @property
+    def epochs(self) -> int:
+        """The epochs of the longest trial."""
+        return int(self.config.train.epochs)
+
+    @property
+    def name(self) -> str:
+        """What the names of the trials have in common: without their epochs, where these differ."""
+        first, more = self.trainings[0][0], len(self.trainings) - 1
+        name = first.name if len(self.trainings[0]) == 1 else first.name.replace(f"-epochs={_epochs(first)}", "")
+        return f"{name} and {more} more" if more else name
+
+    @property
+    def cost(self) -> int:
+        """Epochs over all trainings and seeds."""
+        return int(self.epochs * self.config.study.seeds * len(self.trainings))
 
 
 def expand(config: ConfigDict) -> list[Trial]:
-    """Returns the cells of ``study.sweep``'s product, the last entry varying fastest.
+    """Returns the trials: the product of the entries of ``study.sweep``, the last entry varying fastest.
 
     Raises:
-        ConfigError: two cells would have the same name, or settings that do not fit each other.
+        ConfigError: two trials would have the same name, or settings that contradict each other.
     """
-    grid: dict[str, Trial] = {}
+    trials: dict[str, Trial] = {}
     for changes in configs.sweep_rows(config):
         resolved = configs.check(configs.vary(config, changes | {"study.sweep": ()}))
         named = {"model.backbone": resolved.model.backbone, "train.optimizer": resolved.train.optimizer}
         name = _name(named | changes, plain=named)
         protocol = {"split.protocol": resolved.split.protocol}
-        divided = protocol | {key: value for key, value in changes.items() if key.startswith("split.")}
-        if name in grid:
-            raise ConfigError(f"study.sweep gives two cells the name {name!r}; list each value once")
-        grid[name] = Trial(name, resolved, _name(divided, plain=protocol))
-    return list(grid.values())
+        of_split = protocol | {key: value for key, value in changes.items() if key.startswith("split.")}
+        if name in trials:
+            raise ConfigError(f"study.sweep gives two trials the name {name!r}; list each value once")
+        trials[name] = Trial(name, resolved, _name(of_split, plain=protocol))
+    return list(trials.values())
 
 
-def runs(grid: Sequence[Trial]) -> list[tuple[Trial, ...]]:
-    """Returns the cells by the training they come out of, in the order of their first cells, short budgets first.
+def jobs(
+    trials: Sequence[Trial],
+    shard: tuple[int, int] = (0, 1),
+    done: Callable[[Trial], bool] = lambda trial: False,
+    side_by_side: bool = False,
+) -> list[Job]:
+    """Returns the jobs of a study, frozen trials first, without the trials that are done.
 
-    With ``study.budgets=prefix`` frozen cells that differ in ``train.epochs`` alone are one run; not so under a
-    schedule that depends on how long it will be.
+    Args:
+        trials: of the study.
+        shard: i and n: only the trainings i, i + n, ….
+        done: whether the results of a trial exist.
+        side_by_side: train jointly what differs only in arguments of the compiled function.
+    """
+    grouped: dict[str, list[tuple[Training, int]]] = {}
+    for training in trainings(trials)[shard[0] :: shard[1]]:
+        epochs_per_call = math.gcd(*map(_epochs, training))
+        if missing := tuple(trial for trial in training if not done(trial)):
+            config = missing[0].config
+            budgets = [_epochs(trial) for trial in missing]
+            same = f"{_key(config, _arguments(config))} {budgets} {epochs_per_call}"
+            together = side_by_side and config.train.mode == "frozen"
+            grouped.setdefault(same if together else training[0].name, []).append((missing, epochs_per_call))
+    found = [Job(tuple(training for training, _ in group), group[0][1]) for group in grouped.values()]
+    return sorted(found, key=lambda job: job.config.train.mode != "frozen")
+
+
+def trainings(trials: Sequence[Trial]) -> list[Training]:
+    """Returns the trials grouped by the training they come out of, in the order of their first trials.
+
+    With ``study.share_training`` frozen trials that differ in ``train.epochs`` only are prefixes of one training,
+    unless the schedule depends on its length.
     """
     grouped: dict[str, list[Trial]] = {}
-    for trial in grid:
-        train, budgets = trial.config.train, trial.config.study.budgets
-        shared = budgets == "prefix" and train.mode == "frozen" and train.schedule != "cosine"
+    for trial in trials:
+        train = trial.config.train
+        shared = trial.config.study.share_training and train.mode == "frozen" and train.schedule != "cosine"
         grouped.setdefault(_key(trial.config, ("train.epochs",)) if shared else trial.name, []).append(trial)
-    return [
-        tuple(replace(trial, stride=math.gcd(*map(_epochs, run))) for trial in sorted(run, key=_epochs))
-        for run in grouped.values()
-    ]
+    return [tuple(sorted(group, key=_epochs)) for group in grouped.values()]
+
+
+def compile_key(config: ConfigDict) -> str:
+    """Returns the same text for configs whose heads are trained by the same compiled function.
+
+    They can differ in arguments of this function: in `Hyperparameters`, features and folds, and in the number of
+    epochs, unless the schedule depends on it.
+    """
+    from alljax.training import optimizers
+
+    others = [key for key in configs.flatten(config) if not key.startswith(("train.", "model.hidden", "model.dropout"))]
+    return _key(config, (*_arguments(config), *others)) + optimizers.compile_key(config)
+
+
+def _arguments(config: ConfigDict) -> tuple[str, ...]:
+    from alljax.training import optimizers
+
+    epochs = () if config.train.schedule == "cosine" else ("train.epochs",)
+    return (*(f"train.{name}" for name in optimizers.NUMBERS if config.train[name]), *epochs)
 
 
 def _epochs(trial: Trial) -> int:
     return int(trial.config.train.epochs)
-
-
-def compiled_alike(config: ConfigDict) -> str:
-    """Returns the same text for cells whose heads are trained by the same compiled function.
-
-    They may differ in what is an argument of it: in numbers of the optimizer, in features and splits, and in how
-    many epochs there are, unless the schedule needs to know.
-    """
-    arguments = {f"train.{name}" for name in optimizers.NUMBERS}
-    if config.train.schedule != "cosine":
-        arguments.add("train.epochs")
-    fixed = [key for key in configs.flatten(config) if not key.startswith(("train.", "model.hidden", "model.dropout"))]
-    return _key(config, (*arguments, *fixed)) + optimizers.compile_key(config)
 
 
 def _key(config: ConfigDict, without: Sequence[str]) -> str:
@@ -93,22 +165,23 @@ def _key(config: ConfigDict, without: Sequence[str]) -> str:
 
 
 def _name(settings: dict[str, Any], plain: dict[str, Any]) -> str:
-    """Returns the values of `plain` settings and ``key=value`` of the others, as one name of a folder."""
-    parts = [_text(value) if key in plain else f"{_short(key)}={_text(value)}" for key, value in settings.items()]
-    return "-".join(parts)
+    """Returns the values of `plain` settings and ``key=value`` of the others, as the name of a folder."""
+    return "-".join(
+        _text(value) if key in plain else f"{_short(key)}={_text(value)}" for key, value in settings.items()
+    )
 
 
 def _text(value: Any) -> str:
-    """Returns a value with the letters that folders may have."""
+    """Returns a value in the characters that the name of a folder may have."""
     if value in ("", ()):
         return "default"
     text = re.sub(r"[^\w.=+-]+", "_", str(value)).strip("_")
-    if len(text) <= LONGEST:
+    if len(text) <= MAX_VALUE_LENGTH:
         return text
-    return f"{text[: LONGEST - 9]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{text[: MAX_VALUE_LENGTH - 9]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _short(key: str) -> str:
-    """Returns the word of a key that a person needs: epochs of train.epochs, weights of weights.name."""
+    """Returns the telling word of a key: ``epochs`` of train.epochs, ``weights`` of weights.name."""
     group, _, name = key.rpartition(".")
     return group if name in ("name", "path") else name

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,48 +13,71 @@ from ml_collections import ConfigDict
 
 from alljax import interrupts, progress
 from alljax.data.splits import Split
+from alljax.errors import ConfigError
 from alljax.progress import Advance
-from alljax.study import sweep
-from alljax.study.experiment import Material
+from alljax.study import finetuned, sweep
+from alljax.study.experiment import Experiment
 from alljax.study.extraction import on_disk
-from alljax.study.sweep import Trial
+from alljax.study.sweep import Job, Training, Trial
 from alljax.training import head_training, streamed
 from alljax.training.fold import make_folds
 from alljax.training.head_training import Curves, HeadFunctions, HeadRuns
-
-Run = tuple[Trial, ...]
-"""Cells that come out of one training, see `grid.runs`."""
 
 SIDE_BY_SIDE = 64
 """Heads that are trained at once on an accelerator."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a cell's heads have become.
+class Outcome:
+    """The trained heads or networks of a trial.
 
     Attributes:
-        trial: whose they are.
-        runs: one `HeadRuns` a split, R seeds each, on the host.
-        seconds: from the start of the call that trained them, and perhaps other cells.
+        runs: one `HeadRuns` per fold, R seeds each, on the host.
+        parameters: ``heads`` or ``networks``, what the parameters of `runs` are.
+        seconds: from the start of the call that trained them, and perhaps other trials.
+        feature_seconds: to compute or read the features.
+        features: their number; 0 for networks.
     """
 
-    trial: Trial
     runs: list[HeadRuns]
+    parameters: str
     seconds: float
+    feature_seconds: float = 0.0
+    features: int = 0
 
 
-@dataclass(frozen=True)
-class Diverged:
-    """Cells of a run whose loss is no number any more.
+def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[Trial, Outcome | ConfigError]]:
+    """Trains the trials of a job; yields each as soon as it is finished, fewer epochs first.
 
-    Attributes:
-        trials: that are not done because of it.
-        reason: where it happened, and what to do.
+    Args:
+        job: from `sweep.jobs`.
+        experiment: the images, folds and networks.
+        folder: the working directory of the study; unfinished networks are stored there.
+
+    Yields:
+        The trial with its outcome, or with an error where its loss became NaN.
+
+    Raises:
+        UserError: nothing of the job can be trained.
     """
-
-    trials: Run
-    reason: str
+    if job.config.train.mode == "finetune":
+        trial, start = job.trials[0], time.perf_counter()
+        runs = finetuned.train_trial(trial, experiment, folder / "trials" / trial.name)
+        yield trial, Outcome(runs, "networks", time.perf_counter() - start)
+        return
+    start = time.perf_counter()
+    matrix = experiment.features(job.trials[0])
+    feature_seconds = time.perf_counter() - start
+    trainer = experiment.shared.setdefault("trainer", Trainer())
+    at_once = max(1, SIDE_BY_SIDE // job.config.study.seeds)
+    for first in range(0, len(job.trainings), at_once):
+        part = replace(job, trainings=job.trainings[first : first + at_once])
+        for trial, found in trainer.train(part, matrix, experiment):
+            if isinstance(found, ConfigError):
+                yield trial, found
+            else:
+                runs, seconds = found
+                yield trial, Outcome(runs, "heads", seconds, feature_seconds, matrix.shape[2])
 
 
 class Trainer:
@@ -64,25 +88,28 @@ class Trainer:
         self._compiled: dict[str, HeadFunctions] = {}
         self._features: tuple[np.ndarray | None, jax.Array | None] = None, None
 
-    def train(self, runs: Sequence[Run], matrix: np.ndarray, material: Material) -> Iterator[Trained | Diverged]:
-        """Yields the cells of runs that are compiled alike, as soon as each is done: short budgets first.
+    def train(
+        self, job: Job, matrix: np.ndarray, experiment: Experiment
+    ) -> Iterator[tuple[Trial, tuple[list[HeadRuns], float] | ConfigError]]:
+        """Yields the trials of a job as soon as each is finished, fewer epochs first.
 
         Args:
-            runs: on the same features and splits, with the same budgets; on a CPU one at a time is as fast.
+            job: its runs are trained side by side; on a CPU one at a time is as fast.
             matrix: features (N, V, D), in memory or on disk.
-            material: labels and splits.
+            experiment: labels and folds.
 
         Yields:
-            What was trained; of a run whose loss is no number any more, once, the cells that are lost.
+            The trial with its heads and seconds, or with an error where its loss became NaN.
         """
-        config, classes = runs[0][0].config, len(material.dataset.classes)
+        runs, splits = job.trainings, experiment.folds(job.trials[0])
+        config, classes = runs[0][0].config, experiment.num_classes
         seeds, budgets = config.study.seeds, [trial.config.train.epochs for trial in runs[0]]
         heads, features = self._functions(config, classes, matrix)
-        labels = jnp.asarray(material.labels)
+        labels = jnp.asarray(experiment.labels)
         run_configs = [run[-1].config for run in runs for _ in range(seeds)]
-        folds = make_folds(config, material.labels, classes, material.splits)
-        start, lost, stride = time.perf_counter(), set[int](), runs[0][0].stride
-        with progress.bar(_title(runs), budgets[-1] * len(folds), "epochs") as advance:
+        folds = make_folds(config, experiment.labels, classes, splits)
+        start, lost, stride = time.perf_counter(), set[int](), job.epochs_per_call
+        with progress.bar(f"heads {job.name}", budgets[-1] * len(folds), "epochs") as advance:
             trainings = [
                 head_training.train_heads(
                     heads,
@@ -95,7 +122,7 @@ class Trainer:
                     _watcher(advance),
                     stride,
                 )
-                for split, fold in zip(material.splits, folds, strict=True)
+                for split, fold in zip(splits, folds, strict=True)
             ]
             # All folds reach a budget before any goes on: the cell is done then, and its parameters can leave memory.
             for place, of_splits in enumerate(zip(*trainings, strict=True)):
@@ -105,11 +132,12 @@ class Trainer:
                     own = [_part(each, slice(number * seeds, (number + 1) * seeds)) for each in on_host]
                     if number in lost:
                         continue
-                    if problem := _diverged(run[place].config, own, material.splits):
+                    if problem := _diverged(run[place].config, own, splits):
                         lost.add(number)
-                        yield Diverged(run[place:], problem)
+                        for trial in run[place:]:
+                            yield trial, ConfigError(problem)
                     else:
-                        yield Trained(run[place], own, seconds)
+                        yield run[place], (own, seconds)
                 if len(lost) == len(runs):
                     break
 
@@ -118,7 +146,7 @@ class Trainer:
     ) -> tuple[HeadFunctions, jax.Array | np.ndarray]:
         why = on_disk(config.features.memory, matrix.nbytes)
         flat = matrix.reshape(-1, matrix.shape[2])
-        key = f"{bool(why)} {classes} {sweep.compiled_alike(config)}"
+        key = f"{bool(why)} {classes} {sweep.compile_key(config)}"
         if key not in self._compiled:
             make = streamed.make_heads if why else head_training.make_heads
             self._compiled[key] = make(config, classes)
@@ -135,33 +163,15 @@ class Trainer:
         return self._compiled[key], self._features[1]
 
 
-def together(runs: Sequence[Run], alike: Callable[[Run], str]) -> list[list[Run]]:
-    """Returns the runs that one compiled call may train: one at a time on a CPU, else all that are alike.
-
-    Args:
-        runs: of frozen cells.
-        alike: what must be the same besides what is compiled: features and splits.
-    """
-    if jax.default_backend() == "cpu":
-        return [[run] for run in runs]
-    grouped: dict[str, list[Run]] = {}
-    for run in runs:
-        budgets = [trial.config.train.epochs for trial in run]
-        key = f"{sweep.compiled_alike(run[0].config)} {budgets} {run[0].stride} {alike(run)}"
-        grouped.setdefault(key, []).append(run)
-    at_once = max(1, SIDE_BY_SIDE // runs[0][0].config.study.seeds) if runs else 1
-    return [group[start : start + at_once] for group in grouped.values() for start in range(0, len(group), at_once)]
-
-
 def keys(config: ConfigDict, split: Split) -> jax.Array:
     """Returns the key of each seed's run on a split, (R,).
 
-    With ``study.budgets=separate`` runs of different lengths have keys of their own.
+    Without ``study.share_training`` runs of different lengths have different keys.
     """
 
     def key(seed: int) -> jax.Array:
         own = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), split.repeat), split.fold)
-        return jax.random.fold_in(own, config.train.epochs) if config.study.budgets == "separate" else own
+        return jax.random.fold_in(own, config.train.epochs) if not config.study.share_training else own
 
     return jnp.stack([key(config.seed + number) for number in range(config.study.seeds)])
 
@@ -178,7 +188,7 @@ def _watcher(advance: Advance) -> Callable[[Curves], None]:
     return watch
 
 
-def _keys(runs: Sequence[Run], split: Split) -> jax.Array:
+def _keys(runs: Sequence[Training], split: Split) -> jax.Array:
     return jnp.concatenate([keys(run[-1].config, split) for run in runs])
 
 
@@ -202,13 +212,3 @@ def _diverged(config: ConfigDict, runs: Sequence[HeadRuns], splits: Sequence[Spl
                 f"lower train.learning_rate={config.train.learning_rate:g}"
             )
     return ""
-
-
-def run_name(run: Run) -> str:
-    """Returns the name that the cells of a run share: without their epochs, where there are several."""
-    first = run[0]
-    return first.name if len(run) == 1 else first.name.replace(f"-epochs={first.config.train.epochs}", "")
-
-
-def _title(runs: Sequence[Run]) -> str:
-    return f"heads {run_name(runs[0])}" + (f" and {len(runs) - 1} more" if len(runs) > 1 else "")

@@ -15,10 +15,11 @@ import alljax
 from alljax import config as configs
 from alljax import files
 from alljax.errors import WorkdirError
-from alljax.study.sweep import Trial
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from alljax.study.sweep import Trial
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn", "pillow")
 RERUN = "run the same `alljax study` command again"
@@ -42,6 +43,19 @@ def read_trials(workdir: Path) -> list[dict[str, Any]]:
     return trials
 
 
+def read_result(workdir: Path, name: str) -> dict[str, Any]:
+    """Returns metrics.json of a trial: its metrics, ``{"failed": reason}``, or nothing where it is missing."""
+    path = trial_folder(workdir, name) / "metrics.json"
+    result: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return result
+
+
+def is_finished(workdir: Path, name: str) -> bool:
+    """Returns whether the results of a trial exist."""
+    result = read_result(workdir, name)
+    return bool(result) and "failed" not in result
+
+
 def check_version(workdir: Path) -> None:
     """Checks that a work folder has the layout of this version.
 
@@ -59,7 +73,7 @@ def check_version(workdir: Path) -> None:
     )
 
 
-def check(workdir: Path, config: dict[str, Any], trials: Sequence[Trial], force: bool = False) -> None:
+def check(workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], force: bool = False) -> None:
     """Checks, before long work, that a study can use `workdir`; writes nothing.
 
     Args:
@@ -80,7 +94,7 @@ def check(workdir: Path, config: dict[str, Any], trials: Sequence[Trial], force:
 
 
 def claim(
-    workdir: Path, config: dict[str, Any], trials: Sequence[Trial], inputs: dict[str, str], force: bool = False
+    workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], inputs: dict[str, str], force: bool = False
 ) -> None:
     """Writes config.json, trials.json and environment.json, or checks that `workdir` belongs to this study already.
 
@@ -130,14 +144,13 @@ def exclusive(workdir: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[None]:
 
 def _stored(workdir: Path) -> dict[str, dict[str, Any]]:
     """Returns config and environment of the study that has results here; empty where there are none."""
-    results = (CHECKSUMS, "runs/*/result.sha256", "runs/*/checkpoints/*.sha256")
-    if not any(any(workdir.glob(f"trials/*/{pattern}")) for pattern in results):
+    if not any(any(workdir.glob(f"trials/*/{pattern}")) for pattern in (CHECKSUMS, f"runs/*/{CHECKSUMS}")):
         return {}
     return {name: read_json(workdir / f"{name}.json") for name in ("config", "environment")}
 
 
 def _refuse_other_config(
-    workdir: Path, stored: dict[str, Any], config: dict[str, Any], trials: Sequence[Trial], force: bool
+    workdir: Path, stored: dict[str, Any], config: dict[str, Any], trials: Sequence["Trial"], force: bool
 ) -> list[str]:
     """Returns the differences to the stored config, one line per key, where `force` allows them.
 
@@ -154,8 +167,7 @@ def _refuse_other_config(
     before = {trial["name"]: trial["config"] for trial in read_trials(workdir)}
     for trial in trials:
         folder = trial_folder(workdir, trial.name)
-        finished = [folder / CHECKSUMS, *folder.glob("runs/*/result.sha256")]
-        if trial.name not in before or not any(map(Path.is_file, finished)):
+        if trial.name not in before or not any([*folder.glob(CHECKSUMS), *folder.glob(f"runs/*/{CHECKSUMS}")]):
             continue
         if changed := configs.difference(before[trial.name], configs.flatten(trial.config)):
             raise WorkdirError(
@@ -236,34 +248,45 @@ def write_csv(path: Path, frame: "DataFrame") -> None:
 
 
 def write_checksums(folder: Path) -> None:
-    """Writes ``checksums.json``: SHA-256 of the CSV files and the checkpoint of a trial."""
-    listed = [*folder.glob("*.csv"), *(folder / "checkpoint").rglob("*")]
-    digests = {path.relative_to(folder).as_posix(): files.sha256(path) for path in listed if path.is_file()}
+    """Adds the SHA-256 of the CSV files of a trial to ``checksums.json``, which has those of the checkpoint."""
+    digests = read_json(folder / CHECKSUMS) if (folder / CHECKSUMS).is_file() else {}
+    digests |= {path.name: files.sha256(path) for path in folder.glob("*.csv")}
     write_json(folder / CHECKSUMS, dict(sorted(digests.items())))
 
 
 def verify(path: Path) -> None:
-    """Compares a file of a trial, or all files of its checkpoint, with ``checksums.json``.
+    """Compares a file of a trial with ``checksums.json``.
 
     Args:
-        path: a file, or the folder ``checkpoint``, in the folder of the trial.
+        path: in the folder of the trial.
+
+    Raises:
+        WorkdirError: the file is missing or has changed.
+    """
+    _verify(path.parent, [path.name])
+
+
+def verify_all(workdir: Path) -> int:
+    """Compares all files of all finished trials with ``checksums.json``; returns their number.
 
     Raises:
         WorkdirError: a file is missing or has changed.
     """
-    folder = path.parent
+    finished = [trial_folder(workdir, trial["name"]) for trial in read_trials(workdir)]
+    return sum(_verify(folder) for folder in finished if is_finished(workdir, folder.name))
+
+
+def _verify(folder: Path, names: Sequence[str] = ()) -> int:
     digests = read_json(folder / CHECKSUMS)
-    listed = [name for name in digests if name == path.name or name.startswith(f"{path.name}/")]
-    damaged = [name for name in listed if not _intact(folder / name, digests[name])]
-    if damaged or not listed:
-        raise WorkdirError(f"{folder / (damaged or [path.name])[0]} is missing or damaged; remove {folder} and {RERUN}")
-
-
-def _intact(path: Path, digest: str) -> bool:
-    try:
-        return files.sha256(path) == digest
-    except OSError:
-        return False
+    names = names or list(digests)
+    for name in names:
+        try:
+            intact = files.sha256(folder / name) == digests.get(name)
+        except OSError:
+            intact = False
+        if not intact:
+            raise WorkdirError(f"{folder / name} is missing or damaged; remove {folder} and {RERUN}")
+    return len(names)
 
 
 def _git_revision() -> str:
