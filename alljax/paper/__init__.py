@@ -1,4 +1,4 @@
-"""The paper's tables and figures beside a study's results; the only subpackage that knows the paper."""
+"""The paper that alljax reproduces: published numbers, and a study beside them."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,13 @@ if TYPE_CHECKING:
 
 
 def sections(study: "Study") -> "list[Section]":
-    """Returns the sections of the report of a study with ``study.compare``."""
-    from alljax.paper import reproduction, variants
+    """Returns the sections of the report that ``study.compare`` (``paper`` or ``variants``) asks for.
 
-    return {"paper": reproduction, "variants": variants}[study.config["study.compare"]].sections(study)
+    Raises:
+        WorkdirError: a file of the study is missing or damaged.
+    """
+    from alljax.paper import leakage, reproduction, variants
+
+    if study.config["study.compare"] == "variants":
+        return variants.sections(study)
+    return [*reproduction.sections(study), *leakage.sections(study)]

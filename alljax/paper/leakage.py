@@ -1,15 +1,15 @@
-"""What the leak was worth: the same set-ups tested on random cells and on people they never saw."""
+"""The leakage gap: the same configurations tested on random images and on subjects that they were not trained on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from alljax.evaluation import intervals
-from alljax.evaluation.intervals import HeldOut, Interval
-from alljax.paper import matching
-from alljax.report import plots, setting_names
+from alljax.data.splits import LEAKY
+from alljax.evaluation.intervals import auc_within_folds, percentile_interval, resample
+from alljax.paper import matching, published
+from alljax.report import plots
 from alljax.report.plots import BLUE, INK, VERMILION
 from alljax.report.tables import (
     Figure,
@@ -25,219 +25,188 @@ from alljax.report.tables import (
 from alljax.study.results import Study
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC within folds", "macro_f1": "macro F1"}
+SIDES = ("random images", "disjoint subjects")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One set-up under both kinds of split.
+    """A configuration under both kinds of split.
 
     Attributes:
-        label: what tells it from the others.
-        leaky: name of its cell under the paper's split.
-        apart: name of its cell with people kept apart.
+        label: what distinguishes it from the other configurations.
+        trials: names of its trials: with protocol ``paper``, and with disjoint subjects.
     """
 
     label: str
-    leaky: str
-    apart: str
+    trials: tuple[str, str]
 
 
-@dataclass(frozen=True)
-class Worth:
-    """What a pair scored under the paper's split, and with people apart.
-
-    Attributes:
-        sides: of each metric that both cells have, the two numbers.
-        draws: of the same in every resample, (2, resamples) each.
-    """
-
-    sides: Mapping[str, tuple[float, float]]
-    draws: Mapping[str, np.ndarray]
-
-    def gain(self, metric: str) -> float:
-        """Returns what the paper's split was worth."""
-        leaky, apart = self.sides[metric]
-        return leaky - apart
-
-    def drawn_gain(self, metric: str) -> np.ndarray:
-        """Returns the same in every resample, (resamples,)."""
-        leaky, apart = self.draws[metric]
-        return np.asarray(leaky - apart)
+Gap = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""Of each metric that is defined for both trials: the two numbers (2,), and the same in every resample, (2, B)."""
 
 
 def sections(study: Study) -> list[Section]:
-    """Returns the section, or nothing where the study has no set-up under both kinds of split.
-
-    Args:
-        study: the study.
+    """Returns the section on the leakage gap, or nothing where no configuration has both kinds of split.
 
     Raises:
-        WorkdirError: predictions that are missing, cut off or not the study's.
+        WorkdirError: predictions are missing or damaged.
     """
-    pairs, protocols = find(study)
+    pairs = find_pairs(study)
     if not pairs:
         return []
-    trials, level = study.metrics["trials"], study.bootstrap["level"]
-    there = [pair for pair in pairs if pair.leaky in trials and pair.apart in trials]
-    worths = {pair: worth(study, pair) for pair in there}
-    rows = tuple(_row(study, pair, worths.get(pair), level) for pair in pairs)
-    columns = ["set-up"]
-    for label in METRICS.values():
-        columns += [f"{label}, random cells", f"{label}, people apart", f"{label}, difference"]
-    table = Table("leak", "The same set-ups under both splits", tuple(columns), rows, notes=_notes(study, level))
-    parts: tuple[Table | Figure, ...] = (table, picture(study, there)) if there else (table,)
-    lines = [f"Random cells: protocol paper. People apart: protocol {' and '.join(protocols)}."]
-    if there:
-        lines.insert(0, _sentence(list(worths.values()), level, len(pairs), matching.unit(study)))
-    return [Section("leak", "What the leak was worth", tuple(lines), parts)]
+    gaps = {pair: gap(study, pair) for pair in pairs if all(name in study.metrics["trials"] for name in pair.trials)}
+    protocols = dict.fromkeys(study.settings(pair.trials[1])["split.protocol"] for pair in pairs)
+    lines = [f"Random images: protocol paper. Disjoint subjects: protocol {' and '.join(protocols)}."]
+    parts: tuple[Table | Figure, ...] = (_table(study, pairs, gaps),)
+    if gaps:
+        lines.insert(0, _summary(study, [*gaps.values()], len(pairs)))
+        parts = (*parts, figure(study, [*gaps]))
+    return [Section("leakage", "Leakage gap", tuple(lines), parts)]
 
 
-def find(study: Study) -> tuple[list[Pair], list[str]]:
-    """Returns the set-ups that are to be tested both ways, and the protocols that keep people apart."""
-    settings = matching.declared(study)
-    setup = {name: {key: value for key, value in one.items() if not key.startswith("split.")}
+def find_pairs(study: Study) -> list[Pair]:
+    """Returns the configurations with both kinds of split, finished or not."""
+    settings = {name: study.settings(name) for name in study.trials}
+    training = {name: {key: value for key, value in one.items() if not key.startswith("split.")}
+                for name, one in settings.items()}  # fmt: skip
+    split = {name: {key: value for key, value in one.items() if key.startswith("split.") and key != "split.protocol"}
              for name, one in settings.items()}  # fmt: skip
-    apart = [name for name, one in settings.items() if matching.disjoint(one["split.protocol"])]
+    disjoint = [name for name, one in settings.items() if one["split.protocol"] not in LEAKY]
     found = []
-    for one in settings:
-        if settings[one]["split.protocol"] == "paper":
-            others = [other for other in apart if setup[one] == setup[other]]
-            # Where a study varies more of the split than the protocol, like stands beside like.
-            found += [(one, other) for other in others if _split(settings[one]) == _split(settings[other])] or [
-                (one, other) for other in others
-            ]
-    protocols = list(dict.fromkeys(settings[other]["split.protocol"] for _, other in found))
-    varied = [one for one in setting_names.varied_settings(study) if "split.protocol" not in one.keys]
-    counts = {one: sum(one == first for first, _ in found) for one, _ in found}
+    for name in (name for name, one in settings.items() if one["split.protocol"] == "paper"):
+        others = [other for other in disjoint if training[other] == training[name]]
+        # Where a study varies other settings of the split too, equal ones are compared.
+        found += [(name, other) for other in others if split[other] == split[name]] or [(name, one) for one in others]
+    names = [name for pair in found for name in pair]
+    keys = [key for key in settings[study.trials[0]] if len({repr(settings[name][key]) for name in names}) > 1]
+    several = len({settings[other]["split.protocol"] for _, other in found}) > 1
     pairs = []
-    for one, other in found:
-        words = [setting_names.describe(varied, settings[one]) or one]
-        words += [settings[other]["split.protocol"]] if counts[one] > 1 else []
-        pairs.append(Pair(", ".join(words), one, other))
-    return pairs, protocols
+    for name, other in found:
+        words = _words(settings[name], [key for key in keys if not key.startswith("split.")]) or [name]
+        words += [settings[other]["split.protocol"]] if several else []
+        pairs.append(Pair(", ".join(words), (name, other)))
+    return pairs
 
 
-def _split(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key.startswith("split.") and key != "split.protocol"}
+def _words(settings: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """Returns the values of settings for a label, for example ``VGG16``, ``Adam``, ``10 epochs``."""
+    words = [matching.network_name(settings)] if {"model.backbone", "model.stage"} & set(keys) else []
+    for key in keys:
+        if key == "train.optimizer":
+            words.append(published.OPTIMIZERS.get(settings[key], settings[key]))
+        elif key == "train.epochs":
+            words.append(f"{settings[key]} epochs")
+        elif key not in ("model.backbone", "model.stage", "weights.name"):
+            words.append(f"{key}={settings[key]}")
+    return words
 
 
-def worth(study: Study, pair: Pair) -> Worth:
-    """Returns what a set-up gains by the paper's split, with people drawn once for both tests.
+def gap(study: Study, pair: Pair) -> Gap:
+    """Returns what both trials of a pair reach, with the subjects of a resample drawn once for both tests.
 
-    The two tests are of different images and cannot be paired image by image.  Their people are the same
-    but for those of whom no cell was held out at random, so every draw of people is applied to both tests: a draw
-    of easy people lifts both, and the difference is less noisy than two intervals suggest.
+    The two tests are of different images, so they cannot be paired image by image.  Their subjects are the same,
+    except those without an image in the random test set; drawn once for both, subjects that are easy in a resample
+    raise both numbers, and the interval of the difference is narrower than the two intervals suggest.
     """
-    trials, drawing = study.metrics["trials"], study.bootstrap
-    names = pair.leaky, pair.apart
-    read = [study.predictions(name) for name in names]
-    tests = [HeldOut(one.labels, one.probabilities, one.subjects, one.folds) for one in read]
-    first, second = intervals.resample(
-        tests, names=tuple(METRICS), resamples=drawing["resamples"], seed=drawing["seed"]
-    )
-    sides = {metric: [trials[name][metric] for name in names] for metric in METRICS}
-    sides["auc"] = [intervals.auc_within_folds(one.labels, one.probabilities, one.folds) for one in read]
-    there = [metric for metric, both in sides.items() if None not in both]
-    return Worth(
-        {metric: (sides[metric][0], sides[metric][1]) for metric in there},
-        {metric: np.stack([first[metric], second[metric]]) for metric in there},
-    )
+    options = {key: value for key, value in study.bootstrap.items() if key != "level"}
+    predictions = [study.predictions(name) for name in pair.trials]
+    tests = [replace(one.held_out, folds=one.folds) for one in predictions]
+    resampled = resample(tests, names=tuple(METRICS), **options)
+    found = {}
+    for metric in METRICS:
+        numbers = [study.metrics["trials"][name][metric] for name in pair.trials]
+        if metric == "auc":
+            numbers = [auc_within_folds(one.labels, one.probabilities, one.folds) for one in predictions]
+        if None not in numbers:
+            found[metric] = np.array(numbers), np.stack([one[metric] for one in resampled])
+    return found
 
 
-def mean(worths: Sequence[Worth], metric: str, level: float) -> tuple[float, Interval | None]:
-    """Returns the mean over set-ups of what the leak was worth, and its interval: all on the same draws of people."""
-    draws = np.mean([one.drawn_gain(metric) for one in worths], axis=0)
-    return float(np.mean([one.gain(metric) for one in worths])), intervals.percentile_interval(draws, level)
-
-
-def picture(study: Study, pairs: Sequence[Pair]) -> Figure:
-    """Returns both accuracies of each set-up with their intervals, a line a set-up.
+def figure(study: Study, pairs: Sequence[Pair]) -> Figure:
+    """Returns both accuracies of each configuration with their intervals.
 
     Args:
         study: the study.
-        pairs: at least one, both of whose cells are there.
+        pairs: at least one; all with finished trials.
     """
     trials = study.metrics["trials"]
-    height = 1.3 + 0.34 * len(pairs)
-    with plots.subplots(1, 1, (8.4, height)) as (figure, axes):
-        one = axes[0, 0]
-        for row, pair in enumerate(pairs):
-            sides = (("random cells", pair.leaky, BLUE, -0.13, "o"), ("people apart", pair.apart, VERMILION, 0.13, "s"))
-            for label, name, color, shift, marker in sides:
-                value, bounds = trials[name]["accuracy"], trials[name].get("intervals", {}).get("accuracy")
-                if bounds:
-                    one.plot(bounds, [row + shift] * 2, color=color, linewidth=1.4)
-                one.plot(value, row + shift, marker, color=color, markersize=5, label=label if row == 0 else None,
-                         linestyle="none")  # fmt: skip
-        if rule := study.split_of(pairs[0].apart)["baselines"].get("size_threshold"):
-            one.axvline(rule["accuracy"], color=INK, linewidth=0.9, linestyle=plots.DASHES[2],
-                        label="size of the cell alone")  # fmt: skip
-        one.set_yticks(range(len(pairs)), [pair.label for pair in pairs], fontsize=9)
-        one.set(ylim=(len(pairs) - 0.5, -0.5), xlabel="accuracy on held-out cells")
-        one.xaxis.set_major_formatter("{x:.0%}")
-        one.grid(axis="x")
-        figure.legend(loc="outside upper center", ncols=3, fontsize=9)
-        caption = "Accuracy of the same set-ups when cells, and when people, are held out, with intervals."
-        return plots.save("leak", caption, figure)
+    with plots.subplots(1, 1, (8.4, 1.3 + 0.34 * len(pairs))) as (drawn, grid):
+        axes, rows = grid[0, 0], np.arange(len(pairs))
+        for side, (label, color, marker) in enumerate(zip(SIDES, (BLUE, VERMILION), "os", strict=True)):
+            results = [trials[pair.trials[side]] for pair in pairs]
+            values = np.array([one["accuracy"] for one in results])
+            bounds = np.array([one["intervals"].get("accuracy", [one["accuracy"]] * 2) for one in results])
+            axes.errorbar(values, rows + 0.26 * side - 0.13, xerr=np.abs(bounds - values[:, None]).T, fmt=marker,
+                          color=color, markersize=5, linewidth=1.4, label=label)  # fmt: skip
+        if rule := study.split_of(pairs[0].trials[1])["baselines"].get("size_threshold"):
+            axes.axvline(rule["accuracy"], color=INK, linewidth=0.9, linestyle=plots.DASHES[2], label="cell size alone")
+        axes.set_yticks(rows, [pair.label for pair in pairs], fontsize=9)
+        axes.set(ylim=(len(pairs) - 0.5, -0.5), xlabel="test accuracy")
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.grid(axis="x")
+        drawn.legend(loc="outside upper center", ncols=3, fontsize=9)
+        caption = "Accuracy of the same configurations on random images and on disjoint subjects, with intervals."
+        return plots.save("leakage", caption, drawn)
 
 
-def _row(study: Study, pair: Pair, found: Worth | None, level: float) -> tuple[Value, ...]:
-    row = [Value(pair.label)]
-    for metric in METRICS:
-        row += [_entry(study, pair, place, metric, found, level) for place in (0, 1)]
-        if found is None or metric not in found.sides:
-            row.append(Value("–"))
-            continue
-        bounds = intervals.percentile_interval(found.drawn_gain(metric), level)
-        gain = found.gain(metric)
-        row.append(
-            Value(format_difference(metric, gain), gain, format_difference_bounds(metric, bounds) if bounds else "")
-        )
-    return tuple(row)
-
-
-def _entry(study: Study, pair: Pair, place: int, metric: str, found: Worth | None, level: float) -> Value:
-    """Returns what one cell of a pair scored."""
-    name = (pair.leaky, pair.apart)[place]
-    result = study.metrics["trials"].get(name)
-    if result is None:
-        return Value("–", note="cell failed" if name in study.metrics.get("failed", {}) else "cell missing")
-    if metric != "auc":
-        return Value(format_value(metric, result[metric]), result[metric], format_interval(metric, result))
-    if found is None or metric not in found.sides:
-        return Value("–")
-    bounds, value = intervals.percentile_interval(found.draws[metric][place], level), found.sides[metric][place]
-    return Value(format_value(metric, value), value, format_bounds(metric, bounds) if bounds else "")
-
-
-def _sentence(worths: Sequence[Worth], level: float, declared: int, unit: str) -> str:
-    of = f"{len(worths)} of {declared} set-ups" if len(worths) < declared else f"{declared} set-ups"
-    what = "Over one set-up" if declared == 1 else f"Over {of}, the mean"
-    defined = [metric for metric in ("accuracy", "auc") if all(metric in one.sides for one in worths)]
-    gains = [_gain(worths, metric, level, unit) for metric in defined]
-    return f"{what}: holding out cells instead of people was worth {'; and '.join(gains)}."
-
-
-def _gain(worths: Sequence[Worth], metric: str, level: float, unit: str) -> str:
-    value, bounds = mean(worths, metric, level)
-    what = "points of accuracy" if metric == "accuracy" else "of AUC within folds"
-    gain = f"{format_difference(metric, value)} {what}"
-    if bounds is None:
-        return gain
-    more = "more" if bounds[0] > 0 or bounds[1] < 0 else "no more"
-    return f"{gain} {format_difference_bounds(metric, bounds)}, {more} than the choice of {unit} explains"
-
-
-def _notes(study: Study, level: float) -> tuple[str, ...]:
+def _table(study: Study, pairs: Sequence[Pair], gaps: Mapping[Pair, Gap]) -> Table:
+    rows = [
+        (Value(pair.label), *(value for metric in METRICS for value in _values(study, pair, metric, gaps.get(pair))))
+        for pair in pairs
+    ]
+    columns = [f"{label}, {what}" for label in METRICS.values() for what in (*SIDES, "difference")]
     unit = matching.unit(study)
-    lines = [
-        f"In brackets: {level:.0%} intervals over {unit}. The two tests are of different cells, so the difference "
-        f"cannot be paired cell by cell; {unit} are drawn once for both, and every draw is applied to both tests.",
-        "AUC within folds: of pairs of cells that one head scored; where a fold has one class only there is none. The "
-        "AUC of all folds together, in the other tables, ranks the scores of several heads against one another, which "
-        "can lower it and would pass for a leak.",
-        "Models of the two splits may have learned from different numbers of cells; that is part of the difference.",
+    notes = [
+        f"In brackets: {study.bootstrap['level']:.0%} intervals over {unit}; each resample draws the {unit} once for "
+        "both tests.",
+        "AUC within folds: only images scored by the same head are ranked; there is none where a fold has one class. "
+        "The AUC over all folds ranks the scores of different heads, which lowers it and would look like a leak.",
+        "The models of the two splits may have different numbers of training images; this is part of the difference.",
     ]
     if unit == "images":
-        lines.append("Who the cells came from is not known, so people were not kept apart: this shows little.")
-    return tuple(lines)
+        notes.append("The subjects are unknown, so the second split is not subject-disjoint: this shows little.")
+    title = "The same configurations under both splits"
+    return Table("leakage", title, ("configuration", *columns), tuple(rows), notes=tuple(notes))
+
+
+def _values(study: Study, pair: Pair, metric: str, found: Gap | None) -> list[Value]:
+    """Returns a metric of both trials of a pair, and the difference."""
+    level, values = study.bootstrap["level"], []
+    for side, name in enumerate(pair.trials):
+        result = study.metrics["trials"].get(name)
+        if result is None:
+            failed = name in study.metrics["failed"]
+            values.append(Value("–", note="trial failed" if failed else "trial missing"))
+        elif metric != "auc":
+            values.append(Value(format_value(metric, result[metric]), result[metric], format_interval(metric, result)))
+        elif found is None or metric not in found:
+            values.append(Value("–"))
+        else:
+            number, bounds = float(found[metric][0][side]), percentile_interval(found[metric][1][side], level)
+            values.append(Value(format_value(metric, number), number, format_bounds(metric, bounds) if bounds else ""))
+    if found is None or metric not in found:
+        return [*values, Value("–")]
+    number, bounds = _difference([found], metric, level)
+    note = format_difference_bounds(metric, bounds) if bounds else ""
+    return [*values, Value(format_difference(metric, number), number, note)]
+
+
+def _difference(gaps: Sequence[Gap], metric: str, level: float) -> tuple[float, tuple[float, float] | None]:
+    """Returns the mean difference over configurations and its interval: all on the same resamples."""
+    numbers, resampled = (np.mean([one[metric][index] for one in gaps], axis=0) for index in (0, 1))
+    return float(numbers[0] - numbers[1]), percentile_interval(resampled[0] - resampled[1], level)
+
+
+def _summary(study: Study, gaps: Sequence[Gap], total: int) -> str:
+    """Returns the leakage gap in a sentence, averaged over the configurations."""
+    texts = []
+    for metric, name in (("accuracy", "percentage points of accuracy"), ("auc", "AUC within folds")):
+        if all(metric in one for one in gaps):
+            value, bounds = _difference(gaps, metric, study.bootstrap["level"])
+            text = f"{format_difference(metric, value)} {name}"
+            if bounds:
+                significant = bounds[0] > 0 or bounds[1] < 0
+                text += f" {format_difference_bounds(metric, bounds)}{'' if significant else ' (not significant)'}"
+            texts.append(text)
+    over = "" if total == 1 else f", averaged over {len(gaps)} of {total} configurations"
+    return f"Testing on random images instead of disjoint subjects gains {' and '.join(texts)}{over}."

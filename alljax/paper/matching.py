@@ -1,16 +1,17 @@
-"""Which cells of a study stand for which rows of the paper's tables."""
+"""Which trials of a study correspond to which rows of the paper's tables."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alljax.data.splits import LEAKY
+from alljax.errors import first_few, plural
 from alljax.paper import published
-from alljax.report import setting_names
-from alljax.study.results import Predictions, Study
+from alljax.paper.published import Row
+from alljax.report.tables import Value
+from alljax.study.results import Study
 
 NETWORK = ("model.", "weights.", "preprocessing.")
-"""Settings that make a network; cells that differ in one of them have different networks."""
+"""Settings that define a network: trials that differ in one of them have different networks."""
 
 BACKBONES = {
     "vgg16": "VGG16",
@@ -18,144 +19,157 @@ BACKBONES = {
     "resnet50_keras": "ResNet50 (Keras)",
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
-"""How people call them; Keras builds ResNet50 with other strides, and the paper's is one as well as the other."""
-
-Place = tuple[str, str, int]
-"""A scenario, an optimizer and a budget of the paper."""
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """A network of the study in the part of one of the paper's.
-
-    Attributes:
-        letter: ``A`` or ``B``.
-        plays: the paper's network.
-        network: the study's.
-    """
-
-    letter: str
-    plays: str
-    network: str
-
-    @property
-    def stands_in(self) -> bool:
-        """Whether it is another network than the paper's."""
-        return self.network.partition(" ")[0] != self.plays
-
-
-@dataclass(frozen=True)
-class Reproduction:
-    """A study beside the paper: made by `match`.
+@dataclass(frozen=True, eq=False)
+class Match:
+    """A study beside the paper, made by `match`.
 
     Attributes:
         study: the study.
-        scenarios: those that the study has, A first.
-        budgets: the paper's budgets to the study's epochs, those that the study has.
-        names: where in the paper's tables each of its cells stands; a cell need not be there yet.
-        protocol: how those cells were split.
-        passed_over: how many cells have no place in the tables, or share another's.
+        networks: display names of the networks used as the paper's A and B; B is absent where a study has one network.
+        epochs: from the paper's numbers of epochs to those of the study that are used as these.
+        trials: from rows of the paper to the names of trials, finished or not.
+        protocol: split protocol of these trials.
+        stratified: whether their split is stratified.
+        unmatched: number of trials with that split that correspond to no row.
     """
 
     study: Study
-    scenarios: tuple[Scenario, ...]
-    budgets: Mapping[int, int]
-    names: Mapping[Place, str]
+    networks: Mapping[str, str]
+    epochs: Mapping[int, int]
+    trials: Mapping[Row, str]
     protocol: str
-    passed_over: int
+    stratified: bool
+    unmatched: int
 
-    def result(self, place: Place) -> Mapping[str, Any] | None:
-        """Returns the entry of metrics.json, or None where the cell is not there."""
-        name = self.names.get(place)
-        found: Mapping[str, Any] | None = self.study.metrics["trials"].get(name) if name else None
+    def result(self, row: Row) -> Mapping[str, Any] | None:
+        """Returns the entry of a row in metrics.json, or None where its trial is not finished."""
+        found: Mapping[str, Any] | None = self.study.metrics["trials"].get(self.trials.get(row))
         return found
 
-    def absent(self, place: Place) -> str:
-        """Returns why `result` is None: in few words, for a table."""
-        name = self.names.get(place)
-        if not name:
+    def missing(self, row: Row) -> str:
+        """Returns why `result` is None, for a table."""
+        if row not in self.trials:
             return "not in this study"
-        return "cell failed" if name in self.study.metrics.get("failed", {}) else "cell missing"
+        return "trial failed" if self.trials[row] in self.study.metrics["failed"] else "trial missing"
 
-    def predictions(self, place: Place) -> Predictions:
-        """Returns the predictions of a cell that is there; they are read once and shared, columns alike once."""
-        return self.study.predictions(self.names[place])
+    @property
+    def finished(self) -> list[Row]:
+        """The rows with a finished trial, in the order of the paper."""
+        return [row for row in self.trials if self.result(row)]
 
+    def title(self, network: str) -> str:
+        """Returns the name of a network for titles: ``EfficientNet-Lite0 used as VGG16``."""
+        ours, theirs = self.networks[network], published.NETWORKS[network]
+        return ours if ours.partition(" ")[0] == theirs else f"{ours} used as {theirs}"
+
+    def epochs_value(self, epochs: int) -> Value:
+        """Returns the study's number of epochs that is used as the paper's, for a table."""
+        ours = self.epochs[epochs]
+        return Value(str(ours), ours, "" if ours == epochs else f"used as {epochs}")
+
+    @property
     def baselines(self) -> Mapping[str, Any]:
-        """Returns what the simple rules score on the same splits."""
-        there = [name for place, name in self.names.items() if self.result(place)]
-        split = self.study.split_of(there[0]) if there else self.study.metrics
+        """The baselines on the split of the matched trials."""
+        rows = self.finished
+        split = self.study.split_of(self.trials[rows[0]]) if rows else self.study.metrics
         found: Mapping[str, Any] = split["baselines"]
         return found
 
 
-def match(study: Study) -> Reproduction:
-    """Finds the paper's places for the study's cells, those that are missing too.
+def match(study: Study) -> Match:
+    """Finds the rows of the paper that the trials of a study correspond to, missing trials too.
 
-    The first network in cell order plays scenario A, the second B; further ones have no place.  Of
-    several splits the paper's own is taken, else the first.  A study that has none of the paper's
-    budgets, a quick trial, has its own in their order.
+    The first network in the order of the trials is used as the paper's VGG16, the second as its ResNet50. Of several
+    splits the first with protocol ``paper`` is used, otherwise the first one. A study with none of the paper's numbers
+    of epochs, a toy, has its own matched in order.
     """
-    settings = declared(study)
-    protocols = [one["split.protocol"] for one in settings.values()]
-    protocol = "paper" if "paper" in protocols else protocols[0]
-    split = next(part(one, ("split.",)) for one in settings.values() if one["split.protocol"] == protocol)
+    settings = {name: study.settings(name) for name in study.trials}
+    first = next((one for one in settings.values() if one["split.protocol"] == "paper"), settings[study.trials[0]])
+    split = part(first, ("split.",))
     trials = {name: one for name, one in settings.items() if part(one, ("split.",)) == split}
-    networks: list[dict[str, Any]] = []
+    different: list[dict[str, Any]] = []
     for one in trials.values():
-        if (network := part(one, NETWORK)) not in networks:
-            networks.append(network)
-    labels = _labels(study, networks)
-    pairs = zip(published.SCENARIOS.items(), labels, strict=False)
-    scenarios = tuple(Scenario(letter, plays, label) for (letter, plays), label in pairs)
-    epochs = sorted({one["train.epochs"] for one in trials.values()})
-    known = [budget for budget in published.BUDGETS if budget in epochs]
-    budgets = dict(zip(known, known, strict=True)) if known else dict(zip(published.BUDGETS, epochs, strict=False))
-    names: dict[Place, str] = {}
+        if part(one, NETWORK) not in different:
+            different.append(part(one, NETWORK))
+    networks = dict(zip(published.NETWORKS, network_names(different), strict=False))
+    epochs = match_epochs(one["train.epochs"] for one in trials.values())
+    of_paper = {ours: theirs for theirs, ours in epochs.items()}
+    rows: dict[Row, str] = {}
     for name, one in trials.items():
-        number = networks.index(part(one, NETWORK))
-        budget = next((budget for budget, own in budgets.items() if own == one["train.epochs"]), None)
-        if number < len(scenarios) and budget and one["train.optimizer"] in published.OPTIMIZERS:
-            names.setdefault((scenarios[number].letter, one["train.optimizer"], budget), name)
-    return Reproduction(study, scenarios, budgets, names, protocol, len(trials) - len(names))
+        number = different.index(part(one, NETWORK))
+        if (
+            number < len(networks)
+            and one["train.epochs"] in of_paper
+            and one["train.optimizer"] in published.OPTIMIZERS
+        ):
+            rows.setdefault((list(networks)[number], one["train.optimizer"], of_paper[one["train.epochs"]]), name)
+    order = [(*key, number) for key in published.KEYS for number in published.EPOCHS]
+    rows = {row: rows[row] for row in order if row in rows}
+    return Match(study, networks, epochs, rows, split["split.protocol"], split["split.stratified"],
+                 len(trials) - len(rows))  # fmt: skip
 
 
-def declared(study: Study) -> dict[str, dict[str, Any]]:
-    """Returns the settings of every cell the study is to have, in its order."""
-    return {name: study.settings(name) for name in study.trials}
+def describe(match: Match) -> list[str]:
+    """Returns how a study differs from the paper's, in sentences."""
+    lines = []
+    for letter, theirs in published.NETWORKS.items():
+        if letter not in match.networks:
+            lines.append(f"This study has no network for {theirs} (network {letter}).")
+        elif "used as" in (title := match.title(letter)):
+            lines.append(f"{title.replace('used', 'is used')} (network {letter}).")
+    if other := [f"{ours} as {theirs}" for theirs, ours in match.epochs.items() if ours != theirs]:
+        lines.append(f"The study has none of the paper's numbers of epochs; its own are used: {', '.join(other)}.")
+    if match.protocol != "paper":
+        lines.append(f"The split protocol is {match.protocol}; the paper splits images at random.")
+    else:
+        lines.append(
+            f"The random split is {'' if match.stratified else 'not '}stratified. The paper does not state whether its "
+            "was; the accuracies that it states fit its tables only without stratification."
+        )
+    if match.unmatched:
+        lines.append(f"{plural(match.unmatched, 'trial')} of this study correspond to no row of the paper's tables.")
+    if missing := [name for row, name in match.trials.items() if not match.result(row)]:
+        lines.append(f"{len(missing)} of {len(match.trials)} trials are not finished: {first_few(missing)}.")
+    return lines
+
+
+def match_epochs(epochs: Iterable[int]) -> dict[int, int]:
+    """Returns from the paper's numbers of epochs to those of a study: equal, or by order where none is equal."""
+    ours = sorted(set(epochs))
+    equal = [number for number in published.EPOCHS if number in ours]
+    return dict(zip(equal, equal, strict=True)) if equal else dict(zip(published.EPOCHS, ours, strict=False))
+
+
+def network_name(settings: Mapping[str, Any]) -> str:
+    """Returns the display name of a network: ``EfficientNet-Lite0 up to stage3``."""
+    backbone, stage = settings["model.backbone"], settings["model.stage"]
+    return BACKBONES.get(backbone, backbone) + (f" up to {stage}" if stage else "")
+
+
+def network_names(networks: list[dict[str, Any]]) -> list[str]:
+    """Returns different display names of networks, given their settings."""
+    names = [network_name(one) for one in networks]
+    if len(set(names)) == len(names):
+        return names
+    differing = [key for key in networks[0] if any(one[key] != networks[0][key] for one in networks)]
+    return [", ".join(f"{key}={one[key] or 'default'}" for key in differing) for one in networks]
 
 
 def unit(study: Study) -> str:
-    """Returns what is drawn for intervals: ``people`` or ``cells``."""
+    """Returns what intervals are over: ``subjects`` or ``images``."""
     return str(next(iter(study.metrics["trials"].values()))["interval_unit"])
 
 
-def disjoint(protocol: str) -> bool:
-    """Says whether a protocol keeps people apart."""
-    return protocol not in LEAKY
-
-
-def real(study: Study) -> bool:
-    """Says whether the study ran on the whole training set of C-NMC 2019, image by image the paper's."""
+def is_cnmc(study: Study) -> bool:
+    """Returns whether the study used the 10,661 training images of C-NMC 2019, as the paper did."""
     data = study.metrics["dataset"]
     counts = [data["by_class"].get(name, {}).get("images") for name in ("all", "hem")]
-    return data["name"] == "cnmc" and counts == [published.IMAGES_ALL, published.IMAGES_HEM]
+    generated = any("generated" in note for note in data.get("notes", []))
+    return data["name"] == "cnmc" and counts == [published.IMAGES_ALL, published.IMAGES_HEM] and not generated
 
 
 def part(settings: Mapping[str, Any], groups: tuple[str, ...]) -> dict[str, Any]:
     """Returns the settings whose keys begin with one of `groups`."""
     return {key: value for key, value in settings.items() if key.startswith(groups)}
-
-
-def _labels(study: Study, networks: list[dict[str, Any]]) -> list[str]:
-    """Returns a name a network: its backbone, and what else tells it from the others."""
-    also = [one for one in setting_names.varied_settings(study) if any(key.startswith(NETWORK) for key in one.keys)]
-    also = [one for one in also if "model.backbone" not in one.keys]
-    labels = []
-    for one in networks:
-        name, more = BACKBONES.get(one["model.backbone"], one["model.backbone"]), setting_names.describe(also, one)
-        labels.append(f"{name} ({more})" if more else name)
-    if len(set(labels)) == len(labels):
-        return labels
-    telling = [key for key in networks[0] if any(one[key] != networks[0][key] for one in networks)]
-    return [", ".join(f"{key}={one[key] or 'default'}" for key in telling) for one in networks]

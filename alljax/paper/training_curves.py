@@ -1,246 +1,310 @@
-"""The paper's figures with our numbers: curves while training, and test accuracy."""
+"""Figures 7 to 9 of the paper with our numbers, and the confusion matrices and ROC curves that it does not show."""
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from alljax.paper import published, tested_figures
-from alljax.paper.matching import Place, Reproduction, Scenario
+from alljax.paper import published, tolerance
+from alljax.paper.matching import Match
+from alljax.paper.published import Row
 from alljax.report import plots
 from alljax.report.findings import BASELINES
 from alljax.report.plots import BLUE, DASHES, INK, VERMILION
-from alljax.report.tables import Figure
+from alljax.report.tables import (
+    Figure,
+    Table,
+    Value,
+    format_difference,
+    format_difference_bounds,
+    format_interval,
+    format_value,
+)
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 POINTS = 100
-"""Points a curve has at most: more than a figure can show, and the page stays light."""
+"""Maximum number of points of a curve; more would make the page large."""
 
 COLORS = {"adam": BLUE, "rmsprop": VERMILION}
-CURVES: dict[str, tuple[str, Any]] = {"train": ("training cells", DASHES[1]), "val": ("held-out cells", DASHES[0])}
+CURVES: dict[str, tuple[str, Any]] = {"train": ("training images", DASHES[1]), "val": ("held-out images", DASHES[0])}
 QUANTITIES = ("accuracy", "loss")
-FIGURE_OF = {"A": 7, "B": 8}
-WIDE = 10.5
-"""Inches of a figure that takes the page's whole width."""
+NUMBERS = {"A": 7, "B": 8}
+WIDTH = 10.5
+"""Width in inches of a figure as wide as the page."""
+COLUMNS = ("network", "optimizer", "epochs")
 
-Curve = Mapping[str, np.ndarray]
 
+def parts(match: Match) -> list[Table | Figure]:
+    """Returns Figures 7 to 9, confusion matrices and ROC curves, and the tables of Figure 9.
 
-def all_pictures(found: Reproduction) -> list[Figure]:
-    """Returns Figures 7 to 9, confusion matrices and ROC curves, those for which the study has a cell."""
-    pictures: list[Figure] = []
-    for scenario in found.scenarios:
-        read = {
-            place: mean_curves(found.study.history(name))
-            for place, name in found.names.items()
-            if place[0] == scenario.letter and found.result(place)
+    Args:
+        match: a study beside the paper with at least one finished trial.
+    """
+    found: list[Table | Figure] = []
+    for network in match.networks:
+        curves = {
+            row: mean_curves(match.study.history(match.trials[row])) for row in match.finished if row[0] == network
         }
-        if read:
-            pictures += [panels(found, scenario, read), overlaid(found, scenario, read)]
-    if any(map(found.result, found.names)):
-        pictures.append(bars(found))
-        if len(found.study.classes) == 2:
-            pictures += [tested_figures.confusions(found), tested_figures.rocs(found)]
-    return pictures
+        if curves:
+            found += [panels(match, network, curves), overlaid(match, network, curves)]
+    found.append(accuracies(match))
+    if len(match.study.classes) == 2:
+        found += [confusion_matrices(match), roc_curves(match)]
+    return [*found, accuracy_table(match), recall_table(match)]
 
 
-def mean_curves(history: Curve) -> Curve:
-    """Returns a cell's curves as means over folds and seeds, one value an epoch, at most `POINTS` epochs.
-
-    Args:
-        history: of `finished.read_history`.
-    """
-    epochs, inverse = np.unique(history["epoch"], return_inverse=True)
-    count = np.bincount(inverse)
-    kept = np.unique(np.linspace(0, len(epochs) - 1, min(POINTS, len(epochs))).round().astype(int))
-    names = [f"{side}_{quantity}" for side in CURVES for quantity in QUANTITIES]
-    return {"epoch": epochs[kept]} | {name: (np.bincount(inverse, history[name]) / count)[kept] for name in names}
-
-
-def panels(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve]) -> Figure:
-    """Returns Figure 7 or 8 as printed: a panel a budget, accuracy above loss, both optimizers in each.
+def mean_curves(history: "DataFrame") -> "DataFrame":
+    """Returns the curves of a trial as means over folds, repeats and seeds, at most `POINTS` epochs.
 
     Args:
-        found: the study beside the paper.
-        scenario: whose figure.
-        read: curves of the cells that are there.
+        history: history.csv of the trial.
     """
-    budgets, across = list(found.budgets), min(4, len(found.budgets))
-    rows = -(-len(budgets) // across)
-    with plots.subplots(2 * rows, across, (max(2.65 * across, 4.4), 4.0 * rows + 0.6)) as (figure, axes):
-        for row, column in np.ndindex(rows, across):
-            pair = axes[2 * row : 2 * row + 2, column]
-            if row * across + column >= len(budgets):
-                for unused in pair:
-                    unused.set_visible(False)
+    columns = [f"{side}_{quantity}" for side in CURVES for quantity in QUANTITIES]
+    means = history.groupby("epoch")[columns].mean()
+    return means.iloc[np.unique(np.linspace(0, len(means) - 1, min(POINTS, len(means))).round().astype(int))]
+
+
+def panels(match: Match, network: str, curves: Mapping[Row, "DataFrame"]) -> Figure:
+    """Returns Figure 7 or 8 as printed: one panel per number of epochs, accuracy above loss, both optimizers.
+
+    Args:
+        match: the study beside the paper.
+        network: ``A`` for Figure 7 or ``B`` for Figure 8.
+        curves: of the finished rows of this network.
+    """
+    across = min(4, len(match.epochs))
+    rows = -(-len(match.epochs) // across)
+    with plots.subplots(2 * rows, across, (max(2.65 * across, 4.4), 4.0 * rows + 0.6)) as (figure, grid):
+        for index in range(rows * across):
+            pair = grid[2 * (index // across) : 2 * (index // across) + 2, index % across]
+            if index >= len(match.epochs):
+                for axes in pair:
+                    axes.set_visible(False)
                 continue
-            budget = budgets[row * across + column]
-            own = {one: read.get((scenario.letter, one, budget)) for one in published.OPTIMIZERS}
-            pair[0].set_title(f"{found.budgets[budget]} epochs", fontsize=10.5)
-            for quantity, one in zip(QUANTITIES, pair, strict=True):
-                for optimizer, curve in own.items():
-                    if curve is not None:
-                        _draw(one, curve, quantity, optimizer, 1.4)
-                one.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, steps=[1, 2, 5, 10]))
-                one.grid(axis="y")
-                one.tick_params(labelsize=8.5)
-                if column == 0:
-                    one.set_ylabel(quantity)
-                else:
-                    one.tick_params(labelleft=False)  # one scale for all
-                if not any(own.values()):
-                    one.set_xticks([])
-            if absent := [published.OPTIMIZER_NAMES[one] for one, curve in own.items() if curve is None]:
-                pair[0].text(0.5, 0.5, f"{' and '.join(absent)}:\nno cell", transform=pair[0].transAxes, ha="center",
-                             va="center", fontsize=9)  # fmt: skip
-        for place in (0, 1):
-            _same_scale([one for one in axes[place::2].ravel() if one.get_visible()])
-        for one in axes[-1]:
-            one.set_xlabel("epoch" if one.lines else "")
+            epochs = list(match.epochs)[index]
+            pair[0].set_title(f"{match.epochs[epochs]} epochs", fontsize=10.5)
+            for axes, quantity in zip(pair, QUANTITIES, strict=True):
+                for optimizer in COLORS:
+                    if (row := (network, optimizer, epochs)) in curves:
+                        _draw(axes, curves[row], quantity, optimizer, 1.4)
+                axes.tick_params(labelsize=8.5, labelleft=index % across == 0)
+                axes.set_ylabel(quantity if index % across == 0 else "")
+            missing = [name for one, name in published.OPTIMIZERS.items() if (network, one, epochs) not in curves]
+            if missing:
+                text = f"{' and '.join(missing)}:\nno trial"
+                pair[0].text(0.5, 0.5, text, transform=pair[0].transAxes, ha="center", va="center", fontsize=9)
+        for axes in (grid[::2], grid[1::2]):
+            _share_limits(one for one in axes.ravel() if one.lines)
+        for axes in grid[-1]:
+            axes.set_xlabel("epoch" if axes.lines else "")
         _legend(figure, 4 if across > 2 else 2)
-        number = FIGURE_OF[scenario.letter]
         caption = (
-            f"Figure {number}, one panel a budget as printed: {scenario.network} while training, accuracy above loss; "
-            f"means over folds and seeds.{_set_aside(found)}"
+            f"Figure {NUMBERS[network]}, one panel per number of epochs: {match.networks[network]}; means over runs and "
+            f"folds.{_validation(match)}"
         )
-        return plots.save(f"figure-{number}", caption, figure, curves=True)
+        return plots.save(f"figure-{NUMBERS[network]}", caption, figure, curves=True)
 
 
-def overlaid(found: Reproduction, scenario: Scenario, read: Mapping[Place, Curve]) -> Figure:
-    """Returns all budgets of Figure 7 or 8 in one panel: the longest run, and what differs from its beginning.
+def overlaid(match: Match, network: str, curves: Mapping[Row, "DataFrame"]) -> Figure:
+    """Returns Figure 7 or 8 in one panel: the longest training, and shorter ones where they differ from its beginning.
 
     Args:
-        found: the study beside the paper.
-        scenario: whose figure.
-        read: curves of the cells that are there.
+        match: the study beside the paper.
+        network: ``A`` for Figure 7 or ``B`` for Figure 8.
+        curves: of the finished rows of this network.
     """
-    apart = 0
-    with plots.subplots(1, 2, (WIDE, 3.9)) as (figure, axes):
+    separate = False
+    with plots.subplots(1, 2, (WIDTH, 3.9)) as (figure, grid):
         for optimizer, color in COLORS.items():
-            runs = [read[place] for place in found.names if place in read and place[:2] == (scenario.letter, optimizer)]
-            runs.sort(key=lambda curve: -curve["epoch"][-1])
-            for run in runs:
-                longest = run is runs[0]
-                repeats = not longest and _begins(runs[0], run)
-                apart += not longest and not repeats
-                for quantity, one in zip(QUANTITIES, axes[0], strict=True):
-                    if not repeats:
-                        _draw(one, run, quantity, optimizer, 1.6 if longest else 0.7, labeled=longest)
-                    one.plot(run["epoch"][-1], run[f"val_{quantity}"][-1], "o", color=color, markersize=4)
-        for quantity, one in zip(QUANTITIES, axes[0], strict=True):
-            one.set(xlabel="epoch", ylabel=quantity)
-            one.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10]))
-            one.grid(axis="y")
+            trainings = sorted((one for row, one in curves.items() if row[1] == optimizer), key=len, reverse=True)
+            for training in trainings:
+                longest = training is trainings[0]
+                shared = trainings[0].index.intersection(training.index)
+                prefix = not longest and np.allclose(trainings[0].loc[shared], training.loc[shared], rtol=1e-6,
+                                                     equal_nan=True)  # fmt: skip
+                separate |= not (longest or prefix)
+                for axes, quantity in zip(grid[0], QUANTITIES, strict=True):
+                    if not prefix:
+                        _draw(axes, training, quantity, optimizer, 1.6 if longest else 0.7, labeled=longest)
+                    axes.plot(training.index[-1], training[f"val_{quantity}"].iloc[-1], "o", color=color, markersize=4)
+        for axes, quantity in zip(grid[0], QUANTITIES, strict=True):
+            axes.set(xlabel="epoch", ylabel=quantity)
         _legend(figure, 4)
-        number = FIGURE_OF[scenario.letter]
-        how = (
-            "The thin lines are the shorter budgets, runs of their own."
-            if apart
-            else "Every budget is the beginning of one run."
-        )
+        how = "Thin lines: shorter trainings." if separate else "Shorter trainings are prefixes of the longest."
         caption = (
-            f"Figure {number} overlaid: {scenario.network}. A dot is where a budget ends. {how}{_set_aside(found)}"
+            f"Figure {NUMBERS[network]} in one panel: {match.networks[network]}. A dot marks the end of a training. "
+            f"{how}{_validation(match)}"
         )
-        return plots.save(f"figure-{number}-overlaid", caption, figure, curves=True)
+        return plots.save(f"figure-{NUMBERS[network]}-overlaid", caption, figure, curves=True)
 
 
-def bars(found: Reproduction) -> Figure:
+def accuracies(match: Match) -> Figure:
     """Returns Figure 9: test accuracy with intervals, beside the range that the paper's tables imply."""
-    budgets, rules, dotted = list(found.budgets), found.baselines(), list[Any](DASHES[1:])
-    lowest = [rule["accuracy"] for rule in rules.values()]
-    with plots.subplots(len(found.scenarios), 1, (WIDE, 3.3 * len(found.scenarios) + 0.5)) as (figure, axes):
-        for scenario, one in zip(found.scenarios, axes[:, 0], strict=True):
-            for (group, budget), (side, optimizer) in (
-                (group, side) for group in enumerate(budgets) for side in enumerate(published.OPTIMIZERS)
-            ):
-                place, color, left = (
-                    (scenario.letter, optimizer, budget),
-                    COLORS[optimizer],
-                    group + 0.42 * side - 0.4,
-                )
-                low, high = published.implied(*place).accuracy
-                one.bar(left + 0.27, (low + high) / 2, 0.13, fill=False, edgecolor=color, hatch="////", linewidth=0.6,
-                        alpha=0.55)  # fmt: skip
-                height = max(high - low, 0.0015)  # a range of one confusion matrix is a line still
-                one.bar(left + 0.27, height, 0.13, bottom=(low + high - height) / 2, color=INK, linewidth=0)
-                lowest.append(low)
-                if (result := found.result(place)) is None:
-                    one.text(left + 0.1, 0.2, "no cell", transform=one.get_xaxis_transform(), rotation=90, ha="center",
-                             fontsize=8)  # fmt: skip
-                    continue
-                value, bounds = result["accuracy"], result.get("intervals", {}).get("accuracy")
-                one.bar(left + 0.1, value, 0.2, color=color, alpha=0.75, linewidth=0)
-                if bounds:
-                    one.plot([left + 0.1] * 2, bounds, color=INK, linewidth=1.1)
-                lowest.append(min([value, *(bounds or ())]))
-            for rule, dashes in zip(rules, dotted, strict=False):
-                one.axhline(rules[rule]["accuracy"], color=INK, linewidth=1, linestyle=dashes, alpha=0.7)
-            title = f"{scenario.network}" + (f", in the part of {scenario.plays}" if scenario.stands_in else "")
-            one.set_title(title, fontsize=10.5)
-            one.set_xticks(range(len(budgets)), [str(found.budgets[budget]) for budget in budgets])
-            one.set(ylabel="test accuracy", xlim=(-0.55, len(budgets) - 0.45))
-            one.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            one.grid(axis="y")
-            one.set_axisbelow(True)
-        floor = max(math.floor(20 * min(lowest) - 0.2) / 20, 0.0)
-        tops = [patch.get_y() + patch.get_height() for one in axes[:, 0] for patch in one.patches]
-        tops += [line.get_ydata()[-1] for one in axes[:, 0] for line in one.lines]
-        for one in axes[:, 0]:
-            one.set_ylim(floor, min(1.0, math.ceil(20 * max(tops) + 0.1) / 20))
-        axes[-1, 0].set_xlabel("epochs")
-        handles: list[Any] = [
-            Patch(color=color, alpha=0.75, linewidth=0, label=f"{published.OPTIMIZER_NAMES[name]}, ours, with interval")
-            for name, color in COLORS.items()
-        ]
-        handles.append(Patch(fill=False, edgecolor=INK, hatch="////", linewidth=0.6, label="published: implied range"))
-        handles += [
-            Line2D([], [], color=INK, linewidth=1, linestyle=dashes, alpha=0.7, label=BASELINES.get(rule, rule))
-            for rule, dashes in zip(rules, dotted, strict=False)
-        ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=9)
+    ticks = range(len(match.epochs))
+    with plots.subplots(len(match.networks), 1, (WIDTH, 3.3 * len(match.networks) + 0.5)) as (figure, grid):
+        for network, axes in zip(match.networks, grid[:, 0], strict=True):
+            for side, (optimizer, color) in enumerate(COLORS.items()):
+                rows = [(network, optimizer, epochs) for epochs in match.epochs]
+                name, shift = published.OPTIMIZERS[optimizer], 0.4 * side - 0.25
+                ranges = [published.implied_ranges(row, match.stratified)[0] for row in rows]
+                axes.vlines(np.array(ticks) + shift + 0.1, *np.array(ranges).T, color=color, linewidth=7, alpha=0.35,
+                            label=f"{name}, implied by the paper")  # fmt: skip
+                results = {at: result for at, row in zip(ticks, rows, strict=True) if (result := match.result(row))}
+                values = np.array([one["accuracy"] for one in results.values()])
+                bounds = np.array([one["intervals"].get("accuracy", [one["accuracy"]] * 2) for one in results.values()])
+                if len(values):
+                    axes.errorbar(np.array([*results]) + shift, values, np.abs(bounds - values[:, None]).T, fmt="o",
+                                  color=color, markersize=5, linewidth=1.2, label=f"{name}, ours")  # fmt: skip
+                for at in set(ticks) - set(results):
+                    axes.text(at + shift, 0.05, "no trial", transform=axes.get_xaxis_transform(), rotation=90,
+                              ha="center", fontsize=8)  # fmt: skip
+            for (name, rule), dashes in zip(match.baselines.items(), DASHES[1:], strict=False):
+                label = BASELINES.get(name, name)
+                axes.axhline(rule["accuracy"], color=INK, linewidth=1, linestyle=dashes, alpha=0.7, label=label)
+            axes.set_title(match.title(network), fontsize=10.5)
+            axes.set_xticks(ticks, [str(ours) for ours in match.epochs.values()])
+            axes.set(ylabel="test accuracy", xlim=(-0.55, len(ticks) - 0.45))
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axes.grid(axis="y")
+        _share_limits(grid[:, 0])
+        grid[-1, 0].set_xlabel("epochs")
+        handles = {label: handle for axes in grid[:, 0] for handle, label in zip(*axes.get_legend_handles_labels(),
+                                                                                strict=True)}  # fmt: skip
+        figure.legend([*handles.values()], [*handles], loc="outside upper center", ncols=3, fontsize=9)
         caption = (
-            f"Figure 9: test accuracy. The bars begin at {floor:.0%}. Hatched: the paper's, whose numbers are not "
-            "printed; the thick end is the range that Tables 3 to 6 leave."
+            "Figure 9: test accuracy with intervals. The paper prints no numbers: bars are what Tables 3 to 6 imply."
         )
         return plots.save("figure-9", caption, figure)
 
 
-def _draw(axes: Axes, curve: Curve, quantity: str, optimizer: str, width: float, labeled: bool = True) -> None:
-    """Draws a cell's two curves; the page reads out those that are labeled."""
+def confusion_matrices(match: Match) -> Figure:
+    """Returns the confusion matrix of the longest training of each network and optimizer."""
+    rows = _longest(match)
+    with plots.subplots(1, len(rows), (0.5 + 2.9 * len(rows), 3.2)) as (figure, grid):
+        for row, axes in zip(rows, grid[0], strict=True):
+            result = match.result(row)
+            assert result is not None
+            plots.draw_confusion_matrix(axes, result["confusion"], match.study.classes)
+            axes.set_title(_title(match, row), fontsize=9.5)
+            axes.set_ylabel("true class" if axes is grid[0, 0] else "")
+        caption = "Confusion matrices of the longest trainings, which the paper does not show; means over seeds."
+        return plots.save("confusion-matrices", caption, figure)
+
+
+def roc_curves(match: Match) -> Figure:
+    """Returns the ROC curve of the longest training of each network and optimizer."""
+    rows = _longest(match)
+    with plots.subplots(1, len(rows), (0.5 + 2.6 * len(rows), 3.4)) as (figure, grid):
+        for row, axes in zip(rows, grid[0], strict=True):
+            tested, result = match.study.predictions(match.trials[row]), match.result(row)
+            assert result is not None
+            plots.draw_roc_curves(axes, tested.labels, tested.probabilities, match.study.class_names,
+                                  color=COLORS[row[1]], label="true positive rate", linewidth=1.5)  # fmt: skip
+            area = f"AUC {format_value('auc', result['auc'])} {format_interval('auc', result)}"
+            axes.text(0.98, 0.04, area, ha="right", fontsize=8.5)
+            axes.set_title(_title(match, row), fontsize=9.5)
+            axes.set(xlabel="false positive rate", aspect="equal")
+            axes.set_ylabel("true positive rate" if axes is grid[0, 0] else "")
+            axes.tick_params(labelsize=8.5)
+        caption = (
+            f"ROC curves of the longest trainings; positive class {match.study.class_names[1]}. The dot is the most "
+            "probable class; faint lines are seeds."
+        )
+        return plots.save("roc-curves", caption, figure, curves=True)
+
+
+def accuracy_table(match: Match) -> Table:
+    """Returns Figure 9 in numbers: test accuracy, ours and what the published tables imply."""
+    rows = []
+    for row in match.trials:
+        found = (match.result(row) or {}).get("size_improvement", {}).get("accuracy")
+        over_size = Value("–")
+        if found:
+            note = format_difference_bounds("accuracy", found["interval"])
+            over_size = Value(format_difference("accuracy", found["value"]), found["value"], note)
+        rows.append((*_row(match, row), *tolerance.row_values(match, row, "accuracy"), over_size))
+    impossible = sum(not published.implied(row).exact for row in match.trials)
+    notes = (
+        f"Theirs: middle and ends of the range that Tables 3 to 6 imply for {_test_set(match)}; in {impossible} rows "
+        "from recall and precision alone, because no confusion matrix has the printed F1.",
+        "Over cell size: improvement over one threshold on the cell size, on the same images.",
+        tolerance.interval_note(match),
+    )
+    columns = (*COLUMNS, "ours", "theirs", "difference", "ours over cell size")
+    return Table("test-accuracy", "Figure 9 in numbers: test accuracy", columns, tuple(rows), notes=notes)
+
+
+def recall_table(match: Match) -> Table:
+    """Returns our recall of each class, and the recall of HEM that the published tables imply."""
+    names, rows = match.study.class_names, []
+    for row in match.trials:
+        result = match.result(row)
+        values = [Value("–", note=match.missing(row) if label == 0 else "") for label in range(len(names))]
+        if result:
+            recalls = [one["recall"] for one in result["per_class"]]
+            counts = [f"{one[label]:,.0f} of {sum(one):,.0f}" for label, one in enumerate(result["confusion"])]
+            values = [Value(f"{recall:.1%}", recall, count) for recall, count in zip(recalls, counts, strict=True)]
+        low, high = published.implied_ranges(row, match.stratified)[1]
+        rows.append((*_row(match, row), *values, Value(f"{100 * low:.0f} to {100 * high:.0f}%", (low + high) / 2)))
+    columns = (*COLUMNS, *(f"{name}, ours" for name in names), "HEM (normal), theirs")
+    notes = (f"Theirs: the range that the printed recall, precision and F1 imply for {_test_set(match)}.",)
+    return Table("class-recalls", "Recall of each class on test images", columns, tuple(rows), notes=notes)
+
+
+def _draw(axes: Axes, curves: "DataFrame", quantity: str, optimizer: str, width: float, labeled: bool = True) -> None:
+    """Draws the training and validation curve of a trial; the reader can follow labeled ones."""
     for side, (label, dashes) in CURVES.items():
-        marker, name = "o" if len(curve["epoch"]) == 1 else "", f"{published.OPTIMIZER_NAMES[optimizer]}, {label}"
-        axes.plot(curve["epoch"], curve[f"{side}_{quantity}"], color=COLORS[optimizer], linestyle=dashes,
-                  linewidth=width, marker=marker, markersize=3, label=name if labeled else None)  # fmt: skip
+        name = f"{published.OPTIMIZERS[optimizer]}, {label}" if labeled else None
+        axes.plot(curves.index, curves[f"{side}_{quantity}"], color=COLORS[optimizer], linestyle=dashes,
+                  linewidth=width, marker="o" if len(curves) == 1 else "", markersize=3, label=name)  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, steps=[1, 2, 5, 10]))
+    axes.grid(axis="y")
 
 
-def _set_aside(found: Reproduction) -> str:
-    """Says whose curves the held-out ones are, where they are not those of the tested cells."""
-    aside = any(found.study.settings(name)["split.validation"] for name in found.names.values())
-    return " The held-out cells of the curves were set aside for validation; none of them is tested." if aside else ""
-
-
-def _begins(longest: Curve, other: Curve) -> bool:
-    """Says whether a curve is the beginning of another, where both have the same epochs drawn."""
-    shared = np.isin(longest["epoch"], other["epoch"])
-    own = np.isin(other["epoch"], longest["epoch"])
-    return all(np.allclose(longest[key][shared], other[key][own], rtol=1e-6, equal_nan=True) for key in other)
-
-
-def _same_scale(axes: Sequence[Axes]) -> None:
-    ends = np.array([one.get_ylim() for one in axes if one.lines])
-    if len(ends):
-        for one in axes:
-            one.set_ylim(ends[:, 0].min(), ends[:, 1].max())
+def _share_limits(grid: Iterable[Axes]) -> None:
+    axes = list(grid)
+    limits = np.array([one.get_ylim() for one in axes])
+    for one in axes:
+        one.set_ylim(limits[:, 0].min(), limits[:, 1].max())
 
 
 def _legend(figure: Any, columns: int) -> None:
     handles = [
-        Line2D([], [], color=color, linestyle=dashes, label=f"{published.OPTIMIZER_NAMES[optimizer]}, {label}")
+        Line2D([], [], color=color, linestyle=dashes, label=f"{published.OPTIMIZERS[optimizer]}, {label}")
         for optimizer, color in COLORS.items()
         for label, dashes in CURVES.values()
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=9)
+
+
+def _validation(match: Match) -> str:
+    """Returns a sentence where the held-out images of the curves are not the test images."""
+    reserved = any(match.study.settings(name)["split.validation"] for name in match.trials.values())
+    return " The held-out images are the validation images; none of them is tested." if reserved else ""
+
+
+def _longest(match: Match) -> list[Row]:
+    """Returns the longest finished training of each network and optimizer."""
+    return [max(rows) for key in published.KEYS if (rows := [row for row in match.finished if row[:2] == key])]
+
+
+def _title(match: Match, row: Row) -> str:
+    name = "\n".join(textwrap.wrap(match.networks[row[0]], 28))
+    return f"{name}\n{published.OPTIMIZERS[row[1]]}, {match.epochs[row[2]]} epochs"
+
+
+def _row(match: Match, row: Row) -> tuple[Value, ...]:
+    return Value(match.networks[row[0]]), Value(published.OPTIMIZERS[row[1]]), match.epochs_value(row[2])
+
+
+def _test_set(match: Match) -> str:
+    if match.stratified:
+        return f"a stratified split ({published.STRATIFIED_ALL:,} ALL images)"
+    low, high = published.FITTING_ALL[0], published.FITTING_ALL[-1]
+    return f"{low:,} to {high:,} ALL images in the test set, the numbers that fit all stated accuracies"

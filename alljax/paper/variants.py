@@ -1,191 +1,285 @@
-"""Which set-up was the paper's: variants of a study, nearest to Tables 1-6 first, and what that supports."""
+"""Which configuration was the paper's: variants of a study, ranked by their distance to Tables 1 to 6.
+
+The paper does not state whether the split was stratified, how images were preprocessed, how activations were pooled and
+whether training images were augmented.  A variant is one answer.  Its distance is the root mean square difference, in
+percentage points, between its numbers and the published ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from alljax.errors import first_few, plural
-from alljax.paper import matching, published
-from alljax.paper.distance import TOGETHER, Ranking, rank
+from alljax.evaluation.intervals import HeldOut, percentile_interval, resample
+from alljax.paper import matching, published, tolerance
+from alljax.paper.published import Row
 from alljax.report import plots
 from alljax.report.tables import Figure, Section, Table, Value
 from alljax.study.results import Study
 
-COLORS = {TOGETHER: plots.BLUE, "A": plots.VERMILION, "B": plots.GREEN}
-MARKS = {TOGETHER: "o", "A": "s", "B": "D"}
+OPEN = ("split.stratified", "preprocessing.name", "model.pool", "features.augment")
+"""The settings that the paper does not state."""
+STATED = ("model.backbone", "model.stage", "train.optimizer", "train.epochs")
+"""The settings that tell which of the paper's rows a trial corresponds to."""
+BOTH = "both networks"
+COLORS = {BOTH: plots.BLUE, "A": plots.VERMILION, "B": plots.GREEN}
+MARKERS = {BOTH: "o", "A": "s", "B": "D"}
 DRAWN = 24
-"""Variants in the figure, the nearest first; the table has all."""
+"""Maximum number of variants in the figure, the nearest ones; the table has all."""
+
+_WORDS = {
+    ("split.stratified", True): "stratified split", ("split.stratified", False): "random split",
+    ("preprocessing.name", ""): "preprocessing of the weights", ("model.pool", "average"): "average pooling",
+    ("model.pool", "max"): "maximum pooling", ("model.pool", "flatten"): "flattened",
+    ("features.augment", "none"): "no augmentation", ("features.augment", "dihedral"): "eight views",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A configuration and its squared differences to the published numbers, in percentage points².
+
+    Attributes:
+        name: its settings for display.
+        rows: the rows of the paper that its finished trials correspond to.
+        numbers: by network, how many published numbers they cover.
+        squares: by network, the sum over these numbers: (1 + resamples,), first without resampling.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    numbers: Mapping[str, int]
+    squares: Mapping[str, np.ndarray]
+
+    def distances(self, network: str = BOTH) -> np.ndarray:
+        """Returns the distance and that in every resample, (1 + resamples,); NaN where undefined."""
+        chosen = list(self.numbers) if network == BOTH else [network]
+        total = sum(self.numbers.get(one, 0) for one in chosen)
+        return np.sqrt(sum(self.squares[one] for one in chosen) / total) if total else np.array([np.nan])
+
+    def distance(self, network: str = BOTH) -> float:
+        """Returns the distance in percentage points."""
+        return float(self.distances(network)[0])
+
+
+@dataclass(frozen=True)
+class VariantRanking:
+    """The variants of a study, nearest first.
+
+    Attributes:
+        variants: those with a finished trial that corresponds to a row of the paper.
+        nearest: share of the resamples in which each is the nearest.
+        networks: from the paper's A and B to the display names of the networks used as these.
+        epochs: from the paper's numbers of epochs to those of the study.
+    """
+
+    variants: tuple[Variant, ...]
+    nearest: np.ndarray
+    networks: Mapping[str, str]
+    epochs: Mapping[int, int]
 
 
 def sections(study: Study) -> list[Section]:
-    """Returns the part of the report that ranks set-ups (``study.compare=variants``).
-
-    Args:
-        study: the study, from `finished.read_study`.
+    """Returns the section that ranks configurations (``study.compare=variants``).
 
     Raises:
-        WorkdirError: a history or predictions that are missing, cut off or not the study's.
+        WorkdirError: a history or predictions are missing or damaged.
     """
-    found = rank(study)
-    parts = (_table(study, found), _picture(study, found)) if found.variants else ()
-    return [Section("variants", "Which set-up was theirs?", (verdict(study, found),), parts)]
+    ranking = rank(study)
+    parts = (_table(study, ranking), _figure(study, ranking)) if ranking.variants else ()
+    return [Section("variants", "Which configuration was the paper's?", (conclusion(study, ranking),), parts)]
 
 
-def _interval(study: Study, drawn: np.ndarray) -> tuple[float, float]:
-    level = study.config["evaluation.level"]
-    known = drawn[np.isfinite(drawn)]
-    if not known.size:
-        return np.nan, np.nan
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def rank(study: Study) -> VariantRanking:
+    """Returns the variants of a study by their distance to Tables 1 to 6.
+
+    The first network (backbone and stage) is used as the paper's A, the second as B.  A study with none of the paper's
+    numbers of epochs, a toy, has its own matched in order.
+    """
+    settings = {name: study.settings(name) for name in study.trials}
+    names = dict.fromkeys(matching.network_name(one) for one in settings.values())
+    networks = dict(zip(published.NETWORKS, names, strict=False))
+    letters = {name: letter for letter, name in networks.items()}
+    epochs = matching.match_epochs(one["train.epochs"] for one in settings.values())
+    of_paper = {ours: theirs for theirs, ours in epochs.items()}
+    keys = _distinguishing([*settings.values()])
+    grouped: dict[str, dict[Row, str]] = {}
+    for name in study.metrics["trials"]:
+        one = settings[name]
+        letter, number = letters.get(matching.network_name(one)), of_paper.get(one["train.epochs"])
+        if letter and number and one["train.optimizer"] in published.OPTIMIZERS:
+            grouped.setdefault(_name(one, keys), {})[letter, one["train.optimizer"], number] = name
+    tests = {tested.paths.tobytes(): tested.held_out for name in study.trials if name in study.metrics["trials"]
+             for tested in [study.predictions(name)]}  # fmt: skip
+    found = [_measure(study, name, trials, tests) for name, trials in grouped.items()]
+    found.sort(key=Variant.distance)
+    nearest = np.zeros(len(found))
+    if found:
+        distances = np.stack([variant.distances()[1:] for variant in found])
+        distances = distances[:, np.isfinite(distances).all(0)]
+        nearest = np.bincount(distances.argmin(0), minlength=len(found)) / max(1, distances.shape[1])
+    return VariantRanking(tuple(found), nearest, networks, epochs)
 
 
-def _bounds(study: Study, drawn: np.ndarray) -> str:
-    low, high = _interval(study, drawn)
-    return f"[{low:.2f}, {high:.2f}]".replace("-", "−") if np.isfinite(low) else "no interval: every draw lost a class"
-
-
-def _table(study: Study, found: Ranking) -> Table:
-    rows = []
-    for place, variant in enumerate(found.variants):
-        distances = [
-            Value(f"{variant.distance(one):.2f}", variant.distance(one), _bounds(study, variant.resampled(one)))
-            if one in (TOGETHER, *variant.count)
-            else Value("–", note="no cell")
-            for one in (TOGETHER, *found.networks)
-        ]
-        share = Value("–", note="other cells tested") if found.nearest is None else Value(
-            f"{found.nearest[place]:.1%}", float(found.nearest[place])
-        )  # fmt: skip
-        rows.append((Value(variant.name), *distances, share, Value(f"{variant.numbers}", variant.numbers)))
-    own = [f"{published.SCENARIOS[letter]} ({letter})" for letter in found.networks]
-    return Table(
-        "variants",
-        "Distance of each set-up to the published tables, in percentage points",
-        ("set-up", TOGETHER, *own, "nearest in", "numbers"),
-        tuple(rows),
-        notes=tuple(_notes(study, found)),
-    )
-
-
-def _notes(study: Study, found: Ranking) -> list[str]:
-    drawing, unit = study.bootstrap, matching.unit(study)
-    impossible = sum(not published.implied(*key, budget).exact for key in published.KEYS for budget in found.budgets)
-    plays = [f"{network} as {published.SCENARIOS[letter]}" for letter, network in found.networks.items()]
-    lines = [
-        "Root mean square difference over the published numbers that a set-up's cells cover: training accuracy after "
-        f"the last epoch (Tables 1–2), macro recall, precision and F1 (Tables 3–6). Networks: {', '.join(plays)}.",
-        f"In brackets: {drawing['level']:.0%} percentile intervals, {drawing['resamples']:,} resamples of the {unit} "
-        "tested, the same for all set-ups. Training accuracy is not resampled: the training cells' predictions are not "
-        "kept. Resampling adds noise to every number, so an interval may lie above its distance.",
-        "“Nearest in”: share of the resamples in which the set-up is the nearest of all.",
-    ]
-    if impossible:
-        lines.append(f"{impossible} of the published F1 left out: no confusion matrix has them beside the recall and "
-                     "precision printed.")  # fmt: skip
-    if any(own != budget for budget, own in found.budgets.items()):
-        lines.append("None of the study's budgets is the paper's; they stand in by their order: "
-                     + ", ".join(f"{own} for {budget}" for budget, own in found.budgets.items())
-                     + " epochs.")  # fmt: skip
-    if len({variant.numbers for variant in found.variants}) > 1:
-        lines.append("The set-ups do not cover the same numbers, so their distances are not of the same thing.")
-    return lines
-
-
-def verdict(study: Study, found: Ranking) -> str:
-    """Returns what the evidence supports, in one paragraph, or why it supports nothing.
+def _measure(study: Study, name: str, trials: Mapping[Row, str], tests: Mapping[bytes, HeldOut]) -> Variant:
+    """Compares the trials of a variant with the tables.
 
     Args:
         study: the study.
-        found: its variants, from `rank`.
+        name: of the variant.
+        trials: its trials.
+        tests: one test per set of images in the study: drawn from all their subjects, resamples are the same for all
+            variants.
     """
-    if reason := _inconclusive(study, found):
-        return f"Nothing can be concluded about the paper's set-up: {reason}."
-    first, *others = found.variants
-    assert found.nearest is not None  # else inconclusive
-    unit, level = matching.unit(study), study.config["evaluation.level"]
-    gaps = {one.name: one.resampled() - first.resampled() for one in others}
-    near = [name for name, gap in gaps.items() if not _interval(study, gap)[0] > 0]
-    if near:
-        apart = f"not told apart from it: {first_few(near)}, whose greater distance the choice of {unit} may explain"
-    else:
-        apart = f"all others lie further away by more than the choice of {unit} explains"
-    repeat = _repetition()
-    reached = (
-        "no further than a repetition may lie, so the set-up is a possible one"
-        if _interval(study, first.resampled())[0] <= repeat
-        else "further than that, so none of the set-ups tried is shown to be theirs"
+    options = {key: value for key, value in study.bootstrap.items() if key != "level"}
+    numbers: dict[str, int] = {}
+    squares: dict[str, np.ndarray] = {}
+    for row, trial in trials.items():
+        result, tested = study.metrics["trials"][trial], study.predictions(trial)
+        others = [test for paths, test in tests.items() if paths != tested.paths.tobytes()]
+        # A printed F1 that is impossible with its recall and precision does not distinguish configurations.
+        metrics = [*published.METRICS.values()] if published.implied(row).exact else ["macro_recall", "macro_precision"]
+        resampled = resample([tested.held_out, *others], names=metrics, **options)[0]
+        history = study.history(trial)
+        training = history[history["epoch"] == history["epoch"].max()]["train_accuracy"].mean()
+        total = (100 * training - published.training_accuracy(row)) ** 2 * np.ones(1 + options["resamples"])
+        for metric in metrics:
+            theirs, _ = tolerance.published_value(row, metric, stratified=True)
+            total += 1e4 * (np.append(result[metric], resampled[metric]) - theirs) ** 2
+        numbers[row[0]] = numbers.get(row[0], 0) + 1 + len(metrics)
+        squares[row[0]] = squares.get(row[0], 0) + total
+    return Variant(name, tuple(sorted(trials)), numbers, squares)
+
+
+def _distinguishing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the settings that distinguish variants: the open ones that vary, and others that the study varies.
+
+    A setting that follows the network, such as its image size, is not one of them.
+    """
+    found = [key for key in OPEN if len({repr(one[key]) for one in settings}) > 1]
+    for key in (key for key in settings[0] if key not in (*OPEN, *STATED)):
+        by_network: dict[str, set[str]] = {}
+        for one in settings:
+            by_network.setdefault(matching.network_name(one), set()).add(repr(one[key]))
+        found += [key] if max(map(len, by_network.values())) > 1 else []
+    return found
+
+
+def _name(settings: Mapping[str, Any], keys: Sequence[str]) -> str:
+    words = [_WORDS.get((key, settings[key])) or (settings[key] if key in OPEN else f"{key}={settings[key]}")
+             for key in keys]  # fmt: skip
+    return ", ".join(words) or "the only configuration"
+
+
+def conclusion(study: Study, ranking: VariantRanking) -> str:
+    """Returns what the ranking supports, in one paragraph, or why it supports nothing."""
+    if reason := _inconclusive(study, ranking):
+        return f"Nothing can be concluded about the paper's configuration: {reason}."
+    first, second = ranking.variants[:2]
+    gaps = {one.name: (one.distances() - first.distances())[1:] for one in ranking.variants[1:]}
+    unit, level = matching.unit(study), study.bootstrap["level"]
+    close = [name for name, gap in gaps.items() if not (percentile_interval(gap, level) or (0, 0))[0] > 0]
+    significance = (
+        f"not significantly further away: {first_few(close)}"
+        if close
+        else f"all others are significantly further away (resampling {unit})"
     )
-    protocol = study.metrics["protocol"]["name"]
-    split = (
-        "" if protocol == "paper" else f" The cells were split by {protocol}, unlike the paper's, which adds to all."
+    repetition = _repetition()
+    lowest = (percentile_interval(first.distances()[1:], level) or (np.inf, np.inf))[0]
+    possible = (
+        "the nearest is within that, so it is a possible configuration"
+        if lowest <= repetition
+        else "the nearest is further away, so none of these is shown to be the paper's"
     )
     return (
-        f"Of {len(found.variants)} set-ups {first.name} is the nearest to Tables 1–6: {first.distance():.2f} points "
-        f"{_bounds(study, first.resampled())} over {first.numbers} published numbers ({level:.0%} interval), and the "
-        f"nearest in {found.nearest[0]:.0%} of the resamples. Next is {others[0].name} with "
-        f"{others[0].distance():.2f} points, {others[0].distance() - first.distance():.2f} "
-        f"{_bounds(study, gaps[others[0].name])} more; {apart}. One set-up on two random splits differs by about "
-        f"{repeat:.1f} points in macro recall alone (binomial standard error): the nearest is {reached}.{split}"
+        f"Of {len(ranking.variants)} configurations {first.name} is the nearest to Tables 1 to 6: "
+        f"{first.distance():.2f} percentage points {_bounds(first.distances(), level)} over "
+        f"{sum(first.numbers.values())} published numbers, and the nearest in {ranking.nearest[0]:.0%} of the "
+        f"resamples. Next is {second.name} with {second.distance():.2f}; {significance}. The same configuration on two "
+        f"random splits differs by about {repetition:.1f} points in macro recall alone (binomial standard error): "
+        f"{possible}."
     )
 
 
-def _inconclusive(study: Study, found: Ranking) -> str:
-    """Returns why the ranking says nothing of the paper; empty where it may."""
-    data = study.metrics["dataset"]
-    generated = [note for note in data.get("notes", []) if "generated cells" in note]
-    if not matching.real(study) or generated:
-        what = "generated cells" if data["name"] == "synthetic" or generated else f"{data['images']:,} images"
-        return (
-            f"these are {what} ({data['name']}), not the {published.IMAGES:,} images of C-NMC 2019 "
-            f"({published.IMAGES_ALL:,} ALL, {published.IMAGES_HEM:,} HEM) that the paper is about"
-        )
-    if any(own != budget for budget, own in found.budgets.items()):
-        return f"no cell was trained for {', '.join(map(str, published.BUDGETS))} epochs"
-    if missing := [
-        plays
-        for letter, plays in published.SCENARIOS.items()
-        if found.networks.get(letter, "").removesuffix(" (Keras)") != plays
-    ]:
-        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not what was trained"
-    if len(found.variants) < 2:
-        return f"{plural(len(found.variants), 'set-up')} to compare, at least two are needed"
-    if len({tuple(sorted(variant.trials)) for variant in found.variants}) > 1:
-        return "the set-ups do not cover the same published numbers"
-    return "" if found.nearest is not None else "the set-ups were not tested on the same cells"
+def _inconclusive(study: Study, ranking: VariantRanking) -> str:
+    """Returns why the ranking supports nothing; empty where it may."""
+    data, networks = study.metrics["dataset"], ranking.networks.values()
+    if not matching.is_cnmc(study):
+        return f"these are {data['images']:,} images ({data['name']}), not the {published.IMAGES:,} of C-NMC 2019"
+    if any(ours != theirs for theirs, ours in ranking.epochs.items()):
+        return "no trial has the paper's numbers of epochs"
+    if [name.removesuffix(" (Keras)") for name in networks] != [*published.NETWORKS.values()]:
+        return f"the networks are {' and '.join(networks)}, not VGG16 and ResNet50"
+    if len(ranking.variants) < 2:
+        return f"it needs two configurations, and the study has {plural(len(ranking.variants), 'configuration')}"
+    if len({variant.rows for variant in ranking.variants}) > 1:
+        return "the configurations do not cover the same published numbers, because trials are missing"
+    return ""
 
 
 def _repetition() -> float:
-    """Returns by how many points macro recall differs between two random splits: the mean over the tables' rows."""
+    """Returns the standard deviation of the difference in macro recall between two random splits, in points."""
     errors = []
     for key in published.KEYS:
-        for budget in published.BUDGETS:
-            tp, fn, fp, tn = published.implied(*key, budget).confusions.mean(0)
+        for epochs in published.EPOCHS:
+            tp, fn, fp, tn = published.implied((*key, epochs)).confusions.mean(0)
             errors.append((tp * fn / (tp + fn) ** 3 + tn * fp / (tn + fp) ** 3) / 4)
     return float(100 * np.sqrt(2 * np.mean(errors)))
 
 
-def _picture(study: Study, found: Ranking) -> Figure:
-    """Draws distances as dots with their intervals, the nearest set-up on top."""
-    shown = found.variants[:DRAWN]
-    series = (TOGETHER, *found.networks)
+def _bounds(distances: np.ndarray, level: float) -> str:
+    bounds = percentile_interval(distances[1:], level)
+    return f"[{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else ""
+
+
+def _table(study: Study, ranking: VariantRanking) -> Table:
+    level, rows = study.bootstrap["level"], []
+    for variant, share in zip(ranking.variants, ranking.nearest, strict=True):
+        distances = [
+            Value(f"{variant.distance(one):.2f}", variant.distance(one), _bounds(variant.distances(one), level))
+            if one in (BOTH, *variant.numbers) else Value("–", note="no trial")
+            for one in (BOTH, *ranking.networks)
+        ]  # fmt: skip
+        numbers = sum(variant.numbers.values())
+        rows.append(
+            (Value(variant.name), *distances, Value(f"{share:.1%}", float(share)), Value(str(numbers), numbers))
+        )
+    used = [f"{name} used as {published.NETWORKS[letter]}" for letter, name in ranking.networks.items()]
+    impossible = sum(not published.implied((*key, one)).exact for key in published.KEYS for one in ranking.epochs)
+    notes = [
+        "Root mean square difference to the published training accuracies (Tables 1 and 2) and macro recall, precision "
+        f"and F1 (Tables 3 to 6), without {impossible} impossible F1. Networks: {', '.join(used)}.",
+        f"In brackets: {level:.0%} intervals over {matching.unit(study)}, the same resamples for all. Resampling adds "
+        "noise to every number, so an interval can be above its distance. Training accuracy is not resampled.",
+    ]
+    if other := [f"{ours} as {theirs}" for theirs, ours in ranking.epochs.items() if ours != theirs]:
+        notes.append(f"None of the numbers of epochs is the paper's; they are used in order: {', '.join(other)}.")
+    columns = ("configuration", BOTH, *(published.NETWORKS[one] for one in ranking.networks), "nearest in", "numbers")
+    title = "Distance of each configuration to the published tables, in percentage points"
+    return Table("variants", title, columns, tuple(rows), notes=tuple(notes))
+
+
+def _figure(study: Study, ranking: VariantRanking) -> Figure:
+    """Returns distances with their intervals, the nearest configuration on top."""
+    shown, series, level = ranking.variants[:DRAWN], (BOTH, *ranking.networks), study.bootstrap["level"]
     with plots.subplots(1, 1, (7.2, 1.3 + 0.42 * len(shown))) as (figure, grid):
         axes = grid[0, 0]
         for number, one in enumerate(series):
-            covered = [place for place, variant in enumerate(shown) if one in (TOGETHER, *variant.count)]
+            covered = [row for row, variant in enumerate(shown) if one in (BOTH, *variant.numbers)]
             at = np.array(covered) + 0.22 * (number - (len(series) - 1) / 2)
-            ends = [_interval(study, shown[place].resampled(one)) for place in covered]
-            label = one if one == TOGETHER else f"{published.SCENARIOS[one]} ({one})"
+            ends = [percentile_interval(shown[row].distances(one)[1:], level) or (np.nan, np.nan) for row in covered]
             axes.hlines(at, *np.array(ends).reshape(-1, 2).T, color=COLORS[one], linewidth=1.4, alpha=0.75)
-            values = [shown[place].distance(one) for place in covered]
-            axes.plot(values, at, MARKS[one], color=COLORS[one], markersize=5, label=label)
+            axes.plot([shown[row].distance(one) for row in covered], at, MARKERS[one], color=COLORS[one], markersize=5,
+                      label=published.NETWORKS.get(one, one))  # fmt: skip
         axes.set_yticks(range(len(shown)), [variant.name for variant in shown])
-        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="distance to the published tables, percentage points")
         axes.set_xlim(left=0)
-        axes.set_xlabel("distance to the published tables, percentage points")
         axes.grid(axis="x")
         figure.legend(loc="outside upper left", ncols=len(series), fontsize=9)
-        level = f"{study.config['evaluation.level']:.0%}"
-        caption = f"Distance of each set-up to the published tables, with {level} intervals; left is nearer."
-        if len(shown) < len(found.variants):
-            caption += f" The nearest {len(shown)} of {len(found.variants)}."
-        told = "; ".join(f"{variant.name} {variant.distance():.2f}" for variant in shown)
-        return plots.save("variants", caption, figure, f"distance in points: {told}")
+        caption = f"Distance of each configuration to the published tables, with {level:.0%} intervals."
+        if len(shown) < len(ranking.variants):
+            caption += f" The nearest {len(shown)} of {len(ranking.variants)}."
+        text = "; ".join(f"{variant.name} {variant.distance():.2f}" for variant in shown)
+        return plots.save("variants", caption, figure, f"distance in percentage points: {text}")
