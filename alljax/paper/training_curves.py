@@ -105,8 +105,8 @@ def panels(match: Match, network: str, curves: Mapping[Row, "DataFrame"]) -> Fig
             axes.set_xlabel("epoch" if axes.lines else "")
         _legend(figure, 4 if across > 2 else 2)
         caption = (
-            f"Figure {NUMBERS[network]}, one panel per number of epochs: {match.networks[network]}; means over runs and "
-            f"folds.{_validation(match)}"
+            f"Figure {NUMBERS[network]}, one panel per number of epochs: {match.networks[network]}; means over folds "
+            f"and seeds.{_validation(match)}"
         )
         return plots.save(f"figure-{NUMBERS[network]}", caption, figure, curves=True)
 
