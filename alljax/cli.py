@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alljax import files, interrupts, progress
-from alljax.errors import ConfigError, Stopped, UserError
+from alljax.errors import ConfigError, Stopped, UserError, plural
 from alljax.training import distributed
 
 EXIT_CODES = "exit codes: 0 done, 1 `data verify` found problems, 2 user error, 3 done but some images were unreadable"
@@ -157,16 +157,16 @@ def _parser() -> argparse.ArgumentParser:
 )
 def study(options: Options) -> None:
     """Train and evaluate all trials of a study and write its report."""
-    distributed.initialize(options.coordinator, options.processes, options.process)
-
-    from alljax import paper
-    from alljax.report import report, terminal
-    from alljax.study import experiment, run, sweep
-
-    if options.dry_run:
-        run.dry_run(options.settings, options.workdir, options.shard)
-        return
     with interrupts.handle_signals():
+        distributed.initialize(options.coordinator, options.processes, options.process)
+
+        from alljax import paper
+        from alljax.report import report, terminal
+        from alljax.study import experiment, run, sweep
+
+        if options.dry_run:
+            run.dry_run(options.settings, options.workdir, options.shard)
+            return
         study = run.run_study(options.settings, options.workdir, options.shard, options.resume == "force")
         if study is None:
             return
@@ -201,7 +201,6 @@ def train(options: Options) -> None:
 )
 def predict(options: Options) -> None:
     """Classify images with a trained trial of a study."""
-    from alljax.errors import plural
     from alljax.study import predict
 
     count = predict.predict(options.workdir, options.trial, options.weights, options.images, options.out)

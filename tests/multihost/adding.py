@@ -24,7 +24,7 @@ def main() -> int:
     distributed.START_SECONDS = options.start_seconds
     distributed.HEARTBEAT_SECONDS = options.heartbeat_seconds
     try:
-        print(distributed.initialize(options.coordinator, options.processes, options.process), flush=True)
+        distributed.initialize(options.coordinator, options.processes, options.process)
     except ConfigError as error:
         print(f"alljax: {error}", file=sys.stderr)
         return distributed.exit(2)
