@@ -162,16 +162,14 @@ def study(options: Options) -> None:
 
         from alljax import paper
         from alljax.report import report, terminal
-        from alljax.study import experiment, run, sweep
+        from alljax.study import restart, sweep
 
-        if options.dry_run:
-            run.dry_run(options.settings, options.workdir, options.shard)
-            return
-        study = run.run_study(options.settings, options.workdir, options.shard, options.resume == "force")
+        force = options.resume == "force"
+        study = restart.find_or_run(options.settings, options.workdir, options.shard, force, options.dry_run)
         if study is None:
             return
         trials = sweep.expand(options.settings)
-        report.write_contact_sheets(options.workdir, lambda: experiment.open_records(trials))
+        report.write_contact_sheets(options.workdir, lambda: restart.open_records(trials))
         report.write_report(options.workdir, paper.sections)
     terminal.print_results(study)
     print(f"\nreport: {options.workdir / 'report.html'}")

@@ -19,6 +19,7 @@ from alljax.errors import ConfigError, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import SizeThreshold
 from alljax.study.extraction import Features
+from alljax.study.restart import subsets
 from alljax.study.sources import Sources
 from alljax.study.sweep import Trial
 from alljax.training.network import Network, open_networks
@@ -254,18 +255,6 @@ def _log_leaks(leaks: dict[str, int], protocol: str, subjects_known: bool) -> No
         logging.info(
             f"protocol {protocol!r} leaks: training images have {counts} of the {leaks['test_images']:,} test images"
         )
-
-
-def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
-    """Returns the subsets of the source that the trials use; none for ``data.subset`` alone."""
-    configs = [trial.config for trial in trials]
-    tested = [config.split.test_subset for config in configs if config.split.protocol == "prelim"]
-    return ("train", *([] if len(tested) == len(configs) else [configs[0].data.subset]), *tested) if tested else ()
-
-
-def open_records(trials: Sequence[Trial]) -> Dataset:
-    """Returns the data set of a study without reading its images."""
-    return open_dataset(trials[0].config.data, subsets(trials))
 
 
 def open_images(config: ConfigDict, subsets: Sequence[str] = ()) -> tuple[Dataset, Inspection]:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax import interrupts, progress
 from alljax.errors import ConfigError, UserError, WorkdirError, first_few, plural
-from alljax.study import estimate, finetuned, merge, results, sweep, workdir
+from alljax.study import estimate, finetuned, merge, restart, results, sweep, workdir
 from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.results import Study
 from alljax.study.sweep import Job, Trial
@@ -93,7 +93,7 @@ def open_study(config: ConfigDict, folder: Path, force: bool = False) -> tuple[l
 def _claim(config: ConfigDict, trials: list[Trial], experiment: Experiment, folder: Path, force: bool) -> None:
     """Makes the folder that of this study and writes everything that does not depend on a model."""
     resolved = configs.flatten(configs.vary(config, {"data.classes": experiment.dataset.classes}))
-    workdir.claim(folder, resolved, trials, experiment.fingerprints(), force)
+    workdir.claim(folder, resolved, trials, experiment.fingerprints(), restart.source_state(trials), force)
     results.write_experiment(folder, experiment, config)
 
 

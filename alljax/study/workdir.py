@@ -94,7 +94,12 @@ def check(workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], forc
 
 
 def claim(
-    workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], inputs: dict[str, str], force: bool = False
+    workdir: Path,
+    config: dict[str, Any],
+    trials: Sequence["Trial"],
+    inputs: dict[str, str],
+    source_state: str = "",
+    force: bool = False,
 ) -> None:
     """Writes config.json, trials.json and environment.json, or checks that `workdir` belongs to this study already.
 
@@ -105,6 +110,7 @@ def claim(
         config: the resolved config, flattened.
         trials: of the study.
         inputs: the other inputs of the study: names to SHA-256.
+        source_state: of the images, see `restart.source_state`.
         force: unfinished runs may continue with another config, on the same inputs.
 
     Raises:
@@ -115,13 +121,16 @@ def claim(
     if not stored:
         write_json(workdir / "trials.json", listed)
         write_json(workdir / "config.json", config)
-        write_json(workdir / "environment.json", environment() | {"inputs": inputs})
+        write_json(workdir / "environment.json", environment() | {"inputs": inputs, "source_state": source_state})
         return
     changes = _refuse_other_config(workdir, stored["config"], config, trials, force)
     before = stored["environment"].get("inputs", {})
     new = inputs.keys() - before.keys() if changes else ()  # weights of added trials
     if changed := input_difference(before, {name: inputs[name] for name in inputs if name not in new}):
         raise WorkdirError(f"{workdir} holds a study of other {shown(changed)}; choose another --workdir, or remove it")
+    if stored["environment"].get("source_state") != source_state:  # the same images in other files
+        stored["environment"]["source_state"] = source_state
+        write_json(workdir / "environment.json", stored["environment"])
     if changes:
         forced = [*stored["environment"].get("forced", []), changes]
         write_json(workdir / "environment.json", stored["environment"] | {"inputs": before | inputs, "forced": forced})

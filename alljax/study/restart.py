@@ -1,0 +1,94 @@
+"""Recognizes a finished study whose inputs have not changed, without reading images or importing JAX."""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from alljax import config as configs
+from alljax.data.dataset import Dataset
+from alljax.data.readers import open_dataset
+from alljax.errors import UserError
+from alljax.study import results, sweep, workdir
+from alljax.study.results import Study
+from alljax.study.sweep import Trial
+from alljax.weights import store
+
+
+def find_or_run(
+    config: ConfigDict, folder: Path, shard: tuple[int, int], force: bool = False, dry_run: bool = False
+) -> Study | None:
+    """Returns a finished study that has not changed, else that of `run.run_study`; None after a dry run.
+
+    Args:
+        config: from `alljax.config.load`.
+        folder: the working directory.
+        shard: as in `run.run_study`.
+        force: as in `run.run_study`.
+        dry_run: only print the plan.
+    """
+    several = "jax" in sys.modules and sys.modules["jax"].process_count() > 1  # they have to agree
+    if not (several or dry_run) and (study := find_unchanged(config, folder)):
+        return study
+
+    from alljax.study import run
+
+    if dry_run:
+        run.dry_run(config, folder, shard)
+        return None
+    return run.run_study(config, folder, shard, force)
+
+
+def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
+    """Returns the study in `folder` if all its trials are finished and config, images and weights are unchanged.
+
+    Images are compared by paths, labels and file stamps (size and modification time), weights by their hash, which is
+    cached by the same stamp.
+
+    Args:
+        config: from `alljax.config.load`.
+        folder: the working directory.
+    """
+    if not (folder / "trials.json").is_file() or not (folder / "metrics.json").is_file():
+        return None
+    try:
+        study = results.read_study(folder)
+        given = configs.flatten(config)
+        given |= {} if given["data.classes"] else {"data.classes": study.config["data.classes"]}
+        weights = {(one["weights"]["path"], one["weights"]["sha256"]) for one in study.metrics["trials"].values()}
+        unchanged = (
+            not configs.difference(study.config, given)
+            and all(workdir.is_finished(folder, name) for name in study.trials)
+            and study.metrics["trials"].keys() == set(study.trials)
+            and all(store.digest(Path(path)) == sha256 for path, sha256 in weights)
+            and study.environment.get("source_state") == source_state(sweep.expand(config))
+        )
+    except UserError:  # the study is opened completely and tells what is wrong
+        return None
+    return study if unchanged else None
+
+
+def source_state(trials: Sequence[Trial]) -> str:
+    """Returns a hash of records and file stamps of the source; empty where its files cannot be recognized by stamps."""
+    dataset = open_records(trials)
+    if dataset.stamp is None and dataset.name != "synthetic":
+        return ""
+    digest = hashlib.sha256()
+    for record in dataset.records:
+        digest.update(f"{record} {dataset.stamp(record) if dataset.stamp else ''}\n".encode())
+    return digest.hexdigest()
+
+
+def open_records(trials: Sequence[Trial]) -> Dataset:
+    """Returns the data set of a study without reading its images."""
+    return open_dataset(trials[0].config.data, subsets(trials))
+
+
+def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Returns the subsets of the source that the trials use; none for ``data.subset`` alone."""
+    trial_configs = [trial.config for trial in trials]
+    tested = [config.split.test_subset for config in trial_configs if config.split.protocol == "prelim"]
+    others = [] if len(tested) == len(trials) else [trial_configs[0].data.subset]
+    return ("train", *others, *tested) if tested else ()
