@@ -240,7 +240,7 @@ def data_verify(options: Options) -> int:
     from alljax.data import verify
 
     found = verify.verify(options.source)
-    verify.show(found, options.out)
+    verify.print_verification(found, options.out)
     return 1 if found.problems else 0
 
 
@@ -252,7 +252,7 @@ def data_audit(options: Options) -> None:
     from alljax.data import audit
 
     found = audit.audit(options.source, options.protocol, options.words)
-    audit.show(found, options.out)
+    audit.print_audit(found, options.out)
     if found.error:
         raise found.error
 

@@ -1,7 +1,6 @@
-"""What a set hides: images that stand more than once, subjects that are one person, and what a protocol then leaks."""
+"""Duplicates and related subjects in a data set, and what each split protocol would leak."""
 
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,51 +15,53 @@ from alljax import config as configs
 from alljax.data import duplicates, splits
 from alljax.data.archive import natural
 from alljax.data.dataset import UNLABELED, Dataset, check
+from alljax.data.leaks import count_leaks
+from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
-from alljax.data.subjects import unite
+from alljax.data.subjects import connected_groups, merge_subjects
 from alljax.errors import LeakError, UserError, first_few, plural
 from alljax.files import write_text
 from alljax.progress import bar
 
 
 @dataclass(frozen=True)
-class Person:
-    """Subject names that are one person.
+class MergedSubject:
+    """Subject names that belong to one subject.
 
     Attributes:
-        subjects: those that are in the source.
-        known: whether it is known of the set that they are.
-        found: which of them share images in the files at hand, in groups.
-        images: how many images they share, each counted once.
+        names: the names in the source.
+        known: whether the data set is known to use these names for one subject.
+        sharing: groups of these names that share images in the files at hand.
+        images: number of distinct images that they share.
     """
 
-    subjects: tuple[str, ...]
+    names: tuple[str, ...]
     known: bool
-    found: tuple[tuple[str, ...], ...]
+    sharing: tuple[tuple[str, ...], ...]
     images: int
 
 
 @dataclass(frozen=True)
-class Leaks:
-    """What a protocol leaks, summed over its splits.
+class ProtocolLeaks:
+    """Leakage of a protocol, summed over its folds.
 
     Attributes:
         protocol: its name.
-        declared: whether it is known to leak.
-        splits: how many splits it draws.
-        test_cells: how many cells they test.
-        person: how many of these have their person in train; None where no subject is known.
-        field: how many have a cell of the same photograph in train; None where none is known.
-        duplicate: how many have the same image in train.
-        near: how many have the same or a nearly the same image in train.
-        refused: why it is not drawn; empty where it is.
+        declared: whether it is declared leaky.
+        folds: number of folds.
+        test_images: number of test images.
+        subject: test images whose subject is in the training data; None where no subject is known.
+        field: test images of whose photograph another cell is in the training data; None where no field is known.
+        duplicate: test images that are in the training data.
+        near: test images that have an equal or nearly equal image in the training data.
+        refused: why the protocol is impossible; empty where it is possible.
     """
 
     protocol: str
     declared: bool
-    splits: int = 0
-    test_cells: int = 0
-    person: int | None = None
+    folds: int = 0
+    test_images: int = 0
+    subject: int | None = None
     field: int | None = None
     duplicate: int | None = None
     near: int | None = None
@@ -69,225 +70,194 @@ class Leaks:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """Result of `audit`.
 
     Attributes:
-        source: as the person wrote it.
-        images: how many were compared.
-        subjects: how many subject names they have.
-        exact: images that are the same pixel for pixel, in whatever format.
-        near: see `duplicates`.
-        people: subjects that are one person.
-        protocols: what leaks under each.
-        unreadable: why an image was left out, by its path.
-        error: what the person who asked is to be told in the end, if anything.
+        source: as given by the user.
+        images: number of images compared.
+        subject_names: number of subject names.
+        exact: images with equal pixels.
+        near: near duplicates, see `alljax.data.duplicates`.
+        merged: subjects with several names.
+        protocols: leakage of each protocol.
+        unreadable: path → why an image was skipped.
+        error: the error to report after printing, if any.
     """
 
     source: str
     images: int
-    subjects: int
-    exact: duplicates.Copies
-    near: duplicates.Copies
-    people: tuple[Person, ...]
-    protocols: tuple[Leaks, ...]
+    subject_names: int
+    exact: duplicates.Duplicates
+    near: duplicates.Duplicates
+    merged: tuple[MergedSubject, ...]
+    protocols: tuple[ProtocolLeaks, ...]
     unreadable: Mapping[str, str]
     error: UserError | None
 
 
 def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> Audit:
-    """Compares all images of a source, of all parts, labeled or not, and counts what leaks; shows bars.
+    """Compares all images of all subsets of a source, labeled or not, and counts what leaks.
 
-    Subjects that share an image (the same pixels), or are known to be one
-    person, are united.  Near duplicates unite nobody: they are reported.
+    Subject names that share an image, or are known to belong to one subject, are merged.  Near duplicates are reported
+    and do not merge subjects.
 
     Args:
-        source: as `data.source`.
-        protocol: one of `splits.PROTOCOLS`; empty for all, those that draw in one way with one repeat.
-        overrides: words of the command line, for example ``--config.split.folds=3``.
+        source: as ``data.source``.
+        protocol: a name in `PROTOCOLS`; empty for all, those without randomness with one repeat.
+        overrides: words of the command line, for example ``["--config.split.folds=3"]``.
 
     Returns:
-        What was found.  Its `error` is a `LeakError` where a protocol leaks that is not declared to, or
-        what refuses the one that was asked for.
+        The findings.  `Audit.error` is a `LeakError` where a protocol leaks without being declared leaky, or the reason
+        why the given protocol is impossible.
 
     Raises:
-        DataError: the source cannot be opened, or has no images.
-        ConfigError: no such protocol, or an override that its setting does not allow.
+        DataError: the source cannot be opened or has no images.
+        ConfigError: an unknown protocol, or an override that its setting does not allow.
     """
-    config = _config(source, protocol, overrides)
-    data = config.data
-    dataset = open_all(source, data.classes, data.name_pattern)
+    changes = {"data.source": source} | ({"split.protocol": protocol} if protocol else {})
+    config = configs.override(configs.vary(configs.default_config(), changes), overrides)
+    dataset = open_all(source, config.data.classes, config.data.name_pattern)
     if not dataset.records:
         check(dataset, source)
-    with bar("look at the images", len(dataset.records), "images") as advance:
-        prints = duplicates.take_prints(dataset, advance)
+    with bar("read images", len(dataset.records), "images") as update:
+        prints = duplicates.compute_fingerprints(dataset, update)
     dataset = replace(dataset, records=tuple(r for r in dataset.records if r.path not in prints.unreadable))
-    records, groups = dataset.records, duplicates.exact(prints.pixels)
+    records, groups = dataset.records, duplicates.exact_groups(prints.pixels)
     distinct = np.setdiff1d(np.arange(len(records)), [row for group in groups for row in group[1:]])
-    with bar("compare them", len(distinct), "images") as advance:
-        pairs = distinct[duplicates.near(prints.small[distinct], advance)]
-    united = unite(records, prints.pixels, dataset.known_subjects)
-    alike = duplicates.families(len(records), [*groups, *pairs.tolist()])
+    with bar("compare images", len(distinct), "images") as update:
+        pairs = distinct[duplicates.near_pairs(prints.small[distinct], update)].tolist()
+    subjects = merge_subjects(records, prints.pixels, dataset.known_subjects)
+    similar = connected_groups(len(records), [*groups, *pairs])
     found, errors = [], []
-    for each in (protocol,) if protocol else splits.PROTOCOLS:
-        repeats = config.split.repeats if protocol or each in splits.REDRAWN else 1
+    for name in (protocol,) if protocol else PROTOCOLS:
+        settings = configs.vary(config, {"split.protocol": name})
+        if not protocol and name not in RANDOM:
+            settings = configs.vary(settings, {"split.repeats": 1})
         try:
-            found.append(_leaks(each, dataset, config, repeats, united, prints.pixels, alike))
+            found.append(_leaks(settings, dataset, subjects, prints.pixels, similar))
         except UserError as error:
-            found.append(Leaks(each, each in splits.LEAKY, refused=str(error)))
+            found.append(ProtocolLeaks(name, name in LEAKY, refused=str(error)))
             errors += [error] if protocol or isinstance(error, LeakError) else []
     return Audit(
         source,
         images=len(records),
-        subjects=len({record.subject for record in records} - {""}),
-        exact=duplicates.describe(records, united, groups),
-        near=duplicates.describe(records, united, pairs.tolist()),
-        people=_people(dataset, prints.pixels, united),
+        subject_names=len({record.subject for record in records} - {""}),
+        exact=duplicates.summarize(records, subjects, groups),
+        near=duplicates.summarize(records, subjects, pairs),
+        merged=_merged(dataset, prints.pixels, subjects),
         protocols=tuple(found),
         unreadable=prints.unreadable,
         error=errors[0] if errors else None,
     )
 
 
-def show(found: Audit, out: Path | None = None) -> None:
-    """Prints what was found, of long lists the first; writes all of it as JSON.
+def print_audit(found: Audit, out: Path | None = None) -> None:
+    """Prints the findings, of long lists the beginning, and writes all of them as JSON.
 
     Args:
         found: from `audit`.
-        out: the JSON file; none for no file.
+        out: the JSON file; None for no file.
 
     Raises:
         WorkdirError: `out` cannot be written.
     """
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-
-    def say(line: str) -> None:
-        console.print(line, markup=False)
-
-    subjects = plural(found.subjects, "subject") if found.subjects else "no known subject: cell-level only"
-    say(f"{plural(found.images, 'image')} of {subjects}")
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    names = plural(found.subject_names, "subject name") if found.subject_names else "no known subject"
+    console.print(f"{plural(found.images, 'image')}, {names}")
     if bad := found.unreadable:
         listed = first_few(f"{path} ({why})" for path, why in bad.items())
-        say(f"{plural(len(bad), 'image')} left out, cannot be read: {listed}")
+        console.print(f"{plural(len(bad), 'image')} skipped, cannot be read: {listed}")
     kinds = {"exact": found.exact, "near": found.near}
-    heads = ("duplicates", "pairs", "two subjects", "two people", "two folds", "two parts", "two classes")
-    say("")
-    console.print(
-        _table(heads, ((kind, c.pairs, c.subjects, c.people, c.folds, c.parts, c.classes) for kind, c in kinds.items()))
-    )
+    header = ("duplicates", "pairs", "two names", "two subjects", "two folds", "two subsets", "two classes")
+    counts = [(kind, c.pairs, c.subject_names, c.subjects, c.folds, c.subsets, c.classes) for kind, c in kinds.items()]
+    console.print()
+    console.print(_table(header, counts))
     for kind, copies in kinds.items():
-        for title, groups in (("", copies.groups), (" under two classes, one of them wrong", copies.contradictory)):
+        for title, groups in (("", copies.groups), (" with several classes", copies.contradictory)):
             if groups:
-                say(f"{kind} duplicates{title}:")
-                for line in _first(groups):
-                    say(f"  {line}")
-    for person in found.people:
-        here = " and ".join(" = ".join(names) for names in person.found)
-        why = [f"{here} share {plural(person.images, 'image')} here"] if here else ["no shared image here"]
-        say(f"one person: {' = '.join(person.subjects)} ({'; '.join([*why, *(['known'] if person.known else [])])})")
+                console.print(f"{kind} duplicates{title}:", *(f"\n  {line}" for line in _shortened(groups)), sep="")
+    for subject in found.merged:
+        sharing = " and ".join(" = ".join(names) for names in subject.sharing)
+        why = [f"{sharing} share {plural(subject.images, 'image')}" if sharing else "no shared image in this copy"]
+        console.print(
+            f"one subject: {' = '.join(subject.names)} ({'; '.join([*why, *(['known'] if subject.known else [])])})"
+        )
     if drawn := [each for each in found.protocols if not each.refused]:
-        say("\nTested cells with their person, their photograph, the same image, the same or nearly the same in train:")
-        heads = ("protocol", "splits", "tested", "person", "photograph", "same", "nearly")
-        counts = ((e.protocol, e.splits, e.test_cells, e.person, e.field, e.duplicate, e.near) for e in drawn)
-        console.print(_table(heads, counts))
+        console.print("\nTest images whose subject, photograph, image or a similar image is in the training data:")
+        columns = ("protocol", "folds", "tested", "subject", "photograph", "image", "similar")
+        rows = [(p.protocol, p.folds, p.test_images, p.subject, p.field, p.duplicate, p.near) for p in drawn]
+        console.print(_table(columns, rows))
     if declared := [each.protocol for each in drawn if each.declared]:
-        say(f"declared to leak: {', '.join(declared)}")
+        console.print(f"declared leaky: {', '.join(declared)}")
     for each in found.protocols:
         if each.refused and each.refused != str(found.error):
-            say(f"{each.protocol} is not possible: {each.refused}")
-    say("Near duplicates are only counted: no people are united by them.")
+            console.print(f"{each.protocol} is impossible: {each.refused}")
+    console.print("Near duplicates do not merge subjects.")
     if out:
         content = asdict(replace(found, error=None)) | {"error": str(found.error or "")}
         write_text(out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        say(f"{out}: all of it")
+        console.print(f"{out}: all findings")
 
 
-def _table(heads: Sequence[str], rows: Iterable[tuple[str | int | None, ...]]) -> Table:
+def _table(header: Sequence[str], rows: Iterable[tuple[str | int | None, ...]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    for number, head in enumerate(heads):
-        table.add_column(head, justify="right" if number else "left")
-    for name, *counts in rows:
-        table.add_row(str(name), *("–" if count is None else f"{count:,}" for count in counts))
+    for number, name in enumerate(header):
+        table.add_column(name, justify="right" if number else "left", no_wrap=not number)
+    for row in rows:
+        table.add_row(*("–" if entry is None else entry if isinstance(entry, str) else f"{entry:,}" for entry in row))
     return table
 
 
-def _first(groups: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the first five groups, without the folders that all have in common, and how many more there are."""
+def _shortened(groups: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the first five groups without their common folders, and the number of further groups."""
     folders = [path.split("/")[:-1] for group in groups for path in group]
-    depth = next(
-        (n for n, names in enumerate(zip(*folders, strict=False)) if len({*names}) > 1), min(map(len, folders))
-    )
+    differing = (n for n, names in enumerate(zip(*folders, strict=False)) if len({*names}) > 1)
+    depth = next(differing, min(map(len, folders)))
     lines = [" = ".join("/".join(path.split("/")[depth:]) for path in group) for group in groups[:5]]
     return lines + ([f"and {len(groups) - 5:,} more"] if len(groups) > 5 else [])
 
 
-def _config(source: str, protocol: str, overrides: Sequence[str]) -> ConfigDict:
-    changes = {"data.source": source} | ({"split.protocol": protocol} if protocol else {})
-    return configs.override(configs.vary(configs.default_config(), changes), overrides)
-
-
 def _leaks(
-    protocol: str,
-    dataset: Dataset,
-    config: ConfigDict,
-    repeats: int,
-    people: Sequence[str],
-    pixels: Sequence[str],
-    alike: Sequence[str],
-) -> Leaks:
-    how = config.split
-    parts = ("train", how.test_subset) if protocol == "prelim" else (config.data.subset,)
-    rows = [n for n, each in enumerate(dataset.records) if each.subset in parts and each.label != UNLABELED]
-    records = check(replace(dataset, records=tuple(dataset.records[row] for row in rows)), config.data.source).records
-    of_people, of_pixels, of_alike = ([kinds[row] for row in rows] for kinds in (people, pixels, alike))
-    drawn = splits.make_splits(
-        protocol,
-        records,
-        of_people,
-        of_pixels,
-        classes=dataset.classes,
-        folds=how.folds,
-        repeats=repeats,
-        seed=config.seed,
-        test_fraction=how.test_fraction,
-        stratified=how.stratified,
-        test_subset=how.test_subset,
-        validation=how.validation,
-    )
-    counts = splits.leaks(drawn, records, of_people, of_pixels)
-    return Leaks(
-        protocol,
-        protocol in splits.LEAKY,
-        splits=len(drawn),
-        test_cells=counts["test_images"],
-        person=counts["subject"] if any(record.subject for record in records) else None,
-        field=counts["field"] if any(record.field for record in records) else None,
+    config: ConfigDict, dataset: Dataset, subjects: Sequence[str], pixels: Sequence[str], similar: Sequence[int]
+) -> ProtocolLeaks:
+    subsets = ("train", config.split.test_subset) if config.split.protocol == "prelim" else (config.data.subset,)
+    used = [each for each in dataset.records if each.subset in subsets and each.label != UNLABELED]
+    check(replace(dataset, records=tuple(used)), config.data.source)
+    folds = splits.make_splits(dataset, subjects, config.split, config.seed, pixels, config.data.subset)
+    counts = count_leaks(folds, dataset.records, subjects, pixels)
+    return ProtocolLeaks(
+        config.split.protocol,
+        config.split.protocol in LEAKY,
+        folds=len(folds),
+        test_images=counts["test_images"],
+        subject=counts["subject"] if any(record.subject for record in used) else None,
+        field=counts["field"] if any(record.field for record in used) else None,
         duplicate=counts["duplicate"],
-        near=splits.leaks(drawn, records, of_people, of_alike)["duplicate"],
+        near=count_leaks(folds, dataset.records, subjects, list(map(str, similar)))["duplicate"],
     )
 
 
-def _people(dataset: Dataset, pixels: Sequence[str], united: Sequence[str]) -> tuple[Person, ...]:
+def _merged(dataset: Dataset, pixels: Sequence[str], subjects: Sequence[str]) -> tuple[MergedSubject, ...]:
     records = dataset.records
-    found = _several(dataset, unite(records, pixels))
-    known = _several(dataset, unite(records, (), dataset.known_subjects))
-    owners = defaultdict[str, set[str]](set)
+    sharing = _with_several_names(dataset, merge_subjects(records, pixels))
+    known = _with_several_names(dataset, merge_subjects(records, (), dataset.known_subjects))
+    names_of_image = defaultdict[str, set[str]](set)
     for record, digest in zip(records, pixels, strict=True):
-        owners[digest].add(record.subject)
+        names_of_image[digest].add(record.subject)
     return tuple(
-        Person(
-            subjects,
-            known=subjects in known,
-            found=tuple(some_of_them for some_of_them in found if set(some_of_them) <= set(subjects)),
-            images=sum(len(names.intersection(subjects)) > 1 for names in owners.values()),
+        MergedSubject(
+            names,
+            known=names in known,
+            sharing=tuple(group for group in sharing if set(group) <= set(names)),
+            images=sum(len(those.intersection(names)) > 1 for those in names_of_image.values()),
         )
-        for subjects in _several(dataset, united)
+        for names in _with_several_names(dataset, subjects)
     )
 
 
-def _several(dataset: Dataset, people: Sequence[str]) -> list[tuple[str, ...]]:
-    """Returns the subjects of each person that has several."""
+def _with_several_names(dataset: Dataset, subjects: Sequence[str]) -> list[tuple[str, ...]]:
     names = defaultdict[str, set[str]](set)
-    for record, person in zip(dataset.records, people, strict=True):
+    for record, subject in zip(dataset.records, subjects, strict=True):
         if record.subject:
-            names[person].add(record.subject)
-    return [tuple(natural(names[person])) for person in natural(names) if len(names[person]) > 1]
+            names[subject].add(record.subject)
+    return [tuple(natural(names[subject])) for subject in natural(names) if len(names[subject]) > 1]

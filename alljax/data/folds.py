@@ -1,4 +1,4 @@
-"""Folds and held-out sides of whole people with even classes."""
+"""Folds and held-out sets of whole groups (subjects) with balanced classes."""
 
 from collections.abc import Sequence
 
@@ -8,126 +8,126 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.int64]
 
 
-def fold_of_person(labels: Numbers, persons: Numbers, folds: int, seed: int) -> Numbers:
-    """Gives each person a fold: large ones first, each to the fold that its cells leave the most even.
+def group_folds(labels: Numbers, groups: Numbers, folds: int, seed: int) -> Numbers:
+    """Assigns each group to a fold: large groups first, each to the fold that leaves the classes most balanced.
 
-    This is scikit-learn's StratifiedGroupKFold with one thing added: the order of the people is
-    loosened by chance.  Theirs is by size with ties shuffled, which makes nearly the same folds for
-    every seed where people differ in size (on C-NMC 6 different divisions from 12 seeds), and before
-    release 1.8 theirs did not stratify when it shuffled.  Loosening by 30 % makes the seeds as good as
-    independent there and leaves the classes even to 1 %.
+    This is scikit-learn's StratifiedGroupKFold with a randomized order of the groups.  In scikit-learn the order is by
+    size and the seed breaks ties only, so that groups of different sizes get nearly the same folds for every seed (6
+    different divisions of C-NMC from 12 seeds).  Multiplying sizes by log-normal noise (sigma 0.3) makes seeds
+    practically independent there and keeps class fractions within 1 %.
 
-    Where everybody has cells of one class only, two folds differ in a class by no more cells than its
-    largest person has (each person goes where the class has least).
+    If each group has one class, two folds differ in a class by at most the size of its largest group.
 
     Args:
         labels: (N,).
-        persons: (N,), numbers from 0 without gaps.
-        folds: K.
-        seed: of the chance.
+        groups: (N,), numbers from 0 without gaps.
+        folds: number of folds K.
+        seed: of the randomized order.
 
     Returns:
-        The fold of each person, (P,).
+        The fold of each group, (G,).
     """
     rng = np.random.default_rng(seed)
-    shares = _shares(labels, persons)
+    shares = _class_shares(labels, groups)
     sizes = shares.max(axis=1) * np.exp(0.3 * rng.standard_normal(len(shares)))
-    held = np.zeros((folds, shares.shape[1]))
-    fold_of_person = np.zeros(len(shares), np.int64)
-    for person in np.argsort(-sizes, kind="stable"):
-        # options[k] is what the folds would hold if the person went to fold k
-        options = held + np.eye(folds)[:, :, None] * shares[person]
-        unevenness = options.std(axis=1).sum(axis=1)
-        best = np.flatnonzero(unevenness <= unevenness.min() + 1e-12)
-        fold_of_person[person] = rng.choice(best)
-        held = options[fold_of_person[person]]
-    return fold_of_person
+    filled = np.zeros((folds, shares.shape[1]))
+    fold_of_group = np.zeros(len(shares), np.int64)
+    for group in np.argsort(-sizes, kind="stable"):
+        # options[k] is the content of the folds if the group goes to fold k
+        options = filled + np.eye(folds)[:, :, None] * shares[group]
+        imbalance = options.std(axis=1).sum(axis=1)
+        best = np.flatnonzero(imbalance <= imbalance.min() + 1e-12)
+        fold_of_group[group] = rng.choice(best)
+        filled = options[fold_of_group[group]]
+    return fold_of_group
 
 
-def held_out(labels: Numbers, persons: Numbers, fraction: float, seed: int | Sequence[int]) -> NDArray[np.bool_]:
-    """Sets people aside until they hold about `fraction` of each class.
+def group_holdout(labels: Numbers, groups: Numbers, fraction: float, seed: int | Sequence[int]) -> NDArray[np.bool_]:
+    """Holds out groups until they contain about `fraction` of each class.
 
-    In an order of chance, everybody is taken whose cells bring the shares of the classes nearer to
-    `fraction`.  Of twenty orders the first is kept that comes within 1 % of each class, else the nearest.
-    Where that leaves a class on one side only, its smallest person changes sides; people that both
-    sides need stay with the rest, which therefore always has every class.
+    Groups are visited in random order and held out if that brings the class fractions closer to `fraction`.  Up to
+    twenty orders are tried until every class is within 1 %; otherwise the closest is used.  If a class is on one side
+    only, its smallest group changes sides; groups that both sides need stay in the rest, which therefore has every
+    class.
 
-    Where everybody has cells of one class only, the share taken of a class differs from `fraction` by
-    no more than half of what its largest person has, or all that its smallest has.
+    If each group has one class, the held-out fraction of a class differs from `fraction` by at most half of its largest
+    group, or by its smallest group.
 
     Args:
         labels: (N,), every class present.
-        persons: (N,), numbers from 0 without gaps.
+        groups: (N,), numbers from 0 without gaps.
         fraction: between 0 and 1.
-        seed: of the chance.
+        seed: of the random orders.
 
     Returns:
-        Who is set aside, (P,).
+        Whether each group is held out, (G,).
     """
     rng = np.random.default_rng(seed)
-    shares = _shares(labels, persons)
-    taken, nearest = np.zeros(len(shares), np.bool_), np.inf
+    shares = _class_shares(labels, groups)
+    held_out, closest = np.zeros(len(shares), np.bool_), np.inf
     for _ in range(20):
         order = rng.permutation(len(shares))
-        chosen, missing = _taken_in_order(shares, order, fraction)
-        if np.abs(missing).max() < nearest:
-            taken, nearest = chosen, np.abs(missing).max()
-        if nearest <= 0.01:
+        chosen, missing = _choose_in_order(shares, order, fraction)
+        if np.abs(missing).max() < closest:
+            held_out, closest = chosen, np.abs(missing).max()
+        if closest <= 0.01:
             break
     for side in (True, False):
-        for own in shares.T:
-            if not own[taken == side].any():
-                there = order[own[order] > 0]
-                taken[there[own[there].argmin()]] = side
-    return taken
+        for of_class in shares.T:
+            if not of_class[held_out == side].any():
+                candidates = order[of_class[order] > 0]
+                held_out[candidates[of_class[candidates].argmin()]] = side
+    return held_out
 
 
-def nested_order(labels: Numbers, persons: Numbers, seed: int | Sequence[int]) -> Numbers:
-    """Puts people in an order of chance of which every beginning is a small copy of the whole.
+def nested_groups(labels: Numbers, groups: Numbers, seed: int | Sequence[int]) -> Numbers:
+    """Returns a random order of the groups in which every beginning has about the class fractions of all groups.
 
-    The first people bring every class; after them comes each time somebody of the class that is
-    furthest below its share of the people.  A person's class is the one most of its cells have.
+    The first groups cover every class; each further group is of the class that is furthest below its fraction of the
+    groups.  The class of a group is its most frequent label.
 
     Args:
         labels: (N,), every class present.
-        persons: (N,), numbers from 0 without gaps.
-        seed: of the chance.
+        groups: (N,), numbers from 0 without gaps.
+        seed: of the order.
 
     Returns:
-        The people, (P,).
+        The groups in order, (G,).
     """
-    counts = np.zeros((persons.max() + 1, labels.max() + 1), np.int64)
-    np.add.at(counts, (persons, labels), 1)
-    own, by_chance = counts.argmax(axis=1), np.random.default_rng(seed).permutation(len(counts))
+    counts = np.zeros((groups.max() + 1, labels.max() + 1), np.int64)
+    np.add.at(counts, (groups, labels), 1)
+    class_of, shuffled = counts.argmax(axis=1), np.random.default_rng(seed).permutation(len(counts))
     order: list[int] = []
     for label in range(counts.shape[1]):
-        if not any(counts[person, label] for person in order):
-            order.append(next(int(person) for person in by_chance if counts[person, label]))
-    waiting = [[int(person) for person in by_chance if own[person] == label and person not in order]
-               for label in range(counts.shape[1])]  # fmt: skip
-    shares = np.bincount(own, minlength=len(waiting)) / len(own)
-    while len(order) < len(own):
-        missing = shares * (len(order) + 1) - np.bincount(own[order], minlength=len(waiting))
-        label = max((label for label, people in enumerate(waiting) if people), key=missing.__getitem__)
-        order.append(waiting[label].pop(0))
+        if not any(counts[group, label] for group in order):
+            order.append(next(int(group) for group in shuffled if counts[group, label]))
+    remaining = [
+        [int(group) for group in shuffled if class_of[group] == label and group not in order]
+        for label in range(counts.shape[1])
+    ]
+    fractions = np.bincount(class_of, minlength=len(remaining)) / len(class_of)
+    while len(order) < len(class_of):
+        missing = fractions * (len(order) + 1) - np.bincount(class_of[order], minlength=len(remaining))
+        label = max((label for label, of_class in enumerate(remaining) if of_class), key=missing.__getitem__)
+        order.append(remaining[label].pop(0))
     return np.array(order, np.int64)
 
 
-def _taken_in_order(
+def _choose_in_order(
     shares: NDArray[np.float64], order: Numbers, fraction: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Returns who is taken, (P,), and what of each class then still misses, (C,)."""
-    taken = np.zeros(len(shares), np.bool_)
+    """Returns which groups are held out, (G,), and the fraction of each class that is still missing, (C,)."""
+    chosen = np.zeros(len(shares), np.bool_)
     missing = np.full(shares.shape[1], fraction)
-    for person in order:
-        left = missing - shares[person]
-        if np.abs(left).sum() < np.abs(missing).sum():
-            taken[person], missing = True, left
-    return taken, missing
+    for group in order:
+        rest = missing - shares[group]
+        if np.abs(rest).sum() < np.abs(missing).sum():
+            chosen[group], missing = True, rest
+    return chosen, missing
 
 
-def _shares(labels: Numbers, persons: Numbers) -> NDArray[np.float64]:
-    """Returns what each person has of each class, (P, C); the classes weigh alike, 1 each."""
-    counts = np.zeros((persons.max() + 1, labels.max() + 1))
-    np.add.at(counts, (persons, labels), 1)
+def _class_shares(labels: Numbers, groups: Numbers) -> NDArray[np.float64]:
+    """Returns the fraction of each class that is in each group, (G, C)."""
+    counts = np.zeros((groups.max() + 1, labels.max() + 1))
+    np.add.at(counts, (groups, labels), 1)
     return counts / counts.sum(axis=0)

@@ -1,184 +1,192 @@
-"""Who is tested: each protocol as the rows of its folds, and what it asks of the records."""
+"""The protocols of dividing a data set: which rows are trained on and which are tested."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from ml_collections import ConfigDict
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from alljax.data.archive import natural
-from alljax.data.dataset import Record
-from alljax.data.folds import fold_of_person, held_out, nested_order
+from alljax.data.archive import natural, natural_key
+from alljax.data.dataset import UNLABELED, Dataset, Record
+from alljax.data.folds import group_folds, group_holdout
+from alljax.data.leaks import codes_of
 from alljax.errors import ConfigError, DataError, first_few, plural
 
 Rows = NDArray[np.int64]
-Drawn = Iterator[tuple[Rows, Rows]]
-"""Training rows and test rows of each fold."""
+Sides = Iterator[tuple[Rows, Rows]]
+"""Training and test rows of each fold."""
+
+LEAKY = ("paper", "official_folds_by_name")
+"""Declared leaky: ``paper`` divides images, not subjects; the published folds separate names of the same subject."""
+
+RANDOM = ("subject_kfold", "subject_holdout", "paper")
+"""Protocols that depend on the seed; the others have one division only."""
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
-    """Records as columns, in an order that is their own.
+class Table:
+    """Records as columns, ordered by their identity, so that splits do not depend on the layout of the source.
 
     Attributes:
+        rows: indices in the data set, (N,).
         records: N records.
         labels: (N,).
-        people: names of their persons, N.
-        persons: the same as numbers from 0 in the order in which they appear, (N,).
+        subjects: N names.
+        groups: the subjects as numbers from 0 in order of first occurrence, (N,).
         classes: class names, for messages.
     """
 
+    rows: Rows
     records: Sequence[Record]
     labels: Rows
-    people: Sequence[str]
-    persons: Rows
+    subjects: Sequence[str]
+    groups: Rows
     classes: Sequence[str]
 
     @property
-    def subjects(self) -> bool:
-        """Whether anybody's name is known."""
+    def named(self) -> bool:
+        """Whether any subject name is known."""
         return any(record.subject for record in self.records)
 
 
-def subject_kfold(cells: Cells, folds: int, seed: int) -> Drawn:
-    """Folds of whole people; where every cell is its own person, scikit-learn's StratifiedKFold."""
-    _check_people(cells, folds, f"split.folds is {folds}")
-    if len(np.unique(cells.persons)) == len(cells.persons):
-        divider = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        return iter(divider.split(cells.labels, cells.labels))
-    return _each(fold_of_person(cells.labels, cells.persons, folds, seed)[cells.persons])
+def make_table(dataset: Dataset, subjects: Sequence[str], subset: str | None) -> Table:
+    """Returns the labeled records of a subset, or of all subsets for None, as a `Table`."""
+    key = cache(natural_key)
+    records = dataset.records
+
+    def identity(row: int) -> tuple[object, ...]:
+        record = records[row]
+        name = record.path.rpartition("/")[2]
+        return key(record.subject), key(record.field), key(record.cell), natural_key(name), record.path
+
+    used = [n for n, each in enumerate(records) if each.label != UNLABELED and subset in (None, each.subset)]
+    rows = sorted(used, key=identity)
+    names = [subjects[row] for row in rows]
+    chosen = [records[row] for row in rows]
+    labels = np.array([record.label for record in chosen], np.int64)
+    return Table(np.array(rows, np.int64), chosen, labels, names, codes_of(names), dataset.classes)
 
 
-def subject_holdout(cells: Cells, test_fraction: float, seed: int) -> Drawn:
-    """One test side of whole people."""
-    _check_people(cells, 2, "protocol subject_holdout needs 2")
-    tested = held_out(cells.labels, cells.persons, test_fraction, seed)[cells.persons]
+def subject_kfold(table: Table, settings: ConfigDict, seed: int) -> Sides:
+    """Folds of whole subjects; StratifiedKFold where no subject has two images."""
+    _check_subjects(table, settings.folds, f"split.folds={settings.folds} needs {settings.folds}")
+    if len(np.unique(table.groups)) == len(table.groups):
+        divider = StratifiedKFold(settings.folds, shuffle=True, random_state=seed)
+        return iter(divider.split(table.labels, table.labels))
+    return _by_fold(group_folds(table.labels, table.groups, settings.folds, seed)[table.groups])
+
+
+def subject_holdout(table: Table, settings: ConfigDict, seed: int) -> Sides:
+    """One test set of whole subjects."""
+    _check_subjects(table, 2, "protocol subject_holdout needs 2")
+    tested = group_holdout(table.labels, table.groups, settings.test_fraction, seed)[table.groups]
     yield np.flatnonzero(~tested), np.flatnonzero(tested)
 
 
-def leave_one_subject_out(cells: Cells) -> Drawn:
-    """Everybody is tested alone, in the order in which they appear."""
-    if not cells.subjects:
+def leave_one_subject_out(table: Table, settings: ConfigDict, seed: int) -> Sides:
+    """Each subject is a fold, in order of first occurrence."""
+    if not table.named:
         raise DataError(
             "protocol leave_one_subject_out needs subjects, and no image has one; name them by folders or "
             "data.name_pattern, or set split.protocol=subject_kfold"
         )
-    _check_people(cells, 2, "protocol leave_one_subject_out needs 2")
-    return _each(cells.persons)
+    _check_subjects(table, 2, "protocol leave_one_subject_out needs 2")
+    return _by_fold(table.groups)
 
 
-def official_folds(cells: Cells, by_name: bool) -> Drawn:
-    """The folds as published (`by_name`), or with everybody in the fold of `home_folds`."""
-    home = home_folds(cells.records, cells.people)
-    of_row = [
-        record.fold if by_name else home[person] for record, person in zip(cells.records, cells.people, strict=True)
-    ]
-    names = natural({record.fold for record in cells.records})
-    mend = "set split.protocol=subject_kfold"
-    if lost := [record.path for record in cells.records if not record.fold]:
+def official_folds(table: Table, settings: ConfigDict, seed: int) -> Sides:
+    """The published folds, unchanged or with each subject in its home fold."""
+    home = home_folds(table.records, table.subjects)
+    names = natural({record.fold for record in table.records})
+    fix = "set split.protocol=subject_kfold"
+    if lost := [record.path for record in table.records if not record.fold]:
         raise DataError(
-            f"{len(lost):,} of {plural(len(cells.records), 'image')} stand in no official fold ({first_few(lost)}); "
-            f"put them into folders fold_0, fold_1, ... or {mend}"
+            f"{len(lost):,} of {plural(len(table.records), 'image')} are in no official fold ({first_few(lost)}); "
+            f"move them to folders fold_0, fold_1, ... or {fix}"
         )
     if len(names) < 2:
-        raise DataError(f"all images stand in one official fold ({names[0]!r}), so nothing is left to train; {mend}")
-    number = {name: place for place, name in enumerate(names)}
-    return _each(np.array([number[name] for name in of_row]), len(names))
+        raise DataError(f"all images are in one official fold ({names[0]!r}), so nothing is left to train on; {fix}")
+    by_name = settings.protocol == "official_folds_by_name"
+    fold_of_row = [
+        names.index(record.fold if by_name else home[subject])
+        for record, subject in zip(table.records, table.subjects, strict=True)
+    ]
+    return _by_fold(np.array(fold_of_row), len(names))
 
 
-def home_folds(records: Sequence[Record], people: Sequence[str]) -> dict[str, str]:
-    """Returns the official fold that has most of each person's cells; of equals the first."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for record, person in zip(records, people, strict=True):
-        counts[person][record.fold] += 1
-    return {person: max(natural(folds), key=folds.__getitem__) for person, folds in counts.items()}
-
-
-def prelim(cells: Cells, test_subset: str) -> Drawn:
-    """Trains on the part ``train`` and tests the part `test_subset`."""
-    if test_subset == "train":
-        raise ConfigError("split.test_subset is 'train', which protocol prelim trains on; name the part that is tested")
-    parts = Counter(record.subset for record in cells.records)
-    for part, key in (("train", "protocol prelim trains on it"), (test_subset, "split.test_subset")):
-        if not parts[part]:
-            there = ", ".join(f"{name} ({count:,} images)" for name, count in sorted(parts.items()))
+def prelim(table: Table, settings: ConfigDict, seed: int) -> Sides:
+    """Trains on the subset ``train`` and tests ``test_subset``."""
+    if (tested := settings.test_subset) == "train":
+        raise ConfigError("split.test_subset=train, but protocol prelim trains on it; name the subset to test")
+    subsets = Counter(record.subset for record in table.records)
+    for subset, why in (("train", "protocol prelim trains on it"), (tested, "split.test_subset")):
+        if not subsets[subset]:
+            found = ", ".join(f"{name} ({count:,} images)" for name, count in sorted(subsets.items()))
             raise DataError(
-                f"there is no part {part!r} ({key}), only {there}; name another or set split.protocol=subject_kfold"
+                f"there is no subset {subset!r} ({why}), only {found}; name another or set split.protocol=subject_kfold"
             )
-    part_of_row = np.array([record.subset for record in cells.records])
-    yield np.flatnonzero(part_of_row == "train"), np.flatnonzero(part_of_row == test_subset)
+    subset_of_row = np.array([record.subset for record in table.records])
+    yield np.flatnonzero(subset_of_row == "train"), np.flatnonzero(subset_of_row == tested)
 
 
-def paper(cells: Cells, test_fraction: float, stratified: bool, seed: int) -> Drawn:
-    """scikit-learn's train_test_split over cells, whoever they come from."""
-    count = len(cells.labels)
-    tested = int(np.ceil(test_fraction * count))
-    if stratified:
-        for name, own in zip(cells.classes, np.bincount(cells.labels, minlength=len(cells.classes)), strict=True):
-            if own < 2:
-                raise DataError(f"class {name!r} has {own} image, too few to divide into train and test; add images")
-    if min(tested, count - tested) < (len(cells.classes) if stratified else 1):
-        fewer = f"fewer images than the {len(cells.classes)} classes" if stratified else "no image"
+def paper(table: Table, settings: ConfigDict, seed: int) -> Sides:
+    """scikit-learn's train_test_split of images."""
+    count, classes = len(table.labels), len(table.classes)
+    tested = int(np.ceil(settings.test_fraction * count))
+    if settings.stratified:
+        for name, images in zip(table.classes, np.bincount(table.labels, minlength=classes), strict=True):
+            if images < 2:
+                raise DataError(f"class {name!r} has {images} image, too few for train and test; add images")
+    if min(tested, count - tested) < (classes if settings.stratified else 1):
+        fewer = f"fewer images than the {classes} classes" if settings.stratified else "no image"
         raise DataError(
-            f"split.test_fraction={test_fraction} of {plural(count, 'image')} leaves a side with {fewer}; "
+            f"split.test_fraction={settings.test_fraction} of {plural(count, 'image')} leaves a side with {fewer}; "
             "choose another fraction or add images"
         )
+    stratify = table.labels if settings.stratified else None
     train, test = train_test_split(
-        np.arange(count),
-        test_size=test_fraction,
-        stratify=cells.labels if stratified else None,
-        random_state=seed,
+        np.arange(count), test_size=settings.test_fraction, stratify=stratify, random_state=seed
     )
     yield train, test
 
 
-def fewer_people(learned: Sequence[tuple[tuple[int, int], Rows]], cells: Cells, count: int, seed: int) -> list[Rows]:
-    """The rows of the first `count` people of each training side, in an order of its own (`folds.nested_order`).
-
-    Args:
-        learned: repeat and fold, and the rows learned from, of each split.
-        cells: all of them.
-        count: of people; of cells where nobody is known.
-        seed: of the first repeat.
-
-    Raises:
-        ConfigError: a side has fewer people, or so few would leave a class out.
-    """
-    what, people = "people" if cells.subjects else "cells", [len(np.unique(cells.persons[rows])) for _, rows in learned]
-    if count > min(people):
-        repeat, fold = learned[int(np.argmin(people))][0]
-        raise ConfigError(
-            f"split.train_subjects={count}, but fold {fold} of repeat {repeat} has {min(people):,} {what} to train on, "
-            f"the fewest of all; set {min(people)} or less, or 0 for all"
-        )
-    kept = []
-    for (repeat, fold), rows in learned:
-        labels, persons = cells.labels[rows], np.unique(cells.persons[rows], return_inverse=True)[1]
-        chosen = rows[np.isin(persons, nested_order(labels, persons, (seed + repeat, fold, 2))[:count])]
-        if lost := set(labels.tolist()).difference(cells.labels[chosen].tolist()):
-            raise ConfigError(
-                f"split.train_subjects={count} leaves fold {fold} of repeat {repeat} without class "
-                f"{cells.classes[min(lost)]!r}; set more {what}, at least one a class, or 0 for all"
-            )
-        kept.append(chosen)
-    return kept
+PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Sides]] = {
+    "subject_kfold": subject_kfold,
+    "subject_holdout": subject_holdout,
+    "leave_one_subject_out": leave_one_subject_out,
+    "official_folds": official_folds,
+    "official_folds_by_name": official_folds,
+    "prelim": prelim,
+    "paper": paper,
+}
+"""Name → function of the records, ``config.split`` and a seed."""
 
 
-def _each(fold_of_row: Rows, folds: int = 0) -> Drawn:
+def _by_fold(fold_of_row: Rows, folds: int = 0) -> Sides:
     for fold in range(folds or fold_of_row.max() + 1):
         yield np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold)
 
 
-def _check_people(cells: Cells, needed: int, why: str) -> None:
-    """Raises DataError where a class has fewer than `needed` people."""
-    for label, name in enumerate(cells.classes):
-        there = len(np.unique(cells.persons[cells.labels == label]))
-        if there < needed:
-            one, many = ("person", "people") if cells.subjects else ("cell", "cells")
-            mend = f"set split.folds to {there} or less" if there > 1 else f"add {many} of this class"
-            if not cells.subjects and len(cells.classes) > 2:
-                # Pointed at one class, whose folders of people then count as the classes.
-                mend += f"; if {name!r} is a person, point data.source at the folder that holds the classes"
-            raise DataError(f"class {name!r} has {there} {one if there == 1 else many} but {why}; {mend}")
+def home_folds(records: Sequence[Record], subjects: Sequence[str]) -> dict[str, str]:
+    """Returns the official fold with most images of each subject; the first of several."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for record, subject in zip(records, subjects, strict=True):
+        counts[subject][record.fold] += 1
+    return {subject: max(natural(folds), key=folds.__getitem__) for subject, folds in counts.items()}
+
+
+def _check_subjects(table: Table, needed: int, why: str) -> None:
+    """Raises DataError where a class has fewer than `needed` subjects."""
+    for label, name in enumerate(table.classes):
+        count = len(np.unique(table.groups[table.labels == label]))
+        if count < needed:
+            unit = "subject" if table.named else "image"
+            fix = f"set split.folds to {count} or less" if count > 1 else f"add {unit}s of this class"
+            if not table.named and len(table.classes) > 2:
+                # The source may be the folder of one class, whose subject folders are then read as classes.
+                fix += f"; if {name!r} is a subject, set data.source to the folder that contains the classes"
+            raise DataError(f"class {name!r} has {plural(count, unit)}, but {why}; {fix}")

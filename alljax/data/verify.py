@@ -1,15 +1,13 @@
-"""What is in a copy of a data set against what should be: C-NMC 2019 name by name, any other as far as it tells."""
+"""Checks a copy of a data set: C-NMC 2019 against its complete list of files, others as far as they can be checked."""
 
 import contextlib
 import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from alljax.data import cnmc, cnmc_index, prepared
@@ -25,44 +23,47 @@ from alljax.progress import bar
 PROBLEMS = {
     "missing": "missing",
     "surplus": "not in the complete set",
-    "misplaced": "in another phase or fold than in the complete set",
-    "repeated": "standing again (the first is used)",
-    "odd_name": "left out, names that do not parse",
-    "unlabeled": "left out, numbers that no label CSV explains (is that of the preliminary phase beside them?)",
-    "contradictory": "left out, contradicting a folder or themselves",
-    "outside": "left out, outside the class folders",
+    "misplaced": "in another subset or fold than in the complete set",
+    "repeated": "repeated (the first is used)",
+    "odd_name": "skipped, names that are not C-NMC names",
+    "unlabeled": "skipped, numbers without labels (is the label CSV of the preliminary phase beside them?)",
+    "contradictory": "skipped, the name contradicts the folder or the CSV",
+    "outside": "skipped, outside the class folders",
     "unreadable": "cannot be read",
-    "odd_size": "of another size than they should have, or than most have",
-    "unusable": "to be mended before anything can be learned",
+    "odd_size": "of an unexpected size",
+    "unusable": "to be fixed before training",
 }
-"""What can be off, as `Verification.problems` and the JSON call it, and in words."""
+"""Kinds of problems, as in `Verification.problems` and the JSON file, and their descriptions."""
 
 Size = tuple[int, int]
-_Place = tuple[str, str, str]
+_Group = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Row:
-    """What is there of one part, official fold and class.
+class GroupCounts:
+    """Counts of a subset, official fold and class.
 
     Attributes:
-        part: ``train``, ``prelim``, ``final``, ``test``, ...
+        subset: ``train``, ``prelim``, ``final``, ``test``, ...
         fold: empty where there is none.
-        label: the class's name; empty where it is unknown.
-        images: how many, each once; of C-NMC 2019 those that the complete set has here, wherever they lie.
-        known_images: how many there should be; None where nobody knows.  So too `known_subjects`.
-        subjects: how many subject names the images have.
-        missing: how many images of the complete set are not there, as `surplus` are more than it has.
-        unreadable: how many of them all cannot be read, as `odd_size` are of an odd size.
+        label: name of the class; empty where unknown.
+        images: number of distinct images; for C-NMC 2019 those that the complete set has here.
+        expected_images: number in the complete set; None where unknown, as `expected_subjects`.
+        subjects: number of subject names.
+        expected_subjects: number in the complete set.
+        missing: images of the complete set that this copy lacks.
+        surplus: images that the complete set does not have.
+        unreadable: images that cannot be read.
+        odd_size: images of an unexpected size.
     """
 
-    part: str
+    subset: str
     fold: str
     label: str
     images: int
-    known_images: int | None
+    expected_images: int | None
     subjects: int
-    known_subjects: int | None
+    expected_subjects: int | None
     missing: int
     surplus: int
     unreadable: int
@@ -71,21 +72,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a source holds, and what is off.
+    """Result of `verify`.
 
     Attributes:
-        source: as the person wrote it.
-        name: that of its `Dataset`: ``cnmc``, ``folder``, ...
-        rows: by part, fold and class.
-        problems: what is off, by the keys of `PROBLEMS`, each with all that it concerns; empty where all is well.
-        sizes: how many images have each (width, height).
-        subjects: how many images each subject has, by part.
-        notes: what its reader said.
+        source: as given by the user.
+        name: `Dataset.name`.
+        groups: counts per subset, fold and class.
+        problems: key of `PROBLEMS` → everything concerned; empty where the copy is complete and correct.
+        sizes: (width, height) → number of images.
+        subjects: subset → subject name → number of images.
+        notes: of the reader.
     """
 
     source: str
     name: str
-    rows: tuple[Row, ...]
+    groups: tuple[GroupCounts, ...]
     problems: Mapping[str, tuple[str, ...]]
     sizes: Mapping[Size, int]
     subjects: Mapping[str, Mapping[str, int]]
@@ -93,32 +94,31 @@ class Verification:
 
 
 def verify(source: str) -> Verification:
-    """Looks at every image of a source, of all parts, labeled or not; shows a bar.
+    """Decodes every image of all subsets of a source and lists what is missing or wrong.
 
-    Of C-NMC 2019 every name of the complete set is looked for, and images have
-    450 × 450 pixels, in the final phase 600 × 600.  Of any other source the
-    size is off that differs from that of more than half of the images.
+    C-NMC 2019 is compared with the list of its 15,114 files; its images have 450 × 450 pixels, those of the final phase
+    600 × 600.  In other sources a size is unexpected if more than half of the images have another one.
 
     Args:
-        source: as `data.source`.
+        source: as ``data.source``.
 
     Raises:
-        DataError: it cannot be opened.
+        DataError: the source cannot be opened.
     """
-    tree = _tree(source)
+    tree = _open_tree(source)
     if tree and cnmc.recognize(tree):
         dataset, problems = _read_cnmc(tree)
     else:
         dataset = open_all(source)
         problems = defaultdict(list, outside=_outside(dataset, tree))
-    sizes, errors = _look(dataset)
+    sizes, errors = _read_sizes(dataset)
     problems["unreadable"] = [f"{path} ({why})" for path, why in errors.items()]
     odd = _odd_sizes(dataset, sizes)
     problems["odd_size"] = [f"{path} ({sizes[path][0]} × {sizes[path][1]})" for path in odd]
     missing: tuple[Record, ...] = ()
     if dataset.name == "cnmc":
         missing = cnmc_index.missing(dataset.records, tuple(cnmc_index.COUNTS))
-        problems["missing"] = [_where(record) for record in missing]
+        problems["missing"] = [_location(record) for record in missing]
         _compare(dataset.records, problems)
     else:
         try:
@@ -128,60 +128,60 @@ def verify(source: str) -> Verification:
     return Verification(
         source,
         dataset.name,
-        rows=tuple(_rows(dataset, missing, errors, odd)),
+        groups=tuple(_count_groups(dataset, missing, errors, odd)),
         problems={key: tuple(problems[key]) for key in PROBLEMS if problems.get(key)},
         sizes=dict(Counter(sizes.values()).most_common()),
-        subjects=_subjects(dataset),
+        subjects=_count_subjects(dataset),
         notes=dataset.notes,
     )
 
 
-def show(found: Verification, out: Path | None = None) -> None:
-    """Prints the table, and of everything that is off how much and the first names; writes all of it as JSON.
+def print_verification(found: Verification, out: Path | None = None) -> None:
+    """Prints the counts and the first names of each kind of problem, and writes everything as JSON.
 
     Args:
         found: from `verify`.
-        out: the JSON file; none for no file.
+        out: the JSON file; None for no file.
 
     Raises:
         WorkdirError: `out` cannot be written.
     """
-    known = found.name == "cnmc"
-    heads = ["part", "fold", "class", "images", "of", "subjects", "of", "missing", "surplus", "unreadable", "odd size"]
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    complete = found.name == "cnmc"
+    header = ["subset", "fold", "class", "images", "of", "subjects", "of"]
+    header += ["missing", "surplus", "unreadable", "odd size"]
+    shown = [number for number, name in enumerate(header) if complete or name not in ("of", "missing", "surplus")]
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    for number, head in enumerate(heads):
-        if known or head not in ("of", "missing", "surplus"):
-            table.add_column(head, justify="left" if number < 3 else "right")
-    for row in found.rows:
-        counts = [row.images, row.known_images, row.subjects, row.known_subjects]
-        off = [row.missing, row.surplus, row.unreadable, row.odd_size]
-        cells = ["" if count is None else f"{count:,}" for count in (counts if known else counts[::2])]
-        cells += [f"{count:,}" if count else "[dim]0[/dim]" for count in (off if known else off[2:])]
-        table.add_row(escape(row.part), escape(row.fold), escape(row.label), *cells)
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    for number in shown:
+        table.add_column(header[number], justify="left" if number < 3 else "right")
+    for group in found.groups:
+        values = list(asdict(group).values())
+        texts = [value if isinstance(value, str) else "" if value is None else f"{value:,}" for value in values]
+        table.add_row(*(texts[number] for number in shown))
     console.print(table)
-    parts = Counter[str]()
-    for row in found.rows:
-        parts[row.part] += row.images
-    whole = {part: f" of {count:,}" for part, count in cnmc_index.COUNTS.items()} if known else {}
-    lines = [", ".join(f"{part} {count:,}{whole.get(part, '')}" for part, count in parts.items()) + " images"]
+    subsets = Counter[str]()
+    for group in found.groups:
+        subsets[group.subset] += group.images
+    of = {subset: f" of {count:,}" for subset, count in cnmc_index.COUNTS.items()} if complete else {}
+    console.print(", ".join(f"{subset} {count:,}{of.get(subset, '')}" for subset, count in subsets.items()) + " images")
     sizes = [f"{count:,} of {width} × {height}" for (width, height), count in found.sizes.items()]
-    lines.append(f"sizes in pixels: {first_few(sizes)}")
-    lines += [f"{len(names):,} {PROBLEMS[key]}: {first_few(names)}" for key, names in found.problems.items()]
-    for line in (*lines, *(() if known else found.notes)):  # what is known of C-NMC 2019 says it better
-        console.print(line, markup=False)
-    console.print("something is off" if found.problems else "nothing is off", style="bold")
+    console.print(f"sizes in pixels: {first_few(sizes)}")
+    for key, names in found.problems.items():
+        console.print(f"{len(names):,} {PROBLEMS[key]}: {first_few(names)}")
+    for note in () if complete else found.notes:
+        console.print(note)
+    console.print("problems found" if found.problems else "no problems found", style="bold")
     if out:
-        content = {"well": not found.problems, **asdict(found)}
+        content = {"complete": not found.problems, **asdict(found)}
         content["sizes"] = {f"{width}x{height}": count for (width, height), count in found.sizes.items()}
         write_text(out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        console.print(f"{out}: all of it", markup=False)
+        console.print(f"{out}: all findings")
 
 
-def _tree(source: str) -> Tree | None:
-    """The files of a folder or a zip that was not made by `alljax data prepare`; None for any other source."""
+def _open_tree(source: str) -> Tree | None:
+    """Returns the files of a folder or zip that `alljax data prepare` did not write; None for other sources."""
     path = Path(source).expanduser()
-    with contextlib.suppress(OSError):  # `open_all` says what is wrong
+    with contextlib.suppress(OSError):  # `open_all` reports the error
         if (
             source not in ("", "synthetic")
             and path.exists()
@@ -193,7 +193,7 @@ def _tree(source: str) -> Tree | None:
 
 
 def _read_cnmc(tree: Tree) -> tuple[Dataset, defaultdict[str, list[str]]]:
-    """Reads what can be read; files that contradict a folder, or themselves, are set aside."""
+    """Reads the files that can be read and sorts the others by problem."""
     problems = defaultdict[str, list[str]](list)
     try:
         dataset = cnmc.read(tree)
@@ -202,14 +202,13 @@ def _read_cnmc(tree: Tree) -> tuple[Dataset, defaultdict[str, list[str]]]:
         problems["contradictory"] = list(wrong.values())
         tree = _only(tree, set(tree.files) - set(wrong))
         dataset = cnmc.read(tree)
-    left = set(tree.files) - {record.path for record in dataset.records}
-    # Those that would have been read, had the first not been there.
-    while again := {record.path for record in cnmc.read(_only(tree, left)).records}:
-        problems["repeated"] += natural(again)
-        left -= again
-    for path in _only(tree, left).images():
-        number = path.rpartition("/")[2].partition(".")[0].isdigit()
-        problems["unlabeled" if number else "odd_name"].append(path)
+    used = {record.path for record in dataset.records}
+    names = {path.rpartition("/")[2].lower() for path in used}
+    for path in tree.images():
+        name = path.rpartition("/")[2].lower()
+        if path not in used:
+            kind = "repeated" if name in names else "unlabeled" if name.partition(".")[0].isdigit() else "odd_name"
+            problems[kind].append(path)
     return dataset, problems
 
 
@@ -218,7 +217,7 @@ def _only(tree: Tree, paths: set[str]) -> Tree:
 
 
 def _error(tree: Tree, path: str) -> DataError | None:
-    """Returns why C-NMC's reader refuses a file by itself."""
+    """Returns why the C-NMC reader refuses a single file."""
     try:
         cnmc.read(_only(tree, {path}))
     except DataError as error:
@@ -227,89 +226,91 @@ def _error(tree: Tree, path: str) -> DataError | None:
 
 
 def _outside(dataset: Dataset, tree: Tree | None) -> list[str]:
-    """Images that no record is of; those inside zips are passed over where unpacked ones are beside them."""
+    """Returns images without a record; those in zips are ignored where unpacked images are beside them."""
     used = {record.path for record in dataset.records}
     unpacked = any(".zip/" not in path.lower() for path in used)
     images = tree.images() if tree else ()
     return [path for path in images if path not in used and not (unpacked and ".zip/" in path.lower())]
 
 
-def _look(dataset: Dataset) -> tuple[dict[str, Size], dict[str, str]]:
-    """Decodes every image: the sizes as they are stored, and why others cannot be read, by path."""
+def _read_sizes(dataset: Dataset) -> tuple[dict[str, Size], dict[str, str]]:
+    """Decodes every image: path → stored size, and path → why it cannot be read."""
 
-    def look(dataset: Dataset, record: Record) -> tuple[str, Size]:
+    def size(dataset: Dataset, record: Record) -> tuple[str, Size]:
         height, width, _ = decode(dataset.read(record), record.path).shape
         return record.path, (width, height)
 
-    with bar("verify", len(dataset.records), "images") as advance:
-        seen, errors = map_images(dataset, look, advance)
-    return dict(seen), {path: reason(error, path) for path, error in errors.items()}
+    with bar("verify", len(dataset.records), "images") as update:
+        found, errors = map_images(dataset, size, update)
+    return dict(found), {path: reason(error, path) for path, error in errors.items()}
 
 
 def _odd_sizes(dataset: Dataset, sizes: Mapping[str, Size]) -> dict[str, Size]:
     if dataset.name == "cnmc":
-        of_phase = {phase: known.size for (phase, _, _), known in cnmc_index.KNOWN.items()}
-        right = {record.path: of_phase.get(_home(dataset, record)[0]) for record in dataset.records}
+        of_subset = {subset: known.size for (subset, _, _), known in cnmc_index.KNOWN.items()}
+        expected = {record.path: of_subset.get(_group(dataset, record)[0]) for record in dataset.records}
     else:
         size, count = Counter(sizes.values()).most_common(1)[0] if sizes else (None, 0)
-        right = dict.fromkeys(sizes, size if count * 2 > len(sizes) else None)
-    return {path: size for path, size in sizes.items() if right[path] not in (None, size)}
+        expected = dict.fromkeys(sizes, size if count * 2 > len(sizes) else None)
+    return {path: size for path, size in sizes.items() if expected[path] not in (None, size)}
 
 
-def _home(dataset: Dataset, record: Record) -> _Place:
-    """Part, fold and class of a record; of an image of C-NMC 2019 those it has in the complete set."""
+def _group(dataset: Dataset, record: Record) -> _Group:
+    """Returns subset, fold and class of a record; for C-NMC 2019 those in the complete set."""
     if dataset.name == "cnmc":
         record = cnmc_index.official(record) or record
     return record.subset, record.fold, "" if record.label == UNLABELED else dataset.classes[record.label]
 
 
-def _where(record: Record) -> str:
-    """Where an image of the complete set belongs."""
+def _location(record: Record) -> str:
+    """Returns the path of an image in the complete set."""
     fold = f"fold_{record.fold}/" if record.fold else ""
-    label = "" if record.label == UNLABELED else f"{cnmc.CLASSES[record.label]}/"
+    label = "" if record.label == UNLABELED else f"{cnmc_index.CLASSES[record.label]}/"
     return f"{record.subset}/{fold}{label}{record.path}"
 
 
 def _compare(records: Iterable[Record], problems: defaultdict[str, list[str]]) -> None:
-    """Holds each image against the complete set; one in two parts was read twice."""
+    """Compares each image with the complete set; an image in two subsets is repeated."""
     seen: set[tuple[str, ...]] = set()
     for record in records:
         official, identity = cnmc_index.official(record), cnmc_index.identity(record)
         if official is None:
             problems["surplus"].append(record.path)
         elif record.subset != official.subset or record.fold not in ("", official.fold):
-            problems["misplaced"].append(f"{record.path} (belongs into {_where(official)})")
+            problems["misplaced"].append(f"{record.path} (belongs in {_location(official)})")
         if identity in seen:
             problems["repeated"].append(record.path)
         seen.add(identity)
 
 
-def _rows(dataset: Dataset, missing: Iterable[Record], errors: Container[str], odd: Container[str]) -> Iterator[Row]:
-    there = defaultdict[_Place, list[Record]](list)
+def _count_groups(
+    dataset: Dataset, missing: Iterable[Record], errors: Container[str], odd: Container[str]
+) -> Iterator[GroupCounts]:
+    groups = defaultdict[_Group, list[Record]](list)
     for record in dataset.records:
-        there[_home(dataset, record)].append(record)
+        groups[_group(dataset, record)].append(record)
     complete = cnmc_index.KNOWN if dataset.name == "cnmc" else {}
-    absent = Counter(_home(dataset, record) for record in missing)
-    for place in (*complete, *sorted(set(there) - set(complete))):
-        records, known = there[place], complete.get(place)
+    absent = Counter(_group(dataset, record) for record in missing)
+    for group in (*complete, *sorted(set(groups) - set(complete))):
+        records, known = groups[group], complete.get(group)
         listed = [record for record in records if not known or cnmc_index.official(record)]
         distinct = len({cnmc_index.identity(record) for record in listed}) if known else len(listed)
-        yield Row(
-            *place,
+        yield GroupCounts(
+            *group,
             images=distinct,
-            known_images=known.images if known else None,
+            expected_images=known.images if known else None,
             subjects=len({record.subject for record in listed} - {""}),
-            known_subjects=known.subjects or None if known else None,
-            missing=absent[place],
+            expected_subjects=known.subjects or None if known else None,
+            missing=absent[group],
             surplus=len(records) - len(listed),
             unreadable=sum(record.path in errors for record in records),
             odd_size=sum(record.path in odd for record in records),
         )
 
 
-def _subjects(dataset: Dataset) -> dict[str, dict[str, int]]:
+def _count_subjects(dataset: Dataset) -> dict[str, dict[str, int]]:
     counts = defaultdict[str, Counter[str]](Counter)
     for record in dataset.records:
         if record.subject:
             counts[record.subset][record.subject] += 1
-    return {part: {subject: counts[part][subject] for subject in natural(counts[part])} for part in sorted(counts)}
+    return {subset: {name: counts[subset][name] for name in natural(counts[subset])} for subset in sorted(counts)}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from alljax.data.splits import LEAKY
+from alljax.data.protocols import LEAKY
 from alljax.evaluation.intervals import auc_within_folds, percentile_interval, resample
 from alljax.paper import matching, published
 from alljax.report import plots

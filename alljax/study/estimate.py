@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from alljax.data.splits import Split
+from alljax.data.splits import Fold
 from alljax.errors import plural
 from alljax.progress import duration
 from alljax.study import sweep
@@ -180,7 +180,7 @@ def head_steps_per_second(job: Job, width: int) -> float:
     drawn = np.random.default_rng(0)
     matrix = jnp.asarray(drawn.normal(size=(len(rows), width)).astype(np.float32))
     labels = (rows % 2).astype(np.int32)
-    fold = make_folds(config, labels, 2, [Split(0, 0, rows, rows[:2])])[0]
+    fold = make_folds(config, labels, 2, [Fold(0, 0, rows, rows[:2])])[0]
     trainer = head_training.make_heads(config, 2)
     keys = jax.vmap(jax.random.key)(jnp.arange(len(group) * seeds))
     numbers = head_training.stack([each[0].config for each in group for _ in range(seeds)], fold)
@@ -198,7 +198,7 @@ def network_pace(config: ConfigDict, network: Network) -> NetworkPace:
     """
     rows, key, devices = np.arange(config.train.batch_size), jax.random.key(0), sharding.make_mesh(config)
     labels = (rows % 2).astype(np.int32)
-    fold = make_folds(config, labels, 2, [Split(0, 0, rows, rows)])[0]
+    fold = make_folds(config, labels, 2, [Fold(0, 0, rows, rows)])[0]
     feed = Feed(config, _MadeUp(labels, network.preprocessing.image_size), fold, key, devices)
     with contextlib.closing(feed.training(0)) as batches:
         trials = next(batches)

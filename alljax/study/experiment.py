@@ -12,9 +12,11 @@ from ml_collections import ConfigDict
 from alljax.data import splits
 from alljax.data.dataset import Dataset, Record, check
 from alljax.data.inspection import Inspection, drop_unreadable, inspect
+from alljax.data.leaks import count_leaks
 from alljax.data.loader import ImageSource
+from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_dataset
-from alljax.data.subjects import unite
+from alljax.data.subjects import merge_subjects
 from alljax.errors import ConfigError, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import SizeThreshold
@@ -36,7 +38,7 @@ class Division:
         size_threshold: the baseline that only knows the size of the cell.
     """
 
-    folds: tuple[splits.Split, ...]
+    folds: tuple[splits.Fold, ...]
     fingerprint: str
     leaks: dict[str, int]
     size_threshold: SizeThreshold
@@ -82,7 +84,7 @@ class Experiment:
         """Returns the backbone of a trial with its weights."""
         return self.networks[trial.name]
 
-    def folds(self, trial: Trial) -> tuple[splits.Split, ...]:
+    def folds(self, trial: Trial) -> tuple[splits.Fold, ...]:
         """Returns the folds of a trial."""
         return self.divisions[trial.split].folds
 
@@ -156,7 +158,7 @@ class Experiment:
             "repeats": config.split.repeats,
             "seed": config.seed,
             "fingerprint": division.fingerprint,
-            "leaky": config.split.protocol in splits.LEAKY,
+            "leaky": config.split.protocol in LEAKY,
             "training_images": [len(fold.train) for fold in folds],
             "test_images": [len(fold.test) for fold in folds],
         }
@@ -189,7 +191,7 @@ def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
             "one; vary model.backbone (or model.stage), or leave study.compare empty"
         )
     dataset, inspection = open_images(trials[0].config, subsets(trials))
-    subjects = tuple(unite(dataset.records, inspection.pixels, dataset.known_subjects))
+    subjects = merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
     labels = np.array([record.label for record in dataset.records], np.int32)
     divisions: dict[str, Division] = {}
     for trial in trials:
@@ -212,34 +214,13 @@ def _divide(
     dataset: Dataset, inspection: Inspection, subjects: tuple[str, ...], labels: np.ndarray, config: ConfigDict
 ) -> tuple[Division, str]:
     """Makes the folds of a split setting from the subsets that its protocol uses; returns a note for the report too."""
-    used = np.arange(len(subjects))
-    if config.split.protocol != "prelim":
-        used = np.array([row for row in used if dataset.records[row].subset == config.data.subset])
-    records, owners = [dataset.records[row] for row in used], [subjects[row] for row in used]
-    pixels = [inspection.pixels[row] for row in used]
-    made = splits.make_splits(
-        config.split.protocol,
-        records,
-        owners,
-        pixels,
-        classes=dataset.classes,
-        folds=config.split.folds,
-        repeats=config.split.repeats,
-        seed=config.seed,
-        test_fraction=config.split.test_fraction,
-        stratified=config.split.stratified,
-        test_subset=config.split.test_subset,
-        validation=config.split.validation,
-        train_subjects=config.split.train_subjects,
-    )
-    note = splits.moved(records, owners) if config.split.protocol == "official_folds" else ""
+    folds = splits.make_splits(dataset, subjects, config.split, config.seed, inspection.pixels, config.data.subset)
+    note = ""
+    if config.split.protocol == "official_folds":
+        note = splits.reassigned(dataset, subjects, config.data.subset)
     if note:
         logging.info(note)
-    folds = tuple(
-        splits.Split(fold.repeat, fold.fold, *(used[rows] for rows in (fold.train, fold.test, fold.validation)))
-        for fold in made
-    )
-    leaks = splits.leaks(folds, dataset.records, subjects, inspection.pixels)
+    leaks = count_leaks(folds, dataset.records, subjects, inspection.pixels)
     _log_leaks(leaks, config.split.protocol, any(record.subject for record in dataset.records))
     sized = baselines.size_threshold(labels, inspection.areas, folds, len(dataset.classes))
     return Division(folds, splits.fingerprint(folds, dataset.records), leaks, sized), note
@@ -250,7 +231,7 @@ def _log_leaks(leaks: dict[str, int], protocol: str, subjects_known: bool) -> No
     what = {"subject": "the subject", "field": "the photograph", "duplicate": "the same image"}
     if not subjects_known:
         del what["subject"]
-    if protocol in splits.LEAKY or any(leaks[key] for key in what):
+    if protocol in LEAKY or any(leaks[key] for key in what):
         counts = ", ".join(f"{name} of {leaks[key]:,}" for key, name in what.items())
         logging.info(
             f"protocol {protocol!r} leaks: training images have {counts} of the {leaks['test_images']:,} test images"

@@ -195,7 +195,7 @@ def write_experiment(folder: Path, experiment: "Experiment", config: "ConfigDict
     workdir.write_json(folder / "metrics.json", {"trials": {}, "missing": missing} | experiment.describe(config))
     tables, dataset = [], experiment.dataset
     for name, division in experiment.divisions.items():
-        rows = splits.rows(division.folds, dataset.records, experiment.subjects, dataset.classes)
+        rows = splits.split_rows(division.folds, dataset.records, experiment.subjects, dataset.classes)
         tables.append(pandas.DataFrame(rows, columns=list(splits.COLUMNS)))
         if len(experiment.divisions) > 1:
             tables[-1].insert(0, "split", name)

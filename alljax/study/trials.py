@@ -12,7 +12,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from alljax import interrupts, progress
-from alljax.data.splits import Split
+from alljax.data.splits import Fold
 from alljax.errors import ConfigError
 from alljax.progress import Advance
 from alljax.study import finetuned, sweep
@@ -163,7 +163,7 @@ class Trainer:
         return self._compiled[key], self._features[1]
 
 
-def keys(config: ConfigDict, split: Split) -> jax.Array:
+def keys(config: ConfigDict, split: Fold) -> jax.Array:
     """Returns the key of each seed's run on a split, (R,).
 
     Without ``study.share_training`` runs of different lengths have different keys.
@@ -188,7 +188,7 @@ def _watcher(advance: Advance) -> Callable[[Curves], None]:
     return watch
 
 
-def _keys(runs: Sequence[Training], split: Split) -> jax.Array:
+def _keys(runs: Sequence[Training], split: Fold) -> jax.Array:
     return jnp.concatenate([keys(run[-1].config, split) for run in runs])
 
 
@@ -201,7 +201,7 @@ def _part(run: HeadRuns, own: slice) -> HeadRuns:
     )
 
 
-def _diverged(config: ConfigDict, runs: Sequence[HeadRuns], splits: Sequence[Split]) -> str:
+def _diverged(config: ConfigDict, runs: Sequence[HeadRuns], splits: Sequence[Fold]) -> str:
     """Returns what to tell where a loss is no number: the first epoch and seed; else nothing."""
     for run, split in zip(runs, splits, strict=True):
         bad = np.argwhere(~np.isfinite(run.curves.train_loss + run.curves.val_loss))

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.utils.class_weight import compute_class_weight
 
-from alljax.data.splits import Split
+from alljax.data.splits import Fold as Split
 
 
 @flax.struct.dataclass
