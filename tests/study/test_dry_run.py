@@ -6,11 +6,11 @@ from pathlib import Path
 
 import jax
 import pytest
+from alljax.study.dry_run import dry_run
 from ml_collections import ConfigDict
 
 from alljax.config import default_config, load, vary
 from alljax.study import estimate
-from alljax.study.dry_run import dry_run
 from alljax.study.estimate import NetworkPace
 from alljax.study.run import run_study
 from alljax.training import parameter_groups
