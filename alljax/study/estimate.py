@@ -18,11 +18,12 @@ from alljax.study import sweep
 from alljax.study.experiment import Experiment
 from alljax.study.extraction import on_disk
 from alljax.study.sweep import Job, Trial
-from alljax.training import feature_extraction, head_training, parameter_groups, sharding
+from alljax.training import feature_extraction, parameter_groups, sharding
 from alljax.training.feeding import Feed
-from alljax.training.fold import make_folds, steps_per_epoch
+from alljax.training.head_training import FoldData, HeadTrainer, compile_key, make_runs
 from alljax.training.learner import Learner
 from alljax.training.network import Network
+from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
 STEPS, ROUNDS = 24, 3
 """Steps of heads in a measurement, and how often one is made; the fastest counts."""
@@ -141,7 +142,7 @@ def _feature_plan(networks: Sequence[Network], views: str, config: ConfigDict, c
 
 def _head_seconds(job: Job, experiment: Experiment, rates: dict[str, Any]) -> float:
     config, features = job.config, experiment.network(job.trials[0]).feature_count
-    key = f"{sweep.compile_key(config)} {features} {len(job.trainings)}"
+    key = f"{compile_key(config)} {features} {len(job.trainings)}"
     rates[key] = rates.get(key) or head_steps_per_second(job, features)
     folds = experiment.folds(job.trials[0])
     steps = job.epochs * sum(steps_per_epoch(len(fold.train), config.train.batch_size) for fold in folds)
@@ -150,7 +151,7 @@ def _head_seconds(job: Job, experiment: Experiment, rates: dict[str, Any]) -> fl
 
 def _fine_tuning_seconds(job: Job, experiment: Experiment, rates: dict[str, Any]) -> float:
     config, network, size = job.config, experiment.network(job.trials[0]), job.config.train.batch_size
-    key = f"{id(network)} {config.train.groups} {config.augment} {config.mesh} {sweep.compile_key(config)} {job.epochs}"
+    key = f"{id(network)} {config.train.groups} {config.augment} {config.mesh} {compile_key(config)} {job.epochs}"
     pace: NetworkPace = rates.get(key) or network_pace(config, network)
     rates[key], seconds = pace, 0.0
     for fold in experiment.folds(job.trials[0]):
@@ -168,25 +169,28 @@ def images_per_second(networks: Sequence[Network], batch_size: int) -> float:
     return batch_size / _timed(lambda: jax.block_until_ready(extract(variables, images)))[1]
 
 
-def head_steps_per_second(job: Job, width: int) -> float:
+def head_steps_per_second(job: Job, num_features: int) -> float:
     """Returns optimizer steps per second, over all heads of a job.
 
     Args:
         job: frozen trials.
-        width: number of features.
+        num_features: D.
     """
-    config, seeds, group = job.config, job.config.study.seeds, job.trainings
+    config, seeds = job.config, job.config.study.seeds
     rows = np.arange(STEPS * config.train.batch_size)
-    drawn = np.random.default_rng(0)
-    matrix = jnp.asarray(drawn.normal(size=(len(rows), width)).astype(np.float32))
+    features = np.random.default_rng(0).normal(size=(len(rows), 1, num_features)).astype(np.float32)
     labels = (rows % 2).astype(np.int32)
-    fold = make_folds(config, labels, 2, [Fold(0, 0, rows, rows[:2])])[0]
-    trainer = head_training.make_heads(config, 2)
-    keys = jax.vmap(jax.random.key)(jnp.arange(len(group) * seeds))
-    numbers = head_training.stack([each[0].config for each in group for _ in range(seeds)], fold)
-    states = trainer.start(keys, numbers, matrix[:1])
-    arguments = states, keys, numbers, matrix, jnp.asarray(labels), fold, jnp.arange(1)
-    return STEPS * len(keys) / _timed(lambda: jax.block_until_ready(trainer.epochs(*arguments)))[1]
+    fold = make_fold_rows(config, labels, 2, [Fold(0, 0, rows, rows[:2])])[0]
+    trainer = HeadTrainer(config, 2, num_features)
+    keys = jax.vmap(jax.random.key)(jnp.arange(len(job.trainings) * seeds))
+    runs = make_runs(keys, [training[-1].config for training in job.trainings for _ in range(seeds)], fold)
+    data, state = jax.device_put(FoldData(features, labels, fold)), [trainer.init(keys)]
+
+    def train() -> None:
+        state[0], history = trainer.train_epochs(state[0], runs, data, np.arange(1))
+        jax.block_until_ready(history)
+
+    return STEPS * len(keys) / _timed(train)[1]
 
 
 def network_pace(config: ConfigDict, network: Network) -> NetworkPace:
@@ -198,7 +202,7 @@ def network_pace(config: ConfigDict, network: Network) -> NetworkPace:
     """
     rows, key, devices = np.arange(config.train.batch_size), jax.random.key(0), sharding.make_mesh(config)
     labels = (rows % 2).astype(np.int32)
-    fold = make_folds(config, labels, 2, [Fold(0, 0, rows, rows)])[0]
+    fold = make_fold_rows(config, labels, 2, [Fold(0, 0, rows, rows)])[0]
     feed = Feed(config, _MadeUp(labels, network.preprocessing.image_size), fold, key, devices)
     with contextlib.closing(feed.training(0)) as batches:
         trials = next(batches)

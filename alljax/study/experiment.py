@@ -56,7 +56,6 @@ class Experiment:
         labels: int32 (N,).
         networks: of each trial, by its name.
         divisions: the folds of each split setting, by `Trial.split`.
-        shared: compiled functions and arrays on the device that several jobs use.
     """
 
     trials: tuple[Trial, ...]
@@ -68,7 +67,6 @@ class Experiment:
     divisions: dict[str, Division]
     _sources: Sources = field(repr=False)
     _features: Features = field(repr=False)
-    shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -97,9 +95,12 @@ class Experiment:
         """
         return self._sources.of(self.network(trial), again)
 
-    def features(self, trial: Trial) -> np.ndarray:
-        """Returns the features of a frozen trial, float32 (N, V, D) for V views, computed when first needed."""
-        return self._features.of(self.network(trial), trial.config.features.augment)
+    def features(self, trial: Trial) -> Any:
+        """Returns the features of a frozen trial, float32 (N, V, D) for V views, computed when first needed.
+
+        They are a JAX array, or a NumPy array if they are to be read from disk during training.
+        """
+        return self._features.place(self.network(trial), trial.config)
 
     def missing_features(self) -> list[tuple[list[Network], str]]:
         """Returns the passes through a backbone that are still needed: networks that share one, and the views."""

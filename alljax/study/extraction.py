@@ -39,6 +39,7 @@ class Features:
         self._wanted = {self.key(network, views): (network, views) for network, views in wanted}
         self._opened: dict[str, np.ndarray] = {}
         self._told: set[str] = set()
+        self._placed: tuple[np.ndarray | None, jax.Array | None] = None, None
 
     def key(self, network: Network, views: str) -> str:
         """Returns what these features are kept under."""
@@ -69,6 +70,18 @@ class Features:
         self._told.add(key)
         self._opened[key] = matrix
         return matrix
+
+    def place(self, network: Network, config: ConfigDict) -> np.ndarray | jax.Array:
+        """Returns float32 (N, V, D): on the device, or a NumPy array if heads are to read them from disk."""
+        matrix = self.of(network, config.features.augment)
+        if reason := on_disk(config.features.memory, matrix.nbytes):
+            logging.info(f"features {matrix.shape[0]:,} × {matrix.shape[2]:,} stay on disk during training: {reason}")
+            return matrix
+        if self._placed[0] is not matrix:
+            self._placed = None, None  # frees the memory of the previous features first
+            self._placed = matrix, jax.device_put(matrix)
+        assert self._placed[1] is not None
+        return self._placed[1]
 
     def missing(self) -> list[tuple[list[Network], str]]:
         """Returns what no pass was made for yet: networks that share one, with the views."""

@@ -13,17 +13,18 @@ from ml_collections import ConfigDict
 
 from alljax import progress
 from alljax.data.dataset import Dataset
+from alljax.data.loader import ImageSource
 from alljax.models.head import Head
 from alljax.study import sources
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
 from alljax.training import checkpoints, distributed, fine_tuning, metric_writers, parameter_groups, sharding
 from alljax.training.feeding import Feed
-from alljax.training.fold import Fold, make_folds
-from alljax.training.head_training import Curves, HeadRuns
 from alljax.training.learner import Learner
 from alljax.training.loop import train_network
 from alljax.training.network import Network
+from alljax.training.sampling import FoldRows
+from alljax.training.step import FoldOutcome, History
 
 
 def check(config: ConfigDict, network: Network) -> None:
@@ -42,45 +43,50 @@ def check(config: ConfigDict, network: Network) -> None:
     parameter_groups.assign(paths, parameter_groups.read(config.train.groups))
 
 
-def train_trial(trial: Trial, experiment: Experiment, folder: Path) -> list[HeadRuns]:
-    """Returns one `HeadRuns` a split, whose parameters are the whole networks' (R, ...).
+class NetworkClassifier:
+    """The fine-tuned networks of a trial as a `trials.Classifier`, one run per fold and seed."""
 
-    A run that was finished before is read back; one that was stopped goes on from its newest checkpoint.
+    def __init__(self, trial: Trial, experiment: Experiment, folder: Path) -> None:
+        """Compiles nothing yet.
 
-    Args:
-        trial: its name and config.
-        experiment: images, folds and networks.
-        folder: of the trial.
+        Args:
+            trial: its name and config.
+            experiment: gives images, classes and the network.
+            folder: of the trial.
+        """
+        self._trial, self._network, self._folder = trial, experiment.network(trial), folder
+        self._num_classes, self._devices = experiment.num_classes, sharding.make_mesh(trial.config)
 
-    Raises:
-        ConfigError: settings that do not fit, or a loss that is no number any more.
-        Stopped: the run was asked to stop.
-    """
-    from alljax.study import trials
-
-    config, network, splits = trial.config, experiment.network(trial), experiment.folds(trial)
-    source = experiment.images(trial, again=True)
-    devices = sharding.make_mesh(config)
-    folds = make_folds(config, experiment.labels, experiment.num_classes, splits)
-    keys = [list(trials.keys(config, split)) for split in splits]
-    runs = []
-    for split, fold, of_split in zip(splits, folds, keys, strict=True):
-        of_seeds = []
-        for number, key in enumerate(of_split):
-            name = f"{split.repeat}-{split.fold}-{config.seed + number}"
-            here = folder / "runs" / name
+    def fit(self, features: ImageSource, labels: np.ndarray, fold: FoldRows, keys: jax.Array) -> list[FoldOutcome]:
+        """See `trials.Classifier`; a finished run is read back, an interrupted one resumes."""
+        config, of_seeds = self._trial.config, []
+        for number, key in enumerate(keys):
+            name = f"{fold.repeat}-{fold.fold}-{config.seed + number}"
+            here = self._folder / "runs" / name
             if distributed.broadcast(checkpoints.is_saved(here / "result")):
                 tree = checkpoints.load(here / "result")
             else:
-                feed = Feed(config, source, fold, key, devices)
-                title = f"{trial.name} {name}"
-                tree = _train(config, network, experiment.num_classes, feed, fold, key, devices, here, title)
+                feed = Feed(config, features, fold, key, self._devices)
+                tree = self._train(feed, fold, key, here, f"{self._trial.name} {name}")
                 checkpoints.save(here / "result", tree)
                 if distributed.is_primary():
                     shutil.rmtree(here / "checkpoints", ignore_errors=True)
             of_seeds.append(tree)
-        runs.append(_joined(of_seeds, config.train.epochs))
-    return runs
+        return [_joined(of_seeds, config.train.epochs)]
+
+    def _train(self, feed: Feed, fold: FoldRows, key: jax.Array, here: Path, title: str) -> dict[str, Any]:
+        config, total_steps = self._trial.config, self._trial.config.train.epochs * feed.steps_per_epoch
+        learner = Learner(
+            config, self._network, self._num_classes, key, np.asarray(fold.class_weights), total_steps, self._devices
+        )
+        with progress.bar(title, config.train.epochs * feed.train_count, "images") as advance:
+            trained = train_network(config, learner, feed, here, advance)
+        return {
+            "params": unflatten_dict(trained.params, sep="/"),
+            "batch_stats": trained.batch_stats,
+            "history": np.asarray(trained.history),
+            "logits": trained.logits,
+        }
 
 
 def clear(folder: Path) -> None:
@@ -97,13 +103,13 @@ def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[
     Args:
         config: of the cell.
         network: the backbone with its weights, which fill what never learned.
-        networks: `HeadRuns.params` of each split.
+        networks: `FoldOutcome.params` of each split.
         dataset: the images.
     """
     classes, devices = len(dataset.classes), sharding.make_mesh(config)
     source = sources.keep(config, sources.images_of(network, dataset))
     rows = np.arange(len(dataset.records))
-    fold = Fold(*(jnp.asarray(each) for each in (rows, len(rows), rows, len(rows), rows, len(rows), np.ones(classes))))
+    fold = FoldRows(rows, len(rows), rows, len(rows), rows, len(rows), np.ones(classes), 0, 0)
     key = jax.random.key(0)  # draws first parameters, which are replaced
     feed = Feed(config, source, fold, key, devices)
     learner = Learner(config, network, classes, key, np.ones(classes), 1, devices)
@@ -120,23 +126,7 @@ def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[
     return (total / count).astype(np.float32)
 
 
-def _train(
-    config: ConfigDict, network: Network, classes: int, feed: Feed, fold: Fold, key: jax.Array,
-    devices: sharding.Mesh, here: Path, title: str,
-) -> dict[str, Any]:  # fmt: skip
-    total_steps = config.train.epochs * feed.steps_per_epoch
-    learner = Learner(config, network, classes, key, np.asarray(fold.class_weights), total_steps, devices)
-    with progress.bar(title, config.train.epochs * feed.train_count, "images") as advance:
-        trained = train_network(config, learner, feed, here, advance)
-    return {
-        "params": unflatten_dict(trained.params, sep="/"),
-        "batch_stats": trained.batch_stats,
-        "history": np.asarray(trained.history),
-        "logits": trained.logits,
-    }
-
-
-def _joined(of_seeds: Sequence[Any], epochs: int) -> HeadRuns:
+def _joined(of_seeds: Sequence[Any], epochs: int) -> FoldOutcome:
     """Puts the runs of a split side by side; epochs after an early end are NaN."""
     curves = np.full((epochs, len(of_seeds), 4), np.nan)
     for column, tree in enumerate(of_seeds):
@@ -144,4 +134,4 @@ def _joined(of_seeds: Sequence[Any], epochs: int) -> HeadRuns:
     logits = jnp.stack([tree["logits"] for tree in of_seeds])
     params = [{"params": tree["params"], "batch_stats": tree.get("batch_stats", {})} for tree in of_seeds]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
-    return jax.device_get(HeadRuns(stacked, Curves(*np.moveaxis(curves, -1, 0)), jax.nn.softmax(logits)))
+    return jax.device_get(FoldOutcome(stacked, History(*np.moveaxis(curves, -1, 0)), jax.nn.softmax(logits)))

@@ -14,7 +14,7 @@ from alljax.study import sweep, workdir
 from alljax.study.experiment import open_experiment
 from alljax.training import lr_finder, sharding
 from alljax.training.feeding import Feed
-from alljax.training.fold import make_folds
+from alljax.training.sampling import make_fold_rows
 
 STEPS = 50
 
@@ -38,7 +38,7 @@ def find_rate(config: ConfigDict, out: Path) -> float:
     trial = sweep.expand(config)[0]
     config, experiment = trial.config, open_experiment(trial.config, [trial])
     network, classes = experiment.network(trial), experiment.num_classes
-    fold = make_folds(config, experiment.labels, classes, experiment.folds(trial))[0]
+    fold = make_fold_rows(config, experiment.labels, classes, experiment.folds(trial))[0]
     key = jax.random.key(config.seed)
     enough = configs.vary(config, {"train.epochs": STEPS})  # an epoch may be a single step
     source = experiment.images(trial, again=True)

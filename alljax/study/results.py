@@ -239,7 +239,7 @@ def summarize(trial: "Trial", experiment: "Experiment", outcome: "Outcome") -> d
     subjects = np.array([experiment.subjects[row] for row in tested])
     folds = np.repeat(np.arange(len(sizes)), sizes)
     probabilities = np.concatenate(
-        [run.probabilities[:, :size] for run, size in zip(outcome.runs, sizes, strict=True)], axis=1
+        [run.probabilities[:, :size] for run, size in zip(outcome.folds, sizes, strict=True)], axis=1
     )
     test = HeldOut(experiment.labels[tested], probabilities, subjects, folds)
     seeds = [config.seed + number for number in range(len(probabilities))]
@@ -258,16 +258,16 @@ def _history(trial: "Trial", experiment: "Experiment", outcome: "Outcome", seeds
     import pandas
 
     from alljax.training import optimizers
-    from alljax.training.fold import steps_per_epoch
+    from alljax.training.sampling import steps_per_epoch
 
     config, parts = trial.config, []
-    for split, run in zip(experiment.folds(trial), outcome.runs, strict=True):
+    for split, run in zip(experiment.folds(trial), outcome.folds, strict=True):
         steps = steps_per_epoch(len(split.train), config.train.batch_size)
         hyperparameters = optimizers.Hyperparameters.of(config, config.train.epochs * steps)
         schedule = optimizers.make_schedule(config, hyperparameters)
         rates = [float(schedule((epoch + 1) * steps)) for epoch in range(config.train.epochs)]
         for column, seed in enumerate(seeds):
-            curves = run.curves
+            curves = run.history
             part = pandas.DataFrame(
                 {
                     "repeat": split.repeat, "fold": split.fold, "seed": seed,
@@ -285,7 +285,7 @@ def _predictions(trial: "Trial", experiment: "Experiment", outcome: "Outcome", s
     import pandas
 
     classes, records, parts = np.array(experiment.dataset.classes), experiment.dataset.records, []
-    for split, run in zip(experiment.folds(trial), outcome.runs, strict=True):
+    for split, run in zip(experiment.folds(trial), outcome.folds, strict=True):
         tested = [records[row] for row in split.test]
         for seed, of_seed in zip(seeds, run.probabilities, strict=True):
             probabilities = of_seed[: len(tested)]

@@ -125,7 +125,7 @@ def _run_job(job: Job, experiment: Experiment, folder: Path) -> dict[str, str]:
                 continue
             here = workdir.trial_folder(folder, trial.name)
             if trial.config.study.checkpoints:
-                checkpoints.save(here / "checkpoint", {outcome.parameters: [run.params for run in outcome.runs]})
+                checkpoints.save(here / "checkpoint", {outcome.parameters: [fold.params for fold in outcome.folds]})
             if distributed.is_primary():
                 results.write_trial(folder, trial, experiment, outcome)
                 finetuned.clear(here)

@@ -137,18 +137,6 @@ def trainings(trials: Sequence[Trial]) -> list[Training]:
     return [tuple(sorted(group, key=_epochs)) for group in grouped.values()]
 
 
-def compile_key(config: ConfigDict) -> str:
-    """Returns the same text for configs whose heads are trained by the same compiled function.
-
-    They can differ in arguments of this function: in `Hyperparameters`, features and folds, and in the number of
-    epochs, unless the schedule depends on it.
-    """
-    from alljax.training import optimizers
-
-    others = [key for key in configs.flatten(config) if not key.startswith(("train.", "model.hidden", "model.dropout"))]
-    return _key(config, (*_arguments(config), *others)) + optimizers.compile_key(config)
-
-
 def _arguments(config: ConfigDict) -> tuple[str, ...]:
     from alljax.training import optimizers
 

@@ -12,9 +12,8 @@ from scipy.special import log_softmax
 from alljax.data import loader
 from alljax.data.loader import ImageSource, Loader, Sampler
 from alljax.training import sharding
-from alljax.training.fold import Fold, steps_per_epoch
 from alljax.training.learner import Learner
-from alljax.training.sampling import epoch_order
+from alljax.training.sampling import FoldRows, epoch_order, steps_per_epoch
 from alljax.training.step import SHUFFLE, Batch, TrainState
 
 
@@ -34,7 +33,7 @@ class Feed:
     """
 
     def __init__(
-        self, config: ConfigDict, source: ImageSource, fold: Fold, key: jax.Array, devices: sharding.Mesh
+        self, config: ConfigDict, source: ImageSource, fold: FoldRows, key: jax.Array, devices: sharding.Mesh
     ) -> None:
         """Draws the order of all epochs.
 

@@ -1,13 +1,13 @@
-"""The frozen mode: whole head runs as one compiled function.
+"""Frozen mode: training of classifier heads on features of a frozen backbone.
 
-A frozen backbone gives the same features every epoch, so they are computed once
-(features.py).  A head run, epochs × steps, is then one `lax.scan`; the runs of several seeds, and of
-settings that are only numbers, are one compiled call; and a short run is the beginning of a long one.
+A frozen backbone gives the same features in every epoch, so they are computed once (feature_extraction.py).  All runs
+of a fold (seeds, and trials that differ in numbers only) are one compiled call per few epochs: a `lax.scan` over
+epochs of a loop over steps, mapped over runs.  A run of few epochs is the beginning of a run of many.
 """
 
-import math
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.struct
 import jax
@@ -16,269 +16,256 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
+from alljax import config as configs
+from alljax.data import decoded_cache
 from alljax.models.head import Head
-from alljax.training import step as steps_
-from alljax.training.fold import Fold, steps_per_epoch
-from alljax.training.optimizers import Hyperparameters
-from alljax.training.sampling import epoch_order
-from alljax.training.step import AUGMENT, INIT, SHUFFLE, Batch, Metrics, TrainState
+from alljax.training import step as steps
+from alljax.training.optimizers import NUMBERS, Hyperparameters
+from alljax.training.sampling import FoldRows, epoch_order, steps_per_epoch
+from alljax.training.step import Batch, FoldOutcome, History, Metrics, Parameters, TrainState
 
 
 @flax.struct.dataclass
-class Curves:
-    """One row an epoch, one column a run: float32 (E, R).
+class Runs:
+    """R runs that are trained in one call.
 
-    Train values are the means over the cells of the epoch as the head saw them (before
-    each step), as Keras reports them; validation values are those at the end of the epoch.
+    Attributes:
+        keys: (R,); a key determines initial parameters, order, views and dropout of its run, epoch by epoch.
+        hyperparameters: (R,) each.
     """
 
-    train_loss: jax.Array
-    train_accuracy: jax.Array
-    val_loss: jax.Array
-    val_accuracy: jax.Array
+    keys: jax.Array
+    hyperparameters: Hyperparameters
 
 
 @flax.struct.dataclass
-class HeadRuns:
-    """What training gives, for R runs: seeds, or settings and seeds.
+class FoldData:
+    """What the runs of a fold learn from.
 
     Attributes:
-        params: the heads' parameters, with a leading axis R.
-        curves: per epoch.
-        probabilities: float32 (R, U, C), of the fold's test rows at the end; rows past
-            `Fold.test_count` are padding.
-    """
-
-    params: Any
-    curves: Curves
-    probabilities: jax.Array
-
-
-class HeadFunctions(NamedTuple):
-    """The frozen mode in three functions, from `make_heads` or `streamed.make_heads`; R runs side by side.
-
-    Attributes:
-        start: keys (R,), numbers {name: (R,)}, a row of features (1, D) → the states before the first step.
-        epochs: states, keys, numbers, features, labels, fold, epoch numbers (E,) → states and `Curves` of E rows.
-        test: params, features, labels, fold → probabilities (R, U, C).
-        longest: epochs in one call at most, so that somebody who waits sees it go on.
-    """
-
-    start: Callable[..., TrainState]
-    epochs: Callable[..., tuple[TrainState, Curves]]
-    test: Callable[..., jax.Array]
-    longest: int
-
-
-def train_heads(
-    heads: HeadFunctions, budgets: Sequence[int], keys: jax.Array, numbers: Any, features: Any, labels: jax.Array,
-    fold: Fold, watch: Callable[[Curves], None] = lambda curves: None, stride: int = 0,
-) -> Iterator[HeadRuns]:  # fmt: skip
-    """Yields the runs as they are after each budget of epochs: short ones are the beginning of the longest.
-
-    A key decides everything random of its run: the head's first parameters, the order of the cells
-    in each epoch and which view of each cell is shown in it, epoch by epoch, so that ten epochs are
-    the first ten of a hundred.  They are trained in strides that divide all budgets, so that one
-    compiled function serves all of them.
-
-    Features may also be (N·V, D), the V views of a cell one after the other (`compute_features`):
-    V follows from the number of labels.  Heads learn from views drawn at random and are tested on
-    view 0, the image as it is, so that their numbers stay comparable with those of heads that have
-    seen nothing else.
-
-    Args:
-        heads: from `make_heads`, or `streamed.make_heads` for features on disk.
-        budgets: epochs, ascending.
-        keys: one a run, (R,).
-        numbers: the settings in which the runs differ, (R,) each (see `optim.numbers`); empty where in none.
-        features: float32 (N·V, D).
+        features: float32 (N, V, D), V views of each image: a JAX array, or a NumPy array that is read block by block.
         labels: int32 (N,).
-        fold: which rows are learned from and tested.
-        watch: called on the host with the curves of each stride.
-        stride: epochs that divide all budgets; 0 for the most that do.  At most ``heads.longest`` are taken.
+        rows: the fold.
     """
-    whole = stride or math.gcd(*budgets)
-    stride = max(epochs for epochs in range(1, min(whole, heads.longest) + 1) if whole % epochs == 0)
-    states = heads.start(keys, numbers, jnp.zeros((1, features.shape[1])))
-    parts: list[Curves] = []
-    for last in range(stride, budgets[-1] + 1, stride):
-        states, curves = heads.epochs(states, keys, numbers, features, labels, fold, jnp.arange(last - stride, last))
-        parts.append(jax.device_get(curves))
-        watch(parts[-1])
-        if last in budgets:
-            so_far = jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
-            params = unflatten_dict(states.params, sep="/")
-            yield HeadRuns(params, so_far, heads.test(states.params, features, labels, fold))
+
+    features: Any
+    labels: Any
+    rows: FoldRows
 
 
-def make_train(config: ConfigDict, classes: int) -> Callable[[jax.Array, jax.Array, jax.Array, Fold], HeadRuns]:
-    """Returns ``train(keys (R,), features (N·V, D), labels (N,), fold)``: `train_heads` with one budget.
+def compile_key(config: ConfigDict) -> str:
+    """Returns the same text for configs whose heads are trained by the same compiled functions.
 
-    Args:
-        config: its ``train`` and ``model`` are read.
-        classes: number of classes.
+    Such configs may differ in what is an argument: numbers of the optimizer, epochs, features and folds.  A number
+    that is 0 (no weight decay, no clipping) removes its part of the computation.
     """
-    heads = make_heads(config, classes)
-
-    def train(keys: jax.Array, features: jax.Array, labels: jax.Array, fold: Fold) -> HeadRuns:
-        numbers = stack([config] * len(keys), fold)
-        return next(train_heads(heads, (config.train.epochs,), keys, numbers, features, labels, fold))
-
-    return train
+    arguments = {"train.epochs", *(f"train.{name}" for name in NUMBERS)}
+    settings = {key: value for key, value in configs.flatten(config).items() if key not in arguments}
+    static = {key: value for key, value in settings.items() if key.startswith(("train.", "model.hidden", "model.drop"))}
+    return f"{static} {[name for name in NUMBERS if config.train[name]]}"
 
 
-def stack(configs: Sequence[ConfigDict], fold: Fold) -> Hyperparameters:
-    """Returns the hyperparameters of R runs, (R,) each."""
-    of_runs = []
-    for config in configs:
-        steps = steps_per_epoch(int(fold.train_count), min(config.train.batch_size, len(fold.train)))
-        of_runs.append(Hyperparameters.of(config, config.train.epochs * steps))
-    return jax.tree.map(lambda *numbers: jnp.stack(numbers), *of_runs)
+def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], rows: FoldRows) -> Runs:
+    """Returns the runs of some trials, R in all, on a fold that determines their number of steps."""
+    numbers = []
+    for config in trials:
+        steps = steps_per_epoch(int(rows.train_count), batch_size(config, rows))
+        numbers.append(Hyperparameters.of(config, config.train.epochs * steps))
+    return Runs(keys, jax.tree.map(lambda *of_runs: np.stack(of_runs), *numbers))
 
 
-def make_heads(config: ConfigDict, classes: int) -> HeadFunctions:
-    """Returns the compiled functions for features in the device's memory: E epochs × steps are one `lax.scan`.
+class HeadTrainer:
+    """Trains the heads of R runs at a time on the features of one fold.
 
-    Args:
-        config: its ``train`` and ``model`` are read; what `optim.numbers` names comes as arguments.
-        classes: number of classes.
-    """
-    steps = make_steps(config, classes)
+    Everything but the settings of `compile_key` and the shapes is an argument of the compiled functions.  Equal
+    trainers share these functions, so that folds, seeds, learning rates and trials do not compile again.
 
-    def learn(
-        state: TrainState, key: jax.Array, numbers: Any, epoch: jax.Array, features: jax.Array, labels: jax.Array,
-        fold: Fold,
-    ) -> tuple[TrainState, Metrics]:  # fmt: skip
-        """One epoch of one run."""
-        batch_size, views = steps.batch_size(fold), len(features) // len(labels)
-        shown = shown_rows(key, epoch, fold, labels, views, config.train.sampling == "balanced")
-
-        def step(number: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            place = number * batch_size + jnp.arange(batch_size)
-            rows, mask = shown[jnp.minimum(place, len(shown) - 1)], place < fold.train_count
-            return steps.learn(carry, key, numbers, features[rows], labels[rows // views], mask, fold)
-
-        return jax.lax.fori_loop(0, steps_per_epoch(fold.train_count, batch_size), step, (state, Metrics.zero()))
-
-    @jax.jit
-    def epochs(
-        states: TrainState, keys: jax.Array, numbers: Any, features: jax.Array, labels: jax.Array, fold: Fold,
-        epoch_numbers: jax.Array,
-    ) -> tuple[TrainState, Curves]:  # fmt: skip
-        views = len(features) // len(labels)
-
-        def validate(params: Any) -> Metrics:
-            mask = jnp.arange(len(fold.validation)) < fold.validation_count
-            return Metrics.of(steps.logits(params, features[fold.validation * views]), labels[fold.validation], mask)
-
-        def epoch(states: TrainState, number: jax.Array) -> tuple[TrainState, Curves]:
-            def one(state: TrainState, key: jax.Array, own: Hyperparameters) -> tuple[TrainState, Metrics]:
-                return learn(state, key, own, number, features, labels, fold)
-
-            states, learned = over_runs(one, states, keys, numbers)
-            return states, make_curves(learned, over_runs(validate, states.params))
-
-        return jax.lax.scan(epoch, states, epoch_numbers)
-
-    @jax.jit
-    def test(params: Any, features: jax.Array, labels: jax.Array, fold: Fold) -> jax.Array:
-        rows = fold.test * (len(features) // len(labels))
-        return jax.nn.softmax(over_runs(lambda one: steps.logits(one, features[rows]), params))
-
-    return HeadFunctions(steps.start, epochs, test, longest=10)
-
-
-class Steps(NamedTuple):
-    """What features in memory and on disk share, from `make_steps`.
+    Heads are trained on random views and tested on view 0, the unchanged image.
 
     Attributes:
-        start: keys (R,), numbers {name: (R,)}, a row of features (1, D) → the states before the first step.
-        learn: (state, sums), key, numbers, features (B, D), labels (B,), mask (B,), fold → both after a step.
-        logits: params, features (B, D) → (B, C).
-        batch_size: fold → cells a step.
+        num_parameters: of one head.
+        epochs_per_call: maximum number of epochs in one compiled call, so that progress is visible.
     """
 
-    start: Callable[..., TrainState]
-    learn: Callable[..., tuple[TrainState, Metrics]]
-    logits: Callable[[Any, jax.Array], Any]
-    batch_size: Callable[[Fold], int]
+    epochs_per_call = 10
 
+    def __init__(self, config: ConfigDict, num_classes: int, num_features: int) -> None:
+        """Compiles nothing yet.
 
-def make_steps(config: ConfigDict, classes: int) -> Steps:
-    """Returns one step of one run, and what comes before and after it.
+        Args:
+            config: ``train``, ``model.hidden`` and ``model.dropout`` are read.
+            num_classes: C.
+            num_features: D.
+        """
+        self._identity = type(self), compile_key(config), num_classes, num_features
+        self._config, self._num_features = config, num_features
+        self._head = Head(config.model.hidden, num_classes, config.model.dropout)
+        self._step = steps.make_train_step(config, self._apply)
+        self.num_parameters = (num_features + 1) * config.model.hidden + (config.model.hidden + 1) * num_classes
 
-    Args:
-        config: its ``train`` and ``model`` are read.
-        classes: number of classes.
-    """
-    head = Head(config.model.hidden, classes, config.model.dropout)
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HeadTrainer) and self._identity == other._identity
 
-    def batch_size(fold: Fold) -> int:
-        return min(config.train.batch_size, len(fold.train))  # more places than cells stay empty
+    def __hash__(self) -> int:
+        return hash(self._identity)
 
-    def apply(
-        params: Any, batch_stats: Any, inputs: jax.Array, mask: jax.Array, keys: jax.Array | None
+    def train(
+        self, epochs: Sequence[int], runs: Runs, data: FoldData, divisor: int = 0,
+        update: Callable[[int, str], None] = lambda epochs, note: None,
+    ) -> list[FoldOutcome]:  # fmt: skip
+        """Returns the outcome after each number of epochs.
+
+        As many runs are trained side by side as fit into memory with parameters and two moments; the states of one
+        group are freed before the next group starts.
+
+        Args:
+            epochs: ascending.
+            runs: R runs.
+            data: of the fold.
+            divisor: number of epochs that divides all `epochs`; 0 for the greatest.  The last bits of the history
+                depend on how many epochs are compiled into one call.
+            update: called with the number of epochs done, over all runs, and a note.
+        """
+        memory = decoded_cache.device_memory() or decoded_cache.host_memory()
+        side_by_side = max(1, memory // (4 * 3 * self.num_parameters))
+        groups = np.array_split(np.arange(len(runs.keys)), -(-len(runs.keys) // side_by_side))
+        outcomes = []
+        for group in groups:
+            own = runs if len(groups) == 1 else jax.tree.map(lambda leaf, group=group: leaf[group], runs)
+            outcomes.append(list(self._train(epochs, own, data, divisor or int(np.gcd.reduce(epochs)), update)))
+        return [_concatenate(of_groups) for of_groups in zip(*outcomes, strict=True)]
+
+    def _train(
+        self, epochs: Sequence[int], runs: Runs, data: FoldData, divisor: int, update: Callable[[int, str], None]
+    ) -> Iterator[FoldOutcome]:
+        stride = max(count for count in range(1, min(divisor, self.epochs_per_call) + 1) if divisor % count == 0)
+        state, parts = self.init(runs.keys), []
+        for last in range(stride, epochs[-1] + 1, stride):
+            state, history = self.train_epochs(state, runs, data, np.arange(last - stride, last))
+            parts.append(jax.device_get(history))
+            update(stride * len(runs.keys), f"validation accuracy {parts[-1].val_accuracy[-1].mean():.3f}")
+            if last in epochs:
+                probabilities = self.predict(state.eval_params, data.features, data.rows.test)
+                params = unflatten_dict(jax.device_get(state.eval_params), sep="/")
+                yield FoldOutcome(params, jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts), probabilities)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def init(self, keys: jax.Array) -> TrainState:
+        """Returns the states of runs before the first step, (R, …)."""
+
+        def init(key: jax.Array) -> TrainState:
+            key = jax.random.fold_in(key, steps.INIT)
+            params = self._head.init(key, jnp.zeros((1, self._num_features)))["params"]
+            return steps.init_state(self._config, flatten_dict(params, sep="/"))
+
+        return over_runs(init, keys)
+
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def train_epochs(
+        self, state: TrainState, runs: Runs, data: FoldData, epochs: jax.Array
+    ) -> tuple[TrainState, History]:
+        """Trains all runs for the epochs of these numbers, from 0; takes the memory of the old state."""
+        views, rows = data.features.shape[1], data.rows
+        flat, labels = data.features.reshape(-1, self._num_features), jnp.repeat(data.labels, views)
+        num_steps = steps_per_epoch(rows.train_count, batch_size(self._config, rows))
+
+        def train_epoch(state: TrainState, run: Runs, epoch: jax.Array) -> TrainState:
+            order = self.epoch_rows(run.keys, epoch, data.labels, rows, views)
+            state = state.replace(metrics=Metrics.zero())  # type: ignore[attr-defined]
+            return self.train_steps(state, run, (flat, labels, order), rows, 0, num_steps)
+
+        def epoch(state: TrainState, number: jax.Array) -> tuple[TrainState, History]:
+            state = over_runs(lambda state, run: train_epoch(state, run, number), state, runs)
+            mask = jnp.arange(len(rows.validation)) < rows.validation_count
+            inputs, targets = flat[jnp.asarray(rows.validation) * views], jnp.asarray(data.labels)[rows.validation]
+            validation = over_runs(lambda own: Metrics.of(self.logits(own, inputs), targets, mask), state.eval_params)
+            return state, History.of(state.metrics, validation)
+
+        return jax.lax.scan(epoch, state, epochs)
+
+    def train_steps(
+        self, state: TrainState, run: Runs, inputs: tuple[jax.Array, jax.Array, jax.Array], rows: FoldRows,
+        first: Any, count: Any,
+    ) -> TrainState:  # fmt: skip
+        """Makes `count` steps of one run, the first of which is step `first` of an epoch.
+
+        Args:
+            state: of one run.
+            run: its key and hyperparameters.
+            inputs: features (M, D), their labels (M,) and the order in which the steps read them, int (T,).
+            rows: the fold.
+            first: int32 ().
+            count: int32 ().
+        """
+        features, labels, order = inputs
+        size, parts = batch_size(self._config, rows), self._config.train.accumulation_steps
+        positions = jnp.arange(-(-size // parts) * parts)  # padded, so that it can be divided into parts
+
+        def step(number: jax.Array, state: TrainState) -> TrainState:
+            index = number * size + positions
+            mask = first * size + index < rows.train_count
+            mask = mask & (positions < size) if parts > 1 else mask
+            chosen = order[jnp.minimum(index, len(order) - 1)]
+            batch = Batch(features[chosen], labels[chosen], mask, positions)
+            return self._step(state, {}, batch, rows.class_weights, run.keys, run.hyperparameters)
+
+        return jax.lax.fori_loop(0, count, step, state)
+
+    def epoch_rows(self, key: jax.Array, epoch: jax.Array, labels: Any, rows: FoldRows, views: int) -> jax.Array:
+        """Returns the rows of features (N·V, D) of one epoch of a run in order, int32 (T,), padding last."""
+        order_key, view_key = (
+            jax.random.fold_in(jax.random.fold_in(key, stream), epoch) for stream in (steps.SHUFFLE, steps.AUGMENT)
+        )
+        order = epoch_order(order_key, rows, jnp.asarray(labels), self._config.train.sampling == "balanced")
+        return order * views + jax.random.randint(view_key, order.shape, 0, views)
+
+    def predict(self, params: Parameters, features: Any, rows: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of rows on view 0, float32 (R, n, C).
+
+        Args:
+            params: flat, (R, …).
+            features: (N, V, D).
+            rows: int (n,).
+        """
+        return np.asarray(self._predict(params, features, rows))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def _predict(self, params: Parameters, features: jax.Array, rows: jax.Array) -> jax.Array:
+        inputs = features.reshape(-1, self._num_features)[jnp.asarray(rows) * features.shape[1]]
+        return jax.nn.softmax(over_runs(lambda own: self.logits(own, inputs), params))
+
+    def logits(self, params: Parameters, inputs: jax.Array) -> jax.Array:
+        """Returns the logits of one head, float32 (B, C)."""
+        return self._apply(params, {}, inputs, jnp.ones(len(inputs), bool), None)[0]
+
+    def _apply(
+        self, params: Parameters, batch_stats: Any, inputs: jax.Array, mask: jax.Array, keys: jax.Array | None
     ) -> tuple[jax.Array, Any]:
-        logits: Any = head.apply({"params": unflatten_dict(params, sep="/")}, inputs, keys)
+        del mask
+        logits: Any = self._head.apply({"params": unflatten_dict(dict(params), sep="/")}, inputs, keys)
         return logits, batch_stats
-
-    step = steps_.make_train_step(config, apply)
-
-    def start(key: jax.Array, row: jax.Array) -> TrainState:
-        params = head.init(jax.random.fold_in(key, INIT), row)["params"]
-        return steps_.init_state(config, flatten_dict(params, sep="/"))
-
-    def learn(
-        carry: tuple[TrainState, Metrics], key: jax.Array, numbers: Any, features: jax.Array,
-        labels: jax.Array, mask: jax.Array, fold: Fold,
-    ) -> tuple[TrainState, Metrics]:  # fmt: skip
-        state = carry[0].replace(metrics=carry[1])  # type: ignore[attr-defined]
-        batch = Batch(features, labels, mask, jnp.arange(len(mask)))
-        state = step(state, {}, batch, fold.class_weights, key, numbers)
-        return state, state.metrics
-
-    return Steps(
-        jax.jit(lambda keys, numbers, row: over_runs(lambda key: start(key, row), keys)),
-        learn,
-        lambda params, features: apply(params, {}, features, jnp.ones(len(features), bool), None)[0],
-        batch_size,
-    )
-
-
-def shown_rows(
-    key: jax.Array, epoch: jax.Array, fold: Fold, labels: jax.Array, views: int, balanced: bool
-) -> jax.Array:
-    """Returns the rows of features (N·V, D) that a run is shown in an epoch, in order, padding last.
-
-    Args:
-        key: of the run.
-        epoch: int32 (), from 0.
-        fold: of the run.
-        labels: int32 (N,).
-        views: V.
-        balanced: see `order.epoch_order`.
-    """
-    order_key, views_key = (jax.random.fold_in(jax.random.fold_in(key, stream), epoch) for stream in (SHUFFLE, AUGMENT))
-    order = epoch_order(order_key, fold, labels, balanced)
-    return order * views + jax.random.randint(views_key, order.shape, 0, views)
-
-
-def make_curves(learned: Metrics, validated: Metrics) -> Curves:
-    """Returns the means of one epoch, (R,) each."""
-    return Curves(
-        learned.loss / learned.count,
-        learned.correct / learned.count,
-        validated.loss / validated.count,
-        validated.correct / validated.count,
-    )
 
 
 def over_runs(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Maps `function` over the leading axis of its arguments: together on an accelerator, in turn on a CPU.
+    """Maps a function over the leading axis of its arguments: vectorized on an accelerator, in sequence on a CPU.
 
-    XLA's CPU back end multiplies batches of small matrices three to four times more slowly than
-    one matrix at a time; a GPU is only filled by several runs at once.
+    XLA's CPU back end multiplies batches of small matrices three to four times more slowly than one matrix at a
+    time; a GPU is only filled by several runs at once.
     """
     if jax.default_backend() == "cpu":
-        return jax.lax.map(lambda each: function(*each), arguments)
+        return jax.lax.map(lambda run: function(*run), arguments)
     return jax.vmap(function)(*arguments)
+
+
+def batch_size(config: ConfigDict, rows: FoldRows) -> int:
+    """Returns the batch size, at most the number of training rows."""
+    return min(config.train.batch_size, len(rows.train))
+
+
+def _concatenate(groups: Sequence[FoldOutcome]) -> FoldOutcome:
+    """Joins the outcomes of groups of runs along the axis of runs."""
+    if len(groups) == 1:
+        return groups[0]
+    params = jax.tree.map(lambda *parts: np.concatenate(parts), *[group.params for group in groups])
+    history = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *[group.history for group in groups])
+    return FoldOutcome(params, history, np.concatenate([group.probabilities for group in groups]))

@@ -10,6 +10,7 @@ import optax
 from jax import lax
 from ml_collections import ConfigDict
 
+from alljax.training.losses import make_loss, weighted_loss
 from alljax.training.optimizers import Hyperparameters, make_optimizer
 from alljax.training.parameter_groups import Group
 
@@ -31,9 +32,6 @@ Without keys (None) nothing is dropped.
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """Keys (B,), inputs (B, …), targets (B, C) and mask (B,) → augmented inputs and targets."""
-
-Loss = Callable[[jax.Array], jax.Array]
-"""Logits (B, C) → the loss of each class (B, C) if it were the label."""
 
 
 @flax.struct.dataclass
@@ -74,6 +72,47 @@ class Metrics:
 
     def __add__(self, other: "Metrics") -> "Metrics":
         return jax.tree.map(jnp.add, self, other)
+
+
+@flax.struct.dataclass
+class History:
+    """Metrics per epoch and run, float32 (E, R).
+
+    Training values are means over the images of an epoch, each before the step on its batch, as Keras reports them;
+    validation values are those at the end of the epoch.
+    """
+
+    train_loss: Any
+    train_accuracy: Any
+    val_loss: Any
+    val_accuracy: Any
+
+    @classmethod
+    def of(cls, train: Metrics, validation: Metrics) -> "History":
+        """Returns the means of one epoch."""
+        means = [total / metrics.count for metrics in (train, validation) for total in (metrics.loss, metrics.correct)]
+        return cls(*means)
+
+
+@flax.struct.dataclass
+class FoldOutcome:
+    """What training on one fold yields for R runs (seeds), on the host.
+
+    Attributes:
+        params: nested parameters to be stored, with a leading axis R.
+        history: per epoch.
+        probabilities: float32 (R, U, C) of the test rows after the last epoch; rows past `FoldRows.test_count` are
+            padding.
+    """
+
+    params: Any
+    history: History
+    probabilities: Any
+
+    def select(self, runs: slice) -> "FoldOutcome":
+        """Returns the outcome of some of the runs."""
+        params = jax.tree.map(lambda leaf: leaf[runs], self.params)
+        return FoldOutcome(params, jax.tree.map(lambda leaf: leaf[:, runs], self.history), self.probabilities[runs])
 
 
 @flax.struct.dataclass
@@ -225,45 +264,6 @@ def make_eval_step(apply: Apply, axis: str | None = None) -> Callable[[TrainStat
         return logits if axis is None else lax.all_gather(logits, axis, tiled=True)
 
     return evaluate
-
-
-def make_loss(config: ConfigDict, focal_gamma: jax.Array | float) -> Loss:
-    """Returns ``train.loss`` of an image, for each class as if it were the label, in nats.
-
-    - ``cross_entropy``: −log p.
-    - ``focal``: (1 − p)^γ times that (Lin et al. 2017, arXiv 1708.02002).
-
-    With ``train.label_smoothing`` ε it is (1 − ε) times the loss of the class plus ε times the mean of the
-    losses of all classes (Szegedy et al. 2015, arXiv 1512.00567).
-
-    Args:
-        config: ``train`` is read.
-        focal_gamma: γ.
-    """
-    focal, smoothing = config.train.loss == "focal", config.train.label_smoothing
-
-    def loss(logits: jax.Array) -> jax.Array:
-        log_p = jax.nn.log_softmax(logits)
-        # 1 − p from expm1 is exact near p = 1, where a plain difference has no gradient left.
-        losses = -log_p * (jnp.maximum(-jnp.expm1(log_p), 1e-7) ** focal_gamma) if focal else -log_p
-        return (1 - smoothing) * losses + smoothing * losses.mean(1, keepdims=True) if smoothing else losses
-
-    return loss
-
-
-def weighted_loss(
-    loss: Loss, logits: jax.Array, targets: jax.Array, mask: jax.Array, class_weights: jax.Array
-) -> jax.Array:
-    """Returns Σ mask · target · class_weight · loss over images and classes, ().
-
-    Args:
-        loss: from `make_loss`.
-        logits: float32 (B, C).
-        targets: float32 (B, C), the share of each class.
-        mask: bool (B,), False for padding.
-        class_weights: float32 (C,).
-    """
-    return jnp.sum(loss(logits) * targets * class_weights[None] * mask.astype(jnp.float32)[:, None])
 
 
 def example_keys(key: jax.Array, step: jax.Array, positions: jax.Array) -> jax.Array:

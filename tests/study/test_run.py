@@ -65,7 +65,7 @@ def test_a_short_budget_is_what_a_run_of_that_length_gives(whole: Path, tmp_path
 
 
 def test_separate_budgets_have_keys_of_their_own(whole: Path, tmp_path: Path) -> None:
-    run_study(toy(BUDGETS, study__budgets="separate"), tmp_path, quiet)
+    run_study(toy(BUDGETS, study__share_training=False), tmp_path, quiet)
     ours, separate = results(whole), results(tmp_path)
     name = "trials/efficientnet_lite0-adam-epochs=2/history.csv"
     assert ours[name] != separate[name]

@@ -55,7 +55,7 @@ def test_budgets_are_beginnings_of_one_run_unless_they_are_to_be_separate() -> N
     grid = trials(config)
     assert [[trial.config.train.epochs for trial in run] for run in runs(grid)] == [[10, 20, 100]] * 4
     assert sorted(trial.name for run in runs(grid) for trial in run) == sorted(trial.name for trial in grid)
-    config.study.budgets = "separate"
+    config.study.share_training = False
     assert [len(run) for run in runs(trials(config))] == [1] * 12
 
 
