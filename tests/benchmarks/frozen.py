@@ -17,8 +17,8 @@ import numpy as np
 from alljax import config as configs
 from alljax.data.splits import Split
 from alljax.training import feature_extraction, head_training
-from alljax.training.fold import make_folds, steps_per_epoch
 from alljax.training.network import open_network
+from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
 BATCH, ROUNDS = 16, 5
 CELLS, TRAINED, EPOCHS = 10_661, 8_528, 4  # the paper's split: 267 steps an epoch
@@ -38,7 +38,7 @@ def head(width: int, seeds: int) -> Callable[[], float]:
     config = configs.vary(configs.default_config(), {"train.epochs": EPOCHS})
     matrix = jnp.asarray(np.random.default_rng(0).standard_normal((CELLS, width)).astype(np.float32))
     labels = np.arange(CELLS, dtype=np.int32) % 2
-    fold = make_folds(config, labels, 2, [Split(0, 0, np.arange(TRAINED), np.arange(TRAINED, CELLS))])[0]
+    fold = make_fold_rows(config, labels, 2, [Split(0, 0, np.arange(TRAINED), np.arange(TRAINED, CELLS))])[0]
     train, keys = head_training.make_train(config, 2), jax.vmap(jax.random.key)(jnp.arange(seeds))
     steps = seeds * EPOCHS * steps_per_epoch(TRAINED, config.train.batch_size)
     return _timed(lambda: train(keys, matrix, jnp.asarray(labels), fold), steps)

@@ -67,8 +67,8 @@ def alljax_slices(images: int) -> tuple[Slices, str]:
     from alljax.models.backbones import get_backbone
     from alljax.models.preprocessing import get_preprocessing
     from alljax.training import feature_extraction, head_training, optimizers
-    from alljax.training.fold import make_folds
     from alljax.training.network import Network
+    from alljax.training.sampling import make_fold_rows
 
     @cache
     def extractor(backbone: str) -> tuple[Any, Any]:
@@ -93,7 +93,7 @@ def alljax_slices(images: int) -> tuple[Slices, str]:
         split = Split(0, 0, np.sort(order[:TRAINED]), np.sort(order[TRAINED:]))
         matrix = jnp.asarray(made_up(labels, people, width, slice(0, CELLS)))
         keys = jax.random.key(0)[None]
-        fold = make_folds(config, labels, 2, [split])[0]
+        fold = make_fold_rows(config, labels, 2, [split])[0]
         numbers = optimizers.stack([optimizers.numbers(config)])
         return head_training.make_heads(config, 2), (EPOCHS,), keys, numbers, matrix, jnp.asarray(labels), fold
 
@@ -307,7 +307,7 @@ def flatten(config: str, manifest: str, width: int) -> None:
     from alljax import config as configs
     from alljax import files
     from alljax.training import feature_extraction, head_training, optimizers, streamed
-    from alljax.training.fold import make_folds, steps_per_epoch
+    from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
     settings = configs.load(config)
     material = real_cells(settings, manifest)
@@ -325,7 +325,7 @@ def flatten(config: str, manifest: str, width: int) -> None:
     for optimizer in OPTIMIZERS:
         ends = [time.perf_counter()]
         own = configs.vary(settings, {"train.optimizer": optimizer, "train.epochs": EPOCHS})
-        fold = make_folds(own, labels, 2, material.splits)[0]
+        fold = make_fold_rows(own, labels, 2, material.splits)[0]
         keys, numbers = jax.random.key(own.seed)[None], optimizers.stack([optimizers.numbers(own)])
         runs = head_training.train_heads(
             streamed.make_heads(own, 2), (EPOCHS,), keys, numbers, on_disk, labels, fold,  # type: ignore[arg-type]

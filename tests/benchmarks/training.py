@@ -29,10 +29,10 @@ from alljax.models.preprocessing import get_preprocessing
 from alljax.training import sharding
 from alljax.training.feeding import Feed
 from alljax.training.fine_tuning import Cells
-from alljax.training.fold import make_folds
 from alljax.training.learner import Learner
 from alljax.training.loop import train_network
 from alljax.training.network import Network
+from alljax.training.sampling import make_fold_rows
 
 BACKBONES = ("vgg16", "resnet50")
 SIZE, BATCH, ROUNDS = 224, 8, 5
@@ -165,7 +165,7 @@ def loop(network: Network, every: int) -> np.ndarray:
     """Returns milliseconds of wall and of processor time of the steps 2 to STEPS − 1 of a real run."""
     config, noise, key = settings("vgg16", checkpoint_steps=every, log_steps=1), Noise(), jax.random.key(0)
     rows, devices, ends = np.arange(STEPS * BATCH), sharding.JitMesh(), list[tuple[float, float]]()
-    fold = make_folds(config, noise.labels, 2, [Split(0, 0, rows, rows[:BATCH])])[0]
+    fold = make_fold_rows(config, noise.labels, 2, [Split(0, 0, rows, rows[:BATCH])])[0]
     feed = Feed(config, noise, fold, key, devices)
     learner = Learner(config, network, 2, key, np.ones(2, np.float32), STEPS, devices)
 

@@ -15,7 +15,7 @@ from alljax.data import cnmc, cnmc_index, splits, subjects
 from alljax.data.archive import Tree, natural, natural_key
 from alljax.data.readers import open_all, open_dataset
 from alljax.errors import DataError
-from alljax.training.fold import steps_per_epoch
+from alljax.training.sampling import steps_per_epoch
 
 pytestmark = pytest.mark.real
 

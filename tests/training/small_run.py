@@ -18,10 +18,10 @@ from alljax.models.preprocessing import get_preprocessing
 from alljax.progress import Advance, ignore
 from alljax.training import checkpoints
 from alljax.training.feeding import Feed
-from alljax.training.fold import make_folds
 from alljax.training.learner import Learner
 from alljax.training.loop import Trained, train_network
 from alljax.training.network import Network
+from alljax.training.sampling import make_fold_rows
 
 SIZE, CLASSES, STAGE = 32, 3, "stage1"
 ROWS = np.arange(52)
@@ -90,7 +90,7 @@ class Run:
     def __init__(self, config: ConfigDict, network: Network, folder: Path, devices: Any = None, told: int = 20) -> None:
         self.config, self.folder, self.said = config, folder, list[str]()
         cells, devices, key = Cells(told), devices or One(), jax.random.key(7)
-        self.fold = make_folds(config, cells.labels, CLASSES, [SPLIT])[0]
+        self.fold = make_fold_rows(config, cells.labels, CLASSES, [SPLIT])[0]
         self.feed = Feed(config, cells, self.fold, key, devices)
         weights, total = np.asarray(self.fold.class_weights), config.train.epochs * self.feed.steps_per_epoch
         self.learner = Learner(config, network, CLASSES, key, weights, total, devices)

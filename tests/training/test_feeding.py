@@ -15,8 +15,7 @@ from alljax.config import default_config
 from alljax.data.splits import Split
 from alljax.training.feeding import Feed
 from alljax.training.fine_tuning import Cells
-from alljax.training.fold import Fold, make_folds, steps_per_epoch
-from alljax.training.sampling import drawn, shuffled
+from alljax.training.sampling import FoldRows, drawn, make_fold_rows, shuffled, steps_per_epoch
 from alljax.training.sharding import JitMesh, PmapMesh
 from alljax.training.step import ORDER
 
@@ -46,7 +45,7 @@ class Host(One):
 
 def feed_of(
     count: int, batch: int, devices: Any, accumulate: int = 1, validation: int = 4, sampling: str = "each"
-) -> tuple[Feed, Fold]:
+) -> tuple[Feed, FoldRows]:
     """Returns the batches of `count` cells learned from, and the fold."""
     config = default_config()
     config.train.update(epochs=EPOCHS, batch_size=batch, accumulation_steps=accumulate, sampling=sampling)
@@ -55,7 +54,7 @@ def feed_of(
     split = Split(0, 0, rows[:count], rows[count + validation :], validation=aside)
     longer = Split(0, 1, rows[: count + 3], rows[count + 3 :])  # another fold of the study, to which this one is padded
     source = Numbered(count + 10)
-    fold = make_folds(config, source.labels, CLASSES, [split, longer])[0]
+    fold = make_fold_rows(config, source.labels, CLASSES, [split, longer])[0]
     return Feed(config, source, fold, KEY, devices), fold
 
 

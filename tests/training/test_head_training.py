@@ -13,7 +13,7 @@ from alljax.config import default_config
 from alljax.data.splits import Split
 from alljax.models.head import Head
 from alljax.training import head_training, optimizers
-from alljax.training.fold import make_folds, steps_per_epoch
+from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
 CLASSES, WIDTH = 3, 20
 
@@ -40,7 +40,7 @@ def splits() -> list[Split]:
 
 def run(config: ConfigDict, split: int = 0, seeds: int = 2) -> head_training.HeadRuns:
     features, labels = rows()
-    fold = make_folds(config, labels, CLASSES, splits())[split]
+    fold = make_fold_rows(config, labels, CLASSES, splits())[split]
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
     return jax.device_get(
         head_training.make_train(config, CLASSES)(keys, jnp.asarray(features), jnp.asarray(labels), fold)
@@ -54,7 +54,7 @@ def identical(first: object, second: object) -> bool:
 def plain_loop(config: ConfigDict, split: int, seed: int) -> tuple[object, list, list, list]:
     """The same run as anyone would write it, batch by batch, without masks or padding."""
     features, labels = rows()
-    fold = make_folds(config, labels, CLASSES, splits())[split]
+    fold = make_fold_rows(config, labels, CLASSES, splits())[split]
     chosen = splits()[split]
     head, optimizer = Head(config.model.hidden, CLASSES), optimizers.make_optimizer(config, 1000)
     key = jax.random.key(seed)
@@ -128,8 +128,8 @@ def test_the_short_last_batch_counts() -> None:
 def test_padding_never_reaches_the_loss(config: ConfigDict) -> None:
     """A fold padded to a longer one's shape gives the same numbers as alone."""
     features, labels = rows()
-    alone = make_folds(config, labels, CLASSES, splits()[:1])[0]
-    padded = make_folds(config, labels, CLASSES, splits())[0]
+    alone = make_fold_rows(config, labels, CLASSES, splits()[:1])[0]
+    padded = make_fold_rows(config, labels, CLASSES, splits())[0]
     assert len(padded.train) > len(alone.train)
     poisoned = dataclasses.replace(padded, train=np.where(np.arange(len(padded.train)) < 107, padded.train, 149))
     keys = jax.random.key(5)[None]
@@ -149,7 +149,7 @@ def test_validation_curves_are_of_the_rows_set_aside(config: ConfigDict) -> None
     ]
     train = head_training.make_train(config, CLASSES)
     keys = jnp.stack([jax.random.key(seed) for seed in range(2)])
-    for split, fold in zip(aside, make_folds(config, labels, CLASSES, aside), strict=True):
+    for split, fold in zip(aside, make_fold_rows(config, labels, CLASSES, aside), strict=True):
         runs = jax.device_get(train(keys, jnp.asarray(features), jnp.asarray(labels), fold))
         for seed in range(2):
             params = jax.tree.map(lambda leaf, seed=seed: leaf[seed], runs.params)
@@ -166,7 +166,7 @@ def test_budgets_are_told_of_stride_by_stride_and_the_first_epochs_of_a_long_run
     config: ConfigDict,
 ) -> None:
     features, labels = rows()
-    fold = make_folds(config, labels, CLASSES, splits())[0]
+    fold = make_fold_rows(config, labels, CLASSES, splits())[0]
     keys = jnp.stack([jax.random.key(seed) for seed in range(2)])
     numbers = optimizers.stack([optimizers.numbers(config)] * 2)
     arguments = keys, numbers, jnp.asarray(features), jnp.asarray(labels), fold

@@ -13,7 +13,7 @@ from alljax.errors import ConfigError
 from alljax.models.head import Head
 from alljax.training import fine_tuning, lr_finder, parameter_groups
 from alljax.training.feeding import Feed
-from alljax.training.fold import make_folds
+from alljax.training.sampling import make_fold_rows
 from alljax.training.step import TrainState
 
 STEPS = 6
@@ -32,7 +32,7 @@ RESTING_STEM = (GROUPS[0], ("backbone/stem/.*", 0.0), ("backbone/stage1/.*", 0.5
 def test_sweep_equals_single_runs(changes: dict) -> None:
     config = settings(**changes)
     network, cells, key = small_network(), Cells(20), jax.random.key(3)
-    fold = make_folds(config, cells.labels, CLASSES, [SPLIT])[0]
+    fold = make_fold_rows(config, cells.labels, CLASSES, [SPLIT])[0]
     feed, weights = Feed(config, cells, fold, key, One()), np.asarray(fold.class_weights)
     swept = lr_finder.sweep(config, network, CLASSES, feed, weights, key, STEPS, RATES)
     assert swept.shape == (len(RATES), STEPS)
@@ -64,7 +64,7 @@ def test_a_rate_that_is_too_high_is_not_the_best() -> None:
     config = settings()
     network, cells, key = small_network(), Cells(20), jax.random.key(3)
     broken = jax.tree.map(lambda leaf: leaf, network.variables)
-    fold = make_folds(config, cells.labels, CLASSES, [SPLIT])[0]
+    fold = make_fold_rows(config, cells.labels, CLASSES, [SPLIT])[0]
     feed, weights = Feed(config, cells, fold, key, One()), np.asarray(fold.class_weights)
     wide = np.array([1e-3, 1e30], np.float32)
     swept = lr_finder.sweep(config, network, CLASSES, feed, weights, key, STEPS, wide)

@@ -9,8 +9,7 @@ import pytest
 
 from alljax.config import default_config
 from alljax.data.splits import Split
-from alljax.training.fold import Fold, make_folds
-from alljax.training.sampling import drawn, epoch_order, shuffled
+from alljax.training.sampling import FoldRows, drawn, epoch_order, make_fold_rows, shuffled
 
 LABELS = np.array([0] * 70 + [1] * 20 + [2] * 10, np.int32)[np.random.default_rng(4).permutation(100)]
 ROWS = np.random.default_rng(2).permutation(100)
@@ -18,19 +17,19 @@ ROWS = np.random.default_rng(2).permutation(100)
 order = jax.jit(epoch_order, static_argnums=3)
 
 
-def fold_of(rows: np.ndarray, longest: int = 0, labels: np.ndarray = LABELS, classes: int = 3) -> Fold:
+def fold_of(rows: np.ndarray, longest: int = 0, labels: np.ndarray = LABELS, classes: int = 3) -> FoldRows:
     """Returns a fold of these training rows, padded as beside another one of `longest`."""
     rest = np.setdiff1d(np.arange(len(labels)), rows)
     config = default_config()
     splits = [Split(0, 0, rows, rest), Split(0, 1, ROWS[: longest or len(rows)], rest)]
-    return make_folds(config, labels, classes, splits)[0]
+    return make_fold_rows(config, labels, classes, splits)[0]
 
 
-def epoch(seed: int, fold: Fold, balanced: bool, labels: np.ndarray = LABELS) -> np.ndarray:
+def epoch(seed: int, fold: FoldRows, balanced: bool, labels: np.ndarray = LABELS) -> np.ndarray:
     return np.asarray(order(jax.random.key(seed), fold, jnp.asarray(labels), balanced))
 
 
-def before(key: jax.Array, fold: Fold) -> Any:
+def before(key: jax.Array, fold: FoldRows) -> Any:
     """The order as the frozen mode first had it, written again."""
     draws = np.asarray(jax.random.uniform(key, (len(fold.train),)))[: int(fold.train_count)]
     return np.asarray(fold.train)[np.argsort(draws, kind="stable")]

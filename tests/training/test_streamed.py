@@ -9,7 +9,7 @@ import pytest
 from alljax.config import default_config
 from alljax.data.splits import Split
 from alljax.training import head_training, optimizers, streamed
-from alljax.training.fold import make_folds
+from alljax.training.sampling import make_fold_rows
 
 CELLS, WIDTH, BUDGETS = 50, 24, (2, 4)
 
@@ -28,7 +28,7 @@ def runs(make, features, **settings: float) -> list[head_training.HeadRuns]:
     config.train.update(batch_size=8, learning_rate=1e-2, **settings)
     labels = np.arange(CELLS, dtype=np.int32) % 2
     splits = [Split(0, number, np.arange(37 + 3 * number), np.arange(40, 50)) for number in range(2)]
-    folds = make_folds(config, labels, 2, splits)  # the second is longer, so the first is padded
+    folds = make_fold_rows(config, labels, 2, splits)  # the second is longer, so the first is padded
     keys = jax.vmap(jax.random.key)(np.arange(2))
     numbers = optimizers.stack([optimizers.numbers(config) | {"learning_rate": rate} for rate in (1e-2, 3e-3)])
     heads = make(config, 2)

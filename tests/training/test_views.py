@@ -20,8 +20,8 @@ from alljax.data.splits import Split
 from alljax.models.head import Head
 from alljax.progress import ignore
 from alljax.training import feature_extraction, head_training
-from alljax.training.fold import make_folds
 from alljax.training.network import Network, open_network
+from alljax.training.sampling import make_fold_rows
 
 SIDE, VIEWS, WIDTH = 64, 8, 6
 QUICKSTART = f"--config={Path(__file__).resolve().parents[2] / 'configs/quickstart.py'}"
@@ -102,7 +102,7 @@ def config() -> ConfigDict:
 def run(config: ConfigDict, matrix: np.ndarray, labels: np.ndarray, train: np.ndarray, seeds: int = 2):
     """Trains on some rows and tests on the others; `matrix` is (N, V, D)."""
     test = np.setdiff1d(np.arange(len(labels)), train)
-    fold = make_folds(config, labels, 2, [Split(0, 0, train, test)])[0]
+    fold = make_fold_rows(config, labels, 2, [Split(0, 0, train, test)])[0]
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     flat = jnp.asarray(matrix.reshape(-1, matrix.shape[-1]))
     return jax.device_get(head_training.make_train(config, 2)(keys, flat, jnp.asarray(labels), fold))
