@@ -260,9 +260,9 @@ def data_audit(options: Options) -> None:
 @_verb("data prepare", "source folder", "alljax data prepare --source=C-NMC_Leukemia --out=prepared")
 def data_prepare(options: Options) -> None:
     """Write C-NMC 2019 as a TFDS data set."""
-    from alljax.data import prepare
+    from alljax.data import cnmc_tfds
 
-    prepare.prepare(options.source, options.out)
+    cnmc_tfds.prepare(options.source, options.out)
 
 
 @_verb("weights list", "", "alljax weights list")

@@ -42,7 +42,6 @@ SETTINGS: dict[str, Setting] = {
     "data.synthetic.subjects": Setting(24, "number of subjects", minimum=4),
     "data.synthetic.image_size": Setting(224, "size of generated images in pixels", minimum=32),
     "data.synthetic.seed": Setting(0, "random seed of the generated images", minimum=0),
-    "data.synthetic.manifest": Setting("", "a list of the real set's files: its names and subjects, generated images"),
     "model.backbone": Setting("efficientnet_lite0", "name of the backbone: efficientnet_lite0, resnet50 or vgg16"),
     "model.stage": Setting("", "backbone stage whose output is used; empty: the last stage"),
     "model.pool": Setting("average", "how feature maps become a vector", choices=("average", "max", "flatten")),

@@ -14,7 +14,7 @@ from alljax.cli import main
 from alljax.data import audit, synthetic, verify
 from alljax.data.images import decode
 
-MADE = synthetic.read(6, 16, 225, 0)
+MADE = synthetic.read_synthetic(6, 16, 225, 0)
 CELLS = [MADE.read(record) for record in MADE.records]
 Plant = Callable[[dict[str, bytes]], Path]
 
@@ -60,7 +60,7 @@ def test_verify_a_set_that_is_not(plant: Plant, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("action", ["verify", "audit"])
 def test_a_source_that_cannot_be_opened(action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "torn.zip").write_bytes(b"PK\x03\x04 torn")
-    for name, says in (("nowhere", "no such file"), ("torn.zip", "not a whole zip")):
+    for name, says in (("nowhere", "no such file"), ("torn.zip", "not a complete zip")):
         assert main(["data", action, f"--source={tmp_path / name}"]) == 2
         said, error = capsys.readouterr()
         assert said == ""
@@ -153,7 +153,7 @@ def test_prepare_and_verify_what_was_prepared(plant: Plant, tmp_path: Path, caps
     files = {"fold_0/all/UID_11_5_1_all.bmp": CELLS[0], "fold_0/hem/UID_H6_1_1_hem.bmp": CELLS[1]}
     out = tmp_path / "prepared"
     assert main(["data", "prepare", f"--source={plant(files)}", f"--out={out}"]) == 0
-    assert "prepared 2 images" in capsys.readouterr().out
+    assert "prepared 2 images" in capsys.readouterr().err
     assert main(["data", "verify", f"--source={out}", f"--out={tmp_path / 'found.json'}"]) == 1
     assert "train 2 of 10,661, prelim 0 of 1,867, final 0 of 2,586 images" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())

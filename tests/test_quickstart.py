@@ -28,7 +28,7 @@ TINY = [
 
 
 def tiny_dataset() -> Dataset:
-    return synthetic.read(subjects=8, images=24, image_size=224, seed=0)
+    return synthetic.read_synthetic(subjects=8, images=24, image_size=224, seed=0)
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -1,7 +1,7 @@
 """A folder or a zip as one list of files, read in place.
 
-A zip that lies inside a folder reads like a folder of its own name, so that a
-set downloaded as several zips needs no unpacking.
+A zip inside a folder is listed like a folder of the same name, so that a data
+set downloaded as several zips does not have to be unpacked.
 """
 
 import os
@@ -12,26 +12,28 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from alljax.errors import DataError
 
 IMAGE_SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
-"""File names that end so are taken for images; what is inside is checked when they are read."""
+"""Files with these suffixes are treated as images."""
 
-_LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
+_SYSTEM_FILES = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
 _DIGITS = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True)
-class Tree:
-    """The files of a source.
+class Archive:
+    """The files of a folder or a zip.
 
     Attributes:
         root: the folder or the zip.
-        name: its name on disk, also where `root` is ``.``.
-        files: POSIX paths below `root` in natural order, without hidden files and what systems leave behind.
-        folders: POSIX paths of all folders below `root` (an inner zip counts as one), in natural order.
-        read: gives the bytes of one of `files`.  May be called from several threads.
+        name: its file name, also where `root` is ``.``.
+        files: POSIX paths relative to `root` in natural order, without hidden and system files.
+        folders: POSIX paths of all folders below `root` (an inner zip is one), in natural order.
+        read: returns the bytes of one of `files`; safe to call from several threads.
+        stamp: returns the stamp of the file that contains one of `files`, see `file_stamp`.
     """
 
     root: Path
@@ -39,44 +41,31 @@ class Tree:
     files: tuple[str, ...]
     folders: tuple[str, ...]
     read: Callable[[str], bytes] = field(repr=False)
+    stamp: Callable[[str], str] = field(repr=False)
 
     def images(self) -> tuple[str, ...]:
-        """Returns the files that are images by their name."""
+        """Returns the files with an image suffix."""
         return tuple(path for path in self.files if is_image(path))
 
 
-def open_tree(root: Path) -> Tree:
+def open_archive(root: Path) -> Archive:
     """Lists a folder or a zip.
 
     Args:
-        root: a folder, whose sub-folders (links are followed, loops are not) and zips are listed
-            too, or a zip file.
+        root: a zip, or a folder with subfolders (links are followed) and zips.
 
     Raises:
-        DataError: nothing there, not a folder or zip, a damaged zip, a zip with paths that leave it, a
-            name that is not text.
+        DataError: not a folder or a zip, or it cannot be read.
     """
-    archives: dict[str, _Archive] = {}
-    try:
-        if root.is_dir():
-            files, folders = _walk(root)
-            for path in [path for path in files if path.lower().endswith(".zip")]:
-                archives[path] = _Archive(root / path)
-        else:
-            files, folders = [], []
-            archives[""] = _Archive(root)
-    except OSError as error:
-        raise DataError(f"cannot read {error.filename or root}: {error.strerror or error}") from error
-    members: dict[str, tuple[_Archive, str]] = {}
-    for prefix, archive in archives.items():
-        if prefix:
-            folders.append(prefix)
-        for name in archive.names:
-            members[f"{prefix}/{name}" if prefix else name] = (archive, name)
-        folders += [f"{prefix}/{name}" if prefix else name for name in archive.folders]
-    files = [path for path in files if path not in archives] + list(members)
-    files, folders = list(_visible(files)), list(_visible(folders))
-    check_text(f"{root}/{path}" for path in (*files, *folders))
+    files, folders = _list_folder(root) if root.is_dir() else ([], [])
+    zips = {path: _Zip(root / path) for path in files if path.lower().endswith(".zip")}
+    if not root.is_dir():
+        zips[""] = _Zip(root)
+    members: dict[str, tuple[_Zip, str]] = {}
+    for path, archive in zips.items():
+        prefix = f"{path}/" if path else ""
+        members |= {f"{prefix}{name}": (archive, name) for name in archive.members}
+        folders += [*([path] if path else ()), *(f"{prefix}{name}" for name in archive.folders)]
 
     def read(path: str) -> bytes:
         if path in members:
@@ -87,42 +76,46 @@ def open_tree(root: Path) -> Tree:
         except OSError as error:
             raise DataError(f"cannot read {root / path}: {error.strerror or error}") from error
 
-    return Tree(root, root.resolve().name, tuple(natural(files)), tuple(natural(folders)), read)
+    def stamp(path: str) -> str:
+        return members[path][0].stamp if path in members else file_stamp(root / path)
+
+    files = [path for path in files if path not in zips] + list(members)
+    return Archive(
+        root=root,
+        name=root.resolve().name,
+        files=tuple(natural_sort(_visible(files))),
+        folders=tuple(natural_sort(_visible(folders))),
+        read=read,
+        stamp=stamp,
+    )
 
 
-def check_text(paths: Iterable[str]) -> None:
-    """Refuses names that hold bytes no UTF-8 file could repeat.
-
-    Raises:
-        DataError: names the first, its bytes escaped.
-    """
-    for path in paths:
-        try:
-            path.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(f"the name {os.fsencode(path)!r} is not UTF-8 text; rename it") from error
+def file_stamp(path: Path) -> str:
+    """Returns path, size and modification time of a file: equal while the file does not change."""
+    status = path.stat()
+    return f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"
 
 
 def is_image(path: str) -> bool:
-    """Says whether a path is an image by its name."""
+    """Returns whether a path has an image suffix."""
     return path.lower().endswith(IMAGE_SUFFIXES)
 
 
-def parts(path: str) -> tuple[str, ...]:
-    """Returns the folders of a path and its file name; an inner zip counts by its name without `.zip`."""
+def path_parts(path: str) -> tuple[str, ...]:
+    """Returns the folders of a path and its file name; the folder name of an inner zip is without ``.zip``."""
     *folders, name = path.split("/")
     return (*(folder[:-4] if folder.lower().endswith(".zip") else folder for folder in folders), name)
 
 
-def natural(paths: Iterable[str]) -> list[str]:
-    """Sorts names as a person would: numbers by value, so ``2.bmp`` stands before ``10.bmp``."""
-    return sorted(paths, key=natural_key)
+def natural_sort(names: Iterable[str]) -> list[str]:
+    """Sorts names with numbers by value: ``2.bmp`` before ``10.bmp``."""
+    return sorted(names, key=natural_key)
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Returns the key by which `natural` sorts."""
-    # re.split with a group alternates text and digits, so that like is only ever compared with like.
-    # ASCII digits only: int() refuses some of what \d matches.
+    """Returns the key by which `natural_sort` sorts."""
+    # re.split with a group alternates text and digits, so that only like types are compared.
+    # ASCII digits only: int() refuses some characters that \d matches.
     pieces: list[str | int] = [*_DIGITS.split(name.lower())]
     pieces[1::2] = map(int, pieces[1::2])
     return pieces, name
@@ -130,71 +123,54 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
 
 def _visible(paths: Iterable[str]) -> Iterator[str]:
     for path in paths:
-        if "/." not in f"/{path}" and _LITTER.isdisjoint(path.lower().split("/")):
+        if "/." not in f"/{path}" and _SYSTEM_FILES.isdisjoint(path.lower().split("/")):
             yield path
 
 
-def _walk(root: Path) -> tuple[list[str], list[str]]:
+def _list_folder(root: Path) -> tuple[list[str], list[str]]:
+    """Returns the paths of all files and folders below `root`."""
+
+    def fail(error: OSError) -> NoReturn:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
+
     files: list[str] = []
     folders: list[str] = []
-
-    def visit(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> None:
-        status = folder.stat()
-        here = (status.st_dev, status.st_ino)
-        if here in above:  # a link that leads back to a folder we came through
-            return
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                path = f"{prefix}{entry.name}"
-                if entry.is_dir():
-                    if not entry.name.startswith("."):
-                        folders.append(path)
-                        visit(folder / entry.name, f"{path}/", above | {here})
-                else:
-                    files.append(path)
-
-    visit(root, "", frozenset())
+    for folder, subfolders, names in os.walk(root, onerror=fail, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        prefix = "" if folder == os.fspath(root) else f"{Path(folder).relative_to(root).as_posix()}/"
+        folders += [f"{prefix}{name}" for name in subfolders]
+        files += [f"{prefix}{name}" for name in names]
     return files, folders
 
 
-class _Archive:
-    """A zip whose members are read in place, from any thread."""
+class _Zip:
+    """A zip whose members can be read from any thread; a worker process opens it again."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        # Opened here, not by ZipFile: a ZipFile that opens its own file counts its readers without a lock
-        # and may close the file under one of them.
-        file = path.open("rb")
-        weakref.finalize(self, file.close)
+        self.path, self.stamp = path, file_stamp(path)
         try:
+            # Opened here, not by ZipFile, which counts its readers without a lock when it opens the file.
+            file = path.open("rb")
+            weakref.finalize(self, file.close)
             self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-            file.close()
-            what = "a whole zip file (a broken download?); fetch it again"
+            if isinstance(error, OSError) and error.strerror:
+                raise DataError(f"cannot read {path}: {error.strerror}") from error
+            kind = "a complete zip file; download it again"
             if path.suffix.lower() != ".zip":
-                what = "a folder, a zip or a CSV file"
-            raise DataError(f"{path}: not {what}") from error
-        self._members: dict[str, zipfile.ZipInfo] = {}
-        folders: set[str] = set()
-        for info in self._zip.infolist():
-            name = info.filename.replace("\\", "/")  # zips made by some Windows programs
-            pieces = name.split("/")
-            if name.startswith("/") or ".." in pieces or re.match(r"[A-Za-z]:", name):
-                file.close()
-                raise DataError(f"{path}: holds the path {name!r}, which leaves the archive; do not trust it")
-            # The name of a folder ends in a slash, so all pieces but the last are folders either way.
-            folders.update("/".join(pieces[:depth]) for depth in range(1, len(pieces)))
-            if pieces[-1]:
-                self._members[name] = info
-        self.names = tuple(self._members)
-        self.folders = tuple(folders)
+                kind = "a folder, a zip or a CSV file"
+            raise DataError(f"{path}: not {kind}") from error
+        # Some Windows programs write backslashes.
+        names = {info.filename.replace("\\", "/"): info for info in self._zip.infolist()}
+        self.members = {name: info for name, info in names.items() if not name.endswith("/")}
+        self.folders = {name[:end] for name in names for end, letter in enumerate(name) if letter == "/"}
 
-    def __reduce__(self) -> tuple[type["_Archive"], tuple[Path]]:
-        return _Archive, (self.path,)  # a worker process opens it anew
+    def __reduce__(self) -> tuple[type["_Zip"], tuple[Path]]:
+        return _Zip, (self.path,)
 
     def read(self, name: str) -> bytes:
         try:
-            return self._zip.read(self._members[name])
-        # RuntimeError: encrypted; NotImplementedError, a kind of it: a compression nobody here reads.
+            return self._zip.read(self.members[name])
+        # RuntimeError: encrypted; NotImplementedError (a subclass): an unknown compression.
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
-            raise DataError(f"{self.path}: cannot read {name}: {error}; fetch the zip again") from error
+            raise DataError(f"{self.path}: cannot read {name}: {error}; download the zip again") from error

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from alljax import config as configs
 from alljax.data import duplicates, splits
-from alljax.data.archive import natural
+from alljax.data.archive import natural_sort
 from alljax.data.dataset import UNLABELED, Dataset, check
 from alljax.data.leaks import count_leaks
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
@@ -260,4 +260,4 @@ def _with_several_names(dataset: Dataset, subjects: Sequence[str]) -> list[tuple
     for record, subject in zip(dataset.records, subjects, strict=True):
         if record.subject:
             names[subject].add(record.subject)
-    return [tuple(natural(names[subject])) for subject in natural(names) if len(names[subject]) > 1]
+    return [tuple(natural_sort(names[subject])) for subject in natural_sort(names) if len(names[subject]) > 1]

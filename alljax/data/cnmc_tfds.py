@@ -1,205 +1,219 @@
 """C-NMC 2019 for TensorFlow Datasets, without TensorFlow.
 
-Importing this module registers the builder::
+`alljax data prepare --source=SOURCE --out=DIR` writes the data set, and TFDS reads it::
 
     import tensorflow_datasets as tfds
-    import alljax.data.cnmc2019
+    import alljax.data.cnmc_tfds  # registers the builder
 
-    cells = tfds.data_source("cnmc2019", split="train", data_dir=DIR)
+    train = tfds.data_source("cnmc2019", split="train", data_dir=DIR)
 
-`alljax data prepare --out DIR` makes DIR, and goes on where it was stopped.  So
-does TFDS's own way, which starts from the beginning each time::
+TFDS can also write it::
 
     builder = tfds.builder("cnmc2019", data_dir=DIR)
-    config = tfds.download.DownloadConfig(manual_dir=FOLDER_OF_THE_SET)
+    config = tfds.download.DownloadConfig(manual_dir=FOLDER)
     builder.download_and_prepare(download_config=config, file_format="array_record")
 
-The images of each split stand in the natural order of their paths: image i is
-known by name, and a slice such as ``train[:20%]`` does not mix all people.
+The images of each subset are in the natural order of their paths, so a slice such as
+``train[:20%]`` does not contain all subjects.
 """
 
+import contextlib
 import functools
 import hashlib
+import io
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from absl import logging
 
-from alljax.data import cnmc_index, prepared
+from alljax.data import cnmc, cnmc_index
+from alljax.data.archive import file_stamp, natural_key
 from alljax.data.dataset import Dataset, Record
-from alljax.data.readers import open_all
-from alljax.errors import DataError
+from alljax.data.readers import find_prepared, open_all
+from alljax.errors import DataError, WorkdirError, plural
+from alljax.progress import bar
 
 SHARD = 256
-"""Images in a shard at most: about 15 MB of cells, and little work to lose."""
+"""Maximum number of images per shard: about 150 MB."""
 
 
 class Cnmc2019(tfds.core.ShardBasedBuilder):
-    """The TFDS builder ``cnmc2019``; its splits are the phases train, prelim and final, as far as they are there."""
+    """The TFDS builder ``cnmc2019``; its splits are the subsets train, prelim and final, as far as present."""
 
-    VERSION = tfds.core.Version(prepared.VERSION)
-    RELEASE_NOTES = {prepared.VERSION: "Every image file of the three phases as it was given."}  # noqa: RUF012 - TFDS's own
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "Every image file of the three subsets, unchanged."}  # noqa: RUF012 - defined by TFDS
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download C-NMC 2019 from The Cancer Imaging Archive (https://doi.org/10.7937/tcia.2019.dc64i46r)
-    or a mirror of it into manual_dir, as folders or as the zips it comes in: nothing has to be
-    unpacked or renamed.  A part of the set works too.
+    or a mirror into manual_dir, as folders or zips: nothing has to be unpacked or renamed.
     """
 
-    # Where TFDS would look for checksums of downloads; there are none, and looking needs a package that
-    # TFDS forgets to require (github.com/tensorflow/datasets/issues/11212).
+    # TFDS would look here for checksums of downloads. There are none, and looking needs a package that
+    # TFDS does not require (github.com/tensorflow/datasets/issues/11212).
     code_path = None
 
+    source = ""
+    """Folder or zip to read instead of TFDS's manual_dir."""
+
     def _info(self) -> Any:
-        return info(self)
+        text = tfds.features.Text
+        features = {
+            "image": tfds.features.Image(doc="The image file, unchanged; 450 x 450, in the final phase 600 x 600."),
+            "label": tfds.features.ClassLabel(names=cnmc_index.CLASSES, doc="-1 in the final phase: not public."),
+            "subject": text(doc="Subject, empty in the final phase. 3 and H3 are different subjects."),
+            "field": text(doc="The photograph that the cell was cropped from."),
+            "cell": text(doc="Number of the cell in its field."),
+            "fold": text(doc="Official fold, in the training set."),
+            "phase": text(doc="train, prelim or final."),
+            "path": text(doc="Path of the file in the source."),
+            "sha256": text(doc="SHA-256 of the file, hexadecimal."),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=(
+                "Single white blood cells on black, segmented and stain-normalized by the authors of the data set: "
+                "leukemic blasts (all) and normal cells (hem). Some subjects have several names, so a split by name "
+                "can leak: 20 = 21, 51 = 75 = 78, H2 = H4 = H5 = H6, H3 = H10."
+            ),
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+            disable_shuffling=True,  # keys are positions
+            homepage="https://doi.org/10.7937/tcia.2019.dc64i46r",
+            citation="""
+            @misc{cnmc2019,
+              title = {{ALL} Challenge dataset of {ISBI} 2019 ({C-NMC} 2019)},
+              author = {Mourya, Simmi and Kant, Sonaal and Kumar, Pulkit and Gupta, Anubha and Gupta, Ritu},
+              publisher = {The Cancer Imaging Archive},
+              year = {2019},
+              doi = {10.7937/tcia.2019.dc64i46r},
+            }
+            """,
+            metadata=tfds.core.MetadataDict(),
+        )
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator[Any]]]]:
-        dataset = open_cnmc(str(dl_manager.manual_dir))
-        self.info.metadata.update(metadata(dataset))
+        dataset = open_cnmc(self.source or str(dl_manager.manual_dir))
+        names = {record.subset for record in dataset.records}
+        order = [*(name for name in cnmc_index.COUNTS if name in names), *sorted(names.difference(cnmc_index.COUNTS))]
+        records = {name: [record for record in dataset.records if record.subset == name] for name in order}
+        rows = {name: [asdict(record) for record in records[name]] for name in order}
+        for row in itertools.chain(*rows.values()):
+            del row["subset"]
+        self.info.metadata.update(notes=list(dataset.notes), records=rows)
 
-        def examples(records: Sequence[Record]) -> Iterator[tuple[int, dict[str, Any]]]:
-            for number, record in enumerate(records):
-                yield number, example(record, dataset.read(record))
+        def examples(name: str, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
+            shard = slice(first, first + SHARD)
+            with bar(f"prepare {name}", len(records[name][shard]), "images") as update:
+                for number, (record, row) in enumerate(zip(records[name][shard], rows[name][shard], strict=True)):
+                    data = dataset.read(record)
+                    yield number, {**row, "image": data, "phase": name, "sha256": hashlib.sha256(data).hexdigest()}
+                    update(1)
 
-        return {
-            phase: [functools.partial(examples, records) for records in files.values()]
-            for phase, files in shards(dataset).items()
-        }
+        firsts = {name: range(0, len(records[name]), SHARD) for name in order}
+        return {name: [functools.partial(examples, name, first) for first in firsts[name]] for name in order}
+
+
+def prepare(source: str, out: Path) -> Path:
+    """Writes all images of a copy of C-NMC 2019, unchanged, to ``out/cnmc2019/1.0.0``.
+
+    Args:
+        source: a folder or a zip with the data set, complete or in part, in any layout.
+        out: TFDS's `data_dir`; created if missing.
+
+    Returns:
+        The prepared folder, for `read_prepared` and `tfds.builder_from_directory`.
+
+    Raises:
+        DataError: the source is not C-NMC 2019, or an image cannot be read.
+        WorkdirError: `out` cannot be written, or contains the data of another source.
+    """
+    dataset = open_cnmc(source)
+    for note in dataset.notes:
+        logging.info(note)
+    if missing := cnmc_index.missing(dataset.records, tuple(cnmc_index.COUNTS)):
+        logging.info(f"{plural(len(missing), 'image')} of the complete data set missing; see `alljax data verify`")
+    if folder := find_prepared(out):
+        if read_prepared(folder).records != dataset.records:
+            raise WorkdirError(f"{folder} was prepared from another source; remove it or choose another --out")
+        logging.info(f"already prepared: {folder}")
+        return folder
+    tfds.disable_progress_bar()
+    try:
+        builder = Cnmc2019(data_dir=out)
+        builder.source = source
+        with contextlib.redirect_stdout(io.StringIO()):  # of TFDS
+            builder.download_and_prepare(file_format="array_record")
+    except (OSError, RuntimeError) as error:  # RuntimeError: array_record, with the reason of the operating system
+        reason = getattr(error, "strerror", None) or str(error).partition(";")[0]
+        raise WorkdirError(f"cannot write {out}: {reason}; fix this or choose another --out") from error
+    folder = Path(builder.data_dir)
+    logging.info(f"prepared {plural(len(dataset.records), 'image')}: {folder}")
+    return folder
 
 
 def open_cnmc(source: str) -> Dataset:
-    """Opens all phases of C-NMC 2019.
+    """Opens all subsets of C-NMC 2019.
 
     Args:
-        source: a folder or a zip with the set or a part of it.
+        source: a folder or a zip with the data set, complete or in part.
 
     Raises:
-        DataError: nothing there, or something else.
+        DataError: the source contains no images of C-NMC 2019.
     """
     dataset = open_all(source)
-    if dataset.name == "cnmc" and not dataset.records:
-        raise DataError(f"{source}: no image of C-NMC 2019 in it ({'; '.join(dataset.notes)})")
-    if dataset.name != "cnmc":
+    if dataset.name != "cnmc" or not dataset.records:
         raise DataError(
-            f"{source}: not C-NMC 2019 (no names like UID_H3_12_4_hem.bmp), and only that is prepared; "
-            "other folders and zips are read in place, see data.source"
+            f"{source}: not C-NMC 2019 (no names like UID_H3_12_4_hem.bmp); other folders and zips need no "
+            "preparation, set data.source"
         )
     return dataset
 
 
-def shards(dataset: Dataset) -> dict[str, dict[str, tuple[Record, ...]]]:
-    """Cuts the records of each phase that is there into shards, by the names TFDS gives the files.
-
-    Phases stand in the order train, prelim, final, and after them any other by name; records keep their order.
-    """
-    there = {record.subset for record in dataset.records}
-    order = [*(phase for phase in cnmc_index.COUNTS if phase in there), *sorted(there.difference(cnmc_index.COUNTS))]
-    cut = {}
-    for phase in order:
-        records = tuple(record for record in dataset.records if record.subset == phase)
-        firsts = range(0, len(records), SHARD)
-        cut[phase] = {
-            f"{prepared.NAME}-{phase}.array_record-{number:05}-of-{len(firsts):05}": records[first : first + SHARD]
-            for number, first in enumerate(firsts)
-        }
-    return cut
-
-
-def example(record: Record, data: bytes) -> dict[str, Any]:
-    """Returns what is stored of one image, in the terms of `info`'s features.
+def read_prepared(folder: Path) -> Dataset:
+    """Opens a prepared folder: the records of all subsets, and the image files that were prepared.
 
     Args:
-        record: the image.
-        data: its file.
+        folder: ``…/cnmc2019/1.0.0``, see `readers.find_prepared`.
+
+    Raises:
+        DataError: the folder is damaged, incomplete or in a format that needs TensorFlow.
     """
-    return {
-        "image": data,
-        "label": record.label,
-        "subject": record.subject,
-        "field": record.field,
-        "cell": record.cell,
-        "fold": record.fold,
-        "phase": record.subset,
-        "path": record.path,
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
+    try:
+        builder = tfds.builder_from_directory(folder)
+        sources = builder.as_data_source(decoders={"image": tfds.decode.SkipDecoding()})
+        metadata = builder.info.metadata
+        records = [Record(**row, subset=name) for name in sources for row in metadata["records"][name]]
+        positions = [(name, position) for name in sources for position in range(len(sources[name]))]
+        position_of = dict(zip((record.path for record in records), positions, strict=True))
+        notes = tuple(metadata["notes"])
+        stamp = file_stamp(folder / "metadata.json")
+    except Exception as error:  # TFDS raises many types
+        raise _damaged(folder, error) from error
 
+    def read(record: Record) -> bytes:
+        name, position = position_of[record.path]
+        try:
+            data: bytes = sources[name][position]["image"]
+        except Exception as error:  # array_record and protobuf raise many types
+            raise _damaged(folder, f"{record.path}: {error}") from error
+        return data
 
-def metadata(dataset: Dataset) -> dict[str, Any]:
-    """Returns what stands beside the shards: notes of the reading, and the records by split in their order."""
-    listed = {
-        phase: [asdict(record) for records in files.values() for record in records]
-        for phase, files in shards(dataset).items()
-    }
-    for row in itertools.chain.from_iterable(listed.values()):
-        del row["subset"]
-    return {"notes": list(dataset.notes), "records": listed}
-
-
-def serialize(record: Record, data: bytes) -> bytes:
-    """Returns the `tf.train.Example` of one image; the same bytes in every process.
-
-    Args:
-        record: the image.
-        data: its file.
-    """
-    features, serializer = _serializer()
-    # TFDS's own serialization leaves the order of the features to chance.
-    return serializer.get_tf_example(features.encode_example(example(record, data))).SerializeToString(
-        deterministic=True
+    return Dataset(
+        name="cnmc",
+        classes=cnmc_index.CLASSES,
+        records=tuple(sorted(records, key=lambda record: natural_key(record.path))),
+        read=read,
+        stamp=lambda record: stamp,
+        notes=notes,
+        known_subjects=cnmc.KNOWN_SUBJECTS,
+        crops=cnmc.CROPS,
+        class_names=cnmc_index.CLASS_NAMES,
     )
 
 
-@functools.cache
-def _serializer() -> tuple[Any, Any]:
-    features = _features()
-    return features, tfds.core.ExampleSerializer(features.get_serialized_info())
-
-
-def info(builder: Any) -> Any:
-    """Returns the `tfds.core.DatasetInfo` of the set.
-
-    Args:
-        builder: a `tfds.core.DatasetBuilder` or `tfds.core.DatasetIdentity`.
-    """
-    return tfds.core.DatasetInfo(
-        builder=builder,
-        description=(
-            "Single white blood cells on black, segmented and stain-normalized by the makers of the set: leukemic "
-            "blasts (all) and normal cells (hem). Some people stand under several subject names, so a split by "
-            "subject can leak: 20 = 21, 51 = 75 = 78, H2 = H4 = H5 = H6, H3 = H10."
-        ),
-        features=_features(),
-        supervised_keys=("image", "label"),
-        # Keys are positions: the order of the records is the order on disk.
-        disable_shuffling=True,
-        homepage="https://doi.org/10.7937/tcia.2019.dc64i46r",
-        citation="""
-        @misc{cnmc2019,
-          title = {{ALL} Challenge dataset of {ISBI} 2019 ({C-NMC} 2019)},
-          author = {Mourya, Simmi and Kant, Sonaal and Kumar, Pulkit and Gupta, Anubha and Gupta, Ritu},
-          publisher = {The Cancer Imaging Archive},
-          year = {2019},
-          doi = {10.7937/tcia.2019.dc64i46r},
-        }
-        """,
-        metadata=tfds.core.MetadataDict(),
-    )
-
-
-def _features() -> Any:
-    text = tfds.features.Text
-    return tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(doc="The image file as given; 450 x 450, in the phase final 600 x 600."),
-            "label": tfds.features.ClassLabel(names=cnmc_index.CLASSES, doc="-1 in the phase final: not public."),
-            "subject": text(doc="The person, empty in the phase final.  3 and H3 are different people."),
-            "field": text(doc="The photograph the cell was cut from."),
-            "cell": text(doc="The cell's number in its field."),
-            "fold": text(doc="The official fold, in the phase train."),
-            "phase": text(doc="train, prelim or final."),
-            "path": text(doc="The file's path in the source."),
-            "sha256": text(doc="SHA-256 of the file, hexadecimal."),
-        }
-    )
+def _damaged(folder: Path, reason: object) -> DataError:
+    reason = " ".join(str(reason).split())[:200]
+    return DataError(f"{folder}: damaged or incomplete ({reason}); remove it and prepare the data again")

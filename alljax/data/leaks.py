@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from alljax.data.archive import natural
+from alljax.data.archive import natural_sort
 from alljax.data.dataset import Record
 from alljax.errors import LeakError, first_few, plural
 
@@ -56,7 +56,7 @@ def check_leaks(folds: "Sequence[Fold]", subjects: Sequence[str], digests: Seque
             for (one, left), (other, right) in combinations(fold.sides, 2):
                 rows = right[np.isin(codes[right], codes[left])]
                 if len(rows):
-                    names = natural({subjects[row] for row in rows})
+                    names = natural_sort({subjects[row] for row in rows})
                     raise LeakError(
                         f"protocol {protocol} leaks in fold {fold.fold} of repeat {fold.repeat}: {len(rows):,} of "
                         f"{len(right):,} {other} images have {shared} on the {one} side "

@@ -1,12 +1,11 @@
-"""MedMNIST's files (https://medmnist.com): one ``.npz`` with the images and labels of each part.
+"""Reads MedMNIST files (https://medmnist.com): one ``.npz`` with the images and labels of each subset.
 
-The arrays are ``train_images``, ``train_labels``, and the same for ``val`` and
-``test``: images uint8 (N, H, W) or (N, H, W, 3), labels whole numbers (N,) or
-(N, 1).  Nothing says whose cells they are.
+The arrays are ``train_images`` and ``train_labels``, and the same for ``val`` and ``test``: images
+uint8 (N, H, W) or (N, H, W, 3), labels integers (N,) or (N, 1). Subjects are unknown.
 """
 
+import functools
 import io
-import math
 import threading
 import zipfile
 import zlib
@@ -14,127 +13,80 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
 
-from alljax.data.archive import natural
+from alljax.data.archive import file_stamp
 from alljax.data.dataset import Dataset, Record, choose_classes, subject_notes
-from alljax.errors import DataError, first_few, plural
+from alljax.errors import DataError, plural
 
-# In the natural order of paths.
-_PARTS = ("test", "train", "val")
-
-_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, NotImplementedError)
+_LOCK = threading.Lock()
 
 
-def read(path: Path, classes: Sequence[str] = ()) -> Dataset:
+def read_medmnist(path: Path, classes: Sequence[str] = ()) -> Dataset:
     """Reads the records of a MedMNIST file.
 
-    A record's path is its part and its number there, ``train/000012``; the
-    classes are the label numbers as text.  The pixels of a part are read, and
-    stay in memory, when its first image is asked for.
+    The path of a record is its subset and index, ``train/000012``; the classes are the label
+    numbers as text. The pixels of a subset are loaded when its first image is read, and stay in memory.
 
     Args:
         path: the ``.npz``.
-        classes: label numbers in the order of the classes; empty for all, by value.
+        classes: label numbers in class order; empty: all, by value.
 
     Raises:
-        DataError: a damaged file; an array that is missing, of another shape or of another kind; one
-            of `classes` is not there.
+        DataError: a damaged file; an array that is missing or has another shape or type; one of `classes` was not
+            found.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            there = {name.removesuffix(".npy") for name in archive.namelist()}
-            parts = [part for part in _PARTS if there & {f"{part}_images", f"{part}_labels"}]
-            labels = {part: _labels(path, archive, part) for part in parts}
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
+    found = {subset: _load(path, f"{subset}_labels") for subset in ("test", "train", "val")}
+    labels = {subset: array for subset, array in found.items() if array is not None}
     if not labels:
-        raise DataError(
-            f"{path}: no arrays train_images and train_labels (or val_…, test_…) in it, as MedMNIST has them; "
-            f"there is {first_few(natural(there)) or 'nothing'}"
-        )
-    found = sorted({label for each in labels.values() for label in each}, key=int)
-    order = choose_classes(classes, found, path)
-    numbers = {name: number for number, name in enumerate(order)}
+        raise DataError(f"{path}: expected the arrays train_images and train_labels (or val_…, test_…) of MedMNIST")
+    for subset, array in labels.items():
+        if array.dtype.kind not in "iu" or array.shape[1:] not in ((), (1,)):
+            raise DataError(f"{path}: {subset}_labels is {array.dtype} {array.shape}; expected one integer per image")
+    numbers = np.unique(np.concatenate([array.ravel() for array in labels.values()]))
+    order = choose_classes(classes, list(map(str, numbers)), path)
     records = tuple(
-        Record(f"{part}/{row:06}", numbers[label], subset=part)
-        for part, each in labels.items()
-        for row, label in enumerate(each)
-        if label in numbers
+        Record(f"{subset}/{row:06}", order.index(label), subset=subset)
+        for subset, array in labels.items()
+        for row, label in enumerate(map(str, array.ravel()))
+        if label in order
     )
-    left = sum(map(len, labels.values())) - len(records)
-    note = (f"{plural(left, 'image')} left out: their labels are not in data.classes",) if left else ()
-    return Dataset("npz", order, records, _Reader(path), (*note, *subject_notes(records)))
 
-
-class _Reader:
-    """Gives a record's image as a BMP: lossless, and the same bytes whatever library wrote it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._images: dict[str, NDArray[np.uint8]] = {}
-        self._lock = threading.Lock()
-
-    def __reduce__(self) -> tuple[type["_Reader"], tuple[Path]]:
-        return _Reader, (self._path,)  # a worker process reads its own
-
-    def __call__(self, record: Record) -> bytes:
-        part, _, row = record.path.partition("/")
-        with self._lock:
-            if part not in self._images:
-                self._images[part] = self._load(f"{part}_images")
-        file = io.BytesIO()
-        Image.fromarray(self._images[part][int(row)]).save(file, "BMP")
+    def read(record: Record) -> bytes:
+        subset, _, row = record.path.partition("/")
+        pixels = _images(path, subset, len(labels[subset]))[int(row)]
+        Image.fromarray(pixels).save(file := io.BytesIO(), "BMP")  # lossless
         return file.getvalue()
 
-    def _load(self, name: str) -> NDArray[np.uint8]:
-        try:
-            with zipfile.ZipFile(self._path) as archive, archive.open(f"{name}.npy") as file:
-                return npy.read_array(file, allow_pickle=False)
-        except _DAMAGE as error:
-            raise _damaged(self._path, error) from error
-        except MemoryError as error:
-            raise DataError(f"{self._path}: {name} does not fit in memory; take MedMNIST's smaller size") from error
+    stamp = file_stamp(path)
+    skipped = sum(map(len, labels.values())) - len(records)
+    note = (f"skipped {plural(skipped, 'image')}: labels not in data.classes",) if skipped else ()
+    return Dataset("npz", order, records, read, (*note, *subject_notes(records)), stamp=lambda record: stamp)
 
 
-def _labels(path: Path, archive: zipfile.ZipFile, part: str) -> list[str]:
-    """Checks the arrays of a part and returns its labels as text."""
-    shape, dtype = _header(path, archive, f"{part}_images")
-    gray_or_color = len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)
-    if dtype != np.uint8 or not gray_or_color or 0 in shape[1:]:
+def _images(path: Path, subset: str, count: int) -> NDArray[np.uint8]:
+    with _LOCK:  # threads share one copy
+        return _load_images(path, subset, count)
+
+
+@functools.lru_cache(maxsize=3)
+def _load_images(path: Path, subset: str, count: int) -> NDArray[np.uint8]:
+    images = _load(path, f"{subset}_images")
+    if images is None:
+        raise DataError(f"{path}: the array {subset}_images is missing; download the file again")
+    if images.dtype != np.uint8 or images.ndim < 3 or images.shape[3:] not in ((), (3,)) or len(images) != count:
         raise DataError(
-            f"{path}: {part}_images is {dtype} {shape}; expected uint8 (N, height, width) or (N, height, width, 3)"
+            f"{path}: {subset}_images is {images.dtype} {images.shape}; expected uint8 ({count}, height, width) "
+            f"or ({count}, height, width, 3)"
         )
-    named, kind = _header(path, archive, f"{part}_labels")
-    if len(named) == 2 and named[1] > 1:
-        raise DataError(
-            f"{path}: {part}_labels is {named}, several labels an image; a classifier here needs one: "
-            "write one column of class numbers"
-        )
-    if kind.kind not in "iu" or named[1:] not in ((), (1,)):
-        raise DataError(f"{path}: {part}_labels is {kind} {named}; expected whole numbers (N,) or (N, 1)")
-    if named[0] != shape[0]:
-        raise DataError(f"{path}: {shape[0]:,} {part}_images but {named[0]:,} {part}_labels; fetch the file again")
-    with archive.open(f"{part}_labels.npy") as file:
-        return [str(label) for label in npy.read_array(file, allow_pickle=False).reshape(-1).tolist()]
+    return images
 
 
-def _header(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Returns shape and type of an array without reading it."""
-    if f"{name}.npy" not in archive.namelist():
-        raise DataError(f"{path}: the array {name} is missing; each part needs its images and its labels")
-    with archive.open(f"{name}.npy") as file:
-        version = npy.read_magic(file)
-        shape, _, dtype = npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
-        size = archive.getinfo(f"{name}.npy").file_size - file.tell()
-    if dtype.hasobject:
-        raise DataError(f"{path}: {name} holds pickled Python objects, which could run code; it is not opened")
-    if size < dtype.itemsize * math.prod(shape):
-        raise ValueError(f"{name} is shorter than its shape {shape}")
-    return shape, dtype
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: not a whole .npz file (a broken download?): {error}; fetch it again")
+def _load(path: Path, name: str) -> NDArray | None:
+    """Returns an array of the file, or None if it is missing."""
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            return arrays.get(name)
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: {name} cannot be read: {error}; download the file again") from error

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from alljax.data.archive import natural, natural_key
+from alljax.data.archive import natural_key, natural_sort
 from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.data.folds import group_folds, group_holdout
 from alljax.data.leaks import codes_of
@@ -101,7 +101,7 @@ def leave_one_subject_out(table: Table, settings: ConfigDict, seed: int) -> Side
 def official_folds(table: Table, settings: ConfigDict, seed: int) -> Sides:
     """The published folds, unchanged or with each subject in its home fold."""
     home = home_folds(table.records, table.subjects)
-    names = natural({record.fold for record in table.records})
+    names = natural_sort({record.fold for record in table.records})
     fix = "set split.protocol=subject_kfold"
     if lost := [record.path for record in table.records if not record.fold]:
         raise DataError(
@@ -176,7 +176,7 @@ def home_folds(records: Sequence[Record], subjects: Sequence[str]) -> dict[str, 
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for record, subject in zip(records, subjects, strict=True):
         counts[subject][record.fold] += 1
-    return {subject: max(natural(folds), key=folds.__getitem__) for subject, folds in counts.items()}
+    return {subject: max(natural_sort(folds), key=folds.__getitem__) for subject, folds in counts.items()}
 
 
 def _check_subjects(table: Table, needed: int, why: str) -> None:

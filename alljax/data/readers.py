@@ -1,143 +1,128 @@
-"""Opens whatever `data.source` names as one set of records."""
+"""Opens the source named by `data.source` as a `Dataset`."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from alljax.config import default_config
 from alljax.data import cnmc, folder, medmnist, synthetic
-from alljax.data.archive import check_text, open_tree
+from alljax.data.archive import open_archive
 from alljax.data.dataset import UNLABELED, Dataset, check
 from alljax.errors import ConfigError, DataError, plural
 
 
-def open_dataset(data: Any, parts: Sequence[str] = ()) -> Dataset:
-    """Opens a source to learn from.
+def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
+    """Opens a source for training.
 
-    ``synthetic`` is generated; a folder or zip with C-NMC's names is read as
-    C-NMC 2019, any other as one folder a class; a CSV lists its images; an
-    ``.npz`` holds them; a folder made by `alljax data prepare` is read as it is.
+    ``synthetic`` is generated; a folder or zip with C-NMC file names is read as C-NMC 2019,
+    any other with one folder per class; a CSV lists its images; an ``.npz`` contains them;
+    a folder written by `alljax data prepare` is read directly.
 
     Args:
         data: the `data` part of a config: `source`, `classes`, `name_pattern`, `subset`,
-            `allow_partial` and `synthetic` (`subjects`, `images`, `image_size`, `seed`, `manifest`).
-        parts: the parts of the source that are used; none for `data.subset` alone.
+            `allow_partial` and `synthetic` (`subjects`, `images`, `image_size`, `seed`).
+        subsets: the subsets to use; default: `data.subset`.
 
     Returns:
-        The labeled records of those parts, ready to learn from.
+        The labeled records of these subsets.
 
     Raises:
-        DataError: nothing there, nothing usable in it, no such part, one without labels, or a copy of
-            C-NMC 2019 from which images of those parts are missing, unless `data.allow_partial`.
-        ConfigError: classes or numbers that do not fit.
+        DataError: no such source, no usable images, an unknown or unlabeled subset, or an incomplete copy of
+            C-NMC 2019 without `data.allow_partial`.
+        ConfigError: classes or numbers that do not match the source.
     """
-    dataset = _read(data)
-    parts = tuple(dict.fromkeys(parts)) or (data.subset,)
-    _check_parts(dataset, parts, data)
+    everything = _open(data)
+    subsets = tuple(dict.fromkeys(subsets)) or (data.subset,)
+    dataset = _select(everything, subsets, data)
     if dataset.name == "cnmc" and not data.allow_partial:
-        cnmc.check_complete(dataset.records, parts, data.source)
-    return check(_only(dataset, parts), data.source)
+        cnmc.check_complete(everything.records, subsets, data.source)
+    return check(dataset, data.source)
 
 
 def open_all(source: str, classes: Sequence[str] = (), name_pattern: str = "") -> Dataset:
-    """Opens a source to look at it: all parts, unlabeled images too, whatever may be missing.
+    """Opens a source for inspection: all subsets, unlabeled images too, complete or not.
 
     Args:
-        source: as `data.source`; ``synthetic`` has its default numbers.
+        source: as `data.source`; ``synthetic`` uses the default settings.
         classes: as `data.classes`.
         name_pattern: as `data.name_pattern`.
 
     Raises:
-        DataError: nothing there, or damaged.
-        ConfigError: classes that do not fit.
+        DataError: no such source, or it is damaged.
+        ConfigError: classes that do not match the source.
     """
     data = default_config().data
     data.source, data.classes, data.name_pattern = source, tuple(classes), name_pattern
-    return _read(data)
+    return _open(data)
 
 
-def _read(data: Any) -> Dataset:
-    dataset = _open(data, tuple(map(str, data.classes)))
-    if dataset.name not in ("folder", "npz") and data.classes and tuple(data.classes) != dataset.classes:
+def find_prepared(path: Path) -> Path | None:
+    """Returns the folder written by `alljax data prepare`, if there is one.
+
+    Args:
+        path: ``…/cnmc2019/1.0.0``, or one of the two folders above it.
+    """
+    folders = (path, path / "1.0.0", path / "cnmc2019/1.0.0")
+    return next((folder for folder in folders if any(folder.glob("cnmc2019-*record-*-of-*"))), None)
+
+
+def _open(data: Any) -> Dataset:
+    classes = tuple(map(str, data.classes))
+    dataset = _read(data, classes)
+    if dataset.name not in ("folder", "npz") and classes not in ((), dataset.classes):
         raise ConfigError(
-            f"data.classes is {', '.join(data.classes)}, but the classes of {data.source} are "
+            f"data.classes is {', '.join(classes)}, but the classes of {data.source} are "
             f"{', '.join(dataset.classes)} in this order; leave data.classes empty"
         )
     if data.name_pattern and (dataset.name != "folder" or data.source.lower().endswith(".csv")):
-        raise ConfigError(f"data.name_pattern is for folders of images; {data.source} names its people itself")
+        raise ConfigError(f"data.name_pattern is for folders of images; {data.source} has its own subject names")
     return dataset
 
 
-def _open(data: Any, classes: tuple[str, ...]) -> Dataset:
+def _read(data: Any, classes: tuple[str, ...]) -> Dataset:
     if data.source == "synthetic":
-        return synthetic.read(
-            data.synthetic.subjects,
-            data.synthetic.images,
-            data.synthetic.image_size,
-            data.synthetic.seed,
-            data.synthetic.manifest,
-        )
+        settings = data.synthetic
+        return synthetic.read_synthetic(settings.subjects, settings.images, settings.image_size, settings.seed)
     path = Path(data.source).expanduser()
-    try:
-        there = bool(data.source) and path.exists()
-    except OSError as error:
-        raise DataError(f"{data.source}: {error.strerror or error}; mend its permissions or name another") from error
-    if not there:
+    if not data.source or not path.exists():
         raise DataError(
             f"{data.source or 'data.source'}: no such file or folder; data.source takes a folder, a zip, "
             "a CSV, an .npz or the word synthetic"
         )
-    check_text([data.source])
     if path.suffix.lower() == ".csv":
         return folder.read_csv(path, classes)
     if path.suffix.lower() == ".npz":
-        return medmnist.read(path, classes)
+        return medmnist.read_medmnist(path, classes)
+    if prepared := find_prepared(path):
+        from alljax.data import cnmc_tfds  # imports TFDS, which few sources need
 
-    from alljax.data import prepared  # it needs array_record, and few sources do
-
-    if prepared.find(path):
-        return prepared.read(path)
-    tree = open_tree(path)
-    if not tree.images():
+        return cnmc_tfds.read_prepared(prepared)
+    archive = open_archive(path)
+    if not archive.images():
         raise DataError(
-            f"{data.source}: no images in it; expected a folder for each class with images inside "
-            "(.bmp, .png, .jpg, .tif), or C-NMC 2019 as it was downloaded"
+            f"{data.source}: contains no images; expected one folder per class with images inside "
+            "(.bmp, .png, .jpg, .tif), or C-NMC 2019 as downloaded"
         )
-    return cnmc.read(tree) if cnmc.recognize(tree) else folder.read_tree(tree, classes, data.name_pattern)
+    if cnmc.is_cnmc(archive):
+        return cnmc.read_cnmc(archive)
+    return folder.read_folder(archive, classes, data.name_pattern)
 
 
-def _check_parts(dataset: Dataset, parts: Iterable[str], data: Any) -> None:
-    there = Counter(record.subset for record in dataset.records)
-    labeled = {record.subset for record in dataset.records if record.label != UNLABELED}
-    for part in parts if there else ():  # an empty source is for `check` to explain
-        setting = "data.subset" if part == data.subset else "split.test_subset"
-        if part not in there:
-            listed = ", ".join(f"{name} ({plural(count, 'image')})" for name, count in sorted(there.items()))
-            said = "; ".join((f"there is {listed}", *dataset.notes))
-            raise DataError(f"{data.source}: has no part {part!r} ({setting}); {said}")
-        if part not in labeled:
-            why = " (those of the final phase are not public)" if dataset.name == "cnmc" else ""
-            raise DataError(
-                f"{data.source}: the part {part!r} ({setting}) has no labels{why}; nothing can be learned from it or "
-                "tested on it: take another, and `alljax predict` for what a trained head says of these images"
-            )
-
-
-def _only(dataset: Dataset, parts: Sequence[str]) -> Dataset:
-    """Keeps the labeled records of some parts; what stays unused is noted."""
-    used = [record.subset in parts and record.label != UNLABELED for record in dataset.records]
-    others = Counter(
-        f"{record.subset}{' without labels' if record.label == UNLABELED else ''}"
-        for record, keep in zip(dataset.records, used, strict=True)
-        if not keep
+def _select(dataset: Dataset, subsets: Sequence[str], data: Any) -> Dataset:
+    """Returns the labeled records of `subsets`, with a note about the others."""
+    counts = Counter(
+        f"{record.subset}{' without labels' if record.label == UNLABELED else ''}" for record in dataset.records
     )
-    if not others:
-        return dataset
-    which = f"part {parts[0]!r} is" if len(parts) == 1 else f"parts {' and '.join(map(repr, parts))} are"
-    settings = "data.subset" if len(parts) == 1 else "data.subset, split.test_subset"
-    left = ", ".join(f"{count:,} of {name}" for name, count in sorted(others.items()))
-    note = f"only the {which} used ({settings}); left out: {left}"
-    return replace(dataset, records=tuple(compress(dataset.records, used)), notes=(*dataset.notes, note))
+    for subset in subsets:
+        if counts and not counts[subset]:  # `check` reports an empty source
+            setting = "data.subset" if subset == data.subset else "split.test_subset"
+            found = ", ".join(f"{name} ({plural(count, 'image')})" for name, count in sorted(counts.items()))
+            reasons = "; ".join((f"found {found}", *dataset.notes))
+            raise DataError(f"{data.source}: no labeled images in the subset {subset!r} ({setting}); {reasons}")
+    used = tuple(record for record in dataset.records if record.subset in subsets and record.label != UNLABELED)
+    notes = dataset.notes
+    if unused := ", ".join(f"{count:,} of {name}" for name, count in sorted(counts.items()) if name not in subsets):
+        notes += (f"only {' and '.join(map(repr, subsets))} used (data.subset, split.test_subset); skipped: {unused}",)
+    return replace(dataset, records=used, notes=notes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from ml_collections import ConfigDict
 
-from alljax.data.archive import natural
+from alljax.data.archive import natural_sort
 from alljax.data.dataset import Dataset, Record
 from alljax.data.folds import group_holdout, nested_groups
 from alljax.data.leaks import check_leaks
@@ -118,7 +118,7 @@ def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str = "train")
         return ""
     return (
         f"{plural(len(moved), 'image')} moved to the official fold with most images of the same subject: "
-        f"{first_few(natural(set(moved)))}"
+        f"{first_few(natural_sort(set(moved)))}"
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from alljax.data.archive import natural
+from alljax.data.archive import natural_sort
 from alljax.data.dataset import Record
 
 
@@ -52,4 +52,4 @@ def connected_groups(count: int, groups: Iterable[Sequence[int]]) -> list[int]:
 
 def _name(owners: Sequence[str]) -> str:
     names = [owner for owner in owners if not owner.startswith("\n")]
-    return "+".join(natural(names)) if names else natural(owners)[0].removeprefix("\n")
+    return "+".join(natural_sort(names)) if names else natural_sort(owners)[0].removeprefix("\n")

@@ -10,12 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from alljax.data import cnmc, cnmc_index, prepared
-from alljax.data.archive import Tree, natural, open_tree
+from alljax.data import cnmc, cnmc_index
+from alljax.data.archive import Archive, natural_sort, open_archive
 from alljax.data.dataset import UNLABELED, Dataset, Record, check
 from alljax.data.images import decode
 from alljax.data.inspection import map_images, reason
-from alljax.data.readers import open_all
+from alljax.data.readers import find_prepared, open_all
 from alljax.errors import DataError, first_few
 from alljax.files import write_text
 from alljax.progress import bar
@@ -106,7 +106,7 @@ def verify(source: str) -> Verification:
         DataError: the source cannot be opened.
     """
     tree = _open_tree(source)
-    if tree and cnmc.recognize(tree):
+    if tree and cnmc.is_cnmc(tree):
         dataset, problems = _read_cnmc(tree)
     else:
         dataset = open_all(source)
@@ -178,7 +178,7 @@ def print_verification(found: Verification, out: Path | None = None) -> None:
         console.print(f"{out}: all findings")
 
 
-def _open_tree(source: str) -> Tree | None:
+def _open_tree(source: str) -> Archive | None:
     """Returns the files of a folder or zip that `alljax data prepare` did not write; None for other sources."""
     path = Path(source).expanduser()
     with contextlib.suppress(OSError):  # `open_all` reports the error
@@ -186,22 +186,22 @@ def _open_tree(source: str) -> Tree | None:
             source not in ("", "synthetic")
             and path.exists()
             and path.suffix.lower() not in (".csv", ".npz")
-            and not prepared.find(path)
+            and not find_prepared(path)
         ):
-            return open_tree(path)
+            return open_archive(path)
     return None
 
 
-def _read_cnmc(tree: Tree) -> tuple[Dataset, defaultdict[str, list[str]]]:
+def _read_cnmc(tree: Archive) -> tuple[Dataset, defaultdict[str, list[str]]]:
     """Reads the files that can be read and sorts the others by problem."""
     problems = defaultdict[str, list[str]](list)
     try:
-        dataset = cnmc.read(tree)
+        dataset = cnmc.read_cnmc(tree)
     except DataError:
         wrong = {path: str(error) for path in tree.files if (error := _error(tree, path))}
         problems["contradictory"] = list(wrong.values())
         tree = _only(tree, set(tree.files) - set(wrong))
-        dataset = cnmc.read(tree)
+        dataset = cnmc.read_cnmc(tree)
     used = {record.path for record in dataset.records}
     names = {path.rpartition("/")[2].lower() for path in used}
     for path in tree.images():
@@ -212,20 +212,20 @@ def _read_cnmc(tree: Tree) -> tuple[Dataset, defaultdict[str, list[str]]]:
     return dataset, problems
 
 
-def _only(tree: Tree, paths: set[str]) -> Tree:
+def _only(tree: Archive, paths: set[str]) -> Archive:
     return replace(tree, files=tuple(path for path in tree.files if path in paths))
 
 
-def _error(tree: Tree, path: str) -> DataError | None:
+def _error(tree: Archive, path: str) -> DataError | None:
     """Returns why the C-NMC reader refuses a single file."""
     try:
-        cnmc.read(_only(tree, {path}))
+        cnmc.read_cnmc(_only(tree, {path}))
     except DataError as error:
         return error
     return None
 
 
-def _outside(dataset: Dataset, tree: Tree | None) -> list[str]:
+def _outside(dataset: Dataset, tree: Archive | None) -> list[str]:
     """Returns images without a record; those in zips are ignored where unpacked images are beside them."""
     used = {record.path for record in dataset.records}
     unpacked = any(".zip/" not in path.lower() for path in used)
@@ -247,7 +247,7 @@ def _read_sizes(dataset: Dataset) -> tuple[dict[str, Size], dict[str, str]]:
 
 def _odd_sizes(dataset: Dataset, sizes: Mapping[str, Size]) -> dict[str, Size]:
     if dataset.name == "cnmc":
-        of_subset = {subset: known.size for (subset, _, _), known in cnmc_index.KNOWN.items()}
+        of_subset = cnmc_index.SIZES
         expected = {record.path: of_subset.get(_group(dataset, record)[0]) for record in dataset.records}
     else:
         size, count = Counter(sizes.values()).most_common(1)[0] if sizes else (None, 0)
@@ -298,9 +298,9 @@ def _count_groups(
         yield GroupCounts(
             *group,
             images=distinct,
-            expected_images=known.images if known else None,
+            expected_images=known[0] if known else None,
             subjects=len({record.subject for record in listed} - {""}),
-            expected_subjects=known.subjects or None if known else None,
+            expected_subjects=known[1] or None if known else None,
             missing=absent[group],
             surplus=len(records) - len(listed),
             unreadable=sum(record.path in errors for record in records),
@@ -313,4 +313,4 @@ def _count_subjects(dataset: Dataset) -> dict[str, dict[str, int]]:
     for record in dataset.records:
         if record.subject:
             counts[record.subset][record.subject] += 1
-    return {subset: {name: counts[subset][name] for name in natural(counts[subset])} for subset in sorted(counts)}
+    return {subset: {name: counts[subset][name] for name in natural_sort(counts[subset])} for subset in sorted(counts)}

@@ -114,7 +114,7 @@ def _dataset(images: Sequence[Path], classes: tuple[str, ...]) -> Dataset:
     readers: dict[str, Callable[[], bytes]] = {}
     for image in images:
         if image.is_dir() or image.suffix.lower() == ".zip":
-            opened = archive.open_tree(image)
+            opened = archive.open_archive(image)
             found: dict[str, Callable[[], bytes]] = {
                 f"{image.as_posix()}/{path}": partial(opened.read, path) for path in opened.images()
             }

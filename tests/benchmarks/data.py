@@ -156,7 +156,7 @@ def draw(folder: Path, images: int, filled: bool) -> None:
 
     random = np.random.default_rng(0)
     for number in range(images):
-        pixels = synthetic.cell_image(0, str(number % 20), number // 20, 1, SIDE)
+        pixels = synthetic.render_cell(0, str(number % 20), number // 20, 1, SIDE)
         if filled:
             pixels = np.where(pixels.any(-1, keepdims=True), pixels, random.integers(1, 256, pixels.shape, np.uint8))
         Image.fromarray(pixels).save(folder / f"{number:05}.bmp")

@@ -43,6 +43,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from generated_cnmc import write_cells
 from paper_work import BATCH, CELLS, EPOCHS, OPTIMIZERS, TRAINED, WIDTHS
 
 HERE = Path(__file__).resolve().parent
@@ -145,10 +146,11 @@ def sample(process: "subprocess.Popen[str]", samples: list[tuple[float, int, int
 def study(options: argparse.Namespace) -> dict[str, Any]:
     """Runs the whole study by its command line, nothing computed before."""
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="alljax-paper-") as place:
-        folder, cache = Path(place) / "study", Path(place) / "cache"
+        folder, cache, images = Path(place) / "study", Path(place) / "cache", Path(place) / "images"
+        write_cells(options.manifest, images)
         ran = watch(
             [Path(sys.executable).with_name("alljax"), "study", f"--config={options.study_config}",
-             f"--workdir={folder}", f"--config.data.synthetic.manifest={options.manifest}", *options.overrides],
+             f"--workdir={folder}", f"--config.data.source={images}", *options.overrides],
             together=True, ALLJAX_CACHE_DIR=str(cache),
         )  # fmt: skip
         if options.keep:
@@ -202,7 +204,7 @@ def show_study(found: dict[str, Any]) -> None:
 
 def heads(options: argparse.Namespace) -> dict[str, Any]:
     """Trains the 32 heads of both backbones."""
-    given = {"config": "configs/paper.py", "manifest": str(options.manifest)}
+    given = {"config": "configs/paper.py"}
     ran = watch([sys.executable, HERE / "paper_work.py", "heads", json.dumps(given)])
     curves = []
     for when, values in ran.said("curve"):
@@ -241,7 +243,7 @@ def flatten(options: argparse.Namespace) -> list[dict[str, Any]]:
                 f"too little room in {options.scratch} for {needed / 1e9:.1f} GB; name another folder with --scratch"
             )
         with tempfile.TemporaryDirectory(dir=options.scratch, prefix="alljax-paper-") as folder:
-            given = {"config": "configs/paper.py", "manifest": str(options.manifest), "width": width}
+            given = {"config": "configs/paper.py", "width": width}
             command = [sys.executable, HERE / "paper_work.py", "flatten", json.dumps(given)]
             ran = watch(command, ALLJAX_CACHE_DIR=folder)
         (written, file), curves = ran.said("written")[0], []
@@ -467,7 +469,7 @@ def arguments() -> argparse.Namespace:
         parser.error(f"unknown argument {unknown[0]}")
     if options.images % BATCH or options.images < BATCH or options.rounds < 1:
         parser.error(f"--images takes a multiple of {BATCH}, --rounds at least 1")
-    if not options.manifest.is_file() and {"study", "heads", "flatten"} & set(options.parts):
+    if not options.manifest.is_file() and "study" in options.parts:
         parser.error(f"no {options.manifest}; name the list of C-NMC's files with --manifest")
     return options
 

@@ -251,18 +251,17 @@ def serve(library: str, images: int) -> None:
         say(seconds=seconds, peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
-def real_cells(config: Any, manifest: str) -> Any:
+def real_cells(config: Any) -> Any:
     """Returns the `Material` of the 10,661 true names under the paper's split; no image is looked at."""
     from collections import Counter
 
-    from alljax import config as configs
-    from alljax.data import splits
+    from alljax.data import cnmc_index, splits
+    from alljax.data.dataset import Dataset
     from alljax.data.images import Inspection
-    from alljax.data.readers import open_dataset
     from alljax.study.experiment import Material
 
-    config = configs.vary(config, {"data.source": "synthetic", "data.synthetic.manifest": manifest})
-    dataset = open_dataset(config.data)
+    records = tuple(record for record in cnmc_index.expected() if record.subset == "train")
+    dataset = Dataset("cnmc", cnmc_index.CLASSES, records, read=lambda record: b"")
     people = tuple(record.subject for record in dataset.records)
     drawn = splits.make_splits(
         config.split.protocol, dataset.records, people, classes=dataset.classes, folds=5, repeats=1, seed=config.seed,
@@ -274,7 +273,7 @@ def real_cells(config: Any, manifest: str) -> Any:
     return Material(dataset, unseen, people, drawn, labels)
 
 
-def heads(config: str, manifest: str) -> None:
+def heads(config: str) -> None:
     """Trains the 32 heads of the paper on features of the true widths, as `alljax study` does once it has features."""
     import jax
 
@@ -283,7 +282,7 @@ def heads(config: str, manifest: str) -> None:
     from alljax.study.trials import Diverged, Trainer
 
     settings = configs.load(config)
-    material, trainer = real_cells(settings, manifest), Trainer(lambda line: print(line, file=sys.stderr))
+    material, trainer = real_cells(settings), Trainer(lambda line: print(line, file=sys.stderr))
     people = np.unique(material.people, return_inverse=True)[1]
     matrix = np.zeros((0, 0, 0), np.float32)
     for run in sweep.runs(sweep.expand(settings)):
@@ -300,7 +299,7 @@ def heads(config: str, manifest: str) -> None:
         say(curve=run[0].name, width=width, seconds=time.perf_counter() - start, jax=jax.__version__)
 
 
-def flatten(config: str, manifest: str, width: int) -> None:
+def flatten(config: str, width: int) -> None:
     """Keeps features of a flattened width where ALLJAX_CACHE_DIR says, and trains two epochs on the file."""
     import jax
 
@@ -310,7 +309,7 @@ def flatten(config: str, manifest: str, width: int) -> None:
     from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
     settings = configs.load(config)
-    material = real_cells(settings, manifest)
+    material = real_cells(settings)
     labels, people = material.labels, np.unique(material.people, return_inverse=True)[1]
     rows, start = [slice(first, first + OUR_BATCH) for first in range(0, CELLS, OUR_BATCH)], time.perf_counter()
     blocks = ([made_up(labels, people, width, each)[:, None]] for each in rows)

@@ -10,7 +10,7 @@ from alljax.data import audit, duplicates, images, synthetic
 from alljax.data.splits import PROTOCOLS
 from alljax.errors import ConfigError, DataError, LeakError, WorkdirError
 
-MADE = synthetic.read(6, 24, 225, 0)
+MADE = synthetic.read_synthetic(6, 24, 225, 0)
 CELLS = [MADE.read(record) for record in MADE.records]
 
 

@@ -30,7 +30,7 @@ ALONE = [MOVED, *({name: value} for name, value in EVERYTHING.items() if name no
 @pytest.fixture(scope="module")
 def cells() -> jax.Array:
     """Six generated cells, uint8, on exact black."""
-    return jnp.stack([synthetic.cell_image(3, name, 1, 1, SIDE) for name in ("1", "2", "3", "H1", "H2", "H3")])
+    return jnp.stack([synthetic.render_cell(3, name, 1, 1, SIDE) for name in ("1", "2", "3", "H1", "H2", "H3")])
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ class CountingReader(ImageReader):
 
 @pytest.mark.parametrize("memory", ["host", "device"])
 def test_batches_are_equal_and_decoded_once(memory: str) -> None:
-    reader = CountingReader(synthetic.read(4, 23, 40, 1), 16)
+    reader = CountingReader(synthetic.read_synthetic(4, 23, 40, 1), 16)
     sampler = Sampler(np.random.default_rng(0).permutation(23)[:19], 4, seed=3, epochs=3)
     expected = list(Loader(reader, sampler))
     reader.__dict__["decoded"] = 0
@@ -59,7 +59,7 @@ def test_choice_of_memory(
 ) -> None:
     monkeypatch.setattr(decoded_cache, "host_memory", lambda: int(host * 1e9))
     monkeypatch.setattr(decoded_cache, "device_memory", lambda: None if device is None else int(device * 1e9))
-    reader = ImageReader(synthetic.read(4, 12_000, 40, 1), 224)
+    reader = ImageReader(synthetic.read_synthetic(4, 12_000, 40, 1), 224)
     if not memory:
         with pytest.raises(ConfigError, match=why):
             decoded_cache.choose_memory(setting, reader)

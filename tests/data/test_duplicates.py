@@ -49,7 +49,7 @@ COPIES = {
 @pytest.fixture(scope="module")
 def cells():
     """Twenty generated cells."""
-    made = synthetic.read(6, 20, 225, 0)
+    made = synthetic.read_synthetic(6, 20, 225, 0)
     return [images.decode(made.read(record), record.path) for record in made.records]
 
 

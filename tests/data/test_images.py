@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from alljax.data import cnmc, images
-from alljax.data.archive import open_tree
+from alljax.data.archive import open_archive
 from alljax.data.dataset import Dataset, Record
 from alljax.errors import DataError
 
@@ -140,7 +140,7 @@ def test_crop_of_larger_images() -> None:
 
 @pytest.mark.real
 def test_real_images_equal_pillow(cnmc_zip) -> None:
-    dataset = cnmc.read(open_tree(cnmc_zip))
+    dataset = cnmc.read_cnmc(open_archive(cnmc_zip))
     for record in dataset.records[::9]:
         data = dataset.read(record)
         assert np.array_equal(images.decode(data, "x"), Image.open(io.BytesIO(data)))

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from alljax.data import folder, synthetic
-from alljax.data.archive import open_tree
+from alljax.data.archive import open_archive
 from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.data.loader import ImageReader, Loader, Sampler, batches
 from alljax.errors import ConfigError, DataError
@@ -59,7 +59,7 @@ def sampler(count: int, batch_size: int, **options) -> Sampler:
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
 def test_batches_equal_plain_decoding(interpolation: str) -> None:
-    dataset = synthetic.read(5, 53, 60, 1)
+    dataset = synthetic.read_synthetic(5, 53, 60, 1)
     expected = [
         np.asarray(
             Image.open(io.BytesIO(dataset.read(record))).resize((24, 24), Image.Resampling[interpolation.upper()])
@@ -155,12 +155,12 @@ def test_threads_end_when_batches_are_dropped() -> None:
 def test_worker_processes(plant) -> None:
     """Two workers give the batches of threads, name a bad image, and a killed worker is one error line."""
     good = {f"{'ab'[number % 2]}/{number}.png": None for number in range(9)}
-    dataset = folder.read_tree(open_tree(plant(good, zipped=True)))
+    dataset = folder.read_folder(open_archive(plant(good, zipped=True)))
     reader, order = ImageReader(dataset, 8, antialias=False), sampler(9, 4, seed=2, epochs=2)
     expected = list(Loader(reader, order))
     for ours, theirs in zip(Loader(reader, order, workers=2, start=1), expected[1:], strict=True):
         assert all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in FIELDS)
-    bad = ImageReader(folder.read_tree(open_tree(plant({"a/1.png": None, "b/2.png": b"bad"}, root="bad"))), 8)
+    bad = ImageReader(folder.read_folder(open_archive(plant({"a/1.png": None, "b/2.png": b"bad"}, root="bad"))), 8)
     with pytest.raises(DataError, match=r"^b/2\.png: not an image"):
         list(batches(bad, 1, workers=1))
     with Loader(reader, sampler(9, 2, epochs=None), workers=1) as loader:
@@ -178,7 +178,8 @@ from alljax.data import synthetic
 from alljax.data.loader import ImageReader, Loader, Sampler
 
 if __name__ == "__main__":
-    loader = Loader(ImageReader(synthetic.read(4, 40, 32, 1), 32), Sampler(np.arange(40), 4, epochs=None), workers=1)
+    reader = ImageReader(synthetic.read_synthetic(4, 40, 32, 1), 32)
+    loader = Loader(reader, Sampler(np.arange(40), 4, epochs=None), workers=1)
     next(loader)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     time.sleep(60)

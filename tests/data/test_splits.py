@@ -30,7 +30,7 @@ def placed(cells):
     ]
 
 
-CELLS = placed(synthetic.read(24, 600, 32, 0).records)
+CELLS = placed(synthetic.read_synthetic(24, 600, 32, 0).records)
 
 
 def draw(protocol, records, people=None, digests=(), **options):

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from alljax.data import cnmc, cnmc_index, verify
+from alljax.data import cnmc_index, verify
 from alljax.errors import DataError, WorkdirError
 
 TRAIN, PRELIM, FINAL = "training_data", "validation_data/C-NMC_test_prelim_phase_data", "testing_data/phase3"
@@ -15,11 +15,7 @@ TABLE = "validation_data/C-NMC_test_prelim_phase_data_labels.csv"
 @pytest.fixture
 def small(monkeypatch):
     """Lets the images of the complete set have the 12 × 12 pixels of `plant`, those of the final phase 16 × 16."""
-    known = {
-        place: dataclasses.replace(each, size=(16, 16) if place[0] == "final" else (12, 12))
-        for place, each in cnmc_index.KNOWN.items()
-    }
-    monkeypatch.setattr(cnmc_index, "KNOWN", known)
+    monkeypatch.setattr(cnmc_index, "SIZES", {"train": (12, 12), "prelim": (12, 12), "final": (16, 16)})
 
 
 @pytest.fixture
@@ -29,7 +25,7 @@ def complete(picture):
     files, rows = {}, ["Patient_ID,new_names,labels"]
     for record in cnmc_index.expected():
         if record.subset == "train":
-            files[f"{TRAIN}/fold_{record.fold}/{cnmc.CLASSES[record.label]}/{record.path}"] = cell
+            files[f"{TRAIN}/fold_{record.fold}/{cnmc_index.CLASSES[record.label]}/{record.path}"] = cell
         elif record.subset == "prelim":
             files[f"{PRELIM}/{len(rows)}.bmp"] = cell
             rows.append(f"{record.path},{len(rows)}.bmp,{record.label}")
@@ -51,9 +47,9 @@ def test_the_complete_set(plant, complete, small, capsys):
     assert found.problems == {}
     assert len(found.rows) == 9
     for row in found.rows:
-        known = cnmc_index.KNOWN[row.part, row.fold, row.label]
-        assert row.images == row.known_images == known.images
-        assert row.subjects == (row.known_subjects or 0) == known.subjects
+        images, subjects = cnmc_index.KNOWN[row.part, row.fold, row.label]
+        assert row.images == row.known_images == images
+        assert row.subjects == (row.known_subjects or 0) == subjects
         assert row.missing == row.surplus == row.unreadable == row.odd_size == 0
     assert found.sizes == {(12, 12): 12_528, (16, 16): 2_586}
     assert {part: len(names) for part, names in found.subjects.items()} == {"train": 73, "prelim": 28}
@@ -98,7 +94,7 @@ def test_everything_that_can_be_off(plant, complete, small, picture, capsys, tmp
     assert set(found.problems["repeated"]) == {fifth, f"test/{fifth.rpartition('/')[2]}"}
     belongs = fourth.replace(TRAIN, "train")
     assert f"{fourth.replace('fold_0', 'fold_2')} (belongs into {belongs})" in found.problems["misplaced"]
-    whole = Counter({place: known.images for place, known in cnmc_index.KNOWN.items()})
+    whole = Counter({place: images for place, (images, _) in cnmc_index.KNOWN.items()})
     absent = {place: whole[place] for place in whole if place[1] not in ("0", "2") or place == ("train", "2", "all")}
     absent["train", "0", "all"] = len(gone)
     assert numbers(found, "missing") == {place: (count,) for place, count in absent.items()}
@@ -139,7 +135,7 @@ def test_a_label_table_that_contradicts_is_named_and_the_rest_looked_at(plant, c
 
 def test_one_cell_under_two_labels_cannot_be_opened(plant):
     root = plant(["a/UID_1_1_1_all.bmp", "b/UID_1_1_1_hem.bmp"])
-    with pytest.raises(DataError, match="same cell under two labels"):
+    with pytest.raises(DataError, match="same cell with two labels"):
         verify.verify(str(root))
 
 

@@ -91,7 +91,7 @@ def test_nothing_is_kept_of_features_that_were_not_finished(tmp_path: Path, monk
 
 
 def test_one_pass_gives_the_features_of_all_stages_and_poolings() -> None:
-    cells = synthetic.read(subjects=3, images=5, image_size=64, seed=0)
+    cells = synthetic.read_synthetic(subjects=3, images=5, image_size=64, seed=0)
     config = vary(default_config(), {"preprocessing.image_size": 64})
     asked = [
         {"model.stage": "stage2"},

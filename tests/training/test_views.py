@@ -39,7 +39,7 @@ def network() -> Network:
 
 @pytest.fixture(scope="module")
 def cells() -> Dataset:
-    return synthetic.read(subjects=3, images=5, image_size=SIDE, seed=0)
+    return synthetic.read_synthetic(subjects=3, images=5, image_size=SIDE, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_a_study_on_eight_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     assert kept() == [(24, 8, 1280)], "the second command found the features of the first"
     image = tmp_path / "cell.bmp"
-    dataset = synthetic.read(subjects=8, images=24, image_size=224, seed=0)
+    dataset = synthetic.read_synthetic(subjects=8, images=24, image_size=224, seed=0)
     image.write_bytes(dataset.read(dataset.records[0]))
     assert main(["predict", f"--workdir={run}", str(image), f"--out={csv}"]) == 0
     assert kept() == [(1, 1, 1280), (24, 8, 1280)]
