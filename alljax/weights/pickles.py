@@ -162,6 +162,7 @@ ALLOWED: dict[tuple[str, str], object] = {
     ("numpy", "dtype"): Call(NumpyType),
     ("ml_dtypes", "bfloat16"): "bfloat16",
     ("_codecs", "encode"): Call(lambda text, encoding: text.encode("latin-1")),
+    **{(module, "bytes"): Call(bytes) for module in ("__builtin__", "builtins")},  # empty bytes in protocol 2
     **{(f"numpy.{core}.multiarray", "_reconstruct"): Call(NumpyArray) for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): Call(_from_buffer) for core in ("core", "_core")},
 }

@@ -1,12 +1,14 @@
-from collections.abc import Callable
+import functools
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from alljax.models import layers
-from alljax.models.layers import Convolution, library_convolution, matrix_product, shifted_sum
+from alljax.models.layers import BatchNorm, BatchNormContext, Conv, library_convolution, matrix_product, shifted_sum
 
 SIZES = [(9, 12), (7, 7), (8, 5)]
 
@@ -26,13 +28,13 @@ def close(ours: jax.Array, theirs: jax.Array) -> bool:
 def test_shifted_sum_is_a_depthwise_convolution(size: tuple[int, int], side: int, stride: int) -> None:
     images, kernel = draw(2, *size, 6), draw(side, side, 1, 6)
     padding = layers.tensorflow_same_padding(size, side, stride)
-    uneven = ((0, 3), (2, 1))  # no rule would give it: each side must be where it belongs
+    uneven = ((0, 3), (2, 1))  # each side must be padded by its own number
 
     @jax.jit
     def both(images: jax.Array, kernel: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
         return [
-            (shifted_sum(images, kernel, stride, each), library_convolution(images, kernel, stride, each, groups=6))
-            for each in (padding, uneven)
+            (shifted_sum(images, kernel, stride, pad), library_convolution(images, kernel, stride, pad, groups=6))
+            for pad in (padding, uneven)
         ]
 
     for ours, theirs in both(images, kernel):
@@ -65,7 +67,7 @@ def test_tensorflow_same_padding(length: int, side: int, stride: int, expected: 
     assert layers.tensorflow_same_padding((64, length), side, stride)[1] == expected
 
 
-def lowered(layer: Convolution, platform: str) -> str:
+def lowered(layer: Conv, platform: str) -> str:
     images = draw(1, 8, 8, 6)
     variables = jax.eval_shape(layer.init, jax.random.key(0), images)
     return jax.jit(layer.apply).trace(variables, images).lower(lowering_platforms=(platform,)).as_text()
@@ -73,35 +75,33 @@ def lowered(layer: Convolution, platform: str) -> str:
 
 @pytest.mark.parametrize(
     "layer",
-    [Convolution(6, 3, padding=((1, 1), (1, 1)), kind="depthwise"), Convolution(10, 1, stride=2)],
+    [Conv(6, 3, padding=((1, 1), (1, 1)), depthwise=True), Conv(10, 1, stride=2)],
     ids=["depthwise", "pointwise"],
 )
-def test_the_form_is_chosen_for_the_platform(layer: Convolution) -> None:
+def test_implementation_depends_on_the_platform(layer: Conv) -> None:
     assert "stablehlo.convolution" not in lowered(layer, "cpu")
     for platform in ("cuda", "tpu"):
         assert lowered(layer, platform).count("stablehlo.convolution") == 1
 
 
-@pytest.mark.parametrize("kind", ["full", "depthwise"])
-def test_gradients_pass_through(kind: str) -> None:
-    images = draw(2, 7, 6, 4)
-    side = 3 if kind == "depthwise" else 1
-    layer = Convolution(4, side, stride=2, kind=kind)
-    kernel = draw(side, side, 1 if kind == "depthwise" else 4, 4)
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_gradients(depthwise: bool) -> None:
+    images, size = draw(2, 7, 6, 4), 3 if depthwise else 1
+    layer = Conv(4, size, stride=2, depthwise=depthwise)
+    kernel = draw(size, size, 1 if depthwise else 4, 4)
 
     def ours(kernel: jax.Array) -> jax.Array:
         return (layer.apply({"params": {"kernel": kernel}}, images) ** 2).sum()
 
     def theirs(kernel: jax.Array) -> jax.Array:
-        groups = 4 if kind == "depthwise" else 1
-        return (library_convolution(images, kernel, 2, layers.UNPADDED, groups) ** 2).sum()
+        return (library_convolution(images, kernel, 2, layers.UNPADDED, 4 if depthwise else 1) ** 2).sum()
 
     assert close(*jax.jit(lambda kernel: (jax.grad(ours)(kernel), jax.grad(theirs)(kernel)))(kernel))
 
 
 def test_bias_and_padding_of_a_full_convolution() -> None:
     images = draw(2, 7, 6, 4)
-    layer = Convolution(5, 3, 2, layers.symmetric_padding(1), use_bias=True)
+    layer = Conv(5, 3, 2, layers.symmetric_padding(1), use_bias=True)
     kernel, bias = draw(3, 3, 4, 5), draw(5)
     ours = layer.apply({"params": {"kernel": kernel, "bias": bias}}, images)
     padded = np.pad(np.asarray(images), ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -110,24 +110,49 @@ def test_bias_and_padding_of_a_full_convolution() -> None:
     np.testing.assert_allclose(ours[:, 1, 2], by_hand, rtol=1e-5, atol=1e-5)
 
 
-def test_no_layer_names_its_padding_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flax's own Conv, whose default is "SAME", is nowhere used; nor is a padding given as text."""
-    import flax.linen as nn
+ROOT = frozenset({""})  # the path of a layer that is the root
+IMAGES = 3 + 2 * jax.random.normal(jax.random.key(0), (8, 4, 5, 6))
+BATCH_NORM = BatchNorm(momentum=0.9, eps=1e-3)
+VARIABLES = {
+    "params": {"scale": jnp.linspace(0.5, 2, 6), "bias": jnp.linspace(-1, 1, 6)},
+    "batch_stats": {"mean": jnp.linspace(0, 1, 6), "var": jnp.linspace(1, 2, 6)},
+}
 
-    from alljax.models import backbones
 
-    def refuse(function: Callable) -> Callable:
-        def checked(*arguments: object, **keywords: object) -> jax.Array:
-            given = [*arguments, *keywords.values()]
-            assert "SAME" not in given
-            assert "VALID" not in given
-            assert len(arguments) == 4, "max_pool without explicit padding"
-            return function(*arguments, **keywords)
+def normalize(images: jax.Array, context: BatchNormContext | None) -> tuple[jax.Array, dict]:
+    return BATCH_NORM.apply(VARIABLES, images, context, mutable=["batch_stats"])
 
-        return checked
 
-    monkeypatch.setattr(nn, "Conv", None)
-    monkeypatch.setattr(nn, "max_pool", refuse(nn.max_pool))
-    images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    for backbone in backbones.BACKBONES.values():
-        jax.eval_shape(backbone.module.init, jax.random.key(0), images)
+def assert_close(ours: Any, theirs: Any) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, theirs)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_batch_norm_equals_flax_on_a_full_batch(frozen: bool) -> None:
+    flax_layer = nn.BatchNorm(frozen, momentum=0.9, epsilon=1e-3, use_fast_variance=False)
+    context = None if frozen else BatchNormContext(ROOT, jnp.ones(8, bool))
+    assert_close(normalize(IMAGES, context), flax_layer.apply(VARIABLES, IMAGES, mutable=["batch_stats"]))
+
+
+def test_padding_does_not_change_statistics() -> None:
+    mask = jnp.arange(8) < 5
+    padded = jnp.where(mask.reshape(-1, 1, 1, 1), IMAGES, 1e3)
+    output, statistics = normalize(padded, BatchNormContext(ROOT, mask))
+    assert_close((output[:5], statistics), normalize(IMAGES[:5], BatchNormContext(ROOT, jnp.ones(5, bool))))
+
+
+def test_statistics_of_unequal_devices_are_those_of_the_global_batch() -> None:
+    mask = jnp.arange(8) < 5  # 4 images on the first device, 1 on the second
+    context = functools.partial(BatchNormContext, ROOT, axis="data")
+    parallel = jax.pmap(lambda images, mask: normalize(images, context(mask)), axis_name="data")
+    output, statistics = parallel(IMAGES.reshape(2, 4, 4, 5, 6), mask.reshape(2, 4))
+    one_device = normalize(IMAGES, BatchNormContext(ROOT, mask))
+    assert_close((output.reshape(IMAGES.shape), jax.tree.map(lambda leaf: leaf[1], statistics)), one_device)
+
+
+def test_bfloat16_is_normalized_in_float32() -> None:
+    rounded = IMAGES.astype(jnp.bfloat16)
+    output, _ = normalize(rounded, None)
+    expected, _ = normalize(rounded.astype(jnp.float32), None)
+    assert output.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(output, expected.astype(jnp.bfloat16))

@@ -1,45 +1,46 @@
-"""Weight files put together by hand, for what the real libraries do not write (any more)."""
+"""Pickles and PyTorch containers assembled by hand, for content that PyTorch itself does not write."""
 
 import io
 import pickle
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 MAGIC = 0x1950A86A20F9469CFC6C
 
 
 @dataclass(frozen=True)
 class Name:
-    """A global by name; nothing is imported to write it."""
+    """A global; nothing is imported to write it."""
 
     full: str
 
     def __call__(self) -> None:
-        raise AssertionError("only its name is wanted")
+        raise AssertionError("only its name is needed")
 
 
 @dataclass(eq=False)
 class Made:
-    """The result of a call, and the state it is given; `new` writes NEWOBJ in place of REDUCE."""
+    """The result of a call, with a state."""
 
     function: Name
-    arguments: tuple[Any, ...]
+    arguments: tuple[Any, ...] = ()
     state: Any = None
-    new: bool = False
 
 
 @dataclass(eq=False)
 class Persistent:
-    """A value that is referred to by a persistent id."""
+    """A value behind a persistent id."""
 
     identity: Any
 
 
 class Assembler(pickle._Pickler):  # type: ignore[name-defined, misc]
-    """The pure-Python pickler, writing `Name`, `Made` and `Persistent` as they say."""
+    """A pickler for `Name`, `Made` and `Persistent`."""
 
     dispatch: ClassVar = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
@@ -52,16 +53,7 @@ class Assembler(pickle._Pickler):  # type: ignore[name-defined, misc]
         self.memoize(value)
 
     def _made(self, value: Made) -> None:
-        if not value.new:
-            self.save_reduce(value.function, value.arguments, value.state, obj=value)
-            return
-        self.save(value.function)
-        self.save(value.arguments)
-        self.write(pickle.NEWOBJ)
-        self.memoize(value)
-        if value.state is not None:
-            self.save(value.state)
-            self.write(pickle.BUILD)
+        self.save_reduce(value.function, value.arguments, value.state, obj=value)
 
     dispatch[Name] = _name
     dispatch[Made] = _made
@@ -73,58 +65,57 @@ def dumps(value: object, protocol: int = 2) -> bytes:
     return content.getvalue()
 
 
-def storage(key: str = "0", count: int = 6, kind: str = "torch.FloatStorage", legacy: bool = False) -> Persistent:
-    identity = ("storage", Name(kind), key, "cpu", count)
-    return Persistent((*identity, None) if legacy else identity)
+def storage(key: str, count: int, kind: str = "torch.FloatStorage") -> Persistent:
+    return Persistent(("storage", Name(kind), key, "cpu", count, None))
 
 
-def tensor(
-    source: Any, offset: Any = 0, shape: Any = (2, 3), stride: Any = (3, 1), *others: Any, version: str = "_v2"
-) -> Made:
-    more = () if version == "" else (False, Made(Name("collections.OrderedDict"), ()), *others)
-    return Made(Name(f"torch._utils._rebuild_tensor{version}"), (source, offset, shape, stride, *more))
+def tensor(storage: Any, offset: Any = 0, shape: Any = (2, 3), stride: Any = (3, 1)) -> Made:
+    hooks = Made(Name("collections.OrderedDict"))
+    return Made(Name("torch._utils._rebuild_tensor_v2"), (storage, offset, shape, stride, False, hooks))
 
 
-@dataclass
-class Zip:
-    """The zip container of a pickle and raw storages."""
-
-    pickled: bytes
-    storages: dict[str, bytes] = field(default_factory=dict)
-    byteorder: bytes = b"little"
-    compression: int = zipfile.ZIP_STORED
-
-    def write(self, path: Path) -> Path:
-        with zipfile.ZipFile(path, "w", self.compression) as archive:
-            archive.writestr("model/data.pkl", self.pickled)
-            archive.writestr("model/byteorder", self.byteorder)
-            for key, content in self.storages.items():
-                archive.writestr(f"model/data/{key}", content)
-            archive.writestr("model/version", "3\n")
-        return path
-
-
-def write_legacy(path: Path, pickled: bytes, storages: dict[str, tuple[int, bytes]]) -> Path:
-    """The legacy container; a storage is its count of numbers and its bytes."""
-    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
-    head = [pickle.dumps(value, 2) for value in (MAGIC, 1001, system)]
-    keys = pickle.dumps(list(storages), 2)
-    body = [count.to_bytes(8, "little", signed=True) + content for count, content in storages.values()]
-    path.write_bytes(b"".join([*head, pickled, keys, *body]))
+def write_zip(path: Path, pickled: bytes, storages: dict[str, bytes] | None = None) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/data.pkl", pickled)
+        for key, content in (storages or {}).items():
+            archive.writestr(f"model/data/{key}", content)
     return path
 
 
-def write_zip(path: Path, pickled: bytes) -> Path:
-    return Zip(pickled).write(path)
+def write_legacy(path: Path, pickled: bytes, storages: dict[str, bytes] | None = None) -> Path:
+    """All storages are float32."""
+    storages = storages or {}
+    head = [pickle.dumps(value, 2) for value in (MAGIC, 1001, {"little_endian": True})]
+    body = [(len(content) // 4).to_bytes(8, "little") + content for content in storages.values()]
+    path.write_bytes(b"".join([*head, pickled, pickle.dumps(list(storages), 2), *body]))
+    return path
 
 
-def write_bare(path: Path, pickled: bytes) -> Path:
+def write_bare(path: Path, pickled: bytes, storages: dict[str, bytes] | None = None) -> Path:
     path.write_bytes(pickled)
     return path
 
 
-CONTAINERS: dict[str, Callable[[Path, bytes], Path]] = {
-    "zip": write_zip,
-    "legacy": lambda path, pickled: write_legacy(path, pickled, {}),
-    "bare pickle": write_bare,
-}
+CONTAINERS: dict[str, Callable[[Path, bytes], Path]] = {"zip": write_zip, "legacy": write_legacy, "bare": write_bare}
+
+
+def write(path: Path, container: str, content: Callable[[Callable[[np.ndarray], Any]], object]) -> Path:
+    """Writes a pickle with arrays in a container.
+
+    Args:
+        path: the file.
+        container: a key of `CONTAINERS`.
+        content: makes the pickled object; it is given a function that wraps each array as the container needs.
+    """
+    storages: dict[str, bytes] = {}
+
+    def wrap(array: np.ndarray) -> Any:
+        if container == "bare":
+            return array
+        key = str(len(storages))
+        storages[key] = np.ascontiguousarray(array, "<f4").tobytes()
+        strides = tuple(step // 4 for step in np.ascontiguousarray(array, "<f4").strides)
+        return tensor(storage(key, array.size), 0, array.shape, strides)
+
+    pickled = dumps(content(wrap), 2)
+    return {"zip": write_zip, "legacy": write_legacy, "bare": write_bare}[container](path, pickled, storages)

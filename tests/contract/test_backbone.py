@@ -1,0 +1,175 @@
+"""What every backbone of the catalog must satisfy.  A new backbone needs a row in `AT_224` and `PARAMETERS`."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.extend.core import Var
+
+from alljax.models.backbones import BACKBONES, Backbone
+from alljax.models.layers import BatchNormContext
+from alljax.models.layouts import Layout
+from alljax.models.preprocessing import PREPROCESSINGS
+from alljax.weights.conversion import convert, convert_file
+
+# Height, width and channels at 224 pixels, from the tables of the papers.
+RESNET = {"stem": (56, 64), "stage1": (56, 256), "stage2": (28, 512), "stage3": (14, 1024), "stage4": (7, 2048)}
+AT_224 = {
+    "vgg16": {"block1": (112, 64), "block2": (56, 128), "block3": (28, 256), "block4": (14, 512), "block5": (7, 512)},
+    "resnet50": RESNET,
+    "resnet50_keras": RESNET,
+    "efficientnet_lite0": {
+        "stem": (112, 32),
+        "stage1": (112, 16),
+        "stage2": (56, 24),
+        "stage3": (28, 40),
+        "stage4": (14, 80),
+        "stage5": (14, 112),
+        "stage6": (7, 192),
+        "stage7": (7, 320),
+        "head": (7, 1280),
+    },
+}
+# Parameters including the classifier, from torchvision's model table and Keras's summary().
+PARAMETERS = {
+    "vgg16": 138_357_544,
+    "resnet50": 25_557_032,
+    "resnet50_keras": 25_583_592,
+    "efficientnet_lite0": 4_652_008,
+}
+LAYOUTS = [(name, layout) for name, backbone in BACKBONES.items() for layout in backbone.layouts]
+
+
+@pytest.fixture(params=BACKBONES)
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    return BACKBONES[request.param]
+
+
+def images(height: int, width: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((2, height, width, 3), dtype)
+
+
+def abstract(backbone: Backbone) -> Any:
+    """The variables up to the last stage, as shapes."""
+    features = {path: shape for path, shape in backbone.shapes.items() if "/classifier/" not in path}
+    return unflatten_dict({path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in features.items()}, sep="/")
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (160, 96), (75, 53)])
+def test_stages_and_shapes(backbone: Backbone, height: int, width: int) -> None:
+    activations = jax.eval_shape(backbone.module.apply, abstract(backbone), images(height, width))
+    expected = AT_224[backbone.name]
+    assert tuple(activations) == tuple(expected) == backbone.stages
+    for stage, (size, channels) in expected.items():
+        stride = 224 // size
+        rounding = math.floor if backbone.name == "vgg16" else math.ceil  # VGG's pooling drops an odd last row
+        shape = (2, rounding(height / stride), rounding(width / stride), channels)
+        assert activations[stage].shape == shape, stage
+        assert backbone.widths[stage] == channels
+
+
+def test_later_stages_are_not_computed(backbone: Backbone) -> None:
+    last = backbone.stages[1]
+    variables = jax.eval_shape(lambda x: backbone.module.init(jax.random.key(0), x, last=last), images(64, 64))
+    assert set(variables["params"]) == set(backbone.stages[:2])
+
+
+def test_published_number_of_parameters(backbone: Backbone) -> None:
+    sizes = [math.prod(shape) for path, shape in backbone.shapes.items() if path.startswith("params/")]
+    assert sum(sizes) == PARAMETERS[backbone.name]
+
+
+def test_layer_groups_cover_each_parameter_once(backbone: Backbone) -> None:
+    matched = dict.fromkeys(backbone.groups, 0)
+    for path in backbone.shapes:
+        groups = [group for group, pattern in backbone.groups.items() if re.fullmatch(pattern, path.partition("/")[2])]
+        assert len(groups) == 1, f"{path} is in {groups}"
+        matched[groups[0]] += 1
+    assert all(matched.values())
+
+
+def test_bfloat16_input_gives_bfloat16_activations(backbone: Backbone) -> None:
+    activations = jax.eval_shape(backbone.module.apply, abstract(backbone), images(64, 64, jnp.bfloat16))
+    assert {activation.dtype for activation in activations.values()} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_gradients_reach_every_parameter(backbone: Backbone) -> None:
+    """Follows the dependencies in the program of the gradient; a parameter without influence has a constant one."""
+    variables = abstract(backbone)
+
+    def loss(params: Any, variables: Any, images: jax.Array) -> jax.Array:
+        activations = backbone.module.apply({**variables, "params": params}, images)
+        return activations[backbone.stages[-1]].sum()
+
+    closed = jax.make_jaxpr(jax.grad(loss))(variables["params"], variables, images(64, 64))
+    dependent = set(closed.jaxpr.invars)
+    for equation in closed.jaxpr.eqns:
+        if any(isinstance(variable, Var) and variable in dependent for variable in equation.invars):
+            dependent.update(equation.outvars)
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])]
+    gradients = zip(paths, closed.jaxpr.outvars, strict=True)
+    assert [path for path, variable in gradients if not isinstance(variable, Var) or variable not in dependent] == []
+
+
+def test_only_requested_layers_use_batch_statistics(backbone: Backbone) -> None:
+    last = backbone.stages[1]
+    pixels = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+    variables = jax.jit(lambda x: backbone.module.init(jax.random.key(0), x, last=last))(pixels)
+    statistics = flatten_dict(variables.get("batch_stats", {}), sep="/")
+    layers = frozenset(path.rpartition("/")[0] for path in statistics if path.startswith(last))
+
+    @jax.jit
+    def apply(variables: Any, pixels: jax.Array) -> list[tuple[Any, Any]]:
+        contexts = [BatchNormContext(names, jnp.ones(2, bool)) for names in (frozenset[str](), layers)]
+        return [
+            backbone.module.apply(variables, pixels, last=last, context=context, mutable=["batch_stats"])
+            for context in contexts
+        ]
+
+    (frozen, same), (trained, updated) = apply(variables, pixels)
+    for path, before in statistics.items():
+        assert np.array_equal(flatten_dict(same["batch_stats"], sep="/")[path], before), path
+        after = flatten_dict(updated["batch_stats"], sep="/")[path]
+        assert np.array_equal(after, before) == (not path.startswith(last)), path
+    assert np.array_equal(frozen[backbone.stages[0]], trained[backbone.stages[0]])
+    assert bool(layers) != np.array_equal(frozen[last], trained[last])
+
+
+def file_arrays(backbone: Backbone, layout: Layout) -> dict[str, np.ndarray]:
+    """A file of a layout without the classifier, in which every array has a number of its own."""
+    shapes = {path: shape for path, shape in backbone.shapes.items() if "/classifier/" not in path}
+    return {
+        layout.name_of(path): np.broadcast_to(np.float32(number), layout.shape_of(shape))
+        for number, (path, shape) in enumerate(shapes.items())
+    }
+
+
+@pytest.mark.parametrize(("name", "layout"), LAYOUTS)
+def test_conversion_of_every_layout(name: str, layout: str) -> None:
+    backbone = BACKBONES[name]
+    converted = convert(file_arrays(backbone, backbone.layouts[layout]), name)
+    # Without their classifiers, files of torchvision's and timm's VGG16 are the same.
+    assert (converted.layout == layout) != ((name, layout) == ("vgg16", "timm"))
+    assert backbone.layouts[layout].preprocessing in PREPROCESSINGS
+    flat = flatten_dict(converted.variables, sep="/")
+    for number, (path, shape) in enumerate(item for item in backbone.shapes.items() if "/classifier/" not in item[0]):
+        assert flat[path].shape == shape, path
+        assert (flat[path] == number).all(), path
+
+
+def test_converted_file_keeps_variables_and_layout(backbone: Backbone, tmp_path: Path) -> None:
+    layout = next(iter(backbone.layouts.values()))
+    arrays = {name: np.ascontiguousarray(array) for name, array in file_arrays(backbone, layout).items()}
+    safetensors.numpy.save_file(arrays, tmp_path / "original.safetensors")
+    convert_file(tmp_path / "original.safetensors", backbone.name, tmp_path / "converted.safetensors")
+    original = convert(arrays, backbone.name)
+    converted = convert(safetensors.numpy.load_file(tmp_path / "converted.safetensors"), backbone.name)
+    assert converted.layout == original.layout
+    assert jax.tree.all(jax.tree.map(np.array_equal, original.variables, converted.variables))

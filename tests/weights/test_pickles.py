@@ -1,0 +1,120 @@
+"""No pickle runs code: every attack leaves no canary, in every container."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import containers
+import numpy as np
+import pytest
+from containers import Made, Name, Persistent, dumps, storage, tensor
+
+from alljax.errors import WeightsError
+from alljax.weights.formats import read_weights
+from alljax.weights.pickles import ALLOWED
+
+SIX = np.arange(6, dtype="<f4").reshape(2, 3)
+
+
+class Calls:
+    """Its pickle calls a function when `pickle.load` reads it."""
+
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.call
+
+
+class SetsState:
+    """Its pickle calls `__setstate__` when `pickle.load` reads it."""
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        Path(state["path"]).touch()
+
+
+def attacks(canary: Path) -> dict[str, bytes]:
+    """Pickles that would create `canary`."""
+    touch, code = f"touch {canary}", f"open({str(canary)!r}, 'w').close()"
+    call = Made(Name("os.system"), (touch,))
+    loop = (
+        b"\x80\x02cbuiltins\ngetattr\n(cos\n__dict__\nX\x03\x00\x00\x00gettRcposix\nsystem\n(S'"
+        + touch.encode()
+        + b"'\ntR."
+    )
+    return {
+        "os.system": pickle.dumps({"a": Calls(os.system, touch)}, 2),
+        "eval": pickle.dumps({"a": Calls(eval, code)}, 4),
+        "exec": pickle.dumps([Calls(exec, code)], 5),
+        "setstate": pickle.dumps(SetsState(str(canary)), 2),
+        "setstate 4": pickle.dumps({"a": SetsState(str(canary))}, 4),
+        "old instance": f"\x80\x02(S'{touch}'\nios\nsystem\n.".encode("latin-1"),
+        "old object": f"\x80\x02(cos\nsystem\nS'{touch}'\no.".encode("latin-1"),
+        "attribute": loop,
+        "name with dots": dumps({"a": Made(Name("torch.os.system"), (touch,))}),
+        "state of a dictionary": dumps(Made(Name("collections.OrderedDict"), (), call)),
+        "persistent id": dumps({"a": Persistent(("storage", call, "0", "cpu", 1))}),
+        "storage of a tensor": dumps({"a": tensor(call)}),
+        "rebuilt from a function": dumps({"a": Made(Name("torch._utils._rebuild_parameter"), (call, False, {}))}),
+        "numpy object array": pickle.dumps({"a": np.array([Calls(os.system, touch)])}, 4),
+        "numpy.load": dumps({"a": Made(Name("numpy.load"), (str(canary), None, True))}),
+    }
+
+
+@pytest.mark.parametrize("container", containers.CONTAINERS)
+@pytest.mark.parametrize("kind", attacks(Path("canary")))
+def test_no_code_runs(kind: str, container: str, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    with pytest.raises(WeightsError):
+        read_weights(containers.CONTAINERS[container](tmp_path / "F.pth", attacks(canary)[kind]))
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("kind", ["os.system", "eval", "exec", "setstate", "setstate 4", "old instance", "old object"])
+def test_attacks_work_in_plain_pickle(kind: str, tmp_path: Path) -> None:
+    pickle.loads(attacks(tmp_path / "canary")[kind])
+    assert (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("container", containers.CONTAINERS)
+def test_tensors_beside_an_attack_are_read(container: str, tmp_path: Path) -> None:
+    call = Made(Name("os.system"), (f"touch {tmp_path / 'canary'}",), {"state": 1})
+
+    def content(wrap: Callable[[np.ndarray], Any]) -> object:
+        return {"a": wrap(SIX), "b": wrap(SIX), "called": call, "again": Made(Name("posix.system"), (call,))}
+
+    assert set(read_weights(containers.write(tmp_path / "F", container, content))) == {"a", "b"}
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("name", [".".join(name) for name in ALLOWED] + ["unknown.function"])
+@pytest.mark.parametrize("state", [{"function": print, "x": 1}, (None, {"function": len, "__new__": len})])
+def test_state_cannot_change_a_function(name: str, state: Any, tmp_path: Path) -> None:
+    """BUILD on a global, which would set its attributes for the whole process."""
+    module, _, function = name.rpartition(".")
+    attack = b"\x80\x02c" + f"{module}\n{function}\n".encode() + pickle.dumps(state, 2)[2:-1] + b"b."
+    path = containers.write_zip(tmp_path / "F.pth", attack)
+    with pytest.raises(WeightsError):
+        read_weights(path)
+    good = containers.write_zip(tmp_path / "G.pth", dumps({"a": tensor(storage("0", 6))}), {"0": SIX.tobytes()})
+    assert np.array_equal(read_weights(good)["a"], SIX)
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"\x80\x02\x82\x01.",  # extension code
+        b"\x80\x05\x97.",  # buffer outside of the pickle
+        b"\x80\x02})R.",  # call of a dictionary
+        b"\x80\x02ctorch\nFloatStorage\nK\x01K\x02s.",  # item of a type
+        dumps({"a": Made(Name("_codecs.encode"), ("x", "rot13"))}),
+    ],
+)
+def test_unusual_pickles_are_refused(pickled: bytes, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError):
+        read_weights(containers.write_zip(tmp_path / "F.pth", pickled))
