@@ -15,7 +15,7 @@ from alljax import files, interrupts, progress
 from alljax.data import decoded_cache
 from alljax.data.loader import ImageSource
 from alljax.errors import ConfigError, WorkdirError
-from alljax.progress import Advance
+from alljax.progress import Update
 from alljax.study.sources import Sources
 from alljax.training import feature_extraction
 from alljax.training.network import Network, open_network
@@ -132,7 +132,7 @@ class Features:
         return hashlib.sha256(f"{parts} {jax.default_backend()}".encode()).hexdigest()
 
     def _blocks(
-        self, networks: Sequence[Network], source: ImageSource, views: str, advance: Advance
+        self, networks: Sequence[Network], source: ImageSource, views: str, advance: Update
     ) -> Iterator[list[np.ndarray]]:
         batch_size, workers = self._config.features.batch_size, self._config.data.workers
         for block in feature_extraction.feature_blocks(networks, source, batch_size, views, workers):

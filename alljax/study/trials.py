@@ -97,7 +97,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
 class HeadClassifier:
     """The heads of a job as a `Classifier`; all its trainings and seeds are one compiled call."""
 
-    def __init__(self, job: Job, num_classes: int, features: Any, update: progress.Advance) -> None:
+    def __init__(self, job: Job, num_classes: int, features: Any, update: progress.Update) -> None:
         """Compiles nothing yet.
 
         Args:

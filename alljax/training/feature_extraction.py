@@ -19,7 +19,7 @@ from alljax.data import augmentation
 from alljax.data.images import READING_VERSION
 from alljax.data.loader import ImageSource, batches
 from alljax.models.head import pool
-from alljax.progress import Advance
+from alljax.progress import Update
 from alljax.training.network import Network
 
 VIEWS = {"none": 1, "dihedral": augmentation.VIEWS}
@@ -64,7 +64,7 @@ def feature_blocks(
 
 
 def compute_features(
-    network: Network, source: ImageSource, batch_size: int, advance: Advance, views: str, workers: int = 0
+    network: Network, source: ImageSource, batch_size: int, advance: Update, views: str, workers: int = 0
 ) -> np.ndarray:
     """Returns float32 (N, V, D) in memory; the arguments are those of `feature_blocks`.
 

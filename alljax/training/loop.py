@@ -16,11 +16,11 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax.errors import ConfigError, Stopped
 from alljax.interrupts import stop_requested
-from alljax.progress import Advance
+from alljax.progress import Update
 from alljax.training.checkpoints import CheckpointManager
 from alljax.training.feeding import Feed
 from alljax.training.learner import Learner, memory
-from alljax.training.metric_writers import Logs, profiler
+from alljax.training.metric_writers import MetricWriter, profiler
 from alljax.training.parameter_groups import phases
 from alljax.training.step import Metrics
 
@@ -42,7 +42,7 @@ class Trained:
     logits: np.ndarray
 
 
-def train_network(config: ConfigDict, learner: Learner, feed: Feed, folder: Path, advance: Advance) -> Trained:
+def train_network(config: ConfigDict, learner: Learner, feed: Feed, folder: Path, advance: Update) -> Trained:
     """Trains one network; goes on from the newest whole checkpoint in `folder`.
 
     At any step, however it was stopped, the same call ends in the same bits as one that never was.
@@ -74,7 +74,7 @@ def train_network(config: ConfigDict, learner: Learner, feed: Feed, folder: Path
         else:
             state, epoch_sums, history = learner.start(), learner.zero(), []
         logging.info(learner.describe(state))
-        logs = Logs(folder, train.loggers, start, configs.flatten(config))
+        logs = MetricWriter(folder, train.loggers, start, configs.flatten(config))
         stack.callback(logs.close)
         trace = stack.enter_context(profiler(config.profile, start, folder))
         stack.enter_context(jax.transfer_guard("disallow"))

@@ -15,7 +15,7 @@ from alljax.config import default_config
 from alljax.data.splits import Split
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import get_preprocessing
-from alljax.progress import Advance, ignore
+from alljax.progress import Update, ignore
 from alljax.training import checkpoints
 from alljax.training.feeding import Feed
 from alljax.training.learner import Learner
@@ -95,7 +95,7 @@ class Run:
         weights, total = np.asarray(self.fold.class_weights), config.train.epochs * self.feed.steps_per_epoch
         self.learner = Learner(config, network, CLASSES, key, weights, total, devices)
 
-    def train(self, advance: Advance = ignore) -> Trained:
+    def train(self, advance: Update = ignore) -> Trained:
         return train_network(self.config, self.learner, self.feed, self.folder, advance)
 
     def saved(self) -> list[int]:
@@ -134,8 +134,8 @@ class Interrupted(Exception):
     """What ends a run in a test as a crash would."""
 
 
-def after(steps: int) -> Advance:
-    """Returns an `Advance` that interrupts at the end of so many steps."""
+def after(steps: int) -> Update:
+    """Returns an `Update` that interrupts at the end of so many steps."""
     done = 0
 
     def advance(units: int, note: str = "") -> None:

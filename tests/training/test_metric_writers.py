@@ -1,11 +1,12 @@
-"""What a run says while it learns is complete, once, and never the reason that it hangs."""
+"""Logged metrics are complete, without repeats after a resume, and a logger that fails is one line."""
 
 import contextlib
+import errno
 import importlib.util
 import json
+import os
 import struct
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,183 +14,128 @@ from typing import Any
 import jax
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from training.small_run import STEPS, Interrupted, Run, after, compiled_once, settings, small_network
 
-from alljax.cli import main
 from alljax.errors import ConfigError, WorkdirError
-from alljax.training import metric_writers
+from alljax.training.metric_writers import MetricWriter, check
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-NUMBERS = {"loss": 0.5, "accuracy": 0.25}
-
-
-def lines(folder: Path) -> list[dict[str, float]]:
-    """Returns what was logged, but for the images per second."""
-    read = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in read]
+METRICS = {"loss": 0.5, "accuracy": 0.25}
 
 
 def curves(folder: Path) -> dict[tuple[int, str], float]:
-    """Reads the TensorBoard files as TensorBoard does: what a new session takes back does not count."""
+    """Reads event files as TensorBoard does: a new session discards the steps from its start."""
     shown: dict[tuple[int, str], float] = {}
     for path in sorted((folder / "tensorboard").iterdir()):
-        content, place = path.read_bytes(), 0
-        while place < len(content):
-            (length,) = struct.unpack_from("<Q", content, place)
-            event = Event.FromString(content[place + 12 : place + 12 + length])
-            place += 12 + length + 4
+        content, position = path.read_bytes(), 0
+        while position < len(content):
+            (length,) = struct.unpack_from("<Q", content, position)
+            event = Event.FromString(content[position + 12 : position + 12 + length])
+            position += 12 + length + 4
             if event.session_log.status == SessionLog.START:
-                shown = {key: number for key, number in shown.items() if key[0] < event.step}
+                shown = {key: value for key, value in shown.items() if key[0] < event.step}
             shown |= {(event.step, value.tag): value.simple_value for value in event.summary.value}
     return shown
 
 
-def test_a_run_that_was_interrupted_logs_what_one_that_was_not_logs(tmp_path: Path) -> None:
-    """Neither gap nor repeat, in metrics.jsonl and TensorBoard, with steps logged that no checkpoint holds."""
-    config = settings(loggers=("tensorboard",), checkpoint_steps=4, log_steps=1, keep_best=0)
-    with compiled_once(tmp_path / "compiled"):
-        network = small_network()
-        Run(config, network, tmp_path / "whole").train()
-        for steps in (3, 3, 5):  # 3 steps, lost; 3 steps, lost; 5 steps, 4 of them saved
-            with pytest.raises(Interrupted):
-                Run(config, network, tmp_path / "parts").train(after(steps))
-        with (tmp_path / "parts/metrics.jsonl").open("a") as file:
-            file.write('{"step": 6, "lo')  # cut off by a kill
-        Run(config, network, tmp_path / "parts").train()
-    whole = lines(tmp_path / "whole")
-    assert lines(tmp_path / "parts") == whole
-    assert [line["step"] for line in whole if "loss" in line] == list(range(1, 4 * STEPS + 1))
-    assert [line["step"] for line in whole if "val_loss" in line] == [STEPS * epoch for epoch in range(1, 5)]
-    expected = {
-        (int(line["step"]), name): pytest.approx(line[name], rel=1e-6)
-        for line in whole
-        for name in line
-        if name != "step"
-    }
-    for folder in ("whole", "parts"):
-        found = {key: number for key, number in curves(tmp_path / folder).items() if key[1] != "images_per_second"}
-        assert found == expected
+def test_resumed_run_has_neither_gaps_nor_repeats(tmp_path: Path) -> None:
+    """The first run is killed after step 5, the last checkpoint was step 3."""
+    for start, steps, loss in ((0, range(1, 6), 9.0), (3, range(4, 8), 1.0)):
+        writer = MetricWriter(tmp_path, ("tensorboard",), start, {})
+        for step in steps:
+            writer.write(step, {"loss": loss})
+        writer.close()
+        if not start:
+            with (tmp_path / "metrics.jsonl").open("a") as file:
+                file.write('{"step": 6, "lo')
+    expected = {step: 9.0 if step <= 3 else 1.0 for step in range(1, 8)}
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {line["step"]: line["loss"] for line in lines} == expected
+    assert len(lines) == 7
+    assert curves(tmp_path) == {(step, "loss"): loss for step, loss in expected.items()}
 
 
-def test_lines_are_on_disk_at_once(tmp_path: Path) -> None:
-    log = metric_writers.Logs(tmp_path, ("tensorboard",), 0, {})
-    log.write(2, NUMBERS)
-    assert lines(tmp_path) == [{"step": 2, **NUMBERS}]
-    assert curves(tmp_path) == {(2, "loss"): 0.5, (2, "accuracy"): 0.25}
-    log.close()
+def test_metrics_are_on_disk_at_once(tmp_path: Path) -> None:
+    with contextlib.closing(MetricWriter(tmp_path, (), 0, {})) as writer:
+        writer.write(2, METRICS)
+        assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 2, **METRICS}
 
 
-def test_only_the_first_process_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_primary_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    log = metric_writers.Logs(tmp_path, ("tensorboard",), 0, {})
-    log.write(2, NUMBERS)
-    log.close()
+    writer = MetricWriter(tmp_path, ("tensorboard",), 0, {})
+    writer.write(2, METRICS)
+    writer.close()
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("moment", ["open", "write", "close"])
-def test_a_full_disk_is_one_line(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
+def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    def fine(*arguments: object) -> None:
-        pass
-
-    def opened(*arguments: object) -> tuple[Callable[..., None], Callable[..., None]]:
-        return (full if moment == "write" else fine), (full if moment == "close" else fine)
-
-    monkeypatch.setattr(metric_writers, "_tensorboard", full if moment == "open" else opened)
-
-    def use() -> None:
-        with contextlib.closing(metric_writers.Logs(tmp_path, ("tensorboard",), 0, {})) as log:
-            log.write(1, NUMBERS)
-
-    with pytest.raises(WorkdirError, match=f"cannot write the logs in {tmp_path}: No space left on device"):
-        use()
+    writer = MetricWriter(tmp_path, ("tensorboard",), 0, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(WorkdirError, match=f"cannot write {tmp_path}: No space"):
+            writer.write(1, METRICS)
+    writer.close()
 
 
-@pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_a_logger_that_is_not_installed(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Told before anything is read or written."""
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda each, *more: None if each == name else find(each, *more))
-    toy = f"--config={REPOSITORY / 'configs/finetune.py'}:toy"
-    assert main(["train", toy, f"--workdir={tmp_path / 'run'}", f"--config.train.loggers={name}"]) == 2
-    said = capsys.readouterr()
-    assert said.err == f"alljax: train.loggers names {name}, which is not installed: pip install {name}\n"
-    assert not said.out
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_logger_nobody_knows() -> None:
-    with pytest.raises(ConfigError, match="'tensorbord'; known are tensorboard, wandb, mlflow"):
-        metric_writers.check(["tensorbord"])
+def test_unknown_or_missing_logger_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="'tensorbord'; choices are tensorboard, wandb, mlflow"):
+        check(["tensorbord"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="wandb, which is not installed: pip install wandb"):
+        check(["wandb"])
 
 
 class Service:
-    """Stands for Weights & Biases or MLflow: takes their calls and keeps them."""
+    """Takes the calls of Weights & Biases or MLflow and records them."""
 
-    def __init__(self) -> None:
-        self.started: list[dict[str, Any]] = []
-        self.numbers: list[tuple[int | None, dict[str, float]]] = []
-        self.ended = 0
+    def __init__(self, refuse: bool = False) -> None:
+        self.refuse = refuse
+        self.ids: list[str | None] = []
+        self.metrics: list[tuple[int | None, dict[str, float]]] = []
+        self.closed = 0
 
-    def wandb(self) -> ModuleType:
-        module = ModuleType("wandb")
-        module.init = self._init  # type: ignore[attr-defined]
+    def module(self, name: str) -> ModuleType:
+        module: Any = ModuleType(name)
+        module.init = lambda id, **settings: self.start(id)
+        module.set_experiment = lambda name: None
+        module.start_run = lambda run_id, run_name: SimpleNamespace(info=SimpleNamespace(run_id=self.start(run_id).id))
+        module.log_dict = lambda values, name: None
+        module.log_metrics, module.end_run = self.log, self.close
         return module
 
-    def _init(self, **settings: Any) -> SimpleNamespace:
-        self.started.append(settings)
-        return SimpleNamespace(id=settings["id"] or "drawn", log=self._log, finish=self._end)
+    def start(self, id: str | None) -> SimpleNamespace:
+        if self.refuse:
+            raise RuntimeError("api_key not configured\n(no-tty). call login")
+        self.ids.append(id)
+        return SimpleNamespace(id=id or "new", log=self.log, finish=self.close)
 
-    def mlflow(self) -> ModuleType:
-        module = ModuleType("mlflow")
-        module.set_experiment = lambda name: None  # type: ignore[attr-defined]
-        module.start_run = self._start  # type: ignore[attr-defined]
-        module.log_dict = lambda values, name: None  # type: ignore[attr-defined]
-        module.log_metrics = self._log  # type: ignore[attr-defined]
-        module.end_run = self._end  # type: ignore[attr-defined]
-        return module
+    def log(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.metrics.append((step, metrics))
 
-    def _start(self, run_id: str | None, run_name: str) -> SimpleNamespace:
-        self.started.append({"id": run_id, "name": run_name})
-        return SimpleNamespace(info=SimpleNamespace(run_id=run_id or "drawn"))
-
-    def _log(self, numbers: dict[str, float], step: int | None = None) -> None:
-        self.numbers.append((step, numbers))
-
-    def _end(self) -> None:
-        self.ended += 1
+    def close(self) -> None:
+        self.closed += 1
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_a_resumed_run_goes_on_in_its_own_curves(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    service, folder = Service(), tmp_path / "study/cells/cell/runs/0-0-0"
+def test_resumed_run_continues_its_curves_in_a_service(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, folder = Service(), tmp_path / "study/trials/trial/runs/0-0-0"
     folder.mkdir(parents=True)
-    monkeypatch.setitem(sys.modules, name, getattr(service, name)())
+    monkeypatch.setitem(sys.modules, name, service.module(name))
     for step in (1, 2):
-        log = metric_writers.Logs(folder, (name,), step - 1, {"seed": 0})
-        log.write(step, NUMBERS)
-        log.close()
-    assert [each["id"] for each in service.started] == [None, "drawn"]
-    assert {each["name"] for each in service.started} == {"study-cell-0-0-0"}
-    assert service.numbers == [(1, NUMBERS), (2, NUMBERS)]
-    assert service.ended == 2
-    assert [line["step"] for line in lines(folder)] == [1, 2]
+        writer = MetricWriter(folder, (name,), step - 1, {"seed": 0})
+        writer.write(step, METRICS)
+        writer.close()
+    assert service.ids == [None, "new"]
+    assert service.metrics == [(1, METRICS), (2, METRICS)]
+    assert service.closed == 2
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_a_service_that_refuses_is_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**settings: Any) -> None:
-        raise RuntimeError("api_key not configured\n(no-tty). call login")
-
-    service = Service()
-    module = getattr(service, name)()
-    setattr(module, "init" if name == "wandb" else "start_run", refuse)
-    monkeypatch.setitem(sys.modules, name, module)
-    refused = rf"train\.loggers: {name} refuses \(api_key not configured \(no-tty\)"
-    with pytest.raises(ConfigError, match=refused):
-        metric_writers.Logs(tmp_path, (name,), 0, {})
+def test_service_that_refuses_is_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, Service(refuse=True).module(name))
+    with pytest.raises(ConfigError, match=rf"{name} refuses \(api_key not configured \(no-tty\)\. call login\)"):
+        MetricWriter(tmp_path, (name,), 0, {})
