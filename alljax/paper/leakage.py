@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from alljax.data.protocols import LEAKY
 from alljax.evaluation.intervals import auc_within_folds, percentile_interval, resample
-from alljax.paper import matching, published
+from alljax.paper import matching
 from alljax.report import plots
 from alljax.report.plots import BLUE, INK, VERMILION
+from alljax.report.setting_names import describe, varied_settings
 from alljax.report.tables import (
     Figure,
     Section,
@@ -77,28 +77,13 @@ def find_pairs(study: Study) -> list[Pair]:
         others = [other for other in disjoint if training[other] == training[name]]
         # Where a study varies other settings of the split too, equal ones are compared.
         found += [(name, other) for other in others if split[other] == split[name]] or [(name, one) for one in others]
-    names = [name for pair in found for name in pair]
-    keys = [key for key in settings[study.trials[0]] if len({repr(settings[name][key]) for name in names}) > 1]
     several = len({settings[other]["split.protocol"] for _, other in found}) > 1
+    varied = [one for one in varied_settings(study) if "split.protocol" not in one.keys]
     pairs = []
     for name, other in found:
-        words = _words(settings[name], [key for key in keys if not key.startswith("split.")]) or [name]
-        words += [settings[other]["split.protocol"]] if several else []
+        words = [describe(varied, settings[name]) or name, *([settings[other]["split.protocol"]] if several else [])]
         pairs.append(Pair(", ".join(words), (name, other)))
     return pairs
-
-
-def _words(settings: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
-    """Returns the values of settings for a label, for example ``VGG16``, ``Adam``, ``10 epochs``."""
-    words = [matching.network_name(settings)] if {"model.backbone", "model.stage"} & set(keys) else []
-    for key in keys:
-        if key == "train.optimizer":
-            words.append(published.OPTIMIZERS.get(settings[key], settings[key]))
-        elif key == "train.epochs":
-            words.append(f"{settings[key]} epochs")
-        elif key not in ("model.backbone", "model.stage", "weights.name"):
-            words.append(f"{key}={settings[key]}")
-    return words
 
 
 def gap(study: Study, pair: Pair) -> Gap:

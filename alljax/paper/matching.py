@@ -7,18 +7,12 @@ from typing import Any
 from alljax.errors import first_few, plural
 from alljax.paper import published
 from alljax.paper.published import Row
+from alljax.report.setting_names import setting_value
 from alljax.report.tables import Value
 from alljax.study.results import Study
 
 NETWORK = ("model.", "weights.", "preprocessing.")
 """Settings that define a network: trials that differ in one of them have different networks."""
-
-BACKBONES = {
-    "vgg16": "VGG16",
-    "resnet50": "ResNet50",
-    "resnet50_keras": "ResNet50 (Keras)",
-    "efficientnet_lite0": "EfficientNet-Lite0",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +138,8 @@ def match_epochs(epochs: Iterable[int]) -> dict[int, int]:
 
 def network_name(settings: Mapping[str, Any]) -> str:
     """Returns the display name of a network: ``EfficientNet-Lite0 up to stage3``."""
-    backbone, stage = settings["model.backbone"], settings["model.stage"]
-    return BACKBONES.get(backbone, backbone) + (f" up to {stage}" if stage else "")
+    name, stage = setting_value("model.backbone", settings["model.backbone"]), settings["model.stage"]
+    return f"{name} up to {stage}" if stage else name
 
 
 def network_names(networks: list[dict[str, Any]]) -> list[str]:

@@ -155,7 +155,7 @@ def metrics_table(match: Match, key: Key) -> Table:
         )
         for epochs in match.epochs
     )
-    columns = ("epochs", *_headings(METRICS[metric] for metric in published.METRICS.values()))
+    columns = ("epochs", *_headings(published.METRICS))
     return Table(f"table-{number}", title, columns, rows, (_means(match, key),), (tolerance.interval_note(match),))
 
 

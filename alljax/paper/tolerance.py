@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 METRICS = ("training_accuracy", "accuracy", *published.METRICS.values())
-WITHIN, OUTSIDE = "within the tolerance", "outside the tolerance"
-PERCENT = ("training_accuracy", "accuracy")
 
 
 @functools.lru_cache(maxsize=1)
@@ -86,7 +84,7 @@ def values(metric: str, entry: Any) -> list[Value]:
     """Returns an entry of `comparisons` for a table: ours, theirs and the difference with its verdict."""
     note = "" if math.isnan(entry["low"]) else format_bounds(metric, (entry["low"], entry["high"]))
     reach = _difference(metric, entry["tolerance"]).lstrip("+")
-    verdict = f"{WITHIN if within(entry) else OUTSIDE} ±{reach}"
+    verdict = f"{'within' if within(entry) else 'outside'} ±{reach}"
     return [
         Value(_text(metric, entry["ours"]), entry["ours"], note),
         published_text(metric, entry["theirs"], entry["rounding"]),
@@ -108,9 +106,9 @@ def describe(match: Match) -> str:
     if comparisons(match)["tolerance"].isna().all():
         return "With one run there is no tolerance: set split.repeats or study.seeds to 2 or more."
     return (
-        "Tolerance: √2 times the standard deviation of our number over runs (repeats of the random split × seeds). If "
-        "only split and seed differ, about 68% of the differences are within it and 95% within twice the tolerance. "
-        "Published numbers count with their rounding."
+        "Tolerance, after ±: √2 times the standard deviation of our number over runs (repeats of the random split × "
+        "seeds). If only split and seed differ, about 68% of the differences are within the tolerance and 95% within "
+        "twice the tolerance. Published numbers count with their rounding."
     )
 
 

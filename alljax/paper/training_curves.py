@@ -55,7 +55,7 @@ def parts(match: Match) -> list[Table | Figure]:
             found += [panels(match, network, curves), overlaid(match, network, curves)]
     found.append(accuracies(match))
     if len(match.study.classes) == 2:
-        found += [confusion_matrices(match), roc_curves(match)]
+        found.append(longest_trainings(match))
     return [*found, accuracy_table(match), recall_table(match)]
 
 
@@ -183,40 +183,31 @@ def accuracies(match: Match) -> Figure:
         return plots.save("figure-9", caption, figure)
 
 
-def confusion_matrices(match: Match) -> Figure:
-    """Returns the confusion matrix of the longest training of each network and optimizer."""
-    rows = _longest(match)
-    with plots.subplots(1, len(rows), (0.5 + 2.9 * len(rows), 3.2)) as (figure, grid):
-        for row, axes in zip(rows, grid[0], strict=True):
-            result = match.result(row)
+def longest_trainings(match: Match) -> Figure:
+    """Returns confusion matrices and ROC curves of the longest training of each network and optimizer."""
+    rows = [max(rows) for key in published.KEYS if (rows := [row for row in match.finished if row[:2] == key])]
+    names = [name.partition(" (")[0] for name in match.study.class_names]
+    with plots.subplots(2, len(rows), (0.5 + 2.6 * len(rows), 6.2)) as (figure, grid):
+        for row, (above, below) in zip(rows, grid.T, strict=True):
+            name, result = match.trials[row], match.result(row)
             assert result is not None
-            plots.draw_confusion_matrix(axes, result["confusion"], match.study.classes)
-            axes.set_title(_title(match, row), fontsize=9.5)
-            axes.set_ylabel("true class" if axes is grid[0, 0] else "")
-        caption = "Confusion matrices of the longest trainings, which the paper does not show; means over seeds."
-        return plots.save("confusion-matrices", caption, figure)
-
-
-def roc_curves(match: Match) -> Figure:
-    """Returns the ROC curve of the longest training of each network and optimizer."""
-    rows = _longest(match)
-    with plots.subplots(1, len(rows), (0.5 + 2.6 * len(rows), 3.4)) as (figure, grid):
-        for row, axes in zip(rows, grid[0], strict=True):
-            tested, result = match.study.predictions(match.trials[row]), match.result(row)
-            assert result is not None
-            plots.draw_roc_curves(axes, tested.labels, tested.probabilities, match.study.class_names,
+            network = "\n".join(textwrap.wrap(match.networks[row[0]], 34))
+            above.set_title(f"{network}\n{published.OPTIMIZERS[row[1]]}, {match.epochs[row[2]]} epochs", fontsize=9.5)
+            plots.draw_confusion_matrix(above, result["confusion"], names)
+            tested = match.study.predictions(name)
+            plots.draw_roc_curves(below, tested.labels, tested.probabilities, match.study.class_names,
                                   color=COLORS[row[1]], label="true positive rate", linewidth=1.5)  # fmt: skip
             area = f"AUC {format_value('auc', result['auc'])} {format_interval('auc', result)}"
-            axes.text(0.98, 0.04, area, ha="right", fontsize=8.5)
-            axes.set_title(_title(match, row), fontsize=9.5)
-            axes.set(xlabel="false positive rate", aspect="equal")
-            axes.set_ylabel("true positive rate" if axes is grid[0, 0] else "")
-            axes.tick_params(labelsize=8.5)
+            below.set_title(area, fontsize=9.5)
+            below.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+            for axes in (above, below):
+                axes.tick_params(labelsize=8.5)
+                axes.set_ylabel(axes.get_ylabel() if row == rows[0] else "")
         caption = (
-            f"ROC curves of the longest trainings; positive class {match.study.class_names[1]}. The dot is the most "
-            "probable class; faint lines are seeds."
+            "Confusion matrices and ROC curves of the longest trainings, which the paper does not show; positive class "
+            f"{match.study.class_names[1]}. The dot is the most probable class; faint lines are seeds."
         )
-        return plots.save("roc-curves", caption, figure, curves=True)
+        return plots.save("longest-trainings", caption, figure, curves=True)
 
 
 def accuracy_table(match: Match) -> Table:
@@ -264,7 +255,7 @@ def _draw(axes: Axes, curves: "DataFrame", quantity: str, optimizer: str, width:
         axes.plot(curves.index, curves[f"{side}_{quantity}"], color=COLORS[optimizer], linestyle=dashes,
                   linewidth=width, marker="o" if len(curves) == 1 else "", markersize=3, label=name)  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, steps=[1, 2, 5, 10]))
-    axes.grid(axis="y")
+    axes.grid(visible=True, axis="y")
 
 
 def _share_limits(grid: Iterable[Axes]) -> None:
@@ -287,16 +278,6 @@ def _validation(match: Match) -> str:
     """Returns a sentence where the held-out images of the curves are not the test images."""
     reserved = any(match.study.settings(name)["split.validation"] for name in match.trials.values())
     return " The held-out images are the validation images; none of them is tested." if reserved else ""
-
-
-def _longest(match: Match) -> list[Row]:
-    """Returns the longest finished training of each network and optimizer."""
-    return [max(rows) for key in published.KEYS if (rows := [row for row in match.finished if row[:2] == key])]
-
-
-def _title(match: Match, row: Row) -> str:
-    name = "\n".join(textwrap.wrap(match.networks[row[0]], 28))
-    return f"{name}\n{published.OPTIMIZERS[row[1]]}, {match.epochs[row[2]]} epochs"
 
 
 def _row(match: Match, row: Row) -> tuple[Value, ...]:

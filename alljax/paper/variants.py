@@ -16,6 +16,7 @@ from alljax.evaluation.intervals import HeldOut, percentile_interval, resample
 from alljax.paper import matching, published, tolerance
 from alljax.paper.published import Row
 from alljax.report import plots
+from alljax.report.setting_names import setting_name, setting_value
 from alljax.report.tables import Figure, Section, Table, Value
 from alljax.study.results import Study
 
@@ -28,13 +29,6 @@ COLORS = {BOTH: plots.BLUE, "A": plots.VERMILION, "B": plots.GREEN}
 MARKERS = {BOTH: "o", "A": "s", "B": "D"}
 DRAWN = 24
 """Maximum number of variants in the figure, the nearest ones; the table has all."""
-
-_WORDS = {
-    ("split.stratified", True): "stratified split", ("split.stratified", False): "random split",
-    ("preprocessing.name", ""): "preprocessing of the weights", ("model.pool", "average"): "average pooling",
-    ("model.pool", "max"): "maximum pooling", ("model.pool", "flatten"): "flattened",
-    ("features.augment", "none"): "no augmentation", ("features.augment", "dihedral"): "eight views",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -168,9 +162,7 @@ def _distinguishing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _name(settings: Mapping[str, Any], keys: Sequence[str]) -> str:
-    words = [_WORDS.get((key, settings[key])) or (settings[key] if key in OPEN else f"{key}={settings[key]}")
-             for key in keys]  # fmt: skip
-    return ", ".join(words) or "the only configuration"
+    return ", ".join(f"{setting_name(key)}={setting_value(key, settings[key])}" for key in keys) or "the only one"
 
 
 def conclusion(study: Study, ranking: VariantRanking) -> str:

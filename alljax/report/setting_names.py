@@ -38,8 +38,8 @@ VALUES: dict[tuple[str, Any], str] = {
     ("split.protocol", "prelim"): "preliminary test set",
 }
 PROPER = {
-    "vgg16": "VGG16", "resnet50": "ResNet50", "efficientnet_lite0": "EfficientNet-Lite0", "adam": "Adam",
-    "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD", "lamb": "LAMB",
+    "vgg16": "VGG16", "resnet50": "ResNet50", "resnet50_keras": "ResNet50 (Keras)", "adam": "Adam", "adamw": "AdamW",
+    "efficientnet_lite0": "EfficientNet-Lite0", "rmsprop": "RMSprop", "sgd": "SGD", "lamb": "LAMB",
 }  # fmt: skip
 """Display names of backbones and optimizers."""
 
