@@ -1,6 +1,6 @@
 """The results of a study as a table in the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -16,6 +16,7 @@ PRINTED = 20
 """Models in the table at most, the best ones; the report has all."""
 
 COLUMNS = ("auc", "accuracy", "macro_f1")
+"""Metrics in the table; in less than 100 columns the first two."""
 
 
 def print_results(study: Study, width: int | None = None) -> None:
@@ -28,24 +29,25 @@ def print_results(study: Study, width: int | None = None) -> None:
     console = Console(width=width)
     if width is None and not console.is_terminal:
         console = Console(width=120)
-    console.print(results_table(study))
+    console.print(results_table(study, console.width))
     for line in notes(study):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def results_table(study: Study) -> Table:
+def results_table(study: Study, width: int = 120) -> Table:
     """Returns one row per model, best first, then the baselines of each split; long names are folded."""
+    columns = COLUMNS if width >= 100 else COLUMNS[:2]
     ranking, trials = study.ranking, study.metrics["trials"]
     result = trials[ranking.best]
     title = f"held-out images, {result['level']:.0%} intervals over {result['interval_unit']}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("model", overflow="fold")
-    for metric in COLUMNS:
-        table.add_column(METRICS[metric], justify="right")
+    for metric in columns:
+        table.add_column(METRICS[metric], justify="right", no_wrap=True)
     for name in ranking.order[:PRINTED]:
         label = f"{name} (leaky test)" if name in ranking.leaky else name
         best = name == ranking.best and len(trials) > 1
-        table.add_row(label, *_entries(trials[name]), style="bold" if best else "")
+        table.add_row(label, *_entries(trials[name], columns), style="bold" if best else "")
     if len(trials) > PRINTED:
         table.add_row(f"… and {len(trials) - PRINTED} more", style="dim")
     table.add_section()
@@ -53,7 +55,7 @@ def results_table(study: Study) -> Table:
     for split, content in splits.items():
         for name, baseline in content["baselines"].items():
             label = findings.BASELINES[name] + (f" ({split})" if len(splits) > 1 else "")
-            table.add_row(label, *_entries(baseline), style="dim")
+            table.add_row(label, *_entries(baseline, columns), style="dim")
     return table
 
 
@@ -64,7 +66,7 @@ def notes(study: Study) -> list[str]:
     return lines + [f"{len(names)} {key}: {', '.join(names)}" for key, names in groups.items() if names]
 
 
-def _entries(result: Mapping[str, Any]) -> list[str]:
-    values = [f"{format_value(metric, result[metric])} {format_interval(metric, result)}" for metric in COLUMNS]
-    # Without leading zeros three intervals and a name fit into 80 columns.
+def _entries(result: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    values = [f"{format_value(metric, result[metric])} {format_interval(metric, result)}" for metric in columns]
+    # Without leading zeros the intervals leave more room for names.
     return [value.strip().replace("0.", ".") if "%" not in value else value.strip() for value in values]

@@ -1,0 +1,85 @@
+"""A study in memory with chosen settings, and the report of the toy study."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alljax import config as configs
+from alljax.evaluation.intervals import HeldOut, confidence_intervals
+from alljax.evaluation.metrics import average_over_seeds, evaluate
+from alljax.report import page
+from alljax.report.report import write_report
+from alljax.study.results import Predictions, Study
+from alljax.study.sweep import expand
+
+CLASS_NAMES = ("HEM (normal)", "ALL (leukemic blast)")
+
+
+@pytest.fixture(scope="session")
+def make_study() -> Callable[..., Study]:
+    """Makes a study without training: 40 subjects with 4 images each; each trial is a little worse than the previous.
+
+    Arguments: entries of ``study.sweep``; ``class_names``; ``step`` by which trials get worse; ``seeds``; ``leaky`` and
+    ``unpaired``: number of the first trials that are tested on a leaky split, or on fewer images.
+    """
+
+    def make(
+        *sweep: Any, class_names: tuple[str, ...] = CLASS_NAMES, step: float = 0.3, seeds: int = 2, leaky: int = 0,
+        unpaired: int = 0,
+    ) -> Study:  # fmt: skip
+        config, generator = configs.default_config(), np.random.default_rng(0)
+        config.study.sweep = sweep
+        config.evaluation.resamples = 100
+        owner = np.arange(160) // 4
+        labels = owner % len(class_names)
+        noise = generator.normal(size=(160, len(class_names)))
+        names = np.char.add("s", owner.astype(str))
+        paths = np.array([f"{name}/{index:03}.png" for index, name in enumerate(names)])
+        settings, predictions, trials = {}, {}, {}
+        for place, trial in enumerate(expand(config)):
+            kept = slice(None, 120 if place < unpaired else None)
+            logits = noise + generator.normal(scale=0.5, size=(seeds, *noise.shape))
+            logits[:, np.arange(160), labels] += max(0.0, 2 - step * place)
+            probabilities = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))[:, kept]
+            read = Predictions(paths[kept], paths[kept], names[kept], names[kept], np.full(160, "0 0")[kept],
+                               labels[kept], probabilities)  # fmt: skip
+            result = average_over_seeds([evaluate(read.labels, one) for one in probabilities], range(seeds))
+            test = HeldOut(read.labels, read.probabilities, read.subjects)
+            bounds = {name: list(pair) for name, pair in confidence_intervals(test, resamples=100).items()}
+            settings[trial.name], predictions[trial.name] = configs.flatten(trial.config), read
+            trials[trial.name] = result | {
+                "intervals": bounds, "size_improvement": {}, "interval_unit": "subjects", "level": 0.95, "weights": {},
+                "split": "leaky" if place < leaky else "honest", "seconds": 60.0,
+            }  # fmt: skip
+        majority = evaluate(labels, np.tile(np.bincount(labels) / 160, (160, 1)), np.zeros((160, len(class_names))))
+        protocol = {"name": "subject_kfold", "folds": 1, "repeats": 1, "training_images": [160], "test_images": [160]}
+        splits = {
+            name: {
+                "protocol": protocol | {"leaky": name == "leaky"},
+                "leaks": {"test_images": 160, "subject": 160 if name == "leaky" else 0},
+                "baselines": {"majority": majority | {"intervals": {}}},
+            }
+            for name in {trial["split"] for trial in trials.values()}
+        }
+        dataset = {"name": "toy", "classes": list(class_names), "class_names": list(class_names), "subjects": 40}
+        metrics = {"trials": trials, "splits": splits, "dataset": dataset}
+        return Study(Path(), configs.flatten(config), {}, metrics, tuple(settings), settings, predictions)
+
+    return make
+
+
+@pytest.fixture
+def study_copy(toy_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the toy study that a test may change; its report has figures of one model only."""
+    monkeypatch.setattr(page, "DRAWN", 1)
+    return Path(shutil.copytree(toy_study, tmp_path / "study"))
+
+
+@pytest.fixture(scope="session")
+def toy_report(toy_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the toy study; its tables and figures are beside it."""
+    return write_report(Path(shutil.copytree(toy_study, tmp_path_factory.mktemp("report") / "study")))
