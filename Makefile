@@ -22,6 +22,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/count_lines.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

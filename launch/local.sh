@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# One study on all devices of this machine.
+# Runs a study on all devices of this machine.
 #
 #   launch/local.sh --config=configs/finetune.py --workdir=runs/finetune [--config.key=value …]
 #   PROCESSES=2 launch/local.sh …
 #
-# One process drives all devices already. PROCESSES=n starts n, each with its share of the GPUs, as n hosts would.
-# SIGTERM stops all of them at the end of a step, saved; the same command goes on from there.
+# One process uses all devices. PROCESSES=n starts n processes and gives each an equal share of the GPUs.
+# SIGTERM stops all of them after the same step, with a checkpoint; the same command resumes the run.
 set -euo pipefail
 
 count=${PROCESSES:-1}
@@ -20,7 +20,7 @@ if ((gpus % count)); then
 fi
 
 started=()
-trap 'kill -TERM "${started[@]}"; again=yes' TERM USR1
+trap 'kill -TERM "${started[@]}"; interrupted=yes' TERM USR1
 for ((process = 0; process < count; process++)); do
   if ((gpus)); then
     JAX_LOCAL_DEVICE_IDS=$(seq -s, $((process * gpus / count)) $(((process + 1) * gpus / count - 1)))
@@ -30,12 +30,12 @@ for ((process = 0; process < count; process++)); do
   started+=($!)
 done
 code=0
-for each in "${started[@]}"; do
-  again=yes
-  while [[ $again ]]; do # a signal ends a wait before the process does
-    again='' ended=0
-    wait "$each" || ended=$?
+for child in "${started[@]}"; do
+  interrupted=yes
+  while [[ $interrupted ]]; do # a signal interrupts `wait` before the process has ended
+    interrupted='' result=0
+    wait "$child" || result=$?
   done
-  ((ended == 0)) || code=$ended
+  ((result == 0)) || code=$result
 done
 exit "$code"

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# One study on all workers of a Cloud TPU VM, which is made if it is not there.
+# Runs a study on all workers of a Cloud TPU VM, which is created if it does not exist.
 #
-#   NAME=cells ZONE=us-west4-a launch/tpu_vm.sh \
+#   NAME=leukemia ZONE=us-west4-a launch/tpu_vm.sh \
 #     --config=configs/finetune.py --workdir=/mnt/shared/runs/finetune [--config.key=value …]
-#   DRY_RUN=1 NAME=cells ZONE=us-west4-a launch/tpu_vm.sh …    # prints what it would do
+#   DRY_RUN=1 NAME=leukemia ZONE=us-west4-a launch/tpu_vm.sh …    # prints the commands instead of running them
 #
-# TYPE and VERSION choose the TPU (gcloud compute tpus accelerator-types list, … versions list); SPOT=1 takes one that
-# may be preempted: the same command makes another and goes on.  --workdir (and the data) must lie where all workers
-# see them, for example on Filestore.  The checked out commit is what runs.
+# TYPE and VERSION choose the TPU (gcloud compute tpus accelerator-types list, … versions list). SPOT=1 requests a VM
+# that may be preempted: the same command creates another one and resumes the run. --workdir and the data must be on
+# storage that all workers share, for example Filestore. The commit that is checked out is installed.
 set -euo pipefail
-: "${NAME:?is the name of the TPU VM}" "${ZONE:?is its zone, for example us-west4-a}"
+: "${NAME:?must be the name of the TPU VM}" "${ZONE:?must be its zone, for example us-west4-a}"
 
 run() {
   if [[ ${DRY_RUN:-} ]]; then
