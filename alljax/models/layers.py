@@ -41,31 +41,6 @@ def tensorflow_same_padding(size: tuple[int, int], kernel_size: int, stride: int
     return one_side(size[0]), one_side(size[1])
 
 
-def library_convolution(
-    images: jax.Array, kernel: jax.Array, stride: int, padding: Padding, groups: int = 1
-) -> jax.Array:
-    """Convolves with XLA's own convolution.
-
-    Args:
-        images: (B, H, W, C).
-        kernel: (k, k, C / groups, features).
-        stride: stride in both directions.
-        padding: zeros added per side.
-        groups: number of channel groups; C for a depthwise convolution.
-
-    Returns:
-        (B, h, w, features).
-    """
-    return lax.conv_general_dilated(
-        images,
-        kernel,
-        window_strides=(stride, stride),
-        padding=padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
-
-
 def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
     """Depthwise convolution as k² shifted multiply-adds, which XLA fuses into one pass over the image.
 
@@ -78,7 +53,7 @@ def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padd
         padding: zeros added per side.
 
     Returns:
-        (B, h, w, C), equal to `library_convolution` with C groups up to rounding.
+        (B, h, w, C).
     """
     size = kernel.shape[0]
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
@@ -87,27 +62,10 @@ def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padd
     total = jnp.zeros((images.shape[0], height, width, images.shape[3]), images.dtype)
     for row in range(size):
         for column in range(size):
-            window = padded[
-                :,
-                row : row + (height - 1) * stride + 1 : stride,
-                column : column + (width - 1) * stride + 1 : stride,
-            ]
+            bottom, right = row + (height - 1) * stride + 1, column + (width - 1) * stride + 1
+            window = padded[:, row:bottom:stride, column:right:stride]
             total += window * kernel[row, column].reshape(1, 1, 1, -1)
     return total
-
-
-def matrix_product(images: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """1×1 convolution as one matrix product over all pixels.
-
-    Args:
-        images: (B, H, W, C).
-        kernel: (1, 1, C, features).
-        stride: stride in both directions.
-
-    Returns:
-        (B, ⌈H / stride⌉, ⌈W / stride⌉, features).
-    """
-    return jnp.einsum("bhwc,cd->bhwd", images[:, ::stride, ::stride], kernel[0, 0])
 
 
 class Conv(nn.Module):
@@ -141,12 +99,19 @@ class Conv(nn.Module):
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32).astype(images.dtype)
 
         def library(images: jax.Array, kernel: jax.Array) -> jax.Array:
-            return library_convolution(images, kernel, self.stride, self.padding, inputs if self.depthwise else 1)
+            return lax.conv_general_dilated(
+                images,
+                kernel,
+                window_strides=(self.stride, self.stride),
+                padding=self.padding,
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=inputs if self.depthwise else 1,
+            )
 
         def on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
             if self.depthwise:
                 return shifted_sum(images, kernel, self.stride, self.padding)
-            return matrix_product(images, kernel, self.stride)
+            return jnp.einsum("bhwc,cd->bhwd", images[:, :: self.stride, :: self.stride], kernel[0, 0])
 
         if self.depthwise or (self.kernel_size == 1 and self.padding == UNPADDED):
             outputs: jax.Array = lax.platform_dependent(images, kernel, cpu=on_cpu, default=library)
