@@ -169,7 +169,7 @@ register(
     "resnet50",
     ResNet50("torchvision"),
     pytorch_layout(
-        "torchvision", "torchvision's or timm's ResNet50", "torch", TORCHVISION, r"(layer\d+|conv\d|bn\d)\..*"
+        "torchvision", "torchvision's or timm's ResNet50", "torch", TORCHVISION, r"(layer\d+|conv1|bn1)\..*"
     ),
 )
 register(

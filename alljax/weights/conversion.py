@@ -21,8 +21,8 @@ from alljax.weights import formats, store
 Arrays = Mapping[str, np.ndarray]
 
 CLASSIFIER = "params/classifier/"
-OWN_NETWORK = r"(params|batch_stats)/(?!classifier/).*"
-OWN_LABELS = r"(layout|source)/[\w.-]+"
+ALLJAX_NETWORK = r"(params|batch_stats)/(?!classifier/).*"
+ALLJAX_LABELS = r"(layout|source)/[\w.-]+"
 """Empty arrays whose names keep the origin of a converted file, on which the preprocessing depends."""
 
 
@@ -109,7 +109,7 @@ def convert(
     for path in wanted:
         array = _finite_float32(arrays[match.names[path]], match.names[path], origin)
         flat[path] = np.ascontiguousarray(match.layout.to_flax(array, path, chosen.shapes[path]))
-    labels = dict(name.split("/") for name in arrays if re.fullmatch(OWN_LABELS, name))
+    labels = dict(name.split("/") for name in arrays if re.fullmatch(ALLJAX_LABELS, name))
     layout = match.layout.name if match.layout.name != "alljax" else labels.get("layout", "")
     if layout not in chosen.layouts:
         raise WeightsError(f"{origin} does not name its original layout: convert the original file again")
@@ -154,8 +154,8 @@ def recognize(arrays: Arrays) -> Match | None:
 
 def _layouts(backbone: Backbone) -> Iterator[Layout]:
     yield from backbone.layouts.values()
-    description = f"alljax's own {backbone.name}"
-    yield Layout("alljax", description, "", name_of=str, network=OWN_NETWORK, ignored=OWN_LABELS)
+    description = f"alljax's {backbone.name}"
+    yield Layout("alljax", description, "", name_of=str, network=ALLJAX_NETWORK, ignored=ALLJAX_LABELS)
 
 
 def _match(arrays: Iterable[str], backbone: Backbone, layout: Layout) -> Match:

@@ -65,7 +65,7 @@ def _blocks(response: Any) -> Iterator[bytes]:
     try:
         while block := response.read1(BLOCK):
             yield block
-    except OSError as error:  # told apart from an error while writing
+    except OSError as error:  # distinguished from an error while writing
         raise http.client.HTTPException(str(error)) from error
 
 

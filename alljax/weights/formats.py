@@ -144,7 +144,7 @@ def _keras_3_layer(path: str, group: Any, layers: dict[str, str]) -> Arrays:
     name = group.attrs.get("name", layers.get(layer)) if last == "vars" else None
     if not name or path.startswith("optimizer/"):
         return {}
-    values = [group[str(index)][()] for index in range(len(group))]
+    values = [variable[()] for variable in group.values()]
     normalization = len(values) == 4 and all(value.ndim == 1 for value in values)
     kinds = ("gamma", "beta", "moving_mean", "moving_variance") if normalization else ("kernel", "bias")
     return {f"{name}/{kind}": value for kind, value in zip(kinds, values, strict=False)}

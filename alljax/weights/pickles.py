@@ -17,8 +17,9 @@ from typing import IO, Any, ClassVar, NamedTuple
 
 import ml_dtypes
 import numpy as np
+from absl import logging
 
-from alljax.errors import first_few
+from alljax.errors import first_few, plural
 
 Arrays = dict[str, np.ndarray]
 
@@ -27,7 +28,7 @@ MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 
 
 class FormatError(Exception):
-    """A file that is not read: the reason and what to do."""
+    """An unsupported file: the reason and what to do."""
 
 
 class Call:
@@ -46,7 +47,7 @@ class Call:
 
 
 class Opaque(dict):
-    """Placeholder of an object whose class is not read: it accepts arguments, state, items and calls, and does nothing.
+    """Placeholder for an object of an unknown class: it accepts arguments, state, items and calls and does nothing.
 
     As a subclass of dict it keeps the items of unknown dictionary classes.
     """
@@ -162,7 +163,7 @@ ALLOWED: dict[tuple[str, str], object] = {
     ("numpy", "dtype"): Call(NumpyType),
     ("ml_dtypes", "bfloat16"): "bfloat16",
     ("_codecs", "encode"): Call(lambda text, encoding: text.encode("latin-1")),
-    **{(module, "bytes"): Call(bytes) for module in ("__builtin__", "builtins")},  # empty bytes in protocol 2
+    **{(module, "bytes"): Call(lambda: b"") for module in ("__builtin__", "builtins")},  # in protocol 2
     **{(f"numpy.{core}.multiarray", "_reconstruct"): Call(NumpyArray) for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): Call(_from_buffer) for core in ("core", "_core")},
 }
@@ -215,14 +216,14 @@ def load_legacy(file: IO[bytes]) -> object:
     loaded = Unpickler(file, lambda key, dtype, count: stored.setdefault(key, np.empty(count, dtype))).load()
     for key in Unpickler(file).load():
         if key not in stored:
-            raise FormatError("has tensors of a type that is not read, for example complex or quantized ones")
+            raise FormatError("has tensors of an unsupported type, for example complex or quantized ones")
         file.read(8)  # the number of elements
         stored[key][:] = np.frombuffer(file.read(stored[key].nbytes), stored[key].dtype)
     return loaded
 
 
 def find_weights(loaded: object) -> Arrays:
-    """Returns the largest mapping of names to arrays in a pickled object.
+    """Returns the largest mapping of names to arrays in a pickled object, outside of optimizer states.
 
     A state dict is one large mapping.  If there are more mappings than arrays in the largest one, they are the layers
     of a tree, and the complete tree is returned with joined names.
@@ -234,8 +235,10 @@ def find_weights(loaded: object) -> Arrays:
             f"has no tensors by name{f', only objects of {first_few(sorted(classes))}' if classes else ''}; if you "
             "trust it, load it with its library and write torch.save(model.state_dict(), FILE)"
         )
-    _, largest = max(mappings, key=lambda mapping: sum(array.ndim > 0 for array in mapping[1].values()))
+    path, largest = max(mappings, key=lambda mapping: sum(array.ndim > 0 for array in mapping[1].values()))
     if len(largest) > len(mappings):
+        if path:
+            logging.info(f"the weights are the {plural(len(largest), 'tensor')} in {path.rstrip('/')!r}")
         return largest
     return {f"{path}{name}": array for path, mapping in mappings for name, array in mapping.items()}
 
@@ -247,16 +250,14 @@ def _mappings(value: object, path: str, seen: set[int], classes: set[str]) -> It
     if id(value) in seen or not isinstance(value, dict | list | tuple) or isinstance(value, Tensor):
         return
     seen.add(id(value))
-    items = dict(value.items() if isinstance(value, dict) else enumerate(value))
-    if isinstance(value, dict) and all(isinstance(name, str) for name in items):
+    items: dict[Any, object] = dict(value) if isinstance(value, dict) else dict(enumerate(value))
+    if not isinstance(value, dict) or all(isinstance(name, str) for name in items):
         arrays = {name: array for name, item in items.items() if (array := _array(item)) is not None}
-        if arrays:
+        if arrays and isinstance(value, dict):
             yield path, arrays
         for name, item in items.items():
-            yield from _mappings(item, f"{path}{name}/", seen, classes)
-    elif not isinstance(value, dict):
-        for index, item in items.items():
-            yield from _mappings(item, f"{path}{index}/", seen, classes)
+            if not str(name).startswith("opt"):  # an optimizer's moments have the names of the weights
+                yield from _mappings(item, f"{path}{name}/", seen, classes)
 
 
 def _array(item: object) -> np.ndarray | None:

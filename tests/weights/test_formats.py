@@ -100,6 +100,14 @@ def test_weights_are_the_largest_mapping(container: str, key: str | None, tmp_pa
     assert_same(read_weights(containers.write(tmp_path / "F", container, content)), STATE)
 
 
+def test_moments_of_an_optimizer_are_not_the_weights(tmp_path: Path, messages: list[str]) -> None:
+    moments = {name: array * 0 for name, array in STATE.items()}
+    checkpoint = {"optimizer_states": [{"exp_avg": moments, "exp_avg_sq": moments}], "opt": moments, "net": STATE}
+    (tmp_path / "F").write_bytes(pickle.dumps(checkpoint))
+    assert_same(read_weights(tmp_path / "F"), STATE)
+    assert messages == ["the weights are the 3 tensors in 'net'"]
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickled_numpy(protocol: int, tmp_path: Path) -> None:
     arrays: dict[str, Any] = {
