@@ -219,9 +219,9 @@ def report(options: Options) -> None:
 @_verb("features", "config settings out", "alljax features --config=configs/quickstart.py --out=features.npz")
 def features(options: Options) -> None:
     """Write the backbone's features of every image."""
-    from alljax.study import extraction
+    from alljax.study import predict
 
-    count, width = extraction.write_features(options.settings, options.out)
+    count, width = predict.write_features(options.settings, options.out)
     print(f"{options.out}: features {count:,} × {width:,}")
 
 

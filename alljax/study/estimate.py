@@ -16,7 +16,6 @@ from alljax.errors import plural
 from alljax.progress import duration
 from alljax.study import sweep
 from alljax.study.experiment import Experiment
-from alljax.study.extraction import on_disk
 from alljax.study.sweep import Job, Trial
 from alljax.training import feature_extraction, parameter_groups, sharding
 from alljax.training.feeding import Feed
@@ -132,7 +131,7 @@ def _feature_plan(networks: Sequence[Network], views: str, config: ConfigDict, c
     lines = [f"\nfeatures of {networks[0].backbone.name}: {rate:,.1f} images/s, about {duration(count / rate)}"]
     for network in networks:
         size = 4 * count * views_per_image * network.feature_count
-        reason = on_disk(config.features.memory, size)
+        reason = feature_extraction.reason_to_stream(config.features.memory, size)
         read = f"; heads read them from disk: {reason}" if reason else ""
         lines.append(
             f"  {network.stage} {network.pool}: {count:,} × {network.feature_count:,}, {size / 1e6:,.0f} MB{read}"

@@ -20,10 +20,9 @@ from alljax.data.subjects import merge_subjects
 from alljax.errors import ConfigError, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import SizeThreshold
-from alljax.study.extraction import Features
 from alljax.study.restart import subsets
-from alljax.study.sources import Sources
 from alljax.study.sweep import Trial
+from alljax.training.feature_extraction import FeatureExtractor, ImageSources
 from alljax.training.network import Network, open_networks
 
 
@@ -65,8 +64,8 @@ class Experiment:
     labels: np.ndarray
     networks: dict[str, Network]
     divisions: dict[str, Division]
-    _sources: Sources = field(repr=False)
-    _features: Features = field(repr=False)
+    _sources: ImageSources = field(repr=False)
+    _features: FeatureExtractor = field(repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -93,14 +92,14 @@ class Experiment:
             trial: of the study.
             again: whether they are read more than once; they are then kept decoded where they fit.
         """
-        return self._sources.of(self.network(trial), again)
+        return self._sources.open(self.network(trial), again)
 
     def features(self, trial: Trial) -> Any:
         """Returns the features of a frozen trial, float32 (N, V, D) for V views, computed when first needed.
 
         They are a JAX array, or a NumPy array if they are to be read from disk during training.
         """
-        return self._features.place(self.network(trial), trial.config)
+        return self._features.load_for_training(self.network(trial), trial.config)
 
     def missing_features(self) -> list[tuple[list[Network], str]]:
         """Returns the passes through a backbone that are still needed: networks that share one, and the views."""
@@ -200,13 +199,13 @@ def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
             divisions[trial.split], note = _divide(dataset, inspection, subjects, labels, trial.config)
             if note:
                 dataset = replace(dataset, notes=(*dataset.notes, note))
-    sources = Sources(config, dataset, networks)
+    sources = ImageSources(config, dataset, networks)
     frozen = [
         (network, trial.config.features.augment)
         for trial, network in zip(trials, networks, strict=True)
         if trial.config.train.mode == "frozen"
     ]
-    features = Features(config, frozen, inspection.digests, sources)
+    features = FeatureExtractor(config, frozen, inspection.digests, sources)
     by_name = {trial.name: network for trial, network in zip(trials, networks, strict=True)}
     return Experiment(tuple(trials), dataset, inspection, subjects, labels, by_name, divisions, sources, features)
 

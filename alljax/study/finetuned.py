@@ -15,10 +15,10 @@ from alljax import progress
 from alljax.data.dataset import Dataset
 from alljax.data.loader import ImageSource
 from alljax.models.head import Head
-from alljax.study import sources
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
 from alljax.training import checkpoints, distributed, fine_tuning, metric_writers, parameter_groups, sharding
+from alljax.training.feature_extraction import ImageSources
 from alljax.training.feeding import Feed
 from alljax.training.learner import Learner
 from alljax.training.loop import train_network
@@ -107,7 +107,7 @@ def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[
         dataset: the images.
     """
     classes, devices = len(dataset.classes), sharding.make_mesh(config)
-    source = sources.keep(config, sources.images_of(network, dataset))
+    source = ImageSources(config, dataset).open(network, several_times=True)
     rows = np.arange(len(dataset.records))
     fold = FoldRows(rows, len(rows), rows, len(rows), rows, len(rows), np.ones(classes), 0, 0)
     key = jax.random.key(0)  # draws first parameters, which are replaced

@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax import files
@@ -16,11 +16,11 @@ from alljax.data import archive
 from alljax.data.dataset import Dataset, Record
 from alljax.data.inspection import inspect
 from alljax.errors import DataError, WorkdirError
-from alljax.models.head import Head
 from alljax.study import finetuned, results, workdir
-from alljax.study.extraction import Features
-from alljax.study.sources import Sources
+from alljax.study.experiment import open_images
 from alljax.training import checkpoints
+from alljax.training.feature_extraction import FeatureExtractor, ImageSources
+from alljax.training.head_streaming import StreamingHeadTrainer
 from alljax.training.network import open_network
 
 
@@ -79,10 +79,9 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     if config.train.mode == "finetune":
         probabilities = finetuned.mean_probabilities(config, network, learned["networks"], dataset)
     else:
-        sources = Sources(config, dataset, [network])
-        # Heads are tested on the view as it is, too.
-        matrix = Features(config, [(network, "none")], inspection.digests, sources).of(network, "none")[:, 0]
-        probabilities = mean_probabilities(learned["heads"], matrix, Head(config.model.hidden, len(dataset.classes)))
+        request = network, "none"  # heads are tested on the unchanged image, too
+        extractor = FeatureExtractor(config, [request], inspection.digests, ImageSources(config, dataset))
+        probabilities = _mean_probabilities(config, learned["heads"], extractor.load(*request), len(dataset.classes))
     columns = {
         "path": [record.path for record in dataset.records],
         "predicted": np.array(dataset.classes)[probabilities.argmax(1)],
@@ -92,21 +91,18 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     return len(dataset.records)
 
 
-def mean_probabilities(heads: Sequence[Any], matrix: np.ndarray, head: Head) -> np.ndarray:
+def _mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.ndarray, num_classes: int) -> np.ndarray:
     """Returns float32 (N, C): softmax outputs averaged over seeds and folds.
 
     Args:
-        heads: parameters, one tree a fold, seeds along the first axis of each leaf.
-        matrix: features (N, D).
-        head: as it was trained.
+        config: of the trial.
+        heads: nested parameters of each fold, seeds along the first axis.
+        features: float32 (N, V, D), read in blocks of rows.
+        num_classes: C.
     """
-
-    def logits(params: Any) -> Any:
-        return head.apply({"params": params}, jnp.asarray(matrix))
-
-    of_fold = jax.jit(lambda params: jax.nn.softmax(jax.vmap(logits)(params)))
-
-    return np.asarray(jnp.concatenate([of_fold(params) for params in heads]).mean(0))
+    trainer, rows = StreamingHeadTrainer(config, num_classes, features.shape[2]), np.arange(len(features))
+    found = [trainer.predict(flatten_dict(params, sep="/"), features, rows) for params in heads]
+    return np.concatenate(found).mean(0)
 
 
 def _dataset(images: Sequence[Path], classes: tuple[str, ...]) -> Dataset:
@@ -135,3 +131,32 @@ def _dataset(images: Sequence[Path], classes: tuple[str, ...]) -> Dataset:
             raise DataError(f"{record.path}: cannot be read ({error.strerror or error})") from error
 
     return Dataset("images", classes, tuple(Record(path, label=-1) for path in readers), read)
+
+
+def write_features(config: ConfigDict, out: Path) -> tuple[int, int]:
+    """Writes ``features`` float32 (N, D), ``paths``, ``labels`` and ``subjects`` (N,) to an .npz.
+
+    With ``features.augment=dihedral`` also ``views`` float32 (N, 8, D), the first of which is ``features``.
+
+    Returns:
+        The shape of the features.
+
+    Raises:
+        UserError: the source or the weights cannot be used, or `out` cannot be written.
+    """
+    files.check_output(out)
+    network = open_network(config)
+    dataset, inspection = open_images(config)
+    request, sources = (network, config.features.augment), ImageSources(config, dataset)
+    features = FeatureExtractor(config, [request], inspection.digests, sources).load(*request)
+    arrays: dict[str, Any] = {
+        "features": features[:, 0],
+        "paths": np.array([record.path for record in dataset.records]),
+        "labels": np.array([record.label for record in dataset.records], np.int32),
+        "subjects": np.array([record.subject for record in dataset.records]),
+    }
+    if features.shape[1] > 1:
+        arrays["views"] = features
+    with files.atomic_write(out, "wb") as file:
+        np.savez(file, **arrays)
+    return features.shape[0], features.shape[2]

@@ -1,29 +1,172 @@
-"""The backbone once: features of every image, kept under a hash of all that they depend on."""
+"""Features of every image: one pass through a backbone for all stages and poolings, computed once and stored."""
 
 import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
-import json
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
-from alljax import files
-from alljax.data import augmentation
-from alljax.data.images import READING_VERSION
-from alljax.data.loader import ImageSource, batches
+from alljax import interrupts, progress
+from alljax.data import augmentation, decoded_cache
+from alljax.data.dataset import Dataset
+from alljax.data.loader import ImageReader, ImageSource, Loader, Sampler
+from alljax.errors import ConfigError, WorkdirError
 from alljax.models.head import pool
-from alljax.progress import Update
+from alljax.training import feature_cache
+from alljax.training.feature_cache import feature_key, is_stored, load_features, store_features
 from alljax.training.network import Network
 
 VIEWS = {"none": 1, "dihedral": augmentation.VIEWS}
-"""How many views of an image the choices of ``features.augment`` stand for; the first is the image itself."""
+"""Number of views per image for each choice of ``features.augment``; the first is the image itself."""
+
+Request = tuple[Network, str]
+"""A network and ``features.augment``."""
+
+
+class ImageSources:
+    """The images at the size of each network; those that several networks share are decoded once."""
+
+    def __init__(self, config: ConfigDict, dataset: Dataset, networks: Sequence[Network] = ()) -> None:
+        """Decodes nothing yet.
+
+        Args:
+            config: ``data.cache`` and ``data.workers`` are read.
+            dataset: the images.
+            networks: that will be used.
+        """
+        self._config, self._dataset = config, dataset
+        self._cached: dict[Any, ImageSource] = {}
+        distinct = {id(network): network for network in networks}.values()
+        self._num_networks = Counter(_image_settings(network) for network in distinct)
+
+    def open(self, network: Network, several_times: bool = False) -> ImageSource:
+        """Returns the images for a network, decoded and in memory if they are read several times and fit."""
+        settings = _image_settings(network)
+        if settings in self._cached:
+            return self._cached[settings]
+        reader = ImageReader(self._dataset, *settings)
+        if not several_times and self._num_networks[settings] < 2:
+            return reader
+        self._cached[settings] = decoded_cache.cache_images(self._config.data.cache, reader, self._config.data.workers)
+        return self._cached[settings]
+
+
+class FeatureExtractor:
+    """Gives the features of the networks of a study, computed when they are first requested.
+
+    Networks that differ in stage and pooling only share one pass through the backbone.
+    """
+
+    def __init__(
+        self, config: ConfigDict, requests: Iterable[Request], digests: tuple[str, ...], sources: ImageSources
+    ) -> None:
+        """Computes nothing yet.
+
+        Args:
+            config: ``features`` and ``data.workers`` are read.
+            requests: all that will be requested.
+            digests: SHA-256 of each image.
+            sources: gives the images.
+        """
+        self._config, self._digests, self._sources = config, digests, sources
+        self._requests = {feature_key(network, digests, augment): (network, augment) for network, augment in requests}
+        self._loaded: dict[str, np.ndarray] = {}
+        self._on_device: tuple[np.ndarray | None, Any] = None, None
+
+    def load(self, network: Network, augment: str) -> np.ndarray:
+        """Returns float32 (N, V, D), V views of each image, usually memory-mapped.
+
+        Several processes must request the same features in the same order: each computes a part of them.
+
+        Raises:
+            ConfigError: they fit neither on disk nor in memory.
+            DataError: an image that cannot be read.
+        """
+        key = feature_key(network, self._digests, augment)
+        if key not in self._loaded:
+            if mismatch := network.mismatch():
+                logging.info(f"{network.backbone.name}: its weights expect another preprocessing: {mismatch}")
+            if self._is_missing(key):
+                self._loaded[key] = self._compute(network, augment)
+            else:
+                self._loaded[key] = features = load_features(key, len(self._digests))
+                views = f" of {features.shape[1]} views" if features.shape[1] > 1 else ""
+                logging.info(
+                    f"features {network.backbone.name}: {features.shape[0]:,} × {features.shape[2]:,}{views} are stored"
+                )
+        return self._loaded[key]
+
+    def load_for_training(self, network: Network, config: ConfigDict) -> Any:
+        """Returns features as `load`: a JAX array on the device, or a NumPy array if they are to stay on disk."""
+        features = self.load(network, config.features.augment)
+        if reason := reason_to_stream(config.features.memory, features.nbytes):
+            shape = f"{features.shape[0]:,} × {features.shape[2]:,}"
+            logging.info(f"features {shape} are read from disk during training: {reason}")
+            return features
+        if self._on_device[0] is not features:
+            self._on_device = None, None  # frees the memory of other features first
+            self._on_device = features, jax.device_put(features)
+        return self._on_device[1]
+
+    def missing(self) -> list[tuple[list[Network], str]]:
+        """Returns the passes that are still needed: networks that share one, and ``features.augment``."""
+        passes: dict[str, tuple[list[Network], str]] = {}
+        for key, (network, augment) in self._requests.items():
+            if self._is_missing(key):
+                passes.setdefault(self._pass_key(network, augment), ([], augment))[0].append(network)
+        return list(passes.values())
+
+    def _is_missing(self, key: str) -> bool:
+        """Returns whether features are missing in the cache of any process."""
+        missing = not is_stored(key, len(self._digests))
+        return (
+            missing if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.asarray(missing)).any())
+        )
+
+    def _compute(self, network: Network, augment: str) -> np.ndarray:
+        """Computes and stores the features of a network and of all others that share its pass."""
+        key, count = feature_key(network, self._digests, augment), len(self._digests)
+        single = jax.process_count() == 1  # else a lock could make processes on one host wait for each other forever
+        try:
+            with feature_cache.lock(self._pass_key(network, augment)) if single else contextlib.nullcontext():
+                if self._is_missing(key):  # another study may have computed them in the meantime
+                    same_pass = [
+                        networks for networks, each in self.missing()
+                        if self._pass_key(networks[0], each) == self._pass_key(network, augment)
+                    ]  # fmt: skip
+                    networks = same_pass[0] if same_pass else [network]
+                    keys = [feature_key(each, self._digests, augment) for each in networks]
+                    shapes = [(count, VIEWS[augment], each.feature_count) for each in networks]
+                    with contextlib.closing(self._blocks(networks, augment)) as blocks:
+                        store_features(keys, shapes, blocks)
+                return load_features(key, count)
+        except WorkdirError as error:
+            size, advice = 4 * count * VIEWS[augment] * network.feature_count, "ALLJAX_CACHE_DIR sets the folder"
+            if not single or size > decoded_cache.host_memory() / 2:
+                raise ConfigError(f"{error}; {advice}, model.pool=average makes features small") from error
+            logging.info(f"the features are not stored: {error} ({advice})")
+        return np.concatenate([block for (block,) in self._blocks([network], augment)])
+
+    def _pass_key(self, network: Network, augment: str) -> str:
+        """Returns the same text for networks whose features come from one pass through the backbone."""
+        parts = network.backbone.name, network.weights.sha256, dataclasses.asdict(network.preprocessing), augment
+        return hashlib.sha256(f"{parts} {self._digests} {jax.default_backend()}".encode()).hexdigest()
+
+    def _blocks(self, networks: Sequence[Network], augment: str) -> Generator[list[np.ndarray], None, None]:
+        source = self._sources.open(networks[0])
+        with progress.bar(f"features {networks[0].backbone.name}", len(source.labels), "images") as update:
+            for block in feature_blocks(networks, source, self._config, augment):
+                yield block
+                interrupts.check()
+                update(len(block[0]))
 
 
 def make_extractor(networks: Sequence[Network]) -> Callable[[Any, jax.Array], list[jax.Array]]:
@@ -44,113 +187,62 @@ def make_extractor(networks: Sequence[Network]) -> Callable[[Any, jax.Array], li
 
 
 def feature_blocks(
-    networks: Sequence[Network], source: ImageSource, batch_size: int, views: str, workers: int = 0
+    networks: Sequence[Network], source: ImageSource, config: ConfigDict, augment: str
 ) -> Iterator[list[np.ndarray]]:
-    """Yields float32 (b, V, D), for each network, of b records at a time, in the order of the records.
+    """Yields float32 (b, V, D), for each network, of b images at a time, in the order of the images.
+
+    A batch is sharded over all devices of all processes; each process decodes its own part, and all get the result.
+    A batch is read back after the next one has been dispatched.
 
     Args:
-        networks: make the features; they differ in ``stage`` and ``pool`` only.
+        networks: that differ in ``stage`` and ``pool`` only.
         source: the images at the networks' size; each is read once, its views are made on the device.
-        batch_size: images through the backbone at once; the last block may be shorter.
-        views: ``"none"``, the image as it is, or ``"dihedral"``, the eight of `augment.dihedral`.
-        workers: processes that read and decode; 0 for threads.
+        config: ``features.batch_size``, the number of images in a pass, and ``data.workers`` are read.
+        augment: ``"none"``, or ``"dihedral"`` for the eight views of `augmentation.dihedral`.
     """
     extract, turn = make_extractor(networks), jax.jit(jax.vmap(augmentation.dihedral, (0, None)))
-    variables = jax.device_put(networks[0].variables)
-    for batch in batches(source, batch_size, workers):
-        images = jnp.asarray(batch.images)
-        of_views = [extract(variables, turn(images, view)) for view in range(VIEWS[views])]
-        yield [np.stack(of_network, 1)[batch.mask] for of_network in zip(*of_views, strict=True)]
+    mesh = jax.make_mesh((jax.local_device_count(),), ("data",), devices=jax.local_devices())
+    sharded, replicated = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+    variables = jax.device_put(networks[0].variables, replicated)
+    count, size, shard = len(source.labels), config.features.batch_size, (jax.process_index(), jax.process_count())
+    rows = np.arange(count, dtype=np.int32)
+
+    def collect(outputs: list[list[jax.Array]], start: int) -> list[np.ndarray]:
+        blocks = [np.stack([np.asarray(view) for view in views], 1) for views in zip(*outputs, strict=True)]
+        if jax.process_count() > 1:
+            blocks = multihost_utils.process_allgather(blocks, tiled=True)
+        return [block[: min(size, count - start)] for block in blocks]
+
+    previous: tuple[list[list[jax.Array]], int] | None = None
+    with Loader(source, Sampler(rows, size, shard=shard, multiple=jax.device_count()), config.data.workers) as loader:
+        for number, batch in enumerate(loader):
+            images = jax.device_put(batch.images, sharded)
+            outputs = [extract(variables, turn(images, view)) for view in range(VIEWS[augment])]
+            if previous is not None:
+                yield collect(*previous)
+            previous = outputs, number * size
+    if previous is not None:
+        yield collect(*previous)
 
 
-def compute_features(
-    network: Network, source: ImageSource, batch_size: int, advance: Update, views: str, workers: int = 0
-) -> np.ndarray:
-    """Returns float32 (N, V, D) in memory; the arguments are those of `feature_blocks`.
+def reason_to_stream(setting: str, size: int) -> str:
+    """Returns why heads should read features of `size` bytes from disk; empty if they fit into memory.
 
-    Args:
-        network: makes the features.
-        source: the images at the network's size.
-        batch_size: images through the backbone at once.
-        advance: told of each image.
-        views: ``"none"`` or ``"dihedral"``.
-        workers: processes that read and decode; 0 for threads.
-    """
-    # Filled in place: eight views of ten thousand images take most of a gigabyte.
-    features, done = np.empty((len(source.labels), VIEWS[views], network.feature_count), np.float32), 0
-    for (block,) in feature_blocks([network], source, batch_size, views, workers):
-        features[done : done + len(block)] = block
-        done += len(block)
-        advance(len(block))
-    return features
-
-
-def features_key(network: Network, digests: tuple[str, ...], views: str) -> str:
-    """Returns the hash of all that features depend on.
-
-    The images' bytes and views, the backbone, its weights, the stage, the pooling, the preprocessing,
-    the versions of the code that computes them, and the libraries and back end that round differently.
-    """
-    parts = {
-        "images": digests,
-        "views": views,
-        "backbone": network.backbone.name,
-        "weights": network.weights.sha256,
-        "stage": network.stage,
-        "pool": network.pool,
-        "preprocessing": dataclasses.asdict(network.preprocessing),
-        "versions of alljax": [network.backbone.version, READING_VERSION],
-        "versions": [importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "pillow")],
-        "platform": jax.default_backend(),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def load_features(key: str, rows: int) -> np.ndarray | None:
-    """Returns the stored features (rows, V, D), which stay on disk until they are read.
-
-    None where there are none or they are damaged.
-    """
-    try:
-        features = np.load(_path(key), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return features if features.ndim == 3 and len(features) == rows else None
-
-
-def store_features(
-    keys: Sequence[str], shapes: Sequence[tuple[int, int, int]], blocks: Iterable[list[np.ndarray]]
-) -> None:
-    """Keeps features (N, V, D) for now and the next run, written block by block: they need never be in memory at once.
+    ``auto`` uses the device's memory where they fill at most a quarter of what is free: heads, the optimizer's state
+    and gradients need memory too.
 
     Args:
-        keys: from `features_key`, of each network.
-        shapes: (N, V, D) of each network.
-        blocks: from `feature_blocks`.
-
-    Raises:
-        WorkdirError: the folder cannot be written, or the disk is full.
+        setting: ``features.memory``: auto, device or disk.
+        size: in bytes.
     """
-    with contextlib.ExitStack() as stack:
-        kept = [stack.enter_context(files.atomic_write(_path(key), "wb")) for key in keys]
-        for file, shape in zip(kept, shapes, strict=True):
-            layout = {"descr": "<f4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, layout)
-        for block in blocks:
-            for file, own in zip(kept, block, strict=True):
-                file.write(np.ascontiguousarray(own, "<f4").tobytes())
+    if setting == "disk":
+        return "features.memory=disk"
+    free = decoded_cache.device_memory() or decoded_cache.host_memory()
+    if setting == "device" or size <= free / 4:
+        return ""
+    return f"{size / 1e9:,.1f} GB do not fit beside the heads, {free / 1e9:,.1f} GB are free"
 
 
-def room() -> int:
-    """Returns the bytes that are free where features are kept."""
-    folder = files.cache_dir().absolute()
-    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
-
-
-def lock(key: str) -> contextlib.AbstractContextManager[None]:
-    """Waits until no other process computes the same features."""
-    return files.file_lock(_path(key).with_suffix(".lock"))
-
-
-def _path(key: str) -> Path:
-    return files.cache_dir() / "features" / f"{key}.npy"
+def _image_settings(network: Network) -> tuple[int, str, bool]:
+    settings = network.preprocessing
+    return settings.image_size, settings.interpolation, settings.antialias

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -57,7 +58,7 @@ class Network:
         stages = self.backbone.stages[: self.backbone.stages.index(self.stage) + 1]
         return {name: tree for name, tree in self.variables.get(collection, {}).items() if name in stages}
 
-    @property
+    @cached_property
     def feature_count(self) -> int:
         """D, the number of features that the pooled stage gives."""
         images = jax.ShapeDtypeStruct((1, self.preprocessing.image_size, self.preprocessing.image_size, 3), jnp.float32)
