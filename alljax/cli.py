@@ -19,9 +19,10 @@ from alljax.training import distributed
 EXIT_CODES = "exit codes: 0 done, 1 `data verify` found problems, 2 user error, 3 done but some images were unreadable"
 
 Options = argparse.Namespace
+
 Call = Callable[[Options], int | None]
 VERBS: dict[str, tuple[Call, str, str]] = {}
-"""Function, names of arguments and example of each verb."""
+"""Function, arguments (keys of `ARGUMENTS`) and example of each verb."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress.show_messages()
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; images.decode refuses these images
     try:
+        if "--settings" in (sys.argv if arguments is None else arguments):
+            from alljax import config
+
+            print("\n".join(config.describe()))
+            return 0
         options, words = _parser().parse_known_args(arguments)
         if hasattr(options, "config"):
             from alljax import config
@@ -64,14 +70,6 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see `{self.prog} --help`")
 
 
-class _ListSettings(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *ignored: object) -> None:
-        from alljax import config
-
-        print("\n".join(config.describe()))
-        parser.exit()
-
-
 def _path(text: str) -> Path:
     return Path(text).expanduser()  # the shell does not expand ~ after an equals sign
 
@@ -88,33 +86,29 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def _argument(name: str, help: str, **keywords: Any) -> tuple[str, dict[str, Any]]:
-    return name, {"help": help, **keywords}
-
-
-ARGUMENTS = {
-    "config": _argument("--config", "a config file, see configs/", required=True, metavar="FILE[:ARGUMENT]"),
-    "settings": _argument("--settings", "list every --config.key=value and exit", nargs=0, action=_ListSettings),
-    "workdir": _argument("--workdir", "folder of the study", type=_path, required=True),
-    "resume": _argument("--resume", "resume unfinished trials although the config has changed", choices=["force"]),
-    "shard": _argument("--shard", "only jobs I, I+N, ... of the study", type=_shard, default=(0, 1), metavar="I/N"),
-    "dry_run": _argument("--dry_run", "print the trials and the estimated time, then exit", action="store_true"),
-    "coordinator": _argument("--coordinator", "address of process 0, if no scheduler is detected", metavar="HOST:PORT"),
-    "processes": _argument("--processes", "number of processes, if no scheduler is detected", type=int, metavar="N"),
-    "process": _argument("--process", "index of this process, if no scheduler is detected", type=int, metavar="I"),
-    "trial": _argument("--trial", "trial of the study; default: the one with the highest AUC", default=""),
-    "weights": _argument("--weights", "weight file of the backbone, if it was moved", default="", metavar="FILE"),
-    "images": _argument("images", "images and folders of images", nargs="+", type=_path, metavar="IMAGE|FOLDER"),
-    "shards": _argument("shards", "folders of shards to merge into the study", nargs="*", type=_path, metavar="DIR"),
-    "source": _argument("--source", "the images, as in data.source", required=True),
-    "protocol": _argument("--protocol", "only this protocol; default: all that are possible", default=""),
-    "backbone": _argument("--backbone", "for example vgg16", required=True),
-    "file": _argument("file", "a weight file", type=_path, metavar="FILE"),
-    "name": _argument("name", "name of a source, see `alljax weights list`", metavar="NAME"),
-    "csv": _argument("--out", "CSV file to write; default: %(default)s", type=_path, default=Path("predictions.csv")),
-    "json": _argument("--out", "also write all findings to this JSON file", type=_output, metavar="FILE"),
-    "out": _argument("--out", "file to write", type=_output, required=True, metavar="FILE"),
-    "folder": _argument("--out", "folder to write", type=_path, required=True, metavar="FOLDER"),
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "--config": {"help": "a config file, see configs/", "required": True, "metavar": "FILE[:ARGUMENT]"},
+    "--settings": {"help": "list every --config.key=value and exit", "action": "store_true"},
+    "--workdir": {"help": "folder of the study", "type": _path, "required": True},
+    "--resume": {"help": "resume unfinished trials although the config has changed", "choices": ["force"]},
+    "--shard": {"help": "only jobs I, I+N, ... of the study", "type": _shard, "default": (0, 1), "metavar": "I/N"},
+    "--dry_run": {"help": "print the trials and the estimated time, then exit", "action": "store_true"},
+    "--coordinator": {"help": "address of process 0, without a scheduler", "metavar": "HOST:PORT"},
+    "--processes": {"help": "number of processes, without a scheduler", "type": int, "metavar": "N"},
+    "--process": {"help": "index of this process, without a scheduler", "type": int, "metavar": "I"},
+    "--trial": {"help": "trial of the study; default: the one with the highest AUC", "default": ""},
+    "--weights": {"help": "weight file of the backbone, if it was moved", "default": "", "metavar": "FILE"},
+    "images": {"help": "images and folders of images", "nargs": "+", "type": _path, "metavar": "IMAGE|FOLDER"},
+    "shards": {"help": "folders of shards to merge", "nargs": "*", "type": _path, "metavar": "FOLDER"},
+    "--source": {"help": "the images, as in data.source", "required": True},
+    "--protocol": {"help": "only this protocol; default: all that are possible", "default": ""},
+    "--backbone": {"help": "for example vgg16", "required": True},
+    "file": {"help": "a weight file", "type": _path, "metavar": "FILE"},
+    "name": {"help": "name of a source, see `alljax weights list`", "metavar": "NAME"},
+    "--out:csv": {"help": "CSV to write; default: %(default)s", "type": _output, "default": Path("predictions.csv")},
+    "--out:json": {"help": "also write all findings to this JSON file", "type": _output, "metavar": "FILE"},
+    "--out:file": {"help": "file to write", "type": _output, "required": True, "metavar": "FILE"},
+    "--out:folder": {"help": "folder to write", "type": _path, "required": True, "metavar": "FOLDER"},
 }
 
 
@@ -145,14 +139,13 @@ def _parser() -> argparse.ArgumentParser:
         verb_parser = groups[group].add_parser(name, help=help, description=summary, epilog=f"example: {example}")
         verb_parser.set_defaults(call=call)
         for argument in arguments.split():
-            flag, keywords = ARGUMENTS[argument]
-            verb_parser.add_argument(flag, **keywords)
+            verb_parser.add_argument(argument.partition(":")[0], **ARGUMENTS[argument])
     return parser
 
 
 @_verb(
     "study",
-    "config settings workdir resume shard dry_run coordinator processes process",
+    "--config --settings --workdir --resume --shard --dry_run --coordinator --processes --process",
     "alljax study --config=configs/quickstart.py --workdir=runs/quickstart",
 )
 def study(options: Options) -> None:
@@ -180,7 +173,7 @@ def study(options: Options) -> None:
 
 @_verb(
     "train",
-    "config settings workdir resume coordinator processes process",
+    "--config --settings --workdir --resume --coordinator --processes --process",
     "alljax train --config=configs/quickstart.py --workdir=runs/adam --config.train.optimizer=adam",
 )
 def train(options: Options) -> None:
@@ -192,11 +185,7 @@ def train(options: Options) -> None:
     study(options)
 
 
-@_verb(
-    "predict",
-    "workdir trial weights csv images",
-    "alljax predict --workdir=runs/quickstart my_images/ --out=predictions.csv",
-)
+@_verb("predict", "--workdir --trial --weights --out:csv images", "alljax predict --workdir=runs/quickstart my_images/")
 def predict(options: Options) -> None:
     """Classify images with a trained trial of a study."""
     from alljax.study import predict
@@ -205,7 +194,7 @@ def predict(options: Options) -> None:
     print(f"{options.out}: {plural(count, 'image')}")
 
 
-@_verb("report", "workdir shards", "alljax report --workdir=runs/quickstart")
+@_verb("report", "--workdir shards", "alljax report --workdir=runs/quickstart")
 def report(options: Options) -> None:
     """Write report.html from the finished trials of a study."""
     from alljax import paper
@@ -216,7 +205,7 @@ def report(options: Options) -> None:
     print(f"report: {report.write_report(options.workdir, paper.sections)}")
 
 
-@_verb("features", "config settings out", "alljax features --config=configs/quickstart.py --out=features.npz")
+@_verb("features", "--config --settings --out:file", "alljax features --config=configs/quickstart.py --out=f.npz")
 def features(options: Options) -> None:
     """Write the backbone's features of every image."""
     from alljax.study import predict
@@ -225,7 +214,7 @@ def features(options: Options) -> None:
     print(f"{options.out}: features {count:,} × {width:,}")
 
 
-@_verb("lr-find", "config settings out", "alljax lr-find --config=configs/finetune.py:toy --out=rates.csv")
+@_verb("lr-find", "--config --settings --out:file", "alljax lr-find --config=configs/finetune.py:toy --out=rates.csv")
 def lr_find(options: Options) -> None:
     """Find a learning rate: train for a few steps with each of several rates."""
     from alljax.study import rates
@@ -234,7 +223,7 @@ def lr_find(options: Options) -> None:
     print(f"{options.out}: loss of every step\nlowest loss: train.learning_rate={rate:.3g}")
 
 
-@_verb("data verify", "source json", "alljax data verify --source=C-NMC_Leukemia --out=found.json")
+@_verb("data verify", "--source --out:json", "alljax data verify --source=C-NMC_Leukemia --out=found.json")
 def data_verify(options: Options) -> int:
     """Check that a data set is complete and readable (exit code 1 if it is not)."""
     from alljax.data import verify
@@ -244,9 +233,7 @@ def data_verify(options: Options) -> int:
     return 1 if found.problems else 0
 
 
-@_verb(
-    "data audit", "source json protocol", "alljax data audit --source=C-NMC_Leukemia --protocol=official_folds_by_name"
-)
+@_verb("data audit", "--source --out:json --protocol", "alljax data audit --source=C-NMC_Leukemia")
 def data_audit(options: Options) -> None:
     """Find duplicates, subjects with several names, and what each protocol leaks."""
     from alljax.data import audit
@@ -257,7 +244,7 @@ def data_audit(options: Options) -> None:
         raise found.error
 
 
-@_verb("data prepare", "source folder", "alljax data prepare --source=C-NMC_Leukemia --out=prepared")
+@_verb("data prepare", "--source --out:folder", "alljax data prepare --source=C-NMC_Leukemia --out=prepared")
 def data_prepare(options: Options) -> None:
     """Write C-NMC 2019 as a TFDS data set."""
     from alljax.data import cnmc_tfds
@@ -292,9 +279,7 @@ def weights_show(options: Options) -> None:
 
 
 @_verb(
-    "weights convert",
-    "file backbone out",
-    "alljax weights convert vgg16-397923af.pth --backbone=vgg16 --out=vgg16.safetensors",
+    "weights convert", "file --backbone --out:file", "alljax weights convert v.pth --backbone=vgg16 --out=v.safetensors"
 )
 def weights_convert(options: Options) -> None:
     """Convert a weight file to alljax's layout (.safetensors)."""

@@ -20,9 +20,6 @@ from ml_collections import ConfigDict, config_flags
 from alljax.errors import ConfigError, UserError
 from alljax.settings import SETTINGS, SWEEPABLE, Setting
 
-LARGEST = 2**31 - 1
-"""Largest integer allowed: seeds beyond it wrap around in JAX or are refused by scikit-learn."""
-
 TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text", tuple: "a list (a,b)"}
 
 
@@ -40,45 +37,35 @@ def default_config() -> ConfigDict:
     return config.lock()
 
 
-def load(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load(file: str = "", overrides: Sequence[str] = ()) -> ConfigDict:
     """Returns the checked config of ``FILE[:argument]`` with overrides applied.
 
     Args:
         file: a Python file with ``get_config(argument)``, for example ``configs/quickstart.py:cnmc``; the argument
-            is the text after the colon.
+            is the text after the colon. Empty: the defaults.
         overrides: words of the command line, for example ``["--config.train.epochs=7"]``.
 
     Raises:
         ConfigError: missing file, unknown setting or argument, wrong type, or an error inside the file.
     """
     path, _, argument = file.partition(":")
-    path = str(Path(path).expanduser())
-    if not Path(path).is_file():
-        raise ConfigError(f"{path}: no such config file; examples are in configs/")
-    words = [f"--config={path}:{argument}" if argument else f"--config={path}", *overrides]
-    if (root := str(Path(path).resolve().parents[1])) not in sys.path:
-        sys.path.append(root)  # for `import configs.common`
-    sys.modules.pop("config_config", None)  # config_flags would reuse names of the file loaded before
+    path, words = str(Path(path).expanduser()), list(overrides)
+    define: Callable[..., Any] = functools.partial(config_flags.DEFINE_config_dict, config=default_config())
+    if file:
+        if not Path(path).is_file():
+            raise ConfigError(f"{path}: no such config file; examples are in configs/")
+        if (root := str(Path(path).resolve().parents[1])) not in sys.path:
+            sys.path.append(root)  # for `import configs.common`
+        sys.modules.pop("config_config", None)  # config_flags would reuse names of the file loaded before
+        define = config_flags.DEFINE_config_file
+        words.insert(0, f"--config={path}:{argument}" if argument else f"--config={path}")
     try:
-        config = _parse(config_flags.DEFINE_config_file, words)
+        config = _parse(define, words)
     except UserError:
         raise
     except Exception as error:  # the user's file may raise anything
         raise ConfigError(_explain(error, path)) from error
     return check(config)
-
-
-def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """Returns `config`, which is changed in place, with overrides applied as in `load`.
-
-    Raises:
-        ConfigError: unknown setting or wrong type.
-    """
-    try:
-        changed = _parse(functools.partial(config_flags.DEFINE_config_dict, config=config), overrides)
-    except flags.Error as error:
-        raise ConfigError(_explain(error)) from error
-    return check(changed)
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
@@ -121,7 +108,7 @@ def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 def describe() -> Iterator[str]:
     """Yields the text for each setting in ``--settings``: key, default, explanation, choices."""
     for key, setting in SETTINGS.items():
-        choices = f" [{', '.join(setting.choices)}]" if setting.choices else ""
+        choices = f" [or {', '.join(setting.choices.split())}]" if setting.choices else ""
         yield f"  --config.{key}={setting.default!r}\n      {setting.help}{choices}"
 
 
@@ -163,11 +150,10 @@ def check_value(key: str, value: Any) -> None:
     correct = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
     if not correct or (isinstance(value, bool) and wanted is not bool):
         raise _wrong_type(key, repr(value))
-    if wanted is int and abs(value) > LARGEST:
-        raise ConfigError(f"{key}={value!r} is too large; it must be at most {LARGEST}")
-    if setting.choices and value not in setting.choices:
-        raise ConfigError(f"{key}={value!r} is not one of the choices {', '.join(setting.choices)}")
-    if setting.minimum is not None and not value >= setting.minimum:
+    choices = (setting.default, *setting.choices.split())
+    if setting.choices and value not in choices:
+        raise ConfigError(f"{key}={value!r} is not one of the choices {', '.join(map(repr, choices))}")
+    if wanted in (int, float) and not value >= setting.minimum:
         raise ConfigError(f"{key}={value!r} is too small; it must be at least {setting.minimum:g}")
 
 
@@ -179,37 +165,27 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
     Raises:
         ConfigError: a malformed entry, an unknown setting, or a value that is not allowed.
     """
-    seen: set[str] = set()
-    axes = []
+    axes: list[list[dict[str, Any]]] = []
     for entry in config.study.sweep:
-        keys, rows = _sweep_entry(entry)
+        try:
+            keys, rows = entry
+            keys, rows = ((keys,), [(value,) for value in rows]) if isinstance(keys, str) else (tuple(keys), rows)
+            axes.append([dict(zip(keys, row, strict=True)) for row in rows])
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"study.sweep contains {entry!r}; each entry is a pair (key, values) or (keys, rows of values)"
+            ) from error
+        if isinstance(entry[1], str) or not axes[-1]:
+            raise ConfigError(f"study.sweep contains {entry!r}, which has no list of values")
         for key in keys:
             if not str(key).startswith(SWEEPABLE):
                 raise ConfigError(f"study.sweep cannot contain {key!r}; allowed are keys below {', '.join(SWEEPABLE)}")
-            if key in seen:
+            if any(key in axis[0] for axis in axes[:-1]):
                 raise ConfigError(f"study.sweep contains {key} twice; list all its values in one pair")
-            seen.add(key)
-        axes.append([dict(zip(keys, row, strict=True)) for row in rows])
         for row in axes[-1]:
             for key, value in row.items():
                 check_value(key, value)
     return [{key: value for row in rows for key, value in row.items()} for rows in itertools.product(*axes)]
-
-
-def _sweep_entry(entry: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Returns the keys of an entry of ``study.sweep`` and its rows with one value per key."""
-    sequence = (tuple, list)
-    if not (isinstance(entry, sequence) and len(entry) == 2 and isinstance(entry[1], sequence)):
-        raise ConfigError(f"study.sweep contains {entry!r}; each entry is a pair (key, values) or (keys, rows)")
-    keys, rows = entry
-    if not rows or not keys:
-        raise ConfigError(f"study.sweep contains {entry!r}, which has no values; add at least one")
-    if not isinstance(keys, sequence):
-        return (keys,), [(value,) for value in rows]
-    for row in rows:
-        if not (isinstance(row, sequence) and len(row) == len(keys)):
-            raise ConfigError(f"study.sweep contains the row {row!r} for the {len(keys)} keys {', '.join(keys)}")
-    return tuple(keys), [tuple(row) for row in rows]
 
 
 def _parse(define: Callable[..., object], words: Sequence[str]) -> ConfigDict:

@@ -10,156 +10,122 @@ class Setting:
     Attributes:
         default: the default value; its type is the type of the setting.
         help: one line of explanation.
-        choices: the allowed values, if not empty.
-        minimum: the smallest allowed number, if not None.
+        choices: the allowed values besides the default, separated by spaces; empty: any.
+        minimum: the smallest allowed number.
     """
 
     default: bool | int | float | str | tuple
     help: str
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
+    choices: str = ""
+    minimum: float = 0
 
 
 SETTINGS: dict[str, Setting] = {
-    "seed": Setting(0, "random seed of splits, parameters and batch order", minimum=0),
+    "seed": Setting(0, "random seed of splits, parameters and batch order"),
     "data.source": Setting(
-        "synthetic", "folder, zip, CSV, .npz or prepared data set of labeled images; synthetic: generated blood cells"
+        "synthetic", "folder, zip, CSV, .npz or prepared data set; synthetic: generated blood cells"
     ),
     "data.subset": Setting("train", "subset of the data to use: train, prelim, test, ..."),
     "data.classes": Setting((), "class names in label order, the positive class second; empty: those of the data"),
-    "data.name_pattern": Setting(
-        "", "folders: regular expression over file names with the groups subject, field and cell"
-    ),
+    "data.name_pattern": Setting("", "folders: regular expression for file names with groups subject, field, cell"),
     "data.allow_partial": Setting(False, "accept an incomplete copy of C-NMC 2019"),
-    "data.on_error": Setting("raise", "on an unreadable image: raise or skip", choices=("raise", "skip")),
-    "data.cache": Setting(
-        "auto",
-        "where decoded images are kept that are read again; auto: wherever they fit",
-        choices=("auto", "none", "host", "device"),
-    ),
-    "data.workers": Setting(0, "processes that read and decode images; 0: threads", minimum=0),
+    "data.on_error": Setting("raise", "on an unreadable image: raise or skip", choices="skip"),
+    "data.cache": Setting("auto", "where decoded images are kept; auto: wherever they fit", choices="none host device"),
+    "data.workers": Setting(0, "processes that read and decode images; 0: threads"),
     "data.synthetic.images": Setting(600, "number of generated images", minimum=8),
     "data.synthetic.subjects": Setting(24, "number of subjects", minimum=4),
     "data.synthetic.image_size": Setting(224, "size of generated images in pixels", minimum=32),
-    "data.synthetic.seed": Setting(0, "random seed of the generated images", minimum=0),
+    "data.synthetic.seed": Setting(0, "random seed of the generated images"),
     "model.backbone": Setting("efficientnet_lite0", "name of the backbone: efficientnet_lite0, resnet50 or vgg16"),
     "model.stage": Setting("", "backbone stage whose output is used; empty: the last stage"),
-    "model.pool": Setting("average", "how feature maps become a vector", choices=("average", "max", "flatten")),
+    "model.pool": Setting("average", "how feature maps become a vector", choices="max flatten"),
     "model.hidden": Setting(512, "number of hidden units in the head", minimum=1),
-    "model.dropout": Setting(0.0, "dropout rate", minimum=0.0),
+    "model.dropout": Setting(0.0, "dropout rate"),
     "weights.path": Setting("", "weight file of the backbone, or a folder of weight files; empty: look up by name"),
     "weights.name": Setting("", "source of the weights (`alljax weights list`); empty: any for the backbone"),
     "preprocessing.name": Setting("", "torch, caffe, rescale or lite; empty: as the weights were trained"),
-    "preprocessing.image_size": Setting(0, "input image size in pixels; 0: as the weights were trained", minimum=0),
+    "preprocessing.image_size": Setting(0, "input image size in pixels; 0: as the weights were trained"),
     "split.protocol": Setting(
         "subject_kfold",
-        "how training and test images are divided; paper and official_folds_by_name leak subjects",
-        choices=(
-            "subject_kfold",
-            "subject_holdout",
-            "leave_one_subject_out",
-            "official_folds",
-            "official_folds_by_name",
-            "prelim",
-            "paper",
-        ),
+        "division into training and test images; paper, official_folds_by_name: with leaks",
+        choices="subject_holdout leave_one_subject_out official_folds official_folds_by_name prelim paper",
     ),
     "split.folds": Setting(5, "subject_kfold: number of folds", minimum=2),
     "split.repeats": Setting(1, "number of repetitions of a random split", minimum=1),
-    "split.test_fraction": Setting(0.2, "paper, subject_holdout: fraction of test images", minimum=0.0),
+    "split.test_fraction": Setting(0.2, "paper, subject_holdout: fraction of test images"),
     "split.stratified": Setting(True, "paper: stratify the random split by class"),
     "split.test_subset": Setting("prelim", "prelim: subset to test"),
-    "split.validation": Setting(
-        0.0, "fraction of the training images, by subject, reserved for validation, below 1", minimum=0.0
-    ),
+    "split.validation": Setting(0.0, "fraction of the training images, by subject, reserved for validation, below 1"),
     "split.train_subjects": Setting(
-        0,
-        "number of training subjects per fold, for learning curves (images if subjects are unknown); 0: all",
-        minimum=0,
+        0, "training subjects per fold (images if subjects are unknown), for learning curves; 0: all"
     ),
-    "train.mode": Setting(
-        "frozen", "frozen: train heads on fixed features; finetune: train on images", choices=("frozen", "finetune")
-    ),
-    "train.optimizer": Setting(
-        "adam", "optimizer; adam and rmsprop as in Keras", choices=("adam", "rmsprop", "adamw", "sgd", "lamb")
-    ),
-    "train.momentum": Setting(0.9, "sgd: momentum", minimum=0.0),
-    "train.weight_decay": Setting(0.0, "decoupled weight decay, multiplied by the learning rate", minimum=0.0),
-    "train.clip_norm": Setting(0.0, "maximum global gradient norm; 0 disables clipping", minimum=0.0),
-    "train.schedule": Setting(
-        "exponential", "learning-rate schedule", choices=("exponential", "cosine", "piecewise", "constant")
-    ),
-    "train.warmup_steps": Setting(0, "number of steps of linear warmup", minimum=0),
+    "train.mode": Setting("frozen", "frozen: train heads on features; finetune: train on images", choices="finetune"),
+    "train.optimizer": Setting("adam", "optimizer; adam and rmsprop as in Keras", choices="rmsprop adamw sgd lamb"),
+    "train.momentum": Setting(0.9, "sgd: momentum"),
+    "train.weight_decay": Setting(0.0, "decoupled weight decay, multiplied by the learning rate"),
+    "train.clip_norm": Setting(0.0, "maximum global gradient norm; 0 disables clipping"),
+    "train.schedule": Setting("exponential", "learning-rate schedule", choices="cosine piecewise constant"),
+    "train.warmup_steps": Setting(0, "number of steps of linear warmup"),
     "train.boundaries": Setting((), "piecewise: pairs (step, factor of the learning rate from this step)"),
-    "train.learning_rate": Setting(1e-4, "initial learning rate", minimum=0.0),
+    "train.learning_rate": Setting(1e-4, "initial learning rate"),
     "train.decay_steps": Setting(900, "exponential: number of steps per decay by decay_rate", minimum=1),
     "train.decay_rate": Setting(0.95, "exponential: decay factor; 1 disables the decay", minimum=1e-6),
     "train.staircase": Setting(False, "exponential: decay only after every decay_steps steps"),
     "train.epochs": Setting(20, "number of epochs", minimum=1),
     "train.batch_size": Setting(32, "batch size; the last batch of an epoch may be smaller", minimum=1),
     "train.class_weights": Setting(
-        "none", "weight of each class in the loss; balanced: inverse frequency", choices=("none", "balanced")
+        "none", "class weights in the loss; balanced: inverse frequency", choices="balanced"
     ),
     "train.sampling": Setting(
         "each",
-        "images of an epoch; each: every image once, balanced: random draws with equal class frequencies",
-        choices=("each", "balanced"),
+        "each: every image once per epoch; balanced: random draws with equal class frequencies",
+        choices="balanced",
     ),
-    "train.loss": Setting("cross_entropy", "loss function", choices=("cross_entropy", "focal")),
-    "train.focal_gamma": Setting(2.0, "focal: focusing parameter gamma", minimum=0.0),
-    "train.label_smoothing": Setting(0.0, "label smoothing", minimum=0.0),
+    "train.loss": Setting("cross_entropy", "loss function", choices="focal"),
+    "train.focal_gamma": Setting(2.0, "focal: focusing parameter gamma"),
+    "train.label_smoothing": Setting(0.0, "label smoothing"),
     "train.groups": Setting((), "finetune: tuples (pattern, learning-rate factor[, decay[, first epoch]]) per group"),
     "train.accumulation_steps": Setting(1, "finetune: number of gradient accumulation steps per batch", minimum=1),
-    "train.ema_decay": Setting(
-        0.0, "finetune: decay of the moving average of parameters used for evaluation; 0: none", minimum=0.0
-    ),
-    "train.compute": Setting(
-        "float32", "finetune: data type of computations in the backbone", choices=("float32", "bfloat16")
-    ),
-    "train.bn_momentum": Setting(
-        0.0, "finetune: momentum of batch-norm statistics in trainable layers; 0: as in the backbone", minimum=0.0
-    ),
+    "train.ema_decay": Setting(0.0, "finetune: decay of the moving average of parameters used for evaluation; 0: none"),
+    "train.compute": Setting("float32", "finetune: data type of the backbone's computations", choices="bfloat16"),
+    "train.bn_momentum": Setting(0.0, "finetune: batch-norm momentum of trainable layers; 0: as in the backbone"),
     "train.remat": Setting(False, "finetune: recompute activations in the backward pass to save memory"),
     "train.patience": Setting(
-        0, "finetune: stop after this number of epochs without a lower validation loss; 0: never", minimum=0
+        0, "finetune: number of epochs without a lower validation loss until the end; 0: no limit"
     ),
     "train.checkpoint_steps": Setting(200, "finetune: number of steps between checkpoints", minimum=1),
     "train.keep_latest": Setting(2, "finetune: number of latest checkpoints to keep", minimum=1),
-    "train.keep_best": Setting(1, "finetune: number of checkpoints with the lowest validation loss to keep", minimum=0),
+    "train.keep_best": Setting(1, "finetune: number of checkpoints with the lowest validation loss to keep"),
     "train.log_steps": Setting(10, "finetune: number of steps between logged metrics", minimum=1),
     "train.loggers": Setting(("tensorboard",), "finetune: loggers besides metrics.jsonl: tensorboard, wandb, mlflow"),
     "augment.flips": Setting(False, "finetune: random horizontal and vertical flips"),
     "augment.quarter_turns": Setting(False, "finetune: random rotations by multiples of 90 degrees"),
-    "augment.rotation": Setting(0.0, "finetune: maximum rotation in degrees", minimum=0.0),
-    "augment.shift": Setting(0.0, "finetune: maximum shift as a fraction of the image size", minimum=0.0),
-    "augment.zoom": Setting(0.0, "finetune: maximum zoom, from 1 / (1 + zoom) to 1 + zoom", minimum=0.0),
-    "augment.crop": Setting(0.0, "finetune: maximum fraction of the image size removed by a random crop", minimum=0.0),
-    "augment.brightness": Setting(0.0, "finetune: maximum relative change of brightness", minimum=0.0),
-    "augment.contrast": Setting(0.0, "finetune: maximum relative change of contrast", minimum=0.0),
-    "augment.stain": Setting(0.0, "finetune: maximum relative change of each stain's amount", minimum=0.0),
-    "augment.blur": Setting(0.0, "finetune: maximum standard deviation of Gaussian blur in pixels", minimum=0.0),
-    "augment.cutout": Setting(0.0, "finetune: size of a random black square as a fraction of the image", minimum=0.0),
-    "augment.mixup": Setting(0.0, "finetune: alpha of MixUp; 0 disables it", minimum=0.0),
-    "parallel": Setting("jit", "finetune: data parallelism by jit over a mesh or by pmap", choices=("jit", "pmap")),
+    "augment.rotation": Setting(0.0, "finetune: maximum rotation in degrees"),
+    "augment.shift": Setting(0.0, "finetune: maximum shift as a fraction of the image size"),
+    "augment.zoom": Setting(0.0, "finetune: maximum zoom, from 1 / (1 + zoom) to 1 + zoom"),
+    "augment.crop": Setting(0.0, "finetune: maximum fraction of the image size removed by a random crop"),
+    "augment.brightness": Setting(0.0, "finetune: maximum relative change of brightness"),
+    "augment.contrast": Setting(0.0, "finetune: maximum relative change of contrast"),
+    "augment.stain": Setting(0.0, "finetune: maximum relative change of each stain's amount"),
+    "augment.blur": Setting(0.0, "finetune: maximum standard deviation of Gaussian blur in pixels"),
+    "augment.cutout": Setting(0.0, "finetune: size of a random black square as a fraction of the image"),
+    "augment.mixup": Setting(0.0, "finetune: alpha of MixUp; 0 disables it"),
+    "parallel": Setting("jit", "finetune: data parallelism by jit over a mesh or by pmap", choices="pmap"),
     "mesh.fsdp": Setting(1, "finetune: number of devices that shard parameters and optimizer state", minimum=1),
-    "profile": Setting(0, "finetune: number of steps in a profiler trace; 0: no trace", minimum=0),
+    "profile": Setting(0, "finetune: number of steps in a profiler trace; 0: no trace"),
     "features.batch_size": Setting(16, "batch size of feature extraction", minimum=1),
     "features.augment": Setting(
-        "none", "dihedral: also the features of the seven rotated and flipped images", choices=("none", "dihedral")
+        "none", "dihedral: also features of the seven rotated and flipped images", choices="dihedral"
     ),
     "features.memory": Setting(
-        "auto",
-        "where heads read features from; auto: from disk if they do not fit on the device",
-        choices=("auto", "device", "disk"),
+        "auto", "where heads read features; auto: disk if they do not fit on the device", choices="device disk"
     ),
     "study.sweep": Setting((), "pairs (setting, values) or (settings, rows of values); the trials are their product"),
     "study.share_training": Setting(
-        True, "frozen trials that differ only in train.epochs are prefixes of one training instead of separate ones"
+        True, "frozen trials that differ only in train.epochs are prefixes of one training"
     ),
     "study.compare": Setting(
-        "",
-        "compare with the published tables: two backbones as in the paper, or variants ranked by distance",
-        choices=("", "paper", "variants"),
+        "", "compare with the paper: its tables, or variants ranked by distance", choices="paper variants"
     ),
     "study.checkpoints": Setting(True, "store the parameters of each trial, which `alljax predict` needs"),
     "study.seeds": Setting(1, "number of seeds per trial and fold: seed, seed + 1, ...", minimum=1),

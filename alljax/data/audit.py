@@ -115,7 +115,7 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> Aud
         ConfigError: an unknown protocol, or an override that its setting does not allow.
     """
     changes = {"data.source": source} | ({"split.protocol": protocol} if protocol else {})
-    config = configs.override(configs.vary(configs.default_config(), changes), overrides)
+    config = configs.check(configs.vary(configs.load(overrides=overrides), changes))
     dataset = open_all(source, config.data.classes, config.data.name_pattern)
     if not dataset.records:
         check(dataset, source)
