@@ -88,19 +88,16 @@ def convert(
     """
     chosen = get_backbone(backbone)
     match = max((_match(arrays, chosen, layout) for layout in _layouts(chosen)), key=lambda match: match.likeness)
-    unfit = [
-        path for path, name in match.names.items() if not match.layout.fits(arrays[name].shape, chosen.shapes[path])
-    ]
+    fits, shapes = match.layout.fits, chosen.shapes
+    unfit = [path for path, name in match.names.items() if not fits(arrays[name].shape, shapes[path])]
     misshapen = [path for path in unfit if not path.startswith(CLASSIFIER)]
     if match.missing or match.foreign or misshapen:
         raise WeightsError(f"{origin} {_misfit(arrays, match, misshapen)}; `alljax weights list` shows known files")
     if match.surplus:
-        logging.info(
-            f"{origin}: ignored {plural(len(match.surplus), 'tensor')} outside of {backbone}: "
-            + first_few(match.surplus)
-        )
-    wanted = [path for path in chosen.shapes if not path.startswith(CLASSIFIER)]
-    heads = [path for path in chosen.shapes if path.startswith(CLASSIFIER)]
+        number = plural(len(match.surplus), "tensor")
+        logging.info(f"{origin}: ignored {number} outside of {backbone}: {first_few(match.surplus)}")
+    wanted = [path for path in shapes if not path.startswith(CLASSIFIER)]
+    heads = [path for path in shapes if path.startswith(CLASSIFIER)]
     if classifier and not unfit and all(path in match.names for path in heads):
         wanted += heads
     elif classifier:
@@ -108,7 +105,7 @@ def convert(
     flat = {}
     for path in wanted:
         array = _finite_float32(arrays[match.names[path]], match.names[path], origin)
-        flat[path] = np.ascontiguousarray(match.layout.to_flax(array, path, chosen.shapes[path]))
+        flat[path] = np.ascontiguousarray(match.layout.to_flax(array, path, shapes[path]))
     labels = dict(name.split("/") for name in arrays if re.fullmatch(ALLJAX_LABELS, name))
     layout = match.layout.name if match.layout.name != "alljax" else labels.get("layout", "")
     if layout not in chosen.layouts:
@@ -136,10 +133,10 @@ def convert_file(path: Path, backbone: str, out: Path) -> int:
     get_backbone(backbone)
     converted = convert(formats.read_weights(path), backbone, classifier=True, origin=path)
     flat = flatten_dict(converted.variables, sep="/")
-    sha256 = store.digest(path)
-    source = store.recognize(path)
-    labels = [f"layout/{converted.layout}", *([f"source/{source.name}"] if source else [])]
-    metadata = {"backbone": backbone, "layout": converted.layout, "source_sha256": sha256}
+    known = store.recognize(path)
+    source = known.name if known else converted.source
+    labels = [f"layout/{converted.layout}", *([f"source/{source}"] if source else [])]
+    metadata = {"backbone": backbone, "layout": converted.layout, "source_sha256": store.digest(path)}
     content = flat | {label: np.zeros(0, np.float32) for label in labels}
     files.write_bytes(out, safetensors.numpy.save(content, metadata))
     return sum(array.size for array in flat.values())

@@ -1,13 +1,10 @@
 """Resumable download of one file."""
 
-import contextlib
 import http.client
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from alljax import files, progress
 from alljax.errors import WeightsError
@@ -52,26 +49,14 @@ def _continue_download(url: str, part: Path, size: int) -> None:
         start = start if response.status == 206 else 0  # a server without ranges sends the complete file
         total = start + int(response.headers.get("Content-Length") or 0)
         bar = progress.bar(part.name.removesuffix(".part"), total or size, "bytes")
-        with _writing(part), part.open("ab" if start else "wb") as file, bar as update:
+        with part.open("ab" if start else "wb") as file, bar as update:
             update(start)
-            for block in _blocks(response):
-                file.write(block)
+            while block := response.read1(BLOCK):
+                try:
+                    file.write(block)
+                    file.flush()
+                except OSError as error:  # not an error of the connection
+                    raise files.write_error(part, error) from error
                 update(len(block))
         if part.stat().st_size < total:
             raise http.client.IncompleteRead(b"", total - part.stat().st_size)
-
-
-def _blocks(response: Any) -> Iterator[bytes]:
-    try:
-        while block := response.read1(BLOCK):
-            yield block
-    except OSError as error:  # distinguished from an error while writing
-        raise http.client.HTTPException(str(error)) from error
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise files.write_error(path, error) from error

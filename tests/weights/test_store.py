@@ -194,7 +194,7 @@ def test_name_of_a_file_that_contains_a_hash(known: dict[str, Source], tmp_path:
 
 
 def test_impossible_requests(known: dict[str, Source], tmp_path: Path) -> None:
-    assert "no such file" in refusal(tmp_path / "missing.pth", "", "vgg16")
+    assert "No such file" in refusal(tmp_path / "missing.pth", "", "vgg16")
     assert "vgg is for vgg16, not resnet50" in refusal("", "vgg", "resnet50")
     assert "unknown weights 'vvg': did you mean 'vgg'" in refusal("", "vvg", "vgg16")
     assert "no weights are known for lenet" in refusal("", "", "lenet")
@@ -225,7 +225,7 @@ def test_folder_prefers_known_names_then_hashes_then_prefixes(
         located.path.unlink()
     assert find(str(path), "", "resnet50").source == known["resnet"]
     message = refusal(path, "", "vgg16")
-    assert "it has resnet50-b.pth); expected are vgg16-a.pth, vgg16.tv_in1k.safetensors, vgg16*" in message
+    assert "only resnet50-b.pth; expected are vgg16-a.pth, vgg16.tv_in1k.safetensors, vgg16*" in message
 
 
 @pytest.mark.parametrize(
