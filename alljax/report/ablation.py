@@ -19,16 +19,15 @@ from alljax.report.tables import (
     Value,
     format_difference,
     format_difference_bounds,
-    format_interval,
-    format_value,
+    metric_value,
 )
 from alljax.study.results import Study
 
 WIDE = 20.0
 """Numbers that span more than this factor are drawn on a logarithmic axis."""
 
-MOST_LINES, MOST_PANELS, MOST_POINTS = 12, 9, 120
-"""Values of the second and third setting, and points in a panel, above which no figure is drawn."""
+MOST_LINES, MOST_PANELS = 12, 9
+"""Values of the second and third setting above which no figure is drawn."""
 
 MARKERS = "osD^vP"
 
@@ -44,9 +43,9 @@ def sections(study: Study) -> list[Section]:
         return []
     ranking = study.ranking
     best = ranking.best
-    result = study.metrics["trials"][best]
-    value = f"{format_value(ranking.metric, result[ranking.metric])} {format_interval(ranking.metric, result)}"
-    paragraphs = [f"Best: {setting_names.describe(varied, study.settings(best))}; {METRICS[ranking.metric]} {value}."]
+    value = metric_value(ranking.metric, study.metrics["trials"][best])
+    described = setting_names.describe(varied, study.settings(best))
+    paragraphs = [f"Best: {described}; {METRICS[ranking.metric]} {value.text} {value.note}."]
     if ranking.order[1] not in ranking.leaky:
         paragraphs.append(findings.lead(study, ranking.order[1]))
     unpaired = sum(not ranking.differences[name].paired for name in ranking.order[1:] if name not in ranking.leaky)
@@ -73,7 +72,7 @@ def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
         row = [_setting(setting, settings) for setting in varied]
         if name in ranking.leaky:
             row[0] = Value(row[0].text, row[0].number, "leaky test")
-        scores = [Value(format_value(key, result[key]), result[key], format_interval(key, result)) for key in metrics]
+        scores = [metric_value(key, result) for key in metrics]
         deviation = result["std"][ranking.metric]
         spread = Value("–" if deviation is None else _unsigned(ranking.metric, deviation), deviation)
         rows.append((*row, scores[0], spread, *scores[1:], *_difference(study, name)))
@@ -124,12 +123,7 @@ def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
     """
     axis, *rest = sorted(varied, key=lambda setting: not _logarithmic(setting))
     lines, panels = (rest[place].labels if len(rest) > place else ("",) for place in (0, 1))
-    if (
-        len(rest) > 2
-        or len(lines) > MOST_LINES
-        or len(panels) > MOST_PANELS
-        or len(axis.rows) * len(lines) > MOST_POINTS
-    ):
+    if len(rest) > 2 or len(lines) > MOST_LINES or len(panels) > MOST_PANELS:
         return None
     metric, ranking = METRICS[study.ranking.metric], study.ranking
     values = np.full((len(axis.rows), len(lines), len(panels), 3), np.nan)  # value, low, high
@@ -152,7 +146,7 @@ def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
                 continue
             for line, label in enumerate(lines):
                 points = values[:, line, panel], leaky[:, line, panel]
-                (_draw_line if upright else _draw_categories)(axes, axis, points, line, len(lines), label or axis.name)
+                _draw(axes, axis, *points, line, len(lines), label or axis.name)
             axes.set_title(f"{rest[1].name} {panels[panel]}" if len(rest) > 1 else "", fontsize=10.5, loc="left")
             axes.sharex(grid[0, 0])
             axes.sharey(grid[0, 0])
@@ -169,37 +163,30 @@ def _logarithmic(setting: VariedSetting) -> bool:
     return numbers is not None and all(number > 0 for number in numbers) and max(numbers) > WIDE * min(numbers)
 
 
-def _draw_line(axes: Axes, axis: VariedSetting, points: Any, line: int, lines: int, label: str) -> None:
-    """Draws values against the numbers of a setting on a logarithmic axis, connected."""
-    numbers = np.array(axis.numbers)
-    order, (color, dashes, marker) = np.argsort(numbers), _look(line)
-    (values, low, high), leaky = points[0][order].T, points[1][order]
-    shift = (numbers.max() / numbers.min()) ** (0.012 * (line - (lines - 1) / 2))
-    x = numbers[order]
-    axes.set_xscale("log")
-    axes.vlines(x * shift, low, high, color=color, linewidth=1.4, alpha=0.75)
-    axes.plot(x, values, color=color, linestyle=dashes, linewidth=1.3, label=label)
-    _draw_markers(axes, x * shift, values, leaky, color, marker)
-    if len(numbers) <= 8:
-        axes.set_xticks(x, [axis.labels[place] for place in order])
-        axes.minorticks_off()
-    axes.grid(axis="y")
-
-
-def _draw_categories(axes: Axes, axis: VariedSetting, points: Any, line: int, lines: int, label: str) -> None:
-    """Draws one row per value of a setting, from top to bottom."""
-    (values, low, high), (color, _, marker) = points[0].T, _look(line)
-    y = np.arange(len(values)) + (line - (lines - 1) / 2) * 0.74 / lines
-    axes.hlines(y, low, high, color=color, linewidth=1.4, alpha=0.75)
-    _draw_markers(axes, values, y, points[1], color, marker)
-    names = ["\n".join(textwrap.wrap(plots.shorten(label, 66), 24)) for label in axis.labels]
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x")
-
-
-def _draw_markers(axes: Axes, x: np.ndarray, y: np.ndarray, leaky: np.ndarray, color: str, marker: str) -> None:
+def _draw(axes: Axes, axis: VariedSetting, points: Any, leaky: np.ndarray, line: int, lines: int, label: str) -> None:
+    """Draws the points of a line: upright against numbers on a logarithmic axis and connected, else one row each."""
+    color, dashes, marker = _look(line)
+    offset, upright = line - (lines - 1) / 2, _logarithmic(axis)
+    values, low, high = points.T
+    if upright:
+        numbers = np.array(axis.numbers)
+        order = np.argsort(numbers)
+        at = numbers * (numbers.max() / numbers.min()) ** (0.012 * offset)
+        axes.set_xscale("log")
+        axes.vlines(at, low, high, color=color, linewidth=1.4, alpha=0.75)
+        axes.plot(numbers[order], values[order], color=color, linestyle=dashes, linewidth=1.3, label=label)
+        if len(numbers) <= 8:
+            axes.set_xticks(numbers, axis.labels)
+            axes.minorticks_off()
+    else:
+        at = np.arange(len(values)) + offset * 0.74 / lines
+        axes.hlines(at, low, high, color=color, linewidth=1.4, alpha=0.75)
+        names = ["\n".join(textwrap.wrap(plots.shorten(name, 66), 24)) for name in axis.labels]
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y" if upright else "x")
+    x, y = (at, values) if upright else (values, at)
     for rows, face in ((~leaky, color), (leaky, "none")):
         axes.plot(x[rows], y[rows], marker, color=color, markerfacecolor=face, markersize=5)
 
@@ -212,14 +199,12 @@ def _look(line: int) -> tuple[str, Any, str]:
 
 
 def _legend(figure: Any, title: str, labels: Sequence[str], leaky: bool) -> None:
-    handles = []
-    for line, label in enumerate(labels if len(labels) > 1 else ()):
-        color, dashes, marker = _look(line)
-        handles.append(Line2D([], [], color=color, linestyle=dashes, marker=marker, markersize=5, label=label))
-    if leaky:
-        handles.append(
-            Line2D([], [], color=plots.INK, marker="o", markerfacecolor="none", linestyle="", label="leaky test")
-        )
+    looks: list[Any] = [(label, *_look(line), None) for line, label in enumerate(labels) if len(labels) > 1]
+    looks += [("leaky test", plots.INK, "", "o", "none")] if leaky else []
+    handles = [
+        Line2D([], [], color=color, linestyle=dashes, marker=marker, markerfacecolor=face, markersize=5, label=label)
+        for label, color, dashes, marker, face in looks
+    ]
     if handles:
         figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)), title=title or None,
                       alignment="left", fontsize=9, title_fontsize=9)  # fmt: skip

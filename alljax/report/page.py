@@ -2,9 +2,9 @@
 
 import base64
 import io
-import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -15,8 +15,7 @@ from PIL import Image
 
 from alljax.evaluation.metrics import METRICS, most_confident_errors
 from alljax.report import findings, plots, setting_names
-from alljax.report.findings import BASELINES
-from alljax.report.tables import Figure, Section, Table, Value, format_interval, format_value
+from alljax.report.tables import Figure, Section, Table, Value, format_value, metric_value
 from alljax.study.results import Study
 
 DRAWN = 6
@@ -45,7 +44,8 @@ def render(study: Study, sections: Sequence[Section], results: Table, inputs: st
         inputs: hash of what the page is made from, stored in its head.
     """
     ranking, best = study.ranking, study.ranking.best
-    metrics = study.metrics["trials"]
+    trials = study.metrics["trials"]
+    weights = {trial["weights"].get("name", name): trial["weights"] for name, trial in trials.items()}
     return _template().render(
         table=None,
         inputs=inputs,
@@ -55,7 +55,7 @@ def render(study: Study, sections: Sequence[Section], results: Table, inputs: st
         ranking=ranking,
         metric=METRICS[ranking.metric],
         level=f"{study.config['evaluation.level']:.0%}",
-        unit=metrics[best]["interval_unit"],
+        unit=trials[best]["interval_unit"],
         headline=findings.headline(study),
         auc_meaning=findings.auc_meaning(study),
         findings=findings.findings(study),
@@ -66,14 +66,10 @@ def render(study: Study, sections: Sequence[Section], results: Table, inputs: st
         sections=sections,
         results=results,
         models=[_model(study, name) for name in ranking.order[:DRAWN]],
-        values={name: format_value(ranking.metric, metrics[name][ranking.metric]) for name in ranking.order},
+        values={name: format_value(ranking.metric, trials[name][ranking.metric]) for name in ranking.order},
         misclassified=_misclassified(study),
         subjects=_subjects(study),
-        details=[
-            _pairs("weights", "Weights", _weights(study)),
-            _pairs("settings", "Settings", _flatten(study.config)),
-            _pairs("environment", "Environment", _flatten(study.environment)),
-        ],
+        details={"Weights": weights, "Settings": study.config, "Environment": study.environment},
         **_assets(),
     )
 
@@ -85,49 +81,36 @@ def render_table(table: Table) -> str:
 
 def results_table(study: Study) -> Table:
     """Returns the table of models, best first, with the baselines in the footer."""
-    ranking, trials = study.ranking, study.metrics["trials"]
-    several = len(findings.splits(study)) > 1
+    ranking, trials, splits = study.ranking, study.metrics["trials"], findings.splits(study)
     recalls = [f"recall of {name}" for name in study.class_names] if len(study.classes) == 2 else []
     baselines = [
-        (BASELINES[name], label, result)
-        for label, split in findings.splits(study).items()
-        for name, result in split["baselines"].items()
+        (findings.BASELINES[name], split, result)
+        for split, content in splits.items()
+        for name, result in content["baselines"].items()
     ]
-    results = [trials[name] for name in ranking.order] + [result for _, _, result in baselines]
-    ends = [result[ranking.metric] for result in results if result.get(ranking.metric) is not None]
-    ends += [end for result in results for end in result.get("intervals", {}).get(ranking.metric, [])]
-    scale = math.floor(min(ends) * 20) / 20, max(math.ceil(max(ends) * 20) / 20, math.floor(min(ends) * 20) / 20 + 0.05)
+    bounds = [result["intervals"].get(ranking.metric, []) for result in (*trials.values(), *(b[2] for b in baselines))]
+    ends = [end for interval in bounds for end in interval] or [0.0, 1.0]
+    low, width = min(ends), max(ends) - min(ends) or 1.0
 
     def row(name: Value, split: str, result: Mapping[str, Any]) -> tuple[Value, ...]:
-        values = [
-            Value(format_value(key, result[key]), result[key], format_interval(key, result) if place < 3 else "")
-            for place, key in enumerate(METRICS)
-        ]
-        place = list(METRICS).index(ranking.metric)
-        if (bounds := result.get("intervals", {}).get(ranking.metric)) and values[place].number is not None:
-            low, high = scale
-            bar = [(value - low) / (high - low) for value in (bounds[0], result[ranking.metric], bounds[1])]
-            values[place] = Value(
-                values[place].text, values[place].number, values[place].note, (bar[0], bar[1], bar[2])
-            )
-        values += [
-            Value(f"{of_class['recall']:.3f}", of_class["recall"]) for of_class in result["per_class"] if recalls
-        ]
-        seconds = result.get("seconds")
-        minutes = Value("") if seconds is None else Value(f"{seconds / 60:.1f}", seconds / 60)
-        return (name, *([Value(split)] if several else []), *values, minutes)
+        values = [metric_value(key, result, interval=place < 3) for place, key in enumerate(METRICS)]
+        if (interval := result["intervals"].get(ranking.metric)) and result[ranking.metric] is not None:
+            start, middle, end = ((value - low) / width for value in (interval[0], result[ranking.metric], interval[1]))
+            place = list(METRICS).index(ranking.metric)
+            values[place] = replace(values[place], bar=(start, middle, end))
+        values += [Value(f"{one['recall']:.3f}", one["recall"]) for one in result["per_class"] if recalls]
+        minutes = Value(f"{result['seconds'] / 60:.1f}", result["seconds"] / 60) if "seconds" in result else Value("")
+        return (name, *([Value(split)] if len(splits) > 1 else []), *values, minutes)
 
     rows = []
     for place, name in enumerate(ranking.order):
-        link = f"model-{place}" if place < DRAWN else ""
-        note = "leaky test" if name in ranking.leaky else ""
+        link, note = f"model-{place}" if place < DRAWN else "", "leaky test" if name in ranking.leaky else ""
         rows.append(row(Value(name, note=note, link=link), trials[name]["split"], trials[name]))
-    columns = ("model", *(["split"] if several else []), *METRICS.values(), *recalls, "minutes")
-    footer = tuple(row(Value(name), label, result) for name, label, result in baselines)
-    level, unit = f"{study.config['evaluation.level']:.0%}", trials[ranking.best]["interval_unit"]
+    columns = ("model", *(["split"] if len(splits) > 1 else []), *METRICS.values(), *recalls, "minutes")
+    footer = tuple(row(Value(name), split, result) for name, split, result in baselines)
     note = (
-        f"In brackets: {level} intervals over {unit}; those of the other metrics are in metrics.json. The minutes are "
-        "those of training, without extracting features."
+        f"In brackets: {study.config['evaluation.level']:.0%} intervals over {trials[ranking.best]['interval_unit']}; "
+        "metrics.json has those of the other metrics. The minutes are those of training, without extracting features."
     )
     return Table("results", "Metrics over all held-out images", columns, tuple(rows), footer, (note,))
 
@@ -165,20 +148,17 @@ def _model(study: Study, name: str) -> dict[str, Any]:
 
 def _classes(study: Study) -> Table:
     data = study.metrics["dataset"]
-    known = data["subjects"] > 0
+    columns = ("class", "images", "share", "subject names")[: 4 if data["subjects"] else 3]
 
     def row(name: str, images: int, subjects: int) -> tuple[Value, ...]:
         share = images / data["images"]
         values = Value(f"{images:,}", images), Value(f"{share:.1%}", share), Value(f"{subjects:,}", subjects)
-        return (Value(name), *values[: 3 if known else 2])
+        return (Value(name), *values)[: len(columns)]
 
-    rows = tuple(
-        row(name, data["by_class"][label]["images"], data["by_class"][label]["subjects"])
-        for label, name in zip(study.classes, study.class_names, strict=True)
-    )
-    columns = ("class", "images", "share", "subject names")[: 4 if known else 3]
+    counts = [data["by_class"][label] for label in study.classes]
+    rows = [row(name, one["images"], one["subjects"]) for name, one in zip(study.class_names, counts, strict=True)]
     total = row("total", data["images"], data["subject_names"])
-    return Table("classes", "Images by class", columns, rows, (total,))
+    return Table("classes", "Images by class", columns, tuple(rows), (total,))
 
 
 def _misclassified(study: Study) -> Table:
@@ -187,11 +167,10 @@ def _misclassified(study: Study) -> Table:
     rows = []
     for row in most_confident_errors(predictions.labels, predictions.probabilities, MISCLASSIFIED):
         probability = float(mean[row].max())
-        words = names[predictions.labels[row]], names[mean[row].argmax()]
+        true, predicted = names[predictions.labels[row]], names[mean[row].argmax()]
         subject, path = str(predictions.subject_names[row]) or "–", str(predictions.paths[row])
-        rows.append(
-            (*map(Value, words), Value(f"{probability:.1%}", probability), *map(Value, (subject, path)))
-        )  # fmt: skip
+        shown = Value(f"{probability:.1%}", probability)
+        rows.append((Value(true), Value(predicted), shown, Value(subject), Value(path)))
     columns = ("true class", "predicted class", "probability", "subject", "file")
     return Table("misclassified", "Misclassified images with the highest probability", columns, tuple(rows))
 
@@ -219,33 +198,6 @@ def _subjects(study: Study) -> Table | None:
         notes.append(f"The first {SUBJECTS} are shown; predictions.csv of the model has all.")
     columns = ("subject", "true class", "images", "accuracy")
     return Table("subjects", "Accuracy per subject, lowest first", columns, tuple(rows), notes=tuple(notes))
-
-
-def _pairs(name: str, title: str, pairs: Mapping[str, str]) -> Table:
-    rows = tuple((Value(key), Value(value or "–")) for key, value in pairs.items())
-    return Table(name, title, ("name", "value"), rows)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Returns nested values as dotted keys and texts."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return flat
-
-
-def _weights(study: Study) -> dict[str, str]:
-    """Returns the description of each weight file once, however many trials used it."""
-    different: list[Mapping[str, Any]] = []
-    for trial in study.metrics["trials"].values():
-        if trial["weights"] not in different:
-            different.append(trial["weights"])
-    numbers = ("" if len(different) == 1 else f"{number}. " for number in range(1, len(different) + 1))
-    return {key: value for prefix, one in zip(numbers, different, strict=True)
-            for key, value in _flatten(one, prefix).items()}  # fmt: skip
 
 
 def _assets() -> dict[str, Markup]:

@@ -136,6 +136,12 @@ def format_interval(metric: str, result: Mapping[str, Any]) -> str:
     return format_bounds(metric, bounds) if bounds else ""
 
 
+def metric_value(metric: str, result: Mapping[str, Any], interval: bool = True) -> Value:
+    """Returns a metric of a trial or baseline as an entry of a table, with its interval as note."""
+    note = format_interval(metric, result) if interval else ""
+    return Value(format_value(metric, result[metric]), result[metric], note)
+
+
 def format_difference(metric: str, value: float, unit: bool = False) -> str:
     """Returns a difference with its sign: of accuracies in percentage points, of others with three decimals.
 

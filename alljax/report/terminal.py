@@ -9,7 +9,7 @@ from rich.table import Table
 
 from alljax.evaluation.metrics import METRICS
 from alljax.report import findings
-from alljax.report.tables import format_interval, format_value
+from alljax.report.tables import metric_value
 from alljax.study.results import Study
 
 PRINTED = 20
@@ -67,6 +67,6 @@ def notes(study: Study) -> list[str]:
 
 
 def _entries(result: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
-    values = [f"{format_value(metric, result[metric])} {format_interval(metric, result)}" for metric in columns]
-    # Without leading zeros the intervals leave more room for names.
-    return [value.strip().replace("0.", ".") if "%" not in value else value.strip() for value in values]
+    values = [metric_value(metric, result) for metric in columns]
+    texts = [f"{value.text} {value.note}".strip() for value in values]
+    return [text if "%" in text else text.replace("0.", ".") for text in texts]  # leaves more room for names

@@ -1,7 +1,6 @@
 import itertools
 import json
 import re
-import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -284,9 +283,3 @@ def test_three_classes_and_few_subjects(make_study: Callable[..., Study]) -> Non
     study = make_study(class_names=("benign", "early", "pro", "pre", "other"))
     assert "5 classes" in findings.title(study)
     assert [name for name, _, _ in findings.headline(study)] == ["AUC", "accuracy", "macro F1"]
-
-
-def test_report_of_a_finished_study_is_found_quickly(toy_report: Path) -> None:
-    start = time.process_time()
-    report.write_report(toy_report.parent)
-    assert time.process_time() - start < 0.5
