@@ -21,7 +21,7 @@ class Match:
 
     Attributes:
         study: the study.
-        networks: display names of the networks used as the paper's A and B; B is absent where a study has one network.
+        networks: display names of the networks used as the paper's A and B.
         epochs: from the paper's numbers of epochs to those of the study that are used as these.
         trials: from rows of the paper to the names of trials, finished or not.
         protocol: split protocol of these trials.
@@ -107,12 +107,8 @@ def match(study: Study) -> Match:
 
 def describe(match: Match) -> list[str]:
     """Returns how a study differs from the paper's, in sentences."""
-    lines = []
-    for letter, theirs in published.NETWORKS.items():
-        if letter not in match.networks:
-            lines.append(f"This study has no network for {theirs} (network {letter}).")
-        elif "used as" in (title := match.title(letter)):
-            lines.append(f"{title.replace('used', 'is used')} (network {letter}).")
+    titles = {letter: match.title(letter) for letter in match.networks}
+    lines = [f"Network {letter}: {title}." for letter, title in titles.items() if " used as " in title]
     if other := [f"{ours} as {theirs}" for theirs, ours in match.epochs.items() if ours != theirs]:
         lines.append(f"The study has none of the paper's numbers of epochs; its own are used: {', '.join(other)}.")
     if match.protocol != "paper":

@@ -244,8 +244,6 @@ def table_7(match: Match) -> Table:
     ]  # fmt: skip
     data = match.study.metrics["dataset"]
     for row in QUOTED:
-        if row[0] not in match.networks:
-            continue
         epochs = match.epochs.get(row[2], row[2])
         model = f"{match.networks[row[0]]}, {published.OPTIMIZERS[row[1]]}, {epochs} epochs"
         accuracy, difference = Value("–", note=match.missing(row)), Value("–")

@@ -1,0 +1,58 @@
+"""Real toy studies beside the paper."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ml_collections import ConfigDict
+
+from alljax.paper import published
+from alljax.study.results import Study, read_study
+from alljax.study.run import run_study
+
+NETWORKS = ("model.stage", ("stem", "stage1"))
+OPTIMIZERS = ("train.optimizer", ("adam", "rmsprop"))
+
+
+@pytest.fixture(scope="session")
+def paper_study(toy_config: Callable[..., ConfigDict], tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """All 32 trainings of the paper, 2 repeats of the split × 2 seeds."""
+    folder = tmp_path_factory.mktemp("paper") / "study"
+    sweep = (NETWORKS, OPTIMIZERS, ("train.epochs", published.EPOCHS))
+    run_study(toy_config(*sweep, split__protocol="paper", split__stratified=False, split__repeats=2, study__seeds=2,
+                         study__compare="paper"), folder)  # fmt: skip
+    return read_study(folder)
+
+
+@pytest.fixture(scope="session")
+def both_study(toy_config: Callable[..., ConfigDict], tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Two protocols, RMSprop only, numbers of epochs that are not the paper's, one run."""
+    folder = tmp_path_factory.mktemp("both") / "study"
+    sweep = (("split.protocol", ("subject_kfold", "paper")), NETWORKS, ("train.epochs", (2, 3)))
+    run_study(toy_config(*sweep, train__optimizer="rmsprop", study__compare="paper"), folder)
+    return read_study(folder)
+
+
+@pytest.fixture(scope="session")
+def without() -> Callable[..., Study]:
+    """Returns a study as if trials were missing, and some of them (`failed`) had failed."""
+
+    def change(study: Study, *names: str, failed: tuple[str, ...] = ()) -> Study:
+        trials = {name: trial for name, trial in study.metrics["trials"].items() if name not in names}
+        changed: dict[str, Any] = {"trials": trials, "failed": dict.fromkeys(failed, "no memory")}
+        return dataclasses.replace(study, metrics=study.metrics | changed)
+
+    return change
+
+
+@pytest.fixture(scope="session")
+def as_cnmc() -> Callable[[Study], Study]:
+    """Returns a study as if its images were those of the paper."""
+
+    def change(study: Study) -> Study:
+        counts = {"all": {"images": published.IMAGES_ALL}, "hem": {"images": published.IMAGES_HEM}}
+        data = study.metrics["dataset"] | {"name": "cnmc", "by_class": counts, "notes": []}
+        return dataclasses.replace(study, metrics=study.metrics | {"dataset": data})
+
+    return change

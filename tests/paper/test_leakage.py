@@ -1,0 +1,62 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from alljax.evaluation.intervals import HeldOut, auc_within_folds, resample
+from alljax.paper import leakage
+from alljax.report.tables import Figure, Table
+from alljax.study.results import Study
+
+
+def pair(study: Study, index: int) -> tuple[str, str]:
+    return leakage.find_pairs(study)[index].trials
+
+
+def test_each_configuration_is_compared_with_itself(both_study: Study) -> None:
+    (section,) = leakage.sections(both_study)
+    table, figure = section.parts
+    assert isinstance(table, Table)
+    assert isinstance(figure, Figure)
+    labels = ["stem, epochs=2", "stem, epochs=3", "stage1, epochs=2", "stage1, epochs=3"]
+    assert [row[0].text for row in table.rows] == labels
+    trials = both_study.metrics["trials"]
+    for index, row in enumerate(table.rows):
+        names = pair(both_study, index)
+        assert [both_study.settings(name)["split.protocol"] for name in names] == ["paper", "subject_kfold"]
+        tests = [both_study.predictions(name) for name in names]
+        assert [value.number for value in row[1:3]] == [trials[name]["accuracy"] for name in names]
+        assert row[3].number == pytest.approx(row[1].number - row[2].number)
+        aucs = [auc_within_folds(one.labels, one.probabilities, one.folds) for one in tests]
+        assert [value.number for value in row[4:6]] == aucs
+        first, second = resample([HeldOut(one.labels, one.probabilities, one.subjects) for one in tests],
+                                 names=["accuracy"], resamples=100)  # fmt: skip
+        low, high = np.quantile(first["accuracy"] - second["accuracy"], [0.025, 0.975])
+        assert row[3].note == f"[{100 * low:+.1f}, {100 * high:+.1f}]".replace("-", "−").replace("+0.0", "0.0")
+    assert "averaged over 4 of 4 configurations" in section.paragraphs[0]
+    assert all(label in figure.svg for label in labels)
+
+
+def test_unfinished_trials_have_no_difference(both_study: Study, without: Callable[..., Study]) -> None:
+    lost = pair(both_study, 1)[1]
+    (section,) = leakage.sections(without(both_study, lost, failed=(lost,)))
+    table = section.parts[0]
+    assert isinstance(table, Table)
+    assert table.rows[1][2].note == "trial failed"
+    assert table.rows[1][3].text == "–"
+    assert "averaged over 3 of 4 configurations" in section.paragraphs[0]
+
+
+def test_planted_leak_is_significant(both_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    subjects, labels = np.array([f"{number}" for number in range(40)]), np.arange(40) % 2
+    right = np.eye(2)[labels][None]
+    half = np.eye(2)[np.where(np.arange(40) % 4 < 2, labels, 1 - labels)][None]
+    first, second = resample([HeldOut(labels, right, subjects), HeldOut(labels, half, subjects)])
+    gap = {name: (np.array([1.0, 0.5]), np.stack([first[name], second[name]])) for name in ("accuracy", "auc")}
+    text = leakage._summary(both_study, [gap], 1)
+    assert text.startswith("Testing on random images instead of disjoint subjects gains +50.0 percentage points")
+    assert "not significant" not in text
+
+
+def test_study_with_one_protocol_has_no_section(paper_study: Study) -> None:
+    assert leakage.sections(paper_study) == []

@@ -1,0 +1,55 @@
+import dataclasses
+from collections.abc import Callable
+
+from alljax.paper import matching, published
+from alljax.study.results import Study
+
+
+def test_trials_correspond_to_the_rows_of_the_paper(paper_study: Study) -> None:
+    match = matching.match(paper_study)
+    assert list(match.networks.values()) == ["EfficientNet-Lite0 up to stem", "EfficientNet-Lite0 up to stage1"]
+    assert list(match.trials) == [(*key, epochs) for key in published.KEYS for epochs in published.EPOCHS]
+    name = match.trials["B", "rmsprop", 80]
+    settings = paper_study.settings(name)
+    assert (settings["model.stage"], settings["train.optimizer"], settings["train.epochs"]) == ("stage1", "rmsprop", 80)
+    assert (match.protocol, match.stratified, match.unmatched) == ("paper", False, 0)
+    text = " ".join(matching.describe(match))
+    assert "Network A: EfficientNet-Lite0 up to stem used as VGG16." in text
+    assert "The random split is not stratified" in text
+
+
+def test_other_protocols_and_epochs_are_reported(both_study: Study) -> None:
+    match = matching.match(both_study)
+    assert match.epochs == {10: 2, 20: 3}
+    assert match.protocol == "paper"
+    assert all(both_study.settings(name)["split.protocol"] == "paper" for name in match.trials.values())
+    text = " ".join(matching.describe(match))
+    assert "2 as 10, 3 as 20" in text
+    assert match.missing(("B", "adam", 10)) == "not in this study"
+
+
+def test_unfinished_trials_are_reported(paper_study: Study, without: Callable[..., Study]) -> None:
+    names = list(matching.match(paper_study).trials.values())[:2]
+    match = matching.match(without(paper_study, *names, failed=(names[1],)))
+    assert [match.missing(row) for row in list(match.trials)[:2]] == ["trial missing", "trial failed"]
+    assert len(match.finished) == 30
+    assert f"2 of 32 trials are not finished: {names[0]}, {names[1]}." in matching.describe(match)
+
+
+def test_networks_with_one_name_are_distinguished_by_their_settings() -> None:
+    networks = [{"model.backbone": "vgg16", "model.stage": "", "weights.name": name} for name in ("", "keras-vgg16")]
+    assert matching.network_names(networks) == ["weights.name=default", "weights.name=keras-vgg16"]
+    assert matching.network_name({"model.backbone": "resnet50_keras", "model.stage": ""}) == "ResNet50 (Keras)"
+
+
+def test_only_the_training_set_of_cnmc_is_the_papers(paper_study: Study, as_cnmc: Callable[[Study], Study]) -> None:
+    assert not matching.is_cnmc(paper_study)
+    real = as_cnmc(paper_study)
+    assert matching.is_cnmc(real)
+    for change in (
+        {"name": "folder"},
+        {"notes": ["10,661 generated images"]},
+        {"by_class": {"all": {"images": 7_000}}},
+    ):
+        data = real.metrics["dataset"] | change
+        assert not matching.is_cnmc(dataclasses.replace(real, metrics=real.metrics | {"dataset": data}))

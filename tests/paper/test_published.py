@@ -1,0 +1,114 @@
+import itertools
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+
+from alljax.paper import published
+from alljax.paper.published import EPOCHS, KEYS, Row
+
+ROWS: list[Row] = [(*key, epochs) for key, epochs in itertools.product(KEYS, EPOCHS)]
+PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper.txt"
+
+IMPLIED = """
+10: .836–.840, .827–.835*, .797–.805, .800–.806 · 20: .849–.855, .852–.855, .809–.813, .807–.812 ·
+30: .857–.864*, .852–.859, .809–.816*, .806–.812 · 40: .852–.855, .843–.848, .808–.814, .811–.818 ·
+50: .852–.859, .853–.857, .808–.814, .812–.818 · 60: .844–.851, .854–.858, .808–.814, .811–.816 ·
+80: .860–.867, .850–.856, .819–.824, .811–.816 · 100: .867–.868, .850–.856, .814–.820, .805–.811
+"""
+"""Test accuracies computed by another program for a stratified split; a star: from recall and precision alone."""
+
+
+def test_implied_accuracies_equal_those_of_another_program() -> None:
+    for part in IMPLIED.split("·"):
+        epochs, ranges = part.split(":")
+        for key, text in zip(KEYS, ranges.split(","), strict=True):
+            found = published.implied((*key, int(epochs)))
+            expected = [float(number) for number in text.strip().rstrip("*").split("–")]
+            assert found.accuracy == pytest.approx(expected, abs=0.001)
+            assert found.exact == (not text.strip().endswith("*"))
+
+
+@pytest.mark.parametrize(
+    ("row", "size"),
+    [(("A", "adam", 100), 1455), (("A", "rmsprop", 10), 1455), (("B", "rmsprop", 10), 1455), (("B", "adam", 80), 1500)],
+)
+def test_no_confusion_matrix_is_overlooked(row: Row, size: int) -> None:
+    hem = published.TEST_IMAGES - size
+    tp, tn = np.arange(size + 1)[:, None], np.arange(hem + 1)[None, :]
+    with np.errstate(invalid="ignore"):
+        precision = (np.nan_to_num(tp / (tp + hem - tn)) + np.nan_to_num(tn / (tn + size - tp))) / 2
+    f1 = (2 * tp / (size + tp + hem - tn) + 2 * tn / (hem + tn + size - tp)) / 2
+    recall = (tp / size + tn / hem) / 2
+    near = [abs(value - printed) <= 0.005 + 1e-9
+            for value, printed in zip((recall, precision, f1), published.printed(row), strict=True)]  # fmt: skip
+    exact, fits = (
+        set(zip(*np.nonzero(mask), strict=True)) for mask in (near[0] & near[1] & near[2], near[0] & near[1])
+    )
+    found = published.implied(row, size)
+    assert {(tp, tn) for tp, _, _, tn in found.confusions.tolist()} == (exact or fits)
+    assert found.exact == bool(exact)
+
+
+@pytest.mark.parametrize("row", ROWS[::5])
+def test_confusion_matrices_have_the_printed_metrics(row: Row) -> None:
+    found = published.implied(row)
+    for tp, fn, fp, tn in found.confusions[[0, -1]]:
+        assert (tp + fn, fp + tn) == (1455, 678)
+        true, predicted = np.repeat([1, 1, 0, 0], [tp, fn, fp, tn]), np.repeat([1, 0, 1, 0], [tp, fn, fp, tn])
+        scores = [score(true, predicted, average="macro") for score in (recall_score, precision_score, f1_score)]
+        printed = published.printed(row)
+        assert scores[: 3 if found.exact else 2] == pytest.approx(printed[: 3 if found.exact else 2], abs=0.005 + 1e-9)
+        assert found.accuracy[0] <= accuracy_score(true, predicted) <= found.accuracy[1]
+        assert found.hem_recall[0] <= tn / 678 <= found.hem_recall[1]
+
+
+def test_ranges_of_an_unstratified_split_cover_all_sizes_that_fit() -> None:
+    accuracy, recall = published.implied_ranges(("A", "rmsprop", 10), stratified=False)
+    found = [published.implied(("A", "rmsprop", 10), size) for size in published.FITTING_ALL]
+    assert accuracy == (min(one.accuracy[0] for one in found), max(one.accuracy[1] for one in found))
+    assert recall == (min(one.hem_recall[0] for one in found), max(one.hem_recall[1] for one in found))
+    assert (
+        published.implied_ranges(("A", "adam", 10), stratified=True)[0] == published.implied(("A", "adam", 10)).accuracy
+    )
+
+
+def test_impossible_recall_and_precision_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"recall 0.99 and precision 0.5"):
+        published.from_printed(0.99, 0.50, 0.70)
+
+
+def test_test_set_is_a_fifth_of_the_images() -> None:
+    assert published.IMAGES_ALL + published.IMAGES_HEM == published.IMAGES
+    assert published.TRAINING_IMAGES + published.TEST_IMAGES == published.IMAGES
+    assert math.ceil(0.2 * published.IMAGES) == published.TEST_IMAGES
+    assert round(published.TEST_IMAGES * published.IMAGES_ALL / published.IMAGES) == published.STRATIFIED_ALL
+    draws = np.random.default_rng(0).hypergeometric(published.IMAGES_ALL, published.IMAGES_HEM, 2_133, 20_000)
+    assert draws.std() == pytest.approx(published.all_images_sd(), rel=0.03)
+
+
+@pytest.mark.skipif(not PAPER.exists(), reason="../shared/paper.txt is missing")
+def test_numbers_are_the_printed_ones() -> None:
+    lines = PAPER.read_text().splitlines()
+    percents = [
+        (int(found[1]), float(found[2]), float(found[3]))
+        for line in lines
+        if (found := re.fullmatch(r"(\d+)\t([\d.]+) ?%\t([\d.]+) ?%", line.strip()))
+    ]
+    assert percents == [
+        (epochs, *(published.training_accuracy((network, optimizer, epochs)) for optimizer in published.OPTIMIZERS))
+        for network in published.NETWORKS
+        for epochs in EPOCHS
+    ]
+    shares = [line.strip().split("\t") for line in lines if re.match(r"(\d+|Totals)\t0\.\d\d\t", line.strip())]
+    expected = []
+    for key in KEYS:
+        rows = {str(epochs): published.printed((*key, epochs)) for epochs in EPOCHS}
+        rows["Totals"] = tuple(published.MEANS[key].values())
+        expected += [[name, *(f"{value:.2f}" for value in row)] for name, row in rows.items()]
+    assert shares == expected
+    text = " ".join(lines).replace("83,30", "83.30")
+    assert all(f"{other.accuracy:.2f}%" in text for other in published.TABLE_7)

@@ -1,0 +1,117 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from alljax.evaluation.intervals import paired_difference, resample
+from alljax.paper import matching, published, reproduction, tolerance
+from alljax.report.tables import Section, Table
+from alljax.study.results import Study
+
+
+@pytest.fixture(scope="module")
+def found(paper_study: Study) -> list[Section]:
+    return reproduction.sections(paper_study)
+
+
+def table(sections: list[Section], name: str) -> Table:
+    return next(part for one in sections for part in one.parts if isinstance(part, Table) and part.name == name)
+
+
+def test_report_has_every_table_and_figure_of_the_paper(found: list[Section]) -> None:
+    names = [part.name for one in found for part in one.parts]
+    figures = ["figure-7", "figure-7-overlaid", "figure-8", "figure-8-overlaid", "figure-9", "longest-trainings"]
+    assert names == [
+        "baselines", *(f"table-{number}" for number in range(1, 7)), "optimizers", "table-7", *figures,
+        "test-accuracy", "class-recalls", "inconsistencies",
+    ]  # fmt: skip
+    for part in (part for one in found for part in one.parts if isinstance(part, Table)):
+        assert all(len(row) == len(part.columns) for row in (*part.rows, *part.footer))
+
+
+@pytest.mark.parametrize("key", published.KEYS)
+def test_tables_have_ours_theirs_and_the_difference(
+    found: list[Section], paper_study: Study, key: published.Key
+) -> None:
+    match = matching.match(paper_study)
+    for row in table(found, f"table-{published.TEST_TABLES[key]}").rows:
+        epochs = int(row[0].text)
+        result = paper_study.metrics["trials"][match.trials[*key, epochs]]
+        for column, (printed, metric) in enumerate(published.METRICS.items()):
+            ours, theirs, difference = row[1 + 3 * column : 4 + 3 * column]
+            expected = published.TEST[key][printed][published.EPOCHS.index(epochs)]
+            assert (ours.number, theirs.number) == (result[metric], expected)
+            assert theirs.text == f"{expected:.2f}"
+            assert difference.number == pytest.approx(result[metric] - expected)
+            within = tolerance.within(tolerance.comparisons(match).loc[(*key, epochs, metric)])
+            assert difference.note.startswith("within ±" if within else "outside ±")
+    training = table(found, f"table-{published.TRAINING_TABLES[key[0]]}")
+    column = 1 + 3 * list(published.OPTIMIZERS).index(key[1])
+    assert [row[column + 1].text for row in training.rows] == [
+        f"{one:.2f}%" for one in published.TRAINING_ACCURACY[key]
+    ]
+
+
+def test_means_use_the_same_resamples_for_all_epochs(found: list[Section], paper_study: Study) -> None:
+    match = matching.match(paper_study)
+    names = [match.trials["A", "adam", epochs] for epochs in published.EPOCHS]
+    tests = [paper_study.predictions(name).held_out for name in names]
+    mean = np.mean([one["macro_recall"] for one in resample(tests, names=["macro_recall"], resamples=100)], axis=0)
+    low, high = np.nanquantile(mean, [0.025, 0.975])
+    ours, theirs, _ = table(found, "table-3").footer[0][1:4]
+    assert ours.number == pytest.approx(
+        np.mean([paper_study.metrics["trials"][name]["macro_recall"] for name in names])
+    )
+    assert (ours.note, theirs.text) == (f"[{low:.3f}, {high:.3f}]", "0.81")
+
+
+def test_optimizers_are_compared_on_the_same_images(found: list[Section], paper_study: Study) -> None:
+    part, match, significant = table(found, "optimizers"), matching.match(paper_study), 0
+    rows = [(network, epochs) for network in "AB" for epochs in published.EPOCHS]
+    for row, (network, epochs) in zip(part.rows, rows, strict=True):
+        adam, rmsprop = (match.trials[network, optimizer, epochs] for optimizer in published.OPTIMIZERS)
+        tests = [paper_study.predictions(name).held_out for name in (adam, rmsprop)]
+        low, high = paired_difference(*tests, names=["macro_f1"], resamples=100)["macro_f1"]
+        trials = paper_study.metrics["trials"]
+        assert row[4].number == pytest.approx(trials[adam]["macro_f1"] - trials[rmsprop]["macro_f1"])
+        significant += low > 0 or high < 0
+    assert f"{significant} of 16 in macro F1" in part.notes[0]
+    assert part.rows[0][5].text == "+0.06"  # .79 − .73, Tables 3 and 4 at 10 epochs
+
+
+def test_table_7_has_the_trainings_that_the_paper_quotes(found: list[Section], paper_study: Study) -> None:
+    rows, match = table(found, "table-7").rows, matching.match(paper_study)
+    assert [row[4].text for row in rows[7:9]] == ["87.00%", "82.00%"]
+    for row, quoted, theirs in zip(rows[9:], reproduction.QUOTED, (0.87, 0.82), strict=True):
+        accuracy = paper_study.metrics["trials"][match.trials[quoted]]["accuracy"]
+        assert (row[4].number, row[5].number) == (accuracy, pytest.approx(accuracy - theirs))
+
+
+def test_agreement_is_counted_for_cnmc_only(
+    found: list[Section], paper_study: Study, as_cnmc: Callable[[Study], Study]
+) -> None:
+    assert reproduction.OTHER_DATA in found[0].paragraphs
+    assert not any("published training accuracies" in line for line in found[0].paragraphs)
+    match = matching.match(as_cnmc(paper_study))
+    lines = reproduction.summary(match)
+    frame = tolerance.comparisons(match)
+    test = [one for key, one in frame.iterrows() if key[-1] in published.METRICS.values()]
+    counts = [sum(tolerance.within(one, times) for one in test) for times in (1, 2)]
+    assert (
+        f"Of 96 published test recalls, precisions and F1 {counts[0]} are within the tolerance and {counts[1]}"
+        in lines[1]
+    )
+    assert "imply test accuracies of 82.7 to 87.4% with VGG16" in lines[2]
+
+
+def test_unfinished_trials_leave_entries_that_say_so(paper_study: Study, without: Callable[..., Study]) -> None:
+    match = matching.match(paper_study)
+    lost = [match.trials[row] for row in (("A", "adam", 10), ("B", "adam", 100), ("B", "rmsprop", 80))]
+    match = matching.match(without(paper_study, *lost, failed=(lost[1],)))
+    row = reproduction.metrics_table(match, ("A", "adam")).rows[0]
+    assert (row[1].note, row[2].text) == ("trial missing", "0.76")
+    assert reproduction.metrics_table(match, ("B", "adam")).rows[7][1].note == "trial failed"
+    assert reproduction.metrics_table(match, ("A", "adam")).footer[0][1].note == "7 of 8 trials"
+    assert reproduction.training_table(match, "A").rows[0][1].note == "trial missing"
+    assert reproduction.optimizer_table(match)[0].rows[0][2].note == "Adam: trial missing"
+    assert reproduction.table_7(match).rows[10][4].note == "trial missing"

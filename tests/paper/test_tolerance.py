@@ -1,0 +1,57 @@
+import math
+
+import numpy as np
+import pytest
+
+from alljax.evaluation.metrics import evaluate
+from alljax.paper import matching, published, tolerance
+from alljax.study.results import Study
+
+ROW = ("A", "adam", 20)
+
+
+def test_tolerance_is_the_spread_over_repeats_and_seeds(paper_study: Study) -> None:
+    match = matching.match(paper_study)
+    tested = paper_study.predictions(match.trials[ROW])
+    runs = []
+    for repeat in ("0", "1"):
+        rows = np.array([fold.startswith(f"{repeat} ") for fold in tested.folds])
+        assert 0 < rows.sum() < len(rows)
+        runs += [evaluate(tested.labels[rows], seed[rows])["macro_f1"] for seed in tested.probabilities]
+    entry = tolerance.comparisons(match).loc[(*ROW, "macro_f1")]
+    assert entry["tolerance"] == pytest.approx(math.sqrt(2) * np.std(runs, ddof=1))
+    assert entry["ours"] == paper_study.metrics["trials"][match.trials[ROW]]["macro_f1"]
+    assert entry["theirs"] == 0.82
+    assert entry["difference"] == pytest.approx(entry["ours"] - 0.82)
+
+
+def test_training_accuracy_is_that_after_the_last_epoch(paper_study: Study) -> None:
+    match = matching.match(paper_study)
+    history = paper_study.history(match.trials[ROW])
+    last = history[history["epoch"] == 20]["train_accuracy"]
+    assert len(last) == 4
+    entry = tolerance.comparisons(match).loc[(*ROW, "training_accuracy")]
+    assert entry["ours"] == pytest.approx(last.mean())
+    assert entry["tolerance"] == pytest.approx(math.sqrt(2) * last.std(ddof=1))
+    assert entry["theirs"] == pytest.approx(0.8785)
+
+
+def test_published_accuracy_is_the_implied_range_of_the_split(paper_study: Study) -> None:
+    low, high = published.implied_ranges(ROW, stratified=False)[0]
+    entry = tolerance.comparisons(matching.match(paper_study)).loc[(*ROW, "accuracy")]
+    assert (entry["theirs"] - entry["rounding"], entry["theirs"] + entry["rounding"]) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected"), [(0.025, (True, True)), (-0.045, (False, True)), (0.05, (False, False))]
+)
+def test_difference_is_within_a_tolerance_up_to_rounding(difference: float, expected: tuple[bool, bool]) -> None:
+    entry = {"difference": difference, "tolerance": 0.02, "rounding": 0.005}
+    assert (tolerance.within(entry), tolerance.within(entry, 2)) == expected
+
+
+def test_one_run_has_no_tolerance(both_study: Study) -> None:
+    match = matching.match(both_study)
+    assert tolerance.comparisons(match)["tolerance"].isna().all()
+    assert "set split.repeats or study.seeds" in tolerance.describe(match)
+    assert tolerance.row_values(match, ("A", "rmsprop", 10), "macro_f1")[2].note == "no tolerance: one run"

@@ -1,0 +1,81 @@
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+
+import numpy as np
+import pandas
+import pytest
+
+from alljax.paper import matching, published, training_curves
+from alljax.report.tables import Figure, Table
+from alljax.study.results import Study
+
+
+@pytest.fixture(scope="module")
+def match(paper_study: Study, without: Callable[..., Study]) -> matching.Match:
+    """The study without the trial of ResNet50, RMSprop and 100 epochs."""
+    return matching.match(without(paper_study, matching.match(paper_study).trials["B", "rmsprop", 100]))
+
+
+@pytest.fixture(scope="module")
+def parts(match: matching.Match) -> dict[str, Figure | Table]:
+    return {part.name: part for part in training_curves.parts(match)}
+
+
+def words(figure: Figure | Table) -> list[str]:
+    assert isinstance(figure, Figure)
+    return ["".join(text.itertext()) for text in ET.fromstring(figure.svg).iter() if text.tag.endswith("text")]
+
+
+def test_each_number_of_epochs_has_a_panel_with_both_optimizers(parts: dict[str, Figure | Table]) -> None:
+    for name in ("figure-7", "figure-8"):
+        texts = words(parts[name])
+        assert [text for text in texts if text.endswith(" epochs")] == [
+            f"{epochs} epochs" for epochs in published.EPOCHS
+        ]
+        assert {"Adam, training images", "RMSprop, held-out images"} <= {*texts}
+    assert "RMSprop:" in words(parts["figure-8"])
+    assert "RMSprop:" not in words(parts["figure-7"])
+
+
+def test_shorter_trainings_are_prefixes_of_the_longest(match: matching.Match, parts: dict[str, Figure | Table]) -> None:
+    figure = parts["figure-7-overlaid"]
+    assert isinstance(figure, Figure)
+    assert "Shorter trainings are prefixes of the longest." in figure.caption
+    curves = {row: training_curves.mean_curves(match.study.history(name)) for row, name in match.trials.items()}
+    changed = {row: one + 0.01 if row[2] == 20 else one for row, one in curves.items() if row[0] == "A"}
+    assert "Thin lines: shorter trainings." in training_curves.overlaid(match, "A", changed).caption
+
+
+def test_curves_are_means_with_at_most_a_hundred_points() -> None:
+    epochs = np.tile(np.arange(1, 251), 2)
+    value = np.where(np.arange(500) < 250, 0.4, 0.6) + epochs / 1000
+    columns = dict.fromkeys(("train_loss", "train_accuracy", "val_loss", "val_accuracy"), value)
+    curves = training_curves.mean_curves(pandas.DataFrame({"epoch": epochs} | columns))
+    assert len(curves) == 100
+    assert curves.index[[0, -1]].tolist() == [1, 250]
+    np.testing.assert_allclose(curves["val_loss"], 0.5 + curves.index / 1000)
+
+
+def test_figure_9_and_its_table_show_the_accuracies(match: matching.Match, parts: dict[str, Figure | Table]) -> None:
+    texts = words(parts["figure-9"])
+    assert texts.count("no trial") == 1
+    assert {"majority class", "cell size alone", "Adam, implied by the paper", "RMSprop, ours"} <= {*texts}
+    accuracy, recall = parts["test-accuracy"], parts["class-recalls"]
+    assert isinstance(accuracy, Table)
+    assert isinstance(recall, Table)
+    for row, entry, recalls in zip(match.trials, accuracy.rows, recall.rows, strict=True):
+        (low, high), _ = published.implied_ranges(row, stratified=False)
+        assert entry[4].note == f"{100 * low:.1f} to {100 * high:.1f}"
+        result = match.result(row)
+        if result is None:
+            assert (entry[3].note, recalls[3].note) == ("trial missing", "trial missing")
+            continue
+        assert entry[3].number == result["accuracy"]
+        assert entry[6].number == result["size_improvement"]["accuracy"]["value"]
+        assert [one.number for one in recalls[3:5]] == [one["recall"] for one in result["per_class"]]
+
+
+def test_longest_training_of_each_network_and_optimizer_is_shown(parts: dict[str, Figure | Table]) -> None:
+    texts = words(parts["longest-trainings"])
+    assert texts.count("Adam, 100 epochs") == 2
+    assert texts.count("RMSprop, 80 epochs") == 1
