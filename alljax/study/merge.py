@@ -86,7 +86,7 @@ def _merge_trial(target: Path, source: Path) -> None:
             _copy(source, target)
         return
     for name in ("history.csv", "predictions.csv"):
-        workdir.verify(source / name)
+        workdir.verify(source, name)
     if not result or "failed" in result:
         _copy(source, target)
         return

@@ -1,4 +1,4 @@
-"""New images through the heads of a finished study."""
+"""Predictions of a finished study for new images."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,75 +13,53 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax import files
 from alljax.data import archive
-from alljax.data.dataset import Dataset, Record
+from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.data.inspection import inspect
 from alljax.errors import DataError, WorkdirError
-from alljax.study import finetuned, results, workdir
+from alljax.study import finetuned, outputs, results, workdir
 from alljax.study.experiment import open_images
+from alljax.study.results import Study
 from alljax.training import checkpoints
 from alljax.training.feature_extraction import FeatureExtractor, ImageSources
 from alljax.training.head_streaming import StreamingHeadTrainer
-from alljax.training.network import open_network
+from alljax.training.network import Network, open_network
 
 
 def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: Path) -> int:
     """Writes a CSV ``path, predicted, prob_<class>…`` for images outside the study.
 
-    The probability is the mean over all heads of the cell, one a seed and fold.
+    The probability is the mean over all heads (or networks) of the trial, one per seed and fold.
 
     Args:
         folder: the working directory of a finished study.
-        name: the cell whose heads are asked; empty for the best (`finished.best`).
-        weights: the backbone's weight file, where it no longer lies where the study found it; else empty.
-        images: image files, and folders that are searched for them.
+        name: of the trial; empty for the best.
+        weights: weight file of the backbone if it was moved since the study, else empty.
+        images: image files, folders and zip files.
         out: the file to write.
 
     Returns:
         The number of images.
 
     Raises:
-        WorkdirError: no finished study there, no such cell, or weights other than the study's.
+        WorkdirError: not a finished study, no such trial, or weights other than those of the study.
         DataError: no image found, or one that cannot be read.
     """
     import pandas
 
     study = results.read_study(folder)
-    metrics = study.metrics
     name = name or study.ranking.best
-    if name not in metrics["trials"]:
-        raise WorkdirError(f"{folder} has no finished trial {name!r}; it has {', '.join(metrics['trials'])}")
+    if name not in study.metrics["trials"]:
+        raise WorkdirError(f"{folder} has no finished trial {name!r}; it has {', '.join(study.metrics['trials'])}")
     config = configs.unflatten(study.settings(name))
     if not config.study.checkpoints:
         raise WorkdirError(
-            f"{folder} kept no parameters (study.checkpoints=False), so it cannot predict; run it with them"
+            f"{folder} has no parameters (study.checkpoints=False) and cannot predict; run the study with them"
         )
     files.check_output(out)
-    checkpoint = workdir.trial_folder(folder, name) / "checkpoint"
-    learned = checkpoints.load(checkpoint)
-    used = metrics["trials"][name]["weights"]
-    file = weights or used["path"]
-    if not Path(file).is_file():
-        raise WorkdirError(
-            f"{file}: the study's weight file is not there any more; say where it is with --weights=FILE"
-        )
-    network = open_network(configs.vary(config, {"weights.path": file, "weights.name": ""}))
-    if network.weights.sha256 != used["sha256"]:
-        raise WorkdirError(f"{file} is not the weight file that {folder} used, whose SHA-256 is {used['sha256']}")
-    logging.info(f"heads of {name}")
-    dataset = _dataset(images, tuple(study.classes))
-    inspection = inspect(dataset)
-    usual, studied = inspection.sizes.most_common(1)[0][0], tuple(metrics["dataset"]["image_size"])
-    if usual != studied:
-        logging.info(
-            f"these images have {usual[0]} × {usual[1]} pixels, those of the study {studied[0]} × {studied[1]}: if the "
-            "scale is the same, crop them to that size first, or every cell looks larger or smaller than it is"
-        )
-    if config.train.mode == "finetune":
-        probabilities = finetuned.mean_probabilities(config, network, learned["networks"], dataset)
-    else:
-        request = network, "none"  # heads are tested on the unchanged image, too
-        extractor = FeatureExtractor(config, [request], inspection.digests, ImageSources(config, dataset))
-        probabilities = _mean_probabilities(config, learned["heads"], extractor.load(*request), len(dataset.classes))
+    network = _open_network(study, name, config, weights)
+    logging.info(f"trial {name}")
+    dataset, digests = _open_images(images, study)
+    probabilities = _probabilities(workdir.trial_folder(folder, name), config, network, dataset, digests)
     columns = {
         "path": [record.path for record in dataset.records],
         "predicted": np.array(dataset.classes)[probabilities.argmax(1)],
@@ -91,7 +69,7 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     return len(dataset.records)
 
 
-def _mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.ndarray, num_classes: int) -> np.ndarray:
+def mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.ndarray, num_classes: int) -> np.ndarray:
     """Returns float32 (N, C): softmax outputs averaged over seeds and folds.
 
     Args:
@@ -105,8 +83,32 @@ def _mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.n
     return np.concatenate(found).mean(0)
 
 
-def _dataset(images: Sequence[Path], classes: tuple[str, ...]) -> Dataset:
-    """Returns the images as records without labels."""
+def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> Network:
+    """Returns the backbone of a trial with the weights that the study used."""
+    used = study.metrics["trials"][name]["weights"]
+    file = weights or used["path"]
+    if not Path(file).is_file():
+        raise WorkdirError(f"{file}: the weight file of the study was moved; give its new path with --weights=FILE")
+    network = open_network(configs.vary(config, {"weights.path": file, "weights.name": ""}))
+    if network.weights.sha256 != used["sha256"]:
+        raise WorkdirError(f"{file} is not the weight file of {study.folder}, whose SHA-256 is {used['sha256']}")
+    return network
+
+
+def _probabilities(
+    trial_folder: Path, config: ConfigDict, network: Network, dataset: Dataset, digests: tuple[str, ...]
+) -> np.ndarray:
+    if config.train.mode == "finetune":
+        networks = checkpoints.load(trial_folder / "checkpoint")["networks"]
+        return finetuned.mean_probabilities(config, network, networks, dataset)
+    heads = outputs.load_heads(trial_folder)
+    request = network, "none"  # heads are tested on images without augmentation, too
+    extractor = FeatureExtractor(config, [request], digests, ImageSources(config, dataset))
+    return mean_probabilities(config, heads, extractor.load(*request), len(dataset.classes))
+
+
+def _open_images(images: Sequence[Path], study: Study) -> tuple[Dataset, tuple[str, ...]]:
+    """Returns the images as records without labels, and their digests; logs a size other than in the study."""
     readers: dict[str, Callable[[], bytes]] = {}
     for image in images:
         if image.is_dir() or image.suffix.lower() == ".zip":
@@ -115,13 +117,13 @@ def _dataset(images: Sequence[Path], classes: tuple[str, ...]) -> Dataset:
                 f"{image.as_posix()}/{path}": partial(opened.read, path) for path in opened.images()
             }
             if not found:
-                raise DataError(f"{image}: no image in it")
+                raise DataError(f"{image}: no images in it")
         elif image.is_file():
             found = {image.as_posix(): image.read_bytes}
         else:
             raise DataError(f"{image}: no such file or folder")
         if twice := found.keys() & readers.keys():
-            raise DataError(f"{min(twice)} is named twice; name each image once")
+            raise DataError(f"{min(twice)} is given twice; give each image once")
         readers |= found
 
     def read(record: Record) -> bytes:
@@ -130,7 +132,15 @@ def _dataset(images: Sequence[Path], classes: tuple[str, ...]) -> Dataset:
         except OSError as error:
             raise DataError(f"{record.path}: cannot be read ({error.strerror or error})") from error
 
-    return Dataset("images", classes, tuple(Record(path, label=-1) for path in readers), read)
+    dataset = Dataset("images", tuple(study.classes), tuple(Record(path, UNLABELED) for path in readers), read)
+    inspection = inspect(dataset)
+    size, expected = inspection.sizes.most_common(1)[0][0], tuple(study.metrics["dataset"]["image_size"])
+    if size != expected:
+        logging.info(
+            f"these images have {size[0]} × {size[1]} pixels, those of the study {expected[0]} × {expected[1]}: if the "
+            "scale is the same, crop them to that size first, or each cell looks larger or smaller than it is"
+        )
+    return dataset, inspection.digests
 
 
 def write_features(config: ConfigDict, out: Path) -> tuple[int, int]:

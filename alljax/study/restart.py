@@ -29,7 +29,7 @@ def find_or_run(
         force: as in `run.run_study`.
         dry_run: only print the plan.
     """
-    several = "jax" in sys.modules and sys.modules["jax"].process_count() > 1  # they have to agree
+    several = "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()  # processes have to agree
     if not (several or dry_run) and (study := find_unchanged(config, folder)):
         return study
 

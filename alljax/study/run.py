@@ -6,12 +6,13 @@ from pathlib import Path
 
 import jax
 from absl import logging
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax import interrupts, progress
 from alljax.errors import ConfigError, UserError, WorkdirError, first_few, plural
-from alljax.study import estimate, finetuned, merge, restart, results, sweep, workdir
+from alljax.study import estimate, finetuned, merge, outputs, restart, results, sweep, workdir
 from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.results import Study
 from alljax.study.sweep import Job, Trial
@@ -41,20 +42,18 @@ def run_study(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1),
     with workdir.exclusive(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
         if distributed.is_primary():
             _claim(config, trials, experiment, folder, force)
-        failed: dict[str, str] = {}
-        for job in _jobs(trials, folder, shard):
-            interrupts.check()
-            failed |= _run_job(job, experiment, folder)
+        jobs = _unfinished_jobs(trials, folder, shard)
+        with progress.study(sum(job.cost for job in jobs), sum(len(job.trials) for job in jobs)) as update:
+            for job in _jobs_of_process(jobs, experiment):
+                interrupts.check()
+                _run_job(job, experiment, folder)
+                update(job.cost, len(job.trials))
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("all trials are finished")
         if not distributed.is_primary():
             return None
         study = _summarize(trials, folder)
-    if failed:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:3])
-        raise ConfigError(
-            next(iter(failed.values()))
-            if len(failed) == len(trials)
-            else f"{plural(len(failed), 'trial')} of {len(trials)} failed, the others are finished: {reasons}"
-        )
+    _raise_failures(jobs, len(trials), folder)
     return study
 
 
@@ -94,11 +93,11 @@ def _claim(config: ConfigDict, trials: list[Trial], experiment: Experiment, fold
     """Makes the folder that of this study and writes everything that does not depend on a model."""
     resolved = configs.flatten(configs.vary(config, {"data.classes": experiment.dataset.classes}))
     workdir.claim(folder, resolved, trials, experiment.fingerprints(), restart.source_state(trials), force)
-    results.write_experiment(folder, experiment, config)
+    outputs.write_experiment(folder, experiment, config)
 
 
-def _jobs(trials: list[Trial], folder: Path, shard: tuple[int, int]) -> Iterator[Job]:
-    """Yields the unfinished jobs of a shard with their progress."""
+def _unfinished_jobs(trials: list[Trial], folder: Path, shard: tuple[int, int]) -> list[Job]:
+    """Returns the jobs of a shard without finished trials, frozen ones first, the same in all processes."""
 
     def done(trial: Trial) -> bool:
         found = distributed.broadcast(workdir.is_finished(folder, trial.name))
@@ -108,37 +107,67 @@ def _jobs(trials: list[Trial], folder: Path, shard: tuple[int, int]) -> Iterator
             finetuned.clear(here)
         return found
 
-    jobs = sweep.jobs(trials, shard, done, side_by_side=jax.default_backend() != "cpu")
-    with progress.study(sum(job.cost for job in jobs), sum(len(job.trials) for job in jobs)) as update:
-        for job in jobs:
-            yield job
-            update(job.cost, len(job.trials))
+    return sweep.jobs(trials, shard, done, side_by_side=jax.default_backend() != "cpu")
 
 
-def _run_job(job: Job, experiment: Experiment, folder: Path) -> dict[str, str]:
-    """Trains the trials of a job and writes each when it is finished; returns those that failed, with the reason."""
-    failed: dict[str, str] = {}
+def _jobs_of_process(jobs: list[Job], experiment: Experiment) -> Iterator[Job]:
+    """Yields the jobs of this process: its share of the frozen ones, and all others, which all processes train jointly.
+
+    The features are computed before by all processes.
+    """
+    frozen = [job for job in jobs if _is_frozen(job)]
+    if jax.process_count() > 1:
+        for job in frozen:
+            experiment.features(job.trials[0])
+    yield from frozen[jax.process_index() :: jax.process_count()]
+    yield from (job for job in jobs if not _is_frozen(job))
+
+
+def _is_frozen(job: Job) -> bool:
+    return bool(job.config.train.mode == "frozen")
+
+
+def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
+    """Trains the trials of a job and writes each when it is finished, or why it failed."""
+    local = _is_frozen(job)  # no other process trains it
     try:
         for trial, outcome in train_job(job, experiment, folder):
             if isinstance(outcome, ConfigError):
-                failed[trial.name] = str(outcome)
+                _write_failure(folder, trial, str(outcome))
                 continue
-            here = workdir.trial_folder(folder, trial.name)
-            if trial.config.study.checkpoints:
-                checkpoints.save(here / "checkpoint", {outcome.parameters: [fold.params for fold in outcome.folds]})
-            if distributed.is_primary():
-                results.write_trial(folder, trial, experiment, outcome)
+            here, parameters = workdir.trial_folder(folder, trial.name), [fold.params for fold in outcome.folds]
+            if trial.config.study.checkpoints and local:
+                outputs.save_heads(here, parameters)
+            elif trial.config.study.checkpoints:
+                checkpoints.save(here / "checkpoint", {outcome.parameters: parameters})
+            if local or distributed.is_primary():
+                outputs.write_trial(folder, trial, experiment, outcome)
                 finetuned.clear(here)
     except (UserError, jax.errors.JaxRuntimeError) as error:
         lost = isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
         if lost or isinstance(error, WorkdirError):
             raise  # a lost process or a full disk stops all of them
         reason = str(error) if isinstance(error, UserError) else estimate.device_error(error)
-        failed |= {trial.name: reason for trial in job.trials if not workdir.is_finished(folder, trial.name)}
-    for name, reason in failed.items() if distributed.is_primary() else ():
-        logging.info(f"{name} failed: {reason}")
-        workdir.write_json(workdir.trial_folder(folder, name) / "metrics.json", {"failed": reason})
-    return failed
+        if local or distributed.is_primary():
+            for trial in job.trials:
+                if not workdir.is_finished(folder, trial.name):
+                    _write_failure(folder, trial, reason)
+
+
+def _write_failure(folder: Path, trial: Trial, reason: str) -> None:
+    logging.info(f"{trial.name} failed: {reason}")
+    workdir.write_json(workdir.trial_folder(folder, trial.name) / "metrics.json", {"failed": reason})
+
+
+def _raise_failures(jobs: list[Job], count: int, folder: Path) -> None:
+    """Raises one error for all trials that failed now."""
+    results_of = {trial.name: workdir.read_result(folder, trial.name) for job in jobs for trial in job.trials}
+    failed = {name: result["failed"] for name, result in results_of.items() if "failed" in result}
+    if len(failed) == count:
+        raise ConfigError(next(iter(failed.values())))
+    if failed:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:3])
+        raise ConfigError(f"{plural(len(failed), 'trial')} of {count} failed, the others are finished: {reasons}")
 
 
 def _summarize(trials: list[Trial], folder: Path) -> Study | None:

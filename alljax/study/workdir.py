@@ -257,22 +257,24 @@ def write_csv(path: Path, frame: "DataFrame") -> None:
 
 
 def write_checksums(folder: Path) -> None:
-    """Adds the SHA-256 of the CSV files of a trial to ``checksums.json``, which has those of the checkpoint."""
+    """Adds the SHA-256 of the files of a trial to ``checksums.json``, which has those that Orbax wrote."""
     digests = read_json(folder / CHECKSUMS) if (folder / CHECKSUMS).is_file() else {}
-    digests |= {path.name: files.sha256(path) for path in folder.glob("*.csv")}
+    written = [*folder.glob("*.csv"), *folder.glob("checkpoint/*.npz")]
+    digests |= {path.relative_to(folder).as_posix(): files.sha256(path) for path in written}
     write_json(folder / CHECKSUMS, dict(sorted(digests.items())))
 
 
-def verify(path: Path) -> None:
+def verify(trial_folder: Path, name: str) -> None:
     """Compares a file of a trial with ``checksums.json``.
 
     Args:
-        path: in the folder of the trial.
+        trial_folder: folder of the trial.
+        name: of the file, relative to it.
 
     Raises:
         WorkdirError: the file is missing or has changed.
     """
-    _verify(path.parent, [path.name])
+    _verify(trial_folder, [name])
 
 
 def verify_all(workdir: Path) -> int:
