@@ -218,7 +218,8 @@ def load_legacy(file: IO[bytes]) -> object:
         if key not in stored:
             raise FormatError("has tensors of an unsupported type, for example complex or quantized ones")
         file.read(8)  # the number of elements
-        stored[key][:] = np.frombuffer(file.read(stored[key].nbytes), stored[key].dtype)
+        if file.readinto(stored[key].view(np.uint8)) < stored[key].nbytes:  # type: ignore[attr-defined]
+            raise EOFError("the file ends inside of a tensor")
     return loaded
 
 

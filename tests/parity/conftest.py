@@ -1,4 +1,4 @@
-"""Lets the tests here import `seeded_weights`, which `make_goldens.py` shares with them."""
+"""Makes `seeded_weights` importable, which these tests share with `make_goldens.py`."""
 
 import sys
 from pathlib import Path

@@ -1,15 +1,14 @@
-"""Makes the golden files beside it: what torchvision, timm and Keras compute with seeded weights.
+"""Writes the golden files in this folder: activations of torchvision, timm and Keras with seeded weights.
 
-The environment, apart from the one of the tests (any Python that torch supports):
+In a separate environment (any Python that torch supports):
 
     python3.11 -m venv /tmp/parity
     /tmp/parity/bin/pip install torch==2.13.0 timm==1.0.31 keras==3.15.0 numpy==2.4.6
     /tmp/parity/bin/pip install --no-deps torchvision==0.29.2
     /tmp/parity/bin/python tests/parity/make_goldens.py [vgg16_features-torchvision.pth]
 
-Keras runs on torch, so no TensorFlow is needed.  The weights come from
-`seeded_weights`, the images too, so that the files hold only names, shapes and
-activations.  Given the file of real VGG16 weights, `vgg16_real.npz` is made as well.
+Keras runs on torch, so TensorFlow is not needed.  Weights and images come from `seeded_weights`, so the files contain
+only names, shapes and activations.  With the file of real VGG16 weights, `vgg16_real.npz` is written too.
 """
 
 import os
@@ -25,8 +24,8 @@ import numpy as np
 import seeded_weights
 import torch
 
-# torchvision 0.29 is built for torch 2.14: its compiled operators, which no network here uses, do not
-# load into 2.13, and it fails at import unless somebody declares the two whose results it describes.
+# torchvision 0.29 is built for torch 2.14: its compiled operators, which these networks do not use, do not load into
+# 2.13, and its import fails unless these two operators are declared.
 operators = torch.library.Library("torchvision", "DEF")
 operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -35,7 +34,7 @@ import timm  # noqa: E402
 import torchvision  # noqa: E402
 
 HERE = Path(__file__).parent
-HEIGHT, WIDTH = 43, 37  # odd and even sides alternate on the way down, so that no padding goes untested
+HEIGHT, WIDTH = 43, 37  # odd and even sizes alternate between stages, so that every padding is tested
 REAL_HEIGHT, REAL_WIDTH = 96, 64
 
 Stages = dict[str, Callable[[torch.Tensor], torch.Tensor]]
@@ -155,9 +154,9 @@ def vgg16_keras() -> None:
     features = keras.applications.VGG16(weights=None, include_top=False, input_shape=image.shape[1:])
     keras_load(features)
     arrays = keras_stages(features, {f"block{n}": f"block{n}_pool" for n in range(1, 6)}, image)
-    whole = keras.applications.VGG16(weights=None, classifier_activation=None)
-    shapes = keras_load(whole)
-    arrays["logits"] = whole.predict(seeded_weights.image(224, 224), verbose=0)
+    model = keras.applications.VGG16(weights=None, classifier_activation=None)
+    shapes = keras_load(model)
+    arrays["logits"] = model.predict(seeded_weights.image(224, 224), verbose=0)
     save("vgg16_keras", shapes, arrays)
 
 
@@ -173,7 +172,7 @@ def resnet50_keras() -> None:
 
 
 def vgg16_real(path: str) -> None:
-    """A few hundred activations a stage, evenly spread, of the real weights; the file itself is not ours to keep."""
+    """About 300 evenly spaced activations per stage with the real weights, which are not redistributed."""
     features = torchvision.models.vgg16().features
     state = torch.load(path, weights_only=True)
     features.load_state_dict({name.removeprefix("features."): tensor for name, tensor in state.items()})

@@ -1,11 +1,10 @@
-"""The independent reference on real cells: PyTorch features and a logistic regression, nothing of ours.
+"""An independent reference on real images: PyTorch features and a logistic regression, without alljax.
 
     python3.11 -m venv reference && reference/bin/pip install torch==2.13.0 numpy pillow scikit-learn==1.9.1
     reference/bin/python tests/parity/make_real_features.py ../shared
 
-Prints the AUC of a standardized logistic regression with balanced class weights over the pooled
-out-of-fold predictions (5 folds, subjects held out), and writes the features of 16 of the cells to
-real_features.npz.  Features are numbers; no image is stored.
+Prints the AUC of a standardized logistic regression with balanced class weights over the pooled out-of-fold
+predictions (5 folds over subjects), and writes the features of 16 images to real_features.npz.  No image is stored.
 """
 
 import io
@@ -59,7 +58,7 @@ def main(shared: Path) -> None:
         folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
         scores = cross_val_predict(model, matrix, labels, groups=subjects, cv=folds, method="predict_proba")[:, 1]
         print(
-            f"{len(names)} cells, {len(set(subjects))} subjects, folds {seed}: AUC {roc_auc_score(labels, scores):.3f}"
+            f"{len(names)} images, {len(set(subjects))} subjects, folds {seed}: AUC {roc_auc_score(labels, scores):.3f}"
         )
     chosen = np.linspace(0, len(names) - 1, STORED).astype(int)
     np.savez_compressed(

