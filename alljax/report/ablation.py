@@ -139,17 +139,15 @@ def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
     rows = -(-len(panels) // columns)
     height = 3.6 if upright else max(1.7, 0.9 + len(axis.rows) * (0.16 + 0.19 * len(lines)))
     size = (6.4 if columns == 1 else 1.4 + 2.9 * columns, 0.5 + rows * height)
-    with plots.subplots(rows, columns, size) as (figure, grid):
+    with plots.subplots(rows, columns, size, share=True) as (figure, grid):
         for panel, axes in enumerate(grid.flat):
             if panel >= len(panels):
                 axes.set_visible(False)
                 continue
-            for line, label in enumerate(lines):
-                points = values[:, line, panel], leaky[:, line, panel]
-                _draw(axes, axis, *points, line, len(lines), label or axis.name)
+            for line in range(len(lines)):
+                _draw(axes, axis, values[:, line, panel], leaky[:, line, panel], line, lines)
             axes.set_title(f"{rest[1].name} {panels[panel]}" if len(rest) > 1 else "", fontsize=10.5, loc="left")
-            axes.sharex(grid[0, 0])
-            axes.sharey(grid[0, 0])
+            axes.tick_params(labelbottom=True)
         figure.supxlabel(axis.name if upright else metric, fontsize=10.5)
         figure.supylabel(metric if upright else axis.name, fontsize=10.5)
         _legend(figure, rest[0].name if rest else "", lines, bool(leaky.any()))
@@ -163,10 +161,10 @@ def _logarithmic(setting: VariedSetting) -> bool:
     return numbers is not None and all(number > 0 for number in numbers) and max(numbers) > WIDE * min(numbers)
 
 
-def _draw(axes: Axes, axis: VariedSetting, points: Any, leaky: np.ndarray, line: int, lines: int, label: str) -> None:
+def _draw(axes: Axes, axis: VariedSetting, points: Any, leaky: np.ndarray, line: int, labels: Sequence[str]) -> None:
     """Draws the points of a line: upright against numbers on a logarithmic axis and connected, else one row each."""
     color, dashes, marker = _look(line)
-    offset, upright = line - (lines - 1) / 2, _logarithmic(axis)
+    offset, upright = line - (len(labels) - 1) / 2, _logarithmic(axis)
     values, low, high = points.T
     if upright:
         numbers = np.array(axis.numbers)
@@ -174,18 +172,19 @@ def _draw(axes: Axes, axis: VariedSetting, points: Any, leaky: np.ndarray, line:
         at = numbers * (numbers.max() / numbers.min()) ** (0.012 * offset)
         axes.set_xscale("log")
         axes.vlines(at, low, high, color=color, linewidth=1.4, alpha=0.75)
-        axes.plot(numbers[order], values[order], color=color, linestyle=dashes, linewidth=1.3, label=label)
+        look = {"color": color, "linestyle": dashes, "label": labels[line] or axis.name}
+        axes.plot(numbers[order], values[order], linewidth=1.3, **look)
         if len(numbers) <= 8:
             axes.set_xticks(numbers, axis.labels)
             axes.minorticks_off()
     else:
-        at = np.arange(len(values)) + offset * 0.74 / lines
+        at = np.arange(len(values)) + offset * 0.74 / len(labels)
         axes.hlines(at, low, high, color=color, linewidth=1.4, alpha=0.75)
         names = ["\n".join(textwrap.wrap(plots.shorten(name, 66), 24)) for name in axis.labels]
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y" if upright else "x")
+    axes.grid(visible=True, axis="y" if upright else "x")
     x, y = (at, values) if upright else (values, at)
     for rows, face in ((~leaky, color), (leaky, "none")):
         axes.plot(x[rows], y[rows], marker, color=color, markerfacecolor=face, markersize=5)

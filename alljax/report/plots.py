@@ -51,7 +51,9 @@ STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None) -> Iterator[tuple[Any, Any]]:
+def subplots(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None, share: bool = False
+) -> Iterator[tuple[Any, Any]]:
     """Yields an empty figure in the style of the report and its axes, an array (rows, columns).
 
     Draw and `save` inside the block.
@@ -60,12 +62,13 @@ def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] | None =
         rows: number of rows of axes.
         columns: number of columns of axes.
         size: width and height in inches.
+        share: whether all axes have the same limits.
     """
     # The browser draws the text, so a glyph that Matplotlib's font lacks is no loss.
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         figure = matplotlib.figure.Figure(layout="constrained", figsize=size)
-        yield figure, figure.subplots(rows, columns, squeeze=False)
+        yield figure, figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
 
 
 def save(
