@@ -217,10 +217,17 @@ def features(options: Options) -> None:
 @_verb("lr-find", "--config --settings --out:file", "alljax lr-find --config=configs/finetune.py:toy --out=rates.csv")
 def lr_find(options: Options) -> None:
     """Find a learning rate: train for a few steps with each of several rates."""
-    from alljax.study import rates
+    from alljax.study import experiment, sweep, workdir
+    from alljax.training import lr_finder, sampling
 
-    rate = rates.find_rate(options.settings, options.out)
-    print(f"{options.out}: loss of every step\nlowest loss: train.learning_rate={rate:.3g}")
+    trial = sweep.expand(options.settings)[0]
+    opened = experiment.open_experiment(trial.config, [trial])
+    fold, *_ = sampling.make_fold_rows(trial.config, opened.labels, opened.num_classes, opened.folds(trial))
+    images = opened.images(trial, again=True)
+    losses = lr_finder.find_learning_rate(trial.config, opened.network(trial), images, fold)
+    workdir.write_csv(options.out, lr_finder.table(losses))
+    best = lr_finder.best_rate(losses)
+    print(f"{options.out}: loss of every step\nlowest loss: train.learning_rate={best:.3g}")
 
 
 @_verb("data verify", "--source --out:json", "alljax data verify --source=C-NMC_Leukemia --out=found.json")

@@ -19,8 +19,8 @@ from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.training import feature_extraction, parameter_groups, sharding
 from alljax.training.feeding import Feed
+from alljax.training.fine_tuning import FineTuner
 from alljax.training.head_training import FoldData, HeadTrainer, compile_key, make_runs
-from alljax.training.learner import Learner
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
@@ -207,18 +207,17 @@ def network_pace(config: ConfigDict, network: Network) -> NetworkPace:
         trials = next(batches)
     steps: dict[int, float] = {}
     begun = time.perf_counter()
-    learner = Learner(config, network, 2, key, np.ones(2), config.train.epochs, devices)
-    held = [learner.start()]  # a step takes the memory of the state it is given
+    tuner = FineTuner(config, network, 2, devices)
+    run = tuner.inputs(key, np.ones(2, np.float32), config.train.epochs)
+    held = [tuner.init(run)]  # a step reuses the memory of its state
 
     start = time.perf_counter() - begun
-    first, evaluation = _timed(lambda: learner.logits(held[0], trials))
+    first, evaluation = _timed(lambda: tuner.logits(held[0], trials))
     start += first - evaluation
-    for epoch in parameter_groups.phases(learner.groups, config.train.epochs):
-        learn = learner.compile(epoch)
+    for epoch in parameter_groups.phases(tuner.groups, config.train.epochs):
 
-        def step(learn: Callable[..., Any] = learn) -> None:
-            held[0], sums = learn(held[0], trials)
-            jax.block_until_ready(sums)
+        def step(epoch: int = epoch) -> None:
+            held[0] = jax.block_until_ready(tuner.step(held[0], trials, run, epoch))
 
         first, steps[epoch] = _timed(step)
         start += first - steps[epoch]

@@ -14,14 +14,13 @@ from ml_collections import ConfigDict
 from alljax import progress
 from alljax.data.dataset import Dataset
 from alljax.data.loader import ImageSource
-from alljax.models.head import Head
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
-from alljax.training import checkpoints, distributed, fine_tuning, metric_writers, parameter_groups, sharding
+from alljax.training import checkpoints, distributed, metric_writers, sharding
 from alljax.training.feature_extraction import ImageSources
 from alljax.training.feeding import Feed
-from alljax.training.learner import Learner
-from alljax.training.loop import train_network
+from alljax.training.fine_tuning import FineTuner, group_parameters, make_augmentation
+from alljax.training.loop import train
 from alljax.training.network import Network
 from alljax.training.sampling import FoldRows
 from alljax.training.step import FoldOutcome, History
@@ -37,50 +36,44 @@ def check(config: ConfigDict, network: Network) -> None:
         return
     metric_writers.check(config.train.loggers)
     sharding.make_mesh(config)
-    fine_tuning.make_augmentation(config)
-    head = Head(config.model.hidden, 2)
-    paths = jax.eval_shape(lambda key: fine_tuning.first_parameters(network, head, key), jax.random.key(0))
-    parameter_groups.assign(paths, parameter_groups.read(config.train.groups))
+    make_augmentation(config)
+    group_parameters(config, network, num_classes=2)
 
 
 class NetworkClassifier:
-    """The fine-tuned networks of a trial as a `trials.Classifier`, one run per fold and seed."""
+    """The fine-tuned networks of a trial as a `trials.Classifier`: one run per fold and seed, compiled once."""
 
     def __init__(self, trial: Trial, experiment: Experiment, folder: Path) -> None:
         """Compiles nothing yet.
 
         Args:
             trial: its name and config.
-            experiment: gives images, classes and the network.
-            folder: of the trial.
+            experiment: gives the classes and the network.
+            folder: of the trial; each run has a folder in ``runs/``.
         """
-        self._trial, self._network, self._folder = trial, experiment.network(trial), folder
-        self._num_classes, self._devices = experiment.num_classes, sharding.make_mesh(trial.config)
+        self._trial, self._folder, self._mesh = trial, folder, sharding.make_mesh(trial.config)
+        self._tuner = FineTuner(trial.config, experiment.network(trial), experiment.num_classes, self._mesh)
 
     def fit(self, features: ImageSource, labels: np.ndarray, fold: FoldRows, keys: jax.Array) -> list[FoldOutcome]:
-        """See `trials.Classifier`; a finished run is read back, an interrupted one resumes."""
-        config, of_seeds = self._trial.config, []
+        """See `trials.Classifier`; a finished run is loaded, an interrupted one resumes."""
+        config, results = self._trial.config, []
         for number, key in enumerate(keys):
             name = f"{fold.repeat}-{fold.fold}-{config.seed + number}"
-            here = self._folder / "runs" / name
-            if distributed.broadcast(checkpoints.is_saved(here / "result")):
-                tree = checkpoints.load(here / "result")
-            else:
-                feed = Feed(config, features, fold, key, self._devices)
-                tree = self._train(feed, fold, key, here, f"{self._trial.name} {name}")
-                checkpoints.save(here / "result", tree)
-                if distributed.is_primary():
-                    shutil.rmtree(here / "checkpoints", ignore_errors=True)
-            of_seeds.append(tree)
-        return [_joined(of_seeds, config.train.epochs)]
+            folder = self._folder / "runs" / name
+            if distributed.broadcast(checkpoints.is_saved(folder / "result")):
+                results.append(checkpoints.load(folder / "result"))
+                continue
+            results.append(self._train(Feed(config, features, fold, key, self._mesh), fold, key, folder))
+            checkpoints.save(folder / "result", results[-1])
+            if distributed.is_primary():
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        return [_stack(results, config.train.epochs)]
 
-    def _train(self, feed: Feed, fold: FoldRows, key: jax.Array, here: Path, title: str) -> dict[str, Any]:
-        config, total_steps = self._trial.config, self._trial.config.train.epochs * feed.steps_per_epoch
-        learner = Learner(
-            config, self._network, self._num_classes, key, np.asarray(fold.class_weights), total_steps, self._devices
-        )
-        with progress.bar(title, config.train.epochs * feed.train_count, "images") as advance:
-            trained = train_network(config, learner, feed, here, advance)
+    def _train(self, feed: Feed, fold: FoldRows, key: jax.Array, folder: Path) -> dict[str, Any]:
+        epochs = self._trial.config.train.epochs
+        inputs = self._tuner.inputs(key, fold.class_weights, epochs * feed.steps_per_epoch)
+        with progress.bar(f"{self._trial.name} {folder.name}", epochs * feed.train_count, "images") as update:
+            trained = train(self._tuner, feed, inputs, folder, update)
         return {
             "params": unflatten_dict(trained.params, sep="/"),
             "batch_stats": trained.batch_stats,
@@ -112,21 +105,21 @@ def mean_probabilities(config: ConfigDict, network: Network, networks: Sequence[
     fold = FoldRows(rows, len(rows), rows, len(rows), rows, len(rows), np.ones(classes), 0, 0)
     key = jax.random.key(0)  # draws first parameters, which are replaced
     feed = Feed(config, source, fold, key, devices)
-    learner = Learner(config, network, classes, key, np.ones(classes), 1, devices)
+    tuner = FineTuner(config, network, classes, devices)
     total = np.zeros((len(rows), classes))
     count = 0
     with progress.bar("predict", len(networks) * config.study.seeds * len(rows), "images") as advance:
         for of_split in networks:
             for number in range(len(jax.tree.leaves(of_split)[0])):
                 tree = jax.tree.map(lambda leaf, number=number: leaf[number], of_split)
-                logits = feed.logits(learner, learner.loaded(tree["params"], tree["batch_stats"]), rows)
+                logits = feed.logits(tuner, tuner.evaluation_state(tree["params"], tree["batch_stats"]), rows)
                 total += np.asarray(jax.nn.softmax(logits))
                 count += 1
                 advance(len(rows))
     return (total / count).astype(np.float32)
 
 
-def _joined(of_seeds: Sequence[Any], epochs: int) -> FoldOutcome:
+def _stack(of_seeds: Sequence[Any], epochs: int) -> FoldOutcome:
     """Puts the runs of a split side by side; epochs after an early end are NaN."""
     curves = np.full((epochs, len(of_seeds), 4), np.nan)
     for column, tree in enumerate(of_seeds):

@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from alljax.data import loader
 from alljax.data.loader import ImageSource, Loader, Sampler
 from alljax.training import sharding
-from alljax.training.learner import Learner
+from alljax.training.fine_tuning import FineTuner
 from alljax.training.sampling import FoldRows, epoch_order, steps_per_epoch
 from alljax.training.step import SHUFFLE, Batch, TrainState
 
@@ -29,7 +29,7 @@ class Feed:
         steps_per_epoch: a last, short batch counts.
         test: rows tested.
         watched: rows of the validation curves; the tested ones where none are set aside.
-        set_aside: whether validation rows are set aside.
+        has_validation: whether validation rows are set aside.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Feed:
         self.steps_per_epoch = steps_per_epoch(self.train_count, self._size)
         self.test = np.asarray(fold.test)[: int(fold.test_count)]
         self.watched = np.asarray(fold.validation)[: int(fold.validation_count)]
-        self.set_aside = not np.array_equal(self.watched, self.test)
+        self.has_validation = not np.array_equal(self.watched, self.test)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(
             jax.random.fold_in(key, SHUFFLE), jnp.arange(config.train.epochs)
         )
@@ -69,18 +69,18 @@ class Feed:
             for batch in batches:
                 yield self._cells(batch)
 
-    def logits(self, learner: Learner, state: TrainState, rows: np.ndarray) -> np.ndarray:
+    def logits(self, tuner: FineTuner, state: TrainState, rows: np.ndarray) -> np.ndarray:
         """Returns float32 (n, C) of these rows, in their order."""
         parts = []
         with Loader(self._source, self._order(rows)) as batches:
             for number, batch in enumerate(batches):
                 count = min(self._size, len(rows) - number * self._size)
-                parts.append(learner.logits(state, self._cells(batch))[:count])
+                parts.append(tuner.logits(state, self._cells(batch))[:count])
         return np.concatenate(parts)
 
-    def validate(self, learner: Learner, state: TrainState) -> tuple[float, float]:
+    def validate(self, tuner: FineTuner, state: TrainState) -> tuple[float, float]:
         """Returns mean cross-entropy and accuracy of the watched rows."""
-        labels, log_p = self.labels[self.watched], log_softmax(self.logits(learner, state, self.watched), axis=1)
+        labels, log_p = self.labels[self.watched], log_softmax(self.logits(tuner, state, self.watched), axis=1)
         own = log_p[np.arange(len(labels)), labels]
         return float(-own.mean(dtype=np.float64)), float((log_p.argmax(1) == labels).mean())
 

@@ -1,9 +1,12 @@
-"""Fine-tuning: a network on images as a function, its initial parameters and its augmentation."""
+"""Fine-tuning: a network on images, compiled once per trial for all its folds and seeds."""
 
+from collections.abc import Callable
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
@@ -11,14 +14,164 @@ from alljax.data.augmentation import Augment, Augmentation, make_augment
 from alljax.errors import ConfigError
 from alljax.models.head import Head, pool
 from alljax.models.layers import BatchNormContext
+from alljax.training import parameter_groups
 from alljax.training.network import Network
-from alljax.training.step import INIT, Apply, Parameters
+from alljax.training.optimizers import Hyperparameters
+from alljax.training.parameter_groups import ParameterGroup
+from alljax.training.sharding import Mesh, bytes_per_device
+from alljax.training.step import (
+    INIT,
+    Apply,
+    Batch,
+    Metrics,
+    Parameters,
+    TrainState,
+    init_state,
+    make_eval_step,
+    make_train_step,
+)
 
 
-def make_forward(
+@flax.struct.dataclass
+class RunInputs:
+    """What differs between the runs of one `FineTuner`; arguments of its compiled step.
+
+    Attributes:
+        key: data of the run's random key, uint32.
+        class_weights: float32 (C,).
+        hyperparameters: learning rate, number of steps and so on.
+    """
+
+    key: jax.Array
+    class_weights: jax.Array
+    hyperparameters: Hyperparameters
+
+
+class FineTuner:
+    """The compiled functions of one trial, reused for all folds and seeds.
+
+    Attributes:
+        config: of the trial.
+        mesh: where arrays are placed.
+        groups: the layer groups of ``train.groups``.
+        abstract: shapes, types and placements of the state, for checkpoints.
+    """
+
+    def __init__(self, config: ConfigDict, network: Network, num_classes: int, mesh: Mesh) -> None:
+        """Puts the frozen parameters on the devices; compiles nothing yet.
+
+        Args:
+            config: ``model``, ``train`` and ``augment`` are read.
+            network: the backbone with its weights.
+            num_classes: number of logits C.
+            mesh: from `sharding.make_mesh`.
+
+        Raises:
+            ConfigError: ``train.groups`` does not cover the parameters.
+        """
+        self.config, self.mesh, self._network = config, mesh, network
+        self.groups = parameter_groups.read_groups(config.train.groups)
+        self._phases = parameter_groups.phases(self.groups, config.train.epochs)
+        self._head = Head(config.model.hidden, num_classes, config.model.dropout)
+        self._group_of = group_parameters(config, network, num_classes)
+        ever = parameter_groups.trainable(self._group_of, config.train.epochs - 1)
+        backbone = flatten_dict({"backbone": network.used("params")}, sep="/")
+        self._initial = {path: np.asarray(leaf) for path, leaf in backbone.items() if path in ever}
+        self._frozen = mesh.replicate({path: leaf for path, leaf in backbone.items() if path not in ever})
+        self._steps: dict[int, Callable[..., TrainState]] = {}
+        self._init = mesh.jit(self._make_state)
+        self._evaluate = mesh.jit(make_eval_step(make_apply(config, network, self._head), mesh.axis))
+        self._finite = mesh.jit(_all_finite)
+        arguments = self._initial, network.used("batch_stats"), jax.random.key_data(jax.random.key(0))
+        self.abstract = mesh.abstract(jax.eval_shape(self._make_state, *arguments))
+
+    def init(self, run: RunInputs) -> TrainState:
+        """Returns the state before the first step of a run, on the devices."""
+        return self._init(*self.mesh.replicate((self._initial, self._network.used("batch_stats"))), run.key)
+
+    def inputs(self, key: jax.Array, class_weights: Any, total_steps: int) -> RunInputs:
+        """Returns what a run passes to each step, on the devices.
+
+        Args:
+            key: of the run.
+            class_weights: float32 (C,).
+            total_steps: number of optimizer steps of the run.
+        """
+        numbers = Hyperparameters.of(self.config, total_steps)
+        return self.mesh.replicate(RunInputs(jax.random.key_data(key), class_weights, numbers))
+
+    def step(self, state: TrainState, batch: Batch, run: RunInputs, epoch: int) -> TrainState:
+        """Makes one optimizer step; reuses the memory of `state`.
+
+        Args:
+            state: before the step.
+            batch: placed by ``mesh.shard``.
+            run: from `inputs`.
+            epoch: from 0; decides which layer groups are trainable.
+        """
+        phase = max(first for first in self._phases if first <= epoch)
+        if phase not in self._steps:
+            self._steps[phase] = self.mesh.jit(self._make_step(phase), donate=0)
+        return self._steps[phase](state, self._frozen, batch, run)
+
+    def reset_metrics(self, state: TrainState) -> TrainState:
+        """Returns the state with the metrics of no image."""
+        zero = self.mesh.replicate(Metrics(*np.zeros((3, 1), np.float32)[:, 0]))
+        return state.replace(metrics=zero)  # type: ignore[attr-defined]
+
+    def logits(self, state: TrainState, batch: Batch) -> np.ndarray:
+        """Returns float32 (B, C) of the global batch, in every process."""
+        return self.mesh.gather(self._evaluate(state, self._frozen, batch))
+
+    def is_finite(self, state: TrainState) -> bool:
+        """Returns whether no value of the state is NaN or infinite."""
+        return bool(self.mesh.gather(self._finite(state)))
+
+    def result(self, state: TrainState) -> tuple[dict[str, np.ndarray], Any]:
+        """Returns the trained parameters (their moving average with ``train.ema_decay``), flat, and batch_stats."""
+        return self.mesh.gather((dict(state.eval_params), state.batch_stats))
+
+    def evaluation_state(self, params: Any, batch_stats: Any) -> TrainState:
+        """Returns a state for `logits` of the nested parameters and batch_stats that a finished run has stored."""
+        step: Any = np.zeros((), np.int32)
+        return self.mesh.replicate(TrainState(flatten_dict(params, sep="/"), (), step, batch_stats))
+
+    def describe(self, state: TrainState) -> str:
+        """Returns the number of trainable parameters and the memory per device as one line."""
+        count = sum(leaf.size for leaf in jax.tree.leaves(self.abstract.params))
+        mebibytes = (bytes_per_device(state) + bytes_per_device(self._frozen)) / 2**20
+        return (
+            f"{count:,} trainable parameters; parameters, statistics and optimizer state take {mebibytes:,.0f} MiB "
+            f"per device ({self.mesh.device_count} devices), without activations"
+        )
+
+    def _make_state(self, backbone: Parameters, batch_stats: Any, key: jax.Array) -> TrainState:
+        head = init_head(self._head, self._network, jax.random.wrap_key_data(key))
+        return init_state(self.config, {**backbone, **head}, batch_stats, self._group_of)
+
+    def _make_step(self, epoch: int) -> Callable[..., TrainState]:
+        trainable = parameter_groups.trainable(self._group_of, epoch)
+        layers, axis = parameter_groups.normalization_layers(trainable), self.mesh.axis
+        train_step = make_train_step(
+            self.config,
+            make_apply(self.config, self._network, self._head, layers, axis),
+            augment=make_augmentation(self.config),
+            trainable=trainable,
+            group_of=self._group_of,
+            axis=axis,
+        )
+
+        def step(state: TrainState, frozen: Parameters, batch: Batch, run: RunInputs) -> TrainState:
+            key = jax.random.wrap_key_data(run.key)
+            return train_step(state, frozen, batch, run.class_weights, key, run.hyperparameters)
+
+        return step
+
+
+def make_apply(
     config: ConfigDict, network: Network, head: Head, layers: frozenset[str] = frozenset(), axis: str | None = None
 ) -> Apply:
-    """Returns the network as a function.
+    """Returns the network as a function of its parameters.
 
     The backbone computes in ``train.compute``; parameters, statistics, head and loss are float32.
 
@@ -26,63 +179,61 @@ def make_forward(
         config: ``train.compute``, ``train.remat`` and ``train.bn_momentum`` are read.
         network: the backbone's module, stage, pooling and preprocessing; not its parameters.
         head: the classifier.
-        layers: normalization layers that follow the batch.
-        axis: the mapped axis under `jax.pmap`, else None.
+        layers: normalization layers that normalize by the batch.
+        axis: name of the mapped axis under `jax.pmap`, else None.
     """
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.train.compute]
 
-    def forward(
-        parameters: Parameters, batch_stats: Any, images: jax.Array, mask: jax.Array, keys: jax.Array | None
+    def apply(
+        params: Parameters, batch_stats: Any, images: jax.Array, mask: jax.Array, keys: jax.Array | None
     ) -> tuple[jax.Array, Any]:
-        tree = unflatten_dict(dict(parameters), sep="/")
-        pixels = network.preprocessing(images).astype(dtype)
-        stages, moved = network.backbone.module.apply(
+        tree = unflatten_dict(dict(params), sep="/")
+        stages, updated = network.backbone.module.apply(
             {"params": tree["backbone"], "batch_stats": batch_stats},
-            pixels,
+            network.preprocessing(images).astype(dtype),
             last=network.stage,
             context=BatchNormContext(layers, mask, axis, config.train.bn_momentum),
             mutable=["batch_stats"],
         )
         features = pool(stages[network.stage], network.pool).astype(jnp.float32)
         logits: Any = head.apply({"params": tree["head"]}, features, keys)
-        return logits, moved.get("batch_stats", {})
+        return logits, updated.get("batch_stats", {})
 
     if config.train.remat:
-        # Keep what leaves each stage; what is inside is computed again on the way back.
-        policy = jax.checkpoint_policies.save_only_these_names("stage")
-        return jax.checkpoint(forward, policy=policy)
-    return forward
+        # Keep the output of each stage; activations inside are recomputed in the backward pass.
+        return jax.checkpoint(apply, policy=jax.checkpoint_policies.save_only_these_names("stage"))
+    return apply
 
 
-def first_parameters(network: Network, head: Head, key: jax.Array) -> dict[str, jax.Array]:
-    """Returns the backbone's parameters and a head's first ones, flat.
+def init_head(head: Head, network: Network, key: jax.Array) -> dict[str, jax.Array]:
+    """Returns the initial parameters of a head, flat; for the same key they equal those of the frozen mode."""
+    params = head.init(jax.random.fold_in(key, INIT), jnp.zeros((1, network.feature_count)))["params"]
+    return flatten_dict({"head": params}, sep="/")
 
-    The head's are the same as in the frozen mode for the same key.
+
+def group_parameters(config: ConfigDict, network: Network, num_classes: int) -> dict[str, ParameterGroup]:
+    """Returns the layer group of each parameter.
+
+    Raises:
+        ConfigError: ``train.groups`` does not cover the parameters.
     """
-    drawn = head.init(jax.random.fold_in(key, INIT), jnp.zeros((1, network.feature_count)))["params"]
-    return flatten_dict({"backbone": network.used("params"), "head": drawn}, sep="/")
+    head = Head(config.model.hidden, num_classes)
+    shapes = jax.eval_shape(lambda key: init_head(head, network, key), jax.random.key(0))
+    backbone = flatten_dict({"backbone": network.used("params")}, sep="/")
+    return parameter_groups.assign((*backbone, *shapes), parameter_groups.read_groups(config.train.groups))
 
 
 def make_augmentation(config: ConfigDict) -> Augment | None:
-    """Returns what ``augment`` asks for; None where it asks for nothing.
+    """Returns the augmentation that ``augment`` describes; None for none.
 
     Raises:
-        ConfigError: a strength that cannot be, or MixUp under pmap, whose devices do not see each other's images.
+        ConfigError: an invalid strength, or MixUp under pmap, whose devices do not see images of other devices.
     """
-    settings = Augmentation(
-        flips=config.augment.flips,
-        quarter_turns=config.augment.quarter_turns,
-        rotation=config.augment.rotation,
-        shift=config.augment.shift,
-        zoom=config.augment.zoom,
-        crop=config.augment.crop,
-        brightness=config.augment.brightness,
-        contrast=config.augment.contrast,
-        stain=config.augment.stain,
-        blur=config.augment.blur,
-        cutout=config.augment.cutout,
-        mixup=config.augment.mixup,
-    )
+    settings = Augmentation(**config.augment)
     if settings.mixup and config.parallel == "pmap":
-        raise ConfigError("augment.mixup works with parallel=jit; under pmap a device sees only its part of a batch")
+        raise ConfigError("augment.mixup requires parallel=jit; under pmap a device sees only its part of a batch")
     return make_augment(settings) if settings != Augmentation() else None
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

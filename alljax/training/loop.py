@@ -1,17 +1,15 @@
-"""Fine-tuning: one run from its first step, or from its newest checkpoint, to its last."""
+"""The training loop of fine-tuning: restore, train, log, validate, save, stop."""
 
 import contextlib
-import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.errors import ConfigError, Stopped
@@ -19,130 +17,177 @@ from alljax.interrupts import stop_requested
 from alljax.progress import Update
 from alljax.training.checkpoints import CheckpointManager
 from alljax.training.feeding import Feed
-from alljax.training.learner import Learner, memory
+from alljax.training.fine_tuning import FineTuner, RunInputs
 from alljax.training.metric_writers import MetricWriter, profiler
-from alljax.training.parameter_groups import phases
-from alljax.training.step import Metrics
+from alljax.training.step import Metrics, TrainState
+
+
+class EpochMetrics(NamedTuple):
+    """One row of the history: means over the training images before each step, and over the validation images."""
+
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a run leaves.
+class TrainedNetwork:
+    """The result of one run.
 
     Attributes:
-        params: what learned, flat: path → float32; averaged where ``train.ema_decay`` asks for it.
-        batch_stats: the backbone's statistics.
-        history: one row an epoch: train loss and accuracy, validation loss and accuracy.
+        params: the trained parameters, flat: path → float32; the moving average with ``train.ema_decay``.
+        batch_stats: statistics of the backbone's normalization layers.
+        history: one row per epoch.
         logits: float32 (U, C), of the test rows in their order.
     """
 
     params: dict[str, np.ndarray]
     batch_stats: Any
-    history: list[list[float]]
+    history: list[EpochMetrics]
     logits: np.ndarray
 
 
-def train_network(config: ConfigDict, learner: Learner, feed: Feed, folder: Path, advance: Update) -> Trained:
-    """Trains one network; goes on from the newest whole checkpoint in `folder`.
+def train(tuner: FineTuner, feed: Feed, run: RunInputs, folder: Path, update: Update) -> TrainedNetwork:
+    """Trains one network; resumes from the newest intact checkpoint in `folder`.
 
-    At any step, however it was stopped, the same call ends in the same bits as one that never was.
+    However often it was stopped or killed, a run ends with the same bits as one that was not.
 
     Args:
-        config: its ``train`` and ``profile`` are read.
-        learner: parameters and compiled steps.
-        feed: the batches.
+        tuner: the compiled functions of the trial.
+        feed: the batches of the run.
+        run: from ``tuner.inputs``.
         folder: of this run: ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/``.
-        advance: told of each step's images.
+        update: called after each step.
 
     Raises:
-        ConfigError: the loss is no number any more.
+        ConfigError: the loss or a parameter became NaN or infinite.
         WorkdirError: a checkpoint cannot be written.
-        Stopped: somebody asked the run to stop; it is saved.
+        Stopped: a stop was requested; the run is saved.
     """
-    train, steps = config.train, feed.steps_per_epoch
+    train, steps = tuner.config.train, feed.steps_per_epoch
     with contextlib.ExitStack() as stack:
+        note = f"{steps} steps per epoch"
         checkpoints = CheckpointManager(
-            folder / "checkpoints", train.keep_latest, train.keep_best, learner.abstract, f"{steps} steps per epoch"
+            folder / "checkpoints", train.keep_latest, train.keep_best, tuner.abstract, note
         )
         stack.callback(checkpoints.close)
-        finite = functools.partial(_finite, checkpoints, train.learning_rate)
-        if start := checkpoints.latest:
-            tree, record = checkpoints.load(start)
-            (state, epoch_sums), history = learner.devices.loaded(tree), record["history"]
-            logging.info(f"goes on after step {start:,}")
-            advance(start // steps * feed.train_count + start % steps * train.batch_size)
+        start = checkpoints.latest
+        if start:
+            logging.info(f"resuming after step {start:,}")
+            update(start // steps * feed.train_count + start % steps * train.batch_size)
+            loaded, record = checkpoints.load(start)
+            state, history = tuner.mesh.loaded(loaded), [EpochMetrics(*row) for row in record["history"]]
         else:
-            state, epoch_sums, history = learner.start(), learner.zero(), []
-        logging.info(learner.describe(state))
-        logs = MetricWriter(folder, train.loggers, start, configs.flatten(config))
-        stack.callback(logs.close)
-        trace = stack.enter_context(profiler(config.profile, start, folder))
-        stack.enter_context(jax.transfer_guard("disallow"))
-        step, last_logged, clock = start, start, time.perf_counter()
+            state, record, history = tuner.init(run), {}, []
+        logging.info(tuner.describe(state))
+        writer = MetricWriter(folder, train.loggers, start, configs.flatten(tuner.config))
+        stack.callback(writer.close)
+        monitor = _Monitor(tuner, checkpoints, writer, start, record.get("logged", [0.0] * 3))
+        trace = stack.enter_context(profiler(tuner.config.profile, start, folder))
         batches = stack.enter_context(contextlib.closing(feed.training(start)))
-        while step < train.epochs * steps and not _waited(history, train.patience):
-            epoch, place = divmod(step, steps)
-            if step == start or (place == 0 and epoch in phases(learner.groups, train.epochs)):
-                learn = learner.compile(epoch)
+        stack.enter_context(jax.transfer_guard("disallow"))
+
+        for step in range(start, train.epochs * steps):
+            epoch, index = divmod(step, steps)
+            if _stops_early(history, train.patience):
+                break
+            if index == 0:
+                state = monitor.start_epoch(state)
             trace(step, state)
             with jax.profiler.StepTraceAnnotation("step", step_num=step):
-                state, sums = learn(state, next(batches))
-            epoch_sums = learner.add(epoch_sums, sums)
-            step += 1
-            loss = None
-            if step % train.log_steps == 0 or place == steps - 1:
-                numbers = dict(zip(("loss", "accuracy"), _means(learner.devices.gather(sums)), strict=True))
-                finite(numbers.values(), last_logged, step)
-                rate = (step - last_logged) * train.batch_size / (time.perf_counter() - clock)
-                last_logged, clock = step, time.perf_counter()
-                logs.write(step, numbers | {"images_per_second": rate})
-                advance(0, f"loss {numbers['loss']:.3f} {memory()}")
-            if place == steps - 1:
-                history.append([*_means(learner.devices.gather(epoch_sums)), *feed.validate(learner, state)])
-                finite(history[-1], last_logged, step)
-                names = ("epoch_loss", "epoch_accuracy", "val_loss", "val_accuracy")
-                logs.write(step, dict(zip(names, history[-1], strict=True)))
-                loss, epoch_sums = history[-1][2] if feed.set_aside else None, learner.zero()
-                clock = time.perf_counter()
-            best = loss in sorted(row[2] for row in history)[: train.keep_best]
-            stop = stop_requested(step)
-            if step % train.checkpoint_steps == 0 or best or stop:
-                finite([learner.finite((state, epoch_sums)) or np.nan], last_logged, step)
-                record = {"history": history, "config": configs.flatten(config)}
-                checkpoints.save(step, learner.devices.stored((state, epoch_sums)), record, loss)
+                state = tuner.step(state, next(batches), run, epoch)
+
+            done, is_best, ends_epoch = step + 1, False, index == steps - 1
+            if done % train.log_steps == 0 or ends_epoch:
+                update(0, monitor.log(done, state))
+            if ends_epoch:
+                history.append(monitor.end_epoch(done, state, feed.validate(tuner, state)))
+                better = sum(row.val_loss < history[-1].val_loss for row in history)
+                is_best = feed.has_validation and better < train.keep_best
+            stop = stop_requested(done)
+            if done % train.checkpoint_steps == 0 or is_best or stop:
+                loss = history[-1].val_loss if ends_epoch and feed.has_validation else None
+                monitor.save(done, state, history, loss)
             checkpoints.check()
-            advance(min(train.batch_size, feed.train_count - place * train.batch_size))
+            update(min(train.batch_size, feed.train_count - index * train.batch_size))
             if stop:
                 checkpoints.wait()
-                raise Stopped(f"stopped after step {step:,} of {train.epochs * steps:,}, saved in {checkpoints.folder}")
+                total = train.epochs * steps
+                raise Stopped(f"stopped after step {done:,} of {total:,}, saved in {checkpoints.folder}")
+
         if train.patience:
             checkpoints.wait()
-            state, _ = learner.devices.loaded(checkpoints.load(_best_step(history, steps))[0])
-        return Trained(*learner.result(state), history, feed.logits(learner, state, feed.test))
+            best = int(np.argmin([row.val_loss for row in history]))
+            state = tuner.mesh.loaded(checkpoints.load((best + 1) * steps)[0])
+        return TrainedNetwork(*tuner.result(state), history, feed.logits(tuner, state, feed.test))
 
 
-def _waited(history: Sequence[Sequence[float]], patience: int) -> bool:
-    """Says whether the validation loss has not fallen for `patience` epochs."""
-    losses = [row[2] for row in history]
+class _Monitor:
+    """Logs the metrics since the last log line, saves checkpoints, and raises where a value became NaN."""
+
+    def __init__(
+        self, tuner: FineTuner, checkpoints: CheckpointManager, writer: MetricWriter, step: int, logged: Sequence[float]
+    ) -> None:
+        self._tuner, self._checkpoints, self._writer = tuner, checkpoints, writer
+        self._step, self._time = step, time.perf_counter()
+        self._logged = [np.float32(value) for value in logged]
+        """Sums of the current epoch at the last log line."""
+
+    def start_epoch(self, state: TrainState) -> TrainState:
+        self._logged = [np.float32(0)] * 3
+        return self._tuner.reset_metrics(state)
+
+    def log(self, step: int, state: TrainState) -> str:
+        """Writes the means over the images since the last log line; returns a note for the progress bar."""
+        sums = jax.tree.leaves(self._tuner.mesh.gather(state.metrics))
+        loss, accuracy = _means(new - old for new, old in zip(sums, self._logged, strict=True))
+        self._check_finite((loss, accuracy), step)
+        images = (step - self._step) * self._tuner.config.train.batch_size
+        rate = images / (time.perf_counter() - self._time)
+        self._writer.write(step, {"loss": loss, "accuracy": accuracy, "images_per_second": rate})
+        self._step, self._time, self._logged = step, time.perf_counter(), sums
+        return f"loss {loss:.3f} {memory()}"
+
+    def end_epoch(self, step: int, state: TrainState, validation: tuple[float, float]) -> EpochMetrics:
+        row = EpochMetrics(*_means(jax.tree.leaves(self._tuner.mesh.gather(state.metrics))), *validation)
+        self._check_finite(row, step)
+        names = ("epoch_loss", "epoch_accuracy", "val_loss", "val_accuracy")
+        self._writer.write(step, dict(zip(names, row, strict=True)))
+        self._time = time.perf_counter()
+        return row
+
+    def save(self, step: int, state: TrainState, history: Sequence[EpochMetrics], loss: float | None) -> None:
+        if not self._tuner.is_finite(state):
+            self._check_finite((np.nan,), step)
+        record = {"history": history, "logged": [float(value) for value in self._logged]}
+        self._checkpoints.save(step, self._tuner.mesh.stored(state), record, loss)
+
+    def _check_finite(self, values: Sequence[float], step: int) -> None:
+        if np.isfinite(values).all():
+            return
+        self._checkpoints.wait()
+        latest, folder = self._checkpoints.latest, self._checkpoints.folder
+        saved = f"the last good checkpoint is step {latest:,} in {folder}" if latest else "no checkpoint was saved"
+        raise ConfigError(
+            f"the loss or a parameter became NaN or infinite between steps {max(self._step, 1):,} and {step:,}; "
+            f"{saved}; lower train.learning_rate={self._tuner.config.train.learning_rate:g} or set train.clip_norm, "
+            "and resume with --resume=force or use a new workdir"
+        )
+
+
+def memory() -> str:
+    """Returns the peak memory of this process's fullest device as text; empty where it is unknown."""
+    peak = max((device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices())
+    return f"{peak / 2**30:.1f} GiB" if peak else ""
+
+
+def _means(sums: Any) -> tuple[float, float]:
+    metrics = Metrics(*sums)
+    return float(metrics.loss / metrics.count), float(metrics.correct / metrics.count)
+
+
+def _stops_early(history: Sequence[EpochMetrics], patience: int) -> bool:
+    """Returns whether the validation loss has not decreased for `patience` epochs."""
+    losses = [row.val_loss for row in history]
     return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
-
-
-def _best_step(history: Sequence[Sequence[float]], steps: int) -> int:
-    return (int(np.argmin([row[2] for row in history])) + 1) * steps
-
-
-def _means(sums: Metrics) -> tuple[float, float]:
-    return float(sums.loss / sums.count), float(sums.correct / sums.count)
-
-
-def _finite(checkpoints: CheckpointManager, rate: float, values: Iterable[Any], before: int, step: int) -> None:
-    """Raises unless all values at a step are numbers; those logged at the step `before` were."""
-    if all(np.isfinite(value).all() for value in values):
-        return
-    checkpoints.wait()
-    good = checkpoints.latest
-    place = f"the last good checkpoint is step {good:,} in {checkpoints.folder}" if good else "none was saved before"
-    raise ConfigError(
-        f"the loss or a parameter is no number any more between steps {max(before, 1):,} and {step:,}; {place}; lower "
-        f"train.learning_rate={rate:g} or set train.clip_norm, and go on with --resume=force or begin anew"
-    )

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from alljax.training.parameter_groups import Group
+from alljax.training.parameter_groups import ParameterGroup
 
 # Keras's defaults, which the paper used.
 BETA_1, BETA_2, RHO, EPSILON = 0.9, 0.999, 0.9, 1e-7
@@ -131,7 +131,7 @@ def make_schedule(config: ConfigDict, hyperparameters: Hyperparameters) -> optax
 
 
 def make_optimizer(
-    config: ConfigDict, hyperparameters: Hyperparameters, group_of: Mapping[str, Group] | None = None
+    config: ConfigDict, hyperparameters: Hyperparameters, group_of: Mapping[str, ParameterGroup] | None = None
 ) -> optax.GradientTransformation:
     """Returns ``train.optimizer`` with its schedule, weight decay and clipping.
 

@@ -1,4 +1,4 @@
-"""Which parameters learn, how fast, with how much decay, and from which epoch on."""
+"""Layer groups: which parameters are trained, from which epoch on, with which learning rate and weight decay."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,20 +8,20 @@ from typing import Any
 from alljax.errors import ConfigError
 
 FROZEN_BACKBONE = (("head/.*", 1.0), ("backbone/.*", 0.0))
-"""What ``train.groups`` means when it is empty: the frozen mode."""
+"""The groups if ``train.groups`` is empty: only the head is trained."""
 
 EXAMPLE = "(('head/.*', 1.0), ('backbone/block5/.*', 0.1), ('backbone/block[1-4]/.*', 0.0))"
 
 
 @dataclass(frozen=True)
-class Group:
-    """Parameters that learn alike.
+class ParameterGroup:
+    """Parameters that are trained in the same way.
 
     Attributes:
-        pattern: regular expression that matches their "/"-joined paths in full, such as ``backbone/block5/.*``.
-        rate: factor on the learning rate; 0 for parameters that never change.
+        pattern: regular expression that fully matches their "/"-joined paths, such as ``backbone/block5/.*``.
+        rate: factor on the learning rate; 0 for frozen parameters.
         decay: factor on the weight decay.
-        from_epoch: the first epoch, from 0, in which they learn.
+        from_epoch: first epoch, counted from 0, in which they are trained.
     """
 
     pattern: str
@@ -30,79 +30,79 @@ class Group:
     from_epoch: int = 0
 
 
-def read(entries: Sequence[Any]) -> tuple[Group, ...]:
+def read_groups(entries: Sequence[Any]) -> tuple[ParameterGroup, ...]:
     """Returns the layer groups of ``train.groups``.
 
     Args:
         entries: each (pattern, rate), (pattern, rate, decay) or (pattern, rate, decay, from_epoch).
 
     Raises:
-        ConfigError: an entry of another form, or a pattern that is no regular expression.
+        ConfigError: an entry of another form, an invalid regular expression, or a repeated pattern.
     """
     groups = []
     for entry in entries or FROZEN_BACKBONE:
-        if not _well_formed(entry):
+        if not _is_valid(entry):
             raise ConfigError(
-                f"train.groups holds {entry!r}; each entry is (pattern, rate[, decay[, from_epoch]]), for example "
+                f"train.groups contains {entry!r}; each entry is (pattern, rate[, decay[, from_epoch]]), for example "
                 f"{EXAMPLE}"
             )
         try:
             re.compile(entry[0])
         except re.error as error:
-            raise ConfigError(f"train.groups: {entry[0]!r} is no regular expression: {error}") from error
-        groups.append(Group(*entry))
+            raise ConfigError(f"train.groups: {entry[0]!r} is not a regular expression: {error}") from error
+        groups.append(ParameterGroup(*entry))
     if len({group.pattern for group in groups}) < len(groups):
-        raise ConfigError("train.groups names a pattern twice; each parameter belongs to exactly one group")
+        raise ConfigError("train.groups repeats a pattern; each parameter belongs to exactly one group")
     return tuple(groups)
 
 
-def _well_formed(entry: Any) -> bool:
+def _is_valid(entry: Any) -> bool:
     if not isinstance(entry, tuple | list) or not 2 <= len(entry) <= 4 or not isinstance(entry[0], str):
         return False
     numbers = all(isinstance(n, int | float) and not isinstance(n, bool) and n >= 0 for n in entry[1:])
     return numbers and all(isinstance(epoch, int) for epoch in entry[3:])
 
 
-def assign(paths: Iterable[str], groups: Sequence[Group]) -> dict[str, str]:
-    """Returns the pattern of each parameter's group.
+def assign(paths: Iterable[str], groups: Sequence[ParameterGroup]) -> dict[str, ParameterGroup]:
+    """Returns the group of each parameter, by path.
 
     Raises:
-        ConfigError: a parameter that no pattern matches, or more than one, or a pattern that matches none.
+        ConfigError: a parameter that matches no pattern or several, or a pattern that matches no parameter.
     """
-    patterns = {group.pattern: re.compile(group.pattern) for group in groups}
-    group_of: dict[str, str] = {}
+    patterns = {group: re.compile(group.pattern) for group in groups}
+    group_of: dict[str, ParameterGroup] = {}
     for path in paths:
-        matched = [name for name, pattern in patterns.items() if pattern.fullmatch(path)]
+        matched = [group for group, pattern in patterns.items() if pattern.fullmatch(path)]
         if not matched:
-            raise ConfigError(f"train.groups: no pattern matches {path}; add one, with rate 0 where it is to stay")
+            raise ConfigError(f"train.groups: no pattern matches {path}; add a group, with rate 0 to freeze it")
         if len(matched) > 1:
-            raise ConfigError(f"train.groups: {path} is matched by {' and by '.join(matched)}; let one match it")
+            names = " and ".join(group.pattern for group in matched)
+            raise ConfigError(f"train.groups: {path} is matched by {names}; change the patterns so that one matches")
         group_of[path] = matched[0]
-    if idle := sorted(patterns.keys() - group_of.values()):
+    if unused := sorted(group.pattern for group in groups if group not in group_of.values()):
         stages = sorted({"/".join(path.split("/")[:2]) for path in group_of})
-        raise ConfigError(f"train.groups: {idle[0]!r} matches no parameter; they begin with {', '.join(stages)}")
+        raise ConfigError(f"train.groups: {unused[0]!r} matches no parameter; they start with {', '.join(stages)}")
     return group_of
 
 
-def learning(group_of: Mapping[str, str], groups: Sequence[Group], epoch: int) -> frozenset[str]:
-    """Returns the paths of the parameters that learn in an epoch, counted from 0."""
-    awake = {group.pattern for group in groups if group.rate > 0 and group.from_epoch <= epoch}
-    return frozenset(path for path, pattern in group_of.items() if pattern in awake)
+def trainable(group_of: Mapping[str, ParameterGroup], epoch: int) -> frozenset[str]:
+    """Returns the paths of the parameters that are trained in an epoch, counted from 0."""
+    return frozenset(path for path, group in group_of.items() if group.rate > 0 and group.from_epoch <= epoch)
 
 
-def phases(groups: Sequence[Group], epochs: int) -> list[int]:
-    """Returns the epochs, in order, in which another set of parameters begins to learn; the first is 0."""
+def phases(groups: Sequence[ParameterGroup], epochs: int) -> list[int]:
+    """Returns the epochs, ascending from 0, in which the set of trained parameters changes."""
     return sorted({0, *(group.from_epoch for group in groups if group.rate > 0 and group.from_epoch < epochs)})
 
 
-def normalization_layers(learning: Iterable[str]) -> frozenset[str]:
-    """Returns the backbone's normalization layers that follow the batch: those whose scale learns.
+def normalization_layers(trainable: Iterable[str]) -> frozenset[str]:
+    """Returns the backbone's normalization layers that normalize by the batch: those whose scale is trained.
 
     Args:
-        learning: from `learning`.
+        trainable: paths of parameters, from `trainable`.
 
     Returns:
-        Their paths from the backbone's root, as `alljax.models.normalization.Batch` takes them.
+        Their paths from the backbone's root, as `alljax.models.normalization.Batch` expects them.
     """
-    scales = (path for path in learning if path.startswith("backbone/") and path.endswith("/scale"))
+    scales = (path for path in trainable if path.startswith("backbone/") and path.endswith("/scale"))
     return frozenset(path.removeprefix("backbone/").removesuffix("/scale") for path in scales)

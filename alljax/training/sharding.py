@@ -1,5 +1,6 @@
 """Placement of states and batches on devices and processes: `jax.jit` over a mesh, or `jax.pmap`."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,7 @@ class JitMesh:
             donate: position of the argument whose memory the result may reuse.
         """
 
+        @functools.wraps(function)  # its name appears in profiles
         def constrained(*arguments: Any) -> Any:
             results = function(*arguments)
             return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, self.sharding(leaf)), results)
@@ -142,7 +144,7 @@ class PmapMesh:
 
     def gather(self, tree: Any) -> Any:
         """See `JitMesh`."""
-        return jax.tree.map(lambda leaf: np.asarray(jax.device_get(leaf.addressable_shards[0].data))[0], tree)
+        return jax.tree.map(lambda leaf: np.asarray(jax.device_get(leaf.addressable_shards[0].data)[0]), tree)
 
     def jit(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
         """See `JitMesh`."""

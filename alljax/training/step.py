@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from alljax.training.losses import make_loss, weighted_loss
 from alljax.training.optimizers import Hyperparameters, make_optimizer
-from alljax.training.parameter_groups import Group
+from alljax.training.parameter_groups import ParameterGroup
 
 INIT, SHUFFLE, AUGMENT, DROPOUT, RUN = range(5)
 """Random streams: a run's key is folded with one of them before anything is drawn from it.
@@ -163,7 +163,10 @@ Step = Callable[[TrainState, Parameters, Batch, jax.Array, jax.Array, Hyperparam
 
 
 def init_state(
-    config: ConfigDict, params: Parameters, batch_stats: Any = None, group_of: Mapping[str, Group] | None = None
+    config: ConfigDict,
+    params: Parameters,
+    batch_stats: Any = None,
+    group_of: Mapping[str, ParameterGroup] | None = None,
 ) -> TrainState:
     """Returns the state before the first step.
 
@@ -184,7 +187,7 @@ def make_train_step(
     *,
     augment: Augment | None = None,
     trainable: frozenset[str] | None = None,
-    group_of: Mapping[str, Group] | None = None,
+    group_of: Mapping[str, ParameterGroup] | None = None,
     axis: str | None = None,
 ) -> Step:
     """Returns a pure function that makes one optimizer step and adds the batch to the state's metrics.

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from alljax.training.learner import Learner
 from ml_collections import ConfigDict
 
 from alljax import config as configs
@@ -29,7 +30,6 @@ from alljax.models.preprocessing import get_preprocessing
 from alljax.training import sharding
 from alljax.training.feeding import Feed
 from alljax.training.fine_tuning import Cells
-from alljax.training.learner import Learner
 from alljax.training.loop import train_network
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows

@@ -97,7 +97,7 @@ def test_epochs_after_the_last_phase_are_counted(told: Callable[..., str], monke
     measured: list[list[int]] = []
 
     def measure(config: ConfigDict, network: object) -> NetworkPace:
-        measured.append(parameter_groups.phases(parameter_groups.read(config.train.groups), config.train.epochs))
+        measured.append(parameter_groups.phases(parameter_groups.read_groups(config.train.groups), config.train.epochs))
         return NetworkPace(0.0, dict.fromkeys(measured[-1], 1.0), 0.0)
 
     monkeypatch.setattr(estimate, "network_pace", measure)

@@ -1,14 +1,11 @@
-"""A run small enough for a test: 52 noisy images of three classes, a stem of EfficientNet-Lite0 and a head."""
+"""A small fine-tuning run for tests: 52 noisy images of three classes, two stages of EfficientNet-Lite0 and a head."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 from alljax.config import default_config
@@ -16,17 +13,17 @@ from alljax.data.splits import Split
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import get_preprocessing
 from alljax.progress import Update, ignore
-from alljax.training import checkpoints
+from alljax.training.checkpoints import CheckpointManager
 from alljax.training.feeding import Feed
-from alljax.training.learner import Learner
-from alljax.training.loop import Trained, train_network
+from alljax.training.fine_tuning import FineTuner
+from alljax.training.loop import TrainedNetwork, train
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
 
 SIZE, CLASSES, STAGE = 32, 3, "stage1"
 ROWS = np.arange(52)
 SPLIT = Split(0, 0, ROWS[:21], ROWS[40:], validation=ROWS[21:40])
-"""21 cells in batches of 8: three steps an epoch, the last of five cells."""
+"""21 training images in batches of 8: three steps per epoch, the last with five images."""
 STEPS = 3
 
 GROUPS = (("head/.*", 1.0), ("backbone/stem/.*", 0.5), ("backbone/stage1/.*", 0.5))
@@ -53,21 +50,21 @@ def small_network() -> Network:
     return Network(backbone, STAGE, "average", lite, lite, None, "", variables)  # type: ignore[arg-type]
 
 
-class Cells:
-    """Images uint8 (N, S, S, 3) and labels int32 (N,), which the images tell by `told` shades; 0: not at all."""
+class Images:
+    """Images uint8 (N, S, S, 3) and labels int32 (N,); classes differ by `contrast` gray values."""
 
-    def __init__(self, told: int) -> None:
+    def __init__(self, contrast: int = 20) -> None:
         generator = np.random.default_rng(3)
         self.labels = generator.integers(0, CLASSES, len(ROWS)).astype(np.int32)
         noise = generator.integers(0, 200, (len(ROWS), SIZE, SIZE, 3))
-        self.images = (noise + told * self.labels[:, None, None, None]).astype(np.uint8)
+        self.images = (noise + contrast * self.labels[:, None, None, None]).astype(np.uint8)
 
     def take(self, rows: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return np.where(mask[:, None, None, None], self.images[rows], 0)
 
 
-class One:
-    """One device without a mesh: the plain reference."""
+class OneDevice:
+    """One device without a mesh: the reference for the meshes."""
 
     axis, device_count = None, 1
 
@@ -75,7 +72,7 @@ class One:
         with jax.transfer_guard("allow"):
             return jax.tree.map(jnp.array, tree)
 
-    shard = replicate
+    shard = loaded = replicate
 
     def jit(self, function: Any, donate: int | None = None) -> Any:
         return jax.jit(function, donate_argnums=() if donate is None else donate)
@@ -83,83 +80,86 @@ class One:
     def gather(self, tree: Any) -> Any:
         return jax.device_get(tree)
 
+    stored = gather
+
+    def abstract(self, tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
+
+
+ONE = OneDevice()
+_tuners: dict[str, FineTuner] = {}
+
+
+def tuner_of(config: ConfigDict, network: Network, mesh: Any = ONE) -> FineTuner:
+    """Returns a tuner; runs of the same config and mesh share one, and so its compiled functions."""
+    key = f"{config.to_json()} {id(network)} {id(mesh)}"
+    if key not in _tuners:
+        _tuners[key] = FineTuner(config, network, CLASSES, mesh)
+    return _tuners[key]
+
 
 class Run:
-    """A run, made anew as a new process would make it."""
+    """One run of a config, as a new process starts or resumes it."""
 
-    def __init__(self, config: ConfigDict, network: Network, folder: Path, devices: Any = None, told: int = 20) -> None:
-        self.config, self.folder, self.said = config, folder, list[str]()
-        cells, devices, key = Cells(told), devices or One(), jax.random.key(7)
-        self.fold = make_fold_rows(config, cells.labels, CLASSES, [SPLIT])[0]
-        self.feed = Feed(config, cells, self.fold, key, devices)
-        weights, total = np.asarray(self.fold.class_weights), config.train.epochs * self.feed.steps_per_epoch
-        self.learner = Learner(config, network, CLASSES, key, weights, total, devices)
+    def __init__(
+        self,
+        config: ConfigDict,
+        network: Network,
+        folder: Path = Path(),
+        *,
+        mesh: Any = ONE,
+        contrast: int = 20,
+        seed: int = 7,
+    ) -> None:
+        self.config, self.folder = config, folder
+        images, key = Images(contrast), jax.random.key(seed)
+        fold = make_fold_rows(config, images.labels, CLASSES, [SPLIT])[0]
+        self.tuner = tuner_of(config, network, mesh)
+        self.feed = Feed(config, images, fold, key, mesh)
+        self.inputs = self.tuner.inputs(key, fold.class_weights, config.train.epochs * self.feed.steps_per_epoch)
 
-    def train(self, advance: Update = ignore) -> Trained:
-        return train_network(self.config, self.learner, self.feed, self.folder, advance)
+    def train(self, update: Update = ignore) -> TrainedNetwork:
+        return train(self.tuner, self.feed, self.inputs, self.folder, update)
+
+    def steps(self, count: int, state: Any = None) -> Any:
+        """Returns the state after some steps of the first epoch."""
+        state = self.tuner.init(self.inputs) if state is None else state
+        for _, batch in zip(range(count), self.feed.training(0), strict=False):
+            state = self.tuner.step(state, batch, self.inputs, epoch=0)
+        return state
 
     def saved(self) -> list[int]:
-        return sorted(int(path.stem) for path in (self.folder / "checkpoints").glob("*.sha256"))
+        return sorted(int(path.name) for path in (self.folder / "checkpoints").iterdir() if path.is_dir())
 
     def state_at(self, step: int) -> dict[str, np.ndarray]:
         """Returns the arrays of a checkpoint by their names."""
-        layout = [*self.learner.layout, f"{self.feed.steps_per_epoch} steps an epoch"]
-        train, folder = self.config.train, self.folder / "checkpoints"
-        saved = checkpoints.Checkpoints(folder, train.keep_latest, train.keep_best, layout)
+        note = f"{self.feed.steps_per_epoch} steps per epoch"
+        manager = CheckpointManager(self.folder / "checkpoints", 99, 0, ONE.abstract(self.tuner.abstract), note)
         try:
-            leaves = saved.load(step).leaves
+            loaded, _ = manager.load(step)
         finally:
-            saved.close()
-        return {line.split(" ")[0]: leaf for line, leaf in zip(layout, leaves, strict=False)}
-
-
-@contextlib.contextmanager
-def compiled_once(folder: Path) -> Iterator[None]:
-    """Keeps what is compiled within, so that the next run of the same steps finds it."""
-    options = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for values in (options, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is options:
-            yield
+            manager.close()
+        return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(loaded)}
 
 
 class Interrupted(Exception):
-    """What ends a run in a test as a crash would."""
+    """Ends a run in a test as a crash would."""
 
 
 def after(steps: int) -> Update:
     """Returns an `Update` that interrupts at the end of so many steps."""
     done = 0
 
-    def advance(units: int, note: str = "") -> None:
+    def update(images: int, note: str = "") -> None:
         nonlocal done
-        if units and units <= 8:  # not what was done before
-            done += 1
+        done += 0 < images <= 8  # a resumed run first reports what was done before
         if done == steps:
             raise Interrupted
 
-    return advance
+    return update
 
 
-def identical(first: Trained, second: Trained) -> bool:
-    return first.history == second.history and bool(
-        jax.tree.all(
-            jax.tree.map(
-                np.array_equal,
-                (first.params, first.batch_stats, first.logits),
-                (second.params, second.batch_stats, second.logits),
-            )
-        )
-    )
-
-
-def losses(trained: Sequence[Sequence[float]]) -> list[float]:
-    """Returns the validation losses of a history."""
-    return [row[2] for row in trained]
+def identical(first: Any, second: Any) -> bool:
+    """Returns whether two trees or results of runs have the same bits."""
+    trees = [vars(tree) if isinstance(tree, TrainedNetwork) else tree for tree in (first, second)]
+    return bool(jax.tree.all(jax.tree.map(np.array_equal, *trees)))

@@ -1,179 +1,186 @@
-"""The fine-tuning step: the same numbers on any devices, frozen means frozen, and every setting does what it says."""
+"""FineTuner: compiled once, the same numbers on any devices, frozen parameters do not change, settings take effect."""
 
+import dataclasses
+from collections import Counter
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from training.small_run import (
+    CLASSES,
+    GROUPS,
+    ONE,
+    SPLIT,
+    STEPS,
+    Images,
+    Run,
+    identical,
+    settings,
+    small_network,
+    tuner_of,
+)
 
-from alljax.config import default_config
-from alljax.models.backbones import get_backbone
-from alljax.models.head import Head
-from alljax.models.preprocessing import get_preprocessing
-from alljax.training import fine_tuning, parameter_groups, sharding
+from alljax.errors import ConfigError
+from alljax.progress import ignore
+from alljax.training.feeding import Feed
+from alljax.training.fine_tuning import FineTuner
+from alljax.training.loop import train
 from alljax.training.network import Network
-from alljax.training.step import TrainState
+from alljax.training.sampling import make_fold_rows
+from alljax.training.sharding import JitMesh, PmapMesh, bytes_per_device
 
-SIZE, CELLS, CLASSES, STAGE = 32, 48, 3, "stage1"
-RNG = np.random.default_rng(0)
-IMAGES = RNG.integers(0, 256, (CELLS, SIZE, SIZE, 3), np.uint8)
-LABELS = RNG.integers(0, CLASSES, CELLS).astype(np.int32)
-ALL = (("head/.*", 1.0), ("backbone/.*", 0.5))
+COMMON = settings(clip_norm=1.0, ema_decay=0.9, epochs=16)
+"""Shared by most tests, and so compiled once per mesh; the head is large enough to be sharded."""
+COMMON.model.hidden = 4096
 
-
-def settings(entries: tuple = ALL, **train: Any) -> Any:
-    config = default_config()
-    config.model.hidden = 16
-    config.train.update(mode="finetune", learning_rate=1e-2, groups=entries, **train)
-    return config
+MESHES = {"one": ONE, "jit": JitMesh(), "fsdp": JitMesh(2), "pmap": PmapMesh()}
 
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    backbone = get_backbone("efficientnet_lite0")
-    images = jnp.zeros((1, SIZE, SIZE, 3))
-    variables = jax.jit(lambda key: backbone.module.init(key, images, last=STAGE))(jax.random.key(5))
-    lite = get_preprocessing("lite")
-    return Network(backbone, STAGE, "average", lite, lite, None, "", variables)  # type: ignore[arg-type]
+    return small_network()
 
 
-class Run:
-    """A few steps of one config on devices; reads what they did."""
-
-    def __init__(self, config: Any, network: Network, devices: Any = None) -> None:
-        self.config, self.devices = config, devices or sharding.JitMesh()
-        read = parameter_groups.read(config.train.groups)
-        key = jax.random.key(7)
-        head = Head(config.model.hidden, CLASSES, config.model.dropout)
-        parameters = fine_tuning.first_parameters(network, head, key)
-        group_of = parameter_groups.assign(parameters, read)
-        ever = parameter_groups.learning(group_of, read, 10**9)
-        learned = {path: leaf for path, leaf in parameters.items() if path in ever}
-        self.fixed = {path: leaf for path, leaf in parameters.items() if path not in ever}
-        optimizer = fine_tuning.make_optimizer(config, 50, read, group_of)
-        layers = parameter_groups.normalization_layers(ever)
-        axis = self.devices.axis
-        forward = fine_tuning.make_forward(config, network, head, layers, axis)
-        self.step = self.devices.jit(fine_tuning.make_step(config, forward, optimizer, ever, axis))
-        self.evaluate = self.devices.jit(
-            fine_tuning.make_evaluate(fine_tuning.make_forward(config, network, head), axis)
-        )
-        average = dict(learned) if config.train.ema_decay else {}
-        state = TrainState(
-            learned, optimizer.init(learned), jnp.zeros((), jnp.int32), network.variables["batch_stats"], average
-        )
-        self.state, self.constant = self.devices.replicate(state), self.devices.replicate(self.fixed)
-        self.key = self.devices.replicate(jax.random.key_data(key))
-        self.weights = self.devices.replicate(np.linspace(0.5, 2, CLASSES).astype(np.float32))
-
-    def cells(self, number: int, size: int, multiple: int) -> fine_tuning.Cells:
-        rows = (number * size + np.arange(size)) % CELLS
-        padded = -(-size // multiple) * multiple
-        images = np.zeros((padded, SIZE, SIZE, 3), np.uint8)
-        labels = np.zeros(padded, np.int32)
-        images[:size], labels[:size] = IMAGES[rows], LABELS[rows]
-        return fine_tuning.Cells(images, labels, np.arange(padded) < size, np.arange(padded, dtype=np.int32))
-
-    def train(self, steps: int, size: int = 7, multiple: int = 8) -> list[float]:
-        losses = []
-        for number in range(steps):
-            cells = self.devices.shard(self.cells(number, size, multiple))
-            self.state, sums = self.step(self.state, self.constant, self.key, cells, self.weights)
-            losses.append(float(self.devices.gather(sums.loss)) / size)
-        return losses
-
-    def params(self) -> dict[str, np.ndarray]:
-        return self.devices.gather(self.state.params)
+def test_five_folds_and_three_seeds_compile_as_one_run(
+    network: Network, tmp_path: Any, compilations: list[str]
+) -> None:
+    """Two phases of unfreezing, class weights and number of steps that differ per fold."""
+    config = settings(groups=(*GROUPS[:2], ("backbone/stage1/.*", 0.5, 1.0, 1)), epochs=2, class_weights="balanced")
+    images, mesh = Images(), JitMesh()
+    rows = [np.roll(SPLIT.train, shift)[: 21 - shift % 2] for shift in range(5)]
+    splits = [dataclasses.replace(SPLIT, fold=fold, train=rows[fold]) for fold in range(5)]
+    tuner, results, first = FineTuner(config, network, CLASSES, mesh), [], 0
+    for number, fold in enumerate(make_fold_rows(config, images.labels, CLASSES, splits)):
+        for seed in range(3):
+            key = jax.random.key(seed)
+            feed = Feed(config, images, fold, key, mesh)
+            inputs = tuner.inputs(key, fold.class_weights, 2 * feed.steps_per_epoch)
+            results.append(train(tuner, feed, inputs, tmp_path / f"{number}-{seed}", ignore))
+            first = first or len(compilations)
+    assert len({tuple(result.history) for result in results}) == 15
+    counts = Counter(compilations)
+    programs = {f"jit({name})": counts[f"jit({name})"] for name in ("step", "evaluate", "_make_state", "_all_finite")}
+    assert list(programs.values()) == [2, 1, 1, 1], programs
+    assert len(compilations) == first, f"compiled after the first run: {compilations[first:]}"
 
 
-class One:
-    """No mesh: the plain reference on one device."""
-
-    axis = None
-
-    def replicate(self, tree: Any) -> Any:
-        return jax.tree.map(jnp.asarray, tree)
-
-    shard = replicate
-
-    def jit(self, function: Any) -> Any:
-        return jax.jit(function)
-
-    def gather(self, tree: Any) -> Any:
-        return jax.device_get(tree)
-
-
-@pytest.mark.parametrize("way", ["jit", "fsdp", "pmap"])
-def test_one_device_equals_eight(way: str, network: Network) -> None:
-    """Dropout, batch statistics, odd batches with padding, clipping and averaging included."""
-    config = settings(clip_norm=1.0, ema_decay=0.9)
-    config.model.dropout = 0.3
-    config.train.learning_rate = 1e-3  # Adam at 1e-2 makes steps of rounding errors, which grow beyond 1e-5
-    devices = {"jit": sharding.JitMesh, "fsdp": lambda: sharding.JitMesh(2), "pmap": sharding.PmapMesh}[way]()
-    assert devices.device_count == 8
-    one, eight = Run(config, network, One()), Run(config, network, devices)
-    expected, got = one.train(50), eight.train(50)
-    np.testing.assert_allclose(got, expected, atol=1e-5)
-    assert np.mean(expected[-10:]) < np.mean(expected[:10])
-    cells = one.cells(0, 7, 8)
-    logits = one.evaluate(one.state, one.constant, cells)
-    spread = devices.gather(eight.evaluate(eight.state, eight.constant, devices.shard(cells)))
-    np.testing.assert_allclose(spread[:7], logits[:7], atol=1e-3)
+@pytest.mark.parametrize("mesh", ["jit", "fsdp", "pmap"])
+def test_one_device_equals_eight(mesh: str, network: Network) -> None:
+    """Dropout, batch statistics, short batches with padding, clipping and the moving average included."""
+    assert MESHES[mesh].device_count == 8
+    losses = []
+    for run in (Run(COMMON, network), Run(COMMON, network, mesh=MESHES[mesh])):
+        state, of_run = run.tuner.init(run.inputs), []
+        for batch in run.feed.training(0):
+            state = run.tuner.step(run.tuner.reset_metrics(state), batch, run.inputs, epoch=0)
+            metrics = run.tuner.mesh.gather(state.metrics)
+            of_run.append(metrics.loss / metrics.count)
+        losses.append(of_run)
+        logits = run.feed.logits(run.tuner, state, run.feed.test)
+        losses.append(logits)
+    assert len(losses[0]) == 16 * STEPS
+    np.testing.assert_allclose(losses[2], losses[0], atol=1e-5)
+    np.testing.assert_allclose(losses[3], losses[1], atol=1e-3)
+    assert np.mean(losses[0][-6:]) < np.mean(losses[0][:6])
 
 
-def test_frozen_groups_and_their_statistics_never_move(network: Network) -> None:
-    run = Run(settings((("head/.*", 1.0), ("backbone/stem/.*", 0.0), ("backbone/stage1/.*", 1.0))), network, One())
-    run.train(3)
-    assert all(path.startswith(("head/", "backbone/stage1/")) for path in run.state.params)
-    before, after = network.variables["batch_stats"], run.state.batch_stats
-    assert jax.tree.all(jax.tree.map(np.array_equal, before["stem"], after["stem"]))
-    moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before["stage1"], after["stage1"])
-    assert jax.tree.all(moved)
+def test_frozen_groups_and_their_statistics_do_not_change(network: Network) -> None:
+    run = Run(settings(groups=(GROUPS[0], ("backbone/stem/.*", 0.0), ("backbone/stage1/.*", 1.0))), network)
+    state = run.steps(3)
+    assert all(path.startswith(("head/", "backbone/stage1/")) for path in state.params)
+    before, after = network.variables["batch_stats"], state.batch_stats
+    assert identical(before["stem"], after["stem"])
+    changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before["stage1"], after["stage1"])
+    assert jax.tree.all(changed)
 
 
-def test_accumulation_changes_memory_only(network: Network) -> None:
-    frozen = (("head/.*", 1.0), ("backbone/.*/kernel", 1.0), ("backbone/.*/(scale|bias)", 0.0))
-    whole, parts = (
-        Run(settings(frozen, accumulation_steps=n, optimizer="sgd"), network, One()).train(4, size=7, multiple=8)
-        for n in (1, 4)
-    )
-    np.testing.assert_allclose(parts, whole, atol=1e-5)
+def test_parameters_that_are_never_trained_are_not_in_the_state(network: Network) -> None:
+    frozen = (GROUPS[0], ("backbone/stem/.*", 0.0), ("backbone/stage1/.*", 1.0, 1.0, 99))
+    run = Run(settings(groups=frozen, ema_decay=0.9), network)
+    state = run.tuner.init(run.inputs)
+    assert {path.split("/")[0] for path in state.params} == {"head"}
+    assert set(state.ema) == set(state.params)
+    count = sum(leaf.size for leaf in state.params.values())
+    assert f"{count:,} trainable parameters" in run.tuner.describe(state)
+    params, statistics = run.tuner.result(state)
+    assert set(params) == set(state.params)
+    assert set(statistics) == {"stem", "stage1"}
 
 
-def test_rematerialization_changes_memory_only(network: Network) -> None:
-    plain, again = (Run(settings(remat=value), network, One()).train(4) for value in (False, True))
-    np.testing.assert_allclose(again, plain, atol=1e-5)
+def test_accumulation_and_remat_do_not_change_the_numbers(network: Network) -> None:
+    statistics_frozen = (GROUPS[0], ("backbone/.*/kernel", 1.0), ("backbone/.*/(scale|bias)", 0.0))
+    states = [
+        Run(settings(groups=statistics_frozen, optimizer="sgd", **change), network).steps(STEPS)
+        for change in ({}, {"accumulation_steps": 4}, {"remat": True})
+    ]
+    for state in states[1:]:
+        for path, leaf in states[0].params.items():
+            np.testing.assert_allclose(state.params[path], leaf, atol=1e-5)
 
 
 def test_bfloat16_keeps_float32_parameters(network: Network) -> None:
-    exact, rounded = Run(settings(), network, One()), Run(settings(compute="bfloat16"), network, One())
-    np.testing.assert_allclose(rounded.train(5), exact.train(5), rtol=0.05)
-    dtypes = {leaf.dtype for leaf in jax.tree.leaves((rounded.state.params, rounded.state.batch_stats))}
+    exact, rounded = (Run(settings(compute=compute), network).steps(STEPS) for compute in ("float32", "bfloat16"))
+    np.testing.assert_allclose(rounded.metrics.loss, exact.metrics.loss, rtol=0.05)
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves((rounded.params, rounded.batch_stats))}
     assert dtypes == {np.dtype("float32")}
 
 
-def test_the_average_follows_and_is_evaluated(network: Network) -> None:
-    run = Run(settings(ema_decay=0.5), network, One())
-    start = {path: np.asarray(leaf) for path, leaf in run.state.params.items()}
-    run.train(1)
+def test_moving_average_is_evaluated_and_returned(network: Network) -> None:
+    run = Run(COMMON, network)
+    start = jax.device_get(run.tuner.init(run.inputs).params)
+    state = run.steps(1)
     path = "head/dense/kernel"
-    keep = 1 / 10  # the first step's: min(0.5, (1 + 0) / (10 + 0))
+    keep = 1 / 10  # of the first step: min(0.9, (1 + 0) / (10 + 0))
     np.testing.assert_allclose(
-        run.state.average[path], keep * start[path] + (1 - keep) * run.state.params[path], rtol=1e-5, atol=1e-7
+        state.ema[path], keep * start[path] + (1 - keep) * state.params[path], rtol=1e-5, atol=1e-7
     )
-    cells = run.cells(0, 8, 8)
-    swapped = run.state.replace(params=run.state.average, average={})
-    np.testing.assert_array_equal(
-        run.evaluate(run.state, run.constant, cells), run.evaluate(swapped, run.constant, cells)
-    )
+    params, _ = run.tuner.result(state)
+    assert identical(params, jax.device_get(dict(state.ema)))
+    batch = next(run.feed.training(0))
+    swapped = state.replace(params=state.ema)
+    np.testing.assert_array_equal(run.tuner.logits(state, batch), run.tuner.logits(swapped, batch))
 
 
-def test_sharing_shrinks_what_a_device_holds(network: Network) -> None:
-    config = settings()
-    config.model.hidden = 8192
-    whole, shared = (Run(config, network, devices) for devices in (sharding.JitMesh(1), sharding.JitMesh(4)))
-    share = sharding.bytes_per_device(shared.state) / sharding.bytes_per_device(whole.state)
-    assert share < 0.3
-    shared.train(1)
-    assert sharding.bytes_per_device(shared.state) / sharding.bytes_per_device(whole.state) < 0.3
+@pytest.mark.parametrize("mesh", MESHES)
+def test_donation_does_not_change_earlier_results(mesh: str, network: Network) -> None:
+    """A step reuses its state's memory: values that were read before, and the initial parameters, must not change."""
+    run = Run(COMMON, network, mesh=MESHES[mesh])
+    first = run.tuner.mesh.gather(run.tuner.init(run.inputs))
+    state = run.steps(1)
+    read = run.tuner.mesh.gather(state)
+    copies = [jax.tree.map(np.copy, tree) for tree in (first, read)]
+    jax.block_until_ready(run.steps(2, state))
+    assert identical(first, copies[0])
+    assert identical(read, copies[1])
+    assert identical(run.tuner.mesh.gather(run.tuner.init(run.inputs)), copies[0])
+
+
+@pytest.mark.parametrize("mesh", ["jit", "fsdp", "pmap"])
+def test_stored_parameters_are_evaluated_on_other_devices(mesh: str, network: Network) -> None:
+    run = Run(COMMON, network)
+    state = run.steps(1)
+    expected = run.feed.logits(run.tuner, state, run.feed.test)
+    other = Run(COMMON, network, mesh=MESHES[mesh])
+    loaded = other.tuner.evaluation_state(*run.tuner.result(state))
+    np.testing.assert_allclose(other.feed.logits(other.tuner, loaded, other.feed.test), expected, atol=1e-5)
+
+
+def test_fsdp_shards_the_state(network: Network) -> None:
+    before, after = [], []
+    for mesh in ("jit", "fsdp"):
+        run = Run(COMMON, network, mesh=MESHES[mesh])
+        before.append(bytes_per_device(run.tuner.init(run.inputs)))
+        after.append(bytes_per_device(run.steps(1)))
+    assert after == before
+    assert before[1] < 0.6 * before[0]
+
+
+def test_groups_cover_the_stages_that_are_used(network: Network) -> None:
+    """Weight files contain the complete backbone; stages after ``model.stage`` are neither kept nor in a group."""
+    with pytest.raises(ConfigError, match="no pattern matches backbone/stage1"):
+        tuner_of(settings(groups=GROUPS[:2]), network)
+    run = Run(settings(groups=GROUPS[:2]), dataclasses.replace(network, stage="stem"))
+    state = run.tuner.init(run.inputs)
+    assert not any("stage1" in path for path in state.params)
+    assert "stage1" not in run.tuner.result(state)[1]

@@ -1,95 +1,102 @@
-"""The learning-rate finder: each rate of the sweep is the run it stands for, and the best one really learns."""
+"""The learning rate finder: its losses are those of ordinary runs, the best rate is chosen, `alljax lr-find`."""
 
+import csv
 import dataclasses
-import itertools
+from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from training.small_run import CLASSES, GROUPS, SPLIT, Cells, One, settings, small_network
+from training.small_run import CLASSES, GROUPS, SPLIT, Images, Run, settings, small_network
 
+from alljax.cli import main
 from alljax.errors import ConfigError
-from alljax.models.head import Head
-from alljax.training import fine_tuning, lr_finder, parameter_groups
-from alljax.training.feeding import Feed
+from alljax.training import lr_finder
+from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
-from alljax.training.step import TrainState
+from alljax.training.sharding import JitMesh
 
 STEPS = 6
-RATES = np.array([1e-4, 3e-3], np.float32)
-RESTING_STEM = (GROUPS[0], ("backbone/stem/.*", 0.0), ("backbone/stage1/.*", 0.5, 2.0))
+RATES = np.array([3e-3, 1e-4, 1e30], np.float32)
+TOY = [
+    f"--config={Path(__file__).resolve().parents[2] / 'configs/finetune.py'}:toy", "--config.model.stage=stem",
+    "--config.preprocessing.image_size=32", "--config.data.synthetic.images=24",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lr_finder, "STEPS", STEPS)
+
+
+def find(config: Any, network: Network) -> np.ndarray:
+    images = Images()
+    fold = make_fold_rows(config, images.labels, CLASSES, [SPLIT])[0]
+    return lr_finder.find_learning_rate(config, network, images, fold, RATES)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"optimizer": "adamw", "weight_decay": 0.1, "groups": RESTING_STEM, "accumulation_steps": 2, "clip_norm": 0.5},
-        {"optimizer": "sgd", "groups": (), "mode": "frozen", "schedule": "cosine", "warmup_steps": 3, "ema_decay": 0.9},
+        {"optimizer": "adamw", "weight_decay": 0.1, "accumulation_steps": 2, "clip_norm": 0.5},
+        {"optimizer": "sgd", "groups": (GROUPS[0], ("backbone/.*", 0.0)), "schedule": "cosine", "ema_decay": 0.9},
     ],
 )
-def test_sweep_equals_single_runs(changes: dict) -> None:
-    config = settings(**changes)
-    network, cells, key = small_network(), Cells(20), jax.random.key(3)
-    fold = make_fold_rows(config, cells.labels, CLASSES, [SPLIT])[0]
-    feed, weights = Feed(config, cells, fold, key, One()), np.asarray(fold.class_weights)
-    swept = lr_finder.sweep(config, network, CLASSES, feed, weights, key, STEPS, RATES)
-    assert swept.shape == (len(RATES), STEPS)
-    assert abs(swept[0, -1] - swept[1, -1]) > 1e-3, "the rates must matter, or nothing is compared"
-
-    for rate, of_rate in zip(RATES, swept, strict=True):
-        single = settings(
-            **changes | {"learning_rate": float(rate), "schedule": "constant", "warmup_steps": 0, "ema_decay": 0.0}
-        )
-        layer_groups, head = (
-            parameter_groups.read(single.train.groups),
-            Head(single.model.hidden, CLASSES, single.model.dropout),
-        )
-        parameters = fine_tuning.first_parameters(network, head, key)
-        group_of = parameter_groups.assign(parameters, layer_groups)
-        learning = parameter_groups.learning(group_of, layer_groups, 0)
-        forward = fine_tuning.make_forward(single, network, head, parameter_groups.normalization_layers(learning))
-        optimizer = fine_tuning.make_optimizer(single, STEPS, layer_groups, group_of)
-        step = jax.jit(fine_tuning.make_step(single, forward, optimizer, learning))
-        awake = {path: leaf for path, leaf in parameters.items() if path in learning}
-        fixed = {path: leaf for path, leaf in parameters.items() if path not in learning}
-        state = TrainState(awake, optimizer.init(awake), jnp.zeros((), jnp.int32), network.used("batch_stats"))
-        for expected, batch in zip(of_rate, itertools.islice(feed.training(0), STEPS), strict=True):
-            state, sums = step(state, fixed, jax.random.key_data(key), batch, weights)
-            assert float(sums.loss / sums.count) == pytest.approx(float(expected), rel=1e-5)
+def test_losses_equal_those_of_single_runs(changes: dict[str, Any], compilations: list[str]) -> None:
+    network = small_network()
+    losses = find(settings(**changes), network)
+    assert compilations.count("jit(step)") == 1
+    assert not np.isfinite(losses[2, -1])
+    assert lr_finder.best_rate(losses, RATES) == RATES[0]
+    plain = {"learning_rate": float(RATES[0]), "schedule": "constant", "ema_decay": 0.0}
+    single = Run(settings(**(changes | plain)), network, seed=0, mesh=JitMesh())
+    state = single.tuner.init(single.inputs)
+    for batch, expected in zip(single.feed.training(0), losses[0], strict=False):
+        state = single.tuner.step(single.tuner.reset_metrics(state), batch, single.inputs, epoch=0)
+        np.testing.assert_allclose(state.metrics.loss / state.metrics.count, expected, rtol=1e-5)
 
 
-def test_a_rate_that_is_too_high_is_not_the_best() -> None:
-    config = settings()
-    network, cells, key = small_network(), Cells(20), jax.random.key(3)
-    broken = jax.tree.map(lambda leaf: leaf, network.variables)
-    fold = make_fold_rows(config, cells.labels, CLASSES, [SPLIT])[0]
-    feed, weights = Feed(config, cells, fold, key, One()), np.asarray(fold.class_weights)
-    wide = np.array([1e-3, 1e30], np.float32)
-    swept = lr_finder.sweep(config, network, CLASSES, feed, weights, key, STEPS, wide)
-    assert np.isfinite(swept[0]).all()
-    assert not np.isfinite(swept[1, -1])
-    assert lr_finder.best(swept, wide) == pytest.approx(1e-3)
-
-    broken["params"]["stem"] = jax.tree.map(lambda leaf: leaf * np.nan, broken["params"]["stem"])
-    sick = dataclasses.replace(network, variables=broken)
-    lost = lr_finder.sweep(config, sick, CLASSES, feed, weights, key, 2, wide)
-    with pytest.raises(ConfigError, match="no number at any learning rate from 0.001"):
-        lr_finder.best(lost, wide)
+def test_no_rate_trains_a_broken_network() -> None:
+    network = small_network()
+    params = dict(network.variables["params"])
+    params["stem"] = jax.tree.map(lambda leaf: leaf * np.nan, params["stem"])
+    broken = dataclasses.replace(network, variables=network.variables | {"params": params})
+    losses = find(settings(groups=(GROUPS[0], ("backbone/.*", 0.0))), broken)
+    with pytest.raises(ConfigError, match=r"NaN or infinite at every learning rate from 0.0001 to 1e\+30"):
+        lr_finder.best_rate(losses, RATES)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_best_ignores_what_diverged_and_looks_at_the_end(bad: float) -> None:
+def test_best_rate_ignores_divergence_and_uses_the_last_steps(bad: float) -> None:
     losses = np.tile(np.linspace(1.0, 0.5, 10), (4, 1))
-    losses[0, :8] = 0.0  # low at first only
+    losses[0, :8] = 0.0  # low only in the first steps
     losses[1, -1] = bad
     losses[2, -2:] = 0.4
     losses[3] = bad
-    assert lr_finder.best(losses, np.array([1e-4, 1e-3, 1e-2, 1e-1])) == 1e-2
-    with pytest.raises(ConfigError, match=r"from 1e-06 to 1;"):
-        lr_finder.best(np.full((13, 10), bad))
+    assert lr_finder.best_rate(losses, np.array([1e-4, 1e-3, 1e-2, 1e-1])) == 1e-2
+    assert lr_finder.best_rate(np.array([[2.0], [1.0]]), np.array([0.1, 0.2])) == 0.2
 
 
-def test_one_step_is_enough_to_choose() -> None:
-    assert lr_finder.best(np.array([[2.0], [1.0]]), np.array([0.1, 0.2])) == 0.2
+@pytest.mark.parametrize("mode", ["finetune", "frozen"])
+def test_verb_writes_each_step_of_each_rate(mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where an epoch has fewer steps than a run."""
+    out = tmp_path / "new" / "rates.csv"
+    groups = "(('head/.*', 1.0), ('backbone/.*', 0.3))" if mode == "finetune" else "()"
+    arguments = [f"--config.train.groups={groups}", f"--config.train.mode={mode}", "--config.train.epochs=1"]
+    assert main(["lr-find", *TOY, *arguments, f"--out={out}"]) == 0
+    with out.open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in table] == list(range(1, STEPS + 1)) * len(lr_finder.RATES)
+    np.testing.assert_allclose([float(row["learning_rate"]) for row in table[::STEPS]], lr_finder.RATES, rtol=1e-5)
+    losses = np.array([float(row["loss"]) for row in table]).reshape(len(lr_finder.RATES), STEPS)
+    assert np.ptp(losses[:, 0]) < 1e-5, "the first loss is before the first step"
+    assert np.ptp(losses[:, -1]) > 0.01
+    assert f"train.learning_rate={lr_finder.best_rate(losses):.3g}" in capsys.readouterr().out
+
+
+def test_groups_that_do_not_fit_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--config.train.groups=(('head/.*', 1.0),)", f"--out={tmp_path / 'rates.csv'}"]
+    assert main(["lr-find", *TOY, *arguments]) == 2
+    assert "no pattern matches backbone/" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
