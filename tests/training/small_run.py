@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alljax.config import default_config
-from alljax.data.splits import Split
+from alljax.data.splits import Fold
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import get_preprocessing
 from alljax.progress import Update, ignore
@@ -22,7 +22,7 @@ from alljax.training.sampling import make_fold_rows
 
 SIZE, CLASSES, STAGE = 32, 3, "stage1"
 ROWS = np.arange(52)
-SPLIT = Split(0, 0, ROWS[:21], ROWS[40:], validation=ROWS[21:40])
+SPLIT = Fold(0, 0, ROWS[:21], ROWS[40:], validation=ROWS[21:40])
 """21 training images in batches of 8: three steps per epoch, the last with five images."""
 STEPS = 3
 
