@@ -1,4 +1,7 @@
+"""Exact and near duplicates on generated and real images."""
+
 import io
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -6,194 +9,133 @@ from PIL import Image
 
 from alljax.data import duplicates, images, synthetic
 from alljax.data.dataset import Dataset, Record
+from alljax.data.duplicates import compute_fingerprints, exact_groups, near_pairs
 from alljax.data.readers import open_all
 
 T, R = Image.Transpose, Image.Resampling
 
 
-def encode(image, form="PNG", **options):
+def encode(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
 
 
-def memory(contents):
-    records = tuple(Record(path, 0) for path in contents)
-    return Dataset("folder", ("a",), records, read=lambda record: contents[record.path])
+def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    return Image.open(io.BytesIO(encode(image, "JPEG", quality=quality)))
 
 
-def scaled(image, share):
-    return image.resize([round(share * side) for side in image.size], R.BILINEAR)
+def scaled(image: Image.Image, factor: float) -> Image.Image:
+    return image.resize([round(factor * side) for side in image.size], R.BILINEAR)
 
 
-def jpeg(image, quality):
-    return images.decode(encode(image, "JPEG", quality=quality), "x.jpg")
-
-
-COPIES = {
-    "turned 90": lambda image: image.transpose(T.ROTATE_90),
-    "turned 180": lambda image: image.transpose(T.ROTATE_180),
-    "turned 270": lambda image: image.transpose(T.ROTATE_270),
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "rotated 90": lambda image: image.transpose(T.ROTATE_90),
+    "rotated 180": lambda image: image.transpose(T.ROTATE_180),
     "mirrored": lambda image: image.transpose(T.FLIP_LEFT_RIGHT),
-    "mirrored and turned": lambda image: image.transpose(T.TRANSVERSE),
-    "JPEG 90": lambda image: jpeg(image, 90),
+    "mirrored and rotated": lambda image: image.transpose(T.TRANSVERSE),
     "JPEG 75": lambda image: jpeg(image, 75),
     "JPEG 50": lambda image: jpeg(image, 50),
     "50 %": lambda image: scaled(image, 0.5),
-    "90 %": lambda image: scaled(image, 0.9),
     "110 %": lambda image: scaled(image, 1.1),
-    "all of it": lambda image: jpeg(scaled(image.transpose(T.TRANSPOSE), 0.9), 75),
+    "all": lambda image: jpeg(scaled(image.transpose(T.TRANSPOSE), 0.9), 75),
 }
 
 
+def memory(contents: dict[str, bytes]) -> Dataset:
+    return Dataset("folder", ("a",), tuple(Record(path, 0) for path in contents), lambda record: contents[record.path])
+
+
+def fingerprints(pictures: Iterable[Image.Image]) -> duplicates.Fingerprints:
+    return compute_fingerprints(memory({f"{number}.png": encode(each) for number, each in enumerate(pictures)}))
+
+
 @pytest.fixture(scope="module")
-def cells():
-    """Twenty generated cells."""
+def cells() -> list[Image.Image]:
     made = synthetic.read_synthetic(6, 20, 225, 0)
-    return [images.decode(made.read(record), record.path) for record in made.records]
+    return [Image.open(io.BytesIO(made.read(record))) for record in made.records]
 
 
-def prints(pictures):
-    return duplicates.take_prints(memory({f"{number}.png": encode(each) for number, each in enumerate(pictures)}))
-
-
-def copies_found(originals, copies):
-    """How many of the originals stand in a pair with their own copy, and how many pairs there are besides."""
-    count = len(originals.small)
-    pairs = {(int(a), int(b)) for a, b in duplicates.near(np.concatenate([originals.small, copies.small]))}
-    own = {(row, row + count) for row in range(count)}
-    return len(pairs & own), len(pairs - own)
-
-
-def test_equal_pixels_in_any_format(cells):
+def test_equal_pixels_in_any_format(cells: list[Image.Image]) -> None:
     first, second = cells[0], cells[1]
     contents = {
         "a.bmp": encode(first, "BMP"),
         "b.png": encode(second),
-        "c.png": encode(first),
-        "d.tif": encode(first, "TIFF", compression="tiff_lzw"),
-        "e.png": encode(second.transpose(T.ROTATE_90)),
-        "f.bmp": encode(second, "BMP"),
+        "c.tif": encode(first, "TIFF", compression="tiff_lzw"),
+        "d.png": encode(second.transpose(T.ROTATE_90)),
+        "e.bmp": encode(second, "BMP"),
+        "f.png": b"no image",
     }
-    found = duplicates.take_prints(memory(contents))
-    assert duplicates.exact(found.pixels) == ((0, 2, 3), (1, 5))
-    assert not found.unreadable
-
-
-def test_the_same_bytes_in_another_shape_are_another_image():
+    found = compute_fingerprints(memory(contents))
+    assert exact_groups(found.pixels) == [[0, 2], [1, 4]]
+    assert found.unreadable == {"f.png": "not an image"}
     wide = Image.fromarray(np.arange(96, dtype=np.uint8).reshape(4, 8, 3))
-    tall = Image.frombytes("RGB", (4, 8), wide.tobytes())
-    assert duplicates.exact(prints([wide, tall]).pixels) == ()
+    assert exact_groups(fingerprints([wide, Image.frombytes("RGB", (4, 8), wide.tobytes())]).pixels) == []
 
 
 @pytest.mark.parametrize("kind", COPIES)
-def test_copies_are_found(cells, kind):
-    assert copies_found(prints(cells), prints([COPIES[kind](cell) for cell in cells])) == (len(cells), 0)
+def test_copies_are_found_and_nothing_else(cells: list[Image.Image], kind: str) -> None:
+    small = np.concatenate([fingerprints(cells).small, fingerprints(COPIES[kind](cell) for cell in cells).small])
+    assert near_pairs(small).tolist() == [[row, row + 20] for row in range(20)]
 
 
-def test_different_cells_are_not_taken_for_copies(cells):
-    assert duplicates.near(prints(cells).small).shape == (0, 2)
+def test_pairs_do_not_depend_on_order_or_filter(cells: list[Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
+    small = fingerprints([*cells, *(cell.transpose(T.ROTATE_90) for cell in cells[:7])]).small
+    expected = {frozenset((row, 20 + row)) for row in range(7)}
+    assert {frozenset(pair) for pair in near_pairs(small).tolist()} == expected
+    assert {frozenset(26 - row for row in pair) for pair in near_pairs(small[::-1]).tolist()} == expected
+    monkeypatch.setattr(duplicates, "DISTANCE", 64)  # all pairs are candidates: a matrix product filters them
+    assert {frozenset(pair) for pair in near_pairs(small).tolist()} == expected
 
 
-def test_pairs_do_not_depend_on_order_or_blocks(cells, monkeypatch):
-    small = prints([*cells, *(cell.transpose(T.ROTATE_90) for cell in cells[:7])]).small
-    pairs = {frozenset(pair) for pair in duplicates.near(small).tolist()}
-    assert pairs == {frozenset((row, 20 + row)) for row in range(7)}
-    backwards = duplicates.near(small[::-1])
-    assert {frozenset(26 - row for row in pair) for pair in backwards.tolist()} == pairs
-    monkeypatch.setattr(duplicates, "_BLOCK", 1)
-    monkeypatch.setattr(duplicates, "_CHUNK", 2)
-    told = []
-    assert {frozenset(pair) for pair in duplicates.near(small, told.append).tolist()} == pairs
-    assert sum(told) == 27
-
-
-def test_many_candidates_are_thinned_out_to_the_same_pairs(cells, monkeypatch):
-    small = prints([*cells, *(jpeg(cell, 90) for cell in cells[:9])]).small
-    monkeypatch.setattr(duplicates, "DISTANCE", 64)  # all are candidates
-    pairs = duplicates.near(small).tolist()
-    assert pairs == [[row, 20 + row] for row in range(9)]
-    monkeypatch.setattr(duplicates, "_MANY", 2)
-    assert duplicates.near(small).tolist() == pairs
-
-
-def test_images_without_contrast_are_no_pairs():
+def test_constant_and_tiny_images_are_no_pairs() -> None:
     blank = [Image.new("RGB", (20 + shade, 20), (shade,) * 3) for shade in (0, 0, 100, 255)]
-    assert len(duplicates.near(prints(blank).small)) == 0
+    tiny = [Image.new("RGB", size, (9, 9, 9)) for size in ((1, 1), (1, 7), (3, 1))]
+    assert len(near_pairs(fingerprints([*blank, *tiny]).small)) == 0
+    assert near_pairs(fingerprints([]).small).shape == (0, 2)
 
 
-def test_the_smallest_images():
-    pixels = [Image.new("RGB", size, (9, 9, 9)) for size in ((1, 1), (1, 7), (3, 1))]
-    assert prints(pixels).small.shape == (3, 32, 32)
-    nothing = prints([])
-    assert nothing.small.shape == (0, 32, 32)
-    assert duplicates.near(nothing.small).shape == (0, 2)
-
-
-def test_unreadable_images_are_named_and_left_out(cells):
-    contents = {f"{number}.png": encode(cells[0]) for number in range(5)} | {"2.png": b"", "3.png": b"no image"}
-    told = []
-    found = duplicates.take_prints(memory(contents), told.append, threads=3)
-    assert len(found.pixels) == len(found.small) == 3
-    assert found.unreadable == {"2.png": "empty (0 bytes)", "3.png": "not an image"}
-    assert sum(told) == 5
+def _reduced(picture: Image.Image) -> np.ndarray:
+    return fingerprints([picture]).small[0]
 
 
 @pytest.mark.real
-def test_real_copies_are_found(cnmc_zip):
-    check_real_copies(cnmc_zip, 16)
-
-
-@pytest.mark.real
-@pytest.mark.long
-def test_all_real_copies_are_found(cnmc_zip):
-    check_real_copies(cnmc_zip, 1)
-
-
-def check_real_copies(cnmc_zip, step):
+@pytest.mark.parametrize("step", [24, pytest.param(1, marks=pytest.mark.long)])
+def test_real_copies(cnmc_zip, step: int) -> None:
     dataset = open_all(str(cnmc_zip))
-    pictures = [images.decode(dataset.read(record), record.path) for record in dataset.records[::step]]
-    small = np.stack([duplicates._shrink(picture) for picture in pictures])
-    count = len(small)
+    pictures = [Image.fromarray(images.decode(dataset.read(record), record.path)) for record in dataset.records[::step]]
+    small = fingerprints(pictures).small
     for copy in COPIES.values():
-        copies = np.stack([duplicates._shrink(copy(picture)) for picture in pictures])
-        pairs = duplicates.near(np.concatenate([small, copies])).tolist()
-        assert all([row, row + count] in pairs for row in range(count))
+        pairs = near_pairs(np.concatenate([small, fingerprints(map(copy, pictures)).small])).tolist()
+        assert all([row, row + len(small)] in pairs for row in range(len(small)))
 
 
 @pytest.mark.real
 @pytest.mark.long
-def test_real_cells_turned_by_other_angles_are_no_copies_of_others(cnmc_zip):
+def test_other_real_images_are_no_copies(cnmc_zip) -> None:
     dataset = open_all(str(cnmc_zip))
-    pictures = [images.decode(dataset.read(record), record.path) for record in dataset.records]
-    small = np.stack([duplicates._shrink(picture) for picture in pictures])
-    count = len(small)
-    same = {(a, b) for a, b in duplicates.near(small).tolist()}  # exact copies too
+    pictures = [Image.fromarray(images.decode(dataset.read(record), record.path)) for record in dataset.records]
+    small = fingerprints(pictures).small
+    count, known = len(small), {tuple(pair) for pair in near_pairs(small).tolist()}
     for angle in range(10, 90, 10):
-        turned = np.stack([duplicates._shrink(picture.rotate(angle, R.BICUBIC)) for picture in pictures])
-        pairs = duplicates.near(np.concatenate([small, turned])).tolist()
-        others = {tuple(sorted((a, b - count))) for a, b in pairs if a < count <= b and a != b - count}
-        assert others <= same
+        rotated = fingerprints(picture.rotate(angle, R.BICUBIC) for picture in pictures).small
+        pairs = near_pairs(np.concatenate([small, rotated])).tolist()
+        assert {tuple(sorted((a, b - count))) for a, b in pairs if a < count <= b and a != b - count} <= known
 
 
 @pytest.mark.real
-def test_real_near_duplicates(cnmc_zip):
+def test_real_near_duplicates(cnmc_zip) -> None:
     dataset = open_all(str(cnmc_zip))
-    found = duplicates.take_prints(dataset)
-    where = [record.path.rpartition("UID_")[2].removesuffix(".bmp") for record in dataset.records]
-    assert [{where[row] for row in group} for group in duplicates.exact(found.pixels)] == [
+    found = compute_fingerprints(dataset)
+    names = [record.path.rpartition("UID_")[2].removesuffix(".bmp") for record in dataset.records]
+    assert [{names[row] for row in group} for group in exact_groups(found.pixels)] == [
         {"20_1_1_all", "21_1_1_all"},
         {"20_1_2_all", "21_1_2_all"},
         {"H2_26_1_hem", "H4_7_1_hem"},
     ]
     first = [row for row, digest in enumerate(found.pixels) if found.pixels.index(digest) == row]
-    pairs = [{where[first[row]] for row in pair} for pair in duplicates.near(found.small[first])]
+    pairs = [sorted(names[first[row]].split("_")[:2] for row in pair) for pair in near_pairs(found.small[first])]
     assert len(pairs) == 20
-    # One image under two names, but not pixel for pixel: these people are known to be one.
-    for pair in ({"H6_1_1_hem", "H2_1_1_hem"}, {"H6_1_2_hem", "H2_1_2_hem"}, {"H10_1_1_hem", "h3_1_1_hem"}):
-        assert pair in pairs
-        pairs.remove(pair)
-    # The other 17 are cells of one subject, in two fields.
-    for one, other in pairs:
-        assert one.split("_")[0] == other.split("_")[0]
-        assert one.split("_")[1] != other.split("_")[1]
+    two_names = [pair for pair in pairs if pair[0][0] != pair[1][0]]
+    assert [{one[0], other[0]} for one, other in two_names] == [{"H2", "H6"}, {"H2", "H6"}, {"H10", "h3"}]
+    assert all(one[1] != other[1] for one, other in pairs if one[0] == other[0]), "two fields of one subject"

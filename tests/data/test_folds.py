@@ -1,0 +1,74 @@
+"""Balanced folds and held-out sets of whole groups, and nested orders."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alljax.data.folds import group_folds, group_holdout, nested_groups
+
+thorough = settings(derandomize=True, deadline=None, database=None, max_examples=100)
+groups_of_one_class = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 1)), min_size=6, max_size=24).filter(
+    lambda groups: sum(label for _, label in groups) in range(3, len(groups) - 2)
+)
+
+
+def columns(groups: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels and group numbers of the images of groups (size, label)."""
+    labels = np.concatenate([np.full(size, label) for size, label in groups])
+    return labels, np.repeat(np.arange(len(groups)), [size for size, _ in groups])
+
+
+@thorough
+@given(groups_of_one_class, st.integers(2, 3), st.integers(0, 99))
+def test_folds_differ_by_at_most_the_largest_group(groups: list[tuple[int, int]], folds: int, seed: int) -> None:
+    labels, numbers = columns(groups)
+    fold_of_row = group_folds(labels, numbers, folds, seed)[numbers]
+    for label in (0, 1):
+        counts = np.bincount(fold_of_row[labels == label], minlength=folds)
+        assert np.ptp(counts) <= max(size for size, own in groups if own == label)
+        assert counts.min() > 0
+
+
+@thorough
+@given(groups_of_one_class, st.sampled_from((0.1, 0.2, 0.5, 0.8)), st.integers(0, 99))
+def test_held_out_fraction_is_close(groups: list[tuple[int, int]], fraction: float, seed: int) -> None:
+    labels, numbers = columns(groups)
+    held_out = group_holdout(labels, numbers, fraction, seed)[numbers]
+    for label in (0, 1):
+        sizes = [size for size, own in groups if own == label]
+        difference = abs(held_out[labels == label].sum() - fraction * sum(sizes))
+        assert difference <= max(max(sizes) / 2, min(sizes)) + 1e-6
+        assert 0 < held_out[labels == label].sum() < sum(sizes)
+
+
+def test_seeds_give_independent_folds() -> None:
+    labels, numbers = columns([(size, label) for label in (0, 1) for size in range(9, 60, 4)])
+    pairs = np.triu_indices(numbers.max() + 1, 1)
+    together = []
+    for seed in range(8):
+        fold = group_folds(labels, numbers, 5, seed)
+        together.append((fold[:, None] == fold)[pairs])
+    correlation = np.corrcoef(np.array(together, float))[np.triu_indices(8, 1)]
+    assert abs(correlation.mean()) < 0.15  # .9 for scikit-learn's StratifiedGroupKFold on C-NMC
+
+
+@pytest.mark.parametrize("sizes", [(26, 47), (1, 3, 30)])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_beginning_has_the_class_fractions(sizes: tuple[int, ...], seed: int) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    order = nested_groups(labels, np.arange(len(labels)), seed)
+    assert sorted(order) == list(range(len(labels)))
+    for count in range(len(sizes), len(order) + 1):
+        counts = np.bincount(labels[order[:count]], minlength=len(sizes))
+        assert (counts >= 1).all()
+        assert (np.abs(counts - count * np.array(sizes) / sum(sizes)) <= len(sizes) - 1).all()
+    assert order.tolist() == nested_groups(labels, np.arange(len(labels)), seed).tolist()
+    assert order.tolist() != nested_groups(labels, np.arange(len(labels)), seed + 1).tolist()
+
+
+def test_groups_with_several_classes_cover_them_first() -> None:
+    labels, numbers = np.array([0, 0, 1, 0, 1, 2, 2]), np.array([0, 0, 0, 1, 1, 1, 2])
+    for seed in range(20):
+        order = nested_groups(labels, numbers, seed)
+        assert set(labels[np.isin(numbers, order[:2])]) == {0, 1, 2}
