@@ -43,17 +43,17 @@ class MergedSubject:
 
 @dataclass(frozen=True)
 class ProtocolLeaks:
-    """Leakage of a protocol, summed over its folds.
+    """Leakage of a protocol: test images, summed over its folds, of which related images are in the training data.
 
     Attributes:
         protocol: its name.
         declared: whether it is declared leaky.
         folds: number of folds.
         test_images: number of test images.
-        subject: test images whose subject is in the training data; None where no subject is known.
-        field: test images of whose photograph another cell is in the training data; None where no field is known.
-        duplicate: test images that are in the training data.
-        near: test images that have an equal or nearly equal image in the training data.
+        subject: images of the same subject; None where no subject is known.
+        field: cells of the same photograph; None where no field is known.
+        duplicate: the same image.
+        near: the same or a similar image.
         refused: why the protocol is impossible; empty where it is possible.
     """
 

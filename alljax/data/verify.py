@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -39,35 +40,11 @@ Size = tuple[int, int]
 _Group = tuple[str, str, str]
 
 
-@dataclass(frozen=True)
-class GroupCounts:
-    """Counts of a subset, official fold and class.
-
-    Attributes:
-        subset: ``train``, ``prelim``, ``final``, ``test``, ...
-        fold: empty where there is none.
-        label: name of the class; empty where unknown.
-        images: number of distinct images; for C-NMC 2019 those that the complete set has here.
-        expected_images: number in the complete set; None where unknown, as `expected_subjects`.
-        subjects: number of subject names.
-        expected_subjects: number in the complete set.
-        missing: images of the complete set that this copy lacks.
-        surplus: images that the complete set does not have.
-        unreadable: images that cannot be read.
-        odd_size: images of an unexpected size.
-    """
-
-    subset: str
-    fold: str
-    label: str
-    images: int
-    expected_images: int | None
-    subjects: int
-    expected_subjects: int | None
-    missing: int
-    surplus: int
-    unreadable: int
-    odd_size: int
+COLUMNS = (
+    "subset", "fold", "class", "images", "expected_images", "subjects", "expected_subjects", "missing", "surplus",
+    "unreadable", "odd_size",
+)  # fmt: skip
+"""Counts per subset, official fold and class; ``images`` are distinct images, of C-NMC those of the complete set."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +54,7 @@ class Verification:
     Attributes:
         source: as given by the user.
         name: `Dataset.name`.
-        groups: counts per subset, fold and class.
+        groups: a row of `COLUMNS` per subset, fold and class; None where the expected number is unknown.
         problems: key of `PROBLEMS` → everything concerned; empty where the copy is complete and correct.
         sizes: (width, height) → number of images.
         subjects: subset → subject name → number of images.
@@ -86,7 +63,7 @@ class Verification:
 
     source: str
     name: str
-    groups: tuple[GroupCounts, ...]
+    groups: tuple[dict[str, Any], ...]
     problems: Mapping[str, tuple[str, ...]]
     sizes: Mapping[Size, int]
     subjects: Mapping[str, Mapping[str, int]]
@@ -148,20 +125,18 @@ def print_verification(found: Verification, out: Path | None = None) -> None:
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     complete = found.name == "cnmc"
-    header = ["subset", "fold", "class", "images", "of", "subjects", "of"]
-    header += ["missing", "surplus", "unreadable", "odd size"]
-    shown = [number for number, name in enumerate(header) if complete or name not in ("of", "missing", "surplus")]
+    of_complete_set = ("expected_images", "expected_subjects", "missing", "surplus")
+    columns = [name for name in COLUMNS if complete or name not in of_complete_set]
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    for number in shown:
-        table.add_column(header[number], justify="left" if number < 3 else "right")
-    for group in found.groups:
-        values = list(asdict(group).values())
-        texts = [value if isinstance(value, str) else "" if value is None else f"{value:,}" for value in values]
-        table.add_row(*(texts[number] for number in shown))
-    console.print(table)
+    for name in columns:
+        header = "of" if name.startswith("expected") else name.replace("_", " ")
+        table.add_column(header, justify="left" if name in COLUMNS[:3] else "right")
     subsets = Counter[str]()
     for group in found.groups:
-        subsets[group.subset] += group.images
+        values = [group[name] for name in columns]
+        table.add_row(*(value if isinstance(value, str) else "" if value is None else f"{value:,}" for value in values))
+        subsets[group["subset"]] += group["images"]
+    console.print(table)
     of = {subset: f" of {count:,}" for subset, count in cnmc_index.COUNTS.items()} if complete else {}
     console.print(", ".join(f"{subset} {count:,}{of.get(subset, '')}" for subset, count in subsets.items()) + " images")
     sizes = [f"{count:,} of {width} × {height}" for (width, height), count in found.sizes.items()]
@@ -285,7 +260,7 @@ def _compare(records: Iterable[Record], problems: defaultdict[str, list[str]]) -
 
 def _count_groups(
     dataset: Dataset, missing: Iterable[Record], errors: Container[str], odd: Container[str]
-) -> Iterator[GroupCounts]:
+) -> Iterator[dict[str, Any]]:
     groups = defaultdict[_Group, list[Record]](list)
     for record in dataset.records:
         groups[_group(dataset, record)].append(record)
@@ -294,18 +269,17 @@ def _count_groups(
     for group in (*complete, *sorted(set(groups) - set(complete))):
         records, known = groups[group], complete.get(group)
         listed = [record for record in records if not known or cnmc_index.official(record)]
-        distinct = len({cnmc_index.identity(record) for record in listed}) if known else len(listed)
-        yield GroupCounts(
-            *group,
-            images=distinct,
-            expected_images=known[0] if known else None,
-            subjects=len({record.subject for record in listed} - {""}),
-            expected_subjects=known[1] or None if known else None,
-            missing=absent[group],
-            surplus=len(records) - len(listed),
-            unreadable=sum(record.path in errors for record in records),
-            odd_size=sum(record.path in odd for record in records),
+        counts = (
+            len({cnmc_index.identity(record) for record in listed}) if known else len(listed),
+            known[0] if known else None,
+            len({record.subject for record in listed} - {""}),
+            known[1] or None if known else None,
+            absent[group],
+            len(records) - len(listed),
+            sum(record.path in errors for record in records),
+            sum(record.path in odd for record in records),
         )
+        yield dict(zip(COLUMNS, (*group, *counts), strict=True))
 
 
 def _count_subjects(dataset: Dataset) -> dict[str, dict[str, int]]:

@@ -1,6 +1,5 @@
 """`alljax data verify`: the complete C-NMC set, everything that can be wrong, and other folders."""
 
-import dataclasses
 import json
 from collections import Counter
 
@@ -16,11 +15,7 @@ TABLE = "validation_data/C-NMC_test_prelim_phase_data_labels.csv"
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes 12 × 12 pixels (final phase: 16 × 16) the expected sizes."""
-    known = {
-        group: dataclasses.replace(each, size=(16, 16) if group[0] == "final" else (12, 12))
-        for group, each in cnmc_index.KNOWN.items()
-    }
-    monkeypatch.setattr(cnmc_index, "KNOWN", known)
+    monkeypatch.setattr(cnmc_index, "SIZES", {"train": (12, 12), "prelim": (12, 12), "final": (16, 16)})
 
 
 @pytest.fixture
@@ -41,9 +36,9 @@ def complete(picture) -> dict[str, bytes]:
 
 def counts(found: verify.Verification, *names: str) -> dict[tuple[str, str, str], tuple]:
     return {
-        (group.subset, group.fold, group.label): tuple(getattr(group, name) for name in names)
+        (group["subset"], group["fold"], group["class"]): tuple(group[name] for name in names)
         for group in found.groups
-        if any(getattr(group, name) for name in names)
+        if any(group[name] for name in names)
     }
 
 
@@ -52,9 +47,9 @@ def test_complete_set(plant, complete, small, capsys: pytest.CaptureFixture[str]
     assert found.problems == {}
     assert len(found.groups) == 9
     for group in found.groups:
-        known = cnmc_index.KNOWN[group.subset, group.fold, group.label]
-        assert group.images == group.expected_images == known.images
-        assert group.subjects == (group.expected_subjects or 0) == known.subjects
+        images, subjects = cnmc_index.KNOWN[group["subset"], group["fold"], group["class"]]
+        assert group["images"] == group["expected_images"] == images
+        assert group["subjects"] == (group["expected_subjects"] or 0) == subjects
     assert found.sizes == {(12, 12): 12_528, (16, 16): 2_586}
     assert {subset: len(names) for subset, names in found.subjects.items()} == {"train": 73, "prelim": 28}
     verify.print_verification(found)
@@ -89,7 +84,7 @@ def test_all_problems(plant, complete, small, picture, capsys: pytest.CaptureFix
     assert len(found.problems["repeated"]) == 1
     belongs = f"{fourth.replace('fold_0', 'fold_2')} (belongs in {fourth.replace(TRAIN, 'train')})"
     assert belongs in found.problems["misplaced"]
-    expected = Counter({group: known.images for group, known in cnmc_index.KNOWN.items()})
+    expected = Counter({group: images for group, (images, _) in cnmc_index.KNOWN.items()})
     absent = {g: expected[g] for g in expected if g[1] not in ("0", "2") or g == ("train", "2", "all")}
     absent["train", "0", "all"] = len(gone)
     assert counts(found, "missing") == {group: (count,) for group, count in absent.items()}
@@ -148,7 +143,7 @@ def test_folder(plant, picture, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_unusable_and_generated_sources(plant) -> None:
     assert "only one class" in verify.verify(str(plant(["only/1.png", "only/2.png"]))).problems["unusable"][0]
-    assert sum(group.images for group in verify.verify("synthetic").groups) == 600
+    assert sum(group["images"] for group in verify.verify("synthetic").groups) == 600
     with pytest.raises(DataError, match="no such file or folder"):
         verify.verify("nowhere")
 
@@ -163,7 +158,7 @@ def test_real_images(cnmc_zip) -> None:
         ("final", "", ""): 0,
     }  # fmt: skip
     assert counts(found, "images", "missing") == {
-        group: (count, cnmc_index.KNOWN[group].images - count) for group, count in present.items()
+        group: (count, cnmc_index.KNOWN[group][0] - count) for group, count in present.items()
     }
     assert len(set(found.problems["missing"])) == 15_114 - 526
     assert found.sizes == {(450, 450): 526}
