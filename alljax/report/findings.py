@@ -124,12 +124,17 @@ def _baselines(study: Study) -> Iterator[str]:
     if size := baselines.get("size_threshold"):
         metric = "auc" if size["auc"] is not None else "accuracy"
         value = f"{format_value(metric, size[metric])} {format_interval(metric, size)}"
-        improvement = _size_improvement(result["size_improvement"], len(size["thresholds"]))
+        improvement = compare_with_size(result["size_improvement"], len(size["thresholds"]))
         yield f"A threshold on the cell size alone reaches {METRICS[metric]} {value}. {improvement}"
 
 
-def _size_improvement(improvement: Mapping[str, Mapping[str, Any]], folds: int) -> str:
-    """Returns a sentence on whether the model uses more than the size, both on the same resamples of subjects."""
+def compare_with_size(improvement: Mapping[str, Mapping[str, Any]], folds: int) -> str:
+    """Returns a sentence on whether the model uses more than the size, both on the same resamples of subjects.
+
+    Args:
+        improvement: ``size_improvement`` of a trial.
+        folds: number of folds; the AUC of several is that within folds.
+    """
     metric = "auc" if "auc" in improvement else "accuracy"
     if metric not in improvement:
         return "No interval of the difference could be computed: not shown that the model uses more than size."
@@ -145,15 +150,10 @@ def _size_improvement(improvement: Mapping[str, Mapping[str, Any]], folds: int) 
     return f"{text}, significant" + ("; its accuracy is not higher." if accuracy <= 0 else ".")
 
 
-def splits(study: Study) -> dict[str, Mapping[str, Any]]:
-    """Returns ``protocol``, ``leaks`` and ``baselines`` of each split of the study, by its name."""
-    return dict(study.metrics["splits"])
-
-
 def protocols(study: Study) -> list[tuple[str, str]]:
     """Returns the name of each split and how the models were tested in it."""
     described = []
-    for name, split in splits(study).items():
+    for name, split in study.metrics["splits"].items():
         trials, protocol = study.metrics["trials"], split["protocol"]
         settings = study.settings(
             next((trial for trial in trials if trials[trial]["split"] == name), next(iter(trials)))
@@ -204,8 +204,8 @@ def _unfinished(study: Study) -> Iterator[str]:
 
 
 def _leaks(study: Study) -> Iterator[str]:
-    several = len(splits(study)) > 1
-    for name, split in splits(study).items():
+    several = len(study.metrics["splits"]) > 1
+    for name, split in study.metrics["splits"].items():
         leaks = split["leaks"]
         for key, shared in (("subject", "the subject"), ("field", "the photograph"), ("duplicate", "the same image")):
             if leaks.get(key):
@@ -214,7 +214,7 @@ def _leaks(study: Study) -> Iterator[str]:
                     f"Leak{where}: {shared} of {leaks[key]:,} of {leaks['test_images']:,} held-out images is also in "
                     "the training images."
                 )
-    if any(split["protocol"]["leaky"] for split in splits(study).values()):
+    if any(split["protocol"]["leaky"] for split in study.metrics["splits"].values()):
         yield "Such a split rewards recognizing subjects; expect worse results on new subjects."
     if study.ranking.leaky:
         yield "Models tested on a leaky split are marked and ranked after all others, however high their numbers."

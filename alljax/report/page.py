@@ -68,7 +68,7 @@ def render(study: Study, sections: Sequence[Section], results: Table, inputs: st
         models=[_model(study, name) for name in ranking.order[:DRAWN]],
         values={name: format_value(ranking.metric, trials[name][ranking.metric]) for name in ranking.order},
         misclassified=_misclassified(study),
-        subjects=_subjects(study),
+        subjects=subjects_table(study),
         details={"Weights": weights, "Settings": study.config, "Environment": study.environment},
         **_assets(),
     )
@@ -81,7 +81,7 @@ def render_table(table: Table) -> str:
 
 def results_table(study: Study) -> Table:
     """Returns the table of models, best first, with the baselines in the footer."""
-    ranking, trials, splits = study.ranking, study.metrics["trials"], findings.splits(study)
+    ranking, trials, splits = study.ranking, study.metrics["trials"], study.metrics["splits"]
     recalls = [f"recall of {name}" for name in study.class_names] if len(study.classes) == 2 else []
     baselines = [
         (findings.BASELINES[name], split, result)
@@ -175,7 +175,7 @@ def _misclassified(study: Study) -> Table:
     return Table("misclassified", "Misclassified images with the highest probability", columns, tuple(rows))
 
 
-def _subjects(study: Study) -> Table | None:
+def subjects_table(study: Study) -> Table | None:
     """Returns the accuracy of the best model per subject, lowest first; None where subjects are unknown."""
     predictions = study.predictions(study.ranking.best)
     if not study.metrics["dataset"]["subjects"]:

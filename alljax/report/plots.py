@@ -38,9 +38,6 @@ DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)
 INK = "#010203"
 """Color of text and axes; the page replaces it by its own text color."""
 
-MOST_POINTS = 400
-"""Points of a curve that the page can name; of longer curves, evenly spaced points."""
-
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "alljax", "text.parse_math": False, "font.size": 10.5,
     "font.family": "DejaVu Sans", "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK,
@@ -269,7 +266,6 @@ def _curves(figure: matplotlib.figure.Figure) -> str:
             continue
         box = axes.get_position()
         at = np.unique(np.concatenate([np.asarray(line.get_xdata(), np.float64) for line in lines]))
-        at = at[np.unique(np.linspace(0, len(at) - 1, min(len(at), MOST_POINTS)).round().astype(int))]
         series = []
         for line in lines:
             x, y = (np.asarray(data, np.float64).tolist() for data in line.get_data())

@@ -44,7 +44,7 @@ PROPER = {
 """Display names of backbones and optimizers."""
 
 DEPENDENT = ("weights.path", "weights.name", "train.mode")
-"""Settings that follow others; not displayed where rows are distinct without them."""
+"""Settings that follow others and are displayed only if nothing else differs."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,13 @@ def varied_settings(study: Study) -> list[VariedSetting]:
     varied = []
     for keys, rows in _plain(study.config["study.sweep"]):
         keys, rows = (keys, rows) if isinstance(keys, list) else ([keys], [[value] for value in rows])
-        displayed = _displayed(keys, rows)
+        differing = [column for column in range(len(keys)) if len({json.dumps(row[column]) for row in rows}) > 1]
+        displayed = [column for column in differing if keys[column] not in DEPENDENT] or differing
         if not displayed:
             continue
         labels, numbers = [_label(keys, row, displayed) for row in rows], None
         if len(set(labels)) < len(rows):
-            labels = [", ".join(json.dumps(row[column]) for column in displayed) for row in rows]
+            labels = [", ".join(json.dumps(row[column]) for column in differing) for row in rows]
         if len(displayed) == 1 and all(_is_number(row[displayed[0]]) for row in rows):
             key, values = keys[displayed[0]], [row[displayed[0]] for row in rows]
             numbers = tuple(math.nan if (key, value) in VALUES else float(value) for value in values)
@@ -133,14 +134,6 @@ def _label(keys: Sequence[str], row: Sequence[Any], displayed: Sequence[int]) ->
     return ", ".join(
         value if value in PROPER.values() else f"{setting_name(key)}={value}" for key, value in values.items()
     )
-
-
-def _displayed(keys: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[int]:
-    """Returns the columns that distinguish the rows."""
-    differing = [column for column in range(len(keys)) if len({json.dumps(row[column]) for row in rows}) > 1]
-    short = [column for column in differing if keys[column] not in DEPENDENT]
-    distinct = {json.dumps([row[column] for column in short]) for row in rows}
-    return short if len(distinct) == len(rows) else differing
 
 
 def _is_number(value: Any) -> bool:

@@ -51,7 +51,7 @@ def results_table(study: Study, width: int = 120) -> Table:
     if len(trials) > PRINTED:
         table.add_row(f"… and {len(trials) - PRINTED} more", style="dim")
     table.add_section()
-    splits = findings.splits(study)
+    splits = study.metrics["splits"]
     for split, content in splits.items():
         for name, baseline in content["baselines"].items():
             label = findings.BASELINES[name] + (f" ({split})" if len(splits) > 1 else "")

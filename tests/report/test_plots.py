@@ -1,6 +1,5 @@
 import io
 import json
-import sys
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -109,26 +108,6 @@ def test_curves_of_the_page_are_those_of_the_figure() -> None:
     assert 0 < top < top + height < 1
 
 
-def test_panels_share_the_name_of_their_axis() -> None:
-    with plots.subplots(1, 2) as (figure, grid):
-        for number, axes in enumerate(grid.flat):
-            axes.plot([1, 2, 4], [0.1, np.nan, 0.3], label="it's <one>", color=plots.GREEN)
-            axes.plot([1, 3], [5.0, 6.0], label="two", color=plots.INK)
-            axes.plot([1, 4], [0, 0])
-            axes.set_title(f"panel {number}")
-        figure.supxlabel("batch size")
-        panels = json.loads(plots.save("two", "two panels", figure, curves=True).curves)
-    assert [(panel["title"], panel["name"]) for panel in panels] == [
-        ("panel 0", "batch size"),
-        ("panel 1", "batch size"),
-    ]
-    assert panels[0]["at"] == [1, 2, 3, 4]
-    assert panels[0]["lines"] == [
-        ["it's <one>", plots.GREEN, [0.1, None, None, 0.3]],
-        ["two", plots.INK, [5, None, 6, None]],
-    ]
-
-
 def test_contact_sheet_has_six_images_per_row() -> None:
     images = [Image.new("RGB", (450, 450), (200, 20 * number, 90)) for number in range(8)]
     sheet = Image.open(io.BytesIO(plots.contact_sheet(images, ["a class\npredicted\n" + "a long name " * 9] * 8)))
@@ -137,7 +116,3 @@ def test_contact_sheet_has_six_images_per_row() -> None:
         color = sheet.getpixel((32 + 256 * column + 112, 32 + row * (sheet.height - 32) // 2 + 112))
         assert color == pytest.approx((200, 20 * number, 90), abs=4)
     assert sheet.width == 6 * 256 + 32
-
-
-def test_pyplot_is_not_used() -> None:
-    assert "matplotlib.pyplot" not in sys.modules

@@ -129,7 +129,7 @@ def test_results_list_models_best_first_and_baselines_below(toy_report: Path) ->
 
 def test_subjects_are_listed_with_the_lowest_accuracy_first(toy_report: Path) -> None:
     study = read_study(toy_report.parent)
-    table = page._subjects(study)
+    table = page.subjects_table(study)
     assert table
     shares = [row[3].number or 0.0 for row in table.rows]
     assert shares == sorted(shares)
@@ -261,7 +261,7 @@ def test_contact_sheets_show_misclassified_images_once(study_copy: Path, toy_con
 )
 def test_model_is_compared_with_the_size(improvement: Any, words: list[str]) -> None:
     found = {name: {"value": value, "interval": bounds} for name, (value, bounds) in improvement.items()}
-    sentence = findings._size_improvement(found, 5)
+    sentence = findings.compare_with_size(found, 5)
     assert all(word in sentence for word in words)
 
 

@@ -24,19 +24,26 @@ def test_results_fit_and_list_models_then_baselines(
     assert text.splitlines()[-1] == "positive class: ALL (leukemic blast)"
 
 
-def test_only_the_best_of_many_models_are_printed(make_study: Callable[..., Study]) -> None:
+def test_only_the_best_of_many_models_are_printed(
+    make_study: Callable[..., Study], capsys: pytest.CaptureFixture[str]
+) -> None:
     study = make_study(("train.epochs", tuple(range(1, 26))), step=0.05)
-    rows = terminal.results_table(study).columns[0]._cells
-    assert rows[: terminal.PRINTED] == list(study.ranking.order[: terminal.PRINTED])
-    assert "5 more" in str(rows[terminal.PRINTED])
+    terminal.print_results(study, 120)
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines if "-epochs=" in line]
+    assert names == list(study.ranking.order[: terminal.PRINTED])
+    assert any("5 more" in line for line in lines)
 
 
-def test_leaky_missing_and_failed_models_are_marked(make_study: Callable[..., Study]) -> None:
+def test_leaky_missing_and_failed_models_are_marked(
+    make_study: Callable[..., Study], capsys: pytest.CaptureFixture[str]
+) -> None:
     study = make_study(("train.epochs", (1, 2)), leaky=1)
     study.metrics.update(missing=["b", "c"], failed={"d": "out of memory"})
-    labels = [str(label) for label in terminal.results_table(study).columns[0]._cells]
-    assert labels[1].endswith("(leaky test)")
-    assert terminal.notes(study)[1:] == ["2 missing: b, c", "1 failed: d"]
+    terminal.print_results(study, 120)
+    text = capsys.readouterr().out
+    assert f"{study.ranking.order[1]} (leaky test)" in text
+    assert text.splitlines()[-2:] == ["2 missing: b, c", "1 failed: d"]
 
 
 def test_three_classes_have_no_positive_class(make_study: Callable[..., Study]) -> None:
