@@ -20,10 +20,8 @@ from alljax.report.setting_names import setting_name, setting_value
 from alljax.report.tables import Figure, Section, Table, Value
 from alljax.study.results import Study
 
-OPEN = ("split.stratified", "preprocessing.name", "model.pool", "features.augment")
-"""The settings that the paper does not state."""
 STATED = ("model.backbone", "model.stage", "train.optimizer", "train.epochs")
-"""The settings that tell which of the paper's rows a trial corresponds to."""
+"""The settings that the paper states: they determine the row that a trial corresponds to."""
 BOTH = "both networks"
 COLORS = {BOTH: plots.BLUE, "A": plots.VERMILION, "B": plots.GREEN}
 MARKERS = {BOTH: "o", "A": "s", "B": "D"}
@@ -33,29 +31,20 @@ DRAWN = 24
 
 @dataclass(frozen=True)
 class Variant:
-    """A configuration and its squared differences to the published numbers, in percentage points².
+    """A configuration and its distance to the tables.
 
     Attributes:
-        name: its settings for display.
+        name: the settings that distinguish it.
         rows: the rows of the paper that its finished trials correspond to.
-        numbers: by network, how many published numbers they cover.
-        squares: by network, the sum over these numbers: (1 + resamples,), first without resampling.
+        numbers: how many published numbers they cover.
+        distances: by network, and over `BOTH`: the distance in percentage points and that in every resample,
+            (1 + resamples,); NaN where undefined.
     """
 
     name: str
     rows: tuple[Row, ...]
-    numbers: Mapping[str, int]
-    squares: Mapping[str, np.ndarray]
-
-    def distances(self, network: str = BOTH) -> np.ndarray:
-        """Returns the distance and that in every resample, (1 + resamples,); NaN where undefined."""
-        chosen = list(self.numbers) if network == BOTH else [network]
-        total = sum(self.numbers.get(one, 0) for one in chosen)
-        return np.sqrt(sum(self.squares[one] for one in chosen) / total) if total else np.array([np.nan])
-
-    def distance(self, network: str = BOTH) -> float:
-        """Returns the distance in percentage points."""
-        return float(self.distances(network)[0])
+    numbers: int
+    distances: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -104,17 +93,29 @@ def rank(study: Study) -> VariantRanking:
         one = settings[name]
         letter, number = letters.get(matching.network_name(one)), of_paper.get(one["train.epochs"])
         if letter and number and one["train.optimizer"] in published.OPTIMIZERS:
-            grouped.setdefault(_name(one, keys), {})[letter, one["train.optimizer"], number] = name
-    tests = {tested.paths.tobytes(): tested.held_out for name in study.trials if name in study.metrics["trials"]
-             for tested in [study.predictions(name)]}  # fmt: skip
+            variant = ", ".join(f"{setting_name(key)}={setting_value(key, one[key])}" for key in keys)
+            grouped.setdefault(variant, {})[letter, one["train.optimizer"], number] = name
+    predictions = [study.predictions(name) for name in study.metrics["trials"]]
+    tests = {tested.paths.tobytes(): tested.held_out for tested in predictions}
     found = [_measure(study, name, trials, tests) for name, trials in grouped.items()]
-    found.sort(key=Variant.distance)
+    found.sort(key=lambda variant: float(variant.distances[BOTH][0]))
     nearest = np.zeros(len(found))
     if found:
-        distances = np.stack([variant.distances()[1:] for variant in found])
+        distances = np.stack([variant.distances[BOTH][1:] for variant in found])
         distances = distances[:, np.isfinite(distances).all(0)]
         nearest = np.bincount(distances.argmin(0), minlength=len(found)) / max(1, distances.shape[1])
     return VariantRanking(tuple(found), nearest, networks, epochs)
+
+
+def _distinguishing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the settings that distinguish variants: those that differ between trials of one network."""
+    found = []
+    for key in (key for key in settings[0] if key not in STATED):
+        values: dict[str, set[str]] = {}
+        for one in settings:
+            values.setdefault(matching.network_name(one), set()).add(repr(one[key]))
+        found += [key] if max(map(len, values.values())) > 1 else []
+    return found
 
 
 def _measure(study: Study, name: str, trials: Mapping[Row, str], tests: Mapping[bytes, HeldOut]) -> Variant:
@@ -128,41 +129,22 @@ def _measure(study: Study, name: str, trials: Mapping[Row, str], tests: Mapping[
             variants.
     """
     options = {key: value for key, value in study.bootstrap.items() if key != "level"}
-    numbers: dict[str, int] = {}
-    squares: dict[str, np.ndarray] = {}
+    differences: dict[str, list[np.ndarray]] = {}
     for row, trial in trials.items():
-        result, tested = study.metrics["trials"][trial], study.predictions(trial)
+        result, tested, history = study.metrics["trials"][trial], study.predictions(trial), study.history(trial)
         others = [test for paths, test in tests.items() if paths != tested.paths.tobytes()]
         # A printed F1 that is impossible with its recall and precision does not distinguish configurations.
         metrics = [*published.METRICS.values()] if published.implied(row).exact else ["macro_recall", "macro_precision"]
         resampled = resample([tested.held_out, *others], names=metrics, **options)[0]
-        history = study.history(trial)
         training = history[history["epoch"] == history["epoch"].max()]["train_accuracy"].mean()
-        total = (100 * training - published.training_accuracy(row)) ** 2 * np.ones(1 + options["resamples"])
+        found = [np.full(1 + options["resamples"], 100 * training - published.training_accuracy(row))]
         for metric in metrics:
             theirs, _ = tolerance.published_value(row, metric, stratified=True)
-            total += 1e4 * (np.append(result[metric], resampled[metric]) - theirs) ** 2
-        numbers[row[0]] = numbers.get(row[0], 0) + 1 + len(metrics)
-        squares[row[0]] = squares.get(row[0], 0) + total
-    return Variant(name, tuple(sorted(trials)), numbers, squares)
-
-
-def _distinguishing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the settings that distinguish variants: the open ones that vary, and others that the study varies.
-
-    A setting that follows the network, such as its image size, is not one of them.
-    """
-    found = [key for key in OPEN if len({repr(one[key]) for one in settings}) > 1]
-    for key in (key for key in settings[0] if key not in (*OPEN, *STATED)):
-        by_network: dict[str, set[str]] = {}
-        for one in settings:
-            by_network.setdefault(matching.network_name(one), set()).add(repr(one[key]))
-        found += [key] if max(map(len, by_network.values())) > 1 else []
-    return found
-
-
-def _name(settings: Mapping[str, Any], keys: Sequence[str]) -> str:
-    return ", ".join(f"{setting_name(key)}={setting_value(key, settings[key])}" for key in keys) or "the only one"
+            found.append(100 * (np.append(result[metric], resampled[metric]) - theirs))
+        differences.setdefault(row[0], []).extend(found)
+    differences[BOTH] = [one for found in differences.values() for one in found]
+    distances = {network: np.sqrt(np.mean(np.square(found), axis=0)) for network, found in differences.items()}
+    return Variant(name, tuple(sorted(trials)), len(differences[BOTH]), distances)
 
 
 def conclusion(study: Study, ranking: VariantRanking) -> str:
@@ -170,28 +152,21 @@ def conclusion(study: Study, ranking: VariantRanking) -> str:
     if reason := _inconclusive(study, ranking):
         return f"Nothing can be concluded about the paper's configuration: {reason}."
     first, second = ranking.variants[:2]
-    gaps = {one.name: (one.distances() - first.distances())[1:] for one in ranking.variants[1:]}
-    unit, level = matching.unit(study), study.bootstrap["level"]
-    close = [name for name, gap in gaps.items() if not (percentile_interval(gap, level) or (0, 0))[0] > 0]
-    significance = (
-        f"not significantly further away: {first_few(close)}"
-        if close
-        else f"all others are significantly further away (resampling {unit})"
-    )
+    unit, level, nearest = matching.unit(study), study.bootstrap["level"], first.distances[BOTH]
+    close = [one.name for one in ranking.variants[1:] if not _interval(one.distances[BOTH] - nearest, level)[0] > 0]
+    others = f"not significantly further away: {first_few(close)}"
+    if not close:
+        others = f"all others are significantly further away (resampling {unit})"
     repetition = _repetition()
-    lowest = (percentile_interval(first.distances()[1:], level) or (np.inf, np.inf))[0]
-    possible = (
-        "the nearest is within that, so it is a possible configuration"
-        if lowest <= repetition
-        else "the nearest is further away, so none of these is shown to be the paper's"
-    )
+    possible = "the nearest is further away, so none of these is shown to be the paper's"
+    if _interval(nearest, level)[0] <= repetition:
+        possible = "the nearest is within that, so it is a possible configuration"
     return (
-        f"Of {len(ranking.variants)} configurations {first.name} is the nearest to Tables 1 to 6: "
-        f"{first.distance():.2f} percentage points {_bounds(first.distances(), level)} over "
-        f"{sum(first.numbers.values())} published numbers, and the nearest in {ranking.nearest[0]:.0%} of the "
-        f"resamples. Next is {second.name} with {second.distance():.2f}; {significance}. The same configuration on two "
-        f"random splits differs by about {repetition:.1f} points in macro recall alone (binomial standard error): "
-        f"{possible}."
+        f"Of {len(ranking.variants)} configurations {first.name} is the nearest to Tables 1 to 6: {nearest[0]:.2f} "
+        f"percentage points {_bounds(nearest, level)} over {first.numbers} published numbers, and the nearest in "
+        f"{ranking.nearest[0]:.0%} of the resamples. Next is {second.name} with {second.distances[BOTH][0]:.2f}; "
+        f"{others}. The same configuration on two random splits differs by about {repetition:.1f} points in macro "
+        f"recall alone (binomial standard error): {possible}."
     )
 
 
@@ -221,23 +196,24 @@ def _repetition() -> float:
     return float(100 * np.sqrt(2 * np.mean(errors)))
 
 
+def _interval(distances: np.ndarray, level: float) -> tuple[float, float]:
+    return percentile_interval(distances[1:], level) or (np.nan, np.nan)
+
+
 def _bounds(distances: np.ndarray, level: float) -> str:
-    bounds = percentile_interval(distances[1:], level)
-    return f"[{bounds[0]:.2f}, {bounds[1]:.2f}]" if bounds else ""
+    low, high = _interval(distances, level)
+    return "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
 
 
 def _table(study: Study, ranking: VariantRanking) -> Table:
     level, rows = study.bootstrap["level"], []
     for variant, share in zip(ranking.variants, ranking.nearest, strict=True):
-        distances = [
-            Value(f"{variant.distance(one):.2f}", variant.distance(one), _bounds(variant.distances(one), level))
-            if one in (BOTH, *variant.numbers) else Value("–", note="no trial")
-            for one in (BOTH, *ranking.networks)
-        ]  # fmt: skip
-        numbers = sum(variant.numbers.values())
-        rows.append(
-            (Value(variant.name), *distances, Value(f"{share:.1%}", float(share)), Value(str(numbers), numbers))
-        )
+        values = [Value(variant.name)]
+        for one in (BOTH, *ranking.networks):
+            found = variant.distances.get(one)
+            missing = Value("–", note="no trial")
+            values.append(missing if found is None else Value(f"{found[0]:.2f}", found[0], _bounds(found, level)))
+        rows.append((*values, Value(f"{share:.1%}", float(share)), Value(str(variant.numbers), variant.numbers)))
     used = [f"{name} used as {published.NETWORKS[letter]}" for letter, name in ranking.networks.items()]
     impossible = sum(not published.implied((*key, one)).exact for key in published.KEYS for one in ranking.epochs)
     notes = [
@@ -259,11 +235,11 @@ def _figure(study: Study, ranking: VariantRanking) -> Figure:
     with plots.subplots(1, 1, (7.2, 1.3 + 0.42 * len(shown))) as (figure, grid):
         axes = grid[0, 0]
         for number, one in enumerate(series):
-            covered = [row for row, variant in enumerate(shown) if one in (BOTH, *variant.numbers)]
-            at = np.array(covered) + 0.22 * (number - (len(series) - 1) / 2)
-            ends = [percentile_interval(shown[row].distances(one)[1:], level) or (np.nan, np.nan) for row in covered]
-            axes.hlines(at, *np.array(ends).reshape(-1, 2).T, color=COLORS[one], linewidth=1.4, alpha=0.75)
-            axes.plot([shown[row].distance(one) for row in covered], at, MARKERS[one], color=COLORS[one], markersize=5,
+            covered = [(row, variant.distances[one]) for row, variant in enumerate(shown) if one in variant.distances]
+            at = np.array([row for row, _ in covered]) + 0.22 * (number - (len(series) - 1) / 2)
+            low, high = np.array([_interval(distances, level) for _, distances in covered]).T
+            axes.hlines(at, low, high, color=COLORS[one], linewidth=1.4, alpha=0.75)
+            axes.plot([distances[0] for _, distances in covered], at, MARKERS[one], color=COLORS[one], markersize=5,
                       label=published.NETWORKS.get(one, one))  # fmt: skip
         axes.set_yticks(range(len(shown)), [variant.name for variant in shown])
         axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="distance to the published tables, percentage points")
@@ -273,5 +249,5 @@ def _figure(study: Study, ranking: VariantRanking) -> Figure:
         caption = f"Distance of each configuration to the published tables, with {level:.0%} intervals."
         if len(shown) < len(ranking.variants):
             caption += f" The nearest {len(shown)} of {len(ranking.variants)}."
-        text = "; ".join(f"{variant.name} {variant.distance():.2f}" for variant in shown)
+        text = "; ".join(f"{variant.name} {variant.distances[BOTH][0]:.2f}" for variant in shown)
         return plots.save("variants", caption, figure, f"distance in percentage points: {text}")
