@@ -61,7 +61,7 @@ def test_generated_cells_to_a_report(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert cell["accuracy"] == pytest.approx(np.mean(right))
         low, high = cell["intervals"]["auc"]
         assert 0 <= low <= cell["auc"] <= high <= 1
-        assert (tmp_path / "figures" / f"wrong-{name}.png").stat().st_size > 0
+        assert (tmp_path / "figures" / f"misclassified-{name}.jpg").stat().st_size > 0
     people = {(row["repeat"], row["fold"], row["person"], row["split"]) for row in table(tmp_path / "split.csv")}
     assert len(people) == 12 * 3, "in each fold a person is on one side"
     assert "<html" in (tmp_path / "report.html").read_text()[:200]
