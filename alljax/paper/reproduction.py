@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -30,7 +31,6 @@ OTHER_DATA = (
 )
 QUOTED: tuple[Row, ...] = (("A", "adam", 100), ("B", "rmsprop", 80))
 """The rows that the paper's conclusion and Table 7 quote."""
-COMPARED = ("ours", "theirs", "difference")
 
 
 def sections(study: Study) -> list[Section]:
@@ -109,58 +109,29 @@ def baselines_table(match: Match) -> Table:
 
 
 def training_table(match: Match, network: str) -> Table:
-    """Returns Table 1 or 2.
-
-    Args:
-        match: the study beside the paper.
-        network: ``A`` for Table 1 or ``B`` for Table 2.
-    """
+    """Returns Table 1 (network ``A``) or 2 (``B``)."""
     number = published.TRAINING_TABLES[network]
     title = f"Table {number}. Training accuracy after the last epoch: {match.title(network)}"
-    rows = tuple(
-        (
-            match.epochs_value(epochs),
-            *(
-                value
-                for optimizer in published.OPTIMIZERS
-                for value in tolerance.row_values(match, (network, optimizer, epochs), "training_accuracy")
-            ),
-        )
-        for epochs in match.epochs
-    )
-    columns = ("epochs", *_headings(published.OPTIMIZERS.values()))
-    return Table(f"table-{number}", title, columns, rows)
+    columns = {name: ((network, one), "training_accuracy") for one, name in published.OPTIMIZERS.items()}
+    return _compared(match, f"table-{number}", title, columns)
 
 
 def metrics_table(match: Match, key: Key) -> Table:
-    """Returns one of Tables 3 to 6.
-
-    Args:
-        match: the study beside the paper.
-        key: network and optimizer.
-    """
-    number = published.TEST_TABLES[key]
-    title = (
-        f"Table {number}. Macro recall, precision and F1 on test images: {match.title(key[0])} with "
-        f"{published.OPTIMIZERS[key[1]]}"
-    )
-    rows = tuple(
-        (
-            match.epochs_value(epochs),
-            *(
-                value
-                for metric in published.METRICS.values()
-                for value in tolerance.row_values(match, (*key, epochs), metric)
-            ),
-        )
-        for epochs in match.epochs
-    )
-    columns = ("epochs", *_headings(published.METRICS))
-    return Table(f"table-{number}", title, columns, rows, (_means(match, key),), (tolerance.interval_note(match),))
+    """Returns the one of Tables 3 to 6 that is of this network and optimizer."""
+    number, optimizer = published.TEST_TABLES[key], published.OPTIMIZERS[key[1]]
+    title = f"Table {number}. Macro recall, precision and F1 on test images: {match.title(key[0])} with {optimizer}"
+    table = _compared(match, f"table-{number}", title, {name: (key, one) for name, one in published.METRICS.items()})
+    return replace(table, footer=(_means(match, key),), notes=(tolerance.interval_note(match),))
 
 
-def _headings(names: Any) -> list[str]:
-    return [f"{name}, {what}" for name in names for what in COMPARED]
+def _compared(match: Match, name: str, title: str, columns: Mapping[str, tuple[Key, str]]) -> Table:
+    """Returns a table with one row per number of epochs: ours, theirs and the difference of each of `columns`."""
+    rows = []
+    for epochs in match.epochs:
+        triples = [tolerance.row_values(match, (*key, epochs), metric) for key, metric in columns.values()]
+        rows.append((match.epochs_value(epochs), *(value for triple in triples for value in triple)))
+    headings = [f"{column}, {what}" for column in columns for what in ("ours", "theirs", "difference")]
+    return Table(name, title, ("epochs", *headings), tuple(rows))
 
 
 def _means(match: Match, key: Key) -> tuple[Value, ...]:

@@ -28,9 +28,6 @@ from alljax.report.tables import (
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-POINTS = 100
-"""Maximum number of points of a curve; more would make the page large."""
-
 COLORS = {"adam": BLUE, "rmsprop": VERMILION}
 CURVES: dict[str, tuple[str, Any]] = {"train": ("training images", DASHES[1]), "val": ("held-out images", DASHES[0])}
 QUANTITIES = ("accuracy", "loss")
@@ -60,14 +57,8 @@ def parts(match: Match) -> list[Table | Figure]:
 
 
 def mean_curves(history: "DataFrame") -> "DataFrame":
-    """Returns the curves of a trial as means over folds, repeats and seeds, at most `POINTS` epochs.
-
-    Args:
-        history: history.csv of the trial.
-    """
-    columns = [f"{side}_{quantity}" for side in CURVES for quantity in QUANTITIES]
-    means = history.groupby("epoch")[columns].mean()
-    return means.iloc[np.unique(np.linspace(0, len(means) - 1, min(POINTS, len(means))).round().astype(int))]
+    """Returns the curves of a trial (history.csv) by epoch, as means over folds, repeats and seeds."""
+    return history.groupby("epoch")[[f"{side}_{quantity}" for side in CURVES for quantity in QUANTITIES]].mean()
 
 
 def panels(match: Match, network: str, curves: Mapping[Row, "DataFrame"]) -> Figure:

@@ -232,7 +232,7 @@ def _table(study: Study, ranking: VariantRanking) -> Table:
 def _figure(study: Study, ranking: VariantRanking) -> Figure:
     """Returns distances with their intervals, the nearest configuration on top."""
     shown, series, level = ranking.variants[:DRAWN], (BOTH, *ranking.networks), study.bootstrap["level"]
-    with plots.subplots(1, 1, (7.2, 1.3 + 0.42 * len(shown))) as (figure, grid):
+    with plots.subplots(1, 1, (9.5, 1.3 + 0.42 * len(shown))) as (figure, grid):
         axes = grid[0, 0]
         for number, one in enumerate(series):
             covered = [(row, variant.distances[one]) for row, variant in enumerate(shown) if one in variant.distances]
@@ -241,8 +241,8 @@ def _figure(study: Study, ranking: VariantRanking) -> Figure:
             axes.hlines(at, low, high, color=COLORS[one], linewidth=1.4, alpha=0.75)
             axes.plot([distances[0] for _, distances in covered], at, MARKERS[one], color=COLORS[one], markersize=5,
                       label=published.NETWORKS.get(one, one))  # fmt: skip
-        axes.set_yticks(range(len(shown)), [variant.name for variant in shown])
-        axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="distance to the published tables, percentage points")
+        axes.set_yticks(range(len(shown)), [variant.name for variant in shown], fontsize=9)
+        axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="distance in percentage points")
         axes.set_xlim(left=0)
         axes.grid(axis="x")
         figure.legend(loc="outside upper left", ncols=len(series), fontsize=9)

@@ -1,8 +1,6 @@
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 
-import numpy as np
-import pandas
 import pytest
 
 from alljax.paper import matching, published, training_curves
@@ -46,14 +44,11 @@ def test_shorter_trainings_are_prefixes_of_the_longest(match: matching.Match, pa
     assert "Thin lines: shorter trainings." in training_curves.overlaid(match, "A", changed).caption
 
 
-def test_curves_are_means_with_at_most_a_hundred_points() -> None:
-    epochs = np.tile(np.arange(1, 251), 2)
-    value = np.where(np.arange(500) < 250, 0.4, 0.6) + epochs / 1000
-    columns = dict.fromkeys(("train_loss", "train_accuracy", "val_loss", "val_accuracy"), value)
-    curves = training_curves.mean_curves(pandas.DataFrame({"epoch": epochs} | columns))
-    assert len(curves) == 100
-    assert curves.index[[0, -1]].tolist() == [1, 250]
-    np.testing.assert_allclose(curves["val_loss"], 0.5 + curves.index / 1000)
+def test_curves_are_means_over_folds_and_seeds(match: matching.Match) -> None:
+    history = match.study.history(match.trials["A", "adam", 20])
+    curves = training_curves.mean_curves(history)
+    assert curves.index.tolist() == list(range(1, 21))
+    assert curves["val_loss"].loc[7] == pytest.approx(history[history["epoch"] == 7]["val_loss"].mean())
 
 
 def test_figure_9_and_its_table_show_the_accuracies(match: matching.Match, parts: dict[str, Figure | Table]) -> None:
