@@ -12,8 +12,8 @@ PERCENT = ("accuracy",)
 LONG = 32
 """Characters above which LaTeX breaks the texts of a column into lines."""
 
-WIDE = 8
-"""Columns above which a LaTeX table is set in the smallest size."""
+WIDE = 7
+"""Columns above which a LaTeX table is in landscape."""
 
 _LATEX = str.maketrans(
     {
@@ -182,7 +182,7 @@ def to_csv(table: Table) -> str:
 def to_latex(table: Table) -> str:
     r"""Returns the table as a longtable with caption and label ``tab:NAME``, to be read with ``\input``.
 
-    Needs the packages array, booktabs and longtable. Notes of entries are small, below numbers and after texts.
+    Needs the packages array, booktabs, longtable and lscape. Notes of entries are small, below numbers and after texts.
     """
     import pandas
 
@@ -203,10 +203,13 @@ def to_latex(table: Table) -> str:
         label=f"tab:{table.name}",
     )  # fmt: skip
     notes = [rf"\par\noindent {escape_latex(note)}" for note in table.notes]
-    packages = r"% needs \usepackage{array,booktabs,longtable}"
-    size = r"\footnotesize" if len(table.columns) <= WIDE else r"\tiny"
+    packages = r"% needs \usepackage{array,booktabs,longtable,lscape}"
+    size = r"\footnotesize" if len(table.columns) <= WIDE else r"\scriptsize"
     begin = rf"\begingroup{size}\setlength{{\tabcolsep}}{{3pt}}"
-    return "\n".join([packages, begin, text.rstrip(), *notes, r"\par\endgroup", ""])
+    lines = [begin, text.rstrip(), *notes, r"\par\endgroup"]
+    if len(table.columns) > WIDE:
+        lines = [r"\begin{landscape}", *lines, r"\end{landscape}"]
+    return "\n".join([packages, *lines, ""])
 
 
 def escape_latex(text: str) -> str:
@@ -229,7 +232,7 @@ def _layout(table: Table) -> str:
     """Returns the column types: numbers right, short texts left, long texts in lines that share the page's width."""
     rows = (*table.rows, *table.footer)
     long = [max((len(row[place].text) for row in rows), default=0) > LONG for place in range(len(table.columns))]
-    width = 0.85 / max(2, sum(long) + 1)
+    width = 0.9 / (sum(long) + 0.35 * (len(long) - sum(long)) or 1)
     wrapped = rf">{{\raggedright\arraybackslash}}p{{{width:.2f}\linewidth}}"
     return "".join(
         "r" if numeric else wrapped if is_long else "l" for numeric, is_long in zip(table.numeric, long, strict=True)

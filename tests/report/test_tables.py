@@ -22,6 +22,8 @@ TABLE = Table(
     ((Value("mean"), Value("10", 10), Value("")),),
     ("Noise: ±0.005 — 95 % of #1_{x}^2 ~ \\ $5.",),
 )
+NUMBER = Value("0.123", 0.123, "[0.101, 0.145]")
+WIDE = Table("wide", "Many columns", ("model", *(f"metric {n}" for n in range(11))), ((Value("a"), *[NUMBER] * 11),))
 LONG = Table("long", "Many rows", ("where", "how"), ((Value("Section 3.1"), Value("words " * 30)),) * 60)
 
 
@@ -59,10 +61,10 @@ def test_latex_has_caption_label_rules_and_escaped_texts() -> None:
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on this machine")
 def test_latex_compiles(tmp_path: Path) -> None:
-    for number, table in enumerate((TABLE, LONG)):
+    for number, table in enumerate((TABLE, LONG, WIDE)):
         (tmp_path / f"{number}.tex").write_text(tables.to_latex(table))
     (tmp_path / "main.tex").write_text(
-        r"\documentclass{article}\usepackage{array,booktabs,longtable}\begin{document}\input{0}\input{1}\end{document}"
+        r"\documentclass{article}\usepackage{array,booktabs,longtable,lscape}\begin{document}\input{0}\input{1}\input{2}\end{document}"
     )
     for _ in range(2):  # longtable computes its widths in the first run
         done = subprocess.run(
