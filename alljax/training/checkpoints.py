@@ -23,7 +23,7 @@ from alljax.errors import WorkdirError, first_few
 from alljax.files import sha256, write_text
 
 CHECKSUMS = "checksums.json"
-"""Name of the file with the SHA-256 of each file, by its path relative to the folder."""
+"""The SHA-256 of each file by its path relative to the folder of this file."""
 
 
 def save(folder: Path, tree: Any) -> None:
@@ -35,8 +35,7 @@ def save(folder: Path, tree: Any) -> None:
     with _write_errors(folder), _without_orbax_logs():
         folder.parent.mkdir(parents=True, exist_ok=True)  # Orbax waits for minutes for a folder it cannot create
         ocp.save(folder.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
-        if jax.process_index() == 0:
-            record_checksums(folder)
+        _record_checksums(folder)
 
 
 def load(folder: Path) -> Any:
@@ -48,9 +47,9 @@ def load(folder: Path) -> Any:
     if not folder.is_dir():
         raise WorkdirError(f"{folder}: no checkpoint; run `alljax study` (or `alljax train`) with this workdir first")
     with _read_errors(folder), _without_orbax_logs():
-        if is_saved(folder) and is_intact(folder):  # Orbax does not detect all damage
-            return ocp.load(folder.resolve())
-    raise _damaged(folder)
+        if not (is_saved(folder) and _is_intact(folder)):  # Orbax does not detect all damage
+            raise ValueError("checksums differ")
+        return ocp.load(folder.resolve())
 
 
 def is_saved(folder: Path) -> bool:
@@ -58,24 +57,10 @@ def is_saved(folder: Path) -> bool:
     return bool(_recorded(folder))
 
 
-def is_intact(folder: Path) -> bool:
-    """Returns whether the files in `folder` are those whose checksums were recorded; True where none were."""
-    recorded = _recorded(folder)
-    return not recorded or recorded == _computed(folder)
-
-
-def record_checksums(folder: Path) -> None:
-    """Adds the files in `folder` to the checksums, and removes those of folders that no longer exist."""
-    kept = {name: value for name, value in _read(folder.parent).items() if (folder.parent / name).exists()}
-    others = {name: value for name, value in kept.items() if Path(name).parts[0] != folder.name}
-    checksums = dict(sorted((others | _computed(folder)).items()))
-    write_text(folder.parent / CHECKSUMS, json.dumps(checksums, indent=1) + "\n")
-
-
 class CheckpointManager:
     """The checkpoints of one training run, ``folder/STEP``, written in the background.
 
-    Orbax makes each checkpoint appear at once when it is complete, and removes older ones after that.
+    A checkpoint appears when it is complete; older ones are removed after that.
     """
 
     def __init__(self, folder: Path, keep_latest: int, keep_best: int, abstract: Any, note: str = "") -> None:
@@ -85,7 +70,7 @@ class CheckpointManager:
             folder: of this run only.
             keep_latest: number of newest checkpoints that are kept.
             keep_best: number of checkpoints with the lowest ``loss`` that are kept; of equal ones the earlier.
-            abstract: the state's shapes, types and placements (`JitMesh.abstract`), with which it is loaded.
+            abstract: the state's shapes, types and placements (`JitMesh.abstract`).
             note: what else must be equal in a run that resumes from these checkpoints.
 
         Raises:
@@ -93,7 +78,7 @@ class CheckpointManager:
         """
         self.folder, self._abstract = folder.resolve(), abstract
         named = jax.tree.leaves_with_path(abstract)
-        self._layout = [f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in named] + [note]
+        self._layout = [note, *(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in named)]
         policies = ocp.training.preservation_policies
         best = policies.BestN(
             get_metric_fn=lambda metrics: (-metrics["loss"], -metrics["step"]),
@@ -102,8 +87,10 @@ class CheckpointManager:
         )
         with _write_errors(self.folder), _without_orbax_logs():
             self.folder.mkdir(parents=True, exist_ok=True)
-            if jax.process_index() == 0:
-                _remove_damaged(self.folder)
+            for step in self.folder.glob("[0-9]*") if jax.process_index() == 0 else ():
+                if step.name.isdecimal() and not _is_intact(step):
+                    logging.info(f"{step}: damaged checkpoint, removed")
+                    shutil.rmtree(step)
             multihost_utils.sync_global_devices("damaged checkpoints are removed")
             self._orbax = ocp.training.Checkpointer(
                 self.folder,
@@ -119,10 +106,10 @@ class CheckpointManager:
         """Starts to write a checkpoint, after the previous one is complete.
 
         Args:
-            step: optimizer steps done.
+            step: number of optimizer steps done.
             state: arrays like `abstract`; they may be donated after this call.
             record: what else is needed to resume, JSON.
-            loss: of the validation rows, where it was computed at this step.
+            loss: of the validation rows, if it was computed at this step.
 
         Raises:
             WorkdirError: this checkpoint or the previous one cannot be written.
@@ -137,12 +124,7 @@ class CheckpointManager:
                 metrics=None if loss is None else {"loss": loss, "step": step},
                 custom_metadata=copy.deepcopy(record) | {"layout": self._layout},
             )
-        self._pending = self._writer.submit(self._finish, step, response)
-
-    def check(self) -> None:
-        """Raises `WorkdirError` if the checkpoint in progress has failed; does not wait."""
-        if self._pending is not None and self._pending.done():
-            self._pending.result()
+        self._pending = self._writer.submit(self._finish, self.folder / str(step), response)
 
     def wait(self) -> None:
         """Waits until the checkpoint in progress is complete.
@@ -151,8 +133,8 @@ class CheckpointManager:
             WorkdirError: it cannot be written.
         """
         with self._quiet:
-            if self._pending is not None:
-                pending, self._pending = self._pending, None
+            pending, self._pending = self._pending, None
+            if pending is not None:
                 pending.result()
 
     def close(self) -> None:
@@ -176,9 +158,9 @@ class CheckpointManager:
             WorkdirError: no such checkpoint, or one of another network, optimizer or number of steps per epoch.
         """
         folder = self.folder / str(step)
+        leaves, structure = jax.tree.flatten(self._abstract)
         if not folder.is_dir():
             raise WorkdirError(f"{folder}: this checkpoint does not exist; remove {self.folder} to restart this run")
-        leaves, structure = jax.tree.flatten(self._abstract)
         with _read_errors(folder), _without_orbax_logs():
             record = self._orbax.metadata(step).custom_metadata
             if different := sorted({*self._layout} ^ {*record.get("layout", [])}):
@@ -190,30 +172,36 @@ class CheckpointManager:
             tree = self._orbax.load_checkpointables(step, {"state": abstract})["state"]
         return jax.tree.unflatten(structure, [tree[name] for name in sorted(tree)]), record
 
-    def _finish(self, step: int, response: Any) -> None:
-        with _write_errors(self.folder / str(step)):
+    def _finish(self, folder: Path, response: Any) -> None:
+        with _write_errors(folder):
             response.result()
-            if jax.process_index() == 0:
-                record_checksums(self.folder / str(step))
+            _record_checksums(folder)
 
 
-def _remove_damaged(folder: Path) -> None:
-    for step in (path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()):
-        if not is_intact(step):
-            logging.info(f"{step}: damaged checkpoint, removed")
-            shutil.rmtree(step)
+def _record_checksums(folder: Path) -> None:
+    """Adds the files in `folder` to the checksums, and removes those of folders that no longer exist."""
+    if jax.process_index() > 0:
+        return
+    others = {name: value for name, value in _read(folder.parent).items() if Path(name).parts[0] != folder.name}
+    kept = {name: value for name, value in others.items() if (folder.parent / name).exists()}
+    write_text(folder.parent / CHECKSUMS, json.dumps(kept | _computed(folder), indent=1, sort_keys=True) + "\n")
 
 
-def _read(folder: Path) -> dict[str, str]:
-    """Returns the recorded checksums; none if the file is missing or damaged itself."""
-    try:
-        return json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+def _is_intact(folder: Path) -> bool:
+    """Returns whether the files have the recorded checksums; True if the process died before they were recorded."""
+    recorded = _recorded(folder)
+    return not recorded or recorded == _computed(folder)
 
 
 def _recorded(folder: Path) -> dict[str, str]:
     return {name: value for name, value in _read(folder.parent).items() if Path(name).parts[0] == folder.name}
+
+
+def _read(folder: Path) -> dict[str, str]:
+    try:
+        return json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def _computed(folder: Path) -> dict[str, str]:
@@ -223,7 +211,7 @@ def _computed(folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _without_orbax_logs() -> Iterator[None]:
-    """Drops what Orbax and asyncio log inside the block; a failed save, which raises too, logs a thousand lines."""
+    """Drops what Orbax and asyncio log inside the block; a failed save, which also raises, logs a thousand lines."""
 
     def keep(record: stdlib_logging.LogRecord) -> bool:
         return record.name != "asyncio" and "orbax" not in Path(record.pathname).parts
@@ -247,9 +235,8 @@ def _write_errors(folder: Path) -> Iterator[None]:
         number = int(code[1]) if code else getattr(error, "errno", None)
         reason = os.strerror(number) if number else " ".join(str(error).split())[:200]
         gc.collect()  # asyncio reports the other failed writes when their tasks are collected
-        raise WorkdirError(
-            f"cannot write the checkpoint {folder}: {reason}; free some space or change the folder's permissions"
-        ) from error
+        message = f"cannot write the checkpoint {folder}: {reason}; free some space or change the folder's permissions"
+        raise WorkdirError(message) from error
 
 
 @contextlib.contextmanager
@@ -257,8 +244,5 @@ def _read_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError) as error:
-        raise _damaged(folder) from error
-
-
-def _damaged(folder: Path) -> WorkdirError:
-    return WorkdirError(f"{folder}: damaged checkpoint; remove {folder.parent} and run the study again")
+        message = f"{folder}: damaged checkpoint; remove {folder.parent} and run the study again"
+        raise WorkdirError(message) from error

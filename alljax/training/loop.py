@@ -109,7 +109,6 @@ def train(tuner: FineTuner, feed: Feed, run: RunInputs, folder: Path, update: Up
             if done % train.checkpoint_steps == 0 or is_best or stop:
                 loss = history[-1].val_loss if ends_epoch and feed.has_validation else None
                 monitor.save(done, state, history, loss)
-            checkpoints.check()
             update(min(train.batch_size, feed.train_count - index * train.batch_size))
             if stop:
                 checkpoints.wait()

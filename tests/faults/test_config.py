@@ -34,7 +34,7 @@ def test_forced_goes_on(under_way: Toy) -> None:
     """With more epochs: the steps before are the same, new ones follow, and the folder says what happened."""
     before = under_way.logged()
     said = under_way.finish("--config.train.epochs=7", "--resume=force")
-    assert "goes on after step" in said
+    assert "resuming after step" in said
     assert under_way.logged()[: len(before)] == before
     assert under_way.logged()[-1]["step"] == 42
     history = (under_way.folder / "trials" / CELL / "history.csv").read_text().splitlines()
@@ -46,9 +46,9 @@ def test_forced_goes_on(under_way: Toy) -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ("train.ema_decay=0", "average"),
+        ("train.ema_decay=0", "ema"),
         ("model.hidden=16", "head/dense"),
-        ("train.batch_size=16", "steps an epoch"),
+        ("train.batch_size=16", "steps per epoch"),
         ("train.groups=(('head/.*', 1.0), ('backbone/.*', 0.3))", "backbone"),
     ],
 )

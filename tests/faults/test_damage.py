@@ -19,5 +19,5 @@ def test_the_one_before_is_used(stopped: tuple[Toy, str], undisturbed: dict[str,
     largest.write_bytes(bytes(content))
     said = toy.finish()
     assert f"{toy.checkpoints / str(newest)}: damaged checkpoint, removed" in said
-    assert f"goes on after step {before}" in said
+    assert f"resuming after step {before}" in said
     assert toy.outcome() == undisturbed

@@ -43,7 +43,7 @@ def test_one_line_and_nothing_lost(small_disk: Path, reference: Toy, undisturbed
     assert "Traceback" not in said
     kept = max(map(int, toy.saved()))
     enlarge(small_disk)
-    assert f"goes on after step {kept}" in toy.finish()
+    assert f"resuming after step {kept}" in toy.finish()
     assert toy.outcome() == undisturbed
 
 

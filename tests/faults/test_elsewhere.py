@@ -21,8 +21,8 @@ def test_one_device_four_and_one_again(reference: Toy, stopped: tuple[Toy, str],
     """The same numbers, to rounding, from jit on 1 device over pmap on 4 back to jit on 1."""
     toy = stopped[0].at(tmp_path / "toy", devices=4)
     shutil.copytree(stopped[0].folder, toy.folder)
-    assert "goes on after step" in toy.stop_after(20, "--config.parallel=pmap", "--resume=force")
-    assert "goes on after step" in toy.at(toy.folder, devices=1).finish("--config.parallel=jit", "--resume=force")
+    assert "resuming after step" in toy.stop_after(20, "--config.parallel=pmap", "--resume=force")
+    assert "resuming after step" in toy.at(toy.folder, devices=1).finish("--config.parallel=jit", "--resume=force")
     for table, names in {
         "history.csv": ("train_loss", "val_loss", "train_accuracy", "val_accuracy"),
         "predictions.csv": ("prob_hem", "prob_all"),

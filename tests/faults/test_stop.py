@@ -21,7 +21,7 @@ def test_stopped_and_gone_on(stopped: tuple[Toy, str], undisturbed: dict[str, An
     assert step >= 8
     again = toy.at(tmp_path / "again")
     shutil.copytree(toy.folder, again.folder)
-    assert f"goes on after step {step}" in again.finish()
+    assert f"resuming after step {step}" in again.finish()
     assert again.outcome() == undisturbed
 
 
