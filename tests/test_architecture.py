@@ -20,7 +20,7 @@ ORDER = [
 ]  # fmt: skip
 # Imports that point the wrong way, and files with retired words, until the restructuring is complete.
 KNOWN = {("evaluation", "study"), ("study", "report"), ("report", "paper")}
-KNOWN_FILES = {"loop.py", "feeding.py", "download.py"}
+KNOWN_FILES = {"download.py"}
 
 # Words of earlier versions that are never the right ones, with the words to use instead.
 RETIRED = {

@@ -18,8 +18,8 @@ from alljax.study import sweep
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.training import feature_extraction, parameter_groups, sharding
-from alljax.training.feeding import Feed
 from alljax.training.fine_tuning import FineTuner
+from alljax.training.fold_loader import FoldLoader
 from alljax.training.head_training import FoldData, HeadTrainer, compile_key, make_runs
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows, steps_per_epoch
@@ -202,8 +202,8 @@ def network_pace(config: ConfigDict, network: Network) -> NetworkPace:
     rows, key, devices = np.arange(config.train.batch_size), jax.random.key(0), sharding.make_mesh(config)
     labels = (rows % 2).astype(np.int32)
     fold = make_fold_rows(config, labels, 2, [Fold(0, 0, rows, rows)])[0]
-    feed = Feed(config, _MadeUp(labels, network.preprocessing.image_size), fold, key, devices)
-    with contextlib.closing(feed.training(0)) as batches:
+    loader = FoldLoader(config, _MadeUp(labels, network.preprocessing.image_size), fold, key, devices)
+    with contextlib.closing(loader.train(0)) as batches:
         trials = next(batches)
     steps: dict[int, float] = {}
     begun = time.perf_counter()

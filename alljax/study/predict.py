@@ -5,24 +5,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from alljax import config as configs
-from alljax import files
+from alljax import files, progress
 from alljax.data import archive
 from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.data.inspection import inspect
 from alljax.errors import DataError, WorkdirError
-from alljax.study import finetuned, outputs, results, workdir
+from alljax.study import outputs, results, workdir
 from alljax.study.experiment import open_images
 from alljax.study.results import Study
 from alljax.training import checkpoints
 from alljax.training.feature_extraction import FeatureExtractor, ImageSources
+from alljax.training.fine_tuning import FineTuner
+from alljax.training.fold_loader import FoldLoader
 from alljax.training.head_streaming import StreamingHeadTrainer
 from alljax.training.network import Network, open_network
+from alljax.training.sampling import FoldRows
+from alljax.training.sharding import make_mesh
 
 
 def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: Path) -> int:
@@ -83,6 +88,32 @@ def mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.nd
     return np.concatenate(found).mean(0)
 
 
+def network_probabilities(
+    config: ConfigDict, network: Network, networks: Sequence[Any], dataset: Dataset
+) -> np.ndarray:
+    """Returns float32 (N, C): softmax outputs averaged over the fine-tuned networks of all folds and seeds.
+
+    Args:
+        config: of the trial.
+        network: the backbone with its weights, which are used for the parameters that were not trained.
+        networks: nested parameters and batch_stats of each fold, seeds along the first axis.
+        dataset: the images.
+    """
+    mesh, rows, num_classes = make_mesh(config), np.arange(len(dataset.records)), len(dataset.classes)
+    images = ImageSources(config, dataset).open(network, several_times=True)
+    fold = FoldRows(rows, len(rows), rows, len(rows), rows, len(rows), np.ones(num_classes), 0, 0)
+    loader = FoldLoader(config, images, fold, jax.random.key(0), mesh)
+    tuner, found = FineTuner(config, network, num_classes, mesh), []
+    with progress.bar("predict", len(networks) * config.study.seeds * len(rows), "images") as update:
+        for of_fold in networks:
+            for seed in range(config.study.seeds):
+                tree = jax.tree.map(lambda leaf, seed=seed: leaf[seed], of_fold)
+                state = tuner.evaluation_state(tree["params"], tree["batch_stats"])
+                found.append(jax.nn.softmax(loader.test(partial(tuner.logits, state))))
+                update(len(rows))
+    return np.asarray(found, np.float64).mean(0).astype(np.float32)
+
+
 def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> Network:
     """Returns the backbone of a trial with the weights that the study used."""
     used = study.metrics["trials"][name]["weights"]
@@ -100,7 +131,7 @@ def _probabilities(
 ) -> np.ndarray:
     if config.train.mode == "finetune":
         networks = checkpoints.load(trial_folder / "checkpoint")["networks"]
-        return finetuned.mean_probabilities(config, network, networks, dataset)
+        return network_probabilities(config, network, networks, dataset)
     heads = outputs.load_heads(trial_folder)
     request = network, "none"  # heads are tested on images without augmentation, too
     extractor = FeatureExtractor(config, [request], digests, ImageSources(config, dataset))

@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax import interrupts, progress
 from alljax.errors import ConfigError, UserError, WorkdirError, first_few, plural
-from alljax.study import estimate, finetuned, merge, outputs, restart, results, sweep, workdir
+from alljax.study import estimate, merge, outputs, restart, results, sweep, workdir
 from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.results import Study
 from alljax.study.sweep import Job, Trial
-from alljax.study.trials import train_job
+from alljax.study.trials import check_fine_tuning, remove_checkpoints, train_job
 from alljax.training import checkpoints, distributed
 
 
@@ -85,7 +85,7 @@ def open_study(config: ConfigDict, folder: Path, force: bool = False) -> tuple[l
     workdir.check(folder, configs.flatten(config), trials, force)
     experiment = open_experiment(config, trials)
     for trial in trials:
-        finetuned.check(trial.config, experiment.network(trial))
+        check_fine_tuning(trial.config, experiment.network(trial))
     return trials, experiment
 
 
@@ -104,7 +104,7 @@ def _unfinished_jobs(trials: list[Trial], folder: Path, shard: tuple[int, int]) 
         if found and distributed.is_primary():
             here = workdir.trial_folder(folder, trial.name)
             logging.info(f"{trial.name}: finished (remove {here} to train it again)")
-            finetuned.clear(here)
+            remove_checkpoints(here)
         return found
 
     return sweep.jobs(trials, shard, done, side_by_side=jax.default_backend() != "cpu")
@@ -142,7 +142,7 @@ def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
                 checkpoints.save(here / "checkpoint", {outcome.parameters: parameters})
             if local or distributed.is_primary():
                 outputs.write_trial(folder, trial, experiment, outcome)
-                finetuned.clear(here)
+                remove_checkpoints(here)
     except (UserError, jax.errors.JaxRuntimeError) as error:
         lost = isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
         if lost or isinstance(error, WorkdirError):

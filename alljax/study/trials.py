@@ -1,6 +1,7 @@
 """Trains the trials of one job: heads on features of a frozen backbone, or networks on images."""
 
 import contextlib
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,17 +10,24 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
 
 from alljax import interrupts, progress
+from alljax.data.loader import ImageSource
 from alljax.errors import ConfigError
-from alljax.study import finetuned
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
+from alljax.training import checkpoints, distributed, metric_writers
+from alljax.training.fine_tuning import FineTuner, group_parameters, make_augmentation
+from alljax.training.fold_loader import FoldLoader
 from alljax.training.head_streaming import StreamingHeadTrainer
 from alljax.training.head_training import FoldData, HeadTrainer, make_runs
+from alljax.training.loop import train
+from alljax.training.network import Network
 from alljax.training.sampling import FoldRows, make_fold_rows
-from alljax.training.step import RUN, FoldOutcome
+from alljax.training.sharding import make_mesh
+from alljax.training.step import RUN, FoldOutcome, History
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
             update = stack.enter_context(progress.bar(f"heads {job.name}", job.cost * len(splits), "epochs"))
             classifier = HeadClassifier(job, experiment.num_classes, features, update)
         else:
-            classifier = finetuned.NetworkClassifier(trial, experiment, folder / "trials" / trial.name)
+            classifier = NetworkClassifier(trial, experiment, folder / "trials" / trial.name)
         for fold in make_fold_rows(job.config, experiment.labels, experiment.num_classes, splits):
             interrupts.check()
             outcomes.append(classifier.fit(features, experiment.labels, fold, fold_keys(job.config, fold)))
@@ -125,6 +133,71 @@ class HeadClassifier:
     def _progress(self, epochs: int, note: str) -> None:
         interrupts.check()
         self._update(epochs, note)
+
+
+class NetworkClassifier:
+    """The fine-tuned networks of a trial as a `Classifier`: one run per fold and seed, compiled once."""
+
+    def __init__(self, trial: Trial, experiment: Experiment, folder: Path) -> None:
+        """Compiles nothing yet.
+
+        Args:
+            trial: its name and config.
+            experiment: gives the classes and the network.
+            folder: of the trial; each run has a folder in ``runs/``.
+        """
+        self._trial, self._folder, self._mesh = trial, folder, make_mesh(trial.config)
+        self._tuner = FineTuner(trial.config, experiment.network(trial), experiment.num_classes, self._mesh)
+
+    def fit(self, features: ImageSource, labels: np.ndarray, fold: FoldRows, keys: jax.Array) -> list[FoldOutcome]:
+        """See `Classifier`; a finished run is loaded, an interrupted one resumes."""
+        config, results = self._trial.config, []
+        for number, key in enumerate(keys):
+            folder = self._folder / "runs" / f"{fold.repeat}-{fold.fold}-{config.seed + number}"
+            if not distributed.broadcast(checkpoints.is_saved(folder / "result")):
+                self._train(FoldLoader(config, features, fold, key, self._mesh), fold, key, folder)
+            results.append(checkpoints.load(folder / "result"))
+        return [_stack(results, config.train.epochs)]
+
+    def _train(self, loader: FoldLoader, fold: FoldRows, key: jax.Array, folder: Path) -> None:
+        epochs = self._trial.config.train.epochs
+        inputs = self._tuner.inputs(key, fold.class_weights, epochs * loader.steps_per_epoch)
+        title = f"{self._trial.name} {folder.name}"
+        with progress.bar(title, epochs * loader.train_count, "images") as update:
+            trained = train(self._tuner, loader, inputs, folder, update)
+        params, history = unflatten_dict(trained.params, sep="/"), np.asarray(trained.history)
+        result = {"params": params, "batch_stats": trained.batch_stats, "history": history, "logits": trained.logits}
+        checkpoints.save(folder / "result", result)
+        if distributed.is_primary():
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _stack(results: Sequence[Any], epochs: int) -> FoldOutcome:
+    """Returns the outcome of the runs of a fold; the history after early stopping is NaN."""
+    history = np.full((epochs, len(results), 4), np.nan)
+    for run, result in enumerate(results):
+        history[: len(result["history"]), run] = result["history"]
+    params = [{"params": result["params"], "batch_stats": result.get("batch_stats", {})} for result in results]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
+    probabilities = np.asarray(jax.nn.softmax(np.stack([result["logits"] for result in results])))
+    return FoldOutcome(stacked, History(*np.moveaxis(history, -1, 0)), probabilities)
+
+
+def check_fine_tuning(config: ConfigDict, network: Network) -> None:
+    """Raises `ConfigError` if the settings of a fine-tuning trial do not fit devices, loggers or parameters."""
+    if config.train.mode == "finetune":
+        metric_writers.check(config.train.loggers)
+        make_mesh(config)
+        make_augmentation(config)
+        group_parameters(config, network, num_classes=2)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Removes the checkpoints of the runs of a finished trial; their metrics stay."""
+    for run in (folder / "runs").glob("*"):
+        for name in ("checkpoints", "result"):
+            shutil.rmtree(run / name, ignore_errors=True)
+        (run / checkpoints.CHECKSUMS).unlink(missing_ok=True)
 
 
 def fold_keys(config: ConfigDict, fold: FoldRows) -> jax.Array:

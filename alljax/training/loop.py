@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +17,8 @@ from alljax.errors import ConfigError, Stopped
 from alljax.interrupts import stop_requested
 from alljax.progress import Update
 from alljax.training.checkpoints import CheckpointManager
-from alljax.training.feeding import Feed
 from alljax.training.fine_tuning import FineTuner, RunInputs
+from alljax.training.fold_loader import FoldLoader
 from alljax.training.metric_writers import MetricWriter, profiler
 from alljax.training.step import Metrics, TrainState
 
@@ -48,14 +49,14 @@ class TrainedNetwork:
     logits: np.ndarray
 
 
-def train(tuner: FineTuner, feed: Feed, run: RunInputs, folder: Path, update: Update) -> TrainedNetwork:
+def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, update: Update) -> TrainedNetwork:
     """Trains one network; resumes from the newest intact checkpoint in `folder`.
 
     However often it was stopped or killed, a run ends with the same bits as one that was not.
 
     Args:
         tuner: the compiled functions of the trial.
-        feed: the batches of the run.
+        loader: the batches of the run.
         run: from ``tuner.inputs``.
         folder: of this run: ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/``.
         update: called after each step.
@@ -65,7 +66,7 @@ def train(tuner: FineTuner, feed: Feed, run: RunInputs, folder: Path, update: Up
         WorkdirError: a checkpoint cannot be written.
         Stopped: a stop was requested; the run is saved.
     """
-    train, steps = tuner.config.train, feed.steps_per_epoch
+    train, steps = tuner.config.train, loader.steps_per_epoch
     with contextlib.ExitStack() as stack:
         note = f"{steps} steps per epoch"
         checkpoints = CheckpointManager(
@@ -75,7 +76,7 @@ def train(tuner: FineTuner, feed: Feed, run: RunInputs, folder: Path, update: Up
         start = checkpoints.latest
         if start:
             logging.info(f"resuming after step {start:,}")
-            update(start // steps * feed.train_count + start % steps * train.batch_size)
+            update(start // steps * loader.train_count + start % steps * train.batch_size)
             loaded, record = checkpoints.load(start)
             state, history = tuner.mesh.loaded(loaded), [EpochMetrics(*row) for row in record["history"]]
         else:
@@ -85,7 +86,7 @@ def train(tuner: FineTuner, feed: Feed, run: RunInputs, folder: Path, update: Up
         stack.callback(writer.close)
         monitor = _Monitor(tuner, checkpoints, writer, start, record.get("logged", [0.0] * 3))
         trace = stack.enter_context(profiler(tuner.config.profile, start, folder))
-        batches = stack.enter_context(contextlib.closing(feed.training(start)))
+        batches = stack.enter_context(contextlib.closing(loader.train(start)))
         stack.enter_context(jax.transfer_guard("disallow"))
 
         for step in range(start, train.epochs * steps):
@@ -102,14 +103,14 @@ def train(tuner: FineTuner, feed: Feed, run: RunInputs, folder: Path, update: Up
             if done % train.log_steps == 0 or ends_epoch:
                 update(0, monitor.log(done, state))
             if ends_epoch:
-                history.append(monitor.end_epoch(done, state, feed.validate(tuner, state)))
+                history.append(monitor.end_epoch(done, state, loader.validate(partial(tuner.logits, state))))
                 better = sum(row.val_loss < history[-1].val_loss for row in history)
-                is_best = feed.has_validation and better < train.keep_best
+                is_best = loader.has_validation and better < train.keep_best
             stop = stop_requested(done)
             if done % train.checkpoint_steps == 0 or is_best or stop:
-                loss = history[-1].val_loss if ends_epoch and feed.has_validation else None
+                loss = history[-1].val_loss if ends_epoch and loader.has_validation else None
                 monitor.save(done, state, history, loss)
-            update(min(train.batch_size, feed.train_count - index * train.batch_size))
+            update(min(train.batch_size, loader.train_count - index * train.batch_size))
             if stop:
                 checkpoints.wait()
                 total = train.epochs * steps
@@ -119,7 +120,7 @@ def train(tuner: FineTuner, feed: Feed, run: RunInputs, folder: Path, update: Up
             checkpoints.wait()
             best = int(np.argmin([row.val_loss for row in history]))
             state = tuner.mesh.loaded(checkpoints.load((best + 1) * steps)[0])
-        return TrainedNetwork(*tuner.result(state), history, feed.logits(tuner, state, feed.test))
+        return TrainedNetwork(*tuner.result(state), history, loader.test(partial(tuner.logits, state)))
 
 
 class _Monitor:

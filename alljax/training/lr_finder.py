@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax.data.loader import ImageSource
 from alljax.errors import ConfigError
-from alljax.training.feeding import Feed
 from alljax.training.fine_tuning import FineTuner
+from alljax.training.fold_loader import FoldLoader
 from alljax.training.network import Network
 from alljax.training.sampling import FoldRows
 from alljax.training.sharding import make_mesh
@@ -46,12 +46,13 @@ def find_learning_rate(
     changes = {"schedule": "constant", "learning_rate": 1.0, "warmup_steps": 0, "ema_decay": 0.0, "epochs": STEPS}
     config = configs.vary(config, {f"train.{name}": value for name, value in changes.items()})
     mesh, key = make_mesh(config), jax.random.key(config.seed)
-    tuner, feed = FineTuner(config, network, len(fold.class_weights), mesh), Feed(config, images, fold, key, mesh)
+    tuner = FineTuner(config, network, len(fold.class_weights), mesh)
+    loader = FoldLoader(config, images, fold, key, mesh)
     run, losses = tuner.inputs(key, fold.class_weights, STEPS), np.empty((len(rates), STEPS), np.float32)
     for row, rate in zip(losses, rates, strict=True):
         numbers = run.hyperparameters.replace(learning_rate=mesh.replicate(rate))  # type: ignore[attr-defined]
         inputs, state = run.replace(hyperparameters=numbers), tuner.init(run)  # type: ignore[attr-defined]
-        for step, batch in enumerate(itertools.islice(feed.training(0), STEPS)):
+        for step, batch in enumerate(itertools.islice(loader.train(0), STEPS)):
             state = tuner.step(tuner.reset_metrics(state), batch, inputs, epoch=0)
             metrics = mesh.gather(state.metrics)
             row[step] = metrics.loss / metrics.count

@@ -14,8 +14,8 @@ from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import get_preprocessing
 from alljax.progress import Update, ignore
 from alljax.training.checkpoints import CheckpointManager
-from alljax.training.feeding import Feed
 from alljax.training.fine_tuning import FineTuner
+from alljax.training.fold_loader import FoldLoader
 from alljax.training.loop import TrainedNetwork, train
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
@@ -115,16 +115,16 @@ class Run:
         images, key = Images(contrast), jax.random.key(seed)
         fold = make_fold_rows(config, images.labels, CLASSES, [SPLIT])[0]
         self.tuner = tuner_of(config, network, mesh)
-        self.feed = Feed(config, images, fold, key, mesh)
-        self.inputs = self.tuner.inputs(key, fold.class_weights, config.train.epochs * self.feed.steps_per_epoch)
+        self.loader = FoldLoader(config, images, fold, key, mesh)
+        self.inputs = self.tuner.inputs(key, fold.class_weights, config.train.epochs * self.loader.steps_per_epoch)
 
     def train(self, update: Update = ignore) -> TrainedNetwork:
-        return train(self.tuner, self.feed, self.inputs, self.folder, update)
+        return train(self.tuner, self.loader, self.inputs, self.folder, update)
 
     def steps(self, count: int, state: Any = None) -> Any:
         """Returns the state after some steps of the first epoch."""
         state = self.tuner.init(self.inputs) if state is None else state
-        for _, batch in zip(range(count), self.feed.training(0), strict=False):
+        for _, batch in zip(range(count), self.loader.train(0), strict=False):
             state = self.tuner.step(state, batch, self.inputs, epoch=0)
         return state
 
@@ -133,7 +133,7 @@ class Run:
 
     def state_at(self, step: int) -> dict[str, np.ndarray]:
         """Returns the arrays of a checkpoint by their names."""
-        note = f"{self.feed.steps_per_epoch} steps per epoch"
+        note = f"{self.loader.steps_per_epoch} steps per epoch"
         manager = CheckpointManager(self.folder / "checkpoints", 99, 0, ONE.abstract(self.tuner.abstract), note)
         try:
             loaded, _ = manager.load(step)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,8 +24,8 @@ from training.small_run import (
 
 from alljax.errors import ConfigError
 from alljax.progress import ignore
-from alljax.training.feeding import Feed
 from alljax.training.fine_tuning import FineTuner
+from alljax.training.fold_loader import FoldLoader
 from alljax.training.loop import train
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
@@ -54,9 +55,9 @@ def test_five_folds_and_three_seeds_compile_as_one_run(
     for number, fold in enumerate(make_fold_rows(config, images.labels, CLASSES, splits)):
         for seed in range(3):
             key = jax.random.key(seed)
-            feed = Feed(config, images, fold, key, mesh)
-            inputs = tuner.inputs(key, fold.class_weights, 2 * feed.steps_per_epoch)
-            results.append(train(tuner, feed, inputs, tmp_path / f"{number}-{seed}", ignore))
+            loader = FoldLoader(config, images, fold, key, mesh)
+            inputs = tuner.inputs(key, fold.class_weights, 2 * loader.steps_per_epoch)
+            results.append(train(tuner, loader, inputs, tmp_path / f"{number}-{seed}", ignore))
             first = first or len(compilations)
     assert len({tuple(result.history) for result in results}) == 15
     counts = Counter(compilations)
@@ -72,12 +73,12 @@ def test_one_device_equals_eight(mesh: str, network: Network) -> None:
     losses = []
     for run in (Run(COMMON, network), Run(COMMON, network, mesh=MESHES[mesh])):
         state, of_run = run.tuner.init(run.inputs), []
-        for batch in run.feed.training(0):
+        for batch in run.loader.train(0):
             state = run.tuner.step(run.tuner.reset_metrics(state), batch, run.inputs, epoch=0)
             metrics = run.tuner.mesh.gather(state.metrics)
             of_run.append(metrics.loss / metrics.count)
         losses.append(of_run)
-        logits = run.feed.logits(run.tuner, state, run.feed.test)
+        logits = run.loader.test(partial(run.tuner.logits, state))
         losses.append(logits)
     assert len(losses[0]) == 16 * STEPS
     np.testing.assert_allclose(losses[2], losses[0], atol=1e-5)
@@ -137,7 +138,7 @@ def test_moving_average_is_evaluated_and_returned(network: Network) -> None:
     )
     params, _ = run.tuner.result(state)
     assert identical(params, jax.device_get(dict(state.ema)))
-    batch = next(run.feed.training(0))
+    batch = next(run.loader.train(0))
     swapped = state.replace(params=state.ema)
     np.testing.assert_array_equal(run.tuner.logits(state, batch), run.tuner.logits(swapped, batch))
 
@@ -160,10 +161,10 @@ def test_donation_does_not_change_earlier_results(mesh: str, network: Network) -
 def test_stored_parameters_are_evaluated_on_other_devices(mesh: str, network: Network) -> None:
     run = Run(COMMON, network)
     state = run.steps(1)
-    expected = run.feed.logits(run.tuner, state, run.feed.test)
+    expected = run.loader.test(partial(run.tuner.logits, state))
     other = Run(COMMON, network, mesh=MESHES[mesh])
     loaded = other.tuner.evaluation_state(*run.tuner.result(state))
-    np.testing.assert_allclose(other.feed.logits(other.tuner, loaded, other.feed.test), expected, atol=1e-5)
+    np.testing.assert_allclose(other.loader.test(partial(other.tuner.logits, loaded)), expected, atol=1e-5)
 
 
 def test_fsdp_shards_the_state(network: Network) -> None:

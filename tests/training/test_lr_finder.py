@@ -52,7 +52,7 @@ def test_losses_equal_those_of_single_runs(changes: dict[str, Any], compilations
     plain = {"learning_rate": float(RATES[0]), "schedule": "constant", "ema_decay": 0.0}
     single = Run(settings(**(changes | plain)), network, seed=0, mesh=JitMesh())
     state = single.tuner.init(single.inputs)
-    for batch, expected in zip(single.feed.training(0), losses[0], strict=False):
+    for batch, expected in zip(single.loader.train(0), losses[0], strict=False):
         state = single.tuner.step(single.tuner.reset_metrics(state), batch, single.inputs, epoch=0)
         np.testing.assert_allclose(state.metrics.loss / state.metrics.count, expected, rtol=1e-5)
 

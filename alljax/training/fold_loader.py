@@ -1,0 +1,93 @@
+"""The image batches of one fine-tuning run, placed on the devices."""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from scipy.special import log_softmax
+
+from alljax.data.loader import ImageBatch, ImageSource, Loader, Sampler
+from alljax.training.sampling import FoldRows, epoch_order, steps_per_epoch
+from alljax.training.sharding import Mesh
+from alljax.training.step import SHUFFLE, Batch
+
+Logits = Callable[[Batch], np.ndarray]
+"""A placed batch → logits float32 (B, C)."""
+
+
+class FoldLoader:
+    """Batches of the images of one fold.
+
+    The order of an epoch depends on the key and the epoch only, as in the frozen mode, so a run can resume at any step.
+
+    Attributes:
+        train_count: number of training images.
+        steps_per_epoch: the last, smaller batch is one of them.
+        has_validation: whether the fold has validation rows; otherwise the test rows are used for the curves.
+    """
+
+    def __init__(self, config: ConfigDict, images: ImageSource, fold: FoldRows, key: jax.Array, mesh: Mesh) -> None:
+        """Draws the order of all epochs.
+
+        Args:
+            config: ``train`` and ``data.workers`` are read.
+            images: all images of the data set with their labels.
+            fold: training, validation and test rows.
+            key: of the run.
+            mesh: batches are padded to a multiple of its devices.
+
+        Raises:
+            ConfigError: the processes cannot share a batch evenly.
+        """
+        self._images, self._mesh, self._workers = images, mesh, config.data.workers
+        self._batch_size = min(config.train.batch_size, len(fold.train))
+        self._multiple = mesh.device_count * config.train.accumulation_steps
+        self.train_count = int(fold.train_count)
+        self.steps_per_epoch = steps_per_epoch(self.train_count, self._batch_size)
+        self._test = np.asarray(fold.test)[: int(fold.test_count)]
+        self._validation = np.asarray(fold.validation)[: int(fold.validation_count)]
+        self.has_validation = not np.array_equal(self._validation, self._test)
+        shuffle, epochs = jax.random.fold_in(key, SHUFFLE), jnp.arange(config.train.epochs)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(shuffle, epochs)
+        orders = _orders(keys, fold, jnp.asarray(images.labels), config.train.sampling == "balanced")
+        self._orders = np.asarray(orders)[:, : self.train_count]
+
+    def train(self, step: int) -> Generator[Batch, None, None]:
+        """Yields the training batches from a step, counted from 0, to the end of the last epoch."""
+        with Loader(self._images, self._sampler(self._orders, len(self._orders)), self._workers, start=step) as batches:
+            for batch in batches:
+                yield self._place(batch)
+
+    def test(self, logits: Logits) -> np.ndarray:
+        """Returns the logits float32 (U, C) of the test rows."""
+        return self._predict(logits, self._test)
+
+    def validate(self, logits: Logits) -> tuple[float, float]:
+        """Returns mean cross-entropy and accuracy of the validation rows."""
+        labels, log_p = self._images.labels[self._validation], log_softmax(self._predict(logits, self._validation), 1)
+        losses = -log_p[np.arange(len(labels)), labels]
+        return float(losses.mean(dtype=np.float64)), float((log_p.argmax(1) == labels).mean())
+
+    def _predict(self, logits: Logits, rows: np.ndarray) -> np.ndarray:
+        parts = []
+        with Loader(self._images, self._sampler(rows)) as batches:
+            for number, batch in enumerate(batches):
+                count = min(self._batch_size, len(rows) - number * self._batch_size)
+                parts.append(logits(self._place(batch))[:count])
+        return np.concatenate(parts)
+
+    def _sampler(self, rows: np.ndarray, epochs: int = 1) -> Sampler:
+        shard = (jax.process_index(), jax.process_count())
+        return Sampler(rows, self._batch_size, epochs=epochs, shard=shard, multiple=self._multiple)
+
+    def _place(self, batch: ImageBatch) -> Batch:
+        local = len(batch.mask)
+        positions = np.arange(local, dtype=np.int32) + jax.process_index() * local
+        arrays: tuple[Any, ...] = (batch.images, batch.labels, batch.mask, positions)
+        return self._mesh.shard(Batch(*arrays))
+
+
+_orders = jax.jit(jax.vmap(epoch_order, (0, None, None, None)), static_argnums=3)

@@ -1,0 +1,146 @@
+"""FoldLoader: the order of the frozen mode, resumable at any step, the same batches on any devices and processes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.metrics import log_loss
+from training.small_run import OneDevice
+
+from alljax.config import default_config
+from alljax.data.splits import Fold
+from alljax.training.fold_loader import FoldLoader
+from alljax.training.sampling import FoldRows, epoch_order, make_fold_rows, steps_per_epoch
+from alljax.training.sharding import JitMesh, PmapMesh
+from alljax.training.step import SHUFFLE, Batch
+
+CLASSES, EPOCHS, KEY = 3, 3, jax.random.key(11)
+
+
+class NumberedImages:
+    """Images of one pixel whose value is their row."""
+
+    def __init__(self, count: int) -> None:
+        self.labels = (np.arange(count) * 7 % CLASSES).astype(np.int32)
+
+    def take(self, rows: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        assert (rows >= 0).all()
+        return np.where(mask, rows, 0).astype(np.uint8)[:, None, None, None] * np.ones((1, 1, 1, 3), np.uint8)
+
+
+class Host(OneDevice):
+    """Leaves batches on the host; they are padded to a multiple of `device_count`."""
+
+    def __init__(self, device_count: int = 1) -> None:
+        self.device_count = device_count  # type: ignore[misc]
+
+    def shard(self, tree: Any) -> Any:
+        return tree
+
+
+def loader_of(count: int, mesh: Any, validation: int = 4, **train: Any) -> tuple[FoldLoader, FoldRows]:
+    """Returns the loader of a fold with `count` training images, and the fold."""
+    config = default_config()
+    config.train.update(**{"epochs": EPOCHS, "batch_size": 8} | train)
+    rows = np.random.default_rng(0).permutation(count + 10)
+    fold = Fold(0, 0, rows[:count], rows[count + validation :], validation=rows[count : count + validation])
+    longer = Fold(0, 1, rows[: count + 3], rows[count + 3 :])  # the first fold is padded to the size of this one
+    images = NumberedImages(count + 10)
+    fold_rows = make_fold_rows(config, images.labels, CLASSES, [fold, longer])[0]
+    return FoldLoader(config, images, fold_rows, KEY, mesh), fold_rows
+
+
+def rows_of(batches: Iterator[Batch]) -> list[list[int]]:
+    """Returns the rows of each batch; checks padding, positions and labels."""
+    read = []
+    for batch in batches:
+        flat = jax.tree.map(np.asarray, batch)
+        images, mask = flat.inputs.reshape(-1, 3), flat.mask.reshape(-1)
+        labels, positions, count = flat.labels.reshape(-1), flat.positions.reshape(-1), int(mask.sum())
+        assert (mask == (np.arange(len(mask)) < count)).all()
+        assert not images[count:].any()
+        assert not labels[count:].any()
+        assert (positions == np.arange(len(mask))).all()
+        rows = images[:count, 0].astype(int)
+        assert (labels[:count] == rows * 7 % CLASSES).all()
+        read.append(rows.tolist())
+    return read
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(21, 8), (16, 8), (5, 8), (7, 1)])
+@pytest.mark.parametrize("sampling", ["each", "balanced"])
+def test_order_is_that_of_the_frozen_mode(sampling: str, count: int, batch_size: int) -> None:
+    loader, fold = loader_of(count, Host(), batch_size=batch_size, sampling=sampling)
+    read, size = rows_of(loader.train(0)), min(batch_size, count + 3)
+    assert loader.steps_per_epoch == steps_per_epoch(count, size)
+    assert len(read) == EPOCHS * loader.steps_per_epoch
+    labels = jnp.asarray(NumberedImages(count + 10).labels)
+    for epoch in range(EPOCHS):
+        key = jax.random.fold_in(jax.random.fold_in(KEY, SHUFFLE), epoch)
+        order = np.asarray(epoch_order(key, fold, labels, sampling == "balanced"))[:count].tolist()
+        expected = [order[start : start + size] for start in range(0, count, size)]
+        assert read[epoch * loader.steps_per_epoch : (epoch + 1) * loader.steps_per_epoch] == expected
+
+
+def test_starts_at_any_step_and_is_closed_early() -> None:
+    loader, _ = loader_of(21, Host())
+    complete = rows_of(loader.train(0))
+    for step in range(len(complete) + 1):
+        assert rows_of(loader.train(step)) == complete[step:]
+    batches = loader.train(0)
+    next(batches)
+    batches.close()
+    assert list(batches) == []
+
+
+@pytest.mark.parametrize("mesh", [JitMesh, lambda: JitMesh(2), PmapMesh], ids=["jit", "fsdp", "pmap"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_batches_are_the_same_on_eight_devices(mesh: Any, parts: int) -> None:
+    """They are padded to a multiple of devices and accumulation steps."""
+    eight, _ = loader_of(21, mesh(), accumulation_steps=parts)
+    one, _ = loader_of(21, Host(), accumulation_steps=parts)
+    assert rows_of(eight.train(2)) == rows_of(one.train(2))
+    batch = next(eight.train(0))
+    assert batch.mask.size == {1: 8, 3: 24}[parts]
+    assert len({shard.device for shard in batch.inputs.addressable_shards}) == 8
+
+
+def test_processes_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = list(loader_of(21, Host(4))[0].train(0))
+    parts = []
+    for index in range(2):
+        monkeypatch.setattr(jax, "process_count", lambda: 2)
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        parts.append(list(loader_of(21, Host(4))[0].train(0)))
+    for batch, first, second in zip(complete, *parts, strict=True):
+        joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
+        assert jax.tree.all(jax.tree.map(np.array_equal, joined, batch))
+        assert len(first.mask) == len(second.mask) == 4
+
+
+def logits_of(rows: Any) -> np.ndarray:
+    column = np.asarray(rows, np.float32)[:, None]
+    return np.concatenate([np.sin(column), np.cos(column), column % 2], axis=1)
+
+
+@pytest.mark.parametrize("validation", [4, 0])
+@pytest.mark.parametrize("batch_size", [3, 8])
+def test_evaluation_is_in_the_order_of_the_rows(validation: int, batch_size: int) -> None:
+    """Without validation rows the test rows are used."""
+    loader, fold = loader_of(21, Host(4), validation=validation, batch_size=batch_size)
+    assert loader.has_validation == bool(validation)
+
+    def logits(batch: Batch) -> np.ndarray:
+        return logits_of(np.asarray(batch.inputs)[:, 0, 0, 0])
+
+    test = fold.test[: 10 - validation]
+    np.testing.assert_array_equal(loader.test(logits), logits_of(test))
+    rows = fold.validation[:validation] if validation else test
+    p, labels = softmax(logits_of(rows).astype(np.float64), axis=1), rows * 7 % CLASSES
+    loss, accuracy = loader.validate(logits)
+    assert loss == pytest.approx(log_loss(labels, p, labels=range(CLASSES)), rel=1e-6)
+    assert accuracy == pytest.approx((p.argmax(1) == labels).mean())
