@@ -34,14 +34,14 @@ class StreamingHeadTrainer(HeadTrainer):
         orders = np.asarray(self._orders(runs.keys, epochs[0], data.labels, rows, views))
         per_block = max(1, BLOCK // (len(orders) * size * flat.shape[1] * 4))
         per_block = min(per_block, steps_per_epoch(len(rows.train), size))
-        num_steps, zero = steps_per_epoch(int(rows.train_count), size), jax.tree.map(jnp.zeros_like, state.metrics)
-        state = state.replace(metrics=zero)  # type: ignore[attr-defined]
+        num_steps = steps_per_epoch(int(rows.train_count), size)
+        state = state.replace(metrics=_zeros_like(state.metrics))  # type: ignore[attr-defined]
         for first in range(0, num_steps, per_block):
             index = np.minimum(np.arange(first * size, (first + per_block) * size), orders.shape[1] - 1)
             chosen = orders[:, index]
             block = jax.device_put((flat[chosen.reshape(-1)].reshape(*chosen.shape, -1), data.labels[chosen // views]))
             state = self._train_block(state, runs, block, rows, first, min(per_block, num_steps - first))
-        metrics = zero
+        metrics = _zeros_like(state.metrics)
         for own, block, mask in _blocks(data.features, rows.validation, int(rows.validation_count)):
             metrics = self._validate_block(metrics, state.eval_params, block, data.labels[own], mask)
         return state, jax.tree.map(lambda mean: mean[None], History.of(state.metrics, metrics))
@@ -49,8 +49,8 @@ class StreamingHeadTrainer(HeadTrainer):
     def predict(self, params: Parameters, features: Any, rows: np.ndarray) -> np.ndarray:
         """See `HeadTrainer`; the probabilities of one block are in memory on the device at a time."""
         blocks = _blocks(features, rows, len(rows))
-        found = [self._predict(params, block, np.arange(len(block)))[:, : mask.sum()] for _, block, mask in blocks]
-        return np.concatenate(found, axis=1)
+        found = [(self._predict(params, block, np.arange(len(block))), mask) for _, block, mask in blocks]
+        return np.concatenate([np.asarray(probabilities)[:, mask] for probabilities, mask in found], axis=1)
 
     @functools.partial(jax.jit, static_argnums=(0, 5))
     def _orders(self, keys: jax.Array, epoch: jax.Array, labels: jax.Array, rows: FoldRows, views: int) -> jax.Array:
@@ -72,6 +72,10 @@ class StreamingHeadTrainer(HeadTrainer):
         self, metrics: Metrics, params: Parameters, block: jax.Array, labels: jax.Array, mask: jax.Array
     ) -> Metrics:
         return metrics + over_runs(lambda own: Metrics.of(self.logits(own, block[:, 0]), labels, mask), params)
+
+
+def _zeros_like(metrics: Metrics) -> Metrics:
+    return jax.tree.map(jnp.zeros_like, metrics)
 
 
 def _blocks(features: np.ndarray, rows: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

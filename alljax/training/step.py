@@ -200,7 +200,7 @@ def make_train_step(
         config: ``train`` is read; the numbers in `Hyperparameters` are arguments of the step instead.
         apply: the model.
         augment: applied to the inputs of each step.
-        trainable: paths of the parameters that change; None for all of ``state.params``.
+        trainable: paths of the parameters that change, with `group_of`; None for all of ``state.params``.
         group_of: path → layer group with its factors on learning rate and weight decay; None for no groups.
         axis: name of the mapped axis under `jax.pmap`, else None.
     """

@@ -1,64 +1,109 @@
-"""The losses, against independent formulas."""
+"""The training step on a linear model, against formulas written out here."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 from alljax.config import default_config
-from alljax.training.step import Loss, make_loss, sums, weighted
+from alljax.training.optimizers import Hyperparameters
+from alljax.training.parameter_groups import ParameterGroup
+from alljax.training.step import AUGMENT, Batch, Metrics, TrainState, init_state, make_eval_step, make_train_step
 
-LOGITS = np.random.default_rng(0).normal(0, 3, (40, 3)).astype(np.float32)
-LABELS = np.random.default_rng(1).integers(0, 3, 40).astype(np.int32)
+SIZE, REAL = 8, 7
+KEY = jax.random.key(3)
+WEIGHTS = jnp.array([0.5, 2.0])
+PARAMS = {
+    "head/kernel": jnp.asarray(np.random.default_rng(0).normal(size=(4, 2)), jnp.float32),
+    "head/bias": jnp.ones(2),
+}
 
 
-def of(**train: object) -> Loss:
+def batch() -> Batch:
+    generator = np.random.default_rng(1)
+    inputs, labels = generator.normal(size=(SIZE, 4)).astype(np.float32), generator.integers(0, 2, SIZE, np.int32)
+    return Batch(jnp.asarray(inputs), jnp.asarray(labels), jnp.arange(SIZE) < REAL, jnp.arange(SIZE))
+
+
+def apply(params: Any, batch_stats: Any, inputs: jax.Array, mask: jax.Array, keys: Any) -> tuple[jax.Array, Any]:
+    return inputs @ params["head/kernel"] + params["head/bias"][None], batch_stats
+
+
+def run(options: dict[str, Any] | None = None, steps: int = 1, **train: Any) -> TrainState:
     config = default_config()
+    config.train.update(optimizer="sgd", momentum=0.0, schedule="constant", learning_rate=0.1)
     config.train.update(**train)
-    return make_loss(config)
+    step = jax.jit(make_train_step(config, apply, **(options or {})))
+    state = init_state(config, PARAMS, group_of=(options or {}).get("group_of"))
+    for _ in range(steps):
+        state = step(state, {}, batch(), WEIGHTS, KEY, Hyperparameters.of(config, 10))
+    return state
 
 
-def own(loss: Loss) -> np.ndarray:
-    return np.asarray(loss(jnp.asarray(LOGITS)))[np.arange(40), LABELS]
+def expected_gradient(inputs: jax.Array) -> Any:
+    def loss(params: Any) -> jax.Array:
+        each = optax.softmax_cross_entropy_with_integer_labels(apply(params, {}, inputs, None, None)[0], batch().labels)
+        return jnp.sum((each * WEIGHTS[batch().labels])[:REAL]) / REAL
+
+    return jax.grad(loss)(PARAMS)
 
 
-def test_cross_entropy_is_optax_s() -> None:
-    expected = optax.softmax_cross_entropy_with_integer_labels(jnp.asarray(LOGITS), jnp.asarray(LABELS))
-    np.testing.assert_allclose(own(of()), expected, rtol=1e-5, atol=1e-6)
+def test_step_follows_the_gradient_of_the_weighted_mean() -> None:
+    state = run()
+    for path, gradient in expected_gradient(batch().inputs).items():
+        np.testing.assert_allclose(state.params[path], PARAMS[path] - 0.1 * gradient, rtol=1e-5, atol=1e-6)
+    assert int(state.step) == 1
 
 
-def test_label_smoothing_is_optax_s() -> None:
-    targets = optax.smooth_labels(jax.nn.one_hot(jnp.asarray(LABELS), 3), 0.2)
-    expected = optax.softmax_cross_entropy(jnp.asarray(LOGITS), targets)
-    np.testing.assert_allclose(own(of(label_smoothing=0.2)), expected, rtol=1e-5)
+def test_accumulation_does_not_change_the_step() -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), run(), run(accumulation_steps=4))
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_focal_loss_is_the_paper_s(gamma: float) -> None:
-    rows = np.arange(40)
-    exact = LOGITS.astype(np.float64)
-    expected = -((1 - softmax(exact, 1)[rows, LABELS]) ** gamma) * log_softmax(exact, 1)[rows, LABELS]
-    np.testing.assert_allclose(own(of(loss="focal", focal_gamma=gamma)), expected, rtol=1e-4, atol=1e-6)
+def test_metrics_sum_over_batches_without_padding() -> None:
+    first, both = run(learning_rate=0.0), run(steps=2, learning_rate=0.0)
+    logits = np.asarray(apply(PARAMS, {}, batch().inputs, None, None)[0])[:REAL]
+    labels = np.asarray(batch().labels)[:REAL]
+    np.testing.assert_allclose(first.metrics.loss, -log_softmax(logits, 1)[np.arange(REAL), labels].sum(), rtol=1e-5)
+    assert int(first.metrics.correct) == (logits.argmax(1) == labels).sum()
+    assert int(first.metrics.count) == REAL
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(2 * a, b), first.metrics, both.metrics)
 
 
-@pytest.mark.parametrize("logit", [0.0, 30.0, 200.0])
-def test_focal_loss_has_a_gradient_where_the_network_is_sure(logit: float) -> None:
-    gradient = jax.grad(lambda x: of(loss="focal")(jnp.stack([x, 0.0 * x])[None])[0, 0])(jnp.asarray(logit))
-    assert np.isfinite(gradient)
+def test_only_trainable_parameters_change() -> None:
+    groups = {"head/kernel": ParameterGroup("kernel", 1.0, from_epoch=5), "head/bias": ParameterGroup("bias", 1.0)}
+    state = run({"trainable": frozenset({"head/bias"}), "group_of": groups})
+    assert np.array_equal(state.params["head/kernel"], PARAMS["head/kernel"])
+    np.testing.assert_allclose(state.params["head/bias"], run().params["head/bias"])
 
 
-def test_weights_masks_and_shared_targets() -> None:
-    targets = jax.nn.softmax(jnp.asarray(np.random.default_rng(2).normal(size=(40, 3)), jnp.float32))
-    mask, weights = jnp.arange(40) < 31, jnp.array([0.5, 1.0, 4.0])
-    got = weighted(of(), jnp.asarray(LOGITS), targets, mask, weights)
-    by_hand = -(log_softmax(LOGITS.astype(np.float64), 1) * np.asarray(targets) * np.asarray(weights))[:31].sum()
-    np.testing.assert_allclose(got, by_hand, rtol=1e-5)
+def test_augmentation_gets_a_key_per_image() -> None:
+    def augment(keys: jax.Array, inputs: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return inputs + jax.vmap(lambda key: jax.random.normal(key, (4,)))(keys), targets
+
+    stream = jax.random.fold_in(jax.random.fold_in(KEY, AUGMENT), 0)
+    noise = jnp.stack([jax.random.normal(jax.random.fold_in(stream, position), (4,)) for position in range(SIZE)])
+    gradient = expected_gradient(batch().inputs + noise)["head/bias"]
+    state = run({"augment": augment})
+    np.testing.assert_allclose(state.params["head/bias"], PARAMS["head/bias"] - 0.1 * gradient, rtol=1e-5)
 
 
-def test_sums_leave_padding_out() -> None:
-    counted = sums(jnp.asarray(LOGITS), jnp.asarray(LABELS), jnp.arange(40) < 7)
-    assert int(counted.count) == 7
-    assert int(counted.correct) == (LOGITS.argmax(1) == LABELS)[:7].sum()
-    np.testing.assert_allclose(counted.loss, -log_softmax(LOGITS, 1)[np.arange(7), LABELS[:7]].sum(), rtol=1e-5)
+@pytest.mark.parametrize("decay", [0.0, 0.15])
+def test_moving_average_is_evaluated(decay: float) -> None:
+    """Its decay is (1 + t) / (10 + t) in the first steps and never above the setting."""
+    states = [run(steps=steps, ema_decay=decay) for steps in (1, 2)]
+    average = PARAMS["head/bias"]
+    for keep, state in zip((0.1, decay), states, strict=True):
+        average = keep * average + (1 - keep) * state.params["head/bias"]
+    expected = average if decay else states[1].params["head/bias"]
+    np.testing.assert_allclose(states[1].eval_params["head/bias"], expected, rtol=1e-6)
+    logits = make_eval_step(apply)(states[1], {}, batch())
+    np.testing.assert_allclose(logits, apply(states[1].eval_params, {}, batch().inputs, None, None)[0], rtol=1e-6)
+
+
+def test_metrics_of_no_image_are_zero() -> None:
+    empty = Metrics.of(jnp.ones((3, 2)), jnp.zeros(3, jnp.int32), jnp.zeros(3, bool))
+    assert all(float(leaf) == 0 for leaf in jax.tree.leaves((empty, Metrics.zero())))

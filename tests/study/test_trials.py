@@ -1,0 +1,123 @@
+"""Trials of a job: keys, compilations, diverging losses, features with several views."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from alljax.config import default_config
+from alljax.data.splits import Fold
+from alljax.errors import ConfigError
+from alljax.study import sweep
+from alljax.study.experiment import open_experiment
+from alljax.study.predict import predict, write_features
+from alljax.study.run import run_study
+from alljax.study.trials import Outcome, fold_keys, train_job
+from alljax.training.sampling import make_fold_rows
+
+Toy = Callable[..., ConfigDict]
+
+
+def outcomes(config: ConfigDict) -> dict[str, Outcome | ConfigError]:
+    trials = sweep.expand(config)
+    experiment = open_experiment(config, trials)
+    return {
+        trial.name.split("epochs=")[-1]: outcome
+        for job in sweep.jobs(trials)
+        for trial, outcome in train_job(job, experiment, Path())
+    }
+
+
+def key_data(config: ConfigDict, repeat: int = 0, fold: int = 0) -> list[list[int]]:
+    rows = np.arange(4)
+    (own,) = make_fold_rows(config, rows % 2, 2, [Fold(repeat, fold, rows, rows)])
+    return jax.random.key_data(fold_keys(config, own)).tolist()
+
+
+def test_keys_of_seeds_folds_and_repeats_differ() -> None:
+    config = default_config()
+    config.seed, config.study.seeds = 5, 3
+    keys = [tuple(key) for repeat in range(2) for fold in range(3) for key in key_data(config, repeat, fold)]
+    assert len(set(keys)) == 2 * 3 * 3
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(6), 1), 2)
+    assert jax.random.key_data(key).tolist() == key_data(config, 1, 2)[1]
+
+
+def test_keys_of_separate_trainings_are_no_streams_of_each_other() -> None:
+    """1, 2 and 3 epochs are also the numbers of streams that are folded into a run's key."""
+    config = default_config()
+    shared = jax.random.wrap_key_data(np.array(key_data(config)[0], np.uint32))
+    config.study.share_training = False
+    own = []
+    for epochs in range(1, 6):
+        config.train.epochs = epochs
+        own.append(key_data(config)[0])
+    streams = [jax.random.key_data(jax.random.fold_in(shared, number)).tolist() for number in range(6)]
+    assert len({tuple(key) for key in own + streams}) == 5 + 6
+
+
+def test_compilations_do_not_depend_on_the_number_of_folds(toy_config: Toy, compilations: list[str]) -> None:
+    counts = []
+    for folds in (2, 2, 5):  # the first one computes the features, too
+        config = toy_config(("train.epochs", (1, 2)), split__folds=folds, data__synthetic__subjects=24)
+        jax.clear_caches()
+        before = len(compilations)
+        outcomes(config)
+        counts.append(sorted(compilations[before:]))
+    assert counts[1] == counts[2]
+    programs = ["jit(_predict)", "jit(init)", "jit(train_epochs)"]
+    assert [name for name in counts[2] if name in programs] == programs
+
+
+def test_seeds_do_not_compile_more_programs(toy_config: Toy, compilations: list[str]) -> None:
+    counts = []
+    for seeds in (1, 3):
+        jax.clear_caches()
+        before = len(compilations)
+        outcomes(toy_config(study__seeds=seeds))
+        counts.append(len(compilations) - before)
+    assert counts[0] == counts[1]
+
+
+def test_shared_training_gives_the_same_prefix_and_separate_trainings_differ(toy_config: Toy) -> None:
+    shared = outcomes(toy_config(("train.epochs", (2, 4))))
+    separate = outcomes(toy_config(("train.epochs", (2, 4)), study__share_training=False))
+
+    def history(outcome: object) -> np.ndarray:
+        assert isinstance(outcome, Outcome)
+        return outcome.folds[0].history.train_loss
+
+    assert np.array_equal(history(shared["2"]), history(shared["4"])[:2])
+    assert not np.array_equal(history(separate["2"]), history(separate["4"])[:2])
+    assert not np.array_equal(history(separate["4"]), history(shared["4"]))
+
+
+def test_diverging_loss_is_an_error_of_its_trial(toy_config: Toy) -> None:
+    settings = {"train__optimizer": "sgd", "train__learning_rate": 1e30, "train__schedule": "constant"}
+    found = outcomes(toy_config(("train.clip_norm", (0.0, 1e-33)), **settings))
+    error, outcome = found.values()
+    assert isinstance(error, ConfigError)
+    assert "the loss became NaN in epoch 1 (seed 0, fold 0); lower train.learning_rate=1e+30" in str(error)
+    assert isinstance(outcome, Outcome)
+
+
+def test_views_in_study_features_and_prediction(
+    toy_config: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prediction uses one view."""
+    monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / "cache"))
+    config, npz, csv = toy_config(features__augment="dihedral"), tmp_path / "features.npz", tmp_path / "predictions.csv"
+    study = run_study(config, tmp_path / "run")
+    assert study is not None
+    assert write_features(config, npz) == (48, 16)
+    stored = np.load(npz)
+    assert stored["views"].shape == (48, 8, 16)
+    assert np.array_equal(stored["features"], stored["views"][:, 0])
+    Image.fromarray(np.full((48, 48, 3), 120, np.uint8)).save(tmp_path / "cell.png")
+    assert predict(tmp_path / "run", "", "", [tmp_path / "cell.png"], csv) == 1
+    shapes = sorted(np.load(file).shape for file in (tmp_path / "cache/features").glob("*.npy"))
+    assert shapes == [(1, 1, 16), (48, 8, 16)], "the features of the study were used again"
