@@ -5,19 +5,19 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from alljax.evaluation.metrics import METRICS, evaluate, most_wrong
+from alljax.evaluation.metrics import METRICS, average_over_seeds, evaluate, most_confident_errors
 
 
-def of_confusion(confusion: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and one-hot probabilities that have this confusion matrix."""
+def from_confusion(confusion: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels and one-hot probabilities with this confusion matrix."""
     labels = [true for true, row in enumerate(confusion) for count in row for _ in range(count)]
     predicted = [column for row in confusion for column, count in enumerate(row) for _ in range(count)]
     return np.array(labels), np.eye(len(confusion))[predicted]
 
 
-def test_a_row_of_the_papers_tables() -> None:
+def test_row_of_the_papers_tables() -> None:
     # A confusion matrix on 1,455 ALL and 678 HEM that gives Table 3's first row, .76 .86 .79 (facts, section 2).
-    labels, probabilities = of_confusion([[376, 302], [48, 1407]])
+    labels, probabilities = from_confusion([[376, 302], [48, 1407]])
     result = evaluate(labels, probabilities)
     assert result["confusion"] == [[376, 302], [48, 1407]]
     assert round(result["macro_recall"], 2) == 0.76
@@ -30,7 +30,7 @@ def test_a_row_of_the_papers_tables() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
-def test_agrees_with_scikit_learn_called_plainly(classes: int) -> None:
+def test_agrees_with_scikit_learn(classes: int) -> None:
     generator = np.random.default_rng(classes)
     labels = generator.integers(classes, size=200)
     probabilities = generator.dirichlet(np.ones(classes), size=200)
@@ -48,14 +48,14 @@ def test_agrees_with_scikit_learn_called_plainly(classes: int) -> None:
     assert result["auc"] == pytest.approx(area)
 
 
-def test_everything_goes_to_json_and_back() -> None:
+def test_json_round_trip() -> None:
     generator = np.random.default_rng(0)
     result = evaluate(generator.integers(3, size=30), generator.dirichlet([1, 1, 1], size=30).astype(np.float32))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert set(METRICS) <= result.keys()
 
 
-def test_one_class_only_has_no_auc_and_no_nan() -> None:
+def test_single_class_has_no_auc_and_no_nan() -> None:
     result = evaluate(np.zeros(4, int), np.tile([0.7, 0.3], (4, 1)))
     assert result["auc"] is None
     assert result["accuracy"] == 1.0
@@ -63,29 +63,29 @@ def test_one_class_only_has_no_auc_and_no_nan() -> None:
     json.dumps(result, allow_nan=False)
 
 
-def test_auc_of_three_classes_leaves_out_the_absent_one() -> None:
+def test_auc_of_three_classes_skips_absent_class() -> None:
     generator = np.random.default_rng(1)
     labels, probabilities = generator.integers(2, size=50), generator.dirichlet([1, 1, 1], size=50)
     wanted = np.mean([metrics.roc_auc_score(labels == k, probabilities[:, k]) for k in (0, 1)])
     assert evaluate(labels, probabilities)["auc"] == pytest.approx(wanted)
 
 
-def test_a_tie_goes_to_the_first_class() -> None:
+def test_tie_predicts_first_class() -> None:
     assert evaluate(np.array([0, 1]), np.full((2, 2), 0.5))["confusion"] == [[1, 0], [1, 0]]
 
 
-def test_a_probability_of_zero_costs_much_but_not_infinitely() -> None:
+def test_log_loss_of_zero_probability_is_finite() -> None:
     loss = evaluate(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]]))["log_loss"]
     assert loss == pytest.approx(-math.log(np.finfo(float).eps) / 2)
 
 
-def test_rounded_probabilities_need_not_sum_to_one() -> None:
+def test_rounded_probabilities_are_scaled() -> None:
     rounded = evaluate(np.array([0, 1]), np.array([[0.333, 0.666], [0.2, 0.4]]))
     exact = evaluate(np.array([0, 1]), np.array([[1 / 3, 2 / 3], [1 / 3, 2 / 3]]))
     assert rounded["log_loss"] == pytest.approx(exact["log_loss"])
 
 
-def test_scores_rank_and_probabilities_decide() -> None:
+def test_scores_rank_and_probabilities_predict() -> None:
     labels, probabilities = np.array([0, 0, 1, 1]), np.tile([0.4, 0.6], (4, 1))
     scores = np.array([[0, 1], [0, 3], [0, 2], [0, 4]])
     result = evaluate(labels, probabilities, scores)
@@ -94,26 +94,23 @@ def test_scores_rank_and_probabilities_decide() -> None:
     assert result["confusion"] == [[0, 2], [0, 2]]
 
 
-@pytest.mark.parametrize(
-    ("labels", "probabilities", "message"),
-    [
-        ([], np.zeros((0, 2)), "no prediction"),
-        ([0], np.zeros((1, 1)), r"not \(N,\) and \(N, C\)"),
-        ([0, 1], [[0.5, 0.5]], r"not \(N,\) and \(N, C\)"),
-        ([0, 2], [[0.5, 0.5], [0.5, 0.5]], "labels run from 0 to 2"),
-        ([0, -1], [[0.5, 0.5], [0.5, 0.5]], "labels run from -1"),
-        ([0, 1], [[0.5, 0.5], [np.nan, 0.5]], "not a finite number"),
-        ([0, 1], [[0.5, 0.5], [0, 0]], "all zero"),
-    ],
-)
-def test_what_cannot_be_evaluated_is_refused(labels: list, probabilities: list, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        evaluate(np.array(labels, int), np.array(probabilities))
-
-
-def test_most_wrong_are_the_surest_errors_of_the_mean() -> None:
+def test_most_confident_errors_use_mean_over_seeds() -> None:
     labels = np.array([0, 0, 1, 1, 1])
     first = np.array([[0.4, 0.6], [0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.55, 0.45]])
     second = np.array([[0.2, 0.8], [0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.35, 0.65]])
-    assert most_wrong(labels, np.stack([first, second]), 9).tolist() == [2, 0]  # the last is right on average
-    assert most_wrong(labels, np.stack([first, second]), 1).tolist() == [2]
+    assert most_confident_errors(labels, np.stack([first, second]), 9).tolist() == [
+        2,
+        0,
+    ]  # the mean of the last is correct
+    assert most_confident_errors(labels, np.stack([first, second]), 1).tolist() == [2]
+
+
+def test_average_over_seeds_has_means_and_standard_deviation() -> None:
+    labels = np.array([0, 1])
+    per_seed = [evaluate(labels, np.array(rows)) for rows in ([[1, 0], [0, 1]], [[1, 0], [1, 0]])]
+    mean = average_over_seeds(per_seed, [7, 8])
+    assert mean["accuracy"] == 0.75
+    assert mean["std"]["accuracy"] == pytest.approx(np.std([1, 0.5], ddof=1))
+    assert mean["confusion"] == [[1, 0], [0.5, 0.5]]
+    assert [one["seed"] for one in mean["per_seed"]] == mean["seeds"] == [7, 8]
+    assert average_over_seeds(per_seed[:1], [7])["std"]["accuracy"] is None

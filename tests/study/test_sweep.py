@@ -1,47 +1,11 @@
-"""A study's cells: the product of what it varies, each with a name of its own."""
+from typing import Any
 
 import pytest
+from ml_collections import ConfigDict
 
 from alljax.config import default_config
 from alljax.errors import ConfigError
-from alljax.study.sweep import compiled_alike, runs, trials
-
-
-def test_nothing_varied_is_one_cell() -> None:
-    (trial,) = trials(default_config())
-    assert trial.name == "efficientnet_lite0-adam"
-
-
-def test_the_product_in_order_with_names() -> None:
-    config = default_config()
-    config.study.sweep = (
-        ("train.optimizer", ("adam", "rmsprop")),
-        ("preprocessing.name", ("torch", "lite")),
-        ("train.learning_rate", (1e-3,)),
-    )
-    grid = trials(config)
-    assert [trial.name for trial in grid] == [
-        f"efficientnet_lite0-{optimizer}-preprocessing={name}-learning_rate=0.001"
-        for optimizer in ("adam", "rmsprop")
-        for name in ("torch", "lite")
-    ]
-    assert grid[3].config.preprocessing.name == "lite"
-    assert grid[3].config.train.optimizer == "rmsprop"
-    assert not grid[3].config.study.sweep
-
-
-def test_a_name_is_a_folder_name() -> None:
-    config = default_config()
-    config.study.sweep = (("weights.path", ("../some where/a.pth",)),)
-    assert "/" not in trials(config)[0].name
-
-
-def test_the_same_value_twice_is_refused() -> None:
-    config = default_config()
-    config.study.sweep = (("train.epochs", (3, 3)),)
-    with pytest.raises(ConfigError, match="two cells the name"):
-        trials(config)
-
+from alljax.study.sweep import Trial, expand, jobs, trainings
 
 PAPER = (
     ("model.backbone", ("vgg16", "resnet50")), ("train.optimizer", ("adam", "rmsprop")),
@@ -49,68 +13,109 @@ PAPER = (
 )  # fmt: skip
 
 
-def test_budgets_are_beginnings_of_one_run_unless_they_are_to_be_separate() -> None:
+def config_of(*sweep: Any) -> ConfigDict:
     config = default_config()
-    config.study.sweep = PAPER
-    grid = trials(config)
-    assert [[trial.config.train.epochs for trial in run] for run in runs(grid)] == [[10, 20, 100]] * 4
-    assert sorted(trial.name for run in runs(grid) for trial in run) == sorted(trial.name for trial in grid)
-    config.study.share_training = False
-    assert [len(run) for run in runs(trials(config))] == [1] * 12
+    config.study.sweep = sweep
+    return config
 
 
-def test_a_schedule_that_knows_its_end_has_no_beginnings() -> None:
-    config = default_config()
-    config.train.schedule = "cosine"
-    config.study.sweep = PAPER
-    assert [len(run) for run in runs(trials(config))] == [1] * 12
+def test_without_sweep_there_is_one_trial() -> None:
+    assert [trial.name for trial in expand(default_config())] == ["efficientnet_lite0-adam"]
 
 
-def test_a_list_of_rows_varies_keys_together() -> None:
-    config = default_config()
-    config.study.sweep = (
-        (("train.mode", "train.groups"), (("frozen", ()), ("finetune", (("head/.*", 1.0), ("backbone/.*", 0.0))))),
-        ("train.epochs", (1, 2)),
+def test_trials_are_the_product_in_order() -> None:
+    trials = expand(
+        config_of(
+            ("train.optimizer", ("adam", "rmsprop")),
+            ("preprocessing.name", ("torch", "lite")),
+            ("train.learning_rate", (1e-3,)),
+        )
     )
-    grid = trials(config)
-    assert [(trial.config.train.mode, trial.config.train.epochs) for trial in grid] == [
+    assert [trial.name for trial in trials] == [
+        f"efficientnet_lite0-{optimizer}-preprocessing={name}-learning_rate=0.001"
+        for optimizer in ("adam", "rmsprop")
+        for name in ("torch", "lite")
+    ]
+    assert trials[3].config.preprocessing.name == "lite"
+    assert trials[3].config.train.optimizer == "rmsprop"
+    assert not trials[3].config.study.sweep
+
+
+def test_name_can_be_a_folder() -> None:
+    assert "/" not in expand(config_of(("weights.path", ("../some where/a.pth",))))[0].name
+
+
+def test_rows_change_several_settings_together() -> None:
+    rows = ("frozen", ()), ("finetune", (("head/.*", 1.0), ("backbone/.*", 0.0)))
+    trials = expand(config_of((("train.mode", "train.groups"), rows), ("train.epochs", (1, 2))))
+    assert [(trial.config.train.mode, trial.config.train.epochs) for trial in trials] == [
         ("frozen", 1), ("frozen", 2), ("finetune", 1), ("finetune", 2),
     ]  # fmt: skip
-    assert len(runs(grid)) == 3, "fine-tuned cells are trained one by one"
-    assert all("/" not in trial.name for trial in grid)
+    assert len(trainings(trials)) == 3, "fine-tuned trials are trained separately"
 
 
-def test_numbers_are_arguments_of_what_is_compiled_and_the_rest_is_not() -> None:
-    config = default_config()
-    config.study.sweep = (
-        ("train.learning_rate", (1e-3, 1e-4)), ("train.decay_rate", (0.9, 1.0)), ("train.optimizer", ("adam", "sgd")),
-        ("train.weight_decay", (0.0, 1e-3, 1e-2)),
-    )  # fmt: skip
-    grid = trials(config)
-    assert len(grid) == 24
-    assert len({compiled_alike(trial.config) for trial in grid}) == 4  # optimizer × whether weights decay
+def test_shorter_trials_are_prefixes_of_one_training() -> None:
+    config = config_of(*PAPER)
+    trials = expand(config)
+    assert [[trial.config.train.epochs for trial in training] for training in trainings(trials)] == [[10, 20, 100]] * 4
+    assert {trial.name for training in trainings(trials) for trial in training} == {trial.name for trial in trials}
+    config.study.share_training = False
+    assert [len(training) for training in trainings(expand(config))] == [1] * 12
 
 
-def test_cells_of_one_split_are_named_alike() -> None:
-    config = default_config()
-    config.study.sweep = (("split.protocol", ("paper", "subject_kfold")), ("split.train_subjects", (0, 8)))
-    assert [trial.split for trial in trials(config)] == [
-        f"{protocol}-train_subjects={people}" for protocol in ("paper", "subject_kfold") for people in (0, 8)
-    ]
+def test_schedule_that_depends_on_its_length_has_no_prefixes() -> None:
+    config = config_of(*PAPER)
+    config.train.schedule = "cosine"
+    assert [len(training) for training in trainings(expand(config))] == [1] * 12
+
+
+def test_jobs_skip_finished_trials_but_keep_epochs_per_call() -> None:
+    def is_short(trial: Trial) -> bool:
+        return trial.config.train.epochs < 100
+
+    found = jobs(expand(config_of(*PAPER)), done=is_short)
+    assert [[trial.config.train.epochs for trial in job.trials] for job in found] == [[100]] * 4
+    assert {job.epochs_per_call for job in found} == {10}
+    assert found[0].name == "vgg16-adam-epochs=100"
+    assert jobs(expand(config_of(*PAPER)))[0].name == "vgg16-adam"
+
+
+def test_shard_has_every_nth_training() -> None:
+    trials = expand(config_of(*PAPER))
+    assert [len(jobs(trials, (index, 3))) for index in range(3)] == [2, 1, 1]
+
+
+def test_jobs_side_by_side_differ_only_in_arguments_of_the_compiled_function() -> None:
+    sweep = ("features.augment", ("none", "dihedral")), ("train.learning_rate", (1e-2, 1e-3))
+    found = jobs(expand(config_of(*sweep)), side_by_side=True)
+    assert [len(job.trainings) for job in found] == [2, 2]
+    assert all(len({trial.config.features.augment for trial in job.trials}) == 1 for job in found)
+    assert len(jobs(expand(config_of(*sweep)))) == 4
+
+
+def test_zero_removes_a_part_of_the_computation() -> None:
+    sweep = ("train.optimizer", ("adam", "sgd")), ("train.weight_decay", (0.0, 1e-3, 1e-2))
+    assert len(jobs(expand(config_of(*sweep)), side_by_side=True)) == 4, "optimizer × whether weights decay"
+
+
+def test_trials_of_one_split_setting_have_the_same_split() -> None:
+    sweep = ("split.protocol", ("paper", "subject_kfold")), ("split.train_subjects", (0, 8)), ("train.epochs", (1, 2))
+    splits = [trial.split for trial in expand(config_of(*sweep))]
+    assert splits[::2] == splits[1::2]
+    assert len(set(splits)) == 4
 
 
 @pytest.mark.parametrize(
-    ("vary", "says"),
+    ("entry", "message"),
     [
-        ((("train.epochs", ()),), "no value"),
-        (((("train.epochs", "train.optimizer"), ((1,),)),), "the row"),
-        ((("train.epoch", (1,)),), "did you mean train.epochs"),
-        ((("data.source", ("a",)),), "cannot vary"),
-        ((("split.test_fraction", (1.5,)),), "between 0 and 1"),
+        (("train.epochs", (3, 3)), "two trials the name"),
+        (("train.epochs", ()), "no list of values"),
+        ((("train.epochs", "train.optimizer"), ((1,),)), "rows of values"),
+        (("train.epoch", (1,)), "train.epochs"),
+        (("data.source", ("a",)), "data.source"),
+        (("split.test_fraction", (1.5,)), "test_fraction"),
     ],
 )
-def test_a_grid_that_cannot_be_is_refused(vary: tuple, says: str) -> None:
-    config = default_config()
-    config.study.sweep = vary
-    with pytest.raises(ConfigError, match=says):
-        trials(config)
+def test_invalid_sweep_is_refused(entry: tuple, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        expand(config_of(entry))

@@ -1,0 +1,95 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alljax.evaluation.comparison import Ranking, leaky_trials, rank_trials, split_of
+from alljax.evaluation.intervals import HeldOut, paired_difference
+from alljax.evaluation.metrics import evaluate
+
+BOOTSTRAP = {"resamples": 200, "level": 0.95, "seed": 0}
+
+
+class Test:
+    """Predictions of a trial."""
+
+    __test__ = False
+
+    def __init__(self, generator: np.random.Generator, labels: np.ndarray, skill: float, prefix: str = "") -> None:
+        positive = 1 / (1 + np.exp(-generator.normal(size=len(labels)) - skill * (2 * labels - 1)))
+        subjects = np.arange(len(labels)).astype(str)
+        self.paths = np.char.add(prefix, subjects)
+        self.held_out = HeldOut(labels, np.stack([1 - positive, positive], -1)[None], subjects)
+
+
+def rank(tests: dict[str, Test], leaky: tuple[str, ...] = ()) -> Ranking:
+    trials: dict[str, Any] = {}
+    for name, test in tests.items():
+        found = evaluate(test.held_out.labels, test.held_out.probabilities[0])
+        bounds = {"auc": [found["auc"] - 0.01, found["auc"] + 0.01]}
+        trials[name] = found | {"intervals": bounds, "split": "leaky" if name in leaky else "honest"}
+    splits = {name: {"protocol": {"leaky": name == "leaky"}} for name in ("leaky", "honest")}
+    return rank_trials({"trials": trials, "splits": splits}, lambda name: tests[name], BOOTSTRAP)
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    return np.tile([0, 1], 60)
+
+
+def test_leaky_trials_come_last(labels: np.ndarray) -> None:
+    generator = np.random.default_rng(0)
+    tests = {
+        "weak": Test(generator, labels, 0.1),
+        "strong": Test(generator, labels, 1),
+        "leak": Test(generator, labels, 3),
+    }
+    ranking = rank(tests, leaky=("leak",))
+    assert ranking.metric == "auc"
+    assert ranking.order == ("strong", "weak", "leak")
+    assert ranking.best == "strong"
+    assert ranking.leaky == {"leak"}
+    assert rank(tests, leaky=("weak", "strong", "leak")).leaky == frozenset(), "none is leaky compared with others"
+
+
+def test_trial_without_auc_ranks_by_accuracy() -> None:
+    trials = {"a": {"auc": None, "accuracy": 0.5}, "b": {"auc": 0.9, "accuracy": 0.6}}
+    metrics = {"trials": {name: trial | {"split": "s"} for name, trial in trials.items()}}
+    metrics["splits"] = {"s": {"protocol": {"leaky": False}}}
+    ranking = rank_trials(metrics)
+    assert (ranking.metric, ranking.best) == ("accuracy", "b")
+    assert leaky_trials(metrics) == frozenset()
+    assert split_of(metrics, "a") == metrics["splits"]["s"]
+
+
+def test_differences_are_paired_and_simultaneous(labels: np.ndarray) -> None:
+    generator = np.random.default_rng(1)
+    tests = {f"trial{index}": Test(generator, labels, skill) for index, skill in enumerate((0.2, 1, 1, 0.9, 1.1))}
+    ranking = rank(tests)
+    assert list(ranking.differences) == list(ranking.order[1:])
+    best = tests[ranking.best].held_out
+    for name, difference in ranking.differences.items():
+        assert difference.paired
+        assert difference.interval is not None
+        low, high = difference.interval
+        assert low <= difference.value <= high
+        single = paired_difference(tests[name].held_out, best, names=["auc"], **BOOTSTRAP)["auc"]
+        assert high - low > single[1] - single[0], "wide enough for all pairs at once"
+    assert ranking.differences["trial0"].below
+    assert not ranking.differences[ranking.order[1]].below
+
+
+def test_equal_trials_have_zero_difference(labels: np.ndarray) -> None:
+    test = Test(np.random.default_rng(2), labels, 1)
+    difference = rank({"a": test, "b": test}).differences["b"]
+    assert (difference.value, difference.interval, difference.below) == (0.0, (0.0, 0.0), False)
+
+
+def test_other_images_are_compared_by_their_intervals(labels: np.ndarray) -> None:
+    generator = np.random.default_rng(3)
+    tests = {"best": Test(generator, labels, 2), "other": Test(generator, labels, 0.1, prefix="x")}
+    difference = rank(tests).differences["other"]
+    assert not difference.paired
+    assert difference.interval is None
+    assert difference.disjoint
+    assert not difference.below

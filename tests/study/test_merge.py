@@ -1,0 +1,91 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from alljax import files
+from alljax.cli import main
+from alljax.errors import WorkdirError
+from alljax.study.merge import merge_shards
+
+FIRST = "efficientnet_lite0-adam-stage=stem"
+
+
+@pytest.fixture
+def shards(toy_study: Path, tmp_path: Path) -> list[Path]:
+    """Two folders with two trials of the study each."""
+    folders = [Path(shutil.copytree(toy_study, tmp_path / name)) for name in "ab"]
+    names = sorted(path.name for path in toy_study.glob("trials/*"))
+    for folder, removed in zip(folders, (names[:2], names[2:]), strict=True):
+        for name in removed:
+            shutil.rmtree(folder / "trials" / name)
+    return folders
+
+
+def change_json(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_shards_in_two_folders_make_the_study(toy_study: Path, shards: list[Path], tmp_path: Path) -> None:
+    assert main(["report", f"--workdir={tmp_path / 'merged'}", *map(str, shards)]) == 0
+    found, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "merged", toy_study))
+    assert found == expected
+    for path in toy_study.glob("trials/*/*.csv"):
+        assert (tmp_path / "merged" / path.relative_to(toy_study)).read_bytes() == path.read_bytes()
+    assert (tmp_path / "merged" / "report.html").is_file()
+
+
+def test_missing_trials_are_named(shards: list[Path], messages: list[str]) -> None:
+    summary = merge_shards(shards[0], ())
+    assert len(summary["trials"]) == len(summary["missing"]) == 2
+    assert "2 trials missing: " + ", ".join(summary["missing"]) in messages
+
+
+def test_failed_trial_is_replaced_by_a_finished_one(shards: list[Path]) -> None:
+    name = next(shards[1].glob("trials/*")).name
+    (shards[0] / "trials" / name).mkdir()
+    (shards[0] / "trials" / name / "metrics.json").write_text('{"failed": "the loss became NaN"}')
+    assert merge_shards(shards[0], ())["failed"] == {name: "the loss became NaN"}
+    assert merge_shards(shards[0], shards[1:])["failed"] == {}
+
+
+def test_shards_of_different_studies_are_refused(shards: list[Path], tmp_path: Path) -> None:
+    config = json.loads((shards[1] / "config.json").read_text())
+    change_json(shards[1] / "config.json", **{"train.batch_size": 7})
+    with pytest.raises(WorkdirError, match="shard of another study.*train.batch_size: 16 → 7"):
+        merge_shards(shards[0], shards[1:])
+    change_json(shards[1] / "config.json", **{"train.batch_size": config["train.batch_size"]})
+    inputs = json.loads((shards[1] / "environment.json").read_text())["inputs"]
+    change_json(shards[1] / "environment.json", inputs=inputs | {"images": "f" * 64})
+    with pytest.raises(WorkdirError, match=f"images.*stored, {'f' * 16} given"):
+        merge_shards(shards[0], shards[1:])
+    with pytest.raises(WorkdirError, match="not the --workdir of an alljax study"):
+        merge_shards(shards[0], [tmp_path])
+
+
+def test_different_results_of_one_trial_are_refused(toy_study: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(toy_study, tmp_path / "other"))
+    folder = other / "trials" / FIRST
+    (folder / "history.csv").write_text((folder / "history.csv").read_text().replace("0.", "0.1", 1))
+    change_json(folder / "checksums.json", **{"history.csv": files.sha256(folder / "history.csv")})
+    with pytest.raises(WorkdirError, match=f"{FIRST} hold different results"):
+        merge_shards(toy_study, [other])
+
+
+def test_damaged_trial_of_a_shard_is_refused(shards: list[Path]) -> None:
+    path = next(shards[1].glob("trials/*/predictions.csv"))
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(WorkdirError, match="predictions.csv is missing or damaged"):
+        merge_shards(shards[0], shards[1:])
+
+
+def test_failed_copy_changes_nothing(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def disk_full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = sorted(shards[0].rglob("*"))
+    monkeypatch.setattr(shutil, "copytree", disk_full)
+    with pytest.raises(WorkdirError, match="No space left on device"):
+        merge_shards(shards[0], shards[1:])
+    assert sorted(shards[0].rglob("*")) == before

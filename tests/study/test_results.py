@@ -1,0 +1,100 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from alljax.errors import WorkdirError
+from alljax.evaluation.intervals import confidence_intervals
+from alljax.study.results import read_study
+from alljax.study.run import run_study
+
+
+@pytest.fixture
+def copy(toy_study: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(toy_study, tmp_path / "study"))
+
+
+def test_files_of_a_study(toy_study: Path) -> None:
+    files = {path.relative_to(toy_study).as_posix() for path in toy_study.rglob("[!.]*") if path.is_file()}
+    trials = {path for path in files if path.startswith("trials/")}
+    assert files - trials == {"config.json", "environment.json", "trials.json", "split.csv", "metrics.json"}
+    assert {path.split("/", 2)[2] for path in trials} == {
+        "history.csv", "predictions.csv", "metrics.json", "checksums.json", "checkpoint/heads.npz",
+    }  # fmt: skip
+    name = json.loads((toy_study / "trials.json").read_text())[0]["name"]
+    headers = {file: (toy_study / file).read_text().split("\n")[0] for file in files if file.endswith(".csv")}
+    assert headers["split.csv"] == "path,subject_name,subject,label,subset,repeat,fold"
+    assert headers[f"trials/{name}/predictions.csv"] == (
+        "path,subject,label,predicted,prob_hem,prob_all,subset,repeat,fold,seed"
+    )
+    assert headers[f"trials/{name}/history.csv"] == (
+        "repeat,fold,seed,epoch,learning_rate,train_loss,train_accuracy,val_loss,val_accuracy"
+    )
+
+
+def test_predictions_and_metrics_agree(toy_study: Path) -> None:
+    study = read_study(toy_study)
+    name = study.ranking.best
+    predictions, metrics = study.predictions(name), study.metrics["trials"][name]
+    assert predictions.probabilities.shape == (2, 48, 2)
+    assert list(predictions.keys) == sorted(predictions.keys)
+    assert len(set(predictions.folds)) == 2
+    correct = predictions.probabilities.argmax(2) == predictions.labels
+    assert metrics["accuracy"] == pytest.approx(correct.mean())
+    assert metrics["std"]["accuracy"] == pytest.approx(np.std(correct.mean(1), ddof=1))
+    assert metrics["interval_unit"] == "subjects"
+    found = confidence_intervals(predictions.held_out, **study.bootstrap)
+    assert metrics["intervals"]["accuracy"] == pytest.approx(found["accuracy"])
+    assert {"value", "interval"} == metrics["size_improvement"]["accuracy"].keys()
+
+
+def test_study_has_settings_history_and_ranking(toy_study: Path) -> None:
+    study = read_study(toy_study)
+    assert len(study.trials) == 4
+    name = "efficientnet_lite0-rmsprop-stage=stem"
+    assert study.settings(name)["train.optimizer"] == "rmsprop"
+    assert study.settings(name)["model.stage"] == "stem"
+    history = study.history(name)
+    assert len(history) == 2 * 2 * 3, "folds × seeds × epochs"
+    assert set(history["epoch"]) == {1, 2, 3}
+    assert set(study.ranking.order) == set(study.trials)
+    assert study.ranking.differences.keys() == set(study.ranking.order[1:])
+    assert study.classes == ["hem", "all"]
+    assert not study.split_of(name)["protocol"]["leaky"]
+    assert study.metrics["dataset"]["subjects"] == study.metrics["dataset"]["subject_names"] == 12
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_damaged_file_is_named(copy: Path, damage: str) -> None:
+    study = read_study(copy)
+    name = study.trials[0]
+    path = copy / "trials" / name / "predictions.csv"
+    path.write_bytes(path.read_bytes()[:-50]) if damage == "truncated" else path.unlink()
+    with pytest.raises(WorkdirError, match=rf"{name}/predictions.csv is missing or damaged; remove .*{name} and run"):
+        study.predictions(name)
+    study.history(name)
+
+
+def test_study_without_finished_trial_is_refused(copy: Path) -> None:
+    metrics = json.loads((copy / "metrics.json").read_text())
+    (copy / "metrics.json").write_text(json.dumps(metrics | {"trials": {}}))
+    with pytest.raises(WorkdirError, match="no trial of this study is finished"):
+        read_study(copy)
+
+
+def test_several_split_settings_have_folds_and_baselines_each(
+    toy_config: Callable[..., ConfigDict], tmp_path: Path
+) -> None:
+    sweep = ("split.protocol", ("paper", "subject_kfold"))
+    study = run_study(toy_config(sweep, model__stage="stem", train__epochs=1), tmp_path)
+    assert study is not None
+    assert [study.split_of(name)["protocol"]["leaky"] for name in study.trials] == [True, False]
+    assert [study.split_of(name)["leaks"]["subject"] > 0 for name in study.trials] == [True, False]
+    assert study.metrics["protocol"] == study.split_of(study.trials[0])["protocol"]
+    assert study.ranking.leaky == {study.trials[0]}
+    assert [len(study.predictions(name).labels) for name in study.trials] == [10, 48]
+    assert (tmp_path / "split.csv").read_text().startswith("split,path,")

@@ -1,0 +1,89 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from alljax.errors import WorkdirError
+from alljax.study import workdir
+from alljax.study.run import run_study
+
+SWEEP = ("model.stage", ("stem", "stage1")), ("train.optimizer", ("adam", "rmsprop"))
+
+
+@pytest.fixture
+def copy(toy_study: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(toy_study, tmp_path / "study"))
+
+
+@pytest.fixture
+def config(toy_config: Callable[..., ConfigDict]) -> ConfigDict:
+    return toy_config(*SWEEP, study__seeds=2, train__epochs=3)
+
+
+def change_json(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_folder_of_an_earlier_version_is_refused_with_its_version(config: ConfigDict, copy: Path) -> None:
+    (copy / "trials.json").unlink()
+    (copy / "trials").rename(copy / "cells")
+    change_json(copy / "environment.json", alljax="0.0.7")
+    with pytest.raises(WorkdirError, match=r"written by an earlier alljax \(version 0.0.7\)"):
+        run_study(config, copy)
+
+
+def test_folder_of_another_config_is_refused(config: ConfigDict, copy: Path) -> None:
+    config.train.batch_size = 7
+    with pytest.raises(WorkdirError, match=r"another study \(train.batch_size: 16 → 7\)"):
+        run_study(config, copy)
+
+
+def test_forced_change_does_not_affect_finished_trials(config: ConfigDict, copy: Path) -> None:
+    name = "efficientnet_lite0-adam-stage=stem"
+    config.study.sweep = SWEEP[0], ("train.optimizer", ("adam", "rmsprop", "sgd"))
+    shutil.rmtree(copy / "trials" / name)
+    study = run_study(config, copy, force=True)
+    assert study is not None
+    assert len(study.metrics["trials"]) == 6
+    assert len(study.environment["forced"]) == 1
+    config.train.epochs = 1
+    with pytest.raises(WorkdirError, match=r"finished runs of another config \(train.epochs: 3 → 1\)"):
+        run_study(config, copy, force=True)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_other_images_are_refused_with_both_hashes(config: ConfigDict, copy: Path, force: bool) -> None:
+    inputs = json.loads((copy / "environment.json").read_text())["inputs"]
+    change_json(copy / "environment.json", inputs=inputs | {"images": "e" * 64})
+    shutil.rmtree(copy / "trials" / "efficientnet_lite0-adam-stage=stem")
+    given = inputs["images"][:16]
+    with pytest.raises(WorkdirError, match=rf"other images \(SHA-256 {'e' * 16} stored, {given} given\)"):
+        run_study(config, copy, force=force)
+
+
+def test_folder_in_use_is_refused(config: ConfigDict, copy: Path) -> None:
+    shutil.rmtree(copy / "trials" / "efficientnet_lite0-adam-stage=stem")
+    with workdir.exclusive(copy), pytest.raises(WorkdirError, match="another alljax uses"):
+        run_study(config, copy)
+
+
+def test_verify_all_finds_any_damage(copy: Path) -> None:
+    assert workdir.verify_all(copy) == 4 * 3
+    path = next(copy.glob("trials/*/checkpoint/heads.npz"))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(WorkdirError, match="heads.npz is missing or damaged"):
+        workdir.verify_all(copy)
+
+
+def test_csv_keeps_text_that_looks_like_numbers(tmp_path: Path) -> None:
+    import pandas
+
+    frame = pandas.DataFrame({"path": ["1.0", "NA", 'a,"b'], "subject": ["007", "", "x"], "value": [0.1, 2.0, 1e-9]})
+    workdir.write_csv(tmp_path / "a.csv", frame)
+    found = workdir.read_csv(tmp_path / "a.csv")
+    assert found["path"].tolist() == frame["path"].tolist()
+    assert found["subject"].tolist() == frame["subject"].tolist()
+    assert found["value"].tolist() == frame["value"].tolist()
