@@ -1,58 +1,48 @@
-"""Asked to stop (SIGTERM), a run saves itself, says so and ends well; the same command goes on to the same bits."""
+"""SIGTERM and SIGUSR1: the run saves its progress and ends with code 0; the same command resumes it."""
 
+import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from faults.conftest import CELL, PATIENCE, REPOSITORY, Toy, wait
+from faults.conftest import CONFIGS, PATIENCE, Toy, wait
 
 
-def test_stopped_and_gone_on(stopped: tuple[Toy, str], undisturbed: dict[str, Any], tmp_path: Path) -> None:
-    toy, said = stopped
-    told = re.search(r"^alljax: stopped after step (\d+) of 36, saved in .*; the same command goes on", said, re.M)
-    assert told
-    assert "Traceback" not in said
-    step = int(told[1])
-    assert str(step) in toy.saved()
-    assert step >= 8
-    again = toy.at(tmp_path / "again")
-    shutil.copytree(toy.folder, again.folder)
-    assert f"resuming after step {step}" in again.finish()
-    assert again.outcome() == undisturbed
+def test_stopped_run_resumes_to_the_same_bits(reference: dict[str, Any], tmp_path: Path) -> None:
+    toy = Toy(tmp_path / "toy")
+    process = toy.start()
+    assert wait(process, lambda: any(step >= 8 for step in toy.saved()))
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    stopped = re.search(r"^alljax: stopped after step (\d+) of \d+, saved in .*", output, re.M)
+    assert stopped
+    assert "Traceback" not in output
+    assert int(stopped[1]) in toy.saved()
+    refused = toy.start("--config.train.learning_rate=0.01")
+    output, _ = refused.communicate(timeout=PATIENCE)
+    assert refused.returncode == 2
+    assert "train.learning_rate: 0.001 → 0.01" in output
+    assert "--resume=force" in output
+    assert f"resuming after step {stopped[1]}" in toy.finish()
+    assert toy.outcome() == reference
 
 
-def test_stopped_before_and_after_the_training(reference: Toy, undisturbed: dict[str, Any], tmp_path: Path) -> None:
-    """There is nothing to save then; launch/ still has to know that the work is not done."""
-    toy = reference.at(tmp_path / "toy")
-    for place in (toy.folder / "config.json", toy.folder / "trials" / CELL / "metrics.json"):
-        process = toy.start()
-        assert wait(process, place.is_file)
-        process.send_signal(signal.SIGUSR1)
-        code, said = toy.ended(process)
-        assert code == 0, said
-        assert re.search(r"^alljax: stopped .*; the same command goes on from there$", said, re.M)
-        assert not (toy.folder / "report.html").exists()
-    toy.finish()
-    assert toy.outcome() == undisturbed
-
-
-def test_a_study_of_heads_goes_on_with_the_models_that_are_missing(tmp_path: Path) -> None:
-    """As a task of a job array does that Slurm stops ahead of time."""
+def test_study_of_heads_resumes_with_the_missing_trials(tmp_path: Path) -> None:
     command = [
-        sys.executable, "-m", "alljax.cli", "study", f"--config={REPOSITORY / 'configs/paper.py'}:toy",
-        f"--workdir={tmp_path / 'run'}",
+        sys.executable, "-m", "alljax.cli", "study", f"--config={CONFIGS / 'paper.py'}:toy", f"--workdir={tmp_path}",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert wait(process, lambda: any(tmp_path.glob("run/cells/*/metrics.json")))
+    assert wait(process, lambda: any(tmp_path.glob("trials/*/metrics.json")))
     process.send_signal(signal.SIGUSR1)
-    said, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, said
-    assert re.search(r"^alljax: stopped between runs.*; the same command goes on from there$", said, re.M)
-    assert not (tmp_path / "run/report.html").exists()
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "done before" in said
-    assert len(list(tmp_path.glob("run/cells/*/metrics.json"))) == 32
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    assert re.search(r"^alljax: stopped.*; the same command resumes the run$", output, re.M)
+    assert not (tmp_path / "report.html").exists()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/metrics.json")}
+    subprocess.run(command, capture_output=True, check=True)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert len(list(tmp_path.glob("trials/*/metrics.json"))) == len(json.loads((tmp_path / "trials.json").read_text()))

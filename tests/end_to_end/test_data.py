@@ -1,0 +1,74 @@
+"""`alljax data verify|audit|prepare`: findings, exit codes and refusals."""
+
+import json
+from pathlib import Path
+
+import pytest
+from end_to_end.conftest import Refused, Run, class_folders, picture, write_files
+
+
+def test_verify_reports_problems(images: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "new/found.json"
+    code, _, err = run("data", "verify", f"--source={images}", f"--out={out}")
+    assert code == 0, err
+    assert not json.loads(out.read_text())["problems"]
+    write_files(images, {"a/a0/0.png": b"", "b/b1/1.png": picture()[:900]})
+    code, text, err = run("data", "verify", f"--source={images}")
+    assert code == 1
+    assert "a/a0/0.png" in text
+    assert "b/b1/1.png" in text
+    assert "alljax:" not in err
+
+
+def test_audit_finds_subjects_with_two_names(images: Path, tmp_path: Path, run: Run) -> None:
+    write_files(images, {"a/a1/copy.png": (images / "a/a0/0.png").read_bytes()})
+    command = ["data", "audit", f"--source={images}", f"--out={tmp_path / 'found.json'}", "--protocol=subject_kfold"]
+    code, text, err = run(*command, "--config.split.folds=3", "--config.split.repeats=2")
+    assert code == 0, err
+    assert "a0 = a1" in text
+    [protocol] = json.loads((tmp_path / "found.json").read_text())["protocols"]
+    assert protocol["protocol"] == "subject_kfold"
+
+
+def test_audit_fails_for_a_leak_that_is_not_declared(tmp_path: Path, run: Run) -> None:
+    source = write_files(tmp_path, class_folders("train/"))
+    copied = {f"test/{label}/{label}9/1.png": (tmp_path / f"train/{label}/{label}0/0.png") for label in "ab"}
+    write_files(tmp_path, {name: path.read_bytes() for name, path in copied.items()})
+    command = ["data", "audit", f"--source={source}", "--config.split.test_subset=test", "--protocol=prelim"]
+    code, text, err = run(*command)
+    assert code == 2
+    assert "a0 = a9" in text, "the findings are printed first"
+    assert err.splitlines()[-1].startswith("alljax: protocol prelim leaks")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("audit --source=x --protocol=kfold", "split.protocol='kfold' is not one of the choices"),
+        ("audit --source=nowhere", "no such file or folder"),
+        ("verify --source=nowhere", "no such file or folder"),
+        ("verify --source=x --out=.", "is a folder"),
+        ("prepare --source=x", "--out"),
+    ],
+)
+def test_wrong_arguments_are_one_line(words: str, message: str, refused: Refused) -> None:
+    assert message in refused("data", *words.split())
+
+
+def test_prepared_set_can_be_verified(tmp_path: Path, run: Run) -> None:
+    files = {f"set/fold_0/{name}.bmp": picture(format="BMP") for name in ("all/UID_11_5_1_all", "hem/UID_H6_1_1_hem")}
+    write_files(tmp_path, files)
+    code, _, err = run("data", "prepare", f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'prepared'}")
+    assert code == 0, err
+    code, text, _ = run("data", "verify", f"--source={tmp_path / 'prepared'}", f"--out={tmp_path / 'found.json'}")
+    assert code == 1
+    assert "2 of 10,661" in text
+    problems = json.loads((tmp_path / "found.json").read_text())["problems"]
+    assert len(problems["missing"]) == 15_112
+
+
+@pytest.mark.real
+def test_audit_of_real_cells_finds_the_known_subjects(cnmc_zip: Path, run: Run) -> None:
+    code, text, err = run("data", "audit", f"--source={cnmc_zip}", "--protocol=official_folds_by_name")
+    assert code == 0, err
+    assert "20 = 21" in text

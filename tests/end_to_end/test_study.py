@@ -1,0 +1,218 @@
+"""`alljax study`: results, restarts, and one line for each fault that users meet."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from end_to_end.conftest import QUICKSTART, SMALL, Refused, Run, class_folders, picture, read_table, write_files
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+TRIAL = "efficientnet_lite0-adam"
+TABLES = ("predictions.csv", "history.csv")
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_results_agree_with_each_other(study: Path) -> None:
+    summary = json.loads((study / "metrics.json").read_text())
+    assert set(summary["trials"]) == {TRIAL, "efficientnet_lite0-rmsprop"}
+    assert summary["leaks"]["subject"] == 0
+    assert "<html" in (study / "report.html").read_text()[:200]
+    subjects = {(row["fold"], row["subject"], row["subset"]) for row in read_table(study / "split.csv")}
+    assert len(subjects) == 2 * 12, "in each fold a subject is in one subset"
+    for name, trial in summary["trials"].items():
+        predictions, history = (read_table(study / "trials" / name / table) for table in TABLES)
+        assert len(predictions) == 48 * 2, "each image is tested once per seed"
+        assert len(history) == 2 * 2 * 2
+        assert trial["accuracy"] == pytest.approx(np.mean([row["label"] == row["predicted"] for row in predictions]))
+        low, high = trial["intervals"]["auc"]
+        assert 0 <= low <= trial["auc"] <= high <= 1
+        last = next(row for row in history if row["epoch"] == "2")
+        tested = [row for row in predictions if (row["fold"], row["seed"]) == (last["fold"], last["seed"])]
+        losses = [-np.log(float(row[f"prob_{row['label']}"])) for row in tested]
+        assert float(last["val_loss"]) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_same_command_changes_nothing_and_repeats_a_missing_trial(study: Path, tmp_path: Path, run: Run) -> None:
+    folder = shutil.copytree(study, tmp_path / "study")
+    before = snapshot(folder)
+    code, out, _ = run("study", *SMALL, f"--workdir={folder}")
+    assert (code, snapshot(folder)) == (0, before)
+    assert TRIAL in out
+    shutil.rmtree(folder / "trials" / TRIAL)
+    assert run("study", *SMALL, f"--workdir={folder}")[0] == 0
+    for table in TABLES:
+        path = folder / "trials" / TRIAL / table
+        assert path.read_bytes() == before[str(path)]
+
+
+def test_images_are_converted_and_unreadable_ones_skipped(images: Path, tmp_path: Path, run: Run) -> None:
+    (images / "a/a0/0.png").write_bytes(picture(0, "L"))
+    (images / "a/a1/0.png").write_bytes(picture(1, "RGBA"))
+    (images / "b/b0/0.png").write_bytes(picture(2)[:700])
+    source = [*SMALL, f"--config.data.source={images}", f"--workdir={tmp_path / 'run'}"]
+    code, _, err = run("study", *source)
+    assert code == 2
+    assert "b/b0/0.png" in err
+    assert not (tmp_path / "run").exists()
+    code, _, err = run("study", *source, "--config.data.on_error=skip")
+    assert code in (0, 3)
+    assert "1 of mode L, 1 of mode RGBA" in err
+    assert "b/b0/0.png" in err
+    assert "b/b0/0.png" not in (tmp_path / "run/split.csv").read_text()
+
+
+def test_leaky_protocol_is_reported(tmp_path: Path, run: Run) -> None:
+    code, _, err = run("train", *SMALL, f"--workdir={tmp_path}", "--config.split.protocol=paper")
+    assert code == 0
+    assert "leak" in err
+    assert json.loads((tmp_path / "metrics.json").read_text())["leaks"]["subject"] > 0
+    assert "leak" in (tmp_path / "report.html").read_text()
+
+
+def test_diverged_training_names_the_setting_and_leaves_no_results(tmp_path: Path, run: Run, refused: Refused) -> None:
+    command = ["study", *SMALL, f"--workdir={tmp_path}"]
+    assert "train.learning_rate" in refused(*command, "--config.train.learning_rate=1e30")
+    assert not list(tmp_path.glob("trials/*/metrics.json"))
+    assert run(*command)[0] == 0, "with the fix, the same folder can be used"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.backbone=vgg", "vgg16"),
+        ("model.stage=stage9", "stage7"),
+        ("data.source=nowhere", "nowhere"),
+        ("data.source=EMPTY", "EMPTY"),
+        ("split.folds=13", "13"),
+        ("weights.path=no.pth", "no.pth"),
+        ("weights.path=CUT.pth", "CUT.pth"),
+        ("train.loggers=mlflow2", "mlflow"),
+    ],
+)
+def test_wrong_setting_is_one_line(
+    setting: str, message: str, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "CUT.pth").write_bytes(b"PK\x03\x04 truncated")
+    assert message in refused("study", *SMALL, f"--config.{setting}", "--workdir=run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"c/": b""}, "'c' has no image"),
+        ({"b/b0/0.png": b""}, "empty"),
+        ({"b/b0/0.png": b"no image"}, "not an image"),
+        ({f"b/b{subject}/{n}.png": None for subject in range(4) for n in range(2)}, "class"),
+    ],
+    ids=["class without images", "empty file", "no image", "one class"],
+)
+def test_wrong_data_is_one_line(
+    change: dict[str, bytes | None], message: str, images: Path, tmp_path: Path, refused: Refused
+) -> None:
+    for name, data in change.items():
+        if name.endswith("/"):
+            (images / name).mkdir()
+        elif data is None:
+            (images / name).unlink()
+        else:
+            (images / name).write_bytes(data)
+    assert message in refused("study", *SMALL, f"--config.data.source={images}", f"--workdir={tmp_path / 'run'}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_folder_of_another_run_is_refused(study: Path, tmp_path: Path, refused: Refused) -> None:
+    folder = shutil.copytree(study, tmp_path / "study")
+    before = snapshot(folder)
+    command = ["study", *SMALL, f"--workdir={folder}"]
+    assert "train.epochs: 2 → 3" in refused(*command, "--config.train.epochs=3")
+    assert "images" in refused(*command, "--config.data.synthetic.seed=1")
+    assert snapshot(folder) == before
+    (tmp_path / "file").write_text("")
+    assert "is a file" in refused("study", *SMALL, f"--workdir={tmp_path / 'file/run'}")
+
+
+def test_folder_without_permission_is_refused(tmp_path: Path) -> None:
+    (closed := tmp_path / "closed").mkdir(mode=0o555)
+    drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    command = [*drop, sys.executable, "-m", "alljax.cli", "study", *SMALL, f"--workdir={closed / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("alljax: cannot write in")
+
+
+def test_cache_that_cannot_be_written_is_only_a_message(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / "file"))
+    code, _, err = run("train", *SMALL, f"--workdir={tmp_path / 'run'}")
+    assert code == 0
+    assert "ALLJAX_CACHE_DIR" in err
+
+
+def test_dry_run_writes_nothing(tmp_path: Path, run: Run) -> None:
+    code, out, err = run("study", *SMALL, f"--workdir={tmp_path / 'run'}", "--dry_run")
+    assert code == 0
+    assert TRIAL in out + err
+    assert not (tmp_path / "run").exists()
+
+
+def test_cnmc_names_that_do_not_parse_are_reported(tmp_path: Path, run: Run) -> None:
+    files = {f"set/fold_0/all/UID_{n}_1_1_all.bmp": picture(n, format="BMP") for n in range(1, 5)}
+    files |= {f"set/fold_0/hem/UID_H{n}_1_1_hem.bmp": picture(n + 9, format="BMP") for n in range(1, 5)}
+    write_files(tmp_path, files | {"set/fold_0/all/Thursday.bmp": picture(20, format="BMP")} | class_folders("other/"))
+    source = [f"--config.data.source={tmp_path / 'set'}", "--config.data.allow_partial=true"]
+    code, _, err = run("train", *SMALL, *source, f"--workdir={tmp_path / 'run'}")
+    assert code == 0, err
+    assert "fold_0/all/Thursday.bmp" in err
+
+
+@pytest.mark.real
+def test_real_cells_with_real_weights_agree_with_scikit_learn(
+    tmp_path: Path, cnmc_zip: Path, vgg16_weights: Path, run: Run
+) -> None:
+    """512 cells of C-NMC, VGG16, five folds: the AUC is that of a logistic regression on the same features and folds.
+
+    The features are those of PyTorch (tests/parity/make_real_features.py).
+    """
+    settings = [f"--config.data.source={cnmc_zip}", f"--config.weights.path={vgg16_weights}"]
+    command = [QUICKSTART + ":cnmc", *settings, "--config.data.allow_partial=true"]
+    assert run("study", *command, f"--workdir={tmp_path}")[0] == 0
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert summary["dataset"]["images"] == 512
+    assert summary["dataset"]["by_class"]["all"]["images"] == 448
+    assert summary["leaks"]["subject"] == 0
+
+    assert run("features", *command, f"--out={tmp_path / 'features.npz'}")[0] == 0
+    stored = np.load(tmp_path / "features.npz")
+    row_of = {Path(path).name: row for row, path in enumerate(stored["paths"])}
+    golden = np.load(Path(__file__).parents[1] / "parity/real_features.npz")
+    features = stored["features"][[row_of[Path(path).name] for path in golden["paths"]]]
+    assert np.abs(features - golden["features"]).max() < 1e-4 * np.abs(golden["features"]).max()
+
+    scores = np.zeros(512)
+    for fold in range(5):
+        rows: dict[str, list[int]] = {"train": [], "test": []}
+        for row in read_table(tmp_path / "split.csv"):
+            if row["fold"] == str(fold):
+                rows[row["subset"]].append(row_of[Path(row["path"]).name])
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5000))
+        model.fit(stored["features"][rows["train"]], stored["labels"][rows["train"]])
+        scores[rows["test"]] = model.predict_proba(stored["features"][rows["test"]])[:, 1]
+    reference = roc_auc_score(stored["labels"], scores)
+    for trial in summary["trials"].values():
+        assert trial["auc"] == pytest.approx(reference, abs=0.05)
