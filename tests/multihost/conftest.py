@@ -1,31 +1,85 @@
-from collections.abc import Iterator
+"""Several processes on this machine, as several hosts would be."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
-from multihost.several import STUDY, TOY, Several, finish
+
+from alljax.training import checkpoints
+
+ROOT = Path(__file__).resolve().parents[2]
+# With Adam, tiny gradients would turn rounding differences into different steps.
+TOY = [
+    f"--config={ROOT / 'configs/finetune.py'}:toy", "--config.train.optimizer=sgd", "--config.train.learning_rate=0.01",
+    "--config.train.epochs=2", "--config.evaluation.resamples=100",
+]  # fmt: skip
+TRIAL = "trials/efficientnet_lite0-sgd"
+SCHEDULERS = ("SLURM_", "OMPI_", "PMIX_", "JAX_COORDINATOR", "JAX_NUM", "JAX_PROCESS", "JOB_COMPLETION")
+
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
-@pytest.fixture
-def several() -> Iterator[Several]:
-    """Starts processes; none of them outlives the test."""
-    processes = Several()
-    yield processes
-    processes.close()
-
-
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Lets the processes of these tests share what JAX compiles."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+def environment(devices: int = 2, **more: str) -> dict[str, str]:
+    """Returns an environment without schedulers, with this Python's `alljax` on the PATH."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(SCHEDULERS)}
+    return clean | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        **more,
     }
 
 
+def free_port() -> int:
+    with socket.create_server(("", 0)) as server:
+        return server.getsockname()[1]
+
+
+def wait_for_checkpoint(folder: Path, *processes: "subprocess.Popen[str]", seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not any((folder / TRIAL).glob("runs/*/checkpoints/checksums.json")):
+        assert all(process.poll() is None for process in processes), [each.communicate() for each in processes]
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def assert_same_network(first: Path, second: Path) -> None:
+    trees = [checkpoints.load(folder / TRIAL / "checkpoint") for folder in (first, second)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *trees)
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts `alljax study` with the toy; none of the processes survives the test."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def run(folder: Path, *words: str, devices: int = 2, **more: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "alljax.cli", "study", *TOY, f"--workdir={folder}", *words]
+        pipe = subprocess.PIPE
+        processes.append(
+            subprocess.Popen(command, env=environment(devices, **more), stdout=pipe, stderr=pipe, text=True)
+        )
+        return processes[-1]
+
+    yield run
+    for process in processes:
+        process.kill()
+        with process:  # waits and closes its pipes
+            pass
+
+
 @pytest.fixture(scope="session")
-def alone(tmp_path_factory: pytest.TempPathFactory, compiled: dict[str, str]) -> Path:
+def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy of one process with four devices."""
-    folder, processes = tmp_path_factory.mktemp("alone"), Several()
-    [(code, _, err)] = finish(processes.start([*STUDY, *TOY, f"--workdir={folder}"], devices=4, **compiled))
-    assert code == 0, err
+    folder = tmp_path_factory.mktemp("single")
+    command = [sys.executable, "-m", "alljax.cli", "study", *TOY, f"--workdir={folder}"]
+    done = subprocess.run(command, env=environment(devices=4), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return folder

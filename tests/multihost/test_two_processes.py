@@ -1,58 +1,45 @@
 """`alljax study` as two processes of two devices each, against one process of four."""
 
-import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
-from multihost.several import (
-    CELL,
-    STUDY,
-    TOY,
-    Several,
-    assert_same_network,
-    finish,
-    flags,
-    free_port,
-    wait_for_checkpoint,
-)
-
-Both = tuple[subprocess.Popen[str], subprocess.Popen[str]]
+from multihost.conftest import Start, assert_same_network, free_port, wait_for_checkpoint
 
 
-def begin(several: Several, folder: Path, *more: str, **environment: str) -> Both:
+def begin(start: Start, folder: Path, *words: str, **more: str) -> "list[subprocess.Popen[str]]":
     port = free_port()
-    command = [*STUDY, *TOY, f"--workdir={folder}", *more]
-    first, second = (several.start([*command, *flags(port, 2, index)], **environment) for index in range(2))
-    return first, second
+    flags = [[f"--coordinator=localhost:{port}", "--processes=2", f"--process={index}"] for index in (0, 1)]
+    return [start(folder, *words, *own, **more) for own in flags]
 
 
-def test_two_processes_learn_what_one_does(
-    several: Several, alone: Path, tmp_path: Path, compiled: dict[str, str]
-) -> None:
-    """And on the way one of them is told to stop: both do, saved after the same step, and go on from there."""
-    first, second = begin(several, tmp_path, ALLJAX_STOP_CODE="75", **compiled)
+def test_two_processes_learn_what_one_does(start: Start, single: Path, tmp_path: Path) -> None:
+    """One of them gets a signal: both stop after the same step, and resume."""
+    first, second = begin(start, tmp_path, ALLJAX_STOP_CODE="75")
     wait_for_checkpoint(tmp_path, first, second)
     second.send_signal(signal.SIGUSR1)
-    ends = finish(first, second)
-    assert [code for code, _, _ in ends] == [75, 75], ends
-    for _, _, err in ends:
-        assert "stopped after step" in err.splitlines()[-1]
+    errors = [process.communicate(timeout=300)[1] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [75, 75], errors
+    assert errors[0].splitlines()[-1] == errors[1].splitlines()[-1]
+    assert "stopped after step" in errors[0]
 
-    ends = finish(*begin(several, tmp_path, **compiled))
-    assert [code for code, _, _ in ends] == [0, 0], ends
-    assert "goes on after step" in ends[0][1]
-    assert ends[1][1] == "", "the second process prints nothing"
-    assert_same_network(alone, tmp_path)
-    names = {path.relative_to(alone) for path in alone.rglob("*.csv")} | {Path("report.html"), Path("metrics.json")}
-    assert Path(CELL, "predictions.csv") in names
-    assert all((tmp_path / name).is_file() for name in names)
+    processes = begin(start, tmp_path)
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "2 processes with 4 cpu devices" in outputs[0][1]
+    assert "resuming after step" in outputs[0][1]
+    assert "report:" in outputs[0][0]
+    assert "report:" not in outputs[1][0], "only the primary process prints results"
+    assert_same_network(single, tmp_path)
 
 
-def test_a_process_that_dies_takes_the_run_with_it(several: Several, tmp_path: Path, compiled: dict[str, str]) -> None:
-    first, second = begin(several, tmp_path, "--config.train.epochs=500", **compiled)
+def test_dead_process_is_reported_within_a_minute(start: Start, tmp_path: Path) -> None:
+    first, second = begin(start, tmp_path, "--config.train.epochs=500")
     wait_for_checkpoint(tmp_path, first, second)
-    os.kill(second.pid, signal.SIGKILL)
-    [(code, _, err)] = finish(first, timeout=60)
-    assert code == 1
-    assert err.splitlines()[-1].startswith("alljax: process 1 died or cannot be reached any more"), err
+    second.kill()
+    began = time.monotonic()
+    error = first.communicate(timeout=60)[1]
+    assert time.monotonic() - began < 60
+    assert first.returncode != 0
+    assert "another task died" in error or "alljax: this process ends" in error, error
