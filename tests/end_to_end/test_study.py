@@ -20,7 +20,9 @@ TABLES = ("predictions.csv", "history.csv")
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Returns the files of a folder, without the report, which contains the name of the folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "report.html")
+    return {str(path): path.read_bytes() for path in files}
 
 
 def test_results_agree_with_each_other(study: Path) -> None:
