@@ -71,10 +71,7 @@ def open_archive(root: Path) -> Archive:
         if path in members:
             archive, name = members[path]
             return archive.read(name)
-        try:
-            return (root / path).read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot read {root / path}: {error.strerror or error}") from error
+        return read_file(root / path)
 
     def stamp(path: str) -> str:
         return members[path][0].stamp if path in members else file_stamp(root / path)
@@ -88,6 +85,14 @@ def open_archive(root: Path) -> Archive:
         read=read,
         stamp=stamp,
     )
+
+
+def read_file(path: Path) -> bytes:
+    """Returns the bytes of a file; errors are `DataError`s."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def file_stamp(path: Path) -> str:

@@ -11,9 +11,10 @@ import io
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from alljax.data import cnmc_index
 from alljax.data.archive import Archive, path_parts
@@ -34,25 +35,24 @@ CROPS = {(600, 600): (450, 450)}
 
 _NAME = re.compile(r"UID_([Hh]?\d+)_(\d+)_(\d+)_(all|hem)", re.ASCII | re.IGNORECASE)
 _FOLD = re.compile(r"fold_(\d+)", re.ASCII)
-_PHASES = {
+_SUBSETS = {  # by folder name; of several folders in a path, the first one listed here applies
     "c-nmc_test_final_phase_data": "final",
     "testing_data": "final",
     "phase3": "final",
     "c-nmc_test_prelim_phase_data": "prelim",
     "validation_data": "prelim",
     "phase2": "prelim",
-}
-_OTHER_SUBSETS = {"val": "val", "valid": "val", "validation": "val", "test": "test"}
-_TRAIN = frozenset(("c-nmc_training_data", "training_data", "train"))
-_DESCRIPTIONS = {
-    "train": "training cells",
-    "prelim": "cells of the preliminary phase",
-    "final": "images of the final phase",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "c-nmc_training_data": "train",
+    "training_data": "train",
+    "train": "train",
 }
 
 
-@dataclass(frozen=True)
-class _Location:
+class _Location(NamedTuple):
     """What the folders above an image mean; empty where they say nothing."""
 
     subset: str
@@ -66,8 +66,7 @@ def is_cnmc(archive: Archive) -> bool:
     At least half of the images outside the two test phases have C-NMC names, or
     all images are of a test phase.
     """
-    locate = _locator(archive)
-    subsets = {path: locate(path).subset for path in archive.images()}
+    subsets = {path: _locate(archive, path).subset for path in archive.images()}
     others = [path for path, subset in subsets.items() if subset not in ("prelim", "final")]
     if others:
         return sum(1 for path in others if _NAME.fullmatch(_stem(path))) * 2 >= len(others)
@@ -87,21 +86,23 @@ def read_cnmc(archive: Archive) -> Dataset:
     """
     original = _original_names(archive)
     unlabeled = "not in the label CSV" if original else "the label CSV of the preliminary phase is missing"
-    locate = _locator(archive)
     records: dict[tuple[str, ...], Record] = {}
     skipped: dict[str, list[str]] = defaultdict(list)
     # Unpacked files before members of zips: of repeated images, the first is used.
     for path in sorted(archive.images(), key=lambda path: ".zip/" in path.lower()):
-        location = locate(path)
+        location = _locate(archive, path)
         record = _record(path, location, original)
         if record is None:
             numbered = location.subset == "prelim" and _stem(path).isdigit()
             skipped[unlabeled if numbered else "names not of C-NMC"].append(path)
-        elif records.setdefault((record.subset, *cnmc_index.identity(record)), record) is not record:
+            continue
+        first = records.setdefault((record.subset, *cnmc_index.identity(record)[:3]), record)
+        if first.label != record.label:
+            raise DataError(f"{first.path} and {path} are the same cell with two labels; remove the wrong one")
+        if first is not record:
             skipped["repeated (the first is used)"].append(path)
     by_path = {record.path: record for record in records.values()}
     ordered = tuple(by_path[path] for path in archive.images() if path in by_path)
-    _check_one_label(ordered)
     return Dataset(
         name="cnmc",
         classes=CLASSES,
@@ -143,24 +144,22 @@ def check_complete(records: Iterable[Record], subsets: Sequence[str], source: st
     )
 
 
-def _locator(archive: Archive) -> Callable[[str], _Location]:
-    """Returns a function from paths to locations that parses each folder once."""
+def _locate(archive: Archive, path: str) -> _Location:
+    # The name of the source may be that of one subset of the data set.
+    return _parse_folders(f"{archive.name}/{path[: path.rfind('/') + 1]}")
 
-    @functools.cache
-    def locate(folder: str) -> _Location:
-        # The name of the source comes first: it may be one subset of the data set.
-        folders = [part.lower() for part in path_parts(f"{archive.name}/{folder}")[:-1]]
-        folds = [found[1] for part in folders if (found := _FOLD.fullmatch(part))]
-        named = sorted({_PHASES[part] for part in folders if part in _PHASES})
-        named += [_OTHER_SUBSETS[part] for part in folders[1:] if part in _OTHER_SUBSETS]
-        named += ["train"] if folds or _TRAIN.intersection(folders) else []
-        return _Location(
-            subset=named[0] if named else "",
-            fold=folds[-1] if folds and named[0] == "train" else "",
-            label=folders[-1] if len(folders) > 1 and folders[-1] in CLASSES else "",
-        )
 
-    return lambda path: locate(path[: path.rfind("/") + 1])
+@functools.cache
+def _parse_folders(path: str) -> _Location:
+    folders = [part.lower() for part in path_parts(path)[:-1]]
+    folds = [found[1] for part in folders if (found := _FOLD.fullmatch(part))]
+    named = {*folders[1:], *({folders[0]} - {"val", "valid", "validation", "test"})}
+    subset = next((subset for name, subset in _SUBSETS.items() if name in named), "train" if folds else "")
+    return _Location(
+        subset,
+        fold=folds[-1] if folds and subset == "train" else "",
+        label=folders[-1] if len(folders) > 1 and folders[-1] in CLASSES else "",
+    )
 
 
 def _stem(path: str) -> str:
@@ -190,14 +189,6 @@ def _record(path: str, location: _Location, original: Mapping[str, str]) -> Reco
     return record
 
 
-def _check_one_label(records: Iterable[Record]) -> None:
-    labeled: dict[tuple[str, ...], Record] = {}
-    for record in records:
-        first = labeled.setdefault((record.subject, record.field, record.cell), record)
-        if record.subject and first.label != record.label:
-            raise DataError(f"{first.path} and {record.path} are the same cell with two labels; remove the wrong one")
-
-
 def _original_names(archive: Archive) -> dict[str, str]:
     """Reads the label CSV of the preliminary phase: original names by new names, without suffixes.
 
@@ -221,11 +212,8 @@ def _original_names(archive: Archive) -> dict[str, str]:
 def _notes(records: Sequence[Record], skipped: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     known = [(record, cnmc_index.official(record)) for record in records]
     counts = Counter(official.subset for _, official in known if official)
-    notes = [
-        f"{counts[subset]:,} of {cnmc_index.COUNTS[subset]:,} {description} present"
-        for subset, description in _DESCRIPTIONS.items()
-        if counts[subset]
-    ]
+    complete = cnmc_index.COUNTS.items()
+    notes = [f"{subset}: {counts[subset]:,} of {count:,} images" for subset, count in complete if counts[subset]]
     if surplus := [record.path for record, official in known if not official]:
         notes.append(f"{plural(len(surplus), 'image')} not in the complete data set: {first_few(surplus)}")
     if moved := [record.path for record, official in known if official and record.fold not in ("", official.fold)]:

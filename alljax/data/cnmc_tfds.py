@@ -82,15 +82,7 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
             supervised_keys=("image", "label"),
             disable_shuffling=True,  # keys are positions
             homepage="https://doi.org/10.7937/tcia.2019.dc64i46r",
-            citation="""
-            @misc{cnmc2019,
-              title = {{ALL} Challenge dataset of {ISBI} 2019 ({C-NMC} 2019)},
-              author = {Mourya, Simmi and Kant, Sonaal and Kumar, Pulkit and Gupta, Anubha and Gupta, Ritu},
-              publisher = {The Cancer Imaging Archive},
-              year = {2019},
-              doi = {10.7937/tcia.2019.dc64i46r},
-            }
-            """,
+            citation="Mourya et al., ALL Challenge dataset of ISBI 2019 (C-NMC 2019), The Cancer Imaging Archive, 2019",
             metadata=tfds.core.MetadataDict(),
         )
 

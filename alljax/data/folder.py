@@ -10,10 +10,10 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from alljax.data.archive import Archive, file_stamp, is_image, natural_key, natural_sort, path_parts
+from alljax.data.archive import Archive, file_stamp, is_image, natural_key, natural_sort, path_parts, read_file
 from alljax.data.dataset import Dataset, Record, choose_classes, subject_notes
 from alljax.errors import ConfigError, DataError, first_few, plural
 
@@ -30,8 +30,7 @@ _FOLD = re.compile(r"fold_?([0-9]+)", re.IGNORECASE)
 _COLUMNS = ("path", "label", "subject", "field", "cell", "fold", "subset")
 
 
-@dataclass(frozen=True)
-class _Location:
+class _Location(NamedTuple):
     """What the folders above a file mean."""
 
     subset: str
@@ -123,20 +122,18 @@ def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
     ]
     records.sort(key=lambda record: natural_key(record.path))
 
-    def read(record: Record) -> bytes:
-        try:
-            return (path.parent / record.path).read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot read {path.parent / record.path}: {error.strerror or error}") from error
-
     notes = list(subject_notes(records))
     if skipped := len(table) - len(records):
         notes.insert(0, f"skipped {plural(skipped, 'image')}: labels not in data.classes")
 
-    def stamp(record: Record) -> str:
-        return file_stamp(path.parent / record.path)
-
-    return Dataset("folder", order, tuple(records), read, tuple(notes), stamp=stamp)
+    return Dataset(
+        "folder",
+        order,
+        tuple(records),
+        read=lambda record: read_file(path.parent / record.path),
+        notes=tuple(notes),
+        stamp=lambda record: file_stamp(path.parent / record.path),
+    )
 
 
 def _choose_images(archive: Archive) -> tuple[list[str], list[str]]:

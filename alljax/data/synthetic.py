@@ -15,7 +15,7 @@ are in pixels of the real 450 × 450 images.
 import io
 import math
 import re
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,44 +44,19 @@ _RIM_PINK = (0.35, 0.45, 0.10)  # pink on the other
 _NOISE = 0.008  # of the stain density, per pixel
 
 
-@dataclass(frozen=True)
-class Appearance:
-    """The appearance of one cell.
-
-    Attributes:
-        area: natural logarithm of the area in pixels.
-        nucleus: radius of the nucleus relative to that of the cell.
-        grain: natural logarithm of the distance between chromatin clumps.
-        clumping: contrast of the clumps in stain density.
-        roughness: of the outline, relative to the radius.
-        nucleoli: expected number.
-        stain: factor on the stain density.
-        hue: shift towards blue, in logarithms of intensity.
-    """
-
-    area: float
-    nucleus: float
-    grain: float
-    clumping: float
-    roughness: float
-    nucleoli: float
-    stain: float
-    hue: float
-
-
 # For normal cells and blasts: mean, and standard deviation between subjects, between the fields of a subject, and
 # between the cells of a field. Area, stain and hue are measured on the real data. In the others, subjects differ more
 # than their cells do, so that a classifier is better on subjects that it was trained on: by about .04 AUC with frozen
 # features, as on the real data.
 _APPEARANCES = {
-    "area": ((10.14, 0.140, 0.0, 0.265), (10.48, 0.100, 0.0, 0.180)),
-    "nucleus": ((0.95, 0.015, 0.0, 0.010), (0.965, 0.015, 0.0, 0.010)),
-    "grain": ((2.67, 0.230, 0.0, 0.100), (2.23, 0.230, 0.0, 0.100)),
-    "clumping": ((0.08, 0.020, 0.0, 0.008), (0.08, 0.020, 0.0, 0.008)),
-    "roughness": ((0.011, 0.004, 0.0, 0.003), (0.018, 0.004, 0.0, 0.003)),
-    "nucleoli": ((0.3, 0.500, 0.0, 0.300), (1.7, 0.500, 0.0, 0.300)),
-    "stain": ((1.00, 0.078, 0.038, 0.050), (1.00, 0.078, 0.038, 0.050)),
-    "hue": ((0.00, 0.016, 0.030, 0.026), (0.00, 0.016, 0.030, 0.026)),
+    "area": ((10.14, 0.140, 0.0, 0.265), (10.48, 0.100, 0.0, 0.180)),  # natural logarithm
+    "nucleus": ((0.95, 0.015, 0.0, 0.010), (0.965, 0.015, 0.0, 0.010)),  # radius relative to that of the cell
+    "grain": ((2.67, 0.230, 0.0, 0.100), (2.23, 0.230, 0.0, 0.100)),  # logarithm of the distance of chromatin clumps
+    "clumping": ((0.08, 0.020, 0.0, 0.008), (0.08, 0.020, 0.0, 0.008)),  # contrast of the clumps in stain density
+    "roughness": ((0.011, 0.004, 0.0, 0.003), (0.018, 0.004, 0.0, 0.003)),  # of the outline, relative to the radius
+    "nucleoli": ((0.3, 0.500, 0.0, 0.300), (1.7, 0.500, 0.0, 0.300)),  # expected number
+    "stain": ((1.00, 0.078, 0.038, 0.050), (1.00, 0.078, 0.038, 0.050)),  # factor on the stain density
+    "hue": ((0.00, 0.016, 0.030, 0.026), (0.00, 0.016, 0.030, 0.026)),  # towards blue, in logarithms of intensity
 }
 
 
@@ -165,10 +140,10 @@ def render_cell(seed: int, subject: str, field: int, cell: int, image_size: int)
     table = np.array([of_classes[label] for of_classes in _APPEARANCES.values()])
     noise = np.stack([rng.standard_normal(len(table)) for rng in rngs], axis=1)
     values = table[:, 0] + (table[:, 1:] * noise).sum(axis=1)
-    return _render(Appearance(**dict(zip(_APPEARANCES, values.tolist(), strict=True))), rngs[-1], image_size)
+    return _render(SimpleNamespace(**dict(zip(_APPEARANCES, values.tolist(), strict=True))), rngs[-1], image_size)
 
 
-def _render(appearance: Appearance, rng: np.random.Generator, image_size: int) -> NDArray[np.uint8]:
+def _render(appearance: SimpleNamespace, rng: np.random.Generator, image_size: int) -> NDArray[np.uint8]:
     scale = image_size / _SIDE
     edge = _outline(rng, appearance) * scale
     half = min(math.ceil(edge.max()), image_size // 2)
@@ -201,7 +176,7 @@ def _render(appearance: Appearance, rng: np.random.Generator, image_size: int) -
     return image
 
 
-def _outline(rng: np.random.Generator, appearance: Appearance) -> Array:
+def _outline(rng: np.random.Generator, appearance: SimpleNamespace) -> Array:
     """Returns the radius for each of `_ANGLES`: an ellipse with waves and some notches and bumps, of the given area."""
     waves = np.arange(2, 13)
     sizes = max(appearance.roughness, 0.004) * (3 / waves) ** 1.2
@@ -224,7 +199,7 @@ def _towards(rng: np.random.Generator, x: Array, y: Array, distance: Array) -> A
     return cosine
 
 
-def _chromatin(appearance: Appearance, rng: np.random.Generator, x: Array, y: Array, scale: float) -> Array:
+def _chromatin(appearance: SimpleNamespace, rng: np.random.Generator, x: Array, y: Array, scale: float) -> Array:
     """Returns the stain density of the nucleus around 1: dark clumps, paler gaps, nucleoli; shape (h, w)."""
     grain = math.exp(appearance.grain) * scale
     fine, coarse, slow = (_smooth_noise(rng, len(x), spacing) for spacing in (grain, 2.5 * grain, 60 * scale))

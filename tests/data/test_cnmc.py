@@ -82,9 +82,9 @@ def test_layouts(plant, layout, zipped):
     assert Counter(r.fold for r in dataset.records if r.subset == "train") == {"0": 3, "2": 2}
     assert sum(r.subset == "final" for r in dataset.records) == 1
     assert dataset.notes == (
-        "5 of 10,661 training cells present",
-        "3 of 1,867 cells of the preliminary phase present",
-        "1 of 2,586 images of the final phase present",
+        "train: 5 of 10,661 images",
+        "prelim: 3 of 1,867 images",
+        "final: 1 of 2,586 images",
     )
 
 
@@ -233,7 +233,7 @@ def test_real_images(cnmc_zip):
     }
     assert len({r.subject for r in train_records}) == 53
     assert Counter(r.subject for r in train_records)["H3"] == 4
-    assert "512 of 10,661 training cells present" in dataset.notes
+    assert "train: 512 of 10,661 images" in dataset.notes
     late = [r for r in dataset.records if r.subset == "prelim"]
     assert [r.path.rpartition("/")[2] for r in late][:4] == ["1.bmp", "2.bmp", "3.bmp", "4.bmp"]
     assert (late[0].subject, late[0].field, late[0].cell, late[0].label) == ("57", "29", "1", 1)

@@ -1,6 +1,7 @@
-"""The complete set of 15,114 files, each so small that only its name and the hash of the original are in it."""
+"""The complete data set of 15,114 files; each image contains the hash of the original instead of its pixels."""
 
 import csv
+import dataclasses
 import hashlib
 import io
 import itertools
@@ -11,11 +12,13 @@ import pytest
 from PIL import Image
 
 from alljax.config import default_config
-from alljax.data import cnmc, cnmc_index, splits, subjects
+from alljax.data import cnmc, cnmc_index
 from alljax.data.archive import Archive, natural_key, natural_sort
+from alljax.data.leaks import count_leaks
 from alljax.data.readers import open_all, open_dataset
+from alljax.data.splits import make_splits
+from alljax.data.subjects import merge_subjects
 from alljax.errors import DataError
-from alljax.training.sampling import steps_per_epoch
 
 pytestmark = pytest.mark.real
 
@@ -27,8 +30,8 @@ KAGGLE = {
 TABLE = "C-NMC_Leukemia/validation_data/C-NMC_test_prelim_phase_data_labels.csv"
 
 
-def stand_in(sha256):
-    """An image of eleven pixels that holds a hash: the same hash, the same bytes, and no other."""
+def placeholder(sha256):
+    """Returns an image of eleven pixels that contains a hash."""
     file = io.BytesIO()
     Image.frombytes("RGB", (11, 1), bytes.fromhex(sha256) + b"\0").save(file, "BMP")
     return file.getvalue()
@@ -46,7 +49,7 @@ def kaggle(manifest, tmp_path_factory):
     for row in manifest:
         path = root / KAGGLE[row["phase"]].format(**row)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(stand_in(row["sha256"]))
+        path.write_bytes(placeholder(row["sha256"]))
     late = [row for row in manifest if row["phase"] == "prelim"]
     lines = [f"{row['uid_name']},{row['file']},{int(row['label'] == 'all')}\r\n" for row in late]
     (root / TABLE).write_text("Patient_ID,new_names,labels\r\n" + "".join(lines), newline="")
@@ -69,8 +72,8 @@ def train(dataset):
     return [record for record in dataset.records if record.subset == "train"]
 
 
-def names_text(manifest):
-    """What `cnmc_index.txt` must be: run again to write it anew from a manifest."""
+def index_text(manifest):
+    """Returns the content of `cnmc_index.txt` from a manifest."""
     cells = defaultdict(lambda: defaultdict(list))
     for row in manifest:
         if row["phase"] != "final":
@@ -93,8 +96,8 @@ def names_text(manifest):
     return "".join(lines)
 
 
-def test_the_names_are_those_of_the_manifest(manifest):
-    assert Path(cnmc_index.__file__).with_name("cnmc_index.txt").read_text() == names_text(manifest)
+def test_index_equals_the_manifest(manifest):
+    assert Path(cnmc_index.__file__).with_name("cnmc_index.txt").read_text() == index_text(manifest)
     listed = {(r.subset, r.fold, r.subject, r.field, r.cell, r.label, r.path) for r in cnmc_index.expected()}
     assert len(listed) == 15_114
     assert listed == {
@@ -107,7 +110,7 @@ def test_the_names_are_those_of_the_manifest(manifest):
     }
 
 
-def test_the_known_counts_are_those_of_the_manifest(manifest):
+def test_counts_equal_the_manifest(manifest):
     subjects = defaultdict(set)
     for row in manifest:
         subjects[row["phase"], row["fold"].removeprefix("fold_"), row["label"]].add(row["subject"])
@@ -116,7 +119,7 @@ def test_the_known_counts_are_those_of_the_manifest(manifest):
     assert Counter(row["phase"] for row in manifest) == cnmc_index.COUNTS
 
 
-def test_every_file_becomes_the_right_record(dataset, manifest):
+def test_records(dataset, manifest):
     assert Counter(record.subset for record in dataset.records) == {"train": 10_661, "prelim": 1_867, "final": 2_586}
     assert {(r.path, r.subset, r.fold, r.subject, r.field, r.cell, r.label) for r in dataset.records} == {
         (
@@ -130,19 +133,19 @@ def test_every_file_becomes_the_right_record(dataset, manifest):
     assert len({r.subject for r in dataset.records if r.subset == "prelim"}) == 28
     assert sum(r.subject == "H3" for r in dataset.records) == 36
     assert dataset.notes == (
-        "10,661 of 10,661 training cells present",
-        "1,867 of 1,867 cells of the preliminary phase present",
-        "2,586 of 2,586 images of the final phase present",
+        "train: 10,661 of 10,661 images",
+        "prelim: 1,867 of 1,867 images",
+        "final: 2,586 of 2,586 images",
     )
 
 
-def test_a_complete_copy_is_used_without_being_asked(kaggle):
+def test_complete_copy_is_accepted(kaggle):
     data = default_config().data
     data.source = str(kaggle)
     assert len(open_dataset(data, ("train", "prelim")).records) == 10_661 + 1_867
 
 
-def test_a_single_missing_file_is_named(dataset):
+def test_missing_files_are_named(dataset):
     gone = next(r for r in dataset.records if r.path.endswith("UID_H22_2_3_hem.bmp"))
     rest = [record for record in dataset.records if record is not gone]
     with pytest.raises(DataError, match=r"1 image .* missing \(1 of 1,163 train fold 1 hem\): UID_H22_2_3_hem.bmp;"):
@@ -154,8 +157,7 @@ def test_a_single_missing_file_is_named(dataset):
         cnmc.check_complete(late, ("prelim", "final"), "here")
 
 
-def test_a_merged_tree_is_taken_apart_again(manifest, dataset):
-    """Names alone tell 12,528 cells' phases and folds."""
+def test_names_determine_subset_and_fold(manifest, dataset):
     files = natural_sort(f"{row['label'].upper()}/{row['uid_name']}" for row in manifest if row["label"])
     merged = cnmc.read_cnmc(Archive(Path("merged"), "merged", tuple(files), ("ALL", "HEM"), bytes, str))
 
@@ -166,7 +168,7 @@ def test_a_merged_tree_is_taken_apart_again(manifest, dataset):
     assert who(merged.records) == who(dataset.records)
 
 
-def test_hidden_duplicates(dataset, digests, train):
+def test_duplicates(dataset, digests, train):
     same = defaultdict(list)
     for record in dataset.records:
         same[record.subset, digests[record.path]].append(record)
@@ -182,43 +184,35 @@ def test_hidden_duplicates(dataset, digests, train):
     }
 
 
-def test_the_people_behind_the_names(digests, train):
-    persons = subjects.unite(train, [digests[record.path] for record in train])
-    united = {frozenset(person.split("+")) for person in persons if "+" in person}
-    assert united == {*map(frozenset, (("20", "21"), ("51", "75", "78"), ("H2", "H4", "H5", "H6"), ("H3", "H10")))}
-    assert united == set(cnmc.KNOWN_SUBJECTS)
-    assert persons == subjects.unite(train, known_subjects=cnmc.KNOWN_SUBJECTS)
-    assert len(set(persons)) == 73 - 1 - 2 - 3 - 1
+def test_subjects_that_share_images(digests, train):
+    dataset_subjects = merge_subjects(train, [digests[record.path] for record in train])
+    merged = {frozenset(name.split("+")) for name in dataset_subjects if "+" in name}
+    assert merged == set(cnmc.KNOWN_SUBJECTS)
+    assert dataset_subjects == merge_subjects(train, known_subjects=cnmc.KNOWN_SUBJECTS)
+    assert len(set(dataset_subjects)) == 66
 
 
-def divide(protocol, records, persons):
-    settings = {"folds": 5, "repeats": 1, "seed": 0, "test_fraction": 0.2}
-    added = {"stratified": True, "test_subset": "prelim", "validation": 0.0}
-    return splits.make_splits(protocol, records, persons, classes=cnmc.CLASSES, **settings, **added)
-
-
-def test_the_papers_split_has_its_numbers(train):
-    (split,) = divide("paper", train, subjects.unite(train))
-    assert (len(split.train), len(split.test)) == (8_528, 2_133)
-    assert steps_per_epoch(len(split.train), 32) == 267
-    assert Counter(cnmc.CLASSES[train[row].label] for row in split.test) == {"all": 1_455, "hem": 678}
-
-
-def test_official_folds_leak_by_name_and_not_by_person(digests, train):
+def test_official_folds_leak_by_name(dataset, digests, train):
     listed = [digests[record.path] for record in train]
-    persons = subjects.unite(train, listed)
-    by_name = divide("official_folds_by_name", train, persons)
-    assert [len(split.test) for split in by_name] == [3_527, 3_581, 3_553]
-    counts = splits.leaks(by_name, train, persons, listed)
+    dataset = dataclasses.replace(dataset, records=tuple(train))
+    merged = merge_subjects(train, listed)
+    settings = default_config().split
+    settings.protocol = "official_folds_by_name"
+    folds = make_splits(dataset, merged, settings, seed=0)
+    assert [len(fold.test) for fold in folds] == [3_527, 3_581, 3_553]
+    counts = count_leaks(folds, train, merged, listed)
     assert counts["duplicate"] == 2 * 94
-    # By their names alone nobody is on two sides.
-    assert splits.leaks(by_name, train, subjects.unite(train), listed)["subject"] == 0
-    folds = defaultdict(set)
-    for record, person in zip(train, persons, strict=True):
-        folds[person].add(record.fold)
-    assert counts["subject"] == sum(len(folds[person]) > 1 for person in persons)
     assert counts["subject"] > 2 * 94
-    by_people = divide("official_folds", train, persons)
-    assert sum(len(split.test) for split in by_people) == 10_661
-    counts = splits.leaks(by_people, train, persons, listed)
+    assert count_leaks(folds, train, [record.subject for record in train], listed)["subject"] == 0
+    settings.protocol = "official_folds"
+    counts = count_leaks(make_splits(dataset, merged, settings, seed=0), train, merged, listed)
     assert (counts["subject"], counts["duplicate"]) == (0, 0)
+
+
+def test_split_of_the_paper(dataset, train):
+    settings = default_config().split
+    settings.protocol, settings.stratified = "paper", True
+    subjects = [record.subject for record in train]
+    (fold,) = make_splits(dataclasses.replace(dataset, records=tuple(train)), subjects, settings, seed=0)
+    assert (len(fold.train), len(fold.test)) == (8_528, 2_133)
+    assert Counter(cnmc.CLASSES[train[row].label] for row in fold.test) == {"all": 1_455, "hem": 678}
