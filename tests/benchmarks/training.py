@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from alljax.training.feeding import Feed
 from alljax.training.learner import Learner
 from ml_collections import ConfigDict
 
@@ -28,7 +29,6 @@ from alljax.data.splits import Split
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import get_preprocessing
 from alljax.training import sharding
-from alljax.training.feeding import Feed
 from alljax.training.fine_tuning import Cells
 from alljax.training.loop import train_network
 from alljax.training.network import Network
