@@ -130,13 +130,20 @@ def inline(figure: Figure, prefix: str) -> Markup:
 
 def _model(study: Study, name: str) -> dict[str, Any]:
     """Returns the figures of a model and its contact sheet as a data URL with the size it is displayed at."""
-    history, predictions = study.history(name), study.predictions(name)
+    history, tested, names = study.history(name), study.predictions(name), study.class_names
     validation = "validation images" if study.settings(name)["split.validation"] else "held-out images"
+    confusion, draw, curves = study.metrics["trials"][name]["confusion"], plots.draw_single, plots.draw_learning_curves
+    entries = [
+        f"{true} predicted as {predicted}: {count:,.0f}"
+        for true, row in zip(names, confusion, strict=True)
+        for predicted, count in zip(names, row, strict=True)
+    ]
+    matrix = draw("confusion", "Confusion matrix", plots.draw_confusion_matrix, confusion, names)
     figures = [
-        plots.learning_curves(history, "accuracy", validation),
-        plots.learning_curves(history, "loss", validation),
-        plots.confusion_matrix(study.metrics["trials"][name]["confusion"], study.class_names),
-        plots.roc_curves(predictions.labels, predictions.probabilities, study.class_names),
+        draw("accuracy", "Accuracy during training", curves, history, "accuracy", validation),
+        draw("loss", "Loss during training", curves, history, "loss", validation),
+        replace(matrix, description="Confusion matrix; " + ", ".join(entries[:25])),
+        draw("roc", "ROC curve", plots.draw_roc_curves, tested.labels, tested.probabilities, names),
     ]
     path, sheet = study.folder / "figures" / f"misclassified-{name}.jpg", None
     if path.is_file():

@@ -8,7 +8,7 @@ light and on a dark page. The same numbers give the same bytes.
 import io
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,56 +95,42 @@ def save(
     )  # fmt: skip
 
 
+def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: Any) -> Figure:
+    """Returns a figure with one axes for the page only; `draw` gets the axes and the arguments."""
+    with subplots() as (figure, grid):
+        draw(grid[0, 0], *arguments)
+        return save(name, caption, figure, curves=True, png=False)
+
+
 _NO_METADATA = {"png": {"Software": None}, "svg": dict.fromkeys(("Date", "Creator", "Format", "Type"))}
 
 
-def learning_curves(history: "pandas.DataFrame", quantity: str, validation: str = "held-out images") -> Figure:
-    """Returns training and validation curves against the epoch: means over folds and seeds.
+def draw_learning_curves(axes: Axes, history: "pandas.DataFrame", quantity: str, validation: str) -> None:
+    """Draws training and validation curves against the epoch: means over folds and seeds.
 
     The band is one standard deviation to either side, where an epoch has several values.
 
     Args:
+        axes: where.
         history: the columns of a history.csv.
         quantity: ``accuracy`` or ``loss``.
         validation: label of the validation curve.
     """
-    with subplots() as (figure, grid):
-        axes, ends = grid[0, 0], []
-        epochs, inverse = np.unique(history["epoch"], return_inverse=True)
-        count = np.bincount(inverse)
-        for column, label, color, dashes in (
-            (f"train_{quantity}", "training images", BLUE, DASHES[1]),
-            (f"val_{quantity}", validation, VERMILION, DASHES[0]),
-        ):
-            values = np.asarray(history[column], np.float64)
-            values = np.where(np.isfinite(values), values, np.nan)
-            mean = np.bincount(inverse, values) / count
-            spread = np.sqrt(np.bincount(inverse, (values - mean[inverse]) ** 2) / count)
-            marker = "o" if len(epochs) == 1 else ""
-            axes.plot(epochs, mean, color=color, linestyle=dashes, label=label, marker=marker)
-            if count.max() > 1:
-                axes.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.16, linewidth=0)
-            ends.append(f"{label} {mean[-1]:.3f}")
-        axes.set(xlabel="epoch", ylabel=quantity)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        axes.grid(axis="y")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, borderpad=0.2)
-        description = f"{quantity} against epoch; at epoch {epochs[-1]:.0f}: {', '.join(ends)}"
-        title = f"{quantity.capitalize()} during training"
-        return save(quantity, title, figure, description, curves=True, png=False)
-
-
-def confusion_matrix(matrix: Sequence[Sequence[float]], class_names: Sequence[str]) -> Figure:
-    """Returns a confusion matrix, see `draw_confusion_matrix`."""
-    with subplots() as (figure, grid):
-        draw_confusion_matrix(grid[0, 0], matrix, class_names)
-        entries = [
-            f"{truth} predicted as {predicted}: {matrix[row][column]:,.0f}"
-            for row, truth in enumerate(class_names)
-            for column, predicted in enumerate(class_names)
-        ]
-        description = "confusion matrix; " + ", ".join(entries[:25])
-        return save("confusion", "Confusion matrix", figure, description, png=False)
+    for column, label, color, dashes in (
+        (f"train_{quantity}", "training images", BLUE, DASHES[1]),
+        (f"val_{quantity}", validation, VERMILION, DASHES[0]),
+    ):
+        values = history.groupby("epoch")[column]
+        mean = values.agg(lambda of_epoch: of_epoch.mean(skipna=False))
+        marker = "o" if len(mean) == 1 else ""
+        axes.plot(mean.index, mean, color=color, linestyle=dashes, label=label, marker=marker)
+        if values.size().max() > 1:
+            spread = values.std(ddof=0)
+            axes.fill_between(mean.index, mean - spread, mean + spread, color=color, alpha=0.16, linewidth=0)
+    axes.set(xlabel="epoch", ylabel=quantity)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.grid(axis="y")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, borderpad=0.2)
 
 
 def draw_confusion_matrix(axes: Axes, matrix: Sequence[Sequence[float]], class_names: Sequence[str]) -> None:
@@ -171,20 +157,10 @@ def draw_confusion_matrix(axes: Axes, matrix: Sequence[Sequence[float]], class_n
     axes.spines[:].set_visible(False)
 
 
-def roc_curves(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Returns ROC curves, see `draw_roc_curves`."""
-    with subplots() as (figure, grid):
-        drawn = draw_roc_curves(grid[0, 0], labels, probabilities, class_names)
-        if len(class_names) > 2 and drawn:
-            grid[0, 0].legend(loc="lower right", fontsize=9)
-        title = "ROC curve" if len(class_names) == 2 else "ROC curves, each class against the rest"
-        return save("roc", title, figure, curves=True, png=False)
-
-
 def draw_roc_curves(
     axes: Axes, labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], **line: Any
-) -> int:
-    """Draws the ROC curve of class 1 of two, else of each class against the rest; returns the number of curves.
+) -> None:
+    """Draws the ROC curve of class 1 of two classes, or of each class against the rest.
 
     The strong line is the mean over seeds at each false positive rate, faint lines are the seeds, and the dot is the
     operating point of the most probable class.
@@ -215,7 +191,8 @@ def draw_roc_curves(
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
     axes.grid()
-    return drawn
+    if not binary and drawn:
+        axes.legend(loc="lower right", fontsize=9)
 
 
 def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> bytes:

@@ -15,6 +15,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from alljax.report import page
 from alljax.report.tables import Table, Value
 
+pytestmark = pytest.mark.system
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 
 

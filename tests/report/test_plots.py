@@ -1,6 +1,8 @@
 import io
 import json
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas
@@ -31,15 +33,27 @@ def scores(classes: int = 2, seeds: int = 2, images: int = 80) -> tuple[np.ndarr
     return labels, np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
 
 
+def curves(frame: pandas.DataFrame, quantity: str = "accuracy") -> Figure:
+    return plots.draw_single("curves", "curves", plots.draw_learning_curves, frame, quantity, "held-out images")
+
+
+def matrix(counts: Any, names: Sequence[str] = CLASSES) -> Figure:
+    return plots.draw_single("confusion", "matrix", plots.draw_confusion_matrix, counts, names)
+
+
+def roc(labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str] = CLASSES) -> Figure:
+    return plots.draw_single("roc", "ROC", plots.draw_roc_curves, labels, probabilities, names)
+
+
 def every_figure() -> list[Figure]:
     return [
-        plots.learning_curves(history(), "accuracy"),
-        plots.learning_curves(history(1, 1), "loss"),
-        plots.confusion_matrix([[10, 2], [3, 40]], CLASSES),
-        plots.confusion_matrix(np.arange(9).reshape(3, 3) / 2, ODD),
-        plots.confusion_matrix(np.arange(144).reshape(12, 12), [f"class {number}" for number in range(12)]),
-        plots.roc_curves(*scores(), CLASSES),
-        plots.roc_curves(*scores(3), ODD),
+        curves(history()),
+        curves(history(1, 1), "loss"),
+        matrix([[10, 2], [3, 40]]),
+        matrix(np.arange(9).reshape(3, 3) / 2, ODD),
+        matrix(np.arange(144).reshape(12, 12), [f"class {number}" for number in range(12)]),
+        roc(*scores()),
+        roc(*scores(3), ODD),
     ]
 
 
@@ -76,28 +90,28 @@ def test_class_names_are_displayed_literally(figures: list[Figure]) -> None:
 
 
 def test_band_is_drawn_for_several_runs_only() -> None:
-    assert "fill-opacity" in plots.learning_curves(history(3), "accuracy").svg
-    assert "fill-opacity" not in plots.learning_curves(history(1), "accuracy").svg
+    assert "fill-opacity" in curves(history(3)).svg
+    assert "fill-opacity" not in curves(history(1)).svg
 
 
 def test_confusion_matrix_shows_counts_and_shares_of_rows() -> None:
-    assert {"3", "75%", "1", "25%", "0%"} <= texts(plots.confusion_matrix([[3, 1], [0, 0]], CLASSES).svg)
+    assert {"3", "75%", "1", "25%", "0%"} <= texts(matrix([[3, 1], [0, 0]]).svg)
 
 
 def test_roc_curve_is_the_mean_over_seeds() -> None:
     labels, probabilities = scores(seeds=3, images=400)
-    (panel,) = json.loads(plots.roc_curves(labels, probabilities, CLASSES).curves)
+    (panel,) = json.loads(roc(labels, probabilities).curves)
     ((_, color, values),) = panel["lines"]
     area = np.mean([roc_auc_score(labels, seed[:, 1]) for seed in probabilities])
     assert np.trapezoid(values, panel["at"]) == pytest.approx(area, abs=0.01)
     assert color == plots.BLUE
-    assert plots.BLUE not in plots.roc_curves(np.zeros(400, int), probabilities, CLASSES).svg, "without one class"
+    assert plots.BLUE not in roc(np.zeros(400, int), probabilities).svg, "without one class"
 
 
 def test_curves_of_the_page_are_those_of_the_figure() -> None:
     frame = history(3, 10)
     frame.loc[frame["epoch"] == 2, "val_accuracy"] = np.nan
-    (panel,) = json.loads(plots.learning_curves(frame, "accuracy").curves)
+    (panel,) = json.loads(curves(frame).curves)
     assert (panel["name"], panel["at"], panel["log"]) == ("epoch", [*range(1, 11)], [0, 0])
     _, (label, color, values) = panel["lines"]
     assert (label, color, values[1]) == ("held-out images", plots.VERMILION, None)

@@ -59,6 +59,7 @@ def test_latex_has_caption_label_rules_and_escaped_texts() -> None:
     assert not any(line.lstrip().startswith(("[", "*")) for line in text.splitlines())
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on this machine")
 def test_latex_compiles(tmp_path: Path) -> None:
     for number, table in enumerate((TABLE, LONG, WIDE)):
