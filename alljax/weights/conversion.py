@@ -187,9 +187,6 @@ def _misfit(arrays: Arrays, match: Match, misshapen: list[str]) -> str:
         return f"{layout.name_of(path)} {layout.shape_of(backbone.shapes[path])}"
 
     found = f"the file has {first_few(repr(name) for name in arrays) or 'no tensors'}"
-    if not match.names:
-        names = first_few(expected(path) for path in match.missing)
-        return f"has no tensor of {backbone.name} or another known network: {found}; expected are names as {names}"
     shapes = [
         f"{match.names[path]} {arrays[match.names[path]].shape} instead of {expected(path)}" for path in misshapen
     ]
