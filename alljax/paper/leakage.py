@@ -67,18 +67,19 @@ def sections(study: Study) -> list[Section]:
 def find_pairs(study: Study) -> list[Pair]:
     """Returns the configurations with both kinds of split, finished or not."""
     settings = {name: study.settings(name) for name in study.trials}
-    training = {name: {key: value for key, value in one.items() if not key.startswith("split.")}
-                for name, one in settings.items()}  # fmt: skip
-    split = {name: {key: value for key, value in one.items() if key.startswith("split.") and key != "split.protocol"}
-             for name, one in settings.items()}  # fmt: skip
-    disjoint = [name for name, one in settings.items() if one["split.protocol"] not in LEAKY]
+    training = {name: {key: value for key, value in values.items() if not key.startswith("split.")}
+                for name, values in settings.items()}  # fmt: skip
+    split = {name: {key: value for key, value in values.items() if key.startswith("split.") and key != "split.protocol"}
+             for name, values in settings.items()}  # fmt: skip
+    disjoint = [name for name, values in settings.items() if values["split.protocol"] not in LEAKY]
     found = []
-    for name in (name for name, one in settings.items() if one["split.protocol"] == "paper"):
+    for name in (name for name, values in settings.items() if values["split.protocol"] == "paper"):
         others = [other for other in disjoint if training[other] == training[name]]
         # Where a study varies other settings of the split too, equal ones are compared.
-        found += [(name, other) for other in others if split[other] == split[name]] or [(name, one) for one in others]
+        others = [other for other in others if split[other] == split[name]] or others
+        found += [(name, other) for other in others]
     several = len({settings[other]["split.protocol"] for _, other in found}) > 1
-    varied = [one for one in varied_settings(study) if "split.protocol" not in one.keys]
+    varied = [setting for setting in varied_settings(study) if "split.protocol" not in setting.keys]
     pairs = []
     for name, other in found:
         words = [describe(varied, settings[name]) or name, *([settings[other]["split.protocol"]] if several else [])]
@@ -95,15 +96,15 @@ def gap(study: Study, pair: Pair) -> Gap:
     """
     options = {key: value for key, value in study.bootstrap.items() if key != "level"}
     predictions = [study.predictions(name) for name in pair.trials]
-    tests = [replace(one.held_out, folds=one.folds) for one in predictions]
+    tests = [replace(test.held_out, folds=test.folds) for test in predictions]
     resampled = resample(tests, names=tuple(METRICS), **options)
     found = {}
     for metric in METRICS:
         numbers = [study.metrics["trials"][name][metric] for name in pair.trials]
         if metric == "auc":
-            numbers = [auc_within_folds(one.labels, one.probabilities, one.folds) for one in predictions]
+            numbers = [auc_within_folds(test.labels, test.probabilities, test.folds) for test in predictions]
         if None not in numbers:
-            found[metric] = np.array(numbers), np.stack([one[metric] for one in resampled])
+            found[metric] = np.array(numbers), np.stack([test[metric] for test in resampled])
     return found
 
 
@@ -119,10 +120,9 @@ def figure(study: Study, pairs: Sequence[Pair]) -> Figure:
         axes, rows = grid[0, 0], np.arange(len(pairs))
         for side, (label, color, marker) in enumerate(zip(SIDES, (BLUE, VERMILION), "os", strict=True)):
             results = [trials[pair.trials[side]] for pair in pairs]
-            values = np.array([one["accuracy"] for one in results])
-            bounds = np.array([one["intervals"].get("accuracy", [one["accuracy"]] * 2) for one in results])
-            axes.errorbar(values, rows + 0.26 * side - 0.13, xerr=np.abs(bounds - values[:, None]).T, fmt=marker,
-                          color=color, markersize=5, linewidth=1.4, label=label)  # fmt: skip
+            values, errors = matching.accuracies(results)
+            axes.errorbar(values, rows + 0.26 * side - 0.13, xerr=errors, fmt=marker, color=color, markersize=5,
+                          linewidth=1.4, label=label)  # fmt: skip
         if rule := study.split_of(pairs[0].trials[1])["baselines"].get("size_threshold"):
             axes.axvline(rule["accuracy"], color=INK, linewidth=0.9, linestyle=plots.DASHES[2], label="cell size alone")
         axes.set_yticks(rows, [pair.label for pair in pairs], fontsize=9)
@@ -178,7 +178,7 @@ def _values(study: Study, pair: Pair, metric: str, found: Gap | None) -> list[Va
 
 def _difference(gaps: Sequence[Gap], metric: str, level: float) -> tuple[float, tuple[float, float] | None]:
     """Returns the mean difference over configurations and its interval: all on the same resamples."""
-    numbers, resampled = (np.mean([one[metric][index] for one in gaps], axis=0) for index in (0, 1))
+    numbers, resampled = (np.mean([pair_gap[metric][index] for pair_gap in gaps], axis=0) for index in (0, 1))
     return float(numbers[0] - numbers[1]), percentile_interval(resampled[0] - resampled[1], level)
 
 
@@ -186,7 +186,7 @@ def _summary(study: Study, gaps: Sequence[Gap], total: int) -> str:
     """Returns the leakage gap in a sentence, averaged over the configurations."""
     texts = []
     for metric, name in (("accuracy", "percentage points of accuracy"), ("auc", "AUC within folds")):
-        if all(metric in one for one in gaps):
+        if all(metric in pair_gap for pair_gap in gaps):
             value, bounds = _difference(gaps, metric, study.bootstrap["level"])
             text = f"{format_difference(metric, value)} {name}"
             if bounds:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from alljax.errors import first_few, plural
 from alljax.paper import published
 from alljax.paper.published import Row
@@ -80,25 +82,22 @@ def match(study: Study) -> Match:
     of epochs, a toy, has its own matched in order.
     """
     settings = {name: study.settings(name) for name in study.trials}
-    first = next((one for one in settings.values() if one["split.protocol"] == "paper"), settings[study.trials[0]])
-    split = part(first, ("split.",))
-    trials = {name: one for name, one in settings.items() if part(one, ("split.",)) == split}
+    of_protocol = [values for values in settings.values() if values["split.protocol"] == "paper"]
+    split = part((of_protocol or [*settings.values()])[0], ("split.",))
+    trials = {name: values for name, values in settings.items() if part(values, ("split.",)) == split}
     different: list[dict[str, Any]] = []
-    for one in trials.values():
-        if part(one, NETWORK) not in different:
-            different.append(part(one, NETWORK))
+    for values in trials.values():
+        if part(values, NETWORK) not in different:
+            different.append(part(values, NETWORK))
     networks = dict(zip(published.NETWORKS, network_names(different), strict=False))
-    epochs = match_epochs(one["train.epochs"] for one in trials.values())
+    epochs = match_epochs(values["train.epochs"] for values in trials.values())
     of_paper = {ours: theirs for theirs, ours in epochs.items()}
     rows: dict[Row, str] = {}
-    for name, one in trials.items():
-        number = different.index(part(one, NETWORK))
-        if (
-            number < len(networks)
-            and one["train.epochs"] in of_paper
-            and one["train.optimizer"] in published.OPTIMIZERS
-        ):
-            rows.setdefault((list(networks)[number], one["train.optimizer"], of_paper[one["train.epochs"]]), name)
+    for name, values in trials.items():
+        letter = dict(enumerate(networks)).get(different.index(part(values, NETWORK)))
+        optimizer, number = values["train.optimizer"], of_paper.get(values["train.epochs"])
+        if letter and number and optimizer in published.OPTIMIZERS:
+            rows.setdefault((letter, optimizer, number), name)
     order = [(*key, number) for key in published.KEYS for number in published.EPOCHS]
     rows = {row: rows[row] for row in order if row in rows}
     return Match(study, networks, epochs, rows, split["split.protocol"], split["split.stratified"],
@@ -140,11 +139,19 @@ def network_name(settings: Mapping[str, Any]) -> str:
 
 def network_names(networks: list[dict[str, Any]]) -> list[str]:
     """Returns different display names of networks, given their settings."""
-    names = [network_name(one) for one in networks]
+    names = [network_name(network) for network in networks]
     if len(set(names)) == len(names):
         return names
-    differing = [key for key in networks[0] if any(one[key] != networks[0][key] for one in networks)]
-    return [", ".join(f"{key}={one[key] or 'default'}" for key in differing) for one in networks]
+    differing = [key for key in networks[0] if any(network[key] != networks[0][key] for network in networks)]
+    return [", ".join(f"{key}={network[key] or 'default'}" for key in differing) for network in networks]
+
+
+def accuracies(results: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns test accuracies (N,) and their errors (2, N), below and above, for error bars."""
+    entries = [(result["accuracy"], result["intervals"].get("accuracy")) for result in results]
+    values = np.array([value for value, _ in entries])
+    bounds = np.array([bounds or (value, value) for value, bounds in entries]).reshape(-1, 2)
+    return values, np.abs(bounds - values[:, None]).T
 
 
 def unit(study: Study) -> str:

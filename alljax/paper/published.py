@@ -170,7 +170,7 @@ def implied_ranges(row: Row, stratified: bool) -> tuple[tuple[float, float], tup
         stratified: for a stratified split; otherwise over all numbers of ALL test images in `FITTING_ALL`.
     """
     found = [implied(row, test_all) for test_all in ((STRATIFIED_ALL,) if stratified else FITTING_ALL)]
-    accuracy, hem_recall = ([getattr(one, name) for one in found] for name in ("accuracy", "hem_recall"))
+    accuracy, hem_recall = ([getattr(matrices, name) for matrices in found] for name in ("accuracy", "hem_recall"))
     return _range(np.array(accuracy)), _range(np.array(hem_recall))
 
 

@@ -46,8 +46,7 @@ def sections(study: Study) -> list[Section]:
     lines = [f"Published: {published.CITATION}."]
     lines += [] if matching.is_cnmc(study) else [OTHER_DATA]
     tables = [baselines_table(match), *(training_table(match, network) for network in match.networks)]
-    tables += [metrics_table(match, (network, one)) for network in match.networks for one in published.OPTIMIZERS]
-    tables += [*optimizer_table(match), table_7(match)]
+    tables += [*(metrics_table(match, key) for key in published.KEYS), *optimizer_table(match), table_7(match)]
     lines += [*matching.describe(match), tolerance.describe(match), *summary(match)]
     found = [Section("paper", "Against the paper", tuple(lines), tuple(tables))]
     if match.finished:
@@ -112,7 +111,7 @@ def training_table(match: Match, network: str) -> Table:
     """Returns Table 1 (network ``A``) or 2 (``B``)."""
     number = published.TRAINING_TABLES[network]
     title = f"Table {number}. Training accuracy after the last epoch: {match.title(network)}"
-    columns = {name: ((network, one), "training_accuracy") for one, name in published.OPTIMIZERS.items()}
+    columns = {name: ((network, optimizer), "training_accuracy") for optimizer, name in published.OPTIMIZERS.items()}
     return _compared(match, f"table-{number}", title, columns)
 
 
@@ -120,7 +119,9 @@ def metrics_table(match: Match, key: Key) -> Table:
     """Returns the one of Tables 3 to 6 that is of this network and optimizer."""
     number, optimizer = published.TEST_TABLES[key], published.OPTIMIZERS[key[1]]
     title = f"Table {number}. Macro recall, precision and F1 on test images: {match.title(key[0])} with {optimizer}"
-    table = _compared(match, f"table-{number}", title, {name: (key, one) for name, one in published.METRICS.items()})
+    table = _compared(
+        match, f"table-{number}", title, {name: (key, metric) for name, metric in published.METRICS.items()}
+    )
     return replace(table, footer=(_means(match, key),), notes=(tolerance.interval_note(match),))
 
 
@@ -146,7 +147,7 @@ def _means(match: Match, key: Key) -> tuple[Value, ...]:
         theirs = published.MEANS[key][metric]
         if complete:
             entry = tolerance.mean_comparison(match, rows, ours, theirs)
-            if bounds := percentile_interval(np.mean([one[ours] for one in resampled], axis=0), level):
+            if bounds := percentile_interval(np.mean([test[ours] for test in resampled], axis=0), level):
                 entry |= {"low": bounds[0], "high": bounds[1]}
             result += tolerance.values(ours, entry)
         else:
@@ -172,7 +173,11 @@ def optimizer_table(match: Match) -> tuple[Table, ...]:
                 significant[metric] += low > 0 or high < 0
     if not rows:
         return ()
-    columns = ("network", "epochs", *(f"{METRICS[one]}, {whose}" for one in metrics for whose in ("ours", "theirs")))
+    columns = (
+        "network",
+        "epochs",
+        *(f"{METRICS[metric]}, {whose}" for metric in metrics for whose in ("ours", "theirs")),
+    )
     counts = " and ".join(f"{count} of {compared} in {METRICS[metric]}" for metric, count in significant.items())
     level = match.study.bootstrap["level"]
     notes = (
@@ -209,9 +214,9 @@ def _optimizer_values(match: Match, pair: Sequence[Row], metric: str, bounds: Ma
 def table_7(match: Match) -> Table:
     """Returns Table 7 with our rows below those of the paper."""
     rows = [
-        (Value(one.study), Value(one.model), Value(one.dataset), Value(f"{one.images:,}", one.images),
-         Value(f"{one.accuracy:.2f}%", one.accuracy / 100), Value(""))
-        for one in published.TABLE_7
+        (Value(other.study), Value(other.model), Value(other.dataset), Value(f"{other.images:,}", other.images),
+         Value(f"{other.accuracy:.2f}%", other.accuracy / 100), Value(""))
+        for other in published.TABLE_7
     ]  # fmt: skip
     data = match.study.metrics["dataset"]
     for row in QUOTED:

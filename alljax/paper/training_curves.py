@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from alljax.paper import published, tolerance
+from alljax.paper import matching, published, tolerance
 from alljax.paper.matching import Match
 from alljax.paper.published import Row
 from alljax.report import plots
@@ -86,12 +86,14 @@ def panels(match: Match, network: str, curves: Mapping[Row, "DataFrame"]) -> Fig
                         _draw(axes, curves[row], quantity, optimizer, 1.4)
                 axes.tick_params(labelsize=8.5, labelleft=index % across == 0)
                 axes.set_ylabel(quantity if index % across == 0 else "")
-            missing = [name for one, name in published.OPTIMIZERS.items() if (network, one, epochs) not in curves]
+            missing = [
+                name for optimizer, name in published.OPTIMIZERS.items() if (network, optimizer, epochs) not in curves
+            ]
             if missing:
                 text = f"{' and '.join(missing)}:\nno trial"
                 pair[0].text(0.5, 0.5, text, transform=pair[0].transAxes, ha="center", va="center", fontsize=9)
         for axes in (grid[::2], grid[1::2]):
-            _share_limits(one for one in axes.ravel() if one.lines)
+            _share_limits(panel for panel in axes.ravel() if panel.lines)
         for axes in grid[-1]:
             axes.set_xlabel("epoch" if axes.lines else "")
         _legend(figure, 4 if across > 2 else 2)
@@ -113,7 +115,7 @@ def overlaid(match: Match, network: str, curves: Mapping[Row, "DataFrame"]) -> F
     separate = False
     with plots.subplots(1, 2, (WIDTH, 3.9)) as (figure, grid):
         for optimizer, color in COLORS.items():
-            trainings = sorted((one for row, one in curves.items() if row[1] == optimizer), key=len, reverse=True)
+            trainings = [curves[row] for row in sorted(curves, reverse=True) if row[1] == optimizer]
             for training in trainings:
                 longest = training is trainings[0]
                 shared = trainings[0].index.intersection(training.index)
@@ -147,11 +149,9 @@ def accuracies(match: Match) -> Figure:
                 axes.vlines(np.array(ticks) + shift + 0.1, *np.array(ranges).T, color=color, linewidth=7, alpha=0.35,
                             label=f"{name}, implied by the paper")  # fmt: skip
                 results = {at: result for at, row in zip(ticks, rows, strict=True) if (result := match.result(row))}
-                values = np.array([one["accuracy"] for one in results.values()])
-                bounds = np.array([one["intervals"].get("accuracy", [one["accuracy"]] * 2) for one in results.values()])
-                if len(values):
-                    axes.errorbar(np.array([*results]) + shift, values, np.abs(bounds - values[:, None]).T, fmt="o",
-                                  color=color, markersize=5, linewidth=1.2, label=f"{name}, ours")  # fmt: skip
+                values, errors = matching.accuracies(results.values())
+                axes.errorbar(np.array([*results]) + shift, values, errors, fmt="o", color=color, markersize=5,
+                              linewidth=1.2, label=f"{name}, ours")  # fmt: skip
                 for at in set(ticks) - set(results):
                     axes.text(at + shift, 0.05, "no trial", transform=axes.get_xaxis_transform(), rotation=90,
                               ha="center", fontsize=8)  # fmt: skip
@@ -225,15 +225,15 @@ def accuracy_table(match: Match) -> Table:
 def recall_table(match: Match) -> Table:
     """Returns our recall of each class, and the recall of HEM that the published tables imply."""
     names, rows = match.study.class_names, []
-    for row in match.trials:
-        result = match.result(row)
-        values = [Value("–", note=match.missing(row) if label == 0 else "") for label in range(len(names))]
+    for place in match.trials:
+        result = match.result(place)
+        values = [Value("–", note=match.missing(place) if label == 0 else "") for label in range(len(names))]
         if result:
-            recalls = [one["recall"] for one in result["per_class"]]
-            counts = [f"{one[label]:,.0f} of {sum(one):,.0f}" for label, one in enumerate(result["confusion"])]
+            recalls = [metrics["recall"] for metrics in result["per_class"]]
+            counts = [f"{row[label]:,.0f} of {sum(row):,.0f}" for label, row in enumerate(result["confusion"])]
             values = [Value(f"{recall:.1%}", recall, count) for recall, count in zip(recalls, counts, strict=True)]
-        low, high = published.implied_ranges(row, match.stratified)[1]
-        rows.append((*_row(match, row), *values, Value(f"{100 * low:.0f} to {100 * high:.0f}%", (low + high) / 2)))
+        low, high = published.implied_ranges(place, match.stratified)[1]
+        rows.append((*_row(match, place), *values, Value(f"{100 * low:.0f} to {100 * high:.0f}%", (low + high) / 2)))
     columns = (*COLUMNS, *(f"{name}, ours" for name in names), "HEM (normal), theirs")
     notes = (f"Theirs: the range that the printed recall, precision and F1 imply for {_test_set(match)}.",)
     return Table("class-recalls", "Recall of each class on test images", columns, tuple(rows), notes=notes)
@@ -251,9 +251,9 @@ def _draw(axes: Axes, curves: "DataFrame", quantity: str, optimizer: str, width:
 
 def _share_limits(grid: Iterable[Axes]) -> None:
     axes = list(grid)
-    limits = np.array([one.get_ylim() for one in axes])
-    for one in axes:
-        one.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+    limits = np.array([panel.get_ylim() for panel in axes])
+    for panel in axes:
+        panel.set_ylim(limits[:, 0].min(), limits[:, 1].max())
 
 
 def _legend(figure: Any, columns: int) -> None:

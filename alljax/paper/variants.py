@@ -82,19 +82,19 @@ def rank(study: Study) -> VariantRanking:
     numbers of epochs, a toy, has its own matched in order.
     """
     settings = {name: study.settings(name) for name in study.trials}
-    names = dict.fromkeys(matching.network_name(one) for one in settings.values())
+    names = dict.fromkeys(matching.network_name(values) for values in settings.values())
     networks = dict(zip(published.NETWORKS, names, strict=False))
     letters = {name: letter for letter, name in networks.items()}
-    epochs = matching.match_epochs(one["train.epochs"] for one in settings.values())
+    epochs = matching.match_epochs(values["train.epochs"] for values in settings.values())
     of_paper = {ours: theirs for theirs, ours in epochs.items()}
     keys = _distinguishing([*settings.values()])
     grouped: dict[str, dict[Row, str]] = {}
     for name in study.metrics["trials"]:
-        one = settings[name]
-        letter, number = letters.get(matching.network_name(one)), of_paper.get(one["train.epochs"])
-        if letter and number and one["train.optimizer"] in published.OPTIMIZERS:
-            variant = ", ".join(f"{setting_name(key)}={setting_value(key, one[key])}" for key in keys)
-            grouped.setdefault(variant, {})[letter, one["train.optimizer"], number] = name
+        values = settings[name]
+        letter, number = letters.get(matching.network_name(values)), of_paper.get(values["train.epochs"])
+        if letter and number and values["train.optimizer"] in published.OPTIMIZERS:
+            variant = ", ".join(f"{setting_name(key)}={setting_value(key, values[key])}" for key in keys)
+            grouped.setdefault(variant, {})[letter, values["train.optimizer"], number] = name
     predictions = [study.predictions(name) for name in study.metrics["trials"]]
     tests = {tested.paths.tobytes(): tested.held_out for tested in predictions}
     found = [_measure(study, name, trials, tests) for name, trials in grouped.items()]
@@ -111,10 +111,10 @@ def _distinguishing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns the settings that distinguish variants: those that differ between trials of one network."""
     found = []
     for key in (key for key in settings[0] if key not in STATED):
-        values: dict[str, set[str]] = {}
-        for one in settings:
-            values.setdefault(matching.network_name(one), set()).add(repr(one[key]))
-        found += [key] if max(map(len, values.values())) > 1 else []
+        by_network: dict[str, set[str]] = {}
+        for values in settings:
+            by_network.setdefault(matching.network_name(values), set()).add(repr(values[key]))
+        found += [key] if max(map(len, by_network.values())) > 1 else []
     return found
 
 
@@ -142,7 +142,7 @@ def _measure(study: Study, name: str, trials: Mapping[Row, str], tests: Mapping[
             theirs, _ = tolerance.published_value(row, metric, stratified=True)
             found.append(100 * (np.append(result[metric], resampled[metric]) - theirs))
         differences.setdefault(row[0], []).extend(found)
-    differences[BOTH] = [one for found in differences.values() for one in found]
+    differences[BOTH] = [difference for found in differences.values() for difference in found]
     distances = {network: np.sqrt(np.mean(np.square(found), axis=0)) for network, found in differences.items()}
     return Variant(name, tuple(sorted(trials)), len(differences[BOTH]), distances)
 
@@ -153,7 +153,8 @@ def conclusion(study: Study, ranking: VariantRanking) -> str:
         return f"Nothing can be concluded about the paper's configuration: {reason}."
     first, second = ranking.variants[:2]
     unit, level, nearest = matching.unit(study), study.bootstrap["level"], first.distances[BOTH]
-    close = [one.name for one in ranking.variants[1:] if not _interval(one.distances[BOTH] - nearest, level)[0] > 0]
+    gaps = {variant.name: _interval(variant.distances[BOTH] - nearest, level) for variant in ranking.variants[1:]}
+    close = [name for name, (low, _) in gaps.items() if not low > 0]
     others = f"not significantly further away: {first_few(close)}"
     if not close:
         others = f"all others are significantly further away (resampling {unit})"
@@ -209,13 +210,13 @@ def _table(study: Study, ranking: VariantRanking) -> Table:
     level, rows = study.bootstrap["level"], []
     for variant, share in zip(ranking.variants, ranking.nearest, strict=True):
         values = [Value(variant.name)]
-        for one in (BOTH, *ranking.networks):
-            found = variant.distances.get(one)
+        for network in (BOTH, *ranking.networks):
+            found = variant.distances.get(network)
             missing = Value("–", note="no trial")
             values.append(missing if found is None else Value(f"{found[0]:.2f}", found[0], _bounds(found, level)))
         rows.append((*values, Value(f"{share:.1%}", float(share)), Value(str(variant.numbers), variant.numbers)))
     used = [f"{name} used as {published.NETWORKS[letter]}" for letter, name in ranking.networks.items()]
-    impossible = sum(not published.implied((*key, one)).exact for key in published.KEYS for one in ranking.epochs)
+    impossible = sum(not published.implied((*key, epochs)).exact for key in published.KEYS for epochs in ranking.epochs)
     notes = [
         "Root mean square difference to the published training accuracies (Tables 1 and 2) and macro recall, precision "
         f"and F1 (Tables 3 to 6), without {impossible} impossible F1. Networks: {', '.join(used)}.",
@@ -224,7 +225,8 @@ def _table(study: Study, ranking: VariantRanking) -> Table:
     ]
     if other := [f"{ours} as {theirs}" for theirs, ours in ranking.epochs.items() if ours != theirs]:
         notes.append(f"None of the numbers of epochs is the paper's; they are used in order: {', '.join(other)}.")
-    columns = ("configuration", BOTH, *(published.NETWORKS[one] for one in ranking.networks), "nearest in", "numbers")
+    networks = [published.NETWORKS[network] for network in ranking.networks]
+    columns = ("configuration", BOTH, *networks, "nearest in", "numbers")
     title = "Distance of each configuration to the published tables, in percentage points"
     return Table("variants", title, columns, tuple(rows), notes=tuple(notes))
 
@@ -234,13 +236,14 @@ def _figure(study: Study, ranking: VariantRanking) -> Figure:
     shown, series, level = ranking.variants[:DRAWN], (BOTH, *ranking.networks), study.bootstrap["level"]
     with plots.subplots(1, 1, (9.5, 1.3 + 0.42 * len(shown))) as (figure, grid):
         axes = grid[0, 0]
-        for number, one in enumerate(series):
-            covered = [(row, variant.distances[one]) for row, variant in enumerate(shown) if one in variant.distances]
-            at = np.array([row for row, _ in covered]) + 0.22 * (number - (len(series) - 1) / 2)
-            low, high = np.array([_interval(distances, level) for _, distances in covered]).T
-            axes.hlines(at, low, high, color=COLORS[one], linewidth=1.4, alpha=0.75)
-            axes.plot([distances[0] for _, distances in covered], at, MARKERS[one], color=COLORS[one], markersize=5,
-                      label=published.NETWORKS.get(one, one))  # fmt: skip
+        for number, network in enumerate(series):
+            covered = {row: item.distances[network] for row, item in enumerate(shown) if network in item.distances}
+            at = np.array([*covered]) + 0.22 * (number - (len(series) - 1) / 2)
+            low, high = np.array([_interval(distances, level) for distances in covered.values()]).T
+            color, label = COLORS[network], published.NETWORKS.get(network, network)
+            axes.hlines(at, low, high, color=color, linewidth=1.4, alpha=0.75)
+            values = [distances[0] for distances in covered.values()]
+            axes.plot(values, at, MARKERS[network], color=color, markersize=5, label=label)
         axes.set_yticks(range(len(shown)), [variant.name for variant in shown], fontsize=9)
         axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="distance in percentage points")
         axes.set_xlim(left=0)
