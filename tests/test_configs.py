@@ -39,11 +39,10 @@ def test_commands_in_the_docstring_are_valid(name: str) -> None:
     assert "minute" in text or "hour" in text or "second" in text
     for verb, action, *options in commands(name):
         assert (verb, action) == ("alljax", "study")
-        file, workdir, *overrides = (option.partition("=")[::2] for option in options)
-        assert (file[0], workdir[0]) == ("--config", "--workdir")
-        assert file[1].partition(":")[0] == f"configs/{name}"
-        settings = [(key.removeprefix("--config."), value) for key, value in overrides]
-        trials = len(sweep.expand(configs.load(str(FOLDER.parent / file[1]), settings)))
+        file, workdir, *overrides = options
+        assert workdir.startswith("--workdir=runs/")
+        assert file.partition(":")[0] == f"--config=configs/{name}"
+        trials = len(sweep.expand(configs.load(str(FOLDER.parent / file.removeprefix("--config=")), overrides)))
         assert trials < 3 or re.search(rf"\b{trials} trials", text)
 
 
