@@ -1,4 +1,4 @@
-"""A backbone with its weights, and how it is used to make features."""
+"""A backbone with its weights, and which of its activations are the features."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -18,15 +18,15 @@ from alljax.weights import conversion, formats, store
 
 @dataclass(frozen=True)
 class Network:
-    """From pixels to one feature vector an image.
+    """From pixels to one feature vector per image.
 
     Attributes:
         backbone: the architecture.
-        stage: whose activations are the features.
+        stage: the stage whose activations are the features.
         pool: ``average``, ``max`` or ``flatten``.
         preprocessing: from uint8 pixels to the backbone's input.
-        expected: the preprocessing the weights were trained with.
-        weights: where the parameters come from, with their SHA-256.
+        expected: the preprocessing that the weights were trained with.
+        weights: source of the parameters, with their SHA-256.
         layout: layout of the weight file, for example ``torchvision``.
         variables: ``{"params": …, "batch_stats": …}`` without the ImageNet classifier, float32.
     """
@@ -41,7 +41,7 @@ class Network:
     variables: Any = field(repr=False, compare=False)
 
     def describe(self) -> dict[str, Any]:
-        """Returns what a result should say of it, ready for JSON."""
+        """Returns the description that results contain, ready for JSON."""
         return {
             "backbone": self.backbone.name,
             "stage": self.stage,
@@ -60,7 +60,7 @@ class Network:
 
     @cached_property
     def feature_count(self) -> int:
-        """D, the number of features that the pooled stage gives."""
+        """D, the number of features of the pooled stage; the backbone is traced once."""
         images = jax.ShapeDtypeStruct((1, self.preprocessing.image_size, self.preprocessing.image_size, 3), jnp.float32)
 
         def features(variables: Any, images: jax.Array) -> jax.Array:
@@ -80,13 +80,13 @@ def open_network(config: ConfigDict) -> Network:
 
     Raises:
         ConfigError: an unknown backbone, stage or preprocessing.
-        WeightsError: no weights to be had, or a file that does not fit.
+        WeightsError: no weights found, or a file that does not fit.
     """
     return open_networks([config])[0]
 
 
 def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
-    """Returns the network of each config; configs that ask for the same one share it, others at least its weights.
+    """Returns the network of each config; equal settings share the network, equal weight settings the weights.
 
     Raises:
         ConfigError, WeightsError: as `open_network`.
@@ -100,13 +100,13 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
         if key not in opened:
             if of_weights not in loaded:
                 loaded[of_weights] = _load(config)
-            opened[key] = _as_asked(loaded[of_weights], config)
+            opened[key] = _with_settings(loaded[of_weights], config)
         networks.append(opened[key])
     return networks
 
 
 def _load(config: ConfigDict) -> Network:
-    """Returns the network with all that its weights decide, the features of its last stage."""
+    """Returns the network with its weights and their preprocessing; the features are those of its last stage."""
     backbone = get_backbone(config.model.backbone)
     located = store.find(config.weights.path, config.weights.name, backbone.name)
     converted = conversion.convert(formats.read_weights(located.path), backbone.name, origin=located.path)
@@ -117,7 +117,7 @@ def _load(config: ConfigDict) -> Network:
     return Network(backbone, stage, pooling, expected, expected, located, converted.layout, converted.variables)
 
 
-def _as_asked(network: Network, config: ConfigDict) -> Network:
+def _with_settings(network: Network, config: ConfigDict) -> Network:
     """Returns the network with the stage, pooling and preprocessing of a config."""
     stage = config.model.stage or network.stage
     if stage not in network.backbone.stages:
@@ -128,6 +128,6 @@ def _as_asked(network: Network, config: ConfigDict) -> Network:
 
 
 def _preprocessing(config: ConfigDict, expected: Preprocessing) -> Preprocessing:
-    """Returns what the weights were trained with, but for what the config overrides."""
+    """Returns the preprocessing that the weights were trained with, with the overrides of the config."""
     chosen = get_preprocessing(config.preprocessing.name) if config.preprocessing.name else expected
     return replace(chosen, image_size=config.preprocessing.image_size or chosen.image_size)

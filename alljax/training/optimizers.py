@@ -44,14 +44,6 @@ class Hyperparameters:
         return cls(*numbers)
 
 
-def compile_key(config: ConfigDict) -> str:
-    """Returns the same text for configs whose `Hyperparameters` may be arguments of the same compiled function.
-
-    A number that is 0 (no weight decay, no clipping) removes its part of the computation.
-    """
-    return " ".join(name for name in NUMBERS if config.train[name])
-
-
 class AdamState(NamedTuple):
     """Number of steps done, and running moments of the gradient."""
 

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from alljax import config as configs
-from alljax.data.splits import Split
-from alljax.training import feature_extraction, head_training
+from alljax.data.splits import Fold
+from alljax.training import feature_extraction
+from alljax.training.head_training import FoldData, HeadTrainer, make_runs
 from alljax.training.network import open_network
 from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
@@ -36,12 +37,13 @@ def extraction(backbone: str, weights: str) -> Callable[[], float]:
 def head(width: int, seeds: int) -> Callable[[], float]:
     """Returns a function that times head runs on random features, in optimizer steps a second."""
     config = configs.vary(configs.default_config(), {"train.epochs": EPOCHS})
-    matrix = jnp.asarray(np.random.default_rng(0).standard_normal((CELLS, width)).astype(np.float32))
+    features = np.random.default_rng(0).standard_normal((CELLS, 1, width)).astype(np.float32)
     labels = np.arange(CELLS, dtype=np.int32) % 2
-    fold = make_fold_rows(config, labels, 2, [Split(0, 0, np.arange(TRAINED), np.arange(TRAINED, CELLS))])[0]
-    train, keys = head_training.make_train(config, 2), jax.vmap(jax.random.key)(jnp.arange(seeds))
+    fold = make_fold_rows(config, labels, 2, [Fold(0, 0, np.arange(TRAINED), np.arange(TRAINED, CELLS))])[0]
+    runs = make_runs(jax.vmap(jax.random.key)(jnp.arange(seeds)), [config] * seeds, fold)
+    trainer, data = HeadTrainer(config, 2, width), jax.device_put(FoldData(features, labels, fold))
     steps = seeds * EPOCHS * steps_per_epoch(TRAINED, config.train.batch_size)
-    return _timed(lambda: train(keys, matrix, jnp.asarray(labels), fold), steps)
+    return _timed(lambda: trainer.train((EPOCHS,), runs, data), steps)
 
 
 def _timed(work: Callable[[], object], amount: int) -> Callable[[], float]:

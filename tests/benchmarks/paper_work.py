@@ -63,10 +63,11 @@ def alljax_slices(images: int) -> tuple[Slices, str]:
     import jax.numpy as jnp
 
     from alljax import config as configs
-    from alljax.data.splits import Split
+    from alljax.data.splits import Fold
     from alljax.models.backbones import get_backbone
     from alljax.models.preprocessing import get_preprocessing
-    from alljax.training import feature_extraction, head_training, optimizers
+    from alljax.training import feature_extraction
+    from alljax.training.head_training import FoldData, HeadTrainer, make_runs
     from alljax.training.network import Network
     from alljax.training.sampling import make_fold_rows
 
@@ -90,17 +91,16 @@ def alljax_slices(images: int) -> tuple[Slices, str]:
         config = configs.vary(configs.default_config(), {"train.optimizer": optimizer, "train.epochs": EPOCHS})
         labels, people = np.arange(CELLS, dtype=np.int32) % 2, np.arange(CELLS) % 73
         order = np.random.default_rng(0).permutation(CELLS)
-        split = Split(0, 0, np.sort(order[:TRAINED]), np.sort(order[TRAINED:]))
-        matrix = jnp.asarray(made_up(labels, people, width, slice(0, CELLS)))
-        keys = jax.random.key(0)[None]
+        split = Fold(0, 0, np.sort(order[:TRAINED]), np.sort(order[TRAINED:]))
+        features = made_up(labels, people, width, slice(0, CELLS))[:, None]
         fold = make_fold_rows(config, labels, 2, [split])[0]
-        numbers = optimizers.stack([optimizers.numbers(config)])
-        return head_training.make_heads(config, 2), (EPOCHS,), keys, numbers, matrix, jnp.asarray(labels), fold
+        runs, data = make_runs(jax.random.key(0)[None], [config], fold), FoldData(features, labels, fold)
+        return HeadTrainer(config, 2, width), runs, jax.device_put(data)
 
     def head(width: int, optimizer: str) -> dict[str, float]:
-        given = prepared(width, optimizer)
+        trainer, runs, data = prepared(width, optimizer)
         start = time.perf_counter()
-        jax.block_until_ready(next(head_training.train_heads(*given)))
+        trainer.train((EPOCHS,), runs, data)
         return {"an epoch": (time.perf_counter() - start) / EPOCHS}
 
     return {"features": of_backbone, "head": head}, f"jax {jax.__version__}"
@@ -279,24 +279,26 @@ def heads(config: str) -> None:
 
     from alljax import config as configs
     from alljax.study import sweep
-    from alljax.study.trials import Diverged, Trainer
+    from alljax.study.trials import HeadClassifier, fold_keys
+    from alljax.training.sampling import make_fold_rows
 
     settings = configs.load(config)
-    material, trainer = real_cells(settings), Trainer(lambda line: print(line, file=sys.stderr))
+    material = real_cells(settings)
     people = np.unique(material.people, return_inverse=True)[1]
-    matrix = np.zeros((0, 0, 0), np.float32)
-    for run in sweep.runs(sweep.expand(settings)):
-        width = WIDTHS[run[0].config.model.backbone]
-        if matrix.shape[2] != width:
-            matrix = made_up(material.labels, people, width, slice(0, len(people)))[:, None]
+    features = np.zeros((0, 0, 0), np.float32)
+    for job in sweep.jobs(sweep.expand(settings)):
+        width = WIDTHS[job.config.model.backbone]
+        if features.shape[2] != width:
+            features = made_up(material.labels, people, width, slice(0, len(people)))[:, None]
         start = time.perf_counter()
-        for trained in trainer.train([run], matrix, material):
-            if isinstance(trained, Diverged):
-                sys.exit(trained.reason)
-            (of_split,) = trained.runs
-            right = of_split.probabilities[0].argmax(1) == material.labels[material.splits[0].test]
-            say(cell=trained.cell.name, epochs=len(of_split.curves.val_loss), accuracy=float(right.mean()))
-        say(curve=run[0].name, width=width, seconds=time.perf_counter() - start, jax=jax.__version__)
+        on_device = jax.device_put(features)
+        classifier = HeadClassifier(job, 2, on_device, lambda *done: None)
+        fold = make_fold_rows(job.config, material.labels, 2, material.splits)[0]
+        found = classifier.fit(on_device, material.labels, fold, fold_keys(job.config, fold))
+        for trial, outcome in zip(job.trials, found, strict=True):
+            correct = outcome.probabilities[0].argmax(1) == material.labels[fold.test]
+            say(trial=trial.name, epochs=len(outcome.history.val_loss), accuracy=float(correct.mean()))
+        say(curve=job.name, width=width, seconds=time.perf_counter() - start, jax=jax.__version__)
 
 
 def flatten(config: str, width: int) -> None:
@@ -305,7 +307,9 @@ def flatten(config: str, width: int) -> None:
 
     from alljax import config as configs
     from alljax import files
-    from alljax.training import feature_extraction, head_training, optimizers, streamed
+    from alljax.training import feature_cache
+    from alljax.training.head_streaming import StreamingHeadTrainer
+    from alljax.training.head_training import FoldData, make_runs
     from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
     settings = configs.load(config)
@@ -313,24 +317,21 @@ def flatten(config: str, width: int) -> None:
     labels, people = material.labels, np.unique(material.people, return_inverse=True)[1]
     rows, start = [slice(first, first + OUR_BATCH) for first in range(0, CELLS, OUR_BATCH)], time.perf_counter()
     blocks = ([made_up(labels, people, width, each)[:, None]] for each in rows)
-    feature_extraction.store_features(["made-up"], [(CELLS, 1, width)], blocks)
+    feature_cache.store_features(["made-up"], [(CELLS, 1, width)], blocks)
     path = files.cache_dir() / "features" / "made-up.npy"
     with path.open("rb") as file:  # what was just written is read from the disk, as it would be the day after
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     say(written=width, bytes=path.stat().st_size, seconds=time.perf_counter() - start)
-    stored = feature_extraction.load_features("made-up", CELLS)
-    assert stored is not None
-    on_disk: Any = stored.reshape(CELLS, width)
+    on_disk = feature_cache.load_features("made-up", CELLS)
     for optimizer in OPTIMIZERS:
         ends = [time.perf_counter()]
         own = configs.vary(settings, {"train.optimizer": optimizer, "train.epochs": EPOCHS})
         fold = make_fold_rows(own, labels, 2, material.splits)[0]
-        keys, numbers = jax.random.key(own.seed)[None], optimizers.stack([optimizers.numbers(own)])
-        runs = head_training.train_heads(
-            streamed.make_heads(own, 2), (EPOCHS,), keys, numbers, on_disk, labels, fold,  # type: ignore[arg-type]
-            lambda _, ends=ends: ends.append(time.perf_counter()),
-        )  # fmt: skip
-        accuracy = float(np.asarray(next(runs).curves.val_accuracy)[-1, 0])
+        runs, data = make_runs(jax.random.key(own.seed)[None], [own], fold), FoldData(on_disk, labels, fold)
+        (outcome,) = StreamingHeadTrainer(own, 2, width).train(
+            (EPOCHS,), runs, data, update=lambda *done, ends=ends: ends.append(time.perf_counter())
+        )
+        accuracy = float(outcome.history.val_accuracy[-1, 0])
         steps = steps_per_epoch(len(material.splits[0].train), own.train.batch_size)
         say(curve=f"flatten-{width}-{optimizer}", width=width, epochs=np.diff(ends).tolist(), steps=EPOCHS * steps,
             accuracy=accuracy)  # fmt: skip
