@@ -99,6 +99,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--trial": {"help": "trial of the study; default: the one with the highest AUC", "default": ""},
     "--weights": {"help": "weight file of the backbone, if it was moved", "default": "", "metavar": "FILE"},
     "images": {"help": "images and folders of images", "nargs": "+", "type": _path, "metavar": "IMAGE|FOLDER"},
+    "--verify": {"help": "compare all files of the trials with their checksums", "action": "store_true"},
     "shards": {"help": "folders of shards to merge", "nargs": "*", "type": _path, "metavar": "FOLDER"},
     "--source": {"help": "the images, as in data.source", "required": True},
     "--protocol": {"help": "only this protocol; default: all that are possible", "default": ""},
@@ -194,14 +195,16 @@ def predict(options: Options) -> None:
     print(f"{options.out}: {plural(count, 'image')}")
 
 
-@_verb("report", "--workdir shards", "alljax report --workdir=runs/quickstart")
+@_verb("report", "--workdir shards --verify", "alljax report --workdir=runs/quickstart")
 def report(options: Options) -> None:
     """Write report.html from the finished trials of a study."""
     from alljax import paper
     from alljax.report import report
-    from alljax.study import merge
+    from alljax.study import merge, workdir
 
     merge.merge_shards(options.workdir, options.shards)
+    if options.verify:
+        print(f"{workdir.verify_all(options.workdir)} files of trials are intact")
     print(f"report: {report.write_report(options.workdir, paper.sections)}")
 
 

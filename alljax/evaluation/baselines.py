@@ -6,29 +6,16 @@ larger.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from alljax.data.splits import Fold
 from alljax.evaluation import metrics
 from alljax.evaluation.intervals import HeldOut, auc_within_folds, confidence_intervals, paired_difference
 
 COMPARED = ("accuracy", "macro_f1", "auc")
 """Metrics in which a model is compared with the size threshold, see `size_improvement`."""
-
-
-class Fold(Protocol):
-    """Indices of training and test images, as in `data.splits`."""
-
-    @property
-    def train(self) -> np.ndarray:
-        """Indices of the training images, int (n,)."""
-        ...
-
-    @property
-    def test(self) -> np.ndarray:
-        """Indices of the test images, int (m,)."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -3,25 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from alljax.evaluation.intervals import HeldOut, Interval, resample
-
-
-class Predictions(Protocol):
-    """Held-out predictions of a trial, rows sorted by path."""
-
-    @property
-    def paths(self) -> np.ndarray:
-        """(N,) of the images."""
-        ...
-
-    @property
-    def held_out(self) -> HeldOut:
-        """Labels, probabilities and subjects."""
-        ...
+from alljax.evaluation.intervals import Interval, resample
 
 
 @dataclass(frozen=True)
@@ -62,7 +48,7 @@ class Ranking:
     order: tuple[str, ...]
     leaky: frozenset[str]
     _trials: Mapping[str, Any] = field(repr=False)
-    _predictions: Callable[[str], Predictions] | None = field(repr=False)
+    _predictions: Callable[[str], Any] | None = field(repr=False)
     _bootstrap: Mapping[str, Any] | None = field(repr=False)
 
     @property
@@ -107,14 +93,15 @@ class Ranking:
 
 def rank_trials(
     metrics: Mapping[str, Any],
-    predictions: Callable[[str], Predictions] | None = None,
+    predictions: Callable[[str], Any] | None = None,
     bootstrap: Mapping[str, Any] | None = None,
 ) -> Ranking:
     """Ranks the trials of a study.
 
     Args:
         metrics: metrics.json of the study.
-        predictions: reads the predictions of a trial by name; needed for `Ranking.differences` only.
+        predictions: returns the predictions of a trial by name, with ``paths`` (N,), by which its rows are sorted, and
+            ``held_out``; needed for `Ranking.differences` only.
         bootstrap: likewise, ``resamples``, ``level`` and ``seed`` of the study's intervals (the same resamples).
     """
     trials = metrics["trials"]

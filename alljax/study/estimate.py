@@ -25,48 +25,7 @@ from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
 STEPS, ROUNDS = 24, 3
-"""Steps of heads in a measurement, and how often one is made; the fastest counts."""
-
-
-@dataclass(frozen=True)
-class NetworkPace:
-    """What fine-tuning a network takes, in seconds.
-
-    Attributes:
-        start: until everything is compiled; once a run.
-        steps: a step, from each epoch on in which more begins to learn (see `groups.phases`).
-        evaluation: a batch of validation or tested cells.
-    """
-
-    start: float
-    steps: dict[int, float]
-    evaluation: float
-
-    def of_run(self, epochs: int, steps: int, validation_batches: int, test_batches: int) -> float:
-        """Returns the seconds of one run.
-
-        Args:
-            epochs: of the run.
-            steps: an epoch.
-            validation_batches: an epoch.
-            test_batches: after the last.
-        """
-        ends = [*list(self.steps)[1:], epochs]
-        of_steps = sum(
-            (end - first) * steps * each for (first, each), end in zip(self.steps.items(), ends, strict=True)
-        )
-        return self.start + of_steps + (epochs * validation_batches + test_batches) * self.evaluation
-
-
-@dataclass(frozen=True)
-class _MadeUp:
-    """Noise, as a `pipeline.Source`."""
-
-    labels: np.ndarray
-    side: int
-
-    def take(self, rows: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return _noise(len(rows), self.side)
+"""Steps of heads per measurement, and number of measurements; the fastest counts."""
 
 
 def plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experiment) -> Iterator[str]:
@@ -92,17 +51,18 @@ def plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experiment) -
             f" and {plural(more, 'other fold')}" * bool(more)
         )
     seconds = 0.0
-    for networks, views in _passes(jobs, experiment):
-        lines, of_pass = _feature_plan(networks, views, jobs[0].config, len(experiment.labels))
-        yield from lines
-        seconds += of_pass
+    frozen = [trial for job in jobs for trial in job.trials if trial.config.train.mode == "frozen"]
+    used = {id(experiment.network(trial)) for trial in frozen}
+    for networks, views in experiment.missing_features():
+        if needed := [network for network in networks if id(network) in used]:
+            line, of_pass = _feature_plan(needed, views, jobs[0].config, len(experiment.labels))
+            yield line
+            seconds += of_pass
     yield "\njobs:"
-    rates: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     for job in jobs:
         try:
-            of_job = (_fine_tuning_seconds if job.config.train.mode == "finetune" else _head_seconds)(
-                job, experiment, rates
-            )
+            of_job = job_seconds(job, experiment, measured)
         except jax.errors.JaxRuntimeError as error:
             yield f"  {job.name}: {device_error(error)}"
             continue
@@ -116,60 +76,36 @@ def device_error(error: Exception) -> str:
     return "device error: " + str(error).strip().split("\n")[0][:200]
 
 
-def _passes(jobs: Sequence[Job], experiment: Experiment) -> Iterator[tuple[list[Network], str]]:
-    """Yields the passes through a backbone that the jobs need: networks that share one, and the views."""
-    frozen = [trial for job in jobs for trial in job.trials if trial.config.train.mode == "frozen"]
-    used = {id(experiment.network(trial)) for trial in frozen}
-    for networks, views in experiment.missing_features():
-        if needed := [network for network in networks if id(network) in used]:
-            yield needed, views
+def job_seconds(job: Job, experiment: Experiment, measured: dict[str, Any]) -> float:
+    """Returns the time to train a job, from the time of one step.
 
-
-def _feature_plan(networks: Sequence[Network], views: str, config: ConfigDict, count: int) -> tuple[list[str], float]:
-    views_per_image = feature_extraction.VIEWS[views]
-    rate = images_per_second(networks, config.features.batch_size) / views_per_image
-    lines = [f"\nfeatures of {networks[0].backbone.name}: {rate:,.1f} images/s, about {duration(count / rate)}"]
-    for network in networks:
-        size = 4 * count * views_per_image * network.feature_count
-        reason = feature_extraction.reason_to_stream(config.features.memory, size)
-        read = f"; heads read them from disk: {reason}" if reason else ""
-        lines.append(
-            f"  {network.stage} {network.pool}: {count:,} × {network.feature_count:,}, {size / 1e6:,.0f} MB{read}"
-        )
-    return lines, count / rate
-
-
-def _head_seconds(job: Job, experiment: Experiment, rates: dict[str, Any]) -> float:
-    config, features = job.config, experiment.network(job.trials[0]).feature_count
-    key = f"{compile_key(config)} {features} {len(job.trainings)}"
-    rates[key] = rates.get(key) or head_steps_per_second(job, features)
-    folds = experiment.folds(job.trials[0])
-    steps = job.epochs * sum(steps_per_epoch(len(fold.train), config.train.batch_size) for fold in folds)
-    return float(steps / rates[key] * len(job.trainings) * config.study.seeds)
-
-
-def _fine_tuning_seconds(job: Job, experiment: Experiment, rates: dict[str, Any]) -> float:
-    config, network, size = job.config, experiment.network(job.trials[0]), job.config.train.batch_size
+    Args:
+        job: of the study.
+        experiment: images, folds and networks.
+        measured: results of earlier jobs, by what they have in common.
+    """
+    config, network, folds = job.config, experiment.network(job.trials[0]), experiment.folds(job.trials[0])
+    size, seeds = config.train.batch_size, config.study.seeds
+    steps = [steps_per_epoch(len(fold.train), size) for fold in folds]
     key = f"{id(network)} {config.train.groups} {config.augment} {config.mesh} {compile_key(config)} {job.epochs}"
-    pace: NetworkPace = rates.get(key) or network_pace(config, network)
-    rates[key], seconds = pace, 0.0
-    for fold in experiment.folds(job.trials[0]):
-        validation = fold.validation if len(fold.validation) else fold.test
-        batches = [-(-len(rows) // size) for rows in (validation, fold.test)]
-        seconds += pace.of_run(job.epochs, steps_per_epoch(len(fold.train), size), *batches)
-    return seconds * int(config.study.seeds)
+    if config.train.mode == "frozen":
+        key += f" {len(job.trainings)}"
+        measured[key] = measured.get(key) or head_step_seconds(job, network.feature_count)
+        return float(job.cost * sum(steps) * measured[key])
+    measured[key] = measured.get(key) or network_seconds(config, network)
+    compilation, phases, evaluation = measured[key]
+    ends = [*list(phases)[1:], job.epochs]
+    per_step = sum((end - first) * step for (first, step), end in zip(phases.items(), ends, strict=True))
+    batches = sum(
+        job.epochs * steps_per_epoch(len(fold.validation) or len(fold.test), size)
+        + steps_per_epoch(len(fold.test), size)
+        for fold in folds
+    )
+    return float(compilation + seeds * (per_step * sum(steps) + evaluation * batches))
 
 
-def images_per_second(networks: Sequence[Network], batch_size: int) -> float:
-    """Returns the rate of one pass through the backbone that these networks share."""
-    extract = feature_extraction.make_extractor(networks)
-    variables, side = jax.device_put(networks[0].variables), networks[0].preprocessing.image_size
-    images = jnp.asarray(_noise(batch_size, side))
-    return batch_size / _timed(lambda: jax.block_until_ready(extract(variables, images)))[1]
-
-
-def head_steps_per_second(job: Job, num_features: int) -> float:
-    """Returns optimizer steps per second, over all heads of a job.
+def head_step_seconds(job: Job, num_features: int) -> float:
+    """Returns the time of an optimizer step of one head, where all heads of a job are trained side by side.
 
     Args:
         job: frozen trials.
@@ -189,47 +125,72 @@ def head_steps_per_second(job: Job, num_features: int) -> float:
         state[0], history = trainer.train_epochs(state[0], runs, data, np.arange(1))
         jax.block_until_ready(history)
 
-    return STEPS * len(keys) / _timed(train)[1]
+    return _timed(train)[1] / (STEPS * len(keys))
 
 
-def network_pace(config: ConfigDict, network: Network) -> NetworkPace:
-    """Measures fine-tuning on one batch; what a step needs is compiled for it, as for every run.
+def network_seconds(config: ConfigDict, network: Network) -> tuple[float, dict[int, float], float]:
+    """Measures fine-tuning on one batch of random images.
 
     Args:
-        config: of the cell.
+        config: of the trial.
         network: the backbone with its weights.
+
+    Returns:
+        The time of compilation; that of a step, by the epoch in which a phase begins (`parameter_groups.phases`); and
+        that of evaluating a batch.
     """
-    rows, key, devices = np.arange(config.train.batch_size), jax.random.key(0), sharding.make_mesh(config)
+    rows, key, mesh = np.arange(config.train.batch_size), jax.random.key(0), sharding.make_mesh(config)
     labels = (rows % 2).astype(np.int32)
     fold = make_fold_rows(config, labels, 2, [Fold(0, 0, rows, rows)])[0]
-    loader = FoldLoader(config, _MadeUp(labels, network.preprocessing.image_size), fold, key, devices)
-    with contextlib.closing(loader.train(0)) as batches:
-        trials = next(batches)
-    steps: dict[int, float] = {}
+    source = _RandomImages(labels, network.preprocessing.image_size)
+    with contextlib.closing(FoldLoader(config, source, fold, key, mesh).train(0)) as batches:
+        batch = next(batches)
     begun = time.perf_counter()
-    tuner = FineTuner(config, network, 2, devices)
+    tuner = FineTuner(config, network, 2, mesh)
     run = tuner.inputs(key, np.ones(2, np.float32), config.train.epochs)
-    held = [tuner.init(run)]  # a step reuses the memory of its state
-
-    start = time.perf_counter() - begun
-    first, evaluation = _timed(lambda: tuner.logits(held[0], trials))
-    start += first - evaluation
+    state = [tuner.init(run)]  # a step reuses the memory of its state
+    compilation = time.perf_counter() - begun
+    first, evaluation = _timed(lambda: tuner.logits(state[0], batch))
+    compilation += first - evaluation
+    steps: dict[int, float] = {}
     for epoch in parameter_groups.phases(tuner.groups, config.train.epochs):
 
         def step(epoch: int = epoch) -> None:
-            held[0] = jax.block_until_ready(tuner.step(held[0], trials, run, epoch))
+            state[0] = jax.block_until_ready(tuner.step(state[0], batch, run, epoch))
 
         first, steps[epoch] = _timed(step)
-        start += first - steps[epoch]
-    return NetworkPace(start, steps, evaluation)
+        compilation += first - steps[epoch]
+    return compilation, steps, evaluation
 
 
-def _noise(count: int, side: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
+def _feature_plan(networks: Sequence[Network], views: str, config: ConfigDict, count: int) -> tuple[str, float]:
+    """Returns a line on the features that networks extract in one pass, and its time."""
+    extract = feature_extraction.make_extractor(networks)
+    variables, size = jax.device_put(networks[0].variables), networks[0].preprocessing.image_size
+    images = jnp.asarray(_RandomImages(np.zeros(1), size).take(np.arange(config.features.batch_size)))
+    of_batch = _timed(lambda: jax.block_until_ready(extract(variables, images)))[1]
+    rows = count * feature_extraction.VIEWS[views]
+    seconds, shapes = rows * of_batch / config.features.batch_size, []
+    for network in networks:
+        reason = feature_extraction.reason_to_stream(config.features.memory, 4 * rows * network.feature_count)
+        read = f", read from disk: {reason}" if reason else ""
+        shapes.append(f"{network.stage} {network.pool}: {count:,} × {network.feature_count:,}{read}")
+    return f"\nfeatures of {networks[0].backbone.name} ({'; '.join(shapes)}): about {duration(seconds)}", seconds
+
+
+@dataclass(frozen=True)
+class _RandomImages:
+    """An `ImageSource` of random images."""
+
+    labels: np.ndarray
+    image_size: int
+
+    def take(self, rows: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        return np.random.default_rng(0).integers(0, 256, (len(rows), self.image_size, self.image_size, 3), np.uint8)
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, float]:
-    """Returns the seconds of the first call, which compiles, and of the fastest of those after it."""
+    """Returns the seconds of the first call, which compiles, and of the fastest later one."""
     times = []
     for _ in range(1 + ROUNDS):
         start = time.perf_counter()

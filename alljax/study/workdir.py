@@ -116,26 +116,17 @@ def claim(
     Raises:
         WorkdirError: the folder holds results of another config or of other inputs, or cannot be written.
     """
-    listed = [{"name": one.name, "split": one.split, "config": configs.flatten(one.config)} for one in trials]
     stored = _stored(workdir)
-    if not stored:
-        write_json(workdir / "trials.json", listed)
-        write_json(workdir / "config.json", config)
-        write_json(workdir / "environment.json", environment() | {"inputs": inputs, "source_state": source_state})
-        return
-    changes = _refuse_other_config(workdir, stored["config"], config, trials, force)
-    before = stored["environment"].get("inputs", {})
-    new = inputs.keys() - before.keys() if changes else ()  # weights of added trials
-    if changed := input_difference(before, {name: inputs[name] for name in inputs if name not in new}):
+    written = stored.get("environment") or environment() | {"inputs": inputs}
+    if stored and (changes := _refuse_other_config(workdir, stored["config"], config, trials, force)):
+        written["forced"] = [*written.get("forced", []), changes]
+        written["inputs"] = inputs | written["inputs"]  # weights of added trials
+    if changed := input_difference(written["inputs"], inputs):
         raise WorkdirError(f"{workdir} holds a study of other {shown(changed)}; choose another --workdir, or remove it")
-    if stored["environment"].get("source_state") != source_state:  # the same images in other files
-        stored["environment"]["source_state"] = source_state
-        write_json(workdir / "environment.json", stored["environment"])
-    if changes:
-        forced = [*stored["environment"].get("forced", []), changes]
-        write_json(workdir / "environment.json", stored["environment"] | {"inputs": before | inputs, "forced": forced})
-        write_json(workdir / "config.json", config)
-        write_json(workdir / "trials.json", listed)
+    listed = [{"name": one.name, "split": one.split, "config": configs.flatten(one.config)} for one in trials]
+    write_json(workdir / "trials.json", listed)
+    write_json(workdir / "config.json", config)
+    write_json(workdir / "environment.json", written | {"source_state": source_state})
 
 
 @contextlib.contextmanager
@@ -264,17 +255,22 @@ def write_checksums(folder: Path) -> None:
     write_json(folder / CHECKSUMS, dict(sorted(digests.items())))
 
 
-def verify(trial_folder: Path, name: str) -> None:
-    """Compares a file of a trial with ``checksums.json``.
+def verify(folder: Path, *names: str) -> int:
+    """Compares files of a trial with ``checksums.json`` and returns their number.
 
     Args:
-        trial_folder: folder of the trial.
-        name: of the file, relative to it.
+        folder: of the trial.
+        names: of files, relative to it; none for all.
 
     Raises:
-        WorkdirError: the file is missing or has changed.
+        WorkdirError: a file is missing or has changed.
     """
-    _verify(trial_folder, [name])
+    digests = read_json(folder / CHECKSUMS)
+    for name in names or digests:
+        path = folder / name
+        if not path.is_file() or files.sha256(path) != digests.get(name):
+            raise WorkdirError(f"{path} is missing or damaged; remove {folder} and {RERUN}")
+    return len(names or digests)
 
 
 def verify_all(workdir: Path) -> int:
@@ -283,21 +279,8 @@ def verify_all(workdir: Path) -> int:
     Raises:
         WorkdirError: a file is missing or has changed.
     """
-    finished = [trial_folder(workdir, trial["name"]) for trial in read_trials(workdir)]
-    return sum(_verify(folder) for folder in finished if is_finished(workdir, folder.name))
-
-
-def _verify(folder: Path, names: Sequence[str] = ()) -> int:
-    digests = read_json(folder / CHECKSUMS)
-    names = names or list(digests)
-    for name in names:
-        try:
-            intact = files.sha256(folder / name) == digests.get(name)
-        except OSError:
-            intact = False
-        if not intact:
-            raise WorkdirError(f"{folder / name} is missing or damaged; remove {folder} and {RERUN}")
-    return len(names)
+    names = [trial["name"] for trial in read_trials(workdir)]
+    return sum(verify(trial_folder(workdir, name)) for name in names if is_finished(workdir, name))
 
 
 def _git_revision() -> str:
