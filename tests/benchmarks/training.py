@@ -1,9 +1,9 @@
-"""What fine-tuning costs here: a step beside PyTorch's, a checkpoint, a start, and what devices send each other.
+"""Costs of fine-tuning: a step beside PyTorch's, a checkpoint, a start, and communication between devices.
 
     .venv/bin/python tests/benchmarks/training.py [steps] [checkpoint] [start] [devices]
 
-Without a name all four.  Rounds are interleaved, so that what else a shared machine does touches both sides alike;
-minimum, median, maximum.  PyTorch and torchvision are used where installed.  Weights are drawn, not read.
+Without a name all four.  Rounds are interleaved, so that other work on a shared machine affects both sides equally;
+minimum, median, maximum.  PyTorch and torchvision are used if installed.  Weights are random.
 """
 
 import os
@@ -20,37 +20,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from alljax.training.feeding import Feed
-from alljax.training.learner import Learner
 from ml_collections import ConfigDict
 
 from alljax import config as configs
-from alljax.data.splits import Split
+from alljax.data.splits import Fold
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import get_preprocessing
 from alljax.training import sharding
-from alljax.training.fine_tuning import Cells
-from alljax.training.loop import train_network
+from alljax.training.fine_tuning import FineTuner, RunInputs
+from alljax.training.fold_loader import FoldLoader
+from alljax.training.loop import train
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
+from alljax.training.step import Batch
 
 BACKBONES = ("vgg16", "resnet50")
 SIZE, BATCH, ROUNDS = 224, 8, 5
 SMALL = 64
-"""Pixels where not the step is measured but what surrounds it."""
+"""Image size in pixels where not the step itself is measured."""
 STEPS, EVERY = 20, 5
 DEVICES, GLOBAL = (1, 2, 4, 8), 32
 
 
 def settings(backbone: str, **train: Any) -> ConfigDict:
-    """Returns a config in which everything learns, by Adam."""
+    """Returns a config that trains all parameters with Adam."""
     config = configs.vary(configs.default_config(), {"model.backbone": backbone, "train.mode": "finetune"})
     config.train.update(groups=((".*", 1.0),), optimizer="adam", batch_size=BATCH, epochs=1, loggers=(), **train)
     return config
 
 
-def drawn(backbone: str, size: int) -> Network:
-    """Returns a network with drawn weights."""
+def random_network(backbone: str, size: int) -> Network:
+    """Returns a network with random weights."""
     found = get_backbone(backbone)
     variables = jax.jit(lambda key: found.module.init(key, jnp.zeros((1, SMALL, SMALL, 3)), last=found.stages[-1]))
     pixels = get_preprocessing(next(iter(found.layouts.values())).preprocessing)
@@ -59,30 +59,30 @@ def drawn(backbone: str, size: int) -> Network:
     return Network(found, found.stages[-1], "average", pixels, pixels, nowhere, "", dict(variables(jax.random.key(0))))
 
 
-def make_learner(backbone: str, size: int, devices: sharding.JitMesh) -> Learner:
-    """Returns a run of 1,000 steps on two classes."""
-    weights = np.ones(2, np.float32)
-    return Learner(settings(backbone), drawn(backbone, size), 2, jax.random.key(0), weights, 1000, devices)
+def make_tuner(backbone: str, size: int, mesh: sharding.JitMesh) -> tuple[FineTuner, RunInputs]:
+    """Returns a tuner for two classes and the inputs of a run of 1,000 steps."""
+    tuner = FineTuner(settings(backbone), random_network(backbone, size), 2, mesh)
+    return tuner, tuner.inputs(jax.random.key(0), np.ones(2, np.float32), 1000)
 
 
-def cells(size: int, count: int = BATCH) -> Cells:
+def noise(size: int, count: int = BATCH) -> Batch:
     """Returns a batch of noise."""
     images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
     order: Any = np.arange(count, dtype=np.int32)
     arrays: tuple[Any, ...] = (images, order % 2, np.ones(count, bool), order)
-    return Cells(*arrays)
+    return Batch(*arrays)
 
 
 def our_step(backbone: str) -> Callable[[], float]:
     """Returns a function that times one step of alljax, in images a second."""
-    devices = sharding.JitMesh()
-    learner, batch = make_learner(backbone, SIZE, devices), cells(SIZE)
-    step, state = learner.compile(0), learner.start()
+    mesh = sharding.JitMesh()
+    (tuner, run), batch = make_tuner(backbone, SIZE, mesh), noise(SIZE)
+    state = tuner.init(run)
 
     def work() -> Any:
         nonlocal state
-        state, sums = step(state, devices.shard(batch))
-        return jax.block_until_ready((state, sums))
+        state = tuner.step(state, mesh.shard(batch), run, epoch=0)
+        return jax.block_until_ready(state)
 
     return timed(work)
 
@@ -104,8 +104,8 @@ def torch_step(backbone: str) -> Callable[[], float]:
     head = [torch.nn.Linear(width, 512), torch.nn.ReLU(), torch.nn.Linear(512, 2)]
     model = torch.nn.Sequential(*layers, *head).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-    batch = cells(SIZE)
-    images, labels = torch.from_numpy(np.asarray(batch.images)), torch.from_numpy(np.asarray(batch.labels)).long()
+    batch = noise(SIZE)
+    images, labels = torch.from_numpy(np.asarray(batch.inputs)), torch.from_numpy(np.asarray(batch.labels)).long()
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
     def work() -> float:
@@ -149,39 +149,38 @@ def steps() -> None:
 
 
 class Noise:
-    """Images uint8 and labels of STEPS batches, as `Feed` reads them."""
+    """Images uint8 and labels of STEPS batches, as `FoldLoader` reads them."""
 
     def __init__(self) -> None:
         """Draws them."""
-        self._cells = cells(SMALL, STEPS * BATCH)
-        self.labels = np.asarray(self._cells.labels)
+        self._batch = noise(SMALL, STEPS * BATCH)
+        self.labels = np.asarray(self._batch.labels)
 
     def take(self, rows: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Returns rows; none are masked."""
-        return np.asarray(self._cells.images)[rows]
+        return np.asarray(self._batch.inputs)[rows]
 
 
 def loop(network: Network, every: int) -> np.ndarray:
     """Returns milliseconds of wall and of processor time of the steps 2 to STEPS − 1 of a real run."""
-    config, noise, key = settings("vgg16", checkpoint_steps=every, log_steps=1), Noise(), jax.random.key(0)
-    rows, devices, ends = np.arange(STEPS * BATCH), sharding.JitMesh(), list[tuple[float, float]]()
-    fold = make_fold_rows(config, noise.labels, 2, [Split(0, 0, rows, rows[:BATCH])])[0]
-    feed = Feed(config, noise, fold, key, devices)
-    learner = Learner(config, network, 2, key, np.ones(2, np.float32), STEPS, devices)
+    config, images, key = settings("vgg16", checkpoint_steps=every, log_steps=1), Noise(), jax.random.key(0)
+    rows, mesh, ends = np.arange(STEPS * BATCH), sharding.JitMesh(), list[tuple[float, float]]()
+    fold = make_fold_rows(config, images.labels, 2, [Fold(0, 0, rows, rows[:BATCH])])[0]
+    loader, tuner = FoldLoader(config, images, fold, key, mesh), FineTuner(config, network, 2, mesh)
 
-    def advance(units: int, note: str = "") -> None:
-        if units:
+    def update(count: int, note: str = "") -> None:
+        if count:
             ends.append((time.perf_counter(), time.process_time()))
 
     with tempfile.TemporaryDirectory() as folder:
-        train_network(config, learner, feed, Path(folder), advance)
+        train(tuner, loader, tuner.inputs(key, fold.class_weights, STEPS), Path(folder), update)
     assert len(ends) == STEPS
     return 1000 * (np.array(ends[-2]) - np.array(ends[0]))
 
 
 def checkpoint() -> None:
     """Compares a loop with checkpoints and one without."""
-    network, saved = drawn("vgg16", SMALL), (STEPS - 2) // EVERY
+    network, saved = random_network("vgg16", SMALL), (STEPS - 2) // EVERY
     rounds = [(loop(network, EVERY), loop(network, 10**6)) for _ in range(ROUNDS)]
     count = sum(leaf.size for leaf in jax.tree.leaves(network.variables))
     print(f"a checkpoint of VGG16 and Adam, about {12 * count / 1e6:,.0f} MB, while it trains at {SMALL} × {SMALL}; ms")
@@ -208,9 +207,9 @@ def start() -> None:
 
 def first(backbone: str) -> None:
     """Does one step."""
-    devices = sharding.JitMesh()
-    learner = make_learner(backbone, SMALL, devices)
-    jax.block_until_ready(learner.compile(0)(learner.start(), devices.shard(cells(SMALL))))
+    mesh = sharding.JitMesh()
+    tuner, run = make_tuner(backbone, SMALL, mesh)
+    jax.block_until_ready(tuner.step(tuner.init(run), mesh.shard(noise(SMALL)), run, epoch=0))
 
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -235,23 +234,24 @@ def moved(text: str, count: int) -> dict[str, float]:
 
 
 class Modules(sharding.JitMesh):
-    """Compiles, and runs nothing: a call returns the compiled module."""
+    """Returns the compiled module of the training step instead of calling it."""
 
-    def compile(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
-        """See `mesh.Jit`."""
-        compiled: Any = super().compile(function, donate)
-        return lambda *arguments: compiled.lower(*arguments).compile()
+    def jit(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
+        """See `JitMesh`."""
+        compiled: Any = super().jit(function, donate)
+        return compiled if donate is None else lambda *arguments: compiled.lower(*arguments).compile()
 
 
-def sent(backbone: str, shared: str) -> None:
+def sent(backbone: str, fsdp: str) -> None:
     """Prints what each device sends in a step over all devices, and what it keeps."""
-    devices = Modules(int(shared))
-    learner = make_learner(backbone, SIZE, devices)
-    module: Any = learner.compile(0)(learner.start(), devices.shard(cells(SIZE, GLOBAL)))
-    for kind, size in moved(module.as_text(), devices.device_count).items():
+    mesh = Modules(int(fsdp))
+    tuner, run = make_tuner(backbone, SIZE, mesh)
+    state = tuner.init(run)
+    module: Any = tuner.step(state, mesh.shard(noise(SIZE, GLOBAL)), run, epoch=0)
+    for kind, size in moved(module.as_text(), mesh.device_count).items():
         if size > 5e4:
             print(f"{kind} {size / 1e6:,.1f} MB", end=", ")
-    held, working = sharding.bytes_per_device(learner.start()), module.memory_analysis().temp_size_in_bytes
+    held, working = sharding.bytes_per_device(state), module.memory_analysis().temp_size_in_bytes
     print(f"state {held / 1e6:,.0f} MB, working memory {working / 1e6:,.0f} MB")
 
 
