@@ -58,5 +58,5 @@ def test_wrong_weights_are_one_line(
     assert not (tmp_path / "ran").exists()
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no network
     line = refused(*command)
-    for way in ("--config.weights.path", "alljax weights fetch", "https://download.pytorch.org", "cache"):
+    for way in ("--config.weights.path", "alljax weights fetch", "https://download.pytorch.org", "copy it to"):
         assert way in line

@@ -20,7 +20,7 @@ def test_unknown_pooling() -> None:
         pool(jnp.zeros((1, 2, 2, 3)), "mean")
 
 
-def test_initialization_is_keras_s() -> None:
+def test_initialization_as_in_keras() -> None:
     head = Head()
     params = head.init(jax.random.key(0), jnp.zeros((1, 2048)))["params"]
     assert {name: layer["kernel"].shape for name, layer in params.items()} == {

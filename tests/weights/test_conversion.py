@@ -206,14 +206,6 @@ def lite() -> Path:
     return store.find("", "", "efficientnet_lite0").path
 
 
-def test_show(lite: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["weights", "show", str(lite)]) == 0
-    output = capsys.readouterr().out
-    for text in ("_conv_stem.weight  float32 (32, 3, 3, 3)", "PyTorch (legacy)", "57934424", "(efficientnet-lite0)"):
-        assert text in output
-    assert "EfficientNet-Lite0 for PyTorch (efficientnet_lite0)" in output
-
-
 def test_converted_file_gives_the_same_network(lite: Path, tmp_path: Path) -> None:
     out = tmp_path / "lite0.safetensors"
     assert main(["weights", "convert", str(lite), "--backbone=efficientnet_lite0", f"--out={out}"]) == 0
