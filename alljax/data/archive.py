@@ -9,7 +9,7 @@ import re
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -68,23 +68,14 @@ def open_archive(root: Path) -> Archive:
         folders += [*([path] if path else ()), *(f"{prefix}{name}" for name in archive.folders)]
 
     def read(path: str) -> bytes:
-        if path in members:
-            archive, name = members[path]
-            return archive.read(name)
-        return read_file(root / path)
+        archive, name = members.get(path, (None, ""))
+        return archive.read(name) if archive else read_file(root / path)
 
     def stamp(path: str) -> str:
         return members[path][0].stamp if path in members else file_stamp(root / path)
 
     files = [path for path in files if path not in zips] + list(members)
-    return Archive(
-        root=root,
-        name=root.resolve().name,
-        files=tuple(natural_sort(_visible(files))),
-        folders=tuple(natural_sort(_visible(folders))),
-        read=read,
-        stamp=stamp,
-    )
+    return Archive(root, root.resolve().name, _sort_visible(files), _sort_visible(folders), read, stamp)
 
 
 def read_file(path: Path) -> bytes:
@@ -126,10 +117,10 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return pieces, name
 
 
-def _visible(paths: Iterable[str]) -> Iterator[str]:
-    for path in paths:
-        if "/." not in f"/{path}" and _SYSTEM_FILES.isdisjoint(path.lower().split("/")):
-            yield path
+def _sort_visible(paths: Iterable[str]) -> tuple[str, ...]:
+    """Sorts paths, without hidden and system files."""
+    visible = (path for path in paths if "/." not in f"/{path}" and _SYSTEM_FILES.isdisjoint(path.lower().split("/")))
+    return tuple(natural_sort(visible))
 
 
 def _list_folder(root: Path) -> tuple[list[str], list[str]]:
@@ -159,12 +150,7 @@ class _Zip:
             weakref.finalize(self, file.close)
             self._zip = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-            if isinstance(error, OSError) and error.strerror:
-                raise DataError(f"cannot read {path}: {error.strerror}") from error
-            kind = "a complete zip file; download it again"
-            if path.suffix.lower() != ".zip":
-                kind = "a folder, a zip or a CSV file"
-            raise DataError(f"{path}: not {kind}") from error
+            raise DataError(f"{path}: not a complete zip, a folder or a CSV ({error}); download it again") from error
         # Some Windows programs write backslashes.
         names = {info.filename.replace("\\", "/"): info for info in self._zip.infolist()}
         self.members = {name: info for name, info in names.items() if not name.endswith("/")}

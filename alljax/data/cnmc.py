@@ -35,20 +35,12 @@ CROPS = {(600, 600): (450, 450)}
 
 _NAME = re.compile(r"UID_([Hh]?\d+)_(\d+)_(\d+)_(all|hem)", re.ASCII | re.IGNORECASE)
 _FOLD = re.compile(r"fold_(\d+)", re.ASCII)
-_SUBSETS = {  # by folder name; of several folders in a path, the first one listed here applies
-    "c-nmc_test_final_phase_data": "final",
-    "testing_data": "final",
-    "phase3": "final",
-    "c-nmc_test_prelim_phase_data": "prelim",
-    "validation_data": "prelim",
-    "phase2": "prelim",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "c-nmc_training_data": "train",
-    "training_data": "train",
-    "train": "train",
+_SUBSETS = {  # by folder name; the first match applies
+    "final": re.compile("c-nmc_test_final_phase_data|testing_data|phase3"),
+    "prelim": re.compile("c-nmc_test_prelim_phase_data|validation_data|phase2"),
+    "val": re.compile("val|valid|validation"),
+    "test": re.compile("test"),
+    "train": re.compile("c-nmc_training_data|training_data|train"),
 }
 
 
@@ -154,7 +146,8 @@ def _parse_folders(path: str) -> _Location:
     folders = [part.lower() for part in path_parts(path)[:-1]]
     folds = [found[1] for part in folders if (found := _FOLD.fullmatch(part))]
     named = {*folders[1:], *({folders[0]} - {"val", "valid", "validation", "test"})}
-    subset = next((subset for name, subset in _SUBSETS.items() if name in named), "train" if folds else "")
+    matches = (subset for subset, pattern in _SUBSETS.items() if any(map(pattern.fullmatch, named)))
+    subset = next(matches, "train" if folds else "")
     return _Location(
         subset,
         fold=folds[-1] if folds and subset == "train" else "",

@@ -7,11 +7,8 @@
 
     train = tfds.data_source("cnmc2019", split="train", data_dir=DIR)
 
-TFDS can also write it::
-
-    builder = tfds.builder("cnmc2019", data_dir=DIR)
-    config = tfds.download.DownloadConfig(manual_dir=FOLDER)
-    builder.download_and_prepare(download_config=config, file_format="array_record")
+TFDS can also write it: ``tfds.builder("cnmc2019", data_dir=DIR).download_and_prepare(...)`` with the data set in
+`manual_dir` and ``file_format="array_record"``.
 
 The images of each subset are in the natural order of their paths, so a slice such as
 ``train[:20%]`` does not contain all subjects.

@@ -17,15 +17,7 @@ from alljax.data.archive import Archive, file_stamp, is_image, natural_key, natu
 from alljax.data.dataset import Dataset, Record, choose_classes, subject_notes
 from alljax.errors import ConfigError, DataError, first_few, plural
 
-_SUBSETS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+_SUBSET = re.compile(r"(train|val|test)(ing|id|idation)?", re.IGNORECASE)
 _FOLD = re.compile(r"fold_?([0-9]+)", re.IGNORECASE)
 _COLUMNS = ("path", "label", "subject", "field", "cell", "fold", "subset")
 
@@ -162,12 +154,12 @@ def _outer_folders(archive: Archive, images: Iterable[str]) -> tuple[str, ...]:
 
 
 def _is_subset(folder: str) -> bool:
-    return folder.lower() in _SUBSETS or _FOLD.fullmatch(folder) is not None
+    return (_SUBSET.fullmatch(folder) or _FOLD.fullmatch(folder)) is not None
 
 
 def _locate(path: str, outer: int) -> _Location:
     folders = path_parts(path)[outer:-1]
-    subset = next((_SUBSETS[folder.lower()] for folder in folders if folder.lower() in _SUBSETS), "train")
+    subset = next((match[1].lower() for folder in folders if (match := _SUBSET.fullmatch(folder))), "train")
     fold = next((found[1] for folder in folders if (found := _FOLD.fullmatch(folder))), "")
     return _Location(subset, fold, tuple(folder for folder in folders if not _is_subset(folder)))
 

@@ -74,7 +74,7 @@ def test_damaged_zips(plant):
 def test_unreadable_files(plant):
     root = plant({"a/1.png": b"1"})
     archive = open_archive(root)
-    with pytest.raises(DataError, match=r"1\.png: not a folder, a zip or a CSV"):
+    with pytest.raises(DataError, match=r"1\.png: not a complete zip, a folder or a CSV"):
         open_archive(root / "a/1.png")
     (root / "a/1.png").unlink()
     with pytest.raises(DataError, match=r"cannot read .*a/1\.png: No such file"):
