@@ -2,7 +2,7 @@
 
 The line ``train fold_0 all 3: 1/1-2 2/1 3/1-2`` means that subject 3 has the cells 1 and 2 of
 field 1, cell 1 of field 2, and so on. The final phase is ``1.bmp`` to ``2586.bmp``.
-`tests/data/test_full_scale.py` generates the list from the manifest of the data set and compares.
+`tests/data/test_full_scale.py` compares it with the manifest of the data set.
 """
 
 import functools

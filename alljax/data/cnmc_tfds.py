@@ -18,7 +18,6 @@ import contextlib
 import functools
 import hashlib
 import io
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -52,8 +51,11 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
     # TFDS does not require (github.com/tensorflow/datasets/issues/11212).
     code_path = None
 
-    source = ""
-    """Folder or zip to read instead of TFDS's manual_dir."""
+    dataset: Dataset | None = None
+    """Data set to write instead of the one in TFDS's manual_dir."""
+
+    update: Callable[[int], None] | None = None
+    """Called with the number of further images that are written."""
 
     def _info(self) -> Any:
         text = tfds.features.Text
@@ -84,25 +86,23 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
         )
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator[Any]]]]:
-        dataset = open_cnmc(self.source or str(dl_manager.manual_dir))
-        names = {record.subset for record in dataset.records}
-        order = [*(name for name in cnmc_index.COUNTS if name in names), *sorted(names.difference(cnmc_index.COUNTS))]
-        records = {name: [record for record in dataset.records if record.subset == name] for name in order}
-        rows = {name: [asdict(record) for record in records[name]] for name in order}
-        for row in itertools.chain(*rows.values()):
-            del row["subset"]
+        dataset = self.dataset or open_cnmc(str(dl_manager.manual_dir))
+        order = [*cnmc_index.COUNTS, *sorted({record.subset for record in dataset.records} - {*cnmc_index.COUNTS})]
+        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in order}
+        for record in dataset.records:
+            rows[record.subset].append({key: value for key, value in asdict(record).items() if key != "subset"})
+        rows = {name: rows[name] for name in order if rows[name]}
         self.info.metadata.update(notes=list(dataset.notes), records=rows)
 
         def examples(name: str, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
-            shard = slice(first, first + SHARD)
-            with bar(f"prepare {name}", len(records[name][shard]), "images") as update:
-                for number, (record, row) in enumerate(zip(records[name][shard], rows[name][shard], strict=True)):
-                    data = dataset.read(record)
-                    yield number, {**row, "image": data, "phase": name, "sha256": hashlib.sha256(data).hexdigest()}
-                    update(1)
+            for number, row in enumerate(rows[name][first : first + SHARD]):
+                data = dataset.read(Record(**row, subset=name))
+                yield number, {**row, "image": data, "phase": name, "sha256": hashlib.sha256(data).hexdigest()}
+                if self.update:
+                    self.update(1)
 
-        firsts = {name: range(0, len(records[name]), SHARD) for name in order}
-        return {name: [functools.partial(examples, name, first) for first in firsts[name]] for name in order}
+        firsts = {name: range(0, len(rows[name]), SHARD) for name in rows}
+        return {name: [functools.partial(examples, name, first) for first in firsts[name]] for name in rows}
 
 
 def prepare(source: str, out: Path) -> Path:
@@ -132,8 +132,12 @@ def prepare(source: str, out: Path) -> Path:
     tfds.disable_progress_bar()
     try:
         builder = Cnmc2019(data_dir=out)
-        builder.source = source
-        with contextlib.redirect_stdout(io.StringIO()):  # of TFDS
+        builder.dataset = dataset
+        # TFDS prints to standard output.
+        with (
+            bar("prepare", len(dataset.records), "images") as builder.update,
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             builder.download_and_prepare(file_format="array_record")
     except (OSError, RuntimeError) as error:  # RuntimeError: array_record, with the reason of the operating system
         reason = getattr(error, "strerror", None) or str(error).partition(";")[0]

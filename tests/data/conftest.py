@@ -14,7 +14,7 @@ from alljax.config import default_config
 
 
 def picture(name: str, size: int = 12) -> bytes:
-    """A small image in the format of its name; another name, other pixels."""
+    """Returns a small image with random pixels in the format of its name."""
     pixels = np.random.default_rng(list(name.encode())).integers(0, 256, (size, size, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, Image.registered_extensions()[Path(name).suffix.lower()])
@@ -28,34 +28,34 @@ def _picture() -> Callable[..., bytes]:
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Callable[..., Path]:
-    """plant(paths, zipped, root): images (or given bytes) at these paths, in a folder or a zip."""
+    """plant(files, zipped, root) writes images, or the given bytes, at these paths into a folder or a zip."""
 
-    def make(files: Iterable[str] | dict[str, bytes | None], zipped: bool = False, root: str = "source") -> Path:
+    def write(files: Iterable[str] | dict[str, bytes | None], zipped: bool = False, root: str = "source") -> Path:
         given = files if isinstance(files, dict) else dict.fromkeys(files)
         contents = {path: picture(path) if data is None else data for path, data in given.items()}
         if zipped:
-            place = tmp_path / f"{root}.zip"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
-                for path, data in contents.items():
-                    archive.writestr(path, data)
-            return place
+            path = tmp_path / f"{root}.zip"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, data in contents.items():
+                    archive.writestr(name, data)
+            return path
         for path, data in contents.items():
             target = tmp_path / root / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         return tmp_path / root
 
-    return make
+    return write
 
 
 @pytest.fixture
 def settings() -> Callable[..., SimpleNamespace]:
-    """settings(source, **others): the `data` part of a config, with few and small generated cells."""
+    """settings(source, **others) returns the `data` part of a config, with few and small generated images."""
 
-    def make(source: object, **others: object) -> SimpleNamespace:
+    def select(source: object, **others: object) -> SimpleNamespace:
         data = default_config().data
         synthetic = SimpleNamespace(**{**data.synthetic, "subjects": 6, "images": 40, "image_size": 32})
         return SimpleNamespace(**{**data, "synthetic": synthetic, "source": str(source), **others})
 
-    return make
+    return select

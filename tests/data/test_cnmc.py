@@ -1,10 +1,7 @@
-import io
 import random
 from collections import Counter
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from alljax.data import cnmc, images
 from alljax.data.archive import open_archive
@@ -102,23 +99,18 @@ def test_order_is_numeric_and_independent_of_the_file_system(plant):
     assert dataset.records == read(plant(KAGGLE)).records
 
 
-@pytest.mark.parametrize("nested", ["", "C-NMC_test_prelim_phase_data/"])
-def test_several_zips_in_a_folder(plant, nested):
+def test_several_zips_in_a_folder(plant):
     for fold, paths in TRAIN.items():
         plant([f"{fold}/{path}" for path in paths], zipped=True, root=f"source/C-NMC_training_data/{fold}")
-    plant([f"{nested}{n}.bmp" for n in (1, 2, 10)], zipped=True, root="source/C-NMC_test_prelim_phase_data")
-    plant(["7.bmp"], zipped=True, root="source/C-NMC_test_final_phase_data")
+    plant([f"{n}.bmp" for n in (1, 2, 10)], zipped=True, root="source/C-NMC_test_prelim_phase_data")
     dataset = read(plant({"C-NMC_test_prelim_phase_data_labels.csv": LABELS.encode()}))
     assert cells(dataset, "train") == TRAIN_CELLS
     assert cells(dataset, "prelim") == PRELIM_CELLS
-    assert [r.path for r in dataset.records if r.subset == "final"] == ["C-NMC_test_final_phase_data.zip/7.bmp"]
 
 
-@pytest.mark.parametrize("upper", [False, True])
-def test_names_determine_subset_and_fold_in_a_merged_tree(plant, upper):
-    names = ["UID_3_1_1_all.png", "UID_h3_2_1_hem.png", "UID_57_29_1_all.jpg", "UID_999_1_1_all.png"]
-    folders = [name[-7:-4].upper() if upper else name[-7:-4] for name in names]
-    dataset = read(plant([f"{folder}/{name}" for folder, name in zip(folders, names, strict=True)]))
+def test_names_determine_subset_and_fold_in_a_merged_tree(plant):
+    names = ["ALL/UID_3_1_1_all.png", "hem/UID_h3_2_1_hem.png", "all/UID_57_29_1_all.jpg", "all/UID_999_1_1_all.png"]
+    dataset = read(plant(names))
     assert {(r.subject, r.label, r.fold, r.subset) for r in dataset.records} == {
         ("3", 1, "0", "train"),
         ("H3", 0, "2", "train"),
@@ -143,14 +135,6 @@ def test_name_of_the_source_is_a_folder_name(plant):
     assert {r.fold for r in read(plant(TRAIN["fold_2"], root="fold_2")).records} == {"2"}
     dataset = read(plant(prelim("", "labels_prelim.csv"), root="C-NMC_test_prelim_phase_data"))
     assert cells(dataset, "prelim") == PRELIM_CELLS
-
-
-def test_final_phase_is_cropped_to_the_scale_of_the_others(plant):
-    pixels = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
-    Image.fromarray(pixels).save(file := io.BytesIO(), "BMP")
-    dataset = read(plant({**KAGGLE, "testing_data/2.bmp": file.getvalue()}))
-    record = next(r for r in dataset.records if r.path == "testing_data/2.bmp")
-    np.testing.assert_array_equal(np.asarray(images.load(dataset, record)), pixels[75:525, 75:525])
 
 
 def test_skipped_images_are_noted(plant):
