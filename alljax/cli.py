@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alljax import files, interrupts, progress
+from alljax import files, interrupts, progress, settings
 from alljax.errors import ConfigError, Stopped, UserError, plural
 from alljax.training import distributed
 
 EXIT_CODES = "exit codes: 0 done, 1 `data verify` found problems, 2 user error, 3 done but some images were unreadable"
-
 Options = argparse.Namespace
 
 Call = Callable[[Options], int | None]
@@ -26,19 +25,10 @@ VERBS: dict[str, tuple[Call, str, str]] = {}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns its exit code (`EXIT_CODES`).
-
-    Args:
-        arguments: the words after ``alljax``; default: those of this process.
-    """
+    """Runs one command line, by default that of this process, and returns its exit code (`EXIT_CODES`)."""
     progress.show_messages()
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; images.decode refuses these images
     try:
-        if "--settings" in (sys.argv if arguments is None else arguments):
-            from alljax import config
-
-            print("\n".join(config.describe()))
-            return 0
         options, words = _parser().parse_known_args(arguments)
         if hasattr(options, "config"):
             from alljax import config
@@ -79,19 +69,20 @@ def _output(text: str) -> Path:
     return path
 
 
-def _shard(text: str) -> tuple[int, int]:
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise argparse.ArgumentTypeError(f"is {text!r}; write I/N with I from 0 to N-1, for example 0/4")
-    return int(index), int(count)
+def shard(text: str) -> tuple[int, int]:
+    """Parses I/N."""
+    index, count = map(int, text.split("/"))
+    if not 0 <= index < count:
+        raise ValueError  # argparse reports it
+    return index, count
 
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "--config": {"help": "a config file, see configs/", "required": True, "metavar": "FILE[:ARGUMENT]"},
-    "--settings": {"help": "list every --config.key=value and exit", "action": "store_true"},
+    "--settings": {"help": "list every --config.key=value", "action": "version", "version": settings.describe()},
     "--workdir": {"help": "folder of the study", "type": _path, "required": True},
     "--resume": {"help": "resume unfinished trials although the config has changed", "choices": ["force"]},
-    "--shard": {"help": "only jobs I, I+N, ... of the study", "type": _shard, "default": (0, 1), "metavar": "I/N"},
+    "--shard": {"help": "only every Nth job, from job I", "type": shard, "default": (0, 1), "metavar": "I/N"},
     "--dry_run": {"help": "print the trials and the estimated time, then exit", "action": "store_true"},
     "--coordinator": {"help": "address of process 0, without a scheduler", "metavar": "HOST:PORT"},
     "--processes": {"help": "number of processes, without a scheduler", "type": int, "metavar": "N"},
@@ -149,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     "--config --settings --workdir --resume --shard --dry_run --coordinator --processes --process",
     "alljax study --config=configs/quickstart.py --workdir=runs/quickstart",
 )
-def study(options: Options) -> None:
+def study(options: Options) -> int:
     """Train and evaluate all trials of a study and write its report."""
     with interrupts.handle_signals():
         distributed.initialize(options.coordinator, options.processes, options.process)
@@ -161,7 +152,7 @@ def study(options: Options) -> None:
         force = options.resume == "force"
         study = restart.find_or_run(options.settings, options.workdir, options.shard, force, options.dry_run)
         if study is None:
-            return
+            return 0
         trials = sweep.expand(options.settings)
         report.write_contact_sheets(options.workdir, lambda: restart.open_records(trials))
         report.write_report(options.workdir, paper.sections)
@@ -170,6 +161,7 @@ def study(options: Options) -> None:
     print(f"new images: alljax predict --workdir={options.workdir} IMAGE_OR_FOLDER")
     if options.settings.data.source == "synthetic":
         print("your images, in one folder per class and subject: --config.data.source=FOLDER --workdir=NEW_FOLDER")
+    return 3 if any("data.on_error=skip" in note for note in study.metrics["dataset"]["notes"]) else 0
 
 
 @_verb(
@@ -177,13 +169,13 @@ def study(options: Options) -> None:
     "--config --settings --workdir --resume --coordinator --processes --process",
     "alljax train --config=configs/quickstart.py --workdir=runs/adam --config.train.optimizer=adam",
 )
-def train(options: Options) -> None:
+def train(options: Options) -> int | None:
     """Train and evaluate one trial: a study without a sweep."""
     if any(word.startswith("--config.study.sweep") for word in options.words):
         raise ConfigError("`alljax train` has no sweep; use `alljax study` with --config.study.sweep")
     options.settings.study.sweep = ()
     options.shard, options.dry_run = (0, 1), False
-    study(options)
+    return study(options)
 
 
 @_verb("predict", "--workdir --trial --weights --out:csv images", "alljax predict --workdir=runs/quickstart my_images/")
@@ -244,7 +236,7 @@ def data_verify(options: Options) -> int:
 
 
 @_verb("data audit", "--source --out:json --protocol", "alljax data audit --source=C-NMC_Leukemia")
-def data_audit(options: Options) -> None:
+def data_audit(options: Options) -> int:
     """Find duplicates, subjects with several names, and what each protocol leaks."""
     from alljax.data import audit
 
@@ -252,6 +244,7 @@ def data_audit(options: Options) -> None:
     audit.print_audit(found, options.out)
     if found.error:
         raise found.error
+    return 3 if found.unreadable else 0
 
 
 @_verb("data prepare", "--source --out:folder", "alljax data prepare --source=C-NMC_Leukemia --out=prepared")
@@ -282,15 +275,12 @@ def weights_show(options: Options) -> None:
     match = conversion.recognize(arrays)
     for name, array in arrays.items():
         print(f"{name}  {array.dtype} {array.shape}")
-    size = options.file.stat().st_size
-    print(f"\n{options.file}: {formats.file_format(options.file)}, {size:,} bytes, {len(arrays)} tensors")
+    print(f"\n{options.file}: {formats.file_format(options.file)}, {len(arrays)} tensors")
     print(f"SHA-256 {store.digest(options.file)} ({source.name if source else 'no known source'})")
     print(f"layout: {f'{match.layout.description} ({match.backbone.name})' if match else 'unknown'}")
 
 
-@_verb(
-    "weights convert", "file --backbone --out:file", "alljax weights convert v.pth --backbone=vgg16 --out=v.safetensors"
-)
+@_verb("weights convert", "file --backbone --out:file", "alljax weights convert a.pth --backbone=vgg16 --out=vgg16.st")
 def weights_convert(options: Options) -> None:
     """Convert a weight file to alljax's layout (.safetensors)."""
     from alljax.weights import conversion

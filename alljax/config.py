@@ -10,7 +10,7 @@ import itertools
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +103,6 @@ def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         for key in sorted(stored)
         if _tuples(stored[key]) != _tuples(wanted.get(key, missing))
     ]
-
-
-def describe() -> Iterator[str]:
-    """Yields the text for each setting in ``--settings``: key, default, explanation, choices."""
-    for key, setting in SETTINGS.items():
-        choices = f" [or {', '.join(setting.choices.split())}]" if setting.choices else ""
-        yield f"  --config.{key}={setting.default!r}\n      {setting.help}{choices}"
 
 
 def check(config: ConfigDict) -> ConfigDict:

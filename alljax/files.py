@@ -91,13 +91,12 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def file_lock(path: Path, busy: str = "", shared: bool = False) -> Iterator[None]:
+def file_lock(path: Path, busy: str = "") -> Iterator[None]:
     """Holds the lock file at `path`, which is created and never removed.
 
     Args:
         path: the lock file.
         busy: error message if another process holds the lock; empty to wait for it.
-        shared: several processes may hold the lock in shared mode.
 
     Raises:
         WorkdirError: another process holds the lock, or the file cannot be created.
@@ -110,8 +109,7 @@ def file_lock(path: Path, busy: str = "", shared: bool = False) -> Iterator[None
     with file:
         try:
             if sys.platform != "win32":
-                kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-                fcntl.flock(file, kind | fcntl.LOCK_NB if busy else kind)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if busy else fcntl.LOCK_EX)
         except BlockingIOError as error:
             raise WorkdirError(busy) from error
         except OSError:

@@ -17,10 +17,6 @@ Update = Callable[..., None]
 """``update(n, note="")``: n units were finished; the note is shown beside the bar."""
 
 
-def ignore(n: int, note: str = "") -> None:
-    """An `Update` that shows nothing."""
-
-
 hidden = False
 """Whether bars are hidden, as in all processes but the primary one."""
 

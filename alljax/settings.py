@@ -135,3 +135,12 @@ SETTINGS: dict[str, Setting] = {
 
 # Settings that `study.sweep` may contain; the images are the same in all trials of a study.
 SWEEPABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augment.", "features.augment")
+
+
+def describe() -> str:
+    """Returns the text of ``--settings``: key, default, explanation and other choices of each setting."""
+    lines = []
+    for key, setting in SETTINGS.items():
+        choices = f" [or {', '.join(setting.choices.split())}]" if setting.choices else ""
+        lines.append(f"  --config.{key}={setting.default!r}\n      {setting.help}{choices}")
+    return "\n".join(lines)

@@ -7,7 +7,7 @@ import pytest
 
 from alljax import config as configs
 from alljax.errors import ConfigError
-from alljax.settings import SETTINGS
+from alljax.settings import SETTINGS, describe
 
 QUICKSTART = str(Path(__file__).resolve().parents[1] / "configs/quickstart.py")
 START = "from alljax.config import default_config\ndef get_config(argument=''):\n  c = default_config()"
@@ -97,4 +97,4 @@ def test_config_survives_json() -> None:
 
 def test_every_setting_is_explained_in_one_line() -> None:
     assert all(setting.help and "\n" not in setting.help for setting in SETTINGS.values())
-    assert len("\n".join(configs.describe()).splitlines()) == 2 * len(SETTINGS)
+    assert len(describe().splitlines()) == 2 * len(SETTINGS)

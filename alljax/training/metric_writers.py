@@ -17,8 +17,8 @@ from alljax.files import write_error, write_text
 LOGGERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
 """The choices of ``train.loggers`` and the package that each needs."""
 
-Write = Callable[[int, Mapping[str, float]], Any]
-Close = Callable[[], Any]
+Logger = tuple[Callable[[int, Mapping[str, float]], Any], Callable[[], Any]]
+"""Functions that write the metrics of a step and that close the log."""
 
 
 def check(loggers: Sequence[str]) -> None:
@@ -49,7 +49,7 @@ class MetricWriter:
             WorkdirError: the folder cannot be written.
             ConfigError: a service refuses, for example without a login.
         """
-        self._folder, self._writers = folder, list[Write]()
+        self._folder, self._writers = folder, list[Callable[[int, Mapping[str, float]], Any]]()
         openers = {"jsonl": _jsonl, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
         with self._errors(), contextlib.ExitStack() as stack:
             for name in ("jsonl", *loggers) if jax.process_index() == 0 else ():
@@ -85,7 +85,7 @@ class MetricWriter:
             raise write_error(self._folder, error) from error
 
 
-def _jsonl(folder: Path, step: int, config: dict[str, Any]) -> tuple[Write, Close]:
+def _jsonl(folder: Path, step: int, config: dict[str, Any]) -> Logger:
     path = folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     write_text(path, "".join(f"{line}\n" for line in lines if _step(line) <= step))
@@ -106,7 +106,7 @@ def _step(line: str) -> float:
         return float("inf")
 
 
-def _tensorboard(folder: Path, step: int, config: dict[str, Any]) -> tuple[Write, Close]:
+def _tensorboard(folder: Path, step: int, config: dict[str, Any]) -> Logger:
     from tensorboardX import SummaryWriter
 
     writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1, filename_suffix=f".{step}")
@@ -119,7 +119,7 @@ def _tensorboard(folder: Path, step: int, config: dict[str, Any]) -> tuple[Write
     return write, writer.close
 
 
-def _wandb(folder: Path, step: int, config: dict[str, Any]) -> tuple[Write, Close]:
+def _wandb(folder: Path, step: int, config: dict[str, Any]) -> Logger:
     wandb = importlib.import_module("wandb")
     with _service("wandb"):
         run = wandb.init(
@@ -129,7 +129,7 @@ def _wandb(folder: Path, step: int, config: dict[str, Any]) -> tuple[Write, Clos
     return lambda step, metrics: run.log(dict(metrics), step=step), run.finish
 
 
-def _mlflow(folder: Path, step: int, config: dict[str, Any]) -> tuple[Write, Close]:
+def _mlflow(folder: Path, step: int, config: dict[str, Any]) -> Logger:
     mlflow = importlib.import_module("mlflow")
     with _service("mlflow"):
         mlflow.set_experiment("alljax")
