@@ -218,11 +218,9 @@ def lr_find(options: Options) -> None:
     trial = sweep.expand(options.settings)[0]
     opened = experiment.open_experiment(trial.config, [trial])
     fold, *_ = sampling.make_fold_rows(trial.config, opened.labels, opened.num_classes, opened.folds(trial))
-    images = opened.images(trial, again=True)
-    losses = lr_finder.find_learning_rate(trial.config, opened.network(trial), images, fold)
+    losses = lr_finder.find_learning_rate(trial.config, opened.network(trial), opened.images(trial, again=True), fold)
     workdir.write_csv(options.out, lr_finder.table(losses))
-    best = lr_finder.best_rate(losses)
-    print(f"{options.out}: loss of every step\nlowest loss: train.learning_rate={best:.3g}")
+    print(f"{options.out}: loss of every step\nlowest loss: train.learning_rate={lr_finder.best_rate(losses):.3g}")
 
 
 @_verb("data verify", "--source --out:json", "alljax data verify --source=C-NMC_Leukemia --out=found.json")

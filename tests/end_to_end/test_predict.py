@@ -54,10 +54,12 @@ def test_wrong_input_is_one_line(study: Path, tmp_path: Path, refused: Refused) 
 
 def test_damaged_checkpoint_is_one_line(study: Path, tmp_path: Path, refused: Refused) -> None:
     folder = shutil.copytree(study, tmp_path / "study")
-    for file in folder.glob("trials/*/checkpoint/**/d/*"):
+    for file in folder.glob("trials/*/checkpoint/*"):
         file.write_bytes(b"damaged")
     (tmp_path / "good.png").write_bytes(picture())
-    assert "checkpoint" in refused("predict", f"--workdir={folder}", tmp_path / "good.png")
+    assert "checkpoint" in refused(
+        "predict", f"--workdir={folder}", f"--out={tmp_path / 'p.csv'}", tmp_path / "good.png"
+    )
 
 
 def test_moved_weights_are_given_by_path(
