@@ -1,5 +1,6 @@
 """Decoded images in host or device memory, where they fit."""
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +12,7 @@ from absl import logging
 from numpy.typing import NDArray
 
 from alljax import progress
-from alljax.data.loader import ImageReader, ImageSource, Mask, Rows, batches
+from alljax.data.loader import ImageReader, ImageSource, Mask, Rows, Sampler, load_batches
 from alljax.errors import ConfigError
 
 _CHUNK = 32  # images that one thread decodes at a time
@@ -67,7 +68,7 @@ def cache_images(setting: str, reader: ImageReader, workers: int = 0) -> ImageSo
         return reader
     decoded = np.empty((len(reader.labels), reader.image_size, reader.image_size, 3), np.uint8)
     with progress.bar("decode", len(decoded), "images") as update:
-        for batch in batches(reader, _CHUNK, workers):
+        for batch in load_batches(reader, Sampler(np.arange(len(decoded)), _CHUNK), workers):
             decoded[batch.rows[batch.mask]] = batch.images[batch.mask]
             update(int(batch.mask.sum()))
     if memory == "host":
@@ -78,7 +79,7 @@ def cache_images(setting: str, reader: ImageReader, workers: int = 0) -> ImageSo
 
 
 def choose_memory(setting: str, reader: ImageReader) -> tuple[str, str]:
-    """Chooses the memory for decoded images from their size and the memory that is free now.
+    """Chooses none, host or device memory for decoded images, and returns a message that says why.
 
     ``auto`` chooses the device where the images fill at most a quarter of its free memory (parameters and activations
     need the rest), else the host where they fill at most half of its free memory, else none.
@@ -86,9 +87,6 @@ def choose_memory(setting: str, reader: ImageReader) -> tuple[str, str]:
     Args:
         setting: ``data.cache``: auto, none, host or device.
         reader: the images.
-
-    Returns:
-        none, host or device, and a message that says why.
 
     Raises:
         ConfigError: the images do not fit in the memory that the setting names.
@@ -98,18 +96,19 @@ def choose_memory(setting: str, reader: ImageReader) -> tuple[str, str]:
     what = f"{number:,} images of {side} × {side} pixels, {_bytes(size)},"
     if setting == "none":
         return "none", f"{what} are decoded at every access (data.cache=none)"
-    host, device = host_memory(), device_memory()
-    if setting != "auto":
-        # Images for the device are collected on the host first.
-        for memory, free in {"host": host, setting: host if setting == "host" else device}.items():
-            if free is not None and size > free:
-                raise ConfigError(f"data.cache={setting}: {what} do not fit, {_bytes(free)} are free on the {memory}")
-        return setting, f"{what} are cached on the {setting} (data.cache={setting})"
-    if size > host / 2:
-        return "none", f"{what} are decoded at every access: {_bytes(host)} are free on the host"
-    if device is not None and size <= device / 4:
-        return "device", f"{what} are cached on the device, where {_bytes(device)} are free"
-    return "host", f"{what} are cached on the host, where {_bytes(host)} are free"
+    # The memory of a CPU device is that of the host; images for another device are collected on the host first.
+    free = {"host": host_memory(), "device": device_memory() or math.inf}
+    if setting == "auto":
+        if size > free["host"] / 2:
+            return "none", f"{what} are decoded at every access: {_bytes(free['host'])} are free on the host"
+        memory = "device" if size <= free["device"] / 4 < math.inf else "host"
+        return memory, f"{what} are cached on the {memory}, where {_bytes(free[memory])} are free"
+    for memory in dict.fromkeys(("host", setting)):
+        if size > free[memory]:
+            raise ConfigError(
+                f"data.cache={setting}: {what} do not fit, {_bytes(free[memory])} are free on the {memory}"
+            )
+    return setting, f"{what} are cached on the {setting} (data.cache={setting})"
 
 
 def host_memory(root: Path = Path("/")) -> int:

@@ -1,14 +1,13 @@
-"""Records to decoded, resized, shuffled, padded and sharded batches, prefetched by Grain's threads or processes."""
+"""Records to decoded, resized, padded and sharded batches, prefetched by Grain's threads or processes."""
 
+import contextlib
 import os
 import signal
 import sys
 import threading
-import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
-from itertools import count
+from functools import cached_property, partial
 from multiprocessing import parent_process
 from typing import Any, Protocol
 
@@ -97,14 +96,12 @@ class ImageReader:
 class Sampler:
     """The rows of each batch, a pure function of the batch number.
 
-    Each epoch contains every row once.  The last batch of an epoch is padded; no batch spans two epochs.  Each process
-    gets a contiguous part of each global batch, so that the global batches do not depend on the number of processes.
+    The last batch of an epoch is padded; no batch spans two epochs.  Each process gets a contiguous part of each global
+    batch, so that the global batches do not depend on the number of processes.
 
     Attributes:
-        rows: record indices, int (N,); or (E, N), an order per epoch.
+        rows: record indices, int (N,), or (E, N) for E epochs.
         batch_size: rows in a global batch.
-        seed: shuffles each epoch; None keeps the order of `rows`.
-        epochs: number of epochs; None for no end.
         shard: index of this process and number of processes.
         multiple: a global batch is padded to a multiple of this number, for example of the devices.
 
@@ -114,8 +111,6 @@ class Sampler:
 
     rows: NDArray[np.integer[Any]]
     batch_size: int
-    seed: int | None = None
-    epochs: int | None = 1
     shard: tuple[int, int] = (0, 1)
     multiple: int = 1
 
@@ -128,146 +123,85 @@ class Sampler:
             )
 
     @property
-    def count(self) -> int:
-        """Number of rows in an epoch, N."""
-        return self.rows.shape[-1]
-
-    @property
     def steps_per_epoch(self) -> int:
         """Number of batches in an epoch, including the last, shorter batch."""
-        return -(-self.count // self.batch_size)
+        return -(-self.rows.shape[-1] // self.batch_size)
 
     @property
     def _padded(self) -> int:
         return -(-self.batch_size // self.multiple) * self.multiple
 
     def __len__(self) -> int:
-        """Returns the number of batches; `sys.maxsize` without an end."""
-        if self.epochs is None:
-            return sys.maxsize if self.count else 0
-        return self.steps_per_epoch * self.epochs
+        """Returns the number of batches in all epochs."""
+        return self.steps_per_epoch * (1 if self.rows.ndim == 1 else len(self.rows))
 
     def batch(self, number: int) -> tuple[Rows, Mask]:
         """Returns the rows of this process in a batch and their mask; masked rows are zero."""
         epoch, step = divmod(number, self.steps_per_epoch)
+        order = self.rows if self.rows.ndim == 1 else self.rows[epoch]
         index, processes = self.shard
         share = self._padded // processes
         positions = np.arange(index * share, (index + 1) * share)
-        mask = positions < min(self.batch_size, self.count - step * self.batch_size)
-        positions = positions[mask] + step * self.batch_size
-        if self.seed is not None:
-            positions = _permutation(self.seed, epoch, self.count)[positions]
+        mask = positions < min(self.batch_size, len(order) - step * self.batch_size)
         rows = np.zeros(share, np.int32)
-        rows[mask] = (self.rows if self.rows.ndim == 1 else self.rows[epoch])[positions]
+        rows[mask] = order[positions[mask] + step * self.batch_size]
         return rows, mask
 
 
-@lru_cache(maxsize=4)  # prefetching threads work on up to two epochs
-def _permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
-    # Grain's shuffle of seed s in epoch e + 1 equals that of seed s + 1 in epoch e, and is measurably uneven.
-    return np.random.default_rng((seed, epoch)).permutation(length)
+def load_batches(
+    source: ImageSource, sampler: Sampler, workers: int = 0, start: int = 0
+) -> Generator[ImageBatch, None, None]:
+    """Yields the batches of a source, equal for every number of prefetching threads and processes.
 
-
-class Loader(Iterator[ImageBatch]):
-    """Batches of a source, equal for every number of prefetching threads and processes.
-
-    Close it, or leave its ``with`` block, to stop before the end.
-    """
-
-    def __init__(
-        self,
-        source: ImageSource,
-        sampler: Sampler,
-        workers: int = 0,
-        start: int = 0,
-    ) -> None:
-        """Reading begins with the first batch.
-
-        Args:
-            source: the pixels.
-            sampler: the rows.
-            workers: processes that read and decode; 0 for threads of this process.
-            start: number of the first batch.
-        """
-        self._source, self._sampler, self._workers = source, sampler, workers
-        self._number = start  # of the next batch
-        self._prefetched: list[Any] = []  # holds the iterator over pixels once reading has begun
-        weakref.finalize(self, _close, self._prefetched)  # also before Grain is torn down at interpreter exit
-
-    def __next__(self) -> ImageBatch:
-        """Returns the next batch.
-
-        Raises:
-            DataError: an image that cannot be read, or a worker process that was killed.
-        """
-        if self._number >= len(self._sampler):
-            self.close()
-            raise StopIteration
-        if not self._prefetched:
-            self._prefetched.append(self._open())
-        try:
-            images = next(self._prefetched[0])
-        except BaseException as error:
-            self.close()  # the next call repeats this batch
-            if isinstance(error, RuntimeError) and "Worker process was terminated" in str(error):
-                raise DataError(
-                    "a worker process was killed (out of memory?); set data.workers=0 or a smaller train.batch_size"
-                ) from error
-            raise
-        rows, mask = self._sampler.batch(self._number)
-        self._number += 1
-        return ImageBatch(images, np.where(mask, self._source.labels[rows], 0), rows, mask)
-
-    def close(self) -> None:
-        """Ends threads and processes."""
-        _close(self._prefetched)
-
-    def __enter__(self) -> "Loader":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def _open(self) -> Iterator[Any]:
-        """Returns an iterator over the pixels of the next and all later batches."""
-        take = partial(_take, self._source, self._sampler)
-        if not isinstance(self._source, ImageReader):  # pixels in memory need no prefetching
-            return map(take, count(self._number))
-        import grain  # importing it takes about a second
-        from absl import flags
-
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain reads its flags before it starts a process
-        numbers = grain.MapDataset.range(self._number, len(self._sampler))
-        threads = 1 if self._workers else num_threads()
-        images = numbers.map(take).to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=threads))
-        # Pipes instead of shared memory, which outlives killed processes and is small in containers.
-        images = grain.experimental.WithOptionsIterDataset(
-            images, grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
-        )
-        processes = grain.MultiprocessingOptions(num_workers=self._workers)
-        return iter(images.mp_prefetch(processes, worker_init_fn=_follow_parent))
-
-
-def batches(source: ImageSource, batch_size: int, workers: int = 0) -> Iterator[ImageBatch]:
-    """Yields all images once in the order of the records; the last batch is padded.
+    Closing the generator ends its threads and processes.
 
     Args:
         source: the pixels.
-        batch_size: B.
-        workers: as in `Loader`.
+        sampler: the rows.
+        workers: processes that read and decode; 0 for threads of this process.
+        start: number of the first batch.
 
     Raises:
-        DataError: an image that cannot be read.
+        DataError: an image that cannot be read, or a worker process that was killed.
     """
-    sampler = Sampler(np.arange(len(source.labels), dtype=np.int32), batch_size)
-    with Loader(source, sampler, workers) as loader:
-        yield from loader
+    with _prefetched(source, sampler, workers, start) as pixels:
+        for number in range(start, len(sampler)):
+            try:
+                images = next(pixels)
+            except RuntimeError as error:
+                if "Worker process was terminated" not in str(error):
+                    raise
+                raise DataError(
+                    "a worker process was killed (out of memory?); set data.workers=0 or a smaller train.batch_size"
+                ) from error
+            rows, mask = sampler.batch(number)
+            yield ImageBatch(images, np.where(mask, source.labels[rows], 0), rows, mask)
 
 
-def _close(prefetched: list[Any]) -> None:
-    while prefetched:
-        iterator = prefetched.pop()
+@contextlib.contextmanager
+def _prefetched(source: ImageSource, sampler: Sampler, workers: int, start: int) -> Iterator[Iterator[Any]]:
+    """Gives an iterator over the pixels of the batches from `start` on."""
+    take = partial(_take, source, sampler)
+    if not isinstance(source, ImageReader):  # pixels in memory need no prefetching
+        yield map(take, range(start, len(sampler)))
+        return
+    import grain  # importing it takes about a second
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads its flags before it starts a process
+    threads = 1 if workers else num_threads()
+    options = grain.ReadOptions(threads, prefetch_buffer_size=threads)
+    images = grain.MapDataset.range(start, len(sampler)).map(take).to_iter_dataset(options)
+    # Pipes instead of shared memory, which outlives killed processes and is small in containers.
+    pipes = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+    images = grain.experimental.WithOptionsIterDataset(images, pipes)
+    iterator = iter(
+        images.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_follow_parent)
+    )
+    try:
+        yield iterator
+    finally:
         if hasattr(iterator, "close"):
             iterator.close()
 

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from ml_collections import ConfigDict
 from alljax import interrupts, progress
 from alljax.data import augmentation, decoded_cache
 from alljax.data.dataset import Dataset
-from alljax.data.loader import ImageReader, ImageSource, Loader, Sampler
+from alljax.data.loader import ImageReader, ImageSource, Sampler, load_batches
 from alljax.errors import ConfigError, WorkdirError
 from alljax.models.head import pool
 from alljax.training import feature_cache
@@ -214,8 +215,8 @@ def feature_blocks(
         return [block[: min(size, count - start)] for block in blocks]
 
     previous: tuple[list[list[jax.Array]], int] | None = None
-    with Loader(source, Sampler(rows, size, shard=shard, multiple=jax.device_count()), config.data.workers) as loader:
-        for number, batch in enumerate(loader):
+    with closing(load_batches(source, Sampler(rows, size, shard, jax.device_count()), config.data.workers)) as batches:
+        for number, batch in enumerate(batches):
             images = jax.device_put(batch.images, sharded)
             outputs = [extract(variables, turn(images, view)) for view in range(VIEWS[augment])]
             if previous is not None:

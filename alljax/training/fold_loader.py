@@ -1,6 +1,7 @@
 """The image batches of one fine-tuning run, placed on the devices."""
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import log_softmax
 
-from alljax.data.loader import ImageBatch, ImageSource, Loader, Sampler
+from alljax.data.loader import ImageBatch, ImageSource, Sampler, load_batches
 from alljax.training.sampling import FoldRows, epoch_order, steps_per_epoch
 from alljax.training.sharding import Mesh
 from alljax.training.step import SHUFFLE, Batch
@@ -57,7 +58,7 @@ class FoldLoader:
 
     def train(self, step: int) -> Generator[Batch, None, None]:
         """Yields the training batches from a step, counted from 0, to the end of the last epoch."""
-        with Loader(self._images, self._sampler(self._orders, len(self._orders)), self._workers, start=step) as batches:
+        with closing(load_batches(self._images, self._sampler(self._orders), self._workers, start=step)) as batches:
             for batch in batches:
                 yield self._place(batch)
 
@@ -73,15 +74,14 @@ class FoldLoader:
 
     def _predict(self, logits: Logits, rows: np.ndarray) -> np.ndarray:
         parts = []
-        with Loader(self._images, self._sampler(rows)) as batches:
-            for number, batch in enumerate(batches):
-                count = min(self._batch_size, len(rows) - number * self._batch_size)
-                parts.append(logits(self._place(batch))[:count])
+        for number, batch in enumerate(load_batches(self._images, self._sampler(rows))):
+            count = min(self._batch_size, len(rows) - number * self._batch_size)
+            parts.append(logits(self._place(batch))[:count])
         return np.concatenate(parts)
 
-    def _sampler(self, rows: np.ndarray, epochs: int = 1) -> Sampler:
+    def _sampler(self, rows: np.ndarray) -> Sampler:
         shard = (jax.process_index(), jax.process_count())
-        return Sampler(rows, self._batch_size, epochs=epochs, shard=shard, multiple=self._multiple)
+        return Sampler(rows, self._batch_size, shard, self._multiple)
 
     def _place(self, batch: ImageBatch) -> Batch:
         local = len(batch.mask)

@@ -39,23 +39,24 @@ WAYS = {
 
 
 def ours(folder: Path, antialias: bool, workers: int) -> Callable[[], Iterable[object]]:
-    from alljax.data import loader
     from alljax.data.dataset import Dataset, Record
+    from alljax.data.loader import ImageReader, Sampler, load_batches
 
     paths = sorted(folder.glob("*.bmp"))
     records = tuple(Record(path.name, 0) for path in paths)
     dataset = Dataset("folder", ("cell",), records, lambda record: (folder / record.path).read_bytes())
-    source = loader.Images(dataset, SIZE, "bilinear", antialias)
-    order = loader.Order(np.arange(len(paths)), BATCH, epochs=None)
+    source = ImageReader(dataset, SIZE, "bilinear", antialias)
+    once = Sampler(np.arange(len(paths)), BATCH)
     if not workers:
-        return lambda: loader.batches(source, BATCH)
-    loader = loader.Loader(source, order, workers)  # starting processes takes a second: they stay
+        return lambda: load_batches(source, once)
+    many = Sampler(np.tile(np.arange(len(paths)), (10_000, 1)), BATCH)
+    batches = load_batches(source, many, workers)  # starting processes takes a second: they stay
 
     def one_pass() -> Iterable[object]:
-        for _ in range(4 * workers):  # what they read ahead while others were measured does not count
-            next(loader)
+        for _ in range(4 * workers):  # batches prefetched while others were measured do not count
+            next(batches)
         yield
-        yield from (next(loader) for _ in range(order.steps_per_epoch))
+        yield from (next(batches) for _ in range(once.steps_per_epoch))
 
     return one_pass
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from PIL import Image
 from alljax.data import folder, synthetic
 from alljax.data.archive import open_archive
 from alljax.data.dataset import UNLABELED, Dataset, Record
-from alljax.data.loader import ImageReader, Loader, Sampler, batches
+from alljax.data.loader import ImageReader, Sampler, load_batches
 from alljax.errors import ConfigError, DataError
 
 FIELDS = ("images", "labels", "rows", "mask")
@@ -53,8 +52,9 @@ def rows_of(loader) -> list[list[int]]:
     return seen
 
 
-def sampler(count: int, batch_size: int, **options) -> Sampler:
-    return Sampler(np.arange(count, dtype=np.int32), batch_size, **options)
+def sampler(count: int, batch_size: int, epochs: int = 1, **options) -> Sampler:
+    orders = np.random.default_rng(0).permuted(np.tile(np.arange(count, dtype=np.int32), (epochs, 1)), axis=1)
+    return Sampler(orders if epochs > 1 else np.arange(count, dtype=np.int32), batch_size, **options)
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
@@ -66,7 +66,7 @@ def test_batches_equal_plain_decoding(interpolation: str) -> None:
         )
         for record in dataset.records
     ]
-    found = list(batches(ImageReader(dataset, 24, interpolation), 8))
+    found = list(load_batches(ImageReader(dataset, 24, interpolation), sampler(53, 8)))
     assert [batch.images.shape for batch in found] == [(8, 24, 24, 3)] * 7
     assert found[-1].mask.tolist() == [True] * 5 + [False] * 3
     assert not found[-1].images[5:].any()
@@ -79,44 +79,23 @@ def test_unlabeled_images_keep_their_label_and_padding_is_zero() -> None:
     dataset = Dataset(
         "folder", ("a", "b"), (Record("x", UNLABELED),), lambda record: encode(Image.new("RGB", (30, 10)))
     )
-    (batch,) = batches(ImageReader(dataset, 8), 2)
+    (batch,) = load_batches(ImageReader(dataset, 8), sampler(1, 2))
     assert batch.labels.tolist() == [UNLABELED, 0]
 
 
-def test_epoch_contains_every_row_once() -> None:
-    rows = np.array([3, 5, 8, 13, 21, 34, 2], np.int32)
-    found = rows_of(Loader(numbered(40), Sampler(rows, 3, seed=0, epochs=4)))
-    assert [len(batch) for batch in found] == [3, 3, 1] * 4
-    epochs = [list(chain(*found[start : start + 3])) for start in range(0, 12, 3)]
-    assert all(sorted(epoch) == sorted(rows.tolist()) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 4
-
-
-def test_shuffles_differ_between_seeds_and_are_uniform() -> None:
-    def epochs(seed: int) -> set[tuple[int, ...]]:
-        return {tuple(sampler(30, 30, seed=seed, epochs=None).batch(epoch)[0].tolist()) for epoch in range(8)}
-
-    assert epochs(1) == epochs(1)
-    assert len(epochs(1) | epochs(2) | epochs(3)) == 24
-    positions = np.array([sampler(6, 6, seed=seed).batch(0)[0] for seed in range(3000)])
-    counts = np.array([np.bincount(positions[:, column], minlength=6) for column in range(6)])
-    assert np.abs(counts - 500).max() < 100  # expected 500 ± 20
-
-
-def test_given_orders_no_end_and_no_rows() -> None:
-    orders = np.random.default_rng(0).permuted(np.tile(np.arange(7), (3, 1)), axis=1)
-    found = rows_of(Loader(numbered(7), Sampler(orders, 4, epochs=3)))
+def test_orders_of_epochs() -> None:
+    orders = sampler(7, 4, epochs=3).rows
+    found = rows_of(load_batches(numbered(7), sampler(7, 4, epochs=3)))
     assert found == [part for epoch in orders.tolist() for part in (epoch[:4], epoch[4:])]
-    with Loader(numbered(5), sampler(5, 2, seed=0, epochs=None)) as endless:
-        assert sorted(chain(*rows_of(islice(endless, 30)))) == sorted(list(range(5)) * 10)
-    assert list(Loader(numbered(3), sampler(0, 2, epochs=None))) == []
+    assert len({tuple(epoch) for epoch in orders.tolist()}) == 3
+    assert list(load_batches(numbered(3), sampler(0, 2))) == []
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_processes_share_the_global_batches(processes: int) -> None:
-    expected = list(Loader(numbered(13), sampler(13, 5, seed=3, epochs=2, multiple=8)))
+    expected = list(load_batches(numbered(13), sampler(13, 5, epochs=2, multiple=8)))
     parts = [
-        list(Loader(numbered(13), sampler(13, 5, seed=3, epochs=2, multiple=8, shard=(index, processes))))
+        list(load_batches(numbered(13), sampler(13, 5, epochs=2, multiple=8, shard=(index, processes))))
         for index in range(processes)
     ]
     for number, batch in enumerate(expected):
@@ -125,25 +104,25 @@ def test_processes_share_the_global_batches(processes: int) -> None:
             shares = [getattr(part[number], name) for part in parts]
             assert {len(share) for share in shares} == {8 // processes}
             assert np.array_equal(np.concatenate(shares), getattr(batch, name))
-    assert rows_of(expected) == rows_of(Loader(numbered(13), sampler(13, 5, seed=3, epochs=2)))
+    assert rows_of(expected) == rows_of(load_batches(numbered(13), sampler(13, 5, epochs=2)))
     with pytest.raises(ConfigError, match="a batch of 10 images cannot be shared evenly by 4 processes"):
         sampler(40, 10, shard=(0, 4))
 
 
 def test_any_start_continues_exactly() -> None:
-    complete = rows_of(Loader(numbered(11), sampler(11, 4, seed=5, epochs=3)))
+    complete = rows_of(load_batches(numbered(11), sampler(11, 4, epochs=3)))
     for start in range(len(complete) + 1):
-        assert rows_of(Loader(numbered(11), sampler(11, 4, seed=5, epochs=3), start=start)) == complete[start:]
+        assert rows_of(load_batches(numbered(11), sampler(11, 4, epochs=3), start=start)) == complete[start:]
 
 
 def test_bad_image_is_named() -> None:
     with pytest.raises(DataError, match="^20: not an image"):
-        list(Loader(numbered(21, bad=(20,)), sampler(21, 4)))
+        list(load_batches(numbered(21, bad=(20,)), sampler(21, 4)))
 
 
 def test_threads_end_when_batches_are_dropped() -> None:
     before = threading.active_count()
-    some = batches(numbered(40), 4)
+    some = load_batches(numbered(40), sampler(40, 4))
     next(some)
     some.close()
     deadline = time.monotonic() + 5
@@ -156,30 +135,30 @@ def test_worker_processes(plant) -> None:
     """Two workers give the batches of threads, name a bad image, and a killed worker is one error line."""
     good = {f"{'ab'[number % 2]}/{number}.png": None for number in range(9)}
     dataset = folder.read_folder(open_archive(plant(good, zipped=True)))
-    reader, order = ImageReader(dataset, 8, antialias=False), sampler(9, 4, seed=2, epochs=2)
-    expected = list(Loader(reader, order))
-    for ours, theirs in zip(Loader(reader, order, workers=2, start=1), expected[1:], strict=True):
+    reader, order = ImageReader(dataset, 8, antialias=False), sampler(9, 4, epochs=2)
+    expected = list(load_batches(reader, order))
+    for ours, theirs in zip(load_batches(reader, order, workers=2, start=1), expected[1:], strict=True):
         assert all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in FIELDS)
     bad = ImageReader(folder.read_folder(open_archive(plant({"a/1.png": None, "b/2.png": b"bad"}, root="bad"))), 8)
     with pytest.raises(DataError, match=r"^b/2\.png: not an image"):
-        list(batches(bad, 1, workers=1))
-    with Loader(reader, sampler(9, 2, epochs=None), workers=1) as loader:
-        next(loader)
-        for child in multiprocessing.active_children():
-            child.kill()
-        with pytest.raises(DataError, match=r"^a worker process was killed .* set data\.workers=0"):
-            list(islice(loader, 20))
+        list(load_batches(bad, sampler(2, 1), workers=1))
+    loader = load_batches(reader, sampler(9, 2, epochs=50), workers=1)
+    next(loader)
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(DataError, match=r"^a worker process was killed .* set data\.workers=0"):
+        list(loader)
 
 
 SCRIPT = """
 import multiprocessing, time
 import numpy as np
 from alljax.data import synthetic
-from alljax.data.loader import ImageReader, Loader, Sampler
+from alljax.data.loader import ImageReader, Sampler, load_batches
 
 if __name__ == "__main__":
     reader = ImageReader(synthetic.read_synthetic(4, 40, 32, 1), 32)
-    loader = Loader(reader, Sampler(np.arange(40), 4, epochs=None), workers=1)
+    loader = load_batches(reader, Sampler(np.tile(np.arange(40), (99, 1)), 4), workers=1)
     next(loader)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     time.sleep(60)
