@@ -11,17 +11,7 @@ from alljax.paper import matching
 from alljax.report import plots
 from alljax.report.plots import BLUE, INK, VERMILION
 from alljax.report.setting_names import describe, varied_settings
-from alljax.report.tables import (
-    Figure,
-    Section,
-    Table,
-    Value,
-    format_bounds,
-    format_difference,
-    format_difference_bounds,
-    format_interval,
-    format_value,
-)
+from alljax.report.tables import Figure, Section, Table, Value, difference_value, metric_value
 from alljax.study.results import Study
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC within folds", "macro_f1": "macro F1"}
@@ -156,24 +146,14 @@ def _table(study: Study, pairs: Sequence[Pair], gaps: Mapping[Pair, Gap]) -> Tab
 
 def _values(study: Study, pair: Pair, metric: str, found: Gap | None) -> list[Value]:
     """Returns a metric of both trials of a pair, and the difference."""
-    level, values = study.bootstrap["level"], []
-    for side, name in enumerate(pair.trials):
-        result = study.metrics["trials"].get(name)
-        if result is None:
-            failed = name in study.metrics["failed"]
-            values.append(Value("–", note="trial failed" if failed else "trial missing"))
-        elif metric != "auc":
-            values.append(Value(format_value(metric, result[metric]), result[metric], format_interval(metric, result)))
-        elif found is None or metric not in found:
-            values.append(Value("–"))
-        else:
-            number, bounds = float(found[metric][0][side]), percentile_interval(found[metric][1][side], level)
-            values.append(Value(format_value(metric, number), number, format_bounds(metric, bounds) if bounds else ""))
     if found is None or metric not in found:
-        return [*values, Value("–")]
-    number, bounds = _difference([found], metric, level)
-    note = format_difference_bounds(metric, bounds) if bounds else ""
-    return [*values, Value(format_difference(metric, number), number, note)]
+        missing = [name not in study.metrics["trials"] for name in pair.trials]
+        return [*(Value("–", note="trial missing" if lost else "") for lost in missing), Value("–")]
+    values, (numbers, resampled), level = [], found[metric], study.bootstrap["level"]
+    for number, draws in zip(numbers.tolist(), resampled, strict=True):
+        bounds = percentile_interval(draws, level)
+        values.append(metric_value(metric, {metric: number, "intervals": {metric: bounds}}))
+    return [*values, difference_value(metric, *_difference([found], metric, level))]
 
 
 def _difference(gaps: Sequence[Gap], metric: str, level: float) -> tuple[float, tuple[float, float] | None]:
@@ -188,10 +168,9 @@ def _summary(study: Study, gaps: Sequence[Gap], total: int) -> str:
     for metric, name in (("accuracy", "percentage points of accuracy"), ("auc", "AUC within folds")):
         if all(metric in pair_gap for pair_gap in gaps):
             value, bounds = _difference(gaps, metric, study.bootstrap["level"])
-            text = f"{format_difference(metric, value)} {name}"
-            if bounds:
-                significant = bounds[0] > 0 or bounds[1] < 0
-                text += f" {format_difference_bounds(metric, bounds)}{'' if significant else ' (not significant)'}"
+            entry = difference_value(metric, value, bounds)
+            significant = bounds and (bounds[0] > 0 or bounds[1] < 0)
+            text = f"{entry.text} {name} {entry.note}{'' if significant else ' (not significant)'}"
             texts.append(text)
     over = "" if total == 1 else f", averaged over {len(gaps)} of {total} configurations"
     return f"Testing on random images instead of disjoint subjects gains {' and '.join(texts)}{over}."

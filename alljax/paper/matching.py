@@ -89,7 +89,7 @@ def match(study: Study) -> Match:
     for values in trials.values():
         if part(values, NETWORK) not in different:
             different.append(part(values, NETWORK))
-    networks = dict(zip(published.NETWORKS, network_names(different), strict=False))
+    networks = dict(zip(published.NETWORKS, map(network_name, different), strict=False))
     epochs = match_epochs(values["train.epochs"] for values in trials.values())
     of_paper = {ours: theirs for theirs, ours in epochs.items()}
     rows: dict[Row, str] = {}
@@ -135,15 +135,6 @@ def network_name(settings: Mapping[str, Any]) -> str:
     """Returns the display name of a network: ``EfficientNet-Lite0 up to stage3``."""
     name, stage = setting_value("model.backbone", settings["model.backbone"]), settings["model.stage"]
     return f"{name} up to {stage}" if stage else name
-
-
-def network_names(networks: list[dict[str, Any]]) -> list[str]:
-    """Returns different display names of networks, given their settings."""
-    names = [network_name(network) for network in networks]
-    if len(set(names)) == len(names):
-        return names
-    differing = [key for key in networks[0] if any(network[key] != networks[0][key] for network in networks)]
-    return [", ".join(f"{key}={network[key] or 'default'}" for key in differing) for network in networks]
 
 
 def accuracies(results: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

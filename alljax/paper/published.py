@@ -8,7 +8,6 @@ Numbers are as printed: Tables 1 and 2 and accuracies in percent, Tables 3 to 6 
 """
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -172,12 +171,6 @@ def implied_ranges(row: Row, stratified: bool) -> tuple[tuple[float, float], tup
     found = [implied(row, test_all) for test_all in ((STRATIFIED_ALL,) if stratified else FITTING_ALL)]
     accuracy, hem_recall = ([getattr(matrices, name) for matrices in found] for name in ("accuracy", "hem_recall"))
     return _range(np.array(accuracy)), _range(np.array(hem_recall))
-
-
-def all_images_sd() -> float:
-    """Returns the standard deviation of the number of ALL test images in a random split (hypergeometric)."""
-    share = IMAGES_ALL / IMAGES
-    return math.sqrt(TEST_IMAGES * share * (1 - share) * (IMAGES - TEST_IMAGES) / (IMAGES - 1))
 
 
 @functools.cache

@@ -1,10 +1,10 @@
 """Tables 1 to 7 of the paper with our numbers beside the published ones."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
-from typing import Any
 
 import numpy as np
 
@@ -13,15 +13,16 @@ from alljax.evaluation.metrics import METRICS
 from alljax.paper import matching, published, tolerance, training_curves
 from alljax.paper.matching import Match
 from alljax.paper.published import Key, Row
+from alljax.paper.tolerance import published_value
 from alljax.report.findings import BASELINES
 from alljax.report.tables import (
     Section,
     Table,
     Value,
-    format_difference,
-    format_difference_bounds,
+    difference_value,
     format_interval,
     format_value,
+    metric_value,
 )
 from alljax.study.results import Study
 
@@ -97,10 +98,10 @@ def summary(match: Match) -> list[str]:
 def baselines_table(match: Match) -> Table:
     """Returns the metrics of the baselines."""
     metrics = ("accuracy", *published.METRICS.values(), "auc")
-    rows = []
-    for name, rule in match.baselines.items():
-        values = [Value(format_value(key, rule[key]), rule[key], format_interval(key, rule)) for key in metrics]
-        rows.append((Value(BASELINES.get(name, name)), *values))
+    rows = [
+        (Value(BASELINES.get(name, name)), *(metric_value(metric, rule) for metric in metrics))
+        for name, rule in match.baselines.items()
+    ]
     columns = ("baseline", *(METRICS[metric] for metric in metrics))
     return Table(
         "baselines", "Baselines without a network", columns, tuple(rows), notes=(tolerance.interval_note(match),)
@@ -158,57 +159,40 @@ def _means(match: Match, key: Key) -> tuple[Value, ...]:
 
 def optimizer_table(match: Match) -> tuple[Table, ...]:
     """Returns Adam minus RMSprop per network and number of epochs; nothing where no network has both."""
-    metrics = ("accuracy", "macro_f1")
-    rows, significant, compared = [], dict.fromkeys(metrics, 0), 0
+    metrics, rows, significant, compared = ("accuracy", "macro_f1"), [], Counter[str](), 0
     for network, name in match.networks.items():
         for epochs in match.epochs:
             pair = [(network, optimizer, epochs) for optimizer in published.OPTIMIZERS]
             if not all(row in match.trials for row in pair):
                 continue
-            bounds = _paired_intervals(match, pair, metrics)
-            values = [value for metric in metrics for value in _optimizer_values(match, pair, metric, bounds)]
-            rows.append((Value(name), match.epochs_value(epochs), *values))
-            compared += bool(bounds)
-            for metric, (low, high) in bounds.items():
-                significant[metric] += low > 0 or high < 0
+            trials = [result for row in pair if (result := match.result(row))]
+            bounds, values = {}, [Value(name), match.epochs_value(epochs)]
+            if len(trials) == 2:
+                tests = [match.study.predictions(match.trials[row]).held_out for row in pair]
+                bounds = paired_difference(tests[0], tests[1], names=metrics, **match.study.bootstrap)
+                compared += 1
+            for metric in metrics:
+                ours = Value("–", note="trial missing")
+                if len(trials) == 2:
+                    ours = difference_value(metric, trials[0][metric] - trials[1][metric], bounds.get(metric))
+                (adam, half), (rmsprop, other) = (published_value(row, metric, match.stratified) for row in pair)
+                theirs, reach = adam - rmsprop, half + other
+                values += [ours, difference_value(metric, theirs, (theirs - reach, theirs + reach))]
+            significant.update(metric for metric, (low, high) in bounds.items() if low > 0 or high < 0)
+            rows.append(tuple(values))
     if not rows:
         return ()
-    columns = (
-        "network",
-        "epochs",
-        *(f"{METRICS[metric]}, {whose}" for metric in metrics for whose in ("ours", "theirs")),
-    )
-    counts = " and ".join(f"{count} of {compared} in {METRICS[metric]}" for metric, count in significant.items())
+    headings = [f"{METRICS[metric]}, {whose}" for metric in metrics for whose in ("ours", "theirs")]
+    counts = " and ".join(f"{significant[metric]} of {compared} in {METRICS[metric]}" for metric in metrics)
     level = match.study.bootstrap["level"]
     notes = (
         f"Intervals that exclude 0: {counts}. If all true differences are 0, about {(1 - level) * compared:.1f} are "
         "expected.",
         f"Ours: {level:.0%} intervals over {matching.unit(match.study)}, paired: the same images and seeds with both "
-        "optimizers. Theirs: accuracy from the implied ranges; macro F1 ± 0.01. Accuracy in percentage points.",
+        "optimizers. Theirs: ends from rounding and the implied ranges. Accuracy in percentage points.",
     )
-    return (Table("optimizers", "Adam − RMSprop on the same images", columns, tuple(rows), notes=notes),)
-
-
-def _paired_intervals(match: Match, pair: Sequence[Row], metrics: Sequence[str]) -> Mapping[str, tuple[float, float]]:
-    if not all(map(match.result, pair)):
-        return {}
-    first, second = (match.study.predictions(match.trials[row]).held_out for row in pair)
-    return paired_difference(first, second, names=metrics, **match.study.bootstrap)
-
-
-def _optimizer_values(match: Match, pair: Sequence[Row], metric: str, bounds: Mapping[str, Any]) -> list[Value]:
-    """Returns Adam minus RMSprop, ours and theirs."""
-    (adam, half), (rmsprop, other) = (tolerance.published_value(row, metric, match.stratified) for row in pair)
-    theirs, ends = adam - rmsprop, (adam - rmsprop - half - other, adam - rmsprop + half + other)
-    text = format_difference(metric, theirs) if metric == "accuracy" else f"{theirs:+.2f}".replace("-", "−")
-    note = format_difference_bounds(metric, ends) if metric == "accuracy" else ""
-    published_difference = Value(text, theirs, note)
-    for row in pair:
-        if not match.result(row):
-            return [Value("–", note=f"{published.OPTIMIZERS[row[1]]}: {match.missing(row)}"), published_difference]
-    first, second = (match.study.metrics["trials"][match.trials[row]][metric] for row in pair)
-    note = format_difference_bounds(metric, bounds[metric]) if metric in bounds else ""
-    return [Value(format_difference(metric, first - second), first - second, note), published_difference]
+    title = "Adam − RMSprop on the same images"
+    return (Table("optimizers", title, ("network", "epochs", *headings), tuple(rows), notes=notes),)
 
 
 def table_7(match: Match) -> Table:

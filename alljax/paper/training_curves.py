@@ -15,15 +15,7 @@ from alljax.paper.published import Row
 from alljax.report import plots
 from alljax.report.findings import BASELINES
 from alljax.report.plots import BLUE, DASHES, INK, VERMILION
-from alljax.report.tables import (
-    Figure,
-    Table,
-    Value,
-    format_difference,
-    format_difference_bounds,
-    format_interval,
-    format_value,
-)
+from alljax.report.tables import Figure, Table, Value, difference_value, metric_value
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -188,8 +180,8 @@ def longest_trainings(match: Match) -> Figure:
             tested = match.study.predictions(name)
             plots.draw_roc_curves(below, tested.labels, tested.probabilities, match.study.class_names,
                                   color=COLORS[row[1]], label="true positive rate", linewidth=1.5)  # fmt: skip
-            area = f"AUC {format_value('auc', result['auc'])} {format_interval('auc', result)}"
-            below.set_title(area, fontsize=9.5)
+            area = metric_value("auc", result)
+            below.set_title(f"AUC {area.text} {area.note}", fontsize=9.5)
             below.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
             for axes in (above, below):
                 axes.tick_params(labelsize=8.5)
@@ -206,10 +198,7 @@ def accuracy_table(match: Match) -> Table:
     rows = []
     for row in match.trials:
         found = (match.result(row) or {}).get("size_improvement", {}).get("accuracy")
-        over_size = Value("–")
-        if found:
-            note = format_difference_bounds("accuracy", found["interval"])
-            over_size = Value(format_difference("accuracy", found["value"]), found["value"], note)
+        over_size = difference_value("accuracy", found["value"], found["interval"]) if found else Value("–")
         rows.append((*_row(match, row), *tolerance.row_values(match, row, "accuracy"), over_size))
     impossible = sum(not published.implied(row).exact for row in match.trials)
     notes = (

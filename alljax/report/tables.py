@@ -160,6 +160,11 @@ def format_difference_bounds(metric: str, bounds: Sequence[float]) -> str:
     return "[" + ", ".join(format_difference(metric, bound) for bound in bounds) + "]"
 
 
+def difference_value(metric: str, value: float, bounds: Sequence[float] | None = None) -> Value:
+    """Returns a difference as an entry of a table, with its interval as note."""
+    return Value(format_difference(metric, value), value, format_difference_bounds(metric, bounds) if bounds else "")
+
+
 def to_csv(table: Table) -> str:
     """Returns the table as CSV: headings, rows, footer.
 

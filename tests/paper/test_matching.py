@@ -36,10 +36,9 @@ def test_unfinished_trials_are_reported(paper_study: Study, without: Callable[..
     assert f"2 of 32 trials are not finished: {names[0]}, {names[1]}." in matching.describe(match)
 
 
-def test_networks_with_one_name_are_distinguished_by_their_settings() -> None:
-    networks = [{"model.backbone": "vgg16", "model.stage": "", "weights.name": name} for name in ("", "keras-vgg16")]
-    assert matching.network_names(networks) == ["weights.name=default", "weights.name=keras-vgg16"]
+def test_network_is_displayed_by_backbone_and_stage() -> None:
     assert matching.network_name({"model.backbone": "resnet50_keras", "model.stage": ""}) == "ResNet50 (Keras)"
+    assert matching.network_name({"model.backbone": "vgg16", "model.stage": "block4"}) == "VGG16 up to block4"
 
 
 def test_only_the_training_set_of_cnmc_is_the_papers(paper_study: Study, as_cnmc: Callable[[Study], Study]) -> None:

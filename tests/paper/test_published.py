@@ -86,8 +86,6 @@ def test_test_set_is_a_fifth_of_the_images() -> None:
     assert published.TRAINING_IMAGES + published.TEST_IMAGES == published.IMAGES
     assert math.ceil(0.2 * published.IMAGES) == published.TEST_IMAGES
     assert round(published.TEST_IMAGES * published.IMAGES_ALL / published.IMAGES) == published.STRATIFIED_ALL
-    draws = np.random.default_rng(0).hypergeometric(published.IMAGES_ALL, published.IMAGES_HEM, 2_133, 20_000)
-    assert draws.std() == pytest.approx(published.all_images_sd(), rel=0.03)
 
 
 @pytest.mark.skipif(not PAPER.exists(), reason="../shared/paper.txt is missing")
