@@ -180,7 +180,7 @@ class Unpickler(pickle.Unpickler):
         """Returns an allowed function, or a placeholder."""
         if (module, name) in ALLOWED:
             return ALLOWED[module, name]
-        return type("Opaque", (Opaque,), {"__slots__": (), "full_name": f"{module}.{name}"[:100]})
+        return type("Opaque", (Opaque,), {"__slots__": (), "full_name": ascii(f"{module}.{name}")[1:-1][:100]})
 
     def persistent_load(self, identity: Any) -> Any:
         """Returns the storage that a PyTorch pickle refers to."""
@@ -247,7 +247,7 @@ def find_weights(loaded: object) -> Arrays:
 def _mappings(value: object, path: str, seen: set[int], classes: set[str]) -> Iterator[tuple[str, Arrays]]:
     """Yields each dictionary that has arrays, with its path; adds the names of unknown classes to `classes`."""
     if isinstance(value, Opaque) or (isinstance(value, type) and issubclass(value, Opaque)):
-        classes.add(value.full_name)
+        classes.update({value.full_name} - {""})
     if id(value) in seen or not isinstance(value, dict | list | tuple) or isinstance(value, Tensor):
         return
     seen.add(id(value))
