@@ -5,7 +5,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import pandas
 from multihost.conftest import Start, assert_same_network, free_port, wait_for_checkpoint
+
+from alljax.study import workdir
 
 
 def begin(start: Start, folder: Path, *words: str, **more: str) -> "list[subprocess.Popen[str]]":
@@ -43,3 +46,17 @@ def test_dead_process_is_reported_within_a_minute(start: Start, tmp_path: Path) 
     assert time.monotonic() - began < 60
     assert first.returncode != 0
     assert "another task died" in error or "alljax: this process ends" in error, error
+
+
+def test_processes_share_frozen_trials(start: Start, tmp_path: Path) -> None:
+    """Each process trains one of two heads; the results are those of one process."""
+    sweep = "--config.study.sweep=(('train.learning_rate', (0.01, 0.001)),)"
+    words = ["--config.train.mode=frozen", "--config.train.groups=()", "--config.model.stage=stem", sweep]
+    processes = [*begin(start, tmp_path / "two", *words), start(tmp_path / "one", *words)]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    found, expected = (sorted((tmp_path / name).glob("trials/*/predictions.csv")) for name in ("two", "one"))
+    assert len(found) == len(expected) == 2
+    for first, second in zip(found, expected, strict=True):
+        pandas.testing.assert_frame_equal(pandas.read_csv(first), pandas.read_csv(second), atol=1e-4)
+    assert workdir.verify_all(tmp_path / "two") == 2 * 3
