@@ -35,6 +35,7 @@ def show_messages() -> None:
     """Shows the messages of alljax (absl's logger) on standard error; called by the command line."""
     logging.set_verbosity(logging.INFO)
     logger = logging.get_absl_logger()
+    logger.propagate = False  # TFDS configures the root logger, which would repeat each line
     if not any(isinstance(handler, _StandardError) for handler in logger.handlers):
         logger.addHandler(_StandardError())
 
