@@ -11,7 +11,7 @@ import io
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -95,17 +95,22 @@ def read_cnmc(archive: Archive) -> Dataset:
             skipped["repeated (the first is used)"].append(path)
     by_path = {record.path: record for record in records.values()}
     ordered = tuple(by_path[path] for path in archive.images() if path in by_path)
-    return Dataset(
-        name="cnmc",
-        classes=CLASSES,
-        records=ordered,
+    return make_dataset(
+        ordered,
         read=lambda record: archive.read(record.path),
         stamp=lambda record: archive.stamp(record.path),
         notes=_notes(ordered, skipped),
-        known_subjects=KNOWN_SUBJECTS,
-        crops=CROPS,
-        class_names=cnmc_index.CLASS_NAMES,
     )
+
+
+def make_dataset(
+    records: tuple[Record, ...],
+    read: Callable[[Record], bytes],
+    stamp: Callable[[Record], str],
+    notes: tuple[str, ...],
+) -> Dataset:
+    """Returns a `Dataset` with the classes, known subjects and crops of C-NMC 2019."""
+    return Dataset("cnmc", CLASSES, records, read, notes, KNOWN_SUBJECTS, CROPS, stamp, cnmc_index.CLASS_NAMES)
 
 
 def check_complete(records: Iterable[Record], subsets: Sequence[str], source: str) -> None:

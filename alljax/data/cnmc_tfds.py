@@ -194,17 +194,8 @@ def read_prepared(folder: Path) -> Dataset:
             raise _damaged(folder, f"{record.path}: {error}") from error
         return data
 
-    return Dataset(
-        name="cnmc",
-        classes=cnmc_index.CLASSES,
-        records=tuple(sorted(records, key=lambda record: natural_key(record.path))),
-        read=read,
-        stamp=lambda record: stamp,
-        notes=notes,
-        known_subjects=cnmc.KNOWN_SUBJECTS,
-        crops=cnmc.CROPS,
-        class_names=cnmc_index.CLASS_NAMES,
-    )
+    ordered = tuple(sorted(records, key=lambda record: natural_key(record.path)))
+    return cnmc.make_dataset(ordered, read, lambda record: stamp, notes)
 
 
 def _damaged(folder: Path, reason: object) -> DataError:

@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from alljax.data.archive import Archive, file_stamp, is_image, natural_key, natural_sort, path_parts, read_file
 from alljax.data.dataset import Dataset, Record, choose_classes, subject_notes
@@ -106,18 +106,16 @@ def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
         )
     table = table[[name for name in _COLUMNS if name in table]].apply(lambda column: column.str.strip())
     table["path"] = table["path"].str.replace("\\", "/", regex=False)
-    _check_rows(path, list(table["path"]), list(table["label"]))
+    _check_rows(path, table)
     order = choose_classes(classes, sorted(set(table["label"])), path)
     rows = table[table["label"].isin(order)].to_dict("records")
     records = [
         Record(**{**row, "label": order.index(row["label"]), "subset": row.get("subset") or "train"}) for row in rows
     ]
     records.sort(key=lambda record: natural_key(record.path))
-
     notes = list(subject_notes(records))
     if skipped := len(table) - len(records):
         notes.insert(0, f"skipped {plural(skipped, 'image')}: labels not in data.classes")
-
     return Dataset(
         "folder",
         order,
@@ -223,17 +221,13 @@ def _compile(name_pattern: str) -> re.Pattern[str] | None:
     return pattern
 
 
-def _check_rows(path: Path, paths: Sequence[str], labels: Sequence[str]) -> None:
-    found: dict[str, str] = {}
-    for row, (name, label) in enumerate(zip(paths, labels, strict=True), start=1):
-        if not name or not label:
-            raise DataError(f"{path}: row {row} has no {'label' if name else 'path'}; fill it in or remove the row")
-        if name in found:
-            how = "twice" if found[name] == label else "with two labels"
-            raise DataError(f"{path}: {name} is listed {how}; list every image once")
-        found[name] = label
-    if missing := [name for name in found if not (path.parent / name).is_file()]:
+def _check_rows(path: Path, table: Any) -> None:
+    if (empty := (table[["path", "label"]] == "").any(axis=1)).any():
+        raise DataError(f"{path}: row {empty.argmax() + 1} has no path or no label; complete or remove it")
+    if (repeated := table["path"].duplicated()).any():
+        raise DataError(f"{path}: {table['path'][repeated.argmax()]} is listed twice; list every image once")
+    if missing := [name for name in table["path"] if not (path.parent / name).is_file()]:
         raise DataError(
-            f"{path}: {len(missing):,} of {plural(len(found), 'image')} not found (paths are relative to "
+            f"{path}: {len(missing):,} of {plural(len(table), 'image')} not found (paths are relative to "
             f"{path.parent.resolve()}): {first_few(missing)}"
         )
