@@ -74,7 +74,7 @@ def check(dataset: Dataset, source: str) -> Dataset:
         source: the source as the user wrote it, for messages.
 
     Raises:
-        DataError: no images, fewer than two classes, a class without images, or a path that is not unique.
+        DataError: no images, fewer than two classes, or a class without images.
     """
     if not dataset.records:
         notes = f" ({'; '.join(dataset.notes)})" if dataset.notes else ""
@@ -87,9 +87,6 @@ def check(dataset: Dataset, source: str) -> Dataset:
     counts = Counter(record.label for record in dataset.records)
     if empty := [name for label, name in enumerate(dataset.classes) if not counts[label]]:
         raise DataError(f"{source}: class {empty[0]!r} has no images; add images or remove the empty class folder")
-    path, count = Counter(record.path for record in dataset.records).most_common(1)[0]
-    if count > 1:
-        raise DataError(f"{source}: {path} is listed {count} times; remove the duplicate entries")
     return dataset
 
 

@@ -191,8 +191,8 @@ def _check_not_swapped(locations: Iterable[_Location], source: Path) -> None:
             above[location.folders[1]].add(location.folders[0])
     upper, lower = natural_sort(set().union(*above.values())), natural_sort(above)
     repeated = [name for name in lower if len(above[name]) > 1]
-    subjects_above = all(map(_has_digit, upper)) and not any(map(_has_digit, lower))
-    subjects_below = all(map(_has_digit, lower)) and not any(map(_has_digit, upper))
+    digits = [{any(map(str.isdigit, name)) for name in names} for names in (upper, lower)]
+    subjects_above, subjects_below = digits == [{True}, {False}], digits == [{False}, {True}]
     fewer = len(upper) > len(lower) == len(repeated) and not subjects_below
     if len(lower) > 1 and repeated and (subjects_above or fewer):
         raise DataError(
@@ -200,10 +200,6 @@ def _check_not_swapped(locations: Iterable[_Location], source: Path) -> None:
             f"({first_few(lower)}); reverse the order (class/subject/file) or list the images in a CSV; "
             f"if {upper[0]!r} is a class, name all classes in data.classes"
         )
-
-
-def _has_digit(name: str) -> bool:
-    return any(map(str.isdigit, name))
 
 
 def _compile(name_pattern: str) -> re.Pattern[str] | None:

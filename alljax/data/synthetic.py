@@ -1,15 +1,13 @@
 """Generated white blood cells with subjects: a data set to try everything without a download.
 
-The images imitate C-NMC 2019, with its file names: single stained cells on black, each
-subject with one class. Blasts (`all`) tend to be larger, with more nucleus, finer chromatin,
-nucleoli and a rougher outline. Each subject has its typical size, stain and texture, and the classes
-overlap in each of these. So the pitfalls are those of the real data: size alone classifies
-four of five cells correctly, and splits by image instead of by subject give optimistic results.
+The images imitate C-NMC 2019, with its file names: single stained cells on black, each subject with one
+class. Blasts (`all`) tend to be larger, with more nucleus, finer chromatin, nucleoli and a rougher outline; each
+subject has its typical size, stain and texture, and the classes overlap in each of these. As in the real data, size
+alone classifies four of five cells correctly, and splits by image give optimistic results.
 
-A cell is rendered as a field of stain density; the color of a pixel follows by Beer and Lambert's law,
-I = 255 exp(-optical density × stain density). On 512 real cells nearly all color differences between
-subjects, fields and cells, and within a cell, are along this one line. Areas and lengths
-are in pixels of the real 450 × 450 images.
+A cell is a field of stain density; colors follow by Beer and Lambert's law, I = 255 exp(-optical density × stain
+density): nearly all color differences of 512 real cells are along this line. Areas and lengths are in pixels of the
+real 450 × 450 images.
 """
 
 import io
