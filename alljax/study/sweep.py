@@ -12,6 +12,9 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax.errors import ConfigError
 
+MAX_RUNS = 64
+"""Runs per job at most; an interrupted job starts again.  How many are trained side by side depends on the memory."""
+
 MAX_VALUE_LENGTH = 48
 """Characters of a value in a trial's name; longer values are shortened to their beginning and a hash."""
 
@@ -119,7 +122,12 @@ def jobs(
             same = f"{_key(config, _arguments(config))} {budgets} {epochs_per_call}"
             together = side_by_side and config.train.mode == "frozen"
             grouped.setdefault(same if together else training[0].name, []).append((missing, epochs_per_call))
-    found = [Job(tuple(training for training, _ in group), group[0][1]) for group in grouped.values()]
+    found = [
+        Job(tuple(training for training, _ in group[start : start + size]), group[0][1])
+        for group in grouped.values()
+        for size in [max(1, MAX_RUNS // group[0][0][0].config.study.seeds)]
+        for start in range(0, len(group), size)
+    ]
     return sorted(found, key=lambda job: job.config.train.mode != "frozen")
 
 

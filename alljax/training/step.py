@@ -10,6 +10,7 @@ import optax
 from jax import lax
 from ml_collections import ConfigDict
 
+from alljax.data.augmentation import Augment
 from alljax.training.losses import make_loss, weighted_loss
 from alljax.training.optimizers import Hyperparameters, make_optimizer
 from alljax.training.parameter_groups import ParameterGroup
@@ -30,13 +31,10 @@ Apply = Callable[[Parameters, Any, jax.Array, jax.Array, jax.Array | None], tupl
 Without keys (None) nothing is dropped.
 """
 
-Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-"""Keys (B,), inputs (B, …), targets (B, C) and mask (B,) → augmented inputs and targets."""
-
 
 @flax.struct.dataclass
 class Metrics:
-    """Exact sums over images, so that a mean over batches is the mean over images.
+    """Exact sums over images, not means of batch means.
 
     Attributes:
         loss: summed cross-entropy, unweighted, in nats.
@@ -57,8 +55,7 @@ class Metrics:
     def of(cls, logits: jax.Array, labels: jax.Array, mask: jax.Array) -> "Metrics":
         """Returns the metrics of one batch.
 
-        The paper's binary cross-entropy on two softmax units and one-hot labels equals the categorical
-        cross-entropy computed here: −½[log p + log(1 − p′)] with p′ = 1 − p.
+        The paper's binary cross-entropy on two softmax units, −½[log p + log(1 − p′)] with p′ = 1 − p, is the same.
 
         Args:
             logits: float32 (B, C).
