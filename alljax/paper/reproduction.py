@@ -53,7 +53,7 @@ def sections(study: Study) -> list[Section]:
     if match.finished:
         text = "Figures 7 to 9 with our numbers, then what the paper does not show."
         found.append(Section("paper-figures", "The paper's figures", (text,), tuple(training_curves.parts(match))))
-    text = "Each line follows from the published numbers alone; nothing of this study enters."
+    text = "Each line follows from the published text and numbers; nothing of this study enters."
     return [*found, Section("inconsistencies", "Inconsistencies in the paper", (text,), (inconsistencies(),))]
 
 
@@ -61,7 +61,7 @@ def inconsistencies() -> Table:
     """Returns the statements of the paper that its own numbers contradict or do not support."""
     text = resources.files("alljax.paper").joinpath("inconsistencies.csv").read_text(encoding="utf-8")
     _, *rows = csv.reader(text.splitlines())
-    columns = ("where", "the paper states", "its numbers say", "verdict")
+    columns = ("where", "the paper states", "its numbers give", "verdict")
     title = "Statements of the paper beside its own numbers"
     return Table("inconsistencies", title, columns, tuple(tuple(map(Value, row)) for row in rows))
 

@@ -73,7 +73,7 @@ def best_epochs() -> list[str]:
     adam, rmsprop = (TRAINING_ACCURACY["B", optimizer] for optimizer in OPTIMIZERS)
     assert max(adam) == adam[-1]
     assert max(rmsprop) > rmsprop[-1]
-    return [f"{max(rmsprop):.2f} % after {EPOCHS[int(np.argmax(rmsprop))]}", f"{rmsprop[-1]:.2f} % after {EPOCHS[-1]}"]
+    return [f"{max(rmsprop):.2f}% after {EPOCHS[int(np.argmax(rmsprop))]}", f"{rmsprop[-1]:.2f}% after {EPOCHS[-1]}"]
 
 
 def more_epochs_vgg16() -> list[str]:
@@ -90,13 +90,13 @@ def more_epochs_resnet50() -> list[str]:
 
 def adam_superior() -> list[str]:
     adam, rmsprop = (np.array(TRAINING_ACCURACY["B", optimizer]) for optimizer in OPTIMIZERS)
-    return [f"{(rmsprop > adam).sum()} of {len(EPOCHS)} rows", f"{rmsprop.max():.2f} % against {adam.max():.2f} %"]
+    return [f"{(rmsprop > adam).sum()} of {len(EPOCHS)} rows", f"{rmsprop.max():.2f}% against {adam.max():.2f}%"]
 
 
 def learning_speed() -> list[str]:
     adam, rmsprop = (TRAINING_ACCURACY["B", optimizer] for optimizer in OPTIMIZERS)
     assert all(first > second for first, second in zip(rmsprop[:2], adam, strict=False))
-    return [f"{EPOCHS[row]} epochs ({rmsprop[row]:.2f} % against {adam[row]:.2f} %)" for row in (0, 1)]
+    return [f"{EPOCHS[row]} epochs ({rmsprop[row]:.2f}% against {adam[row]:.2f}%)" for row in (0, 1)]
 
 
 def impossible_f1(row: Row) -> Callable[[], list[str]]:
@@ -157,20 +157,20 @@ def averages() -> list[str]:
                         for size in (STRATIFIED_ALL, *FITTING_ALL)])
         for network in "AB"
     ]  # fmt: skip
-    stated = "{} to {} %".format(*STATED_RANGES["A"])
-    return [span(recall), stated, f"{span(ranges[0], 0)} % (VGG16)", f"{span(ranges[1], 0)} % (ResNet50)"]
+    stated = "{} to {}%".format(*STATED_RANGES["A"])
+    return [span(recall), stated, f"{span(ranges[0], 0)}% (VGG16)", f"{span(ranges[1], 0)}% (ResNet50)"]
 
 
 def vgg16_accuracy() -> list[str]:
     shares = [f"{100 * count / TEST_IMAGES:.2f}" for count in range(TEST_IMAGES + 1)]
     assert "87.00" not in shares
-    return [f"{count:,} are {shares[count]} %" for count in (1_855, 1_856)]
+    return [f"{count:,} are {shares[count]}%" for count in (1_855, 1_856)]
 
 
 def stated(row: Row, half: float) -> Callable[[], list[str]]:
     def numbers() -> list[str]:
         assert not allows(accuracy(row), STATED[row], half)
-        return [f"{span(accuracy(row))} %", thousands(sizes_that_fit(row, STATED[row], half))]
+        return [f"{span(accuracy(row))}%", thousands(sizes_that_fit(row, STATED[row], half))]
 
     return numbers
 
@@ -187,7 +187,7 @@ def stated_ranges() -> list[str]:
     assert fits("B", STRATIFIED_ALL) == [True, True]
     assert fits("A", STRATIFIED_ALL) == [False, True]
     assert fits("A", FITTING_ALL[0]) == fits("A", FITTING_ALL[-1]) == [True, True]
-    return ["{} to {} %".format(*STATED_RANGES["A"]), f"{span(lowest_and_highest('A', STRATIFIED_ALL)[0])} %"]
+    return ["{} to {}%".format(*STATED_RANGES["A"]), f"{span(lowest_and_highest('A', STRATIFIED_ALL)[0])}%"]
 
 
 def size_of_test_set() -> list[str]:
@@ -242,14 +242,14 @@ def learning_rate() -> list[str]:
 
 def table_7() -> dict[str, list[str]]:
     """Returns the numbers of the statements about other studies, by ``where``."""
-    accuracies = {row.study: f"{row.accuracy:.2f} %" for row in reversed(TABLE_7)}
+    accuracies = {row.study: f"{row.accuracy:.2f}%" for row in reversed(TABLE_7)}
     best = max(TABLE_7, key=lambda row: row.accuracy)
     (malaria,) = (row for row in TABLE_7 if row.dataset == "Malaria Cell")
     assert not {"[8]", "[21]"} & accuracies.keys()
-    assert accuracies["[10]"] < accuracies["Proposed"] < "87.90 %"
+    assert accuracies["[10]"] < accuracies["Proposed"] < "87.90%"
     return {
         "Introduction and Table 7: [10]": [f"{accuracies['[10]']} in Table 7", accuracies["Proposed"]],
-        "Section 3.2, Table 7: highest": [f"{best.accuracy:.2f} % ({best.study}, {best.dataset})"],
+        "Section 3.2, Table 7: highest": [f"{best.accuracy:.2f}% ({best.study}, {best.dataset})"],
         "Section 3.2, Table 7: [21]": ["no row for [21]"],
         "Section 3.2, Table 7: datasets": [f"{malaria.study} is on malaria cells ({malaria.images:,} images)"],
         "Introduction and conclusion: datasets": [
