@@ -106,19 +106,10 @@ def rank_trials(
     """
     trials = metrics["trials"]
     metric = "auc" if all(trial["auc"] is not None for trial in trials.values()) else "accuracy"
-    leaky = leaky_trials(metrics)
+    leaky = frozenset(name for name in trials if split_of(metrics, name)["protocol"]["leaky"])
+    leaky = leaky if len(leaky) < len(trials) else frozenset()
     order = sorted(trials, key=lambda name: (name in leaky, -trials[name][metric]))  # stable: the earlier stays first
     return Ranking(metric, tuple(order), leaky, trials, predictions, bootstrap)
-
-
-def leaky_trials(metrics: Mapping[str, Any]) -> frozenset[str]:
-    """Returns the names of the trials whose test leaks while that of others does not.
-
-    Args:
-        metrics: metrics.json of the study.
-    """
-    leaky = [name for name in metrics["trials"] if split_of(metrics, name)["protocol"]["leaky"]]
-    return frozenset(leaky if len(leaky) < len(metrics["trials"]) else ())
 
 
 def split_of(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:

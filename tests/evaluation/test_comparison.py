@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alljax.evaluation.comparison import Ranking, leaky_trials, rank_trials, split_of
+from alljax.evaluation.comparison import Ranking, rank_trials, split_of
 from alljax.evaluation.intervals import HeldOut, paired_difference
 from alljax.evaluation.metrics import evaluate
 
@@ -58,7 +58,7 @@ def test_trial_without_auc_ranks_by_accuracy() -> None:
     metrics["splits"] = {"s": {"protocol": {"leaky": False}}}
     ranking = rank_trials(metrics)
     assert (ranking.metric, ranking.best) == ("accuracy", "b")
-    assert leaky_trials(metrics) == frozenset()
+    assert ranking.leaky == frozenset()
     assert split_of(metrics, "a") == metrics["splits"]["s"]
 
 
