@@ -230,7 +230,7 @@ def data_verify(options: Options) -> int:
 
     found = verify.verify(options.source)
     verify.print_verification(found, options.out)
-    return 1 if found.problems else 0
+    return 1 if found["problems"] else 0
 
 
 @_verb("data audit", "--source --out:json --protocol", "alljax data audit --source=C-NMC_Leukemia")
@@ -238,11 +238,11 @@ def data_audit(options: Options) -> int:
     """Find duplicates, subjects with several names, and what each protocol leaks."""
     from alljax.data import audit
 
-    found = audit.audit(options.source, options.protocol, options.words)
+    found, error = audit.audit(options.source, options.protocol, options.words)
     audit.print_audit(found, options.out)
-    if found.error:
-        raise found.error
-    return 3 if found.unreadable else 0
+    if error:
+        raise error
+    return 3 if found["unreadable"] else 0
 
 
 @_verb("data prepare", "--source --out:folder", "alljax data prepare --source=C-NMC_Leukemia --out=prepared")

@@ -2,9 +2,10 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -24,78 +25,7 @@ from alljax.files import write_text
 from alljax.progress import bar
 
 
-@dataclass(frozen=True)
-class MergedSubject:
-    """Subject names that belong to one subject.
-
-    Attributes:
-        names: the names in the source.
-        known: whether the data set is known to use these names for one subject.
-        sharing: groups of these names that share images in the files at hand.
-        images: number of distinct images that they share.
-    """
-
-    names: tuple[str, ...]
-    known: bool
-    sharing: tuple[tuple[str, ...], ...]
-    images: int
-
-
-@dataclass(frozen=True)
-class ProtocolLeaks:
-    """Leakage of a protocol: test images, summed over its folds, of which related images are in the training data.
-
-    Attributes:
-        protocol: its name.
-        declared: whether it is declared leaky.
-        folds: number of folds.
-        test_images: number of test images.
-        subject: images of the same subject; None where no subject is known.
-        field: cells of the same photograph; None where no field is known.
-        duplicate: the same image.
-        near: the same or a similar image.
-        refused: why the protocol is impossible; empty where it is possible.
-    """
-
-    protocol: str
-    declared: bool
-    folds: int = 0
-    test_images: int = 0
-    subject: int | None = None
-    field: int | None = None
-    duplicate: int | None = None
-    near: int | None = None
-    refused: str = ""
-
-
-@dataclass(frozen=True)
-class Audit:
-    """Result of `audit`.
-
-    Attributes:
-        source: as given by the user.
-        images: number of images compared.
-        subject_names: number of subject names.
-        exact: images with equal pixels.
-        near: near duplicates, see `alljax.data.duplicates`.
-        merged: subjects with several names.
-        protocols: leakage of each protocol.
-        unreadable: path → why an image was skipped.
-        error: the error to report after printing, if any.
-    """
-
-    source: str
-    images: int
-    subject_names: int
-    exact: duplicates.Duplicates
-    near: duplicates.Duplicates
-    merged: tuple[MergedSubject, ...]
-    protocols: tuple[ProtocolLeaks, ...]
-    unreadable: Mapping[str, str]
-    error: UserError | None
-
-
-def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> Audit:
+def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> tuple[dict[str, Any], UserError | None]:
     """Compares all images of all subsets of a source, labeled or not, and counts what leaks.
 
     Subject names that share an image, or are known to belong to one subject, are merged.  Near duplicates are reported
@@ -107,8 +37,11 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> Aud
         overrides: words of the command line, for example ``["--config.split.folds=3"]``.
 
     Returns:
-        The findings.  `Audit.error` is a `LeakError` where a protocol leaks without being declared leaky, or the reason
-        why the given protocol is impossible.
+        The findings, ready for JSON, and an error to raise after printing them: a `LeakError` where a protocol leaks
+        without being declared leaky, or the reason why the given protocol is impossible.  The findings are ``images``,
+        ``subject_names`` (numbers), ``exact`` and ``near`` duplicates (`duplicates.summarize`), ``merged`` subjects,
+        ``unreadable`` (path → reason), and ``protocols``: the test images of each of which related images are in the
+        training data, by ``subject``, ``field`` (None where unknown), ``duplicate`` and ``near`` (similar) image.
 
     Raises:
         DataError: the source cannot be opened or has no images.
@@ -136,23 +69,24 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> Aud
         try:
             found.append(_leaks(settings, dataset, subjects, prints.pixels, similar))
         except UserError as error:
-            found.append(ProtocolLeaks(name, name in LEAKY, refused=str(error)))
+            found.append({"protocol": name, "declared": name in LEAKY, "refused": str(error)})
             errors += [error] if protocol or isinstance(error, LeakError) else []
-    return Audit(
-        source,
-        images=len(records),
-        subject_names=len({record.subject for record in records} - {""}),
-        exact=duplicates.summarize(records, subjects, groups),
-        near=duplicates.summarize(records, subjects, pairs),
-        merged=_merged(dataset, prints.pixels, subjects),
-        protocols=tuple(found),
-        unreadable=prints.unreadable,
-        error=errors[0] if errors else None,
-    )
+    findings = {
+        "source": source,
+        "images": len(records),
+        "subject_names": len({record.subject for record in records} - {""}),
+        "exact": duplicates.summarize(records, subjects, groups),
+        "near": duplicates.summarize(records, subjects, pairs),
+        "merged": _merged(dataset, prints.pixels, subjects),
+        "protocols": found,
+        "unreadable": dict(prints.unreadable),
+        "error": str(errors[0]) if errors else "",
+    }
+    return findings, errors[0] if errors else None
 
 
-def print_audit(found: Audit, out: Path | None = None) -> None:
-    """Prints the findings, of long lists the beginning, and writes all of them as JSON.
+def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
+    """Prints the findings of `audit`, of long lists the beginning, and writes all of them as JSON.
 
     Args:
         found: from `audit`.
@@ -162,49 +96,46 @@ def print_audit(found: Audit, out: Path | None = None) -> None:
         WorkdirError: `out` cannot be written.
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    names = plural(found.subject_names, "subject name") if found.subject_names else "no known subject"
-    console.print(f"{plural(found.images, 'image')}, {names}")
-    if bad := found.unreadable:
+    names = plural(found["subject_names"], "subject name") if found["subject_names"] else "no known subject"
+    console.print(f"{plural(found['images'], 'image')}, {names}")
+    if bad := found["unreadable"]:
         listed = first_few(f"{path} ({why})" for path, why in bad.items())
         console.print(f"{plural(len(bad), 'image')} skipped, cannot be read: {listed}")
-    kinds = {"exact": found.exact, "near": found.near}
-    header = ("duplicates", "pairs", "two names", "two subjects", "two folds", "two subsets", "two classes")
-    counts = [(kind, c.pairs, c.subject_names, c.subjects, c.folds, c.subsets, c.classes) for kind, c in kinds.items()]
+    columns = {"pairs": "pairs", "subject_names": "two names", "subjects": "two subjects", "folds": "two folds"}
+    columns |= {"subsets": "two subsets", "classes": "two classes"}
     console.print()
-    console.print(_table(header, counts))
-    for kind, copies in kinds.items():
-        for title, groups in (("", copies.groups), (" with several classes", copies.contradictory)):
-            if groups:
+    console.print(_table("duplicates", columns, {kind: found[kind] for kind in ("exact", "near")}))
+    for kind in ("exact", "near"):
+        for title, key in (("", "groups"), (" with several classes", "contradictory")):
+            if groups := found[kind][key]:
                 console.print(f"{kind} duplicates{title}:", *(f"\n  {line}" for line in _shortened(groups)), sep="")
-    for subject in found.merged:
-        sharing = " and ".join(" = ".join(names) for names in subject.sharing)
-        why = [f"{sharing} share {plural(subject.images, 'image')}" if sharing else "no shared image in this copy"]
-        console.print(
-            f"one subject: {' = '.join(subject.names)} ({'; '.join([*why, *(['known'] if subject.known else [])])})"
-        )
-    if drawn := [each for each in found.protocols if not each.refused]:
+    for subject in found["merged"]:
+        sharing = " and ".join(" = ".join(names) for names in subject["sharing"])
+        why = f"{sharing} share {plural(subject['images'], 'image')}" if sharing else "no shared image in this copy"
+        console.print(f"one subject: {' = '.join(subject['names'])} ({why}{'; known' if subject['known'] else ''})")
+    if drawn := {each["protocol"]: each for each in found["protocols"] if "refused" not in each}:
         console.print("\nTest images whose subject, photograph, image or a similar image is in the training data:")
-        columns = ("protocol", "folds", "tested", "subject", "photograph", "image", "similar")
-        rows = [(p.protocol, p.folds, p.test_images, p.subject, p.field, p.duplicate, p.near) for p in drawn]
-        console.print(_table(columns, rows))
-    if declared := [each.protocol for each in drawn if each.declared]:
+        columns = {"folds": "folds", "test_images": "tested", "subject": "subject", "field": "photograph"}
+        columns |= {"duplicate": "image", "near": "similar"}
+        console.print(_table("protocol", columns, drawn))
+    if declared := [name for name, each in drawn.items() if each["declared"]]:
         console.print(f"declared leaky: {', '.join(declared)}")
-    for each in found.protocols:
-        if each.refused and each.refused != str(found.error):
-            console.print(f"{each.protocol} is impossible: {each.refused}")
+    for each in found["protocols"]:
+        if each.get("refused", found["error"]) != found["error"]:
+            console.print(f"{each['protocol']} is impossible: {each['refused']}")
     console.print("Near duplicates do not merge subjects.")
     if out:
-        content = asdict(replace(found, error=None)) | {"error": str(found.error or "")}
-        write_text(out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_text(out, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         console.print(f"{out}: all findings")
 
 
-def _table(header: Sequence[str], rows: Iterable[tuple[str | int | None, ...]]) -> Table:
+def _table(title: str, columns: Mapping[str, str], rows: Mapping[str, Mapping[str, int | None]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number else "left", no_wrap=not number)
-    for row in rows:
-        table.add_row(*("–" if entry is None else entry if isinstance(entry, str) else f"{entry:,}" for entry in row))
+    table.add_column(title, no_wrap=True)
+    for header in columns.values():
+        table.add_column(header, justify="right")
+    for name, values in rows.items():
+        table.add_row(name, *("–" if values[key] is None else f"{values[key]:,}" for key in columns))
     return table
 
 
@@ -219,45 +150,42 @@ def _shortened(groups: Sequence[Sequence[str]]) -> list[str]:
 
 def _leaks(
     config: ConfigDict, dataset: Dataset, subjects: Sequence[str], pixels: Sequence[str], similar: Sequence[int]
-) -> ProtocolLeaks:
+) -> dict[str, Any]:
     subsets = ("train", config.split.test_subset) if config.split.protocol == "prelim" else (config.data.subset,)
     used = [each for each in dataset.records if each.subset in subsets and each.label != UNLABELED]
     check(replace(dataset, records=tuple(used)), config.data.source)
     folds = splits.make_splits(dataset, subjects, config.split, config.seed, pixels, config.data.subset)
-    counts = count_leaks(folds, dataset.records, subjects, pixels)
-    return ProtocolLeaks(
-        config.split.protocol,
-        config.split.protocol in LEAKY,
-        folds=len(folds),
-        test_images=counts["test_images"],
-        subject=counts["subject"] if any(record.subject for record in used) else None,
-        field=counts["field"] if any(record.field for record in used) else None,
-        duplicate=counts["duplicate"],
-        near=count_leaks(folds, dataset.records, subjects, list(map(str, similar)))["duplicate"],
-    )
+    counts: dict[str, int | None] = {**count_leaks(folds, dataset.records, subjects, pixels)}
+    for key in ("subject", "field"):
+        if not any(getattr(record, key) for record in used):
+            counts[key] = None
+    near = count_leaks(folds, dataset.records, subjects, list(map(str, similar)))["duplicate"]
+    protocol = config.split.protocol
+    return {"protocol": protocol, "declared": protocol in LEAKY, "folds": len(folds), **counts, "near": near}
 
 
-def _merged(dataset: Dataset, pixels: Sequence[str], subjects: Sequence[str]) -> tuple[MergedSubject, ...]:
+def _merged(dataset: Dataset, pixels: Sequence[str], subjects: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns per subject with several names: names, groups that share images, number of images, whether known."""
     records = dataset.records
     sharing = _with_several_names(dataset, merge_subjects(records, pixels))
     known = _with_several_names(dataset, merge_subjects(records, (), dataset.known_subjects))
     names_of_image = defaultdict[str, set[str]](set)
     for record, digest in zip(records, pixels, strict=True):
         names_of_image[digest].add(record.subject)
-    return tuple(
-        MergedSubject(
-            names,
-            known=names in known,
-            sharing=tuple(group for group in sharing if set(group) <= set(names)),
-            images=sum(len(those.intersection(names)) > 1 for those in names_of_image.values()),
-        )
+    return [
+        {
+            "names": names,
+            "known": names in known,
+            "sharing": [group for group in sharing if set(group) <= set(names)],
+            "images": sum(len(those.intersection(names)) > 1 for those in names_of_image.values()),
+        }
         for names in _with_several_names(dataset, subjects)
-    )
+    ]
 
 
-def _with_several_names(dataset: Dataset, subjects: Sequence[str]) -> list[tuple[str, ...]]:
+def _with_several_names(dataset: Dataset, subjects: Sequence[str]) -> list[list[str]]:
     names = defaultdict[str, set[str]](set)
     for record, subject in zip(dataset.records, subjects, strict=True):
         if record.subject:
             names[subject].add(record.subject)
-    return [tuple(natural_sort(names[subject])) for subject in natural_sort(names) if len(names[subject]) > 1]
+    return [natural_sort(names[subject]) for subject in natural_sort(names) if len(names[subject]) > 1]

@@ -57,31 +57,6 @@ class Fingerprints:
     unreadable: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """Equal or nearly equal images, and how many pairs of them differ in other respects.
-
-    Attributes:
-        groups: paths; near duplicates are pairs, in which the first of several equal images represents them.
-        pairs: number of pairs in the groups.
-        subject_names: pairs with two subject names.
-        subjects: pairs of two subjects after merging.
-        folds: pairs in two official folds.
-        subsets: pairs in two subsets of the source.
-        classes: pairs in two classes.
-        contradictory: groups with several classes.
-    """
-
-    groups: tuple[tuple[str, ...], ...]
-    pairs: int
-    subject_names: int
-    subjects: int
-    folds: int
-    subsets: int
-    classes: int
-    contradictory: tuple[tuple[str, ...], ...]
-
-
 def compute_fingerprints(dataset: Dataset, update: Callable[[int], Any] = lambda count: None) -> Fingerprints:
     """Reads and decodes every image once.
 
@@ -138,38 +113,42 @@ def near_pairs(small: Small, update: Callable[[int], Any] = lambda count: None) 
     return varied[np.unique(np.concatenate(found), axis=0)]
 
 
-def summarize(records: Sequence[Record], subjects: Sequence[str], groups: Sequence[Sequence[int]]) -> Duplicates:
+def summarize(records: Sequence[Record], subjects: Sequence[str], groups: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Counts the pairs of duplicates that differ in subject, fold, subset or class.
 
     Args:
         records: N records.
         subjects: N subjects.
         groups: rows of equal images, or pairs of near duplicates.
+
+    Returns:
+        ``groups`` (paths) and ``contradictory`` (those with several classes), and the number of ``pairs``, of pairs
+        with two ``subject_names``, two ``subjects`` after merging, two official ``folds``, ``subsets`` and ``classes``.
     """
+    keys: dict[str, Callable[[int], object]] = {
+        "subject_names": lambda row: records[row].subject or None,
+        "subjects": lambda row: subjects[row] if records[row].subject else None,
+        "folds": lambda row: records[row].fold or None,
+        "subsets": lambda row: records[row].subset,
+        "classes": lambda row: None if records[row].label == UNLABELED else records[row].label,
+    }
 
     def count_differing(key: Callable[[int], object]) -> int:
         """Counts the pairs whose keys differ; None differs from nothing."""
         count = 0
         for group in groups:
-            keys = Counter(value for row in group if (value := key(row)) is not None)
-            count += (keys.total() ** 2 - sum(number**2 for number in keys.values())) // 2
+            values = Counter(value for row in group if (value := key(row)) is not None)
+            count += (values.total() ** 2 - sum(number**2 for number in values.values())) // 2
         return count
 
-    def label(row: int) -> int | None:
-        return None if records[row].label == UNLABELED else records[row].label
-
-    paths = [tuple(records[row].path for row in group) for group in groups]
-    labels = [{label(row) for row in group} - {None} for group in groups]
-    return Duplicates(
-        groups=tuple(paths),
-        pairs=sum(len(group) * (len(group) - 1) // 2 for group in groups),
-        subject_names=count_differing(lambda row: records[row].subject or None),
-        subjects=count_differing(lambda row: subjects[row] if records[row].subject else None),
-        folds=count_differing(lambda row: records[row].fold or None),
-        subsets=count_differing(lambda row: records[row].subset),
-        classes=count_differing(label),
-        contradictory=tuple(group for group, classes in zip(paths, labels, strict=True) if len(classes) > 1),
-    )
+    paths = [[records[row].path for row in group] for group in groups]
+    several = [len({keys["classes"](row) for row in group} - {None}) > 1 for group in groups]
+    return {
+        "groups": paths,
+        "pairs": sum(len(group) * (len(group) - 1) // 2 for group in groups),
+        **{name: count_differing(key) for name, key in keys.items()},
+        "contradictory": [group for group, contradicts in zip(paths, several, strict=True) if contradicts],
+    }
 
 
 def _fingerprint(dataset: Dataset, record: Record) -> tuple[str, Small]:

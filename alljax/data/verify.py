@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,30 +47,7 @@ COLUMNS = (
 """Counts per subset, official fold and class; ``images`` are distinct images, of C-NMC those of the complete set."""
 
 
-@dataclass(frozen=True)
-class Verification:
-    """Result of `verify`.
-
-    Attributes:
-        source: as given by the user.
-        name: `Dataset.name`.
-        groups: a row of `COLUMNS` per subset, fold and class; None where the expected number is unknown.
-        problems: key of `PROBLEMS` → everything concerned; empty where the copy is complete and correct.
-        sizes: (width, height) → number of images.
-        subjects: subset → subject name → number of images.
-        notes: of the reader.
-    """
-
-    source: str
-    name: str
-    groups: tuple[dict[str, Any], ...]
-    problems: Mapping[str, tuple[str, ...]]
-    sizes: Mapping[Size, int]
-    subjects: Mapping[str, Mapping[str, int]]
-    notes: tuple[str, ...]
-
-
-def verify(source: str) -> Verification:
+def verify(source: str) -> dict[str, Any]:
     """Decodes every image of all subsets of a source and lists what is missing or wrong.
 
     C-NMC 2019 is compared with the list of its 15,114 files; its images have 450 × 450 pixels, those of the final phase
@@ -78,6 +55,12 @@ def verify(source: str) -> Verification:
 
     Args:
         source: as ``data.source``.
+
+    Returns:
+        The findings, ready for JSON: ``name`` of the data set, ``complete`` (no problems), ``groups`` (a row of
+        `COLUMNS` per subset, fold and class; None where the expected number is unknown), ``problems`` (key of
+        `PROBLEMS` → everything concerned), ``sizes`` ("width x height" → images), ``subjects`` (subset → subject name →
+        images) and ``notes``.
 
     Raises:
         DataError: the source cannot be opened.
@@ -102,18 +85,20 @@ def verify(source: str) -> Verification:
             check(dataset, source)
         except DataError as error:
             problems["unusable"].append(str(error))
-    return Verification(
-        source,
-        dataset.name,
-        groups=tuple(_count_groups(dataset, missing, errors, odd)),
-        problems={key: tuple(problems[key]) for key in PROBLEMS if problems.get(key)},
-        sizes=dict(Counter(sizes.values()).most_common()),
-        subjects=_count_subjects(dataset),
-        notes=dataset.notes,
-    )
+    found = {key: problems[key] for key in PROBLEMS if problems.get(key)}
+    return {
+        "complete": not found,
+        "source": source,
+        "name": dataset.name,
+        "groups": list(_count_groups(dataset, missing, errors, odd)),
+        "problems": found,
+        "sizes": {f"{width} × {height}": n for (width, height), n in Counter(sizes.values()).most_common()},
+        "subjects": _count_subjects(dataset),
+        "notes": list(dataset.notes),
+    }
 
 
-def print_verification(found: Verification, out: Path | None = None) -> None:
+def print_verification(found: Mapping[str, Any], out: Path | None = None) -> None:
     """Prints the counts and the first names of each kind of problem, and writes everything as JSON.
 
     Args:
@@ -124,32 +109,30 @@ def print_verification(found: Verification, out: Path | None = None) -> None:
         WorkdirError: `out` cannot be written.
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    complete = found.name == "cnmc"
+    is_cnmc = found["name"] == "cnmc"
     of_complete_set = ("expected_images", "expected_subjects", "missing", "surplus")
-    columns = [name for name in COLUMNS if complete or name not in of_complete_set]
+    columns = [name for name in COLUMNS if is_cnmc or name not in of_complete_set]
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     for name in columns:
         header = "of" if name.startswith("expected") else name.replace("_", " ")
         table.add_column(header, justify="left" if name in COLUMNS[:3] else "right")
     subsets = Counter[str]()
-    for group in found.groups:
+    for group in found["groups"]:
         values = [group[name] for name in columns]
         table.add_row(*(value if isinstance(value, str) else "" if value is None else f"{value:,}" for value in values))
         subsets[group["subset"]] += group["images"]
     console.print(table)
-    of = {subset: f" of {count:,}" for subset, count in cnmc_index.COUNTS.items()} if complete else {}
+    of = {subset: f" of {count:,}" for subset, count in cnmc_index.COUNTS.items()} if is_cnmc else {}
     console.print(", ".join(f"{subset} {count:,}{of.get(subset, '')}" for subset, count in subsets.items()) + " images")
-    sizes = [f"{count:,} of {width} × {height}" for (width, height), count in found.sizes.items()]
+    sizes = [f"{count:,} of {size}" for size, count in found["sizes"].items()]
     console.print(f"sizes in pixels: {first_few(sizes)}")
-    for key, names in found.problems.items():
+    for key, names in found["problems"].items():
         console.print(f"{len(names):,} {PROBLEMS[key]}: {first_few(names)}")
-    for note in () if complete else found.notes:
+    for note in () if is_cnmc else found["notes"]:
         console.print(note)
-    console.print("problems found" if found.problems else "no problems found", style="bold")
+    console.print("no problems found" if found["complete"] else "problems found", style="bold")
     if out:
-        content = {"complete": not found.problems, **asdict(found)}
-        content["sizes"] = {f"{width}x{height}": count for (width, height), count in found.sizes.items()}
-        write_text(out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_text(out, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         console.print(f"{out}: all findings")
 
 

@@ -34,22 +34,26 @@ def tree(plant):
     return make
 
 
-def by_protocol(found: audit.Audit) -> dict[str, audit.ProtocolLeaks]:
-    return {each.protocol: each for each in found.protocols}
+def by_protocol(found: dict) -> dict[str, dict]:
+    return {each["protocol"]: each for each in found["protocols"]}
+
+
+def counts(duplicates: dict, *names: str) -> tuple[int, ...]:
+    return tuple(duplicates[name] for name in names)
 
 
 def test_data_set_without_duplicates(tree, capsys: pytest.CaptureFixture[str]) -> None:
-    found = audit.audit(tree({"a/a0/bad.png": b"no image"}))
-    assert (found.images, found.subject_names, found.merged, found.error) == (24, 8, (), None)
-    assert found.exact.pairs == found.near.pairs == 0
-    assert found.unreadable == {"a/a0/bad.png": "not an image"}
+    found, error = audit.audit(tree({"a/a0/bad.png": b"no image"}))
+    assert (found["images"], found["subject_names"], found["merged"], error) == (24, 8, [], None)
+    assert found["exact"]["pairs"] == found["near"]["pairs"] == 0
+    assert found["unreadable"] == {"a/a0/bad.png": "not an image"}
     leaks = by_protocol(found)
     assert list(leaks) == list(PROTOCOLS)
-    possible = {name: each.folds for name, each in leaks.items() if not each.refused}
+    possible = {name: each["folds"] for name, each in leaks.items() if "refused" not in each}
     assert possible == {"subject_holdout": 1, "leave_one_subject_out": 8, "paper": 1}
-    assert leaks["paper"].declared
-    assert leaks["paper"].subject > 0
-    assert (leaks["subject_holdout"].subject, leaks["subject_holdout"].field) == (0, None)
+    assert leaks["paper"]["declared"]
+    assert leaks["paper"]["subject"] > 0
+    assert (leaks["subject_holdout"]["subject"], leaks["subject_holdout"]["field"]) == (0, None)
     audit.print_audit(found)
     output = capsys.readouterr().out
     assert "1 image skipped, cannot be read: a/a0/bad.png (not an image)" in output
@@ -65,37 +69,35 @@ def test_duplicates_of_all_kinds(tree, capsys: pytest.CaptureFixture[str], tmp_p
         "b/b0/wrong.jpg": converted(CELLS[2], "JPEG", quality=90),  # of a0 too: one of the classes is wrong
         "b/b1/copy.bmp": CELLS[15],  # of b1
     }
-    found = audit.audit(tree(extra), "subject_holdout")
-    exact, near = found.exact, found.near
-    assert set(exact.groups) == {("a/a0/0.bmp", "a/a1/copy.png", "a/a2/copy.bmp"), ("b/b1/0.bmp", "b/b1/copy.bmp")}
-    assert (exact.pairs, exact.subject_names, exact.subjects, exact.classes) == (4, 3, 0, 0)
-    assert set(near.groups) == {("a/a0/1.bmp", "a/a3/rotated.png"), ("a/a0/2.bmp", "b/b0/wrong.jpg")}
-    assert (near.pairs, near.subject_names, near.subjects, near.classes) == (2, 2, 2, 1)
-    assert near.contradictory == (("a/a0/2.bmp", "b/b0/wrong.jpg"),)
-    # Near duplicates do not merge subjects: neither a3 nor b0.
-    assert found.merged == (audit.MergedSubject(("a0", "a1", "a2"), False, (("a0", "a1", "a2"),), 1),)
-    assert (found.protocols[0].subject, found.protocols[0].duplicate) == (0, 0)
+    found, _ = audit.audit(tree(extra), "subject_holdout")
+    exact, near = found["exact"], found["near"]
+    assert exact["groups"] == [["a/a0/0.bmp", "a/a1/copy.png", "a/a2/copy.bmp"], ["b/b1/0.bmp", "b/b1/copy.bmp"]]
+    assert counts(exact, "pairs", "subject_names", "subjects", "classes") == (4, 3, 0, 0)
+    assert near["groups"] == [["a/a0/1.bmp", "a/a3/rotated.png"], ["a/a0/2.bmp", "b/b0/wrong.jpg"]]
+    assert counts(near, "pairs", "subject_names", "subjects", "classes") == (2, 2, 2, 1)
+    assert near["contradictory"] == [["a/a0/2.bmp", "b/b0/wrong.jpg"]]
+    names = ["a0", "a1", "a2"]  # near duplicates do not merge subjects: neither a3 nor b0
+    assert found["merged"] == [{"names": names, "known": False, "sharing": [names], "images": 1}]
+    assert counts(found["protocols"][0], "subject", "duplicate") == (0, 0)
     audit.print_audit(found, tmp_path / "found.json")
     output = capsys.readouterr().out
     assert "near duplicates with several classes:\n  a/a0/2.bmp = b/b0/wrong.jpg" in output
     assert "one subject: a0 = a1 = a2 (a0 = a1 = a2 share 1 image)" in output
-    written = json.loads((tmp_path / "found.json").read_text())
-    assert written["exact"]["groups"] == [list(group) for group in exact.groups]
-    assert written["merged"][0]["names"] == ["a0", "a1", "a2"]
+    assert json.loads((tmp_path / "found.json").read_text()) == found
 
 
 def test_near_duplicates_are_counted_per_test_image(tree) -> None:
     copies = {f"a/a3/{cell}.jpg": converted(CELLS[cell], "JPEG", quality=85) for cell in range(3)}  # of a0
-    (leaks,) = audit.audit(tree(copies), "leave_one_subject_out").protocols
-    assert (leaks.folds, leaks.test_images, leaks.duplicate) == (8, 27, 0)
-    assert leaks.near == 6  # three when a0 is tested, three when a3 is
+    (leaks,) = audit.audit(tree(copies), "leave_one_subject_out")[0]["protocols"]
+    assert counts(leaks, "folds", "test_images", "duplicate") == (8, 27, 0)
+    assert leaks["near"] == 6  # three when a0 is tested, three when a3 is
 
 
 def test_overrides(tree) -> None:
     source, two = tree(), ["--config.split.repeats=2", "--config.split.folds=4"]
-    leaks = by_protocol(audit.audit(source, "", two))
-    assert (leaks["subject_kfold"].folds, leaks["leave_one_subject_out"].folds) == (8, 8)
-    assert isinstance(audit.audit(source, "leave_one_subject_out", two).error, ConfigError)
+    leaks = by_protocol(audit.audit(source, "", two)[0])
+    assert (leaks["subject_kfold"]["folds"], leaks["leave_one_subject_out"]["folds"]) == (8, 8)
+    assert isinstance(audit.audit(source, "leave_one_subject_out", two)[1], ConfigError)
     with pytest.raises(ConfigError, match="protocol"):
         audit.audit(source, "kfold")
     with pytest.raises(DataError, match="no such file or folder"):
@@ -107,36 +109,36 @@ def test_leaky_subset_is_an_error(tree) -> None:
         "test/a/a0/new.bmp": converted(CELLS[0], transpose=Image.Transpose.ROTATE_180),
         "test/b/b9/new.bmp": CELLS[23],
     }
-    found = audit.audit(tree(extra), "", ["--config.split.test_subset=test"])
-    assert isinstance(found.error, LeakError)
-    assert "protocol prelim leaks" in str(found.error)
-    assert "b3+b9" in str(found.error)
-    assert (found.exact.subsets, found.near.subsets) == (1, 1)
+    found, error = audit.audit(tree(extra), "", ["--config.split.test_subset=test"])
+    assert isinstance(error, LeakError)
+    assert "protocol prelim leaks" in str(error)
+    assert "b3+b9" in str(error)
+    assert (found["exact"]["subsets"], found["near"]["subsets"]) == (1, 1)
 
 
 def test_many_identical_images(plant) -> None:
     files = {f"{label}/{number}.bmp": CELLS[0] for label in "ab" for number in range(100)}
-    found = audit.audit(str(plant(files)), "paper")
-    assert (found.exact.pairs, found.exact.classes, found.near.pairs) == (200 * 199 // 2, 100 * 100, 0)
-    assert found.protocols[0].duplicate == 40
+    found, _ = audit.audit(str(plant(files)), "paper", ["--config.split.stratified=true"])
+    assert counts(found["exact"], "pairs", "classes") == (200 * 199 // 2, 100 * 100)
+    assert found["protocols"][0]["duplicate"] == 40
 
 
 @pytest.mark.real
 def test_real_images(cnmc_zip) -> None:
-    found = audit.audit(str(cnmc_zip))
-    assert (found.images, found.subject_names) == (526, 59)
-    assert (found.exact.pairs, found.exact.subject_names, found.exact.folds, found.exact.classes) == (3, 3, 2, 0)
-    assert (found.near.pairs, found.near.subject_names, found.near.subjects, found.near.classes) == (20, 3, 0, 0)
-    assert found.merged == (
-        audit.MergedSubject(("20", "21"), True, (("20", "21"),), 2),
-        audit.MergedSubject(("51", "78"), True, (), 0),
-        audit.MergedSubject(("H2", "H4", "H5", "H6"), True, (("H2", "H4"),), 1),
-        audit.MergedSubject(("H3", "H10"), True, (), 0),
-    )
-    counts = {name: (each.subject, each.duplicate, each.near) for name, each in by_protocol(found).items()}
-    assert counts.pop("paper")[0] > 80
-    assert counts.pop("official_folds_by_name") == (31, 4, 10)
-    assert set(counts.values()) == {(0, 0, 0)}
+    found, error = audit.audit(str(cnmc_zip))
+    assert (found["images"], found["subject_names"], error) == (526, 59, None)
+    assert counts(found["exact"], "pairs", "subject_names", "folds", "classes") == (3, 3, 2, 0)
+    assert counts(found["near"], "pairs", "subject_names", "subjects", "classes") == (20, 3, 0, 0)
+    assert [(each["names"], each["sharing"], each["images"]) for each in found["merged"]] == [
+        (["20", "21"], [["20", "21"]], 2),
+        (["51", "78"], [], 0),
+        (["H2", "H4", "H5", "H6"], [["H2", "H4"]], 1),
+        (["H3", "H10"], [], 0),
+    ]
+    leaks = {name: counts(each, "subject", "duplicate", "near") for name, each in by_protocol(found).items()}
+    assert leaks.pop("paper")[0] > 80
+    assert leaks.pop("official_folds_by_name") == (31, 4, 10)
+    assert set(leaks.values()) == {(0, 0, 0)}
 
 
 @pytest.mark.real
@@ -154,13 +156,13 @@ def test_complete_set(cnmc_manifest, plant, monkeypatch: pytest.MonkeyPatch) -> 
         if row["phase"] == "prelim":
             table.append(f"{row['uid_name']},{row['file']},{int(row['label'] == 'all')}")
     files["validation_data/C-NMC_test_prelim_phase_data_labels.csv"] = "\r\n".join(table).encode()
-    found = audit.audit(str(plant(files, zipped=True)), "official_folds_by_name")
-    assert (found.images, found.subject_names, found.exact.pairs) == (15_114, 101, 104 + 2)
-    assert (found.exact.subject_names, found.exact.folds, found.exact.subsets) == (99, 94, 0)
-    assert [(each.names, each.images, each.known) for each in found.merged] == [
-        (("20", "21"), 71, True),
-        (("51", "75", "78"), 21, True),
-        (("H2", "H4", "H5", "H6"), 6, True),
-        (("H3", "H10"), 1, True),
+    found, _ = audit.audit(str(plant(files, zipped=True)), "official_folds_by_name")
+    assert (found["images"], found["subject_names"]) == (15_114, 101)
+    assert counts(found["exact"], "pairs", "subject_names", "folds", "subsets") == (104 + 2, 99, 94, 0)
+    assert [(each["names"], each["images"], each["known"]) for each in found["merged"]] == [
+        (["20", "21"], 71, True),
+        (["51", "75", "78"], 21, True),
+        (["H2", "H4", "H5", "H6"], 6, True),
+        (["H3", "H10"], 1, True),
     ]
-    assert (found.protocols[0].test_images, found.protocols[0].duplicate) == (10_661, 2 * 94)
+    assert counts(found["protocols"][0], "test_images", "duplicate") == (10_661, 2 * 94)

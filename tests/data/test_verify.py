@@ -34,24 +34,24 @@ def complete(picture) -> dict[str, bytes]:
     return files | {TABLE: "".join(f"{row}\r\n" for row in rows).encode()}
 
 
-def counts(found: verify.Verification, *names: str) -> dict[tuple[str, str, str], tuple]:
+def counts(found: dict, *names: str) -> dict[tuple[str, str, str], tuple]:
     return {
         (group["subset"], group["fold"], group["class"]): tuple(group[name] for name in names)
-        for group in found.groups
+        for group in found["groups"]
         if any(group[name] for name in names)
     }
 
 
 def test_complete_set(plant, complete, small, capsys: pytest.CaptureFixture[str]) -> None:
     found = verify.verify(str(plant(complete, zipped=True)))
-    assert found.problems == {}
-    assert len(found.groups) == 9
-    for group in found.groups:
+    assert found["problems"] == {}
+    assert len(found["groups"]) == 9
+    for group in found["groups"]:
         images, subjects = cnmc_index.KNOWN[group["subset"], group["fold"], group["class"]]
         assert group["images"] == group["expected_images"] == images
         assert group["subjects"] == (group["expected_subjects"] or 0) == subjects
-    assert found.sizes == {(12, 12): 12_528, (16, 16): 2_586}
-    assert {subset: len(names) for subset, names in found.subjects.items()} == {"train": 73, "prelim": 28}
+    assert found["sizes"] == {"12 × 12": 12_528, "16 × 16": 2_586}
+    assert {subset: len(names) for subset, names in found["subjects"].items()} == {"train": 73, "prelim": 28}
     verify.print_verification(found)
     output = capsys.readouterr().out
     assert "train 10,661 of 10,661, prelim 1,867 of 1,867, final 2,586 of 2,586 images" in output
@@ -74,21 +74,21 @@ def test_all_problems(plant, complete, small, picture, capsys: pytest.CaptureFix
         f"{PRELIM}/1.bmp": None,  # without the label CSV
     }
     found = verify.verify(str(plant(files)))
-    assert set(found.problems) == set(verify.PROBLEMS) - {"outside", "unusable"}
-    assert found.problems["odd_name"] == (f"{TRAIN}/fold_0/all/Thursday.bmp",)
-    assert found.problems["surplus"] == (f"{TRAIN}/fold_0/all/UID_999_1_1_all.bmp",)
-    assert found.problems["unlabeled"] == (f"{PRELIM}/1.bmp",)
-    assert found.problems["contradictory"][0].startswith(f"{TRAIN}/fold_0/hem/UID_4_999_1_all.bmp: ")
-    assert [name.partition(" (")[0] for name in found.problems["unreadable"]] == [first, second]
-    assert found.problems["odd_size"] == (f"{third} (20 × 20)",)
-    assert len(found.problems["repeated"]) == 1
+    assert set(found["problems"]) == set(verify.PROBLEMS) - {"outside", "unusable"}
+    assert found["problems"]["odd_name"] == [f"{TRAIN}/fold_0/all/Thursday.bmp"]
+    assert found["problems"]["surplus"] == [f"{TRAIN}/fold_0/all/UID_999_1_1_all.bmp"]
+    assert found["problems"]["unlabeled"] == [f"{PRELIM}/1.bmp"]
+    assert found["problems"]["contradictory"][0].startswith(f"{TRAIN}/fold_0/hem/UID_4_999_1_all.bmp: ")
+    assert [name.partition(" (")[0] for name in found["problems"]["unreadable"]] == [first, second]
+    assert found["problems"]["odd_size"] == [f"{third} (20 × 20)"]
+    assert len(found["problems"]["repeated"]) == 1
     belongs = f"{fourth.replace('fold_0', 'fold_2')} (belongs in {fourth.replace(TRAIN, 'train')})"
-    assert belongs in found.problems["misplaced"]
+    assert belongs in found["problems"]["misplaced"]
     expected = Counter({group: images for group, (images, _) in cnmc_index.KNOWN.items()})
     absent = {g: expected[g] for g in expected if g[1] not in ("0", "2") or g == ("train", "2", "all")}
     absent["train", "0", "all"] = len(gone)
     assert counts(found, "missing") == {group: (count,) for group, count in absent.items()}
-    assert "train/fold_0/all/UID_11_29_4_all.bmp" in found.problems["missing"]
+    assert "train/fold_0/all/UID_11_29_4_all.bmp" in found["problems"]["missing"]
     assert counts(found, "surplus", "unreadable", "odd_size") == {("train", "0", "all"): (1, 2, 1)}
     verify.print_verification(found, tmp_path / "found.json")
     output = capsys.readouterr().out
@@ -96,16 +96,16 @@ def test_all_problems(plant, complete, small, picture, capsys: pytest.CaptureFix
     assert "problems found" in output
     written = json.loads((tmp_path / "found.json").read_text())
     assert written["complete"] is False
-    assert written["problems"]["missing"] == list(found.problems["missing"])
-    assert written["sizes"]["20x20"] == 1
+    assert written["problems"]["missing"] == found["problems"]["missing"]
+    assert written["sizes"]["20 × 20"] == 1
 
 
 def test_contradictory_label_table(plant, complete, small) -> None:
     files = {path: data for path, data in complete.items() if "/fold_1/hem/" in path or path.startswith(PRELIM)}
     files[TABLE] = complete[TABLE].decode().replace("Patient_ID", "Patient").encode()
     found = verify.verify(str(plant(files, zipped=True)))
-    assert found.problems["contradictory"][0].startswith(TABLE)
-    assert len(found.problems["unlabeled"]) == 1_867
+    assert found["problems"]["contradictory"][0].startswith(TABLE)
+    assert len(found["problems"]["unlabeled"]) == 1_867
     assert counts(found, "images") == {("train", "1", "hem"): (1_163,)}
 
 
@@ -121,7 +121,7 @@ FOLDER = {
 def test_folder(plant, picture, capsys: pytest.CaptureFixture[str]) -> None:
     plant(FOLDER, zipped=True, root="source/all")  # a zip beside its unpacked files is no problem
     found = verify.verify(str(plant(FOLDER)))
-    assert (found.name, found.problems) == ("folder", {})
+    assert (found["name"], found["problems"]) == ("folder", {})
     assert counts(found, "images", "subjects", "expected_images") == {
         (subset, "", label): (6, 2, None) for subset in ("train", "test") for label in ("cat", "dog")
     }
@@ -134,16 +134,16 @@ def test_folder(plant, picture, capsys: pytest.CaptureFixture[str]) -> None:
         "train/dog/ydog/2.png": picture("large.png", 31),
         "stray.png": None,
     }
-    assert verify.verify(str(plant(files, root="bad"))).problems == {
-        "outside": ("stray.png",),
-        "unreadable": ("train/cat/xcat/1.png (not an image)",),
-        "odd_size": ("train/dog/ydog/2.png (31 × 31)",),
+    assert verify.verify(str(plant(files, root="bad")))["problems"] == {
+        "outside": ["stray.png"],
+        "unreadable": ["train/cat/xcat/1.png (not an image)"],
+        "odd_size": ["train/dog/ydog/2.png (31 × 31)"],
     }
 
 
 def test_unusable_and_generated_sources(plant) -> None:
-    assert "only one class" in verify.verify(str(plant(["only/1.png", "only/2.png"]))).problems["unusable"][0]
-    assert sum(group["images"] for group in verify.verify("synthetic").groups) == 600
+    assert "only one class" in verify.verify(str(plant(["only/1.png", "only/2.png"])))["problems"]["unusable"][0]
+    assert sum(group["images"] for group in verify.verify("synthetic")["groups"]) == 600
     with pytest.raises(DataError, match="no such file or folder"):
         verify.verify("nowhere")
 
@@ -151,7 +151,7 @@ def test_unusable_and_generated_sources(plant) -> None:
 @pytest.mark.real
 def test_real_images(cnmc_zip) -> None:
     found = verify.verify(str(cnmc_zip))
-    assert set(found.problems) == {"missing"}
+    assert set(found["problems"]) == {"missing"}
     present = {
         ("train", "0", "all"): 328, ("train", "0", "hem"): 24, ("train", "1", "all"): 98, ("train", "1", "hem"): 17,
         ("train", "2", "all"): 22, ("train", "2", "hem"): 23, ("prelim", "", "all"): 10, ("prelim", "", "hem"): 4,
@@ -160,5 +160,5 @@ def test_real_images(cnmc_zip) -> None:
     assert counts(found, "images", "missing") == {
         group: (count, cnmc_index.KNOWN[group][0] - count) for group, count in present.items()
     }
-    assert len(set(found.problems["missing"])) == 15_114 - 526
-    assert found.sizes == {(450, 450): 526}
+    assert len(set(found["problems"]["missing"])) == 15_114 - 526
+    assert found["sizes"] == {"450 × 450": 526}
