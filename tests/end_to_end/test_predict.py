@@ -8,7 +8,7 @@ import pytest
 from end_to_end.conftest import SMALL, Refused, Run, picture, read_table
 
 from alljax.data import synthetic
-from alljax.training import checkpoints
+from alljax.study import outputs
 
 
 def test_prediction_is_the_mean_of_the_stored_heads(study: Path, tmp_path: Path, run: Run) -> None:
@@ -22,15 +22,15 @@ def test_prediction_is_the_mean_of_the_stored_heads(study: Path, tmp_path: Path,
     assert run("predict", f"--workdir={study}", f"--trial={trial}", tmp_path / "images", f"--out={out}")[0] == 0
     assert run("features", *SMALL, f"--out={features}")[0] == 0
     stored = np.load(features)
-    outputs = []
-    for fold in checkpoints.load(study / "trials" / trial / "checkpoint")["heads"]:
+    probabilities = []
+    for fold in outputs.load_heads(study / "trials" / trial):
         for seed in range(2):
             dense, last = ({k: leaf[seed] for k, leaf in fold[layer].items()} for layer in ("dense", "predictions"))
             hidden = np.maximum(stored["features"] @ dense["kernel"] + dense["bias"], 0)
             exponents = np.exp(hidden @ last["kernel"] + last["bias"])
-            outputs.append(exponents / exponents.sum(1, keepdims=True))
-    assert len(outputs) == 4
-    mean = dict(zip((Path(path).name for path in stored["paths"]), np.mean(outputs, 0), strict=True))
+            probabilities.append(exponents / exponents.sum(1, keepdims=True))
+    assert len(probabilities) == 4
+    mean = dict(zip((Path(path).name for path in stored["paths"]), np.mean(probabilities, 0), strict=True))
     rows = read_table(out)
     assert len(rows) == 48
     for row in rows:
@@ -46,7 +46,7 @@ def test_wrong_input_is_one_line(study: Path, tmp_path: Path, refused: Refused) 
     out, good = f"--out={tmp_path / 'predictions.csv'}", tmp_path / "good.png"
     for name, message in (("nowhere", "no such file"), ("bad.png", "empty"), ("folder", "no image")):
         assert message in refused("predict", f"--workdir={study}", out, tmp_path / name)
-    assert "config.json" in refused("predict", f"--workdir={tmp_path}", out, good)
+    assert "not the --workdir" in refused("predict", f"--workdir={tmp_path}", out, good)
     assert "adam" in refused("predict", f"--workdir={study}", out, "--trial=x", good)
     assert "is a folder" in refused("predict", f"--workdir={study}", f"--out={tmp_path}", good)
     assert not (tmp_path / "predictions.csv").exists()
