@@ -79,13 +79,13 @@ def test_leaky_protocol_is_reported(tmp_path: Path, run: Run) -> None:
     assert code == 0
     assert "leak" in err
     assert json.loads((tmp_path / "metrics.json").read_text())["leaks"]["subject"] > 0
-    assert "leak" in (tmp_path / "report.html").read_text()
+    assert "Leak:" in (tmp_path / "report.html").read_text()
 
 
 def test_diverged_training_names_the_setting_and_leaves_no_results(tmp_path: Path, run: Run, refused: Refused) -> None:
     command = ["study", *SMALL, f"--workdir={tmp_path}"]
     assert "train.learning_rate" in refused(*command, "--config.train.learning_rate=1e30")
-    assert not list(tmp_path.glob("trials/*/metrics.json"))
+    assert not list(tmp_path.glob("trials/*/predictions.csv"))
     assert run(*command)[0] == 0, "with the fix, the same folder can be used"
 
 
