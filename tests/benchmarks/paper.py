@@ -210,8 +210,8 @@ def heads(options: argparse.Namespace) -> dict[str, Any]:
     for when, values in ran.said("curve"):
         curves.append(values | ran.peak((when - values["seconds"], when)))
     return {
-        "trials": ran.said("trials")[0][1]["trials"],
-        "heads": [values for _, values in ran.said("cell")],
+        "images": ran.said("images")[0][1]["images"],
+        "heads": [values for _, values in ran.said("trial")],
         "curves": curves,
         "seconds": sum(curve["seconds"] for curve in curves),
         "process_seconds": ran.ended - ran.began,
@@ -225,7 +225,7 @@ def show_heads(found: dict[str, Any]) -> None:
         (curve["curve"].rpartition("-")[0], f"{curve['width']:,}", span(curve["seconds"]), size(curve["peak"]))
         for curve in found["curves"]
     ]
-    rows.append((f"all, {found['trials']['trained']:,} cells learned from, {found['trials']['tested']:,} tested", "",
+    rows.append((f"all, {found['images']['trained']:,} training images, {found['images']['tested']:,} test images", "",
                  span(found["seconds"]), size(found["peak"])))  # fmt: skip
     table(("run of 100 epochs, eight heads", "features", "time", "most memory"), rows)
 

@@ -251,26 +251,21 @@ def serve(library: str, images: int) -> None:
         say(seconds=seconds, peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
-def real_cells(config: Any) -> Any:
-    """Returns the `Material` of the 10,661 true names under the paper's split; no image is looked at."""
-    from collections import Counter
+def real_names(config: Any) -> Any:
+    """Returns labels, subjects and folds of the 10,661 training images by their names; no image is read."""
+    from types import SimpleNamespace
 
-    from alljax.data import cnmc_index, splits
+    from alljax.data import cnmc_index
     from alljax.data.dataset import Dataset
-    from alljax.data.images import Inspection
-    from alljax.study.experiment import Material
+    from alljax.data.splits import make_splits
 
     records = tuple(record for record in cnmc_index.expected() if record.subset == "train")
     dataset = Dataset("cnmc", cnmc_index.CLASSES, records, read=lambda record: b"")
-    people = tuple(record.subject for record in dataset.records)
-    drawn = splits.make_splits(
-        config.split.protocol, dataset.records, people, classes=dataset.classes, folds=5, repeats=1, seed=config.seed,
-        test_fraction=config.split.test_fraction, stratified=config.split.stratified, test_subset="", validation=0.0,
-    )  # fmt: skip
-    labels = np.array([record.label for record in dataset.records], np.int32)
-    unseen = Inspection((), (), np.zeros(0, np.float32), Counter(), Counter())
-    say(cells={"trained": len(drawn[0].train), "tested": len(drawn[0].test)})
-    return Material(dataset, unseen, people, drawn, labels)
+    subjects = tuple(record.subject for record in records)
+    folds = make_splits(dataset, subjects, config.split, config.seed)
+    labels = np.array([record.label for record in records], np.int32)
+    say(images={"trained": len(folds[0].train), "tested": len(folds[0].test)})
+    return SimpleNamespace(labels=labels, subjects=subjects, folds=folds)
 
 
 def heads(config: str) -> None:
@@ -283,20 +278,20 @@ def heads(config: str) -> None:
     from alljax.training.sampling import make_fold_rows
 
     settings = configs.load(config)
-    material = real_cells(settings)
-    people = np.unique(material.people, return_inverse=True)[1]
+    data = real_names(settings)
+    people = np.unique(data.subjects, return_inverse=True)[1]
     features = np.zeros((0, 0, 0), np.float32)
     for job in sweep.jobs(sweep.expand(settings)):
         width = WIDTHS[job.config.model.backbone]
         if features.shape[2] != width:
-            features = made_up(material.labels, people, width, slice(0, len(people)))[:, None]
+            features = made_up(data.labels, people, width, slice(0, len(people)))[:, None]
         start = time.perf_counter()
         on_device = jax.device_put(features)
         classifier = HeadClassifier(job, 2, on_device, lambda *done: None)
-        fold = make_fold_rows(job.config, material.labels, 2, material.splits)[0]
-        found = classifier.fit(on_device, material.labels, fold, fold_keys(job.config, fold))
+        fold = make_fold_rows(job.config, data.labels, 2, data.folds)[0]
+        found = classifier.fit(on_device, data.labels, fold, fold_keys(job.config, fold))
         for trial, outcome in zip(job.trials, found, strict=True):
-            correct = outcome.probabilities[0].argmax(1) == material.labels[fold.test]
+            correct = outcome.probabilities[0].argmax(1) == data.labels[fold.test]
             say(trial=trial.name, epochs=len(outcome.history.val_loss), accuracy=float(correct.mean()))
         say(curve=job.name, width=width, seconds=time.perf_counter() - start, jax=jax.__version__)
 
@@ -313,8 +308,8 @@ def flatten(config: str, width: int) -> None:
     from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
     settings = configs.load(config)
-    material = real_cells(settings)
-    labels, people = material.labels, np.unique(material.people, return_inverse=True)[1]
+    data = real_names(settings)
+    labels, people = data.labels, np.unique(data.subjects, return_inverse=True)[1]
     rows, start = [slice(first, first + OUR_BATCH) for first in range(0, CELLS, OUR_BATCH)], time.perf_counter()
     blocks = ([made_up(labels, people, width, each)[:, None]] for each in rows)
     feature_cache.store_features(["made-up"], [(CELLS, 1, width)], blocks)
@@ -326,13 +321,13 @@ def flatten(config: str, width: int) -> None:
     for optimizer in OPTIMIZERS:
         ends = [time.perf_counter()]
         own = configs.vary(settings, {"train.optimizer": optimizer, "train.epochs": EPOCHS})
-        fold = make_fold_rows(own, labels, 2, material.splits)[0]
-        runs, data = make_runs(jax.random.key(own.seed)[None], [own], fold), FoldData(on_disk, labels, fold)
+        fold = make_fold_rows(own, labels, 2, data.folds)[0]
+        runs, of_fold = make_runs(jax.random.key(own.seed)[None], [own], fold), FoldData(on_disk, labels, fold)
         (outcome,) = StreamingHeadTrainer(own, 2, width).train(
-            (EPOCHS,), runs, data, update=lambda *done, ends=ends: ends.append(time.perf_counter())
+            (EPOCHS,), runs, of_fold, update=lambda *done, ends=ends: ends.append(time.perf_counter())
         )
         accuracy = float(outcome.history.val_accuracy[-1, 0])
-        steps = steps_per_epoch(len(material.splits[0].train), own.train.batch_size)
+        steps = steps_per_epoch(len(data.folds[0].train), own.train.batch_size)
         say(curve=f"flatten-{width}-{optimizer}", width=width, epochs=np.diff(ends).tolist(), steps=EPOCHS * steps,
             accuracy=accuracy)  # fmt: skip
 

@@ -94,7 +94,7 @@ def test_flattened_features_are_never_all_in_memory(cnmc_manifest: Path, tmp_pat
 @pytest.mark.long
 def test_all_head_runs_fit_into_memory(cnmc_manifest: Path, tmp_path: Path) -> None:
     found = measured("heads", cnmc_manifest, tmp_path)
-    assert found["trials"] == {"trained": 8_528, "tested": 2_133}
+    assert found["images"] == {"trained": 8_528, "tested": 2_133}
     heads = {head["cell"]: head for head in found["heads"]}
     assert {name: head["epochs"] for name, head in heads.items()} == {
         cell.name: cell.config.train.epochs for cell in cells(load(str(CONFIG)))
