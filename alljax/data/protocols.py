@@ -8,7 +8,6 @@ from functools import cache
 import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from alljax.data.archive import natural_key, natural_sort
 from alljax.data.dataset import UNLABELED, Dataset, Record
@@ -75,6 +74,8 @@ def subject_kfold(table: Table, settings: ConfigDict, seed: int) -> Sides:
     """Folds of whole subjects; StratifiedKFold where no subject has two images."""
     _check_subjects(table, settings.folds, f"split.folds={settings.folds} needs {settings.folds}")
     if len(np.unique(table.groups)) == len(table.groups):
+        from sklearn.model_selection import StratifiedKFold
+
         divider = StratifiedKFold(settings.folds, shuffle=True, random_state=seed)
         return iter(divider.split(table.labels, table.labels))
     return _by_fold(group_folds(table.labels, table.groups, settings.folds, seed)[table.groups])
@@ -135,6 +136,8 @@ def prelim(table: Table, settings: ConfigDict, seed: int) -> Sides:
 
 def paper(table: Table, settings: ConfigDict, seed: int) -> Sides:
     """scikit-learn's train_test_split of images."""
+    from sklearn.model_selection import train_test_split
+
     count, classes = len(table.labels), len(table.classes)
     tested = int(np.ceil(settings.test_fraction * count))
     if settings.stratified:

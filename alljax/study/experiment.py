@@ -90,7 +90,7 @@ class Experiment:
 
         Args:
             trial: of the study.
-            again: whether they are read more than once; they are then kept decoded where they fit.
+            again: whether they are read several times; they then stay decoded if they fit.
         """
         return self._sources.open(self.network(trial), again)
 

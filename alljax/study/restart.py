@@ -65,7 +65,7 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
             and all(store.digest(Path(path)) == sha256 for path, sha256 in weights)
             and study.environment.get("source_state") == source_state(sweep.expand(config))
         )
-    except UserError:  # the study is opened completely and tells what is wrong
+    except UserError:  # `run_study` reports it
         return None
     return study if unchanged else None
 

@@ -118,10 +118,9 @@ def jobs(
         epochs_per_call = math.gcd(*map(_epochs, training))
         if missing := tuple(trial for trial in training if not done(trial)):
             config = missing[0].config
-            budgets = [_epochs(trial) for trial in missing]
-            same = f"{_key(config, _arguments(config))} {budgets} {epochs_per_call}"
-            together = side_by_side and config.train.mode == "frozen"
-            grouped.setdefault(same if together else training[0].name, []).append((missing, epochs_per_call))
+            same = f"{_key(config, _arguments(config))} {[_epochs(trial) for trial in missing]} {epochs_per_call}"
+            joint = side_by_side and config.train.mode == "frozen"
+            grouped.setdefault(same if joint else training[0].name, []).append((missing, epochs_per_call))
     found = [
         Job(tuple(training for training, _ in group[start : start + size]), group[0][1])
         for group in grouped.values()

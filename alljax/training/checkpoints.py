@@ -17,7 +17,6 @@ import jax
 import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
-from orbax.checkpoint import v1 as ocp
 
 from alljax.errors import WorkdirError, first_few
 from alljax.files import sha256, write_text
@@ -32,6 +31,8 @@ def save(folder: Path, tree: Any) -> None:
     Raises:
         WorkdirError: the folder cannot be written.
     """
+    from orbax.checkpoint import v1 as ocp
+
     with _write_errors(folder), _without_orbax_logs():
         folder.parent.mkdir(parents=True, exist_ok=True)  # Orbax waits for minutes for a folder it cannot create
         ocp.save(folder.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
@@ -46,6 +47,8 @@ def load(folder: Path) -> Any:
     """
     if not folder.is_dir():
         raise WorkdirError(f"{folder}: no checkpoint; run `alljax study` (or `alljax train`) with this workdir first")
+    from orbax.checkpoint import v1 as ocp
+
     with _read_errors(folder), _without_orbax_logs():
         if not (is_saved(folder) and _is_intact(folder)):  # Orbax does not detect all damage
             raise ValueError("checksums differ")
@@ -76,6 +79,8 @@ class CheckpointManager:
         Raises:
             WorkdirError: the folder cannot be created or read.
         """
+        from orbax.checkpoint import v1 as ocp
+
         self.folder, self._abstract = folder.resolve(), abstract
         named = jax.tree.leaves_with_path(abstract)
         self._layout = [note, *(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in named)]

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from sklearn.utils.class_weight import compute_class_weight
 
 from alljax.data.splits import Fold
 
@@ -74,6 +73,8 @@ def _class_weights(config: ConfigDict, labels: np.ndarray, num_classes: int) -> 
     """Returns float32 (C,): ones, or scikit-learn's ``balanced``, n / (classes · count)."""
     if config.train.class_weights == "none":
         return np.ones(num_classes, np.float32)
+    from sklearn.utils.class_weight import compute_class_weight
+
     return compute_class_weight("balanced", classes=np.arange(num_classes), y=labels).astype(np.float32)
 
 
