@@ -128,6 +128,16 @@ def test_short_training_is_the_beginning_of_a_long_one(config: ConfigDict) -> No
     assert_same(train(config, epochs=(13,))[0].history.train_loss, short.history.train_loss[:13])
 
 
+def test_accumulation_and_moving_average(config: ConfigDict) -> None:
+    (expected,) = train(config)
+    config.train.accumulation_steps = 5  # pads batches of 32 to 35
+    assert_same(train(config), [expected], 2e-5)
+    config.train.update(accumulation_steps=1, ema_decay=0.9)
+    (average,) = train(config)
+    assert_same(average.history.train_loss, expected.history.train_loss, 2e-5)
+    assert not np.allclose(average.params["dense"]["kernel"], expected.params["dense"]["kernel"], atol=1e-4)
+
+
 def test_last_batch_of_the_paper_has_fewer_images() -> None:
     assert steps_per_epoch(8528, 32) == 267
 
