@@ -126,9 +126,9 @@ class HeadClassifier:
         if len(trainings) > 1:
             keys = keys[np.tile(np.arange(seeds), len(trainings))]
         runs, data = make_runs(keys, configs, fold), FoldData(features, labels, fold)
-        found = self._trainer.train(epochs, runs, data, self._job.epochs_per_call, self._progress)
+        outcomes = self._trainer.train(epochs, runs, data, self._job.epochs_per_call, self._progress)
         slices = [slice(start, start + seeds) for start in range(0, len(configs), seeds)]
-        return [outcome.select(own) for own in slices for outcome in found]
+        return [outcome.select(runs) for runs in slices for outcome in outcomes]
 
     def _progress(self, epochs: int, note: str) -> None:
         interrupts.check()

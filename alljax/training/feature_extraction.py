@@ -192,7 +192,7 @@ def feature_blocks(
 ) -> Iterator[list[np.ndarray]]:
     """Yields float32 (b, V, D), for each network, of b images at a time, in the order of the images.
 
-    A batch is sharded over all devices of all processes; each process decodes its own part, and all get the result.
+    A batch is sharded over all devices of all processes; each process decodes its part, and all get the result.
     A batch is read back after the next one has been dispatched.
 
     Args:

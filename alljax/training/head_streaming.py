@@ -42,8 +42,8 @@ class StreamingHeadTrainer(HeadTrainer):
             block = jax.device_put((flat[chosen.reshape(-1)].reshape(*chosen.shape, -1), data.labels[chosen // views]))
             state = self._train_block(state, runs, block, rows, first, min(per_block, num_steps - first))
         metrics = _zeros_like(state.metrics)
-        for own, block, mask in _blocks(data.features, rows.validation, int(rows.validation_count)):
-            metrics = self._validate_block(metrics, state.eval_params, block, data.labels[own], mask)
+        for chosen, block, mask in _blocks(data.features, rows.validation, int(rows.validation_count)):
+            metrics = self._validate_block(metrics, state.eval_params, block, data.labels[chosen], mask)
         return state, jax.tree.map(lambda mean: mean[None], History.of(state.metrics, metrics))
 
     def predict(self, params: Parameters, features: Any, rows: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ class StreamingHeadTrainer(HeadTrainer):
     def _validate_block(
         self, metrics: Metrics, params: Parameters, block: jax.Array, labels: jax.Array, mask: jax.Array
     ) -> Metrics:
-        return metrics + over_runs(lambda own: Metrics.of(self.logits(own, block[:, 0]), labels, mask), params)
+        return metrics + over_runs(lambda head: Metrics.of(self.logits(head, block[:, 0]), labels, mask), params)
 
 
 def _zeros_like(metrics: Metrics) -> Metrics:
@@ -83,5 +83,5 @@ def _blocks(features: np.ndarray, rows: np.ndarray, count: int) -> Iterator[tupl
     size = min(max(1, BLOCK // (features.shape[2] * 4)), len(rows))
     for start in range(0, count, size):
         index = np.arange(start, start + size)
-        own = rows[np.minimum(index, len(rows) - 1)]
-        yield own, features[own, :1], index < count
+        chosen = rows[np.minimum(index, len(rows) - 1)]
+        yield chosen, features[chosen, :1], index < count

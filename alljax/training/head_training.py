@@ -131,8 +131,8 @@ class HeadTrainer:
         groups = np.array_split(np.arange(len(runs.keys)), -(-len(runs.keys) // side_by_side))
         outcomes = []
         for group in groups:
-            own = runs if len(groups) == 1 else jax.tree.map(lambda leaf, group=group: leaf[group], runs)
-            outcomes.append(list(self._train(epochs, own, data, divisor or int(np.gcd.reduce(epochs)), update)))
+            selected = runs if len(groups) == 1 else jax.tree.map(lambda leaf, group=group: leaf[group], runs)
+            outcomes.append(list(self._train(epochs, selected, data, divisor or int(np.gcd.reduce(epochs)), update)))
         return [_concatenate(of_groups) for of_groups in zip(*outcomes, strict=True)]
 
     def _train(
@@ -178,7 +178,9 @@ class HeadTrainer:
             state = over_runs(lambda state, run: train_epoch(state, run, number), state, runs)
             mask = jnp.arange(len(rows.validation)) < rows.validation_count
             inputs, targets = flat[jnp.asarray(rows.validation) * views], jnp.asarray(data.labels)[rows.validation]
-            validation = over_runs(lambda own: Metrics.of(self.logits(own, inputs), targets, mask), state.eval_params)
+            validation = over_runs(
+                lambda params: Metrics.of(self.logits(params, inputs), targets, mask), state.eval_params
+            )
             return state, History.of(state.metrics, validation)
 
         return jax.lax.scan(epoch, state, epochs)
@@ -232,7 +234,7 @@ class HeadTrainer:
     @functools.partial(jax.jit, static_argnums=0)
     def _predict(self, params: Parameters, features: jax.Array, rows: jax.Array) -> jax.Array:
         inputs = features.reshape(-1, self._num_features)[jnp.asarray(rows) * features.shape[1]]
-        return jax.nn.softmax(over_runs(lambda own: self.logits(own, inputs), params))
+        return jax.nn.softmax(over_runs(lambda head: self.logits(head, inputs), params))
 
     def logits(self, params: Parameters, inputs: jax.Array) -> jax.Array:
         """Returns the logits of one head, float32 (B, C)."""

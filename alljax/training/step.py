@@ -16,7 +16,7 @@ from alljax.training.optimizers import Hyperparameters, make_optimizer
 from alljax.training.parameter_groups import ParameterGroup
 
 INIT, SHUFFLE, AUGMENT, DROPOUT, RUN = range(5)
-"""Random streams: a run's key is folded with one of them before anything is drawn from it.
+"""Random streams: a run's key is folded with one of them before it is used.
 
 Initial parameters; order of the images of an epoch; view or augmentation of an image; dropout masks; keys of runs
 that do not share a training.
@@ -267,7 +267,7 @@ def make_eval_step(apply: Apply, axis: str | None = None) -> Callable[[TrainStat
 
 
 def example_keys(key: jax.Array, step: jax.Array, positions: jax.Array) -> jax.Array:
-    """Returns one key per image of a batch, (B,).
+    """Returns a key per image of a batch, (B,).
 
     They depend on the position in the *global* batch, so that one device and eight draw the same.
 
