@@ -13,6 +13,7 @@ from alljax.errors import ConfigError
 from alljax.models.backbones import Backbone, get_backbone
 from alljax.models.head import POOLINGS, pool
 from alljax.models.preprocessing import Preprocessing, get_preprocessing
+from alljax.training.self_check import check_compiler
 from alljax.weights import conversion, formats, store
 
 
@@ -89,8 +90,9 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
     """Returns the network of each config; equal settings share the network, equal weight settings the weights.
 
     Raises:
-        ConfigError, WeightsError: as `open_network`.
+        ConfigError, WeightsError: as `open_network`; a ConfigError also if this jaxlib computes wrong numbers.
     """
+    check_compiler()
     loaded: dict[tuple[str, ...], Network] = {}
     opened: dict[tuple[str, ...], Network] = {}
     networks = []
