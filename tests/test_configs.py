@@ -18,7 +18,8 @@ from alljax.study import sweep
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(path.name for path in FOLDER.glob("*.py") if path.stem != "common")
 ABLATIONS = [name for name in FILES if name.startswith("ablate_")]
-TOYS = [*(f"{name}:toy" for name in ABLATIONS), "ablate_depth.py:unfrozen,toy", "paper_variants.py:toy"]
+RUN = ["ablate_data_size.py:toy", "ablate_depth.py:unfrozen,toy", "ablate_imbalance.py:toy", "paper_variants.py:toy"]
+"""Toys that are run: lists of settings, rows of settings, fine-tuning, the paper."""
 
 
 def load(file: str) -> configs.ConfigDict:
@@ -81,7 +82,14 @@ def test_variants_are_the_paper_24_times() -> None:
             assert {configs.flatten(trial.config)[key] for trial in trials} == {configs.flatten(paper[0].config)[key]}
 
 
-@pytest.mark.parametrize("file", TOYS)
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_toy_is_a_small_study(name: str) -> None:
+    trials = sweep.expand(load(f"{name}:toy"))
+    assert 2 <= len(trials) <= 8
+    assert all(trial.config.data.synthetic.images == 96 and trial.config.train.epochs == 2 for trial in trials)
+
+
+@pytest.mark.parametrize("file", RUN)
 def test_toy_gives_its_tables_and_figures(file: str, tmp_path: Path) -> None:
     config = load(file)
     names = [trial.name for trial in sweep.expand(config)]
