@@ -14,7 +14,7 @@ from faults.conftest import CONFIGS, PATIENCE, Toy, wait
 def test_stopped_run_resumes_to_the_same_bits(reference: dict[str, Any], tmp_path: Path) -> None:
     toy = Toy(tmp_path / "toy")
     process = toy.start()
-    assert wait(process, lambda: any(step >= 8 for step in toy.saved()))
+    assert wait(process, lambda: any(step >= 8 for step in toy.saved())), process.communicate()[0]
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
@@ -36,7 +36,7 @@ def test_study_of_heads_resumes_with_the_missing_trials(tmp_path: Path) -> None:
         sys.executable, "-m", "alljax.cli", "study", f"--config={CONFIGS / 'paper.py'}:toy", f"--workdir={tmp_path}",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert wait(process, lambda: any(tmp_path.glob("trials/*/metrics.json")))
+    assert wait(process, lambda: any(tmp_path.glob("trials/*/metrics.json"))), process.communicate()[0]
     process.send_signal(signal.SIGUSR1)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
