@@ -1,11 +1,31 @@
-"""alljax: transfer learning on microscopic blood cells.
+"""alljax: transfer learning on microscopic images of blood cells.
 
-One way through: files → records → batches → features or gradients → heads →
-predictions → metrics with intervals → tables, figures, report.  The rooms
-`data`, `models`, `weights`, `training`, `evaluation` and `study` stand in that
-order, and a room imports only from rooms before it.
+The path of the data: files → dataset → subjects → folds → batches → features or gradients → trained heads or networks →
+predictions → metrics with intervals → report.  The subpackages `data`, `models`, `weights`, `training`, `evaluation`,
+`study`, `report` and `paper` follow this order; each imports only from those before it.
 
-Nothing is imported here, so that ``alljax --help`` starts at once.
+The names in `__all__` are imported on first use, so that ``import alljax`` and ``alljax --help`` are fast.
 """
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+_MODULES = {
+    "load_config": "config.load",
+    "open_dataset": "data.readers.open_dataset",
+    "make_splits": "data.splits.make_splits",
+    "get_backbone": "models.backbones.get_backbone",
+    "evaluate": "evaluation.metrics.evaluate",
+    "run_study": "study.run.run_study",
+    "write_report": "report.report.write_report",
+}
+__all__ = ["__version__", *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'alljax' has no attribute {name!r}")
+    module, _, attribute = _MODULES[name].rpartition(".")
+    return getattr(import_module(f"alljax.{module}"), attribute)

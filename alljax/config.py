@@ -92,16 +92,11 @@ def vary(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:
 
 
 def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Returns one line ``key: stored → wanted`` per key that differs between two flattened configs.
-
-    A key missing in `stored` counts as its default, because a later version added it.
-    """
-    missing = "(absent)"
-    stored = {key: setting.default for key, setting in SETTINGS.items()} | stored
+    """Returns one line ``key: stored → wanted`` per key that differs between two flattened configs."""
     return [
-        f"{key}: {stored[key]!r} → {wanted.get(key, missing)!r}"
-        for key in sorted(stored)
-        if _tuples(stored[key]) != _tuples(wanted.get(key, missing))
+        f"{key}: {stored.get(key)!r} → {wanted.get(key)!r}"
+        for key in sorted(stored.keys() | wanted.keys())
+        if _tuples(stored.get(key)) != _tuples(wanted.get(key))
     ]
 
 
