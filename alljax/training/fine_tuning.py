@@ -15,21 +15,12 @@ from alljax.errors import ConfigError
 from alljax.models.head import Head, pool
 from alljax.models.layers import BatchNormContext
 from alljax.training import parameter_groups
+from alljax.training import step as steps
 from alljax.training.network import Network
 from alljax.training.optimizers import Hyperparameters
 from alljax.training.parameter_groups import ParameterGroup
 from alljax.training.sharding import Mesh, bytes_per_device
-from alljax.training.step import (
-    INIT,
-    Apply,
-    Batch,
-    Metrics,
-    Parameters,
-    TrainState,
-    init_state,
-    make_eval_step,
-    make_train_step,
-)
+from alljax.training.step import INIT, Apply, Batch, Metrics, Parameters, TrainState
 
 
 @flax.struct.dataclass
@@ -80,7 +71,7 @@ class FineTuner:
         self._frozen = mesh.replicate({path: leaf for path, leaf in backbone.items() if path not in ever})
         self._steps: dict[int, Callable[..., TrainState]] = {}
         self._init = mesh.jit(self._make_state)
-        self._evaluate = mesh.jit(make_eval_step(make_apply(config, network, self._head), mesh.axis))
+        self._evaluate = mesh.jit(steps.make_eval_step(make_apply(config, network, self._head), mesh.axis))
         self._finite = mesh.jit(_all_finite)
         arguments = self._initial, network.used("batch_stats"), jax.random.key_data(jax.random.key(0))
         self.abstract = mesh.abstract(jax.eval_shape(self._make_state, *arguments))
@@ -147,12 +138,12 @@ class FineTuner:
 
     def _make_state(self, backbone: Parameters, batch_stats: Any, key: jax.Array) -> TrainState:
         head = init_head(self._head, self._network, jax.random.wrap_key_data(key))
-        return init_state(self.config, {**backbone, **head}, batch_stats, self._group_of)
+        return steps.init_state(self.config, {**backbone, **head}, batch_stats, self._group_of)
 
     def _make_step(self, epoch: int) -> Callable[..., TrainState]:
         trainable = parameter_groups.trainable(self._group_of, epoch)
         layers, axis = parameter_groups.normalization_layers(trainable), self.mesh.axis
-        train_step = make_train_step(
+        train_step = steps.make_train_step(
             self.config,
             make_apply(self.config, self._network, self._head, layers, axis),
             augment=make_augmentation(self.config),

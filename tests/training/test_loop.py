@@ -19,7 +19,6 @@ from training.small_run import GROUPS, STEPS, Interrupted, Run, after, identical
 from alljax.cli import main
 from alljax.errors import ConfigError, Stopped
 from alljax.interrupts import handle_signals
-from alljax.training import loop
 from alljax.training.loop import TrainedNetwork
 from alljax.training.network import Network
 from alljax.training.sharding import JitMesh, PmapMesh
@@ -165,15 +164,6 @@ def test_early_stopping_returns_the_best_epoch(network: Network, tmp_path: Path)
     assert identical(Run(config, network, tmp_path / "stopped", contrast=0).train(), stopped)
 
 
-def test_newest_and_best_checkpoints_are_kept(network: Network, tmp_path: Path) -> None:
-    config = settings(epochs=8, learning_rate=0.02, schedule="constant", keep_latest=1, keep_best=2)
-    run = Run(config, network, tmp_path, contrast=0)
-    losses = [row.val_loss for row in run.train().history]
-    best = {(int(epoch) + 1) * STEPS for epoch in np.argsort(losses)[:2]}
-    assert best != {7 * STEPS, 8 * STEPS}
-    assert set(run.saved()) == best | {8 * STEPS}
-
-
 def test_layers_are_trained_from_their_epoch_on(network: Network, tmp_path: Path) -> None:
     """Until then their parameters and statistics keep the same bits."""
     groups = (GROUPS[0], ("backbone/stem/.*", 0.0), ("backbone/stage1/.*", 1.0, 1.0, 2))
@@ -232,24 +222,3 @@ def test_profile_contains_three_steps(network: Network, tmp_path: Path) -> None:
     (trace,) = (tmp_path / "profile").rglob("*.trace.json.gz")
     events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
     assert sorted(int(event["args"]["step_num"]) for event in events if event.get("name") == "step") == [2, 3, 4]
-
-
-def test_progress_counts_images(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "memory", lambda: "1.2 GiB")
-    images: list[int] = []
-    notes: set[str] = set()
-
-    def update(count: int, note: str = "") -> None:
-        images.append(count)
-        notes.add(note.removeprefix("loss ")[5:])
-        if sum(images) == 21 + 8:
-            raise Interrupted
-
-    with pytest.raises(Interrupted):
-        Run(settings(checkpoint_steps=1), network, tmp_path).train(update)
-    assert [count for count in images if count] == [8, 8, 5, 8]
-    assert notes == {"", " 1.2 GiB"}
-    images.clear()
-    Run(settings(checkpoint_steps=1), network, tmp_path).train(lambda count, note="": images.append(count))
-    assert images[0] == 21 + 8
-    assert sum(images) == 4 * 21
