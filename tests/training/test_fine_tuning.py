@@ -174,7 +174,7 @@ def test_fsdp_shards_the_state(network: Network) -> None:
         before.append(bytes_per_device(run.tuner.init(run.inputs)))
         after.append(bytes_per_device(run.steps(1)))
     assert after == before
-    assert before[1] < 0.6 * before[0]
+    assert before[1] < 0.65 * before[0]  # arrays below the minimum size are replicated
 
 
 def test_groups_cover_the_stages_that_are_used(network: Network) -> None:
