@@ -144,7 +144,8 @@ def exclusive(workdir: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[None]:
 
 def _stored(workdir: Path) -> dict[str, dict[str, Any]]:
     """Returns config and environment of the study that has results here; empty where there are none."""
-    if not any(any(workdir.glob(f"trials/*/{pattern}")) for pattern in (CHECKSUMS, f"runs/*/{CHECKSUMS}")):
+    patterns = (CHECKSUMS, f"runs/*/{CHECKSUMS}", f"runs/*/checkpoints/{CHECKSUMS}")
+    if not any(any(workdir.glob(f"trials/*/{pattern}")) for pattern in patterns):
         return {}
     return {name: read_json(workdir / f"{name}.json") for name in ("config", "environment")}
 

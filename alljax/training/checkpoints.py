@@ -90,22 +90,24 @@ class CheckpointManager:
             n=keep_best,
             keep_checkpoints_without_metrics=False,
         )
-        with _write_errors(self.folder), _without_orbax_logs():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for step in self.folder.glob("[0-9]*") if jax.process_index() == 0 else ():
-                if step.name.isdecimal() and not _is_intact(step):
-                    logging.info(f"{step}: damaged checkpoint, removed")
-                    shutil.rmtree(step)
-            multihost_utils.sync_global_devices("damaged checkpoints are removed")
-            self._orbax = ocp.training.Checkpointer(
-                self.folder,
-                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_latest), best]),
-                cleanup_tmp_directories=True,
-            )
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_without_orbax_logs())
+            with _write_errors(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                for step in self.folder.glob("[0-9]*") if jax.process_index() == 0 else ():
+                    if step.name.isdecimal() and not _is_intact(step):
+                        logging.info(f"{step}: damaged checkpoint, removed")
+                        shutil.rmtree(step)
+                multihost_utils.sync_global_devices("damaged checkpoints are removed")
+                self._orbax = ocp.training.Checkpointer(
+                    self.folder,
+                    save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+                    preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_latest), best]),
+                    cleanup_tmp_directories=True,
+                )
+            self._quiet = stack.pop_all()  # closed by `close`: Orbax's threads log after a save has failed
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
-        self._quiet = contextlib.ExitStack()
 
     def save(self, step: int, state: Any, record: dict[str, Any], loss: float | None = None) -> None:
         """Starts to write a checkpoint, after the previous one is complete.
@@ -120,7 +122,6 @@ class CheckpointManager:
             WorkdirError: this checkpoint or the previous one cannot be written.
         """
         self.wait()
-        self._quiet.enter_context(_without_orbax_logs())
         tree = {f"{number:05d}": leaf for number, leaf in enumerate(jax.tree.leaves(state))}
         with _write_errors(self.folder / str(step)):
             response = self._orbax.save_checkpointables_async(
@@ -137,16 +138,14 @@ class CheckpointManager:
         Raises:
             WorkdirError: it cannot be written.
         """
-        with self._quiet:
-            pending, self._pending = self._pending, None
-            if pending is not None:
-                pending.result()
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def close(self) -> None:
         """Waits like `wait`, then releases all resources."""
-        with contextlib.ExitStack() as stack:
+        with self._quiet as stack:
             stack.enter_context(contextlib.suppress(OSError, ValueError, RuntimeError))  # `wait` has raised it
-            stack.enter_context(_without_orbax_logs())
             stack.callback(self._orbax.close)
             stack.callback(self._writer.shutdown)
             self.wait()
@@ -166,7 +165,7 @@ class CheckpointManager:
         leaves, structure = jax.tree.flatten(self._abstract)
         if not folder.is_dir():
             raise WorkdirError(f"{folder}: this checkpoint does not exist; remove {self.folder} to restart this run")
-        with _read_errors(folder), _without_orbax_logs():
+        with _read_errors(folder):
             record = self._orbax.metadata(step).custom_metadata
             if different := sorted({*self._layout} ^ {*record.get("layout", [])}):
                 raise WorkdirError(
