@@ -1,6 +1,7 @@
 """Trains the trials of one job: heads on features of a frozen backbone, or networks on images."""
 
 import contextlib
+import dataclasses
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -127,6 +128,8 @@ class HeadClassifier:
             keys = keys[np.tile(np.arange(seeds), len(trainings))]
         runs, data = make_runs(keys, configs, fold), FoldData(features, labels, fold)
         outcomes = self._trainer.train(epochs, runs, data, self._job.epochs_per_call, self._progress)
+        if not self._job.config.study.checkpoints:  # large heads of many folds would fill the memory
+            outcomes = [dataclasses.replace(outcome, params={}) for outcome in outcomes]
         slices = [slice(start, start + seeds) for start in range(0, len(configs), seeds)]
         return [outcome.select(runs) for runs in slices for outcome in outcomes]
 
