@@ -3,12 +3,20 @@
 import tomllib
 from pathlib import Path
 
+import jax
 import jaxlib
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
+from scipy.special import softmax
 
+from alljax.config import default_config
 from alljax.errors import ConfigError
+from alljax.evaluation.intervals import HeldOut, confidence_intervals
+from alljax.evaluation.metrics import evaluate
+from alljax.study.predict import mean_probabilities
 from alljax.training import self_check
+from alljax.training.step import Metrics
 
 
 @pytest.mark.parametrize("rows", self_check.ROWS)
@@ -32,3 +40,29 @@ def test_wrong_compiler_is_refused_and_success_is_recorded(tmp_path: Path, monke
     assert not list(tmp_path.iterdir())
     self_check.check_compiler()
     assert len(list(tmp_path.glob("self-check-jaxlib-*-cpu"))) == 1
+
+
+@pytest.mark.parametrize("rows", self_check.ROWS)
+def test_prediction_evaluation_and_steps_equal_numpy(rows: int) -> None:
+    """Every compiled function whose shape depends on the number of images, at row counts around powers of two."""
+    config = default_config()
+    config.model.hidden = 8
+    random = np.random.default_rng(rows)
+    features, labels = random.standard_normal((rows, 1, 3), np.float32), random.integers(0, 2, rows)
+    first, second = random.standard_normal((1, 3, 8), np.float32), random.standard_normal((1, 8, 2), np.float32)
+    heads = [{"dense": {"kernel": first, "bias": np.zeros((1, 8), np.float32)},
+              "predictions": {"kernel": second, "bias": np.zeros((1, 2), np.float32)}}]  # fmt: skip
+    expected = softmax(np.maximum(features[:, 0] @ first[0], 0) @ second[0], axis=1)
+    probabilities = mean_probabilities(config, heads, features, 2)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+
+    metrics = evaluate(labels, probabilities)
+    assert metrics["accuracy"] == pytest.approx((expected.argmax(1) == labels).mean(), abs=1e-4)
+    test = HeldOut(labels, probabilities[None], random.integers(0, 50, rows).astype(str))
+    low, high = confidence_intervals(test, names=["accuracy"], resamples=100)["accuracy"]
+    assert low < metrics["accuracy"] < high
+
+    logits, mask = np.log(expected).astype(np.float32), np.ones(rows, bool)
+    total = jax.jit(Metrics.of)(logits, labels.astype(np.int32), mask)
+    assert float(total.loss) == pytest.approx(-np.log(expected)[np.arange(rows), labels].sum(), rel=1e-4)
+    assert (int(total.count), int(total.correct)) == (rows, (logits.argmax(1) == labels).sum())
