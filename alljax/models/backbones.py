@@ -63,15 +63,12 @@ class Backbone:
         name: name in configs.
         module: the Linen module; ``module.apply(variables, images, last=stage)`` returns an ordered dict of
             activations, ``module.apply(variables, images, method="logits")`` the ImageNet logits.
-        groups: layer group → regular expression over "/"-joined parameter paths, matched in full, from input to
-            output; together they match each parameter exactly once.
         layouts: name of a layout → layout of weight files that fit this backbone.
         version: increased with every change of the activations; stored features of other versions are not used.
     """
 
     name: str
     module: StagedNetwork
-    groups: Mapping[str, str]
     layouts: Mapping[str, Layout]
     version: int = 1
 
@@ -87,14 +84,12 @@ class Backbone:
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
-        """Shape of each variable, with the ImageNet classifier, without computing any.
+        """Shape of each variable, with the ImageNet classifier; the network is traced once, nothing is computed.
 
         Names are "/"-joined: ``params/stem/conv/kernel``, ``batch_stats/stem/norm/mean``, ``params/classifier/bias``.
         """
         images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-        tree = jax.eval_shape(
-            lambda key, images: self.module.init(key, images, method="logits"), jax.random.key(0), images
-        )
+        tree = jax.eval_shape(lambda images: self.module.init(jax.random.key(0), images, method="logits"), images)
         return {path: leaf.shape for path, leaf in flatten_dict(tree, sep="/").items()}
 
 
@@ -103,15 +98,14 @@ BACKBONES: dict[str, Backbone] = {}
 
 
 def register(name: str, module: StagedNetwork, *layouts: Layout) -> None:
-    """Adds a backbone to the catalog; its layer groups are its stages and its classifier.
+    """Adds a backbone to the catalog.
 
     Args:
         name: name in configs.
         module: the network.
         layouts: layouts of weight files; a file that fits several has the first of these.
     """
-    groups = {group: f"{group}/.*" for group in (*module.widths, "classifier")}
-    BACKBONES[name] = Backbone(name, module, groups, {layout.name: layout for layout in layouts})
+    BACKBONES[name] = Backbone(name, module, {layout.name: layout for layout in layouts})
 
 
 def get_backbone(name: str) -> Backbone:

@@ -5,7 +5,6 @@ Swish, and with unscaled stem and head.
 """
 
 import re
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,36 +12,27 @@ import jax.numpy as jnp
 
 from alljax.models.backbones import StagedNetwork, register
 from alljax.models.layers import BatchNorm, BatchNormContext, Conv, tensorflow_same_padding
-from alljax.models.layouts import Rules, pytorch_layout
+from alljax.models.layouts import Layout, Rules
 
 EPS = 1e-3
 MOMENTUM = 0.99
-
-
-class StageShape(NamedTuple):
-    """Shape of a stage of inverted residual blocks."""
-
-    blocks: int
-    kernel_size: int
-    stride: int  # of the first block; the others have stride 1
-    expansion: int
-    features: int
-
-
-STAGES = (
-    StageShape(blocks=1, kernel_size=3, stride=1, expansion=1, features=16),
-    StageShape(blocks=2, kernel_size=3, stride=2, expansion=6, features=24),
-    StageShape(blocks=2, kernel_size=5, stride=2, expansion=6, features=40),
-    StageShape(blocks=3, kernel_size=3, stride=2, expansion=6, features=80),
-    StageShape(blocks=3, kernel_size=5, stride=1, expansion=6, features=112),
-    StageShape(blocks=4, kernel_size=5, stride=2, expansion=6, features=192),
-    StageShape(blocks=1, kernel_size=3, stride=1, expansion=6, features=320),
-)
 STEM_FEATURES = 32
 HEAD_FEATURES = 1280
+
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+"""(number of blocks, kernel size, stride of the first block, expansion, output channels) of each stage."""
+
 WIDTHS = {
     "stem": STEM_FEATURES,
-    **{f"stage{number}": shape.features for number, shape in enumerate(STAGES, start=1)},
+    **{f"stage{number}": features for number, (*_, features) in enumerate(STAGES, start=1)},
     "head": HEAD_FEATURES,
 }
 
@@ -68,10 +58,10 @@ class ConvNorm(nn.Module):
 class InvertedResidual(nn.Module):
     """1×1 expansion, depthwise convolution, linear 1×1 projection; plus the input where shapes agree."""
 
-    features: int
     kernel_size: int
     stride: int
     expansion: int
+    features: int
 
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
@@ -88,17 +78,20 @@ class InvertedResidual(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks of one stage; the first one has the stride."""
+    """The blocks of one stage, see `STAGES`; only the first block has the stride."""
 
-    shape: StageShape
+    blocks: int
+    kernel_size: int
+    stride: int
+    expansion: int
+    features: int
 
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
-        shape = self.shape
-        for number in range(1, shape.blocks + 1):
-            stride = shape.stride if number == 1 else 1
-            block = InvertedResidual(shape.features, shape.kernel_size, stride, shape.expansion, name=f"block{number}")
+        for number in range(1, self.blocks + 1):
+            stride = self.stride if number == 1 else 1
+            block = InvertedResidual(self.kernel_size, stride, self.expansion, self.features, name=f"block{number}")
             images = block(images, context)
         return images
 
@@ -115,7 +108,7 @@ class EfficientNetLite0(StagedNetwork):
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         self.stem = ConvNorm(STEM_FEATURES, 3, 2)
         for number, shape in enumerate(STAGES, start=1):
-            setattr(self, f"stage{number}", Stage(shape))
+            setattr(self, f"stage{number}", Stage(*shape))
         self.head = ConvNorm(HEAD_FEATURES, 1)
         self.classifier = nn.Dense(1000)
 
@@ -124,7 +117,7 @@ class EfficientNetLite0(StagedNetwork):
         return self.classifier(jnp.mean(self(images)["head"], axis=(1, 2)))
 
 
-BLOCKS = [(stage, block) for stage, shape in enumerate(STAGES, 1) for block in range(1, shape.blocks + 1)]
+BLOCKS = [(stage, block) for stage, (blocks, *_) in enumerate(STAGES, 1) for block in range(1, blocks + 1)]
 LAYERS = {
     "expand": ("_expand_conv", "_bn0"),
     "depthwise": ("_depthwise_conv", "_bn1"),
@@ -138,7 +131,7 @@ def _block_layer(match: re.Match[str]) -> str:
     return f"_blocks.{number}.{LAYERS[match[3]][match[4] == 'norm']}"
 
 
-PYTORCH: Rules = {
+RULES: Rules = {
     "stem/conv": "_conv_stem",
     "stem/norm": "_bn0",
     r"stage(\d)/block(\d)/(\w+)/(conv|norm)": _block_layer,
@@ -146,10 +139,9 @@ PYTORCH: Rules = {
     "head/norm": "_bn1",
     "classifier": "_fc",
 }
+NETWORK = r"_(blocks|conv|bn).*"
 register(
     "efficientnet_lite0",
     EfficientNetLite0(),
-    pytorch_layout(
-        "efficientnet_lite_pytorch", "EfficientNet-Lite0 for PyTorch", "lite", PYTORCH, r"_(blocks|conv|bn).*"
-    ),
+    Layout("efficientnet_lite_pytorch", "EfficientNet-Lite0 for PyTorch", "lite", "pytorch", RULES, NETWORK),
 )

@@ -4,9 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alljax.errors import ConfigError, unknown_name
-
-POOLINGS = ("average", "max", "flatten")
+POOLINGS = {
+    "average": lambda activation: jnp.mean(activation, axis=(1, 2)),
+    "max": lambda activation: jnp.max(activation, axis=(1, 2)),
+    "flatten": lambda activation: jnp.reshape(activation, (activation.shape[0], -1)),
+}
 
 
 def pool(activation: jax.Array, method: str) -> jax.Array:
@@ -19,18 +21,8 @@ def pool(activation: jax.Array, method: str) -> jax.Array:
 
     Returns:
         (B, C), or (B, H · W · C) if flattened.
-
-    Raises:
-        ConfigError: unknown method.
     """
-    match method:
-        case "average":
-            return jnp.mean(activation, axis=(1, 2))
-        case "max":
-            return jnp.max(activation, axis=(1, 2))
-        case "flatten":
-            return jnp.reshape(activation, (activation.shape[0], -1))
-    raise ConfigError(unknown_name("pooling", method, POOLINGS))
+    return POOLINGS[method](activation)
 
 
 class Head(nn.Module):

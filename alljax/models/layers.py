@@ -27,11 +27,6 @@ def tensorflow_same_padding(size: tuple[int, int], kernel_size: int, stride: int
 
     Height and width of the output are ⌈size / stride⌉; an odd pixel of padding is added at the bottom and at the
     right (https://www.tensorflow.org/api_docs/python/tf/nn, "Notes on padding").
-
-    Args:
-        size: height and width of the input.
-        kernel_size: height and width of the kernel.
-        stride: stride in both directions.
     """
 
     def one_side(length: int) -> tuple[int, int]:
@@ -49,11 +44,8 @@ def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padd
     Args:
         images: (B, H, W, C).
         kernel: (k, k, 1, C).
-        stride: stride in both directions.
-        padding: zeros added per side.
-
-    Returns:
-        (B, h, w, C).
+        stride: in both directions.
+        padding: zeros added on each side.
     """
     size = kernel.shape[0]
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
@@ -79,7 +71,7 @@ class Conv(nn.Module):
         features: number of output channels; equal to the input's if depthwise.
         kernel_size: height and width of the kernel.
         stride: stride in both directions.
-        padding: zeros added per side, ((top, bottom), (left, right)).
+        padding: zeros added on each side, ((top, bottom), (left, right)).
         depthwise: whether each channel is convolved separately.
         use_bias: whether a bias is added.
     """
@@ -183,12 +175,7 @@ class BatchNorm(nn.Module):
 
 
 def batch_statistics(images: jax.Array, context: BatchNormContext) -> tuple[jax.Array, jax.Array]:
-    """Returns mean and biased variance (C,) over the pixels of the images that count.
-
-    Args:
-        images: float32 (B, H, W, C).
-        context: its mask and axis are used.
-    """
+    """Returns mean and biased variance (C,) of float32 (B, H, W, C) over the pixels of the unmasked images."""
     weight = context.mask.astype(jnp.float32).reshape(-1, 1, 1, 1)
 
     def over_devices(value: jax.Array) -> jax.Array:

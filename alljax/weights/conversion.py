@@ -1,7 +1,7 @@
 """Arrays of a weight file to the variables of a backbone."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,11 @@ from alljax.models.backbones import BACKBONES, Backbone, get_backbone
 from alljax.models.layouts import Layout
 from alljax.weights import formats, store
 
-Arrays = Mapping[str, np.ndarray]
-
 CLASSIFIER = "params/classifier/"
 ALLJAX_NETWORK = r"(params|batch_stats)/(?!classifier/).*"
 ALLJAX_LABELS = r"(layout|source)/[\w.-]+"
 """Empty arrays whose names keep the origin of a converted file, on which the preprocessing depends."""
+NOT_REPORTED = rf"\.num_batches_tracked$|^{ALLJAX_LABELS}$"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Match:
 
 
 def convert(
-    arrays: Arrays, backbone: str, classifier: bool = False, origin: str | Path = "the weight file"
+    arrays: Mapping[str, np.ndarray], backbone: str, classifier: bool = False, origin: str | Path = "the weight file"
 ) -> Converted:
     """Returns the arrays of a weight file as the variables of a backbone.
 
@@ -87,25 +86,22 @@ def convert(
             or contains NaN, or a converted file does not name its layout.
     """
     chosen = get_backbone(backbone)
-    match = max((_match(arrays, chosen, layout) for layout in _layouts(chosen)), key=lambda match: match.likeness)
+    match = recognize(arrays, [chosen])
     fits, shapes = match.layout.fits, chosen.shapes
-    unfit = [path for path, name in match.names.items() if not fits(arrays[name].shape, shapes[path])]
-    misshapen = [path for path in unfit if not path.startswith(CLASSIFIER)]
-    if match.missing or match.foreign or misshapen:
+    misshapen = [path for path, name in match.names.items() if not fits(arrays[name].shape, shapes[path])]
+    if match.missing or match.foreign or any(not path.startswith(CLASSIFIER) for path in misshapen):
         raise WeightsError(f"{origin} {_misfit(arrays, match, misshapen)}; `alljax weights list` shows known files")
     if match.surplus:
         number = plural(len(match.surplus), "tensor")
         logging.info(f"{origin}: ignored {number} outside of {backbone}: {first_few(match.surplus)}")
-    wanted = [path for path in shapes if not path.startswith(CLASSIFIER)]
-    heads = [path for path in shapes if path.startswith(CLASSIFIER)]
-    if classifier and not unfit and all(path in match.names for path in heads):
-        wanted += heads
-    elif classifier:
+    has_classifier = match.names.keys() == shapes.keys() and not misshapen
+    if classifier and not has_classifier:
         logging.info(f"{origin}: has no ImageNet classifier of {backbone}")
     flat = {}
-    for path in wanted:
-        array = _finite_float32(arrays[match.names[path]], match.names[path], origin)
-        flat[path] = np.ascontiguousarray(match.layout.to_flax(array, path, shapes[path]))
+    for path, shape in shapes.items():
+        if (classifier and has_classifier) or not path.startswith(CLASSIFIER):
+            array = _finite_float32(arrays[match.names[path]], match.names[path], origin)
+            flat[path] = np.ascontiguousarray(match.layout.to_flax(array, path, shape))
     labels = dict(name.split("/") for name in arrays if re.fullmatch(ALLJAX_LABELS, name))
     layout = match.layout.name if match.layout.name != "alljax" else labels.get("layout", "")
     if layout not in chosen.layouts:
@@ -116,90 +112,74 @@ def convert(
 def convert_file(path: Path, backbone: str, out: Path) -> int:
     """Writes a weight file as .safetensors with alljax's names (``params/block1/conv1/kernel``).
 
-    The ImageNet classifier is included if the file has one.
-
-    Args:
-        path: a weight file.
-        backbone: a name in `BACKBONES`.
-        out: the file to write.
-
-    Returns:
-        The number of parameters and running statistics.
+    The ImageNet classifier is included if the file has one.  Returns the number of parameters and running statistics.
 
     Raises:
         ConfigError, WeightsError: see `convert`.
         WorkdirError: `out` cannot be written.
     """
-    get_backbone(backbone)
     converted = convert(formats.read_weights(path), backbone, classifier=True, origin=path)
     flat = flatten_dict(converted.variables, sep="/")
     known = store.recognize(path)
     source = known.name if known else converted.source
     labels = [f"layout/{converted.layout}", *([f"source/{source}"] if source else [])]
-    metadata = {"backbone": backbone, "layout": converted.layout, "source_sha256": store.digest(path)}
     content = flat | {label: np.zeros(0, np.float32) for label in labels}
+    metadata = {"backbone": backbone, "layout": converted.layout, "source_sha256": store.digest(path)}
     files.write_bytes(out, safetensors.numpy.save(content, metadata))
     return sum(array.size for array in flat.values())
 
 
-def recognize(arrays: Arrays) -> Match | None:
-    """Returns the best match among all backbones; None if no name is known."""
-    matches = (_match(arrays, backbone, layout) for backbone in BACKBONES.values() for layout in _layouts(backbone))
-    best = max(matches, key=lambda match: match.likeness)
-    return best if best.names else None
+def recognize(names: Iterable[str], backbones: Iterable[Backbone] = BACKBONES.values()) -> Match:
+    """Returns the best match of the tensor names in a file; without names if the file fits none of the backbones."""
+    matches = []
+    for backbone in backbones:
+        own = Layout("alljax", f"alljax's {backbone.name}", "", "flax", {}, ALLJAX_NETWORK)
+        matches += [_match(names, backbone, layout) for layout in (*backbone.layouts.values(), own)]
+    return max(matches, key=lambda match: match.likeness)
 
 
-def _layouts(backbone: Backbone) -> Iterator[Layout]:
-    yield from backbone.layouts.values()
-    description = f"alljax's {backbone.name}"
-    yield Layout("alljax", description, "", name_of=str, network=ALLJAX_NETWORK, ignored=ALLJAX_LABELS)
-
-
-def _match(arrays: Iterable[str], backbone: Backbone, layout: Layout) -> Match:
+def _match(names: Iterable[str], backbone: Backbone, layout: Layout) -> Match:
     """Finds the prefix under which most names of a layout occur in a file."""
     paths = {layout.name_of(path): path for path in backbone.shapes}
-    found: dict[str, dict[str, str]] = {"": {}}  # prefix → our name → name in the file
-    for name in arrays:
+    matches: dict[str, dict[str, str]] = {"": {}}  # prefix → our name → name in the file
+    for name in names:
         for start in (0, *(separator.end() for separator in re.finditer("[./]", name))):
             if path := paths.get(layout.normalize(name[start:])):
-                found.setdefault(name[:start], {}).setdefault(path, name)
-    prefix = max(found, key=lambda prefix: len(found[prefix]))
-    names = found[prefix]
-    used = set(names.values())
-    rest = {name: layout.normalize(name.removeprefix(prefix)) for name in arrays if name not in used}
-    surplus = [name for name, short in rest.items() if not re.fullmatch(layout.ignored, short)]
-    foreign = [name for name in surplus if name.startswith(prefix) and re.fullmatch(layout.network, rest[name])]
-    missing = [path for path in backbone.shapes if path not in names and not path.startswith(CLASSIFIER)]
-    return Match(backbone, layout, names, missing, surplus, foreign)
+                matches.setdefault(name[:start], {}).setdefault(path, name)
+    prefix = max(matches, key=lambda prefix: len(matches[prefix]))
+    matched = matches[prefix]
+    missing = [path for path in backbone.shapes if path not in matched and not path.startswith(CLASSIFIER)]
+    used = set(matched.values())
+    surplus = [name for name in names if name not in used and not re.search(NOT_REPORTED, name)]
+    network = re.compile(layout.network)
+    foreign = [
+        name for name in surplus
+        if name.startswith(prefix) and network.fullmatch(layout.normalize(name.removeprefix(prefix)))
+    ]  # fmt: skip
+    return Match(backbone, layout, matched, missing, surplus, foreign)
 
 
-def _misfit(arrays: Arrays, match: Match, misshapen: list[str]) -> str:
+def _misfit(arrays: Mapping[str, np.ndarray], match: Match, misshapen: list[str]) -> str:
     """Returns why a file is not one of the match's backbone."""
     backbone, layout = match.backbone, match.layout
     best = recognize(arrays)
-    if best and best.backbone is not backbone and best.likeness > match.likeness:
+    if best.backbone is not backbone and best.likeness > match.likeness:
         return (
             f"is for another network: it looks like {best.layout.description}, not {backbone.name}; "
             f"set model.backbone to {best.backbone.name!r} or use a file of {backbone.name}"
         )
-
-    def expected(path: str) -> str:
-        return f"{layout.name_of(path)} {layout.shape_of(backbone.shapes[path])}"
-
-    found = f"the file has {first_few(repr(name) for name in arrays) or 'no tensors'}"
-    shapes = [
-        f"{match.names[path]} {arrays[match.names[path]].shape} instead of {expected(path)}" for path in misshapen
+    expected = {path: f"{layout.name_of(path)} {layout.shape_of(shape)}" for path, shape in backbone.shapes.items()}
+    found = {path: f"{name} {arrays[name].shape}" for path, name in match.names.items()}
+    problems = {
+        "missing": [expected[path] for path in match.missing],
+        "of another shape": [f"{found[path]} instead of {expected[path]}" for path in misshapen],
+        "of another variant of the network": match.foreign,
+    }
+    listed = [
+        f"{plural(len(names), 'tensor')} {problem}: {first_few(names)}" for problem, names in problems.items() if names
     ]
-    problems = [
-        f"{plural(len(names), 'tensor')} {problem}: {first_few(names)}"
-        for problem, names in (
-            ("missing", [expected(path) for path in match.missing]),
-            ("of another shape", shapes),
-            ("of another variant of the network", match.foreign),
-        )
-        if names
-    ]
-    return f"does not fit {backbone.name} ({layout.description}): {'; '.join(problems)}; {found}"
+    first = first_few(repr(name) for name in arrays)
+    return f"does not fit {backbone.name} ({layout.description}): {'; '.join(listed)}; the file has {first}"
 
 
 def _finite_float32(array: np.ndarray, name: str, origin: str | Path) -> np.ndarray:

@@ -7,12 +7,13 @@ Source of the layouts: ``torch/serialization.py`` and ``torch/_utils.py`` of PyT
 ``numpy/_core/src/multiarray/methods.c`` of NumPy 2.4.
 """
 
+import functools
 import io
 import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, ClassVar, NamedTuple
 
 import ml_dtypes
@@ -55,7 +56,7 @@ class Opaque(dict):
     __slots__ = ()
     __hash__ = object.__hash__  # type: ignore[assignment] # may be a key
     __eq__ = object.__eq__
-    full_name: ClassVar[str] = ""
+    full_name: ClassVar[str] = "a tensor outside of the file"
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__()
@@ -80,8 +81,9 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
-    def array(self) -> np.ndarray:
-        """Returns the view after checking that it lies inside its storage."""
+    @property
+    def value(self) -> np.ndarray:
+        """The view, after a check that it lies inside its storage."""
         integers = (self.offset, *self.shape, *self.stride)
         last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
         if 0 in self.shape:
@@ -92,21 +94,8 @@ class Tensor(NamedTuple):
         return np.lib.stride_tricks.as_strided(self.storage[self.offset :], self.shape, strides, writeable=False)
 
 
-class NumpyArray:
-    """A NumPy array under construction; the real constructors trust the flags of a pickled dtype."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, *arguments: object) -> None:
-        self.array: np.ndarray | None = None
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, fortran, content = state
-        self.array = _from_buffer(content, dtype, shape, "F" if fortran else "C").array
-
-
 class NumpyType:
-    """A NumPy dtype of numbers under construction."""
+    """A NumPy dtype of numbers; the real constructors trust the flags of a pickled dtype."""
 
     __slots__ = ("dtype",)
 
@@ -119,24 +108,34 @@ class NumpyType:
             self.dtype = self.dtype.newbyteorder(">")
 
 
-def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any, *arguments: object) -> NumpyArray:
+class NumpyArray:
+    """A NumPy array under construction; without a value if it does not contain numbers."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, *arguments: object) -> None:
+        self.value: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, content = state
+        self.value = _from_buffer(content, dtype, shape, "F" if fortran else "C").value
+
+
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> NumpyArray:
     array = NumpyArray()
-    if isinstance(dtype, NumpyType) and dtype.dtype is not None:  # arrays of other types stay without a value
+    if isinstance(dtype, NumpyType) and dtype.dtype is not None:
         content = content.encode("latin-1") if isinstance(content, str) else content  # from Python 2
         flat = np.frombuffer(content, dtype.dtype)
-        array.array = flat.astype(flat.dtype.newbyteorder("=")).reshape(shape, order="F" if order == "F" else "C")
+        array.value = flat.astype(flat.dtype.newbyteorder("=")).reshape(shape, order=order)
     return array
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> object:
-    flags = rest[2] if len(rest) > 2 else None  # conjugate or negative views
-    return Tensor(storage, offset, shape, stride) if isinstance(storage, np.ndarray) and not flags else storage
+    return Tensor(storage, offset, shape, stride) if isinstance(storage, np.ndarray) else storage
 
 
 def _typed_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> object:
-    if isinstance(storage, np.ndarray) and isinstance(rest[2], str):
-        storage = storage.view(_dtype(rest[2]))
-    return _tensor(storage, offset, shape, stride)
+    return _tensor(storage.view(_dtype(rest[2])), offset, shape, stride)
 
 
 def _dtype(name: str) -> np.dtype:
@@ -172,7 +171,7 @@ ALLOWED: dict[tuple[str, str], object] = {
 class Unpickler(pickle.Unpickler):
     """Reads tensors and plain values; every other global becomes a subclass of `Opaque` and is never imported."""
 
-    def __init__(self, file: IO[bytes], storage: Callable[[str, np.dtype, int], np.ndarray] | None = None) -> None:
+    def __init__(self, file: IO[bytes], storage: Callable[[str, np.dtype, int], Any] = Opaque) -> None:
         super().__init__(file, encoding="latin-1")
         self._storage = storage
 
@@ -187,8 +186,8 @@ class Unpickler(pickle.Unpickler):
         if len(identity) < 5:  # the class of a pickled module, with its source code
             return identity[1]
         _, dtype, key, _, count, *view = identity
-        if self._storage is None or not isinstance(dtype, str) or not isinstance(key, str):
-            return dtype() if isinstance(dtype, type) else Opaque()  # names the type in the message
+        if not isinstance(dtype, str):  # an unknown type, which is named in the message
+            return dtype()
         if any(view):
             raise FormatError("a tensor of PyTorch before 0.4; load it there and save it again")
         return self._storage(key, _dtype(dtype), count)
@@ -198,12 +197,10 @@ def load_zip(file: IO[bytes]) -> object:
     """Reads PyTorch's zip container: a pickle, and a file of numbers per storage."""
     with zipfile.ZipFile(file) as archive:
         root = next(name for name in archive.namelist() if name.endswith("data.pkl")).removesuffix("data.pkl")
-        stored: dict[tuple[str, np.dtype], np.ndarray] = {}
 
+        @functools.cache  # tensors may share a storage
         def storage(key: str, dtype: np.dtype, count: int) -> np.ndarray:
-            if (key, dtype) not in stored:
-                stored[key, dtype] = np.frombuffer(archive.read(f"{root}data/{key}"), dtype)
-            return stored[key, dtype]
+            return np.frombuffer(archive.read(f"{root}data/{key}"), dtype)
 
         return Unpickler(io.BytesIO(archive.read(f"{root}data.pkl")), storage).load()
 
@@ -246,22 +243,17 @@ def find_weights(loaded: object) -> Arrays:
 
 def _mappings(value: object, path: str, seen: set[int], classes: set[str]) -> Iterator[tuple[str, Arrays]]:
     """Yields each dictionary that has arrays, with its path; adds the names of unknown classes to `classes`."""
-    if isinstance(value, Opaque) or (isinstance(value, type) and issubclass(value, Opaque)):
-        classes.update({value.full_name} - {""})
+    if isinstance(value, Opaque):
+        classes.add(value.full_name)
     if id(value) in seen or not isinstance(value, dict | list | tuple) or isinstance(value, Tensor):
         return
     seen.add(id(value))
-    items: dict[Any, object] = dict(value) if isinstance(value, dict) else dict(enumerate(value))
-    if not isinstance(value, dict) or all(isinstance(name, str) for name in items):
-        arrays = {name: array for name, item in items.items() if (array := _array(item)) is not None}
-        if arrays and isinstance(value, dict):
+    items: Iterable[tuple[Any, object]] = enumerate(value)
+    if isinstance(value, dict):
+        items = [(name, item) for name, item in value.items() if isinstance(name, str)]
+        tensors = [(name, item.value) for name, item in items if isinstance(item, Tensor | NumpyArray)]
+        if arrays := {name: array for name, array in tensors if array is not None}:
             yield path, arrays
-        for name, item in items.items():
-            if not str(name).startswith("opt"):  # an optimizer's moments have the names of the weights
-                yield from _mappings(item, f"{path}{name}/", seen, classes)
-
-
-def _array(item: object) -> np.ndarray | None:
-    if isinstance(item, NumpyArray):
-        return item.array
-    return item.array() if isinstance(item, Tensor) else None
+    for name, item in items:
+        if not str(name).startswith("opt"):  # an optimizer's moments have the names of the weights
+            yield from _mappings(item, f"{path}{name}/", seen, classes)

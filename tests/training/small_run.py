@@ -47,7 +47,7 @@ def small_network() -> Network:
     variables = jax.jit(lambda key: backbone.module.init(key, images, last=STAGE))(jax.random.key(5))
     lite = get_preprocessing("lite")
     lite = type(lite)(**{**vars(lite), "image_size": SIZE})
-    return Network(backbone, STAGE, "average", lite, lite, None, "", variables)  # type: ignore[arg-type]
+    return Network(backbone, STAGE, "average", lite, lite, None, "", lambda: variables)  # type: ignore[arg-type]
 
 
 class Images:

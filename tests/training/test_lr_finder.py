@@ -61,7 +61,7 @@ def test_no_rate_trains_a_broken_network() -> None:
     network = small_network()
     params = dict(network.variables["params"])
     params["stem"] = jax.tree.map(lambda leaf: leaf * np.nan, params["stem"])
-    broken = dataclasses.replace(network, variables=network.variables | {"params": params})
+    broken = dataclasses.replace(network, load=lambda: network.variables | {"params": params})
     losses = find(settings(groups=(GROUPS[0], ("backbone/.*", 0.0))), broken)
     with pytest.raises(ConfigError, match=r"NaN or infinite at every learning rate from 0.0001 to 1e\+30"):
         lr_finder.best_rate(losses, RATES)

