@@ -7,18 +7,9 @@ from alljax.models import efficientnet_lite, resnet
 from alljax.models.backbones import get_backbone
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("vgg-16", "unknown backbone 'vgg-16': did you mean 'vgg16'?"),
-        ("resnet50keras", "did you mean 'resnet50_keras'?"),
-        ("transformer", "choose from efficientnet_lite0, resnet50, resnet50_keras, vgg16"),
-    ],
-)
-def test_unknown_backbone(name: str, message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        get_backbone(name)
-    assert message in str(caught.value)
+def test_unknown_backbone() -> None:
+    with pytest.raises(ConfigError, match="unknown backbone 'vgg-16': did you mean 'vgg16'"):
+        get_backbone("vgg-16")
 
 
 def test_vgg16_classifier_needs_224_pixels() -> None:

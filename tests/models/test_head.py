@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alljax.errors import ConfigError
 from alljax.models.head import Head, pool
 
 
@@ -13,11 +12,6 @@ def test_pooling() -> None:
     np.testing.assert_allclose(pool(activation, "average"), array.mean((1, 2)))
     np.testing.assert_array_equal(pool(activation, "max"), array.max((1, 2)))
     np.testing.assert_array_equal(pool(activation, "flatten"), array.reshape(2, 24))
-
-
-def test_unknown_pooling() -> None:
-    with pytest.raises(ConfigError, match="unknown pooling 'mean'"):
-        pool(jnp.zeros((1, 2, 2, 3)), "mean")
 
 
 def test_initialization_as_in_keras() -> None:

@@ -16,39 +16,28 @@ def draw(*shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32))
 
 
-def library(images: jax.Array, kernel: jax.Array, stride: int, padding: layers.Padding, groups: int) -> jax.Array:
-    """XLA's convolution, which other platforms use."""
-    return lax.conv_general_dilated(
-        images,
-        kernel,
-        (stride, stride),
-        padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
-
-
-@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(
-    ("kernel_size", "height", "padding"),
+    ("kernel_size", "stride", "padding"),
     [
-        (1, 9, ((0, 0), (0, 0))),
-        (3, 8, ((1, 1), (1, 1))),
-        (3, 9, ((0, 3), (2, 1))),  # each side must be padded by its own number
-        (5, 7, ((1, 2), (1, 2))),
+        (1, 2, ((0, 0), (0, 0))),
+        (3, 1, ((0, 3), (2, 1))),  # each side must be padded by its own number
+        (5, 2, ((1, 2), (1, 2))),
     ],
 )
-def test_cpu_implementation(kernel_size: int, height: int, padding: layers.Padding, stride: int) -> None:
+def test_cpu_implementation(kernel_size: int, stride: int, padding: layers.Padding) -> None:
     """1×1 convolutions are matrix products, depthwise ones sums of shifted products."""
     depthwise = kernel_size > 1
-    images = draw(2, height, 12, 6)
+    images = draw(2, 9, 12, 6)
     layer = Conv(6, kernel_size, stride, padding, depthwise)
 
     def ours(kernel: jax.Array) -> jax.Array:
         return layer.apply({"params": {"kernel": kernel}}, images)
 
     def theirs(kernel: jax.Array) -> jax.Array:
-        return library(images, kernel, stride, padding, 6 if depthwise else 1)
+        axes, groups = ("NHWC", "HWIO", "NHWC"), 6 if depthwise else 1
+        return lax.conv_general_dilated(
+            images, kernel, (stride, stride), padding, dimension_numbers=axes, feature_group_count=groups
+        )
 
     @jax.jit
     def outputs_and_gradients(kernel: jax.Array) -> Any:
@@ -60,48 +49,20 @@ def test_cpu_implementation(kernel_size: int, height: int, padding: layers.Paddi
 
 @pytest.mark.parametrize(
     ("length", "side", "stride", "expected"),
-    [
-        (224, 3, 2, (0, 1)),
-        (75, 3, 2, (1, 1)),
-        (56, 5, 2, (1, 2)),
-        (19, 5, 2, (2, 2)),
-        (14, 5, 1, (2, 2)),
-        (14, 3, 1, (1, 1)),
-        (7, 1, 1, (0, 0)),
-        (7, 1, 2, (0, 0)),
-    ],
+    [(224, 3, 2, (0, 1)), (75, 3, 2, (1, 1)), (56, 5, 2, (1, 2)), (14, 5, 1, (2, 2)), (7, 1, 2, (0, 0))],
 )
 def test_tensorflow_same_padding(length: int, side: int, stride: int, expected: tuple[int, int]) -> None:
     assert layers.tensorflow_same_padding((length, 64), side, stride)[0] == expected
     assert layers.tensorflow_same_padding((64, length), side, stride)[1] == expected
 
 
-def lowered(layer: Conv, platform: str) -> str:
-    images = draw(1, 8, 8, 6)
-    variables = jax.eval_shape(layer.init, jax.random.key(0), images)
-    return jax.jit(layer.apply).trace(variables, images).lower(lowering_platforms=(platform,)).as_text()
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [Conv(6, 3, padding=((1, 1), (1, 1)), depthwise=True), Conv(10, 1, stride=2)],
-    ids=["depthwise", "pointwise"],
-)
+@pytest.mark.parametrize("layer", [Conv(6, 3, padding=((1, 1), (1, 1)), depthwise=True), Conv(10, 1, stride=2)])
 def test_implementation_depends_on_the_platform(layer: Conv) -> None:
-    assert "stablehlo.convolution" not in lowered(layer, "cpu")
-    for platform in ("cuda", "tpu"):
-        assert lowered(layer, platform).count("stablehlo.convolution") == 1
-
-
-def test_bias_and_padding_of_a_full_convolution() -> None:
-    images = draw(2, 7, 6, 4)
-    layer = Conv(5, 3, 2, layers.symmetric_padding(1), use_bias=True)
-    kernel, bias = draw(3, 3, 4, 5), draw(5)
-    ours = layer.apply({"params": {"kernel": kernel, "bias": bias}}, images)
-    padded = np.pad(np.asarray(images), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    by_hand = np.einsum("bhwc,hwcd->bd", padded[:, 2:5, 4:7], np.asarray(kernel)) + np.asarray(bias)
-    assert ours.shape == (2, 4, 3, 5)
-    np.testing.assert_allclose(ours[:, 1, 2], by_hand, rtol=1e-5, atol=1e-5)
+    images = draw(1, 8, 8, 6)
+    traced = jax.jit(layer.apply).trace(jax.eval_shape(layer.init, jax.random.key(0), images), images)
+    for platform, count in {"cpu": 0, "cuda": 1, "tpu": 1}.items():
+        program = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert program.count("stablehlo.convolution") == count, platform
 
 
 ROOT = frozenset({""})  # the path of a layer that is the root
