@@ -12,7 +12,7 @@ from alljax.config import default_config
 from alljax.data.splits import Fold
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import get_preprocessing
-from alljax.progress import Update, ignore
+from alljax.progress import Update
 from alljax.training.checkpoints import CheckpointManager
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
@@ -96,6 +96,10 @@ def tuner_of(config: ConfigDict, network: Network, mesh: Any = ONE) -> FineTuner
     if key not in _tuners:
         _tuners[key] = FineTuner(config, network, CLASSES, mesh)
     return _tuners[key]
+
+
+def ignore(images: int, note: str = "") -> None:
+    """An `Update` that shows nothing."""
 
 
 class Run:

@@ -17,13 +17,13 @@ from training.small_run import (
     Images,
     Run,
     identical,
+    ignore,
     settings,
     small_network,
     tuner_of,
 )
 
 from alljax.errors import ConfigError
-from alljax.progress import ignore
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.loop import train
