@@ -20,7 +20,6 @@ IMAGE_SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".g
 """Files with these suffixes are treated as images."""
 
 _SYSTEM_FILES = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
-_DIGITS = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,8 @@ def natural_sort(names: Iterable[str]) -> list[str]:
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
     """Returns the key by which `natural_sort` sorts."""
-    # re.split with a group alternates text and digits, so that only like types are compared.
-    # ASCII digits only: int() refuses some characters that \d matches.
-    pieces: list[str | int] = [*_DIGITS.split(name.lower())]
+    # Text and digits alternate, so that only values of one type are compared; \d would match digits that int() refuses.
+    pieces: list[str | int] = [*re.split("([0-9]+)", name.lower())]
     pieces[1::2] = map(int, pieces[1::2])
     return pieces, name
 
@@ -133,9 +131,9 @@ def _list_folder(root: Path) -> tuple[list[str], list[str]]:
     folders: list[str] = []
     for folder, subfolders, names in os.walk(root, onerror=fail, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        prefix = "" if folder == os.fspath(root) else f"{Path(folder).relative_to(root).as_posix()}/"
-        folders += [f"{prefix}{name}" for name in subfolders]
-        files += [f"{prefix}{name}" for name in names]
+        below = Path(folder).relative_to(root)
+        folders += [(below / name).as_posix() for name in subfolders]
+        files += [(below / name).as_posix() for name in names]
     return files, folders
 
 

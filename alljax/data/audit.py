@@ -1,6 +1,5 @@
 """Duplicates and related subjects in a data set, and what each split protocol would leak."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from rich.console import Console
-from rich.table import Table
 
 from alljax import config as configs
 from alljax.data import duplicates, splits
@@ -20,9 +17,18 @@ from alljax.data.leaks import count_leaks
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
 from alljax.data.subjects import connected_groups, merge_subjects
+from alljax.data.verify import format_table, write_findings
 from alljax.errors import LeakError, UserError, first_few, plural
-from alljax.files import write_text
 from alljax.progress import bar
+
+DUPLICATE_COLUMNS = {
+    "kind": "duplicates", "pairs": "pairs", "subject_names": "two names", "subjects": "two subjects",
+    "folds": "two folds", "subsets": "two subsets", "classes": "two classes",
+}  # fmt: skip
+PROTOCOL_COLUMNS = {
+    "protocol": "protocol", "folds": "folds", "test_images": "tested", "subject": "subject", "field": "photograph",
+    "duplicate": "image", "near": "similar",
+}  # fmt: skip
 
 
 def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> tuple[dict[str, Any], UserError | None]:
@@ -95,57 +101,32 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
     Raises:
         WorkdirError: `out` cannot be written.
     """
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     names = plural(found["subject_names"], "subject name") if found["subject_names"] else "no known subject"
-    console.print(f"{plural(found['images'], 'image')}, {names}")
+    print(f"{plural(found['images'], 'image')}, {names}")
     if bad := found["unreadable"]:
         listed = first_few(f"{path} ({why})" for path, why in bad.items())
-        console.print(f"{plural(len(bad), 'image')} skipped, cannot be read: {listed}")
-    columns = {"pairs": "pairs", "subject_names": "two names", "subjects": "two subjects", "folds": "two folds"}
-    columns |= {"subsets": "two subsets", "classes": "two classes"}
-    console.print()
-    console.print(_table("duplicates", columns, {kind: found[kind] for kind in ("exact", "near")}))
+        print(f"{plural(len(bad), 'image')} skipped, cannot be read: {listed}")
+    print(f"\n{format_table([{'kind': kind} | found[kind] for kind in ('exact', 'near')], DUPLICATE_COLUMNS)}")
     for kind in ("exact", "near"):
         for title, key in (("", "groups"), (" with several classes", "contradictory")):
             if groups := found[kind][key]:
-                console.print(f"{kind} duplicates{title}:", *(f"\n  {line}" for line in _shortened(groups)), sep="")
+                print(f"{kind} duplicates{title}:", *map(" = ".join, groups[:5]), sep="\n  ")
+                if len(groups) > 5:
+                    print(f"  and {len(groups) - 5:,} more")
     for subject in found["merged"]:
         sharing = " and ".join(" = ".join(names) for names in subject["sharing"])
         why = f"{sharing} share {plural(subject['images'], 'image')}" if sharing else "no shared image in this copy"
-        console.print(f"one subject: {' = '.join(subject['names'])} ({why}{'; known' if subject['known'] else ''})")
-    if drawn := {each["protocol"]: each for each in found["protocols"] if "refused" not in each}:
-        console.print("\nTest images whose subject, photograph, image or a similar image is in the training data:")
-        columns = {"folds": "folds", "test_images": "tested", "subject": "subject", "field": "photograph"}
-        columns |= {"duplicate": "image", "near": "similar"}
-        console.print(_table("protocol", columns, drawn))
-    if declared := [name for name, each in drawn.items() if each["declared"]]:
-        console.print(f"declared leaky: {', '.join(declared)}")
+        print(f"one subject: {' = '.join(subject['names'])} ({why}{'; known' if subject['known'] else ''})")
+    if possible := [each for each in found["protocols"] if "refused" not in each]:
+        print("\nTest images whose subject, photograph, image or a similar image is in the training data:")
+        print(format_table(possible, PROTOCOL_COLUMNS))
+    if declared := [each["protocol"] for each in possible if each["declared"]]:
+        print(f"declared leaky: {', '.join(declared)}")
     for each in found["protocols"]:
         if each.get("refused", found["error"]) != found["error"]:
-            console.print(f"{each['protocol']} is impossible: {each['refused']}")
-    console.print("Near duplicates do not merge subjects.")
-    if out:
-        write_text(out, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-        console.print(f"{out}: all findings")
-
-
-def _table(title: str, columns: Mapping[str, str], rows: Mapping[str, Mapping[str, int | None]]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    table.add_column(title, no_wrap=True)
-    for header in columns.values():
-        table.add_column(header, justify="right")
-    for name, values in rows.items():
-        table.add_row(name, *("–" if values[key] is None else f"{values[key]:,}" for key in columns))
-    return table
-
-
-def _shortened(groups: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the first five groups without their common folders, and the number of further groups."""
-    folders = [path.split("/")[:-1] for group in groups for path in group]
-    differing = (n for n, names in enumerate(zip(*folders, strict=False)) if len({*names}) > 1)
-    depth = next(differing, min(map(len, folders)))
-    lines = [" = ".join("/".join(path.split("/")[depth:]) for path in group) for group in groups[:5]]
-    return lines + ([f"and {len(groups) - 5:,} more"] if len(groups) > 5 else [])
+            print(f"{each['protocol']} is impossible: {each['refused']}")
+    print("Near duplicates do not merge subjects.")
+    write_findings(found, out)
 
 
 def _leaks(
@@ -166,12 +147,19 @@ def _leaks(
 
 def _merged(dataset: Dataset, pixels: Sequence[str], subjects: Sequence[str]) -> list[dict[str, Any]]:
     """Returns per subject with several names: names, groups that share images, number of images, whether known."""
-    records = dataset.records
-    sharing = _with_several_names(dataset, merge_subjects(records, pixels))
-    known = _with_several_names(dataset, merge_subjects(records, (), dataset.known_subjects))
     names_of_image = defaultdict[str, set[str]](set)
-    for record, digest in zip(records, pixels, strict=True):
+    for record, digest in zip(dataset.records, pixels, strict=True):
         names_of_image[digest].add(record.subject)
+
+    def several_names(subjects: Sequence[str]) -> list[list[str]]:
+        names = defaultdict[str, set[str]](set)
+        for record, subject in zip(dataset.records, subjects, strict=True):
+            names[subject].update({record.subject} - {""})
+        merged = [natural_sort(names[subject]) for subject in natural_sort(names)]
+        return [names for names in merged if len(names) > 1]
+
+    sharing = several_names(merge_subjects(dataset.records, pixels))
+    known = several_names(merge_subjects(dataset.records, (), dataset.known_subjects))
     return [
         {
             "names": names,
@@ -179,13 +167,5 @@ def _merged(dataset: Dataset, pixels: Sequence[str], subjects: Sequence[str]) ->
             "sharing": [group for group in sharing if set(group) <= set(names)],
             "images": sum(len(those.intersection(names)) > 1 for those in names_of_image.values()),
         }
-        for names in _with_several_names(dataset, subjects)
+        for names in several_names(subjects)
     ]
-
-
-def _with_several_names(dataset: Dataset, subjects: Sequence[str]) -> list[list[str]]:
-    names = defaultdict[str, set[str]](set)
-    for record, subject in zip(dataset.records, subjects, strict=True):
-        if record.subject:
-            names[subject].add(record.subject)
-    return [natural_sort(names[subject]) for subject in natural_sort(names) if len(names[subject]) > 1]

@@ -11,15 +11,15 @@ import io
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from alljax.data import cnmc_index
 from alljax.data.archive import Archive, path_parts
-from alljax.data.cnmc_index import CLASSES
-from alljax.data.dataset import UNLABELED, Dataset, Record, subject_notes
+from alljax.data.cnmc_index import CLASS_NAMES, CLASSES
+from alljax.data.dataset import UNLABELED, Dataset, Record, skipped_notes, subject_notes
 from alljax.errors import DataError, first_few, plural
 
 KNOWN_SUBJECTS = (
@@ -63,36 +63,42 @@ def is_cnmc(archive: Archive) -> bool:
     if others:
         return sum(1 for path in others if _NAME.fullmatch(_stem(path))) * 2 >= len(others)
     numbered = (path for path, subset in subsets.items() if subset == "final" and _stem(path).isdigit())
-    return any(numbered) or bool(_original_names(archive))
+    return any(numbered) or bool(_original_names(archive)[0])
 
 
 def read_cnmc(archive: Archive) -> Dataset:
     """Reads the subsets ``train`` with its official folds, ``prelim``, and ``final`` without labels.
 
-    Where no folder names the subset or the fold, the file name determines it: the names of the
-    complete data set are known. `Dataset.notes` counts the images of each subset and the skipped ones.
-
-    Raises:
-        DataError: a folder contradicts a file name, the label CSV of the preliminary phase is damaged, or one cell
-            has two labels.
+    Where no folder names the subset or the fold, the file name determines it: the names of the complete data set are
+    known.  `Dataset.notes` counts the images of each subset and the skipped ones.  `Dataset.skipped` has the reason
+    ``contradictory`` where a folder contradicts a file name, the label CSV of the preliminary phase is damaged, or one
+    cell has two labels.
     """
-    original = _original_names(archive)
-    unlabeled = "not in the label CSV" if original else "the label CSV of the preliminary phase is missing"
+    original, damaged = _original_names(archive)
     records: dict[tuple[str, ...], Record] = {}
-    skipped: dict[str, list[str]] = defaultdict(list)
+    skipped: dict[str, list[str]] = defaultdict(list, contradictory=damaged)
     # Unpacked files before members of zips: of repeated images, the first is used.
     for path in sorted(archive.images(), key=lambda path: ".zip/" in path.lower()):
         location = _locate(archive, path)
         record = _record(path, location, original)
         if record is None:
             numbered = location.subset == "prelim" and _stem(path).isdigit()
-            skipped[unlabeled if numbered else "names not of C-NMC"].append(path)
+            skipped["unlabeled" if numbered else "odd_name"].append(path)
+            continue
+        if location.label and record.label not in (UNLABELED, CLASSES.index(location.label)):
+            label = CLASSES[record.label]
+            skipped["contradictory"].append(
+                f"{path}: its name has the label {label!r} but it is in the folder {location.label!r}; "
+                f"move it to the folder {label!r}"
+            )
             continue
         first = records.setdefault((record.subset, *cnmc_index.identity(record)[:3]), record)
         if first.label != record.label:
-            raise DataError(f"{first.path} and {path} are the same cell with two labels; remove the wrong one")
-        if first is not record:
-            skipped["repeated (the first is used)"].append(path)
+            skipped["contradictory"].append(
+                f"{first.path} and {path} are the same cell with two labels; remove the wrong one"
+            )
+        elif first is not record:
+            skipped["repeated"].append(path)
     by_path = {record.path: record for record in records.values()}
     ordered = tuple(by_path[path] for path in archive.images() if path in by_path)
     return make_dataset(
@@ -100,17 +106,15 @@ def read_cnmc(archive: Archive) -> Dataset:
         read=lambda record: archive.read(record.path),
         stamp=lambda record: archive.stamp(record.path),
         notes=_notes(ordered, skipped),
+        skipped=skipped,
     )
 
 
-def make_dataset(
-    records: tuple[Record, ...],
-    read: Callable[[Record], bytes],
-    stamp: Callable[[Record], str],
-    notes: tuple[str, ...],
-) -> Dataset:
+def make_dataset(records: tuple[Record, ...], **others: Any) -> Dataset:
     """Returns a `Dataset` with the classes, known subjects and crops of C-NMC 2019."""
-    return Dataset("cnmc", CLASSES, records, read, notes, KNOWN_SUBJECTS, CROPS, stamp, cnmc_index.CLASS_NAMES)
+    return Dataset(
+        "cnmc", CLASSES, records, known_subjects=KNOWN_SUBJECTS, crops=CROPS, class_names=CLASS_NAMES, **others
+    )
 
 
 def check_complete(records: Iterable[Record], subsets: Sequence[str], source: str) -> None:
@@ -174,21 +178,17 @@ def _record(path: str, location: _Location, original: Mapping[str, str]) -> Reco
     if match is None:
         return None
     subject, field, cell, label = match.groups()
-    label = label.lower()
-    if location.label not in ("", label):
-        raise DataError(
-            f"{path}: its name has the label {label!r} but it is in the folder {location.label!r}; "
-            f"move it to the folder {label!r}"
-        )
-    record = Record(path, CLASSES.index(label), subject.upper(), field, cell, location.fold, location.subset or "train")
+    record = Record(
+        path, CLASSES.index(label.lower()), subject.upper(), field, cell, location.fold, location.subset or "train"
+    )
     if known := cnmc_index.official(record):
         subset = location.subset or known.subset
         return replace(record, subset=subset, fold=location.fold or (known.fold if subset == "train" else ""))
     return record
 
 
-def _original_names(archive: Archive) -> dict[str, str]:
-    """Reads the label CSV of the preliminary phase: original names by new names, without suffixes.
+def _original_names(archive: Archive) -> tuple[dict[str, str], list[str]]:
+    """Reads the label CSV of the preliminary phase: original names by new names without suffixes, and what is wrong.
 
     The header is ``Patient_ID,new_names,labels``; its Patient_ID is the original file name.
     """
@@ -200,11 +200,9 @@ def _original_names(archive: Archive) -> dict[str, str]:
                 text = archive.read(path).decode("utf-8-sig")
                 for row in csv.DictReader(io.StringIO(text, newline="")):
                     names[PurePosixPath(row["new_names"].strip()).stem] = PurePosixPath(row["Patient_ID"].strip()).stem
-            except (UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
-                raise DataError(
-                    f"{path}: not a CSV with the columns Patient_ID,new_names,labels; download it again"
-                ) from error
-    return names
+            except (UnicodeDecodeError, csv.Error, KeyError, AttributeError):
+                return {}, [f"{path}: not a CSV with the columns Patient_ID,new_names,labels; download it again"]
+    return names, []
 
 
 def _notes(records: Sequence[Record], skipped: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -216,6 +214,5 @@ def _notes(records: Sequence[Record], skipped: Mapping[str, Sequence[str]]) -> t
         notes.append(f"{plural(len(surplus), 'image')} not in the complete data set: {first_few(surplus)}")
     if moved := [record.path for record, official in known if official and record.fold not in ("", official.fold)]:
         notes.append(f"{plural(len(moved), 'image')} in another fold than the official one: {first_few(moved)}")
-    for reason, paths in skipped.items():
-        notes.append(f"skipped {plural(len(paths), 'image')}, {reason}: {first_few(paths)}")
-    return (*notes, *(subject_notes(records) if counts["train"] + counts["prelim"] else ()))
+    of_subjects = subject_notes(records) if counts["train"] + counts["prelim"] else ()
+    return (*notes, *skipped_notes(skipped), *of_subjects)

@@ -1,17 +1,12 @@
 """C-NMC 2019 for TensorFlow Datasets, without TensorFlow.
 
-`alljax data prepare --source=SOURCE --out=DIR` writes the data set, and TFDS reads it::
-
-    import tensorflow_datasets as tfds
-    import alljax.data.cnmc_tfds  # registers the builder
+`alljax data prepare --source=SOURCE --out=DIR` writes the data set, and TFDS reads it once this module is imported::
 
     train = tfds.data_source("cnmc2019", split="train", data_dir=DIR)
 
 TFDS can also write it: ``tfds.builder("cnmc2019", data_dir=DIR).download_and_prepare(...)`` with the data set in
-`manual_dir` and ``file_format="array_record"``.
-
-The images of each subset are in the natural order of their paths, so a slice such as
-``train[:20%]`` does not contain all subjects.
+`manual_dir` and ``file_format="array_record"``.  The images of each subset are in the natural order of their paths, so
+a slice such as ``train[:20%]`` does not contain all subjects.
 """
 
 import contextlib
@@ -122,8 +117,6 @@ def prepare(source: str, out: Path) -> Path:
     dataset = open_cnmc(source)
     for note in dataset.notes:
         logging.info(note)
-    if missing := cnmc_index.missing(dataset.records, tuple(cnmc_index.COUNTS)):
-        logging.info(f"{plural(len(missing), 'image')} of the complete data set missing; see `alljax data verify`")
     if folder := find_prepared(out):
         if read_prepared(folder).records != dataset.records:
             raise WorkdirError(f"{folder} was prepared from another source; remove it or choose another --out")
@@ -142,9 +135,8 @@ def prepare(source: str, out: Path) -> Path:
     except (OSError, RuntimeError) as error:  # RuntimeError: array_record, with the reason of the operating system
         reason = getattr(error, "strerror", None) or str(error).partition(";")[0]
         raise WorkdirError(f"cannot write {out}: {reason}; fix this or choose another --out") from error
-    folder = Path(builder.data_dir)
-    logging.info(f"prepared {plural(len(dataset.records), 'image')}: {folder}")
-    return folder
+    logging.info(f"prepared {plural(len(dataset.records), 'image')}: {builder.data_dir}")
+    return Path(builder.data_dir)
 
 
 def open_cnmc(source: str) -> Dataset:
@@ -174,30 +166,29 @@ def read_prepared(folder: Path) -> Dataset:
     Raises:
         DataError: the folder is damaged, incomplete or in a format that needs TensorFlow.
     """
-    try:
+    with _damage_reported(folder):
         builder = tfds.builder_from_directory(folder)
         sources = builder.as_data_source(decoders={"image": tfds.decode.SkipDecoding()})
         metadata = builder.info.metadata
         records = [Record(**row, subset=name) for name in sources for row in metadata["records"][name]]
         positions = [(name, position) for name in sources for position in range(len(sources[name]))]
         position_of = dict(zip((record.path for record in records), positions, strict=True))
-        notes = tuple(metadata["notes"])
-        stamp = file_stamp(folder / "metadata.json")
-    except Exception as error:  # TFDS raises many types
-        raise _damaged(folder, error) from error
+        notes, stamp = tuple(metadata["notes"]), file_stamp(folder / "metadata.json")
 
     def read(record: Record) -> bytes:
         name, position = position_of[record.path]
-        try:
+        with _damage_reported(folder):
             data: bytes = sources[name][position]["image"]
-        except Exception as error:  # array_record and protobuf raise many types
-            raise _damaged(folder, f"{record.path}: {error}") from error
         return data
 
     ordered = tuple(sorted(records, key=lambda record: natural_key(record.path)))
-    return cnmc.make_dataset(ordered, read, lambda record: stamp, notes)
+    return cnmc.make_dataset(ordered, read=read, stamp=lambda record: stamp, notes=notes)
 
 
-def _damaged(folder: Path, reason: object) -> DataError:
-    reason = " ".join(str(reason).split())[:200]
-    return DataError(f"{folder}: damaged or incomplete ({reason}); remove it and prepare the data again")
+@contextlib.contextmanager
+def _damage_reported(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # TFDS, array_record and protobuf raise many types
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{folder}: damaged or incomplete ({reason}); remove it and prepare the data again") from error

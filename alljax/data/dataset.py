@@ -9,6 +9,15 @@ from alljax.errors import DataError, first_few, plural
 UNLABELED = -1
 """The label of an image of unknown class."""
 
+SKIPPED = {
+    "odd_name": "names that are not C-NMC names",
+    "unlabeled": "numbers without labels (is the label CSV of the preliminary phase beside them?)",
+    "repeated": "repeated (the first is used)",
+    "contradictory": "the name contradicts the folder or the CSV",
+    "outside": "outside the class folders",
+}
+"""Reasons why a reader skips an image, and their descriptions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -49,6 +58,7 @@ class Dataset:
         stamp: returns path, size and modification time of a record's file, without reading it; None if there is no
             file, as for generated images.
         class_names: display names as the authors of the data set write them; default: `classes`.
+        skipped: images without a record by reason, a key of `SKIPPED`.
     """
 
     name: str
@@ -60,6 +70,7 @@ class Dataset:
     crops: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     stamp: Callable[[Record], str] | None = field(default=None, repr=False)
     class_names: tuple[str, ...] = ()
+    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Sets the default of `class_names`."""
@@ -101,16 +112,25 @@ def choose_classes(requested: Sequence[str], found: Sequence[str], source: objec
     return tuple(requested) or tuple(found)
 
 
+def skipped_notes(skipped: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Returns a remark per reason for which images were skipped."""
+    return tuple(
+        f"skipped {plural(len(paths), 'image')}, {SKIPPED[reason]}: {first_few(paths)}"
+        for reason, paths in skipped.items()
+        if paths
+    )
+
+
 def subject_notes(records: Sequence[Record]) -> tuple[str, ...]:
     """Returns remarks on the subjects: none known, some unknown, or subjects with images of several classes."""
+    labeled = [record for record in records if record.label != UNLABELED]
     labels = defaultdict(set)
-    for record in records:
-        if record.label != UNLABELED:
-            labels[record.subject].add(record.label)
+    for record in labeled:
+        labels[record.subject].add(record.label)
     if not any(labels):
         return ("no subjects known: results are per image",)
     notes = []
-    if unknown := sum(1 for record in records if record.label != UNLABELED and not record.subject):
+    if unknown := sum(not record.subject for record in labeled):
         notes.append(f"{plural(unknown, 'image')} without a subject; each counts as a subject of its own")
     if mixed := [subject for subject, found in labels.items() if subject and len(found) > 1]:
         notes.append(

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from alljax.data.archive import Archive, file_stamp, is_image, natural_key, natural_sort, path_parts, read_file
-from alljax.data.dataset import Dataset, Record, choose_classes, subject_notes
+from alljax.data.dataset import Dataset, Record, choose_classes, skipped_notes, subject_notes
 from alljax.errors import ConfigError, DataError, first_few, plural
 
 _SUBSET = re.compile(r"(train|val|test)(ing|id|idation)?", re.IGNORECASE)
@@ -65,8 +65,8 @@ def read_folder(archive: Archive, classes: Sequence[str] = (), name_pattern: str
     records = tuple(
         _record(path, location, order.index(location.folders[0]), pattern) for path, location in inside.items()
     )
-    if outside := [path for path in images if path not in inside]:
-        notes.append(f"skipped {plural(len(outside), 'image')} outside the class folders: {first_few(outside)}")
+    skipped = {"outside": [path for path in images if path not in inside]}
+    notes += skipped_notes(skipped)
     if unmatched := [path for path in inside if pattern and not pattern.search(PurePosixPath(path).name)]:
         notes.append(f"data.name_pattern does not match {plural(len(unmatched), 'name')}: {first_few(unmatched)}")
     notes += subject_notes(records)
@@ -77,6 +77,7 @@ def read_folder(archive: Archive, classes: Sequence[str] = (), name_pattern: str
         read=lambda record: archive.read(record.path),
         notes=tuple(notes),
         stamp=lambda record: archive.stamp(record.path),
+        skipped=skipped,
     )
 
 

@@ -6,8 +6,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
@@ -55,21 +56,27 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> Inspection:
         DataError: names the first five images that cannot be read and counts the others.
     """
     cached = _cache_file(dataset)
-    found = _read_cache(cached) if cached else None
     errors: dict[str, DataError] = {}
-    if found is None:
+    if cached and cached.exists():
+        found = [_Properties(*each) for each in json.loads(cached.read_text())]
+    else:
         with progress.bar("inspect images", len(dataset.records), "images") as update:
             found, errors = map_images(dataset, _properties, update)
         if cached and not errors:
-            files.write_text(cached, json.dumps([asdict(each) for each in found]))
+            files.write_text(cached, json.dumps(found))
     if errors and on_error == "raise":
-        raise _summarized(list(errors.values()), len(dataset.records))
+        listed = "; ".join(str(error).removesuffix(FIX) for error in [*errors.values()][:5])
+        rest = f"; and {len(errors) - 5:,} more" if len(errors) > 5 else ""
+        raise DataError(
+            f"{len(errors):,} of {plural(len(dataset.records), 'image')} cannot be read, replace or remove them: "
+            f"{listed}{rest}"
+        )
     inspection = Inspection(
         digests=tuple(each.digest for each in found),
         pixels=tuple(each.pixels for each in found),
         areas=np.array([each.area for each in found], np.float32),
         modes=Counter(each.mode for each in found),
-        sizes=Counter(each.size for each in found),
+        sizes=Counter((each.width, each.height) for each in found),
         unreadable={path: reason(error, path) for path, error in errors.items()},
     )
     _report(inspection)
@@ -130,13 +137,13 @@ def num_threads() -> int:
     return min(2 * cores, 16)
 
 
-@dataclass(frozen=True)
-class _Properties:
+class _Properties(NamedTuple):
     digest: str
     pixels: str
     area: float
     mode: str
-    size: tuple[int, int]
+    width: int
+    height: int
 
 
 def _properties(dataset: Dataset, record: Record) -> _Properties:
@@ -145,40 +152,24 @@ def _properties(dataset: Dataset, record: Record) -> _Properties:
     pixels = crop(dataset, complete)
     height, width, _ = pixels.shape
     area = np.count_nonzero(pixels[..., 0] | pixels[..., 1] | pixels[..., 2]) / (height * width)
-    return _Properties(hashlib.sha256(data).hexdigest(), pixel_digest(complete), area, mode, (width, height))
+    return _Properties(hashlib.sha256(data).hexdigest(), pixel_digest(complete), area, mode, width, height)
 
 
-def _cache_file(dataset: Dataset) -> Any:
+def _cache_file(dataset: Dataset) -> Path | None:
     """Returns the file for the result of this data set in its present state; None where no file stamps are known."""
     if dataset.stamp is None:
         return None
-    parts = [READING_VERSION, PIL.__version__, sorted(dataset.crops.items())]
+    parts = [READING_VERSION, PIL.__version__, _Properties._fields, sorted(dataset.crops.items())]
     parts += [(record.path, dataset.stamp(record)) for record in dataset.records]
     return files.cache_dir() / "inspections" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
 
-def _read_cache(path: Any) -> list[_Properties] | None:
-    try:
-        return [_Properties(**each | {"size": tuple(each["size"])}) for each in json.loads(path.read_text())]
-    except (OSError, ValueError):
-        return None
-
-
 def _report(inspection: Inspection) -> None:
     if len(inspection.sizes) > 1:
-        (width, height), count = inspection.sizes.most_common(1)[0]
-        others = ", ".join(f"{n:,} of {w} × {h}" for (w, h), n in inspection.sizes.most_common(4)[1:])
+        sizes = ", ".join(f"{n:,} of {w} × {h} pixels" for (w, h), n in inspection.sizes.most_common(4))
         logging.info(
-            f"images differ in size ({count:,} of {width} × {height} pixels, {others}): each is resized to the same "
-            "square, so a cell of the same size looks smaller in a larger image"
+            f"images differ in size ({sizes}): each is resized to the same square, so a cell of the same size looks "
+            "smaller in a larger image"
         )
-    if converted := {mode: count for mode, count in sorted(inspection.modes.items()) if mode != "RGB"}:
-        logging.info("converted to RGB: " + ", ".join(f"{count:,} of mode {mode}" for mode, count in converted.items()))
-
-
-def _summarized(errors: list[DataError], images: int) -> DataError:
-    if len(errors) == 1:
-        return errors[0]
-    listed = "; ".join(str(error).removesuffix(FIX) for error in errors[:5])
-    rest = f"; and {len(errors) - 5:,} more" if len(errors) > 5 else ""
-    return DataError(f"{len(errors):,} of {images:,} images cannot be read, replace or remove them: {listed}{rest}")
+    if converted := [f"{count:,} of mode {mode}" for mode, count in sorted(inspection.modes.items()) if mode != "RGB"]:
+        logging.info(f"converted to RGB: {', '.join(converted)}")

@@ -1,11 +1,10 @@
 """Records to decoded, resized, padded and sharded batches, prefetched by Grain's threads or processes."""
 
-import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from multiprocessing import parent_process
@@ -115,10 +114,10 @@ class Sampler:
     multiple: int = 1
 
     def __post_init__(self) -> None:
-        processes = self.shard[1]
-        if self._padded % processes:
+        padded, processes = self._padded, self.shard[1]
+        if padded % processes:
             raise ConfigError(
-                f"a batch of {self._padded} images cannot be shared evenly by {processes} processes; "
+                f"a batch of {padded} images cannot be shared evenly by {processes} processes; "
                 f"set train.batch_size to a multiple of {processes}"
             )
 
@@ -133,12 +132,12 @@ class Sampler:
 
     def __len__(self) -> int:
         """Returns the number of batches in all epochs."""
-        return self.steps_per_epoch * (1 if self.rows.ndim == 1 else len(self.rows))
+        return self.steps_per_epoch * len(np.atleast_2d(self.rows))
 
     def batch(self, number: int) -> tuple[Rows, Mask]:
         """Returns the rows of this process in a batch and their mask; masked rows are zero."""
         epoch, step = divmod(number, self.steps_per_epoch)
-        order = self.rows if self.rows.ndim == 1 else self.rows[epoch]
+        order = np.atleast_2d(self.rows)[epoch]
         index, processes = self.shard
         share = self._padded // processes
         positions = np.arange(index * share, (index + 1) * share)
@@ -164,27 +163,32 @@ def load_batches(
     Raises:
         DataError: an image that cannot be read, or a worker process that was killed.
     """
-    with _prefetched(source, sampler, workers, start) as pixels:
-        for number in range(start, len(sampler)):
-            try:
-                images = next(pixels)
-            except RuntimeError as error:
-                if "Worker process was terminated" not in str(error):
-                    raise
-                raise DataError(
-                    "a worker process was killed (out of memory?); set data.workers=0 or a smaller train.batch_size"
-                ) from error
+    take = partial(_take, source, sampler)
+    if isinstance(source, ImageReader):
+        pixels = _prefetch(take, range(start, len(sampler)), workers)
+    else:  # pixels in memory need no prefetching
+        pixels = map(take, range(start, len(sampler)))
+    try:
+        for number, images in enumerate(pixels, start):
             rows, mask = sampler.batch(number)
             yield ImageBatch(images, np.where(mask, source.labels[rows], 0), rows, mask)
+    except RuntimeError as error:
+        if "Worker process was terminated" not in str(error):
+            raise
+        raise DataError(
+            "a worker process was killed (out of memory?); set data.workers=0 or a smaller train.batch_size"
+        ) from error
+    finally:
+        if hasattr(pixels, "close"):
+            pixels.close()
 
 
-@contextlib.contextmanager
-def _prefetched(source: ImageSource, sampler: Sampler, workers: int, start: int) -> Iterator[Iterator[Any]]:
-    """Gives an iterator over the pixels of the batches from `start` on."""
-    take = partial(_take, source, sampler)
-    if not isinstance(source, ImageReader):  # pixels in memory need no prefetching
-        yield map(take, range(start, len(sampler)))
-        return
+def _take(source: ImageSource, sampler: Sampler, number: int) -> Any:
+    return source.take(*sampler.batch(number))
+
+
+def _prefetch(take: Callable[[int], Any], numbers: range, workers: int) -> Iterator[Any]:
+    """Returns an iterator over ``take(number)`` that works ahead in threads, or in `workers` processes."""
     import grain  # importing it takes about a second
     from absl import flags
 
@@ -192,22 +196,11 @@ def _prefetched(source: ImageSource, sampler: Sampler, workers: int, start: int)
         flags.FLAGS.mark_as_parsed()  # Grain reads its flags before it starts a process
     threads = 1 if workers else num_threads()
     options = grain.ReadOptions(threads, prefetch_buffer_size=threads)
-    images = grain.MapDataset.range(start, len(sampler)).map(take).to_iter_dataset(options)
+    images = grain.MapDataset.range(numbers.start, numbers.stop).map(take).to_iter_dataset(options)
     # Pipes instead of shared memory, which outlives killed processes and is small in containers.
     pipes = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
     images = grain.experimental.WithOptionsIterDataset(images, pipes)
-    iterator = iter(
-        images.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_follow_parent)
-    )
-    try:
-        yield iterator
-    finally:
-        if hasattr(iterator, "close"):
-            iterator.close()
-
-
-def _take(source: ImageSource, sampler: Sampler, number: int) -> Any:
-    return source.take(*sampler.batch(number))
+    return iter(images.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_follow_parent))
 
 
 def _follow_parent(worker: int, workers: int) -> None:

@@ -26,8 +26,8 @@ _LOCK = threading.Lock()
 def read_medmnist(path: Path, classes: Sequence[str] = ()) -> Dataset:
     """Reads the records of a MedMNIST file.
 
-    The path of a record is its subset and index, ``train/000012``; the classes are the label
-    numbers as text. The pixels of a subset are loaded when its first image is read, and stay in memory.
+    The path of a record is its subset and index, ``train/000012``; the classes are the label numbers as text.  The
+    pixels of a subset are loaded when its first image is read, and stay in memory.
 
     Args:
         path: the ``.npz``.
@@ -66,7 +66,7 @@ def read_medmnist(path: Path, classes: Sequence[str] = ()) -> Dataset:
 
 
 def _images(path: Path, subset: str, count: int) -> NDArray[np.uint8]:
-    with _LOCK:  # threads share one copy
+    with _LOCK:  # threads share one copy; the lock stays out of `read`, which is pickled
         return _load_images(path, subset, count)
 
 
@@ -88,5 +88,5 @@ def _load(path: Path, name: str) -> NDArray | None:
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             return arrays.get(name)
-    except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: {name} cannot be read: {error}; download the file again") from error

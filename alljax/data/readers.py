@@ -41,21 +41,22 @@ def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
     return check(dataset, data.source)
 
 
-def open_all(source: str, classes: Sequence[str] = (), name_pattern: str = "") -> Dataset:
+def open_all(source: str, classes: Sequence[str] = (), name_pattern: str = "", contradictory: str = "raise") -> Dataset:
     """Opens a source for inspection: all subsets, unlabeled images too, complete or not.
 
     Args:
         source: as `data.source`; ``synthetic`` uses the default settings.
         classes: as `data.classes`.
         name_pattern: as `data.name_pattern`.
+        contradictory: ``raise``, or ``skip`` to list contradictory labels in `Dataset.skipped` only.
 
     Raises:
-        DataError: no such source, or it is damaged.
+        DataError: no such source, it is damaged, or it contradicts itself.
         ConfigError: classes that do not match the source.
     """
     data = default_config().data
     data.source, data.classes, data.name_pattern = source, tuple(classes), name_pattern
-    return _open(data)
+    return _open(data, contradictory)
 
 
 def find_prepared(path: Path) -> Path | None:
@@ -68,9 +69,11 @@ def find_prepared(path: Path) -> Path | None:
     return next((folder for folder in folders if any(folder.glob("cnmc2019-*record-*-of-*"))), None)
 
 
-def _open(data: Any) -> Dataset:
+def _open(data: Any, contradictory: str = "raise") -> Dataset:
     classes = tuple(map(str, data.classes))
     dataset = _read(data, classes)
+    if contradictory == "raise" and (wrong := dataset.skipped.get("contradictory")):
+        raise DataError(f"{wrong[0]} ({len(wrong):,} contradictory in all, see `alljax data verify`)")
     if dataset.name not in ("folder", "npz") and classes not in ((), dataset.classes):
         raise ConfigError(
             f"data.classes is {', '.join(classes)}, but the classes of {data.source} are "

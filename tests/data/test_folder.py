@@ -110,7 +110,7 @@ def test_order_of_classes(plant):
     root = plant(["a/1.png", "b/1.png", "c/1.png"])
     dataset = read(root, classes=("c", "a"))
     assert [(r.path, dataset.classes[r.label]) for r in dataset.records] == [("a/1.png", "a"), ("c/1.png", "c")]
-    assert dataset.notes[0] == "skipped 1 image outside the class folders: b/1.png"
+    assert dataset.notes[0] == "skipped 1 image, outside the class folders: b/1.png"
     with pytest.raises(DataError, match="names 'd', but the classes found are a, b, c"):
         read(root, classes=("a", "d"))
 
@@ -122,7 +122,7 @@ def test_skipped_files_are_noted(plant):
     assert dataset.notes[:3] == (
         "skipped 2 images in zips, because there are unpacked images",
         "skipped 1 file without an image suffix: a/notes.txt",
-        "skipped 1 image outside the class folders: stray.png",
+        "skipped 1 image, outside the class folders: stray.png",
     )
 
 
