@@ -8,17 +8,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from alljax.errors import plural
 from alljax.evaluation.metrics import METRICS
-from alljax.report import findings, plots, setting_names
+from alljax.report import plots, setting_names
 from alljax.report.setting_names import VariedSetting
 from alljax.report.tables import (
     Figure,
     Section,
     Table,
     Value,
-    format_difference,
-    format_difference_bounds,
+    difference_value,
+    format_value,
     metric_value,
 )
 from alljax.study.results import Study
@@ -29,7 +28,9 @@ WIDE = 20.0
 MOST_LINES, MOST_PANELS = 12, 9
 """Values of the second and third setting above which no figure is drawn."""
 
-MARKERS = "osD^vP"
+MARKERS = "osD^vPX"
+LEAKY: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "markersize": 5}
+"""Look of a trial tested on a leaky split."""
 
 
 def sections(study: Study) -> list[Section]:
@@ -45,22 +46,10 @@ def sections(study: Study) -> list[Section]:
     best = ranking.best
     value = metric_value(ranking.metric, study.metrics["trials"][best])
     described = setting_names.describe(varied, study.settings(best))
-    paragraphs = [f"Best: {described}; {METRICS[ranking.metric]} {value.text} {value.note}."]
-    if ranking.order[1] not in ranking.leaky:
-        paragraphs.append(findings.lead(study, ranking.order[1]))
-    unpaired = sum(not ranking.differences[name].paired for name in ranking.order[1:] if name not in ranking.leaky)
-    if unpaired:
-        paragraphs.append(
-            f"{plural(unpaired, 'model')} tested on other images than the best one: only the models' own intervals can "
-            "be compared, which is less sensitive."
-        )
-    parts: list[Table | Figure] = [_table(study, varied)]
-    if figure := _figure(study, varied):
-        parts.insert(0, figure)
-    else:
-        paragraphs.append("No figure: too many settings or values.")
-    names = ", ".join(setting.name for setting in varied)
-    return [Section("effects", f"Effect of the settings: {names}", tuple(paragraphs), tuple(parts))]
+    text = f"Best: {described}; {METRICS[ranking.metric]} {value.text} {value.note}."
+    figure, names = _figure(study, varied), ", ".join(setting.name for setting in varied)
+    table = _table(study, varied)
+    return [Section("effects", f"Effect of the settings: {names}", (text,), (figure, table) if figure else (table,))]
 
 
 def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
@@ -69,32 +58,23 @@ def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
     rows = []
     for name in ranking.order:
         settings, result = study.settings(name), trials[name]
-        row = [_setting(setting, settings) for setting in varied]
-        if name in ranking.leaky:
-            row[0] = Value(row[0].text, row[0].number, "leaky test")
+        values = []
+        for setting in varied:
+            index = setting.index(settings)
+            values.append(Value(setting.labels[index], setting.numbers[index] if setting.numbers else None))
         scores = [metric_value(key, result) for key in metrics]
         deviation = result["std"][ranking.metric]
-        spread = Value("–" if deviation is None else _unsigned(ranking.metric, deviation), deviation)
-        rows.append((*row, scores[0], spread, *scores[1:], *_difference(study, name)))
+        spread = Value(format_value(ranking.metric, deviation), deviation)
+        rows.append((*values, scores[0], spread, *scores[1:], *_difference(study, name)))
     labels = [METRICS[key] for key in metrics]
     columns = (*(setting.name for setting in varied), labels[0], "sd over seeds", *labels[1:], "difference", "verdict")
     unit, level = trials[ranking.best]["interval_unit"], f"{study.config['evaluation.level']:.0%}"
     notes = (
-        f"In brackets: {level} intervals over {unit}. Difference: {labels[0]} minus that of the best model, paired "
-        f"bootstrap over {unit}; its intervals are simultaneous for all pairs (max-T), because the best model was "
-        "selected from all.",
+        f"In brackets: {level} intervals over {unit}. Difference: {labels[0]} minus that of the best model (accuracies "
+        f"in percentage points), paired bootstrap over {unit}; its intervals are simultaneous for all pairs (max-T), "
+        "because the best model was selected from all.",
     )
     return Table("ablation", f"All models, sorted by {labels[0]}", columns, tuple(rows), notes=notes)
-
-
-def _setting(setting: VariedSetting, settings: Any) -> Value:
-    index = setting.index(settings)
-    number = setting.numbers[index] if setting.numbers and index is not None else None
-    return Value(setting.label(settings), number)
-
-
-def _unsigned(metric: str, value: float) -> str:
-    return format_difference(metric, value, unit=True).lstrip("+")
 
 
 def _difference(study: Study, name: str) -> tuple[Value, Value]:
@@ -103,17 +83,13 @@ def _difference(study: Study, name: str) -> tuple[Value, Value]:
     if name == ranking.best:
         return Value(""), Value("best")
     difference = ranking.differences[name]
-    interval = difference.interval
-    bounds = format_difference_bounds(ranking.metric, interval) if interval else ""
-    number = Value(format_difference(ranking.metric, difference.value, unit=True), difference.value, bounds)
     if name in ranking.leaky:
-        return number, Value("leaky test: not ranked")
-    if not difference.paired:
-        words = {True: "own intervals disjoint", False: "own intervals overlap", None: "no interval"}
-        return number, Value(words[difference.disjoint], note="tested on other images")
-    if interval is None:
-        return number, Value("no interval")
-    return number, Value("significantly worse" if difference.below else "not distinguishable")
+        verdict = "leaky test: not ranked"
+    elif difference.interval is None:
+        verdict = "tested on other images"
+    else:
+        verdict = "significantly worse" if difference.below else "not distinguishable"
+    return difference_value(ranking.metric, difference.value, difference.interval), Value(verdict)
 
 
 def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
@@ -129,12 +105,10 @@ def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
     values = np.full((len(axis.rows), len(lines), len(panels), 3), np.nan)  # value, low, high
     leaky = np.zeros(values.shape[:3], bool)
     for name, result in study.metrics["trials"].items():
-        indices = [setting.index(study.settings(name)) for setting in (axis, *rest)]
-        if None not in indices:
-            place = (*indices, 0, 0)[:3]
-            value = result[ranking.metric]
-            values[place] = value, *result.get("intervals", {}).get(ranking.metric, (value, value))
-            leaky[place] = name in ranking.leaky
+        place = (*(setting.index(study.settings(name)) for setting in (axis, *rest)), 0, 0)[:3]
+        value = result[ranking.metric]
+        values[place] = value, *result["intervals"].get(ranking.metric, (value, value))
+        leaky[place] = name in ranking.leaky
     upright, columns = _logarithmic(axis), min(len(panels), 3)
     rows = -(-len(panels) // columns)
     height = 3.6 if upright else max(1.7, 0.9 + len(axis.rows) * (0.16 + 0.19 * len(lines)))
@@ -150,7 +124,12 @@ def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
             axes.tick_params(labelbottom=True)
         figure.supxlabel(axis.name if upright else metric, fontsize=10.5)
         figure.supylabel(metric if upright else axis.name, fontsize=10.5)
-        _legend(figure, rest[0].name if rest else "", lines, bool(leaky.any()))
+        handles = [Line2D([], [], **_look(line), label=label) for line, label in enumerate(lines) if rest]
+        if leaky.any():
+            handles.append(Line2D([], [], color=plots.INK, linestyle="", **LEAKY, label="leaky test"))
+        if handles:
+            figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)), alignment="left",
+                          title=rest[0].name if rest else None, fontsize=9, title_fontsize=9)  # fmt: skip
         by = ", ".join(setting.name for setting in varied)
         caption = f"{metric} with {study.config['evaluation.level']:.0%} intervals by {by}"
         return plots.save("ablation", caption, figure, curves=upright)
@@ -163,7 +142,8 @@ def _logarithmic(setting: VariedSetting) -> bool:
 
 def _draw(axes: Axes, axis: VariedSetting, points: Any, leaky: np.ndarray, line: int, labels: Sequence[str]) -> None:
     """Draws the points of a line: upright against numbers on a logarithmic axis and connected, else one row each."""
-    color, dashes, marker = _look(line)
+    look = _look(line)
+    color, dashes = look["color"], look.pop("linestyle")
     offset, upright = line - (len(labels) - 1) / 2, _logarithmic(axis)
     values, low, high = points.T
     if upright:
@@ -172,8 +152,8 @@ def _draw(axes: Axes, axis: VariedSetting, points: Any, leaky: np.ndarray, line:
         at = numbers * (numbers.max() / numbers.min()) ** (0.012 * offset)
         axes.set_xscale("log")
         axes.vlines(at, low, high, color=color, linewidth=1.4, alpha=0.75)
-        look = {"color": color, "linestyle": dashes, "label": labels[line] or axis.name}
-        axes.plot(numbers[order], values[order], linewidth=1.3, **look)
+        label = labels[line] or axis.name
+        axes.plot(numbers[order], values[order], color=color, linestyle=dashes, linewidth=1.3, label=label)
         if len(numbers) <= 8:
             axes.set_xticks(numbers, axis.labels)
             axes.minorticks_off()
@@ -186,24 +166,13 @@ def _draw(axes: Axes, axis: VariedSetting, points: Any, leaky: np.ndarray, line:
         axes.tick_params(axis="y", length=0)
     axes.grid(visible=True, axis="y" if upright else "x")
     x, y = (at, values) if upright else (values, at)
-    for rows, face in ((~leaky, color), (leaky, "none")):
-        axes.plot(x[rows], y[rows], marker, color=color, markerfacecolor=face, markersize=5)
+    axes.plot(x[~leaky], y[~leaky], **look, linestyle="")
+    axes.plot(x[leaky], y[leaky], **look | LEAKY, linestyle="")
 
 
-def _look(line: int) -> tuple[str, Any, str]:
-    """Returns color, dashes and marker of a line; no two lines have all three in common."""
-    colors, dashes = len(plots.PALETTE), len(plots.DASHES)
-    dash = plots.DASHES[(line + line // colors) % dashes]
-    return plots.PALETTE[line % colors], dash, MARKERS[line % len(MARKERS)]
-
-
-def _legend(figure: Any, title: str, labels: Sequence[str], leaky: bool) -> None:
-    looks: list[Any] = [(label, *_look(line), None) for line, label in enumerate(labels) if len(labels) > 1]
-    looks += [("leaky test", plots.INK, "", "o", "none")] if leaky else []
-    handles = [
-        Line2D([], [], color=color, linestyle=dashes, marker=marker, markerfacecolor=face, markersize=5, label=label)
-        for label, color, dashes, marker, face in looks
-    ]
-    if handles:
-        figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)), title=title or None,
-                      alignment="left", fontsize=9, title_fontsize=9)  # fmt: skip
+def _look(line: int) -> dict[str, Any]:
+    """Returns color, marker and dashes of a line; no two lines have the same color and marker."""
+    return {
+        "color": plots.PALETTE[line % len(plots.PALETTE)], "marker": MARKERS[line % len(MARKERS)],
+        "linestyle": plots.DASHES[line % len(plots.DASHES)], "markersize": 5,
+    }  # fmt: skip

@@ -10,27 +10,19 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import matplotlib
 import matplotlib.figure
 import matplotlib.style
 import numpy as np
+import pandas
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageDraw, ImageFont, ImageOps
 from sklearn.metrics import roc_curve
 
 from alljax.report.tables import Figure
-
-SHEETS, SHEET_IMAGES = 3, 24
-"""Number of the best trials that get a contact sheet of misclassified images, and its maximum number of images."""
-
-if TYPE_CHECKING:
-    import pandas
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
@@ -82,17 +74,14 @@ def save(
         curves: whether the reader can follow the labeled lines with mouse, finger or arrow keys.
         png: whether a PNG is needed.
     """
-    images = {}
-    for suffix, options in (("png", {"dpi": 200, "facecolor": "white"}), ("svg", {"transparent": True})):
-        if suffix == "svg" or png:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=_NO_METADATA[suffix], **options)
-            images[suffix] = buffer.getvalue()
-            figure.set_layout_engine("none")  # the layout takes most of the time and is the same for both
-    return Figure(
-        name, caption, images["svg"].decode(), images.get("png", b""), description or caption,
-        _curves(figure) if curves else "",
-    )  # fmt: skip
+    image, svg = io.BytesIO(), io.StringIO()
+    if png:
+        figure.savefig(image, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+        figure.set_layout_engine("none")  # the layout takes most of the time and is the same for both
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(svg, format="svg", transparent=True, metadata=no_metadata)
+    text = _curves(figure) if curves else ""
+    return Figure(name, caption, svg.getvalue(), image.getvalue(), description or caption, text)
 
 
 def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: Any) -> Figure:
@@ -102,10 +91,7 @@ def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: 
         return save(name, caption, figure, curves=True, png=False)
 
 
-_NO_METADATA = {"png": {"Software": None}, "svg": dict.fromkeys(("Date", "Creator", "Format", "Type"))}
-
-
-def draw_learning_curves(axes: Axes, history: "pandas.DataFrame", quantity: str, validation: str) -> None:
+def draw_learning_curves(axes: Axes, history: pandas.DataFrame, quantity: str, validation: str) -> None:
     """Draws training and validation curves against the epoch: means over folds and seeds.
 
     The band is one standard deviation to either side, where an epoch has several values.
@@ -195,31 +181,24 @@ def draw_roc_curves(
         axes.legend(loc="lower right", fontsize=9)
 
 
-def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str]) -> bytes:
-    """Returns a contact sheet as JPEG on black, six images per row, each with its caption below.
+def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str]) -> bytes:
+    """Returns a contact sheet as JPEG, six images per row, each with its caption below; the page halves its size.
 
     Args:
-        images: RGB images of any size, resized to 224 pixels; the page shows them at half that size.
+        images: uint8 (H, W, 3) of any size.
         captions: one per image, up to three lines.
     """
-    side, gap, line = 224, 32, 30
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 22)
-    columns, height = min(6, max(len(images), 1)), side + 3 * line + gap
-    rows = -(-max(len(images), 1) // columns)
-    sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * height + gap), "#101214")
-    draw = ImageDraw.Draw(sheet)
-    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        left, top = gap + place % columns * (side + gap), gap + place // columns * height
-        thumbnail = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
-        sheet.paste(thumbnail, (left + (side - thumbnail.width) // 2, top + (side - thumbnail.height) // 2))
-        for number, text in enumerate(caption.splitlines()[:3]):
-            length = len(text)
-            while font.getlength(shorten(text, length)) > side + gap // 2:
-                length -= 1
-            color = "#f2f2f2" if number == 0 else "#b4b9bf"
-            draw.text((left, top + side + 4 + number * line), shorten(text, length), color, font)
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="JPEG", quality=82, optimize=True)
+    columns, buffer = min(6, len(images)), io.BytesIO()
+    rows = -(-len(images) // columns)
+    with subplots(rows, columns, (1.3 * columns, 1.75 * rows)) as (figure, grid):
+        for axes in grid.flat:
+            axes.set_frame_on(False)
+            axes.set(xticks=[], yticks=[])
+        for axes, image, caption in zip(grid.flat, images, captions, strict=False):
+            axes.imshow(image)
+            text = "\n".join(shorten(line) for line in caption.splitlines())
+            axes.set_xlabel(text, color="#f2f2f2", fontsize=7, loc="left")
+        figure.savefig(buffer, format="jpg", dpi=200, facecolor="#101214", pil_kwargs={"quality": 82})
     return buffer.getvalue()
 
 
@@ -232,33 +211,30 @@ def _curves(figure: matplotlib.figure.Figure) -> str:
     """Returns the labeled lines of a figure as JSON for report.js; empty if it has none.
 
     A list of panels: ``box`` (left, top, width and height of the axes as shares of the figure), the limits ``x`` and
-    ``y``, ``log`` (which axes are logarithmic), ``name`` of the horizontal axis, ``title``, ``at`` (positions on that
+    ``y``, ``log`` (whether x is logarithmic), ``name`` of the horizontal axis, ``title``, ``at`` (positions on that
     axis, ascending) and ``lines``: label, color, and a value or null for each position.
     """
     panels = []
     shared = figure.get_supxlabel() or next((axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()), "")
     for axes in figure.axes:
-        lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+        lines: list[Any] = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
         if not axes.get_visible() or not lines:
             continue
         box = axes.get_position()
-        at = np.unique(np.concatenate([np.asarray(line.get_xdata(), np.float64) for line in lines]))
+        at = sorted({float(x) for line in lines for x in line.get_xdata()})
         series = []
         for line in lines:
-            x, y = (np.asarray(data, np.float64).tolist() for data in line.get_data())
-            known = dict(zip(x, y, strict=True))
-            values = [float(f"{known.get(place, np.nan):.4g}") for place in at.tolist()]
-            values_or_null = [value if np.isfinite(value) else None for value in values]
-            series.append([str(line.get_label()), to_hex(line.get_color()), values_or_null])
+            known = {float(x): float(f"{y:.4g}") for x, y in zip(*line.get_data(), strict=True) if np.isfinite(y)}
+            series.append([line.get_label(), to_hex(line.get_color()), [known.get(x) for x in at]])
         panels.append(
             {
                 "box": [round(share, 5) for share in (box.x0, 1 - box.y1, box.width, box.height)],
                 "x": axes.get_xlim(),
                 "y": axes.get_ylim(),
-                "log": [int(axes.get_xscale() == "log"), int(axes.get_yscale() == "log")],
+                "log": axes.get_xscale() == "log",
                 "name": axes.get_xlabel() or shared,
                 "title": axes.get_title() or axes.get_title("left"),
-                "at": [float(f"{place:.4g}") for place in at],
+                "at": [float(f"{x:.4g}") for x in at],
                 "lines": series,
             }
         )

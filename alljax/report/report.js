@@ -23,93 +23,74 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 
 // Figures: mouse, finger or arrow keys move a line to the nearest point of the curves; a box names their values.
-const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
+const create = (tag, className, text) => Object.assign(document.createElement(tag), {className, textContent: text});
+const percent = value => `${100 * value}%`;
 const format = value => Math.abs(value) < 10 ? value.toFixed(3) : String(Number(value.toPrecision(4)));
 const share = (value, [low, high], log) =>
   log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
 
 function followCurves(svg) {
-  const {width, height} = svg.viewBox.baseVal, panels = JSON.parse(svg.dataset.curves);
-  for (const panel of panels) panel.box = panel.box.map((part, index) => part * (index % 2 ? height : width));
-  const holder = document.createElement("div"), readout = document.createElement("div");
-  const marks = document.createElementNS(svg.namespaceURI, "g");
-  let shown = null;
-  holder.className = "follow";
-  readout.className = "readout";
-  readout.setAttribute("role", "status");
-  readout.hidden = true;
+  const holder = create("div", "follow", "");
   svg.replaceWith(holder);
-  holder.append(svg, readout);
-  svg.append(marks);
-  svg.tabIndex = 0;
-  svg.setAttribute("aria-description", "Arrow keys read the values of the curves.");
+  holder.append(svg);
+  JSON.parse(svg.dataset.curves).forEach(panel => holder.append(...followPanel(panel)));
+}
 
-  const mark = (name, attributes) => {
-    const element = document.createElementNS(svg.namespaceURI, name);
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-    marks.append(element);
+function followPanel({box: [left, top, width, height], x, y, log, name, title, at, lines}) {
+  const area = create("div", "panel", ""), readout = create("div", "readout", "");
+  const positions = at.map(value => share(value, x, log));
+  let shown = -1;
+  const hide = () => { shown = -1; readout.hidden = true; area.replaceChildren(); };
+  const mark = (className, position) => {
+    const element = create("div", className, "");
+    element.style.left = percent(position);
+    area.append(element);
     return element;
   };
-  const xOf = (panel, value) => panel.box[0] + panel.box[2] * share(value, panel.x, panel.log[0]);
-  const yOf = (panel, value) => panel.box[1] + panel.box[3] * (1 - share(value, panel.y, panel.log[1]));
-  const hide = () => { shown = null; readout.hidden = true; marks.replaceChildren(); };
-  const show = (number, index) => {
-    if (shown && shown[0] === number && shown[1] === index) return;
-    shown = [number, index];
-    const panel = panels[number], x = xOf(panel, panel.at[index]), [, top, , boxHeight] = panel.box;
-    marks.replaceChildren();
-    mark("line", {x1: x, x2: x, y1: top, y2: top + boxHeight, class: "hair"});
-    const head = document.createElement("b");
-    head.textContent = [panel.title, `${panel.name} ${panel.at[index]}`.trim()].filter(Boolean).join(" · ");
-    readout.replaceChildren(head);
-    for (const [label, color, values] of panel.lines) {
+  const show = index => {
+    hide();
+    shown = index;
+    mark("hair", positions[index]);
+    readout.replaceChildren(create("b", "", [title, `${name} ${at[index]}`].filter(Boolean).join(" · ")));
+    for (const [label, color, values] of lines) {
       if (values[index] === null) continue;
-      const row = document.createElement("div"), name = document.createElement("span"), text = document.createElement("span");
-      name.textContent = label;
-      name.style.borderColor = color;
-      text.textContent = format(values[index]);
-      row.append(name, text);
+      const row = create("div", "", ""), key = create("span", "", label), dot = mark("dot", positions[index]);
+      dot.style.bottom = percent(share(values[index], y));
+      dot.style.background = key.style.borderColor = color;
+      row.append(key, create("span", "", format(values[index])));
       readout.append(row);
-      mark("circle", {cx: x, cy: clamp(yOf(panel, values[index]), top, top + boxHeight), r: 3}).style.fill = color;
     }
+    const place = left + width * positions[index];
+    readout.style.left = place < 0.5 ? percent(place) : "auto";
+    readout.style.right = place < 0.5 ? "auto" : percent(1 - place);
     readout.hidden = false;
-    const scale = svg.getBoundingClientRect().width / width, room = holder.clientWidth - readout.offsetWidth;
-    const left = x * scale + 10 <= room ? x * scale + 10 : x * scale - 10 - readout.offsetWidth;
-    readout.style.left = `${clamp(left, 0, Math.max(0, room))}px`;
-    readout.style.top = `${top * scale}px`;
   };
-  const nearest = (panel, x) => panel.at.reduce((best, value, index) =>
-    Math.abs(xOf(panel, value) - x) < Math.abs(xOf(panel, panel.at[best]) - x) ? index : best, 0);
   const point = event => {
-    const rectangle = svg.getBoundingClientRect(), scale = width / rectangle.width;
-    const x = (event.clientX - rectangle.left) * scale, y = (event.clientY - rectangle.top) * scale;
-    const distance = ({box: [left, top, boxWidth, boxHeight]}) =>
-      Math.hypot(x - clamp(x, left, left + boxWidth), y - clamp(y, top, top + boxHeight));
-    const number = panels.reduce((best, panel, index) => distance(panel) < distance(panels[best]) ? index : best, 0);
-    show(number, nearest(panels[number], x));
+    const rectangle = area.getBoundingClientRect(), target = (event.clientX - rectangle.left) / rectangle.width;
+    const distances = positions.map(position => Math.abs(position - target));
+    show(distances.indexOf(Math.min(...distances)));
   };
   const press = event => {
+    const last = at.length - 1, left = shown < 0 ? last : Math.max(shown - 1, 0);
+    const moves = {ArrowRight: Math.min(shown + 1, last), ArrowLeft: left, Home: 0, End: last};
     if (event.key === "Escape") hide();
-    if (event.ctrlKey || event.altKey || event.metaKey) return;
-    const [number, index] = shown || [0, -1], last = panels[number].at.length - 1;
-    const moves = {
-      ArrowRight: [number, Math.min(index + 1, last)], ArrowLeft: [number, index < 0 ? last : Math.max(index - 1, 0)],
-      Home: [number, 0], End: [number, last],
-    };
-    if (panels.length > 1 && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
-      const next = clamp(number + (event.key === "ArrowDown" ? 1 : -1), 0, panels.length - 1);
-      moves[event.key] = [next, nearest(panels[next], xOf(panels[next], panels[number].at[Math.max(index, 0)]))];
-    }
-    if (!moves[event.key]) return;
+    if (!(event.key in moves) || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
-    show(...moves[event.key]);
+    show(moves[event.key]);
   };
-  svg.addEventListener("pointermove", point);
-  svg.addEventListener("pointerdown", point);
-  svg.addEventListener("pointerleave", event => { if (event.pointerType !== "touch") hide(); });
-  svg.addEventListener("keydown", press);
-  svg.addEventListener("blur", hide);
-  document.addEventListener("pointerdown", event => { if (!holder.contains(event.target)) hide(); });
+  Object.assign(area.style, {left: percent(left), top: percent(top), width: percent(width), height: percent(height)});
+  readout.style.top = percent(top);
+  readout.hidden = true;
+  readout.setAttribute("role", "status");
+  area.tabIndex = 0;
+  area.setAttribute("role", "group");
+  area.setAttribute("aria-label", `${title} Curves: arrow keys read the values.`.trim());
+  area.addEventListener("pointermove", point);
+  area.addEventListener("pointerdown", point);
+  area.addEventListener("pointerleave", event => { if (event.pointerType !== "touch") hide(); });
+  area.addEventListener("keydown", press);
+  area.addEventListener("blur", hide);
+  return [area, readout];
 }
 document.querySelectorAll("svg[data-curves]").forEach(followCurves);
 

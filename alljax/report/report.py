@@ -1,5 +1,6 @@
-"""The report of a study: a page that says what was found and how certain it is, with tables and figures beside it."""
+"""The report of a study: a page, and its tables and figures as files."""
 
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -37,12 +38,12 @@ def write_report(folder: Path, sections: "Callable[[Study], list[Section]] | Non
         logging.info(f"{path} is up to date")
         return path
 
-    from alljax.report import ablation, page, tables  # here, so that an unchanged report is found quickly
+    from alljax.report import ablation, model_tables, page, tables  # here, so that an unchanged report is found quickly
     from alljax.study.results import read_study
 
     study = read_study(folder)
     found = sections(study) if sections and study.config["study.compare"] else ablation.sections(study)
-    results = page.results_table(study)
+    results = model_tables.results_table(study)
     text = page.render(study, found, results, inputs)
     for part in (results, *(part for section in found for part in section.parts)):
         if isinstance(part, tables.Table):
@@ -63,35 +64,25 @@ def write_contact_sheets(folder: Path, read_dataset: "Callable[[], Dataset]") ->
         folder: the working directory of a study.
         read_dataset: returns the study's images; called only if a sheet is written.
     """
+    from alljax.data.images import load
+    from alljax.report import plots
+    from alljax.report.model_tables import misclassified_table
     from alljax.study.results import read_study
 
-    study, dataset = read_study(folder), None
+    study, read = read_study(folder), functools.cache(read_dataset)
     for name in study.ranking.order[:SHEETS]:
         path = folder / "figures" / f"misclassified-{name}.jpg"
         predicted = (folder / "trials" / name / "predictions.csv").stat().st_mtime
         if path.is_file() and path.stat().st_mtime > predicted:
             continue
-        dataset = dataset or read_dataset()
-        files.write_bytes(path, _contact_sheet(study, name, dataset))
-
-
-def _contact_sheet(study: "Study", name: str, dataset: "Dataset") -> bytes:
-    from PIL import Image
-
-    from alljax.data.images import load
-    from alljax.evaluation.metrics import most_confident_errors
-    from alljax.report import page, plots
-
-    predictions, names = study.predictions(name), study.class_names
-    mean = predictions.probabilities.mean(0)
-    record_of = {record.path: record for record in dataset.records}
-    images, captions = [], []
-    for row in most_confident_errors(predictions.labels, predictions.probabilities, page.MISCLASSIFIED):
-        record = record_of[str(predictions.paths[row])]
-        images.append(Image.fromarray(load(dataset, record)))
-        predicted = f"→ {mean[row].max():.0%} {names[mean[row].argmax()]}"
-        captions.append(f"{names[record.label]}\n{predicted}\n{record.subject or record.path.rpartition('/')[2]}")
-    return plots.contact_sheet(images, captions)
+        if rows := misclassified_table(study, name).rows:
+            record_of = {record.path: record for record in read().records}
+            images = [load(read(), record_of[file.text]) for *_, file in rows]
+            captions = [
+                f"{true.text}\n→ {predicted.text}\n{probability.text} · {subject.text}"
+                for true, predicted, probability, subject, _ in rows
+            ]
+            files.write_bytes(path, plots.contact_sheet(images, captions))
 
 
 def _inputs(folder: Path) -> str:

@@ -30,10 +30,10 @@ VALUES: dict[tuple[str, Any], str] = {
     ("features.augment", "none"): "1",
     ("features.augment", "dihedral"): "8",
     ("split.protocol", "paper"): "random images (paper)",
-    ("split.protocol", "subject_kfold"): "folds of subjects",
+    ("split.protocol", "subject_kfold"): "cross-validation over subjects",
     ("split.protocol", "subject_holdout"): "held-out subjects",
     ("split.protocol", "leave_one_subject_out"): "leave one subject out",
-    ("split.protocol", "official_folds"): "official folds",
+    ("split.protocol", "official_folds"): "official folds with disjoint subjects",
     ("split.protocol", "official_folds_by_name"): "official folds by file name",
     ("split.protocol", "prelim"): "preliminary test set",
 }
@@ -56,8 +56,8 @@ class VariedSetting:
         keys: dotted keys of the settings.
         rows: one value per key each, as JSON gives them.
         labels: display text of each row; all different.
-        numbers: the rows as numbers for an axis, NaN for a number with a special meaning such as "all"; None if the
-            values are no numbers or several settings change together.
+        numbers: the rows as numbers for an axis, NaN for a number with a special meaning such as "all"; None for texts
+            and where several settings change together.
     """
 
     name: str
@@ -66,21 +66,15 @@ class VariedSetting:
     labels: tuple[str, ...]
     numbers: tuple[float, ...] | None
 
-    def index(self, settings: Mapping[str, Any]) -> int | None:
-        """Returns the row that the settings of a trial (dotted key to value) have; None if they have none of them."""
-        row = tuple(_plain(settings.get(key)) for key in self.keys)
-        return self.rows.index(row) if row in self.rows else None
-
-    def label(self, settings: Mapping[str, Any]) -> str:
-        """Returns the label of that row."""
-        index = self.index(settings)
-        return "–" if index is None else self.labels[index]
+    def index(self, settings: Mapping[str, Any]) -> int:
+        """Returns the row that the settings of a trial (dotted key to value) have."""
+        return self.rows.index(tuple(settings[key] for key in self.keys))
 
 
 def varied_settings(study: Study) -> list[VariedSetting]:
     """Returns the entries of ``study.sweep`` that have different values, in order."""
     varied = []
-    for keys, rows in _plain(study.config["study.sweep"]):
+    for keys, rows in study.config["study.sweep"]:
         keys, rows = (keys, rows) if isinstance(keys, list) else ([keys], [[value] for value in rows])
         differing = [column for column in range(len(keys)) if len({json.dumps(row[column]) for row in rows}) > 1]
         displayed = [column for column in differing if keys[column] not in DEPENDENT] or differing
@@ -101,7 +95,7 @@ def describe(varied: Sequence[VariedSetting], settings: Mapping[str, Any]) -> st
     """Returns what distinguishes a trial, for example ``VGG16, batch size=64``."""
     words = []
     for setting in varied:
-        label = setting.label(settings)
+        label = setting.labels[setting.index(settings)]
         plain = setting.numbers is None and label not in ("yes", "no")
         words.append(label if plain else f"{setting.name}={label}")
     return ", ".join(words)
@@ -138,8 +132,3 @@ def _label(keys: Sequence[str], row: Sequence[Any], displayed: Sequence[int]) ->
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _plain(value: Any) -> Any:
-    """Returns a value as it comes back from JSON, where tuples are lists."""
-    return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value

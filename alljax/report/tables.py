@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PERCENT = ("accuracy",)
+PERCENT = ("accuracy", "recall_0", "recall_1")
 """Metrics written in percent."""
 
 LONG = 32
@@ -132,7 +132,7 @@ def format_bounds(metric: str, bounds: Sequence[float]) -> str:
 
 def format_interval(metric: str, result: Mapping[str, Any]) -> str:
     """Returns ``[low, high]`` of a metric of a trial or baseline; empty if it has no interval."""
-    bounds = result.get("intervals", {}).get(metric)
+    bounds = result["intervals"].get(metric)
     return format_bounds(metric, bounds) if bounds else ""
 
 

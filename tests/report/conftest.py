@@ -1,5 +1,6 @@
 """A study in memory with chosen settings, and the report of the toy study."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 from alljax import config as configs
 from alljax.evaluation.intervals import HeldOut, confidence_intervals
 from alljax.evaluation.metrics import average_over_seeds, evaluate
-from alljax.report import page
+from alljax.report import model_tables
 from alljax.report.report import write_report
 from alljax.study.results import Predictions, Study
 from alljax.study.sweep import expand
 
 CLASS_NAMES = ("HEM (normal)", "ALL (leukemic blast)")
+COMMON = {"size_improvement": {}, "interval_unit": "subjects", "seconds": 60.0}
 
 
 @pytest.fixture(scope="session")
@@ -34,40 +36,41 @@ def make_study() -> Callable[..., Study]:
         config, generator = configs.default_config(), np.random.default_rng(0)
         config.study.sweep = sweep
         config.evaluation.resamples = 100
-        owner = np.arange(160) // 4
-        labels = owner % len(class_names)
+        subjects = np.arange(160) // 4
+        labels = subjects % len(class_names)
         noise = generator.normal(size=(160, len(class_names)))
-        names = np.char.add("s", owner.astype(str))
+        names = np.char.add("s", subjects.astype(str))
         paths = np.array([f"{name}/{index:03}.png" for index, name in enumerate(names)])
         settings, predictions, trials = {}, {}, {}
         for place, trial in enumerate(expand(config)):
-            kept = slice(None, 120 if place < unpaired else None)
+            rows = slice(None, 120 if place < unpaired else None)
             logits = noise + generator.normal(scale=0.5, size=(seeds, *noise.shape))
             logits[:, np.arange(160), labels] += max(0.0, 2 - step * place)
-            probabilities = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))[:, kept]
-            read = Predictions(paths[kept], paths[kept], names[kept], names[kept], np.full(160, "0 0")[kept],
-                               labels[kept], probabilities)  # fmt: skip
-            result = average_over_seeds([evaluate(read.labels, one) for one in probabilities], range(seeds))
-            test = HeldOut(read.labels, read.probabilities, read.subjects)
-            bounds = {name: list(pair) for name, pair in confidence_intervals(test, resamples=100).items()}
-            settings[trial.name], predictions[trial.name] = configs.flatten(trial.config), read
-            trials[trial.name] = result | {
-                "intervals": bounds, "size_improvement": {}, "interval_unit": "subjects", "level": 0.95, "weights": {},
-                "split": "leaky" if place < leaky else "honest", "seconds": 60.0,
-            }  # fmt: skip
-        majority = evaluate(labels, np.tile(np.bincount(labels) / 160, (160, 1)), np.zeros((160, len(class_names))))
+            scores = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))[:, rows]
+            result = average_over_seeds([evaluate(labels[rows], one) for one in scores], range(seeds))
+            intervals = confidence_intervals(HeldOut(labels[rows], scores, names[rows]), resamples=100)
+            split = "leaky" if place < leaky else "honest"
+            trials[trial.name] = {**result, **COMMON, "intervals": intervals, "split": split}
+            settings[trial.name] = json.loads(json.dumps(configs.flatten(trial.config)))
+            path, name = paths[rows], names[rows]
+            predictions[trial.name] = Predictions(
+                path, path, name, name, np.full(160, "0 0")[rows], labels[rows], scores
+            )
+        shares = np.tile(np.bincount(labels) / 160, (160, 1))
+        majority = {**evaluate(labels, shares, np.zeros((160, len(class_names)))), "intervals": {}}
         protocol = {"name": "subject_kfold", "folds": 1, "repeats": 1, "training_images": [160], "test_images": [160]}
         splits = {
             name: {
                 "protocol": protocol | {"leaky": name == "leaky"},
                 "leaks": {"test_images": 160, "subject": 160 if name == "leaky" else 0},
-                "baselines": {"majority": majority | {"intervals": {}}},
+                "baselines": {"majority": majority, "size_threshold": majority},
             }
             for name in {trial["split"] for trial in trials.values()}
         }
-        dataset = {"name": "toy", "classes": list(class_names), "class_names": list(class_names), "subjects": 40}
-        metrics = {"trials": trials, "splits": splits, "dataset": dataset}
-        return Study(Path(), configs.flatten(config), {}, metrics, tuple(settings), settings, predictions)
+        dataset = {"name": "toy", "classes": class_names, "class_names": class_names, "subjects": 40, "notes": []}
+        metrics = {"trials": trials, "splits": splits, "dataset": dataset, "missing": [], "failed": {}}
+        flat = json.loads(json.dumps(configs.flatten(config)))
+        return Study(Path(), flat, {}, metrics, tuple(settings), settings, predictions)
 
     return make
 
@@ -75,7 +78,7 @@ def make_study() -> Callable[..., Study]:
 @pytest.fixture
 def study_copy(toy_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the toy study that a test may change; its report has figures of one model only."""
-    monkeypatch.setattr(page, "DRAWN", 1)
+    monkeypatch.setattr(model_tables, "DRAWN", 1)
     return Path(shutil.copytree(toy_study, tmp_path / "study"))
 
 

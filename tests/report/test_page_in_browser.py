@@ -4,7 +4,6 @@ import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from selenium import webdriver
@@ -56,14 +55,8 @@ def load(browser: webdriver.Chrome, path: Path, width: int = 1280, dark: bool = 
     browser.get(path.as_uri())
 
 
-def follow_curve(browser: webdriver.Chrome, css: str) -> tuple[WebElement, dict[str, Any]]:
-    svg = browser.find_element(By.CSS_SELECTOR, f"{css} svg[data-curves]")
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", svg)
-    return svg, json.loads(svg.get_attribute("data-curves") or "")[0]
-
-
-def readout(browser: webdriver.Chrome, svg: WebElement) -> list[str]:
-    box = browser.execute_script("return arguments[0].parentElement.querySelector('.readout')", svg)
+def readout(figure: WebElement) -> list[str]:
+    box = figure.find_element(By.CLASS_NAME, "readout")
     return box.text.split("\n") if box.is_displayed() else []
 
 
@@ -104,25 +97,27 @@ def test_click_on_a_heading_sorts(browser: webdriver.Chrome, pages: dict[str, Pa
 
 def test_mouse_and_keys_follow_a_curve(browser: webdriver.Chrome, pages: dict[str, Path]) -> None:
     load(browser, pages["report"])
-    svg, panel = follow_curve(browser, "#model-0")
-    assert readout(browser, svg) == []
-    left, top, width, height = panel["box"]
+    figure = browser.find_element(By.CSS_SELECTOR, "#model-0 .follow")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", figure)
+    data = figure.find_element(By.TAG_NAME, "svg").get_attribute("data-curves")
+    panel, area = json.loads(str(data))[0], figure.find_element(By.CLASS_NAME, "panel")
+    assert readout(figure) == []
     script = "const r = arguments[0].getBoundingClientRect(); return [r.left, r.top, r.width, r.height];"
     for share, index in ((0.02, 0), (0.98, 2)):
-        x, y, across, down = browser.execute_script(script, svg)
-        point = {"x": x + across * (left + share * width), "y": y + down * (top + height / 2)}
+        x, y, width, height = browser.execute_script(script, area)
+        point = {"x": x + share * width, "y": y + height / 2}
         browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", **point})
-        lines = readout(browser, svg)
+        lines = readout(figure)
         assert lines[0] == f"epoch {index + 1}"
         for label, _, values in panel["lines"]:
             assert float(lines[lines.index(label) + 1]) == pytest.approx(values[index], abs=6e-4)
     browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": 1, "y": 1})
-    assert readout(browser, svg) == []
+    assert readout(figure) == []
     for key, head in ((Keys.ARROW_RIGHT, "epoch 1"), (Keys.END, "epoch 3"), (Keys.ARROW_LEFT, "epoch 2")):
-        svg.send_keys(key)
-        assert readout(browser, svg)[0] == head
-    svg.send_keys(Keys.ESCAPE)
-    assert readout(browser, svg) == []
+        area.send_keys(key)
+        assert readout(figure)[0] == head
+    area.send_keys(Keys.ESCAPE)
+    assert readout(figure) == []
 
 
 def luminance(color: str) -> float:

@@ -1,6 +1,5 @@
 import csv
 import io
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,7 +14,7 @@ TABLE = Table(
     "Recall & F1: 100% of <all>",
     ("[9] set_up", "recall, ours", "verdict"),
     (
-        (Value("[9] vgg16_a"), Value("0.871", 0.87123456789, "[0.81, 0.92]"), Value("within, or not", note='a "note"')),
+        (Value("[9] vgg16_a"), Value("0.871", 0.1 + 0.2, "[0.81, 0.92]"), Value("within, or not", note='a "note"')),
         (Value("b"), Value("–", note="trial missing"), Value("")),
         (Value("* -- √ ≤"), Value("trial failed"), Value("two\nlines")),
     ),
@@ -27,34 +26,25 @@ WIDE = Table("wide", "Many columns", ("model", *(f"metric {n}" for n in range(11
 LONG = Table("long", "Many rows", ("where", "how"), ((Value("Section 3.1"), Value("words " * 30)),) * 60)
 
 
-def test_csv_has_exact_numbers_and_notes_in_columns_of_their_own() -> None:
+def test_csv_has_exact_numbers_and_notes_in_separate_columns() -> None:
     text = tables.to_csv(TABLE)
     assert "\r" not in text
-    header, *rows = csv.reader(io.StringIO(text))
-    assert header == ["[9] set_up", "recall, ours", "recall, ours (note)", "verdict", "verdict (note)"]
-    assert rows == [
-        ["[9] vgg16_a", "0.87123456789", "[0.81, 0.92]", "within, or not", 'a "note"'],
+    assert list(csv.reader(io.StringIO(text))) == [
+        ["[9] set_up", "recall, ours", "recall, ours (note)", "verdict", "verdict (note)"],
+        ["[9] vgg16_a", "0.30000000000000004", "[0.81, 0.92]", "within, or not", 'a "note"'],
         ["b", "", "trial missing", "", ""],
         ["* -- √ ≤", "", "trial failed", "two\nlines", ""],
         ["mean", "10", "", "", ""],
     ]
+    missing = Table("t", "", ("x",), ((Value("?", float("nan")),), (Value("1", 1.5),)))
+    assert tables.to_csv(missing).splitlines() == ["x", '""', "1.5"]
 
 
-def test_csv_floats_are_bitwise_equal() -> None:
-    values = [0.1 + 0.2, 1e-17, 12345678.25, float("nan"), -3.0]
-    table = Table("t", "", ("name", "x"), tuple((Value("a"), Value("?", value)) for value in values))
-    read = [row[1] for row in csv.reader(io.StringIO(tables.to_csv(table)))][1:]
-    assert [float(text) for text in read if text] == [value for value in values if value == value]
-    assert read[3:] == ["", "-3"]
-
-
-def test_latex_has_caption_label_rules_and_escaped_texts() -> None:
+def test_latex_is_escaped() -> None:
     text = tables.to_latex(TABLE)
-    assert sorted(re.findall(r"\\begin\{(\w+)\}", text)) == sorted(re.findall(r"\\end\{(\w+)\}", text))
     assert r"\label{tab:table-3}" in text
     assert r"Recall \& F1: 100\% of \textless{}all\textgreater{}" in text
     assert r"95 \% of \#1\_\{x\}\textasciicircum{}2 \textasciitilde{} \textbackslash{} \$5." in text
-    assert r"\midrule mean" in text
     # After the end of a row LaTeX would read a bracket or a star as an argument.
     assert not any(line.lstrip().startswith(("[", "*")) for line in text.splitlines())
 
@@ -77,23 +67,12 @@ def test_latex_compiles(tmp_path: Path) -> None:
     assert "[2]" in done.stdout, "a long table continues on the next page"
 
 
-@pytest.mark.parametrize(
-    ("metric", "value", "text"),
-    [
-        ("accuracy", 0.0123, "+1.2 points"),
-        ("accuracy", 0, "0.0 points"),
-        ("auc", -0.0123, "−0.012"),
-        ("auc", 0.0, "0.000"),
-    ],
-)
-def test_differences_have_signs_and_units(metric: str, value: float, text: str) -> None:
-    assert tables.format_difference(metric, value, unit=True) == text
-
-
-def test_values_and_intervals() -> None:
+def test_values_intervals_and_differences() -> None:
     result = {"intervals": {"accuracy": [0.5, 0.75]}}
     assert tables.format_value("accuracy", 0.625) == "62.5%"
     assert tables.format_value("auc", None) == "–"
     assert tables.format_interval("accuracy", result) == "[50.0, 75.0]"
     assert tables.format_interval("auc", result) == ""
+    assert tables.format_difference("accuracy", 0.0123, unit=True) == "+1.2 points"
+    assert tables.format_difference("auc", 0.0) == "0.000"
     assert tables.format_difference_bounds("auc", (-0.5, 0.25)) == "[−0.500, +0.250]"

@@ -24,27 +24,19 @@ def test_results_fit_and_list_models_then_baselines(
     assert text.splitlines()[-1] == "positive class: ALL (leukemic blast)"
 
 
-def test_only_the_best_of_many_models_are_printed(
+def test_long_tables_are_cut_and_leaky_missing_and_failed_models_named(
     make_study: Callable[..., Study], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = make_study(("train.epochs", tuple(range(1, 26))), step=0.05)
-    terminal.print_results(study, 120)
+    study = make_study(("train.epochs", tuple(range(1, 26))), step=0.05, leaky=1)
+    study.metrics.update(missing=["b", "c"], failed={"d": "out of memory"})
+    terminal.print_results(study, 140)
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines if "-epochs=" in line]
     assert names == list(study.ranking.order[: terminal.PRINTED])
-    assert any("5 more" in line for line in lines)
-
-
-def test_leaky_missing_and_failed_models_are_marked(
-    make_study: Callable[..., Study], capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = make_study(("train.epochs", (1, 2)), leaky=1)
-    study.metrics.update(missing=["b", "c"], failed={"d": "out of memory"})
-    terminal.print_results(study, 120)
+    assert "5 more models are in the report" in lines
+    assert lines[-2:] == ["2 missing: b, c", "1 failed: d"]
+    few = make_study(("train.epochs", (1, 2)), class_names=("a", "b", "c"), leaky=1)
+    terminal.print_results(few, 120)
     text = capsys.readouterr().out
-    assert f"{study.ranking.order[1]} (leaky test)" in text
-    assert text.splitlines()[-2:] == ["2 missing: b, c", "1 failed: d"]
-
-
-def test_three_classes_have_no_positive_class(make_study: Callable[..., Study]) -> None:
-    assert terminal.notes(make_study(class_names=("a", "b", "c"))) == []
+    assert f"{few.ranking.order[1]} leaky test" in text
+    assert "positive class" not in text

@@ -1,0 +1,114 @@
+"""Tables of a study: its models with the baselines, its classes, misclassified images, and subjects."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from alljax.evaluation.metrics import METRICS, most_confident_errors
+from alljax.report.findings import BASELINES
+from alljax.report.tables import Table, Value, metric_value
+from alljax.study.results import Study
+
+DRAWN = 6
+"""Models with figures on the page, the best ones."""
+
+SUBJECTS = 200
+"""Subjects in the table, those with most errors."""
+
+MISCLASSIFIED = 24
+"""Misclassified images on a contact sheet and in the table."""
+
+
+def results_table(study: Study) -> Table:
+    """Returns the table of models, best first, with the baselines in the footer.
+
+    Its columns are model, split (where a study has several), the metrics, recalls of two classes, and minutes.
+    """
+    ranking, trials, splits = study.ranking, study.metrics["trials"], study.metrics["splits"]
+    recalls = [f"recall of {name}" for name in study.class_names] if len(study.classes) == 2 else []
+    baselines = [
+        (BASELINES[name], split, result)
+        for split, content in splits.items()
+        for name, result in content["baselines"].items()
+    ]
+    results = [*trials.values(), *(result for _, _, result in baselines)]
+    ends = [end for result in results for end in result["intervals"].get(ranking.metric, ())] or [0.0, 1.0]
+    low, width = min(ends), max(ends) - min(ends) or 1.0
+
+    def row(name: Value, split: str, result: Mapping[str, Any]) -> tuple[Value, ...]:
+        values = {key: metric_value(key, result, interval=place < 3) for place, key in enumerate(METRICS)}
+        if interval := result["intervals"].get(ranking.metric):
+            start, middle, end = ((value - low) / width for value in (interval[0], result[ranking.metric], interval[1]))
+            values[ranking.metric] = replace(values[ranking.metric], bar=(start, middle, end))
+        by_class = [metric_value("recall", one, interval=False) for one in result["per_class"] if recalls]
+        minutes = Value(f"{result['seconds'] / 60:.1f}", result["seconds"] / 60) if "seconds" in result else Value("")
+        return (name, *([Value(split)] if len(splits) > 1 else []), *values.values(), *by_class, minutes)
+
+    rows = []
+    for place, name in enumerate(ranking.order):
+        link, note = f"model-{place}" if place < DRAWN else "", "leaky test" if name in ranking.leaky else ""
+        rows.append(row(Value(name, note=note, link=link), trials[name]["split"], trials[name]))
+    columns = ("model", *(["split"] if len(splits) > 1 else []), *METRICS.values(), *recalls, "minutes")
+    footer = tuple(row(Value(name), split, result) for name, split, result in baselines)
+    notes = (
+        f"In brackets: {study.config['evaluation.level']:.0%} intervals over {trials[ranking.best]['interval_unit']}.",
+        "Other intervals are in metrics.json. The minutes are those of training, without extracting features.",
+    )
+    return Table("results", "Metrics over all held-out images", columns, tuple(rows), footer, notes)
+
+
+def classes_table(study: Study) -> Table:
+    """Returns the number of images and, where they are known, of subjects per class."""
+    data = study.metrics["dataset"]
+    columns = ("class", "images", "share", "subject names")[: 4 if data["subjects"] else 3]
+
+    def row(name: str, images: int, subjects: int) -> tuple[Value, ...]:
+        share = images / data["images"]
+        values = Value(f"{images:,}", images), Value(f"{share:.1%}", share), Value(f"{subjects:,}", subjects)
+        return (Value(name), *values)[: len(columns)]
+
+    counts = [data["by_class"][label] for label in study.classes]
+    rows = [row(name, one["images"], one["subjects"]) for name, one in zip(study.class_names, counts, strict=True)]
+    total = row("total", data["images"], data["subject_names"])
+    return Table("classes", "Images by class", columns, tuple(rows), (total,))
+
+
+def misclassified_table(study: Study, name: str) -> Table:
+    """Returns the misclassified images of a model with the highest predicted probabilities, highest first."""
+    predictions, names = study.predictions(name), study.class_names
+    mean, rows = predictions.probabilities.mean(0), []
+    for row in most_confident_errors(predictions.labels, predictions.probabilities, MISCLASSIFIED):
+        probability = float(mean[row].max())
+        true, predicted = names[predictions.labels[row]], names[mean[row].argmax()]
+        subject, path = str(predictions.subject_names[row]) or "–", str(predictions.paths[row])
+        shown = Value(f"{probability:.1%}", probability)
+        rows.append((Value(true), Value(predicted), shown, Value(subject), Value(path)))
+    columns = ("true class", "predicted class", "probability", "subject", "file")
+    return Table("misclassified", "Misclassified images with the highest probability", columns, tuple(rows))
+
+
+def subjects_table(study: Study) -> Table | None:
+    """Returns the accuracy of the best model per subject, lowest first; None where subjects are unknown."""
+    predictions = study.predictions(study.ranking.best)
+    if not study.metrics["dataset"]["subjects"]:
+        return None
+    correct = (predictions.probabilities.argmax(2) == predictions.labels).mean(0)
+    names, owner = np.unique(predictions.subjects, return_inverse=True)
+    count = np.bincount(owner)
+    share = np.bincount(owner, correct) / count
+    rows = []
+    for subject in np.lexsort((-count, share))[:SUBJECTS]:
+        labels = sorted(set(predictions.labels[owner == subject].tolist()))
+        accuracy = float(share[subject])
+        rows.append((
+            Value(str(names[subject])), Value(", ".join(study.class_names[label] for label in labels)),
+            Value(f"{count[subject]:,}", int(count[subject])),
+            Value(f"{accuracy:.0%}", accuracy, bar=(0.0, accuracy, accuracy)),
+        ))  # fmt: skip
+    notes = [f"More than half of the images are correct for {(share > 0.5).sum():,} of {len(names):,} subjects."]
+    if len(names) > SUBJECTS:
+        notes.append(f"The first {SUBJECTS} are shown; predictions.csv of the model has all.")
+    columns = ("subject", "true class", "images", "accuracy")
+    return Table("subjects", "Accuracy per subject, lowest first", columns, tuple(rows), notes=tuple(notes))
