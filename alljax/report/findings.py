@@ -58,8 +58,8 @@ def findings(study: Study) -> list[str]:
         lead = _difference(ranking.metric, -second.value, second.interval and [-end for end in second.interval[::-1]])
         verdict = "significant" if second.below else "not significant"
         lines = [
-            f"{METRICS[ranking.metric]} minus that of the next best model, {rivals[0]}: {lead}, {verdict}. Significantly "
-            f"worse than the best model: {below} of {plural(len(rivals), 'other model')}.",
+            f"{METRICS[ranking.metric]} minus that of the next best model, {rivals[0]}: {lead}, {verdict}. "
+            f"Significantly worse than the best model: {below} of {plural(len(rivals), 'other model')}.",
             *lines,
             f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, so its numbers "
             "are slightly optimistic; only new images can show by how much.",

@@ -36,7 +36,7 @@ def test_long_tables_are_cut_and_leaky_missing_and_failed_models_named(
     assert "5 more models are in the report" in lines
     assert lines[-2:] == ["2 missing: b, c", "1 failed: d"]
     few = make_study(("train.epochs", (1, 2)), class_names=("a", "b", "c"), leaky=1)
-    terminal.print_results(few, 120)
+    terminal.print_results(few, 200)
     text = capsys.readouterr().out
     assert f"{few.ranking.order[1]} leaky test" in text
     assert "positive class" not in text
