@@ -213,21 +213,24 @@ def _computed(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder.parent).as_posix(): sha256(path) for path in files}
 
 
+def _is_not_orbax(record: stdlib_logging.LogRecord) -> bool:
+    return record.name != "asyncio" and "orbax" not in Path(record.pathname).parts
+
+
 @contextlib.contextmanager
 def _without_orbax_logs() -> Iterator[None]:
     """Drops what Orbax and asyncio log inside the block; a failed save, which also raises, logs a thousand lines."""
-
-    def keep(record: stdlib_logging.LogRecord) -> bool:
-        return record.name != "asyncio" and "orbax" not in Path(record.pathname).parts
-
     loggers = [stdlib_logging.getLogger(name) for name in ("absl", "asyncio")]
     for logger in loggers:
-        logger.addFilter(keep)
+        logger.addFilter(_is_not_orbax)
     try:
         yield
     finally:
-        for logger in loggers:
-            logger.removeFilter(keep)
+        for logger in () if _failed_saves else loggers:  # threads of a failed save log until the process ends
+            logger.removeFilter(_is_not_orbax)
+
+
+_failed_saves: list[Path] = []
 
 
 @contextlib.contextmanager
@@ -238,6 +241,7 @@ def _write_errors(folder: Path) -> Iterator[None]:
         code = re.search(r"os_error_code='(\d+)'", str(error))  # in a page of text by TensorStore
         number = int(code[1]) if code else getattr(error, "errno", None)
         reason = os.strerror(number) if number else " ".join(str(error).split())[:200]
+        _failed_saves.append(folder)
         gc.collect()  # asyncio reports the other failed writes when their tasks are collected
         message = f"cannot write the checkpoint {folder}: {reason}; free some space or change the folder's permissions"
         raise WorkdirError(message) from error
