@@ -33,7 +33,7 @@ def save(folder: Path, tree: Any) -> None:
     """
     from orbax.checkpoint import v1 as ocp
 
-    with _write_errors(folder), _without_orbax_logs():
+    with _without_orbax_logs(), _write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)  # Orbax waits for minutes for a folder it cannot create
         ocp.save(folder.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
         _record_checksums(folder)
