@@ -37,6 +37,7 @@ def save(folder: Path, tree: Any) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)  # Orbax waits for minutes for a folder it cannot create
         ocp.save(folder.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
         _record_checksums(folder)
+        multihost_utils.sync_global_devices(f"{folder} is saved")  # all processes may read it now
 
 
 def load(folder: Path) -> Any:
