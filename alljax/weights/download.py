@@ -31,6 +31,7 @@ def download(url: str, part: Path, size: int) -> None:
         try:
             return _continue_download(url, part, size)
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == 416:  # the server has no more bytes: the file is complete, or it is another one
                 return None
             if error.code not in TEMPORARY:

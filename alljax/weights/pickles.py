@@ -227,7 +227,7 @@ def find_weights(loaded: object) -> Arrays:
     of a tree, and the complete tree is returned with joined names.
     """
     classes: set[str] = set()
-    mappings = list(_mappings(loaded, "", set(), classes))
+    mappings = list(_mappings(loaded, "", classes))
     if not mappings:
         raise FormatError(
             f"has no tensors by name{f', only objects of {first_few(sorted(classes))}' if classes else ''}; if you "
@@ -241,13 +241,12 @@ def find_weights(loaded: object) -> Arrays:
     return {f"{path}{name}": array for path, mapping in mappings for name, array in mapping.items()}
 
 
-def _mappings(value: object, path: str, seen: set[int], classes: set[str]) -> Iterator[tuple[str, Arrays]]:
+def _mappings(value: object, path: str, classes: set[str]) -> Iterator[tuple[str, Arrays]]:
     """Yields each dictionary that has arrays, with its path; adds the names of unknown classes to `classes`."""
     if isinstance(value, Opaque):
         classes.add(value.full_name)
-    if id(value) in seen or not isinstance(value, dict | list | tuple) or isinstance(value, Tensor):
+    if not isinstance(value, dict | list | tuple) or isinstance(value, Tensor):
         return
-    seen.add(id(value))
     items: Iterable[tuple[Any, object]] = enumerate(value)
     if isinstance(value, dict):
         items = [(name, item) for name, item in value.items() if isinstance(name, str)]
@@ -256,4 +255,4 @@ def _mappings(value: object, path: str, seen: set[int], classes: set[str]) -> It
             yield path, arrays
     for name, item in items:
         if not str(name).startswith("opt"):  # an optimizer's moments have the names of the weights
-            yield from _mappings(item, f"{path}{name}/", seen, classes)
+            yield from _mappings(item, f"{path}{name}/", classes)

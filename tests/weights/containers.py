@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 MAGIC = 0x1950A86A20F9469CFC6C
+Storages = dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Assembler(pickle._Pickler):  # type: ignore[name-defined, misc]
 
     def _name(self, value: Name) -> None:
         module, _, name = value.full.rpartition(".")
-        self.write(b"c" + module.encode() + b"\n" + name.encode() + b"\n")
+        self.write(f"c{module}\n{name}\n".encode())
         self.memoize(value)
 
     def _made(self, value: Made) -> None:
@@ -59,9 +60,9 @@ class Assembler(pickle._Pickler):  # type: ignore[name-defined, misc]
     dispatch[Made] = _made
 
 
-def dumps(value: object, protocol: int = 2) -> bytes:
+def dumps(value: object) -> bytes:
     content = io.BytesIO()
-    Assembler(content, protocol).dump(value)
+    Assembler(content, 2).dump(value)
     return content.getvalue()
 
 
@@ -74,48 +75,43 @@ def tensor(storage: Any, offset: Any = 0, shape: Any = (2, 3), stride: Any = (3,
     return Made(Name("torch._utils._rebuild_tensor_v2"), (storage, offset, shape, stride, False, hooks))
 
 
-def write_zip(path: Path, pickled: bytes, storages: dict[str, bytes] | None = None) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
+def _zip(pickled: bytes, storages: Storages) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("model/data.pkl", pickled)
-        for key, content in (storages or {}).items():
-            archive.writestr(f"model/data/{key}", content)
-    return path
+        for key, numbers in storages.items():
+            archive.writestr(f"model/data/{key}", numbers)
+    return content.getvalue()
 
 
-def write_legacy(path: Path, pickled: bytes, storages: dict[str, bytes] | None = None) -> Path:
-    """All storages are float32."""
-    storages = storages or {}
+def _legacy(pickled: bytes, storages: Storages) -> bytes:
     head = [pickle.dumps(value, 2) for value in (MAGIC, 1001, {"little_endian": True})]
-    body = [(len(content) // 4).to_bytes(8, "little") + content for content in storages.values()]
-    path.write_bytes(b"".join([*head, pickled, pickle.dumps(list(storages), 2), *body]))
+    body = [(len(numbers) // 4).to_bytes(8, "little") + numbers for numbers in storages.values()]
+    return b"".join([*head, pickled, pickle.dumps(list(storages), 2), *body])
+
+
+CONTAINERS: dict[str, Callable[[bytes, Storages], bytes]] = {
+    "zip": _zip,
+    "legacy": _legacy,
+    "bare": lambda pickled, storages: pickled,
+}
+
+
+def write(path: Path, container: str, pickled: bytes, storages: Storages | None = None) -> Path:
+    """Writes a pickle and its float32 storages in a container of `CONTAINERS`."""
+    path.write_bytes(CONTAINERS[container](pickled, storages or {}))
     return path
 
 
-def write_bare(path: Path, pickled: bytes, storages: dict[str, bytes] | None = None) -> Path:
-    path.write_bytes(pickled)
-    return path
-
-
-CONTAINERS: dict[str, Callable[[Path, bytes], Path]] = {"zip": write_zip, "legacy": write_legacy, "bare": write_bare}
-
-
-def write(path: Path, container: str, content: Callable[[Callable[[np.ndarray], Any]], object]) -> Path:
-    """Writes a pickle with arrays in a container.
-
-    Args:
-        path: the file.
-        container: a key of `CONTAINERS`.
-        content: makes the pickled object; it is given a function that wraps each array as the container needs.
-    """
-    storages: dict[str, bytes] = {}
+def write_arrays(path: Path, container: str, content: Callable[[Callable[[np.ndarray], Any]], object]) -> Path:
+    """Writes what `content` returns; its argument is a function that makes the tensor of an array."""
+    storages: Storages = {}
 
     def wrap(array: np.ndarray) -> Any:
         if container == "bare":
             return array
-        key = str(len(storages))
-        storages[key] = np.ascontiguousarray(array, "<f4").tobytes()
-        strides = tuple(step // 4 for step in np.ascontiguousarray(array, "<f4").strides)
-        return tensor(storage(key, array.size), 0, array.shape, strides)
+        key, numbers = str(len(storages)), np.ascontiguousarray(array, "<f4")
+        storages[key] = numbers.tobytes()
+        return tensor(storage(key, array.size), 0, array.shape, tuple(step // 4 for step in numbers.strides))
 
-    pickled = dumps(content(wrap), 2)
-    return {"zip": write_zip, "legacy": write_legacy, "bare": write_bare}[container](path, pickled, storages)
+    return write(path, container, dumps(content(wrap)), storages)

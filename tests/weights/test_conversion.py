@@ -11,8 +11,6 @@ import safetensors.numpy
 
 from alljax.cli import main
 from alljax.errors import WeightsError
-from alljax.models.backbones import get_backbone
-from alljax.weights import store
 from alljax.weights.conversion import Converted, convert
 from alljax.weights.formats import read_weights
 
@@ -48,34 +46,27 @@ def refusal(arrays: Arrays, backbone: str) -> str:
     return message
 
 
-FILES = {
-    "vgg16_torchvision": "vgg16",
-    "vgg16_keras": "vgg16",
-    "resnet50_torchvision": "resnet50",
-    "resnet50_keras": "resnet50_keras",
-    "efficientnet_lite0": "efficientnet_lite0",
-}
-
-
-@pytest.mark.parametrize("golden", FILES)
-@pytest.mark.parametrize("prefix", ["module.", "model.backbone.", "module.model.encoder.0.", "outer/inner/"])
-def test_prefixes_and_custom_heads(golden: str, prefix: str, messages: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("golden", "backbone", "prefix"),
+    [
+        ("resnet50_torchvision", "resnet50", "module."),
+        ("resnet50_keras", "resnet50_keras", "outer/inner/"),
+        ("efficientnet_lite0", "efficientnet_lite0", "module.model.encoder.0."),
+    ],
+)
+def test_prefixes_and_custom_heads(golden: str, backbone: str, prefix: str, messages: list[str]) -> None:
     arrays = {prefix + name: array for name, array in original(golden).items()}
-    plain = convert(original(golden), FILES[golden])
-    messages.clear()
     head = {"head.0.weight": constant((7, 9)), "model.head.bias": constant((7,)), "dense_1/kernel:0": constant((9, 7))}
-    assert same(convert(arrays | head, FILES[golden]), plain)
-    assert messages == [
-        f"the weight file: ignored 3 tensors outside of {FILES[golden]}: {', '.join(head)}"
-    ]  # fmt: skip
+    assert same(convert(arrays | head, backbone), convert(original(golden), backbone))
+    assert messages == [f"the weight file: ignored 3 tensors outside of {backbone}: {', '.join(head)}"]
 
 
-@pytest.mark.parametrize("shape", [(7, 2048), (21843, 2048), None])
+@pytest.mark.parametrize("shape", [(7, 2048), None])
 def test_classifier_of_another_shape_does_not_matter(shape: tuple[int, ...] | None, tmp_path: Path) -> None:
     arrays = dict(original("resnet50_torchvision"))
-    arrays["fc.weight"] = constant(shape or ())
-    if shape is None:
-        del arrays["fc.weight"]
+    del arrays["fc.weight"]
+    if shape:
+        arrays["fc.weight"] = constant(shape)
     for classifier in (False, True):
         assert "classifier" not in convert(arrays, "resnet50", classifier).variables["params"]
     file, out = tmp_path / "F.safetensors", tmp_path / "out.safetensors"
@@ -138,8 +129,6 @@ def test_older_keras_resnet() -> None:
     ("extra", "backbone", "golden"),
     [
         ("layer3.6.conv1.weight", "resnet50", "resnet50_torchvision"),  # ResNet101
-        ("layer1.0.se.fc1.weight", "resnet50", "resnet50_torchvision"),  # squeeze-and-excitation
-        ("conv4_block7_1_conv/kernel", "resnet50_keras", "resnet50_keras"),
         ("features.30.weight", "vgg16", "vgg16_torchvision"),  # VGG19
         ("block3_conv4/kernel:0", "vgg16", "vgg16_keras"),
     ],
@@ -157,18 +146,12 @@ def test_misfit_names_what_is_found_and_expected() -> None:
     assert "1 tensor missing: layer1.0.conv2.weight (64, 64, 3, 3);" in message
     assert "layer2.0.downsample.0.weight (512, 128, 1, 1) instead of layer2.0.downsample.0.weight (512, 256" in message
     assert "the file has 'conv1.weight', 'bn1.weight'" in message
-    message = refusal({f"encoder.layer.{number}.weight": constant((3, 3)) for number in range(9)}, "vgg16")
-    assert "'encoder.layer.0.weight'" in message
-    assert "and 4 more" in message
-    assert "features.0.weight (64, 3, 3, 3)" in message
 
 
 @pytest.mark.parametrize(
     ("golden", "backbone", "looks", "other"),
     [
         ("resnet50_torchvision", "resnet50_keras", "torchvision's or timm's ResNet50", "resnet50"),
-        ("resnet50_keras", "resnet50", "Keras's ResNet50", "resnet50_keras"),
-        ("efficientnet_lite0", "vgg16", "EfficientNet-Lite0 for PyTorch", "efficientnet_lite0"),
         ("vgg16_keras", "efficientnet_lite0", "Keras's VGG16", "vgg16"),
     ],
 )
@@ -185,45 +168,7 @@ def test_floating_point_types_become_float32(dtype: type) -> None:
     assert (kernel == 0.5).all()
 
 
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (np.full((32, 3, 3, 3), np.nan, np.float32), "contains NaN or infinity"),
-        (np.full((32, 3, 3, 3), 1e300), "contains NaN or infinity"),
-        (np.ones((32, 3, 3, 3), np.int8), "has the type int8, not floating point"),
-    ],
-)
-def test_unusable_numbers(array: np.ndarray, message: str) -> None:
-    arrays = original("efficientnet_lite0") | {"_conv_stem.weight": array}
-    assert f"_conv_stem.weight {message}" in refusal(arrays, "efficientnet_lite0")
-
-
-# The command line
-
-
-@pytest.fixture(scope="module")
-def lite() -> Path:
-    return store.find("", "", "efficientnet_lite0").path
-
-
-def test_converted_file_gives_the_same_network(lite: Path, tmp_path: Path) -> None:
-    out = tmp_path / "lite0.safetensors"
-    assert main(["weights", "convert", str(lite), "--backbone=efficientnet_lite0", f"--out={out}"]) == 0
-    before = convert(read_weights(lite), "efficientnet_lite0", classifier=True)
-    after = convert(read_weights(out), "efficientnet_lite0", classifier=True)
-    assert same(before, after)
-    assert (after.layout, after.source) == (before.layout, "efficientnet-lite0")
-    assert get_backbone("efficientnet_lite0").layouts[after.layout].preprocessing == "lite"
-
-
-@pytest.mark.parametrize(
-    ("file", "backbone", "message"),
-    [("lite", "vgg16", "another network"), ("lite", "vgg", "vgg16"), ("missing.pth", "vgg16", "missing.pth")],
-)
-def test_convert_reports_a_mistake(
-    file: str, backbone: str, message: str, lite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = lite if file == "lite" else tmp_path / file
-    assert main(["weights", "convert", str(path), f"--backbone={backbone}", f"--out={tmp_path / 'out'}"]) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize(("dtype", "value", "message"), [(np.float64, 1e300, "NaN or inf"), (np.int8, 1, "type int8")])
+def test_unusable_numbers(dtype: type, value: float, message: str) -> None:
+    arrays = original("efficientnet_lite0") | {"_conv_stem.weight": np.full((32, 3, 3, 3), value, dtype)}
+    assert message in refusal(arrays, "efficientnet_lite0")

@@ -16,19 +16,12 @@ CONTENT = bytes(range(256)) * 2000
 
 @dataclass
 class Server:
-    """A local server of one file.
+    """A local server of one file."""
 
-    Attributes:
-        break_after: bytes of each answer after which the connection is closed.
-        ranges: whether it supports ranges.
-        statuses: statuses of the first answers, instead of the file.
-        requests: the Range header of each request.
-    """
-
-    break_after: int | None = None
+    break_after: int | None = None  # bytes of each answer after which the connection is closed
     ranges: bool = True
-    statuses: list[int] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)  # of the first answers, instead of the file
+    requests: list[str] = field(default_factory=list)  # Range header of each request
     url: str = ""
 
 
@@ -84,26 +77,14 @@ def test_later_call_resumes(server: Server, part: Path) -> None:
     with pytest.raises(WeightsError, match=r"4 times.*weights.pth.part is kept and the same command resumes it"):
         download(server.url, part, len(CONTENT))
     server.break_after = None
-    download(server.url, part, len(CONTENT))
-    assert part.read_bytes() == CONTENT
-    assert server.requests[-1] == "bytes=400000-"
+    for _ in range(2):  # a complete file stays as it is
+        download(server.url, part, len(CONTENT))
+        assert part.read_bytes() == CONTENT
 
 
-def test_server_without_ranges(server: Server, part: Path) -> None:
+def test_server_without_ranges_and_with_a_temporary_error(server: Server, part: Path) -> None:
     part.write_bytes(b"x" * 1000)
-    server.ranges = False
-    download(server.url, part, 0)
-    assert part.read_bytes() == CONTENT
-
-
-def test_complete_file_is_not_downloaded_again(server: Server, part: Path) -> None:
-    part.write_bytes(CONTENT)
-    download(server.url, part, 0)
-    assert part.read_bytes() == CONTENT
-
-
-def test_temporary_error_is_retried(server: Server, part: Path) -> None:
-    server.statuses = [503, 429]
+    server.ranges, server.statuses = False, [503]
     download(server.url, part, 0)
     assert part.read_bytes() == CONTENT
 
@@ -115,13 +96,8 @@ def test_missing_file_is_not_retried(server: Server, part: Path) -> None:
     assert len(server.requests) == 1
 
 
-def test_no_connection(server: Server, part: Path) -> None:
-    with pytest.raises(WeightsError, match=r"refused.*4 times"):
-        download("http://127.0.0.1:9/weights.pth", part, 0)
-
-
 def test_disk_full(server: Server, part: Path) -> None:
     part.symlink_to("/dev/full")
-    with pytest.raises(WorkdirError, match=r"No space left on device; free some space"):
+    with pytest.raises(WorkdirError, match=r"No space left on device"):
         download(server.url, part, 0)
     assert len(server.requests) == 1

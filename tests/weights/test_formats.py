@@ -1,7 +1,6 @@
 import argparse
 import json
 import pickle
-import shutil
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -12,7 +11,7 @@ import h5py
 import ml_dtypes
 import numpy as np
 import pytest
-from containers import Name, dumps, storage, tensor
+from containers import dumps, storage, tensor
 
 from alljax.errors import WeightsError
 from alljax.weights.formats import read_weights
@@ -52,18 +51,19 @@ def refusal(path: Path) -> str:
 
 @pytest.mark.parametrize(
     ("file", "values"),
-    [("zip.pth", "torch"), ("legacy.pth", "torch"), ("model.safetensors", "safetensors")]
-    + [(file, file) for file in ("keras_new.h5", "keras_old.h5", "keras_model.h5", "keras_1.h5")],
+    [
+        ("zip.pth", "torch"),
+        ("legacy.pth", "torch"),
+        ("model.safetensors", "safetensors"),
+        ("keras_new.h5", "keras_new.h5"),
+    ],
 )
 def test_files_of_the_original_libraries(file: str, values: str, tmp_path: Path) -> None:
-    renamed = shutil.copy(FIXTURES / file, tmp_path / "renamed.bin")
-    assert_same(read_weights(renamed), expected(values))
+    (tmp_path / "renamed.bin").write_bytes((FIXTURES / file).read_bytes())
+    assert_same(read_weights(tmp_path / "renamed.bin"), expected(values))
 
 
-def test_checkpoint_of_pytorch() -> None:
-    names = ("0.weight", "0.bias", "bfloat16")
-    wanted = {f"module.{name}": expected("torch")[name] for name in names}
-    assert_same(read_weights(FIXTURES / "checkpoint.pth"), wanted)
+# Checkpoints
 
 
 class Config(dict):
@@ -83,7 +83,7 @@ BESIDE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("container", containers.CONTAINERS)
-@pytest.mark.parametrize("key", ["state_dict", "net", "ema_model", "model.weights", None])
+@pytest.mark.parametrize("key", ["model.weights", None])
 def test_weights_are_the_largest_mapping(container: str, key: str | None, tmp_path: Path) -> None:
     def content(wrap: Any) -> object:
         def wrapped(value: Any) -> Any:
@@ -96,18 +96,19 @@ def test_weights_are_the_largest_mapping(container: str, key: str | None, tmp_pa
         state = OrderedDict(wrapped(STATE))
         return {**wrapped(BESIDE), key: state} if key else (state, wrapped(BESIDE))
 
-    assert_same(read_weights(containers.write(tmp_path / "F", container, content)), STATE)
+    assert_same(read_weights(containers.write_arrays(tmp_path / "F", container, content)), STATE)
 
 
 def test_moments_of_an_optimizer_are_not_the_weights(tmp_path: Path, messages: list[str]) -> None:
     moments = {name: array * 0 for name, array in STATE.items()}
-    checkpoint = {"optimizer_states": [{"exp_avg": moments, "exp_avg_sq": moments}], "opt": moments, "net": STATE}
+    states = [{"exp_avg": moments, "exp_avg_sq": moments}]
+    checkpoint = {"optimizer_states": states, "opt": moments, "net": Config(STATE)}
     (tmp_path / "F").write_bytes(pickle.dumps(checkpoint))
     assert_same(read_weights(tmp_path / "F"), STATE)
     assert messages == ["the weights are the 3 tensors in 'net'"]
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [2, 5])
 def test_pickled_numpy(protocol: int, tmp_path: Path) -> None:
     arrays: dict[str, Any] = {
         "float32": SIX,
@@ -132,116 +133,80 @@ def test_tree_of_layers_is_read_completely(tmp_path: Path) -> None:
     assert_same(read_weights(tmp_path / "F"), wanted | {"Linear_0/kernel": SIX})
 
 
-def test_dictionary_class_of_another_package(tmp_path: Path) -> None:
-    (tmp_path / "F").write_bytes(pickle.dumps({"model": Config(STATE)}))
-    assert_same(read_weights(tmp_path / "F"), STATE)
+# Keras
 
 
-def test_dictionary_inside_itself(tmp_path: Path) -> None:
-    endless: dict[str, Any] = dict(STATE)
-    endless["self"] = endless
-    (tmp_path / "F").write_bytes(pickle.dumps(endless))
-    assert_same(read_weights(tmp_path / "F"), STATE)
-
-
-def write_h5(path: Path, layers: dict[str, dict[str, np.ndarray]]) -> Path:
-    """Keras's layout with layer and weight names, which are split over numbered attributes above 64 kB."""
-    with h5py.File(path, "w") as file:
+def test_keras_names_of_several_versions(tmp_path: Path) -> None:
+    """Keras 1 stored names without the layer; a model inside another one is one layer."""
+    layers = {
+        "vgg16": ["block1_conv1/kernel:0", "block1_conv1/bias:0"],
+        "dense": ["dense/kernel:0"],
+        "old": ["old_W:0"],
+    }
+    with h5py.File(tmp_path / "F.h5", "w") as file:
         root = file.create_group("model_weights")
-        for number, (layer, weights) in enumerate(layers.items()):
+        for number, (layer, names) in enumerate(layers.items()):  # numbered attributes, as above 64 kB
             root.attrs[f"layer_names{number}"] = np.array([layer.encode()])
-            root.create_group(layer).attrs["weight_names"] = np.array([name.encode() for name in weights])
-            for name, array in weights.items():
-                root[layer].create_dataset(name, data=array, compression="gzip")
+            root.create_group(layer).attrs["weight_names"] = np.array([name.encode() for name in names])
+            for name in names:
+                root[layer].create_dataset(name, data=SIX, compression="gzip")
         file.create_group("optimizer_weights")["momentum"] = SIX
-    return path
+    names = ("vgg16/block1_conv1/kernel:0", "vgg16/block1_conv1/bias:0", "dense/kernel:0", "old/old_W:0")
+    assert_same(read_weights(tmp_path / "F.h5"), dict.fromkeys(names, SIX))
 
 
-def test_keras_model_inside_an_outer_model(tmp_path: Path) -> None:
-    layers = {"vgg16": {"block1_conv1/kernel:0": SIX, "block1_conv1/bias:0": SIX[0]}, "dense": {"dense/kernel:0": SIX}}
-    assert_same(
-        read_weights(write_h5(tmp_path / "F.h5", layers)),
-        {"vgg16/block1_conv1/kernel:0": SIX, "vgg16/block1_conv1/bias:0": SIX[0], "dense/kernel:0": SIX},
-    )
+def layer(kind: str, name: str, **config: Any) -> dict[str, Any]:
+    return {"class_name": kind, "config": {"name": name, **config}}
 
 
-NESTED = {
-    "layers": [
-        {"class_name": "InputLayer", "config": {"name": "input_1"}},
-        {
-            "class_name": "Functional",
-            "config": {
-                "name": "resnet50",
-                "layers": [
-                    {"class_name": "Conv2D", "config": {"name": "conv1_conv"}},
-                    {"class_name": "BatchNormalization", "config": {"name": "conv1_bn"}},
-                    {"class_name": "Conv2D", "config": {"name": "conv2_block1_1_conv"}},
-                ],
-            },
-        },
-        {"class_name": "Dense", "config": {"name": "head"}},
-    ]
-}
+INNER = [layer("Conv2D", "conv1_conv"), layer("BatchNormalization", "conv1_bn"), layer("Conv2D", "conv2")]
+NESTED = layer("Functional", "", layers=[layer("Functional", "resnet50", layers=INNER), layer("Dense", "head")])
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["with layer names", "Keras 3.0"])
 def test_keras_archive(named: bool, tmp_path: Path) -> None:
-    inner = "layers/functional/layers"
-    layers = {
-        f"{inner}/conv2d": ("conv1_conv", [SIX.reshape(1, 1, 2, 3), SIX[0]]),
-        f"{inner}/batch_normalization": ("conv1_bn", [SIX[0] + n for n in range(4)]),
-        f"{inner}/conv2d_1": ("conv2_block1_1_conv", [SIX.reshape(1, 1, 2, 3) + 1]),
-        "layers/dense": ("head", [SIX, SIX[0]]),
+    kernel = SIX.reshape(1, 1, 2, 3)
+    layers: dict[str, tuple[str, dict[str, np.ndarray]]] = {
+        "layers/functional/layers/conv2d": ("conv1_conv", {"kernel": kernel, "bias": SIX[0]}),
+        "layers/functional/layers/batch_normalization": (
+            "conv1_bn",
+            {kind: SIX[0] + n for n, kind in enumerate(("gamma", "beta", "moving_mean", "moving_variance"))},
+        ),
+        "layers/functional/layers/conv2d_1": ("conv2", {"kernel": kernel + 1}),
+        "layers/dense": ("head", {"kernel": SIX, "bias": SIX[0]}),
     }
     with h5py.File(tmp_path / "model.weights.h5", "w") as file:
         for path, (name, arrays) in layers.items():
             group = file.create_group(f"{path}/vars")
-            if named:
-                group.attrs["name"] = name
-            for number, array in enumerate(arrays):
+            group.attrs.update({"name": name} if named else {})
+            for number, array in enumerate(arrays.values()):
                 group[str(number)] = array
         file["optimizer/vars/0"] = SIX
-    if named:
-        assert "conv1_conv/kernel" in read_weights(tmp_path / "model.weights.h5")
-    else:
+    if not named:
         assert "without names of Keras layers; load it in Keras" in refusal(tmp_path / "model.weights.h5")
     with zipfile.ZipFile(tmp_path / "F.keras", "w") as archive:
-        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": NESTED}))
+        archive.writestr("config.json", json.dumps(NESTED))
         archive.write(tmp_path / "model.weights.h5", "model.weights.h5")
-    kinds = {2: ("kernel", "bias"), 1: ("kernel",), 4: ("gamma", "beta", "moving_mean", "moving_variance")}
-    wanted = {
-        f"{name}/{kind}": array
-        for name, arrays in layers.values()
-        for kind, array in zip(kinds[len(arrays)], arrays, strict=True)
-    }
+    wanted = {f"{name}/{kind}": array for name, arrays in layers.values() for kind, array in arrays.items()}
     assert_same(read_weights(tmp_path / "F.keras"), wanted)
 
 
 def test_keras_3_weights_file() -> None:
-    assert [(name, array.shape) for name, array in read_weights(FIXTURES / "keras_3.weights.h5").items()] == [
-        ("fc1/kernel", (4, 2)),
-        ("fc1/bias", (2,)),
-    ]
+    shapes = {name: array.shape for name, array in read_weights(FIXTURES / "keras_3.weights.h5").items()}
+    assert shapes == {"fc1/kernel": (4, 2), "fc1/bias": (2,)}
+
+
+# Refused files
 
 
 @pytest.mark.parametrize(
-    ("file", "message"),
-    [
-        ("whole_model.pth", "objects of torch.nn.modules.linear.Linear; if you trust it"),
-        ("whole_model_legacy.pth", "objects of torch.nn.modules.linear.Linear; if you trust it"),
-        ("sparse.pth", "sparse"),
-        ("complex.pth", "ComplexFloatStorage"),
-    ],
+    ("file", "kind"),
+    [("whole_model_legacy.pth", "torch.nn.modules.linear.Linear"), ("complex.pth", "torch.ComplexFloatStorage")],
 )
-def test_unsupported_files_name_the_way_out(file: str, message: str) -> None:
-    assert message in refusal(FIXTURES / file)
-    assert "torch.save(model.state_dict(), FILE)" in refusal(FIXTURES / file)
-
-
-def test_checkpoint_of_a_whole_module(tmp_path: Path) -> None:
-    module = containers.Made(Name("models.yolo.Model"), (), {"_parameters": tensor(storage("0", 6))})
-    path = containers.write_zip(tmp_path / "F.pt", dumps({"model": module, "epoch": 3}), {"0": SIX.tobytes()})
-    assert "only objects of models.yolo.Model" in refusal(path)
+def test_unsupported_files_name_the_way_out(file: str, kind: str) -> None:
+    message = refusal(FIXTURES / file)
+    assert f"objects of {kind}" in message
+    assert "torch.save(model.state_dict(), FILE)" in message
 
 
 @pytest.mark.parametrize(
@@ -251,10 +216,6 @@ def test_checkpoint_of_a_whole_module(tmp_path: Path) -> None:
         (b"\n<!DOCTYPE html><html><body>404</body></html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "git lfs pull"),
         (b"hello, world", "not a weight file"),
-        (b"PK\x03\x04", "damaged or incomplete"),
-        (b"\x80\x02", "damaged or incomplete"),
-        (b"\x89HDF\r\n\x1a\n", "damaged or incomplete"),
-        (b"\x10\x00\x00\x00\x00\x00\x00\x00{", "damaged or incomplete"),
     ],
 )
 def test_not_weights(content: bytes, message: str, tmp_path: Path) -> None:
@@ -265,37 +226,30 @@ def test_not_weights(content: bytes, message: str, tmp_path: Path) -> None:
 def test_folders_and_other_archives(tmp_path: Path) -> None:
     assert "model.save('FILE.keras')" in refusal(tmp_path)
     assert "No such file" in refusal(tmp_path / "missing.pth")
-    np.savez(tmp_path / "F.npz", a=SIX)
-    assert ".npz" in refusal(tmp_path / "F.npz")
-    for name, message in {"model/constants.pkl": "TorchScript", "notes.txt": "without PyTorch or Keras"}.items():
+    for name, message in {"a.npy": ".npz", "m/constants.pkl": "TorchScript", "a.txt": "without PyTorch"}.items():
         with zipfile.ZipFile(tmp_path / "F", "w") as archive:
             archive.writestr(name, "x")
         assert message in refusal(tmp_path / "F")
 
 
 @pytest.mark.parametrize("file", ["zip.pth", "legacy.pth", "model.safetensors", "keras_new.h5"])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.7])
-def test_truncated(file: str, share: float, tmp_path: Path) -> None:
+def test_truncated(file: str, tmp_path: Path) -> None:
     content = (FIXTURES / file).read_bytes()
-    (tmp_path / file).write_bytes(content[: int(share * len(content))])
+    (tmp_path / file).write_bytes(content[: len(content) // 2])
     assert "damaged or incomplete" in refusal(tmp_path / file)
 
 
 @pytest.mark.parametrize(
     "view",
     [
-        tensor(storage("0", 6), 0, (2, 4), (4, 1)),
         tensor(storage("0", 6), 1),
-        tensor(storage("0", 6), -1),
         tensor(storage("0", 6), 5, (2, 3), (-3, -1)),
         tensor(storage("0", 6), 0, (2, 3), (2**61, 1)),
-        tensor(storage("0", 6), 0, (2.0, 3), (3, 1)),
         tensor(storage("9", 6)),
-        tensor(storage("0", 6, "torch.DoubleStorage")),
     ],
 )
 def test_tensor_outside_its_storage(view: Any, tmp_path: Path) -> None:
-    path = containers.write_zip(tmp_path / "F.pth", dumps({"a": view}), {"0": SIX.tobytes()})
+    path = containers.write(tmp_path / "F.pth", "zip", dumps({"a": view}), {"0": SIX.tobytes()})
     assert "damaged or incomplete" in refusal(path)
 
 

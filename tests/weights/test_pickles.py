@@ -71,7 +71,7 @@ def attacks(canary: Path) -> dict[str, bytes]:
 def test_no_code_runs(kind: str, container: str, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     with pytest.raises(WeightsError):
-        read_weights(containers.CONTAINERS[container](tmp_path / "F.pth", attacks(canary)[kind]))
+        read_weights(containers.write(tmp_path / "F.pth", container, attacks(canary)[kind]))
     assert not canary.exists()
 
 
@@ -88,20 +88,19 @@ def test_tensors_beside_an_attack_are_read(container: str, tmp_path: Path) -> No
     def content(wrap: Callable[[np.ndarray], Any]) -> object:
         return {"a": wrap(SIX), "b": wrap(SIX), "called": call, "again": Made(Name("posix.system"), (call,))}
 
-    assert set(read_weights(containers.write(tmp_path / "F", container, content))) == {"a", "b"}
+    assert set(read_weights(containers.write_arrays(tmp_path / "F", container, content))) == {"a", "b"}
     assert not (tmp_path / "canary").exists()
 
 
-@pytest.mark.parametrize("name", [".".join(name) for name in ALLOWED] + ["unknown.function"])
 @pytest.mark.parametrize("state", [{"function": print, "x": 1}, (None, {"function": len, "__new__": len})])
-def test_state_cannot_change_a_function(name: str, state: Any, tmp_path: Path) -> None:
+def test_state_cannot_change_a_function(state: Any, tmp_path: Path) -> None:
     """BUILD on a global, which would set its attributes for the whole process."""
-    module, _, function = name.rpartition(".")
-    attack = b"\x80\x02c" + f"{module}\n{function}\n".encode() + pickle.dumps(state, 2)[2:-1] + b"b."
-    path = containers.write_zip(tmp_path / "F.pth", attack)
-    with pytest.raises(WeightsError):
-        read_weights(path)
-    good = containers.write_zip(tmp_path / "G.pth", dumps({"a": tensor(storage("0", 6))}), {"0": SIX.tobytes()})
+    for module, function in [*ALLOWED, ("unknown", "function")]:
+        attack = f"\x80\x02c{module}\n{function}\n".encode("latin-1") + pickle.dumps(state, 2)[2:-1] + b"b."
+        with pytest.raises(WeightsError):
+            read_weights(containers.write(tmp_path / "F.pth", "zip", attack))
+    pickled = dumps({"a": tensor(storage("0", 6))})
+    good = containers.write(tmp_path / "G.pth", "zip", pickled, {"0": SIX.tobytes()})
     assert np.array_equal(read_weights(good)["a"], SIX)
 
 
@@ -110,11 +109,9 @@ def test_state_cannot_change_a_function(name: str, state: Any, tmp_path: Path) -
     [
         b"\x80\x02\x82\x01.",  # extension code
         b"\x80\x05\x97.",  # buffer outside of the pickle
-        b"\x80\x02})R.",  # call of a dictionary
         b"\x80\x02ctorch\nFloatStorage\nK\x01K\x02s.",  # item of a type
-        dumps({"a": Made(Name("_codecs.encode"), ("x", "rot13"))}),
     ],
 )
 def test_unusual_pickles_are_refused(pickled: bytes, tmp_path: Path) -> None:
     with pytest.raises(WeightsError):
-        read_weights(containers.write_zip(tmp_path / "F.pth", pickled))
+        read_weights(containers.write(tmp_path / "F.pth", "zip", pickled))
