@@ -33,11 +33,11 @@ operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tenso
 import timm  # noqa: E402
 import torchvision  # noqa: E402
 
-HERE = Path(__file__).parent
 HEIGHT, WIDTH = 43, 37  # odd and even sizes alternate between stages, so that every padding is tested
-REAL_HEIGHT, REAL_WIDTH = 96, 64
+VGG_ENDS = [0, 5, 10, 17, 24, 31]
 
-Stages = dict[str, Callable[[torch.Tensor], torch.Tensor]]
+Shapes = dict[str, tuple[int, ...]]
+Stages = dict[str, torch.nn.Module]
 
 
 def to_torch(image: np.ndarray) -> torch.Tensor:
@@ -49,19 +49,6 @@ def from_torch(activation: torch.Tensor) -> np.ndarray:
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
-def shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    state = module.state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in state.items() if "num_batches" not in name}
-
-
-def load(module: torch.nn.Module, weights: dict[str, np.ndarray]) -> None:
-    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
-    missing, surplus = module.load_state_dict(tensors, strict=False)
-    assert not surplus
-    assert all("num_batches" in name for name in missing)
-    module.eval()
-
-
 def run_stages(stages: Stages, image: np.ndarray) -> dict[str, np.ndarray]:
     activations = {}
     hidden = to_torch(image)
@@ -71,37 +58,45 @@ def run_stages(stages: Stages, image: np.ndarray) -> dict[str, np.ndarray]:
     return activations
 
 
-def save(name: str, shapes: dict[str, tuple[int, ...]], arrays: dict[str, np.ndarray]) -> None:
-    path = HERE / f"{name}.npz"
-    largest = {key: float(f"{abs(array).max():.3g}") for key, array in arrays.items()}
+def save(name: str, shapes: Shapes, arrays: dict[str, np.ndarray]) -> None:
+    path = Path(__file__).with_name(f"{name}.npz")
     np.savez_compressed(path, tensors=seeded_weights.pack(shapes.items()), **arrays)
-    print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB, {largest}")
+    print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
+
+
+def torch_golden(
+    name: str,
+    model: torch.nn.Module,
+    stages: Stages,
+    size: tuple[int, int] = (HEIGHT, WIDTH),
+    rename: Callable[[str], str] = str,
+) -> None:
+    """Writes the activations of a PyTorch model, and its logits for an image of `size`."""
+    state = {key: tensor for key, tensor in model.state_dict().items() if "num_batches" not in key}
+    shapes = {rename(key): tuple(tensor.shape) for key, tensor in state.items()}
+    assert len(shapes) == len(state)
+    for key, tensor in state.items():
+        tensor.copy_(torch.from_numpy(seeded_weights.weight(rename(key), tuple(tensor.shape))))
+    model.eval()
+    arrays = run_stages(stages, seeded_weights.image(HEIGHT, WIDTH))
+    arrays["logits"] = from_torch(model(to_torch(seeded_weights.image(*size))))
+    save(name, shapes, arrays)
 
 
 def vgg_stages(features: torch.nn.Sequential) -> Stages:
-    ends = [0, 5, 10, 17, 24, 31]
-    return {f"block{n}": features[ends[n - 1] : ends[n]] for n in range(1, 6)}
+    return {f"block{n}": features[VGG_ENDS[n - 1] : VGG_ENDS[n]] for n in range(1, 6)}
 
 
 def vgg16_torchvision() -> None:
     model = torchvision.models.vgg16()
-    shapes = shapes_of(model)
-    load(model, seeded_weights.weights(shapes))
-    arrays = run_stages(vgg_stages(model.features), seeded_weights.image(HEIGHT, WIDTH))
-    arrays["logits"] = from_torch(model(to_torch(seeded_weights.image(224, 224))))
-    save("vgg16_torchvision", shapes, arrays)
+    torch_golden("vgg16_torchvision", model, vgg_stages(model.features), (224, 224))
 
 
 def resnet50_torchvision() -> None:
     model = torchvision.models.resnet50()
-    shapes = shapes_of(model)
-    load(model, seeded_weights.weights(shapes))
-    image = seeded_weights.image(HEIGHT, WIDTH)
     stages: Stages = {"stem": torch.nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)}
     stages |= {f"stage{n}": getattr(model, f"layer{n}") for n in range(1, 5)}
-    arrays = run_stages(stages, image)
-    arrays["logits"] = from_torch(model(to_torch(image)))
-    save("resnet50_torchvision", shapes, arrays)
+    torch_golden("resnet50_torchvision", model, stages)
 
 
 def lite_name(name: str) -> str:
@@ -122,31 +117,23 @@ def lite_name(name: str) -> str:
 
 def efficientnet_lite0() -> None:
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    names = {name: lite_name(name) for name in shapes_of(model)}
-    shapes = {names[name]: shape for name, shape in shapes_of(model).items()}
-    assert len(shapes) == len(names)
-    weights = seeded_weights.weights(shapes)
-    load(model, {name: weights[theirs] for name, theirs in names.items()})
-    image = seeded_weights.image(HEIGHT, WIDTH)
     stages: Stages = {"stem": torch.nn.Sequential(model.conv_stem, model.bn1)}
     stages |= {f"stage{n}": block for n, block in enumerate(model.blocks, start=1)}
     stages["head"] = torch.nn.Sequential(model.conv_head, model.bn2)
-    arrays = run_stages(stages, image)
-    arrays["logits"] = from_torch(model(to_torch(image)))
-    save("efficientnet_lite0", shapes, arrays)
+    torch_golden("efficientnet_lite0", model, stages, rename=lite_name)
 
 
-def keras_load(model: keras.Model) -> dict[str, tuple[int, ...]]:
+def keras_load(model: keras.Model) -> Shapes:
     shapes = {weight.path: tuple(weight.shape) for weight in model.weights}
     for weight in model.weights:
-        weight.assign(seeded_weights.weight(weight.path, tuple(weight.shape)))
+        weight.assign(seeded_weights.weight(weight.path, shapes[weight.path]))
     return shapes
 
 
 def keras_stages(model: keras.Model, layers: dict[str, str], image: np.ndarray) -> dict[str, np.ndarray]:
-    outputs = {name: model.get_layer(layer).output for name, layer in layers.items()}
+    outputs = {f"stage/{name}": model.get_layer(layer).output for name, layer in layers.items()}
     activations = keras.Model(model.input, outputs).predict(image, verbose=0)
-    return {f"stage/{name}": activations[name] for name in layers}
+    return {stage: activations[stage] for stage in outputs}
 
 
 def vgg16_keras() -> None:
@@ -176,7 +163,7 @@ def vgg16_real(path: str) -> None:
     features = torchvision.models.vgg16().features
     state = torch.load(path, weights_only=True)
     features.load_state_dict({name.removeprefix("features."): tensor for name, tensor in state.items()})
-    arrays = run_stages(vgg_stages(features), seeded_weights.image(REAL_HEIGHT, REAL_WIDTH))
+    arrays = run_stages(vgg_stages(features), seeded_weights.image(96, 64))
     save("vgg16_real", {}, {name: array.ravel()[:: max(array.size // 300, 1)] for name, array in arrays.items()})
 
 

@@ -43,29 +43,24 @@ def main(shared: Path) -> None:
     archive = zipfile.ZipFile(shared / "cnmc/C-NMC_Leukemia.zip")
     names = sorted(name for name in archive.namelist() if re.search(r"/fold_\d/(all|hem)/UID_", name))
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    rows = []
+    blocks = []
     for start in range(0, len(names), 8):
         images = [Image.open(io.BytesIO(archive.read(name))) for name in names[start : start + 8]]
         pixels = np.stack([np.asarray(image.resize((224, 224), Image.Resampling.BILINEAR)) for image in images])
         scaled = (torch.from_numpy(pixels).float() / 255 - mean) / std
         with torch.no_grad():
-            rows.append(features(scaled.permute(0, 3, 1, 2), weights).numpy())
-    matrix = np.concatenate(rows)
+            blocks.append(features(scaled.permute(0, 3, 1, 2), weights).numpy())
+    matrix = np.concatenate(blocks)
     labels = np.array([name.endswith("_all.bmp") for name in names]).astype(int)
     subjects = [name.rpartition("/")[2].split("_")[1].upper() for name in names]
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5000))
     for seed in range(5):
         folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
         scores = cross_val_predict(model, matrix, labels, groups=subjects, cv=folds, method="predict_proba")[:, 1]
-        print(
-            f"{len(names)} images, {len(set(subjects))} subjects, folds {seed}: AUC {roc_auc_score(labels, scores):.3f}"
-        )
-    chosen = np.linspace(0, len(names) - 1, STORED).astype(int)
-    np.savez_compressed(
-        Path(__file__).with_name("real_features.npz"),
-        paths=np.array([names[row] for row in chosen]),
-        features=matrix[chosen],
-    )
+        print(f"{len(names)} images, {len(set(subjects))} subjects, folds {seed}: {roc_auc_score(labels, scores):.3f}")
+    rows = np.linspace(0, len(names) - 1, STORED).astype(int)
+    out = Path(__file__).with_name("real_features.npz")
+    np.savez_compressed(out, paths=np.array(names)[rows], features=matrix[rows])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ original library, read and converted.  `make_goldens.py` wrote the reference act
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,6 @@ def variables(name: str, shapes: Shapes, folder: Path, classifier: bool) -> Any:
         safetensors.numpy.save_file(seeded_weights.weights(shapes), path)
     converted = conversion.convert(formats.read_weights(path), BACKBONES[name], classifier)
     path.unlink()
-    assert converted.layout in get_backbone(BACKBONES[name]).layouts
     return converted.variables
 
 
@@ -75,7 +75,6 @@ def golden(name: str) -> dict[str, np.ndarray]:
 def assert_close(ours: jax.Array, theirs: np.ndarray, what: str) -> None:
     assert ours.shape == theirs.shape, what
     error = np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
-    print(f"{what}: {error:.1e}")
     assert error < TOLERANCE, f"{what} is off by {error:.1e} of its largest activation"
 
 
@@ -90,25 +89,16 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return name, expected, variables(name, shapes, tmp_path_factory.mktemp("weights"), classifier)
 
 
-def test_every_stage(case: Case) -> None:
+def test_every_stage_and_the_classifier(case: Case) -> None:
     name, expected, tree = case
-    backbone = get_backbone(BACKBONES[name])
-    ours = jax.jit(backbone.module.apply)(tree, seeded_weights.image(HEIGHT, WIDTH))
-    assert tuple(ours) == backbone.stages
-    assert {f"stage/{stage}" for stage in ours} == {key for key in expected if key.startswith("stage/")}
+    backbone, image = get_backbone(BACKBONES[name]), seeded_weights.image(HEIGHT, WIDTH)
+    ours = jax.jit(backbone.module.apply)(tree, image)
+    assert tuple(f"stage/{stage}" for stage in ours) == tuple(key for key in expected if key.startswith("stage/"))
     for stage, activation in ours.items():
-        assert activation.shape[3] == backbone.widths[stage]
         assert_close(activation, expected[f"stage/{stage}"], f"{name} {stage}")
-
-
-@pytest.mark.parametrize("case", ["resnet50_torchvision", "resnet50_keras", "efficientnet_lite0"], indirect=True)
-def test_classifier(case: Case) -> None:
-    name, expected, tree = case
-    module = get_backbone(BACKBONES[name]).module
-    logits = jax.jit(lambda tree, image: module.apply(tree, image, method="logits"))(
-        tree, seeded_weights.image(HEIGHT, WIDTH)
-    )
-    assert_close(logits, expected["logits"], f"{name} logits")
+    if "classifier" in tree["params"]:
+        logits = jax.jit(partial(backbone.module.apply, method="logits"))(tree, image)
+        assert_close(logits, expected["logits"], f"{name} logits")
 
 
 @pytest.mark.parametrize("name", ["vgg16_torchvision", "vgg16_keras"])
