@@ -98,13 +98,7 @@ BACKBONES: dict[str, Backbone] = {}
 
 
 def register(name: str, module: StagedNetwork, *layouts: Layout) -> None:
-    """Adds a backbone to the catalog.
-
-    Args:
-        name: name in configs.
-        module: the network.
-        layouts: layouts of weight files; a file that fits several has the first of these.
-    """
+    """Adds a backbone to the catalog; a weight file that fits several layouts has the first of them."""
     BACKBONES[name] = Backbone(name, module, {layout.name: layout for layout in layouts})
 
 

@@ -6,7 +6,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alljax.errors import ConfigError
 from alljax.models.backbones import StagedNetwork, register
 from alljax.models.layers import BatchNormContext, Conv, symmetric_padding
 from alljax.models.layouts import Layout, Rules
@@ -61,18 +60,8 @@ class VGG16(StagedNetwork):
         self.classifier = Classifier()
 
     def logits(self, images: jax.Array) -> jax.Array:
-        """Returns the ImageNet logits (B, 1000) of preprocessed images (B, 224, 224, 3).
-
-        Raises:
-            ConfigError: the images have another size.
-        """
+        """Returns the ImageNet logits (B, 1000) of preprocessed images (B, 224, 224, 3)."""
         activation = self(images)["block5"]
-        if activation.shape[1:3] != (CLASSIFIER_SIZE, CLASSIFIER_SIZE):
-            height, width = images.shape[1:3]
-            raise ConfigError(
-                f"VGG16's ImageNet classifier expects images of 224 x 224 pixels, not {height} x {width}: "
-                "set image_size to 224"
-            )
         return self.classifier(jnp.reshape(activation, (activation.shape[0], -1)))
 
 

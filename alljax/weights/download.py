@@ -10,12 +10,10 @@ from alljax import files, progress
 from alljax.errors import WeightsError
 
 TRIES = 4
-RETRY_SECONDS = 0.5
-"""Pause before the second try; doubled before each further one."""
+RETRY_SECONDS = 0.5  # pause before the second try; doubled before each further one
 TIMEOUT_SECONDS = 30.0
 BLOCK = 1 << 18
-TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
-"""HTTP statuses after which the request is repeated."""
+TEMPORARY = (408, 429, 500, 502, 503, 504)  # HTTP statuses after which the request is repeated
 
 
 def download(url: str, part: Path, size: int) -> None:

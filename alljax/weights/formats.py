@@ -27,10 +27,6 @@ NOT_WEIGHTS = {
     b"version https://git-lfs": "a Git LFS pointer; run 'git lfs pull' or download the file itself",
     b"<": "a web page, not weights; download the file again",
 }
-OTHER_ZIPS = {
-    "constants.pkl": "a TorchScript program; save the tensors with torch.save(model.state_dict(), FILE)",
-    ".npy": "a NumPy .npz archive; write the arrays with safetensors.numpy.save_file",
-}
 KERAS_SAVE = "load it in Keras and write model.save('FILE.keras')"
 
 
@@ -73,12 +69,9 @@ def _detect(file: IO[bytes]) -> str:
         names = zipfile.ZipFile(file).namelist()
         if any(name.endswith("model.weights.h5") for name in names):
             return "Keras (.keras)"
-        for part, reason in OTHER_ZIPS.items():
-            if any(name.endswith(part) for name in names):
-                raise FormatError(reason)
-        if not any(name.endswith("data.pkl") for name in names):
-            raise FormatError("a zip archive without PyTorch or Keras weights; give the weight file inside")
-        return "PyTorch (zip)"
+        if any(name.endswith("data.pkl") for name in names):
+            return "PyTorch (zip)"
+        raise FormatError("a zip archive without PyTorch or Keras weights; give the weight file inside")
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "Keras (HDF5)"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:

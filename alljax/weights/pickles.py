@@ -14,9 +14,9 @@ import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any, ClassVar, NamedTuple
+from typing import IO, Any, ClassVar
 
-import ml_dtypes
+import ml_dtypes  # noqa: F401 - adds the type bfloat16 to NumPy
 import numpy as np
 from absl import logging
 
@@ -73,27 +73,6 @@ class Opaque(dict):
     extend = add = append
 
 
-class Tensor(NamedTuple):
-    """A view of a storage; offset and strides count elements."""
-
-    storage: np.ndarray
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    @property
-    def value(self) -> np.ndarray:
-        """The view, after a check that it lies inside its storage."""
-        integers = (self.offset, *self.shape, *self.stride)
-        last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
-        if 0 in self.shape:
-            return np.zeros(self.shape, self.storage.dtype)
-        if any(type(n) is not int or n < 0 for n in integers) or last >= self.storage.size:
-            raise ValueError(f"a tensor of shape {self.shape} is outside of its storage")
-        strides = [step * self.storage.itemsize for step in self.stride]
-        return np.lib.stride_tricks.as_strided(self.storage[self.offset :], self.shape, strides, writeable=False)
-
-
 class NumpyType:
     """A NumPy dtype of numbers; the real constructors trust the flags of a pickled dtype."""
 
@@ -101,7 +80,7 @@ class NumpyType:
 
     def __init__(self, code: object, *arguments: object) -> None:
         numbers = r"[<>=|]?([iu][1248]|f[248]|b1)|bfloat16"
-        self.dtype = _dtype(code) if isinstance(code, str) and re.fullmatch(numbers, code) else None
+        self.dtype = np.dtype(code) if isinstance(code, str) and re.fullmatch(numbers, code) else None
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         if self.dtype is not None and state[1] == ">":
@@ -118,32 +97,33 @@ class NumpyArray:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, content = state
-        self.value = _from_buffer(content, dtype, shape, "F" if fortran else "C").value
+        self.value = _from_buffer(content, dtype, shape, "F" if fortran else "C")
 
 
-def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> NumpyArray:
-    array = NumpyArray()
-    if isinstance(dtype, NumpyType) and dtype.dtype is not None:
-        content = content.encode("latin-1") if isinstance(content, str) else content  # from Python 2
-        flat = np.frombuffer(content, dtype.dtype)
-        array.value = flat.astype(flat.dtype.newbyteorder("=")).reshape(shape, order=order)
-    return array
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray | None:
+    if not isinstance(dtype, NumpyType) or dtype.dtype is None:
+        return None
+    content = content.encode("latin-1") if isinstance(content, str) else content  # from Python 2
+    flat = np.frombuffer(content, dtype.dtype)
+    return flat.astype(flat.dtype.newbyteorder("=")).reshape(shape, order=order)
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> object:
-    return Tensor(storage, offset, shape, stride) if isinstance(storage, np.ndarray) else storage
+    """Returns a view of a storage; NumPy refuses one that is not inside of it.  Offset and stride count elements."""
+    if not isinstance(storage, np.ndarray):  # of an unknown type
+        return storage
+    size = storage.itemsize
+    strides = [step * size for step in stride]
+    return np.ndarray(shape, storage.dtype, storage.view(np.uint8), offset * size, strides)
 
 
 def _typed_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> object:
-    return _tensor(storage.view(_dtype(rest[2])), offset, shape, stride)
-
-
-def _dtype(name: str) -> np.dtype:
-    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+    return _tensor(storage.view(TYPES[rest[2]]), offset, shape, stride)
 
 
 STORAGES = {"Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Bool": "bool"}
 STORAGES |= {"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8"}
+TYPES = {name: np.dtype(name) for name in (*STORAGES.values(), "uint16", "uint32", "uint64")}
 FIRST = Call(lambda data, *rest: data)
 
 ALLOWED: dict[tuple[str, str], object] = {
@@ -157,7 +137,7 @@ ALLOWED: dict[tuple[str, str], object] = {
     ("torch.storage", "UntypedStorage"): "uint8",
     # Text, which a pickle cannot change.
     **{("torch", f"{kind}Storage"): dtype for kind, dtype in STORAGES.items()},
-    **{("torch", dtype): dtype for dtype in (*STORAGES.values(), "uint16", "uint32", "uint64")},
+    **{("torch", name): name for name in TYPES},
     ("numpy", "ndarray"): "ndarray",
     ("numpy", "dtype"): Call(NumpyType),
     ("ml_dtypes", "bfloat16"): "bfloat16",
@@ -190,7 +170,7 @@ class Unpickler(pickle.Unpickler):
             return dtype()
         if any(view):
             raise FormatError("a tensor of PyTorch before 0.4; load it there and save it again")
-        return self._storage(key, _dtype(dtype), count)
+        return self._storage(key, TYPES[dtype], count)
 
 
 def load_zip(file: IO[bytes]) -> object:
@@ -245,13 +225,13 @@ def _mappings(value: object, path: str, classes: set[str]) -> Iterator[tuple[str
     """Yields each dictionary that has arrays, with its path; adds the names of unknown classes to `classes`."""
     if isinstance(value, Opaque):
         classes.add(value.full_name)
-    if not isinstance(value, dict | list | tuple) or isinstance(value, Tensor):
+    if not isinstance(value, dict | list | tuple):
         return
-    items: Iterable[tuple[Any, object]] = enumerate(value)
+    items: Iterable[tuple[Any, Any]] = enumerate(value)
     if isinstance(value, dict):
         items = [(name, item) for name, item in value.items() if isinstance(name, str)]
-        tensors = [(name, item.value) for name, item in items if isinstance(item, Tensor | NumpyArray)]
-        if arrays := {name: array for name, array in tensors if array is not None}:
+        values = {name: item.value if isinstance(item, NumpyArray) else item for name, item in items}
+        if arrays := {name: item for name, item in values.items() if isinstance(item, np.ndarray)}:
             yield path, arrays
     for name, item in items:
         if not str(name).startswith("opt"):  # an optimizer's moments have the names of the weights

@@ -38,6 +38,10 @@ class SetsState:
         Path(state["path"]).touch()
 
 
+VIEW = (storage("0", 6), 0, (6,), (1,))
+OBJECTS = Made(Name("numpy.dtype"), ("O8", False, True))
+
+
 def attacks(canary: Path) -> dict[str, bytes]:
     """Pickles that would create `canary`."""
     touch, code = f"touch {canary}", f"open({str(canary)!r}, 'w').close()"
@@ -58,6 +62,9 @@ def attacks(canary: Path) -> dict[str, bytes]:
         "attribute": loop,
         "name with dots": dumps({"a": Made(Name("torch.os.system"), (touch,))}),
         "state of a dictionary": dumps(Made(Name("collections.OrderedDict"), (), call)),
+        "state of a tensor": dumps(
+            {"a": Made(Name("torch._utils._rebuild_tensor"), VIEW, (1, (1,), OBJECTS, False, [call]))}
+        ),
         "persistent id": dumps({"a": Persistent(("storage", call, "0", "cpu", 1))}),
         "storage of a tensor": dumps({"a": tensor(call)}),
         "rebuilt from a function": dumps({"a": Made(Name("torch._utils._rebuild_parameter"), (call, False, {}))}),
@@ -71,7 +78,7 @@ def attacks(canary: Path) -> dict[str, bytes]:
 def test_no_code_runs(kind: str, container: str, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     with pytest.raises(WeightsError):
-        read_weights(containers.write(tmp_path / "F.pth", container, attacks(canary)[kind]))
+        read_weights(containers.write(tmp_path / "F.pth", container, attacks(canary)[kind], {"0": SIX.tobytes()}))
     assert not canary.exists()
 
 
