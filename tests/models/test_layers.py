@@ -47,15 +47,6 @@ def test_cpu_implementation(kernel_size: int, stride: int, padding: layers.Paddi
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max()), found, expected)
 
 
-@pytest.mark.parametrize(
-    ("length", "side", "stride", "expected"),
-    [(224, 3, 2, (0, 1)), (75, 3, 2, (1, 1)), (56, 5, 2, (1, 2)), (14, 5, 1, (2, 2)), (7, 1, 2, (0, 0))],
-)
-def test_tensorflow_same_padding(length: int, side: int, stride: int, expected: tuple[int, int]) -> None:
-    assert layers.tensorflow_same_padding((length, 64), side, stride)[0] == expected
-    assert layers.tensorflow_same_padding((64, length), side, stride)[1] == expected
-
-
 @pytest.mark.parametrize("layer", [Conv(6, 3, padding=((1, 1), (1, 1)), depthwise=True), Conv(10, 1, stride=2)])
 def test_implementation_depends_on_the_platform(layer: Conv) -> None:
     images = draw(1, 8, 8, 6)

@@ -184,7 +184,13 @@ def test_hash_is_cached_until_the_file_changes(known: dict[str, Source], tmp_pat
 
 
 def test_folder_prefers_known_names_then_hashes_then_prefixes(known: dict[str, Source], tmp_path: Path) -> None:
-    files = {"vgg16-c.pth": "own", "renamed.PTH": "timm", "vgg16-a.pth": "vgg", "resnet50-b.pth": "resnet"}
+    files = {
+        "VGG16-c.keras": "own",
+        "vgg160.pth": "own",
+        "renamed.PTH": "timm",
+        "vgg16-a.pth": "vgg",
+        "resnet50-b.pth": "resnet",
+    }
     for name, source in files.items():
         (tmp_path / name).write_bytes(content(source))
     for source in (known["vgg"], known["timm"], None):
@@ -192,26 +198,7 @@ def test_folder_prefers_known_names_then_hashes_then_prefixes(known: dict[str, S
         assert located.source == source
         located.path.unlink()
     assert find(tmp_path, "", "resnet50").source == known["resnet"]
-    assert "only resnet50-b.pth; expected are vgg16-a.pth" in refusal(tmp_path, "", "vgg16")
-
-
-@pytest.mark.parametrize(
-    ("name", "backbone", "fits"),
-    [
-        ("VGG16.keras", "vgg16", True),
-        ("vgg160.pth", "vgg16", False),
-        ("resnet50-keras-mine.h5", "resnet50_keras", True),
-        ("resnet50-mine.pth.part", "resnet50", False),
-    ],
-)
-def test_prefix_of_a_name_in_a_folder(
-    name: str, backbone: str, fits: bool, known: dict[str, Source], tmp_path: Path
-) -> None:
-    (tmp_path / name).write_bytes(content("own"))
-    if fits:
-        assert find(tmp_path, "", backbone).path == tmp_path / name
-    else:
-        assert "no weights of" in refusal(tmp_path, "", backbone)
+    assert "only resnet50-b.pth, vgg160.pth; expected are vgg16-a.pth" in refusal(tmp_path, "", "vgg16")
 
 
 def test_folders_that_are_refused(known: dict[str, Source], tmp_path: Path) -> None:
