@@ -258,10 +258,10 @@ def weights_list(options: Options) -> None:
     """List the known sources of weights and which of them are present."""
     from alljax.weights import store
 
-    for source, location in store.list_sources():
+    for source, path in store.list_sources():
         size = f"{source.bytes / 1e6:,.0f} MB" if source.bytes else "size unknown"
         classifier = "with classifier" if source.classifier else "no classifier"
-        print(f"{source.name:40} {source.backbone}, {size}, {classifier}, {source.license}: {location}")
+        print(f"{source.name:40} {source.backbone}, {size}, {classifier}, {source.license}: {path or 'absent'}")
 
 
 @_verb("weights show", "file", "alljax weights show vgg16-397923af.pth")

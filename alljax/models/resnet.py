@@ -10,6 +10,7 @@ and give meaningless features:
 """
 
 import re
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -42,8 +43,7 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
-        padding, use_bias = symmetric_padding(self.kernel_size // 2), self.variant == "keras"
-        images = Conv(self.features, self.kernel_size, self.stride, padding, use_bias=use_bias, name="conv")(images)
+        images = _conv(self.variant, self.features, self.kernel_size, self.stride, "conv")(images)
         return _norm(self.variant, "norm")(images, context)
 
 
@@ -58,22 +58,15 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, 4 · features)."""
-        keras = self.variant == "keras"
+        conv, norm = partial(_conv, self.variant), partial(_norm, self.variant)
         shortcut = images
         if self.project:
             projection = ConvNorm(4 * self.features, 1, self.stride, self.variant, name="shortcut")
             shortcut = projection(images, context)
-        inner = images
-        for number, features, kernel_size, stride in (
-            (1, self.features, 1, self.stride if keras else 1),
-            (2, self.features, 3, 1 if keras else self.stride),
-            (3, 4 * self.features, 1, 1),
-        ):
-            if number > 1:
-                inner = nn.relu(inner)
-            padding = symmetric_padding(kernel_size // 2)
-            inner = Conv(features, kernel_size, stride, padding, use_bias=keras, name=f"conv{number}")(inner)
-            inner = _norm(self.variant, f"norm{number}")(inner, context)
+        stride1, stride2 = (self.stride, 1) if self.variant == "keras" else (1, self.stride)
+        inner = nn.relu(norm("norm1")(conv(self.features, 1, stride1, "conv1")(images), context))
+        inner = nn.relu(norm("norm2")(conv(self.features, 3, stride2, "conv2")(inner), context))
+        inner = norm("norm3")(conv(4 * self.features, 1, 1, "conv3")(inner), context)
         return nn.relu(shortcut + inner)
 
 
@@ -123,6 +116,11 @@ class ResNet50(StagedNetwork):
     def logits(self, images: jax.Array) -> jax.Array:
         """Returns the ImageNet logits (B, 1000) of preprocessed images (B, H, W, 3)."""
         return self.classifier(jnp.mean(self(images)["stage4"], axis=(1, 2)))
+
+
+def _conv(variant: Variant, features: int, kernel_size: int, stride: int, name: str) -> Conv:
+    padding = symmetric_padding(kernel_size // 2)
+    return Conv(features, kernel_size, stride, padding, use_bias=variant == "keras", name=name)
 
 
 def _norm(variant: Variant, name: str) -> BatchNorm:

@@ -133,8 +133,8 @@ def recognize(names: Iterable[str], backbones: Iterable[Backbone] = BACKBONES.va
     """Returns the best match of the tensor names in a file; without names if the file fits none of the backbones."""
     matches = []
     for backbone in backbones:
-        own = Layout("alljax", f"alljax's {backbone.name}", "", "flax", {}, ALLJAX_NETWORK)
-        matches += [_match(names, backbone, layout) for layout in (*backbone.layouts.values(), own)]
+        ours = Layout("alljax", f"alljax's {backbone.name}", "", "flax", {}, ALLJAX_NETWORK)
+        matches += [_match(names, backbone, layout) for layout in (*backbone.layouts.values(), ours)]
     return max(matches, key=lambda match: match.likeness)
 
 

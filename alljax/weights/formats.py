@@ -149,7 +149,7 @@ def _layer_names(config: dict[str, Any], path: str = "") -> Iterator[tuple[str, 
     for layer in config.get("layers", []):
         spaced = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", layer["class_name"])
         kind = re.sub(r"([a-z])([A-Z])", r"\1_\2", spaced).lower()
-        own = f"{path}layers/{kind}{f'_{count[kind]}' if count[kind] else ''}"
+        group = f"{path}layers/{kind}{f'_{count[kind]}' if count[kind] else ''}"
         count[kind] += 1
-        yield own, layer["config"]["name"]
-        yield from _layer_names(layer["config"], f"{own}/")
+        yield group, layer["config"]["name"]
+        yield from _layer_names(layer["config"], f"{group}/")

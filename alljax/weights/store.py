@@ -77,13 +77,10 @@ def get_source(name: str) -> Source:
     return sources()[name]
 
 
-def list_sources() -> list[tuple[Source, str]]:
-    """Returns all known sources by backbone and name, and where each is found: store, package or absent."""
+def list_sources() -> list[tuple[Source, Path | None]]:
+    """Returns all known sources by backbone and name, each with its file if it is present."""
     ordered = sorted(sources().values(), key=lambda source: (source.backbone, source.name))
-    return [
-        (source, "absent" if not (path := _present(source)) else "store" if path == source.stored else "package")
-        for source in ordered
-    ]
+    return [(source, _present(source)) for source in ordered]
 
 
 def find(path: str | Path, name: str, backbone: str) -> Located:
@@ -209,10 +206,8 @@ def _check_given(path: Path, name: str, backbone: str) -> Located:
         if claimed and (mismatch := _mismatch(source, path)):
             raise WeightsError(f"{path}: not {source.name}, as its name or weights.name says: {mismatch}")
     if known and known.backbone != backbone:
-        raise WeightsError(
-            f"{path}: these are the weights {known.name} of {known.backbone}, not of {backbone}; "
-            f"set model.backbone to {known.backbone!r} or give another file"
-        )
+        fix = f"set model.backbone to {known.backbone!r} or give another file"
+        raise WeightsError(f"{path}: {known.name} is for {known.backbone}, not {backbone}; {fix}")
     return Located(path, digest(path), known or sources().get(name))
 
 

@@ -203,19 +203,6 @@ def test_state_cannot_change_a_function(state: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "pickled",
-    [
-        b"\x80\x02\x82\x01.",  # extension code
-        b"\x80\x05\x97.",  # buffer outside of the pickle
-        b"\x80\x02ctorch\nFloatStorage\nK\x01K\x02s.",  # item of a type
-    ],
-)
-def test_unusual_pickles_are_refused(pickled: bytes, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError):
-        read_weights(write(tmp_path / "F.pth", "zip", pickled))
-
-
-@pytest.mark.parametrize(
     "view",
     [
         tensor(storage("0", 6), 1),
