@@ -5,14 +5,14 @@ larger.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from alljax.data.splits import Fold
 from alljax.evaluation import metrics
-from alljax.evaluation.intervals import HeldOut, auc_within_folds, confidence_intervals, paired_difference
+from alljax.evaluation.intervals import Bootstrap, HeldOut, auc_within_folds, confidence_intervals, paired_difference
 
 COMPARED = ("accuracy", "macro_f1", "auc")
 """Metrics in which a model is compared with the size threshold, see `size_improvement`."""
@@ -23,19 +23,20 @@ class SizeThreshold:
     """One threshold on the area per fold, learned on its training images, applied to the test images of all folds.
 
     Attributes:
-        probabilities: (M, C), the class shares on the image's side of the threshold.
-        scores: (M, C), the area, which ranks the images for the AUC.
+        test: the class shares on the image's side of the threshold as probabilities, (1, M, C); the area, which ranks
+            the images for the AUC, as scores.
         thresholds: one area per fold.
         sides: the predicted classes at or below and above the threshold, one pair per fold.
     """
 
-    probabilities: np.ndarray
-    scores: np.ndarray
+    test: HeldOut
     thresholds: list[float]
     sides: list[list[int]]
 
 
-def size_threshold(labels: np.ndarray, areas: np.ndarray, folds: Sequence[Fold], classes: int) -> SizeThreshold:
+def size_threshold(
+    labels: np.ndarray, areas: np.ndarray, subjects: Sequence[str], folds: Sequence[Fold], classes: int
+) -> SizeThreshold:
     """Fits the threshold on the area in each fold and applies it to its test images.
 
     Only the direction in which the area ranks a class for the AUC is chosen once for all folds (see `directions`):
@@ -45,27 +46,29 @@ def size_threshold(labels: np.ndarray, areas: np.ndarray, folds: Sequence[Fold],
     Args:
         labels: int (N,), of all images.
         areas: (N,), share of each image's pixels that are not black.
+        subjects: N names of the resampled units (see `intervals.HeldOut`).
         folds: indices into the N images.
         classes: number of classes.
     """
-    labels, areas = np.asarray(labels), np.asarray(areas, np.float64)
-    probabilities, thresholds, sides = [], [], []
+    areas, probabilities, thresholds, sides = np.asarray(areas, np.float64), [], [], []
     for fold in folds:
         threshold, below, above = best_threshold(areas[fold.train], labels[fold.train], classes)
         probabilities.append(np.where(areas[fold.test, None] > threshold, above, below))
         thresholds.append(threshold)
         sides.append([int(below.argmax()), int(above.argmax())])
     pooled = np.concatenate([fold.test for fold in folds])
-    scores = areas[pooled, None] * directions(areas, labels, folds, classes)
-    return SizeThreshold(np.concatenate(probabilities), scores, thresholds, sides)
+    test = HeldOut(
+        labels=labels[pooled],
+        probabilities=np.concatenate(probabilities)[None],
+        subjects=np.asarray(subjects)[pooled],
+        folds=np.repeat(np.arange(len(folds)), [len(fold.test) for fold in folds]),
+        scores=(areas[pooled, None] * directions(areas, labels, folds, classes))[None],
+    )
+    return SizeThreshold(test, thresholds, sides)
 
 
 def evaluate(
-    labels: np.ndarray,
-    sized: SizeThreshold,
-    folds: Sequence[Fold],
-    subjects: Sequence[str],
-    **bootstrap: Any,
+    labels: np.ndarray, sized: SizeThreshold, folds: Sequence[Fold], bootstrap: Bootstrap
 ) -> dict[str, dict[str, Any]]:
     """Returns the metrics of both rules over the test images of all folds.
 
@@ -73,36 +76,30 @@ def evaluate(
         labels: int (N,), of all images.
         sized: from `size_threshold` on the same folds.
         folds: indices into the N images.
-        subjects: N names of the resampled units (see `intervals.HeldOut`).
-        bootstrap: ``resamples``, ``level`` and ``seed`` of the intervals.
+        bootstrap: resamples and level of the intervals.
 
     Returns:
         ``majority`` (always the class most frequent in training) and ``size_threshold``, each with the keys of
         `metrics.evaluate` and ``intervals`` (metric to [low, high]); ``size_threshold`` also has ``thresholds`` and
         ``sides``, see `SizeThreshold`.
     """
-    labels, classes = np.asarray(labels), sized.probabilities.shape[1]
-    pooled = np.concatenate([fold.test for fold in folds])
-    units = np.asarray([subjects[index] for index in pooled])
+    test = replace(sized.test, folds=None)
+    classes = test.probabilities.shape[2]
     shares = [np.bincount(labels[fold.train], minlength=classes) / len(fold.train) for fold in folds]
-    majority = np.repeat(shares, [len(fold.test) for fold in folds], axis=0)
-
-    def scored(probabilities: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-        test = HeldOut(labels[pooled], probabilities[None], units, scores=scores[None])
-        intervals = {name: list(interval) for name, interval in confidence_intervals(test, **bootstrap).items()}
-        return {**metrics.evaluate(labels[pooled], probabilities, scores), "intervals": intervals}
-
-    return {
-        # The shares differ a little between folds; as scores they would rank the folds, not the images.
-        "majority": scored(majority, np.zeros((len(pooled), classes))),
-        "size_threshold": {
-            **scored(sized.probabilities, sized.scores), "thresholds": sized.thresholds, "sides": sized.sides,
-        },
-    }  # fmt: skip
+    probabilities = np.repeat(shares, [len(fold.test) for fold in folds], axis=0)[None]
+    # The shares differ a little between folds; as scores they would rank the folds, not the images.
+    majority = replace(test, probabilities=probabilities, scores=np.zeros(probabilities.shape))
+    found = {
+        name: metrics.evaluate(rule.labels, rule.probabilities[0], rule.ranking[0])
+        | {"intervals": {key: list(bounds) for key, bounds in confidence_intervals(rule, bootstrap).items()}}
+        for name, rule in (("majority", majority), ("size_threshold", test))
+    }
+    found["size_threshold"] |= {"thresholds": sized.thresholds, "sides": sized.sides}
+    return found
 
 
 def size_improvement(
-    model: Mapping[str, Any], test: HeldOut, sized: SizeThreshold, **bootstrap: Any
+    model: Mapping[str, Any], test: HeldOut, size: HeldOut, bootstrap: Bootstrap
 ) -> dict[str, dict[str, Any]]:
     """Returns the improvement of a model over the size threshold, on the same images and resamples of subjects.
 
@@ -111,21 +108,20 @@ def size_improvement(
     Args:
         model: its metrics, from `metrics.average_over_seeds`.
         test: its predictions with their folds.
-        sized: of the same images.
-        bootstrap: ``resamples``, ``level`` and ``seed``, see `intervals.paired_difference`.
+        size: the size threshold on the same images, see `SizeThreshold`.
+        bootstrap: resamples and level, see `intervals.paired_difference`.
 
     Returns:
         ``value`` and ``interval`` of each metric of `COMPARED` that is defined.
     """
-    size_test = HeldOut(test.labels, sized.probabilities[None], test.subjects, test.folds, sized.scores[None])
-    bounds = paired_difference(test, size_test, names=COMPARED, **bootstrap)
-    size = metrics.evaluate(test.labels, sized.probabilities)
-    size["auc"] = auc_within_folds(test.labels, sized.scores[None], test.folds)
-    own = {**model, "auc": auc_within_folds(test.labels, test.probabilities, test.folds)}
+    bounds = paired_difference(test, size, bootstrap, COMPARED)
+    baseline = metrics.evaluate(size.labels, size.probabilities[0])
+    baseline["auc"] = auc_within_folds(size)
+    own = {**model, "auc": auc_within_folds(test)}
     return {
-        name: {"value": own[name] - size[name], "interval": list(bounds[name])}
+        name: {"value": own[name] - baseline[name], "interval": list(bounds[name])}
         for name in COMPARED
-        if name in bounds and None not in (own[name], size[name])
+        if name in bounds and None not in (own[name], baseline[name])
     }
 
 
@@ -152,9 +148,7 @@ def best_threshold(areas: np.ndarray, labels: np.ndarray, classes: int) -> tuple
     between = np.append(sorted_areas[:-1] < sorted_areas[1:], True)
     right = np.where(between, below.max(1) + above.max(1), -1)
     cut = int(right.argmax())
-    if right[cut] == below[-1].max():
-        cut = len(areas) - 1  # no better than the most frequent class on both sides
-    if cut == len(areas) - 1:
+    if right[cut] == below[-1].max():  # no better than the most frequent class on both sides
         shares = below[-1] / len(areas)
         return float(sorted_areas[-1]), shares, shares
     threshold = (sorted_areas[cut] + sorted_areas[cut + 1]) / 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation.intervals import Interval, resample
+from alljax.evaluation.intervals import Bootstrap, Interval, resample
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,10 @@ class Difference:
         value: its metric minus that of the best trial.
         interval: of this difference, simultaneous for all pairs of the study (see `Ranking.differences`). None where
             the two were tested on different images, or no resample defines the metric.
-        paired: both were tested on the same images.
-        disjoint: of trials tested on different images: whether their intervals do not overlap; None without intervals.
     """
 
     value: float
     interval: Interval | None
-    paired: bool
-    disjoint: bool | None = None
 
     @property
     def below(self) -> bool:
@@ -48,8 +44,8 @@ class Ranking:
     order: tuple[str, ...]
     leaky: frozenset[str]
     _trials: Mapping[str, Any] = field(repr=False)
-    _predictions: Callable[[str], Any] | None = field(repr=False)
-    _bootstrap: Mapping[str, Any] | None = field(repr=False)
+    _predictions: Callable[[str], Any] = field(repr=False)
+    _bootstrap: Bootstrap = field(repr=False)
 
     @property
     def best(self) -> str:
@@ -66,61 +62,33 @@ class Ranking:
         deviation of any pair in a resample (single-step max-T by the bootstrap; P. Westfall and S. Young,
         Resampling-Based Multiple Testing, 1993).
         """
-        assert self._predictions is not None, "rank_trials was called without predictions"
-        assert self._bootstrap is not None, "rank_trials was called without the options of the bootstrap"
-        level = self._bootstrap["level"]
-        options = {key: value for key, value in self._bootstrap.items() if key != "level"}
         paths, resampled = np.zeros(0), dict[str, np.ndarray]()
         for name in self.order:
             predictions = self._predictions(name)
             paths = predictions.paths if name == self.best else paths
             # Rows are sorted by path, so equal paths mean the same image in each row, whatever its fold.
             if np.array_equal(predictions.paths, paths):
-                resampled[name] = resample([predictions.held_out], names=[self.metric], **options)[0][self.metric]
+                resampled[name] = resample([predictions.held_out], self._bootstrap, [self.metric])[0][self.metric]
         values = {name: self._trials[name][self.metric] for name in self.order}
-        bounds = _simultaneous({name: values[name] for name in resampled}, resampled, level)
-        return {
-            name: Difference(values[name] - values[self.best], bounds.get(name), paired=True)
-            if name in resampled
-            else Difference(values[name] - values[self.best], None, paired=False, disjoint=self._disjoint(name))
-            for name in self.order[1:]
-        }
-
-    def _disjoint(self, name: str) -> bool | None:
-        best, other = (self._trials[trial].get("intervals", {}).get(self.metric) for trial in (self.best, name))
-        return best[0] > other[1] or other[0] > best[1] if best and other else None
+        bounds = _simultaneous({name: values[name] for name in resampled}, resampled, self._bootstrap.level)
+        return {name: Difference(values[name] - values[self.best], bounds.get(name)) for name in self.order[1:]}
 
 
-def rank_trials(
-    metrics: Mapping[str, Any],
-    predictions: Callable[[str], Any] | None = None,
-    bootstrap: Mapping[str, Any] | None = None,
-) -> Ranking:
+def rank_trials(metrics: Mapping[str, Any], predictions: Callable[[str], Any], bootstrap: Bootstrap) -> Ranking:
     """Ranks the trials of a study.
 
     Args:
         metrics: metrics.json of the study.
         predictions: returns the predictions of a trial by name, with ``paths`` (N,), by which its rows are sorted, and
-            ``held_out``; needed for `Ranking.differences` only.
-        bootstrap: likewise, ``resamples``, ``level`` and ``seed`` of the study's intervals (the same resamples).
+            ``held_out``; read by `Ranking.differences` only.
+        bootstrap: of the study's intervals (the same resamples).
     """
     trials = metrics["trials"]
     metric = "auc" if all(trial["auc"] is not None for trial in trials.values()) else "accuracy"
-    leaky = frozenset(name for name in trials if split_of(metrics, name)["protocol"]["leaky"])
+    leaky = frozenset(name for name in trials if metrics["splits"][trials[name]["split"]]["protocol"]["leaky"])
     leaky = leaky if len(leaky) < len(trials) else frozenset()
     order = sorted(trials, key=lambda name: (name in leaky, -trials[name][metric]))  # stable: the earlier stays first
     return Ranking(metric, tuple(order), leaky, trials, predictions, bootstrap)
-
-
-def split_of(metrics: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Returns ``protocol``, ``leaks`` and ``baselines`` of the split that a trial was tested on.
-
-    Args:
-        metrics: metrics.json of the study.
-        name: of the trial.
-    """
-    split: Mapping[str, Any] = metrics["splits"][metrics["trials"][name]["split"]]
-    return split
 
 
 def _simultaneous(

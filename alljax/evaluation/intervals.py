@@ -10,10 +10,11 @@ images of one class only, no resample loses a class. Where a resample does lose 
 `resample`) are left out of the percentiles.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from alljax.evaluation.metrics import METRICS, losses
 
@@ -21,6 +22,26 @@ CHUNK = 2_000_000
 """Maximum number of weights in memory (images times resamples), about 100 MB; does not change results."""
 
 Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are computed.
+
+    Attributes:
+        resamples: number of bootstrap resamples.
+        level: confidence level.
+        seed: of the resamples; tests with equal subjects and seeds use the same resamples.
+    """
+
+    resamples: int = 2000
+    level: float = 0.95
+    seed: int = 0
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> "Bootstrap":
+        """Returns the settings ``evaluation.resamples``, ``evaluation.level`` and ``seed``."""
+        return cls(config.evaluation.resamples, config.evaluation.level, config.seed)
 
 
 @dataclass(frozen=True)
@@ -42,33 +63,27 @@ class HeldOut:
     folds: np.ndarray | None = None
     scores: np.ndarray | None = None
 
+    @property
+    def ranking(self) -> np.ndarray:
+        """What ranks the images for the AUC, (R, N, C)."""
+        return np.asarray(self.probabilities if self.scores is None else self.scores, np.float64)
+
 
 def confidence_intervals(
-    test: HeldOut, *, names: Sequence[str] = tuple(METRICS), resamples: int = 2000, level: float = 0.95, seed: int = 0
+    test: HeldOut, bootstrap: Bootstrap, names: Sequence[str] = tuple(METRICS)
 ) -> dict[str, Interval]:
-    """Returns the interval of every metric, averaged over seeds.
+    """Returns the interval of every metric, averaged over seeds; without metrics that no resample defines.
 
     Args:
         test: the predictions; every seed uses the same resamples.
+        bootstrap: resamples and level.
         names: which metrics, see `resample`.
-        resamples: number of bootstrap resamples.
-        level: confidence level.
-        seed: of the resamples.
-
-    Returns:
-        ``{metric: (low, high)}`` without the metrics that are undefined in every resample.
     """
-    return _intervals(resample([test], names=names, resamples=resamples, seed=seed)[0], level)
+    return _intervals(resample([test], bootstrap, names)[0], bootstrap.level)
 
 
 def paired_difference(
-    first: HeldOut,
-    second: HeldOut,
-    *,
-    names: Sequence[str] = tuple(METRICS),
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    first: HeldOut, second: HeldOut, bootstrap: Bootstrap, names: Sequence[str] = tuple(METRICS)
 ) -> dict[str, Interval]:
     """Returns the interval of ``first - second`` for each metric, with the same subjects drawn for both.
 
@@ -78,17 +93,15 @@ def paired_difference(
     Args:
         first: one model.
         second: the other model, on the same images in the same order.
+        bootstrap: resamples and level.
         names: which metrics, see `resample`.
-        resamples: number of bootstrap resamples.
-        level: confidence level.
-        seed: of the resamples.
     """
-    one, other = (resample([test], names=names, resamples=resamples, seed=seed)[0] for test in (first, second))
-    return _intervals({name: one[name] - other[name] for name in one}, level)
+    one, other = (resample([test], bootstrap, names)[0] for test in (first, second))
+    return _intervals({name: one[name] - other[name] for name in one}, bootstrap.level)
 
 
 def resample(
-    tests: Sequence[HeldOut], *, names: Sequence[str] = tuple(METRICS), resamples: int = 2000, seed: int = 0
+    tests: Sequence[HeldOut], bootstrap: Bootstrap, names: Sequence[str] = tuple(METRICS)
 ) -> list[dict[str, np.ndarray]]:
     """Returns each metric, averaged over seeds, in every resample: ``{name: (resamples,)}`` per test.
 
@@ -102,34 +115,20 @@ def resample(
 
     Args:
         tests: at least one, all with the same classes.
+        bootstrap: resamples and their seed.
         names: which of `METRICS`; also ``recall_0``, ``recall_1``, … of single classes.
-        resamples: number of bootstrap resamples.
-        seed: of the resamples.
     """
     units, unit = np.unique(np.concatenate([test.subjects for test in tests]), return_inverse=True)
     labels = np.concatenate([test.labels for test in tests])
     units_of = np.split(unit, np.cumsum([len(test.labels) for test in tests])[:-1])
-    ranked = "auc" in names
-    sums = [
-        [_sums(test.labels, np.asarray(of_seed, np.float64), own, len(units)) for of_seed in test.probabilities]
-        for test, own in zip(tests, units_of, strict=True)
+    functions = [_metrics(test, own, len(units), names) for test, own in zip(tests, units_of, strict=True)]
+    chunks = [
+        [function(weights) for function in functions] for weights in _weights(labels, unit, len(units), bootstrap)
     ]
-    rankings: list[list[list[list[RankedFold]]]] = [
-        _rankings_per_seed(test) if ranked else [[] for _ in test.probabilities] for test in tests
+    return [
+        {name: np.concatenate([found[name] for found in of_test]) for name in names}
+        for of_test in zip(*chunks, strict=True)
     ]
-    present = [np.isin(np.arange(test.probabilities.shape[2]), test.labels) for test in tests]
-    results: list[dict[str, list[np.ndarray]]] = [{name: [] for name in names} for _ in tests]
-    for weights in _weights(labels, unit, len(units), resamples, seed, max(1, CHUNK // len(labels))):
-        for result, of_seeds, orders, own, classes in zip(results, sums, rankings, units_of, present, strict=True):
-            of_images = weights[own] if ranked else weights
-            with np.errstate(invalid="ignore"):  # a resample without any subject of a small test
-                per_seed = [
-                    _from_sums(of_seed @ weights, classes) | {"auc": _weighted_auc(order, of_images)}
-                    for of_seed, order in zip(of_seeds, orders, strict=True)
-                ]
-            for name in names:
-                result[name].append(np.mean([metrics[name] for metrics in per_seed], axis=0))
-    return [{name: np.concatenate(chunks) for name, chunks in result.items()} for result in results]
 
 
 def percentile_interval(values: np.ndarray, level: float = 0.95) -> Interval | None:
@@ -145,36 +144,51 @@ def percentile_interval(values: np.ndarray, level: float = 0.95) -> Interval | N
     return float(low), float(high)
 
 
-def auc_within_folds(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None) -> float | None:
+def auc_within_folds(test: HeldOut) -> float | None:
     """Returns the AUC over pairs of images of the same fold, averaged over seeds and (more than two) classes.
 
     Each fold has its own head, whose scores can differ in scale: ranked together, images would be ranked by fold.
     None where a fold lacks a class, because the remaining pairs do not represent all images.
-
-    Args:
-        labels: int (N,).
-        scores: (R, N, C), larger for a more probable class.
-        folds: (N,) names; None for one fold.
     """
-    parts = [labels] if folds is None else [labels[folds == fold] for fold in np.unique(folds)]
-    if any(len(np.unique(part)) < scores.shape[2] for part in parts):
+    folds = np.zeros(len(test.labels)) if test.folds is None else test.folds
+    if any(len(np.unique(test.labels[folds == fold])) < test.probabilities.shape[2] for fold in np.unique(folds)):
         return None
-    ones = np.ones((len(labels), 1))
-    return float(np.mean([_weighted_auc(_rankings(labels, of_seed, folds), ones)[0] for of_seed in scores]))
+    ones = np.ones((len(test.labels), 1))
+    rankings = [_rankings(test.labels, of_seed, test.folds) for of_seed in test.ranking]
+    return float(np.mean([_weighted_auc(ranking, ones)[0] for ranking in rankings]))
 
 
-def _weights(
-    labels: np.ndarray, unit: np.ndarray, units: int, resamples: int, seed: int, chunk: int
-) -> Iterator[np.ndarray]:
-    """Yields how often each unit is drawn, (units, up to `chunk` resamples)."""
+def _metrics(
+    test: HeldOut, unit: np.ndarray, units: int, names: Sequence[str]
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Returns a function from the weights of the units, (units, B), to the metrics, (B,) each, averaged over seeds."""
+    present = np.isin(np.arange(test.probabilities.shape[2]), test.labels)
+    sums = [_sums(test.labels, np.asarray(of_seed, np.float64), unit, units) for of_seed in test.probabilities]
+    rankings = [_rankings(test.labels, of_seed, test.folds) for of_seed in test.ranking] if "auc" in names else []
+
+    def metrics(weights: np.ndarray) -> dict[str, np.ndarray]:
+        with np.errstate(invalid="ignore"):  # a resample without any subject of a small test
+            seeds = [_from_sums(of_seed @ weights, present) for of_seed in sums]
+        found = {name: [of_seed[name] for of_seed in seeds] for name in names if name != "auc"}
+        if rankings:
+            of_images = weights[unit]
+            found["auc"] = [_weighted_auc(ranking, of_images) for ranking in rankings]
+        return {name: np.mean(values, axis=0) for name, values in found.items()}
+
+    return metrics
+
+
+def _weights(labels: np.ndarray, unit: np.ndarray, units: int, bootstrap: Bootstrap) -> Iterator[np.ndarray]:
+    """Yields how often each unit is drawn, (units, resamples), in chunks of the resamples."""
     images = np.zeros((units, labels.max() + 1))
     np.add.at(images, (unit, labels), 1)
     main_class = images.argmax(1)
     strata = [np.flatnonzero(main_class == label) for label in np.unique(main_class)]
     # One generator per class, so that the draws do not depend on the size of a chunk.
-    generators = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(len(strata))]
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
+    generators = [np.random.default_rng(child) for child in np.random.SeedSequence(bootstrap.seed).spawn(len(strata))]
+    chunk = max(1, CHUNK // len(labels))
+    for start in range(0, bootstrap.resamples, chunk):
+        size = min(chunk, bootstrap.resamples - start)
         weights = np.zeros((units, size))
         for members, generator in zip(strata, generators, strict=True):
             draws = generator.integers(len(members), size=(size, len(members)))
@@ -226,11 +240,6 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 RankedFold = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-def _rankings_per_seed(test: HeldOut) -> list[list[list[RankedFold]]]:
-    scores = test.probabilities if test.scores is None else test.scores
-    return [_rankings(test.labels, np.asarray(of_seed, np.float64), test.folds) for of_seed in scores]
 
 
 def _rankings(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None) -> list[list[RankedFold]]:

@@ -84,15 +84,14 @@ def gap(study: Study, pair: Pair) -> Gap:
     except those without an image in the random test set; drawn once for both, subjects that are easy in a resample
     raise both numbers, and the interval of the difference is narrower than the two intervals suggest.
     """
-    options = {key: value for key, value in study.bootstrap.items() if key != "level"}
     predictions = [study.predictions(name) for name in pair.trials]
     tests = [replace(test.held_out, folds=test.folds) for test in predictions]
-    resampled = resample(tests, names=tuple(METRICS), **options)
+    resampled = resample(tests, study.bootstrap, tuple(METRICS))
     found = {}
     for metric in METRICS:
         numbers = [study.metrics["trials"][name][metric] for name in pair.trials]
         if metric == "auc":
-            numbers = [auc_within_folds(test.labels, test.probabilities, test.folds) for test in predictions]
+            numbers = [auc_within_folds(test) for test in tests]
         if None not in numbers:
             found[metric] = np.array(numbers), np.stack([test[metric] for test in resampled])
     return found
@@ -132,7 +131,7 @@ def _table(study: Study, pairs: Sequence[Pair], gaps: Mapping[Pair, Gap]) -> Tab
     columns = [f"{label}, {what}" for label in METRICS.values() for what in (*SIDES, "difference")]
     unit = matching.unit(study)
     notes = [
-        f"In brackets: {study.bootstrap['level']:.0%} intervals over {unit}; each resample draws the {unit} once for "
+        f"In brackets: {study.bootstrap.level:.0%} intervals over {unit}; each resample draws the {unit} once for "
         "both tests.",
         "AUC within folds: only images scored by the same head are ranked; there is none where a fold has one class. "
         "The AUC over all folds ranks the scores of different heads, which lowers it and would look like a leak.",
@@ -149,7 +148,7 @@ def _values(study: Study, pair: Pair, metric: str, found: Gap | None) -> list[Va
     if found is None or metric not in found:
         missing = [name not in study.metrics["trials"] for name in pair.trials]
         return [*(Value("–", note="trial missing" if lost else "") for lost in missing), Value("–")]
-    values, (numbers, resampled), level = [], found[metric], study.bootstrap["level"]
+    values, (numbers, resampled), level = [], found[metric], study.bootstrap.level
     for number, draws in zip(numbers.tolist(), resampled, strict=True):
         bounds = percentile_interval(draws, level)
         values.append(metric_value(metric, {metric: number, "intervals": {metric: bounds}}))
@@ -167,7 +166,7 @@ def _summary(study: Study, gaps: Sequence[Gap], total: int) -> str:
     texts = []
     for metric, name in (("accuracy", "percentage points of accuracy"), ("auc", "AUC within folds")):
         if all(metric in pair_gap for pair_gap in gaps):
-            value, bounds = _difference(gaps, metric, study.bootstrap["level"])
+            value, bounds = _difference(gaps, metric, study.bootstrap.level)
             entry = difference_value(metric, value, bounds)
             significant = bounds and (bounds[0] > 0 or bounds[1] < 0)
             text = f"{entry.text} {name} {entry.note}{'' if significant else ' (not significant)'}"

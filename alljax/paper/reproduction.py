@@ -141,9 +141,8 @@ def _means(match: Match, key: Key) -> tuple[Value, ...]:
     rows = [row for row in match.finished if row[:2] == key]
     complete, result = len(rows) == len(published.EPOCHS), [Value("mean")]
     tests = [match.study.predictions(match.trials[row]).held_out for row in rows] if complete else []
-    names, options = list(published.METRICS.values()), dict(match.study.bootstrap)
-    level = options.pop("level")
-    resampled = resample(tests, names=names, **options) if tests else []
+    level = match.study.bootstrap.level
+    resampled = resample(tests, match.study.bootstrap, list(published.METRICS.values())) if tests else []
     for metric, ours in published.METRICS.items():
         theirs = published.MEANS[key][metric]
         if complete:
@@ -169,7 +168,7 @@ def optimizer_table(match: Match) -> tuple[Table, ...]:
             bounds, values = {}, [Value(name), match.epochs_value(epochs)]
             if len(trials) == 2:
                 tests = [match.study.predictions(match.trials[row]).held_out for row in pair]
-                bounds = paired_difference(tests[0], tests[1], names=metrics, **match.study.bootstrap)
+                bounds = paired_difference(tests[0], tests[1], match.study.bootstrap, metrics)
                 compared += 1
             for metric in metrics:
                 ours = Value("–", note="trial missing")
@@ -184,7 +183,7 @@ def optimizer_table(match: Match) -> tuple[Table, ...]:
         return ()
     headings = [f"{METRICS[metric]}, {whose}" for metric in metrics for whose in ("ours", "theirs")]
     counts = " and ".join(f"{significant[metric]} of {compared} in {METRICS[metric]}" for metric in metrics)
-    level = match.study.bootstrap["level"]
+    level = match.study.bootstrap.level
     notes = (
         f"Intervals that exclude 0: {counts}. If all true differences are 0, about {(1 - level) * compared:.1f} are "
         "expected.",

@@ -114,7 +114,7 @@ def describe(match: Match) -> str:
 
 def interval_note(match: Match) -> str:
     """Returns the sentence below a table that explains its intervals."""
-    level, unit = match.study.bootstrap["level"], matching.unit(match.study)
+    level, unit = match.study.bootstrap.level, matching.unit(match.study)
     caution = " The subjects are unknown: if subjects have several images, they are too narrow."
     return f"In brackets: {level:.0%} intervals over {unit}.{caution if unit == 'images' else ''}"
 

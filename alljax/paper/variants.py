@@ -128,16 +128,15 @@ def _measure(study: Study, name: str, trials: Mapping[Row, str], tests: Mapping[
         tests: one test per set of images in the study: drawn from all their subjects, resamples are the same for all
             variants.
     """
-    options = {key: value for key, value in study.bootstrap.items() if key != "level"}
     differences: dict[str, list[np.ndarray]] = {}
     for row, trial in trials.items():
         result, tested, history = study.metrics["trials"][trial], study.predictions(trial), study.history(trial)
         others = [test for paths, test in tests.items() if paths != tested.paths.tobytes()]
         # A printed F1 that is impossible with its recall and precision does not distinguish configurations.
         metrics = [*published.METRICS.values()] if published.implied(row).exact else ["macro_recall", "macro_precision"]
-        resampled = resample([tested.held_out, *others], names=metrics, **options)[0]
+        resampled = resample([tested.held_out, *others], study.bootstrap, metrics)[0]
         training = history[history["epoch"] == history["epoch"].max()]["train_accuracy"].mean()
-        found = [np.full(1 + options["resamples"], 100 * training - published.training_accuracy(row))]
+        found = [np.full(1 + study.bootstrap.resamples, 100 * training - published.training_accuracy(row))]
         for metric in metrics:
             theirs, _ = tolerance.published_value(row, metric, stratified=True)
             found.append(100 * (np.append(result[metric], resampled[metric]) - theirs))
@@ -152,7 +151,7 @@ def conclusion(study: Study, ranking: VariantRanking) -> str:
     if reason := _inconclusive(study, ranking):
         return f"Nothing can be concluded about the paper's configuration: {reason}."
     first, second = ranking.variants[:2]
-    unit, level, nearest = matching.unit(study), study.bootstrap["level"], first.distances[BOTH]
+    unit, level, nearest = matching.unit(study), study.bootstrap.level, first.distances[BOTH]
     gaps = {variant.name: _interval(variant.distances[BOTH] - nearest, level) for variant in ranking.variants[1:]}
     close = [name for name, (low, _) in gaps.items() if not low > 0]
     others = f"not significantly further away: {first_few(close)}"
@@ -207,7 +206,7 @@ def _bounds(distances: np.ndarray, level: float) -> str:
 
 
 def _table(study: Study, ranking: VariantRanking) -> Table:
-    level, rows = study.bootstrap["level"], []
+    level, rows = study.bootstrap.level, []
     for variant, share in zip(ranking.variants, ranking.nearest, strict=True):
         values = [Value(variant.name)]
         for network in (BOTH, *ranking.networks):
@@ -233,7 +232,7 @@ def _table(study: Study, ranking: VariantRanking) -> Table:
 
 def _figure(study: Study, ranking: VariantRanking) -> Figure:
     """Returns distances with their intervals, the nearest configuration on top."""
-    shown, series, level = ranking.variants[:DRAWN], (BOTH, *ranking.networks), study.bootstrap["level"]
+    shown, series, level = ranking.variants[:DRAWN], (BOTH, *ranking.networks), study.bootstrap.level
     with plots.subplots(1, 1, (9.5, 1.3 + 0.42 * len(shown))) as (figure, grid):
         axes = grid[0, 0]
         for number, network in enumerate(series):

@@ -38,7 +38,7 @@ def headline(study: Study) -> dict[str, Value]:
     if len(names) > 2:
         return {METRICS[key]: metric_value(key, result) for key in ("auc", "accuracy", "macro_f1")}
     recalls = {f"recall_{label}": result["per_class"][label]["recall"] for label in (0, 1)}
-    bounds = confidence_intervals(study.predictions(name).held_out, names=list(recalls), **study.bootstrap)
+    bounds = confidence_intervals(study.predictions(name).held_out, study.bootstrap, list(recalls))
     return {
         "AUC": metric_value("auc", result),
         "accuracy": metric_value("accuracy", result),

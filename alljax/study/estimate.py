@@ -17,15 +17,15 @@ from alljax.progress import duration
 from alljax.study import sweep
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
-from alljax.training import feature_extraction, parameter_groups, sharding
+from alljax.training import feature_extraction, sharding
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.head_training import FoldData, HeadTrainer, compile_key, make_runs
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
-STEPS, ROUNDS = 24, 3
-"""Steps of heads per measurement, and number of measurements; the fastest counts."""
+STEPS = 24
+"""Steps of heads per measurement."""
 
 
 def plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experiment) -> Iterator[str]:
@@ -36,37 +36,31 @@ def plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experiment) -
         jobs: that would be run now.
         experiment: images, folds and networks.
     """
-    trainings = sweep.trainings(trials)
-    yield f"\n{plural(len(trials), 'trial')} in {plural(len(trainings), 'training')}:"
-    for training in trainings:
-        epochs = ", ".join(str(trial.config.train.epochs) for trial in training)
-        yield f"  {Job((training,), 1).name}: {epochs} epochs" + (", prefixes of one training" * (len(training) > 1))
-    now = sum(len(job.trials) for job in jobs)
-    if now < len(trials):
+    yield f"\n{plural(len(trials), 'trial')} in {plural(len(sweep.trainings(trials)), 'training')}"
+    if (now := sum(len(job.trials) for job in jobs)) < len(trials):
         yield f"{now} of them would be trained now; the others are finished or belong to other shards"
     yield "\nfolds (training / test images):"
     for name, division in experiment.divisions.items():
-        fold, more = division.folds[0], len(division.folds) - 1
-        yield f"  {name}: {len(fold.train):,} / {len(fold.test):,}" + (
-            f" and {plural(more, 'other fold')}" * bool(more)
-        )
+        yield f"  {name}: {len(division.folds)} × {len(division.folds[0].train):,} / {len(division.folds[0].test):,}"
     seconds = 0.0
-    frozen = [trial for job in jobs for trial in job.trials if trial.config.train.mode == "frozen"]
-    used = {id(experiment.network(trial)) for trial in frozen}
+    used = {id(experiment.network(job.trials[0])) for job in jobs if job.config.train.mode == "frozen"}
     for networks, views in experiment.missing_features():
         if needed := [network for network in networks if id(network) in used]:
-            line, of_pass = _feature_plan(needed, views, jobs[0].config, len(experiment.labels))
-            yield line
+            rows = len(experiment.labels) * feature_extraction.VIEWS[views]
+            of_pass = rows * image_seconds(needed, jobs[0].config)
+            shapes = (f"{network.stage} {network.pool}, {network.feature_count:,} per image" for network in needed)
+            yield f"\nfeatures of {needed[0].backbone.name} ({'; '.join(shapes)}): about {duration(of_pass)}"
             seconds += of_pass
     yield "\njobs:"
     measured: dict[str, Any] = {}
     for job in jobs:
+        epochs = ", ".join(str(trial.config.train.epochs) for trial in job.trainings[0])
         try:
             of_job = job_seconds(job, experiment, measured)
         except jax.errors.JaxRuntimeError as error:
             yield f"  {job.name}: {device_error(error)}"
             continue
-        yield f"  {job.name}: {plural(len(job.trials), 'trial')}, about {duration(of_job)}"
+        yield f"  {job.name}: {plural(len(job.trials), 'trial')}, {epochs} epochs, about {duration(of_job)}"
         seconds += of_job
     yield f"\nabout {duration(seconds)} in total, without evaluation and report"
 
@@ -85,23 +79,16 @@ def job_seconds(job: Job, experiment: Experiment, measured: dict[str, Any]) -> f
         measured: results of earlier jobs, by what they have in common.
     """
     config, network, folds = job.config, experiment.network(job.trials[0]), experiment.folds(job.trials[0])
-    size, seeds = config.train.batch_size, config.study.seeds
-    steps = [steps_per_epoch(len(fold.train), size) for fold in folds]
-    key = f"{id(network)} {config.train.groups} {config.augment} {config.mesh} {compile_key(config)} {job.epochs}"
+    size = config.train.batch_size
+    steps = sum(steps_per_epoch(len(fold.train), size) for fold in folds)
+    kind = f"{id(network)} {compile_key(config)} {config.mesh} {config.augment} {len(job.trainings)}"
     if config.train.mode == "frozen":
-        key += f" {len(job.trainings)}"
-        measured[key] = measured.get(key) or head_step_seconds(job, network.feature_count)
-        return float(job.cost * sum(steps) * measured[key])
-    measured[key] = measured.get(key) or network_seconds(config, network)
-    compilation, phases, evaluation = measured[key]
-    ends = [*list(phases)[1:], job.epochs]
-    per_step = sum((end - first) * step for (first, step), end in zip(phases.items(), ends, strict=True))
-    batches = sum(
-        job.epochs * steps_per_epoch(len(fold.validation) or len(fold.test), size)
-        + steps_per_epoch(len(fold.test), size)
-        for fold in folds
-    )
-    return float(compilation + seeds * (per_step * sum(steps) + evaluation * batches))
+        measured[kind] = measured.get(kind) or head_step_seconds(job, network.feature_count)
+        return float(job.cost * steps * measured[kind])
+    measured[kind] = measured.get(kind) or network_seconds(config, network)
+    compilation, step, evaluation = measured[kind]
+    evaluated = sum(steps_per_epoch(len(fold.validation) or len(fold.test), size) for fold in folds)
+    return float(compilation + job.cost * (steps * step + evaluated * evaluation))
 
 
 def head_step_seconds(job: Job, num_features: int) -> float:
@@ -128,7 +115,7 @@ def head_step_seconds(job: Job, num_features: int) -> float:
     return _timed(train)[1] / (STEPS * len(keys))
 
 
-def network_seconds(config: ConfigDict, network: Network) -> tuple[float, dict[int, float], float]:
+def network_seconds(config: ConfigDict, network: Network) -> tuple[float, float, float]:
     """Measures fine-tuning on one batch of random images.
 
     Args:
@@ -136,8 +123,8 @@ def network_seconds(config: ConfigDict, network: Network) -> tuple[float, dict[i
         network: the backbone with its weights.
 
     Returns:
-        The time of compilation; that of a step, by the epoch in which a phase begins (`parameter_groups.phases`); and
-        that of evaluating a batch.
+        The time of compilation, of a step of the last epoch, in which most layers are trained, and of the evaluation
+        of a batch.
     """
     rows, key, mesh = np.arange(config.train.batch_size), jax.random.key(0), sharding.make_mesh(config)
     labels = (rows % 2).astype(np.int32)
@@ -145,37 +132,25 @@ def network_seconds(config: ConfigDict, network: Network) -> tuple[float, dict[i
     source = _RandomImages(labels, network.preprocessing.image_size)
     with contextlib.closing(FoldLoader(config, source, fold, key, mesh).train(0)) as batches:
         batch = next(batches)
-    begun = time.perf_counter()
     tuner = FineTuner(config, network, 2, mesh)
     run = tuner.inputs(key, np.ones(2, np.float32), config.train.epochs)
     state = [tuner.init(run)]  # a step reuses the memory of its state
-    compilation = time.perf_counter() - begun
-    first, evaluation = _timed(lambda: tuner.logits(state[0], batch))
-    compilation += first - evaluation
-    steps: dict[int, float] = {}
-    for epoch in parameter_groups.phases(tuner.groups, config.train.epochs):
 
-        def step(epoch: int = epoch) -> None:
-            state[0] = jax.block_until_ready(tuner.step(state[0], batch, run, epoch))
+    def step() -> None:
+        state[0] = jax.block_until_ready(tuner.step(state[0], batch, run, config.train.epochs - 1))
 
-        first, steps[epoch] = _timed(step)
-        compilation += first - steps[epoch]
-    return compilation, steps, evaluation
+    first_evaluation, evaluation = _timed(lambda: tuner.logits(state[0], batch))
+    first_step, of_step = _timed(step)
+    return first_step + first_evaluation, of_step, evaluation
 
 
-def _feature_plan(networks: Sequence[Network], views: str, config: ConfigDict, count: int) -> tuple[str, float]:
-    """Returns a line on the features that networks extract in one pass, and its time."""
+def image_seconds(networks: Sequence[Network], config: ConfigDict) -> float:
+    """Returns the time per image of extracting the features of several networks in one pass."""
     extract = feature_extraction.make_extractor(networks)
     variables, size = jax.device_put(networks[0].variables), networks[0].preprocessing.image_size
     images = jnp.asarray(_RandomImages(np.zeros(1), size).take(np.arange(config.features.batch_size)))
     of_batch = _timed(lambda: jax.block_until_ready(extract(variables, images)))[1]
-    rows = count * feature_extraction.VIEWS[views]
-    seconds, shapes = rows * of_batch / config.features.batch_size, []
-    for network in networks:
-        reason = feature_extraction.reason_to_stream(config.features.memory, 4 * rows * network.feature_count)
-        read = f", read from disk: {reason}" if reason else ""
-        shapes.append(f"{network.stage} {network.pool}: {count:,} × {network.feature_count:,}{read}")
-    return f"\nfeatures of {networks[0].backbone.name} ({'; '.join(shapes)}): about {duration(seconds)}", seconds
+    return of_batch / config.features.batch_size
 
 
 @dataclass(frozen=True)
@@ -190,9 +165,9 @@ class _RandomImages:
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, float]:
-    """Returns the seconds of the first call, which compiles, and of the fastest later one."""
+    """Returns the seconds of the first call, which compiles, and of the fastest of three later ones."""
     times = []
-    for _ in range(1 + ROUNDS):
+    for _ in range(4):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)

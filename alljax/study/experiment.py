@@ -20,6 +20,7 @@ from alljax.data.subjects import merge_subjects
 from alljax.errors import ConfigError, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import SizeThreshold
+from alljax.evaluation.intervals import Bootstrap
 from alljax.study.restart import subsets
 from alljax.study.sweep import Trial
 from alljax.training.feature_extraction import FeatureExtractor, ImageSources
@@ -114,44 +115,36 @@ class Experiment:
         weights = {f"weights of {name}": network.weights.sha256 for name, network in self.networks.items()}
         return {"images": self._images_sha256()} | folds | weights
 
-    def describe(self, config: ConfigDict) -> dict[str, Any]:
-        """Returns the parts of metrics.json that do not depend on a model: data set, protocols, leaks, baselines.
-
-        Args:
-            config: of the study.
-        """
+    def describe(self) -> dict[str, Any]:
+        """Returns the parts of metrics.json that do not depend on a model: data set, protocols, leaks, baselines."""
         configs = {trial.split: trial.config for trial in self.trials}
         divisions = {name: self._describe_division(name, configs[name]) for name in self.divisions}
-        return {"dataset": self._describe_dataset(config), "splits": divisions} | next(iter(divisions.values()))
+        return {"dataset": self._describe_dataset(), "splits": divisions} | next(iter(divisions.values()))
 
-    def _describe_dataset(self, config: ConfigDict) -> dict[str, Any]:
-        records, classes = self.dataset.records, self.dataset.classes
-        by_class = {
-            name: {
-                "images": sum(record.label == label for record in records),
-                "subjects": len({record.subject for record in records if record.label == label and record.subject}),
-            }
-            for label, name in enumerate(classes)
-        }
+    def _describe_dataset(self) -> dict[str, Any]:
+        dataset, records = self.dataset, self.dataset.records
+        names = [
+            {record.subject for record in records if record.label == label} - {""} for label in range(self.num_classes)
+        ]
         return {
-            "name": self.dataset.name,
-            "source": config.data.source,
-            "classes": list(classes),
-            "class_names": list(self.dataset.class_names),
+            "name": dataset.name,
+            "source": self.trials[0].config.data.source,
+            "classes": list(dataset.classes),
+            "class_names": list(dataset.class_names),
             "images": len(records),
-            "subject_names": len({record.subject for record in records if record.subject}),
+            "subject_names": len(set().union(*names)),
             "subjects": len(set(self.subjects)) if self.interval_unit == "subjects" else 0,
-            "by_class": by_class,
-            "notes": list(self.dataset.notes),
+            "by_class": {
+                name: {"images": int(np.sum(self.labels == label)), "subjects": len(names[label])}
+                for label, name in enumerate(dataset.classes)
+            },
+            "notes": list(dataset.notes),
             "image_size": list(self.inspection.sizes.most_common(1)[0][0]),
             "sha256": self._images_sha256(),
         }
 
     def _describe_division(self, name: str, config: ConfigDict) -> dict[str, Any]:
-        division = self.divisions[name]
-        folds = division.folds
-        bootstrap = {"resamples": config.evaluation.resamples, "level": config.evaluation.level, "seed": config.seed}
-        scored = baselines.evaluate(self.labels, division.size_threshold, folds, self.subjects, **bootstrap)
+        division, folds = self.divisions[name], self.divisions[name].folds
         protocol = {
             "name": config.split.protocol,
             "folds": max(fold.fold for fold in folds) + 1,
@@ -162,7 +155,8 @@ class Experiment:
             "training_images": [len(fold.train) for fold in folds],
             "test_images": [len(fold.test) for fold in folds],
         }
-        return {"protocol": protocol, "leaks": division.leaks, "baselines": scored}
+        rules = baselines.evaluate(self.labels, division.size_threshold, folds, Bootstrap.of(config))
+        return {"protocol": protocol, "leaks": division.leaks, "baselines": rules}
 
     def _images_sha256(self) -> str:
         listed = hashlib.sha256()
@@ -196,9 +190,9 @@ def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
     divisions: dict[str, Division] = {}
     for trial in trials:
         if trial.split not in divisions:
-            divisions[trial.split], note = _divide(dataset, inspection, subjects, labels, trial.config)
-            if note:
-                dataset = replace(dataset, notes=(*dataset.notes, note))
+            divisions[trial.split] = _divide(dataset, inspection, subjects, labels, trial.config)
+            if trial.config.split.protocol == "official_folds":
+                dataset = _add_note(dataset, splits.reassigned(dataset, subjects, trial.config.data.subset))
     sources = ImageSources(config, dataset, networks)
     frozen = [
         (network, trial.config.features.augment)
@@ -212,30 +206,21 @@ def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
 
 def _divide(
     dataset: Dataset, inspection: Inspection, subjects: tuple[str, ...], labels: np.ndarray, config: ConfigDict
-) -> tuple[Division, str]:
-    """Makes the folds of a split setting from the subsets that its protocol uses; returns a note for the report too."""
+) -> Division:
+    """Makes the folds of a split setting from the subsets that its protocol uses; logs leaks."""
     folds = splits.make_splits(dataset, subjects, config.split, config.seed, inspection.pixels, config.data.subset)
-    note = ""
-    if config.split.protocol == "official_folds":
-        note = splits.reassigned(dataset, subjects, config.data.subset)
-    if note:
-        logging.info(note)
     leaks = count_leaks(folds, dataset.records, subjects, inspection.pixels)
-    _log_leaks(leaks, config.split.protocol, any(record.subject for record in dataset.records))
-    sized = baselines.size_threshold(labels, inspection.areas, folds, len(dataset.classes))
-    return Division(folds, splits.fingerprint(folds, dataset.records), leaks, sized), note
-
-
-def _log_leaks(leaks: dict[str, int], protocol: str, subjects_known: bool) -> None:
-    """Logs how many test images leak; also zeros of a protocol that is declared leaky."""
     what = {"subject": "the subject", "field": "the photograph", "duplicate": "the same image"}
-    if not subjects_known:
+    if not any(record.subject for record in dataset.records):
         del what["subject"]
-    if protocol in LEAKY or any(leaks[key] for key in what):
+    if config.split.protocol in LEAKY or any(leaks[key] for key in what):
         counts = ", ".join(f"{name} of {leaks[key]:,}" for key, name in what.items())
         logging.info(
-            f"protocol {protocol!r} leaks: training images have {counts} of the {leaks['test_images']:,} test images"
+            f"protocol {config.split.protocol!r} leaks: training images have {counts} of the "
+            f"{leaks['test_images']:,} test images"
         )
+    sized = baselines.size_threshold(labels, inspection.areas, subjects, folds, len(dataset.classes))
+    return Division(folds, splits.fingerprint(folds, dataset.records), leaks, sized)
 
 
 def open_images(config: ConfigDict, subsets: Sequence[str] = ()) -> tuple[Dataset, Inspection]:
@@ -257,10 +242,18 @@ def open_images(config: ConfigDict, subsets: Sequence[str] = ()) -> tuple[Datase
         for record, pixels in zip(dataset.records, inspection.pixels, strict=True)
         if first.setdefault(pixels, record).label != record.label
     ]
+    for note in dataset.notes:
+        logging.info(note)
     if contradictions:
         count = plural(len(contradictions), "image")
         note = f"{count} under two classes, one label is wrong: {first_few(contradictions)}"
-        dataset = replace(dataset, notes=(*dataset.notes, note))
-    for note in dataset.notes:
-        logging.info(note)
+        dataset = _add_note(dataset, note)
     return dataset, inspection
+
+
+def _add_note(dataset: Dataset, note: str) -> Dataset:
+    """Logs a note and adds it to the data set, for the report; an empty one is ignored."""
+    if not note:
+        return dataset
+    logging.info(note)
+    return replace(dataset, notes=(*dataset.notes, note))

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from ml_collections import ConfigDict
 
 from alljax import files
 from alljax.data import splits
 from alljax.evaluation import baselines, metrics
-from alljax.evaluation.intervals import HeldOut, confidence_intervals
+from alljax.evaluation.intervals import Bootstrap, confidence_intervals
 from alljax.study import workdir
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
@@ -26,20 +25,15 @@ if TYPE_CHECKING:
 HEADS = "heads.npz"
 
 
-def write_experiment(folder: Path, experiment: Experiment, config: ConfigDict) -> None:
+def write_experiment(folder: Path, experiment: Experiment) -> None:
     """Writes what does not depend on a model: split.csv, and a metrics.json without trials.
 
     With several split settings split.csv has their names in a first column ``split``.
-
-    Args:
-        folder: the working directory.
-        experiment: images and folds.
-        config: of the study.
     """
     import pandas
 
     missing = [trial.name for trial in experiment.trials]
-    workdir.write_json(folder / "metrics.json", {"trials": {}, "missing": missing} | experiment.describe(config))
+    workdir.write_json(folder / "metrics.json", {"trials": {}, "missing": missing} | experiment.describe())
     tables, dataset = [], experiment.dataset
     for name, division in experiment.divisions.items():
         rows = splits.split_rows(division.folds, dataset.records, experiment.subjects, dataset.classes)
@@ -50,18 +44,10 @@ def write_experiment(folder: Path, experiment: Experiment, config: ConfigDict) -
 
 
 def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Outcome) -> None:
-    """Writes ``trials/NAME/`` except the checkpoint, which is complete; metrics.json, written last, means finished.
-
-    Args:
-        folder: the working directory.
-        trial: the trial.
-        experiment: images and folds.
-        outcome: of the training.
-    """
+    """Writes ``trials/NAME/`` except the checkpoint, which is complete; metrics.json, written last, means finished."""
     here = workdir.trial_folder(folder, trial.name)
-    seeds = [trial.config.seed + number for number in range(trial.config.study.seeds)]
-    workdir.write_csv(here / "history.csv", _history(trial, experiment, outcome, seeds))
-    workdir.write_csv(here / "predictions.csv", _predictions(trial, experiment, outcome, seeds))
+    workdir.write_csv(here / "history.csv", _history(trial, experiment, outcome))
+    workdir.write_csv(here / "predictions.csv", _predictions(trial, experiment, outcome))
     workdir.write_checksums(here)
     summary = summarize(trial, experiment, outcome) | {
         "weights": experiment.network(trial).describe(),
@@ -73,13 +59,9 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
 
 
 def save_heads(trial_folder: Path, heads: Sequence[Any]) -> None:
-    """Writes ``checkpoint/heads.npz`` of a frozen trial.
+    """Writes ``checkpoint/heads.npz``: the parameters of a frozen trial, one tree per fold.
 
     Heads are small and belong to one process, while Orbax writes with all processes of a run.
-
-    Args:
-        trial_folder: folder of the trial.
-        heads: parameters, one tree per fold.
     """
     arrays: dict[str, Any] = {
         f"{fold}/{path}": np.asarray(leaf)
@@ -106,73 +88,62 @@ def load_heads(trial_folder: Path) -> list[Any]:
 
 
 def summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
-    """Returns the metrics over all test images: means over seeds, with their intervals.
-
-    Args:
-        trial: ``evaluation`` and ``seed`` of its config are read.
-        experiment: images and folds.
-        outcome: of the training.
-    """
-    config, division = trial.config, experiment.divisions[trial.split]
-    sizes = [len(fold.test) for fold in division.folds]
-    tested = np.concatenate([fold.test for fold in division.folds])
-    subjects = np.array([experiment.subjects[row] for row in tested])
-    folds = np.repeat(np.arange(len(sizes)), sizes)
-    probabilities = np.concatenate(
-        [run.probabilities[:, :size] for run, size in zip(outcome.folds, sizes, strict=True)], axis=1
-    )
-    test = HeldOut(experiment.labels[tested], probabilities, subjects, folds)
-    seeds = [config.seed + number for number in range(len(probabilities))]
-    model = metrics.average_over_seeds([metrics.evaluate(test.labels, of_seed) for of_seed in probabilities], seeds)
-    bootstrap = {"resamples": config.evaluation.resamples, "level": config.evaluation.level, "seed": config.seed}
-    intervals = confidence_intervals(replace(test, folds=None), **bootstrap)
+    """Returns the metrics over all test images: means over seeds, with their intervals."""
+    size = experiment.divisions[trial.split].size_threshold.test
+    tested = [len(fold.test) for fold in experiment.folds(trial)]
+    runs = [run.probabilities[:, :count] for run, count in zip(outcome.folds, tested, strict=True)]
+    test = replace(size, probabilities=np.concatenate(runs, axis=1), scores=None)
+    per_seed = [metrics.evaluate(test.labels, of_seed) for of_seed in test.probabilities]
+    model = metrics.average_over_seeds(per_seed, list(_seeds(trial)))
+    bootstrap = Bootstrap.of(trial.config)
+    intervals = confidence_intervals(replace(test, folds=None), bootstrap)
     return model | {
         "intervals": {name: list(interval) for name, interval in intervals.items()},
-        "size_improvement": baselines.size_improvement(model, test, division.size_threshold, **bootstrap),
+        "size_improvement": baselines.size_improvement(model, test, size, bootstrap),
         "interval_unit": experiment.interval_unit,
-        "level": config.evaluation.level,
+        "level": bootstrap.level,
     }
 
 
-def _history(trial: Trial, experiment: Experiment, outcome: Outcome, seeds: Sequence[int]) -> "DataFrame":
+def _history(trial: Trial, experiment: Experiment, outcome: Outcome) -> "DataFrame":
+    """Returns one row per fold, seed and epoch."""
     import pandas
 
     config, parts = trial.config, []
-    for split, run in zip(experiment.folds(trial), outcome.folds, strict=True):
-        steps = steps_per_epoch(len(split.train), config.train.batch_size)
+    for fold, run in zip(experiment.folds(trial), outcome.folds, strict=True):
+        steps = steps_per_epoch(len(fold.train), config.train.batch_size)
         hyperparameters = optimizers.Hyperparameters.of(config, config.train.epochs * steps)
         schedule = optimizers.make_schedule(config, hyperparameters)
         rates = [float(schedule((epoch + 1) * steps)) for epoch in range(config.train.epochs)]
-        for column, seed in enumerate(seeds):
-            curves = run.history
-            part = pandas.DataFrame(
-                {
-                    "repeat": split.repeat, "fold": split.fold, "seed": seed,
-                    "epoch": np.arange(1, config.train.epochs + 1), "learning_rate": rates,
-                    "train_loss": curves.train_loss[:, column], "train_accuracy": curves.train_accuracy[:, column],
-                    "val_loss": curves.val_loss[:, column], "val_accuracy": curves.val_accuracy[:, column],
-                }
-            )  # fmt: skip
+        for column, seed in enumerate(_seeds(trial)):
+            place = {"repeat": fold.repeat, "fold": fold.fold, "seed": seed}
+            curves = {name: curve[:, column] for name, curve in vars(run.history).items()}
+            epochs = {"epoch": np.arange(1, config.train.epochs + 1), "learning_rate": rates}
+            part = pandas.DataFrame(place | epochs | curves)
             parts.append(part[part["train_loss"].notna()])  # the run ended early
     return pandas.concat(parts)
 
 
-def _predictions(trial: Trial, experiment: Experiment, outcome: Outcome, seeds: Sequence[int]) -> "DataFrame":
-    """Returns one row per tested image and seed."""
+def _predictions(trial: Trial, experiment: Experiment, outcome: Outcome) -> "DataFrame":
+    """Returns one row per tested image and seed; `results.Study.predictions` reads them."""
     import pandas
 
     classes, records, parts = np.array(experiment.dataset.classes), experiment.dataset.records, []
-    for split, run in zip(experiment.folds(trial), outcome.folds, strict=True):
-        tested = [records[row] for row in split.test]
-        for seed, of_seed in zip(seeds, run.probabilities, strict=True):
+    for fold, run in zip(experiment.folds(trial), outcome.folds, strict=True):
+        tested = [records[row] for row in fold.test]
+        for seed, of_seed in zip(_seeds(trial), run.probabilities, strict=True):
             probabilities = of_seed[: len(tested)]
             columns: dict[str, Any] = {
                 "path": [record.path for record in tested],
-                "subject": [experiment.subjects[row] if records[row].subject else "" for row in split.test],
+                "subject": [experiment.subjects[row] if records[row].subject else "" for row in fold.test],
                 "label": classes[[record.label for record in tested]],
                 "predicted": classes[probabilities.argmax(1)],
             }
             columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(classes)}
-            place = {"subset": "test", "repeat": split.repeat, "fold": split.fold, "seed": seed}
+            place = {"subset": "test", "repeat": fold.repeat, "fold": fold.fold, "seed": seed}
             parts.append(pandas.DataFrame(columns | place))
     return pandas.concat(parts)
+
+
+def _seeds(trial: Trial) -> range:
+    return range(trial.config.seed, trial.config.seed + trial.config.study.seeds)

@@ -74,6 +74,17 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     return len(dataset.records)
 
 
+def _probabilities(
+    trial_folder: Path, config: ConfigDict, network: Network, dataset: Dataset, digests: tuple[str, ...]
+) -> np.ndarray:
+    """Returns float32 (N, C): softmax outputs averaged over the heads or networks of all folds and seeds."""
+    if config.train.mode == "finetune":
+        return _network_probabilities(trial_folder, config, network, dataset)
+    request = network, "none"  # heads are tested on images without augmentation, too
+    features = FeatureExtractor(config, [request], digests, ImageSources(config, dataset)).load(*request)
+    return mean_probabilities(config, outputs.load_heads(trial_folder), features, len(dataset.classes))
+
+
 def mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.ndarray, num_classes: int) -> np.ndarray:
     """Returns float32 (N, C): softmax outputs averaged over seeds and folds.
 
@@ -84,21 +95,12 @@ def mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.nd
         num_classes: C.
     """
     trainer, rows = StreamingHeadTrainer(config, num_classes, features.shape[2]), np.arange(len(features))
-    found = [trainer.predict(flatten_dict(params, sep="/"), features, rows) for params in heads]
-    return np.concatenate(found).mean(0)
+    return np.concatenate([trainer.predict(flatten_dict(head, sep="/"), features, rows) for head in heads]).mean(0)
 
 
-def network_probabilities(
-    config: ConfigDict, network: Network, networks: Sequence[Any], dataset: Dataset
-) -> np.ndarray:
-    """Returns float32 (N, C): softmax outputs averaged over the fine-tuned networks of all folds and seeds.
-
-    Args:
-        config: of the trial.
-        network: the backbone with its weights, which are used for the parameters that were not trained.
-        networks: nested parameters and batch_stats of each fold, seeds along the first axis.
-        dataset: the images.
-    """
+def _network_probabilities(trial_folder: Path, config: ConfigDict, network: Network, dataset: Dataset) -> np.ndarray:
+    """Returns the probabilities of fine-tuned networks; `network` has the parameters that were not trained."""
+    networks = checkpoints.load(trial_folder / "checkpoint")["networks"]
     mesh, rows, num_classes = make_mesh(config), np.arange(len(dataset.records)), len(dataset.classes)
     images = ImageSources(config, dataset).open(network, several_times=True)
     fold = FoldRows(rows, len(rows), rows, len(rows), rows, len(rows), np.ones(num_classes), 0, 0)
@@ -126,44 +128,22 @@ def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> 
     return network
 
 
-def _probabilities(
-    trial_folder: Path, config: ConfigDict, network: Network, dataset: Dataset, digests: tuple[str, ...]
-) -> np.ndarray:
-    if config.train.mode == "finetune":
-        networks = checkpoints.load(trial_folder / "checkpoint")["networks"]
-        return network_probabilities(config, network, networks, dataset)
-    heads = outputs.load_heads(trial_folder)
-    request = network, "none"  # heads are tested on images without augmentation, too
-    extractor = FeatureExtractor(config, [request], digests, ImageSources(config, dataset))
-    return mean_probabilities(config, heads, extractor.load(*request), len(dataset.classes))
-
-
 def _open_images(images: Sequence[Path], study: Study) -> tuple[Dataset, tuple[str, ...]]:
     """Returns the images as records without labels, and their digests; logs a size other than in the study."""
     readers: dict[str, Callable[[], bytes]] = {}
     for image in images:
-        if image.is_dir() or image.suffix.lower() == ".zip":
+        if image.is_file() and image.suffix.lower() != ".zip":
+            found: dict[str, Callable[[], bytes]] = {image.as_posix(): partial(archive.read_file, image)}
+        elif image.exists():
             opened = archive.open_archive(image)
-            found: dict[str, Callable[[], bytes]] = {
-                f"{image.as_posix()}/{path}": partial(opened.read, path) for path in opened.images()
-            }
-            if not found:
-                raise DataError(f"{image}: no images in it")
-        elif image.is_file():
-            found = {image.as_posix(): image.read_bytes}
+            found = {f"{image.as_posix()}/{path}": partial(opened.read, path) for path in opened.images()}
         else:
             raise DataError(f"{image}: no such file or folder")
-        if twice := found.keys() & readers.keys():
-            raise DataError(f"{min(twice)} is given twice; give each image once")
+        if not found:
+            raise DataError(f"{image}: no images in it")
         readers |= found
-
-    def read(record: Record) -> bytes:
-        try:
-            return readers[record.path]()
-        except OSError as error:
-            raise DataError(f"{record.path}: cannot be read ({error.strerror or error})") from error
-
-    dataset = Dataset("images", tuple(study.classes), tuple(Record(path, UNLABELED) for path in readers), read)
+    records = tuple(Record(path, UNLABELED) for path in readers)
+    dataset = Dataset("images", tuple(study.classes), records, lambda record: readers[record.path]())
     inspection = inspect(dataset)
     size, expected = inspection.sizes.most_common(1)[0][0], tuple(study.metrics["dataset"]["image_size"])
     if size != expected:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alljax.errors import WorkdirError
-from alljax.evaluation.comparison import Ranking, rank_trials, split_of
-from alljax.evaluation.intervals import HeldOut
+from alljax.evaluation.comparison import Ranking, rank_trials
+from alljax.evaluation.intervals import Bootstrap, HeldOut
 from alljax.study import workdir
 
 if TYPE_CHECKING:
@@ -76,13 +76,10 @@ class Study:
         return list(self.metrics["dataset"]["class_names"])
 
     @property
-    def bootstrap(self) -> dict[str, Any]:
-        """``resamples``, ``level`` and ``seed`` of the intervals, so that later ones use the same resamples."""
-        return {
-            "resamples": self.config["evaluation.resamples"],
-            "level": self.config["evaluation.level"],
-            "seed": self.config["seed"],
-        }
+    def bootstrap(self) -> Bootstrap:
+        """Of the study's intervals, so that later ones use the same resamples."""
+        config = self.config
+        return Bootstrap(config["evaluation.resamples"], config["evaluation.level"], config["seed"])
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -95,7 +92,8 @@ class Study:
 
     def split_of(self, name: str) -> Mapping[str, Any]:
         """Returns ``protocol``, ``leaks`` and ``baselines`` of the split that a trial was tested on."""
-        return split_of(self.metrics, name)
+        split: Mapping[str, Any] = self.metrics["splits"][self.metrics["trials"][name]["split"]]
+        return split
 
     def history(self, name: str) -> "DataFrame":
         """Returns history.csv of a trial; infinite losses are NaN.

@@ -1,7 +1,7 @@
 """A study from its config to its folder: images, folds, features, heads or networks, metrics."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -41,7 +41,9 @@ def run_study(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1),
     trials, experiment = open_study(config, folder, force)
     with workdir.exclusive(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
         if distributed.is_primary():
-            _claim(config, trials, experiment, folder, force)
+            resolved = configs.flatten(configs.vary(config, {"data.classes": experiment.dataset.classes}))
+            workdir.claim(folder, resolved, trials, experiment.fingerprints(), restart.source_state(trials))
+            outputs.write_experiment(folder, experiment)
         jobs = _unfinished_jobs(trials, folder, shard)
         with progress.study(sum(job.cost for job in jobs), sum(len(job.trials) for job in jobs)) as update:
             for job in _jobs_of_process(jobs, experiment):
@@ -69,8 +71,7 @@ def dry_run(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1)) -
         UserError: the source, the weights or the folder cannot be used.
     """
     trials, experiment = open_study(config, folder)
-    side_by_side = jax.default_backend() != "cpu"
-    jobs = sweep.jobs(trials, shard, lambda trial: workdir.is_finished(folder, trial.name), side_by_side)
+    jobs = _jobs(trials, shard, lambda trial: workdir.is_finished(folder, trial.name))
     for line in estimate.plan(trials, jobs, experiment):
         logging.info(line)
 
@@ -89,13 +90,6 @@ def open_study(config: ConfigDict, folder: Path, force: bool = False) -> tuple[l
     return trials, experiment
 
 
-def _claim(config: ConfigDict, trials: list[Trial], experiment: Experiment, folder: Path, force: bool) -> None:
-    """Makes the folder that of this study and writes everything that does not depend on a model."""
-    resolved = configs.flatten(configs.vary(config, {"data.classes": experiment.dataset.classes}))
-    workdir.claim(folder, resolved, trials, experiment.fingerprints(), restart.source_state(trials), force)
-    outputs.write_experiment(folder, experiment, config)
-
-
 def _unfinished_jobs(trials: list[Trial], folder: Path, shard: tuple[int, int]) -> list[Job]:
     """Returns the jobs of a shard without finished trials, frozen ones first, the same in all processes."""
 
@@ -107,6 +101,11 @@ def _unfinished_jobs(trials: list[Trial], folder: Path, shard: tuple[int, int]) 
             remove_checkpoints(here)
         return found
 
+    return _jobs(trials, shard, done)
+
+
+def _jobs(trials: list[Trial], shard: tuple[int, int], done: Callable[[Trial], bool]) -> list[Job]:
+    """Returns the jobs of a shard; on an accelerator, heads of several trials are trained side by side."""
     return sweep.jobs(trials, shard, done, side_by_side=jax.default_backend() != "cpu")
 
 
@@ -130,6 +129,7 @@ def _is_frozen(job: Job) -> bool:
 def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
     """Trains the trials of a job and writes each when it is finished, or why it failed."""
     local = _is_frozen(job)  # no other process trains it
+    writes = local or distributed.is_primary()
     try:
         for trial, outcome in train_job(job, experiment, folder):
             if isinstance(outcome, ConfigError):
@@ -140,7 +140,7 @@ def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
                 outputs.save_heads(here, parameters)
             elif trial.config.study.checkpoints:
                 checkpoints.save(here / "checkpoint", {outcome.parameters: parameters})
-            if local or distributed.is_primary():
+            if writes:
                 outputs.write_trial(folder, trial, experiment, outcome)
                 remove_checkpoints(here)
     except (UserError, jax.errors.JaxRuntimeError) as error:
@@ -148,10 +148,9 @@ def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
         if lost or isinstance(error, WorkdirError):
             raise  # a lost process or a full disk stops all of them
         reason = str(error) if isinstance(error, UserError) else estimate.device_error(error)
-        if local or distributed.is_primary():
-            for trial in job.trials:
-                if not workdir.is_finished(folder, trial.name):
-                    _write_failure(folder, trial, reason)
+        for trial in job.trials:
+            if writes and not workdir.is_finished(folder, trial.name):
+                _write_failure(folder, trial, reason)
 
 
 def _write_failure(folder: Path, trial: Trial, reason: str) -> None:
@@ -173,8 +172,7 @@ def _raise_failures(jobs: list[Job], count: int, folder: Path) -> None:
 def _summarize(trials: list[Trial], folder: Path) -> Study | None:
     """Writes metrics.json and returns the study; None where trials of other shards are missing or all failed."""
     # A trial that failed in another shard is not waited for: only a new start tries it again.
-    missing = [trial.name for trial in trials if not workdir.read_result(folder, trial.name)]
-    if missing:
+    if missing := [trial.name for trial in trials if not workdir.read_result(folder, trial.name)]:
         logging.info(f"{plural(len(missing), 'trial')} of other shards missing: {first_few(missing)}")
         return None
     summary = merge.summarize_study(folder)

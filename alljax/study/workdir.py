@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,11 +34,7 @@ def trial_folder(workdir: Path, name: str) -> Path:
 
 
 def read_trials(workdir: Path) -> list[dict[str, Any]]:
-    """Returns trials.json: ``name``, ``split`` and ``config`` (dotted key to value) of each trial of the study.
-
-    Raises:
-        WorkdirError: not a work folder, or one of another version of alljax.
-    """
+    """Returns trials.json: ``name``, ``split`` and ``config`` (dotted key to value) of each trial of the study."""
     check_version(workdir)
     trials: list[dict[str, Any]] = read_json(workdir / "trials.json")
     return trials
@@ -57,11 +54,7 @@ def is_finished(workdir: Path, name: str) -> bool:
 
 
 def check_version(workdir: Path) -> None:
-    """Checks that a work folder has the layout of this version.
-
-    Raises:
-        WorkdirError: an earlier version of alljax wrote it, or it is not a work folder.
-    """
+    """Raises `WorkdirError` if a folder is not the work folder of a study, or has the layout of an earlier version."""
     if (workdir / "trials.json").is_file():
         return
     if not all((workdir / name).is_file() for name in ("config.json", "environment.json")):
@@ -86,22 +79,34 @@ def check(workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], forc
         WorkdirError: the folder holds results of another config or version, or cannot be written.
     """
     files.check_output(workdir, folder=True)
-    if (workdir / "config.json").is_file() or (workdir / "cells").is_dir():
+    if (workdir / "config.json").is_file():
         check_version(workdir)
-    if stored := _stored(workdir):
-        config = config if config["data.classes"] else config | {"data.classes": stored["config"].get("data.classes")}
-        _refuse_other_config(workdir, stored["config"], config, trials, force)
+    if not (stored := _stored(workdir, "config")):
+        return
+    config = config if config["data.classes"] else config | {"data.classes": stored["data.classes"]}
+    if not (lines := configs.difference(stored, config)):
+        return
+    if not force:
+        raise WorkdirError(
+            f"{workdir} holds another study ({shown(lines)}); choose another --workdir, remove it, or continue the "
+            "unfinished runs with --resume=force"
+        )
+    before = {trial["name"]: trial["config"] for trial in read_trials(workdir)}
+    for trial in trials:
+        folder = trial_folder(workdir, trial.name)
+        if trial.name not in before or not _results(folder):
+            continue
+        if changed := configs.difference(before[trial.name], configs.flatten(trial.config)):
+            raise WorkdirError(
+                f"{folder} holds finished runs of another config ({shown(changed)}); remove it to train this trial "
+                "again, or choose another --workdir"
+            )
 
 
 def claim(
-    workdir: Path,
-    config: dict[str, Any],
-    trials: Sequence["Trial"],
-    inputs: dict[str, str],
-    source_state: str = "",
-    force: bool = False,
+    workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], inputs: dict[str, str], source_state: str = ""
 ) -> None:
-    """Writes config.json, trials.json and environment.json, or checks that `workdir` belongs to this study already.
+    """Writes config.json, trials.json and environment.json of a study that `check` allows.
 
     A folder without any finished trial or checkpoint is overwritten. Changes by force are listed in environment.json.
 
@@ -111,14 +116,12 @@ def claim(
         trials: of the study.
         inputs: the other inputs of the study: names to SHA-256.
         source_state: of the images, see `restart.source_state`.
-        force: unfinished runs may continue with another config, on the same inputs.
 
     Raises:
-        WorkdirError: the folder holds results of another config or of other inputs, or cannot be written.
+        WorkdirError: the folder holds results of other inputs, or cannot be written.
     """
-    stored = _stored(workdir)
-    written = stored.get("environment") or environment() | {"inputs": inputs}
-    if stored and (changes := _refuse_other_config(workdir, stored["config"], config, trials, force)):
+    written = _stored(workdir, "environment") or environment() | {"inputs": inputs}
+    if changes := configs.difference(_stored(workdir, "config") or config, config):
         written["forced"] = [*written.get("forced", []), changes]
         written["inputs"] = inputs | written["inputs"]  # weights of added trials
     if changed := input_difference(written["inputs"], inputs):
@@ -131,51 +134,24 @@ def claim(
 
 @contextlib.contextmanager
 def exclusive(workdir: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[None]:
-    """Locks `workdir`, or one shard of its study, for this process; creates the folder.
-
-    Raises:
-        WorkdirError: another process uses it, or it cannot be written.
-    """
+    """Locks `workdir`, or one shard of its study, for this process; creates the folder."""
     index, count = shard
     name = ".lock" if count == 1 else f".lock-{index}-of-{count}"
     with files.file_lock(workdir / name, f"another alljax uses {workdir}; wait for it or choose another --workdir"):
         yield
 
 
-def _stored(workdir: Path) -> dict[str, dict[str, Any]]:
-    """Returns config and environment of the study that has results here; empty where there are none."""
-    patterns = (CHECKSUMS, f"runs/*/{CHECKSUMS}", f"runs/*/checkpoints/{CHECKSUMS}")
-    if not any(any(workdir.glob(f"trials/*/{pattern}")) for pattern in patterns):
-        return {}
-    return {name: read_json(workdir / f"{name}.json") for name in ("config", "environment")}
+def _results(trial_folder: Path) -> list[Path]:
+    """Returns the checksums of the finished trial and of its finished runs."""
+    return [*trial_folder.glob(CHECKSUMS), *trial_folder.glob(f"runs/*/{CHECKSUMS}")]
 
 
-def _refuse_other_config(
-    workdir: Path, stored: dict[str, Any], config: dict[str, Any], trials: Sequence["Trial"], force: bool
-) -> list[str]:
-    """Returns the differences to the stored config, one line per key, where `force` allows them.
-
-    Raises:
-        WorkdirError: a difference that is not allowed: without `force`, or of a finished trial.
-    """
-    if not (lines := configs.difference(stored, config)):
-        return []
-    if not force:
-        raise WorkdirError(
-            f"{workdir} holds another study ({shown(lines)}); choose another --workdir, remove it, or continue the "
-            "unfinished runs with --resume=force"
-        )
-    before = {trial["name"]: trial["config"] for trial in read_trials(workdir)}
-    for trial in trials:
-        folder = trial_folder(workdir, trial.name)
-        if trial.name not in before or not any([*folder.glob(CHECKSUMS), *folder.glob(f"runs/*/{CHECKSUMS}")]):
-            continue
-        if changed := configs.difference(before[trial.name], configs.flatten(trial.config)):
-            raise WorkdirError(
-                f"{folder} holds finished runs of another config ({shown(changed)}); remove it to train this trial "
-                "again, or choose another --workdir"
-            )
-    return lines
+def _stored(workdir: Path, name: str) -> dict[str, Any]:
+    """Returns config or environment of the study that has results or checkpoints here; empty where there are none."""
+    used = any(
+        _results(folder) or any(folder.glob(f"runs/*/checkpoints/{CHECKSUMS}")) for folder in workdir.glob("trials/*")
+    )
+    return dict(read_json(workdir / f"{name}.json")) if used else {}
 
 
 def input_difference(stored: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
@@ -215,12 +191,8 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise WorkdirError(f"{path}: no such file; is this the --workdir of a finished alljax study?") from error
-    except OSError as error:
-        raise WorkdirError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise WorkdirError(f"{path}: damaged ({error}); run the study again in another --workdir") from error
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{path}: missing or damaged ({error}); run the study again in another --workdir") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -229,16 +201,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_csv(path: Path) -> "DataFrame":
-    """Returns a CSV of a study; names stay text.
-
-    Raises:
-        WorkdirError: the file is missing or damaged.
-    """
+    """Returns a CSV of a study; names stay text."""
     import pandas
 
     try:
-        types = dict.fromkeys(TEXT_COLUMNS, str)
-        return pandas.read_csv(path, dtype=types, keep_default_na=False)
+        return pandas.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False)
     except (OSError, ValueError) as error:
         raise WorkdirError(f"{path}: missing or damaged ({error}); {RERUN}") from error
 
@@ -275,24 +242,14 @@ def verify(folder: Path, *names: str) -> int:
 
 
 def verify_all(workdir: Path) -> int:
-    """Compares all files of all finished trials with ``checksums.json``; returns their number.
-
-    Raises:
-        WorkdirError: a file is missing or has changed.
-    """
+    """Compares all files of all finished trials with ``checksums.json`` (see `verify`); returns their number."""
     names = [trial["name"] for trial in read_trials(workdir)]
     return sum(verify(trial_folder(workdir, name)) for name in names if is_finished(workdir, name))
 
 
 def _git_revision() -> str:
     """Returns the commit that alljax runs from, with ``+`` if files differ from it; empty outside a checkout."""
-    folder = Path(alljax.__file__).parent
-    if not (folder.parent / ".git").exists():
+    git = ["git", "-C", str(Path(alljax.__file__).parents[1]), "describe", "--always", "--abbrev=40", "--exclude=*"]
+    if not (Path(alljax.__file__).parents[1] / ".git").exists() or not shutil.which("git"):
         return ""
-    git = ["git", "-C", str(folder)]
-    try:
-        revision = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
-        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return revision.strip() + ("+" if changed.strip() else "")
+    return subprocess.run([*git, "--dirty=+"], capture_output=True, text=True).stdout.strip()

@@ -3,11 +3,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from sklearn.tree import DecisionTreeClassifier
 
 from alljax.evaluation import baselines, metrics
 from alljax.evaluation.baselines import best_threshold
-from alljax.evaluation.intervals import HeldOut
+from alljax.evaluation.intervals import Bootstrap
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,9 @@ def images(size: float, count: int = 300, classes: int = 2) -> tuple[np.ndarray,
 
 
 def evaluate(labels: np.ndarray, areas: np.ndarray, folds: list[Halves], subjects: list[str] | None = None) -> dict:
-    sized = baselines.size_threshold(labels, areas, folds, int(labels.max()) + 1)
-    return baselines.evaluate(
-        labels, sized, folds, subjects or [str(index) for index in range(len(labels))], resamples=100
-    )
+    subjects = subjects or [str(index) for index in range(len(labels))]
+    sized = baselines.size_threshold(labels, areas, subjects, folds, int(labels.max()) + 1)
+    return baselines.evaluate(labels, sized, folds, Bootstrap(100))
 
 
 def correct(areas: np.ndarray, labels: np.ndarray, threshold: float, sides: tuple[int, int]) -> int:
@@ -55,15 +53,6 @@ def test_no_threshold_is_better_on_training_images(size: float, classes: int) ->
     assert found == max(everything)
     assert below.sum() == pytest.approx(1)
     assert above.sum() == pytest.approx(1)
-
-
-def test_threshold_equals_decision_stump_of_scikit_learn() -> None:
-    areas, labels = np.array([0.1, 0.2, 0.3, 0.6, 0.7, 0.8]), np.array([0, 0, 0, 1, 1, 1])
-    threshold, below, above = best_threshold(areas, labels, 2)
-    stump = DecisionTreeClassifier(max_depth=1).fit(areas[:, None], labels)
-    assert threshold == pytest.approx(stump.tree_.threshold[0])
-    assert below.tolist() == [1, 0]
-    assert above.tolist() == [0, 1]
 
 
 def test_direction_is_learned() -> None:
@@ -117,24 +106,10 @@ def test_baselines_are_scored_on_test_images_with_the_keys_of_a_model() -> None:
     assert result["size_threshold"]["accuracy"] == found / 100
 
 
-def test_three_classes_and_repeated_folds() -> None:
-    labels, areas = images(0.1, classes=3)
-    split = folds(3, 300) + folds(5, 300)
-    result = evaluate(labels, areas, split, [f"p{index % 30}" for index in range(300)])
-    sized = result["size_threshold"]
-    assert np.sum(sized["confusion"]) == 600
-    assert len(sized["confusion"]) == 3
-    assert sized["accuracy"] > result["majority"]["accuracy"]
-    assert sized["auc"] > 0.6
-
-
 def test_size_improvement_of_the_size_threshold_itself_is_zero() -> None:
     labels, areas = images(0.05)
-    sized = baselines.size_threshold(labels, areas, folds(2, 300), 2)
-    order = np.concatenate([fold.test for fold in folds(2, 300)])
-    subjects, fold = order.astype(str), np.repeat([0, 1], 150)
-    test = HeldOut(labels[order], sized.probabilities[None], subjects, fold, sized.scores[None])
-    model = metrics.evaluate(labels[order], sized.probabilities)
-    found = baselines.size_improvement(model, test, sized, resamples=100)
+    size = baselines.size_threshold(labels, areas, np.arange(300).astype(str), folds(2, 300), 2).test
+    model = metrics.evaluate(size.labels, size.probabilities[0])
+    found = baselines.size_improvement(model, size, size, Bootstrap(100))
     assert found["accuracy"] == {"value": 0.0, "interval": [0.0, 0.0]}
     assert set(found) == set(baselines.COMPARED)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from alljax.evaluation import intervals
 from alljax.evaluation.intervals import (
+    Bootstrap,
     HeldOut,
     auc_within_folds,
     confidence_intervals,
@@ -40,7 +42,7 @@ def clustered(
 def drawn_weights(test: HeldOut, resamples: int, seed: int = 0) -> np.ndarray:
     """The weight of each image in each resample, (N, resamples)."""
     units, unit = np.unique(test.subjects, return_inverse=True)
-    (weights,) = intervals._weights(test.labels, unit, len(units), resamples, seed, resamples)
+    (weights,) = intervals._weights(test.labels, unit, len(units), Bootstrap(resamples, seed=seed))
     return weights[unit]
 
 
@@ -74,7 +76,7 @@ def reference(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
 def test_resamples_equal_scikit_learn_with_weights(subjects: tuple[int, ...], seeds: int) -> None:
     test = clustered(np.random.default_rng(seeds), subjects, seeds=seeds)
     names = [*METRICS, *(f"recall_{label}" for label in range(len(subjects)))]
-    (found,) = resample([test], names=names, resamples=25, seed=3)
+    (found,) = resample([test], Bootstrap(25, seed=3), names)
     weights = drawn_weights(test, 25, seed=3)
     for index in range(25):
         expected = [reference(test.labels, of_seed, weights[:, index]) for of_seed in test.probabilities]
@@ -82,44 +84,35 @@ def test_resamples_equal_scikit_learn_with_weights(subjects: tuple[int, ...], se
             assert found[name][index] == pytest.approx(np.mean([one[name] for one in expected]), rel=1e-12), name
 
 
-def test_weight_two_equals_two_copies_of_the_images() -> None:
-    test = clustered(np.random.default_rng(0), (3, 4))
-    weights = drawn_weights(test, 1)[:, 0]
-    copies = np.repeat(np.arange(len(test.labels)), weights.astype(int))
-    (found,) = resample([test], resamples=1)
-    expected = evaluate(test.labels[copies], test.probabilities[0, copies])
-    assert {name: found[name][0] for name in METRICS} == pytest.approx({name: expected[name] for name in METRICS})
-
-
 def test_lost_class_makes_its_metrics_undefined() -> None:
     # Four subjects, one of them with the only image of class 1: about a third of the resamples lose it.
     labels = np.array([0] * 8 + [1])
     test = HeldOut(labels, np.tile([0.1, 0.9], (2, 9, 1)), np.array(list("aabbccddd")))
-    (found,) = resample([test], names=[*METRICS, "recall_0", "recall_1"], resamples=300)
+    (found,) = resample([test], Bootstrap(300), [*METRICS, "recall_0", "recall_1"])
     lost = drawn_weights(test, 300)[8] == 0
     assert 0.2 < lost.mean() < 0.4
     for name in ("recall_1", "macro_recall", "macro_f1", "macro_precision", "auc"):
         assert (np.isnan(found[name]) == lost).all(), name
     for name in ("recall_0", "accuracy", "weighted_f1", "log_loss"):
         assert np.isfinite(found[name]).all(), name
-    assert confidence_intervals(test, names=["recall_1"], resamples=300) == {"recall_1": (1.0, 1.0)}
+    assert confidence_intervals(test, Bootstrap(300), ["recall_1"]) == {"recall_1": (1.0, 1.0)}
     other = HeldOut(labels, 1 - test.probabilities, test.subjects)
-    assert paired_difference(test, other, names=["recall_1"]) == {"recall_1": (1.0, 1.0)}
+    assert paired_difference(test, other, Bootstrap(), ["recall_1"]) == {"recall_1": (1.0, 1.0)}
 
 
 def test_absent_class_counts_as_in_the_metrics() -> None:
     test = HeldOut(np.array([0, 0, 1, 1]), np.tile([0.6, 0.3, 0.1], (1, 4, 1)), np.array(list("abcd")))
-    found = confidence_intervals(test, names=["macro_recall", "recall_2"], resamples=100)
+    found = confidence_intervals(test, Bootstrap(100), ["macro_recall", "recall_2"])
     assert found == {"macro_recall": pytest.approx((1 / 3, 1 / 3))}
     assert evaluate(test.labels, test.probabilities[0])["macro_recall"] == pytest.approx(1 / 3)
 
 
 def test_chunk_size_does_not_change_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     test = clustered(np.random.default_rng(5), (5, 5))
-    (complete,) = resample([test], resamples=50)
-    (other_seed,) = resample([test], resamples=50, seed=1)
+    (complete,) = resample([test], Bootstrap(50))
+    (other_seed,) = resample([test], Bootstrap(50, seed=1))
     monkeypatch.setattr(intervals, "CHUNK", 7 * len(test.labels))
-    (chunked,) = resample([test], resamples=50)
+    (chunked,) = resample([test], Bootstrap(50))
     for name in METRICS:
         np.testing.assert_allclose(chunked[name], complete[name], rtol=1e-12)
     assert not np.array_equal(other_seed["accuracy"], complete["accuracy"])
@@ -134,7 +127,7 @@ def test_intervals_over_subjects_have_coverage_and_those_over_images_do_not() ->
         images = np.arange(len(test.labels)).astype(str)
         for unit, names in (("subjects", test.subjects), ("images", images)):
             drawn = HeldOut(test.labels, test.probabilities, names)
-            low, high = confidence_intervals(drawn, names=["accuracy"], resamples=200)["accuracy"]
+            low, high = confidence_intervals(drawn, Bootstrap(200), ["accuracy"])["accuracy"]
             covered[unit] += low <= truth <= high
     assert covered["subjects"] / rounds > 0.87  # nominal .95, less with few subjects
     assert covered["images"] / rounds < 0.82
@@ -143,12 +136,12 @@ def test_intervals_over_subjects_have_coverage_and_those_over_images_do_not() ->
 def test_paired_difference_is_narrower_and_zero_for_equal_models() -> None:
     generator = np.random.default_rng(2)
     test = clustered(generator, (12, 12), seeds=2)
-    assert set(paired_difference(test, test, resamples=100).values()) == {(0.0, 0.0)}
+    assert set(paired_difference(test, test, Bootstrap(100)).values()) == {(0.0, 0.0)}
     worse = test.probabilities.copy()
     swapped = generator.random(len(test.labels)) < 0.04
     worse[:, swapped] = worse[:, swapped, ::-1]
-    low, high = paired_difference(test, HeldOut(test.labels, worse, test.subjects), resamples=400)["accuracy"]
-    own = confidence_intervals(test, resamples=400)["accuracy"]
+    low, high = paired_difference(test, HeldOut(test.labels, worse, test.subjects), Bootstrap(400))["accuracy"]
+    own = confidence_intervals(test, Bootstrap(400))["accuracy"]
     assert high - low < own[1] - own[0]
 
 
@@ -157,7 +150,7 @@ def test_subjects_are_drawn_once_for_several_tests() -> None:
     rows = np.flatnonzero(~np.isin(both.subjects, ["0-0", "1-2"]))  # the second test lacks two subjects
     part = HeldOut(both.labels[rows], both.probabilities[:, rows], both.subjects[rows])
     names = ("accuracy", "auc", "macro_f1")
-    found = resample([both, part], names=names, resamples=15, seed=5)
+    found = resample([both, part], Bootstrap(15, seed=5), names)
     pooled = HeldOut(
         np.concatenate([both.labels, part.labels]), both.probabilities, np.concatenate([both.subjects, part.subjects])
     )
@@ -188,23 +181,24 @@ def test_auc_within_folds_is_the_mean_of_folds_weighted_by_pairs(classes: int) -
             pairs = [np.sum(labels[row] == label) * np.sum(labels[row] != label) for row in rows]
             areas = [roc_auc_score(labels[row] == label, of_seed[row, label]) for row in rows]
             expected.append(np.average(areas, weights=pairs))
-    assert auc_within_folds(labels, scores, folds) == pytest.approx(np.mean(expected))
+    assert auc_within_folds(HeldOut(labels, scores, labels, folds)) == pytest.approx(np.mean(expected))
 
 
 def test_different_scales_of_folds_do_not_lower_the_auc_within_folds() -> None:
     labels, folds = np.tile([0, 1], 20), np.repeat(["1", "2"], 20)
     positive = np.where(folds == "1", 0.1, 0.6) + 0.3 * labels
     test = HeldOut(labels, np.stack([1 - positive, positive], -1)[None], np.arange(40).astype(str), folds)
-    assert auc_within_folds(labels, test.probabilities, folds) == 1.0
-    assert auc_within_folds(labels, test.probabilities, None) == 0.75
-    (found,) = resample([test], names=("auc",), resamples=50)
+    assert auc_within_folds(test) == 1.0
+    assert auc_within_folds(replace(test, folds=None)) == 0.75
+    (found,) = resample([test], Bootstrap(50), ("auc",))
     assert set(found["auc"]) == {1.0}
 
 
 def test_fold_without_a_class_has_no_auc_within_folds() -> None:
     labels, shares = np.repeat([0, 1], 5), np.full((1, 11, 2), 0.5)
-    assert auc_within_folds(labels, shares[:, :10], labels) is None
-    assert auc_within_folds(np.append(labels, 1), shares, np.append(labels, 0)) is None
+    assert auc_within_folds(HeldOut(labels, shares[:, :10], labels, labels)) is None
+    mixed = np.append(labels, 1), np.append(labels, 0)
+    assert auc_within_folds(HeldOut(mixed[0], shares, mixed[0], mixed[1])) is None
 
 
 def test_percentile_interval_skips_undefined_values() -> None:

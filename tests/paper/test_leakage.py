@@ -1,9 +1,10 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from alljax.evaluation.intervals import HeldOut, auc_within_folds, resample
+from alljax.evaluation.intervals import Bootstrap, HeldOut, auc_within_folds, resample
 from alljax.paper import leakage
 from alljax.report.tables import Figure, Table
 from alljax.study.results import Study
@@ -27,10 +28,9 @@ def test_each_configuration_is_compared_with_itself(both_study: Study) -> None:
         tests = [both_study.predictions(name) for name in names]
         assert [value.number for value in row[1:3]] == [trials[name]["accuracy"] for name in names]
         assert row[3].number == pytest.approx(row[1].number - row[2].number)
-        aucs = [auc_within_folds(one.labels, one.probabilities, one.folds) for one in tests]
+        aucs = [auc_within_folds(replace(one.held_out, folds=one.folds)) for one in tests]
         assert [value.number for value in row[4:6]] == aucs
-        first, second = resample([HeldOut(one.labels, one.probabilities, one.subjects) for one in tests],
-                                 names=["accuracy"], resamples=100)  # fmt: skip
+        first, second = resample([one.held_out for one in tests], both_study.bootstrap, ["accuracy"])
         low, high = np.quantile(first["accuracy"] - second["accuracy"], [0.025, 0.975])
         assert row[3].note == f"[{100 * low:+.1f}, {100 * high:+.1f}]".replace("-", "−").replace("+0.0", "0.0")
     assert "averaged over 4 of 4 configurations" in section.paragraphs[0]
@@ -51,7 +51,7 @@ def test_planted_leak_is_significant(both_study: Study, monkeypatch: pytest.Monk
     subjects, labels = np.array([f"{number}" for number in range(40)]), np.arange(40) % 2
     right = np.eye(2)[labels][None]
     half = np.eye(2)[np.where(np.arange(40) % 4 < 2, labels, 1 - labels)][None]
-    first, second = resample([HeldOut(labels, right, subjects), HeldOut(labels, half, subjects)])
+    first, second = resample([HeldOut(labels, right, subjects), HeldOut(labels, half, subjects)], Bootstrap())
     gap = {name: (np.array([1.0, 0.5]), np.stack([first[name], second[name]])) for name in ("accuracy", "auc")}
     text = leakage._summary(both_study, [gap], 1)
     assert text.startswith("Testing on random images instead of disjoint subjects gains +50.0 percentage points")

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from alljax.evaluation.intervals import paired_difference, resample
+from alljax.evaluation.intervals import Bootstrap, paired_difference, resample
 from alljax.paper import matching, published, reproduction, tolerance
 from alljax.report.tables import Section, Table
 from alljax.study.results import Study
@@ -56,7 +56,7 @@ def test_means_use_the_same_resamples_for_all_epochs(found: list[Section], paper
     match = matching.match(paper_study)
     names = [match.trials["A", "adam", epochs] for epochs in published.EPOCHS]
     tests = [paper_study.predictions(name).held_out for name in names]
-    mean = np.mean([one["macro_recall"] for one in resample(tests, names=["macro_recall"], resamples=100)], axis=0)
+    mean = np.mean([one["macro_recall"] for one in resample(tests, Bootstrap(100), ["macro_recall"])], axis=0)
     low, high = np.nanquantile(mean, [0.025, 0.975])
     ours, theirs, _ = table(found, "table-3").footer[0][1:4]
     assert ours.number == pytest.approx(
@@ -71,7 +71,7 @@ def test_optimizers_are_compared_on_the_same_images(found: list[Section], paper_
     for row, (network, epochs) in zip(part.rows, rows, strict=True):
         adam, rmsprop = (match.trials[network, optimizer, epochs] for optimizer in published.OPTIMIZERS)
         tests = [paper_study.predictions(name).held_out for name in (adam, rmsprop)]
-        low, high = paired_difference(*tests, names=["macro_f1"], resamples=100)["macro_f1"]
+        low, high = paired_difference(*tests, Bootstrap(100), ["macro_f1"])["macro_f1"]
         trials = paper_study.metrics["trials"]
         assert row[4].number == pytest.approx(trials[adam]["macro_f1"] - trials[rmsprop]["macro_f1"])
         significant += low > 0 or high < 0

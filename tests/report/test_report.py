@@ -107,7 +107,7 @@ def test_page_opens_with_the_best_model_and_its_intervals(toy_report: Path, toy_
     low, high = result["intervals"]["auc"]
     assert best in start
     assert f"AUC {result['auc']:.3f} [{low:.3f}, {high:.3f}]" in start
-    recalls = confidence_intervals(study.predictions(best).held_out, names=["recall_1"], **study.bootstrap)["recall_1"]
+    recalls = confidence_intervals(study.predictions(best).held_out, study.bootstrap, ["recall_1"])["recall_1"]
     sensitivity = f"{result['per_class'][1]['recall']:.1%} [{100 * recalls[0]:.1f}, {100 * recalls[1]:.1f}]"
     assert f"recall of ALL (leukemic blast) {sensitivity}" in start
     assert "Positive class: ALL (leukemic blast)" in start

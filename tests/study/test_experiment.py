@@ -99,7 +99,7 @@ def test_leaks_of_a_leaky_protocol_are_logged_and_stored(protocol: str, tmp_path
         f"protocol {protocol!r} leaks: training images have the subject of {leaks['subject']}, the photograph of "
         f"{leaks['field']}, the same image of 0 of the {leaks['test_images']} test images" in messages
     )
-    described = experiment.describe(experiment.trials[0].config)
+    described = experiment.describe()
     assert described["leaks"] == leaks
     assert described["protocol"]["leaky"]
 
@@ -116,7 +116,7 @@ def test_reassigned_subject_is_logged_and_stored(tmp_path: Path, messages: list[
     experiment = open_folder(tmp_path, protocol="official_folds")
     (note,) = [note for note in experiment.dataset.notes if "official fold" in note]
     assert note in messages
-    assert note in experiment.describe(experiment.trials[0].config)["dataset"]["notes"]
+    assert note in experiment.describe()["dataset"]["notes"]
     assert are_merged(experiment, "1")
     assert not division(experiment).leaks["subject"]
 
@@ -153,7 +153,7 @@ def test_validation_of_all_images_is_refused() -> None:
 def test_description_counts_the_images_of_each_fold(split: Any, training_images: int, tmp_path: Path) -> None:
     write_images(tmp_path, two_classes(subjects=8, images=2))
     experiment = open_folder(tmp_path, folds=4, **split)
-    protocol = experiment.describe(experiment.trials[0].config)["protocol"]
+    protocol = experiment.describe()["protocol"]
     assert protocol["training_images"] == [training_images] * 4
     assert protocol["test_images"] == [8] * 4
 

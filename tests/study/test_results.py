@@ -47,7 +47,7 @@ def test_predictions_and_metrics_agree(toy_study: Path) -> None:
     assert metrics["accuracy"] == pytest.approx(correct.mean())
     assert metrics["std"]["accuracy"] == pytest.approx(np.std(correct.mean(1), ddof=1))
     assert metrics["interval_unit"] == "subjects"
-    found = confidence_intervals(predictions.held_out, **study.bootstrap)
+    found = confidence_intervals(predictions.held_out, study.bootstrap)
     assert metrics["intervals"]["accuracy"] == pytest.approx(found["accuracy"])
     assert {"value", "interval"} == metrics["size_improvement"]["accuracy"].keys()
 

@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from alljax.config import default_config
 from alljax.errors import ConfigError
-from alljax.evaluation.intervals import HeldOut, confidence_intervals
+from alljax.evaluation.intervals import Bootstrap, HeldOut, confidence_intervals
 from alljax.evaluation.metrics import evaluate
 from alljax.study.predict import mean_probabilities
 from alljax.training import self_check
@@ -59,7 +59,7 @@ def test_prediction_evaluation_and_steps_equal_numpy(rows: int) -> None:
     metrics = evaluate(labels, probabilities)
     assert metrics["accuracy"] == pytest.approx((expected.argmax(1) == labels).mean(), abs=1e-4)
     test = HeldOut(labels, probabilities[None], random.integers(0, 50, rows).astype(str))
-    low, high = confidence_intervals(test, names=["accuracy"], resamples=100)["accuracy"]
+    low, high = confidence_intervals(test, Bootstrap(100), ["accuracy"])["accuracy"]
     assert low < metrics["accuracy"] < high
 
     logits, mask = np.log(expected).astype(np.float32), np.ones(rows, bool)
