@@ -1,7 +1,7 @@
 """Stopping on request: SIGTERM, or SIGUSR1, which Slurm sends some minutes before the time limit.
 
 The handler only sets a flag.  Loops ask `stop_requested` and raise `errors.Stopped` after saving.  A second signal
-ends the process at once.  In a run of several processes, JAX handles SIGTERM, so that all stop after the same step.
+ends the process at once.
 """
 
 import contextlib
@@ -21,10 +21,7 @@ _requested = False
 
 @contextlib.contextmanager
 def handle_signals() -> Iterator[None]:
-    """Turns `SIGNALS` into stop requests inside the block; does nothing outside the main thread.
-
-    Processes connect inside the block: `jax.distributed.initialize` then replaces the handler of SIGTERM.
-    """
+    """Turns `SIGNALS` into stop requests inside the block; does nothing outside the main thread."""
     global _requested
     _requested = False
     if threading.current_thread() is not threading.main_thread():  # Python allows handlers only there
@@ -39,26 +36,19 @@ def handle_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def stop_requested(step: int | None = None) -> bool:
-    """Returns whether the run should save its progress and stop.
-
-    Args:
-        step: number of the step that has finished, in a loop that all processes run together; they then agree on
-            one step at which to stop (`jax.experimental.multihost_utils.reached_preemption_sync_point`).
-    """
-    if step is not None and _several_processes():
-        from jax.experimental import multihost_utils
-
-        return multihost_utils.reached_preemption_sync_point(step)
+def stop_requested() -> bool:
+    """Returns whether this process should save its progress and stop."""
     return _requested
 
 
-def check() -> None:
+def check(collective: bool = False) -> None:
     """Raises `Stopped` if a stop was requested; for work that has nothing to save.
 
-    Does nothing in a run of several processes: one of them must not leave work that they do together.
+    Args:
+        collective: all processes of the run do this work jointly; if there are several, none may leave it alone.
     """
-    if _requested and not _several_processes():
+    jax = sys.modules.get("jax")
+    if _requested and not (collective and jax is not None and jax.distributed.is_initialized()):
         raise Stopped("stopped; finished trials and checkpoints are kept")
 
 
@@ -68,10 +58,3 @@ def _request(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     _requested = True
-    if _several_processes() and number != signal.SIGTERM:
-        os.kill(os.getpid(), signal.SIGTERM)  # JAX passes it on to the other processes
-
-
-def _several_processes() -> bool:
-    jax = sys.modules.get("jax")
-    return jax is not None and jax.distributed.is_initialized()

@@ -111,7 +111,7 @@ def map_images(
                 errors[record.path] = result
             else:
                 results.append(result)
-            interrupts.check()
+            interrupts.check(collective=True)
             update(1)
     return results, errors
 

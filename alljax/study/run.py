@@ -1,7 +1,7 @@
 """A study from its config to its folder: images, folds, features, heads or networks, metrics."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax import interrupts, progress
-from alljax.errors import ConfigError, UserError, WorkdirError, first_few, plural
+from alljax.errors import ConfigError, Stopped, UserError, WorkdirError, first_few, plural
 from alljax.study import estimate, merge, outputs, restart, results, sweep, workdir
 from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.results import Study
@@ -46,10 +46,7 @@ def run_study(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1),
             outputs.write_experiment(folder, experiment)
         jobs = _unfinished_jobs(trials, folder, shard)
         with progress.study(sum(job.cost for job in jobs), sum(len(job.trials) for job in jobs)) as update:
-            for job in _jobs_of_process(jobs, experiment):
-                interrupts.check()
-                _run_job(job, experiment, folder)
-                update(job.cost, len(job.trials))
+            _run_jobs(jobs, experiment, folder, update)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("all trials are finished")
         if not distributed.is_primary():
@@ -109,17 +106,29 @@ def _jobs(trials: list[Trial], shard: tuple[int, int], done: Callable[[Trial], b
     return sweep.jobs(trials, shard, done, side_by_side=jax.default_backend() != "cpu")
 
 
-def _jobs_of_process(jobs: list[Job], experiment: Experiment) -> Iterator[Job]:
-    """Yields the jobs of this process: its share of the frozen ones, and all others, which all processes train jointly.
+def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path, update: Callable[[int, int], None]) -> None:
+    """Runs this process's share of the frozen jobs, then the others, which all processes train jointly.
 
     The features are computed before by all processes.
     """
-    frozen = [job for job in jobs if _is_frozen(job)]
+    frozen, stopped = [job for job in jobs if _is_frozen(job)], False
     if jax.process_count() > 1:
         for job in frozen:
             experiment.features(job.trials[0])
-    yield from frozen[jax.process_index() :: jax.process_count()]
-    yield from (job for job in jobs if not _is_frozen(job))
+    try:
+        for job in frozen[jax.process_index() :: jax.process_count()]:
+            interrupts.check()
+            _run_job(job, experiment, folder)
+            update(job.cost, len(job.trials))
+    except Stopped:
+        stopped = True
+    if distributed.any_process(stopped):  # none of them may wait for another one in the joint work below
+        raise Stopped("stopped; finished trials are kept")
+    for job in jobs:
+        if not _is_frozen(job):
+            interrupts.check(collective=True)
+            _run_job(job, experiment, folder)
+            update(job.cost, len(job.trials))
 
 
 def _is_frozen(job: Job) -> bool:

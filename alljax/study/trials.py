@@ -89,7 +89,6 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         else:
             classifier = NetworkClassifier(trial, experiment, folder / "trials" / trial.name)
         for fold in make_fold_rows(job.config, experiment.labels, experiment.num_classes, splits):
-            interrupts.check()
             outcomes.append(classifier.fit(features, experiment.labels, fold, fold_keys(job.config, fold)))
             if all(_diverged(trial, folds) for trial, folds in _by_trial(job, outcomes)):
                 break

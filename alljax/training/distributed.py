@@ -11,7 +11,7 @@ from types import TracebackType
 
 from absl import logging
 
-from alljax import progress
+from alljax import interrupts, progress
 from alljax.errors import ConfigError
 
 START_SECONDS = 300
@@ -58,6 +58,7 @@ def initialize(coordinator: str | None = None, processes: int | None = None, pro
 
     import jax
 
+    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is handled by `interrupts`
     try:
         jax.distributed.initialize(
             *arguments,
@@ -94,6 +95,29 @@ def broadcast(value: bool) -> bool:
     from jax.experimental import multihost_utils
 
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def any_process(value: bool) -> bool:
+    """Returns whether `value` is true in any process; all of them call this at the same point."""
+    if not _initialized():
+        return value
+    import jax
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    with jax.transfer_guard("allow"):
+        return bool(multihost_utils.process_allgather(np.asarray(value)).any())
+
+
+def stop_requested(agree: bool) -> bool:
+    """Returns whether a run should save its progress and stop; several processes stop after the same step.
+
+    Args:
+        agree: whether several processes exchange their requests now, which waits for the step; otherwise none stops.
+    """
+    if _initialized():
+        return agree and any_process(interrupts.stop_requested())
+    return interrupts.stop_requested()
 
 
 def exit(code: int) -> int:

@@ -21,7 +21,7 @@ from alljax.data.dataset import Dataset
 from alljax.data.loader import ImageReader, ImageSource, Sampler, load_batches
 from alljax.errors import ConfigError, WorkdirError
 from alljax.models.head import pool
-from alljax.training import feature_cache
+from alljax.training import distributed, feature_cache
 from alljax.training.feature_cache import feature_key, is_stored, load_features, store_features
 from alljax.training.network import Network
 
@@ -127,10 +127,7 @@ class FeatureExtractor:
 
     def _is_missing(self, key: str) -> bool:
         """Returns whether features are missing in the cache of any process."""
-        missing = not is_stored(key, len(self._digests))
-        return (
-            missing if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.asarray(missing)).any())
-        )
+        return distributed.any_process(not is_stored(key, len(self._digests)))
 
     def _compute(self, network: Network, augment: str) -> np.ndarray:
         """Computes and stores the features of a network and of all others that share its pass."""
@@ -166,7 +163,7 @@ class FeatureExtractor:
         with progress.bar(f"features {networks[0].backbone.name}", len(source.labels), "images") as update:
             for block in feature_blocks(networks, source, self._config, augment):
                 yield block
-                interrupts.check()
+                interrupts.check(collective=True)
                 update(len(block[0]))
 
 

@@ -14,9 +14,9 @@ from absl import logging
 
 from alljax import config as configs
 from alljax.errors import ConfigError, Stopped
-from alljax.interrupts import stop_requested
 from alljax.progress import Update
 from alljax.training.checkpoints import CheckpointManager
+from alljax.training.distributed import stop_requested
 from alljax.training.fine_tuning import FineTuner, RunInputs
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.metric_writers import MetricWriter, profiler
@@ -100,13 +100,14 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
                 state = tuner.step(state, next(batches), run, epoch)
 
             done, is_best, ends_epoch = step + 1, False, index == steps - 1
-            if done % train.log_steps == 0 or ends_epoch:
+            logs = done % train.log_steps == 0 or ends_epoch
+            if logs:
                 update(0, monitor.log(done, state))
             if ends_epoch:
                 history.append(monitor.end_epoch(done, state, loader.validate(partial(tuner.logits, state))))
                 better = sum(row.val_loss < history[-1].val_loss for row in history)
                 is_best = loader.has_validation and better < train.keep_best
-            stop = stop_requested(done)
+            stop = stop_requested(agree=logs)
             if done % train.checkpoint_steps == 0 or is_best or stop:
                 loss = history[-1].val_loss if ends_epoch and loader.has_validation else None
                 monitor.save(done, state, history, loss)
