@@ -19,7 +19,7 @@ from alljax.training.checkpoints import CheckpointManager
 from alljax.training.distributed import stop_requested
 from alljax.training.fine_tuning import FineTuner, RunInputs
 from alljax.training.fold_loader import FoldLoader
-from alljax.training.metric_writers import MetricWriter, profiler
+from alljax.training.metric_writers import Write, open_loggers, profiler
 from alljax.training.step import Metrics, TrainState
 
 
@@ -82,9 +82,9 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
         else:
             state, record, history = tuner.init(run), {}, []
         logging.info(tuner.describe(state))
-        writer = MetricWriter(folder, train.loggers, start, configs.flatten(tuner.config))
-        stack.callback(writer.close)
-        monitor = _Monitor(tuner, checkpoints, writer, start, record.get("logged", [0.0] * 3))
+        config = configs.flatten(tuner.config)
+        write = stack.enter_context(open_loggers(folder, train.loggers, start, config))
+        monitor = _Monitor(tuner, checkpoints, write, start, record.get("logged", [0.0] * 3))
         trace = stack.enter_context(profiler(tuner.config.profile, start, folder))
         batches = stack.enter_context(contextlib.closing(loader.train(start)))
         stack.enter_context(jax.transfer_guard("disallow"))
@@ -128,9 +128,9 @@ class _Monitor:
     """Logs the metrics since the last log line, saves checkpoints, and raises where a value became NaN."""
 
     def __init__(
-        self, tuner: FineTuner, checkpoints: CheckpointManager, writer: MetricWriter, step: int, logged: Sequence[float]
+        self, tuner: FineTuner, checkpoints: CheckpointManager, write: Write, step: int, logged: Sequence[float]
     ) -> None:
-        self._tuner, self._checkpoints, self._writer = tuner, checkpoints, writer
+        self._tuner, self._checkpoints, self._write = tuner, checkpoints, write
         self._step, self._time = step, time.perf_counter()
         self._logged = [np.float32(value) for value in logged]
         """Sums of the current epoch at the last log line."""
@@ -146,7 +146,7 @@ class _Monitor:
         self._check_finite((loss, accuracy), step)
         images = (step - self._step) * self._tuner.config.train.batch_size
         rate = images / (time.perf_counter() - self._time)
-        self._writer.write(step, {"loss": loss, "accuracy": accuracy, "images_per_second": rate})
+        self._write(step, {"loss": loss, "accuracy": accuracy, "images_per_second": rate})
         self._step, self._time, self._logged = step, time.perf_counter(), sums
         return f"loss {loss:.3f} {memory()}"
 
@@ -154,7 +154,7 @@ class _Monitor:
         row = EpochMetrics(*_means(jax.tree.leaves(self._tuner.mesh.gather(state.metrics))), *validation)
         self._check_finite(row, step)
         names = ("epoch_loss", "epoch_accuracy", "val_loss", "val_accuracy")
-        self._writer.write(step, dict(zip(names, row, strict=True)))
+        self._write(step, dict(zip(names, row, strict=True)))
         self._time = time.perf_counter()
         return row
 

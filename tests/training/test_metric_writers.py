@@ -1,6 +1,5 @@
 """Logged metrics are complete, without repeats after a resume, and a logger that fails is one line."""
 
-import contextlib
 import errno
 import importlib.util
 import json
@@ -16,7 +15,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from alljax.errors import ConfigError, WorkdirError
-from alljax.training.metric_writers import MetricWriter, check
+from alljax.training.metric_writers import check, open_loggers
 
 METRICS = {"loss": 0.5, "accuracy": 0.25}
 
@@ -39,10 +38,9 @@ def curves(folder: Path) -> dict[tuple[int, str], float]:
 def test_resumed_run_has_neither_gaps_nor_repeats(tmp_path: Path) -> None:
     """The first run is killed after step 5, the last checkpoint was step 3."""
     for start, steps, loss in ((0, range(1, 6), 9.0), (3, range(4, 8), 1.0)):
-        writer = MetricWriter(tmp_path, ("tensorboard",), start, {})
-        for step in steps:
-            writer.write(step, {"loss": loss})
-        writer.close()
+        with open_loggers(tmp_path, ("tensorboard",), start, {}) as write:
+            for step in steps:
+                write(step, {"loss": loss})
         if not start:
             with (tmp_path / "metrics.jsonl").open("a") as file:
                 file.write('{"step": 6, "lo')
@@ -54,16 +52,15 @@ def test_resumed_run_has_neither_gaps_nor_repeats(tmp_path: Path) -> None:
 
 
 def test_metrics_are_on_disk_at_once(tmp_path: Path) -> None:
-    with contextlib.closing(MetricWriter(tmp_path, (), 0, {})) as writer:
-        writer.write(2, METRICS)
+    with open_loggers(tmp_path, (), 0, {}) as write:
+        write(2, METRICS)
         assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 2, **METRICS}
 
 
 def test_only_the_primary_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    writer = MetricWriter(tmp_path, ("tensorboard",), 0, {})
-    writer.write(2, METRICS)
-    writer.close()
+    with open_loggers(tmp_path, ("tensorboard",), 0, {}) as write:
+        write(2, METRICS)
     assert not list(tmp_path.iterdir())
 
 
@@ -71,12 +68,10 @@ def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    writer = MetricWriter(tmp_path, ("tensorboard",), 0, {})
-    with monkeypatch.context() as patch:
+    with open_loggers(tmp_path, ("tensorboard",), 0, {}) as write, monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(WorkdirError, match=f"cannot write {tmp_path}: No space"):
-            writer.write(1, METRICS)
-    writer.close()
+            write(1, METRICS)
 
 
 def test_unknown_or_missing_logger_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,48 +82,60 @@ def test_unknown_or_missing_logger_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         check(["wandb"])
 
 
-class Service:
-    """Takes the calls of Weights & Biases or MLflow and records them."""
+class Run:
+    """A run of Weights & Biases or MLflow that records its calls."""
 
-    def __init__(self, refuse: bool = False) -> None:
-        self.refuse = refuse
+    def __init__(self, service: "Service", id: str | None) -> None:
+        self.id, self.info = id or "new", SimpleNamespace(run_id=id or "new")
+        self.service = service
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self.service.metrics.append((step, metrics))
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.service.closed += 1
+
+
+class Service(ModuleType):
+    """Stands in for the module wandb or mlflow."""
+
+    def __init__(self, name: str, refuse: bool = False) -> None:
+        super().__init__(name)
+        self.refuse, self.closed = refuse, 0
         self.ids: list[str | None] = []
-        self.metrics: list[tuple[int | None, dict[str, float]]] = []
-        self.closed = 0
+        self.metrics: list[tuple[int, dict[str, float]]] = []
 
-    def module(self, name: str) -> ModuleType:
-        module: Any = ModuleType(name)
-        module.init = lambda id, **settings: self.start(id)
-        module.set_experiment = lambda name: None
-        module.start_run = lambda run_id, run_name: SimpleNamespace(info=SimpleNamespace(run_id=self.start(run_id).id))
-        module.log_dict = lambda values, name: None
-        module.log_metrics, module.end_run = self.log, self.close
-        return module
-
-    def start(self, id: str | None) -> SimpleNamespace:
+    def init(self, id: str | None, **settings: Any) -> Run:
         if self.refuse:
             raise RuntimeError("api_key not configured\n(no-tty). call login")
         self.ids.append(id)
-        return SimpleNamespace(id=id or "new", log=self.log, finish=self.close)
+        self.run = Run(self, id)
+        return self.run
 
-    def log(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self.metrics.append((step, metrics))
+    def start_run(self, run_id: str | None, run_name: str) -> Run:
+        return self.init(run_id)
 
-    def close(self) -> None:
-        self.closed += 1
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        self.run.log(metrics, step)
+
+    def set_experiment(self, name: str) -> None: ...
+
+    def log_dict(self, values: dict[str, Any], name: str) -> None: ...
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_resumed_run_continues_its_curves_in_a_service(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service, folder = Service(), tmp_path / "study/trials/trial/runs/0-0-0"
+    service, folder = Service(name), tmp_path / "study/trials/trial/runs/0-0-0"
     folder.mkdir(parents=True)
-    monkeypatch.setitem(sys.modules, name, service.module(name))
+    monkeypatch.setitem(sys.modules, name, service)
     for step in (1, 2):
-        writer = MetricWriter(folder, (name,), step - 1, {"seed": 0})
-        writer.write(step, METRICS)
-        writer.close()
+        with open_loggers(folder, (name,), step - 1, {"seed": 0}) as write:
+            write(step, METRICS)
     assert service.ids == [None, "new"]
     assert service.metrics == [(1, METRICS), (2, METRICS)]
     assert service.closed == 2
@@ -136,6 +143,9 @@ def test_resumed_run_continues_its_curves_in_a_service(
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_service_that_refuses_is_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, name, Service(refuse=True).module(name))
-    with pytest.raises(ConfigError, match=rf"{name} refuses \(api_key not configured \(no-tty\)\. call login\)"):
-        MetricWriter(tmp_path, (name,), 0, {})
+    monkeypatch.setitem(sys.modules, name, Service(name, refuse=True))
+    with (
+        pytest.raises(ConfigError, match=rf"{name} refuses \(api_key not configured \(no-tty\)\. call login\)"),
+        open_loggers(tmp_path, (name,), 0, {}),
+    ):
+        pass
