@@ -5,12 +5,12 @@ A run is described by one `ConfigDict`.  A file in ``configs/`` starts from `def
 """
 
 import difflib
-import functools
 import itertools
 import re
+import runpy
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,24 +48,47 @@ def load(file: str = "", overrides: Sequence[str] = ()) -> ConfigDict:
     Raises:
         ConfigError: missing file, unknown setting or argument, wrong type, or an error inside the file.
     """
-    path, _, argument = file.partition(":")
-    path, words = str(Path(path).expanduser()), list(overrides)
-    define: Callable[..., Any] = functools.partial(config_flags.DEFINE_config_dict, config=default_config())
-    if file:
-        if not Path(path).is_file():
-            raise ConfigError(f"{path}: no such config file; examples are in configs/")
-        if (root := str(Path(path).resolve().parents[1])) not in sys.path:
-            sys.path.append(root)  # for `import configs.common`
-        sys.modules.pop("config_config", None)  # config_flags would reuse names of the file loaded before
-        define = config_flags.DEFINE_config_file
-        words.insert(0, f"--config={path}:{argument}" if argument else f"--config={path}")
+    config = _read(*file.partition(":")[::2]) if file else default_config()
+    for word in overrides:
+        if word.startswith("--config."):
+            _setting(word.removeprefix("--config.").partition("=")[0])
+    values, words = flags.FlagValues(), list(overrides)
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=words)
     try:
-        config = _parse(define, words)
+        unknown = values(["alljax", *words])[1:]
+    except flags.Error as error:
+        if match := re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error)):
+            raise _wrong_type(match[1], match[2]) from error
+        raise ConfigError(f"{error}; `alljax --help` lists the commands and their arguments") from error
+    if unknown:
+        raise ConfigError(f"unknown argument {unknown[0]!r}; `alljax --help` lists the commands and their arguments")
+    for key, value in flatten(config).items():  # config_flags takes a,b for one text
+        if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
+            config.update_from_flattened_dict({key: tuple(filter(None, value[0].split(",")))})
+    return check(config)
+
+
+def _read(path: str, argument: str) -> ConfigDict:
+    """Returns the config of a file; an error in it becomes one line with its place."""
+    path = str(Path(path).expanduser())
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: no such config file; examples are in configs/")
+    if (root := str(Path(path).resolve().parents[1])) not in sys.path:
+        sys.path.append(root)  # for `import configs.common`
+    try:
+        get_config = runpy.run_path(path).get("get_config", lambda *arguments: None)
+        config = get_config(argument) if argument else get_config()
     except UserError:
         raise
+    except SyntaxError as error:
+        raise ConfigError(f"{error.filename}:{error.lineno}: {error.msg}") from error
     except Exception as error:  # the user's file may raise anything
-        raise ConfigError(_explain(error, path)) from error
-    return check(config)
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        reason = re.sub(r"Other fields present: .*?(?=Did you mean|$)|\s+", " ", str(error))
+        raise ConfigError(f"{path}:{lines[-1] if lines else 1}: {type(error).__name__}: {reason}") from error
+    if not isinstance(config, ConfigDict) or config.keys() != default_config().keys():
+        raise ConfigError(f"{path}: its get_config() does not return a config of alljax.config.default_config()")
+    return config
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
@@ -138,9 +161,8 @@ def check_value(key: str, value: Any) -> None:
     correct = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
     if not correct or (isinstance(value, bool) and wanted is not bool):
         raise _wrong_type(key, repr(value))
-    choices = (setting.default, *setting.choices.split())
-    if setting.choices and value not in choices:
-        raise ConfigError(f"{key}={value!r} is not one of the choices {', '.join(map(repr, choices))}")
+    if setting.choices and value not in setting.choices:
+        raise ConfigError(f"{key}={value!r} is not one of the choices {', '.join(map(repr, setting.choices))}")
     if wanted in (int, float) and not value >= setting.minimum:
         raise ConfigError(f"{key}={value!r} is too small; it must be at least {setting.minimum:g}")
 
@@ -174,45 +196,6 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
             for key, value in row.items():
                 check_value(key, value)
     return [{key: value for row in rows for key, value in row.items()} for rows in itertools.product(*axes)]
-
-
-def _parse(define: Callable[..., object], words: Sequence[str]) -> ConfigDict:
-    """Parses command-line words by config_flags; a list written ``a,b`` becomes a tuple of texts."""
-    for word in words:
-        if word.startswith("--config."):
-            _setting(word.removeprefix("--config.").partition("=")[0])
-    values = flags.FlagValues()
-    define("config", flag_values=values, sys_argv=list(words))
-    unknown = values(["alljax", *words])[1:]
-    if unknown:
-        raise ConfigError(f"unknown argument {unknown[0]!r}; `alljax --help` lists the commands and their arguments")
-    config = values.config
-    if not isinstance(config, ConfigDict):
-        raise TypeError(f"get_config returned {type(config).__name__}, not a ConfigDict")
-    for key, value in flatten(config).items():
-        if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
-            config.update_from_flattened_dict({key: tuple(filter(None, value[0].split(",")))})
-    return config
-
-
-def _explain(error: BaseException, path: str = "") -> str:
-    """Returns one line for an error in the config file at `path`, with its line number, or in the arguments."""
-    chain: list[BaseException] = [error]  # config_flags wraps some errors of the file, ConfigDict others
-    while (before := chain[-1].__context__) is not None:
-        chain.append(before)
-    frames = [frame for each in chain for frame in traceback.extract_tb(each.__traceback__) if frame.filename == path]
-    cause = chain[-1]
-    if isinstance(cause, SyntaxError) and cause.filename == path:
-        return f"{path}:{cause.lineno}: {cause.msg}"
-    if frames:
-        text = " ".join(str(cause.args[0] if cause.args else "").split())
-        text = re.sub(r" Other fields present: .*?(?=Did you mean|$)", " ", text)
-        return f"{path}:{frames[-1].lineno}: {type(cause).__name__}: {text}"
-    if match := re.search(r"--config\.([\w.]+)=(.*?): ", str(error)):
-        return str(_wrong_type(match[1], match[2]))
-    if isinstance(error, flags.Error) and not isinstance(error, flags.IllegalFlagValueError):
-        return f"{error}; `alljax --help` lists the commands and their arguments"
-    return f"{path}: {cause}".replace("module 'config_config'", "the file")
 
 
 def _setting(key: str) -> Setting:

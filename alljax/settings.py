@@ -10,14 +10,18 @@ class Setting:
     Attributes:
         default: the default value; its type is the type of the setting.
         help: one line of explanation.
-        choices: the allowed values besides the default, separated by spaces; empty: any.
+        choices: the allowed values; empty: any.
         minimum: the smallest allowed number.
     """
 
     default: bool | int | float | str | tuple
     help: str
-    choices: str = ""
+    choices: tuple[str, ...] = ()
     minimum: float = 0
+
+
+def _choice(help: str, *choices: str) -> Setting:
+    return Setting(choices[0], help, choices)
 
 
 SETTINGS: dict[str, Setting] = {
@@ -29,8 +33,8 @@ SETTINGS: dict[str, Setting] = {
     "data.classes": Setting((), "class names in label order, the positive class second; empty: those of the data"),
     "data.name_pattern": Setting("", "folders: regular expression for file names with groups subject, field, cell"),
     "data.allow_partial": Setting(False, "accept an incomplete copy of C-NMC 2019"),
-    "data.on_error": Setting("raise", "on an unreadable image: raise or skip", choices="skip"),
-    "data.cache": Setting("auto", "where decoded images are kept; auto: wherever they fit", choices="none host device"),
+    "data.on_error": _choice("on an unreadable image: raise or skip", "raise", "skip"),
+    "data.cache": _choice("where decoded images are kept; auto: wherever they fit", "auto", "none", "host", "device"),
     "data.workers": Setting(0, "processes that read and decode images; 0: threads"),
     "data.synthetic.images": Setting(600, "number of generated images", minimum=8),
     "data.synthetic.subjects": Setting(24, "number of subjects", minimum=4),
@@ -38,18 +42,23 @@ SETTINGS: dict[str, Setting] = {
     "data.synthetic.seed": Setting(0, "random seed of the generated images"),
     "model.backbone": Setting("efficientnet_lite0", "name of the backbone: efficientnet_lite0, resnet50 or vgg16"),
     "model.stage": Setting("", "backbone stage whose output is used; empty: the last stage"),
-    "model.pool": Setting("average", "how feature maps become a vector", choices="max flatten"),
+    "model.pool": _choice("how feature maps become a vector", "average", "max", "flatten"),
     "model.hidden": Setting(512, "number of hidden units in the head", minimum=1),
     "model.dropout": Setting(0.0, "dropout rate"),
     "weights.path": Setting("", "weight file of the backbone, or a folder of weight files; empty: look up by name"),
     "weights.name": Setting("", "source of the weights (`alljax weights list`); empty: any for the backbone"),
     "preprocessing.name": Setting("", "torch, caffe, rescale or lite; empty: as the weights were trained"),
     "preprocessing.image_size": Setting(0, "input image size in pixels; 0: as the weights were trained"),
-    "split.protocol": Setting(
-        "subject_kfold",
+    "split.protocol": _choice(
         "division into training and test images; paper, official_folds_by_name: with leaks",
-        choices="subject_holdout leave_one_subject_out official_folds official_folds_by_name prelim paper",
-    ),
+        "subject_kfold",
+        "subject_holdout",
+        "leave_one_subject_out",
+        "official_folds",
+        "official_folds_by_name",
+        "prelim",
+        "paper",
+    ),  # fmt: skip
     "split.folds": Setting(5, "subject_kfold: number of folds", minimum=2),
     "split.repeats": Setting(1, "number of repetitions of a random split", minimum=1),
     "split.test_fraction": Setting(0.2, "paper, subject_holdout: fraction of test images"),
@@ -59,12 +68,12 @@ SETTINGS: dict[str, Setting] = {
     "split.train_subjects": Setting(
         0, "training subjects per fold (images if subjects are unknown), for learning curves; 0: all"
     ),
-    "train.mode": Setting("frozen", "frozen: train heads on features; finetune: train on images", choices="finetune"),
-    "train.optimizer": Setting("adam", "optimizer; adam and rmsprop as in Keras", choices="rmsprop adamw sgd lamb"),
+    "train.mode": _choice("frozen: train heads on features; finetune: train on images", "frozen", "finetune"),
+    "train.optimizer": _choice("optimizer; adam and rmsprop as in Keras", "adam", "rmsprop", "adamw", "sgd", "lamb"),
     "train.momentum": Setting(0.9, "sgd: momentum"),
     "train.weight_decay": Setting(0.0, "decoupled weight decay, multiplied by the learning rate"),
     "train.clip_norm": Setting(0.0, "maximum global gradient norm; 0 disables clipping"),
-    "train.schedule": Setting("exponential", "learning-rate schedule", choices="cosine piecewise constant"),
+    "train.schedule": _choice("learning-rate schedule", "exponential", "cosine", "piecewise", "constant"),
     "train.warmup_steps": Setting(0, "number of steps of linear warmup"),
     "train.boundaries": Setting((), "piecewise: pairs (step, factor of the learning rate from this step)"),
     "train.learning_rate": Setting(1e-4, "initial learning rate"),
@@ -73,21 +82,17 @@ SETTINGS: dict[str, Setting] = {
     "train.staircase": Setting(False, "exponential: decay only after every decay_steps steps"),
     "train.epochs": Setting(20, "number of epochs", minimum=1),
     "train.batch_size": Setting(32, "batch size; the last batch of an epoch may be smaller", minimum=1),
-    "train.class_weights": Setting(
-        "none", "class weights in the loss; balanced: inverse frequency", choices="balanced"
+    "train.class_weights": _choice("class weights in the loss; balanced: inverse frequency", "none", "balanced"),
+    "train.sampling": _choice(
+        "each: every image once per epoch; balanced: random draws with equal class frequencies", "each", "balanced"
     ),
-    "train.sampling": Setting(
-        "each",
-        "each: every image once per epoch; balanced: random draws with equal class frequencies",
-        choices="balanced",
-    ),
-    "train.loss": Setting("cross_entropy", "loss function", choices="focal"),
+    "train.loss": _choice("loss function", "cross_entropy", "focal"),
     "train.focal_gamma": Setting(2.0, "focal: focusing parameter gamma"),
     "train.label_smoothing": Setting(0.0, "label smoothing"),
     "train.groups": Setting((), "finetune: tuples (pattern, learning-rate factor[, decay[, first epoch]]) per group"),
     "train.accumulation_steps": Setting(1, "number of gradient accumulation steps per batch", minimum=1),
     "train.ema_decay": Setting(0.0, "decay of the moving average of parameters used for evaluation; 0: none"),
-    "train.compute": Setting("float32", "finetune: data type of the backbone's computations", choices="bfloat16"),
+    "train.compute": _choice("finetune: data type of the backbone's computations", "float32", "bfloat16"),
     "train.bn_momentum": Setting(0.0, "finetune: batch-norm momentum of trainable layers; 0: as in the backbone"),
     "train.remat": Setting(False, "finetune: recompute activations in the backward pass to save memory"),
     "train.patience": Setting(
@@ -110,22 +115,20 @@ SETTINGS: dict[str, Setting] = {
     "augment.blur": Setting(0.0, "finetune: maximum standard deviation of Gaussian blur in pixels"),
     "augment.cutout": Setting(0.0, "finetune: size of a random black square as a fraction of the image"),
     "augment.mixup": Setting(0.0, "finetune: alpha of MixUp; 0 disables it"),
-    "parallel": Setting("jit", "finetune: data parallelism by jit over a mesh or by pmap", choices="pmap"),
+    "parallel": _choice("finetune: data parallelism by jit over a mesh or by pmap", "jit", "pmap"),
     "mesh.fsdp": Setting(1, "finetune: number of devices that shard parameters and optimizer state", minimum=1),
     "profile": Setting(0, "finetune: number of steps in a profiler trace; 0: no trace"),
     "features.batch_size": Setting(16, "batch size of feature extraction", minimum=1),
-    "features.augment": Setting(
-        "none", "dihedral: also features of the seven rotated and flipped images", choices="dihedral"
-    ),
-    "features.memory": Setting(
-        "auto", "where heads read features; auto: disk if they do not fit on the device", choices="device disk"
+    "features.augment": _choice("dihedral: also features of the seven rotated and flipped images", "none", "dihedral"),
+    "features.memory": _choice(
+        "where heads read features; auto: disk if they do not fit on the device", "auto", "device", "disk"
     ),
     "study.sweep": Setting((), "pairs (setting, values) or (settings, rows of values); the trials are their product"),
     "study.share_training": Setting(
         True, "frozen trials that differ only in train.epochs are prefixes of one training"
     ),
-    "study.compare": Setting(
-        "", "compare with the paper: its tables, or variants ranked by distance", choices="paper variants"
+    "study.compare": _choice(
+        "compare with the paper: its tables, or variants ranked by distance", "", "paper", "variants"
     ),
     "study.checkpoints": Setting(True, "store the parameters of each trial, which `alljax predict` needs"),
     "study.seeds": Setting(1, "number of seeds per trial and fold: seed, seed + 1, ...", minimum=1),
@@ -138,9 +141,9 @@ SWEEPABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augmen
 
 
 def describe() -> str:
-    """Returns the text of ``--settings``: key, default, explanation and other choices of each setting."""
+    """Returns the text of ``--settings``: key, default, explanation and choices of each setting."""
     lines = []
     for key, setting in SETTINGS.items():
-        choices = f" [or {', '.join(setting.choices.split())}]" if setting.choices else ""
+        choices = f" [{', '.join(setting.choices)}]" if setting.choices else ""
         lines.append(f"  --config.{key}={setting.default!r}\n      {setting.help}{choices}")
     return "\n".join(lines)

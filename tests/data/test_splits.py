@@ -69,7 +69,7 @@ def names_of(rows: np.ndarray, records: Sequence[Record] = IMAGES) -> set[str]:
 
 def test_every_protocol_is_a_choice_of_the_setting() -> None:
     setting = SETTINGS["split.protocol"]
-    assert {setting.default, *setting.choices.split()} == set(PROTOCOLS)
+    assert set(setting.choices) == set(PROTOCOLS)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

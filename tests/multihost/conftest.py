@@ -23,6 +23,9 @@ TOY = [
 TRIAL = "trials/efficientnet_lite0-sgd"
 SCHEDULERS = ("SLURM_", "OMPI_", "PMIX_", "JAX_COORDINATOR", "JAX_NUM", "JAX_PROCESS", "JOB_COMPLETION")
 
+PATIENCE = 600.0
+"""Seconds after which a test fails because nothing happens."""
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -42,12 +45,17 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def wait_for_checkpoint(folder: Path, *processes: "subprocess.Popen[str]", seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not any((folder / TRIAL).glob("runs/*/checkpoints/checksums.json")):
+def wait_for(condition: Callable[[], bool], *processes: "subprocess.Popen[str]") -> None:
+    """Waits for a condition; fails with the output of the processes if one ends first."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
         assert all(process.poll() is None for process in processes), [each.communicate() for each in processes]
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def wait_for_checkpoint(folder: Path, *processes: "subprocess.Popen[str]") -> None:
+    wait_for(lambda: any((folder / TRIAL).glob("runs/*/checkpoints/checksums.json")), *processes)
 
 
 def assert_same_network(first: Path, second: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from multihost.conftest import ROOT, TOY, assert_same_network, environment, free_port, wait_for_checkpoint
+from multihost.conftest import PATIENCE, ROOT, TOY, assert_same_network, environment, free_port, wait_for_checkpoint
 
 DAEMONS = """set -e
 cp /etc/hosts hosts && echo "127.0.0.1 n1 n2" >> hosts && mount --bind hosts /etc/hosts
@@ -60,14 +60,14 @@ class Cluster:
 
     def submit(self, script: str, *words: str) -> str:
         output = f"--output={self.folder}/%j.out"
-        return self.run("sbatch", "--parsable", "--time=10", output, str(ROOT / "launch" / script), *words)
+        return self.run("sbatch", "--parsable", "--time=60", output, str(ROOT / "launch" / script), *words)
 
     def state(self, job: str) -> tuple[str, int]:
         """Returns the state of a job and its number of restarts."""
         shown = self.run("scontrol", "show", "job", job)
         return re.findall(r"JobState=(\w+)", shown)[0], int(re.findall(r"Restarts=(\d+)", shown)[0])
 
-    def wait(self, ready: Callable[[], bool], seconds: float = 300) -> None:
+    def wait(self, ready: Callable[[], bool], seconds: float = PATIENCE) -> None:
         end = time.monotonic() + seconds
         while not ready():
             logs = [*self.folder.glob("*.log"), *self.folder.glob("*.out")]
@@ -96,7 +96,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             stderr=log,
         )
     try:
-        slurm.wait(lambda: slurm.run("sinfo", "--noheader", "--format=%t %D", check=False) == "idle 2", 30)
+        slurm.wait(lambda: slurm.run("sinfo", "--noheader", "--format=%t %D", check=False) == "idle 2")
         yield slurm
     finally:
         daemons.kill()

@@ -2,11 +2,10 @@
 
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pandas
-from multihost.conftest import Start, assert_same_network, free_port, wait_for_checkpoint
+from multihost.conftest import PATIENCE, Start, assert_same_network, free_port, wait_for, wait_for_checkpoint
 
 from alljax.study import workdir
 
@@ -22,13 +21,13 @@ def test_two_processes_learn_what_one_does(start: Start, single: Path, tmp_path:
     first, second = begin(start, tmp_path, ALLJAX_STOP_CODE="75")
     wait_for_checkpoint(tmp_path, first, second)
     second.send_signal(signal.SIGUSR1)
-    errors = [process.communicate(timeout=300)[1] for process in (first, second)]
+    errors = [process.communicate(timeout=PATIENCE)[1] for process in (first, second)]
     assert [first.returncode, second.returncode] == [75, 75], errors
     assert errors[0].splitlines()[-1] == errors[1].splitlines()[-1]
     assert "stopped after step" in errors[0]
 
     processes = begin(start, tmp_path)
-    outputs = [process.communicate(timeout=300) for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert "2 processes with 4 cpu devices" in outputs[0][1]
     assert "resuming after step" in outputs[0][1]
@@ -37,26 +36,34 @@ def test_two_processes_learn_what_one_does(start: Start, single: Path, tmp_path:
     assert_same_network(single, tmp_path)
 
 
-def test_dead_process_is_reported_within_a_minute(start: Start, tmp_path: Path) -> None:
+def test_dead_process_is_reported(start: Start, tmp_path: Path) -> None:
     first, second = begin(start, tmp_path, "--config.train.epochs=500")
     wait_for_checkpoint(tmp_path, first, second)
     second.kill()
-    began = time.monotonic()
-    error = first.communicate(timeout=60)[1]
-    assert time.monotonic() - began < 60
+    error = first.communicate(timeout=PATIENCE)[1]
     assert first.returncode != 0
     assert "another task died" in error or "alljax: this process ends" in error, error
 
 
 def test_processes_share_frozen_trials(start: Start, tmp_path: Path) -> None:
-    """Each process trains one of two heads; the results are those of one process."""
-    sweep = "--config.study.sweep=(('train.learning_rate', (0.01, 0.001)),)"
-    words = ["--config.train.mode=frozen", "--config.train.groups=()", "--config.model.stage=stem", sweep]
+    """Each process trains every second head; one of them gets a signal; the results are those of one process."""
+    rates = [0.001 * step for step in range(1, 11)]
+    words = [
+        "--config.train.mode=frozen", "--config.train.groups=()", "--config.model.stage=stem",
+        f"--config.study.sweep=(('train.learning_rate', {rates}),)",
+    ]  # fmt: skip
+    processes = begin(start, tmp_path / "two", *words, ALLJAX_STOP_CODE="75")
+    wait_for(lambda: any((tmp_path / "two").glob("trials/*/metrics.json")), *processes)
+    processes[1].send_signal(signal.SIGTERM)
+    errors = [process.communicate(timeout=PATIENCE)[1] for process in processes]
+    assert [process.returncode for process in processes] == [75, 75], errors
+    assert "finished trials are kept" in errors[0]
+
     processes = [*begin(start, tmp_path / "two", *words), start(tmp_path / "one", *words)]
-    outputs = [process.communicate(timeout=300) for process in processes]
+    outputs = [process.communicate(timeout=PATIENCE) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     found, expected = (sorted((tmp_path / name).glob("trials/*/predictions.csv")) for name in ("two", "one"))
-    assert len(found) == len(expected) == 2
+    assert len(found) == len(expected) == len(rates)
     for first, second in zip(found, expected, strict=True):
         pandas.testing.assert_frame_equal(pandas.read_csv(first), pandas.read_csv(second), atol=1e-4)
-    assert workdir.verify_all(tmp_path / "two") == 2 * 3
+    assert workdir.verify_all(tmp_path / "two") == 3 * len(rates)
