@@ -58,7 +58,7 @@ SETTINGS: dict[str, Setting] = {
         "official_folds_by_name",
         "prelim",
         "paper",
-    ),  # fmt: skip
+    ),
     "split.folds": Setting(5, "subject_kfold: number of folds", minimum=2),
     "split.repeats": Setting(1, "number of repetitions of a random split", minimum=1),
     "split.test_fraction": Setting(0.2, "paper, subject_holdout: fraction of test images"),
