@@ -8,11 +8,11 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.demo
 	$(BIN)/alljax study --config=configs/quickstart.py --workdir=runs/quickstart
 
-# Tests of convolutions against other libraries compile as users do; all other tests compile cheaply (tests/conftest.py).
+# Real input and comparisons with other libraries compile as users do; all other tests compile cheaply (tests/conftest.py).
 # Tests on real input are skipped with a message where it is missing (CONTRIBUTING.md).
 test: $(VENV)/.dev
-	$(BIN)/pytest -m "not long and not system" -n 2 --dist=loadfile --ignore=tests/parity $(PYTEST_ARGUMENTS)
-	ALLJAX_TEST_OPTIMIZE=1 $(BIN)/pytest -m "not long" tests/parity
+	$(BIN)/pytest -m "not long and not system and not optimized" -n 2 --dist=loadfile $(PYTEST_ARGUMENTS)
+	ALLJAX_TEST_OPTIMIZE=1 $(BIN)/pytest -m "optimized and not long and not system" -n 2 --dist=loadfile
 
 # Also kills processes, runs Slurm, Chromium and LaTeX where they are installed, and measures at full scale.
 test-all: test

@@ -43,10 +43,14 @@ SYSTEM = ("tests/faults/", "tests/multihost/", "tests/report/test_page_in_browse
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that need several processes or system packages."""
+    """Marks tests that need several processes or system packages, and those that need fast compiled programs."""
+    root = Path(__file__).resolve().parents[1]
     for item in items:
-        if item.path.relative_to(SHARED.parents[0]).as_posix().partition("/")[2].startswith(SYSTEM):
+        path = item.path.relative_to(root).as_posix()
+        if path.startswith(SYSTEM):
             item.add_marker(pytest.mark.system)
+        if path.startswith("tests/parity/") or item.get_closest_marker("real"):
+            item.add_marker(pytest.mark.optimized)
 
 
 @pytest.fixture
