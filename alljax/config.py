@@ -5,7 +5,9 @@ A run is described by one `ConfigDict`.  A file in ``configs/`` starts from `def
 """
 
 import difflib
+import functools
 import itertools
+import operator
 import re
 import runpy
 import sys
@@ -25,16 +27,11 @@ TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: 
 
 def default_config() -> ConfigDict:
     """Returns a config with every setting at its default, locked against unknown keys."""
-    config = ConfigDict()
+    nested: dict[str, Any] = {}
     for key, setting in SETTINGS.items():
         *groups, name = key.split(".")
-        group = config
-        for part in groups:
-            if part not in group:
-                group[part] = ConfigDict()
-            group = group[part]
-        group[name] = setting.default
-    return config.lock()
+        functools.reduce(lambda group, part: group.setdefault(part, {}), groups, nested)[name] = setting.default
+    return ConfigDict(nested).lock()
 
 
 def load(file: str = "", overrides: Sequence[str] = ()) -> ConfigDict:
@@ -55,13 +52,12 @@ def load(file: str = "", overrides: Sequence[str] = ()) -> ConfigDict:
     values, words = flags.FlagValues(), list(overrides)
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=words)
     try:
-        unknown = values(["alljax", *words])[1:]
+        if unknown := values(["alljax", *words])[1:]:
+            raise flags.Error(f"unknown argument {unknown[0]!r}")
     except flags.Error as error:
         if match := re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error)):
             raise _wrong_type(match[1], match[2]) from error
         raise ConfigError(f"{error}; `alljax --help` lists the commands and their arguments") from error
-    if unknown:
-        raise ConfigError(f"unknown argument {unknown[0]!r}; `alljax --help` lists the commands and their arguments")
     for key, value in flatten(config).items():  # config_flags takes a,b for one text
         if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
             config.update_from_flattened_dict({key: tuple(filter(None, value[0].split(",")))})
@@ -93,7 +89,7 @@ def _read(path: str, argument: str) -> ConfigDict:
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
     """Returns the config as one dictionary from dotted keys to values."""
-    return {key: _get(config, key) for key in SETTINGS}
+    return {key: operator.attrgetter(key)(config) for key in SETTINGS}
 
 
 def unflatten(values: dict[str, Any]) -> ConfigDict:
@@ -129,11 +125,12 @@ def check(config: ConfigDict) -> ConfigDict:
     Raises:
         ConfigError: names the setting, its value and the allowed values.
     """
-    for key, value in flatten(config).items():
+    values = flatten(config)
+    for key, value in values.items():
         check_value(key, value)
     for key in ("split.test_fraction", "evaluation.level"):
-        if not 0 < _get(config, key) < 1:
-            raise ConfigError(f"{key}={_get(config, key)} must be between 0 and 1")
+        if not 0 < values[key] < 1:
+            raise ConfigError(f"{key}={values[key]} must be between 0 and 1")
     if not config.split.validation < 1:
         raise ConfigError(f"split.validation={config.split.validation} must be below 1")
     if 0 < config.preprocessing.image_size < 32:  # backbones halve the image five times
@@ -211,12 +208,6 @@ def _setting(key: str) -> Setting:
 def _wrong_type(key: str, value: str) -> ConfigError:
     kind = TYPE_NAMES[type(SETTINGS[key].default)]
     return ConfigError(f"{key}={value} has the wrong type; it takes {kind} ({SETTINGS[key].help})")
-
-
-def _get(config: ConfigDict, key: str) -> Any:
-    for part in key.split("."):
-        config = config[part]
-    return config
 
 
 def _tuples(value: Any) -> Any:

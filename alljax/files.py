@@ -2,18 +2,15 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
-import sys
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from alljax.errors import WorkdirError
-
-if sys.platform != "win32":
-    import fcntl
 
 
 @contextlib.contextmanager
@@ -30,27 +27,20 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         WorkdirError: the file cannot be written (permission denied, disk full).
     """
-    path = Path(path)
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise write_error(path, error) from error
-    try:
-        with open(descriptor, mode, **text) as file:  # noqa: PTH123 - a descriptor, not a path
+        with temporary.open(mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)  # mkstemp creates private files; give this one the permissions of any new file
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise write_error(path, error) from error
-        raise
+        temporary.replace(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -86,7 +76,7 @@ def check_output(path: Path, folder: bool = False) -> None:
 
 def sha256(path: Path) -> str:
     """Returns the SHA-256 of a file as a hexadecimal string."""
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -108,8 +98,7 @@ def file_lock(path: Path, busy: str = "") -> Iterator[None]:
         raise write_error(path.parent, error) from error
     with file:
         try:
-            if sys.platform != "win32":
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if busy else fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if busy else fcntl.LOCK_EX)
         except BlockingIOError as error:
             raise WorkdirError(busy) from error
         except OSError:

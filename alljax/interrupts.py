@@ -7,7 +7,6 @@ ends the process at once.
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -15,6 +14,9 @@ from types import FrameType
 from alljax.errors import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+several_processes = False
+"""Whether this process runs a study jointly with others; set by `training.distributed.initialize`."""
 
 _requested = False
 
@@ -47,8 +49,7 @@ def check(collective: bool = False) -> None:
     Args:
         collective: all processes of the run do this work jointly; if there are several, none may leave it alone.
     """
-    jax = sys.modules.get("jax")
-    if _requested and not (collective and jax is not None and jax.distributed.is_initialized()):
+    if _requested and not (collective and several_processes):
         raise Stopped("stopped; finished trials and checkpoints are kept")
 
 

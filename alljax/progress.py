@@ -16,19 +16,16 @@ from rich.text import Text
 Update = Callable[..., None]
 """``update(n, note="")``: n units were finished; the note is shown beside the bar."""
 
-
 hidden = False
 """Whether bars are hidden, as in all processes but the primary one."""
 
 
-class _StandardError(stdlib_logging.Handler):
+class _Handler(stdlib_logging.Handler):
     """Prints messages of alljax as plain lines, and warnings of other libraries."""
 
-    def filter(self, record: stdlib_logging.LogRecord) -> bool:
-        return record.levelno >= stdlib_logging.WARNING or Path(__file__).parent in Path(record.pathname).parents
-
     def emit(self, record: stdlib_logging.LogRecord) -> None:
-        print(record.getMessage(), file=sys.stderr, flush=True)
+        if record.levelno >= stdlib_logging.WARNING or Path(__file__).parent in Path(record.pathname).parents:
+            print(record.getMessage(), file=sys.stderr, flush=True)
 
 
 def show_messages() -> None:
@@ -36,8 +33,8 @@ def show_messages() -> None:
     logging.set_verbosity(logging.INFO)
     logger = logging.get_absl_logger()
     logger.propagate = False  # TFDS configures the root logger, which would repeat each line
-    if not any(isinstance(handler, _StandardError) for handler in logger.handlers):
-        logger.addHandler(_StandardError())
+    if not any(isinstance(handler, _Handler) for handler in logger.handlers):
+        logger.addHandler(_Handler())
 
 
 class _Rate(ProgressColumn):
@@ -77,16 +74,14 @@ def bar(description: str, total: int, unit: str) -> Iterator[Update]:
         yield update
 
 
-@contextlib.contextmanager
-def study(cost: int, trials: int) -> Iterator[Callable[[int, int], None]]:
-    """Logs how much of a study is done after each job: trials and estimated remaining time.
+def study(cost: int, trials: int) -> Callable[[int, int], None]:
+    """Returns a function to call with the cost and the number of trials of each finished job of a study.
+
+    It logs the number of finished trials and the estimated remaining time.
 
     Args:
         cost: of all trials, in any unit.
         trials: number of trials.
-
-    Yields:
-        The function to call with the cost and the number of trials of each finished job.
     """
     started, finished, spent = time.monotonic(), 0, 0
 
@@ -97,7 +92,7 @@ def study(cost: int, trials: int) -> Iterator[Callable[[int, int], None]]:
         if trials > 1 and not hidden:
             logging.info(f"{finished} of {trials} trials done, about {duration(remaining)} left")
 
-    yield update
+    return update
 
 
 def duration(seconds: float) -> str:

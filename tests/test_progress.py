@@ -27,9 +27,9 @@ def test_no_bar_for_nothing_or_if_hidden(capsys: pytest.CaptureFixture[str], mon
 
 
 def test_study_logs_finished_trials(messages: list[str]) -> None:
-    with progress.study(cost=30, trials=3) as update:
-        update(10, 1)
-        update(20, 2)
+    update = progress.study(cost=30, trials=3)
+    update(10, 1)
+    update(20, 2)
     assert [message.partition(" done")[0] for message in messages] == ["1 of 3 trials", "3 of 3 trials"]
 
 
@@ -37,8 +37,7 @@ def test_messages_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> No
     progress.show_messages()
     progress.show_messages()
     logging.info("of another library")
-    with progress.study(cost=2, trials=2) as update:
-        update(1, 1)
+    progress.study(cost=2, trials=2)(1, 1)
     output = capsys.readouterr()
     assert output.err.count("1 of 2 trials done") == 1
     assert "of another library" not in output.err

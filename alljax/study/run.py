@@ -45,8 +45,8 @@ def run_study(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1),
             workdir.claim(folder, resolved, trials, experiment.fingerprints(), restart.source_state(trials))
             outputs.write_experiment(folder, experiment)
         jobs = _unfinished_jobs(trials, folder, shard)
-        with progress.study(sum(job.cost for job in jobs), sum(len(job.trials) for job in jobs)) as update:
-            _run_jobs(jobs, experiment, folder, update)
+        update = progress.study(sum(job.cost for job in jobs), sum(len(job.trials) for job in jobs))
+        _run_jobs(jobs, experiment, folder, update)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("all trials are finished")
         if not distributed.is_primary():
@@ -91,7 +91,7 @@ def _unfinished_jobs(trials: list[Trial], folder: Path, shard: tuple[int, int]) 
     """Returns the jobs of a shard without finished trials, frozen ones first, the same in all processes."""
 
     def done(trial: Trial) -> bool:
-        found = distributed.broadcast(workdir.is_finished(folder, trial.name))
+        found = distributed.any_process(workdir.is_finished(folder, trial.name))
         if found and distributed.is_primary():
             here = workdir.trial_folder(folder, trial.name)
             logging.info(f"{trial.name}: finished (remove {here} to train it again)")

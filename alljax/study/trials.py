@@ -156,7 +156,7 @@ class NetworkClassifier:
         config, results = self._trial.config, []
         for number, key in enumerate(keys):
             folder = self._folder / "runs" / f"{fold.repeat}-{fold.fold}-{config.seed + number}"
-            if not distributed.broadcast(checkpoints.is_saved(folder / "result")):
+            if not distributed.any_process(checkpoints.is_saved(folder / "result")):
                 self._train(FoldLoader(config, features, fold, key, self._mesh), fold, key, folder)
             results.append(checkpoints.load(folder / "result"))
         return [_stack(results, config.train.epochs)]

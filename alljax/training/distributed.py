@@ -71,6 +71,7 @@ def initialize(coordinator: str | None = None, processes: int | None = None, pro
         if tpu and isinstance(error, ValueError):  # libtpu is installed, but this is no TPU host
             return
         raise ConfigError(f"the processes cannot connect: {str(error).splitlines()[0]}") from error
+    interrupts.several_processes = True
     sys.excepthook = _report_exception
     count, devices = jax.process_count(), jax.local_device_count()
     if jax.device_count() != count * devices:
@@ -84,22 +85,15 @@ def initialize(coordinator: str | None = None, processes: int | None = None, pro
 
 def is_primary() -> bool:
     """Returns whether this process prints and writes results: process 0, or the only one."""
-    return not _initialized() or sys.modules["jax"].process_index() == 0
-
-
-def broadcast(value: bool) -> bool:
-    """Returns the value of the primary process in all of them; a shared file system may look different to each."""
-    if not _initialized():
-        return value
-    import numpy as np
-    from jax.experimental import multihost_utils
-
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+    return not interrupts.several_processes or sys.modules["jax"].process_index() == 0
 
 
 def any_process(value: bool) -> bool:
-    """Returns whether `value` is true in any process; all of them call this at the same point."""
-    if not _initialized():
+    """Returns whether `value` is true in any process; all of them call this at the same point.
+
+    A shared file system may look different to each process.
+    """
+    if not interrupts.several_processes:
         return value
     import jax
     import numpy as np
@@ -115,7 +109,7 @@ def stop_requested(agree: bool) -> bool:
     Args:
         agree: whether several processes exchange their requests now, which waits for the step; otherwise none stops.
     """
-    if _initialized():
+    if interrupts.several_processes:
         return agree and any_process(interrupts.stop_requested())
     return interrupts.stop_requested()
 
@@ -125,16 +119,11 @@ def exit(code: int) -> int:
 
     A normal exit would wait for the other processes, and they for the next step of this one.
     """
-    if _initialized():
+    if interrupts.several_processes:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     return code
-
-
-def _initialized() -> bool:
-    jax = sys.modules.get("jax")
-    return jax is not None and jax.distributed.is_initialized()
 
 
 def _local_devices() -> list[int] | None:

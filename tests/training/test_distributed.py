@@ -72,6 +72,6 @@ def test_incomplete_arguments_are_refused(environment: dict[str, str], arguments
 
 def test_one_process_is_primary() -> None:
     assert distributed.is_primary()
-    assert distributed.broadcast(True)
-    assert not distributed.broadcast(False)
+    assert distributed.any_process(True)
+    assert not distributed.any_process(False)
     assert distributed.exit(3) == 3
