@@ -15,15 +15,7 @@ from alljax.paper.matching import Match
 from alljax.paper.published import Key, Row
 from alljax.paper.tolerance import published_value
 from alljax.report.findings import BASELINES
-from alljax.report.tables import (
-    Section,
-    Table,
-    Value,
-    difference_value,
-    format_interval,
-    format_value,
-    metric_value,
-)
+from alljax.report.tables import Section, Table, Value, difference_value, metric_value
 from alljax.study.results import Study
 
 OTHER_DATA = (
@@ -90,7 +82,7 @@ def summary(match: Match) -> list[str]:
     rule = match.baselines["size_threshold"]
     lines.append(
         f"The published tables imply test accuracies of {' and '.join(ranges)}; one threshold on the cell size reaches "
-        f"{format_value('accuracy', rule['accuracy'])} {format_interval('accuracy', rule)}."
+        f"{metric_value('accuracy', rule)}."
     )
     return lines
 

@@ -6,20 +6,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from alljax.evaluation.metrics import METRICS
 from alljax.report import plots, setting_names
 from alljax.report.setting_names import VariedSetting
-from alljax.report.tables import (
-    Figure,
-    Section,
-    Table,
-    Value,
-    difference_value,
-    format_value,
-    metric_value,
-)
+from alljax.report.tables import Figure, Section, Table, Value, difference_value, format_value, metric_value
 from alljax.study.results import Study
 
 WIDE = 20.0
@@ -29,8 +20,8 @@ MOST_LINES, MOST_PANELS = 12, 9
 """Values of the second and third setting above which no figure is drawn."""
 
 MARKERS = "osD^vPX"
-LEAKY: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "markersize": 5}
-"""Look of a trial tested on a leaky split."""
+LEAKY: dict[str, Any] = {"color": plots.INK, "marker": "o", "markerfacecolor": "none", "markersize": 9, "linestyle": ""}
+"""Circles around trials tested on a leaky split."""
 
 
 def sections(study: Study) -> list[Section]:
@@ -46,7 +37,7 @@ def sections(study: Study) -> list[Section]:
     best = ranking.best
     value = metric_value(ranking.metric, study.metrics["trials"][best])
     described = setting_names.describe(varied, study.settings(best))
-    text = f"Best: {described}; {METRICS[ranking.metric]} {value.text} {value.note}."
+    text = f"Best: {described}; {METRICS[ranking.metric]} {value}."
     figure, names = _figure(study, varied), ", ".join(setting.name for setting in varied)
     table = _table(study, varied)
     return [Section("effects", f"Effect of the settings: {names}", (text,), (figure, table) if figure else (table,))]
@@ -109,30 +100,33 @@ def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
         value = result[ranking.metric]
         values[place] = value, *result["intervals"].get(ranking.metric, (value, value))
         leaky[place] = name in ranking.leaky
-    upright, columns = _logarithmic(axis), min(len(panels), 3)
+    log, columns = _logarithmic(axis), min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    height = 3.6 if upright else max(1.7, 0.9 + len(axis.rows) * (0.16 + 0.19 * len(lines)))
+    height = 3.6 if log else max(1.7, 0.9 + len(axis.rows) * (0.16 + 0.19 * len(lines)))
     size = (6.4 if columns == 1 else 1.4 + 2.9 * columns, 0.5 + rows * height)
     with plots.subplots(rows, columns, size, share=True) as (figure, grid):
-        for panel, axes in enumerate(grid.flat):
-            if panel >= len(panels):
-                axes.set_visible(False)
-                continue
-            for line in range(len(lines)):
-                _draw(axes, axis, values[:, line, panel], leaky[:, line, panel], line, lines)
-            axes.set_title(f"{rest[1].name} {panels[panel]}" if len(rest) > 1 else "", fontsize=10.5, loc="left")
+        handles: dict[str, Any] = {}
+        for panel, title in enumerate(panels):
+            axes = grid.flat[panel]
+            for line, label in enumerate(lines):
+                bars = _draw(axes, axis, values[:, line, panel], (line + 0.5) / len(lines) - 0.5, line, label)
+                shown, (x, y) = leaky[:, line, panel], bars.lines[0].get_data()
+                handles[label], circles = bars, axes.plot(x[shown], y[shown], **LEAKY)
+            axes.set_title(f"{rest[1].name} {title}" if title else "", fontsize=10.5, loc="left")
             axes.tick_params(labelbottom=True)
-        figure.supxlabel(axis.name if upright else metric, fontsize=10.5)
-        figure.supylabel(metric if upright else axis.name, fontsize=10.5)
-        handles = [Line2D([], [], **_look(line), label=label) for line, label in enumerate(lines) if rest]
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        figure.supxlabel(axis.name if log else metric, fontsize=10.5)
+        figure.supylabel(metric if log else axis.name, fontsize=10.5)
+        handles.pop("", None)  # a single line needs no name
         if leaky.any():
-            handles.append(Line2D([], [], color=plots.INK, linestyle="", **LEAKY, label="leaky test"))
+            handles["leaky test"] = circles[0]
         if handles:
-            figure.legend(handles=handles, loc="outside upper left", ncols=min(4, len(handles)), alignment="left",
-                          title=rest[0].name if rest else None, fontsize=9, title_fontsize=9)  # fmt: skip
+            figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=min(4, len(handles)),
+                          title=rest[0].name if rest else None, alignment="left")  # fmt: skip
         by = ", ".join(setting.name for setting in varied)
         caption = f"{metric} with {study.config['evaluation.level']:.0%} intervals by {by}"
-        return plots.save("ablation", caption, figure, curves=upright)
+        return plots.save("ablation", caption, figure, curves=log)
 
 
 def _logarithmic(setting: VariedSetting) -> bool:
@@ -140,39 +134,25 @@ def _logarithmic(setting: VariedSetting) -> bool:
     return numbers is not None and all(number > 0 for number in numbers) and max(numbers) > WIDE * min(numbers)
 
 
-def _draw(axes: Axes, axis: VariedSetting, points: Any, leaky: np.ndarray, line: int, labels: Sequence[str]) -> None:
-    """Draws the points of a line: upright against numbers on a logarithmic axis and connected, else one row each."""
-    look = _look(line)
-    color, dashes = look["color"], look.pop("linestyle")
-    offset, upright = line - (len(labels) - 1) / 2, _logarithmic(axis)
+def _draw(axes: Axes, axis: VariedSetting, points: np.ndarray, offset: float, line: int, label: str) -> Any:
+    """Draws the intervals of a line: against numbers on a logarithmic axis and connected, else one row per value."""
+    color, marker = plots.PALETTE[line % len(plots.PALETTE)], MARKERS[line % len(MARKERS)]  # unique up to 42 lines
+    look: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "linestyle": "", "elinewidth": 1.4}
     values, low, high = points.T
-    if upright:
+    errors = np.abs([values - low, high - values])
+    if _logarithmic(axis):
         numbers = np.array(axis.numbers)
         order = np.argsort(numbers)
-        at = numbers * (numbers.max() / numbers.min()) ** (0.012 * offset)
         axes.set_xscale("log")
-        axes.vlines(at, low, high, color=color, linewidth=1.4, alpha=0.75)
-        label = labels[line] or axis.name
-        axes.plot(numbers[order], values[order], color=color, linestyle=dashes, linewidth=1.3, label=label)
+        axes.plot(numbers[order], values[order], color=color, linewidth=1.3, label=label or axis.name)
         if len(numbers) <= 8:
             axes.set_xticks(numbers, axis.labels)
             axes.minorticks_off()
-    else:
-        at = np.arange(len(values)) + offset * 0.74 / len(labels)
-        axes.hlines(at, low, high, color=color, linewidth=1.4, alpha=0.75)
-        names = ["\n".join(textwrap.wrap(plots.shorten(name, 66), 24)) for name in axis.labels]
-        axes.set_yticks(range(len(names)), names)
-        axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.tick_params(axis="y", length=0)
-    axes.grid(visible=True, axis="y" if upright else "x")
-    x, y = (at, values) if upright else (values, at)
-    axes.plot(x[~leaky], y[~leaky], **look, linestyle="")
-    axes.plot(x[leaky], y[leaky], **look | LEAKY, linestyle="")
-
-
-def _look(line: int) -> dict[str, Any]:
-    """Returns color, marker and dashes of a line; no two lines have the same color and marker."""
-    return {
-        "color": plots.PALETTE[line % len(plots.PALETTE)], "marker": MARKERS[line % len(MARKERS)],
-        "linestyle": plots.DASHES[line % len(plots.DASHES)], "markersize": 5,
-    }  # fmt: skip
+        axes.grid(visible=True, axis="y")
+        return axes.errorbar(numbers * (max(numbers) / min(numbers)) ** (0.04 * offset), values, yerr=errors, **look)
+    places = np.arange(len(values))
+    axes.set_yticks(places, [textwrap.fill(plots.shorten(name, 66), 24) for name in axis.labels])
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=True, axis="x")
+    return axes.errorbar(values, places + 0.74 * offset, xerr=errors, **look)

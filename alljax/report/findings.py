@@ -8,18 +8,14 @@ from alljax.errors import first_few, plural
 from alljax.evaluation.intervals import confidence_intervals
 from alljax.evaluation.metrics import METRICS
 from alljax.report.setting_names import setting_value
-from alljax.report.tables import (
-    Value,
-    format_difference,
-    format_difference_bounds,
-    format_interval,
-    format_value,
-    metric_value,
-)
+from alljax.report.tables import Value, difference_value, metric_value
 from alljax.study.results import Study
 
 BASELINES = {"majority": "majority class", "size_threshold": "cell size alone"}
 """Display names of the baselines."""
+
+DIFFERENCE = {"auc": "AUC", "accuracy": "accuracy in percentage points"}
+"""Display names of differences."""
 
 FEW_SUBJECTS = 10
 """Below this number of subjects per class percentile intervals are visibly too narrow."""
@@ -55,10 +51,11 @@ def findings(study: Study) -> list[str]:
     if rivals:
         second = ranking.differences[rivals[0]]
         below = sum(ranking.differences[name].below for name in rivals)
-        lead = _difference(ranking.metric, -second.value, second.interval and [-end for end in second.interval[::-1]])
-        verdict = "significant" if second.below else "not significant"
+        interval = [-bound for bound in second.interval[::-1]] if second.interval else None
+        lead = difference_value(ranking.metric, -second.value, interval)
+        verdict = "significant" if second.below else "not significant" if interval else "tested on other images"
         lines = [
-            f"{METRICS[ranking.metric]} minus that of the next best model, {rivals[0]}: {lead}, {verdict}. "
+            f"{DIFFERENCE[ranking.metric]} minus that of the next best model, {rivals[0]}: {lead}, {verdict}. "
             f"Significantly worse than the best model: {below} of {plural(len(rivals), 'other model')}.",
             *lines,
             f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, so its numbers "
@@ -73,26 +70,20 @@ def _baselines(study: Study) -> Iterator[str]:
     majority, size = baselines["majority"], baselines["size_threshold"]
     label = int(np.sum(majority["confusion"], axis=0).argmax())
     verdict = "" if result["accuracy"] > majority["accuracy"] else " The model is not better: see the recalls."
-    accuracy = format_value("accuracy", majority["accuracy"])
+    accuracy = metric_value("accuracy", majority, interval=False)
     yield f"Always predicting {study.class_names[label]} gives an accuracy of {accuracy}.{verdict}"
     metric, improvement = study.ranking.metric, result["size_improvement"]
-    parts = [
-        f"{words} {_difference(key, improvement[key]['value'], improvement[key]['interval'])}"
-        for key, words in (("auc", "AUC within folds"), ("accuracy", "accuracy"))
+    differences = [
+        f"{name} {difference_value(key, improvement[key]['value'], improvement[key]['interval'])}"
+        for key, name in DIFFERENCE.items()
         if key in improvement
     ]
     shown = metric in improvement and improvement[metric]["interval"][0] > 0
     yield (
-        f"A threshold on the cell size alone reaches {METRICS[metric]} {format_value(metric, size[metric])} "
-        f"{format_interval(metric, size)}. The model minus the size: {', '.join(parts) or 'no interval'}; "
+        f"A threshold on the cell size alone reaches {METRICS[metric]} {metric_value(metric, size)}. The model minus "
+        f"the size, within folds: {', '.join(differences) or 'no interval'}; "
         f"{'significant' if shown else 'not shown that the model uses more than size'}."
     )
-
-
-def _difference(metric: str, value: float, interval: Sequence[float] | None) -> str:
-    """Returns a difference with unit and interval; models tested on other images have none."""
-    bounds = format_difference_bounds(metric, interval) if interval else "(no interval: tested on other images)"
-    return f"{format_difference(metric, value, unit=True)} {bounds}"
 
 
 def protocols(study: Study) -> list[tuple[str, str]]:

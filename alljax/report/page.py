@@ -14,7 +14,7 @@ from PIL import Image
 
 from alljax.evaluation.metrics import METRICS
 from alljax.report import findings, model_tables, plots, setting_names
-from alljax.report.tables import Figure, Section, Table, format_value
+from alljax.report.tables import Figure, Section, Table, metric_value
 from alljax.study.results import Study
 
 COLORS = {
@@ -55,7 +55,6 @@ def render(study: Study, sections: Sequence[Section], results: Table, inputs: st
         sections=sections,
         results=results,
         models=[_model(study, name) for name in ranking.order[: model_tables.DRAWN]],
-        values={name: format_value(ranking.metric, trials[name][ranking.metric]) for name in ranking.order},
         misclassified=model_tables.misclassified_table(study, best),
         subjects=model_tables.subjects_table(study),
         details={"Weights": weights, "Settings": study.config, "Environment": study.environment},
@@ -84,13 +83,13 @@ def _model(study: Study, name: str) -> dict[str, Any]:
     """Returns the figures of a model and its contact sheet as a data URL with the size it is displayed at."""
     history, tested, names = study.history(name), study.predictions(name), study.class_names
     validation = "validation images" if study.settings(name)["split.validation"] else "held-out images"
-    confusion, draw, curves = study.metrics["trials"][name]["confusion"], plots.draw_single, plots.draw_learning_curves
+    result, draw, curves = study.metrics["trials"][name], plots.draw_single, plots.draw_learning_curves
     entries = [
         f"{true} predicted as {predicted}: {count:,.0f}"
-        for true, row in zip(names, confusion, strict=True)
+        for true, row in zip(names, result["confusion"], strict=True)
         for predicted, count in zip(names, row, strict=True)
     ]
-    matrix = draw("confusion", "Confusion matrix", plots.draw_confusion_matrix, confusion, names)
+    matrix = draw("confusion", "Confusion matrix", plots.draw_confusion_matrix, result["confusion"], names)
     figures = [
         draw("accuracy", "Accuracy during training", curves, history, "accuracy", validation),
         draw("loss", "Loss during training", curves, history, "loss", validation),
@@ -102,7 +101,8 @@ def _model(study: Study, name: str) -> dict[str, Any]:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             sheet = base64.b64encode(content).decode(), image.width // 2, image.height // 2
-    return {"name": name, "figures": figures, "sheet": sheet}
+    value = metric_value(study.ranking.metric, result, interval=False)
+    return {"name": name, "value": value, "figures": figures, "sheet": sheet}
 
 
 def _template() -> jinja2.Template:

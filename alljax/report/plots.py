@@ -71,7 +71,7 @@ def save(
         caption: what it shows.
         figure: from `subplots`.
         description: what a screen reader reads; the caption if empty.
-        curves: whether the reader can follow the labeled lines with mouse, finger or arrow keys.
+        curves: whether mouse or arrow keys show the values of the labeled lines.
         png: whether a PNG is needed.
     """
     image, svg = io.BytesIO(), io.StringIO()
@@ -97,7 +97,7 @@ def draw_learning_curves(axes: Axes, history: pandas.DataFrame, quantity: str, v
     The band is one standard deviation to either side, where an epoch has several values.
 
     Args:
-        axes: where.
+        axes: axes to draw on.
         history: the columns of a history.csv.
         quantity: ``accuracy`` or ``loss``.
         validation: label of the validation curve.
@@ -123,8 +123,8 @@ def draw_confusion_matrix(axes: Axes, matrix: Sequence[Sequence[float]], class_n
     """Draws counts and shares of the row; the larger the share, the darker the box.
 
     Args:
-        axes: where.
-        matrix: (C, C), rows true classes, columns predicted ones; means over seeds are rounded.
+        axes: axes to draw on.
+        matrix: (C, C), rows true classes, columns predicted classes; means over seeds are rounded.
         class_names: C display names.
     """
     counts, classes = np.asarray(matrix, np.float64), len(class_names)
@@ -152,7 +152,7 @@ def draw_roc_curves(
     operating point of the most probable class.
 
     Args:
-        axes: where.
+        axes: axes to draw on.
         labels: int (N,).
         probabilities: (R, N, C) of R seeds.
         class_names: C display names.

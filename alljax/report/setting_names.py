@@ -19,7 +19,7 @@ NAMES = {
     "train.groups": "trained layers",
     "features.augment": "views per image",
 }
-"""Names of settings; a setting that is not listed is displayed by the last part of its key."""
+"""Display names of settings; others are displayed by the last part of their key."""
 
 VALUES: dict[tuple[str, Any], str] = {
     ("model.stage", ""): "last stage",
@@ -83,7 +83,7 @@ def varied_settings(study: Study) -> list[VariedSetting]:
         labels, numbers = [_label(keys, row, displayed) for row in rows], None
         if len(set(labels)) < len(rows):
             labels = [", ".join(json.dumps(row[column]) for column in differing) for row in rows]
-        if len(displayed) == 1 and all(_is_number(row[displayed[0]]) for row in rows):
+        if len(displayed) == 1 and all(type(row[displayed[0]]) in (int, float) for row in rows):
             key, values = keys[displayed[0]], [row[displayed[0]] for row in rows]
             numbers = tuple(math.nan if (key, value) in VALUES else float(value) for value in values)
         name = ", ".join(setting_name(keys[column]) for column in displayed)
@@ -113,8 +113,10 @@ def setting_value(key: str, value: Any) -> str:
         return VALUES[key, value]
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if _is_number(value):
-        return f"{value:,}" if isinstance(value, int) else np.format_float_positional(value, trim="-")
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return np.format_float_positional(value, trim="-")
     if key == "train.groups":
         trained = [pattern for pattern, rate, *_ in value or [("head/.*", 1.0)] if rate > 0]
         return " + ".join(name.removeprefix("backbone/").removesuffix("/.*") or "backbone" for name in trained)
@@ -128,7 +130,3 @@ def _label(keys: Sequence[str], row: Sequence[Any], displayed: Sequence[int]) ->
     return ", ".join(
         value if value in PROPER.values() else f"{setting_name(key)}={value}" for key, value in values.items()
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

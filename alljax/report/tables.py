@@ -48,9 +48,11 @@ class Value:
     @property
     def exact(self) -> str:
         """The number with all its digits; empty if there is none."""
-        if self.number is None or not math.isfinite(self.number):
-            return ""
-        return repr(float(self.number)).removesuffix(".0")
+        finite = self.number is not None and math.isfinite(self.number)
+        return repr(float(self.number or 0)).removesuffix(".0") if finite else ""
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.note}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Section:
 
 
 def format_value(metric: str, value: float | None) -> str:
-    """Returns a metric for display: accuracy in percent, the others with three decimals."""
+    """Returns a metric for display: accuracy and recall in percent, the others with three decimals."""
     if value is None:
         return "–"
     return f"{value:.1%}" if metric in PERCENT else f"{value:.3f}"
@@ -130,39 +132,23 @@ def format_bounds(metric: str, bounds: Sequence[float]) -> str:
     return "[" + ", ".join(format_value(metric, bound).rstrip("%") for bound in bounds) + "]"
 
 
-def format_interval(metric: str, result: Mapping[str, Any]) -> str:
-    """Returns ``[low, high]`` of a metric of a trial or baseline; empty if it has no interval."""
-    bounds = result["intervals"].get(metric)
-    return format_bounds(metric, bounds) if bounds else ""
-
-
 def metric_value(metric: str, result: Mapping[str, Any], interval: bool = True) -> Value:
     """Returns a metric of a trial or baseline as an entry of a table, with its interval as note."""
-    note = format_interval(metric, result) if interval else ""
-    return Value(format_value(metric, result[metric]), result[metric], note)
+    bounds = result["intervals"].get(metric) if interval else None
+    return Value(format_value(metric, result[metric]), result[metric], format_bounds(metric, bounds) if bounds else "")
 
 
-def format_difference(metric: str, value: float, unit: bool = False) -> str:
-    """Returns a difference with its sign: of accuracies in percentage points, of others with three decimals.
-
-    Args:
-        metric: its name.
-        value: the difference.
-        unit: whether "points" follows a difference of accuracies.
-    """
+def format_difference(metric: str, value: float) -> str:
+    """Returns a difference with its sign: of accuracies in percentage points, of others with three decimals."""
     sign = "+" if value else ""
-    text = f"{100 * value:{sign}.1f}{' points' if unit else ''}" if metric in PERCENT else f"{value:{sign}.3f}"
+    text = f"{100 * value:{sign}.1f}" if metric in PERCENT else f"{value:{sign}.3f}"
     return text.replace("-", "−")
-
-
-def format_difference_bounds(metric: str, bounds: Sequence[float]) -> str:
-    """Returns the interval of a difference, in the units of `format_difference`."""
-    return "[" + ", ".join(format_difference(metric, bound) for bound in bounds) + "]"
 
 
 def difference_value(metric: str, value: float, bounds: Sequence[float] | None = None) -> Value:
     """Returns a difference as an entry of a table, with its interval as note."""
-    return Value(format_difference(metric, value), value, format_difference_bounds(metric, bounds) if bounds else "")
+    note = "[" + ", ".join(format_difference(metric, bound) for bound in bounds) + "]" if bounds else ""
+    return Value(format_difference(metric, value), value, note)
 
 
 def to_csv(table: Table) -> str:

@@ -8,7 +8,6 @@ from rich.console import Console
 
 from alljax.evaluation.metrics import METRICS
 from alljax.report.model_tables import results_table
-from alljax.report.tables import Value
 from alljax.study.results import Study
 
 PRINTED = 20
@@ -35,10 +34,10 @@ def print_results(study: Study, width: int | None = None) -> None:
         else:
             table.add_column(heading, justify="right", no_wrap=True)
     for place, row in enumerate(results.rows[:PRINTED]):
-        table.add_row(*map(_text, row[:shown]), style="" if place else "bold")
+        table.add_row(*map(str, row[:shown]), style="" if place else "bold")
     table.add_section()
     for row in results.footer:
-        table.add_row(*map(_text, row[:shown]), style="dim")
+        table.add_row(*map(str, row[:shown]), style="dim")
     console.print(table)
     if len(results.rows) > PRINTED:
         print(f"{len(results.rows) - PRINTED} more models are in the report")
@@ -47,7 +46,3 @@ def print_results(study: Study, width: int | None = None) -> None:
     for key in ("missing", "failed"):
         if names := study.metrics[key]:
             print(f"{len(names)} {key}: {', '.join(names)}")
-
-
-def _text(value: Value) -> str:
-    return f"{value.text} {value.note}".rstrip()

@@ -45,10 +45,6 @@ def roc(labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str] = CL
     return plots.draw_single("roc", "ROC", plots.draw_roc_curves, labels, probabilities, names)
 
 
-def test_same_numbers_give_the_same_bytes() -> None:
-    assert matrix([[10, 2], [3, 40]]) == matrix([[10, 2], [3, 40]])
-
-
 def test_page_shows_figures_in_its_colors_with_a_title_and_unique_ids() -> None:
     ids: list[str] = []
     for number, figure in enumerate((curves(history()), curves(history(1, 1), "loss"), roc(*scores(3), ODD))):

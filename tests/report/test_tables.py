@@ -69,10 +69,8 @@ def test_latex_compiles(tmp_path: Path) -> None:
 
 def test_values_intervals_and_differences() -> None:
     result = {"intervals": {"accuracy": [0.5, 0.75]}}
-    assert tables.format_value("accuracy", 0.625) == "62.5%"
     assert tables.format_value("auc", None) == "–"
-    assert tables.format_interval("accuracy", result) == "[50.0, 75.0]"
-    assert tables.format_interval("auc", result) == ""
-    assert tables.format_difference("accuracy", 0.0123, unit=True) == "+1.2 points"
-    assert tables.format_difference("auc", 0.0) == "0.000"
-    assert tables.format_difference_bounds("auc", (-0.5, 0.25)) == "[−0.500, +0.250]"
+    assert str(tables.metric_value("accuracy", result | {"accuracy": 0.625})) == "62.5% [50.0, 75.0]"
+    assert str(tables.metric_value("auc", result | {"auc": 0.5})) == "0.500"
+    assert str(tables.difference_value("accuracy", 0.0123)) == "+1.2"
+    assert str(tables.difference_value("auc", 0.0, (-0.5, 0.25))) == "0.000 [−0.500, +0.250]"
