@@ -29,12 +29,10 @@ HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strength of each augmentation; the defaults change nothing.
-
-    Attributes are the settings ``augment.*`` (`alljax.settings`).
+    """Strength of each augmentation: the settings ``augment.*`` (`alljax.settings`).  The defaults change nothing.
 
     Raises:
-        ConfigError: a strength is negative, or a fraction is 1 or more.
+        ConfigError: a fraction is 1 or more.
     """
 
     flips: bool = False
@@ -52,15 +50,14 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("shift", "crop", "brightness", "contrast", "stain", "cutout"):
-            if not 0 <= (value := getattr(self, name)) < 1:
-                raise ConfigError(f"augment.{name}={value:g} must be at least 0 and below 1")
-        for name in ("rotation", "zoom", "blur", "mixup"):
-            if not 0 <= (value := getattr(self, name)) < math.inf:
-                raise ConfigError(f"augment.{name}={value:g} must be at least 0")
+            if not (value := getattr(self, name)) < 1:
+                raise ConfigError(f"augment.{name}={value:g} must be below 1")
 
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """Keys (B,), images (B, S, S, 3), targets (B, C) and mask (B,) → augmented images and targets."""
+
+_MIXING = 2**31  # folded into the first key; the other keys come from splitting
 
 
 def make_augment(settings: Augmentation) -> Augment:
@@ -82,10 +79,6 @@ def make_augment(settings: Augmentation) -> Augment:
         return images, targets
 
     return jax.jit(augment)
-
-
-_MIXING = 2**31
-"""Folded into the first key; the other keys come from splitting."""
 
 
 def _augment_one(settings: Augmentation, key: jax.Array, image: jax.Array) -> jax.Array:
@@ -130,14 +123,10 @@ def turn(image: jax.Array, quarters: jax.Array | int) -> jax.Array:
 
 
 def dihedral(image: jax.Array, view: jax.Array | int) -> jax.Array:
-    """Returns one of the eight rotated and mirrored views of a square image; exact.
+    """Returns one of the eight rotated and mirrored views of a square image (S, S, 3); exact.
 
     Views 0 … 3 are the image rotated by that many quarter turns, views 4 … 7 the image mirrored left to right and then
-    rotated by ``view - 4`` quarter turns.  View 0 is the image.
-
-    Args:
-        image: (S, S, 3) of any type.
-        view: 0 … 7.
+    rotated by ``view - 4`` quarter turns.
     """
     view = jnp.asarray(view)
     return turn(jnp.where(view >= 4, image[:, ::-1], image), view % 4)
@@ -164,16 +153,11 @@ def draw_affine(key: jax.Array, settings: Augmentation) -> tuple[jax.Array, jax.
 
 
 def affine(image: jax.Array, matrix: jax.Array, offset: jax.Array) -> jax.Array:
-    """Resamples an image once, bilinearly; positions outside the image are black.
-
-    Args:
-        image: float32 (S, S, 3).
-        matrix: float32 (2, 2), as from `draw_affine`.
-        offset: float32 (2,), as from `draw_affine`.
+    """Resamples an image, float32 (S, S, 3), once, bilinearly; positions outside the image are black.
 
     Returns:
-        float32 (S, S, 3): at position p the value of the image at ``matrix @ p + offset``; positions are rows and
-        columns from the center in fractions of the side S.
+        float32 (S, S, 3): at position p the value of the image at ``matrix @ p + offset``, with matrix and offset as
+        from `draw_affine`.
     """
     side = image.shape[0]
     line = jnp.arange(side, dtype=jnp.float32) - (side - 1) / 2  # pixels, so that quarter turns are exact
@@ -184,21 +168,17 @@ def affine(image: jax.Array, matrix: jax.Array, offset: jax.Array) -> jax.Array:
 
 
 def change_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
-    """Scales the contrast of each color about the intensity of the cell: ``level · (image / level) ** factor``.
+    """Scales the contrast of each color of an image (S, S, 3): ``level · (image / level) ** factor``.
 
-    Near the level this is ``level + factor · (image - level)``, the usual change of contrast, which would brighten the
-    dim rim of a cell and JPEG noise in the background.
-
-    Args:
-        image: float32 (S, S, 3).
-        factor: above 0.
+    Near the level, the intensity of the cell, this is ``level + factor · (image - level)``, the usual change of
+    contrast, which would brighten the dim rim of a cell and JPEG noise in the background.
     """
     level = _level(image)
     return level * (image / level) ** factor
 
 
 def gaussian_blur(image: jax.Array, sigma: jax.Array | float) -> jax.Array:
-    """Blurs a cell without mixing it with the black background.
+    """Blurs a cell, float32 (S, S, 3), without mixing it with the black background.
 
     Each pixel becomes the weighted mean of the pixels of the cell, multiplied by its own membership in the cell
     (normalized convolution, Knutsson and Westin 1993, doi 10.1109/CVPR.1993.341081), as if a blurred photograph had
@@ -219,10 +199,7 @@ def gaussian_blur(image: jax.Array, sigma: jax.Array | float) -> jax.Array:
 
 
 def _level(image: jax.Array) -> jax.Array:
-    """Returns the intensity of the cell, float32 (1, 1, C), of an image (S, S, C).
-
-    The mean is weighted by the intensity, so that a black background has no influence.
-    """
+    """Returns the mean intensity, weighted by itself so that black has no influence: (S, S, C) → (1, 1, C)."""
     level = jnp.sum(image**2, (0, 1), keepdims=True) / jnp.maximum(jnp.sum(image, (0, 1), keepdims=True), 1.0)
     return jnp.maximum(level, 1.0)  # for a black image
 
@@ -231,12 +208,7 @@ def cutout(key: jax.Array, image: jax.Array, side: float) -> jax.Array:
     """Sets a square of an image, float32 (S, S, 3), to black.
 
     Its center is anywhere in the image, so that part of the square may be outside (DeVries and Taylor 2017,
-    arXiv 1708.04552).
-
-    Args:
-        key: draws the center.
-        image: float32 (S, S, 3).
-        side: side of the square as a fraction of S.
+    arXiv 1708.04552).  Its side is a fraction of S.
     """
     row, column = jax.random.uniform(key, (2,))
     line = (jnp.arange(image.shape[0], dtype=jnp.float32) + 0.5) / image.shape[0]
@@ -250,14 +222,8 @@ def mixup(
     """Mixes each image and its target with a random partner of the batch.
 
     ``weight · image + (1 - weight) · partner`` with a weight per image from Beta(alpha, alpha) (Zhang et al. 2018,
-    arXiv 1710.09412).
-
-    Args:
-        key: draws partners and weights.
-        images: float32 (B, S, S, 3).
-        targets: float32 (B, C).
-        mask: bool (B,); images where it is False are not partners.
-        alpha: positive; small values leave most images nearly unchanged.
+    arXiv 1710.09412); small alphas leave most images nearly unchanged.  Arguments as in `make_augment`; images where
+    the mask is False are not partners.
     """
     partner_key, weight_key = jax.random.split(key)
     partner = jax.random.categorical(partner_key, jnp.where(mask, 0.0, -jnp.inf), shape=mask.shape)

@@ -1,13 +1,12 @@
 """Images that occur more than once: equal pixels, or rotated, mirrored, re-encoded or rescaled copies.
 
-A perceptual hash finds candidates: the signs of the 64 lowest coefficients of the cosine transform of the cell, cropped
-and reduced to 32 × 32 gray values, compared in all 8 rotated and mirrored versions.  Two correlations of the reduced
-images confirm them: over all pixels, and over the inside of both cells, where texture counts and the outline does not.
+For near duplicates each cell is cropped and reduced to 32 × 32 gray values.  Two images are near duplicates if one of
+the 8 rotated and mirrored versions of the first correlates with the second, over all pixels and over the inside of both
+cells, where texture counts and the outline does not.
 
 On 526 images of C-NMC 2019 (long tests in `tests/data/test_duplicates.py`) this finds all 526 copies made by rotation
 by 90, 180 or 270 degrees, mirroring, JPEG of quality 90, 75 or 50, and rescaling to 50, 90 or 110 %; of 136,503 pairs
-of images with different pixels it reports 20, and to the eye each shows one cell twice.  Rotation by 5 degrees hides
-two of three copies, and cells of less than 100 pixels lose too much to JPEG.
+of images with different pixels it reports 20, and to the eye each shows one cell twice.
 """
 
 from collections import Counter, defaultdict
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.fft import dctn
 
 from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.data.images import decode, pixel_digest
@@ -27,15 +25,11 @@ from alljax.data.inspection import map_images, reason
 SIDE = 32
 """Height and width of the reduced images in pixels."""
 
-DISTANCE = 8
-"""Bits of 64 by which the hashes of candidates may differ; the copies above differ by at most 5."""
-
 WHOLE, INSIDE = 0.95, 0.85
 """Minimum correlations of near duplicates; the copies above have at least .997 and .985."""
 
 _FLAT = 2.0  # gray values; a reduced image that varies less has nothing to compare
-_BLOCK = 16  # images compared with all others at once: 16 × 8 × 15,000 hashes are 15 MB
-_MANY = 0.02  # fraction of candidates above which a matrix product is the faster filter
+_BLOCK = 64  # images compared with all others at once: 64 × 15,000 correlations are 4 MB
 _CHUNK = 4096  # candidates confirmed at once
 
 Rows = NDArray[np.int64]
@@ -92,23 +86,20 @@ def near_pairs(small: Small, update: Callable[[int], Any] = lambda count: None) 
     """
     images, varied = len(small), np.flatnonzero(small.std((1, 2)) >= _FLAT)
     small = small[varied]
-    codes = _hashes(small)
-    units: NDArray[np.float32] | None = None
+    units = small - small.mean((1, 2), keepdims=True, dtype=np.float32)
+    units /= np.sqrt((units**2).sum((1, 2), keepdims=True))
+    vectors = units.reshape(-1, SIDE * SIDE)  # their products are the correlations
     found = [np.empty((0, 2), np.int64)]
     for start in range(0, len(small), _BLOCK):
-        block = np.stack([_version(small[start : start + _BLOCK], version) for version in range(8)], axis=1)
-        versions, later = block.reshape(-1, SIDE, SIDE), small[start:]
-        close = np.bitwise_count(codes[start : start + _BLOCK].reshape(-1, 1) ^ codes[start:, 0]) <= DISTANCE
-        if np.count_nonzero(close) > _MANY * close.size:
-            units = _unit_vectors(small) if units is None else units
-            close &= _unit_vectors(versions) @ units[start:].T > WHOLE - 0.001
-        # flatnonzero is several times as fast as nonzero of two axes.
-        rows, others = np.divmod(np.flatnonzero(close), len(later))
-        rows, others = rows[rows // 8 < others], others[rows // 8 < others]
-        for chunk in (slice(first, first + _CHUNK) for first in range(0, len(rows), _CHUNK)):
-            confirmed = _similar(versions[rows[chunk]], later[others[chunk]])
-            found.append(start + np.stack([rows[chunk] // 8, others[chunk]], axis=1)[confirmed])
-        update(len(block))
+        block, later = slice(start, start + _BLOCK), small[start:]
+        for version in range(8):
+            turned = _version(units[block], version).reshape(-1, SIDE * SIDE)
+            rows, others = np.nonzero(np.triu(turned @ vectors[start:].T, 1) >= WHOLE)
+            for first in range(0, len(rows), _CHUNK):
+                pairs = np.stack([rows, others], axis=1)[first : first + _CHUNK]
+                inside = _inside_correlation(_version(small[block], version)[pairs[:, 0]], later[pairs[:, 1]])
+                found.append(start + pairs[inside >= INSIDE])
+        update(len(units[block]))
     update(images - len(varied))
     return varied[np.unique(np.concatenate(found), axis=0)]
 
@@ -175,21 +166,8 @@ def _extent(mass: Rows) -> tuple[float, float]:
     return max(mean - 2 * spread, 0.0), min(mean + 2 * spread, float(len(mass)))
 
 
-def _hashes(small: Small) -> NDArray[np.uint64]:
-    """Returns the hashes of the 8 versions of each image, (N, 8)."""
-    codes = np.empty((len(small), 8), np.uint64)
-    for start in range(0, len(small), _CHUNK):
-        part = small[start : start + _CHUNK]
-        for version in range(8):
-            low = dctn(_version(part, version).astype(np.float32), axes=(1, 2), norm="ortho")[:, :8, :8]
-            # Above 1, not 0: coefficients that symmetry makes zero must not give random bits.
-            bits = np.packbits(low.reshape(len(part), 64) > 1, axis=1)
-            codes[start : start + _CHUNK, version] = bits.view(np.uint64)[:, 0]
-    return codes
-
-
-def _version(small: Small, version: int) -> Small:
-    """Returns one of the 8 rotated and mirrored versions; 0 is the image."""
+def _version(small: NDArray[Any], version: int) -> NDArray[Any]:
+    """Returns one of the 8 rotated and mirrored versions of images (N, S, S); 0 is the image."""
     if version & 4:
         small = small.swapaxes(1, 2)
     if version & 2:
@@ -197,27 +175,14 @@ def _version(small: Small, version: int) -> Small:
     return small[:, :, ::-1] if version & 1 else small
 
 
-def _similar(one: Small, other: Small) -> NDArray[np.bool_]:
-    inside = (one > one.max((1, 2), keepdims=True) / 8) & (other > other.max((1, 2), keepdims=True) / 8)
-    return (_correlation(one, other, np.ones_like(inside)) >= WHOLE) & (_correlation(one, other, inside) >= INSIDE)
-
-
-def _correlation(one: Small, other: Small, where: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Returns the correlation of M pairs of images over the pixels `where`, (M,); 0 where an image is constant."""
-    weight = where.reshape(len(where), -1).astype(np.float32)
-    count = np.maximum(weight.sum(1, keepdims=True), 1)
+def _inside_correlation(one: Small, other: Small) -> NDArray[np.float32]:
+    """Returns the correlation of M pairs of images over the inside of both cells, (M,); 0 where one is constant."""
+    weight = (one > one.max((1, 2), keepdims=True) / 8) & (other > other.max((1, 2), keepdims=True) / 8)
+    count = np.maximum(weight.sum((1, 2), keepdims=True), 1)
 
     def centered(small: Small) -> NDArray[np.float32]:
-        values = small.reshape(len(small), -1).astype(np.float32)
-        return (values - (values * weight).sum(1, keepdims=True) / count) * weight
+        return (small - (small * weight).sum((1, 2), keepdims=True, dtype=np.float32) / count) * weight
 
     a, b = centered(one), centered(other)
-    size = np.sqrt((a * a).sum(1) * (b * b).sum(1))
-    return (a * b).sum(1) / np.maximum(size, np.float32(1e-6))
-
-
-def _unit_vectors(small: Small) -> NDArray[np.float32]:
-    """Returns the images as vectors whose products are their correlations over all pixels, (N, `SIDE`²)."""
-    values = small.reshape(len(small), -1).astype(np.float32)
-    values -= values.mean(1, keepdims=True)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
+    size = np.sqrt((a * a).sum((1, 2)) * (b * b).sum((1, 2)))
+    return (a * b).sum((1, 2)) / np.maximum(size, np.float32(1e-6))

@@ -35,16 +35,14 @@ def decode(data: bytes, path: str) -> Pixels:
         path: its name, for messages.
 
     Raises:
-        DataError: the file is empty, truncated, no image, larger than `PIL.Image.MAX_IMAGE_PIXELS`, or of a type
-            without a defined range (32 bits).
+        DataError: the file is truncated, no image, larger than `PIL.Image.MAX_IMAGE_PIXELS`, or of a type without a
+            defined range (32 bits).
     """
     return decode_with_mode(data, path)[0]
 
 
 def decode_with_mode(data: bytes, path: str) -> tuple[Pixels, str]:
     """Returns the image, as `decode`, and the Pillow mode in which the file stores it."""
-    if not data:
-        raise DataError(f"{path}: empty (0 bytes){FIX}")
     if (bitmap := _plain_bmp(data)) is not None:
         return bitmap, "RGB"
     try:
@@ -53,15 +51,13 @@ def decode_with_mode(data: bytes, path: str) -> tuple[Pixels, str]:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
                 raise Image.DecompressionBombError
             image.load()
-            return np.asarray(_to_rgb(image, path)), image.mode
-    except DataError:
-        raise
+            return np.asarray(_to_rgb(image)), image.mode
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not an image{FIX}") from error
+        raise DataError(f"{path}: {'not an image' if data else 'empty (0 bytes)'}{FIX}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels{FIX}") from error
     except Exception as error:  # Pillow's decoders raise many types of exceptions for damaged files
-        raise DataError(f"{path}: damaged or truncated ({error}){FIX}") from error
+        raise DataError(f"{path}: damaged, truncated or of another type ({error}){FIX}") from error
 
 
 def load(dataset: Dataset, record: Record) -> Pixels:
@@ -106,14 +102,14 @@ def _plain_bmp(data: bytes) -> Pixels | None:
     return rows[::-1, : 3 * width].reshape(height, width, 3)[..., ::-1]
 
 
-def _to_rgb(image: Image.Image, path: str) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise DataError(f"{path}: more than 16 bits per pixel; save it with 8 or 16")
+            raise ValueError("more than 16 bits per pixel; save it with 8 or 16")
         return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
-        raise DataError(f"{path}: floating-point pixels of unknown range; save it with 8 or 16 bits")
+        raise ValueError("floating-point pixels of unknown range; save it with 8 or 16 bits")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         black = Image.new("RGB", image.size)

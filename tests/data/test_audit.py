@@ -1,14 +1,12 @@
 """`alljax data audit`: duplicates, merged subjects and the leakage of each protocol."""
 
-import csv
 import io
 import json
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from alljax.data import audit, duplicates, synthetic
+from alljax.data import audit, synthetic
 from alljax.data.protocols import PROTOCOLS
 from alljax.errors import ConfigError, DataError, LeakError
 
@@ -139,30 +137,3 @@ def test_real_images(cnmc_zip) -> None:
     assert leaks.pop("paper")[0] > 80
     assert leaks.pop("official_folds_by_name") == (31, 4, 10)
     assert set(leaks.values()) == {(0, 0, 0)}
-
-
-@pytest.mark.real
-def test_complete_set(cnmc_manifest, plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each file is replaced by eleven pixels that contain its hash."""
-    monkeypatch.setattr(duplicates, "near_pairs", lambda small, update: np.empty((0, 2), int))
-    with cnmc_manifest.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    files, table = {}, ["Patient_ID,new_names,labels"]
-    folders = {"train": "training_data/{fold}/{label}", "prelim": "validation_data", "final": "testing_data"}
-    for row in rows:
-        picture = Image.frombytes("RGB", (11, 1), bytes.fromhex(row["sha256"]) + b"\0")
-        picture.save(content := io.BytesIO(), "BMP")
-        files[f"{folders[row['phase']].format(**row)}/{row['file']}"] = content.getvalue()
-        if row["phase"] == "prelim":
-            table.append(f"{row['uid_name']},{row['file']},{int(row['label'] == 'all')}")
-    files["validation_data/C-NMC_test_prelim_phase_data_labels.csv"] = "\r\n".join(table).encode()
-    found, _ = audit.audit(str(plant(files, zipped=True)), "official_folds_by_name")
-    assert (found["images"], found["subject_names"]) == (15_114, 101)
-    assert counts(found["exact"], "pairs", "subject_names", "folds", "subsets") == (104 + 2, 99, 94, 0)
-    assert [(each["names"], each["images"], each["known"]) for each in found["merged"]] == [
-        (["20", "21"], 71, True),
-        (["51", "75", "78"], 21, True),
-        (["H2", "H4", "H5", "H6"], 6, True),
-        (["H3", "H10"], 1, True),
-    ]
-    assert counts(found["protocols"][0], "test_images", "duplicate") == (10_661, 2 * 94)

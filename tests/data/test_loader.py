@@ -16,7 +16,7 @@ from PIL import Image
 
 from alljax.data import folder, synthetic
 from alljax.data.archive import open_archive
-from alljax.data.dataset import UNLABELED, Dataset, Record
+from alljax.data.dataset import Dataset, Record
 from alljax.data.loader import ImageReader, Sampler, load_batches
 from alljax.errors import ConfigError, DataError
 
@@ -73,22 +73,6 @@ def test_batches_equal_plain_decoding(interpolation: str) -> None:
     assert np.array_equal(np.concatenate([batch.images[batch.mask] for batch in found]), expected)
     labels = np.concatenate([batch.labels[batch.mask] for batch in found])
     assert labels.tolist() == [record.label for record in dataset.records]
-
-
-def test_unlabeled_images_keep_their_label_and_padding_is_zero() -> None:
-    dataset = Dataset(
-        "folder", ("a", "b"), (Record("x", UNLABELED),), lambda record: encode(Image.new("RGB", (30, 10)))
-    )
-    (batch,) = load_batches(ImageReader(dataset, 8), sampler(1, 2))
-    assert batch.labels.tolist() == [UNLABELED, 0]
-
-
-def test_orders_of_epochs() -> None:
-    orders = sampler(7, 4, epochs=3).rows
-    found = rows_of(load_batches(numbered(7), sampler(7, 4, epochs=3)))
-    assert found == [part for epoch in orders.tolist() for part in (epoch[:4], epoch[4:])]
-    assert len({tuple(epoch) for epoch in orders.tolist()}) == 3
-    assert list(load_batches(numbered(3), sampler(0, 2))) == []
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])

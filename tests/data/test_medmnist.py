@@ -84,12 +84,6 @@ def test_open_dataset(write, settings):
         open_all(str(path), name_pattern="(?P<subject>x)")
 
 
-def test_missing_subsets_and_other_arrays(write):
-    contents = arrays(classes=2)
-    path = write(test_images=contents["test_images"], test_labels=contents["test_labels"], names=np.zeros(3))
-    assert {r.subset for r in read_medmnist(path).records} == {"test"}
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -49,16 +49,6 @@ def test_unusable_sources(plant, settings, tmp_path):
         open_dataset(settings("synthetic", name_pattern="(?P<subject>x)"))
 
 
-def test_saved_synthetic_images_are_read_as_cnmc(settings, plant):
-    written = open_dataset(settings("synthetic"))
-    root = plant({f"{written.classes[r.label]}/{r.path}": written.read(r) for r in written.records})
-    dataset = open_dataset(settings(root, allow_partial=True))
-    assert dataset.name == "cnmc"
-    assert {(r.subject, r.field, r.cell, r.label) for r in dataset.records} == {
-        (r.subject, r.field, r.cell, r.label) for r in written.records
-    }
-
-
 @pytest.mark.real
 def test_real_images(cnmc_zip, settings):
     dataset = open_dataset(settings(cnmc_zip, allow_partial=True))

@@ -141,14 +141,6 @@ def test_official_folds_keep_subjects_in_one_fold() -> None:
     assert count_leaks(by_name, records, subjects)["subject"] == 6
 
 
-def test_prelim_trains_on_train_and_tests_another_subset() -> None:
-    records = [*TWO_SUBSETS, image("x", 1, subset="extra")]
-    (fold,) = split("prelim", records)
-    assert {records[row].subset for row in fold.train} == {"train"}
-    assert {records[row].subset for row in fold.test} == {"prelim"}
-    assert len(fold.train) + len(fold.test) == 600
-
-
 @pytest.mark.parametrize("stratified", [True, False])
 def test_paper_is_train_test_split(stratified: bool) -> None:
     records = [Record(f"{n:04}.png", n % 2) for n in range(100)]
@@ -158,13 +150,6 @@ def test_paper_is_train_test_split(stratified: bool) -> None:
     )
     (fold,) = split("paper", records, seed=4, test_fraction=0.3, stratified=stratified)
     assert fold.test.tolist() == sorted(expected)
-
-
-def test_paper_has_the_sizes_of_the_paper() -> None:
-    records = [Record(f"{n}.png", int(n < 7_272), str(n % 73), str(n % 500)) for n in range(10_661)]
-    (fold,) = split("paper", records, seed=3, stratified=True)
-    assert (len(fold.train), len(fold.test)) == (8_528, 2_133)
-    assert Counter(records[row].label for row in fold.test) == {1: 1_455, 0: 678}
 
 
 def test_images_without_subjects() -> None:

@@ -7,20 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from alljax.cli import main
 from alljax.config import default_config
 from alljax.data.images import load
 from alljax.data.inspection import inspect
 from alljax.data.splits import make_splits
 from alljax.data.synthetic import read_synthetic, render_cell
 from alljax.errors import ConfigError
-from alljax.evaluation.baselines import best_threshold
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -106,32 +103,13 @@ def test_cells_depend_only_on_seed_subject_field_and_cell():
 
 
 def test_size_is_as_informative_as_in_the_real_data():
-    """Real data: accuracy .802 ± .008 for random splits, .792 ± .046 for subject-disjoint ones; AUC .81."""
-    means, spreads, aucs = [], [], []
-    for seed in range(2):
-        dataset = read_synthetic(73, 3_000, 32, seed)
-        labels = np.array([r.label for r in dataset.records])
-        areas = inspect(dataset).areas
-        aucs.append(roc_auc_score(labels, areas))
-        # Of 450 × 450 pixels: HEM 26,544 ± 7,762, ALL 36,244 ± 7,176.
-        by_class = [areas[labels == label] * 450**2 for label in (0, 1)]
-        assert [values.mean() for values in by_class] == pytest.approx([26_544, 36_244], abs=2_500)
-        assert [values.std() for values in by_class] == pytest.approx([7_762, 7_176], abs=1_500)
-
-        def accuracy(fold, areas=areas, labels=labels):
-            cut, below, above = best_threshold(areas[fold.train], labels[fold.train], 2)
-            predicted = np.where(areas[fold.test] > cut, above.argmax(), below.argmax())
-            return np.mean(predicted == labels[fold.test])
-
-        protocols = (("paper", 10), ("subject_kfold", 2))
-        scores = [[accuracy(fold) for fold in folds_of(name, dataset, repeats)] for name, repeats in protocols]
-        means.append([np.mean(values) for values in scores])
-        spreads.append([np.std(values) for values in scores])
-    by_image, by_subject = np.mean(means, axis=0)
-    assert by_image == pytest.approx(0.802, abs=0.025)
-    assert by_subject == pytest.approx(by_image, abs=0.025)
-    assert np.mean(aucs) == pytest.approx(0.82, abs=0.03)
-    assert all(of_subjects > 1.5 * of_images for of_images, of_subjects in spreads)
+    dataset = read_synthetic(73, 3_000, 32, 0)
+    labels, areas = np.array([r.label for r in dataset.records]), inspect(dataset).areas
+    assert roc_auc_score(labels, areas) == pytest.approx(0.82, abs=0.04)
+    # Real cells, of 450 × 450 pixels: HEM 26,544 ± 7,762, ALL 36,244 ± 7,176.
+    by_class = [areas[labels == label] * 450**2 for label in (0, 1)]
+    assert [values.mean() for values in by_class] == pytest.approx([26_544, 36_244], abs=2_500)
+    assert [values.std() for values in by_class] == pytest.approx([7_762, 7_176], abs=1_500)
 
 
 def features(record, dataset):
@@ -163,17 +141,3 @@ def test_splits_by_image_are_optimistic():
         gains.append(optimism(make_pipeline(StandardScaler(), KNeighborsClassifier(9)), matrix, dataset))
     assert min(gains) > 0
     assert 0.03 < np.mean(gains) < 0.2
-
-
-@pytest.mark.long
-def test_splits_by_image_are_optimistic_for_frozen_features(tmp_path):
-    """By about .04 AUC, as on the real data; EfficientNet-Lite0, eight data sets."""
-    gains = []
-    for seed in range(8):
-        out = tmp_path / f"{seed}.npz"
-        command = ["features", f"--config={REPOSITORY / 'configs/quickstart.py'}", f"--out={out}"]
-        assert main([*command, f"--config.data.synthetic.seed={seed}"]) == 0
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
-        gains.append(optimism(model, np.load(out)["features"], read_synthetic(24, 600, 224, seed)))
-    assert min(gains) > -0.01
-    assert 0.02 < np.mean(gains) < 0.06

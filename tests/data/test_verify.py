@@ -100,15 +100,6 @@ def test_all_problems(plant, complete, small, picture, capsys: pytest.CaptureFix
     assert written["sizes"]["20 × 20"] == 1
 
 
-def test_contradictory_label_table(plant, complete, small) -> None:
-    files = {path: data for path, data in complete.items() if "/fold_1/hem/" in path or path.startswith(PRELIM)}
-    files[TABLE] = complete[TABLE].decode().replace("Patient_ID", "Patient").encode()
-    found = verify.verify(str(plant(files, zipped=True)))
-    assert found["problems"]["contradictory"][0].startswith(TABLE)
-    assert len(found["problems"]["unlabeled"]) == 1_867
-    assert counts(found, "images") == {("train", "1", "hem"): (1_163,)}
-
-
 FOLDER = {
     f"{subset}/{label}/{who}{label}/{cell}.png": None
     for subset in ("train", "test")
