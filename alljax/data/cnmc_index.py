@@ -87,17 +87,11 @@ def _by_identity() -> dict[tuple[str, ...], Record]:
 def _parse(line: str) -> Iterable[Record]:
     group, _, cells = line.partition(": ")
     subset, fold, label, subject = group.split()
+    fold = fold.removeprefix("fold_") if subset == "train" else ""
     for item in cells.split():
         field, _, ranges = item.partition("/")
         for numbers in ranges.split(","):
             first, _, last = numbers.partition("-")
-            for cell in range(int(first), int(last or first) + 1):
-                yield Record(
-                    path=f"UID_{subject}_{field}_{cell}_{label}.bmp",
-                    label=CLASSES.index(label),
-                    subject=subject.upper(),
-                    field=field,
-                    cell=str(cell),
-                    fold=fold.removeprefix("fold_") if subset == "train" else "",
-                    subset=subset,
-                )
+            for cell in map(str, range(int(first), int(last or first) + 1)):
+                path = f"UID_{subject}_{field}_{cell}_{label}.bmp"
+                yield Record(path, CLASSES.index(label), subject.upper(), field, cell, fold, subset)

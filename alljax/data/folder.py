@@ -19,7 +19,8 @@ from alljax.errors import ConfigError, DataError, first_few, plural
 
 _SUBSET = re.compile(r"(train|val|test)(ing|id|idation)?", re.IGNORECASE)
 _FOLD = re.compile(r"fold_?([0-9]+)", re.IGNORECASE)
-_COLUMNS = ("path", "label", "subject", "field", "cell", "fold", "subset")
+_NAMED = ("subject", "field", "cell")
+_COLUMNS = ("path", "label", *_NAMED, "fold", "subset")
 
 
 class _Location(NamedTuple):
@@ -33,15 +34,14 @@ class _Location(NamedTuple):
 def read_folder(archive: Archive, classes: Sequence[str] = (), name_pattern: str = "") -> Dataset:
     """Reads ``root/[subset]/class/[subject]/file``.
 
-    The subject is the folder below the class, if any; a name pattern takes precedence. The
-    same subject name in two classes is the same subject. In a zip, outer folders that contain
-    everything are skipped.
+    The subject is the folder below the class, if any; a name pattern takes precedence.  The same subject name in two
+    classes is the same subject.  In a zip, outer folders that contain everything are skipped.
 
     Args:
         archive: the source.
         classes: class folders in label order; empty: all, sorted by name.
-        name_pattern: regular expression, searched in each file name, whose named groups `subject`,
-            `field` and `cell` identify the cell; empty: none.
+        name_pattern: regular expression, searched in each file name, whose named groups `subject`, `field` and `cell`
+            identify the cell; empty: none.
 
     Raises:
         DataError: one of `classes` was not found, or (without `classes`) the layout is ``root/subject/class/file``.
@@ -62,20 +62,19 @@ def read_folder(archive: Archive, classes: Sequence[str] = (), name_pattern: str
     if not classes:
         _check_not_swapped(locations.values(), archive.root)
     inside = {path: location for path, location in locations.items() if {*location.folders[:1]} & {*order}}
-    records = tuple(
-        _record(path, location, order.index(location.folders[0]), pattern) for path, location in inside.items()
-    )
     skipped = {"outside": [path for path in images if path not in inside]}
     notes += skipped_notes(skipped)
     if unmatched := [path for path in inside if pattern and not pattern.search(PurePosixPath(path).name)]:
         notes.append(f"data.name_pattern does not match {plural(len(unmatched), 'name')}: {first_few(unmatched)}")
-    notes += subject_notes(records)
+    records = tuple(
+        _record(path, location, order.index(location.folders[0]), pattern) for path, location in inside.items()
+    )
     return Dataset(
         "folder",
         order,
         records,
         read=lambda record: archive.read(record.path),
-        notes=tuple(notes),
+        notes=(*notes, *subject_notes(records)),
         stamp=lambda record: archive.stamp(record.path),
         skipped=skipped,
     )
@@ -165,24 +164,16 @@ def _locate(path: str, outer: int) -> _Location:
 
 def _record(path: str, location: _Location, label: int, pattern: re.Pattern[str] | None) -> Record:
     match = pattern.search(PurePosixPath(path).name) if pattern else None
-    groups = {name: value or "" for name, value in match.groupdict().items()} if match else {}
-    subject = location.folders[1] if len(location.folders) > 1 else ""
-    return Record(
-        path=path,
-        label=label,
-        subject=groups.get("subject", subject),
-        field=groups.get("field", ""),
-        cell=groups.get("cell", ""),
-        fold=location.fold,
-        subset=location.subset,
-    )
+    named = {"subject": location.folders[1] if len(location.folders) > 1 else ""}
+    named |= {name: value or "" for name, value in match.groupdict().items() if name in _NAMED} if match else {}
+    return Record(path, label, fold=location.fold, subset=location.subset, **named)
 
 
 def _check_not_swapped(locations: Iterable[_Location], source: Path) -> None:
     """Refuses ``subject/class/file``, which would train a classifier of subjects.
 
-    A subject may have several classes.  A swapped layout shows by lower folders that repeat and have no
-    numbers where all upper ones have (``pat1/blast``), or that are fewer than the upper ones and all repeat.
+    A subject may have several classes.  A swapped layout shows by lower folders that repeat and have no numbers where
+    all upper ones have (``pat1/blast``), or that are fewer than the upper ones and all repeat.
     """
     above: dict[str, set[str]] = defaultdict(set)
     for location in locations:
@@ -192,10 +183,9 @@ def _check_not_swapped(locations: Iterable[_Location], source: Path) -> None:
             above[location.folders[1]].add(location.folders[0])
     upper, lower = natural_sort(set().union(*above.values())), natural_sort(above)
     repeated = [name for name in lower if len(above[name]) > 1]
-    digits = [{any(map(str.isdigit, name)) for name in names} for names in (upper, lower)]
-    subjects_above, subjects_below = digits == [{True}, {False}], digits == [{False}, {True}]
-    fewer = len(upper) > len(lower) == len(repeated) and not subjects_below
-    if len(lower) > 1 and repeated and (subjects_above or fewer):
+    numbered = [{any(map(str.isdigit, name)) for name in names} for names in (upper, lower)]
+    fewer = len(upper) > len(lower) == len(repeated) and numbered != [{False}, {True}]
+    if len(lower) > 1 and repeated and (fewer or numbered == [{True}, {False}]):
         raise DataError(
             f"{source}: looks like one folder per subject ({first_few(upper)}) with one folder per class "
             f"({first_few(lower)}); reverse the order (class/subject/file) or list the images in a CSV; "
@@ -210,7 +200,7 @@ def _compile(name_pattern: str) -> re.Pattern[str] | None:
         pattern = re.compile(name_pattern)
     except re.error as error:
         raise ConfigError(f"data.name_pattern {name_pattern!r} is not a regular expression: {error}") from error
-    if not {"subject", "field", "cell"}.intersection(pattern.groupindex):
+    if not {*_NAMED}.intersection(pattern.groupindex):
         raise ConfigError(
             f"data.name_pattern {name_pattern!r} has no group named subject, field or cell; "
             r"write for example '^(?P<subject>\d+)_'"

@@ -50,12 +50,10 @@ def check_leaks(folds: "Sequence[Fold]", subjects: Sequence[str], digests: Seque
     fix = "this is a bug, please report it"
     if protocol == "prelim":
         fix = "remove their images from one of the subsets, or set split.protocol=subject_kfold"
-    for keys, shared in ((subjects, "images of the same subject"), (digests, "the same image")):
-        codes = codes_of(keys)
-        for fold in folds if len(codes) else ():
+    for keys, shared in ((codes_of(subjects), "images of the same subject"), (codes_of(digests), "the same image")):
+        for fold in folds if len(keys) else ():
             for (one, left), (other, right) in combinations(fold.sides, 2):
-                rows = right[np.isin(codes[right], codes[left])]
-                if len(rows):
+                if len(rows := right[np.isin(keys[right], keys[left])]):
                     names = natural_sort({subjects[row] for row in rows})
                     raise LeakError(
                         f"protocol {protocol} leaks in fold {fold.fold} of repeat {fold.repeat}: {len(rows):,} of "

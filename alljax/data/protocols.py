@@ -103,14 +103,12 @@ def official_folds(table: Table, settings: ConfigDict, seed: int) -> Sides:
     """The published folds, unchanged or with each subject in its home fold."""
     home = home_folds(table.records, table.subjects)
     names = natural_sort({record.fold for record in table.records})
-    fix = "set split.protocol=subject_kfold"
-    if lost := [record.path for record in table.records if not record.fold]:
+    if "" in names or len(names) < 2:
         raise DataError(
-            f"{len(lost):,} of {plural(len(table.records), 'image')} are in no official fold ({first_few(lost)}); "
-            f"move them to folders fold_0, fold_1, ... or {fix}"
+            f"protocol {settings.protocol} needs an official fold for each image, and at least two of them; found "
+            f"{first_few(name or 'images without one' for name in names)}; move the images to folders fold_0, fold_1, "
+            "... or set split.protocol=subject_kfold"
         )
-    if len(names) < 2:
-        raise DataError(f"all images are in one official fold ({names[0]!r}), so nothing is left to train on; {fix}")
     by_name = settings.protocol == "official_folds_by_name"
     fold_of_row = [
         names.index(record.fold if by_name else home[subject])
@@ -123,14 +121,14 @@ def prelim(table: Table, settings: ConfigDict, seed: int) -> Sides:
     """Trains on the subset ``train`` and tests ``test_subset``."""
     if (tested := settings.test_subset) == "train":
         raise ConfigError("split.test_subset=train, but protocol prelim trains on it; name the subset to test")
-    subsets = Counter(record.subset for record in table.records)
-    for subset, why in (("train", "protocol prelim trains on it"), (tested, "split.test_subset")):
-        if not subsets[subset]:
-            found = ", ".join(f"{name} ({count:,} images)" for name, count in sorted(subsets.items()))
-            raise DataError(
-                f"there is no subset {subset!r} ({why}), only {found}; name another or set split.protocol=subject_kfold"
-            )
     subset_of_row = np.array([record.subset for record in table.records])
+    for subset in ("train", tested):
+        if subset not in subset_of_row:
+            raise DataError(
+                f"protocol prelim needs the subsets 'train' and {tested!r} (split.test_subset), but there is no "
+                f"{subset!r}, only {', '.join(sorted(set(subset_of_row)))}; name another or set "
+                "split.protocol=subject_kfold"
+            )
     yield np.flatnonzero(subset_of_row == "train"), np.flatnonzero(subset_of_row == tested)
 
 
@@ -138,22 +136,18 @@ def paper(table: Table, settings: ConfigDict, seed: int) -> Sides:
     """scikit-learn's train_test_split of images."""
     from sklearn.model_selection import train_test_split
 
-    count, classes = len(table.labels), len(table.classes)
-    tested = int(np.ceil(settings.test_fraction * count))
-    if settings.stratified:
-        for name, images in zip(table.classes, np.bincount(table.labels, minlength=classes), strict=True):
-            if images < 2:
-                raise DataError(f"class {name!r} has {images} image, too few for train and test; add images")
-    if min(tested, count - tested) < (classes if settings.stratified else 1):
-        fewer = f"fewer images than the {classes} classes" if settings.stratified else "no image"
-        raise DataError(
-            f"split.test_fraction={settings.test_fraction} of {plural(count, 'image')} leaves a side with {fewer}; "
-            "choose another fraction or add images"
+    try:
+        train, test = train_test_split(
+            np.arange(len(table.labels)),
+            test_size=settings.test_fraction,
+            stratify=table.labels if settings.stratified else None,
+            random_state=seed,
         )
-    stratify = table.labels if settings.stratified else None
-    train, test = train_test_split(
-        np.arange(count), test_size=settings.test_fraction, stratify=stratify, random_state=seed
-    )
+    except ValueError as error:
+        raise DataError(
+            f"split.test_fraction={settings.test_fraction} of {plural(len(table.labels), 'image')} is not possible "
+            f"({error}); choose another fraction or add images"
+        ) from error
     yield train, test
 
 
@@ -189,7 +183,7 @@ def _check_subjects(table: Table, needed: int, why: str) -> None:
         if count < needed:
             unit = "subject" if table.named else "image"
             fix = f"set split.folds to {count} or less" if count > 1 else f"add {unit}s of this class"
-            if not table.named and len(table.classes) > 2:
-                # The source may be the folder of one class, whose subject folders are then read as classes.
-                fix += f"; if {name!r} is a subject, set data.source to the folder that contains the classes"
+            # The source may be the folder of one class, whose subject folders are then read as classes.
+            if not table.named:
+                fix += "; if it is a subject, set data.source to the folder that contains the classes"
             raise DataError(f"class {name!r} has {plural(count, unit)}, but {why}; {fix}")

@@ -16,13 +16,12 @@ from alljax.errors import ConfigError, DataError, plural
 def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
     """Opens a source for training.
 
-    ``synthetic`` is generated; a folder or zip with C-NMC file names is read as C-NMC 2019,
-    any other with one folder per class; a CSV lists its images; an ``.npz`` contains them;
-    a folder written by `alljax data prepare` is read directly.
+    ``synthetic`` is generated; a folder or zip with C-NMC file names is read as C-NMC 2019, any other with one folder
+    per class; a CSV lists its images; an ``.npz`` contains them; a folder written by `alljax data prepare` is read
+    directly.
 
     Args:
-        data: the `data` part of a config: `source`, `classes`, `name_pattern`, `subset`,
-            `allow_partial` and `synthetic` (`subjects`, `images`, `image_size`, `seed`).
+        data: the `data` part of a config.
         subsets: the subsets to use; default: `data.subset`.
 
     Returns:
@@ -120,10 +119,11 @@ def _select(dataset: Dataset, subsets: Sequence[str], data: Any) -> Dataset:
     )
     for subset in subsets:
         if counts and not counts[subset]:  # `check` reports an empty source
-            setting = "data.subset" if subset == data.subset else "split.test_subset"
             found = ", ".join(f"{name} ({plural(count, 'image')})" for name, count in sorted(counts.items()))
-            reasons = "; ".join((f"found {found}", *dataset.notes))
-            raise DataError(f"{data.source}: no labeled images in the subset {subset!r} ({setting}); {reasons}")
+            raise DataError(
+                f"{data.source}: no labeled images in the subset {subset!r} (data.subset, split.test_subset); "
+                f"{'; '.join((f'found {found}', *dataset.notes))}"
+            )
     used = tuple(record for record in dataset.records if record.subset in subsets and record.label != UNLABELED)
     notes = dataset.notes
     if unused := ", ".join(f"{count:,} of {name}" for name, count in sorted(counts.items()) if name not in subsets):

@@ -124,15 +124,13 @@ def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str = "train")
 
 def fingerprint(folds: Sequence[Fold], records: Sequence[Record]) -> str:
     """Returns the SHA-256 of the sorted lines ``repeat TAB fold TAB side TAB path``; independent of their order."""
-    lines = np.array([f"{record.path}\n" for record in records], object)
-    rank = np.empty(len(lines), np.int64)
-    rank[np.argsort(lines, kind="stable")] = np.arange(len(lines))
-    sides = {f"{each.repeat}\t{each.fold}\t{side}\t": rows for each in folds for side, rows in each.sides}
-    digest = hashlib.sha256()
-    for start in sorted(sides):
-        for line in lines[sides[start][np.argsort(rank[sides[start]])]]:
-            digest.update(f"{start}{line}".encode(errors="surrogateescape"))
-    return digest.hexdigest()
+    lines = sorted(
+        f"{each.repeat}\t{each.fold}\t{side}\t{records[row].path}\n"
+        for each in folds
+        for side, rows in each.sides
+        for row in rows
+    )
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def split_rows(
@@ -159,22 +157,18 @@ def _hold_out_validation(fold: Fold, labels: Rows, groups: Rows, fraction: float
 def _reduce_training(folds: Sequence[Fold], table: Table, count: int, seed: int) -> list[Fold]:
     """Keeps `count` subjects of each training side (images where no subject is known); smaller sets are nested."""
     what = "subjects" if table.named else "images"
-    smallest = min(folds, key=lambda fold: len(np.unique(table.groups[fold.train])))
-    available = len(np.unique(table.groups[smallest.train]))
-    if count > available:
-        raise ConfigError(
-            f"split.train_subjects={count}, but fold {smallest.fold} of repeat {smallest.repeat} has {available:,} "
-            f"{what} to train on; set {available} or less, or 0 for all"
-        )
     reduced = []
     for fold in folds:
+        where = f"split.train_subjects={count}, but fold {fold.fold} of repeat {fold.repeat}"
         labels, groups = table.labels[fold.train], np.unique(table.groups[fold.train], return_inverse=True)[1]
-        chosen = nested_groups(labels, groups, (seed + fold.repeat, fold.fold, 2))[:count]
-        train = fold.train[np.isin(groups, chosen)]
+        order = nested_groups(labels, groups, (seed + fold.repeat, fold.fold, 2))
+        if count > len(order):
+            raise ConfigError(f"{where} has {len(order):,} {what} to train on; set fewer, or 0 for all")
+        train = fold.train[np.isin(groups, order[:count])]
         if lost := set(labels.tolist()).difference(table.labels[train].tolist()):
             raise ConfigError(
-                f"split.train_subjects={count} leaves fold {fold.fold} of repeat {fold.repeat} without class "
-                f"{table.classes[min(lost)]!r}; set more {what}, at least one per class, or 0 for all"
+                f"{where} would train without class {table.classes[min(lost)]!r}; set at least one of the {what} per "
+                "class, or 0 for all"
             )
         reduced.append(replace(fold, train=train))
     return reduced
@@ -182,12 +176,8 @@ def _reduce_training(folds: Sequence[Fold], table: Table, count: int, seed: int)
 
 def _check_sides(fold: Fold, table: Table, protocol: str) -> None:
     """Raises DataError where a side is empty or a class is missing in the training data."""
-    where = f"fold {fold.fold} of repeat {fold.repeat}"
-    fix = {
-        "subject_kfold": "set fewer folds (split.folds) or another seed",
-        "paper": "set split.stratified or another seed",
-        "prelim": "add images to that subset",
-    }.get(protocol, "add images or set split.protocol=subject_kfold")
+    where = f"fold {fold.fold} of repeat {fold.repeat} of protocol {protocol}"
+    fix = "add images, or set fewer folds (split.folds), another seed or another protocol"
     for side, rows in (("train on", fold.train), ("test", fold.test)):
         if len(rows) == 0:
             raise DataError(f"{where} has nothing to {side}; {fix}")

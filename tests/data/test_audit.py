@@ -55,7 +55,7 @@ def test_data_set_without_duplicates(tree, capsys: pytest.CaptureFixture[str]) -
     audit.print_audit(found)
     output = capsys.readouterr().out
     assert "1 image skipped, cannot be read: a/a0/bad.png (not an image)" in output
-    assert "prelim is impossible: there is no subset 'prelim'" in output
+    assert "prelim is impossible: protocol prelim needs the subsets 'train' and 'prelim'" in output
     assert "declared leaky: paper" in output
 
 
