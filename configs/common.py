@@ -1,6 +1,14 @@
-"""Settings that several studies share."""
+"""Settings that several studies share.
+
+The quickstart and every ablation have two arguments.  ``:cnmc`` uses VGG16 and 100 epochs, for C-NMC 2019:
+
+    alljax study --config=configs/ablate_batch.py:cnmc --workdir=runs/batch --config.data.source=C-NMC_Leukemia.zip
+
+``:toy`` is a small version of the study, see `toy`.  Times in the docstrings are for two CPU cores.
+"""
 
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -8,24 +16,29 @@ from alljax.config import default_config
 from alljax.errors import ConfigError
 
 
-def ablation(file: str, argument: str, *arguments: str) -> ConfigDict:
-    """Returns the settings of an ablation: 30 epochs and 3 seeds on generated images, or a toy with ``toy``.
+def frozen_study(file: str, argument: str, *sweep: Any, accepts: tuple[str, ...] = ()) -> ConfigDict:
+    """Returns a study with a frozen backbone: 30 epochs and 3 seeds on generated images.
 
     Args:
         file: of the config, for messages.
         argument: the text after the colon of ``--config=FILE:ARGUMENT``.
-        arguments: what the config accepts besides ``toy``.
+        sweep: the entries of ``study.sweep``.
+        accepts: arguments of this config besides ``cnmc`` and ``toy``.
 
     Raises:
         ConfigError: an argument that is not accepted.
     """
-    check_argument(file, argument, "toy", *arguments)
+    check_argument(file, argument, "cnmc", "toy", *accepts)
     config = default_config()
     config.train.epochs = 30
     config.study.seeds = 3
-    if argument == "toy":
+    config.study.sweep = sweep
+    if argument == "cnmc":
+        config.model.backbone = "vgg16"
+        config.train.epochs = 100
+    if argument.endswith("toy"):
         toy(config)
-        config.model.stage = "stage3"
+        config.model.stage = "" if any(key == "model.stage" for key, _ in sweep) else "stage3"
     return config
 
 
@@ -47,22 +60,3 @@ def check_argument(file: str, argument: str, *arguments: str) -> None:
     if argument and argument not in arguments:
         name = Path(file).name
         raise ConfigError(f"configs/{name} has no argument {argument!r}; it accepts {', '.join(arguments)}, or none")
-
-
-def paper_networks(word: str) -> tuple[object, object]:
-    """Returns the entry of ``study.sweep`` with the two networks of the paper.
-
-    Args:
-        word: ``""`` for VGG16 and ResNet50, ``keras`` for Keras's weights and ResNet50, ``small`` for two stages of
-            EfficientNet-Lite0 in their place, ``toy`` for two earlier stages.
-    """
-    networks: dict[str, tuple[object, object]] = {
-        "": ("model.backbone", ("vgg16", "resnet50")),
-        "keras": (
-            ("model.backbone", "weights.name"),
-            (("vgg16", "keras-vgg16-notop"), ("resnet50_keras", "keras-resnet50-notop")),
-        ),
-        "small": ("model.stage", ("head", "stage5")),
-        "toy": ("model.stage", ("stage3", "stage2")),
-    }
-    return networks[word]

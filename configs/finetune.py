@@ -29,25 +29,13 @@ def get_config(argument: str = "") -> ConfigDict:
         config.data.synthetic.subjects = 8
         config.model.update(stage="stage2", hidden=32, dropout=0.2)
         config.split.update(protocol="subject_holdout", test_fraction=0.25, validation=0.25, folds=5)
-        config.train.update(
-            epochs=6,
-            batch_size=8,
-            learning_rate=1e-3,
-            groups=(("head/.*", 1.0), ("backbone/stage2/.*", 0.3), ("backbone/(stem|stage1)/.*", 0.0)),
-            ema_decay=0.9,
-            bn_momentum=0.8,  # 36 steps are too few for the backbone's own .99
-            clip_norm=1.0,
-            checkpoint_steps=4,
-            log_steps=2,
-        )
+        groups = (("head/.*", 1.0), ("backbone/stage2/.*", 0.3), ("backbone/(stem|stage1)/.*", 0.0))
+        config.train.update(epochs=6, batch_size=8, learning_rate=1e-3, groups=groups, ema_decay=0.9, clip_norm=1.0)
+        config.train.update(bn_momentum=0.8, checkpoint_steps=4, log_steps=2)  # 36 steps are too few for momentum .99
         config.study.seeds = 1
     else:
         config.model.backbone = "vgg16"
         config.preprocessing.image_size = 128
-        config.train.update(
-            epochs=4,
-            learning_rate=1e-4,
-            groups=(("head/.*", 1.0), ("backbone/block5/.*", 0.3), ("backbone/block[1-4]/.*", 0.0)),
-            checkpoint_steps=50,
-        )
+        groups = (("head/.*", 1.0), ("backbone/block5/.*", 0.3), ("backbone/block[1-4]/.*", 0.0))
+        config.train.update(epochs=4, learning_rate=1e-4, groups=groups, checkpoint_steps=50)
     return config

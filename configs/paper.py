@@ -21,30 +21,37 @@ Words after the colon, joined with commas, as in ``configs/paper.py:keras,both``
 from ml_collections import ConfigDict
 
 from alljax.config import default_config
-from alljax.errors import ConfigError
-from configs.common import check_argument, paper_networks, toy
+from configs.common import check_argument, toy
+
+NETWORKS = {
+    "": ("model.backbone", ("vgg16", "resnet50")),
+    "keras": (
+        ("model.backbone", "weights.name"),
+        (("vgg16", "keras-vgg16-notop"), ("resnet50_keras", "keras-resnet50-notop")),
+    ),
+    "small": ("model.stage", ("head", "stage5")),
+    "toy": ("model.stage", ("stage3", "stage2")),
+}
+"""The entry of ``study.sweep`` with the two networks, by word."""
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the paper's study; the words after the colon are explained above."""
-    words = list(dict.fromkeys(argument.split(",")))
-    for word in words:
-        check_argument(__file__, word, "both", "keras", "small", "toy")
-    networks = [word for word in words if word not in ("", "both")]
-    if len(networks) > 1:
-        raise ConfigError(f"configs/paper.py: {' and '.join(networks)} are different networks; use one of them")
+    words = argument.split(",")
+    network = ",".join(word for word in words if word != "both")
+    check_argument(__file__, network, *filter(None, NETWORKS), "both")
     config = default_config()
-    if "toy" in words:
+    if network == "toy":
         toy(config)
         config.study.seeds = 1
         config.evaluation.resamples = 200
     config.model.update(pool="average", hidden=512)
-    config.split.update(protocol="paper", test_fraction=0.2, stratified=False, repeats=2 if "toy" in words else 5)
+    config.split.update(protocol="paper", test_fraction=0.2, stratified=False, repeats=2 if network == "toy" else 5)
     config.train.update(batch_size=32, learning_rate=1e-4, decay_steps=900, decay_rate=0.95)
     config.study.compare = "paper"
     config.study.sweep = (
         *((("split.protocol", ("paper", "subject_kfold")),) if "both" in words else ()),
-        paper_networks("".join(networks)),
+        NETWORKS[network],
         ("train.optimizer", ("adam", "rmsprop")),
         ("train.epochs", (10, 20, 30, 40, 50, 60, 80, 100)),
     )

@@ -1,4 +1,4 @@
-r"""What the paper does not state: 24 configurations of its study, ranked by their distance to its tables.
+"""What the paper does not state: 24 configurations of its study, ranked by their distance to its tables.
 
     alljax study --config=configs/paper_variants.py --workdir=runs/variants --config.data.source=C-NMC_Leukemia.zip
 
@@ -11,10 +11,7 @@ Flattened features are large: 25,088 numbers per image for VGG16 and 100,352 for
 4.3 GB, with eight views 8.6 GB and 34 GB, read from disk where they do not fit in memory; `--dry_run` reports it.
 Shorten --config.study.sweep to do less, or use --shard=i/n on several machines.
 
-    alljax study --config=configs/paper_variants.py:keras --workdir=runs/variants \
-        --config.data.source=C-NMC_Leukemia.zip
-
-The same with Keras's weights and its ResNet50, most likely what the authors used.  ``:small`` uses two stages of
+``:keras`` uses Keras's weights and its ResNet50, most likely what the authors used.  ``:small`` uses two stages of
 EfficientNet-Lite0 in place of the networks and downloads nothing: on 512 images of C-NMC half an hour per split on two
 CPU cores.  ``:toy`` uses two earlier stages, 96 generated images of 64 × 64 pixels, one preprocessing, Adam and two
 numbers of epochs.
@@ -22,33 +19,22 @@ numbers of epochs.
 
 from ml_collections import ConfigDict
 
-from alljax.config import default_config
-from configs.common import check_argument, paper_networks, toy
+from configs import paper
+from configs.common import check_argument
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the variants of the paper's study; ``:keras``, ``:small`` and ``:toy`` use other networks."""
     check_argument(__file__, argument, "keras", "small", "toy")
-    config = default_config()
+    config = paper.get_config(argument)
+    networks, optimizers, epochs = config.study.sweep
     preprocessings: tuple[str, ...] = ("rescale", "caffe", "torch")
-    optimizers: tuple[str, ...] = ("adam", "rmsprop")
-    epochs: tuple[int, ...] = (10, 20, 30, 40, 50, 60, 80, 100)
     if argument == "toy":
-        toy(config)
-        config.study.seeds = 1
         config.model.hidden = 64
-        config.evaluation.resamples = 200
-        preprocessings, optimizers, epochs = ("rescale",), ("adam",), (10, 20)
-    config.split.update(protocol="paper", test_fraction=0.2)
-    config.train.update(batch_size=32, learning_rate=1e-4, decay_steps=900, decay_rate=0.95)
+        preprocessings, optimizers, epochs = ("rescale",), ("train.optimizer", ("adam",)), ("train.epochs", (10, 20))
+    config.split.repeats = 1
     config.study.update(compare="variants", checkpoints=False)  # 768 heads of up to 205 MB
-    config.study.sweep = (
-        ("split.stratified", (False, True)),
-        ("preprocessing.name", preprocessings),
-        ("model.pool", ("average", "flatten")),
-        ("features.augment", ("none", "dihedral")),
-        paper_networks(argument),
-        ("train.optimizer", optimizers),
-        ("train.epochs", epochs),
-    )
+    variants = (("split.stratified", (False, True)), ("preprocessing.name", preprocessings),
+                ("model.pool", ("average", "flatten")), ("features.augment", ("none", "dihedral")))  # fmt: skip
+    config.study.sweep = (*variants, networks, optimizers, epochs)
     return config

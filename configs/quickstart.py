@@ -14,18 +14,9 @@ of .77 [.69, .85]; one and a half minutes on two CPU cores, nearly all of it for
 
 from ml_collections import ConfigDict
 
-from alljax.config import default_config
-from configs.common import check_argument
+from configs.common import frozen_study
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the quickstart for generated images, or for C-NMC with ``:cnmc``."""
-    check_argument(__file__, argument, "cnmc")
-    config = default_config()
-    config.train.epochs = 30
-    config.study.seeds = 3
-    config.study.sweep = (("train.optimizer", ("adam", "rmsprop")),)
-    if argument == "cnmc":
-        config.model.backbone = "vgg16"
-        config.train.epochs = 100
-    return config
+    return frozen_study(__file__, argument, ("train.optimizer", ("adam", "rmsprop")))

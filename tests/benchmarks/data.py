@@ -1,12 +1,11 @@
-"""How fast images are decoded and resized here, against tf.data and torch's DataLoader, and how fast names are read.
+"""Speed of decoding and resizing, compared with tf.data and torch's DataLoader.
 
-    python tests/benchmarks/data.py [IMAGES]
+    .venv/bin/python tests/benchmarks/data.py [IMAGES]
 
-450 × 450 BMP files to 224 × 224 batches of 32, each way in a process of its own that has read the files once
-before.  Five interleaved rounds; median images a second, its ratio to ours, peak memory in MB with worker
-processes.  ``cells`` lie on black like C-NMC's, ``filled`` images have no black.  tf.data and torch are looked
-for in the Python that runs this, and passed over aloud where they are not.  At the end 100,000 names in a zip
-are indexed and split.  Figures of a shared machine say little, ratios more.
+450 × 450 BMP files to 224 × 224 batches of 32, each method in a process that has read the files once before.  Five
+interleaved rounds; median images per second, its ratio to alljax with threads, peak memory in MB with worker processes.
+``cells`` are on black like C-NMC's, ``filled`` images have no black.  tf.data and torch are compared if the Python that
+runs this has them.
 """
 
 import importlib.util
@@ -17,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,16 +24,14 @@ from PIL import Image
 
 BATCH, SIDE, SIZE, ROUNDS = 32, 450, 224, 5
 CORES = len(os.sched_getaffinity(0))
-NAMES, SUBJECTS = 100_000, 500
 
-WAYS = {
+METHODS = {
     "alljax, threads": None,
     "alljax, processes": None,
     "tf.data": "tensorflow",
-    "torch, Pillow": "torch",
-    "torch, interpolate": "torch",
+    "torch": "torch",
 }
-"""Each way and the package it needs."""
+"""Each method and the package it needs."""
 
 
 def ours(folder: Path, antialias: bool, workers: int) -> Callable[[], Iterable[object]]:
@@ -72,7 +68,7 @@ def tf_data(folder: Path, antialias: bool) -> Callable[[], Iterable[object]]:
     return lambda: tf.data.Dataset.from_tensor_slices(paths).map(read, ahead).batch(BATCH).prefetch(ahead)
 
 
-def torch_loader(folder: Path, antialias: bool, pillow: bool) -> Callable[[], Iterable[object]]:
+def torch_loader(folder: Path) -> Callable[[], Iterable[object]]:
     import torch
 
     class Files(torch.utils.data.Dataset):
@@ -83,25 +79,22 @@ def torch_loader(folder: Path, antialias: bool, pillow: bool) -> Callable[[], It
 
         def __getitem__(self, index: int) -> torch.Tensor:
             image = Image.open(self.paths[index]).convert("RGB")
-            if pillow:  # torchvision's Resize of a Pillow image
-                return torch.from_numpy(np.array(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)))
-            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]  # and of a tensor
-            return torch.nn.functional.interpolate(pixels, (SIZE, SIZE), mode="bilinear", antialias=antialias)[0]
+            resized = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)  # as torchvision; always antialiases
+            return torch.from_numpy(np.array(resized))
 
     loader = torch.utils.data.DataLoader(Files(), BATCH, num_workers=CORES, persistent_workers=True)
     return lambda: loader
 
 
-def serve(way: str, folder: Path, antialias: bool) -> None:
-    """Reads all files once a line of input, and answers with images a second and the peak memory so far."""
+def serve(method: str, folder: Path, antialias: bool) -> None:
+    """Reads all files once per line of input, and answers with images per second and the peak memory so far."""
     makers = {
         "alljax, threads": lambda: ours(folder, antialias, 0),
         "alljax, processes": lambda: ours(folder, antialias, CORES),
         "tf.data": lambda: tf_data(folder, antialias),
-        "torch, Pillow": lambda: torch_loader(folder, antialias, pillow=True),
-        "torch, interpolate": lambda: torch_loader(folder, antialias, pillow=False),
+        "torch": lambda: torch_loader(folder),
     }
-    batches = makers[way]()
+    batches = makers[method]()
     for _ in sys.stdin:
         start, images = time.perf_counter(), 0
         for batch in batches():
@@ -121,35 +114,35 @@ def peak_memory() -> float:
 
 
 def compare(folder: Path, antialias: bool) -> None:
-    ways = [way for way, package in WAYS.items() if package is None or importlib.util.find_spec(package)]
+    methods = [method for method, package in METHODS.items() if package is None or importlib.util.find_spec(package)]
     if not antialias:
-        ways = [way for way in ways if way != "torch, Pillow"]  # Pillow always antialiases
+        methods = [method for method in methods if method != "torch"]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
-    def start(way: str) -> subprocess.Popen[str]:
-        arguments = [sys.executable, __file__, "serve", way, str(folder), str(int(antialias))]
+    def start(method: str) -> subprocess.Popen[str]:
+        arguments = [sys.executable, __file__, "serve", method, str(folder), str(int(antialias))]
         pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
         return subprocess.Popen(arguments, stdin=pipe, stdout=pipe, stderr=quiet, text=True, env=environment)
 
-    running = {way: start(way) for way in ways}
-    measured: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    running = {method: start(method) for method in methods}
+    measured: dict[str, list[tuple[float, float]]] = {method: [] for method in methods}
     for number in range(ROUNDS + 1):
-        for way, process in running.items():
+        for method, process in running.items():
             assert process.stdin
             assert process.stdout
             process.stdin.write("go\n")
             process.stdin.flush()
             rate, memory = map(float, process.stdout.readline().split())
-            time.sleep(0.5)  # processes that stay read ahead now
+            time.sleep(0.5)  # idle processes prefetch now
             if number:  # the first round fills caches and starts processes
-                measured[way].append((rate, memory))
+                measured[method].append((rate, memory))
     for process in running.values():
         process.communicate()
-    rates = {way: statistics.median(rate for rate, _ in each) for way, each in measured.items()}
-    for way, rate in rates.items():
-        ratio, memory = rates["alljax, threads"] / rate, measured[way][-1][1]
-        spread = f"{min(measured[way])[0]:,.0f} … {max(measured[way])[0]:,.0f}"
-        print(f"  {way:<20} {rate:8,.0f} images/s ({spread:>15})   ours is {ratio:5.2f} ×   {memory:7,.0f} MB")
+    rates = {method: statistics.median(rate for rate, _ in each) for method, each in measured.items()}
+    for method, rate in rates.items():
+        ratio, memory = rates["alljax, threads"] / rate, measured[method][-1][1]
+        spread = f"{min(measured[method])[0]:,.0f} … {max(measured[method])[0]:,.0f}"
+        print(f"  {method:<20} {rate:8,.0f} images/s ({spread:>15})   ours is {ratio:5.2f} ×   {memory:7,.0f} MB")
 
 
 def draw(folder: Path, images: int, filled: bool) -> None:
@@ -163,62 +156,22 @@ def draw(folder: Path, images: int, filled: bool) -> None:
         Image.fromarray(pixels).save(folder / f"{number:05}.bmp")
 
 
-def index(source: Path) -> None:
-    """Opens a source of many names and splits it by person; prints seconds and MB."""
-    start = time.perf_counter()
-    import hashlib
-
-    from alljax import config as configs
-    from alljax.data import splits
-    from alljax.data.readers import open_dataset
-
-    config = configs.vary(configs.default_config(), {"data.source": str(source)})
-    dataset = open_dataset(config.data)
-    people = [record.subject for record in dataset.records]
-    digests = [hashlib.sha256(record.path.encode()).hexdigest() for record in dataset.records]
-    drawn = splits.make_splits(
-        "subject_kfold", dataset.records, people, digests, classes=dataset.classes, folds=5, repeats=1, seed=0,
-        test_fraction=0.2, stratified=True, test_subset="", validation=0.1,
-    )  # fmt: skip
-    assert sum(len(split.test) for split in drawn) == len(dataset.records) == NAMES
-    print(time.perf_counter() - start, peak_memory(), flush=True)
-
-
-def many_names(folder: Path) -> None:
-    source = folder / "names.zip"
-    with zipfile.ZipFile(source, "w") as archive:
-        for number in range(NAMES):
-            subject = number % SUBJECTS
-            archive.writestr(f"{('all', 'hem')[subject % 3 == 0]}/{subject}/{number}.bmp", b"")
-    done = subprocess.run(
-        [sys.executable, __file__, "index", str(source)], capture_output=True, text=True, check=True
-    ).stdout
-    seconds, memory = map(float, done.split())
-    print(f"{NAMES:,} names indexed and split: {seconds:.1f} s, {memory:,.0f} MB (asked for: 10 s, 500 MB)")
-
-
 def main() -> None:
     images = int(sys.argv[1]) if len(sys.argv) > 1 else 960
-    for package in sorted({package for package in WAYS.values() if package}):
-        if not importlib.util.find_spec(package):
-            print(f"not compared: {package} is not installed in {sys.prefix}")
     print(f"{images} images, {CORES} cores")
     with tempfile.TemporaryDirectory() as place:
-        for kind in ("trials", "filled"):
+        for kind in ("cells", "filled"):
             folder = Path(place) / kind
             folder.mkdir()
             draw(folder, images, kind == "filled")
             for antialias in (True, False):
                 print(f"{kind}, {'antialiased' if antialias else 'not antialiased'}")
                 compare(folder, antialias)
-        many_names(Path(place))
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["serve", way, folder, antialias]:
-            serve(way, Path(folder), bool(int(antialias)))
-        case ["index", source]:
-            index(Path(source))
+        case ["serve", method, folder, antialias]:
+            serve(method, Path(folder), bool(int(antialias)))
         case _:
             main()

@@ -1,8 +1,8 @@
-"""Costs of fine-tuning: a step beside PyTorch's, a checkpoint, a start, and communication between devices.
+"""Costs of fine-tuning: a step compared with PyTorch's, a checkpoint, and communication between devices.
 
-    .venv/bin/python tests/benchmarks/training.py [steps] [checkpoint] [start] [devices]
+    .venv/bin/python tests/benchmarks/training.py [steps] [checkpoint] [devices]
 
-Without a name all four.  Rounds are interleaved, so that other work on a shared machine affects both sides equally;
+Without a name all three.  Rounds are interleaved, so that other work on a shared machine affects both sides equally;
 minimum, median, maximum.  PyTorch and torchvision are used if installed.  Weights are random.
 """
 
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -37,7 +38,7 @@ from alljax.training.step import Batch
 BACKBONES = ("vgg16", "resnet50")
 SIZE, BATCH, ROUNDS = 224, 8, 5
 SMALL = 64
-"""Image size in pixels where not the step itself is measured."""
+"""Image size in pixels of checkpoints."""
 STEPS, EVERY = 20, 5
 DEVICES, GLOBAL = (1, 2, 4, 8), 32
 
@@ -91,28 +92,17 @@ def our_step(backbone: str) -> Callable[[], float]:
 def torch_step(backbone: str) -> Callable[[], float]:
     """Returns a function that times the same step of PyTorch: same layers and head, channels last, fused Adam."""
     import torch
-    import torchvision
+    from paper_work import WIDTHS, torch_backbone, torch_head, torch_pixels
 
-    torch.manual_seed(0)
-    if backbone == "vgg16":
-        body = torchvision.models.vgg16().features
-        layers = [body, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
-    else:
-        body = torchvision.models.resnet50()
-        body.fc = torch.nn.Identity()
-        layers = [body]
-    width = {"vgg16": 512, "resnet50": 2048}[backbone]
-    head = [torch.nn.Linear(width, 512), torch.nn.ReLU(), torch.nn.Linear(512, 2)]
-    model = torch.nn.Sequential(*layers, *head).to(memory_format=torch.channels_last).train()
+    body = torch_backbone(backbone)
+    model = torch.nn.Sequential(body, torch_head(WIDTHS[backbone])).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     batch = noise(SIZE)
     images, labels = torch.from_numpy(np.asarray(batch.inputs)), torch.from_numpy(np.asarray(batch.labels)).long()
-    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
     def work() -> float:
         optimizer.zero_grad(set_to_none=True)
-        pixels = ((images.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)  # NHWC in memory: channels last
-        loss = torch.nn.functional.cross_entropy(model(pixels), labels)
+        loss = torch.nn.functional.cross_entropy(model(torch_pixels(images)), labels)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -134,8 +124,8 @@ def timed(work: Callable[[], object]) -> Callable[[], float]:
 
 
 def steps() -> None:
-    """Compares steps; one backbone after the other, for memory's sake."""
-    print(f"a step of fine-tuning, {SIZE} × {SIZE} pixels, batch {BATCH}, all layers learn, Adam; images/s")
+    """Compares steps; one backbone after the other, to save memory."""
+    print(f"a step of fine-tuning, {SIZE} × {SIZE} pixels, batch {BATCH}, all parameters trainable, Adam; images/s")
     for backbone in BACKBONES:
         timers = {"alljax": our_step(backbone)}
         try:
@@ -149,23 +139,11 @@ def steps() -> None:
             show(f"{backbone}, alljax / PyTorch", [each["alljax"] / each["PyTorch"] for each in rounds])
 
 
-class Noise:
-    """Images uint8 and labels of STEPS batches, as `FoldLoader` reads them."""
-
-    def __init__(self) -> None:
-        """Draws them."""
-        self._batch = noise(SMALL, STEPS * BATCH)
-        self.labels = np.asarray(self._batch.labels)
-
-    def take(self, rows: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Returns rows; none are masked."""
-        return np.asarray(self._batch.inputs)[rows]
-
-
-def loop(network: Network, every: int) -> np.ndarray:
-    """Returns milliseconds of wall and of processor time of the steps 2 to STEPS − 1 of a real run."""
-    config, images, key = settings("vgg16", checkpoint_steps=every, log_steps=1), Noise(), jax.random.key(0)
-    rows, mesh, ends = np.arange(STEPS * BATCH), sharding.JitMesh(), list[tuple[float, float]]()
+def step_times(network: Network, every: int) -> np.ndarray:
+    """Returns milliseconds of wall and of processor time of the steps 2 to STEPS − 1 of a real training."""
+    config, key, mesh = settings("vgg16", checkpoint_steps=every, log_steps=1), jax.random.key(0), sharding.JitMesh()
+    batch, rows, ends = noise(SMALL, STEPS * BATCH), np.arange(STEPS * BATCH), list[tuple[float, float]]()
+    images: Any = SimpleNamespace(labels=batch.labels, take=lambda rows, mask: batch.inputs[rows])
     fold = make_fold_rows(config, images.labels, 2, [Fold(0, 0, rows, rows[:BATCH])])[0]
     loader, tuner = FoldLoader(config, images, fold, key, mesh), FineTuner(config, network, 2, mesh)
 
@@ -175,42 +153,18 @@ def loop(network: Network, every: int) -> np.ndarray:
 
     with tempfile.TemporaryDirectory() as folder:
         train(tuner, loader, tuner.inputs(key, fold.class_weights, STEPS), Path(folder), update)
-    assert len(ends) == STEPS
     return 1000 * (np.array(ends[-2]) - np.array(ends[0]))
 
 
 def checkpoint() -> None:
-    """Compares a loop with checkpoints and one without."""
+    """Compares training with and without checkpoints."""
     network, saved = random_network("vgg16", SMALL), (STEPS - 2) // EVERY
-    rounds = [(loop(network, EVERY), loop(network, 10**6)) for _ in range(ROUNDS)]
+    rounds = [(step_times(network, EVERY), step_times(network, 10**6)) for _ in range(ROUNDS)]
     count = sum(leaf.size for leaf in jax.tree.leaves(network.variables))
     print(f"a checkpoint of VGG16 and Adam, about {12 * count / 1e6:,.0f} MB, while it trains at {SMALL} × {SMALL}; ms")
     for place, what in enumerate(("", ", processor time of all threads")):
         show(f"a step without{what}", [without[place] / (STEPS - 2) for _, without in rounds])
-        show(f"a checkpoint more{what}", [(having - without)[place] / saved for having, without in rounds])
-
-
-def start() -> None:
-    """Times processes from their start to the end of their first step."""
-    print(f"from `python` to the end of the first step, {SMALL} × {SMALL} pixels, batch {BATCH}; s")
-    for backbone in BACKBONES:
-        cold, warm = [], []
-        for _ in range(max(ROUNDS // 2, 1)):
-            with tempfile.TemporaryDirectory() as folder:
-                here = os.environ | {"JAX_COMPILATION_CACHE_DIR": folder}
-                for found in (cold, warm):
-                    begun = time.perf_counter()
-                    child("_first", backbone, environment=here)
-                    found.append(time.perf_counter() - begun)
-        show(f"{backbone}, nothing compiled before", cold)
-        show(f"{backbone}, JAX_COMPILATION_CACHE_DIR filled", warm)
-
-
-def first(backbone: str) -> None:
-    """Does one step."""
-    mesh = sharding.JitMesh()
-    tuner, run = make_tuner(backbone, SMALL, mesh)
-    jax.block_until_ready(tuner.step(tuner.init(run), mesh.shard(noise(SMALL)), run, epoch=0))
+        show(f"added by a checkpoint{what}", [(saving - without)[place] / saved for saving, without in rounds])
 
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -243,9 +197,9 @@ class Modules(sharding.JitMesh):
         return compiled if donate is None else lambda *arguments: compiled.lower(*arguments).compile()
 
 
-def sent(backbone: str, fsdp: str) -> None:
+def sent(backbone: str, fsdp: int) -> None:
     """Prints what each device sends in a step over all devices, and what it keeps."""
-    mesh = Modules(int(fsdp))
+    mesh = Modules(fsdp)
     tuner, run = make_tuner(backbone, SIZE, mesh)
     state = tuner.init(run)
     module: Any = tuner.step(state, mesh.shard(noise(SIZE, GLOBAL)), run, epoch=0)
@@ -257,20 +211,15 @@ def sent(backbone: str, fsdp: str) -> None:
 
 
 def scaling() -> None:
-    """Reads from the compiled modules what grows with the devices."""
+    """Reads from the compiled modules what each number of devices sends and holds."""
     for backbone in BACKBONES:
-        print(f"{backbone}, {SIZE} × {SIZE} pixels, {GLOBAL} images a step over all devices; sent and held by each")
+        print(f"{backbone}, {SIZE} × {SIZE} pixels, {GLOBAL} images per step over all devices; sent and held by each")
         for count in DEVICES:
             for shared in sorted({1, count}):
                 flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}", "JAX_PLATFORMS": "cpu"}
-                said = child("_sent", backbone, str(shared), environment=os.environ | flags)
-                print(f"  {count} devices, mesh.fsdp={shared}: {said}", flush=True)
-
-
-def child(*arguments: str, environment: dict[str, str]) -> str:
-    """Runs a part of this script as a process and returns its output."""
-    command = [sys.executable, __file__, *arguments]
-    return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+                print(f"  {count} devices, mesh.fsdp={shared}:", end=" ", flush=True)
+                command = [sys.executable, __file__, "_sent", backbone, str(shared)]
+                subprocess.run(command, env=os.environ | flags, check=True)
 
 
 def show(name: str, numbers: Sequence[float]) -> None:
@@ -278,20 +227,13 @@ def show(name: str, numbers: Sequence[float]) -> None:
     print(f"  {name:<52} {min(numbers):9,.2f} {statistics.median(numbers):9,.2f} {max(numbers):9,.2f}", flush=True)
 
 
-PARTS = {"steps": steps, "checkpoint": checkpoint, "start": start, "devices": scaling}
-CHILDREN: dict[str, Callable[..., None]] = {"_first": first, "_sent": sent}
-
-
-def main() -> None:
-    """Does the parts that are named."""
-    if len(sys.argv) > 1 and sys.argv[1] in CHILDREN:
-        CHILDREN[sys.argv[1]](*sys.argv[2:])
-        return
-    if unknown := set(sys.argv[1:]) - set(PARTS):
-        sys.exit(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    for name in sys.argv[1:] or PARTS:
-        PARTS[name]()
+PARTS = {"steps": steps, "checkpoint": checkpoint, "devices": scaling}
 
 
 if __name__ == "__main__":
-    main()
+    match sys.argv[1:]:
+        case ["_sent", backbone, fsdp]:
+            sent(backbone, int(fsdp))
+        case names:
+            for name in names or PARTS:
+                PARTS[name]()
