@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import gc
 import json
 import logging as stdlib_logging
 import os
@@ -31,11 +30,9 @@ def save(folder: Path, tree: Any) -> None:
     Raises:
         WorkdirError: the folder cannot be written.
     """
-    from orbax.checkpoint import v1 as ocp
-
-    with _without_orbax_logs(), _write_errors(folder):
+    with _write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)  # Orbax waits for minutes for a folder it cannot create
-        ocp.save(folder.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
+        _orbax().save(folder.resolve(), jax.tree.map(np.asarray, tree), overwrite=True)
         _record_checksums(folder)
         multihost_utils.sync_global_devices(f"{folder} is saved")  # all processes may read it now
 
@@ -48,12 +45,10 @@ def load(folder: Path) -> Any:
     """
     if not folder.is_dir():
         raise WorkdirError(f"{folder}: no checkpoint; run `alljax study` (or `alljax train`) with this workdir first")
-    from orbax.checkpoint import v1 as ocp
-
-    with _read_errors(folder), _without_orbax_logs():
-        if not (is_saved(folder) and _is_intact(folder)):  # Orbax does not detect all damage
+    with _read_errors(folder):
+        if _recorded(folder) != _computed(folder):  # Orbax does not detect all damage
             raise ValueError("checksums differ")
-        return ocp.load(folder.resolve())
+        return _orbax().load(folder.resolve())
 
 
 def is_saved(folder: Path) -> bool:
@@ -80,33 +75,29 @@ class CheckpointManager:
         Raises:
             WorkdirError: the folder cannot be created or read.
         """
-        from orbax.checkpoint import v1 as ocp
-
         self.folder, self._abstract = folder.resolve(), abstract
         named = jax.tree.leaves_with_path(abstract)
         self._layout = [note, *(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in named)]
-        policies = ocp.training.preservation_policies
-        best = policies.BestN(
-            get_metric_fn=lambda metrics: (-metrics["loss"], -metrics["step"]),
-            n=keep_best,
-            keep_checkpoints_without_metrics=False,
-        )
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(_without_orbax_logs())
-            with _write_errors(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                for step in self.folder.glob("[0-9]*") if jax.process_index() == 0 else ():
-                    if step.name.isdecimal() and not _is_intact(step):
-                        logging.info(f"{step}: damaged checkpoint, removed")
-                        shutil.rmtree(step)
-                multihost_utils.sync_global_devices("damaged checkpoints are removed")
-                self._orbax = ocp.training.Checkpointer(
-                    self.folder,
-                    save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-                    preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_latest), best]),
-                    cleanup_tmp_directories=True,
-                )
-            self._quiet = stack.pop_all()  # closed by `close`: Orbax's threads log after a save has failed
+        with _write_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for step in self.folder.iterdir() if jax.process_index() == 0 else ():
+                if step.name.isdecimal() and _recorded(step) not in ({}, _computed(step)):
+                    logging.info(f"{step}: damaged checkpoint, removed")
+                    shutil.rmtree(step)
+            multihost_utils.sync_global_devices("damaged checkpoints are removed")
+            training = _orbax().training
+            policies = training.preservation_policies
+            best = policies.BestN(
+                get_metric_fn=lambda metrics: (-metrics["loss"], -metrics["step"]),
+                n=keep_best,
+                keep_checkpoints_without_metrics=False,
+            )
+            self._orbax = training.Checkpointer(
+                self.folder,
+                save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep_latest), best]),
+                cleanup_tmp_directories=True,
+            )
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
@@ -145,11 +136,12 @@ class CheckpointManager:
 
     def close(self) -> None:
         """Waits like `wait`, then releases all resources."""
-        with self._quiet as stack:
-            stack.enter_context(contextlib.suppress(OSError, ValueError, RuntimeError))  # `wait` has raised it
-            stack.callback(self._orbax.close)
-            stack.callback(self._writer.shutdown)
+        try:
             self.wait()
+        finally:
+            self._writer.shutdown()
+            with contextlib.suppress(OSError, ValueError, RuntimeError):  # `wait` has raised it
+                self._orbax.close()
 
     @property
     def latest(self) -> int:
@@ -184,18 +176,10 @@ class CheckpointManager:
 
 
 def _record_checksums(folder: Path) -> None:
-    """Adds the files in `folder` to the checksums, and removes those of folders that no longer exist."""
-    if jax.process_index() > 0:
-        return
-    others = {name: value for name, value in _read(folder.parent).items() if Path(name).parts[0] != folder.name}
-    kept = {name: value for name, value in others.items() if (folder.parent / name).exists()}
-    write_text(folder.parent / CHECKSUMS, json.dumps(kept | _computed(folder), indent=1, sort_keys=True) + "\n")
-
-
-def _is_intact(folder: Path) -> bool:
-    """Returns whether the files have the recorded checksums; True if the process died before they were recorded."""
-    recorded = _recorded(folder)
-    return not recorded or recorded == _computed(folder)
+    """Adds the files in `folder` to the checksums, and removes files that no longer exist."""
+    if jax.process_index() == 0:
+        kept = {name: value for name, value in _read(folder.parent).items() if (folder.parent / name).exists()}
+        write_text(folder.parent / CHECKSUMS, json.dumps(kept | _computed(folder), indent=1, sort_keys=True) + "\n")
 
 
 def _recorded(folder: Path) -> dict[str, str]:
@@ -214,24 +198,17 @@ def _computed(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder.parent).as_posix(): sha256(path) for path in files}
 
 
+def _orbax() -> Any:
+    """Returns Orbax; a failed save, which also raises, would log a thousand lines, some of them through asyncio."""
+    from orbax.checkpoint import v1
+
+    for name in ("absl", "asyncio"):
+        stdlib_logging.getLogger(name).addFilter(_is_not_orbax)
+    return v1
+
+
 def _is_not_orbax(record: stdlib_logging.LogRecord) -> bool:
-    return record.name != "asyncio" and "orbax" not in Path(record.pathname).parts
-
-
-@contextlib.contextmanager
-def _without_orbax_logs() -> Iterator[None]:
-    """Drops what Orbax and asyncio log inside the block; a failed save, which also raises, logs a thousand lines."""
-    loggers = [stdlib_logging.getLogger(name) for name in ("absl", "asyncio")]
-    for logger in loggers:
-        logger.addFilter(_is_not_orbax)
-    try:
-        yield
-    finally:
-        for logger in () if _failed_saves else loggers:  # threads of a failed save log until the process ends
-            logger.removeFilter(_is_not_orbax)
-
-
-_failed_saves: list[Path] = []
+    return "/orbax/" not in record.pathname + record.getMessage()
 
 
 @contextlib.contextmanager
@@ -242,8 +219,6 @@ def _write_errors(folder: Path) -> Iterator[None]:
         code = re.search(r"os_error_code='(\d+)'", str(error))  # in a page of text by TensorStore
         number = int(code[1]) if code else getattr(error, "errno", None)
         reason = os.strerror(number) if number else " ".join(str(error).split())[:200]
-        _failed_saves.append(folder)
-        gc.collect()  # asyncio reports the other failed writes when their tasks are collected
         message = f"cannot write the checkpoint {folder}: {reason}; free some space or change the folder's permissions"
         raise WorkdirError(message) from error
 
