@@ -39,24 +39,13 @@ def feature_key(network: Network, digests: tuple[str, ...], augment: str) -> str
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def is_stored(key: str, rows: int) -> bool:
-    """Returns whether intact features of this number of images are stored."""
+def load_features(key: str, rows: int) -> np.ndarray | None:
+    """Returns stored features (rows, V, D), memory-mapped; None if they are missing or damaged."""
     try:
         features = np.load(_path(key), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
-        return False
-    return features.ndim == 3 and len(features) == rows
-
-
-def load_features(key: str, rows: int) -> np.ndarray:
-    """Returns stored features (rows, V, D), memory-mapped.
-
-    Raises:
-        WorkdirError: they are missing or damaged.
-    """
-    if not is_stored(key, rows):
-        raise WorkdirError("stored features were removed during the study; run the same command again")
-    return np.load(_path(key), mmap_mode="r", allow_pickle=False)
+        return None
+    return features if features.ndim == 3 and len(features) == rows else None
 
 
 def store_features(
@@ -67,12 +56,14 @@ def store_features(
     Args:
         keys: from `feature_key`, of each network.
         shapes: (N, V, D) of each network.
-        blocks: from `feature_blocks`.
+        blocks: features (b, V, D) of each network, of b images at a time.
 
     Raises:
         WorkdirError: the folder cannot be written, or the disk is full.
     """
-    size, free = sum(4 * n * v * d for n, v, d in shapes), _free_disk()
+    folder = files.cache_dir().absolute()
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    size = sum(4 * n * v * d for n, v, d in shapes)
     if size > free:
         raise WorkdirError(f"the features take {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free on the disk")
     with contextlib.ExitStack() as stack:
@@ -87,11 +78,6 @@ def store_features(
 def lock(key: str) -> contextlib.AbstractContextManager[None]:
     """Waits until no other process computes the same features."""
     return files.file_lock(_path(key).with_suffix(".lock"))
-
-
-def _free_disk() -> int:
-    folder = files.cache_dir().absolute()
-    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
 
 def _path(key: str) -> Path:

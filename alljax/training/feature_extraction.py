@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -22,7 +21,7 @@ from alljax.data.loader import ImageReader, ImageSource, Sampler, load_batches
 from alljax.errors import ConfigError, WorkdirError
 from alljax.models.head import pool
 from alljax.training import distributed, feature_cache
-from alljax.training.feature_cache import feature_key, is_stored, load_features, store_features
+from alljax.training.feature_cache import feature_key, load_features, store_features
 from alljax.training.network import Network
 
 VIEWS = {"none": 1, "dihedral": augmentation.VIEWS}
@@ -92,18 +91,19 @@ class FeatureExtractor:
             DataError: an image that cannot be read.
         """
         key = feature_key(network, self._digests, augment)
-        if key not in self._loaded:
-            if mismatch := network.mismatch():
-                logging.info(f"{network.backbone.name}: its weights expect another preprocessing: {mismatch}")
-            if self._is_missing(key):
-                self._loaded[key] = self._compute(network, augment)
-            else:
-                self._loaded[key] = features = load_features(key, len(self._digests))
-                views = f" of {features.shape[1]} views" if features.shape[1] > 1 else ""
-                logging.info(
-                    f"features {network.backbone.name}: {features.shape[0]:,} × {features.shape[2]:,}{views} are stored"
-                )
-        return self._loaded[key]
+        if key in self._loaded:
+            return self._loaded[key]
+        if mismatch := network.mismatch():
+            logging.info(f"{network.backbone.name}: its weights expect another preprocessing: {mismatch}")
+        features = self._stored(key)
+        if features is None:
+            features = self._compute(network, augment)
+        else:
+            count, views, width = features.shape
+            of_views = f" of {views} views" if views > 1 else ""
+            logging.info(f"features {network.backbone.name}: {count:,} × {width:,}{of_views} are stored")
+        self._loaded[key] = features
+        return features
 
     def load_for_training(self, network: Network, config: ConfigDict) -> Any:
         """Returns features as `load`: a JAX array on the device, or a NumPy array if they are to stay on disk."""
@@ -121,42 +121,43 @@ class FeatureExtractor:
         """Returns the passes that are still needed: networks that share one, and ``features.augment``."""
         passes: dict[str, tuple[list[Network], str]] = {}
         for key, (network, augment) in self._requests.items():
-            if self._is_missing(key):
+            if self._stored(key) is None:
                 passes.setdefault(self._pass_key(network, augment), ([], augment))[0].append(network)
         return list(passes.values())
 
-    def _is_missing(self, key: str) -> bool:
-        """Returns whether features are missing in the cache of any process."""
-        return distributed.any_process(not is_stored(key, len(self._digests)))
+    def _stored(self, key: str) -> np.ndarray | None:
+        """Returns stored features; None if they are missing in the cache of any process."""
+        features = load_features(key, len(self._digests))
+        return None if distributed.any_process(features is None) else features
 
     def _compute(self, network: Network, augment: str) -> np.ndarray:
         """Computes and stores the features of a network and of all others that share its pass."""
-        key, count = feature_key(network, self._digests, augment), len(self._digests)
+        key, same_pass = feature_key(network, self._digests, augment), self._pass_key(network, augment)
         single = jax.process_count() == 1  # else a lock could make processes on one host wait for each other forever
         try:
-            with feature_cache.lock(self._pass_key(network, augment)) if single else contextlib.nullcontext():
-                if self._is_missing(key):  # another study may have computed them in the meantime
-                    same_pass = [
-                        networks for networks, each in self.missing()
-                        if self._pass_key(networks[0], each) == self._pass_key(network, augment)
-                    ]  # fmt: skip
-                    networks = same_pass[0] if same_pass else [network]
-                    keys = [feature_key(each, self._digests, augment) for each in networks]
-                    shapes = [(count, VIEWS[augment], each.feature_count) for each in networks]
-                    with contextlib.closing(self._blocks(networks, augment)) as blocks:
-                        store_features(keys, shapes, blocks)
-                return load_features(key, count)
+            with feature_cache.lock(same_pass) if single else contextlib.nullcontext():
+                if self._stored(key) is None:  # else another study has computed them in the meantime
+                    missing = {self._pass_key(networks[0], views): networks for networks, views in self.missing()}
+                    self._store(missing[same_pass], augment)
+                if (features := self._stored(key)) is not None:
+                    return features
         except WorkdirError as error:
-            size, advice = 4 * count * VIEWS[augment] * network.feature_count, "ALLJAX_CACHE_DIR sets the folder"
+            size = 4 * len(self._digests) * VIEWS[augment] * network.feature_count
+            advice = "ALLJAX_CACHE_DIR sets the folder"
             if not single or size > decoded_cache.host_memory() / 2:
                 raise ConfigError(f"{error}; {advice}, model.pool=average makes features small") from error
             logging.info(f"the features are not stored: {error} ({advice})")
         return np.concatenate([block for (block,) in self._blocks([network], augment)])
 
+    def _store(self, networks: Sequence[Network], augment: str) -> None:
+        keys = [feature_key(network, self._digests, augment) for network in networks]
+        shapes = [(len(self._digests), VIEWS[augment], network.feature_count) for network in networks]
+        with contextlib.closing(self._blocks(networks, augment)) as blocks:
+            store_features(keys, shapes, blocks)
+
     def _pass_key(self, network: Network, augment: str) -> str:
         """Returns the same text for networks whose features come from one pass through the backbone."""
-        parts = network.backbone.name, network.weights.sha256, dataclasses.asdict(network.preprocessing), augment
-        return hashlib.sha256(f"{parts} {self._digests} {jax.default_backend()}".encode()).hexdigest()
+        return feature_key(dataclasses.replace(network, stage="", pool=""), self._digests, augment)
 
     def _blocks(self, networks: Sequence[Network], augment: str) -> Generator[list[np.ndarray], None, None]:
         source = self._sources.open(networks[0])

@@ -44,7 +44,7 @@ class StreamingHeadTrainer(HeadTrainer):
         metrics = _zeros_like(state.metrics)
         for chosen, block, mask in _blocks(data.features, rows.validation, int(rows.validation_count)):
             metrics = self._validate_block(metrics, state.eval_params, block, data.labels[chosen], mask)
-        return state, jax.tree.map(lambda mean: mean[None], History.of(state.metrics, metrics))
+        return state, jax.tree.map(lambda mean: mean[None], History(*state.metrics.means, *metrics.means))
 
     def predict(self, params: Parameters, features: Any, rows: np.ndarray) -> np.ndarray:
         """See `HeadTrainer`; the probabilities of one block are in memory on the device at a time."""

@@ -181,7 +181,7 @@ class HeadTrainer:
             validation = over_runs(
                 lambda params: Metrics.of(self.logits(params, inputs), targets, mask), state.eval_params
             )
-            return state, History.of(state.metrics, validation)
+            return state, History(*state.metrics.means, *validation.means)
 
         return jax.lax.scan(epoch, state, epochs)
 

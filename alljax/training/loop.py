@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,16 +20,7 @@ from alljax.training.distributed import stop_requested
 from alljax.training.fine_tuning import FineTuner, RunInputs
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.metric_writers import Write, open_loggers, profiler
-from alljax.training.step import Metrics, TrainState
-
-
-class EpochMetrics(NamedTuple):
-    """One row of the history: means over the training images before each step, and over the validation images."""
-
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
+from alljax.training.step import History, Metrics, TrainState
 
 
 @dataclass(frozen=True)
@@ -45,7 +36,7 @@ class TrainedNetwork:
 
     params: dict[str, np.ndarray]
     batch_stats: Any
-    history: list[EpochMetrics]
+    history: list[History]
     logits: np.ndarray
 
 
@@ -78,13 +69,13 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
             logging.info(f"resuming after step {start:,}")
             update(start // steps * loader.train_count + start % steps * train.batch_size)
             loaded, record = checkpoints.load(start)
-            state, history = tuner.mesh.loaded(loaded), [EpochMetrics(*row) for row in record["history"]]
+            state, history = tuner.mesh.loaded(loaded), [History(*row) for row in record["history"]]
         else:
             state, record, history = tuner.init(run), {}, []
         logging.info(tuner.describe(state))
         config = configs.flatten(tuner.config)
         write = stack.enter_context(open_loggers(folder, train.loggers, start, config))
-        monitor = _Monitor(tuner, checkpoints, write, start, record.get("logged", [0.0] * 3))
+        monitor = _Monitor(tuner, checkpoints, write, start, record.get("logged", (0, 0, 0)))
         trace = stack.enter_context(profiler(tuner.config.profile, start, folder))
         batches = stack.enter_context(contextlib.closing(loader.train(start)))
         stack.enter_context(jax.transfer_guard("disallow"))
@@ -132,17 +123,17 @@ class _Monitor:
     ) -> None:
         self._tuner, self._checkpoints, self._write = tuner, checkpoints, write
         self._step, self._time = step, time.perf_counter()
-        self._logged = [np.float32(value) for value in logged]
-        """Sums of the current epoch at the last log line."""
+        self._logged = Metrics(*np.asarray(logged, np.float32))
+        """Of the current epoch at the last log line."""
 
     def start_epoch(self, state: TrainState) -> TrainState:
-        self._logged = [np.float32(0)] * 3
+        self._logged = Metrics(*np.zeros(3, np.float32))
         return self._tuner.reset_metrics(state)
 
     def log(self, step: int, state: TrainState) -> str:
         """Writes the means over the images since the last log line; returns a note for the progress bar."""
-        sums = jax.tree.leaves(self._tuner.mesh.gather(state.metrics))
-        loss, accuracy = _means(new - old for new, old in zip(sums, self._logged, strict=True))
+        sums = self._tuner.mesh.gather(state.metrics)
+        loss, accuracy = map(float, jax.tree.map(np.subtract, sums, self._logged).means)
         self._check_finite((loss, accuracy), step)
         images = (step - self._step) * self._tuner.config.train.batch_size
         rate = images / (time.perf_counter() - self._time)
@@ -150,18 +141,19 @@ class _Monitor:
         self._step, self._time, self._logged = step, time.perf_counter(), sums
         return f"loss {loss:.3f} {memory()}"
 
-    def end_epoch(self, step: int, state: TrainState, validation: tuple[float, float]) -> EpochMetrics:
-        row = EpochMetrics(*_means(jax.tree.leaves(self._tuner.mesh.gather(state.metrics))), *validation)
+    def end_epoch(self, step: int, state: TrainState, validation: tuple[float, float]) -> History:
+        loss, accuracy = map(float, self._tuner.mesh.gather(state.metrics).means)
+        row = History(loss, accuracy, *validation)
         self._check_finite(row, step)
         names = ("epoch_loss", "epoch_accuracy", "val_loss", "val_accuracy")
         self._write(step, dict(zip(names, row, strict=True)))
         self._time = time.perf_counter()
         return row
 
-    def save(self, step: int, state: TrainState, history: Sequence[EpochMetrics], loss: float | None) -> None:
+    def save(self, step: int, state: TrainState, history: Sequence[History], loss: float | None) -> None:
         if not self._tuner.is_finite(state):
             self._check_finite((np.nan,), step)
-        record = {"history": history, "logged": [float(value) for value in self._logged]}
+        record = {"history": history, "logged": [float(value) for value in jax.tree.leaves(self._logged)]}
         self._checkpoints.save(step, self._tuner.mesh.stored(state), record, loss)
 
     def _check_finite(self, values: Sequence[float], step: int) -> None:
@@ -183,12 +175,7 @@ def memory() -> str:
     return f"{peak / 2**30:.1f} GiB" if peak else ""
 
 
-def _means(sums: Any) -> tuple[float, float]:
-    metrics = Metrics(*sums)
-    return float(metrics.loss / metrics.count), float(metrics.correct / metrics.count)
-
-
-def _stops_early(history: Sequence[EpochMetrics], patience: int) -> bool:
+def _stops_early(history: Sequence[History], patience: int) -> bool:
     """Returns whether the validation loss has not decreased for `patience` epochs."""
     losses = [row.val_loss for row in history]
     return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])

@@ -1,7 +1,7 @@
 """One training step for heads on features and for networks on images: state, metrics, losses, gradients."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -67,13 +67,17 @@ class Metrics:
         correct = (logits.argmax(-1) == labels).astype(jnp.float32)
         return cls(jnp.sum(losses * weight), jnp.sum(correct * weight), jnp.sum(weight))
 
+    @property
+    def means(self) -> tuple[jax.Array, jax.Array]:
+        """Loss and accuracy."""
+        return self.loss / self.count, self.correct / self.count
+
     def __add__(self, other: "Metrics") -> "Metrics":
         return jax.tree.map(jnp.add, self, other)
 
 
-@flax.struct.dataclass
-class History:
-    """Metrics per epoch and run, float32 (E, R).
+class History(NamedTuple):
+    """Metrics per epoch and run, float32 (E, R), or numbers of one epoch.
 
     Training values are means over the images of an epoch, each before the step on its batch, as Keras reports them;
     validation values are those at the end of the epoch.
@@ -83,12 +87,6 @@ class History:
     train_accuracy: Any
     val_loss: Any
     val_accuracy: Any
-
-    @classmethod
-    def of(cls, train: Metrics, validation: Metrics) -> "History":
-        """Returns the means of one epoch."""
-        means = [total / metrics.count for metrics in (train, validation) for total in (metrics.loss, metrics.correct)]
-        return cls(*means)
 
 
 @flax.struct.dataclass

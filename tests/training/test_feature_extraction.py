@@ -140,7 +140,7 @@ def test_features_stay_in_memory_if_they_cannot_be_stored(
     extractor = FeatureExtractor(CONFIG, [(network, "none")], tuple("abcde"), ImageSources(CONFIG, dataset))
     assert extractor.load(network, "none").shape == (COUNT, 1, network.feature_count)
     assert any("are not stored: the disk is full" in message for message in messages)
-    assert not feature_cache.is_stored(feature_cache.feature_key(network, tuple("abcde"), "none"), COUNT)
+    assert feature_cache.load_features(feature_cache.feature_key(network, tuple("abcde"), "none"), COUNT) is None
 
 
 def test_equal_settings_share_a_network_and_it_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
