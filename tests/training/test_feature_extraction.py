@@ -1,17 +1,15 @@
 """Features of images: all stages and views from one pass, read once, the same on all devices, stored."""
 
 import dataclasses
-import io
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from alljax.config import default_config, vary
-from alljax.data import augmentation, synthetic
+from alljax.data import synthetic
 from alljax.data.dataset import Dataset
 from alljax.data.loader import ImageReader
 from alljax.errors import WorkdirError
@@ -61,25 +59,6 @@ def test_first_view_is_the_image(network: Network, dataset: Dataset, eight: np.n
     assert np.array_equal(one[:, 0], eight[:, 0])
     differences = np.abs(eight[:, None] - eight[:, :, None]).max(-1) + np.eye(8)
     assert differences.min() > 1e-3, "all views are different"
-
-
-@pytest.mark.parametrize("view", [1, 6])
-def test_views_of_a_rotated_image_are_permuted(
-    network: Network, dataset: Dataset, eight: np.ndarray, view: int
-) -> None:
-    def read(record: Any) -> bytes:
-        file = io.BytesIO()
-        pixels = np.asarray(Image.open(io.BytesIO(dataset.read(record))))
-        Image.fromarray(np.array(augmentation.dihedral(pixels, view))).save(file, "PNG")
-        return file.getvalue()
-
-    (rotated,) = compute([network], dataclasses.replace(dataset, read=read), "dihedral")
-    pixels = np.arange(27).reshape(3, 3, 3)  # all different, so that they identify a view
-    views = [np.asarray(augmentation.dihedral(pixels, number)).tobytes() for number in range(8)]
-    first = augmentation.dihedral(pixels, view)
-    order = [views.index(np.asarray(augmentation.dihedral(first, number)).tobytes()) for number in range(8)]
-    assert sorted(order) == list(range(8)) != order
-    np.testing.assert_allclose(rotated, eight[:, order], atol=1e-4 * np.abs(eight).max())
 
 
 def test_each_image_is_read_once_and_batches_use_all_devices(

@@ -1,6 +1,5 @@
 """Head training: equal to a plain loop, reproducible, prefixes of each other, compiled once, from memory and disk."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from alljax.data.splits import Fold
 from alljax.models.head import Head
 from alljax.training import head_streaming
 from alljax.training.head_streaming import StreamingHeadTrainer
-from alljax.training.head_training import FoldData, HeadTrainer, compile_key, make_runs
+from alljax.training.head_training import FoldData, HeadTrainer, make_runs
 from alljax.training.optimizers import Hyperparameters, make_optimizer
-from alljax.training.sampling import make_fold_rows, steps_per_epoch
+from alljax.training.sampling import make_fold_rows
 from alljax.training.step import FoldOutcome
 
 CLASSES, WIDTH, COUNT = 3, 20, 150
@@ -138,34 +137,15 @@ def test_accumulation_and_moving_average(config: ConfigDict) -> None:
     assert not np.allclose(average.params["dense"]["kernel"], expected.params["dense"]["kernel"], atol=1e-4)
 
 
-def test_last_batch_of_the_paper_has_fewer_images() -> None:
-    assert steps_per_epoch(8528, 32) == 267
-
-
-def test_padding_does_not_reach_the_loss(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
-    features, labels = make_features()
-    rows = make_fold_rows(config, labels, CLASSES, FOLDS)[0]
-    other = dataclasses.replace(rows, train=np.where(np.arange(len(rows.train)) < 107, rows.train, 149))
-    runs = make_runs(jax.random.key(5)[None], [config], rows)
-    trainer = HeadTrainer(config, CLASSES, WIDTH)
-    assert_same(*(trainer.train((2,), runs, FoldData(jnp.asarray(features), labels, own)) for own in (rows, other)))
-
-
 def test_validation_rows_differ_from_test_rows(config: ConfigDict) -> None:
     features, labels = make_features()
-    folds = [
-        Fold(0, 0, ROWS[:90], ROWS[107:], validation=ROWS[90:107]),
-        Fold(0, 1, ROWS[55:], ROWS[:20], validation=ROWS[20:55]),
-    ]
-    for number, fold in enumerate(folds):
-        (outcome,) = train(config, number, folds=folds)
-        for seed in range(2):
-            params = jax.tree.map(lambda leaf, seed=seed: leaf[seed], outcome.params)
-            logits = Head(config.model.hidden, CLASSES).apply({"params": params}, features[:, 0])
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            np.testing.assert_allclose(outcome.history.val_loss[-1, seed], losses[fold.validation].mean(), rtol=1e-4)
-            tested = outcome.probabilities[seed, : len(fold.test)]
-            np.testing.assert_allclose(tested, jax.nn.softmax(logits[fold.test]), atol=1e-6)
+    fold = Fold(0, 0, ROWS[:90], ROWS[107:], validation=ROWS[90:107])
+    (outcome,) = train(config, seeds=1, folds=[fold])
+    params = jax.tree.map(lambda leaf: leaf[0], outcome.params)
+    logits = Head(config.model.hidden, CLASSES).apply({"params": params}, features[:, 0])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    np.testing.assert_allclose(outcome.history.val_loss[-1, 0], losses[fold.validation].mean(), rtol=1e-4)
+    np.testing.assert_allclose(outcome.probabilities[0], jax.nn.softmax(logits[fold.test]), atol=1e-6)
 
 
 def test_runs_side_by_side_as_on_an_accelerator(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,17 +183,6 @@ def test_folds_and_numbers_do_not_compile_again(config: ConfigDict, compilations
     assert compilations[before:] == []
 
 
-def test_compile_key_depends_on_what_is_compiled(config: ConfigDict) -> None:
-    key = compile_key(config)
-    for name, value in {"learning_rate": 1.0, "epochs": 9, "decay_rate": 0.5}.items():
-        config.train[name] = value
-        assert compile_key(config) == key
-    for name, value in {"weight_decay": 1e-3, "batch_size": 8, "optimizer": "sgd"}.items():
-        config.train[name] = value
-        assert compile_key(config) != key
-        key = compile_key(config)
-
-
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_from_disk_and_from_memory(
     config: ConfigDict, optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -242,11 +211,6 @@ def test_blocks_do_not_compile_again(
     for number in range(3):
         train(config, number, folds=folds, trainer=StreamingHeadTrainer)
     assert compilations[before:] == []
-
-
-def test_identical_views_change_nothing(config: ConfigDict) -> None:
-    features, labels = make_features()
-    assert_same(train(config, features=(np.repeat(features, 8, 1), labels)), train(config))
 
 
 def test_each_epoch_shows_a_random_view_of_each_image(config: ConfigDict) -> None:

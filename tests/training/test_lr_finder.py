@@ -1,11 +1,9 @@
 """The learning rate finder: its losses are those of ordinary runs, the best rate is chosen, `alljax lr-find`."""
 
 import csv
-import dataclasses
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from training.small_run import CLASSES, GROUPS, SPLIT, Images, Run, settings, small_network
@@ -57,16 +55,6 @@ def test_losses_equal_those_of_single_runs(changes: dict[str, Any], compilations
         np.testing.assert_allclose(state.metrics.loss / state.metrics.count, expected, rtol=1e-5)
 
 
-def test_no_rate_trains_a_broken_network() -> None:
-    network = small_network()
-    params = dict(network.variables["params"])
-    params["stem"] = jax.tree.map(lambda leaf: leaf * np.nan, params["stem"])
-    broken = dataclasses.replace(network, load=lambda: network.variables | {"params": params})
-    losses = find(settings(groups=(GROUPS[0], ("backbone/.*", 0.0))), broken)
-    with pytest.raises(ConfigError, match=r"NaN or infinite at every learning rate from 0.0001 to 1e\+30"):
-        lr_finder.best_rate(losses, RATES)
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_best_rate_ignores_divergence_and_uses_the_last_steps(bad: float) -> None:
     losses = np.tile(np.linspace(1.0, 0.5, 10), (4, 1))
@@ -75,7 +63,8 @@ def test_best_rate_ignores_divergence_and_uses_the_last_steps(bad: float) -> Non
     losses[2, -2:] = 0.4
     losses[3] = bad
     assert lr_finder.best_rate(losses, np.array([1e-4, 1e-3, 1e-2, 1e-1])) == 1e-2
-    assert lr_finder.best_rate(np.array([[2.0], [1.0]]), np.array([0.1, 0.2])) == 0.2
+    with pytest.raises(ConfigError, match="NaN or infinite at every learning rate from 0.01 to 0.1"):
+        lr_finder.best_rate(losses[[1, 3]], np.array([1e-2, 1e-1]))
 
 
 @pytest.mark.parametrize("mode", ["finetune", "frozen"])
@@ -93,10 +82,3 @@ def test_verb_writes_each_step_of_each_rate(mode: str, tmp_path: Path, capsys: p
     assert np.ptp(losses[:, 0]) < 1e-5, "the first loss is before the first step"
     assert np.ptp(losses[:, -1]) > 0.01
     assert f"train.learning_rate={lr_finder.best_rate(losses):.3g}" in capsys.readouterr().out
-
-
-def test_groups_that_do_not_fit_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--config.train.groups=(('head/.*', 1.0),)", f"--out={tmp_path / 'rates.csv'}"]
-    assert main(["lr-find", *TOY, *arguments]) == 2
-    assert "no pattern matches backbone/" in capsys.readouterr().err.splitlines()[-1]
-    assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from alljax.config import default_config
 from alljax.training.optimizers import Hyperparameters
 from alljax.training.parameter_groups import ParameterGroup
-from alljax.training.step import AUGMENT, Batch, Metrics, TrainState, init_state, make_eval_step, make_train_step
+from alljax.training.step import AUGMENT, Batch, TrainState, init_state, make_eval_step, make_train_step
 
 SIZE, REAL = 8, 7
 KEY = jax.random.key(3)
@@ -102,8 +102,3 @@ def test_moving_average_is_evaluated(decay: float) -> None:
     np.testing.assert_allclose(states[1].eval_params["head/bias"], expected, rtol=1e-6)
     logits = make_eval_step(apply)(states[1], {}, batch())
     np.testing.assert_allclose(logits, apply(states[1].eval_params, {}, batch().inputs, None, None)[0], rtol=1e-6)
-
-
-def test_metrics_of_no_image_are_zero() -> None:
-    empty = Metrics.of(jnp.ones((3, 2)), jnp.zeros(3, jnp.int32), jnp.zeros(3, bool))
-    assert all(float(leaf) == 0 for leaf in jax.tree.leaves((empty, Metrics.zero())))
