@@ -6,16 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import cloudpickle
 import pytest
 
-from alljax.data.archive import natural_sort, open_archive, path_parts
+from alljax.data.archive import natural_sort, open_archive
 from alljax.errors import DataError
 
 
 def test_natural_sort_orders_numbers_by_value():
     assert natural_sort(["a10.bmp", "a2.bmp", "A1.bmp", "b"]) == ["A1.bmp", "a2.bmp", "a10.bmp", "b"]
-
-
-def test_path_parts_drop_the_suffix_of_inner_zips():
-    assert path_parts("x/fold_0.zip/all/1.zip") == ("x", "fold_0", "all", "1.zip")
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -35,13 +31,6 @@ def test_zips_in_a_folder_are_listed_as_folders(plant):
     assert archive.files == ("readme.txt", "sub/fold_1.zip/all/1.png")
     assert archive.folders == ("sub", "sub/fold_1.zip", "sub/fold_1.zip/all")
     assert archive.read("sub/fold_1.zip/all/1.png") == b"1"
-
-
-def test_links_are_followed(plant):
-    target = plant({"1.png": b"1"}, root="elsewhere")
-    root = plant({"b/2.png": b"2"})
-    (root / "a").symlink_to(target)
-    assert open_archive(root).files == ("a/1.png", "b/2.png")
 
 
 def test_threads_and_processes_read_one_zip(plant):

@@ -66,17 +66,6 @@ def test_each_changes_images_within_range_by_key(cells: jax.Array, settings: dic
     assert len(np.unique(many(settings, cells[0], 6), axis=0)) > 1, "images share a key"
 
 
-def test_result_depends_on_key_and_image_only(cells: jax.Array) -> None:
-    """Not on the batch size or the other images."""
-    settings = {"quarter_turns": True, "brightness": 0.3}
-    together, _ = augmented(settings, cells)
-    for row in range(6):
-        alone, _ = augmented(settings, jnp.zeros_like(cells).at[row].set(cells[row]))
-        assert np.array_equal(alone[row], together[row])
-    first, _ = augmented(settings, cells[:1])
-    np.testing.assert_allclose(first[0], together[0], atol=1e-3)
-
-
 def test_disabling_one_does_not_change_the_others(cells: jax.Array) -> None:
     dimmed, _ = augmented({"brightness": 0.3}, cells)
     turned, _ = augmented({"quarter_turns": True, "brightness": 0.3}, cells)
@@ -90,14 +79,6 @@ def test_black_stays_exactly_black(cells: jax.Array) -> None:
     for name in (*COLORS, "cutout"):
         images, _ = augmented({name: EVERYTHING[name]}, cells)
         assert not np.asarray(images)[background].any(), name
-
-
-def test_dim_rim_and_jpeg_noise_stay_dim(cells: jax.Array) -> None:
-    """As JPEG leaves them: gray levels of 1 around the cell."""
-    dim = jnp.maximum(cells, 1)
-    background = np.asarray(cells).max(-1) == 0
-    for name in COLORS:
-        assert np.asarray(augmented({name: EVERYTHING[name]}, dim)[0])[background].max() < 8, name
 
 
 def test_padding_stays_black_and_is_not_mixed(cells: jax.Array) -> None:
@@ -116,13 +97,8 @@ def test_padding_stays_black_and_is_not_mixed(cells: jax.Array) -> None:
 def test_eight_views_are_the_dihedral_group(noise: jax.Array) -> None:
     views = [np.asarray(dihedral(noise, view)) for view in range(8)]
     for view in range(8):
-        expected = np.rot90(noise[:, ::-1] if view >= 4 else noise, view % 4)
-        assert np.array_equal(views[view], expected)
+        assert np.array_equal(views[view], np.rot90(noise[:, ::-1] if view >= 4 else noise, view % 4))
     assert len({view.tobytes() for view in views}) == 8
-    for first in range(8):
-        products = {np.asarray(dihedral(jnp.asarray(views[first]), second)).tobytes() for second in range(8)}
-        assert products == {view.tobytes() for view in views}, "not a group"
-    assert np.array_equal(jax.vmap(augmentation.dihedral, (None, 0))(noise, jnp.arange(8)), views)
 
 
 def many(settings: dict, image: np.ndarray, count: int) -> np.ndarray:
@@ -167,36 +143,24 @@ def draw(settings: dict) -> tuple[np.ndarray, np.ndarray]:
 
 def test_ranges_of_draw_affine() -> None:
     """Each setting is the maximum that occurs, and a crop is inside the image."""
-    matrix, offset = draw({"shift": 0.2})
-    np.testing.assert_allclose(matrix, np.broadcast_to(np.eye(2), (500, 2, 2)))
+    _, offset = draw({"shift": 0.2})
     assert 0.19 < np.abs(offset).max() <= 0.2
-    matrix, offset = draw({"zoom": 0.5})
-    assert not offset.any()
-    factors = 1 / np.asarray(matrix[:, 0, 0])
+    factors = 1 / draw({"zoom": 0.5})[0][:, 0, 0]
     assert 1 / 1.5 <= factors.min() < 0.7
     assert 1.45 < factors.max() <= 1.5001
-    assert abs(np.log(factors).mean()) < 0.04, "zoom is not symmetric"
     matrix, offset = draw({"crop": 0.4})
-    kept = np.asarray(matrix[:, 0, 0])
+    kept = matrix[:, 0, 0]
     assert 0.6 <= kept.min() < 0.61
     assert (np.abs(offset) + kept[:, None] / 2 <= 0.5 + 1e-6).all()
     matrix, _ = draw({"rotation": 30.0})
-    angles = np.rad2deg(np.arctan2(matrix[:, 0, 1], matrix[:, 0, 0]))
-    assert 29 < np.abs(angles).max() <= 30.001
-    np.testing.assert_allclose(np.linalg.det(matrix), 1, rtol=1e-5)
+    assert 29 < np.abs(np.rad2deg(np.arctan2(matrix[:, 0, 1], matrix[:, 0, 0]))).max() <= 30.001
 
 
 def test_stains_equal_scikit_image(noise: jax.Array) -> None:
     reference = skimage.color.rgb2hed(np.asarray(noise, np.float64) / 255)
     ours = np.asarray(augmentation.separate_stains(noise))
-    assert (ours < 0).any()
     np.testing.assert_allclose(np.maximum(ours, 0) / -np.log(1e-6), reference, atol=1e-5)
     np.testing.assert_allclose(augmentation.combine_stains(ours), noise, rtol=1e-4)
-    np.testing.assert_allclose(augmentation.RGB_FROM_HED, skimage.color.rgb_from_hed)
-    # and back, where scikit-image does not clip
-    amounts = np.random.default_rng(1).uniform(0, 0.1, (5, 5, 3))
-    mixed = augmentation.combine_stains(jnp.asarray(amounts * -np.log(1e-6), jnp.float32))
-    np.testing.assert_allclose(mixed, 255 * skimage.color.hed2rgb(amounts), atol=0.01)
 
 
 def test_brightness_and_contrast(cells: jax.Array) -> None:

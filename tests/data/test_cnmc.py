@@ -116,12 +116,6 @@ def test_folders_take_precedence_over_names(plant):
     assert "1 image in another fold than the official one: fold_1/hem/UID_h3_2_1_hem.bmp" in dataset.notes
 
 
-def test_name_of_the_source_is_a_folder_name(plant):
-    assert {r.fold for r in read(plant(TRAIN["fold_2"], root="fold_2")).records} == {"2"}
-    dataset = read(plant(prelim("", "labels_prelim.csv"), root="C-NMC_test_prelim_phase_data"))
-    assert cells(dataset, "prelim") == PRELIM_CELLS
-
-
 def test_skipped_images_are_noted(plant):
     plant(TRAIN["fold_2"], zipped=True, root="source/fold_2")
     odd = ["copies/all/UID_3_1_1_all.png", "fold_0/hem/cell1.bmp", "fold_0/all/UID_1_1_all_aug1.bmp"]

@@ -82,7 +82,7 @@ def test_name_pattern(plant):
     assert dataset.notes[0] == "data.name_pattern does not match 1 name: b/other.png"
 
 
-@pytest.mark.parametrize("pattern", ["(", r"(\d+)", r"(?P<person>\d+)"])
+@pytest.mark.parametrize("pattern", ["(", r"(?P<person>\d+)"])
 def test_invalid_name_patterns(plant, pattern):
     with pytest.raises(ConfigError, match="name_pattern"):
         read(plant(["a/1.png", "b/1.png"]), name_pattern=pattern)
@@ -170,10 +170,7 @@ def test_csv_with_two_columns(plant):
     [
         ("", "cannot be read as a CSV"),
         ("\xff\xfe\x00", "cannot be read as a CSV"),
-        ('path,label\n"3.png,a\n', "cannot be read as a CSV"),
-        ("path,label\n3.png,a\n3.png,a,b\n", "cannot be read as a CSV: .*line 3"),
         ("file,label\n3.png,a\n", "column 'path' is missing; .* found file, label"),
-        ("path,subject\n3.png,a\n", "column 'label' is missing"),
         ("path,label\n3.png\n", "row 1 has no path or no label"),
         ("path,label\n4.png,a\n3.png,b\n", r"1 of 2 images not found .*: 4\.png"),
         ("path,label\n3.png,a\n3.png,a\n", r"3\.png is listed twice"),

@@ -12,7 +12,6 @@ from PIL import Image
 from alljax.data import cnmc, cnmc_index
 from alljax.data.archive import Archive, natural_sort
 from alljax.data.readers import open_all
-from alljax.data.subjects import merge_subjects
 from alljax.errors import DataError
 
 pytestmark = pytest.mark.real
@@ -134,10 +133,3 @@ def test_duplicates(dataset, digests):
     assert Counter("=".join(natural_sort((a.subject, b.subject))) for a, b in pairs) == {
         **{"20=21": 71, "51=78": 11, "51=75": 10, "H2=H4": 3, "H2=H5": 2, "H2=H6": 1, "H3=H10": 1, "H10=H10": 5},
     }
-
-
-def test_subjects_that_share_images(digests, train):
-    merged = merge_subjects(train, [digests[record.path] for record in train])
-    assert {frozenset(name.split("+")) for name in merged if "+" in name} == set(cnmc.KNOWN_SUBJECTS)
-    assert merged == merge_subjects(train, known_subjects=cnmc.KNOWN_SUBJECTS)
-    assert len(set(merged)) == 66

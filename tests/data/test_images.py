@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -107,19 +106,12 @@ def test_unusable_files(data: bytes, message: str) -> None:
         images.decode(data, "x.bmp")
 
 
-def giant_png(side: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize("side", [12_000, 20_000])  # Pillow warns above its limit and raises above twice that
-def test_decompression_bomb_is_not_loaded(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_bomb_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(NOISE)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("allocated"))
-    with pytest.raises(DataError, match=r"^x: more than 89,478,485 pixels; replace or remove"):
-        images.decode(giant_png(side), "x")
+    with pytest.raises(DataError, match=r"^x: more than 1,000 pixels; replace or remove"):
+        images.decode(data, "x")
 
 
 def test_crop_of_larger_images() -> None:

@@ -27,19 +27,18 @@ def arrays(channels=(3,), column=True, classes=12):
 
 @pytest.fixture
 def write(tmp_path):
-    def save(compressed=True, **contents):
-        (np.savez_compressed if compressed else np.savez)(tmp_path / "cells.npz", **contents)
+    def save(**contents):
+        np.savez_compressed(tmp_path / "cells.npz", **contents)
         return tmp_path / "cells.npz"
 
     return save
 
 
-@pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("column", [False, True])
 @pytest.mark.parametrize("channels", [(), (3,)])
-def test_pixels_and_labels_are_unchanged(write, channels, column, compressed):
+def test_pixels_and_labels_are_unchanged(write, channels, column):
     expected = arrays(channels, column)
-    dataset = read_medmnist(write(compressed, **expected))
+    dataset = read_medmnist(write(**expected))
     assert dataset.name == "npz"
     assert dataset.classes == tuple(map(str, range(12))), "sorted by value, not as text"
     assert [r.path for r in dataset.records] == [
@@ -88,10 +87,8 @@ def test_open_dataset(write, settings):
     ("change", "message"),
     [
         ({"train_labels": np.zeros((23, 14), np.uint8)}, r"train_labels is uint8 \(23, 14\); expected one integer"),
-        ({"train_labels": np.zeros(23)}, "train_labels is float64"),
         ({"train_labels": np.array([None] * 23)}, "train_labels cannot be read"),
         ({"train_labels": np.zeros(22, int)}, r"train_images is uint8 \(23, .* expected uint8 \(22, "),
-        ({"train_images": np.zeros((23, 9, 9))}, "train_images is float64"),
         ({"train_images": np.zeros((23, 9, 9, 2), np.uint8)}, r"train_images is uint8 \(23, 9, 9, 2\)"),
         ({"train_images": None}, "the array train_images is missing"),
         (None, "expected the arrays train_images and train_labels"),

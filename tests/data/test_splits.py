@@ -152,14 +152,6 @@ def test_paper_is_train_test_split(stratified: bool) -> None:
     assert fold.test.tolist() == sorted(expected)
 
 
-def test_images_without_subjects() -> None:
-    records = [image("", n % 2) for n in range(50)]
-    folds = split("subject_kfold", records)
-    assert [Counter(records[row].label for row in fold.test) for fold in folds] == [{0: 5, 1: 5}] * 5
-    digests = ["same" if n in (3, 5) else str(n) for n in range(50)]
-    assert any({3, 5} <= set(fold.test.tolist()) for fold in split("subject_kfold", records, digests=digests))
-
-
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_training_subjects_are_nested(protocol: str) -> None:
     records, options = images_for(protocol), {"test_fraction": 0.3, "folds": 4}
