@@ -15,6 +15,8 @@ from alljax.report.tables import Figure, Section, Table, Value, difference_value
 from alljax.study.results import Study
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC within folds", "macro_f1": "macro F1"}
+SPLIT = ("split.protocol", "split.folds", "split.test_fraction")
+"""Settings that may differ between the two trials of a pair."""
 SIDES = ("random images", "disjoint subjects")
 
 
@@ -57,17 +59,15 @@ def sections(study: Study) -> list[Section]:
 def find_pairs(study: Study) -> list[Pair]:
     """Returns the configurations with both kinds of split, finished or not."""
     settings = {name: study.settings(name) for name in study.trials}
-    training = {name: {key: value for key, value in values.items() if not key.startswith("split.")}
+    compared = {name: {key: value for key, value in values.items() if key not in SPLIT}
                 for name, values in settings.items()}  # fmt: skip
-    split = {name: {key: value for key, value in values.items() if key.startswith("split.") and key != "split.protocol"}
-             for name, values in settings.items()}  # fmt: skip
-    disjoint = [name for name, values in settings.items() if values["split.protocol"] not in LEAKY]
-    found = []
-    for name in (name for name, values in settings.items() if values["split.protocol"] == "paper"):
-        others = [other for other in disjoint if training[other] == training[name]]
-        # Where a study varies other settings of the split too, equal ones are compared.
-        others = [other for other in others if split[other] == split[name]] or others
-        found += [(name, other) for other in others]
+    found = [
+        (name, other)
+        for name in study.trials
+        if settings[name]["split.protocol"] == "paper"
+        for other in study.trials
+        if settings[other]["split.protocol"] not in LEAKY and compared[other] == compared[name]
+    ]
     several = len({settings[other]["split.protocol"] for _, other in found}) > 1
     varied = [setting for setting in varied_settings(study) if "split.protocol" not in setting.keys]
     pairs = []

@@ -13,9 +13,6 @@ from alljax.report.setting_names import setting_value
 from alljax.report.tables import Value
 from alljax.study.results import Study
 
-NETWORK = ("model.", "weights.", "preprocessing.")
-"""Settings that define a network: trials that differ in one of them have different networks."""
-
 
 @dataclass(frozen=True, eq=False)
 class Match:
@@ -77,31 +74,36 @@ class Match:
 def match(study: Study) -> Match:
     """Finds the rows of the paper that the trials of a study correspond to, missing trials too.
 
-    The first network in the order of the trials is used as the paper's VGG16, the second as its ResNet50. Of several
-    splits the first with protocol ``paper`` is used, otherwise the first one. A study with none of the paper's numbers
-    of epochs, a toy, has its own matched in order.
+    The first network (backbone and stage) in the order of the trials is used as the paper's VGG16, the second as its
+    ResNet50. Of several splits the first with protocol ``paper`` is used, otherwise the first one. A study with none of
+    the paper's numbers of epochs, a toy, has its own matched in order.
     """
+    networks, epochs, rows = paper_rows(study)
+    splits = {name: {key: value for key, value in study.settings(name).items() if key.startswith("split.")}
+              for name in study.trials}  # fmt: skip
+    random = [split for split in splits.values() if split["split.protocol"] == "paper"]
+    split = (random or [*splits.values()])[0]
+    same = [name for name in study.trials if splits[name] == split]
+    first = {rows[name]: name for name in reversed(same) if name in rows}
+    trials = {row: first[row] for row in published.ROWS if row in first}
+    unmatched = len(same) - len(trials)
+    return Match(study, networks, epochs, trials, split["split.protocol"], split["split.stratified"], unmatched)
+
+
+def paper_rows(study: Study) -> tuple[dict[str, str], dict[int, int], dict[str, Row]]:
+    """Returns the networks used as the paper's, its numbers of epochs in the study, and the rows of trials by name."""
     settings = {name: study.settings(name) for name in study.trials}
-    of_protocol = [values for values in settings.values() if values["split.protocol"] == "paper"]
-    split = part((of_protocol or [*settings.values()])[0], ("split.",))
-    trials = {name: values for name, values in settings.items() if part(values, ("split.",)) == split}
-    different: list[dict[str, Any]] = []
-    for values in trials.values():
-        if part(values, NETWORK) not in different:
-            different.append(part(values, NETWORK))
-    networks = dict(zip(published.NETWORKS, map(network_name, different), strict=False))
-    epochs = match_epochs(values["train.epochs"] for values in trials.values())
+    names = dict.fromkeys(network_name(values) for values in settings.values())
+    networks = dict(zip(published.NETWORKS, names, strict=False))
+    epochs = match_epochs(values["train.epochs"] for values in settings.values())
+    letters = {name: letter for letter, name in networks.items()}
     of_paper = {ours: theirs for theirs, ours in epochs.items()}
-    rows: dict[Row, str] = {}
-    for name, values in trials.items():
-        letter = dict(enumerate(networks)).get(different.index(part(values, NETWORK)))
-        optimizer, number = values["train.optimizer"], of_paper.get(values["train.epochs"])
-        if letter and number and optimizer in published.OPTIMIZERS:
-            rows.setdefault((letter, optimizer, number), name)
-    order = [(*key, number) for key in published.KEYS for number in published.EPOCHS]
-    rows = {row: rows[row] for row in order if row in rows}
-    return Match(study, networks, epochs, rows, split["split.protocol"], split["split.stratified"],
-                 len(trials) - len(rows))  # fmt: skip
+    rows = {}
+    for name, values in settings.items():
+        letter, number = letters.get(network_name(values)), of_paper.get(values["train.epochs"])
+        if letter and number and values["train.optimizer"] in published.OPTIMIZERS:
+            rows[name] = letter, values["train.optimizer"], number
+    return networks, epochs, rows
 
 
 def describe(match: Match) -> list[str]:
@@ -156,8 +158,3 @@ def is_cnmc(study: Study) -> bool:
     counts = [data["by_class"].get(name, {}).get("images") for name in ("all", "hem")]
     generated = any("generated" in note for note in data.get("notes", []))
     return data["name"] == "cnmc" and counts == [published.IMAGES_ALL, published.IMAGES_HEM] and not generated
-
-
-def part(settings: Mapping[str, Any], groups: tuple[str, ...]) -> dict[str, Any]:
-    """Returns the settings whose keys begin with one of `groups`."""
-    return {key: value for key, value in settings.items() if key.startswith(groups)}

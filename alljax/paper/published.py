@@ -31,6 +31,7 @@ Row = tuple[str, str, int]
 """A network, an optimizer and a number of epochs: one training of the paper."""
 
 KEYS: tuple[Key, ...] = tuple((network, optimizer) for network in NETWORKS for optimizer in OPTIMIZERS)
+ROWS: tuple[Row, ...] = tuple((*key, epochs) for key in KEYS for epochs in EPOCHS)
 TRAINING_TABLES = {"A": 1, "B": 2}
 TEST_TABLES: dict[Key, int] = {key: number for number, key in enumerate(KEYS, start=3)}
 """The number of the table with test recall, precision and F1."""
@@ -129,14 +130,12 @@ class Implied:
             HEM.
         accuracy: lowest and highest test accuracy, as shares.
         hem_recall: lowest and highest recall of class HEM.
-        f1: lowest and highest macro F1 under the printed recall and precision.
     """
 
     exact: bool
     confusions: np.ndarray
     accuracy: tuple[float, float]
     hem_recall: tuple[float, float]
-    f1: tuple[float, float]
 
 
 def printed(row: Row) -> tuple[float, float, float]:
@@ -151,14 +150,36 @@ def training_accuracy(row: Row) -> float:
     return TRAINING_ACCURACY[row[:2]][EPOCHS.index(row[2])]
 
 
+@functools.cache
 def implied(row: Row, test_all: int = STRATIFIED_ALL) -> Implied:
     """Returns every confusion matrix of the test set that rounds to a row of Tables 3 to 6.
+
+    The precision of a class that is never predicted is 0, as in scikit-learn.
 
     Args:
         row: network, optimizer and epochs.
         test_all: ALL images among the 2,133 test images; by default that of a stratified split.
     """
-    return from_printed(*printed(row), test_all)
+    recall, precision, f1 = printed(row)
+    hem = TEST_IMAGES - test_all
+    # For each number of correct ALL images, the numbers of correct HEM images of about the right recall.
+    tp = np.arange(test_all + 1)[:, None]
+    lowest = np.floor(hem * (2 * (recall - 0.005) - tp / test_all)).astype(int)
+    tp, tn = np.broadcast_arrays(tp, lowest + np.arange(int(0.02 * hem) + 3))
+    valid = (tn >= 0) & (tn <= hem)
+    tp, tn = tp[valid], tn[valid]
+    predicted_all, predicted_hem = tp + hem - tn, tn + test_all - tp
+    precisions = (tp / np.maximum(predicted_all, 1) + tn / np.maximum(predicted_hem, 1)) / 2
+    f1s = tp / (test_all + predicted_all) + tn / (hem + predicted_hem)
+    fits = _rounds_to((tp / test_all + tn / hem) / 2, recall) & _rounds_to(precisions, precision)
+    exact = fits & _rounds_to(f1s, f1)
+    chosen = exact if exact.any() else fits
+    return Implied(
+        exact=bool(exact.any()),
+        confusions=np.stack([tp, test_all - tp, hem - tn, tn], axis=1)[chosen],
+        accuracy=_range((tp + tn)[chosen] / TEST_IMAGES),
+        hem_recall=_range(tn[chosen] / hem),
+    )
 
 
 def implied_ranges(row: Row, stratified: bool) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -171,43 +192,6 @@ def implied_ranges(row: Row, stratified: bool) -> tuple[tuple[float, float], tup
     found = [implied(row, test_all) for test_all in ((STRATIFIED_ALL,) if stratified else FITTING_ALL)]
     accuracy, hem_recall = ([getattr(matrices, name) for matrices in found] for name in ("accuracy", "hem_recall"))
     return _range(np.array(accuracy)), _range(np.array(hem_recall))
-
-
-@functools.cache
-def from_printed(recall: float, precision: float, f1: float, test_all: int = STRATIFIED_ALL) -> Implied:
-    """Returns the confusion matrices that round to macro recall, precision and F1 with two decimals.
-
-    Args:
-        recall: macro recall.
-        precision: macro precision; that of a class which is never predicted is 0, as in scikit-learn.
-        f1: macro F1; ignored where no matrix has all three numbers.
-        test_all: ALL images among the 2,133 test images.
-
-    Raises:
-        ValueError: no matrix has even the recall and precision.
-    """
-    hem = TEST_IMAGES - test_all
-    # For each number of correct ALL images, the numbers of correct HEM images of about the right recall.
-    tp = np.arange(test_all + 1)[:, None]
-    lowest = np.floor(hem * (2 * (recall - 0.005) - tp / test_all)).astype(int)
-    tp, tn = np.broadcast_arrays(tp, lowest + np.arange(int(0.02 * hem) + 3))
-    valid = (tn >= 0) & (tn <= hem)
-    tp, tn = tp[valid], tn[valid]
-    predicted_all, predicted_hem = tp + hem - tn, tn + test_all - tp
-    precisions = (tp / np.maximum(predicted_all, 1) + tn / np.maximum(predicted_hem, 1)) / 2
-    f1s = tp / (test_all + predicted_all) + tn / (hem + predicted_hem)
-    fits = _rounds_to((tp / test_all + tn / hem) / 2, recall) & _rounds_to(precisions, precision)
-    if not fits.any():
-        raise ValueError(f"no confusion matrix has macro recall {recall} and precision {precision}")
-    exact = fits & _rounds_to(f1s, f1)
-    chosen = exact if exact.any() else fits
-    return Implied(
-        exact=bool(exact.any()),
-        confusions=np.stack([tp, test_all - tp, hem - tn, tn], axis=1)[chosen],
-        accuracy=_range((tp + tn)[chosen] / TEST_IMAGES),
-        hem_recall=_range(tn[chosen] / hem),
-        f1=_range(f1s[fits]),
-    )
 
 
 def _rounds_to(values: np.ndarray, printed: float) -> np.ndarray:

@@ -67,18 +67,17 @@ def summary(match: Match) -> list[str]:
         (["training_accuracy"], "training accuracies"),
         ([*published.METRICS.values()], "test recalls, precisions and F1"),
     ):
-        entries = [entry for key, entry in frame.iterrows() if key[-1] in metrics]
-        if not any(np.isnan(entry["tolerance"]) for entry in entries):
-            once, twice = (sum(tolerance.within(entry, times) for entry in entries) for times in (1, 2))
+        entries = frame[frame.index.isin(metrics, level="metric")]
+        if entries["tolerance"].notna().all():
+            once, twice = (sum(tolerance.within(entry, times) for _, entry in entries.iterrows()) for times in (1, 2))
             lines.append(
                 f"Of {len(entries)} published {what} {once} are within the tolerance and {twice} within twice the "
                 "tolerance."
             )
     ranges = []
     for letter, name in published.NETWORKS.items():
-        rows = [(*key, epochs) for key in published.KEYS if key[0] == letter for epochs in published.EPOCHS]
-        ends = [end for row in rows for end in published.implied_ranges(row, match.stratified)[0]]
-        ranges.append(f"{100 * min(ends):.1f} to {max(ends):.1%} with {name}")
+        accuracies = [published.implied_ranges(row, match.stratified)[0] for row in published.ROWS if row[0] == letter]
+        ranges.append(f"{100 * np.min(accuracies):.1f} to {np.max(accuracies):.1%} with {name}")
     rule = match.baselines["size_threshold"]
     lines.append(
         f"The published tables imply test accuracies of {' and '.join(ranges)}; one threshold on the cell size reaches "
@@ -149,35 +148,32 @@ def _means(match: Match, key: Key) -> tuple[Value, ...]:
 
 
 def optimizer_table(match: Match) -> tuple[Table, ...]:
-    """Returns Adam minus RMSprop per network and number of epochs; nothing where no network has both."""
-    metrics, rows, significant, compared = ("accuracy", "macro_f1"), [], Counter[str](), 0
+    """Returns Adam minus RMSprop per network and number of epochs; nothing where no network has both, finished."""
+    metrics, rows, significant = ("accuracy", "macro_f1"), [], Counter[str]()
     for network, name in match.networks.items():
         for epochs in match.epochs:
             pair = [(network, optimizer, epochs) for optimizer in published.OPTIMIZERS]
-            if not all(row in match.trials for row in pair):
+            if not all(map(match.result, pair)):
                 continue
-            trials = [result for row in pair if (result := match.result(row))]
-            bounds, values = {}, [Value(name), match.epochs_value(epochs)]
-            if len(trials) == 2:
-                tests = [match.study.predictions(match.trials[row]).held_out for row in pair]
-                bounds = paired_difference(tests[0], tests[1], match.study.bootstrap, metrics)
-                compared += 1
+            values = [Value(name), match.epochs_value(epochs)]
+            adam, rmsprop = (match.study.predictions(match.trials[row]).held_out for row in pair)
+            bounds = paired_difference(adam, rmsprop, match.study.bootstrap, metrics)
+            results = [match.study.metrics["trials"][match.trials[row]] for row in pair]
             for metric in metrics:
-                ours = Value("–", note="trial missing")
-                if len(trials) == 2:
-                    ours = difference_value(metric, trials[0][metric] - trials[1][metric], bounds.get(metric))
-                (adam, half), (rmsprop, other) = (published_value(row, metric, match.stratified) for row in pair)
-                theirs, reach = adam - rmsprop, half + other
-                values += [ours, difference_value(metric, theirs, (theirs - reach, theirs + reach))]
+                ours = results[0][metric] - results[1][metric]
+                (first, half), (second, other) = (published_value(row, metric, match.stratified) for row in pair)
+                theirs, reach = first - second, half + other
+                values += [difference_value(metric, ours, bounds.get(metric)),
+                           difference_value(metric, theirs, (theirs - reach, theirs + reach))]  # fmt: skip
             significant.update(metric for metric, (low, high) in bounds.items() if low > 0 or high < 0)
             rows.append(tuple(values))
     if not rows:
         return ()
     headings = [f"{METRICS[metric]}, {whose}" for metric in metrics for whose in ("ours", "theirs")]
-    counts = " and ".join(f"{significant[metric]} of {compared} in {METRICS[metric]}" for metric in metrics)
+    counts = " and ".join(f"{significant[metric]} of {len(rows)} in {METRICS[metric]}" for metric in metrics)
     level = match.study.bootstrap.level
     notes = (
-        f"Intervals that exclude 0: {counts}. If all true differences are 0, about {(1 - level) * compared:.1f} are "
+        f"Intervals that exclude 0: {counts}. If all true differences are 0, about {(1 - level) * len(rows):.1f} are "
         "expected.",
         f"Ours: {level:.0%} intervals over {matching.unit(match.study)}, paired: the same images and seeds with both "
         "optimizers. Theirs: ends from rounding and the implied ranges. Accuracy in percentage points.",

@@ -78,12 +78,6 @@ def panels(match: Match, network: str, curves: Mapping[Row, "DataFrame"]) -> Fig
                         _draw(axes, curves[row], quantity, optimizer, 1.4)
                 axes.tick_params(labelsize=8.5, labelleft=index % across == 0)
                 axes.set_ylabel(quantity if index % across == 0 else "")
-            missing = [
-                name for optimizer, name in published.OPTIMIZERS.items() if (network, optimizer, epochs) not in curves
-            ]
-            if missing:
-                text = f"{' and '.join(missing)}:\nno trial"
-                pair[0].text(0.5, 0.5, text, transform=pair[0].transAxes, ha="center", va="center", fontsize=9)
         for axes in (grid[::2], grid[1::2]):
             _share_limits(panel for panel in axes.ravel() if panel.lines)
         for axes in grid[-1]:
@@ -97,31 +91,27 @@ def panels(match: Match, network: str, curves: Mapping[Row, "DataFrame"]) -> Fig
 
 
 def overlaid(match: Match, network: str, curves: Mapping[Row, "DataFrame"]) -> Figure:
-    """Returns Figure 7 or 8 in one panel: the longest training, and shorter ones where they differ from its beginning.
+    """Returns Figure 7 or 8 in one panel: the longest training, and shorter ones unless they are its prefixes.
 
     Args:
         match: the study beside the paper.
         network: ``A`` for Figure 7 or ``B`` for Figure 8.
         curves: of the finished rows of this network.
     """
-    separate = False
+    shared = match.study.config["study.share_training"]
     with plots.subplots(1, 2, (WIDTH, 3.9)) as (figure, grid):
         for optimizer, color in COLORS.items():
             trainings = [curves[row] for row in sorted(curves, reverse=True) if row[1] == optimizer]
             for training in trainings:
                 longest = training is trainings[0]
-                shared = trainings[0].index.intersection(training.index)
-                prefix = not longest and np.allclose(trainings[0].loc[shared], training.loc[shared], rtol=1e-6,
-                                                     equal_nan=True)  # fmt: skip
-                separate |= not (longest or prefix)
                 for axes, quantity in zip(grid[0], QUANTITIES, strict=True):
-                    if not prefix:
+                    if longest or not shared:
                         _draw(axes, training, quantity, optimizer, 1.6 if longest else 0.7, labeled=longest)
                     axes.plot(training.index[-1], training[f"val_{quantity}"].iloc[-1], "o", color=color, markersize=4)
         for axes, quantity in zip(grid[0], QUANTITIES, strict=True):
             axes.set(xlabel="epoch", ylabel=quantity)
         _legend(figure, 4)
-        how = "Thin lines: shorter trainings." if separate else "Shorter trainings are prefixes of the longest."
+        how = "Shorter trainings are prefixes of the longest." if shared else "Thin lines: shorter trainings."
         caption = (
             f"Figure {NUMBERS[network]} in one panel: {match.networks[network]}. A dot marks the end of a training. "
             f"{how}{_validation(match)}"
@@ -144,9 +134,6 @@ def accuracies(match: Match) -> Figure:
                 values, errors = matching.accuracies(results.values())
                 axes.errorbar(np.array([*results]) + shift, values, errors, fmt="o", color=color, markersize=5,
                               linewidth=1.2, label=f"{name}, ours")  # fmt: skip
-                for at in set(ticks) - set(results):
-                    axes.text(at + shift, 0.05, "no trial", transform=axes.get_xaxis_transform(), rotation=90,
-                              ha="center", fontsize=8)  # fmt: skip
             for (name, rule), dashes in zip(match.baselines.items(), DASHES[1:], strict=False):
                 label = BASELINES.get(name, name)
                 axes.axhline(rule["accuracy"], color=INK, linewidth=1, linestyle=dashes, alpha=0.7, label=label)

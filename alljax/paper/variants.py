@@ -5,9 +5,8 @@ whether training images were augmented.  A variant is one answer.  Its distance 
 percentage points, between its numbers and the published ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from alljax.evaluation.intervals import HeldOut, percentile_interval, resample
 from alljax.paper import matching, published, tolerance
 from alljax.paper.published import Row
 from alljax.report import plots
-from alljax.report.setting_names import setting_name, setting_value
+from alljax.report.setting_names import varied_settings
 from alljax.report.tables import Figure, Section, Table, Value
 from alljax.study.results import Study
 
@@ -25,8 +24,6 @@ STATED = ("model.backbone", "model.stage", "train.optimizer", "train.epochs")
 BOTH = "both networks"
 COLORS = {BOTH: plots.BLUE, "A": plots.VERMILION, "B": plots.GREEN}
 MARKERS = {BOTH: "o", "A": "s", "B": "D"}
-DRAWN = 24
-"""Maximum number of variants in the figure, the nearest ones; the table has all."""
 
 
 @dataclass(frozen=True)
@@ -81,20 +78,14 @@ def rank(study: Study) -> VariantRanking:
     The first network (backbone and stage) is used as the paper's A, the second as B.  A study with none of the paper's
     numbers of epochs, a toy, has its own matched in order.
     """
-    settings = {name: study.settings(name) for name in study.trials}
-    names = dict.fromkeys(matching.network_name(values) for values in settings.values())
-    networks = dict(zip(published.NETWORKS, names, strict=False))
-    letters = {name: letter for letter, name in networks.items()}
-    epochs = matching.match_epochs(values["train.epochs"] for values in settings.values())
-    of_paper = {ours: theirs for theirs, ours in epochs.items()}
-    keys = _distinguishing([*settings.values()])
+    networks, epochs, rows = matching.paper_rows(study)
+    varied = [setting for setting in varied_settings(study) if not {*setting.keys} & {*STATED}]
     grouped: dict[str, dict[Row, str]] = {}
     for name in study.metrics["trials"]:
-        values = settings[name]
-        letter, number = letters.get(matching.network_name(values)), of_paper.get(values["train.epochs"])
-        if letter and number and values["train.optimizer"] in published.OPTIMIZERS:
-            variant = ", ".join(f"{setting_name(key)}={setting_value(key, values[key])}" for key in keys)
-            grouped.setdefault(variant, {})[letter, values["train.optimizer"], number] = name
+        if name in rows:
+            values = study.settings(name)
+            variant = ", ".join(f"{setting.name}={setting.labels[setting.index(values)]}" for setting in varied)
+            grouped.setdefault(variant, {})[rows[name]] = name
     predictions = [study.predictions(name) for name in study.metrics["trials"]]
     tests = {tested.paths.tobytes(): tested.held_out for tested in predictions}
     found = [_measure(study, name, trials, tests) for name, trials in grouped.items()]
@@ -105,17 +96,6 @@ def rank(study: Study) -> VariantRanking:
         distances = distances[:, np.isfinite(distances).all(0)]
         nearest = np.bincount(distances.argmin(0), minlength=len(found)) / max(1, distances.shape[1])
     return VariantRanking(tuple(found), nearest, networks, epochs)
-
-
-def _distinguishing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the settings that distinguish variants: those that differ between trials of one network."""
-    found = []
-    for key in (key for key in settings[0] if key not in STATED):
-        by_network: dict[str, set[str]] = {}
-        for values in settings:
-            by_network.setdefault(matching.network_name(values), set()).add(repr(values[key]))
-        found += [key] if max(map(len, by_network.values())) > 1 else []
-    return found
 
 
 def _measure(study: Study, name: str, trials: Mapping[Row, str], tests: Mapping[bytes, HeldOut]) -> Variant:
@@ -188,12 +168,10 @@ def _inconclusive(study: Study, ranking: VariantRanking) -> str:
 
 def _repetition() -> float:
     """Returns the standard deviation of the difference in macro recall between two random splits, in points."""
-    errors = []
-    for key in published.KEYS:
-        for epochs in published.EPOCHS:
-            tp, fn, fp, tn = published.implied((*key, epochs)).confusions.mean(0)
-            errors.append((tp * fn / (tp + fn) ** 3 + tn * fp / (tn + fp) ** 3) / 4)
-    return float(100 * np.sqrt(2 * np.mean(errors)))
+    confusions = np.array([published.implied(row).confusions.mean(0) for row in published.ROWS])
+    tp, fn, fp, tn = confusions.T
+    errors = (tp * fn / (tp + fn) ** 3 + tn * fp / (tn + fp) ** 3) / 4
+    return float(100 * np.sqrt(2 * errors.mean()))
 
 
 def _interval(distances: np.ndarray, level: float) -> tuple[float, float]:
@@ -215,7 +193,7 @@ def _table(study: Study, ranking: VariantRanking) -> Table:
             values.append(missing if found is None else Value(f"{found[0]:.2f}", found[0], _bounds(found, level)))
         rows.append((*values, Value(f"{share:.1%}", float(share)), Value(str(variant.numbers), variant.numbers)))
     used = [f"{name} used as {published.NETWORKS[letter]}" for letter, name in ranking.networks.items()]
-    impossible = sum(not published.implied((*key, epochs)).exact for key in published.KEYS for epochs in ranking.epochs)
+    impossible = sum(not published.implied(row).exact for row in published.ROWS if row[2] in ranking.epochs)
     notes = [
         "Root mean square difference to the published training accuracies (Tables 1 and 2) and macro recall, precision "
         f"and F1 (Tables 3 to 6), without {impossible} impossible F1. Networks: {', '.join(used)}.",
@@ -232,7 +210,7 @@ def _table(study: Study, ranking: VariantRanking) -> Table:
 
 def _figure(study: Study, ranking: VariantRanking) -> Figure:
     """Returns distances with their intervals, the nearest configuration on top."""
-    shown, series, level = ranking.variants[:DRAWN], (BOTH, *ranking.networks), study.bootstrap.level
+    shown, series, level = ranking.variants, (BOTH, *ranking.networks), study.bootstrap.level
     with plots.subplots(1, 1, (9.5, 1.3 + 0.42 * len(shown))) as (figure, grid):
         axes = grid[0, 0]
         for number, network in enumerate(series):
@@ -249,7 +227,4 @@ def _figure(study: Study, ranking: VariantRanking) -> Figure:
         axes.grid(axis="x")
         figure.legend(loc="outside upper left", ncols=len(series), fontsize=9)
         caption = f"Distance of each configuration to the published tables, with {level:.0%} intervals."
-        if len(shown) < len(ranking.variants):
-            caption += f" The nearest {len(shown)} of {len(ranking.variants)}."
-        text = "; ".join(f"{variant.name} {variant.distances[BOTH][0]:.2f}" for variant in shown)
-        return plots.save("variants", caption, figure, f"distance in percentage points: {text}")
+        return plots.save("variants", caption, figure)

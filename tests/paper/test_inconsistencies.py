@@ -7,7 +7,6 @@ from collections.abc import Callable
 from importlib import resources
 
 import numpy as np
-import pytest
 
 from alljax.paper import published
 from alljax.paper.published import (
@@ -16,6 +15,7 @@ from alljax.paper.published import (
     KEYS,
     METRICS,
     OPTIMIZERS,
+    ROWS,
     STATED,
     STRATIFIED_ALL,
     TABLE_7,
@@ -26,7 +26,6 @@ from alljax.paper.published import (
     Row,
 )
 
-ROWS: list[Row] = [(*key, epochs) for key, epochs in itertools.product(KEYS, EPOCHS)]
 SHARE = published.IMAGES_ALL / published.IMAGES
 SD = math.sqrt(TEST_IMAGES * SHARE * (1 - SHARE) * (published.IMAGES - TEST_IMAGES) / (published.IMAGES - 1))
 """Standard deviation of the number of ALL test images in a random split (hypergeometric)."""
@@ -45,6 +44,12 @@ def accuracy(row: Row, test_all: int = STRATIFIED_ALL) -> np.ndarray:
 
 def accuracies(key: Key, test_all: int = STRATIFIED_ALL) -> np.ndarray:
     return np.array([accuracy((*key, epochs), test_all) for epochs in EPOCHS])
+
+
+def f1_scores(row: Row, test_all: int = STRATIFIED_ALL) -> np.ndarray:
+    """Returns the macro F1 of the confusion matrices that fit a row."""
+    tp, fn, fp, tn = published.implied(row, test_all).confusions.T
+    return tp / (2 * tp + fn + fp) + tn / (2 * tn + fn + fp)
 
 
 def decreases(column: tuple[float, ...]) -> dict[int, str]:
@@ -101,10 +106,9 @@ def learning_speed() -> list[str]:
 
 def impossible_f1(row: Row) -> Callable[[], list[str]]:
     def numbers() -> list[str]:
-        found = [published.implied(row, size) for size in LIKELY]
         recall, precision, f1 = published.printed(row)
-        ranges = np.array([one.f1 for one in found])
-        assert not any(one.exact for one in found)
+        assert not any(published.implied(row, size).exact for size in LIKELY)
+        ranges = np.concatenate([f1_scores(row, size) for size in LIKELY])
         return [f"Recall {recall:.2f}, precision {precision:.2f}, F1 {f1:.2f}", span(ranges, 3)]
 
     return numbers
@@ -121,8 +125,9 @@ def totals() -> list[str]:
 def mean_f1() -> list[str]:
     means = []
     for optimizer in OPTIMIZERS:
-        found = [(row, published.implied(row)) for row in ROWS if row[:2] == ("A", optimizer)]
-        means.append(np.mean([published.printed(row)[2] if one.exact else one.f1[0] for row, one in found]))
+        rows = [row for row in ROWS if row[:2] == ("A", optimizer)]
+        lowest = [published.printed(row)[2] if published.implied(row).exact else f1_scores(row).min() for row in rows]
+        means.append(np.mean(lowest))
     assert [f"{mean:.2f}" for mean in means] == ["0.82", "0.82"]
     return [f"at least {means[0]:.3f} with Adam and {means[1]:.3f} with RMSprop"]
 
@@ -287,23 +292,13 @@ CASES: dict[str, Callable[[], list[str]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def rows() -> dict[str, dict[str, str]]:
+def test_every_inconsistency_is_recomputed() -> None:
     text = resources.files("alljax.paper").joinpath("inconsistencies.csv").read_text(encoding="utf-8")
-    return {row["where"]: row for row in csv.DictReader(text.splitlines())}
-
-
-def test_every_inconsistency_is_recomputed(rows: dict[str, dict[str, str]]) -> None:
+    rows = {row["where"]: row for row in csv.DictReader(text.splitlines())}
     expected = {where: numbers() for where, numbers in CASES.items()} | table_7()
     assert list(rows) == list(expected)
     for where, numbers in expected.items():
         text = f"{rows[where]['statement']} {rows[where]['contradiction']}"
         assert all(number in text for number in numbers), f"{where}: {numbers} are not in {text!r}"
-
-
-def test_four_statements_fit_only_an_unstratified_split(rows: dict[str, dict[str, str]]) -> None:
     kinds = [row["kind"] for row in rows.values()]
-    assert set(kinds) == {
-        "contradicted", "not described", "not supported", "fits only if the split was not stratified",
-    }  # fmt: skip
     assert kinds.count("fits only if the split was not stratified") == 4

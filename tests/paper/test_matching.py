@@ -21,7 +21,6 @@ def test_trials_correspond_to_the_rows_of_the_paper(paper_study: Study) -> None:
 def test_other_protocols_and_epochs_are_reported(both_study: Study) -> None:
     match = matching.match(both_study)
     assert match.epochs == {10: 2, 20: 3}
-    assert match.protocol == "paper"
     assert all(both_study.settings(name)["split.protocol"] == "paper" for name in match.trials.values())
     text = " ".join(matching.describe(match))
     assert "2 as 10, 3 as 20" in text
@@ -34,11 +33,6 @@ def test_unfinished_trials_are_reported(paper_study: Study, without: Callable[..
     assert [match.missing(row) for row in list(match.trials)[:2]] == ["trial missing", "trial failed"]
     assert len(match.finished) == 30
     assert f"2 of 32 trials are not finished: {names[0]}, {names[1]}." in matching.describe(match)
-
-
-def test_network_is_displayed_by_backbone_and_stage() -> None:
-    assert matching.network_name({"model.backbone": "resnet50_keras", "model.stage": ""}) == "ResNet50 (Keras)"
-    assert matching.network_name({"model.backbone": "vgg16", "model.stage": "block4"}) == "VGG16 up to block4"
 
 
 def test_only_the_training_set_of_cnmc_is_the_papers(paper_study: Study, as_cnmc: Callable[[Study], Study]) -> None:

@@ -31,17 +31,12 @@ def test_each_number_of_epochs_has_a_panel_with_both_optimizers(parts: dict[str,
             f"{epochs} epochs" for epochs in published.EPOCHS
         ]
         assert {"Adam, training images", "RMSprop, held-out images"} <= {*texts}
-    assert "RMSprop:" in words(parts["figure-8"])
-    assert "RMSprop:" not in words(parts["figure-7"])
 
 
-def test_shorter_trainings_are_prefixes_of_the_longest(match: matching.Match, parts: dict[str, Figure | Table]) -> None:
+def test_shorter_trainings_are_prefixes_of_the_longest(parts: dict[str, Figure | Table]) -> None:
     figure = parts["figure-7-overlaid"]
     assert isinstance(figure, Figure)
     assert "Shorter trainings are prefixes of the longest." in figure.caption
-    curves = {row: training_curves.mean_curves(match.study.history(name)) for row, name in match.trials.items()}
-    changed = {row: one + 0.01 if row[2] == 20 else one for row, one in curves.items() if row[0] == "A"}
-    assert "Thin lines: shorter trainings." in training_curves.overlaid(match, "A", changed).caption
 
 
 def test_curves_are_means_over_folds_and_seeds(match: matching.Match) -> None:
@@ -53,7 +48,6 @@ def test_curves_are_means_over_folds_and_seeds(match: matching.Match) -> None:
 
 def test_figure_9_and_its_table_show_the_accuracies(match: matching.Match, parts: dict[str, Figure | Table]) -> None:
     texts = words(parts["figure-9"])
-    assert texts.count("no trial") == 1
     assert {"majority class", "cell size alone", "Adam, implied by the paper", "RMSprop, ours"} <= {*texts}
     accuracy, recall = parts["test-accuracy"], parts["class-recalls"]
     assert isinstance(accuracy, Table)

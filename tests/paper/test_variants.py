@@ -38,7 +38,7 @@ def ranking(*distances: tuple[float, float], networks: tuple[str, str] = ("VGG16
 def test_distance_is_the_root_mean_square_difference(study: Study) -> None:
     found = variants.rank(study)
     assert len(found.variants) == 4
-    variant = next(one for one in found.variants if one.name == "pooling=max, stratified=no")
+    variant = next(one for one in found.variants if one.name == "stratified=no, pooling=max")
     squares = []
     for name in study.trials:
         settings = study.settings(name)
