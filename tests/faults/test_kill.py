@@ -2,17 +2,17 @@
 
 import contextlib
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from faults.conftest import PATIENCE, Toy, wait
+from faults.conftest import Toy
+from processes import finish, wait_for
 
 
-def check(reference: dict[str, Any], folder: Path, moments: list[str], seed: int) -> None:
+def check(reference: dict[str, Any], toy: Toy, moments: list[str], seed: int) -> None:
     """Kills a run once per moment, restarting it, and compares its results at the end."""
-    generator, toy = np.random.default_rng(seed), Toy(folder / "toy")
+    generator = np.random.default_rng(seed)
     for moment in moments:
         before, process = toy.saved(), toy.start()
         condition, delay = {
@@ -21,23 +21,23 @@ def check(reference: dict[str, Any], folder: Path, moments: list[str], seed: int
             "finishing": (lambda: any(toy.run.glob("result*")), generator.uniform(0, 0.2)),
             "anywhere": (lambda: True, generator.uniform(0, 12)),
         }[moment]
-        if wait(process, condition):  # type: ignore[arg-type]
+        if wait_for(condition, process, may_end=True):  # type: ignore[arg-type]
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=delay)
             process.kill()
-        output, _ = process.communicate(timeout=PATIENCE)
-        assert process.returncode in (0, -9), output
-    toy.finish()
+        process.wait()
+        finish(process, code=min(process.returncode, 0) and -9)
+    finish(toy.start())
     assert toy.outcome() == reference
     assert not toy.checkpoints.exists()
 
 
-def test_killed_run_resumes_to_the_same_bits(reference: dict[str, Any], tmp_path: Path) -> None:
-    check(reference, tmp_path, ["saving", "training", "finishing"], seed=0)
+def test_killed_run_resumes_to_the_same_bits(toy: Toy, reference: dict[str, Any]) -> None:
+    check(reference, toy, ["saving", "training", "finishing"], seed=0)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_killed_at_random_moments(seed: int, reference: dict[str, Any], tmp_path: Path) -> None:
+def test_killed_at_random_moments(seed: int, toy: Toy, reference: dict[str, Any]) -> None:
     moments = np.random.default_rng(100 + seed).choice(["training", "saving", "finishing", "anywhere"], 5)
-    check(reference, tmp_path, list(moments), seed)
+    check(reference, toy, list(moments), seed)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from kubeflow_trainer_api import models
-from multihost.conftest import ROOT, environment
+from processes import ROOT, environment
 
 LAUNCH = ROOT / "launch"
 JOBSETS: dict[str, Any] = {

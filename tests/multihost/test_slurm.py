@@ -1,16 +1,15 @@
 """launch/*.sbatch under a real Slurm: two nodes, both this machine, in namespaces of their own."""
 
 import os
-import re
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from multihost.conftest import PATIENCE, ROOT, TOY, assert_same_network, environment, free_port, wait_for_checkpoint
+from multihost.conftest import SGD, assert_same_network, wait_for_checkpoint
+from processes import ROOT, environment, free_port, wait_for
 
 DAEMONS = """set -e
 cp /etc/hosts hosts && echo "127.0.0.1 n1 n2" >> hosts && mount --bind hosts /etc/hosts
@@ -58,21 +57,8 @@ class Cluster:
         assert done.returncode == 0 or not check, (command, done.stderr)
         return done.stdout.strip()
 
-    def submit(self, script: str, *words: str) -> str:
-        output = f"--output={self.folder}/%j.out"
-        return self.run("sbatch", "--parsable", "--time=60", output, str(ROOT / "launch" / script), *words)
-
-    def state(self, job: str) -> tuple[str, int]:
-        """Returns the state of a job and its number of restarts."""
-        shown = self.run("scontrol", "show", "job", job)
-        return re.findall(r"JobState=(\w+)", shown)[0], int(re.findall(r"Restarts=(\d+)", shown)[0])
-
-    def wait(self, ready: Callable[[], bool], seconds: float = PATIENCE) -> None:
-        end = time.monotonic() + seconds
-        while not ready():
-            logs = [*self.folder.glob("*.log"), *self.folder.glob("*.out")]
-            assert time.monotonic() < end, "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in logs)
-            time.sleep(0.3)
+    def wait(self, condition: Callable[[], bool]) -> None:
+        wait_for(condition, context=lambda: {path: path.read_text()[-3000:] for path in self.folder.glob("*.[lo]*")})
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +90,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_study_on_two_nodes_is_requeued_and_resumes(cluster: Cluster, single: Path, tmp_path: Path) -> None:
-    job = cluster.submit("slurm.sbatch", *TOY, f"--workdir={tmp_path}")
+    output = cluster.folder / "job.out"
+    command = ["sbatch", "--parsable", "--time=60", f"--output={output}", str(ROOT / "launch/slurm.sbatch")]
+    job = cluster.run(*command, *SGD, f"--workdir={tmp_path}")
     wait_for_checkpoint(tmp_path)
     cluster.run("scancel", "--signal=USR1", job)  # as --signal does before the time limit
-    cluster.wait(lambda: cluster.state(job) == ("COMPLETED", 1))
-    output = (cluster.folder / f"{job}.out").read_text()
-    assert output.count("2 processes with 4 cpu devices") == 2, output
-    assert "stopped after step" in output
-    assert "resuming after step" in output
+    cluster.wait(lambda: {"JobState=COMPLETED", "Restarts=1"} <= {*cluster.run("scontrol", "show", "job", job).split()})
+    text = output.read_text()
+    assert text.count("2 processes with 4 cpu devices") == 2, text
+    assert "stopped after step" in text
+    assert "resuming after step" in text
     assert_same_network(single, tmp_path)
