@@ -76,6 +76,7 @@ def initialize(coordinator: str | None = None, processes: int | None = None, pro
     count, devices = jax.process_count(), jax.local_device_count()
     if jax.device_count() != count * devices:
         raise ConfigError(f"a process has {devices} of {jax.device_count()} devices; all {count} need the same number")
+    _connect_devices()
     logging.info(f"{count} processes with {jax.device_count()} {jax.default_backend()} devices")
     if not is_primary():
         progress.hidden = True
@@ -131,6 +132,21 @@ def _local_devices() -> list[int] | None:
     one_per_node = os.environ.get("SLURM_STEP_NUM_TASKS", "0") == os.environ.get("SLURM_STEP_NUM_NODES")
     alone = one_per_node or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
     return [] if alone and "JAX_LOCAL_DEVICE_IDS" not in os.environ else None
+
+
+def _connect_devices() -> None:
+    """Runs the first collectives now: Gloo, which connects CPU devices at first use, waits only 30 s for the others.
+
+    Later the processes may be out of step for longer, because each compiles its own programs.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    mesh = jax.sharding.Mesh(jax.devices(), "devices")
+    ones = jax.jit(jnp.ones, static_argnums=0, out_shardings=NamedSharding(mesh, PartitionSpec("devices")))
+    jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones(mesh.size)).block_until_ready()
+    any_process(False)
 
 
 def _report_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
