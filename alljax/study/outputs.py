@@ -117,7 +117,7 @@ def _history(trial: Trial, experiment: Experiment, outcome: Outcome) -> "DataFra
         rates = [float(schedule((epoch + 1) * steps)) for epoch in range(config.train.epochs)]
         for column, seed in enumerate(_seeds(trial)):
             place = {"repeat": fold.repeat, "fold": fold.fold, "seed": seed}
-            curves = {name: curve[:, column] for name, curve in vars(run.history).items()}
+            curves = {name: curve[:, column] for name, curve in run.history._asdict().items()}
             epochs = {"epoch": np.arange(1, config.train.epochs + 1), "learning_rate": rates}
             part = pandas.DataFrame(place | epochs | curves)
             parts.append(part[part["train_loss"].notna()])  # the run ended early
