@@ -1,7 +1,6 @@
 """A folder or a zip as one list of files, read in place.
 
-A zip inside a folder is listed like a folder of the same name, so that a data
-set downloaded as several zips does not have to be unpacked.
+A zip inside a folder is listed like a folder of the same name, so that several downloaded zips need no unpacking.
 """
 
 import os

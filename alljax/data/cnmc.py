@@ -1,8 +1,7 @@
 """Reads C-NMC 2019 (doi 10.7937/tcia.2019.dc64i46r) in the layouts in which it is distributed.
 
-Single white blood cells on black, ``all`` (leukemic blast) or ``hem`` (normal). The name
-``UID_H3_12_4_hem.bmp`` means subject H3, field 12, cell 4, label hem. The subjects ``3`` (all) and
-``H3`` (hem) are different. One subject is spelled ``h3`` in the source and is read as H3.
+Single white blood cells on black, ``all`` (leukemic blast) or ``hem`` (normal).  The name ``UID_H3_12_4_hem.bmp`` means
+subject H3, field 12, cell 4, label hem.  The subjects ``3`` (all) and ``H3`` (hem) are different; ``h3`` is H3.
 """
 
 import csv
@@ -55,8 +54,7 @@ class _Location(NamedTuple):
 def is_cnmc(archive: Archive) -> bool:
     """Returns whether a source is a copy of C-NMC 2019, complete or in part.
 
-    At least half of the images outside the two test phases have C-NMC names, or
-    all images are of a test phase.
+    At least half of the images outside the two test phases have C-NMC names, or all images are of a test phase.
     """
     subsets = {path: _locate(archive, path).subset for path in archive.images()}
     others = [path for path, subset in subsets.items() if subset not in ("prelim", "final")]

@@ -1,8 +1,7 @@
 """The file names of the complete C-NMC 2019 data set, stored in `cnmc_index.txt` (21 KB).
 
-The line ``train fold_0 all 3: 1/1-2 2/1 3/1-2`` means that subject 3 has the cells 1 and 2 of
-field 1, cell 1 of field 2, and so on. The final phase is ``1.bmp`` to ``2586.bmp``.
-`tests/data/test_full_scale.py` compares it with the manifest of the data set.
+The line ``train fold_0 all 3: 1/1-2 2/1 3/1-2`` means that subject 3 has the cells 1 and 2 of field 1, cell 1 of
+field 2, and so on.  The final phase is ``1.bmp`` to ``2586.bmp``.
 """
 
 import functools
@@ -16,7 +15,6 @@ CLASSES = ("hem", "all")
 
 CLASS_NAMES = ("HEM (normal)", "ALL (leukemic blast)")
 """The classes as the authors of the data set write them."""
-
 
 KNOWN = {
     ("train", "0", "all"): (2_397, 19),
@@ -42,8 +40,7 @@ COUNTS = {"train": 10_661, "prelim": 1_867, "final": 2_586}
 def expected() -> tuple[Record, ...]:
     """Returns the records of the 15,114 images of the complete data set, by subset, fold, class, subject and cell.
 
-    Paths are bare file names; in the preliminary phase the original ones (``UID_57_29_1_all.bmp``,
-    not ``1.bmp``). Records of the final phase are unlabeled.
+    Paths are bare file names; in the preliminary phase the original ones (``UID_57_29_1_all.bmp``, not ``1.bmp``).
     """
     lines = Path(__file__).with_name("cnmc_index.txt").read_text(encoding="ascii").splitlines()
     records = [record for line in lines for record in _parse(line)]

@@ -116,29 +116,25 @@ def summarize(records: Sequence[Record], subjects: Sequence[str], groups: Sequen
         ``groups`` (paths) and ``contradictory`` (those with several classes), and the number of ``pairs``, of pairs
         with two ``subject_names``, two ``subjects`` after merging, two official ``folds``, ``subsets`` and ``classes``.
     """
-    keys: dict[str, Callable[[int], object]] = {
-        "subject_names": lambda row: records[row].subject or None,
-        "subjects": lambda row: subjects[row] if records[row].subject else None,
-        "folds": lambda row: records[row].fold or None,
-        "subsets": lambda row: records[row].subset,
-        "classes": lambda row: None if records[row].label == UNLABELED else records[row].label,
+    columns: dict[str, list[object]] = {
+        "subject_names": [record.subject or None for record in records],
+        "subjects": [subject if record.subject else None for record, subject in zip(records, subjects, strict=True)],
+        "folds": [record.fold or None for record in records],
+        "subsets": [record.subset for record in records],
+        "classes": [None if record.label == UNLABELED else record.label for record in records],
     }
 
-    def count_differing(key: Callable[[int], object]) -> int:
-        """Counts the pairs whose keys differ; None differs from nothing."""
-        count = 0
-        for group in groups:
-            values = Counter(value for row in group if (value := key(row)) is not None)
-            count += (values.total() ** 2 - sum(number**2 for number in values.values())) // 2
-        return count
+    def count_differing(values: Sequence[object], group: Sequence[int]) -> int:
+        """Counts the pairs of a group whose values differ; None differs from nothing."""
+        counts = Counter(values[row] for row in group if values[row] is not None)
+        return (counts.total() ** 2 - sum(number**2 for number in counts.values())) // 2
 
-    paths = [[records[row].path for row in group] for group in groups]
-    several = [len({keys["classes"](row) for row in group} - {None}) > 1 for group in groups]
+    paths = {tuple(group): [records[row].path for row in group] for group in groups}
     return {
-        "groups": paths,
+        "groups": list(paths.values()),
         "pairs": sum(len(group) * (len(group) - 1) // 2 for group in groups),
-        **{name: count_differing(key) for name, key in keys.items()},
-        "contradictory": [group for group, contradicts in zip(paths, several, strict=True) if contradicts],
+        **{name: sum(count_differing(values, group) for group in groups) for name, values in columns.items()},
+        "contradictory": [paths[group] for group in paths if count_differing(columns["classes"], group)],
     }
 
 

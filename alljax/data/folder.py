@@ -1,7 +1,6 @@
 """Reads folders with one folder per class (or a zip of them), and CSV files of paths and labels.
 
-The layout is ``root/[subset]/class/[subject]/file``.  Folders named train, val, test, fold_0
-and so on are never classes.
+The layout is ``root/[subset]/class/[subject]/file``; folders named train, val, test, fold_0 … are never classes.
 """
 
 import functools

@@ -86,15 +86,10 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> Inspection:
 def map_images(
     dataset: Dataset, function: Callable[[Dataset, Record], _Result], update: Callable[[int], Any] = lambda count: None
 ) -> tuple[list[_Result], dict[str, DataError]]:
-    """Applies a function to every record in threads.
-
-    Args:
-        dataset: the images.
-        function: raises DataError where it cannot read an image.
-        update: called with the number of newly finished records.
+    """Applies a function to every record in threads; `update` is called with the number of newly finished ones.
 
     Returns:
-        The results in the order of the records, without those that failed, and the errors by path.
+        The results in the order of the records, without those that raised DataError, and these errors by path.
     """
 
     def attempt(record: Record) -> _Result | DataError:

@@ -79,11 +79,7 @@ class ImageReader:
         return np.array([record.label for record in self.dataset.records], np.int32)
 
     def take(self, rows: Rows, mask: Mask) -> NDArray[np.uint8]:
-        """Reads, decodes and resizes: uint8 (B, S, S, 3), zeros where the mask is false.
-
-        Raises:
-            DataError: an image that cannot be read.
-        """
+        """Reads, decodes and resizes: uint8 (B, S, S, 3); DataError for an image that cannot be read."""
         images: NDArray[np.uint8] = np.zeros((len(rows), self.image_size, self.image_size, 3), np.uint8)
         for index in np.flatnonzero(mask):
             pixels = load(self.dataset, self.dataset.records[rows[index]])

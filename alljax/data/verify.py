@@ -68,8 +68,9 @@ def verify(source: str) -> dict[str, Any]:
         except DataError as error:
             problems["unusable"].append(str(error))
     for record in dataset.records:
-        groups[_group(dataset, record)]["unreadable"] += record.path in errors
-        groups[_group(dataset, record)]["odd_size"] += record.path in odd
+        group = groups[_group(dataset, record)]
+        group["unreadable"] += record.path in errors
+        group["odd_size"] += record.path in odd
     found = {kind: problems[kind] for kind in PROBLEMS if problems[kind]}
     return {
         "complete": not found,

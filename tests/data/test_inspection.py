@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alljax.data.dataset import Dataset, Record, check
+from alljax.data.dataset import Dataset, Record
 from alljax.data.inspection import drop_unreadable, inspect
 from alljax.errors import DataError
 
@@ -91,13 +91,3 @@ def test_unreadable_images_are_skipped_on_request() -> None:
     assert left.notes[0].startswith(
         "2 images skipped, cannot be read (data.on_error=skip): 7.png (empty (0 bytes)), 15.png (damaged, truncated"
     )
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [(range(8), r"^source: no labeled images found \(8 images skipped"), (range(1, 8, 2), "^source: class 'b' has no")],
-)
-def test_nothing_left_to_train_on(bad: range, message: str) -> None:
-    dataset = memory({f"{number}.png": b"bad" if number in bad else encode(NOISE) for number in range(8)})
-    with pytest.raises(DataError, match=message):
-        check(drop_unreadable(dataset, inspect(dataset, on_error="skip")), "source")
