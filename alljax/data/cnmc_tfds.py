@@ -42,8 +42,7 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
     or a mirror into manual_dir, as folders or zips: nothing has to be unpacked or renamed.
     """
 
-    # TFDS would look here for checksums of downloads. There are none, and looking needs a package that
-    # TFDS does not require (github.com/tensorflow/datasets/issues/11212).
+    # TFDS would look here for checksums, with a package that it does not require (tensorflow/datasets issue 11212).
     code_path = None
 
     dataset: Dataset | None = None
@@ -140,14 +139,7 @@ def prepare(source: str, out: Path) -> Path:
 
 
 def open_cnmc(source: str) -> Dataset:
-    """Opens all subsets of C-NMC 2019.
-
-    Args:
-        source: a folder or a zip with the data set, complete or in part.
-
-    Raises:
-        DataError: the source contains no images of C-NMC 2019.
-    """
+    """Opens all subsets of C-NMC 2019; DataError where a folder or zip contains no images of it."""
     dataset = open_all(source)
     if dataset.name != "cnmc" or not dataset.records:
         raise DataError(

@@ -57,16 +57,13 @@ def sampler(count: int, batch_size: int, epochs: int = 1, **options) -> Sampler:
     return Sampler(orders if epochs > 1 else np.arange(count, dtype=np.int32), batch_size, **options)
 
 
-@pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
-def test_batches_equal_plain_decoding(interpolation: str) -> None:
+def test_batches_equal_plain_decoding() -> None:
     dataset = synthetic.read_synthetic(5, 53, 60, 1)
     expected = [
-        np.asarray(
-            Image.open(io.BytesIO(dataset.read(record))).resize((24, 24), Image.Resampling[interpolation.upper()])
-        )
+        np.asarray(Image.open(io.BytesIO(dataset.read(record))).resize((24, 24), Image.Resampling.BICUBIC))
         for record in dataset.records
     ]
-    found = list(load_batches(ImageReader(dataset, 24, interpolation), sampler(53, 8)))
+    found = list(load_batches(ImageReader(dataset, 24, "bicubic"), sampler(53, 8)))
     assert [batch.images.shape for batch in found] == [(8, 24, 24, 3)] * 7
     assert found[-1].mask.tolist() == [True] * 5 + [False] * 3
     assert not found[-1].images[5:].any()
