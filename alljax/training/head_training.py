@@ -77,10 +77,9 @@ def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], rows: FoldRows) -> 
 class HeadTrainer:
     """Trains the heads of R runs at a time on the features of one fold.
 
-    Everything but the settings of `compile_key` and the shapes is an argument of the compiled functions.  Equal
-    trainers share these functions, so that folds, seeds, learning rates and trials do not compile again.
-
-    Heads are trained on random views and tested on view 0, the unchanged image.
+    Trainers with equal `compile_key` and shapes are equal and share their compiled functions, so that folds, seeds,
+    learning rates and trials do not compile again.  Heads are trained on random views and tested on view 0, the
+    unchanged image.
 
     Attributes:
         num_parameters: of one head.
@@ -266,8 +265,6 @@ def batch_size(config: ConfigDict, rows: FoldRows) -> int:
 
 def _concatenate(groups: Sequence[FoldOutcome]) -> FoldOutcome:
     """Joins the outcomes of groups of runs along the axis of runs."""
-    if len(groups) == 1:
-        return groups[0]
     params = jax.tree.map(lambda *parts: np.concatenate(parts), *[group.params for group in groups])
     history = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *[group.history for group in groups])
     return FoldOutcome(params, history, np.concatenate([group.probabilities for group in groups]))

@@ -136,16 +136,12 @@ def _load(config: ConfigDict) -> Network:
 
 
 def _with_settings(network: Network, config: ConfigDict) -> Network:
-    """Returns the network with the stage, pooling and preprocessing of a config."""
+    """Returns the network with the stage, pooling and preprocessing of a config, else those of the weights."""
     stage = config.model.stage or network.stage
     if stage not in network.backbone.stages:
         name, stages = network.backbone.name, ", ".join(network.backbone.stages)
         raise ConfigError(f"model.stage={stage!r}: {name} has the stages {stages}")
-    preprocessing = _preprocessing(config, network.expected)
+    name, size = config.preprocessing.name, config.preprocessing.image_size
+    chosen = get_preprocessing(name) if name else network.expected
+    preprocessing = replace(chosen, image_size=size or chosen.image_size)
     return replace(network, stage=stage, pool=config.model.pool, preprocessing=preprocessing)
-
-
-def _preprocessing(config: ConfigDict, expected: Preprocessing) -> Preprocessing:
-    """Returns the preprocessing that the weights were trained with, with the overrides of the config."""
-    chosen = get_preprocessing(config.preprocessing.name) if config.preprocessing.name else expected
-    return replace(chosen, image_size=config.preprocessing.image_size or chosen.image_size)

@@ -1,7 +1,7 @@
 """Optimizers, Adam and RMSprop as Keras computes them, and learning rate schedules."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.struct
 import jax
@@ -44,14 +44,6 @@ class Hyperparameters:
         return cls(*numbers)
 
 
-class AdamState(NamedTuple):
-    """Number of steps done, and running moments of the gradient."""
-
-    steps: jax.Array
-    mean: optax.Params
-    square: optax.Params
-
-
 def scale_by_adam() -> optax.GradientTransformation:
     """Returns Adam's direction with epsilon where Keras puts it.
 
@@ -62,20 +54,21 @@ def scale_by_adam() -> optax.GradientTransformation:
     Source: Kingma & Ba 2015, the end of section 2; `keras.optimizers.Adam`.
     """
 
-    def init(params: optax.Params) -> AdamState:
-        return AdamState(jnp.zeros([], jnp.int32), optax.tree.zeros_like(params), optax.tree.zeros_like(params))
+    def init(params: optax.Params) -> optax.ScaleByAdamState:
+        mean, square = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
+        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mean, square)
 
     def update(
-        gradients: optax.Updates, state: AdamState, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, AdamState]:
+        gradients: optax.Updates, state: optax.ScaleByAdamState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
         del params
-        steps = optax.safe_increment(state.steps)
-        mean = optax.tree.update_moment(gradients, state.mean, BETA_1, 1)
-        square = optax.tree.update_moment_per_elem_norm(gradients, state.square, BETA_2, 2)
+        steps = optax.safe_increment(state.count)
+        mean = optax.tree.update_moment(gradients, state.mu, BETA_1, 1)
+        square = optax.tree.update_moment_per_elem_norm(gradients, state.nu, BETA_2, 2)
         step = steps.astype(jnp.float32)
         correction = jnp.sqrt(1 - BETA_2**step) / (1 - BETA_1**step)
         updates = jax.tree.map(lambda m, v: correction * m / (jnp.sqrt(v) + EPSILON), mean, square)
-        return updates, AdamState(steps, mean, square)
+        return updates, optax.ScaleByAdamState(steps, mean, square)
 
     return optax.GradientTransformation(init, update)
 

@@ -10,8 +10,6 @@ from alljax.errors import ConfigError
 FROZEN_BACKBONE = (("head/.*", 1.0), ("backbone/.*", 0.0))
 """The groups if ``train.groups`` is empty: only the head is trained."""
 
-EXAMPLE = "(('head/.*', 1.0), ('backbone/block5/.*', 0.1), ('backbone/block[1-4]/.*', 0.0))"
-
 
 @dataclass(frozen=True)
 class ParameterGroup:
@@ -44,7 +42,7 @@ def read_groups(entries: Sequence[Any]) -> tuple[ParameterGroup, ...]:
         if not _is_valid(entry):
             raise ConfigError(
                 f"train.groups contains {entry!r}; each entry is (pattern, rate[, decay[, from_epoch]]), for example "
-                f"{EXAMPLE}"
+                "('backbone/block5/.*', 0.1)"
             )
         try:
             re.compile(entry[0])

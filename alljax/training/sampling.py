@@ -95,11 +95,8 @@ def epoch_order(key: jax.Array, fold: FoldRows, labels: jax.Array, balanced: boo
     Returns:
         int32 (T,), of which the first `fold.train_count` entries are used; the others are padding.
     """
-    return _balanced(key, fold, labels) if balanced else _shuffled(key, fold)
-
-
-def _shuffled(key: jax.Array, fold: FoldRows) -> jax.Array:
-    """Returns the training rows in random order, padding last."""
+    if balanced:
+        return _balanced(key, fold, labels)
     length = len(fold.train)
     random = jax.random.uniform(key, (length,))
     return jnp.asarray(fold.train)[jnp.argsort(jnp.where(jnp.arange(length) < fold.train_count, random, 2.0))]
