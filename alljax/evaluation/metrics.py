@@ -103,9 +103,11 @@ def average_over_seeds(per_seed: Sequence[dict[str, Any]], seeds: Sequence[int])
         The keys of `evaluate`; ``seeds``; ``std``, the sample standard deviation over seeds of each metric (None for
         one seed or an undefined metric); ``per_seed``, the metrics of each seed.
     """
-    return {key: _mean([one[key] for one in per_seed]) for key in per_seed[0]} | {
+    values = {key: [one[key] for one in per_seed] for key in per_seed[0]}
+    known = {key: len(per_seed) > 1 and None not in values[key] for key in METRICS}
+    return {key: _mean(of_seeds) for key, of_seeds in values.items()} | {
         "seeds": list(seeds),
-        "std": {key: _deviation([one[key] for one in per_seed]) for key in METRICS},
+        "std": {key: float(np.std(values[key], ddof=1)) if known[key] else None for key in METRICS},
         "per_seed": [{"seed": seed} | one for seed, one in zip(seeds, per_seed, strict=True)],
     }
 
@@ -121,10 +123,6 @@ def most_confident_errors(labels: np.ndarray, probabilities: np.ndarray, count: 
     mean = np.asarray(probabilities, np.float64).mean(0)
     wrong = np.flatnonzero(mean.argmax(1) != labels)
     return wrong[np.argsort(-mean[wrong].max(1), kind="stable")][:count]
-
-
-def _deviation(values: list[Any]) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 and None not in values else None
 
 
 def _mean(values: list[Any]) -> Any:

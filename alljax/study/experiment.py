@@ -87,19 +87,11 @@ class Experiment:
         return self.divisions[trial.split].folds
 
     def images(self, trial: Trial, again: bool = False) -> ImageSource:
-        """Returns the images at the size of a trial's network.
-
-        Args:
-            trial: of the study.
-            again: whether they are read several times; they then stay decoded if they fit.
-        """
+        """Returns the images at the size of a trial's network; read `again`, they stay decoded if they fit."""
         return self._sources.open(self.network(trial), again)
 
     def features(self, trial: Trial) -> Any:
-        """Returns the features of a frozen trial, float32 (N, V, D) for V views, computed when first needed.
-
-        They are a JAX array, or a NumPy array if they are to be read from disk during training.
-        """
+        """Returns the features of a frozen trial, see `FeatureExtractor.load_for_training`."""
         return self._features.load_for_training(self.network(trial), trial.config)
 
     def missing_features(self) -> list[tuple[list[Network], str]]:
@@ -166,11 +158,7 @@ class Experiment:
 
 
 def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
-    """Opens images and networks, inspects every image once, and makes the folds; writes nothing.
-
-    Args:
-        config: of the study.
-        trials: of the study.
+    """Opens images and networks of a study, inspects every image once, and makes the folds; writes nothing.
 
     Raises:
         DataError: no usable images, images that cannot be read, or a protocol that they do not allow.
@@ -194,13 +182,10 @@ def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
             if trial.config.split.protocol == "official_folds":
                 dataset = _add_note(dataset, splits.reassigned(dataset, subjects, trial.config.data.subset))
     sources = ImageSources(config, dataset, networks)
-    frozen = [
-        (network, trial.config.features.augment)
-        for trial, network in zip(trials, networks, strict=True)
-        if trial.config.train.mode == "frozen"
-    ]
-    features = FeatureExtractor(config, frozen, inspection.digests, sources)
     by_name = {trial.name: network for trial, network in zip(trials, networks, strict=True)}
+    frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
+    requests = [(by_name[trial.name], trial.config.features.augment) for trial in frozen]
+    features = FeatureExtractor(config, requests, inspection.digests, sources)
     return Experiment(tuple(trials), dataset, inspection, subjects, labels, by_name, divisions, sources, features)
 
 
@@ -229,26 +214,21 @@ def open_images(config: ConfigDict, subsets: Sequence[str] = ()) -> tuple[Datase
     Args:
         config: ``data`` is read.
         subsets: of the source; none for ``data.subset`` alone.
-
-    Raises:
-        DataError: no usable images, or images that cannot be read.
     """
     dataset = open_dataset(config.data, subsets)
     inspection = inspect(dataset, config.data.on_error)
     dataset = check(drop_unreadable(dataset, inspection), config.data.source)
+    for note in dataset.notes:
+        logging.info(note)
     first: dict[str, Record] = {}
     contradictions = [
         f"{first[pixels].path} and {record.path}"
         for record, pixels in zip(dataset.records, inspection.pixels, strict=True)
         if first.setdefault(pixels, record).label != record.label
     ]
-    for note in dataset.notes:
-        logging.info(note)
-    if contradictions:
-        count = plural(len(contradictions), "image")
-        note = f"{count} under two classes, one label is wrong: {first_few(contradictions)}"
-        dataset = _add_note(dataset, note)
-    return dataset, inspection
+    count, named = plural(len(contradictions), "image"), first_few(contradictions)
+    note = f"{count} under two classes, one label is wrong: {named}" if contradictions else ""
+    return _add_note(dataset, note), inspection
 
 
 def _add_note(dataset: Dataset, note: str) -> Dataset:

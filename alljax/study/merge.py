@@ -15,6 +15,8 @@ from alljax.study import workdir
 SHARED = ("config.json", "environment.json", "trials.json", "split.csv", "metrics.json")
 """Files of the study that every shard has."""
 
+TABLES = ("history.csv", "predictions.csv")
+
 
 def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
     """Copies the trials of other folders of the same study, and writes metrics.json.
@@ -39,7 +41,7 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
     for shard in shards:
         _check_same_study(folder, shard)
         for trial in workdir.read_trials(folder):
-            _merge_trial(workdir.trial_folder(folder, trial["name"]), workdir.trial_folder(shard, trial["name"]))
+            _merge_trial(folder, shard, trial["name"])
     summary = summarize_study(folder)
     for name, reason in summary["failed"].items():
         logging.info(f"{name} failed: {reason}")
@@ -51,14 +53,7 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
 
 
 def summarize_study(folder: Path) -> dict[str, Any]:
-    """Writes metrics.json: the finished trials, and the names of the failed and missing ones; returns its content.
-
-    Args:
-        folder: the working directory of a study that was started.
-
-    Raises:
-        WorkdirError: not a work folder, or a damaged file.
-    """
+    """Writes metrics.json: the finished trials, and the names of the failed and missing ones; returns its content."""
     trials = {trial["name"]: workdir.read_result(folder, trial["name"]) for trial in workdir.read_trials(folder)}
     summary: dict[str, Any] = workdir.read_json(folder / "metrics.json")
     summary |= {
@@ -73,25 +68,25 @@ def summarize_study(folder: Path) -> dict[str, Any]:
 def _check_same_study(folder: Path, shard: Path) -> None:
     config, other_config = (workdir.read_json(path / "config.json") for path in (folder, shard))
     inputs, other_inputs = (workdir.read_json(path / "environment.json")["inputs"] for path in (folder, shard))
-    lines = configs.difference(config, other_config) or workdir.input_difference(inputs, other_inputs)
-    if lines:
+    if lines := configs.difference(config, other_config) or workdir.input_difference(inputs, other_inputs):
         raise WorkdirError(f"{shard} holds a shard of another study than {folder}: {workdir.shown(lines)}")
 
 
-def _merge_trial(target: Path, source: Path) -> None:
-    """Copies a trial that is finished in `source` only; compares one that is finished in both."""
-    result, other = (workdir.read_result(folder.parent.parent, folder.name) for folder in (target, source))
-    if not other or "failed" in other:
-        if other and not result:
+def _merge_trial(folder: Path, shard: Path, name: str) -> None:
+    """Copies a trial that is finished in `shard` only, or failed there only; compares one that is finished in both."""
+    target, source = (workdir.trial_folder(path, name) for path in (folder, shard))
+    if not workdir.read_result(shard, name):
+        return
+    if not workdir.is_finished(shard, name):
+        if not workdir.read_result(folder, name):
             _copy(source, target)
         return
-    for name in ("history.csv", "predictions.csv"):
-        workdir.verify(source, name)
-    if not result or "failed" in result:
+    workdir.verify(source, *TABLES)
+    if not workdir.is_finished(folder, name):
         _copy(source, target)
         return
-    digests, others = (workdir.read_json(folder / workdir.CHECKSUMS) for folder in (target, source))
-    if any(digests[name] != others[name] for name in ("history.csv", "predictions.csv")):
+    digests, others = (workdir.read_json(path / workdir.CHECKSUMS) for path in (target, source))
+    if any(digests[table] != others[table] for table in TABLES):
         raise WorkdirError(f"{target} and {source} hold different results of the same trial; remove one of them")
 
 
@@ -104,7 +99,4 @@ def _copy(source: Path, target: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
     except OSError as error:  # shutil.Error, which lists several, is one
-        shutil.rmtree(part, ignore_errors=True)
-        raise WorkdirError(
-            f"cannot copy {source} to {target}: {error.strerror or error}; free space, or copy it yourself"
-        ) from error
+        raise files.write_error(target, error) from error

@@ -20,15 +20,7 @@ from alljax.weights import store
 def find_or_run(
     config: ConfigDict, folder: Path, shard: tuple[int, int], force: bool = False, dry_run: bool = False
 ) -> Study | None:
-    """Returns a finished study that has not changed, else that of `run.run_study`; None after a dry run.
-
-    Args:
-        config: from `alljax.config.load`.
-        folder: the working directory.
-        shard: as in `run.run_study`.
-        force: as in `run.run_study`.
-        dry_run: only print the plan.
-    """
+    """Returns a finished study that has not changed, else that of `run.run_study`; None after a dry run."""
     asks = not (dry_run or interrupts.several_processes)  # several processes would have to agree
     if asks and (study := find_unchanged(config, folder)):
         return study
@@ -51,8 +43,6 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
         config: from `alljax.config.load`.
         folder: the working directory.
     """
-    if not (folder / "trials.json").is_file() or not (folder / "metrics.json").is_file():
-        return None
     try:
         study = results.read_study(folder)
         given = configs.flatten(config)
@@ -65,7 +55,7 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
             and all(store.digest(Path(path)) == sha256 for path, sha256 in weights)
             and study.environment.get("source_state") == source_state(sweep.expand(config))
         )
-    except UserError:  # `run_study` reports it
+    except UserError:  # no study, or `run_study` reports it
         return None
     return study if unchanged else None
 
@@ -88,7 +78,6 @@ def open_records(trials: Sequence[Trial]) -> Dataset:
 
 def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
     """Returns the subsets of the source that the trials use; none for ``data.subset`` alone."""
-    trial_configs = [trial.config for trial in trials]
-    tested = [config.split.test_subset for config in trial_configs if config.split.protocol == "prelim"]
-    others = [] if len(tested) == len(trials) else [trial_configs[0].data.subset]
+    tested = [trial.config.split.test_subset for trial in trials if trial.config.split.protocol == "prelim"]
+    others = [] if len(tested) == len(trials) else [trials[0].config.data.subset]
     return ("train", *others, *tested) if tested else ()

@@ -1,7 +1,7 @@
 """The results of a study: writes those of a trial, and reads a finished study back from its folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The held-out predictions of one trial: one row per tested image, sorted by `keys`.
+    """The held-out predictions of one trial: one row per tested image, sorted by path, repeat and fold.
 
     Attributes:
-        keys: (N,) strings that identify a row: path, repeat and fold.
         paths: (N,) of the images.
         subject_names: (N,) as in the data set, empty where unknown.
         subjects: (N,) names after merging aliases; the path where unknown.
@@ -31,7 +30,6 @@ class Predictions:
         probabilities: (R, N, C) of R seeds.
     """
 
-    keys: np.ndarray
     paths: np.ndarray
     subject_names: np.ndarray
     subjects: np.ndarray
@@ -96,45 +94,31 @@ class Study:
         return split
 
     def history(self, name: str) -> "DataFrame":
-        """Returns history.csv of a trial; infinite losses are NaN.
-
-        Raises:
-            WorkdirError: the file is missing or damaged.
-        """
-        frame = self._read(name, "history.csv")
-        return frame.replace([np.inf, -np.inf], np.nan)
+        """Returns history.csv of a trial; infinite losses are NaN."""
+        return self._read(name, "history.csv").replace([np.inf, -np.inf], np.nan)
 
     def predictions(self, name: str) -> Predictions:
-        """Returns the held-out predictions of a trial; they are read once.
-
-        Raises:
-            WorkdirError: the file is missing or damaged.
-        """
+        """Returns the held-out predictions of a trial; they are read once."""
         if name not in self._predictions:
-            predictions = self._read_predictions(name)
-            for other in self._predictions.values():  # the same images: their names are stored once
-                if np.array_equal(other.keys, predictions.keys):
-                    predictions = replace(other, probabilities=predictions.probabilities)
-                    break
-            self._predictions[name] = predictions
+            self._predictions[name] = self._read_predictions(name)
         return self._predictions[name]
 
     def _read(self, name: str, file: str) -> "DataFrame":
+        """Returns a table of a trial that has its recorded checksum; raises `WorkdirError` for another one."""
         folder = workdir.trial_folder(self.folder, name)
         workdir.verify(folder, file)
         return workdir.read_csv(folder / file)
 
     def _read_predictions(self, name: str) -> Predictions:
         frame = self._read(name, "predictions.csv")
-        fold = frame["repeat"].astype(str) + " " + frame["fold"].astype(str)
-        frame = frame.assign(head=fold, key=frame["path"] + "\t" + fold.str.replace(" ", "\t"))
+        head = frame["repeat"].astype(str) + " " + frame["fold"].astype(str)
+        frame = frame.assign(head=head, key=frame["path"] + "\t" + head)
         frame = frame.sort_values(["seed", "key"], kind="stable")
         seeds = frame["seed"].nunique()
         rows = frame.iloc[: len(frame) // seeds].merge(self._subjects, on="path", how="left")
         labels = {label: index for index, label in enumerate(self.classes)}
         probabilities = frame[[f"prob_{label}" for label in self.classes]].to_numpy(np.float64)
         return Predictions(
-            keys=np.array(rows["key"], str),
             paths=np.array(rows["path"], str),
             subject_names=np.array(rows["subject_name"], str),
             subjects=np.array(rows["merged_subject"], str),

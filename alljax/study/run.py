@@ -57,16 +57,7 @@ def run_study(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1),
 
 
 def dry_run(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1)) -> None:
-    """Logs the plan of a study with a time estimate measured on this machine; writes nothing.
-
-    Args:
-        config: from `alljax.config.load`.
-        folder: the working directory; finished trials in it are not counted.
-        shard: as in `run_study`.
-
-    Raises:
-        UserError: the source, the weights or the folder cannot be used.
-    """
+    """Logs the plan of what `run_study` would do, with the time measured on this machine; writes nothing."""
     trials, experiment = open_study(config, folder)
     jobs = _jobs(trials, shard, lambda trial: workdir.is_finished(folder, trial.name))
     for line in estimate.plan(trials, jobs, experiment):
@@ -74,11 +65,7 @@ def dry_run(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1)) -
 
 
 def open_study(config: ConfigDict, folder: Path, force: bool = False) -> tuple[list[Trial], Experiment]:
-    """Opens all inputs of a study and checks them before anything is written.
-
-    Raises:
-        UserError: the source, the weights, the settings or the folder cannot be used.
-    """
+    """Opens all inputs of a study and checks them before anything is written; see `run_study`."""
     trials = sweep.expand(config)
     workdir.check(folder, configs.flatten(config), trials, force)
     experiment = open_experiment(config, trials)

@@ -63,11 +63,6 @@ class Job:
         return self.trainings[0][-1].config
 
     @property
-    def epochs(self) -> int:
-        """The epochs of the longest trial."""
-        return int(self.config.train.epochs)
-
-    @property
     def name(self) -> str:
         """What the names of the trials have in common: without their epochs, where these differ."""
         first, more = self.trainings[0][0], len(self.trainings) - 1
@@ -77,7 +72,7 @@ class Job:
     @property
     def cost(self) -> int:
         """Epochs over all trainings and seeds."""
-        return int(self.epochs * self.config.study.seeds * len(self.trainings))
+        return int(self.config.train.epochs * self.config.study.seeds * len(self.trainings))
 
 
 def expand(config: ConfigDict) -> list[Trial]:
@@ -113,20 +108,18 @@ def jobs(
         done: whether the results of a trial exist.
         side_by_side: train jointly what differs only in arguments of the compiled function.
     """
-    grouped: dict[str, list[tuple[Training, int]]] = {}
+    grouped: dict[Any, list[Training]] = {}
     for training in trainings(trials)[shard[0] :: shard[1]]:
         epochs_per_call = math.gcd(*map(_epochs, training))
         if missing := tuple(trial for trial in training if not done(trial)):
             config = missing[0].config
-            same = f"{_key(config, _arguments(config))} {[_epochs(trial) for trial in missing]} {epochs_per_call}"
             joint = side_by_side and config.train.mode == "frozen"
-            grouped.setdefault(same if joint else training[0].name, []).append((missing, epochs_per_call))
-    found = [
-        Job(tuple(training for training, _ in group[start : start + size]), group[0][1])
-        for group in grouped.values()
-        for size in [max(1, MAX_RUNS // group[0][0][0].config.study.seeds)]
-        for start in range(0, len(group), size)
-    ]
+            same = _key(config, _arguments(config)) if joint else training[0].name
+            grouped.setdefault((same, tuple(map(_epochs, missing)), epochs_per_call), []).append(missing)
+    found = []
+    for (_, _, epochs_per_call), group in grouped.items():
+        size = max(1, MAX_RUNS // group[0][0].config.study.seeds)
+        found += [Job(tuple(group[at : at + size]), epochs_per_call) for at in range(0, len(group), size)]
     return sorted(found, key=lambda job: job.config.train.mode != "frozen")
 
 
@@ -145,6 +138,7 @@ def trainings(trials: Sequence[Trial]) -> list[Training]:
 
 
 def _arguments(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the settings that are arguments of the compiled training."""
     from alljax.training import optimizers
 
     epochs = () if config.train.schedule == "cosine" else ("train.epochs",)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -106,14 +107,7 @@ class HeadClassifier:
     """The heads of a job as a `Classifier`; all its trainings and seeds are one compiled call."""
 
     def __init__(self, job: Job, num_classes: int, features: Any, update: progress.Update) -> None:
-        """Compiles nothing yet.
-
-        Args:
-            job: frozen trials.
-            num_classes: C.
-            features: float32 (N, V, D), a NumPy array if it is to be read from disk.
-            update: of the progress bar.
-        """
+        """Compiles nothing yet; `features` is a NumPy array if it is to be read from disk."""
         trainer = StreamingHeadTrainer if isinstance(features, np.ndarray) else HeadTrainer
         self._trainer = trainer(job.trials[0].config, num_classes, features.shape[2])
         self._job, self._update = job, update
@@ -141,13 +135,7 @@ class NetworkClassifier:
     """The fine-tuned networks of a trial as a `Classifier`: one run per fold and seed, compiled once."""
 
     def __init__(self, trial: Trial, experiment: Experiment, folder: Path) -> None:
-        """Compiles nothing yet.
-
-        Args:
-            trial: its name and config.
-            experiment: gives the classes and the network.
-            folder: of the trial; each run has a folder in ``runs/``.
-        """
+        """Compiles nothing yet; each run has a folder in ``runs/`` of the trial's `folder`."""
         self._trial, self._folder, self._mesh = trial, folder, make_mesh(trial.config)
         self._tuner = FineTuner(trial.config, experiment.network(trial), experiment.num_classes, self._mesh)
 
@@ -208,19 +196,16 @@ def fold_keys(config: ConfigDict, fold: FoldRows) -> jax.Array:
     Without ``study.share_training`` trainings of different lengths have different keys.
     """
     seeds = np.arange(config.seed, config.seed + config.study.seeds)
-    keys = _fold_keys(seeds, fold.repeat, fold.fold)
-    return keys if config.study.share_training else _length_keys(keys, np.int32(config.train.epochs))
+    numbers = [fold.repeat, fold.fold]
+    if not config.study.share_training:
+        # With the stream RUN, so that 1, 2 and 3 epochs are not SHUFFLE, AUGMENT and DROPOUT of another run.
+        numbers += [RUN, config.train.epochs]
+    return _fold_in(seeds, np.array(numbers, np.int32))
 
 
 @jax.jit
-def _fold_keys(seeds: jax.Array, repeat: jax.Array, fold: jax.Array) -> jax.Array:
-    return jax.vmap(lambda seed: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), repeat), fold))(seeds)
-
-
-@jax.jit
-def _length_keys(keys: jax.Array, epochs: jax.Array) -> jax.Array:
-    # With the stream RUN, so that 1, 2 and 3 epochs are not the streams SHUFFLE, AUGMENT and DROPOUT of another run.
-    return jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, RUN), epochs))(keys)
+def _fold_in(seeds: jax.Array, numbers: jax.Array) -> jax.Array:
+    return jax.vmap(lambda seed: functools.reduce(jax.random.fold_in, numbers, jax.random.key(seed)))(seeds)
 
 
 def _by_trial(job: Job, outcomes: Sequence[Sequence[FoldOutcome]]) -> list[tuple[Trial, list[FoldOutcome]]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from end_to_end.conftest import CONFIGS, SMALL, Refused, Run, read_table
+from end_to_end.conftest import CONFIGS, SMALL, Run, read_table
 
 FINETUNE = [f"--config={CONFIGS / 'finetune.py'}:toy", *SMALL[1:], "--config.train.groups=(('.*', 1.0),)"]
 
@@ -18,7 +18,3 @@ def test_losses_of_every_rate(command: list[str], tmp_path: Path, run: Run) -> N
     assert len(rows) == len(rates) * max(int(row["step"]) for row in rows)
     best = float(out.rstrip().rpartition("train.learning_rate=")[2])
     assert any(best == pytest.approx(float(rate), rel=1e-2) for rate in rates)
-
-
-def test_wrong_data_is_one_line(tmp_path: Path, refused: Refused) -> None:
-    assert "nowhere" in refused("lr-find", *SMALL, "--config.data.source=nowhere", f"--out={tmp_path / 'rates.csv'}")

@@ -76,13 +76,6 @@ def test_folds_of_opposite_directions_share_one_ranking(sign: int) -> None:
     assert result["size_threshold"]["auc"] == pytest.approx(roc_auc_score(labels, sign * areas))
 
 
-def test_without_information_the_threshold_equals_the_majority() -> None:
-    labels = np.array([0, 1, 1] * 40)
-    result = evaluate(labels, np.ones(120), folds(4, 120))
-    assert result["size_threshold"]["accuracy"] == result["majority"]["accuracy"] == 80 / 120
-    assert result["size_threshold"]["auc"] == 0.5
-
-
 def test_majority_depends_on_training_images_only() -> None:
     labels = np.array([0] * 6 + [1] * 4)
     split = [Halves(np.arange(5, 10), np.arange(5)), Halves(np.arange(5), np.arange(5, 10))]
@@ -90,20 +83,6 @@ def test_majority_depends_on_training_images_only() -> None:
     majority = evaluate(labels, areas, split)["majority"]
     assert majority["confusion"] == [[1, 5], [4, 0]]
     assert majority["auc"] == 0.5
-
-
-def test_baselines_are_scored_on_test_images_with_the_keys_of_a_model() -> None:
-    labels, areas = images(0.08)
-    split = [Halves(np.arange(200), np.arange(200, 300))]
-    result = evaluate(labels, areas, split)
-    model = metrics.evaluate(labels[200:], np.tile([0.4, 0.6], (100, 1)))
-    for rule in result.values():
-        assert model.keys() <= rule.keys()
-        assert np.sum(rule["confusion"]) == 100
-        assert set(rule["intervals"]) <= model.keys()
-    threshold, sides = result["size_threshold"]["thresholds"][0], result["size_threshold"]["sides"][0]
-    found = correct(areas[200:], labels[200:], threshold, sides)
-    assert result["size_threshold"]["accuracy"] == found / 100
 
 
 def test_size_improvement_of_the_size_threshold_itself_is_zero() -> None:

@@ -5,9 +5,9 @@ import pytest
 from pictures import picture
 from PIL import Image
 
-from alljax.config import check, default_config, vary
+from alljax.config import default_config, vary
 from alljax.data.splits import LEAKY
-from alljax.errors import ConfigError, DataError, LeakError
+from alljax.errors import ConfigError
 from alljax.study.experiment import Division, Experiment, open_experiment, open_images
 from alljax.study.sweep import expand
 
@@ -34,12 +34,6 @@ def two_classes(subjects: int, images: int) -> dict[str, int]:
     return {path: seed for seed, path in enumerate(paths)}
 
 
-def of_subset(subjects: dict[str, str]) -> dict[str, int]:
-    """Images SUBSET/class/subject/N.png, given as SUBSET/class: names of subjects."""
-    paths = [f"{place}/{name}/{n}.png" for place, names in subjects.items() for name in names.split() for n in range(3)]
-    return {path: seed for seed, path in enumerate(paths)}
-
-
 def in_official_folds() -> dict[str, int]:
     """C-NMC names in three folds; subject 1 is in two of them."""
     names = [(fold, f"{'H' * hem}{10 * fold + n}", hem) for fold in range(3) for n in (1, 2) for hem in (True, False)]
@@ -49,33 +43,6 @@ def in_official_folds() -> dict[str, int]:
         for index, (fold, name, hem) in enumerate(names)
         for n in (range(4, 6) if (fold, name) == (1, "1") else range(1, 4))
     }
-
-
-def are_merged(experiment: Experiment, *names: str) -> bool:
-    """Whether these subject names are one subject, tested in the same folds."""
-    records = experiment.dataset.records
-    subjects = {
-        subject for subject, record in zip(experiment.subjects, records, strict=True) if record.subject in names
-    }
-    tested = [
-        {fold.fold for fold in division(experiment).folds for row in fold.test if records[row].subject == name}
-        for name in names
-    ]
-    return len(subjects) == 1 and all(folds == tested[0] for folds in tested)
-
-
-def test_subjects_that_share_an_image_are_merged(tmp_path: Path) -> None:
-    write_images(tmp_path, two_classes(subjects=5, images=2))
-    assert not are_merged(open_folder(tmp_path), "pa0", "pa3")
-    (tmp_path / "a/pa3/0.png").write_bytes((tmp_path / "a/pa0/1.png").read_bytes())
-    assert are_merged(open_folder(tmp_path), "pa0", "pa3")
-
-
-def test_known_subjects_of_cnmc_are_merged(tmp_path: Path) -> None:
-    """Subjects 20 and 21 share images in the complete set, but none of those that are present here."""
-    names = [*(f"UID_{n}_1_1_all" for n in (20, 21, 1, 2, 3)), *(f"UID_H{n}_1_1_hem" for n in (1, 7, 8, 9))]
-    write_images(tmp_path, {f"fold_0/{name[-3:]}/{name}.bmp": seed for seed, name in enumerate(names)})
-    assert are_merged(open_folder(tmp_path), "20", "21")
 
 
 def test_different_sizes_and_contradictory_labels_are_logged(tmp_path: Path, messages: list[str]) -> None:
@@ -117,44 +84,13 @@ def test_reassigned_subject_is_logged_and_stored(tmp_path: Path, messages: list[
     (note,) = [note for note in experiment.dataset.notes if "official fold" in note]
     assert note in messages
     assert note in experiment.describe()["dataset"]["notes"]
-    assert are_merged(experiment, "1")
     assert not division(experiment).leaks["subject"]
 
 
-def test_prelim_trains_on_one_subset_and_tests_another(tmp_path: Path) -> None:
-    write_images(tmp_path, of_subset({"train/a": "p1 p2 p3", "train/b": "p4 p5", "test/a": "p6", "test/b": "p7 p8"}))
-    experiment = open_folder(tmp_path, protocol="prelim", test_subset="test", validation=0.3)
-    (fold,) = division(experiment).folds
-    train, validation, test = (
-        {experiment.dataset.records[row].subject for row in rows} for rows in (fold.train, fold.validation, fold.test)
-    )
-    assert train | validation == {"p1", "p2", "p3", "p4", "p5"}
-    assert len(validation) == 2
-    assert test == {"p6", "p7", "p8"}
-    with pytest.raises(DataError, match="prelim"):
-        open_folder(tmp_path, protocol="prelim")
-
-
-def test_subject_in_both_subsets_is_refused(tmp_path: Path) -> None:
-    write_images(tmp_path, of_subset({"train/a": "p1 p2", "train/b": "p3 p4", "test/a": "p5", "test/b": "p6"}))
-    (tmp_path / "test/a/p5/0.png").write_bytes((tmp_path / "train/a/p2/1.png").read_bytes())
-    with pytest.raises(LeakError, match=r"p2\+p5"):
-        open_folder(tmp_path, protocol="prelim", test_subset="test")
-
-
-def test_validation_of_all_images_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"split\.validation=1\.0"):
-        check(vary(default_config(), {"split.validation": 1.0}))
-
-
-@pytest.mark.parametrize(
-    ("split", "training_images"), [({}, 24), ({"validation": 0.34}, 16), ({"train_subjects": 6}, 12)]
-)
-def test_description_counts_the_images_of_each_fold(split: Any, training_images: int, tmp_path: Path) -> None:
+def test_description_counts_the_images_of_each_fold(tmp_path: Path) -> None:
     write_images(tmp_path, two_classes(subjects=8, images=2))
-    experiment = open_folder(tmp_path, folds=4, **split)
-    protocol = experiment.describe()["protocol"]
-    assert protocol["training_images"] == [training_images] * 4
+    protocol = open_folder(tmp_path, folds=4, validation=0.34).describe()["protocol"]
+    assert protocol["training_images"] == [16] * 4
     assert protocol["test_images"] == [8] * 4
 
 

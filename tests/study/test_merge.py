@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from alljax import files
-from alljax.cli import main
 from alljax.errors import WorkdirError
 from alljax.study.merge import merge_shards
 
@@ -25,15 +24,6 @@ def shards(toy_study: Path, tmp_path: Path) -> list[Path]:
 
 def change_json(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def test_shards_in_two_folders_make_the_study(toy_study: Path, shards: list[Path], tmp_path: Path) -> None:
-    assert main(["report", f"--workdir={tmp_path / 'merged'}", *map(str, shards)]) == 0
-    found, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "merged", toy_study))
-    assert found == expected
-    for path in toy_study.glob("trials/*/*.csv"):
-        assert (tmp_path / "merged" / path.relative_to(toy_study)).read_bytes() == path.read_bytes()
-    assert (tmp_path / "merged" / "report.html").is_file()
 
 
 def test_missing_trials_are_named(shards: list[Path], messages: list[str]) -> None:
@@ -71,13 +61,6 @@ def test_different_results_of_one_trial_are_refused(toy_study: Path, tmp_path: P
     change_json(folder / "checksums.json", **{"history.csv": files.sha256(folder / "history.csv")})
     with pytest.raises(WorkdirError, match=f"{FIRST} hold different results"):
         merge_shards(toy_study, [other])
-
-
-def test_damaged_trial_of_a_shard_is_refused(shards: list[Path]) -> None:
-    path = next(shards[1].glob("trials/*/predictions.csv"))
-    path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(WorkdirError, match="predictions.csv is missing or damaged"):
-        merge_shards(shards[0], shards[1:])
 
 
 def test_failed_copy_changes_nothing(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def test_predictions_and_metrics_agree(toy_study: Path) -> None:
     name = study.ranking.best
     predictions, metrics = study.predictions(name), study.metrics["trials"][name]
     assert predictions.probabilities.shape == (2, 48, 2)
-    assert list(predictions.keys) == sorted(predictions.keys)
+    assert list(predictions.paths) == sorted(predictions.paths)
     assert len(set(predictions.folds)) == 2
     correct = predictions.probabilities.argmax(2) == predictions.labels
     assert metrics["accuracy"] == pytest.approx(correct.mean())
@@ -53,19 +53,12 @@ def test_predictions_and_metrics_agree(toy_study: Path) -> None:
 
 
 def test_study_has_settings_history_and_ranking(toy_study: Path) -> None:
-    study = read_study(toy_study)
-    assert len(study.trials) == 4
-    name = "efficientnet_lite0-rmsprop-stage=stem"
+    study, name = read_study(toy_study), "efficientnet_lite0-rmsprop-stage=stem"
     assert study.settings(name)["train.optimizer"] == "rmsprop"
-    assert study.settings(name)["model.stage"] == "stem"
-    history = study.history(name)
-    assert len(history) == 2 * 2 * 3, "folds × seeds × epochs"
-    assert set(history["epoch"]) == {1, 2, 3}
+    assert len(study.history(name)) == 2 * 2 * 3, "folds × seeds × epochs"
     assert set(study.ranking.order) == set(study.trials)
     assert study.ranking.differences.keys() == set(study.ranking.order[1:])
-    assert study.classes == ["hem", "all"]
     assert not study.split_of(name)["protocol"]["leaky"]
-    assert study.metrics["dataset"]["subjects"] == study.metrics["dataset"]["subject_names"] == 12
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing"])

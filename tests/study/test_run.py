@@ -45,14 +45,6 @@ def test_shorter_trial_equals_its_own_study(toy: Toy, complete: Path, tmp_path: 
         assert outputs(complete)[f"trials/{ADAM}-epochs=2/{file}"] == own[f"trials/{ADAM}/{file}"]
 
 
-def test_separate_trainings_have_different_keys(toy: Toy, complete: Path, tmp_path: Path) -> None:
-    run_study(toy(EPOCHS, study__share_training=False), tmp_path)
-    rows = [outputs(tmp_path)[f"trials/{ADAM}-epochs={epochs}/history.csv"].splitlines()[1] for epochs in (2, 4)]
-    assert rows[0] != rows[1]
-    shared = [outputs(complete)[f"trials/{ADAM}-epochs={epochs}/history.csv"].splitlines()[1] for epochs in (2, 4)]
-    assert shared[0] == shared[1]
-
-
 def test_trainings_side_by_side_give_the_same_results(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,12 +35,6 @@ def test_folder_of_an_earlier_version_is_refused_with_its_version(config: Config
         run_study(config, copy)
 
 
-def test_folder_of_another_config_is_refused(config: ConfigDict, copy: Path) -> None:
-    config.train.batch_size = 7
-    with pytest.raises(WorkdirError, match=r"another study \(train.batch_size: 16 → 7\)"):
-        run_study(config, copy)
-
-
 def test_forced_change_does_not_affect_finished_trials(config: ConfigDict, copy: Path) -> None:
     name = "efficientnet_lite0-adam-stage=stem"
     config.study.sweep = SWEEP[0], ("train.optimizer", ("adam", "rmsprop", "sgd"))
