@@ -94,30 +94,21 @@ def rank_trials(metrics: Mapping[str, Any], predictions: Callable[[str], Any], b
 def _simultaneous(
     values: Mapping[str, float], resampled: Mapping[str, np.ndarray], level: float
 ) -> dict[str, Interval]:
-    """Returns the interval of each difference to the first, for all pairs at once; none if no resample is defined.
-
-    Args:
-        values: of each trial.
-        resampled: the same in every resample, (resamples,).
-        level: share of the resamples in which all pairs are inside.
-    """
+    """Returns the interval of each difference to the first, for all pairs at once; none if no resample is defined."""
     names, center = list(values), np.array(list(values.values()))
     draws = np.stack([resampled[name] for name in names]) - center[:, None]
     draws = draws[:, np.isfinite(draws).all(0)]
     if draws.shape[1] < 2:
         return {}
     largest, spread = np.zeros(draws.shape[1]), np.zeros(len(names))
-    for index in range(len(names)):
+    for index in range(1, len(names)):
         pairs = draws[index] - draws[:index]  # (pairs, resamples)
         deviation = pairs.std(1, ddof=1)
-        if index:
-            spread[index] = deviation[0]
+        spread[index] = deviation[0]
         varying = deviation > 0  # two models with equal predictions never differ
         if varying.any():
             largest = np.maximum(largest, (np.abs(pairs[varying]) / deviation[varying, None]).max(0))
     reach = np.quantile(largest, level) * spread
     difference = center - center[0]
-    return {
-        name: (float(low), float(high))
-        for name, low, high in zip(names[1:], (difference - reach)[1:], (difference + reach)[1:], strict=True)
-    }
+    bounds = np.stack([difference - reach, difference + reach], axis=1).tolist()
+    return {name: (low, high) for name, (low, high) in zip(names[1:], bounds[1:], strict=True)}

@@ -43,8 +43,8 @@ def plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experiment) -
     for name, division in experiment.divisions.items():
         yield f"  {name}: {len(division.folds)} × {len(division.folds[0].train):,} / {len(division.folds[0].test):,}"
     seconds = 0.0
-    used = {id(experiment.network(job.trials[0])) for job in jobs if job.config.train.mode == "frozen"}
-    for networks, views in experiment.missing_features():
+    used = {id(experiment.network(job.trials[0])) for job in jobs if job.frozen}
+    for networks, views in experiment.extractor.missing():
         if needed := [network for network in networks if id(network) in used]:
             rows = len(experiment.labels) * feature_extraction.VIEWS[views]
             of_pass = rows * image_seconds(needed, jobs[0].config)
@@ -82,7 +82,7 @@ def job_seconds(job: Job, experiment: Experiment, measured: dict[str, Any]) -> f
     size = config.train.batch_size
     steps = sum(steps_per_epoch(len(fold.train), size) for fold in folds)
     kind = f"{id(network)} {compile_key(config)} {config.mesh} {config.augment} {len(job.trainings)}"
-    if config.train.mode == "frozen":
+    if job.frozen:
         measured[kind] = measured.get(kind) or head_step_seconds(job, network.feature_count)
         return float(job.cost * steps * measured[kind])
     measured[kind] = measured.get(kind) or network_seconds(config, network)

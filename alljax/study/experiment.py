@@ -56,6 +56,7 @@ class Experiment:
         labels: int32 (N,).
         networks: of each trial, by its name.
         divisions: the folds of each split setting, by `Trial.split`.
+        extractor: computes the features of frozen trials.
     """
 
     trials: tuple[Trial, ...]
@@ -65,8 +66,8 @@ class Experiment:
     labels: np.ndarray
     networks: dict[str, Network]
     divisions: dict[str, Division]
+    extractor: FeatureExtractor = field(repr=False)
     _sources: ImageSources = field(repr=False)
-    _features: FeatureExtractor = field(repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -92,11 +93,7 @@ class Experiment:
 
     def features(self, trial: Trial) -> Any:
         """Returns the features of a frozen trial, see `FeatureExtractor.load_for_training`."""
-        return self._features.load_for_training(self.network(trial), trial.config)
-
-    def missing_features(self) -> list[tuple[list[Network], str]]:
-        """Returns the passes through a backbone that are still needed: networks that share one, and the views."""
-        return self._features.missing()
+        return self.extractor.load_for_training(self.network(trial), trial.config)
 
     def fingerprints(self) -> dict[str, str]:
         """Returns the SHA-256 of the images with their labels, of the folds and of the weights, by name."""
@@ -186,7 +183,7 @@ def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
     requests = [(by_name[trial.name], trial.config.features.augment) for trial in frozen]
     features = FeatureExtractor(config, requests, inspection.digests, sources)
-    return Experiment(tuple(trials), dataset, inspection, subjects, labels, by_name, divisions, sources, features)
+    return Experiment(tuple(trials), dataset, inspection, subjects, labels, by_name, divisions, features, sources)
 
 
 def _divide(

@@ -27,10 +27,6 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
 
     Returns:
         The content of metrics.json.
-
-    Raises:
-        WorkdirError: not a study, one of another config or other images, a trial that differs between folders, or
-            no trial is finished in any of them.
     """
     for shard in shards:
         workdir.check_version(shard)

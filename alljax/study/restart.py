@@ -38,10 +38,6 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
 
     Images are compared by paths, labels and file stamps (size and modification time), weights by their hash, which is
     cached by the same stamp.
-
-    Args:
-        config: from `alljax.config.load`.
-        folder: the working directory.
     """
     try:
         study = results.read_study(folder)

@@ -138,9 +138,6 @@ class Study:
 def read_study(folder: Path) -> Study:
     """Reads a study with at least one finished trial.
 
-    Args:
-        folder: the working directory.
-
     Raises:
         WorkdirError: not a work folder, one of another version of alljax, no trial is finished, or a damaged file.
     """

@@ -98,7 +98,7 @@ def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path, update: Cal
 
     The features are computed before by all processes.
     """
-    frozen, stopped = [job for job in jobs if _is_frozen(job)], False
+    frozen, stopped = [job for job in jobs if job.frozen], False
     if jax.process_count() > 1:
         for job in frozen:
             experiment.features(job.trials[0])
@@ -112,19 +112,15 @@ def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path, update: Cal
     if distributed.any_process(stopped):  # none of them may wait for another one in the joint work below
         raise Stopped("stopped; finished trials are kept")
     for job in jobs:
-        if not _is_frozen(job):
+        if not job.frozen:
             interrupts.check(collective=True)
             _run_job(job, experiment, folder)
             update(job.cost, len(job.trials))
 
 
-def _is_frozen(job: Job) -> bool:
-    return bool(job.config.train.mode == "frozen")
-
-
 def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
     """Trains the trials of a job and writes each when it is finished, or why it failed."""
-    local = _is_frozen(job)  # no other process trains it
+    local = job.frozen  # no other process trains it
     writes = local or distributed.is_primary()
     try:
         for trial, outcome in train_job(job, experiment, folder):
@@ -156,8 +152,8 @@ def _write_failure(folder: Path, trial: Trial, reason: str) -> None:
 
 def _raise_failures(jobs: list[Job], count: int, folder: Path) -> None:
     """Raises one error for all trials that failed now."""
-    results_of = {trial.name: workdir.read_result(folder, trial.name) for job in jobs for trial in job.trials}
-    failed = {name: result["failed"] for name, result in results_of.items() if "failed" in result}
+    found = {trial.name: workdir.read_result(folder, trial.name) for job in jobs for trial in job.trials}
+    failed = {name: result["failed"] for name, result in found.items() if "failed" in result}
     if len(failed) == count:
         raise ConfigError(next(iter(failed.values())))
     if failed:

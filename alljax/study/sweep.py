@@ -63,6 +63,11 @@ class Job:
         return self.trainings[0][-1].config
 
     @property
+    def frozen(self) -> bool:
+        """Whether heads are trained on the features of a frozen backbone, not networks."""
+        return bool(self.config.train.mode == "frozen")
+
+    @property
     def name(self) -> str:
         """What the names of the trials have in common: without their epochs, where these differ."""
         first, more = self.trainings[0][0], len(self.trainings) - 1
@@ -120,7 +125,7 @@ def jobs(
     for (_, _, epochs_per_call), group in grouped.items():
         size = max(1, MAX_RUNS // group[0][0].config.study.seeds)
         found += [Job(tuple(group[at : at + size]), epochs_per_call) for at in range(0, len(group), size)]
-    return sorted(found, key=lambda job: job.config.train.mode != "frozen")
+    return sorted(found, key=lambda job: not job.frozen)
 
 
 def trainings(trials: Sequence[Trial]) -> list[Training]:

@@ -78,13 +78,13 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         Stopped: the run was interrupted.
     """
     trial, start = job.trials[0], time.perf_counter()
-    frozen, splits = job.config.train.mode == "frozen", experiment.folds(trial)
-    features: Any = experiment.features(trial) if frozen else experiment.images(trial, again=True)
+    splits = experiment.folds(trial)
+    features: Any = experiment.features(trial) if job.frozen else experiment.images(trial, again=True)
     feature_seconds, start = time.perf_counter() - start, time.perf_counter()
     outcomes: list[Sequence[FoldOutcome]] = []
     with contextlib.ExitStack() as stack:
         classifier: Classifier
-        if frozen:
+        if job.frozen:
             update = stack.enter_context(progress.bar(f"heads {job.name}", job.cost * len(splits), "epochs"))
             classifier = HeadClassifier(job, experiment.num_classes, features, update)
         else:
@@ -97,7 +97,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
     for trial, folds in _by_trial(job, outcomes):
         if problem := _diverged(trial, folds):
             yield trial, ConfigError(problem)
-        elif frozen:
+        elif job.frozen:
             yield trial, Outcome(folds, "heads", seconds, feature_seconds, features.shape[2])
         else:
             yield trial, Outcome(folds, "networks", seconds)

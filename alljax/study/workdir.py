@@ -1,4 +1,7 @@
-"""The work folder of a study: which study owns it, its lock, and the reading and writing of its files."""
+"""The work folder of a study: which study owns it, its lock, and the reading and writing of its files.
+
+A folder of another study or version, and a file that is missing, damaged or cannot be written, raise `WorkdirError`.
+"""
 
 import contextlib
 import importlib.metadata
@@ -74,9 +77,6 @@ def check(workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], forc
         config: flattened; classes that it leaves to the source are not compared.
         trials: of the study.
         force: unfinished runs may continue with another config.
-
-    Raises:
-        WorkdirError: the folder holds results of another config or version, or cannot be written.
     """
     files.check_output(workdir, folder=True)
     if (workdir / "config.json").is_file():
@@ -116,9 +116,6 @@ def claim(
         trials: of the study.
         inputs: the other inputs of the study: names to SHA-256.
         source_state: of the images, see `restart.source_state`.
-
-    Raises:
-        WorkdirError: the folder holds results of other inputs, or cannot be written.
     """
     written = _stored(workdir, "environment") or environment() | {"inputs": inputs}
     if changes := configs.difference(_stored(workdir, "config") or config, config):
@@ -184,11 +181,7 @@ def environment() -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """Returns the JSON in `path`.
-
-    Raises:
-        WorkdirError: the file is missing or damaged.
-    """
+    """Returns the JSON in `path`."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -224,15 +217,7 @@ def write_checksums(folder: Path) -> None:
 
 
 def verify(folder: Path, *names: str) -> int:
-    """Compares files of a trial with ``checksums.json`` and returns their number.
-
-    Args:
-        folder: of the trial.
-        names: of files, relative to it; none for all.
-
-    Raises:
-        WorkdirError: a file is missing or has changed.
-    """
+    """Compares files of a trial (none for all) with ``checksums.json`` and returns their number."""
     digests = read_json(folder / CHECKSUMS)
     for name in names or digests:
         path = folder / name

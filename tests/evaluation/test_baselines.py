@@ -1,23 +1,20 @@
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from alljax.data.splits import Fold
 from alljax.evaluation import baselines, metrics
 from alljax.evaluation.baselines import best_threshold
 from alljax.evaluation.intervals import Bootstrap
 
 
-@dataclass(frozen=True)
-class Halves:
-    train: np.ndarray
-    test: np.ndarray
+def halves(train: np.ndarray, test: np.ndarray) -> Fold:
+    return Fold(0, 0, train, test)
 
 
-def folds(count: int, images: int) -> list[Halves]:
+def folds(count: int, images: int) -> list[Fold]:
     part = np.arange(images) % count
-    return [Halves(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(count)]
+    return [halves(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(count)]
 
 
 def images(size: float, count: int = 300, classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -27,8 +24,8 @@ def images(size: float, count: int = 300, classes: int = 2) -> tuple[np.ndarray,
     return labels, np.clip(0.3 + size * labels + generator.normal(scale=0.04, size=count), 0, 1)
 
 
-def evaluate(labels: np.ndarray, areas: np.ndarray, folds: list[Halves], subjects: list[str] | None = None) -> dict:
-    subjects = subjects or [str(index) for index in range(len(labels))]
+def evaluate(labels: np.ndarray, areas: np.ndarray, folds: list[Fold]) -> dict:
+    subjects = [str(index) for index in range(len(labels))]
     sized = baselines.size_threshold(labels, areas, subjects, folds, int(labels.max()) + 1)
     return baselines.evaluate(labels, sized, folds, Bootstrap(100))
 
@@ -72,13 +69,13 @@ def test_folds_of_opposite_directions_share_one_ranking(sign: int) -> None:
     labels = np.array([0] * 8 + [1] * 2 + [0] * 2 + [1] * 8)
     areas = 0.5 + sign * np.where(np.arange(20) < 10, 0.2, -0.1) * (labels - 0.5) + np.linspace(0, 0.01, 20)
     first, second = np.arange(10), np.arange(10, 20)
-    result = evaluate(labels, areas, [Halves(second, first), Halves(first, second)])
+    result = evaluate(labels, areas, [halves(second, first), halves(first, second)])
     assert result["size_threshold"]["auc"] == pytest.approx(roc_auc_score(labels, sign * areas))
 
 
 def test_majority_depends_on_training_images_only() -> None:
     labels = np.array([0] * 6 + [1] * 4)
-    split = [Halves(np.arange(5, 10), np.arange(5)), Halves(np.arange(5), np.arange(5, 10))]
+    split = [halves(np.arange(5, 10), np.arange(5)), halves(np.arange(5), np.arange(5, 10))]
     areas = np.linspace(0.1, 1, 10)
     majority = evaluate(labels, areas, split)["majority"]
     assert majority["confusion"] == [[1, 5], [4, 0]]

@@ -61,14 +61,3 @@ def test_different_results_of_one_trial_are_refused(toy_study: Path, tmp_path: P
     change_json(folder / "checksums.json", **{"history.csv": files.sha256(folder / "history.csv")})
     with pytest.raises(WorkdirError, match=f"{FIRST} hold different results"):
         merge_shards(toy_study, [other])
-
-
-def test_failed_copy_changes_nothing(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def disk_full(*arguments: object, **options: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    before = sorted(shards[0].rglob("*"))
-    monkeypatch.setattr(shutil, "copytree", disk_full)
-    with pytest.raises(WorkdirError, match="No space left on device"):
-        merge_shards(shards[0], shards[1:])
-    assert sorted(shards[0].rglob("*")) == before
