@@ -77,11 +77,11 @@ def initialize(coordinator: str | None = None, processes: int | None = None, pro
     if jax.device_count() != count * devices:
         raise ConfigError(f"a process has {devices} of {jax.device_count()} devices; all {count} need the same number")
     _connect_devices()
-    logging.info(f"{count} processes with {jax.device_count()} {jax.default_backend()} devices")
     if not is_primary():
         progress.hidden = True
         logging.set_verbosity(logging.WARNING)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    logging.info(f"{count} processes with {jax.device_count()} {jax.default_backend()} devices")
 
 
 def is_primary() -> bool:
