@@ -64,9 +64,6 @@ def write_contact_sheets(folder: Path, read_dataset: "Callable[[], Dataset]") ->
         folder: the working directory of a study.
         read_dataset: returns the study's images; called only if a sheet is written.
     """
-    from alljax.data.images import load
-    from alljax.report import plots
-    from alljax.report.model_tables import misclassified_table
     from alljax.study.results import read_study
 
     study, read = read_study(folder), functools.cache(read_dataset)
@@ -74,7 +71,12 @@ def write_contact_sheets(folder: Path, read_dataset: "Callable[[], Dataset]") ->
         path = folder / "figures" / f"misclassified-{name}.jpg"
         predicted = (folder / "trials" / name / "predictions.csv").stat().st_mtime
         if path.is_file() and path.stat().st_mtime > predicted:
-            continue
+            continue  # before the slow import of Matplotlib
+
+        from alljax.data.images import load
+        from alljax.report import plots
+        from alljax.report.model_tables import misclassified_table
+
         if rows := misclassified_table(study, name).rows:
             record_of = {record.path: record for record in read().records}
             images = [load(read(), record_of[file.text]) for *_, file in rows]
