@@ -53,7 +53,7 @@ def make_study() -> Callable[..., Study]:
             trials[trial.name] = {**result, **COMMON, "intervals": intervals, "split": split}
             settings[trial.name] = json.loads(json.dumps(configs.flatten(trial.config)))
             path, name, folds = paths[rows], names[rows], np.full(160, "0 0")[rows]
-            predictions[trial.name] = Predictions(path, path, name, name, folds, labels[rows], scores)
+            predictions[trial.name] = Predictions(path, name, name, folds, labels[rows], scores)
         shares = np.tile(np.bincount(labels) / 160, (160, 1))
         majority = {**evaluate(labels, shares, np.zeros((160, len(class_names)))), "intervals": {}}
         protocol = {"name": "subject_kfold", "folds": 1, "repeats": 1, "training_images": [160], "test_images": [160]}
