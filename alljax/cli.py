@@ -149,13 +149,15 @@ def study(options: Options) -> int:
         from alljax.report import report, terminal
         from alljax.study import restart, sweep
 
+        def finish(study: Any) -> None:
+            trials = sweep.expand(options.settings)
+            report.write_contact_sheets(study.folder, lambda: restart.open_records(trials))
+            report.write_report(study.folder, paper.sections)
+
         force = options.resume == "force"
-        study = restart.find_or_run(options.settings, options.workdir, options.shard, force, options.dry_run)
-        if study is None:
-            return 0
-        trials = sweep.expand(options.settings)
-        report.write_contact_sheets(options.workdir, lambda: restart.open_records(trials))
-        report.write_report(options.workdir, paper.sections)
+        study = restart.find_or_run(options.settings, options.workdir, options.shard, force, options.dry_run, finish)
+    if study is None:
+        return 0
     terminal.print_results(study)
     print(f"\nreport: {options.workdir / 'report.html'}")
     print(f"new images: alljax predict --workdir={options.workdir} IMAGE_OR_FOLDER")

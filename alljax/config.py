@@ -69,7 +69,7 @@ def _read(path: str, argument: str) -> ConfigDict:
     path = str(Path(path).expanduser())
     if not Path(path).is_file():
         raise ConfigError(f"{path}: no such config file; examples are in configs/")
-    if (root := str(Path(path).resolve().parents[1])) not in sys.path:
+    if (root := str(Path(path).resolve().parent.parent)) not in sys.path:
         sys.path.append(root)  # for `import configs.common`
     try:
         get_config = runpy.run_path(path).get("get_config", lambda *arguments: None)
@@ -136,7 +136,13 @@ def check(config: ConfigDict) -> ConfigDict:
     if 0 < config.preprocessing.image_size < 32:  # backbones halve the image five times
         raise ConfigError(f"preprocessing.image_size={config.preprocessing.image_size} must be 0 or at least 32")
     for pair in config.train.boundaries:
-        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], int) and pair[1] > 0):
+        if not (
+            isinstance(pair, tuple | list)
+            and len(pair) == 2
+            and isinstance(pair[0], int)
+            and isinstance(pair[1], int | float)
+            and pair[1] > 0
+        ):
             raise ConfigError(f"train.boundaries contains {pair!r}; each entry is a pair (step, factor above 0)")
     if config.train.patience and not (config.split.validation and config.train.keep_best):
         raise ConfigError(

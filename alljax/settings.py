@@ -40,7 +40,9 @@ SETTINGS: dict[str, Setting] = {
     "data.synthetic.subjects": Setting(24, "number of subjects", minimum=4),
     "data.synthetic.image_size": Setting(224, "size of generated images in pixels", minimum=32),
     "data.synthetic.seed": Setting(0, "random seed of the generated images"),
-    "model.backbone": Setting("efficientnet_lite0", "name of the backbone: efficientnet_lite0, resnet50 or vgg16"),
+    "model.backbone": Setting(
+        "efficientnet_lite0", "name of the backbone: efficientnet_lite0, resnet50, resnet50_keras or vgg16"
+    ),
     "model.stage": Setting("", "backbone stage whose output is used; empty: the last stage"),
     "model.pool": _choice("how feature maps become a vector", "average", "max", "flatten"),
     "model.hidden": Setting(512, "number of hidden units in the head", minimum=1),

@@ -98,6 +98,8 @@ def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
     except (OSError, ValueError) as error:  # pandas's own errors are ValueErrors
         raise DataError(f"{path}: cannot be read as a CSV: {' '.join(str(error).split())}") from error
     table.columns = table.columns.str.strip().str.lower()
+    if table.columns.has_duplicates:
+        raise DataError(f"{path}: the column {table.columns[table.columns.duplicated()][0]!r} occurs twice; remove one")
     if missing := [name for name in ("path", "label") if name not in table]:
         raise DataError(
             f"{path}: the column {missing[0]!r} is missing; expected path, label and optionally subject and subset, "

@@ -1,5 +1,6 @@
 """Properties of all images of a data set: digests, sizes, modes, areas and files that cannot be read."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from alljax import files, interrupts, progress
 from alljax.data.dataset import Dataset, Record
 from alljax.data.images import FIX, READING_VERSION, crop, decode_with_mode, pixel_digest
-from alljax.errors import DataError, first_few, plural
+from alljax.errors import DataError, WorkdirError, first_few, plural
 
 _Result = TypeVar("_Result")
 
@@ -63,7 +64,8 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> Inspection:
         with progress.bar("inspect images", len(dataset.records), "images") as update:
             found, errors = map_images(dataset, _properties, update)
         if cached and not errors:
-            files.write_text(cached, json.dumps(found))
+            with contextlib.suppress(WorkdirError):  # a cache folder that cannot be written only costs time
+                files.write_text(cached, json.dumps(found))
     if errors and on_error == "raise":
         listed = "; ".join(str(error).removesuffix(FIX) for error in [*errors.values()][:5])
         rest = f"; and {len(errors) - 5:,} more" if len(errors) > 5 else ""

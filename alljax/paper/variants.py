@@ -216,7 +216,7 @@ def _figure(study: Study, ranking: VariantRanking) -> Figure:
         for number, network in enumerate(series):
             covered = {row: item.distances[network] for row, item in enumerate(shown) if network in item.distances}
             at = np.array([*covered]) + 0.22 * (number - (len(series) - 1) / 2)
-            low, high = np.array([_interval(distances, level) for distances in covered.values()]).T
+            low, high = np.array([_interval(distances, level) for distances in covered.values()]).reshape(-1, 2).T
             color, label = COLORS[network], published.NETWORKS.get(network, network)
             axes.hlines(at, low, high, color=color, linewidth=1.4, alpha=0.75)
             values = [distances[0] for distances in covered.values()]

@@ -35,7 +35,10 @@ def render(study: Study, sections: Sequence[Section], results: Table, inputs: st
     """
     ranking, best = study.ranking, study.ranking.best
     trials = study.metrics["trials"]
-    weights = {trial["weights"].get("name", name): trial["weights"] for name, trial in trials.items()}
+    weights: list[Any] = []
+    for trial in trials.values():
+        if trial["weights"] not in weights:
+            weights.append(trial["weights"])
     return _template().render(
         table=None,
         inputs=inputs,

@@ -17,7 +17,7 @@ from alljax.data.loader import ImageSource
 from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_dataset
 from alljax.data.subjects import merge_subjects
-from alljax.errors import ConfigError, first_few, plural
+from alljax.errors import first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import SizeThreshold
 from alljax.evaluation.intervals import Bootstrap
@@ -161,14 +161,8 @@ def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
         DataError: no usable images, images that cannot be read, or a protocol that they do not allow.
         LeakError: a protocol with subjects in training and test that is not declared leaky.
         WeightsError: no weights, or a file that does not fit.
-        ConfigError: ``study.compare`` with a single network.
     """
     networks = open_networks(trial.config for trial in trials)
-    if config.study.compare and len({id(network) for network in networks}) < 2:
-        raise ConfigError(
-            f"study.compare={config.study.compare} compares two networks with those of the paper, and this study has "
-            "one; vary model.backbone (or model.stage), or leave study.compare empty"
-        )
     dataset, inspection = open_images(trials[0].config, subsets(trials))
     subjects = merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
     labels = np.array([record.label for record in dataset.records], np.int32)

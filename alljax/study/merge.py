@@ -12,8 +12,8 @@ from alljax import files
 from alljax.errors import WorkdirError, first_few, plural
 from alljax.study import workdir
 
-SHARED = ("config.json", "environment.json", "trials.json", "split.csv", "metrics.json")
-"""Files of the study that every shard has."""
+SHARED = ("config.json", "environment.json", "split.csv", "metrics.json", "trials.json")
+"""Files of the study that every shard has; the last one marks a complete copy."""
 
 TABLES = ("history.csv", "predictions.csv")
 
@@ -32,8 +32,12 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
         workdir.check_version(shard)
     if shards and not (folder / "trials.json").is_file():
         files.check_output(folder / "metrics.json")
-        for name in SHARED:
-            files.write_bytes(folder / name, (shards[0] / name).read_bytes())
+        try:
+            contents = {name: (shards[0] / name).read_bytes() for name in SHARED}
+        except OSError as error:
+            raise WorkdirError(f"{shards[0]}: incomplete shard ({error}); {workdir.RERUN}") from error
+        for name, content in contents.items():
+            files.write_bytes(folder / name, content)
     for shard in shards:
         _check_same_study(folder, shard)
         for trial in workdir.read_trials(folder):

@@ -119,8 +119,10 @@ def _network_probabilities(trial_folder: Path, config: ConfigDict, network: Netw
 def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> Network:
     """Returns the backbone of a trial with the weights that the study used."""
     used = study.metrics["trials"][name]["weights"]
-    file = weights or used["path"]
+    file = str(Path(weights or used["path"]).expanduser())
     if not Path(file).is_file():
+        if weights:
+            raise WorkdirError(f"--weights={weights}: no such file")
         raise WorkdirError(f"{file}: the weight file of the study was moved; give its new path with --weights=FILE")
     network = open_network(configs.vary(config, {"weights.path": file, "weights.name": ""}))
     if network.weights.sha256 != used["sha256"]:

@@ -1,7 +1,7 @@
 """Recognizes a finished study whose inputs have not changed, without reading images or importing JAX."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -18,11 +18,17 @@ from alljax.weights import store
 
 
 def find_or_run(
-    config: ConfigDict, folder: Path, shard: tuple[int, int], force: bool = False, dry_run: bool = False
+    config: ConfigDict,
+    folder: Path,
+    shard: tuple[int, int],
+    force: bool = False,
+    dry_run: bool = False,
+    finish: Callable[[Study], None] = lambda study: None,
 ) -> Study | None:
     """Returns a finished study that has not changed, else that of `run.run_study`; None after a dry run."""
     asks = not (dry_run or interrupts.several_processes)  # several processes would have to agree
     if asks and (study := find_unchanged(config, folder)):
+        finish(study)
         return study
 
     from alljax.study import run
@@ -30,7 +36,7 @@ def find_or_run(
     if dry_run:
         run.dry_run(config, folder, shard)
         return None
-    return run.run_study(config, folder, shard, force)
+    return run.run_study(config, folder, shard, force, finish)
 
 
 def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:

@@ -20,7 +20,13 @@ from alljax.study.trials import check_fine_tuning, remove_checkpoints, train_job
 from alljax.training import checkpoints, distributed
 
 
-def run_study(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1), force: bool = False) -> Study | None:
+def run_study(
+    config: ConfigDict,
+    folder: Path,
+    shard: tuple[int, int] = (0, 1),
+    force: bool = False,
+    finish: Callable[[Study], None] = lambda study: None,
+) -> Study | None:
     """Trains and evaluates every trial of a study and completes its folder.
 
     Finished trials are not trained again. A trial that fails does not stop the others.
@@ -30,13 +36,14 @@ def run_study(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1),
         folder: the working directory.
         shard: i and n: only the trainings i, i + n, …; the shard that finds all trials finished summarizes them.
         force: unfinished runs may continue with another config.
+        finish: called with the study before failed trials raise an error; writes the report.
 
     Returns:
         The study; None where trials of other shards are missing, and in all processes but the primary one.
 
     Raises:
         UserError: the source, the weights or the folder cannot be used (before anything is written), or a trial
-            failed (after all others).
+            failed (after all others, and after `finish`).
     """
     trials, experiment = open_study(config, folder, force)
     with workdir.exclusive(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
@@ -44,14 +51,15 @@ def run_study(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1),
             resolved = configs.flatten(configs.vary(config, {"data.classes": experiment.dataset.classes}))
             workdir.claim(folder, resolved, trials, experiment.fingerprints(), restart.source_state(trials))
             outputs.write_experiment(folder, experiment)
+            merge.summarize_study(folder)  # trials that were finished before
         jobs = _unfinished_jobs(trials, folder, shard)
-        update = progress.study(sum(job.cost for job in jobs), sum(len(job.trials) for job in jobs))
-        _run_jobs(jobs, experiment, folder, update)
+        _run_jobs(jobs, experiment, folder)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("all trials are finished")
         if not distributed.is_primary():
             return None
-        study = _summarize(trials, folder)
+        if study := _summarize(trials, folder):
+            finish(study)
     _raise_failures(jobs, len(trials), folder)
     return study
 
@@ -69,6 +77,11 @@ def open_study(config: ConfigDict, folder: Path, force: bool = False) -> tuple[l
     trials = sweep.expand(config)
     workdir.check(folder, configs.flatten(config), trials, force)
     experiment = open_experiment(config, trials)
+    if config.study.compare and len({id(network) for network in experiment.networks.values()}) < 2:
+        raise ConfigError(
+            f"study.compare={config.study.compare} compares two networks with those of the paper, and this study has "
+            "one; vary model.backbone (or model.stage), or leave study.compare empty"
+        )
     for trial in trials:
         check_fine_tuning(trial.config, experiment.network(trial))
     return trials, experiment
@@ -93,7 +106,7 @@ def _jobs(trials: list[Trial], shard: tuple[int, int], done: Callable[[Trial], b
     return sweep.jobs(trials, shard, done, side_by_side=jax.default_backend() != "cpu")
 
 
-def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path, update: Callable[[int, int], None]) -> None:
+def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path) -> None:
     """Runs this process's share of the frozen jobs, then the others, which all processes train jointly.
 
     The features are computed before by all processes.
@@ -102,8 +115,11 @@ def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path, update: Cal
     if jax.process_count() > 1:
         for job in frozen:
             experiment.features(job.trials[0])
+    own = frozen[jax.process_index() :: jax.process_count()]
+    shown = [*own, *(job for job in jobs if not job.frozen)]
+    update = progress.study(sum(job.cost for job in shown), sum(len(job.trials) for job in shown))
     try:
-        for job in frozen[jax.process_index() :: jax.process_count()]:
+        for job in own:
             interrupts.check()
             _run_job(job, experiment, folder)
             update(job.cost, len(job.trials))
@@ -158,7 +174,9 @@ def _raise_failures(jobs: list[Job], count: int, folder: Path) -> None:
         raise ConfigError(next(iter(failed.values())))
     if failed:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:3])
-        raise ConfigError(f"{plural(len(failed), 'trial')} of {count} failed, the others are finished: {reasons}")
+        raise ConfigError(
+            f"{plural(len(failed), 'trial')} of {count} failed, the others of this run are finished: {reasons}"
+        )
 
 
 def _summarize(trials: list[Trial], folder: Path) -> Study | None:

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from alljax.data.splits import Fold
+from alljax.errors import ConfigError
 
 
 @flax.struct.dataclass
@@ -73,6 +74,10 @@ def _class_weights(config: ConfigDict, labels: np.ndarray, num_classes: int) -> 
     """Returns float32 (C,): ones, or scikit-learn's ``balanced``, n / (classes · count)."""
     if config.train.class_weights == "none":
         return np.ones(num_classes, np.float32)
+    if missing := set(range(num_classes)) - set(labels.tolist()):
+        raise ConfigError(
+            f"train.class_weights=balanced, but a fold has no training image of class {min(missing)}; set it to none"
+        )
     from sklearn.utils.class_weight import compute_class_weight
 
     return compute_class_weight("balanced", classes=np.arange(num_classes), y=labels).astype(np.float32)

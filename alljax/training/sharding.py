@@ -140,7 +140,9 @@ class PmapMesh:
     def shard(self, batch: Any) -> Any:
         """See `JitMesh`."""
         local = jax.local_device_count()
-        return self._mapped(jax.tree.map(lambda leaf: np.asarray(leaf).reshape(local, -1, *np.shape(leaf)[1:]), batch))
+        # device_get is explicit, so that it also passes under a transfer guard.
+        parts = jax.tree.map(lambda leaf: jax.device_get(leaf).reshape(local, -1, *np.shape(leaf)[1:]), batch)
+        return self._mapped(parts)
 
     def gather(self, tree: Any) -> Any:
         """See `JitMesh`."""
