@@ -7,7 +7,6 @@ from PIL import Image
 
 from alljax.config import default_config, vary
 from alljax.data.splits import LEAKY
-from alljax.errors import ConfigError
 from alljax.study.experiment import Division, Experiment, open_experiment, open_images
 from alljax.study.sweep import expand
 
@@ -92,9 +91,3 @@ def test_description_counts_the_images_of_each_fold(tmp_path: Path) -> None:
     protocol = open_folder(tmp_path, folds=4, validation=0.34).describe()["protocol"]
     assert protocol["training_images"] == [16] * 4
     assert protocol["test_images"] == [8] * 4
-
-
-def test_compared_study_needs_two_networks() -> None:
-    config = vary(default_config(), {"study.compare": "paper"})
-    with pytest.raises(ConfigError, match=r"study\.compare=paper"):
-        open_experiment(config, expand(config))

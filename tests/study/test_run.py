@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from alljax.cli import main
+from alljax.config import default_config, vary
 from alljax.errors import ConfigError
 from alljax.study import run
 from alljax.study.run import dry_run, run_study
@@ -129,3 +130,9 @@ def test_dry_run_logs_the_plan_and_writes_nothing(
     messages.clear()
     dry_run(toy(OPTIMIZERS, EPOCHS), complete)
     assert "0 of them would be trained now" in "\n".join(messages)
+
+
+def test_compared_study_needs_two_networks(tmp_path: Path) -> None:
+    config = vary(default_config(), {"study.compare": "paper"})
+    with pytest.raises(ConfigError, match=r"study\.compare=paper"):
+        dry_run(config, tmp_path)
