@@ -144,14 +144,12 @@ def study(options: Options) -> int:
     """Train and evaluate all trials of a study and write its report."""
     with interrupts.handle_signals():
         distributed.initialize(options.coordinator, options.processes, options.process)
-
         from alljax import paper
         from alljax.report import report, terminal
         from alljax.study import restart, sweep
 
         def finish(study: Any) -> None:
-            trials = sweep.expand(options.settings)
-            report.write_contact_sheets(study.folder, lambda: restart.open_records(trials))
+            report.write_contact_sheets(study.folder, lambda: restart.open_records(sweep.expand(options.settings)))
             report.write_report(study.folder, paper.sections)
 
         force = options.resume == "force"
