@@ -136,14 +136,10 @@ def check(config: ConfigDict) -> ConfigDict:
     if 0 < config.preprocessing.image_size < 32:  # backbones halve the image five times
         raise ConfigError(f"preprocessing.image_size={config.preprocessing.image_size} must be 0 or at least 32")
     for pair in config.train.boundaries:
-        if not (
-            isinstance(pair, tuple | list)
-            and len(pair) == 2
-            and isinstance(pair[0], int)
-            and isinstance(pair[1], int | float)
-            and pair[1] > 0
-        ):
-            raise ConfigError(f"train.boundaries contains {pair!r}; each entry is a pair (step, factor above 0)")
+        match pair:
+            case [int(), int() | float() as factor] if factor > 0:
+                continue
+        raise ConfigError(f"train.boundaries contains {pair!r}; each entry is a pair (step, factor above 0)")
     if config.train.patience and not (config.split.validation and config.train.keep_best):
         raise ConfigError(
             "train.patience needs validation images (split.validation above 0) and train.keep_best of at least 1; "

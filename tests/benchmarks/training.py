@@ -76,7 +76,7 @@ def noise(size: int, count: int = BATCH) -> Batch:
 
 
 def our_step(backbone: str) -> Callable[[], float]:
-    """Returns a function that times one step of alljax, in images a second."""
+    """Returns a function that times one step of alljax, in images per second."""
     mesh = sharding.JitMesh()
     (tuner, run), batch = make_tuner(backbone, SIZE, mesh), noise(SIZE)
     state = tuner.init(run)
@@ -111,7 +111,7 @@ def torch_step(backbone: str) -> Callable[[], float]:
 
 
 def timed(work: Callable[[], object]) -> Callable[[], float]:
-    """Returns a function that times `work`, once it has been compiled and warmed up, in images a second."""
+    """Returns a function that times `work`, once it has been compiled and warmed up, in images per second."""
     work()
     work()
 
