@@ -39,10 +39,6 @@ def size_threshold(
 ) -> SizeThreshold:
     """Fits the threshold on the area in each fold and applies it to its test images.
 
-    Only the direction in which the area ranks a class for the AUC is chosen once for all folds (see `directions`):
-    with one sign per fold, folds of different signs would be ranked against each other and the AUC would measure
-    the folds instead of the images.
-
     Args:
         labels: int (N,), of all images.
         areas: (N,), share of each image's pixels that are not black.
@@ -62,7 +58,7 @@ def size_threshold(
         probabilities=np.concatenate(probabilities)[None],
         subjects=np.asarray(subjects)[pooled],
         folds=np.repeat(np.arange(len(folds)), [len(fold.test) for fold in folds]),
-        scores=(areas[pooled, None] * directions(areas, labels, folds, classes))[None],
+        scores=(areas[pooled, None] * _directions(areas, labels, folds, classes))[None],
     )
     return SizeThreshold(test, thresholds, sides)
 
@@ -89,11 +85,11 @@ def evaluate(
     probabilities = np.repeat(shares, [len(fold.test) for fold in folds], axis=0)[None]
     # The shares differ a little between folds; as scores they would rank the folds, not the images.
     majority = replace(test, probabilities=probabilities, scores=np.zeros(probabilities.shape))
-    found = {
-        name: metrics.evaluate(rule.labels, rule.probabilities[0], rule.ranking[0])
-        | {"intervals": {key: list(bounds) for key, bounds in confidence_intervals(rule, bootstrap).items()}}
-        for name, rule in (("majority", majority), ("size_threshold", test))
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for name, rule in (("majority", majority), ("size_threshold", test)):
+        intervals = confidence_intervals(rule, bootstrap)
+        found[name] = metrics.evaluate(rule.labels, rule.probabilities[0], rule.ranking[0])
+        found[name]["intervals"] = {metric: list(bounds) for metric, bounds in intervals.items()}
     found["size_threshold"] |= {"thresholds": sized.thresholds, "sides": sized.sides}
     return found
 
@@ -115,8 +111,7 @@ def size_improvement(
         ``value`` and ``interval`` of each metric of `COMPARED` that is defined.
     """
     bounds = paired_difference(test, size, bootstrap, COMPARED)
-    baseline = metrics.evaluate(size.labels, size.probabilities[0])
-    baseline["auc"] = auc_within_folds(size)
+    baseline = metrics.evaluate(size.labels, size.probabilities[0]) | {"auc": auc_within_folds(size)}
     own = {**model, "auc": auc_within_folds(test)}
     return {
         name: {"value": own[name] - baseline[name], "interval": list(bounds[name])}
@@ -126,19 +121,10 @@ def size_improvement(
 
 
 def best_threshold(areas: np.ndarray, labels: np.ndarray, classes: int) -> tuple[float, np.ndarray, np.ndarray]:
-    """Returns the threshold that classifies most training images correctly, with one class on each side.
+    """Returns the lowest threshold that classifies most images correctly, and the class shares on both its sides.
 
-    The classes of both sides are learned too. Among equally good thresholds the lowest is returned. O(n log n).
-
-    Args:
-        areas: (n,).
-        labels: int (n,).
-        classes: number of classes.
-
-    Returns:
-        The threshold, half-way between two areas that occur (or the largest area, if no threshold
-        helps), and the shares of the classes at or below it and above it, (C,) each; the largest
-        share is the predicted class of the side.
+    The threshold is half-way between two areas that occur, or the largest area if no threshold helps. The shares are
+    those at or below it and above it, (C,) each; the largest share is the predicted class of the side. O(n log n).
     """
     order = np.argsort(areas, kind="stable")
     sorted_areas = areas[order]
@@ -155,18 +141,11 @@ def best_threshold(areas: np.ndarray, labels: np.ndarray, classes: int) -> tuple
     return float(threshold), below[cut] / below[cut].sum(), above[cut] / above[cut].sum()
 
 
-def directions(areas: np.ndarray, labels: np.ndarray, folds: Sequence[Fold], classes: int) -> np.ndarray:
-    """Returns +1 for each class whose training images are larger than the others, else -1, (C,).
+def _directions(areas: np.ndarray, labels: np.ndarray, folds: Sequence[Fold], classes: int) -> np.ndarray:
+    """Returns +1 for each class whose images are larger than the others on the training sides of all folds, else -1.
 
-    The sign is that of the difference of the two mean areas, summed over the training sides of all folds. With several
-    folds a test image of one fold is a training image of another, so this sign has seen the test images. That can
-    only favor the baseline.
-
-    Args:
-        areas: (N,).
-        labels: int (N,).
-        folds: indices into the N images.
-        classes: number of classes.
+    With one sign per fold, the AUC would rank folds of different signs against each other and measure the folds
+    instead of the images. The common sign has seen the test images, which can only favor the baseline.
     """
     larger = np.zeros(classes)
     for fold in folds:

@@ -1,7 +1,7 @@
 """Ranking of the trials of a study, with simultaneous intervals of the differences to the best one."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -29,23 +29,38 @@ class Difference:
         return self.interval is not None and self.interval[1] < 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ranking:
     """The trials of a study, best first.
 
     Attributes:
-        metric: the metric that ranks: the AUC (accuracy rewards a model for the share of the larger class), or the
-            accuracy where a trial has no AUC.
-        order: names of the trials, best first; leaky ones come last.
-        leaky: names of the trials whose test leaks while that of others does not.
+        metrics: metrics.json of the study.
+        predictions: returns the predictions of a trial by name, with ``paths`` (N,), by which its rows are sorted, and
+            ``held_out``; read by `differences` only.
+        bootstrap: of the study's intervals (the same resamples).
     """
 
-    metric: str
-    order: tuple[str, ...]
-    leaky: frozenset[str]
-    _trials: Mapping[str, Any] = field(repr=False)
-    _predictions: Callable[[str], Any] = field(repr=False)
-    _bootstrap: Bootstrap = field(repr=False)
+    metrics: Mapping[str, Any]
+    predictions: Callable[[str], Any]
+    bootstrap: Bootstrap
+
+    @cached_property
+    def metric(self) -> str:
+        """What ranks: the AUC, because the accuracy also rewards a large class; the accuracy if a trial has no AUC."""
+        return "accuracy" if any(trial["auc"] is None for trial in self.metrics["trials"].values()) else "auc"
+
+    @cached_property
+    def leaky(self) -> frozenset[str]:
+        """Names of the trials whose test leaks while that of others does not."""
+        trials, splits = self.metrics["trials"], self.metrics["splits"]
+        leaky = frozenset(name for name in trials if splits[trials[name]["split"]]["protocol"]["leaky"])
+        return leaky if len(leaky) < len(trials) else frozenset()
+
+    @cached_property
+    def order(self) -> list[str]:
+        """Names of the trials, best first, equal ones in the order of the study; leaky ones come last."""
+        trials = self.metrics["trials"]
+        return sorted(trials, key=lambda name: (name in self.leaky, -trials[name][self.metric]))
 
     @property
     def best(self) -> str:
@@ -62,41 +77,24 @@ class Ranking:
         deviation of any pair in a resample (single-step max-T by the bootstrap; P. Westfall and S. Young,
         Resampling-Based Multiple Testing, 1993).
         """
-        paths, resampled = np.zeros(0), dict[str, np.ndarray]()
-        for name in self.order:
-            predictions = self._predictions(name)
-            paths = predictions.paths if name == self.best else paths
+        tested = {name: self.predictions(name) for name in self.order}
+        values = {name: self.metrics["trials"][name][self.metric] for name in self.order}
+        resampled = {
+            name: resample([predictions.held_out], self.bootstrap, [self.metric])[0][self.metric]
+            for name, predictions in tested.items()
             # Rows are sorted by path, so equal paths mean the same image in each row, whatever its fold.
-            if np.array_equal(predictions.paths, paths):
-                resampled[name] = resample([predictions.held_out], self._bootstrap, [self.metric])[0][self.metric]
-        values = {name: self._trials[name][self.metric] for name in self.order}
-        bounds = _simultaneous({name: values[name] for name in resampled}, resampled, self._bootstrap.level)
+            if np.array_equal(predictions.paths, tested[self.best].paths)
+        }
+        bounds = _simultaneous(values, resampled, self.bootstrap.level)
         return {name: Difference(values[name] - values[self.best], bounds.get(name)) for name in self.order[1:]}
-
-
-def rank_trials(metrics: Mapping[str, Any], predictions: Callable[[str], Any], bootstrap: Bootstrap) -> Ranking:
-    """Ranks the trials of a study.
-
-    Args:
-        metrics: metrics.json of the study.
-        predictions: returns the predictions of a trial by name, with ``paths`` (N,), by which its rows are sorted, and
-            ``held_out``; read by `Ranking.differences` only.
-        bootstrap: of the study's intervals (the same resamples).
-    """
-    trials = metrics["trials"]
-    metric = "auc" if all(trial["auc"] is not None for trial in trials.values()) else "accuracy"
-    leaky = frozenset(name for name in trials if metrics["splits"][trials[name]["split"]]["protocol"]["leaky"])
-    leaky = leaky if len(leaky) < len(trials) else frozenset()
-    order = sorted(trials, key=lambda name: (name in leaky, -trials[name][metric]))  # stable: the earlier stays first
-    return Ranking(metric, tuple(order), leaky, trials, predictions, bootstrap)
 
 
 def _simultaneous(
     values: Mapping[str, float], resampled: Mapping[str, np.ndarray], level: float
 ) -> dict[str, Interval]:
     """Returns the interval of each difference to the first, for all pairs at once; none if no resample is defined."""
-    names, center = list(values), np.array(list(values.values()))
-    draws = np.stack([resampled[name] for name in names]) - center[:, None]
+    names, center = list(resampled), np.array([values[name] for name in resampled])
+    draws = np.stack(list(resampled.values())) - center[:, None]
     draws = draws[:, np.isfinite(draws).all(0)]
     if draws.shape[1] < 2:
         return {}

@@ -10,7 +10,7 @@ images of one class only, no resample loses a class. Where a resample does lose 
 `resample`) are left out of the percentiles.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,13 +88,8 @@ def paired_difference(
     """Returns the interval of ``first - second`` for each metric, with the same subjects drawn for both.
 
     The difficulty of a subject is the same for both models, so this interval is narrower than the two intervals of
-    the models suggest.
-
-    Args:
-        first: one model.
-        second: the other model, on the same images in the same order.
-        bootstrap: resamples and level.
-        names: which metrics, see `resample`.
+    the models suggest. Arguments as in `confidence_intervals`; both models are tested on the same images in the same
+    order.
     """
     one, other = (resample([test], bootstrap, names)[0] for test in (first, second))
     return _intervals({name: one[name] - other[name] for name in one}, bootstrap.level)
@@ -121,9 +116,9 @@ def resample(
     units, unit = np.unique(np.concatenate([test.subjects for test in tests]), return_inverse=True)
     labels = np.concatenate([test.labels for test in tests])
     units_of = np.split(unit, np.cumsum([len(test.labels) for test in tests])[:-1])
-    functions = [_metrics(test, own, len(units), names) for test, own in zip(tests, units_of, strict=True)]
     chunks = [
-        [function(weights) for function in functions] for weights in _weights(labels, unit, len(units), bootstrap)
+        [_metrics(test, of_test, weights, names) for test, of_test in zip(tests, units_of, strict=True)]
+        for weights in _weights(labels, unit, len(units), bootstrap)
     ]
     return [
         {name: np.concatenate([found[name] for found in of_test]) for name in names}
@@ -131,7 +126,7 @@ def resample(
     ]
 
 
-def percentile_interval(values: np.ndarray, level: float = 0.95) -> Interval | None:
+def percentile_interval(values: np.ndarray, level: float) -> Interval | None:
     """Returns the percentile interval of resampled values; None if none of them is defined.
 
     Args:
@@ -154,28 +149,7 @@ def auc_within_folds(test: HeldOut) -> float | None:
     if any(len(np.unique(test.labels[folds == fold])) < test.probabilities.shape[2] for fold in np.unique(folds)):
         return None
     ones = np.ones((len(test.labels), 1))
-    rankings = [_rankings(test.labels, of_seed, test.folds) for of_seed in test.ranking]
-    return float(np.mean([_weighted_auc(ranking, ones)[0] for ranking in rankings]))
-
-
-def _metrics(
-    test: HeldOut, unit: np.ndarray, units: int, names: Sequence[str]
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Returns a function from the weights of the units, (units, B), to the metrics, (B,) each, averaged over seeds."""
-    present = np.isin(np.arange(test.probabilities.shape[2]), test.labels)
-    sums = [_sums(test.labels, np.asarray(of_seed, np.float64), unit, units) for of_seed in test.probabilities]
-    rankings = [_rankings(test.labels, of_seed, test.folds) for of_seed in test.ranking] if "auc" in names else []
-
-    def metrics(weights: np.ndarray) -> dict[str, np.ndarray]:
-        with np.errstate(invalid="ignore"):  # a resample without any subject of a small test
-            seeds = [_from_sums(of_seed @ weights, present) for of_seed in sums]
-        found = {name: [of_seed[name] for of_seed in seeds] for name in names if name != "auc"}
-        if rankings:
-            of_images = weights[unit]
-            found["auc"] = [_weighted_auc(ranking, of_images) for ranking in rankings]
-        return {name: np.mean(values, axis=0) for name, values in found.items()}
-
-    return metrics
+    return float(np.mean([_auc(test.labels, scores, folds, ones) for scores in test.ranking]))
 
 
 def _weights(labels: np.ndarray, unit: np.ndarray, units: int, bootstrap: Bootstrap) -> Iterator[np.ndarray]:
@@ -198,88 +172,68 @@ def _weights(labels: np.ndarray, unit: np.ndarray, units: int, bootstrap: Bootst
         yield weights
 
 
-def _sums(labels: np.ndarray, probabilities: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
-    """Returns the confusion matrix (flat) and summed loss of each unit, (C * C + 1, units)."""
-    classes = probabilities.shape[1]
+def _metrics(test: HeldOut, unit: np.ndarray, weights: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns the metrics, averaged over seeds, under weights of the units (units, B), as (B,)."""
+    per_seed = []
+    for probabilities, scores in zip(np.asarray(test.probabilities, np.float64), test.ranking, strict=True):
+        per_seed.append(_counted(test.labels, probabilities, unit, weights))
+        if "auc" in names:
+            per_seed[-1]["auc"] = _auc(test.labels, scores, test.folds, weights[unit])
+    return {name: np.mean([of_seed[name] for of_seed in per_seed], axis=0) for name in names}
+
+
+def _counted(
+    labels: np.ndarray, probabilities: np.ndarray, unit: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns the metrics that follow from the confusion matrix and the loss, under weights (units, B), as (B,)."""
+    units, classes = len(weights), probabilities.shape[1]
     entry = labels * classes + probabilities.argmax(1)
-    sums = np.zeros((classes * classes + 1, units))
-    np.add.at(sums, (entry, unit), 1)
-    np.add.at(sums[-1], unit, losses(labels, probabilities))
-    return sums
-
-
-def _from_sums(sums: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the metrics that follow from confusion matrices and losses, sums (C * C + 1, B), as (B,).
-
-    Args:
-        sums: of each resample.
-        present: bool (C,), the classes that occur in the complete set.
-    """
-    classes = len(present)
-    confusion = sums[:-1].reshape(classes, classes, -1)
+    counts = np.bincount(entry * units + unit, minlength=classes**2 * units).reshape(classes**2, units)
+    sums = np.vstack([counts, np.bincount(unit, losses(labels, probabilities), units)]) @ weights
+    confusion, total = sums[:-1].reshape(classes, classes, -1), sums[:-1].sum(0)
     hits = np.einsum("iib->ib", confusion)
-    true, predicted, total = confusion.sum(1), confusion.sum(0), sums[:-1].sum(0)
-    precision, recall = _ratio(hits, predicted), _ratio(hits, true)
-    f1 = _ratio(2 * hits, true + predicted)
+    true, predicted = confusion.sum(1), confusion.sum(0)
+    recall, f1 = _ratio(hits, true), _ratio(2 * hits, true + predicted)
     lost = true == 0
-    loses_class = (lost & present[:, None]).any(0)
+    loses_class = lost[np.unique(labels)].any(0)
+    macro = {"macro_precision": _ratio(hits, predicted), "macro_recall": recall, "macro_f1": f1}
     return {
-        "accuracy": hits.sum(0) / total,
-        "macro_precision": np.where(loses_class, np.nan, precision.mean(0)),
-        "macro_recall": np.where(loses_class, np.nan, recall.mean(0)),
-        "macro_f1": np.where(loses_class, np.nan, f1.mean(0)),
-        "weighted_f1": (f1 * true).sum(0) / total,
-        "log_loss": sums[-1] / total,
+        "accuracy": _ratio(hits.sum(0), total, np.nan),
+        "weighted_f1": _ratio((f1 * true).sum(0), total, np.nan),
+        "log_loss": _ratio(sums[-1], total, np.nan),
+        **{name: np.where(loses_class, np.nan, per_class.mean(0)) for name, per_class in macro.items()},
         **{f"recall_{label}": of_class for label, of_class in enumerate(np.where(lost, np.nan, recall))},
     }
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    ratio: np.ndarray = np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
-    return ratio
-
-
-RankedFold = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-def _rankings(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None) -> list[list[RankedFold]]:
-    """Sorts the images once per ranked class and fold, for `_weighted_auc`.
-
-    Each entry: indices of the images of the class (P,); indices of the others by ascending score (Q,); and for each
-    image of the class how many of the others have a lower, and a lower or equal, score, (P,) each.
-    """
-    parts = [np.arange(len(labels))] if folds is None else [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
-    return [
-        [_ranked_fold(rows, labels[rows] == label, scores[rows, label]) for rows in parts]
-        for label in ([1] if scores.shape[1] == 2 else range(scores.shape[1]))
-    ]
-
-
-def _ranked_fold(rows: np.ndarray, of_class: np.ndarray, scores: np.ndarray) -> RankedFold:
-    order = np.argsort(scores[~of_class], kind="stable")
-    negative, positive = scores[~of_class][order], scores[of_class]
-    lower, lower_or_equal = (np.searchsorted(negative, positive, side) for side in ("left", "right"))
-    return rows[of_class], rows[~of_class][order], lower, lower_or_equal
-
-
-def _weighted_auc(rankings: list[list[RankedFold]], weights: np.ndarray) -> np.ndarray:
+def _auc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None, weights: np.ndarray) -> np.ndarray:
     """Returns the AUC (the mean over classes that can be ranked) under weights (N, B), as (B,).
 
     The AUC is the weighted share of pairs (an image of the class, another image of the same fold) in the right order;
     ties count half (the statistic of Mann and Whitney).
     """
-    total, ranked = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
-    for of_class in rankings:
-        right, pairs = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
-        for positive, negative, lower, lower_or_equal in of_class:
-            below = np.zeros((len(negative) + 1, weights.shape[1]))
+    folds = np.zeros(len(labels)) if folds is None else folds
+    total, ranked = np.zeros((2, weights.shape[1]))
+    for label in [1] if scores.shape[1] == 2 else range(scores.shape[1]):
+        right, pairs = np.zeros((2, weights.shape[1]))
+        for fold in np.unique(folds):
+            positive = np.flatnonzero((folds == fold) & (labels == label))
+            negative = np.flatnonzero((folds == fold) & (labels != label))
+            negative = negative[np.argsort(scores[negative, label], kind="stable")]
+            own, below = weights[positive], np.zeros((len(negative) + 1, weights.shape[1]))
             np.cumsum(weights[negative], axis=0, out=below[1:])
-            own = weights[positive]
             pairs += own.sum(0) * below[-1]
-            right += np.einsum("pb,pb->b", own, below[lower]) + np.einsum("pb,pb->b", own, below[lower_or_equal])
+            for side in ("left", "right"):  # the others that have a lower, and a lower or equal, score
+                lower = np.searchsorted(scores[negative, label], scores[positive, label], side)
+                right += np.einsum("pb,pb->b", own, below[lower])
         total += _ratio(right / 2, pairs)
         ranked += pairs > 0
-    return np.divide(total, ranked, out=np.full_like(total, np.nan), where=ranked > 0)
+    return _ratio(total, ranked, np.nan)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, undefined: float = 0.0) -> np.ndarray:
+    out = np.full_like(numerator, undefined)
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)
 
 
 def _intervals(values: dict[str, np.ndarray], level: float) -> dict[str, Interval]:

@@ -32,27 +32,33 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray |
         scores: (N, C), ranks the images for the AUC where it is finer than `probabilities`.
 
     Returns:
-        ``accuracy``; ``macro_precision``, ``macro_recall``, ``macro_f1`` (plain means over classes);
-        ``weighted_f1`` (weighted by true images); ``auc`` (of class 1 if there are two classes, else
-        the mean over classes of one against the rest; None where no class can be ranked);
-        ``log_loss`` (nats); ``confusion`` (rows true, columns predicted); ``per_class``, a list in
-        class order of ``precision``, ``recall``, ``f1`` and ``count`` (true images).
+        ``accuracy``; ``macro_precision``, ``macro_recall``, ``macro_f1`` (plain means over classes); ``weighted_f1``
+        (weighted by true images); ``auc`` (area under the ROC curve of class 1 if there are two classes, else the mean
+        over classes of one against the rest; None where no class can be ranked); ``log_loss`` (nats); ``confusion``
+        (rows true, columns predicted); ``per_class``, a list of ``precision``, ``recall``, ``f1`` and ``count`` (true
+        images).
     """
     from sklearn import metrics
 
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
+    scores = probabilities if scores is None else np.asarray(scores, np.float64)
     classes = range(probabilities.shape[1])
     predicted = probabilities.argmax(1)
     precision, recall, f1, count = metrics.precision_recall_fscore_support(
         labels, predicted, labels=classes, zero_division=0
     )
+    areas = [
+        metrics.roc_auc_score(labels == label, scores[:, label])
+        for label in ([1] if len(classes) == 2 else classes)
+        if 0 < count[label] < len(labels)
+    ]
     return {
         "accuracy": float(metrics.accuracy_score(labels, predicted)),
         "macro_precision": float(precision.mean()),
         "macro_recall": float(recall.mean()),
         "macro_f1": float(f1.mean()),
         "weighted_f1": float(np.average(f1, weights=count)),
-        "auc": auc(labels, probabilities if scores is None else np.asarray(scores, np.float64)),
+        "auc": float(np.mean(areas)) if areas else None,
         "log_loss": float(losses(labels, probabilities).mean()),
         "confusion": metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
         "per_class": [
@@ -60,24 +66,6 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray |
             for p, r, f, n in zip(precision, recall, f1, count, strict=True)
         ],
     }
-
-
-def auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
-    """Returns the area under the ROC curve, or None where no class has images on both sides.
-
-    Args:
-        labels: int (N,).
-        scores: (N, C), larger for a more probable class.
-    """
-    from sklearn import metrics
-
-    ranked = [1] if scores.shape[1] == 2 else range(scores.shape[1])
-    areas = [
-        metrics.roc_auc_score(labels == positive, scores[:, positive])
-        for positive in ranked
-        if 0 < np.count_nonzero(labels == positive) < len(labels)
-    ]
-    return float(np.mean(areas)) if areas else None
 
 
 def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -110,19 +98,6 @@ def average_over_seeds(per_seed: Sequence[dict[str, Any]], seeds: Sequence[int])
         "std": {key: float(np.std(values[key], ddof=1)) if known[key] else None for key in METRICS},
         "per_seed": [{"seed": seed} | one for seed, one in zip(seeds, per_seed, strict=True)],
     }
-
-
-def most_confident_errors(labels: np.ndarray, probabilities: np.ndarray, count: int) -> np.ndarray:
-    """Returns the indices of the misclassified images with the highest predicted probabilities, highest first.
-
-    Args:
-        labels: int (N,).
-        probabilities: (R, N, C) of R seeds; their mean decides.
-        count: the maximum number of indices.
-    """
-    mean = np.asarray(probabilities, np.float64).mean(0)
-    wrong = np.flatnonzero(mean.argmax(1) != labels)
-    return wrong[np.argsort(-mean[wrong].max(1), kind="stable")][:count]
 
 
 def _mean(values: list[Any]) -> Any:

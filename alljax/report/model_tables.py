@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation.metrics import METRICS, most_confident_errors
+from alljax.evaluation.metrics import METRICS
 from alljax.report.findings import BASELINES
 from alljax.report.tables import Table, Value, metric_value
 from alljax.study.results import Study
@@ -77,9 +77,10 @@ def classes_table(study: Study) -> Table:
 
 def misclassified_table(study: Study, name: str) -> Table:
     """Returns the misclassified images of a model with the highest predicted probabilities, highest first."""
-    predictions, names = study.predictions(name), study.class_names
-    mean, rows = predictions.probabilities.mean(0), []
-    for row in most_confident_errors(predictions.labels, predictions.probabilities, MISCLASSIFIED):
+    predictions, names, rows = study.predictions(name), study.class_names, []
+    mean = predictions.probabilities.mean(0)
+    wrong = np.flatnonzero(mean.argmax(1) != predictions.labels)
+    for row in wrong[np.argsort(-mean[wrong].max(1), kind="stable")][:MISCLASSIFIED]:
         probability = float(mean[row].max())
         true, predicted = names[predictions.labels[row]], names[mean[row].argmax()]
         subject, path = str(predictions.subject_names[row]) or "–", str(predictions.paths[row])

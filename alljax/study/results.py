@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alljax.errors import WorkdirError
-from alljax.evaluation.comparison import Ranking, rank_trials
+from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.intervals import Bootstrap, HeldOut
 from alljax.study import workdir
 
@@ -82,7 +82,7 @@ class Study:
     @cached_property
     def ranking(self) -> Ranking:
         """The trials that are done, best first."""
-        return rank_trials(self.metrics, self.predictions, self.bootstrap)
+        return Ranking(self.metrics, self.predictions, self.bootstrap)
 
     def settings(self, name: str) -> dict[str, Any]:
         """Returns the resolved settings of a trial, dotted key to value."""

@@ -1,34 +1,30 @@
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from alljax.evaluation.comparison import Ranking, rank_trials
+from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.intervals import Bootstrap, HeldOut, paired_difference
 from alljax.evaluation.metrics import evaluate
 
 BOOTSTRAP = Bootstrap(200)
 
 
-class Test:
-    """Predictions of a trial."""
-
-    __test__ = False
-
-    def __init__(self, generator: np.random.Generator, labels: np.ndarray, skill: float, prefix: str = "") -> None:
-        positive = 1 / (1 + np.exp(-generator.normal(size=len(labels)) - skill * (2 * labels - 1)))
-        subjects = np.arange(len(labels)).astype(str)
-        self.paths = np.char.add(prefix, subjects)
-        self.held_out = HeldOut(labels, np.stack([1 - positive, positive], -1)[None], subjects)
+def predictions(generator: np.random.Generator, labels: np.ndarray, skill: float, prefix: str = "") -> SimpleNamespace:
+    positive = 1 / (1 + np.exp(-generator.normal(size=len(labels)) - skill * (2 * labels - 1)))
+    subjects = np.arange(len(labels)).astype(str)
+    held_out = HeldOut(labels, np.stack([1 - positive, positive], -1)[None], subjects)
+    return SimpleNamespace(paths=np.char.add(prefix, subjects), held_out=held_out)
 
 
-def rank(tests: dict[str, Test], leaky: tuple[str, ...] = ()) -> Ranking:
+def rank(tests: dict[str, SimpleNamespace], leaky: tuple[str, ...] = ()) -> Ranking:
     trials: dict[str, Any] = {}
     for name, test in tests.items():
         found = evaluate(test.held_out.labels, test.held_out.probabilities[0])
         trials[name] = found | {"split": "leaky" if name in leaky else "honest"}
     splits = {name: {"protocol": {"leaky": name == "leaky"}} for name in ("leaky", "honest")}
-    return rank_trials({"trials": trials, "splits": splits}, lambda name: tests[name], BOOTSTRAP)
+    return Ranking({"trials": trials, "splits": splits}, lambda name: tests[name], BOOTSTRAP)
 
 
 @pytest.fixture
@@ -38,15 +34,11 @@ def labels() -> np.ndarray:
 
 def test_leaky_trials_come_last(labels: np.ndarray) -> None:
     generator = np.random.default_rng(0)
-    tests = {
-        "weak": Test(generator, labels, 0.1),
-        "strong": Test(generator, labels, 1),
-        "leak": Test(generator, labels, 3),
-    }
+    skills = {"weak": 0.1, "strong": 1, "leak": 3}
+    tests = {name: predictions(generator, labels, skill) for name, skill in skills.items()}
     ranking = rank(tests, leaky=("leak",))
     assert ranking.metric == "auc"
-    assert ranking.order == ("strong", "weak", "leak")
-    assert ranking.best == "strong"
+    assert ranking.order == ["strong", "weak", "leak"]
     assert ranking.leaky == {"leak"}
     assert rank(tests, leaky=("weak", "strong", "leak")).leaky == frozenset(), "none is leaky compared with others"
 
@@ -55,15 +47,17 @@ def test_trial_without_auc_ranks_by_accuracy() -> None:
     trials = {"a": {"auc": None, "accuracy": 0.5}, "b": {"auc": 0.9, "accuracy": 0.6}}
     metrics = {"trials": {name: trial | {"split": "s"} for name, trial in trials.items()}}
     metrics["splits"] = {"s": {"protocol": {"leaky": False}}}
-    ranking = rank_trials(metrics, {}.get, BOOTSTRAP)
+    ranking = Ranking(metrics, {}.get, BOOTSTRAP)
     assert (ranking.metric, ranking.best) == ("accuracy", "b")
 
 
 def test_differences_are_paired_and_simultaneous(labels: np.ndarray) -> None:
     generator = np.random.default_rng(1)
-    tests = {f"trial{index}": Test(generator, labels, skill) for index, skill in enumerate((0.2, 1, 1, 0.9, 1.1))}
+    tests = {
+        f"trial{index}": predictions(generator, labels, skill) for index, skill in enumerate((0.2, 1, 1, 0.9, 1.1))
+    }
     ranking = rank(tests)
-    assert list(ranking.differences) == list(ranking.order[1:])
+    assert list(ranking.differences) == ranking.order[1:]
     best = tests[ranking.best].held_out
     for name, difference in ranking.differences.items():
         assert difference.interval is not None
@@ -76,14 +70,14 @@ def test_differences_are_paired_and_simultaneous(labels: np.ndarray) -> None:
 
 
 def test_equal_trials_have_zero_difference(labels: np.ndarray) -> None:
-    test = Test(np.random.default_rng(2), labels, 1)
+    test = predictions(np.random.default_rng(2), labels, 1)
     difference = rank({"a": test, "b": test}).differences["b"]
     assert (difference.value, difference.interval, difference.below) == (0.0, (0.0, 0.0), False)
 
 
 def test_trials_on_different_images_have_no_interval(labels: np.ndarray) -> None:
     generator = np.random.default_rng(3)
-    tests = {"best": Test(generator, labels, 2), "other": Test(generator, labels, 0.1, prefix="x")}
+    tests = {"best": predictions(generator, labels, 2), "other": predictions(generator, labels, 0.1, prefix="x")}
     difference = rank(tests).differences["other"]
     assert difference.interval is None
     assert not difference.below
