@@ -1,14 +1,11 @@
 """Writes the results of a study into its folder."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from alljax import files
 from alljax.data import splits
 from alljax.evaluation import baselines, metrics
 from alljax.evaluation.intervals import Bootstrap, confidence_intervals
@@ -16,13 +13,13 @@ from alljax.study import workdir
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
 from alljax.study.trials import Outcome
-from alljax.training import optimizers
+from alljax.training import checkpoints, optimizers
 from alljax.training.sampling import steps_per_epoch
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-HEADS = "heads.npz"
+PARAMETERS = "checkpoint/parameters.npz"
 
 
 def write_experiment(folder: Path, experiment: Experiment) -> None:
@@ -44,8 +41,10 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
 
 
 def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Outcome) -> None:
-    """Writes ``trials/NAME/`` except the checkpoint, which is complete; metrics.json, written last, means finished."""
+    """Writes ``trials/NAME/``; metrics.json, written last, means finished."""
     here = workdir.trial_folder(folder, trial.name)
+    if trial.config.study.checkpoints:
+        checkpoints.save_arrays(here / PARAMETERS, {str(fold): run.params for fold, run in enumerate(outcome.folds)})
     workdir.write_csv(here / "history.csv", _history(trial, experiment, outcome))
     workdir.write_csv(here / "predictions.csv", _predictions(trial, experiment, outcome))
     workdir.write_checksums(here)
@@ -58,33 +57,15 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
     workdir.write_json(here / "metrics.json", summary | ({"features": outcome.features} if outcome.features else {}))
 
 
-def save_heads(trial_folder: Path, heads: Sequence[Any]) -> None:
-    """Writes ``checkpoint/heads.npz``: the parameters of a frozen trial, one tree per fold.
-
-    Heads are small and belong to one process, while Orbax writes with all processes of a run.
-    """
-    arrays: dict[str, Any] = {
-        f"{fold}/{path}": np.asarray(leaf)
-        for fold, tree in enumerate(heads)
-        for path, leaf in flatten_dict(tree, sep="/").items()
-    }
-    with files.atomic_write(trial_folder / "checkpoint" / HEADS, "wb") as file:
-        np.savez(file, **arrays)
-
-
-def load_heads(trial_folder: Path) -> list[Any]:
-    """Returns the parameters that `save_heads` wrote.
+def load_parameters(trial_folder: Path) -> list[Any]:
+    """Returns the parameters of a finished trial: `FoldOutcome.params` of each fold.
 
     Raises:
         WorkdirError: the file is missing or damaged.
     """
-    workdir.verify(trial_folder, f"checkpoint/{HEADS}")
-    folds: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(trial_folder / "checkpoint" / HEADS) as arrays:
-        for name in arrays.files:
-            fold, _, path = name.partition("/")
-            folds.setdefault(fold, {})[path] = arrays[name]
-    return [unflatten_dict(folds[fold], sep="/") for fold in sorted(folds, key=int)]
+    workdir.verify(trial_folder, PARAMETERS)
+    folds = checkpoints.load_arrays(trial_folder / PARAMETERS)
+    return [folds[str(fold)] for fold in range(len(folds))]
 
 
 def summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from alljax.errors import DataError, WorkdirError
 from alljax.study import outputs, results, workdir
 from alljax.study.experiment import open_images
 from alljax.study.results import Study
-from alljax.training import checkpoints
 from alljax.training.feature_extraction import FeatureExtractor, ImageSources
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
@@ -82,7 +81,7 @@ def _probabilities(
         return _network_probabilities(trial_folder, config, network, dataset)
     request = network, "none"  # heads are tested on images without augmentation, too
     features = FeatureExtractor(config, [request], digests, ImageSources(config, dataset)).load(*request)
-    return mean_probabilities(config, outputs.load_heads(trial_folder), features, len(dataset.classes))
+    return mean_probabilities(config, outputs.load_parameters(trial_folder), features, len(dataset.classes))
 
 
 def mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.ndarray, num_classes: int) -> np.ndarray:
@@ -100,7 +99,7 @@ def mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.nd
 
 def _network_probabilities(trial_folder: Path, config: ConfigDict, network: Network, dataset: Dataset) -> np.ndarray:
     """Returns the probabilities of fine-tuned networks; `network` has the parameters that were not trained."""
-    networks = checkpoints.load(trial_folder / "checkpoint")["networks"]
+    networks = outputs.load_parameters(trial_folder)
     mesh, rows, num_classes = make_mesh(config), np.arange(len(dataset.records)), len(dataset.classes)
     images = ImageSources(config, dataset).open(network, several_times=True)
     fold = FoldRows(rows, len(rows), rows, len(rows), rows, len(rows), np.ones(num_classes), 0, 0)
@@ -110,7 +109,7 @@ def _network_probabilities(trial_folder: Path, config: ConfigDict, network: Netw
         for of_fold in networks:
             for seed in range(config.study.seeds):
                 tree = jax.tree.map(lambda leaf, seed=seed: leaf[seed], of_fold)
-                state = tuner.evaluation_state(tree["params"], tree["batch_stats"])
+                state = tuner.evaluation_state(tree["params"], tree.get("batch_stats", {}))
                 found.append(jax.nn.softmax(loader.test(partial(tuner.logits, state))))
                 update(len(rows))
     return np.asarray(found, np.float64).mean(0).astype(np.float32)

@@ -17,7 +17,7 @@ from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.results import Study
 from alljax.study.sweep import Job, Trial
 from alljax.study.trials import check_fine_tuning, remove_checkpoints, train_job
-from alljax.training import checkpoints, distributed
+from alljax.training import distributed
 
 
 def run_study(
@@ -136,21 +136,15 @@ def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path) -> None:
 
 def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
     """Trains the trials of a job and writes each when it is finished, or why it failed."""
-    local = job.frozen  # no other process trains it
-    writes = local or distributed.is_primary()
+    writes = job.frozen or distributed.is_primary()  # no other process trains a frozen job
     try:
         for trial, outcome in train_job(job, experiment, folder):
             if isinstance(outcome, ConfigError):
                 _write_failure(folder, trial, str(outcome))
                 continue
-            here, parameters = workdir.trial_folder(folder, trial.name), [fold.params for fold in outcome.folds]
-            if trial.config.study.checkpoints and local:
-                outputs.save_heads(here, parameters)
-            elif trial.config.study.checkpoints:
-                checkpoints.save(here / "checkpoint", {outcome.parameters: parameters})
             if writes:
                 outputs.write_trial(folder, trial, experiment, outcome)
-                remove_checkpoints(here)
+                remove_checkpoints(workdir.trial_folder(folder, trial.name))
     except (UserError, jax.errors.JaxRuntimeError) as error:
         lost = isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
         if lost or isinstance(error, WorkdirError):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from flax.traverse_util import unflatten_dict
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from alljax import interrupts, progress
@@ -31,6 +31,9 @@ from alljax.training.sampling import FoldRows, make_fold_rows
 from alljax.training.sharding import make_mesh
 from alljax.training.step import RUN, FoldOutcome, History
 
+RESULT = "result.npz"
+"""The result of a finished run of a trial that has unfinished ones."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -38,14 +41,12 @@ class Outcome:
 
     Attributes:
         folds: one outcome per fold, S seeds each, on the host.
-        parameters: ``heads`` or ``networks``, what the parameters in `folds` are.
         seconds: of training, all trials of the job together.
         feature_seconds: to compute or read the features.
         features: their number; 0 for networks.
     """
 
     folds: list[FoldOutcome]
-    parameters: str
     seconds: float
     feature_seconds: float = 0.0
     features: int = 0
@@ -98,9 +99,9 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         if problem := _diverged(trial, folds):
             yield trial, ConfigError(problem)
         elif job.frozen:
-            yield trial, Outcome(folds, "heads", seconds, feature_seconds, features.shape[2])
+            yield trial, Outcome(folds, seconds, feature_seconds, features.shape[2])
         else:
-            yield trial, Outcome(folds, "networks", seconds)
+            yield trial, Outcome(folds, seconds)
 
 
 class HeadClassifier:
@@ -144,9 +145,9 @@ class NetworkClassifier:
         config, results = self._trial.config, []
         for number, key in enumerate(keys):
             folder = self._folder / "runs" / f"{fold.repeat}-{fold.fold}-{config.seed + number}"
-            if not distributed.any_process(checkpoints.is_saved(folder / "result")):
+            if not distributed.any_process((folder / RESULT).is_file()):
                 self._train(FoldLoader(config, features, fold, key, self._mesh), fold, key, folder)
-            results.append(checkpoints.load(folder / "result"))
+            results.append(checkpoints.load_arrays(folder / RESULT))
         return [_stack(results, config.train.epochs)]
 
     def _train(self, loader: FoldLoader, fold: FoldRows, key: jax.Array, folder: Path) -> None:
@@ -155,11 +156,10 @@ class NetworkClassifier:
         title = f"{self._trial.name} {folder.name}"
         with progress.bar(title, epochs * loader.train_count, "images") as update:
             trained = train(self._tuner, loader, inputs, folder, update)
-        params, history = unflatten_dict(trained.params, sep="/"), np.asarray(trained.history)
-        result = {"params": params, "batch_stats": trained.batch_stats, "history": history, "logits": trained.logits}
-        checkpoints.save(folder / "result", result)
         if distributed.is_primary():
+            checkpoints.save_arrays(folder / RESULT, vars(trained))
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        multihost_utils.sync_global_devices(f"{folder / RESULT} is written")
 
 
 def _stack(results: Sequence[Any], epochs: int) -> FoldOutcome:
@@ -185,9 +185,8 @@ def check_fine_tuning(config: ConfigDict, network: Network) -> None:
 def remove_checkpoints(folder: Path) -> None:
     """Removes the checkpoints of the runs of a finished trial; their metrics stay."""
     for run in (folder / "runs").glob("*"):
-        for name in ("checkpoints", "result"):
-            shutil.rmtree(run / name, ignore_errors=True)
-        (run / checkpoints.CHECKSUMS).unlink(missing_ok=True)
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+        (run / RESULT).unlink(missing_ok=True)
 
 
 def fold_keys(config: ConfigDict, fold: FoldRows) -> jax.Array:

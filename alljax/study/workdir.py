@@ -139,15 +139,14 @@ def exclusive(workdir: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[None]:
 
 
 def _results(trial_folder: Path) -> list[Path]:
-    """Returns the checksums of the finished trial and of its finished runs."""
-    return [*trial_folder.glob(CHECKSUMS), *trial_folder.glob(f"runs/*/{CHECKSUMS}")]
+    """Returns the checksums of the finished trial and the results of its finished runs."""
+    return [*trial_folder.glob(CHECKSUMS), *trial_folder.glob("runs/*/result.npz")]
 
 
 def _stored(workdir: Path, name: str) -> dict[str, Any]:
     """Returns config or environment of the study that has results or checkpoints here; empty where there are none."""
-    used = any(
-        _results(folder) or any(folder.glob(f"runs/*/checkpoints/{CHECKSUMS}")) for folder in workdir.glob("trials/*")
-    )
+    saved = any(path.name.isdecimal() for path in workdir.glob("trials/*/runs/*/checkpoints/*"))
+    used = saved or any(_results(folder) for folder in workdir.glob("trials/*"))
     return dict(read_json(workdir / f"{name}.json")) if used else {}
 
 
@@ -209,11 +208,9 @@ def write_csv(path: Path, frame: "DataFrame") -> None:
 
 
 def write_checksums(folder: Path) -> None:
-    """Adds the SHA-256 of the files of a trial to ``checksums.json``, which has those that Orbax wrote."""
-    digests = read_json(folder / CHECKSUMS) if (folder / CHECKSUMS).is_file() else {}
-    written = [*folder.glob("*.csv"), *folder.glob("checkpoint/*.npz")]
-    digests |= {path.relative_to(folder).as_posix(): files.sha256(path) for path in written}
-    write_json(folder / CHECKSUMS, dict(sorted(digests.items())))
+    """Writes the SHA-256 of the files of a trial to ``checksums.json``."""
+    written = sorted([*folder.glob("*.csv"), *folder.glob("checkpoint/*.npz")])
+    write_json(folder / CHECKSUMS, {path.relative_to(folder).as_posix(): files.sha256(path) for path in written})
 
 
 def verify(folder: Path, *names: str) -> int:

@@ -153,7 +153,7 @@ class _Monitor:
     def save(self, step: int, state: TrainState, history: Sequence[History], loss: float | None) -> None:
         if not self._tuner.is_finite(state):
             self._check_finite((np.nan,), step)
-        record = {"history": history, "logged": [float(value) for value in jax.tree.leaves(self._logged)]}
+        record = {"history": [*history], "logged": [float(value) for value in jax.tree.leaves(self._logged)]}
         self._checkpoints.save(step, self._tuner.mesh.stored(state), record, loss)
 
     def _check_finite(self, values: Sequence[float], step: int) -> None:

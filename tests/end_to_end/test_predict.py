@@ -23,7 +23,7 @@ def test_prediction_is_the_mean_of_the_stored_heads(study: Path, tmp_path: Path,
     assert run("features", *SMALL, f"--out={features}")[0] == 0
     stored = np.load(features)
     probabilities = []
-    for fold in outputs.load_heads(study / "trials" / trial):
+    for fold in outputs.load_parameters(study / "trials" / trial):
         for seed in range(2):
             dense, last = ({k: leaf[seed] for k, leaf in fold[layer].items()} for layer in ("dense", "predictions"))
             hidden = np.maximum(stored["features"] @ dense["kernel"] + dense["bias"], 0)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from processes import TOY, Process, Start, finish, start, start_study
 
-from alljax.training import checkpoints
+from alljax.study import outputs
 
 __all__ = ["start"]
 TRIAL = "trials/efficientnet_lite0-adam"
@@ -34,15 +34,14 @@ class Toy:
     def saved(self) -> set[int]:
         """Returns the steps of complete checkpoints."""
         try:
-            names = json.loads((self.checkpoints / checkpoints.CHECKSUMS).read_text())
+            return {int(path.name) for path in self.checkpoints.iterdir() if path.name.isdecimal()}
         except FileNotFoundError:
             return set()
-        return {int(name.split("/")[0]) for name in names}
 
     def outcome(self) -> dict[str, Any]:
         """Returns the results that must not depend on faults."""
         parameters = hashlib.sha256()
-        for path, leaf in jax.tree.leaves_with_path(checkpoints.load(self.folder / TRIAL / "checkpoint")):
+        for path, leaf in jax.tree.leaves_with_path(outputs.load_parameters(self.folder / TRIAL)):
             parameters.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
             parameters.update(np.ascontiguousarray(leaf).tobytes())
         lines = map(json.loads, (self.run / "metrics.jsonl").read_text().splitlines())

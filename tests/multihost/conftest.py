@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from processes import TOY, Process, finish, start, start_study, wait_for
 
-from alljax.training import checkpoints
+from alljax.study import outputs
 
 __all__ = ["start"]
 # With Adam, tiny gradients would turn rounding differences into different steps.
@@ -16,11 +16,11 @@ TRIAL = "trials/efficientnet_lite0-sgd"
 
 
 def wait_for_checkpoint(folder: Path, *processes: Process) -> None:
-    wait_for(lambda: any((folder / TRIAL).glob("runs/*/checkpoints/checksums.json")), *processes)
+    wait_for(lambda: any((folder / TRIAL).glob("runs/*/checkpoints/[0-9]*/_CHECKPOINT_METADATA")), *processes)
 
 
 def assert_same_network(first: Path, second: Path) -> None:
-    trees = [checkpoints.load(folder / TRIAL / "checkpoint") for folder in (first, second)]
+    trees = [outputs.load_parameters(folder / TRIAL) for folder in (first, second)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *trees)
 
 

@@ -23,7 +23,7 @@ def test_files_of_a_study(toy_study: Path) -> None:
     trials = {path for path in files if path.startswith("trials/")}
     assert files - trials == {"config.json", "environment.json", "trials.json", "split.csv", "metrics.json"}
     assert {path.split("/", 2)[2] for path in trials} == {
-        "history.csv", "predictions.csv", "metrics.json", "checksums.json", "checkpoint/heads.npz",
+        "history.csv", "predictions.csv", "metrics.json", "checksums.json", "checkpoint/parameters.npz",
     }  # fmt: skip
     name = json.loads((toy_study / "trials.json").read_text())[0]["name"]
     headers = {file: (toy_study / file).read_text().split("\n")[0] for file in files if file.endswith(".csv")}

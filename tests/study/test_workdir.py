@@ -66,9 +66,9 @@ def test_folder_in_use_is_refused(config: ConfigDict, copy: Path) -> None:
 
 def test_verify_all_finds_any_damage(copy: Path) -> None:
     assert workdir.verify_all(copy) == 4 * 3
-    path = next(copy.glob("trials/*/checkpoint/heads.npz"))
+    path = next(copy.glob("trials/*/checkpoint/parameters.npz"))
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(WorkdirError, match="heads.npz is missing or damaged"):
+    with pytest.raises(WorkdirError, match="parameters.npz is missing or damaged"):
         workdir.verify_all(copy)
 
 

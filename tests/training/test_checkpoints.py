@@ -1,6 +1,8 @@
 """Checkpoints are loaded bit for bit, or reported as damaged."""
 
-import json
+import contextlib
+import itertools
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,41 +13,18 @@ import pytest
 
 from alljax.errors import WorkdirError
 from alljax.training import checkpoints
-from alljax.training.checkpoints import CHECKSUMS, CheckpointManager
+from alljax.training.checkpoints import CheckpointManager
 from alljax.training.sharding import JitMesh, Mesh, PmapMesh
 
-TREE = {"heads": [{"dense": {"kernel": np.arange(12, dtype=np.float32).reshape(3, 4)}} for _ in range(2)]}
 ABSTRACT = {"steps": np.empty((), np.int32), "weights": np.empty((3, 4), np.float32)}
 
 
-def test_saved_tree_is_loaded_bit_for_bit(tmp_path: Path) -> None:
-    checkpoints.save(tmp_path / "checkpoint", {"replaced": np.zeros(3)})
-    checkpoints.save(tmp_path / "checkpoint", TREE)
-    loaded = checkpoints.load(tmp_path / "checkpoint")
-    assert jax.tree.structure(loaded) == jax.tree.structure(TREE)
-    assert jax.tree.all(jax.tree.map(np.array_equal, loaded, TREE))
-    names = json.loads((tmp_path / CHECKSUMS).read_text())
-    assert set(names) == {
-        path.relative_to(tmp_path).as_posix() for path in (tmp_path / "checkpoint").rglob("*") if path.is_file()
-    }
-
-
-def test_damage_missing_and_unwritable_folders_are_errors(tmp_path: Path) -> None:
-    checkpoints.save(tmp_path / "checkpoint", TREE)
-    file = next(path for path in (tmp_path / "checkpoint").rglob("*") if path.is_file() and path.stat().st_size)
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(WorkdirError, match="damaged checkpoint"):
-        checkpoints.load(tmp_path / "checkpoint")
-    with pytest.raises(WorkdirError, match="no checkpoint"):
-        checkpoints.load(tmp_path / "missing")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(WorkdirError, match="cannot write"):
-        checkpoints.save(tmp_path / "file" / "checkpoint", TREE)
-    with pytest.raises(WorkdirError, match="cannot write the checkpoint"):
-        manager(tmp_path / "file" / "checkpoints")
-
-
-# --- the checkpoints of a run
+def test_arrays_are_loaded_bit_for_bit(tmp_path: Path) -> None:
+    tree = {"0": {"dense": {"kernel": np.arange(12, dtype=np.float32).reshape(3, 4)}}, "1": {"bias": np.ones(2)}}
+    checkpoints.save_arrays(tmp_path / "new" / "parameters.npz", tree)
+    loaded = checkpoints.load_arrays(tmp_path / "new" / "parameters.npz")
+    assert jax.tree.structure(loaded) == jax.tree.structure(tree)
+    assert jax.tree.all(jax.tree.map(lambda a, b: a.dtype == b.dtype and np.array_equal(a, b), loaded, tree))
 
 
 def manager(
@@ -72,9 +51,7 @@ def steps(folder: Path) -> set[int]:
 def test_state_and_record_are_loaded(tmp_path: Path) -> None:
     opened = manager(tmp_path)
     assert opened.latest == 0
-    history = [[0.1, 1 / 3]]
-    opened.save(3, state(3), {"history": history})
-    history.append([9.0, 9.0])  # the run continues while the checkpoint is written
+    opened.save(3, state(3), {"history": [[0.1, 1 / 3]]})
     opened.close()
     opened = manager(tmp_path)
     loaded, record = opened.load(opened.latest)
@@ -113,41 +90,39 @@ def test_newest_and_best_checkpoints_are_kept(latest: int, best: int, kept: set[
     write(tmp_path, {1: 0.9, 2: 0.1, 3: 0.1}, latest=latest, best=best)
     write(tmp_path, {4: None, 5: 0.3, 6: 0.2}, latest=latest, best=best)
     assert steps(tmp_path) == kept
-    assert {int(name.split("/")[0]) for name in json.loads((tmp_path / CHECKSUMS).read_text())} == kept
 
 
-def test_damaged_newest_checkpoint_is_removed(tmp_path: Path, messages: list[str]) -> None:
-    """Each of its files truncated, changed or missing: the one before is used, and saving continues."""
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of threads of TensorStore
+def test_damage_is_one_line_that_says_what_to_remove(tmp_path: Path) -> None:
+    """Each of its files truncated or missing: an error, or the same values; removing what it names resumes the run."""
     write(tmp_path / "complete", {1: None, 2: 0.5})
     names = [path.relative_to(tmp_path / "complete") for path in (tmp_path / "complete/2").rglob("*") if path.is_file()]
-    assert len(names) > 5
-    for number, name in enumerate(names):
-        content = (tmp_path / "complete" / name).read_bytes()
-        middle = len(content) // 2
-        changed = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else b"x"
-        damaged = (content[:-1] or b"y", changed, None)[number % 3]
+    found = []
+    for number, (name, missing) in enumerate(itertools.product(names, (False, True))):
         folder = tmp_path / str(number)
         shutil.copytree(tmp_path / "complete", folder)
-        (folder / name).unlink() if damaged is None else (folder / name).write_bytes(damaged)
-        opened = manager(folder)
-        assert opened.latest == 1, name
-        assert opened.load(1)[0]["steps"] == 1
-        assert messages[-1] == f"{folder / '2'}: damaged checkpoint, removed"
-        opened.save(2, state(2), {})
-        opened.close()
-        assert steps(folder) == {1, 2}
+        (folder / name).unlink() if missing else os.truncate(folder / name, (folder / name).stat().st_size // 2)
+        try:
+            with contextlib.closing(manager(folder)) as opened:
+                np.testing.assert_equal(opened.load(2)[0], state(2))
+        except WorkdirError as error:
+            damaged, _, fix = str(error).partition(" is damaged; ")
+            assert fix == "remove it and run the same command again"
+            found.append(damaged)
+            shutil.rmtree(damaged)
+            with contextlib.closing(manager(folder)) as opened:
+                assert opened.latest == (1 if damaged.endswith("/2") else 0)
+                opened.save(2, state(2), {})
+    assert len(found) > 5
 
 
 def test_killed_save_leaves_nothing(tmp_path: Path) -> None:
-    """An incomplete folder is removed; a complete one that was killed before its checksums were written is used."""
     write(tmp_path, {1: None})
     (incomplete := tmp_path / "2.orbax-checkpoint-tmp/state").mkdir(parents=True)
     (incomplete / "d").write_bytes(b"half")
-    (tmp_path / CHECKSUMS).unlink()
-    opened = manager(tmp_path)
-    assert opened.latest == 1
-    opened.save(2, state(2), {})
-    opened.close()
+    with contextlib.closing(manager(tmp_path)) as opened:
+        assert opened.latest == 1
+        opened.save(2, state(2), {})
     assert steps(tmp_path) == {1, 2}
 
 
@@ -164,24 +139,19 @@ def test_other_config_does_not_fit(tmp_path: Path) -> None:
     opened.close()
 
 
-@pytest.mark.parametrize("in_background", [False, True])
-def test_failed_save_raises(in_background: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the latest in the next call; the previous checkpoint is kept."""
+def test_failed_save_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The previous checkpoint is kept; tests/faults fills a real disk."""
     opened = manager(tmp_path)
     opened.save(1, state(1), {})
-    opened.wait()
 
     def fail(*arguments: object, **more: object) -> None:
         raise OSError(28, "No space left on device")
 
-    def save() -> None:
+    monkeypatch.setattr(opened._orbax, "save_async", fail)
+    with pytest.raises(WorkdirError, match=r"cannot write .*No space left on device"):
         opened.save(2, state(2), {})
-        opened.save(3, state(3), {})
-
-    target = (checkpoints, "sha256") if in_background else (opened._orbax, "save_checkpointables_async")
-    with monkeypatch.context() as patch:
-        patch.setattr(*target, fail)
-        with pytest.raises(WorkdirError, match=r"/2: .*No space left on device"):
-            save()
     opened.close()
-    assert 1 in steps(tmp_path)
+    assert steps(tmp_path) == {1}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkdirError, match="cannot write"):
+        manager(tmp_path / "file" / "checkpoints")
