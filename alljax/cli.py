@@ -275,7 +275,7 @@ def weights_show(options: Options) -> None:
         print(f"{name}  {array.dtype} {array.shape}")
     print(f"\n{options.file}: {formats.file_format(options.file)}, {len(arrays)} tensors")
     print(f"SHA-256 {store.digest(options.file)} ({source.name if source else 'no known source'})")
-    print(f"layout: {f'{match.layout.description} ({match.backbone.name})' if match.names else 'unknown'}")
+    print(f"layout: {f'{match.layout.name} ({match.backbone.name})' if match.names else 'unknown'}")
 
 
 @_verb("weights convert", "file --backbone --out:file", "alljax weights convert a.pth --backbone=vgg16 --out=vgg16.st")

@@ -23,8 +23,8 @@ from alljax.models.layouts import Layout, Shape
 class StagedNetwork(nn.Module):
     """Base class of backbones: stages that are computed one after the other.
 
-    A subclass lists its stages in `widths`, defines `stage`, and ``logits(images)`` for the ImageNet classifier, whose
-    submodule is called ``classifier``.
+    A subclass lists its stages in `widths` and has a submodule of the name of each, and ``classifier``, the ImageNet
+    classifier.
     """
 
     widths: ClassVar[Mapping[str, int]]
@@ -51,8 +51,12 @@ class StagedNetwork(nn.Module):
         return activations
 
     def stage(self, name: str, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
-        """Maps the activation before a stage to the one after it; by default applies the submodule of that name."""
+        """Maps the activation before a stage to the one after it."""
         return getattr(self, name)(images, context)
+
+    def logits(self, images: jax.Array) -> jax.Array:
+        """Returns the ImageNet logits (B, 1000) of preprocessed images (B, H, W, 3)."""
+        return self.classifier(jnp.mean(self(images)[list(self.widths)[-1]], axis=(1, 2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +77,9 @@ class Backbone:
     version: int = 1
 
     @property
-    def widths(self) -> Mapping[str, int]:
-        """Stage → number of channels, in the order of computation."""
-        return self.module.widths
-
-    @property
     def stages(self) -> tuple[str, ...]:
         """Names of the stages, in the order of computation."""
-        return tuple(self.widths)
+        return tuple(self.module.widths)
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:

@@ -5,19 +5,17 @@ Swish, and with unscaled stem and head.
 """
 
 import re
+from functools import partial
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from alljax.models.backbones import StagedNetwork, register
-from alljax.models.layers import BatchNorm, BatchNormContext, Conv, tensorflow_same_padding
+from alljax.models.layers import BatchNorm, BatchNormContext, Conv, Stage, tensorflow_same_padding
 from alljax.models.layouts import Layout, Rules
 
 EPS = 1e-3
 MOMENTUM = 0.99
-STEM_FEATURES = 32
-HEAD_FEATURES = 1280
 
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -30,11 +28,7 @@ STAGES = (
 )
 """(number of blocks, kernel size, stride of the first block, expansion, output channels) of each stage."""
 
-WIDTHS = {
-    "stem": STEM_FEATURES,
-    **{f"stage{number}": features for number, (*_, features) in enumerate(STAGES, start=1)},
-    "head": HEAD_FEATURES,
-}
+WIDTHS = {"stem": 32, **{f"stage{number}": stage[-1] for number, stage in enumerate(STAGES, start=1)}, "head": 1280}
 
 
 class ConvNorm(nn.Module):
@@ -49,8 +43,8 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
-        padding = tensorflow_same_padding((images.shape[1], images.shape[2]), self.kernel_size, self.stride)
-        conv = Conv(self.features, self.kernel_size, self.stride, padding, self.depthwise, name="conv")
+        height, width = (tensorflow_same_padding(size, self.kernel_size, self.stride) for size in images.shape[1:3])
+        conv = Conv(self.features, self.kernel_size, self.stride, (height, width), self.depthwise, name="conv")
         images = BatchNorm(MOMENTUM, EPS, name="norm")(conv(images), context)
         return nn.relu6(images) if self.activation else images
 
@@ -59,9 +53,9 @@ class InvertedResidual(nn.Module):
     """1×1 expansion, depthwise convolution, linear 1×1 projection; plus the input where shapes agree."""
 
     kernel_size: int
-    stride: int
     expansion: int
     features: int
+    stride: int
 
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
@@ -77,25 +71,6 @@ class InvertedResidual(nn.Module):
         return images + inner if self.stride == 1 and inputs == self.features else inner
 
 
-class Stage(nn.Module):
-    """The blocks of one stage, see `STAGES`; only the first block has the stride."""
-
-    blocks: int
-    kernel_size: int
-    stride: int
-    expansion: int
-    features: int
-
-    @nn.compact
-    def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
-        """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
-        for number in range(1, self.blocks + 1):
-            stride = self.stride if number == 1 else 1
-            block = InvertedResidual(self.kernel_size, stride, self.expansion, self.features, name=f"block{number}")
-            images = block(images, context)
-        return images
-
-
 class EfficientNetLite0(StagedNetwork):
     """EfficientNet-Lite0: stem, seven stages, head and the ImageNet classifier.
 
@@ -103,32 +78,24 @@ class EfficientNetLite0(StagedNetwork):
     block), ``head`` (the 1×1 convolution to 1280 channels with normalization and ReLU6).
     """
 
-    widths = WIDTHS
+    widths = (
+        {"stem": 32} | {f"stage{number}": stage[-1] for number, stage in enumerate(STAGES, start=1)} | {"head": 1280}
+    )
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
-        self.stem = ConvNorm(STEM_FEATURES, 3, 2)
-        for number, shape in enumerate(STAGES, start=1):
-            setattr(self, f"stage{number}", Stage(*shape))
-        self.head = ConvNorm(HEAD_FEATURES, 1)
+        self.stem = ConvNorm(32, 3, 2)
+        for number, (blocks, kernel_size, stride, expansion, features) in enumerate(STAGES, start=1):
+            block = partial(InvertedResidual, kernel_size, expansion, features)
+            setattr(self, f"stage{number}", Stage(blocks, stride, block))
+        self.head = ConvNorm(1280, 1)
         self.classifier = nn.Dense(1000)
-
-    def logits(self, images: jax.Array) -> jax.Array:
-        """Returns the ImageNet logits (B, 1000) of preprocessed images (B, H, W, 3)."""
-        return self.classifier(jnp.mean(self(images)["head"], axis=(1, 2)))
-
-
-BLOCKS = [(stage, block) for stage, (blocks, *_) in enumerate(STAGES, 1) for block in range(1, blocks + 1)]
-LAYERS = {
-    "expand": ("_expand_conv", "_bn0"),
-    "depthwise": ("_depthwise_conv", "_bn1"),
-    "project": ("_project_conv", "_bn2"),
-}
 
 
 def _block_layer(match: re.Match[str]) -> str:
     """The PyTorch port numbers the 16 blocks through all stages."""
-    number = BLOCKS.index((int(match[1]), int(match[2])))
-    return f"_blocks.{number}.{LAYERS[match[3]][match[4] == 'norm']}"
+    number = sum(blocks for blocks, *_ in STAGES[: int(match[1]) - 1]) + int(match[2]) - 1
+    norm = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}[match[3]]
+    return f"_blocks.{number}.{norm if match[4] == 'norm' else f'_{match[3]}_conv'}"
 
 
 RULES: Rules = {
@@ -139,9 +106,8 @@ RULES: Rules = {
     "head/norm": "_bn1",
     "classifier": "_fc",
 }
-NETWORK = r"_(blocks|conv|bn).*"
 register(
     "efficientnet_lite0",
     EfficientNetLite0(),
-    Layout("efficientnet_lite_pytorch", "EfficientNet-Lite0 for PyTorch", "lite", "pytorch", RULES, NETWORK),
+    Layout("efficientnet_lite_pytorch", "lite", "pytorch", RULES, r"_(blocks|conv|bn).*"),
 )

@@ -1,32 +1,24 @@
 """Pooling, and the classifier that is trained on the features of a backbone."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-POOLINGS = {
+POOLINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "average": lambda activation: jnp.mean(activation, axis=(1, 2)),
     "max": lambda activation: jnp.max(activation, axis=(1, 2)),
     "flatten": lambda activation: jnp.reshape(activation, (activation.shape[0], -1)),
 }
+"""Name in configs → function from the activation of a stage (B, H, W, C) to one feature vector per image.
 
-
-def pool(activation: jax.Array, method: str) -> jax.Array:
-    """Pools the activation of a stage to one feature vector per image.
-
-    Args:
-        activation: (B, H, W, C).
-        method: ``"average"`` or ``"max"`` over all pixels, or ``"flatten"`` in the order height, width, channel, as in
-            Keras.
-
-    Returns:
-        (B, C), or (B, H · W · C) if flattened.
-    """
-    return POOLINGS[method](activation)
+The vectors are (B, C), or flattened (B, H · W · C) in the order height, width, channel, as in Keras.
+"""
 
 
 class Head(nn.Module):
-    """Dense(512) → ReLU → dropout → Dense(classes), initialized as in Keras: Glorot uniform, zero bias.
+    """Dense → ReLU → dropout → Dense, initialized as in Keras: Glorot uniform, zero bias.
 
     Attributes:
         hidden: width of the hidden layer (512 in the paper).

@@ -1,9 +1,10 @@
-"""Convolution with explicit padding and batch normalization for padded batches.
+"""Layers of the backbones: convolution with explicit padding, batch normalization for padded batches, stages of blocks.
 
 Flax's ``padding="SAME"`` pads unevenly for a stride of 2, as TensorFlow does.  This is wrong for VGG and ResNet
 weights, so the padding of every side is given as a number.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import flax.linen as nn
@@ -14,26 +15,15 @@ from jax import lax
 Padding = tuple[tuple[int, int], tuple[int, int]]
 """((top, bottom), (left, right)) in pixels."""
 
-UNPADDED: Padding = ((0, 0), (0, 0))
 
+def tensorflow_same_padding(length: int, kernel_size: int, stride: int) -> tuple[int, int]:
+    """Returns the padding of TensorFlow's ``"SAME"`` before and after an axis of this length.
 
-def symmetric_padding(pixels: int) -> Padding:
-    """Returns the same padding on all four sides, as PyTorch and Keras's ZeroPadding2D do."""
-    return ((pixels, pixels), (pixels, pixels))
-
-
-def tensorflow_same_padding(size: tuple[int, int], kernel_size: int, stride: int) -> Padding:
-    """Returns the padding of TensorFlow's ``"SAME"`` for an image of this size.
-
-    Height and width of the output are ⌈size / stride⌉; an odd pixel of padding is added at the bottom and at the
-    right (https://www.tensorflow.org/api_docs/python/tf/nn, "Notes on padding").
+    The length of the output is ⌈length / stride⌉; an odd pixel of padding is added at the end
+    (https://www.tensorflow.org/api_docs/python/tf/nn, "Notes on padding").
     """
-
-    def one_side(length: int) -> tuple[int, int]:
-        total = max((-(-length // stride) - 1) * stride + kernel_size - length, 0)
-        return total // 2, total - total // 2
-
-    return one_side(size[0]), one_side(size[1])
+    total = max((-(-length // stride) - 1) * stride + kernel_size - length, 0)
+    return total // 2, total - total // 2
 
 
 def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
@@ -71,7 +61,7 @@ class Conv(nn.Module):
         features: number of output channels; equal to the input's if depthwise.
         kernel_size: height and width of the kernel.
         stride: stride in both directions.
-        padding: zeros added on each side, ((top, bottom), (left, right)).
+        padding: zeros added on each side of the image; None: half of the kernel, as in PyTorch's ResNet and VGG.
         depthwise: whether each channel is convolved separately.
         use_bias: whether a bias is added.
     """
@@ -79,14 +69,15 @@ class Conv(nn.Module):
     features: int
     kernel_size: int
     stride: int = 1
-    padding: Padding = UNPADDED
+    padding: Padding | None = None
     depthwise: bool = False
     use_bias: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps (B, H, W, C) to (B, h, w, features), both float32 or both bfloat16."""
-        inputs = images.shape[-1]
+        inputs, half = images.shape[-1], self.kernel_size // 2
+        padding = self.padding or ((half, half), (half, half))
         shape = (self.kernel_size, self.kernel_size, 1 if self.depthwise else inputs, self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32).astype(images.dtype)
 
@@ -95,17 +86,17 @@ class Conv(nn.Module):
                 images,
                 kernel,
                 window_strides=(self.stride, self.stride),
-                padding=self.padding,
+                padding=padding,
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
                 feature_group_count=inputs if self.depthwise else 1,
             )
 
         def on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
             if self.depthwise:
-                return shifted_sum(images, kernel, self.stride, self.padding)
+                return shifted_sum(images, kernel, self.stride, padding)
             return jnp.einsum("bhwc,cd->bhwd", images[:, :: self.stride, :: self.stride], kernel[0, 0])
 
-        if self.depthwise or (self.kernel_size == 1 and self.padding == UNPADDED):
+        if self.depthwise or (self.kernel_size == 1 and padding == ((0, 0), (0, 0))):
             outputs: jax.Array = lax.platform_dependent(images, kernel, cpu=on_cpu, default=library)
         else:
             outputs = library(images, kernel)
@@ -185,3 +176,25 @@ def batch_statistics(images: jax.Array, context: BatchNormContext) -> tuple[jax.
     mean = over_devices((images * weight).sum((0, 1, 2))) / count
     deviations = (images - mean.reshape(1, 1, 1, -1)) * weight
     return mean, over_devices((deviations**2).sum((0, 1, 2))) / count
+
+
+class Stage(nn.Module):
+    """Blocks of one kind, computed one after the other; only the first one has the stride.
+
+    Attributes:
+        blocks: number of blocks, which are called ``block1``, ``block2``, ….
+        stride: stride of the first block.
+        block: ``block(stride=…, name=…)`` makes a block.
+    """
+
+    blocks: int
+    stride: int
+    block: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
+        """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
+        for number in range(1, self.blocks + 1):
+            stride = self.stride if number == 1 else 1
+            images = self.block(stride=stride, name=f"block{number}")(images, context)
+        return images

@@ -3,7 +3,6 @@
 Each backbone's module lists its layouts beside the network.  `alljax.weights.conversion` uses them.
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,7 +36,6 @@ class Layout:
 
     Attributes:
         name: origin of the files, for example ``"torchvision"``.
-        description: the network in messages, for example ``"torchvision's VGG16"``.
         preprocessing: name of the preprocessing that such weights expect.
         format: names of the variables and order of the axes.
         rules: module path in alljax (``stem/conv``) → in such files (``conv1``); empty where all names are the same.
@@ -47,7 +45,6 @@ class Layout:
     """
 
     name: str
-    description: str
     preprocessing: str
     format: Literal["pytorch", "keras", "flax"]
     rules: Rules
@@ -82,15 +79,16 @@ class Layout:
             return ours
         return (ours[3], ours[2], ours[0], ours[1]) if len(ours) == 4 else ours[::-1]
 
-    def fits(self, shape: Shape, ours: Shape) -> bool:
-        """Returns whether an array of this shape in such a file can become a variable of shape `ours`."""
-        dense = math.prod(shape[1:]), *shape[:1]  # timm's VGG stores dense layers as convolutions (O, C, H, W)
-        return shape == self.shape_of(ours) or (self.format == "pytorch" and dense == ours)
-
     def to_flax(self, array: np.ndarray, path: str, ours: Shape) -> np.ndarray:
-        """Brings an array that `fits` into the shape `ours` of the variable `path`; a view where possible."""
+        """Brings an array of such a file into the shape `ours` of the variable `path`, as a view where possible.
+
+        The result has another shape if the array does not fit.
+        """
         if self.format != "pytorch":
             return array
-        if path in self.flattened:  # PyTorch flattens in the order C, H, W; Flax and Keras in the order H, W, C
-            array = array.reshape(ours[1], *self.flattened[path])
-        return array.transpose(2, 3, 1, 0).reshape(ours) if array.ndim == 4 else array.T
+        if path in self.flattened and array.shape[1:] == ours[:1]:
+            array = array.reshape(-1, *self.flattened[path])  # PyTorch flattens C, H, W; Flax and Keras H, W, C
+        if array.ndim != 4:
+            return array.T
+        array = array.transpose(2, 3, 1, 0)
+        return array.reshape(-1, array.shape[-1]) if len(ours) == 2 else array  # timm's VGG has dense convolutions

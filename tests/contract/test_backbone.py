@@ -68,7 +68,7 @@ def test_stages_and_shapes(backbone: Backbone, height: int, width: int) -> None:
         rounding = math.floor if backbone.name == "vgg16" else math.ceil  # VGG's pooling drops an odd last row
         shape = (2, rounding(height / stride), rounding(width / stride), channels)
         assert activations[stage].shape == shape, stage
-        assert backbone.widths[stage] == channels
+        assert backbone.module.widths[stage] == channels
 
 
 def test_later_stages_are_not_computed(backbone: Backbone) -> None:

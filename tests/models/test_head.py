@@ -3,15 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alljax.models.head import Head, pool
+from alljax.models.head import POOLINGS, Head
 
 
 def test_pooling() -> None:
     activation = jnp.arange(2 * 2 * 3 * 4.0).reshape(2, 2, 3, 4)
     array = np.asarray(activation)
-    np.testing.assert_allclose(pool(activation, "average"), array.mean((1, 2)))
-    np.testing.assert_array_equal(pool(activation, "max"), array.max((1, 2)))
-    np.testing.assert_array_equal(pool(activation, "flatten"), array.reshape(2, 24))
+    np.testing.assert_allclose(POOLINGS["average"](activation), array.mean((1, 2)))
+    np.testing.assert_array_equal(POOLINGS["max"](activation), array.max((1, 2)))
+    np.testing.assert_array_equal(POOLINGS["flatten"](activation), array.reshape(2, 24))
 
 
 def test_initialization_as_in_keras() -> None:

@@ -144,8 +144,8 @@ def test_misfit_names_what_is_found_and_expected() -> None:
 @pytest.mark.parametrize(
     ("golden", "backbone", "looks", "other"),
     [
-        ("resnet50_torchvision", "resnet50_keras", "torchvision's or timm's ResNet50", "resnet50"),
-        ("vgg16_keras", "efficientnet_lite0", "Keras's VGG16", "vgg16"),
+        ("resnet50_torchvision", "resnet50_keras", "resnet50 (torchvision)", "resnet50"),
+        ("vgg16_keras", "efficientnet_lite0", "vgg16 (keras)", "vgg16"),
     ],
 )
 def test_another_network(golden: str, backbone: str, looks: str, other: str) -> None:
