@@ -146,10 +146,10 @@ def study(options: Options) -> int:
         distributed.initialize(options.coordinator, options.processes, options.process)
         from alljax import paper
         from alljax.report import report, terminal
-        from alljax.study import restart, sweep
+        from alljax.study import restart
 
         def finish(study: Any) -> None:
-            report.write_contact_sheets(study.folder, lambda: restart.open_records(sweep.expand(options.settings)))
+            report.write_contact_sheets(study.folder, lambda: restart.open_records(options.settings))
             report.write_report(study.folder, paper.sections)
 
         force = options.resume == "force"
@@ -218,7 +218,7 @@ def lr_find(options: Options) -> None:
     trial = sweep.expand(options.settings)[0]
     opened = experiment.open_experiment(trial.config, [trial])
     fold, *_ = sampling.make_fold_rows(trial.config, opened.labels, opened.num_classes, opened.folds(trial))
-    losses = lr_finder.find_learning_rate(trial.config, opened.network(trial), opened.images(trial, again=True), fold)
+    losses = lr_finder.find_learning_rate(trial.config, opened.networks[trial.name], opened.images(trial), fold)
     workdir.write_csv(options.out, lr_finder.table(losses))
     print(f"{options.out}: loss of every step\nlowest loss: train.learning_rate={lr_finder.best_rate(losses):.3g}")
 

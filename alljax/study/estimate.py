@@ -1,16 +1,15 @@
-"""The plan of a study, with the time it takes as measured on random images and features."""
+"""The plan of a study, with the time it takes as measured on a few steps."""
 
-import contextlib
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
+from alljax.data.loader import ImageReader
 from alljax.data.splits import Fold
 from alljax.errors import plural
 from alljax.progress import duration
@@ -24,45 +23,41 @@ from alljax.training.head_training import FoldData, HeadTrainer, compile_key, ma
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
-STEPS = 24
-"""Steps of heads per measurement."""
+HEAD_STEPS = 24
+"""Steps of each head that are measured as one."""
 
 
-def plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experiment) -> Iterator[str]:
-    """Yields what a study would do, in lines: trials, folds, features, and the time of each job.
-
-    Args:
-        trials: of the study.
-        jobs: that would be run now.
-        experiment: images, folds and networks.
-    """
-    yield f"\n{plural(len(trials), 'trial')} in {plural(len(sweep.trainings(trials)), 'training')}"
+def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experiment) -> None:
+    """Prints what a study would do: trials, folds, features, and the time of each job that would be run now."""
+    print(f"{plural(len(trials), 'trial')} in {plural(len(sweep.trainings(trials)), 'training')}")
     if (now := sum(len(job.trials) for job in jobs)) < len(trials):
-        yield f"{now} of them would be trained now; the others are finished or belong to other shards"
-    yield "\nfolds (training / test images):"
+        print(f"{now} of them would be trained now; the others are finished or belong to other shards")
+    print("\nfolds (training / test images):")
     for name, division in experiment.divisions.items():
-        yield f"  {name}: {len(division.folds)} × {len(division.folds[0].train):,} / {len(division.folds[0].test):,}"
-    seconds = 0.0
-    used = {id(experiment.network(job.trials[0])) for job in jobs if job.frozen}
-    for networks, views in experiment.extractor.missing():
-        if needed := [network for network in networks if id(network) in used]:
-            rows = len(experiment.labels) * feature_extraction.VIEWS[views]
-            of_pass = rows * image_seconds(needed, jobs[0].config)
-            shapes = (f"{network.stage} {network.pool}, {network.feature_count:,} per image" for network in needed)
-            yield f"\nfeatures of {needed[0].backbone.name} ({'; '.join(shapes)}): about {duration(of_pass)}"
-            seconds += of_pass
-    yield "\njobs:"
-    measured: dict[str, Any] = {}
-    for job in jobs:
-        epochs = ", ".join(str(trial.config.train.epochs) for trial in job.trainings[0])
-        try:
-            of_job = job_seconds(job, experiment, measured)
-        except jax.errors.JaxRuntimeError as error:
-            yield f"  {job.name}: {device_error(error)}"
+        print(f"  {name}: {len(division.folds)} × {len(division.folds[0].train):,} / {len(division.folds[0].test):,}")
+    total = 0.0
+    used = {id(experiment.networks[job.trials[0].name]) for job in jobs if job.frozen}
+    for networks, augment in experiment.extractor.missing():
+        if used.isdisjoint(map(id, networks)):
             continue
-        yield f"  {job.name}: {plural(len(job.trials), 'trial')}, {epochs} epochs, about {duration(of_job)}"
-        seconds += of_job
-    yield f"\nabout {duration(seconds)} in total, without evaluation and report"
+        config, images = jobs[0].config, _images(experiment, networks[0])
+        batch = _measure(feature_extraction.feature_blocks(networks, images, config, augment))[1]
+        seconds = batch * steps_per_epoch(len(experiment.labels), config.features.batch_size)
+        shapes = (f"{network.stage} {network.pool}, {network.feature_count:,} per image" for network in networks)
+        print(f"\nfeatures of {networks[0].backbone.name} ({'; '.join(shapes)}): about {duration(seconds)}")
+        total += seconds
+    print("\njobs:")
+    measured: dict[Any, tuple[float, float]] = {}
+    for job in jobs:
+        try:
+            seconds = _job_seconds(job, experiment, measured)
+        except jax.errors.JaxRuntimeError as error:
+            print(f"  {job.name}: {device_error(error)}")
+            continue
+        epochs = ", ".join(str(trial.config.train.epochs) for trial in job.trainings[0])
+        print(f"  {job.name}: {plural(len(job.trials), 'trial')}, {epochs} epochs, about {duration(seconds)}")
+        total += seconds
+    print(f"\nabout {duration(total)} in total, without evaluation and report")
 
 
 def device_error(error: Exception) -> str:
@@ -70,89 +65,59 @@ def device_error(error: Exception) -> str:
     return "device error: " + str(error).strip().split("\n")[0][:200]
 
 
-def job_seconds(job: Job, experiment: Experiment, measured: dict[str, Any]) -> float:
-    """Returns the time to train a job, from the time of one step.
-
-    Args:
-        job: of the study.
-        experiment: images, folds and networks.
-        measured: results of earlier jobs, by what they have in common.
-    """
-    config, network, folds = job.config, experiment.network(job.trials[0]), experiment.folds(job.trials[0])
+def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[float, float]]) -> float:
+    """Returns the time to train a job; adds what it measures to `measured`."""
+    config, network, folds = job.config, experiment.networks[job.trials[0].name], experiment.folds(job.trials[0])
+    key = id(network), compile_key(config), len(job.trainings)
+    if key not in measured:
+        measured[key] = _measure(_head_steps(job, network) if job.frozen else _network_steps(job, experiment))
+    compilation, step = measured[key]
+    if job.frozen:
+        step /= HEAD_STEPS * len(job.trainings) * config.study.seeds
     size = config.train.batch_size
     steps = sum(steps_per_epoch(len(fold.train), size) for fold in folds)
-    kind = f"{id(network)} {compile_key(config)} {config.mesh} {config.augment} {len(job.trainings)}"
-    if job.frozen:
-        measured[kind] = measured.get(kind) or head_step_seconds(job, network.feature_count)
-        return float(job.cost * steps * measured[kind])
-    measured[kind] = measured.get(kind) or network_seconds(config, network)
-    compilation, step = measured[kind]
     evaluated = sum(steps_per_epoch(len(fold.validation) or len(fold.test), size) for fold in folds)
     return float(compilation + job.cost * step * (steps + evaluated / 3))  # no backward pass in an evaluation
 
 
-def head_step_seconds(job: Job, num_features: int) -> float:
-    """Returns the time of an optimizer step of one head, where all heads of a job are trained side by side."""
+def _head_steps(job: Job, network: Network) -> Iterator[None]:
+    """Trains all heads of a job on equal features, `HEAD_STEPS` steps at a time."""
     config, seeds = job.config, job.config.study.seeds
-    rows = np.arange(STEPS * config.train.batch_size)
-    features = np.random.default_rng(0).normal(size=(len(rows), 1, num_features)).astype(np.float32)
+    rows = np.arange(HEAD_STEPS * config.train.batch_size)
     labels = (rows % 2).astype(np.int32)
     fold = make_fold_rows(config, labels, 2, [Fold(0, 0, rows, rows[:2])])[0]
-    trainer = HeadTrainer(config, 2, num_features)
-    keys = jax.vmap(jax.random.key)(jnp.arange(len(job.trainings) * seeds))
+    trainer = HeadTrainer(config, 2, network.feature_count)
+    keys = jax.random.split(jax.random.key(0), len(job.trainings) * seeds)
     runs = make_runs(keys, [training[-1].config for training in job.trainings for _ in range(seeds)], fold)
-    data, state = jax.device_put(FoldData(features, labels, fold)), [trainer.init(keys)]
-
-    def train() -> None:
-        state[0], history = trainer.train_epochs(state[0], runs, data, np.arange(1))
-        jax.block_until_ready(history)
-
-    return _timed(train)[1] / (STEPS * len(keys))
+    data = jax.device_put(FoldData(jnp.ones((len(rows), 1, network.feature_count)), labels, fold))
+    state = trainer.init(keys)
+    while True:
+        state, _ = jax.block_until_ready(trainer.train_epochs(state, runs, data, np.arange(1)))
+        yield
 
 
-def network_seconds(config: ConfigDict, network: Network) -> tuple[float, float]:
-    """Returns the times of compilation and of a step of the last epoch, in which most layers are trained."""
-    rows, key, mesh = np.arange(config.train.batch_size), jax.random.key(0), sharding.make_mesh(config)
-    labels = (rows % 2).astype(np.int32)
-    fold = make_fold_rows(config, labels, 2, [Fold(0, 0, rows, rows)])[0]
-    source = _RandomImages(labels, network.preprocessing.image_size)
-    with contextlib.closing(FoldLoader(config, source, fold, key, mesh).train(0)) as batches:
-        batch = next(batches)
-    tuner = FineTuner(config, network, 2, mesh)
-    run = tuner.inputs(key, np.ones(2, np.float32), config.train.epochs)
-    state = [tuner.init(run)]  # a step reuses the memory of its state
-
-    def step() -> None:
-        state[0] = jax.block_until_ready(tuner.step(state[0], batch, run, config.train.epochs - 1))
-
-    return _timed(step)
+def _network_steps(job: Job, experiment: Experiment) -> Iterator[None]:
+    """Trains a network with one batch; in the last epoch most layers are trained."""
+    config, network, key = job.config, experiment.networks[job.trials[0].name], jax.random.key(0)
+    mesh, folds = sharding.make_mesh(config), experiment.folds(job.trials[0])
+    fold = make_fold_rows(config, experiment.labels, experiment.num_classes, folds)[0]
+    batch = next(FoldLoader(config, _images(experiment, network), fold, key, mesh).train(0))
+    tuner = FineTuner(config, network, experiment.num_classes, mesh)
+    run = tuner.inputs(key, fold.class_weights, config.train.epochs)
+    state = tuner.init(run)
+    while True:
+        state = jax.block_until_ready(tuner.step(state, batch, run, config.train.epochs - 1))
+        yield
 
 
-def image_seconds(networks: Sequence[Network], config: ConfigDict) -> float:
-    """Returns the time per image of extracting the features of several networks in one pass."""
-    extract = feature_extraction.make_extractor(networks)
-    variables, size = jax.device_put(networks[0].variables), networks[0].preprocessing.image_size
-    images = jnp.asarray(_RandomImages(np.zeros(1), size).take(np.arange(config.features.batch_size)))
-    of_batch = _timed(lambda: jax.block_until_ready(extract(variables, images)))[1]
-    return of_batch / config.features.batch_size
+def _images(experiment: Experiment, network: Network) -> ImageReader:
+    settings = network.preprocessing
+    return ImageReader(experiment.dataset, settings.image_size, settings.interpolation, settings.antialias)
 
 
-@dataclass(frozen=True)
-class _RandomImages:
-    """An `ImageSource` of random images."""
-
-    labels: np.ndarray
-    image_size: int
-
-    def take(self, rows: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-        return np.random.default_rng(0).integers(0, 256, (len(rows), self.image_size, self.image_size, 3), np.uint8)
-
-
-def _timed(call: Callable[[], Any]) -> tuple[float, float]:
-    """Returns the seconds of the first call, which compiles, and of the fastest of three later ones."""
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return times[0], min(times[1:])
+def _measure(steps: Iterable[Any]) -> tuple[float, float]:
+    """Returns the seconds of the first step, which compiles, and of the fastest of four."""
+    times = [time.perf_counter()]
+    times += [time.perf_counter() for _ in itertools.islice(steps, 4)]
+    seconds = np.diff(times)
+    return float(seconds[0]), float(seconds.min())

@@ -21,7 +21,7 @@ from alljax.errors import first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import SizeThreshold
 from alljax.evaluation.intervals import Bootstrap
-from alljax.study.restart import subsets
+from alljax.study import sweep
 from alljax.study.sweep import Trial
 from alljax.training.feature_extraction import FeatureExtractor, ImageSources
 from alljax.training.network import Network, open_networks
@@ -32,14 +32,14 @@ class Division:
     """The folds of one split setting, and what is known of them without a model.
 
     Attributes:
+        config: of the first trial with this setting.
         folds: rows of training, test and validation images, one per repeat and fold.
-        fingerprint: SHA-256 of the folds.
         leaks: how many test images have their subject, microscope field or a copy among the training images.
         size_threshold: the baseline that only knows the size of the cell.
     """
 
+    config: ConfigDict
     folds: tuple[splits.Fold, ...]
-    fingerprint: str
     leaks: dict[str, int]
     size_threshold: SizeThreshold
 
@@ -49,17 +49,15 @@ class Experiment:
     """Images, subjects, folds and networks of a study.
 
     Attributes:
-        trials: of the study.
         dataset: records, classes and access to the images.
         inspection: digests and areas of the images, one per record.
         subjects: of each record, after merging aliases.
         labels: int32 (N,).
-        networks: of each trial, by its name.
+        networks: the backbone of each trial with its weights, by the trial's name.
         divisions: the folds of each split setting, by `Trial.split`.
         extractor: computes the features of frozen trials.
     """
 
-    trials: tuple[Trial, ...]
     dataset: Dataset
     inspection: Inspection
     subjects: tuple[str, ...]
@@ -79,26 +77,23 @@ class Experiment:
         """What is resampled for intervals: ``subjects``, or ``images`` where no subject is known."""
         return "subjects" if any(record.subject for record in self.dataset.records) else "images"
 
-    def network(self, trial: Trial) -> Network:
-        """Returns the backbone of a trial with its weights."""
-        return self.networks[trial.name]
-
     def folds(self, trial: Trial) -> tuple[splits.Fold, ...]:
         """Returns the folds of a trial."""
         return self.divisions[trial.split].folds
 
-    def images(self, trial: Trial, again: bool = False) -> ImageSource:
-        """Returns the images at the size of a trial's network; read `again`, they stay decoded if they fit."""
-        return self._sources.open(self.network(trial), again)
+    def images(self, trial: Trial) -> ImageSource:
+        """Returns the images at the size of a trial's network, decoded and in memory if they fit."""
+        return self._sources.open(self.networks[trial.name], several_times=True)
 
     def features(self, trial: Trial) -> Any:
         """Returns the features of a frozen trial, see `FeatureExtractor.load_for_training`."""
-        return self.extractor.load_for_training(self.network(trial), trial.config)
+        return self.extractor.load_for_training(self.networks[trial.name], trial.config)
 
     def fingerprints(self) -> dict[str, str]:
         """Returns the SHA-256 of the images with their labels, of the folds and of the weights, by name."""
+        several = len(self.divisions) > 1
         folds = {
-            f"split {name}" if len(self.divisions) > 1 else "split": division.fingerprint
+            f"split {name}" if several else "split": splits.fingerprint(division.folds, self.dataset.records)
             for name, division in self.divisions.items()
         }
         weights = {f"weights of {name}": network.weights.sha256 for name, network in self.networks.items()}
@@ -106,8 +101,7 @@ class Experiment:
 
     def describe(self) -> dict[str, Any]:
         """Returns the parts of metrics.json that do not depend on a model: data set, protocols, leaks, baselines."""
-        configs = {trial.split: trial.config for trial in self.trials}
-        divisions = {name: self._describe_division(name, configs[name]) for name in self.divisions}
+        divisions = {name: self._describe_division(division) for name, division in self.divisions.items()}
         return {"dataset": self._describe_dataset(), "splits": divisions} | next(iter(divisions.values()))
 
     def _describe_dataset(self) -> dict[str, Any]:
@@ -117,7 +111,7 @@ class Experiment:
         ]
         return {
             "name": dataset.name,
-            "source": self.trials[0].config.data.source,
+            "source": next(iter(self.divisions.values())).config.data.source,
             "classes": list(dataset.classes),
             "class_names": list(dataset.class_names),
             "images": len(records),
@@ -132,14 +126,14 @@ class Experiment:
             "sha256": self._images_sha256(),
         }
 
-    def _describe_division(self, name: str, config: ConfigDict) -> dict[str, Any]:
-        division, folds = self.divisions[name], self.divisions[name].folds
+    def _describe_division(self, division: Division) -> dict[str, Any]:
+        config, folds = division.config, division.folds
         protocol = {
             "name": config.split.protocol,
             "folds": max(fold.fold for fold in folds) + 1,
             "repeats": config.split.repeats,
             "seed": config.seed,
-            "fingerprint": division.fingerprint,
+            "fingerprint": splits.fingerprint(folds, self.dataset.records),
             "leaky": config.split.protocol in LEAKY,
             "training_images": [len(fold.train) for fold in folds],
             "test_images": [len(fold.test) for fold in folds],
@@ -162,8 +156,9 @@ def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
         LeakError: a protocol with subjects in training and test that is not declared leaky.
         WeightsError: no weights, or a file that does not fit.
     """
-    networks = open_networks(trial.config for trial in trials)
-    dataset, inspection = open_images(trials[0].config, subsets(trials))
+    opened = open_networks(trial.config for trial in trials)
+    networks = {trial.name: network for trial, network in zip(trials, opened, strict=True)}
+    dataset, inspection = open_images(config, sweep.subsets(trials))
     subjects = merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
     labels = np.array([record.label for record in dataset.records], np.int32)
     divisions: dict[str, Division] = {}
@@ -171,19 +166,18 @@ def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
         if trial.split not in divisions:
             divisions[trial.split] = _divide(dataset, inspection, subjects, labels, trial.config)
             if trial.config.split.protocol == "official_folds":
-                dataset = _add_note(dataset, splits.reassigned(dataset, subjects, trial.config.data.subset))
-    sources = ImageSources(config, dataset, networks)
-    by_name = {trial.name: network for trial, network in zip(trials, networks, strict=True)}
+                dataset = _add_note(dataset, splits.reassigned(dataset, subjects, config.data.subset))
+    sources = ImageSources(config, dataset, opened)
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
-    requests = [(by_name[trial.name], trial.config.features.augment) for trial in frozen]
-    features = FeatureExtractor(config, requests, inspection.digests, sources)
-    return Experiment(tuple(trials), dataset, inspection, subjects, labels, by_name, divisions, features, sources)
+    requests = [(networks[trial.name], trial.config.features.augment) for trial in frozen]
+    extractor = FeatureExtractor(config, requests, inspection.digests, sources)
+    return Experiment(dataset, inspection, subjects, labels, networks, divisions, extractor, sources)
 
 
 def _divide(
     dataset: Dataset, inspection: Inspection, subjects: tuple[str, ...], labels: np.ndarray, config: ConfigDict
 ) -> Division:
-    """Makes the folds of a split setting from the subsets that its protocol uses; logs leaks."""
+    """Makes the folds of a split setting; logs leaks."""
     folds = splits.make_splits(dataset, subjects, config.split, config.seed, inspection.pixels, config.data.subset)
     leaks = count_leaks(folds, dataset.records, subjects, inspection.pixels)
     what = {"subject": "the subject", "field": "the photograph", "duplicate": "the same image"}
@@ -196,7 +190,7 @@ def _divide(
             f"{leaks['test_images']:,} test images"
         )
     sized = baselines.size_threshold(labels, inspection.areas, subjects, folds, len(dataset.classes))
-    return Division(folds, splits.fingerprint(folds, dataset.records), leaks, sized)
+    return Division(config, folds, leaks, sized)
 
 
 def open_images(config: ConfigDict, subsets: Sequence[str] = ()) -> tuple[Dataset, Inspection]:

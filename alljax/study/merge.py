@@ -7,7 +7,6 @@ from typing import Any
 
 from absl import logging
 
-from alljax import config as configs
 from alljax import files
 from alljax.errors import WorkdirError, first_few, plural
 from alljax.study import workdir
@@ -42,7 +41,7 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
         _check_same_study(folder, shard)
         for trial in workdir.read_trials(folder):
             _merge_trial(folder, shard, trial["name"])
-    summary = summarize_study(folder)
+    summary = summarize_study(folder, workdir.read_json(folder / "metrics.json"))
     for name, reason in summary["failed"].items():
         logging.info(f"{name} failed: {reason}")
     if summary["missing"]:
@@ -52,11 +51,10 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
     return summary
 
 
-def summarize_study(folder: Path) -> dict[str, Any]:
-    """Writes metrics.json: the finished trials, and the names of the failed and missing ones; returns its content."""
+def summarize_study(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
+    """Writes and returns metrics.json: a description, the finished trials, and which ones failed or are missing."""
     trials = {trial["name"]: workdir.read_result(folder, trial["name"]) for trial in workdir.read_trials(folder)}
-    summary: dict[str, Any] = workdir.read_json(folder / "metrics.json")
-    summary |= {
+    summary = description | {
         "trials": {name: result for name, result in trials.items() if result and "failed" not in result},
         "missing": [name for name, result in trials.items() if not result],
         "failed": {name: result["failed"] for name, result in trials.items() if "failed" in result},
@@ -66,28 +64,25 @@ def summarize_study(folder: Path) -> dict[str, Any]:
 
 
 def _check_same_study(folder: Path, shard: Path) -> None:
-    config, other_config = (workdir.read_json(path / "config.json") for path in (folder, shard))
     inputs, other_inputs = (workdir.read_json(path / "environment.json")["inputs"] for path in (folder, shard))
-    if lines := configs.difference(config, other_config) or workdir.input_difference(inputs, other_inputs):
-        raise WorkdirError(f"{shard} holds a shard of another study than {folder}: {workdir.shown(lines)}")
+    lines = workdir.changes(folder, workdir.read_json(shard / "config.json"))
+    if lines := lines or workdir.input_changes(inputs, other_inputs):
+        raise WorkdirError(f"{shard} holds a shard of another study than {folder}: {first_few(lines)}")
 
 
 def _merge_trial(folder: Path, shard: Path, name: str) -> None:
-    """Copies a trial that is finished in `shard` only, or failed there only; compares one that is finished in both."""
+    """Copies a trial that is not finished in `folder`; compares one that is finished in both folders."""
     target, source = (workdir.trial_folder(path, name) for path in (folder, shard))
-    if not workdir.read_result(shard, name):
-        return
-    if not workdir.is_finished(shard, name):
-        if not workdir.read_result(folder, name):
-            _copy(source, target)
-        return
-    workdir.verify(source, *TABLES)
+    finished = workdir.is_finished(shard, name)
+    if finished:
+        workdir.verify(source, *TABLES)
     if not workdir.is_finished(folder, name):
-        _copy(source, target)
-        return
-    digests, others = (workdir.read_json(path / workdir.CHECKSUMS) for path in (target, source))
-    if any(digests[table] != others[table] for table in TABLES):
-        raise WorkdirError(f"{target} and {source} hold different results of the same trial; remove one of them")
+        if workdir.read_result(shard, name):
+            _copy(source, target)
+    elif finished:
+        digests, others = (workdir.read_json(path / workdir.CHECKSUMS) for path in (target, source))
+        if any(digests[table] != others[table] for table in TABLES):
+            raise WorkdirError(f"{target} and {source} hold different results of the same trial; remove one of them")
 
 
 def _copy(source: Path, target: Path) -> None:

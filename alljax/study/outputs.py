@@ -9,7 +9,7 @@ import numpy as np
 from alljax.data import splits
 from alljax.evaluation import baselines, metrics
 from alljax.evaluation.intervals import Bootstrap, confidence_intervals
-from alljax.study import workdir
+from alljax.study import merge, workdir
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
 from alljax.study.trials import Outcome
@@ -23,14 +23,13 @@ PARAMETERS = "checkpoint/parameters.npz"
 
 
 def write_experiment(folder: Path, experiment: Experiment) -> None:
-    """Writes what does not depend on a model: split.csv, and a metrics.json without trials.
+    """Writes split.csv, and metrics.json with the trials that were finished before.
 
     With several split settings split.csv has their names in a first column ``split``.
     """
     import pandas
 
-    missing = [trial.name for trial in experiment.trials]
-    workdir.write_json(folder / "metrics.json", {"trials": {}, "missing": missing} | experiment.describe())
+    merge.summarize_study(folder, experiment.describe())
     tables, dataset = [], experiment.dataset
     for name, division in experiment.divisions.items():
         rows = splits.split_rows(division.folds, dataset.records, experiment.subjects, dataset.classes)
@@ -49,7 +48,7 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
     workdir.write_csv(here / "predictions.csv", _predictions(trial, experiment, outcome))
     workdir.write_checksums(here)
     summary = summarize(trial, experiment, outcome) | {
-        "weights": experiment.network(trial).describe(),
+        "weights": experiment.networks[trial.name].describe(),
         "split": trial.split,
         "seconds": round(outcome.seconds, 3),
         "feature_seconds": round(outcome.feature_seconds, 3),

@@ -1,7 +1,7 @@
 """Recognizes a finished study whose inputs have not changed, without reading images or importing JAX."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -13,21 +13,16 @@ from alljax.data.readers import open_dataset
 from alljax.errors import UserError
 from alljax.study import results, sweep, workdir
 from alljax.study.results import Study
-from alljax.study.sweep import Trial
 from alljax.weights import store
 
 
 def find_or_run(
-    config: ConfigDict,
-    folder: Path,
-    shard: tuple[int, int],
-    force: bool = False,
-    dry_run: bool = False,
-    finish: Callable[[Study], None] = lambda study: None,
-) -> Study | None:
+    config: ConfigDict, folder: Path, shard: tuple[int, int], force: bool, dry_run: bool,
+    finish: Callable[[Study], None],
+) -> Study | None:  # fmt: skip
     """Returns a finished study that has not changed, else that of `run.run_study`; None after a dry run."""
-    asks = not (dry_run or interrupts.several_processes)  # several processes would have to agree
-    if asks and (study := find_unchanged(config, folder)):
+    several = interrupts.several_processes  # they would have to agree
+    if not (dry_run or several) and (study := find_unchanged(config, folder)):
         finish(study)
         return study
 
@@ -47,24 +42,22 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
     """
     try:
         study = results.read_study(folder)
-        given = configs.flatten(config)
-        given |= {} if given["data.classes"] else {"data.classes": study.config["data.classes"]}
         weights = {(one["weights"]["path"], one["weights"]["sha256"]) for one in study.metrics["trials"].values()}
         unchanged = (
-            not configs.difference(study.config, given)
+            not workdir.changes(folder, configs.flatten(config))
             and all(workdir.is_finished(folder, name) for name in study.trials)
             and study.metrics["trials"].keys() == set(study.trials)
             and all(store.digest(Path(path)) == sha256 for path, sha256 in weights)
-            and study.environment.get("source_state") == source_state(sweep.expand(config))
+            and study.environment.get("source_state") == source_state(config)
         )
     except UserError:  # no study, or `run_study` reports it
         return None
     return study if unchanged else None
 
 
-def source_state(trials: Sequence[Trial]) -> str:
+def source_state(config: ConfigDict) -> str:
     """Returns a hash of records and file stamps of the source; empty where its files cannot be recognized by stamps."""
-    dataset = open_records(trials)
+    dataset = open_records(config)
     if dataset.stamp is None and dataset.name != "synthetic":
         return ""
     digest = hashlib.sha256()
@@ -73,13 +66,6 @@ def source_state(trials: Sequence[Trial]) -> str:
     return digest.hexdigest()
 
 
-def open_records(trials: Sequence[Trial]) -> Dataset:
+def open_records(config: ConfigDict) -> Dataset:
     """Returns the data set of a study without reading its images."""
-    return open_dataset(trials[0].config.data, subsets(trials))
-
-
-def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
-    """Returns the subsets of the source that the trials use; none for ``data.subset`` alone."""
-    tested = [trial.config.split.test_subset for trial in trials if trial.config.split.protocol == "prelim"]
-    others = [] if len(tested) == len(trials) else [trials[0].config.data.subset]
-    return ("train", *others, *tested) if tested else ()
+    return open_dataset(config.data, sweep.subsets(sweep.expand(config)))

@@ -49,27 +49,35 @@ def run_study(
     with workdir.exclusive(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
         if distributed.is_primary():
             resolved = configs.flatten(configs.vary(config, {"data.classes": experiment.dataset.classes}))
-            workdir.claim(folder, resolved, trials, experiment.fingerprints(), restart.source_state(trials))
+            workdir.claim(folder, resolved, trials, experiment.fingerprints(), restart.source_state(config))
             outputs.write_experiment(folder, experiment)
-            merge.summarize_study(folder)  # trials that were finished before
-        jobs = _unfinished_jobs(trials, folder, shard)
+        finished = _finished(trials, folder)
+        for name in finished:
+            here = workdir.trial_folder(folder, name)
+            logging.info(f"{name}: finished (remove {here} to train it again)")
+            remove_checkpoints(here)
+        jobs = _jobs(trials, shard, finished)
         _run_jobs(jobs, experiment, folder)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("all trials are finished")
         if not distributed.is_primary():
             return None
-        if study := _summarize(trials, folder):
+        summary = merge.summarize_study(folder, workdir.read_json(folder / "metrics.json"))
+        if missing := summary["missing"]:
+            logging.info(f"{plural(len(missing), 'trial')} of other shards missing: {first_few(missing)}")
+        study = results.read_study(folder) if summary["trials"] and not missing else None
+        if study:
             finish(study)
-    _raise_failures(jobs, len(trials), folder)
+    tried = [trial.name for job in jobs for trial in job.trials]
+    if failed := [f"{name}: {reason}" for name, reason in summary["failed"].items() if name in tried]:
+        raise ConfigError(f"{plural(len(failed), 'trial')} of {len(trials)} failed: {first_few(failed)}")
     return study
 
 
 def dry_run(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1)) -> None:
-    """Logs the plan of what `run_study` would do, with the time measured on this machine; writes nothing."""
+    """Prints what `run_study` would do, with the time measured on this machine; writes nothing."""
     trials, experiment = open_study(config, folder)
-    jobs = _jobs(trials, shard, lambda trial: workdir.is_finished(folder, trial.name))
-    for line in estimate.plan(trials, jobs, experiment):
-        logging.info(line)
+    estimate.print_plan(trials, _jobs(trials, shard, _finished(trials, folder)), experiment)
 
 
 def open_study(config: ConfigDict, folder: Path, force: bool = False) -> tuple[list[Trial], Experiment]:
@@ -83,27 +91,18 @@ def open_study(config: ConfigDict, folder: Path, force: bool = False) -> tuple[l
             "one; vary model.backbone (or model.stage), or leave study.compare empty"
         )
     for trial in trials:
-        check_fine_tuning(trial.config, experiment.network(trial))
+        check_fine_tuning(trial.config, experiment.networks[trial.name])
     return trials, experiment
 
 
-def _unfinished_jobs(trials: list[Trial], folder: Path, shard: tuple[int, int]) -> list[Job]:
-    """Returns the jobs of a shard without finished trials, frozen ones first, the same in all processes."""
-
-    def done(trial: Trial) -> bool:
-        found = distributed.any_process(workdir.is_finished(folder, trial.name))
-        if found and distributed.is_primary():
-            here = workdir.trial_folder(folder, trial.name)
-            logging.info(f"{trial.name}: finished (remove {here} to train it again)")
-            remove_checkpoints(here)
-        return found
-
-    return _jobs(trials, shard, done)
+def _finished(trials: list[Trial], folder: Path) -> list[str]:
+    """Returns the names of the finished trials, the same in all processes."""
+    return [trial.name for trial in trials if distributed.any_process(workdir.is_finished(folder, trial.name))]
 
 
-def _jobs(trials: list[Trial], shard: tuple[int, int], done: Callable[[Trial], bool]) -> list[Job]:
+def _jobs(trials: list[Trial], shard: tuple[int, int], finished: list[str]) -> list[Job]:
     """Returns the jobs of a shard; on an accelerator, heads of several trials are trained side by side."""
-    return sweep.jobs(trials, shard, done, side_by_side=jax.default_backend() != "cpu")
+    return sweep.jobs(trials, shard, finished, side_by_side=jax.default_backend() != "cpu")
 
 
 def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path) -> None:
@@ -111,27 +110,27 @@ def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path) -> None:
 
     The features are computed before by all processes.
     """
-    frozen, stopped = [job for job in jobs if job.frozen], False
+    frozen, joint = ([job for job in jobs if job.frozen is kind] for kind in (True, False))
     if jax.process_count() > 1:
         for job in frozen:
             experiment.features(job.trials[0])
     own = frozen[jax.process_index() :: jax.process_count()]
-    shown = [*own, *(job for job in jobs if not job.frozen)]
-    update = progress.study(sum(job.cost for job in shown), sum(len(job.trials) for job in shown))
-    try:
-        for job in own:
-            interrupts.check()
+    update = progress.study(sum(job.cost for job in own + joint), sum(len(job.trials) for job in own + joint))
+
+    def run(jobs: list[Job], collective: bool) -> None:
+        for job in jobs:
+            interrupts.check(collective)
             _run_job(job, experiment, folder)
             update(job.cost, len(job.trials))
+
+    stopped = False
+    try:
+        run(own, collective=False)
     except Stopped:
         stopped = True
     if distributed.any_process(stopped):  # none of them may wait for another one in the joint work below
         raise Stopped("stopped; finished trials are kept")
-    for job in jobs:
-        if not job.frozen:
-            interrupts.check(collective=True)
-            _run_job(job, experiment, folder)
-            update(job.cost, len(job.trials))
+    run(joint, collective=True)
 
 
 def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
@@ -158,26 +157,3 @@ def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
 def _write_failure(folder: Path, trial: Trial, reason: str) -> None:
     logging.info(f"{trial.name} failed: {reason}")
     workdir.write_json(workdir.trial_folder(folder, trial.name) / "metrics.json", {"failed": reason})
-
-
-def _raise_failures(jobs: list[Job], count: int, folder: Path) -> None:
-    """Raises one error for all trials that failed now."""
-    found = {trial.name: workdir.read_result(folder, trial.name) for job in jobs for trial in job.trials}
-    failed = {name: result["failed"] for name, result in found.items() if "failed" in result}
-    if len(failed) == count:
-        raise ConfigError(next(iter(failed.values())))
-    if failed:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(failed.items())[:3])
-        raise ConfigError(
-            f"{plural(len(failed), 'trial')} of {count} failed, the others of this run are finished: {reasons}"
-        )
-
-
-def _summarize(trials: list[Trial], folder: Path) -> Study | None:
-    """Writes metrics.json and returns the study; None where trials of other shards are missing or all failed."""
-    # A trial that failed in another shard is not waited for: only a new start tries it again.
-    if missing := [trial.name for trial in trials if not workdir.read_result(folder, trial.name)]:
-        logging.info(f"{plural(len(missing), 'trial')} of other shards missing: {first_few(missing)}")
-        return None
-    summary = merge.summarize_study(folder)
-    return results.read_study(folder) if summary["trials"] else None

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,22 +34,18 @@ class Trial:
     split: str
 
 
-Training = tuple[Trial, ...]
-"""Trials that come out of one training, fewer epochs first."""
-
-
 @dataclass(frozen=True)
 class Job:
     """Trials that are trained in one call.
 
     Attributes:
-        trainings: one; several where they are trained side by side. These have the same features, folds and epochs and
-            differ only in arguments of the compiled function.
+        trainings: one, see `trainings`; several where they are trained side by side. These have the same features,
+            folds and epochs and differ only in arguments of the compiled function.
         epochs_per_call: divides the epochs of all trials of a training, finished ones too: the last bits of a curve
             depend on how many epochs are compiled into one call.
     """
 
-    trainings: tuple[Training, ...]
+    trainings: tuple[tuple[Trial, ...], ...]
     epochs_per_call: int
 
     @property
@@ -69,10 +65,9 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What the names of the trials have in common: without their epochs, where these differ."""
-        first, more = self.trainings[0][0], len(self.trainings) - 1
-        name = first.name if len(self.trainings[0]) == 1 else first.name.replace(f"-epochs={_epochs(first)}", "")
-        return f"{name} and {more} more" if more else name
+        """The name of the first trial and the number of the others."""
+        more = len(self.trials) - 1
+        return f"{self.trials[0].name} and {more} more" if more else self.trials[0].name
 
     @property
     def cost(self) -> int:
@@ -89,38 +84,35 @@ def expand(config: ConfigDict) -> list[Trial]:
     trials: dict[str, Trial] = {}
     for changes in configs.sweep_rows(config):
         resolved = configs.check(configs.vary(config, changes | {"study.sweep": ()}))
-        named = {"model.backbone": resolved.model.backbone, "train.optimizer": resolved.train.optimizer}
-        name = _name(named | changes, plain=named)
-        protocol = {"split.protocol": resolved.split.protocol}
-        of_split = protocol | {key: value for key, value in changes.items() if key.startswith("split.")}
+        name = _name({"model.backbone": resolved.model.backbone, "train.optimizer": resolved.train.optimizer}, changes)
+        of_split = {key: value for key, value in changes.items() if key.startswith("split.")}
         if name in trials:
             raise ConfigError(f"study.sweep gives two trials the name {name!r}; list each value once")
-        trials[name] = Trial(name, resolved, _name(of_split, plain=protocol))
+        trials[name] = Trial(name, resolved, _name({"split.protocol": resolved.split.protocol}, of_split))
     return list(trials.values())
 
 
 def jobs(
     trials: Sequence[Trial],
     shard: tuple[int, int] = (0, 1),
-    done: Callable[[Trial], bool] = lambda trial: False,
+    finished: Collection[str] = (),
     side_by_side: bool = False,
 ) -> list[Job]:
-    """Returns the jobs of a study, frozen trials first, without the trials that are done.
+    """Returns the jobs of a study, frozen trials first.
 
     Args:
         trials: of the study.
         shard: i and n: only the trainings i, i + n, ….
-        done: whether the results of a trial exist.
+        finished: names of the trials that are skipped.
         side_by_side: train jointly what differs only in arguments of the compiled function.
     """
-    grouped: dict[Any, list[Training]] = {}
+    grouped: dict[tuple[str, tuple[int, ...], int], list[tuple[Trial, ...]]] = {}
     for training in trainings(trials)[shard[0] :: shard[1]]:
-        epochs_per_call = math.gcd(*map(_epochs, training))
-        if missing := tuple(trial for trial in training if not done(trial)):
-            config = missing[0].config
-            joint = side_by_side and config.train.mode == "frozen"
-            same = _key(config, _arguments(config)) if joint else training[0].name
-            grouped.setdefault((same, tuple(map(_epochs, missing)), epochs_per_call), []).append(missing)
+        if missing := tuple(trial for trial in training if trial.name not in finished):
+            joint = side_by_side and missing[0].config.train.mode == "frozen"
+            program = _program(missing[0].config) if joint else training[0].name
+            key = program, tuple(map(_epochs, missing)), math.gcd(*map(_epochs, training))
+            grouped.setdefault(key, []).append(missing)
     found = []
     for (_, _, epochs_per_call), group in grouped.items():
         size = max(1, MAX_RUNS // group[0][0].config.study.seeds)
@@ -128,8 +120,8 @@ def jobs(
     return sorted(found, key=lambda job: not job.frozen)
 
 
-def trainings(trials: Sequence[Trial]) -> list[Training]:
-    """Returns the trials grouped by the training they come out of, in the order of their first trials.
+def trainings(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
+    """Returns the trials grouped by the training they come out of, fewer epochs first.
 
     With ``study.share_training`` frozen trials that differ in ``train.epochs`` only are prefixes of one training,
     unless the schedule depends on its length.
@@ -142,12 +134,20 @@ def trainings(trials: Sequence[Trial]) -> list[Training]:
     return [tuple(sorted(group, key=_epochs)) for group in grouped.values()]
 
 
-def _arguments(config: ConfigDict) -> tuple[str, ...]:
-    """Returns the settings that are arguments of the compiled training."""
-    from alljax.training import optimizers
+def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Returns the subsets of the source that the trials use."""
+    found: list[str] = []
+    for trial in trials:
+        split = trial.config.split
+        found += ["train", split.test_subset] if split.protocol == "prelim" else [trial.config.data.subset]
+    return tuple(dict.fromkeys(found))
 
-    epochs = () if config.train.schedule == "cosine" else ("train.epochs",)
-    return (*(f"train.{name}" for name in optimizers.NUMBERS if config.train[name]), *epochs)
+
+def _program(config: ConfigDict) -> str:
+    """Returns the same text for configs that differ only in numbers, which are arguments of the compiled training."""
+    from alljax.training.optimizers import NUMBERS  # imports JAX
+
+    return _key(config, [f"train.{name}" for name in NUMBERS if config.train[name]])
 
 
 def _epochs(trial: Trial) -> int:
@@ -158,11 +158,14 @@ def _key(config: ConfigDict, without: Sequence[str]) -> str:
     return repr({key: value for key, value in configs.flatten(config).items() if key not in without})
 
 
-def _name(settings: dict[str, Any], plain: dict[str, Any]) -> str:
-    """Returns the values of `plain` settings and ``key=value`` of the others, as the name of a folder."""
-    return "-".join(
-        _text(value) if key in plain else f"{_short(key)}={_text(value)}" for key, value in settings.items()
-    )
+def _name(values: dict[str, Any], changes: dict[str, Any]) -> str:
+    """Returns the `values` and ``key=value`` of the other `changes`, as the name of a folder."""
+    parts = [_text(value) for value in values.values()]
+    for key, value in changes.items():
+        if key not in values:
+            group, _, name = key.rpartition(".")  # the group is clearer for weights.name and weights.path
+            parts.append(f"{group if name in ('name', 'path') else name}={_text(value)}")
+    return "-".join(parts)
 
 
 def _text(value: Any) -> str:
@@ -173,9 +176,3 @@ def _text(value: Any) -> str:
     if len(text) <= MAX_VALUE_LENGTH:
         return text
     return f"{text[: MAX_VALUE_LENGTH - 9]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def _short(key: str) -> str:
-    """Returns the telling word of a key: ``epochs`` of train.epochs, ``weights`` of weights.name."""
-    group, _, name = key.rpartition(".")
-    return group if name in ("name", "path") else name

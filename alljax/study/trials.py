@@ -80,7 +80,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
     """
     trial, start = job.trials[0], time.perf_counter()
     splits = experiment.folds(trial)
-    features: Any = experiment.features(trial) if job.frozen else experiment.images(trial, again=True)
+    features: Any = experiment.features(trial) if job.frozen else experiment.images(trial)
     feature_seconds, start = time.perf_counter() - start, time.perf_counter()
     outcomes: list[Sequence[FoldOutcome]] = []
     with contextlib.ExitStack() as stack:
@@ -138,7 +138,7 @@ class NetworkClassifier:
     def __init__(self, trial: Trial, experiment: Experiment, folder: Path) -> None:
         """Compiles nothing yet; each run has a folder in ``runs/`` of the trial's `folder`."""
         self._trial, self._folder, self._mesh = trial, folder, make_mesh(trial.config)
-        self._tuner = FineTuner(trial.config, experiment.network(trial), experiment.num_classes, self._mesh)
+        self._tuner = FineTuner(trial.config, experiment.networks[trial.name], experiment.num_classes, self._mesh)
 
     def fit(self, features: ImageSource, labels: np.ndarray, fold: FoldRows, keys: jax.Array) -> list[FoldOutcome]:
         """See `Classifier`; a finished run is loaded, an interrupted one resumes."""

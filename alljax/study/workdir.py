@@ -11,14 +11,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import alljax
 from alljax import config as configs
 from alljax import files
-from alljax.errors import WorkdirError
+from alljax.errors import WorkdirError, first_few
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -69,26 +69,19 @@ def check_version(workdir: Path) -> None:
     )
 
 
-def check(workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], force: bool = False) -> None:
-    """Checks, before long work, that a study can use `workdir`; writes nothing.
+def check(workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], force: bool) -> None:
+    """Checks, before long work, that a study with a flattened config can use `workdir`; writes nothing.
 
-    Args:
-        workdir: the folder; need not exist.
-        config: flattened; classes that it leaves to the source are not compared.
-        trials: of the study.
-        force: unfinished runs may continue with another config.
+    With `force`, unfinished runs may continue with another config.
     """
     files.check_output(workdir, folder=True)
     if (workdir / "config.json").is_file():
         check_version(workdir)
-    if not (stored := _stored(workdir, "config")):
-        return
-    config = config if config["data.classes"] else config | {"data.classes": stored["data.classes"]}
-    if not (lines := configs.difference(stored, config)):
+    if not _is_used(workdir) or not (lines := changes(workdir, config)):
         return
     if not force:
         raise WorkdirError(
-            f"{workdir} holds another study ({shown(lines)}); choose another --workdir, remove it, or continue the "
+            f"{workdir} holds another study ({first_few(lines)}); choose another --workdir, remove it, or continue the "
             "unfinished runs with --resume=force"
         )
     before = {trial["name"]: trial["config"] for trial in read_trials(workdir)}
@@ -96,61 +89,60 @@ def check(workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], forc
         folder = trial_folder(workdir, trial.name)
         if trial.name not in before or not _results(folder):
             continue
-        if changed := configs.difference(before[trial.name], configs.flatten(trial.config)):
+        if lines := configs.difference(before[trial.name], configs.flatten(trial.config)):
             raise WorkdirError(
-                f"{folder} holds finished runs of another config ({shown(changed)}); remove it to train this trial "
+                f"{folder} holds finished runs of another config ({first_few(lines)}); remove it to train this trial "
                 "again, or choose another --workdir"
             )
 
 
 def claim(
-    workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], inputs: dict[str, str], source_state: str = ""
+    workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], inputs: dict[str, str], source_state: str
 ) -> None:
     """Writes config.json, trials.json and environment.json of a study that `check` allows.
 
-    A folder without any finished trial or checkpoint is overwritten. Changes by force are listed in environment.json.
+    A folder without results or checkpoints is overwritten. Changes by force are listed in environment.json.
 
     Args:
         workdir: the folder; created if absent.
         config: the resolved config, flattened.
         trials: of the study.
-        inputs: the other inputs of the study: names to SHA-256.
-        source_state: of the images, see `restart.source_state`.
+        inputs: SHA-256 of images, folds and weights, by name.
+        source_state: see `restart.source_state`.
     """
-    written = _stored(workdir, "environment") or environment() | {"inputs": inputs}
-    if changes := configs.difference(_stored(workdir, "config") or config, config):
-        written["forced"] = [*written.get("forced", []), changes]
-        written["inputs"] = inputs | written["inputs"]  # weights of added trials
-    if changed := input_difference(written["inputs"], inputs):
-        raise WorkdirError(f"{workdir} holds a study of other {shown(changed)}; choose another --workdir, or remove it")
+    written = environment() | {"inputs": inputs}
+    if _is_used(workdir):
+        written = read_json(workdir / "environment.json")
+        if forced := changes(workdir, config):
+            written["forced"] = [*written.get("forced", []), forced]
+            written["inputs"] = inputs | written["inputs"]  # weights of added trials
+        if changed := input_changes(written["inputs"], inputs):
+            raise WorkdirError(
+                f"{workdir} holds a study of other {first_few(changed)}; choose another --workdir, or remove it"
+            )
     listed = [{"name": one.name, "split": one.split, "config": configs.flatten(one.config)} for one in trials]
     write_json(workdir / "trials.json", listed)
     write_json(workdir / "config.json", config)
     write_json(workdir / "environment.json", written | {"source_state": source_state})
 
 
-@contextlib.contextmanager
-def exclusive(workdir: Path, shard: tuple[int, int] = (0, 1)) -> Iterator[None]:
+def exclusive(workdir: Path, shard: tuple[int, int]) -> contextlib.AbstractContextManager[None]:
     """Locks `workdir`, or one shard of its study, for this process; creates the folder."""
     index, count = shard
     name = ".lock" if count == 1 else f".lock-{index}-of-{count}"
-    with files.file_lock(workdir / name, f"another alljax uses {workdir}; wait for it or choose another --workdir"):
-        yield
+    return files.file_lock(workdir / name, f"another alljax uses {workdir}; wait for it or choose another --workdir")
 
 
-def _results(trial_folder: Path) -> list[Path]:
-    """Returns the checksums of the finished trial and the results of its finished runs."""
-    return [*trial_folder.glob(CHECKSUMS), *trial_folder.glob("runs/*/result.npz")]
+def changes(workdir: Path, config: dict[str, Any]) -> list[str]:
+    """Returns a line per setting in which a flattened config differs from that of the study in `workdir`.
+
+    Classes that it leaves to the source are not compared.
+    """
+    stored = read_json(workdir / "config.json")
+    return configs.difference(stored, config | {"data.classes": config["data.classes"] or stored["data.classes"]})
 
 
-def _stored(workdir: Path, name: str) -> dict[str, Any]:
-    """Returns config or environment of the study that has results or checkpoints here; empty where there are none."""
-    saved = any(path.name.isdecimal() for path in workdir.glob("trials/*/runs/*/checkpoints/*"))
-    used = saved or any(_results(folder) for folder in workdir.glob("trials/*"))
-    return dict(read_json(workdir / f"{name}.json")) if used else {}
-
-
-def input_difference(stored: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
+def input_changes(stored: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
     """Returns a line for each input of `given` (names to SHA-256) that differs from the stored one, with both."""
     return [
         f"{name} (SHA-256 {stored.get(name, 'none')[:16]} stored, {digest[:16]} given)"
@@ -159,9 +151,15 @@ def input_difference(stored: Mapping[str, str], given: Mapping[str, str]) -> lis
     ]
 
 
-def shown(lines: list[str]) -> str:
-    """Returns the first lines of a difference, and the number of the others."""
-    return "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
+def _results(trial_folder: Path) -> list[Path]:
+    """Returns the checksums of the finished trial and the results of its finished runs."""
+    return [*trial_folder.glob(CHECKSUMS), *trial_folder.glob("runs/*/result.npz")]
+
+
+def _is_used(workdir: Path) -> bool:
+    """Returns whether the folder has results or checkpoints."""
+    saved = any(path.name.isdecimal() for path in workdir.glob("trials/*/runs/*/checkpoints/*"))
+    return saved or any(_results(folder) for folder in workdir.glob("trials/*"))
 
 
 def environment() -> dict[str, Any]:

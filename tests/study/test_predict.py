@@ -10,13 +10,12 @@ from alljax.data.images import load
 from alljax.study.predict import predict
 from alljax.study.restart import open_records
 from alljax.study.results import read_study
-from alljax.study.sweep import expand
 
 
 @pytest.fixture
 def images(toy_study: Path, tmp_path: Path) -> Path:
     """Three images of the study as PNG files."""
-    dataset = open_records(expand(unflatten(read_study(toy_study).config)))
+    dataset = open_records(unflatten(read_study(toy_study).config))
     (tmp_path / "images").mkdir()
     for record in dataset.records[:3]:
         Image.fromarray(np.asarray(load(dataset, record))).save(tmp_path / "images" / f"{Path(record.path).stem}.png")

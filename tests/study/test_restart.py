@@ -21,7 +21,7 @@ def config(toy_config: Callable[..., ConfigDict]) -> ConfigDict:
 
 def test_unchanged_study_is_not_opened(config: ConfigDict, toy_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "run_study", lambda *arguments: pytest.fail("the study was opened"))
-    study = find_or_run(config, toy_study, (0, 1))
+    study = find_or_run(config, toy_study, (0, 1), False, False, lambda study: None)
     assert isinstance(study, Study)
     assert len(study.metrics["trials"]) == 4
 

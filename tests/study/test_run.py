@@ -90,7 +90,7 @@ def test_device_error_fails_the_trials_of_its_job(toy: Toy, tmp_path: Path, monk
         yield from train_job(job, *others)
 
     monkeypatch.setattr(run, "train_job", fail)
-    message = r"2 trials of 4 failed.*adam-epochs=2: device error: RESOURCE_EXHAUSTED: Out of memory; .*epochs=4"
+    message = r"2 trials of 4 failed.*adam-epochs=2: device error: RESOURCE_EXHAUSTED: Out of memory, .*epochs=4"
     with pytest.raises(ConfigError, match=message):
         run_study(toy(OPTIMIZERS, EPOCHS), tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -116,20 +116,6 @@ def test_study_without_checkpoints_cannot_predict(toy: Toy, tmp_path: Path, caps
     assert not list(tmp_path.glob("trials/*/checkpoint"))
     assert main(["predict", f"--workdir={tmp_path}", str(tmp_path)]) == 2
     assert "study.checkpoints=False" in capsys.readouterr().err
-
-
-def test_dry_run_logs_the_plan_and_writes_nothing(
-    toy: Toy, complete: Path, tmp_path: Path, messages: list[str]
-) -> None:
-    dry_run(toy(OPTIMIZERS, EPOCHS), tmp_path / "new", shard=(1, 2))
-    assert not (tmp_path / "new").exists()
-    plan = "\n".join(messages)
-    assert "4 trials in 2 trainings" in plan
-    assert "2 of them would be trained now" in plan
-    assert f"  {RMSPROP}: 2 trials, 2, 4 epochs, about " in plan
-    messages.clear()
-    dry_run(toy(OPTIMIZERS, EPOCHS), complete)
-    assert "0 of them would be trained now" in "\n".join(messages)
 
 
 def test_compared_study_needs_two_networks(tmp_path: Path) -> None:

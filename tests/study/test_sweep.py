@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from alljax.config import default_config
 from alljax.errors import ConfigError
-from alljax.study.sweep import Trial, expand, jobs, trainings
+from alljax.study.sweep import expand, jobs, trainings
 
 PAPER = (
     ("model.backbone", ("vgg16", "resnet50")), ("train.optimizer", ("adam", "rmsprop")),
@@ -62,14 +62,12 @@ def test_schedule_that_depends_on_its_length_has_no_prefixes() -> None:
 
 
 def test_jobs_skip_finished_trials_but_keep_epochs_per_call() -> None:
-    def is_short(trial: Trial) -> bool:
-        return trial.config.train.epochs < 100
-
-    found = jobs(expand(config_of(*PAPER)), done=is_short)
+    trials = expand(config_of(*PAPER))
+    found = jobs(trials, finished=[trial.name for trial in trials if trial.config.train.epochs < 100])
     assert [[trial.config.train.epochs for trial in job.trials] for job in found] == [[100]] * 4
     assert {job.epochs_per_call for job in found} == {10}
     assert found[0].name == "vgg16-adam-epochs=100"
-    assert jobs(expand(config_of(*PAPER)))[0].name == "vgg16-adam"
+    assert jobs(trials)[0].name == "vgg16-adam-epochs=10 and 2 more"
 
 
 def test_shard_has_every_nth_training() -> None:

@@ -60,7 +60,7 @@ def test_other_images_are_refused_with_both_hashes(config: ConfigDict, copy: Pat
 
 def test_folder_in_use_is_refused(config: ConfigDict, copy: Path) -> None:
     shutil.rmtree(copy / "trials" / "efficientnet_lite0-adam-stage=stem")
-    with workdir.exclusive(copy), pytest.raises(WorkdirError, match="another alljax uses"):
+    with workdir.exclusive(copy, (0, 1)), pytest.raises(WorkdirError, match="another alljax uses"):
         run_study(config, copy)
 
 
