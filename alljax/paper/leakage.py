@@ -1,7 +1,7 @@
 """The leakage gap: the same configurations tested on random images and on subjects that they were not trained on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,21 +20,10 @@ SPLIT = ("split.protocol", "split.folds", "split.test_fraction")
 SIDES = ("random images", "disjoint subjects")
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A configuration under both kinds of split.
-
-    Attributes:
-        label: what distinguishes it from the other configurations.
-        trials: names of its trials: with protocol ``paper``, and with disjoint subjects.
-    """
-
-    label: str
-    trials: tuple[str, str]
-
-
-Gap = Mapping[str, tuple[np.ndarray, np.ndarray]]
-"""Of each metric that is defined for both trials: the two numbers (2,), and the same in every resample, (2, B)."""
+Pair = tuple[str, str]
+"""Two trials of the same configuration: with protocol ``paper``, and with disjoint subjects."""
+Gap = Mapping[str, np.ndarray]
+"""Of each metric that is defined for both trials (2, 1 + B): its value, and that in every resample."""
 
 
 def sections(study: Study) -> list[Section]:
@@ -46,35 +35,32 @@ def sections(study: Study) -> list[Section]:
     pairs = find_pairs(study)
     if not pairs:
         return []
-    gaps = {pair: gap(study, pair) for pair in pairs if all(name in study.metrics["trials"] for name in pair.trials)}
-    protocols = dict.fromkeys(study.settings(pair.trials[1])["split.protocol"] for pair in pairs)
+    gaps = {pair: gap(study, pair) for pair in pairs if study.metrics["trials"].keys() >= {*pair}}
+    protocols = dict.fromkeys(study.settings(other)["split.protocol"] for _, other in pairs)
     lines = [f"Random images: protocol paper. Disjoint subjects: protocol {' and '.join(protocols)}."]
     parts: tuple[Table | Figure, ...] = (_table(study, pairs, gaps),)
     if gaps:
-        lines.insert(0, _summary(study, [*gaps.values()], len(pairs)))
-        parts = (*parts, figure(study, [*gaps]))
+        lines.insert(0, summary([*gaps.values()], len(pairs), study.bootstrap.level))
+        parts = (*parts, _figure(study, {pair: pairs[pair] for pair in gaps}))
     return [Section("leakage", "Leakage gap", tuple(lines), parts)]
 
 
-def find_pairs(study: Study) -> list[Pair]:
-    """Returns the configurations with both kinds of split, finished or not."""
+def find_pairs(study: Study) -> dict[Pair, str]:
+    """Returns the configurations with both kinds of split, finished or not, and what distinguishes each."""
     settings = {name: study.settings(name) for name in study.trials}
     compared = {name: {key: value for key, value in values.items() if key not in SPLIT}
                 for name, values in settings.items()}  # fmt: skip
-    found = [
+    pairs = [
         (name, other)
         for name in study.trials
         if settings[name]["split.protocol"] == "paper"
         for other in study.trials
         if settings[other]["split.protocol"] not in LEAKY and compared[other] == compared[name]
     ]
-    several = len({settings[other]["split.protocol"] for _, other in found}) > 1
-    varied = [setting for setting in varied_settings(study) if "split.protocol" not in setting.keys]
-    pairs = []
-    for name, other in found:
-        words = [describe(varied, settings[name]) or name, *([settings[other]["split.protocol"]] if several else [])]
-        pairs.append(Pair(", ".join(words), (name, other)))
-    return pairs
+    varied = varied_settings(study)
+    if len({settings[other]["split.protocol"] for _, other in pairs}) == 1:
+        varied = [setting for setting in varied if "split.protocol" not in setting.keys]
+    return {(name, other): describe(varied, settings[other]) or name for name, other in pairs}
 
 
 def gap(study: Study, pair: Pair) -> Gap:
@@ -84,37 +70,44 @@ def gap(study: Study, pair: Pair) -> Gap:
     except those without an image in the random test set; drawn once for both, subjects that are easy in a resample
     raise both numbers, and the interval of the difference is narrower than the two intervals suggest.
     """
-    predictions = [study.predictions(name) for name in pair.trials]
+    predictions = [study.predictions(name) for name in pair]
     tests = [replace(test.held_out, folds=test.folds) for test in predictions]
     resampled = resample(tests, study.bootstrap, tuple(METRICS))
     found = {}
     for metric in METRICS:
-        numbers = [study.metrics["trials"][name][metric] for name in pair.trials]
+        numbers = [study.metrics["trials"][name][metric] for name in pair]
         if metric == "auc":
             numbers = [auc_within_folds(test) for test in tests]
         if None not in numbers:
-            found[metric] = np.array(numbers), np.stack([test[metric] for test in resampled])
+            found[metric] = np.column_stack([numbers, [test[metric] for test in resampled]])
     return found
 
 
-def figure(study: Study, pairs: Sequence[Pair]) -> Figure:
-    """Returns both accuracies of each configuration with their intervals.
+def summary(gaps: Sequence[Gap], total: int, level: float) -> str:
+    """Returns the leakage gap in a sentence, averaged over the configurations that are finished, of `total`."""
+    texts = []
+    for metric, name in (("accuracy", "percentage points of accuracy"), ("auc", "AUC within folds")):
+        if all(metric in found for found in gaps):
+            first, second = np.mean([found[metric] for found in gaps], axis=0)
+            bounds = percentile_interval((first - second)[1:], level)
+            entry = difference_value(metric, first[0] - second[0], bounds)
+            significant = bounds and (bounds[0] > 0 or bounds[1] < 0)
+            texts.append(f"{entry.text} {name} {entry.note}{'' if significant else ' (not significant)'}")
+    over = "" if total == 1 else f", averaged over {len(gaps)} of {total} configurations"
+    return f"Testing on random images instead of disjoint subjects gains {' and '.join(texts)}{over}."
 
-    Args:
-        study: the study.
-        pairs: at least one; all with finished trials.
-    """
-    trials = study.metrics["trials"]
+
+def _figure(study: Study, pairs: Mapping[Pair, str]) -> Figure:
+    """Returns both accuracies of each configuration, all finished, with their intervals."""
     with plots.subplots(1, 1, (8.4, 1.3 + 0.34 * len(pairs))) as (drawn, grid):
         axes, rows = grid[0, 0], np.arange(len(pairs))
         for side, (label, color, marker) in enumerate(zip(SIDES, (BLUE, VERMILION), "os", strict=True)):
-            results = [trials[pair.trials[side]] for pair in pairs]
-            values, errors = matching.accuracies(results)
+            values, errors = matching.accuracies(study.metrics["trials"][pair[side]] for pair in pairs)
             axes.errorbar(values, rows + 0.26 * side - 0.13, xerr=errors, fmt=marker, color=color, markersize=5,
                           linewidth=1.4, label=label)  # fmt: skip
-        if rule := study.split_of(pairs[0].trials[1])["baselines"].get("size_threshold"):
+        if rule := study.split_of(next(iter(pairs))[1])["baselines"].get("size_threshold"):
             axes.axvline(rule["accuracy"], color=INK, linewidth=0.9, linestyle=plots.DASHES[2], label="cell size alone")
-        axes.set_yticks(rows, [pair.label for pair in pairs], fontsize=9)
+        axes.set_yticks(rows, list(pairs.values()), fontsize=9)
         axes.set(ylim=(len(pairs) - 0.5, -0.5), xlabel="test accuracy")
         axes.xaxis.set_major_formatter("{x:.0%}")
         axes.grid(axis="x")
@@ -123,10 +116,10 @@ def figure(study: Study, pairs: Sequence[Pair]) -> Figure:
         return plots.save("leakage", caption, drawn)
 
 
-def _table(study: Study, pairs: Sequence[Pair], gaps: Mapping[Pair, Gap]) -> Table:
+def _table(study: Study, pairs: Mapping[Pair, str], gaps: Mapping[Pair, Gap]) -> Table:
     rows = [
-        (Value(pair.label), *(value for metric in METRICS for value in _values(study, pair, metric, gaps.get(pair))))
-        for pair in pairs
+        (Value(label), *(value for metric in METRICS for value in _values(study, pair, metric, gaps.get(pair, {}))))
+        for pair, label in pairs.items()
     ]
     columns = [f"{label}, {what}" for label in METRICS.values() for what in (*SIDES, "difference")]
     unit = matching.unit(study)
@@ -143,33 +136,14 @@ def _table(study: Study, pairs: Sequence[Pair], gaps: Mapping[Pair, Gap]) -> Tab
     return Table("leakage", title, ("configuration", *columns), tuple(rows), notes=tuple(notes))
 
 
-def _values(study: Study, pair: Pair, metric: str, found: Gap | None) -> list[Value]:
+def _values(study: Study, pair: Pair, metric: str, found: Gap) -> list[Value]:
     """Returns a metric of both trials of a pair, and the difference."""
-    if found is None or metric not in found:
-        missing = [name not in study.metrics["trials"] for name in pair.trials]
+    if metric not in found:
+        missing = [name not in study.metrics["trials"] for name in pair]
         return [*(Value("–", note="trial missing" if lost else "") for lost in missing), Value("–")]
-    values, (numbers, resampled), level = [], found[metric], study.bootstrap.level
-    for number, draws in zip(numbers.tolist(), resampled, strict=True):
-        bounds = percentile_interval(draws, level)
-        values.append(metric_value(metric, {metric: number, "intervals": {metric: bounds}}))
-    return [*values, difference_value(metric, *_difference([found], metric, level))]
-
-
-def _difference(gaps: Sequence[Gap], metric: str, level: float) -> tuple[float, tuple[float, float] | None]:
-    """Returns the mean difference over configurations and its interval: all on the same resamples."""
-    numbers, resampled = (np.mean([pair_gap[metric][index] for pair_gap in gaps], axis=0) for index in (0, 1))
-    return float(numbers[0] - numbers[1]), percentile_interval(resampled[0] - resampled[1], level)
-
-
-def _summary(study: Study, gaps: Sequence[Gap], total: int) -> str:
-    """Returns the leakage gap in a sentence, averaged over the configurations."""
-    texts = []
-    for metric, name in (("accuracy", "percentage points of accuracy"), ("auc", "AUC within folds")):
-        if all(metric in pair_gap for pair_gap in gaps):
-            value, bounds = _difference(gaps, metric, study.bootstrap.level)
-            entry = difference_value(metric, value, bounds)
-            significant = bounds and (bounds[0] > 0 or bounds[1] < 0)
-            text = f"{entry.text} {name} {entry.note}{'' if significant else ' (not significant)'}"
-            texts.append(text)
-    over = "" if total == 1 else f", averaged over {len(gaps)} of {total} configurations"
-    return f"Testing on random images instead of disjoint subjects gains {' and '.join(texts)}{over}."
+    first, second = found[metric]
+    entries = [
+        (draws[0], percentile_interval(draws[1:], study.bootstrap.level)) for draws in (first, second, first - second)
+    ]
+    values = [metric_value(metric, {metric: number, "intervals": {metric: bounds}}) for number, bounds in entries[:2]]
+    return [*values, difference_value(metric, *entries[2])]

@@ -1,6 +1,6 @@
 """Which trials of a study correspond to which rows of the paper's tables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from alljax.errors import first_few, plural
 from alljax.paper import published
 from alljax.paper.published import Row
 from alljax.report.setting_names import setting_value
-from alljax.report.tables import Value
 from alljax.study.results import Study
 
 
@@ -21,16 +20,16 @@ class Match:
     Attributes:
         study: the study.
         networks: display names of the networks used as the paper's A and B.
-        epochs: from the paper's numbers of epochs to those of the study that are used as these.
-        trials: from rows of the paper to the names of trials, finished or not.
-        protocol: split protocol of these trials.
-        stratified: whether their split is stratified.
+        rows: from trials to rows of the paper; with several splits or configurations several trials have one row.
+        trials: from rows of the paper to trials with one split, finished or not.
+        protocol: split protocol of `trials`.
+        stratified: whether that split is stratified.
         unmatched: number of trials with that split that correspond to no row.
     """
 
     study: Study
     networks: Mapping[str, str]
-    epochs: Mapping[int, int]
+    rows: Mapping[str, Row]
     trials: Mapping[Row, str]
     protocol: str
     stratified: bool
@@ -52,15 +51,20 @@ class Match:
         """The rows with a finished trial, in the order of the paper."""
         return [row for row in self.trials if self.result(row)]
 
+    @property
+    def epochs(self) -> list[int]:
+        """The numbers of epochs of `trials`."""
+        return sorted({epochs for _, _, epochs in self.trials})
+
+    @property
+    def test_sizes(self) -> Sequence[int]:
+        """The numbers of ALL test images for which published tables are interpreted."""
+        return [published.STRATIFIED_ALL] if self.stratified else published.FITTING_ALL
+
     def title(self, network: str) -> str:
         """Returns the name of a network for titles: ``EfficientNet-Lite0 used as VGG16``."""
         ours, theirs = self.networks[network], published.NETWORKS[network]
         return ours if ours.partition(" ")[0] == theirs else f"{ours} used as {theirs}"
-
-    def epochs_value(self, epochs: int) -> Value:
-        """Returns the study's number of epochs that is used as the paper's, for a table."""
-        ours = self.epochs[epochs]
-        return Value(str(ours), ours, "" if ours == epochs else f"used as {epochs}")
 
     @property
     def baselines(self) -> Mapping[str, Any]:
@@ -75,43 +79,30 @@ def match(study: Study) -> Match:
     """Finds the rows of the paper that the trials of a study correspond to, missing trials too.
 
     The first network (backbone and stage) in the order of the trials is used as the paper's VGG16, the second as its
-    ResNet50. Of several splits the first with protocol ``paper`` is used, otherwise the first one. A study with none of
-    the paper's numbers of epochs, a toy, has its own matched in order.
+    ResNet50. Of several splits the first with protocol ``paper`` is used, otherwise the first one.
     """
-    networks, epochs, rows = paper_rows(study)
-    splits = {name: {key: value for key, value in study.settings(name).items() if key.startswith("split.")}
-              for name in study.trials}  # fmt: skip
+    settings = {name: study.settings(name) for name in study.trials}
+    networks = dict(zip(published.NETWORKS, dict.fromkeys(map(_network, settings.values())), strict=False))
+    letters = {name: letter for letter, name in networks.items()}
+    rows, splits = {}, {}
+    for name, values in settings.items():
+        row = letters.get(_network(values), ""), values["train.optimizer"], values["train.epochs"]
+        if row in published.ROWS:
+            rows[name] = row
+        splits[name] = {key: value for key, value in values.items() if key.startswith("split.")}
     random = [split for split in splits.values() if split["split.protocol"] == "paper"]
     split = (random or [*splits.values()])[0]
     same = [name for name in study.trials if splits[name] == split]
     first = {rows[name]: name for name in reversed(same) if name in rows}
     trials = {row: first[row] for row in published.ROWS if row in first}
     unmatched = len(same) - len(trials)
-    return Match(study, networks, epochs, trials, split["split.protocol"], split["split.stratified"], unmatched)
-
-
-def paper_rows(study: Study) -> tuple[dict[str, str], dict[int, int], dict[str, Row]]:
-    """Returns the networks used as the paper's, its numbers of epochs in the study, and the rows of trials by name."""
-    settings = {name: study.settings(name) for name in study.trials}
-    names = dict.fromkeys(network_name(values) for values in settings.values())
-    networks = dict(zip(published.NETWORKS, names, strict=False))
-    epochs = match_epochs(values["train.epochs"] for values in settings.values())
-    letters = {name: letter for letter, name in networks.items()}
-    of_paper = {ours: theirs for theirs, ours in epochs.items()}
-    rows = {}
-    for name, values in settings.items():
-        letter, number = letters.get(network_name(values)), of_paper.get(values["train.epochs"])
-        if letter and number and values["train.optimizer"] in published.OPTIMIZERS:
-            rows[name] = letter, values["train.optimizer"], number
-    return networks, epochs, rows
+    return Match(study, networks, rows, trials, split["split.protocol"], split["split.stratified"], unmatched)
 
 
 def describe(match: Match) -> list[str]:
     """Returns how a study differs from the paper's, in sentences."""
     titles = {letter: match.title(letter) for letter in match.networks}
     lines = [f"Network {letter}: {title}." for letter, title in titles.items() if " used as " in title]
-    if other := [f"{ours} as {theirs}" for theirs, ours in match.epochs.items() if ours != theirs]:
-        lines.append(f"The study has none of the paper's numbers of epochs; its own are used: {', '.join(other)}.")
     if match.protocol != "paper":
         lines.append(f"The split protocol is {match.protocol}; the paper splits images at random.")
     else:
@@ -124,19 +115,6 @@ def describe(match: Match) -> list[str]:
     if missing := [name for row, name in match.trials.items() if not match.result(row)]:
         lines.append(f"{len(missing)} of {len(match.trials)} trials are not finished: {first_few(missing)}.")
     return lines
-
-
-def match_epochs(epochs: Iterable[int]) -> dict[int, int]:
-    """Returns from the paper's numbers of epochs to those of a study: equal, or by order where none is equal."""
-    ours = sorted(set(epochs))
-    equal = [number for number in published.EPOCHS if number in ours]
-    return dict(zip(equal, equal, strict=True)) if equal else dict(zip(published.EPOCHS, ours, strict=False))
-
-
-def network_name(settings: Mapping[str, Any]) -> str:
-    """Returns the display name of a network: ``EfficientNet-Lite0 up to stage3``."""
-    name, stage = setting_value("model.backbone", settings["model.backbone"]), settings["model.stage"]
-    return f"{name} up to {stage}" if stage else name
 
 
 def accuracies(results: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
@@ -158,3 +136,9 @@ def is_cnmc(study: Study) -> bool:
     counts = [data["by_class"].get(name, {}).get("images") for name in ("all", "hem")]
     generated = any("generated" in note for note in data.get("notes", []))
     return data["name"] == "cnmc" and counts == [published.IMAGES_ALL, published.IMAGES_HEM] and not generated
+
+
+def _network(settings: Mapping[str, Any]) -> str:
+    """Returns the display name of a network: ``EfficientNet-Lite0 up to stage3``."""
+    name, stage = setting_value("model.backbone", settings["model.backbone"]), settings["model.stage"]
+    return f"{name} up to {stage}" if stage else name

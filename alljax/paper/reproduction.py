@@ -8,12 +8,11 @@ from importlib import resources
 
 import numpy as np
 
-from alljax.evaluation.intervals import paired_difference, percentile_interval, resample
+from alljax.evaluation.intervals import paired_difference
 from alljax.evaluation.metrics import METRICS
 from alljax.paper import matching, published, tolerance, training_curves
 from alljax.paper.matching import Match
-from alljax.paper.published import Key, Row
-from alljax.paper.tolerance import published_value
+from alljax.paper.published import KEYS, NETWORKS, OPTIMIZERS, Key, Row
 from alljax.report.findings import BASELINES
 from alljax.report.tables import Section, Table, Value, difference_value, metric_value
 from alljax.study.results import Study
@@ -29,17 +28,21 @@ QUOTED: tuple[Row, ...] = (("A", "adam", 100), ("B", "rmsprop", 80))
 def sections(study: Study) -> list[Section]:
     """Returns the sections that compare a study with the paper (``study.compare=paper``).
 
-    Args:
-        study: unfinished trials leave entries that say so.
-
     Raises:
         WorkdirError: a history or predictions are missing or damaged.
     """
     match = matching.match(study)
     lines = [f"Published: {published.CITATION}."]
     lines += [] if matching.is_cnmc(study) else [OTHER_DATA]
-    tables = [baselines_table(match), *(training_table(match, network) for network in match.networks)]
-    tables += [*(metrics_table(match, key) for key in published.KEYS), *optimizer_table(match), table_7(match)]
+    tables = [baselines_table(match)]
+    for number, network in enumerate(match.networks, start=1):
+        columns = {name: ((network, optimizer), "training_accuracy") for optimizer, name in OPTIMIZERS.items()}
+        title = f"Training accuracy after the last epoch: {match.title(network)}"
+        tables.append(comparison_table(match, number, title, columns))
+    for number, (network, optimizer) in enumerate(KEYS, start=3):
+        if network in match.networks:
+            tables.append(metrics_table(match, number, (network, optimizer)))
+    tables += [*optimizer_table(match), table_7(match)]
     lines += [*matching.describe(match), tolerance.describe(match), *summary(match)]
     found = [Section("paper", "Against the paper", tuple(lines), tuple(tables))]
     if match.finished:
@@ -62,26 +65,27 @@ def summary(match: Match) -> list[str]:
     """Returns how much agrees and what the cell size alone reaches; nothing for other data than the paper's."""
     if not matching.is_cnmc(match.study) or not match.finished:
         return []
-    lines, frame = [], tolerance.comparisons(match)
+    lines = []
     for metrics, what in (
         (["training_accuracy"], "training accuracies"),
         ([*published.METRICS.values()], "test recalls, precisions and F1"),
     ):
-        entries = frame[frame.index.isin(metrics, level="metric")]
-        if entries["tolerance"].notna().all():
-            once, twice = (sum(tolerance.within(entry, times) for _, entry in entries.iterrows()) for times in (1, 2))
+        found = [tolerance.compare(match, row, metric) for row in match.finished for metric in metrics]
+        if not np.isnan([comparison.tolerance for comparison in found]).any():
+            once, twice = (sum(comparison.within(times) for comparison in found) for times in (1, 2))
             lines.append(
-                f"Of {len(entries)} published {what} {once} are within the tolerance and {twice} within twice the "
+                f"Of {len(found)} published {what} {once} are within the tolerance and {twice} within twice the "
                 "tolerance."
             )
     ranges = []
-    for letter, name in published.NETWORKS.items():
-        accuracies = [published.implied_ranges(row, match.stratified)[0] for row in published.ROWS if row[0] == letter]
+    for letter, name in NETWORKS.items():
+        rows = [row for row in published.ROWS if row[0] == letter]
+        accuracies = [published.implied_ranges(row, match.test_sizes)[0] for row in rows]
         ranges.append(f"{100 * np.min(accuracies):.1f} to {np.max(accuracies):.1%} with {name}")
-    rule = match.baselines["size_threshold"]
+    rule = metric_value("accuracy", match.baselines["size_threshold"])
     lines.append(
         f"The published tables imply test accuracies of {' and '.join(ranges)}; one threshold on the cell size reaches "
-        f"{metric_value('accuracy', rule)}."
+        f"{rule}."
     )
     return lines
 
@@ -94,88 +98,63 @@ def baselines_table(match: Match) -> Table:
         for name, rule in match.baselines.items()
     ]
     columns = ("baseline", *(METRICS[metric] for metric in metrics))
-    return Table(
-        "baselines", "Baselines without a network", columns, tuple(rows), notes=(tolerance.interval_note(match),)
-    )
+    notes = (tolerance.interval_note(match),)
+    return Table("baselines", "Baselines without a network", columns, tuple(rows), notes=notes)
 
 
-def training_table(match: Match, network: str) -> Table:
-    """Returns Table 1 (network ``A``) or 2 (``B``)."""
-    number = published.TRAINING_TABLES[network]
-    title = f"Table {number}. Training accuracy after the last epoch: {match.title(network)}"
-    columns = {name: ((network, optimizer), "training_accuracy") for optimizer, name in published.OPTIMIZERS.items()}
-    return _compared(match, f"table-{number}", title, columns)
+def comparison_table(match: Match, number: int, title: str, columns: Mapping[str, tuple[Key, str]]) -> Table:
+    """Returns one of Tables 1 to 6: per number of epochs ours, theirs and the difference of each column.
 
-
-def metrics_table(match: Match, key: Key) -> Table:
-    """Returns the one of Tables 3 to 6 that is of this network and optimizer."""
-    number, optimizer = published.TEST_TABLES[key], published.OPTIMIZERS[key[1]]
-    title = f"Table {number}. Macro recall, precision and F1 on test images: {match.title(key[0])} with {optimizer}"
-    table = _compared(
-        match, f"table-{number}", title, {name: (key, metric) for name, metric in published.METRICS.items()}
-    )
-    return replace(table, footer=(_means(match, key),), notes=(tolerance.interval_note(match),))
-
-
-def _compared(match: Match, name: str, title: str, columns: Mapping[str, tuple[Key, str]]) -> Table:
-    """Returns a table with one row per number of epochs: ours, theirs and the difference of each of `columns`."""
+    Args:
+        match: the study beside the paper.
+        number: of the table.
+        title: without the number.
+        columns: from headings to what is compared.
+    """
     rows = []
     for epochs in match.epochs:
-        triples = [tolerance.row_values(match, (*key, epochs), metric) for key, metric in columns.values()]
-        rows.append((match.epochs_value(epochs), *(value for triple in triples for value in triple)))
+        found = [tolerance.compare(match, (*key, epochs), metric) for key, metric in columns.values()]
+        rows.append((Value(str(epochs), epochs), *(value for comparison in found for value in comparison.values)))
     headings = [f"{column}, {what}" for column in columns for what in ("ours", "theirs", "difference")]
-    return Table(name, title, ("epochs", *headings), tuple(rows))
+    return Table(f"table-{number}", f"Table {number}. {title}", ("epochs", *headings), tuple(rows))
 
 
-def _means(match: Match, key: Key) -> tuple[Value, ...]:
-    """Returns the row of column means; their intervals use the same resamples for all numbers of epochs."""
-    rows = [row for row in match.finished if row[:2] == key]
-    complete, result = len(rows) == len(published.EPOCHS), [Value("mean")]
-    tests = [match.study.predictions(match.trials[row]).held_out for row in rows] if complete else []
-    level = match.study.bootstrap.level
-    resampled = resample(tests, match.study.bootstrap, list(published.METRICS.values())) if tests else []
-    for metric, ours in published.METRICS.items():
-        theirs = published.MEANS[key][metric]
-        if complete:
-            entry = tolerance.mean_comparison(match, rows, ours, theirs)
-            if bounds := percentile_interval(np.mean([test[ours] for test in resampled], axis=0), level):
-                entry |= {"low": bounds[0], "high": bounds[1]}
-            result += tolerance.values(ours, entry)
-        else:
-            note = f"{len(rows)} of {len(published.EPOCHS)} trials"
-            result += [Value("–", note=note), Value(f"{theirs:.2f}", theirs), Value("–")]
-    return tuple(result)
+def metrics_table(match: Match, number: int, key: Key) -> Table:
+    """Returns one of Tables 3 to 6, with the means over epochs."""
+    title = f"Macro recall, precision and F1 on test images: {match.title(key[0])} with {OPTIMIZERS[key[1]]}"
+    columns = {name: (key, metric) for name, metric in published.METRICS.items()}
+    means = [value for mean in tolerance.compare_means(match, key) for value in mean.values]
+    table = comparison_table(match, number, title, columns)
+    return replace(table, footer=((Value("mean"), *means),), notes=(tolerance.interval_note(match),))
 
 
 def optimizer_table(match: Match) -> tuple[Table, ...]:
     """Returns Adam minus RMSprop per network and number of epochs; nothing where no network has both, finished."""
     metrics, rows, significant = ("accuracy", "macro_f1"), [], Counter[str]()
-    for network, name in match.networks.items():
-        for epochs in match.epochs:
-            pair = [(network, optimizer, epochs) for optimizer in published.OPTIMIZERS]
-            if not all(map(match.result, pair)):
-                continue
-            values = [Value(name), match.epochs_value(epochs)]
-            adam, rmsprop = (match.study.predictions(match.trials[row]).held_out for row in pair)
-            bounds = paired_difference(adam, rmsprop, match.study.bootstrap, metrics)
-            results = [match.study.metrics["trials"][match.trials[row]] for row in pair]
-            for metric in metrics:
-                ours = results[0][metric] - results[1][metric]
-                (first, half), (second, other) = (published_value(row, metric, match.stratified) for row in pair)
-                theirs, reach = first - second, half + other
-                values += [difference_value(metric, ours, bounds.get(metric)),
-                           difference_value(metric, theirs, (theirs - reach, theirs + reach))]  # fmt: skip
-            significant.update(metric for metric, (low, high) in bounds.items() if low > 0 or high < 0)
-            rows.append(tuple(values))
+    study = match.study
+    for network, epochs in [(network, epochs) for network in match.networks for epochs in match.epochs]:
+        pair = [(network, optimizer, epochs) for optimizer in OPTIMIZERS]
+        if not all(map(match.result, pair)):
+            continue
+        values = [Value(match.networks[network]), Value(str(epochs), epochs)]
+        adam, rmsprop = (study.predictions(match.trials[row]).held_out for row in pair)
+        bounds = paired_difference(adam, rmsprop, study.bootstrap, metrics)
+        for metric in metrics:
+            first, second = (tolerance.compare(match, row, metric) for row in pair)
+            theirs, reach = first.theirs - second.theirs, first.rounding + second.rounding
+            values += [difference_value(metric, first.ours - second.ours, bounds.get(metric)),
+                       difference_value(metric, theirs, (theirs - reach, theirs + reach))]  # fmt: skip
+        significant.update(metric for metric, (low, high) in bounds.items() if low > 0 or high < 0)
+        rows.append(tuple(values))
     if not rows:
         return ()
     headings = [f"{METRICS[metric]}, {whose}" for metric in metrics for whose in ("ours", "theirs")]
     counts = " and ".join(f"{significant[metric]} of {len(rows)} in {METRICS[metric]}" for metric in metrics)
-    level = match.study.bootstrap.level
+    level = study.bootstrap.level
     notes = (
         f"Intervals that exclude 0: {counts}. If all true differences are 0, about {(1 - level) * len(rows):.1f} are "
         "expected.",
-        f"Ours: {level:.0%} intervals over {matching.unit(match.study)}, paired: the same images and seeds with both "
+        f"Ours: {level:.0%} intervals over {matching.unit(study)}, paired: the same images and seeds with both "
         "optimizers. Theirs: ends from rounding and the implied ranges. Accuracy in percentage points.",
     )
     title = "Adam − RMSprop on the same images"
@@ -185,21 +164,16 @@ def optimizer_table(match: Match) -> tuple[Table, ...]:
 def table_7(match: Match) -> Table:
     """Returns Table 7 with our rows below those of the paper."""
     rows = [
-        (Value(other.study), Value(other.model), Value(other.dataset), Value(f"{other.images:,}", other.images),
-         Value(f"{other.accuracy:.2f}%", other.accuracy / 100), Value(""))
-        for other in published.TABLE_7
-    ]  # fmt: skip
+        (*map(Value, texts), Value(f"{images:,}", images), Value(f"{accuracy:.2f}%", accuracy / 100), Value(""))
+        for *texts, images, accuracy in published.TABLE_7
+    ]
     data = match.study.metrics["dataset"]
     for row in QUOTED:
-        epochs = match.epochs.get(row[2], row[2])
-        model = f"{match.networks[row[0]]}, {published.OPTIMIZERS[row[1]]}, {epochs} epochs"
-        accuracy, difference = Value("–", note=match.missing(row)), Value("–")
-        if match.result(row):
-            entry, theirs = tolerance.comparisons(match).loc[(*row, "accuracy")], published.STATED[row] / 100
-            entry = dict(entry) | {"theirs": theirs, "rounding": 5e-5, "difference": entry["ours"] - theirs}
-            accuracy, _, difference = tolerance.values("accuracy", entry)
-        images = Value(f"{data['images']:,}", data["images"])
-        rows.append((Value("ours"), Value(model), Value(str(data["name"])), images, accuracy, difference))
+        found = replace(tolerance.compare(match, row, "accuracy"), theirs=published.STATED[row] / 100, rounding=5e-5)
+        accuracy, _, difference = found.values
+        network = match.networks.get(row[0], NETWORKS[row[0]])
+        texts = ("ours", f"{network}, {OPTIMIZERS[row[1]]}, {row[2]} epochs", str(data["name"]))
+        rows.append((*map(Value, texts), Value(f"{data['images']:,}", data["images"]), accuracy, difference))
     notes = (
         "Ours: the trainings that the paper's conclusion quotes, VGG16 with Adam and 100 epochs and ResNet50 with "
         "RMSprop and 80. Data sets and splits of the other studies differ, so their accuracies are hardly comparable.",

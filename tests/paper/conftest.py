@@ -27,9 +27,9 @@ def paper_study(toy_config: Callable[..., ConfigDict], tmp_path_factory: pytest.
 
 @pytest.fixture(scope="session")
 def both_study(toy_config: Callable[..., ConfigDict], tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """Two protocols, RMSprop only, numbers of epochs that are not the paper's, one run."""
+    """Two protocols, RMSprop only, one run."""
     folder = tmp_path_factory.mktemp("both") / "study"
-    sweep = (("split.protocol", ("subject_kfold", "paper")), NETWORKS, ("train.epochs", (2, 3)))
+    sweep = (("split.protocol", ("subject_kfold", "paper")), NETWORKS, ("train.epochs", (10, 20)))
     run_study(toy_config(*sweep, train__optimizer="rmsprop", study__compare="paper"), folder)
     return read_study(folder)
 

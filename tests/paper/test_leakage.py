@@ -11,7 +11,7 @@ from alljax.study.results import Study
 
 
 def pair(study: Study, index: int) -> tuple[str, str]:
-    return leakage.find_pairs(study)[index].trials
+    return list(leakage.find_pairs(study))[index]
 
 
 def test_each_configuration_is_compared_with_itself(both_study: Study) -> None:
@@ -19,7 +19,7 @@ def test_each_configuration_is_compared_with_itself(both_study: Study) -> None:
     table, figure = section.parts
     assert isinstance(table, Table)
     assert isinstance(figure, Figure)
-    labels = ["stem, epochs=2", "stem, epochs=3", "stage1, epochs=2", "stage1, epochs=3"]
+    labels = ["stem, epochs=10", "stem, epochs=20", "stage1, epochs=10", "stage1, epochs=20"]
     assert [row[0].text for row in table.rows] == labels
     trials = both_study.metrics["trials"]
     for index, row in enumerate(table.rows):
@@ -47,13 +47,13 @@ def test_unfinished_trials_have_no_difference(both_study: Study, without: Callab
     assert "averaged over 3 of 4 configurations" in section.paragraphs[0]
 
 
-def test_planted_leak_is_significant(both_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_leak_is_significant() -> None:
     subjects, labels = np.array([f"{number}" for number in range(40)]), np.arange(40) % 2
     right = np.eye(2)[labels][None]
     half = np.eye(2)[np.where(np.arange(40) % 4 < 2, labels, 1 - labels)][None]
     first, second = resample([HeldOut(labels, right, subjects), HeldOut(labels, half, subjects)], Bootstrap())
-    gap = {name: (np.array([1.0, 0.5]), np.stack([first[name], second[name]])) for name in ("accuracy", "auc")}
-    text = leakage._summary(both_study, [gap], 1)
+    gap = {name: np.column_stack([[1.0, 0.5], np.stack([first[name], second[name]])]) for name in ("accuracy", "auc")}
+    text = leakage.summary([gap], 1, 0.95)
     assert text.startswith("Testing on random images instead of disjoint subjects gains +50.0 percentage points")
     assert "not significant" not in text
 

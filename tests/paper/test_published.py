@@ -23,10 +23,10 @@ def test_implied_accuracies_equal_those_of_another_program() -> None:
     for part in IMPLIED.split("·"):
         epochs, ranges = part.split(":")
         for key, text in zip(KEYS, ranges.split(","), strict=True):
-            found = published.implied((*key, int(epochs)))
-            expected = [float(number) for number in text.strip().rstrip("*").split("–")]
-            assert found.accuracy == pytest.approx(expected, abs=0.001)
-            assert found.exact == (not text.strip().endswith("*"))
+            row = (*key, int(epochs))
+            accuracy, _ = published.implied_ranges(row, [published.STRATIFIED_ALL])
+            assert accuracy == pytest.approx([float(end) for end in text.strip(" *\n").split("–")], abs=0.001)
+            assert published.implied(row)[1] == (not text.strip().endswith("*"))
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,14 @@ def test_no_confusion_matrix_is_overlooked(row: Row, size: int) -> None:
         precision = (np.nan_to_num(tp / (tp + hem - tn)) + np.nan_to_num(tn / (tn + size - tp))) / 2
     f1 = (2 * tp / (size + tp + hem - tn) + 2 * tn / (hem + tn + size - tp)) / 2
     recall = (tp / size + tn / hem) / 2
-    near = [abs(value - printed) <= 0.005 + 1e-9
-            for value, printed in zip((recall, precision, f1), published.printed(row), strict=True)]  # fmt: skip
+    near = [abs(value - published.printed(row, metric)) <= 0.005 + 1e-9
+            for value, metric in zip((recall, precision, f1), published.METRICS.values(), strict=True)]  # fmt: skip
     exact, fits = (
         set(zip(*np.nonzero(mask), strict=True)) for mask in (near[0] & near[1] & near[2], near[0] & near[1])
     )
-    found = published.implied(row, size)
-    assert {(tp, tn) for tp, _, _, tn in found.confusions.tolist()} == (exact or fits)
-    assert found.exact == bool(exact)
+    confusions, has_exact = published.implied(row, size)
+    assert {(tp, tn) for tp, _, _, tn in confusions.tolist()} == (exact or fits)
+    assert has_exact == bool(exact)
 
 
 def test_test_set_is_a_fifth_of_the_images() -> None:
@@ -66,16 +66,19 @@ def test_numbers_are_the_printed_ones() -> None:
         if (found := re.fullmatch(r"(\d+)\t([\d.]+) ?%\t([\d.]+) ?%", line.strip()))
     ]
     assert percents == [
-        (epochs, *(published.training_accuracy((network, optimizer, epochs)) for optimizer in published.OPTIMIZERS))
+        (
+            epochs,
+            *(published.PRINTED[network, optimizer]["training_accuracy"][row] for optimizer in published.OPTIMIZERS),
+        )
         for network in published.NETWORKS
-        for epochs in EPOCHS
+        for row, epochs in enumerate(EPOCHS)
     ]
     shares = [line.strip().split("\t") for line in lines if re.match(r"(\d+|Totals)\t0\.\d\d\t", line.strip())]
     expected = []
     for key in KEYS:
-        rows = {str(epochs): published.printed((*key, epochs)) for epochs in EPOCHS}
-        rows["Totals"] = tuple(published.MEANS[key].values())
-        expected += [[name, *(f"{value:.2f}" for value in row)] for name, row in rows.items()]
+        columns = [(*published.PRINTED[key][metric], mean) for metric, mean in published.MEANS[key].items()]
+        for name, *row in zip((*EPOCHS, "Totals"), *columns, strict=True):
+            expected.append([str(name), *(f"{value:.2f}" for value in row)])
     assert shares == expected
     text = " ".join(lines).replace("83,30", "83.30")
-    assert all(f"{other.accuracy:.2f}%" in text for other in published.TABLE_7)
+    assert all(f"{accuracy:.2f}%" in text for *_, accuracy in published.TABLE_7)

@@ -5,6 +5,7 @@ import pytest
 
 from alljax.evaluation.metrics import evaluate
 from alljax.paper import matching, tolerance
+from alljax.paper.tolerance import Comparison
 from alljax.study.results import Study
 
 ROW = ("A", "adam", 20)
@@ -18,11 +19,10 @@ def test_tolerance_is_the_spread_over_repeats_and_seeds(paper_study: Study) -> N
         rows = np.array([fold.startswith(f"{repeat} ") for fold in tested.folds])
         assert 0 < rows.sum() < len(rows)
         runs += [evaluate(tested.labels[rows], seed[rows])["macro_f1"] for seed in tested.probabilities]
-    entry = tolerance.comparisons(match).loc[(*ROW, "macro_f1")]
-    assert entry["tolerance"] == pytest.approx(math.sqrt(2) * np.std(runs, ddof=1))
-    assert entry["ours"] == paper_study.metrics["trials"][match.trials[ROW]]["macro_f1"]
-    assert entry["theirs"] == 0.82
-    assert entry["difference"] == pytest.approx(entry["ours"] - 0.82)
+    found = tolerance.compare(match, ROW, "macro_f1")
+    assert found.tolerance == pytest.approx(math.sqrt(2) * np.std(runs, ddof=1))
+    assert found.ours == paper_study.metrics["trials"][match.trials[ROW]]["macro_f1"]
+    assert found.theirs == 0.82
 
 
 def test_training_accuracy_is_that_after_the_last_epoch(paper_study: Study) -> None:
@@ -30,22 +30,21 @@ def test_training_accuracy_is_that_after_the_last_epoch(paper_study: Study) -> N
     history = paper_study.history(match.trials[ROW])
     last = history[history["epoch"] == 20]["train_accuracy"]
     assert len(last) == 4
-    entry = tolerance.comparisons(match).loc[(*ROW, "training_accuracy")]
-    assert entry["ours"] == pytest.approx(last.mean())
-    assert entry["tolerance"] == pytest.approx(math.sqrt(2) * last.std(ddof=1))
-    assert entry["theirs"] == pytest.approx(0.8785)
+    found = tolerance.compare(match, ROW, "training_accuracy")
+    assert found.ours == pytest.approx(last.mean())
+    assert found.tolerance == pytest.approx(math.sqrt(2) * last.std(ddof=1))
+    assert found.theirs == pytest.approx(0.8785)
 
 
 @pytest.mark.parametrize(
     ("difference", "expected"), [(0.025, (True, True)), (-0.045, (False, True)), (0.05, (False, False))]
 )
 def test_difference_is_within_a_tolerance_up_to_rounding(difference: float, expected: tuple[bool, bool]) -> None:
-    entry = {"difference": difference, "tolerance": 0.02, "rounding": 0.005}
-    assert (tolerance.within(entry), tolerance.within(entry, 2)) == expected
+    found = Comparison("macro_f1", 0.8, 0.005, 0.8 + difference, tolerance=0.02)
+    assert (found.within(), found.within(2)) == expected
 
 
 def test_one_run_has_no_tolerance(both_study: Study) -> None:
     match = matching.match(both_study)
-    assert tolerance.comparisons(match)["tolerance"].isna().all()
     assert "set split.repeats or study.seeds" in tolerance.describe(match)
-    assert tolerance.row_values(match, ("A", "rmsprop", 10), "macro_f1")[2].note == "no tolerance: one run"
+    assert tolerance.compare(match, ("A", "rmsprop", 10), "macro_f1").values[2].note == "no tolerance: one run"

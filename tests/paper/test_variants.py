@@ -1,12 +1,13 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from alljax.paper import published, variants
+from alljax.paper import matching, published, variants
 from alljax.paper.published import Row
-from alljax.paper.variants import Variant, VariantRanking
+from alljax.paper.variants import Variant
 from alljax.report.tables import Table
 from alljax.study.results import Study, read_study
 from alljax.study.run import run_study
@@ -24,21 +25,20 @@ def study(toy_config: Callable[..., ConfigDict], tmp_path_factory: pytest.TempPa
     return read_study(folder)
 
 
-def ranking(*distances: tuple[float, float], networks: tuple[str, str] = ("VGG16", "ResNet50")) -> VariantRanking:
-    """Returns variants of these distances and standard deviations over resamples."""
+def conclude(study: Study, *distances: tuple[float, float], networks: tuple[str, str] = ("VGG16", "ResNet50")) -> str:
+    """Returns the conclusion for variants of these distances and standard deviations over resamples."""
+    match = replace(matching.match(study), networks=dict(zip("AB", networks, strict=True)))
     found = []
     for number, (distance, deviation) in enumerate(distances):
         resampled = np.random.default_rng(number).normal(distance, deviation, 200)
-        distances = np.append(distance, resampled)
-        found.append(Variant(f"variant {number}", ROWS, 8, {"both networks": distances}))
-    shares = np.zeros(len(found))
-    return VariantRanking(tuple(found), shares, dict(zip("AB", networks, strict=True)), {10: 10})
+        found.append(Variant(f"variant {number}", ROWS, 8, {variants.BOTH: np.append(distance, resampled)}))
+    return variants.conclusion(match, found)
 
 
 def test_distance_is_the_root_mean_square_difference(study: Study) -> None:
-    found = variants.rank(study)
-    assert len(found.variants) == 4
-    variant = next(one for one in found.variants if one.name == "stratified=no, pooling=max")
+    found = variants.rank(matching.match(study))
+    assert len(found) == 4
+    variant = next(one for one in found if one.name == "stratified=no, pooling=max")
     squares = []
     for name in study.trials:
         settings = study.settings(name)
@@ -47,10 +47,11 @@ def test_distance_is_the_root_mean_square_difference(study: Study) -> None:
             history = study.history(name)
             ours = [100 * history[history["epoch"] == row[2]]["train_accuracy"].mean()]
             ours += [100 * study.metrics["trials"][name][metric] for metric in published.METRICS.values()]
-            theirs = [published.training_accuracy(row), *(100 * one for one in published.printed(row))]
+            metrics = ("training_accuracy", *published.METRICS.values())
+            theirs = [100 * published.printed(row, metric) for metric in metrics]
             squares += [(one - other) ** 2 for one, other in zip(ours, theirs, strict=True)]
     assert variant.numbers == len(squares) == 16
-    assert variant.distances["both networks"][0] == pytest.approx(np.sqrt(np.mean(squares)))
+    assert variant.distances[variants.BOTH][0] == pytest.approx(np.sqrt(np.mean(squares)))
 
 
 def test_variants_are_ranked_and_drawn(study: Study) -> None:
@@ -71,22 +72,21 @@ def test_missing_trials_leave_a_ranking(study: Study, without: Callable[..., Stu
 
 
 def test_conclusion_names_the_nearest(study: Study, as_cnmc: Callable[[Study], Study]) -> None:
-    text = variants.conclusion(as_cnmc(study), ranking((1.0, 0.1), (5.0, 0.1), (6.0, 0.1)))
+    text = conclude(as_cnmc(study), (1.0, 0.1), (5.0, 0.1), (6.0, 0.1))
     assert text.startswith("Of 3 configurations variant 0 is the nearest to Tables 1 to 6: 1.00 percentage points [")
     assert "Next is variant 1 with 5.00; all others are significantly further away" in text
     assert "so it is a possible configuration" in text
 
 
 def test_equal_configurations_are_not_distinguished(study: Study, as_cnmc: Callable[[Study], Study]) -> None:
-    text = variants.conclusion(as_cnmc(study), ranking((9.0, 1.0), (9.1, 1.0), (30.0, 1.0)))
+    text = conclude(as_cnmc(study), (9.0, 1.0), (9.1, 1.0), (30.0, 1.0))
     assert "not significantly further away: variant 1. " in text
     assert "none of these is shown to be the paper's" in text
 
 
 def test_nothing_is_concluded_from_another_study(study: Study, as_cnmc: Callable[[Study], Study]) -> None:
-    real = as_cnmc(study)
-    other = ranking((1.0, 0.1), (2.0, 0.1), networks=("ResNet50", "VGG16"))
-    assert "the networks are ResNet50 and VGG16, not VGG16 and ResNet50" in variants.conclusion(real, other)
-    assert "the study has 1 configuration" in variants.conclusion(real, ranking((1.0, 0.1)))
-    keras = ranking((1.0, 0.1), (2.0, 0.1), networks=("VGG16", "ResNet50 (Keras)"))
-    assert variants.conclusion(real, keras).startswith("Of 2 configurations")
+    real, distances = as_cnmc(study), ((1.0, 0.1), (2.0, 0.1))
+    text = conclude(real, *distances, networks=("ResNet50", "VGG16"))
+    assert "the networks are ResNet50 and VGG16, not VGG16 and ResNet50" in text
+    assert "the study has 1 configuration" in conclude(real, distances[0])
+    assert conclude(real, *distances, networks=("VGG16", "ResNet50 (Keras)")).startswith("Of 2 configurations")
