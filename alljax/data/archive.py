@@ -1,24 +1,26 @@
-"""A folder or a zip as one list of files, read in place.
+"""A folder or a zip as one list of files, read in place; CSV files.
 
 A zip inside a folder is listed like a folder of the same name, so that several downloaded zips need no unpacking.
 """
 
+import csv
+import functools
+import io
 import os
 import re
-import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 from alljax.errors import DataError
 
-IMAGE_SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
-"""Files with these suffixes are treated as images."""
-
+_IMAGE_SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
 _SYSTEM_FILES = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
+# RuntimeError: an encrypted member; NotImplementedError (a subclass): an unknown compression.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -26,54 +28,54 @@ class Archive:
     """The files of a folder or a zip.
 
     Attributes:
-        root: the folder or the zip.
-        name: its file name, also where `root` is ``.``.
-        files: POSIX paths relative to `root` in natural order, without hidden and system files.
-        folders: POSIX paths of all folders below `root` (an inner zip is one), in natural order.
-        read: returns the bytes of one of `files`; safe to call from several threads.
-        stamp: returns the stamp of the file that contains one of `files`, see `file_stamp`.
+        root: absolute path of the folder or the zip.
+        paths: POSIX paths relative to `root` in natural order, without hidden and system files: files, and folders with
+            a slash at the end (in a zip, only the folders that it lists).
+        read: returns the bytes of a file; safe to call from several threads.
+        stamp: returns the stamp of the file that contains one of `paths`, see `file_stamp`.
     """
 
     root: Path
-    name: str
-    files: tuple[str, ...]
-    folders: tuple[str, ...]
+    paths: tuple[str, ...]
     read: Callable[[str], bytes] = field(repr=False)
     stamp: Callable[[str], str] = field(repr=False)
 
     def images(self) -> tuple[str, ...]:
         """Returns the files with an image suffix."""
-        return tuple(path for path in self.files if is_image(path))
+        return tuple(path for path in self.paths if is_image(path))
 
 
 def open_archive(root: Path) -> Archive:
-    """Lists a folder or a zip.
-
-    Args:
-        root: a zip, or a folder with subfolders (links are followed) and zips.
+    """Lists a zip, or a folder with its subfolders (links are followed) and zips.
 
     Raises:
         DataError: not a folder or a zip, or it cannot be read.
     """
-    files, folders = _list_folder(root) if root.is_dir() else ([], [])
-    zips = {path: _Zip(root / path) for path in files if path.lower().endswith(".zip")}
+    root = root.resolve()
+    paths = list(_walk(root)) if root.is_dir() else []
+    zips = {f"{path}/": root / path for path in paths if path.lower().endswith(".zip")}
     if not root.is_dir():
-        zips[""] = _Zip(root)
-    members: dict[str, tuple[_Zip, str]] = {}
-    for path, archive in zips.items():
-        prefix = f"{path}/" if path else ""
-        members |= {f"{prefix}{name}": (archive, name) for name in archive.members}
-        folders += [*([path] if path else ()), *(f"{prefix}{name}" for name in archive.folders)]
+        zips[""] = root
+    members: dict[str, tuple[Path, str, str]] = {}  # zip, its stamp, and the name in it
+    for prefix, path in zips.items():
+        stamp = file_stamp(path)
+        for name in _open_zip(path, stamp).namelist():
+            members[prefix + name.replace("\\", "/")] = path, stamp, name  # some Windows programs write backslashes
 
     def read(path: str) -> bytes:
-        archive, name = members.get(path, (None, ""))
-        return archive.read(name) if archive else read_file(root / path)
+        if path not in members:
+            return read_file(root / path)
+        archive, stamp, name = members[path]
+        try:
+            return _open_zip(archive, stamp).read(name)
+        except _ZIP_ERRORS as error:
+            raise DataError(f"{archive}: cannot read {name}: {error}; download the zip again") from error
 
-    def stamp(path: str) -> str:
-        return members[path][0].stamp if path in members else file_stamp(root / path)
+    def stamp_of(path: str) -> str:
+        return members[path][1] if path in members else file_stamp(root / path)
 
-    files = [path for path in files if path not in zips] + list(members)
-    return Archive(root, root.resolve().name, _sort_visible(files), _sort_visible(folders), read, stamp)
+    paths = [path for path in (*paths, *members) if f"{path}/" not in zips and _is_visible(path)]
+    return Archive(root, tuple(natural_sort(paths)), read, stamp_of)
 
 
 def read_file(path: Path) -> bytes:
@@ -84,15 +86,40 @@ def read_file(path: Path) -> bytes:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def read_table(data: bytes, source: object, required: Sequence[str]) -> list[dict[str, str]]:
+    """Returns the rows of a CSV, UTF-8 with a header, as column name in lower case → value.
+
+    Raises:
+        DataError: not a CSV, a column of `required` is missing or repeated, or a row has too many values or too few.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), restval="")
+        header = [name.strip().lower() for name in reader.fieldnames or ()]
+        reader.fieldnames = header
+        rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{source}: cannot be read as a CSV: {error}") from error
+    if any(header.count(name) != 1 for name in required):
+        raise DataError(f"{source}: expected the columns {', '.join(required)}, each once; found {', '.join(header)}")
+    for number, row in enumerate(rows, 1):
+        if None in row or not all(row[name].strip() for name in required):
+            problem = f"more than {len(header)} values" if None in row else f"no {' or no '.join(required)}"
+            raise DataError(f"{source}: row {number} has {problem}; correct or remove it")
+    return [{name: value.strip() for name, value in row.items()} for row in rows]
+
+
 def file_stamp(path: Path) -> str:
     """Returns path, size and modification time of a file: equal while the file does not change."""
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     return f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"
 
 
 def is_image(path: str) -> bool:
     """Returns whether a path has an image suffix."""
-    return path.lower().endswith(IMAGE_SUFFIXES)
+    return path.lower().endswith(_IMAGE_SUFFIXES)
 
 
 def path_parts(path: str) -> tuple[str, ...]:
@@ -114,51 +141,32 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return pieces, name
 
 
-def _sort_visible(paths: Iterable[str]) -> tuple[str, ...]:
-    """Sorts paths, without hidden and system files."""
-    visible = (path for path in paths if "/." not in f"/{path}" and _SYSTEM_FILES.isdisjoint(path.lower().split("/")))
-    return tuple(natural_sort(visible))
+def _is_visible(path: str) -> bool:
+    return "/." not in f"/{path}" and _SYSTEM_FILES.isdisjoint(path.lower().split("/"))
 
 
-def _list_folder(root: Path) -> tuple[list[str], list[str]]:
-    """Returns the paths of all files and folders below `root`."""
+def _walk(root: Path) -> Iterator[str]:
+    """Yields the files below `root`, and the folders with a slash at the end."""
 
     def fail(error: OSError) -> NoReturn:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
 
-    files: list[str] = []
-    folders: list[str] = []
     for folder, subfolders, names in os.walk(root, onerror=fail, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         below = Path(folder).relative_to(root)
-        folders += [(below / name).as_posix() for name in subfolders]
-        files += [(below / name).as_posix() for name in names]
-    return files, folders
+        yield from ((below / name).as_posix() for name in names)
+        yield from (f"{(below / name).as_posix()}/" for name in subfolders)
 
 
-class _Zip:
-    """A zip whose members can be read from any thread; a worker process opens it again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.stamp = path, file_stamp(path)
+@functools.cache
+def _open_zip(path: Path, stamp: str) -> zipfile.ZipFile:
+    """Opens a zip, once per process, for all its threads."""
+    try:
+        file = path.open("rb")  # ZipFile counts the readers of a file that it opens itself without a lock
         try:
-            # Opened here, not by ZipFile, which counts its readers without a lock when it opens the file.
-            file = path.open("rb")
-            weakref.finalize(self, file.close)
-            self._zip = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-            raise DataError(f"{path}: not a complete zip, a folder or a CSV ({error}); download it again") from error
-        # Some Windows programs write backslashes.
-        names = {info.filename.replace("\\", "/"): info for info in self._zip.infolist()}
-        self.members = {name: info for name, info in names.items() if not name.endswith("/")}
-        self.folders = {name[:end] for name in names for end, letter in enumerate(name) if letter == "/"}
-
-    def __reduce__(self) -> tuple[type["_Zip"], tuple[Path]]:
-        return _Zip, (self.path,)
-
-    def read(self, name: str) -> bytes:
-        try:
-            return self._zip.read(self.members[name])
-        # RuntimeError: encrypted; NotImplementedError (a subclass): an unknown compression.
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
-            raise DataError(f"{self.path}: cannot read {name}: {error}; download the zip again") from error
+            return zipfile.ZipFile(file)
+        except BaseException:
+            file.close()
+            raise
+    except _ZIP_ERRORS as error:
+        raise DataError(f"{path}: not a complete zip, a folder or a CSV ({error}); download it again") from error

@@ -1,10 +1,10 @@
 """One image (`Record`) and a set of images (`Dataset`), and the checks that a data set must pass."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from alljax.errors import DataError, first_few, plural
+from alljax.errors import DataError
 
 UNLABELED = -1
 """The label of an image of unknown class."""
@@ -14,7 +14,7 @@ SKIPPED = {
     "unlabeled": "numbers without labels (is the label CSV of the preliminary phase beside them?)",
     "repeated": "repeated (the first is used)",
     "contradictory": "the name contradicts the folder or the CSV",
-    "outside": "outside the class folders",
+    "outside": "of none of the classes",
 }
 """Reasons why a reader skips an image, and their descriptions."""
 
@@ -57,7 +57,7 @@ class Dataset:
             at the same scale.
         stamp: returns path, size and modification time of a record's file, without reading it; None if there is no
             file, as for generated images.
-        class_names: display names as the authors of the data set write them; default: `classes`.
+        class_names: display names as the authors of the data set write them; empty: `classes`.
         skipped: images without a record by reason, a key of `SKIPPED`.
     """
 
@@ -71,10 +71,6 @@ class Dataset:
     stamp: Callable[[Record], str] | None = field(default=None, repr=False)
     class_names: tuple[str, ...] = ()
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        """Sets the default of `class_names`."""
-        object.__setattr__(self, "class_names", self.class_names or self.classes)
 
 
 def check(dataset: Dataset, source: str) -> Dataset:
@@ -99,41 +95,3 @@ def check(dataset: Dataset, source: str) -> Dataset:
     if empty := [name for label, name in enumerate(dataset.classes) if not counts[label]]:
         raise DataError(f"{source}: class {empty[0]!r} has no images; add images or remove the empty class folder")
     return dataset
-
-
-def choose_classes(requested: Sequence[str], found: Sequence[str], source: object) -> tuple[str, ...]:
-    """Returns the classes in label order: `requested`, or all that were found.
-
-    Raises:
-        DataError: one of `requested` was not found.
-    """
-    if missing := [name for name in requested if name not in found]:
-        raise DataError(f"{source}: data.classes names {missing[0]!r}, but the classes found are {first_few(found)}")
-    return tuple(requested) or tuple(found)
-
-
-def skipped_notes(skipped: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Returns a remark per reason for which images were skipped."""
-    return tuple(
-        f"skipped {plural(len(paths), 'image')}, {SKIPPED[reason]}: {first_few(paths)}"
-        for reason, paths in skipped.items()
-        if paths
-    )
-
-
-def subject_notes(records: Sequence[Record]) -> tuple[str, ...]:
-    """Returns remarks on the subjects: none known, some unknown, or subjects with images of several classes."""
-    labeled = [record for record in records if record.label != UNLABELED]
-    labels = defaultdict(set)
-    for record in labeled:
-        labels[record.subject].add(record.label)
-    if not any(labels):
-        return ("no subjects known: results are per image",)
-    notes = []
-    if unknown := sum(not record.subject for record in labeled):
-        notes.append(f"{plural(unknown, 'image')} without a subject; each counts as a subject of its own")
-    if mixed := [subject for subject, found in labels.items() if subject and len(found) > 1]:
-        notes.append(
-            f"{plural(len(mixed), 'subject')} in more than one class, treated as the same subject: {first_few(mixed)}"
-        )
-    return tuple(notes)

@@ -3,18 +3,20 @@
 The layout is ``root/[subset]/class/[subject]/file``; folders named train, val, test, fold_0 … are never classes.
 """
 
-import functools
 import itertools
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
-from alljax.data.archive import Archive, file_stamp, is_image, natural_key, natural_sort, path_parts, read_file
-from alljax.data.dataset import Dataset, Record, choose_classes, skipped_notes, subject_notes
+from alljax.data.archive import Archive, file_stamp, is_image, natural_sort, path_parts, read_file, read_table
+from alljax.data.dataset import Dataset, Record
 from alljax.errors import ConfigError, DataError, first_few, plural
+
+Row = dict[str, Any]
+"""The attributes of a record; the label is the name of its class, empty if it has none."""
 
 _SUBSET = re.compile(r"(train|val|test)(ing|id|idation)?", re.IGNORECASE)
 _FOLD = re.compile(r"fold_?([0-9]+)", re.IGNORECASE)
@@ -22,132 +24,91 @@ _NAMED = ("subject", "field", "cell")
 _COLUMNS = ("path", "label", *_NAMED, "fold", "subset")
 
 
-class _Location(NamedTuple):
-    """What the folders above a file mean."""
+def read_folder(archive: Archive, name_pattern: str = "", check_layout: bool = True) -> Dataset:
+    """Reads ``root/[subset]/class/[subject]/file``, with the classes sorted by name.
 
-    subset: str
-    fold: str
-    folders: tuple[str, ...]  # the other folders: class, subject, anything below
-
-
-def read_folder(archive: Archive, classes: Sequence[str] = (), name_pattern: str = "") -> Dataset:
-    """Reads ``root/[subset]/class/[subject]/file``.
-
-    The subject is the folder below the class, if any; a name pattern takes precedence.  The same subject name in two
-    classes is the same subject.  In a zip, outer folders that contain everything are skipped.
-
-    Args:
-        archive: the source.
-        classes: class folders in label order; empty: all, sorted by name.
-        name_pattern: regular expression, searched in each file name, whose named groups `subject`, `field` and `cell`
-            identify the cell; empty: none.
-
-    Raises:
-        DataError: one of `classes` was not found, or (without `classes`) the layout is ``root/subject/class/file``.
-        ConfigError: `name_pattern` is not a regular expression with one of these groups.
+    The subject is the folder below the class, if any; the groups `subject`, `field` and `cell` of a name pattern, which
+    is searched in each file name, take precedence.  The same subject name in two classes is the same subject.  In a
+    zip, outer folders that contain everything are skipped.  `check_layout` refuses what looks like
+    ``root/subject/class/file``.
     """
     pattern = _compile(name_pattern)
-    images, notes = _choose_images(archive)
-    outer = _outer_folders(archive, images)
+    paths, notes = _choose_paths(archive)
+    outer = () if archive.root.is_dir() else _outer_folders(filter(is_image, paths))
     if outer:
         notes.append(f"skipped the outer folder {'/'.join(outer)}")
-    locate = functools.cache(lambda folder: _locate(folder, len(outer)))  # many images share a folder
-    locations = {path: locate(path[: path.rfind("/") + 1]) for path in images}
-    # An empty folder beside the classes is probably a class whose images are missing: `check` reports it.
-    zipped = any(map(_in_zip, images))
-    empty = [locate(f"{folder}/") for folder in archive.folders if zipped or ".zip" not in folder.lower()]
-    found = {location.folders[0] for location in (*locations.values(), *empty) if location.folders}
-    order = choose_classes(classes, sorted(found), archive.root)
-    if not classes:
-        _check_not_swapped(locations.values(), archive.root)
-    inside = {path: location for path, location in locations.items() if {*location.folders[:1]} & {*order}}
-    skipped = {"outside": [path for path in images if path not in inside]}
-    notes += skipped_notes(skipped)
-    if unmatched := [path for path in inside if pattern and not pattern.search(PurePosixPath(path).name)]:
+    rows = [_parse(path, len(outer)) for path in paths]
+    # A folder without images beside the classes is probably a class whose images are missing: `check` reports it.
+    classes = sorted({row["label"] for row in rows} - {""})
+    images = [row for row in rows if is_image(row["path"])]
+    inside = [row for row in images if row["label"]]
+    if check_layout:
+        _check_not_swapped(inside, archive.root)
+    unmatched = []
+    for row in inside:
+        if match := pattern.search(path_parts(row["path"])[-1]):
+            row |= {name: value for name, value in match.groupdict("").items() if name in _NAMED}
+        else:
+            unmatched.append(row["path"])
+    if unmatched:
         notes.append(f"data.name_pattern does not match {plural(len(unmatched), 'name')}: {first_few(unmatched)}")
-    records = tuple(
-        _record(path, location, order.index(location.folders[0]), pattern) for path, location in inside.items()
-    )
     return Dataset(
         "folder",
-        order,
-        records,
+        tuple(classes),
+        _records(inside, classes),
         read=lambda record: archive.read(record.path),
-        notes=(*notes, *subject_notes(records)),
+        notes=tuple(notes),
         stamp=lambda record: archive.stamp(record.path),
-        skipped=skipped,
+        skipped={"outside": [row["path"] for row in images if not row["label"]]},
     )
 
 
-def read_csv(path: Path, classes: Sequence[str] = ()) -> Dataset:
+def read_csv(path: Path) -> Dataset:
     """Reads a CSV with the columns path, label and optionally subject, field, cell, fold, subset.
 
-    Paths are relative to the folder of the CSV.
-
-    Args:
-        path: the CSV, UTF-8, with a header.
-        classes: labels in class order; empty: all, sorted by name.
-
-    Raises:
-        DataError: not a readable CSV, a missing column or image, a repeated image, or one of `classes` was not found.
+    Paths are relative to the folder of the CSV; the classes are sorted by name.
     """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path, dtype=str, na_filter=False, encoding="utf-8-sig", index_col=False)
-    except (OSError, ValueError) as error:  # pandas's own errors are ValueErrors
-        raise DataError(f"{path}: cannot be read as a CSV: {' '.join(str(error).split())}") from error
-    table.columns = table.columns.str.strip().str.lower()
-    if table.columns.has_duplicates:
-        raise DataError(f"{path}: the column {table.columns[table.columns.duplicated()][0]!r} occurs twice; remove one")
-    if missing := [name for name in ("path", "label") if name not in table]:
+    rows: dict[str, Row] = {}
+    for row in read_table(read_file(path), path, ("path", "label")):
+        name = row["path"].replace("\\", "/")
+        if name in rows:
+            raise DataError(f"{path}: {name} is listed twice; list every image once")
+        rows[name] = {column: row[column] for column in _COLUMNS if column in row}
+        rows[name] |= {"path": name, "subset": row.get("subset") or "train"}
+    # Path.is_file raises OSError for a name that is too long.
+    if missing := [name for name in rows if not os.path.isfile(path.parent / name)]:  # noqa: PTH113
         raise DataError(
-            f"{path}: the column {missing[0]!r} is missing; expected path, label and optionally subject and subset, "
-            f"found {', '.join(table.columns)}"
+            f"{path}: {len(missing):,} of {plural(len(rows), 'image')} not found (paths are relative to "
+            f"{path.parent.resolve()}): {first_few(missing)}"
         )
-    table = table[[name for name in _COLUMNS if name in table]].apply(lambda column: column.str.strip())
-    table["path"] = table["path"].str.replace("\\", "/", regex=False)
-    _check_rows(path, table)
-    order = choose_classes(classes, sorted(set(table["label"])), path)
-    rows = table[table["label"].isin(order)].to_dict("records")
-    records = [
-        Record(**{**row, "label": order.index(row["label"]), "subset": row.get("subset") or "train"}) for row in rows
-    ]
-    records.sort(key=lambda record: natural_key(record.path))
-    notes = list(subject_notes(records))
-    if skipped := len(table) - len(records):
-        notes.insert(0, f"skipped {plural(skipped, 'image')}: labels not in data.classes")
+    classes = sorted({row["label"] for row in rows.values()})
     return Dataset(
         "folder",
-        order,
-        tuple(records),
+        tuple(classes),
+        _records((rows[name] for name in natural_sort(rows)), classes),
         read=lambda record: read_file(path.parent / record.path),
-        notes=tuple(notes),
         stamp=lambda record: file_stamp(path.parent / record.path),
     )
 
 
-def _choose_images(archive: Archive) -> tuple[list[str], list[str]]:
-    """Returns the images to read, and notes about the others: where unpacked images exist, zips are skipped."""
-    images = list(archive.images())
+def _records(rows: Iterable[Row], classes: Sequence[str]) -> tuple[Record, ...]:
+    return tuple(Record(**row | {"label": classes.index(row["label"])}) for row in rows)
+
+
+def _choose_paths(archive: Archive) -> tuple[Sequence[str], list[str]]:
+    """Returns the paths to read, and notes about the others: where unpacked images exist, zips are skipped."""
+    unpacked = [path for path in archive.paths if ".zip/" not in path.lower()]
+    paths = unpacked if any(map(is_image, unpacked)) else archive.paths
     notes = []
-    zipped = [path for path in images if _in_zip(path)]
-    if zipped and len(zipped) < len(images):
-        images = [path for path in images if not _in_zip(path)]
-        notes.append(f"skipped {plural(len(zipped), 'image')} in zips, because there are unpacked images")
-    if others := [path for path in archive.files if not is_image(path)]:
+    if zipped := len(archive.images()) - sum(map(is_image, paths)):
+        notes.append(f"skipped {plural(zipped, 'image')} in zips, because there are unpacked images")
+    if others := [path for path in archive.paths if not path.endswith("/") and not is_image(path)]:
         notes.append(f"skipped {plural(len(others), 'file')} without an image suffix: {first_few(others)}")
-    return images, notes
+    return paths, notes
 
 
-def _in_zip(path: str) -> bool:
-    return ".zip/" in path.lower()
-
-
-def _outer_folders(archive: Archive, images: Iterable[str]) -> tuple[str, ...]:
+def _outer_folders(images: Iterable[str]) -> tuple[str, ...]:
     """Returns the folders that contain everything in a zip: ``photos.zip`` usually holds ``photos/cats/1.png``."""
-    if archive.root.is_dir():
-        return ()
     shared: Sequence[str] = os.path.commonprefix([path_parts(path)[:-2] for path in images])  # noqa: RUF071 - of tuples
     return tuple(itertools.takewhile(lambda folder: not _is_subset(folder), shared))
 
@@ -156,37 +117,24 @@ def _is_subset(folder: str) -> bool:
     return (_SUBSET.fullmatch(folder) or _FOLD.fullmatch(folder)) is not None
 
 
-def _locate(path: str, outer: int) -> _Location:
+def _parse(path: str, outer: int) -> Row:
+    """Returns what the folders of a path, without the `outer` ones, say about a file."""
     folders = path_parts(path)[outer:-1]
     subset = next((match[1].lower() for folder in folders if (match := _SUBSET.fullmatch(folder))), "train")
-    fold = next((found[1] for folder in folders if (found := _FOLD.fullmatch(folder))), "")
-    return _Location(subset, fold, tuple(folder for folder in folders if not _is_subset(folder)))
+    fold = next((match[1] for folder in folders if (match := _FOLD.fullmatch(folder))), "")
+    label, subject = (*(folder for folder in folders if not _is_subset(folder)), "", "")[:2]
+    return {"path": path, "label": label, "subject": subject, "fold": fold, "subset": subset}
 
 
-def _record(path: str, location: _Location, label: int, pattern: re.Pattern[str] | None) -> Record:
-    match = pattern.search(PurePosixPath(path).name) if pattern else None
-    named = {"subject": location.folders[1] if len(location.folders) > 1 else ""}
-    named |= {name: value or "" for name, value in match.groupdict().items() if name in _NAMED} if match else {}
-    return Record(path, label, fold=location.fold, subset=location.subset, **named)
-
-
-def _check_not_swapped(locations: Iterable[_Location], source: Path) -> None:
-    """Refuses ``subject/class/file``, which would train a classifier of subjects.
-
-    A subject may have several classes.  A swapped layout shows by lower folders that repeat and have no numbers where
-    all upper ones have (``pat1/blast``), or that are fewer than the upper ones and all repeat.
-    """
+def _check_not_swapped(rows: Iterable[Row], source: Path) -> None:
+    """Refuses ``subject/class/file``: fewer lower folders than upper ones, without numbers, of which some repeat."""
     above: dict[str, set[str]] = defaultdict(set)
-    for location in locations:
-        if len(location.folders) == 1:
-            return  # images directly in a class folder
-        if location.folders:
-            above[location.folders[1]].add(location.folders[0])
+    for row in rows:
+        above[row["subject"]].add(row["label"])
     upper, lower = natural_sort(set().union(*above.values())), natural_sort(above)
-    repeated = [name for name in lower if len(above[name]) > 1]
-    numbered = [{any(map(str.isdigit, name)) for name in names} for names in (upper, lower)]
-    fewer = len(upper) > len(lower) == len(repeated) and numbered != [{False}, {True}]
-    if len(lower) > 1 and repeated and (fewer or numbered == [{True}, {False}]):
+    repeated = any(len(labels) > 1 for labels in above.values())
+    # Images directly in a class folder have no subject.
+    if repeated and "" not in above and 1 < len(lower) < len(upper) and not re.search(r"\d", "".join(lower)):
         raise DataError(
             f"{source}: looks like one folder per subject ({first_few(upper)}) with one folder per class "
             f"({first_few(lower)}); reverse the order (class/subject/file) or list the images in a CSV; "
@@ -194,28 +142,14 @@ def _check_not_swapped(locations: Iterable[_Location], source: Path) -> None:
         )
 
 
-def _compile(name_pattern: str) -> re.Pattern[str] | None:
-    if not name_pattern:
-        return None
+def _compile(name_pattern: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(name_pattern)
     except re.error as error:
         raise ConfigError(f"data.name_pattern {name_pattern!r} is not a regular expression: {error}") from error
-    if not {*_NAMED}.intersection(pattern.groupindex):
+    if name_pattern and not {*_NAMED}.intersection(pattern.groupindex):
         raise ConfigError(
             f"data.name_pattern {name_pattern!r} has no group named subject, field or cell; "
             r"write for example '^(?P<subject>\d+)_'"
         )
     return pattern
-
-
-def _check_rows(path: Path, table: Any) -> None:
-    if (empty := (table[["path", "label"]] == "").any(axis=1)).any():
-        raise DataError(f"{path}: row {empty.argmax() + 1} has no path or no label; complete or remove it")
-    if (repeated := table["path"].duplicated()).any():
-        raise DataError(f"{path}: {table['path'][repeated.argmax()]} is listed twice; list every image once")
-    if missing := [name for name in table["path"] if not (path.parent / name).is_file()]:
-        raise DataError(
-            f"{path}: {len(missing):,} of {plural(len(table), 'image')} not found (paths are relative to "
-            f"{path.parent.resolve()}): {first_few(missing)}"
-        )

@@ -9,7 +9,6 @@ import io
 import threading
 import zipfile
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +16,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alljax.data.archive import file_stamp
-from alljax.data.dataset import Dataset, Record, choose_classes, subject_notes
-from alljax.errors import DataError, plural
+from alljax.data.dataset import Dataset, Record
+from alljax.errors import DataError
 
 _LOCK = threading.Lock()
 
 
-def read_medmnist(path: Path, classes: Sequence[str] = ()) -> Dataset:
+def read_medmnist(path: Path) -> Dataset:
     """Reads the records of a MedMNIST file.
 
-    The path of a record is its subset and index, ``train/000012``; the classes are the label numbers as text.  The
-    pixels of a subset are loaded when its first image is read, and stay in memory.
-
-    Args:
-        path: the ``.npz``.
-        classes: label numbers in class order; empty: all, by value.
+    The path of a record is its subset and index, ``train/000012``; the classes are the label numbers as text, sorted by
+    value.  The pixels of a subset are loaded when its first image is read, and stay in memory.
 
     Raises:
-        DataError: a damaged file; an array that is missing or has another shape or type; one of `classes` was not
-            found.
+        DataError: a damaged file; an array that is missing or has another shape or type.
     """
     found = {subset: _load(path, f"{subset}_labels") for subset in ("test", "train", "val")}
     labels = {subset: array for subset, array in found.items() if array is not None}
@@ -44,13 +38,11 @@ def read_medmnist(path: Path, classes: Sequence[str] = ()) -> Dataset:
     for subset, array in labels.items():
         if array.dtype.kind not in "iu" or array.shape[1:] not in ((), (1,)):
             raise DataError(f"{path}: {subset}_labels is {array.dtype} {array.shape}; expected one integer per image")
-    numbers = np.unique(np.concatenate([array.ravel() for array in labels.values()]))
-    order = choose_classes(classes, list(map(str, numbers)), path)
+    classes = tuple(map(str, np.unique(np.concatenate([array.ravel() for array in labels.values()]))))
     records = tuple(
-        Record(f"{subset}/{row:06}", order.index(label), subset=subset)
+        Record(f"{subset}/{row:06}", classes.index(str(label)), subset=subset)
         for subset, array in labels.items()
-        for row, label in enumerate(map(str, array.ravel()))
-        if label in order
+        for row, label in enumerate(array.ravel())
     )
 
     def read(record: Record) -> bytes:
@@ -60,9 +52,7 @@ def read_medmnist(path: Path, classes: Sequence[str] = ()) -> Dataset:
         return file.getvalue()
 
     stamp = file_stamp(path)
-    skipped = sum(map(len, labels.values())) - len(records)
-    note = (f"skipped {plural(skipped, 'image')}: labels not in data.classes",) if skipped else ()
-    return Dataset("npz", order, records, read, (*note, *subject_notes(records)), stamp=lambda record: stamp)
+    return Dataset("npz", classes, records, read, stamp=lambda record: stamp)
 
 
 def _images(path: Path, subset: str, count: int) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """Opens the source named by `data.source` as a `Dataset`."""
 
-from collections import Counter
-from collections.abc import Sequence
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from alljax.config import default_config
 from alljax.data import cnmc, folder, medmnist, synthetic
 from alljax.data.archive import open_archive
-from alljax.data.dataset import UNLABELED, Dataset, check
-from alljax.errors import ConfigError, DataError, plural
+from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, check
+from alljax.errors import ConfigError, DataError, first_few, plural
 
 
 def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
@@ -32,7 +33,7 @@ def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
             C-NMC 2019 without `data.allow_partial`.
         ConfigError: classes or numbers that do not match the source.
     """
-    everything = _open(data)
+    everything = open_all(data.source, data.classes, data.name_pattern, data.synthetic)
     subsets = tuple(dict.fromkeys(subsets)) or (data.subset,)
     dataset = _select(everything, subsets, data)
     if dataset.name == "cnmc" and not data.allow_partial:
@@ -40,63 +41,44 @@ def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
     return check(dataset, data.source)
 
 
-def open_all(source: str, classes: Sequence[str] = (), name_pattern: str = "", contradictory: str = "raise") -> Dataset:
-    """Opens a source for inspection: all subsets, unlabeled images too, complete or not.
+def open_all(
+    source: str, classes: Sequence[str] = (), name_pattern: str = "", generated: Any = None, strict: bool = True
+) -> Dataset:
+    """Opens a source with all its subsets, unlabeled images too, complete or not.
 
-    Args:
-        source: as `data.source`; ``synthetic`` uses the default settings.
-        classes: as `data.classes`.
-        name_pattern: as `data.name_pattern`.
-        contradictory: ``raise``, or ``skip`` to list contradictory labels in `Dataset.skipped` only.
-
-    Raises:
-        DataError: no such source, it is damaged, or it contradicts itself.
-        ConfigError: classes that do not match the source.
+    The arguments are `data.source`, `data.classes`, `data.name_pattern` and `data.synthetic`.  Contradictory labels are
+    an error, or (without `strict`) listed in `Dataset.skipped`.
     """
-    data = default_config().data
-    data.source, data.classes, data.name_pattern = source, tuple(classes), name_pattern
-    return _open(data, contradictory)
+    dataset = _read(source, name_pattern, generated or default_config().data.synthetic, check_layout=not classes)
+    if strict and (wrong := dataset.skipped.get("contradictory")):
+        raise DataError(f"{wrong[0]} ({len(wrong):,} contradictory in all, see `alljax data verify`)")
+    if name_pattern and (dataset.name != "folder" or source.lower().endswith(".csv")):
+        raise ConfigError(f"data.name_pattern is for folders of images; {source} has its own subject names")
+    if classes:
+        dataset = _choose_classes(dataset, tuple(map(str, classes)), source)
+    return replace(dataset, notes=tuple(dict.fromkeys((*dataset.notes, *_remarks(dataset)))))
 
 
 def find_prepared(path: Path) -> Path | None:
-    """Returns the folder written by `alljax data prepare`, if there is one.
-
-    Args:
-        path: ``…/cnmc2019/1.0.0``, or one of the two folders above it.
-    """
+    """Returns the folder ``…/cnmc2019/1.0.0`` written by `alljax data prepare`, if it is `path` or below."""
     folders = (path, path / "1.0.0", path / "cnmc2019/1.0.0")
     return next((folder for folder in folders if any(folder.glob("cnmc2019-*record-*-of-*"))), None)
 
 
-def _open(data: Any, contradictory: str = "raise") -> Dataset:
-    classes = tuple(map(str, data.classes))
-    dataset = _read(data, classes)
-    if contradictory == "raise" and (wrong := dataset.skipped.get("contradictory")):
-        raise DataError(f"{wrong[0]} ({len(wrong):,} contradictory in all, see `alljax data verify`)")
-    if dataset.name not in ("folder", "npz") and classes not in ((), dataset.classes):
-        raise ConfigError(
-            f"data.classes is {', '.join(classes)}, but the classes of {data.source} are "
-            f"{', '.join(dataset.classes)} in this order; leave data.classes empty"
-        )
-    if data.name_pattern and (dataset.name != "folder" or data.source.lower().endswith(".csv")):
-        raise ConfigError(f"data.name_pattern is for folders of images; {data.source} has its own subject names")
-    return dataset
-
-
-def _read(data: Any, classes: tuple[str, ...]) -> Dataset:
-    if data.source == "synthetic":
-        settings = data.synthetic
-        return synthetic.read_synthetic(settings.subjects, settings.images, settings.image_size, settings.seed)
-    path = Path(data.source).expanduser()
-    if not data.source or not path.exists():
+def _read(source: str, name_pattern: str, generated: Any, check_layout: bool) -> Dataset:
+    """Reads a source by its kind, with all its classes."""
+    if source == "synthetic":
+        return synthetic.read_synthetic(generated.subjects, generated.images, generated.image_size, generated.seed)
+    path = Path(source).expanduser()
+    if not source or not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name too long
         raise DataError(
-            f"{data.source or 'data.source'}: no such file or folder; data.source takes a folder, a zip, "
+            f"{source or 'data.source'}: no such file or folder; data.source takes a folder, a zip, "
             "a CSV, an .npz or the word synthetic"
         )
     if path.suffix.lower() == ".csv":
-        return folder.read_csv(path, classes)
+        return folder.read_csv(path)
     if path.suffix.lower() == ".npz":
-        return medmnist.read_medmnist(path, classes)
+        return medmnist.read_medmnist(path)
     if prepared := find_prepared(path):
         from alljax.data import cnmc_tfds  # imports TFDS, which few sources need
 
@@ -104,12 +86,52 @@ def _read(data: Any, classes: tuple[str, ...]) -> Dataset:
     archive = open_archive(path)
     if not archive.images():
         raise DataError(
-            f"{data.source}: contains no images; expected one folder per class with images inside "
+            f"{source}: contains no images; expected one folder per class with images inside "
             "(.bmp, .png, .jpg, .tif), or C-NMC 2019 as downloaded"
         )
     if cnmc.is_cnmc(archive):
         return cnmc.read_cnmc(archive)
-    return folder.read_folder(archive, classes, data.name_pattern)
+    return folder.read_folder(archive, name_pattern, check_layout)
+
+
+def _choose_classes(dataset: Dataset, classes: tuple[str, ...], source: str) -> Dataset:
+    """Returns the images of `classes`, in this order of labels."""
+    if classes == dataset.classes:
+        return dataset
+    if dataset.name not in ("folder", "npz"):
+        raise ConfigError(
+            f"data.classes is {', '.join(classes)}, but the classes of {source} are "
+            f"{', '.join(dataset.classes)} in this order; leave data.classes empty"
+        )
+    if missing := [name for name in classes if name not in dataset.classes]:
+        raise DataError(
+            f"{source}: data.classes names {missing[0]!r}, but the classes found are {first_few(dataset.classes)}"
+        )
+    records, outside = [], [*dataset.skipped.get("outside", ())]
+    for record in dataset.records:
+        if (name := dataset.classes[record.label]) in classes:
+            records.append(replace(record, label=classes.index(name)))
+        else:
+            outside.append(record.path)
+    skipped = {**dataset.skipped, "outside": outside}
+    return replace(dataset, classes=classes, records=tuple(records), skipped=skipped)
+
+
+def _remarks(dataset: Dataset) -> Iterator[str]:
+    """Yields remarks on skipped images and on the subjects."""
+    for reason, paths in dataset.skipped.items():
+        if paths:
+            yield f"skipped {plural(len(paths), 'image')}, {SKIPPED[reason]}: {first_few(paths)}"
+    labeled = [record for record in dataset.records if record.label != UNLABELED]
+    labels = defaultdict(set)
+    for record in labeled:
+        labels[record.subject].add(record.label)
+    if labeled and not any(labels):
+        yield "no subjects known: results are per image"
+    elif unknown := sum(not record.subject for record in labeled):
+        yield f"{plural(unknown, 'image')} without a subject; each counts as a subject of its own"
+    if mixed := [subject for subject, found in labels.items() if subject and len(found) > 1]:
+        yield f"{plural(len(mixed), 'subject')} in more than one class, treated as the same subject: {first_few(mixed)}"
 
 
 def _select(dataset: Dataset, subsets: Sequence[str], data: Any) -> Dataset:

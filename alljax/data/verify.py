@@ -55,7 +55,7 @@ def verify(source: str) -> dict[str, Any]:
     Raises:
         DataError: the source cannot be opened.
     """
-    dataset = open_all(source, contradictory="skip")
+    dataset = open_all(source, strict=False)
     problems = defaultdict[str, list[str]](list, {kind: list(names) for kind, names in dataset.skipped.items()})
     sizes, errors = _read_sizes(dataset)
     odd = _odd_sizes(dataset, sizes)

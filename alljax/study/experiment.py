@@ -113,7 +113,7 @@ class Experiment:
             "name": dataset.name,
             "source": next(iter(self.divisions.values())).config.data.source,
             "classes": list(dataset.classes),
-            "class_names": list(dataset.class_names),
+            "class_names": list(dataset.class_names or dataset.classes),
             "images": len(records),
             "subject_names": len(set().union(*names)),
             "subjects": len(set(self.subjects)) if self.interval_unit == "subjects" else 0,

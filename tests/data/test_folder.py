@@ -1,8 +1,6 @@
 import pytest
 
-from alljax.data.archive import open_archive
-from alljax.data.folder import read_csv, read_folder
-from alljax.data.readers import open_dataset
+from alljax.data.readers import open_all, open_dataset
 from alljax.errors import ConfigError, DataError
 
 TREE = [
@@ -14,14 +12,14 @@ TREE = [
 ]
 
 
-def read(root, **options):
-    return read_folder(open_archive(root), **options)
+def read(root, classes=(), name_pattern=""):
+    return open_all(str(root), classes, name_pattern)
 
 
 @pytest.mark.parametrize("prefix", ["", "pets/", "outer/pets/"])
 def test_subset_class_subject_in_a_zip(plant, prefix):
     dataset = read(plant([prefix + path for path in TREE], zipped=True))
-    assert dataset.classes == dataset.class_names == ("cats", "dogs")
+    assert dataset.classes == ("cats", "dogs")
     assert [(r.path.removeprefix(prefix), r.label, r.subject, r.subset) for r in dataset.records] == [
         ("test/cats/kim/9.png", 0, "kim", "test"),
         ("test/cats/kim/10.png", 0, "kim", "test"),
@@ -43,7 +41,6 @@ def test_subsets_and_folds_are_not_classes(plant):
 
 
 SWAPPED = [
-    ["pat1/blast/0.png", "pat2/blast/0.png", "pat1/normal/0.png"],
     ["pat1/blast/0.png", "pat2/normal/0.png", "pat3/blast/0.png"],
     ["train/7/all/0.png", "train/8/hem/0.png", "test/9/all/0.png"],
     [f"{subject}/{name}/0.png" for subject in ("anna", "bob", "carl") for name in ("blast", "normal")],
@@ -92,7 +89,7 @@ def test_order_of_classes(plant):
     root = plant(["a/1.png", "b/1.png", "c/1.png"])
     dataset = read(root, classes=("c", "a"))
     assert [(r.path, dataset.classes[r.label]) for r in dataset.records] == [("a/1.png", "a"), ("c/1.png", "c")]
-    assert dataset.notes[0] == "skipped 1 image, outside the class folders: b/1.png"
+    assert dataset.notes[0] == "skipped 1 image, of none of the classes: b/1.png"
     with pytest.raises(DataError, match="names 'd', but the classes found are a, b, c"):
         read(root, classes=("a", "d"))
 
@@ -104,7 +101,7 @@ def test_skipped_files_are_noted(plant):
     assert dataset.notes[:3] == (
         "skipped 2 images in zips, because there are unpacked images",
         "skipped 1 file without an image suffix: a/notes.txt",
-        "skipped 1 image, outside the class folders: stray.png",
+        "skipped 1 image, of none of the classes: stray.png",
     )
 
 
@@ -147,7 +144,7 @@ def write_csv(plant, text):
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
 def test_csv(plant, settings, picture, bom):
     path = write_csv(plant, bom + CSV)
-    dataset = read_csv(path)
+    dataset = read(path)
     assert dataset.classes == ("cat", "dog")
     assert [(r.path, r.label, r.subject, r.subset) for r in dataset.records] == [
         ("3.png", 0, "kit", "test"),
@@ -155,23 +152,24 @@ def test_csv(plant, settings, picture, bom):
         ("a/10.png", 1, "rex", "train"),
     ]
     assert dataset.read(dataset.records[1]) == picture("a/2.png")
-    assert read_csv(path, ("dog", "cat")).classes == ("dog", "cat")
-    assert read_csv(path, ("dog",)).notes == ("skipped 2 images: labels not in data.classes",)
+    assert read(path, ("dog", "cat")).classes == ("dog", "cat")
+    assert read(path, ("dog",)).notes == ("skipped 2 images, of none of the classes: 3.png, a/2.png",)
     assert len(open_dataset(settings(path)).records) == 2
 
 
 def test_csv_with_two_columns(plant):
-    dataset = read_csv(write_csv(plant, "Label , Path\r\n1,a\\10.png\r\nNA,3.png\r\n\r\n"))
+    dataset = read(write_csv(plant, "Label , Path\r\n1,a\\10.png\r\nNA,3.png\r\n\r\n"))
     assert [(r.path, dataset.classes[r.label]) for r in dataset.records] == [("3.png", "NA"), ("a/10.png", "1")]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "cannot be read as a CSV"),
+        ("", "expected the columns path, label"),
         ("\xff\xfe\x00", "cannot be read as a CSV"),
-        ("file,label\n3.png,a\n", "column 'path' is missing; .* found file, label"),
+        ("file,label\n3.png,a\n", "expected the columns path, label, each once; found file, label"),
         ("path,label\n3.png\n", "row 1 has no path or no label"),
+        ("path,label\n3.png,a\n,2.png,b\n", "row 2 has more than 2 values"),
         ("path,label\n4.png,a\n3.png,b\n", r"1 of 2 images not found .*: 4\.png"),
         ("path,label\n3.png,a\n3.png,a\n", r"3\.png is listed twice"),
     ],
@@ -180,5 +178,5 @@ def test_invalid_csv(plant, text, message):
     path = write_csv(plant, "")
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=rf"cells\.csv: .*{message}") as caught:
-        read_csv(path)
+        read(path)
     assert "\n" not in str(caught.value)

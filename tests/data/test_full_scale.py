@@ -114,7 +114,7 @@ def test_missing_files_are_named(dataset):
 
 def test_names_determine_subset_and_fold(manifest, dataset):
     files = natural_sort(f"{row['label'].upper()}/{row['uid_name']}" for row in manifest if row["label"])
-    merged = cnmc.read_cnmc(Archive(Path("merged"), "merged", tuple(files), ("ALL", "HEM"), bytes, str))
+    merged = cnmc.read_cnmc(Archive(Path("merged"), tuple(files), bytes, str))
     labeled = [record for record in dataset.records if record.subject]
     assert len(merged.records) == len(labeled) == 12_528
     assert {values[1:] for values in fields(merged.records)} == {values[1:] for values in fields(labeled)}

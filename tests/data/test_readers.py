@@ -21,7 +21,7 @@ def test_fixed_classes_cannot_be_reordered(settings):
 def test_open_all_returns_every_subset(plant):
     root = plant(["train/b/1.png", "train/a/1.png", "val/a/2.png", "c/p1_2.png"])
     dataset = open_all(str(root), name_pattern="(?P<subject>p[0-9]+)_")
-    assert {(r.subset, dataset.class_names[r.label], r.subject) for r in dataset.records} == {
+    assert {(r.subset, dataset.classes[r.label], r.subject) for r in dataset.records} == {
         *(("train", "a", ""), ("train", "b", ""), ("val", "a", ""), ("train", "c", "p1")),
     }
     assert open_all(str(root), classes=("b", "a")).classes == ("b", "a")
