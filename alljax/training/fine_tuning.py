@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,22 +19,7 @@ from alljax.training.network import Network
 from alljax.training.optimizers import Hyperparameters
 from alljax.training.parameter_groups import ParameterGroup
 from alljax.training.sharding import Mesh, bytes_per_device
-from alljax.training.step import INIT, Apply, Batch, Metrics, Parameters, TrainState
-
-
-@flax.struct.dataclass
-class RunInputs:
-    """What differs between the runs of one `FineTuner`; arguments of its compiled step.
-
-    Attributes:
-        key: data of the run's random key, uint32.
-        class_weights: float32 (C,).
-        hyperparameters: learning rate, number of steps and so on.
-    """
-
-    key: jax.Array
-    class_weights: jax.Array
-    hyperparameters: Hyperparameters
+from alljax.training.step import INIT, Apply, Batch, Metrics, Parameters, RunInputs, TrainState
 
 
 class FineTuner:
@@ -153,8 +137,8 @@ class FineTuner:
         )
 
         def step(state: TrainState, frozen: Parameters, batch: Batch, run: RunInputs) -> TrainState:
-            key = jax.random.wrap_key_data(run.key)
-            return train_step(state, frozen, batch, run.class_weights, key, run.hyperparameters)
+            run = run.replace(key=jax.random.wrap_key_data(run.key))  # type: ignore[attr-defined]
+            return train_step(state, frozen, batch, run)
 
         return step
 

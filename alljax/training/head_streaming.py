@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alljax.training.head_training import FoldData, HeadTrainer, Runs, batch_size, over_runs
+from alljax.training.head_training import FoldData, HeadTrainer, batch_size, over_runs
 from alljax.training.sampling import FoldRows, steps_per_epoch
-from alljax.training.step import History, Metrics, Parameters, TrainState
+from alljax.training.step import History, Metrics, Parameters, RunInputs, TrainState
 
 BLOCK = 64 * 2**20
 """Bytes of features in memory at once."""
@@ -26,12 +26,12 @@ class StreamingHeadTrainer(HeadTrainer):
     epochs_per_call = 1
 
     def train_epochs(  # type: ignore[override]
-        self, state: TrainState, runs: Runs, data: FoldData, epochs: np.ndarray
+        self, state: TrainState, runs: RunInputs, data: FoldData, epochs: np.ndarray
     ) -> tuple[TrainState, History]:
         """Trains all runs for one epoch; takes the memory of the old state."""
         rows, views = data.rows, data.features.shape[1]
         flat, size = data.features.reshape(-1, self._num_features), batch_size(self._config, rows)
-        orders = np.asarray(self._orders(runs.keys, epochs[0], data.labels, rows, views))
+        orders = np.asarray(self._orders(runs.key, epochs[0], data.labels, rows, views))
         per_block = max(1, BLOCK // (len(orders) * size * flat.shape[1] * 4))
         per_block = min(per_block, steps_per_epoch(len(rows.train), size))
         num_steps = steps_per_epoch(int(rows.train_count), size)
@@ -58,11 +58,12 @@ class StreamingHeadTrainer(HeadTrainer):
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def _train_block(
-        self, state: TrainState, runs: Runs, block: tuple[jax.Array, jax.Array], rows: FoldRows, first: Any, count: Any
-    ) -> TrainState:
+        self, state: TrainState, runs: RunInputs, block: tuple[jax.Array, jax.Array], rows: FoldRows,
+        first: Any, count: Any,
+    ) -> TrainState:  # fmt: skip
         """Makes `count` steps of all runs on their features (R, M, D) and labels (R, M) in order."""
 
-        def steps(state: TrainState, run: Runs, features: jax.Array, labels: jax.Array) -> TrainState:
+        def steps(state: TrainState, run: RunInputs, features: jax.Array, labels: jax.Array) -> TrainState:
             return self.train_steps(state, run, (features, labels, jnp.arange(len(labels))), rows, first, count)
 
         return over_runs(steps, state, runs, *block)

@@ -22,20 +22,7 @@ from alljax.models.head import Head
 from alljax.training import step as steps
 from alljax.training.optimizers import NUMBERS, Hyperparameters
 from alljax.training.sampling import FoldRows, epoch_order, steps_per_epoch
-from alljax.training.step import Batch, FoldOutcome, History, Metrics, Parameters, TrainState
-
-
-@flax.struct.dataclass
-class Runs:
-    """R runs that are trained in one call.
-
-    Attributes:
-        keys: (R,); a key determines initial parameters, order, views and dropout of its run, epoch by epoch.
-        hyperparameters: (R,) each.
-    """
-
-    keys: jax.Array
-    hyperparameters: Hyperparameters
+from alljax.training.step import Batch, FoldOutcome, History, Metrics, Parameters, RunInputs, TrainState
 
 
 @flax.struct.dataclass
@@ -65,13 +52,13 @@ def compile_key(config: ConfigDict) -> str:
     return f"{static} {[name for name in NUMBERS if config.train[name]]}"
 
 
-def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], rows: FoldRows) -> Runs:
+def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], rows: FoldRows) -> RunInputs:
     """Returns the runs of some trials, R in all, on a fold that determines their number of steps."""
-    numbers = []
+    inputs = []
     for config in trials:
         steps = steps_per_epoch(int(rows.train_count), batch_size(config, rows))
-        numbers.append(Hyperparameters.of(config, config.train.epochs * steps))
-    return Runs(keys, jax.tree.map(lambda *of_runs: np.stack(of_runs), *numbers))
+        inputs.append((rows.class_weights, Hyperparameters.of(config, config.train.epochs * steps)))
+    return RunInputs(keys, *jax.tree.map(lambda *of_runs: np.stack(of_runs), *inputs))
 
 
 class HeadTrainer:
@@ -109,7 +96,7 @@ class HeadTrainer:
         return hash(self._identity)
 
     def train(
-        self, epochs: Sequence[int], runs: Runs, data: FoldData, divisor: int = 0,
+        self, epochs: Sequence[int], runs: RunInputs, data: FoldData, divisor: int = 0,
         update: Callable[[int, str], None] = lambda epochs, note: None,
     ) -> list[FoldOutcome]:  # fmt: skip
         """Returns the outcome after each number of epochs.
@@ -127,7 +114,7 @@ class HeadTrainer:
         """
         memory = decoded_cache.device_memory() or decoded_cache.host_memory()
         side_by_side = max(1, memory // (4 * 3 * self.num_parameters))
-        groups = np.array_split(np.arange(len(runs.keys)), -(-len(runs.keys) // side_by_side))
+        groups = np.array_split(np.arange(len(runs.key)), -(-len(runs.key) // side_by_side))
         outcomes = []
         for group in groups:
             selected = runs if len(groups) == 1 else jax.tree.map(lambda leaf, group=group: leaf[group], runs)
@@ -135,14 +122,14 @@ class HeadTrainer:
         return [_concatenate(of_groups) for of_groups in zip(*outcomes, strict=True)]
 
     def _train(
-        self, epochs: Sequence[int], runs: Runs, data: FoldData, divisor: int, update: Callable[[int, str], None]
+        self, epochs: Sequence[int], runs: RunInputs, data: FoldData, divisor: int, update: Callable[[int, str], None]
     ) -> Iterator[FoldOutcome]:
         stride = max(count for count in range(1, min(divisor, self.epochs_per_call) + 1) if divisor % count == 0)
-        state, parts = self.init(runs.keys), []
+        state, parts = self.init(runs.key), []
         for last in range(stride, epochs[-1] + 1, stride):
             state, history = self.train_epochs(state, runs, data, np.arange(last - stride, last))
             parts.append(jax.device_get(history))
-            update(stride * len(runs.keys), f"validation accuracy {parts[-1].val_accuracy[-1].mean():.3f}")
+            update(stride * len(runs.key), f"validation accuracy {parts[-1].val_accuracy[-1].mean():.3f}")
             if last in epochs:
                 probabilities = self.predict(state.eval_params, data.features, data.rows.test)
                 params = unflatten_dict(jax.device_get(state.eval_params), sep="/")
@@ -161,15 +148,15 @@ class HeadTrainer:
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def train_epochs(
-        self, state: TrainState, runs: Runs, data: FoldData, epochs: jax.Array
+        self, state: TrainState, runs: RunInputs, data: FoldData, epochs: jax.Array
     ) -> tuple[TrainState, History]:
         """Trains all runs for the epochs of these numbers, from 0; takes the memory of the old state."""
         views, rows = data.features.shape[1], data.rows
         flat, labels = data.features.reshape(-1, self._num_features), jnp.repeat(data.labels, views)
         num_steps = steps_per_epoch(rows.train_count, batch_size(self._config, rows))
 
-        def train_epoch(state: TrainState, run: Runs, epoch: jax.Array) -> TrainState:
-            order = self.epoch_rows(run.keys, epoch, data.labels, rows, views)
+        def train_epoch(state: TrainState, run: RunInputs, epoch: jax.Array) -> TrainState:
+            order = self.epoch_rows(run.key, epoch, data.labels, rows, views)
             state = state.replace(metrics=Metrics.zero())  # type: ignore[attr-defined]
             return self.train_steps(state, run, (flat, labels, order), rows, 0, num_steps)
 
@@ -185,7 +172,7 @@ class HeadTrainer:
         return jax.lax.scan(epoch, state, epochs)
 
     def train_steps(
-        self, state: TrainState, run: Runs, inputs: tuple[jax.Array, jax.Array, jax.Array], rows: FoldRows,
+        self, state: TrainState, run: RunInputs, inputs: tuple[jax.Array, jax.Array, jax.Array], rows: FoldRows,
         first: Any, count: Any,
     ) -> TrainState:  # fmt: skip
         """Makes `count` steps of one run, the first of which is step `first` of an epoch.
@@ -208,7 +195,7 @@ class HeadTrainer:
             mask = mask & (positions < size) if parts > 1 else mask
             chosen = order[jnp.minimum(index, len(order) - 1)]
             batch = Batch(features[chosen], labels[chosen], mask, positions)
-            return self._step(state, {}, batch, rows.class_weights, run.keys, run.hyperparameters)
+            return self._step(state, {}, batch, run)
 
         return jax.lax.fori_loop(0, count, step, state)
 

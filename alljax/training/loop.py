@@ -17,10 +17,10 @@ from alljax.errors import ConfigError, Stopped
 from alljax.progress import Update
 from alljax.training.checkpoints import CheckpointManager
 from alljax.training.distributed import stop_requested
-from alljax.training.fine_tuning import FineTuner, RunInputs
+from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.metric_writers import Write, open_loggers, profiler
-from alljax.training.step import History, Metrics, TrainState
+from alljax.training.step import History, Metrics, RunInputs, TrainState
 
 
 @dataclass(frozen=True)

@@ -153,8 +153,23 @@ class Batch:
     positions: jax.Array
 
 
-Step = Callable[[TrainState, Parameters, Batch, jax.Array, jax.Array, Hyperparameters], TrainState]
-"""State, frozen parameters, batch, class weights float32 (C,), key of the run, hyperparameters → next state."""
+@flax.struct.dataclass
+class RunInputs:
+    """What differs between runs of one compiled step; R runs that are trained in one call have a leading axis R.
+
+    Attributes:
+        key: determines initial parameters, order, augmentation and dropout.
+        class_weights: float32 (C,).
+        hyperparameters: learning rate, number of steps and so on.
+    """
+
+    key: jax.Array
+    class_weights: jax.Array
+    hyperparameters: Hyperparameters
+
+
+Step = Callable[[TrainState, Parameters, Batch, RunInputs], TrainState]
+"""State, frozen parameters, batch, inputs of the run → next state."""
 
 
 def init_state(
@@ -204,30 +219,23 @@ def make_train_step(
     def over_devices(tree: Any) -> Any:
         return tree if axis is None else lax.psum(tree, axis)
 
-    def step(
-        state: TrainState,
-        frozen_params: Parameters,
-        batch: Batch,
-        class_weights: jax.Array,
-        key: jax.Array,
-        hyperparameters: Hyperparameters,
-    ) -> TrainState:
-        loss = make_loss(config, hyperparameters.focal_gamma)
+    def step(state: TrainState, frozen_params: Parameters, batch: Batch, run: RunInputs) -> TrainState:
+        loss = make_loss(config, run.hyperparameters.focal_gamma)
         params = {path: leaf for path, leaf in state.params.items() if trainable is None or path in trainable}
         fixed = {**frozen_params, **{path: leaf for path, leaf in state.params.items() if path not in params}}
         count = over_devices(jnp.sum(batch.mask.astype(jnp.float32)))
 
         def add_part(carry: tuple[Any, Any, Metrics], part: Batch) -> tuple[tuple[Any, Any, Metrics], None]:
             gradients, batch_stats, metrics = carry
-            inputs, targets = part.inputs, jax.nn.one_hot(part.labels, len(class_weights))
+            inputs, targets = part.inputs, jax.nn.one_hot(part.labels, len(run.class_weights))
             if augment is not None:
-                keys = example_keys(jax.random.fold_in(key, AUGMENT), state.step, part.positions)
+                keys = example_keys(jax.random.fold_in(run.key, AUGMENT), state.step, part.positions)
                 inputs, targets = augment(keys, inputs, targets, part.mask)
-            keys = example_keys(jax.random.fold_in(key, DROPOUT), state.step, part.positions)
+            keys = example_keys(jax.random.fold_in(run.key, DROPOUT), state.step, part.positions)
 
             def mean_loss(params: Parameters) -> tuple[jax.Array, tuple[Any, Metrics]]:
                 logits, moved = apply({**fixed, **params}, batch_stats, inputs, part.mask, keys)
-                total = weighted_loss(loss, logits, targets, part.mask, class_weights)
+                total = weighted_loss(loss, logits, targets, part.mask, run.class_weights)
                 return total / count, (moved, Metrics.of(logits, part.labels, part.mask))
 
             more, (moved, of_part) = jax.grad(mean_loss, has_aux=True)(params)
@@ -239,7 +247,7 @@ def make_train_step(
         else:
             carry, _ = lax.scan(add_part, carry, _divide(batch, parts))
         gradients, metrics = over_devices((carry[0], carry[2]))
-        optimizer = make_optimizer(config, hyperparameters, group_of)
+        optimizer = make_optimizer(config, run.hyperparameters, group_of)
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         params = {**state.params, **optax.apply_updates(params, updates)}
         ema = _average(state, params, config.train.ema_decay)

@@ -28,12 +28,12 @@ from alljax.data.splits import Fold
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import get_preprocessing
 from alljax.training import sharding
-from alljax.training.fine_tuning import FineTuner, RunInputs
+from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.loop import train
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
-from alljax.training.step import Batch
+from alljax.training.step import Batch, RunInputs
 
 BACKBONES = ("vgg16", "resnet50")
 SIZE, BATCH, ROUNDS = 224, 8, 5

@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from alljax.config import default_config
 from alljax.training.optimizers import Hyperparameters
 from alljax.training.parameter_groups import ParameterGroup
-from alljax.training.step import AUGMENT, Batch, TrainState, init_state, make_eval_step, make_train_step
+from alljax.training.step import AUGMENT, Batch, RunInputs, TrainState, init_state, make_eval_step, make_train_step
 
 SIZE, REAL = 8, 7
 KEY = jax.random.key(3)
@@ -40,7 +40,7 @@ def run(options: dict[str, Any] | None = None, steps: int = 1, **train: Any) -> 
     step = jax.jit(make_train_step(config, apply, **(options or {})))
     state = init_state(config, PARAMS, group_of=(options or {}).get("group_of"))
     for _ in range(steps):
-        state = step(state, {}, batch(), WEIGHTS, KEY, Hyperparameters.of(config, 10))
+        state = step(state, {}, batch(), RunInputs(KEY, WEIGHTS, Hyperparameters.of(config, 10)))
     return state
 
 
