@@ -147,6 +147,8 @@ def _is_not_orbax(record: stdlib_logging.LogRecord) -> bool:
 def _write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
+    except jax.errors.JaxRuntimeError:  # another process was lost
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         code = re.search(r"os_error_code='(\d+)'", str(error))  # in a page of text by TensorStore
         number = int(code[1]) if code else getattr(error, "errno", None)
