@@ -273,15 +273,7 @@ def make_eval_step(apply: Apply, axis: str | None = None) -> Callable[[TrainStat
 
 
 def example_keys(key: jax.Array, step: jax.Array, positions: jax.Array) -> jax.Array:
-    """Returns a key per image of a batch, (B,).
-
-    They depend on the position in the *global* batch, so that one device and eight draw the same.
-
-    Args:
-        key: of a run and stream.
-        step: int32 ().
-        positions: int32 (B,).
-    """
+    """Returns a key per image of a batch, (B,), by its position in the *global* one: eight devices draw as one does."""
     return jax.vmap(lambda position: jax.random.fold_in(jax.random.fold_in(key, step), position))(positions)
 
 
