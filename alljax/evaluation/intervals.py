@@ -174,11 +174,11 @@ def _weights(labels: np.ndarray, unit: np.ndarray, units: int, bootstrap: Bootst
 
 def _metrics(test: HeldOut, unit: np.ndarray, weights: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Returns the metrics, averaged over seeds, under weights of the units (units, B), as (B,)."""
-    per_seed = []
+    of_images, per_seed = weights[unit], []
     for probabilities, scores in zip(np.asarray(test.probabilities, np.float64), test.ranking, strict=True):
         per_seed.append(_counted(test.labels, probabilities, unit, weights))
         if "auc" in names:
-            per_seed[-1]["auc"] = _auc(test.labels, scores, test.folds, weights[unit])
+            per_seed[-1]["auc"] = _auc(test.labels, scores, test.folds, of_images)
     return {name: np.mean([of_seed[name] for of_seed in per_seed], axis=0) for name in names}
 
 

@@ -1,6 +1,6 @@
 """What the numbers of a study support, and what a reader must know before believing them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -35,33 +35,35 @@ def headline(study: Study) -> dict[str, Value]:
         return {METRICS[key]: metric_value(key, result) for key in ("auc", "accuracy", "macro_f1")}
     recalls = {f"recall_{label}": result["per_class"][label]["recall"] for label in (0, 1)}
     bounds = confidence_intervals(study.predictions(name).held_out, study.bootstrap, list(recalls))
+    result = {**result, **recalls, "intervals": result["intervals"] | bounds}
     return {
         "AUC": metric_value("auc", result),
         "accuracy": metric_value("accuracy", result),
-        f"sensitivity: recall of {names[1]}": metric_value("recall_1", {**recalls, "intervals": bounds}),
-        f"specificity: recall of {names[0]}": metric_value("recall_0", {**recalls, "intervals": bounds}),
+        f"sensitivity: recall of {names[1]}": metric_value("recall_1", result),
+        f"specificity: recall of {names[0]}": metric_value("recall_0", result),
     }
 
 
-def findings(study: Study) -> list[str]:
-    """Returns what the numbers support: the best model compared with the other models and with the baselines."""
+def findings(study: Study) -> Iterator[str]:
+    """Yields what the numbers support: the best model compared with the other models and with the baselines."""
     ranking = study.ranking
     rivals = [name for name in ranking.order[1:] if name not in ranking.leaky]
-    lines = list(_baselines(study))
     if rivals:
         second = ranking.differences[rivals[0]]
         below = sum(ranking.differences[name].below for name in rivals)
         interval = [-bound for bound in second.interval[::-1]] if second.interval else None
         lead = difference_value(ranking.metric, -second.value, interval)
         verdict = "significant" if second.below else "not significant" if interval else "tested on other images"
-        lines = [
+        yield (
             f"{DIFFERENCE[ranking.metric]} minus that of the next best model, {rivals[0]}: {lead}, {verdict}. "
-            f"Significantly worse than the best model: {below} of {plural(len(rivals), 'other model')}.",
-            *lines,
+            f"Significantly worse than the best model: {below} of {plural(len(rivals), 'other model')}."
+        )
+    yield from _baselines(study)
+    if rivals:
+        yield (
             f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, so its numbers "
-            "are slightly optimistic; only new images can show by how much.",
-        ]
-    return lines
+            "are slightly optimistic; only new images can show by how much."
+        )
 
 
 def _baselines(study: Study) -> Iterator[str]:
@@ -86,41 +88,24 @@ def _baselines(study: Study) -> Iterator[str]:
     )
 
 
-def protocols(study: Study) -> list[tuple[str, str]]:
-    """Returns the name of each split and how the models were tested in it."""
-    described = []
+def protocols(study: Study) -> dict[str, str]:
+    """Returns for each split how the models were tested in it."""
+    described = {}
     for name, split in study.metrics["splits"].items():
         protocol = split["protocol"]
-        counts = [f"{_range(protocol[f'{side}_images'])} {side} images" for side in ("training", "test")]
+        images = []
+        for side in ("training", "test"):
+            counts = protocol[f"{side}_images"]
+            images.append(f"{' to '.join(f'{n:,}' for n in sorted({min(counts), max(counts)}))} {side} images")
         repeats = f" × {protocol['repeats']} repeats" if protocol["repeats"] > 1 else ""
         folds = f"{plural(protocol['folds'], 'fold')}{repeats}, " if len(protocol["test_images"]) > 1 else ""
         how = setting_value("split.protocol", protocol["name"])
-        described.append((name, f"Test: {how}; {folds}{' and '.join(counts)}{' per fold' if folds else ''}."))
+        described[name] = f"Test: {how}; {folds}{' and '.join(images)}{' per fold' if folds else ''}."
     return described
 
 
-def _range(counts: Sequence[int]) -> str:
-    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
-
-
-def warnings(study: Study) -> list[str]:
-    """Returns what a reader must know first: missing and failed models, leaks, unknown or few subjects, notes."""
-    lines = [*_unfinished(study), *_leaks(study)]
-    if study.metrics["trials"][study.ranking.best]["interval_unit"] == "images":
-        lines.append(
-            "The subjects of the images are unknown. Intervals are over images and too narrow if subjects have several "
-            "images, and a subject can be on both sides of the split."
-        )
-    else:
-        predictions = study.predictions(study.ranking.best)
-        for label, name in enumerate(study.class_names):
-            count = len(np.unique(predictions.subjects[predictions.labels == label]))
-            if count < FEW_SUBJECTS:
-                lines.append(f"Only {plural(count, 'subject')} of class {name} tested: its intervals are too narrow.")
-    return lines + study.metrics["dataset"]["notes"]
-
-
-def _unfinished(study: Study) -> Iterator[str]:
+def warnings(study: Study) -> Iterator[str]:
+    """Yields what a reader must know first: missing and failed models, leaks, unknown or few subjects, notes."""
     missing, failed, total = study.metrics["missing"], list(study.metrics["failed"]), len(study.trials)
     if missing:
         yield (
@@ -129,6 +114,19 @@ def _unfinished(study: Study) -> Iterator[str]:
         )
     if failed:
         yield f"{len(failed)} of {total} models failed: {first_few(failed)}. The errors are listed below the results."
+    yield from _leaks(study)
+    predictions = study.predictions(study.ranking.best)
+    if study.metrics["trials"][study.ranking.best]["interval_unit"] == "images":
+        yield (
+            "The subjects of the images are unknown. Intervals are over images and too narrow if subjects have several "
+            "images, and a subject can be on both sides of the split."
+        )
+    else:
+        for label, name in enumerate(study.class_names):
+            count = len(np.unique(predictions.subjects[predictions.labels == label]))
+            if count < FEW_SUBJECTS:
+                yield f"Only {plural(count, 'subject')} of class {name} tested: its intervals are too narrow."
+    yield from study.metrics["dataset"]["notes"]
 
 
 def _leaks(study: Study) -> Iterator[str]:

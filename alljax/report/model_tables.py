@@ -1,14 +1,12 @@
 """Tables of a study: its models with the baselines, its classes, misclassified images, and subjects."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from alljax.evaluation.metrics import METRICS
 from alljax.report.findings import BASELINES
-from alljax.report.tables import Table, Value, metric_value
+from alljax.report.tables import Section, Table, Value, metric_value
 from alljax.study.results import Study
 
 DRAWN = 6
@@ -27,52 +25,57 @@ def results_table(study: Study) -> Table:
     Its columns are model, split (where a study has several), the metrics, recalls of two classes, and minutes.
     """
     ranking, trials, splits = study.ranking, study.metrics["trials"], study.metrics["splits"]
+    several, metric = len(splits) > 1, ranking.metric
     recalls = [f"recall of {name}" for name in study.class_names] if len(study.classes) == 2 else []
+    models = []
+    for place, name in enumerate(ranking.order):
+        link, note = f"model-{place}" if place < DRAWN else "", "leaky test" if name in ranking.leaky else ""
+        models.append((Value(name, note=note, link=link), trials[name]["split"], trials[name]))
     baselines = [
-        (BASELINES[name], split, result)
+        (Value(BASELINES[name]), split, result)
         for split, content in splits.items()
         for name, result in content["baselines"].items()
     ]
-    results = [*trials.values(), *(result for _, _, result in baselines)]
-    ends = [end for result in results for end in result["intervals"].get(ranking.metric, ())] or [0.0, 1.0]
+    ends = [end for *_, result in models + baselines for end in result["intervals"].get(metric, ())] or [0.0, 1.0]
     low, width = min(ends), max(ends) - min(ends) or 1.0
-
-    def row(name: Value, split: str, result: Mapping[str, Any]) -> tuple[Value, ...]:
+    rows = []
+    for label, split, result in models + baselines:
         values = {key: metric_value(key, result, interval=place < 3) for place, key in enumerate(METRICS)}
-        if interval := result["intervals"].get(ranking.metric):
-            start, middle, end = ((value - low) / width for value in (interval[0], result[ranking.metric], interval[1]))
-            values[ranking.metric] = replace(values[ranking.metric], bar=(start, middle, end))
+        if interval := result["intervals"].get(metric):
+            start, middle, end = ((value - low) / width for value in (interval[0], result[metric], interval[1]))
+            values[metric] = replace(values[metric], bar=(start, middle, end))
         by_class = [metric_value("recall", one, interval=False) for one in result["per_class"] if recalls]
         minutes = Value(f"{result['seconds'] / 60:.1f}", result["seconds"] / 60) if "seconds" in result else Value("")
-        return (name, *([Value(split)] if len(splits) > 1 else []), *values.values(), *by_class, minutes)
-
-    rows = []
-    for place, name in enumerate(ranking.order):
-        link, note = f"model-{place}" if place < DRAWN else "", "leaky test" if name in ranking.leaky else ""
-        rows.append(row(Value(name, note=note, link=link), trials[name]["split"], trials[name]))
-    columns = ("model", *(["split"] if len(splits) > 1 else []), *METRICS.values(), *recalls, "minutes")
-    footer = tuple(row(Value(name), split, result) for name, split, result in baselines)
+        rows.append((label, *([Value(split)] if several else []), *values.values(), *by_class, minutes))
+    columns = ("model", *(["split"] if several else []), *METRICS.values(), *recalls, "minutes")
     notes = (
         f"In brackets: {study.config['evaluation.level']:.0%} intervals over {trials[ranking.best]['interval_unit']}.",
         "Other intervals are in metrics.json. The minutes are those of training, without extracting features.",
     )
-    return Table("results", "Metrics over all held-out images", columns, tuple(rows), footer, notes)
+    title, count = "Metrics over all held-out images", len(models)
+    return Table("results", title, columns, tuple(rows[:count]), tuple(rows[count:]), notes)
+
+
+def results_section(study: Study) -> Section:
+    """Returns the section with the table of models."""
+    text = (
+        "The last rows are baselines without a network: what a model must exceed. Click on a heading to sort. Tables "
+        "are also in tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
+    )
+    return Section("all-results", "Results", (text,), (results_table(study),))
 
 
 def classes_table(study: Study) -> Table:
     """Returns the number of images and, where they are known, of subjects per class."""
-    data = study.metrics["dataset"]
+    data, rows = study.metrics["dataset"], []
     columns = ("class", "images", "share", "subject names")[: 4 if data["subjects"] else 3]
-
-    def row(name: str, images: int, subjects: int) -> tuple[Value, ...]:
-        share = images / data["images"]
-        values = Value(f"{images:,}", images), Value(f"{share:.1%}", share), Value(f"{subjects:,}", subjects)
-        return (Value(name), *values)[: len(columns)]
-
-    counts = [data["by_class"][label] for label in study.classes]
-    rows = [row(name, one["images"], one["subjects"]) for name, one in zip(study.class_names, counts, strict=True)]
-    total = row("total", data["images"], data["subject_names"])
-    return Table("classes", "Images by class", columns, tuple(rows), (total,))
+    total = {"images": data["images"], "subjects": data["subject_names"]}
+    counts = [*(data["by_class"][label] for label in study.classes), total]
+    for name, count in zip((*study.class_names, "total"), counts, strict=True):
+        images, share, subjects = count["images"], count["images"] / data["images"], count["subjects"]
+        row = Value(name), Value(f"{images:,}", images), Value(f"{share:.1%}", share), Value(f"{subjects:,}", subjects)
+        rows.append(row[: len(columns)])
+    return Table("classes", "Images by class", columns, tuple(rows[:-1]), (rows[-1],))
 
 
 def misclassified_table(study: Study, name: str) -> Table:

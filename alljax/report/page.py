@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,43 +25,34 @@ COLORS = {
 """CSS colors of the page for those of figures; they are brighter on a dark page."""
 
 
-def render(study: Study, sections: Sequence[Section], results: Table, inputs: str) -> str:
+def render(study: Study, sections: Sequence[Section], inputs: str) -> str:
     """Returns the page; the same study gives the same bytes.
 
     Args:
         study: the study; histories and predictions of the models with figures are read.
-        sections: shown between the findings and the results.
-        results: from `model_tables.results_table`.
+        sections: shown between the setup and the models.
         inputs: hash of what the page is made from, stored in its head.
     """
-    ranking, best = study.ranking, study.ranking.best
-    trials = study.metrics["trials"]
-    weights: list[Any] = []
-    for trial in trials.values():
-        if trial["weights"] not in weights:
-            weights.append(trial["weights"])
+    ranking = study.ranking
+    weights = {json.dumps(trial["weights"]): trial["weights"] for trial in study.metrics["trials"].values()}
     return _template().render(
         table=None,
         inputs=inputs,
         study=study,
         data=study.metrics["dataset"],
-        title=findings.title(study),
         ranking=ranking,
-        metric=METRICS[ranking.metric],
-        level=f"{study.config['evaluation.level']:.0%}",
-        unit=trials[best]["interval_unit"],
+        title=findings.title(study),
         headline=findings.headline(study),
         findings=findings.findings(study),
-        warnings=findings.warnings(study),
+        warnings=list(findings.warnings(study)),
         protocols=findings.protocols(study),
         varied=setting_names.varied_settings(study),
         classes=model_tables.classes_table(study),
         sections=sections,
-        results=results,
         models=[_model(study, name) for name in ranking.order[: model_tables.DRAWN]],
-        misclassified=model_tables.misclassified_table(study, best),
+        misclassified=model_tables.misclassified_table(study, ranking.best),
         subjects=model_tables.subjects_table(study),
-        details={"Weights": weights, "Settings": study.config, "Environment": study.environment},
+        details={"Weights": [*weights.values()], "Settings": study.config, "Environment": study.environment},
     )
 
 
@@ -75,7 +67,7 @@ def inline(figure: Figure, prefix: str) -> Markup:
     width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
     curves = Markup(' data-curves="{}"').format(figure.curves) if figure.curves else ""
     head = Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img"{}><title>{}</title>').format(
-        width, height, width, height, curves, figure.description
+        width, height, width, height, curves, figure.description or figure.caption
     )
     unique = re.sub(r"[^A-Za-z0-9]", "-", prefix)
     body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{unique}-", svg[svg.index(">") + 1 :].replace("xlink:", ""))
@@ -104,7 +96,8 @@ def _model(study: Study, name: str) -> dict[str, Any]:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             sheet = base64.b64encode(content).decode(), image.width // 2, image.height // 2
-    value = metric_value(study.ranking.metric, result, interval=False)
+    metric = study.ranking.metric
+    value = f"{METRICS[metric]} {metric_value(metric, result, interval=False)}"
     return {"name": name, "value": value, "figures": figures, "sheet": sheet}
 
 

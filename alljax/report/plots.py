@@ -60,17 +60,13 @@ def subplots(
         yield figure, figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
 
 
-def save(
-    name: str, caption: str, figure: matplotlib.figure.Figure, description: str = "", curves: bool = False,
-    png: bool = True,
-) -> Figure:  # fmt: skip
+def save(name: str, caption: str, figure: matplotlib.figure.Figure, curves: bool = False, png: bool = True) -> Figure:
     """Returns a figure as SVG and PNG (200 dots per inch on white); to be called inside the block of `subplots`.
 
     Args:
         name: stem of its files.
         caption: what it shows.
         figure: from `subplots`.
-        description: what a screen reader reads; the caption if empty.
         curves: whether mouse or arrow keys show the values of the labeled lines.
         png: whether a PNG is needed.
     """
@@ -80,8 +76,7 @@ def save(
         figure.set_layout_engine("none")  # the layout takes most of the time and is the same for both
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(svg, format="svg", transparent=True, metadata=no_metadata)
-    text = _curves(figure) if curves else ""
-    return Figure(name, caption, svg.getvalue(), image.getvalue(), description or caption, text)
+    return Figure(name, caption, svg.getvalue(), image.getvalue(), curves=_curves(figure) if curves else "")
 
 
 def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: Any) -> Figure:
@@ -92,9 +87,7 @@ def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: 
 
 
 def draw_learning_curves(axes: Axes, history: pandas.DataFrame, quantity: str, validation: str) -> None:
-    """Draws training and validation curves against the epoch: means over folds and seeds.
-
-    The band is one standard deviation to either side, where an epoch has several values.
+    """Draws means over folds and seeds against the epoch, with a band of one standard deviation to either side.
 
     Args:
         axes: axes to draw on.
@@ -107,11 +100,10 @@ def draw_learning_curves(axes: Axes, history: pandas.DataFrame, quantity: str, v
         (f"val_{quantity}", validation, VERMILION, DASHES[0]),
     ):
         values = history.groupby("epoch")[column]
-        mean = values.agg(lambda of_epoch: of_epoch.mean(skipna=False))
+        mean, spread = values.agg(lambda of_epoch: of_epoch.mean(skipna=False)), values.std(ddof=0)
         marker = "o" if len(mean) == 1 else ""
         axes.plot(mean.index, mean, color=color, linestyle=dashes, label=label, marker=marker)
         if values.size().max() > 1:
-            spread = values.std(ddof=0)
             axes.fill_between(mean.index, mean - spread, mean + spread, color=color, alpha=0.16, linewidth=0)
     axes.set(xlabel="epoch", ylabel=quantity)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -182,7 +174,7 @@ def draw_roc_curves(
 
 
 def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str]) -> bytes:
-    """Returns a contact sheet as JPEG, six images per row, each with its caption below; the page halves its size.
+    """Returns a contact sheet as JPEG, six images per row; the page halves its size.
 
     Args:
         images: uint8 (H, W, 3) of any size.
@@ -218,24 +210,21 @@ def _curves(figure: matplotlib.figure.Figure) -> str:
     shared = figure.get_supxlabel() or next((axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()), "")
     for axes in figure.axes:
         lines: list[Any] = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-        if not axes.get_visible() or not lines:
-            continue
-        box = axes.get_position()
         at = sorted({float(x) for line in lines for x in line.get_xdata()})
         series = []
         for line in lines:
             known = {float(x): float(f"{y:.4g}") for x, y in zip(*line.get_data(), strict=True) if np.isfinite(y)}
-            series.append([line.get_label(), to_hex(line.get_color()), [known.get(x) for x in at]])
-        panels.append(
-            {
-                "box": [round(share, 5) for share in (box.x0, 1 - box.y1, box.width, box.height)],
-                "x": axes.get_xlim(),
-                "y": axes.get_ylim(),
-                "log": axes.get_xscale() == "log",
-                "name": axes.get_xlabel() or shared,
-                "title": axes.get_title() or axes.get_title("left"),
-                "at": [float(f"{x:.4g}") for x in at],
-                "lines": series,
-            }
-        )
+            series.append((line.get_label(), to_hex(line.get_color()), [known.get(x) for x in at]))
+        box = axes.get_position()
+        panel = {
+            "box": [round(share, 5) for share in (box.x0, 1 - box.y1, box.width, box.height)],
+            "x": axes.get_xlim(),
+            "y": axes.get_ylim(),
+            "log": axes.get_xscale() == "log",
+            "name": axes.get_xlabel() or shared,
+            "title": axes.get_title() or axes.get_title("left"),
+            "at": [float(f"{x:.4g}") for x in at],
+            "lines": series,
+        }
+        panels += [panel] if lines else []
     return json.dumps(panels, ensure_ascii=False) if panels else ""

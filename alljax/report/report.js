@@ -23,26 +23,26 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 
 // Figures: mouse, finger or arrow keys move a line to the nearest point of the curves; a box names their values.
-const create = (tag, className, text) => Object.assign(document.createElement(tag), {className, textContent: text});
+const create = (className, text = "") => Object.assign(document.createElement("div"), {className, textContent: text});
 const percent = value => `${100 * value}%`;
 const format = value => Math.abs(value) < 10 ? value.toFixed(3) : String(Number(value.toPrecision(4)));
 const share = (value, [low, high], log) =>
   log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
 
-function followCurves(svg) {
-  const holder = create("div", "follow", "");
+for (const svg of document.querySelectorAll("svg[data-curves]")) {
+  const holder = create("follow");
   svg.replaceWith(holder);
   holder.append(svg);
-  JSON.parse(svg.dataset.curves).forEach(panel => holder.append(...followPanel(panel)));
+  JSON.parse(svg.dataset.curves).forEach(panel => holder.append(...follow(panel)));
 }
 
-function followPanel({box: [left, top, width, height], x, y, log, name, title, at, lines}) {
-  const area = create("div", "panel", ""), readout = create("div", "readout", "");
+function follow({box: [left, top, width, height], x, y, log, name, title, at, lines}) {
+  const area = create("panel"), readout = create("readout"), last = at.length - 1;
   const positions = at.map(value => share(value, x, log));
   let shown = -1;
   const hide = () => { shown = -1; readout.hidden = true; area.replaceChildren(); };
   const mark = (className, position) => {
-    const element = create("div", className, "");
+    const element = create(className);
     element.style.left = percent(position);
     area.append(element);
     return element;
@@ -51,13 +51,12 @@ function followPanel({box: [left, top, width, height], x, y, log, name, title, a
     hide();
     shown = index;
     mark("hair", positions[index]);
-    readout.replaceChildren(create("b", "", [title, `${name} ${at[index]}`].filter(Boolean).join(" · ")));
-    for (const [label, color, values] of lines) {
-      if (values[index] === null) continue;
-      const row = create("div", "", ""), key = create("span", "", label), dot = mark("dot", positions[index]);
+    readout.replaceChildren(create("head", [title, `${name} ${at[index]}`].filter(Boolean).join(" · ")));
+    for (const [label, color, values] of lines.filter(([, , values]) => values[index] !== null)) {
+      const row = create("row"), key = create("key", label), dot = mark("dot", positions[index]);
       dot.style.bottom = percent(share(values[index], y));
       dot.style.background = key.style.borderColor = color;
-      row.append(key, create("span", "", format(values[index])));
+      row.append(key, create("", format(values[index])));
       readout.append(row);
     }
     const place = left + width * positions[index];
@@ -71,28 +70,22 @@ function followPanel({box: [left, top, width, height], x, y, log, name, title, a
     show(distances.indexOf(Math.min(...distances)));
   };
   const press = event => {
-    const last = at.length - 1, left = shown < 0 ? last : Math.max(shown - 1, 0);
-    const moves = {ArrowRight: Math.min(shown + 1, last), ArrowLeft: left, Home: 0, End: last};
+    const before = shown < 0 ? last : Math.max(shown - 1, 0);
+    const moves = {ArrowRight: Math.min(shown + 1, last), ArrowLeft: before, Home: 0, End: last};
     if (event.key === "Escape") hide();
     if (!(event.key in moves) || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     show(moves[event.key]);
   };
-  Object.assign(area.style, {left: percent(left), top: percent(top), width: percent(width), height: percent(height)});
-  readout.style.top = percent(top);
-  readout.hidden = true;
-  readout.setAttribute("role", "status");
-  area.tabIndex = 0;
-  area.setAttribute("role", "group");
-  area.setAttribute("aria-label", `${title} Curves: arrow keys read the values.`.trim());
-  area.addEventListener("pointermove", point);
-  area.addEventListener("pointerdown", point);
+  const listeners = {pointermove: point, pointerdown: point, keydown: press, blur: hide};
+  Object.entries(listeners).forEach(([event, listener]) => area.addEventListener(event, listener));
   area.addEventListener("pointerleave", event => { if (event.pointerType !== "touch") hide(); });
-  area.addEventListener("keydown", press);
-  area.addEventListener("blur", hide);
+  Object.assign(area.style, {left: percent(left), top: percent(top), width: percent(width), height: percent(height)});
+  Object.assign(area, {tabIndex: 0, role: "group", ariaLabel: `${title} Curves: arrow keys read the values.`.trim()});
+  Object.assign(readout, {hidden: true, role: "status"});
+  readout.style.top = percent(top);
   return [area, readout];
 }
-document.querySelectorAll("svg[data-curves]").forEach(followCurves);
 
 // The target of a link is opened; before printing everything is.
 const openTarget = () => document.getElementById(location.hash.slice(1))?.closest("details")?.setAttribute("open", "");

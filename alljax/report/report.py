@@ -43,9 +43,9 @@ def write_report(folder: Path, sections: "Callable[[Study], list[Section]] | Non
 
     study = read_study(folder)
     found = sections(study) if sections and study.config["study.compare"] else ablation.sections(study)
-    results = model_tables.results_table(study)
-    text = page.render(study, found, results, inputs)
-    for part in (results, *(part for section in found for part in section.parts)):
+    found = [*found, model_tables.results_section(study)]
+    text = page.render(study, found, inputs)
+    for part in (part for section in found for part in section.parts):
         if isinstance(part, tables.Table):
             files.write_text(folder / "tables" / f"{part.name}.html", page.render_table(part))
             files.write_text(folder / "tables" / f"{part.name}.csv", tables.to_csv(part))

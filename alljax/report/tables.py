@@ -1,8 +1,10 @@
 """Tables, figures and sections of a report, and tables as CSV and LaTeX."""
 
+import csv
+import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ LONG = 32
 WIDE = 7
 """Columns above which a LaTeX table is in landscape."""
 
-_LATEX = str.maketrans(
+LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "#": r"\#", "$": r"\$", "%": r"\%", "&": r"\&", "_": r"\_",
         "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -48,8 +50,8 @@ class Value:
     @property
     def exact(self) -> str:
         """The number with all its digits; empty if there is none."""
-        finite = self.number is not None and math.isfinite(self.number)
-        return repr(float(self.number or 0)).removesuffix(".0") if finite else ""
+        known = self.number is not None and math.isfinite(self.number)
+        return repr(float(self.number or 0)).removesuffix(".0") if known else ""
 
     def __str__(self) -> str:
         return f"{self.text} {self.note}".rstrip()
@@ -76,10 +78,14 @@ class Table:
     notes: tuple[str, ...] = ()
 
     @property
+    def all_rows(self) -> tuple[tuple[Value, ...], ...]:
+        """The rows and the footer."""
+        return (*self.rows, *self.footer)
+
+    @property
     def numeric(self) -> list[bool]:
         """Whether each column holds a number."""
-        rows = (*self.rows, *self.footer)
-        return [any(row[column].number is not None for row in rows) for column in range(len(self.columns))]
+        return [any(row[place].number is not None for row in self.all_rows) for place in range(len(self.columns))]
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Figure:
         caption: what it shows.
         svg: Matplotlib's SVG file.
         png: the same as PNG; empty where the figure is only on the page.
-        description: what a screen reader reads instead of the figure.
+        description: what a screen reader reads instead of the figure; the caption if empty.
         curves: JSON of the curves that the reader can follow with the mouse; empty if there are none.
     """
 
@@ -127,17 +133,6 @@ def format_value(metric: str, value: float | None) -> str:
     return f"{value:.1%}" if metric in PERCENT else f"{value:.3f}"
 
 
-def format_bounds(metric: str, bounds: Sequence[float]) -> str:
-    """Returns ``[low, high]`` of a metric."""
-    return "[" + ", ".join(format_value(metric, bound).rstrip("%") for bound in bounds) + "]"
-
-
-def metric_value(metric: str, result: Mapping[str, Any], interval: bool = True) -> Value:
-    """Returns a metric of a trial or baseline as an entry of a table, with its interval as note."""
-    bounds = result["intervals"].get(metric) if interval else None
-    return Value(format_value(metric, result[metric]), result[metric], format_bounds(metric, bounds) if bounds else "")
-
-
 def format_difference(metric: str, value: float) -> str:
     """Returns a difference with its sign: of accuracies in percentage points, of others with three decimals."""
     sign = "+" if value else ""
@@ -145,10 +140,20 @@ def format_difference(metric: str, value: float) -> str:
     return text.replace("-", "−")
 
 
+def format_bounds(metric: str, bounds: Sequence[float] | None, form: Callable[[str, float], str] = format_value) -> str:
+    """Returns ``[low, high]`` of a metric or, with `format_difference`, of a difference; empty without bounds."""
+    return "[" + ", ".join(form(metric, bound).rstrip("%") for bound in bounds) + "]" if bounds else ""
+
+
+def metric_value(metric: str, result: Mapping[str, Any], interval: bool = True) -> Value:
+    """Returns a metric of a trial or baseline as an entry of a table, with its interval as note."""
+    bounds = result["intervals"].get(metric) if interval else None
+    return Value(format_value(metric, result[metric]), result[metric], format_bounds(metric, bounds))
+
+
 def difference_value(metric: str, value: float, bounds: Sequence[float] | None = None) -> Value:
     """Returns a difference as an entry of a table, with its interval as note."""
-    note = "[" + ", ".join(format_difference(metric, bound) for bound in bounds) + "]" if bounds else ""
-    return Value(format_difference(metric, value), value, note)
+    return Value(format_difference(metric, value), value, format_bounds(metric, bounds, format_difference))
 
 
 def to_csv(table: Table) -> str:
@@ -157,17 +162,16 @@ def to_csv(table: Table) -> str:
     A numeric column holds numbers with all digits or nothing. Notes, and words in numeric columns, follow in a column
     ``HEADING (note)``.
     """
-    import pandas
-
-    rows, columns = (*table.rows, *table.footer), []
-    for place, (label, numeric) in enumerate(zip(table.columns, table.numeric, strict=True)):
-        entries = [row[place] for row in rows]
-        columns.append((label, [entry.exact if numeric else entry.text for entry in entries]))
+    columns, text = [], io.StringIO()
+    for place, (heading, numeric) in enumerate(zip(table.columns, table.numeric, strict=True)):
+        entries = [row[place] for row in table.all_rows]
+        columns.append([heading, *(entry.exact if numeric else entry.text for entry in entries)])
         words = [entry.text if numeric and entry.number is None and entry.text != "–" else "" for entry in entries]
         notes = ["; ".join(filter(None, (word, entry.note))) for word, entry in zip(words, entries, strict=True)]
-        columns += [(f"{label} (note)", notes)] if any(notes) else []
-    frame = pandas.DataFrame(dict(enumerate(values for _, values in columns)))
-    return frame.to_csv(index=False, header=[label for label, _ in columns], lineterminator="\n")
+        if any(notes):
+            columns.append([f"{heading} (note)", *notes])
+    csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
+    return text.getvalue()
 
 
 def to_latex(table: Table) -> str:
@@ -177,54 +181,44 @@ def to_latex(table: Table) -> str:
     """
     import pandas
 
-    rows, footer = (
-        [[_latex_value(*entry) for entry in zip(row, table.numeric, strict=True)] for row in group]
-        for group in (table.rows, table.footer)
-    )
-    if footer:
-        footer[0][0] = rf"\midrule {footer[0][0]}"
+    rows = [[_latex_value(*entry) for entry in zip(row, table.numeric, strict=True)] for row in table.all_rows]
+    if table.footer:
+        rows[len(table.rows)][0] = rf"\midrule {rows[len(table.rows)][0]}"
     headings = [
-        _stack([escape_latex(line) for line in textwrap.wrap(label, 12)], "b") if numeric else escape_latex(label)
+        _stack([line.translate(LATEX) for line in textwrap.wrap(label, 12)], "b") if numeric else label.translate(LATEX)
         for label, numeric in zip(table.columns, table.numeric, strict=True)
     ]
-    frame = pandas.DataFrame(rows + footer, columns=range(len(table.columns)))
+    frame = pandas.DataFrame(rows, columns=range(len(headings)))
     styler = frame.style.hide(axis="index").format_index(headings.__getitem__, axis=1)
     text = styler.to_latex(
-        environment="longtable", hrules=True, column_format=_layout(table), caption=escape_latex(table.title),
+        environment="longtable", hrules=True, column_format=_layout(table), caption=table.title.translate(LATEX),
         label=f"tab:{table.name}",
     )  # fmt: skip
-    notes = [rf"\par\noindent {escape_latex(note)}" for note in table.notes]
-    packages = r"% needs \usepackage{array,booktabs,longtable,lscape}"
-    size = r"\footnotesize" if len(table.columns) <= WIDE else r"\scriptsize"
-    begin = rf"\begingroup{size}\setlength{{\tabcolsep}}{{3pt}}"
-    lines = [begin, text.rstrip(), *notes, r"\par\endgroup"]
-    if len(table.columns) > WIDE:
-        lines = [r"\begin{landscape}", *lines, r"\end{landscape}"]
-    return "\n".join([packages, *lines, ""])
-
-
-def escape_latex(text: str) -> str:
-    """Returns text that LaTeX prints literally."""
-    return text.translate(_LATEX)
+    wide = len(table.columns) > WIDE
+    return "\n".join([
+        r"% needs \usepackage{array,booktabs,longtable,lscape}",
+        r"\begin{landscape}\scriptsize" if wide else r"\begingroup\footnotesize",
+        r"\setlength{\tabcolsep}{3pt}",
+        text.rstrip(),
+        *(rf"\par\noindent {note.translate(LATEX)}" for note in table.notes),
+        r"\par\end{landscape}" if wide else r"\par\endgroup",
+        "",
+    ])  # fmt: skip
 
 
 def _latex_value(value: Value, numeric: bool) -> str:
-    text, note = escape_latex(value.text), rf"{{\tiny {escape_latex(value.note)}}}" if value.note else ""
+    text, note = value.text.translate(LATEX), rf"{{\tiny {value.note.translate(LATEX)}}}" if value.note else ""
     return _stack([text, note], "t") if note and numeric else f"{text} {note}".rstrip()
 
 
 def _stack(lines: Sequence[str], align: str) -> str:
     """Returns lines below each other in one entry of a table."""
-    rows = r" \\ ".join(lines)
-    return rf"\begin{{tabular}}[{align}]{{@{{}}r@{{}}}}{rows}\end{{tabular}}"
+    return rf"\begin{{tabular}}[{align}]{{@{{}}r@{{}}}}" + r" \\ ".join(lines) + r"\end{tabular}"
 
 
 def _layout(table: Table) -> str:
     """Returns the column types: numbers right, short texts left, long texts in lines that share the page's width."""
-    rows = (*table.rows, *table.footer)
-    long = [max((len(row[place].text) for row in rows), default=0) > LONG for place in range(len(table.columns))]
-    width = 0.9 / (sum(long) + 0.35 * (len(long) - sum(long)) or 1)
-    wrapped = rf">{{\raggedright\arraybackslash}}p{{{width:.2f}\linewidth}}"
-    return "".join(
-        "r" if numeric else wrapped if is_long else "l" for numeric, is_long in zip(table.numeric, long, strict=True)
-    )
+    long = [any(len(row[place].text) > LONG for row in table.all_rows) for place in range(len(table.columns))]
+    wrapped = rf">{{\raggedright\arraybackslash}}p{{{0.9 / (sum(long) + 0.35 * long.count(False)):.2f}\linewidth}}"
+    types = {(False, False): "l", (False, True): wrapped}
+    return "".join(types.get(column, "r") for column in zip(table.numeric, long, strict=True))
