@@ -7,6 +7,7 @@ A run is described by one `ConfigDict`.  A file in ``configs/`` starts from `def
 import difflib
 import functools
 import itertools
+import math
 import operator
 import re
 import runpy
@@ -38,8 +39,7 @@ def load(file: str = "", overrides: Sequence[str] = ()) -> ConfigDict:
     """Returns the checked config of ``FILE[:argument]`` with overrides applied.
 
     Args:
-        file: a Python file with ``get_config(argument)``, for example ``configs/quickstart.py:cnmc``; the argument
-            is the text after the colon. Empty: the defaults.
+        file: a Python file with ``get_config(argument)``, for example ``configs/quickstart.py:cnmc``. Empty: defaults.
         overrides: words of the command line, for example ``["--config.train.epochs=7"]``.
 
     Raises:
@@ -93,14 +93,8 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def unflatten(values: dict[str, Any]) -> ConfigDict:
-    """Returns the checked config of the dictionary that `flatten` returned, also after JSON made lists of its tuples.
-
-    Raises:
-        ConfigError: an unknown setting or a value that is not allowed.
-    """
-    for key, value in values.items():
-        check_value(key, _tuples(value))
-    return check(vary(default_config(), {key: _tuples(value) for key, value in values.items()}))
+    """Returns the config of the dictionary that `flatten` returned, also after JSON made lists of its tuples."""
+    return vary(default_config(), {key: _tuples(value) for key, value in values.items()})
 
 
 def vary(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:
@@ -125,14 +119,8 @@ def check(config: ConfigDict) -> ConfigDict:
     Raises:
         ConfigError: names the setting, its value and the allowed values.
     """
-    values = flatten(config)
-    for key, value in values.items():
+    for key, value in flatten(config).items():
         check_value(key, value)
-    for key in ("split.test_fraction", "evaluation.level"):
-        if not 0 < values[key] < 1:
-            raise ConfigError(f"{key}={values[key]} must be between 0 and 1")
-    if not config.split.validation < 1:
-        raise ConfigError(f"split.validation={config.split.validation} must be below 1")
     if 0 < config.preprocessing.image_size < 32:  # backbones halve the image five times
         raise ConfigError(f"preprocessing.image_size={config.preprocessing.image_size} must be 0 or at least 32")
     for pair in config.train.boundaries:
@@ -153,7 +141,7 @@ def check_value(key: str, value: Any) -> None:
     """Checks the value of one setting.
 
     Raises:
-        ConfigError: unknown setting, wrong type, not one of the choices, or too small.
+        ConfigError: unknown setting, wrong type, not one of the choices, too small or too large.
     """
     setting = _setting(key)
     wanted = type(setting.default)
@@ -162,8 +150,9 @@ def check_value(key: str, value: Any) -> None:
         raise _wrong_type(key, repr(value))
     if setting.choices and value not in setting.choices:
         raise ConfigError(f"{key}={value!r} is not one of the choices {', '.join(map(repr, setting.choices))}")
-    if wanted in (int, float) and not value >= setting.minimum:
-        raise ConfigError(f"{key}={value!r} is too small; it must be at least {setting.minimum:g}")
+    if wanted in (int, float) and not setting.minimum <= value < setting.below:
+        limit = "" if setting.below == math.inf else f" and below {setting.below:g}"
+        raise ConfigError(f"{key}={value!r} is out of range; it must be at least {setting.minimum:g}{limit}")
 
 
 def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
@@ -176,24 +165,23 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
     """
     axes: list[list[dict[str, Any]]] = []
     for entry in config.study.sweep:
-        try:
-            keys, rows = entry
-            keys, rows = ((keys,), [(value,) for value in rows]) if isinstance(keys, str) else (tuple(keys), rows)
-            axes.append([dict(zip(keys, row, strict=True)) for row in rows])
-        except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"study.sweep contains {entry!r}; each entry is a pair (key, values) or (keys, rows of values)"
-            ) from error
-        if isinstance(entry[1], str) or not axes[-1]:
-            raise ConfigError(f"study.sweep contains {entry!r}, which has no list of values")
+        match entry:
+            case [str() as key, [_, *_] as values]:
+                keys, rows = [key], [(value,) for value in values]
+            case [[*keys], [_, *_] as rows] if all(isinstance(row, tuple) and len(row) == len(keys) for row in rows):
+                pass
+            case _:
+                raise ConfigError(
+                    f"study.sweep contains {entry!r}; each entry is a pair (key, values) or (keys, rows of values)"
+                )
         for key in keys:
             if not str(key).startswith(SWEEPABLE):
                 raise ConfigError(f"study.sweep cannot contain {key!r}; allowed are keys below {', '.join(SWEEPABLE)}")
-            if any(key in axis[0] for axis in axes[:-1]):
+            if any(key in axis[0] for axis in axes):
                 raise ConfigError(f"study.sweep contains {key} twice; list all its values in one pair")
-        for row in axes[-1]:
-            for key, value in row.items():
-                check_value(key, value)
+        axes.append([dict(zip(keys, row, strict=True)) for row in rows])
+        for key, value in itertools.chain.from_iterable(row.items() for row in axes[-1]):
+            check_value(key, value)
     return [{key: value for row in rows for key, value in row.items()} for rows in itertools.product(*axes)]
 
 

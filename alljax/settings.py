@@ -1,5 +1,6 @@
 """Every setting once: its default, its type and one line of explanation."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -12,12 +13,14 @@ class Setting:
         help: one line of explanation.
         choices: the allowed values; empty: any.
         minimum: the smallest allowed number.
+        below: numbers must be below this.
     """
 
     default: bool | int | float | str | tuple
     help: str
     choices: tuple[str, ...] = ()
     minimum: float = 0
+    below: float = math.inf
 
 
 def _choice(help: str, *choices: str) -> Setting:
@@ -26,9 +29,7 @@ def _choice(help: str, *choices: str) -> Setting:
 
 SETTINGS: dict[str, Setting] = {
     "seed": Setting(0, "random seed of splits, parameters and batch order"),
-    "data.source": Setting(
-        "synthetic", "folder, zip, CSV, .npz or prepared data set; synthetic: generated blood cells"
-    ),
+    "data.source": Setting("synthetic", "folder, zip, CSV, .npz or prepared data set; synthetic: generated cells"),
     "data.subset": Setting("train", "subset of the data to use: train, prelim, test, ..."),
     "data.classes": Setting((), "class names in label order, the positive class second; empty: those of the data"),
     "data.name_pattern": Setting("", "folders: regular expression for file names with groups subject, field, cell"),
@@ -40,13 +41,11 @@ SETTINGS: dict[str, Setting] = {
     "data.synthetic.subjects": Setting(24, "number of subjects", minimum=4),
     "data.synthetic.image_size": Setting(224, "size of generated images in pixels", minimum=32),
     "data.synthetic.seed": Setting(0, "random seed of the generated images"),
-    "model.backbone": Setting(
-        "efficientnet_lite0", "name of the backbone: efficientnet_lite0, resnet50, resnet50_keras or vgg16"
-    ),
+    "model.backbone": Setting("efficientnet_lite0", "efficientnet_lite0, resnet50, resnet50_keras or vgg16"),
     "model.stage": Setting("", "backbone stage whose output is used; empty: the last stage"),
     "model.pool": _choice("how feature maps become a vector", "average", "max", "flatten"),
     "model.hidden": Setting(512, "number of hidden units in the head", minimum=1),
-    "model.dropout": Setting(0.0, "dropout rate"),
+    "model.dropout": Setting(0.0, "dropout rate", below=1),
     "weights.path": Setting("", "weight file of the backbone, or a folder of weight files; empty: look up by name"),
     "weights.name": Setting("", "source of the weights (`alljax weights list`); empty: any for the backbone"),
     "preprocessing.name": Setting("", "torch, caffe, rescale or lite; empty: as the weights were trained"),
@@ -63,13 +62,11 @@ SETTINGS: dict[str, Setting] = {
     ),
     "split.folds": Setting(5, "subject_kfold: number of folds", minimum=2),
     "split.repeats": Setting(1, "number of repetitions of a random split", minimum=1),
-    "split.test_fraction": Setting(0.2, "paper, subject_holdout: fraction of test images"),
+    "split.test_fraction": Setting(0.2, "paper, subject_holdout: fraction of test images", minimum=1e-6, below=1),
     "split.stratified": Setting(True, "paper: stratify the random split by class"),
     "split.test_subset": Setting("prelim", "prelim: subset to test"),
-    "split.validation": Setting(0.0, "fraction of the training images, by subject, reserved for validation, below 1"),
-    "split.train_subjects": Setting(
-        0, "training subjects per fold (images if subjects are unknown), for learning curves; 0: all"
-    ),
+    "split.validation": Setting(0.0, "fraction of the training images, by subject, for validation", below=1),
+    "split.train_subjects": Setting(0, "training subjects (or images of unknown subjects) per fold; 0: all"),
     "train.mode": _choice("frozen: train heads on features; finetune: train on images", "frozen", "finetune"),
     "train.optimizer": _choice("optimizer; adam and rmsprop as in Keras", "adam", "rmsprop", "adamw", "sgd", "lamb"),
     "train.momentum": Setting(0.9, "sgd: momentum"),
@@ -85,9 +82,7 @@ SETTINGS: dict[str, Setting] = {
     "train.epochs": Setting(20, "number of epochs", minimum=1),
     "train.batch_size": Setting(32, "batch size; the last batch of an epoch may be smaller", minimum=1),
     "train.class_weights": _choice("class weights in the loss; balanced: inverse frequency", "none", "balanced"),
-    "train.sampling": _choice(
-        "each: every image once per epoch; balanced: random draws with equal class frequencies", "each", "balanced"
-    ),
+    "train.sampling": _choice("each image once per epoch, or draws balanced by class", "each", "balanced"),
     "train.loss": _choice("loss function", "cross_entropy", "focal"),
     "train.focal_gamma": Setting(2.0, "focal: focusing parameter gamma"),
     "train.label_smoothing": Setting(0.0, "label smoothing"),
@@ -97,47 +92,37 @@ SETTINGS: dict[str, Setting] = {
     "train.compute": _choice("finetune: data type of the backbone's computations", "float32", "bfloat16"),
     "train.bn_momentum": Setting(0.0, "finetune: batch-norm momentum of trainable layers; 0: as in the backbone"),
     "train.remat": Setting(False, "finetune: recompute activations in the backward pass to save memory"),
-    "train.patience": Setting(
-        0, "finetune: number of epochs without a lower validation loss until the end; 0: no limit"
-    ),
+    "train.patience": Setting(0, "finetune: epochs without a lower validation loss until the end; 0: no limit"),
     "train.checkpoint_steps": Setting(200, "finetune: number of steps between checkpoints", minimum=1),
     "train.keep_latest": Setting(2, "finetune: number of latest checkpoints to keep", minimum=1),
     "train.keep_best": Setting(1, "finetune: number of checkpoints with the lowest validation loss to keep"),
-    "train.log_steps": Setting(
-        10, "finetune: steps between logged metrics, where several processes can stop", minimum=1
-    ),
+    "train.log_steps": Setting(10, "finetune: number of steps between logged metrics", minimum=1),
     "train.loggers": Setting(("tensorboard",), "finetune: loggers besides metrics.jsonl: tensorboard, wandb, mlflow"),
     "augment.flips": Setting(False, "finetune: random horizontal and vertical flips"),
     "augment.quarter_turns": Setting(False, "finetune: random rotations by multiples of 90 degrees"),
     "augment.rotation": Setting(0.0, "finetune: maximum rotation in degrees"),
-    "augment.shift": Setting(0.0, "finetune: maximum shift as a fraction of the image size"),
+    "augment.shift": Setting(0.0, "finetune: maximum shift as a fraction of the image size", below=1),
     "augment.zoom": Setting(0.0, "finetune: maximum zoom, from 1 / (1 + zoom) to 1 + zoom"),
-    "augment.crop": Setting(0.0, "finetune: maximum fraction of the image size removed by a random crop"),
-    "augment.brightness": Setting(0.0, "finetune: maximum relative change of brightness"),
-    "augment.contrast": Setting(0.0, "finetune: maximum relative change of contrast"),
-    "augment.stain": Setting(0.0, "finetune: maximum relative change of each stain's amount"),
+    "augment.crop": Setting(0.0, "finetune: maximum fraction of the image size removed by a random crop", below=1),
+    "augment.brightness": Setting(0.0, "finetune: maximum relative change of brightness", below=1),
+    "augment.contrast": Setting(0.0, "finetune: maximum relative change of contrast", below=1),
+    "augment.stain": Setting(0.0, "finetune: maximum relative change of each stain's amount", below=1),
     "augment.blur": Setting(0.0, "finetune: maximum standard deviation of Gaussian blur in pixels"),
-    "augment.cutout": Setting(0.0, "finetune: size of a random black square as a fraction of the image"),
+    "augment.cutout": Setting(0.0, "finetune: size of a random black square as a fraction of the image", below=1),
     "augment.mixup": Setting(0.0, "finetune: alpha of MixUp; 0 disables it"),
     "parallel": _choice("finetune: data parallelism by jit over a mesh or by pmap", "jit", "pmap"),
     "mesh.fsdp": Setting(1, "finetune: number of devices that shard parameters and optimizer state", minimum=1),
     "profile": Setting(0, "finetune: number of steps in a profiler trace; 0: no trace"),
     "features.batch_size": Setting(16, "batch size of feature extraction", minimum=1),
     "features.augment": _choice("dihedral: also features of the seven rotated and flipped images", "none", "dihedral"),
-    "features.memory": _choice(
-        "where heads read features; auto: disk if they do not fit on the device", "auto", "device", "disk"
-    ),
+    "features.memory": _choice("where heads read features; auto: the device if they fit", "auto", "device", "disk"),
     "study.sweep": Setting((), "pairs (setting, values) or (settings, rows of values); the trials are their product"),
-    "study.share_training": Setting(
-        True, "frozen trials that differ only in train.epochs are prefixes of one training"
-    ),
-    "study.compare": _choice(
-        "compare with the paper: its tables, or variants ranked by distance", "", "paper", "variants"
-    ),
+    "study.share_training": Setting(True, "frozen trials that differ only in train.epochs share one training"),
+    "study.compare": _choice("compare with the paper's tables, or rank variants by distance", "", "paper", "variants"),
     "study.checkpoints": Setting(True, "store the parameters of each trial, which `alljax predict` needs"),
     "study.seeds": Setting(1, "number of seeds per trial and fold: seed, seed + 1, ...", minimum=1),
     "evaluation.resamples": Setting(2000, "number of bootstrap resamples per interval", minimum=100),
-    "evaluation.level": Setting(0.95, "confidence level of intervals", minimum=0.5),
+    "evaluation.level": Setting(0.95, "confidence level of intervals", minimum=0.5, below=1),
 }
 
 # Settings that `study.sweep` may contain; the images are the same in all trials of a study.

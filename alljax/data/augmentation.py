@@ -15,8 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
-from alljax.errors import ConfigError
-
 VIEWS = 8
 """Number of views that `dihedral` returns."""
 
@@ -29,11 +27,7 @@ HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strength of each augmentation: the settings ``augment.*`` (`alljax.settings`).  The defaults change nothing.
-
-    Raises:
-        ConfigError: a fraction is 1 or more.
-    """
+    """Strength of each augmentation: the settings ``augment.*`` (`alljax.settings`).  The defaults change nothing."""
 
     flips: bool = False
     quarter_turns: bool = False
@@ -47,11 +41,6 @@ class Augmentation:
     blur: float = 0.0
     cutout: float = 0.0
     mixup: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("shift", "crop", "brightness", "contrast", "stain", "cutout"):
-            if not (value := getattr(self, name)) < 1:
-                raise ConfigError(f"augment.{name}={value:g} must be below 1")
 
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]

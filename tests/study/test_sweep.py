@@ -99,7 +99,7 @@ def test_trials_of_one_split_setting_have_the_same_split() -> None:
     ("entry", "message"),
     [
         (("train.epochs", (3, 3)), "two trials the name"),
-        (("train.epochs", ()), "no list of values"),
+        (("train.epochs", ()), "rows of values"),
         ((("train.epochs", "train.optimizer"), ((1,),)), "rows of values"),
         (("train.epoch", (1,)), "train.epochs"),
         (("data.source", ("a",)), "data.source"),
