@@ -13,13 +13,13 @@ from alljax import config as configs
 from alljax.data import duplicates, splits
 from alljax.data.archive import natural_sort
 from alljax.data.dataset import UNLABELED, Dataset, check
+from alljax.data.inspection import map_images
 from alljax.data.leaks import count_leaks
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
 from alljax.data.subjects import connected_groups, merge_subjects
 from alljax.data.verify import format_table, write_findings
 from alljax.errors import LeakError, UserError, first_few, plural
-from alljax.progress import bar
 
 DUPLICATE_COLUMNS = {
     "kind": "duplicates", "pairs": "pairs", "subject_names": "two names", "subjects": "two subjects",
@@ -58,22 +58,20 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> tup
     dataset = open_all(source, config.data.classes, config.data.name_pattern)
     if not dataset.records:
         check(dataset, source)
-    with bar("read images", len(dataset.records), "images") as update:
-        prints = duplicates.compute_fingerprints(dataset, update)
-    dataset = replace(dataset, records=tuple(r for r in dataset.records if r.path not in prints.unreadable))
-    records, groups = dataset.records, duplicates.exact_groups(prints.pixels)
+    prints, unreadable = map_images(dataset, duplicates.fingerprint, "read images")
+    dataset = replace(dataset, records=tuple(each for each in dataset.records if each.path not in unreadable))
+    records, pixels = dataset.records, [digest for digest, _ in prints]
+    groups = duplicates.exact_groups(pixels)
     distinct = np.setdiff1d(np.arange(len(records)), [row for group in groups for row in group[1:]])
-    with bar("compare images", len(distinct), "images") as update:
-        pairs = distinct[duplicates.near_pairs(prints.small[distinct], update)].tolist()
-    subjects = merge_subjects(records, prints.pixels, dataset.known_subjects)
+    pairs = distinct[duplicates.near_pairs([prints[row][1] for row in distinct])].tolist()
+    subjects = merge_subjects(records, pixels, dataset.known_subjects)
     similar = connected_groups(len(records), [*groups, *pairs])
     found, errors = [], []
     for name in (protocol,) if protocol else PROTOCOLS:
-        settings = configs.vary(config, {"split.protocol": name})
-        if not protocol and name not in RANDOM:
-            settings = configs.vary(settings, {"split.repeats": 1})
+        repeats = config.split.repeats if protocol or name in RANDOM else 1
+        settings = configs.vary(config, {"split.protocol": name, "split.repeats": repeats})
         try:
-            found.append(_leaks(settings, dataset, subjects, prints.pixels, similar))
+            found.append(_leaks(settings, dataset, subjects, pixels, similar))
         except UserError as error:
             found.append({"protocol": name, "declared": name in LEAKY, "refused": str(error)})
             errors += [error] if protocol or isinstance(error, LeakError) else []
@@ -83,9 +81,9 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> tup
         "subject_names": len({record.subject for record in records} - {""}),
         "exact": duplicates.summarize(records, subjects, groups),
         "near": duplicates.summarize(records, subjects, pairs),
-        "merged": _merged(dataset, prints.pixels, subjects),
+        "merged": _merged(dataset, pixels, subjects),
         "protocols": found,
-        "unreadable": dict(prints.unreadable),
+        "unreadable": unreadable,
         "error": str(errors[0]) if errors else "",
     }
     return findings, errors[0] if errors else None
@@ -140,7 +138,7 @@ def _leaks(
     for key in ("subject", "field"):
         if not any(getattr(record, key) for record in used):
             counts[key] = None
-    near = count_leaks(folds, dataset.records, subjects, list(map(str, similar)))["duplicate"]
+    near = count_leaks(folds, dataset.records, subjects, similar)["duplicate"]
     protocol = config.split.protocol
     return {"protocol": protocol, "declared": protocol in LEAKY, "folds": len(folds), **counts, "near": near}
 
@@ -154,9 +152,9 @@ def _merged(dataset: Dataset, pixels: Sequence[str], subjects: Sequence[str]) ->
     def several_names(subjects: Sequence[str]) -> list[list[str]]:
         names = defaultdict[str, set[str]](set)
         for record, subject in zip(dataset.records, subjects, strict=True):
-            names[subject].update({record.subject} - {""})
-        merged = [natural_sort(names[subject]) for subject in natural_sort(names)]
-        return [names for names in merged if len(names) > 1]
+            if record.subject:
+                names[subject].add(record.subject)
+        return [natural_sort(names[subject]) for subject in natural_sort(names) if len(names[subject]) > 1]
 
     sharing = several_names(merge_subjects(dataset.records, pixels))
     known = several_names(merge_subjects(dataset.records, (), dataset.known_subjects))

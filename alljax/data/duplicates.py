@@ -10,8 +10,7 @@ of images with different pixels it reports 20, and to the eye each shows one cel
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from PIL import Image
 
 from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.data.images import decode, pixel_digest
-from alljax.data.inspection import map_images, reason
+from alljax.progress import bar
 
 SIDE = 32
 """Height and width of the reduced images in pixels."""
@@ -36,34 +35,18 @@ Rows = NDArray[np.int64]
 Small = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, eq=False)
-class Fingerprints:
-    """What images are compared by, for the N readable images in the order of the records.
+def fingerprint(dataset: Dataset, record: Record) -> tuple[str, Small]:
+    """Returns what an image is compared by: its `pixel_digest`, and its cell in gray, uint8 (`SIDE`, `SIDE`).
 
-    Attributes:
-        pixels: SHA-256 of each image's pixels, see `images.pixel_digest`.
-        small: each cell in gray, uint8 (N, `SIDE`, `SIDE`).
-        unreadable: path → why an image cannot be read.
+    The cell is cropped by its brightness, so that scale, position and noise at the border do not count.
     """
-
-    pixels: tuple[str, ...]
-    small: Small
-    unreadable: Mapping[str, str]
-
-
-def compute_fingerprints(dataset: Dataset, update: Callable[[int], Any] = lambda count: None) -> Fingerprints:
-    """Reads and decodes every image once.
-
-    Args:
-        dataset: the images.
-        update: called with the number of newly finished images.
-    """
-    results, errors = map_images(dataset, _fingerprint, update)
-    return Fingerprints(
-        pixels=tuple(digest for digest, _ in results),
-        small=np.array([small for _, small in results], np.uint8).reshape(-1, SIDE, SIDE),
-        unreadable={path: reason(error, path) for path, error in errors.items()},
-    )
+    pixels = decode(dataset.read(record), record.path)
+    image = Image.fromarray(pixels).convert("L")
+    gray = np.asarray(image)
+    left, right = _extent(gray.sum(0, dtype=np.int64))
+    top, bottom = _extent(gray.sum(1, dtype=np.int64))
+    reduced = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    return pixel_digest(pixels), np.asarray(reduced)
 
 
 def exact_groups(pixels: Sequence[str]) -> list[list[int]]:
@@ -74,33 +57,30 @@ def exact_groups(pixels: Sequence[str]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def near_pairs(small: Small, update: Callable[[int], Any] = lambda count: None) -> Rows:
-    """Returns the pairs of near duplicates.  Of several equal images pass one only.
+def near_pairs(reduced: Sequence[Small]) -> Rows:
+    """Returns the pairs of near duplicates, shape (M, 2): rows of `reduced`, the lower first, ascending.
 
     Args:
-        small: uint8 (N, `SIDE`, `SIDE`).
-        update: called with the number of images newly compared with all others.
-
-    Returns:
-        (M, 2) rows of `small`, the lower first, ascending.
+        reduced: from `fingerprint`, of several equal images one only.
     """
-    images, varied = len(small), np.flatnonzero(small.std((1, 2)) >= _FLAT)
-    small = small[varied]
-    units = small - small.mean((1, 2), keepdims=True, dtype=np.float32)
+    images = np.array(reduced, np.uint8).reshape(-1, SIDE, SIDE)
+    varied = np.flatnonzero(images.std((1, 2)) >= _FLAT)
+    images = images[varied]
+    units = images - images.mean((1, 2), keepdims=True, dtype=np.float32)
     units /= np.sqrt((units**2).sum((1, 2), keepdims=True))
     vectors = units.reshape(-1, SIDE * SIDE)  # their products are the correlations
     found = [np.empty((0, 2), np.int64)]
-    for start in range(0, len(small), _BLOCK):
-        block, later = slice(start, start + _BLOCK), small[start:]
-        for version in range(8):
-            turned = _version(units[block], version).reshape(-1, SIDE * SIDE)
-            rows, others = np.nonzero(np.triu(turned @ vectors[start:].T, 1) >= WHOLE)
-            for first in range(0, len(rows), _CHUNK):
-                pairs = np.stack([rows, others], axis=1)[first : first + _CHUNK]
-                inside = _inside_correlation(_version(small[block], version)[pairs[:, 0]], later[pairs[:, 1]])
-                found.append(start + pairs[inside >= INSIDE])
-        update(len(units[block]))
-    update(images - len(varied))
+    with bar("compare images", len(images), "images") as update:
+        for start in range(0, len(images), _BLOCK):
+            block, later = slice(start, start + _BLOCK), images[start:]
+            for version in range(8):
+                turned = _version(units[block], version).reshape(-1, SIDE * SIDE)
+                candidates = np.argwhere(np.triu(turned @ vectors[start:].T, 1) >= WHOLE)
+                for first in range(0, len(candidates), _CHUNK):
+                    pairs = candidates[first : first + _CHUNK]
+                    inside = _inside_correlation(_version(images[block], version)[pairs[:, 0]], later[pairs[:, 1]])
+                    found.append(start + pairs[inside >= INSIDE])
+            update(len(units[block]))
     return varied[np.unique(np.concatenate(found), axis=0)]
 
 
@@ -136,20 +116,6 @@ def summarize(records: Sequence[Record], subjects: Sequence[str], groups: Sequen
         **{name: sum(count_differing(values, group) for group in groups) for name, values in columns.items()},
         "contradictory": [paths[group] for group in paths if count_differing(columns["classes"], group)],
     }
-
-
-def _fingerprint(dataset: Dataset, record: Record) -> tuple[str, Small]:
-    pixels = decode(dataset.read(record), record.path)
-    return pixel_digest(pixels), _reduce(Image.fromarray(pixels))
-
-
-def _reduce(image: Image.Image) -> Small:
-    """Crops the cell by its brightness and reduces it, so that scale, position and noise at the border do not count."""
-    gray = image.convert("L")
-    pixels = np.asarray(gray)
-    left, right = _extent(pixels.sum(0, dtype=np.int64))
-    top, bottom = _extent(pixels.sum(1, dtype=np.int64))
-    return np.asarray(gray.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
 
 
 def _extent(mass: Rows) -> tuple[float, float]:

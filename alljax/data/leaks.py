@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def count_leaks(
-    folds: "Sequence[Fold]", records: Sequence[Record], subjects: Sequence[str], digests: Sequence[str] = ()
+    folds: "Sequence[Fold]", records: Sequence[Record], subjects: Sequence[str], digests: Sequence[Hashable] = ()
 ) -> dict[str, int]:
     """Counts the test images that are related to training or validation images, summed over the folds.
 

@@ -10,11 +10,10 @@ from alljax.data import cnmc_index
 from alljax.data.archive import natural_sort
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
 from alljax.data.images import decode
-from alljax.data.inspection import map_images, reason
+from alljax.data.inspection import map_images
 from alljax.data.readers import open_all
 from alljax.errors import DataError, first_few
 from alljax.files import write_text
-from alljax.progress import bar
 
 PROBLEMS = {
     "missing": "missing",
@@ -34,7 +33,7 @@ COLUMNS = {
 }  # fmt: skip
 """Counts per subset, official fold and class; ``images`` are distinct images, of C-NMC those of the complete set."""
 
-Size = tuple[int, int]
+_OF_COMPLETE_SET = ("expected_images", "expected_subjects", "missing", "surplus")
 
 
 def verify(source: str) -> dict[str, Any]:
@@ -56,30 +55,28 @@ def verify(source: str) -> dict[str, Any]:
         DataError: the source cannot be opened.
     """
     dataset = open_all(source, strict=False)
-    problems = defaultdict[str, list[str]](list, {kind: list(names) for kind, names in dataset.skipped.items()})
-    sizes, errors = _read_sizes(dataset)
-    odd = _odd_sizes(dataset, sizes)
+    found, errors = map_images(dataset, _read_size, "verify")
+    sizes = dict(found)
+    problems = {kind: list(dataset.skipped.get(kind, ())) for kind in PROBLEMS}
     problems["unreadable"] = [f"{path} ({why})" for path, why in errors.items()]
-    problems["odd_size"] = [f"{path} ({sizes[path][0]} × {sizes[path][1]})" for path in odd]
-    groups = _compare(dataset, problems)
+    groups = _compare(dataset, sizes, problems)
     if dataset.name != "cnmc":
         try:
             check(dataset, source)
         except DataError as error:
             problems["unusable"].append(str(error))
+    subjects = defaultdict[str, list[str]](list)
     for record in dataset.records:
-        group = groups[_group(dataset, record)]
-        group["unreadable"] += record.path in errors
-        group["odd_size"] += record.path in odd
-    found = {kind: problems[kind] for kind in PROBLEMS if problems[kind]}
+        if record.subject:
+            subjects[record.subset].append(record.subject)
     return {
-        "complete": not found,
+        "complete": not any(problems.values()),
         "source": source,
         "name": dataset.name,
-        "groups": [dict(zip(COLUMNS, group, strict=False)) | groups[group] for group in groups],
-        "problems": found,
+        "groups": groups,
+        "problems": {kind: names for kind, names in problems.items() if names},
         "sizes": {f"{width} × {height}": n for (width, height), n in Counter(sizes.values()).most_common()},
-        "subjects": _count_subjects(dataset),
+        "subjects": {subset: Counter(natural_sort(subjects[subset])) for subset in sorted(subjects)},
         "notes": list(dataset.notes),
     }
 
@@ -94,15 +91,12 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
     Raises:
         WorkdirError: `out` cannot be written.
     """
-    is_cnmc = found["name"] == "cnmc"
-    of_complete_set = ("expected_images", "expected_subjects", "missing", "surplus")
-    columns = {key: header for key, header in COLUMNS.items() if is_cnmc or key not in of_complete_set}
-    print(format_table(found["groups"], columns))
-    images = Counter[str]()
-    for group in found["groups"]:
-        images[group["subset"]] += group["images"]
-    of = {subset: f" of {count:,}" for subset, count in cnmc_index.COUNTS.items()} if is_cnmc else {}
-    print(", ".join(f"{subset} {count:,}{of.get(subset, '')}" for subset, count in images.items()) + " images")
+    is_cnmc, groups = found["name"] == "cnmc", found["groups"]
+    print(format_table(groups, {key: COLUMNS[key] for key in COLUMNS if is_cnmc or key not in _OF_COMPLETE_SET}))
+    for subset in dict.fromkeys(group["subset"] for group in groups):
+        count = sum(group["images"] for group in groups if group["subset"] == subset)
+        of = f" of {cnmc_index.COUNTS[subset]:,}" if is_cnmc and subset in cnmc_index.COUNTS else ""
+        print(f"{subset}: {count:,}{of} images")
     print("sizes in pixels:", first_few(f"{count:,} of {size}" for size, count in found["sizes"].items()))
     for kind, names in found["problems"].items():
         print(f"{len(names):,} {PROBLEMS[kind]}: {first_few(names)}")
@@ -113,7 +107,7 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
 
 
 def format_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Returns rows of texts and numbers as a table.
+    """Returns rows of texts and numbers as a table; empty without rows.
 
     Args:
         rows: the values by key; None for unknown numbers.
@@ -121,11 +115,10 @@ def format_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) 
     """
     import pandas  # importing it takes half a second
 
-    def text(value: str | int | None) -> str:
-        return value if isinstance(value, str) else "–" if value is None else f"{value:,}"
-
-    table = pandas.DataFrame([[text(row[key]) for key in columns] for row in rows], columns=list(columns.values()))
-    return table.to_string(index=False)
+    values = [[row[key] for key in columns] for row in rows]
+    table = pandas.DataFrame(values, columns=list(columns.values()), dtype=object)
+    text = table.map(lambda value: f"{value:,}" if isinstance(value, int) else value or "–")
+    return text.to_string(index=False) if rows else ""
 
 
 def write_findings(found: Mapping[str, Any], out: Path | None) -> None:
@@ -135,82 +128,57 @@ def write_findings(found: Mapping[str, Any], out: Path | None) -> None:
         print(f"{out}: all findings")
 
 
-def _read_sizes(dataset: Dataset) -> tuple[dict[str, Size], dict[str, str]]:
-    """Decodes every image: path → stored size, and path → why it cannot be read."""
-
-    def size(dataset: Dataset, record: Record) -> tuple[str, Size]:
-        height, width, _ = decode(dataset.read(record), record.path).shape
-        return record.path, (width, height)
-
-    with bar("verify", len(dataset.records), "images") as update:
-        found, errors = map_images(dataset, size, update)
-    return dict(found), {path: reason(error, path) for path, error in errors.items()}
+def _read_size(dataset: Dataset, record: Record) -> tuple[str, tuple[int, int]]:
+    height, width, _ = decode(dataset.read(record), record.path).shape
+    return record.path, (width, height)
 
 
-def _odd_sizes(dataset: Dataset, sizes: Mapping[str, Size]) -> list[str]:
-    if dataset.name == "cnmc":
-        of_subset = cnmc_index.SIZES
-        expected = {record.path: of_subset.get(_group(dataset, record)[0]) for record in dataset.records}
-    else:
-        size, count = Counter(sizes.values()).most_common(1)[0] if sizes else (None, 0)
-        expected = dict.fromkeys(sizes, size if count * 2 > len(sizes) else None)
-    return [path for path, size in sizes.items() if expected[path] not in (None, size)]
+def _compare(
+    dataset: Dataset, sizes: Mapping[str, tuple[int, int]], problems: Mapping[str, list[str]]
+) -> list[dict[str, Any]]:
+    """Counts images and subjects per group; adds to `problems` odd sizes and differences to the complete C-NMC set."""
+    is_cnmc = dataset.name == "cnmc"
+    complete = cnmc_index.KNOWN if is_cnmc else {}
+    usual = next((size for size, count in Counter(sizes.values()).items() if count * 2 > len(sizes)), None)
+    present = defaultdict[tuple[str, str, str], set[Record]](set)
+    counts = defaultdict[tuple[str, str, str], Counter[str]](Counter)
+    for record in dataset.records:
+        official = cnmc_index.official(record) if is_cnmc else record
+        group = _group(dataset, official or record)
+        expected_size = cnmc_index.SIZES.get(group[0]) if is_cnmc else usual
+        size = sizes.get(record.path)
+        counts[group]["unreadable"] += size is None
+        if size and expected_size not in (None, size):
+            counts[group]["odd_size"] += 1
+            problems["odd_size"].append(f"{record.path} ({size[0]} × {size[1]})")
+        if official is None:
+            counts[group]["surplus"] += 1
+            problems["surplus"].append(record.path)
+            continue
+        if record.subset != official.subset or record.fold not in ("", official.fold):
+            problems["misplaced"].append(f"{record.path} (belongs in {_location(official)})")
+        if official in present[group]:  # in two subsets
+            problems["repeated"].append(record.path)
+        present[group].add(official)
+    for record in cnmc_index.missing(dataset.records, tuple(cnmc_index.COUNTS)) if is_cnmc else ():
+        counts[_group(dataset, record)]["missing"] += 1
+        problems["missing"].append(_location(record))
+    rows = []
+    for group in (*complete, *sorted({*counts} - {*complete})):
+        expected_images, expected_subjects = complete.get(group, (None, None))
+        subjects = {record.subject for record in present[group]} - {""}
+        numbers = (len(present[group]), expected_images, len(subjects), expected_subjects or None)
+        rest = (counts[group][key] for key in ("missing", "surplus", "unreadable", "odd_size"))
+        rows.append(dict(zip(COLUMNS, (*group, *numbers, *rest), strict=True)))
+    return rows
 
 
 def _group(dataset: Dataset, record: Record) -> tuple[str, str, str]:
-    """Returns subset, fold and class of a record; for C-NMC 2019 those in the complete set."""
-    if dataset.name == "cnmc":
-        record = cnmc_index.official(record) or record
+    """Returns subset, fold and class of a record."""
     return record.subset, record.fold, "" if record.label == UNLABELED else dataset.classes[record.label]
-
-
-def _compare(dataset: Dataset, problems: defaultdict[str, list[str]]) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """Counts images and subjects per group, and compares each image of C-NMC with the complete set."""
-    is_cnmc = dataset.name == "cnmc"
-    present: dict[tuple[str, str, str], dict[tuple[str, ...], Record]] = defaultdict(dict)
-    surplus = Counter[tuple[str, str, str]]()
-    for record in dataset.records:
-        group, identity = _group(dataset, record), cnmc_index.identity(record) if is_cnmc else (record.path,)
-        if is_cnmc:
-            official = cnmc_index.official(record)
-            if official is None:
-                problems["surplus"].append(record.path)
-                surplus[group] += 1
-                continue
-            if record.subset != official.subset or record.fold not in ("", official.fold):
-                problems["misplaced"].append(f"{record.path} (belongs in {_location(official)})")
-            if identity in present[group]:  # in two subsets
-                problems["repeated"].append(record.path)
-        present[group][identity] = record
-    missing = cnmc_index.missing(dataset.records, tuple(cnmc_index.COUNTS)) if is_cnmc else ()
-    problems["missing"] = [_location(record) for record in missing]
-    absent = Counter(_group(dataset, record) for record in missing)
-    complete = cnmc_index.KNOWN if is_cnmc else {}
-    return {
-        group: {
-            "images": len(present[group]),
-            "expected_images": complete[group][0] if group in complete else None,
-            "subjects": len({record.subject for record in present[group].values()} - {""}),
-            "expected_subjects": complete[group][1] or None if group in complete else None,
-            "missing": absent[group],
-            "surplus": surplus[group],
-            "unreadable": 0,
-            "odd_size": 0,
-        }
-        for group in (*complete, *sorted({*present, *surplus} - {*complete}))
-    }
 
 
 def _location(record: Record) -> str:
     """Returns the path of an image in the complete set."""
-    fold = f"fold_{record.fold}/" if record.fold else ""
-    label = "" if record.label == UNLABELED else f"{cnmc_index.CLASSES[record.label]}/"
-    return f"{record.subset}/{fold}{label}{record.path}"
-
-
-def _count_subjects(dataset: Dataset) -> dict[str, dict[str, int]]:
-    counts = defaultdict[str, Counter[str]](Counter)
-    for record in dataset.records:
-        if record.subject:
-            counts[record.subset][record.subject] += 1
-    return {subset: {name: counts[subset][name] for name in natural_sort(counts[subset])} for subset in sorted(counts)}
+    subset, fold, label = cnmc_index.group(record)
+    return "/".join(filter(None, (subset, fold and f"fold_{fold}", label, record.path)))

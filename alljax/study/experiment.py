@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from alljax.data import splits
 from alljax.data.dataset import Dataset, Record, check
-from alljax.data.inspection import Inspection, drop_unreadable, inspect
+from alljax.data.inspection import Inspection, inspect
 from alljax.data.leaks import count_leaks
 from alljax.data.loader import ImageSource
 from alljax.data.protocols import LEAKY
@@ -200,9 +200,8 @@ def open_images(config: ConfigDict, subsets: Sequence[str] = ()) -> tuple[Datase
         config: ``data`` is read.
         subsets: of the source; none for ``data.subset`` alone.
     """
-    dataset = open_dataset(config.data, subsets)
-    inspection = inspect(dataset, config.data.on_error)
-    dataset = check(drop_unreadable(dataset, inspection), config.data.source)
+    dataset, inspection = inspect(open_dataset(config.data, subsets), config.data.on_error)
+    check(dataset, config.data.source)
     for note in dataset.notes:
         logging.info(note)
     first: dict[str, Record] = {}

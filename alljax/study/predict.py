@@ -145,7 +145,7 @@ def _open_images(images: Sequence[Path], study: Study) -> tuple[Dataset, tuple[s
         readers |= found
     records = tuple(Record(path, UNLABELED) for path in readers)
     dataset = Dataset("images", tuple(study.classes), records, lambda record: readers[record.path]())
-    inspection = inspect(dataset)
+    dataset, inspection = inspect(dataset)
     size, expected = inspection.sizes.most_common(1)[0][0], tuple(study.metrics["dataset"]["image_size"])
     if size != expected:
         logging.info(

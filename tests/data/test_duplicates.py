@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alljax.data import duplicates, images, synthetic
+from alljax.data import images, synthetic
 from alljax.data.dataset import Dataset, Record
-from alljax.data.duplicates import compute_fingerprints, exact_groups, near_pairs
+from alljax.data.duplicates import exact_groups, fingerprint, near_pairs
 from alljax.data.readers import open_all
 
 T, R = Image.Transpose, Image.Resampling
@@ -42,12 +42,15 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def memory(contents: dict[str, bytes]) -> Dataset:
-    return Dataset("folder", ("a",), tuple(Record(path, 0) for path in contents), lambda record: contents[record.path])
+def digest(data: bytes) -> str:
+    return fingerprint(Dataset("folder", ("a",), (), read=lambda record: data), Record("a", 0))[0]
 
 
-def fingerprints(pictures: Iterable[Image.Image]) -> duplicates.Fingerprints:
-    return compute_fingerprints(memory({f"{number}.png": encode(each) for number, each in enumerate(pictures)}))
+def reduced(pictures: Iterable[Image.Image]) -> list[np.ndarray]:
+    files = map(encode, pictures)
+    return [
+        fingerprint(Dataset("folder", ("a",), (), lambda record, file=file: file), Record("a", 0))[1] for file in files
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -58,39 +61,36 @@ def cells() -> list[Image.Image]:
 
 def test_equal_pixels_in_any_format(cells: list[Image.Image]) -> None:
     first, second = cells[0], cells[1]
-    contents = {
-        "a.bmp": encode(first, "BMP"),
-        "b.png": encode(second),
-        "c.tif": encode(first, "TIFF", compression="tiff_lzw"),
-        "d.png": encode(second.transpose(T.ROTATE_90)),
-        "e.bmp": encode(second, "BMP"),
-        "f.png": b"no image",
-    }
-    found = compute_fingerprints(memory(contents))
-    assert exact_groups(found.pixels) == [[0, 2], [1, 4]]
-    assert found.unreadable == {"f.png": "not an image"}
     wide = Image.fromarray(np.arange(96, dtype=np.uint8).reshape(4, 8, 3))
-    assert exact_groups(fingerprints([wide, Image.frombytes("RGB", (4, 8), wide.tobytes())]).pixels) == []
+    files = [
+        encode(first, "BMP"),
+        encode(second),
+        encode(first, "TIFF", compression="tiff_lzw"),
+        encode(second.transpose(T.ROTATE_90)),
+        encode(second, "BMP"),
+        encode(wide),
+        encode(Image.frombytes("RGB", (4, 8), wide.tobytes())),
+    ]
+    assert exact_groups([digest(data) for data in files]) == [[0, 2], [1, 4]]
 
 
 @pytest.mark.parametrize("kind", COPIES)
 def test_copies_are_found_and_nothing_else(cells: list[Image.Image], kind: str) -> None:
-    small = np.concatenate([fingerprints(cells).small, fingerprints(COPIES[kind](cell) for cell in cells).small])
-    assert near_pairs(small).tolist() == [[row, row + 20] for row in range(20)]
+    pairs = near_pairs(reduced([*cells, *map(COPIES[kind], cells)]))
+    assert pairs.tolist() == [[row, row + 20] for row in range(20)]
 
 
 def test_pairs_do_not_depend_on_the_order(cells: list[Image.Image]) -> None:
-    small = fingerprints([*cells, *(cell.transpose(T.ROTATE_90) for cell in cells[:7])]).small
+    images = reduced([*cells, *(cell.transpose(T.ROTATE_90) for cell in cells[:7])])
     expected = {frozenset((row, 20 + row)) for row in range(7)}
-    assert {frozenset(pair) for pair in near_pairs(small).tolist()} == expected
-    assert {frozenset(26 - row for row in pair) for pair in near_pairs(small[::-1]).tolist()} == expected
+    assert {frozenset(26 - row for row in pair) for pair in near_pairs(images[::-1]).tolist()} == expected
 
 
 def test_constant_and_tiny_images_are_no_pairs() -> None:
     blank = [Image.new("RGB", (20 + shade, 20), (shade,) * 3) for shade in (0, 0, 100, 255)]
     tiny = [Image.new("RGB", size, (9, 9, 9)) for size in ((1, 1), (1, 7), (3, 1))]
-    assert len(near_pairs(fingerprints([*blank, *tiny]).small)) == 0
-    assert near_pairs(fingerprints([]).small).shape == (0, 2)
+    assert len(near_pairs(reduced([*blank, *tiny]))) == 0
+    assert near_pairs([]).shape == (0, 2)
 
 
 @pytest.mark.real
@@ -98,24 +98,25 @@ def test_constant_and_tiny_images_are_no_pairs() -> None:
 def test_real_copies(cnmc_zip, step: int) -> None:
     dataset = open_all(str(cnmc_zip))
     pictures = [Image.fromarray(images.decode(dataset.read(record), record.path)) for record in dataset.records[::step]]
-    small = fingerprints(pictures).small
+    small = reduced(pictures)
     for copy in COPIES.values():
-        pairs = near_pairs(np.concatenate([small, fingerprints(map(copy, pictures)).small])).tolist()
+        pairs = near_pairs(small + reduced(map(copy, pictures))).tolist()
         assert all([row, row + len(small)] in pairs for row in range(len(small)))
 
 
 @pytest.mark.real
 def test_real_near_duplicates(cnmc_zip) -> None:
     dataset = open_all(str(cnmc_zip))
-    found = compute_fingerprints(dataset)
+    digests, small = zip(*(fingerprint(dataset, record) for record in dataset.records), strict=True)
     names = [record.path.rpartition("UID_")[2].removesuffix(".bmp") for record in dataset.records]
-    assert [{names[row] for row in group} for group in exact_groups(found.pixels)] == [
+    assert [{names[row] for row in group} for group in exact_groups(digests)] == [
         {"20_1_1_all", "21_1_1_all"},
         {"20_1_2_all", "21_1_2_all"},
         {"H2_26_1_hem", "H4_7_1_hem"},
     ]
-    first = [row for row, digest in enumerate(found.pixels) if found.pixels.index(digest) == row]
-    pairs = [sorted(names[first[row]].split("_")[:2] for row in pair) for pair in near_pairs(found.small[first])]
+    first = [row for row, digest in enumerate(digests) if digests.index(digest) == row]
+    pairs = near_pairs([small[row] for row in first])
+    pairs = [sorted(names[first[row]].split("_")[:2] for row in pair) for pair in pairs]
     assert len(pairs) == 20
     two_names = [pair for pair in pairs if pair[0][0] != pair[1][0]]
     assert [{one[0], other[0]} for one, other in two_names] == [{"H2", "H6"}, {"H2", "H6"}, {"H10", "h3"}]

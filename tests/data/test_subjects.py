@@ -44,7 +44,7 @@ def test_real_images(cnmc_zip) -> None:
     data = default_config().data
     data.source, data.allow_partial = str(cnmc_zip), True
     dataset = open_dataset(data)
-    subjects = merge_subjects(dataset.records, inspect(dataset).pixels, dataset.known_subjects)
+    subjects = merge_subjects(dataset.records, inspect(dataset)[1].pixels, dataset.known_subjects)
     by_name = {record.subject: subject for record, subject in zip(dataset.records, subjects, strict=True)}
     assert by_name["20"] == by_name["21"] == "20+21"
     assert by_name["H2"] == by_name["H4"] == by_name["H5"] == by_name["H6"] == "H2+H4+H5+H6"

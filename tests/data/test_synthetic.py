@@ -88,7 +88,7 @@ def test_cells_depend_only_on_seed_subject_field_and_cell():
 
 def test_size_is_as_informative_as_in_the_real_data():
     dataset = read_synthetic(73, 3_000, 32, 0)
-    labels, areas = np.array([r.label for r in dataset.records]), inspect(dataset).areas
+    labels, areas = np.array([r.label for r in dataset.records]), inspect(dataset)[1].areas
     assert roc_auc_score(labels, areas) == pytest.approx(0.82, abs=0.04)
     # Real cells, of 450 × 450 pixels: HEM 26,544 ± 7,762, ALL 36,244 ± 7,176.
     by_class = [areas[labels == label] * 450**2 for label in (0, 1)]

@@ -54,7 +54,7 @@ def test_complete_set(plant, complete, small, capsys: pytest.CaptureFixture[str]
     assert {subset: len(names) for subset, names in found["subjects"].items()} == {"train": 73, "prelim": 28}
     verify.print_verification(found)
     output = capsys.readouterr().out
-    assert "train 10,661 of 10,661, prelim 1,867 of 1,867, final 2,586 of 2,586 images" in output
+    assert "\nprelim: 1,867 of 1,867 images\nfinal: 2,586 of 2,586 images\n" in output
     assert output.endswith("no problems found\n")
 
 
@@ -119,7 +119,7 @@ def test_folder(plant, picture, capsys: pytest.CaptureFixture[str]) -> None:
     verify.print_verification(found)
     output = capsys.readouterr().out
     assert "missing" not in output
-    assert "test 12, train 12 images" in output
+    assert "\ntest: 12 images\ntrain: 12 images\n" in output
     files = FOLDER | {
         "train/cat/xcat/1.png": b"no image",
         "train/dog/ydog/2.png": picture("large.png", 31),
