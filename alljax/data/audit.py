@@ -14,7 +14,6 @@ from alljax.data import duplicates, splits
 from alljax.data.archive import natural_sort
 from alljax.data.dataset import UNLABELED, Dataset, check
 from alljax.data.inspection import map_images
-from alljax.data.leaks import count_leaks
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
 from alljax.data.subjects import connected_groups, merge_subjects
@@ -134,11 +133,11 @@ def _leaks(
     used = [each for each in dataset.records if each.subset in subsets and each.label != UNLABELED]
     check(replace(dataset, records=tuple(used)), config.data.source)
     folds = splits.make_splits(dataset, subjects, config.split, config.seed, pixels, config.data.subset)
-    counts: dict[str, int | None] = {**count_leaks(folds, dataset.records, subjects, pixels)}
+    counts: dict[str, int | None] = {**splits.count_leaks(folds, dataset.records, subjects, pixels)}
     for key in ("subject", "field"):
         if not any(getattr(record, key) for record in used):
             counts[key] = None
-    near = count_leaks(folds, dataset.records, subjects, similar)["duplicate"]
+    near = splits.count_leaks(folds, dataset.records, subjects, similar)["duplicate"]
     protocol = config.split.protocol
     return {"protocol": protocol, "declared": protocol in LEAKY, "folds": len(folds), **counts, "near": near}
 

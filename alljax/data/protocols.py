@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from alljax.data.archive import natural_key, natural_sort
 from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.data.folds import group_folds, group_holdout
-from alljax.data.leaks import codes_of
 from alljax.errors import ConfigError, DataError, first_few, plural
 
 Rows = NDArray[np.int64]
@@ -32,18 +31,18 @@ class Table:
 
     Attributes:
         rows: indices in the data set, (N,).
-        records: N records.
         labels: (N,).
-        subjects: N names.
         groups: the subjects as numbers from 0 in order of first occurrence, (N,).
+        records: N records.
+        subjects: N names.
         classes: class names, for messages.
     """
 
     rows: Rows
-    records: Sequence[Record]
     labels: Rows
-    subjects: Sequence[str]
     groups: Rows
+    records: Sequence[Record]
+    subjects: Sequence[str]
     classes: Sequence[str]
 
     @property
@@ -60,14 +59,15 @@ def make_table(dataset: Dataset, subjects: Sequence[str], subset: str | None) ->
     def identity(row: int) -> tuple[object, ...]:
         record = records[row]
         name = record.path.rpartition("/")[2]
-        return key(record.subject), key(record.field), key(record.cell), natural_key(name), record.path
+        return key(record.subject), key(record.field), key(record.cell), key(name), record.path
 
-    used = [n for n, each in enumerate(records) if each.label != UNLABELED and subset in (None, each.subset)]
+    used = [row for row, each in enumerate(records) if each.label != UNLABELED and subset in (None, each.subset)]
     rows = sorted(used, key=identity)
-    names = [subjects[row] for row in rows]
-    chosen = [records[row] for row in rows]
+    chosen, names = [records[row] for row in rows], [subjects[row] for row in rows]
+    number = {name: n for n, name in enumerate(dict.fromkeys(names))}
     labels = np.array([record.label for record in chosen], np.int64)
-    return Table(np.array(rows, np.int64), chosen, labels, names, codes_of(names), dataset.classes)
+    groups = np.array([number[name] for name in names], np.int64)
+    return Table(np.array(rows, np.int64), labels, groups, chosen, names, dataset.classes)
 
 
 def subject_kfold(table: Table, settings: ConfigDict, seed: int) -> Sides:

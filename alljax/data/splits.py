@@ -1,8 +1,9 @@
-"""Training, validation and test rows by protocol."""
+"""Training, validation and test rows by protocol, and the leakage between them."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,9 +11,8 @@ from ml_collections import ConfigDict
 from alljax.data.archive import natural_sort
 from alljax.data.dataset import Dataset, Record
 from alljax.data.folds import group_holdout, nested_groups
-from alljax.data.leaks import check_leaks
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM, Rows, Table, home_folds, make_table
-from alljax.errors import ConfigError, DataError, first_few, plural
+from alljax.errors import ConfigError, DataError, LeakError, first_few, plural
 
 COLUMNS = ("path", "subject_name", "subject", "label", "subset", "repeat", "fold")
 """Columns of split.csv."""
@@ -86,22 +86,18 @@ def make_splits(
             "(study.seeds trains with several seeds)"
         )
     table = make_table(dataset, subjects, None if protocol == "prelim" else subset)
+    # The leaky protocol divides images for validation too, so that both curves answer the same question.
+    groups = np.arange(len(table.rows)) if protocol == "paper" else table.groups
     folds = []
     for repeat in range(settings.repeats):
         for number, (train, test) in enumerate(PROTOCOLS[protocol](table, settings, seed + repeat)):
             fold = Fold(repeat, number, train, test)
             _check_sides(fold, table, protocol)
             if settings.validation:
-                # The leaky protocol divides images for validation too, so that both curves answer the same question.
-                groups = np.arange(len(table.rows)) if protocol == "paper" else table.groups
-                fold = _hold_out_validation(fold, table.labels, groups, settings.validation, (seed + repeat, number, 1))
-            folds.append(fold)
-    if settings.train_subjects:
-        folds = _reduce_training(folds, table, settings.train_subjects, seed)
-    folds = [
-        replace(each, **{side: np.sort(table.rows[rows]) for side, rows in each.sides})  # type: ignore[arg-type]
-        for each in folds
-    ]
+                fold = _hold_out_validation(fold, table.labels, groups, settings.validation, seed)
+            if settings.train_subjects:
+                fold = _reduce_training(fold, table, settings.train_subjects, seed)
+            folds.append(Fold(repeat, number, **{side: np.sort(table.rows[rows]) for side, rows in fold.sides}))
     if protocol not in LEAKY:
         check_leaks(folds, subjects, digests, protocol)
     return tuple(folds)
@@ -120,6 +116,57 @@ def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str = "train")
         f"{plural(len(moved), 'image')} moved to the official fold with most images of the same subject: "
         f"{first_few(natural_sort(set(moved)))}"
     )
+
+
+def count_leaks(
+    folds: Sequence[Fold], records: Sequence[Record], subjects: Sequence[str], digests: Sequence[Hashable] = ()
+) -> dict[str, int]:
+    """Counts the test images that are related to training or validation images, summed over the folds.
+
+    Args:
+        folds: from `make_splits`.
+        records: N records.
+        subjects: N subjects.
+        digests: N digests of files or pixels; empty to skip duplicates.
+
+    Returns:
+        ``test_images``, their number; ``subject``, those whose subject is in the training data; ``field``, those with
+        another cell of the same photograph (subject and field) there; and, with digests, ``duplicate``, those whose
+        image is there.
+    """
+    # Records without a field get a field of their own.
+    fields = [(each.subject, each.field) if each.field else (each.path, "") for each in records]
+
+    def shared(keys: Sequence[Hashable]) -> int:
+        return sum(len(_common_rows(keys, [*fold.train, *fold.validation], fold.test)) for fold in folds)
+
+    counts = {
+        "test_images": sum(len(fold.test) for fold in folds),
+        "subject": shared(subjects),
+        "field": shared(fields),
+    }
+    return counts | ({"duplicate": shared(digests)} if digests else {})
+
+
+def check_leaks(folds: Sequence[Fold], subjects: Sequence[str], digests: Sequence[str], protocol: str) -> None:
+    """Checks that no subject and no image is on two sides of a fold.
+
+    Raises:
+        LeakError: names the subjects.
+    """
+    fix = "this is a bug, please report it"
+    if protocol == "prelim":
+        fix = "remove their images from one of the subsets, or set split.protocol=subject_kfold"
+    for keys, shared in ((subjects, "images of the same subject"), (digests, "the same image")):
+        for fold in folds if keys else ():
+            for (one, left), (other, right) in combinations(fold.sides, 2):
+                if rows := _common_rows(keys, left, right):
+                    names = natural_sort({subjects[row] for row in rows})
+                    raise LeakError(
+                        f"protocol {protocol} leaks in fold {fold.fold} of repeat {fold.repeat}: {len(rows):,} of "
+                        f"{len(right):,} {other} images have {shared} on the {one} side "
+                        f"({plural(len(names), 'subject')}: {first_few(names)}); {fix}"
+                    )
 
 
 def fingerprint(folds: Sequence[Fold], records: Sequence[Record]) -> str:
@@ -143,9 +190,9 @@ def split_rows(
             yield record.path, record.subject, subjects[row], classes[record.label], side, fold.repeat, fold.fold
 
 
-def _hold_out_validation(fold: Fold, labels: Rows, groups: Rows, fraction: float, seed: Sequence[int]) -> Fold:
+def _hold_out_validation(fold: Fold, labels: Rows, groups: Rows, fraction: float, seed: int) -> Fold:
     numbers = np.unique(groups[fold.train], return_inverse=True)[1]
-    held_out = group_holdout(labels[fold.train], numbers, fraction, seed)[numbers]
+    held_out = group_holdout(labels[fold.train], numbers, fraction, (seed + fold.repeat, fold.fold, 1))[numbers]
     if not held_out.any():
         raise DataError(
             f"fold {fold.fold} of repeat {fold.repeat} has no class with two subjects to train on, so none can be held "
@@ -154,24 +201,21 @@ def _hold_out_validation(fold: Fold, labels: Rows, groups: Rows, fraction: float
     return replace(fold, train=fold.train[~held_out], validation=fold.train[held_out])
 
 
-def _reduce_training(folds: Sequence[Fold], table: Table, count: int, seed: int) -> list[Fold]:
-    """Keeps `count` subjects of each training side (images where no subject is known); smaller sets are nested."""
+def _reduce_training(fold: Fold, table: Table, count: int, seed: int) -> Fold:
+    """Keeps `count` subjects of the training side (images where no subject is known); smaller sets are nested."""
     what = "subjects" if table.named else "images"
-    reduced = []
-    for fold in folds:
-        where = f"split.train_subjects={count}, but fold {fold.fold} of repeat {fold.repeat}"
-        labels, groups = table.labels[fold.train], np.unique(table.groups[fold.train], return_inverse=True)[1]
-        order = nested_groups(labels, groups, (seed + fold.repeat, fold.fold, 2))
-        if count > len(order):
-            raise ConfigError(f"{where} has {len(order):,} {what} to train on; set fewer, or 0 for all")
-        train = fold.train[np.isin(groups, order[:count])]
-        if lost := set(labels.tolist()).difference(table.labels[train].tolist()):
-            raise ConfigError(
-                f"{where} would train without class {table.classes[min(lost)]!r}; set at least one of the {what} per "
-                "class, or 0 for all"
-            )
-        reduced.append(replace(fold, train=train))
-    return reduced
+    where = f"split.train_subjects={count}, but fold {fold.fold} of repeat {fold.repeat}"
+    labels, groups = table.labels[fold.train], np.unique(table.groups[fold.train], return_inverse=True)[1]
+    order = nested_groups(labels, groups, (seed + fold.repeat, fold.fold, 2))
+    if count > len(order):
+        raise ConfigError(f"{where} has {len(order):,} {what} to train on; set fewer, or 0 for all")
+    train = fold.train[np.isin(groups, order[:count])]
+    if lost := set(labels.tolist()).difference(table.labels[train].tolist()):
+        raise ConfigError(
+            f"{where} would train without class {table.classes[min(lost)]!r}; set at least one of the {what} per "
+            "class, or 0 for all"
+        )
+    return replace(fold, train=train)
 
 
 def _check_sides(fold: Fold, table: Table, protocol: str) -> None:
@@ -183,3 +227,9 @@ def _check_sides(fold: Fold, table: Table, protocol: str) -> None:
             raise DataError(f"{where} has nothing to {side}; {fix}")
     for label in set(range(len(table.classes))).difference(table.labels[fold.train].tolist()):
         raise DataError(f"{where} would train without class {table.classes[label]!r}; {fix}")
+
+
+def _common_rows(keys: Sequence[Hashable], left: Iterable[int], right: Iterable[int]) -> list[int]:
+    """Returns the rows of `right` whose key also occurs in rows of `left`."""
+    found = {keys[row] for row in left}
+    return [row for row in right if keys[row] in found]

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 from alljax.data import splits
 from alljax.data.dataset import Dataset, Record, check
 from alljax.data.inspection import Inspection, inspect
-from alljax.data.leaks import count_leaks
 from alljax.data.loader import ImageSource
 from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_dataset
@@ -179,7 +178,7 @@ def _divide(
 ) -> Division:
     """Makes the folds of a split setting; logs leaks."""
     folds = splits.make_splits(dataset, subjects, config.split, config.seed, inspection.pixels, config.data.subset)
-    leaks = count_leaks(folds, dataset.records, subjects, inspection.pixels)
+    leaks = splits.count_leaks(folds, dataset.records, subjects, inspection.pixels)
     what = {"subject": "the subject", "field": "the photograph", "duplicate": "the same image"}
     if not any(record.subject for record in dataset.records):
         del what["subject"]

@@ -5,8 +5,7 @@ import pytest
 from data.test_splits import split
 
 from alljax.data.dataset import Record
-from alljax.data.leaks import check_leaks, count_leaks
-from alljax.data.splits import Fold
+from alljax.data.splits import Fold, check_leaks, count_leaks
 from alljax.errors import LeakError
 
 

@@ -15,8 +15,8 @@ from sklearn.model_selection import train_test_split
 from alljax.config import default_config
 from alljax.data import cnmc, cnmc_index, splits, synthetic
 from alljax.data.dataset import Dataset, Record
-from alljax.data.leaks import check_leaks, count_leaks
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
+from alljax.data.splits import check_leaks, count_leaks
 from alljax.data.subjects import merge_subjects
 from alljax.errors import ConfigError, DataError, LeakError
 from alljax.settings import SETTINGS
