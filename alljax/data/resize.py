@@ -89,50 +89,40 @@ def _antialiased(
     """Returns these rows and columns of the resized image, equal to those of resizing all of it."""
     resampling, scale = Image.Resampling[interpolation.upper()], len(pixels) / size
     reach = _REACH[interpolation] * max(scale, 1) + 1
-    top, bottom = _input_range(rows, scale, reach, len(pixels))
-    left, right = _input_range(columns, scale, reach, len(pixels))
+    top, left = (max(int(first * scale - reach), 0) for first in (rows[0], columns[0]))
+    bottom, right = (int(last * scale + reach) + 1 for last in (rows[1], columns[1]))
     image = Image.fromarray(pixels[top:bottom, left:right])
     wide, high = columns[1] - columns[0], rows[1] - rows[0]
-    image = image.resize(
-        (wide, image.height), resampling, (columns[0] * scale - left, 0, columns[1] * scale - left, image.height)
-    )
-    image = image.resize((wide, high), resampling, (0, rows[0] * scale - top, wide, rows[1] * scale - top))
-    return np.asarray(image)
-
-
-def _input_range(bounds: tuple[int, int], scale: float, reach: float, length: int) -> tuple[int, int]:
-    """Returns the bounds of the input pixels on which the output pixels within `bounds` depend."""
-    return max(int(bounds[0] * scale - reach), 0), min(int(bounds[1] * scale + reach) + 1, length)
+    across = (columns[0] * scale - left, 0, columns[1] * scale - left, image.height)
+    down = (0, rows[0] * scale - top, wide, rows[1] * scale - top)
+    return np.asarray(image.resize((wide, image.height), resampling, across).resize((wide, high), resampling, down))
 
 
 def _sampled(
     pixels: NDArray[np.uint8], size: int, interpolation: str, rows: tuple[int, int], columns: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """Returns these rows and columns of an image resized without antialiasing."""
-    down, top, bottom = _matrix(pixels.shape[0], size, interpolation, rows, 1)
-    across, left, right = _matrix(pixels.shape[1], size, interpolation, columns, 3)
-    needed = pixels[top:bottom, left:right].astype(np.float32, order="C").reshape(bottom - top, -1)
-    blended = down @ needed @ across.T
-    np.rint(blended, out=blended)
-    if interpolation == "bicubic":
-        blended.clip(0, 255, out=blended)
-    return blended.astype(np.uint8).reshape(len(blended), -1, 3)
+    down, needed_rows = _weights(pixels.shape[0], size, interpolation, rows)
+    across, needed_columns = _weights(pixels.shape[1], size, interpolation, columns)
+    blended = pixels[needed_rows, needed_columns].astype(np.float32)
+    for weights in (down, across):
+        blended = (weights @ blended.reshape(len(blended), -1)).reshape(-1, *blended.shape[1:]).swapaxes(0, 1)
+    return np.rint(blended).clip(0, 255).astype(np.uint8)
 
 
-def _matrix(length: int, size: int, interpolation: str, bounds: tuple[int, int], colors: int) -> tuple[Any, int, int]:
-    """Returns the weights of input pixels for the output pixels within `bounds`, and the bounds of these input pixels.
+def _weights(length: int, size: int, interpolation: str, bounds: tuple[int, int]) -> tuple[Any, slice]:
+    """Returns the weights of input pixels for the output pixels within `bounds`, and which input pixels these are.
 
-    The weights are a sparse matrix (output · colors, input · colors) that does not mix colors.
+    The weights are a sparse matrix (output, input).
     """
     from scipy import sparse  # importing it takes a tenth of a second
 
     positions, weights = _taps(length, size, interpolation)
     positions, weights = positions[slice(*bounds)], weights[slice(*bounds)]
     first, last = int(positions[0, 0]), int(positions[-1, -1]) + 1
-    inputs = (positions - first)[:, None] * colors + np.arange(colors, dtype=np.int32)[:, None]
-    starts = np.arange(0, inputs.size + 1, positions.shape[1], dtype=np.int32)
-    shape = len(positions) * colors, (last - first) * colors
-    return sparse.csr_array((np.repeat(weights, colors, 0).ravel(), inputs.ravel(), starts), shape), first, last
+    starts = np.arange(0, positions.size + 1, positions.shape[1], dtype=np.int32)
+    columns = (positions - first).ravel()
+    return sparse.csr_array((weights.ravel(), columns, starts), (len(positions), last - first)), slice(first, last)
 
 
 @lru_cache(maxsize=64)
