@@ -4,7 +4,6 @@ A run is described by one `ConfigDict`.  A file in ``configs/`` starts from `def
 ``--config.key=value`` on the command line sets the rest.  Defaults are defined only in settings.py.
 """
 
-import difflib
 import functools
 import itertools
 import math
@@ -20,7 +19,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from alljax.errors import ConfigError, UserError
+from alljax.errors import ConfigError, UserError, unknown_name
 from alljax.settings import SETTINGS, SWEEPABLE, Setting
 
 TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text", tuple: "a list (a,b)"}
@@ -186,13 +185,9 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
 
 
 def _setting(key: str) -> Setting:
-    if key in SETTINGS:
-        return SETTINGS[key]
-    names = difflib.get_close_matches(key, SETTINGS, n=1, cutoff=0.5) or [
-        known for known in SETTINGS if known.rpartition(".")[2] == key.rpartition(".")[2]
-    ]
-    fix = f"did you mean {names[0]}?" if names else "`alljax study --settings` lists all settings"
-    raise ConfigError(f"unknown setting {key!r}; {fix}")
+    if key not in SETTINGS:
+        raise ConfigError(unknown_name("setting", key, SETTINGS, "`alljax study --settings` lists all settings"))
+    return SETTINGS[key]
 
 
 def _wrong_type(key: str, value: str) -> ConfigError:

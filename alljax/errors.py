@@ -51,7 +51,9 @@ def first_few(names: Iterable[str]) -> str:
     return ", ".join(names[:5]) + rest
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """Returns a message for a name that does not exist, with the nearest existing one."""
-    near = difflib.get_close_matches(name, known := list(known), n=1)
-    return f"unknown {kind} {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}")
+def unknown_name(kind: str, name: str, known: Iterable[str], help: str = "") -> str:
+    """Returns a message for a name that does not exist, with the nearest existing one, or `help`, or all names."""
+    fix, known = help, list(known)
+    if near := difflib.get_close_matches(name, known, n=1):
+        fix = f"did you mean {near[0]!r}?"
+    return f"unknown {kind} {name!r}: {fix or 'choose from ' + ', '.join(known)}"

@@ -15,14 +15,13 @@ from alljax.errors import WorkdirError
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    r"""Opens a temporary file beside `path` and renames it to `path` on success.
+    """Opens a temporary file beside `path`, which replaces `path` when the block ends without an exception.
 
-    An existing file at `path` is replaced only when the new one is complete and on disk.  After an exception no new
-    file remains.  Parent folders are created.
+    The file is then on disk.  Parent folders are created.
 
     Args:
         path: the file to write.
-        mode: ``"w"`` for UTF-8 text with ``\n`` line ends, ``"wb"`` for bytes.
+        mode: ``"w"`` for UTF-8 text, ``"wb"`` for bytes.
 
     Raises:
         WorkdirError: the file cannot be written (permission denied, disk full).
@@ -44,13 +43,13 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` to `path` as UTF-8 (see `atomic_write`)."""
+    """Writes a text file (see `atomic_write`)."""
     with atomic_write(path) as file:
         file.write(text)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` (see `atomic_write`)."""
+    """Writes a binary file (see `atomic_write`)."""
     with atomic_write(path, "wb") as file:
         file.write(data)
 

@@ -7,7 +7,6 @@ ends the process at once.
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -23,12 +22,8 @@ _requested = False
 
 @contextlib.contextmanager
 def handle_signals() -> Iterator[None]:
-    """Turns `SIGNALS` into stop requests inside the block; does nothing outside the main thread."""
+    """Turns `SIGNALS` into stop requests inside the block."""
     global _requested
-    _requested = False
-    if threading.current_thread() is not threading.main_thread():  # Python allows handlers only there
-        yield
-        return
     previous = {number: signal.signal(number, _request) for number in SIGNALS}
     try:
         yield
@@ -44,11 +39,7 @@ def stop_requested() -> bool:
 
 
 def check(collective: bool = False) -> None:
-    """Raises `Stopped` if a stop was requested; for work that has nothing to save.
-
-    Args:
-        collective: all processes of the run do this work jointly; if there are several, none may leave it alone.
-    """
+    """Raises `Stopped` if a stop was requested, but not in `collective` work, which all processes do jointly."""
     if _requested and not (collective and several_processes):
         raise Stopped("stopped; finished trials and checkpoints are kept")
 

@@ -50,10 +50,7 @@ def bar(description: str, total: int, unit: str) -> Iterator[Update]:
     Args:
         description: what is done, for example ``"features vgg16"``.
         total: number of units; 0 hides the bar.
-        unit: plural of what is counted, for example ``"images"``.
-
-    Yields:
-        The function to call with the number of newly finished units (`Update`).
+        unit: what is counted, for example ``"images"``.
     """
     terminal = sys.stderr.isatty()
     columns = (
@@ -75,9 +72,7 @@ def bar(description: str, total: int, unit: str) -> Iterator[Update]:
 
 
 def study(cost: int, trials: int) -> Callable[[int, int], None]:
-    """Returns a function to call with the cost and the number of trials of each finished job of a study.
-
-    It logs the number of finished trials and the estimated remaining time.
+    """Returns a function that logs progress, to call with cost and number of trials of each finished job of a study.
 
     Args:
         cost: of all trials, in any unit.

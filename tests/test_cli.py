@@ -48,7 +48,7 @@ def test_settings_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         ("train --config=configs/quickstart.py --workdir=w --config.study.sweep=()", "use `alljax study`"),
         ("report --workdir=nowhere", "nowhere"),
         ("report --workdir=nowhere --config.seed=1", "--config.seed=1"),
-        ("data audit --source=nowhere --config.split.fold=3", "did you mean split.folds"),
+        ("data audit --source=nowhere --config.split.fold=3", "did you mean 'split.folds'"),
     ],
 )
 def test_user_error_is_one_line(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from alljax.errors import ConfigError
 from alljax.settings import SETTINGS, describe
 
 QUICKSTART = str(Path(__file__).resolve().parents[1] / "configs/quickstart.py")
-START = "from alljax.config import default_config\ndef get_config(argument=''):\n  c = default_config()"
+START = "from alljax.config import default_config\ndef get_config(argument=''):\n  c = default_config()\n  "
 
 
 def test_overrides_have_the_types_of_their_settings() -> None:
@@ -30,13 +30,12 @@ def test_overrides_have_the_types_of_their_settings() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("train.epoch", "7", "did you mean train.epochs"),
-        ("epochs", "7", "did you mean train.epochs"),
+        ("train.epoch", "7", "did you mean 'train.epochs'"),
+        ("epochs", "7", "did you mean 'train.epochs'"),
         ("zzz", "7", "--settings"),
         ("model", "7", "unknown setting"),
         ("train.epochs", "1.5", "an integer"),
         ("train.epochs", "0", "at least 1"),
-        ("train.epochs", "(('x',),)", "an integer"),
         ("train.learning_rate", "fast", "a number"),
         ("train.learning_rate", "nan", "at least 0"),
         ("train.staircase", "yes", "true or false"),
@@ -49,7 +48,6 @@ def test_overrides_have_the_types_of_their_settings() -> None:
         ("study.sweep", "train.epochs", "pair"),
         ("study.sweep", "((", "rows of values"),
         ("study.sweep", "(('train.epochs', ()),)", "rows of values"),
-        ("train.epochs", "1.0", "an integer"),
         ("study.sweep", "(('train.epochs', (1,)), ('train.epochs', (2,)))", "train.epochs twice"),
         ("study.sweep", "(('evaluation.level', (0.9, 0.95)),)", "cannot contain 'evaluation.level'"),
     ],
@@ -70,14 +68,8 @@ def test_bad_value_is_one_line_with_the_setting(key: str, value: str, message: s
         ("import nowhere", ":1: ModuleNotFoundError: No module named 'nowhere'"),
         ("def get_config(a=None): return 3", "get_config() does not return"),
         ("def get_config(a=None):\n  return 1 / 0", ":2: ZeroDivisionError: division by zero"),
-        (
-            "from alljax.config import *\ndef get_config(a=None):\n  c = default_config()\n  c.train.epoch = 3",
-            '"epochs"',
-        ),
-        (
-            "from alljax.config import *\ndef get_config(a=None):\n  c = default_config()\n  c.seed = 'x'",
-            ":4: TypeError",
-        ),
+        (START + "c.train.epoch = 3", '"epochs"'),
+        (START + "c.seed = 'x'", ":4: TypeError"),
     ],
 )
 def test_error_in_config_file_is_one_line_with_its_place(tmp_path: Path, body: str, message: str) -> None:

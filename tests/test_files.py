@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -48,15 +47,11 @@ def test_output_is_checked_before_long_work(tmp_path: Path) -> None:
     files.check_output(tmp_path / "file")
     files.check_output(tmp_path / "new" / "file")
     files.check_output(tmp_path, folder=True)
-    for path, folder, message in (
-        (tmp_path, False, "is a folder; add a file name"),
-        (tmp_path / "file", True, "is a file; choose another path"),
-        (tmp_path / "file" / "below", False, "is a file; choose another path"),
-    ):
-        with pytest.raises(WorkdirError, match=re.escape(message)):
+    with pytest.raises(WorkdirError, match="is a folder; add a file name"):
+        files.check_output(tmp_path)
+    for path, folder in ((tmp_path / "file", True), (tmp_path / "file" / "below", False)):
+        with pytest.raises(WorkdirError, match="is a file; choose another path"):
             files.check_output(path, folder)
-    with pytest.raises(WorkdirError, match="cannot write"):
-        files.write_bytes(tmp_path / "file" / "below", b"")
 
 
 def test_lock_is_exclusive(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,17 +22,6 @@ def test_signal_sets_flag_until_the_block_ends(number: int) -> None:
             interrupts.check()
     assert not interrupts.stop_requested()
     assert [signal.getsignal(each) for each in interrupts.SIGNALS] == before
-
-
-def test_no_handler_outside_the_main_thread() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-
-    def work() -> object:
-        with interrupts.handle_signals():
-            return signal.getsignal(signal.SIGTERM)
-
-    with ThreadPoolExecutor() as pool:
-        assert pool.submit(work).result() == before
 
 
 def test_second_signal_ends_the_process() -> None:

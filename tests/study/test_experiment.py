@@ -1,8 +1,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from pictures import picture
 from PIL import Image
 
 from alljax.config import default_config, vary
@@ -25,7 +25,8 @@ def write_images(folder: Path, images: dict[str, int]) -> None:
     """Writes images given as path: seed."""
     for path, seed in images.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(picture(seed, suffix=path.rpartition(".")[2]))
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / path)
 
 
 def two_classes(subjects: int, images: int) -> dict[str, int]:
