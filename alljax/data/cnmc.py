@@ -77,9 +77,8 @@ def read_cnmc(archive: Archive) -> Dataset:
             continue
         first = records.setdefault((record.subset, *cnmc_index.identity(record)[:3]), record)
         if first.label != record.label:
-            skipped["contradictory"].append(
-                f"{first.path} and {path} are the same cell with two labels; remove the wrong one"
-            )
+            two = f"{first.path} and {path} are the same cell with two labels; remove the wrong one"
+            skipped["contradictory"].append(two)
         elif first is not record:
             skipped["repeated"].append(path)
     ordered = tuple(sorted(records.values(), key=lambda record: natural_key(record.path)))
@@ -104,14 +103,14 @@ def check_complete(records: Iterable[Record], subsets: Sequence[str], source: st
     missing = cnmc_index.missing(records, subsets)
     if not missing:
         return
-    groups = Counter(cnmc_index.group(record) for record in missing)
-    counts = ", ".join(
-        f"{count:,} of {cnmc_index.KNOWN[subset, fold, label][0]:,} "
-        + " ".join(filter(None, (subset, fold and f"fold {fold}", label)))
-        for (subset, fold, label), count in groups.items()
-    )
+    groups = Counter((record.subset, record.fold, record.label) for record in missing)
+    counts = []
+    for (subset, fold, label), count in groups.items():
+        name = "" if label == UNLABELED else CLASSES[label]
+        words = (subset, f"fold {fold}" if fold else "", name)
+        counts.append(f"{count:,} of {cnmc_index.KNOWN[subset, fold, name][0]:,} {' '.join(filter(None, words))}")
     raise DataError(
-        f"{source}: {plural(len(missing), 'image')} of C-NMC 2019 missing ({counts}): "
+        f"{source}: {plural(len(missing), 'image')} of C-NMC 2019 missing ({', '.join(counts)}): "
         f"{first_few(record.path for record in missing)}; use the incomplete copy with "
         f"--config.data.allow_partial=true, or list the missing images with `alljax data verify --source "
         f"{shlex.quote(source)}`"
@@ -167,8 +166,7 @@ def _original_names(archive: Archive) -> dict[str, str]:
 def _notes(records: Sequence[Record]) -> tuple[str, ...]:
     known = [(record, cnmc_index.official(record)) for record in records]
     counts = Counter(official.subset for _, official in known if official)
-    complete = cnmc_index.COUNTS.items()
-    notes = [f"{subset}: {counts[subset]:,} of {count:,} images" for subset, count in complete if counts[subset]]
+    notes = [f"{name}: {counts[name]:,} of {of:,} images" for name, of in cnmc_index.COUNTS.items() if counts[name]]
     if surplus := [record.path for record, official in known if not official]:
         notes.append(f"{plural(len(surplus), 'image')} not in the complete data set: {first_few(surplus)}")
     if moved := [record.path for record, official in known if official and record.fold not in ("", official.fold)]:

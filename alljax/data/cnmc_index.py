@@ -37,15 +37,15 @@ COUNTS = {"train": 10_661, "prelim": 1_867, "final": 2_586}
 
 
 @functools.cache
-def expected() -> tuple[Record, ...]:
-    """Returns the records of the 15,114 images of the complete data set, by subset, fold, class, subject and cell.
+def expected() -> dict[tuple[str, ...], Record]:
+    """Returns the records of the 15,114 images of the complete data set by `identity`, ordered as in the list.
 
     Paths are bare file names; in the preliminary phase the original ones (``UID_57_29_1_all.bmp``, not ``1.bmp``).
     """
     lines = Path(__file__).with_name("cnmc_index.txt").read_text(encoding="ascii").splitlines()
     records = [record for line in lines for record in _parse(line)]
     records += [Record(f"{number}.bmp", UNLABELED, subset="final") for number in range(1, COUNTS["final"] + 1)]
-    return tuple(records)
+    return {identity(record): record for record in records}
 
 
 def identity(record: Record) -> tuple[str, ...]:
@@ -57,28 +57,13 @@ def identity(record: Record) -> tuple[str, ...]:
 
 def official(record: Record) -> Record | None:
     """Returns the record of the same image in the complete data set, or None."""
-    return _by_identity().get(identity(record))
+    return expected().get(identity(record))
 
 
-def group(record: Record) -> tuple[str, str, str]:
-    """Returns subset, fold and class of a record: a key of `KNOWN`."""
-    return record.subset, record.fold, "" if record.label == UNLABELED else CLASSES[record.label]
-
-
-def missing(records: Iterable[Record], subsets: Sequence[str]) -> tuple[Record, ...]:
-    """Returns the images of some subsets of the complete data set that are not in `records`, ordered as `expected`.
-
-    Args:
-        records: a copy of C-NMC 2019; an image in another subset is not missing.
-        subsets: ``train``, ``prelim``, ``final``.
-    """
+def missing(records: Iterable[Record], subsets: Sequence[str]) -> list[Record]:
+    """Returns the images of `subsets` in the complete data set that no subset of a copy has, ordered as `expected`."""
     present = {identity(record) for record in records}
-    return tuple(record for record in expected() if record.subset in subsets and identity(record) not in present)
-
-
-@functools.cache
-def _by_identity() -> dict[tuple[str, ...], Record]:
-    return {identity(record): record for record in expected()}
+    return [record for key, record in expected().items() if record.subset in subsets and key not in present]
 
 
 def _parse(line: str) -> Iterable[Record]:

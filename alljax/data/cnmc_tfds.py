@@ -13,8 +13,9 @@ import contextlib
 import functools
 import hashlib
 import io
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from absl import logging
 from alljax.data import cnmc, cnmc_index
 from alljax.data.archive import file_stamp, natural_key
 from alljax.data.dataset import Dataset, Record
-from alljax.data.readers import find_prepared, open_all
+from alljax.data.readers import open_all
 from alljax.errors import DataError, WorkdirError, plural
 from alljax.progress import bar
 
@@ -47,9 +48,6 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
 
     dataset: Dataset | None = None
     """Data set to write instead of the one in TFDS's manual_dir."""
-
-    update: Callable[[int], None] | None = None
-    """Called with the number of further images that are written."""
 
     def _info(self) -> Any:
         text = tfds.features.Text
@@ -81,19 +79,15 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator[Any]]]]:
         dataset = self.dataset or open_cnmc(str(dl_manager.manual_dir))
-        order = [*cnmc_index.COUNTS, *sorted({record.subset for record in dataset.records} - {*cnmc_index.COUNTS})]
-        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in order}
+        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for record in dataset.records:
             rows[record.subset].append({key: value for key, value in asdict(record).items() if key != "subset"})
-        rows = {name: rows[name] for name in order if rows[name]}
-        self.info.metadata.update(notes=list(dataset.notes), records=rows)
+        self.info.metadata.update(notes=list(dataset.notes), records=dict(rows))
 
         def examples(name: str, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
             for number, row in enumerate(rows[name][first : first + SHARD]):
                 data = dataset.read(Record(**row, subset=name))
                 yield number, {**row, "image": data, "phase": name, "sha256": hashlib.sha256(data).hexdigest()}
-                if self.update:
-                    self.update(1)
 
         firsts = {name: range(0, len(rows[name]), SHARD) for name in rows}
         return {name: [functools.partial(examples, name, first) for first in firsts[name]] for name in rows}
@@ -116,26 +110,25 @@ def prepare(source: str, out: Path) -> Path:
     dataset = open_cnmc(source)
     for note in dataset.notes:
         logging.info(note)
-    if folder := find_prepared(out):
-        if read_prepared(folder).records != dataset.records:
-            raise WorkdirError(f"{folder} was prepared from another source; remove it or choose another --out")
-        logging.info(f"already prepared: {folder}")
-        return folder
-    tfds.disable_progress_bar()
+
+    def read(record: Record) -> bytes:
+        update(1)
+        return dataset.read(record)
+
     try:
         builder = Cnmc2019(data_dir=out)
-        builder.dataset = dataset
-        # TFDS prints to standard output.
-        with (
-            bar("prepare", len(dataset.records), "images") as builder.update,
-            contextlib.redirect_stdout(io.StringIO()),
-        ):
+        builder.dataset = replace(dataset, read=read)
+        # TFDS prints to standard output; it does nothing where the data are already prepared.
+        with bar("prepare", len(dataset.records), "images") as update, contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(file_format="array_record")
     except (OSError, RuntimeError) as error:  # RuntimeError: array_record, with the reason of the operating system
         reason = getattr(error, "strerror", None) or str(error).partition(";")[0]
         raise WorkdirError(f"cannot write {out}: {reason}; fix this or choose another --out") from error
-    logging.info(f"prepared {plural(len(dataset.records), 'image')}: {builder.data_dir}")
-    return Path(builder.data_dir)
+    folder = Path(builder.data_dir)
+    if read_prepared(folder).records != dataset.records:
+        raise WorkdirError(f"{folder} was prepared from another source; remove it or choose another --out")
+    logging.info(f"prepared {plural(len(dataset.records), 'image')}: {folder}")
+    return folder
 
 
 def open_cnmc(source: str) -> Dataset:
@@ -150,31 +143,24 @@ def open_cnmc(source: str) -> Dataset:
 
 
 def read_prepared(folder: Path) -> Dataset:
-    """Opens a prepared folder: the records of all subsets, and the image files that were prepared.
-
-    Args:
-        folder: ``…/cnmc2019/1.0.0``, see `readers.find_prepared`.
-
-    Raises:
-        DataError: the folder is damaged, incomplete or in a format that needs TensorFlow.
-    """
+    """Opens a folder ``…/cnmc2019/1.0.0``: the records of all subsets, and the image files that were prepared."""
     with _damage_reported(folder):
         builder = tfds.builder_from_directory(folder)
         sources = builder.as_data_source(decoders={"image": tfds.decode.SkipDecoding()})
-        metadata = builder.info.metadata
-        records = [Record(**row, subset=name) for name in sources for row in metadata["records"][name]]
-        positions = [(name, position) for name in sources for position in range(len(sources[name]))]
-        position_of = dict(zip((record.path for record in records), positions, strict=True))
-        notes, stamp = tuple(metadata["notes"]), file_stamp(folder / "metadata.json")
+        metadata, stamp = builder.info.metadata, file_stamp(folder / "metadata.json")
+        positions = {
+            Record(**row, subset=name): (name, position)
+            for name in sources
+            for position, row in zip(range(len(sources[name])), metadata["records"][name], strict=True)
+        }
 
     def read(record: Record) -> bytes:
-        name, position = position_of[record.path]
+        name, position = positions[record]
         with _damage_reported(folder):
-            data: bytes = sources[name][position]["image"]
-        return data
+            return bytes(sources[name][position]["image"])
 
-    ordered = tuple(sorted(records, key=lambda record: natural_key(record.path)))
-    return cnmc.make_dataset(ordered, read=read, stamp=lambda record: stamp, notes=notes)
+    records = tuple(sorted(positions, key=lambda record: natural_key(record.path)))
+    return cnmc.make_dataset(records, read=read, stamp=lambda record: stamp, notes=tuple(metadata["notes"]))
 
 
 @contextlib.contextmanager

@@ -23,24 +23,27 @@ def merge_subjects(
     Args:
         records: N records.
         digests: one per record, equal for equal images; empty to compare none.
-        known_subjects: sets of names that belong to one subject.
+        known_subjects: disjoint sets of names that belong to one subject.
 
     Returns:
         N names: the merged names, sorted and joined by ``+``; the first of the paths where no name is known.
     """
-    # A record without a name is a node of its own; the newline separates its path from subject names.
-    owners = [record.subject or f"\n{record.path}" for record in records]
-    nodes = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
-    groups = [[nodes[name] for name in names if name in nodes] for names in known_subjects]
-    by_digest: dict[str, list[int]] = defaultdict(list)
-    for owner, digest in zip(owners, digests, strict=bool(digests)):
-        by_digest[digest].append(nodes[owner])
-    component = connected_groups(len(nodes), [*groups, *by_digest.values()])
-    members: dict[int, list[str]] = defaultdict(list)
-    for owner, number in nodes.items():
-        members[component[number]].append(owner)
-    names = {number: _name(owners) for number, owners in members.items()}
-    return tuple(names[component[nodes[owner]]] for owner in owners)
+    known = {name: names for names in known_subjects for name in names}
+    rows: dict[object, list[int]] = defaultdict(list)
+    for row, record in enumerate(records):
+        if record.subject:
+            rows[known.get(record.subject, record.subject)].append(row)
+    for row, digest in enumerate(digests):
+        rows["digest", digest].append(row)
+    component = connected_groups(len(records), rows.values())
+    members: dict[int, list[Record]] = defaultdict(list)
+    for number, record in zip(component, records, strict=True):
+        members[number].append(record)
+    subjects = {}
+    for number, same in members.items():
+        names = {record.subject for record in same} - {""}
+        subjects[number] = "+".join(natural_sort(names)) or natural_sort(record.path for record in same)[0]
+    return tuple(subjects[number] for number in component)
 
 
 def connected_groups(count: int, groups: Iterable[Sequence[int]]) -> list[int]:
@@ -48,8 +51,3 @@ def connected_groups(count: int, groups: Iterable[Sequence[int]]) -> list[int]:
     edges = np.array([(group[0], other) for group in groups for other in group[1:]], int).reshape(-1, 2)
     graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
     return connected_components(graph, directed=False)[1].tolist()
-
-
-def _name(owners: Sequence[str]) -> str:
-    names = [owner for owner in owners if not owner.startswith("\n")]
-    return "+".join(natural_sort(names)) if names else natural_sort(owners)[0].removeprefix("\n")

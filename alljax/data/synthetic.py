@@ -12,7 +12,6 @@ real 450 × 450 images.
 
 import io
 import math
-import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -61,48 +60,36 @@ _APPEARANCES = {
 def read_synthetic(subjects: int, images: int, image_size: int, seed: int) -> Dataset:
     """Returns the records of a generated data set; an image is rendered when it is read.
 
+    The shares of leukemic subjects and images, and the uneven numbers of images per subject, are as in the real data.
+
     Args:
-        subjects: number of subjects, at least 2; 47 of 73 leukemic, as in the real data.
-        images: number of images, at least one per subject, distributed unevenly as in the real data; 68 % leukemic.
+        subjects: number of subjects, at least 2.
+        images: number of images, at least one per subject.
         image_size: height and width in pixels.
         seed: of the subjects and cells, at least 0.
-
-    Raises:
-        ConfigError: fewer images than subjects.
     """
     if images < subjects:
         raise ConfigError(f"data.synthetic.images={images} must be at least data.synthetic.subjects={subjects}")
+    leukemic = min(max(round(_SUBJECTS_ALL * subjects), 1), subjects - 1)
+    blasts = min(max(round(_IMAGES_ALL * images), leukemic), images - (subjects - leukemic))
+    rng = np.random.default_rng((seed, _COUNTS))
+    records = []
+    totals = {"H": (subjects - leukemic, images - blasts), "": (leukemic, blasts)}
+    for label, (prefix, total) in enumerate(totals.items()):
+        for number, count in enumerate(_image_counts(*total, _SPREAD[label], rng), 1):
+            subject = f"{prefix}{number}"
+            for index in range(count):
+                field, cell = index // _CELLS_PER_FIELD + 1, index % _CELLS_PER_FIELD + 1
+                path = f"UID_{subject}_{field}_{cell}_{CLASSES[label]}.bmp"
+                records.append(Record(path, label, subject, str(field), str(cell)))
 
     def read(record: Record) -> bytes:
         pixels = render_cell(seed, record.subject, int(record.field), int(record.cell), image_size)
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "BMP")
+        Image.fromarray(pixels).save(file := io.BytesIO(), "BMP")
         return file.getvalue()
 
     notes = (f"{images:,} generated images of {subjects:,} subjects: results say nothing about leukemia",)
-    return Dataset("synthetic", CLASSES, _records(subjects, images, seed), read, notes, class_names=CLASS_NAMES)
-
-
-def _records(subjects: int, images: int, seed: int) -> tuple[Record, ...]:
-    leukemic = min(max(round(_SUBJECTS_ALL * subjects), 1), subjects - 1)
-    blasts = min(max(round(_IMAGES_ALL * images), leukemic), images - (subjects - leukemic))
-    names = [f"H{number}" for number in range(1, subjects - leukemic + 1)]
-    names += [str(number) for number in range(1, leukemic + 1)]
-    rng = np.random.default_rng((seed, _COUNTS))
-    counts = _image_counts(subjects - leukemic, images - blasts, _SPREAD[0], rng)
-    counts += _image_counts(leukemic, blasts, _SPREAD[1], rng)
-    records = []
-    for name, count in zip(names, counts, strict=True):
-        label = _label(name)
-        for index in range(count):
-            field, cell = index // _CELLS_PER_FIELD + 1, index % _CELLS_PER_FIELD + 1
-            path = f"UID_{name}_{field}_{cell}_{CLASSES[label]}.bmp"
-            records.append(Record(path, label, name, str(field), str(cell)))
-    return tuple(records)
-
-
-def _label(subject: str) -> int:
-    return CLASSES.index("hem" if subject.upper().startswith("H") else "all")
+    return Dataset("synthetic", CLASSES, tuple(records), read, notes, class_names=CLASS_NAMES)
 
 
 def _image_counts(subjects: int, images: int, spread: float, rng: np.random.Generator) -> list[int]:
@@ -116,20 +103,12 @@ def _image_counts(subjects: int, images: int, spread: float, rng: np.random.Gene
 
 
 def render_cell(seed: int, subject: str, field: int, cell: int, image_size: int) -> NDArray[np.uint8]:
-    """Renders one cell; its pixels depend only on the arguments.
+    """Returns a cell, RGB (image_size, image_size, 3), exactly black outside it; it depends only on the arguments.
 
-    Args:
-        seed: of the data set.
-        subject: a name such as ``"12"`` (leukemic) or ``"H3"`` (normal).
-        field: number of the microscope field.
-        cell: number of the cell in its field.
-        image_size: height and width S in pixels.
-
-    Returns:
-        RGB, shape (S, S, 3); exactly black outside the cell.
+    `seed` is that of the data set; `subject` is a name such as ``"12"`` (leukemic) or ``"H3"`` (normal).
     """
-    label = _label(subject)
-    code = 2 * int(re.sub(r"\D", "", subject)) + label
+    label = int(not subject.startswith("H"))
+    code = 2 * int(subject.removeprefix("H")) + label
     streams = ((_SUBJECT, code), (_FIELD, code, field), (_CELL, code, field, cell))
     rngs = [np.random.default_rng((seed, *stream)) for stream in streams]
     table = np.array([of_classes[label] for of_classes in _APPEARANCES.values()])

@@ -66,7 +66,7 @@ def test_read_prepared_equals_the_source(prepared, tmp_path):
 
 def test_tfds_reads_the_prepared_data(prepared, tmp_path):
     builder = tfds.builder_from_directory(prepared)
-    assert (builder.name, str(builder.version), [*builder.info.splits]) == ("cnmc2019", "1.0.0", SUBSETS)
+    assert (builder.name, str(builder.version), {*builder.info.splits}) == ("cnmc2019", "1.0.0", {*SUBSETS})
     source = open_all(str(tmp_path / "source"))
     records = {record.path: record for record in source.records}
     for example in (
@@ -92,15 +92,12 @@ def test_tfds_can_prepare(plant, tmp_path):
 
 def test_prepared_data_is_a_source(prepared, settings):
     for folder in (prepared, prepared.parent, prepared.parent.parent):
-        assert find_prepared(folder) == prepared
-    dataset = open_dataset(settings(prepared.parents[1], allow_partial=True))
-    assert len(dataset.records) == 3
-    assert find_prepared(prepared.parents[2] / "source") is None
+        assert len(open_dataset(settings(folder, allow_partial=True)).records) == 3
 
 
 def test_prepare_again(prepared, plant, tmp_path, messages):
     assert cnmc_tfds.prepare(str(tmp_path / "source"), tmp_path / "out") == prepared
-    assert messages[-1] == f"already prepared: {prepared}"
+    assert messages[-1] == f"prepared 6 images: {prepared}"
     other = plant([path for path in KAGGLE if "training_data" in path], zipped=True)
     folder = cnmc_tfds.prepare(str(other), tmp_path / "other")
     assert [record.subset for record in cnmc_tfds.read_prepared(folder).records] == ["train"] * 3

@@ -271,7 +271,7 @@ def test_properties_of_any_structure(structure: tuple, protocol: str, validation
 
 @pytest.mark.real
 def test_protocols_on_the_names_of_the_real_set() -> None:
-    records = [record for record in cnmc_index.expected() if record.subset != "final"]
+    records = [record for record in cnmc_index.expected().values() if record.subset != "final"]
     subjects = merge_subjects(records, known_subjects=cnmc.KNOWN_SUBJECTS)
     train = [subject for subject, record in zip(subjects, records, strict=True) if record.subset == "train"]
     assert len(set(train)) == 73 - 7

@@ -23,7 +23,7 @@ def complete(picture) -> dict[str, bytes]:
     """The files of the complete set in the Kaggle layout, with one image per phase."""
     cell, larger = picture("cell.bmp"), picture("larger.bmp", 16)
     files, rows = {}, ["Patient_ID,new_names,labels"]
-    for record in cnmc_index.expected():
+    for record in cnmc_index.expected().values():
         if record.subset == "train":
             files[f"{TRAIN}/fold_{record.fold}/{cnmc_index.CLASSES[record.label]}/{record.path}"] = cell
         elif record.subset == "prelim":
