@@ -103,12 +103,10 @@ def check_complete(records: Iterable[Record], subsets: Sequence[str], source: st
     missing = cnmc_index.missing(records, subsets)
     if not missing:
         return
-    groups = Counter((record.subset, record.fold, record.label) for record in missing)
     counts = []
-    for (subset, fold, label), count in groups.items():
-        name = "" if label == UNLABELED else CLASSES[label]
-        words = (subset, f"fold {fold}" if fold else "", name)
-        counts.append(f"{count:,} of {cnmc_index.KNOWN[subset, fold, name][0]:,} {' '.join(filter(None, words))}")
+    for (subset, fold, label), count in Counter(map(cnmc_index.group, missing)).items():
+        words = filter(None, (subset, fold and f"fold {fold}", label))
+        counts.append(f"{count:,} of {cnmc_index.KNOWN[subset, fold, label][0]:,} {' '.join(words)}")
     raise DataError(
         f"{source}: {plural(len(missing), 'image')} of C-NMC 2019 missing ({', '.join(counts)}): "
         f"{first_few(record.path for record in missing)}; use the incomplete copy with "

@@ -60,6 +60,11 @@ def official(record: Record) -> Record | None:
     return expected().get(identity(record))
 
 
+def group(record: Record) -> tuple[str, str, str]:
+    """Returns subset, fold and class of a record: a key of `KNOWN`."""
+    return record.subset, record.fold, "" if record.label == UNLABELED else CLASSES[record.label]
+
+
 def missing(records: Iterable[Record], subsets: Sequence[str]) -> list[Record]:
     """Returns the images of `subsets` in the complete data set that no subset of a copy has, ordered as `expected`."""
     present = {identity(record) for record in records}
