@@ -44,10 +44,11 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
     here = workdir.trial_folder(folder, trial.name)
     if trial.config.study.checkpoints:
         checkpoints.save_arrays(here / PARAMETERS, {str(fold): run.params for fold, run in enumerate(outcome.folds)})
-    workdir.write_csv(here / "history.csv", _history(trial, experiment, outcome))
-    workdir.write_csv(here / "predictions.csv", _predictions(trial, experiment, outcome))
+    history, predictions = _tables(trial, experiment, outcome)
+    workdir.write_csv(here / "history.csv", history)
+    workdir.write_csv(here / "predictions.csv", predictions)
     workdir.write_checksums(here)
-    summary = summarize(trial, experiment, outcome) | {
+    summary = _summarize(trial, experiment, outcome) | {
         "weights": experiment.networks[trial.name].describe(),
         "split": trial.split,
         "seconds": round(outcome.seconds, 3),
@@ -67,7 +68,7 @@ def load_parameters(trial_folder: Path) -> list[Any]:
     return [folds[str(fold)] for fold in range(len(folds))]
 
 
-def summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
+def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
     """Returns the metrics over all test images: means over seeds, with their intervals."""
     size = experiment.divisions[trial.split].size_threshold.test
     tested = [len(fold.test) for fold in experiment.folds(trial)]
@@ -85,44 +86,34 @@ def summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[st
     }
 
 
-def _history(trial: Trial, experiment: Experiment, outcome: Outcome) -> "DataFrame":
-    """Returns one row per fold, seed and epoch."""
+def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "tuple[DataFrame, DataFrame]":
+    """Returns history.csv, one row per fold, seed and epoch, and predictions.csv, one row per tested image and seed."""
     import pandas
 
-    config, parts = trial.config, []
+    config, dataset, histories, predictions = trial.config, experiment.dataset, [], []
+    classes = np.array(dataset.classes)
     for fold, run in zip(experiment.folds(trial), outcome.folds, strict=True):
         steps = steps_per_epoch(len(fold.train), config.train.batch_size)
         hyperparameters = optimizers.Hyperparameters.of(config, config.train.epochs * steps)
         schedule = optimizers.make_schedule(config, hyperparameters)
         rates = [float(schedule((epoch + 1) * steps)) for epoch in range(config.train.epochs)]
-        for column, seed in enumerate(_seeds(trial)):
+        epochs = {"epoch": np.arange(1, config.train.epochs + 1), "learning_rate": rates}
+        tested = [dataset.records[row] for row in fold.test]
+        images = {
+            "path": [record.path for record in tested],
+            "subject": [experiment.subjects[row] if dataset.records[row].subject else "" for row in fold.test],
+            "label": classes[[record.label for record in tested]],
+        }
+        for index, seed in enumerate(_seeds(trial)):
             place = {"repeat": fold.repeat, "fold": fold.fold, "seed": seed}
-            curves = {name: curve[:, column] for name, curve in run.history._asdict().items()}
-            epochs = {"epoch": np.arange(1, config.train.epochs + 1), "learning_rate": rates}
-            part = pandas.DataFrame(place | epochs | curves)
-            parts.append(part[part["train_loss"].notna()])  # the run ended early
-    return pandas.concat(parts)
-
-
-def _predictions(trial: Trial, experiment: Experiment, outcome: Outcome) -> "DataFrame":
-    """Returns one row per tested image and seed; `results.Study.predictions` reads them."""
-    import pandas
-
-    classes, records, parts = np.array(experiment.dataset.classes), experiment.dataset.records, []
-    for fold, run in zip(experiment.folds(trial), outcome.folds, strict=True):
-        tested = [records[row] for row in fold.test]
-        for seed, of_seed in zip(_seeds(trial), run.probabilities, strict=True):
-            probabilities = of_seed[: len(tested)]
-            columns: dict[str, Any] = {
-                "path": [record.path for record in tested],
-                "subject": [experiment.subjects[row] if records[row].subject else "" for row in fold.test],
-                "label": classes[[record.label for record in tested]],
-                "predicted": classes[probabilities.argmax(1)],
-            }
-            columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(classes)}
-            place = {"subset": "test", "repeat": fold.repeat, "fold": fold.fold, "seed": seed}
-            parts.append(pandas.DataFrame(columns | place))
-    return pandas.concat(parts)
+            curves = {name: curve[:, index] for name, curve in run.history._asdict().items()}
+            history = pandas.DataFrame(place | epochs | curves)
+            histories.append(history[history["train_loss"].notna()])  # the run ended early
+            probabilities = run.probabilities[index, : len(tested)]
+            columns = {"predicted": classes[probabilities.argmax(1)]}
+            columns |= {f"prob_{name}": probabilities[:, label] for label, name in enumerate(classes)}
+            predictions.append(pandas.DataFrame(images | columns | {"subset": "test"} | place))
+    return pandas.concat(histories), pandas.concat(predictions)
 
 
 def _seeds(trial: Trial) -> range:

@@ -1,5 +1,6 @@
 """Predictions of a finished study for new images."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -63,25 +64,18 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     network = _open_network(study, name, config, weights)
     logging.info(f"trial {name}")
     dataset, digests = _open_images(images, study)
-    probabilities = _probabilities(workdir.trial_folder(folder, name), config, network, dataset, digests)
-    columns = {
-        "path": [record.path for record in dataset.records],
-        "predicted": np.array(dataset.classes)[probabilities.argmax(1)],
-    }
-    columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(dataset.classes)}
+    classes, parameters = dataset.classes, outputs.load_parameters(workdir.trial_folder(folder, name))
+    if config.train.mode == "frozen":
+        request = network, "none"  # heads are tested on images without augmentation, too
+        features = FeatureExtractor(config, [request], digests, ImageSources(config, dataset)).load(*request)
+        probabilities = mean_probabilities(config, parameters, features, len(classes))
+    else:
+        probabilities = _network_probabilities(config, network, parameters, dataset)
+    predicted = np.array(classes)[probabilities.argmax(1)]
+    columns = {"path": [record.path for record in dataset.records], "predicted": predicted}
+    columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(classes)}
     workdir.write_csv(out, pandas.DataFrame(columns))
     return len(dataset.records)
-
-
-def _probabilities(
-    trial_folder: Path, config: ConfigDict, network: Network, dataset: Dataset, digests: tuple[str, ...]
-) -> np.ndarray:
-    """Returns float32 (N, C): softmax outputs averaged over the heads or networks of all folds and seeds."""
-    if config.train.mode == "finetune":
-        return _network_probabilities(trial_folder, config, network, dataset)
-    request = network, "none"  # heads are tested on images without augmentation, too
-    features = FeatureExtractor(config, [request], digests, ImageSources(config, dataset)).load(*request)
-    return mean_probabilities(config, outputs.load_parameters(trial_folder), features, len(dataset.classes))
 
 
 def mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.ndarray, num_classes: int) -> np.ndarray:
@@ -97,33 +91,31 @@ def mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.nd
     return np.concatenate([trainer.predict(flatten_dict(head, sep="/"), features, rows) for head in heads]).mean(0)
 
 
-def _network_probabilities(trial_folder: Path, config: ConfigDict, network: Network, dataset: Dataset) -> np.ndarray:
-    """Returns the probabilities of fine-tuned networks; `network` has the parameters that were not trained."""
-    networks = outputs.load_parameters(trial_folder)
+def _network_probabilities(
+    config: ConfigDict, network: Network, parameters: Sequence[Any], dataset: Dataset
+) -> np.ndarray:
+    """Returns the mean probabilities of fine-tuned networks; `network` has the parameters that were not trained."""
     mesh, rows, num_classes = make_mesh(config), np.arange(len(dataset.records)), len(dataset.classes)
     images = ImageSources(config, dataset).open(network, several_times=True)
     fold = FoldRows(rows, len(rows), rows, len(rows), rows, len(rows), np.ones(num_classes), 0, 0)
     loader = FoldLoader(config, images, fold, jax.random.key(0), mesh)
     tuner, found = FineTuner(config, network, num_classes, mesh), []
-    with progress.bar("predict", len(networks) * config.study.seeds * len(rows), "images") as update:
-        for of_fold in networks:
-            for seed in range(config.study.seeds):
-                tree = jax.tree.map(lambda leaf, seed=seed: leaf[seed], of_fold)
-                state = tuner.evaluation_state(tree["params"], tree.get("batch_stats", {}))
-                found.append(jax.nn.softmax(loader.test(partial(tuner.logits, state))))
-                update(len(rows))
+    with progress.bar("predict", len(parameters) * config.study.seeds * len(rows), "images") as update:
+        for of_fold, seed in itertools.product(parameters, range(config.study.seeds)):
+            tree = jax.tree.map(lambda leaf, seed=seed: leaf[seed], of_fold)
+            state = tuner.evaluation_state(tree["params"], tree.get("batch_stats", {}))
+            found.append(jax.nn.softmax(loader.test(partial(tuner.logits, state))))
+            update(len(rows))
     return np.asarray(found, np.float64).mean(0).astype(np.float32)
 
 
 def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> Network:
     """Returns the backbone of a trial with the weights that the study used."""
     used = study.metrics["trials"][name]["weights"]
-    file = str(Path(weights or used["path"]).expanduser())
-    if not Path(file).is_file():
-        if weights:
-            raise WorkdirError(f"--weights={weights}: no such file")
-        raise WorkdirError(f"{file}: the weight file of the study was moved; give its new path with --weights=FILE")
-    network = open_network(configs.vary(config, {"weights.path": file, "weights.name": ""}))
+    file = Path(weights or used["path"]).expanduser()
+    if not file.is_file():
+        raise WorkdirError(f"{file}: no such file; give the path of the study's weights with --weights=FILE")
+    network = open_network(configs.vary(config, {"weights.path": str(file), "weights.name": ""}))
     if network.weights.sha256 != used["sha256"]:
         raise WorkdirError(f"{file} is not the weight file of {study.folder}, whose SHA-256 is {used['sha256']}")
     return network
@@ -133,16 +125,15 @@ def _open_images(images: Sequence[Path], study: Study) -> tuple[Dataset, tuple[s
     """Returns the images as records without labels, and their digests; logs a size other than in the study."""
     readers: dict[str, Callable[[], bytes]] = {}
     for image in images:
-        if image.is_file() and image.suffix.lower() != ".zip":
-            found: dict[str, Callable[[], bytes]] = {image.as_posix(): partial(archive.read_file, image)}
-        elif image.exists():
-            opened = archive.open_archive(image)
-            found = {f"{image.as_posix()}/{path}": partial(opened.read, path) for path in opened.images()}
-        else:
+        if not image.exists():
             raise DataError(f"{image}: no such file or folder")
-        if not found:
+        if image.is_file() and image.suffix.lower() != ".zip":
+            readers[image.as_posix()] = partial(archive.read_file, image)
+            continue
+        opened = archive.open_archive(image)
+        if not opened.images():
             raise DataError(f"{image}: no images in it")
-        readers |= found
+        readers |= {f"{image.as_posix()}/{path}": partial(opened.read, path) for path in opened.images()}
     records = tuple(Record(path, UNLABELED) for path in readers)
     dataset = Dataset("images", tuple(study.classes), records, lambda record: readers[record.path]())
     dataset, inspection = inspect(dataset)

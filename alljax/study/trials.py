@@ -1,8 +1,6 @@
 """Trains the trials of one job: heads on features of a frozen backbone, or networks on images."""
 
-import contextlib
 import dataclasses
-import functools
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -42,14 +40,14 @@ class Outcome:
     Attributes:
         folds: one outcome per fold, S seeds each, on the host.
         seconds: of training, all trials of the job together.
-        feature_seconds: to compute or read the features.
+        feature_seconds: to compute or read the features, or to read the images of networks.
         features: their number; 0 for networks.
     """
 
-    folds: list[FoldOutcome]
+    folds: Sequence[FoldOutcome]
     seconds: float
-    feature_seconds: float = 0.0
-    features: int = 0
+    feature_seconds: float
+    features: int
 
 
 class Classifier(Protocol):
@@ -78,30 +76,27 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         UserError: features, settings or weights that cannot be used.
         Stopped: the run was interrupted.
     """
-    trial, start = job.trials[0], time.perf_counter()
-    splits = experiment.folds(trial)
-    features: Any = experiment.features(trial) if job.frozen else experiment.images(trial)
+    first, start, folds = job.trials[0], time.perf_counter(), experiment.folds(job.trials[0])
+    features: Any = experiment.features(first) if job.frozen else experiment.images(first)
     feature_seconds, start = time.perf_counter() - start, time.perf_counter()
     outcomes: list[Sequence[FoldOutcome]] = []
-    with contextlib.ExitStack() as stack:
+    errors: dict[str, ConfigError] = {}
+    with progress.bar(f"heads {job.name}", job.cost * len(folds) if job.frozen else 0, "epochs") as update:
         classifier: Classifier
         if job.frozen:
-            update = stack.enter_context(progress.bar(f"heads {job.name}", job.cost * len(splits), "epochs"))
             classifier = HeadClassifier(job, experiment.num_classes, features, update)
         else:
-            classifier = NetworkClassifier(trial, experiment, folder / "trials" / trial.name)
-        for fold in make_fold_rows(job.config, experiment.labels, experiment.num_classes, splits):
+            classifier = NetworkClassifier(first, experiment, folder / "trials" / first.name)
+        for fold in make_fold_rows(job.config, experiment.labels, experiment.num_classes, folds):
             outcomes.append(classifier.fit(features, experiment.labels, fold, fold_keys(job.config, fold)))
-            if all(_diverged(trial, folds) for trial, folds in _by_trial(job, outcomes)):
+            for trial, outcome in zip(job.trials, outcomes[-1], strict=True):
+                if job.frozen and trial.name not in errors and (error := _diverged(trial, fold, outcome.history)):
+                    errors[trial.name] = error
+            if len(errors) == len(job.trials):
                 break
-    seconds = time.perf_counter() - start
-    for trial, folds in _by_trial(job, outcomes):
-        if problem := _diverged(trial, folds):
-            yield trial, ConfigError(problem)
-        elif job.frozen:
-            yield trial, Outcome(folds, seconds, feature_seconds, features.shape[2])
-        else:
-            yield trial, Outcome(folds, seconds)
+    seconds, width = time.perf_counter() - start, features.shape[2] if job.frozen else 0
+    for trial, of_trial in zip(job.trials, zip(*outcomes, strict=True), strict=True):
+        yield trial, errors.get(trial.name) or Outcome(of_trial, seconds, feature_seconds, width)
 
 
 class HeadClassifier:
@@ -148,7 +143,13 @@ class NetworkClassifier:
             if not distributed.any_process((folder / RESULT).is_file()):
                 self._train(FoldLoader(config, features, fold, key, self._mesh), fold, key, folder)
             results.append(checkpoints.load_arrays(folder / RESULT))
-        return [_stack(results, config.train.epochs)]
+        history = np.full((config.train.epochs, len(results), 4), np.nan)  # NaN after early stopping
+        for run, result in enumerate(results):
+            history[: len(result["history"]), run] = result["history"]
+        params = [{"params": result["params"], "batch_stats": result.get("batch_stats", {})} for result in results]
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
+        probabilities = np.asarray(jax.nn.softmax(np.stack([result["logits"] for result in results])))
+        return [FoldOutcome(stacked, History(*np.moveaxis(history, -1, 0)), probabilities)]
 
     def _train(self, loader: FoldLoader, fold: FoldRows, key: jax.Array, folder: Path) -> None:
         epochs = self._trial.config.train.epochs
@@ -160,17 +161,6 @@ class NetworkClassifier:
             checkpoints.save_arrays(folder / RESULT, vars(trained))
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         multihost_utils.sync_global_devices(f"{folder / RESULT} is written")
-
-
-def _stack(results: Sequence[Any], epochs: int) -> FoldOutcome:
-    """Returns the outcome of the runs of a fold; the history after early stopping is NaN."""
-    history = np.full((epochs, len(results), 4), np.nan)
-    for run, result in enumerate(results):
-        history[: len(result["history"]), run] = result["history"]
-    params = [{"params": result["params"], "batch_stats": result.get("batch_stats", {})} for result in results]
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
-    probabilities = np.asarray(jax.nn.softmax(np.stack([result["logits"] for result in results])))
-    return FoldOutcome(stacked, History(*np.moveaxis(history, -1, 0)), probabilities)
 
 
 def check_fine_tuning(config: ConfigDict, network: Network) -> None:
@@ -194,32 +184,23 @@ def fold_keys(config: ConfigDict, fold: FoldRows) -> jax.Array:
 
     Without ``study.share_training`` trainings of different lengths have different keys.
     """
-    seeds = np.arange(config.seed, config.seed + config.study.seeds)
     numbers = [fold.repeat, fold.fold]
     if not config.study.share_training:
         # With the stream RUN, so that 1, 2 and 3 epochs are not SHUFFLE, AUGMENT and DROPOUT of another run.
         numbers += [RUN, config.train.epochs]
-    return _fold_in(seeds, np.array(numbers, np.int32))
+    keys = jax.vmap(jax.random.key)(np.arange(config.seed, config.seed + config.study.seeds))
+    for number in numbers:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+    return keys
 
 
-@jax.jit
-def _fold_in(seeds: jax.Array, numbers: jax.Array) -> jax.Array:
-    return jax.vmap(lambda seed: functools.reduce(jax.random.fold_in, numbers, jax.random.key(seed)))(seeds)
-
-
-def _by_trial(job: Job, outcomes: Sequence[Sequence[FoldOutcome]]) -> list[tuple[Trial, list[FoldOutcome]]]:
-    return list(zip(job.trials, map(list, zip(*outcomes, strict=True)), strict=True))
-
-
-def _diverged(trial: Trial, folds: Sequence[FoldOutcome]) -> str:
-    """Returns where the loss of heads became NaN, the first epoch and seed, and how to fix it; empty if it did not."""
-    config = trial.config
-    for number, outcome in enumerate(folds) if config.train.mode == "frozen" else ():
-        bad = np.argwhere(~np.isfinite(outcome.history.train_loss + outcome.history.val_loss))
-        if len(bad):
-            epoch, seed = bad[0]
-            return (
-                f"the loss became NaN in epoch {epoch + 1} (seed {config.seed + seed}, fold {number}); "
-                f"lower train.learning_rate={config.train.learning_rate:g}"
-            )
-    return ""
+def _diverged(trial: Trial, fold: FoldRows, history: History) -> ConfigError | None:
+    """Returns an error with the first epoch and seed in which the loss of a head became NaN; None if it did not."""
+    bad = np.argwhere(~np.isfinite(history.train_loss + history.val_loss))
+    if not len(bad):
+        return None
+    epoch, seed = bad[0]
+    return ConfigError(
+        f"the loss became NaN in epoch {epoch + 1} (seed {trial.config.seed + seed}, fold {fold.fold}); "
+        f"lower train.learning_rate={trial.config.train.learning_rate:g}"
+    )
