@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.metrics import METRICS
 from alljax.report import plots, setting_names
 from alljax.report.setting_names import VariedSetting
@@ -25,22 +26,17 @@ LEAKY: dict[str, Any] = {"color": plots.INK, "marker": "o", "markerfacecolor": "
 
 
 def sections(study: Study) -> list[Section]:
-    """Returns the section; empty where no setting differs between models.
-
-    Args:
-        study: the study; the predictions of all its trials are read.
-    """
+    """Returns the section, for which the predictions of all trials are read; none where no setting differs."""
     varied = setting_names.varied_settings(study)
     if not varied or len(study.metrics["trials"]) < 2:
         return []
     ranking = study.ranking
     best = ranking.best
     value = metric_value(ranking.metric, study.metrics["trials"][best])
-    described = setting_names.describe(varied, study.settings(best))
-    text = f"Best: {described}; {METRICS[ranking.metric]} {value}."
-    figure, names = _figure(study, varied), ", ".join(setting.name for setting in varied)
-    table = _table(study, varied)
-    return [Section("effects", f"Effect of the settings: {names}", (text,), (figure, table) if figure else (table,))]
+    text = f"Best: {setting_names.describe(varied, study.settings(best))}; {METRICS[ranking.metric]} {value}."
+    figure, table = _figure(study, varied), _table(study, varied)
+    title = f"Effect of the settings: {', '.join(setting.name for setting in varied)}"
+    return [Section("effects", title, (text,), (figure, table) if figure else (table,))]
 
 
 def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
@@ -56,7 +52,9 @@ def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
         scores = [metric_value(key, result) for key in metrics]
         deviation = result["std"][ranking.metric]
         spread = Value(format_value(ranking.metric, deviation), deviation)
-        rows.append((*values, scores[0], spread, *scores[1:], *_difference(study, name)))
+        other = ranking.differences.get(name)
+        difference = difference_value(ranking.metric, other.value, other.interval) if other else Value("")
+        rows.append((*values, scores[0], spread, *scores[1:], difference, Value(_verdict(study.ranking, name))))
     labels = [METRICS[key] for key in metrics]
     columns = (*(setting.name for setting in varied), labels[0], "sd over seeds", *labels[1:], "difference", "verdict")
     unit, level = trials[ranking.best]["interval_unit"], f"{study.config['evaluation.level']:.0%}"
@@ -68,19 +66,14 @@ def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
     return Table("ablation", f"All models, sorted by {labels[0]}", columns, tuple(rows), notes=notes)
 
 
-def _difference(study: Study, name: str) -> tuple[Value, Value]:
-    """Returns the difference to the best model and the verdict."""
-    ranking = study.ranking
+def _verdict(ranking: Ranking, name: str) -> str:
     if name == ranking.best:
-        return Value(""), Value("best")
-    difference = ranking.differences[name]
+        return "best"
     if name in ranking.leaky:
-        verdict = "leaky test: not ranked"
-    elif difference.interval is None:
-        verdict = "tested on other images"
-    else:
-        verdict = "significantly worse" if difference.below else "not distinguishable"
-    return difference_value(ranking.metric, difference.value, difference.interval), Value(verdict)
+        return "leaky test: not ranked"
+    if ranking.differences[name].interval is None:
+        return "tested on other images"
+    return "significantly worse" if ranking.differences[name].below else "not distinguishable"
 
 
 def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:

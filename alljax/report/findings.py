@@ -21,12 +21,6 @@ FEW_SUBJECTS = 10
 """Below this number of subjects per class percentile intervals are visibly too narrow."""
 
 
-def title(study: Study) -> str:
-    """Returns the page's title: the classes and the data set."""
-    names = study.class_names
-    return f"{' vs. '.join(names) if len(names) <= 4 else f'{len(names)} classes'} · {study.metrics['dataset']['name']}"
-
-
 def headline(study: Study) -> dict[str, Value]:
     """Returns the main metrics of the best model by display name, for two classes with both recalls."""
     name, names = study.ranking.best, study.class_names
@@ -114,22 +108,6 @@ def warnings(study: Study) -> Iterator[str]:
         )
     if failed:
         yield f"{len(failed)} of {total} models failed: {first_few(failed)}. The errors are listed below the results."
-    yield from _leaks(study)
-    predictions = study.predictions(study.ranking.best)
-    if study.metrics["trials"][study.ranking.best]["interval_unit"] == "images":
-        yield (
-            "The subjects of the images are unknown. Intervals are over images and too narrow if subjects have several "
-            "images, and a subject can be on both sides of the split."
-        )
-    else:
-        for label, name in enumerate(study.class_names):
-            count = len(np.unique(predictions.subjects[predictions.labels == label]))
-            if count < FEW_SUBJECTS:
-                yield f"Only {plural(count, 'subject')} of class {name} tested: its intervals are too narrow."
-    yield from study.metrics["dataset"]["notes"]
-
-
-def _leaks(study: Study) -> Iterator[str]:
     splits = study.metrics["splits"]
     for name, split in splits.items():
         leaks, where = split["leaks"], f" in split {name}" if len(splits) > 1 else ""
@@ -143,3 +121,15 @@ def _leaks(study: Study) -> Iterator[str]:
         yield "Such a split rewards recognizing subjects; expect worse results on new subjects."
     if study.ranking.leaky:
         yield "Models tested on a leaky split are marked and ranked after all others, however high their numbers."
+    predictions = study.predictions(study.ranking.best)
+    if study.metrics["trials"][study.ranking.best]["interval_unit"] == "images":
+        yield (
+            "The subjects of the images are unknown. Intervals are over images and too narrow if subjects have several "
+            "images, and a subject can be on both sides of the split."
+        )
+    else:
+        for label, name in enumerate(study.class_names):
+            count = len(np.unique(predictions.subjects[predictions.labels == label]))
+            if count < FEW_SUBJECTS:
+                yield f"Only {plural(count, 'subject')} of class {name} tested: its intervals are too narrow."
+    yield from study.metrics["dataset"]["notes"]

@@ -20,10 +20,7 @@ MISCLASSIFIED = 24
 
 
 def results_table(study: Study) -> Table:
-    """Returns the table of models, best first, with the baselines in the footer.
-
-    Its columns are model, split (where a study has several), the metrics, recalls of two classes, and minutes.
-    """
+    """Returns the table of models, best first, with the baselines in the footer."""
     ranking, trials, splits = study.ranking, study.metrics["trials"], study.metrics["splits"]
     several, metric = len(splits) > 1, ranking.metric
     recalls = [f"recall of {name}" for name in study.class_names] if len(study.classes) == 2 else []

@@ -1,7 +1,6 @@
 """The page of a report: a study's results as one HTML file that needs no other file."""
 
 import base64
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -11,7 +10,6 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
-from PIL import Image
 
 from alljax.evaluation.metrics import METRICS
 from alljax.report import findings, model_tables, plots, setting_names
@@ -26,22 +24,15 @@ COLORS = {
 
 
 def render(study: Study, sections: Sequence[Section], inputs: str) -> str:
-    """Returns the page; the same study gives the same bytes.
-
-    Args:
-        study: the study; histories and predictions of the models with figures are read.
-        sections: shown between the setup and the models.
-        inputs: hash of what the page is made from, stored in its head.
-    """
-    ranking = study.ranking
+    """Returns the page; `inputs`, a hash of what it is made from, is stored in its head."""
+    names, data = study.class_names, study.metrics["dataset"]
     weights = {json.dumps(trial["weights"]): trial["weights"] for trial in study.metrics["trials"].values()}
     return _template().render(
         table=None,
         inputs=inputs,
         study=study,
-        data=study.metrics["dataset"],
-        ranking=ranking,
-        title=findings.title(study),
+        data=data,
+        title=f"{' vs. '.join(names) if len(names) <= 4 else f'{len(names)} classes'} · {data['name']}",
         headline=findings.headline(study),
         findings=findings.findings(study),
         warnings=list(findings.warnings(study)),
@@ -49,8 +40,8 @@ def render(study: Study, sections: Sequence[Section], inputs: str) -> str:
         varied=setting_names.varied_settings(study),
         classes=model_tables.classes_table(study),
         sections=sections,
-        models=[_model(study, name) for name in ranking.order[: model_tables.DRAWN]],
-        misclassified=model_tables.misclassified_table(study, ranking.best),
+        models=[_model(study, name) for name in study.ranking.order[: model_tables.DRAWN]],
+        misclassified=model_tables.misclassified_table(study, study.ranking.best),
         subjects=model_tables.subjects_table(study),
         details={"Weights": [*weights.values()], "Settings": study.config, "Environment": study.environment},
     )
@@ -75,7 +66,7 @@ def inline(figure: Figure, prefix: str) -> Markup:
 
 
 def _model(study: Study, name: str) -> dict[str, Any]:
-    """Returns the figures of a model and its contact sheet as a data URL with the size it is displayed at."""
+    """Returns the figures of a model and its contact sheet in base64, empty if it has none."""
     history, tested, names = study.history(name), study.predictions(name), study.class_names
     validation = "validation images" if study.settings(name)["split.validation"] else "held-out images"
     result, draw, curves = study.metrics["trials"][name], plots.draw_single, plots.draw_learning_curves
@@ -91,12 +82,8 @@ def _model(study: Study, name: str) -> dict[str, Any]:
         replace(matrix, description="Confusion matrix; " + ", ".join(entries[:25])),
         draw("roc", "ROC curve", plots.draw_roc_curves, tested.labels, tested.probabilities, names),
     ]
-    path, sheet = study.folder / "figures" / f"misclassified-{name}.jpg", None
-    if path.is_file():
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            sheet = base64.b64encode(content).decode(), image.width // 2, image.height // 2
-    metric = study.ranking.metric
+    path, metric = study.folder / "figures" / f"misclassified-{name}.jpg", study.ranking.metric
+    sheet = base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
     value = f"{METRICS[metric]} {metric_value(metric, result, interval=False)}"
     return {"name": name, "value": value, "figures": figures, "sheet": sheet}
 

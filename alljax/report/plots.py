@@ -87,14 +87,7 @@ def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: 
 
 
 def draw_learning_curves(axes: Axes, history: pandas.DataFrame, quantity: str, validation: str) -> None:
-    """Draws means over folds and seeds against the epoch, with a band of one standard deviation to either side.
-
-    Args:
-        axes: axes to draw on.
-        history: the columns of a history.csv.
-        quantity: ``accuracy`` or ``loss``.
-        validation: label of the validation curve.
-    """
+    """Draws means over folds and seeds against the epoch, with a band of one standard deviation to either side."""
     for column, label, color, dashes in (
         (f"train_{quantity}", "training images", BLUE, DASHES[1]),
         (f"val_{quantity}", validation, VERMILION, DASHES[0]),
@@ -174,12 +167,7 @@ def draw_roc_curves(
 
 
 def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str]) -> bytes:
-    """Returns a contact sheet as JPEG, six images per row; the page halves its size.
-
-    Args:
-        images: uint8 (H, W, 3) of any size.
-        captions: one per image, up to three lines.
-    """
+    """Returns a contact sheet of uint8 images (H, W, 3) as JPEG, six images per row; the page halves its size."""
     columns, buffer = min(6, len(images)), io.BytesIO()
     rows = -(-len(images) // columns)
     with subplots(rows, columns, (1.3 * columns, 1.75 * rows)) as (figure, grid):

@@ -76,18 +76,25 @@ def varied_settings(study: Study) -> list[VariedSetting]:
     varied = []
     for keys, rows in study.config["study.sweep"]:
         keys, rows = (keys, rows) if isinstance(keys, list) else ([keys], [[value] for value in rows])
-        differing = [column for column in range(len(keys)) if len({json.dumps(row[column]) for row in rows}) > 1]
-        displayed = [column for column in differing if keys[column] not in DEPENDENT] or differing
-        if not displayed:
+        settings = [dict(zip(keys, row, strict=True)) for row in rows]
+        differing = [key for key in keys if len({json.dumps(row[key]) for row in settings}) > 1]
+        shown = [key for key in differing if key not in DEPENDENT] or differing
+        if not shown:
             continue
-        labels, numbers = [_label(keys, row, displayed) for row in rows], None
+        names, labels, numbers = [setting_name(key) for key in shown], [], None
+        for row in settings:
+            texts = [setting_value(key, row[key]) for key in shown]
+            words = [
+                text if len(shown) == 1 or text in PROPER.values() else f"{name}={text}"
+                for name, text in zip(names, texts, strict=True)
+            ]
+            labels.append(", ".join(words))
         if len(set(labels)) < len(rows):
-            labels = [", ".join(json.dumps(row[column]) for column in differing) for row in rows]
-        if len(displayed) == 1 and all(type(row[displayed[0]]) in (int, float) for row in rows):
-            key, values = keys[displayed[0]], [row[displayed[0]] for row in rows]
-            numbers = tuple(math.nan if (key, value) in VALUES else float(value) for value in values)
-        name = ", ".join(setting_name(keys[column]) for column in displayed)
-        varied.append(VariedSetting(name, tuple(keys), tuple(map(tuple, rows)), tuple(labels), numbers))
+            labels = [", ".join(json.dumps(row[key]) for key in differing) for row in settings]
+        values = [row[shown[0]] for row in settings]
+        if len(shown) == 1 and all(type(value) in (int, float) for value in values):
+            numbers = tuple(math.nan if (shown[0], value) in VALUES else float(value) for value in values)
+        varied.append(VariedSetting(", ".join(names), tuple(keys), tuple(map(tuple, rows)), tuple(labels), numbers))
     return varied
 
 
@@ -121,12 +128,3 @@ def setting_value(key: str, value: Any) -> str:
         trained = [pattern for pattern, rate, *_ in value or [("head/.*", 1.0)] if rate > 0]
         return " + ".join(name.removeprefix("backbone/").removesuffix("/.*") or "backbone" for name in trained)
     return PROPER.get(value, value) if isinstance(value, str) else json.dumps(value)
-
-
-def _label(keys: Sequence[str], row: Sequence[Any], displayed: Sequence[int]) -> str:
-    values = {keys[column]: setting_value(keys[column], row[column]) for column in displayed}
-    if len(values) == 1:
-        return next(iter(values.values()))
-    return ", ".join(
-        value if value in PROPER.values() else f"{setting_name(key)}={value}" for key, value in values.items()
-    )

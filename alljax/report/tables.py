@@ -50,8 +50,7 @@ class Value:
     @property
     def exact(self) -> str:
         """The number with all its digits; empty if there is none."""
-        known = self.number is not None and math.isfinite(self.number)
-        return repr(float(self.number or 0)).removesuffix(".0") if known else ""
+        return "" if self.number is None or math.isnan(self.number) else str(self.number).removesuffix(".0")
 
     def __str__(self) -> str:
         return f"{self.text} {self.note}".rstrip()

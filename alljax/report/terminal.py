@@ -28,11 +28,10 @@ def print_results(study: Study, width: int | None = None) -> None:
     shown = first + (3 if console.width >= 100 else 2)
     title = f"{results.title}. {results.notes[0]}"
     table = rich.table.Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, heading in enumerate(results.columns[:shown]):
-        if place < first:
-            table.add_column(heading, overflow="fold")
-        else:
-            table.add_column(heading, justify="right", no_wrap=True)
+    for heading in results.columns[:first]:
+        table.add_column(heading, overflow="fold")
+    for heading in results.columns[first:shown]:
+        table.add_column(heading, justify="right", no_wrap=True)
     for place, row in enumerate(results.rows[:PRINTED]):
         table.add_row(*map(str, row[:shown]), style="" if place else "bold")
     table.add_section()

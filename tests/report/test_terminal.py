@@ -32,7 +32,7 @@ def test_long_tables_are_cut_and_leaky_missing_and_failed_models_named(
     terminal.print_results(study, 140)
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines if "-epochs=" in line]
-    assert names == list(study.ranking.order[: terminal.PRINTED])
+    assert names == study.ranking.order[: terminal.PRINTED]
     assert "5 more models are in the report" in lines
     assert lines[-2:] == ["2 missing: b, c", "1 failed: d"]
     few = make_study(("train.epochs", (1, 2)), class_names=("a", "b", "c"), leaky=1)
