@@ -102,9 +102,10 @@ def _figure(study: Study, pairs: Mapping[Pair, str]) -> Figure:
     with plots.subplots(1, 1, (8.4, 1.3 + 0.34 * len(pairs))) as (drawn, grid):
         axes, rows = grid[0, 0], np.arange(len(pairs))
         for side, (label, color, marker) in enumerate(zip(SIDES, (BLUE, VERMILION), "os", strict=True)):
-            values, errors = matching.accuracies(study.metrics["trials"][pair[side]] for pair in pairs)
-            axes.errorbar(values, rows + 0.26 * side - 0.13, xerr=errors, fmt=marker, color=color, markersize=5,
-                          linewidth=1.4, label=label)  # fmt: skip
+            at, results = rows + 0.26 * side - 0.13, [study.metrics["trials"][pair[side]] for pair in pairs]
+            low, high = np.array([result["intervals"]["accuracy"] for result in results]).T
+            axes.hlines(at, low, high, color=color, linewidth=1.4)
+            axes.plot([result["accuracy"] for result in results], at, marker, color=color, markersize=5, label=label)
         if rule := study.split_of(next(iter(pairs))[1])["baselines"].get("size_threshold"):
             axes.axvline(rule["accuracy"], color=INK, linewidth=0.9, linestyle=plots.DASHES[2], label="cell size alone")
         axes.set_yticks(rows, list(pairs.values()), fontsize=9)

@@ -1,10 +1,8 @@
 """Which trials of a study correspond to which rows of the paper's tables."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from alljax.errors import first_few, plural
 from alljax.paper import published
@@ -117,14 +115,6 @@ def describe(match: Match) -> list[str]:
     return lines
 
 
-def accuracies(results: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns test accuracies (N,) and their errors (2, N), below and above, for error bars."""
-    entries = [(result["accuracy"], result["intervals"].get("accuracy")) for result in results]
-    values = np.array([value for value, _ in entries])
-    bounds = np.array([bounds or (value, value) for value, bounds in entries]).reshape(-1, 2)
-    return values, np.abs(bounds - values[:, None]).T
-
-
 def unit(study: Study) -> str:
     """Returns what intervals are over: ``subjects`` or ``images``."""
     return str(next(iter(study.metrics["trials"].values()))["interval_unit"])
@@ -134,8 +124,7 @@ def is_cnmc(study: Study) -> bool:
     """Returns whether the study used the 10,661 training images of C-NMC 2019, as the paper did."""
     data = study.metrics["dataset"]
     counts = [data["by_class"].get(name, {}).get("images") for name in ("all", "hem")]
-    generated = any("generated" in note for note in data.get("notes", []))
-    return data["name"] == "cnmc" and counts == [published.IMAGES_ALL, published.IMAGES_HEM] and not generated
+    return data["name"] == "cnmc" and counts == [published.IMAGES_ALL, published.IMAGES_HEM]
 
 
 def _network(settings: Mapping[str, Any]) -> str:

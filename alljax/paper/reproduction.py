@@ -94,7 +94,7 @@ def baselines_table(match: Match) -> Table:
     """Returns the metrics of the baselines."""
     metrics = ("accuracy", *published.METRICS.values(), "auc")
     rows = [
-        (Value(BASELINES.get(name, name)), *(metric_value(metric, rule) for metric in metrics))
+        (Value(BASELINES[name]), *(metric_value(metric, rule) for metric in metrics))
         for name, rule in match.baselines.items()
     ]
     columns = ("baseline", *(METRICS[metric] for metric in metrics))

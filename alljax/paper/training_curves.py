@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from alljax.paper import matching, published, tolerance
+from alljax.paper import published, tolerance
 from alljax.paper.matching import Match
 from alljax.paper.published import OPTIMIZERS, Row
 from alljax.report import plots
@@ -110,18 +110,18 @@ def accuracies(match: Match) -> Figure:
     with plots.subplots(len(match.networks), 1, size, share=True) as (figure, grid):
         for network, axes in zip(match.networks, grid[:, 0], strict=True):
             for side, (optimizer, color) in enumerate(COLORS.items()):
-                rows = [(network, optimizer, epochs) for epochs in match.epochs]
-                name, shift = OPTIMIZERS[optimizer], 0.4 * side - 0.25
-                ranges = [published.implied_ranges(row, match.test_sizes)[0] for row in rows]
-                axes.vlines(ticks + shift + 0.1, *np.array(ranges).T, color=color, linewidth=7, alpha=0.35,
+                found = [tolerance.compare(match, (network, optimizer, epochs), "accuracy") for epochs in match.epochs]
+                name, at = OPTIMIZERS[optimizer], ticks + 0.4 * side - 0.25
+                theirs, half = np.array([(each.theirs, each.rounding) for each in found]).T
+                axes.vlines(at + 0.1, theirs - half, theirs + half, color=color, linewidth=7, alpha=0.35,
                             label=f"{name}, implied by the paper")  # fmt: skip
-                results = {at: result for at, row in zip(ticks, rows, strict=True) if (result := match.result(row))}
-                values, errors = matching.accuracies(results.values())
-                axes.errorbar(np.array([*results]) + shift, values, errors, fmt="o", color=color, markersize=5,
-                              linewidth=1.2, label=f"{name}, ours")  # fmt: skip
+                low, high = np.array([each.interval or (np.nan, np.nan) for each in found]).T
+                axes.vlines(at, low, high, color=color, linewidth=1.2)
+                axes.plot(at, [each.ours for each in found], "o", color=color, markersize=5, label=f"{name}, ours")
             for (name, rule), dashes in zip(match.baselines.items(), DASHES[1:], strict=False):
-                label = BASELINES.get(name, name)
-                axes.axhline(rule["accuracy"], color=INK, linewidth=1, linestyle=dashes, alpha=0.7, label=label)
+                axes.axhline(
+                    rule["accuracy"], color=INK, linewidth=1, linestyle=dashes, alpha=0.7, label=BASELINES[name]
+                )
             axes.set_title(match.title(network), fontsize=10.5)
             axes.set(ylabel="test accuracy", xlim=(-0.55, len(ticks) - 0.45))
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
