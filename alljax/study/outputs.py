@@ -48,13 +48,8 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
     workdir.write_csv(here / "history.csv", history)
     workdir.write_csv(here / "predictions.csv", predictions)
     workdir.write_checksums(here)
-    summary = _summarize(trial, experiment, outcome) | {
-        "weights": experiment.networks[trial.name].describe(),
-        "split": trial.split,
-        "seconds": round(outcome.seconds, 3),
-        "feature_seconds": round(outcome.feature_seconds, 3),
-    }
-    workdir.write_json(here / "metrics.json", summary | ({"features": outcome.features} if outcome.features else {}))
+    inputs = {"weights": experiment.networks[trial.name].describe(), "split": trial.split}
+    workdir.write_json(here / "metrics.json", _summarize(trial, experiment, outcome) | inputs | outcome.costs)
 
 
 def load_parameters(trial_folder: Path) -> list[Any]:

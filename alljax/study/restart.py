@@ -37,16 +37,14 @@ def find_or_run(
 def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
     """Returns the study in `folder` if all its trials are finished and config, images and weights are unchanged.
 
-    Images are compared by paths, labels and file stamps (size and modification time), weights by their hash, which is
-    cached by the same stamp.
+    Images are compared by paths, labels, size and modification time, weights by their hash, which is cached.
     """
     try:
         study = results.read_study(folder)
         weights = {(one["weights"]["path"], one["weights"]["sha256"]) for one in study.metrics["trials"].values()}
         unchanged = (
             not workdir.changes(folder, configs.flatten(config))
-            and all(workdir.is_finished(folder, name) for name in study.trials)
-            and study.metrics["trials"].keys() == set(study.trials)
+            and study.metrics["trials"] == {name: workdir.read_result(folder, name) for name in study.trials}
             and all(store.digest(Path(path)) == sha256 for path, sha256 in weights)
             and study.environment.get("source_state") == source_state(config)
         )
@@ -56,11 +54,8 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
 
 
 def source_state(config: ConfigDict) -> str:
-    """Returns a hash of records and file stamps of the source; empty where its files cannot be recognized by stamps."""
-    dataset = open_records(config)
-    if dataset.stamp is None and dataset.name != "synthetic":
-        return ""
-    digest = hashlib.sha256()
+    """Returns a hash of the records of the source and the stamps of their files; generated images have no files."""
+    dataset, digest = open_records(config), hashlib.sha256()
     for record in dataset.records:
         digest.update(f"{record} {dataset.stamp(record) if dataset.stamp else ''}\n".encode())
     return digest.hexdigest()

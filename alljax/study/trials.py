@@ -39,15 +39,11 @@ class Outcome:
 
     Attributes:
         folds: one outcome per fold, S seeds each, on the host.
-        seconds: of training, all trials of the job together.
-        feature_seconds: to compute or read the features, or to read the images of networks.
-        features: their number; 0 for networks.
+        costs: seconds of training, all trials of the job together, seconds to get the features, and their number.
     """
 
     folds: Sequence[FoldOutcome]
-    seconds: float
-    feature_seconds: float
-    features: int
+    costs: dict[str, float]
 
 
 class Classifier(Protocol):
@@ -65,20 +61,13 @@ class Classifier(Protocol):
 
 
 def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[Trial, Outcome | ConfigError]]:
-    """Yields the trials of a job with their outcome, or with an error where the loss became NaN.
+    """Yields the trials of a job with their outcome, or with an error where the loss of a head became NaN.
 
-    Args:
-        job: trials on the same images, features and folds.
-        experiment: gives images, folds, networks and features.
-        folder: the working directory of the study; fine-tuning saves checkpoints in it.
-
-    Raises:
-        UserError: features, settings or weights that cannot be used.
-        Stopped: the run was interrupted.
+    Fine-tuning saves checkpoints below `folder`, the working directory of the study.
     """
-    first, start, folds = job.trials[0], time.perf_counter(), experiment.folds(job.trials[0])
+    first, folds, times = job.trials[0], experiment.folds(job.trials[0]), [time.perf_counter()]
     features: Any = experiment.features(first) if job.frozen else experiment.images(first)
-    feature_seconds, start = time.perf_counter() - start, time.perf_counter()
+    times.append(time.perf_counter())
     outcomes: list[Sequence[FoldOutcome]] = []
     errors: dict[str, ConfigError] = {}
     with progress.bar(f"heads {job.name}", job.cost * len(folds) if job.frozen else 0, "epochs") as update:
@@ -94,9 +83,12 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
                     errors[trial.name] = error
             if len(errors) == len(job.trials):
                 break
-    seconds, width = time.perf_counter() - start, features.shape[2] if job.frozen else 0
+    times.append(time.perf_counter())
+    costs = {"seconds": round(times[2] - times[1], 3), "feature_seconds": round(times[1] - times[0], 3)}
+    if job.frozen:
+        costs["features"] = features.shape[2]
     for trial, of_trial in zip(job.trials, zip(*outcomes, strict=True), strict=True):
-        yield trial, errors.get(trial.name) or Outcome(of_trial, seconds, feature_seconds, width)
+        yield trial, errors.get(trial.name) or Outcome(of_trial, costs)
 
 
 class HeadClassifier:
@@ -113,8 +105,7 @@ class HeadClassifier:
         trainings, seeds = self._job.trainings, len(keys)
         configs = [training[-1].config for training in trainings for _ in range(seeds)]
         epochs = [trial.config.train.epochs for trial in trainings[0]]
-        if len(trainings) > 1:
-            keys = keys[np.tile(np.arange(seeds), len(trainings))]
+        keys = keys[np.tile(np.arange(seeds), len(trainings))]
         runs, data = make_runs(keys, configs, fold), FoldData(features, labels, fold)
         outcomes = self._trainer.train(epochs, runs, data, self._job.epochs_per_call, self._progress)
         if not self._job.config.study.checkpoints:  # large heads of many folds would fill the memory

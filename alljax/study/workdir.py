@@ -39,15 +39,13 @@ def trial_folder(workdir: Path, name: str) -> Path:
 def read_trials(workdir: Path) -> list[dict[str, Any]]:
     """Returns trials.json: ``name``, ``split`` and ``config`` (dotted key to value) of each trial of the study."""
     check_version(workdir)
-    trials: list[dict[str, Any]] = read_json(workdir / "trials.json")
-    return trials
+    return list(read_json(workdir / "trials.json"))
 
 
 def read_result(workdir: Path, name: str) -> dict[str, Any]:
     """Returns metrics.json of a trial: its metrics, ``{"failed": reason}``, or nothing where it is missing."""
     path = trial_folder(workdir, name) / "metrics.json"
-    result: dict[str, Any] = read_json(path) if path.is_file() else {}
-    return result
+    return dict(read_json(path)) if path.is_file() else {}
 
 
 def is_finished(workdir: Path, name: str) -> bool:
@@ -84,12 +82,10 @@ def check(workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], forc
             f"{workdir} holds another study ({first_few(lines)}); choose another --workdir, remove it, or continue the "
             "unfinished runs with --resume=force"
         )
-    before = {trial["name"]: trial["config"] for trial in read_trials(workdir)}
-    for trial in trials:
-        folder = trial_folder(workdir, trial.name)
-        if trial.name not in before or not _results(folder):
-            continue
-        if lines := configs.difference(before[trial.name], configs.flatten(trial.config)):
+    given = {trial.name: configs.flatten(trial.config) for trial in trials}
+    for trial in read_trials(workdir):
+        folder, wanted = trial_folder(workdir, trial["name"]), given.get(trial["name"], trial["config"])
+        if _results(folder) and (lines := configs.difference(trial["config"], wanted)):
             raise WorkdirError(
                 f"{folder} holds finished runs of another config ({first_few(lines)}); remove it to train this trial "
                 "again, or choose another --workdir"
@@ -101,14 +97,8 @@ def claim(
 ) -> None:
     """Writes config.json, trials.json and environment.json of a study that `check` allows.
 
-    A folder without results or checkpoints is overwritten. Changes by force are listed in environment.json.
-
-    Args:
-        workdir: the folder; created if absent.
-        config: the resolved config, flattened.
-        trials: of the study.
-        inputs: SHA-256 of images, folds and weights, by name.
-        source_state: see `restart.source_state`.
+    A folder without results or checkpoints is overwritten. Changes by force are listed in environment.json. `config`
+    is flattened; `inputs` are the SHA-256 of images, folds and weights, by name.
     """
     written = environment() | {"inputs": inputs}
     if _is_used(workdir):
@@ -134,10 +124,7 @@ def exclusive(workdir: Path, shard: tuple[int, int]) -> contextlib.AbstractConte
 
 
 def changes(workdir: Path, config: dict[str, Any]) -> list[str]:
-    """Returns a line per setting in which a flattened config differs from that of the study in `workdir`.
-
-    Classes that it leaves to the source are not compared.
-    """
+    """Returns how a flattened config differs from that in `workdir`; classes that it does not set are ignored."""
     stored = read_json(workdir / "config.json")
     return configs.difference(stored, config | {"data.classes": config["data.classes"] or stored["data.classes"]})
 
