@@ -41,7 +41,7 @@ class CheckpointManager:
             folder: of this run only.
             keep_latest: number of newest checkpoints that are kept.
             keep_best: number of checkpoints with the lowest ``loss`` that are kept; of equal ones the earlier.
-            abstract: the state's shapes, types and placements (`JitMesh.abstract`).
+            abstract: the state's shapes, types and placements (`Mesh.abstract`).
             note: what else must be equal in a run that resumes from these checkpoints.
 
         Raises:

@@ -28,7 +28,6 @@ class FineTuner:
     Attributes:
         config: of the trial.
         mesh: where arrays are placed.
-        groups: the layer groups of ``train.groups``.
         abstract: shapes, types and placements of the state, for checkpoints.
     """
 
@@ -39,23 +38,22 @@ class FineTuner:
             config: ``model``, ``train`` and ``augment`` are read.
             network: the backbone with its weights.
             num_classes: number of logits C.
-            mesh: from `sharding.make_mesh`.
+            mesh: where arrays are placed.
 
         Raises:
             ConfigError: ``train.groups`` does not cover the parameters.
         """
         self.config, self.mesh, self._network = config, mesh, network
-        self.groups = parameter_groups.read_groups(config.train.groups)
-        self._phases = parameter_groups.phases(self.groups, config.train.epochs)
         self._head = Head(config.model.hidden, num_classes, config.model.dropout)
         self._group_of = group_parameters(config, network, num_classes)
+        self._phases = parameter_groups.phases(self._group_of, config.train.epochs)
         ever = parameter_groups.trainable(self._group_of, config.train.epochs - 1)
         backbone = flatten_dict({"backbone": network.used("params")}, sep="/")
         self._initial = {path: np.asarray(leaf) for path, leaf in backbone.items() if path in ever}
         self._frozen = mesh.replicate({path: leaf for path, leaf in backbone.items() if path not in ever})
         self._steps: dict[int, Callable[..., TrainState]] = {}
         self._init = mesh.jit(self._make_state)
-        self._evaluate = mesh.jit(steps.make_eval_step(make_apply(config, network, self._head), mesh.axis))
+        self._evaluate = mesh.jit(steps.make_eval_step(self._make_apply(frozenset()), mesh.axis))
         self._finite = mesh.jit(_all_finite)
         arguments = self._initial, network.used("batch_stats"), jax.random.key_data(jax.random.key(0))
         self.abstract = mesh.abstract(jax.eval_shape(self._make_state, *arguments))
@@ -112,7 +110,7 @@ class FineTuner:
         return self.mesh.replicate(TrainState(flatten_dict(params, sep="/"), (), step, batch_stats))
 
     def describe(self, state: TrainState) -> str:
-        """Returns the number of trainable parameters and the memory per device as one line."""
+        """Returns the number of trainable parameters and the memory per device as text."""
         count = sum(leaf.size for leaf in jax.tree.leaves(self.abstract.params))
         mebibytes = (bytes_per_device(state) + bytes_per_device(self._frozen)) / 2**20
         return (
@@ -126,14 +124,13 @@ class FineTuner:
 
     def _make_step(self, epoch: int) -> Callable[..., TrainState]:
         trainable = parameter_groups.trainable(self._group_of, epoch)
-        layers, axis = parameter_groups.normalization_layers(trainable), self.mesh.axis
         train_step = steps.make_train_step(
             self.config,
-            make_apply(self.config, self._network, self._head, layers, axis),
+            self._make_apply(parameter_groups.normalization_layers(trainable)),
             augment=make_augmentation(self.config),
             trainable=trainable,
             group_of=self._group_of,
-            axis=axis,
+            axis=self.mesh.axis,
         )
 
         def step(state: TrainState, frozen: Parameters, batch: Batch, run: RunInputs) -> TrainState:
@@ -142,42 +139,33 @@ class FineTuner:
 
         return step
 
+    def _make_apply(self, layers: frozenset[str]) -> Apply:
+        """Returns the network as a function of its parameters; `layers` normalize by the batch.
 
-def make_apply(
-    config: ConfigDict, network: Network, head: Head, layers: frozenset[str] = frozenset(), axis: str | None = None
-) -> Apply:
-    """Returns the network as a function of its parameters.
+        The backbone computes in ``train.compute``; parameters, statistics, head and loss are float32.
+        """
+        train, network = self.config.train, self._network
+        dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[train.compute]
 
-    The backbone computes in ``train.compute``; parameters, statistics, head and loss are float32.
+        def apply(
+            params: Parameters, batch_stats: Any, images: jax.Array, mask: jax.Array, keys: jax.Array | None
+        ) -> tuple[jax.Array, Any]:
+            tree = unflatten_dict(dict(params), sep="/")
+            stages, updated = network.backbone.module.apply(
+                {"params": tree["backbone"], "batch_stats": batch_stats},
+                network.preprocessing(images).astype(dtype),
+                last=network.stage,
+                context=BatchNormContext(layers, mask, self.mesh.axis, train.bn_momentum),
+                mutable=["batch_stats"],
+            )
+            features = POOLINGS[network.pool](stages[network.stage]).astype(jnp.float32)
+            logits: Any = self._head.apply({"params": tree["head"]}, features, keys)
+            return logits, updated.get("batch_stats", {})
 
-    Args:
-        config: ``train.compute``, ``train.remat`` and ``train.bn_momentum`` are read.
-        network: the backbone's module, stage, pooling and preprocessing; not its parameters.
-        head: the classifier.
-        layers: normalization layers that normalize by the batch.
-        axis: name of the mapped axis under `jax.pmap`, else None.
-    """
-    dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[config.train.compute]
-
-    def apply(
-        params: Parameters, batch_stats: Any, images: jax.Array, mask: jax.Array, keys: jax.Array | None
-    ) -> tuple[jax.Array, Any]:
-        tree = unflatten_dict(dict(params), sep="/")
-        stages, updated = network.backbone.module.apply(
-            {"params": tree["backbone"], "batch_stats": batch_stats},
-            network.preprocessing(images).astype(dtype),
-            last=network.stage,
-            context=BatchNormContext(layers, mask, axis, config.train.bn_momentum),
-            mutable=["batch_stats"],
-        )
-        features = POOLINGS[network.pool](stages[network.stage]).astype(jnp.float32)
-        logits: Any = head.apply({"params": tree["head"]}, features, keys)
-        return logits, updated.get("batch_stats", {})
-
-    if config.train.remat:
-        # Keep the output of each stage; activations inside are recomputed in the backward pass.
-        return jax.checkpoint(apply, policy=jax.checkpoint_policies.save_only_these_names("stage"))
-    return apply
+        if train.remat:
+            # Keep the output of each stage; activations inside are recomputed in the backward pass.
+            return jax.checkpoint(apply, policy=jax.checkpoint_policies.save_only_these_names("stage"))
+        return apply
 
 
 def init_head(head: Head, network: Network, key: jax.Array) -> dict[str, jax.Array]:
@@ -195,7 +183,7 @@ def group_parameters(config: ConfigDict, network: Network, num_classes: int) -> 
     head = Head(config.model.hidden, num_classes)
     shapes = jax.eval_shape(lambda key: init_head(head, network, key), jax.random.key(0))
     backbone = flatten_dict({"backbone": network.used("params")}, sep="/")
-    return parameter_groups.assign((*backbone, *shapes), parameter_groups.read_groups(config.train.groups))
+    return parameter_groups.assign((*backbone, *shapes), config.train.groups)
 
 
 def make_augmentation(config: ConfigDict) -> Augment | None:

@@ -28,7 +28,7 @@ class TrainedNetwork:
     """The result of one run.
 
     Attributes:
-        params: the trained parameters, flat: path → float32; the moving average with ``train.ema_decay``.
+        params: flat: path → float32; the moving average with ``train.ema_decay``.
         batch_stats: statistics of the backbone's normalization layers.
         history: one row per epoch.
         logits: float32 (U, C), of the test rows in their order.
@@ -41,7 +41,7 @@ class TrainedNetwork:
 
 
 def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, update: Update) -> TrainedNetwork:
-    """Trains one network; resumes from the newest intact checkpoint in `folder`.
+    """Trains one network; resumes from the newest checkpoint in `folder`.
 
     However often it was stopped or killed, a run ends with the same bits as one that was not.
 
@@ -54,7 +54,7 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
 
     Raises:
         ConfigError: the loss or a parameter became NaN or infinite.
-        WorkdirError: a checkpoint cannot be written.
+        WorkdirError: a checkpoint cannot be written or read.
         Stopped: a stop was requested; the run is saved.
     """
     train, steps = tuner.config.train, loader.steps_per_epoch
@@ -64,18 +64,18 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
             folder / "checkpoints", train.keep_latest, train.keep_best, tuner.abstract, note
         )
         stack.callback(checkpoints.close)
-        start = checkpoints.latest
+        start, history, logged = checkpoints.latest, [], (0, 0, 0)
         if start:
             logging.info(f"resuming after step {start:,}")
             update(start // steps * loader.train_count + start % steps * train.batch_size)
-            loaded, record = checkpoints.load(start)
-            state, history = tuner.mesh.loaded(loaded), [History(*row) for row in record["history"]]
+            state, record = checkpoints.load(start)
+            state, history = tuner.mesh.loaded(state), [History(*row) for row in record["history"]]
+            logged = record["logged"]
         else:
-            state, record, history = tuner.init(run), {}, []
+            state = tuner.init(run)
         logging.info(tuner.describe(state))
-        config = configs.flatten(tuner.config)
-        write = stack.enter_context(open_loggers(folder, train.loggers, start, config))
-        monitor = _Monitor(tuner, checkpoints, write, start, record.get("logged", (0, 0, 0)))
+        write = stack.enter_context(open_loggers(folder, train.loggers, start, configs.flatten(tuner.config)))
+        monitor = _Monitor(tuner, checkpoints, write, start, logged)
         trace = stack.enter_context(profiler(tuner.config.profile, start, folder))
         batches = stack.enter_context(contextlib.closing(loader.train(start)))
         stack.enter_context(jax.transfer_guard("disallow"))
@@ -85,22 +85,22 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
             if _stops_early(history, train.patience):
                 break
             if index == 0:
-                state = monitor.start_epoch(state)
+                state = tuner.reset_metrics(state)
             trace(step, state)
             with jax.profiler.StepTraceAnnotation("step", step_num=step):
                 state = tuner.step(state, next(batches), run, epoch)
 
-            done, is_best, ends_epoch = step + 1, False, index == steps - 1
+            done, loss, is_best, ends_epoch = step + 1, None, False, index == steps - 1
             logs = done % train.log_steps == 0 or ends_epoch
             if logs:
                 update(0, monitor.log(done, state))
             if ends_epoch:
                 history.append(monitor.end_epoch(done, state, loader.validate(partial(tuner.logits, state))))
-                better = sum(row.val_loss < history[-1].val_loss for row in history)
-                is_best = loader.has_validation and better < train.keep_best
+                if loader.has_validation:
+                    loss = history[-1].val_loss
+                    is_best = sum(row.val_loss < loss for row in history) < train.keep_best
             stop = stop_requested(agree=logs)
             if done % train.checkpoint_steps == 0 or is_best or stop:
-                loss = history[-1].val_loss if ends_epoch and loader.has_validation else None
                 monitor.save(done, state, history, loss)
             update(min(train.batch_size, loader.train_count - index * train.batch_size))
             if stop:
@@ -123,23 +123,20 @@ class _Monitor:
     ) -> None:
         self._tuner, self._checkpoints, self._write = tuner, checkpoints, write
         self._step, self._time = step, time.perf_counter()
-        self._logged = Metrics(*np.asarray(logged, np.float32))
-        """Of the current epoch at the last log line."""
-
-    def start_epoch(self, state: TrainState) -> TrainState:
-        self._logged = Metrics(*np.zeros(3, np.float32))
-        return self._tuner.reset_metrics(state)
+        self._logged = np.asarray(logged, np.float32)
+        """Loss, correct and count of the current epoch at the last log line."""
 
     def log(self, step: int, state: TrainState) -> str:
         """Writes the means over the images since the last log line; returns a note for the progress bar."""
-        sums = self._tuner.mesh.gather(state.metrics)
-        loss, accuracy = map(float, jax.tree.map(np.subtract, sums, self._logged).means)
+        sums = np.asarray(jax.tree.leaves(self._tuner.mesh.gather(state.metrics)))
+        loss, accuracy = map(float, Metrics(*sums - self._logged).means)
         self._check_finite((loss, accuracy), step)
         images = (step - self._step) * self._tuner.config.train.batch_size
         rate = images / (time.perf_counter() - self._time)
         self._write(step, {"loss": loss, "accuracy": accuracy, "images_per_second": rate})
         self._step, self._time, self._logged = step, time.perf_counter(), sums
-        return f"loss {loss:.3f} {memory()}"
+        peak = max((device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices())
+        return f"loss {loss:.3f}" + (f" {peak / 2**30:.1f} GiB" if peak else "")
 
     def end_epoch(self, step: int, state: TrainState, validation: tuple[float, float]) -> History:
         loss, accuracy = map(float, self._tuner.mesh.gather(state.metrics).means)
@@ -147,13 +144,13 @@ class _Monitor:
         self._check_finite(row, step)
         names = ("epoch_loss", "epoch_accuracy", "val_loss", "val_accuracy")
         self._write(step, dict(zip(names, row, strict=True)))
-        self._time = time.perf_counter()
+        self._time, self._logged = time.perf_counter(), np.zeros(3, np.float32)
         return row
 
     def save(self, step: int, state: TrainState, history: Sequence[History], loss: float | None) -> None:
         if not self._tuner.is_finite(state):
             self._check_finite((np.nan,), step)
-        record = {"history": [*history], "logged": [float(value) for value in jax.tree.leaves(self._logged)]}
+        record = {"history": [*history], "logged": self._logged.tolist()}
         self._checkpoints.save(step, self._tuner.mesh.stored(state), record, loss)
 
     def _check_finite(self, values: Sequence[float], step: int) -> None:
@@ -167,12 +164,6 @@ class _Monitor:
             f"{saved}; lower train.learning_rate={self._tuner.config.train.learning_rate:g} or set train.clip_norm, "
             "and resume with --resume=force or use a new workdir"
         )
-
-
-def memory() -> str:
-    """Returns the peak memory of this process's fullest device as text; empty where it is unknown."""
-    peak = max((device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices())
-    return f"{peak / 2**30:.1f} GiB" if peak else ""
 
 
 def _stops_early(history: Sequence[History], patience: int) -> bool:

@@ -28,49 +28,20 @@ class ParameterGroup:
     from_epoch: int = 0
 
 
-def read_groups(entries: Sequence[Any]) -> tuple[ParameterGroup, ...]:
-    """Returns the layer groups of ``train.groups``.
+def assign(paths: Iterable[str], entries: Sequence[Any]) -> dict[str, ParameterGroup]:
+    """Returns the layer group of each parameter, by path.
 
     Args:
-        entries: each (pattern, rate), (pattern, rate, decay) or (pattern, rate, decay, from_epoch).
+        paths: of the parameters.
+        entries: ``train.groups``: each (pattern, rate), (pattern, rate, decay) or (pattern, rate, decay, from_epoch).
 
     Raises:
-        ConfigError: an entry of another form, an invalid regular expression, or a repeated pattern.
+        ConfigError: an invalid entry, a parameter that matches no pattern or several, or a pattern that matches none.
     """
-    groups = []
-    for entry in entries or FROZEN_BACKBONE:
-        if not _is_valid(entry):
-            raise ConfigError(
-                f"train.groups contains {entry!r}; each entry is (pattern, rate[, decay[, from_epoch]]), for example "
-                "('backbone/block5/.*', 0.1)"
-            )
-        try:
-            re.compile(entry[0])
-        except re.error as error:
-            raise ConfigError(f"train.groups: {entry[0]!r} is not a regular expression: {error}") from error
-        groups.append(ParameterGroup(*entry))
-    if len({group.pattern for group in groups}) < len(groups):
-        raise ConfigError("train.groups repeats a pattern; each parameter belongs to exactly one group")
-    return tuple(groups)
-
-
-def _is_valid(entry: Any) -> bool:
-    if not isinstance(entry, tuple | list) or not 2 <= len(entry) <= 4 or not isinstance(entry[0], str):
-        return False
-    numbers = all(isinstance(n, int | float) and not isinstance(n, bool) and n >= 0 for n in entry[1:])
-    return numbers and all(isinstance(epoch, int) for epoch in entry[3:])
-
-
-def assign(paths: Iterable[str], groups: Sequence[ParameterGroup]) -> dict[str, ParameterGroup]:
-    """Returns the group of each parameter, by path.
-
-    Raises:
-        ConfigError: a parameter that matches no pattern or several, or a pattern that matches no parameter.
-    """
-    patterns = {group: re.compile(group.pattern) for group in groups}
+    groups = [_read_group(entry) for entry in entries or FROZEN_BACKBONE]
     group_of: dict[str, ParameterGroup] = {}
     for path in paths:
-        matched = [group for group, pattern in patterns.items() if pattern.fullmatch(path)]
+        matched = [group for group in groups if re.fullmatch(group.pattern, path)]
         if not matched:
             raise ConfigError(f"train.groups: no pattern matches {path}; add a group, with rate 0 to freeze it")
         if len(matched) > 1:
@@ -83,24 +54,35 @@ def assign(paths: Iterable[str], groups: Sequence[ParameterGroup]) -> dict[str, 
     return group_of
 
 
+def _read_group(entry: Any) -> ParameterGroup:
+    try:
+        group = ParameterGroup(*entry)
+        re.compile(group.pattern)
+        valid = min(group.rate, group.decay, group.from_epoch) >= 0 and group.from_epoch % 1 == 0
+    except re.error as error:
+        raise ConfigError(f"train.groups: {entry[0]!r} is not a regular expression: {error}") from error
+    except TypeError:  # another number of values, or of another type
+        valid = False
+    if not valid:
+        raise ConfigError(
+            f"train.groups contains {entry!r}; each entry is (pattern, rate[, decay[, from_epoch]]), for example "
+            "('backbone/block5/.*', 0.1)"
+        )
+    return group
+
+
 def trainable(group_of: Mapping[str, ParameterGroup], epoch: int) -> frozenset[str]:
     """Returns the paths of the parameters that are trained in an epoch, counted from 0."""
     return frozenset(path for path, group in group_of.items() if group.rate > 0 and group.from_epoch <= epoch)
 
 
-def phases(groups: Sequence[ParameterGroup], epochs: int) -> list[int]:
+def phases(group_of: Mapping[str, ParameterGroup], epochs: int) -> list[int]:
     """Returns the epochs, ascending from 0, in which the set of trained parameters changes."""
-    return sorted({0, *(group.from_epoch for group in groups if group.rate > 0 and group.from_epoch < epochs)})
+    starts = {group.from_epoch for group in group_of.values() if group.rate > 0}
+    return sorted(start for start in starts | {0} if start < epochs)
 
 
 def normalization_layers(trainable: Iterable[str]) -> frozenset[str]:
-    """Returns the backbone's normalization layers that normalize by the batch: those whose scale is trained.
-
-    Args:
-        trainable: paths of parameters, from `trainable`.
-
-    Returns:
-        Their paths from the backbone's root, as `alljax.models.normalization.Batch` expects them.
-    """
+    """Returns `BatchNormContext.layers` where these parameters are trained: the layers whose scale is one of them."""
     scales = (path for path in trainable if path.startswith("backbone/") and path.endswith("/scale"))
     return frozenset(path.removeprefix("backbone/").removesuffix("/scale") for path in scales)

@@ -30,11 +30,11 @@ def make_mesh(config: ConfigDict) -> "Mesh":
         if fsdp > 1:
             raise ConfigError("mesh.fsdp requires parallel=jit; pmap replicates the complete state on every device")
         return PmapMesh()
-    return JitMesh(fsdp)
+    return Mesh(fsdp)
 
 
-class JitMesh:
-    """`jax.jit` over a mesh: arrays are global, and XLA inserts the communication.
+class Mesh:
+    """`jax.jit` over a mesh of all devices: arrays are global, and XLA inserts the communication.
 
     Attributes:
         device_count: devices of all processes; batches are padded to a multiple of it.
@@ -44,11 +44,7 @@ class JitMesh:
     axis: str | None = None
 
     def __init__(self, fsdp: int = 1) -> None:
-        """Makes a mesh of all devices.
-
-        Args:
-            fsdp: devices among which each large array of the state is sharded; 1 replicates all arrays.
-        """
+        """Shards each large array of the state among `fsdp` devices; 1 replicates all arrays."""
         self.device_count = jax.device_count()
         axes = (AxisType.Auto, AxisType.Auto)
         self._fsdp, self._mesh = fsdp, jax.make_mesh((self.device_count // fsdp, fsdp), (DATA, FSDP), axis_types=axes)
@@ -83,16 +79,13 @@ class JitMesh:
 
     def gather(self, tree: Any) -> Any:
         """Returns values as NumPy arrays, equal in every process."""
-        return jax.tree.map(np.asarray, jax.device_get(tree if self._fsdp == 1 else self._gather(tree)))
+        return jax.device_get(tree if self._fsdp == 1 else self._gather(tree))
 
     def jit(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
-        """Compiles a function of replicated trees and sharded batches; its results are placed as by `replicate`.
+        """Compiles a pure function of replicated trees and sharded batches; its results are placed as by `replicate`.
 
-        Call it once per function and keep the result: each call makes a new cache of compiled programs.
-
-        Args:
-            function: pure.
-            donate: position of the argument whose memory the result may reuse.
+        Call it once per function and keep the result: each call makes a new cache of compiled programs.  The memory of
+        argument number `donate` is reused for the result.
         """
 
         @functools.wraps(function)  # its name appears in profiles
@@ -100,7 +93,7 @@ class JitMesh:
             results = function(*arguments)
             return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, self.sharding(leaf)), results)
 
-        return jax.jit(constrained, donate_argnums=() if donate is None else donate)
+        return jax.jit(constrained, donate_argnums=donate)
 
     def stored(self, tree: Any) -> Any:
         """Returns a replicated tree as it is saved: each process writes its shards of these arrays."""
@@ -108,69 +101,58 @@ class JitMesh:
 
     def abstract(self, tree: Any) -> Any:
         """Returns shapes, types and placements with which a saved tree is loaded; `loaded` completes it."""
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.sharding(leaf)), tree
-        )
+        return jax.tree.map(lambda leaf: leaf.update(sharding=self.sharding(leaf)), tree)
 
     def loaded(self, tree: Any) -> Any:
         """Returns a tree that was loaded with `abstract`, on the devices."""
         return tree
 
 
-class PmapMesh:
+class PmapMesh(Mesh):
     """`jax.pmap`: each device runs the function on its part of the batch; the function sums over `axis` itself.
 
-    The attributes and methods are those of `JitMesh`.
+    Arrays have a leading axis of devices.  A checkpoint contains the copy of one device.
     """
 
-    axis: str | None = DATA
+    axis = DATA
 
     def __init__(self) -> None:
-        """Uses all devices."""
-        self.device_count = jax.device_count()
-        self._put = jax.pmap(lambda tree: tree, axis_name=DATA)
+        """Places arrays as `jax.pmap` does: with another mesh it would compile again for its own results."""
+        super().__init__()
+        devices = jax.make_mesh((self.device_count,), (DATA,), axis_types=(AxisType.Auto,))
+        self._batch = NamedSharding(devices, PartitionSpec(DATA))
 
     def replicate(self, tree: Any) -> Any:
-        """See `JitMesh`."""
+        """See `Mesh`."""
         local = jax.local_device_count()
-        return self._mapped(
+        return super().shard(
             jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (local, *np.shape(leaf))), tree)
         )
 
     def shard(self, batch: Any) -> Any:
-        """See `JitMesh`."""
+        """See `Mesh`."""
         local = jax.local_device_count()
-        # device_get is explicit, so that it also passes under a transfer guard.
-        parts = jax.tree.map(lambda leaf: jax.device_get(leaf).reshape(local, -1, *np.shape(leaf)[1:]), batch)
-        return self._mapped(parts)
+        return super().shard(jax.tree.map(lambda leaf: leaf.reshape(local, -1, *leaf.shape[1:]), jax.device_get(batch)))
 
     def gather(self, tree: Any) -> Any:
-        """See `JitMesh`."""
+        """See `Mesh`."""
         return jax.tree.map(lambda leaf: np.asarray(jax.device_get(leaf.addressable_shards[0].data)[0]), tree)
 
     def jit(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
-        """See `JitMesh`."""
+        """See `Mesh`."""
         return jax.pmap(function, axis_name=DATA, donate_argnums=() if donate is None else donate)
 
     def stored(self, tree: Any) -> Any:
-        """See `JitMesh`; the copy of one device."""
+        """See `Mesh`."""
         return self.gather(tree)
 
     def abstract(self, tree: Any) -> Any:
-        """See `JitMesh`."""
+        """See `Mesh`."""
         return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
 
     def loaded(self, tree: Any) -> Any:
-        """See `JitMesh`."""
+        """See `Mesh`."""
         return self.replicate(tree)
-
-    def _mapped(self, tree: Any) -> Any:
-        """Puts the entries of each array's first axis on the devices of this process."""
-        with jax.transfer_guard("allow"):
-            return self._put(tree) if jax.tree.leaves(tree) else tree
-
-
-Mesh = JitMesh | PmapMesh
 
 
 def bytes_per_device(tree: Any) -> int:

@@ -61,7 +61,7 @@ def random_network(backbone: str, size: int) -> Network:
     return Network(found, found.stages[-1], "average", pixels, pixels, nowhere, "", lambda: variables)
 
 
-def make_tuner(backbone: str, size: int, mesh: sharding.JitMesh) -> tuple[FineTuner, RunInputs]:
+def make_tuner(backbone: str, size: int, mesh: sharding.Mesh) -> tuple[FineTuner, RunInputs]:
     """Returns a tuner for two classes and the inputs of a run of 1,000 steps."""
     tuner = FineTuner(settings(backbone), random_network(backbone, size), 2, mesh)
     return tuner, tuner.inputs(jax.random.key(0), np.ones(2, np.float32), 1000)
@@ -77,7 +77,7 @@ def noise(size: int, count: int = BATCH) -> Batch:
 
 def our_step(backbone: str) -> Callable[[], float]:
     """Returns a function that times one step of alljax, in images per second."""
-    mesh = sharding.JitMesh()
+    mesh = sharding.Mesh()
     (tuner, run), batch = make_tuner(backbone, SIZE, mesh), noise(SIZE)
     state = tuner.init(run)
 
@@ -141,7 +141,7 @@ def steps() -> None:
 
 def step_times(network: Network, every: int) -> np.ndarray:
     """Returns milliseconds of wall and of processor time of the steps 2 to STEPS − 1 of a real training."""
-    config, key, mesh = settings("vgg16", checkpoint_steps=every, log_steps=1), jax.random.key(0), sharding.JitMesh()
+    config, key, mesh = settings("vgg16", checkpoint_steps=every, log_steps=1), jax.random.key(0), sharding.Mesh()
     batch, rows, ends = noise(SMALL, STEPS * BATCH), np.arange(STEPS * BATCH), list[tuple[float, float]]()
     images: Any = SimpleNamespace(labels=batch.labels, take=lambda rows, mask: batch.inputs[rows])
     fold = make_fold_rows(config, images.labels, 2, [Fold(0, 0, rows, rows[:BATCH])])[0]
@@ -188,11 +188,11 @@ def moved(text: str, count: int) -> dict[str, float]:
     return found
 
 
-class Modules(sharding.JitMesh):
+class Modules(sharding.Mesh):
     """Returns the compiled module of the training step instead of calling it."""
 
     def jit(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
-        """See `JitMesh`."""
+        """See `Mesh`."""
         compiled: Any = super().jit(function, donate)
         return compiled if donate is None else lambda *arguments: compiled.lower(*arguments).compile()
 

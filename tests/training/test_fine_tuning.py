@@ -29,13 +29,13 @@ from alljax.training.fold_loader import FoldLoader
 from alljax.training.loop import train
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
-from alljax.training.sharding import JitMesh, PmapMesh, bytes_per_device
+from alljax.training.sharding import Mesh, PmapMesh, bytes_per_device
 
 COMMON = settings(clip_norm=1.0, ema_decay=0.9, epochs=16)
 """Shared by most tests, and so compiled once per mesh; the head is large enough to be sharded."""
 COMMON.model.hidden = 4096
 
-MESHES = {"one": ONE, "jit": JitMesh(), "fsdp": JitMesh(2), "pmap": PmapMesh()}
+MESHES = {"one": ONE, "jit": Mesh(), "fsdp": Mesh(2), "pmap": PmapMesh()}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_five_folds_and_three_seeds_compile_as_one_run(
 ) -> None:
     """Two phases of unfreezing, class weights and number of steps that differ per fold."""
     config = settings(groups=(*GROUPS[:2], ("backbone/stage1/.*", 0.5, 1.0, 1)), epochs=2, class_weights="balanced")
-    images, mesh = Images(), JitMesh()
+    images, mesh = Images(), Mesh()
     rows = [np.roll(SPLIT.train, shift)[: 21 - shift % 2] for shift in range(5)]
     splits = [dataclasses.replace(SPLIT, fold=fold, train=rows[fold]) for fold in range(5)]
     tuner, results, first = FineTuner(config, network, CLASSES, mesh), [], 0

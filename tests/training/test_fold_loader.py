@@ -15,7 +15,7 @@ from alljax.config import default_config
 from alljax.data.splits import Fold
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.sampling import FoldRows, epoch_order, make_fold_rows, steps_per_epoch
-from alljax.training.sharding import JitMesh, PmapMesh
+from alljax.training.sharding import Mesh, PmapMesh
 from alljax.training.step import SHUFFLE, Batch
 
 CLASSES, EPOCHS, KEY = 3, 3, jax.random.key(11)
@@ -97,7 +97,7 @@ def test_starts_at_any_step_and_is_closed_early() -> None:
     assert list(batches) == []
 
 
-@pytest.mark.parametrize("mesh", [JitMesh, lambda: JitMesh(2), PmapMesh], ids=["jit", "fsdp", "pmap"])
+@pytest.mark.parametrize("mesh", [Mesh, lambda: Mesh(2), PmapMesh], ids=["jit", "fsdp", "pmap"])
 @pytest.mark.parametrize("parts", [1, 3])
 def test_batches_are_the_same_on_eight_devices(mesh: Any, parts: int) -> None:
     """They are padded to a multiple of devices and accumulation steps."""

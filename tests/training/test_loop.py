@@ -21,7 +21,7 @@ from alljax.errors import ConfigError, Stopped
 from alljax.interrupts import handle_signals
 from alljax.training.loop import TrainedNetwork
 from alljax.training.network import Network
-from alljax.training.sharding import JitMesh, PmapMesh
+from alljax.training.sharding import Mesh, PmapMesh
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOY = [
@@ -117,7 +117,7 @@ def test_interrupted_run_resumes_to_the_same_bits(
     assert logged(tmp_path) == complete[1]
 
 
-@pytest.mark.parametrize("mesh", [PmapMesh, lambda: JitMesh(2)], ids=["pmap", "fsdp"])
+@pytest.mark.parametrize("mesh", [PmapMesh, lambda: Mesh(2)], ids=["pmap", "fsdp"])
 def test_resumes_on_other_devices(mesh: Callable[[], Any], network: Network, tmp_path: Path) -> None:
     """From one device to eight and back."""
     complete = Run(settings(), network, tmp_path / "complete").train()

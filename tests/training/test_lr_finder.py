@@ -13,7 +13,7 @@ from alljax.errors import ConfigError
 from alljax.training import lr_finder
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
-from alljax.training.sharding import JitMesh
+from alljax.training.sharding import Mesh
 
 STEPS = 6
 RATES = np.array([3e-3, 1e-4, 1e30], np.float32)
@@ -48,7 +48,7 @@ def test_losses_equal_those_of_single_runs(changes: dict[str, Any], compilations
     assert not np.isfinite(losses[2, -1])
     assert lr_finder.best_rate(losses, RATES) == RATES[0]
     plain = {"learning_rate": float(RATES[0]), "schedule": "constant", "ema_decay": 0.0}
-    single = Run(settings(**(changes | plain)), network, seed=0, mesh=JitMesh())
+    single = Run(settings(**(changes | plain)), network, seed=0, mesh=Mesh())
     state = single.tuner.init(single.inputs)
     for batch, expected in zip(single.loader.train(0), losses[0], strict=False):
         state = single.tuner.step(single.tuner.reset_metrics(state), batch, single.inputs, epoch=0)
