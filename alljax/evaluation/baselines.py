@@ -66,13 +66,7 @@ def size_threshold(
 def evaluate(
     labels: np.ndarray, sized: SizeThreshold, folds: Sequence[Fold], bootstrap: Bootstrap
 ) -> dict[str, dict[str, Any]]:
-    """Returns the metrics of both rules over the test images of all folds.
-
-    Args:
-        labels: int (N,), of all images.
-        sized: from `size_threshold` on the same folds.
-        folds: indices into the N images.
-        bootstrap: resamples and level of the intervals.
+    """Returns the metrics of both rules over the test images of all folds; arguments as in `size_threshold`.
 
     Returns:
         ``majority`` (always the class most frequent in training) and ``size_threshold``, each with the keys of
@@ -104,8 +98,8 @@ def size_improvement(
     Args:
         model: its metrics, from `metrics.average_over_seeds`.
         test: its predictions with their folds.
-        size: the size threshold on the same images, see `SizeThreshold`.
-        bootstrap: resamples and level, see `intervals.paired_difference`.
+        size: `SizeThreshold.test` on the same images.
+        bootstrap: resamples and level.
 
     Returns:
         ``value`` and ``interval`` of each metric of `COMPARED` that is defined.

@@ -12,12 +12,10 @@ from alljax.evaluation.intervals import Bootstrap, Interval, resample
 
 @dataclass(frozen=True)
 class Difference:
-    """A trial compared with the best one.
+    """The metric of a trial minus that of the best one.
 
-    Attributes:
-        value: its metric minus that of the best trial.
-        interval: of this difference, simultaneous for all pairs of the study (see `Ranking.differences`). None where
-            the two were tested on different images, or no resample defines the metric.
+    The interval is simultaneous for all pairs of the study (see `Ranking.differences`); None where the two were tested
+    on different images, or no resample defines the metric.
     """
 
     value: float

@@ -72,12 +72,9 @@ class HeldOut:
 def confidence_intervals(
     test: HeldOut, bootstrap: Bootstrap, names: Sequence[str] = tuple(METRICS)
 ) -> dict[str, Interval]:
-    """Returns the interval of every metric, averaged over seeds; without metrics that no resample defines.
+    """Returns the interval of each metric, averaged over seeds; without metrics that no resample defines.
 
-    Args:
-        test: the predictions; every seed uses the same resamples.
-        bootstrap: resamples and level.
-        names: which metrics, see `resample`.
+    Every seed uses the same resamples. `names` as in `resample`.
     """
     return _intervals(resample([test], bootstrap, names)[0], bootstrap.level)
 
@@ -87,9 +84,8 @@ def paired_difference(
 ) -> dict[str, Interval]:
     """Returns the interval of ``first - second`` for each metric, with the same subjects drawn for both.
 
-    The difficulty of a subject is the same for both models, so this interval is narrower than the two intervals of
-    the models suggest. Arguments as in `confidence_intervals`; both models are tested on the same images in the same
-    order.
+    Both models are tested on the same images in the same order. The difficulty of a subject is the same for both, so
+    this interval is narrower than the two intervals of the models suggest.
     """
     one, other = (resample([test], bootstrap, names)[0] for test in (first, second))
     return _intervals({name: one[name] - other[name] for name in one}, bootstrap.level)
@@ -110,7 +106,7 @@ def resample(
 
     Args:
         tests: at least one, all with the same classes.
-        bootstrap: resamples and their seed.
+        bootstrap: number of resamples and their seed.
         names: which of `METRICS`; also ``recall_0``, ``recall_1``, … of single classes.
     """
     units, unit = np.unique(np.concatenate([test.subjects for test in tests]), return_inverse=True)
@@ -127,12 +123,7 @@ def resample(
 
 
 def percentile_interval(values: np.ndarray, level: float) -> Interval | None:
-    """Returns the percentile interval of resampled values; None if none of them is defined.
-
-    Args:
-        values: (resamples,), NaN where undefined.
-        level: share of the resamples inside.
-    """
+    """Returns the interval that holds a share `level` of the resampled values (B,); None if all of them are NaN."""
     if not (known := values[np.isfinite(values)]).size:
         return None
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])

@@ -69,27 +69,17 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray |
 
 
 def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Returns the logarithmic loss of each image in nats, (N,).
-
-    Args:
-        labels: int (N,).
-        probabilities: (N, C), not negative.
-    """
+    """Returns the logarithmic loss of each image in nats, (N,), from labels (N,) and probabilities (N, C)."""
     chosen = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
     loss: np.ndarray = -np.log(np.clip(chosen / probabilities.sum(1), SMALLEST, 1.0))
     return loss
 
 
 def average_over_seeds(per_seed: Sequence[dict[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:
-    """Returns the means of the metrics over seeds.
+    """Returns the means over seeds of the results of `evaluate`, one per seed.
 
-    Args:
-        per_seed: the results of `evaluate`, one per seed.
-        seeds: their numbers.
-
-    Returns:
-        The keys of `evaluate`; ``seeds``; ``std``, the sample standard deviation over seeds of each metric (None for
-        one seed or an undefined metric); ``per_seed``, the metrics of each seed.
+    Also ``seeds``; ``std``, the sample standard deviation over seeds of each metric (None for one seed or an undefined
+    metric); ``per_seed``, the metrics of each seed.
     """
     values = {key: [one[key] for one in per_seed] for key in per_seed[0]}
     known = {key: len(per_seed) > 1 and None not in values[key] for key in METRICS}

@@ -43,15 +43,9 @@ STYLE: dict[str, Any] = {
 def subplots(
     rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None, share: bool = False
 ) -> Iterator[tuple[Any, Any]]:
-    """Yields an empty figure in the style of the report and its axes, an array (rows, columns).
+    """Yields an empty figure of `size` inches in the style of the report, and its axes, an array (rows, columns).
 
-    Draw and `save` inside the block.
-
-    Args:
-        rows: number of rows of axes.
-        columns: number of columns of axes.
-        size: width and height in inches.
-        share: whether all axes have the same limits.
+    Draw and `save` inside the block. With `share` all axes have the same limits.
     """
     # The browser draws the text, so a glyph that Matplotlib's font lacks is no loss.
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
@@ -61,14 +55,9 @@ def subplots(
 
 
 def save(name: str, caption: str, figure: matplotlib.figure.Figure, curves: bool = False, png: bool = True) -> Figure:
-    """Returns a figure as SVG and PNG (200 dots per inch on white); to be called inside the block of `subplots`.
+    """Returns a figure of `subplots` as SVG and PNG (200 dots per inch on white), see `Figure`.
 
-    Args:
-        name: stem of its files.
-        caption: what it shows.
-        figure: from `subplots`.
-        curves: whether mouse or arrow keys show the values of the labeled lines.
-        png: whether a PNG is needed.
+    With `curves`, mouse and arrow keys show the values of the labeled lines. `png` can be omitted.
     """
     image, svg = io.BytesIO(), io.StringIO()
     if png:
@@ -107,10 +96,7 @@ def draw_learning_curves(axes: Axes, history: pandas.DataFrame, quantity: str, v
 def draw_confusion_matrix(axes: Axes, matrix: Sequence[Sequence[float]], class_names: Sequence[str]) -> None:
     """Draws counts and shares of the row; the larger the share, the darker the box.
 
-    Args:
-        axes: axes to draw on.
-        matrix: (C, C), rows true classes, columns predicted classes; means over seeds are rounded.
-        class_names: C display names.
+    The matrix (C, C) has true classes as rows and predicted classes as columns; means over seeds are rounded.
     """
     counts, classes = np.asarray(matrix, np.float64), len(class_names)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -141,7 +127,7 @@ def draw_roc_curves(
         labels: int (N,).
         probabilities: (R, N, C) of R seeds.
         class_names: C display names.
-        line: color, linestyle and label of the only line of two classes.
+        line: look of the only line of two classes.
     """
     grid, binary, drawn = np.linspace(0, 1, 201), len(class_names) == 2, 0
     axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle=DASHES[2])

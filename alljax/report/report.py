@@ -25,7 +25,7 @@ def write_report(folder: Path, sections: "Callable[[Study], list[Section]] | Non
 
     Args:
         folder: the working directory of a study.
-        sections: returns the sections between findings and results where ``study.compare`` is set; else the ablation.
+        sections: returns the sections between setup and results where ``study.compare`` is set; else the ablation.
 
     Returns:
         The path of the page.
@@ -60,9 +60,7 @@ def write_report(folder: Path, sections: "Callable[[Study], list[Section]] | Non
 def write_contact_sheets(folder: Path, read_dataset: "Callable[[], Dataset]") -> None:
     """Writes ``figures/misclassified-NAME.jpg`` of the best models; a sheet newer than the predictions is kept.
 
-    Args:
-        folder: the working directory of a study.
-        read_dataset: returns the study's images; called only if a sheet is written.
+    The images are read only if a sheet is written.
     """
     from alljax.study.results import read_study
 

@@ -17,10 +17,7 @@ PRINTED = 20
 def print_results(study: Study, width: int | None = None) -> None:
     """Prints the models, best first, the baselines, the positive class, and what is missing or failed.
 
-    Args:
-        study: the study.
-        width: columns of the terminal; by default as it is, or 120 where the output is no terminal. In less than 100
-            columns the third metric is omitted.
+    The default width is that of the terminal, or 120 columns without one; below 100 the third metric is omitted.
     """
     console = Console(width=width or (None if sys.stdout.isatty() else 120))
     results = results_table(study)

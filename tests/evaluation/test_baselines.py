@@ -8,13 +8,8 @@ from alljax.evaluation.baselines import best_threshold
 from alljax.evaluation.intervals import Bootstrap
 
 
-def halves(train: np.ndarray, test: np.ndarray) -> Fold:
-    return Fold(0, 0, train, test)
-
-
-def folds(count: int, images: int) -> list[Fold]:
-    part = np.arange(images) % count
-    return [halves(np.flatnonzero(part != fold), np.flatnonzero(part == fold)) for fold in range(count)]
+def folds(parts: np.ndarray) -> list[Fold]:
+    return [Fold(0, part, np.flatnonzero(parts != part), np.flatnonzero(parts == part)) for part in np.unique(parts)]
 
 
 def images(size: float, count: int = 300, classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +49,7 @@ def test_no_threshold_is_better_on_training_images(size: float, classes: int) ->
 
 def test_direction_is_learned() -> None:
     labels, areas = images(-0.08)
-    result = evaluate(labels, areas, folds(5, 300))
+    result = evaluate(labels, areas, folds(np.arange(300) % 5))
     sized = result["size_threshold"]
     assert sized["sides"] == [[1, 0]] * 5
     assert sized["accuracy"] > 0.75
@@ -68,23 +63,20 @@ def test_folds_of_opposite_directions_share_one_ranking(sign: int) -> None:
     # Class 1 is the larger one in the first half, the smaller one (by less) in the second, where it is frequent.
     labels = np.array([0] * 8 + [1] * 2 + [0] * 2 + [1] * 8)
     areas = 0.5 + sign * np.where(np.arange(20) < 10, 0.2, -0.1) * (labels - 0.5) + np.linspace(0, 0.01, 20)
-    first, second = np.arange(10), np.arange(10, 20)
-    result = evaluate(labels, areas, [halves(second, first), halves(first, second)])
+    result = evaluate(labels, areas, folds(np.arange(20) // 10))
     assert result["size_threshold"]["auc"] == pytest.approx(roc_auc_score(labels, sign * areas))
 
 
 def test_majority_depends_on_training_images_only() -> None:
     labels = np.array([0] * 6 + [1] * 4)
-    split = [halves(np.arange(5, 10), np.arange(5)), halves(np.arange(5), np.arange(5, 10))]
-    areas = np.linspace(0.1, 1, 10)
-    majority = evaluate(labels, areas, split)["majority"]
+    majority = evaluate(labels, np.linspace(0.1, 1, 10), folds(np.arange(10) // 5))["majority"]
     assert majority["confusion"] == [[1, 5], [4, 0]]
     assert majority["auc"] == 0.5
 
 
 def test_size_improvement_of_the_size_threshold_itself_is_zero() -> None:
     labels, areas = images(0.05)
-    size = baselines.size_threshold(labels, areas, np.arange(300).astype(str), folds(2, 300), 2).test
+    size = baselines.size_threshold(labels, areas, np.arange(300).astype(str), folds(np.arange(300) % 2), 2).test
     model = metrics.evaluate(size.labels, size.probabilities[0])
     found = baselines.size_improvement(model, size, size, Bootstrap(100))
     assert found["accuracy"] == {"value": 0.0, "interval": [0.0, 0.0]}

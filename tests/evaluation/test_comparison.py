@@ -1,5 +1,4 @@
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from alljax.evaluation.intervals import Bootstrap, HeldOut, paired_difference
 from alljax.evaluation.metrics import evaluate
 
 BOOTSTRAP = Bootstrap(200)
+HONEST = {"s": {"protocol": {"leaky": False}}}
 
 
 def predictions(generator: np.random.Generator, labels: np.ndarray, skill: float, prefix: str = "") -> SimpleNamespace:
@@ -18,13 +18,10 @@ def predictions(generator: np.random.Generator, labels: np.ndarray, skill: float
     return SimpleNamespace(paths=np.char.add(prefix, subjects), held_out=held_out)
 
 
-def rank(tests: dict[str, SimpleNamespace], leaky: tuple[str, ...] = ()) -> Ranking:
-    trials: dict[str, Any] = {}
-    for name, test in tests.items():
-        found = evaluate(test.held_out.labels, test.held_out.probabilities[0])
-        trials[name] = found | {"split": "leaky" if name in leaky else "honest"}
-    splits = {name: {"protocol": {"leaky": name == "leaky"}} for name in ("leaky", "honest")}
-    return Ranking({"trials": trials, "splits": splits}, lambda name: tests[name], BOOTSTRAP)
+def rank(tests: dict[str, SimpleNamespace]) -> Ranking:
+    trials = {name: evaluate(test.held_out.labels, test.held_out.probabilities[0]) for name, test in tests.items()}
+    metrics = {"trials": {name: trial | {"split": "s"} for name, trial in trials.items()}, "splits": HONEST}
+    return Ranking(metrics, lambda name: tests[name], BOOTSTRAP)
 
 
 @pytest.fixture
@@ -32,23 +29,22 @@ def labels() -> np.ndarray:
     return np.tile([0, 1], 60)
 
 
-def test_leaky_trials_come_last(labels: np.ndarray) -> None:
-    generator = np.random.default_rng(0)
-    skills = {"weak": 0.1, "strong": 1, "leak": 3}
-    tests = {name: predictions(generator, labels, skill) for name, skill in skills.items()}
-    ranking = rank(tests, leaky=("leak",))
-    assert ranking.metric == "auc"
-    assert ranking.order == ["strong", "weak", "leak"]
-    assert ranking.leaky == {"leak"}
-    assert rank(tests, leaky=("weak", "strong", "leak")).leaky == frozenset(), "none is leaky compared with others"
-
-
-def test_trial_without_auc_ranks_by_accuracy() -> None:
-    trials = {"a": {"auc": None, "accuracy": 0.5}, "b": {"auc": 0.9, "accuracy": 0.6}}
-    metrics = {"trials": {name: trial | {"split": "s"} for name, trial in trials.items()}}
-    metrics["splits"] = {"s": {"protocol": {"leaky": False}}}
-    ranking = Ranking(metrics, {}.get, BOOTSTRAP)
-    assert (ranking.metric, ranking.best) == ("accuracy", "b")
+@pytest.mark.parametrize(
+    ("aucs", "leaky", "metric", "order"),
+    [
+        ((0.6, 0.8, 0.9), "c", "auc", "bac"),
+        ((0.6, 0.8, 0.9), "abc", "auc", "cba"),
+        ((None, 0.8, 0.9), "", "accuracy", "abc"),
+    ],
+)
+def test_leaky_trials_come_last_unless_all_are(aucs: tuple[float, ...], leaky: str, metric: str, order: str) -> None:
+    trials = {
+        name: {"auc": auc, "split": "leaky" if name in leaky else "s"} for name, auc in zip("abc", aucs, strict=True)
+    }
+    trials["a"]["accuracy"], trials["b"]["accuracy"], trials["c"]["accuracy"] = 0.9, 0.8, 0.7
+    splits = HONEST | {"leaky": {"protocol": {"leaky": True}}}
+    ranking = Ranking({"trials": trials, "splits": splits}, {}.get, BOOTSTRAP)
+    assert (ranking.metric, "".join(ranking.order)) == (metric, order)
 
 
 def test_differences_are_paired_and_simultaneous(labels: np.ndarray) -> None:

@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import roc_auc_score
 
 from alljax.evaluation import intervals
@@ -15,7 +14,7 @@ from alljax.evaluation.intervals import (
     paired_difference,
     resample,
 )
-from alljax.evaluation.metrics import METRICS, SMALLEST, evaluate
+from alljax.evaluation.metrics import METRICS, evaluate
 
 
 def clustered(
@@ -45,42 +44,19 @@ def drawn_weights(test: HeldOut, resamples: int, seed: int = 0) -> np.ndarray:
     return weights[unit]
 
 
-def reference(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, float]:
-    """The metrics of one weighted resample by scikit-learn."""
-    classes = range(probabilities.shape[1])
-    predicted = probabilities.argmax(1)
-    options = {"labels": classes, "zero_division": 0, "sample_weight": weights}
-    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
-        labels, predicted, average="macro", **options
-    )
-    chosen = probabilities[np.arange(len(labels)), labels] / probabilities.sum(1)
-    areas = [
-        roc_auc_score(labels == k, probabilities[:, k], sample_weight=weights)
-        for k in ([1] if len(classes) == 2 else classes)
-        if weights[labels == k].any() and weights[labels != k].any()
-    ]
-    return {
-        "accuracy": sklearn_metrics.accuracy_score(labels, predicted, sample_weight=weights),
-        "macro_precision": precision,
-        "macro_recall": recall,
-        "macro_f1": f1,
-        "weighted_f1": sklearn_metrics.f1_score(labels, predicted, average="weighted", **options),
-        "auc": np.mean(areas) if areas else np.nan,
-        "log_loss": np.average(-np.log(np.clip(chosen, SMALLEST, 1)), weights=weights),
-        **{f"recall_{k}": np.average(predicted[labels == k] == k, weights=weights[labels == k]) for k in classes},
-    }
-
-
 @pytest.mark.parametrize(("subjects", "seeds"), [((6, 9), 1), ((6, 9), 3), ((4, 5, 6), 2)])
-def test_resamples_equal_scikit_learn_with_weights(subjects: tuple[int, ...], seeds: int) -> None:
+def test_resamples_equal_the_metrics_of_repeated_images(subjects: tuple[int, ...], seeds: int) -> None:
     test = clustered(np.random.default_rng(seeds), subjects, seeds=seeds)
-    names = [*METRICS, *(f"recall_{label}" for label in range(len(subjects)))]
-    (found,) = resample([test], Bootstrap(25, seed=3), names)
-    weights = drawn_weights(test, 25, seed=3)
-    for index in range(25):
-        expected = [reference(test.labels, of_seed, weights[:, index]) for of_seed in test.probabilities]
-        for name in names:
-            assert found[name][index] == pytest.approx(np.mean([one[name] for one in expected]), rel=1e-12), name
+    (found,) = resample([test], Bootstrap(25, seed=3), [*METRICS, "recall_0", "recall_1"])
+    for index, weights in enumerate(drawn_weights(test, 25, seed=3).T):
+        rows = np.repeat(np.arange(len(test.labels)), weights.astype(int))
+        per_seed = [evaluate(test.labels[rows], of_seed[rows]) for of_seed in test.probabilities]
+        for name in METRICS:
+            expected = np.mean([one[name] for one in per_seed])
+            assert found[name][index] == pytest.approx(expected, rel=1e-12), name
+        for label in (0, 1):
+            expected = np.mean([one["per_class"][label]["recall"] for one in per_seed])
+            assert found[f"recall_{label}"][index] == pytest.approx(expected, rel=1e-12)
 
 
 def test_lost_class_makes_its_metrics_undefined() -> None:

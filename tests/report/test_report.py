@@ -11,7 +11,6 @@ from PIL import Image
 
 from alljax.data.dataset import Dataset
 from alljax.data.readers import open_dataset
-from alljax.errors import WorkdirError
 from alljax.evaluation.intervals import confidence_intervals
 from alljax.report import findings, model_tables, page, report
 from alljax.report.tables import Figure, Section, Table, Value
@@ -170,14 +169,6 @@ def test_unfinished_and_leaky_studies_warn_first(study_copy: Path) -> None:
     ]
     places = [text.index(words) for words in (*warnings, "sensitivity", "bad: no memory")]
     assert places == sorted(places)
-
-
-def test_damaged_file_is_named(study_copy: Path) -> None:
-    for path in study_copy.rglob("predictions.csv"):
-        path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(WorkdirError, match=r"predictions\.csv"):
-        report.write_report(study_copy)
-    assert not (study_copy / "report.html").exists()
 
 
 def test_contact_sheets_show_misclassified_images_once(study_copy: Path, toy_config: Callable[..., Any]) -> None:

@@ -24,10 +24,10 @@ def test_results_fit_and_list_models_then_baselines(
     assert text.splitlines()[-1] == "positive class: ALL (leukemic blast)"
 
 
-def test_long_tables_are_cut_and_leaky_missing_and_failed_models_named(
+def test_long_tables_are_cut_and_missing_and_failed_models_named(
     make_study: Callable[..., Study], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = make_study(("train.epochs", tuple(range(1, 26))), step=0.05, leaky=1)
+    study = make_study(("train.epochs", tuple(range(1, 26))), step=0.05)
     study.metrics.update(missing=["b", "c"], failed={"d": "out of memory"})
     terminal.print_results(study, 140)
     lines = capsys.readouterr().out.splitlines()
@@ -35,8 +35,3 @@ def test_long_tables_are_cut_and_leaky_missing_and_failed_models_named(
     assert names == study.ranking.order[: terminal.PRINTED]
     assert "5 more models are in the report" in lines
     assert lines[-2:] == ["2 missing: b, c", "1 failed: d"]
-    few = make_study(("train.epochs", (1, 2)), class_names=("a", "b", "c"), leaky=1)
-    terminal.print_results(few, 200)
-    text = capsys.readouterr().out
-    assert f"{few.ranking.order[1]} leaky test" in text
-    assert "positive class" not in text
