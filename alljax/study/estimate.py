@@ -19,7 +19,7 @@ from alljax.study.sweep import Job, Trial
 from alljax.training import feature_extraction, sharding
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
-from alljax.training.head_training import FoldData, HeadTrainer, compile_key, make_runs
+from alljax.training.head_training import HeadTrainer, compile_key, make_runs
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows, steps_per_epoch
 
@@ -89,10 +89,9 @@ def _head_steps(job: Job, network: Network) -> Iterator[None]:
     trainer = HeadTrainer(config, 2, network.feature_count)
     keys = jax.random.split(jax.random.key(0), len(job.trainings) * seeds)
     runs = make_runs(keys, [training[-1].config for training in job.trainings for _ in range(seeds)], fold)
-    data = jax.device_put(FoldData(jnp.ones((len(rows), 1, network.feature_count)), labels, fold))
-    state = trainer.init(keys)
+    features, state = jnp.ones((len(rows), 1, network.feature_count)), trainer.init(keys)
     while True:
-        state, _ = jax.block_until_ready(trainer.train_epochs(state, runs, data, np.arange(1)))
+        state = jax.block_until_ready(trainer.train_epoch(state, runs, features, labels, fold, 0))
         yield
 
 

@@ -101,7 +101,7 @@ def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "tuple[Da
         }
         for index, seed in enumerate(_seeds(trial)):
             place = {"repeat": fold.repeat, "fold": fold.fold, "seed": seed}
-            curves = {name: curve[:, index] for name, curve in run.history._asdict().items()}
+            curves = {name: curve[index] for name, curve in run.history._asdict().items()}
             history = pandas.DataFrame(place | epochs | curves)
             histories.append(history[history["train_loss"].notna()])  # the run ended early
             probabilities = run.probabilities[index, : len(tested)]

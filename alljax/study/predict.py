@@ -24,7 +24,7 @@ from alljax.study.results import Study
 from alljax.training.feature_extraction import FeatureExtractor, ImageSources
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
-from alljax.training.head_streaming import StreamingHeadTrainer
+from alljax.training.head_training import HeadTrainer
 from alljax.training.network import Network, open_network
 from alljax.training.sampling import FoldRows
 from alljax.training.sharding import make_mesh
@@ -87,8 +87,10 @@ def mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.nd
         features: float32 (N, V, D), read in blocks of rows.
         num_classes: C.
     """
-    trainer, rows = StreamingHeadTrainer(config, num_classes, features.shape[2]), np.arange(len(features))
-    return np.concatenate([trainer.predict(flatten_dict(head, sep="/"), features, rows) for head in heads]).mean(0)
+    trainer, rows = HeadTrainer(config, num_classes, features.shape[2]), np.arange(len(features))
+    labels = np.zeros(len(features), np.int32)
+    flat = [flatten_dict(head, sep="/") for head in heads]
+    return np.concatenate([trainer.evaluate(head, features, labels, rows)[1] for head in flat]).mean(0)
 
 
 def _network_probabilities(

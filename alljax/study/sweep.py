@@ -1,7 +1,6 @@
 """The trials of a study, one resolved config each, and the jobs in which they are trained."""
 
 import hashlib
-import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -41,12 +40,9 @@ class Job:
     Attributes:
         trainings: one, see `trainings`; several where they are trained side by side. These have the same features,
             folds and epochs and differ only in arguments of the compiled function.
-        epochs_per_call: divides the epochs of all trials of a training, finished ones too: the last bits of a curve
-            depend on how many epochs are compiled into one call.
     """
 
     trainings: tuple[tuple[Trial, ...], ...]
-    epochs_per_call: int
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -106,17 +102,16 @@ def jobs(
         finished: names of the trials that are skipped.
         side_by_side: train jointly what differs only in arguments of the compiled function.
     """
-    grouped: dict[tuple[str, tuple[int, ...], int], list[tuple[Trial, ...]]] = {}
+    grouped: dict[tuple[str, tuple[int, ...]], list[tuple[Trial, ...]]] = {}
     for training in trainings(trials)[shard[0] :: shard[1]]:
         if missing := tuple(trial for trial in training if trial.name not in finished):
             joint = side_by_side and missing[0].config.train.mode == "frozen"
             program = _program(missing[0].config) if joint else training[0].name
-            key = program, tuple(map(_epochs, missing)), math.gcd(*map(_epochs, training))
-            grouped.setdefault(key, []).append(missing)
+            grouped.setdefault((program, tuple(map(_epochs, missing))), []).append(missing)
     found = []
-    for (_, _, epochs_per_call), group in grouped.items():
+    for group in grouped.values():
         size = max(1, MAX_RUNS // group[0][0].config.study.seeds)
-        found += [Job(tuple(group[at : at + size]), epochs_per_call) for at in range(0, len(group), size)]
+        found += [Job(tuple(group[at : at + size])) for at in range(0, len(group), size)]
     return sorted(found, key=lambda job: not job.frozen)
 
 

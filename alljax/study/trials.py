@@ -1,6 +1,5 @@
 """Trains the trials of one job: heads on features of a frozen backbone, or networks on images."""
 
-import dataclasses
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -21,13 +20,12 @@ from alljax.study.sweep import Job, Trial
 from alljax.training import checkpoints, distributed, metric_writers
 from alljax.training.fine_tuning import FineTuner, group_parameters, make_augmentation
 from alljax.training.fold_loader import FoldLoader
-from alljax.training.head_streaming import StreamingHeadTrainer
-from alljax.training.head_training import FoldData, HeadTrainer, make_runs
+from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs
 from alljax.training.loop import train
 from alljax.training.network import Network
 from alljax.training.sampling import FoldRows, make_fold_rows
 from alljax.training.sharding import make_mesh
-from alljax.training.step import RUN, FoldOutcome, History
+from alljax.training.step import RUN, History
 
 RESULT = "result.npz"
 """The result of a finished run of a trial that has unfinished ones."""
@@ -95,9 +93,8 @@ class HeadClassifier:
     """The heads of a job as a `Classifier`; all its trainings and seeds are one compiled call."""
 
     def __init__(self, job: Job, num_classes: int, features: Any, update: progress.Update) -> None:
-        """Compiles nothing yet; `features` is a NumPy array if it is to be read from disk."""
-        trainer = StreamingHeadTrainer if isinstance(features, np.ndarray) else HeadTrainer
-        self._trainer = trainer(job.trials[0].config, num_classes, features.shape[2])
+        """Compiles nothing yet."""
+        self._trainer = HeadTrainer(job.trials[0].config, num_classes, features.shape[2])
         self._job, self._update = job, update
 
     def fit(self, features: Any, labels: np.ndarray, fold: FoldRows, keys: jax.Array) -> list[FoldOutcome]:
@@ -106,12 +103,11 @@ class HeadClassifier:
         configs = [training[-1].config for training in trainings for _ in range(seeds)]
         epochs = [trial.config.train.epochs for trial in trainings[0]]
         keys = keys[np.tile(np.arange(seeds), len(trainings))]
-        runs, data = make_runs(keys, configs, fold), FoldData(features, labels, fold)
-        outcomes = self._trainer.train(epochs, runs, data, self._job.epochs_per_call, self._progress)
+        outcomes = self._trainer.train(epochs, make_runs(keys, configs, fold), features, labels, fold, self._progress)
         if not self._job.config.study.checkpoints:  # large heads of many folds would fill the memory
-            outcomes = [dataclasses.replace(outcome, params={}) for outcome in outcomes]
+            outcomes = [outcome._replace(params={}) for outcome in outcomes]
         slices = [slice(start, start + seeds) for start in range(0, len(configs), seeds)]
-        return [outcome.select(runs) for runs in slices for outcome in outcomes]
+        return [jax.tree.map(lambda leaf, runs=runs: leaf[runs], outcome) for runs in slices for outcome in outcomes]
 
     def _progress(self, epochs: int, note: str) -> None:
         interrupts.check()
@@ -134,9 +130,9 @@ class NetworkClassifier:
             if not distributed.any_process((folder / RESULT).is_file()):
                 self._train(FoldLoader(config, features, fold, key, self._mesh), fold, key, folder)
             results.append(checkpoints.load_arrays(folder / RESULT))
-        history = np.full((config.train.epochs, len(results), 4), np.nan)  # NaN after early stopping
+        history = np.full((len(results), config.train.epochs, 4), np.nan)  # NaN after early stopping
         for run, result in enumerate(results):
-            history[: len(result["history"]), run] = result["history"]
+            history[run, : len(result["history"])] = result["history"]
         params = [{"params": result["params"], "batch_stats": result.get("batch_stats", {})} for result in results]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
         probabilities = np.asarray(jax.nn.softmax(np.stack([result["logits"] for result in results])))
@@ -187,7 +183,7 @@ def fold_keys(config: ConfigDict, fold: FoldRows) -> jax.Array:
 
 def _diverged(trial: Trial, fold: FoldRows, history: History) -> ConfigError | None:
     """Returns an error with the first epoch and seed in which the loss of a head became NaN; None if it did not."""
-    bad = np.argwhere(~np.isfinite(history.train_loss + history.val_loss))
+    bad = np.argwhere(~np.isfinite(history.train_loss + history.val_loss).T)
     if not len(bad):
         return None
     epoch, seed = bad[0]

@@ -1,15 +1,17 @@
 """Frozen mode: training of classifier heads on features of a frozen backbone.
 
 A frozen backbone gives the same features in every epoch, so they are computed once (feature_extraction.py).  All runs
-of a fold (seeds, and trials that differ in numbers only) are one compiled call per few epochs: a `lax.scan` over
-epochs of a loop over steps, mapped over runs.  A run of few epochs is the beginning of a run of many.
+of a fold (seeds, and trials that differ in numbers only) make the steps of an epoch in one compiled call.  A run of few
+epochs is the beginning of a run of many.
+
+Features are a JAX array, or a NumPy array that is mapped from a file and read in blocks, because flattened activations
+of a data set can exceed the memory.  Both ways make the same steps on the same images in the same order.
 """
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,22 +24,28 @@ from alljax.models.head import Head
 from alljax.training import step as steps
 from alljax.training.optimizers import NUMBERS, Hyperparameters
 from alljax.training.sampling import FoldRows, epoch_order, steps_per_epoch
-from alljax.training.step import Batch, FoldOutcome, History, Metrics, Parameters, RunInputs, TrainState
+from alljax.training.step import Batch, History, Metrics, Parameters, RunInputs, TrainState
+
+BLOCK = 64 * 2**20
+"""Bytes of features that are read from a file at once, while the device computes on the block before."""
+
+Inputs = tuple[Any, Any, Any]
+"""Features (M, V, D), their labels (M,) and rows of (M·V, D), in the order in which they are used."""
 
 
-@flax.struct.dataclass
-class FoldData:
-    """What the runs of a fold learn from.
+class FoldOutcome(NamedTuple):
+    """What training on one fold yields for R runs (seeds), on the host.
 
     Attributes:
-        features: float32 (N, V, D), V views of each image: a JAX array, or a NumPy array that is read block by block.
-        labels: int32 (N,).
-        rows: the fold.
+        params: nested parameters to be stored, with a leading axis R.
+        history: per epoch.
+        probabilities: float32 (R, U, C) of the test rows after the last epoch; rows past `FoldRows.test_count` are
+            padding.
     """
 
-    features: Any
-    labels: Any
-    rows: FoldRows
+    params: Any
+    history: History
+    probabilities: Any
 
 
 def compile_key(config: ConfigDict) -> str:
@@ -52,13 +60,14 @@ def compile_key(config: ConfigDict) -> str:
     return f"{static} {[name for name in NUMBERS if config.train[name]]}"
 
 
-def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], rows: FoldRows) -> RunInputs:
-    """Returns the runs of some trials, R in all, on a fold that determines their number of steps."""
-    inputs = []
+def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], fold: FoldRows) -> RunInputs:
+    """Returns R runs on a fold, one per key and trial; the number of their steps depends on the fold."""
+    numbers = []
     for config in trials:
-        steps = steps_per_epoch(int(rows.train_count), batch_size(config, rows))
-        inputs.append((rows.class_weights, Hyperparameters.of(config, config.train.epochs * steps)))
-    return RunInputs(keys, *jax.tree.map(lambda *of_runs: np.stack(of_runs), *inputs))
+        num_steps = steps_per_epoch(int(fold.train_count), batch_size(config, fold))
+        numbers.append(Hyperparameters.of(config, config.train.epochs * num_steps))
+    weights: Any = np.tile(fold.class_weights, (len(keys), 1))
+    return RunInputs(keys, weights, jax.tree.map(lambda *of_runs: np.stack(of_runs), *numbers))
 
 
 class HeadTrainer:
@@ -67,27 +76,14 @@ class HeadTrainer:
     Trainers with equal `compile_key` and shapes are equal and share their compiled functions, so that folds, seeds,
     learning rates and trials do not compile again.  Heads are trained on random views and tested on view 0, the
     unchanged image.
-
-    Attributes:
-        num_parameters: of one head.
-        epochs_per_call: maximum number of epochs in one compiled call, so that progress is visible.
     """
 
-    epochs_per_call = 10
-
     def __init__(self, config: ConfigDict, num_classes: int, num_features: int) -> None:
-        """Compiles nothing yet.
-
-        Args:
-            config: ``train``, ``model.hidden`` and ``model.dropout`` are read.
-            num_classes: C.
-            num_features: D.
-        """
-        self._identity = type(self), compile_key(config), num_classes, num_features
-        self._config, self._num_features = config, num_features
+        """Compiles nothing yet; ``train``, ``model.hidden`` and ``model.dropout`` are read."""
+        self._identity = compile_key(config), num_classes, num_features
+        self._config, self._num_classes, self._num_features = config, num_classes, num_features
         self._head = Head(config.model.hidden, num_classes, config.model.dropout)
         self._step = steps.make_train_step(config, self._apply)
-        self.num_parameters = (num_features + 1) * config.model.hidden + (config.model.hidden + 1) * num_classes
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, HeadTrainer) and self._identity == other._identity
@@ -96,7 +92,7 @@ class HeadTrainer:
         return hash(self._identity)
 
     def train(
-        self, epochs: Sequence[int], runs: RunInputs, data: FoldData, divisor: int = 0,
+        self, epochs: Sequence[int], runs: RunInputs, features: Any, labels: np.ndarray, fold: FoldRows,
         update: Callable[[int, str], None] = lambda epochs, note: None,
     ) -> list[FoldOutcome]:  # fmt: skip
         """Returns the outcome after each number of epochs.
@@ -106,34 +102,37 @@ class HeadTrainer:
 
         Args:
             epochs: ascending.
-            runs: R runs.
-            data: of the fold.
-            divisor: number of epochs that divides all `epochs`; 0 for the greatest.  The last bits of the history
-                depend on how many epochs are compiled into one call.
+            runs: from `make_runs`.
+            features: float32 (N, V, D), V views of each image.
+            labels: int32 (N,).
+            fold: training, validation and test rows.
             update: called with the number of epochs done, over all runs, and a note.
         """
-        memory = decoded_cache.device_memory() or decoded_cache.host_memory()
-        side_by_side = max(1, memory // (4 * 3 * self.num_parameters))
+        hidden, memory = self._config.model.hidden, decoded_cache.device_memory() or decoded_cache.host_memory()
+        num_parameters = (self._num_features + 1) * hidden + (hidden + 1) * self._num_classes
+        side_by_side = max(1, memory // (4 * 3 * num_parameters))
         groups = np.array_split(np.arange(len(runs.key)), -(-len(runs.key) // side_by_side))
         outcomes = []
         for group in groups:
             selected = runs if len(groups) == 1 else jax.tree.map(lambda leaf, group=group: leaf[group], runs)
-            outcomes.append(list(self._train(epochs, selected, data, divisor or int(np.gcd.reduce(epochs)), update)))
-        return [_concatenate(of_groups) for of_groups in zip(*outcomes, strict=True)]
+            outcomes.append(list(self._train(epochs, selected, features, labels, fold, update)))
+        return [jax.tree.map(lambda *leaves: np.concatenate(leaves), *each) for each in zip(*outcomes, strict=True)]
 
     def _train(
-        self, epochs: Sequence[int], runs: RunInputs, data: FoldData, divisor: int, update: Callable[[int, str], None]
-    ) -> Iterator[FoldOutcome]:
-        stride = max(count for count in range(1, min(divisor, self.epochs_per_call) + 1) if divisor % count == 0)
-        state, parts = self.init(runs.key), []
-        for last in range(stride, epochs[-1] + 1, stride):
-            state, history = self.train_epochs(state, runs, data, np.arange(last - stride, last))
-            parts.append(jax.device_get(history))
-            update(stride * len(runs.key), f"validation accuracy {parts[-1].val_accuracy[-1].mean():.3f}")
-            if last in epochs:
-                probabilities = self.predict(state.eval_params, data.features, data.rows.test)
+        self, epochs: Sequence[int], runs: RunInputs, features: Any, labels: np.ndarray, fold: FoldRows,
+        update: Callable[[int, str], None],
+    ) -> Iterator[FoldOutcome]:  # fmt: skip
+        state, history = self.init(runs.key), []
+        for epoch in range(epochs[-1]):
+            state = self.train_epoch(state, runs, features, labels, fold, epoch)
+            validation, _ = self.evaluate(state.eval_params, features, labels, fold.validation, fold.validation_count)
+            loss, accuracy = jax.device_get(state.metrics).means
+            history.append(History(loss, accuracy, *validation.means))
+            update(len(runs.key), f"validation accuracy {history[-1].val_accuracy.mean():.3f}")
+            if epoch + 1 in epochs:
+                _, probabilities = self.evaluate(state.eval_params, features, labels, fold.test)
                 params = unflatten_dict(jax.device_get(state.eval_params), sep="/")
-                yield FoldOutcome(params, jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts), probabilities)
+                yield FoldOutcome(params, jax.tree.map(lambda *curve: np.stack(curve, 1), *history), probabilities)
 
     @functools.partial(jax.jit, static_argnums=0)
     def init(self, keys: jax.Array) -> TrainState:
@@ -146,85 +145,93 @@ class HeadTrainer:
 
         return over_runs(init, keys)
 
-    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-    def train_epochs(
-        self, state: TrainState, runs: RunInputs, data: FoldData, epochs: jax.Array
-    ) -> tuple[TrainState, History]:
-        """Trains all runs for the epochs of these numbers, from 0; takes the memory of the old state."""
-        views, rows = data.features.shape[1], data.rows
-        flat, labels = data.features.reshape(-1, self._num_features), jnp.repeat(data.labels, views)
-        num_steps = steps_per_epoch(rows.train_count, batch_size(self._config, rows))
+    def train_epoch(
+        self, state: TrainState, runs: RunInputs, features: Any, labels: np.ndarray, fold: FoldRows, epoch: int
+    ) -> TrainState:
+        """Trains all runs for one epoch, counted from 0; takes the memory of the old state."""
+        size, num_runs = batch_size(self._config, fold), len(runs.key)
+        num_steps = steps_per_epoch(int(fold.train_count), size)
+        orders = self._orders(runs.key, epoch, labels, fold, features.shape[1])
+        zero: Any = np.zeros((3, num_runs), np.float32)
+        state = state.replace(metrics=Metrics(*zero))  # type: ignore[attr-defined]
+        if isinstance(features, jax.Array):
+            return self._train_steps(state, runs, (features, labels, orders), fold, 0, num_steps)
+        per_block = max(1, BLOCK // (4 * num_runs * size * self._num_features))
+        per_block = min(per_block, steps_per_epoch(len(fold.train), size))
+        padded = np.pad(orders, ((0, 0), (0, per_block * size)))
+        for first in range(0, num_steps, per_block):
+            inputs = _read(features, labels, padded[:, first * size : (first + per_block) * size])
+            state = self._train_steps(state, runs, inputs, fold, first, min(per_block, num_steps - first))
+        return state
 
-        def train_epoch(state: TrainState, run: RunInputs, epoch: jax.Array) -> TrainState:
-            order = self.epoch_rows(run.key, epoch, data.labels, rows, views)
-            state = state.replace(metrics=Metrics.zero())  # type: ignore[attr-defined]
-            return self.train_steps(state, run, (flat, labels, order), rows, 0, num_steps)
+    @functools.partial(jax.jit, static_argnums=(0, 5))
+    def _orders(self, keys: jax.Array, epoch: Any, labels: jax.Array, fold: FoldRows, views: int) -> jax.Array:
+        """Returns the rows of features (N·V, D) of an epoch in order, int32 (R, T), padding last."""
 
-        def epoch(state: TrainState, number: jax.Array) -> tuple[TrainState, History]:
-            state = over_runs(lambda state, run: train_epoch(state, run, number), state, runs)
-            mask = jnp.arange(len(rows.validation)) < rows.validation_count
-            inputs, targets = flat[jnp.asarray(rows.validation) * views], jnp.asarray(data.labels)[rows.validation]
-            validation = over_runs(
-                lambda params: Metrics.of(self.logits(params, inputs), targets, mask), state.eval_params
+        def order(key: jax.Array) -> jax.Array:
+            order_key, view_key = (
+                jax.random.fold_in(jax.random.fold_in(key, stream), epoch) for stream in (steps.SHUFFLE, steps.AUGMENT)
             )
-            return state, History(*state.metrics.means, *validation.means)
+            rows = epoch_order(order_key, fold, labels, self._config.train.sampling == "balanced")
+            return rows * views + jax.random.randint(view_key, rows.shape, 0, views)
 
-        return jax.lax.scan(epoch, state, epochs)
+        return over_runs(order, keys)
 
-    def train_steps(
-        self, state: TrainState, run: RunInputs, inputs: tuple[jax.Array, jax.Array, jax.Array], rows: FoldRows,
-        first: Any, count: Any,
-    ) -> TrainState:  # fmt: skip
-        """Makes `count` steps of one run, the first of which is step `first` of an epoch.
-
-        Args:
-            state: of one run.
-            run: its key and hyperparameters.
-            inputs: features (M, D), their labels (M,) and the order in which the steps read them, int (T,).
-            rows: the fold.
-            first: int32 ().
-            count: int32 ().
-        """
-        features, labels, order = inputs
-        size, parts = batch_size(self._config, rows), self._config.train.accumulation_steps
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def _train_steps(
+        self, state: TrainState, runs: RunInputs, inputs: Inputs, fold: FoldRows, first: Any, count: Any
+    ) -> TrainState:
+        """Makes `count` steps of all runs on rows int (R, T), the first of which is step `first` of an epoch."""
+        features, labels, orders = inputs
+        views, flat = features.shape[1], features.reshape(-1, self._num_features)
+        size, parts = batch_size(self._config, fold), self._config.train.accumulation_steps
         positions = jnp.arange(-(-size // parts) * parts)  # padded, so that it can be divided into parts
 
-        def step(number: jax.Array, state: TrainState) -> TrainState:
-            index = number * size + positions
-            mask = first * size + index < rows.train_count
-            mask = mask & (positions < size) if parts > 1 else mask
-            chosen = order[jnp.minimum(index, len(order) - 1)]
-            batch = Batch(features[chosen], labels[chosen], mask, positions)
-            return self._step(state, {}, batch, run)
+        def train_steps(state: TrainState, run: RunInputs, order: jax.Array) -> TrainState:
+            def step(number: jax.Array, state: TrainState) -> TrainState:
+                index = number * size + positions
+                mask = first * size + index < fold.train_count
+                mask = mask & (positions < size) if parts > 1 else mask
+                rows = order[jnp.minimum(index, len(order) - 1)]
+                return self._step(state, {}, Batch(flat[rows], labels[rows // views], mask, positions), run)
 
-        return jax.lax.fori_loop(0, count, step, state)
+            return jax.lax.fori_loop(0, count, step, state)
 
-    def epoch_rows(self, key: jax.Array, epoch: jax.Array, labels: Any, rows: FoldRows, views: int) -> jax.Array:
-        """Returns the rows of features (N·V, D) of one epoch of a run in order, int32 (T,), padding last."""
-        order_key, view_key = (
-            jax.random.fold_in(jax.random.fold_in(key, stream), epoch) for stream in (steps.SHUFFLE, steps.AUGMENT)
-        )
-        order = epoch_order(order_key, rows, jnp.asarray(labels), self._config.train.sampling == "balanced")
-        return order * views + jax.random.randint(view_key, order.shape, 0, views)
+        return over_runs(train_steps, state, runs, orders)
 
-    def predict(self, params: Parameters, features: Any, rows: np.ndarray) -> np.ndarray:
-        """Returns the probabilities of rows on view 0, float32 (R, n, C).
+    def evaluate(
+        self, params: Parameters, features: Any, labels: np.ndarray, rows: np.ndarray, count: int | None = None
+    ) -> tuple[Metrics, np.ndarray]:
+        """Returns the metrics (R,) of the first `count` rows and the probabilities float32 (R, n, C) of all, on view 0.
 
         Args:
             params: flat, (R, …).
-            features: (N, V, D).
-            rows: int (n,).
+            features: float32 (N, V, D).
+            labels: int32 (N,).
+            rows: int (n,), of the images.
+            count: n by default.
         """
-        return np.asarray(self._predict(params, features, rows))
+        on_device = isinstance(features, jax.Array)
+        size = len(rows) if on_device else min(max(1, BLOCK // (4 * self._num_features)), len(rows))
+        blocks = np.pad(rows * features.shape[1], (0, -len(rows) % size)).reshape(-1, size)
+        masks = (np.arange(blocks.size) < (len(rows) if count is None else count)).reshape(blocks.shape)
+        outputs = []
+        for block, mask in zip(blocks, masks, strict=True):
+            inputs = (features, labels, block) if on_device else _read(features, labels, block)
+            outputs.append(self._evaluate(params, inputs, mask))
+        metrics, probabilities = zip(*jax.device_get(outputs), strict=True)
+        return jax.tree.map(lambda *parts: sum(parts), *metrics), np.concatenate(probabilities, 1)[:, : len(rows)]
 
     @functools.partial(jax.jit, static_argnums=0)
-    def _predict(self, params: Parameters, features: jax.Array, rows: jax.Array) -> jax.Array:
-        inputs = features.reshape(-1, self._num_features)[jnp.asarray(rows) * features.shape[1]]
-        return jax.nn.softmax(over_runs(lambda head: self.logits(head, inputs), params))
+    def _evaluate(self, params: Parameters, inputs: Inputs, mask: jax.Array) -> tuple[Metrics, jax.Array]:
+        features, labels, rows = inputs
+        chosen, targets = features.reshape(-1, self._num_features)[rows], labels[rows // features.shape[1]]
 
-    def logits(self, params: Parameters, inputs: jax.Array) -> jax.Array:
-        """Returns the logits of one head, float32 (B, C)."""
-        return self._apply(params, {}, inputs, jnp.ones(len(inputs), bool), None)[0]
+        def evaluate(head: Parameters) -> tuple[Metrics, jax.Array]:
+            logits, _ = self._apply(head, {}, chosen, mask, None)
+            return Metrics.of(logits, targets, mask), jax.nn.softmax(logits)
+
+        return over_runs(evaluate, params)
 
     def _apply(
         self, params: Parameters, batch_stats: Any, inputs: jax.Array, mask: jax.Array, keys: jax.Array | None
@@ -232,6 +239,13 @@ class HeadTrainer:
         del mask
         logits: Any = self._head.apply({"params": unflatten_dict(dict(params), sep="/")}, inputs, keys)
         return logits, batch_stats
+
+
+def _read(features: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Inputs:
+    """Returns the features of `rows` only, (M, 1, D)."""
+    chosen = rows.reshape(-1)
+    block = features.reshape(-1, 1, features.shape[2])[chosen]
+    return block, labels[chosen // features.shape[1]], np.arange(len(chosen)).reshape(rows.shape)
 
 
 def over_runs(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -245,13 +259,6 @@ def over_runs(function: Callable[..., Any], *arguments: Any) -> Any:
     return jax.vmap(function)(*arguments)
 
 
-def batch_size(config: ConfigDict, rows: FoldRows) -> int:
+def batch_size(config: ConfigDict, fold: FoldRows) -> int:
     """Returns the batch size, at most the number of training rows."""
-    return min(config.train.batch_size, len(rows.train))
-
-
-def _concatenate(groups: Sequence[FoldOutcome]) -> FoldOutcome:
-    """Joins the outcomes of groups of runs along the axis of runs."""
-    params = jax.tree.map(lambda *parts: np.concatenate(parts), *[group.params for group in groups])
-    history = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *[group.history for group in groups])
-    return FoldOutcome(params, history, np.concatenate([group.probabilities for group in groups]))
+    return min(config.train.batch_size, len(fold.train))

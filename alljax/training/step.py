@@ -1,4 +1,4 @@
-"""One training step for heads on features and for networks on images: state, metrics, losses, gradients."""
+"""One training step for heads on features and for networks on images: state, metrics, loss, gradients."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from alljax.data.augmentation import Augment
-from alljax.training.losses import make_loss, weighted_loss
 from alljax.training.optimizers import Hyperparameters, make_optimizer
 from alljax.training.parameter_groups import ParameterGroup
 
@@ -53,14 +52,9 @@ class Metrics:
 
     @classmethod
     def of(cls, logits: jax.Array, labels: jax.Array, mask: jax.Array) -> "Metrics":
-        """Returns the metrics of one batch.
+        """Returns the metrics of logits (B, C) for labels int32 (B,) where the mask (B,) is true.
 
         The paper's binary cross-entropy on two softmax units, −½[log p + log(1 − p′)] with p′ = 1 − p, is the same.
-
-        Args:
-            logits: float32 (B, C).
-            labels: int32 (B,).
-            mask: bool (B,), False for padding.
         """
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         weight = mask.astype(jnp.float32)
@@ -77,7 +71,7 @@ class Metrics:
 
 
 class History(NamedTuple):
-    """Metrics per epoch and run, float32 (E, R), or numbers of one epoch.
+    """Metrics per run and epoch, float32 (R, E), or numbers of one epoch.
 
     Training values are means over the images of an epoch, each before the step on its batch, as Keras reports them;
     validation values are those at the end of the epoch.
@@ -87,27 +81,6 @@ class History(NamedTuple):
     train_accuracy: Any
     val_loss: Any
     val_accuracy: Any
-
-
-@flax.struct.dataclass
-class FoldOutcome:
-    """What training on one fold yields for R runs (seeds), on the host.
-
-    Attributes:
-        params: nested parameters to be stored, with a leading axis R.
-        history: per epoch.
-        probabilities: float32 (R, U, C) of the test rows after the last epoch; rows past `FoldRows.test_count` are
-            padding.
-    """
-
-    params: Any
-    history: History
-    probabilities: Any
-
-    def select(self, runs: slice) -> "FoldOutcome":
-        """Returns the outcome of some of the runs."""
-        params = jax.tree.map(lambda leaf: leaf[runs], self.params)
-        return FoldOutcome(params, jax.tree.map(lambda leaf: leaf[:, runs], self.history), self.probabilities[runs])
 
 
 @flax.struct.dataclass
@@ -155,10 +128,10 @@ class Batch:
 
 @flax.struct.dataclass
 class RunInputs:
-    """What differs between runs of one compiled step; R runs that are trained in one call have a leading axis R.
+    """What differs between the runs of one compiled step; with a leading axis for several runs.
 
     Attributes:
-        key: determines initial parameters, order, augmentation and dropout.
+        key: determines initial parameters, order, views or augmentation, and dropout.
         class_weights: float32 (C,).
         hyperparameters: learning rate, number of steps and so on.
     """
@@ -168,24 +141,13 @@ class RunInputs:
     hyperparameters: Hyperparameters
 
 
-Step = Callable[[TrainState, Parameters, Batch, RunInputs], TrainState]
-"""State, frozen parameters, batch, inputs of the run → next state."""
-
-
 def init_state(
     config: ConfigDict,
     params: Parameters,
     batch_stats: Any = None,
     group_of: Mapping[str, ParameterGroup] | None = None,
 ) -> TrainState:
-    """Returns the state before the first step.
-
-    Args:
-        config: ``train`` is read.
-        params: initial values of the parameters that are trained at some time, flat.
-        batch_stats: running statistics of the backbone, if any.
-        group_of: see `make_train_step`.
-    """
+    """Returns the state before the first step; `params` are those that are trained at some time, flat."""
     optimizer = make_optimizer(config, Hyperparameters.of(config, total_steps=1), group_of)
     ema = params if config.train.ema_decay else {}
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), batch_stats or {}, ema)
@@ -199,12 +161,12 @@ def make_train_step(
     trainable: frozenset[str] | None = None,
     group_of: Mapping[str, ParameterGroup] | None = None,
     axis: str | None = None,
-) -> Step:
-    """Returns a pure function that makes one optimizer step and adds the batch to the state's metrics.
+) -> Callable[[TrainState, Parameters, Batch, RunInputs], TrainState]:
+    """Returns a pure function ``(state, frozen_params, batch, run) → state`` that makes one optimizer step.
 
-    The loss is Σ mask · class_weight · loss / Σ mask over the global batch: a short batch is the mean over the images
-    that it holds, as in Keras, whatever the number of devices and ``train.accumulation_steps``.  With accumulation,
-    layers that normalize by the batch see one part of it at a time.
+    It adds the batch to the state's metrics.  The loss is Σ mask · class_weight · loss / Σ mask over the global batch:
+    a short batch is the mean over the images that it holds, as in Keras, whatever the number of devices and
+    ``train.accumulation_steps``.  With accumulation, layers that normalize by the batch see one part of it at a time.
 
     Args:
         config: ``train`` is read; the numbers in `Hyperparameters` are arguments of the step instead.
@@ -220,22 +182,27 @@ def make_train_step(
         return tree if axis is None else lax.psum(tree, axis)
 
     def step(state: TrainState, frozen_params: Parameters, batch: Batch, run: RunInputs) -> TrainState:
-        loss = make_loss(config, run.hyperparameters.focal_gamma)
         params = {path: leaf for path, leaf in state.params.items() if trainable is None or path in trainable}
         fixed = {**frozen_params, **{path: leaf for path, leaf in state.params.items() if path not in params}}
         count = over_devices(jnp.sum(batch.mask.astype(jnp.float32)))
+
+        def example_keys(stream: int, part: Batch) -> jax.Array:
+            """Returns a key per image: of its position in the *global* batch, so that 1 and 8 devices draw the same."""
+            key = jax.random.fold_in(jax.random.fold_in(run.key, stream), state.step)
+            return jax.vmap(jax.random.fold_in, (None, 0))(key, part.positions)
 
         def add_part(carry: tuple[Any, Any, Metrics], part: Batch) -> tuple[tuple[Any, Any, Metrics], None]:
             gradients, batch_stats, metrics = carry
             inputs, targets = part.inputs, jax.nn.one_hot(part.labels, len(run.class_weights))
             if augment is not None:
-                keys = example_keys(jax.random.fold_in(run.key, AUGMENT), state.step, part.positions)
-                inputs, targets = augment(keys, inputs, targets, part.mask)
-            keys = example_keys(jax.random.fold_in(run.key, DROPOUT), state.step, part.positions)
+                inputs, targets = augment(example_keys(AUGMENT, part), inputs, targets, part.mask)
+            keys = example_keys(DROPOUT, part)
 
             def mean_loss(params: Parameters) -> tuple[jax.Array, tuple[Any, Metrics]]:
                 logits, moved = apply({**fixed, **params}, batch_stats, inputs, part.mask, keys)
-                total = weighted_loss(loss, logits, targets, part.mask, run.class_weights)
+                losses = class_losses(config, logits, run.hyperparameters.focal_gamma)
+                weights = run.class_weights[None] * part.mask.astype(jnp.float32)[:, None]
+                total = jnp.sum(losses * targets * weights)
                 return total / count, (moved, Metrics.of(logits, part.labels, part.mask))
 
             more, (moved, of_part) = jax.grad(mean_loss, has_aux=True)(params)
@@ -245,7 +212,9 @@ def make_train_step(
         if parts == 1:
             carry, _ = add_part(carry, batch)
         else:
-            carry, _ = lax.scan(add_part, carry, _divide(batch, parts))
+            # Each part holds images of every device, so that no image moves between devices.
+            divided = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0), batch)
+            carry, _ = lax.scan(add_part, carry, divided)
         gradients, metrics = over_devices((carry[0], carry[2]))
         optimizer = make_optimizer(config, run.hyperparameters, group_of)
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
@@ -254,6 +223,35 @@ def make_train_step(
         return TrainState(params, opt_state, state.step + 1, carry[1], ema, state.metrics + metrics)
 
     return step
+
+
+def class_losses(config: ConfigDict, logits: jax.Array, focal_gamma: jax.Array | float) -> jax.Array:
+    """Returns ``train.loss`` of each image for each class as if it were the label, float32 (B, C), in nats.
+
+    - ``cross_entropy``: −log p.
+    - ``focal``: (1 − p)^γ times that (Lin et al. 2017, arXiv 1708.02002).
+
+    With ``train.label_smoothing`` ε it is (1 − ε) times the loss of the class plus ε times the mean of the losses of
+    all classes (Szegedy et al. 2015, arXiv 1512.00567).
+    """
+    log_p, smoothing = jax.nn.log_softmax(logits), config.train.label_smoothing
+    losses = -log_p
+    if config.train.loss == "focal":
+        # 1 − p from expm1 is exact near p = 1, where a plain difference has no gradient left.
+        losses = losses * jnp.maximum(-jnp.expm1(log_p), 1e-7) ** focal_gamma
+    return (1 - smoothing) * losses + smoothing * losses.mean(1, keepdims=True) if smoothing else losses
+
+
+def _average(state: TrainState, params: Parameters, decay: float) -> Parameters:
+    """Returns the moving average after a step; it follows the parameters faster in the first steps.
+
+    Source: tf.train.ExponentialMovingAverage with num_updates: min(decay, (1 + t) / (10 + t)).
+    """
+    if not decay:
+        return {}
+    step = state.step.astype(jnp.float32)
+    keep = jnp.minimum(decay, (1 + step) / (10 + step))
+    return {path: keep * state.ema[path] + (1 - keep) * leaf for path, leaf in params.items()}
 
 
 def make_eval_step(apply: Apply, axis: str | None = None) -> Callable[[TrainState, Parameters, Batch], jax.Array]:
@@ -270,25 +268,3 @@ def make_eval_step(apply: Apply, axis: str | None = None) -> Callable[[TrainStat
         return logits if axis is None else lax.all_gather(logits, axis, tiled=True)
 
     return evaluate
-
-
-def example_keys(key: jax.Array, step: jax.Array, positions: jax.Array) -> jax.Array:
-    """Returns a key per image of a batch, (B,), by its position in the *global* one: eight devices draw as one does."""
-    return jax.vmap(lambda position: jax.random.fold_in(jax.random.fold_in(key, step), position))(positions)
-
-
-def _divide(batch: Batch, parts: int) -> Batch:
-    """Adds a leading axis of parts; each holds images of every device, so that no image moves between devices."""
-    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0), batch)
-
-
-def _average(state: TrainState, params: Parameters, decay: float) -> Parameters:
-    """Returns the moving average after a step; it follows the parameters faster in the first steps.
-
-    Source: tf.train.ExponentialMovingAverage with num_updates: min(decay, (1 + t) / (10 + t)).
-    """
-    if not decay:
-        return {}
-    step = state.step.astype(jnp.float32)
-    keep = jnp.minimum(decay, (1 + step) / (10 + step))
-    return {path: keep * state.ema[path] + (1 - keep) * leaf for path, leaf in params.items()}

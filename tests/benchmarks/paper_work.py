@@ -52,19 +52,19 @@ def random_features(width: int, start: int = 0, stop: int = IMAGES) -> np.ndarra
 
 
 def head_inputs(optimizer: str, features: np.ndarray) -> tuple[Any, ...]:
-    """Returns config, runs and data for alljax's head trainers: one seed, `EPOCHS` epochs, the paper's settings."""
+    """Returns the arguments of `HeadTrainer.train`: one seed, `EPOCHS` epochs, the paper's settings; and its config."""
     import jax
 
     from alljax import config as configs
     from alljax.data.splits import Fold
-    from alljax.training.head_training import FoldData, make_runs
+    from alljax.training.head_training import make_runs
     from alljax.training.sampling import make_fold_rows
 
     changes = {"train.optimizer": optimizer, "train.epochs": EPOCHS, "train.learning_rate": RATE,
                "train.batch_size": BATCH, "train.decay_steps": DECAY_STEPS, "train.decay_rate": DECAY}  # fmt: skip
     config = configs.vary(configs.default_config(), changes)
     rows = make_fold_rows(config, LABELS, 2, [Fold(0, 0, TRAINING, TEST)])[0]
-    return config, make_runs(jax.random.key(0)[None], [config], rows), FoldData(features, LABELS, rows)
+    return config, ((EPOCHS,), make_runs(jax.random.key(0)[None], [config], rows), features, LABELS, rows)
 
 
 def alljax_slices(images: int) -> tuple[Slices, str]:
@@ -91,13 +91,13 @@ def alljax_slices(images: int) -> tuple[Slices, str]:
     @cache
     def prepared(backbone: str, optimizer: str) -> tuple[Any, ...]:
         width = WIDTHS[backbone]
-        config, runs, data = head_inputs(optimizer, random_features(width)[:, None])
-        return HeadTrainer(config, 2, width), runs, jax.device_put(data)
+        config, arguments = head_inputs(optimizer, jax.device_put(random_features(width)[:, None]))
+        return HeadTrainer(config, 2, width), arguments
 
     def head(backbone: str, optimizer: str) -> dict[str, float]:
-        trainer, runs, data = prepared(backbone, optimizer)
+        trainer, arguments = prepared(backbone, optimizer)
         start = time.perf_counter()
-        trainer.train((EPOCHS,), runs, data)
+        trainer.train(*arguments)
         return {"epoch": (time.perf_counter() - start) / EPOCHS}
 
     return {"features": features, "head": head}, f"jax {jax.__version__}"
@@ -242,7 +242,7 @@ def flatten(width: str) -> None:
     """Stores features of a flattened width where ALLJAX_CACHE_DIR says, and trains two epochs on the file."""
     from alljax import files
     from alljax.training import feature_cache
-    from alljax.training.head_streaming import StreamingHeadTrainer
+    from alljax.training.head_training import HeadTrainer
 
     count, peaks = int(width), [0]
 
@@ -262,9 +262,9 @@ def flatten(width: str) -> None:
     for optimizer in OPTIMIZERS:
         peaks.append(0)
         ends = [time.perf_counter()]
-        config, runs, data = head_inputs(optimizer, features)
-        (outcome,) = StreamingHeadTrainer(config, 2, count).train(
-            (EPOCHS,), runs, data, update=lambda *done, ends=ends: ends.append(time.perf_counter())
+        config, arguments = head_inputs(optimizer, features)
+        (outcome,) = HeadTrainer(config, 2, count).train(
+            *arguments, lambda *done, ends=ends: ends.append(time.perf_counter())
         )
         trainings[optimizer] = {"epochs": np.diff(ends).tolist(), "own_memory": peaks[-1],
                                 "accuracy": float(outcome.history.val_accuracy[-1, 0])}  # fmt: skip

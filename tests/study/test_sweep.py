@@ -61,11 +61,10 @@ def test_schedule_that_depends_on_its_length_has_no_prefixes() -> None:
     assert [len(training) for training in trainings(expand(config))] == [1] * 12
 
 
-def test_jobs_skip_finished_trials_but_keep_epochs_per_call() -> None:
+def test_jobs_skip_finished_trials() -> None:
     trials = expand(config_of(*PAPER))
     found = jobs(trials, finished=[trial.name for trial in trials if trial.config.train.epochs < 100])
     assert [[trial.config.train.epochs for trial in job.trials] for job in found] == [[100]] * 4
-    assert {job.epochs_per_call for job in found} == {10}
     assert found[0].name == "vgg16-adam-epochs=100"
     assert jobs(trials)[0].name == "vgg16-adam-epochs=10 and 2 more"
 

@@ -14,14 +14,13 @@ from alljax.config import default_config
 from alljax.data import decoded_cache
 from alljax.data.splits import Fold
 from alljax.models.head import Head
-from alljax.training import head_streaming
-from alljax.training.head_streaming import StreamingHeadTrainer
-from alljax.training.head_training import FoldData, HeadTrainer, make_runs
+from alljax.training import head_training
+from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs
 from alljax.training.optimizers import Hyperparameters, make_optimizer
 from alljax.training.sampling import make_fold_rows
-from alljax.training.step import FoldOutcome
+from alljax.training.step import INIT, SHUFFLE
 
-CLASSES, WIDTH, COUNT = 3, 20, 150
+CLASSES, WIDTH, HIDDEN, COUNT = 3, 20, 16, 150
 ROWS = np.arange(COUNT)
 FOLDS = [Fold(0, 0, ROWS[:107], ROWS[107:]), Fold(0, 1, ROWS[20:], ROWS[:20])]
 
@@ -29,7 +28,7 @@ FOLDS = [Fold(0, 0, ROWS[:107], ROWS[107:]), Fold(0, 1, ROWS[20:], ROWS[:20])]
 @pytest.fixture
 def config() -> ConfigDict:
     config = default_config()
-    config.model.hidden = 16
+    config.model.hidden = HIDDEN
     config.train.update(epochs=3, batch_size=32, learning_rate=1e-2)
     return config
 
@@ -43,59 +42,47 @@ def make_features(views: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train(config: ConfigDict, fold: int = 0, seeds: int = 2, **options: Any) -> list[FoldOutcome]:
-    """Trains heads; `epochs`, `features`, `folds`, `rates` (per seed), `trainer` and `update` are options."""
+    """Trains heads; `epochs`, `features`, `on_device`, `folds`, `rates` (per seed) and `update` are options."""
     features, labels = options.get("features", make_features())
     rows = make_fold_rows(config, labels, CLASSES, options.get("folds", FOLDS))[fold]
     trials = [config.copy_and_resolve_references() for _ in range(seeds)]
     for trial, rate in zip(trials, options.get("rates", ()), strict=False):
         trial.train.learning_rate = rate
     runs = make_runs(jax.vmap(jax.random.key)(jnp.arange(seeds)), trials, rows)
-    trainer = options.get("trainer", HeadTrainer)
-    data = FoldData(jax.device_put(features) if trainer is HeadTrainer else features, labels, rows)
-    update = options.get("update", lambda epochs, note: None)
-    epochs = options.get("epochs", (config.train.epochs,))
-    return trainer(config, CLASSES, features.shape[2]).train(epochs, runs, data, update=update)
+    features = jax.device_put(features) if options.get("on_device", True) else features
+    epochs, update = options.get("epochs", (config.train.epochs,)), options.get("update", lambda epochs, note: None)
+    return HeadTrainer(config, CLASSES, WIDTH).train(epochs, runs, features, labels, rows, update)
 
 
 def assert_same(first: Any, second: Any, atol: float = 0) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=atol), first, second)
 
 
-def plain_loop(config: ConfigDict, fold: int, seed: int) -> tuple[Any, list, list]:
-    """The same training without masks or padding: parameters, (loss, accuracy) per epoch in training and test."""
+def plain_loop(config: ConfigDict, fold: int, seed: int) -> tuple[Any, list[np.ndarray]]:
+    """The same training without masks or padding: parameters, and the numbers of `History` per epoch."""
     features, labels = make_features()
-    features, rows = features[:, 0], make_fold_rows(config, labels, CLASSES, FOLDS)[fold]
-    head, optimizer = Head(config.model.hidden, CLASSES), make_optimizer(config, Hyperparameters.of(config, 1000))
-    key = jax.random.key(seed)
-    params = head.init(jax.random.fold_in(key, 0), jnp.asarray(features[:1]))["params"]
-    state = optimizer.init(params)
+    weights = make_fold_rows(config, labels, CLASSES, FOLDS)[fold].class_weights
+    head, optimizer = Head(HIDDEN, CLASSES), make_optimizer(config, Hyperparameters.of(config, 1000))
+    key, history = jax.random.key(seed), []
+    params = head.init(jax.random.fold_in(key, INIT), features[:1, 0])["params"]
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
 
-    @jax.jit
-    def step(params: Any, state: Any, inputs: jax.Array, targets: jax.Array) -> Any:
-        def loss(params: Any) -> Any:
-            losses = optax.softmax_cross_entropy_with_integer_labels(head.apply({"params": params}, inputs), targets)
-            return jnp.mean(losses * jnp.asarray(rows.class_weights)[targets])
+    def metrics(params: Any, inputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
+        logits: Any = head.apply({"params": params}, inputs)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, targets), logits.argmax(-1) == targets
 
-        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
-        return optax.apply_updates(params, updates), state
-
-    def evaluate(params: Any, chosen: np.ndarray) -> np.ndarray:
-        logits = head.apply({"params": params}, features[chosen])
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[chosen])
-        return np.array([losses.sum(), (logits.argmax(-1) == labels[chosen]).sum()])
-
-    learned, tested = [], []
+    gradient = jax.jit(jax.grad(lambda *args: jnp.mean(metrics(*args)[0] * jnp.asarray(weights)[args[2]])))
+    train, test = FOLDS[fold].train, FOLDS[fold].test
     for epoch in range(config.train.epochs):
-        random = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, 1), epoch), (len(rows.train),))
-        order = FOLDS[fold].train[np.argsort(np.asarray(random)[: len(FOLDS[fold].train)])]
-        total = np.zeros(2)
-        for start in range(0, len(order), config.train.batch_size):
-            batch = order[start : start + config.train.batch_size]
-            total += evaluate(params, batch)
-            params, state = step(params, state, features[batch], labels[batch])
-        learned.append(total / len(order))
-        tested.append(evaluate(params, FOLDS[fold].test) / len(FOLDS[fold].test))
-    return params, learned, tested
+        random = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, SHUFFLE), epoch), (130,))
+        order, learned = train[np.argsort(random[: len(train)])], []
+        for rows in np.split(order, range(config.train.batch_size, len(order), config.train.batch_size)):
+            learned.append(np.array(metrics(params, features[rows, 0], labels[rows])))
+            updates, state = update(gradient(params, features[rows, 0], labels[rows]), state, params)
+            params = optax.apply_updates(params, updates)
+        tested = np.array(metrics(params, features[test, 0], labels[test]))
+        history.append(np.concatenate([np.concatenate(learned, 1).mean(1), tested.mean(1)]))
+    return params, history
 
 
 @pytest.mark.parametrize(("optimizer", "fold", "class_weights"), [("adam", 0, "balanced"), ("rmsprop", 1, "none")])
@@ -103,11 +90,9 @@ def test_equals_a_plain_loop(config: ConfigDict, optimizer: str, fold: int, clas
     config.train.update(optimizer=optimizer, class_weights=class_weights)
     (outcome,) = train(config, fold)
     for seed in range(2):
-        params, learned, tested = plain_loop(config, fold, seed)
-        assert_same(outcome.select(slice(seed, seed + 1)).params, jax.tree.map(lambda leaf: leaf[None], params), 2e-5)
-        history = jax.tree.map(lambda values, seed=seed: values[:, seed], outcome.history)
-        np.testing.assert_allclose(np.stack([history.train_loss, history.train_accuracy], 1), learned, rtol=1e-4)
-        np.testing.assert_allclose(np.stack([history.val_loss, history.val_accuracy], 1), tested, rtol=1e-4)
+        params, history = plain_loop(config, fold, seed)
+        assert_same(jax.tree.map(lambda leaf, seed=seed: leaf[seed], outcome.params), params, 2e-5)
+        np.testing.assert_allclose(np.stack(outcome.history)[:, seed].T, history, rtol=1e-4)
 
 
 def test_same_seed_same_bits(config: ConfigDict) -> None:
@@ -119,12 +104,11 @@ def test_same_seed_same_bits(config: ConfigDict) -> None:
 
 def test_short_training_is_the_beginning_of_a_long_one(config: ConfigDict) -> None:
     calls: list[int] = []
-    short, long = train(config, epochs=(14, 28), update=lambda epochs, note: calls.append(epochs))
-    assert calls == [2 * 7] * 4, "over two runs, the most epochs per call that divide both"
-    assert long.history.train_loss.shape == (28, 2)
-    assert_same(long.history.train_loss[:14], short.history.train_loss)
-    assert_same(train(config, epochs=(14,)), [short])
-    assert_same(train(config, epochs=(13,))[0].history.train_loss, short.history.train_loss[:13])
+    short, long = train(config, epochs=(3, 5), update=lambda epochs, note: calls.append(epochs))
+    assert calls == [2] * 5, "one epoch of two runs each"
+    assert long.history.train_loss.shape == (2, 5)
+    assert_same(long.history.train_loss[:, :3], short.history.train_loss)
+    assert_same(train(config, epochs=(3,)), [short])
 
 
 def test_accumulation_and_moving_average(config: ConfigDict) -> None:
@@ -142,44 +126,47 @@ def test_validation_rows_differ_from_test_rows(config: ConfigDict) -> None:
     fold = Fold(0, 0, ROWS[:90], ROWS[107:], validation=ROWS[90:107])
     (outcome,) = train(config, seeds=1, folds=[fold])
     params = jax.tree.map(lambda leaf: leaf[0], outcome.params)
-    logits = Head(config.model.hidden, CLASSES).apply({"params": params}, features[:, 0])
+    logits = Head(HIDDEN, CLASSES).apply({"params": params}, features[:, 0])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    np.testing.assert_allclose(outcome.history.val_loss[-1, 0], losses[fold.validation].mean(), rtol=1e-4)
+    np.testing.assert_allclose(outcome.history.val_loss[0, -1], losses[fold.validation].mean(), rtol=1e-4)
     np.testing.assert_allclose(outcome.probabilities[0], jax.nn.softmax(logits[fold.test]), atol=1e-6)
 
 
 def test_runs_side_by_side_as_on_an_accelerator(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     in_sequence = train(config, epochs=(2, 4))
-    config.train.focal_gamma = 3.0  # has no effect, but trainers that are equal would share what is compiled
-    config.train.label_smoothing = 1e-9
+    config.train.label_smoothing = 1e-9  # has no effect, but trainers that are equal would share what is compiled
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert_same(train(config, epochs=(2, 4)), in_sequence, 2e-5)
 
 
 def test_only_as_many_runs_as_fit_into_memory(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = train(config, seeds=3, epochs=(1, 2), rates=(1e-2, 1e-3, 1e-1))
-    size = 12 * HeadTrainer(config, CLASSES, WIDTH).num_parameters
+    options: dict[str, Any] = {"seeds": 3, "epochs": (1, 2), "rates": (1e-2, 1e-3, 1e-1)}
+    expected = train(config, **options)
+    size = 12 * ((WIDTH + 1) * HIDDEN + (HIDDEN + 1) * CLASSES)
     monkeypatch.setattr(decoded_cache, "host_memory", lambda: 2 * size + 1)
     lengths: list[int] = []
-    grouped = train(
-        config, seeds=3, epochs=(1, 2), rates=(1e-2, 1e-3, 1e-1), update=lambda runs, note: lengths.append(runs)
-    )
+    grouped = train(config, **options, update=lambda runs, note: lengths.append(runs))
     assert lengths == [2, 2, 1, 1]
     assert_same(grouped, expected)
 
 
-def test_folds_and_numbers_do_not_compile_again(config: ConfigDict, compilations: list[str]) -> None:
+@pytest.mark.parametrize("on_device", [True, False])
+def test_folds_and_numbers_do_not_compile_again(
+    config: ConfigDict, compilations: list[str], monkeypatch: pytest.MonkeyPatch, on_device: bool
+) -> None:
     """Two folds compile everything; five folds, other learning rates and other numbers of epochs nothing."""
-    folds = [Fold(0, number, np.delete(ROWS, ROWS[number::5]), ROWS[number::5]) for number in range(5)]
-    config.train.optimizer = "lamb"
+    monkeypatch.setattr(head_training, "BLOCK", 2 * 2 * 32 * WIDTH * 4)  # two steps of two runs, 256 rows
+    folds = [Fold(0, number, np.delete(ROWS, ROWS[number::5]), ROWS[number::5]) for number in range(4)]
+    folds.append(Fold(0, 4, ROWS[:70], ROWS[-30:]))
+    jax.clear_caches()
     for number in range(2):
-        train(config, number, folds=folds, epochs=(2, 4))
-    programs = ["jit(_predict)", "jit(init)", "jit(train_epochs)"]
+        train(config, number, folds=folds, epochs=(2, 4), on_device=on_device)
+    programs = ["jit(_evaluate)", "jit(_orders)", "jit(_train_steps)", "jit(init)"]
     assert [name for name in sorted(compilations) if name in programs] == programs
     before = len(compilations)
     for number in range(5):
         config.train.learning_rate = 10.0**-number
-        train(config, number, folds=folds, epochs=(2, 4, 6))
+        train(config, number, folds=folds, epochs=(2, 4, 6), on_device=on_device)
     assert compilations[before:] == []
 
 
@@ -195,22 +182,10 @@ def test_from_disk_and_from_memory(
     on_disk = np.load(tmp_path / "features.npy", mmap_mode="r")
     options = {"epochs": (2, 4), "rates": (1e-2, 3e-3)}
     expected = train(config, features=(features, labels), **options)
-    monkeypatch.setattr(head_streaming, "BLOCK", 3 * 2 * 8 * WIDTH * 4)
-    streamed = train(config, features=(on_disk, labels), trainer=StreamingHeadTrainer, **options)
+    monkeypatch.setattr(head_training, "BLOCK", 3 * 2 * 8 * WIDTH * 4)
+    streamed = train(config, features=(on_disk, labels), on_device=False, **options)
     assert_same(streamed, expected, 2e-5)
     assert not np.array_equal(streamed[0].params["dense"]["kernel"], streamed[1].params["dense"]["kernel"])
-
-
-def test_blocks_do_not_compile_again(
-    config: ConfigDict, compilations: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(head_streaming, "BLOCK", 2 * 2 * 32 * WIDTH * 4)
-    folds = [Fold(0, number, ROWS[: 70 + 15 * number], ROWS[-20 - number :]) for number in range(3)]
-    train(config, 2, folds=folds, trainer=StreamingHeadTrainer)
-    before = len(compilations)
-    for number in range(3):
-        train(config, number, folds=folds, trainer=StreamingHeadTrainer)
-    assert compilations[before:] == []
 
 
 def test_each_epoch_shows_a_random_view_of_each_image(config: ConfigDict) -> None:
@@ -218,13 +193,12 @@ def test_each_epoch_shows_a_random_view_of_each_image(config: ConfigDict) -> Non
     config.train.update(epochs=120, learning_rate=0.0)
     features, labels = make_features(views=8)
     features[2, 1:] += 100  # of the test image only view 0 may be used
-    folds = [Fold(0, 0, ROWS[:2], ROWS[2:3])]
-    (outcome,) = train(config, seeds=1, features=(features, labels), folds=folds)
+    (outcome,) = train(config, seeds=1, features=(features, labels), folds=[Fold(0, 0, ROWS[:2], ROWS[2:3])])
     params = jax.tree.map(lambda leaf: leaf[0], outcome.params)
-    logits = Head(config.model.hidden, CLASSES).apply({"params": params}, features[:3])
+    logits = Head(HIDDEN, CLASSES).apply({"params": params}, features[:3])
     losses = -np.asarray(jax.nn.log_softmax(logits))[np.arange(3), :, labels[:3]]
     possible = (losses[0, :, None] + losses[1, None, :]) / 2
-    distances = np.abs(outcome.history.train_loss[:, :, None] - possible)
+    distances = np.abs(outcome.history.train_loss[0, :, None, None] - possible)
     assert distances.min((1, 2)).max() < 1e-5
     shown = {np.unravel_index(each.argmin(), (8, 8)) for each in distances}
     assert {int(view) for view, _ in shown} == {int(view) for _, view in shown} == set(range(8))

@@ -1,4 +1,4 @@
-"""The training step on a linear model, against formulas written out here."""
+"""The training step on a linear model and its losses, against formulas written out here."""
 
 from typing import Any
 
@@ -7,12 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from alljax.config import default_config
 from alljax.training.optimizers import Hyperparameters
 from alljax.training.parameter_groups import ParameterGroup
-from alljax.training.step import AUGMENT, Batch, RunInputs, TrainState, init_state, make_eval_step, make_train_step
+from alljax.training.step import (
+    AUGMENT,
+    Batch,
+    RunInputs,
+    TrainState,
+    class_losses,
+    init_state,
+    make_eval_step,
+    make_train_step,
+)  # fmt: skip
 
 SIZE, REAL = 8, 7
 KEY = jax.random.key(3)
@@ -21,6 +30,7 @@ PARAMS = {
     "head/kernel": jnp.asarray(np.random.default_rng(0).normal(size=(4, 2)), jnp.float32),
     "head/bias": jnp.ones(2),
 }
+LOGITS = np.random.default_rng(0).normal(0, 3, (40, 3)).astype(np.float32)
 
 
 def batch() -> Batch:
@@ -44,17 +54,21 @@ def run(options: dict[str, Any] | None = None, steps: int = 1, **train: Any) -> 
     return state
 
 
-def expected_gradient(inputs: jax.Array) -> Any:
+def one_hot() -> jax.Array:
+    return jax.nn.one_hot(batch().labels, 2)
+
+
+def expected_gradient(inputs: jax.Array, targets: jax.Array) -> Any:
     def loss(params: Any) -> jax.Array:
-        each = optax.softmax_cross_entropy_with_integer_labels(apply(params, {}, inputs, None, None)[0], batch().labels)
-        return jnp.sum((each * WEIGHTS[batch().labels])[:REAL]) / REAL
+        log_p = jax.nn.log_softmax(apply(params, {}, inputs, None, None)[0])
+        return -jnp.sum((log_p * targets * WEIGHTS[None])[:REAL]) / REAL
 
     return jax.grad(loss)(PARAMS)
 
 
 def test_step_follows_the_gradient_of_the_weighted_mean() -> None:
     state = run()
-    for path, gradient in expected_gradient(batch().inputs).items():
+    for path, gradient in expected_gradient(batch().inputs, one_hot()).items():
         np.testing.assert_allclose(state.params[path], PARAMS[path] - 0.1 * gradient, rtol=1e-5, atol=1e-6)
     assert int(state.step) == 1
 
@@ -80,13 +94,16 @@ def test_only_trainable_parameters_change() -> None:
     np.testing.assert_allclose(state.params["head/bias"], run().params["head/bias"])
 
 
-def test_augmentation_gets_a_key_per_image() -> None:
+def test_augmentation_gets_a_key_per_image_and_mixes_targets() -> None:
+    def mixed(targets: jax.Array) -> jax.Array:
+        return 0.75 * targets + 0.25 * targets[::-1]
+
     def augment(keys: jax.Array, inputs: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return inputs + jax.vmap(lambda key: jax.random.normal(key, (4,)))(keys), targets
+        return inputs + jax.vmap(lambda key: jax.random.normal(key, (4,)))(keys), mixed(targets)
 
     stream = jax.random.fold_in(jax.random.fold_in(KEY, AUGMENT), 0)
     noise = jnp.stack([jax.random.normal(jax.random.fold_in(stream, position), (4,)) for position in range(SIZE)])
-    gradient = expected_gradient(batch().inputs + noise)["head/bias"]
+    gradient = expected_gradient(batch().inputs + noise, mixed(one_hot()))["head/bias"]
     state = run({"augment": augment})
     np.testing.assert_allclose(state.params["head/bias"], PARAMS["head/bias"] - 0.1 * gradient, rtol=1e-5)
 
@@ -102,3 +119,30 @@ def test_moving_average_is_evaluated(decay: float) -> None:
     np.testing.assert_allclose(states[1].eval_params["head/bias"], expected, rtol=1e-6)
     logits = make_eval_step(apply)(states[1], {}, batch())
     np.testing.assert_allclose(logits, apply(states[1].eval_params, {}, batch().inputs, None, None)[0], rtol=1e-6)
+
+
+def losses(logits: Any, gamma: float = 2.0, **train: object) -> jax.Array:
+    config = default_config()
+    config.train.update(**train)
+    return class_losses(config, jnp.asarray(logits), gamma)
+
+
+def test_label_smoothing_equals_optax() -> None:
+    found = losses(LOGITS, label_smoothing=0.2)
+    for label in range(3):
+        targets = optax.smooth_labels(jax.nn.one_hot(jnp.full(len(LOGITS), label), 3), 0.2)
+        expected = optax.softmax_cross_entropy(jnp.asarray(LOGITS), targets)
+        np.testing.assert_allclose(found[:, label], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_equals_the_published_formula(gamma: float) -> None:
+    exact = LOGITS.astype(np.float64)
+    expected = -((1 - softmax(exact, 1)) ** gamma) * log_softmax(exact, 1)
+    np.testing.assert_allclose(losses(LOGITS, gamma, loss="focal"), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("logit", [0.0, 30.0, 200.0])
+def test_gradient_of_focal_loss_is_finite_for_confident_predictions(logit: float) -> None:
+    gradient = jax.grad(lambda x: losses(jnp.stack([x, 0.0 * x])[None], loss="focal")[0, 0])(jnp.asarray(logit))
+    assert np.isfinite(gradient)
