@@ -258,10 +258,10 @@ def weights_list(options: Options) -> None:
     """List the known sources of weights and which of them are present."""
     from alljax.weights import store
 
-    for source, path in store.list_sources():
-        size = f"{source.bytes / 1e6:,.0f} MB" if source.bytes else "size unknown"
-        classifier = "with classifier" if source.classifier else "no classifier"
-        print(f"{source.name:40} {source.backbone}, {size}, {classifier}, {source.license}: {path or 'absent'}")
+    for known in store.sources().values():
+        size = f"{known.bytes / 1e6:,.0f} MB" if known.bytes else "size unknown"
+        classifier = "with classifier" if known.classifier else "no classifier"
+        print(f"{known.name:40} {known.backbone}, {size}, {classifier}, {known.license}: {known.locate() or 'absent'}")
 
 
 @_verb("weights show", "file", "alljax weights show vgg16-397923af.pth")
@@ -273,7 +273,7 @@ def weights_show(options: Options) -> None:
     match = conversion.recognize(arrays)
     for name, array in arrays.items():
         print(f"{name}  {array.dtype} {array.shape}")
-    print(f"\n{options.file}: {formats.file_format(options.file)}, {len(arrays)} tensors")
+    print(f"\n{options.file}: {len(arrays)} tensors")
     print(f"SHA-256 {store.digest(options.file)} ({source.name if source else 'no known source'})")
     print(f"layout: {f'{match.layout.name} ({match.backbone.name})' if match.names else 'unknown'}")
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,43 +22,27 @@ CLASSIFIER = "params/classifier/"
 ALLJAX_NETWORK = r"(params|batch_stats)/(?!classifier/).*"
 ALLJAX_LABELS = r"(layout|source)/[\w.-]+"
 """Empty arrays whose names keep the origin of a converted file, on which the preprocessing depends."""
-NOT_REPORTED = rf"\.num_batches_tracked$|^{ALLJAX_LABELS}$"
 
 
 @dataclass(frozen=True)
 class Converted:
-    """Variables of a backbone and their origin.
+    """Variables of a backbone and their origin."""
 
-    Attributes:
-        variables: ``{"params": …, "batch_stats": …}`` of float32 NumPy arrays (VGG16 has no ``batch_stats``).
-        layout: layout of the file, a key of `Backbone.layouts`; of a converted file, that of the original.
-        source: known source that a converted file was made from; empty otherwise.
-    """
-
-    variables: dict[str, Any] = field(repr=False)
-    layout: str
-    source: str = ""
+    variables: dict[str, Any]  # {"params": …, "batch_stats": …} of float32 arrays (VGG16 has no batch_stats)
+    layout: str  # of the file, a key of Backbone.layouts; of a converted file, that of the original
+    source: str  # known source that a converted file was made from; empty otherwise
 
 
 @dataclass(frozen=True)
 class Match:
-    """The arrays of a file that have the names of a layout.
-
-    Attributes:
-        backbone: the backbone.
-        layout: one of its layouts.
-        names: our variable name → name in the file.
-        missing: our names, except the classifier's, that the file does not have.
-        surplus: names in the file without a variable.
-        foreign: the surplus names that belong to another variant of the network.
-    """
+    """The arrays of a file that have the names of a layout."""
 
     backbone: Backbone
     layout: Layout
-    names: dict[str, str]
-    missing: list[str]
-    surplus: list[str]
-    foreign: list[str]
+    names: dict[str, str]  # our variable name → name in the file
+    missing: list[str]  # our names, except the classifier's, that the file does not have
+    surplus: list[str]  # names in the file without a variable
+    foreign: list[str]  # the surplus names that belong to another variant of the network
 
     @property
     def likeness(self) -> tuple[int, int]:
@@ -71,8 +55,8 @@ def convert(
 ) -> Converted:
     """Returns the arrays of a weight file as the variables of a backbone.
 
-    Arrays are renamed and transposed; float16, bfloat16 and float64 become float32.  A common prefix of the names
-    (``module.``, ``backbone.``, an outer Keras model) is removed, arrays of a custom head are ignored and logged.
+    Arrays are renamed and transposed; float16, bfloat16 and float64 become float32.  A prefix of the names
+    (``state_dict/module.``, an outer Keras model) is removed, arrays outside of the network are ignored and logged.
 
     Args:
         arrays: name → array, from `alljax.weights.formats.read_weights`.
@@ -96,8 +80,6 @@ def convert(
         number = plural(len(match.surplus), "tensor")
         logging.info(f"{origin}: ignored {number} outside of {backbone}: {first_few(match.surplus)}")
     has_classifier = match.names.keys() == shapes.keys() and not misshapen
-    if classifier and not has_classifier:
-        logging.info(f"{origin}: has no ImageNet classifier of {backbone}")
     flat = {}
     for path in shapes:
         if (classifier and has_classifier) or not path.startswith(CLASSIFIER):
@@ -150,12 +132,10 @@ def _match(names: Iterable[str], backbone: Backbone, layout: Layout) -> Match:
     matched = matches[prefix]
     missing = [path for path in backbone.shapes if path not in matched and not path.startswith(CLASSIFIER)]
     used = set(matched.values())
-    surplus = [name for name in names if name not in used and not re.search(NOT_REPORTED, name)]
-    network = re.compile(layout.network)
-    foreign = [
-        name for name in surplus
-        if name.startswith(prefix) and network.fullmatch(layout.normalize(name.removeprefix(prefix)))
-    ]  # fmt: skip
+    not_reported = rf".*\.num_batches_tracked|{ALLJAX_LABELS}"
+    surplus = [name for name in names if name not in used and not re.fullmatch(not_reported, name)]
+    inside = [name for name in surplus if name.startswith(prefix)]
+    foreign = [name for name in inside if re.fullmatch(layout.network, layout.normalize(name.removeprefix(prefix)))]
     return Match(backbone, layout, matched, missing, surplus, foreign)
 
 

@@ -3,8 +3,8 @@
 Supported are PyTorch's ``.pth`` (both containers), safetensors, Keras's ``.h5`` and ``.keras``, and pickled NumPy
 arrays.  The format is recognized by content, never by the name of the file.  Data types are kept as stored.
 
-One rule applies to every container: the weights are the largest mapping of names to arrays, whatever its name and
-whatever is stored beside it (metrics, optimizer state, arguments).  No pickle runs code: see `alljax.weights.pickles`.
+All arrays of a file are returned, whatever is stored beside the weights (metrics, optimizer state, arguments):
+`alljax.weights.conversion` finds the network by its names.  No pickle runs code, see `alljax.weights.pickles`.
 """
 
 import io
@@ -21,7 +21,7 @@ import safetensors
 
 from alljax.errors import WeightsError
 from alljax.weights import pickles
-from alljax.weights.pickles import Arrays, FormatError
+from alljax.weights.pickles import Arrays
 
 NOT_WEIGHTS = {
     b"version https://git-lfs": "a Git LFS pointer; run 'git lfs pull' or download the file itself",
@@ -31,10 +31,10 @@ KERAS_SAVE = "load it in Keras and write model.save('FILE.keras')"
 
 
 def read_weights(path: str | Path) -> Arrays:
-    """Returns the weights in a file, in its order.
+    """Returns the arrays in a file, without the state of an optimizer.
 
-    Names are as stored: keys of a PyTorch state dict, layer and variable in Keras (``conv1_conv/kernel:0``, with the
-    outer model in front of a nested layer), keys of nested dictionaries joined with ``/``.
+    Names are as stored: keys of a PyTorch state dict, HDF5 paths of Keras (``conv1_conv/conv1_conv/kernel:0``), keys of
+    nested dictionaries joined with ``/``.  Keras 3 stores layers without names: ``conv1_conv/kernel``.
 
     Raises:
         WeightsError: the file is missing, damaged, of an unknown format, or has no mapping of names to arrays.
@@ -49,98 +49,68 @@ def read_weights(path: str | Path) -> Arrays:
     with file:
         try:
             return _read(path, file)
-        except FormatError as error:
+        except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from error
         except Exception as error:  # parsers of damaged bytes raise errors of any kind
             reason = " ".join(ascii(str(error))[1:-1].split())[:200] or type(error).__name__
             raise WeightsError(f"{path}: damaged or incomplete ({reason}); copy or download it again") from error
 
 
-def file_format(path: Path) -> str:
-    """Returns the name of a file's format, for ``weights show``."""
-    with path.open("rb") as file:
-        return _detect(file)
-
-
-def _detect(file: IO[bytes]) -> str:
+def _read(path: Path, file: IO[bytes]) -> Arrays:
     head = file.read(512)
     file.seek(0)
     if head.startswith(b"PK\x03\x04"):
-        names = zipfile.ZipFile(file).namelist()
-        if any(name.endswith("model.weights.h5") for name in names):
-            return "Keras (.keras)"
-        if any(name.endswith("data.pkl") for name in names):
-            return "PyTorch (zip)"
-        raise FormatError("a zip archive without PyTorch or Keras weights; give the weight file inside")
+        return _read_zip(file)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "Keras (HDF5)"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
-        return "safetensors"
-    if b"\x8a\x0a" + pickles.MAGIC_NUMBER.to_bytes(10, "little") in head[:32]:
-        return "PyTorch (legacy)"
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "pickled NumPy"
+        return _read_keras(file, {})
+    if head[8:9] == b"{":
+        with safetensors.safe_open(path, framework="numpy") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+    if pickles.LEGACY in head[:32]:
+        return pickles.read_legacy(file)
+    if head.startswith(b"\x80"):
+        return pickles.Unpickler(file).arrays()
     for start, reason in NOT_WEIGHTS.items():
         if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(start):
-            raise FormatError(reason)
-    raise FormatError("empty, or not a weight file (.pth, .safetensors, Keras .h5 or .keras, pickled NumPy arrays)")
+            raise WeightsError(reason)
+    raise WeightsError("empty, or not a weight file (.pth, .safetensors, Keras .h5 or .keras, pickled NumPy arrays)")
 
 
-def _read(path: Path, file: IO[bytes]) -> Arrays:
-    match _detect(file):
-        case "PyTorch (zip)":
-            return pickles.find_weights(pickles.load_zip(file))
-        case "PyTorch (legacy)":
-            return pickles.find_weights(pickles.load_legacy(file))
-        case "pickled NumPy":
-            return pickles.find_weights(pickles.Unpickler(file).load())
-        case "safetensors":
-            with safetensors.safe_open(path, framework="numpy") as opened:
-                return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-        case "Keras (HDF5)":
-            return _read_keras(file)
-        case _:
-            with zipfile.ZipFile(file) as archive:
-                config = json.loads(archive.read("config.json"))
-                return _read_keras(io.BytesIO(archive.read("model.weights.h5")), config)
+def _read_zip(file: IO[bytes]) -> Arrays:
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        if "model.weights.h5" in names:
+            layers = dict(_layer_names(json.loads(archive.read("config.json"))["config"]))
+            return _read_keras(io.BytesIO(archive.read("model.weights.h5")), layers)
+        if pickled := [name for name in names if name.endswith("data.pkl")]:
+            return pickles.read_zip(archive, pickled[0])
+    raise WeightsError("a zip archive without PyTorch or Keras weights; give the weight file inside")
 
 
-def _read_keras(file: IO[bytes], config: dict[str, Any] | None = None) -> Arrays:
+def _read_keras(file: IO[bytes], layers: dict[str, str]) -> Arrays:
+    """Reads an HDF5 file; `layers` has the names of layers for which Keras 3 stored none."""
     import h5py
 
+    arrays: Arrays = {}
+
+    def add(path: str, item: Any) -> None:
+        layer, _, last = path.rpartition("/")
+        name = item.attrs.get("name", layers.get(layer))
+        if path.startswith("optimizer/"):
+            return
+        if last == "vars" and name:  # Keras 3 stores variables without names, in order
+            values = [variable[()] for variable in item.values()]
+            normalization = len(values) == 4 and all(value.ndim == 1 for value in values)
+            kinds = ("gamma", "beta", "moving_mean", "moving_variance") if normalization else ("kernel", "bias")
+            arrays.update({f"{name}/{kind}": value for kind, value in zip(kinds, values, strict=False)})
+        elif isinstance(item, h5py.Dataset) and not layer.endswith("/vars"):
+            arrays[path] = np.asarray(item)
+
     with h5py.File(file, "r") as opened:
-        root = opened.get("model_weights", opened)
-        arrays = {}
-        for layer in _attribute(root, "layer_names"):
-            for name in _attribute(root[layer], "weight_names"):
-                parts = name.split("/")  # Keras 1 stored names without the layer, Keras 3 with the model before it
-                full = "/".join(parts[parts.index(layer) :]) if layer in parts else f"{layer}/{name}"
-                arrays[full] = root[layer][name][()]
-        if not arrays:
-            layers = dict(_layer_names(config["config"])) if config else {}
-            opened.visititems(lambda path, group: arrays.update(_keras_3_layer(path, group, layers)))
-        if not arrays:
-            raise FormatError(f"an HDF5 file without names of Keras layers; {KERAS_SAVE}")
-        return arrays
-
-
-def _attribute(group: Any, name: str) -> list[str]:
-    """Returns a list of names, which Keras splits into numbered attributes above 64 kB."""
-    parts = [group.attrs[key] for key in (name, *(f"{name}{n}" for n in range(99))) if key in group.attrs]
-    names = [name for part in parts for name in np.asarray(part).tolist()]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-
-
-def _keras_3_layer(path: str, group: Any, layers: dict[str, str]) -> Arrays:
-    """Returns the variables of a layer that Keras 3 stores in order and without names, as ``layer/kernel``."""
-    layer, _, last = path.rpartition("/")
-    name = group.attrs.get("name", layers.get(layer)) if last == "vars" else None
-    if not name or path.startswith("optimizer/"):
-        return {}
-    values = [variable[()] for variable in group.values()]
-    normalization = len(values) == 4 and all(value.ndim == 1 for value in values)
-    kinds = ("gamma", "beta", "moving_mean", "moving_variance") if normalization else ("kernel", "bias")
-    return {f"{name}/{kind}": value for kind, value in zip(kinds, values, strict=False)}
+        opened.get("model_weights", opened).visititems(add)
+    if not arrays:
+        raise WeightsError(f"an HDF5 file without names of Keras layers; {KERAS_SAVE}")
+    return arrays
 
 
 def _layer_names(config: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

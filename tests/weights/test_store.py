@@ -94,16 +94,15 @@ def test_default_source_is_downloaded_once(served: dict[str, bytes], known: dict
 
 def test_wrong_file_is_deleted(served: dict[str, bytes], known: dict[str, Source]) -> None:
     served["https://vgg"] = content("other")
-    with pytest.raises(WeightsError, match=r"wrong hash: its sha256 is .*; the file was deleted"):
-        store.fetch("vgg")
+    assert re.search(r"wrong hash: its sha256 is .*; the file was deleted", refusal("", "", "vgg16"))
     assert [path.name for path in known["vgg"].stored.parent.iterdir() if not path.name.startswith(".")] == []
 
 
 def test_changed_file_in_the_store(served: dict[str, bytes], known: dict[str, Source]) -> None:
     served["https://vgg"] = content("vgg")
     store.fetch("vgg").path.write_bytes(content("xyz"))
-    assert "wrong hash" in refusal("", "", "vgg16")
-    assert store.fetch("vgg").path.read_bytes() == content("vgg")
+    assert "wrong hash: its sha256 is" in (message := refusal("", "", "vgg16"))
+    assert f"delete {known['vgg'].stored}" in message
 
 
 def test_no_weights_names_four_ways(served: dict[str, bytes], known: dict[str, Source]) -> None:
@@ -142,7 +141,6 @@ def test_package_is_used_without_importing_it(
     for located in (find("", "", "vgg16"), find("", "timm", "vgg16"), store.fetch("timm")):
         assert located.path == tmp_path / "carrier/w.pth"
     assert "carrier" not in sys.modules
-    assert [path for _, path in store.list_sources() if path] == [tmp_path / "carrier/w.pth"]
     (tmp_path / "carrier/w.pth").write_bytes(content("other"))
     assert "pip install --force-reinstall some-carrier==1.0" in refusal("", "timm", "vgg16")
 
