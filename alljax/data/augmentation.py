@@ -8,12 +8,12 @@ the cell only.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
+from ml_collections import ConfigDict
 
 VIEWS = 8
 """Number of views that `dihedral` returns."""
@@ -25,32 +25,14 @@ RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.
 HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """Strength of each augmentation: the settings ``augment.*`` (`alljax.settings`).  The defaults change nothing."""
-
-    flips: bool = False
-    quarter_turns: bool = False
-    rotation: float = 0.0
-    shift: float = 0.0
-    zoom: float = 0.0
-    crop: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    stain: float = 0.0
-    blur: float = 0.0
-    cutout: float = 0.0
-    mixup: float = 0.0
-
-
 Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """Keys (B,), images (B, S, S, 3), targets (B, C) and mask (B,) → augmented images and targets."""
 
 _MIXING = 2**31  # folded into the first key; the other keys come from splitting
 
 
-def make_augment(settings: Augmentation) -> Augment:
-    """Returns the compiled ``augment(keys, images, targets, mask) -> (images, targets)``.
+def make_augment(settings: ConfigDict) -> Augment:
+    """Returns the compiled augmentation ``(keys, images, targets, mask) -> (images, targets)``.
 
     Images are uint8 or float32 (B, S, S, 3) in 0 … 255 and come back as float32 in that range, not rounded.  Targets
     are float32 (B, C), class probabilities; only MixUp changes them.  The mask, bool (B,), is False for padding, which
@@ -59,6 +41,9 @@ def make_augment(settings: Augmentation) -> Augment:
     The result for an image depends on its key and the image only, with MixUp also on its partner, which the first key
     of the batch selects.  Each augmentation has its own key: disabling one does not change the random numbers of the
     others.
+
+    Args:
+        settings: ``config.augment``: the strength of each augmentation, 0 or False for none.
     """
 
     def augment(keys: jax.Array, images: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -70,7 +55,7 @@ def make_augment(settings: Augmentation) -> Augment:
     return jax.jit(augment)
 
 
-def _augment_one(settings: Augmentation, key: jax.Array, image: jax.Array) -> jax.Array:
+def _augment_one(settings: ConfigDict, key: jax.Array, image: jax.Array) -> jax.Array:
     flips, turns, geometry, dye, light, contrast, blur, hole = jax.random.split(key, 8)
     if settings.flips:
         image = flip(flips, image)
@@ -103,25 +88,23 @@ def flip(key: jax.Array, image: jax.Array) -> jax.Array:
     return jnp.where(columns, image[:, ::-1], image)
 
 
-def turn(image: jax.Array, quarters: jax.Array | int) -> jax.Array:
+def turn(image: jax.Array, quarters: jax.Array) -> jax.Array:
     """Rotates an image (S, S, 3) counterclockwise by 0 … 3 quarter turns, as `numpy.rot90` does; exact."""
-    quarters = jnp.asarray(quarters)
     image = jnp.where(quarters % 2 == 1, image.swapaxes(0, 1), image)
     image = jnp.where((quarters == 1) | (quarters == 2), image[::-1], image)
     return jnp.where(quarters >= 2, image[:, ::-1], image)
 
 
-def dihedral(image: jax.Array, view: jax.Array | int) -> jax.Array:
+def dihedral(image: jax.Array, view: jax.Array) -> jax.Array:
     """Returns one of the eight rotated and mirrored views of a square image (S, S, 3); exact.
 
     Views 0 … 3 are the image rotated by that many quarter turns, views 4 … 7 the image mirrored left to right and then
     rotated by ``view - 4`` quarter turns.
     """
-    view = jnp.asarray(view)
     return turn(jnp.where(view >= 4, image[:, ::-1], image), view % 4)
 
 
-def draw_affine(key: jax.Array, settings: Augmentation) -> tuple[jax.Array, jax.Array]:
+def draw_affine(key: jax.Array, settings: ConfigDict) -> tuple[jax.Array, jax.Array]:
     """Samples ``rotation``, ``zoom``, ``shift`` and ``crop`` as one affine map for `affine`.
 
     The image is rotated and zoomed about its center, then shifted, then cropped.
@@ -144,9 +127,7 @@ def draw_affine(key: jax.Array, settings: Augmentation) -> tuple[jax.Array, jax.
 def affine(image: jax.Array, matrix: jax.Array, offset: jax.Array) -> jax.Array:
     """Resamples an image, float32 (S, S, 3), once, bilinearly; positions outside the image are black.
 
-    Returns:
-        float32 (S, S, 3): at position p the value of the image at ``matrix @ p + offset``, with matrix and offset as
-        from `draw_affine`.
+    The result has at position p the value of the image at ``matrix @ p + offset``, as in `draw_affine`.
     """
     side = image.shape[0]
     line = jnp.arange(side, dtype=jnp.float32) - (side - 1) / 2  # pixels, so that quarter turns are exact
@@ -167,15 +148,11 @@ def change_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
 
 
 def gaussian_blur(image: jax.Array, sigma: jax.Array | float) -> jax.Array:
-    """Blurs a cell, float32 (S, S, 3), without mixing it with the black background.
+    """Blurs a cell, float32 (S, S, 3), by `sigma` pixels without mixing it with the black background.
 
     Each pixel becomes the weighted mean of the pixels of the cell, multiplied by its own membership in the cell
     (normalized convolution, Knutsson and Westin 1993, doi 10.1109/CVPR.1993.341081), as if a blurred photograph had
     been segmented.  Membership is 1 from half of the cell's intensity and proportional below.
-
-    Args:
-        image: float32 (S, S, 3).
-        sigma: standard deviation in pixels.
     """
     line = jnp.arange(image.shape[0], dtype=jnp.float32)
     steps = (line[:, None] - line[None, :]) / jnp.maximum(sigma, 1e-2)

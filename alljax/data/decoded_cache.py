@@ -21,12 +21,7 @@ _CHUNK = 32  # images that one thread decodes at a time
 
 @dataclass(frozen=True, eq=False)
 class DecodedImages:
-    """All images of a data set as squares of one size, in memory.
-
-    Attributes:
-        images: uint8 (N, S, S, 3), a NumPy array, or a JAX array on the device.
-        labels: int32 (N,).
-    """
+    """All images of a data set in memory: uint8 (N, S, S, 3), a NumPy array, or a JAX array on the device."""
 
     images: Any
     labels: NDArray[np.int32]
@@ -54,7 +49,7 @@ def cache_images(setting: str, reader: ImageReader, workers: int = 0) -> ImageSo
         workers: processes that decode; 0 for threads of this process.
 
     Raises:
-        ConfigError: the images do not fit in the memory that the setting names.
+        ConfigError: as `choose_memory`.
         DataError: an image that cannot be read.
     """
     memory = choose_memory(setting, reader)
@@ -69,14 +64,10 @@ def cache_images(setting: str, reader: ImageReader, workers: int = 0) -> ImageSo
 
 
 def choose_memory(setting: str, reader: ImageReader) -> str:
-    """Chooses none, host or device memory for decoded images, and logs the choice.
+    """Returns none, host or device for the setting ``data.cache``, and logs the choice.
 
     ``auto`` chooses the device where the images fill at most a quarter of its free memory (parameters and activations
     need the rest), else the host where they fill at most half of its free memory, else none.
-
-    Args:
-        setting: ``data.cache``: auto, none, host or device.
-        reader: the images.
 
     Raises:
         ConfigError: the images do not fit in the memory that the setting names.
@@ -99,7 +90,7 @@ def choose_memory(setting: str, reader: ImageReader) -> str:
 
 
 def host_memory(root: Path = Path("/")) -> int:
-    """Returns the bytes of host memory that this process can still allocate within its control group (Slurm, Docker).
+    """Returns the free bytes of host memory, at most the limit of the control group (Slurm, Docker).
 
     Args:
         root: the folder that contains proc and sys.
@@ -108,14 +99,12 @@ def host_memory(root: Path = Path("/")) -> int:
         table = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
         free = [int(table["MemAvailable"].split()[0]) * 1024]
         group = (root / "proc/self/cgroup").read_text().strip().rpartition("0::")[2]
-    except (OSError, KeyError):  # not Linux
+    except OSError:  # not Linux
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     innermost = root / "sys/fs/cgroup" / group.strip("/")
     for folder in (innermost, *innermost.parents):
-        with contextlib.suppress(OSError, KeyError, ValueError):  # no such file, or no limit ("max")
-            limit = int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
-            table = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            free.append(limit + int(table["inactive_file"]))  # the kernel frees these pages on demand
+        with contextlib.suppress(OSError, ValueError):  # no such file, or no limit ("max")
+            free.append(int((folder / "memory.max").read_text()))
     return min(free)
 
 

@@ -9,26 +9,22 @@ Numbers = NDArray[np.int64]
 
 
 def group_folds(labels: Numbers, groups: Numbers, folds: int, seed: int) -> Numbers:
-    """Assigns each group to a fold: large groups first, each to the fold that leaves the classes most balanced.
+    """Returns the fold of each group, (G,): large groups first, each where it leaves the classes most balanced.
 
     This is scikit-learn's StratifiedGroupKFold with a randomized order of the groups.  In scikit-learn the order is by
     size and the seed breaks ties only, so that groups of different sizes get nearly the same folds for every seed (6
     different divisions of C-NMC from 12 seeds).  Multiplying sizes by log-normal noise (sigma 0.3) makes seeds
     practically independent there and keeps class fractions within 1 %.
 
-    If each group has one class, two folds differ in a class by at most the size of its largest group.
-
     Args:
         labels: (N,).
         groups: (N,), numbers from 0 without gaps.
         folds: number of folds K.
         seed: of the randomized order.
-
-    Returns:
-        The fold of each group, (G,).
     """
     rng = np.random.default_rng(seed)
-    shares = _class_shares(labels, groups)
+    counts = _class_counts(labels, groups)
+    shares = counts / counts.sum(axis=0)
     sizes = shares.max(axis=1) * np.exp(0.3 * rng.standard_normal(len(shares)))
     filled = np.zeros((folds, shares.shape[1]))
     fold_of_group = np.zeros(len(shares), np.int64)
@@ -43,31 +39,30 @@ def group_folds(labels: Numbers, groups: Numbers, folds: int, seed: int) -> Numb
 
 
 def group_holdout(labels: Numbers, groups: Numbers, fraction: float, seed: int | Sequence[int]) -> NDArray[np.bool_]:
-    """Holds out groups until they contain about `fraction` of each class.
+    """Returns whether each group is held out, (G,), so that they contain about `fraction` of each class.
 
     Groups are visited in random order and held out if that brings the class fractions closer to `fraction`.  Up to
     twenty orders are tried until every class is within 1 %; otherwise the closest is used.  If a class is on one side
     only, its smallest group changes sides; groups that both sides need stay in the rest, which therefore has every
     class.
 
-    If each group has one class, the held-out fraction of a class differs from `fraction` by at most half of its largest
-    group, or by its smallest group.
-
     Args:
         labels: (N,), every class present.
         groups: (N,), numbers from 0 without gaps.
         fraction: between 0 and 1.
         seed: of the random orders.
-
-    Returns:
-        Whether each group is held out, (G,).
     """
     rng = np.random.default_rng(seed)
-    shares = _class_shares(labels, groups)
-    held_out, closest = np.zeros(len(shares), np.bool_), np.inf
+    counts = _class_counts(labels, groups)
+    shares = counts / counts.sum(axis=0)
+    closest = np.inf
     for _ in range(20):
-        order = rng.permutation(len(shares))
-        chosen, missing = _choose_in_order(shares, order, fraction)
+        order, chosen = rng.permutation(len(shares)), np.zeros(len(shares), np.bool_)
+        missing = np.full(shares.shape[1], fraction)
+        for group in order:
+            rest = missing - shares[group]
+            if np.abs(rest).sum() < np.abs(missing).sum():
+                chosen[group], missing = True, rest
         if np.abs(missing).max() < closest:
             held_out, closest = chosen, np.abs(missing).max()
         if closest <= 0.01:
@@ -81,7 +76,7 @@ def group_holdout(labels: Numbers, groups: Numbers, fraction: float, seed: int |
 
 
 def nested_groups(labels: Numbers, groups: Numbers, seed: int | Sequence[int]) -> Numbers:
-    """Returns a random order of the groups in which every beginning has about the class fractions of all groups.
+    """Returns a random order of the groups, (G,), in which every beginning has about the class fractions of all groups.
 
     The first groups cover every class; each further group is of the class that is furthest below its fraction of the
     groups.  The class of a group is its most frequent label.
@@ -90,21 +85,15 @@ def nested_groups(labels: Numbers, groups: Numbers, seed: int | Sequence[int]) -
         labels: (N,), every class present.
         groups: (N,), numbers from 0 without gaps.
         seed: of the order.
-
-    Returns:
-        The groups in order, (G,).
     """
-    counts = np.zeros((groups.max() + 1, labels.max() + 1), np.int64)
-    np.add.at(counts, (groups, labels), 1)
+    counts = _class_counts(labels, groups)
     class_of, shuffled = counts.argmax(axis=1), np.random.default_rng(seed).permutation(len(counts))
     order: list[int] = []
     for label in range(counts.shape[1]):
         if not any(counts[group, label] for group in order):
-            order.append(next(int(group) for group in shuffled if counts[group, label]))
-    remaining = [
-        [int(group) for group in shuffled if class_of[group] == label and group not in order]
-        for label in range(counts.shape[1])
-    ]
+            order.append(next(group for group in shuffled if counts[group, label]))
+    rest = shuffled[~np.isin(shuffled, order)]
+    remaining = [list(rest[class_of[rest] == label]) for label in range(counts.shape[1])]
     fractions = np.bincount(class_of, minlength=len(remaining)) / len(class_of)
     while len(order) < len(class_of):
         missing = fractions * (len(order) + 1) - np.bincount(class_of[order], minlength=len(remaining))
@@ -113,21 +102,8 @@ def nested_groups(labels: Numbers, groups: Numbers, seed: int | Sequence[int]) -
     return np.array(order, np.int64)
 
 
-def _choose_in_order(
-    shares: NDArray[np.float64], order: Numbers, fraction: float
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Returns which groups are held out, (G,), and the fraction of each class that is still missing, (C,)."""
-    chosen = np.zeros(len(shares), np.bool_)
-    missing = np.full(shares.shape[1], fraction)
-    for group in order:
-        rest = missing - shares[group]
-        if np.abs(rest).sum() < np.abs(missing).sum():
-            chosen[group], missing = True, rest
-    return chosen, missing
-
-
-def _class_shares(labels: Numbers, groups: Numbers) -> NDArray[np.float64]:
-    """Returns the fraction of each class that is in each group, (G, C)."""
-    counts = np.zeros((groups.max() + 1, labels.max() + 1))
+def _class_counts(labels: Numbers, groups: Numbers) -> Numbers:
+    """Returns the number of images of each class in each group, (G, C)."""
+    counts = np.zeros((groups.max() + 1, labels.max() + 1), np.int64)
     np.add.at(counts, (groups, labels), 1)
-    return counts / counts.sum(axis=0)
+    return counts

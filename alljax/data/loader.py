@@ -13,9 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from alljax.data import resize
 from alljax.data.dataset import Dataset
-from alljax.data.images import load
+from alljax.data.images import check_interpolation, load, resize
 from alljax.data.inspection import num_threads
 from alljax.errors import ConfigError, DataError
 
@@ -59,7 +58,7 @@ class ImageReader:
         dataset: the records.
         image_size: side S in pixels.
         interpolation: nearest, box, bilinear, hamming, bicubic or lanczos.
-        antialias: see `alljax.data.resize.resize`.
+        antialias: see `alljax.data.images.resize`.
 
     Raises:
         ConfigError: the interpolation is unknown.
@@ -71,7 +70,7 @@ class ImageReader:
     antialias: bool = True
 
     def __post_init__(self) -> None:
-        resize.check(self.interpolation, self.antialias)
+        check_interpolation(self.interpolation, self.antialias)
 
     @cached_property
     def labels(self) -> NDArray[np.int32]:
@@ -83,7 +82,7 @@ class ImageReader:
         images: NDArray[np.uint8] = np.zeros((len(rows), self.image_size, self.image_size, 3), np.uint8)
         for index in np.flatnonzero(mask):
             pixels = load(self.dataset, self.dataset.records[rows[index]])
-            resize.resize(pixels, images[index], self.interpolation, self.antialias)
+            resize(pixels, images[index], self.interpolation, self.antialias)
         return images
 
 

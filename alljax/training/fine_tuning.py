@@ -9,7 +9,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from alljax.data.augmentation import Augment, Augmentation, make_augment
+from alljax.data.augmentation import Augment, make_augment
 from alljax.errors import ConfigError
 from alljax.models.head import POOLINGS, Head
 from alljax.models.layers import BatchNormContext
@@ -192,10 +192,9 @@ def make_augmentation(config: ConfigDict) -> Augment | None:
     Raises:
         ConfigError: an invalid strength, or MixUp under pmap, whose devices do not see images of other devices.
     """
-    settings = Augmentation(**config.augment)
-    if settings.mixup and config.parallel == "pmap":
+    if config.augment.mixup and config.parallel == "pmap":
         raise ConfigError("augment.mixup requires parallel=jit; under pmap a device sees only its part of a batch")
-    return make_augment(settings) if settings != Augmentation() else None
+    return make_augment(config.augment) if any(config.augment.values()) else None
 
 
 def _all_finite(tree: Any) -> jax.Array:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from alljax.data import resize as module
+from alljax.data import images as module
 from alljax.errors import ConfigError
 
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -72,9 +72,9 @@ def test_not_antialiased_equals_jax(
 @pytest.mark.parametrize("interpolation", ["box", "hamming", "lanczos"])
 def test_filters_that_are_always_antialiased(interpolation: str) -> None:
     with pytest.raises(ConfigError, match=f"'{interpolation}' is always antialiased; without it use nearest"):
-        module.check(interpolation, antialias=False)
+        module.check_interpolation(interpolation, antialias=False)
 
 
 def test_unknown_filter() -> None:
     with pytest.raises(ConfigError, match="'cubic' is unknown; choose one of nearest"):
-        module.check("cubic", antialias=True)
+        module.check_interpolation("cubic", antialias=True)
