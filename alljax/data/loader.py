@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from multiprocessing import parent_process
@@ -40,7 +41,7 @@ class ImageBatch:
 
 
 class ImageSource(Protocol):
-    """Gives pixels by row: `ImageReader`, or `alljax.data.decoded_cache.DecodedImages`."""
+    """Gives images by row: `ImageReader`, or `alljax.data.decoded_cache.DecodedImages`."""
 
     @property
     def labels(self) -> NDArray[np.int32]:
@@ -86,59 +87,47 @@ class ImageReader:
         return images
 
 
-@dataclass(frozen=True, eq=False)
 class Sampler:
-    """The rows of each batch, a pure function of the batch number.
+    """The rows of each batch, a pure function of the batch number; `len` is the number of batches.
 
     The last batch of an epoch is padded; no batch spans two epochs.  Each process gets a contiguous part of each global
     batch, so that the global batches do not depend on the number of processes.
-
-    Attributes:
-        rows: record indices, int (N,), or (E, N) for E epochs.
-        batch_size: rows in a global batch.
-        shard: index of this process and number of processes.
-        multiple: a global batch is padded to a multiple of this number, for example of the devices.
-
-    Raises:
-        ConfigError: the processes cannot share a global batch evenly.
     """
 
-    rows: NDArray[np.integer[Any]]
-    batch_size: int
-    shard: tuple[int, int] = (0, 1)
-    multiple: int = 1
+    def __init__(
+        self, rows: NDArray[np.integer[Any]], batch_size: int, shard: tuple[int, int] = (0, 1), multiple: int = 1
+    ) -> None:
+        """Checks that the processes can share a global batch evenly.
 
-    def __post_init__(self) -> None:
-        padded, processes = self._padded, self.shard[1]
+        Args:
+            rows: record indices, int (N,), or (E, N) for E epochs.
+            batch_size: rows in a global batch.
+            shard: index of this process and number of processes.
+            multiple: a global batch is padded to a multiple of this number, for example of the devices.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        padded, (process, processes) = -(-batch_size // multiple) * multiple, shard
         if padded % processes:
             raise ConfigError(
                 f"a batch of {padded} images cannot be shared evenly by {processes} processes; "
                 f"set train.batch_size to a multiple of {processes}"
             )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of batches in an epoch, including the last, shorter batch."""
-        return -(-self.rows.shape[-1] // self.batch_size)
-
-    @property
-    def _padded(self) -> int:
-        return -(-self.batch_size // self.multiple) * self.multiple
+        self._epochs, self._batch_size = np.atleast_2d(rows), batch_size
+        self._steps_per_epoch = -(-self._epochs.shape[1] // batch_size)
+        self._positions = np.arange(padded).reshape(processes, -1)[process]  # of this process in a batch
 
     def __len__(self) -> int:
-        """Returns the number of batches in all epochs."""
-        return self.steps_per_epoch * len(np.atleast_2d(self.rows))
+        return self._steps_per_epoch * len(self._epochs)
 
     def batch(self, number: int) -> tuple[Rows, Mask]:
         """Returns the rows of this process in a batch and their mask; masked rows are zero."""
-        epoch, step = divmod(number, self.steps_per_epoch)
-        order = np.atleast_2d(self.rows)[epoch]
-        index, processes = self.shard
-        share = self._padded // processes
-        positions = np.arange(index * share, (index + 1) * share)
-        mask = positions < min(self.batch_size, len(order) - step * self.batch_size)
-        rows = np.zeros(share, np.int32)
-        rows[mask] = order[positions[mask] + step * self.batch_size]
+        epoch, step = divmod(number, self._steps_per_epoch)
+        of_batch = self._epochs[epoch, step * self._batch_size :][: self._batch_size]
+        mask = self._positions < len(of_batch)
+        rows = np.zeros(len(mask), np.int32)
+        rows[mask] = of_batch[self._positions[mask]]
         return rows, mask
 
 
@@ -158,31 +147,28 @@ def load_batches(
     Raises:
         DataError: an image that cannot be read, or a worker process that was killed.
     """
-    take = partial(_take, source, sampler)
-    if isinstance(source, ImageReader):
-        pixels = _prefetch(take, range(start, len(sampler)), workers)
-    else:  # pixels in memory need no prefetching
-        pixels = map(take, range(start, len(sampler)))
+    take, numbers = partial(_take, source, sampler), range(start, len(sampler))
+    pixels: Any = (take(number) for number in numbers)
+    if isinstance(source, ImageReader):  # others have the pixels in memory
+        pixels = _prefetch(take, numbers, workers)
     try:
-        for number, images in enumerate(pixels, start):
-            rows, mask = sampler.batch(number)
-            yield ImageBatch(images, np.where(mask, source.labels[rows], 0), rows, mask)
+        with closing(pixels):
+            for number, images in zip(numbers, pixels, strict=True):
+                rows, mask = sampler.batch(number)
+                yield ImageBatch(images, np.where(mask, source.labels[rows], 0), rows, mask)
     except RuntimeError as error:
         if "Worker process was terminated" not in str(error):
             raise
         raise DataError(
             "a worker process was killed (out of memory?); set data.workers=0 or a smaller train.batch_size"
         ) from error
-    finally:
-        if hasattr(pixels, "close"):
-            pixels.close()
 
 
 def _take(source: ImageSource, sampler: Sampler, number: int) -> Any:
     return source.take(*sampler.batch(number))
 
 
-def _prefetch(take: Callable[[int], Any], numbers: range, workers: int) -> Iterator[Any]:
+def _prefetch(take: Callable[[int], Any], numbers: range, workers: int) -> Any:
     """Returns an iterator over ``take(number)`` that works ahead in threads, or in `workers` processes."""
     import grain  # importing it takes about a second
     from absl import flags

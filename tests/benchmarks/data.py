@@ -52,7 +52,7 @@ def ours(folder: Path, antialias: bool, workers: int) -> Callable[[], Iterable[o
         for _ in range(4 * workers):  # batches prefetched while others were measured do not count
             next(batches)
         yield
-        yield from (next(batches) for _ in range(once.steps_per_epoch))
+        yield from (next(batches) for _ in range(len(once)))
 
     return one_pass
 
