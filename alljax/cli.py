@@ -238,10 +238,10 @@ def data_audit(options: Options) -> int:
     """Find duplicates, subjects with several names, and what each protocol leaks."""
     from alljax.data import audit
 
-    found, error = audit.audit(options.source, options.protocol, options.words)
+    found = audit.audit(options.source, options.protocol, options.words)
     audit.print_audit(found, options.out)
-    if error:
-        raise error
+    if found["error"]:
+        raise UserError(found["error"])
     return 3 if found["unreadable"] else 0
 
 

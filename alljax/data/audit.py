@@ -30,7 +30,7 @@ PROTOCOL_COLUMNS = {
 }  # fmt: skip
 
 
-def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> tuple[dict[str, Any], UserError | None]:
+def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Compares all images of all subsets of a source, labeled or not, and counts what leaks.
 
     Subject names that share an image, or are known to belong to one subject, are merged.  Near duplicates are reported
@@ -42,11 +42,11 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> tup
         overrides: words of the command line, for example ``["--config.split.folds=3"]``.
 
     Returns:
-        The findings, ready for JSON, and an error to raise after printing them: a `LeakError` where a protocol leaks
-        without being declared leaky, or the reason why the given protocol is impossible.  The findings are ``images``,
-        ``subject_names`` (numbers), ``exact`` and ``near`` duplicates (`duplicates.summarize`), ``merged`` subjects,
-        ``unreadable`` (path → reason), and ``protocols``: the test images of each of which related images are in the
-        training data, by ``subject``, ``field`` (None where unknown), ``duplicate`` and ``near`` (similar) image.
+        The findings, ready for JSON: ``images``, ``subject_names`` (numbers), ``exact`` and ``near`` duplicates
+        (`duplicates.summarize`), ``merged`` subjects, ``unreadable`` (path → reason), ``protocols``: the test images of
+        each of which related images are in the training data, by ``subject``, ``field`` (None where unknown),
+        ``duplicate`` and ``near`` (similar) image, and ``error``: why the given protocol is impossible, or how a
+        protocol leaks that is not declared leaky; empty if all is well.
 
     Raises:
         DataError: the source cannot be opened or has no images.
@@ -73,8 +73,8 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> tup
             found.append(_leaks(settings, dataset, subjects, pixels, similar))
         except UserError as error:
             found.append({"protocol": name, "declared": name in LEAKY, "refused": str(error)})
-            errors += [error] if protocol or isinstance(error, LeakError) else []
-    findings = {
+            errors += [str(error)] if protocol or isinstance(error, LeakError) else []
+    return {
         "source": source,
         "images": len(records),
         "subject_names": len({record.subject for record in records} - {""}),
@@ -83,21 +83,12 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> tup
         "merged": _merged(dataset, pixels, subjects),
         "protocols": found,
         "unreadable": unreadable,
-        "error": str(errors[0]) if errors else "",
+        "error": next(iter(errors), ""),
     }
-    return findings, errors[0] if errors else None
 
 
 def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
-    """Prints the findings of `audit`, of long lists the beginning, and writes all of them as JSON.
-
-    Args:
-        found: from `audit`.
-        out: the JSON file; None for no file.
-
-    Raises:
-        WorkdirError: `out` cannot be written.
-    """
+    """Prints the findings of `audit`, of long lists the beginning, and writes all of them to the JSON file `out`."""
     names = plural(found["subject_names"], "subject name") if found["subject_names"] else "no known subject"
     print(f"{plural(found['images'], 'image')}, {names}")
     if bad := found["unreadable"]:
@@ -156,11 +147,10 @@ def _merged(dataset: Dataset, pixels: Sequence[str], subjects: Sequence[str]) ->
         return [natural_sort(names[subject]) for subject in natural_sort(names) if len(names[subject]) > 1]
 
     sharing = several_names(merge_subjects(dataset.records, pixels))
-    known = several_names(merge_subjects(dataset.records, (), dataset.known_subjects))
     return [
         {
             "names": names,
-            "known": names in known,
+            "known": any(known.issuperset(names) for known in dataset.known_subjects),
             "sharing": [group for group in sharing if set(group) <= set(names)],
             "images": sum(len(those.intersection(names)) > 1 for those in names_of_image.values()),
         }

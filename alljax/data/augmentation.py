@@ -39,11 +39,8 @@ def make_augment(settings: ConfigDict) -> Augment:
     stays black and is not mixed with other images.
 
     The result for an image depends on its key and the image only, with MixUp also on its partner, which the first key
-    of the batch selects.  Each augmentation has its own key: disabling one does not change the random numbers of the
-    others.
-
-    Args:
-        settings: ``config.augment``: the strength of each augmentation, 0 or False for none.
+    of the batch selects.  Each augmentation of ``config.augment`` has its own key: disabling one does not change the
+    random numbers of the others.
     """
 
     def augment(keys: jax.Array, images: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -58,7 +55,9 @@ def make_augment(settings: ConfigDict) -> Augment:
 def _augment_one(settings: ConfigDict, key: jax.Array, image: jax.Array) -> jax.Array:
     flips, turns, geometry, dye, light, contrast, blur, hole = jax.random.split(key, 8)
     if settings.flips:
-        image = flip(flips, image)
+        rows, columns = jax.random.bernoulli(flips, shape=(2,))
+        image = jnp.where(rows, image[::-1], image)
+        image = jnp.where(columns, image[:, ::-1], image)
     if settings.quarter_turns:
         image = turn(image, jax.random.randint(turns, (), 0, 4))
     if settings.rotation or settings.shift or settings.zoom or settings.crop:
@@ -81,15 +80,8 @@ def _factor(key: jax.Array, strength: float) -> jax.Array:
     return jax.random.uniform(key, minval=1.0 - strength, maxval=1.0 + strength)
 
 
-def flip(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Mirrors each axis of an image (S, S, 3) with probability 1/2; exact."""
-    rows, columns = jax.random.bernoulli(key, shape=(2,))
-    image = jnp.where(rows, image[::-1], image)
-    return jnp.where(columns, image[:, ::-1], image)
-
-
 def turn(image: jax.Array, quarters: jax.Array) -> jax.Array:
-    """Rotates an image (S, S, 3) counterclockwise by 0 … 3 quarter turns, as `numpy.rot90` does; exact."""
+    """Rotates an image counterclockwise by 0 … 3 quarter turns, as `numpy.rot90` does; exact."""
     image = jnp.where(quarters % 2 == 1, image.swapaxes(0, 1), image)
     image = jnp.where((quarters == 1) | (quarters == 2), image[::-1], image)
     return jnp.where(quarters >= 2, image[:, ::-1], image)
@@ -105,13 +97,10 @@ def dihedral(image: jax.Array, view: jax.Array) -> jax.Array:
 
 
 def draw_affine(key: jax.Array, settings: ConfigDict) -> tuple[jax.Array, jax.Array]:
-    """Samples ``rotation``, ``zoom``, ``shift`` and ``crop`` as one affine map for `affine`.
+    """Samples a rotation and zoom about the center, then a shift, then a crop, as one map for `affine`.
 
-    The image is rotated and zoomed about its center, then shifted, then cropped.
-
-    Returns:
-        Matrix float32 (2, 2) and offset float32 (2,) from a position in the result to the position in the image, as
-        rows and columns from the center in fractions of the side.
+    Returns the matrix (2, 2) and the offset (2,) from a position in the result to the position in the image, as rows
+    and columns from the center in fractions of the side.
     """
     drawn = jax.random.uniform(key, (7,), minval=-1.0)
     angle = jnp.deg2rad(drawn[0] * settings.rotation)
@@ -125,20 +114,16 @@ def draw_affine(key: jax.Array, settings: ConfigDict) -> tuple[jax.Array, jax.Ar
 
 
 def affine(image: jax.Array, matrix: jax.Array, offset: jax.Array) -> jax.Array:
-    """Resamples an image, float32 (S, S, 3), once, bilinearly; positions outside the image are black.
-
-    The result has at position p the value of the image at ``matrix @ p + offset``, as in `draw_affine`.
-    """
+    """Gives position p the value of the image at ``matrix @ p + offset``, bilinearly; black outside the image."""
     side = image.shape[0]
     line = jnp.arange(side, dtype=jnp.float32) - (side - 1) / 2  # pixels, so that quarter turns are exact
-    rows, columns = line[:, None], line[None, :]
-    source = [matrix[axis, 0] * rows + matrix[axis, 1] * columns for axis in (0, 1)]
+    source = [matrix[axis, 0] * line[:, None] + matrix[axis, 1] * line[None, :] for axis in (0, 1)]
     positions = [source[axis] + (offset[axis] * side + (side - 1) / 2) for axis in (0, 1)]
     return jax.vmap(lambda channel: map_coordinates(channel, positions, order=1), 2, 2)(image)
 
 
 def change_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
-    """Scales the contrast of each color of an image (S, S, 3): ``level · (image / level) ** factor``.
+    """Scales the contrast of each color: ``level · (image / level) ** factor``.
 
     Near the level, the intensity of the cell, this is ``level + factor · (image - level)``, the usual change of
     contrast, which would brighten the dim rim of a cell and JPEG noise in the background.
@@ -148,7 +133,7 @@ def change_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
 
 
 def gaussian_blur(image: jax.Array, sigma: jax.Array | float) -> jax.Array:
-    """Blurs a cell, float32 (S, S, 3), by `sigma` pixels without mixing it with the black background.
+    """Blurs a cell by `sigma` pixels without mixing it with the black background.
 
     Each pixel becomes the weighted mean of the pixels of the cell, multiplied by its own membership in the cell
     (normalized convolution, Knutsson and Westin 1993, doi 10.1109/CVPR.1993.341081), as if a blurred photograph had
@@ -171,10 +156,9 @@ def _level(image: jax.Array) -> jax.Array:
 
 
 def cutout(key: jax.Array, image: jax.Array, side: float) -> jax.Array:
-    """Sets a square of an image, float32 (S, S, 3), to black.
+    """Sets a square to black, whose side is a fraction of S (DeVries and Taylor 2017, arXiv 1708.04552).
 
-    Its center is anywhere in the image, so that part of the square may be outside (DeVries and Taylor 2017,
-    arXiv 1708.04552).  Its side is a fraction of S.
+    Its center is anywhere in the image, so that part of the square may be outside.
     """
     row, column = jax.random.uniform(key, (2,))
     line = (jnp.arange(image.shape[0], dtype=jnp.float32) + 0.5) / image.shape[0]
@@ -188,8 +172,7 @@ def mixup(
     """Mixes each image and its target with a random partner of the batch.
 
     ``weight · image + (1 - weight) · partner`` with a weight per image from Beta(alpha, alpha) (Zhang et al. 2018,
-    arXiv 1710.09412); small alphas leave most images nearly unchanged.  Arguments as in `make_augment`; images where
-    the mask is False are not partners.
+    arXiv 1710.09412); small alphas leave most images nearly unchanged.  Images where the mask is False are no partners.
     """
     partner_key, weight_key = jax.random.split(key)
     partner = jax.random.categorical(partner_key, jnp.where(mask, 0.0, -jnp.inf), shape=mask.shape)
@@ -219,12 +202,11 @@ def combine_stains(stains: jax.Array) -> jax.Array:
 
 
 def jitter_stains(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
-    """Changes the amount of each stain in an image, float32 (S, S, 3).
+    """Changes the amount h of each stain to ``a·h + b`` with a from 1 ± strength and b from ± strength.
 
-    An amount h becomes ``a·h + b`` with a from 1 ± strength and b from ± strength per stain and image (Tellez et al.,
-    "Whole-slide mitosis detection in H&E breast histology using PHH3 as a reference to train distilled stain-invariant
-    convolutional networks", 2018, doi 10.1109/TMI.2018.2820199).  Blood smears are not stained with H&E, but the three
-    stains span all colors.
+    Tellez et al., "Whole-slide mitosis detection in H&E breast histology using PHH3 as a reference to train distilled
+    stain-invariant convolutional networks", 2018, doi 10.1109/TMI.2018.2820199.  Blood smears are not stained with H&E,
+    but the three stains span all colors.
     """
     scale, offset = jax.random.uniform(key, (2, 1, 1, 3), minval=-strength, maxval=strength)
     stains = separate_stains(image)

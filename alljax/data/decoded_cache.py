@@ -3,6 +3,7 @@
 import contextlib
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +36,16 @@ class DecodedImages:
         return _gather(self.images, jax.device_put(np.where(mask, rows, len(self.images))))
 
 
-@jax.jit
-def _gather(images: jax.Array, rows: jax.Array) -> jax.Array:
-    return jnp.take(images, rows, axis=0, mode="fill", fill_value=0)  # rows past the end give zeros
+_gather = jax.jit(partial(jnp.take, axis=0, mode="fill", fill_value=0))  # rows past the end give zeros
 
 
 def cache_images(setting: str, reader: ImageReader, workers: int = 0) -> ImageSource:
     """Returns a source for images that are read several times, decoded once where they fit in memory.
 
     Args:
-        setting: ``data.cache``, see `choose_memory`.
-        reader: the images.
+        setting: ``data.cache``, see `choose_memory` also for its errors.
+        reader: the images; DataError if one cannot be read.
         workers: processes that decode; 0 for threads of this process.
-
-    Raises:
-        ConfigError: as `choose_memory`.
-        DataError: an image that cannot be read.
     """
     memory = choose_memory(setting, reader)
     if memory == "none":
@@ -109,9 +104,6 @@ def host_memory(root: Path = Path("/")) -> int:
 
 
 def device_memory() -> int | None:
-    """Returns the free bytes of the first device; None where it is the CPU or does not report them."""
-    device = jax.local_devices()[0]
-    stats = None if device.platform == "cpu" else device.memory_stats()
-    if not stats or "bytes_limit" not in stats:
-        return None
-    return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    """Returns the free bytes of the first device; None where it does not report them, as the CPU."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None

@@ -58,11 +58,7 @@ def exact_groups(pixels: Sequence[str]) -> list[list[int]]:
 
 
 def near_pairs(reduced: Sequence[Small]) -> Rows:
-    """Returns the pairs of near duplicates, shape (M, 2): rows of `reduced`, the lower first, ascending.
-
-    Args:
-        reduced: from `fingerprint`, of several equal images one only.
-    """
+    """Returns the pairs of near duplicates, (M, 2), ascending: rows of reduced images, no two of them equal."""
     images = np.array(reduced, np.uint8).reshape(-1, SIDE, SIDE)
     varied = np.flatnonzero(images.std((1, 2)) >= _FLAT)
     images = images[varied]
@@ -86,11 +82,6 @@ def near_pairs(reduced: Sequence[Small]) -> Rows:
 
 def summarize(records: Sequence[Record], subjects: Sequence[str], groups: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Counts the pairs of duplicates that differ in subject, fold, subset or class.
-
-    Args:
-        records: N records.
-        subjects: N subjects.
-        groups: rows of equal images, or pairs of near duplicates.
 
     Returns:
         ``groups`` (paths) and ``contradictory`` (those with several classes), and the number of ``pairs``, of pairs

@@ -1,4 +1,8 @@
-"""Folds and held-out sets of whole groups (subjects) with balanced classes."""
+"""Folds and held-out sets of whole groups (subjects) with balanced classes.
+
+In all functions `labels` are those of N images, every class present, and `groups` their groups, numbers from 0 to G - 1
+without gaps.
+"""
 
 from collections.abc import Sequence
 
@@ -15,12 +19,6 @@ def group_folds(labels: Numbers, groups: Numbers, folds: int, seed: int) -> Numb
     size and the seed breaks ties only, so that groups of different sizes get nearly the same folds for every seed (6
     different divisions of C-NMC from 12 seeds).  Multiplying sizes by log-normal noise (sigma 0.3) makes seeds
     practically independent there and keeps class fractions within 1 %.
-
-    Args:
-        labels: (N,).
-        groups: (N,), numbers from 0 without gaps.
-        folds: number of folds K.
-        seed: of the randomized order.
     """
     rng = np.random.default_rng(seed)
     counts = _class_counts(labels, groups)
@@ -45,12 +43,6 @@ def group_holdout(labels: Numbers, groups: Numbers, fraction: float, seed: int |
     twenty orders are tried until every class is within 1 %; otherwise the closest is used.  If a class is on one side
     only, its smallest group changes sides; groups that both sides need stay in the rest, which therefore has every
     class.
-
-    Args:
-        labels: (N,), every class present.
-        groups: (N,), numbers from 0 without gaps.
-        fraction: between 0 and 1.
-        seed: of the random orders.
     """
     rng = np.random.default_rng(seed)
     counts = _class_counts(labels, groups)
@@ -80,11 +72,6 @@ def nested_groups(labels: Numbers, groups: Numbers, seed: int | Sequence[int]) -
 
     The first groups cover every class; each further group is of the class that is furthest below its fraction of the
     groups.  The class of a group is its most frequent label.
-
-    Args:
-        labels: (N,), every class present.
-        groups: (N,), numbers from 0 without gaps.
-        seed: of the order.
     """
     counts = _class_counts(labels, groups)
     class_of, shuffled = counts.argmax(axis=1), np.random.default_rng(seed).permutation(len(counts))

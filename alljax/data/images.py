@@ -92,11 +92,7 @@ def pixel_digest(pixels: Pixels) -> str:
 
 
 def check_interpolation(interpolation: str, antialias: bool) -> None:
-    """Checks that `resize` supports an interpolation.
-
-    Raises:
-        ConfigError: it is unknown, or exists with antialiasing only.
-    """
+    """Raises ConfigError for an interpolation that is unknown or exists with antialiasing only."""
     if interpolation not in _REACH:
         raise ConfigError(f"interpolation {interpolation!r} is unknown; choose one of {', '.join(_REACH)}")
     if not antialias and interpolation not in ("nearest", "bilinear", "bicubic"):
@@ -106,17 +102,11 @@ def check_interpolation(interpolation: str, antialias: bool) -> None:
 
 
 def resize(pixels: Pixels, square: Pixels, interpolation: str, antialias: bool) -> None:
-    """Resizes an image to a square, ignoring its aspect ratio.
+    """Resizes an image to `square`, zeros of shape (S, S, 3) that receive the result, ignoring its aspect ratio.
 
     With antialiasing the filter widens where the image shrinks, and the result has the bits of Pillow's ``resize``,
     which torchvision uses on Pillow images.  Without it the filter uses the nearest 2 × 2 (bilinear) or 4 × 4 (bicubic)
     pixels, as ``tf.image.resize`` does in Keras's ``image_dataset_from_directory``, rounded to 8 bits.
-
-    Args:
-        pixels: shape (H, W, 3).
-        square: zeros of shape (S, S, 3) that receive the result.
-        interpolation: accepted by `check_interpolation` with this `antialias`.
-        antialias: see above; has no effect on ``nearest``.
     """
     if pixels.strides[2] < 0:  # a BMP file stores blue first: its bytes are resized in their own order
         pixels, square = pixels[..., ::-1], square[..., ::-1]
@@ -211,10 +201,7 @@ def _sampled(pixels: Pixels, size: int, interpolation: str, rows: tuple[int, int
 
 
 def _weights(length: int, size: int, interpolation: str, bounds: tuple[int, int]) -> tuple[Any, slice]:
-    """Returns the weights of input pixels for the output pixels within `bounds`, and which input pixels these are.
-
-    The weights are a sparse matrix (output, input).
-    """
+    """Returns the weights for the output pixels within `bounds`, sparse (output, input), and which input they need."""
     from scipy import sparse  # importing it takes a tenth of a second
 
     positions, weights = _taps(length, size, interpolation)

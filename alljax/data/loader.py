@@ -53,13 +53,7 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class ImageReader:
-    """Images of a data set, decoded and resized to squares at every access.
-
-    Attributes:
-        dataset: the records.
-        image_size: side S in pixels.
-        interpolation: nearest, box, bilinear, hamming, bicubic or lanczos.
-        antialias: see `alljax.data.images.resize`.
+    """Images of a data set, decoded and resized (`alljax.data.images.resize`) to S × S pixels at every access.
 
     Raises:
         ConfigError: the interpolation is unknown.
@@ -97,16 +91,13 @@ class Sampler:
     def __init__(
         self, rows: NDArray[np.integer[Any]], batch_size: int, shard: tuple[int, int] = (0, 1), multiple: int = 1
     ) -> None:
-        """Checks that the processes can share a global batch evenly.
+        """Checks that the processes can share a global batch evenly; ConfigError if not.
 
         Args:
             rows: record indices, int (N,), or (E, N) for E epochs.
             batch_size: rows in a global batch.
             shard: index of this process and number of processes.
             multiple: a global batch is padded to a multiple of this number, for example of the devices.
-
-        Raises:
-            ConfigError: they cannot.
         """
         padded, (process, processes) = -(-batch_size // multiple) * multiple, shard
         if padded % processes:

@@ -1,4 +1,7 @@
-"""The protocols of dividing a data set: which rows are trained on and which are tested."""
+"""The protocols of dividing a data set: which rows are trained on and which are tested.
+
+Each is a function of the records, ``config.split`` and a seed.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -27,14 +30,14 @@ RANDOM = ("subject_kfold", "subject_holdout", "paper")
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Records as columns, ordered by their identity, so that splits do not depend on the layout of the source.
+    """N records as columns, ordered by their identity, so that splits do not depend on the layout of the source.
 
     Attributes:
-        rows: indices in the data set, (N,).
-        labels: (N,).
-        groups: the subjects as numbers from 0 in order of first occurrence, (N,).
-        records: N records.
-        subjects: N names.
+        rows: indices in the data set.
+        labels: classes as numbers.
+        groups: subjects as numbers from 0 in order of first occurrence.
+        records: the records.
+        subjects: names of subjects.
         classes: class names, for messages.
     """
 
@@ -71,7 +74,7 @@ def make_table(dataset: Dataset, subjects: Sequence[str], subset: str | None) ->
 
 
 def subject_kfold(table: Table, settings: ConfigDict, seed: int) -> Sides:
-    """Folds of whole subjects; StratifiedKFold where no subject has two images."""
+    """Folds of whole subjects with balanced classes; StratifiedKFold where no subject has two images."""
     _check_subjects(table, settings.folds, f"split.folds={settings.folds} needs {settings.folds}")
     if len(np.unique(table.groups)) == len(table.groups):
         from sklearn.model_selection import StratifiedKFold
@@ -82,7 +85,7 @@ def subject_kfold(table: Table, settings: ConfigDict, seed: int) -> Sides:
 
 
 def subject_holdout(table: Table, settings: ConfigDict, seed: int) -> Sides:
-    """One test set of whole subjects."""
+    """One test set of whole subjects with about ``test_fraction`` of each class."""
     _check_subjects(table, 2, "protocol subject_holdout needs 2")
     tested = group_holdout(table.labels, table.groups, settings.test_fraction, seed)[table.groups]
     yield np.flatnonzero(~tested), np.flatnonzero(tested)
@@ -100,7 +103,7 @@ def leave_one_subject_out(table: Table, settings: ConfigDict, seed: int) -> Side
 
 
 def official_folds(table: Table, settings: ConfigDict, seed: int) -> Sides:
-    """The published folds, unchanged or with each subject in its home fold."""
+    """The published folds, unchanged (leaky) or with each subject in the fold with most of its images."""
     home = home_folds(table.records, table.subjects)
     names = natural_sort({record.fold for record in table.records})
     if "" in names or len(names) < 2:
@@ -133,7 +136,7 @@ def prelim(table: Table, settings: ConfigDict, seed: int) -> Sides:
 
 
 def paper(table: Table, settings: ConfigDict, seed: int) -> Sides:
-    """scikit-learn's train_test_split of images."""
+    """scikit-learn's train_test_split of images (leaky)."""
     from sklearn.model_selection import train_test_split
 
     try:
@@ -160,7 +163,6 @@ PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Sides]] = {
     "prelim": prelim,
     "paper": paper,
 }
-"""Name → function of the records, ``config.split`` and a seed."""
 
 
 def _by_fold(fold_of_row: Rows, folds: int = 0) -> Sides:

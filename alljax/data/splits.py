@@ -20,14 +20,14 @@ COLUMNS = ("path", "subject_name", "subject", "label", "subset", "repeat", "fold
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One division into training and test data.
+    """One division into training and test data: record indices, ascending.
 
     Attributes:
         repeat: index of the random division, from 0.
         fold: index of the fold in it, from 0.
-        train: record indices, ascending.
-        test: record indices, ascending.
-        validation: record indices, ascending; taken from the training side, often empty.
+        train: without the validation records.
+        test: tested records.
+        validation: taken from the training side, often empty.
     """
 
     repeat: int
@@ -50,15 +50,7 @@ def make_splits(
     digests: Sequence[str] = (),
     subset: str = "train",
 ) -> tuple[Fold, ...]:
-    """Divides labeled records by a protocol (``settings.protocol``).
-
-    - ``subject_kfold``: folds of whole subjects with balanced classes; StratifiedKFold where no subject has two images.
-    - ``subject_holdout``: tests whole subjects with about ``test_fraction`` of each class.
-    - ``leave_one_subject_out``: each subject is a fold.
-    - ``official_folds``: the published folds; a subject in several goes to the fold with most of its images.
-    - ``official_folds_by_name``: the published folds unchanged (leaky).
-    - ``prelim``: trains on the subset ``train`` and tests ``test_subset``.
-    - ``paper``: scikit-learn's train_test_split of images (leaky).
+    """Divides labeled records by a protocol, a key of `alljax.data.protocols.PROTOCOLS`.
 
     Repeat r uses the seed ``seed + r``.  Records are ordered by subject, field, cell and file name first, so that their
     order in the source has no influence.
@@ -107,19 +99,14 @@ def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str = "train")
     """Returns a message about the images that ``official_folds`` moves to another fold; empty if there are none."""
     table = make_table(dataset, subjects, subset)
     home = home_folds(table.records, table.subjects)
-    moved = [
-        subject for record, subject in zip(table.records, table.subjects, strict=True) if record.fold != home[subject]
-    ]
-    if not moved:
-        return ""
-    return (
-        f"{plural(len(moved), 'image')} moved to the official fold with most images of the same subject: "
-        f"{first_few(natural_sort(set(moved)))}"
-    )
+    pairs = zip(table.records, table.subjects, strict=True)
+    moved = [subject for record, subject in pairs if record.fold != home[subject]]
+    what = f"{plural(len(moved), 'image')} moved to the official fold with most images of the same subject"
+    return f"{what}: {first_few(natural_sort(set(moved)))}" if moved else ""
 
 
 def count_leaks(
-    folds: Sequence[Fold], records: Sequence[Record], subjects: Sequence[str], digests: Sequence[Hashable] = ()
+    folds: Sequence[Fold], records: Sequence[Record], subjects: Sequence[str], images: Sequence[Hashable]
 ) -> dict[str, int]:
     """Counts the test images that are related to training or validation images, summed over the folds.
 
@@ -127,12 +114,11 @@ def count_leaks(
         folds: from `make_splits`.
         records: N records.
         subjects: N subjects.
-        digests: N digests of files or pixels; empty to skip duplicates.
+        images: N keys, for example digests, equal for duplicates.
 
     Returns:
         ``test_images``, their number; ``subject``, those whose subject is in the training data; ``field``, those with
-        another cell of the same photograph (subject and field) there; and, with digests, ``duplicate``, those whose
-        image is there.
+        another cell of the same photograph (subject and field) there; and ``duplicate``, those with a duplicate there.
     """
     # Records without a field get a field of their own.
     fields = [(each.subject, each.field) if each.field else (each.path, "") for each in records]
@@ -140,20 +126,12 @@ def count_leaks(
     def shared(keys: Sequence[Hashable]) -> int:
         return sum(len(_common_rows(keys, [*fold.train, *fold.validation], fold.test)) for fold in folds)
 
-    counts = {
-        "test_images": sum(len(fold.test) for fold in folds),
-        "subject": shared(subjects),
-        "field": shared(fields),
-    }
-    return counts | ({"duplicate": shared(digests)} if digests else {})
+    tested = sum(len(fold.test) for fold in folds)
+    return {"test_images": tested, "subject": shared(subjects), "field": shared(fields), "duplicate": shared(images)}
 
 
 def check_leaks(folds: Sequence[Fold], subjects: Sequence[str], digests: Sequence[str], protocol: str) -> None:
-    """Checks that no subject and no image is on two sides of a fold.
-
-    Raises:
-        LeakError: names the subjects.
-    """
+    """Raises LeakError, which names the subjects, where a subject or an image is on two sides of a fold."""
     fix = "this is a bug, please report it"
     if protocol == "prelim":
         fix = "remove their images from one of the subsets, or set split.protocol=subject_kfold"
@@ -171,12 +149,8 @@ def check_leaks(folds: Sequence[Fold], subjects: Sequence[str], digests: Sequenc
 
 def fingerprint(folds: Sequence[Fold], records: Sequence[Record]) -> str:
     """Returns the SHA-256 of the sorted lines ``repeat TAB fold TAB side TAB path``; independent of their order."""
-    lines = sorted(
-        f"{each.repeat}\t{each.fold}\t{side}\t{records[row].path}\n"
-        for each in folds
-        for side, rows in each.sides
-        for row in rows
-    )
+    sides = [(f"{each.repeat}\t{each.fold}\t{side}", rows) for each in folds for side, rows in each.sides]
+    lines = sorted(f"{side}\t{records[row].path}\n" for side, rows in sides for row in rows)
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 

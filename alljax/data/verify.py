@@ -82,15 +82,7 @@ def verify(source: str) -> dict[str, Any]:
 
 
 def print_verification(found: Mapping[str, Any], out: Path | None = None) -> None:
-    """Prints the counts and the first names of each kind of problem, and writes everything as JSON.
-
-    Args:
-        found: from `verify`.
-        out: the JSON file; None for no file.
-
-    Raises:
-        WorkdirError: `out` cannot be written.
-    """
+    """Prints the counts and the first names of each kind of problem, and writes everything to the JSON file `out`."""
     is_cnmc, groups = found["name"] == "cnmc", found["groups"]
     print(format_table(groups, {key: COLUMNS[key] for key in COLUMNS if is_cnmc or key not in _OF_COMPLETE_SET}))
     for subset in dict.fromkeys(group["subset"] for group in groups):
@@ -107,12 +99,7 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
 
 
 def format_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Returns rows of texts and numbers as a table; empty without rows.
-
-    Args:
-        rows: the values by key; None for unknown numbers.
-        columns: key → header, in order.
-    """
+    """Returns rows of texts and numbers (None: unknown) as a table; `columns` has the header of each key, in order."""
     import pandas  # importing it takes half a second
 
     values = [[row[key] for key in columns] for row in rows]

@@ -137,7 +137,7 @@ def test_official_folds_keep_subjects_in_one_fold() -> None:
     assert splits.reassigned(dataset_of(IMAGES), merge_subjects(IMAGES)) == ""
     by_name = split("official_folds_by_name", records)
     assert [{records[row].fold for row in fold.test} for fold in by_name] == [{"0"}, {"1"}, {"2"}]
-    assert count_leaks(by_name, records, subjects)["subject"] == 6
+    assert count_leaks(by_name, records, subjects, range(len(records)))["subject"] == 6
 
 
 @pytest.mark.parametrize("stratified", [True, False])
@@ -275,8 +275,8 @@ def test_protocols_on_the_names_of_the_real_set() -> None:
     subjects = merge_subjects(records, known_subjects=cnmc.KNOWN_SUBJECTS)
     train = [subject for subject, record in zip(subjects, records, strict=True) if record.subset == "train"]
     assert len(set(train)) == 73 - 7
-    official = count_leaks(split("official_folds", records, subjects), records, subjects)
-    assert official == {"test_images": 10_661, "subject": 0, "field": 0}
+    official = count_leaks(split("official_folds", records, subjects), records, subjects, range(len(records)))
+    assert official == {"test_images": 10_661, "subject": 0, "field": 0, "duplicate": 0}
     message = splits.reassigned(dataset_of(records), subjects)
     assert message.endswith("same subject: 20+21, 51+75+78, H2+H4+H5+H6, H3+H10")
     by_name = split("official_folds_by_name", records, subjects)
