@@ -83,12 +83,8 @@ def sha256(path: Path) -> str:
 def file_lock(path: Path, busy: str = "") -> Iterator[None]:
     """Holds the lock file at `path`, which is created and never removed.
 
-    Args:
-        path: the lock file.
-        busy: error message if another process holds the lock; empty to wait for it.
-
     Raises:
-        WorkdirError: another process holds the lock, or the file cannot be created.
+        WorkdirError: `busy`, if another process holds the lock (if empty, waits for it); or the file cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,10 +102,6 @@ def file_lock(path: Path, busy: str = "") -> Iterator[None]:
 
 
 def cache_dir() -> Path:
-    """Returns the folder for downloaded weights and computed features; it is not created here.
-
-    ``$ALLJAX_CACHE_DIR``, else ``$XDG_CACHE_HOME/alljax``, else ``~/.cache/alljax``.
-    """
-    if configured := os.environ.get("ALLJAX_CACHE_DIR"):
-        return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alljax"
+    """Returns ``$ALLJAX_CACHE_DIR``, else ``$XDG_CACHE_HOME/alljax``, else ``~/.cache/alljax``, without creating it."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alljax"
+    return Path(os.environ.get("ALLJAX_CACHE_DIR") or default)

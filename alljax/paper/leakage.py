@@ -27,11 +27,7 @@ Gap = Mapping[str, np.ndarray]
 
 
 def sections(study: Study) -> list[Section]:
-    """Returns the section on the leakage gap, or nothing where no configuration has both kinds of split.
-
-    Raises:
-        WorkdirError: predictions are missing or damaged.
-    """
+    """Returns the section on the leakage gap, or nothing where no configuration has both kinds of split."""
     pairs = find_pairs(study)
     if not pairs:
         return []

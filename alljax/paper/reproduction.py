@@ -26,11 +26,7 @@ QUOTED: tuple[Row, ...] = (("A", "adam", 100), ("B", "rmsprop", 80))
 
 
 def sections(study: Study) -> list[Section]:
-    """Returns the sections that compare a study with the paper (``study.compare=paper``).
-
-    Raises:
-        WorkdirError: a history or predictions are missing or damaged.
-    """
+    """Returns the sections that compare a study with the paper (``study.compare=paper``)."""
     match = matching.match(study)
     lines = [f"Published: {published.CITATION}."]
     lines += [] if matching.is_cnmc(study) else [OTHER_DATA]

@@ -17,7 +17,7 @@ from alljax.evaluation.metrics import evaluate
 from alljax.paper import matching, published
 from alljax.paper.matching import Match
 from alljax.paper.published import Key, Row
-from alljax.report.tables import Value, format_bounds, format_difference, format_value
+from alljax.report.tables import PERCENT, Value, format_bounds, format_difference, format_value
 from alljax.study.results import Study
 
 
@@ -54,33 +54,18 @@ class Comparison:
 
     @property
     def values(self) -> list[Value]:
-        """For a table: ours, theirs and the difference with its verdict."""
+        """For a table: ours, theirs (an implied test accuracy with its range), and the difference with its verdict."""
+        low, high = (f"{100 * (self.theirs + sign * self.rounding):.1f}" for sign in (-1, 1))
+        text = format_value(self.metric, self.theirs) if self.metric in PERCENT else f"{self.theirs:.2f}"
+        theirs = Value(text, self.theirs, f"{low} to {high}" if self.metric == "accuracy" else "")
         if self.missing:
-            return [Value("–", note=self.missing), self.published_value, Value("–")]
-        training = self.metric == "training_accuracy"
-        text = f"{self.ours:.2%}" if training else format_value(self.metric, self.ours)
-        verdict = f"{'within' if self.within() else 'outside'} ±{self._difference(self.tolerance).lstrip('+')}"
+            return [Value("–", note=self.missing), theirs, Value("–")]
+        ours = Value(format_value(self.metric, self.ours), self.ours, format_bounds(self.metric, self.interval))
+        difference, tolerance = (format_difference(self.metric, each) for each in (self.difference, self.tolerance))
+        verdict = f"{'within' if self.within() else 'outside'} ±{tolerance.lstrip('+')}"
         if math.isnan(self.tolerance):
             verdict = "no tolerance: one run"
-        return [
-            Value(text, self.ours, format_bounds(self.metric, self.interval) if self.interval else ""),
-            self.published_value,
-            Value(self._difference(self.difference), self.difference, verdict),
-        ]
-
-    @property
-    def published_value(self) -> Value:
-        """The published number for a table; of an implied test accuracy the ends of its range too."""
-        low, high = (f"{100 * (self.theirs + sign * self.rounding):.1f}" for sign in (-1, 1))
-        if self.metric == "accuracy":
-            return Value(f"{self.theirs:.1%}", self.theirs, f"{low} to {high}")
-        training = self.metric == "training_accuracy"
-        return Value(f"{self.theirs:.2%}" if training else f"{self.theirs:.2f}", self.theirs)
-
-    def _difference(self, value: float) -> str:
-        if self.metric == "training_accuracy":
-            return f"{100 * value:+.2f}".replace("-", "−")
-        return format_difference(self.metric, value)
+        return [ours, theirs, Value(difference, self.difference, verdict)]
 
 
 def compare(match: Match, row: Row, metric: str) -> Comparison:

@@ -29,11 +29,7 @@ WIDTH = 10.5
 
 
 def parts(match: Match) -> list[Table | Figure]:
-    """Returns Figures 7 to 9, confusion matrices and ROC curves, and the tables of Figure 9.
-
-    Args:
-        match: a study beside the paper with at least one finished trial.
-    """
+    """Returns Figures 7 to 9, confusion matrices and ROC curves, and the tables of Figure 9; needs a finished trial."""
     found: list[Table | Figure] = []
     for number, network in enumerate(match.networks, start=7):
         rows = [row for row in match.finished if row[0] == network]

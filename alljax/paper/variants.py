@@ -48,11 +48,7 @@ class Variant:
 
 
 def sections(study: Study) -> list[Section]:
-    """Returns the section that ranks configurations (``study.compare=variants``).
-
-    Raises:
-        WorkdirError: a history or predictions are missing or damaged.
-    """
+    """Returns the section that ranks configurations (``study.compare=variants``)."""
     match = matching.match(study)
     ranking = rank(match)
     parts = (_table(match, ranking), _figure(match, ranking)) if ranking else ()
@@ -62,50 +58,46 @@ def sections(study: Study) -> list[Section]:
 def rank(match: Match) -> list[Variant]:
     """Returns the configurations with a finished trial of a row of the paper, nearest to Tables 1 to 6 first."""
     study = match.study
-    varied = [setting for setting in varied_settings(study) if not {*setting.keys} & {*STATED}]
-    grouped: dict[str, dict[Row, str]] = {}
-    for name in study.metrics["trials"]:
-        if name in match.rows:
-            values = study.settings(name)
-            variant = ", ".join(f"{setting.name}={setting.labels[setting.index(values)]}" for setting in varied)
-            grouped.setdefault(variant, {})[match.rows[name]] = name
-    predictions = [study.predictions(name) for name in study.metrics["trials"]]
-    tests = {tested.paths.tobytes(): tested.held_out for tested in predictions}
-    found = [_measure(study, name, trials, tests) for name, trials in grouped.items()]
-    if not found:
+    names = [name for name in study.metrics["trials"] if name in match.rows]
+    if not names:
         return []
+    varied = [setting for setting in varied_settings(study) if not {*setting.keys} & {*STATED}]
+    tests = {study.predictions(name).paths.tobytes(): study.predictions(name).held_out for name in names}
+    grouped: dict[str, dict[Row, list[np.ndarray]]] = {}
+    for name in names:
+        values = study.settings(name)
+        variant = ", ".join(f"{setting.name}={setting.labels[setting.index(values)]}" for setting in varied)
+        grouped.setdefault(variant, {})[match.rows[name]] = _differences(match, name, tests)
+    found = []
+    for variant, by_row in grouped.items():
+        distances = {}
+        for network in (BOTH, *match.networks):
+            differences = [each for row, of_row in by_row.items() if network in (BOTH, row[0]) for each in of_row]
+            if differences:
+                distances[network] = np.sqrt(np.mean(np.square(differences), axis=0))
+        found.append(Variant(variant, tuple(sorted(by_row)), sum(map(len, by_row.values())), distances))
     found.sort(key=lambda variant: float(variant.distances[BOTH][0]))
-    distances = np.stack([variant.distances[BOTH][1:] for variant in found])
-    distances = distances[:, np.isfinite(distances).all(0)]
-    nearest = np.bincount(distances.argmin(0), minlength=len(found)) / max(1, distances.shape[1])
+    draws = np.stack([variant.distances[BOTH][1:] for variant in found])
+    draws = draws[:, np.isfinite(draws).all(0)]
+    nearest = np.bincount(draws.argmin(0), minlength=len(found)) / max(1, draws.shape[1])
     return [replace(variant, nearest=share) for variant, share in zip(found, nearest.tolist(), strict=True)]
 
 
-def _measure(study: Study, name: str, trials: Mapping[Row, str], tests: Mapping[bytes, HeldOut]) -> Variant:
-    """Compares the trials of a variant with the tables.
+def _differences(match: Match, name: str, tests: Mapping[bytes, HeldOut]) -> list[np.ndarray]:
+    """Returns the differences of a trial to the published numbers in points, and in every resample, (1 + B,) each.
 
-    Args:
-        study: the study.
-        name: of the variant.
-        trials: its trials.
-        tests: one test per set of images in the study: drawn from all their subjects, resamples are the same for all
-            variants.
+    Resamples are drawn from the subjects of `tests`, one per set of images, so that they are the same for all trials.
     """
-    differences: dict[str, list[np.ndarray]] = {BOTH: []}
-    for row, trial in trials.items():
-        result, tested, history = study.metrics["trials"][trial], study.predictions(trial), study.history(trial)
-        others = [test for paths, test in tests.items() if paths != tested.paths.tobytes()]
-        # A printed F1 that is impossible with its recall and precision does not distinguish configurations.
-        metrics = list(published.METRICS.values())[: 3 if published.implied(row)[1] else 2]
-        ours = resample([tested.held_out, *others], study.bootstrap, metrics)[0]
-        ours = {metric: np.append(result[metric], resampled) for metric, resampled in ours.items()}
-        training = history[history["epoch"] == history["epoch"].max()]["train_accuracy"].mean()
-        ours["training_accuracy"] = np.full(1 + study.bootstrap.resamples, training)
-        found = [100 * (values - published.printed(row, metric)) for metric, values in ours.items()]
-        for network in (row[0], BOTH):
-            differences.setdefault(network, []).extend(found)
-    distances = {network: np.sqrt(np.mean(np.square(found), axis=0)) for network, found in differences.items()}
-    return Variant(name, tuple(sorted(trials)), len(differences[BOTH]), distances)
+    study, row = match.study, match.rows[name]
+    result, tested, history = study.metrics["trials"][name], study.predictions(name), study.history(name)
+    training = history[history["epoch"] == history["epoch"].max()]["train_accuracy"].mean()
+    ours = {"training_accuracy": np.full(1 + study.bootstrap.resamples, training)}
+    # A printed F1 that is impossible with its recall and precision does not distinguish configurations.
+    metrics = list(published.METRICS.values())[: 3 if published.implied(row)[1] else 2]
+    others = [test for paths, test in tests.items() if paths != tested.paths.tobytes()]
+    for metric, resampled in resample([tested.held_out, *others], study.bootstrap, metrics)[0].items():
+        ours[metric] = np.append(result[metric], resampled)
+    return [100 * (values - published.printed(row, metric)) for metric, values in ours.items()]
 
 
 def conclusion(match: Match, ranking: Sequence[Variant]) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PERCENT = ("accuracy", "recall_0", "recall_1")
-"""Metrics written in percent."""
+PERCENT = {"accuracy": 1, "recall_0": 1, "recall_1": 1, "training_accuracy": 2}
+"""Metrics written in percent, and their number of decimals."""
 
 LONG = 32
 """Characters above which LaTeX breaks the texts of a column into lines."""
@@ -129,13 +129,13 @@ def format_value(metric: str, value: float | None) -> str:
     """Returns a metric for display: accuracy and recall in percent, the others with three decimals."""
     if value is None:
         return "–"
-    return f"{value:.1%}" if metric in PERCENT else f"{value:.3f}"
+    return f"{value:.{PERCENT[metric]}%}" if metric in PERCENT else f"{value:.3f}"
 
 
 def format_difference(metric: str, value: float) -> str:
     """Returns a difference with its sign: of accuracies in percentage points, of others with three decimals."""
     sign = "+" if value else ""
-    text = f"{100 * value:{sign}.1f}" if metric in PERCENT else f"{value:{sign}.3f}"
+    text = f"{100 * value:{sign}.{PERCENT[metric]}f}" if metric in PERCENT else f"{value:{sign}.3f}"
     return text.replace("-", "−")
 
 
