@@ -31,7 +31,7 @@ def check(loggers: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def open_loggers(folder: Path, loggers: Sequence[str], step: int, config: Mapping[str, Any]) -> Iterator[Write]:
+def open_loggers(folder: Path, loggers: Sequence[str], step: int, config: dict[str, Any]) -> Iterator[Write]:
     """Yields a function that writes the metrics of a step to all loggers; only the primary process writes.
 
     A resumed run continues its own curves: what was logged after its checkpoint is discarded.
@@ -49,7 +49,7 @@ def open_loggers(folder: Path, loggers: Sequence[str], step: int, config: Mappin
     names = ("jsonl", *loggers) if jax.process_index() == 0 else ()
     with contextlib.ExitStack() as stack:
         with _write_errors(folder):
-            writers = [stack.enter_context(OPENERS[name](folder, step, dict(config))) for name in names]
+            writers = [stack.enter_context(OPENERS.get(name, _service)(name, folder, step, config)) for name in names]
 
         def write(step: int, metrics: Mapping[str, float]) -> None:
             with _write_errors(folder):
@@ -68,7 +68,7 @@ def _write_errors(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _jsonl(folder: Path, step: int, config: dict[str, Any]) -> Iterator[Write]:
+def _jsonl(name: str, folder: Path, step: int, config: dict[str, Any]) -> Iterator[Write]:
     path = folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     complete = [line for line in lines if line.endswith("}")]  # a kill may have truncated the last one
@@ -84,10 +84,10 @@ def _jsonl(folder: Path, step: int, config: dict[str, Any]) -> Iterator[Write]:
 
 
 @contextlib.contextmanager
-def _tensorboard(folder: Path, step: int, config: dict[str, Any]) -> Iterator[Write]:
+def _tensorboard(name: str, folder: Path, step: int, config: dict[str, Any]) -> Iterator[Write]:
     from tensorboardX import SummaryWriter
 
-    with SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1, filename_suffix=f".{step}") as writer:
+    with SummaryWriter(str(folder / name), purge_step=step + 1, filename_suffix=f".{step}") as writer:
 
         def write(step: int, metrics: Mapping[str, float]) -> None:
             for name, value in metrics.items():
@@ -97,40 +97,30 @@ def _tensorboard(folder: Path, step: int, config: dict[str, Any]) -> Iterator[Wr
         yield write
 
 
-@contextlib.contextmanager
-def _wandb(folder: Path, step: int, config: dict[str, Any]) -> Iterator[Write]:
-    wandb = importlib.import_module("wandb")
-    with _service("wandb", folder) as (name, id):
-        run = wandb.init(project="alljax", name=name, dir=folder, id=id, resume="allow", config=config)
-    write_text(folder / "wandb.id", run.id)
-    with run:
-        yield lambda step, metrics: run.log(dict(metrics), step=step)
+OPENERS = {"jsonl": _jsonl, "tensorboard": _tensorboard}
 
 
 @contextlib.contextmanager
-def _mlflow(folder: Path, step: int, config: dict[str, Any]) -> Iterator[Write]:
-    mlflow = importlib.import_module("mlflow")
-    with _service("mlflow", folder) as (name, id):
-        mlflow.set_experiment("alljax")
-        run = mlflow.start_run(run_id=id, run_name=name)
-        mlflow.log_dict(config, "config.json")
-    write_text(folder / "mlflow.id", run.info.run_id)
-    with run:
-        yield lambda step, metrics: mlflow.log_metrics(dict(metrics), step=step)
-
-
-OPENERS = {"jsonl": _jsonl, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
-
-
-@contextlib.contextmanager
-def _service(logger: str, folder: Path) -> Iterator[tuple[str, str | None]]:
-    """Yields the name of a run in a service and the id under which the service knows it, None for a new run."""
-    path, parts = folder / f"{logger}.id", folder.resolve().parts  # STUDY/trials/TRIAL/runs/RUN
+def _service(service: str, folder: Path, step: int, config: dict[str, Any]) -> Iterator[Write]:
+    """Weights & Biases or MLflow; a file in `folder` has the id of the run in the service, which a resume continues."""
+    module, path, parts = importlib.import_module(service), folder / f"{service}.id", folder.resolve().parts
+    name = "-".join((parts[-5], parts[-3], parts[-1]))  # STUDY/trials/TRIAL/runs/RUN
+    id = path.read_text().strip() if path.is_file() else None
     try:
-        yield "-".join((parts[-5], parts[-3], parts[-1])), path.read_text().strip() if path.is_file() else None
+        if service == "wandb":
+            run = module.init(project="alljax", name=name, dir=folder, id=id, resume="allow", config=config)
+            write, id = run.log, run.id
+        else:
+            module.set_experiment("alljax")
+            run = module.start_run(run_id=id, run_name=name)
+            module.log_dict(config, "config.json")
+            write, id = module.log_metrics, run.info.run_id
     except Exception as error:  # the services have many exceptions for a missing login or server
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"train.loggers: {logger} refuses ({reason}); fix it or remove the logger") from error
+        raise ConfigError(f"train.loggers: {service} refuses ({reason}); fix it or remove the logger") from error
+    write_text(path, id)
+    with run:
+        yield lambda step, metrics: write(dict(metrics), step=step)
 
 
 @contextlib.contextmanager
