@@ -14,15 +14,6 @@ from absl import logging
 from alljax import interrupts, progress
 from alljax.errors import ConfigError
 
-START_SECONDS = 300
-"""How long processes wait for each other at the start; schedulers do not start all hosts at the same time."""
-
-HEARTBEAT_SECONDS = 30
-"""A process that is silent for this time counts as dead, and JAX ends the others with an error."""
-
-FINISH_SECONDS = 3600
-"""How long finished processes wait for the primary one, which writes the report."""
-
 NUMBERS = (
     ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"),
     ("JAX_NUM_PROCESSES", "JOB_COMPLETION_INDEX"),  # an indexed job of Kubernetes
@@ -57,15 +48,21 @@ def initialize(coordinator: str | None = None, processes: int | None = None, pro
         return
 
     import jax
+    import jax.numpy as jnp
+    import numpy as np
 
+    from alljax.training.sharding import Mesh
+
+    one_per_node = os.environ.get("SLURM_STEP_NUM_TASKS", "0") == os.environ.get("SLURM_STEP_NUM_NODES")
+    alone = one_per_node or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"  # has all devices of its host
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is handled by `interrupts`
     try:
         jax.distributed.initialize(
             *arguments,
-            local_device_ids=_local_devices(),
-            initialization_timeout=START_SECONDS,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=FINISH_SECONDS,
+            local_device_ids=[] if alone and "JAX_LOCAL_DEVICE_IDS" not in os.environ else None,
+            initialization_timeout=300,  # schedulers do not start all hosts at the same time
+            heartbeat_timeout_seconds=30,  # then a silent process counts as dead, and JAX ends the others
+            shutdown_timeout_seconds=3600,  # of finished processes; the primary one writes the report
         )
     except (ValueError, RuntimeError) as error:
         if tpu and isinstance(error, ValueError):  # libtpu is installed, but this is no TPU host
@@ -76,7 +73,11 @@ def initialize(coordinator: str | None = None, processes: int | None = None, pro
     count, devices = jax.process_count(), jax.local_device_count()
     if jax.device_count() != count * devices:
         raise ConfigError(f"a process has {devices} of {jax.device_count()} devices; all {count} need the same number")
-    _connect_devices()
+    # Gloo, which connects CPU devices at first use, waits only 30 s for the others.  Later the processes may be out of
+    # step for longer, because each compiles its own programs, so the first collectives are run now.
+    mesh = Mesh()
+    mesh.gather(mesh.jit(jnp.sum)(mesh.shard(np.ones(devices, np.float32))))
+    any_process(False)
     if not is_primary():
         progress.hidden = True
         logging.set_verbosity(logging.WARNING)
@@ -125,28 +126,6 @@ def exit(code: int) -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
-
-
-def _local_devices() -> list[int] | None:
-    """Returns the devices of this process: all of the host (an empty list), or what JAX decides (None)."""
-    one_per_node = os.environ.get("SLURM_STEP_NUM_TASKS", "0") == os.environ.get("SLURM_STEP_NUM_NODES")
-    alone = one_per_node or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
-    return [] if alone and "JAX_LOCAL_DEVICE_IDS" not in os.environ else None
-
-
-def _connect_devices() -> None:
-    """Runs the first collectives now: Gloo, which connects CPU devices at first use, waits only 30 s for the others.
-
-    Later the processes may be out of step for longer, because each compiles its own programs.
-    """
-    import jax
-    import jax.numpy as jnp
-    from jax.sharding import NamedSharding, PartitionSpec
-
-    mesh = jax.sharding.Mesh(jax.devices(), "devices")
-    ones = jax.jit(jnp.ones, static_argnums=0, out_shardings=NamedSharding(mesh, PartitionSpec("devices")))
-    jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones(mesh.size)).block_until_ready()
-    any_process(False)
 
 
 def _report_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
