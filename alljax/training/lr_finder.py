@@ -27,10 +27,8 @@ STEPS = 50
 """Of the run at each rate."""
 
 
-def find_learning_rate(
-    config: ConfigDict, network: Network, images: ImageSource, fold: FoldRows, rates: np.ndarray = RATES
-) -> np.ndarray:
-    """Returns the mean loss of the batch before each step at each rate, float32 (R, STEPS), in nats.
+def find_learning_rate(config: ConfigDict, network: Network, images: ImageSource, fold: FoldRows) -> np.ndarray:
+    """Returns the mean loss of the batch before each step at each of `RATES`, float32 (R, STEPS), in nats.
 
     All runs start from the same parameters and see the same batches; the step is compiled once.  (After Smith 2015,
     arXiv 1506.01186, who raises the rate during one run; here each rate has its own run.)  In the frozen mode the
@@ -41,60 +39,49 @@ def find_learning_rate(
         network: the backbone with its weights.
         images: all images of the data set.
         fold: training rows and class weights.
-        rates: float32 (R,).
     """
     changes = {"schedule": "constant", "learning_rate": 1.0, "warmup_steps": 0, "ema_decay": 0.0, "epochs": STEPS}
     config = configs.vary(config, {f"train.{name}": value for name, value in changes.items()})
     mesh, key = make_mesh(config), jax.random.key(config.seed)
     tuner = FineTuner(config, network, len(fold.class_weights), mesh)
     loader = FoldLoader(config, images, fold, key, mesh)
-    run, losses = tuner.inputs(key, fold.class_weights, STEPS), np.empty((len(rates), STEPS), np.float32)
-    for row, rate in zip(losses, rates, strict=True):
+    run, losses = tuner.inputs(key, fold.class_weights, STEPS), np.empty((len(RATES), STEPS), np.float32)
+    for row, rate in zip(losses, RATES, strict=True):
         numbers = run.hyperparameters.replace(learning_rate=mesh.replicate(rate))  # type: ignore[attr-defined]
         inputs, state = run.replace(hyperparameters=numbers), tuner.init(run)  # type: ignore[attr-defined]
         for step, batch in enumerate(itertools.islice(loader.train(0), STEPS)):
             state = tuner.step(tuner.reset_metrics(state), batch, inputs, epoch=0)
-            metrics = mesh.gather(state.metrics)
-            row[step] = metrics.loss / metrics.count
-        logging.info(f"{rate:9.2e}   loss {row[0]:.3f} → {final_losses(row[None])[0]:.3f}")
+            row[step] = mesh.gather(state.metrics).means[0]
+        logging.info(f"{rate:9.2e}   loss {row[0]:.3f} → {_final(row):.3f}")
     return losses
 
 
-def best_rate(losses: np.ndarray, rates: np.ndarray = RATES) -> float:
-    """Returns the rate with the lowest of the `final_losses`, ignoring rates that diverged.
+def best_rate(losses: np.ndarray) -> float:
+    """Returns the one of `RATES` with the lowest mean loss of the last steps, ignoring rates that diverged.
 
     Args:
         losses: (R, steps) from `find_learning_rate`.
-        rates: (R,).
 
     Raises:
         ConfigError: all rates diverged.
     """
-    final = final_losses(losses)
+    final = _final(losses)
     if not np.isfinite(final).any():
         raise ConfigError(
-            f"the loss became NaN or infinite at every learning rate from {rates.min():.3g} to {rates.max():.3g}; set "
+            f"the loss became NaN or infinite at every learning rate from {RATES.min():.3g} to {RATES.max():.3g}; set "
             "train.clip_norm, or check preprocessing and train.groups"
         )
-    return float(rates[np.nanargmin(np.where(np.isfinite(final), final, np.nan))])
+    return float(RATES[np.nanargmin(np.where(np.isfinite(final), final, np.nan))])
 
 
-def final_losses(losses: np.ndarray) -> np.ndarray:
-    """Returns the mean loss over the last fifth of the steps, (R,).
-
-    Args:
-        losses: (R, steps) from `find_learning_rate`.
-    """
-    return losses[:, -max(losses.shape[1] // 5, 1) :].mean(1)
+def _final(losses: np.ndarray) -> np.ndarray:
+    """Returns the mean loss over the last fifth of the steps, the last axis."""
+    return losses[..., -max(losses.shape[-1] // 5, 1) :].mean(-1)
 
 
 def table(losses: np.ndarray) -> "DataFrame":
     """Returns the losses as a table with the columns ``learning_rate, step, loss``."""
     import pandas
 
-    rows = [
-        (f"{rate:.6g}", step, f"{loss:.9g}")
-        for rate, of_rate in zip(RATES, losses, strict=True)
-        for step, loss in enumerate(of_rate, start=1)
-    ]
-    return pandas.DataFrame(rows, columns=["learning_rate", "step", "loss"])
+    rates, steps = np.meshgrid([f"{rate:.6g}" for rate in RATES], np.arange(1, STEPS + 1), indexing="ij")
+    return pandas.DataFrame({"learning_rate": rates.ravel(), "step": steps.ravel(), "loss": losses.ravel()})

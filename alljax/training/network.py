@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from alljax.errors import ConfigError
 from alljax.models.backbones import Backbone, get_backbone
-from alljax.models.head import POOLINGS
 from alljax.models.preprocessing import Preprocessing, get_preprocessing
 from alljax.training.self_check import check_compiler
 from alljax.weights import conversion, formats, store
@@ -91,37 +90,30 @@ def open_network(config: ConfigDict) -> Network:
 
 
 def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
-    """Returns the network of each config; equal settings share the network, equal weight settings the weights.
+    """Returns the network of each config; equal networks are the same object, and weights are read once.
 
     Raises:
         ConfigError, WeightsError: as `open_network`; a ConfigError also if this jaxlib computes wrong numbers.
     """
     check_compiler()
-    loaded: dict[tuple[str, ...], Network] = {}
-    opened: dict[tuple[str, ...], Network] = {}
-    networks = []
+    load, opened, networks = cache(_load), dict[Network, Network](), []
     for config in configs:
-        of_weights = config.model.backbone, config.weights.path, config.weights.name
-        key = (*of_weights, config.model.stage, config.model.pool, config.preprocessing.to_json())
-        if key not in opened:
-            if of_weights not in loaded:
-                loaded[of_weights] = _load(config)
-            opened[key] = _with_settings(loaded[of_weights], config)
-        networks.append(opened[key])
+        network = _with_settings(load(config.model.backbone, config.weights.path, config.weights.name), config)
+        networks.append(opened.setdefault(network, network))
     return networks
 
 
-def _load(config: ConfigDict) -> Network:
+def _load(name: str, path: str, weights: str) -> Network:
     """Returns the network with its weights and their preprocessing; the features are those of its last stage.
 
     A file with the hash of a known source is not read until its variables are needed.
     """
-    backbone = get_backbone(config.model.backbone)
-    located = store.find(config.weights.path, config.weights.name, backbone.name)
+    backbone = get_backbone(name)
+    located = store.find(path, weights, name)
 
     @cache
     def converted() -> conversion.Converted:
-        return conversion.convert(formats.read_weights(located.path), backbone.name, origin=located.path)
+        return conversion.convert(formats.read_weights(located.path), name, origin=located.path)
 
     source = located.source
     if source and source.hash:
@@ -131,8 +123,8 @@ def _load(config: ConfigDict) -> Network:
         if not source and converted().source:
             source = store.get_source(converted().source)
     expected = get_preprocessing(source.preprocessing if source else backbone.layouts[layout].preprocessing)
-    stage, pooling = backbone.stages[-1], next(iter(POOLINGS))
-    return Network(backbone, stage, pooling, expected, expected, located, layout, lambda: converted().variables)
+    stage = backbone.stages[-1]
+    return Network(backbone, stage, "average", expected, expected, located, layout, lambda: converted().variables)
 
 
 def _with_settings(network: Network, config: ConfigDict) -> Network:

@@ -11,7 +11,6 @@ from training.small_run import CLASSES, GROUPS, SPLIT, Images, Run, settings, sm
 from alljax.cli import main
 from alljax.errors import ConfigError
 from alljax.training import lr_finder
-from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
 from alljax.training.sharding import Mesh
 
@@ -28,12 +27,6 @@ def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lr_finder, "STEPS", STEPS)
 
 
-def find(config: Any, network: Network) -> np.ndarray:
-    images = Images()
-    fold = make_fold_rows(config, images.labels, CLASSES, [SPLIT])[0]
-    return lr_finder.find_learning_rate(config, network, images, fold, RATES)
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -41,12 +34,16 @@ def find(config: Any, network: Network) -> np.ndarray:
         {"optimizer": "sgd", "groups": (GROUPS[0], ("backbone/.*", 0.0)), "schedule": "cosine", "ema_decay": 0.9},
     ],
 )
-def test_losses_equal_those_of_single_runs(changes: dict[str, Any], compilations: list[str]) -> None:
-    network = small_network()
-    losses = find(settings(**changes), network)
+def test_losses_equal_those_of_single_runs(
+    changes: dict[str, Any], compilations: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lr_finder, "RATES", RATES)
+    network, images, config = small_network(), Images(), settings(**changes)
+    fold = make_fold_rows(config, images.labels, CLASSES, [SPLIT])[0]
+    losses = lr_finder.find_learning_rate(config, network, images, fold)
     assert compilations.count("jit(step)") == 1
     assert not np.isfinite(losses[2, -1])
-    assert lr_finder.best_rate(losses, RATES) == RATES[0]
+    assert lr_finder.best_rate(losses) == RATES[0]
     plain = {"learning_rate": float(RATES[0]), "schedule": "constant", "ema_decay": 0.0}
     single = Run(settings(**(changes | plain)), network, seed=0, mesh=Mesh())
     state = single.tuner.init(single.inputs)
@@ -56,15 +53,17 @@ def test_losses_equal_those_of_single_runs(changes: dict[str, Any], compilations
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_best_rate_ignores_divergence_and_uses_the_last_steps(bad: float) -> None:
+def test_best_rate_ignores_divergence_and_uses_the_last_steps(bad: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lr_finder, "RATES", np.array([1e-4, 1e-3, 1e-2, 1e-1]))
     losses = np.tile(np.linspace(1.0, 0.5, 10), (4, 1))
     losses[0, :8] = 0.0  # low only in the first steps
     losses[1, -1] = bad
     losses[2, -2:] = 0.4
     losses[3] = bad
-    assert lr_finder.best_rate(losses, np.array([1e-4, 1e-3, 1e-2, 1e-1])) == 1e-2
-    with pytest.raises(ConfigError, match="NaN or infinite at every learning rate from 0.01 to 0.1"):
-        lr_finder.best_rate(losses[[1, 3]], np.array([1e-2, 1e-1]))
+    assert lr_finder.best_rate(losses) == 1e-2
+    losses[:, -1] = bad
+    with pytest.raises(ConfigError, match="NaN or infinite at every learning rate from 0.0001 to 0.1"):
+        lr_finder.best_rate(losses)
 
 
 @pytest.mark.parametrize("mode", ["finetune", "frozen"])
