@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,21 +91,23 @@ class Experiment:
 
     def fingerprints(self) -> dict[str, str]:
         """Returns the SHA-256 of the images with their labels, of the folds and of the weights, by name."""
-        several = len(self.divisions) > 1
         folds = {
-            f"split {name}" if several else "split": splits.fingerprint(division.folds, self.dataset.records)
-            for name, division in self.divisions.items()
+            f"split {name}" if len(self.divisions) > 1 else "split": division["protocol"]["fingerprint"]
+            for name, division in self.description["splits"].items()
         }
         weights = {f"weights of {name}": network.weights.sha256 for name, network in self.networks.items()}
-        return {"images": self._images_sha256()} | folds | weights
+        return {"images": self.description["dataset"]["sha256"]} | folds | weights
 
-    def describe(self) -> dict[str, Any]:
-        """Returns the parts of metrics.json that do not depend on a model: data set, protocols, leaks, baselines."""
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """The parts of metrics.json that do not depend on a model: data set, protocols, leaks, baselines."""
         divisions = {name: self._describe_division(division) for name, division in self.divisions.items()}
         return {"dataset": self._describe_dataset(), "splits": divisions} | next(iter(divisions.values()))
 
     def _describe_dataset(self) -> dict[str, Any]:
-        dataset, records = self.dataset, self.dataset.records
+        dataset, records, listed = self.dataset, self.dataset.records, hashlib.sha256()
+        for record, digest in zip(records, self.inspection.digests, strict=True):
+            listed.update(f"{record.path}\t{dataset.classes[record.label]}\t{digest}\n".encode())
         names = [
             {record.subject for record in records if record.label == label} - {""} for label in range(self.num_classes)
         ]
@@ -122,7 +125,7 @@ class Experiment:
             },
             "notes": list(dataset.notes),
             "image_size": list(self.inspection.sizes.most_common(1)[0][0]),
-            "sha256": self._images_sha256(),
+            "sha256": listed.hexdigest(),
         }
 
     def _describe_division(self, division: Division) -> dict[str, Any]:
@@ -139,12 +142,6 @@ class Experiment:
         }
         rules = baselines.evaluate(self.labels, division.size_threshold, folds, Bootstrap.of(config))
         return {"protocol": protocol, "leaks": division.leaks, "baselines": rules}
-
-    def _images_sha256(self) -> str:
-        listed = hashlib.sha256()
-        for record, digest in zip(self.dataset.records, self.inspection.digests, strict=True):
-            listed.update(f"{record.path}\t{self.dataset.classes[record.label]}\t{digest}\n".encode())
-        return listed.hexdigest()
 
 
 def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:

@@ -29,7 +29,7 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
     """
     import pandas
 
-    merge.summarize_study(folder, experiment.describe())
+    merge.summarize_study(folder, experiment.description)
     tables, dataset = [], experiment.dataset
     for name, division in experiment.divisions.items():
         rows = splits.split_rows(division.folds, dataset.records, experiment.subjects, dataset.classes)

@@ -37,6 +37,9 @@ def test_prediction_is_the_mean_of_the_stored_heads(study: Path, tmp_path: Path,
         expected = mean[Path(row["path"]).name]
         np.testing.assert_allclose([float(row["prob_hem"]), float(row["prob_all"])], expected, atol=1e-5)
         assert row["predicted"] == ("hem", "all")[int(expected.argmax())]
+    single = rows[0]["path"]
+    assert run("predict", f"--workdir={study}", f"--trial={trial}", single, f"--out={out}")[0] == 0
+    assert float(read_table(out)[0]["prob_all"]) == pytest.approx(float(rows[0]["prob_all"]), abs=1e-6)
 
 
 def test_wrong_input_is_one_line(study: Path, tmp_path: Path, refused: Refused) -> None:

@@ -3,12 +3,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from study.conftest import TRIAL, change_json
 
 from alljax import files
 from alljax.errors import WorkdirError
 from alljax.study.merge import merge_shards
-
-FIRST = "efficientnet_lite0-adam-stage=stem"
 
 
 @pytest.fixture
@@ -20,10 +19,6 @@ def shards(toy_study: Path, tmp_path: Path) -> list[Path]:
         for name in removed:
             shutil.rmtree(folder / "trials" / name)
     return folders
-
-
-def change_json(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def test_missing_trials_are_named(shards: list[Path], messages: list[str]) -> None:
@@ -54,10 +49,9 @@ def test_shards_of_different_studies_are_refused(shards: list[Path], tmp_path: P
         merge_shards(shards[0], [tmp_path])
 
 
-def test_different_results_of_one_trial_are_refused(toy_study: Path, tmp_path: Path) -> None:
-    other = Path(shutil.copytree(toy_study, tmp_path / "other"))
-    folder = other / "trials" / FIRST
+def test_different_results_of_one_trial_are_refused(toy_study: Path, copy: Path) -> None:
+    folder = copy / "trials" / TRIAL
     (folder / "history.csv").write_text((folder / "history.csv").read_text().replace("0.", "0.1", 1))
     change_json(folder / "checksums.json", **{"history.csv": files.sha256(folder / "history.csv")})
-    with pytest.raises(WorkdirError, match=f"{FIRST} hold different results"):
-        merge_shards(toy_study, [other])
+    with pytest.raises(WorkdirError, match=f"{TRIAL} hold different results"):
+        merge_shards(toy_study, [copy])

@@ -1,21 +1,16 @@
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from study.conftest import change_json
 
 from alljax.errors import WorkdirError
 from alljax.evaluation.intervals import confidence_intervals
 from alljax.study.results import read_study
 from alljax.study.run import run_study
-
-
-@pytest.fixture
-def copy(toy_study: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(toy_study, tmp_path / "study"))
 
 
 def test_files_of_a_study(toy_study: Path) -> None:
@@ -73,8 +68,7 @@ def test_damaged_file_is_named(copy: Path, damage: str) -> None:
 
 
 def test_study_without_finished_trial_is_refused(copy: Path) -> None:
-    metrics = json.loads((copy / "metrics.json").read_text())
-    (copy / "metrics.json").write_text(json.dumps(metrics | {"trials": {}}))
+    change_json(copy / "metrics.json", trials={})
     with pytest.raises(WorkdirError, match="no trial of this study is finished"):
         read_study(copy)
 

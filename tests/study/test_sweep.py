@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
-from alljax.config import default_config
+from alljax.config import default_config, vary
 from alljax.errors import ConfigError
 from alljax.study.sweep import expand, jobs, trainings
 
@@ -51,14 +51,8 @@ def test_shorter_trials_are_prefixes_of_one_training() -> None:
     trials = expand(config)
     assert [[trial.config.train.epochs for trial in training] for training in trainings(trials)] == [[10, 20, 100]] * 4
     assert {trial.name for training in trainings(trials) for trial in training} == {trial.name for trial in trials}
-    config.study.share_training = False
-    assert [len(training) for training in trainings(expand(config))] == [1] * 12
-
-
-def test_schedule_that_depends_on_its_length_has_no_prefixes() -> None:
-    config = config_of(*PAPER)
-    config.train.schedule = "cosine"
-    assert [len(training) for training in trainings(expand(config))] == [1] * 12
+    for changes in ({"study.share_training": False}, {"train.schedule": "cosine"}):  # depends on its length
+        assert [len(training) for training in trainings(expand(vary(config, changes)))] == [1] * 12
 
 
 def test_jobs_skip_finished_trials() -> None:
@@ -80,9 +74,7 @@ def test_jobs_side_by_side_differ_only_in_arguments_of_the_compiled_function() -
     assert [len(job.trainings) for job in found] == [2, 2]
     assert all(len({trial.config.features.augment for trial in job.trials}) == 1 for job in found)
     assert len(jobs(expand(config_of(*sweep)))) == 4
-
-
-def test_zero_removes_a_part_of_the_computation() -> None:
+    # Zero removes a part of the computation.
     sweep = ("train.optimizer", ("adam", "sgd")), ("train.weight_decay", (0.0, 1e-3, 1e-2))
     assert len(jobs(expand(config_of(*sweep)), side_by_side=True)) == 4, "optimizer × whether weights decay"
 

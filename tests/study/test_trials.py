@@ -1,4 +1,4 @@
-"""Trials of a job: keys, compilations, diverging losses, features with several views."""
+"""Trials of a job: keys, compilations, features with several views."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,25 +11,12 @@ from PIL import Image
 
 from alljax.config import default_config
 from alljax.data.splits import Fold
-from alljax.errors import ConfigError
 from alljax.study import sweep
 from alljax.study.experiment import open_experiment
 from alljax.study.predict import predict, write_features
 from alljax.study.run import run_study
-from alljax.study.trials import Outcome, fold_keys, train_job
+from alljax.study.trials import fold_keys, train_job
 from alljax.training.sampling import make_fold_rows
-
-Toy = Callable[..., ConfigDict]
-
-
-def outcomes(config: ConfigDict) -> dict[str, Outcome | ConfigError]:
-    trials = sweep.expand(config)
-    experiment = open_experiment(config, trials)
-    return {
-        trial.name.split("epochs=")[-1]: outcome
-        for job in sweep.jobs(trials)
-        for trial, outcome in train_job(job, experiment, Path())
-    }
 
 
 def key_data(config: ConfigDict, repeat: int = 0, fold: int = 0) -> list[list[int]]:
@@ -60,45 +47,28 @@ def test_keys_of_separate_trainings_are_no_streams_of_each_other() -> None:
     assert len({tuple(key) for key in own + streams}) == 5 + 6
 
 
-def test_compilations_do_not_depend_on_the_numbers_of_folds_and_seeds(toy_config: Toy, compilations: list[str]) -> None:
+def test_compilations_do_not_depend_on_the_numbers_of_folds_and_seeds(
+    toy_config: Callable[..., ConfigDict], tmp_path: Path, compilations: list[str]
+) -> None:
     counts = []
     for folds, seeds in ((2, 1), (2, 1), (5, 3)):  # the first one computes the features, too
         config = toy_config(
             ("train.epochs", (1, 2)), split__folds=folds, study__seeds=seeds, data__synthetic__subjects=24
         )
+        trials = sweep.expand(config)
+        experiment = open_experiment(config, trials)
         jax.clear_caches()
         before = len(compilations)
-        outcomes(config)
+        for job in sweep.jobs(trials):
+            list(train_job(job, experiment, tmp_path))
         counts.append(sorted(compilations[before:]))
     assert counts[1] == counts[2]
     programs = ["jit(_evaluate)", "jit(_orders)", "jit(_train_steps)", "jit(init)"]
     assert [name for name in counts[2] if name in programs] == programs
 
 
-def test_shared_training_gives_the_same_prefix_and_separate_trainings_differ(toy_config: Toy) -> None:
-    shared = outcomes(toy_config(("train.epochs", (2, 4))))
-    separate = outcomes(toy_config(("train.epochs", (2, 4)), study__share_training=False))
-
-    def history(outcome: object) -> np.ndarray:
-        assert isinstance(outcome, Outcome)
-        return outcome.folds[0].history.train_loss
-
-    assert np.array_equal(history(shared["2"]), history(shared["4"])[:, :2])
-    assert not np.array_equal(history(separate["2"]), history(separate["4"])[:, :2])
-    assert not np.array_equal(history(separate["4"]), history(shared["4"]))
-
-
-def test_diverging_loss_is_an_error_of_its_trial(toy_config: Toy) -> None:
-    settings = {"train__optimizer": "sgd", "train__learning_rate": 1e30, "train__schedule": "constant"}
-    found = outcomes(toy_config(("train.clip_norm", (0.0, 1e-33)), **settings))
-    error, outcome = found.values()
-    assert isinstance(error, ConfigError)
-    assert "the loss became NaN in epoch 1 (seed 0, fold 0); lower train.learning_rate=1e+30" in str(error)
-    assert isinstance(outcome, Outcome)
-
-
 def test_views_in_study_features_and_prediction(
-    toy_config: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy_config: Callable[..., ConfigDict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prediction uses one view."""
     monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / "cache"))

@@ -1,30 +1,14 @@
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
+from study.conftest import STAGES, TRIAL, change_json
 
 from alljax.errors import WorkdirError
 from alljax.study import workdir
 from alljax.study.run import run_study
-
-SWEEP = ("model.stage", ("stem", "stage1")), ("train.optimizer", ("adam", "rmsprop"))
-
-
-@pytest.fixture
-def copy(toy_study: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(toy_study, tmp_path / "study"))
-
-
-@pytest.fixture
-def config(toy_config: Callable[..., ConfigDict]) -> ConfigDict:
-    return toy_config(*SWEEP, study__seeds=2, train__epochs=3)
-
-
-def change_json(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def test_folder_of_an_earlier_version_is_refused_with_its_version(config: ConfigDict, copy: Path) -> None:
@@ -36,9 +20,8 @@ def test_folder_of_an_earlier_version_is_refused_with_its_version(config: Config
 
 
 def test_forced_change_does_not_affect_finished_trials(config: ConfigDict, copy: Path) -> None:
-    name = "efficientnet_lite0-adam-stage=stem"
-    config.study.sweep = SWEEP[0], ("train.optimizer", ("adam", "rmsprop", "sgd"))
-    shutil.rmtree(copy / "trials" / name)
+    config.study.sweep = STAGES, ("train.optimizer", ("adam", "rmsprop", "sgd"))
+    shutil.rmtree(copy / "trials" / TRIAL)
     study = run_study(config, copy, force=True)
     assert study is not None
     assert len(study.metrics["trials"]) == 6
@@ -52,14 +35,14 @@ def test_forced_change_does_not_affect_finished_trials(config: ConfigDict, copy:
 def test_other_images_are_refused_with_both_hashes(config: ConfigDict, copy: Path, force: bool) -> None:
     inputs = json.loads((copy / "environment.json").read_text())["inputs"]
     change_json(copy / "environment.json", inputs=inputs | {"images": "e" * 64})
-    shutil.rmtree(copy / "trials" / "efficientnet_lite0-adam-stage=stem")
+    shutil.rmtree(copy / "trials" / TRIAL)
     given = inputs["images"][:16]
     with pytest.raises(WorkdirError, match=rf"other images \(SHA-256 {'e' * 16} stored, {given} given\)"):
         run_study(config, copy, force=force)
 
 
 def test_folder_in_use_is_refused(config: ConfigDict, copy: Path) -> None:
-    shutil.rmtree(copy / "trials" / "efficientnet_lite0-adam-stage=stem")
+    shutil.rmtree(copy / "trials" / TRIAL)
     with workdir.exclusive(copy, (0, 1)), pytest.raises(WorkdirError, match="another alljax uses"):
         run_study(config, copy)
 
