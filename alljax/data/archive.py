@@ -1,16 +1,14 @@
-"""A folder or a zip as one list of files, read in place; CSV files.
+"""A folder or a zip as one list of files, read in place.
 
 A zip inside a folder is listed like a folder of the same name, so that several downloaded zips need no unpacking.
 """
 
-import csv
 import functools
-import io
 import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -84,28 +82,6 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def read_table(data: bytes, source: object, required: Sequence[str]) -> list[dict[str, str]]:
-    """Returns the rows of a CSV, UTF-8 with a header, as column name in lower case → value.
-
-    Raises:
-        DataError: not a CSV, a column of `required` is missing or repeated, or a row has too many values or too few.
-    """
-    try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), restval="")
-        header = [name.strip().lower() for name in reader.fieldnames or ()]
-        reader.fieldnames = header
-        rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{source}: cannot be read as a CSV: {error}") from error
-    if any(header.count(name) != 1 for name in required):
-        raise DataError(f"{source}: expected the columns {', '.join(required)}, each once; found {', '.join(header)}")
-    for number, row in enumerate(rows, 1):
-        if None in row or not all(row[name].strip() for name in required):
-            problem = f"more than {len(header)} values" if None in row else f"no {' or no '.join(required)}"
-            raise DataError(f"{source}: row {number} has {problem}; correct or remove it")
-    return [{name: value.strip() for name, value in row.items()} for row in rows]
 
 
 def file_stamp(path: Path) -> str:

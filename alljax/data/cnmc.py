@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from alljax.data import cnmc_index
-from alljax.data.archive import Archive, natural_key, path_parts, read_table
+from alljax.data.archive import Archive, natural_key, path_parts
 from alljax.data.cnmc_index import CLASS_NAMES, CLASSES
 from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.errors import DataError, first_few, plural
@@ -30,6 +30,8 @@ CROPS = {(600, 600): (450, 450)}
 """Images of the final phase show more background at the same scale: without a crop, cells would look 25 % smaller."""
 
 _NAME = re.compile(r"UID_([Hh]?\d+)_(\d+)_(\d+)_(all|hem)", re.ASCII | re.IGNORECASE)
+_LABEL_FILE = re.compile(r"(phase2|c-nmc_test_prelim_phase_data_labels).*\.csv", re.IGNORECASE)
+_LABEL_ROW = re.compile(r"(UID_\w+)\.\w+,(\d+)\.\w+,", re.ASCII)
 _FOLD = re.compile(r"fold_(\d+)", re.ASCII)
 _SUBSETS = {  # by folder name; the first match applies
     "final": {"c-nmc_test_final_phase_data", "testing_data", "phase3"},
@@ -40,26 +42,18 @@ _SUBSETS = {  # by folder name; the first match applies
 }
 
 
-def is_cnmc(archive: Archive) -> bool:
-    """Returns whether half of the images outside the test phases have C-NMC names, or all are of a test phase."""
-    subsets = {path: _locate(archive, path)[0] for path in archive.images()}
-    others = [path for path, subset in subsets.items() if subset not in ("prelim", "final")]
-    if others:
-        return sum(1 for path in others if _NAME.fullmatch(_stem(path))) * 2 >= len(others)
-    numbered = (path for path, subset in subsets.items() if subset == "final" and _stem(path).isdigit())
-    return any(numbered) or bool(_original_names(archive))
-
-
-def read_cnmc(archive: Archive) -> Dataset:
+def read_cnmc(archive: Archive) -> Dataset | None:
     """Reads the subsets ``train`` with its official folds, ``prelim``, and ``final`` without labels.
 
     Where no folder names the subset or the fold, the file name determines it: the names of the complete data set are
     known.  `Dataset.skipped` has the reason ``contradictory`` where a folder contradicts a file name, or one cell has
-    two labels.
+    two labels.  Returns None for another data set: images of the final phase or with C-NMC names are missing, or more
+    images have other names.
     """
     original = _original_names(archive)
     records: dict[tuple[str, ...], Record] = {}
     skipped: dict[str, list[str]] = defaultdict(list)
+    named = 0
     # Unpacked files before members of zips: of repeated images, the first is used.
     for path in sorted(archive.images(), key=lambda path: ".zip/" in path.lower()):
         subset, fold, folder = _locate(archive, path)
@@ -68,6 +62,7 @@ def read_cnmc(archive: Archive) -> Dataset:
             numbered = subset == "prelim" and _stem(path).isdigit()
             skipped["unlabeled" if numbered else "odd_name"].append(path)
             continue
+        named += record.label != UNLABELED
         if folder and record.label not in (UNLABELED, CLASSES.index(folder)):
             label = CLASSES[record.label]
             skipped["contradictory"].append(
@@ -81,6 +76,8 @@ def read_cnmc(archive: Archive) -> Dataset:
             skipped["contradictory"].append(two)
         elif first is not record:
             skipped["repeated"].append(path)
+    if not (named or records) or named < len(skipped["odd_name"]):
+        return None
     ordered = tuple(sorted(records.values(), key=lambda record: natural_key(record.path)))
     return make_dataset(
         ordered,
@@ -154,10 +151,9 @@ def _original_names(archive: Archive) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for path in archive.paths:
-        file = path.rpartition("/")[2].lower()
-        if file == "phase2.csv" or ("prelim" in file and file.endswith(".csv")):
-            for row in read_table(archive.read(path), path, ("patient_id", "new_names")):
-                names[_stem(row["new_names"])] = _stem(row["patient_id"])
+        if _LABEL_FILE.fullmatch(path.rpartition("/")[2]):
+            text = archive.read(path).decode(errors="replace")
+            names |= {new: old for old, new in _LABEL_ROW.findall(text)}
     return names
 
 

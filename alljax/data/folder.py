@@ -3,6 +3,7 @@
 The layout is ``root/[subset]/class/[subject]/file``; folders named train, val, test, fold_0 … are never classes.
 """
 
+import csv
 import itertools
 import os
 import re
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alljax.data.archive import Archive, file_stamp, is_image, natural_sort, path_parts, read_file, read_table
+from alljax.data.archive import Archive, file_stamp, is_image, natural_sort, path_parts, read_file
 from alljax.data.dataset import Dataset, Record
 from alljax.errors import ConfigError, DataError, first_few, plural
 
@@ -68,13 +69,25 @@ def read_csv(path: Path) -> Dataset:
 
     Paths are relative to the folder of the CSV; the classes are sorted by name.
     """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = [name.strip().lower() for name in next(csv.reader(file), ())]
+            table = list(csv.DictReader(file, header, restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a CSV: {error}") from error
+    if header.count("path") != 1 or header.count("label") != 1:
+        raise DataError(
+            f"{path}: expected the columns path, label and optionally subject and subset, found {', '.join(header)}"
+        )
     rows: dict[str, Row] = {}
-    for row in read_table(read_file(path), path, ("path", "label")):
+    for number, values in enumerate(table, 1):
+        row = {column: values[column].strip() for column in _COLUMNS if column in values}
+        if not (row["path"] and row["label"]) or len(values) > len({*header}):
+            raise DataError(f"{path}: row {number} has too many values, or no path or label; correct or remove it")
         name = row["path"].replace("\\", "/")
         if name in rows:
             raise DataError(f"{path}: {name} is listed twice; list every image once")
-        rows[name] = {column: row[column] for column in _COLUMNS if column in row}
-        rows[name] |= {"path": name, "subset": row.get("subset") or "train"}
+        rows[name] = row | {"path": name, "subset": row.get("subset") or "train"}
     # Path.is_file raises OSError for a name that is too long.
     if missing := [name for name in rows if not os.path.isfile(path.parent / name)]:  # noqa: PTH113
         raise DataError(

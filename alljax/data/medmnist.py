@@ -4,7 +4,6 @@ The arrays are ``train_images`` and ``train_labels``, and the same for ``val`` a
 uint8 (N, H, W) or (N, H, W, 3), labels integers (N,) or (N, 1). Subjects are unknown.
 """
 
-import functools
 import io
 import threading
 import zipfile
@@ -20,6 +19,7 @@ from alljax.data.dataset import Dataset, Record
 from alljax.errors import DataError
 
 _LOCK = threading.Lock()
+_IMAGES: dict[tuple[Path, str], NDArray[np.uint8]] = {}
 
 
 def read_medmnist(path: Path) -> Dataset:
@@ -57,20 +57,22 @@ def read_medmnist(path: Path) -> Dataset:
 
 def _images(path: Path, subset: str, count: int) -> NDArray[np.uint8]:
     with _LOCK:  # threads share one copy; the lock stays out of `read`, which is pickled
-        return _load_images(path, subset, count)
-
-
-@functools.lru_cache(maxsize=3)
-def _load_images(path: Path, subset: str, count: int) -> NDArray[np.uint8]:
-    images = _load(path, f"{subset}_images")
-    if images is None:
-        raise DataError(f"{path}: the array {subset}_images is missing; download the file again")
-    if images.dtype != np.uint8 or images.ndim < 3 or images.shape[3:] not in ((), (3,)) or len(images) != count:
-        raise DataError(
-            f"{path}: {subset}_images is {images.dtype} {images.shape}; expected uint8 ({count}, height, width) "
-            f"or ({count}, height, width, 3)"
-        )
-    return images
+        if (path, subset) not in _IMAGES:
+            images = _load(path, f"{subset}_images")
+            if images is None:
+                raise DataError(f"{path}: the array {subset}_images is missing; download the file again")
+            if (
+                images.dtype != np.uint8
+                or images.ndim < 3
+                or images.shape[3:] not in ((), (3,))
+                or len(images) != count
+            ):
+                raise DataError(
+                    f"{path}: {subset}_images is {images.dtype} {images.shape}; expected uint8 "
+                    f"({count}, height, width) or ({count}, height, width, 3)"
+                )
+            _IMAGES[path, subset] = images
+        return _IMAGES[path, subset]
 
 
 def _load(path: Path, name: str) -> NDArray | None:

@@ -89,9 +89,7 @@ def _read(source: str, name_pattern: str, generated: Any, check_layout: bool) ->
             f"{source}: contains no images; expected one folder per class with images inside "
             "(.bmp, .png, .jpg, .tif), or C-NMC 2019 as downloaded"
         )
-    if cnmc.is_cnmc(archive):
-        return cnmc.read_cnmc(archive)
-    return folder.read_folder(archive, name_pattern, check_layout)
+    return cnmc.read_cnmc(archive) or folder.read_folder(archive, name_pattern, check_layout)
 
 
 def _choose_classes(dataset: Dataset, classes: tuple[str, ...], source: str) -> Dataset:

@@ -169,8 +169,7 @@ def _outline(rng: np.random.Generator, appearance: SimpleNamespace) -> Array:
 def _towards(rng: np.random.Generator, x: Array, y: Array, distance: Array) -> Array:
     """Returns the cosine of the angle between each pixel's direction and a random one."""
     angle = rng.uniform(0, 2 * math.pi)
-    cosine: Array = (math.cos(angle) * x + math.sin(angle) * y) / distance
-    return cosine
+    return (math.cos(angle) * x + math.sin(angle) * y) / distance
 
 
 def _chromatin(appearance: SimpleNamespace, rng: np.random.Generator, x: Array, y: Array, scale: float) -> Array:
@@ -195,5 +194,4 @@ def _smooth_noise(rng: np.random.Generator, side: int, spacing: float) -> Array:
     grid = Image.fromarray(rng.standard_normal((knots, knots), np.float32))
     # The box makes the spacing exact for every side; the factor compensates the smoothing by interpolation.
     box = (1.0, 1.0, 1.0 + side / spacing, 1.0 + side / spacing)
-    noise: Array = np.asarray(grid.resize((side, side), Image.Resampling.BICUBIC, box=box)) * np.float32(1.35)
-    return noise
+    return np.asarray(grid.resize((side, side), Image.Resampling.BICUBIC, box=box)) * np.float32(1.35)

@@ -2,8 +2,7 @@ from collections import Counter
 
 import pytest
 
-from alljax.data import cnmc, images
-from alljax.data.archive import open_archive
+from alljax.data import images
 from alljax.data.dataset import UNLABELED
 from alljax.data.readers import open_all, open_dataset
 from alljax.errors import DataError
@@ -141,10 +140,8 @@ def test_missing_or_damaged_label_csv(plant, settings):
     root = plant({path: None for path in CHALLENGE if not path.endswith(".csv")})
     with pytest.raises(DataError, match="subset 'prelim'.* 3 images, numbers without labels .is the label CSV"):
         open_dataset(settings(root, subset="prelim"))
-    for content in (b"a,b,c\r\n1,2,3\r\n", b"Patient_ID,new_names,labels\r\nUID_57_29_1_all.bmp\r\n", b"\xff\xfe\x00"):
-        (root / "phase2.csv").write_bytes(content)
-        with pytest.raises(DataError, match=r"phase2.csv: (expected the col|row 1 has no patient_id|cannot be read)"):
-            open_all(str(root))
+    (root / "phase2.csv").write_bytes(LABELS.encode()[:80])
+    assert cells(open_all(str(root)), "prelim") == PRELIM_CELLS[:1]
 
 
 def test_incomplete_copy(plant, settings):
@@ -181,4 +178,4 @@ def test_final_phase_has_no_labels(plant, settings):
     ],
 )
 def test_other_folders_are_not_cnmc(plant, paths):
-    assert not cnmc.is_cnmc(open_archive(plant(paths)))
+    assert open_all(str(plant(paths))).name == "folder"
