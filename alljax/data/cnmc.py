@@ -8,7 +8,6 @@ import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -136,12 +135,11 @@ def _record(path: str, subset: str, fold: str, original: Mapping[str, str]) -> R
     match = _NAME.fullmatch(original.get(stem, stem) if subset == "prelim" else stem)
     if match is None:
         return None
-    subject, field, cell, label = match.groups()
-    record = Record(path, CLASSES.index(label.lower()), subject.upper(), field, cell, fold, subset or "train")
-    if known := cnmc_index.official(record):
+    subject, field, cell, label = match[1].upper(), match[2], match[3], match[4].lower()
+    if known := cnmc_index.expected().get((subject, field, cell, label)):
         subset = subset or known.subset
-        return replace(record, subset=subset, fold=fold or (known.fold if subset == "train" else ""))
-    return record
+        fold = fold or (known.fold if subset == "train" else "")
+    return Record(path, CLASSES.index(label), subject, field, cell, fold, subset or "train")
 
 
 def _original_names(archive: Archive) -> dict[str, str]:

@@ -29,8 +29,7 @@ from alljax.data.readers import open_all
 from alljax.errors import DataError, WorkdirError, plural
 from alljax.progress import bar
 
-SHARD = 256
-"""Maximum number of images per shard: about 150 MB."""
+SHARD = 256  # images per file at most: about 150 MB
 
 
 class Cnmc2019(tfds.core.ShardBasedBuilder):
@@ -89,19 +88,14 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
                 data = dataset.read(Record(**row, subset=name))
                 yield number, {**row, "image": data, "phase": name, "sha256": hashlib.sha256(data).hexdigest()}
 
-        firsts = {name: range(0, len(rows[name]), SHARD) for name in rows}
-        return {name: [functools.partial(examples, name, first) for first in firsts[name]] for name in rows}
+        return {
+            name: [functools.partial(examples, name, first) for first in range(0, len(rows[name]), SHARD)]
+            for name in rows
+        }
 
 
 def prepare(source: str, out: Path) -> Path:
-    """Writes all images of a copy of C-NMC 2019, unchanged, to ``out/cnmc2019/1.0.0``.
-
-    Args:
-        source: a folder or a zip with the data set, complete or in part, in any layout.
-        out: TFDS's `data_dir`; created if missing.
-
-    Returns:
-        The prepared folder, for `read_prepared` and `tfds.builder_from_directory`.
+    """Writes all images of a copy of C-NMC 2019, complete or in part; returns the folder ``out/cnmc2019/1.0.0``.
 
     Raises:
         DataError: the source is not C-NMC 2019, or an image cannot be read.
@@ -134,7 +128,7 @@ def prepare(source: str, out: Path) -> Path:
 def open_cnmc(source: str) -> Dataset:
     """Opens all subsets of C-NMC 2019; DataError where a folder or zip contains no images of it."""
     dataset = open_all(source)
-    if dataset.name != "cnmc" or not dataset.records:
+    if dataset.name != "cnmc":
         raise DataError(
             f"{source}: not C-NMC 2019 (no names like UID_H3_12_4_hem.bmp); other folders and zips need no "
             "preparation, set data.source"

@@ -74,11 +74,7 @@ class Dataset:
 
 
 def check(dataset: Dataset, source: str) -> Dataset:
-    """Returns `dataset` if a classifier can be trained on it.
-
-    Args:
-        dataset: the labeled images of a source.
-        source: the source as the user wrote it, for messages.
+    """Returns `dataset` if a classifier can be trained on it; `source` is its name for messages.
 
     Raises:
         DataError: no images, fewer than two classes, or a class without images.

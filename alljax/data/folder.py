@@ -82,7 +82,7 @@ def read_csv(path: Path) -> Dataset:
     rows: dict[str, Row] = {}
     for number, values in enumerate(table, 1):
         row = {column: values[column].strip() for column in _COLUMNS if column in values}
-        if not (row["path"] and row["label"]) or len(values) > len({*header}):
+        if not (row["path"] and row["label"]) or None in values:
             raise DataError(f"{path}: row {number} has too many values, or no path or label; correct or remove it")
         name = row["path"].replace("\\", "/")
         if name in rows:

@@ -35,10 +35,10 @@ def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
     """
     everything = open_all(data.source, data.classes, data.name_pattern, data.synthetic)
     subsets = tuple(dict.fromkeys(subsets)) or (data.subset,)
-    dataset = _select(everything, subsets, data)
+    dataset = check(_select(everything, subsets), data.source)
     if dataset.name == "cnmc" and not data.allow_partial:
         cnmc.check_complete(everything.records, subsets, data.source)
-    return check(dataset, data.source)
+    return dataset
 
 
 def open_all(
@@ -84,11 +84,6 @@ def _read(source: str, name_pattern: str, generated: Any, check_layout: bool) ->
 
         return cnmc_tfds.read_prepared(prepared)
     archive = open_archive(path)
-    if not archive.images():
-        raise DataError(
-            f"{source}: contains no images; expected one folder per class with images inside "
-            "(.bmp, .png, .jpg, .tif), or C-NMC 2019 as downloaded"
-        )
     return cnmc.read_cnmc(archive) or folder.read_folder(archive, name_pattern, check_layout)
 
 
@@ -132,19 +127,12 @@ def _remarks(dataset: Dataset) -> Iterator[str]:
         yield f"{plural(len(mixed), 'subject')} in more than one class, treated as the same subject: {first_few(mixed)}"
 
 
-def _select(dataset: Dataset, subsets: Sequence[str], data: Any) -> Dataset:
+def _select(dataset: Dataset, subsets: Sequence[str]) -> Dataset:
     """Returns the labeled records of `subsets`, with a note about the others."""
-    counts = Counter(
-        f"{record.subset}{' without labels' if record.label == UNLABELED else ''}" for record in dataset.records
-    )
-    for subset in subsets:
-        if counts and not counts[subset]:  # `check` reports an empty source
-            found = ", ".join(f"{name} ({plural(count, 'image')})" for name, count in sorted(counts.items()))
-            raise DataError(
-                f"{data.source}: no labeled images in the subset {subset!r} (data.subset, split.test_subset); "
-                f"{'; '.join((f'found {found}', *dataset.notes))}"
-            )
     used = tuple(record for record in dataset.records if record.subset in subsets and record.label != UNLABELED)
+    counts = Counter(
+        record.subset if record.label != UNLABELED else f"{record.subset} without labels" for record in dataset.records
+    )
     notes = dataset.notes
     if unused := ", ".join(f"{count:,} of {name}" for name, count in sorted(counts.items()) if name not in subsets):
         notes += (f"only {' and '.join(map(repr, subsets))} used (data.subset, split.test_subset); skipped: {unused}",)

@@ -17,33 +17,27 @@ def merge_subjects(
 ) -> tuple[str, ...]:
     """Returns the subject of each record.
 
-    Subject names that share an image, or that are known to belong to one subject, are merged (connected components).  A
-    record without a subject name is a subject of its own, unless another record has the same image.
-
-    Args:
-        records: N records.
-        digests: one per record, equal for equal images; empty to compare none.
-        known_subjects: disjoint sets of names that belong to one subject.
+    Subject names that share an image (an equal digest; without `digests`, none do), or that are in one of the disjoint
+    sets `known_subjects`, are one subject.  A record without a subject name is a subject of its own, unless another
+    record has the same image.
 
     Returns:
         N names: the merged names, sorted and joined by ``+``; the first of the paths where no name is known.
     """
     known = {name: names for names in known_subjects for name in names}
-    rows: dict[object, list[int]] = defaultdict(list)
+    groups: dict[object, list[int]] = defaultdict(list)
     for row, record in enumerate(records):
         if record.subject:
-            rows[known.get(record.subject, record.subject)].append(row)
+            groups[known.get(record.subject, record.subject)].append(row)
     for row, digest in enumerate(digests):
-        rows["digest", digest].append(row)
-    component = connected_groups(len(records), rows.values())
-    members: dict[int, list[Record]] = defaultdict(list)
+        groups["digest", digest].append(row)
+    component = connected_groups(len(records), groups.values())
+    names, paths = defaultdict(set), defaultdict(set)
     for number, record in zip(component, records, strict=True):
-        members[number].append(record)
-    subjects = {}
-    for number, same in members.items():
-        names = {record.subject for record in same} - {""}
-        subjects[number] = "+".join(natural_sort(names)) or natural_sort(record.path for record in same)[0]
-    return tuple(subjects[number] for number in component)
+        names[number].add(record.subject)
+        paths[number].add(record.path)
+    merged = {n: "+".join(natural_sort(names[n] - {""})) or natural_sort(paths[n])[0] for n in paths}
+    return tuple(merged[number] for number in component)
 
 
 def connected_groups(count: int, groups: Iterable[Sequence[int]]) -> list[int]:

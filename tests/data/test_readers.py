@@ -8,7 +8,7 @@ def test_synthetic(settings):
     dataset = open_dataset(settings("synthetic"))
     assert (dataset.name, len(dataset.records)) == ("synthetic", 40)
     assert dataset.class_names == ("HEM (normal)", "ALL (leukemic blast)")
-    with pytest.raises(DataError, match=r"no labeled images in the subset 'prelim' .*; found train \(40 images\)"):
+    with pytest.raises(DataError, match="no labeled images .*only 'prelim' used .*skipped: 40 of train"):
         open_dataset(settings("synthetic", subset="prelim"))
 
 
@@ -35,15 +35,13 @@ def test_subsets(plant, settings):
     assert dataset.notes[-1].startswith("only 'train' and 'test' used")
     assert dataset.notes[-1].endswith("skipped: 1 of val")
     assert {r.subset for r in open_dataset(settings(root, subset="test")).records} == {"test"}
-    with pytest.raises(DataError, match=r"subset 'prelim' .*; found test \(2 images\), train"):
-        open_dataset(settings(root), ("train", "prelim"))
 
 
 def test_unusable_sources(plant, settings, tmp_path):
     for source in (tmp_path / "missing", ""):
         with pytest.raises(DataError, match="no such file or folder; data.source takes"):
             open_dataset(settings(source))
-    with pytest.raises(DataError, match="contains no images"):
+    with pytest.raises(DataError, match="no labeled images found .*without an image suffix: a/readme.txt"):
         open_dataset(settings(plant({"a/readme.txt": b""})))
     with pytest.raises(ConfigError, match="synthetic has its own subject names"):
         open_dataset(settings("synthetic", name_pattern="(?P<subject>x)"))
