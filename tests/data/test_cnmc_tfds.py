@@ -10,23 +10,13 @@ import cloudpickle
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from data.test_cnmc import KAGGLE
 from PIL import Image
 
 from alljax.data import cnmc_tfds
 from alljax.data.readers import find_prepared, open_all, open_dataset
 from alljax.errors import DataError, WorkdirError
 
-LABELS = b"Patient_ID,new_names,labels\r\nUID_57_29_1_all.bmp,1.bmp,1\r\nUID_H33_2_2_hem.bmp,10.bmp,0\r\n"
-KAGGLE = {
-    "C-NMC_Leukemia/training_data/fold_0/all/UID_2_1_1_all.bmp": None,
-    "C-NMC_Leukemia/training_data/fold_0/all/UID_11_1_10_all.bmp": None,
-    "C-NMC_Leukemia/training_data/fold_2/hem/UID_h3_4_1_hem.bmp": None,
-    "C-NMC_Leukemia/validation_data/C-NMC_test_prelim_phase_data/1.bmp": None,
-    "C-NMC_Leukemia/validation_data/C-NMC_test_prelim_phase_data/10.bmp": None,
-    "C-NMC_Leukemia/validation_data/C-NMC_test_prelim_phase_data_labels.csv": LABELS,
-    "C-NMC_Leukemia/testing_data/C-NMC_test_final_phase_data/2.bmp": None,
-}
-SUBSETS = ["train", "prelim", "final"]
 WITHOUT_TENSORFLOW = """
 import sys
 from pathlib import Path
@@ -35,7 +25,7 @@ from alljax.data import cnmc_tfds
 source, out = sys.argv[1:]
 dataset = cnmc_tfds.read_prepared(cnmc_tfds.prepare(source, Path(out)))
 shapes = [example["image"].shape for example in tfds.data_source("cnmc2019", split="train", data_dir=out)]
-assert shapes == [(12, 12, 3)] * 3 and all(map(dataset.read, dataset.records))
+assert shapes == [(12, 12, 3)] * 5 and all(map(dataset.read, dataset.records))
 assert not {"tensorflow", "torch", "jax"} & set(sys.modules)
 """
 
@@ -54,31 +44,29 @@ def prepared(plant, tmp_path):
 
 
 def test_read_prepared_equals_the_source(prepared, tmp_path):
-    source, dataset = open_all(str(tmp_path / "source")), cnmc_tfds.read_prepared(prepared)
+    source, dataset = open_all(str(tmp_path / "source")), open_all(str(prepared))
     for name in ("name", "classes", "class_names", "records", "notes", "known_subjects", "crops"):
         assert getattr(dataset, name) == getattr(source, name)
     expected = [source.read(record) for record in source.records]
-    assert [dataset.read(record) for record in dataset.records] == expected
     with ThreadPoolExecutor(8) as pool:
-        again = pickle.loads(cloudpickle.dumps(dataset))
-        assert list(pool.map(again.read, [*again.records] * 10)) == expected * 10
+        for read in (dataset.read, pickle.loads(cloudpickle.dumps(dataset)).read):
+            assert list(pool.map(read, [*dataset.records] * 10)) == expected * 10
 
 
 def test_tfds_reads_the_prepared_data(prepared, tmp_path):
     builder = tfds.builder_from_directory(prepared)
-    assert (builder.name, str(builder.version), {*builder.info.splits}) == ("cnmc2019", "1.0.0", {*SUBSETS})
+    assert (builder.name, str(builder.version)) == ("cnmc2019", "1.0.0")
     source = open_all(str(tmp_path / "source"))
     records = {record.path: record for record in source.records}
-    for example in (
-        each for name in SUBSETS for each in tfds.data_source("cnmc2019", split=name, data_dir=prepared.parents[1])
-    ):
-        record = records.pop(example["path"].decode())
-        data = source.read(record)
-        values = [example[name].decode() for name in ("subject", "field", "cell", "fold", "phase", "sha256")]
-        identity = [record.subject, record.field, record.cell, record.fold, record.subset]
-        assert values == [*identity, hashlib.sha256(data).hexdigest()]
-        assert example["label"] == record.label
-        np.testing.assert_array_equal(example["image"], np.asarray(Image.open(io.BytesIO(data))))
+    for subset in ("train", "prelim", "final"):
+        for example in tfds.data_source("cnmc2019", split=subset, data_dir=tmp_path / "out"):
+            record = records.pop(example["path"].decode())
+            data = source.read(record)
+            values = [example[name].decode() for name in ("subject", "field", "cell", "fold", "phase", "sha256")]
+            identity = [record.subject, record.field, record.cell, record.fold, record.subset]
+            assert values == [*identity, hashlib.sha256(data).hexdigest()]
+            assert (example["label"], record.subset) == (record.label, subset)
+            np.testing.assert_array_equal(example["image"], np.asarray(Image.open(io.BytesIO(data))))
     assert not records
 
 
@@ -92,15 +80,15 @@ def test_tfds_can_prepare(plant, tmp_path):
 
 def test_prepared_data_is_a_source(prepared, settings):
     for folder in (prepared, prepared.parent, prepared.parent.parent):
-        assert len(open_dataset(settings(folder, allow_partial=True)).records) == 3
+        assert len(open_dataset(settings(folder, allow_partial=True)).records) == 5
 
 
 def test_prepare_again(prepared, plant, tmp_path, messages):
     assert cnmc_tfds.prepare(str(tmp_path / "source"), tmp_path / "out") == prepared
-    assert messages[-1] == f"prepared 6 images: {prepared}"
+    assert messages[-1] == f"prepared 9 images: {prepared}"
     other = plant([path for path in KAGGLE if "training_data" in path], zipped=True)
     folder = cnmc_tfds.prepare(str(other), tmp_path / "other")
-    assert [record.subset for record in cnmc_tfds.read_prepared(folder).records] == ["train"] * 3
+    assert [record.subset for record in cnmc_tfds.read_prepared(folder).records] == ["train"] * 5
     with pytest.raises(WorkdirError, match="was prepared from another source; remove it"):
         cnmc_tfds.prepare(str(other), tmp_path / "out")
 
@@ -119,7 +107,7 @@ def test_prepare_fails(plant, tmp_path):
     assert find_prepared(tmp_path / "out") is None
 
 
-@pytest.mark.parametrize("name", ["dataset_info.json", "metadata.json", "cnmc2019-train.array_record-00001-of-00002"])
+@pytest.mark.parametrize("name", ["dataset_info.json", "metadata.json", "cnmc2019-train.array_record-00001-of-00003"])
 @pytest.mark.parametrize("content", [None, b"{}"])
 def test_damaged_prepared_data(prepared, name, content):
     (prepared / name).unlink()
@@ -136,6 +124,6 @@ def test_damaged_prepared_data(prepared, name, content):
 
 
 def test_without_tensorflow(plant, tmp_path):
-    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, str(plant(KAGGLE)), str(tmp_path / "new")]
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, plant(KAGGLE), tmp_path / "new"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

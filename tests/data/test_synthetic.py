@@ -1,49 +1,32 @@
 import hashlib
 import io
 import re
-from collections import defaultdict
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from alljax.config import default_config
 from alljax.data.images import load
 from alljax.data.inspection import inspect
-from alljax.data.splits import make_splits
 from alljax.data.synthetic import read_synthetic, render_cell
 from alljax.errors import ConfigError
 
 
-def folds_of(protocol, dataset, repeats):
-    settings = default_config().split
-    settings.protocol, settings.repeats = protocol, repeats
-    return make_splits(dataset, [record.subject for record in dataset.records], settings, seed=0)
-
-
-def test_records_are_named_like_the_real_ones():
-    dataset = read_synthetic(24, 600, 224, 0)
+@pytest.mark.parametrize(("subjects", "images"), [(2, 2), (3, 100), (24, 600), (101, 101)])
+def test_records_are_named_like_the_real_ones(subjects, images):
+    dataset = read_synthetic(subjects, images, 32, 7)
     assert dataset.classes == ("hem", "all")
-    assert len({r.path for r in dataset.records}) == 600
-    labels = defaultdict(set)
+    assert len({r.path for r in dataset.records}) == images
+    assert len({r.subject for r in dataset.records}) == len({(r.subject, r.label) for r in dataset.records}) == subjects
     for record in dataset.records:
         match = re.fullmatch(r"UID_(H?\d+)_(\d+)_(\d+)_(all|hem)\.bmp", record.path)
         assert match.groups() == (record.subject, record.field, record.cell, dataset.classes[record.label])
         assert record.subject.startswith("H") == (record.label == 0)
-        labels[record.subject].add(record.label)
-    assert len(labels) == 24
-    assert all(len(found) == 1 for found in labels.values())
-
-
-@pytest.mark.parametrize(("subjects", "images"), [(2, 2), (3, 100), (101, 101)])
-def test_numbers_of_subjects_and_images(subjects, images):
-    dataset = read_synthetic(subjects, images, 32, 7)
-    assert (len(dataset.records), len({r.subject for r in dataset.records})) == (images, subjects)
-    assert {r.label for r in dataset.records} == {0, 1}
     with pytest.raises(ConfigError, match=r"data\.synthetic\.images=9 must be at least data\.synthetic\.subjects=10"):
         read_synthetic(10, 9, 32, 0)
 
@@ -97,19 +80,18 @@ def test_size_is_as_informative_as_in_the_real_data():
 
 
 def test_splits_by_image_are_optimistic():
-    gains = []
+    model, gains = make_pipeline(StandardScaler(), KNeighborsClassifier(9)), []
     for seed in range(4):
         dataset = read_synthetic(24, 400, 64, seed)
-        labels = np.array([r.label for r in dataset.records])
-        matrix = np.array([features(record, dataset) for record in dataset.records])
-        model = make_pipeline(StandardScaler(), KNeighborsClassifier(9))
-
-        def auc(protocol, repeats, dataset=dataset, labels=labels, matrix=matrix, model=model):
-            folds = folds_of(protocol, dataset, repeats)
-            scores = [model.fit(matrix[f.train], labels[f.train]).predict_proba(matrix[f.test])[:, 1] for f in folds]
-            return roc_auc_score(np.concatenate([labels[f.test] for f in folds]), np.concatenate(scores))
-
-        gains.append(auc("paper", 5) - auc("subject_kfold", 1))
+        labels, subjects = zip(*((r.label, r.subject) for r in dataset.records), strict=True)
+        matrix = [features(record, dataset) for record in dataset.records]
+        by_image, by_subject = (
+            cross_val_predict(model, matrix, labels, groups=groups, cv=StratifiedGroupKFold(5), method="predict_proba")[
+                :, 1
+            ]
+            for groups in (range(400), subjects)
+        )
+        gains.append(roc_auc_score(labels, by_image) - roc_auc_score(labels, by_subject))
     assert min(gains) > 0
     assert 0.03 < np.mean(gains) < 0.2
 
