@@ -149,8 +149,7 @@ def study(options: Options) -> int:
         from alljax.study import restart
 
         def finish(study: Any) -> None:
-            report.write_contact_sheets(study.folder, lambda: restart.open_records(options.settings))
-            report.write_report(study.folder, paper.sections)
+            report.write_report(study.folder, paper.sections, lambda: restart.open_records(options.settings))
 
         force = options.resume == "force"
         study = restart.find_or_run(options.settings, options.workdir, options.shard, force, options.dry_run, finish)

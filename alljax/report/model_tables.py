@@ -48,6 +48,7 @@ def results_table(study: Study) -> Table:
     notes = (
         f"In brackets: {study.config['evaluation.level']:.0%} intervals over {trials[ranking.best]['interval_unit']}.",
         "Other intervals are in metrics.json. The minutes are those of training, without extracting features.",
+        *(f"Failed: {name}: {message}" for name, message in study.metrics["failed"].items()),
     )
     title, count = "Metrics over all held-out images", len(models)
     return Table("results", title, columns, tuple(rows[:count]), tuple(rows[count:]), notes)

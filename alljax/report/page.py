@@ -1,9 +1,10 @@
 """The page of a report: a study's results as one HTML file that needs no other file."""
 
 import base64
+import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from alljax import files
+from alljax.data.dataset import Dataset
+from alljax.data.images import load
 from alljax.evaluation.metrics import METRICS
 from alljax.report import findings, model_tables, plots, setting_names
 from alljax.report.tables import Figure, Section, Table, metric_value
 from alljax.study.results import Study
+
+SHEETS = 3
+"""Models with a contact sheet of misclassified images, the best ones."""
 
 COLORS = {
     plots.INK: "currentColor", plots.BLUE: "var(--blue)", plots.VERMILION: "var(--red)", plots.GREEN: "var(--green)",
@@ -50,6 +57,23 @@ def render(study: Study, sections: Sequence[Section], inputs: str) -> str:
 def render_table(table: Table) -> str:
     """Returns a table as an HTML file that needs no other file."""
     return _template().render(table=table, title=table.title, inputs="")
+
+
+def write_contact_sheets(study: Study, read_dataset: Callable[[], Dataset]) -> None:
+    """Writes a contact sheet of misclassified images of each of the best models, unless it is newer than the trial."""
+    read = functools.cache(read_dataset)
+    for name in study.ranking.order[:SHEETS]:
+        path = study.folder / "figures" / f"misclassified-{name}.jpg"
+        predictions = study.folder / "trials" / name / "predictions.csv"
+        rows = model_tables.misclassified_table(study, name).rows
+        if rows and (not path.is_file() or path.stat().st_mtime <= predictions.stat().st_mtime):
+            record_of = {record.path: record for record in read().records}
+            images = [load(read(), record_of[file.text]) for *_, file in rows]
+            captions = [
+                f"{true.text}\n→ {predicted.text}\n{probability.text} · {subject.text}"
+                for true, predicted, probability, subject, _ in rows
+            ]
+            files.write_bytes(path, plots.contact_sheet(images, captions))
 
 
 def inline(figure: Figure, prefix: str) -> Markup:

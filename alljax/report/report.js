@@ -23,7 +23,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 
 // Figures: mouse, finger or arrow keys move a line to the nearest point of the curves; a box names their values.
-const create = (className, text = "") => Object.assign(document.createElement("div"), {className, textContent: text});
+const create = (className, textContent = "", style = "") =>
+  Object.assign(document.createElement("div"), {className, textContent, style});
 const percent = value => `${100 * value}%`;
 const format = value => Math.abs(value) < 10 ? value.toFixed(3) : String(Number(value.toPrecision(4)));
 const share = (value, [low, high], log) =>
@@ -32,36 +33,29 @@ const share = (value, [low, high], log) =>
 for (const svg of document.querySelectorAll("svg[data-curves]")) {
   const holder = create("follow");
   svg.replaceWith(holder);
-  holder.append(svg);
-  JSON.parse(svg.dataset.curves).forEach(panel => holder.append(...follow(panel)));
+  holder.append(svg, ...JSON.parse(svg.dataset.curves).flatMap(follow));
 }
 
-function follow({box: [left, top, width, height], x, y, log, name, title, at, lines}) {
-  const area = create("panel"), readout = create("readout"), last = at.length - 1;
-  const positions = at.map(value => share(value, x, log));
+function follow({box, x, y, log, name, title, at, lines}) {
+  const [left, top, width, height] = box.map(percent), readout = create("readout");
+  const area = create("panel", "", `left: ${left}; top: ${top}; width: ${width}; height: ${height}`);
+  const positions = at.map(value => share(value, x, log)), last = at.length - 1;
   let shown = -1;
   const hide = () => { shown = -1; readout.hidden = true; area.replaceChildren(); };
-  const mark = (className, position) => {
-    const element = create(className);
-    element.style.left = percent(position);
-    area.append(element);
-    return element;
-  };
   const show = index => {
-    hide();
     shown = index;
-    mark("hair", positions[index]);
-    readout.replaceChildren(create("head", [title, `${name} ${at[index]}`].filter(Boolean).join(" · ")));
+    const across = `left: ${percent(positions[index])}`, place = box[0] + box[2] * positions[index];
+    const marks = [create("hair", "", across)];
+    const rows = [create("head", [title, `${name} ${at[index]}`].filter(Boolean).join(" · "))];
     for (const [label, color, values] of lines.filter(([, , values]) => values[index] !== null)) {
-      const row = create("row"), key = create("key", label), dot = mark("dot", positions[index]);
-      dot.style.bottom = percent(share(values[index], y));
-      dot.style.background = key.style.borderColor = color;
-      row.append(key, create("", format(values[index])));
-      readout.append(row);
+      const up = percent(share(values[index], y)), row = create("row");
+      marks.push(create("dot", "", `${across}; bottom: ${up}; background: ${color}`));
+      row.append(create("key", label, `border-color: ${color}`), create("", format(values[index])));
+      rows.push(row);
     }
-    const place = left + width * positions[index];
-    readout.style.left = place < 0.5 ? percent(place) : "auto";
-    readout.style.right = place < 0.5 ? "auto" : percent(1 - place);
+    area.replaceChildren(...marks);
+    readout.replaceChildren(...rows);
+    readout.style = `top: ${top}; ${place < 0.5 ? "left" : "right"}: ${percent(Math.min(place, 1 - place))}`;
     readout.hidden = false;
   };
   const point = event => {
@@ -77,13 +71,11 @@ function follow({box: [left, top, width, height], x, y, log, name, title, at, li
     event.preventDefault();
     show(moves[event.key]);
   };
-  const listeners = {pointermove: point, pointerdown: point, keydown: press, blur: hide};
+  const leave = event => { if (event.pointerType !== "touch") hide(); };
+  const listeners = {pointermove: point, pointerdown: point, pointerleave: leave, keydown: press, blur: hide};
   Object.entries(listeners).forEach(([event, listener]) => area.addEventListener(event, listener));
-  area.addEventListener("pointerleave", event => { if (event.pointerType !== "touch") hide(); });
-  Object.assign(area.style, {left: percent(left), top: percent(top), width: percent(width), height: percent(height)});
   Object.assign(area, {tabIndex: 0, role: "group", ariaLabel: `${title} Curves: arrow keys read the values.`.trim()});
   Object.assign(readout, {hidden: true, role: "status"});
-  readout.style.top = percent(top);
   return [area, readout];
 }
 

@@ -89,14 +89,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, see `plots.save`.
+    """A figure from `plots.save`.
 
     Attributes:
         name: stem of its files, for example ``figure-9``.
         caption: what it shows.
         svg: Matplotlib's SVG file.
         png: the same as PNG; empty where the figure is only on the page.
-        description: what a screen reader reads instead of the figure; the caption if empty.
+        description: what a screen reader reads; the caption if empty.
         curves: JSON of the curves that the reader can follow with the mouse; empty if there are none.
     """
 
@@ -110,14 +110,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the report.
-
-    Attributes:
-        anchor: its id on the page.
-        title: its heading.
-        paragraphs: plain text at its beginning.
-        parts: tables and figures in order.
-    """
+    """A section of the report: its id on the page, its heading, plain text, then tables and figures in order."""
 
     anchor: str
     title: str

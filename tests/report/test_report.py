@@ -178,14 +178,16 @@ def test_contact_sheets_show_misclassified_images_once(study_copy: Path, toy_con
         opened.append(open_dataset(toy_config().data))
         return opened[-1]
 
-    report.write_contact_sheets(study_copy, read_dataset)
+    report.write_report(study_copy)
+    assert not list(study_copy.glob("figures/*.jpg"))
+    report.write_report(study_copy, None, read_dataset)
     sheets = sorted(study_copy.glob("figures/misclassified-*.jpg"))
-    assert len(sheets) == report.SHEETS
+    assert len(sheets) == page.SHEETS
     with Image.open(sheets[0]) as image:
         assert image.format == "JPEG"
-    report.write_contact_sheets(study_copy, read_dataset)
+    (study_copy / "report.html").unlink()
+    found = Page(report.write_report(study_copy, None, read_dataset))
     assert len(opened) == 1, "sheets that are newer than the predictions are kept"
-    found = Page(report.write_report(study_copy))
     assert len(found.all("img")) == 1
     assert [name for name in found.ids if name.startswith("model-")] == ["model-0"], "only the best has figures"
     assert "3 more models" in found.text
