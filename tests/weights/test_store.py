@@ -2,14 +2,17 @@ import hashlib
 import os
 import re
 import sys
-from dataclasses import replace
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from alljax.cli import main
 from alljax.config import default_config, vary
-from alljax.errors import WeightsError
+from alljax.errors import WeightsError, WorkdirError
 from alljax.models.backbones import BACKBONES
 from alljax.models.preprocessing import get_preprocessing
 from alljax.training.network import open_network
@@ -18,19 +21,72 @@ from alljax.weights.store import Source, find, sources
 
 
 def content(name: str) -> bytes:
-    return f"the weights {name}".encode() * 100
+    return f"the weights {name}".encode() * 20_000
+
+
+@dataclass
+class Server:
+    """A local server of the files in `served`."""
+
+    served: dict[str, bytes] = field(default_factory=dict)  # path → content
+    break_after: int | None = None  # bytes of each answer after which the connection is closed
+    ranges: bool = True
+    statuses: list[int] = field(default_factory=list)  # of the first answers, instead of the file
+    requests: list[str] = field(default_factory=list)  # Range header of each request
+    url: str = ""
+
+
+@pytest.fixture(scope="module")
+def local_server() -> Iterator[Server]:
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *ignored: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            state.requests.append(self.headers.get("Range") or "")
+            if state.statuses or self.path not in state.served:
+                self.send_error(state.statuses.pop(0) if state.statuses else 404)
+                return
+            match = re.fullmatch(r"bytes=(\d+)-", state.requests[-1]) if state.ranges else None
+            rest = state.served[self.path][int(match[1]) if match else 0 :]
+            if not rest:
+                self.send_error(416)
+                return
+            self.send_response(206 if match else 200)
+            self.send_header("Content-Length", str(len(rest)))
+            self.end_headers()
+            self.wfile.write(rest[: state.break_after])
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        state.url = f"http://127.0.0.1:{http.server_port}"
+        yield state
+        http.shutdown()
+        thread.join()
 
 
 @pytest.fixture
-def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
-    """Two sources of VGG16 and one each of the ResNets, none of them present; `served` replaces the network."""
+def server(local_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    local_server.__init__(url=local_server.url, served={"/vgg": content("vgg")})  # type: ignore[misc]
+    monkeypatch.setattr(store, "RETRY_SECONDS", 0.0)
+    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    return local_server
+
+
+@pytest.fixture
+def known(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
+    """Two sources of VGG16 and one each of the ResNets, none of them present; the server has "vgg"."""
     monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / "cache"))
 
     def source(name: str, backbone: str, file: str) -> Source:
         sha256 = hashlib.sha256(content(name)).hexdigest()
         return Source(
-            name, backbone, "torchvision", file, "MIT", True, "torch", "none", f"sha256:{sha256}", url=f"https://{name}",
-            bytes=len(content(name)), default=name != "timm",
+            name, backbone, "torchvision", file, "MIT", True, "torch", "none", f"sha256:{sha256}",
+            url=f"{server.url}/{name}", bytes=len(content(name)), default=name != "timm",
         )  # fmt: skip
 
     found = {
@@ -41,20 +97,6 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
     }
     monkeypatch.setattr(store, "sources", lambda: found)
     return found
-
-
-@pytest.fixture
-def served(known: dict[str, Source], monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """URL → content of a file, in place of the network."""
-    files: dict[str, bytes] = {}
-
-    def download(url: str, part: Path, size: int) -> None:
-        if url not in files:
-            raise WeightsError(f"{url}: no connection")
-        part.write_bytes(files[url])
-
-    monkeypatch.setattr(store, "download", download)
-    return files
 
 
 def refusal(path: Path | str, name: str, backbone: str) -> str:
@@ -83,51 +125,86 @@ def test_third_party_files_agree_with_the_catalog() -> None:
 # Downloads
 
 
-def test_default_source_is_downloaded_once(served: dict[str, bytes], known: dict[str, Source]) -> None:
-    served["https://vgg"] = content("vgg")
+def test_default_source_is_downloaded_once(server: Server, known: dict[str, Source]) -> None:
     located = find("", "", "vgg16")
     assert (located.source, located.path) == (known["vgg"], known["vgg"].stored)
     assert f"sha256:{located.sha256}" == known["vgg"].hash
-    served.clear()
     assert find("", "", "vgg16") == located
+    assert len(server.requests) == 1
 
 
-def test_wrong_file_is_deleted(served: dict[str, bytes], known: dict[str, Source]) -> None:
-    served["https://vgg"] = content("other")
+def test_wrong_file_is_deleted(server: Server, known: dict[str, Source]) -> None:
+    server.served["/vgg"] = content("other")
     assert re.search(r"wrong hash: its sha256 is .*; the file was deleted", refusal("", "", "vgg16"))
     assert [path.name for path in known["vgg"].stored.parent.iterdir() if not path.name.startswith(".")] == []
 
 
-def test_changed_file_in_the_store(served: dict[str, bytes], known: dict[str, Source]) -> None:
-    served["https://vgg"] = content("vgg")
+def test_changed_file_in_the_store(known: dict[str, Source]) -> None:
     store.fetch("vgg").path.write_bytes(content("xyz"))
-    assert "wrong hash: its sha256 is" in (message := refusal("", "", "vgg16"))
+    message = refusal("", "", "vgg16")
+    assert "wrong hash: its sha256 is" in message
     assert f"delete {known['vgg'].stored}" in message
 
 
-def test_no_weights_names_four_ways(served: dict[str, bytes], known: dict[str, Source]) -> None:
+def test_no_weights_names_four_ways(server: Server, known: dict[str, Source]) -> None:
+    server.served.clear()
     known["package"] = replace(known["vgg"], name="package", url="", package="some-package==1.0", default=False)
     message = refusal("", "", "vgg16")
-    ways = ("--config.weights.path=FILE", "weights fetch vgg", "pip install some-package==1.0", "https://vgg")
-    for text in (*ways, str(known["vgg"].stored), "no connection"):
+    ways = ("--config.weights.path=FILE", "weights fetch vgg", "pip install some-package==1.0", f"{server.url}/vgg")
+    for text in (*ways, str(known["vgg"].stored), "HTTP Error 404"):
         assert text in message
+    assert len(server.requests) == 1, "not repeated"
     assert "pip install some-package==1.0" in refusal("", "package", "vgg16")
 
 
 def test_source_without_hash_is_used_with_a_warning(
-    served: dict[str, bytes], known: dict[str, Source], messages: list[str]
+    server: Server, known: dict[str, Source], messages: list[str]
 ) -> None:
     known["vgg"] = replace(known["vgg"], hash="", bytes=0)
-    served["https://vgg"] = content("other")
+    server.served["/vgg"] = content("other")
     assert find("", "", "vgg16").source == known["vgg"]
     assert "the hash of vgg is not known" in messages[-1]
+
+
+def test_interrupted_download_is_resumed(server: Server, known: dict[str, Source]) -> None:
+    server.break_after = 100_000
+    assert store.fetch("vgg").path.read_bytes() == content("vgg")
+    assert server.requests == ["", "bytes=100000-", "bytes=200000-"]
+
+
+def test_later_call_resumes(server: Server, known: dict[str, Source]) -> None:
+    server.break_after = 50_000
+    assert re.search(r"vgg16-a.pth.part is kept and the same command resumes it", refusal("", "", "vgg16"))
+    server.break_after = None
+    assert store.fetch("vgg").path.read_bytes() == content("vgg")
+
+
+def test_server_without_ranges_and_with_a_temporary_error(server: Server, known: dict[str, Source]) -> None:
+    part = known["vgg"].stored.with_name("vgg16-a.pth.part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(content("vgg"))
+    server.statuses = [503]  # then 416, because the file is complete
+    assert store.fetch("vgg").path.read_bytes() == content("vgg")
+    part.write_bytes(b"x" * 1000)
+    known["vgg"].stored.unlink()
+    server.ranges = False
+    assert store.fetch("vgg").path.read_bytes() == content("vgg")
+
+
+def test_disk_full(server: Server, known: dict[str, Source]) -> None:
+    part = known["vgg"].stored.with_name("vgg16-a.pth.part")
+    part.parent.mkdir(parents=True)
+    part.symlink_to("/dev/full")
+    with pytest.raises(WorkdirError, match=r"No space left on device"):
+        store.fetch("vgg")
+    assert len(server.requests) == 1
 
 
 # Packages
 
 
 def test_package_is_used_without_importing_it(
-    served: dict[str, bytes], known: dict[str, Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    known: dict[str, Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for file, text in {
         "carrier/__init__.py": "raise RuntimeError('imported')",
@@ -161,7 +238,7 @@ def test_given_file_is_recognized_by_its_hash(algorithm: str, known: dict[str, S
 
 
 def test_impossible_requests(known: dict[str, Source], tmp_path: Path) -> None:
-    assert "No such file" in refusal(tmp_path / "missing.pth", "", "vgg16")
+    assert "no such file" in refusal(tmp_path / "missing.pth", "", "vgg16")
     assert "vgg is for vgg16, not resnet50" in refusal("", "vgg", "resnet50")
     assert "did you mean 'vgg'" in refusal("", "vvg", "vgg16")
 
@@ -196,13 +273,13 @@ def test_folder_prefers_known_names_then_hashes_then_prefixes(known: dict[str, S
         assert located.source == source
         located.path.unlink()
     assert find(tmp_path, "", "resnet50").source == known["resnet"]
-    assert "only resnet50-b.pth, vgg160.pth; expected are vgg16-a.pth" in refusal(tmp_path, "", "vgg16")
+    assert "no file vgg16* or known file, only resnet50-b.pth, vgg160.pth" in refusal(tmp_path, "", "vgg16")
 
 
 def test_folders_that_are_refused(known: dict[str, Source], tmp_path: Path) -> None:
     (tmp_path / "vgg16_one.pth").write_bytes(content("own"))
     (tmp_path / "vgg16_two.pth").write_bytes(content("own"))
-    assert "several files may be the weights of vgg16: vgg16_one.pth, vgg16_two.pth" in refusal(tmp_path, "", "vgg16")
+    assert "several files vgg16*: vgg16_one.pth, vgg16_two.pth" in refusal(tmp_path, "", "vgg16")
     (tmp_path / "saved_model.pb").touch()
     assert "a TensorFlow SavedModel; load it in Keras" in refusal(tmp_path, "", "vgg16")
 
