@@ -19,7 +19,6 @@ SPLIT = ("split.protocol", "split.folds", "split.test_fraction")
 """Settings that may differ between the two trials of a pair."""
 SIDES = ("random images", "disjoint subjects")
 
-
 Pair = tuple[str, str]
 """Two trials of the same configuration: with protocol ``paper``, and with disjoint subjects."""
 Gap = Mapping[str, np.ndarray]
@@ -27,30 +26,29 @@ Gap = Mapping[str, np.ndarray]
 
 
 def sections(study: Study) -> list[Section]:
-    """Returns the section on the leakage gap, or nothing where no configuration has both kinds of split."""
+    """Returns the section on the leakage gap, or nothing where no configuration has both kinds of split, finished."""
     pairs = find_pairs(study)
     if not pairs:
         return []
-    gaps = {pair: gap(study, pair) for pair in pairs if study.metrics["trials"].keys() >= {*pair}}
+    gaps = [gap(study, pair) for pair in pairs]
     protocols = dict.fromkeys(study.settings(other)["split.protocol"] for _, other in pairs)
-    lines = [f"Random images: protocol paper. Disjoint subjects: protocol {' and '.join(protocols)}."]
-    parts: tuple[Table | Figure, ...] = (_table(study, pairs, gaps),)
-    if gaps:
-        lines.insert(0, summary([*gaps.values()], len(pairs), study.bootstrap.level))
-        parts = (*parts, _figure(study, {pair: pairs[pair] for pair in gaps}))
-    return [Section("leakage", "Leakage gap", tuple(lines), parts)]
+    lines = (
+        summary(gaps, study.bootstrap.level),
+        f"Random images: protocol paper. Disjoint subjects: protocol {' and '.join(protocols)}.",
+    )
+    return [Section("leakage", "Leakage gap", lines, (_table(study, pairs, gaps), _figure(study, pairs)))]
 
 
 def find_pairs(study: Study) -> dict[Pair, str]:
-    """Returns the configurations with both kinds of split, finished or not, and what distinguishes each."""
-    settings = {name: study.settings(name) for name in study.trials}
+    """Returns the configurations that are finished under both kinds of split, and what distinguishes each."""
+    settings = {name: study.settings(name) for name in study.trials if name in study.metrics["trials"]}
     compared = {name: {key: value for key, value in values.items() if key not in SPLIT}
                 for name, values in settings.items()}  # fmt: skip
     pairs = [
         (name, other)
-        for name in study.trials
+        for name in settings
         if settings[name]["split.protocol"] == "paper"
-        for other in study.trials
+        for other in settings
         if settings[other]["split.protocol"] not in LEAKY and compared[other] == compared[name]
     ]
     varied = varied_settings(study)
@@ -79,8 +77,8 @@ def gap(study: Study, pair: Pair) -> Gap:
     return found
 
 
-def summary(gaps: Sequence[Gap], total: int, level: float) -> str:
-    """Returns the leakage gap in a sentence, averaged over the configurations that are finished, of `total`."""
+def summary(gaps: Sequence[Gap], level: float) -> str:
+    """Returns the leakage gap in a sentence, averaged over the configurations."""
     texts = []
     for metric, name in (("accuracy", "percentage points of accuracy"), ("auc", "AUC within folds")):
         if all(metric in found for found in gaps):
@@ -89,12 +87,12 @@ def summary(gaps: Sequence[Gap], total: int, level: float) -> str:
             entry = difference_value(metric, first[0] - second[0], bounds)
             significant = bounds and (bounds[0] > 0 or bounds[1] < 0)
             texts.append(f"{entry.text} {name} {entry.note}{'' if significant else ' (not significant)'}")
-    over = "" if total == 1 else f", averaged over {len(gaps)} of {total} configurations"
+    over = "" if len(gaps) == 1 else f", averaged over {len(gaps)} configurations"
     return f"Testing on random images instead of disjoint subjects gains {' and '.join(texts)}{over}."
 
 
 def _figure(study: Study, pairs: Mapping[Pair, str]) -> Figure:
-    """Returns both accuracies of each configuration, all finished, with their intervals."""
+    """Returns both accuracies of each configuration with their intervals."""
     with plots.subplots(1, 1, (8.4, 1.3 + 0.34 * len(pairs))) as (drawn, grid):
         axes, rows = grid[0, 0], np.arange(len(pairs))
         for side, (label, color, marker) in enumerate(zip(SIDES, (BLUE, VERMILION), "os", strict=True)):
@@ -113,11 +111,21 @@ def _figure(study: Study, pairs: Mapping[Pair, str]) -> Figure:
         return plots.save("leakage", caption, drawn)
 
 
-def _table(study: Study, pairs: Mapping[Pair, str], gaps: Mapping[Pair, Gap]) -> Table:
-    rows = [
-        (Value(label), *(value for metric in METRICS for value in _values(study, pair, metric, gaps.get(pair, {}))))
-        for pair, label in pairs.items()
-    ]
+def _table(study: Study, pairs: Mapping[Pair, str], gaps: Sequence[Gap]) -> Table:
+    rows, level = [], study.bootstrap.level
+    for label, found in zip(pairs.values(), gaps, strict=True):
+        values = [Value(label)]
+        for metric in METRICS:
+            if metric in found:
+                first, second = found[metric]
+                for draws in (first, second):
+                    intervals = {metric: percentile_interval(draws[1:], level)}
+                    values.append(metric_value(metric, {metric: draws[0], "intervals": intervals}))
+                bounds = percentile_interval((first - second)[1:], level)
+                values.append(difference_value(metric, first[0] - second[0], bounds))
+            else:
+                values += [Value("–")] * 3
+        rows.append(tuple(values))
     columns = [f"{label}, {what}" for label in METRICS.values() for what in (*SIDES, "difference")]
     unit = matching.unit(study)
     notes = [
@@ -131,16 +139,3 @@ def _table(study: Study, pairs: Mapping[Pair, str], gaps: Mapping[Pair, Gap]) ->
         notes.append("The subjects are unknown, so the second split is not subject-disjoint: this shows little.")
     title = "The same configurations under both splits"
     return Table("leakage", title, ("configuration", *columns), tuple(rows), notes=tuple(notes))
-
-
-def _values(study: Study, pair: Pair, metric: str, found: Gap) -> list[Value]:
-    """Returns a metric of both trials of a pair, and the difference."""
-    if metric not in found:
-        missing = [name not in study.metrics["trials"] for name in pair]
-        return [*(Value("–", note="trial missing" if lost else "") for lost in missing), Value("–")]
-    first, second = found[metric]
-    entries = [
-        (draws[0], percentile_interval(draws[1:], study.bootstrap.level)) for draws in (first, second, first - second)
-    ]
-    values = [metric_value(metric, {metric: number, "intervals": {metric: bounds}}) for number, bounds in entries[:2]]
-    return [*values, difference_value(metric, *entries[2])]
