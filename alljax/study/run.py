@@ -56,7 +56,7 @@ def run_study(
             here = workdir.trial_folder(folder, name)
             logging.info(f"{name}: finished (remove {here} to train it again)")
             remove_checkpoints(here)
-        jobs = _jobs(trials, shard, finished)
+        jobs = sweep.jobs(trials, shard, finished)
         _run_jobs(jobs, experiment, folder)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("all trials are finished")
@@ -77,7 +77,7 @@ def run_study(
 def dry_run(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1)) -> None:
     """Prints what `run_study` would do, with the time measured on this machine; writes nothing."""
     trials, experiment = open_study(config, folder)
-    estimate.print_plan(trials, _jobs(trials, shard, _finished(trials, folder)), experiment)
+    estimate.print_plan(trials, sweep.jobs(trials, shard, _finished(trials, folder)), experiment)
 
 
 def open_study(config: ConfigDict, folder: Path, force: bool = False) -> tuple[list[Trial], Experiment]:
@@ -98,11 +98,6 @@ def open_study(config: ConfigDict, folder: Path, force: bool = False) -> tuple[l
 def _finished(trials: list[Trial], folder: Path) -> list[str]:
     """Returns the names of the finished trials, the same in all processes."""
     return [trial.name for trial in trials if distributed.any_process(workdir.is_finished(folder, trial.name))]
-
-
-def _jobs(trials: list[Trial], shard: tuple[int, int], finished: list[str]) -> list[Job]:
-    """Returns the jobs of a shard; on an accelerator, heads of several trials are trained side by side."""
-    return sweep.jobs(trials, shard, finished, side_by_side=jax.default_backend() != "cpu")
 
 
 def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path) -> None:

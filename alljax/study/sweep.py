@@ -88,25 +88,27 @@ def expand(config: ConfigDict) -> list[Trial]:
     return list(trials.values())
 
 
-def jobs(
-    trials: Sequence[Trial],
-    shard: tuple[int, int] = (0, 1),
-    finished: Collection[str] = (),
-    side_by_side: bool = False,
-) -> list[Job]:
+def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Collection[str] = ()) -> list[Job]:
     """Returns the jobs of a study, frozen trials first.
+
+    On an accelerator, heads are trained side by side if they differ only in arguments of the compiled function.
 
     Args:
         trials: of the study.
         shard: i and n: only the trainings i, i + n, ….
         finished: names of the trials that are skipped.
-        side_by_side: train jointly what differs only in arguments of the compiled function.
     """
+    import jax  # here, because a finished study is recognized without JAX
+
+    from alljax.training.optimizers import NUMBERS
+
     grouped: dict[tuple[str, tuple[int, ...]], list[tuple[Trial, ...]]] = {}
     for training in trainings(trials)[shard[0] :: shard[1]]:
         if missing := tuple(trial for trial in training if trial.name not in finished):
-            joint = side_by_side and missing[0].config.train.mode == "frozen"
-            program = _program(missing[0].config) if joint else training[0].name
+            config = missing[0].config
+            numbers = [f"train.{name}" for name in NUMBERS if config.train[name]]  # arguments of the compiled function
+            joint = config.train.mode == "frozen" and jax.default_backend() != "cpu"
+            program = _key(config, numbers) if joint else training[0].name
             grouped.setdefault((program, tuple(map(_epochs, missing))), []).append(missing)
     found = []
     for group in grouped.values():
@@ -136,13 +138,6 @@ def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
         split = trial.config.split
         found += ["train", split.test_subset] if split.protocol == "prelim" else [trial.config.data.subset]
     return tuple(dict.fromkeys(found))
-
-
-def _program(config: ConfigDict) -> str:
-    """Returns the same text for configs that differ only in numbers, which are arguments of the compiled training."""
-    from alljax.training.optimizers import NUMBERS  # imports JAX
-
-    return _key(config, [f"train.{name}" for name in NUMBERS if config.train[name]])
 
 
 def _epochs(trial: Trial) -> int:

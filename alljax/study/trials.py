@@ -2,10 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,18 +45,11 @@ class Outcome:
     costs: dict[str, float]
 
 
-class Classifier(Protocol):
-    """Trains the trials of a job on one fold after the other."""
+Fit = Callable[[Any, np.ndarray, FoldRows, jax.Array], Sequence[FoldOutcome]]
+"""Trains a classifier on a fold: features or images, labels int32 (N,), rows of the fold, keys of the seeds (S,).
 
-    def fit(self, features: Any, labels: np.ndarray, fold: FoldRows, keys: jax.Array) -> Sequence[FoldOutcome]:
-        """Returns one outcome per trial of the job: parameters to be stored, history and test probabilities.
-
-        Args:
-            features: what the classifier learns from, one entry per image.
-            labels: int32 (N,).
-            fold: training, validation and test rows.
-            keys: one per seed, (S,).
-        """
+Returns one outcome per trial of the job: parameters to be stored, history and test probabilities.
+"""
 
 
 def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[Trial, Outcome | ConfigError]]:
@@ -69,13 +63,15 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
     outcomes: list[Sequence[FoldOutcome]] = []
     errors: dict[str, ConfigError] = {}
     with progress.bar(f"heads {job.name}", job.cost * len(folds) if job.frozen else 0, "epochs") as update:
-        classifier: Classifier
+        fit: Fit
         if job.frozen:
-            classifier = HeadClassifier(job, experiment.num_classes, features, update)
+            fit = partial(fit_heads, job, experiment.num_classes, update)
         else:
-            classifier = NetworkClassifier(first, experiment, folder / "trials" / first.name)
+            network, mesh = experiment.networks[first.name], make_mesh(job.config)
+            tuner = FineTuner(job.config, network, experiment.num_classes, mesh)
+            fit = partial(fit_networks, tuner, folder / "trials" / first.name)
         for fold in make_fold_rows(job.config, experiment.labels, experiment.num_classes, folds):
-            outcomes.append(classifier.fit(features, experiment.labels, fold, fold_keys(job.config, fold)))
+            outcomes.append(fit(features, experiment.labels, fold, fold_keys(job.config, fold)))
             for trial, outcome in zip(job.trials, outcomes[-1], strict=True):
                 if job.frozen and trial.name not in errors and (error := _diverged(trial, fold, outcome.history)):
                     errors[trial.name] = error
@@ -89,65 +85,52 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         yield trial, errors.get(trial.name) or Outcome(of_trial, costs)
 
 
-class HeadClassifier:
-    """The heads of a job as a `Classifier`; all its trainings and seeds are one compiled call."""
+def fit_heads(
+    job: Job, num_classes: int, update: progress.Update, features: Any, labels: np.ndarray, fold: FoldRows,
+    keys: jax.Array,
+) -> list[FoldOutcome]:  # fmt: skip
+    """Trains the heads of a job, see `Fit`; all its trainings and seeds are one compiled call."""
 
-    def __init__(self, job: Job, num_classes: int, features: Any, update: progress.Update) -> None:
-        """Compiles nothing yet."""
-        self._trainer = HeadTrainer(job.trials[0].config, num_classes, features.shape[2])
-        self._job, self._update = job, update
-
-    def fit(self, features: Any, labels: np.ndarray, fold: FoldRows, keys: jax.Array) -> list[FoldOutcome]:
-        """See `Classifier`."""
-        trainings, seeds = self._job.trainings, len(keys)
-        configs = [training[-1].config for training in trainings for _ in range(seeds)]
-        epochs = [trial.config.train.epochs for trial in trainings[0]]
-        keys = keys[np.tile(np.arange(seeds), len(trainings))]
-        outcomes = self._trainer.train(epochs, make_runs(keys, configs, fold), features, labels, fold, self._progress)
-        if not self._job.config.study.checkpoints:  # large heads of many folds would fill the memory
-            outcomes = [outcome._replace(params={}) for outcome in outcomes]
-        slices = [slice(start, start + seeds) for start in range(0, len(configs), seeds)]
-        return [jax.tree.map(lambda leaf, runs=runs: leaf[runs], outcome) for runs in slices for outcome in outcomes]
-
-    def _progress(self, epochs: int, note: str) -> None:
+    def check_and_update(epochs: int, note: str) -> None:
         interrupts.check()
-        self._update(epochs, note)
+        update(epochs, note)
+
+    seeds = len(keys)
+    configs = [training[-1].config for training in job.trainings for _ in range(seeds)]
+    epochs = [trial.config.train.epochs for trial in job.trainings[0]]
+    runs = make_runs(keys[np.tile(np.arange(seeds), len(job.trainings))], configs, fold)
+    trainer = HeadTrainer(job.config, num_classes, features.shape[2])  # compiled once for equal settings
+    outcomes = trainer.train(epochs, runs, features, labels, fold, check_and_update)
+    if not job.config.study.checkpoints:  # large heads of many folds would fill the memory
+        outcomes = [outcome._replace(params={}) for outcome in outcomes]
+    slices = [slice(start, start + seeds) for start in range(0, len(configs), seeds)]
+    return [jax.tree.map(lambda leaf, runs=runs: leaf[runs], outcome) for runs in slices for outcome in outcomes]
 
 
-class NetworkClassifier:
-    """The fine-tuned networks of a trial as a `Classifier`: one run per fold and seed, compiled once."""
-
-    def __init__(self, trial: Trial, experiment: Experiment, folder: Path) -> None:
-        """Compiles nothing yet; each run has a folder in ``runs/`` of the trial's `folder`."""
-        self._trial, self._folder, self._mesh = trial, folder, make_mesh(trial.config)
-        self._tuner = FineTuner(trial.config, experiment.networks[trial.name], experiment.num_classes, self._mesh)
-
-    def fit(self, features: ImageSource, labels: np.ndarray, fold: FoldRows, keys: jax.Array) -> list[FoldOutcome]:
-        """See `Classifier`; a finished run is loaded, an interrupted one resumes."""
-        config, results = self._trial.config, []
-        for number, key in enumerate(keys):
-            folder = self._folder / "runs" / f"{fold.repeat}-{fold.fold}-{config.seed + number}"
-            if not distributed.any_process((folder / RESULT).is_file()):
-                self._train(FoldLoader(config, features, fold, key, self._mesh), fold, key, folder)
-            results.append(checkpoints.load_arrays(folder / RESULT))
-        history = np.full((len(results), config.train.epochs, 4), np.nan)  # NaN after early stopping
-        for run, result in enumerate(results):
-            history[run, : len(result["history"])] = result["history"]
-        params = [{"params": result["params"], "batch_stats": result.get("batch_stats", {})} for result in results]
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
-        probabilities = np.asarray(jax.nn.softmax(np.stack([result["logits"] for result in results])))
-        return [FoldOutcome(stacked, History(*np.moveaxis(history, -1, 0)), probabilities)]
-
-    def _train(self, loader: FoldLoader, fold: FoldRows, key: jax.Array, folder: Path) -> None:
-        epochs = self._trial.config.train.epochs
-        inputs = self._tuner.inputs(key, fold.class_weights, epochs * loader.steps_per_epoch)
-        title = f"{self._trial.name} {folder.name}"
-        with progress.bar(title, epochs * loader.train_count, "images") as update:
-            trained = train(self._tuner, loader, inputs, folder, update)
-        if distributed.is_primary():
-            checkpoints.save_arrays(folder / RESULT, vars(trained))
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        multihost_utils.sync_global_devices(f"{folder / RESULT} is written")
+def fit_networks(
+    tuner: FineTuner, folder: Path, images: ImageSource, labels: np.ndarray, fold: FoldRows, keys: jax.Array
+) -> list[FoldOutcome]:
+    """Fine-tunes one network per key, see `Fit`; a finished run in `folder` is loaded, an interrupted one resumes."""
+    config, epochs, results = tuner.config, tuner.config.train.epochs, []
+    for number, key in enumerate(keys):
+        run = folder / "runs" / f"{fold.repeat}-{fold.fold}-{config.seed + number}"
+        if not distributed.any_process((run / RESULT).is_file()):
+            loader = FoldLoader(config, images, fold, key, tuner.mesh)
+            inputs = tuner.inputs(key, fold.class_weights, epochs * loader.steps_per_epoch)
+            with progress.bar(f"{folder.name} {run.name}", epochs * loader.train_count, "images") as update:
+                trained = train(tuner, loader, inputs, run, update)
+            if distributed.is_primary():
+                checkpoints.save_arrays(run / RESULT, vars(trained))
+                shutil.rmtree(run / "checkpoints", ignore_errors=True)
+            multihost_utils.sync_global_devices(f"{run / RESULT} is written")
+        results.append(checkpoints.load_arrays(run / RESULT))
+    history = np.full((len(results), epochs, 4), np.nan)  # NaN after early stopping
+    for of_run, result in zip(history, results, strict=True):
+        of_run[: len(result["history"])] = result["history"]
+    params = [{"params": result["params"], "batch_stats": result.get("batch_stats", {})} for result in results]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
+    probabilities = np.asarray(jax.nn.softmax(np.stack([result["logits"] for result in results])))
+    return [FoldOutcome(stacked, History(*np.moveaxis(history, -1, 0)), probabilities)]
 
 
 def check_fine_tuning(config: ConfigDict, network: Network) -> None:

@@ -1,5 +1,6 @@
 from typing import Any
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -68,15 +69,16 @@ def test_shard_has_every_nth_training() -> None:
     assert [len(jobs(trials, (index, 3))) for index in range(3)] == [2, 1, 1]
 
 
-def test_jobs_side_by_side_differ_only_in_arguments_of_the_compiled_function() -> None:
+def test_jobs_side_by_side_differ_only_in_arguments_of_the_compiled_function(monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = ("features.augment", ("none", "dihedral")), ("train.learning_rate", (1e-2, 1e-3))
-    found = jobs(expand(config_of(*sweep)), side_by_side=True)
+    assert len(jobs(expand(config_of(*sweep)))) == 4
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = jobs(expand(config_of(*sweep)))
     assert [len(job.trainings) for job in found] == [2, 2]
     assert all(len({trial.config.features.augment for trial in job.trials}) == 1 for job in found)
-    assert len(jobs(expand(config_of(*sweep)))) == 4
     # Zero removes a part of the computation.
     sweep = ("train.optimizer", ("adam", "sgd")), ("train.weight_decay", (0.0, 1e-3, 1e-2))
-    assert len(jobs(expand(config_of(*sweep)), side_by_side=True)) == 4, "optimizer × whether weights decay"
+    assert len(jobs(expand(config_of(*sweep)))) == 4, "optimizer × whether weights decay"
 
 
 def test_trials_of_one_split_setting_have_the_same_split() -> None:
