@@ -16,7 +16,7 @@ from alljax.paper import matching, published
 from alljax.paper.matching import Match
 from alljax.paper.published import Row
 from alljax.report import plots
-from alljax.report.setting_names import varied_settings
+from alljax.report.setting_names import describe, varied_settings
 from alljax.report.tables import Figure, Section, Table, Value
 from alljax.study.results import Study
 
@@ -66,7 +66,7 @@ def rank(match: Match) -> list[Variant]:
     grouped: dict[str, dict[Row, list[np.ndarray]]] = {}
     for name in names:
         values = study.settings(name)
-        variant = ", ".join(f"{setting.name}={setting.labels[setting.index(values)]}" for setting in varied)
+        variant = describe(varied, values)
         grouped.setdefault(variant, {})[match.rows[name]] = _differences(match, name, tests)
     found = []
     for variant, by_row in grouped.items():

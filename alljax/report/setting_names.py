@@ -81,31 +81,20 @@ def varied_settings(study: Study) -> list[VariedSetting]:
         shown = [key for key in differing if key not in DEPENDENT] or differing
         if not shown:
             continue
-        names, labels, numbers = [setting_name(key) for key in shown], [], None
-        for row in settings:
-            texts = [setting_value(key, row[key]) for key in shown]
-            words = [
-                text if len(shown) == 1 or text in PROPER.values() else f"{name}={text}"
-                for name, text in zip(names, texts, strict=True)
-            ]
-            labels.append(", ".join(words))
+        name = ", ".join(setting_name(key) for key in shown)
+        labels = [", ".join(setting_value(key, row[key]) for key in shown) for row in settings]
         if len(set(labels)) < len(rows):
             labels = [", ".join(json.dumps(row[key]) for key in differing) for row in settings]
-        values = [row[shown[0]] for row in settings]
+        values, numbers = [row[shown[0]] for row in settings], None
         if len(shown) == 1 and all(type(value) in (int, float) for value in values):
             numbers = tuple(math.nan if (shown[0], value) in VALUES else float(value) for value in values)
-        varied.append(VariedSetting(", ".join(names), tuple(keys), tuple(map(tuple, rows)), tuple(labels), numbers))
+        varied.append(VariedSetting(name, tuple(keys), tuple(map(tuple, rows)), tuple(labels), numbers))
     return varied
 
 
 def describe(varied: Sequence[VariedSetting], settings: Mapping[str, Any]) -> str:
-    """Returns what distinguishes a trial, for example ``VGG16, batch size=64``."""
-    words = []
-    for setting in varied:
-        label = setting.labels[setting.index(settings)]
-        plain = setting.numbers is None and label not in ("yes", "no")
-        words.append(label if plain else f"{setting.name}={label}")
-    return ", ".join(words)
+    """Returns what distinguishes a trial, for example ``backbone=VGG16, batch size=64``."""
+    return ", ".join(f"{setting.name}={setting.labels[setting.index(settings)]}" for setting in varied)
 
 
 def setting_name(key: str) -> str:

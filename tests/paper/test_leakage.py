@@ -19,7 +19,7 @@ def test_each_configuration_is_compared_with_itself(both_study: Study) -> None:
     table, figure = section.parts
     assert isinstance(table, Table)
     assert isinstance(figure, Figure)
-    labels = ["stem, epochs=10", "stem, epochs=20", "stage1, epochs=10", "stage1, epochs=20"]
+    labels = [f"stage={stage}, epochs={epochs}" for stage in ("stem", "stage1") for epochs in (10, 20)]
     assert [row[0].text for row in table.rows] == labels
     trials = both_study.metrics["trials"]
     for index, row in enumerate(table.rows):
