@@ -35,13 +35,6 @@ def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not list(tmp_path.iterdir())
 
 
-def test_new_file_has_usual_permissions_and_exact_text(tmp_path: Path) -> None:
-    files.write_text(tmp_path / "ours", "ä\r\nb\n")
-    (tmp_path / "plain").write_text("")
-    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
-    assert (tmp_path / "ours").read_bytes() == "ä\r\nb\n".encode()
-
-
 def test_output_is_checked_before_long_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     files.check_output(tmp_path / "file")

@@ -17,13 +17,6 @@ def test_bar_in_a_log_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert not output.out
 
 
-def test_hidden_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "hidden", True)
-    with progress.bar("decode", 2, "images") as update:
-        update(2)
-    assert not capsys.readouterr().err.strip()
-
-
 def test_messages_of_alljax_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         progress.show_messages()

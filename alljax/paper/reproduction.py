@@ -1,6 +1,7 @@
 """Tables 1 to 7 of the paper with our numbers beside the published ones."""
 
 import csv
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -38,7 +39,9 @@ def sections(study: Study) -> list[Section]:
     for number, (network, optimizer) in enumerate(KEYS, start=3):
         if network in match.networks:
             tables.append(metrics_table(match, number, (network, optimizer)))
-    tables += [*optimizer_table(match), table_7(match)]
+    if {optimizer for _, optimizer, _ in match.finished} == {*OPTIMIZERS}:
+        tables.append(optimizer_table(match))
+    tables.append(table_7(match))
     lines += [*matching.describe(match), tolerance.describe(match), *summary(match)]
     found = [Section("paper", "Against the paper", tuple(lines), tuple(tables))]
     if match.finished:
@@ -99,14 +102,7 @@ def baselines_table(match: Match) -> Table:
 
 
 def comparison_table(match: Match, number: int, title: str, columns: Mapping[str, tuple[Key, str]]) -> Table:
-    """Returns one of Tables 1 to 6: per number of epochs ours, theirs and the difference of each column.
-
-    Args:
-        match: the study beside the paper.
-        number: of the table.
-        title: without the number.
-        columns: from headings to what is compared.
-    """
+    """Returns one of Tables 1 to 6: per number of epochs ours, theirs and the difference of `columns`, by heading."""
     rows = []
     for epochs in match.epochs:
         found = [tolerance.compare(match, (*key, epochs), metric) for key, metric in columns.values()]
@@ -124,11 +120,11 @@ def metrics_table(match: Match, number: int, key: Key) -> Table:
     return replace(table, footer=((Value("mean"), *means),), notes=(tolerance.interval_note(match),))
 
 
-def optimizer_table(match: Match) -> tuple[Table, ...]:
-    """Returns Adam minus RMSprop per network and number of epochs; nothing where no network has both, finished."""
+def optimizer_table(match: Match) -> Table:
+    """Returns Adam minus RMSprop per network and number of epochs, where both are finished."""
     metrics, rows, significant = ("accuracy", "macro_f1"), [], Counter[str]()
     study = match.study
-    for network, epochs in [(network, epochs) for network in match.networks for epochs in match.epochs]:
+    for network, epochs in itertools.product(match.networks, match.epochs):
         pair = [(network, optimizer, epochs) for optimizer in OPTIMIZERS]
         if not all(map(match.result, pair)):
             continue
@@ -142,8 +138,6 @@ def optimizer_table(match: Match) -> tuple[Table, ...]:
                        difference_value(metric, theirs, (theirs - reach, theirs + reach))]  # fmt: skip
         significant.update(metric for metric, (low, high) in bounds.items() if low > 0 or high < 0)
         rows.append(tuple(values))
-    if not rows:
-        return ()
     headings = [f"{METRICS[metric]}, {whose}" for metric in metrics for whose in ("ours", "theirs")]
     counts = " and ".join(f"{significant[metric]} of {len(rows)} in {METRICS[metric]}" for metric in metrics)
     level = study.bootstrap.level
@@ -154,7 +148,7 @@ def optimizer_table(match: Match) -> tuple[Table, ...]:
         "optimizers. Theirs: ends from rounding and the implied ranges. Accuracy in percentage points.",
     )
     title = "Adam − RMSprop on the same images"
-    return (Table("optimizers", title, ("network", "epochs", *headings), tuple(rows), notes=notes),)
+    return Table("optimizers", title, ("network", "epochs", *headings), tuple(rows), notes=notes)
 
 
 def table_7(match: Match) -> Table:

@@ -50,14 +50,7 @@ def parts(match: Match) -> list[Table | Figure]:
 
 
 def curves(match: Match, name: str, caption: str, panels: Mapping[str, Mapping[Row, "DataFrame"]]) -> Figure:
-    """Returns accuracy and loss of the trainings of each panel, accuracy above loss.
-
-    Args:
-        match: the study beside the paper.
-        name: of the figure.
-        caption: what it shows.
-        panels: by title, of each finished row in the order of the paper its history, averaged per epoch.
-    """
+    """Returns accuracy above loss in each panel: by title, of each row its history, averaged per epoch."""
     across = min(4, len(panels))
     blocks = -(-len(panels) // across)
     size = (max(2.65 * across, 6.4), 4.0 * blocks + 0.6)

@@ -23,8 +23,6 @@ from alljax.study.results import Study
 STATED = ("model.backbone", "model.stage", "train.optimizer", "train.epochs")
 """The settings that the paper states: they determine the row that a trial corresponds to."""
 BOTH = "both networks"
-COLORS = {BOTH: plots.BLUE, "A": plots.VERMILION, "B": plots.GREEN}
-MARKERS = {BOTH: "o", "A": "s", "B": "D"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Variant:
         rows: the rows of the paper that its finished trials correspond to.
         numbers: how many published numbers they cover.
         distances: by network, and over `BOTH`: the distance in percentage points and that in every resample,
-            (1 + resamples,); NaN where undefined.
+            (1 + resamples,); NaN where undefined and without trials of a network.
         nearest: share of the resamples in which it is the nearest.
     """
 
@@ -73,8 +71,8 @@ def rank(match: Match) -> list[Variant]:
         distances = {}
         for network in (BOTH, *match.networks):
             differences = [each for row, of_row in by_row.items() if network in (BOTH, row[0]) for each in of_row]
-            if differences:
-                distances[network] = np.sqrt(np.mean(np.square(differences), axis=0))
+            no_trial = [np.full(1 + study.bootstrap.resamples, np.nan)]
+            distances[network] = np.sqrt(np.mean(np.square(differences or no_trial), axis=0))
         found.append(Variant(variant, tuple(sorted(by_row)), sum(map(len, by_row.values())), distances))
     found.sort(key=lambda variant: float(variant.distances[BOTH][0]))
     draws = np.stack([variant.distances[BOTH][1:] for variant in found])
@@ -151,19 +149,20 @@ def _interval(distances: np.ndarray, level: float) -> tuple[float, float]:
 
 def _bounds(distances: np.ndarray, level: float) -> str:
     low, high = _interval(distances, level)
-    return "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
+    return f"[{low:.2f}, {high:.2f}]"
 
 
 def _table(match: Match, ranking: Sequence[Variant]) -> Table:
     level, rows = match.study.bootstrap.level, []
     for variant in ranking:
-        values = [Value(variant.name)]
-        for network in (BOTH, *match.networks):
-            found = variant.distances.get(network)
-            missing = Value("–", note="no trial")
-            values.append(missing if found is None else Value(f"{found[0]:.2f}", found[0], _bounds(found, level)))
+        values = [
+            Value("–", note="no trial")
+            if np.isnan(found[0])
+            else Value(f"{found[0]:.2f}", found[0], _bounds(found, level))
+            for found in variant.distances.values()
+        ]
         share, numbers = Value(f"{variant.nearest:.1%}", variant.nearest), Value(str(variant.numbers), variant.numbers)
-        rows.append((*values, share, numbers))
+        rows.append((Value(variant.name), *values, share, numbers))
     used = [f"{name} used as {published.NETWORKS[letter]}" for letter, name in match.networks.items()]
     impossible = sum(not published.implied(row)[1] for row in {*match.rows.values()})
     notes = (
@@ -183,14 +182,13 @@ def _figure(match: Match, ranking: Sequence[Variant]) -> Figure:
     series, level = (BOTH, *match.networks), match.study.bootstrap.level
     with plots.subplots(1, 1, (9.5, 1.3 + 0.42 * len(ranking))) as (figure, grid):
         axes = grid[0, 0]
-        for number, network in enumerate(series):
-            covered = {row: item.distances[network] for row, item in enumerate(ranking) if network in item.distances}
-            at = np.array([*covered]) + 0.22 * (number - (len(series) - 1) / 2)
-            low, high = np.array([_interval(distances, level) for distances in covered.values()]).reshape(-1, 2).T
-            color, label = COLORS[network], published.NETWORKS.get(network, network)
-            axes.hlines(at, low, high, color=color, linewidth=1.4, alpha=0.75)
-            values = [distances[0] for distances in covered.values()]
-            axes.plot(values, at, MARKERS[network], color=color, markersize=5, label=label)
+        for number, (network, color, marker) in enumerate(zip(series, plots.PALETTE, "osD", strict=False)):
+            distances = [variant.distances[network] for variant in ranking]
+            at = np.arange(len(ranking)) + 0.22 * (number - (len(series) - 1) / 2)
+            low, high = np.array([_interval(each, level) for each in distances]).T
+            axes.hlines(at, low, high, color=color, linewidth=1.4)
+            axes.plot([each[0] for each in distances], at, marker, color=color, markersize=5,
+                      label=published.NETWORKS.get(network, network))  # fmt: skip
         axes.set_yticks(range(len(ranking)), [variant.name for variant in ranking], fontsize=9)
         axes.set(ylim=(len(ranking) - 0.5, -0.5), xlabel="distance in percentage points")
         axes.set_xlim(left=0)

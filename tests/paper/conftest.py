@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
-from alljax.paper import published
+from alljax.paper import published, reproduction
+from alljax.report.tables import Section
 from alljax.study.results import Study, read_study
 from alljax.study.run import run_study
 
@@ -23,6 +24,12 @@ def paper_study(toy_config: Callable[..., ConfigDict], tmp_path_factory: pytest.
     run_study(toy_config(*sweep, split__protocol="paper", split__stratified=False, split__repeats=2, study__seeds=2,
                          study__compare="paper"), folder)  # fmt: skip
     return read_study(folder)
+
+
+@pytest.fixture(scope="session")
+def found(paper_study: Study) -> list[Section]:
+    """The sections about `paper_study`."""
+    return reproduction.sections(paper_study)
 
 
 @pytest.fixture(scope="session")

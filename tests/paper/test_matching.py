@@ -26,14 +26,6 @@ def test_random_split_is_used_where_there_are_several(both_study: Study) -> None
     assert match.missing(("B", "adam", 10)) == "not in this study"
 
 
-def test_unfinished_trials_are_reported(paper_study: Study, without: Callable[..., Study]) -> None:
-    names = list(matching.match(paper_study).trials.values())[:2]
-    match = matching.match(without(paper_study, *names, failed=(names[1],)))
-    assert [match.missing(row) for row in list(match.trials)[:2]] == ["trial missing", "trial failed"]
-    assert len(match.finished) == 30
-    assert f"2 of 32 trials are not finished: {names[0]}, {names[1]}." in matching.describe(match)
-
-
 def test_only_the_training_set_of_cnmc_is_the_papers(paper_study: Study, as_cnmc: Callable[[Study], Study]) -> None:
     assert not matching.is_cnmc(paper_study)
     real = as_cnmc(paper_study)

@@ -9,11 +9,6 @@ from alljax.report.tables import Section, Table
 from alljax.study.results import Study
 
 
-@pytest.fixture(scope="module")
-def found(paper_study: Study) -> list[Section]:
-    return reproduction.sections(paper_study)
-
-
 def table(sections: list[Section], name: str) -> Table:
     return next(part for one in sections for part in one.parts if isinstance(part, Table) and part.name == name)
 
@@ -104,6 +99,7 @@ def test_unfinished_trials_leave_entries_that_say_so(
     trials = matching.match(paper_study).trials
     lost = [trials[row] for row in (("A", "adam", 10), ("B", "adam", 100), ("B", "rmsprop", 80))]
     found = reproduction.sections(without(paper_study, *lost, failed=(lost[1],)))
+    assert f"3 of 32 trials are not finished: {', '.join(lost)}." in found[0].paragraphs
     table_3 = table(found, "table-3")
     assert (table_3.rows[0][1].note, table_3.rows[0][2].text) == ("trial missing", "0.76")
     assert table_3.footer[0][1].note == "7 of 8 trials"

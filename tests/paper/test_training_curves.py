@@ -5,19 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from alljax.paper import matching, published, training_curves
-from alljax.report.tables import Figure, Table
+from alljax.report.tables import Figure, Section, Table
 from alljax.study.results import Study
 
 
-@pytest.fixture(scope="module")
-def match(paper_study: Study, without: Callable[..., Study]) -> matching.Match:
-    """The study without the trial of ResNet50, RMSprop and 100 epochs."""
-    return matching.match(without(paper_study, matching.match(paper_study).trials["B", "rmsprop", 100]))
-
-
-@pytest.fixture(scope="module")
-def parts(match: matching.Match) -> dict[str, Figure | Table]:
-    return {part.name: part for part in training_curves.parts(match)}
+@pytest.fixture
+def parts(found: list[Section]) -> dict[str, Figure | Table]:
+    return {part.name: part for section in found for part in section.parts}
 
 
 def words(figure: Figure | Table) -> list[str]:
@@ -34,8 +28,8 @@ def test_each_number_of_epochs_has_a_panel_with_both_optimizers(parts: dict[str,
         assert {"Adam, training images", "RMSprop, held-out images"} <= {*texts}
 
 
-def test_curves_are_means_over_folds_and_seeds(match: matching.Match, parts: dict[str, Figure | Table]) -> None:
-    history = match.study.history(match.trials["A", "adam", 100])
+def test_curves_are_means_over_folds_and_seeds(paper_study: Study, parts: dict[str, Figure | Table]) -> None:
+    history = paper_study.history(matching.match(paper_study).trials["A", "adam", 100])
     figure = parts["figure-7-overlaid"]
     assert isinstance(figure, Figure)
     for panel, quantity in zip(json.loads(figure.curves), ("accuracy", "loss"), strict=True):
@@ -44,25 +38,27 @@ def test_curves_are_means_over_folds_and_seeds(match: matching.Match, parts: dic
         assert values == pytest.approx(means.tolist(), rel=1e-3)
 
 
-def test_figure_9_and_its_table_show_the_accuracies(match: matching.Match, parts: dict[str, Figure | Table]) -> None:
+def test_figure_9_and_its_table_show_the_accuracies(paper_study: Study, parts: dict[str, Figure | Table]) -> None:
     texts = words(parts["figure-9"])
     assert {"majority class", "cell size alone", "Adam, implied by the paper", "RMSprop, ours"} <= {*texts}
     accuracy, recall = parts["test-accuracy"], parts["class-recalls"]
     assert isinstance(accuracy, Table)
     assert isinstance(recall, Table)
-    for row, entry, recalls in zip(match.trials, accuracy.rows, recall.rows, strict=True):
+    trials = matching.match(paper_study).trials
+    for (row, name), entry, recalls in zip(trials.items(), accuracy.rows, recall.rows, strict=True):
         (low, high), _ = published.implied_ranges(row, published.FITTING_ALL)
         assert entry[4].note == f"{100 * low:.1f} to {100 * high:.1f}"
-        result = match.result(row)
-        if result is None:
-            assert (entry[3].note, recalls[3].note) == ("trial missing", "trial missing")
-            continue
+        result = paper_study.metrics["trials"][name]
         assert entry[3].number == result["accuracy"]
         assert entry[6].number == result["size_improvement"]["accuracy"]["value"]
         assert [one.number for one in recalls[3:5]] == [one["recall"] for one in result["per_class"]]
 
 
-def test_longest_training_of_each_network_and_optimizer_is_shown(parts: dict[str, Figure | Table]) -> None:
-    texts = words(parts["longest-trainings"])
+def test_longest_training_that_is_finished_is_shown(paper_study: Study, without: Callable[..., Study]) -> None:
+    trials = matching.match(paper_study).trials
+    match = matching.match(without(paper_study, trials["B", "rmsprop", 100]))
+    assert training_curves.accuracy_table(match).rows[-1][3].note == "trial missing"
+    assert training_curves.recall_table(match).rows[-1][3].note == "trial missing"
+    texts = words(training_curves.longest_trainings(match))
     assert texts.count("Adam, 100 epochs") == 2
     assert texts.count("RMSprop, 80 epochs") == 1
