@@ -18,17 +18,11 @@ The vectors are (B, C), or flattened (B, H · W · C) in the order height, width
 
 
 class Head(nn.Module):
-    """Dense → ReLU → dropout → Dense, initialized as in Keras: Glorot uniform, zero bias.
+    """Dense → ReLU → dropout → Dense, initialized as in Keras: Glorot uniform, zero bias."""
 
-    Attributes:
-        hidden: width of the hidden layer (512 in the paper).
-        classes: number of logits.
-        dropout: dropout rate of the hidden units during training.
-    """
-
-    hidden: int = 512
+    hidden: int = 512  # width of the hidden layer, as in the paper
     classes: int = 2
-    dropout: float = 0.0
+    dropout: float = 0.0  # rate of the hidden units during training
 
     @nn.compact
     def __call__(self, features: jax.Array, keys: jax.Array | None = None) -> jax.Array:

@@ -27,15 +27,10 @@ def tensorflow_same_padding(length: int, kernel_size: int, stride: int) -> tuple
 
 
 def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Depthwise convolution as k² shifted multiply-adds, which XLA fuses into one pass over the image.
+    """Depthwise convolution of (B, H, W, C) with a kernel (k, k, 1, C) as k² shifted multiply-adds.
 
-    XLA's CPU backend computes a grouped convolution in a scalar loop over channels; this form is vectorized over them.
-
-    Args:
-        images: (B, H, W, C).
-        kernel: (k, k, 1, C).
-        stride: in both directions.
-        padding: zeros added on each side.
+    XLA fuses them into one pass over the image, vectorized over channels; its CPU backend computes a grouped
+    convolution in a scalar loop over them.
     """
     size = kernel.shape[0]
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
@@ -56,20 +51,12 @@ class Conv(nn.Module):
     Parameters are the same on every device: ``kernel`` (k, k, inputs, features), or (k, k, 1, inputs) if depthwise,
     and ``bias`` (features,).  The implementation is chosen when the program is lowered for its platform: on a CPU
     1×1 convolutions are matrix products and depthwise ones shifted multiply-adds, elsewhere XLA's convolution is used.
-
-    Attributes:
-        features: number of output channels; equal to the input's if depthwise.
-        kernel_size: height and width of the kernel.
-        stride: stride in both directions.
-        padding: zeros added on each side of the image; None: half of the kernel, as in PyTorch's ResNet and VGG.
-        depthwise: whether each channel is convolved separately.
-        use_bias: whether a bias is added.
     """
 
-    features: int
+    features: int  # equal to the number of input channels if depthwise
     kernel_size: int
     stride: int = 1
-    padding: Padding | None = None
+    padding: Padding | None = None  # zeros added on each side; None: half of the kernel, as in PyTorch
     depthwise: bool = False
     use_bias: bool = False
 
@@ -129,13 +116,9 @@ class BatchNorm(nn.Module):
     Names and arithmetic are those of `flax.linen.BatchNorm`, whose statistics over several devices are means of means
     and therefore wrong where padding gives the devices unequal numbers of images; here sums and counts are added.
     The running variance is the biased one, as in Keras (PyTorch stores the unbiased one).
-
-    Attributes:
-        momentum: weight of the old running statistics in an update, unless the context overrides it.
-        eps: ε.
     """
 
-    momentum: float
+    momentum: float  # weight of the old running statistics in an update, unless the context overrides it
     eps: float
 
     @nn.compact
@@ -179,17 +162,11 @@ def batch_statistics(images: jax.Array, context: BatchNormContext) -> tuple[jax.
 
 
 class Stage(nn.Module):
-    """Blocks of one kind, computed one after the other; only the first one has the stride.
-
-    Attributes:
-        blocks: number of blocks, which are called ``block1``, ``block2``, ….
-        stride: stride of the first block.
-        block: ``block(stride=…, name=…)`` makes a block.
-    """
+    """Blocks of one kind, ``block1``, ``block2``, …, one after the other; only the first one has the stride."""
 
     blocks: int
     stride: int
-    block: Callable[..., nn.Module]
+    block: Callable[..., nn.Module]  # block(stride=…, name=…)
 
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:

@@ -9,8 +9,6 @@ import jax.numpy as jnp
 
 from alljax.errors import ConfigError, unknown_name
 
-Channels = tuple[float, float, float]
-
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -32,8 +30,8 @@ class Preprocessing:
     interpolation: str = "bilinear"
     antialias: bool = True
     scale: float = 1.0
-    mean: Channels = (0.0, 0.0, 0.0)
-    std: Channels = (1.0, 1.0, 1.0)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     channels: Literal["rgb", "bgr"] = "rgb"
 
     def __call__(self, images: jax.Array) -> jax.Array:

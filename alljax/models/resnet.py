@@ -75,9 +75,6 @@ class ResNet50(StagedNetwork):
 
     Stages: ``stem`` (convolution, normalization, ReLU and 3×3 max pooling) and ``stage1`` … ``stage4`` (torchvision's
     ``layer1`` … ``layer4``).
-
-    Attributes:
-        variant: ``"torchvision"`` or ``"keras"``, see the docstring of the module.
     """
 
     widths = WIDTHS

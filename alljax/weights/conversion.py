@@ -60,7 +60,7 @@ def convert(
 
     Args:
         arrays: name → array, from `alljax.weights.formats.read_weights`.
-        backbone: a name in `BACKBONES`.
+        backbone: name of the backbone.
         classifier: whether to include the ImageNet classifier, if the file has one.
         origin: the file in messages.
 

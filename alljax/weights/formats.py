@@ -66,7 +66,7 @@ def _read(path: Path, file: IO[bytes]) -> Arrays:
     if head[8:9] == b"{":
         with safetensors.safe_open(path, framework="numpy") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-    if pickles.LEGACY in head[:32]:
+    if b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19" in head[:32]:  # PyTorch's magic number, an integer
         return pickles.read_legacy(file)
     if head.startswith(b"\x80"):
         return pickles.Unpickler(file).arrays()

@@ -23,9 +23,6 @@ from alljax.errors import WeightsError, first_few
 
 Arrays = dict[str, np.ndarray]
 
-LEGACY = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
-"""Magic number of PyTorch's legacy container."""
-
 
 class Call:
     """A function that a pickle may call.  It has slots and refuses a state, so a pickle cannot change it."""
@@ -96,15 +93,13 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> o
 
 STORAGES = {"Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Bool": "bool"}
 STORAGES |= {"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8"}
-TYPES = {name: np.dtype(name) for name in STORAGES.values()}
-FIRST = Call(lambda data, *rest: data)
 
 ALLOWED: dict[tuple[str, str], object] = {
     ("collections", "OrderedDict"): Call(OrderedDict),
     ("torch._utils", "_rebuild_tensor"): Call(_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): Call(_tensor),
-    ("torch._utils", "_rebuild_parameter"): FIRST,
-    ("torch._utils", "_rebuild_parameter_with_state"): FIRST,
+    ("torch._utils", "_rebuild_parameter"): Call(lambda tensor, *rest: tensor),
+    ("torch._utils", "_rebuild_parameter_with_state"): Call(lambda tensor, *rest: tensor),
     ("torch", "Size"): Call(tuple),
     ("torch.storage", "UntypedStorage"): "uint8",
     # Text, which a pickle cannot change.
@@ -139,7 +134,8 @@ class Unpickler(pickle.Unpickler):
         if len(identity) < 5:  # the class of a pickled module, with its source code
             return identity[1]
         _, dtype, key, _, count, *view = identity
-        return self._storage(key, TYPES[dtype], count) if isinstance(dtype, str) and not any(view) else Opaque()
+        supported = dtype in STORAGES.values() and not any(view)
+        return self._storage(key, np.dtype(dtype), count) if supported else Opaque()
 
     def arrays(self) -> Arrays:
         """Returns the arrays in the pickle by their path through its dictionaries and lists."""

@@ -13,7 +13,7 @@ import pytest
 
 from alljax.errors import WeightsError
 from alljax.weights.formats import read_weights
-from alljax.weights.pickles import ALLOWED, LEGACY
+from alljax.weights.pickles import ALLOWED
 
 SIX = np.arange(6, dtype="<f4").reshape(2, 3)
 Storages = dict[str, bytes]
@@ -90,7 +90,7 @@ def _zip(pickled: bytes, storages: Storages) -> bytes:
 
 
 def _legacy(pickled: bytes, storages: Storages) -> bytes:
-    head = [b"\x80\x02" + LEGACY + b".", pickle.dumps(1001, 2), pickle.dumps({"little_endian": True}, 2)]
+    head = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
     body = [(len(numbers) // 4).to_bytes(8, "little") + numbers for numbers in storages.values()]
     return b"".join([*head, pickled, pickle.dumps(list(storages), 2), *body])
 
