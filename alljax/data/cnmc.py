@@ -17,12 +17,7 @@ from alljax.data.cnmc_index import CLASS_NAMES, CLASSES
 from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.errors import DataError, first_few, plural
 
-KNOWN_SUBJECTS = (
-    frozenset(("20", "21")),
-    frozenset(("51", "75", "78")),
-    frozenset(("H2", "H4", "H5", "H6")),
-    frozenset(("H3", "H10")),
-)
+KNOWN_SUBJECTS = ({"20", "21"}, {"51", "75", "78"}, {"H2", "H4", "H5", "H6"}, {"H3", "H10"})
 """Subject names that share byte-identical images, by the SHA-256 of all 10,661 training images."""
 
 CROPS = {(600, 600): (450, 450)}
@@ -45,9 +40,7 @@ def read_cnmc(archive: Archive) -> Dataset | None:
     """Reads the subsets ``train`` with its official folds, ``prelim``, and ``final`` without labels.
 
     Where no folder names the subset or the fold, the file name determines it: the names of the complete data set are
-    known.  `Dataset.skipped` has the reason ``contradictory`` where a folder contradicts a file name, or one cell has
-    two labels.  Returns None for another data set: images of the final phase or with C-NMC names are missing, or more
-    images have other names.
+    known.  Returns None for another data set, in which more images have other names.
     """
     original = _original_names(archive)
     records: dict[tuple[str, ...], Record] = {}
@@ -65,14 +58,14 @@ def read_cnmc(archive: Archive) -> Dataset | None:
         if folder and record.label not in (UNLABELED, CLASSES.index(folder)):
             label = CLASSES[record.label]
             skipped["contradictory"].append(
-                f"{path}: its name has the label {label!r} but it is in the folder {folder!r}; "
-                f"move it to the folder {label!r}"
+                f"{path}: the name says {label!r}, the folder {folder!r}; move or rename it"
             )
             continue
         first = records.setdefault((record.subset, *cnmc_index.identity(record)[:3]), record)
         if first.label != record.label:
-            two = f"{first.path} and {path} are the same cell with two labels; remove the wrong one"
-            skipped["contradictory"].append(two)
+            skipped["contradictory"].append(
+                f"{first.path} and {path} are the same cell; remove the one with a wrong label"
+            )
         elif first is not record:
             skipped["repeated"].append(path)
     if not (named or records) or named < len(skipped["odd_name"]):

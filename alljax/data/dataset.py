@@ -13,7 +13,7 @@ SKIPPED = {
     "odd_name": "names that are not C-NMC names",
     "unlabeled": "numbers without labels (is the label CSV of the preliminary phase beside them?)",
     "repeated": "repeated (the first is used)",
-    "contradictory": "the name contradicts the folder or the CSV",
+    "contradictory": "the name contradicts the folder or another name",
     "outside": "of none of the classes",
 }
 """Reasons why a reader skips an image, and their descriptions."""
@@ -52,7 +52,7 @@ class Dataset:
         records: one per image, in an order independent of the file system.
         read: returns the encoded bytes of a record's image file; safe to call from several threads.
         notes: remarks for the user, such as skipped files, one line each.
-        known_subjects: sets of subject names known to be the same subject.
+        known_subjects: disjoint sets of subject names known to be the same subject.
         crops: center crops by image size: (width, height) → (width, height), for images that show more background
             at the same scale.
         stamp: returns path, size and modification time of a record's file, without reading it; None if there is no
@@ -66,7 +66,7 @@ class Dataset:
     records: tuple[Record, ...]
     read: Callable[[Record], bytes] = field(repr=False)
     notes: tuple[str, ...] = ()
-    known_subjects: tuple[frozenset[str], ...] = ()
+    known_subjects: Sequence[set[str]] = ()
     crops: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     stamp: Callable[[Record], str] | None = field(default=None, repr=False)
     class_names: tuple[str, ...] = ()

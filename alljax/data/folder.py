@@ -36,8 +36,6 @@ def read_folder(archive: Archive, name_pattern: str = "", check_layout: bool = T
     pattern = _compile(name_pattern)
     paths, notes = _choose_paths(archive)
     outer = () if archive.root.is_dir() else _outer_folders(filter(is_image, paths))
-    if outer:
-        notes.append(f"skipped the outer folder {'/'.join(outer)}")
     rows = [_parse(path, len(outer)) for path in paths]
     # A folder without images beside the classes is probably a class whose images are missing: `check` reports it.
     classes = sorted({row["label"] for row in rows} - {""})

@@ -27,9 +27,6 @@ def read_medmnist(path: Path) -> Dataset:
 
     The path of a record is its subset and index, ``train/000012``; the classes are the label numbers as text, sorted by
     value.  The pixels of a subset are loaded when its first image is read, and stay in memory.
-
-    Raises:
-        DataError: a damaged file; an array that is missing or has another shape or type.
     """
     found = {subset: _load(path, f"{subset}_labels") for subset in ("test", "train", "val")}
     labels = {subset: array for subset, array in found.items() if array is not None}
@@ -61,15 +58,11 @@ def _images(path: Path, subset: str, count: int) -> NDArray[np.uint8]:
             images = _load(path, f"{subset}_images")
             if images is None:
                 raise DataError(f"{path}: the array {subset}_images is missing; download the file again")
-            if (
-                images.dtype != np.uint8
-                or images.ndim < 3
-                or images.shape[3:] not in ((), (3,))
-                or len(images) != count
-            ):
+            shape = images.shape
+            if images.dtype != np.uint8 or len(shape) < 3 or shape[3:] not in ((), (3,)) or len(images) != count:
                 raise DataError(
-                    f"{path}: {subset}_images is {images.dtype} {images.shape}; expected uint8 "
-                    f"({count}, height, width) or ({count}, height, width, 3)"
+                    f"{path}: {subset}_images is {images.dtype} {shape}; expected uint8 ({count}, height, width) or "
+                    f"({count}, height, width, 3)"
                 )
             _IMAGES[path, subset] = images
         return _IMAGES[path, subset]

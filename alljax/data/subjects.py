@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from collections.abc import Set as AbstractSet
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -13,7 +12,7 @@ from alljax.data.dataset import Record
 
 
 def merge_subjects(
-    records: Sequence[Record], digests: Sequence[str] = (), known_subjects: Sequence[AbstractSet[str]] = ()
+    records: Sequence[Record], digests: Sequence[str] = (), known_subjects: Sequence[set[str]] = ()
 ) -> tuple[str, ...]:
     """Returns the subject of each record.
 
@@ -24,7 +23,7 @@ def merge_subjects(
     Returns:
         N names: the merged names, sorted and joined by ``+``; the first of the paths where no name is known.
     """
-    known = {name: names for names in known_subjects for name in names}
+    known = {name: number for number, names in enumerate(known_subjects) for name in names}
     groups: dict[object, list[int]] = defaultdict(list)
     for row, record in enumerate(records):
         if record.subject:

@@ -129,7 +129,7 @@ def test_skipped_images_are_noted(plant):
 
 def test_label_contradictions_are_refused(plant):
     root = plant([*train(""), "fold_0/hem/UID_9_1_1_all.bmp"])
-    with pytest.raises(DataError, match=r"UID_9_1_1_all\.bmp: its name has the label 'all' but .* folder 'hem'"):
+    with pytest.raises(DataError, match=r"UID_9_1_1_all\.bmp: the name says 'all', the folder 'hem'; move"):
         open_all(str(root))
     root = plant([*train(""), "fold_0/hem/UID_3_1_1_hem.bmp"], root="other")
     with pytest.raises(DataError, match="all/UID_3_1_1_all.bmp and .*hem/UID_3_1_1_hem.bmp are the same cell"):
