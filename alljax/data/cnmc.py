@@ -2,20 +2,47 @@
 
 Single white blood cells on black, ``all`` (leukemic blast) or ``hem`` (normal).  The name ``UID_H3_12_4_hem.bmp`` means
 subject H3, field 12, cell 4, label hem.  The subjects ``3`` (all) and ``H3`` (hem) are different; ``h3`` is H3.
+
+`cnmc_index.txt` lists the complete data set: ``train fold_0 all 3: 1/1-2 2/1 3/1-2`` means that subject 3 has the cells
+1 and 2 of field 1, cell 1 of field 2, and so on.  The final phase is ``1.bmp`` to ``2586.bmp``.
 """
 
+import functools
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from alljax.data import cnmc_index
 from alljax.data.archive import Archive, natural_key, path_parts
-from alljax.data.cnmc_index import CLASS_NAMES, CLASSES
 from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.errors import DataError, first_few, plural
+
+CLASSES = ("hem", "all")
+"""Class 1, the positive one, is the leukemic one."""
+
+CLASS_NAMES = ("HEM (normal)", "ALL (leukemic blast)")
+"""The classes as the authors of the data set write them."""
+
+KNOWN = {
+    ("train", "0", "all"): (2_397, 19),
+    ("train", "0", "hem"): (1_130, 9),
+    ("train", "1", "all"): (2_418, 11),
+    ("train", "1", "hem"): (1_163, 3),
+    ("train", "2", "all"): (2_457, 17),
+    ("train", "2", "hem"): (1_096, 14),
+    ("prelim", "", "all"): (1_219, 13),
+    ("prelim", "", "hem"): (648, 15),
+    ("final", "", ""): (2_586, 0),
+}
+"""Number of images and of subject names (0: not in the file names) by subset, fold and class."""
+
+SIZES = {"train": (450, 450), "prelim": (450, 450), "final": (600, 600)}
+"""Width and height in pixels by subset."""
+
+COUNTS = {"train": 10_661, "prelim": 1_867, "final": 2_586}
+"""Number of images per subset of the complete data set."""
 
 KNOWN_SUBJECTS = ({"20", "21"}, {"51", "75", "78"}, {"H2", "H4", "H5", "H6"}, {"H3", "H10"})
 """Subject names that share byte-identical images, by the SHA-256 of all 10,661 training images."""
@@ -49,10 +76,10 @@ def read_cnmc(archive: Archive) -> Dataset | None:
     # Unpacked files before members of zips: of repeated images, the first is used.
     for path in sorted(archive.images(), key=lambda path: ".zip/" in path.lower()):
         subset, fold, folder = _locate(archive, path)
-        record = _record(path, subset, fold, original)
+        stem = PurePosixPath(path).stem
+        record = _record(path, original.get(stem, stem) if subset == "prelim" else stem, subset, fold)
         if record is None:
-            numbered = subset == "prelim" and _stem(path).isdigit()
-            skipped["unlabeled" if numbered else "odd_name"].append(path)
+            skipped["unlabeled" if subset == "prelim" and stem.isdigit() else "odd_name"].append(path)
             continue
         named += record.label != UNLABELED
         if folder and record.label not in (UNLABELED, CLASSES.index(folder)):
@@ -61,7 +88,7 @@ def read_cnmc(archive: Archive) -> Dataset | None:
                 f"{path}: the name says {label!r}, the folder {folder!r}; move or rename it"
             )
             continue
-        first = records.setdefault((record.subset, *cnmc_index.identity(record)[:3]), record)
+        first = records.setdefault((record.subset, *identity(record)[:3]), record)
         if first.label != record.label:
             skipped["contradictory"].append(
                 f"{first.path} and {path} are the same cell; remove the one with a wrong label"
@@ -87,18 +114,53 @@ def make_dataset(records: tuple[Record, ...], **others: Any) -> Dataset:
     )
 
 
+@functools.cache
+def expected() -> dict[tuple[str, ...], Record]:
+    """Returns the records of the 15,114 images of the complete data set by `identity`, ordered as in the list.
+
+    Paths are bare file names; in the preliminary phase the original ones (``UID_57_29_1_all.bmp``, not ``1.bmp``).
+    """
+    lines = Path(__file__).with_name("cnmc_index.txt").read_text(encoding="ascii").splitlines()
+    records = [record for line in lines for record in _parse_line(line)]
+    records += [Record(f"{number}.bmp", UNLABELED, subset="final") for number in range(1, COUNTS["final"] + 1)]
+    return {identity(record): record for record in records}
+
+
+def identity(record: Record) -> tuple[str, ...]:
+    """Returns what identifies an image in every copy: subject, field, cell and class, or its number (final phase)."""
+    if record.subset == "final":
+        return "final", PurePosixPath(record.path).stem
+    return record.subject, record.field, record.cell, CLASSES[record.label]
+
+
+def official(record: Record) -> Record | None:
+    """Returns the record of the same image in the complete data set, or None."""
+    return expected().get(identity(record))
+
+
+def group(record: Record) -> tuple[str, str, str]:
+    """Returns subset, fold and class of a record: a key of `KNOWN`."""
+    return record.subset, record.fold, "" if record.label == UNLABELED else CLASSES[record.label]
+
+
+def missing(records: Iterable[Record], subsets: Sequence[str]) -> list[Record]:
+    """Returns the images of `subsets` in the complete data set that no subset of a copy has, ordered as `expected`."""
+    present = {identity(record) for record in records}
+    return [record for key, record in expected().items() if record.subset in subsets and key not in present]
+
+
 def check_complete(records: Iterable[Record], subsets: Sequence[str], source: str) -> None:
     """Refuses a copy in which images of the `subsets` to be used are missing; `source` is its name for the message."""
-    missing = cnmc_index.missing(records, subsets)
-    if not missing:
+    absent = missing(records, subsets)
+    if not absent:
         return
     counts = []
-    for (subset, fold, label), count in Counter(map(cnmc_index.group, missing)).items():
+    for (subset, fold, label), count in Counter(map(group, absent)).items():
         words = filter(None, (subset, fold and f"fold {fold}", label))
-        counts.append(f"{count:,} of {cnmc_index.KNOWN[subset, fold, label][0]:,} {' '.join(words)}")
+        counts.append(f"{count:,} of {KNOWN[subset, fold, label][0]:,} {' '.join(words)}")
     raise DataError(
-        f"{source}: {plural(len(missing), 'image')} of C-NMC 2019 missing ({', '.join(counts)}): "
-        f"{first_few(record.path for record in missing)}; use the incomplete copy with "
+        f"{source}: {plural(len(absent), 'image')} of C-NMC 2019 missing ({', '.join(counts)}): "
+        f"{first_few(record.path for record in absent)}; use the incomplete copy with "
         f"--config.data.allow_partial=true, or list the missing images with `alljax data verify --source "
         f"{shlex.quote(source)}`"
     )
@@ -116,30 +178,22 @@ def _locate(archive: Archive, path: str) -> tuple[str, str, str]:
     return subset, folds[-1] if folds and subset == "train" else "", label
 
 
-def _stem(path: str) -> str:
-    return PurePosixPath(path).stem
-
-
-def _record(path: str, subset: str, fold: str, original: Mapping[str, str]) -> Record | None:
-    """Returns the record of an image, or None if its name does not identify it."""
-    stem = _stem(path)
+def _record(path: str, name: str, subset: str, fold: str) -> Record | None:
+    """Returns the record of an image by its original name without suffix, or None if that does not identify it."""
     if subset == "final":
-        return Record(path, UNLABELED, subset="final") if stem.isdigit() else None
-    match = _NAME.fullmatch(original.get(stem, stem) if subset == "prelim" else stem)
+        return Record(path, UNLABELED, subset="final") if name.isdigit() else None
+    match = _NAME.fullmatch(name)
     if match is None:
         return None
     subject, field, cell, label = match[1].upper(), match[2], match[3], match[4].lower()
-    if known := cnmc_index.expected().get((subject, field, cell, label)):
+    if known := expected().get((subject, field, cell, label)):
         subset = subset or known.subset
         fold = fold or (known.fold if subset == "train" else "")
     return Record(path, CLASSES.index(label), subject, field, cell, fold, subset or "train")
 
 
 def _original_names(archive: Archive) -> dict[str, str]:
-    """Reads the label CSV of the preliminary phase: original file names by new ones, all without suffix.
-
-    The header is ``Patient_ID,new_names,labels``; its Patient_ID is the original file name.
-    """
+    """Reads the label CSV of the preliminary phase: the original names, "Patient_ID", by new ones, without suffix."""
     names: dict[str, str] = {}
     for path in archive.paths:
         if _LABEL_FILE.fullmatch(path.rpartition("/")[2]):
@@ -149,11 +203,24 @@ def _original_names(archive: Archive) -> dict[str, str]:
 
 
 def _notes(records: Sequence[Record]) -> tuple[str, ...]:
-    known = [(record, cnmc_index.official(record)) for record in records]
+    known = [(record, official(record)) for record in records]
     counts = Counter(official.subset for _, official in known if official)
-    notes = [f"{name}: {counts[name]:,} of {of:,} images" for name, of in cnmc_index.COUNTS.items() if counts[name]]
+    notes = [f"{name}: {counts[name]:,} of {of:,} images" for name, of in COUNTS.items() if counts[name]]
     if surplus := [record.path for record, official in known if not official]:
         notes.append(f"{plural(len(surplus), 'image')} not in the complete data set: {first_few(surplus)}")
     if moved := [record.path for record, official in known if official and record.fold not in ("", official.fold)]:
         notes.append(f"{plural(len(moved), 'image')} in another fold than the official one: {first_few(moved)}")
     return tuple(notes)
+
+
+def _parse_line(line: str) -> Iterable[Record]:
+    where, _, cells = line.partition(": ")
+    subset, fold, label, subject = where.split()
+    fold = fold.removeprefix("fold_") if subset == "train" else ""
+    for item in cells.split():
+        field, _, ranges = item.partition("/")
+        for numbers in ranges.split(","):
+            first, _, last = numbers.partition("-")
+            for cell in map(str, range(int(first), int(last or first) + 1)):
+                path = f"UID_{subject}_{field}_{cell}_{label}.bmp"
+                yield Record(path, CLASSES.index(label), subject.upper(), field, cell, fold, subset)

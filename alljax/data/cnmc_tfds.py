@@ -22,7 +22,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
-from alljax.data import cnmc, cnmc_index
+from alljax.data import cnmc
 from alljax.data.archive import file_stamp, natural_key
 from alljax.data.dataset import Dataset, Record
 from alljax.data.readers import open_all
@@ -52,7 +52,7 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
         text = tfds.features.Text
         features = {
             "image": tfds.features.Image(doc="The image file, unchanged; 450 x 450, in the final phase 600 x 600."),
-            "label": tfds.features.ClassLabel(names=cnmc_index.CLASSES, doc="-1 in the final phase: not public."),
+            "label": tfds.features.ClassLabel(names=cnmc.CLASSES, doc="-1 in the final phase: not public."),
             "subject": text(doc="Subject, empty in the final phase. 3 and H3 are different subjects."),
             "field": text(doc="The photograph that the cell was cropped from."),
             "cell": text(doc="Number of the cell in its field."),

@@ -19,8 +19,7 @@ from alljax.errors import ConfigError, DataError, first_few, plural
 Row = dict[str, Any]
 """The attributes of a record; the label is the name of its class, empty if it has none."""
 
-_SUBSET = re.compile(r"(train|val|test)(ing|id|idation)?", re.IGNORECASE)
-_FOLD = re.compile(r"fold_?([0-9]+)", re.IGNORECASE)
+_SUBSET_OR_FOLD = re.compile(r"(train|val|test)(?:ing|id|idation)?|fold_?([0-9]+)", re.IGNORECASE)
 _NAMED = ("subject", "field", "cell")
 _COLUMNS = ("path", "label", *_NAMED, "fold", "subset")
 
@@ -121,20 +120,20 @@ def _choose_paths(archive: Archive) -> tuple[Sequence[str], list[str]]:
 def _outer_folders(images: Iterable[str]) -> tuple[str, ...]:
     """Returns the folders that contain everything in a zip: ``photos.zip`` usually holds ``photos/cats/1.png``."""
     shared: Sequence[str] = os.path.commonprefix([path_parts(path)[:-2] for path in images])  # noqa: RUF071 - of tuples
-    return tuple(itertools.takewhile(lambda folder: not _is_subset(folder), shared))
-
-
-def _is_subset(folder: str) -> bool:
-    return (_SUBSET.fullmatch(folder) or _FOLD.fullmatch(folder)) is not None
+    return tuple(itertools.takewhile(lambda folder: not _SUBSET_OR_FOLD.fullmatch(folder), shared))
 
 
 def _parse(path: str, outer: int) -> Row:
     """Returns what the folders of a path, without the `outer` ones, say about a file."""
-    folders = path_parts(path)[outer:-1]
-    subset = next((match[1].lower() for folder in folders if (match := _SUBSET.fullmatch(folder))), "train")
-    fold = next((match[1] for folder in folders if (match := _FOLD.fullmatch(folder))), "")
-    label, subject = (*(folder for folder in folders if not _is_subset(folder)), "", "")[:2]
-    return {"path": path, "label": label, "subject": subject, "fold": fold, "subset": subset}
+    row = {"path": path, "fold": "", "subset": "train"}
+    others = []
+    for folder in path_parts(path)[outer:-1]:
+        if match := _SUBSET_OR_FOLD.fullmatch(folder):
+            row |= {"fold": match[2]} if match[2] else {"subset": match[1].lower()}
+        else:
+            others.append(folder)
+    label, subject = (*others, "", "")[:2]
+    return row | {"label": label, "subject": subject}
 
 
 def _check_not_swapped(rows: Iterable[Row], source: Path) -> None:

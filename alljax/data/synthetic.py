@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alljax.data.cnmc_index import CLASS_NAMES, CLASSES
+from alljax.data.cnmc import CLASS_NAMES, CLASSES
 from alljax.data.dataset import Dataset, Record
 from alljax.errors import ConfigError
 
@@ -58,15 +58,10 @@ _APPEARANCES = {
 
 
 def read_synthetic(subjects: int, images: int, image_size: int, seed: int) -> Dataset:
-    """Returns the records of a generated data set; an image is rendered when it is read.
+    """Returns the records of a generated data set; images, of image_size × image_size pixels, are rendered when read.
 
     The shares of leukemic subjects and images, and the uneven numbers of images per subject, are as in the real data.
-
-    Args:
-        subjects: number of subjects, at least 2.
-        images: number of images, at least one per subject.
-        image_size: height and width in pixels.
-        seed: of the subjects and cells, at least 0.
+    There are at least 2 subjects, and `images` is the number of images of all of them.
     """
     if images < subjects:
         raise ConfigError(f"data.synthetic.images={images} must be at least data.synthetic.subjects={subjects}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alljax.data import cnmc_index
+from alljax.data import cnmc
 from alljax.data.archive import natural_sort
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
 from alljax.data.images import decode
@@ -87,7 +87,7 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
     print(format_table(groups, {key: COLUMNS[key] for key in COLUMNS if is_cnmc or key not in _OF_COMPLETE_SET}))
     for subset in dict.fromkeys(group["subset"] for group in groups):
         count = sum(group["images"] for group in groups if group["subset"] == subset)
-        of = f" of {cnmc_index.COUNTS[subset]:,}" if is_cnmc and subset in cnmc_index.COUNTS else ""
+        of = f" of {cnmc.COUNTS[subset]:,}" if is_cnmc and subset in cnmc.COUNTS else ""
         print(f"{subset}: {count:,}{of} images")
     print("sizes in pixels:", first_few(f"{count:,} of {size}" for size, count in found["sizes"].items()))
     for kind, names in found["problems"].items():
@@ -125,14 +125,14 @@ def _compare(
 ) -> list[dict[str, Any]]:
     """Counts images and subjects per group; adds to `problems` odd sizes and differences to the complete C-NMC set."""
     is_cnmc = dataset.name == "cnmc"
-    complete = cnmc_index.KNOWN if is_cnmc else {}
+    complete = cnmc.KNOWN if is_cnmc else {}
     usual = next((size for size, count in Counter(sizes.values()).items() if count * 2 > len(sizes)), None)
     present = defaultdict[tuple[str, str, str], set[Record]](set)
     counts = defaultdict[tuple[str, str, str], Counter[str]](Counter)
     for record in dataset.records:
-        official = cnmc_index.official(record) if is_cnmc else record
+        official = cnmc.official(record) if is_cnmc else record
         group = _group(dataset, official or record)
-        expected_size = cnmc_index.SIZES.get(group[0]) if is_cnmc else usual
+        expected_size = cnmc.SIZES.get(group[0]) if is_cnmc else usual
         size = sizes.get(record.path)
         counts[group]["unreadable"] += size is None
         if size and expected_size not in (None, size):
@@ -147,7 +147,7 @@ def _compare(
         if official in present[group]:  # in two subsets
             problems["repeated"].append(record.path)
         present[group].add(official)
-    for record in cnmc_index.missing(dataset.records, tuple(cnmc_index.COUNTS)) if is_cnmc else ():
+    for record in cnmc.missing(dataset.records, tuple(cnmc.COUNTS)) if is_cnmc else ():
         counts[_group(dataset, record)]["missing"] += 1
         problems["missing"].append(_location(record))
     rows = []
@@ -167,5 +167,5 @@ def _group(dataset: Dataset, record: Record) -> tuple[str, str, str]:
 
 def _location(record: Record) -> str:
     """Returns the path of an image in the complete set."""
-    subset, fold, label = cnmc_index.group(record)
+    subset, fold, label = cnmc.group(record)
     return "/".join(filter(None, (subset, fold and f"fold_{fold}", label, record.path)))

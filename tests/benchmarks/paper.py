@@ -37,7 +37,7 @@ import numpy as np
 from paper_work import BATCH, IMAGES, OPTIMIZERS, TRAINING_IMAGES, WIDTHS
 from PIL import Image
 
-from alljax.data import cnmc_index
+from alljax.data import cnmc
 from alljax.data.synthetic import render_cell
 from alljax.paper.published import EPOCHS
 
@@ -71,8 +71,8 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
 
 def write_images(folder: Path, size: int = 224) -> None:
     """Writes generated images under the names of the training images of C-NMC 2019: ``fold_k/label/name.bmp``."""
-    for record in (record for record in cnmc_index.expected().values() if record.subset == "train"):
-        path = folder / f"fold_{record.fold}" / cnmc_index.CLASSES[record.label] / record.path
+    for record in (record for record in cnmc.expected().values() if record.subset == "train"):
+        path = folder / f"fold_{record.fold}" / cnmc.CLASSES[record.label] / record.path
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(render_cell(0, record.subject, int(record.field), int(record.cell), size)).save(path)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from alljax.data import cnmc, cnmc_index
+from alljax.data import cnmc
 from alljax.data.archive import Archive, natural_sort
 from alljax.data.readers import open_all
 
@@ -69,13 +69,13 @@ def fields(records):
 
 
 def test_index_equals_the_manifest(manifest):
-    assert fields(cnmc_index.expected().values()) == expected(manifest, lambda row: row["uid_name"] or row["file"])
+    assert fields(cnmc.expected().values()) == expected(manifest, lambda row: row["uid_name"] or row["file"])
     subjects = defaultdict(set)
     for row in manifest:
         subjects[group(row)].add(row["subject"])
     images = Counter(map(group, manifest))
-    assert {name: (images[name], len(subjects[name] - {""})) for name in images} == cnmc_index.KNOWN
-    assert Counter(row["phase"] for row in manifest) == cnmc_index.COUNTS
+    assert {name: (images[name], len(subjects[name] - {""})) for name in images} == cnmc.KNOWN
+    assert Counter(row["phase"] for row in manifest) == cnmc.COUNTS
 
 
 def test_records_equal_the_manifest(dataset, manifest):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from alljax.config import default_config
-from alljax.data import cnmc, cnmc_index, splits, synthetic
+from alljax.data import cnmc, splits, synthetic
 from alljax.data.dataset import Dataset, Record
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.splits import check_leaks, count_leaks
@@ -271,7 +271,7 @@ def test_properties_of_any_structure(structure: tuple, protocol: str, validation
 
 @pytest.mark.real
 def test_protocols_on_the_names_of_the_real_set() -> None:
-    records = [record for record in cnmc_index.expected().values() if record.subset != "final"]
+    records = [record for record in cnmc.expected().values() if record.subset != "final"]
     subjects = merge_subjects(records, known_subjects=cnmc.KNOWN_SUBJECTS)
     train = [subject for subject, record in zip(subjects, records, strict=True) if record.subset == "train"]
     assert len(set(train)) == 73 - 7

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from alljax.data import cnmc_index, verify
+from alljax.data import cnmc, verify
 from alljax.errors import DataError
 
 TRAIN, PRELIM, FINAL = "training_data", "validation_data/C-NMC_test_prelim_phase_data", "testing_data/phase3"
@@ -15,7 +15,7 @@ TABLE = "validation_data/C-NMC_test_prelim_phase_data_labels.csv"
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes 12 × 12 pixels (final phase: 16 × 16) the expected sizes."""
-    monkeypatch.setattr(cnmc_index, "SIZES", {"train": (12, 12), "prelim": (12, 12), "final": (16, 16)})
+    monkeypatch.setattr(cnmc, "SIZES", {"train": (12, 12), "prelim": (12, 12), "final": (16, 16)})
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def complete(picture) -> dict[str, bytes]:
     """The files of the complete set in the Kaggle layout, with one image per phase."""
     cell, larger = picture("cell.bmp"), picture("larger.bmp", 16)
     files, rows = {}, ["Patient_ID,new_names,labels"]
-    for record in cnmc_index.expected().values():
+    for record in cnmc.expected().values():
         if record.subset == "train":
-            files[f"{TRAIN}/fold_{record.fold}/{cnmc_index.CLASSES[record.label]}/{record.path}"] = cell
+            files[f"{TRAIN}/fold_{record.fold}/{cnmc.CLASSES[record.label]}/{record.path}"] = cell
         elif record.subset == "prelim":
             files[f"{PRELIM}/{len(rows)}.bmp"] = cell
             rows.append(f"{record.path},{len(rows)}.bmp,{record.label}")
@@ -47,7 +47,7 @@ def test_complete_set(plant, complete, small, capsys: pytest.CaptureFixture[str]
     assert found["problems"] == {}
     assert len(found["groups"]) == 9
     for group in found["groups"]:
-        images, subjects = cnmc_index.KNOWN[group["subset"], group["fold"], group["class"]]
+        images, subjects = cnmc.KNOWN[group["subset"], group["fold"], group["class"]]
         assert group["images"] == group["expected_images"] == images
         assert group["subjects"] == (group["expected_subjects"] or 0) == subjects
     assert found["sizes"] == {"12 × 12": 12_528, "16 × 16": 2_586}
@@ -84,7 +84,7 @@ def test_all_problems(plant, complete, small, picture, capsys: pytest.CaptureFix
     assert len(found["problems"]["repeated"]) == 1
     belongs = f"{fourth.replace('fold_0', 'fold_2')} (belongs in {fourth.replace(TRAIN, 'train')})"
     assert belongs in found["problems"]["misplaced"]
-    expected = Counter({group: images for group, (images, _) in cnmc_index.KNOWN.items()})
+    expected = Counter({group: images for group, (images, _) in cnmc.KNOWN.items()})
     absent = {g: expected[g] for g in expected if g[1] not in ("0", "2") or g == ("train", "2", "all")}
     absent["train", "0", "all"] = len(gone)
     assert counts(found, "missing") == {group: (count,) for group, count in absent.items()}
@@ -149,7 +149,7 @@ def test_real_images(cnmc_zip) -> None:
         ("final", "", ""): 0,
     }  # fmt: skip
     assert counts(found, "images", "missing") == {
-        group: (count, cnmc_index.KNOWN[group][0] - count) for group, count in present.items()
+        group: (count, cnmc.KNOWN[group][0] - count) for group, count in present.items()
     }
     assert len(set(found["problems"]["missing"])) == 15_114 - 526
     assert found["sizes"] == {"450 × 450": 526}
