@@ -37,7 +37,7 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
         print(f"  {name}: {len(division.folds)} × {len(division.folds[0].train):,} / {len(division.folds[0].test):,}")
     total = 0.0
     used = {id(experiment.networks[job.trials[0].name]) for job in jobs if job.frozen}
-    for networks, augment in experiment.extractor.missing():
+    for (_, augment), networks in experiment.extractor.missing().items():
         if used.isdisjoint(map(id, networks)):
             continue
         config, images = jobs[0].config, _images(experiment, networks[0])
@@ -110,8 +110,7 @@ def _network_steps(job: Job, experiment: Experiment) -> Iterator[None]:
 
 
 def _images(experiment: Experiment, network: Network) -> ImageReader:
-    settings = network.preprocessing
-    return ImageReader(experiment.dataset, settings.image_size, settings.interpolation, settings.antialias)
+    return ImageReader(experiment.dataset, *feature_extraction.image_settings(network))
 
 
 def _measure(steps: Iterable[Any]) -> tuple[float, float]:

@@ -166,7 +166,7 @@ def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
     sources = ImageSources(config, dataset, opened)
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
     requests = [(networks[trial.name], trial.config.features.augment) for trial in frozen]
-    extractor = FeatureExtractor(config, requests, inspection.digests, sources)
+    extractor = FeatureExtractor(config, sources, inspection.digests, requests)
     return Experiment(dataset, inspection, subjects, labels, networks, divisions, extractor, sources)
 
 

@@ -66,8 +66,8 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     dataset, digests = _open_images(images, study)
     classes, parameters = dataset.classes, outputs.load_parameters(workdir.trial_folder(folder, name))
     if config.train.mode == "frozen":
-        request = network, "none"  # heads are tested on images without augmentation, too
-        features = FeatureExtractor(config, [request], digests, ImageSources(config, dataset)).load(*request)
+        extractor = FeatureExtractor(config, ImageSources(config, dataset), digests)
+        features = extractor.load(network, "none")  # heads are tested on images without augmentation, too
         probabilities = mean_probabilities(config, parameters, features, len(classes))
     else:
         probabilities = _network_probabilities(config, network, parameters, dataset)
@@ -162,8 +162,8 @@ def write_features(config: ConfigDict, out: Path) -> tuple[int, int]:
     files.check_output(out)
     network = open_network(config)
     dataset, inspection = open_images(config)
-    request, sources = (network, config.features.augment), ImageSources(config, dataset)
-    features = FeatureExtractor(config, [request], inspection.digests, sources).load(*request)
+    extractor = FeatureExtractor(config, ImageSources(config, dataset), inspection.digests)
+    features = extractor.load(network, config.features.augment)
     arrays: dict[str, Any] = {
         "features": features[:, 0],
         "paths": np.array([record.path for record in dataset.records]),

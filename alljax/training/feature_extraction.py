@@ -2,9 +2,15 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import math
+import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,14 +20,14 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from alljax import interrupts, progress
+from alljax import files, interrupts, progress
 from alljax.data import augmentation, decoded_cache
 from alljax.data.dataset import Dataset
-from alljax.data.loader import ImageReader, ImageSource, Sampler, load_batches
+from alljax.data.images import READING_VERSION
+from alljax.data.loader import ImageBatch, ImageReader, ImageSource, Sampler, load_batches
 from alljax.errors import ConfigError, WorkdirError
 from alljax.models.head import POOLINGS
-from alljax.training import distributed, feature_cache
-from alljax.training.feature_cache import feature_key, load_features, store_features
+from alljax.training import distributed
 from alljax.training.network import Network
 
 VIEWS = {"none": 1, "dihedral": augmentation.VIEWS}
@@ -31,31 +37,29 @@ Request = tuple[Network, str]
 """A network and ``features.augment``."""
 
 
+def image_settings(network: Network) -> tuple[int, str, bool]:
+    """Returns image size, interpolation and antialiasing, as for `ImageReader`."""
+    settings = network.preprocessing
+    return settings.image_size, settings.interpolation, settings.antialias
+
+
 class ImageSources:
     """The images at the size of each network; those that several networks share are decoded once."""
 
-    def __init__(self, config: ConfigDict, dataset: Dataset, networks: Sequence[Network] = ()) -> None:
-        """Decodes nothing yet.
-
-        Args:
-            config: ``data.cache`` and ``data.workers`` are read.
-            dataset: the images.
-            networks: that will be used.
-        """
-        self._config, self._dataset = config, dataset
+    def __init__(self, config: ConfigDict, dataset: Dataset, networks: Iterable[Network] = ()) -> None:
+        """Decodes nothing yet; ``data`` is read, and `networks` are those that will be used."""
+        self._data, self._dataset = config.data, dataset
+        self._num_networks = Counter(image_settings(network) for network in set(networks))
         self._cached: dict[Any, ImageSource] = {}
-        distinct = {id(network): network for network in networks}.values()
-        self._num_networks = Counter(_image_settings(network) for network in distinct)
 
     def open(self, network: Network, several_times: bool = False) -> ImageSource:
         """Returns the images for a network, decoded and in memory if they are read several times and fit."""
-        settings = _image_settings(network)
-        if settings in self._cached:
-            return self._cached[settings]
-        reader = ImageReader(self._dataset, *settings)
-        if not several_times and self._num_networks[settings] < 2:
-            return reader
-        self._cached[settings] = decoded_cache.cache_images(self._config.data.cache, reader, self._config.data.workers)
+        settings = image_settings(network)
+        if settings not in self._cached:
+            reader = ImageReader(self._dataset, *settings)
+            if not several_times and self._num_networks[settings] < 2:
+                return reader
+            self._cached[settings] = decoded_cache.cache_images(self._data.cache, reader, self._data.workers)
         return self._cached[settings]
 
 
@@ -66,19 +70,19 @@ class FeatureExtractor:
     """
 
     def __init__(
-        self, config: ConfigDict, requests: Iterable[Request], digests: tuple[str, ...], sources: ImageSources
+        self, config: ConfigDict, sources: ImageSources, digests: tuple[str, ...], requests: Iterable[Request] = ()
     ) -> None:
         """Computes nothing yet.
 
         Args:
             config: ``features`` and ``data.workers`` are read.
-            requests: all that will be requested.
-            digests: SHA-256 of each image.
             sources: gives the images.
+            digests: SHA-256 of each image.
+            requests: those that will be made.
         """
-        self._config, self._digests, self._sources = config, digests, sources
-        self._requests = {feature_key(network, digests, augment): (network, augment) for network, augment in requests}
-        self._loaded: dict[str, np.ndarray] = {}
+        self._config, self._sources, self._digests = config, sources, digests
+        self._requests = dict.fromkeys(requests)  # a set in a certain order
+        self._loaded: dict[Request, np.ndarray] = {}
         self._on_device: tuple[np.ndarray | None, Any] = None, None
 
     def load(self, network: Network, augment: str) -> np.ndarray:
@@ -90,56 +94,70 @@ class FeatureExtractor:
             ConfigError: they fit neither on disk nor in memory.
             DataError: an image that cannot be read.
         """
-        key = feature_key(network, self._digests, augment)
-        if key in self._loaded:
-            return self._loaded[key]
-        if mismatch := network.mismatch():
-            logging.info(f"{network.backbone.name}: its weights expect another preprocessing: {mismatch}")
-        features = self._stored(key)
-        if features is None:
-            features = self._compute(network, augment)
-        else:
-            count, views, width = features.shape
-            of_views = f" of {views} views" if views > 1 else ""
-            logging.info(f"features {network.backbone.name}: {count:,} × {width:,}{of_views} are stored")
-        self._loaded[key] = features
-        return features
+        request = network, augment
+        self._requests[request] = None
+        if request not in self._loaded:
+            if mismatch := network.mismatch():
+                logging.info(f"{network.backbone.name}: its weights expect another preprocessing: {mismatch}")
+            features = self._stored(request)
+            if features is not None:
+                images, views, width = features.shape
+                logging.info(f"features {network.backbone.name}: {images:,} × {views} × {width:,} are stored")
+            self._loaded[request] = self._compute(request) if features is None else features
+        return self._loaded[request]
 
     def load_for_training(self, network: Network, config: ConfigDict) -> Any:
-        """Returns features as `load`: a JAX array on the device, or a NumPy array if they are to stay on disk."""
-        features = self.load(network, config.features.augment)
-        if reason := reason_to_stream(config.features.memory, features.nbytes):
-            shape = f"{features.shape[0]:,} × {features.shape[2]:,}"
-            logging.info(f"features {shape} are read from disk during training: {reason}")
+        """Returns features as `load`: a JAX array on the device, or a NumPy array that is read block by block.
+
+        ``features.memory=auto`` chooses the device where they fill at most a quarter of its free memory: heads, the
+        optimizer's state and gradients need memory too.
+        """
+        features, memory = self.load(network, config.features.augment), config.features.memory
+        if memory == "disk":
             return features
-        if self._on_device[0] is not features:
-            self._on_device = None, None  # frees the memory of other features first
-            self._on_device = features, jax.device_put(features)
+        if self._on_device[0] is features:
+            return self._on_device[1]
+        self._on_device = None, None  # frees the memory of other features
+        free = decoded_cache.device_memory() or decoded_cache.host_memory()
+        if memory == "auto" and features.nbytes > free / 4:
+            sizes = f"{features.nbytes / 1e9:,.1f} GB do not fit beside the heads, {free / 1e9:,.1f} GB are free"
+            logging.info(f"features are read from disk during training: {sizes}")
+            return features
+        self._on_device = features, jax.device_put(features)
         return self._on_device[1]
 
-    def missing(self) -> list[tuple[list[Network], str]]:
-        """Returns the passes that are still needed: networks that share one, and ``features.augment``."""
-        passes: dict[str, tuple[list[Network], str]] = {}
-        for key, (network, augment) in self._requests.items():
-            if self._stored(key) is None:
-                passes.setdefault(self._pass_key(network, augment), ([], augment))[0].append(network)
-        return list(passes.values())
+    def missing(self) -> dict[Request, list[Network]]:
+        """Returns the passes that are still needed, each with the networks that share it.
 
-    def _stored(self, key: str) -> np.ndarray | None:
-        """Returns stored features; None if they are missing in the cache of any process."""
-        features = load_features(key, len(self._digests))
-        return None if distributed.any_process(features is None) else features
+        A pass is described by a network without stage and pooling, and ``features.augment``.
+        """
+        passes: dict[Request, list[Network]] = {}
+        for request in self._requests:
+            if self._stored(request) is None:
+                passes.setdefault(_pass_of(request), []).append(request[0])
+        return passes
 
-    def _compute(self, network: Network, augment: str) -> np.ndarray:
-        """Computes and stores the features of a network and of all others that share its pass."""
-        key, same_pass = feature_key(network, self._digests, augment), self._pass_key(network, augment)
-        single = jax.process_count() == 1  # else a lock could make processes on one host wait for each other forever
+    def _path(self, request: Request) -> Path:
+        return files.cache_dir() / "features" / f"{feature_key(request[0], self._digests, request[1])}.npy"
+
+    def _stored(self, request: Request) -> np.ndarray | None:
+        """Returns stored features, memory-mapped; None if they are missing or damaged in the cache of any process."""
+        features = None
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            features = np.load(self._path(request), mmap_mode="r", allow_pickle=False)
+        valid = features is not None and features.ndim == 3 and len(features) == len(self._digests)
+        return None if distributed.any_process(not valid) else features
+
+    def _compute(self, request: Request) -> np.ndarray:
+        """Computes and stores the features of a request and of all others that share its pass."""
+        (network, augment), single = request, jax.process_count() == 1
         try:
-            with feature_cache.lock(same_pass) if single else contextlib.nullcontext():
-                if self._stored(key) is None:  # else another study has computed them in the meantime
-                    missing = {self._pass_key(networks[0], views): networks for networks, views in self.missing()}
-                    self._store(missing[same_pass], augment)
-                if (features := self._stored(key)) is not None:
+            # A lock could make processes of one study on one host wait for each other forever.
+            path = self._path(_pass_of(request)).with_suffix(".lock")
+            with files.file_lock(path) if single else contextlib.nullcontext():
+                if self._stored(request) is None:  # else another study has computed them in the meantime
+                    self._store(self.missing()[_pass_of(request)], augment)
+                if (features := self._stored(request)) is not None:
                     return features
         except WorkdirError as error:
             size = 4 * len(self._digests) * VIEWS[augment] * network.feature_count
@@ -150,14 +168,20 @@ class FeatureExtractor:
         return np.concatenate([block for (block,) in self._blocks([network], augment)])
 
     def _store(self, networks: Sequence[Network], augment: str) -> None:
-        keys = [feature_key(network, self._digests, augment) for network in networks]
+        """Computes and stores features block by block: they need never be in memory at once."""
+        paths = [self._path((network, augment)) for network in networks]
         shapes = [(len(self._digests), VIEWS[augment], network.feature_count) for network in networks]
-        with contextlib.closing(self._blocks(networks, augment)) as blocks:
-            store_features(keys, shapes, blocks)
-
-    def _pass_key(self, network: Network, augment: str) -> str:
-        """Returns the same text for networks whose features come from one pass through the backbone."""
-        return feature_key(dataclasses.replace(network, stage="", pool=""), self._digests, augment)
+        size, folder = sum(4 * math.prod(shape) for shape in shapes), files.cache_dir().absolute()
+        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+        if size > free:
+            raise WorkdirError(f"the features take {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free on the disk")
+        with contextlib.ExitStack() as stack:
+            opened = [stack.enter_context(files.atomic_write(path, "wb")) for path in paths]
+            for file, shape in zip(opened, shapes, strict=True):
+                np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+            for block in stack.enter_context(contextlib.closing(self._blocks(networks, augment))):
+                for file, features in zip(opened, block, strict=True):
+                    file.write(np.ascontiguousarray(features, "<f4").tobytes())
 
     def _blocks(self, networks: Sequence[Network], augment: str) -> Generator[list[np.ndarray], None, None]:
         source = self._sources.open(networks[0])
@@ -166,6 +190,61 @@ class FeatureExtractor:
                 yield block
                 interrupts.check(collective=True)
                 update(len(block[0]))
+
+
+def feature_key(network: Network, digests: tuple[str, ...], augment: str) -> str:
+    """Returns the hash of everything that features depend on.
+
+    The bytes and views of the images, the backbone, its weights, the stage, the pooling, the preprocessing, the
+    versions of the code that computes them, and the libraries and back end that round differently.
+    """
+    parts = {
+        "images": digests,
+        "views": augment,
+        "backbone": network.backbone.name,
+        "weights": network.weights.sha256,
+        "stage": network.stage,
+        "pool": network.pool,
+        "preprocessing": dataclasses.asdict(network.preprocessing),
+        "versions of alljax": [network.backbone.version, READING_VERSION],
+        "versions": [importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "pillow")],
+        "platform": jax.default_backend(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def feature_blocks(
+    networks: Sequence[Network], source: ImageSource, config: ConfigDict, augment: str
+) -> Generator[list[np.ndarray], None, None]:
+    """Yields float32 (b, V, D), for each network, of b images at a time, in the order of the images.
+
+    A batch is sharded over all devices of all processes; each process decodes its part, and all get the result.
+    A batch is read back after the next one has been dispatched.
+
+    Args:
+        networks: that differ in ``stage`` and ``pool`` only.
+        source: the images at the networks' size; each is read once, its views are made on the device.
+        config: ``features.batch_size``, the number of images in a pass, and ``data.workers`` are read.
+        augment: ``"none"``, or ``"dihedral"`` for the eight views of `augmentation.dihedral`.
+    """
+    extract, turn = make_extractor(networks), jax.jit(jax.vmap(augmentation.dihedral, (0, None)))
+    mesh = jax.make_mesh((jax.local_device_count(),), ("data",), devices=jax.local_devices())
+    variables = jax.device_put(networks[0].variables, NamedSharding(mesh, PartitionSpec()))
+    count, size, shard = len(source.labels), config.features.batch_size, (jax.process_index(), jax.process_count())
+    sampler = Sampler(np.arange(count, dtype=np.int32), size, shard, jax.device_count())
+
+    def dispatch(batch: ImageBatch) -> list[list[jax.Array]]:
+        images = jax.device_put(batch.images, NamedSharding(mesh, PartitionSpec("data")))
+        return [extract(variables, turn(images, view)) for view in range(VIEWS[augment])]
+
+    def collect(outputs: list[list[jax.Array]]) -> list[np.ndarray]:
+        blocks = [np.stack([np.asarray(view) for view in views], 1) for views in zip(*outputs, strict=True)]
+        return multihost_utils.process_allgather(blocks, tiled=True) if jax.process_count() > 1 else blocks
+
+    with contextlib.closing(load_batches(source, sampler, config.data.workers)) as batches:
+        dispatched: Iterator[Any] = itertools.chain(map(dispatch, batches), [None])
+        for start, (outputs, _) in zip(range(0, count, size), itertools.pairwise(dispatched), strict=True):
+            yield [block[: min(size, count - start)] for block in collect(outputs)]
 
 
 def make_extractor(networks: Sequence[Network]) -> Callable[[Any, jax.Array], list[jax.Array]]:
@@ -185,63 +264,5 @@ def make_extractor(networks: Sequence[Network]) -> Callable[[Any, jax.Array], li
     return extract
 
 
-def feature_blocks(
-    networks: Sequence[Network], source: ImageSource, config: ConfigDict, augment: str
-) -> Iterator[list[np.ndarray]]:
-    """Yields float32 (b, V, D), for each network, of b images at a time, in the order of the images.
-
-    A batch is sharded over all devices of all processes; each process decodes its part, and all get the result.
-    A batch is read back after the next one has been dispatched.
-
-    Args:
-        networks: that differ in ``stage`` and ``pool`` only.
-        source: the images at the networks' size; each is read once, its views are made on the device.
-        config: ``features.batch_size``, the number of images in a pass, and ``data.workers`` are read.
-        augment: ``"none"``, or ``"dihedral"`` for the eight views of `augmentation.dihedral`.
-    """
-    extract, turn = make_extractor(networks), jax.jit(jax.vmap(augmentation.dihedral, (0, None)))
-    mesh = jax.make_mesh((jax.local_device_count(),), ("data",), devices=jax.local_devices())
-    sharded, replicated = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
-    variables = jax.device_put(networks[0].variables, replicated)
-    count, size, shard = len(source.labels), config.features.batch_size, (jax.process_index(), jax.process_count())
-    rows = np.arange(count, dtype=np.int32)
-
-    def collect(outputs: list[list[jax.Array]], start: int) -> list[np.ndarray]:
-        blocks = [np.stack([np.asarray(view) for view in views], 1) for views in zip(*outputs, strict=True)]
-        if jax.process_count() > 1:
-            blocks = multihost_utils.process_allgather(blocks, tiled=True)
-        return [block[: min(size, count - start)] for block in blocks]
-
-    previous: tuple[list[list[jax.Array]], int] | None = None
-    with closing(load_batches(source, Sampler(rows, size, shard, jax.device_count()), config.data.workers)) as batches:
-        for number, batch in enumerate(batches):
-            images = jax.device_put(batch.images, sharded)
-            outputs = [extract(variables, turn(images, view)) for view in range(VIEWS[augment])]
-            if previous is not None:
-                yield collect(*previous)
-            previous = outputs, number * size
-    if previous is not None:
-        yield collect(*previous)
-
-
-def reason_to_stream(setting: str, size: int) -> str:
-    """Returns why heads should read features of `size` bytes from disk; empty if they fit into memory.
-
-    ``auto`` uses the device's memory where they fill at most a quarter of what is free: heads, the optimizer's state
-    and gradients need memory too.
-
-    Args:
-        setting: ``features.memory``: auto, device or disk.
-        size: in bytes.
-    """
-    if setting == "disk":
-        return "features.memory=disk"
-    free = decoded_cache.device_memory() or decoded_cache.host_memory()
-    if setting == "device" or size <= free / 4:
-        return ""
-    return f"{size / 1e9:,.1f} GB do not fit beside the heads, {free / 1e9:,.1f} GB are free"
-
-
-def _image_settings(network: Network) -> tuple[int, str, bool]:
-    settings = network.preprocessing
-    return settings.image_size, settings.interpolation, settings.antialias
+def _pass_of(request: Request) -> Request:
+    return dataclasses.replace(request[0], stage="", pool=""), request[1]

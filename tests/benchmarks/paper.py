@@ -89,9 +89,7 @@ def flatten(options: argparse.Namespace) -> dict[int, Any]:
     found = {}
     for width in options.widths:
         with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-            command = [sys.executable, WORK, "flatten", str(width)]
-            environment = os.environ | {"ALLJAX_CACHE_DIR": folder}
-            found[width] = json.loads(subprocess.check_output(command, env=environment))
+            found[width] = json.loads(subprocess.check_output([sys.executable, WORK, "flatten", str(width), folder]))
     return found
 
 

@@ -1,7 +1,7 @@
 """The work that paper.py measures, in processes of their own.
 
     python tests/benchmarks/paper_work.py slices alljax|keras|torch IMAGES     in the Python that has the library
-    python tests/benchmarks/paper_work.py flatten WIDTH                        heads of alljax on features on disk
+    python tests/benchmarks/paper_work.py flatten WIDTH FOLDER                 heads of alljax on features on disk
 
 `slices` answers each line of JSON on standard input, ``["features", "vgg16"]`` or ``["head", "vgg16", "adam"]``, with a
 line of seconds and memory; `flatten` prints one line.  Imports nothing that its library does not need.
@@ -238,13 +238,11 @@ def own_memory() -> int:
     return sum(1024 * int(status[key].split()[0]) for key in ("RssAnon", "RssShmem"))
 
 
-def flatten(width: str) -> None:
-    """Stores features of a flattened width where ALLJAX_CACHE_DIR says, and trains two epochs on the file."""
-    from alljax import files
-    from alljax.training import feature_cache
+def flatten(width: str, folder: str) -> None:
+    """Writes features of a flattened width, and trains two epochs on the file."""
     from alljax.training.head_training import HeadTrainer
 
-    count, peaks = int(width), [0]
+    count, peaks, path = int(width), [0], Path(folder) / "features.npy"
 
     def watch() -> None:
         while True:
@@ -252,13 +250,14 @@ def flatten(width: str) -> None:
             time.sleep(0.05)
 
     threading.Thread(target=watch, daemon=True).start()
-    starts = range(0, IMAGES, OUR_BATCH)
-    blocks = ([random_features(count, start, min(start + OUR_BATCH, IMAGES))[:, None]] for start in starts)
-    feature_cache.store_features(["random"], [(IMAGES, 1, count)], blocks)
-    path = files.cache_dir() / "features" / "random.npy"
-    with path.open("rb") as file:  # the file is read from the disk, as by a later process
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    features, trainings = feature_cache.load_features("random", IMAGES), {}
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (IMAGES, 1, count)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, IMAGES, OUR_BATCH):
+            file.write(random_features(count, start, min(start + OUR_BATCH, IMAGES)).tobytes())
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # it is read from the disk, as by a later process
+    features, trainings = np.load(path, mmap_mode="r"), {}
     for optimizer in OPTIMIZERS:
         peaks.append(0)
         ends = [time.perf_counter()]
@@ -267,7 +266,7 @@ def flatten(width: str) -> None:
             *arguments, lambda *done, ends=ends: ends.append(time.perf_counter())
         )
         trainings[optimizer] = {"epochs": np.diff(ends).tolist(), "own_memory": peaks[-1],
-                                "accuracy": float(outcome.history.val_accuracy[-1, 0])}  # fmt: skip
+                                "accuracy": float(outcome.history.val_accuracy[0, -1])}  # fmt: skip
     print(json.dumps({"bytes": path.stat().st_size, "trainings": trainings}))
 
 

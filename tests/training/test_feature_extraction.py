@@ -9,16 +9,25 @@ import numpy as np
 import pytest
 
 from alljax.config import default_config, vary
-from alljax.data import synthetic
+from alljax.data import decoded_cache, synthetic
 from alljax.data.dataset import Dataset
 from alljax.data.loader import ImageReader
-from alljax.errors import WorkdirError
-from alljax.training import feature_cache, feature_extraction
-from alljax.training.feature_extraction import FeatureExtractor, ImageSources, feature_blocks, reason_to_stream
+from alljax.errors import ConfigError
+from alljax.models.backbones import get_backbone
+from alljax.models.preprocessing import get_preprocessing
+from alljax.training import feature_extraction
+from alljax.training.feature_extraction import FeatureExtractor, ImageSources, feature_blocks, feature_key
 from alljax.training.network import Network, open_network, open_networks
 
 SIDE, COUNT = 48, 5
 CONFIG = vary(default_config(), {"preprocessing.image_size": SIDE, "features.batch_size": 2, "model.stage": "stage1"})
+DIGESTS = tuple("abcde")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path))
+    return tmp_path / "features"
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +41,13 @@ def dataset() -> Dataset:
 
 
 def compute(networks: list[Network], dataset: Dataset, augment: str = "none") -> list[np.ndarray]:
-    settings = networks[0].preprocessing
-    reader = ImageReader(dataset, settings.image_size, settings.interpolation, settings.antialias)
+    reader = ImageReader(dataset, *feature_extraction.image_settings(networks[0]))
     return [np.concatenate(blocks) for blocks in zip(*feature_blocks(networks, reader, CONFIG, augment), strict=True)]
 
 
-@pytest.fixture(scope="module")
-def eight(network: Network, dataset: Dataset) -> np.ndarray:
-    return compute([network], dataset, "dihedral")[0]
+def extractor(dataset: Dataset, *networks: Network) -> FeatureExtractor:
+    sources = ImageSources(CONFIG, dataset, networks)
+    return FeatureExtractor(CONFIG, sources, DIGESTS, [(network, "none") for network in networks])
 
 
 def test_one_pass_gives_all_stages_and_poolings(dataset: Dataset) -> None:
@@ -52,18 +60,10 @@ def test_one_pass_gives_all_stages_and_poolings(dataset: Dataset) -> None:
         np.testing.assert_allclose(features, compute([network], dataset)[0], rtol=1e-5, atol=1e-5)
 
 
-def test_first_view_is_the_image(network: Network, dataset: Dataset, eight: np.ndarray) -> None:
-    (one,) = compute([network], dataset)
-    assert eight.shape == (COUNT, 8, network.feature_count)
-    assert one.dtype == eight.dtype == np.float32
-    assert np.array_equal(one[:, 0], eight[:, 0])
-    differences = np.abs(eight[:, None] - eight[:, :, None]).max(-1) + np.eye(8)
-    assert differences.min() > 1e-3, "all views are different"
-
-
-def test_each_image_is_read_once_and_batches_use_all_devices(
+def test_first_view_is_the_image_and_each_image_is_read_once_for_all_devices(
     network: Network, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (one,) = compute([network], dataset)
     paths: list[str] = []
     devices: list[int] = []
     make = feature_extraction.make_extractor
@@ -79,47 +79,87 @@ def test_each_image_is_read_once_and_batches_use_all_devices(
 
     monkeypatch.setattr(feature_extraction, "make_extractor", make_spy)
     counted = dataclasses.replace(dataset, read=lambda record: paths.append(record.path) or dataset.read(record))
-    compute([network], counted, "dihedral")
+    (eight,) = compute([network], counted, "dihedral")
     assert sorted(paths) == sorted(record.path for record in dataset.records)
     assert set(devices) == {jax.device_count()}
+    assert eight.shape == (COUNT, 8, network.feature_count)
+    assert one.dtype == eight.dtype == np.float32
+    assert np.array_equal(one[:, 0], eight[:, 0])
+    differences = np.abs(eight[:, None] - eight[:, :, None]).max(-1) + np.eye(8)
+    assert differences.min() > 1e-3, "all views are different"
 
 
-def test_extractor_stores_all_networks_of_a_pass(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: list[str]
-) -> None:
-    monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path))
+def test_all_networks_of_a_pass_are_stored(dataset: Dataset, cache: Path, messages: list[str]) -> None:
     networks = open_networks(vary(CONFIG, {"model.stage": stage}) for stage in ("stem", "stage1"))
-    requests, digests = [(network, "none") for network in networks], tuple("abcde")
-
-    def extractor() -> FeatureExtractor:
-        return FeatureExtractor(CONFIG, requests, digests, ImageSources(CONFIG, dataset, networks))
-
-    first = extractor()
-    assert [len(same_pass) for same_pass, _ in first.missing()] == [2]
-    features = first.load(*requests[0])
-    assert first.load(*requests[0]) is features, "the same object, so that it stays on the device"
-    assert len(list((tmp_path / "features").glob("*.npy"))) == 2
-    assert extractor().missing() == []
-    assert np.array_equal(extractor().load(*requests[0]), features)
+    first = extractor(dataset, *networks)
+    assert list(first.missing().values()) == [networks]
+    features = first.load(networks[0], "none")
+    assert isinstance(features, np.memmap), "they stay on disk until they are read"
+    assert len(list(cache.glob("*.npy"))) == 2
+    again = extractor(dataset, *networks)
+    assert not again.missing()
+    assert np.array_equal(again.load(networks[0], "none"), features)
     assert any("are stored" in message for message in messages)
-    on_device = first.load_for_training(networks[0], CONFIG)
-    assert isinstance(on_device, jax.Array)
-    assert first.load_for_training(networks[0], CONFIG) is on_device
-    assert isinstance(first.load_for_training(networks[0], vary(CONFIG, {"features.memory": "disk"})), np.ndarray)
+    for path in cache.glob("*.npy"):
+        path.write_bytes(path.read_bytes()[:-7])
+    assert list(extractor(dataset, *networks).missing().values()) == [networks], "both files are damaged"
 
 
-def test_features_stay_in_memory_if_they_cannot_be_stored(
-    network: Network, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: list[str]
+def test_features_for_training_are_on_the_device_where_they_fit(
+    network: Network, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, messages: list[str]
 ) -> None:
-    def full(*arguments: Any) -> None:
-        raise WorkdirError("the disk is full")
+    found = extractor(dataset, network)
+    features = found.load_for_training(network, CONFIG)
+    assert isinstance(features, jax.Array)
+    monkeypatch.setattr(decoded_cache, "host_memory", lambda: 3 * features.nbytes)
+    assert found.load_for_training(network, CONFIG) is features, "they stay there"
+    assert isinstance(found.load_for_training(network, vary(CONFIG, {"features.memory": "disk"})), np.ndarray)
+    assert isinstance(extractor(dataset, network).load_for_training(network, CONFIG), np.ndarray)
+    assert any("features are read from disk during training" in message for message in messages)
+    on_device = vary(CONFIG, {"features.memory": "device"})
+    assert isinstance(extractor(dataset, network).load_for_training(network, on_device), jax.Array)
 
-    monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(feature_extraction, "store_features", full)
-    extractor = FeatureExtractor(CONFIG, [(network, "none")], tuple("abcde"), ImageSources(CONFIG, dataset))
-    assert extractor.load(network, "none").shape == (COUNT, 1, network.feature_count)
-    assert any("are not stored: the disk is full" in message for message in messages)
-    assert feature_cache.load_features(feature_cache.feature_key(network, tuple("abcde"), "none"), COUNT) is None
+
+def test_features_that_cannot_be_stored_stay_in_memory_if_they_fit(
+    network: Network, dataset: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch, messages: list[str]
+) -> None:
+    monkeypatch.setattr(feature_extraction.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 7}))
+    assert extractor(dataset, network).load(network, "none").shape == (COUNT, 1, network.feature_count)
+    assert any("are not stored: the features take 0.0 GB" in message for message in messages)
+    monkeypatch.setattr(decoded_cache, "host_memory", lambda: 7)
+    with pytest.raises(ConfigError, match="are free on the disk; ALLJAX_CACHE_DIR sets the folder"):
+        extractor(dataset, network).load(network, "none")
+    assert not list(cache.glob("*.npy"))
+
+
+def test_interrupted_computation_leaves_nothing(
+    network: Network, dataset: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(collective: bool) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(feature_extraction.interrupts, "check", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        extractor(dataset, network).load(network, "none")
+    assert [path.suffix for path in cache.iterdir()] == [".lock"]
+
+
+def test_key_depends_on_everything(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes: dict[str, Any] = {
+        "weights": dataclasses.replace(network.weights, sha256="c" * 64),
+        "backbone": get_backbone("vgg16"),
+        "stage": "stage3",
+        "pool": "max",
+        "preprocessing": get_preprocessing("rescale"),
+    }
+    changed = [network, *(dataclasses.replace(network, **{name: value}) for name, value in changes.items())]
+    small = dataclasses.replace(network.preprocessing, image_size=96)
+    changed.append(dataclasses.replace(network, preprocessing=small))
+    keys = [feature_key(each, DIGESTS, "none") for each in changed]
+    keys += [feature_key(network, DIGESTS[::-1], "none"), feature_key(network, DIGESTS, "dihedral")]
+    monkeypatch.setattr(feature_extraction, "READING_VERSION", 0)
+    keys.append(feature_key(network, DIGESTS, "none"))
+    assert len(set(keys)) == len(keys)
 
 
 def test_equal_settings_share_a_network_and_it_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,10 +175,3 @@ def test_equal_settings_share_a_network_and_it_is_traced_once(monkeypatch: pytes
     count = same.feature_count
     monkeypatch.setattr(jax, "eval_shape", None)
     assert same.feature_count == count
-
-
-def test_reason_to_stream() -> None:
-    assert reason_to_stream("disk", 1)
-    assert not reason_to_stream("device", 10**15)
-    assert reason_to_stream("auto", 10**15)
-    assert not reason_to_stream("auto", 1)
