@@ -129,10 +129,9 @@ def _table(study: Study, pairs: Mapping[Pair, str], gaps: Sequence[Gap]) -> Tabl
     columns = [f"{label}, {what}" for label in METRICS.values() for what in (*SIDES, "difference")]
     unit = matching.unit(study)
     notes = [
-        f"In brackets: {study.bootstrap.level:.0%} intervals over {unit}; each resample draws the {unit} once for "
-        "both tests.",
-        "AUC within folds: only images scored by the same head are ranked; there is none where a fold has one class. "
-        "The AUC over all folds ranks the scores of different heads, which lowers it and would look like a leak.",
+        f"In brackets: {level:.0%} intervals over {unit}; each resample draws the {unit} once for both tests.",
+        "AUC within folds: only images scored by the same head are ranked, because scores of different heads differ in "
+        "scale, which would look like a leak; there is none where a fold has one class.",
         "The models of the two splits may have different numbers of training images; this is part of the difference.",
     ]
     if unit == "images":

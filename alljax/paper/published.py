@@ -105,13 +105,9 @@ def printed(row: Row, metric: str) -> float:
 
 @functools.cache
 def implied(row: Row, test_all: int = STRATIFIED_ALL) -> tuple[np.ndarray, bool]:
-    """Returns every confusion matrix of the test set that rounds to a row of Tables 3 to 6.
+    """Returns every confusion matrix that rounds to a row of Tables 3 to 6 if `test_all` of the test images are ALL.
 
     The precision of a class that is never predicted is 0, as in scikit-learn.
-
-    Args:
-        row: network, optimizer and epochs.
-        test_all: ALL images among the 2,133 test images; by default that of a stratified split.
 
     Returns:
         The matrices, int (K, 4): ALL predicted ALL, ALL predicted HEM, HEM predicted ALL, HEM predicted HEM.  And
@@ -135,12 +131,7 @@ def implied(row: Row, test_all: int = STRATIFIED_ALL) -> tuple[np.ndarray, bool]
 
 
 def implied_ranges(row: Row, sizes: Sequence[int]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Returns the ranges of test accuracy and of HEM recall, as shares, that a row of Tables 3 to 6 implies.
-
-    Args:
-        row: network, optimizer and epochs.
-        sizes: the possible numbers of ALL test images.
-    """
+    """Returns the ranges of test accuracy and HEM recall that a row implies for these numbers of ALL test images."""
     tp, _, fp, tn = np.concatenate([implied(row, size)[0] for size in sizes]).T
     accuracy, hem_recall = (tp + tn) / TEST_IMAGES, tn / (fp + tn)
     return (accuracy.min(), accuracy.max()), (hem_recall.min(), hem_recall.max())

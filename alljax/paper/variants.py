@@ -115,9 +115,8 @@ def conclusion(match: Match, ranking: Sequence[Variant]) -> str:
     return (
         f"Of {len(ranking)} configurations {first.name} is the nearest to Tables 1 to 6: {nearest[0]:.2f} "
         f"percentage points {_bounds(nearest, level)} over {first.numbers} published numbers, and the nearest in "
-        f"{first.nearest:.0%} of the resamples. Next is {second.name} with {second.distances[BOTH][0]:.2f}; "
-        f"{others}. The same configuration on two random splits differs by about {repetition:.1f} points in macro "
-        f"recall alone (binomial standard error): {possible}."
+        f"{first.nearest:.0%} of the resamples. Next is {second.name} with {second.distances[BOTH][0]:.2f}; {others}. "
+        f"Macro recall alone differs by about {repetition:.1f} points between two random splits: {possible}."
     )
 
 
