@@ -146,21 +146,19 @@ def test_keras_names_of_all_versions(spelling: str) -> None:
     assert same(convert(other, "vgg16"), convert(original("vgg16_keras"), "vgg16"))
 
 
-def test_older_keras_resnet() -> None:
-    arrays = original("resnet50_keras")
-    new = {"conv1_conv": "conv1", "conv1_bn": "bn_conv1", "predictions": "fc1000"}
-    kinds = {"moving_mean": "running_mean", "moving_variance": "running_std", "kernel": "W", "bias": "b"}
-    old = {}
-    for name, array in arrays.items():
-        layer, kind = name.split("/")
-        if "_block" in layer:
-            stage, block, number, last = layer.removeprefix("conv").replace("block", "").split("_")
-            branch = "1" if number == "0" else f"2{' abc'[int(number)]}"
-            new[layer] = f"{'res' if last == 'conv' else 'bn'}{stage}{' abcdef'[int(block)]}_branch{branch}"
-        old[f"{new[layer]}/{new[layer]}_{kinds.get(kind, kind)}:0"] = array
-    converted = convert(old, "resnet50_keras", classifier=True)
-    assert converted.layout == "keras_old"
-    assert same(converted, convert(arrays, "resnet50_keras", classifier=True))
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("params/stem/conv/bias", "conv1/conv1_b_1:0"),
+        ("params/stem/norm/scale", "bn_conv1/bn_conv1_gamma_1:0"),
+        ("params/stage1/block1/shortcut/conv/kernel", "res2a_branch1/res2a_branch1_W_1:0"),
+        ("batch_stats/stage4/block3/norm3/mean", "bn5c_branch2c/bn5c_branch2c_running_mean_1:0"),
+        ("batch_stats/stage3/block6/norm1/var", "bn4f_branch2a/bn4f_branch2a_running_std_1:0"),
+    ],
+)
+def test_older_keras_resnet(path: str, name: str) -> None:
+    layout = BACKBONES["resnet50_keras"].layouts["keras_old"]
+    assert layout.normalize(name) == layout.name_of(path)
 
 
 @pytest.mark.parametrize(

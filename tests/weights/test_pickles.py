@@ -6,7 +6,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,63 +21,42 @@ Storages = dict[str, bytes]
 # Pickles and PyTorch containers assembled by hand, for content that PyTorch itself does not write
 
 
-class Name(NamedTuple):
-    """A global; nothing is imported to write it."""
+def encode(value: Any) -> bytes:
+    """The opcodes of a value; bytes are opcodes already."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, dict):
+        return b"(" + b"".join(encode(part) for item in value.items() for part in item) + b"d"
+    if isinstance(value, list | tuple):
+        return b"(" + b"".join(map(encode, value)) + (b"l" if isinstance(value, list) else b"t")
+    return pickle.dumps(value, 2)[2:-1]
 
-    full: str
+
+def dumps(value: Any) -> bytes:
+    return b"\x80\x02" + encode(value) + b"."
 
 
-class Made(NamedTuple):
+def name(full: str) -> bytes:
+    module, _, last = full.rpartition(".")
+    return f"c{module}\n{last}\n".encode()
+
+
+def made(function: str, *arguments: Any, state: Any = None) -> bytes:
     """The result of a call, with a state."""
-
-    function: Name
-    arguments: tuple[Any, ...] = ()
-    state: Any = None
+    return name(function) + encode(arguments) + b"R" + (b"" if state is None else encode(state) + b"b")
 
 
-class Persistent(NamedTuple):
-    """A value behind a persistent id."""
-
-    identity: Any
+def persistent(*identity: Any) -> bytes:
+    return encode(identity) + b"Q"
 
 
-class Assembler(pickle._Pickler):  # type: ignore[name-defined, misc]
-    """A pickler for `Name`, `Made` and `Persistent`."""
-
-    dispatch: ClassVar = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
-
-    def persistent_id(self, value: object) -> Any:
-        return value.identity if isinstance(value, Persistent) else None
-
-    def _name(self, value: Name) -> None:
-        module, _, name = value.full.rpartition(".")
-        self.write(f"c{module}\n{name}\n".encode())
-
-    def _made(self, value: Made) -> None:
-        self.save(value.function)
-        self.save(value.arguments)
-        self.write(pickle.REDUCE)
-        if value.state is not None:
-            self.save(value.state)
-            self.write(pickle.BUILD)
-
-    dispatch[Name] = _name
-    dispatch[Made] = _made
+def storage(key: str, count: int, kind: str = "torch.FloatStorage") -> bytes:
+    return persistent("storage", name(kind), key, "cpu", count, None)
 
 
-def dumps(value: object) -> bytes:
-    content = io.BytesIO()
-    Assembler(content, 2).dump(value)
-    return content.getvalue()
-
-
-def storage(key: str, count: int, kind: str = "torch.FloatStorage") -> Persistent:
-    return Persistent(("storage", Name(kind), key, "cpu", count, None))
-
-
-def tensor(storage: Any, offset: Any = 0, shape: Any = (2, 3), stride: Any = (3, 1)) -> Made:
-    hooks = Made(Name("collections.OrderedDict"))
-    return Made(Name("torch._utils._rebuild_tensor_v2"), (storage, offset, shape, stride, False, hooks))
+def tensor(storage: bytes, offset: Any = 0, shape: Any = (2, 3), stride: Any = (3, 1)) -> bytes:
+    hooks = made("collections.OrderedDict")
+    return made("torch._utils._rebuild_tensor_v2", storage, offset, shape, stride, False, hooks)
 
 
 def _zip(pickled: bytes, storages: Storages) -> bytes:
@@ -132,13 +111,13 @@ class SetsState:
 
 
 VIEW = (storage("0", 6), 0, (6,), (1,))
-OBJECTS = Made(Name("numpy.dtype"), ("O8", False, True))
+OBJECTS = made("numpy.dtype", "O8", False, True)
 
 
 def attacks(canary: Path) -> dict[str, bytes]:
     """Pickles that would create `canary`."""
     touch, code = f"touch {canary}", f"open({str(canary)!r}, 'w').close()"
-    call = Made(Name("os.system"), (touch,))
+    call = made("os.system", touch)
     loop = (
         b"\x80\x02cbuiltins\ngetattr\n(cos\n__dict__\nX\x03\x00\x00\x00gettRcposix\nsystem\n(S'"
         + touch.encode()
@@ -153,16 +132,16 @@ def attacks(canary: Path) -> dict[str, bytes]:
         "old instance": f"\x80\x02(S'{touch}'\nios\nsystem\n.".encode("latin-1"),
         "old object": f"\x80\x02(cos\nsystem\nS'{touch}'\no.".encode("latin-1"),
         "attribute": loop,
-        "name with dots": dumps({"a": Made(Name("torch.os.system"), (touch,))}),
-        "state of a dictionary": dumps(Made(Name("collections.OrderedDict"), (), call)),
+        "name with dots": dumps({"a": made("torch.os.system", touch)}),
+        "state of a dictionary": dumps(made("collections.OrderedDict", state=call)),
         "state of a tensor": dumps(
-            {"a": Made(Name("torch._utils._rebuild_tensor"), VIEW, (1, (1,), OBJECTS, False, [call]))}
+            {"a": made("torch._utils._rebuild_tensor", *VIEW, state=(1, (1,), OBJECTS, False, [call]))}
         ),
-        "persistent id": dumps({"a": Persistent(("storage", call, "0", "cpu", 1))}),
+        "persistent id": dumps({"a": persistent("storage", call, "0", "cpu", 1)}),
         "storage of a tensor": dumps({"a": tensor(call)}),
-        "rebuilt from a function": dumps({"a": Made(Name("torch._utils._rebuild_parameter"), (call, False, {}))}),
+        "rebuilt from a function": dumps({"a": made("torch._utils._rebuild_parameter", call, False, {})}),
         "numpy object array": pickle.dumps({"a": np.array([Calls(os.system, touch)])}, 4),
-        "numpy.load": dumps({"a": Made(Name("numpy.load"), (str(canary), None, True))}),
+        "numpy.load": dumps({"a": made("numpy.load", str(canary), None, True)}),
     }
 
 
@@ -183,8 +162,8 @@ def test_attacks_work_in_plain_pickle(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("container", ["zip", "legacy"])
 def test_tensors_beside_an_attack_are_read(container: str, tmp_path: Path) -> None:
-    call = Made(Name("os.system"), (f"touch {tmp_path / 'canary'}",), {"state": 1})
-    pickled = dumps({"a": tensor(storage("0", 6)), "called": call, "again": Made(Name("posix.system"), (call,))})
+    call = made("os.system", f"touch {tmp_path / 'canary'}", state={"state": 1})
+    pickled = dumps({"a": tensor(storage("0", 6)), "called": call, "again": made("posix.system", call)})
     path = write(tmp_path / "F", container, pickled, {"0": SIX.tobytes()})
     assert read_weights(path).keys() == {"a"}
     assert not (tmp_path / "canary").exists()
@@ -194,7 +173,7 @@ def test_tensors_beside_an_attack_are_read(container: str, tmp_path: Path) -> No
 def test_state_cannot_change_a_function(state: Any, tmp_path: Path) -> None:
     """BUILD on a global, which would set its attributes for the whole process."""
     for module, function in [*ALLOWED, ("unknown", "function")]:
-        attack = f"\x80\x02c{module}\n{function}\n".encode("latin-1") + pickle.dumps(state, 2)[2:-1] + b"b."
+        attack = dumps(name(f"{module}.{function}") + encode(state) + b"b")
         with pytest.raises(WeightsError):
             read_weights(write(tmp_path / "F.pth", "zip", attack))
     pickled = dumps({"a": tensor(storage("0", 6))})
