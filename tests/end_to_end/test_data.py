@@ -34,8 +34,6 @@ def test_audit_finds_subjects_with_two_names(images: Path, tmp_path: Path, run: 
     ("words", "message"),
     [
         ("audit --source=x --protocol=kfold", "split.protocol='kfold' is not one of the choices"),
-        ("audit --source=nowhere", "no such file or folder"),
-        ("verify --source=nowhere", "no such file or folder"),
         ("verify --source=x --out=.", "is a folder"),
         ("prepare --source=x", "--out"),
     ],

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from end_to_end.conftest import SMALL, Refused, Run
+from end_to_end.conftest import SMALL, Run
 
 from alljax.data import synthetic
 
@@ -18,7 +18,3 @@ def test_features_of_every_image(tmp_path: Path, run: Run) -> None:
     assert stored["paths"].tolist() == [record.path for record in dataset.records]
     assert stored["subjects"].tolist() == [record.subject for record in dataset.records]
     assert stored["labels"].tolist() == [record.label for record in dataset.records]
-
-
-def test_output_is_checked_first(tmp_path: Path, refused: Refused) -> None:
-    assert "is a folder" in refused("features", *SMALL, "--config.data.source=nowhere", f"--out={tmp_path}")

@@ -42,17 +42,16 @@ def test_results_agree_with_each_other(study: Path) -> None:
         assert float(last["val_loss"]) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
-def test_same_command_changes_nothing_and_repeats_a_missing_trial(study: Path, tmp_path: Path, run: Run) -> None:
+def test_finished_folder_is_not_changed(study: Path, tmp_path: Path, run: Run, refused: Refused) -> None:
     folder = shutil.copytree(study, tmp_path / "study")
-    before = snapshot(folder)
-    code, out, _ = run("study", *SMALL, f"--workdir={folder}")
+    before, command = snapshot(folder), ["study", *SMALL, f"--workdir={folder}"]
+    code, out, _ = run(*command)
     assert (code, snapshot(folder)) == (0, before)
     assert TRIAL in out
-    shutil.rmtree(folder / "trials" / TRIAL)
-    assert run("study", *SMALL, f"--workdir={folder}")[0] == 0
-    for table in TABLES:
-        path = folder / "trials" / TRIAL / table
-        assert path.read_bytes() == before[str(path)]
+    assert "train.epochs: 2 → 3" in refused(*command, "--config.train.epochs=3")
+    assert snapshot(folder) == before
+    (tmp_path / "file").write_text("")
+    assert "is a file" in refused("study", *SMALL, f"--workdir={tmp_path / 'file/run'}")
 
 
 def test_images_are_converted_and_unreadable_ones_skipped(images: Path, tmp_path: Path, run: Run) -> None:
@@ -99,40 +98,6 @@ def test_wrong_setting_is_one_line(
     (tmp_path / "CUT.pth").write_bytes(b"PK\x03\x04 truncated")
     assert message in refused("study", *SMALL, f"--config.{setting}", "--workdir=run")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"c/": b""}, "'c' has no image"),
-        ({"b/b0/0.png": b""}, "empty"),
-        ({"b/b0/0.png": b"no image"}, "not an image"),
-        ({f"b/b{subject}/{n}.png": None for subject in range(4) for n in range(2)}, "class"),
-    ],
-    ids=["class without images", "empty file", "no image", "one class"],
-)
-def test_wrong_data_is_one_line(
-    change: dict[str, bytes | None], message: str, images: Path, tmp_path: Path, refused: Refused
-) -> None:
-    for name, data in change.items():
-        if name.endswith("/"):
-            (images / name).mkdir()
-        elif data is None:
-            (images / name).unlink()
-        else:
-            (images / name).write_bytes(data)
-    assert message in refused("study", *SMALL, f"--config.data.source={images}", f"--workdir={tmp_path / 'run'}")
-    assert not (tmp_path / "run").exists()
-
-
-def test_folder_of_another_run_is_refused(study: Path, tmp_path: Path, refused: Refused) -> None:
-    folder = shutil.copytree(study, tmp_path / "study")
-    before = snapshot(folder)
-    command = ["study", *SMALL, f"--workdir={folder}"]
-    assert "train.epochs: 2 → 3" in refused(*command, "--config.train.epochs=3")
-    assert snapshot(folder) == before
-    (tmp_path / "file").write_text("")
-    assert "is a file" in refused("study", *SMALL, f"--workdir={tmp_path / 'file/run'}")
 
 
 def test_cache_that_cannot_be_written_is_only_a_message(

@@ -98,10 +98,6 @@ def test_device_error_fails_the_trials_of_its_job(toy: Toy, tmp_path: Path, monk
         run_study(toy(OPTIMIZERS, EPOCHS), tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert list(metrics["trials"]) == [f"{RMSPROP}-epochs=2", f"{RMSPROP}-epochs=4"]
-    monkeypatch.undo()
-    study = run_study(toy(OPTIMIZERS, EPOCHS), tmp_path)
-    assert study is not None
-    assert len(study.metrics["trials"]) == 4
 
 
 def test_shards_in_one_folder_complete_the_study(toy: Toy, complete: Path, tmp_path: Path) -> None:

@@ -88,17 +88,8 @@ def test_trials_of_one_split_setting_have_the_same_split() -> None:
     assert len(set(splits)) == 4
 
 
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        (("train.epochs", (3, 3)), "two trials the name"),
-        (("train.epochs", ()), "rows of values"),
-        ((("train.epochs", "train.optimizer"), ((1,),)), "rows of values"),
-        (("train.epoch", (1,)), "train.epochs"),
-        (("data.source", ("a",)), "data.source"),
-        (("split.test_fraction", (1.5,)), "test_fraction"),
-    ],
-)
-def test_invalid_sweep_is_refused(entry: tuple, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        expand(config_of(entry))
+def test_invalid_sweep_is_refused() -> None:
+    with pytest.raises(ConfigError, match="two trials the name"):
+        expand(config_of(("train.epochs", (3, 3))))
+    with pytest.raises(ConfigError, match="test_fraction"):
+        expand(config_of(("split.test_fraction", (1.5,))))
