@@ -120,7 +120,7 @@ def fit_networks(
             with progress.bar(f"{folder.name} {run.name}", epochs * loader.train_count, "images") as update:
                 trained = train(tuner, loader, inputs, run, update)
             if distributed.is_primary():
-                checkpoints.save_arrays(run / RESULT, vars(trained))
+                checkpoints.save_arrays(run / RESULT, trained)
                 shutil.rmtree(run / "checkpoints", ignore_errors=True)
             multihost_utils.sync_global_devices(f"{run / RESULT} is written")
         results.append(checkpoints.load_arrays(run / RESULT))

@@ -1,10 +1,11 @@
 """The checkpoints of a training run, written by Orbax in the background; parameters of finished runs as .npz files."""
 
 import contextlib
-import logging as stdlib_logging
+import functools
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,14 @@ class CheckpointManager:
     """
 
     def __init__(self, folder: Path, keep_latest: int, keep_best: int, abstract: Any, note: str = "") -> None:
-        """Creates the folder if necessary; removes incomplete checkpoints.
+        """Removes incomplete checkpoints.
 
         Args:
-            folder: of this run only.
+            folder: of this run only; created if absent.
             keep_latest: number of newest checkpoints that are kept.
             keep_best: number of checkpoints with the lowest ``loss`` that are kept; of equal ones the earlier.
             abstract: the state's shapes, types and placements (`Mesh.abstract`).
             note: what else must be equal in a run that resumes from these checkpoints.
-
-        Raises:
-            WorkdirError: the folder cannot be created or read.
         """
         self.folder, self._abstract = folder.resolve(), abstract
         named = jax.tree.leaves_with_path(abstract)
@@ -62,40 +60,29 @@ class CheckpointManager:
             )
             kept = policies.AnyPreservationPolicy([policies.LatestN(keep_latest), best])
             self._orbax = training.Checkpointer(self.folder, preservation_policy=kept, cleanup_tmp_directories=True)
-        self._pending: Any = None
+        self._wait: Callable[[], Any] = lambda: None
 
     def save(self, step: int, state: Any, record: dict[str, Any], loss: float | None = None) -> None:
-        """Starts to write a checkpoint, after the previous one is complete.
+        """Starts to write a checkpoint after `step` steps, when the previous one is complete.
 
-        Args:
-            step: number of optimizer steps done.
-            state: arrays like `abstract`; they may be donated after this call.
-            record: what else is needed to resume, JSON; must not change after this call.
-            loss: of the validation rows, if it was computed at this step.
-
-        Raises:
-            WorkdirError: this checkpoint or the previous one cannot be written.
+        The arrays of `state` may be donated after this call.  `record` is what else is needed to resume, JSON that
+        must not change after this call; `loss` is that of the validation rows, if it was computed at this step.
         """
         self.wait()
         with _write_errors(self.folder):
-            self._pending = self._orbax.save_async(
+            response = self._orbax.save_async(
                 step,
                 jax.tree.leaves(state),
                 force=True,
                 metrics=None if loss is None else {"loss": loss, "step": step},
                 custom_metadata=record | {"layout": self._layout},
             )
+        self._wait = response.result
 
     def wait(self) -> None:
-        """Waits until the checkpoint in progress is complete.
-
-        Raises:
-            WorkdirError: it cannot be written.
-        """
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            with _write_errors(self.folder):
-                pending.result()
+        """Waits until the checkpoint in progress is complete; raises `WorkdirError` if it cannot be written."""
+        with _write_errors(self.folder):
+            self._wait()
 
     def close(self) -> None:
         """Waits like `wait`, then releases all resources."""
@@ -114,12 +101,10 @@ class CheckpointManager:
         """Returns the state at a step, placed as described by `abstract`, and its record.
 
         Raises:
-            WorkdirError: no such checkpoint, or one of another network, optimizer or number of steps per epoch.
+            WorkdirError: a damaged checkpoint, or one of another network, optimizer or number of steps per epoch.
         """
         folder = self.folder / str(step)
         leaves, structure = jax.tree.flatten(self._abstract)
-        if not folder.is_dir():
-            raise WorkdirError(f"{folder}: this checkpoint does not exist; remove {self.folder} to restart this run")
         with _read_errors(folder):
             record = self._orbax.metadata(step).custom_metadata
             if different := sorted({*self._layout} ^ {*record["layout"]}):
@@ -130,17 +115,14 @@ class CheckpointManager:
             return jax.tree.unflatten(structure, self._orbax.load(step, leaves)), record
 
 
+@functools.cache
 def _orbax() -> Any:
     """Returns Orbax; a failed save, which also raises, would log a thousand lines, some of them through asyncio."""
     from orbax.checkpoint import v1
 
     for name in ("absl", "asyncio"):
-        stdlib_logging.getLogger(name).addFilter(_is_not_orbax)
+        logging.getLogger(name).addFilter(lambda record: "/orbax/" not in record.pathname + record.getMessage())
     return v1
-
-
-def _is_not_orbax(record: stdlib_logging.LogRecord) -> bool:
-    return "/orbax/" not in record.pathname + record.getMessage()
 
 
 @contextlib.contextmanager

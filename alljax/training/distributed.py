@@ -106,11 +106,7 @@ def any_process(value: bool) -> bool:
 
 
 def stop_requested(agree: bool) -> bool:
-    """Returns whether a run should save its progress and stop; several processes stop after the same step.
-
-    Args:
-        agree: whether several processes exchange their requests now, which waits for the step; otherwise none stops.
-    """
+    """Returns whether a run should save its progress and stop; several processes only where they `agree`."""
     if interrupts.several_processes:
         return agree and any_process(interrupts.stop_requested())
     return interrupts.stop_requested()

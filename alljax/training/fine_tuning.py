@@ -63,24 +63,15 @@ class FineTuner:
         return self._init(*self.mesh.replicate((self._initial, self._network.used("batch_stats"))), run.key)
 
     def inputs(self, key: jax.Array, class_weights: Any, total_steps: int) -> RunInputs:
-        """Returns what a run passes to each step, on the devices.
-
-        Args:
-            key: of the run.
-            class_weights: float32 (C,).
-            total_steps: number of optimizer steps of the run.
-        """
+        """Returns what a run of `total_steps` steps passes to each of them, on the devices."""
         numbers = Hyperparameters.of(self.config, total_steps)
         return self.mesh.replicate(RunInputs(jax.random.key_data(key), class_weights, numbers))
 
     def step(self, state: TrainState, batch: Batch, run: RunInputs, epoch: int) -> TrainState:
         """Makes one optimizer step; reuses the memory of `state`.
 
-        Args:
-            state: before the step.
-            batch: placed by ``mesh.shard``.
-            run: from `inputs`.
-            epoch: from 0; decides which layer groups are trainable.
+        The `epoch`, from 0, decides which layer groups are trainable.  `batch` is placed by ``mesh.shard``, `run` comes
+        from `inputs`.
         """
         phase = max(first for first in self._phases if first <= epoch)
         if phase not in self._steps:
@@ -100,9 +91,9 @@ class FineTuner:
         """Returns whether no value of the state is NaN or infinite."""
         return bool(self.mesh.gather(self._finite(state)))
 
-    def result(self, state: TrainState) -> tuple[dict[str, np.ndarray], Any]:
-        """Returns the trained parameters (their moving average with ``train.ema_decay``), flat, and batch_stats."""
-        return self.mesh.gather((dict(state.eval_params), state.batch_stats))
+    def result(self, state: TrainState) -> dict[str, Any]:
+        """Returns ``params``, flat (their moving average with ``train.ema_decay``), and ``batch_stats``."""
+        return self.mesh.gather({"params": dict(state.eval_params), "batch_stats": state.batch_stats})
 
     def evaluation_state(self, params: Any, batch_stats: Any) -> TrainState:
         """Returns a state for `logits` of the nested parameters and batch_stats that a finished run has stored."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import jax
@@ -39,13 +40,12 @@ class FoldLoader:
             fold: training, validation and test rows.
             key: of the run.
             mesh: batches are padded to a multiple of its devices.
-
-        Raises:
-            ConfigError: the processes cannot share a batch evenly.
         """
         self._images, self._mesh, self._workers = images, mesh, config.data.workers
         self._batch_size = min(config.train.batch_size, len(fold.train))
-        self._multiple = mesh.device_count * config.train.accumulation_steps
+        shard = jax.process_index(), jax.process_count()
+        multiple = mesh.device_count * config.train.accumulation_steps
+        self._sampler = partial(Sampler, batch_size=self._batch_size, shard=shard, multiple=multiple)
         self.train_count = int(fold.train_count)
         self.steps_per_epoch = steps_per_epoch(self.train_count, self._batch_size)
         self._test = np.asarray(fold.test)[: int(fold.test_count)]
@@ -79,13 +79,8 @@ class FoldLoader:
             parts.append(logits(self._place(batch))[:count])
         return np.concatenate(parts)
 
-    def _sampler(self, rows: np.ndarray) -> Sampler:
-        shard = (jax.process_index(), jax.process_count())
-        return Sampler(rows, self._batch_size, shard, self._multiple)
-
     def _place(self, batch: ImageBatch) -> Batch:
-        local = len(batch.mask)
-        positions = np.arange(local, dtype=np.int32) + jax.process_index() * local
+        positions = np.arange(len(batch.mask), dtype=np.int32) + jax.process_index() * len(batch.mask)
         arrays: tuple[Any, ...] = (batch.images, batch.labels, batch.mask, positions)
         return self._mesh.shard(Batch(*arrays))
 

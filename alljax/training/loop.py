@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,24 +22,7 @@ from alljax.training.metric_writers import Write, open_loggers, profiler
 from alljax.training.step import History, Metrics, RunInputs, TrainState
 
 
-@dataclass(frozen=True)
-class TrainedNetwork:
-    """The result of one run.
-
-    Attributes:
-        params: flat: path → float32; the moving average with ``train.ema_decay``.
-        batch_stats: statistics of the backbone's normalization layers.
-        history: one row per epoch.
-        logits: float32 (U, C), of the test rows in their order.
-    """
-
-    params: dict[str, np.ndarray]
-    batch_stats: Any
-    history: list[History]
-    logits: np.ndarray
-
-
-def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, update: Update) -> TrainedNetwork:
+def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, update: Update) -> dict[str, Any]:
     """Trains one network; resumes from the newest checkpoint in `folder`.
 
     However often it was stopped or killed, a run ends with the same bits as one that was not.
@@ -51,6 +33,10 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
         run: from ``tuner.inputs``.
         folder: of this run: ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/``.
         update: called after each step.
+
+    Returns:
+        ``params`` and ``batch_stats`` (see `FineTuner.result`), ``history``, one row of four numbers per epoch, and
+        ``logits`` float32 (U, C) of the test rows in their order.
 
     Raises:
         ConfigError: the loss or a parameter became NaN or infinite.
@@ -112,7 +98,7 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
             checkpoints.wait()
             best = int(np.argmin([row.val_loss for row in history]))
             state = tuner.mesh.loaded(checkpoints.load((best + 1) * steps)[0])
-        return TrainedNetwork(*tuner.result(state), history, loader.test(partial(tuner.logits, state)))
+        return tuner.result(state) | {"history": history, "logits": loader.test(partial(tuner.logits, state))}
 
 
 class _Monitor:

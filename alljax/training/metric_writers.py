@@ -34,13 +34,7 @@ def check(loggers: Sequence[str]) -> None:
 def open_loggers(folder: Path, loggers: Sequence[str], step: int, config: dict[str, Any]) -> Iterator[Write]:
     """Yields a function that writes the metrics of a step to all loggers; only the primary process writes.
 
-    A resumed run continues its own curves: what was logged after its checkpoint is discarded.
-
-    Args:
-        folder: folder of the run.
-        loggers: ``train.loggers``.
-        step: number of steps before this start; 0 for a new run.
-        config: the flattened config, shown by some loggers.
+    A run that resumes after `step` steps continues its own curves: what was logged later is discarded.
 
     Raises:
         WorkdirError: the folder cannot be written, also later, when the disk is full.

@@ -146,10 +146,6 @@ class PmapMesh(Mesh):
         """See `Mesh`."""
         return self.gather(tree)
 
-    def abstract(self, tree: Any) -> Any:
-        """See `Mesh`."""
-        return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
-
     def loaded(self, tree: Any) -> Any:
         """See `Mesh`."""
         return self.replicate(tree)

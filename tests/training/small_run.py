@@ -1,11 +1,14 @@
 """A small fine-tuning run for tests: 52 noisy images of three classes, two stages of EfficientNet-Lite0 and a head."""
 
+import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 
 from alljax.config import default_config
@@ -16,9 +19,10 @@ from alljax.progress import Update
 from alljax.training.checkpoints import CheckpointManager
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
-from alljax.training.loop import TrainedNetwork, train
+from alljax.training.loop import train
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
+from alljax.training.sharding import Mesh
 
 SIZE, CLASSES, STAGE = 32, 3, "stage1"
 ROWS = np.arange(52)
@@ -45,8 +49,7 @@ def small_network() -> Network:
     backbone = get_backbone("efficientnet_lite0")
     images = jnp.zeros((1, SIZE, SIZE, 3))
     variables = jax.jit(lambda key: backbone.module.init(key, images, last=STAGE))(jax.random.key(5))
-    lite = get_preprocessing("lite")
-    lite = type(lite)(**{**vars(lite), "image_size": SIZE})
+    lite = dataclasses.replace(get_preprocessing("lite"), image_size=SIZE)
     return Network(backbone, STAGE, "average", lite, lite, None, "", lambda: variables)  # type: ignore[arg-type]
 
 
@@ -63,27 +66,17 @@ class Images:
         return np.where(mask[:, None, None, None], self.images[rows], 0)
 
 
-class OneDevice:
-    """One device without a mesh: the reference for the meshes."""
+class OneDevice(Mesh):
+    """One of the eight devices: the reference for the meshes."""
 
-    axis, device_count = None, 1
+    def __init__(self) -> None:
+        self.device_count, self._fsdp, self._batch = 1, 1, SingleDeviceSharding(jax.devices()[0])
 
-    def replicate(self, tree: Any) -> Any:
-        with jax.transfer_guard("allow"):
-            return jax.tree.map(jnp.array, tree)
-
-    shard = loaded = replicate
+    def sharding(self, leaf: Any) -> Any:
+        return self._batch
 
     def jit(self, function: Any, donate: int | None = None) -> Any:
-        return jax.jit(function, donate_argnums=() if donate is None else donate)
-
-    def gather(self, tree: Any) -> Any:
-        return jax.device_get(tree)
-
-    stored = gather
-
-    def abstract(self, tree: Any) -> Any:
-        return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
+        return jax.jit(function, donate_argnums=donate)
 
 
 ONE = OneDevice()
@@ -106,15 +99,9 @@ class Run:
     """One run of a config, as a new process starts or resumes it."""
 
     def __init__(
-        self,
-        config: ConfigDict,
-        network: Network,
-        folder: Path = Path(),
-        *,
-        mesh: Any = ONE,
-        contrast: int = 20,
+        self, config: ConfigDict, network: Network, folder: Path = Path(), mesh: Any = ONE, contrast: int = 20,
         seed: int = 7,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.config, self.folder = config, folder
         images, key = Images(contrast), jax.random.key(seed)
         fold = make_fold_rows(config, images.labels, CLASSES, [SPLIT])[0]
@@ -122,7 +109,7 @@ class Run:
         self.loader = FoldLoader(config, images, fold, key, mesh)
         self.inputs = self.tuner.inputs(key, fold.class_weights, config.train.epochs * self.loader.steps_per_epoch)
 
-    def train(self, update: Update = ignore) -> TrainedNetwork:
+    def train(self, update: Update = ignore) -> dict[str, Any]:
         return train(self.tuner, self.loader, self.inputs, self.folder, update)
 
     def steps(self, count: int, state: Any = None) -> Any:
@@ -139,10 +126,8 @@ class Run:
         """Returns the arrays of a checkpoint by their names."""
         note = f"{self.loader.steps_per_epoch} steps per epoch"
         manager = CheckpointManager(self.folder / "checkpoints", 99, 0, ONE.abstract(self.tuner.abstract), note)
-        try:
+        with contextlib.closing(manager):
             loaded, _ = manager.load(step)
-        finally:
-            manager.close()
         return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(loaded)}
 
 
@@ -165,5 +150,4 @@ def after(steps: int) -> Update:
 
 def identical(first: Any, second: Any) -> bool:
     """Returns whether two trees or results of runs have the same bits."""
-    trees = [vars(tree) if isinstance(tree, TrainedNetwork) else tree for tree in (first, second)]
-    return bool(jax.tree.all(jax.tree.map(np.array_equal, *trees)))
+    return bool(jax.tree.all(jax.tree.map(np.array_equal, first, second)))

@@ -59,7 +59,7 @@ def test_five_folds_and_three_seeds_compile_as_one_run(
             inputs = tuner.inputs(key, fold.class_weights, 2 * loader.steps_per_epoch)
             results.append(train(tuner, loader, inputs, tmp_path / f"{number}-{seed}", ignore))
             first = first or len(compilations)
-    assert len({tuple(result.history) for result in results}) == 15
+    assert len({tuple(result["history"]) for result in results}) == 15
     counts = Counter(compilations)
     programs = {f"jit({name})": counts[f"jit({name})"] for name in ("step", "evaluate", "_make_state", "_all_finite")}
     assert list(programs.values()) == [2, 1, 1, 1], programs
@@ -94,9 +94,9 @@ def test_parameters_that_are_never_trained_are_not_in_the_state(network: Network
     assert set(state.ema) == set(state.params)
     count = sum(leaf.size for leaf in state.params.values())
     assert f"{count:,} trainable parameters" in run.tuner.describe(state)
-    params, statistics = run.tuner.result(state)
-    assert set(params) == set(state.params)
-    assert set(statistics) == {"stem", "stage1"}
+    result = run.tuner.result(state)
+    assert set(result["params"]) == set(state.params)
+    assert set(result["batch_stats"]) == {"stem", "stage1"}
 
 
 def test_accumulation_and_remat_do_not_change_the_numbers(network: Network) -> None:
@@ -148,4 +148,4 @@ def test_groups_cover_the_stages_that_are_used(network: Network) -> None:
     run = Run(settings(groups=GROUPS[:2]), dataclasses.replace(network, stage="stem"))
     state = run.tuner.init(run.inputs)
     assert not any("stage1" in path for path in state.params)
-    assert "stage1" not in run.tuner.result(state)[1]
+    assert "stage1" not in run.tuner.result(state)["batch_stats"]

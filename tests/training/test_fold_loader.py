@@ -36,7 +36,7 @@ class Host(OneDevice):
     """Leaves batches on the host; they are padded to a multiple of `device_count`."""
 
     def __init__(self, device_count: int = 1) -> None:
-        self.device_count = device_count  # type: ignore[misc]
+        self.device_count = device_count
 
     def shard(self, tree: Any) -> Any:
         return tree

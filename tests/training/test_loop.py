@@ -19,7 +19,6 @@ from training.small_run import GROUPS, STEPS, Interrupted, Run, after, identical
 from alljax.cli import main
 from alljax.errors import ConfigError, Stopped
 from alljax.interrupts import handle_signals
-from alljax.training.loop import TrainedNetwork
 from alljax.training.network import Network
 from alljax.training.sharding import Mesh, PmapMesh
 
@@ -94,7 +93,7 @@ PHASES = settings(
 
 
 @pytest.fixture(scope="module")
-def complete(network: Network, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedNetwork, list[Any]]:
+def complete(network: Network, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[Any]]:
     """The run of `PHASES` that was never interrupted, and what it logged."""
     folder = tmp_path_factory.mktemp("complete")
     return Run(PHASES, network, folder).train(), logged(folder)
@@ -107,7 +106,7 @@ def logged(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("steps", [1, STEPS, 4 * STEPS])
 def test_interrupted_run_resumes_to_the_same_bits(
-    steps: int, complete: tuple[TrainedNetwork, list[Any]], network: Network, tmp_path: Path, messages: list[str]
+    steps: int, complete: tuple[dict[str, Any], list[Any]], network: Network, tmp_path: Path, messages: list[str]
 ) -> None:
     """Results and logged metrics, whether or not the step was logged or ended an epoch."""
     with pytest.raises(Interrupted):
@@ -126,8 +125,8 @@ def test_resumes_on_other_devices(mesh: Callable[[], Any], network: Network, tmp
     with pytest.raises(Interrupted):
         Run(settings(), network, tmp_path / "parts", mesh=mesh()).train(after(4))
     parts = Run(settings(), network, tmp_path / "parts").train()
-    np.testing.assert_allclose(parts.history, complete.history, atol=1e-4)
-    np.testing.assert_allclose(parts.logits, complete.logits, atol=1e-4)
+    np.testing.assert_allclose(parts["history"], complete["history"], atol=1e-4)
+    np.testing.assert_allclose(parts["logits"], complete["logits"], atol=1e-4)
 
 
 def test_stop_request_saves_the_run(network: Network, tmp_path: Path) -> None:
@@ -156,11 +155,11 @@ def test_early_stopping_returns_the_best_epoch(network: Network, tmp_path: Path)
     rising = {"learning_rate": 0.02, "schedule": "constant", "keep_latest": 1}
     config = settings(epochs=12, patience=2, **rising)
     stopped = Run(config, network, tmp_path / "stopped", contrast=0).train()
-    best = int(np.argmin([row.val_loss for row in stopped.history]))
-    assert len(stopped.history) == best + 3 < 12
+    best = int(np.argmin([row.val_loss for row in stopped["history"]]))
+    assert len(stopped["history"]) == best + 3 < 12
     expected = Run(settings(epochs=best + 1, **rising), network, tmp_path / "short", contrast=0).train()
-    assert stopped.history[: best + 1] == expected.history
-    assert identical((stopped.params, stopped.logits), (expected.params, expected.logits))
+    assert stopped["history"][: best + 1] == expected["history"]
+    assert identical((stopped["params"], stopped["logits"]), (expected["params"], expected["logits"]))
     assert identical(Run(config, network, tmp_path / "stopped", contrast=0).train(), stopped)
 
 
