@@ -167,7 +167,7 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
         match entry:
             case [str() as key, [_, *_] as values]:
                 keys, rows = [key], [(value,) for value in values]
-            case [[*keys], [_, *_] as rows] if all(isinstance(row, tuple) and len(row) == len(keys) for row in rows):
+            case [[*keys], [_, *_] as rows] if all(isinstance(r, tuple | list) and len(r) == len(keys) for r in rows):
                 pass
             case _:
                 raise ConfigError(

@@ -8,29 +8,24 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from alljax.errors import WorkdirError
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a temporary file beside `path`, which replaces `path` when the block ends without an exception.
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a temporary binary file beside `path`, which replaces `path` when the block ends without an exception.
 
     The file is then on disk.  Parent folders are created.
-
-    Args:
-        path: the file to write.
-        mode: ``"w"`` for UTF-8 text, ``"wb"`` for bytes.
 
     Raises:
         WorkdirError: the file cannot be written (permission denied, disk full).
     """
-    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open(mode, **text) as file:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -43,14 +38,13 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file (see `atomic_write`)."""
-    with atomic_write(path) as file:
-        file.write(text)
+    """Writes a text file in UTF-8 (see `atomic_write`)."""
+    write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes a binary file (see `atomic_write`)."""
-    with atomic_write(path, "wb") as file:
+    with atomic_write(path) as file:
         file.write(data)
 
 

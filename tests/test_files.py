@@ -16,7 +16,7 @@ def test_exception_keeps_old_file_and_leaves_no_new_one(tmp_path: Path) -> None:
 
     def fail_halfway() -> None:
         with files.atomic_write(path) as file:
-            file.write("half of the new")
+            file.write(b"half of the new")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

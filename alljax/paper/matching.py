@@ -35,8 +35,7 @@ class Match:
 
     def result(self, row: Row) -> Mapping[str, Any] | None:
         """Returns the entry of a row in metrics.json, or None where its trial is not finished."""
-        found: Mapping[str, Any] | None = self.study.metrics["trials"].get(self.trials.get(row))
-        return found
+        return self.study.metrics["trials"].get(self.trials.get(row))
 
     def missing(self, row: Row) -> str:
         """Returns why `result` is None, for a table."""
@@ -69,8 +68,7 @@ class Match:
         """The baselines on the split of the matched trials."""
         rows = self.finished
         split = self.study.split_of(self.trials[rows[0]]) if rows else self.study.metrics
-        found: Mapping[str, Any] = split["baselines"]
-        return found
+        return split["baselines"]
 
 
 def match(study: Study) -> Match:

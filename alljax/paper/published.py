@@ -139,5 +139,4 @@ def implied_ranges(row: Row, sizes: Sequence[int]) -> tuple[tuple[float, float],
 
 def _rounds_to(values: np.ndarray, number: float) -> np.ndarray:
     """Returns which values may be printed as `number`; 0.765 as 0.76 or 0.77, because rounding rules differ."""
-    near: np.ndarray = np.abs(values - number) <= 0.005 + 1e-9
-    return near
+    return np.abs(values - number) <= 0.005 + 1e-9

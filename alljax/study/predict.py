@@ -172,6 +172,6 @@ def write_features(config: ConfigDict, out: Path) -> tuple[int, int]:
     }
     if features.shape[1] > 1:
         arrays["views"] = features
-    with files.atomic_write(out, "wb") as file:
+    with files.atomic_write(out) as file:
         np.savez(file, **arrays)
     return features.shape[0], features.shape[2]

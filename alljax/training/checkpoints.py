@@ -19,7 +19,7 @@ from alljax.files import atomic_write, write_error
 
 def save_arrays(path: Path, tree: Any) -> None:
     """Writes nested dictionaries of arrays as an .npz whose names are "/"-joined; only one process calls this."""
-    with atomic_write(path, "wb") as file:
+    with atomic_write(path) as file:
         np.savez(file, **flatten_dict(tree, sep="/"))
 
 

@@ -176,7 +176,7 @@ class FeatureExtractor:
         if size > free:
             raise WorkdirError(f"the features take {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free on the disk")
         with contextlib.ExitStack() as stack:
-            opened = [stack.enter_context(files.atomic_write(path, "wb")) for path in paths]
+            opened = [stack.enter_context(files.atomic_write(path)) for path in paths]
             for file, shape in zip(opened, shapes, strict=True):
                 np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
             for block in stack.enter_context(contextlib.closing(self._blocks(networks, augment))):
