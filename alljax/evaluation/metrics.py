@@ -16,9 +16,6 @@ METRICS = {
 }
 """The single-number metrics with their display names, in the order of table columns."""
 
-SMALLEST = float(np.finfo(np.float64).eps)
-"""Probabilities are clipped to at least this value in the logarithmic loss, as in scikit-learn."""
-
 
 def evaluate(labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray | None = None) -> dict[str, Any]:
     """Returns every metric of one set of predictions.
@@ -71,8 +68,8 @@ def evaluate(labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray |
 def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Returns the logarithmic loss of each image in nats, (N,), from labels (N,) and probabilities (N, C)."""
     chosen = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-    loss: np.ndarray = -np.log(np.clip(chosen / probabilities.sum(1), SMALLEST, 1.0))
-    return loss
+    smallest = np.finfo(np.float64).eps  # as in scikit-learn
+    return np.asarray(-np.log(np.clip(chosen / probabilities.sum(1), smallest, 1.0)))
 
 
 def average_over_seeds(per_seed: Sequence[dict[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:

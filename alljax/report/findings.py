@@ -52,23 +52,13 @@ def findings(study: Study) -> Iterator[str]:
             f"{DIFFERENCE[ranking.metric]} minus that of the next best model, {rivals[0]}: {lead}, {verdict}. "
             f"Significantly worse than the best model: {below} of {plural(len(rivals), 'other model')}."
         )
-    yield from _baselines(study)
-    if rivals:
-        yield (
-            f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, so its numbers "
-            "are slightly optimistic; only new images can show by how much."
-        )
-
-
-def _baselines(study: Study) -> Iterator[str]:
-    best = study.ranking.best
-    result, baselines = study.metrics["trials"][best], study.split_of(best)["baselines"]
+    result, baselines = study.metrics["trials"][ranking.best], study.split_of(ranking.best)["baselines"]
     majority, size = baselines["majority"], baselines["size_threshold"]
     label = int(np.sum(majority["confusion"], axis=0).argmax())
     verdict = "" if result["accuracy"] > majority["accuracy"] else " The model is not better: see the recalls."
     accuracy = metric_value("accuracy", majority, interval=False)
     yield f"Always predicting {study.class_names[label]} gives an accuracy of {accuracy}.{verdict}"
-    metric, improvement = study.ranking.metric, result["size_improvement"]
+    metric, improvement = ranking.metric, result["size_improvement"]
     differences = [
         f"{name} {difference_value(key, improvement[key]['value'], improvement[key]['interval'])}"
         for key, name in DIFFERENCE.items()
@@ -80,6 +70,11 @@ def _baselines(study: Study) -> Iterator[str]:
         f"the size, within folds: {', '.join(differences) or 'no interval'}; "
         f"{'significant' if shown else 'not shown that the model uses more than size'}."
     )
+    if rivals:
+        yield (
+            f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, so its numbers "
+            "are slightly optimistic; only new images can show by how much."
+        )
 
 
 def protocols(study: Study) -> dict[str, str]:

@@ -129,26 +129,23 @@ def draw_roc_curves(
         class_names: C display names.
         line: look of the only line of two classes.
     """
-    grid, binary, drawn = np.linspace(0, 1, 201), len(class_names) == 2, 0
+    grid, binary = np.linspace(0, 1, 201), len(class_names) == 2
+    ranked = [1] if binary else range(len(class_names))
     axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle=DASHES[2])
-    for label in [1] if binary else range(len(class_names)):
-        positive = labels == label
-        if not 0 < positive.sum() < len(labels):
-            continue
-        color, dashes = PALETTE[drawn % len(PALETTE)], DASHES[drawn // len(PALETTE) % len(DASHES)]
+    for place, label in enumerate(label for label in ranked if len(np.unique(labels == label)) == 2):
+        color, dashes = PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]
         look = {"color": color, "linestyle": dashes, "label": shorten(class_names[label])} | line
+        positive, predicted = labels == label, probabilities.argmax(2) == label
         curves = [roc_curve(positive, seed[:, label]) for seed in probabilities]
         rates = np.stack([np.interp(grid, false, true) for false, true, _ in curves])
         if binary and len(rates) > 1:
             axes.plot(grid, rates.T, color=look["color"], alpha=0.3, linewidth=0.7)
         axes.plot(np.append(0.0, grid), np.append(0.0, rates.mean(0)), **look)
-        predicted = probabilities.argmax(2) == label
         axes.plot(predicted[:, ~positive].mean(), predicted[:, positive].mean(), "o", color=look["color"], markersize=6)
-        drawn += 1
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
     axes.grid()
-    if not binary and drawn:
+    if not binary:
         axes.legend(loc="lower right", fontsize=9)
 
 

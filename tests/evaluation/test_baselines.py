@@ -25,26 +25,20 @@ def evaluate(labels: np.ndarray, areas: np.ndarray, folds: list[Fold]) -> dict:
     return baselines.evaluate(labels, sized, folds, Bootstrap(100))
 
 
-def correct(areas: np.ndarray, labels: np.ndarray, threshold: float, sides: tuple[int, int]) -> int:
-    return int((np.where(areas > threshold, sides[1], sides[0]) == labels).sum())
-
-
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("size", [0.05, -0.05, 0.0])
 def test_no_threshold_is_better_on_training_images(size: float, classes: int) -> None:
     labels, areas = images(size, 120, classes)
     areas = areas.round(2)  # equal areas are on the same side
     threshold, below, above = best_threshold(areas, labels, classes)
-    found = correct(areas, labels, threshold, (below.argmax(), above.argmax()))
-    everything = [
-        correct(areas, labels, candidate, (low, high))
-        for candidate in np.append(np.unique(areas), 0)
-        for low in range(classes)
-        for high in range(classes)
-    ]
-    assert found == max(everything)
-    assert below.sum() == pytest.approx(1)
-    assert above.sum() == pytest.approx(1)
+
+    def counts(threshold: float) -> list[np.ndarray]:
+        return [np.bincount(labels[side], minlength=classes) for side in (areas <= threshold, areas > threshold)]
+
+    assert sum(map(max, counts(threshold))) == max(sum(map(max, counts(area))) for area in areas)
+    expected = [side / max(side.sum(), 1) for side in counts(threshold)]
+    assert below == pytest.approx(expected[0])
+    assert above == pytest.approx(expected[1] if expected[1].any() else below)
 
 
 def test_direction_is_learned() -> None:

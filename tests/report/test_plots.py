@@ -80,6 +80,3 @@ def test_curves_of_the_page_are_those_of_the_figure() -> None:
     assert (label, color, values[1]) == ("held-out images", plots.VERMILION, None)
     means = frame.groupby("epoch")["val_accuracy"].mean()
     assert values[2:] == pytest.approx(means.tolist()[2:], abs=1e-3)
-    left, top, width, height = panel["box"]
-    assert 0 < left < left + width < 1
-    assert 0 < top < top + height < 1
