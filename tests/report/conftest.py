@@ -52,8 +52,8 @@ def make_study() -> Callable[..., Study]:
             split = "leaky" if place < leaky else "honest"
             trials[trial.name] = {**result, **COMMON, "intervals": intervals, "split": split}
             settings[trial.name] = json.loads(json.dumps(configs.flatten(trial.config)))
-            path, name, folds = paths[rows], names[rows], np.full(160, "0 0")[rows]
-            predictions[trial.name] = Predictions(path, name, name, folds, labels[rows], scores)
+            path, name = paths[rows], names[rows]
+            predictions[trial.name] = Predictions(path, name, name, np.full(len(name), "0 0"), labels[rows], scores)
         shares = np.tile(np.bincount(labels) / 160, (160, 1))
         majority = {**evaluate(labels, shares, np.zeros((160, len(class_names)))), "intervals": {}}
         protocol = {"name": "subject_kfold", "folds": 1, "repeats": 1, "training_images": [160], "test_images": [160]}

@@ -65,12 +65,3 @@ def test_latex_compiles(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
     assert "[2]" in done.stdout, "a long table continues on the next page"
-
-
-def test_values_intervals_and_differences() -> None:
-    result = {"intervals": {"accuracy": [0.5, 0.75]}}
-    assert tables.format_value("auc", None) == "–"
-    assert str(tables.metric_value("accuracy", result | {"accuracy": 0.625})) == "62.5% [50.0, 75.0]"
-    assert str(tables.metric_value("auc", result | {"auc": 0.5})) == "0.500"
-    assert str(tables.difference_value("accuracy", 0.0123)) == "+1.2"
-    assert str(tables.difference_value("auc", 0.0, (-0.5, 0.25))) == "0.000 [−0.500, +0.250]"
