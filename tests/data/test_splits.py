@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from alljax.data.dataset import Dataset, Record
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.splits import check_leaks, count_leaks
 from alljax.data.subjects import merge_subjects
-from alljax.errors import ConfigError, DataError, LeakError
+from alljax.errors import ConfigError, DataError, LeakError, UserError
 from alljax.settings import SETTINGS
 
 
@@ -50,28 +51,22 @@ TWO_SUBSETS = [
 ]
 
 
+NUMBERS = itertools.count()
+
+
 def images_for(protocol: str) -> list[Record]:
     return TWO_SUBSETS if protocol == "prelim" else IMAGES
 
 
 def image(subject: str, label: int = 0, **fields: str) -> Record:
-    image.count += 1
-    return Record(f"{image.count}.png", label, subject, **fields)
-
-
-image.count = 0
+    return Record(f"{next(NUMBERS)}.png", label, subject, **fields)
 
 
 def names_of(rows: np.ndarray, records: Sequence[Record] = IMAGES) -> set[str]:
     return {records[row].subject for row in rows}
 
 
-def test_every_protocol_is_a_choice_of_the_setting() -> None:
-    setting = SETTINGS["split.protocol"]
-    assert set(setting.choices) == set(PROTOCOLS)
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", SETTINGS["split.protocol"].choices)
 def test_seeds_and_repeats(protocol: str) -> None:
     records = images_for(protocol)
     prints = [splits.fingerprint(split(protocol, records, seed=seed), records) for seed in (1, 1, 2)]
@@ -99,27 +94,18 @@ def test_validation_comes_from_the_training_side(protocol: str) -> None:
         assert separate == (protocol != "paper")
 
 
-def test_subject_kfold_and_holdout() -> None:
+def test_folds_of_subjects() -> None:
     folds = split("subject_kfold", IMAGES, repeats=2)
     assert [(fold.repeat, fold.fold) for fold in folds] == [(r, f) for r in range(2) for f in range(5)]
-    for fold in folds:
-        assert not names_of(fold.train) & names_of(fold.test)
-        assert np.array_equal(np.sort(np.concatenate([fold.train, fold.test])), np.arange(600))
-        assert len(fold.test) == pytest.approx(120, abs=30)
-    tested = np.sort(np.concatenate([fold.test for fold in folds[:5]]))
-    assert np.array_equal(tested, np.arange(600))
+    assert [len(fold.test) for fold in folds] == pytest.approx([120] * 10, abs=30)
+    assert sorted(row for fold in folds[:5] for row in fold.test) == list(range(600))
     holdouts = split("subject_holdout", IMAGES, repeats=10, test_fraction=0.3)
     assert len({frozenset(names_of(fold.test)) for fold in holdouts}) == 10
-    for fold in holdouts:
-        assert not names_of(fold.train) & names_of(fold.test)
-        assert len(fold.test) == pytest.approx(180, abs=20)
-
-
-def test_leave_one_subject_out_uses_merged_subjects() -> None:
+    assert [len(fold.test) for fold in holdouts] == pytest.approx([180] * 10, abs=20)
     subjects = ["20+21" if each.subject in ("1", "2") else each.subject for each in IMAGES]
     folds = split("leave_one_subject_out", IMAGES, subjects)
     assert [len({subjects[row] for row in fold.test}) for fold in folds] == [1] * 23
-    assert np.array_equal(np.sort(np.concatenate([fold.test for fold in folds])), np.arange(600))
+    assert sorted(row for fold in folds for row in fold.test) == list(range(600))
 
 
 def test_official_folds_keep_subjects_in_one_fold() -> None:
@@ -142,11 +128,8 @@ def test_official_folds_keep_subjects_in_one_fold() -> None:
 
 @pytest.mark.parametrize("stratified", [True, False])
 def test_paper_is_train_test_split(stratified: bool) -> None:
-    records = [Record(f"{n:04}.png", n % 2) for n in range(100)]
-    labels = [each.label for each in records]
-    _, expected = train_test_split(
-        np.arange(100), test_size=0.3, stratify=labels if stratified else None, random_state=4
-    )
+    records, labels = [Record(f"{n:04}.png", n % 2) for n in range(100)], np.arange(100) % 2
+    _, expected = train_test_split(range(100), test_size=0.3, stratify=labels if stratified else None, random_state=4)
     (fold,) = split("paper", records, seed=4, test_fraction=0.3, stratified=stratified)
     assert fold.test.tolist() == sorted(expected)
 
@@ -167,29 +150,19 @@ def test_training_subjects_are_nested(protocol: str) -> None:
         previous = folds
 
 
-REFUSED = [
-    ("subject_kfold", {"folds": 30}, DataError, r"class 'hem' has \d+ subjects, but split\.folds=30 needs 30; set"),
-    ("subject_kfold", {"train_subjects": 24}, ConfigError, r"train_subjects=24, but fold \d of repeat 0 has \d+ subj"),
-    (
-        "subject_kfold",
-        {"train_subjects": 1},
-        ConfigError,
-        "fold 0 of repeat 0 would train without class .*set at least one",
-    ),
-    (
-        "prelim",
-        {"test_subset": "test"},
-        DataError,
-        r"'test' \(split.test_subset\), but there is no 'test', only train;",
-    ),
-    ("prelim", {"test_subset": "train"}, ConfigError, "split.test_subset=train, but protocol prelim trains on it"),
-    ("paper", {"test_fraction": 0.001}, DataError, "0.001 of 600 images is not possible"),
-]
-
-
-@pytest.mark.parametrize(("protocol", "options", "error", "message"), REFUSED)
-def test_impossible_settings(protocol: str, options: dict, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
+@pytest.mark.parametrize(
+    ("protocol", "options", "message"),
+    [
+        ("subject_kfold", {"folds": 30}, r"class 'hem' has \d+ subjects, but split\.folds=30 needs 30; set"),
+        ("subject_kfold", {"train_subjects": 24}, r"train_subjects=24, but fold \d of repeat 0 has \d+ subj"),
+        ("subject_kfold", {"train_subjects": 1}, "fold 0 of repeat 0 would train without class .*set at least one"),
+        ("prelim", {"test_subset": "test"}, r"'test' \(split.test_subset\), but there is no 'test', only train;"),
+        ("prelim", {"test_subset": "train"}, "split.test_subset=train, but protocol prelim trains on it"),
+        ("paper", {"test_fraction": 0.001}, "0.001 of 600 images is not possible"),
+    ],
+)
+def test_impossible_settings(protocol: str, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         split(protocol, IMAGES, stratified=True, **options)
 
 
@@ -223,6 +196,44 @@ def test_split_file_and_its_fingerprint() -> None:
     assert splits.fingerprint(folds, records) == expected
 
 
+def test_leaks_are_counted() -> None:
+    images = [image("1", field="1"), image("1", field="1"), image("1", field="2"), image("2", field="1")]
+    images += [image("3"), image("4")]
+    fold = splits.Fold(0, 0, np.array([0, 4]), np.array([1, 2, 3, 5]))
+    subjects = ("1", "1", "1", "2", "3+4", "3+4")
+    twice = count_leaks([fold, fold], images, subjects, ["a", "b", "a", "c", "d", "d"])
+    assert twice == {"test_images": 8, "subject": 6, "field": 2, "duplicate": 4}
+    validated = splits.Fold(0, 0, np.array([2]), np.array([1, 3]), validation=np.array([0]))
+    assert count_leaks([validated], images[:4], list("1123"), list("abcb"))["subject"] == 1
+
+
+@pytest.mark.parametrize(
+    ("tested", "digests", "message"),
+    [
+        (
+            "2231",
+            "",
+            r"3 of 5 test images have images of the same subject on the train side \(2 subjects: 1, 2\); remove",
+        ),
+        ("34", "abcdbe", r"1 of 3 test images have the same image on the train side \(1 subject: 3\)"),
+    ],
+)
+def test_related_images_in_two_subsets_are_refused(tested: str, digests: str, message: str) -> None:
+    train = [image("H1"), image("1", 1), image("2", 1)]
+    records = [*train, image("H2", subset="prelim"), *(image(name, 1, subset="prelim") for name in tested)]
+    with pytest.raises(LeakError, match=f"protocol prelim leaks in fold 0 of repeat 0: {message}"):
+        split("prelim", records, merge_subjects(records), list(digests))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "validation", "sides"), [(0, 2, 1, "validation .* train"), (2, 1, 0, "test .* validation")]
+)
+def test_leak_of_an_honest_protocol_is_a_bug(train: int, test: int, validation: int, sides: str) -> None:
+    fold = splits.Fold(0, 3, np.array([train]), np.array([test]), np.array([validation]))
+    with pytest.raises(LeakError, match=f"subject_kfold leaks in fold 3 of repeat 0: 1 of 1 {sides} side .*report it"):
+        check_leaks([fold], ("7", "7", "8"), (), "subject_kfold")
+
+
 @st.composite
 def structures(draw: st.DrawFn) -> tuple[list[Record], list[str]]:
     """Returns records of subjects of any size and class, some without names, some identical."""
@@ -249,13 +260,14 @@ def test_properties_of_any_structure(structure: tuple, protocol: str, validation
     options = {"folds": 3, "validation": validation, "stratified": True, "test_fraction": 0.3}
     order = random.Random(1).sample(range(len(records)), len(records))
     moved = [dataclasses.replace(records[row], path=f"x/{records[row].path.split('/')[-1]}") for row in order]
+    options["digests"] = [digests[row] for row in order]
     try:
-        folds = split(protocol, records, digests=digests, **options)
+        folds = split(protocol, records, **options | {"digests": digests})
     except DataError:
         with pytest.raises(DataError, match="; "):  # with advice
-            split(protocol, moved, digests=[digests[row] for row in order], **options)
+            split(protocol, moved, **options)
         return
-    again = split(protocol, moved, digests=[digests[row] for row in order], **options)
+    again = split(protocol, moved, **options)
     for fold, other in zip(folds, again, strict=True):
         rows = np.sort(np.concatenate([fold.train, fold.validation, fold.test]))
         assert np.array_equal(rows, np.arange(len(records)))
