@@ -1,17 +1,21 @@
-"""Decoding of every format that users have, against Pillow."""
+"""Decoding of every format that users have, and resizing with the bits of Pillow and the values of tf.image.resize."""
 
 import io
 import struct
 
+import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from alljax.data import cnmc, images
 from alljax.data.archive import open_archive
 from alljax.data.dataset import Dataset, Record
-from alljax.errors import DataError
+from alljax.errors import ConfigError, DataError
 
+FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8))
 
 
@@ -44,10 +48,10 @@ def test_bmp_variants(options: dict) -> None:
     assert np.array_equal(images.decode(bmp(**options), "x"), NOISE)
 
 
-def test_gray_gets_three_equal_channels() -> None:
+@pytest.mark.parametrize("form", ["PNG", "BMP"])
+def test_gray_gets_three_equal_channels(form: str) -> None:
     gray = NOISE.convert("L")
-    assert np.array_equal(decoded(gray), np.stack([gray] * 3, -1))
-    assert np.array_equal(decoded(gray, "BMP"), np.stack([gray] * 3, -1))
+    assert np.array_equal(decoded(gray, form), np.stack([gray] * 3, -1))
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
@@ -122,6 +126,72 @@ def test_crop_of_larger_images() -> None:
     assert np.array_equal(pixels, np.asarray(NOISE)[18:22, 12:18])
     assert images.pixel_digest(pixels) != images.pixel_digest(np.asarray(NOISE))
     assert images.pixel_digest(decoded(NOISE, "BMP")) == images.pixel_digest(np.asarray(NOISE))
+
+
+def resized(image: Image.Image, size: int, interpolation: str, antialias: bool) -> np.ndarray:
+    square, of_reversed, pixels = *np.zeros((2, size, size, 3), np.uint8), np.asarray(image)
+    images.resize(pixels, square, interpolation, antialias)
+    images.resize(np.ascontiguousarray(pixels[..., ::-1])[..., ::-1], of_reversed, interpolation, antialias)
+    assert np.array_equal(square, of_reversed)
+    return square
+
+
+@st.composite
+def cells(draw: st.DrawFn, width: int, height: int) -> Image.Image:
+    """Noise in a rectangle on black."""
+    left, right = sorted((draw(st.integers(0, width)), draw(st.integers(0, width))))
+    top, bottom = sorted((draw(st.integers(0, height)), draw(st.integers(0, height))))
+    pixels = np.zeros((height, width, 3), np.uint8)
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    pixels[top:bottom, left:right] = random.integers(0, 256, (bottom - top, right - left, 3))
+    return Image.fromarray(pixels)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), *[st.integers(4, 90)] * 3, st.sampled_from(FILTERS))
+def test_antialiased_has_the_bits_of_pillow(
+    data: st.DataObject, width: int, height: int, size: int, interpolation: str
+) -> None:
+    image = data.draw(cells(width, data.draw(st.sampled_from((width, height)))))
+    expected = image.resize((size, size), Image.Resampling[interpolation.upper()])
+    assert np.array_equal(resized(image, size, interpolation, True), expected)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("size", [224, 299])
+def test_size_of_the_data_set_has_the_bits_of_pillow(size: int, interpolation: str) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(6):
+        pixels = np.zeros((450, 450, 3), np.uint8)
+        top, left = random.integers(0, 200, 2)
+        pixels[top : top + 210, left : left + 190] = random.integers(0, 256, (210, 190, 3))
+        image = Image.fromarray(pixels)
+        expected = image.resize((size, size), Image.Resampling[interpolation.upper()])
+        assert np.array_equal(resized(image, size, interpolation, True), expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), shape=st.sampled_from(((5, 7, 9), (31, 64, 32), (90, 64, 9), (64, 64, 20), (31, 5, 50))))
+@pytest.mark.parametrize(("interpolation", "method"), [("bilinear", "linear"), ("bicubic", "cubic")])
+def test_not_antialiased_equals_jax(
+    data: st.DataObject, shape: tuple[int, int, int], interpolation: str, method: str
+) -> None:
+    width, height, size = shape
+    image = data.draw(cells(width, height))
+    expected = jax.image.resize(np.asarray(image, np.float32), (size, size, 3), method, antialias=False)
+    assert np.abs(resized(image, size, interpolation, False) - np.clip(expected, 0, 255)).max() < 0.51
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "antialias", "message"),
+    [
+        ("box", False, "'box' is always antialiased; without it use nearest"),
+        ("cubic", True, "'cubic' is unknown; choose one of nearest"),
+    ],
+)
+def test_impossible_interpolation(interpolation: str, antialias: bool, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        images.check_interpolation(interpolation, antialias)
 
 
 @pytest.mark.real
