@@ -58,11 +58,11 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
     if not dataset.records:
         check(dataset, source)
     prints, unreadable = map_images(dataset, duplicates.fingerprint, "read images")
-    dataset = replace(dataset, records=tuple(each for each in dataset.records if each.path not in unreadable))
-    records, pixels = dataset.records, [digest for digest, _ in prints]
+    records = tuple(each for each in dataset.records if each.path in prints)
+    dataset, pixels = replace(dataset, records=records), [digest for digest, _ in prints.values()]
     groups = duplicates.exact_groups(pixels)
     distinct = np.setdiff1d(np.arange(len(records)), [row for group in groups for row in group[1:]])
-    pairs = distinct[duplicates.near_pairs([prints[row][1] for row in distinct])].tolist()
+    pairs = distinct[duplicates.near_pairs([prints[records[row].path][1] for row in distinct])].tolist()
     subjects = merge_subjects(records, pixels, dataset.known_subjects)
     similar = connected_groups(len(records), [*groups, *pairs])
     found, errors = [], []
@@ -122,7 +122,6 @@ def _leaks(
 ) -> dict[str, Any]:
     subsets = ("train", config.split.test_subset) if config.split.protocol == "prelim" else (config.data.subset,)
     used = [each for each in dataset.records if each.subset in subsets and each.label != UNLABELED]
-    check(replace(dataset, records=tuple(used)), config.data.source)
     folds = splits.make_splits(dataset, subjects, config.split, config.seed, pixels, config.data.subset)
     counts: dict[str, int | None] = {**splits.count_leaks(folds, dataset.records, subjects, pixels)}
     for key in ("subject", "field"):

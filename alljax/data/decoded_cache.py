@@ -30,9 +30,7 @@ class DecodedImages:
     def take(self, rows: Rows, mask: Mask) -> Any:
         """Returns uint8 (B, S, S, 3) in the same memory; zeros where the mask is false."""
         if isinstance(self.images, np.ndarray):
-            taken = np.zeros((len(rows), *self.images.shape[1:]), np.uint8)
-            taken[mask] = self.images[rows[mask]]
-            return taken
+            return np.where(mask[:, None, None, None], self.images[rows], 0)
         return _gather(self.images, jax.device_put(np.where(mask, rows, len(self.images))))
 
 

@@ -121,11 +121,8 @@ def _extent(mass: Rows) -> tuple[float, float]:
 
 def _version(small: NDArray[Any], version: int) -> NDArray[Any]:
     """Returns one of the 8 rotated and mirrored versions of images (N, S, S); 0 is the image."""
-    if version & 4:
-        small = small.swapaxes(1, 2)
-    if version & 2:
-        small = small[:, ::-1]
-    return small[:, :, ::-1] if version & 1 else small
+    turned = np.rot90(small, version, (1, 2))
+    return turned[:, ::-1] if version >= 4 else turned
 
 
 def _inside_correlation(one: Small, other: Small) -> NDArray[np.float32]:

@@ -59,7 +59,8 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
     if cached and cached.exists():
         found = json.loads(cached.read_text())
     else:
-        found, errors = map_images(dataset, _properties, "inspect images")
+        by_path, errors = map_images(dataset, _properties, "inspect images")
+        found = list(by_path.values())
         if cached and not errors:
             with contextlib.suppress(WorkdirError):  # a cache folder that cannot be written only costs time
                 files.write_text(cached, json.dumps(found))
@@ -79,13 +80,8 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
 
 def map_images(
     dataset: Dataset, function: Callable[[Dataset, Record], _Result], description: str
-) -> tuple[list[_Result], dict[str, str]]:
-    """Applies a function to every record in threads, with a progress bar.
-
-    Returns:
-        The results in the order of the records, without those of images that cannot be read, and why these cannot be
-        read, by path.
-    """
+) -> tuple[dict[str, _Result], dict[str, str]]:
+    """Applies a function to every record in threads; returns results and reasons why images cannot be read, by path."""
 
     def attempt(record: Record) -> _Result | DataError:
         try:
@@ -93,7 +89,7 @@ def map_images(
         except DataError as error:
             return error
 
-    results: list[_Result] = []
+    results: dict[str, _Result] = {}
     errors: dict[str, str] = {}
     bar = progress.bar(description, len(dataset.records), "images")
     with ThreadPoolExecutor(num_threads()) as pool, bar as update:
@@ -101,7 +97,7 @@ def map_images(
             if isinstance(result, DataError):
                 errors[record.path] = str(result).removeprefix(f"{record.path}: ").removesuffix(FIX)
             else:
-                results.append(result)
+                results[record.path] = result
             interrupts.check(collective=True)
             update(1)
     return results, errors

@@ -33,6 +33,9 @@ COLUMNS = {
 }  # fmt: skip
 """Counts per subset, official fold and class; ``images`` are distinct images, of C-NMC those of the complete set."""
 
+Group = tuple[str, str, str]
+"""Subset, official fold and class."""
+
 _OF_COMPLETE_SET = ("expected_images", "expected_subjects", "missing", "surplus")
 
 
@@ -55,11 +58,11 @@ def verify(source: str) -> dict[str, Any]:
         DataError: the source cannot be opened.
     """
     dataset = open_all(source, strict=False)
-    found, errors = map_images(dataset, _read_size, "verify")
-    sizes = dict(found)
+    sizes, errors = map_images(dataset, _read_size, "verify")
+    groups, found = _compare(dataset, sizes, errors)
     problems = {kind: list(dataset.skipped.get(kind, ())) for kind in PROBLEMS}
-    problems["unreadable"] = [f"{path} ({why})" for path, why in errors.items()]
-    groups = _compare(dataset, sizes, problems)
+    for kind, _, description in found:
+        problems[kind].append(description)
     if dataset.name != "cnmc":
         try:
             check(dataset, source)
@@ -115,53 +118,51 @@ def write_findings(found: Mapping[str, Any], out: Path | None) -> None:
         print(f"{out}: all findings")
 
 
-def _read_size(dataset: Dataset, record: Record) -> tuple[str, tuple[int, int]]:
+def _read_size(dataset: Dataset, record: Record) -> tuple[int, int]:
     height, width, _ = decode(dataset.read(record), record.path).shape
-    return record.path, (width, height)
+    return width, height
 
 
 def _compare(
-    dataset: Dataset, sizes: Mapping[str, tuple[int, int]], problems: Mapping[str, list[str]]
-) -> list[dict[str, Any]]:
-    """Counts images and subjects per group; adds to `problems` odd sizes and differences to the complete C-NMC set."""
+    dataset: Dataset, sizes: Mapping[str, tuple[int, int]], errors: Mapping[str, str]
+) -> tuple[list[dict[str, Any]], list[tuple[str, Group, str]]]:
+    """Returns the rows of `COLUMNS` and the problems: kind, group and description of each."""
     is_cnmc = dataset.name == "cnmc"
     complete = cnmc.KNOWN if is_cnmc else {}
     usual = next((size for size, count in Counter(sizes.values()).items() if count * 2 > len(sizes)), None)
-    present = defaultdict[tuple[str, str, str], set[Record]](set)
-    counts = defaultdict[tuple[str, str, str], Counter[str]](Counter)
+    present = defaultdict[Group, set[Record]](set)
+    problems = []
     for record in dataset.records:
-        official = cnmc.official(record) if is_cnmc else record
+        path, official = record.path, cnmc.official(record) if is_cnmc else record
         group = _group(dataset, official or record)
+        images = present[group]
         expected_size = cnmc.SIZES.get(group[0]) if is_cnmc else usual
-        size = sizes.get(record.path)
-        counts[group]["unreadable"] += size is None
-        if size and expected_size not in (None, size):
-            counts[group]["odd_size"] += 1
-            problems["odd_size"].append(f"{record.path} ({size[0]} × {size[1]})")
+        if path in errors:
+            problems.append(("unreadable", group, f"{path} ({errors[path]})"))
+        elif expected_size not in (None, sizes[path]):
+            problems.append(("odd_size", group, f"{path} ({sizes[path][0]} × {sizes[path][1]})"))
         if official is None:
-            counts[group]["surplus"] += 1
-            problems["surplus"].append(record.path)
+            problems.append(("surplus", group, path))
             continue
         if record.subset != official.subset or record.fold not in ("", official.fold):
-            problems["misplaced"].append(f"{record.path} (belongs in {_location(official)})")
-        if official in present[group]:  # in two subsets
-            problems["repeated"].append(record.path)
-        present[group].add(official)
-    for record in cnmc.missing(dataset.records, tuple(cnmc.COUNTS)) if is_cnmc else ():
-        counts[_group(dataset, record)]["missing"] += 1
-        problems["missing"].append(_location(record))
+            problems.append(("misplaced", group, f"{path} (belongs in {_location(official)})"))
+        if official in images:  # in two subsets
+            problems.append(("repeated", group, path))
+        images.add(official)
+    missing = cnmc.missing(dataset.records, tuple(cnmc.COUNTS)) if is_cnmc else []
+    problems += [("missing", _group(dataset, record), _location(record)) for record in missing]
+    counts = Counter((group, kind) for kind, group, _ in problems)
     rows = []
-    for group in (*complete, *sorted({*counts} - {*complete})):
+    for group in (*complete, *sorted({*present} - {*complete})):
         expected_images, expected_subjects = complete.get(group, (None, None))
         subjects = {record.subject for record in present[group]} - {""}
         numbers = (len(present[group]), expected_images, len(subjects), expected_subjects or None)
-        rest = (counts[group][key] for key in ("missing", "surplus", "unreadable", "odd_size"))
+        rest = (counts[group, kind] for kind in ("missing", "surplus", "unreadable", "odd_size"))
         rows.append(dict(zip(COLUMNS, (*group, *numbers, *rest), strict=True)))
-    return rows
+    return rows, problems
 
 
-def _group(dataset: Dataset, record: Record) -> tuple[str, str, str]:
-    """Returns subset, fold and class of a record."""
+def _group(dataset: Dataset, record: Record) -> Group:
     return record.subset, record.fold, "" if record.label == UNLABELED else dataset.classes[record.label]
 
 

@@ -13,12 +13,17 @@ from PIL import Image
 from alljax.config import default_config
 
 
+def encode(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    """Returns an image file."""
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
 def picture(name: str, size: int = 12) -> bytes:
     """Returns a small image with random pixels in the format of its name."""
     pixels = np.random.default_rng(list(name.encode())).integers(0, 256, (size, size, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, Image.registered_extensions()[Path(name).suffix.lower()])
-    return file.getvalue()
+    return encode(Image.fromarray(pixels), Image.registered_extensions()[Path(name).suffix.lower()])
 
 
 @pytest.fixture(name="picture")

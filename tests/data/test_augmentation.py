@@ -59,13 +59,11 @@ def test_off_is_the_identity(cells: jax.Array) -> None:
 
 @pytest.mark.parametrize("settings", [*ALONE, EVERYTHING], ids=lambda settings: "+".join(settings))
 def test_each_changes_images_within_range_by_key(cells: jax.Array, settings: dict) -> None:
-    first, again, other = (augmented(settings, cells, seed)[0] for seed in (0, 0, 1))
+    first, again, other = (np.asarray(augmented(settings, cells, seed)[0]) for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first, cells)
-    assert first.shape == cells.shape
-    assert float(first.min()) >= 0
-    assert float(first.max()) <= 255
+    assert 0 <= first.min() < first.max() <= 255
     assert len(np.unique(many(settings, cells[0], 6), axis=0)) > 1, "images share a key"
 
 
@@ -116,9 +114,8 @@ def test_flips_and_quarter_turns_are_exact_and_equally_likely(noise: jax.Array) 
     counts = Counter(each.tobytes() for each in many({"flips": True, "quarter_turns": True}, image, 600))
     assert set(counts) == set(views)
     assert min(counts.values()) > 40  # 75 expected; four standard deviations are 32
-    for settings, allowed in (({"flips": True}, (0, 2, 4, 6)), ({"quarter_turns": True}, (0, 1, 2, 3))):
-        found = {each.tobytes() for each in many(settings, image, 60)}
-        assert found == {views[view] for view in allowed}
+    assert {each.tobytes() for each in many({"flips": True}, image, 60)} == {views[view] for view in (0, 2, 4, 6)}
+    assert {each.tobytes() for each in many({"quarter_turns": True}, image, 60)} == {*views[:4]}
 
 
 @pytest.mark.parametrize("settings", [{"crop": 0.4}, {"rotation": 180.0, "shift": 0.1, "zoom": 0.3, "crop": 0.1}])
@@ -174,11 +171,9 @@ def test_brightness_and_contrast(cells: jax.Array) -> None:
     assert factors.mean() == pytest.approx(1, abs=0.05)
     image = cells[0].astype(jnp.float32)
     inside = np.asarray(cells[0]).min(-1) > 0
-    for factor in (0.7, 1.3):
-        changed = np.asarray(augmentation.change_contrast(image, factor))[inside]
-        before = np.asarray(image)[inside]
-        np.testing.assert_allclose(np.log(changed).std(0) / np.log(before).std(0), factor, rtol=1e-3)
-        np.testing.assert_allclose(changed.mean(0), before.mean(0), rtol=0.05)
+    changed, before = np.asarray(augmentation.change_contrast(image, 1.3))[inside], np.asarray(image)[inside]
+    np.testing.assert_allclose(np.log(changed).std(0) / np.log(before).std(0), 1.3, rtol=1e-3)
+    np.testing.assert_allclose(changed.mean(0), before.mean(0), rtol=0.05)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.7, 2.0])
@@ -194,14 +189,13 @@ def test_cutout_sets_one_square_to_black() -> None:
     white = jnp.full((SIDE, SIDE, 3), 255.0)
     keys = jax.random.split(jax.random.key(0), 300)
     holes = jax.jit(jax.vmap(lambda key: augmentation.cutout(key, white, 0.25)))(keys)
-    sizes = set()
-    for black in np.asarray(holes)[..., 0] == 0:
-        rows, columns = black.any(1), black.any(0)
-        assert np.array_equal(black, rows[:, None] & columns[None, :])
-        sizes.add((int(rows.sum()), int(columns.sum())))
-    assert (12, 12) in sizes
-    assert max(max(size) for size in sizes) == 12
-    assert min(min(size) for size in sizes) < 12, "no square crosses the border"
+    black = np.asarray(holes)[..., 0] == 0
+    rows, columns = black.any(2), black.any(1)
+    assert np.array_equal(black, rows[:, :, None] & columns[:, None, :])
+    sizes = np.stack([rows.sum(1), columns.sum(1)], 1)
+    assert (sizes == 12).all(1).any()
+    assert sizes.max() == 12
+    assert sizes.min() < 12, "no square crosses the border"
 
 
 def test_mixup_mixes_images_and_targets_equally() -> None:

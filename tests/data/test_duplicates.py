@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
+from data.conftest import encode
 from PIL import Image
 
 from alljax.data import images, synthetic
@@ -13,12 +14,6 @@ from alljax.data.duplicates import exact_groups, fingerprint, near_pairs
 from alljax.data.readers import open_all
 
 T, R = Image.Transpose, Image.Resampling
-
-
-def encode(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:

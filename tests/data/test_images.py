@@ -6,6 +6,7 @@ import struct
 import jax
 import numpy as np
 import pytest
+from data.conftest import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
@@ -17,12 +18,6 @@ from alljax.errors import ConfigError, DataError
 
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8))
-
-
-def encode(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
 
 
 def decoded(image: Image.Image, form: str = "PNG", **options: object) -> np.ndarray:

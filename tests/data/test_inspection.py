@@ -2,10 +2,10 @@
 
 import dataclasses
 import hashlib
-import io
 
 import numpy as np
 import pytest
+from data.conftest import encode
 from PIL import Image
 
 from alljax.data.dataset import Dataset, Record
@@ -13,12 +13,6 @@ from alljax.data.inspection import inspect
 from alljax.errors import DataError
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(1, 256, (40, 30, 3), np.uint8))
-
-
-def encode(image: Image.Image, form: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    image.save(file, form)
-    return file.getvalue()
 
 
 def memory(contents: dict[str, bytes], **options: object) -> Dataset:
