@@ -96,10 +96,7 @@ def test_names_determine_subset_and_fold_in_a_merged_tree(plant):
     names = ["ALL/UID_3_1_1_all.png", "hem/UID_h3_2_1_hem.png", "all/UID_57_29_1_all.jpg", "all/UID_999_1_1_all.png"]
     dataset = read(plant(names))
     assert {(r.subject, r.label, r.fold, r.subset) for r in dataset.records} == {
-        ("3", 1, "0", "train"),
-        ("H3", 0, "2", "train"),
-        ("57", 1, "", "prelim"),
-        ("999", 1, "", "train"),
+        *(("3", 1, "0", "train"), ("H3", 0, "2", "train"), ("57", 1, "", "prelim"), ("999", 1, "", "train")),
     }
     assert "1 image not in the complete data set" in "\n".join(dataset.notes)
 
@@ -108,9 +105,7 @@ def test_folders_take_precedence_over_names(plant):
     layout = ["train/all/UID_57_29_1_all.bmp", "val/all/UID_3_1_1_all.bmp", "fold_1/hem/UID_h3_2_1_hem.bmp"]
     dataset = read(plant(layout))
     assert {(r.subject, r.fold, r.subset) for r in dataset.records} == {
-        ("57", "", "train"),
-        ("3", "", "val"),
-        ("H3", "1", "train"),
+        *(("57", "", "train"), ("3", "", "val"), ("H3", "1", "train")),
     }
     assert "1 image in another fold than the official one: fold_1/hem/UID_h3_2_1_hem.bmp" in dataset.notes
 

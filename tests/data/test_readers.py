@@ -16,16 +16,6 @@ def test_synthetic(settings):
         open_dataset(settings("synthetic", name_pattern="(?P<subject>x)"))
 
 
-def test_open_all_returns_every_subset(plant):
-    root = plant(["train/b/1.png", "train/a/1.png", "val/a/2.png", "c/p1_2.png"])
-    dataset = open_all(str(root), name_pattern="(?P<subject>p[0-9]+)_")
-    assert {(r.subset, dataset.classes[r.label], r.subject) for r in dataset.records} == {
-        *(("train", "a", ""), ("train", "b", ""), ("val", "a", ""), ("train", "c", "p1")),
-    }
-    assert open_all(str(root), classes=("b", "a")).classes == ("b", "a")
-    assert len(open_all("synthetic").records) == 600
-
-
 def test_subsets(plant, settings):
     root = plant(["train/a/1.png", "train/b/1.png", "test/a/2.png", "test/b/2.png", "val/a/3.png"])
     dataset = open_dataset(settings(root), ("train", "test"))

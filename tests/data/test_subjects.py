@@ -1,12 +1,7 @@
 """Subject names that share an image, or are known to be one subject, are merged."""
 
-import pytest
-
-from alljax.config import default_config
 from alljax.data import cnmc
 from alljax.data.dataset import Record
-from alljax.data.inspection import inspect
-from alljax.data.readers import open_dataset
 from alljax.data.subjects import merge_subjects
 
 
@@ -36,16 +31,3 @@ def test_identical_images_without_names_stay_together() -> None:
     images = records("", "", "", "9", paths=("b.png", "a.png", "c.png", "d.png"))
     assert merge_subjects(images, ["x", "x", "y", "z"]) == ("a.png", "a.png", "c.png", "9")
     assert merge_subjects(images, ["x", "x", "y", "x"]) == ("9", "9", "c.png", "9")
-
-
-@pytest.mark.real
-def test_real_images(cnmc_zip) -> None:
-    data = default_config().data
-    data.source, data.allow_partial = str(cnmc_zip), True
-    dataset = open_dataset(data)
-    subjects = merge_subjects(dataset.records, inspect(dataset)[1].pixels, dataset.known_subjects)
-    by_name = {record.subject: subject for record, subject in zip(dataset.records, subjects, strict=True)}
-    assert by_name["20"] == by_name["21"] == "20+21"
-    assert by_name["H2"] == by_name["H4"] == by_name["H5"] == by_name["H6"] == "H2+H4+H5+H6"
-    assert by_name["H3"] == by_name["H10"]
-    assert by_name["3"] == "3"
