@@ -8,8 +8,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,59 +20,46 @@ _SYSTEM_FILES = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
 
 
-@dataclass(frozen=True)
 class Archive:
-    """The files of a folder or a zip.
+    """The files of a zip, or of a folder with its subfolders (links are followed) and zips.
 
     Attributes:
         root: absolute path of the folder or the zip.
         paths: POSIX paths relative to `root` in natural order, without hidden and system files: files, and folders with
             a slash at the end (in a zip, only the folders that it lists).
-        read: returns the bytes of a file; safe to call from several threads.
-        stamp: returns the stamp of the file that contains one of `paths`, see `file_stamp`.
     """
 
-    root: Path
-    paths: tuple[str, ...]
-    read: Callable[[str], bytes] = field(repr=False)
-    stamp: Callable[[str], str] = field(repr=False)
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        paths = list(_walk(self.root)) if self.root.is_dir() else []
+        zips = {f"{path}/": self.root / path for path in paths if path.lower().endswith(".zip")}
+        if not self.root.is_dir():
+            zips[""] = self.root
+        self._members: dict[str, tuple[Path, str, str]] = {}  # zip, its stamp, and the name in it
+        for prefix, path in zips.items():
+            stamp = file_stamp(path)
+            for name in _open_zip(path, stamp).namelist():  # some Windows programs write backslashes
+                self._members[prefix + name.replace("\\", "/")] = path, stamp, name
+        paths = [path for path in (*paths, *self._members) if f"{path}/" not in zips and _is_visible(path)]
+        self.paths = tuple(natural_sort(paths))
 
     def images(self) -> tuple[str, ...]:
         """Returns the files with an image suffix."""
         return tuple(path for path in self.paths if is_image(path))
 
-
-def open_archive(root: Path) -> Archive:
-    """Lists a zip, or a folder with its subfolders (links are followed) and zips.
-
-    Raises:
-        DataError: not a folder or a zip, or it cannot be read.
-    """
-    root = root.resolve()
-    paths = list(_walk(root)) if root.is_dir() else []
-    zips = {f"{path}/": root / path for path in paths if path.lower().endswith(".zip")}
-    if not root.is_dir():
-        zips[""] = root
-    members: dict[str, tuple[Path, str, str]] = {}  # zip, its stamp, and the name in it
-    for prefix, path in zips.items():
-        stamp = file_stamp(path)
-        for name in _open_zip(path, stamp).namelist():
-            members[prefix + name.replace("\\", "/")] = path, stamp, name  # some Windows programs write backslashes
-
-    def read(path: str) -> bytes:
-        if path not in members:
-            return read_file(root / path)
-        archive, stamp, name = members[path]
+    def read(self, path: str) -> bytes:
+        """Returns the bytes of a file; safe to call from several threads."""
+        if path not in self._members:
+            return read_file(self.root / path)
+        archive, stamp, name = self._members[path]
         try:
             return _open_zip(archive, stamp).read(name)
         except _ZIP_ERRORS as error:
             raise DataError(f"{archive}: cannot read {name}: {error}; download the zip again") from error
 
-    def stamp_of(path: str) -> str:
-        return members[path][1] if path in members else file_stamp(root / path)
-
-    paths = [path for path in (*paths, *members) if f"{path}/" not in zips and _is_visible(path)]
-    return Archive(root, tuple(natural_sort(paths)), read, stamp_of)
+    def stamp(self, path: str) -> str:
+        """Returns the `file_stamp` of a file, or of the zip that contains it."""
+        return self._members[path][1] if path in self._members else file_stamp(self.root / path)
 
 
 def read_file(path: Path) -> bytes:

@@ -19,11 +19,10 @@ from alljax.data.archive import Archive, natural_key, path_parts
 from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.errors import DataError, first_few, plural
 
-CLASSES = ("hem", "all")
-"""Class 1, the positive one, is the leukemic one."""
-
-CLASS_NAMES = ("HEM (normal)", "ALL (leukemic blast)")
-"""The classes as the authors of the data set write them."""
+CLASSES = ("hem", "all")  # class 1, the positive one, is the leukemic one
+CLASS_NAMES = ("HEM (normal)", "ALL (leukemic blast)")  # as the authors of the data set write them
+SIZES = {"train": (450, 450), "prelim": (450, 450), "final": (600, 600)}  # width and height in pixels
+COUNTS = {"train": 10_661, "prelim": 1_867, "final": 2_586}  # images of each subset of the complete data set
 
 KNOWN = {
     ("train", "0", "all"): (2_397, 19),
@@ -37,12 +36,6 @@ KNOWN = {
     ("final", "", ""): (2_586, 0),
 }
 """Number of images and of subject names (0: not in the file names) by subset, fold and class."""
-
-SIZES = {"train": (450, 450), "prelim": (450, 450), "final": (600, 600)}
-"""Width and height in pixels by subset."""
-
-COUNTS = {"train": 10_661, "prelim": 1_867, "final": 2_586}
-"""Number of images per subset of the complete data set."""
 
 KNOWN_SUBJECTS = ({"20", "21"}, {"51", "75", "78"}, {"H2", "H4", "H5", "H6"}, {"H3", "H10"})
 """Subject names that share byte-identical images, by the SHA-256 of all 10,661 training images."""

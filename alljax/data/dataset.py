@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from alljax.errors import DataError
 
-UNLABELED = -1
-"""The label of an image of unknown class."""
+UNLABELED = -1  # the label of an image of unknown class
 
 SKIPPED = {
     "odd_name": "names that are not C-NMC names",

@@ -16,9 +16,6 @@ from alljax.data.archive import Archive, file_stamp, is_image, natural_sort, pat
 from alljax.data.dataset import Dataset, Record
 from alljax.errors import ConfigError, DataError, first_few, plural
 
-Row = dict[str, Any]
-"""The attributes of a record; the label is the name of its class, empty if it has none."""
-
 _SUBSET_OR_FOLD = re.compile(r"(train|val|test)(?:ing|id|idation)?|fold_?([0-9]+)", re.IGNORECASE)
 _NAMED = ("subject", "field", "cell")
 _COLUMNS = ("path", "label", *_NAMED, "fold", "subset")
@@ -76,7 +73,7 @@ def read_csv(path: Path) -> Dataset:
         raise DataError(
             f"{path}: expected the columns path, label and optionally subject and subset, found {', '.join(header)}"
         )
-    rows: dict[str, Row] = {}
+    rows: dict[str, dict[str, str]] = {}
     for number, values in enumerate(table, 1):
         row = {column: values[column].strip() for column in _COLUMNS if column in values}
         if not (row["path"] and row["label"]) or None in values:
@@ -101,7 +98,7 @@ def read_csv(path: Path) -> Dataset:
     )
 
 
-def _records(rows: Iterable[Row], classes: Sequence[str]) -> tuple[Record, ...]:
+def _records(rows: Iterable[dict[str, Any]], classes: Sequence[str]) -> tuple[Record, ...]:
     return tuple(Record(**row | {"label": classes.index(row["label"])}) for row in rows)
 
 
@@ -123,8 +120,8 @@ def _outer_folders(images: Iterable[str]) -> tuple[str, ...]:
     return tuple(itertools.takewhile(lambda folder: not _SUBSET_OR_FOLD.fullmatch(folder), shared))
 
 
-def _parse(path: str, outer: int) -> Row:
-    """Returns what the folders of a path, without the `outer` ones, say about a file."""
+def _parse(path: str, outer: int) -> dict[str, Any]:
+    """Returns what the folders of a path, without the `outer` ones, say; the label is a name, or empty."""
     row = {"path": path, "fold": "", "subset": "train"}
     others = []
     for folder in path_parts(path)[outer:-1]:
@@ -136,7 +133,7 @@ def _parse(path: str, outer: int) -> Row:
     return row | {"label": label, "subject": subject}
 
 
-def _check_not_swapped(rows: Iterable[Row], source: Path) -> None:
+def _check_not_swapped(rows: Iterable[dict[str, Any]], source: Path) -> None:
     """Refuses ``subject/class/file``: fewer lower folders than upper ones, without numbers, of which some repeat."""
     above: dict[str, set[str]] = defaultdict(set)
     for row in rows:

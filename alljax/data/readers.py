@@ -9,13 +9,13 @@ from typing import Any
 
 from alljax.config import default_config
 from alljax.data import cnmc, folder, medmnist, synthetic
-from alljax.data.archive import open_archive
+from alljax.data.archive import Archive
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, check
 from alljax.errors import ConfigError, DataError, first_few, plural
 
 
 def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
-    """Opens a source for training.
+    """Opens the labeled images of a source for training.
 
     ``synthetic`` is generated; a folder or zip with C-NMC file names is read as C-NMC 2019, any other with one folder
     per class; a CSV lists its images; an ``.npz`` contains them; a folder written by `alljax data prepare` is read
@@ -24,9 +24,6 @@ def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
     Args:
         data: the `data` part of a config.
         subsets: the subsets to use; default: `data.subset`.
-
-    Returns:
-        The labeled records of these subsets.
 
     Raises:
         DataError: no such source, no usable images, an unknown or unlabeled subset, or an incomplete copy of
@@ -83,7 +80,7 @@ def _read(source: str, name_pattern: str, generated: Any, check_layout: bool) ->
         from alljax.data import cnmc_tfds  # imports TFDS, which few sources need
 
         return cnmc_tfds.read_prepared(prepared)
-    archive = open_archive(path)
+    archive = Archive(path)
     return cnmc.read_cnmc(archive) or folder.read_folder(archive, name_pattern, check_layout)
 
 

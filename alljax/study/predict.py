@@ -132,7 +132,7 @@ def _open_images(images: Sequence[Path], study: Study) -> tuple[Dataset, tuple[s
         if image.is_file() and image.suffix.lower() != ".zip":
             readers[image.as_posix()] = partial(archive.read_file, image)
             continue
-        opened = archive.open_archive(image)
+        opened = archive.Archive(image)
         if not opened.images():
             raise DataError(f"{image}: no images in it")
         readers |= {f"{image.as_posix()}/{path}": partial(opened.read, path) for path in opened.images()}

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cloudpickle
 import pytest
 
-from alljax.data.archive import natural_sort, open_archive
+from alljax.data.archive import Archive, natural_sort
 from alljax.errors import DataError
 
 
@@ -17,7 +17,7 @@ def test_natural_sort_orders_numbers_by_value():
 def test_files_and_folders_without_system_files(plant, zipped):
     files = {"a/2.png": b"2", "a/10.png": b"10", "b/c/x.txt": b"x"}
     hidden = ["__MACOSX/a/._2.png", "a/.DS_Store", "a/Thumbs.db", ".git/1.png"]
-    archive = open_archive(plant(files | dict.fromkeys(hidden, b""), zipped))
+    archive = Archive(plant(files | dict.fromkeys(hidden, b""), zipped))
     folders = () if zipped else ("a/", "b/", "b/c/")
     assert sorted(archive.paths) == sorted(("a/2.png", "a/10.png", "b/c/x.txt", *folders))
     assert archive.images() == ("a/2.png", "a/10.png")
@@ -26,21 +26,21 @@ def test_files_and_folders_without_system_files(plant, zipped):
 
 def test_zips_in_a_folder_are_listed_as_folders(plant):
     plant({"all/1.png": b"1"}, zipped=True, root="source/sub/fold_1")
-    archive = open_archive(plant({"readme.txt": b""}))
+    archive = Archive(plant({"readme.txt": b""}))
     assert archive.paths == ("readme.txt", "sub/", "sub/fold_1.zip/all/1.png")
     assert archive.read("sub/fold_1.zip/all/1.png") == b"1"
 
 
 def test_threads_and_processes_read_one_zip(plant):
     contents = {f"a/{i}.png": os.urandom(20_000) for i in range(60)}
-    archive = open_archive(plant(contents, zipped=True))
+    archive = Archive(plant(contents, zipped=True))
     for read in (archive.read, pickle.loads(cloudpickle.dumps(archive.read))):
         with ThreadPoolExecutor(8) as pool:
             assert list(pool.map(read, contents)) == [*contents.values()]
 
 
 def test_windows_separators_in_a_zip(plant):
-    archive = open_archive(plant({"a\\b\\1.png": b"1"}, zipped=True))
+    archive = Archive(plant({"a\\b\\1.png": b"1"}, zipped=True))
     assert archive.paths == ("a/b/1.png",)
     assert archive.read("a/b/1.png") == b"1"
 
@@ -50,16 +50,16 @@ def test_damaged_zips(plant):
     data = root.read_bytes()
     root.write_bytes(data[:1000] + b"0123456789" + data[1010:])
     with pytest.raises(DataError, match=r"source\.zip: cannot read a/1\.png"):
-        open_archive(root).read("a/1.png")
+        Archive(root).read("a/1.png")
     root.write_bytes(data[:2000])
     with pytest.raises(DataError, match=r"source\.zip: not a complete zip"):
-        open_archive(root)
+        Archive(root)
 
 
 def test_unreadable_files(plant):
-    archive = open_archive(plant({"a/1.png": b"1"}))
+    archive = Archive(plant({"a/1.png": b"1"}))
     with pytest.raises(DataError, match=r"1\.png: not a complete zip, a folder or a CSV"):
-        open_archive(archive.root / "a/1.png")
+        Archive(archive.root / "a/1.png")
     (archive.root / "a/1.png").unlink()
     for function in (archive.read, archive.stamp):
         with pytest.raises(DataError, match=r"cannot read .*a/1\.png: No such file"):

@@ -2,7 +2,6 @@
 
 import csv
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import pytest
 
@@ -80,9 +79,10 @@ def test_records_equal_the_manifest(dataset, manifest):
     )
 
 
-def test_names_determine_subset_and_fold(manifest, dataset):
-    files = natural_sort(f"{row['label'].upper()}/{row['uid_name']}" for row in manifest if row["label"])
-    merged = cnmc.read_cnmc(Archive(Path("merged"), tuple(files), bytes, str))
+def test_names_determine_subset_and_fold(manifest, dataset, tmp_path):
+    merged = Archive(tmp_path)
+    merged.paths = natural_sort(f"{row['label'].upper()}/{row['uid_name']}" for row in manifest if row["label"])
+    merged = cnmc.read_cnmc(merged)
     labeled = [record for record in dataset.records if record.subject]
     assert len(merged.records) == len(labeled) == 12_528
     assert {values[1:] for values in fields(merged.records)} == {values[1:] for values in fields(labeled)}

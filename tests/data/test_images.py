@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from alljax.data import cnmc, images
-from alljax.data.archive import open_archive
+from alljax.data.archive import Archive
 from alljax.data.dataset import Dataset, Record
 from alljax.errors import ConfigError, DataError
 
@@ -191,7 +191,7 @@ def test_impossible_interpolation(interpolation: str, antialias: bool, message: 
 
 @pytest.mark.real
 def test_real_images_equal_pillow(cnmc_zip) -> None:
-    dataset = cnmc.read_cnmc(open_archive(cnmc_zip))
+    dataset = cnmc.read_cnmc(Archive(cnmc_zip))
     for record in dataset.records[::9]:
         data = dataset.read(record)
         assert np.array_equal(images.decode(data, "x"), Image.open(io.BytesIO(data)))

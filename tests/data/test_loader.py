@@ -16,7 +16,7 @@ from data.conftest import encode
 from PIL import Image
 
 from alljax.data import folder, synthetic
-from alljax.data.archive import open_archive
+from alljax.data.archive import Archive
 from alljax.data.dataset import Dataset, Record
 from alljax.data.loader import ImageReader, Sampler, load_batches
 from alljax.errors import ConfigError, DataError
@@ -106,12 +106,12 @@ def test_threads_end_when_batches_are_dropped() -> None:
 def test_worker_processes(plant) -> None:
     """Two workers give the batches of threads, name a bad image, and a killed worker is one error line."""
     good = {f"{'ab'[number % 2]}/{number}.png": None for number in range(9)}
-    dataset = folder.read_folder(open_archive(plant(good, zipped=True)))
+    dataset = folder.read_folder(Archive(plant(good, zipped=True)))
     reader, order = ImageReader(dataset, 8, antialias=False), sampler(9, 4, epochs=2)
     expected = list(load_batches(reader, order))
     for ours, theirs in zip(load_batches(reader, order, workers=2, start=1), expected[1:], strict=True):
         assert all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in FIELDS)
-    bad = ImageReader(folder.read_folder(open_archive(plant({"a/1.png": None, "b/2.png": b"bad"}, root="bad"))), 8)
+    bad = ImageReader(folder.read_folder(Archive(plant({"a/1.png": None, "b/2.png": b"bad"}, root="bad"))), 8)
     with pytest.raises(DataError, match=r"^b/2\.png: not an image"):
         list(load_batches(bad, sampler(2, 1), workers=1))
     loader = load_batches(reader, sampler(9, 2, epochs=50), workers=1)
