@@ -63,18 +63,14 @@ class StagedNetwork(nn.Module):
 class Backbone:
     """A network that maps images to features.
 
-    Attributes:
-        name: name in configs.
-        module: the Linen module; ``module.apply(variables, images, last=stage)`` returns an ordered dict of
-            activations, ``module.apply(variables, images, method="logits")`` the ImageNet logits.
-        layouts: name of a layout → layout of weight files that fit this backbone.
-        version: increased with every change of the activations; stored features of other versions are not used.
+    ``module.apply(variables, images, last=stage)`` returns an ordered dict of activations,
+    ``module.apply(variables, images, method="logits")`` the ImageNet logits.
     """
 
-    name: str
+    name: str  # in configs
     module: StagedNetwork
-    layouts: Mapping[str, Layout]
-    version: int = 1
+    layouts: Mapping[str, Layout]  # of weight files that fit, by name
+    version: int = 1  # increased with every change of the activations; stored features of other versions are not used
 
     @property
     def stages(self) -> tuple[str, ...]:

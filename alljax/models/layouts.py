@@ -32,23 +32,16 @@ KERAS_1_VARIABLES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """Names, axes and preprocessing of one kind of weight file for one backbone.
+    """Names, axes and preprocessing of one kind of weight file for one backbone."""
 
-    Attributes:
-        name: origin of the files, for example ``"torchvision"``.
-        preprocessing: name of the preprocessing that such weights expect.
-        format: names of the variables and order of the axes.
-        rules: module path in alljax (``stem/conv``) → in such files (``conv1``); empty where all names are the same.
-        network: regular expression over names of the network in such files, the classifier excluded.  A surplus
-            tensor with such a name belongs to another variant of the network, for example to a deeper one.
-        flattened: variable name of a dense kernel → (C, H, W) of the activation that PyTorch flattened before it.
-    """
-
-    name: str
-    preprocessing: str
-    format: Literal["pytorch", "keras", "flax"]
-    rules: Rules
+    name: str  # origin of the files: "torchvision"
+    preprocessing: str  # that such weights expect
+    format: Literal["pytorch", "keras", "flax"]  # names of the variables and order of the axes
+    rules: Rules  # module path in alljax (stem/conv) → in such files (conv1); empty where all names are the same
+    # Regular expression over names of the network in such files, the classifier excluded.  A surplus tensor with such
+    # a name belongs to another variant of the network, for example to a deeper one.
     network: str
+    # Variable name of a dense kernel → (C, H, W) of the activation that PyTorch flattened before it.
     flattened: Mapping[str, Shape] = field(default_factory=dict)
 
     def name_of(self, path: str) -> str:

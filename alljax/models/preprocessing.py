@@ -12,27 +12,16 @@ from alljax.errors import ConfigError, unknown_name
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """(pixels · scale − mean) / std, per channel.
+    """(pixels · scale − mean) / std, per channel."""
 
-    Attributes:
-        name: name in configs.
-        image_size: height and width in pixels that images are resized to.
-        interpolation: resampling filter, the name of one of Pillow's in lower case.
-        antialias: whether the filter is widened when images shrink, see `alljax.data.images`.
-        scale: factor on the pixel values 0 … 255, applied first.
-        mean: subtracted per channel, in the order of `channels`.
-        std: divisor per channel, in the order of `channels`.
-        channels: color order that the backbone was trained with.
-    """
-
-    name: str
-    image_size: int = 224
-    interpolation: str = "bilinear"
-    antialias: bool = True
-    scale: float = 1.0
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    name: str  # in configs
+    image_size: int = 224  # height and width in pixels that images are resized to
+    interpolation: str = "bilinear"  # resampling filter, one of Pillow's in lower case
+    antialias: bool = True  # whether the filter is widened when images shrink, see `alljax.data.images`
+    scale: float = 1.0  # factor on the pixel values 0 … 255
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # in the order of `channels`, as is std
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    channels: Literal["rgb", "bgr"] = "rgb"
+    channels: Literal["rgb", "bgr"] = "rgb"  # color order that the backbone was trained with
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps resized RGB images, uint8 (B, S, S, 3), to float32 (B, S, S, 3)."""

@@ -23,10 +23,6 @@ from alljax.errors import WeightsError
 from alljax.weights import pickles
 from alljax.weights.pickles import Arrays
 
-NOT_WEIGHTS = {
-    b"version https://git-lfs": "a Git LFS pointer; run 'git lfs pull' or download the file itself",
-    b"<": "a web page, not weights; download the file again",
-}
 KERAS_SAVE = "load it in Keras and write model.save('FILE.keras')"
 
 
@@ -70,9 +66,10 @@ def _read(path: Path, file: IO[bytes]) -> Arrays:
         return pickles.read_legacy(file)
     if head.startswith(b"\x80"):
         return pickles.Unpickler(file).arrays()
-    for start, reason in NOT_WEIGHTS.items():
-        if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(start):
-            raise WeightsError(reason)
+    if head.startswith(b"version https://git-lfs"):
+        raise WeightsError("a Git LFS pointer; run 'git lfs pull' or download the file itself")
+    if head.lstrip().startswith(b"<"):
+        raise WeightsError("a web page, not weights; download the file again")
     raise WeightsError("empty, or not a weight file (.pth, .safetensors, Keras .h5 or .keras, pickled NumPy arrays)")
 
 
