@@ -2,12 +2,13 @@
 
 import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
+from pandas import DataFrame
 
 from alljax.paper import published, tolerance
 from alljax.paper.matching import Match
@@ -17,15 +18,10 @@ from alljax.report.findings import BASELINES
 from alljax.report.plots import BLUE, DASHES, INK, VERMILION
 from alljax.report.tables import Figure, Table, Value, difference_value, metric_value
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 COLORS = {"adam": BLUE, "rmsprop": VERMILION}
 CURVES: dict[str, tuple[str, Any]] = {"train": ("training images", DASHES[1]), "val": ("held-out images", DASHES[0])}
 QUANTITIES = ("accuracy", "loss")
 COLUMNS = ("network", "optimizer", "epochs")
-WIDTH = 10.5
-"""Width in inches of a figure as wide as the page."""
 
 
 def parts(match: Match) -> list[Table | Figure]:
@@ -49,7 +45,7 @@ def parts(match: Match) -> list[Table | Figure]:
     return [*found, accuracy_table(match), recall_table(match)]
 
 
-def curves(match: Match, name: str, caption: str, panels: Mapping[str, Mapping[Row, "DataFrame"]]) -> Figure:
+def curves(match: Match, name: str, caption: str, panels: Mapping[str, Mapping[Row, DataFrame]]) -> Figure:
     """Returns accuracy above loss in each panel: by title, of each row its history, averaged per epoch."""
     across = min(4, len(panels))
     blocks = -(-len(panels) // across)
@@ -83,7 +79,7 @@ def curves(match: Match, name: str, caption: str, panels: Mapping[str, Mapping[R
         return plots.save(name, caption, figure, curves=True)
 
 
-def _draw(axes: Axes, means: "DataFrame", quantity: str, optimizer: str, longest: bool) -> None:
+def _draw(axes: Axes, means: DataFrame, quantity: str, optimizer: str, longest: bool) -> None:
     """Draws the training and validation curve of a trial, and a dot at its end."""
     for side, (label, dashes) in CURVES.items():
         curve, name = means[f"{side}_{quantity}"], f"{OPTIMIZERS[optimizer]}, {label}"
@@ -95,8 +91,7 @@ def _draw(axes: Axes, means: "DataFrame", quantity: str, optimizer: str, longest
 def accuracies(match: Match) -> Figure:
     """Returns Figure 9: test accuracy with intervals, beside the range that the paper's tables imply."""
     ticks = np.arange(len(match.epochs))
-    size = (WIDTH, 3.3 * len(match.networks) + 0.5)
-    with plots.subplots(len(match.networks), 1, size, share=True) as (figure, grid):
+    with plots.subplots(len(match.networks), 1, (10.5, 3.3 * len(match.networks) + 0.5), share=True) as (figure, grid):
         for network, axes in zip(match.networks, grid[:, 0], strict=True):
             for side, (optimizer, color) in enumerate(COLORS.items()):
                 found = [tolerance.compare(match, (network, optimizer, epochs), "accuracy") for epochs in match.epochs]
@@ -113,7 +108,7 @@ def accuracies(match: Match) -> Figure:
                 )
             axes.set_title(match.title(network), fontsize=10.5)
             axes.set(ylabel="test accuracy", xlim=(-0.55, len(ticks) - 0.45))
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axes.yaxis.set_major_formatter("{x:.0%}")
             axes.grid(axis="y")
         axes.set_xticks(ticks, [str(epochs) for epochs in match.epochs])
         axes.set_xlabel("epochs")
