@@ -91,15 +91,10 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
     return {key: operator.attrgetter(key)(config) for key in SETTINGS}
 
 
-def unflatten(values: dict[str, Any]) -> ConfigDict:
-    """Returns the config of the dictionary that `flatten` returned, also after JSON made lists of its tuples."""
-    return vary(default_config(), {key: _tuples(value) for key, value in values.items()})
-
-
 def vary(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:
-    """Returns a copy of `config` with `changes` (dotted key to value) applied."""
+    """Returns a copy of `config` with `changes` (dotted key to value) applied; lists, as in JSON, become tuples."""
     changed = config.copy_and_resolve_references()
-    changed.update_from_flattened_dict(changes)
+    changed.update_from_flattened_dict({key: _tuples(value) for key, value in changes.items()})
     return changed
 
 

@@ -55,7 +55,7 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     name = name or study.ranking.best
     if name not in study.metrics["trials"]:
         raise WorkdirError(f"{folder} has no finished trial {name!r}; it has {', '.join(study.metrics['trials'])}")
-    config = configs.unflatten(study.settings(name))
+    config = configs.vary(configs.default_config(), study.settings(name))
     if not config.study.checkpoints:
         raise WorkdirError(
             f"{folder} has no parameters (study.checkpoints=False) and cannot predict; run the study with them"
