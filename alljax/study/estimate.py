@@ -52,17 +52,12 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
         try:
             seconds = _job_seconds(job, experiment, measured)
         except jax.errors.JaxRuntimeError as error:
-            print(f"  {job.name}: {device_error(error)}")
+            print(f"  {job.name}: device error: " + str(error).partition("\n")[0][:200])
             continue
         epochs = ", ".join(str(trial.config.train.epochs) for trial in job.trainings[0])
         print(f"  {job.name}: {plural(len(job.trials), 'trial')}, {epochs} epochs, about {duration(seconds)}")
         total += seconds
     print(f"\nabout {duration(total)} in total, without evaluation and report")
-
-
-def device_error(error: Exception) -> str:
-    """Returns the first line of a device's error, which can be pages long."""
-    return "device error: " + str(error).strip().split("\n")[0][:200]
 
 
 def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[float, float]]) -> float:

@@ -161,8 +161,10 @@ def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
     for trial in trials:
         if trial.split not in divisions:
             divisions[trial.split] = _divide(dataset, inspection, subjects, labels, trial.config)
-            if trial.config.split.protocol == "official_folds":
-                dataset = _add_note(dataset, splits.reassigned(dataset, subjects, config.data.subset))
+            official = trial.config.split.protocol == "official_folds"
+            if official and (note := splits.reassigned(dataset, subjects, config.data.subset)):
+                logging.info(note)
+                dataset = replace(dataset, notes=(*dataset.notes, note))
     sources = ImageSources(config, dataset, opened)
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
     requests = [(networks[trial.name], trial.config.features.augment) for trial in frozen]
@@ -190,30 +192,19 @@ def _divide(
 
 
 def open_images(config: ConfigDict, subsets: Sequence[str] = ()) -> tuple[Dataset, Inspection]:
-    """Opens the source and inspects every image once; logs what was skipped or converted.
-
-    Args:
-        config: ``data`` is read.
-        subsets: of the source; none for ``data.subset`` alone.
-    """
+    """Opens subsets of the source, by default ``data.subset``, and inspects every image once; logs all remarks."""
     dataset, inspection = inspect(open_dataset(config.data, subsets), config.data.on_error)
     check(dataset, config.data.source)
-    for note in dataset.notes:
-        logging.info(note)
     first: dict[str, Record] = {}
     contradictions = [
         f"{first[pixels].path} and {record.path}"
         for record, pixels in zip(dataset.records, inspection.pixels, strict=True)
         if first.setdefault(pixels, record).label != record.label
     ]
-    count, named = plural(len(contradictions), "image"), first_few(contradictions)
-    note = f"{count} under two classes, one label is wrong: {named}" if contradictions else ""
-    return _add_note(dataset, note), inspection
-
-
-def _add_note(dataset: Dataset, note: str) -> Dataset:
-    """Logs a note and adds it to the data set, for the report; an empty one is ignored."""
-    if not note:
-        return dataset
-    logging.info(note)
-    return replace(dataset, notes=(*dataset.notes, note))
+    if contradictions:
+        count, named = plural(len(contradictions), "image"), first_few(contradictions)
+        note = f"{count} under two classes, one label is wrong: {named}"
+        dataset = replace(dataset, notes=(*dataset.notes, note))
+    for note in dataset.notes:
+        logging.info(note)
+    return dataset, inspection

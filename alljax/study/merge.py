@@ -46,8 +46,6 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
         logging.info(f"{name} failed: {reason}")
     if summary["missing"]:
         logging.info(f"{plural(len(summary['missing']), 'trial')} missing: {first_few(summary['missing'])}")
-    if not summary["trials"]:
-        raise WorkdirError(f"{folder}: no trial of this study is finished; {workdir.RERUN}")
     return summary
 
 

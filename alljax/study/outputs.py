@@ -53,11 +53,7 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
 
 
 def load_parameters(trial_folder: Path) -> list[Any]:
-    """Returns the parameters of a finished trial: `FoldOutcome.params` of each fold.
-
-    Raises:
-        WorkdirError: the file is missing or damaged.
-    """
+    """Returns the parameters of a finished trial: `FoldOutcome.params` of each fold."""
     workdir.verify(trial_folder, PARAMETERS)
     folds = checkpoints.load_arrays(trial_folder / PARAMETERS)
     return [folds[str(fold)] for fold in range(len(folds))]

@@ -81,11 +81,7 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
 def mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.ndarray, num_classes: int) -> np.ndarray:
     """Returns float32 (N, C): softmax outputs averaged over seeds and folds.
 
-    Args:
-        config: of the trial.
-        heads: nested parameters of each fold, seeds along the first axis.
-        features: float32 (N, V, D), read in blocks of rows.
-        num_classes: C.
+    `heads` are nested parameters of each fold, seeds along the first axis; `features` are float32 (N, V, D).
     """
     trainer, rows = HeadTrainer(config, num_classes, features.shape[2]), np.arange(len(features))
     labels = np.zeros(len(features), np.int32)

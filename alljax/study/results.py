@@ -99,8 +99,22 @@ class Study:
 
     def predictions(self, name: str) -> Predictions:
         """Returns the held-out predictions of a trial; they are read once."""
-        if name not in self._predictions:
-            self._predictions[name] = self._read_predictions(name)
+        if name in self._predictions:
+            return self._predictions[name]
+        frame = self._read(name, "predictions.csv").drop(columns="subject")
+        frame = frame.sort_values(["seed", "path", "repeat", "fold"], kind="stable")
+        seeds = frame["seed"].nunique()
+        rows = frame.iloc[: len(frame) // seeds].merge(self._subjects, on="path", how="left")
+        labels = {label: index for index, label in enumerate(self.classes)}
+        probabilities = frame[[f"prob_{label}" for label in self.classes]].to_numpy(np.float64)
+        self._predictions[name] = Predictions(
+            paths=np.array(rows["path"], str),
+            subject_names=np.array(rows["subject_name"], str),
+            subjects=np.array(rows["subject"], str),
+            folds=np.array(rows["repeat"].astype(str) + " " + rows["fold"].astype(str), str),
+            labels=np.array(rows["label"].map(labels), np.int64),
+            probabilities=probabilities.reshape(seeds, -1, len(self.classes)),
+        )
         return self._predictions[name]
 
     def _read(self, name: str, file: str) -> "DataFrame":
@@ -109,30 +123,10 @@ class Study:
         workdir.verify(folder, file)
         return workdir.read_csv(folder / file)
 
-    def _read_predictions(self, name: str) -> Predictions:
-        frame = self._read(name, "predictions.csv")
-        head = frame["repeat"].astype(str) + " " + frame["fold"].astype(str)
-        frame = frame.assign(head=head, key=frame["path"] + "\t" + head)
-        frame = frame.sort_values(["seed", "key"], kind="stable")
-        seeds = frame["seed"].nunique()
-        rows = frame.iloc[: len(frame) // seeds].merge(self._subjects, on="path", how="left")
-        labels = {label: index for index, label in enumerate(self.classes)}
-        probabilities = frame[[f"prob_{label}" for label in self.classes]].to_numpy(np.float64)
-        return Predictions(
-            paths=np.array(rows["path"], str),
-            subject_names=np.array(rows["subject_name"], str),
-            subjects=np.array(rows["merged_subject"], str),
-            folds=np.array(rows["head"], str),
-            labels=np.array(rows["label"].map(labels), np.int64),
-            probabilities=probabilities.reshape(seeds, -1, len(self.classes)),
-        )
-
     @cached_property
     def _subjects(self) -> "DataFrame":
         """From path to the name of the subject in the data set and after merging aliases."""
-        frame = workdir.read_csv(self.folder / "split.csv")
-        frame = frame[["path", "subject_name", "subject"]].drop_duplicates("path")
-        return frame.rename(columns={"subject": "merged_subject"})
+        return workdir.read_csv(self.folder / "split.csv")[["path", "subject_name", "subject"]].drop_duplicates("path")
 
 
 def read_study(folder: Path) -> Study:

@@ -58,11 +58,10 @@ def run_study(
             remove_checkpoints(here)
         jobs = sweep.jobs(trials, shard, finished)
         _run_jobs(jobs, experiment, folder)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("all trials are finished")
+        multihost_utils.sync_global_devices("all trials are finished")
         if not distributed.is_primary():
             return None
-        summary = merge.summarize_study(folder, workdir.read_json(folder / "metrics.json"))
+        summary = merge.summarize_study(folder, experiment.description)
         if missing := summary["missing"]:
             logging.info(f"{plural(len(missing), 'trial')} of other shards missing: {first_few(missing)}")
         study = results.read_study(folder) if summary["trials"] and not missing else None
@@ -131,24 +130,21 @@ def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path) -> None:
 def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
     """Trains the trials of a job and writes each when it is finished, or why it failed."""
     writes = job.frozen or distributed.is_primary()  # no other process trains a frozen job
+    failed: dict[str, str] = {}
     try:
         for trial, outcome in train_job(job, experiment, folder):
             if isinstance(outcome, ConfigError):
-                _write_failure(folder, trial, str(outcome))
-                continue
-            if writes:
+                failed[trial.name] = str(outcome)
+            elif writes:
                 outputs.write_trial(folder, trial, experiment, outcome)
                 remove_checkpoints(workdir.trial_folder(folder, trial.name))
     except (UserError, jax.errors.JaxRuntimeError) as error:
         lost = isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
         if lost or isinstance(error, WorkdirError):
             raise  # a lost process or a full disk stops all of them
-        reason = str(error) if isinstance(error, UserError) else estimate.device_error(error)
-        for trial in job.trials:
-            if writes and not workdir.is_finished(folder, trial.name):
-                _write_failure(folder, trial, reason)
-
-
-def _write_failure(folder: Path, trial: Trial, reason: str) -> None:
-    logging.info(f"{trial.name} failed: {reason}")
-    workdir.write_json(workdir.trial_folder(folder, trial.name) / "metrics.json", {"failed": reason})
+        reason = str(error) if isinstance(error, UserError) else "device error: " + str(error).partition("\n")[0][:200]
+        names = [trial.name for trial in job.trials if not workdir.is_finished(folder, trial.name)]
+        failed = dict.fromkeys(names, reason) | failed
+    for name, reason in failed.items() if writes else ():
+        logging.info(f"{name} failed: {reason}")
+        workdir.write_json(workdir.trial_folder(folder, name) / "metrics.json", {"failed": reason})

@@ -89,14 +89,10 @@ def expand(config: ConfigDict) -> list[Trial]:
 
 
 def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Collection[str] = ()) -> list[Job]:
-    """Returns the jobs of a study, frozen trials first.
+    """Returns the jobs of a study, frozen trials first; of shard (i, n) only the trainings i, i + n, ….
 
-    On an accelerator, heads are trained side by side if they differ only in arguments of the compiled function.
-
-    Args:
-        trials: of the study.
-        shard: i and n: only the trainings i, i + n, ….
-        finished: names of the trials that are skipped.
+    On an accelerator, heads are trained side by side if they differ only in arguments of the compiled function. Trials
+    whose names are in `finished` are skipped.
     """
     import jax  # here, because a finished study is recognized without JAX
 
