@@ -97,7 +97,3 @@ def test_leaky_model_is_marked_and_ranked_last(make_study: MakeStudy) -> None:
 def test_models_tested_on_other_images_are_not_paired(make_study: MakeStudy) -> None:
     rows, _ = table_and_figures(make_study(OPTIMIZERS, unpaired=1))
     assert (rows[1]["verdict"].text, rows[1]["difference"].note) == ("tested on other images", "")
-
-
-def test_study_without_sweep_has_no_section(make_study: MakeStudy) -> None:
-    assert ablation.sections(make_study()) == []
