@@ -12,7 +12,7 @@ import numpy as np
 
 from alljax.data.splits import Fold
 from alljax.evaluation import metrics
-from alljax.evaluation.intervals import Bootstrap, HeldOut, auc_within_folds, confidence_intervals, paired_difference
+from alljax.evaluation.intervals import Bootstrap, HeldOut, auc_within_folds, confidence_intervals
 
 COMPARED = ("accuracy", "macro_f1", "auc")
 """Metrics in which a model is compared with the size threshold, see `size_improvement`."""
@@ -104,7 +104,7 @@ def size_improvement(
     Returns:
         ``value`` and ``interval`` of each metric of `COMPARED` that is defined.
     """
-    bounds = paired_difference(test, size, bootstrap, COMPARED)
+    bounds = confidence_intervals(test, bootstrap, COMPARED, minus=size)
     baseline = metrics.evaluate(size.labels, size.probabilities[0]) | {"auc": auc_within_folds(size)}
     own = {**model, "auc": auc_within_folds(test)}
     return {

@@ -70,25 +70,24 @@ class HeldOut:
 
 
 def confidence_intervals(
-    test: HeldOut, bootstrap: Bootstrap, names: Sequence[str] = tuple(METRICS)
+    test: HeldOut, bootstrap: Bootstrap, names: Sequence[str] = tuple(METRICS), minus: HeldOut | None = None
 ) -> dict[str, Interval]:
     """Returns the interval of each metric, averaged over seeds; without metrics that no resample defines.
 
-    Every seed uses the same resamples. `names` as in `resample`.
+    Args:
+        test: the predictions; every seed uses the same resamples.
+        bootstrap: resamples and level.
+        names: which metrics, see `resample`.
+        minus: another model on the same images in the same order. The intervals are then those of the difference to
+            it, with the same subjects drawn for both: narrower than the two intervals of the models suggest, because
+            the difficulty of a subject is the same for both.
     """
-    return _intervals(resample([test], bootstrap, names)[0], bootstrap.level)
-
-
-def paired_difference(
-    first: HeldOut, second: HeldOut, bootstrap: Bootstrap, names: Sequence[str] = tuple(METRICS)
-) -> dict[str, Interval]:
-    """Returns the interval of ``first - second`` for each metric, with the same subjects drawn for both.
-
-    Both models are tested on the same images in the same order. The difficulty of a subject is the same for both, so
-    this interval is narrower than the two intervals of the models suggest.
-    """
-    one, other = (resample([test], bootstrap, names)[0] for test in (first, second))
-    return _intervals({name: one[name] - other[name] for name in one}, bootstrap.level)
+    (values,) = resample([test], bootstrap, names)
+    if minus is not None:
+        (others,) = resample([minus], bootstrap, names)
+        values = {name: values[name] - others[name] for name in names}
+    intervals = {name: percentile_interval(values[name], bootstrap.level) for name in names}
+    return {name: interval for name, interval in intervals.items() if interval is not None}
 
 
 def resample(
@@ -225,8 +224,3 @@ def _auc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None, weigh
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, undefined: float = 0.0) -> np.ndarray:
     out = np.full_like(numerator, undefined)
     return np.divide(numerator, denominator, out=out, where=denominator > 0)
-
-
-def _intervals(values: dict[str, np.ndarray], level: float) -> dict[str, Interval]:
-    found = {name: percentile_interval(of_metric, level) for name, of_metric in values.items()}
-    return {name: interval for name, interval in found.items() if interval is not None}

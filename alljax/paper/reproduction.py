@@ -9,7 +9,7 @@ from importlib import resources
 
 import numpy as np
 
-from alljax.evaluation.intervals import paired_difference
+from alljax.evaluation.intervals import confidence_intervals
 from alljax.evaluation.metrics import METRICS
 from alljax.paper import matching, published, tolerance, training_curves
 from alljax.paper.matching import Match
@@ -130,7 +130,7 @@ def optimizer_table(match: Match) -> Table:
             continue
         values = [Value(match.networks[network]), Value(str(epochs), epochs)]
         adam, rmsprop = (study.predictions(match.trials[row]).held_out for row in pair)
-        bounds = paired_difference(adam, rmsprop, study.bootstrap, metrics)
+        bounds = confidence_intervals(adam, study.bootstrap, metrics, minus=rmsprop)
         for metric in metrics:
             first, second = (tolerance.compare(match, row, metric) for row in pair)
             theirs, reach = first.theirs - second.theirs, first.rounding + second.rounding

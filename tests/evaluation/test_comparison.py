@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alljax.evaluation.comparison import Ranking
-from alljax.evaluation.intervals import Bootstrap, HeldOut, paired_difference
+from alljax.evaluation.intervals import Bootstrap, HeldOut, confidence_intervals
 from alljax.evaluation.metrics import evaluate
 
 BOOTSTRAP = Bootstrap(200)
@@ -59,7 +59,7 @@ def test_differences_are_paired_and_simultaneous(labels: np.ndarray) -> None:
         assert difference.interval is not None
         low, high = difference.interval
         assert low <= difference.value <= high
-        single = paired_difference(tests[name].held_out, best, BOOTSTRAP, ["auc"])["auc"]
+        single = confidence_intervals(tests[name].held_out, BOOTSTRAP, ["auc"], minus=best)["auc"]
         assert high - low > single[1] - single[0], "wide enough for all pairs at once"
     assert ranking.differences["trial0"].below
     assert not ranking.differences[ranking.order[1]].below

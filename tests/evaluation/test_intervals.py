@@ -11,7 +11,6 @@ from alljax.evaluation.intervals import (
     HeldOut,
     auc_within_folds,
     confidence_intervals,
-    paired_difference,
     resample,
 )
 from alljax.evaluation.metrics import METRICS, evaluate
@@ -63,7 +62,7 @@ def test_lost_class_makes_its_metrics_undefined() -> None:
         assert np.isfinite(found[name]).all(), name
     assert confidence_intervals(test, Bootstrap(300), ["recall_1"]) == {"recall_1": (1.0, 1.0)}
     other = HeldOut(labels, 1 - test.probabilities, test.subjects)
-    assert paired_difference(test, other, Bootstrap(), ["recall_1"]) == {"recall_1": (1.0, 1.0)}
+    assert confidence_intervals(test, Bootstrap(), ["recall_1"], minus=other) == {"recall_1": (1.0, 1.0)}
 
 
 def test_absent_class_counts_as_in_the_metrics() -> None:
@@ -102,11 +101,11 @@ def test_intervals_over_subjects_have_coverage_and_those_over_images_do_not() ->
 def test_paired_difference_is_narrower_and_zero_for_equal_models() -> None:
     generator = np.random.default_rng(2)
     test = clustered(generator, (12, 12), seeds=2)
-    assert set(paired_difference(test, test, Bootstrap(100)).values()) == {(0.0, 0.0)}
+    assert set(confidence_intervals(test, Bootstrap(100), minus=test).values()) == {(0.0, 0.0)}
     worse = test.probabilities.copy()
     swapped = generator.random(len(test.labels)) < 0.04
     worse[:, swapped] = worse[:, swapped, ::-1]
-    low, high = paired_difference(test, HeldOut(test.labels, worse, test.subjects), Bootstrap(400))["accuracy"]
+    low, high = confidence_intervals(test, Bootstrap(400), minus=replace(test, probabilities=worse))["accuracy"]
     own = confidence_intervals(test, Bootstrap(400))["accuracy"]
     assert high - low < own[1] - own[0]
 

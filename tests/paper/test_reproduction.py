@@ -3,7 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from alljax.evaluation.intervals import Bootstrap, paired_difference, resample
+from alljax.evaluation.intervals import Bootstrap, confidence_intervals, resample
 from alljax.paper import matching, published, reproduction, tolerance, training_curves
 from alljax.report.tables import Section, Table
 from alljax.study.results import Study
@@ -63,7 +63,7 @@ def test_optimizers_are_compared_on_the_same_images(found: list[Section], paper_
     for row, (network, epochs) in zip(part.rows, rows, strict=True):
         adam, rmsprop = (match.trials[network, optimizer, epochs] for optimizer in published.OPTIMIZERS)
         tests = [paper_study.predictions(name).held_out for name in (adam, rmsprop)]
-        low, high = paired_difference(*tests, Bootstrap(100), ["macro_f1"])["macro_f1"]
+        low, high = confidence_intervals(tests[0], Bootstrap(100), ["macro_f1"], minus=tests[1])["macro_f1"]
         trials = paper_study.metrics["trials"]
         assert row[4].number == pytest.approx(trials[adam]["macro_f1"] - trials[rmsprop]["macro_f1"])
         significant += low > 0 or high < 0
