@@ -68,7 +68,6 @@ def thousands(values: Iterable[int]) -> str:
 
 
 def training() -> dict[str, list[str]]:
-    """Returns the numbers of the statements about Tables 1 and 2, by ``where``."""
     adam, rmsprop = (np.array(PRINTED["B", optimizer]["training_accuracy"]) for optimizer in OPTIMIZERS)
     assert adam.argmax() == 7
     assert (rmsprop > adam)[:2].all()
@@ -96,7 +95,6 @@ def training() -> dict[str, list[str]]:
 
 
 def tables() -> dict[str, list[str]]:
-    """Returns the numbers of the statements about Tables 3 to 6, by ``where``."""
     impossible = [row for row in ROWS if not any(published.implied(row, size)[1] for size in LIKELY)]
     found = {}
     for row in impossible:
@@ -149,7 +147,6 @@ def tables() -> dict[str, list[str]]:
 
 
 def stated_accuracies() -> dict[str, list[str]]:
-    """Returns the numbers of the statements about test accuracies, by ``where``."""
     shares = [f"{100 * count / TEST_IMAGES:.2f}" for count in range(TEST_IMAGES + 1)]
     assert "87.00" not in shares
     found = {"Abstract, Table 7 and conclusion: VGG16": [f"{count:,} are {shares[count]}%" for count in (1_855, 1_856)]}
@@ -188,7 +185,6 @@ def stated_accuracies() -> dict[str, list[str]]:
 
 
 def more_epochs() -> dict[str, list[str]]:
-    """Returns the numbers of the statements about test accuracy and epochs, by ``where``."""
     for size, (network, optimizer) in itertools.product(SIZES, KEYS):
         low, high = accuracies([(network, optimizer, epochs) for epochs in EPOCHS], size).T
         below = high[1:] < (low[:-1] if network == "A" else np.maximum.accumulate(low)[:-1])
@@ -207,7 +203,6 @@ def more_epochs() -> dict[str, list[str]]:
 
 
 def other_studies() -> dict[str, list[str]]:
-    """Returns the numbers of the statements about data sets and other studies, by ``where``."""
     accuracies = {study: f"{accuracy:.2f}%" for study, *_, accuracy in reversed(TABLE_7)}
     best = max(TABLE_7, key=lambda row: row[-1])
     (malaria,) = (row for row in TABLE_7 if row[2] == "Malaria Cell")
@@ -230,6 +225,7 @@ def other_studies() -> dict[str, list[str]]:
 def test_every_inconsistency_is_recomputed() -> None:
     text = resources.files("alljax.paper").joinpath("inconsistencies.csv").read_text(encoding="utf-8")
     rows = {row["where"]: row for row in csv.DictReader(text.splitlines())}
+    # by the column ``where``: texts that must be in a row
     expected = training() | tables() | stated_accuracies() | more_epochs() | other_studies()
     assert rows.keys() == expected.keys()
     for where, numbers in expected.items():
