@@ -4,17 +4,14 @@ Whatever happens to it, the same command started again must end with the same bi
 parameters, history.csv, predictions.csv, and metrics.jsonl except for the speed.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 import pytest
 from processes import TOY, Process, Start, finish, start, start_study
 
-from alljax.study import outputs
+from alljax import files
 
 __all__ = ["start"]
 TRIAL = "trials/efficientnet_lite0-adam"
@@ -40,14 +37,10 @@ class Toy:
 
     def outcome(self) -> dict[str, Any]:
         """Returns the results that must not depend on faults."""
-        parameters = hashlib.sha256()
-        for path, leaf in jax.tree.leaves_with_path(outputs.load_parameters(self.folder / TRIAL)):
-            parameters.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
-            parameters.update(np.ascontiguousarray(leaf).tobytes())
+        names = ("checkpoint/parameters.npz", "history.csv", "predictions.csv")
+        found = {name: files.sha256(self.folder / TRIAL / name) for name in names}
         lines = map(json.loads, (self.run / "metrics.jsonl").read_text().splitlines())
-        logged = [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
-        tables = {name: (self.folder / TRIAL / name).read_text() for name in ("history.csv", "predictions.csv")}
-        return {"parameters": parameters.hexdigest(), "logged": logged, **tables}
+        return found | {"logged": [line | {"images_per_second": 0} for line in lines]}
 
 
 @pytest.fixture

@@ -8,20 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from training.small_run import (
-    CLASSES,
-    GROUPS,
-    ONE,
-    SPLIT,
-    STEPS,
-    Images,
-    Run,
-    identical,
-    ignore,
-    settings,
-    small_network,
-    tuner_of,
-)
+from training.small_run import CLASSES, GROUPS, SPLIT, STEPS, Images, Run, identical, ignore, settings, small_network
 
 from alljax.errors import ConfigError
 from alljax.training.fine_tuning import FineTuner
@@ -35,7 +22,7 @@ COMMON = settings(clip_norm=1.0, ema_decay=0.9, epochs=16)
 """Shared by most tests, and so compiled once per mesh; the head is large enough to be sharded."""
 COMMON.model.hidden = 4096
 
-MESHES = {"one": ONE, "jit": Mesh(), "fsdp": Mesh(2), "pmap": PmapMesh()}
+MESHES = {"jit": Mesh(), "fsdp": Mesh(2), "pmap": PmapMesh()}
 
 
 @pytest.fixture(scope="module")
@@ -70,20 +57,18 @@ def test_five_folds_and_three_seeds_compile_as_one_run(
 def test_one_device_equals_eight(mesh: str, network: Network) -> None:
     """Dropout, batch statistics, short batches with padding, clipping and the moving average included."""
     assert MESHES[mesh].device_count == 8
-    losses = []
+    found = []
     for run in (Run(COMMON, network), Run(COMMON, network, mesh=MESHES[mesh])):
-        state, of_run = run.tuner.init(run.inputs), []
+        state, losses = run.tuner.init(run.inputs), []
         for batch in run.loader.train(0):
             state = run.tuner.step(run.tuner.reset_metrics(state), batch, run.inputs, epoch=0)
-            metrics = run.tuner.mesh.gather(state.metrics)
-            of_run.append(metrics.loss / metrics.count)
-        losses.append(of_run)
-        logits = run.loader.test(partial(run.tuner.logits, state))
-        losses.append(logits)
-    assert len(losses[0]) == 16 * STEPS
-    np.testing.assert_allclose(losses[2], losses[0], atol=1e-5)
-    np.testing.assert_allclose(losses[3], losses[1], atol=1e-3)
-    assert np.mean(losses[0][-6:]) < np.mean(losses[0][:6])
+            losses.append(run.tuner.mesh.gather(state.metrics).means[0])
+        found.append((np.array(losses), run.loader.test(partial(run.tuner.logits, state))))
+    (losses, logits), (losses_of_eight, logits_of_eight) = found
+    assert len(losses) == 16 * STEPS
+    np.testing.assert_allclose(losses_of_eight, losses, atol=1e-5)
+    np.testing.assert_allclose(logits_of_eight, logits, atol=1e-3)
+    assert losses[-6:].mean() < losses[:6].mean()
 
 
 def test_parameters_that_are_never_trained_are_not_in_the_state(network: Network) -> None:
@@ -132,19 +117,16 @@ def test_donation_does_not_change_earlier_results(mesh: str, network: Network) -
 
 
 def test_fsdp_shards_the_state(network: Network) -> None:
-    before, after = [], []
-    for mesh in ("jit", "fsdp"):
-        run = Run(COMMON, network, mesh=MESHES[mesh])
-        before.append(bytes_per_device(run.tuner.init(run.inputs)))
-        after.append(bytes_per_device(run.steps(1)))
-    assert after == before
-    assert before[1] < 0.65 * before[0]  # arrays below the minimum size are replicated
+    runs = [Run(COMMON, network, mesh=MESHES[mesh]) for mesh in ("jit", "fsdp")]
+    complete, part = (bytes_per_device(run.tuner.init(run.inputs)) for run in runs)
+    assert part < 0.65 * complete  # arrays below the minimum size are replicated
+    assert bytes_per_device(runs[1].steps(1)) == part
 
 
 def test_groups_cover_the_stages_that_are_used(network: Network) -> None:
     """Weight files contain the complete backbone; stages after ``model.stage`` are neither kept nor in a group."""
     with pytest.raises(ConfigError, match="no pattern matches backbone/stage1"):
-        tuner_of(settings(groups=GROUPS[:2]), network)
+        Run(settings(groups=GROUPS[:2]), network)
     run = Run(settings(groups=GROUPS[:2]), dataclasses.replace(network, stage="stem"))
     state = run.tuner.init(run.inputs)
     assert not any("stage1" in path for path in state.params)

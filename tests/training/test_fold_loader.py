@@ -1,4 +1,4 @@
-"""FoldLoader: the order of the frozen mode, resumable at any step, the same batches on any devices and processes."""
+"""FoldLoader: the order of the frozen mode, resumable at any step, the same batches on any devices."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 from sklearn.metrics import log_loss
-from training.small_run import OneDevice
+from training.small_run import ONE
 
 from alljax.config import default_config
 from alljax.data.splits import Fold
@@ -30,16 +30,6 @@ class NumberedImages:
     def take(self, rows: np.ndarray, mask: np.ndarray) -> np.ndarray:
         assert (rows >= 0).all()
         return np.where(mask, rows, 0).astype(np.uint8)[:, None, None, None] * np.ones((1, 1, 1, 3), np.uint8)
-
-
-class Host(OneDevice):
-    """Leaves batches on the host; they are padded to a multiple of `device_count`."""
-
-    def __init__(self, device_count: int = 1) -> None:
-        self.device_count = device_count
-
-    def shard(self, tree: Any) -> Any:
-        return tree
 
 
 def loader_of(count: int, mesh: Any, validation: int = 4, **train: Any) -> tuple[FoldLoader, FoldRows]:
@@ -73,28 +63,17 @@ def rows_of(batches: Iterator[Batch]) -> list[list[int]]:
 
 @pytest.mark.parametrize(("count", "batch_size"), [(21, 8), (16, 8), (5, 8), (7, 1)])
 @pytest.mark.parametrize("sampling", ["each", "balanced"])
-def test_order_is_that_of_the_frozen_mode(sampling: str, count: int, batch_size: int) -> None:
-    loader, fold = loader_of(count, Host(), batch_size=batch_size, sampling=sampling)
-    read, size = rows_of(loader.train(0)), min(batch_size, count + 3)
-    assert loader.steps_per_epoch == steps_per_epoch(count, size)
-    assert len(read) == EPOCHS * loader.steps_per_epoch
-    labels = jnp.asarray(NumberedImages(count + 10).labels)
+def test_order_is_that_of_the_frozen_mode_from_any_step_on(sampling: str, count: int, batch_size: int) -> None:
+    loader, fold = loader_of(count, ONE, batch_size=batch_size, sampling=sampling)
+    size, labels = min(batch_size, count + 3), jnp.asarray(NumberedImages(count + 10).labels)
+    expected = []
     for epoch in range(EPOCHS):
         key = jax.random.fold_in(jax.random.fold_in(KEY, SHUFFLE), epoch)
         order = np.asarray(epoch_order(key, fold, labels, sampling == "balanced"))[:count].tolist()
-        expected = [order[start : start + size] for start in range(0, count, size)]
-        assert read[epoch * loader.steps_per_epoch : (epoch + 1) * loader.steps_per_epoch] == expected
-
-
-def test_starts_at_any_step_and_is_closed_early() -> None:
-    loader, _ = loader_of(21, Host())
-    complete = rows_of(loader.train(0))
-    for step in range(len(complete) + 1):
-        assert rows_of(loader.train(step)) == complete[step:]
-    batches = loader.train(0)
-    next(batches)
-    batches.close()
-    assert list(batches) == []
+        expected += [order[start : start + size] for start in range(0, count, size)]
+    assert loader.steps_per_epoch == steps_per_epoch(count, size)
+    for step in (0, 2):
+        assert rows_of(loader.train(step)) == expected[step:]
 
 
 @pytest.mark.parametrize("mesh", [Mesh, lambda: Mesh(2), PmapMesh], ids=["jit", "fsdp", "pmap"])
@@ -102,24 +81,11 @@ def test_starts_at_any_step_and_is_closed_early() -> None:
 def test_batches_are_the_same_on_eight_devices(mesh: Any, parts: int) -> None:
     """They are padded to a multiple of devices and accumulation steps."""
     eight, _ = loader_of(21, mesh(), accumulation_steps=parts)
-    one, _ = loader_of(21, Host(), accumulation_steps=parts)
+    one, _ = loader_of(21, ONE, accumulation_steps=parts)
     assert rows_of(eight.train(2)) == rows_of(one.train(2))
     batch = next(eight.train(0))
     assert batch.mask.size == {1: 8, 3: 24}[parts]
     assert len({shard.device for shard in batch.inputs.addressable_shards}) == 8
-
-
-def test_processes_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    complete = list(loader_of(21, Host(4))[0].train(0))
-    parts = []
-    for index in range(2):
-        monkeypatch.setattr(jax, "process_count", lambda: 2)
-        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
-        parts.append(list(loader_of(21, Host(4))[0].train(0)))
-    for batch, first, second in zip(complete, *parts, strict=True):
-        joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
-        assert jax.tree.all(jax.tree.map(np.array_equal, joined, batch))
-        assert len(first.mask) == len(second.mask) == 4
 
 
 def logits_of(rows: Any) -> np.ndarray:
@@ -131,7 +97,7 @@ def logits_of(rows: Any) -> np.ndarray:
 @pytest.mark.parametrize("batch_size", [3, 8])
 def test_evaluation_is_in_the_order_of_the_rows(validation: int, batch_size: int) -> None:
     """Without validation rows the test rows are used."""
-    loader, fold = loader_of(21, Host(4), validation=validation, batch_size=batch_size)
+    loader, fold = loader_of(21, Mesh(), validation=validation, batch_size=batch_size)
     assert loader.has_validation == bool(validation)
 
     def logits(batch: Batch) -> np.ndarray:
