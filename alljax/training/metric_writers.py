@@ -40,10 +40,14 @@ def open_loggers(folder: Path, loggers: Sequence[str], step: int, config: dict[s
         WorkdirError: the folder cannot be written, also later, when the disk is full.
         ConfigError: a service refuses, for example without a login.
     """
-    names = ("jsonl", *loggers) if jax.process_index() == 0 else ()
+    writers: list[Write] = []
     with contextlib.ExitStack() as stack:
         with _write_errors(folder):
-            writers = [stack.enter_context(OPENERS.get(name, _service)(name, folder, step, config)) for name in names]
+            if jax.process_index() == 0:
+                writers.append(stack.enter_context(_jsonl(folder, step)))
+                for name in loggers:
+                    opened = _tensorboard(folder, step) if name == "tensorboard" else _service(name, folder, config)
+                    writers.append(stack.enter_context(opened))
 
         def write(step: int, metrics: Mapping[str, float]) -> None:
             with _write_errors(folder):
@@ -62,7 +66,7 @@ def _write_errors(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _jsonl(name: str, folder: Path, step: int, config: dict[str, Any]) -> Iterator[Write]:
+def _jsonl(folder: Path, step: int) -> Iterator[Write]:
     path = folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     complete = [line for line in lines if line.endswith("}")]  # a kill may have truncated the last one
@@ -78,10 +82,10 @@ def _jsonl(name: str, folder: Path, step: int, config: dict[str, Any]) -> Iterat
 
 
 @contextlib.contextmanager
-def _tensorboard(name: str, folder: Path, step: int, config: dict[str, Any]) -> Iterator[Write]:
+def _tensorboard(folder: Path, step: int) -> Iterator[Write]:
     from tensorboardX import SummaryWriter
 
-    with SummaryWriter(str(folder / name), purge_step=step + 1, filename_suffix=f".{step}") as writer:
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1, filename_suffix=f".{step}") as writer:
 
         def write(step: int, metrics: Mapping[str, float]) -> None:
             for name, value in metrics.items():
@@ -91,11 +95,8 @@ def _tensorboard(name: str, folder: Path, step: int, config: dict[str, Any]) -> 
         yield write
 
 
-OPENERS = {"jsonl": _jsonl, "tensorboard": _tensorboard}
-
-
 @contextlib.contextmanager
-def _service(service: str, folder: Path, step: int, config: dict[str, Any]) -> Iterator[Write]:
+def _service(service: str, folder: Path, config: dict[str, Any]) -> Iterator[Write]:
     """Weights & Biases or MLflow; a file in `folder` has the id of the run in the service, which a resume continues."""
     module, path, parts = importlib.import_module(service), folder / f"{service}.id", folder.resolve().parts
     name = "-".join((parts[-5], parts[-3], parts[-1]))  # STUDY/trials/TRIAL/runs/RUN

@@ -1,6 +1,8 @@
 """Which arguments and variables start several processes; their runs are in tests/multihost."""
 
+import contextlib
 from typing import Any
+from unittest.mock import Mock
 
 import jax
 import pytest
@@ -13,27 +15,21 @@ JOBSET = {"JAX_COORDINATOR_ADDRESS": "host-0-0.host:12765", "JAX_NUM_PROCESSES":
 OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3"}
 
 
-class Called(Exception):
-    """Carries the arguments of `jax.distributed.initialize`."""
-
-
 @pytest.fixture
 def initialize(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Returns the arguments that JAX would get in an environment, or None where there is one process."""
 
-    def called(*arguments: Any, local_device_ids: Any, **timeouts: int) -> None:
-        raise Called(*arguments, local_device_ids)
+    initialize = Mock(side_effect=KeyboardInterrupt)  # ends `distributed.initialize` at this call
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
 
     def run(environment: dict[str, str], *arguments: Any) -> Any:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             distributed.initialize(*arguments)
-        except Called as caught:
-            return caught.args
-        return None
+            return None
+        return *initialize.call_args.args, initialize.call_args.kwargs["local_device_ids"]
 
-    monkeypatch.setattr(jax.distributed, "initialize", called)
     return run
 
 

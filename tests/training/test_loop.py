@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas
 import pytest
@@ -34,9 +32,6 @@ TRIAL = "efficientnet_lite0-adam"
 @pytest.fixture(scope="module")
 def network() -> Network:
     return small_network()
-
-
-# --- through the command line
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -73,9 +68,6 @@ def test_each_seed_and_fold_has_its_own_run(tmp_path: Path) -> None:
         assert of_two[of_two["seed"] == 0].reset_index(drop=True).equals(of_one)
         assert len(of_two) == 2 * len(of_one)
     assert pandas.read_csv(two / "history.csv")["train_loss"].nunique() == 4
-
-
-# --- resuming
 
 
 PHASES = settings(
@@ -139,9 +131,6 @@ def test_stop_request_saves_the_run(network: Network, tmp_path: Path) -> None:
     assert identical(Run(config, network, tmp_path / "parts").train(), complete)
 
 
-# --- ending
-
-
 def test_early_stopping_returns_the_best_epoch(network: Network, tmp_path: Path) -> None:
     """The parameters are those of a run that ends there, and a resumed run does not continue."""
     rising = {"learning_rate": 0.02, "schedule": "constant", "keep_latest": 1}
@@ -189,20 +178,6 @@ def test_divergence_is_an_error_with_its_steps(at: int, where: str, network: Net
     with pytest.raises(ConfigError, match=f"became NaN or infinite {where}"):
         run.train()
     assert all(np.isfinite(leaf).all() for step in run.saved() for leaf in run.state_at(step).values())
-
-
-# --- around the steps
-
-
-def test_transfers_are_explicit(network: Network, tmp_path: Path) -> None:
-    """An array that is not placed on the devices is an error, not a slow run."""
-
-    def update(images: int, note: str = "") -> None:
-        jnp.sin(np.ones(3, np.float32))
-
-    with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
-        Run(settings(), network, tmp_path).train(update)
-    jnp.sin(np.ones(3, np.float32))
 
 
 def test_profile_contains_three_steps(network: Network, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """The learning rate finder: its losses are those of ordinary runs, the best rate is chosen, `alljax lr-find`."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from training.small_run import CLASSES, GROUPS, SPLIT, Images, Run, settings, small_network
 
@@ -73,11 +73,10 @@ def test_verb_writes_each_step_of_each_rate(mode: str, tmp_path: Path, capsys: p
     groups = "(('head/.*', 1.0), ('backbone/.*', 0.3))" if mode == "finetune" else "()"
     arguments = [f"--config.train.groups={groups}", f"--config.train.mode={mode}", "--config.train.epochs=1"]
     assert main(["lr-find", *TOY, *arguments, f"--out={out}"]) == 0
-    with out.open(newline="") as file:
-        table = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in table] == list(range(1, STEPS + 1)) * len(lr_finder.RATES)
-    np.testing.assert_allclose([float(row["learning_rate"]) for row in table[::STEPS]], lr_finder.RATES, rtol=1e-5)
-    losses = np.array([float(row["loss"]) for row in table]).reshape(len(lr_finder.RATES), STEPS)
+    table = pandas.read_csv(out)
+    assert table["step"].to_list() == list(range(1, STEPS + 1)) * len(lr_finder.RATES)
+    np.testing.assert_allclose(table["learning_rate"], lr_finder.RATES.repeat(STEPS), rtol=1e-5)
+    losses = table["loss"].to_numpy().reshape(-1, STEPS)
     assert np.ptp(losses[:, 0]) < 1e-5, "the first loss is before the first step"
     assert np.ptp(losses[:, -1]) > 0.01
     assert f"train.learning_rate={lr_finder.best_rate(losses):.3g}" in capsys.readouterr().out
