@@ -269,7 +269,7 @@ def weights_show(options: Options) -> None:
     from alljax.weights import conversion, formats, store
 
     arrays, source = formats.read_weights(options.file), store.recognize(options.file)
-    match = conversion.recognize(arrays)
+    match = conversion.best_match(arrays)
     for name, array in arrays.items():
         print(f"{name}  {array.dtype} {array.shape}")
     print(f"\n{options.file}: {len(arrays)} tensors")

@@ -23,8 +23,8 @@ from alljax.models.layouts import Layout, Shape
 class StagedNetwork(nn.Module):
     """Base class of backbones: stages that are computed one after the other.
 
-    A subclass lists its stages in `widths` and has a submodule of the name of each, and ``classifier``, the ImageNet
-    classifier.
+    A subclass lists its stages in `widths` and has a submodule ``STAGE(images, context)`` for each, and
+    ``classifier(features)``, the ImageNet classifier.
     """
 
     widths: ClassVar[Mapping[str, int]]
@@ -45,14 +45,10 @@ class StagedNetwork(nn.Module):
         """
         activations: OrderedDict[str, jax.Array] = OrderedDict()
         for name in self.widths:
-            images = activations[name] = checkpoint_name(self.stage(name, images, context), "stage")
+            images = activations[name] = checkpoint_name(getattr(self, name)(images, context), "stage")
             if name == last:
                 break
         return activations
-
-    def stage(self, name: str, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
-        """Maps the activation before a stage to the one after it."""
-        return getattr(self, name)(images, context)
 
     def logits(self, images: jax.Array) -> jax.Array:
         """Returns the ImageNet logits (B, 1000) of preprocessed images (B, H, W, 3)."""

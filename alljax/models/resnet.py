@@ -32,19 +32,21 @@ MOMENTUM = {"torchvision": 0.9, "keras": 0.99}
 
 
 class ConvNorm(nn.Module):
-    """Convolution and batch normalization of stem and shortcut."""
+    """Convolution and batch normalization of stem and shortcut; in the stem also ReLU and 3×3 max pooling."""
 
     features: int
     kernel_size: int
     stride: int
     variant: Variant
+    stem: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
-        """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
+        """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features), half of that size in the stem."""
         use_bias = self.variant == "keras"
         images = Conv(self.features, self.kernel_size, self.stride, use_bias=use_bias, name="conv")(images)
-        return BatchNorm(MOMENTUM[self.variant], EPS[self.variant], name="norm")(images, context)
+        images = BatchNorm(MOMENTUM[self.variant], EPS[self.variant], name="norm")(images, context)
+        return nn.max_pool(nn.relu(images), (3, 3), (2, 2), ((1, 1), (1, 1))) if self.stem else images
 
 
 class Bottleneck(nn.Module):
@@ -81,16 +83,11 @@ class ResNet50(StagedNetwork):
     variant: Variant
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
-        self.stem = ConvNorm(64, 7, 2, self.variant)
+        self.stem = ConvNorm(64, 7, 2, self.variant, stem=True)
         for number, (blocks, features) in enumerate(STAGES, start=1):
             stride = 1 if number == 1 else 2
             setattr(self, f"stage{number}", Stage(blocks, stride, partial(Bottleneck, features, self.variant)))
         self.classifier = nn.Dense(1000)
-
-    def stage(self, name: str, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
-        """Applies a stage; ReLU and pooling of the stem are not part of its submodule."""
-        images = getattr(self, name)(images, context)
-        return nn.max_pool(nn.relu(images), (3, 3), (2, 2), ((1, 1), (1, 1))) if name == "stem" else images
 
 
 LAYER = r"stage(\d)/block(\d)/(?:shortcut/)?(conv|norm)(\d?)"

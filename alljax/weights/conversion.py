@@ -19,7 +19,7 @@ from alljax.models.layouts import Layout
 from alljax.weights import formats, store
 
 CLASSIFIER = "params/classifier/"
-ALLJAX_NETWORK = r"(params|batch_stats)/(?!classifier/).*"
+ALLJAX = Layout("alljax", "", "flax", {}, r"(params|batch_stats)/(?!classifier/).*")
 ALLJAX_LABELS = r"(layout|source)/[\w.-]+"
 """Empty arrays whose names keep the origin of a converted file, on which the preprocessing depends."""
 
@@ -70,7 +70,7 @@ def convert(
             or contains NaN, or a converted file does not name its layout.
     """
     chosen = get_backbone(backbone)
-    match = recognize(arrays, [chosen])
+    match = best_match(arrays, [chosen])
     shapes = chosen.shapes
     found = {path: match.layout.to_flax(arrays[name], path, shapes[path]) for path, name in match.names.items()}
     misshapen = [path for path, array in found.items() if array.shape != shapes[path]]
@@ -79,13 +79,13 @@ def convert(
     if match.surplus:
         number = plural(len(match.surplus), "tensor")
         logging.info(f"{origin}: ignored {number} outside of {backbone}: {first_few(match.surplus)}")
-    has_classifier = match.names.keys() == shapes.keys() and not misshapen
+    with_classifier = classifier and match.names.keys() == shapes.keys() and not misshapen
     flat = {}
     for path in shapes:
-        if (classifier and has_classifier) or not path.startswith(CLASSIFIER):
+        if with_classifier or not path.startswith(CLASSIFIER):
             flat[path] = np.ascontiguousarray(_finite_float32(found[path], match.names[path], origin))
     labels = dict(name.split("/") for name in arrays if re.fullmatch(ALLJAX_LABELS, name))
-    layout = match.layout.name if match.layout.name != "alljax" else labels.get("layout", "")
+    layout = match.layout.name if match.layout is not ALLJAX else labels.get("layout", "")
     if layout not in chosen.layouts:
         raise WeightsError(f"{origin} does not name its original layout: convert the original file again")
     return Converted(unflatten_dict(flat, sep="/"), layout, labels.get("source", ""))
@@ -111,12 +111,10 @@ def convert_file(path: Path, backbone: str, out: Path) -> int:
     return sum(array.size for array in flat.values())
 
 
-def recognize(names: Iterable[str], backbones: Iterable[Backbone] = BACKBONES.values()) -> Match:
+def best_match(names: Iterable[str], backbones: Iterable[Backbone] = BACKBONES.values()) -> Match:
     """Returns the best match of the tensor names in a file; without names if the file fits none of the backbones."""
-    matches = []
-    for backbone in backbones:
-        ours = Layout("alljax", "", "flax", {}, ALLJAX_NETWORK)
-        matches += [_match(names, backbone, layout) for layout in (*backbone.layouts.values(), ours)]
+    layouts = [(backbone, layout) for backbone in backbones for layout in (*backbone.layouts.values(), ALLJAX)]
+    matches = [_match(names, backbone, layout) for backbone, layout in layouts]
     return max(matches, key=lambda match: match.likeness)
 
 
@@ -142,7 +140,7 @@ def _match(names: Iterable[str], backbone: Backbone, layout: Layout) -> Match:
 def _misfit(arrays: Mapping[str, np.ndarray], match: Match, misshapen: list[str]) -> str:
     """Returns why a file is not one of the match's backbone."""
     backbone, layout = match.backbone, match.layout
-    best = recognize(arrays)
+    best = best_match(arrays)
     if best.backbone is not backbone and best.likeness > match.likeness:
         return (
             f"is for another network: it looks like {best.backbone.name} ({best.layout.name}), not {backbone.name}; "

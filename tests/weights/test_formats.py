@@ -169,10 +169,3 @@ def test_truncated(file: str, tmp_path: Path) -> None:
     content = (FIXTURES / file).read_bytes()
     (tmp_path / file).write_bytes(content[: len(content) // 2])
     assert "damaged or incomplete" in refusal(tmp_path / file)
-
-
-@pytest.mark.real
-def test_real_vgg16(vgg16_weights: Path) -> None:
-    arrays = read_weights(vgg16_weights)
-    assert arrays["features.28.weight"].shape == (512, 512, 3, 3)
-    assert sum(array.size for array in arrays.values()) == 14_714_688
