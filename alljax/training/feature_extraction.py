@@ -72,14 +72,7 @@ class FeatureExtractor:
     def __init__(
         self, config: ConfigDict, sources: ImageSources, digests: tuple[str, ...], requests: Iterable[Request] = ()
     ) -> None:
-        """Computes nothing yet.
-
-        Args:
-            config: ``features`` and ``data.workers`` are read.
-            sources: gives the images.
-            digests: SHA-256 of each image.
-            requests: those that will be made.
-        """
+        """Computes nothing yet; `digests` are the SHA-256 of the images, and `requests` those that will be made."""
         self._config, self._sources, self._digests = config, sources, digests
         self._requests = dict.fromkeys(requests)  # a set in a certain order
         self._loaded: dict[Request, np.ndarray] = {}
@@ -224,8 +217,8 @@ def feature_blocks(
     Args:
         networks: that differ in ``stage`` and ``pool`` only.
         source: the images at the networks' size; each is read once, its views are made on the device.
-        config: ``features.batch_size``, the number of images in a pass, and ``data.workers`` are read.
-        augment: ``"none"``, or ``"dihedral"`` for the eight views of `augmentation.dihedral`.
+        config: ``features.batch_size`` and ``data.workers`` are read.
+        augment: ``features.augment``.
     """
     extract, turn = make_extractor(networks), jax.jit(jax.vmap(augmentation.dihedral, (0, None)))
     mesh = jax.make_mesh((jax.local_device_count(),), ("data",), devices=jax.local_devices())
@@ -250,8 +243,7 @@ def feature_blocks(
 def make_extractor(networks: Sequence[Network]) -> Callable[[Any, jax.Array], list[jax.Array]]:
     """Returns a compiled function: variables, uint8 (B, S, S, 3) → float32 features (B, D) of each network.
 
-    Args:
-        networks: that differ in ``stage`` and ``pool`` only; one pass through the deepest serves all.
+    One pass through the deepest serves all networks, which differ in ``stage`` and ``pool`` only.
     """
     first = networks[0]
     deepest = max((network.stage for network in networks), key=first.backbone.stages.index)

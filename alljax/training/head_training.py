@@ -97,8 +97,7 @@ class HeadTrainer:
     ) -> list[FoldOutcome]:  # fmt: skip
         """Returns the outcome after each number of epochs.
 
-        As many runs are trained side by side as fit into memory with parameters and two moments; the states of one
-        group are freed before the next group starts.
+        As many runs are trained side by side as fit into memory with parameters and two moments.
 
         Args:
             epochs: ascending.
@@ -204,12 +203,7 @@ class HeadTrainer:
     ) -> tuple[Metrics, np.ndarray]:
         """Returns the metrics (R,) of the first `count` rows and the probabilities float32 (R, n, C) of all, on view 0.
 
-        Args:
-            params: flat, (R, …).
-            features: float32 (N, V, D).
-            labels: int32 (N,).
-            rows: int (n,), of the images.
-            count: n by default.
+        `rows`, int (n,), are those of the images; `count` is n by default.
         """
         on_device = isinstance(features, jax.Array)
         size = len(rows) if on_device else min(max(1, BLOCK // (4 * self._num_features)), len(rows))

@@ -1,6 +1,6 @@
 """Optimizers, Adam and RMSprop as Keras computes them, and learning rate schedules."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -21,12 +21,7 @@ NUMBERS = ("learning_rate", "decay_steps", "decay_rate", "momentum", "weight_dec
 
 @flax.struct.dataclass
 class Hyperparameters:
-    """Numbers that may differ between runs of one compiled function; float32 arrays (), or (R,) for R runs.
-
-    Attributes:
-        learning_rate, decay_steps, decay_rate, momentum, weight_decay, clip_norm, focal_gamma: as in ``train``.
-        total_steps: number of optimizer steps of the run.
-    """
+    """`NUMBERS` and the number of optimizer steps of a run, float32 arrays (), or (R,) for R runs."""
 
     learning_rate: jax.Array
     decay_steps: jax.Array
@@ -40,18 +35,16 @@ class Hyperparameters:
     @classmethod
     def of(cls, config: ConfigDict, total_steps: int) -> "Hyperparameters":
         """Returns the numbers of a config, as NumPy arrays."""
-        numbers: list[Any] = [np.float32(number) for number in (*(config.train[name] for name in NUMBERS), total_steps)]
+        numbers: Any = np.array([*(config.train[name] for name in NUMBERS), total_steps], np.float32)
         return cls(*numbers)
 
 
 def scale_by_adam() -> optax.GradientTransformation:
     """Returns Adam's direction with epsilon where Keras puts it.
 
-    Keras divides √(1−β₂ᵗ)/(1−β₁ᵗ)·m by √v + ε, so that ε acts on the *uncorrected* second moment;
-    `optax.scale_by_adam` adds it to the corrected one (Kingma & Ba, algorithm 1), or with ``eps_root`` under the
-    root.  In the first steps on small gradients the two differ by far more than rounding.
-
-    Source: Kingma & Ba 2015, the end of section 2; `keras.optimizers.Adam`.
+    Keras divides √(1−β₂ᵗ)/(1−β₁ᵗ)·m by √v + ε, so that ε acts on the *uncorrected* second moment (Kingma & Ba 2015, end
+    of section 2); `optax.scale_by_adam` adds it to the corrected one (algorithm 1).  In the first steps on small
+    gradients the two differ by far more than rounding.
     """
 
     def init(params: optax.Params) -> optax.ScaleByAdamState:
@@ -90,29 +83,21 @@ def make_schedule(config: ConfigDict, hyperparameters: Hyperparameters) -> optax
         config: ``train`` is read.
         hyperparameters: may be traced.
     """
-    train, rate = config.train, jnp.asarray(hyperparameters.learning_rate)
+    train = config.train
 
-    def exponential(step: Any) -> Any:  # optax's requires a static decay rate
-        exponent = jnp.asarray(step, jnp.float32) / hyperparameters.decay_steps
-        return rate * hyperparameters.decay_rate ** (jnp.floor(exponent) if train.staircase else exponent)
+    def schedule(step: Any) -> Any:
+        step, rate = jnp.asarray(step, jnp.float32), jnp.asarray(hyperparameters.learning_rate)
+        if train.schedule == "exponential":  # optax's requires a static decay rate
+            exponent = step / hyperparameters.decay_steps
+            rate = rate * hyperparameters.decay_rate ** (jnp.floor(exponent) if train.staircase else exponent)
+        elif train.schedule == "cosine":
+            progress = jnp.minimum(step / hyperparameters.total_steps, 1.0)
+            rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+        elif train.schedule == "piecewise":
+            rate = optax.piecewise_constant_schedule(rate, dict(train.boundaries))(step)
+        return rate * jnp.minimum((step + 1) / train.warmup_steps, 1.0) if train.warmup_steps else rate
 
-    def piecewise(step: Any) -> Any:
-        return optax.piecewise_constant_schedule(rate, dict(train.boundaries))(jnp.asarray(step, jnp.float32))
-
-    def cosine(step: Any) -> Any:
-        progress = jnp.minimum(jnp.asarray(step, jnp.float32) / hyperparameters.total_steps, 1.0)
-        return rate * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-
-    schedules: dict[str, optax.Schedule] = {
-        "exponential": exponential,
-        "cosine": cosine,
-        "piecewise": piecewise,
-        "constant": optax.constant_schedule(rate),
-    }
-    schedule = schedules[train.schedule]
-    if not train.warmup_steps:
-        return schedule
-    return lambda step: schedule(step) * jnp.minimum((step + 1) / train.warmup_steps, 1.0)
+    return schedule
 
 
 def make_optimizer(
@@ -130,38 +115,35 @@ def make_optimizer(
         group_of: path of a parameter → its layer group; None for one group.  Gradients and parameters are then flat
             dictionaries from path to array; groups may be absent from the gradients and then stay as they are.
     """
-    train = config.train
     if group_of is None:
-        direction = _direction(config, hyperparameters, 1.0)
+        direction = _direction(config, hyperparameters)
     else:
         transformations = {
             group.pattern: optax.chain(_direction(config, hyperparameters, group.decay), optax.scale(group.rate))
             for group in group_of.values()
         }
         direction = _by_group(transformations, {path: group.pattern for path, group in group_of.items()})
-    clip = (optax.clip_by_global_norm(hyperparameters.clip_norm),) if train.clip_norm else ()
-    schedule = make_schedule(config, hyperparameters)
-    return optax.chain(*clip, direction, optax.scale_by_learning_rate(schedule))
+    clip = (optax.clip_by_global_norm(hyperparameters.clip_norm),) if config.train.clip_norm else ()
+    return optax.chain(*clip, direction, optax.scale_by_learning_rate(make_schedule(config, hyperparameters)))
 
 
-def _direction(config: ConfigDict, hyperparameters: Hyperparameters, decay: float) -> optax.GradientTransformation:
-    """Returns the update of one group before the learning rate multiplies it.
+def _direction(
+    config: ConfigDict, hyperparameters: Hyperparameters, decay: float = 1.0
+) -> optax.GradientTransformation:
+    """Returns the update of a group with this factor on weight decay, before the learning rate multiplies it.
 
     RMSprop is Keras 3's: gradient / √(v + ε), v a running mean of the squared gradient that starts at 0, no
     momentum.  ``adamw`` equals ``adam``, whose weight decay is decoupled too.  LAMB is You et al. 2019,
     arXiv 1904.00962.
     """
-    directions: dict[str, Callable[[], optax.GradientTransformation]] = {
-        "adam": scale_by_adam,
-        "adamw": scale_by_adam,
-        "rmsprop": lambda: optax.scale_by_rms(RHO, EPSILON, initial_scale=0.0, eps_in_sqrt=True),
-        "sgd": lambda: optax.trace(hyperparameters.momentum),
-        "lamb": scale_by_adam,
-    }
-    parts = [directions[config.train.optimizer]()]
+    name, parts = config.train.optimizer, [scale_by_adam()]
+    if name == "rmsprop":
+        parts = [optax.scale_by_rms(RHO, EPSILON, initial_scale=0.0, eps_in_sqrt=True)]
+    elif name == "sgd":
+        parts = [optax.trace(hyperparameters.momentum)]
     if config.train.weight_decay * decay:
         parts.append(optax.add_decayed_weights(hyperparameters.weight_decay * np.float32(decay)))
-    if config.train.optimizer == "lamb":
+    if name == "lamb":
         parts.append(optax.scale_by_trust_ratio())
     return optax.chain(*parts)
 
@@ -171,8 +153,7 @@ def _by_group(
 ) -> optax.GradientTransformation:
     """Transforms each layer group separately; a group without gradients keeps its state.
 
-    Unlike `optax.partition` it accepts gradients of some groups only, so that no backward pass is computed for
-    frozen ones, and a group that is unfrozen later starts its moments then.
+    `optax.partition` needs gradients of all groups, and so a backward pass for frozen ones.
     """
 
     def select(tree: Mapping[str, jax.Array], group: str) -> dict[str, jax.Array]:

@@ -1,6 +1,6 @@
 """Training, validation and test rows of a fold, and the order in which an epoch visits the training rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
@@ -15,18 +15,12 @@ from alljax.errors import ConfigError
 
 @flax.struct.dataclass
 class FoldRows:
-    """Rows of one fold, padded so that all folds of a study have the same shapes.
+    """Rows of one fold, int32, padded so that all folds of a study have the same shapes; their numbers are the counts.
 
     Attributes:
-        train: int32 (T,), the first `train_count` entries are training rows.
-        train_count: int32 ().
-        test: int32 (U,), likewise.
-        test_count: int32 ().
-        validation: int32 (V,), likewise: the validation rows, or the test rows if the fold has none.
-        validation_count: int32 ().
+        validation: the test rows if the fold has no validation rows: then the curves are theirs, as in the paper.
         class_weights: float32 (C,).
-        repeat: int32 (), number of the repeat, from 0.
-        fold: int32 (), number of the fold, from 0.
+        repeat, fold: their numbers, from 0.
     """
 
     train: Any
@@ -41,46 +35,34 @@ class FoldRows:
 
 
 def make_fold_rows(config: ConfigDict, labels: np.ndarray, num_classes: int, splits: Sequence[Fold]) -> list[FoldRows]:
-    """Returns the rows of each fold as NumPy arrays.
+    """Returns the rows of each fold as NumPy arrays; labels are int (N,).
 
-    Args:
-        config: ``train.class_weights`` is read.
-        labels: int (N,).
-        num_classes: C.
-        splits: the folds; without validation rows the validation curves are of the test rows, as in the paper.
+    Raises:
+        ConfigError: ``train.class_weights=balanced``, and a fold has no training image of a class.
     """
-
-    def padded(sides: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.int32]]:
-        longest = max(map(len, sides))
-        for rows in sides:
-            yield np.pad(rows.astype(np.int32), (0, longest - len(rows))), np.int32(len(rows))
-
-    train, test = padded([split.train for split in splits]), padded([split.test for split in splits])
-    validation = padded([split.validation if len(split.validation) else split.test for split in splits])
-    return [
-        FoldRows(
-            *rows,
-            *test_rows,
-            *validation_rows,
-            class_weights=_class_weights(config, labels[split.train], num_classes),
-            repeat=np.int32(split.repeat),
-            fold=np.int32(split.fold),
-        )
-        for split, rows, test_rows, validation_rows in zip(splits, train, test, validation, strict=True)
-    ]
+    sides = [(split.train, split.test, split.validation if len(split.validation) else split.test) for split in splits]
+    longest = np.max([[len(rows) for rows in of_fold] for of_fold in sides], axis=0)
+    folds = []
+    for split, of_fold in zip(splits, sides, strict=True):
+        fields: list[Any] = []
+        for rows, length in zip(of_fold, longest, strict=True):
+            fields += [np.pad(rows.astype(np.int32), (0, length - len(rows))), np.int32(len(rows))]
+        weights = _class_weights(config, labels[split.train], num_classes)
+        fields += [weights, np.int32(split.repeat), np.int32(split.fold)]
+        folds.append(FoldRows(*fields))
+    return folds
 
 
 def _class_weights(config: ConfigDict, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Returns float32 (C,): ones, or scikit-learn's ``balanced``, n / (classes · count)."""
+    """Returns float32 (C,): ones, or n / (classes · count) as scikit-learn's ``balanced``."""
     if config.train.class_weights == "none":
         return np.ones(num_classes, np.float32)
-    if missing := set(range(num_classes)) - set(labels.tolist()):
+    counts = np.bincount(labels, minlength=num_classes)
+    if not counts.all():
         raise ConfigError(
-            f"train.class_weights=balanced, but a fold has no training image of class {min(missing)}; set it to none"
+            f"train.class_weights=balanced, but a fold has no training image of class {counts.argmin()}; set it to none"
         )
-    from sklearn.utils.class_weight import compute_class_weight
-
-    return compute_class_weight("balanced", classes=np.arange(num_classes), y=labels).astype(np.float32)
+    return (len(labels) / (num_classes * counts)).astype(np.float32)
 
 
 def steps_per_epoch(count: Any, batch_size: int) -> Any:
@@ -89,16 +71,13 @@ def steps_per_epoch(count: Any, batch_size: int) -> Any:
 
 
 def epoch_order(key: jax.Array, fold: FoldRows, labels: jax.Array, balanced: bool) -> jax.Array:
-    """Returns the training rows of one epoch in order, the same in both modes.
+    """Returns the training rows of one epoch in order, int32 (T,), padding last; the same in both modes.
 
     Args:
         key: of the run and epoch.
         fold: the training rows.
         labels: int32 (N,), of all images.
         balanced: False for every training row once, True for ``train.sampling=balanced``.
-
-    Returns:
-        int32 (T,), of which the first `fold.train_count` entries are used; the others are padding.
     """
     if balanced:
         return _balanced(key, fold, labels)
@@ -108,10 +87,9 @@ def epoch_order(key: jax.Array, fold: FoldRows, labels: jax.Array, balanced: boo
 
 
 def _balanced(key: jax.Array, fold: FoldRows, labels: jax.Array) -> jax.Array:
-    """Samples as many rows as there are training rows, every class equally often, padding last.
+    """Samples as many rows as there are training rows, with replacement, every class equally often, padding last.
 
-    Of n samples each of C classes has n // C or one more; which classes have one more is random.  The rows of a class
-    are sampled with replacement, so an epoch shows part of a large class and repeats rows of a small one.
+    Of n samples each of C classes has n // C or one more; which classes have one more is random.
     """
     length, num_classes = len(fold.train), len(fold.class_weights)
     train = jnp.asarray(fold.train)

@@ -52,10 +52,7 @@ class Metrics:
 
     @classmethod
     def of(cls, logits: jax.Array, labels: jax.Array, mask: jax.Array) -> "Metrics":
-        """Returns the metrics of logits (B, C) for labels int32 (B,) where the mask (B,) is true.
-
-        The paper's binary cross-entropy on two softmax units, −½[log p + log(1 − p′)] with p′ = 1 − p, is the same.
-        """
+        """Returns the metrics of logits (B, C) for labels int32 (B,) where the mask (B,) is true."""
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         weight = mask.astype(jnp.float32)
         correct = (logits.argmax(-1) == labels).astype(jnp.float32)
@@ -228,7 +225,8 @@ def make_train_step(
 def class_losses(config: ConfigDict, logits: jax.Array, focal_gamma: jax.Array | float) -> jax.Array:
     """Returns ``train.loss`` of each image for each class as if it were the label, float32 (B, C), in nats.
 
-    - ``cross_entropy``: −log p.
+    - ``cross_entropy``: −log p.  The paper's binary cross-entropy on two softmax units, −½[log p + log(1 − p′)] with
+      p′ = 1 − p, is the same.
     - ``focal``: (1 − p)^γ times that (Lin et al. 2017, arXiv 1708.02002).
 
     With ``train.label_smoothing`` ε it is (1 − ε) times the loss of the class plus ε times the mean of the losses of
@@ -243,10 +241,7 @@ def class_losses(config: ConfigDict, logits: jax.Array, focal_gamma: jax.Array |
 
 
 def _average(state: TrainState, params: Parameters, decay: float) -> Parameters:
-    """Returns the moving average after a step; it follows the parameters faster in the first steps.
-
-    Source: tf.train.ExponentialMovingAverage with num_updates: min(decay, (1 + t) / (10 + t)).
-    """
+    """Returns the moving average after a step, as tf.train.ExponentialMovingAverage with num_updates."""
     if not decay:
         return {}
     step = state.step.astype(jnp.float32)
@@ -255,12 +250,7 @@ def _average(state: TrainState, params: Parameters, decay: float) -> Parameters:
 
 
 def make_eval_step(apply: Apply, axis: str | None = None) -> Callable[[TrainState, Parameters, Batch], jax.Array]:
-    """Returns a pure function ``(state, frozen_params, batch) → logits`` float32 (B, C) of the global batch.
-
-    Args:
-        apply: the model, without layers that normalize by the batch.
-        axis: name of the mapped axis under `jax.pmap`, else None.
-    """
+    """Returns a pure function ``(state, frozen_params, batch) → logits`` float32 (B, C) of the global batch."""
 
     def evaluate(state: TrainState, frozen_params: Parameters, batch: Batch) -> jax.Array:
         params = {**frozen_params, **state.eval_params}
