@@ -59,7 +59,7 @@ def _read(path: Path, file: IO[bytes]) -> Arrays:
         return _read_zip(file)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return _read_keras(file, {})
-    if head[8:9] == b"{":
+    if head[4:9] == b"\0\0\0\0{":  # after the length of the header, which is below 4 GB
         with safetensors.safe_open(path, framework="numpy") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
     if b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19" in head[:32]:  # PyTorch's magic number, an integer
