@@ -96,7 +96,7 @@ SETTINGS: dict[str, Setting] = {
     "train.checkpoint_steps": Setting(200, "finetune: number of steps between checkpoints", minimum=1),
     "train.keep_latest": Setting(2, "finetune: number of latest checkpoints to keep", minimum=1),
     "train.keep_best": Setting(1, "finetune: number of checkpoints with the lowest validation loss to keep"),
-    "train.log_steps": Setting(10, "finetune: number of steps between logged metrics", minimum=1),
+    "train.log_steps": Setting(10, "finetune: steps between logged metrics, where several processes stop", minimum=1),
     "train.loggers": Setting(("tensorboard",), "finetune: loggers besides metrics.jsonl: tensorboard, wandb, mlflow"),
     "augment.flips": Setting(False, "finetune: random horizontal and vertical flips"),
     "augment.quarter_turns": Setting(False, "finetune: random rotations by multiples of 90 degrees"),
