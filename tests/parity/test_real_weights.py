@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import seeded_weights
+from parity import seeded_weights
 from PIL import Image
 
 from alljax.models.backbones import get_backbone

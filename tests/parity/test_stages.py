@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-import seeded_weights
+from parity import seeded_weights
 
 from alljax.models.backbones import get_backbone
 from alljax.weights import conversion, formats

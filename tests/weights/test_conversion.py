@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+from parity import seeded_weights
 
 from alljax.cli import main
 from alljax.errors import WeightsError
@@ -32,10 +33,9 @@ def constant(shape: tuple[int, ...], value: float = 1.0) -> np.ndarray:
 def original(golden: str) -> Arrays:
     """Names and shapes of the original library, without VGG16's large classifier; every array has its own number."""
     with np.load(GOLDENS / f"{golden}.npz") as file:
-        lines = [line.split() for line in file["tensors"].tolist()]
+        shapes = seeded_weights.unpack(file["tensors"]).items()
     large = ("classifier", "fc1/", "fc2/", "predictions/") if golden.startswith("vgg16") else ("none",)
-    shapes = {name: tuple(map(int, shape)) for name, *shape in lines if not name.startswith(large)}
-    return {name: constant(shape, number) for number, (name, shape) in enumerate(shapes.items())}
+    return {name: constant(shape, number) for number, (name, shape) in enumerate(shapes) if not name.startswith(large)}
 
 
 def same(ours: Converted, theirs: Converted) -> bool:
