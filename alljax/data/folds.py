@@ -1,7 +1,6 @@
 """Folds and held-out sets of whole groups (subjects) with balanced classes.
 
-In all functions `labels` are those of N images, every class present, and `groups` their groups, numbers from 0 to G - 1
-without gaps.
+In all functions `labels` are the classes of N images, numbers from 0, every one present, and `groups` their groups.
 """
 
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ Numbers = NDArray[np.int64]
 
 
 def group_folds(labels: Numbers, groups: Numbers, folds: int, seed: int) -> Numbers:
-    """Returns the fold of each group, (G,): large groups first, each where it leaves the classes most balanced.
+    """Returns the fold of each image: large groups are placed first, where they leave the classes most balanced.
 
     This is scikit-learn's StratifiedGroupKFold with a randomized order of the groups.  In scikit-learn the order is by
     size and the seed breaks ties only, so that groups of different sizes get nearly the same folds for every seed (6
@@ -21,7 +20,7 @@ def group_folds(labels: Numbers, groups: Numbers, folds: int, seed: int) -> Numb
     practically independent there and keeps class fractions within 1 %.
     """
     rng = np.random.default_rng(seed)
-    counts = _class_counts(labels, groups)
+    numbers, counts = _class_counts(labels, groups)
     shares = counts / counts.sum(axis=0)
     sizes = shares.max(axis=1) * np.exp(0.3 * rng.standard_normal(len(shares)))
     filled = np.zeros((folds, shares.shape[1]))
@@ -33,11 +32,11 @@ def group_folds(labels: Numbers, groups: Numbers, folds: int, seed: int) -> Numb
         best = np.flatnonzero(imbalance <= imbalance.min() + 1e-12)
         fold_of_group[group] = rng.choice(best)
         filled = options[fold_of_group[group]]
-    return fold_of_group
+    return fold_of_group[numbers]
 
 
 def group_holdout(labels: Numbers, groups: Numbers, fraction: float, seed: int | Sequence[int]) -> NDArray[np.bool_]:
-    """Returns whether each group is held out, (G,), so that they contain about `fraction` of each class.
+    """Returns whether each image is held out: groups that contain about `fraction` of each class.
 
     Groups are visited in random order and held out if that brings the class fractions closer to `fraction`.  Up to
     twenty orders are tried until every class is within 1 %; otherwise the closest is used.  If a class is on one side
@@ -45,7 +44,7 @@ def group_holdout(labels: Numbers, groups: Numbers, fraction: float, seed: int |
     class.
     """
     rng = np.random.default_rng(seed)
-    counts = _class_counts(labels, groups)
+    numbers, counts = _class_counts(labels, groups)
     shares = counts / counts.sum(axis=0)
     closest = np.inf
     for _ in range(20):
@@ -64,16 +63,16 @@ def group_holdout(labels: Numbers, groups: Numbers, fraction: float, seed: int |
             if not of_class[held_out == side].any():
                 candidates = order[of_class[order] > 0]
                 held_out[candidates[of_class[candidates].argmin()]] = side
-    return held_out
+    return held_out[numbers]
 
 
 def nested_groups(labels: Numbers, groups: Numbers, seed: int | Sequence[int]) -> Numbers:
-    """Returns a random order of the groups, (G,), in which every beginning has about the class fractions of all groups.
+    """Returns the rank of each image's group in a random order whose beginnings have about the class fractions of all.
 
     The first groups cover every class; each further group is of the class that is furthest below its fraction of the
     groups.  The class of a group is its most frequent label.
     """
-    counts = _class_counts(labels, groups)
+    numbers, counts = _class_counts(labels, groups)
     class_of, shuffled = counts.argmax(axis=1), np.random.default_rng(seed).permutation(len(counts))
     order: list[int] = []
     for label in range(counts.shape[1]):
@@ -86,11 +85,12 @@ def nested_groups(labels: Numbers, groups: Numbers, seed: int | Sequence[int]) -
         missing = fractions * (len(order) + 1) - np.bincount(class_of[order], minlength=len(remaining))
         label = max((label for label, of_class in enumerate(remaining) if of_class), key=missing.__getitem__)
         order.append(remaining[label].pop(0))
-    return np.array(order, np.int64)
+    return np.argsort(order)[numbers]
 
 
-def _class_counts(labels: Numbers, groups: Numbers) -> Numbers:
-    """Returns the number of images of each class in each group, (G, C)."""
-    counts = np.zeros((groups.max() + 1, labels.max() + 1), np.int64)
-    np.add.at(counts, (groups, labels), 1)
-    return counts
+def _class_counts(labels: Numbers, groups: Numbers) -> tuple[Numbers, Numbers]:
+    """Returns the number of each image's group, from 0, and how many images of each class each group has, (G, C)."""
+    names, numbers = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), labels.max() + 1), np.int64)
+    np.add.at(counts, (numbers, labels), 1)
+    return numbers, counts

@@ -1,10 +1,10 @@
-"""The protocols of dividing a data set: which rows are trained on and which are tested.
+"""The protocols of dividing a data set: the rows that each fold tests; all others are for training.
 
 Each is a function of the records, ``config.split`` and a seed.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,8 +18,6 @@ from alljax.data.folds import group_folds, group_holdout
 from alljax.errors import ConfigError, DataError, first_few, plural
 
 Rows = NDArray[np.int64]
-Sides = Iterator[tuple[Rows, Rows]]
-"""Training and test rows of each fold."""
 
 LEAKY = ("paper", "official_folds_by_name")
 """Declared leaky: ``paper`` divides images, not subjects; the published folds separate names of the same subject."""
@@ -54,8 +52,8 @@ class Table:
         return any(record.subject for record in self.records)
 
 
-def make_table(dataset: Dataset, subjects: Sequence[str], subset: str | None) -> Table:
-    """Returns the labeled records of a subset, or of all subsets for None, as a `Table`."""
+def make_table(dataset: Dataset, subjects: Sequence[str], subsets: Sequence[str]) -> Table:
+    """Returns the labeled records of some subsets as a `Table`."""
     key = cache(natural_key)
     records = dataset.records
 
@@ -64,7 +62,7 @@ def make_table(dataset: Dataset, subjects: Sequence[str], subset: str | None) ->
         name = record.path.rpartition("/")[2]
         return key(record.subject), key(record.field), key(record.cell), key(name), record.path
 
-    used = [row for row, each in enumerate(records) if each.label != UNLABELED and subset in (None, each.subset)]
+    used = [row for row, each in enumerate(records) if each.label != UNLABELED and each.subset in subsets]
     rows = sorted(used, key=identity)
     chosen, names = [records[row] for row in rows], [subjects[row] for row in rows]
     number = {name: n for n, name in enumerate(dict.fromkeys(names))}
@@ -73,25 +71,24 @@ def make_table(dataset: Dataset, subjects: Sequence[str], subset: str | None) ->
     return Table(np.array(rows, np.int64), labels, groups, chosen, names, dataset.classes)
 
 
-def subject_kfold(table: Table, settings: ConfigDict, seed: int) -> Sides:
+def subject_kfold(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     """Folds of whole subjects with balanced classes; StratifiedKFold where no subject has two images."""
     _check_subjects(table, settings.folds, f"split.folds={settings.folds} needs {settings.folds}")
     if len(np.unique(table.groups)) == len(table.groups):
         from sklearn.model_selection import StratifiedKFold
 
         divider = StratifiedKFold(settings.folds, shuffle=True, random_state=seed)
-        return iter(divider.split(table.labels, table.labels))
-    return _by_fold(group_folds(table.labels, table.groups, settings.folds, seed)[table.groups])
+        return (tested for _, tested in divider.split(table.labels, table.labels))
+    return _by_fold(group_folds(table.labels, table.groups, settings.folds, seed), settings.folds)
 
 
-def subject_holdout(table: Table, settings: ConfigDict, seed: int) -> Sides:
+def subject_holdout(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     """One test set of whole subjects with about ``test_fraction`` of each class."""
     _check_subjects(table, 2, "protocol subject_holdout needs 2")
-    tested = group_holdout(table.labels, table.groups, settings.test_fraction, seed)[table.groups]
-    yield np.flatnonzero(~tested), np.flatnonzero(tested)
+    return (np.flatnonzero(group_holdout(table.labels, table.groups, settings.test_fraction, seed)),)
 
 
-def leave_one_subject_out(table: Table, settings: ConfigDict, seed: int) -> Sides:
+def leave_one_subject_out(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     """Each subject is a fold, in order of first occurrence."""
     if not table.named:
         raise DataError(
@@ -99,10 +96,10 @@ def leave_one_subject_out(table: Table, settings: ConfigDict, seed: int) -> Side
             "data.name_pattern, or set split.protocol=subject_kfold"
         )
     _check_subjects(table, 2, "protocol leave_one_subject_out needs 2")
-    return _by_fold(table.groups)
+    return _by_fold(table.groups, table.groups.max() + 1)
 
 
-def official_folds(table: Table, settings: ConfigDict, seed: int) -> Sides:
+def official_folds(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     """The published folds, unchanged (leaky) or with each subject in the fold with most of its images."""
     home = home_folds(table.records, table.subjects)
     names = natural_sort({record.fold for record in table.records})
@@ -120,7 +117,7 @@ def official_folds(table: Table, settings: ConfigDict, seed: int) -> Sides:
     return _by_fold(np.array(fold_of_row), len(names))
 
 
-def prelim(table: Table, settings: ConfigDict, seed: int) -> Sides:
+def prelim(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     """Trains on the subset ``train`` and tests ``test_subset``."""
     if (tested := settings.test_subset) == "train":
         raise ConfigError("split.test_subset=train, but protocol prelim trains on it; name the subset to test")
@@ -129,18 +126,17 @@ def prelim(table: Table, settings: ConfigDict, seed: int) -> Sides:
         if subset not in subset_of_row:
             raise DataError(
                 f"protocol prelim needs the subsets 'train' and {tested!r} (split.test_subset), but there is no "
-                f"{subset!r}, only {', '.join(sorted(set(subset_of_row)))}; name another or set "
-                "split.protocol=subject_kfold"
+                f"{subset!r}; name another or set split.protocol=subject_kfold"
             )
-    yield np.flatnonzero(subset_of_row == "train"), np.flatnonzero(subset_of_row == tested)
+    return (np.flatnonzero(subset_of_row == tested),)
 
 
-def paper(table: Table, settings: ConfigDict, seed: int) -> Sides:
+def paper(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     """scikit-learn's train_test_split of images (leaky)."""
     from sklearn.model_selection import train_test_split
 
     try:
-        train, test = train_test_split(
+        _, tested = train_test_split(
             np.arange(len(table.labels)),
             test_size=settings.test_fraction,
             stratify=table.labels if settings.stratified else None,
@@ -151,10 +147,10 @@ def paper(table: Table, settings: ConfigDict, seed: int) -> Sides:
             f"split.test_fraction={settings.test_fraction} of {plural(len(table.labels), 'image')} is not possible "
             f"({error}); choose another fraction or add images"
         ) from error
-    yield train, test
+    return (tested,)
 
 
-PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Sides]] = {
+PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Iterable[Rows]]] = {
     "subject_kfold": subject_kfold,
     "subject_holdout": subject_holdout,
     "leave_one_subject_out": leave_one_subject_out,
@@ -165,9 +161,8 @@ PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Sides]] = {
 }
 
 
-def _by_fold(fold_of_row: Rows, folds: int = 0) -> Sides:
-    for fold in range(folds or fold_of_row.max() + 1):
-        yield np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold)
+def _by_fold(fold_of_row: Rows, folds: int) -> Iterable[Rows]:
+    return (np.flatnonzero(fold_of_row == fold) for fold in range(folds))
 
 
 def home_folds(records: Sequence[Record], subjects: Sequence[str]) -> dict[str, str]:

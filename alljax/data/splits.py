@@ -77,13 +77,13 @@ def make_splits(
             f"split.repeats={settings.repeats}, but protocol {protocol} has one division only; set split.repeats=1 "
             "(study.seeds trains with several seeds)"
         )
-    table = make_table(dataset, subjects, None if protocol == "prelim" else subset)
+    table = make_table(dataset, subjects, ("train", settings.test_subset) if protocol == "prelim" else (subset,))
     # The leaky protocol divides images for validation too, so that both curves answer the same question.
     groups = np.arange(len(table.rows)) if protocol == "paper" else table.groups
     folds = []
     for repeat in range(settings.repeats):
-        for number, (train, test) in enumerate(PROTOCOLS[protocol](table, settings, seed + repeat)):
-            fold = Fold(repeat, number, train, test)
+        for number, tested in enumerate(PROTOCOLS[protocol](table, settings, seed + repeat)):
+            fold = Fold(repeat, number, np.setdiff1d(np.arange(len(table.rows)), tested), tested)
             _check_sides(fold, table, protocol)
             if settings.validation:
                 fold = _hold_out_validation(fold, table.labels, groups, settings.validation, seed)
@@ -97,7 +97,7 @@ def make_splits(
 
 def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str = "train") -> str:
     """Returns a message about the images that ``official_folds`` moves to another fold; empty if there are none."""
-    table = make_table(dataset, subjects, subset)
+    table = make_table(dataset, subjects, (subset,))
     home = home_folds(table.records, table.subjects)
     pairs = zip(table.records, table.subjects, strict=True)
     moved = [subject for record, subject in pairs if record.fold != home[subject]]
@@ -165,8 +165,7 @@ def split_rows(
 
 
 def _hold_out_validation(fold: Fold, labels: Rows, groups: Rows, fraction: float, seed: int) -> Fold:
-    numbers = np.unique(groups[fold.train], return_inverse=True)[1]
-    held_out = group_holdout(labels[fold.train], numbers, fraction, (seed + fold.repeat, fold.fold, 1))[numbers]
+    held_out = group_holdout(labels[fold.train], groups[fold.train], fraction, (seed + fold.repeat, fold.fold, 1))
     if not held_out.any():
         raise DataError(
             f"fold {fold.fold} of repeat {fold.repeat} has no class with two subjects to train on, so none can be held "
@@ -179,11 +178,11 @@ def _reduce_training(fold: Fold, table: Table, count: int, seed: int) -> Fold:
     """Keeps `count` subjects of the training side (images where no subject is known); smaller sets are nested."""
     what = "subjects" if table.named else "images"
     where = f"split.train_subjects={count}, but fold {fold.fold} of repeat {fold.repeat}"
-    labels, groups = table.labels[fold.train], np.unique(table.groups[fold.train], return_inverse=True)[1]
-    order = nested_groups(labels, groups, (seed + fold.repeat, fold.fold, 2))
-    if count > len(order):
-        raise ConfigError(f"{where} has {len(order):,} {what} to train on; set fewer, or 0 for all")
-    train = fold.train[np.isin(groups, order[:count])]
+    labels = table.labels[fold.train]
+    rank = nested_groups(labels, table.groups[fold.train], (seed + fold.repeat, fold.fold, 2))
+    if count > rank.max() + 1:
+        raise ConfigError(f"{where} has {rank.max() + 1:,} {what} to train on; set fewer, or 0 for all")
+    train = fold.train[rank < count]
     if lost := set(labels.tolist()).difference(table.labels[train].tolist()):
         raise ConfigError(
             f"{where} would train without class {table.classes[min(lost)]!r}; set at least one of the {what} per "
