@@ -75,19 +75,15 @@ def choose_memory(setting: str, reader: ImageReader) -> str:
         raise ConfigError(f"data.cache={setting}: {what} do not fit, {free / 1e9:,.2f} GB are free")
     memory = setting
     if setting == "auto":
-        on_device = device is not None and size <= device / 4
-        memory = "none" if size > host / 2 else "device" if on_device else "host"
+        memory = "device" if device is not None and size <= device / 4 else "host"
+        memory = "none" if size > host / 2 else memory
     place = "decoded at every access" if memory == "none" else f"cached in {memory} memory"
     logging.info(f"{what} are {place} (data.cache={setting}; {host / 1e9:,.1f} GB are free on the host)")
     return memory
 
 
 def host_memory(root: Path = Path("/")) -> int:
-    """Returns the free bytes of host memory, at most the limit of the control group (Slurm, Docker).
-
-    Args:
-        root: the folder that contains proc and sys.
-    """
+    """Returns the free bytes of host memory, at most the limit of the control group (Slurm, Docker)."""
     try:
         table = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
         free = [int(table["MemAvailable"].split()[0]) * 1024]

@@ -34,11 +34,7 @@ def decode(data: bytes, path: str) -> Pixels:
 
     Gray images get three equal channels, 16 bits are scaled to 8, transparent pixels are blended with black (the
     background of segmented cells), and the first frame of an animation is used.  The EXIF orientation is ignored, as in
-    Keras and torchvision.
-
-    Args:
-        data: the encoded file.
-        path: its name, for messages.
+    Keras and torchvision.  Messages name the file by `path`.
 
     Raises:
         DataError: the file is truncated, no image, larger than `PIL.Image.MAX_IMAGE_PIXELS`, or of a type without a
@@ -67,11 +63,7 @@ def decode_with_mode(data: bytes, path: str) -> tuple[Pixels, str]:
 
 
 def load(dataset: Dataset, record: Record) -> Pixels:
-    """Reads and decodes the image of a record, cropped as `Dataset.crops` says.
-
-    Raises:
-        DataError: as `decode`, or the file cannot be read.
-    """
+    """Reads and decodes (see `decode`) the image of a record, cropped as `Dataset.crops` says."""
     return crop(dataset, decode(dataset.read(record), record.path))
 
 

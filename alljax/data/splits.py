@@ -110,11 +110,7 @@ def count_leaks(
 ) -> dict[str, int]:
     """Counts the test images that are related to training or validation images, summed over the folds.
 
-    Args:
-        folds: from `make_splits`.
-        records: N records.
-        subjects: N subjects.
-        images: N keys, for example digests, equal for duplicates.
+    Of N records, `subjects` and `images` are keys; those of images are equal for duplicates.
 
     Returns:
         ``test_images``, their number; ``subject``, those whose subject is in the training data; ``field``, those with

@@ -50,13 +50,6 @@ def augmented(settings: dict, images: jax.Array, seed: int = 0, mask: jax.Array 
     return compiled(configured(settings))(keys, images, targets, mask)
 
 
-def test_off_is_the_identity(cells: jax.Array) -> None:
-    images, targets = augmented({}, cells)
-    assert images.dtype == jnp.float32
-    assert np.array_equal(images, cells)
-    assert np.array_equal(targets, jnp.eye(2)[jnp.arange(6) % 2])
-
-
 @pytest.mark.parametrize("settings", [*ALONE, EVERYTHING], ids=lambda settings: "+".join(settings))
 def test_each_changes_images_within_range_by_key(cells: jax.Array, settings: dict) -> None:
     first, again, other = (np.asarray(augmented(settings, cells, seed)[0]) for seed in (0, 0, 1))
