@@ -11,7 +11,7 @@ import numpy as np
 
 from alljax.evaluation.intervals import confidence_intervals
 from alljax.evaluation.metrics import METRICS
-from alljax.paper import matching, published, tolerance, training_curves
+from alljax.paper import matching, published, training_curves
 from alljax.paper.matching import Match
 from alljax.paper.published import KEYS, NETWORKS, OPTIMIZERS, Key, Row
 from alljax.report.findings import BASELINES
@@ -42,7 +42,7 @@ def sections(study: Study) -> list[Section]:
     if {optimizer for _, optimizer, _ in match.finished} == {*OPTIMIZERS}:
         tables.append(optimizer_table(match))
     tables.append(table_7(match))
-    lines += [*matching.describe(match), tolerance.describe(match), *summary(match)]
+    lines += [*matching.describe(match), *summary(match)]
     found = [Section("paper", "Against the paper", tuple(lines), tuple(tables))]
     if match.finished:
         text = "Figures 7 to 9 with our numbers, then what the paper does not show."
@@ -69,7 +69,7 @@ def summary(match: Match) -> list[str]:
         (["training_accuracy"], "training accuracies"),
         ([*published.METRICS.values()], "test recalls, precisions and F1"),
     ):
-        found = [tolerance.compare(match, row, metric) for row in match.finished for metric in metrics]
+        found = [matching.compare(match, row, metric) for row in match.finished for metric in metrics]
         if not np.isnan([comparison.tolerance for comparison in found]).any():
             once, twice = (sum(comparison.within(times) for comparison in found) for times in (1, 2))
             lines.append(
@@ -97,7 +97,7 @@ def baselines_table(match: Match) -> Table:
         for name, rule in match.baselines.items()
     ]
     columns = ("baseline", *(METRICS[metric] for metric in metrics))
-    notes = (tolerance.interval_note(match),)
+    notes = (matching.interval_note(match),)
     return Table("baselines", "Baselines without a network", columns, tuple(rows), notes=notes)
 
 
@@ -105,7 +105,7 @@ def comparison_table(match: Match, number: int, title: str, columns: Mapping[str
     """Returns one of Tables 1 to 6: per number of epochs ours, theirs and the difference of `columns`, by heading."""
     rows = []
     for epochs in match.epochs:
-        found = [tolerance.compare(match, (*key, epochs), metric) for key, metric in columns.values()]
+        found = [matching.compare(match, (*key, epochs), metric) for key, metric in columns.values()]
         rows.append((Value(str(epochs), epochs), *(value for comparison in found for value in comparison.values)))
     headings = [f"{column}, {what}" for column in columns for what in ("ours", "theirs", "difference")]
     return Table(f"table-{number}", f"Table {number}. {title}", ("epochs", *headings), tuple(rows))
@@ -115,9 +115,9 @@ def metrics_table(match: Match, number: int, key: Key) -> Table:
     """Returns one of Tables 3 to 6, with the means over epochs."""
     title = f"Macro recall, precision and F1 on test images: {match.title(key[0])} with {OPTIMIZERS[key[1]]}"
     columns = {name: (key, metric) for name, metric in published.METRICS.items()}
-    means = [value for mean in tolerance.compare_means(match, key) for value in mean.values]
+    means = [value for mean in matching.compare_means(match, key) for value in mean.values]
     table = comparison_table(match, number, title, columns)
-    return replace(table, footer=((Value("mean"), *means),), notes=(tolerance.interval_note(match),))
+    return replace(table, footer=((Value("mean"), *means),), notes=(matching.interval_note(match),))
 
 
 def optimizer_table(match: Match) -> Table:
@@ -132,7 +132,7 @@ def optimizer_table(match: Match) -> Table:
         adam, rmsprop = (study.predictions(match.trials[row]).held_out for row in pair)
         bounds = confidence_intervals(adam, study.bootstrap, metrics, minus=rmsprop)
         for metric in metrics:
-            first, second = (tolerance.compare(match, row, metric) for row in pair)
+            first, second = (matching.compare(match, row, metric) for row in pair)
             theirs, reach = first.theirs - second.theirs, first.rounding + second.rounding
             values += [difference_value(metric, first.ours - second.ours, bounds.get(metric)),
                        difference_value(metric, theirs, (theirs - reach, theirs + reach))]  # fmt: skip
@@ -159,7 +159,7 @@ def table_7(match: Match) -> Table:
     ]
     data = match.study.metrics["dataset"]
     for row in QUOTED:
-        found = replace(tolerance.compare(match, row, "accuracy"), theirs=published.STATED[row] / 100, rounding=5e-5)
+        found = replace(matching.compare(match, row, "accuracy"), theirs=published.STATED[row] / 100, rounding=5e-5)
         accuracy, _, difference = found.values
         network = match.networks.get(row[0], NETWORKS[row[0]])
         texts = ("ours", f"{network}, {OPTIMIZERS[row[1]]}, {row[2]} epochs", str(data["name"]))
@@ -170,4 +170,4 @@ def table_7(match: Match) -> Table:
     )
     columns = ("study", "model", "data", "images", "accuracy", "difference to the paper's")
     title = "Table 7. Comparison with other studies"
-    return Table("table-7", title, columns, tuple(rows), notes=(*notes, tolerance.interval_note(match)))
+    return Table("table-7", title, columns, tuple(rows), notes=(*notes, matching.interval_note(match)))

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
-from alljax.paper import published, tolerance
+from alljax.paper import matching, published
 from alljax.paper.matching import Match
 from alljax.paper.published import OPTIMIZERS, Row
 from alljax.report import plots
@@ -68,12 +67,10 @@ def curves(match: Match, name: str, caption: str, panels: Mapping[str, Mapping[R
                 axes.set_ylabel(quantity if column == 0 else "")
                 axes.grid(axis="y")
         figure.supxlabel("epoch", fontsize=10.5)
-        handles = [
-            Line2D([], [], color=color, linestyle=dashes, label=f"{OPTIMIZERS[optimizer]}, {label}")
-            for optimizer, color in COLORS.items()
-            for label, dashes in CURVES.values()
-        ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=4 if across > 2 else 2, fontsize=9)
+        pairs = [pair for axes in grid.flat for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+        labels = {label: handle for handle, label in pairs}
+        ncols = 4 if across > 2 else 2
+        figure.legend([*labels.values()], [*labels], loc="outside upper center", ncols=ncols, fontsize=9)
         if any(match.study.settings(trial)["split.validation"] for trial in match.trials.values()):
             caption += " The held-out images are the validation images; none of them is tested."
         return plots.save(name, caption, figure, curves=True)
@@ -94,7 +91,7 @@ def accuracies(match: Match) -> Figure:
     with plots.subplots(len(match.networks), 1, (10.5, 3.3 * len(match.networks) + 0.5), share=True) as (figure, grid):
         for network, axes in zip(match.networks, grid[:, 0], strict=True):
             for side, (optimizer, color) in enumerate(COLORS.items()):
-                found = [tolerance.compare(match, (network, optimizer, epochs), "accuracy") for epochs in match.epochs]
+                found = [matching.compare(match, (network, optimizer, epochs), "accuracy") for epochs in match.epochs]
                 name, at = OPTIMIZERS[optimizer], ticks + 0.4 * side - 0.25
                 theirs, half = np.array([(each.theirs, each.rounding) for each in found]).T
                 axes.vlines(at + 0.1, theirs - half, theirs + half, color=color, linewidth=7, alpha=0.35,
@@ -150,13 +147,13 @@ def accuracy_table(match: Match) -> Table:
     for row in match.trials:
         found = (match.result(row) or {}).get("size_improvement", {}).get("accuracy")
         over_size = difference_value("accuracy", found["value"], found["interval"]) if found else Value("–")
-        rows.append((*_row(match, row), *tolerance.compare(match, row, "accuracy").values, over_size))
+        rows.append((*_row(match, row), *matching.compare(match, row, "accuracy").values, over_size))
     impossible = sum(not published.implied(row)[1] for row in match.trials)
     notes = (
         f"Theirs: middle and ends of the range that Tables 3 to 6 imply for {_test_set(match)}; in {impossible} rows "
         "from recall and precision alone, because no confusion matrix has the printed F1.",
         "Over cell size: improvement over one threshold on the cell size, on the same images.",
-        tolerance.interval_note(match),
+        matching.interval_note(match),
     )
     columns = (*COLUMNS, "ours", "theirs", "difference", "ours over cell size")
     return Table("test-accuracy", "Figure 9 in numbers: test accuracy", columns, tuple(rows), notes=notes)

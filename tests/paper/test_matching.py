@@ -1,8 +1,16 @@
 import dataclasses
+import math
 from collections.abc import Callable
 
+import numpy as np
+import pytest
+
+from alljax.evaluation.metrics import evaluate
 from alljax.paper import matching, published
+from alljax.paper.matching import Comparison
 from alljax.study.results import Study
+
+ROW = ("A", "adam", 20)
 
 
 def test_trials_correspond_to_the_rows_of_the_paper(paper_study: Study) -> None:
@@ -33,3 +41,42 @@ def test_only_the_training_set_of_cnmc_is_the_papers(paper_study: Study, as_cnmc
     for change in ({"name": "folder"}, {"by_class": {"all": {"images": 7_000}}}):
         data = real.metrics["dataset"] | change
         assert not matching.is_cnmc(dataclasses.replace(real, metrics=real.metrics | {"dataset": data}))
+
+
+def test_tolerance_is_the_spread_over_repeats_and_seeds(paper_study: Study) -> None:
+    match = matching.match(paper_study)
+    tested = paper_study.predictions(match.trials[ROW])
+    runs = []
+    for repeat in ("0", "1"):
+        rows = np.array([fold.startswith(f"{repeat} ") for fold in tested.folds])
+        assert 0 < rows.sum() < len(rows)
+        runs += [evaluate(tested.labels[rows], seed[rows])["macro_f1"] for seed in tested.probabilities]
+    found = matching.compare(match, ROW, "macro_f1")
+    assert found.tolerance == pytest.approx(math.sqrt(2) * np.std(runs, ddof=1))
+    assert found.ours == paper_study.metrics["trials"][match.trials[ROW]]["macro_f1"]
+    assert found.theirs == 0.82
+
+
+def test_training_accuracy_is_that_after_the_last_epoch(paper_study: Study) -> None:
+    match = matching.match(paper_study)
+    history = paper_study.history(match.trials[ROW])
+    last = history[history["epoch"] == 20]["train_accuracy"]
+    assert len(last) == 4
+    found = matching.compare(match, ROW, "training_accuracy")
+    assert found.ours == pytest.approx(last.mean())
+    assert found.tolerance == pytest.approx(math.sqrt(2) * last.std(ddof=1))
+    assert found.theirs == pytest.approx(0.8785)
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected"), [(0.025, (True, True)), (-0.045, (False, True)), (0.05, (False, False))]
+)
+def test_difference_is_within_a_tolerance_up_to_rounding(difference: float, expected: tuple[bool, bool]) -> None:
+    found = Comparison("macro_f1", 0.8, 0.005, 0.8 + difference, tolerance=0.02)
+    assert (found.within(), found.within(2)) == expected
+
+
+def test_one_run_has_no_tolerance(both_study: Study) -> None:
+    match = matching.match(both_study)
+    assert "set split.repeats or study.seeds" in " ".join(matching.describe(match))
+    assert matching.compare(match, ("A", "rmsprop", 10), "macro_f1").values[2].note == "no tolerance: one run"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alljax.evaluation.intervals import Bootstrap, confidence_intervals, resample
-from alljax.paper import matching, published, reproduction, tolerance, training_curves
+from alljax.paper import matching, published, reproduction, training_curves
 from alljax.report.tables import Section, Table
 from alljax.study.results import Study
 
@@ -37,7 +37,7 @@ def test_tables_have_ours_theirs_and_the_difference(
             expected = printed[metric][index]
             assert (ours.number, theirs.text) == (result[metric], f"{expected:.2f}")
             assert difference.number == pytest.approx(result[metric] - expected)
-            within = tolerance.compare(match, place, metric).within()
+            within = matching.compare(match, place, metric).within()
             assert difference.note.startswith("within ±" if within else "outside ±")
     column = 2 + 3 * list(published.OPTIMIZERS).index(key[1])
     theirs = [row[column].text for row in table(found, f"table-{1 + (key[0] == 'B')}").rows]
@@ -86,7 +86,7 @@ def test_agreement_is_counted_for_cnmc_only(
     assert not any("published training accuracies" in line for line in found[0].paragraphs)
     match = matching.match(as_cnmc(paper_study))
     lines = reproduction.summary(match)
-    tests = [tolerance.compare(match, row, metric) for row in match.trials for metric in published.METRICS.values()]
+    tests = [matching.compare(match, row, metric) for row in match.trials for metric in published.METRICS.values()]
     once, twice = (sum(test.within(times) for test in tests) for times in (1, 2))
     assert f"Of 96 published test recalls, precisions and F1 {once} are within the tolerance and {twice}" in lines[1]
     assert "imply test accuracies of 82.7 to 87.4% with VGG16" in lines[2]
