@@ -38,12 +38,6 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def class_folders(prefix: str = "") -> dict[str, bytes]:
-    """Two classes of four subjects with two images each."""
-    names = [f"{prefix}{label}/{label}{subject}/{n}.png" for label in "ab" for subject in range(4) for n in range(2)]
-    return {name: picture(seed) for seed, name in enumerate(names)}
-
-
 def read_table(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -51,7 +45,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    return write_files(tmp_path / "images", class_folders())
+    """Two classes of four subjects with two images each."""
+    names = [f"{label}/{label}{subject}/{n}.png" for label in "ab" for subject in range(4) for n in range(2)]
+    return write_files(tmp_path / "images", {name: picture(seed) for seed, name in enumerate(names)})
 
 
 @pytest.fixture
