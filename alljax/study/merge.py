@@ -63,9 +63,9 @@ def summarize_study(folder: Path, description: dict[str, Any]) -> dict[str, Any]
 
 def _check_same_study(folder: Path, shard: Path) -> None:
     inputs, other_inputs = (workdir.read_json(path / "environment.json")["inputs"] for path in (folder, shard))
-    lines = workdir.changes(folder, workdir.read_json(shard / "config.json"))
-    if lines := lines or workdir.input_changes(inputs, other_inputs):
-        raise WorkdirError(f"{shard} holds a shard of another study than {folder}: {first_few(lines)}")
+    changes = first_few(workdir.changes(folder, workdir.read_json(shard / "config.json")))
+    if changes := changes or workdir.input_changes(inputs, other_inputs):
+        raise WorkdirError(f"{shard} holds a shard of another study than {folder}: {changes}")
 
 
 def _merge_trial(folder: Path, shard: Path, name: str) -> None:

@@ -89,7 +89,7 @@ def expand(config: ConfigDict) -> list[Trial]:
 
 
 def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Collection[str] = ()) -> list[Job]:
-    """Returns the jobs of a study, frozen trials first; of shard (i, n) only the trainings i, i + n, ….
+    """Returns the jobs of a study; of shard (i, n) only the trainings i, i + n, ….
 
     On an accelerator, heads are trained side by side if they differ only in arguments of the compiled function. Trials
     whose names are in `finished` are skipped.
@@ -110,7 +110,7 @@ def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Col
     for group in grouped.values():
         size = max(1, MAX_RUNS // group[0][0].config.study.seeds)
         found += [Job(tuple(group[at : at + size])) for at in range(0, len(group), size)]
-    return sorted(found, key=lambda job: not job.frozen)
+    return found
 
 
 def trainings(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:

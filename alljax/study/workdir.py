@@ -19,11 +19,10 @@ import alljax
 from alljax import config as configs
 from alljax import files
 from alljax.errors import WorkdirError, first_few
+from alljax.study.sweep import Trial
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-    from alljax.study.sweep import Trial
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn", "pillow")
 RERUN = "run the same `alljax study` command again"
@@ -67,7 +66,7 @@ def check_version(workdir: Path) -> None:
     )
 
 
-def check(workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], force: bool) -> None:
+def check(workdir: Path, config: dict[str, Any], trials: Sequence[Trial], force: bool) -> None:
     """Checks, before long work, that a study with a flattened config can use `workdir`; writes nothing.
 
     With `force`, unfinished runs may continue with another config.
@@ -93,7 +92,7 @@ def check(workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], forc
 
 
 def claim(
-    workdir: Path, config: dict[str, Any], trials: Sequence["Trial"], inputs: dict[str, str], source_state: str
+    workdir: Path, config: dict[str, Any], trials: Sequence[Trial], inputs: dict[str, str], source_state: str
 ) -> None:
     """Writes config.json, trials.json and environment.json of a study that `check` allows.
 
@@ -106,10 +105,8 @@ def claim(
         if forced := changes(workdir, config):
             written["forced"] = [*written.get("forced", []), forced]
             written["inputs"] = inputs | written["inputs"]  # weights of added trials
-        if changed := input_changes(written["inputs"], inputs):
-            raise WorkdirError(
-                f"{workdir} holds a study of other {first_few(changed)}; choose another --workdir, or remove it"
-            )
+        if other := input_changes(written["inputs"], inputs):
+            raise WorkdirError(f"{workdir} holds a study of {other}; choose another --workdir, or remove it")
     listed = [{"name": one.name, "split": one.split, "config": configs.flatten(one.config)} for one in trials]
     write_json(workdir / "trials.json", listed)
     write_json(workdir / "config.json", config)
@@ -129,13 +126,10 @@ def changes(workdir: Path, config: dict[str, Any]) -> list[str]:
     return configs.difference(stored, config | {"data.classes": config["data.classes"] or stored["data.classes"]})
 
 
-def input_changes(stored: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
-    """Returns a line for each input of `given` (names to SHA-256) that differs from the stored one, with both."""
-    return [
-        f"{name} (SHA-256 {stored.get(name, 'none')[:16]} stored, {digest[:16]} given)"
-        for name, digest in given.items()
-        if stored.get(name) != digest
-    ]
+def input_changes(stored: Mapping[str, str], given: Mapping[str, str]) -> str:
+    """Returns which SHA-256 of `given`, by the name of the input, differ from the stored ones; empty for none."""
+    lines = configs.difference({name: stored.get(name) for name in given}, dict(given))
+    return f"other inputs (SHA-256 of {first_few(lines)})" if lines else ""
 
 
 def _results(trial_folder: Path) -> list[Path]:
