@@ -31,8 +31,7 @@ class Match:
         networks: display names of the networks used as the paper's A and B.
         rows: from trials to rows of the paper; with several splits or configurations several trials have one row.
         trials: from rows of the paper to trials with one split, finished or not.
-        protocol: split protocol of `trials`.
-        stratified: whether that split is stratified.
+        split: the settings ``split.*`` of `trials`.
         unmatched: number of trials with that split that correspond to no row.
     """
 
@@ -40,8 +39,7 @@ class Match:
     networks: Mapping[str, str]
     rows: Mapping[str, Row]
     trials: Mapping[Row, str]
-    protocol: str
-    stratified: bool
+    split: Mapping[str, Any]
     unmatched: int
 
     def result(self, row: Row) -> Mapping[str, Any] | None:
@@ -67,7 +65,7 @@ class Match:
     @property
     def test_sizes(self) -> Sequence[int]:
         """The numbers of ALL test images for which published tables are interpreted."""
-        return [published.STRATIFIED_ALL] if self.stratified else published.FITTING_ALL
+        return [published.STRATIFIED_ALL] if self.split["split.stratified"] else published.FITTING_ALL
 
     def title(self, network: str) -> str:
         """Returns the name of a network for titles: ``EfficientNet-Lite0 used as VGG16``."""
@@ -102,8 +100,7 @@ def match(study: Study) -> Match:
     same = [name for name in study.trials if splits[name] == split]
     first = {rows[name]: name for name in reversed(same) if name in rows}
     trials = {row: first[row] for row in published.ROWS if row in first}
-    unmatched = len(same) - len(trials)
-    return Match(study, networks, rows, trials, split["split.protocol"], split["split.stratified"], unmatched)
+    return Match(study, networks, rows, trials, split, len(same) - len(trials))
 
 
 @dataclass(frozen=True)
@@ -191,12 +188,12 @@ def describe(match: Match) -> list[str]:
     """Returns how a study differs from the paper's, and what the tolerance is, in sentences."""
     titles = {letter: match.title(letter) for letter in match.networks}
     lines = [f"Network {letter}: {title}." for letter, title in titles.items() if " used as " in title]
-    if match.protocol != "paper":
-        lines.append(f"The split protocol is {match.protocol}; the paper splits images at random.")
+    if (protocol := match.split["split.protocol"]) != "paper":
+        lines.append(f"The split protocol is {protocol}; the paper splits images at random.")
     else:
         lines.append(
-            f"The random split is {'' if match.stratified else 'not '}stratified. The paper does not state whether its "
-            "was; the accuracies that it states fit its tables only without stratification."
+            f"The random split is {'' if match.split['split.stratified'] else 'not '}stratified. The paper does not "
+            "state whether its was; the accuracies that it states fit its tables only without stratification."
         )
     if match.unmatched:
         lines.append(f"{plural(match.unmatched, 'trial')} of this study correspond to no row of the paper's tables.")

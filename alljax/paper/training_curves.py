@@ -182,7 +182,7 @@ def _row(match: Match, row: Row) -> tuple[Value, ...]:
 
 
 def _test_set(match: Match) -> str:
-    if match.stratified:
+    if match.split["split.stratified"]:
         return f"a stratified split ({published.STRATIFIED_ALL:,} ALL images)"
     low, high = published.FITTING_ALL[0], published.FITTING_ALL[-1]
     return f"{low:,} to {high:,} ALL images in the test set, the numbers that fit all stated accuracies"

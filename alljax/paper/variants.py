@@ -63,8 +63,7 @@ def rank(match: Match) -> list[Variant]:
     tests = {study.predictions(name).paths.tobytes(): study.predictions(name).held_out for name in names}
     grouped: dict[str, dict[Row, list[np.ndarray]]] = {}
     for name in names:
-        values = study.settings(name)
-        variant = describe(varied, values)
+        variant = describe(varied, study.settings(name))
         grouped.setdefault(variant, {})[match.rows[name]] = _differences(match, name, tests)
     found = []
     for variant, by_row in grouped.items():
