@@ -66,8 +66,8 @@ def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[s
     runs = [run.probabilities[:, :count] for run, count in zip(outcome.folds, tested, strict=True)]
     test = replace(size, probabilities=np.concatenate(runs, axis=1), scores=None)
     per_seed = [metrics.evaluate(test.labels, of_seed) for of_seed in test.probabilities]
-    model = metrics.average_over_seeds(per_seed, list(_seeds(trial)))
-    bootstrap = Bootstrap.of(trial.config)
+    seed, bootstrap = trial.config.seed, Bootstrap.of(trial.config)
+    model = metrics.average_over_seeds(per_seed, range(seed, seed + len(per_seed)))
     intervals = confidence_intervals(replace(test, folds=None), bootstrap)
     return model | {
         "intervals": {name: list(interval) for name, interval in intervals.items()},
@@ -95,17 +95,12 @@ def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "tuple[Da
             "subject": [experiment.subjects[row] if dataset.records[row].subject else "" for row in fold.test],
             "label": classes[[record.label for record in tested]],
         }
-        for index, seed in enumerate(_seeds(trial)):
-            place = {"repeat": fold.repeat, "fold": fold.fold, "seed": seed}
+        for index, probabilities in enumerate(run.probabilities[:, : len(tested)]):
+            place = {"repeat": fold.repeat, "fold": fold.fold, "seed": config.seed + index}
             curves = {name: curve[index] for name, curve in run.history._asdict().items()}
             history = pandas.DataFrame(place | epochs | curves)
             histories.append(history[history["train_loss"].notna()])  # the run ended early
-            probabilities = run.probabilities[index, : len(tested)]
             columns = {"predicted": classes[probabilities.argmax(1)]}
             columns |= {f"prob_{name}": probabilities[:, label] for label, name in enumerate(classes)}
             predictions.append(pandas.DataFrame(images | columns | {"subset": "test"} | place))
     return pandas.concat(histories), pandas.concat(predictions)
-
-
-def _seeds(trial: Trial) -> range:
-    return range(trial.config.seed, trial.config.seed + trial.config.study.seeds)
