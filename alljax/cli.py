@@ -102,10 +102,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--out:file": {"help": "file to write", "type": _output, "required": True, "metavar": "FILE"},
     "--out:folder": {"help": "folder to write", "type": _path, "required": True, "metavar": "FOLDER"},
 }
+RUN = "--config --settings --workdir --resume --coordinator --processes --process"
+"""Arguments of `study` and `train`."""
 
 
 def _verb(name: str, arguments: str, example: str) -> Callable[[Call], Call]:
-    """Registers a function as a verb; the first line of its docstring is the help text."""
+    """Registers a function as a verb; its docstring is the help text."""
 
     def register(call: Call) -> Call:
         VERBS[name] = call, arguments, example
@@ -121,25 +123,20 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"first steps: {VERBS['study'][2]}\n{EXIT_CODES}",
     )
     groups = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True)}
-    for group, help in (("data", "verify, audit and prepare data sets"), ("weights", "list and convert weight files")):
+    for group, help in (("data", "Verify, audit and prepare data sets."), ("weights", "List and convert weights.")):
         group_parser = groups[""].add_parser(group, help=help)
         groups[group] = group_parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     for verb, (call, arguments, example) in VERBS.items():
         group, _, name = verb.rpartition(" ")
-        summary = (call.__doc__ or "").split("\n")[0]
-        help = summary[0].lower() + summary[1:].rstrip(".")
-        verb_parser = groups[group].add_parser(name, help=help, description=summary, epilog=f"example: {example}")
+        text = call.__doc__
+        verb_parser = groups[group].add_parser(name, help=text, description=text, epilog=f"example: {example}")
         verb_parser.set_defaults(call=call)
         for argument in arguments.split():
             verb_parser.add_argument(argument.partition(":")[0], **ARGUMENTS[argument])
     return parser
 
 
-@_verb(
-    "study",
-    "--config --settings --workdir --resume --shard --dry_run --coordinator --processes --process",
-    "alljax study --config=configs/quickstart.py --workdir=runs/quickstart",
-)
+@_verb("study", f"{RUN} --shard --dry_run", "alljax study --config=configs/quickstart.py --workdir=runs/quickstart")
 def study(options: Options) -> int:
     """Train and evaluate all trials of a study and write its report."""
     with interrupts.handle_signals():
@@ -163,11 +160,7 @@ def study(options: Options) -> int:
     return 3 if any("data.on_error=skip" in note for note in study.metrics["dataset"]["notes"]) else 0
 
 
-@_verb(
-    "train",
-    "--config --settings --workdir --resume --coordinator --processes --process",
-    "alljax train --config=configs/quickstart.py --workdir=runs/adam --config.train.optimizer=adam",
-)
+@_verb("train", RUN, "alljax train --config=configs/quickstart.py --workdir=runs/sgd --config.train.optimizer=sgd")
 def train(options: Options) -> int | None:
     """Train and evaluate one trial: a study without a sweep."""
     if any(word.startswith("--config.study.sweep") for word in options.words):
