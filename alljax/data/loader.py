@@ -130,7 +130,7 @@ def load_batches(
     Closing the generator ends its threads and processes.
 
     Args:
-        source: the pixels.
+        source: the images.
         sampler: the rows.
         workers: processes that read and decode; 0 for threads of this process.
         start: number of the first batch.

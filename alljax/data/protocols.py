@@ -28,23 +28,14 @@ RANDOM = ("subject_kfold", "subject_holdout", "paper")
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """N records as columns, ordered by their identity, so that splits do not depend on the layout of the source.
+    """Records as columns, ordered by their identity, so that splits do not depend on the layout of the source."""
 
-    Attributes:
-        rows: indices in the data set.
-        labels: classes as numbers.
-        groups: subjects as numbers from 0 in order of first occurrence.
-        records: the records.
-        subjects: names of subjects.
-        classes: class names, for messages.
-    """
-
-    rows: Rows
+    rows: Rows  # indices in the data set
     labels: Rows
-    groups: Rows
+    groups: Rows  # subjects as numbers from 0 in order of first occurrence
     records: Sequence[Record]
     subjects: Sequence[str]
-    classes: Sequence[str]
+    classes: Sequence[str]  # names, for messages
 
     @property
     def named(self) -> bool:

@@ -22,12 +22,8 @@ COLUMNS = ("path", "subject_name", "subject", "label", "subset", "repeat", "fold
 class Fold:
     """One division into training and test data: record indices, ascending.
 
-    Attributes:
-        repeat: index of the random division, from 0.
-        fold: index of the fold in it, from 0.
-        train: without the validation records.
-        test: tested records.
-        validation: taken from the training side, often empty.
+    Validation records are taken from the training side, and often there are none.  `repeat` is the index of the random
+    division and `fold` the index of the fold in it, both from 0.
     """
 
     repeat: int
@@ -188,14 +184,14 @@ def _reduce_training(fold: Fold, table: Table, count: int, seed: int) -> Fold:
 
 
 def _check_sides(fold: Fold, table: Table, protocol: str) -> None:
-    """Raises DataError where a side is empty or a class is missing in the training data."""
-    where = f"fold {fold.fold} of repeat {fold.repeat} of protocol {protocol}"
-    fix = "add images, or set fewer folds (split.folds), another seed or another protocol"
-    for side, rows in (("train on", fold.train), ("test", fold.test)):
-        if len(rows) == 0:
-            raise DataError(f"{where} has nothing to {side}; {fix}")
-    for label in set(range(len(table.classes))).difference(table.labels[fold.train].tolist()):
-        raise DataError(f"{where} would train without class {table.classes[label]!r}; {fix}")
+    """Raises DataError where no image is tested or a class is missing in the training data."""
+    lost = set(range(len(table.classes))).difference(table.labels[fold.train].tolist())
+    if lost or not len(fold.test):
+        problem = f"would train without class {table.classes[min(lost)]!r}" if lost else "has nothing to test"
+        raise DataError(
+            f"fold {fold.fold} of repeat {fold.repeat} of protocol {protocol} {problem}; add images, or set fewer "
+            "folds (split.folds), another seed or another protocol"
+        )
 
 
 def _common_rows(keys: Sequence[Hashable], left: Iterable[int], right: Iterable[int]) -> list[int]:

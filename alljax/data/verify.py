@@ -36,8 +36,6 @@ COLUMNS = {
 Group = tuple[str, str, str]
 """Subset, official fold and class."""
 
-_OF_COMPLETE_SET = ("expected_images", "expected_subjects", "missing", "surplus")
-
 
 def verify(source: str) -> dict[str, Any]:
     """Decodes every image of all subsets of a source and lists what is missing or wrong.
@@ -85,18 +83,13 @@ def verify(source: str) -> dict[str, Any]:
 
 
 def print_verification(found: Mapping[str, Any], out: Path | None = None) -> None:
-    """Prints the counts and the first names of each kind of problem, and writes everything to the JSON file `out`."""
-    is_cnmc, groups = found["name"] == "cnmc", found["groups"]
-    print(format_table(groups, {key: COLUMNS[key] for key in COLUMNS if is_cnmc or key not in _OF_COMPLETE_SET}))
-    for subset in dict.fromkeys(group["subset"] for group in groups):
-        count = sum(group["images"] for group in groups if group["subset"] == subset)
-        of = f" of {cnmc.COUNTS[subset]:,}" if is_cnmc and subset in cnmc.COUNTS else ""
-        print(f"{subset}: {count:,}{of} images")
+    """Prints counts (without empty columns), notes and problems, and writes everything to the JSON file `out`."""
+    groups = found["groups"]
+    print(format_table(groups, {key: name for key, name in COLUMNS.items() if any(group[key] for group in groups)}))
     print("sizes in pixels:", first_few(f"{count:,} of {size}" for size, count in found["sizes"].items()))
+    print(*found["notes"], sep="\n")
     for kind, names in found["problems"].items():
         print(f"{len(names):,} {PROBLEMS[kind]}: {first_few(names)}")
-    for note in () if is_cnmc else found["notes"]:
-        print(note)
     print("no problems found" if found["complete"] else "problems found")
     write_findings(found, out)
 
