@@ -3,6 +3,7 @@
 A zip inside a folder is listed like a folder of the same name, so that several downloaded zips need no unpacking.
 """
 
+import atexit
 import functools
 import os
 import re
@@ -125,10 +126,7 @@ def _open_zip(path: Path, stamp: str) -> zipfile.ZipFile:
     """Opens a zip, once per process, for all its threads."""
     try:
         file = path.open("rb")  # ZipFile counts the readers of a file that it opens itself without a lock
-        try:
-            return zipfile.ZipFile(file)
-        except BaseException:
-            file.close()
-            raise
+        atexit.register(file.close)
+        return zipfile.ZipFile(file)
     except _ZIP_ERRORS as error:
         raise DataError(f"{path}: not a complete zip, a folder or a CSV ({error}); download it again") from error
