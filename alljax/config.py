@@ -108,13 +108,9 @@ def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 
 def check(config: ConfigDict) -> ConfigDict:
-    """Returns `config` if every value is allowed.
-
-    Raises:
-        ConfigError: names the setting, its value and the allowed values.
-    """
+    """Returns `config` if every value is allowed, else raises a `ConfigError` that names the setting and its value."""
     for key, value in flatten(config).items():
-        check_value(key, value)
+        _check_value(key, value)
     if 0 < config.preprocessing.image_size < 32:  # backbones halve the image five times
         raise ConfigError(f"preprocessing.image_size={config.preprocessing.image_size} must be 0 or at least 32")
     for pair in config.train.boundaries:
@@ -131,12 +127,7 @@ def check(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def check_value(key: str, value: Any) -> None:
-    """Checks the value of one setting.
-
-    Raises:
-        ConfigError: unknown setting, wrong type, not one of the choices, too small or too large.
-    """
+def _check_value(key: str, value: Any) -> None:
     setting = _setting(key)
     wanted = type(setting.default)
     correct = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
@@ -175,7 +166,7 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
                 raise ConfigError(f"study.sweep contains {key} twice; list all its values in one pair")
         axes.append([dict(zip(keys, row, strict=True)) for row in rows])
         for key, value in itertools.chain.from_iterable(row.items() for row in axes[-1]):
-            check_value(key, value)
+            _check_value(key, value)
     return [{key: value for row in rows for key, value in row.items()} for rows in itertools.product(*axes)]
 
 

@@ -72,12 +72,7 @@ def bar(description: str, total: int, unit: str) -> Iterator[Update]:
 
 
 def study(cost: int, trials: int) -> Callable[[int, int], None]:
-    """Returns a function that logs progress, to call with cost and number of trials of each finished job of a study.
-
-    Args:
-        cost: of all trials, in any unit.
-        trials: number of trials.
-    """
+    """Returns a function that logs progress, to call with cost and number of trials of each finished job of a study."""
     started, finished, spent = time.monotonic(), 0, 0
 
     def update(job_cost: int, job_trials: int) -> None:

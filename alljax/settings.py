@@ -6,15 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting.
-
-    Attributes:
-        default: the default value; its type is the type of the setting.
-        help: one line of explanation.
-        choices: the allowed values; empty: any.
-        minimum: the smallest allowed number.
-        below: numbers must be below this.
-    """
+    """A setting, whose type is that of its default.  Empty choices allow any value, of numbers within the limits."""
 
     default: bool | int | float | str | tuple
     help: str
