@@ -65,7 +65,7 @@ def read_cnmc(archive: Archive) -> Dataset | None:
     original = _original_names(archive)
     records: dict[tuple[str, ...], Record] = {}
     skipped: dict[str, list[str]] = defaultdict(list)
-    named = 0
+    contradictory, named = skipped["contradictory"], 0
     # Unpacked files before members of zips: of repeated images, the first is used.
     for path in sorted(archive.images(), key=lambda path: ".zip/" in path.lower()):
         subset, fold, folder = _locate(archive, path)
@@ -77,15 +77,11 @@ def read_cnmc(archive: Archive) -> Dataset | None:
         named += record.label != UNLABELED
         if folder and record.label not in (UNLABELED, CLASSES.index(folder)):
             label = CLASSES[record.label]
-            skipped["contradictory"].append(
-                f"{path}: the name says {label!r}, the folder {folder!r}; move or rename it"
-            )
+            contradictory.append(f"{path}: the name says {label!r}, the folder {folder!r}; move or rename it")
             continue
         first = records.setdefault((record.subset, *identity(record)[:3]), record)
         if first.label != record.label:
-            skipped["contradictory"].append(
-                f"{first.path} and {path} are the same cell; remove the one with a wrong label"
-            )
+            contradictory.append(f"{first.path} and {path} are the same cell; remove the one with a wrong label")
         elif first is not record:
             skipped["repeated"].append(path)
     if not (named or records) or named < len(skipped["odd_name"]):

@@ -129,10 +129,7 @@ def open_cnmc(source: str) -> Dataset:
     """Opens all subsets of C-NMC 2019; DataError where a folder or zip contains no images of it."""
     dataset = open_all(source)
     if dataset.name != "cnmc":
-        raise DataError(
-            f"{source}: not C-NMC 2019 (no names like UID_H3_12_4_hem.bmp); other folders and zips need no "
-            "preparation, set data.source"
-        )
+        raise DataError(f"{source}: not C-NMC 2019 (no names like UID_H3_12_4_hem.bmp); other data need no preparation")
     return dataset
 
 

@@ -70,9 +70,7 @@ def read_csv(path: Path) -> Dataset:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV: {error}") from error
     if header.count("path") != 1 or header.count("label") != 1:
-        raise DataError(
-            f"{path}: expected the columns path, label and optionally subject and subset, found {', '.join(header)}"
-        )
+        raise DataError(f"{path}: expected the columns path, label (and subject, subset), found {', '.join(header)}")
     rows: dict[str, dict[str, str]] = {}
     for number, values in enumerate(table, 1):
         row = {column: values[column].strip() for column in _COLUMNS if column in values}

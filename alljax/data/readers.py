@@ -94,9 +94,7 @@ def _choose_classes(dataset: Dataset, classes: tuple[str, ...], source: str) -> 
             f"{', '.join(dataset.classes)} in this order; leave data.classes empty"
         )
     if missing := [name for name in classes if name not in dataset.classes]:
-        raise DataError(
-            f"{source}: data.classes names {missing[0]!r}, but the classes found are {first_few(dataset.classes)}"
-        )
+        raise DataError(f"{source}: no class {missing[0]!r} (data.classes), only {first_few(dataset.classes)}")
     records, outside = [], [*dataset.skipped.get("outside", ())]
     for record in dataset.records:
         if (name := dataset.classes[record.label]) in classes:

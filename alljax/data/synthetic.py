@@ -40,7 +40,6 @@ _RIM_BLUE = (-0.10, 0.35, 0.30)  # reduction of optical density at the rim: blue
 _RIM_PINK = (0.35, 0.45, 0.10)  # pink on the other
 _NOISE = 0.008  # of the stain density, per pixel
 
-
 # For normal cells and blasts: mean, and standard deviation between subjects, between the fields of a subject, and
 # between the cells of a field. Area, stain and hue are measured on the real data. In the others, subjects differ more
 # than their cells do, so that a classifier is better on subjects that it was trained on: by about .04 AUC with frozen

@@ -63,7 +63,6 @@ def cells(dataset, subset):
 )
 def test_layouts(plant, layout, zipped):
     dataset = read(plant(layout, zipped))
-    assert dataset.name == "cnmc"
     assert dataset.classes == ("hem", "all")
     assert dataset.class_names == ("HEM (normal)", "ALL (leukemic blast)")
     assert dataset.crops == {(600, 600): (450, 450)}
