@@ -40,10 +40,7 @@ _gather = jax.jit(partial(jnp.take, axis=0, mode="fill", fill_value=0))  # rows 
 def cache_images(setting: str, reader: ImageReader, workers: int = 0) -> ImageSource:
     """Returns a source for images that are read several times, decoded once where they fit in memory.
 
-    Args:
-        setting: ``data.cache``, see `choose_memory` also for its errors.
-        reader: the images; DataError if one cannot be read.
-        workers: processes that decode; 0 for threads of this process.
+    See `choose_memory` for `setting` and its errors, and `load_batches` for `workers`.
     """
     memory = choose_memory(setting, reader)
     if memory == "none":

@@ -26,19 +26,12 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Inspection:
-    """Properties of N images, in the order of the records.
+    """Properties of all images, in the order of the records."""
 
-    Attributes:
-        digests: SHA-256 of each file, hexadecimal.
-        pixels: SHA-256 of each image's pixels (`pixel_digest`): equal for a BMP file and its PNG copy.
-        areas: fraction of each image's pixels that are not black, float32 (N,), at original size.
-        sizes: number of images of each (width, height).
-    """
-
-    digests: tuple[str, ...]
-    pixels: tuple[str, ...]
-    areas: NDArray[np.float32]
-    sizes: Counter[tuple[int, int]]
+    digests: tuple[str, ...]  # SHA-256 of the files, hexadecimal
+    pixels: tuple[str, ...]  # SHA-256 of the pixels (`pixel_digest`): equal for a BMP file and its PNG copy
+    areas: NDArray[np.float32]  # fraction of the pixels that are not black, at original size
+    sizes: Counter[tuple[int, int]]  # number of images of each (width, height)
 
 
 def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspection]:

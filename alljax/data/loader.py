@@ -25,19 +25,12 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images as the device receives them; all arrays are zero where the mask is false.
+    """Images as the device receives them; all arrays are zero where the mask is false, in padding."""
 
-    Attributes:
-        images: uint8 (B, S, S, 3), RGB; a device array where images are cached on the device.
-        labels: int32 (B,).
-        rows: int32 (B,), indices of the records.
-        mask: bool (B,), false where a batch is padded.
-    """
-
-    images: Any
-    labels: NDArray[np.int32]
-    rows: Rows
-    mask: Mask
+    images: Any  # uint8 (B, S, S, 3), RGB; a device array where images are cached on the device
+    labels: NDArray[np.int32]  # (B,)
+    rows: Rows  # (B,), indices of the records
+    mask: Mask  # (B,)
 
 
 class ImageSource(Protocol):

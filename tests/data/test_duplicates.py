@@ -92,22 +92,3 @@ def test_real_copies(cnmc_zip, step: int) -> None:
     for copy in COPIES.values():
         pairs = near_pairs(small + reduced(map(copy, pictures))).tolist()
         assert all([row, row + len(small)] in pairs for row in range(len(small)))
-
-
-@pytest.mark.real
-def test_real_near_duplicates(cnmc_zip) -> None:
-    dataset = open_all(str(cnmc_zip))
-    digests, small = zip(*(fingerprint(dataset, record) for record in dataset.records), strict=True)
-    names = [record.path.rpartition("UID_")[2].removesuffix(".bmp") for record in dataset.records]
-    assert [{names[row] for row in group} for group in exact_groups(digests)] == [
-        {"20_1_1_all", "21_1_1_all"},
-        {"20_1_2_all", "21_1_2_all"},
-        {"H2_26_1_hem", "H4_7_1_hem"},
-    ]
-    first = [row for row, digest in enumerate(digests) if digests.index(digest) == row]
-    pairs = near_pairs([small[row] for row in first])
-    pairs = [sorted(names[first[row]].split("_")[:2] for row in pair) for pair in pairs]
-    assert len(pairs) == 20
-    two_names = [pair for pair in pairs if pair[0][0] != pair[1][0]]
-    assert [{one[0], other[0]} for one, other in two_names] == [{"H2", "H6"}, {"H2", "H6"}, {"H10", "h3"}]
-    assert all(one[1] != other[1] for one, other in pairs if one[0] == other[0]), "two fields of one subject"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,15 +84,19 @@ def test_any_start_continues_exactly() -> None:
         assert rows_of(load_batches(numbered(11), sampler(11, 4, epochs=3), start=start)) == complete[start:]
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_threads_end_when_batches_are_dropped() -> None:
     before = threading.active_count()
     some = load_batches(numbered(40), sampler(40, 4))
     next(some)
     some.close()
-    deadline = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert threading.active_count() <= before
+    wait_until(lambda: threading.active_count() <= before)
 
 
 def test_worker_processes(plant) -> None:
@@ -147,7 +152,4 @@ def test_worker_process_ignores_signals_and_ends_with_its_parent(tmp_path: Path)
     assert alive(worker)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 10
-    while alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not alive(worker)
+    wait_until(lambda: not alive(worker))

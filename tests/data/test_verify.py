@@ -113,8 +113,7 @@ def test_folder(plant, picture, capsys: pytest.CaptureFixture[str]) -> None:
         (subset, "", label): (6, 2, None) for subset in ("train", "test") for label in ("cat", "dog")
     }
     verify.print_verification(found)
-    output = capsys.readouterr().out
-    assert "missing" not in output
+    assert "missing" not in capsys.readouterr().out
     files = FOLDER | {
         "train/cat/xcat/1.png": b"no image",
         "train/dog/ydog/2.png": picture("large.png", 31),
@@ -127,7 +126,9 @@ def test_folder(plant, picture, capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
-def test_unusable_and_generated_sources(plant) -> None:
+def test_unusable_and_generated_sources(plant, capsys: pytest.CaptureFixture[str]) -> None:
+    verify.print_verification(verify.verify(str(plant(["stray.png"], root="stray"))))
+    assert capsys.readouterr().out.startswith("\nsizes in pixels")
     assert "only one class" in verify.verify(str(plant(["only/1.png", "only/2.png"])))["problems"]["unusable"][0]
     assert sum(group["images"] for group in verify.verify("synthetic")["groups"]) == 600
     with pytest.raises(DataError, match="no such file or folder"):
