@@ -86,11 +86,8 @@ class CheckpointManager:
 
     def close(self) -> None:
         """Waits like `wait`, then releases all resources."""
-        try:
-            self.wait()
-        finally:
-            with contextlib.suppress(OSError, ValueError, RuntimeError):  # `wait` has raised it
-                self._orbax.close()
+        with _write_errors(self.folder):
+            self._orbax.close()
 
     @property
     def latest(self) -> int:

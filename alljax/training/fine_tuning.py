@@ -49,18 +49,19 @@ class FineTuner:
         self._phases = parameter_groups.phases(self._group_of, config.train.epochs)
         ever = parameter_groups.trainable(self._group_of, config.train.epochs - 1)
         backbone = flatten_dict({"backbone": network.used("params")}, sep="/")
-        self._initial = {path: np.asarray(leaf) for path, leaf in backbone.items() if path in ever}
+        initial = {path: np.asarray(leaf) for path, leaf in backbone.items() if path in ever}
+        self._initial = initial, network.used("batch_stats")
         self._frozen = mesh.replicate({path: leaf for path, leaf in backbone.items() if path not in ever})
         self._steps: dict[int, Callable[..., TrainState]] = {}
         self._init = mesh.jit(self._make_state)
         self._evaluate = mesh.jit(steps.make_eval_step(self._make_apply(frozenset()), mesh.axis))
         self._finite = mesh.jit(_all_finite)
-        arguments = self._initial, network.used("batch_stats"), jax.random.key_data(jax.random.key(0))
-        self.abstract = mesh.abstract(jax.eval_shape(self._make_state, *arguments))
+        key = jax.random.key_data(jax.random.key(0))
+        self.abstract = mesh.abstract(jax.eval_shape(self._make_state, *self._initial, key))
 
     def init(self, run: RunInputs) -> TrainState:
         """Returns the state before the first step of a run, on the devices."""
-        return self._init(*self.mesh.replicate((self._initial, self._network.used("batch_stats"))), run.key)
+        return self._init(*self.mesh.replicate(self._initial), run.key)
 
     def inputs(self, key: jax.Array, class_weights: Any, total_steps: int) -> RunInputs:
         """Returns what a run of `total_steps` steps passes to each of them, on the devices."""

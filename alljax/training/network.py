@@ -116,12 +116,9 @@ def _load(name: str, path: str, weights: str) -> Network:
         return conversion.convert(formats.read_weights(located.path), name, origin=located.path)
 
     source = located.source
-    if source and source.hash:
-        layout = source.layout
-    else:
-        layout = converted().layout
-        if not source and converted().source:
-            source = store.get_source(converted().source)
+    layout = source.layout if source and source.hash else converted().layout
+    if not source and converted().source:
+        source = store.get_source(converted().source)
     expected = get_preprocessing(source.preprocessing if source else backbone.layouts[layout].preprocessing)
     stage = backbone.stages[-1]
     return Network(backbone, stage, "average", expected, expected, located, layout, lambda: converted().variables)
