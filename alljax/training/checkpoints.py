@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
 
 from alljax.errors import WorkdirError, first_few
 from alljax.files import atomic_write, write_error
@@ -35,13 +36,12 @@ class CheckpointManager:
     A checkpoint appears when it is complete; older ones are removed after that.
     """
 
-    def __init__(self, folder: Path, keep_latest: int, keep_best: int, abstract: Any, note: str = "") -> None:
+    def __init__(self, folder: Path, train: ConfigDict, abstract: Any, note: str = "") -> None:
         """Removes incomplete checkpoints.
 
         Args:
             folder: of this run only; created if absent.
-            keep_latest: number of newest checkpoints that are kept.
-            keep_best: number of checkpoints with the lowest ``loss`` that are kept; of equal ones the earlier.
+            train: ``keep_latest`` and ``keep_best`` are read; of checkpoints with equal losses the earlier is better.
             abstract: the state's shapes, types and placements (`Mesh.abstract`).
             note: what else must be equal in a run that resumes from these checkpoints.
         """
@@ -55,10 +55,10 @@ class CheckpointManager:
             policies = training.preservation_policies
             best = policies.BestN(
                 get_metric_fn=lambda metrics: (-metrics["loss"], -metrics["step"]),
-                n=keep_best,
+                n=train.keep_best,
                 keep_checkpoints_without_metrics=False,
             )
-            kept = policies.AnyPreservationPolicy([policies.LatestN(keep_latest), best])
+            kept = policies.AnyPreservationPolicy([policies.LatestN(train.keep_latest), best])
             self._orbax = training.Checkpointer(self.folder, preservation_policy=kept, cleanup_tmp_directories=True)
         self._wait: Callable[[], Any] = lambda: None
 

@@ -45,10 +45,7 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
     """
     train, steps = tuner.config.train, loader.steps_per_epoch
     with contextlib.ExitStack() as stack:
-        note = f"{steps} steps per epoch"
-        checkpoints = CheckpointManager(
-            folder / "checkpoints", train.keep_latest, train.keep_best, tuner.abstract, note
-        )
+        checkpoints = CheckpointManager(folder / "checkpoints", train, tuner.abstract, f"{steps} steps per epoch")
         stack.callback(checkpoints.close)
         start, history, logged = checkpoints.latest, [], (0, 0, 0)
         if start:

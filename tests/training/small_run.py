@@ -125,7 +125,8 @@ class Run:
     def state_at(self, step: int) -> dict[str, np.ndarray]:
         """Returns the arrays of a checkpoint by their names."""
         note = f"{self.loader.steps_per_epoch} steps per epoch"
-        manager = CheckpointManager(self.folder / "checkpoints", 99, 0, ONE.abstract(self.tuner.abstract), note)
+        abstract = ONE.abstract(self.tuner.abstract)
+        manager = CheckpointManager(self.folder / "checkpoints", self.config.train, abstract, note)
         with contextlib.closing(manager):
             loaded, _ = manager.load(step)
         return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(loaded)}

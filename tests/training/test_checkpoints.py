@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from alljax.errors import WorkdirError
 from alljax.training import checkpoints
@@ -30,7 +31,8 @@ def test_arrays_are_loaded_bit_for_bit(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def manager(folder: Path, latest: int = 2, best: int = 0, abstract: Any = ABSTRACT, note: str = "") -> Iterator[Any]:
-    with contextlib.closing(CheckpointManager(folder, latest, best, abstract, note)) as opened:
+    train = ConfigDict({"keep_latest": latest, "keep_best": best})
+    with contextlib.closing(CheckpointManager(folder, train, abstract, note)) as opened:
         yield opened
 
 
