@@ -16,7 +16,8 @@ from alljax.progress import duration
 from alljax.study import sweep
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
-from alljax.training import feature_extraction, sharding
+from alljax.training import sharding
+from alljax.training.feature_extraction import feature_blocks, image_settings
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.head_training import HeadTrainer, compile_key, make_runs
@@ -40,8 +41,8 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
     for (_, augment), networks in experiment.extractor.missing().items():
         if used.isdisjoint(map(id, networks)):
             continue
-        config, images = jobs[0].config, _images(experiment, networks[0])
-        batch = _measure(feature_extraction.feature_blocks(networks, images, config, augment))[1]
+        config, images = jobs[0].config, ImageReader(experiment.dataset, *image_settings(networks[0]))
+        batch = _measure(feature_blocks(networks, images, config, augment))[1]
         seconds = batch * steps_per_epoch(len(experiment.labels), config.features.batch_size)
         shapes = (f"{network.stage} {network.pool}, {network.feature_count:,} per image" for network in networks)
         print(f"\nfeatures of {networks[0].backbone.name} ({'; '.join(shapes)}): about {duration(seconds)}")
@@ -95,17 +96,14 @@ def _network_steps(job: Job, experiment: Experiment) -> Iterator[None]:
     config, network, key = job.config, experiment.networks[job.trials[0].name], jax.random.key(0)
     mesh, folds = sharding.make_mesh(config), experiment.folds(job.trials[0])
     fold = make_fold_rows(config, experiment.labels, experiment.num_classes, folds)[0]
-    batch = next(FoldLoader(config, _images(experiment, network), fold, key, mesh).train(0))
+    images = ImageReader(experiment.dataset, *image_settings(network))
+    batch = next(FoldLoader(config, images, fold, key, mesh).train(0))
     tuner = FineTuner(config, network, experiment.num_classes, mesh)
     run = tuner.inputs(key, fold.class_weights, config.train.epochs)
     state = tuner.init(run)
     while True:
         state = jax.block_until_ready(tuner.step(state, batch, run, config.train.epochs - 1))
         yield
-
-
-def _images(experiment: Experiment, network: Network) -> ImageReader:
-    return ImageReader(experiment.dataset, *feature_extraction.image_settings(network))
 
 
 def _measure(steps: Iterable[Any]) -> tuple[float, float]:
