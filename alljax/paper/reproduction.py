@@ -73,8 +73,7 @@ def summary(match: Match) -> list[str]:
         if not np.isnan([comparison.tolerance for comparison in found]).any():
             once, twice = (sum(comparison.within(times) for comparison in found) for times in (1, 2))
             lines.append(
-                f"Of {len(found)} published {what} {once} are within the tolerance and {twice} within twice the "
-                "tolerance."
+                f"{once} of {len(found)} published {what} are within the tolerance, {twice} within twice that."
             )
     ranges = []
     for letter, name in NETWORKS.items():
@@ -82,11 +81,7 @@ def summary(match: Match) -> list[str]:
         accuracies = [published.implied_ranges(row, match.test_sizes)[0] for row in rows]
         ranges.append(f"{100 * np.min(accuracies):.1f} to {np.max(accuracies):.1%} with {name}")
     rule = metric_value("accuracy", match.baselines["size_threshold"])
-    lines.append(
-        f"The published tables imply test accuracies of {' and '.join(ranges)}; one threshold on the cell size reaches "
-        f"{rule}."
-    )
-    return lines
+    return [*lines, f"The tables imply test accuracies of {' and '.join(ranges)}; the cell size alone reaches {rule}."]
 
 
 def baselines_table(match: Match) -> Table:
@@ -141,11 +136,11 @@ def optimizer_table(match: Match) -> Table:
     headings = [f"{METRICS[metric]}, {whose}" for metric in metrics for whose in ("ours", "theirs")]
     counts = " and ".join(f"{significant[metric]} of {len(rows)} in {METRICS[metric]}" for metric in metrics)
     level = study.bootstrap.level
+    expected = f"{(1 - level) * len(rows):.1f}"
     notes = (
-        f"Intervals that exclude 0: {counts}. If all true differences are 0, about {(1 - level) * len(rows):.1f} are "
-        "expected.",
-        f"Ours: {level:.0%} intervals over {matching.unit(study)}, paired: the same images and seeds with both "
-        "optimizers. Theirs: ends from rounding and the implied ranges. Accuracy in percentage points.",
+        f"Intervals that exclude 0: {counts}. If all true differences are 0, about {expected} are expected.",
+        f"Ours: {level:.0%} intervals over {matching.unit(study)} on the same images and seeds. Theirs: ends from "
+        "rounding and the implied ranges. Accuracy in percentage points.",
     )
     title = "Adam − RMSprop on the same images"
     return Table("optimizers", title, ("network", "epochs", *headings), tuple(rows), notes=notes)

@@ -104,9 +104,7 @@ def conclusion(match: Match, ranking: Sequence[Variant]) -> str:
     first, second = ranking[:2]
     unit, level, nearest = matching.unit(match.study), match.study.bootstrap.level, first.distances[BOTH]
     close = [other.name for other in ranking[1:] if not _interval(other.distances[BOTH] - nearest, level)[0] > 0]
-    others = f"not significantly further away: {first_few(close)}"
-    if not close:
-        others = f"all others are significantly further away (resampling {unit})"
+    others = f"not significantly further away (resampling {unit}): {first_few(close) or 'none'}"
     repetition = _repetition()
     possible = "the nearest is further away, so none of these is shown to be the paper's"
     if _interval(nearest, level)[0] <= repetition:
@@ -161,11 +159,10 @@ def _table(match: Match, ranking: Sequence[Variant]) -> Table:
         ]
         share, numbers = Value(f"{variant.nearest:.1%}", variant.nearest), Value(str(variant.numbers), variant.numbers)
         rows.append((Value(variant.name), *values, share, numbers))
-    used = [f"{name} used as {published.NETWORKS[letter]}" for letter, name in match.networks.items()]
+    used = ", ".join(f"{name} used as {published.NETWORKS[letter]}" for letter, name in match.networks.items())
     impossible = sum(not published.implied(row)[1] for row in {*match.rows.values()})
     notes = (
-        "Root mean square difference to the published training accuracies (Tables 1 and 2) and macro recall, precision "
-        f"and F1 (Tables 3 to 6), without {impossible} impossible F1. Networks: {', '.join(used)}.",
+        f"Root mean square difference to Tables 1 to 6 without {impossible} impossible F1. Networks: {used}.",
         f"In brackets: {level:.0%} intervals over {matching.unit(match.study)}, the same resamples for all. Resampling "
         "adds noise to every number, so an interval can be above its distance. Training accuracy is not resampled.",
     )
