@@ -161,8 +161,7 @@ def _locate(archive: Archive, path: str) -> tuple[str, str, str]:
     # The source may be the folder of one subset; its own name "val" or "test" does not make its images that subset.
     named = {*folders, *({source} - _SUBSETS["val"] - _SUBSETS["test"])}
     folds = [found[1] for part in (source, *folders) if (found := _FOLD.fullmatch(part))]
-    default = "train" if folds else ""
-    subset = next((subset for subset, names in _SUBSETS.items() if names & named), default)
+    subset = next((subset for subset, names in _SUBSETS.items() if names & named), "train" if folds else "")
     label = folders[-1] if folders and folders[-1] in CLASSES else ""
     return subset, folds[-1] if folds and subset == "train" else "", label
 

@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from alljax.data import cnmc
-from alljax.data.archive import file_stamp, natural_key
+from alljax.data.archive import file_stamp
 from alljax.data.dataset import Dataset, Record
 from alljax.data.readers import open_all
 from alljax.errors import DataError, WorkdirError, plural
@@ -78,19 +78,20 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator[Any]]]]:
         dataset = self.dataset or open_cnmc(str(dl_manager.manual_dir))
-        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        subsets: dict[str, list[Record]] = defaultdict(list)
         for record in dataset.records:
-            rows[record.subset].append({key: value for key, value in asdict(record).items() if key != "subset"})
-        self.info.metadata.update(notes=list(dataset.notes), records=dict(rows))
+            subsets[record.subset].append(record)
+        self.info.metadata.update(notes=list(dataset.notes), records=list(map(asdict, dataset.records)))
 
-        def examples(name: str, first: int) -> Iterator[tuple[int, dict[str, Any]]]:
-            for number, row in enumerate(rows[name][first : first + SHARD]):
-                data = dataset.read(Record(**row, subset=name))
-                yield number, {**row, "image": data, "phase": name, "sha256": hashlib.sha256(data).hexdigest()}
+        def examples(records: list[Record]) -> Iterator[tuple[int, dict[str, Any]]]:
+            for number, record in enumerate(records):
+                data, row = dataset.read(record), asdict(record)
+                row["phase"] = row.pop("subset")
+                yield number, {**row, "image": data, "sha256": hashlib.sha256(data).hexdigest()}
 
         return {
-            name: [functools.partial(examples, name, first) for first in range(0, len(rows[name]), SHARD)]
-            for name in rows
+            name: [functools.partial(examples, records[n : n + SHARD]) for n in range(0, len(records), SHARD)]
+            for name, records in subsets.items()
         }
 
 
@@ -139,19 +140,16 @@ def read_prepared(folder: Path) -> Dataset:
         builder = tfds.builder_from_directory(folder)
         sources = builder.as_data_source(decoders={"image": tfds.decode.SkipDecoding()})
         metadata, stamp = builder.info.metadata, file_stamp(folder / "metadata.json")
-        positions = {
-            Record(**row, subset=name): (name, position)
-            for name in sources
-            for position, row in zip(range(len(sources[name])), metadata["records"][name], strict=True)
-        }
+        records, notes = tuple(Record(**row) for row in metadata["records"]), tuple(metadata["notes"])
+        # The images of each subset have the order of its records.
+        numbers = {name: iter(range(len(sources[name]))) for name in sources}
+        positions = {record: next(numbers[record.subset]) for record in records}
 
     def read(record: Record) -> bytes:
-        name, position = positions[record]
         with _damage_reported(folder):
-            return bytes(sources[name][position]["image"])
+            return bytes(sources[record.subset][positions[record]]["image"])
 
-    records = tuple(sorted(positions, key=lambda record: natural_key(record.path)))
-    return cnmc.make_dataset(records, read=read, stamp=lambda record: stamp, notes=tuple(metadata["notes"]))
+    return cnmc.make_dataset(records, read=read, stamp=lambda record: stamp, notes=notes)
 
 
 @contextlib.contextmanager

@@ -153,8 +153,6 @@ def _compile(name_pattern: str) -> re.Pattern[str]:
     except re.error as error:
         raise ConfigError(f"data.name_pattern {name_pattern!r} is not a regular expression: {error}") from error
     if name_pattern and not {*_NAMED}.intersection(pattern.groupindex):
-        raise ConfigError(
-            f"data.name_pattern {name_pattern!r} has no group named subject, field or cell; "
-            r"write for example '^(?P<subject>\d+)_'"
-        )
+        example = r"'^(?P<subject>\d+)_'"
+        raise ConfigError(f"data.name_pattern {name_pattern!r} has no group subject, field or cell, as in {example}")
     return pattern
