@@ -191,22 +191,20 @@ def describe(match: Match) -> list[str]:
     if (protocol := match.split["split.protocol"]) != "paper":
         lines.append(f"The split protocol is {protocol}; the paper splits images at random.")
     else:
-        lines.append(
-            f"The random split is {'' if match.split['split.stratified'] else 'not '}stratified. The paper does not "
-            "state whether its was; the accuracies that it states fit its tables only without stratification."
-        )
+        lines.append(f"The random split is {'' if match.split['split.stratified'] else 'not '}stratified.")
+        lines.append("The paper does not state whether its was; the accuracies that it states fit only without.")
     if match.unmatched:
         lines.append(f"{plural(match.unmatched, 'trial')} of this study correspond to no row of the paper's tables.")
     if missing := [name for row, name in match.trials.items() if not match.result(row)]:
         lines.append(f"{len(missing)} of {len(match.trials)} trials are not finished: {first_few(missing)}.")
-    if match.finished and math.isnan(compare(match, match.finished[0], "macro_f1").tolerance):
-        return [*lines, "With one run there is no tolerance: set split.repeats or study.seeds to 2 or more."]
-    return [
-        *lines,
+    tolerance = (
         "Tolerance, after ±: √2 times the standard deviation of our number over runs (repeats of the random split × "
         "seeds). If only split and seed differ, about 68% of the differences are within the tolerance and 95% within "
-        "twice the tolerance. Published numbers count with their rounding.",
-    ]
+        "twice the tolerance. Published numbers count with their rounding."
+    )
+    if match.finished and math.isnan(compare(match, match.finished[0], "macro_f1").tolerance):
+        tolerance = "With one run there is no tolerance: set split.repeats or study.seeds to 2 or more."
+    return [*lines, tolerance]
 
 
 def interval_note(match: Match) -> str:

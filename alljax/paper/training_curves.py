@@ -100,9 +100,7 @@ def accuracies(match: Match) -> Figure:
                 axes.vlines(at, low, high, color=color, linewidth=1.2)
                 axes.plot(at, [each.ours for each in found], "o", color=color, markersize=5, label=f"{name}, ours")
             for (name, rule), dashes in zip(match.baselines.items(), DASHES[1:], strict=False):
-                axes.axhline(
-                    rule["accuracy"], color=INK, linewidth=1, linestyle=dashes, alpha=0.7, label=BASELINES[name]
-                )
+                axes.axhline(rule["accuracy"], color=INK, linewidth=0.8, linestyle=dashes, label=BASELINES[name])
             axes.set_title(match.title(network), fontsize=10.5)
             axes.set(ylabel="test accuracy", xlim=(-0.55, len(ticks) - 0.45))
             axes.yaxis.set_major_formatter("{x:.0%}")
@@ -110,9 +108,7 @@ def accuracies(match: Match) -> Figure:
         axes.set_xticks(ticks, [str(epochs) for epochs in match.epochs])
         axes.set_xlabel("epochs")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
-        caption = (
-            "Figure 9: test accuracy with intervals. The paper prints no numbers: bars are what Tables 3 to 6 imply."
-        )
+        caption = "Figure 9: test accuracy with intervals. The paper prints no numbers; bars are what its tables imply."
         return plots.save("figure-9", caption, figure)
 
 
