@@ -69,8 +69,7 @@ def _read(source: str, name_pattern: str, generated: Any, check_layout: bool) ->
     path = Path(source).expanduser()
     if not source or not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name too long
         raise DataError(
-            f"{source or 'data.source'}: no such file or folder; data.source takes a folder, a zip, "
-            "a CSV, an .npz or the word synthetic"
+            f"{source or 'data.source'}: no such file or folder; use a folder, zip, CSV, .npz or 'synthetic'"
         )
     if path.suffix.lower() == ".csv":
         return folder.read_csv(path)
@@ -89,10 +88,7 @@ def _choose_classes(dataset: Dataset, classes: tuple[str, ...], source: str) -> 
     if classes == dataset.classes:
         return dataset
     if dataset.name not in ("folder", "npz"):
-        raise ConfigError(
-            f"data.classes is {', '.join(classes)}, but the classes of {source} are "
-            f"{', '.join(dataset.classes)} in this order; leave data.classes empty"
-        )
+        raise ConfigError(f"{source}: classes are {', '.join(dataset.classes)} in this order; leave data.classes empty")
     if missing := [name for name in classes if name not in dataset.classes]:
         raise DataError(f"{source}: no class {missing[0]!r} (data.classes), only {first_few(dataset.classes)}")
     records, outside = [], [*dataset.skipped.get("outside", ())]

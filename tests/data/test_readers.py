@@ -27,7 +27,7 @@ def test_subsets(plant, settings):
 
 def test_unusable_sources(plant, settings, tmp_path):
     for source in (tmp_path / "missing", "x" * 300, ""):
-        with pytest.raises(DataError, match="no such file or folder; data.source takes"):
+        with pytest.raises(DataError, match="no such file or folder; use a folder, zip"):
             open_dataset(settings(source))
     with pytest.raises(DataError, match="no labeled images found .*without an image suffix: a/readme.txt"):
         open_dataset(settings(plant({"a/readme.txt": b""})))
