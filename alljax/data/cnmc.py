@@ -45,7 +45,7 @@ CROPS = {(600, 600): (450, 450)}
 
 _NAME = re.compile(r"UID_([Hh]?\d+)_(\d+)_(\d+)_(all|hem)", re.ASCII | re.IGNORECASE)
 _LABEL_FILE = re.compile(r"(phase2|c-nmc_test_prelim_phase_data_labels).*\.csv", re.IGNORECASE)
-_LABEL_ROW = re.compile(r"(UID_\w+)\.\w+,(\d+)\.\w+,", re.ASCII)
+_LABEL_ROW = re.compile(r"(UID_\w+)\.\w+,(\d+)\.\w+", re.ASCII)
 _FOLD = re.compile(r"fold_(\d+)", re.ASCII)
 _SUBSETS = {  # by folder name; the first match applies
     "final": {"c-nmc_test_final_phase_data", "testing_data", "phase3"},
@@ -191,12 +191,12 @@ def _original_names(archive: Archive) -> dict[str, str]:
 
 
 def _notes(records: Sequence[Record]) -> tuple[str, ...]:
-    known = [(record, official(record)) for record in records]
-    counts = Counter(official.subset for _, official in known if official)
+    pairs = [(record, official(record)) for record in records]
+    counts = Counter(known.subset for _, known in pairs if known)
     notes = [f"{name}: {counts[name]:,} of {of:,} images" for name, of in COUNTS.items() if counts[name]]
-    if surplus := [record.path for record, official in known if not official]:
+    if surplus := [record.path for record, known in pairs if not known]:
         notes.append(f"{plural(len(surplus), 'image')} not in the complete data set: {first_few(surplus)}")
-    if moved := [record.path for record, official in known if official and record.fold not in ("", official.fold)]:
+    if moved := [record.path for record, known in pairs if known and record.fold not in ("", known.fold)]:
         notes.append(f"{plural(len(moved), 'image')} in another fold than the official one: {first_few(moved)}")
     return tuple(notes)
 
