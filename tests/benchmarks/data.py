@@ -12,26 +12,19 @@ import importlib.util
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import rounds
 from PIL import Image
 
 BATCH, SIDE, SIZE, ROUNDS = 32, 450, 224, 5
 CORES = len(os.sched_getaffinity(0))
-
-METHODS = {
-    "alljax, threads": None,
-    "alljax, processes": None,
-    "tf.data": "tensorflow",
-    "torch": "torch",
-}
-"""Each method and the package it needs."""
 
 
 def ours(folder: Path, antialias: bool, workers: int) -> Callable[[], Iterable[object]]:
@@ -68,7 +61,7 @@ def tf_data(folder: Path, antialias: bool) -> Callable[[], Iterable[object]]:
     return lambda: tf.data.Dataset.from_tensor_slices(paths).map(read, ahead).batch(BATCH).prefetch(ahead)
 
 
-def torch_loader(folder: Path) -> Callable[[], Iterable[object]]:
+def torch_loader(folder: Path, antialias: bool) -> Callable[[], Iterable[object]]:
     import torch
 
     class Files(torch.utils.data.Dataset):
@@ -86,23 +79,29 @@ def torch_loader(folder: Path) -> Callable[[], Iterable[object]]:
     return lambda: loader
 
 
+METHODS: dict[str, tuple[str, Callable[[Path, bool], Callable[[], Iterable[object]]]]] = {
+    "alljax, threads": ("alljax", partial(ours, workers=0)),
+    "alljax, processes": ("alljax", partial(ours, workers=CORES)),
+    "tf.data": ("tensorflow", tf_data),
+    "torch": ("torch", torch_loader),
+}
+"""Each method: the package it needs, and what makes a function that reads all files once."""
+
+
 def serve(method: str, folder: Path, antialias: bool) -> None:
-    """Reads all files once per line of input, and answers with images per second and the peak memory so far."""
-    makers = {
-        "alljax, threads": lambda: ours(folder, antialias, 0),
-        "alljax, processes": lambda: ours(folder, antialias, CORES),
-        "tf.data": lambda: tf_data(folder, antialias),
-        "torch": lambda: torch_loader(folder),
-    }
-    batches = makers[method]()
-    for _ in sys.stdin:
+    """Reads all files, and answers with images per second and the peak memory so far."""
+    batches = METHODS[method][1](folder, antialias)
+
+    def work() -> tuple[float, float]:
         start, images = time.perf_counter(), 0
         for batch in batches():
             if batch is None:
                 start = time.perf_counter()
             else:
                 images += len(getattr(batch, "images", batch))
-        print(images / (time.perf_counter() - start), peak_memory(), flush=True)
+        return images / (time.perf_counter() - start), peak_memory()
+
+    rounds.serve(work)
 
 
 def peak_memory() -> float:
@@ -114,35 +113,24 @@ def peak_memory() -> float:
 
 
 def compare(folder: Path, antialias: bool) -> None:
-    methods = [method for method, package in METHODS.items() if package is None or importlib.util.find_spec(package)]
-    if not antialias:
-        methods = [method for method in methods if method != "torch"]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-
-    def start(method: str) -> subprocess.Popen[str]:
-        arguments = [sys.executable, __file__, "serve", method, str(folder), str(int(antialias))]
-        pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
-        return subprocess.Popen(arguments, stdin=pipe, stdout=pipe, stderr=quiet, text=True, env=environment)
-
-    running = {method: start(method) for method in methods}
-    measured: dict[str, list[tuple[float, float]]] = {method: [] for method in methods}
-    for number in range(ROUNDS + 1):
-        for method, process in running.items():
-            assert process.stdin
-            assert process.stdout
-            process.stdin.write("go\n")
-            process.stdin.flush()
-            rate, memory = map(float, process.stdout.readline().split())
+    command = [sys.executable, __file__, "serve"]
+    workers = {
+        method: rounds.Worker([*command, method, folder, str(int(antialias))], OMP_NUM_THREADS="1")
+        for method, (package, _) in METHODS.items()
+        if importlib.util.find_spec(package) and (antialias or method != "torch")
+    }
+    measured: dict[str, list[tuple[float, float]]] = {method: [] for method in workers}
+    for _ in range(ROUNDS + 1):
+        for method, worker in workers.items():
+            measured[method].append(worker.ask())
             time.sleep(0.5)  # idle processes prefetch now
-            if number:  # the first round fills caches and starts processes
-                measured[method].append((rate, memory))
-    for process in running.values():
-        process.communicate()
-    rates = {method: statistics.median(rate for rate, _ in each) for method, each in measured.items()}
-    for method, rate in rates.items():
-        ratio, memory = rates["alljax, threads"] / rate, measured[method][-1][1]
-        spread = f"{min(measured[method])[0]:,.0f} … {max(measured[method])[0]:,.0f}"
-        print(f"  {method:<20} {rate:8,.0f} images/s ({spread:>15})   ours is {ratio:5.2f} ×   {memory:7,.0f} MB")
+    ours = 0.0
+    for method, found in measured.items():
+        rates, memory = [rate for rate, _ in found[1:]], found[-1][1]  # the first round fills caches
+        rate = statistics.median(rates)
+        ours = ours or rate
+        spread = f"{min(rates):,.0f} … {max(rates):,.0f}"
+        print(f"  {method:<20} {rate:8,.0f} images/s ({spread:>15})   ours is {ours / rate:5.2f} ×   {memory:7,.0f} MB")
 
 
 def draw(folder: Path, images: int, filled: bool) -> None:

@@ -24,22 +24,22 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas
 from paper_work import BATCH, IMAGES, OPTIMIZERS, TRAINING_IMAGES, WIDTHS
 from PIL import Image
+from rounds import Worker
 
 from alljax.data import cnmc
 from alljax.data.synthetic import render_cell
 from alljax.paper.published import EPOCHS
+from alljax.progress import duration
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE / "paper_work.py"
@@ -79,9 +79,9 @@ def write_images(folder: Path, size: int = 224) -> None:
 
 def show_study(found: dict[str, Any]) -> None:
     """Prints a line."""
+    sizes = {name: f"{found[name] / 1e9:.3f} GB" for name in ("peak", "bytes", "report")}
     print(f"`alljax study`: {found['trials']} trials, {found['images']:,} images: {duration(found['seconds'])}, peak "
-          f"memory {gigabytes(found['peak'])}, study {gigabytes(found['bytes'])}, report.html "
-          f"{found['report'] / 1e6:.1f} MB\n")  # fmt: skip
+          f"memory {sizes['peak']}, study {sizes['bytes']}, report.html {sizes['report']}\n")  # fmt: skip
 
 
 def flatten(options: argparse.Namespace) -> dict[int, Any]:
@@ -95,67 +95,37 @@ def flatten(options: argparse.Namespace) -> dict[int, Any]:
 
 def show_flatten(found: dict[int, Any]) -> None:
     """Prints a table."""
-    rows = []
+    rows = {}
     for width, work in found.items():
         for optimizer, training in work["trainings"].items():
             first, later = training["epochs"]
-            rows.append((f"{width:,}, {optimizer}", gigabytes(work["bytes"]), duration(first), duration(later),
-                         duration(first + (EPOCHS[-1] - 1) * later), gigabytes(training["own_memory"])))  # fmt: skip
-    table(("features, optimizer", "file", "first epoch", "second epoch", "100 epochs", "memory without mapped pages"),
-          rows)  # fmt: skip
-
-
-class Slices:
-    """A process that does slices of the work of one library."""
-
-    def __init__(self, name: str, python: Path, images: int) -> None:
-        """Starts it."""
-        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
-        command, pipe = [python, WORK, "slices", name, str(images)], subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=os.environ | quiet)
-        self.name, self.peak, self.versions = name, 0, self._answer()
-        self.seconds: dict[str, list[dict[str, float]]] = {}
-
-    def measure(self, work: Sequence[str], keep: bool) -> None:
-        """Does a slice; the `fit` of Keras trains heads and computes features at once."""
-        if self.name == "keras" and work[0] == "head":
-            return
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(work) + "\n")
-        self._process.stdin.flush()
-        seconds, self.peak = self._answer()
-        print(f"{self.name} {' '.join(work)}: {seconds}", file=sys.stderr, flush=True)
-        if keep:
-            self.seconds.setdefault(" ".join(work), []).append(seconds)
-
-    def close(self) -> None:
-        """Ends it."""
-        self._process.communicate()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout
-        return json.loads(self._process.stdout.readline() or sys.exit(f"{self.name} has ended; see above"))
+            rows[f"{width:,}, {optimizer}"] = {
+                "file in GB": work["bytes"] / 1e9, "first epoch": duration(first), "second epoch": duration(later),
+                "100 epochs": duration(first + (EPOCHS[-1] - 1) * later),
+                "memory in GB without mapped pages": training["own_memory"] / 1e9,
+            }  # fmt: skip
+    print(pandas.DataFrame(rows).T.to_string(), "\n")
 
 
 def slices(options: argparse.Namespace) -> dict[str, Any]:
     """Measures in interleaved rounds, the order of the libraries reversed each time; the first round warms up."""
     pythons = {"alljax": Path(sys.executable), "torch": options.torch_python, "keras": options.keras_python}
-    processes = [Slices(name, python, options.images) for name, python in pythons.items() if python]
+    workers = [(name, Worker([python, WORK, "slices", name, str(options.images)]))
+               for name, python in pythons.items() if python]  # fmt: skip
+    found: dict[str, Any] = {name: {"versions": worker.ask("versions")[0], "rounds": []} for name, worker in workers}
     works = [("features", backbone) for backbone in WIDTHS]
     works += [("head", backbone, optimizer) for backbone in WIDTHS for optimizer in OPTIMIZERS]
     for number in range(options.rounds + 1):
+        measured: dict[str, Any] = {name: {} for name, _ in workers}
         for work in works:
-            for process in processes[:: 1 if number % 2 else -1]:
-                process.measure(work, keep=number > 0)
-    for process in processes:
-        process.close()
-    return {
-        process.name: {
-            "versions": process.versions, "peak": process.peak, "slices": process.seconds,
-            "study": [extrapolate(process.name, {work: found[number] for work, found in process.seconds.items()})
-                      for number in range(options.rounds)],
-        } for process in processes
-    }  # fmt: skip
+            for name, worker in workers[:: 1 if number % 2 else -1]:
+                if name != "keras" or work[0] == "features":  # its `fit` trains heads and computes features at once
+                    seconds, found[name]["peak"] = worker.ask(*work)
+                    measured[name][" ".join(work)] = seconds
+                    print(f"{name} {' '.join(work)}: {seconds}", file=sys.stderr, flush=True)
+        for name, seconds in measured.items() if number else ():
+            found[name]["rounds"].append(seconds)
+    return found
 
 
 def extrapolate(library: str, seconds: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -175,50 +145,27 @@ def extrapolate(library: str, seconds: dict[str, dict[str, float]]) -> dict[str,
 
 
 def show_slices(found: dict[str, Any]) -> None:
-    """Prints the extrapolated study, and the rates that were measured."""
-    totals = {name: [sum(parts.values()) for parts in work["study"]] for name, work in found.items()}
-    rows = []
-    for part in (f"{kind} {backbone}" for kind in ("features", "heads") for backbone in WIDTHS):
-        parts = [[parts[part] for parts in work["study"] if part in parts] for work in found.values()]
-        rows.append((part, *(duration(statistics.median(each)) if each else "in every epoch" for each in parts)))
-    rows.append(("all", *(duration(statistics.median(total)) for total in totals.values())))
-    ratios = (np.divide(total, totals["alljax"]) for total in totals.values())
-    rows.append(("compared with alljax", *(spread(each, "×") for each in ratios)))
-    rows.append(("peak memory", *(gigabytes(work["peak"]) for work in found.values())))
-    table(("", *(LIBRARIES[name] for name in found)), rows)
-    rows = []
-    for work, rounds in found["alljax"]["slices"].items():
-        (kind,) = rounds[0]
-        measured = (each["slices"].get(work, []) for each in found.values())
-        rates = [[1 / seconds[kind] for seconds in each] for each in measured]
-        rows.append((work, *(spread(each, f"{kind}s/s") if each else "–" for each in rates)))
-    table(("median (lowest … highest)", *(work["versions"] for work in found.values())), rows)
+    """Prints the extrapolated study, and the rates that were measured: median (lowest … highest)."""
+    columns, ours = {}, None
+    for name, work in found.items():
+        study = pandas.DataFrame([extrapolate(name, seconds) for seconds in work["rounds"]])
+        total = study.sum(axis=1)
+        ours = total if ours is None else ours
+        parts = study.median().map(duration).to_dict() | {"all": duration(total.median())}
+        columns[LIBRARIES[name]] = parts | {"times as long": spread(total / ours), "memory in GB": work["peak"] / 1e9}
+    print(pandas.DataFrame(columns).fillna("in every epoch").to_string(), "\n")
+    rates = {
+        work["versions"]: {
+            f"{part}, {kind}s/s": spread(1 / pandas.Series([each[part][kind] for each in work["rounds"]]))
+            for part, seconds in work["rounds"][0].items() for kind in seconds
+        } for work in found.values()
+    }  # fmt: skip
+    print(pandas.DataFrame(rates).fillna("–").to_string(), "\n")
 
 
-def spread(values: Any, unit: str) -> str:
+def spread(values: pandas.Series) -> str:
     """Returns median, lowest and highest."""
-    median, low, high = (f"{value:,.3g}" for value in (statistics.median(values), min(values), max(values)))
-    return f"{median} {unit} ({low} … {high})"
-
-
-def duration(seconds: float) -> str:
-    """Returns a time in seconds, minutes or hours."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
-
-
-def gigabytes(count: float) -> str:
-    """Returns bytes for display."""
-    return f"{count / 1e9:.2f} GB"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints Markdown."""
-    print(f"| {' | '.join(header)} |\n|---|{'---:|' * (len(header) - 1)}")
-    for row in rows:
-        print(f"| {' | '.join(row)} |")
-    print(flush=True)
+    return f"{values.median():,.3g} ({values.min():,.3g} … {values.max():,.3g})"
 
 
 PARTS = {"study": (study, show_study), "flatten": (flatten, show_flatten), "slices": (slices, show_slices)}

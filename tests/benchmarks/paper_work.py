@@ -3,13 +3,12 @@
     python tests/benchmarks/paper_work.py slices alljax|keras|torch IMAGES     in the Python that has the library
     python tests/benchmarks/paper_work.py flatten WIDTH FOLDER                 heads of alljax on features on disk
 
-`slices` answers each line of JSON on standard input, ``["features", "vgg16"]`` or ``["head", "vgg16", "adam"]``, with a
-line of seconds and memory; `flatten` prints one line.  Imports nothing that its library does not need.
+`slices` answers ``["features", "vgg16"]`` and ``["head", "vgg16", "adam"]`` with seconds by name, and ``["versions"]``;
+`flatten` prints one line.  Imports nothing that its library does not need.
 """
 
 import json
 import os
-import platform
 import resource
 import sys
 import threading
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rounds
 
 IMAGES, TRAINING_IMAGES, BATCH, SIZE = 10_661, 8_528, 32, 224
 """The paper's split and batches: 267 steps per epoch."""
@@ -35,8 +35,8 @@ LABELS = np.arange(IMAGES, dtype=np.int32) % 2
 ORDER = np.random.default_rng(0).permutation(IMAGES)
 TRAINING, TEST = np.sort(ORDER[:TRAINING_IMAGES]), np.sort(ORDER[TRAINING_IMAGES:])
 
-Slices = dict[str, Callable[..., dict[str, float]]]
-"""Kinds of work of a library; each returns seconds by name."""
+Slices = dict[str, Callable[..., Any]]
+"""Kinds of work of a library; each returns seconds by name, or its versions."""
 
 
 def pixels(count: int) -> np.ndarray:
@@ -67,7 +67,7 @@ def head_inputs(optimizer: str, features: np.ndarray) -> tuple[Any, ...]:
     return config, ((EPOCHS,), make_runs(jax.random.key(0)[None], [config], rows), features, LABELS, rows)
 
 
-def alljax_slices(images: int) -> tuple[Slices, str]:
+def alljax_slices(images: int) -> Slices:
     """Slices of alljax."""
     import jax
     import jax.numpy as jnp
@@ -100,7 +100,7 @@ def alljax_slices(images: int) -> tuple[Slices, str]:
         trainer.train(*arguments)
         return {"epoch": (time.perf_counter() - start) / EPOCHS}
 
-    return {"features": features, "head": head}, f"jax {jax.__version__}"
+    return {"features": features, "head": head, "versions": lambda: f"jax {jax.__version__}"}
 
 
 def torch_backbone(backbone: str) -> Any:
@@ -133,7 +133,7 @@ def torch_pixels(images: Any) -> Any:
     return ((images.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
 
 
-def torch_slices(images: int) -> tuple[Slices, str]:
+def torch_slices(images: int) -> Slices:
     """Slices of PyTorch: the backbone once; one training per head with the fastest form of the optimizer."""
     import torch
     from torch.nn import functional
@@ -177,10 +177,11 @@ def torch_slices(images: int) -> tuple[Slices, str]:
                 (logits.argmax(1) == labels[test]).sum()
         return {"epoch": (time.perf_counter() - start) / EPOCHS}
 
-    return {"features": features, "head": head}, f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    versions = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    return {"features": features, "head": head, "versions": lambda: versions}
 
 
-def keras_slices(images: int) -> tuple[Slices, str]:
+def keras_slices(images: int) -> Slices:
     """Slices of Keras on TensorFlow: an epoch of `fit` with the frozen backbone inside, then its validation."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import keras
@@ -218,18 +219,17 @@ def keras_slices(images: int) -> tuple[Slices, str]:
         )
         return {"image": clock.training / images, "validation image": clock.validation / images}
 
-    return {"features": fit}, f"keras {keras.__version__}, tensorflow {tf.__version__}"
+    return {"features": fit, "versions": lambda: f"keras {keras.__version__}, tensorflow {tf.__version__}"}
 
 
 def serve(library: str, images: str) -> None:
-    """Prints the versions, then does one slice per line of input."""
-    make = {"alljax": alljax_slices, "keras": keras_slices, "torch": torch_slices}[library]
-    slices, versions = make(int(images))
-    print(json.dumps(f"{versions}, Python {platform.python_version()}"), flush=True)
-    for line in sys.stdin:
-        kind, *arguments = json.loads(line)
-        seconds = slices[kind](*arguments)
-        print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]), flush=True)
+    """Does slices of the work of a library."""
+    slices = {"alljax": alljax_slices, "keras": keras_slices, "torch": torch_slices}[library](int(images))
+
+    def work(kind: str, *arguments: str) -> tuple[Any, int]:
+        return slices[kind](*arguments), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    rounds.serve(work)
 
 
 def own_memory() -> int:

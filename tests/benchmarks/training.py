@@ -167,24 +167,12 @@ def checkpoint() -> None:
         show(f"added by a checkpoint{what}", [(saving - without)[place] / saved for saving, without in rounds])
 
 
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "f64": 8}
-
-
-def moved(text: str, count: int) -> dict[str, float]:
-    """Returns the bytes that each device sends in a step, for each kind of collective.
-
-    Args:
-        text: a compiled module, in whose collectives all devices take part.
-        count: devices in a ring: a sum of n bytes sends 2 (count − 1) / count · n, a gathering to n bytes half of it.
-    """
-    share = (count - 1) / count
-    factors = {"all-reduce": 2 * share, "reduce-scatter": count - 1, "collective-permute": 1}
-    found = dict.fromkeys(COLLECTIVES, 0.0)
-    for result, kind in re.findall(rf"= (.+?) ({'|'.join(COLLECTIVES)})(?:-start)?\(", text):
-        for dtype, sides in re.findall(r"(\w+)\[([\d,]*)\]", result):
-            size = int(np.prod([int(side) for side in sides.split(",") if side])) * BYTES[dtype]
-            found[kind] += factors.get(kind, share) * size
+def moved(text: str) -> dict[str, float]:
+    """Returns the megabytes of float32 numbers that the collectives of a compiled module give, by kind."""
+    kinds, found = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute", dict[str, float]()
+    for result, kind in re.findall(rf"= (.+?) ({kinds})(?:-start)?\(", text):
+        sizes = [np.prod([int(side) for side in sides.split(",")]) for sides in re.findall(r"f32\[([\d,]+)\]", result)]
+        found[kind] = found.get(kind, 0.0) + 4e-6 * sum(sizes)
     return found
 
 
@@ -198,26 +186,24 @@ class Modules(sharding.Mesh):
 
 
 def sent(backbone: str, fsdp: int) -> None:
-    """Prints what each device sends in a step over all devices, and what it keeps."""
+    """Prints what the devices communicate in a step, and what each keeps."""
     mesh = Modules(fsdp)
     tuner, run = make_tuner(backbone, SIZE, mesh)
     state = tuner.init(run)
     module: Any = tuner.step(state, mesh.shard(noise(SIZE, GLOBAL)), run, epoch=0)
-    for kind, size in moved(module.as_text(), mesh.device_count).items():
-        if size > 5e4:
-            print(f"{kind} {size / 1e6:,.1f} MB", end=", ")
+    results = {kind: f"{size:,.1f} MB" for kind, size in moved(module.as_text()).items() if size > 0.05}
     held, working = sharding.bytes_per_device(state), module.memory_analysis().temp_size_in_bytes
-    print(f"state {held / 1e6:,.0f} MB, working memory {working / 1e6:,.0f} MB")
+    print(f"{results}, state {held / 1e6:,.0f} MB, working memory {working / 1e6:,.0f} MB")
 
 
 def scaling() -> None:
-    """Reads from the compiled modules what each number of devices sends and holds."""
+    """Reads from the compiled modules what each number of devices communicates and holds."""
     for backbone in BACKBONES:
-        print(f"{backbone}, {SIZE} × {SIZE} pixels, {GLOBAL} images per step over all devices; sent and held by each")
+        print(f"{backbone}, {SIZE} × {SIZE} pixels, {GLOBAL} images per step over all devices; results of collectives")
         for count in DEVICES:
             for shared in sorted({1, count}):
-                flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}", "JAX_PLATFORMS": "cpu"}
                 print(f"  {count} devices, mesh.fsdp={shared}:", end=" ", flush=True)
+                flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}", "JAX_PLATFORMS": "cpu"}
                 command = [sys.executable, __file__, "_sent", backbone, str(shared)]
                 subprocess.run(command, env=os.environ | flags, check=True)
 
