@@ -76,7 +76,7 @@ def initialize(coordinator: str | None = None, processes: int | None = None, pro
     # Gloo, which connects CPU devices at first use, waits only 30 s for the others.  Later the processes may be out of
     # step for longer, because each compiles its own programs, so the first collectives are run now.
     mesh = Mesh()
-    mesh.gather(mesh.jit(jnp.sum)(mesh.shard(np.ones(devices, np.float32))))
+    mesh.gather(mesh.jit(jnp.sum, batch=0)(mesh.shard(np.ones(devices, np.float32))))
     any_process(False)
     if not is_primary():
         progress.hidden = True

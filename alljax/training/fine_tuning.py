@@ -54,7 +54,7 @@ class FineTuner:
         self._frozen = mesh.replicate({path: leaf for path, leaf in backbone.items() if path not in ever})
         self._steps: dict[int, Callable[..., TrainState]] = {}
         self._init = mesh.jit(self._make_state)
-        self._evaluate = mesh.jit(steps.make_eval_step(self._make_apply(frozenset()), mesh.axis))
+        self._evaluate = mesh.jit(steps.make_eval_step(self._make_apply(frozenset()), mesh.axis), batch=2)
         self._finite = mesh.jit(_all_finite)
         key = jax.random.key_data(jax.random.key(0))
         self.abstract = mesh.abstract(jax.eval_shape(self._make_state, *self._initial, key))
@@ -76,7 +76,7 @@ class FineTuner:
         """
         phase = max(first for first in self._phases if first <= epoch)
         if phase not in self._steps:
-            self._steps[phase] = self.mesh.jit(self._make_step(phase), donate=0)
+            self._steps[phase] = self.mesh.jit(self._make_step(phase), batch=2, donate=0)
         return self._steps[phase](state, self._frozen, batch, run)
 
     def reset_metrics(self, state: TrainState) -> TrainState:

@@ -52,8 +52,7 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
             logging.info(f"resuming after step {start:,}")
             update(start // steps * loader.train_count + start % steps * train.batch_size)
             state, record = checkpoints.load(start)
-            state, history = tuner.mesh.loaded(state), [History(*row) for row in record["history"]]
-            logged = record["logged"]
+            history, logged = [History(*row) for row in record["history"]], record["logged"]
         else:
             state = tuner.init(run)
         logging.info(tuner.describe(state))
@@ -94,7 +93,7 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
         if train.patience:
             checkpoints.wait()
             best = int(np.argmin([row.val_loss for row in history]))
-            state = tuner.mesh.loaded(checkpoints.load((best + 1) * steps)[0])
+            state, _ = checkpoints.load((best + 1) * steps)
         return tuner.result(state) | {"history": history, "logits": loader.test(partial(tuner.logits, state))}
 
 

@@ -1,6 +1,7 @@
 """Placement of states and batches on devices and processes: `jax.jit` over a mesh, or `jax.pmap`."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -81,11 +82,13 @@ class Mesh:
         """Returns values as NumPy arrays, equal in every process."""
         return jax.device_get(tree if self._fsdp == 1 else self._gather(tree))
 
-    def jit(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
-        """Compiles a pure function of replicated trees and sharded batches; its results are placed as by `replicate`.
+    def jit(
+        self, function: Callable[..., Any], batch: int | None = None, donate: int | tuple[()] = ()
+    ) -> Callable[..., Any]:
+        """Compiles a pure function of replicated trees and of one batch; its results are placed as by `replicate`.
 
-        Call it once per function and keep the result: each call makes a new cache of compiled programs.  The memory of
-        argument number `donate` is reused for the result.
+        Call it once per function and keep the result: each call makes a new cache of compiled programs.  Argument
+        number `batch` is sharded (None: no batch), the memory of argument number `donate` is reused for the result.
         """
 
         @functools.wraps(function)  # its name appears in profiles
@@ -100,55 +103,43 @@ class Mesh:
         return tree
 
     def abstract(self, tree: Any) -> Any:
-        """Returns shapes, types and placements with which a saved tree is loaded; `loaded` completes it."""
+        """Returns shapes, types and placements with which a saved tree is loaded."""
         return jax.tree.map(lambda leaf: leaf.update(sharding=self.sharding(leaf)), tree)
-
-    def loaded(self, tree: Any) -> Any:
-        """Returns a tree that was loaded with `abstract`, on the devices."""
-        return tree
 
 
 class PmapMesh(Mesh):
     """`jax.pmap`: each device runs the function on its part of the batch; the function sums over `axis` itself.
 
-    Arrays have a leading axis of devices.  A checkpoint contains the copy of one device.
+    All arrays are on the devices of this process.  A batch has a leading axis of devices, the state is replicated.
     """
 
     axis = DATA
 
     def __init__(self) -> None:
-        """Places arrays as `jax.pmap` does: with another mesh it would compile again for its own results."""
+        """Makes the mesh that `jax.pmap` makes: with another it would compile again for its own results."""
         super().__init__()
-        devices = jax.make_mesh((self.device_count,), (DATA,), axis_types=(AxisType.Auto,))
-        self._batch = NamedSharding(devices, PartitionSpec(DATA))
-
-    def replicate(self, tree: Any) -> Any:
-        """See `Mesh`."""
-        local = jax.local_device_count()
-        return super().shard(
-            jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (local, *np.shape(leaf))), tree)
-        )
+        self._mesh = jax.sharding.Mesh(jax.local_devices(), (DATA,))
+        self._batch = NamedSharding(self._mesh, PartitionSpec(DATA))
 
     def shard(self, batch: Any) -> Any:
         """See `Mesh`."""
         local = jax.local_device_count()
-        return super().shard(jax.tree.map(lambda leaf: leaf.reshape(local, -1, *leaf.shape[1:]), jax.device_get(batch)))
+        parts = jax.tree.map(lambda leaf: leaf.reshape(local, -1, *leaf.shape[1:]), jax.device_get(batch))
+        return jax.device_put(parts, self._batch)
 
-    def gather(self, tree: Any) -> Any:
+    def jit(
+        self, function: Callable[..., Any], batch: int | None = None, donate: int | tuple[()] = ()
+    ) -> Callable[..., Any]:
         """See `Mesh`."""
-        return jax.tree.map(lambda leaf: np.asarray(jax.device_get(leaf.addressable_shards[0].data)[0]), tree)
-
-    def jit(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
-        """See `Mesh`."""
-        return jax.pmap(function, axis_name=DATA, donate_argnums=() if donate is None else donate)
+        if batch is None:
+            return super().jit(function, donate=donate)
+        numbers = range(len(inspect.signature(function).parameters))
+        in_axes = tuple(0 if number == batch else None for number in numbers)
+        return jax.pmap(function, axis_name=DATA, in_axes=in_axes, out_axes=None, donate_argnums=donate)
 
     def stored(self, tree: Any) -> Any:
         """See `Mesh`."""
         return self.gather(tree)
-
-    def loaded(self, tree: Any) -> Any:
-        """See `Mesh`."""
-        return self.replicate(tree)
 
 
 def bytes_per_device(tree: Any) -> int:

@@ -75,7 +75,7 @@ class OneDevice(Mesh):
     def sharding(self, leaf: Any) -> Any:
         return self._batch
 
-    def jit(self, function: Any, donate: int | None = None) -> Any:
+    def jit(self, function: Any, batch: int | None = None, donate: int | tuple[()] = ()) -> Any:
         return jax.jit(function, donate_argnums=donate)
 
 

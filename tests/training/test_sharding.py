@@ -25,7 +25,7 @@ def test_fifty_steps_compile_once(make: Callable[[], Mesh], programs: int, compi
         mean = batch.mean()
         return state + (mean if mesh.axis is None else jax.lax.pmean(mean, mesh.axis))
 
-    compiled, state = mesh.jit(step, donate=0), mesh.replicate(np.zeros((128, 256), np.float32))
+    compiled, state = mesh.jit(step, batch=1, donate=0), mesh.replicate(np.zeros((128, 256), np.float32))
     for _ in range(STEPS):
         state = compiled(state, mesh.shard(np.ones((16, 4), np.float32)))
         values = mesh.gather(state)
