@@ -122,7 +122,7 @@ def _leaks(
 ) -> dict[str, Any]:
     subsets = ("train", config.split.test_subset) if config.split.protocol == "prelim" else (config.data.subset,)
     used = [each for each in dataset.records if each.subset in subsets and each.label != UNLABELED]
-    folds = splits.make_splits(dataset, subjects, config.split, config.seed, pixels, config.data.subset)
+    folds = splits.make_splits(dataset, subjects, pixels, config)
     counts: dict[str, int | None] = {**splits.count_leaks(folds, dataset.records, subjects, pixels)}
     for key in ("subject", "field"):
         if not any(getattr(record, key) for record in used):

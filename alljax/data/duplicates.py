@@ -72,8 +72,7 @@ def near_pairs(reduced: Sequence[Small]) -> Rows:
             for version in range(8):
                 turned = _version(units[block], version).reshape(-1, SIDE * SIDE)
                 candidates = np.argwhere(np.triu(turned @ vectors[start:].T, 1) >= WHOLE)
-                for first in range(0, len(candidates), _CHUNK):
-                    pairs = candidates[first : first + _CHUNK]
+                for pairs in np.split(candidates, range(_CHUNK, len(candidates), _CHUNK)):
                     inside = _inside_correlation(_version(images[block], version)[pairs[:, 0]], later[pairs[:, 1]])
                     found.append(start + pairs[inside >= INSIDE])
             update(len(units[block]))

@@ -40,20 +40,15 @@ def decode(data: bytes, path: str) -> Pixels:
         DataError: the file is truncated, no image, larger than `PIL.Image.MAX_IMAGE_PIXELS`, or of a type without a
             defined range (32 bits).
     """
-    return decode_with_mode(data, path)[0]
-
-
-def decode_with_mode(data: bytes, path: str) -> tuple[Pixels, str]:
-    """Returns the image, as `decode`, and the Pillow mode in which the file stores it."""
     if (bitmap := _plain_bmp(data)) is not None:
-        return bitmap, "RGB"
+        return bitmap
     try:
         with Image.open(io.BytesIO(data)) as image:
             # Pillow warns only, up to twice its limit.
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
                 raise Image.DecompressionBombError
             image.load()
-            return np.asarray(_to_rgb(image)), image.mode
+            return np.asarray(_to_rgb(image))
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: {'not an image' if data else 'empty (0 bytes)'}{FIX}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 from collections import Counter
@@ -15,10 +16,11 @@ import numpy as np
 import PIL
 from absl import logging
 from numpy.typing import NDArray
+from PIL import Image
 
 from alljax import files, interrupts, progress
 from alljax.data.dataset import Dataset, Record
-from alljax.data.images import FIX, READING_VERSION, crop, decode_with_mode, pixel_digest
+from alljax.data.images import FIX, READING_VERSION, crop, decode, pixel_digest
 from alljax.errors import DataError, WorkdirError, first_few, plural
 
 _Result = TypeVar("_Result")
@@ -105,8 +107,8 @@ def num_threads() -> int:
 def _properties(dataset: Dataset, record: Record) -> tuple[str, str, float, str, int, int]:
     """Returns digest, digest of the pixels, area, mode, width and height of an image."""
     data = dataset.read(record)
-    complete, mode = decode_with_mode(data, record.path)
-    pixels = crop(dataset, complete)
+    complete = decode(data, record.path)
+    pixels, mode = crop(dataset, complete), Image.open(io.BytesIO(data)).mode
     height, width, _ = pixels.shape
     area = np.count_nonzero(pixels[..., 0] | pixels[..., 1] | pixels[..., 2]) / (height * width)
     return hashlib.sha256(data).hexdigest(), pixel_digest(complete), area, mode, width, height

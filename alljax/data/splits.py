@@ -39,12 +39,7 @@ class Fold:
 
 
 def make_splits(
-    dataset: Dataset,
-    subjects: Sequence[str],
-    settings: ConfigDict,
-    seed: int,
-    digests: Sequence[str] = (),
-    subset: str = "train",
+    dataset: Dataset, subjects: Sequence[str], digests: Sequence[str], config: ConfigDict
 ) -> tuple[Fold, ...]:
     """Divides labeled records by a protocol, a key of `alljax.data.protocols.PROTOCOLS`.
 
@@ -54,10 +49,8 @@ def make_splits(
     Args:
         dataset: N records.
         subjects: N subjects, from `alljax.data.subjects.merge_subjects`.
-        settings: ``config.split``.
-        seed: of the first repeat.
         digests: N digests of files or pixels; equal images must not be on two sides.  Empty to skip this check.
-        subset: records that are used, except by ``prelim``.
+        config: ``split``, ``seed`` and ``data.subset`` are read.
 
     Returns:
         Folds ordered by repeat and fold.
@@ -67,13 +60,14 @@ def make_splits(
         DataError: the records lack what the protocol needs, or a class has too few subjects.
         LeakError: a subject or an image is on two sides under a protocol that is not in `LEAKY`.
     """
-    protocol = settings.protocol
+    settings, seed, protocol = config.split, config.seed, config.split.protocol
     if settings.repeats > 1 and protocol not in RANDOM:
         raise ConfigError(
             f"split.repeats={settings.repeats}, but protocol {protocol} has one division only; set split.repeats=1 "
             "(study.seeds trains with several seeds)"
         )
-    table = make_table(dataset, subjects, ("train", settings.test_subset) if protocol == "prelim" else (subset,))
+    subsets = ("train", settings.test_subset) if protocol == "prelim" else (config.data.subset,)
+    table = make_table(dataset, subjects, subsets)
     # The leaky protocol divides images for validation too, so that both curves answer the same question.
     groups = np.arange(len(table.rows)) if protocol == "paper" else table.groups
     folds = []
@@ -91,7 +85,7 @@ def make_splits(
     return tuple(folds)
 
 
-def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str = "train") -> str:
+def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str) -> str:
     """Returns a message about the images that ``official_folds`` moves to another fold; empty if there are none."""
     table = make_table(dataset, subjects, (subset,))
     home = home_folds(table.records, table.subjects)

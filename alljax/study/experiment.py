@@ -176,7 +176,7 @@ def _divide(
     dataset: Dataset, inspection: Inspection, subjects: tuple[str, ...], labels: np.ndarray, config: ConfigDict
 ) -> Division:
     """Makes the folds of a split setting; logs leaks."""
-    folds = splits.make_splits(dataset, subjects, config.split, config.seed, inspection.pixels, config.data.subset)
+    folds = splits.make_splits(dataset, subjects, inspection.pixels, config)
     leaks = splits.count_leaks(folds, dataset.records, subjects, inspection.pixels)
     what = {"subject": "the subject", "field": "the photograph", "duplicate": "the same image"}
     if not any(record.subject for record in dataset.records):

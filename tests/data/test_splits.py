@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from alljax.config import default_config
+from alljax.config import default_config, vary
 from alljax.data import cnmc, splits, synthetic
 from alljax.data.dataset import Dataset, Record
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
@@ -32,10 +32,10 @@ def split(
     seed: int = 0, classes: Sequence[str] = ("hem", "all"), **options: object,
 ) -> tuple[splits.Fold, ...]:  # fmt: skip
     """Divides records whose settings are the defaults but for `options`."""
-    config = default_config().split
-    config.update(protocol=protocol, **options)
+    config = vary(default_config(), {"seed": seed, "split.protocol": protocol})
+    config.split.update(options)
     subjects = merge_subjects(records, digests) if subjects is None else subjects
-    return splits.make_splits(dataset_of(records, classes), subjects, config, seed, digests)
+    return splits.make_splits(dataset_of(records, classes), subjects, digests, config)
 
 
 def _placed(records: Sequence[Record]) -> list[Record]:
@@ -118,9 +118,9 @@ def test_official_folds_keep_subjects_in_one_fold() -> None:
     subjects = merge_subjects(records)
     folds = split("official_folds", records)
     assert [names_of(fold.test, records) for fold in folds] == [{"2", "H0", "a0"}, {"1", "H1", "a1"}, {"H2", "a2"}]
-    message = splits.reassigned(dataset_of(records), subjects)
+    message = splits.reassigned(dataset_of(records), subjects, "train")
     assert message == "3 images moved to the official fold with most images of the same subject: 1, 2"
-    assert splits.reassigned(dataset_of(IMAGES), merge_subjects(IMAGES)) == ""
+    assert splits.reassigned(dataset_of(IMAGES), merge_subjects(IMAGES), "train") == ""
     by_name = split("official_folds_by_name", records)
     assert [{records[row].fold for row in fold.test} for fold in by_name] == [{"0"}, {"1"}, {"2"}]
     assert count_leaks(by_name, records, subjects, range(len(records)))["subject"] == 6
@@ -289,7 +289,7 @@ def test_protocols_on_the_names_of_the_real_set() -> None:
     assert len(set(train)) == 73 - 7
     official = count_leaks(split("official_folds", records, subjects), records, subjects, range(len(records)))
     assert official == {"test_images": 10_661, "subject": 0, "field": 0, "duplicate": 0}
-    message = splits.reassigned(dataset_of(records), subjects)
+    message = splits.reassigned(dataset_of(records), subjects, "train")
     assert message.endswith("same subject: 20+21, 51+75+78, H2+H4+H5+H6, H3+H10")
     by_name = split("official_folds_by_name", records, subjects)
     assert [len(fold.test) for fold in by_name] == [3_527, 3_581, 3_553]
