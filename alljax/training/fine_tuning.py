@@ -34,11 +34,7 @@ class FineTuner:
     def __init__(self, config: ConfigDict, network: Network, num_classes: int, mesh: Mesh) -> None:
         """Puts the frozen parameters on the devices; compiles nothing yet.
 
-        Args:
-            config: ``model``, ``train`` and ``augment`` are read.
-            network: the backbone with its weights.
-            num_classes: number of logits C.
-            mesh: where arrays are placed.
+        Of the config ``model``, ``train`` and ``augment`` are read.
 
         Raises:
             ConfigError: ``train.groups`` does not cover the parameters.

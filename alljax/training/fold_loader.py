@@ -32,14 +32,10 @@ class FoldLoader:
     """
 
     def __init__(self, config: ConfigDict, images: ImageSource, fold: FoldRows, key: jax.Array, mesh: Mesh) -> None:
-        """Draws the order of all epochs.
+        """Draws the order of all epochs from the key of the run.
 
-        Args:
-            config: ``train`` and ``data.workers`` are read.
-            images: all images of the data set with their labels.
-            fold: training, validation and test rows.
-            key: of the run.
-            mesh: batches are padded to a multiple of its devices.
+        Of the config ``train`` and ``data.workers`` are read; `images` are those of the complete data set.  Batches
+        are padded to a multiple of the devices.
         """
         self._images, self._mesh, self._workers = images, mesh, config.data.workers
         self._batch_size = min(config.train.batch_size, len(fold.train))

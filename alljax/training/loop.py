@@ -23,16 +23,10 @@ from alljax.training.step import History, Metrics, RunInputs, TrainState
 
 
 def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, update: Update) -> dict[str, Any]:
-    """Trains one network; resumes from the newest checkpoint in `folder`.
+    """Trains one network; resumes from the newest checkpoint in `folder`, which belongs to this run.
 
-    However often it was stopped or killed, a run ends with the same bits as one that was not.
-
-    Args:
-        tuner: the compiled functions of the trial.
-        loader: the batches of the run.
-        run: from ``tuner.inputs``.
-        folder: of this run: ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/``.
-        update: called after each step.
+    However often it was stopped or killed, a run ends with the same bits as one that was not.  `run` comes from
+    ``tuner.inputs``; `update` is called after each step.
 
     Returns:
         ``params`` and ``batch_stats`` (see `FineTuner.result`), ``history``, one row of four numbers per epoch, and

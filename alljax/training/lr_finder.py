@@ -32,13 +32,7 @@ def find_learning_rate(config: ConfigDict, network: Network, images: ImageSource
 
     All runs start from the same parameters and see the same batches; the step is compiled once.  (After Smith 2015,
     arXiv 1506.01186, who raises the rate during one run; here each rate has its own run.)  In the frozen mode the
-    backbone runs too: features are not computed beforehand.
-
-    Args:
-        config: ``train`` and ``model`` are read, except for the learning rate and its schedule.
-        network: the backbone with its weights.
-        images: all images of the data set.
-        fold: training rows and class weights.
+    backbone runs too: features are not computed beforehand.  Learning rate and schedule of the config are ignored.
     """
     changes = {"schedule": "constant", "learning_rate": 1.0, "warmup_steps": 0, "ema_decay": 0.0, "epochs": STEPS}
     config = configs.vary(config, {f"train.{name}": value for name, value in changes.items()})
@@ -58,9 +52,6 @@ def find_learning_rate(config: ConfigDict, network: Network, images: ImageSource
 
 def best_rate(losses: np.ndarray) -> float:
     """Returns the one of `RATES` with the lowest mean loss of the last steps, ignoring rates that diverged.
-
-    Args:
-        losses: (R, steps) from `find_learning_rate`.
 
     Raises:
         ConfigError: all rates diverged.
