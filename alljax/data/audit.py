@@ -89,8 +89,7 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
 
 def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
     """Prints the findings of `audit`, of long lists the beginning, and writes all of them to the JSON file `out`."""
-    names = plural(found["subject_names"], "subject name") if found["subject_names"] else "no known subject"
-    print(f"{plural(found['images'], 'image')}, {names}")
+    print(f"{plural(found['images'], 'image')}, {plural(found['subject_names'], 'subject name')}")
     if bad := found["unreadable"]:
         listed = first_few(f"{path} ({why})" for path, why in bad.items())
         print(f"{plural(len(bad), 'image')} skipped, cannot be read: {listed}")

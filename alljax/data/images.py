@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from alljax.data.dataset import Dataset, Record
-from alljax.errors import ConfigError, DataError
+from alljax.errors import DataError
 
 Pixels = NDArray[np.uint8]
 """An RGB image, uint8 (H, W, 3); possibly a read-only view of the file's bytes."""
@@ -22,7 +22,7 @@ READING_VERSION = 1
 
 FIX = "; replace or remove it"
 
-_REACH = {"nearest": 0, "box": 0, "bilinear": 1, "hamming": 1, "bicubic": 2, "lanczos": 3}
+REACH = {"nearest": 0, "box": 0, "bilinear": 1, "hamming": 1, "bicubic": 2, "lanczos": 3}
 """Pillow's filters and their radius in input pixels where an image does not shrink."""
 
 # Magic, offset of the pixels, size of the header, width, height, planes, bits per pixel, compression.
@@ -78,16 +78,6 @@ def pixel_digest(pixels: Pixels) -> str:
     return hashlib.sha256(b"%d %d " % (width, height) + pixels.tobytes()).hexdigest()
 
 
-def check_interpolation(interpolation: str, antialias: bool) -> None:
-    """Raises ConfigError for an interpolation that is unknown or exists with antialiasing only."""
-    if interpolation not in _REACH:
-        raise ConfigError(f"interpolation {interpolation!r} is unknown; choose one of {', '.join(_REACH)}")
-    if not antialias and interpolation not in ("nearest", "bilinear", "bicubic"):
-        raise ConfigError(
-            f"interpolation {interpolation!r} is always antialiased; without it use nearest, bilinear or bicubic"
-        )
-
-
 def resize(pixels: Pixels, square: Pixels, interpolation: str, antialias: bool) -> None:
     """Resizes an image to `square`, zeros of shape (S, S, 3) that receive the result, ignoring its aspect ratio.
 
@@ -100,7 +90,7 @@ def resize(pixels: Pixels, square: Pixels, interpolation: str, antialias: bool) 
     height, width, _ = pixels.shape
     size = len(square)
     # Pillow chooses the order of its two passes by the shape of the image; for a square it is the order used here.
-    if not _REACH[interpolation] or (antialias and width != height):
+    if not REACH[interpolation] or (antialias and width != height):
         image = Image.fromarray(pixels).resize((size, size), Image.Resampling[interpolation.upper()])
         square[...] = np.asarray(image)
         return
@@ -154,7 +144,7 @@ def _output_range(first: int, last: int, length: int, size: int, interpolation: 
     input are exact in float32.
     """
     scale = length / size
-    reach = _REACH[interpolation] * max(scale, 1) + 1
+    reach = REACH[interpolation] * max(scale, 1) + 1
     step = size // gcd(size, length)
     step //= step & -step
     low = max(int((first - reach) / scale) // step * step, 0)
@@ -167,7 +157,7 @@ def _antialiased(
 ) -> Pixels:
     """Returns these rows and columns of the resized image, equal to those of resizing all of it."""
     resampling, scale = Image.Resampling[interpolation.upper()], len(pixels) / size
-    reach = _REACH[interpolation] * max(scale, 1) + 1
+    reach = REACH[interpolation] * max(scale, 1) + 1
     top, left = (max(int(first * scale - reach), 0) for first in (rows[0], columns[0]))
     bottom, right = (int(last * scale + reach) + 1 for last in (rows[1], columns[1]))
     image = Image.fromarray(pixels[top:bottom, left:right])
@@ -206,7 +196,7 @@ def _taps(length: int, size: int, interpolation: str) -> tuple[NDArray[np.int32]
     Pixel centers are at half-integers.  Bicubic is the kernel of Keys (1981) with a = -0.5.  Weights of pixels outside
     the image are redistributed among those inside.
     """
-    reach = _REACH[interpolation]
+    reach = REACH[interpolation]
     centers = (np.arange(size) + 0.5) * length / size - 0.5
     positions = np.floor(centers).astype(np.int32)[:, None] + np.arange(1 - reach, 1 + reach, dtype=np.int32)
     distances = np.abs(centers[:, None] - positions)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alljax.data.dataset import Dataset
-from alljax.data.images import check_interpolation, load, resize
+from alljax.data.images import REACH, load, resize
 from alljax.data.inspection import num_threads
 from alljax.errors import ConfigError, DataError
 
@@ -49,7 +49,7 @@ class ImageReader:
     """Images of a data set, decoded and resized (`alljax.data.images.resize`) to S × S pixels at every access.
 
     Raises:
-        ConfigError: the interpolation is unknown.
+        ConfigError: the interpolation is unknown, or exists with antialiasing only.
     """
 
     dataset: Dataset
@@ -58,7 +58,11 @@ class ImageReader:
     antialias: bool = True
 
     def __post_init__(self) -> None:
-        check_interpolation(self.interpolation, self.antialias)
+        name = self.interpolation
+        if name not in REACH:
+            raise ConfigError(f"interpolation {name!r} is unknown; choose one of {', '.join(REACH)}")
+        if not self.antialias and name not in ("nearest", "bilinear", "bicubic"):
+            raise ConfigError(f"interpolation {name!r} is always antialiased; use nearest, bilinear or bicubic instead")
 
     @cached_property
     def labels(self) -> NDArray[np.int32]:
@@ -79,19 +83,20 @@ class Sampler:
 
     The last batch of an epoch is padded; no batch spans two epochs.  Each process gets a contiguous part of each global
     batch, so that the global batches do not depend on the number of processes.
+
+    Args:
+        rows: record indices, int (N,), or (E, N) for E epochs.
+        batch_size: rows in a global batch.
+        shard: index of this process and number of processes.
+        multiple: a global batch is padded to a multiple of this number, for example of the devices.
+
+    Raises:
+        ConfigError: the processes cannot share a global batch evenly.
     """
 
     def __init__(
         self, rows: NDArray[np.integer[Any]], batch_size: int, shard: tuple[int, int] = (0, 1), multiple: int = 1
     ) -> None:
-        """Checks that the processes can share a global batch evenly; ConfigError if not.
-
-        Args:
-            rows: record indices, int (N,), or (E, N) for E epochs.
-            batch_size: rows in a global batch.
-            shard: index of this process and number of processes.
-            multiple: a global batch is padded to a multiple of this number, for example of the devices.
-        """
         padded, (process, processes) = -(-batch_size // multiple) * multiple, shard
         if padded % processes:
             raise ConfigError(

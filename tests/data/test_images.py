@@ -14,6 +14,7 @@ from PIL import Image, ImageFile
 from alljax.data import cnmc, images
 from alljax.data.archive import Archive
 from alljax.data.dataset import Dataset, Record
+from alljax.data.loader import ImageReader
 from alljax.errors import ConfigError, DataError
 
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -180,13 +181,13 @@ def test_not_antialiased_equals_jax(
 @pytest.mark.parametrize(
     ("interpolation", "antialias", "message"),
     [
-        ("box", False, "'box' is always antialiased; without it use nearest"),
+        ("box", False, "'box' is always antialiased; use nearest"),
         ("cubic", True, "'cubic' is unknown; choose one of nearest"),
     ],
 )
 def test_impossible_interpolation(interpolation: str, antialias: bool, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        images.check_interpolation(interpolation, antialias)
+        ImageReader(Dataset("folder", (), (), read=lambda record: b""), 8, interpolation, antialias)
 
 
 @pytest.mark.real
