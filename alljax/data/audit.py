@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax.data import duplicates, splits
 from alljax.data.archive import natural_sort
-from alljax.data.dataset import UNLABELED, Dataset, check
+from alljax.data.dataset import Dataset, check
 from alljax.data.inspection import map_images
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
@@ -119,9 +119,8 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
 def _leaks(
     config: ConfigDict, dataset: Dataset, subjects: Sequence[str], pixels: Sequence[str], similar: Sequence[int]
 ) -> dict[str, Any]:
-    subsets = ("train", config.split.test_subset) if config.split.protocol == "prelim" else (config.data.subset,)
-    used = [each for each in dataset.records if each.subset in subsets and each.label != UNLABELED]
     folds = splits.make_splits(dataset, subjects, pixels, config)
+    used = [dataset.records[row] for _, rows in folds[0].sides for row in rows]
     counts: dict[str, int | None] = {**splits.count_leaks(folds, dataset.records, subjects, pixels)}
     for key in ("subject", "field"):
         if not any(getattr(record, key) for record in used):
