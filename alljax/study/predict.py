@@ -68,7 +68,7 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     if config.train.mode == "frozen":
         extractor = FeatureExtractor(config, ImageSources(config, dataset), digests)
         features = extractor.load(network, "none")  # heads are tested on images without augmentation, too
-        probabilities = mean_probabilities(config, parameters, features, len(classes))
+        probabilities = _head_probabilities(config, parameters, features, len(classes))
     else:
         probabilities = _network_probabilities(config, network, parameters, dataset)
     predicted = np.array(classes)[probabilities.argmax(1)]
@@ -78,15 +78,13 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     return len(dataset.records)
 
 
-def mean_probabilities(config: ConfigDict, heads: Sequence[Any], features: np.ndarray, num_classes: int) -> np.ndarray:
-    """Returns float32 (N, C): softmax outputs averaged over seeds and folds.
-
-    `heads` are nested parameters of each fold, seeds along the first axis; `features` are float32 (N, V, D).
-    """
+def _head_probabilities(
+    config: ConfigDict, parameters: Sequence[Any], features: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """Returns the mean probabilities of the heads of all folds and seeds."""
     trainer, rows = HeadTrainer(config, num_classes, features.shape[2]), np.arange(len(features))
-    labels = np.zeros(len(features), np.int32)
-    flat = [flatten_dict(head, sep="/") for head in heads]
-    return np.concatenate([trainer.evaluate(head, features, labels, rows)[1] for head in flat]).mean(0)
+    labels, heads = np.zeros(len(rows), np.int32), [flatten_dict(head, sep="/") for head in parameters]
+    return np.concatenate([trainer.evaluate(head, features, labels, rows)[1] for head in heads]).mean(0)
 
 
 def _network_probabilities(

@@ -89,7 +89,7 @@ def fit_heads(
     job: Job, num_classes: int, update: progress.Update, features: Any, labels: np.ndarray, fold: FoldRows,
     keys: jax.Array,
 ) -> list[FoldOutcome]:  # fmt: skip
-    """Trains the heads of a job, see `Fit`; all its trainings and seeds are one compiled call."""
+    """Trains the heads of a job, see `Fit`; all its trainings and seeds side by side."""
 
     def check_and_update(epochs: int, note: str) -> None:
         interrupts.check()

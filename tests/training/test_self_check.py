@@ -3,7 +3,6 @@
 import tomllib
 from pathlib import Path
 
-import jax
 import jaxlib
 import numpy as np
 import pytest
@@ -14,9 +13,8 @@ from alljax.config import default_config
 from alljax.errors import ConfigError
 from alljax.evaluation.intervals import Bootstrap, HeldOut, confidence_intervals
 from alljax.evaluation.metrics import evaluate
-from alljax.study.predict import mean_probabilities
 from alljax.training import self_check
-from alljax.training.step import Metrics
+from alljax.training.head_training import HeadTrainer
 
 
 @pytest.mark.parametrize("rows", self_check.ROWS)
@@ -50,19 +48,15 @@ def test_prediction_evaluation_and_steps_equal_numpy(rows: int) -> None:
     random = np.random.default_rng(rows)
     features, labels = random.standard_normal((rows, 1, 3), np.float32), random.integers(0, 2, rows)
     first, second = random.standard_normal((1, 3, 8), np.float32), random.standard_normal((1, 8, 2), np.float32)
-    heads = [{"dense": {"kernel": first, "bias": np.zeros((1, 8), np.float32)},
-              "predictions": {"kernel": second, "bias": np.zeros((1, 2), np.float32)}}]  # fmt: skip
+    head = {"dense/kernel": first, "dense/bias": np.zeros((1, 8), np.float32),
+            "predictions/kernel": second, "predictions/bias": np.zeros((1, 2), np.float32)}  # fmt: skip
     expected = softmax(np.maximum(features[:, 0] @ first[0], 0) @ second[0], axis=1)
-    probabilities = mean_probabilities(config, heads, features, 2)
-    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
-
-    metrics = evaluate(labels, probabilities)
-    assert metrics["accuracy"] == pytest.approx((expected.argmax(1) == labels).mean(), abs=1e-4)
-    test = HeldOut(labels, probabilities[None], random.integers(0, 50, rows).astype(str))
+    correct = (expected.argmax(1) == labels).mean()
+    totals, probabilities = HeadTrainer(config, 2, 3).evaluate(head, features, labels, np.arange(rows))
+    np.testing.assert_allclose(probabilities[0], expected, atol=1e-5)
+    loss, accuracy = totals.means
+    assert loss[0] == pytest.approx(-np.log(expected)[np.arange(rows), labels].mean(), rel=1e-4)
+    assert accuracy[0] == evaluate(labels, probabilities[0])["accuracy"] == pytest.approx(correct, abs=1e-4)
+    test = HeldOut(labels, probabilities, random.integers(0, 50, rows).astype(str))
     low, high = confidence_intervals(test, Bootstrap(100), ["accuracy"])["accuracy"]
-    assert low < metrics["accuracy"] < high
-
-    logits, mask = np.log(expected).astype(np.float32), np.ones(rows, bool)
-    total = jax.jit(Metrics.of)(logits, labels.astype(np.int32), mask)
-    assert float(total.loss) == pytest.approx(-np.log(expected)[np.arange(rows), labels].sum(), rel=1e-4)
-    assert (int(total.count), int(total.correct)) == (rows, (logits.argmax(1) == labels).sum())
+    assert low < correct < high
