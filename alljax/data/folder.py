@@ -132,14 +132,18 @@ def _parse(path: str, outer: int) -> dict[str, Any]:
 
 
 def _check_not_swapped(rows: Iterable[dict[str, Any]], source: Path) -> None:
-    """Refuses ``subject/class/file``: fewer lower folders than upper ones, without numbers, of which some repeat."""
+    """Refuses ``subject/class/file``: lower folders without numbers, of which some repeat.
+
+    They are fewer than the upper ones, or all upper ones have a number (``pat1/blast``).
+    """
     above: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         above[row["subject"]].add(row["label"])
     upper, lower = natural_sort(set().union(*above.values())), natural_sort(above)
-    repeated = any(len(labels) > 1 for labels in above.values())
+    repeated = any(len(labels) > 1 for labels in above.values()) and not re.search(r"\d", "".join(lower))
+    fewer = len(lower) < len(upper) or all(re.search(r"\d", name) for name in upper)
     # Images directly in a class folder have no subject.
-    if repeated and "" not in above and 1 < len(lower) < len(upper) and not re.search(r"\d", "".join(lower)):
+    if repeated and fewer and len(lower) > 1 and "" not in above:
         raise DataError(
             f"{source}: looks like one folder per subject ({first_few(upper)}) with one folder per class "
             f"({first_few(lower)}); reverse the order (class/subject/file) or list the images in a CSV; "

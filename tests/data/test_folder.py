@@ -40,6 +40,7 @@ def test_subsets_and_folds_are_not_classes(plant):
 
 
 SWAPPED = [
+    ["pat1/blast/0.png", "pat2/blast/0.png", "pat1/normal/0.png"],
     ["pat1/blast/0.png", "pat2/normal/0.png", "pat3/blast/0.png"],
     ["train/7/all/0.png", "train/8/hem/0.png", "test/9/all/0.png"],
     [f"{subject}/{name}/0.png" for subject in ("anna", "bob", "carl") for name in ("blast", "normal")],
