@@ -42,13 +42,12 @@ class FineTuner:
         self.config, self.mesh, self._network = config, mesh, network
         self._head = Head(config.model.hidden, num_classes, config.model.dropout)
         self._group_of = group_parameters(config, network, num_classes)
-        self._phases = parameter_groups.phases(self._group_of, config.train.epochs)
         ever = parameter_groups.trainable(self._group_of, config.train.epochs - 1)
         backbone = flatten_dict({"backbone": network.used("params")}, sep="/")
         initial = {path: np.asarray(leaf) for path, leaf in backbone.items() if path in ever}
         self._initial = initial, network.used("batch_stats")
         self._frozen = mesh.replicate({path: leaf for path, leaf in backbone.items() if path not in ever})
-        self._steps: dict[int, Callable[..., TrainState]] = {}
+        self._steps: dict[frozenset[str], Callable[..., TrainState]] = {}
         self._init = mesh.jit(self._make_state)
         self._evaluate = mesh.jit(steps.make_eval_step(self._make_apply(frozenset()), mesh.axis), batch=2)
         self._finite = mesh.jit(_all_finite)
@@ -70,10 +69,10 @@ class FineTuner:
         The `epoch`, from 0, decides which layer groups are trainable.  `batch` is placed by ``mesh.shard``, `run` comes
         from `inputs`.
         """
-        phase = max(first for first in self._phases if first <= epoch)
-        if phase not in self._steps:
-            self._steps[phase] = self.mesh.jit(self._make_step(phase), batch=2, donate=0)
-        return self._steps[phase](state, self._frozen, batch, run)
+        trainable = parameter_groups.trainable(self._group_of, epoch)
+        if trainable not in self._steps:
+            self._steps[trainable] = self.mesh.jit(self._make_step(trainable), batch=2, donate=0)
+        return self._steps[trainable](state, self._frozen, batch, run)
 
     def reset_metrics(self, state: TrainState) -> TrainState:
         """Returns the state with the metrics of no image."""
@@ -110,8 +109,7 @@ class FineTuner:
         head = init_head(self._head, self._network, jax.random.wrap_key_data(key))
         return steps.init_state(self.config, {**backbone, **head}, batch_stats, self._group_of)
 
-    def _make_step(self, epoch: int) -> Callable[..., TrainState]:
-        trainable = parameter_groups.trainable(self._group_of, epoch)
+    def _make_step(self, trainable: frozenset[str]) -> Callable[..., TrainState]:
         train_step = steps.make_train_step(
             self.config,
             self._make_apply(parameter_groups.normalization_layers(trainable)),

@@ -76,12 +76,6 @@ def trainable(group_of: Mapping[str, ParameterGroup], epoch: int) -> frozenset[s
     return frozenset(path for path, group in group_of.items() if group.rate > 0 and group.from_epoch <= epoch)
 
 
-def phases(group_of: Mapping[str, ParameterGroup], epochs: int) -> list[int]:
-    """Returns the epochs, ascending from 0, in which the set of trained parameters changes."""
-    starts = {group.from_epoch for group in group_of.values() if group.rate > 0}
-    return sorted(start for start in starts | {0} if start < epochs)
-
-
 def normalization_layers(trainable: Iterable[str]) -> frozenset[str]:
     """Returns `BatchNormContext.layers` where these parameters are trained: the layers whose scale is one of them."""
     scales = (path for path in trainable if path.startswith("backbone/") and path.endswith("/scale"))
