@@ -100,11 +100,10 @@ def count_leaks(
 ) -> dict[str, int]:
     """Counts the test images that are related to training or validation images, summed over the folds.
 
-    Of N records, `subjects` and `images` are keys; those of images are equal for duplicates.
-
     Returns:
         ``test_images``, their number; ``subject``, those whose subject is in the training data; ``field``, those with
-        another cell of the same photograph (subject and field) there; and ``duplicate``, those with a duplicate there.
+        another cell of the same photograph (subject and field) there; ``duplicate``, those with an equal element of
+        `images`, for example digests, there.
     """
     # Records without a field get a field of their own.
     fields = [(each.subject, each.field) if each.field else (each.path, "") for each in records]

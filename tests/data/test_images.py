@@ -153,17 +153,11 @@ def test_antialiased_has_the_bits_of_pillow(
     assert np.array_equal(resized(image, size, interpolation, True), expected)
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
-@pytest.mark.parametrize("size", [224, 299])
-def test_size_of_the_data_set_has_the_bits_of_pillow(size: int, interpolation: str) -> None:
-    random = np.random.default_rng(0)
-    for _ in range(6):
-        pixels = np.zeros((450, 450, 3), np.uint8)
-        top, left = random.integers(0, 200, 2)
-        pixels[top : top + 210, left : left + 190] = random.integers(0, 256, (210, 190, 3))
-        image = Image.fromarray(pixels)
-        expected = image.resize((size, size), Image.Resampling[interpolation.upper()])
-        assert np.array_equal(resized(image, size, interpolation, True), expected)
+@settings(max_examples=36, deadline=None)
+@given(cells(450, 450), st.sampled_from((224, 299)), st.sampled_from(("bilinear", "bicubic", "lanczos")))
+def test_size_of_the_data_set_has_the_bits_of_pillow(image: Image.Image, size: int, interpolation: str) -> None:
+    expected = image.resize((size, size), Image.Resampling[interpolation.upper()])
+    assert np.array_equal(resized(image, size, interpolation, True), expected)
 
 
 @settings(max_examples=25, deadline=None)
