@@ -92,7 +92,13 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def vary(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:
-    """Returns a copy of `config` with `changes` (dotted key to value) applied; lists, as in JSON, become tuples."""
+    """Returns a copy of `config` with `changes` (dotted key to value) applied; lists, as in JSON, become tuples.
+
+    Raises:
+        ConfigError: an unknown setting, as in a study of another version of alljax.
+    """
+    for key in changes:
+        _setting(key)
     changed = config.copy_and_resolve_references()
     changed.update_from_flattened_dict({key: _tuples(value) for key, value in changes.items()})
     return changed
@@ -151,13 +157,14 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
     axes: list[list[dict[str, Any]]] = []
     for entry in config.study.sweep:
         match entry:
-            case [str() as key, [_, *_] as values]:
+            case [str() as key, tuple() | list() as values] if values:
                 keys, rows = [key], [(value,) for value in values]
             case [[*keys], [_, *_] as rows] if all(isinstance(r, tuple | list) and len(r) == len(keys) for r in rows):
                 pass
             case _:
                 raise ConfigError(
-                    f"study.sweep contains {entry!r}; each entry is a pair (key, values) or (keys, rows of values)"
+                    f"study.sweep contains {entry!r}; each entry is a pair (key, tuple of values) or (keys, rows of "
+                    "values)"
                 )
         for key in keys:
             if not str(key).startswith(SWEEPABLE):

@@ -54,6 +54,6 @@ def first_few(names: Iterable[str]) -> str:
 def unknown_name(kind: str, name: str, known: Iterable[str], help: str = "") -> str:
     """Returns a message for a name that does not exist, with the nearest existing one, or `help`, or all names."""
     fix, known = help, list(known)
-    if near := difflib.get_close_matches(name, known, n=1):
+    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
         fix = f"did you mean {near[0]!r}?"
     return f"unknown {kind} {name!r}: {fix or 'choose from ' + ', '.join(known)}"

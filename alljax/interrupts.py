@@ -39,7 +39,7 @@ def stop_requested() -> bool:
 
 
 def check(collective: bool = False) -> None:
-    """Raises `Stopped` if a stop was requested, but not in `collective` work, which all processes do jointly."""
+    """Raises `Stopped` if a stop was requested; in `collective` work only if no other process waits for this one."""
     if _requested and not (collective and several_processes):
         raise Stopped("stopped; finished trials and checkpoints are kept")
 

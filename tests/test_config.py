@@ -32,6 +32,7 @@ def test_overrides_have_the_types_of_their_settings() -> None:
     [
         ("train.epoch", "7", "did you mean 'train.epochs'"),
         ("epochs", "7", "did you mean 'train.epochs'"),
+        ("path", "7", "did you mean 'weights.path'"),
         ("zzz", "7", "--settings"),
         ("model", "7", "unknown setting"),
         ("train.epochs", "1.5", "an integer"),
@@ -45,7 +46,7 @@ def test_overrides_have_the_types_of_their_settings() -> None:
         ("split.test_fraction", "1", "at least 1e-06 and below 1"),
         ("augment.crop", "1", "below 1"),
         ("preprocessing.image_size", "16", "at least 32"),
-        ("study.sweep", "train.epochs", "pair"),
+        ("study.sweep", "(('train.epochs', 'abc'),)", "pair"),
         ("study.sweep", "((", "rows of values"),
         ("study.sweep", "(('train.epochs', ()),)", "rows of values"),
         ("study.sweep", "(('train.epochs', (1,)), ('train.epochs', (2,)))", "train.epochs twice"),

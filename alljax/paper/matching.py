@@ -191,8 +191,10 @@ def describe(match: Match) -> list[str]:
     if (protocol := match.split["split.protocol"]) != "paper":
         lines.append(f"The split protocol is {protocol}; the paper splits images at random.")
     else:
-        lines.append(f"The random split is {'' if match.split['split.stratified'] else 'not '}stratified.")
-        lines.append("The paper does not state whether its was; the accuracies that it states fit only without.")
+        lines.append(
+            f"The random split is {'' if match.split['split.stratified'] else 'not '}stratified. The paper does not state "
+            "whether its was; the accuracies that it states fit its tables only without stratification."
+        )
     if match.unmatched:
         lines.append(f"{plural(match.unmatched, 'trial')} of this study correspond to no row of the paper's tables.")
     if missing := [name for row, name in match.trials.items() if not match.result(row)]:

@@ -39,9 +39,7 @@ def sections(study: Study) -> list[Section]:
     for number, (network, optimizer) in enumerate(KEYS, start=3):
         if network in match.networks:
             tables.append(metrics_table(match, number, (network, optimizer)))
-    if {optimizer for _, optimizer, _ in match.finished} == {*OPTIMIZERS}:
-        tables.append(optimizer_table(match))
-    tables.append(table_7(match))
+    tables += [table for table in (optimizer_table(match), table_7(match)) if table.rows]
     lines += [*matching.describe(match), *summary(match)]
     found = [Section("paper", "Against the paper", tuple(lines), tuple(tables))]
     if match.finished:

@@ -29,7 +29,9 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
     """
     for shard in shards:
         workdir.check_version(shard)
-    if shards and not (folder / "trials.json").is_file():
+    if not shards:
+        workdir.check_version(folder)
+    elif not (folder / "trials.json").is_file():
         try:
             contents = {name: (shards[0] / name).read_bytes() for name in SHARED}
         except OSError as error:

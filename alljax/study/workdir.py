@@ -127,9 +127,13 @@ def changes(workdir: Path, config: dict[str, Any]) -> list[str]:
 
 
 def input_changes(stored: Mapping[str, str], given: Mapping[str, str]) -> str:
-    """Returns which SHA-256 of `given`, by the name of the input, differ from the stored ones; empty for none."""
-    lines = configs.difference({name: stored.get(name) for name in given}, dict(given))
-    return f"other inputs (SHA-256 of {first_few(lines)})" if lines else ""
+    """Returns which inputs have another SHA-256 in `given` than stored, by name; empty for none."""
+    lines = [
+        f"{name} (SHA-256 {stored.get(name, 'none')[:16]} → {digest[:16]})"
+        for name, digest in given.items()
+        if stored.get(name) != digest
+    ]
+    return f"other inputs: {first_few(lines)}" if lines else ""
 
 
 def _results(trial_folder: Path) -> list[Path]:
