@@ -192,8 +192,8 @@ def describe(match: Match) -> list[str]:
         lines.append(f"The split protocol is {protocol}; the paper splits images at random.")
     else:
         lines.append(
-            f"The random split is {'' if match.split['split.stratified'] else 'not '}stratified. The paper does not state "
-            "whether its was; the accuracies that it states fit its tables only without stratification."
+            f"The random split is {'' if match.split['split.stratified'] else 'not '}stratified. The paper does not "
+            "state whether its was; the accuracies that it states fit its tables only without stratification."
         )
     if match.unmatched:
         lines.append(f"{plural(match.unmatched, 'trial')} of this study correspond to no row of the paper's tables.")
