@@ -138,7 +138,7 @@ class PmapMesh(Mesh):
         return jax.pmap(function, axis_name=DATA, in_axes=in_axes, out_axes=None, donate_argnums=donate)
 
     def stored(self, tree: Any) -> Any:
-        """See `Mesh`."""
+        """See `Mesh`; of several processes Orbax saves only arrays that are on the devices of all."""
         return self.gather(tree)
 
 
