@@ -9,7 +9,7 @@ of a data set can exceed the memory.  Both ways make the same steps on the same 
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -54,10 +54,10 @@ def compile_key(config: ConfigDict) -> str:
     Such configs may differ in what is an argument: numbers of the optimizer, epochs, features and folds.  A number
     that is 0 (no weight decay, no clipping) removes its part of the computation.
     """
-    arguments = {"train.epochs", *(f"train.{name}" for name in NUMBERS)}
-    settings = {key: value for key, value in configs.flatten(config).items() if key not in arguments}
-    static = {key: value for key, value in settings.items() if key.startswith(("train.", "model.hidden", "model.drop"))}
-    return f"{static} {[name for name in NUMBERS if config.train[name]]}"
+    arguments = {"train.epochs", *(f"train.{name}" for name in NUMBERS if config.train[name])}
+    read = ("train.", "model.hidden", "model.dropout")
+    settings = configs.flatten(config).items()
+    return repr([setting for setting in settings if setting[0].startswith(read) and setting[0] not in arguments])
 
 
 def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], fold: FoldRows) -> RunInputs:
@@ -111,17 +111,11 @@ class HeadTrainer:
         num_parameters = (self._num_features + 1) * hidden + (hidden + 1) * self._num_classes
         side_by_side = max(1, memory // (4 * 3 * num_parameters))
         groups = np.array_split(np.arange(len(runs.key)), -(-len(runs.key) // side_by_side))
-        outcomes = []
-        for group in groups:
-            selected = runs if len(groups) == 1 else jax.tree.map(lambda leaf, group=group: leaf[group], runs)
-            outcomes.append(list(self._train(epochs, selected, features, labels, fold, update)))
-        return [jax.tree.map(lambda *leaves: np.concatenate(leaves), *each) for each in zip(*outcomes, strict=True)]
-
-    def _train(
-        self, epochs: Sequence[int], runs: RunInputs, features: Any, labels: np.ndarray, fold: FoldRows,
-        update: Callable[[int, str], None],
-    ) -> Iterator[FoldOutcome]:  # fmt: skip
-        state, history = self.init(runs.key), []
+        if len(groups) > 1:
+            selected = [jax.tree.map(lambda leaf, group=group: leaf[group], runs) for group in groups]
+            outcomes = [self.train(epochs, group, features, labels, fold, update) for group in selected]
+            return [jax.tree.map(lambda *leaves: np.concatenate(leaves), *each) for each in zip(*outcomes, strict=True)]
+        state, history, found = self.init(runs.key), [], []
         for epoch in range(epochs[-1]):
             state = self.train_epoch(state, runs, features, labels, fold, epoch)
             validation, _ = self.evaluate(state.eval_params, features, labels, fold.validation, fold.validation_count)
@@ -131,7 +125,9 @@ class HeadTrainer:
             if epoch + 1 in epochs:
                 _, probabilities = self.evaluate(state.eval_params, features, labels, fold.test)
                 params = unflatten_dict(jax.device_get(state.eval_params), sep="/")
-                yield FoldOutcome(params, jax.tree.map(lambda *curve: np.stack(curve, 1), *history), probabilities)
+                curves = jax.tree.map(lambda *values: np.stack(values, 1), *history)
+                found.append(FoldOutcome(params, curves, probabilities))
+        return found
 
     @functools.partial(jax.jit, static_argnums=0)
     def init(self, keys: jax.Array) -> TrainState:

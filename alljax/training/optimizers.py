@@ -118,11 +118,7 @@ def make_optimizer(
     if group_of is None:
         direction = _direction(config, hyperparameters)
     else:
-        transformations = {
-            group.pattern: optax.chain(_direction(config, hyperparameters, group.decay), optax.scale(group.rate))
-            for group in group_of.values()
-        }
-        direction = _by_group(transformations, {path: group.pattern for path, group in group_of.items()})
+        direction = _by_group(config, hyperparameters, group_of)
     clip = (optax.clip_by_global_norm(hyperparameters.clip_norm),) if config.train.clip_norm else ()
     return optax.chain(*clip, direction, optax.scale_by_learning_rate(make_schedule(config, hyperparameters)))
 
@@ -149,27 +145,31 @@ def _direction(
 
 
 def _by_group(
-    transformations: Mapping[str, optax.GradientTransformation], group_of: Mapping[str, str]
+    config: ConfigDict, hyperparameters: Hyperparameters, group_of: Mapping[str, ParameterGroup]
 ) -> optax.GradientTransformation:
     """Transforms each layer group separately; a group without gradients keeps its state.
 
     `optax.partition` needs gradients of all groups, and so a backward pass for frozen ones.
     """
+    transformations = {
+        group.pattern: optax.chain(_direction(config, hyperparameters, group.decay), optax.scale(group.rate))
+        for group in group_of.values()
+    }
 
-    def select(tree: Mapping[str, jax.Array], group: str) -> dict[str, jax.Array]:
-        return {path: leaf for path, leaf in tree.items() if group_of[path] == group}
+    def select(tree: Mapping[str, jax.Array], name: str) -> dict[str, jax.Array]:
+        return {path: leaf for path, leaf in tree.items() if group_of[path].pattern == name}
 
     def init(params: optax.Params) -> dict[str, optax.OptState]:
-        return {group: transformation.init(select(params, group)) for group, transformation in transformations.items()}
+        return {name: transformation.init(select(params, name)) for name, transformation in transformations.items()}
 
     def update(
         gradients: optax.Updates, state: dict[str, optax.OptState], params: optax.Params | None = None
     ) -> tuple[optax.Updates, dict[str, optax.OptState]]:
         updates: dict[str, jax.Array] = {}
         state = dict(state)
-        for group, transformation in transformations.items():
-            if chosen := select(gradients, group):
-                new, state[group] = transformation.update(chosen, state[group], select(params or {}, group))
+        for name, transformation in transformations.items():
+            if chosen := select(gradients, name):
+                new, state[name] = transformation.update(chosen, state[name], select(params or {}, name))
                 updates |= new
         return updates, state
 

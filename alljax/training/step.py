@@ -63,9 +63,6 @@ class Metrics:
         """Loss and accuracy."""
         return self.loss / self.count, self.correct / self.count
 
-    def __add__(self, other: "Metrics") -> "Metrics":
-        return jax.tree.map(jnp.add, self, other)
-
 
 class History(NamedTuple):
     """Metrics per run and epoch, float32 (R, E), or numbers of one epoch.
@@ -188,8 +185,8 @@ def make_train_step(
             key = jax.random.fold_in(jax.random.fold_in(run.key, stream), state.step)
             return jax.vmap(jax.random.fold_in, (None, 0))(key, part.positions)
 
-        def add_part(carry: tuple[Any, Any, Metrics], part: Batch) -> tuple[tuple[Any, Any, Metrics], None]:
-            gradients, batch_stats, metrics = carry
+        def add_part(carry: tuple[Any, Any], part: Batch) -> tuple[tuple[Any, Any], None]:
+            sums, batch_stats = carry
             inputs, targets = part.inputs, jax.nn.one_hot(part.labels, len(run.class_weights))
             if augment is not None:
                 inputs, targets = augment(example_keys(AUGMENT, part), inputs, targets, part.mask)
@@ -202,22 +199,23 @@ def make_train_step(
                 total = jnp.sum(losses * targets * weights)
                 return total / count, (moved, Metrics.of(logits, part.labels, part.mask))
 
-            more, (moved, of_part) = jax.grad(mean_loss, has_aux=True)(params)
-            return (jax.tree.map(jnp.add, gradients, more), moved, metrics + of_part), None
+            gradients, (moved, metrics) = jax.grad(mean_loss, has_aux=True)(params)
+            return (jax.tree.map(jnp.add, sums, (gradients, metrics)), moved), None
 
-        carry = (jax.tree.map(jnp.zeros_like, params), state.batch_stats, Metrics.zero())
+        carry = ((jax.tree.map(jnp.zeros_like, params), Metrics.zero()), state.batch_stats)
         if parts == 1:
-            carry, _ = add_part(carry, batch)
+            (sums, batch_stats), _ = add_part(carry, batch)
         else:
             # Each part holds images of every device, so that no image moves between devices.
             divided = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0), batch)
-            carry, _ = lax.scan(add_part, carry, divided)
-        gradients, metrics = over_devices((carry[0], carry[2]))
+            (sums, batch_stats), _ = lax.scan(add_part, carry, divided)
+        gradients, metrics = over_devices(sums)
         optimizer = make_optimizer(config, run.hyperparameters, group_of)
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         params = {**state.params, **optax.apply_updates(params, updates)}
         ema = _average(state, params, config.train.ema_decay)
-        return TrainState(params, opt_state, state.step + 1, carry[1], ema, state.metrics + metrics)
+        metrics = jax.tree.map(jnp.add, state.metrics, metrics)
+        return TrainState(params, opt_state, state.step + 1, batch_stats, ema, metrics)
 
     return step
 
