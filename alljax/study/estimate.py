@@ -69,6 +69,7 @@ def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[flo
         measured[key] = _measure(_head_steps(job, network) if job.frozen else _network_steps(job, experiment))
     compilation, step = measured[key]
     if job.frozen:
+        measured[key] = 0.0, step  # later jobs use the same compiled functions
         step /= HEAD_STEPS * len(job.trainings) * config.study.seeds
     size = config.train.batch_size
     steps = sum(steps_per_epoch(len(fold.train), size) for fold in folds)

@@ -145,6 +145,7 @@ def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
         reason = str(error) if isinstance(error, UserError) else "device error: " + str(error).partition("\n")[0][:200]
         names = [trial.name for trial in job.trials if not workdir.is_finished(folder, trial.name)]
         failed = dict.fromkeys(names, reason) | failed
-    for name, reason in failed.items() if writes else ():
-        logging.info(f"{name} failed: {reason}")
-        workdir.write_json(workdir.trial_folder(folder, name) / "metrics.json", {"failed": reason})
+    if writes:
+        for name, reason in failed.items():
+            logging.info(f"{name} failed: {reason}")
+            workdir.write_json(workdir.trial_folder(folder, name) / "metrics.json", {"failed": reason})
