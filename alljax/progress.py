@@ -72,7 +72,10 @@ def bar(description: str, total: int, unit: str) -> Iterator[Update]:
 
 
 def study(cost: int, trials: int) -> Callable[[int, int], None]:
-    """Returns a function that logs progress, to call with cost and number of trials of each finished job of a study."""
+    """Returns ``update(job_cost, job_trials)``, which logs finished trials and the remaining time after each job.
+
+    `cost` (in any unit) and `trials` are those of the study.
+    """
     started, finished, spent = time.monotonic(), 0, 0
 
     def update(job_cost: int, job_trials: int) -> None:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting, whose type is that of its default.  Empty choices allow any value, of numbers within the limits."""
+    """A setting, whose type is that of its default.
+
+    A text is one of `choices` (if there are any), a number at least `minimum` and less than `below`.
+    """
 
     default: bool | int | float | str | tuple
     help: str

@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ def save_arrays(path: Path, tree: Any) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, Any]:
-    """Returns the nested dictionaries that `save_arrays` wrote, without empty ones."""
-    with np.load(path) as arrays:
+    """Returns the nested dictionaries that `save_arrays` wrote, without empty ones; `WorkdirError` if it is damaged."""
+    with _read_errors(path), np.load(path) as arrays:
         return unflatten_dict(dict(arrays), sep="/")
 
 
@@ -139,5 +140,5 @@ def _write_errors(folder: Path) -> Iterator[None]:
 def _read_errors(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise WorkdirError(f"{folder} is damaged; remove it and run the same command again") from error
