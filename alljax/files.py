@@ -96,6 +96,9 @@ def file_lock(path: Path, busy: str = "") -> Iterator[None]:
 
 
 def cache_dir() -> Path:
-    """Returns ``$ALLJAX_CACHE_DIR``, else ``$XDG_CACHE_HOME/alljax``, else ``~/.cache/alljax``, without creating it."""
+    """Returns the folder for downloaded weights and computed features, without creating it.
+
+    ``$ALLJAX_CACHE_DIR``, else ``$XDG_CACHE_HOME/alljax``, else ``~/.cache/alljax``.
+    """
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alljax"
     return Path(os.environ.get("ALLJAX_CACHE_DIR") or default)

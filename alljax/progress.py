@@ -50,7 +50,7 @@ def bar(description: str, total: int, unit: str) -> Iterator[Update]:
     Args:
         description: what is done, for example ``"features vgg16"``.
         total: number of units; 0 hides the bar.
-        unit: what is counted, for example ``"images"``.
+        unit: plural of what is counted, for example ``"images"``.
     """
     terminal = sys.stderr.isatty()
     columns = (

@@ -38,7 +38,8 @@ class Outcome:
 
     Attributes:
         folds: one outcome per fold, S seeds each, on the host.
-        costs: seconds of training, all trials of the job together, seconds to get the features, and their number.
+        costs: for metrics.json: ``seconds`` of training, all trials of the job together, ``feature_seconds`` to compute
+            or read features or images, and for heads the number of ``features``.
     """
 
     folds: Sequence[FoldOutcome]
