@@ -131,7 +131,7 @@ def implied(row: Row, test_all: int = STRATIFIED_ALL) -> tuple[np.ndarray, bool]
 
 
 def implied_ranges(row: Row, sizes: Sequence[int]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Returns the ranges of test accuracy and HEM recall, as shares, that a row implies for numbers of ALL test images."""
+    """Returns the ranges of test accuracy and HEM recall, as shares, that a row implies for `sizes` ALL test images."""
     tp, _, fp, tn = np.concatenate([implied(row, size)[0] for size in sizes]).T
     accuracy, hem_recall = (tp + tn) / TEST_IMAGES, tn / (fp + tn)
     return (accuracy.min(), accuracy.max()), (hem_recall.min(), hem_recall.max())
