@@ -28,7 +28,7 @@ STAGES = (
 )
 """(number of blocks, kernel size, stride of the first block, expansion, output channels) of each stage."""
 
-WIDTHS = {"stem": 32, **{f"stage{number}": stage[-1] for number, stage in enumerate(STAGES, start=1)}, "head": 1280}
+WIDTHS = {"stem": 32} | {f"stage{number}": stage[-1] for number, stage in enumerate(STAGES, start=1)} | {"head": 1280}
 
 
 class ConvNorm(nn.Module):
@@ -78,9 +78,7 @@ class EfficientNetLite0(StagedNetwork):
     block), ``head`` (the 1×1 convolution to 1280 channels with normalization and ReLU6).
     """
 
-    widths = (
-        {"stem": 32} | {f"stage{number}": stage[-1] for number, stage in enumerate(STAGES, start=1)} | {"head": 1280}
-    )
+    widths = WIDTHS
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         self.stem = ConvNorm(32, 3, 2)

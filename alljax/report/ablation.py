@@ -138,8 +138,9 @@ def _draw(axes: Axes, axis: VariedSetting, points: np.ndarray, offset: float, li
         order = np.argsort(numbers)
         axes.set_xscale("log")
         axes.plot(numbers[order], values[order], color=color, linewidth=1.3, label=label or axis.name)
-        axes.set_xticks(numbers, axis.labels)
-        axes.minorticks_off()
+        if len(numbers) <= 8:  # more labels would overlap
+            axes.set_xticks(numbers, axis.labels)
+            axes.minorticks_off()
         axes.grid(visible=True, axis="y")
         return axes.errorbar(numbers * (max(numbers) / min(numbers)) ** (0.04 * offset), values, yerr=errors, **look)
     places = np.arange(len(values))

@@ -125,8 +125,11 @@ def find(path: str | Path, name: str, backbone: str) -> Located:
     if file.is_dir():
         file = _choose(file, backbone, candidates)
     known = recognize(file)
-    if name and (mismatch := sources()[name].mismatch(file)):
-        raise WeightsError(f"{file}: not {name}, as weights.name says: {mismatch}")
+    for source in sources().values():
+        # torchvision's names contain the start of the hash: vgg16-397923af.pth
+        named = file.name == source.file and source.hash.partition(":")[2][:8] in file.name
+        if (named or source.name == name) and (mismatch := source.mismatch(file)):
+            raise WeightsError(f"{file}: not {source.name}, as its name or weights.name says: {mismatch}")
     if known and known.backbone != backbone:
         fix = f"set model.backbone to {known.backbone!r} or give another file"
         raise WeightsError(f"{file}: {known.name} is for {known.backbone}, not {backbone}; {fix}")

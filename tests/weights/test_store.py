@@ -207,6 +207,9 @@ def test_given_file_is_recognized_by_its_hash(algorithm: str, known: dict[str, S
     path.write_bytes(content("other"))
     assert find(path, "", "vgg16").source is None
     assert "wrong hash" in refusal(path, "vgg", "vgg16")
+    start = known["vgg"].hash.partition(":")[2][:8]
+    known["vgg"] = replace(known["vgg"], file=f"vgg-{start}.pth")
+    assert "not vgg, as its name" in refusal(path.rename(tmp_path / known["vgg"].file), "", "vgg16")
 
 
 def test_impossible_requests(known: dict[str, Source], tmp_path: Path) -> None:
