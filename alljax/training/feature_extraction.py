@@ -95,7 +95,8 @@ class FeatureExtractor:
             features = self._stored(request)
             if features is not None:
                 images, views, width = features.shape
-                logging.info(f"features {network.backbone.name}: {images:,} × {views} × {width:,} are stored")
+                size = f"{images:,} images × {views} views × {width:,}" if views > 1 else f"{images:,} × {width:,}"
+                logging.info(f"features {network.backbone.name}: {size} are stored")
             self._loaded[request] = self._compute(request) if features is None else features
         return self._loaded[request]
 
