@@ -15,7 +15,7 @@ Words after the colon, joined with commas, as in ``configs/paper.py:keras,both``
             leakage gap.
     keras   Keras's weights of both networks, and ResNet50 as Keras builds it: most likely what the authors used.
     small   two stages of EfficientNet-Lite0 in place of the two networks: nothing is downloaded.
-    toy     two earlier stages, 96 generated images of 64 × 64 pixels, 2 repeats; a minute on two CPU cores.
+    toy     two earlier stages, 96 generated images of 64 × 64 pixels, 2 repeats; half a minute on two CPU cores.
 """
 
 from ml_collections import ConfigDict
