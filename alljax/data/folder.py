@@ -61,7 +61,8 @@ def read_folder(archive: Archive, name_pattern: str = "", check_layout: bool = T
 def read_csv(path: Path) -> Dataset:
     """Reads a CSV with the columns path, label and optionally subject, field, cell, fold, subset.
 
-    Paths are relative to the folder of the CSV; the classes are sorted by name.
+    Paths are relative to the folder of the CSV; the classes are sorted by name.  DataError: not such a CSV, an image is
+    missing or listed twice, or a row has no path or label.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -70,7 +71,8 @@ def read_csv(path: Path) -> Dataset:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV: {error}") from error
     if header.count("path") != 1 or header.count("label") != 1:
-        raise DataError(f"{path}: expected the columns path, label (and subject, subset), found {', '.join(header)}")
+        found = ", ".join(header) or "an empty file"
+        raise DataError(f"{path}: expected the columns path, label (and subject, subset), found {found}")
     rows: dict[str, dict[str, str]] = {}
     for number, values in enumerate(table, 1):
         row = {column: values[column].strip() for column in _COLUMNS if column in values}
