@@ -11,7 +11,8 @@ demo: $(VENV)/.demo
 # Real input and comparisons with other libraries compile as users do; all other tests compile cheaply (tests/conftest.py).
 # Tests on real input are skipped with a message where it is missing (CONTRIBUTING.md).
 test: $(VENV)/.dev
-	$(BIN)/pytest -m "not long and not system and not optimized" -n 2 --dist=loadfile $(PYTEST_ARGUMENTS)
+	$(BIN)/pytest -m "not long and not system and not optimized and not eight_devices" -n 2 --dist=loadfile $(PYTEST_ARGUMENTS)
+	ALLJAX_TEST_DEVICES=8 $(BIN)/pytest -m "eight_devices and not long" -n 2 --dist=loadfile
 	ALLJAX_TEST_OPTIMIZE=1 $(BIN)/pytest -m "optimized and not long and not system" -n 2 --dist=loadfile
 
 # Also kills processes, runs Slurm, Chromium and LaTeX where they are installed, and measures at full scale.

@@ -1,4 +1,4 @@
-"""Set-up of all tests: strict arithmetic, eight simulated devices, separate caches, real input where it exists."""
+"""Set-up of all tests: strict arithmetic, simulated devices, separate caches, real input where it exists."""
 
 import logging as stdlib_logging
 import os
@@ -6,7 +6,10 @@ import tempfile
 
 # Compilation is most of the time of a test: cheap flags and one cache of compiled programs for all processes.
 # ALLJAX_TEST_OPTIMIZE=1 compiles as users do (parity tests, benchmarks).
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# ALLJAX_TEST_DEVICES=8 runs the tests of `EIGHT_DEVICES`.
+os.environ.setdefault("ALLJAX_TEST_DEVICES", "2")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={os.environ['ALLJAX_TEST_DEVICES']}"
 if not os.environ.get("ALLJAX_TEST_OPTIMIZE"):
     os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -39,16 +42,23 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["ALLJAX_CACHE_DIR"] = folder
 
 
+EIGHT_DEVICES = tuple(
+    f"tests/training/test_{name}.py" for name in ("checkpoints", "fine_tuning", "fold_loader", "sharding")
+)
 SYSTEM = ("tests/faults/", "tests/multihost/", "tests/report/test_page_in_browser.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests that need several processes or system packages, and those that need fast compiled programs."""
+    """Marks tests that need several processes, system packages, eight devices or fast compiled programs."""
     root = Path(__file__).resolve().parents[1]
     for item in items:
         path = item.path.relative_to(root).as_posix()
         if path.startswith(SYSTEM):
             item.add_marker(pytest.mark.system)
+        if path in EIGHT_DEVICES:
+            item.add_marker(pytest.mark.eight_devices)
+            if jax.device_count() < 8:
+                item.add_marker(pytest.mark.skip(reason="needs ALLJAX_TEST_DEVICES=8"))
         if path.startswith("tests/parity/") or item.get_closest_marker("real"):
             item.add_marker(pytest.mark.optimized)
 

@@ -159,7 +159,12 @@ def fold_keys(config: ConfigDict, fold: FoldRows) -> jax.Array:
     if not config.study.share_training:
         # With the stream RUN, so that 1, 2 and 3 epochs are not SHUFFLE, AUGMENT and DROPOUT of another run.
         numbers += [RUN, config.train.epochs]
-    keys = jax.vmap(jax.random.key)(np.arange(config.seed, config.seed + config.study.seeds))
+    return _fold_in(np.arange(config.seed, config.seed + config.study.seeds), np.array(numbers))
+
+
+@jax.jit
+def _fold_in(seeds: jax.Array, numbers: jax.Array) -> jax.Array:
+    keys = jax.vmap(jax.random.key)(seeds)
     for number in numbers:
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
     return keys
