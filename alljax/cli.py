@@ -142,7 +142,7 @@ def study(options: Options) -> int:
     with interrupts.handle_signals():
         distributed.initialize(options.coordinator, options.processes, options.process)
         from alljax import paper
-        from alljax.report import report, terminal
+        from alljax.report import model_tables, report
         from alljax.study import restart
 
         def finish(study: Any) -> None:
@@ -152,7 +152,7 @@ def study(options: Options) -> int:
         study = restart.find_or_run(options.settings, options.workdir, options.shard, force, options.dry_run, finish)
     if study is None:
         return 0
-    terminal.print_results(study)
+    model_tables.print_results(study)
     print(f"\nreport: {options.workdir / 'report.html'}")
     print(f"new images: alljax predict --workdir={options.workdir} IMAGE_OR_FOLDER")
     if options.settings.data.source == "synthetic":

@@ -1,8 +1,12 @@
-"""Tables of a study: its models with the baselines, its classes, misclassified images, and subjects."""
+"""Tables of a study: its models with the baselines (also in the terminal), classes, misclassified images, subjects."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
+import rich.table
+from rich import box
+from rich.console import Console
 
 from alljax.evaluation.metrics import METRICS
 from alljax.report.findings import BASELINES
@@ -11,6 +15,9 @@ from alljax.study.results import Study
 
 DRAWN = 6
 """Models with figures on the page, the best ones."""
+
+PRINTED = 20
+"""Models in the terminal, the best ones."""
 
 SUBJECTS = 200
 """Subjects in the table, those with most errors."""
@@ -52,6 +59,36 @@ def results_table(study: Study) -> Table:
     )
     title, count = "Metrics over all held-out images", len(models)
     return Table("results", title, columns, tuple(rows[:count]), tuple(rows[count:]), notes)
+
+
+def print_results(study: Study, width: int | None = None) -> None:
+    """Prints the models, best first, the baselines, the positive class, and what is missing or failed.
+
+    The default width is that of the terminal, or 120 columns without one; below 100 the third metric is omitted.
+    """
+    console = Console(width=width or (None if sys.stdout.isatty() else 120))
+    results = results_table(study)
+    first = results.columns.index(METRICS["auc"])
+    shown = first + (3 if console.width >= 100 else 2)
+    title = f"{results.title}. {results.notes[0]}"
+    table = rich.table.Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in results.columns[:first]:
+        table.add_column(heading, overflow="fold")
+    for heading in results.columns[first:shown]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for place, row in enumerate(results.rows[:PRINTED]):
+        table.add_row(*map(str, row[:shown]), style="" if place else "bold")
+    table.add_section()
+    for row in results.footer:
+        table.add_row(*map(str, row[:shown]), style="dim")
+    console.print(table)
+    if len(results.rows) > PRINTED:
+        print(f"{len(results.rows) - PRINTED} more models are in the report")
+    if len(study.classes) == 2:
+        print(f"positive class: {study.class_names[1]}")
+    for key in ("missing", "failed"):
+        if names := study.metrics[key]:
+            print(f"{len(names)} {key}: {', '.join(names)}")
 
 
 def results_section(study: Study) -> Section:

@@ -11,7 +11,6 @@ import numpy as np
 from alljax.study.results import Study
 
 NAMES = {
-    "model.backbone": "backbone",
     "model.pool": "pooling",
     "model.hidden": "hidden units",
     "split.protocol": "split",

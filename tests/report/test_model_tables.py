@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from alljax.report import terminal
+from alljax.report import model_tables
 from alljax.study.results import Study, read_study
 
 
@@ -12,7 +12,7 @@ def test_results_fit_and_list_models_then_baselines(
     toy_study: Path, width: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = read_study(toy_study)
-    terminal.print_results(study, width)
+    model_tables.print_results(study, width)
     text = capsys.readouterr().out
     assert all(len(line.rstrip()) <= width for line in text.splitlines())
     if width == 120:
@@ -29,9 +29,9 @@ def test_long_tables_are_cut_and_missing_and_failed_models_named(
 ) -> None:
     study = make_study(("train.epochs", tuple(range(1, 26))), step=0.05)
     study.metrics.update(missing=["b", "c"], failed={"d": "out of memory"})
-    terminal.print_results(study, 140)
+    model_tables.print_results(study, 140)
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines if "-epochs=" in line]
-    assert names == study.ranking.order[: terminal.PRINTED]
+    assert names == study.ranking.order[: model_tables.PRINTED]
     assert "5 more models are in the report" in lines
     assert lines[-2:] == ["2 missing: b, c", "1 failed: d"]
