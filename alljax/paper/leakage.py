@@ -9,7 +9,7 @@ from alljax.data.protocols import LEAKY
 from alljax.evaluation.intervals import auc_within_folds, percentile_interval, resample
 from alljax.paper import matching
 from alljax.report import plots
-from alljax.report.plots import BLUE, INK, VERMILION
+from alljax.report.plots import DASHES, INK
 from alljax.report.setting_names import describe, varied_settings
 from alljax.report.tables import Figure, Section, Table, Value, difference_value, metric_value
 from alljax.study.results import Study
@@ -94,18 +94,15 @@ def summary(gaps: Sequence[Gap], level: float) -> str:
 def _figure(study: Study, pairs: Mapping[Pair, str]) -> Figure:
     """Returns both accuracies of each configuration with their intervals."""
     with plots.subplots(1, 1, (8.4, 1.3 + 0.34 * len(pairs))) as (drawn, grid):
-        axes, rows = grid[0, 0], np.arange(len(pairs))
-        for side, (label, color, marker) in enumerate(zip(SIDES, (BLUE, VERMILION), "os", strict=True)):
-            at, results = rows + 0.26 * side - 0.13, [study.metrics["trials"][pair[side]] for pair in pairs]
-            low, high = np.array([result["intervals"]["accuracy"] for result in results]).T
-            axes.hlines(at, low, high, color=color, linewidth=1.4)
-            axes.plot([result["accuracy"] for result in results], at, marker, color=color, markersize=5, label=label)
+        axes, series = grid[0, 0], {}
+        for side, label in enumerate(SIDES):
+            results = [study.metrics["trials"][pair[side]] for pair in pairs]
+            series[label] = np.array([(each["accuracy"], *each["intervals"]["accuracy"]) for each in results])
+        plots.draw_intervals(axes, list(pairs.values()), series)
         if rule := study.split_of(next(iter(pairs))[1])["baselines"].get("size_threshold"):
-            axes.axvline(rule["accuracy"], color=INK, linewidth=0.9, linestyle=plots.DASHES[2], label="cell size alone")
-        axes.set_yticks(rows, list(pairs.values()), fontsize=9)
-        axes.set(ylim=(len(pairs) - 0.5, -0.5), xlabel="test accuracy")
+            axes.axvline(rule["accuracy"], color=INK, linewidth=0.9, linestyle=DASHES[2], label="cell size alone")
+        axes.set_xlabel("test accuracy")
         axes.xaxis.set_major_formatter("{x:.0%}")
-        axes.grid(axis="x")
         drawn.legend(loc="outside upper center", ncols=3, fontsize=9)
         caption = "Accuracy of the same configurations on random images and on disjoint subjects, with intervals."
         return plots.save("leakage", caption, drawn)

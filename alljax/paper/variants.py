@@ -174,20 +174,16 @@ def _table(match: Match, ranking: Sequence[Variant]) -> Table:
 
 def _figure(match: Match, ranking: Sequence[Variant]) -> Figure:
     """Returns distances with their intervals, the nearest configuration on top."""
-    series, level = (BOTH, *match.networks), match.study.bootstrap.level
+    networks, level = (BOTH, *match.networks), match.study.bootstrap.level
     with plots.subplots(1, 1, (9.5, 1.3 + 0.42 * len(ranking))) as (figure, grid):
-        axes = grid[0, 0]
-        for number, (network, color, marker) in enumerate(zip(series, plots.PALETTE, "osD", strict=False)):
+        axes, series = grid[0, 0], {}
+        for network in networks:
             distances = [variant.distances[network] for variant in ranking]
-            at = np.arange(len(ranking)) + 0.22 * (number - (len(series) - 1) / 2)
-            low, high = np.array([_interval(each, level) for each in distances]).T
-            axes.hlines(at, low, high, color=color, linewidth=1.4)
-            axes.plot([each[0] for each in distances], at, marker, color=color, markersize=5,
-                      label=published.NETWORKS.get(network, network))  # fmt: skip
-        axes.set_yticks(range(len(ranking)), [variant.name for variant in ranking], fontsize=9)
-        axes.set(ylim=(len(ranking) - 0.5, -0.5), xlabel="distance in percentage points")
+            points = np.array([(each[0], *_interval(each, level)) for each in distances])
+            series[published.NETWORKS.get(network, network)] = points
+        plots.draw_intervals(axes, [variant.name for variant in ranking], series)
+        axes.set_xlabel("distance in percentage points")
         axes.set_xlim(left=0)
-        axes.grid(axis="x")
-        figure.legend(loc="outside upper left", ncols=len(series), fontsize=9)
+        figure.legend(loc="outside upper left", ncols=len(networks), fontsize=9)
         caption = f"Distance of each configuration to the published tables, with {level:.0%} intervals."
         return plots.save("variants", caption, figure)

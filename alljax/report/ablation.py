@@ -1,8 +1,7 @@
 """The report's section on the settings that a study varies: a figure and a table with paired differences."""
 
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,10 +18,6 @@ WIDE = 20.0
 
 MOST_LINES, MOST_PANELS = 12, 9
 """Values of the second and third setting above which no figure is drawn."""
-
-MARKERS = "osD^vPX"
-LEAKY: dict[str, Any] = {"color": plots.INK, "marker": "o", "markerfacecolor": "none", "markersize": 9, "linestyle": ""}
-"""Circles around trials tested on a leaky split."""
 
 
 def sections(study: Study) -> list[Section]:
@@ -87,36 +82,32 @@ def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
         return None
     metric, ranking = METRICS[study.ranking.metric], study.ranking
     values = np.full((len(axis.rows), len(lines), len(panels), 3), np.nan)  # value, low, high
-    leaky = np.zeros(values.shape[:3], bool)
     for name, result in study.metrics["trials"].items():
         place = (*(setting.index(study.settings(name)) for setting in (axis, *rest)), 0, 0)[:3]
         value = result[ranking.metric]
         values[place] = value, *result["intervals"].get(ranking.metric, (value, value))
-        leaky[place] = name in ranking.leaky
     log, columns = _logarithmic(axis), min(len(panels), 3)
     rows = -(-len(panels) // columns)
     height = 3.6 if log else max(1.7, 0.9 + len(axis.rows) * (0.16 + 0.19 * len(lines)))
     size = (6.4 if columns == 1 else 1.4 + 2.9 * columns, 0.5 + rows * height)
+    names = [textwrap.fill(plots.shorten(name, 66), 24) for name in axis.labels]
     with plots.subplots(rows, columns, size, share=True) as (figure, grid):
-        handles: dict[str, Any] = {}
-        for panel, title in enumerate(panels):
-            axes = grid.flat[panel]
-            for line, label in enumerate(lines):
-                bars = _draw(axes, axis, values[:, line, panel], (line + 0.5) / len(lines) - 0.5, line, label)
-                shown, (x, y) = leaky[:, line, panel], bars.lines[0].get_data()
-                handles[label], circles = bars, axes.plot(x[shown], y[shown], **LEAKY)
+        for panel, (axes, title) in enumerate(zip(grid.flat, panels, strict=False)):
+            series = {label or axis.name: values[:, line, panel] for line, label in enumerate(lines)}
+            if log:
+                _draw_curves(axes, axis, series)
+            else:
+                plots.draw_intervals(axes, names, series)
             axes.set_title(f"{rest[1].name} {title}" if title else "", fontsize=10.5, loc="left")
             axes.tick_params(labelbottom=True)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         figure.supxlabel(axis.name if log else metric, fontsize=10.5)
         figure.supylabel(metric if log else axis.name, fontsize=10.5)
-        handles.pop("", None)  # a single line needs no name
-        if leaky.any():
-            handles["leaky test"] = circles[0]
-        if handles:
-            figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=min(4, len(handles)),
-                          title=rest[0].name if rest else None, alignment="left")  # fmt: skip
+        if rest:
+            labeled = grid[0, 0].get_legend_handles_labels()
+            figure.legend(*labeled, loc="outside upper left", ncols=min(4, len(lines)), title=rest[0].name,
+                          alignment="left")  # fmt: skip
         by = ", ".join(setting.name for setting in varied)
         caption = f"{metric} with {study.config['evaluation.level']:.0%} intervals by {by}"
         return plots.save("ablation", caption, figure, curves=log)
@@ -127,25 +118,18 @@ def _logarithmic(setting: VariedSetting) -> bool:
     return numbers is not None and all(number > 0 for number in numbers) and max(numbers) > WIDE * min(numbers)
 
 
-def _draw(axes: Axes, axis: VariedSetting, points: np.ndarray, offset: float, line: int, label: str) -> Any:
-    """Draws the intervals of a line: against numbers on a logarithmic axis and connected, else one row per value."""
-    color, marker = plots.PALETTE[line % len(plots.PALETTE)], MARKERS[line % len(MARKERS)]  # unique up to 42 lines
-    look: dict[str, Any] = {"color": color, "marker": marker, "markersize": 5, "linestyle": "", "elinewidth": 1.4}
-    values, low, high = points.T
-    errors = np.abs([values - low, high - values])
-    if _logarithmic(axis):
-        numbers = np.array(axis.numbers)
-        order = np.argsort(numbers)
-        axes.set_xscale("log")
-        axes.plot(numbers[order], values[order], color=color, linewidth=1.3, label=label or axis.name)
-        if len(numbers) <= 8:  # more labels would overlap
-            axes.set_xticks(numbers, axis.labels)
-            axes.minorticks_off()
-        axes.grid(visible=True, axis="y")
-        return axes.errorbar(numbers * (max(numbers) / min(numbers)) ** (0.04 * offset), values, yerr=errors, **look)
-    places = np.arange(len(values))
-    axes.set_yticks(places, [textwrap.fill(plots.shorten(name, 66), 24) for name in axis.labels])
-    axes.set_ylim(len(values) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=True, axis="x")
-    return axes.errorbar(values, places + 0.74 * offset, xerr=errors, **look)
+def _draw_curves(axes: Axes, axis: VariedSetting, series: Mapping[str, np.ndarray]) -> None:
+    """Draws each series, values with low and high ends (N, 3), against the numbers of the setting."""
+    numbers = np.array(axis.numbers)
+    order = np.argsort(numbers)
+    axes.set_xscale("log")
+    for number, (label, points) in enumerate(series.items()):
+        color, marker = plots.PALETTE[number % len(plots.PALETTE)], plots.MARKERS[number % len(plots.MARKERS)]
+        values, low, high = points[order].T
+        axes.plot(numbers[order], values, marker=marker, markersize=5, color=color, linewidth=1.3, label=label)
+        offset = (max(numbers) / min(numbers)) ** (0.02 * ((number + 0.5) / len(series) - 0.5))
+        axes.vlines(numbers[order] * offset, low, high, color=color, linewidth=1.4)
+    if len(numbers) <= 8:  # more labels would overlap
+        axes.set_xticks(numbers, axis.labels)
+        axes.minorticks_off()
+    axes.grid(visible=True, axis="y")

@@ -8,7 +8,7 @@ light and on a dark page. The same numbers give the same bytes.
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ from alljax.report.tables import Figure
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+MARKERS = "osD^vPX"
 INK = "#010203"
 """Color of text and axes; the page replaces it by its own text color."""
 
@@ -73,6 +74,20 @@ def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: 
     with subplots() as (figure, grid):
         draw(grid[0, 0], *arguments)
         return save(name, caption, figure, curves=True, png=False)
+
+
+def draw_intervals(axes: Axes, names: Sequence[str], series: Mapping[str, np.ndarray]) -> None:
+    """Draws a row per name, the first on top: of each series, by its label, values with low and high ends, (N, 3)."""
+    rows, distance = np.arange(len(names)), min(0.25, 0.74 / len(series))
+    for number, (label, points) in enumerate(series.items()):
+        color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]  # unique up to 42 series
+        at, (values, low, high) = rows + distance * (number - (len(series) - 1) / 2), points.T
+        axes.hlines(at, low, high, color=color, linewidth=1.4)
+        axes.plot(values, at, marker, color=color, markersize=5, label=label)
+    axes.set_yticks(rows, names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=True, axis="x")
 
 
 def draw_learning_curves(axes: Axes, history: pandas.DataFrame, quantity: str, validation: str) -> None:
