@@ -79,12 +79,12 @@ class FeatureExtractor:
         self._on_device: tuple[np.ndarray | None, Any] = None, None
 
     def load(self, network: Network, augment: str) -> np.ndarray:
-        """Returns float32 (N, V, D), V views of each image, usually memory-mapped.
+        """Returns float32 (N, V, D), V views of each image, memory-mapped.
 
         Several processes must request the same features in the same order: each computes a part of them.
 
         Raises:
-            ConfigError: they fit neither on disk nor in memory.
+            ConfigError: they cannot be stored in the cache.
             DataError: an image that cannot be read.
         """
         request = network, augment
@@ -144,22 +144,16 @@ class FeatureExtractor:
 
     def _compute(self, request: Request) -> np.ndarray:
         """Computes and stores the features of a request and of all others that share its pass."""
-        (network, augment), single = request, jax.process_count() == 1
+        path = self._path(_pass_of(request)).with_suffix(".lock")
         try:
             # A lock could make processes of one study on one host wait for each other forever.
-            path = self._path(_pass_of(request)).with_suffix(".lock")
-            with files.file_lock(path) if single else contextlib.nullcontext():
+            with files.file_lock(path) if jax.process_count() == 1 else contextlib.nullcontext():
                 if self._stored(request) is None:  # else another study has computed them in the meantime
-                    self._store(self.missing()[_pass_of(request)], augment)
-                if (features := self._stored(request)) is not None:
-                    return features
+                    self._store(self.missing()[_pass_of(request)], request[1])
         except WorkdirError as error:
-            size = 4 * len(self._digests) * VIEWS[augment] * network.feature_count
-            advice = "ALLJAX_CACHE_DIR sets the folder"
-            if not single or size > decoded_cache.host_memory() / 2:
-                raise ConfigError(f"{error}; {advice}, model.pool=average makes features small") from error
-            logging.info(f"the features are not stored: {error} ({advice})")
-        return np.concatenate([block for (block,) in self._blocks([network], augment)])
+            advice = "ALLJAX_CACHE_DIR sets the folder, model.pool=average makes features small"
+            raise ConfigError(f"{error}; {advice}") from error
+        return np.load(self._path(request), mmap_mode="r")
 
     def _store(self, networks: Sequence[Network], augment: str) -> None:
         """Computes and stores features block by block: they need never be in memory at once."""
@@ -169,19 +163,16 @@ class FeatureExtractor:
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
         if size > free:
             raise WorkdirError(f"the features take {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free on the disk")
+        source = self._sources.open(networks[0])
         with contextlib.ExitStack() as stack:
             opened = [stack.enter_context(files.atomic_write(path)) for path in paths]
             for file, shape in zip(opened, shapes, strict=True):
                 np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-            for block in stack.enter_context(contextlib.closing(self._blocks(networks, augment))):
+            blocks = feature_blocks(networks, source, self._config, augment)
+            update = stack.enter_context(progress.bar(f"features {networks[0].backbone.name}", shapes[0][0], "images"))
+            for block in stack.enter_context(contextlib.closing(blocks)):
                 for file, features in zip(opened, block, strict=True):
                     file.write(np.ascontiguousarray(features, "<f4").tobytes())
-
-    def _blocks(self, networks: Sequence[Network], augment: str) -> Generator[list[np.ndarray], None, None]:
-        source = self._sources.open(networks[0])
-        with progress.bar(f"features {networks[0].backbone.name}", len(source.labels), "images") as update:
-            for block in feature_blocks(networks, source, self._config, augment):
-                yield block
                 interrupts.check(collective=True)
                 update(len(block[0]))
 

@@ -1,10 +1,10 @@
 """Learning rate finder: a short run at each of many constant rates."""
 
 import itertools
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+import pandas
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -16,9 +16,6 @@ from alljax.training.fold_loader import FoldLoader
 from alljax.training.network import Network
 from alljax.training.sampling import FoldRows
 from alljax.training.sharding import make_mesh
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 RATES = np.logspace(-6, 0, 13).astype(np.float32)
 """Two per decade from 1e-6 to 1."""
@@ -70,9 +67,7 @@ def _final(losses: np.ndarray) -> np.ndarray:
     return losses[..., -max(losses.shape[-1] // 5, 1) :].mean(-1)
 
 
-def table(losses: np.ndarray) -> "DataFrame":
+def table(losses: np.ndarray) -> pandas.DataFrame:
     """Returns the losses as a table with the columns ``learning_rate, step, loss``."""
-    import pandas
-
     rates, steps = np.meshgrid([f"{rate:.6g}" for rate in RATES], np.arange(1, STEPS + 1), indexing="ij")
     return pandas.DataFrame({"learning_rate": rates.ravel(), "step": steps.ravel(), "loss": losses.ravel()})

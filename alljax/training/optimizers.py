@@ -47,10 +47,6 @@ def scale_by_adam() -> optax.GradientTransformation:
     gradients the two differ by far more than rounding.
     """
 
-    def init(params: optax.Params) -> optax.ScaleByAdamState:
-        mean, square = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
-        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mean, square)
-
     def update(
         gradients: optax.Updates, state: optax.ScaleByAdamState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
@@ -63,7 +59,7 @@ def scale_by_adam() -> optax.GradientTransformation:
         updates = jax.tree.map(lambda m, v: correction * m / (jnp.sqrt(v) + EPSILON), mean, square)
         return updates, optax.ScaleByAdamState(steps, mean, square)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
 def make_schedule(config: ConfigDict, hyperparameters: Hyperparameters) -> optax.Schedule:
