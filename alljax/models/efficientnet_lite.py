@@ -10,9 +10,8 @@ from functools import partial
 import flax.linen as nn
 import jax
 
-from alljax.models.backbones import StagedNetwork, register
+from alljax.models.backbones import Layout, Rules, StagedNetwork, register
 from alljax.models.layers import BatchNorm, BatchNormContext, Conv, Stage, tensorflow_same_padding
-from alljax.models.layouts import Layout, Rules
 
 EPS = 1e-3
 MOMENTUM = 0.99

@@ -16,9 +16,8 @@ from typing import Literal
 import flax.linen as nn
 import jax
 
-from alljax.models.backbones import StagedNetwork, register
+from alljax.models.backbones import Layout, Rules, StagedNetwork, register
 from alljax.models.layers import BatchNorm, BatchNormContext, Conv, Stage
-from alljax.models.layouts import Layout, Rules
 
 Variant = Literal["torchvision", "keras"]
 

@@ -4,9 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from alljax.models.backbones import StagedNetwork, register
+from alljax.models.backbones import Layout, Rules, StagedNetwork, register
 from alljax.models.layers import BatchNormContext, Conv
-from alljax.models.layouts import Layout, Rules
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """(number of convolutions, channels) of each block."""

@@ -14,8 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from alljax import files
 from alljax.errors import WeightsError, first_few, plural
-from alljax.models.backbones import BACKBONES, Backbone, get_backbone
-from alljax.models.layouts import Layout
+from alljax.models.backbones import BACKBONES, Backbone, Layout, get_backbone
 from alljax.weights import formats, store
 
 CLASSIFIER = "params/classifier/"
@@ -43,11 +42,6 @@ class Match:
     missing: list[str]  # our names, except the classifier's, that the file does not have
     surplus: list[str]  # names in the file without a variable
     foreign: list[str]  # the surplus names that belong to another variant of the network
-
-    @property
-    def likeness(self) -> tuple[int, int]:
-        """Orders matches: more arrays found, then fewer missing."""
-        return len(self.names), -len(self.missing)
 
 
 def convert(
@@ -115,7 +109,7 @@ def best_match(names: Iterable[str], backbones: Iterable[Backbone] = BACKBONES.v
     """Returns the best match of the tensor names in a file; without names if the file fits none of the backbones."""
     layouts = [(backbone, layout) for backbone in backbones for layout in (*backbone.layouts.values(), ALLJAX)]
     matches = [_match(names, backbone, layout) for backbone, layout in layouts]
-    return max(matches, key=lambda match: match.likeness)
+    return max(matches, key=lambda match: (len(match.names), -len(match.missing)))
 
 
 def _match(names: Iterable[str], backbone: Backbone, layout: Layout) -> Match:
@@ -141,7 +135,7 @@ def _misfit(arrays: Mapping[str, np.ndarray], match: Match, misshapen: list[str]
     """Returns why a file is not one of the match's backbone."""
     backbone, layout = match.backbone, match.layout
     best = best_match(arrays)
-    if best.backbone is not backbone and best.likeness > match.likeness:
+    if best.backbone is not backbone and len(best.names) > len(match.names):
         return (
             f"is for another network: it looks like {best.backbone.name} ({best.layout.name}), not {backbone.name}; "
             f"set model.backbone to {best.backbone.name!r} or use a file of {backbone.name}"
