@@ -16,7 +16,6 @@ from alljax.data.dataset import Dataset, check
 from alljax.data.inspection import map_images
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
-from alljax.data.subjects import connected_groups, merge_subjects
 from alljax.data.verify import format_table, write_findings
 from alljax.errors import LeakError, UserError, first_few, plural
 
@@ -63,8 +62,8 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
     groups = duplicates.exact_groups(pixels)
     distinct = np.setdiff1d(np.arange(len(records)), [row for group in groups for row in group[1:]])
     pairs = distinct[duplicates.near_pairs([prints[records[row].path][1] for row in distinct])].tolist()
-    subjects = merge_subjects(records, pixels, dataset.known_subjects)
-    similar = connected_groups(len(records), [*groups, *pairs])
+    subjects = splits.merge_subjects(records, pixels, dataset.known_subjects)
+    similar = splits.connected_groups(len(records), [*groups, *pairs])
     found, errors = [], []
     for name in (protocol,) if protocol else PROTOCOLS:
         repeats = config.split.repeats if protocol or name in RANDOM else 1
@@ -143,7 +142,7 @@ def _merged(dataset: Dataset, pixels: Sequence[str], subjects: Sequence[str]) ->
                 names[subject].add(record.subject)
         return [natural_sort(names[subject]) for subject in natural_sort(names) if len(names[subject]) > 1]
 
-    sharing = several_names(merge_subjects(dataset.records, pixels))
+    sharing = several_names(splits.merge_subjects(dataset.records, pixels))
     return [
         {
             "names": names,

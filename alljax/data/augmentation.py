@@ -15,15 +15,11 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from ml_collections import ConfigDict
 
-VIEWS = 8
-"""Number of views that `dihedral` returns."""
-
 # Rows: optical densities of red, green and blue that hematoxylin, eosin and DAB give.  A. C. Ruifrok and D. A.
 # Johnston, "Quantification of histochemical staining by color deconvolution", Analytical and Quantitative Cytology and
 # Histology 23, 291-299, 2001; to two digits as in scikit-image's `rgb_from_hed`.
 RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
-
 
 Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """Keys (B,), images (B, S, S, 3), targets (B, C) and mask (B,) → augmented images and targets."""

@@ -24,19 +24,6 @@ CLASS_NAMES = ("HEM (normal)", "ALL (leukemic blast)")  # as the authors of the 
 SIZES = {"train": (450, 450), "prelim": (450, 450), "final": (600, 600)}  # width and height in pixels
 COUNTS = {"train": 10_661, "prelim": 1_867, "final": 2_586}  # images of each subset of the complete data set
 
-KNOWN = {
-    ("train", "0", "all"): (2_397, 19),
-    ("train", "0", "hem"): (1_130, 9),
-    ("train", "1", "all"): (2_418, 11),
-    ("train", "1", "hem"): (1_163, 3),
-    ("train", "2", "all"): (2_457, 17),
-    ("train", "2", "hem"): (1_096, 14),
-    ("prelim", "", "all"): (1_219, 13),
-    ("prelim", "", "hem"): (648, 15),
-    ("final", "", ""): (2_586, 0),
-}
-"""Number of images and of subject names (0: not in the file names) by subset, fold and class."""
-
 KNOWN_SUBJECTS = ({"20", "21"}, {"51", "75", "78"}, {"H2", "H4", "H5", "H6"}, {"H3", "H10"})
 """Subject names that share byte-identical images, by the SHA-256 of all 10,661 training images."""
 
@@ -122,14 +109,9 @@ def identity(record: Record) -> tuple[str, ...]:
     return record.subject, record.field, record.cell, CLASSES[record.label]
 
 
-def official(record: Record) -> Record | None:
-    """Returns the record of the same image in the complete data set, or None."""
-    return expected().get(identity(record))
-
-
-def group(record: Record) -> tuple[str, str, str]:
-    """Returns subset, fold and class of a record: a key of `KNOWN`."""
-    return record.subset, record.fold, "" if record.label == UNLABELED else CLASSES[record.label]
+def group(record: Record, classes: Sequence[str] = CLASSES) -> tuple[str, str, str]:
+    """Returns subset, fold and class of a record; the class is empty where it is unknown."""
+    return record.subset, record.fold, "" if record.label == UNLABELED else classes[record.label]
 
 
 def missing(records: Iterable[Record], subsets: Sequence[str]) -> list[Record]:
@@ -143,10 +125,10 @@ def check_complete(records: Iterable[Record], subsets: Sequence[str], source: st
     absent = missing(records, subsets)
     if not absent:
         return
-    counts = []
+    of, counts = Counter(map(group, expected().values())), []
     for (subset, fold, label), count in Counter(map(group, absent)).items():
         words = filter(None, (subset, fold and f"fold {fold}", label))
-        counts.append(f"{count:,} of {KNOWN[subset, fold, label][0]:,} {' '.join(words)}")
+        counts.append(f"{count:,} of {of[subset, fold, label]:,} {' '.join(words)}")
     raise DataError(
         f"{source}: {plural(len(absent), 'image')} of C-NMC 2019 missing ({', '.join(counts)}): "
         f"{first_few(record.path for record in absent)}; use the incomplete copy with "
@@ -191,7 +173,7 @@ def _original_names(archive: Archive) -> dict[str, str]:
 
 
 def _notes(records: Sequence[Record]) -> tuple[str, ...]:
-    pairs = [(record, official(record)) for record in records]
+    pairs = [(record, expected().get(identity(record))) for record in records]
     counts = Counter(known.subset for _, known in pairs if known)
     notes = [f"{name}: {counts[name]:,} of {of:,} images" for name, of in COUNTS.items() if counts[name]]
     if surplus := [record.path for record, known in pairs if not known]:

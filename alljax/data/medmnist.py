@@ -56,14 +56,10 @@ def _images(path: Path, subset: str, count: int) -> NDArray[np.uint8]:
     with _LOCK:  # threads share one copy; the lock stays out of `read`, which is pickled
         if (path, subset) not in _IMAGES:
             images = _load(path, f"{subset}_images")
-            if images is None:
-                raise DataError(f"{path}: the array {subset}_images is missing; download the file again")
-            shape = images.shape
-            if images.dtype != np.uint8 or len(shape) < 3 or shape[3:] not in ((), (3,)) or len(images) != count:
-                raise DataError(
-                    f"{path}: {subset}_images is {images.dtype} {shape}; expected uint8 ({count}, height, width) or "
-                    f"({count}, height, width, 3)"
-                )
+            shape = () if images is None else images.shape
+            if images is None or images.dtype != np.uint8 or shape[:1] != (count,) or shape[3:] not in ((), (3,)):
+                found = "missing" if images is None else f"{images.dtype} {shape}"
+                raise DataError(f"{path}: {subset}_images is {found}; expected uint8 ({count}, height, width[, 3])")
             _IMAGES[path, subset] = images
         return _IMAGES[path, subset]
 

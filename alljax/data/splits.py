@@ -1,16 +1,19 @@
-"""Training, validation and test rows by protocol, and the leakage between them."""
+"""Subjects; training, validation and test rows by protocol, and the leakage between them."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 from ml_collections import ConfigDict
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from alljax.data import protocols
 from alljax.data.archive import natural_sort
 from alljax.data.dataset import Dataset, Record
-from alljax.data.folds import group_holdout, nested_groups
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM, Rows, Table, home_folds, make_table
 from alljax.errors import ConfigError, DataError, LeakError, first_few, plural
 
@@ -38,6 +41,41 @@ class Fold:
         return ("train", self.train), ("validation", self.validation), ("test", self.test)
 
 
+def merge_subjects(
+    records: Sequence[Record], digests: Sequence[str] = (), known_subjects: Sequence[set[str]] = ()
+) -> tuple[str, ...]:
+    """Returns the subject of each record.
+
+    Subject names that share an image (an equal digest; without `digests`, none do), or that are in one of the disjoint
+    sets `known_subjects`, are one subject.  A record without a subject name is a subject of its own, unless another
+    record has the same image.
+
+    Returns:
+        N names: the merged names, sorted and joined by ``+``; the first of the paths where no name is known.
+    """
+    known = {name: number for number, names in enumerate(known_subjects) for name in names}
+    groups: dict[object, list[int]] = defaultdict(list)
+    for row, record in enumerate(records):
+        if record.subject:
+            groups[known.get(record.subject, record.subject)].append(row)
+    for row, digest in enumerate(digests):
+        groups["digest", digest].append(row)
+    component = connected_groups(len(records), groups.values())
+    names, paths = defaultdict(set), defaultdict(set)
+    for number, record in zip(component, records, strict=True):
+        names[number].add(record.subject)
+        paths[number].add(record.path)
+    merged = {n: "+".join(natural_sort(names[n] - {""})) or natural_sort(paths[n])[0] for n in paths}
+    return tuple(merged[number] for number in component)
+
+
+def connected_groups(count: int, groups: Iterable[Sequence[int]]) -> list[int]:
+    """Returns for each of `count` nodes a number that is equal for all nodes that the groups connect."""
+    edges = np.array([(group[0], other) for group in groups for other in group[1:]], int).reshape(-1, 2)
+    graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1].tolist()
+
+
 def make_splits(
     dataset: Dataset, subjects: Sequence[str], digests: Sequence[str], config: ConfigDict
 ) -> tuple[Fold, ...]:
@@ -48,7 +86,7 @@ def make_splits(
 
     Args:
         dataset: N records.
-        subjects: N subjects, from `alljax.data.subjects.merge_subjects`.
+        subjects: N subjects, from `merge_subjects`.
         digests: N digests of files or pixels; equal images must not be on two sides.  Empty to skip this check.
         config: ``split``, ``seed`` and ``data.subset`` are read.
 
@@ -150,7 +188,9 @@ def split_rows(
 
 
 def _hold_out_validation(fold: Fold, labels: Rows, groups: Rows, fraction: float, seed: int) -> Fold:
-    held_out = group_holdout(labels[fold.train], groups[fold.train], fraction, (seed + fold.repeat, fold.fold, 1))
+    held_out = protocols.group_holdout(
+        labels[fold.train], groups[fold.train], fraction, (seed + fold.repeat, fold.fold, 1)
+    )
     if not held_out.any():
         raise DataError(
             f"fold {fold.fold} of repeat {fold.repeat} has no class with two subjects to train on, so none can be held "
@@ -164,7 +204,7 @@ def _reduce_training(fold: Fold, table: Table, count: int, seed: int) -> Fold:
     what = "subjects" if table.named else "images"
     where = f"split.train_subjects={count}, but fold {fold.fold} of repeat {fold.repeat}"
     labels = table.labels[fold.train]
-    rank = nested_groups(labels, table.groups[fold.train], (seed + fold.repeat, fold.fold, 2))
+    rank = protocols.nested_groups(labels, table.groups[fold.train], (seed + fold.repeat, fold.fold, 2))
     if count > rank.max() + 1:
         raise ConfigError(f"{where} has {rank.max() + 1:,} {what} to train on; set fewer, or 0 for all")
     train = fold.train[rank < count]

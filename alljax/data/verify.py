@@ -8,7 +8,7 @@ from typing import Any
 
 from alljax.data import cnmc
 from alljax.data.archive import natural_sort
-from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
+from alljax.data.dataset import SKIPPED, Dataset, Record, check
 from alljax.data.images import decode
 from alljax.data.inspection import map_images
 from alljax.data.readers import open_all
@@ -121,13 +121,15 @@ def _compare(
 ) -> tuple[list[dict[str, Any]], list[tuple[str, Group, str]]]:
     """Returns the rows of `COLUMNS` and the problems: kind, group and description of each."""
     is_cnmc = dataset.name == "cnmc"
-    complete = cnmc.KNOWN if is_cnmc else {}
+    complete = defaultdict[Group, list[str]](list)  # the subject of each image
+    for record in cnmc.expected().values() if is_cnmc else ():
+        complete[cnmc.group(record)].append(record.subject)
     usual = next((size for size, count in Counter(sizes.values()).items() if count * 2 > len(sizes)), None)
     present = defaultdict[Group, set[Record]](set)
     problems = []
     for record in dataset.records:
-        path, official = record.path, cnmc.official(record) if is_cnmc else record
-        group = _group(dataset, official or record)
+        path, official = record.path, cnmc.expected().get(cnmc.identity(record)) if is_cnmc else record
+        group = cnmc.group(official or record, dataset.classes)
         images = present[group]
         expected_size = cnmc.SIZES.get(group[0]) if is_cnmc else usual
         if path in errors:
@@ -143,20 +145,17 @@ def _compare(
             problems.append(("repeated", group, path))
         images.add(official)
     missing = cnmc.missing(dataset.records, tuple(cnmc.COUNTS)) if is_cnmc else []
-    problems += [("missing", _group(dataset, record), _location(record)) for record in missing]
+    problems += [("missing", cnmc.group(record), _location(record)) for record in missing]
     counts = Counter((group, kind) for kind, group, _ in problems)
     rows = []
     for group in (*complete, *sorted({*present} - {*complete})):
-        expected_images, expected_subjects = complete.get(group, (None, None))
         subjects = {record.subject for record in present[group]} - {""}
-        numbers = (len(present[group]), expected_images, len(subjects), expected_subjects or None)
+        expected_subjects = {*complete[group]} - {""}
+        expected_counts = (len(complete[group]) or None, len(expected_subjects) or None)
+        numbers = (len(present[group]), expected_counts[0], len(subjects), expected_counts[1])
         rest = (counts[group, kind] for kind in ("missing", "surplus", "unreadable", "odd_size"))
         rows.append(dict(zip(COLUMNS, (*group, *numbers, *rest), strict=True)))
     return rows, problems
-
-
-def _group(dataset: Dataset, record: Record) -> Group:
-    return record.subset, record.fold, "" if record.label == UNLABELED else dataset.classes[record.label]
 
 
 def _location(record: Record) -> str:

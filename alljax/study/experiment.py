@@ -16,7 +16,6 @@ from alljax.data.inspection import Inspection, inspect
 from alljax.data.loader import ImageSource
 from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_dataset
-from alljax.data.subjects import merge_subjects
 from alljax.errors import first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import SizeThreshold
@@ -155,7 +154,7 @@ def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
     opened = open_networks(trial.config for trial in trials)
     networks = {trial.name: network for trial, network in zip(trials, opened, strict=True)}
     dataset, inspection = open_images(config, sweep.subsets(trials))
-    subjects = merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
+    subjects = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
     labels = np.array([record.label for record in dataset.records], np.int32)
     divisions: dict[str, Division] = {}
     for trial in trials:

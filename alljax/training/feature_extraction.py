@@ -30,7 +30,7 @@ from alljax.models.head import POOLINGS
 from alljax.training import distributed
 from alljax.training.network import Network
 
-VIEWS = {"none": 1, "dihedral": augmentation.VIEWS}
+VIEWS = {"none": 1, "dihedral": 8}
 """Number of views per image for each choice of ``features.augment``; the first is the image itself."""
 
 Request = tuple[Network, str]

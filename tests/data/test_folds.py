@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alljax.data.folds import group_folds, group_holdout, nested_groups
+from alljax.data.protocols import group_folds, group_holdout, nested_groups
 
 thorough = settings(derandomize=True, deadline=None, database=None, max_examples=100)
 groups_of_one_class = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 1)), min_size=6, max_size=24).filter(

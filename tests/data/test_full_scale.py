@@ -60,11 +60,6 @@ def fields(records):
 
 def test_index_equals_the_manifest(manifest):
     assert fields(cnmc.expected().values()) == expected(manifest, lambda row: row["uid_name"] or row["file"])
-    subjects = defaultdict(set)
-    for row in manifest:
-        subjects[group(row)].add(row["subject"])
-    images = Counter(map(group, manifest))
-    assert {name: (images[name], len(subjects[name] - {""})) for name in images} == cnmc.KNOWN
     assert Counter(row["phase"] for row in manifest) == cnmc.COUNTS
 
 

@@ -75,7 +75,7 @@ def test_open_dataset(write, settings):
         ({"train_labels": np.array([None] * 23)}, "train_labels cannot be read"),
         ({"train_labels": np.zeros(22, int)}, r"train_images is uint8 \(23, .* expected uint8 \(22, "),
         ({"train_images": np.zeros((23, 9, 9, 2), np.uint8)}, r"train_images is uint8 \(23, 9, 9, 2\)"),
-        ({"train_images": None}, "the array train_images is missing"),
+        ({"train_images": None}, "train_images is missing"),
         (None, "expected the arrays train_images and train_labels"),
     ],
 )

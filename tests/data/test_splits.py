@@ -17,8 +17,7 @@ from alljax.config import default_config, vary
 from alljax.data import cnmc, splits, synthetic
 from alljax.data.dataset import Dataset, Record
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
-from alljax.data.splits import check_leaks, count_leaks
-from alljax.data.subjects import merge_subjects
+from alljax.data.splits import check_leaks, count_leaks, merge_subjects
 from alljax.errors import ConfigError, DataError, LeakError, UserError
 from alljax.settings import SETTINGS
 

@@ -2,7 +2,7 @@
 
 from alljax.data import cnmc
 from alljax.data.dataset import Record
-from alljax.data.subjects import merge_subjects
+from alljax.data.splits import merge_subjects
 
 
 def records(*subjects: str, paths: tuple[str, ...] = ()) -> list[Record]:

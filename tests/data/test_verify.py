@@ -12,6 +12,10 @@ TRAIN, PRELIM, FINAL = "training_data", "validation_data/C-NMC_test_prelim_phase
 TABLE = "validation_data/C-NMC_test_prelim_phase_data_labels.csv"
 
 
+EXPECTED = cnmc.expected().values()
+IMAGES = Counter(map(cnmc.group, EXPECTED))
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes 12 × 12 pixels (final phase: 16 × 16) the expected sizes."""
@@ -23,7 +27,7 @@ def complete(picture) -> dict[str, bytes]:
     """The files of the complete set in the Kaggle layout, with one image per phase."""
     cell, larger = picture("cell.bmp"), picture("larger.bmp", 16)
     files, rows = {}, ["Patient_ID,new_names,labels"]
-    for record in cnmc.expected().values():
+    for record in EXPECTED:
         if record.subset == "train":
             files[f"{TRAIN}/fold_{record.fold}/{cnmc.CLASSES[record.label]}/{record.path}"] = cell
         elif record.subset == "prelim":
@@ -46,8 +50,9 @@ def test_complete_set(plant, complete, small, capsys: pytest.CaptureFixture[str]
     found = verify.verify(str(plant(complete, zipped=True)))
     assert found["problems"] == {}
     columns = ("images", "expected_images", "subjects", "expected_subjects")
+    subjects = Counter(group for group, subject in {(cnmc.group(r), r.subject) for r in EXPECTED} if subject)
     assert counts(found, *columns) == {
-        group: (images, images, subjects, subjects or None) for group, (images, subjects) in cnmc.KNOWN.items()
+        group: (images, images, subjects[group], subjects[group] or None) for group, images in IMAGES.items()
     }
     assert found["sizes"] == {"12 × 12": 12_528, "16 × 16": 2_586}
     assert {subset: len(names) for subset, names in found["subjects"].items()} == {"train": 73, "prelim": 28}
@@ -83,8 +88,7 @@ def test_all_problems(plant, complete, small, picture, capsys: pytest.CaptureFix
     assert len(found["problems"]["repeated"]) == 1
     belongs = f"{fourth.replace('fold_0', 'fold_2')} (belongs in {fourth.replace(TRAIN, 'train')})"
     assert belongs in found["problems"]["misplaced"]
-    expected = Counter({group: images for group, (images, _) in cnmc.KNOWN.items()})
-    absent = {g: expected[g] for g in expected if g[1] not in ("0", "2") or g == ("train", "2", "all")}
+    absent = {g: IMAGES[g] for g in IMAGES if g[1] not in ("0", "2") or g == ("train", "2", "all")}
     absent["train", "0", "all"] = len(gone)
     assert counts(found, "missing") == {group: (count,) for group, count in absent.items()}
     assert "train/fold_0/all/UID_11_29_4_all.bmp" in found["problems"]["missing"]
@@ -145,7 +149,7 @@ def test_real_images(cnmc_zip) -> None:
         ("final", "", ""): 0,
     }  # fmt: skip
     assert counts(found, "images", "missing") == {
-        group: (count, cnmc.KNOWN[group][0] - count) for group, count in present.items()
+        group: (count, IMAGES[group] - count) for group, count in present.items()
     }
     assert len(set(found["problems"]["missing"])) == 15_114 - 526
     assert found["sizes"] == {"450 × 450": 526}
