@@ -14,7 +14,6 @@ from alljax.evaluation.metrics import METRICS
 from alljax.paper import matching, published, training_curves
 from alljax.paper.matching import Match
 from alljax.paper.published import KEYS, NETWORKS, OPTIMIZERS, Key, Row
-from alljax.report.findings import BASELINES
 from alljax.report.tables import Section, Table, Value, difference_value, metric_value
 from alljax.study.results import Study
 
@@ -31,7 +30,7 @@ def sections(study: Study) -> list[Section]:
     match = matching.match(study)
     lines = [f"Published: {published.CITATION}."]
     lines += [] if matching.is_cnmc(study) else [OTHER_DATA]
-    tables = [baselines_table(match)]
+    tables = []
     for number, network in enumerate(match.networks, start=1):
         columns = {name: ((network, optimizer), "training_accuracy") for optimizer, name in OPTIMIZERS.items()}
         title = f"Training accuracy after the last epoch: {match.title(network)}"
@@ -80,18 +79,6 @@ def summary(match: Match) -> list[str]:
         ranges.append(f"{100 * np.min(accuracies):.1f} to {np.max(accuracies):.1%} with {name}")
     rule = metric_value("accuracy", match.baselines["size_threshold"])
     return [*lines, f"The tables imply test accuracies of {' and '.join(ranges)}; the cell size alone reaches {rule}."]
-
-
-def baselines_table(match: Match) -> Table:
-    """Returns the metrics of the baselines."""
-    metrics = ("accuracy", *published.METRICS.values(), "auc")
-    rows = [
-        (Value(BASELINES[name]), *(metric_value(metric, rule) for metric in metrics))
-        for name, rule in match.baselines.items()
-    ]
-    columns = ("baseline", *(METRICS[metric] for metric in metrics))
-    notes = (matching.interval_note(match),)
-    return Table("baselines", "Baselines without a network", columns, tuple(rows), notes=notes)
 
 
 def comparison_table(match: Match, number: int, title: str, columns: Mapping[str, tuple[Key, str]]) -> Table:
