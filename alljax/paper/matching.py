@@ -18,7 +18,7 @@ from alljax.evaluation.metrics import evaluate
 from alljax.paper import published
 from alljax.paper.published import Key, Row
 from alljax.report.setting_names import setting_value
-from alljax.report.tables import PERCENT, Value, format_bounds, format_difference, format_value
+from alljax.report.tables import PERCENT, Value, difference_value, format_bounds, format_difference, format_value
 from alljax.study.results import Study
 
 
@@ -125,14 +125,9 @@ class Comparison:
     tolerance: float = math.nan
     missing: str = ""
 
-    @property
-    def difference(self) -> float:
-        """Ours − theirs."""
-        return self.ours - self.theirs
-
     def within(self, tolerances: int = 1) -> bool:
         """Returns whether the difference, up to rounding, is at most this many tolerances; False without tolerance."""
-        return abs(self.difference) <= tolerances * self.tolerance + self.rounding + 1e-9
+        return abs(self.ours - self.theirs) <= tolerances * self.tolerance + self.rounding + 1e-9
 
     @property
     def values(self) -> list[Value]:
@@ -143,11 +138,11 @@ class Comparison:
         if self.missing:
             return [Value("–", note=self.missing), theirs, Value("–")]
         ours = Value(format_value(self.metric, self.ours), self.ours, format_bounds(self.metric, self.interval))
-        difference, tolerance = (format_difference(self.metric, each) for each in (self.difference, self.tolerance))
-        verdict = f"{'within' if self.within() else 'outside'} ±{tolerance.lstrip('+')}"
+        tolerance = format_difference(self.metric, self.tolerance).lstrip("+")
+        verdict = f"{'within' if self.within() else 'outside'} ±{tolerance}"
         if math.isnan(self.tolerance):
             verdict = "no tolerance: one run"
-        return [ours, theirs, Value(difference, self.difference, verdict)]
+        return [ours, theirs, replace(difference_value(self.metric, self.ours - self.theirs), note=verdict)]
 
 
 def compare(match: Match, row: Row, metric: str) -> Comparison:
@@ -211,9 +206,7 @@ def describe(match: Match) -> list[str]:
 
 def interval_note(match: Match) -> str:
     """Returns the sentence below a table that explains its intervals."""
-    level, over = match.study.bootstrap.level, unit(match.study)
-    caution = " The subjects are unknown: if subjects have several images, they are too narrow."
-    return f"In brackets: {level:.0%} intervals over {over}.{caution if over == 'images' else ''}"
+    return f"In brackets: {match.study.bootstrap.level:.0%} intervals over {unit(match.study)}."
 
 
 def unit(study: Study) -> str:

@@ -19,7 +19,6 @@ from alljax.report.tables import Figure, Table, Value, difference_value, metric_
 
 COLORS = {"adam": BLUE, "rmsprop": VERMILION}
 CURVES: dict[str, tuple[str, Any]] = {"train": ("training images", DASHES[1]), "val": ("held-out images", DASHES[0])}
-QUANTITIES = ("accuracy", "loss")
 COLUMNS = ("network", "optimizer", "epochs")
 
 
@@ -56,7 +55,7 @@ def curves(match: Match, name: str, caption: str, panels: Mapping[str, Mapping[R
             above, column = 2 * (index // across), index % across
             longest = {row[1]: row for row in trainings}  # the last one of each optimizer
             grid[above, column].set_title(title, fontsize=10.5)
-            for side, quantity in enumerate(QUANTITIES):
+            for side, quantity in enumerate(("accuracy", "loss")):
                 axes = grid[above + side, column]
                 axes.set_visible(True)
                 axes.sharey(grid[side, 0])

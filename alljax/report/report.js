@@ -22,7 +22,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }));
 }
 
-// Figures: mouse, finger or arrow keys move a line to the nearest point of the curves; a box names their values.
+// Figures: mouse or arrow keys move a line to the nearest point of the curves; a box names their values.
 const create = (className, textContent = "", style = "") =>
   Object.assign(document.createElement("div"), {className, textContent, style});
 const percent = value => `${100 * value}%`;
@@ -39,7 +39,7 @@ for (const svg of document.querySelectorAll("svg[data-curves]")) {
 function follow({box, x, y, log, name, title, at, lines}) {
   const [left, top, width, height] = box.map(percent), readout = create("readout");
   const area = create("panel", "", `left: ${left}; top: ${top}; width: ${width}; height: ${height}`);
-  const positions = at.map(value => share(value, x, log)), last = at.length - 1;
+  const positions = at.map(value => share(value, x, log));
   let shown = -1;
   const hide = () => { shown = -1; readout.hidden = true; area.replaceChildren(); };
   const show = index => {
@@ -64,15 +64,12 @@ function follow({box, x, y, log, name, title, at, lines}) {
     show(distances.indexOf(Math.min(...distances)));
   };
   const press = event => {
-    const before = shown < 0 ? last : Math.max(shown - 1, 0);
-    const moves = {ArrowRight: Math.min(shown + 1, last), ArrowLeft: before, Home: 0, End: last};
-    if (event.key === "Escape") hide();
-    if (!(event.key in moves) || event.ctrlKey || event.altKey || event.metaKey) return;
+    const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
+    if (!step || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
-    show(moves[event.key]);
+    show(Math.min(Math.max(shown + step, 0), at.length - 1));
   };
-  const leave = event => { if (event.pointerType !== "touch") hide(); };
-  const listeners = {pointermove: point, pointerdown: point, pointerleave: leave, keydown: press, blur: hide};
+  const listeners = {pointermove: point, pointerleave: hide, keydown: press, blur: hide};
   Object.entries(listeners).forEach(([event, listener]) => area.addEventListener(event, listener));
   Object.assign(area, {tabIndex: 0, role: "group", ariaLabel: `${title} Curves: arrow keys read the values.`.trim()});
   Object.assign(readout, {hidden: true, role: "status"});
