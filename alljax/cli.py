@@ -184,9 +184,9 @@ def report(options: Options) -> None:
     """Write report.html from the finished trials of a study."""
     from alljax import paper
     from alljax.report import report
-    from alljax.study import merge, workdir
+    from alljax.study import results, workdir
 
-    merge.merge_shards(options.workdir, options.shards)
+    results.merge_shards(options.workdir, options.shards)
     if options.verify:
         print(f"{workdir.verify_all(options.workdir)} files of trials are intact")
     print(f"report: {report.write_report(options.workdir, paper.sections)}")

@@ -9,7 +9,7 @@ import numpy as np
 from alljax.data import splits
 from alljax.evaluation import baselines, metrics
 from alljax.evaluation.intervals import Bootstrap, confidence_intervals
-from alljax.study import merge, workdir
+from alljax.study import results, workdir
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
 from alljax.study.trials import Outcome
@@ -29,7 +29,7 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
     """
     import pandas
 
-    merge.summarize_study(folder, experiment.description)
+    results.summarize_study(folder, experiment.description)
     tables, dataset = [], experiment.dataset
     for name, division in experiment.divisions.items():
         rows = splits.split_rows(division.folds, dataset.records, experiment.subjects, dataset.classes)

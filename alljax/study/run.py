@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax import interrupts, progress
 from alljax.errors import ConfigError, Stopped, UserError, WorkdirError, first_few, plural
-from alljax.study import estimate, merge, outputs, restart, results, sweep, workdir
+from alljax.study import estimate, outputs, restart, results, sweep, workdir
 from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.results import Study
 from alljax.study.sweep import Job, Trial
@@ -61,7 +61,7 @@ def run_study(
         multihost_utils.sync_global_devices("all trials are finished")
         if not distributed.is_primary():
             return None
-        summary = merge.summarize_study(folder, experiment.description)
+        summary = results.summarize_study(folder, experiment.description)
         if missing := summary["missing"]:
             logging.info(f"{plural(len(missing), 'trial')} of other shards missing: {first_few(missing)}")
         study = results.read_study(folder) if summary["trials"] and not missing else None

@@ -7,7 +7,7 @@ from study.conftest import TRIAL, change_json
 
 from alljax import files
 from alljax.errors import WorkdirError
-from alljax.study.merge import merge_shards
+from alljax.study.results import merge_shards
 
 
 @pytest.fixture
