@@ -25,7 +25,7 @@ from alljax.training.feature_extraction import FeatureExtractor, ImageSources
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.head_training import HeadTrainer
-from alljax.training.network import Network, open_network
+from alljax.training.network import Network, open_networks
 from alljax.training.sampling import FoldRows
 from alljax.training.sharding import make_mesh
 
@@ -111,7 +111,7 @@ def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> 
     file = Path(weights or used["path"]).expanduser()
     if not file.is_file():
         raise WorkdirError(f"{file}: no such file; give the path of the study's weights with --weights=FILE")
-    network = open_network(configs.vary(config, {"weights.path": str(file), "weights.name": ""}))
+    (network,) = open_networks([configs.vary(config, {"weights.path": str(file), "weights.name": ""})])
     if network.weights.sha256 != used["sha256"]:
         raise WorkdirError(f"{file} is not the weight file of {study.folder}, whose SHA-256 is {used['sha256']}")
     return network
@@ -154,7 +154,7 @@ def write_features(config: ConfigDict, out: Path) -> tuple[int, int]:
         UserError: the source or the weights cannot be used, or `out` cannot be written.
     """
     files.check_output(out)
-    network = open_network(config)
+    (network,) = open_networks([config])
     dataset, inspection = open_images(config)
     extractor = FeatureExtractor(config, ImageSources(config, dataset), inspection.digests)
     features = extractor.load(network, config.features.augment)

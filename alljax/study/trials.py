@@ -19,7 +19,7 @@ from alljax.errors import ConfigError
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.training import checkpoints, distributed, metric_writers
-from alljax.training.fine_tuning import FineTuner, group_parameters, make_augmentation
+from alljax.training.fine_tuning import FineTuner, group_parameters
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs
 from alljax.training.loop import train
@@ -139,7 +139,6 @@ def check_fine_tuning(config: ConfigDict, network: Network) -> None:
     if config.train.mode == "finetune":
         metric_writers.check(config.train.loggers)
         make_mesh(config)
-        make_augmentation(config)
         group_parameters(config, network, num_classes=2)
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from alljax.data.augmentation import Augment, make_augment
-from alljax.errors import ConfigError
+from alljax.data.augmentation import make_augment
 from alljax.models.head import POOLINGS, Head
 from alljax.models.layers import BatchNormContext
 from alljax.training import parameter_groups
@@ -97,23 +96,21 @@ class FineTuner:
         return self.mesh.replicate(TrainState(flatten_dict(params, sep="/"), (), step, batch_stats))
 
     def describe(self, state: TrainState) -> str:
-        """Returns the number of trainable parameters and the memory per device as text."""
+        """Returns the number of trainable parameters and the memory per device, without activations, as text."""
         count = sum(leaf.size for leaf in jax.tree.leaves(self.abstract.params))
-        mebibytes = (bytes_per_device(state) + bytes_per_device(self._frozen)) / 2**20
-        return (
-            f"{count:,} trainable parameters; parameters, statistics and optimizer state take {mebibytes:,.0f} MiB "
-            f"per device ({self.mesh.device_count} devices), without activations"
-        )
+        size, devices = bytes_per_device((state, self._frozen)), self.mesh.device_count
+        return f"{count:,} trainable parameters; the state takes {size / 2**20:,.0f} MiB on each of {devices} devices"
 
     def _make_state(self, backbone: Parameters, batch_stats: Any, key: jax.Array) -> TrainState:
         head = init_head(self._head, self._network, jax.random.wrap_key_data(key))
         return steps.init_state(self.config, {**backbone, **head}, batch_stats, self._group_of)
 
     def _make_step(self, trainable: frozenset[str]) -> Callable[..., TrainState]:
+        augment = self.config.augment
         train_step = steps.make_train_step(
             self.config,
             self._make_apply(parameter_groups.normalization_layers(trainable)),
-            augment=make_augmentation(self.config),
+            augment=make_augment(augment) if any(augment.values()) else None,
             trainable=trainable,
             group_of=self._group_of,
             axis=self.mesh.axis,
@@ -170,17 +167,6 @@ def group_parameters(config: ConfigDict, network: Network, num_classes: int) -> 
     shapes = jax.eval_shape(lambda key: init_head(head, network, key), jax.random.key(0))
     backbone = flatten_dict({"backbone": network.used("params")}, sep="/")
     return parameter_groups.assign((*backbone, *shapes), config.train.groups)
-
-
-def make_augmentation(config: ConfigDict) -> Augment | None:
-    """Returns the augmentation that ``augment`` describes; None for none.
-
-    Raises:
-        ConfigError: an invalid strength, or MixUp under pmap, whose devices do not see images of other devices.
-    """
-    if config.augment.mixup and config.parallel == "pmap":
-        raise ConfigError("augment.mixup requires parallel=jit; under pmap a device sees only its part of a batch")
-    return make_augment(config.augment) if any(config.augment.values()) else None
 
 
 def _all_finite(tree: Any) -> jax.Array:

@@ -79,21 +79,12 @@ class Network:
         return ", ".join(f"{key} {ours[key]} instead of {theirs[key]}" for key in ours if ours[key] != theirs[key])
 
 
-def open_network(config: ConfigDict) -> Network:
-    """Returns the network that ``model``, ``weights`` and ``preprocessing`` describe.
-
-    Raises:
-        ConfigError: an unknown backbone, stage or preprocessing.
-        WeightsError: no weights found, or a file that does not fit.
-    """
-    return open_networks([config])[0]
-
-
 def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
-    """Returns the network of each config; equal networks are the same object, and weights are read once.
+    """Returns the network that each config describes; equal networks are the same object, and weights are read once.
 
     Raises:
-        ConfigError, WeightsError: as `open_network`; a ConfigError also if this jaxlib computes wrong numbers.
+        ConfigError: an unknown backbone, stage or preprocessing, or this jaxlib computes wrong numbers.
+        WeightsError: no weights found, or a file that does not fit.
     """
     check_compiler()
     load, opened, networks = cache(_load), dict[Network, Network](), []

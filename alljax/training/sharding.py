@@ -22,7 +22,7 @@ def make_mesh(config: ConfigDict) -> "Mesh":
     """Returns the mesh that ``parallel`` and ``mesh.fsdp`` describe, over all devices of all processes.
 
     Raises:
-        ConfigError: ``mesh.fsdp`` does not divide the number of devices, or is combined with pmap.
+        ConfigError: ``mesh.fsdp`` does not divide the number of devices, or pmap with ``mesh.fsdp`` or MixUp.
     """
     count, fsdp = jax.device_count(), config.mesh.fsdp
     if count % fsdp:
@@ -30,6 +30,8 @@ def make_mesh(config: ConfigDict) -> "Mesh":
     if config.parallel == "pmap":
         if fsdp > 1:
             raise ConfigError("mesh.fsdp requires parallel=jit; pmap replicates the complete state on every device")
+        if config.augment.mixup:
+            raise ConfigError("augment.mixup requires parallel=jit; under pmap a device sees only its part of a batch")
         return PmapMesh()
     return Mesh(fsdp)
 
@@ -144,5 +146,4 @@ class PmapMesh(Mesh):
 
 def bytes_per_device(tree: Any) -> int:
     """Returns the bytes of a placed tree on the first device of this process."""
-    shards = [leaf.addressable_shards[0].data for leaf in jax.tree.leaves(tree)]
-    return sum(shard.nbytes for shard in shards)
+    return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree))

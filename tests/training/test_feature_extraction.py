@@ -17,7 +17,7 @@ from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import get_preprocessing
 from alljax.training import feature_extraction
 from alljax.training.feature_extraction import FeatureExtractor, ImageSources, feature_blocks, feature_key
-from alljax.training.network import Network, open_network, open_networks
+from alljax.training.network import Network, open_networks
 
 SIDE, COUNT = 48, 5
 CONFIG = vary(default_config(), {"preprocessing.image_size": SIDE, "features.batch_size": 2, "model.stage": "stage1"})
@@ -32,7 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return open_network(CONFIG)
+    return open_networks([CONFIG])[0]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from alljax.config import default_config, vary
 from alljax.errors import WeightsError, WorkdirError
 from alljax.models.backbones import BACKBONES
 from alljax.models.preprocessing import get_preprocessing
-from alljax.training.network import open_network
+from alljax.training.network import open_networks
 from alljax.weights import store
 from alljax.weights.store import Source, find, sources
 
@@ -264,7 +264,7 @@ def test_preprocessing_of_a_source_survives_conversion(tmp_path: Path, monkeypat
     assert lite.source
     changed = replace(lite.source, preprocessing={"name": "lite", "interpolation": "nearest"})
     monkeypatch.setattr(store, "get_source", {"efficientnet-lite0": changed}.__getitem__)
-    network = open_network(vary(default_config(), {"weights.path": str(out)}))
+    (network,) = open_networks([vary(default_config(), {"weights.path": str(out)})])
     assert network.weights.source is None
     assert network.expected.interpolation == network.preprocessing.interpolation == "nearest"
 
