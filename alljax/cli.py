@@ -148,15 +148,21 @@ def study(options: Options) -> int:
         def finish(study: Any) -> None:
             report.write_report(study.folder, paper.sections, lambda: restart.open_records(options.settings))
 
-        force = options.resume == "force"
-        study = restart.find_or_run(options.settings, options.workdir, options.shard, force, options.dry_run, finish)
+        several = interrupts.several_processes  # they would have to agree
+        study = None if options.dry_run or several else restart.find_unchanged(options.settings, options.workdir)
+        if study:
+            finish(study)
+        else:
+            from alljax.study import run
+
+            arguments = options.settings, options.workdir, options.shard, options.resume == "force"
+            if options.dry_run:
+                run.dry_run(*arguments)
+            else:
+                study = run.run_study(*arguments, finish)
     if study is None:
         return 0
     model_tables.print_results(study)
-    print(f"\nreport: {options.workdir / 'report.html'}")
-    print(f"new images: alljax predict --workdir={options.workdir} IMAGE_OR_FOLDER")
-    if options.settings.data.source == "synthetic":
-        print("your images, in one folder per class and subject: --config.data.source=FOLDER --workdir=NEW_FOLDER")
     return 3 if any("data.on_error=skip" in note for note in study.metrics["dataset"]["notes"]) else 0
 
 

@@ -62,7 +62,7 @@ def results_table(study: Study) -> Table:
 
 
 def print_results(study: Study, width: int | None = None) -> None:
-    """Prints the models, best first, the baselines, the positive class, and what is missing or failed.
+    """Prints the models, best first, the baselines, the positive class, what is missing or failed, and what to do next.
 
     The default width is that of the terminal, or 120 columns without one; below 100 the third metric is omitted.
     """
@@ -89,6 +89,10 @@ def print_results(study: Study, width: int | None = None) -> None:
     for key in ("missing", "failed"):
         if names := study.metrics[key]:
             print(f"{len(names)} {key}: {', '.join(names)}")
+    print(f"\nreport: {study.folder / 'report.html'}")
+    print(f"new images: alljax predict --workdir={study.folder} IMAGE_OR_FOLDER")
+    if study.config["data.source"] == "synthetic":
+        print("your images, in one folder per class and subject: --config.data.source=FOLDER --workdir=NEW_FOLDER")
 
 
 def results_section(study: Study) -> Section:

@@ -1,37 +1,17 @@
 """Recognizes a finished study whose inputs have not changed, without reading images or importing JAX."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from alljax import config as configs
-from alljax import interrupts
 from alljax.data.dataset import Dataset
 from alljax.data.readers import open_dataset
 from alljax.errors import UserError
 from alljax.study import results, sweep, workdir
 from alljax.study.results import Study
 from alljax.weights import store
-
-
-def find_or_run(
-    config: ConfigDict, folder: Path, shard: tuple[int, int], force: bool, dry_run: bool,
-    finish: Callable[[Study], None],
-) -> Study | None:  # fmt: skip
-    """Returns a finished study that has not changed, else that of `run.run_study`; None after a dry run."""
-    several = interrupts.several_processes  # they would have to agree
-    if not (dry_run or several) and (study := find_unchanged(config, folder)):
-        finish(study)
-        return study
-
-    from alljax.study import run
-
-    if dry_run:
-        run.dry_run(config, folder, shard)
-        return None
-    return run.run_study(config, folder, shard, force, finish)
 
 
 def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:

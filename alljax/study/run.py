@@ -73,9 +73,9 @@ def run_study(
     return study
 
 
-def dry_run(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1)) -> None:
+def dry_run(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1), force: bool = False) -> None:
     """Prints what `run_study` would do, with the time measured on this machine; writes nothing."""
-    trials, experiment = open_study(config, folder)
+    trials, experiment = open_study(config, folder, force)
     estimate.print_plan(trials, sweep.jobs(trials, shard, _finished(trials, folder)), experiment)
 
 
