@@ -5,6 +5,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,8 @@ def inline(figure: Figure, prefix: str) -> Markup:
     svg = figure.svg[figure.svg.index("<svg") :]
     width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
     curves = Markup(' data-curves="{}"').format(figure.curves) if figure.curves else ""
-    # A group, not an image: screen readers then read the numbers in it too.
-    head = Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="group"{}><title>{}</title>').format(
-        width, height, width, height, curves, figure.caption
+    head = Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img"{}><title>{}</title>').format(
+        width, height, width, height, curves, figure.description or figure.caption
     )
     unique = re.sub(r"[^A-Za-z0-9]", "-", prefix)
     body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{unique}-", svg[svg.index(">") + 1 :].replace("xlink:", ""))
@@ -94,10 +94,16 @@ def _model(study: Study, name: str) -> dict[str, Any]:
     history, tested, names = study.history(name), study.predictions(name), study.class_names
     validation = "validation images" if study.settings(name)["split.validation"] else "held-out images"
     result, draw, curves = study.metrics["trials"][name], plots.draw_single, plots.draw_learning_curves
+    entries = [
+        f"{true} predicted as {predicted}: {count:,.0f}"
+        for true, row in zip(names, result["confusion"], strict=True)
+        for predicted, count in zip(names, row, strict=True)
+    ]
+    matrix = draw("confusion", "Confusion matrix", plots.draw_confusion_matrix, result["confusion"], names)
     figures = [
         draw("accuracy", "Accuracy during training", curves, history, "accuracy", validation),
         draw("loss", "Loss during training", curves, history, "loss", validation),
-        draw("confusion", "Confusion matrix", plots.draw_confusion_matrix, result["confusion"], names),
+        replace(matrix, description="Confusion matrix; " + ", ".join(entries[:25])),
         draw("roc", "ROC curve", plots.draw_roc_curves, tested.labels, tested.probabilities, names),
     ]
     path, metric = study.folder / "figures" / f"misclassified-{name}.jpg", study.ranking.metric

@@ -96,6 +96,7 @@ class Figure:
         caption: what it shows.
         svg: Matplotlib's SVG file.
         png: the same as PNG; empty where the figure is only on the page.
+        description: what a screen reader reads; the caption if empty.
         curves: JSON of the curves that the reader can follow with the mouse; empty if there are none.
     """
 
@@ -103,6 +104,7 @@ class Figure:
     caption: str
     svg: str
     png: bytes = b""
+    description: str = ""
     curves: str = ""
 
 

@@ -45,7 +45,7 @@ def test_page_shows_figures_in_its_colors_with_a_title_and_unique_ids() -> None:
     ):
         svg = page.inline(figure, f"figure {number}")
         root = ElementTree.fromstring(svg)
-        assert root.get("role") == "group"
+        assert root.get("role") == "img"
         assert root[0].text == figure.caption
         assert not any(color in svg.partition(">")[2] for color in page.COLORS)
         ids += [str(element.get("id")) for element in root.iter() if element.get("id")]
