@@ -24,8 +24,6 @@ HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
 Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """Keys (B,), images (B, S, S, 3), targets (B, C) and mask (B,) → augmented images and targets."""
 
-_MIXING = 2**31  # folded into the first key; the other keys come from splitting
-
 
 def make_augment(settings: ConfigDict) -> Augment:
     """Returns the compiled augmentation ``(keys, images, targets, mask) -> (images, targets)``.
@@ -42,7 +40,8 @@ def make_augment(settings: ConfigDict) -> Augment:
     def augment(keys: jax.Array, images: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         images = jax.vmap(lambda key, image: _augment_one(settings, key, image))(keys, images.astype(jnp.float32))
         if settings.mixup:
-            images, targets = mixup(jax.random.fold_in(keys[0], _MIXING), images, targets, mask, settings.mixup)
+            key = jax.random.fold_in(keys[0], 2**31)  # the other keys come from splitting
+            images, targets = mixup(key, images, targets, mask, settings.mixup)
         return images, targets
 
     return jax.jit(augment)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from multiprocessing import parent_process
 from typing import Any, Protocol
 
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alljax.data.dataset import Dataset
-from alljax.data.images import REACH, load, resize
+from alljax.data.images import load, resize
 from alljax.data.inspection import num_threads
-from alljax.errors import ConfigError, DataError
+from alljax.errors import DataError
 
 Rows = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -46,23 +46,12 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class ImageReader:
-    """Images of a data set, decoded and resized (`alljax.data.images.resize`) to S × S pixels at every access.
-
-    Raises:
-        ConfigError: the interpolation is unknown, or exists with antialiasing only.
-    """
+    """Images of a data set, decoded and resized (`alljax.data.images.resize`) to S × S pixels at every access."""
 
     dataset: Dataset
     image_size: int
     interpolation: str = "bilinear"
     antialias: bool = True
-
-    def __post_init__(self) -> None:
-        name = self.interpolation
-        if name not in REACH:
-            raise ConfigError(f"interpolation {name!r} is unknown; choose one of {', '.join(REACH)}")
-        if not self.antialias and name not in ("nearest", "bilinear", "bicubic"):
-            raise ConfigError(f"interpolation {name!r} is always antialiased; use nearest, bilinear or bicubic instead")
 
     @cached_property
     def labels(self) -> NDArray[np.int32]:
@@ -88,21 +77,13 @@ class Sampler:
         rows: record indices, int (N,), or (E, N) for E epochs.
         batch_size: rows in a global batch.
         shard: index of this process and number of processes.
-        multiple: a global batch is padded to a multiple of this number, for example of the devices.
-
-    Raises:
-        ConfigError: the processes cannot share a global batch evenly.
+        multiple: a global batch is padded to a multiple of this number, such as that of the devices of all processes.
     """
 
     def __init__(
         self, rows: NDArray[np.integer[Any]], batch_size: int, shard: tuple[int, int] = (0, 1), multiple: int = 1
     ) -> None:
         padded, (process, processes) = -(-batch_size // multiple) * multiple, shard
-        if padded % processes:
-            raise ConfigError(
-                f"a batch of {padded} images cannot be shared evenly by {processes} processes; "
-                f"set train.batch_size to a multiple of {processes}"
-            )
         self._epochs, self._batch_size = np.atleast_2d(rows), batch_size
         self._steps_per_epoch = -(-self._epochs.shape[1] // batch_size)
         self._positions = np.arange(padded).reshape(processes, -1)[process]  # of this process in a batch
@@ -136,7 +117,11 @@ def load_batches(
     Raises:
         DataError: an image that cannot be read, or a worker process that was killed.
     """
-    take, numbers = partial(_take, source, sampler), range(start, len(sampler))
+
+    def take(number: int) -> Any:
+        return source.take(*sampler.batch(number))
+
+    numbers = range(start, len(sampler))
     pixels: Any = (take(number) for number in numbers)
     if isinstance(source, ImageReader):  # others have the pixels in memory
         pixels = _prefetch(take, numbers, workers)
@@ -151,10 +136,6 @@ def load_batches(
         raise DataError(
             "a worker process was killed (out of memory?); set data.workers=0 or a smaller train.batch_size"
         ) from error
-
-
-def _take(source: ImageSource, sampler: Sampler, number: int) -> Any:
-    return source.take(*sampler.batch(number))
 
 
 def _prefetch(take: Callable[[int], Any], numbers: range, workers: int) -> Any:

@@ -202,18 +202,15 @@ def _hold_out_validation(fold: Fold, labels: Rows, groups: Rows, fraction: float
 def _reduce_training(fold: Fold, table: Table, count: int, seed: int) -> Fold:
     """Keeps `count` subjects of the training side (images where no subject is known); smaller sets are nested."""
     what = "subjects" if table.named else "images"
-    where = f"split.train_subjects={count}, but fold {fold.fold} of repeat {fold.repeat}"
     labels = table.labels[fold.train]
     rank = protocols.nested_groups(labels, table.groups[fold.train], (seed + fold.repeat, fold.fold, 2))
-    if count > rank.max() + 1:
-        raise ConfigError(f"{where} has {rank.max() + 1:,} {what} to train on; set fewer, or 0 for all")
-    train = fold.train[rank < count]
-    if lost := set(labels.tolist()).difference(table.labels[train].tolist()):
+    kept = rank < count
+    if count > rank.max() + 1 or {*labels[kept].tolist()} != {*labels.tolist()}:
         raise ConfigError(
-            f"{where} would train without class {table.classes[min(lost)]!r}; set at least one of the {what} per "
-            "class, or 0 for all"
+            f"split.train_subjects={count}, but fold {fold.fold} of repeat {fold.repeat} has {rank.max() + 1:,} {what} "
+            "to train on; set at most this number and at least one per class, or 0 for all"
         )
-    return replace(fold, train=train)
+    return replace(fold, train=fold.train[kept])
 
 
 def _check_sides(fold: Fold, table: Table, protocol: str) -> None:

@@ -96,8 +96,7 @@ def resample(
     """Returns each metric, averaged over seeds, in every resample: ``{name: (resamples,)}`` per test.
 
     The weight of an image is how often its subject was drawn. Subjects are drawn once for all tests, from all
-    subjects that occur in any of them. Models that were tested on different images, as under two split protocols, can
-    thus be compared: the difference of two entries is a difference for the same draw of subjects.
+    subjects that occur in any of them, so models that were tested on different images can be compared too.
 
     Metrics that are undefined in a resample are NaN: the AUC where no class can be ranked, and the recall and
     macro averages where a class was lost. A class that the complete set does not have counts as 0 in macro averages,
@@ -132,7 +131,6 @@ def percentile_interval(values: np.ndarray, level: float) -> Interval | None:
 def auc_within_folds(test: HeldOut) -> float | None:
     """Returns the AUC over pairs of images of the same fold, averaged over seeds and (more than two) classes.
 
-    Each fold has its own head, whose scores can differ in scale: ranked together, images would be ranked by fold.
     None where a fold lacks a class, because the remaining pairs do not represent all images.
     """
     folds = np.zeros(len(test.labels)) if test.folds is None else test.folds

@@ -21,8 +21,6 @@ SIDES = ("random images", "disjoint subjects")
 
 Pair = tuple[str, str]
 """Two trials of the same configuration: with protocol ``paper``, and with disjoint subjects."""
-Gap = Mapping[str, np.ndarray]
-"""Of each metric that is defined for both trials (2, 1 + B): its value, and that in every resample."""
 
 
 def sections(study: Study) -> list[Section]:
@@ -57,12 +55,11 @@ def find_pairs(study: Study) -> dict[Pair, str]:
     return {(name, other): describe(varied, settings[other]) or name for name, other in pairs}
 
 
-def gap(study: Study, pair: Pair) -> Gap:
-    """Returns what both trials of a pair reach, with the subjects of a resample drawn once for both tests.
+def gap(study: Study, pair: Pair) -> dict[str, np.ndarray]:
+    """Returns each metric defined for both trials of a pair, (2, 1 + B): its value, and that in every resample.
 
-    The two tests are of different images, so they cannot be paired image by image.  Their subjects are the same,
-    except those without an image in the random test set; drawn once for both, subjects that are easy in a resample
-    raise both numbers, and the interval of the difference is narrower than the two intervals suggest.
+    The two tests are of different images, so they cannot be paired image by image. Their subjects are the same, except
+    those without an image in the random test set; a resample draws them once for both, see `resample`.
     """
     predictions = [study.predictions(name) for name in pair]
     tests = [replace(test.held_out, folds=test.folds) for test in predictions]
@@ -77,7 +74,7 @@ def gap(study: Study, pair: Pair) -> Gap:
     return found
 
 
-def summary(gaps: Sequence[Gap], level: float) -> str:
+def summary(gaps: Sequence[dict[str, np.ndarray]], level: float) -> str:
     """Returns the leakage gap in a sentence, averaged over the configurations."""
     texts = []
     for metric, name in (("accuracy", "percentage points of accuracy"), ("auc", "AUC within folds")):
@@ -108,7 +105,7 @@ def _figure(study: Study, pairs: Mapping[Pair, str]) -> Figure:
         return plots.save("leakage", caption, drawn)
 
 
-def _table(study: Study, pairs: Mapping[Pair, str], gaps: Sequence[Gap]) -> Table:
+def _table(study: Study, pairs: Mapping[Pair, str], gaps: Sequence[dict[str, np.ndarray]]) -> Table:
     rows, level = [], study.bootstrap.level
     for label, found in zip(pairs.values(), gaps, strict=True):
         values = [Value(label)]

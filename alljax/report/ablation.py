@@ -25,13 +25,9 @@ def sections(study: Study) -> list[Section]:
     varied = setting_names.varied_settings(study)
     if not varied or len(study.metrics["trials"]) < 2:
         return []
-    ranking = study.ranking
-    best = ranking.best
-    value = metric_value(ranking.metric, study.metrics["trials"][best])
-    text = f"Best: {setting_names.describe(varied, study.settings(best))}; {METRICS[ranking.metric]} {value}."
     figure, table = _figure(study, varied), _table(study, varied)
     title = f"Effect of the settings: {', '.join(setting.name for setting in varied)}"
-    return [Section("effects", title, (text,), (figure, table) if figure else (table,))]
+    return [Section("effects", title, (), (figure, table) if figure else (table,))]
 
 
 def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:

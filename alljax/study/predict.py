@@ -68,7 +68,9 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     if config.train.mode == "frozen":
         extractor = FeatureExtractor(config, ImageSources(config, dataset), digests)
         features = extractor.load(network, "none")  # heads are tested on images without augmentation, too
-        probabilities = _head_probabilities(config, parameters, features, len(classes))
+        trainer, rows = HeadTrainer(config, len(classes), features.shape[2]), np.arange(len(features))
+        labels, heads = np.zeros(len(rows), np.int32), [flatten_dict(head, sep="/") for head in parameters]
+        probabilities = np.concatenate([trainer.evaluate(head, features, labels, rows)[1] for head in heads]).mean(0)
     else:
         probabilities = _network_probabilities(config, network, parameters, dataset)
     predicted = np.array(classes)[probabilities.argmax(1)]
@@ -76,15 +78,6 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(classes)}
     workdir.write_csv(out, pandas.DataFrame(columns))
     return len(dataset.records)
-
-
-def _head_probabilities(
-    config: ConfigDict, parameters: Sequence[Any], features: np.ndarray, num_classes: int
-) -> np.ndarray:
-    """Returns the mean probabilities of the heads of all folds and seeds."""
-    trainer, rows = HeadTrainer(config, num_classes, features.shape[2]), np.arange(len(features))
-    labels, heads = np.zeros(len(rows), np.int32), [flatten_dict(head, sep="/") for head in parameters]
-    return np.concatenate([trainer.evaluate(head, features, labels, rows)[1] for head in heads]).mean(0)
 
 
 def _network_probabilities(

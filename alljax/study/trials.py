@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from alljax import interrupts, progress
+from alljax import progress
 from alljax.data.loader import ImageSource
 from alljax.errors import ConfigError
 from alljax.study.experiment import Experiment
@@ -91,17 +91,12 @@ def fit_heads(
     keys: jax.Array,
 ) -> list[FoldOutcome]:  # fmt: skip
     """Trains the heads of a job, see `Fit`; all its trainings and seeds side by side."""
-
-    def check_and_update(epochs: int, note: str) -> None:
-        interrupts.check()
-        update(epochs, note)
-
     seeds = len(keys)
     configs = [training[-1].config for training in job.trainings for _ in range(seeds)]
     epochs = [trial.config.train.epochs for trial in job.trainings[0]]
     runs = make_runs(keys[np.tile(np.arange(seeds), len(job.trainings))], configs, fold)
     trainer = HeadTrainer(job.config, num_classes, features.shape[2])  # compiled once for equal settings
-    outcomes = trainer.train(epochs, runs, features, labels, fold, check_and_update)
+    outcomes = trainer.train(epochs, runs, features, labels, fold, update)
     if not job.config.study.checkpoints:  # large heads of many folds would fill the memory
         outcomes = [outcome._replace(params={}) for outcome in outcomes]
     slices = [slice(start, start + seeds) for start in range(0, len(configs), seeds)]

@@ -19,6 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from alljax import config as configs
+from alljax import interrupts
 from alljax.data import decoded_cache
 from alljax.models.head import Head
 from alljax.training import step as steps
@@ -121,6 +122,7 @@ class HeadTrainer:
             validation, _ = self.evaluate(state.eval_params, features, labels, fold.validation, fold.validation_count)
             loss, accuracy = jax.device_get(state.metrics).means
             history.append(History(loss, accuracy, *validation.means))
+            interrupts.check()
             update(len(runs.key), f"validation accuracy {history[-1].val_accuracy.mean():.3f}")
             if epoch + 1 in epochs:
                 _, probabilities = self.evaluate(state.eval_params, features, labels, fold.test)

@@ -14,8 +14,7 @@ from PIL import Image, ImageFile
 from alljax.data import cnmc, images
 from alljax.data.archive import Archive
 from alljax.data.dataset import Dataset, Record
-from alljax.data.loader import ImageReader
-from alljax.errors import ConfigError, DataError
+from alljax.errors import DataError
 
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8))
@@ -170,18 +169,6 @@ def test_not_antialiased_equals_jax(
     image = data.draw(cells(width, height))
     expected = jax.image.resize(np.asarray(image, np.float32), (size, size, 3), method, antialias=False)
     assert np.abs(resized(image, size, interpolation, False) - np.clip(expected, 0, 255)).max() < 0.51
-
-
-@pytest.mark.parametrize(
-    ("interpolation", "antialias", "message"),
-    [
-        ("box", False, "'box' is always antialiased; use nearest"),
-        ("cubic", True, "'cubic' is unknown; choose one of nearest"),
-    ],
-)
-def test_impossible_interpolation(interpolation: str, antialias: bool, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        ImageReader(Dataset("folder", (), (), read=lambda record: b""), 8, interpolation, antialias)
 
 
 @pytest.mark.real

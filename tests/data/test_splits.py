@@ -154,7 +154,7 @@ def test_training_subjects_are_nested(protocol: str) -> None:
     [
         ("subject_kfold", {"folds": 30}, r"class 'hem' has \d+ subjects, but split\.folds=30 needs 30; set"),
         ("subject_kfold", {"train_subjects": 24}, r"train_subjects=24, but fold \d of repeat 0 has \d+ subj"),
-        ("subject_kfold", {"train_subjects": 1}, "fold 0 of repeat 0 would train without class .*set at least one"),
+        ("subject_kfold", {"train_subjects": 1}, "train_subjects=1, but fold 0 of repeat 0 .* at least one per class"),
         ("prelim", {"test_subset": "test"}, r"'test' \(split.test_subset\), but there is no 'test';"),
         ("prelim", {"test_subset": "train"}, "split.test_subset=train, but protocol prelim trains on it"),
         ("paper", {"test_fraction": 0.001}, "0.001 of 600 images is not possible"),
