@@ -1,5 +1,6 @@
 """Trials of a job: keys, compilations, features with several views."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from alljax import config as configs
 from alljax.config import default_config
 from alljax.data.splits import Fold
 from alljax.study import sweep
@@ -17,6 +19,8 @@ from alljax.study.predict import predict, write_features
 from alljax.study.run import run_study
 from alljax.study.trials import fold_keys, train_job
 from alljax.training.sampling import make_fold_rows
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def key_data(config: ConfigDict, repeat: int = 0, fold: int = 0) -> list[list[int]]:
@@ -65,6 +69,22 @@ def test_compilations_do_not_depend_on_the_numbers_of_folds_and_seeds(
     assert counts[1] == counts[2]
     programs = ["jit(_evaluate)", "jit(_orders)", "jit(_train_steps)", "jit(init)"]
     assert [name for name in counts[2] if name in programs] == programs
+
+
+@pytest.mark.parametrize(("file", "heads"), [("quickstart.py", 2), ("paper.py:toy", 4)])
+def test_compilations_of_a_config(
+    file: str, heads: int, tmp_path: Path, compilations: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads compile once per optimizer and width of the features, whatever the number of trials, folds and seeds."""
+    monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / "cache"))
+    sizes = {"data.synthetic.images": 96, "data.synthetic.image_size": 64, "preprocessing.image_size": 64}
+    config = configs.vary(configs.load(f"{ROOT}/configs/{file}"), sizes)
+    jax.clear_caches()
+    run_study(config, tmp_path / "run")
+    counts = Counter(compilations)
+    of_heads = {f"jit({name})": heads for name in ("init", "_orders", "_train_steps", "_evaluate")}
+    expected = of_heads | {f"jit({name})": 1 for name in ("extract", "dihedral", "_fold_in")}
+    assert {name: counts[name] for name in expected} == expected
 
 
 def test_views_in_study_features_and_prediction(
