@@ -100,14 +100,14 @@ def test_wrong_setting_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_cache_that_cannot_be_written_is_only_a_message(
+def test_cache_that_cannot_be_written_is_an_error_with_the_way_out(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / "file"))
     code, _, err = run("train", *SMALL, f"--workdir={tmp_path / 'run'}")
-    assert code == 0
-    assert "ALLJAX_CACHE_DIR" in err
+    assert code == 2
+    assert "ALLJAX_CACHE_DIR sets the folder" in err
 
 
 @pytest.mark.real
