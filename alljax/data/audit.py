@@ -57,7 +57,7 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
     if not dataset.records:
         check(dataset, source)
     prints, unreadable = map_images(dataset, duplicates.fingerprint, "read images")
-    records = tuple(each for each in dataset.records if each.path in prints)
+    records = tuple(record for record in dataset.records if record.path in prints)
     dataset, pixels = replace(dataset, records=records), [digest for digest, _ in prints.values()]
     groups = duplicates.exact_groups(pixels)
     distinct = np.setdiff1d(np.arange(len(records)), [row for group in groups for row in group[1:]])
@@ -103,14 +103,14 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
         sharing = " and ".join(" = ".join(names) for names in subject["sharing"])
         why = f"{sharing} share {plural(subject['images'], 'image')}" if sharing else "no shared image in this copy"
         print(f"one subject: {' = '.join(subject['names'])} ({why}{'; known' if subject['known'] else ''})")
-    if possible := [each for each in found["protocols"] if "refused" not in each]:
+    if possible := [leaks for leaks in found["protocols"] if "refused" not in leaks]:
         print("\nTest images whose subject, photograph, image or a similar image is in the training data:")
         print(format_table(possible, PROTOCOL_COLUMNS))
-    if declared := [each["protocol"] for each in possible if each["declared"]]:
+    if declared := [leaks["protocol"] for leaks in possible if leaks["declared"]]:
         print(f"declared leaky: {', '.join(declared)}")
-    for each in found["protocols"]:
-        if each.get("refused", found["error"]) != found["error"]:
-            print(f"{each['protocol']} is impossible: {each['refused']}")
+    for leaks in found["protocols"]:
+        if leaks.get("refused", found["error"]) != found["error"]:
+            print(f"{leaks['protocol']} is impossible: {leaks['refused']}")
     print("Near duplicates do not merge subjects.")
     write_findings(found, out)
 

@@ -144,7 +144,7 @@ def count_leaks(
         `images`, for example digests, there.
     """
     # Records without a field get a field of their own.
-    fields = [(each.subject, each.field) if each.field else (each.path, "") for each in records]
+    fields = [(record.subject, record.field) if record.field else (record.path, "") for record in records]
 
     def shared(keys: Sequence[Hashable]) -> int:
         return sum(len(_common_rows(keys, [*fold.train, *fold.validation], fold.test)) for fold in folds)
@@ -172,7 +172,7 @@ def check_leaks(folds: Sequence[Fold], subjects: Sequence[str], digests: Sequenc
 
 def fingerprint(folds: Sequence[Fold], records: Sequence[Record]) -> str:
     """Returns the SHA-256 of the sorted lines ``repeat TAB fold TAB side TAB path``; independent of their order."""
-    sides = [(f"{each.repeat}\t{each.fold}\t{side}", rows) for each in folds for side, rows in each.sides]
+    sides = [(f"{fold.repeat}\t{fold.fold}\t{side}", rows) for fold in folds for side, rows in fold.sides]
     lines = sorted(f"{side}\t{records[row].path}\n" for side, rows in sides for row in rows)
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 

@@ -78,7 +78,7 @@ def average_over_seeds(per_seed: Sequence[dict[str, Any]], seeds: Sequence[int])
     Also ``seeds``; ``std``, the sample standard deviation over seeds of each metric (None for one seed or an undefined
     metric); ``per_seed``, the metrics of each seed.
     """
-    values = {key: [one[key] for one in per_seed] for key in per_seed[0]}
+    values = {key: [of_seed[key] for of_seed in per_seed] for key in per_seed[0]}
     known = {key: len(per_seed) > 1 and None not in values[key] for key in METRICS}
     return {key: _mean(of_seeds) for key, of_seeds in values.items()} | {
         "seeds": list(seeds),

@@ -94,7 +94,7 @@ def _figure(study: Study, pairs: Mapping[Pair, str]) -> Figure:
         axes, series = grid[0, 0], {}
         for side, label in enumerate(SIDES):
             results = [study.metrics["trials"][pair[side]] for pair in pairs]
-            series[label] = np.array([(each["accuracy"], *each["intervals"]["accuracy"]) for each in results])
+            series[label] = np.array([(result["accuracy"], *result["intervals"]["accuracy"]) for result in results])
         plots.draw_intervals(axes, list(pairs.values()), series)
         if rule := study.split_of(next(iter(pairs))[1])["baselines"].get("size_threshold"):
             axes.axvline(rule["accuracy"], color=INK, linewidth=0.9, linestyle=DASHES[2], label="cell size alone")

@@ -92,12 +92,12 @@ def accuracies(match: Match) -> Figure:
             for side, (optimizer, color) in enumerate(COLORS.items()):
                 found = [matching.compare(match, (network, optimizer, epochs), "accuracy") for epochs in match.epochs]
                 name, at = OPTIMIZERS[optimizer], ticks + 0.4 * side - 0.25
-                theirs, half = np.array([(each.theirs, each.rounding) for each in found]).T
+                theirs, half = np.array([(entry.theirs, entry.rounding) for entry in found]).T
                 axes.vlines(at + 0.1, theirs - half, theirs + half, color=color, linewidth=7, alpha=0.35,
                             label=f"{name}, implied by the paper")  # fmt: skip
-                low, high = np.array([each.interval or (np.nan, np.nan) for each in found]).T
+                low, high = np.array([entry.interval or (np.nan, np.nan) for entry in found]).T
                 axes.vlines(at, low, high, color=color, linewidth=1.2)
-                axes.plot(at, [each.ours for each in found], "o", color=color, markersize=5, label=f"{name}, ours")
+                axes.plot(at, [entry.ours for entry in found], "o", color=color, markersize=5, label=f"{name}, ours")
             for (name, rule), dashes in zip(match.baselines.items(), DASHES[1:], strict=False):
                 axes.axhline(rule["accuracy"], color=INK, linewidth=0.8, linestyle=dashes, label=BASELINES[name])
             axes.set_title(match.title(network), fontsize=10.5)

@@ -179,7 +179,7 @@ def _figure(match: Match, ranking: Sequence[Variant]) -> Figure:
         axes, series = grid[0, 0], {}
         for network in networks:
             distances = [variant.distances[network] for variant in ranking]
-            points = np.array([(each[0], *_interval(each, level)) for each in distances])
+            points = np.array([(distance[0], *_interval(distance, level)) for distance in distances])
             series[published.NETWORKS.get(network, network)] = points
         plots.draw_intervals(axes, [variant.name for variant in ranking], series)
         axes.set_xlabel("distance in percentage points")

@@ -21,7 +21,8 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
     """
     try:
         study = results.read_study(folder)
-        weights = {(one["weights"]["path"], one["weights"]["sha256"]) for one in study.metrics["trials"].values()}
+        trials = study.metrics["trials"].values()
+        weights = {(trial["weights"]["path"], trial["weights"]["sha256"]) for trial in trials}
         unchanged = (
             not workdir.changes(folder, configs.flatten(config))
             and study.metrics["trials"] == {name: workdir.read_result(folder, name) for name in study.trials}

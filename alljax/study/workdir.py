@@ -107,7 +107,7 @@ def claim(
             written["inputs"] = inputs | written["inputs"]  # weights of added trials
         if other := input_changes(written["inputs"], inputs):
             raise WorkdirError(f"{workdir} holds a study of {other}; choose another --workdir, or remove it")
-    listed = [{"name": one.name, "split": one.split, "config": configs.flatten(one.config)} for one in trials]
+    listed = [{"name": trial.name, "split": trial.split, "config": configs.flatten(trial.config)} for trial in trials]
     write_json(workdir / "trials.json", listed)
     write_json(workdir / "config.json", config)
     write_json(workdir / "environment.json", written | {"source_state": source_state})
