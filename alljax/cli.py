@@ -1,27 +1,22 @@
-"""The `alljax` command: its arguments, and one function per verb.
+"""The `alljax` command line: arguments, exit codes and errors; `commands` has one function per verb.
 
-Results go to standard output, progress and messages to standard error.  Subpackages are imported inside the functions,
-so that ``--help`` and errors in the arguments are fast.  This is the only module that knows all subpackages.
+Results go to standard output, progress and messages to standard error.
 """
 
 import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alljax import files, interrupts, progress, settings
-from alljax.errors import ConfigError, Stopped, UserError, plural
+from alljax import files, progress, settings
+from alljax.commands import VERBS, data_audit
+from alljax.errors import ConfigError, Stopped, UserError
 from alljax.training import distributed
 
 EXIT_CODES = "exit codes: 0 done, 1 `data verify` found problems, 2 user error, 3 done but some images were unreadable"
-Options = argparse.Namespace
-
-Call = Callable[[Options], int | None]
-VERBS: dict[str, tuple[Call, str, str]] = {}
-"""Function, arguments (keys of `ARGUMENTS`) and example of each verb."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,18 +97,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--out:file": {"help": "file to write", "type": _output, "required": True, "metavar": "FILE"},
     "--out:folder": {"help": "folder to write", "type": _path, "required": True, "metavar": "FOLDER"},
 }
-RUN = "--config --settings --workdir --resume --coordinator --processes --process"
-"""Arguments of `study` and `train`."""
-
-
-def _verb(name: str, arguments: str, example: str) -> Callable[[Call], Call]:
-    """Registers a function as a verb; its docstring is the help text."""
-
-    def register(call: Call) -> Call:
-        VERBS[name] = call, arguments, example
-        return call
-
-    return register
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,164 +117,6 @@ def _parser() -> argparse.ArgumentParser:
         for argument in arguments.split():
             verb_parser.add_argument(argument.partition(":")[0], **ARGUMENTS[argument])
     return parser
-
-
-@_verb("study", f"{RUN} --shard --dry_run", "alljax study --config=configs/quickstart.py --workdir=runs/quickstart")
-def study(options: Options) -> int:
-    """Train and evaluate all trials of a study and write its report."""
-    with interrupts.handle_signals():
-        distributed.initialize(options.coordinator, options.processes, options.process)
-        from alljax import paper
-        from alljax.report import model_tables, report
-        from alljax.study import restart
-
-        def finish(study: Any) -> None:
-            report.write_report(study.folder, paper.sections, lambda: restart.open_records(options.settings))
-
-        several = interrupts.several_processes  # they would have to agree
-        study = None if options.dry_run or several else restart.find_unchanged(options.settings, options.workdir)
-        if study:
-            finish(study)
-        else:
-            from alljax.study import run
-
-            arguments = options.settings, options.workdir, options.shard, options.resume == "force"
-            if options.dry_run:
-                run.dry_run(*arguments)
-            else:
-                study = run.run_study(*arguments, finish)
-    if study is None:
-        return 0
-    model_tables.print_results(study)
-    return 3 if any("data.on_error=skip" in note for note in study.metrics["dataset"]["notes"]) else 0
-
-
-@_verb("train", RUN, "alljax train --config=configs/quickstart.py --workdir=runs/sgd --config.train.optimizer=sgd")
-def train(options: Options) -> int | None:
-    """Train and evaluate one trial: a study without a sweep."""
-    if any(word.startswith("--config.study.sweep") for word in options.words):
-        raise ConfigError("`alljax train` has no sweep; use `alljax study` with --config.study.sweep")
-    options.settings.study.sweep = ()
-    options.shard, options.dry_run = (0, 1), False
-    return study(options)
-
-
-@_verb("predict", "--workdir --trial --weights --out:csv images", "alljax predict --workdir=runs/quickstart my_images/")
-def predict(options: Options) -> None:
-    """Classify images with a trained trial of a study."""
-    from alljax.study import predict
-
-    count = predict.predict(options.workdir, options.trial, options.weights, options.images, options.out)
-    print(f"{options.out}: {plural(count, 'image')}")
-
-
-@_verb("report", "--workdir shards --verify", "alljax report --workdir=runs/quickstart")
-def report(options: Options) -> None:
-    """Write report.html from the finished trials of a study."""
-    from alljax import paper
-    from alljax.report import report
-    from alljax.study import results, workdir
-
-    results.merge_shards(options.workdir, options.shards)
-    if options.verify:
-        print(f"{workdir.verify_all(options.workdir)} files of trials are intact")
-    print(f"report: {report.write_report(options.workdir, paper.sections)}")
-
-
-@_verb("features", "--config --settings --out:file", "alljax features --config=configs/quickstart.py --out=f.npz")
-def features(options: Options) -> None:
-    """Write the backbone's features of every image."""
-    from alljax.study import predict
-
-    count, width = predict.write_features(options.settings, options.out)
-    print(f"{options.out}: features {count:,} × {width:,}")
-
-
-@_verb("lr-find", "--config --settings --out:file", "alljax lr-find --config=configs/finetune.py:toy --out=rates.csv")
-def lr_find(options: Options) -> None:
-    """Find a learning rate: train for a few steps with each of several rates."""
-    from alljax.study import experiment, sweep, workdir
-    from alljax.training import lr_finder, sampling
-
-    trial = sweep.expand(options.settings)[0]
-    opened = experiment.open_experiment(trial.config, [trial])
-    fold, *_ = sampling.make_fold_rows(trial.config, opened.labels, opened.num_classes, opened.folds(trial))
-    losses = lr_finder.find_learning_rate(trial.config, opened.networks[trial.name], opened.images(trial), fold)
-    workdir.write_csv(options.out, lr_finder.table(losses))
-    print(f"{options.out}: loss of every step\nlowest loss: train.learning_rate={lr_finder.best_rate(losses):.3g}")
-
-
-@_verb("data verify", "--source --out:json", "alljax data verify --source=C-NMC_Leukemia --out=found.json")
-def data_verify(options: Options) -> int:
-    """Check that a data set is complete and readable (exit code 1 if it is not)."""
-    from alljax.data import verify
-
-    found = verify.verify(options.source)
-    verify.print_verification(found, options.out)
-    return 1 if found["problems"] else 0
-
-
-@_verb("data audit", "--source --out:json --protocol", "alljax data audit --source=C-NMC_Leukemia")
-def data_audit(options: Options) -> int:
-    """Find duplicates, subjects with several names, and what each protocol leaks."""
-    from alljax.data import audit
-
-    found = audit.audit(options.source, options.protocol, options.words)
-    audit.print_audit(found, options.out)
-    if found["error"]:
-        raise UserError(found["error"])
-    return 3 if found["unreadable"] else 0
-
-
-@_verb("data prepare", "--source --out:folder", "alljax data prepare --source=C-NMC_Leukemia --out=prepared")
-def data_prepare(options: Options) -> None:
-    """Write C-NMC 2019 as a TFDS data set."""
-    from alljax.data import cnmc_tfds
-
-    cnmc_tfds.prepare(options.source, options.out)
-
-
-@_verb("weights list", "", "alljax weights list")
-def weights_list(options: Options) -> None:
-    """List the known sources of weights and which of them are present."""
-    from alljax.weights import store
-
-    for known in store.sources().values():
-        size = f"{known.bytes / 1e6:,.0f} MB" if known.bytes else "size unknown"
-        classifier = "with classifier" if known.classifier else "no classifier"
-        print(f"{known.name:40} {known.backbone}, {size}, {classifier}, {known.license}: {known.locate() or 'absent'}")
-
-
-@_verb("weights show", "file", "alljax weights show vgg16-397923af.pth")
-def weights_show(options: Options) -> None:
-    """Show the tensors, the hash and the likely network of a weight file."""
-    from alljax.weights import conversion, formats, store
-
-    arrays, source = formats.read_weights(options.file), store.recognize(options.file)
-    match = conversion.best_match(arrays)
-    for name, array in arrays.items():
-        print(f"{name}  {array.dtype} {array.shape}")
-    print(f"\n{options.file}: {len(arrays)} tensors")
-    print(f"SHA-256 {store.digest(options.file)} ({source.name if source else 'no known source'})")
-    print(f"layout: {f'{match.layout.name} ({match.backbone.name})' if match.names else 'unknown'}")
-
-
-@_verb("weights convert", "file --backbone --out:file", "alljax weights convert a.pth --backbone=vgg16 --out=vgg16.st")
-def weights_convert(options: Options) -> None:
-    """Convert a weight file to alljax's layout (.safetensors)."""
-    from alljax.weights import conversion
-
-    count = conversion.convert_file(options.file, options.backbone, options.out)
-    print(f"{options.out}: {count:,} parameters and statistics of {options.backbone}")
-
-
-@_verb("weights fetch", "name", "alljax weights fetch torchvision-vgg16")
-def weights_fetch(options: Options) -> None:
-    """Download a known source of weights and check its hash."""
-    from alljax.weights import store
-
-    fetched = store.fetch(options.name)
-    print(f"{fetched.path}: SHA-256 {fetched.sha256}")
 
 
 if __name__ == "__main__":
