@@ -1,9 +1,8 @@
-"""Reads folders with one folder per class (or a zip of them), and CSV files of paths and labels.
+"""Reads folders with one folder per class, or a zip of them.
 
 The layout is ``root/[subset]/class/[subject]/file``; folders named train, val, test, fold_0 … are never classes.
 """
 
-import csv
 import itertools
 import os
 import re
@@ -12,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alljax.data.archive import Archive, file_stamp, is_image, natural_sort, path_parts, read_file
+from alljax.data.archive import Archive, is_image, natural_sort, path_parts
 from alljax.data.dataset import Dataset, Record
 from alljax.errors import ConfigError, DataError, first_few, plural
 
 _SUBSET_OR_FOLD = re.compile(r"(train|val|test)(?:ing|id|idation)?|fold_?([0-9]+)", re.IGNORECASE)
 _NAMED = ("subject", "field", "cell")
-_COLUMNS = ("path", "label", *_NAMED, "fold", "subset")
 
 
 def read_folder(archive: Archive, name_pattern: str = "", check_layout: bool = True) -> Dataset:
@@ -55,46 +53,6 @@ def read_folder(archive: Archive, name_pattern: str = "", check_layout: bool = T
         notes=tuple(notes),
         stamp=lambda record: archive.stamp(record.path),
         skipped={"outside": [row["path"] for row in images if not row["label"]]},
-    )
-
-
-def read_csv(path: Path) -> Dataset:
-    """Reads a CSV with the columns path, label and optionally subject, field, cell, fold, subset.
-
-    Paths are relative to the folder of the CSV; the classes are sorted by name.  DataError: not such a CSV, an image is
-    missing or listed twice, or a row has no path or label.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = [name.strip().lower() for name in next(csv.reader(file), ())]
-            table = list(csv.DictReader(file, header, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a CSV: {error}") from error
-    if header.count("path") != 1 or header.count("label") != 1:
-        found = ", ".join(header) or "an empty file"
-        raise DataError(f"{path}: expected the columns path, label (and subject, subset), found {found}")
-    rows: dict[str, dict[str, str]] = {}
-    for number, values in enumerate(table, 1):
-        row = {column: values[column].strip() for column in _COLUMNS if column in values}
-        if not (row["path"] and row["label"]) or None in values:
-            raise DataError(f"{path}: row {number} has too many values, or no path or label; correct or remove it")
-        name = row["path"].replace("\\", "/")
-        if name in rows:
-            raise DataError(f"{path}: {name} is listed twice; list every image once")
-        rows[name] = row | {"path": name, "subset": row.get("subset") or "train"}
-    # Path.is_file raises OSError for a name that is too long.
-    if missing := [name for name in rows if not os.path.isfile(path.parent / name)]:  # noqa: PTH113
-        raise DataError(
-            f"{path}: {len(missing):,} of {plural(len(rows), 'image')} not found (paths are relative to "
-            f"{path.parent.resolve()}): {first_few(missing)}"
-        )
-    classes = sorted({row["label"] for row in rows.values()})
-    return Dataset(
-        "folder",
-        tuple(classes),
-        _records((rows[name] for name in natural_sort(rows)), classes),
-        read=lambda record: read_file(path.parent / record.path),
-        stamp=lambda record: file_stamp(path.parent / record.path),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alljax.config import default_config
-from alljax.data import cnmc, folder, medmnist, synthetic
+from alljax.data import cnmc, csv_list, folder, medmnist, synthetic
 from alljax.data.archive import Archive
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, check
 from alljax.errors import ConfigError, DataError, first_few, plural
@@ -72,7 +72,7 @@ def _read(source: str, name_pattern: str, generated: Any, check_layout: bool) ->
             f"{source or 'data.source'}: no such file or folder; use a folder, zip, CSV, .npz or 'synthetic'"
         )
     if path.suffix.lower() == ".csv":
-        return folder.read_csv(path)
+        return csv_list.read_csv(path)
     if path.suffix.lower() == ".npz":
         return medmnist.read_medmnist(path)
     if prepared := find_prepared(path):
