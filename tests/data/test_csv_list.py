@@ -1,5 +1,6 @@
 import pytest
 
+from alljax.data import csv_list
 from alljax.data.readers import open_all, open_dataset
 from alljax.errors import DataError
 
@@ -27,20 +28,56 @@ def test_csv(plant, settings, picture, bom):
 
 
 def test_csv_with_two_columns(plant):
-    dataset = open_all(str(write_csv(plant, "Label , Path\r\n1,a\\10.png\r\nNA,3.png\r\n\r\n")))
-    assert [(r.path, dataset.classes[r.label]) for r in dataset.records] == [("3.png", "NA"), ("a/10.png", "1")]
+    dataset = open_all(str(write_csv(plant, "Label , Path\r\n1,a\\10.png\r\n,\r\nb,./3.png\r\n\r\n")))
+    assert [(r.path, dataset.classes[r.label]) for r in dataset.records] == [("3.png", "b"), ("a/10.png", "1")]
+
+
+@pytest.mark.parametrize(
+    ("header", "notes"),
+    [
+        ("path,label,subject,subset", ()),
+        ("File Name,class,Patient-ID,Split", ("'File Name' as path, 'class' as label, 'Patient-ID' as subject",)),
+        ("filename,diagnosis,group,set", ("'filename' as path, 'diagnosis' as label, 'group' as subject",)),
+        ("path,label,subject,subset,patient,age", ("columns not used: patient, age (used are path, label, subject,",)),
+        ("path\tlabel\tsubject\tsubset", (r"values are separated by '\t' instead of commas",)),
+        ("path;label;subject;subset", ("values are separated by ';' instead of commas",)),
+    ],
+)
+def test_columns_of_other_names_are_used_or_named(plant, header, notes):
+    separator = next(character for character in ",;\t" if character in header)
+    rows = [header, "a/2.png,cat,tom,test,1,9", "a/10.png,dog,rex,train,2,8"]
+    text = "\n".join(separator.join(row.split(",")[: header.count(separator) + 1]) for row in rows[1:])
+    dataset = open_all(str(write_csv(plant, f"{header}\n{text}\n")))
+    assert [(r.label, r.subject, r.subset) for r in dataset.records] == [(0, "tom", "test"), (1, "rex", "train")]
+    assert len(dataset.notes) == len(notes)
+    for found, expected in zip(dataset.notes, notes, strict=True):
+        assert expected in found
+
+
+def test_missing_values_are_those_of_pandas(plant):
+    from pandas._libs.parsers import STR_NA_VALUES
+
+    assert {value.lower() for value in STR_NA_VALUES} == csv_list.MISSING
+    dataset = open_all(str(write_csv(plant, "path,label,subject\na/2.png,cat,NaN\n3.png,dog,None\na/10.png,dog,007\n")))
+    assert [record.subject for record in dataset.records] == ["", "", "007"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected the columns path, label"),
+        ("", "no column 'path', only an empty line"),
         ("\xff\xfe\x00", "cannot be read as a CSV"),
-        ("file,label\n3.png,a\n", "expected the columns path, label .* found file, label"),
-        ("path,label\n3.png\n", "row 1 has too many values, or no path or label"),
-        ("path,label\n3.png,a\n,2.png,b\n", "row 2 has too many values"),
+        ('path,label\n"3.png,a\na/2.png,b\n', "cannot be read as a CSV .*unexpected end of data"),
+        ("3.png,a\n", "no column 'path', only 3.png, a; the first line must name the columns path, label"),
+        ("path,kind\n3.png,a\n", "no column 'label', only path, kind"),
+        ("path,label\n3.png\n", "no path or label in line 2; complete or remove"),
+        ("path,label\n3.png,NA\n", "no path or label in line 2.* a class needs another name"),
+        ("path,label\n3.png,a\n,2.png,b\n", "more values than columns in line 3"),
         ("path,label\n4.png,a\n3.png,b\n", r"1 of 2 images not found .*: 4\.png"),
-        ("path,label\n3.png,a\n3.png,a\n", r"3\.png is listed twice"),
+        ("path,label\n3.png,a\n./3.png,a\n", r"listed twice: 3\.png"),
+        ("path,label\na/2.png,a\na\\\\2.png,a\n", r"listed twice: a/2\.png"),
+        ("path,label,Subject,subject\n3.png,a,b,c\n", "repeated columns: Subject, subject; rename or remove"),
+        ("path,label,patient,group\n3.png,a,b,c\n", "'patient' and 'group' could both be the subject; rename"),
     ],
 )
 def test_invalid_csv(plant, text, message):
