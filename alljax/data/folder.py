@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from alljax.data.archive import Archive, is_image, natural_sort, path_parts
-from alljax.data.dataset import Dataset, Record
+from alljax.data.dataset import Dataset
+from alljax.data.names import make_records
 from alljax.errors import ConfigError, DataError, first_few, plural
 
 _SUBSET_OR_FOLD = re.compile(r"(train|val|test)(?:ing|id|idation)?|fold_?([0-9]+)", re.IGNORECASE)
@@ -31,8 +32,6 @@ def read_folder(archive: Archive, name_pattern: str = "", check_layout: bool = T
     paths, notes = _choose_paths(archive)
     outer = () if archive.root.is_dir() else _outer_folders(filter(is_image, paths))
     rows = [_parse(path, len(outer)) for path in paths]
-    # A folder without images beside the classes is probably a class whose images are missing: `check` reports it.
-    classes = sorted({row["label"] for row in rows} - {""})
     images = [row for row in rows if is_image(row["path"])]
     inside = [row for row in images if row["label"]]
     if check_layout:
@@ -45,19 +44,17 @@ def read_folder(archive: Archive, name_pattern: str = "", check_layout: bool = T
             unmatched.append(row["path"])
     if unmatched:
         notes.append(f"data.name_pattern does not match {plural(len(unmatched), 'name')}: {first_few(unmatched)}")
+    # A folder without images beside the classes is probably a class whose images are missing: `check` reports it.
+    classes, records, joined = make_records(inside, {row["label"] for row in rows} - {""})
     return Dataset(
         "folder",
-        tuple(classes),
-        _records(inside, classes),
+        classes,
+        records,
         read=lambda record: archive.read(record.path),
-        notes=tuple(notes),
+        notes=(*notes, *joined),
         stamp=lambda record: archive.stamp(record.path),
         skipped={"outside": [row["path"] for row in images if not row["label"]]},
     )
-
-
-def _records(rows: Iterable[dict[str, Any]], classes: Sequence[str]) -> tuple[Record, ...]:
-    return tuple(Record(**row | {"label": classes.index(row["label"])}) for row in rows)
 
 
 def _choose_paths(archive: Archive) -> tuple[Sequence[str], list[str]]:

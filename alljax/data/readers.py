@@ -11,6 +11,7 @@ from alljax.config import default_config
 from alljax.data import cnmc, csv_list, folder, medmnist, synthetic
 from alljax.data.archive import Archive
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, check
+from alljax.data.names import normalize
 from alljax.errors import ConfigError, DataError, first_few, plural
 
 
@@ -84,21 +85,24 @@ def _read(source: str, name_pattern: str, generated: Any, check_layout: bool) ->
 
 
 def _choose_classes(dataset: Dataset, classes: tuple[str, ...], source: str) -> Dataset:
-    """Returns the images of `classes`, in this order of labels."""
-    if classes == dataset.classes:
+    """Returns the images of `classes`, in this order of labels; spellings may differ from those in the source."""
+    names = [*map(normalize, classes)]
+    label_of = {normalize(name): label for label, name in enumerate(dataset.classes)}
+    if len(set(names)) < len(names):
+        raise ConfigError(f"data.classes names a class twice: {', '.join(map(repr, classes))}")
+    if names == [*label_of]:
         return dataset
     if dataset.name not in ("folder", "npz"):
         raise ConfigError(f"{source}: classes are {', '.join(dataset.classes)} in this order; leave data.classes empty")
-    if missing := [name for name in classes if name not in dataset.classes]:
+    if missing := [name for name, key in zip(classes, names, strict=True) if key not in label_of]:
         raise DataError(f"{source}: no class {missing[0]!r} (data.classes), only {first_few(dataset.classes)}")
-    records, outside = [], [*dataset.skipped.get("outside", ())]
-    for record in dataset.records:
-        if (name := dataset.classes[record.label]) in classes:
-            records.append(replace(record, label=classes.index(name)))
-        else:
-            outside.append(record.path)
-    skipped = {**dataset.skipped, "outside": outside}
-    return replace(dataset, classes=classes, records=tuple(records), skipped=skipped)
+    new_label = {label_of[name]: label for label, name in enumerate(names)}
+    used = [record for record in dataset.records if record.label in new_label]
+    records = tuple(replace(record, label=new_label[record.label]) for record in used)
+    outside = [record.path for record in dataset.records if record.label not in new_label]
+    skipped = {**dataset.skipped, "outside": [*dataset.skipped.get("outside", ()), *outside]}
+    chosen = tuple(dataset.classes[label] for label in new_label)
+    return replace(dataset, classes=chosen, records=records, skipped=skipped)
 
 
 def _remarks(dataset: Dataset) -> Iterator[str]:

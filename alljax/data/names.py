@@ -1,0 +1,99 @@
+"""Names as users write them: spellings of the same class or subject, and words for the subsets of a data set."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from alljax.data.archive import natural_sort
+from alljax.data.dataset import Record
+from alljax.errors import first_few, plural
+
+_SUBSET_WORDS = {
+    "train": re.compile(r"\btrain(ing)?(sets?|data|[ab])?\b"),
+    "val": re.compile(r"\b(val|valid|validation|dev)(sets?|data|[ab])?\b"),
+    "test": re.compile(r"\b(test|testing|eval|evaluation|hold ?out)(sets?|data|[ab])?\b"),
+}
+
+
+def normalize(name: str) -> str:
+    """Returns a key that is equal for spellings of the same name.
+
+    They may differ in case, surrounding spaces, Unicode normal form and a trailing ``.0``, which spreadsheets append to
+    numbers.
+    """
+    return re.sub(r"(?<=\w)\.0$", "", unicodedata.normalize("NFC", name.strip().casefold()))
+
+
+def join_spellings(names: Iterable[str], kind: str) -> tuple[dict[str, str], list[str]]:
+    """Joins names that differ in spelling only.
+
+    Args:
+        names: names in any spelling, which may be repeated.
+        kind: of the names, for the note: ``class`` or ``subject``.
+
+    Returns:
+        The spelling to use for each of the names (the first in natural order, in NFC, without surrounding spaces), and
+        a note for `Dataset.notes` if any were joined.
+    """
+    spellings = defaultdict[str, list[str]](list)
+    for name in natural_sort(set(names)):
+        spellings[normalize(name)].append(name)
+    chosen = {name: unicodedata.normalize("NFC", group[0].strip()) for group in spellings.values() for name in group}
+    joined = [
+        " and ".join(f'"{each}"' for each in group) for name, group in spellings.items() if name and len(group) > 1
+    ]
+    note = f"joined spellings of {plural(len(joined), f'{kind} name')}: {first_few(joined)}"
+    return chosen, [note] if joined else []
+
+
+def make_records(
+    rows: Sequence[dict[str, Any]], empty_classes: Iterable[str] = ()
+) -> tuple[tuple[str, ...], tuple[Record, ...], list[str]]:
+    """Makes records, and joins the spellings of their classes and subjects.
+
+    Args:
+        rows: the attributes of each `Record`, with the name of the class as ``label``.
+        empty_classes: names of further classes.
+
+    Returns:
+        The classes sorted by name, the records, and notes for `Dataset.notes`.
+    """
+    labels, label_notes = join_spellings((*(row["label"] for row in rows), *empty_classes), "class")
+    subjects, subject_notes = join_spellings((row.get("subject", "") for row in rows), "subject")
+    classes = sorted(set(labels.values()))
+    records = (
+        Record(**row | {"label": classes.index(labels[row["label"]]), "subject": subjects[row.get("subject", "")]})
+        for row in rows
+    )
+    return tuple(classes), tuple(records), label_notes + subject_notes
+
+
+def recognize_subset(name: str) -> str:
+    """Returns ``train``, ``val`` or ``test`` if a word of a name says so, else an empty text.
+
+    Words end at separators, digits, and capitals inside: ``Train_images``, ``testing set``, ``TestA``, ``hold-out`` and
+    ``val2017`` name subsets, ``Testis`` and ``trainee`` do not.  ``dev`` is val; ``eval`` and ``holdout`` are test;
+    ``trainval`` and ``train+val`` are train; any other two subsets in a name are none.
+    """
+    parts = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name))
+    words = " ".join(parts).lower().replace("trainval", "train")
+    found = {subset for subset, word in _SUBSET_WORDS.items() if word.search(words)}
+    if found == {"train", "val"}:
+        return "train"
+    return found.pop() if len(found) == 1 else ""
+
+
+def subset_names(names: Iterable[str]) -> dict[str, str]:
+    """Returns the subset that each name stands for, or an empty text.
+
+    It is the one of `recognize_subset`.  Where several different names stand for val, or for test, they remain distinct
+    subsets with their own names: ``TestA`` and ``TestB`` are two test sets.
+    """
+    spelling, _ = join_spellings(names, "subset")
+    subsets = {name: recognize_subset(name) for name in spelling}
+    own = {
+        subset: len({spelling[name] for name in subsets if subsets[name] == subset}) > 1 for subset in ("val", "test")
+    }
+    return {name: spelling[name] if own.get(subset) else subset for name, subset in subsets.items()}
