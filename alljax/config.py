@@ -4,25 +4,25 @@ A run is described by one `ConfigDict`.  A file in ``configs/`` starts from `def
 ``--config.key=value`` on the command line sets the rest.  Defaults are defined only in settings.py.
 """
 
+import ast
+import difflib
 import functools
 import itertools
-import math
 import operator
 import re
 import runpy
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from alljax.errors import ConfigError, UserError, unknown_name
-from alljax.settings import SETTINGS, SWEEPABLE, Setting
+from alljax.errors import ConfigError, Problems, UserError
+from alljax.settings import SETTINGS, SWEEPABLE
 
-TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text", tuple: "a list (a,b)"}
+BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
 def default_config() -> ConfigDict:
@@ -34,33 +34,64 @@ def default_config() -> ConfigDict:
     return ConfigDict(nested).lock()
 
 
-def load(file: str = "", overrides: Sequence[str] = ()) -> ConfigDict:
-    """Returns the checked config of ``FILE[:argument]`` with overrides applied.
+def load(file: str = "", overrides: Sequence[str] = (), problems: Problems | None = None) -> ConfigDict:
+    """Returns the checked config of ``FILE.py[:argument]`` with overrides applied.
 
     Args:
         file: a Python file with ``get_config(argument)``, for example ``configs/quickstart.py:cnmc``. Empty: defaults.
         overrides: words of the command line, for example ``["--config.train.epochs=7"]``.
+        problems: collects the errors in settings, which then have their defaults; None raises them together.
 
     Raises:
         ConfigError: missing file, unknown setting or argument, wrong type, or an error inside the file.
     """
-    config = _read(*file.partition(":")[::2]) if file else default_config()
-    for word in overrides:
-        if word.startswith("--config."):
-            _setting(word.removeprefix("--config.").partition("=")[0])
-    values, words = flags.FlagValues(), list(overrides)
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=words)
+    found, changes = problems or Problems(), {}
+    match = re.fullmatch(r"(.*\.py)(?::(.*))?", file)  # the path may contain colons
+    config = _read(*(match[1], match[2] or "") if match else (file, "")) if file else default_config()
+    for key, text in _assignments(overrides):
+        with found.collect():
+            changes[key] = _parse(key, text)
+    config = check(vary(config, changes), found)
+    if problems is None:
+        found.report()
+    return config
+
+
+def _assignments(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yields key and text of ``--config.key=text``, ``--config.key text`` and ``--config.switch``."""
+    remaining = iter(words)
+    for word in remaining:
+        if not word.startswith("--config."):
+            raise ConfigError(f"unknown argument {word!r}; `alljax --help` lists the commands and their arguments")
+        key, equals, text = word.removeprefix("--config.").partition("=")
+        if not equals and not (key in SETTINGS and isinstance(SETTINGS[key].default, bool)):
+            text = next(remaining, "")
+            if not text or text.startswith("--"):
+                raise ConfigError(f"{word} needs a value: {word}=VALUE")
+        yield key, text if equals or text else "true"
+
+
+def _parse(key: str, text: str) -> Any:
+    """Returns the value of a setting that is written as `text`."""
+    _check_key(key)
+    parsers: dict[type, Callable[[str], Any]] = {bool: lambda word: BOOLEANS[word.lower()], tuple: _parse_list}
+    kind = type(SETTINGS[key].default)
     try:
-        if unknown := values(["alljax", *words])[1:]:
-            raise flags.Error(f"unknown argument {unknown[0]!r}")
-    except flags.Error as error:
-        if match := re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error)):
-            raise _wrong_type(match[1], match[2]) from error
-        raise ConfigError(f"{error}; `alljax --help` lists the commands and their arguments") from error
-    for key, value in flatten(config).items():  # config_flags takes a,b for one text
-        if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
-            config.update_from_flattened_dict({key: tuple(filter(None, value[0].split(",")))})
-    return check(config)
+        return parsers.get(kind, kind)(text)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(_problem(key, text)) from error
+
+
+def _parse_list(text: str) -> tuple:
+    """Returns a Python literal as a tuple; other texts, such as ``(1) AML,(2) ALL``, are split at commas."""
+    if text.lstrip().startswith(("(", "[")):
+        try:
+            value = ast.literal_eval(text.strip())
+        except (SyntaxError, ValueError):
+            value = None
+        if isinstance(value, tuple | list):
+            return _tuples(value)
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
 def _read(path: str, argument: str) -> ConfigDict:
@@ -79,7 +110,8 @@ def _read(path: str, argument: str) -> ConfigDict:
         raise ConfigError(f"{error.filename}:{error.lineno}: {error.msg}") from error
     except Exception as error:  # the user's file may raise anything
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-        reason = re.sub(r"Other fields present: .*?(?=Did you mean|$)|\s+", " ", str(error))
+        unknown = re.search(r'Key "(\w+)" does not exist', str(error))
+        reason = _unknown(unknown[1]) if unknown else " ".join(str(error).split())
         raise ConfigError(f"{path}:{lines[-1] if lines else 1}: {type(error).__name__}: {reason}") from error
     if not isinstance(config, ConfigDict) or config.keys() != default_config().keys():
         raise ConfigError(f"{path}: its get_config() does not return a config of alljax.config.default_config()")
@@ -98,7 +130,7 @@ def vary(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:
         ConfigError: an unknown setting, as in a study of another version of alljax.
     """
     for key in changes:
-        _setting(key)
+        _check_key(key)
     changed = config.copy_and_resolve_references()
     changed.update_from_flattened_dict({key: _tuples(value) for key, value in changes.items()})
     return changed
@@ -113,37 +145,34 @@ def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     ]
 
 
-def check(config: ConfigDict) -> ConfigDict:
-    """Returns `config` if every value is allowed, else raises a `ConfigError` that names the setting and its value."""
+def check(config: ConfigDict, problems: Problems | None = None) -> ConfigDict:
+    """Returns `config` if every value is valid, else raises a `ConfigError` with all settings that are not.
+
+    With `problems` they are collected there, and the config that is returned has their defaults.
+    """
+    found = problems or Problems()
     for key, value in flatten(config).items():
-        _check_value(key, value)
-    if 0 < config.preprocessing.image_size < 32:  # backbones halve the image five times
-        raise ConfigError(f"preprocessing.image_size={config.preprocessing.image_size} must be 0 or at least 32")
-    for pair in config.train.boundaries:
-        match pair:
-            case [int(), int() | float() as factor] if factor > 0:
-                continue
-        raise ConfigError(f"train.boundaries contains {pair!r}; each entry is a pair (step, factor above 0)")
+        if problem := _problem(key, value):
+            found.errors.append(ConfigError(problem))
+            config = vary(config, {key: SETTINGS[key].default})
+    with found.collect():
+        sweep_rows(config)
     if config.train.patience and not (config.split.validation and config.train.keep_best):
-        raise ConfigError(
-            "train.patience needs validation images (split.validation above 0) and train.keep_best of at least 1; "
-            "early stopping on test images would bias the result"
-        )
-    sweep_rows(config)
+        with found.collect():
+            raise ConfigError(
+                "train.patience needs validation images (split.validation above 0) and train.keep_best of at least 1; "
+                "early stopping on test images would bias the result"
+            )
+    if problems is None:
+        found.report()
     return config
 
 
-def _check_value(key: str, value: Any) -> None:
-    setting = _setting(key)
-    wanted = type(setting.default)
-    correct = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
-    if not correct or (isinstance(value, bool) and wanted is not bool):
-        raise _wrong_type(key, repr(value))
-    if setting.choices and value not in setting.choices:
-        raise ConfigError(f"{key}={value!r} is not one of the choices {', '.join(map(repr, setting.choices))}")
-    if wanted in (int, float) and not setting.minimum <= value < setting.below:
-        limit = "" if setting.below == math.inf else f" and below {setting.below:g}"
-        raise ConfigError(f"{key}={value!r} is out of range; it must be at least {setting.minimum:g}{limit}")
+def _problem(key: str, value: Any) -> str:
+    """Returns the setting, its value and what is wrong with it; empty if it is valid."""
+    problem = SETTINGS[key].problem(value)
+    written = key if isinstance(value, tuple) else f"{key}={value!r}"
+    return f"{written} {problem}" if problem else ""
 
 
 def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
@@ -173,19 +202,40 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
                 raise ConfigError(f"study.sweep contains {key} twice; list all its values in one pair")
         axes.append([dict(zip(keys, row, strict=True)) for row in rows])
         for key, value in itertools.chain.from_iterable(row.items() for row in axes[-1]):
-            _check_value(key, value)
+            _check_key(key)
+            if problem := _problem(key, value):
+                raise ConfigError(f"study.sweep: {problem}")
     return [{key: value for row in rows for key, value in row.items()} for rows in itertools.product(*axes)]
 
 
-def _setting(key: str) -> Setting:
+def nearest(name: str) -> str:
+    """Returns the setting that is probably meant: ``train.learning_rate`` for ``train.lr``; empty if unknown."""
+    word = name.rpartition(".")[2]
+    last = {key: key.rpartition(".")[2] for key in SETTINGS}
+    words = {key: last[key].split("_") for key in SETTINGS}
+    similar = difflib.get_close_matches(word, last.values(), n=1, cutoff=0.7)
+    parts = tuple(part for part in word.split("_") if len(part) > 2)
+    rules: tuple[Callable[[str], bool], ...] = (
+        lambda key: word in words[key] or (len(words[key]) > 1 and "".join(part[0] for part in words[key]) == word),
+        lambda key: last[key] in similar,
+        lambda key: any(part.startswith(parts) for part in words[key]),
+        lambda key: len(word) > 3 and f" {word} " in f" {SETTINGS[key].help} ",
+    )
+    if members := [key for key in SETTINGS if key.startswith(f"{name}.")]:
+        return members[0]
+    found = next(filter(None, ([key for key in SETTINGS if rule(key)] for rule in rules)), [])
+    return max(found, key=lambda key: difflib.SequenceMatcher(None, name, key).ratio(), default="")
+
+
+def _unknown(key: str) -> str:
+    near = nearest(key)
+    help = f"did you mean {near!r}?" if near else "`alljax study --settings` lists all settings"
+    return f"unknown setting {key!r}: {help}"
+
+
+def _check_key(key: str) -> None:
     if key not in SETTINGS:
-        raise ConfigError(unknown_name("setting", key, SETTINGS, "`alljax study --settings` lists all settings"))
-    return SETTINGS[key]
-
-
-def _wrong_type(key: str, value: str) -> ConfigError:
-    kind = TYPE_NAMES[type(SETTINGS[key].default)]
-    return ConfigError(f"{key}={value} has the wrong type; it takes {kind} ({SETTINGS[key].help})")
+        raise ConfigError(_unknown(key))
 
 
 def _tuples(value: Any) -> Any:

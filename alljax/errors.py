@@ -4,8 +4,9 @@ The command line prints a `UserError` as one line and exits with code 2.  Any ot
 stays a traceback.
 """
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -37,6 +38,31 @@ class Stopped(BaseException):
 
     Like `KeyboardInterrupt`, it passes ``except Exception``: an image whose decoding is interrupted is not damaged.
     """
+
+
+class Problems:
+    """Collects user errors, so that all of them are reported together."""
+
+    def __init__(self) -> None:
+        self.errors: list[UserError] = []
+
+    @contextlib.contextmanager
+    def collect(self) -> Iterator[None]:
+        """Keeps a `UserError` of the block instead of raising it."""
+        try:
+            yield
+        except UserError as error:
+            if str(error) not in map(str, self.errors):
+                self.errors.append(error)
+
+    def report(self) -> None:
+        """Raises what was collected: the only error, or one error with a line per problem."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            kinds = {type(error) for error in self.errors}
+            kind = kinds.pop() if len(kinds) == 1 else UserError
+            raise kind("\n  ".join([f"{len(self.errors)} problems:", *map(str, self.errors)]))
 
 
 def plural(number: int, noun: str) -> str:

@@ -1,21 +1,84 @@
 """Every setting once: its default, its type and one line of explanation."""
 
-import math
 from dataclasses import dataclass
+from typing import Any
+
+MAXIMA = {int: 1e9, float: 3e38}
+"""The largest numbers where a setting states no limit: sums of two are still int32 or nearly float32."""
+
+TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text", tuple: "a list (a,b)"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting, whose type is that of its default.
+    """A setting, whose type is that of its default, and its valid values.
 
-    A text is one of `choices` (if there are any), a number at least `minimum` and less than `below`.
+    Attributes:
+        default: the value of `alljax.config.default_config`.
+        help: one line.
+        choices: the values of a text, or of the texts of a list; empty: any.
+        minimum: the smallest number.
+        maximum: the largest number; 0: that of `MAXIMA`.
+        below: the limit of numbers that must be smaller, in place of `maximum`.
+        or_zero: whether 0 is valid, too.
+        entry: what each entry of a list consists of; empty: entries are texts, none of them twice.
+        required: how many parts of an entry must be present.
     """
 
     default: bool | int | float | str | tuple
     help: str
     choices: tuple[str, ...] = ()
     minimum: float = 0
-    below: float = math.inf
+    maximum: float = 0
+    below: float = 0
+    or_zero: bool = False
+    entry: tuple["Setting", ...] = ()
+    required: int = 2
+
+    @property
+    def range(self) -> str:
+        """The valid numbers as text, such as ``at least 0 and below 1``; empty for other types."""
+        if type(self.default) not in MAXIMA:
+            return ""
+        highest = f"below {self.below:g}" if self.below else f"at most {self._maximum:g}"
+        return f"{'0, or ' if self.or_zero else ''}at least {self.minimum:g} and {highest}"
+
+    def problem(self, value: Any) -> str:
+        """Returns what is wrong with a value, to be read after ``key=value``; empty if it is valid."""
+        wanted = type(self.default)
+        correct = isinstance(value, int | float) if wanted is float else isinstance(value, wanted)
+        if not correct or (isinstance(value, bool) and wanted is not bool):
+            return f"has the wrong type; it takes {TYPE_NAMES[wanted]} ({self.help})"
+        if wanted is tuple:
+            return self._problem_of_rows(value) if self.entry else self._problem_of_texts(value)
+        if self.choices and value not in self.choices:
+            return f"is not one of the choices {', '.join(map(repr, self.choices))}"
+        if wanted in MAXIMA and not (self.or_zero and value == 0):
+            in_range = self.minimum <= value < self.below if self.below else self.minimum <= value <= self._maximum
+            return "" if in_range else f"is out of range; it must be {self.range}"
+        return ""
+
+    @property
+    def _maximum(self) -> float:
+        return self.maximum or MAXIMA[type(self.default)]
+
+    def _problem_of_texts(self, values: tuple) -> str:
+        if repeated := [value for number, value in enumerate(values) if value in values[:number]]:
+            return f"contains {repeated[0]!r} twice; list each name once"
+        if self.choices and (unknown := [value for value in values if value not in self.choices]):
+            return f"contains {unknown[0]!r}; the choices are {', '.join(self.choices)}"
+        return ""
+
+    def _problem_of_rows(self, rows: tuple) -> str:
+        for row in rows:
+            if not isinstance(row, tuple | list) or not self.required <= len(row) <= len(self.entry):
+                names = [part.help for part in self.entry]
+                rest = "".join(f"[, {name}" for name in names[self.required :]) + "]" * len(names[self.required :])
+                return f"contains {row!r}; each entry is ({', '.join(names[: self.required])}{rest})"
+            for part, value in zip(self.entry, row, strict=False):
+                if problem := part.problem(value):
+                    return f"contains {row!r}, whose {part.help} {value!r} {problem}"
+        return ""
 
 
 def _choice(help: str, *choices: str) -> Setting:
@@ -31,20 +94,22 @@ SETTINGS: dict[str, Setting] = {
     "data.allow_partial": Setting(False, "accept an incomplete copy of C-NMC 2019"),
     "data.on_error": _choice("on an unreadable image: raise or skip", "raise", "skip"),
     "data.cache": _choice("where decoded images are kept; auto: wherever they fit", "auto", "none", "host", "device"),
-    "data.workers": Setting(0, "processes that read and decode images; 0: threads"),
-    "data.synthetic.images": Setting(600, "number of generated images", minimum=8),
+    "data.workers": Setting(0, "processes that read and decode images; 0: threads", maximum=1024),
+    "data.synthetic.images": Setting(600, "number of generated images", minimum=8, maximum=1e6),
     "data.synthetic.subjects": Setting(24, "number of subjects", minimum=4),
-    "data.synthetic.image_size": Setting(224, "size of generated images in pixels", minimum=32),
+    "data.synthetic.image_size": Setting(224, "size of generated images in pixels", minimum=32, maximum=4096),
     "data.synthetic.seed": Setting(0, "random seed of the generated images"),
     "model.backbone": Setting("efficientnet_lite0", "efficientnet_lite0, resnet50, resnet50_keras or vgg16"),
     "model.stage": Setting("", "backbone stage whose output is used; empty: the last stage"),
     "model.pool": _choice("how feature maps become a vector", "average", "max", "flatten"),
-    "model.hidden": Setting(512, "number of hidden units in the head", minimum=1),
+    "model.hidden": Setting(512, "number of hidden units in the head", minimum=1, maximum=1e6),
     "model.dropout": Setting(0.0, "dropout rate", below=1),
     "weights.path": Setting("", "weight file of the backbone, or a folder of weight files; empty: look up by name"),
     "weights.name": Setting("", "source of the weights (`alljax weights list`); empty: any for the backbone"),
     "preprocessing.name": Setting("", "torch, caffe, rescale or lite; empty: as the weights were trained"),
-    "preprocessing.image_size": Setting(0, "input image size in pixels; 0: as the weights were trained"),
+    "preprocessing.image_size": Setting(
+        0, "input image size in pixels; 0: as the weights were trained", minimum=32, maximum=4096, or_zero=True
+    ),
     "split.protocol": _choice(
         "division into training and test images; paper, official_folds_by_name: with leaks",
         "subject_kfold",
@@ -56,7 +121,7 @@ SETTINGS: dict[str, Setting] = {
         "paper",
     ),
     "split.folds": Setting(5, "subject_kfold: number of folds", minimum=2),
-    "split.repeats": Setting(1, "number of repetitions of a random split", minimum=1),
+    "split.repeats": Setting(1, "number of repetitions of a random split", minimum=1, maximum=10_000),
     "split.test_fraction": Setting(0.2, "paper, subject_holdout: fraction of test images", minimum=1e-6, below=1),
     "split.stratified": Setting(True, "paper: stratify the random split by class"),
     "split.test_subset": Setting("prelim", "prelim: subset to test"),
@@ -64,47 +129,64 @@ SETTINGS: dict[str, Setting] = {
     "split.train_subjects": Setting(0, "training subjects (or images of unknown subjects) per fold; 0: all"),
     "train.mode": _choice("frozen: train heads on features; finetune: train on images", "frozen", "finetune"),
     "train.optimizer": _choice("optimizer; adam and rmsprop as in Keras", "adam", "rmsprop", "adamw", "sgd", "lamb"),
-    "train.momentum": Setting(0.9, "sgd: momentum"),
-    "train.weight_decay": Setting(0.0, "decoupled weight decay, multiplied by the learning rate"),
+    "train.momentum": Setting(0.9, "sgd: momentum", below=1),
+    "train.weight_decay": Setting(0.0, "decoupled weight decay, multiplied by the learning rate", below=1),
     "train.clip_norm": Setting(0.0, "maximum global gradient norm; 0 disables clipping"),
     "train.schedule": _choice("learning-rate schedule", "exponential", "cosine", "piecewise", "constant"),
     "train.warmup_steps": Setting(0, "number of steps of linear warmup"),
-    "train.boundaries": Setting((), "piecewise: pairs (step, factor of the learning rate from this step)"),
+    "train.boundaries": Setting(
+        (),
+        "piecewise: pairs (step, factor of the learning rate from this step)",
+        entry=(Setting(0, "step"), Setting(1.0, "factor", minimum=1e-12, maximum=1e12)),
+    ),
     "train.learning_rate": Setting(1e-4, "initial learning rate"),
     "train.decay_steps": Setting(900, "exponential: number of steps per decay by decay_rate", minimum=1),
-    "train.decay_rate": Setting(0.95, "exponential: decay factor; 1 disables the decay", minimum=1e-6),
+    "train.decay_rate": Setting(0.95, "exponential: decay factor; 1 disables the decay", minimum=1e-6, maximum=1),
     "train.staircase": Setting(False, "exponential: decay only after every decay_steps steps"),
     "train.epochs": Setting(20, "number of epochs", minimum=1),
     "train.batch_size": Setting(32, "batch size; the last batch of an epoch may be smaller", minimum=1),
     "train.class_weights": _choice("class weights in the loss; balanced: inverse frequency", "none", "balanced"),
     "train.sampling": _choice("each image once per epoch, or draws balanced by class", "each", "balanced"),
     "train.loss": _choice("loss function", "cross_entropy", "focal"),
-    "train.focal_gamma": Setting(2.0, "focal: focusing parameter gamma"),
-    "train.label_smoothing": Setting(0.0, "label smoothing"),
-    "train.groups": Setting((), "finetune: tuples (pattern, learning-rate factor[, decay[, first epoch]]) per group"),
+    "train.focal_gamma": Setting(2.0, "focal: focusing parameter gamma", maximum=100),
+    "train.label_smoothing": Setting(0.0, "label smoothing", below=1),
+    "train.groups": Setting(
+        (),
+        "finetune: tuples (pattern, learning-rate factor[, decay factor[, first epoch]]) per group",
+        entry=(
+            Setting("", "pattern"),
+            Setting(1.0, "learning-rate factor", maximum=1e6),
+            Setting(1.0, "decay factor", maximum=1e6),
+            Setting(0, "first epoch"),
+        ),
+    ),
     "train.accumulation_steps": Setting(1, "number of gradient accumulation steps per batch", minimum=1),
-    "train.ema_decay": Setting(0.0, "decay of the moving average of parameters used for evaluation; 0: none"),
+    "train.ema_decay": Setting(0.0, "decay of the parameters' moving average, which is evaluated; 0: none", below=1),
     "train.compute": _choice("finetune: data type of the backbone's computations", "float32", "bfloat16"),
-    "train.bn_momentum": Setting(0.0, "finetune: batch-norm momentum of trainable layers; 0: as in the backbone"),
+    "train.bn_momentum": Setting(
+        0.0, "finetune: batch-norm momentum of trainable layers; 0: as in the backbone", below=1
+    ),
     "train.remat": Setting(False, "finetune: recompute activations in the backward pass to save memory"),
     "train.patience": Setting(0, "finetune: epochs without a lower validation loss until the end; 0: no limit"),
     "train.checkpoint_steps": Setting(200, "finetune: number of steps between checkpoints", minimum=1),
     "train.keep_latest": Setting(2, "finetune: number of latest checkpoints to keep", minimum=1),
     "train.keep_best": Setting(1, "finetune: number of checkpoints with the lowest validation loss to keep"),
     "train.log_steps": Setting(10, "finetune: steps between logged metrics, where several processes stop", minimum=1),
-    "train.loggers": Setting(("tensorboard",), "finetune: loggers besides metrics.jsonl: tensorboard, wandb, mlflow"),
+    "train.loggers": Setting(
+        ("tensorboard",), "finetune: loggers besides metrics.jsonl", choices=("tensorboard", "wandb", "mlflow")
+    ),
     "augment.flips": Setting(False, "finetune: random horizontal and vertical flips"),
     "augment.quarter_turns": Setting(False, "finetune: random rotations by multiples of 90 degrees"),
-    "augment.rotation": Setting(0.0, "finetune: maximum rotation in degrees"),
+    "augment.rotation": Setting(0.0, "finetune: maximum rotation in degrees", maximum=180),
     "augment.shift": Setting(0.0, "finetune: maximum shift as a fraction of the image size", below=1),
-    "augment.zoom": Setting(0.0, "finetune: maximum zoom, from 1 / (1 + zoom) to 1 + zoom"),
+    "augment.zoom": Setting(0.0, "finetune: maximum zoom, from 1 / (1 + zoom) to 1 + zoom", maximum=10),
     "augment.crop": Setting(0.0, "finetune: maximum fraction of the image size removed by a random crop", below=1),
     "augment.brightness": Setting(0.0, "finetune: maximum relative change of brightness", below=1),
     "augment.contrast": Setting(0.0, "finetune: maximum relative change of contrast", below=1),
     "augment.stain": Setting(0.0, "finetune: maximum relative change of each stain's amount", below=1),
-    "augment.blur": Setting(0.0, "finetune: maximum standard deviation of Gaussian blur in pixels"),
+    "augment.blur": Setting(0.0, "finetune: maximum standard deviation of Gaussian blur in pixels", maximum=1000),
     "augment.cutout": Setting(0.0, "finetune: size of a random black square as a fraction of the image", below=1),
-    "augment.mixup": Setting(0.0, "finetune: alpha of MixUp; 0 disables it"),
+    "augment.mixup": Setting(0.0, "finetune: alpha of MixUp; 0 disables it", maximum=1000),
     "parallel": _choice("finetune: data parallelism by jit over a mesh or by pmap", "jit", "pmap"),
     "mesh.fsdp": Setting(1, "finetune: number of devices that shard parameters and optimizer state", minimum=1),
     "profile": Setting(0, "finetune: number of steps in a profiler trace; 0: no trace"),
@@ -115,8 +197,8 @@ SETTINGS: dict[str, Setting] = {
     "study.share_training": Setting(True, "frozen trials that differ only in train.epochs share one training"),
     "study.compare": _choice("compare with the paper's tables, or rank variants by distance", "", "paper", "variants"),
     "study.checkpoints": Setting(True, "store the parameters of each trial, which `alljax predict` needs"),
-    "study.seeds": Setting(1, "number of seeds per trial and fold: seed, seed + 1, ...", minimum=1),
-    "evaluation.resamples": Setting(2000, "number of bootstrap resamples per interval", minimum=100),
+    "study.seeds": Setting(1, "number of seeds per trial and fold: seed, seed + 1, ...", minimum=1, maximum=10_000),
+    "evaluation.resamples": Setting(2000, "number of bootstrap resamples per interval", minimum=100, maximum=1e6),
     "evaluation.level": Setting(0.95, "confidence level of intervals", minimum=0.5, below=1),
 }
 
@@ -125,9 +207,9 @@ SWEEPABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augmen
 
 
 def describe() -> str:
-    """Returns the text of ``--settings``: key, default, explanation and choices of each setting."""
+    """Returns the text of ``--settings``: key, default, explanation and valid values of each setting."""
     lines = []
     for key, setting in SETTINGS.items():
-        choices = f" [{', '.join(setting.choices)}]" if setting.choices else ""
-        lines.append(f"  --config.{key}={setting.default!r}\n      {setting.help}{choices}")
+        valid = ", ".join(setting.choices) or setting.range
+        lines.append(f"  --config.{key}={setting.default!r}\n      {setting.help}{f' [{valid}]' if valid else ''}")
     return "\n".join(lines)

@@ -33,14 +33,32 @@ def test_overrides_have_the_types_of_their_settings() -> None:
         ("train.epoch", "7", "did you mean 'train.epochs'"),
         ("epochs", "7", "did you mean 'train.epochs'"),
         ("path", "7", "did you mean 'weights.path'"),
+        ("train.lr", "7", "did you mean 'train.learning_rate'"),
+        ("bs", "7", "did you mean 'train.batch_size'"),
+        ("train.wd", "7", "did you mean 'train.weight_decay'"),
+        ("num_workers", "7", "did you mean 'data.workers'"),
         ("zzz", "7", "--settings"),
         ("model", "7", "unknown setting"),
         ("train.epochs", "1.5", "an integer"),
         ("train.epochs", "0", "at least 1"),
         ("train.learning_rate", "fast", "a number"),
         ("train.learning_rate", "nan", "at least 0"),
+        ("train.learning_rate", "inf", "at most 3e+38"),
+        ("model.dropout", "1.5", "at least 0 and below 1"),
+        ("train.label_smoothing", "1.1", "below 1"),
+        ("train.momentum", "1", "below 1"),
+        ("train.ema_decay", "1", "below 1"),
+        ("train.weight_decay", "1", "below 1"),
+        ("train.decay_rate", "1.1", "at most 1"),
+        ("augment.rotation", "inf", "at most 180"),
+        ("seed", "4294967296", "at most 1e+09"),
         ("train.staircase", "yes", "true or false"),
-        ("train.boundaries", "((1, 0),)", "pair"),
+        ("train.boundaries", "((1, 1e400),)", "factor inf is out of range"),
+        ("train.groups", "(('head/.*', -1.0),)", "learning-rate factor -1.0 is out of range"),
+        ("train.groups", "head/.*", "(pattern, learning-rate factor[, decay factor[, first epoch]])"),
+        ("train.loggers", "tensorbord", "the choices are tensorboard"),
+        ("data.classes", "ALL,HEM,ALL", "'ALL' twice"),
+        ("train.boundaries", "((1,),)", "each entry is (step, factor)"),
         ("train.patience", "1", "split.validation"),
         ("split.protocol", "random", "'subject_kfold', 'subject_holdout'"),
         ("split.test_fraction", "1", "at least 1e-06 and below 1"),
@@ -48,6 +66,8 @@ def test_overrides_have_the_types_of_their_settings() -> None:
         ("preprocessing.image_size", "16", "at least 32"),
         ("study.sweep", "(('train.epochs', 'abc'),)", "pair"),
         ("study.sweep", "((", "rows of values"),
+        ("study.sweep", "(('train.momentum', (0.9, 1.0)),)", "train.momentum=1.0 is out of range"),
+        ("study.sweep", "(('train.boundaries', (((1, 1e400),),)),)", "factor inf is out of range"),
         ("study.sweep", "(('train.epochs', ()),)", "rows of values"),
         ("study.sweep", "(('train.epochs', (1,)), ('train.epochs', (2,)))", "train.epochs twice"),
         ("study.sweep", "(('evaluation.level', (0.9, 0.95)),)", "cannot contain 'evaluation.level'"),
@@ -61,6 +81,40 @@ def test_bad_value_is_one_line_with_the_setting(key: str, value: str, message: s
     assert "\n" not in str(caught.value)
 
 
+def test_all_bad_values_are_reported_together() -> None:
+    words = ["--config.train.lr=1", "--config.train.epochs=x", "--config.model.dropout=2", "--config.study.sweep=a"]
+    with pytest.raises(ConfigError) as caught:
+        configs.load(QUICKSTART, words)
+    first, *problems = str(caught.value).splitlines()
+    assert first == "4 problems:"
+    for problem, part in zip(problems, ("learning_rate", "train.epochs='x'", "dropout", "study.sweep"), strict=True):
+        assert problem.startswith("  ")
+        assert part in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("(1) AML,(2) ALL", ("(1) AML", "(2) ALL")),
+        ("[a], b", ("[a]", "b")),
+        ("('a, b', 'c')", ("a, b", "c")),
+        ("01,02", ("01", "02")),
+        ("", ()),
+    ],
+)
+def test_list_is_a_literal_or_divided_at_commas(text: str, classes: tuple[str, ...]) -> None:
+    assert configs.load(QUICKSTART, [f"--config.data.classes={text}"]).data.classes == classes
+
+
+@pytest.mark.parametrize("folder", ["runs:1", "C:\\x", "a.py"])
+def test_path_of_a_config_may_contain_colons(folder: str, tmp_path: Path) -> None:
+    path = tmp_path / folder / "mine.py"
+    path.parent.mkdir()
+    path.write_text(START + "c.data.source = argument\n  return c")
+    assert configs.load(f"{path}:a:b").data.source == "a:b"
+    assert not configs.load(str(path)).data.source
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -69,7 +123,8 @@ def test_bad_value_is_one_line_with_the_setting(key: str, value: str, message: s
         ("import nowhere", ":1: ModuleNotFoundError: No module named 'nowhere'"),
         ("def get_config(a=None): return 3", "get_config() does not return"),
         ("def get_config(a=None):\n  return 1 / 0", ":2: ZeroDivisionError: division by zero"),
-        (START + "c.train.epoch = 3", '"epochs"'),
+        (START + "c.train.epoch = 3", "did you mean 'train.epochs'"),
+        (START + "c.train.lr = 3", "did you mean 'train.learning_rate'"),
         (START + "c.seed = 'x'", ":4: TypeError"),
     ],
 )
