@@ -14,8 +14,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from alljax.errors import DataError
+from alljax.limits import THREADS, check_size
 
-_IMAGE_SUFFIXES = (".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
+IMAGE_FORMATS = {
+    ".bmp": "BMP", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP",
+    ".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM",
+}  # fmt: skip
+"""Suffixes of image files and their formats in Pillow, the only ones that are decoded."""
+
 _SYSTEM_FILES = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
 # RuntimeError: an encrypted member; NotImplementedError (a subclass): an unknown compression.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
@@ -54,7 +60,7 @@ class Archive:
             return read_file(self.root / path)
         archive, stamp, name = self._members[path]
         try:
-            return _open_zip(archive, stamp).read(name)
+            return read_member(_open_zip(archive, stamp), name, f"{archive}: {name}", THREADS)
         except _ZIP_ERRORS as error:
             raise DataError(f"{archive}: cannot read {name}: {error}; download the zip again") from error
 
@@ -66,9 +72,20 @@ class Archive:
 def read_file(path: Path) -> bytes:
     """Returns the bytes of a file; errors are `DataError`s."""
     try:
+        check_size(str(path), path.stat().st_size, THREADS)
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_member(opened: zipfile.ZipFile, name: str, what: str, threads: int = 1) -> bytes:
+    """Returns the bytes of a member, at most as many as it declares; see `check_size` for `what` and `threads`."""
+    member = opened.getinfo(name)
+    check_size(what, member.file_size, threads)
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile expands others without a bound
+        raise DataError(f"{what} is neither stored nor deflated; make the zip again with the method deflate")
+    with opened.open(member) as file:
+        return file.read(member.file_size)
 
 
 def file_stamp(path: Path) -> str:
@@ -82,7 +99,7 @@ def file_stamp(path: Path) -> str:
 
 def is_image(path: str) -> bool:
     """Returns whether a path has an image suffix."""
-    return path.lower().endswith(_IMAGE_SUFFIXES)
+    return path.lower().endswith(tuple(IMAGE_FORMATS))
 
 
 def path_parts(path: str) -> tuple[str, ...]:

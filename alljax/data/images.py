@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from alljax.data.archive import IMAGE_FORMATS
 from alljax.data.dataset import Dataset, Record
 from alljax.errors import DataError
+from alljax.limits import THREADS, check_size
 
 Pixels = NDArray[np.uint8]
 """An RGB image, uint8 (H, W, 3); possibly a read-only view of the file's bytes."""
@@ -37,24 +39,31 @@ def decode(data: bytes, path: str) -> Pixels:
     Keras and torchvision.  Messages name the file by `path`.
 
     Raises:
-        DataError: the file is truncated, no image, larger than `PIL.Image.MAX_IMAGE_PIXELS`, or of a type without a
-            defined range (32 bits).
+        DataError: the file is truncated, no image of a supported format, too large (`limits.check_size`), or of a type
+            without a defined range (32 bits).
     """
     if (bitmap := _plain_bmp(data)) is not None:
         return bitmap
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            # Pillow warns only, up to twice its limit.
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
-                raise Image.DecompressionBombError
+        with open_image(data) as image:
+            size = f"{image.width:,} × {image.height:,}"
+            check_size(f"{path}: an image of {size} pixels", 3 * image.width * image.height, THREADS)
             image.load()
             return np.asarray(_to_rgb(image))
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: {'not an image' if data else 'empty (0 bytes)'}{FIX}") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path}: more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels{FIX}") from error
+        reason = "not an image in a supported format" if data else "empty (0 bytes)"
+        raise DataError(f"{path}: {reason}{FIX}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # at twice Pillow's own limit
+        raise DataError(f"{path}: {str(error).partition(',')[0]}{FIX}") from error
+    except DataError:
+        raise
     except Exception as error:  # Pillow's decoders raise many types of exceptions for damaged files
         raise DataError(f"{path}: damaged, truncated or of another type ({error}){FIX}") from error
+
+
+def open_image(data: bytes) -> Image.Image:
+    """Opens an image file without decoding it; only formats that we support: Pillow runs Ghostscript for PostScript."""
+    return Image.open(io.BytesIO(data), formats=sorted({*IMAGE_FORMATS.values()}))
 
 
 def load(dataset: Dataset, record: Record) -> Pixels:
@@ -115,7 +124,7 @@ def _plain_bmp(data: bytes) -> Pixels | None:
     if (magic, planes, bits, compression) != (b"BM", 1, 24, 0) or size < 40 or offset < 14 + size:
         return None
     row = -(-3 * width // 4) * 4
-    if width < 1 or height < 1 or width * height > (Image.MAX_IMAGE_PIXELS or 0) or len(data) < offset + height * row:
+    if width < 1 or height < 1 or len(data) < offset + height * row:
         return None
     rows = np.frombuffer(data, np.uint8, height * row, offset).reshape(height, row)
     return rows[::-1, : 3 * width].reshape(height, width, 3)[..., ::-1]

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 from collections import Counter
@@ -16,12 +15,12 @@ import numpy as np
 import PIL
 from absl import logging
 from numpy.typing import NDArray
-from PIL import Image
 
 from alljax import files, interrupts, progress
 from alljax.data.dataset import Dataset, Record
-from alljax.data.images import FIX, READING_VERSION, crop, decode, pixel_digest
+from alljax.data.images import FIX, READING_VERSION, crop, decode, open_image, pixel_digest
 from alljax.errors import DataError, WorkdirError, first_few, plural
+from alljax.limits import THREADS
 
 _Result = TypeVar("_Result")
 
@@ -101,14 +100,14 @@ def map_images(
 def num_threads() -> int:
     """Returns the number of threads for reading and decoding: two per core, because reading waits for the disk."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(2 * cores, 16)
+    return min(2 * cores, THREADS)
 
 
 def _properties(dataset: Dataset, record: Record) -> tuple[str, str, float, str, int, int]:
     """Returns digest, digest of the pixels, area, mode, width and height of an image."""
     data = dataset.read(record)
     complete = decode(data, record.path)
-    pixels, mode = crop(dataset, complete), Image.open(io.BytesIO(data)).mode
+    pixels, mode = crop(dataset, complete), open_image(data).mode
     height, width, _ = pixels.shape
     area = np.count_nonzero(pixels[..., 0] | pixels[..., 1] | pixels[..., 2]) / (height * width)
     return hashlib.sha256(data).hexdigest(), pixel_digest(complete), area, mode, width, height

@@ -16,6 +16,7 @@ from PIL import Image
 
 from alljax.data.archive import file_stamp
 from alljax.data.dataset import Dataset, Record
+from alljax.data.npz import read_arrays
 from alljax.errors import DataError
 
 _LOCK = threading.Lock()
@@ -67,7 +68,6 @@ def _images(path: Path, subset: str, count: int) -> NDArray[np.uint8]:
 def _load(path: Path, name: str) -> NDArray | None:
     """Returns an array of the file, or None if it is missing."""
     try:
-        with path.open("rb") as file, np.load(file) as arrays:
-            return arrays.get(name)
+        return read_arrays(path, name).get(name)
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: {name} cannot be read: {error}; download the file again") from error

@@ -15,6 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
+from alljax.data.npz import read_arrays
 from alljax.errors import WorkdirError, first_few
 from alljax.files import atomic_write, write_error
 
@@ -27,8 +28,8 @@ def save_arrays(path: Path, tree: Any) -> None:
 
 def load_arrays(path: Path) -> dict[str, Any]:
     """Returns the nested dictionaries that `save_arrays` wrote, without empty ones; `WorkdirError` if it is damaged."""
-    with _read_errors(path), np.load(path) as arrays:
-        return unflatten_dict(dict(arrays), sep="/")
+    with _read_errors(path):
+        return unflatten_dict(read_arrays(path), sep="/")
 
 
 class CheckpointManager:

@@ -1,12 +1,14 @@
 import os
 import pickle
+import struct
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import cloudpickle
 import pytest
 
 from alljax.data.archive import Archive, natural_sort
-from alljax.errors import DataError
+from alljax.errors import ConfigError, DataError
 
 
 def test_natural_sort_orders_numbers_by_value():
@@ -54,6 +56,25 @@ def test_damaged_zips(plant):
     root.write_bytes(data[:2000])
     with pytest.raises(DataError, match=r"source\.zip: not a complete zip"):
         Archive(root)
+
+
+def test_members_expand_to_no_more_than_they_declare(plant, monkeypatch):
+    """A member of 200 MB that declares 2 GB, or 100 bytes."""
+    root = plant({"a/1.png": bytes(200_000_000)}, zipped=True)
+    declared, data = struct.pack("<I", 200_000_000), root.read_bytes()
+    assert data.count(declared) == 2, "in both headers"
+    root.write_bytes(data.replace(declared, struct.pack("<I", 2_000_000_000)))
+    with pytest.raises(DataError, match=r"a/1\.png needs 2\.00 GB of memory, more than 0\.25 GB \(ALLJAX_READ_GB=4"):
+        Archive(root).read("a/1.png")
+    root.write_bytes(data.replace(declared, struct.pack("<I", 100)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"cannot read a/1\.png: Bad CRC"):
+        Archive(root).read("a/1.png")
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    monkeypatch.setenv("ALLJAX_READ_GB", "4 GB")
+    with pytest.raises(ConfigError, match="ALLJAX_READ_GB='4 GB' is no number of gigabytes"):
+        Archive(root).read("a/1.png")
 
 
 def test_unreadable_files(plant):

@@ -43,7 +43,7 @@ def test_data_set_without_duplicates(tree, capsys: pytest.CaptureFixture[str]) -
     found = audit.audit(tree({"a/a0/bad.png": b"no image"}))
     assert (found["images"], found["subject_names"], found["merged"], found["error"]) == (24, 8, [], "")
     assert found["exact"]["pairs"] == found["near"]["pairs"] == 0
-    assert found["unreadable"] == {"a/a0/bad.png": "not an image"}
+    assert found["unreadable"] == {"a/a0/bad.png": "not an image in a supported format"}
     leaks = by_protocol(found)
     assert list(leaks) == list(PROTOCOLS)
     possible = {name: each["folds"] for name, each in leaks.items() if "refused" not in each}
@@ -53,7 +53,7 @@ def test_data_set_without_duplicates(tree, capsys: pytest.CaptureFixture[str]) -
     assert (leaks["subject_holdout"]["subject"], leaks["subject_holdout"]["field"]) == (0, None)
     audit.print_audit(found)
     output = capsys.readouterr().out
-    assert "1 image skipped, cannot be read: a/a0/bad.png (not an image)" in output
+    assert "1 image skipped, cannot be read: a/a0/bad.png (not an image in a supported format)" in output
     assert "prelim is impossible: protocol prelim needs the subsets 'train' and 'prelim'" in output
     assert "declared leaky: paper" in output
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from data.conftest import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import EpsImagePlugin, Image, ImageFile
 
 from alljax.data import cnmc, images
 from alljax.data.archive import Archive
@@ -105,12 +106,35 @@ def test_unusable_files(data: bytes, message: str) -> None:
         images.decode(data, "x.bmp")
 
 
-def test_decompression_bomb_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encode(NOISE)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
+def png(width: int, height: int) -> bytes:
+    """Returns a PNG file whose header declares a size that its pixels do not have."""
+    header = b"IHDR" + struct.pack(">2I", width, height) + bytes((8, 2, 0, 0, 0))
+    return encode(NOISE)[:12] + header + struct.pack(">I", zlib.crc32(header)) + encode(NOISE)[33:]
+
+
+@pytest.mark.filterwarnings("ignore:Image size")
+@pytest.mark.parametrize(
+    ("side", "message"),
+    [
+        (
+            9_400,
+            r"an image of 9,400 × 9,400 pixels needs 0\.27 GB .*0\.25 GB \(ALLJAX_READ_GB=4, shared by 16 threads\)",
+        ),
+        (99_999, r"Image size \(9999800001 pixels\) exceeds limit of \d+ pixels"),
+    ],
+)
+def test_declared_size_is_checked_before_pixels_are_read(
+    side: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("allocated"))
-    with pytest.raises(DataError, match=r"^x: more than 1,000 pixels; replace or remove"):
-        images.decode(data, "x")
+    with pytest.raises(DataError, match=rf"^x: {message}; replace or remove it$"):
+        images.decode(png(side, side), "x")
+
+
+def test_postscript_named_png_reaches_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments, **options: pytest.fail("Ghostscript runs"))
+    with pytest.raises(DataError, match=r"^x\.png: not an image in a supported format; replace or remove it$"):
+        images.decode(encode(NOISE, "EPS"), "x.png")
 
 
 def test_crop_of_larger_images() -> None:

@@ -1,4 +1,6 @@
+import io
 import pickle
+import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -84,6 +86,18 @@ def test_invalid_arrays(write, change, message):
     path = write(**{name: array for name, array in contents.items() if array is not None})
     with pytest.raises(DataError, match=r"cells\.npz: .*" + message):
         [dataset.read(record) for dataset in [read_medmnist(path)] for record in dataset.records]
+
+
+def test_declared_sizes_are_checked_before_arrays_are_read(write, monkeypatch):
+    path, header = write(x=np.zeros(1)), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**13,)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train_labels.npy", header.getvalue())
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", lambda *arguments: pytest.fail("read"))
+    with pytest.raises(
+        DataError, match=r"cells\.npz: train_labels needs 10,000\.00 GB .* \(ALLJAX_READ_GB=4\); replace"
+    ):
+        read_medmnist(path)
 
 
 def test_damaged_files(write):

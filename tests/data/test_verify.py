@@ -125,7 +125,7 @@ def test_folder(plant, picture, capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert verify.verify(str(plant(files, root="bad")))["problems"] == {
         "outside": ["stray.png"],
-        "unreadable": ["train/cat/xcat/1.png (not an image)"],
+        "unreadable": ["train/cat/xcat/1.png (not an image in a supported format)"],
         "odd_size": ["train/dog/ydog/2.png (31 × 31)"],
     }
 

@@ -1,0 +1,37 @@
+"""Limits on what is read into memory and kept on the disk, set by environment variables in GB."""
+
+import os
+
+from alljax.errors import ConfigError, DataError
+
+DEFAULTS = {"ALLJAX_READ_GB": 4.0, "ALLJAX_CACHE_GB": 20.0}
+"""Memory for what is read at once: an array, or images and members of zips in all threads; size of the cache folder."""
+
+THREADS = 16
+"""Maximal number of threads that read images; each may use an equal share of ALLJAX_READ_GB."""
+
+
+def limit(variable: str) -> int:
+    """Returns a limit in bytes: the value of an environment variable, else its default."""
+    text = os.environ.get(variable) or str(DEFAULTS[variable])
+    try:
+        return int(float(text) * 1e9)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{variable}={text!r} is no number of gigabytes; for example {variable}=10") from error
+
+
+def check_size(what: str, size: int, threads: int = 1) -> None:
+    """Raises `DataError` if something declares more bytes than may be read; called before memory is allocated.
+
+    Args:
+        what: the file and the part of it.
+        size: its bytes in memory.
+        threads: how many of them are read at the same time.
+    """
+    allowed = limit("ALLJAX_READ_GB") // threads
+    if size > allowed:
+        sizes = f"{size / 1e9:,.2f} GB of memory, more than {allowed / 1e9:,.2f} GB"
+        shared = f", shared by {threads} threads" if threads > 1 else ""
+        raise DataError(
+            f"{what} needs {sizes} (ALLJAX_READ_GB={limit('ALLJAX_READ_GB') / 1e9:g}{shared}); replace or remove it"
+        )
