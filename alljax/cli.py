@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from alljax import files, progress, settings
-from alljax.commands import VERBS, data_audit
+from alljax.commands import VERBS, data_audit, data_verify
 from alljax.errors import ConfigError, Stopped, UserError
 from alljax.training import distributed
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from alljax import config
 
             options.settings = config.load(options.config, words)
-        elif words and options.call is not data_audit:
+        elif words and options.call not in (data_audit, data_verify):
             raise ConfigError(f"unknown argument {words[0]!r}; `alljax --help` lists the commands")
         options.words = words
         return options.call(options) or 0
@@ -83,8 +83,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--processes": {"help": "number of processes, without a scheduler", "type": int, "metavar": "N"},
     "--process": {"help": "index of this process, without a scheduler", "type": int, "metavar": "I"},
     "--trial": {"help": "trial of the study; default: the one with the highest AUC", "default": ""},
-    "--weights": {"help": "weight file of the backbone, if it was moved", "default": "", "metavar": "FILE"},
-    "images": {"help": "images and folders of images", "nargs": "+", "type": _path, "metavar": "IMAGE|FOLDER"},
+    "--weights": {"help": "weights of the backbone, if they were moved", "default": "", "metavar": "FILE|FOLDER"},
+    "images": {"help": "images, or sources as in data.source", "nargs": "+", "type": _path, "metavar": "IMAGE|SOURCE"},
     "--verify": {"help": "compare all files of the trials with their checksums", "action": "store_true"},
     "shards": {"help": "folders of shards to merge", "nargs": "*", "type": _path, "metavar": "FOLDER"},
     "--source": {"help": "the images, as in data.source", "required": True},

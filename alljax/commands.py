@@ -5,7 +5,7 @@ only module that knows all subpackages.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from alljax import interrupts
@@ -30,6 +30,11 @@ def _verb(name: str, arguments: str, example: str) -> Callable[[Call], Call]:
         return call
 
     return register
+
+
+def _exit_code(notes: Iterable[str]) -> int:
+    """Returns 3 if a note of the data set says that unreadable images were skipped, else 0."""
+    return 3 if any("data.on_error=skip" in note for note in notes) else 0
 
 
 @_verb("study", f"{RUN} --shard --dry_run", "alljax study --config=configs/quickstart.py --workdir=runs/quickstart")
@@ -59,7 +64,7 @@ def study(options: Options) -> int:
     if study is None:
         return 0
     model_tables.print_results(study)
-    return 3 if any("data.on_error=skip" in note for note in study.metrics["dataset"]["notes"]) else 0
+    return _exit_code(study.metrics["dataset"]["notes"])
 
 
 @_verb("train", RUN, "alljax train --config=configs/quickstart.py --workdir=runs/sgd --config.train.optimizer=sgd")
@@ -73,12 +78,13 @@ def train(options: Options) -> int | None:
 
 
 @_verb("predict", "--workdir --trial --weights --out:csv images", "alljax predict --workdir=runs/quickstart my_images/")
-def predict(options: Options) -> None:
+def predict(options: Options) -> int:
     """Classify images with a trained trial of a study."""
     from alljax.study import predict
 
-    count = predict.predict(options.workdir, options.trial, options.weights, options.images, options.out)
-    print(f"{options.out}: {plural(count, 'image')}")
+    dataset = predict.predict(options.workdir, options.trial, options.weights, options.images, options.out)
+    print(f"{options.out}: {plural(len(dataset.records), 'image')}")
+    return _exit_code(dataset.notes)
 
 
 @_verb("report", "--workdir shards --verify", "alljax report --workdir=runs/quickstart")
@@ -95,12 +101,13 @@ def report(options: Options) -> None:
 
 
 @_verb("features", "--config --settings --out:file", "alljax features --config=configs/quickstart.py --out=f.npz")
-def features(options: Options) -> None:
+def features(options: Options) -> int:
     """Write the backbone's features of every image."""
     from alljax.study import predict
 
-    count, width = predict.write_features(options.settings, options.out)
-    print(f"{options.out}: features {count:,} × {width:,}")
+    dataset, width = predict.write_features(options.settings, options.out)
+    print(f"{options.out}: features {len(dataset.records):,} × {width:,}")
+    return _exit_code(dataset.notes)
 
 
 @_verb("lr-find", "--config --settings --out:file", "alljax lr-find --config=configs/finetune.py:toy --out=rates.csv")
@@ -122,7 +129,7 @@ def data_verify(options: Options) -> int:
     """Check that a data set is complete and readable (exit code 1 if it is not)."""
     from alljax.data import verify
 
-    found = verify.verify(options.source)
+    found = verify.verify(options.source, options.words)
     verify.print_verification(found, options.out)
     return 1 if found["problems"] else 0
 

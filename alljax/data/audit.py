@@ -42,10 +42,10 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
 
     Returns:
         The findings, ready for JSON: ``images``, ``subject_names`` (numbers), ``exact`` and ``near`` duplicates
-        (`duplicates.summarize`), ``merged`` subjects, ``unreadable`` (path → reason), ``protocols``: the test images of
-        each of which related images are in the training data, by ``subject``, ``field`` (None where unknown),
-        ``duplicate`` and ``near`` (similar) image, and ``error``: why the given protocol is impossible, or how a
-        protocol leaks that is not declared leaky; empty if all is well.
+        (`duplicates.summarize`), ``merged`` subjects, ``unreadable`` (path → reason), ``notes`` of the data set,
+        ``protocols``: the test images of each of which related images are in the training data, by ``subject``,
+        ``field`` (None where unknown), ``duplicate`` and ``near`` (similar) image, and ``error``: why the given
+        protocol is impossible, or how a protocol leaks that is not declared leaky; empty if all is well.
 
     Raises:
         DataError: the source cannot be opened or has no images.
@@ -53,7 +53,7 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
     """
     changes = {"data.source": source} | ({"split.protocol": protocol} if protocol else {})
     config = configs.check(configs.vary(configs.load(overrides=overrides), changes))
-    dataset = open_all(source, config.data.classes, config.data.name_pattern)
+    dataset = open_all(source, config.data.classes, config.data.name_pattern, config.data.synthetic)
     if not dataset.records:
         check(dataset, source)
     prints, unreadable = map_images(dataset, duplicates.fingerprint, "read images")
@@ -82,6 +82,7 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
         "merged": _merged(dataset, pixels, subjects),
         "protocols": found,
         "unreadable": unreadable,
+        "notes": list(dataset.notes),
         "error": next(iter(errors), ""),
     }
 
@@ -89,6 +90,8 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
 def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
     """Prints the findings of `audit`, of long lists the beginning, and writes all of them to the JSON file `out`."""
     print(f"{plural(found['images'], 'image')}, {plural(found['subject_names'], 'subject name')}")
+    for note in found["notes"]:
+        print(note)
     if bad := found["unreadable"]:
         listed = first_few(f"{path} ({why})" for path, why in bad.items())
         print(f"{plural(len(bad), 'image')} skipped, cannot be read: {listed}")

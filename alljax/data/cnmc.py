@@ -114,6 +114,11 @@ def group(record: Record, classes: Sequence[str] = CLASSES) -> tuple[str, str, s
     return record.subset, record.fold, "" if record.label == UNLABELED else classes[record.label]
 
 
+def is_label_file(path: str) -> bool:
+    """Returns whether this is the label CSV of the preliminary phase."""
+    return bool(_LABEL_FILE.fullmatch(path.rpartition("/")[2]))
+
+
 def missing(records: Iterable[Record], subsets: Sequence[str]) -> list[Record]:
     """Returns the images of `subsets` in the complete data set that no subset of a copy has, ordered as `expected`."""
     present = {identity(record) for record in records}
@@ -166,7 +171,7 @@ def _original_names(archive: Archive) -> dict[str, str]:
     """Reads the label CSV of the preliminary phase: the original names, "Patient_ID", by new ones, without suffix."""
     names: dict[str, str] = {}
     for path in archive.paths:
-        if _LABEL_FILE.fullmatch(path.rpartition("/")[2]):
+        if is_label_file(path):
             text = archive.read(path).decode(errors="replace")
             names |= {new: old for old, new in _LABEL_ROW.findall(text)}
     return names

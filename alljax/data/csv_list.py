@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from alljax.data.archive import file_stamp, natural_sort, read_file
-from alljax.data.dataset import UNLABELED, Dataset, Record
+from alljax.data.archive import file_stamp, natural_key, read_file
+from alljax.data.dataset import Dataset
+from alljax.data.names import make_records, subset_names
 from alljax.errors import DataError, first_few, plural
 
 COLUMNS = {
@@ -38,7 +39,7 @@ def read_csv(path: Path, labeled: bool = True) -> Dataset:
 
     Args:
         path: the CSV, in UTF-8; values are separated by commas, semicolons or tabs.
-        labeled: False: labels are neither needed nor read, and there are no classes.
+        labeled: whether each image needs a label; images without one are in a class with an empty name.
 
     Raises:
         DataError: not such a CSV, an unclear column, an image is missing or listed twice, or a row has no path or
@@ -57,20 +58,20 @@ def read_csv(path: Path, labeled: bool = True) -> Dataset:
             f"{path}: no {' or '.join(needed)} in line {first_few(map(str, incomplete))}; complete or remove "
             "these lines (NA, None, null, … are missing values: a class needs another name)"
         )
-    names = [posixpath.normpath(row["path"].replace("\\", "/")) for row in rows]
-    _check_files(path, names)
-    classes = sorted({row["label"] for row in rows}) if labeled else []
-    records = {}
-    for name, row in zip(names, rows, strict=True):
-        label = classes.index(row["label"]) if labeled else UNLABELED
-        others = {column: value for column, value in row.items() if value and column not in ("path", "label")}
-        records[name] = Record(name, label, **others)
+    subsets = subset_names(row.get("subset", "") for row in rows)
+    for row in rows:
+        subset, label = row.get("subset") or "train", row.get("label", "")
+        name = posixpath.normpath(row["path"].replace("\\", "/"))
+        row |= {"path": name, "label": label, "subset": subsets.get(subset) or subset}
+    rows.sort(key=lambda row: natural_key(row["path"]))
+    _check_files(path, [row["path"] for row in rows])
+    classes, records, joined = make_records(rows)
     return Dataset(
         "folder",
-        tuple(classes),
-        tuple(records[name] for name in natural_sort(names)),
+        classes,
+        records,
         read=lambda record: read_file(path.parent / record.path),
-        notes=tuple(_notes(header, columns, separator)),
+        notes=(*_notes(header, columns, separator), *joined),
         stamp=lambda record: file_stamp(path.parent / record.path),
     )
 

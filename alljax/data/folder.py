@@ -64,8 +64,6 @@ def _choose_paths(archive: Archive) -> tuple[Sequence[str], list[str]]:
     notes = []
     if zipped := len(archive.images()) - sum(map(is_image, paths)):
         notes.append(f"skipped {plural(zipped, 'image')} in zips, because there are unpacked images")
-    if others := [path for path in archive.paths if not path.endswith("/") and not is_image(path)]:
-        notes.append(f"skipped {plural(len(others), 'file')} without an image suffix: {first_few(others)}")
     return paths, notes
 
 

@@ -2,15 +2,16 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from alljax.config import default_config
 from alljax.data import cnmc, csv_list, folder, medmnist, synthetic
-from alljax.data.archive import Archive
-from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, check
+from alljax.data.archive import Archive, read_file
+from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
 from alljax.data.names import normalize
 from alljax.errors import ConfigError, DataError, first_few, plural
 
@@ -47,7 +48,11 @@ def open_all(
     The arguments are `data.source`, `data.classes`, `data.name_pattern` and `data.synthetic`.  Contradictory labels are
     an error, or (without `strict`) listed in `Dataset.skipped`.
     """
-    dataset = _read(source, name_pattern, generated or default_config().data.synthetic, check_layout=not classes)
+
+    def read_archive(archive: Archive) -> Dataset:
+        return cnmc.read_cnmc(archive) or folder.read_folder(archive, name_pattern, check_layout=not classes)
+
+    dataset = _read(source, generated, read_archive)
     if strict and (wrong := dataset.skipped.get("contradictory")):
         raise DataError(f"{wrong[0]} ({len(wrong):,} contradictory in all, see `alljax data verify`)")
     if name_pattern and (dataset.name != "folder" or source.lower().endswith(".csv")):
@@ -57,15 +62,44 @@ def open_all(
     return replace(dataset, notes=tuple(dict.fromkeys((*dataset.notes, *_remarks(dataset)))))
 
 
+def open_unlabeled(sources: Sequence[Path], generated: Any = None) -> Dataset:
+    """Opens all images of several sources, whatever their classes, subsets and folders; no image has a label.
+
+    A source is as `data.source`, or an image file.  Paths start with the source, or with the folder of a CSV.
+
+    Raises:
+        DataError: no such source, or no images in it.
+    """
+    opened: dict[str, Callable[[], bytes]] = {}
+    crops: dict[tuple[int, int], tuple[int, int]] = {}
+    notes: list[str] = []
+    for source in sources:
+        is_list = source.suffix.lower() == ".csv"
+        if source.is_file() and not is_list and source.suffix.lower() not in (".zip", ".npz"):
+            opened[source.as_posix()] = partial(read_file, source)
+            continue
+        name = f"{source}/" if source.is_dir() else str(source)  # a folder named synthetic/ is a folder
+        dataset = _read(name, generated, _list_images, labeled=False)
+        if not dataset.records:
+            raise DataError(f"{source}: no images in it{''.join(f'; {note}' for note in dataset.notes)}")
+        base = source.parent if is_list else source
+        opened |= {(base / record.path).as_posix(): partial(dataset.read, record) for record in dataset.records}
+        crops |= dataset.crops
+        notes += dataset.notes
+    records = tuple(Record(path, UNLABELED) for path in opened)
+    return Dataset("images", (), records, lambda record: opened[record.path](), tuple(notes), crops=crops)
+
+
 def find_prepared(path: Path) -> Path | None:
     """Returns the folder ``…/cnmc2019/1.0.0`` written by `alljax data prepare`, if it is `path` or below."""
     folders = (path, path / "1.0.0", path / "cnmc2019/1.0.0")
     return next((folder for folder in folders if any(folder.glob("cnmc2019-*record-*-of-*"))), None)
 
 
-def _read(source: str, name_pattern: str, generated: Any, check_layout: bool) -> Dataset:
-    """Reads a source by its kind, with all its classes."""
+def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset], labeled: bool = True) -> Dataset:
+    """Reads a source by its kind, with all its classes; `read_archive` reads folders and zips."""
     if source == "synthetic":
+        generated = generated or default_config().data.synthetic
         return synthetic.read_synthetic(generated.subjects, generated.images, generated.image_size, generated.seed)
     path = Path(source).expanduser()
     if not source or not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name too long
@@ -73,7 +107,7 @@ def _read(source: str, name_pattern: str, generated: Any, check_layout: bool) ->
             f"{source or 'data.source'}: no such file or folder; use a folder, zip, CSV, .npz or 'synthetic'"
         )
     if path.suffix.lower() == ".csv":
-        return csv_list.read_csv(path)
+        return csv_list.read_csv(path, labeled)
     if path.suffix.lower() == ".npz":
         return medmnist.read_medmnist(path)
     if prepared := find_prepared(path):
@@ -81,7 +115,28 @@ def _read(source: str, name_pattern: str, generated: Any, check_layout: bool) ->
 
         return cnmc_tfds.read_prepared(prepared)
     archive = Archive(path)
-    return cnmc.read_cnmc(archive) or folder.read_folder(archive, name_pattern, check_layout)
+    dataset = read_archive(archive)
+    return replace(dataset, notes=(*dataset.notes, *_left_out(archive)))
+
+
+def _list_images(archive: Archive) -> Dataset:
+    """Returns all images of an archive without labels."""
+    known = cnmc.read_cnmc(archive)
+    return Dataset(
+        "images",
+        (),
+        tuple(Record(path, UNLABELED) for path in archive.images()),
+        read=lambda record: archive.read(record.path),
+        crops=known.crops if known else {},
+    )
+
+
+def _left_out(archive: Archive) -> Iterator[str]:
+    """Yields a remark on files whose suffix is not that of an image, with their number by suffix."""
+    if paths := [path for path in archive.other_files() if not cnmc.is_label_file(path)]:
+        counts = Counter(PurePosixPath(path).suffix.lower() or "without suffix" for path in paths)
+        listed = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common())
+        yield f"left out {plural(len(paths), 'file')} of formats that are not read: {listed} (first: {paths[0]})"
 
 
 def _choose_classes(dataset: Dataset, classes: tuple[str, ...], source: str) -> Dataset:

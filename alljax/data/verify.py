@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alljax.config import load
 from alljax.data import cnmc
 from alljax.data.archive import natural_sort
 from alljax.data.dataset import SKIPPED, Dataset, Record, check
@@ -37,7 +38,7 @@ Group = tuple[str, str, str]
 """Subset, official fold and class."""
 
 
-def verify(source: str) -> dict[str, Any]:
+def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Decodes every image of all subsets of a source and lists what is missing or wrong.
 
     C-NMC 2019 is compared with the list of its 15,114 files; its images have 450 × 450 pixels, those of the final phase
@@ -45,6 +46,7 @@ def verify(source: str) -> dict[str, Any]:
 
     Args:
         source: as ``data.source``.
+        overrides: words of the command line, for example ``["--config.data.classes=hem,all"]``.
 
     Returns:
         The findings, ready for JSON: ``name`` of the data set, ``complete`` (no problems), ``groups`` (a row of
@@ -54,8 +56,10 @@ def verify(source: str) -> dict[str, Any]:
 
     Raises:
         DataError: the source cannot be opened.
+        ConfigError: an override that its setting does not allow.
     """
-    dataset = open_all(source, strict=False)
+    data = load(overrides=overrides).data
+    dataset = open_all(source, data.classes, data.name_pattern, data.synthetic, strict=False)
     sizes, errors = map_images(dataset, _read_size, "verify")
     groups, found = _compare(dataset, sizes, errors)
     problems = {kind: list(dataset.skipped.get(kind, ())) for kind in PROBLEMS}
@@ -87,7 +91,8 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
     groups = found["groups"]
     print(format_table(groups, {key: name for key, name in COLUMNS.items() if any(group[key] for group in groups)}))
     print("sizes in pixels:", first_few(f"{count:,} of {size}" for size, count in found["sizes"].items()))
-    print(*found["notes"], sep="\n")
+    for note in found["notes"]:
+        print(note)
     for kind, names in found["problems"].items():
         print(f"{len(names):,} {PROBLEMS[kind]}: {first_few(names)}")
     print("no problems found" if found["complete"] else "problems found")

@@ -1,7 +1,8 @@
 """Predictions of a finished study for new images."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax import files, progress
-from alljax.data import archive
-from alljax.data.dataset import UNLABELED, Dataset, Record
+from alljax.data.dataset import Dataset
 from alljax.data.inspection import inspect
+from alljax.data.readers import open_unlabeled
 from alljax.errors import DataError, WorkdirError
 from alljax.study import outputs, results, workdir
 from alljax.study.experiment import open_images
@@ -28,9 +29,10 @@ from alljax.training.head_training import HeadTrainer
 from alljax.training.network import Network, open_networks
 from alljax.training.sampling import FoldRows
 from alljax.training.sharding import make_mesh
+from alljax.weights import store
 
 
-def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: Path) -> int:
+def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: Path) -> Dataset:
     """Writes a CSV ``path, predicted, prob_<class>…`` for images outside the study.
 
     The probability is the mean over all heads (or networks) of the trial, one per seed and fold.
@@ -38,16 +40,16 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     Args:
         folder: the working directory of a finished study.
         name: of the trial; empty for the best.
-        weights: weight file of the backbone if it was moved since the study, else empty.
-        images: image files, folders and zip files.
+        weights: weight file of the backbone, or a folder with it, if it was moved since the study; else empty.
+        images: image files, and sources as in `data.source`.
         out: the file to write.
 
     Returns:
-        The number of images.
+        The images, with a note about those that were skipped.
 
     Raises:
         WorkdirError: not a finished study, no such trial, or weights other than those of the study.
-        DataError: no image found, or one that cannot be read.
+        DataError: no image found, or one that cannot be read, unless `data.on_error` of the study is ``skip``.
     """
     import pandas
 
@@ -63,7 +65,7 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     files.check_output(out)
     network = _open_network(study, name, config, weights)
     logging.info(f"trial {name}")
-    dataset, digests = _open_images(images, study)
+    dataset, digests = _open_images(images, study, config)
     classes, parameters = dataset.classes, outputs.load_parameters(workdir.trial_folder(folder, name))
     if config.train.mode == "frozen":
         extractor = FeatureExtractor(config, ImageSources(config, dataset), digests)
@@ -77,7 +79,7 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     columns = {"path": [record.path for record in dataset.records], "predicted": predicted}
     columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(classes)}
     workdir.write_csv(out, pandas.DataFrame(columns))
-    return len(dataset.records)
+    return dataset
 
 
 def _network_probabilities(
@@ -102,30 +104,26 @@ def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> 
     """Returns the backbone of a trial with the weights that the study used."""
     used = study.metrics["trials"][name]["weights"]
     file = Path(weights or used["path"]).expanduser()
+    if file.is_dir():
+        stored = (path for path in sorted(file.iterdir()) if path.suffix.lower() in store.SUFFIXES and path.is_file())
+        file = next((path for path in stored if store.digest(path) == used["sha256"]), file)
     if not file.is_file():
-        raise WorkdirError(f"{file}: no such file; give the path of the study's weights with --weights=FILE")
+        problem = f"no weight file with the SHA-256 {used['sha256']}" if file.is_dir() else "no such file"
+        raise WorkdirError(f"{file}: {problem}; give the study's weights with --weights=FILE or --weights=FOLDER")
     (network,) = open_networks([configs.vary(config, {"weights.path": str(file), "weights.name": ""})])
     if network.weights.sha256 != used["sha256"]:
         raise WorkdirError(f"{file} is not the weight file of {study.folder}, whose SHA-256 is {used['sha256']}")
     return network
 
 
-def _open_images(images: Sequence[Path], study: Study) -> tuple[Dataset, tuple[str, ...]]:
-    """Returns the images as records without labels, and their digests; logs a size other than in the study."""
-    readers: dict[str, Callable[[], bytes]] = {}
-    for image in images:
-        if not image.exists():
-            raise DataError(f"{image}: no such file or folder")
-        if image.is_file() and image.suffix.lower() != ".zip":
-            readers[image.as_posix()] = partial(archive.read_file, image)
-            continue
-        opened = archive.Archive(image)
-        if not opened.images():
-            raise DataError(f"{image}: no images in it")
-        readers |= {f"{image.as_posix()}/{path}": partial(opened.read, path) for path in opened.images()}
-    records = tuple(Record(path, UNLABELED) for path in readers)
-    dataset = Dataset("images", tuple(study.classes), records, lambda record: readers[record.path]())
-    dataset, inspection = inspect(dataset)
+def _open_images(images: Sequence[Path], study: Study, config: ConfigDict) -> tuple[Dataset, tuple[str, ...]]:
+    """Returns the images without labels and their digests; logs remarks, and a size other than in the study."""
+    opened = replace(open_unlabeled(images, config.data.synthetic), classes=tuple(study.classes))
+    dataset, inspection = inspect(opened, config.data.on_error)
+    for note in dataset.notes:
+        logging.info(note)
+    if not dataset.records:
+        raise DataError("none of the images can be read; see the messages above")
     size, expected = inspection.sizes.most_common(1)[0][0], tuple(study.metrics["dataset"]["image_size"])
     if size != expected:
         logging.info(
@@ -135,13 +133,13 @@ def _open_images(images: Sequence[Path], study: Study) -> tuple[Dataset, tuple[s
     return dataset, inspection.digests
 
 
-def write_features(config: ConfigDict, out: Path) -> tuple[int, int]:
+def write_features(config: ConfigDict, out: Path) -> tuple[Dataset, int]:
     """Writes ``features`` float32 (N, D), ``paths``, ``labels`` and ``subjects`` (N,) to an .npz.
 
     With ``features.augment=dihedral`` also ``views`` float32 (N, 8, D), the first of which is ``features``.
 
     Returns:
-        The shape of the features.
+        The images, with a note about those that were skipped, and the number of features.
 
     Raises:
         UserError: the source or the weights cannot be used, or `out` cannot be written.
@@ -161,4 +159,4 @@ def write_features(config: ConfigDict, out: Path) -> tuple[int, int]:
         arrays["views"] = features
     with files.atomic_write(out) as file:
         np.savez(file, **arrays)
-    return features.shape[0], features.shape[2]
+    return dataset, features.shape[2]

@@ -29,7 +29,9 @@ def test_unusable_sources(plant, settings, tmp_path):
     for source in (tmp_path / "missing", "x" * 300, ""):
         with pytest.raises(DataError, match="no such file or folder; use a folder, zip"):
             open_dataset(settings(source))
-    with pytest.raises(DataError, match="no labeled images found .*without an image suffix: a/readme.txt"):
+    with pytest.raises(
+        DataError, match="no labeled images found .*formats that are not read: 1 .txt .first: a/readme.txt"
+    ):
         open_dataset(settings(plant({"a/readme.txt": b""})))
 
 
