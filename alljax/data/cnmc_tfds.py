@@ -13,6 +13,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -21,6 +22,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from alljax.data import cnmc
 from alljax.data.archive import file_stamp
@@ -49,18 +51,6 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
     """Data set to write instead of the one in TFDS's manual_dir."""
 
     def _info(self) -> Any:
-        text = tfds.features.Text
-        features = {
-            "image": tfds.features.Image(doc="The image file, unchanged; 450 x 450, in the final phase 600 x 600."),
-            "label": tfds.features.ClassLabel(names=cnmc.CLASSES, doc="-1 in the final phase: not public."),
-            "subject": text(doc="Subject, empty in the final phase. 3 and H3 are different subjects."),
-            "field": text(doc="The photograph that the cell was cropped from."),
-            "cell": text(doc="Number of the cell in its field."),
-            "fold": text(doc="Official fold, in the training set."),
-            "phase": text(doc="train, prelim or final."),
-            "path": text(doc="Path of the file in the source."),
-            "sha256": text(doc="SHA-256 of the file, hexadecimal."),
-        }
         return tfds.core.DatasetInfo(
             builder=self,
             description=(
@@ -68,7 +58,7 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
                 "leukemic blasts (all) and normal cells (hem). Some subjects have several names, so a split by name "
                 "can leak: 20 = 21, 51 = 75 = 78, H2 = H4 = H5 = H6, H3 = H10."
             ),
-            features=tfds.features.FeaturesDict(features),
+            features=tfds.features.FeaturesDict(_features()),
             supervised_keys=("image", "label"),
             disable_shuffling=True,  # keys are positions
             homepage="https://doi.org/10.7937/tcia.2019.dc64i46r",
@@ -93,6 +83,21 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
             name: [functools.partial(examples, records[n : n + SHARD]) for n in range(0, len(records), SHARD)]
             for name, records in subsets.items()
         }
+
+
+def _features() -> dict[str, Any]:
+    text = tfds.features.Text
+    return {
+        "image": tfds.features.Image(doc="The image file, unchanged; 450 x 450, in the final phase 600 x 600."),
+        "label": tfds.features.ClassLabel(names=cnmc.CLASSES, doc="-1 in the final phase: not public."),
+        "subject": text(doc="Subject, empty in the final phase. 3 and H3 are different subjects."),
+        "field": text(doc="The photograph that the cell was cropped from."),
+        "cell": text(doc="Number of the cell in its field."),
+        "fold": text(doc="Official fold, in the training set."),
+        "phase": text(doc="train, prelim or final."),
+        "path": text(doc="Path of the file in the source."),
+        "sha256": text(doc="SHA-256 of the file, hexadecimal."),
+    }
 
 
 def prepare(source: str, out: Path) -> Path:
@@ -137,17 +142,26 @@ def open_cnmc(source: str) -> Dataset:
 def read_prepared(folder: Path) -> Dataset:
     """Opens a folder ``…/cnmc2019/1.0.0``: the records of all subsets, and the image files that were prepared."""
     with _damage_reported(folder):
-        builder = tfds.builder_from_directory(folder)
-        sources = builder.as_data_source(decoders={"image": tfds.decode.SkipDecoding()})
-        metadata, stamp = builder.info.metadata, file_stamp(folder / "metadata.json")
+        metadata = json.loads((folder / "metadata.json").read_text("utf-8"))
         records, notes = tuple(Record(**row) for row in metadata["records"]), tuple(metadata["notes"])
-        # The images of each subset have the order of its records.
-        numbers = {name: iter(range(len(sources[name]))) for name in sources}
-        positions = {record: next(numbers[record.subset]) for record in records}
+        sources: dict[str, ArrayRecordDataSource] = {}
+        positions: dict[Record, int] = {}
+        stamps: list[str] = []
+        for subset in dict.fromkeys(record.subset for record in records):
+            shards = sorted(folder.glob(f"cnmc2019-{subset}.array_record-*-of-*"))
+            stamps += map(file_stamp, shards)
+            sources[subset] = ArrayRecordDataSource(shards)
+            # The images of each subset have the order of its records.
+            of_subset = (record for record in records if record.subset == subset)
+            positions |= dict(zip(of_subset, range(len(sources[subset])), strict=True))
+    # TFDS would import the classes that features.json names: a prepared folder must not choose the code that runs.
+    features, decoders = tfds.features.FeaturesDict(_features()), {"image": tfds.decode.SkipDecoding()}
+    stamp = hashlib.sha256(" ".join(stamps).encode()).hexdigest()
 
     def read(record: Record) -> bytes:
         with _damage_reported(folder):
-            return bytes(sources[record.subset][positions[record]]["image"])
+            example = sources[record.subset][positions[record]]
+            return bytes(features.deserialize_example_np(example, decoders=decoders)["image"])
 
     return cnmc.make_dataset(records, read=read, stamp=lambda record: stamp, notes=notes)
 

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -107,7 +108,17 @@ def test_prepare_fails(plant, tmp_path):
     assert find_prepared(tmp_path / "out") is None
 
 
-@pytest.mark.parametrize("name", ["dataset_info.json", "metadata.json", "cnmc2019-train.array_record-00001-of-00003"])
+def test_prepared_folder_does_not_choose_the_code_that_runs(prepared, tmp_path, monkeypatch):
+    (tmp_path / "foreign.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for path in prepared.glob("*.json"):
+        path.write_text(re.sub(r"tensorflow_datasets[\w.]*\.(\w+)", r"foreign.\1", path.read_text()))
+    assert "foreign" in (prepared / "features.json").read_text()
+    dataset = cnmc_tfds.read_prepared(prepared)
+    assert all(map(dataset.read, dataset.records))
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "cnmc2019-train.array_record-00001-of-00003"])
 @pytest.mark.parametrize("content", [None, b"{}"])
 def test_damaged_prepared_data(prepared, name, content):
     (prepared / name).unlink()
