@@ -71,7 +71,7 @@ class CheckpointManager:
         must not change after this call; `loss` is that of the validation rows, if it was computed at this step.
         """
         self.wait()
-        with _write_errors(self.folder):
+        with _write_errors(self.folder), jax.transfer_guard("allow"):  # Orbax copies arrays of a GPU implicitly
             response = self._orbax.save_async(
                 step,
                 jax.tree.leaves(state),
