@@ -13,8 +13,7 @@ from alljax.study import results, workdir
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
 from alljax.study.trials import Outcome
-from alljax.training import checkpoints, optimizers
-from alljax.training.sampling import steps_per_epoch
+from alljax.training import checkpoints
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -84,11 +83,6 @@ def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "tuple[Da
     config, dataset, histories, predictions = trial.config, experiment.dataset, [], []
     classes = np.array(dataset.classes)
     for fold, run in zip(experiment.folds(trial), outcome.folds, strict=True):
-        steps = steps_per_epoch(len(fold.train), config.train.batch_size)
-        hyperparameters = optimizers.Hyperparameters.of(config, config.train.epochs * steps)
-        schedule = optimizers.make_schedule(config, hyperparameters)
-        rates = [float(schedule((epoch + 1) * steps)) for epoch in range(config.train.epochs)]
-        epochs = {"epoch": np.arange(1, config.train.epochs + 1), "learning_rate": rates}
         tested = [dataset.records[row] for row in fold.test]
         images = {
             "path": [record.path for record in tested],
@@ -98,7 +92,7 @@ def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "tuple[Da
         for index, probabilities in enumerate(run.probabilities[:, : len(tested)]):
             place = {"repeat": fold.repeat, "fold": fold.fold, "seed": config.seed + index}
             curves = {name: curve[index] for name, curve in run.history._asdict().items()}
-            history = pandas.DataFrame(place | epochs | curves)
+            history = pandas.DataFrame(place | {"epoch": np.arange(1, config.train.epochs + 1)} | curves)
             histories.append(history[history["train_loss"].notna()])  # the run ended early
             columns = {"predicted": classes[probabilities.argmax(1)]}
             columns |= {f"prob_{name}": probabilities[:, label] for label, name in enumerate(classes)}

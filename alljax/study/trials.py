@@ -120,7 +120,7 @@ def fit_networks(
                 shutil.rmtree(run / "checkpoints", ignore_errors=True)
             multihost_utils.sync_global_devices(f"{run / RESULT} is written")
         results.append(checkpoints.load_arrays(run / RESULT))
-    history = np.full((len(results), epochs, 4), np.nan)  # NaN after early stopping
+    history = np.full((len(results), epochs, len(History._fields)), np.nan)  # NaN after early stopping
     for of_run, result in zip(history, results, strict=True):
         of_run[: len(result["history"])] = result["history"]
     params = [{"params": result["params"], "batch_stats": result.get("batch_stats", {})} for result in results]

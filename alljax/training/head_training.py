@@ -23,7 +23,7 @@ from alljax import interrupts
 from alljax.data import decoded_cache
 from alljax.models.head import Head
 from alljax.training import step as steps
-from alljax.training.optimizers import NUMBERS, Hyperparameters
+from alljax.training.optimizers import NUMBERS, Hyperparameters, make_schedule
 from alljax.training.sampling import FoldRows, epoch_order, steps_per_epoch
 from alljax.training.step import Batch, History, Metrics, Parameters, RunInputs, TrainState
 
@@ -117,11 +117,14 @@ class HeadTrainer:
             outcomes = [self.train(epochs, group, features, labels, fold, update) for group in selected]
             return [jax.tree.map(lambda *leaves: np.concatenate(leaves), *each) for each in zip(*outcomes, strict=True)]
         state, history, found = self.init(runs.key), [], []
+        schedule = make_schedule(self._config, runs.hyperparameters)
+        num_steps = steps_per_epoch(int(fold.train_count), batch_size(self._config, fold))
         for epoch in range(epochs[-1]):
             state = self.train_epoch(state, runs, features, labels, fold, epoch)
             validation, _ = self.evaluate(state.eval_params, features, labels, fold.validation, fold.validation_count)
             loss, accuracy = jax.device_get(state.metrics).means
-            history.append(History(loss, accuracy, *validation.means))
+            rate = np.asarray(schedule((epoch + 1) * num_steps - 1))
+            history.append(History(rate, loss, accuracy, *validation.means))
             interrupts.check()
             update(len(runs.key), f"validation accuracy {history[-1].val_accuracy.mean():.3f}")
             if epoch + 1 in epochs:

@@ -19,6 +19,7 @@ from alljax.training.distributed import stop_requested
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.metric_writers import Write, open_loggers, profiler
+from alljax.training.optimizers import Hyperparameters, make_schedule
 from alljax.training.step import History, Metrics, RunInputs, TrainState
 
 
@@ -29,7 +30,7 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
     ``tuner.inputs``; `update` is called after each step.
 
     Returns:
-        ``params`` and ``batch_stats`` (see `FineTuner.result`), ``history``, one row of four numbers per epoch, and
+        ``params`` and ``batch_stats`` (see `FineTuner.result`), ``history``, one `History` of numbers per epoch, and
         ``logits`` float32 (U, C) of the test rows in their order.
 
     Raises:
@@ -53,6 +54,8 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
         write = stack.enter_context(open_loggers(folder, train.loggers, start, configs.flatten(tuner.config)))
         monitor = _Monitor(tuner, checkpoints, write, start, logged)
         trace = stack.enter_context(profiler(tuner.config.profile, start, folder))
+        schedule = make_schedule(tuner.config, Hyperparameters.of(tuner.config, train.epochs * steps))
+        rates = [float(schedule((epoch + 1) * steps - 1)) for epoch in range(train.epochs)]
         batches = stack.enter_context(contextlib.closing(loader.train(start)))
         stack.enter_context(jax.transfer_guard("disallow"))
 
@@ -71,7 +74,8 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
             if logs:
                 update(0, monitor.log(done, state))
             if ends_epoch:
-                history.append(monitor.end_epoch(done, state, loader.validate(partial(tuner.logits, state))))
+                validation = loader.validate(partial(tuner.logits, state))
+                history.append(monitor.end_epoch(done, state, rates[epoch], validation))
                 if loader.has_validation:
                     loss = history[-1].val_loss
                     is_best = sum(row.val_loss < loss for row in history) < train.keep_best
@@ -114,12 +118,12 @@ class _Monitor:
         peak = max((device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices())
         return f"loss {loss:.3f}" + (f" {peak / 2**30:.1f} GiB" if peak else "")
 
-    def end_epoch(self, step: int, state: TrainState, validation: tuple[float, float]) -> History:
+    def end_epoch(self, step: int, state: TrainState, rate: float, validation: tuple[float, float]) -> History:
         loss, accuracy = map(float, self._tuner.mesh.gather(state.metrics).means)
-        row = History(loss, accuracy, *validation)
+        row = History(rate, loss, accuracy, *validation)
         self._check_finite(row, step)
         names = ("epoch_loss", "epoch_accuracy", "val_loss", "val_accuracy")
-        self._write(step, dict(zip(names, row, strict=True)))
+        self._write(step, dict(zip(names, row[1:], strict=True)))
         self._time, self._logged = time.perf_counter(), np.zeros(3, np.float32)
         return row
 

@@ -65,12 +65,13 @@ class Metrics:
 
 
 class History(NamedTuple):
-    """Metrics per run and epoch, float32 (R, E), or numbers of one epoch.
+    """Learning rate and metrics per run and epoch, float32 (R, E), or numbers of one epoch.
 
-    Training values are means over the images of an epoch, each before the step on its batch, as Keras reports them;
-    validation values are those at the end of the epoch.
+    The learning rate is that of the last step of an epoch.  Training values are means over the images of an epoch, each
+    before the step on its batch, as Keras reports them; validation values are those at the end of the epoch.
     """
 
+    learning_rate: Any
     train_loss: Any
     train_accuracy: Any
     val_loss: Any

@@ -92,7 +92,14 @@ def test_equals_a_plain_loop(config: ConfigDict, optimizer: str, fold: int, clas
     for seed in range(2):
         params, history = plain_loop(config, fold, seed)
         assert_same(jax.tree.map(lambda leaf, seed=seed: leaf[seed], outcome.params), params, 2e-5)
-        np.testing.assert_allclose(np.stack(outcome.history)[:, seed].T, history, rtol=1e-4)
+        np.testing.assert_allclose(np.stack(outcome.history[1:])[:, seed].T, history, rtol=1e-4)
+
+
+def test_history_has_the_learning_rate_of_the_last_step_of_each_epoch(config: ConfigDict) -> None:
+    (outcome,) = train(config, rates=(1e-2, 1e-3))
+    steps = -(-int(make_fold_rows(config, make_features()[1], CLASSES, FOLDS)[0].train_count) // 32)
+    last = np.arange(1, 4) * steps - 1
+    np.testing.assert_allclose(outcome.history.learning_rate, np.outer([1e-2, 1e-3], 0.95 ** (last / 900)), rtol=1e-5)
 
 
 def test_same_seed_same_bits(config: ConfigDict) -> None:

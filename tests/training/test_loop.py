@@ -100,6 +100,15 @@ def test_interrupted_run_resumes_to_the_same_bits(
     assert logged(tmp_path) == complete[1]
 
 
+def test_history_keeps_the_learning_rates_that_were_used(network: Network, tmp_path: Path) -> None:
+    """A run that resumes with another learning rate, as --resume=force allows."""
+    first, second = (settings(schedule="constant", learning_rate=rate) for rate in (0.5, 0.25))
+    with pytest.raises(Interrupted):
+        Run(first, network, tmp_path).train(after(2 * STEPS))
+    history = Run(second, network, tmp_path).train()["history"]
+    assert [row.learning_rate for row in history] == [0.5, 0.5, 0.25, 0.25]
+
+
 @pytest.mark.parametrize("mesh", [PmapMesh, lambda: Mesh(2)], ids=["pmap", "fsdp"])
 def test_resumes_on_other_devices(mesh: Callable[[], Any], network: Network, tmp_path: Path) -> None:
     """From one device to eight and back."""
