@@ -13,7 +13,7 @@ from typing import Any
 
 from alljax import files, progress, settings
 from alljax.commands import VERBS, data_audit, data_verify
-from alljax.errors import ConfigError, Stopped, UserError
+from alljax.errors import ConfigError, Problems, Stopped, UserError
 from alljax.training import distributed
 
 EXIT_CODES = "exit codes: 0 done, 1 `data verify` found problems, 2 user error, 3 done but some images were unreadable"
@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(options, "config"):
             from alljax import config
 
-            options.settings = config.load(options.config, words)
+            options.problems = Problems()  # `alljax study` reports them together with those of the inputs
+            options.settings = config.load(options.config, words, options.problems)
         elif words and options.call not in (data_audit, data_verify):
             raise ConfigError(f"unknown argument {words[0]!r}; `alljax --help` lists the commands")
         options.words = words
@@ -78,7 +79,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--workdir": {"help": "folder of the study", "type": _path, "required": True},
     "--resume": {"help": "resume unfinished trials although the config has changed", "choices": ["force"]},
     "--shard": {"help": "only every Nth job, from job I", "type": shard, "default": (0, 1), "metavar": "I/N"},
-    "--dry_run": {"help": "print the trials and the estimated time, then exit", "action": "store_true"},
+    "--dry_run": {"help": "print what is missing, or the trials and their time; write nothing", "action": "store_true"},
     "--coordinator": {"help": "address of process 0, without a scheduler", "metavar": "HOST:PORT"},
     "--processes": {"help": "number of processes, without a scheduler", "type": int, "metavar": "N"},
     "--process": {"help": "index of this process, without a scheduler", "type": int, "metavar": "I"},

@@ -50,7 +50,8 @@ def study(options: Options) -> int:
             report.write_report(study.folder, paper.sections, lambda: restart.open_records(options.settings))
 
         several = interrupts.several_processes  # they would have to agree
-        study = None if options.dry_run or several else restart.find_unchanged(options.settings, options.workdir)
+        new = options.dry_run or several or options.problems.errors
+        study = None if new else restart.find_unchanged(options.settings, options.workdir)
         if study:
             finish(study)
         else:
@@ -58,9 +59,9 @@ def study(options: Options) -> int:
 
             arguments = options.settings, options.workdir, options.shard, options.resume == "force"
             if options.dry_run:
-                run.dry_run(*arguments)
+                run.dry_run(*arguments, options.problems)
             else:
-                study = run.run_study(*arguments, finish)
+                study = run.run_study(*arguments, finish, options.problems)
     if study is None:
         return 0
     model_tables.print_results(study)
@@ -105,6 +106,7 @@ def features(options: Options) -> int:
     """Write the backbone's features of every image."""
     from alljax.study import predict
 
+    options.problems.report()
     dataset, width = predict.write_features(options.settings, options.out)
     print(f"{options.out}: features {len(dataset.records):,} × {width:,}")
     return _exit_code(dataset.notes)
@@ -116,6 +118,7 @@ def lr_find(options: Options) -> None:
     from alljax.study import experiment, sweep, workdir
     from alljax.training import lr_finder, sampling
 
+    options.problems.report()
     trial = sweep.expand(options.settings)[0]
     opened = experiment.open_experiment(trial.config, [trial])
     fold, *_ = sampling.make_fold_rows(trial.config, opened.labels, opened.num_classes, opened.folds(trial))

@@ -16,14 +16,14 @@ from alljax.data.inspection import Inspection, inspect
 from alljax.data.loader import ImageSource
 from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_dataset
-from alljax.errors import first_few, plural
+from alljax.errors import Problems, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import SizeThreshold
 from alljax.evaluation.intervals import Bootstrap
-from alljax.study import sweep
+from alljax.study.inputs import open_inputs
 from alljax.study.sweep import Trial
 from alljax.training.feature_extraction import FeatureExtractor, ImageSources
-from alljax.training.network import Network, open_networks
+from alljax.training.network import Network
 
 
 @dataclass(frozen=True)
@@ -143,17 +143,22 @@ class Experiment:
         return {"protocol": protocol, "leaks": division.leaks, "baselines": rules}
 
 
-def open_experiment(config: ConfigDict, trials: Sequence[Trial]) -> Experiment:
+def open_experiment(
+    config: ConfigDict, trials: Sequence[Trial], problems: Problems | None = None, download: bool = True
+) -> Experiment:
     """Opens images and networks of a study, inspects every image once, and makes the folds; writes nothing.
 
+    The arguments are those of `open_inputs`.
+
     Raises:
+        UserError: `problems` and those of the inputs.
         DataError: no usable images, images that cannot be read, or a protocol that they do not allow.
         LeakError: a protocol with subjects in training and test that is not declared leaky.
         WeightsError: no weights, or a file that does not fit.
     """
-    opened = open_networks(trial.config for trial in trials)
+    dataset, opened = open_inputs(config, trials, problems, download)
     networks = {trial.name: network for trial, network in zip(trials, opened, strict=True)}
-    dataset, inspection = open_images(config, sweep.subsets(trials))
+    dataset, inspection = open_images(config, dataset)
     subjects = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
     labels = np.array([record.label for record in dataset.records], np.int32)
     divisions: dict[str, Division] = {}
@@ -190,9 +195,9 @@ def _divide(
     return Division(config, folds, leaks, sized)
 
 
-def open_images(config: ConfigDict, subsets: Sequence[str] = ()) -> tuple[Dataset, Inspection]:
-    """Opens subsets of the source, by default ``data.subset``, and inspects every image once; logs all remarks."""
-    dataset, inspection = inspect(open_dataset(config.data, subsets), config.data.on_error)
+def open_images(config: ConfigDict, dataset: Dataset | None = None) -> tuple[Dataset, Inspection]:
+    """Inspects every image of a data set, by default ``data.subset`` of the source, once; logs all remarks."""
+    dataset, inspection = inspect(dataset or open_dataset(config.data), config.data.on_error)
     check(dataset, config.data.source)
     first: dict[str, Record] = {}
     contradictions = [

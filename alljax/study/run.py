@@ -11,12 +11,12 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax import interrupts, progress
-from alljax.errors import ConfigError, Stopped, UserError, WorkdirError, first_few, plural
+from alljax.errors import ConfigError, Problems, Stopped, UserError, WorkdirError, first_few, plural
 from alljax.study import estimate, outputs, restart, results, sweep, workdir
 from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.results import Study
 from alljax.study.sweep import Job, Trial
-from alljax.study.trials import check_fine_tuning, remove_checkpoints, train_job
+from alljax.study.trials import remove_checkpoints, train_job
 from alljax.training import distributed
 
 
@@ -26,6 +26,7 @@ def run_study(
     shard: tuple[int, int] = (0, 1),
     force: bool = False,
     finish: Callable[[Study], None] = lambda study: None,
+    problems: Problems | None = None,
 ) -> Study | None:
     """Trains and evaluates every trial of a study and completes its folder.
 
@@ -37,6 +38,7 @@ def run_study(
         shard: i and n: only the trainings i, i + n, …; the shard that finds all trials finished summarizes them.
         force: unfinished runs may continue with another config.
         finish: called with the study before failed trials raise an error; writes the report.
+        problems: errors in settings, which are reported together with those of folder, source and weights.
 
     Returns:
         The study; None where trials of other shards are missing, and in all processes but the primary one.
@@ -45,7 +47,7 @@ def run_study(
         UserError: the source, the weights or the folder cannot be used (before anything is written), or a trial
             failed (after all others, and after `finish`).
     """
-    trials, experiment = open_study(config, folder, force)
+    trials, experiment = open_study(config, folder, shard, force, problems)
     with workdir.exclusive(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
         if distributed.is_primary():
             resolved = configs.flatten(configs.vary(config, {"data.classes": experiment.dataset.classes}))
@@ -73,25 +75,47 @@ def run_study(
     return study
 
 
-def dry_run(config: ConfigDict, folder: Path, shard: tuple[int, int] = (0, 1), force: bool = False) -> None:
-    """Prints what `run_study` would do, with the time measured on this machine; writes nothing."""
-    trials, experiment = open_study(config, folder, force)
+def dry_run(
+    config: ConfigDict,
+    folder: Path,
+    shard: tuple[int, int] = (0, 1),
+    force: bool = False,
+    problems: Problems | None = None,
+) -> None:
+    """Prints what `run_study` would do, with the time measured on this machine; writes and downloads nothing."""
+    trials, experiment = open_study(config, folder, shard, force, problems, download=False)
     estimate.print_plan(trials, sweep.jobs(trials, shard, _finished(trials, folder)), experiment)
 
 
-def open_study(config: ConfigDict, folder: Path, force: bool = False) -> tuple[list[Trial], Experiment]:
-    """Opens all inputs of a study and checks them before anything is written; see `run_study`."""
-    trials = sweep.expand(config)
-    workdir.check(folder, configs.flatten(config), trials, force)
-    experiment = open_experiment(config, trials)
-    if config.study.compare and len({id(network) for network in experiment.networks.values()}) < 2:
-        raise ConfigError(
-            f"study.compare={config.study.compare} compares two networks with those of the paper, and this study has "
-            "one; vary model.backbone (or model.stage), or leave study.compare empty"
-        )
-    for trial in trials:
-        check_fine_tuning(trial.config, experiment.networks[trial.name])
-    return trials, experiment
+def open_study(
+    config: ConfigDict,
+    folder: Path,
+    shard: tuple[int, int],
+    force: bool,
+    problems: Problems | None = None,
+    download: bool = True,
+) -> tuple[list[Trial], Experiment]:
+    """Opens all inputs of a study; reports together, before an image is read, what is wrong with it (`run_study`)."""
+    problems, trials = problems or Problems(), []
+    with problems.collect():
+        trials = sweep.expand(config)
+    with problems.collect():
+        workdir.check(folder, configs.flatten(config), trials, force)
+    with problems.collect():
+        if distributed.is_primary():
+            workdir.check_free(folder, shard)
+    with problems.collect():
+        if trials and config.study.compare and len({_network_settings(trial) for trial in trials}) < 2:
+            raise ConfigError(
+                f"study.compare={config.study.compare} compares two networks with those of the paper, and this study "
+                "has one; vary model.backbone (or model.stage), or leave study.compare empty"
+            )
+    return trials, open_experiment(config, trials, problems, download)
+
+
+def _network_settings(trial: Trial) -> tuple[str, ...]:
+    model, weights = trial.config.model, trial.config.weights
+    return model.backbone, model.stage, model.pool, weights.name, weights.path
 
 
 def _finished(trials: list[Trial], folder: Path) -> list[str]:

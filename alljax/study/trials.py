@@ -18,12 +18,11 @@ from alljax.data.loader import ImageSource
 from alljax.errors import ConfigError
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
-from alljax.training import checkpoints, distributed, metric_writers
-from alljax.training.fine_tuning import FineTuner, group_parameters
+from alljax.training import checkpoints, distributed
+from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs
 from alljax.training.loop import train
-from alljax.training.network import Network
 from alljax.training.sampling import FoldRows, make_fold_rows
 from alljax.training.sharding import make_mesh
 from alljax.training.step import RUN, History
@@ -127,14 +126,6 @@ def fit_networks(
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
     probabilities = np.asarray(jax.nn.softmax(np.stack([result["logits"] for result in results])))
     return [FoldOutcome(stacked, History(*np.moveaxis(history, -1, 0)), probabilities)]
-
-
-def check_fine_tuning(config: ConfigDict, network: Network) -> None:
-    """Raises `ConfigError` if the settings of a fine-tuning trial do not fit devices, loggers or parameters."""
-    if config.train.mode == "finetune":
-        metric_writers.check(config.train.loggers)
-        make_mesh(config)
-        group_parameters(config, network, num_classes=2)
 
 
 def remove_checkpoints(folder: Path) -> None:

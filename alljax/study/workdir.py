@@ -113,11 +113,23 @@ def claim(
     write_json(workdir / "environment.json", written | {"source_state": source_state})
 
 
+def check_free(workdir: Path, shard: tuple[int, int]) -> None:
+    """Raises `WorkdirError` if another process holds the lock of `exclusive`; creates nothing."""
+    if _lock(workdir, shard).exists():
+        with exclusive(workdir, shard):
+            pass
+
+
 def exclusive(workdir: Path, shard: tuple[int, int]) -> contextlib.AbstractContextManager[None]:
     """Locks `workdir`, or one shard of its study, for this process; creates the folder."""
+    return files.file_lock(
+        _lock(workdir, shard), f"another alljax uses {workdir}; wait for it or choose another --workdir"
+    )
+
+
+def _lock(workdir: Path, shard: tuple[int, int]) -> Path:
     index, count = shard
-    name = ".lock" if count == 1 else f".lock-{index}-of-{count}"
-    return files.file_lock(workdir / name, f"another alljax uses {workdir}; wait for it or choose another --workdir")
+    return workdir / (".lock" if count == 1 else f".lock-{index}-of-{count}")
 
 
 def changes(workdir: Path, config: dict[str, Any]) -> list[str]:

@@ -89,9 +89,19 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
     check_compiler()
     load, opened, networks = cache(_load), dict[Network, Network](), []
     for config in configs:
+        check_names(config)
         network = _with_settings(load(config.model.backbone, config.weights.path, config.weights.name), config)
         networks.append(opened.setdefault(network, network))
     return networks
+
+
+def check_names(config: ConfigDict) -> None:
+    """Raises `ConfigError` if a config names a backbone, stage or preprocessing that does not exist."""
+    backbone, stage = get_backbone(config.model.backbone), config.model.stage
+    if stage and stage not in backbone.stages:
+        raise ConfigError(f"model.stage={stage!r}: {backbone.name} has the stages {', '.join(backbone.stages)}")
+    if config.preprocessing.name:
+        get_preprocessing(config.preprocessing.name)
 
 
 def _load(name: str, path: str, weights: str) -> Network:
@@ -118,9 +128,6 @@ def _load(name: str, path: str, weights: str) -> Network:
 def _with_settings(network: Network, config: ConfigDict) -> Network:
     """Returns the network with the stage, pooling and preprocessing of a config, else those of the weights."""
     stage = config.model.stage or network.stage
-    if stage not in network.backbone.stages:
-        name, stages = network.backbone.name, ", ".join(network.backbone.stages)
-        raise ConfigError(f"model.stage={stage!r}: {name} has the stages {stages}")
     name, size = config.preprocessing.name, config.preprocessing.image_size
     chosen = get_preprocessing(name) if name else network.expected
     preprocessing = replace(chosen, image_size=size or chosen.image_size)

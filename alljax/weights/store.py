@@ -101,7 +101,7 @@ def get_source(name: str) -> Source:
     return sources()[name]
 
 
-def find(path: str | Path, name: str, backbone: str) -> Located:
+def find(path: str | Path, name: str, backbone: str, download: bool = True) -> Located:
     """Finds the weights that a config requests and downloads them if necessary.
 
     The order: the given path, the local store, an installed package (which is not imported), the official URL.
@@ -111,6 +111,7 @@ def find(path: str | Path, name: str, backbone: str) -> Located:
         path: a weight file, a folder of weight files, or empty.
         name: a known source, or empty; with a path, the source that the file must be.
         backbone: the backbone.
+        download: whether absent weights are downloaded; otherwise they are an error.
 
     Raises:
         WeightsError: unknown name, source of another backbone, missing file, wrong hash, or no weights found.
@@ -120,7 +121,10 @@ def find(path: str | Path, name: str, backbone: str) -> Located:
         raise WeightsError(f"{name} is for {sources()[name].backbone}, not {backbone}; change model.backbone")
     candidates = [source for source in sources().values() if source.backbone == backbone and name in ("", source.name)]
     if not str(path):
-        return fetch(next((source for source in candidates if source.locate()), candidates[0]).name)
+        source = next((source for source in candidates if source.locate()), candidates[0])
+        if not download and not source.locate():
+            raise _not_found(source, "not on this machine")
+        return fetch(source.name)
     file = Path(path).expanduser()
     if file.is_dir():
         file = _choose(file, backbone, candidates)
