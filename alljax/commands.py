@@ -113,7 +113,7 @@ def features(options: Options) -> int:
 
 
 @_verb("lr-find", "--config --settings --out:file", "alljax lr-find --config=configs/finetune.py:toy --out=rates.csv")
-def lr_find(options: Options) -> None:
+def lr_find(options: Options) -> int:
     """Find a learning rate: train for a few steps with each of several rates."""
     from alljax.study import experiment, sweep, workdir
     from alljax.training import lr_finder, sampling
@@ -125,6 +125,7 @@ def lr_find(options: Options) -> None:
     losses = lr_finder.find_learning_rate(trial.config, opened.networks[trial.name], opened.images(trial), fold)
     workdir.write_csv(options.out, lr_finder.table(losses))
     print(f"{options.out}: loss of every step\nlowest loss: train.learning_rate={lr_finder.best_rate(losses):.3g}")
+    return _exit_code(opened.dataset.notes)
 
 
 @_verb("data verify", "--source --out:json", "alljax data verify --source=C-NMC_Leukemia --out=found.json")

@@ -123,7 +123,7 @@ def _open_images(images: Sequence[Path], study: Study, config: ConfigDict) -> tu
     for note in dataset.notes:
         logging.info(note)
     if not dataset.records:
-        raise DataError("none of the images can be read; see the messages above")
+        raise DataError(f"no image to classify: {dataset.notes[-1]}")
     size, expected = inspection.sizes.most_common(1)[0][0], tuple(study.metrics["dataset"]["image_size"])
     if size != expected:
         logging.info(

@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import pytest
 
-from alljax.data.readers import open_all, open_dataset
+from alljax.data import cnmc
+from alljax.data.dataset import UNLABELED
+from alljax.data.readers import open_all, open_dataset, open_unlabeled
 from alljax.errors import ConfigError, DataError
 
 
@@ -33,6 +37,22 @@ def test_unusable_sources(plant, settings, tmp_path):
         DataError, match="no labeled images found .*formats that are not read: 1 .txt .first: a/readme.txt"
     ):
         open_dataset(settings(plant({"a/readme.txt": b""})))
+
+
+def test_open_unlabeled_reads_all_images_of_several_sources(plant, picture, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plant(["phase3/1.bmp", "phase3/2.bmp", "other.png"], root="cells")
+    plant(["train/a/1.png", "c.png"], root="synthetic")  # a folder, not generated cells
+    plant({"lists/1.png": None, "lists/list.csv": b"image,age\n1.png,7\n"}, root=".")
+    dataset = open_unlabeled([Path("cells"), Path("synthetic"), Path("lists/list.csv"), Path("cells/other.png")])
+    assert [record.path for record in dataset.records] == [
+        *("cells/other.png", "cells/phase3/1.bmp", "cells/phase3/2.bmp"),
+        *("synthetic/c.png", "synthetic/train/a/1.png", "lists/1.png"),
+    ]
+    assert {record.label for record in dataset.records} == {UNLABELED}
+    assert dataset.read(dataset.records[-1]) == picture("lists/1.png")
+    assert dataset.crops == cnmc.CROPS
+    assert [note[:16] for note in dataset.notes] == ["columns read und", "columns not used"]
 
 
 @pytest.mark.real

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from end_to_end.conftest import Refused, Run, picture, write_files
+from end_to_end.conftest import SMALL, Refused, Run, picture, write_files
 
 
 def test_verify_reports_problems(images: Path, tmp_path: Path, run: Run) -> None:
@@ -28,6 +28,19 @@ def test_audit_finds_subjects_with_two_names(images: Path, tmp_path: Path, run: 
     assert "a0 = a1" in text
     [protocol] = json.loads((tmp_path / "found.json").read_text())["protocols"]
     assert protocol["protocol"] == "subject_kfold"
+
+
+@pytest.mark.parametrize("command", ["data verify", "data audit", "study --dry_run", "features", "lr-find"])
+def test_files_left_out_are_counted(command: str, images: Path, tmp_path: Path, run: Run) -> None:
+    write_files(images, dict.fromkeys(("a/a0/1.dcm", "a/a0/2.DCM", "b/b1/1.jp2"), b""))
+    verb, *options = command.split(" --")
+    arguments = [f"--source={images}"]
+    if not verb.startswith("data"):
+        arguments = [*SMALL, f"--config.data.source={images}", *(f"--{name}" for name in options)]
+        arguments.append(f"--workdir={tmp_path / 'run'}" if verb == "study" else f"--out={tmp_path / 'out'}")
+    code, out, err = run(*verb.split(), *arguments)
+    assert code == 0, err
+    assert "left out 3 files of formats that are not read: 2 .dcm, 1 .jp2 (first: a/a0/1.dcm)" in out + err
 
 
 @pytest.mark.parametrize(

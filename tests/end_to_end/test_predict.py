@@ -1,11 +1,13 @@
 """`alljax predict`: the mean over the heads of a trial, and refusals."""
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from end_to_end.conftest import SMALL, Refused, Run, picture, read_table
+from end_to_end.conftest import SMALL, Refused, Run, picture, read_table, write_files
+from PIL import Image
 
 from alljax.data import synthetic
 from alljax.study import outputs
@@ -42,6 +44,31 @@ def test_prediction_is_the_mean_of_the_stored_heads(study: Path, tmp_path: Path,
     assert float(read_table(out)[0]["prob_all"]) == pytest.approx(float(rows[0]["prob_all"]), abs=1e-6)
 
 
+def test_sources_are_those_of_a_study(study: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, zip, CSV or .npz of the same images gives the same predictions as the files; labels are not needed."""
+    monkeypatch.chdir(tmp_path)
+    files = {f"cells/{subject}/{n}.png": picture(10 * subject + n) for subject in range(3) for n in range(2)}
+    write_files(tmp_path, files | {"cells/0/scan.dcm": b"", "cells/1/scan.jp2": b"", "cells/1/2.jp2": b""})
+    with zipfile.ZipFile("cells.zip", "w") as archive:
+        for name in (*files, "cells/0/scan.dcm", "cells/1/scan.jp2", "cells/1/2.jp2"):
+            archive.write(name, name.removeprefix("cells/"))
+    Path("list.csv").write_text("\n".join(("filename", *files)))
+    pixels = [np.asarray(Image.open(name)) for name in files]
+    np.savez("cells.npz", test_images=pixels, test_labels=np.zeros(len(files), int))
+    found = {}
+    for source in (["cells"], ["cells.zip"], ["list.csv"], ["cells.npz"], [*files]):
+        code, _, err = run("predict", f"--workdir={study}", *source, "--out=found.csv")
+        assert code == 0, err
+        formats = "left out 3 files of formats that are not read: 2 .jp2, 1 .dcm (first: "
+        assert (formats in err) == (source[0] in ("cells", "cells.zip"))
+        found[source[0]] = read_table(Path("found.csv"))
+    assert [row["path"] for row in found["cells"]] == [row["path"] for row in found["list.csv"]] == [*files]
+    assert found["cells.zip"][-1]["path"] == "cells.zip/2/1.png"
+    assert found["cells.npz"][-1]["path"] == "cells.npz/test/000005"
+    for rows in found.values():
+        assert [row["prob_all"] for row in rows] == [row["prob_all"] for row in found["cells"]]
+
+
 def test_wrong_input_is_one_line(study: Path, tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "good.png").write_bytes(picture())
     (tmp_path / "bad.png").write_bytes(b"")
@@ -59,17 +86,28 @@ def test_wrong_input_is_one_line(study: Path, tmp_path: Path, refused: Refused) 
     assert not (tmp_path / "predictions.csv").exists()
 
 
-def test_moved_weights_are_given_by_path(
+def test_weights_and_unreadable_images(
     tmp_path: Path, run: Run, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Moved weights are given by file or folder; unreadable images are skipped if the study says so."""
     from alljax.weights import store
 
     monkeypatch.chdir(tmp_path)
     shutil.copy(store.find("", "", "efficientnet_lite0").path, tmp_path / "mine.pth")
-    (tmp_path / "good.png").write_bytes(picture())
-    assert run("train", *SMALL, "--config.weights.path=mine.pth", "--workdir=run")[0] == 0
-    (tmp_path / "mine.pth").rename(tmp_path / "moved.pth")
+    write_files(tmp_path, {"good.png": picture(), "bad.png": b"bad"})
+    assert (
+        run("train", *SMALL, "--config.weights.path=mine.pth", "--config.data.on_error=skip", "--workdir=run")[0] == 0
+    )
+    Path("folder").mkdir()
+    (tmp_path / "mine.pth").rename(tmp_path / "folder/moved.pth")
     assert "--weights" in refused("predict", "--workdir=run", "good.png")
-    assert run("predict", "--workdir=run", "good.png", "--weights=moved.pth")[0] == 0
-    assert run("weights", "convert", "moved.pth", "--backbone=efficientnet_lite0", "--out=other.safetensors")[0] == 0
-    assert "SHA-256" in refused("predict", "--workdir=run", "good.png", "--weights=other.safetensors")
+    assert run("predict", "--workdir=run", "good.png", "--weights=folder/moved.pth")[0] == 0
+    moved = tmp_path / "folder/moved.pth"
+    assert run("weights", "convert", moved, "--backbone=efficientnet_lite0", "--out=folder/other.safetensors")[0] == 0
+    assert "SHA-256" in refused("predict", "--workdir=run", "good.png", "--weights=folder/other.safetensors")
+    code, out, err = run("predict", "--workdir=run", "good.png", "bad.png", "--weights=folder")
+    assert (code, out) == (3, "predictions.csv: 1 image\n")
+    assert "1 image skipped, cannot be read (data.on_error=skip): bad.png" in err
+    assert "no image to classify: 1 image skipped" in refused("predict", "--workdir=run", "bad.png", "--weights=folder")
+    moved.unlink()
+    assert "no weight file with the SHA-256" in refused("predict", "--workdir=run", "good.png", "--weights=folder")
