@@ -1,15 +1,15 @@
-"""Properties of all images of a data set: digests, areas, sizes and files that cannot be read."""
+"""Properties of all images of a data set: digests, areas, sizes, suspicious pixels and files that cannot be read."""
 
 import contextlib
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
@@ -17,22 +17,54 @@ from absl import logging
 from numpy.typing import NDArray
 
 from alljax import files, interrupts, progress
+from alljax.data import file_properties, splits
 from alljax.data.dataset import Dataset, Record
 from alljax.data.images import FIX, READING_VERSION, crop, decode, open_image, pixel_digest
 from alljax.errors import DataError, WorkdirError, first_few, plural
 from alljax.limits import THREADS
 
+SMALL_RANGE = {8: 16, 16: 64}
+"""By the bits per channel of a file: the largest range after decoding to 0 … 255 that is reported.
+
+14-bit data in 16 bits decode to at most 64 and 12-bit data to 16, while a valid file of 8 bits can be dark.
+"""
+
+_VERSION = 2  # increased when the stored properties change
 _Result = TypeVar("_Result")
+
+
+class _Properties(NamedTuple):
+    digest: str
+    pixels: str
+    area: float
+    range: int
+    width: int
+    height: int
+    format: str
+    mode: str
+    border: float
+    bytes: int
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Properties of all images, in the order of the records."""
+    """Properties of all images, in the order of the records.
 
-    digests: tuple[str, ...]  # SHA-256 of the files, hexadecimal
-    pixels: tuple[str, ...]  # SHA-256 of the pixels (`pixel_digest`): equal for a BMP file and its PNG copy
-    areas: NDArray[np.float32]  # fraction of the pixels that are not black, at original size
-    sizes: Counter[tuple[int, int]]  # number of images of each (width, height)
+    Attributes:
+        digests: SHA-256 of the files, hexadecimal.
+        pixels: SHA-256 of the pixels (`pixel_digest`): equal for a BMP file and its PNG copy.
+        areas: fraction of the pixels that are not black, at original size, (N,).
+        sizes: number of images of each (width, height).
+        pixel_problems: paths of images of ``one_color`` and of a ``small_range`` (see `SMALL_RANGE`).
+        file_properties: see `file_properties.measure`; empty where labels are unknown.
+    """
+
+    digests: tuple[str, ...]
+    pixels: tuple[str, ...]
+    areas: NDArray[np.float32]
+    sizes: Counter[tuple[int, int]]
+    pixel_problems: dict[str, list[str]] = field(default_factory=dict)
+    file_properties: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspection]:
@@ -51,7 +83,7 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
     cached = _cache_file(dataset)
     errors: dict[str, str] = {}
     if cached and cached.exists():
-        found = json.loads(cached.read_text())
+        found = [_Properties(*values) for values in json.loads(cached.read_text())]
     else:
         by_path, errors = map_images(dataset, _properties, "inspect images")
         found = list(by_path.values())
@@ -66,10 +98,16 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
         note = f"{plural(len(errors), 'image')} skipped, cannot be read (data.on_error=skip): {listed}"
         readable = tuple(record for record in dataset.records if record.path not in errors)
         dataset = replace(dataset, records=readable, notes=(*dataset.notes, note))
-    digests, pixels, areas, modes, widths, heights = list(zip(*found, strict=True)) or [()] * 6
-    sizes = Counter(zip(widths, heights, strict=True))
-    _log_conversions(modes, sizes)
-    return dataset, Inspection(digests, pixels, np.array(areas, np.float32), sizes)
+    columns = {name: np.array([getattr(each, name) for each in found]) for name in _Properties._fields}
+    suspicious = _find_pixel_problems(dataset, columns)
+    dataset = replace(dataset, notes=(*dataset.notes, *_pixel_notes(suspicious)))
+    sizes = Counter(zip(columns["width"].tolist(), columns["height"].tolist(), strict=True))
+    measured = _measure_file_properties(dataset, columns)
+    for warning in file_properties.warnings(measured):
+        logging.warning(warning)
+    _log_conversions(Counter(columns["mode"].tolist()), sizes)
+    digests, pixels = (tuple(columns[name].tolist()) for name in ("digest", "pixels"))
+    return dataset, Inspection(digests, pixels, columns["area"].astype(np.float32), sizes, suspicious, measured)
 
 
 def map_images(
@@ -103,31 +141,74 @@ def num_threads() -> int:
     return min(2 * cores, THREADS)
 
 
-def _properties(dataset: Dataset, record: Record) -> tuple[str, str, float, str, int, int]:
-    """Returns digest, digest of the pixels, area, mode, width and height of an image."""
+def _properties(dataset: Dataset, record: Record) -> _Properties:
     data = dataset.read(record)
     complete = decode(data, record.path)
-    pixels, mode = crop(dataset, complete), open_image(data).mode
+    pixels, header = crop(dataset, complete), open_image(data)
     height, width, _ = pixels.shape
-    area = np.count_nonzero(pixels[..., 0] | pixels[..., 1] | pixels[..., 2]) / (height * width)
-    return hashlib.sha256(data).hexdigest(), pixel_digest(complete), area, mode, width, height
+    rows = complete.reshape(len(complete), -1)  # along long rows, NumPy is ten times as fast
+    darkest, brightest = (bound.reshape(-1, 3) for bound in (rows.min(0), rows.max(0)))
+    edges = complete[0], complete[-1], complete[:, 0], complete[:, -1]
+    return _Properties(
+        digest=hashlib.sha256(data).hexdigest(),
+        pixels=pixel_digest(complete),
+        area=np.count_nonzero(pixels[..., 0] | pixels[..., 1] | pixels[..., 2]) / (height * width),
+        range=int(np.max(brightest.max(0) - darkest.min(0))),
+        width=width,
+        height=height,
+        format=header.format or "",
+        mode=header.mode,
+        border=round(float(np.mean([edge.mean() for edge in edges])), 1),
+        bytes=len(data),
+    )
+
+
+def _find_pixel_problems(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """Returns the paths of images of ``one_color``, and of others with a ``small_range``."""
+    found: dict[str, list[str]] = {"one_color": [], "small_range": []}
+    for record, used, mode in zip(dataset.records, columns["range"], columns["mode"], strict=True):
+        if not used:
+            found["one_color"].append(record.path)
+        elif used <= SMALL_RANGE[16 if mode.startswith("I") else 8]:
+            found["small_range"].append(record.path)
+    return found
+
+
+def _pixel_notes(suspicious: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    if paths := suspicious["one_color"]:
+        count, why = plural(len(paths), "image"), "blank, or transparent everywhere"
+        yield f"{count} of one color only ({why}), replace or remove them: {first_few(paths)}"
+    if paths := suspicious["small_range"]:
+        yield (
+            f"{plural(len(paths), 'image')} with a small part of the range of pixel values (as 12-bit data in 16 bits, "
+            f"which is nearly black), rescale the values: {first_few(paths)}"
+        )
+
+
+def _measure_file_properties(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    labels = np.array([record.label for record in dataset.records])
+    if set(labels.tolist()) != set(range(len(dataset.classes))):  # unlabeled, or a class is missing
+        return {}
+    subjects = splits.merge_subjects(dataset.records, columns["pixels"].tolist(), dataset.known_subjects)
+    properties = {name: columns[name] for name in file_properties.PROPERTIES}
+    return file_properties.measure(labels, subjects, properties, dataset.classes)
 
 
 def _cache_file(dataset: Dataset) -> Path | None:
     """Returns the file for the result of this data set in its present state; None where no file stamps are known."""
     if dataset.stamp is None:
         return None
-    parts: list[Any] = [READING_VERSION, PIL.__version__, sorted(dataset.crops.items())]
+    parts: list[Any] = [_VERSION, READING_VERSION, PIL.__version__, sorted(dataset.crops.items())]
     parts += [(record.path, dataset.stamp(record)) for record in dataset.records]
     return files.cache_dir() / "inspections" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
 
-def _log_conversions(modes: Sequence[str], sizes: Counter[tuple[int, int]]) -> None:
+def _log_conversions(modes: Counter[str], sizes: Counter[tuple[int, int]]) -> None:
     if len(sizes) > 1:
         listed = ", ".join(f"{count:,} of {width} × {height} pixels" for (width, height), count in sizes.most_common(4))
         logging.info(
             f"images differ in size ({listed}): each is resized to the same square, so a cell of the same size looks "
             "smaller in a larger image"
         )
-    if converted := [f"{count:,} of mode {mode}" for mode, count in sorted(Counter(modes).items()) if mode != "RGB"]:
+    if converted := [f"{count:,} of mode {mode}" for mode, count in sorted(modes.items()) if mode != "RGB"]:
         logging.info(f"converted to RGB: {', '.join(converted)}")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from alljax.data import file_properties
 from alljax.errors import first_few, plural
 from alljax.evaluation.intervals import confidence_intervals
 from alljax.evaluation.metrics import METRICS
@@ -94,7 +95,8 @@ def protocols(study: Study) -> dict[str, str]:
 
 
 def warnings(study: Study) -> Iterator[str]:
-    """Yields what a reader must know first: missing and failed models, leaks, unknown or few subjects, notes."""
+    """Yields what a reader must know first: properties of files that give the class, missing models, leaks, notes."""
+    yield from file_properties.warnings(study.metrics["dataset"]["file_properties"])
     missing, failed, total = study.metrics["missing"], list(study.metrics["failed"]), len(study.trials)
     if missing:
         yield (

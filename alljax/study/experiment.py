@@ -123,6 +123,8 @@ class Experiment:
                 for label, name in enumerate(dataset.classes)
             },
             "notes": list(dataset.notes),
+            "pixels": {problem: len(paths) for problem, paths in self.inspection.pixel_problems.items()},
+            "file_properties": self.inspection.file_properties,
             "image_size": list(self.inspection.sizes.most_common(1)[0][0]),
             "sha256": listed.hexdigest(),
         }

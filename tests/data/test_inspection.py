@@ -42,6 +42,27 @@ def test_properties(messages: list[str]) -> None:
     assert cropped.pixels == found.pixels
 
 
+GRAY = np.random.default_rng(0).integers(0, 65536, (40, 30)).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("image", "problem"),
+    [
+        (Image.fromarray(GRAY), ""),
+        (Image.fromarray(GRAY >> 4), "small_range"),  # 12 bits in 16
+        (Image.fromarray(GRAY >> 2), "small_range"),  # 14 bits in 16
+        (Image.fromarray((GRAY >> 12).astype(np.uint8)), "small_range"),
+        (NOISE.point(lambda value: value // 10), ""),  # 8 bits, dark
+        (Image.new("RGB", (9, 7), (200, 30, 40)), "one_color"),
+        (Image.merge("RGBA", (*NOISE.split(), Image.new("L", NOISE.size))), "one_color"),  # transparent
+    ],
+)
+def test_suspicious_pixels_are_noted(image: Image.Image, problem: str) -> None:
+    dataset, found = inspect(memory({"good.png": encode(NOISE), "tried.png": encode(image)}))
+    assert found.pixel_problems == {"one_color": [], "small_range": []} | ({problem: ["tried.png"]} if problem else {})
+    assert [note.split(": ")[1] for note in dataset.notes] == (["tried.png"] if problem else [])
+
+
 def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path))
     contents, reads, stamp = {"1.png": encode(NOISE), "2.png": encode(NOISE.convert("L"))}, [], ["first"]

@@ -24,9 +24,9 @@ Run = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., str]
 
 
-def picture(seed: int = 0, mode: str = "RGB", format: str = "PNG") -> bytes:
-    """Returns an encoded 40 × 40 image of noise."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)
+def picture(seed: int = 0, mode: str = "RGB", format: str = "PNG", side: int = 40) -> bytes:
+    """Returns an encoded square image of noise."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
     Image.fromarray(pixels).convert(mode).save(content := io.BytesIO(), format)
     return content.getvalue()
 

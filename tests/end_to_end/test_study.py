@@ -70,6 +70,21 @@ def test_images_are_converted_and_unreadable_ones_skipped(images: Path, tmp_path
     assert "b/b0/0.png" not in (tmp_path / "run/split.csv").read_text()
 
 
+def test_size_that_gives_the_class_is_the_first_warning(images: Path, tmp_path: Path, run: Run) -> None:
+    for number, path in enumerate(sorted(images.rglob("a/*/*.png"))):
+        path.write_bytes(picture(number, side=50 + number))
+    code, _, err = run("study", *SMALL, f"--config.data.source={images}", f"--workdir={tmp_path / 'run'}")
+    assert code == 0
+    warning = "The width of an image alone predicts its class with a balanced accuracy of 1.00 (a 50 to 57; b always 40"
+    assert next(line for line in err.splitlines() if "━" not in line).startswith(warning)
+    page = (tmp_path / "run/report.html").read_text()
+    assert f"<ul><li>{warning}" in page.partition("Read this first</h2>")[2][: 20 + len(warning)]
+    data = json.loads((tmp_path / "run/metrics.json").read_text())["dataset"]
+    assert data["file_properties"]["width"]["balanced_accuracy"] == 1
+    assert data["file_properties"]["format"]["balanced_accuracy"] == 0.5
+    assert data["pixels"] == {"one_color": 0, "small_range": 0}
+
+
 def test_leaky_protocol_is_reported(tmp_path: Path, run: Run) -> None:
     code, _, err = run("train", *SMALL, f"--workdir={tmp_path}", "--config.split.protocol=paper")
     assert code == 0

@@ -66,6 +66,7 @@ def make_study() -> Callable[..., Study]:
             for name in {trial["split"] for trial in trials.values()}
         }
         dataset = {"name": "toy", "classes": class_names, "class_names": class_names, "subjects": 40, "notes": []}
+        dataset |= {"file_properties": {}}
         metrics = {"trials": trials, "splits": splits, "dataset": dataset, "missing": [], "failed": {}}
         flat = json.loads(json.dumps(configs.flatten(config)))
         return Study(Path(), flat, {}, metrics, tuple(settings), settings, predictions)
