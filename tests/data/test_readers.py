@@ -41,12 +41,12 @@ def test_unusable_sources(plant, settings, tmp_path):
 
 def test_open_unlabeled_reads_all_images_of_several_sources(plant, picture, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    plant(["phase3/1.bmp", "phase3/2.bmp", "other.png"], root="cells")
+    plant(["phase3/1.bmp", "phase3/2.bmp", "phase3/3.bmp"], root="cells")
     plant(["train/a/1.png", "c.png"], root="synthetic")  # a folder, not generated cells
     plant({"lists/1.png": None, "lists/list.csv": b"image,age\n1.png,7\n"}, root=".")
-    dataset = open_unlabeled([Path("cells"), Path("synthetic"), Path("lists/list.csv"), Path("cells/other.png")])
+    dataset = open_unlabeled([Path("cells"), Path("synthetic"), Path("lists/list.csv"), Path("cells/phase3/2.bmp")])
     assert [record.path for record in dataset.records] == [
-        *("cells/other.png", "cells/phase3/1.bmp", "cells/phase3/2.bmp"),
+        *("cells/phase3/1.bmp", "cells/phase3/2.bmp", "cells/phase3/3.bmp"),
         *("synthetic/c.png", "synthetic/train/a/1.png", "lists/1.png"),
     ]
     assert {record.label for record in dataset.records} == {UNLABELED}
