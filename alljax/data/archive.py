@@ -1,19 +1,21 @@
 """A folder or a zip as one list of files, read in place.
 
-A zip inside a folder is listed like a folder of the same name, so that several downloaded zips need no unpacking.
+A zip inside a folder is listed like a folder of the same name, so that several downloaded zips need no unpacking.  The
+numbered parts of one download, ``cells-20240101T101500Z-001.zip`` and ``…-002.zip``, are listed like one folder.
 """
 
 import atexit
 import functools
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from alljax.errors import DataError
+from alljax.errors import DataError, first_few, plural
 from alljax.limits import THREADS, check_size
 
 IMAGE_FORMATS = {
@@ -22,6 +24,9 @@ IMAGE_FORMATS = {
 }  # fmt: skip
 """Suffixes of image files and their formats in Pillow, the only ones that are decoded."""
 
+# Google Drive names the parts of a download by its time and their number.
+_PART = re.compile(r"(.+-\d{8}T\d{6}Z?)(-\d+)*-\d{3}\.zip", re.IGNORECASE)
+_ZIP_SUFFIX = re.compile(r"(-\d{8}T\d{6}Z?(-\d+)*-\d{3})?\.zip$", re.IGNORECASE)
 _SYSTEM_FILES = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
 # RuntimeError: an encrypted member; NotImplementedError (a subclass): an unknown compression.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
@@ -31,24 +36,45 @@ class Archive:
     """The files of a zip, or of a folder with its subfolders (links are followed) and zips.
 
     Attributes:
-        root: absolute path of the folder or the zip.
+        root: absolute path of the folder or the zip, or of the folder that contains all parts of a download.
         paths: POSIX paths relative to `root` in natural order, without hidden and system files: files, and folders with
             a slash at the end (in a zip, only the folders that it lists).
+        notes: remarks for the user, one line each.
+
+    Raises:
+        DataError: a folder or zip cannot be read, or a name is not valid UTF-8.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        paths = list(_walk(self.root)) if self.root.is_dir() else []
+        paths = list(_walk(self.root)) if self.root.is_dir() else _parts(self.root)
+        if paths and not self.root.is_dir():
+            self.root = self.root.parent
         zips = {f"{path}/": self.root / path for path in paths if path.lower().endswith(".zip")}
         if not self.root.is_dir():
             zips[""] = self.root
         self._members: dict[str, tuple[Path, str, str]] = {}  # zip, its stamp, and the name in it
+        undecoded = []
         for prefix, path in zips.items():
             stamp = file_stamp(path)
-            for name in _open_zip(path, stamp).namelist():  # some Windows programs write backslashes
-                self._members[prefix + name.replace("\\", "/")] = path, stamp, name
+            for member in _open_zip(path, stamp).infolist():
+                name = _decode_name(member)
+                if name is None:
+                    name = member.filename
+                    undecoded.append(name)
+                # Some Windows programs write backslashes.
+                self._members[prefix + name.replace("\\", "/")] = path, stamp, member.filename
         paths = [path for path in (*paths, *self._members) if f"{path}/" not in zips and _is_visible(path)]
+        # Python reads bytes that are not UTF-8 as surrogates, which no file of results can contain.
+        if wrong := [path for path in paths if re.search("[\ud800-\udfff]", path)]:
+            raise DataError(f"{self.root}: names that are not valid UTF-8: {first_few(map(ascii, wrong))}; rename them")
         self.paths = tuple(natural_sort(paths))
+        self.notes: list[str] = []
+        if undecoded:
+            self.notes.append(
+                f"{plural(len(undecoded), 'name')} in a zip without their encoding, read as code page 437: "
+                f"{first_few(undecoded)}; if they are wrong, unpack the zip, or make it again with names in UTF-8"
+            )
 
     def images(self) -> tuple[str, ...]:
         """Returns the files with an image suffix."""
@@ -107,9 +133,9 @@ def is_image(path: str) -> bool:
 
 
 def path_parts(path: str) -> tuple[str, ...]:
-    """Returns the folders of a path and its file name; the folder name of an inner zip is without ``.zip``."""
+    """Returns the folders of a path and its file name; an inner zip is without ``.zip`` and the number of a part."""
     *folders, name = path.split("/")
-    return (*(folder[:-4] if folder.lower().endswith(".zip") else folder for folder in folders), name)
+    return (*(_ZIP_SUFFIX.sub("", folder) for folder in folders), name)
 
 
 def natural_sort(names: Iterable[str]) -> list[str]:
@@ -140,6 +166,34 @@ def _walk(root: Path) -> Iterator[str]:
         below = Path(folder).relative_to(root)
         yield from ((below / name).as_posix() for name in names)
         yield from (f"{(below / name).as_posix()}/" for name in subfolders)
+
+
+def _parts(path: Path) -> list[str]:
+    """Returns the names of all parts of a download of which a zip is one, and nothing for other zips."""
+    if not (part := _PART.fullmatch(path.name)):
+        return []
+    others = filter(None, (_PART.fullmatch(name) for name in os.listdir(path.parent)))  # noqa: PTH208
+    return [other[0] for other in others if other[1] == part[1]]
+
+
+def _decode_name(member: zipfile.ZipInfo) -> str | None:
+    """Returns the name of a member of a zip, or None if its encoding is unknown.
+
+    zipfile reads names without the UTF-8 flag as code page 437.  Some programs store the name in UTF-8 too (extra field
+    0x7075, Info-ZIP's Unicode path, with the CRC-32 of the name in the header); macOS writes UTF-8 without the flag.
+    """
+    if member.flag_bits & 0x800:
+        return member.filename
+    name, extra = member.orig_filename.encode("cp437"), member.extra
+    try:
+        while len(extra) >= 4:
+            kind, size = struct.unpack_from("<HH", extra)
+            if kind == 0x7075 and extra[4:9] == b"\1" + struct.pack("<I", zlib.crc32(name)):
+                return extra[9 : 4 + size].decode()
+            extra = extra[4 + size :]
+        return member.filename if name.isascii() else name.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 @functools.cache

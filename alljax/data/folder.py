@@ -1,59 +1,92 @@
 """Reads folders with one folder per class, or a zip of them.
 
-The layout is ``root/[subset]/class/[subject]/file``; folders named train, val, test, fold_0 … are never classes.
+The layout is ``root/[subset]/class/[subject]/file``.  Folders named like a subset (`names.recognize_subset`) and
+``fold_0`` … are not classes.  Where other folders are above the classes, `data.classes` tells which are the classes.
 """
 
-import itertools
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, pairwise, takewhile
 from pathlib import Path
-from typing import Any
 
 from alljax.data.archive import Archive, is_image, natural_sort, path_parts
 from alljax.data.dataset import Dataset
-from alljax.data.names import make_records
+from alljax.data.names import join_spellings, make_records, normalize, recognize_subset, subset_names
 from alljax.errors import ConfigError, DataError, first_few, plural
 
-_SUBSET_OR_FOLD = re.compile(r"(train|val|test)(?:ing|id|idation)?|fold_?([0-9]+)", re.IGNORECASE)
+_FOLD = re.compile(r"fold_?([0-9]+)", re.IGNORECASE)
+_RANGE = re.compile(r"([0-9]+) ?[-–_] ?([0-9]+)")
 _NAMED = ("subject", "field", "cell")
+_SUBJECT_ABOVE, _SUBJECT_BELOW = (
+    f"if they are subjects, set --config.data.name_pattern='{pattern}'"
+    for pattern in (r"^(?P<subject>[^/]+)/", r"(?P<subject>[^/]+)/[^/]+$")
+)
 
 
-def read_folder(archive: Archive, name_pattern: str = "", check_layout: bool = True) -> Dataset:
+@dataclass
+class _File:
+    """A file, and what its folders say; `folders` are those that name neither a subset nor a fold."""
+
+    path: str
+    folders: list[str] = field(default_factory=list)
+    subset: str = "train"
+    fold: str = ""
+
+    def folder(self, level: int) -> str:
+        return self.folders[level] if level < len(self.folders) else ""
+
+
+def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str] = ()) -> Dataset:
     """Reads ``root/[subset]/class/[subject]/file``, with the classes sorted by name.
 
-    The subject is the folder below the class, if any; the groups `subject`, `field` and `cell` of a name pattern, which
-    is searched in each file name, take precedence.  The same subject name in two classes is the same subject.  In a
-    zip, outer folders that contain everything are skipped.  `check_layout` refuses what looks like
-    ``root/subject/class/file``.
+    Given `classes`, the folders on the uppermost level with one of these names are the classes.  Outer folders that
+    contain everything are skipped in a zip, and in a folder that contains only zips.
+
+    The subject is the folder below the class, if any; the same subject name in two classes is the same subject.
+    Folders of the same names in every class, and ranges of numbers (``0001-1000``), are not subjects.  The groups
+    `subject`, `field` and `cell` of a name pattern take precedence; it is searched in each file name, or in the whole
+    path if it contains a slash.
+
+    Raises:
+        DataError: it is unclear which folders are the classes.
+        ConfigError: an invalid name pattern.
     """
     pattern = _compile(name_pattern)
     paths, notes = _choose_paths(archive)
-    outer = () if archive.root.is_dir() else _outer_folders(filter(is_image, paths))
-    rows = [_parse(path, len(outer)) for path in paths]
-    images = [row for row in rows if is_image(row["path"])]
-    inside = [row for row in images if row["label"]]
-    if check_layout:
-        _check_not_swapped(inside, archive.root)
-    unmatched = []
-    for row in inside:
-        if match := pattern.search(path_parts(row["path"])[-1]):
-            row |= {name: value for name, value in match.groupdict("").items() if name in _NAMED}
+    keys = {*map(normalize, classes)}
+    files = _locate(archive, paths, keys, notes)
+    images = [file for file in files if is_image(file.path)]
+    if not classes:
+        _check_tree(Counter(tuple(file.folders) for file in images), archive.root)
+    levels = (level for file in images for level, name in enumerate(file.folders) if normalize(name) in keys)
+    level = min(levels, default=0)
+    # A folder without images beside the classes is probably a class whose images are missing: `check` reports it.
+    found = {file.folder(level) for file in files} - {""}
+    used = {name for name in found if normalize(name) in keys or not classes}
+    inside = [file for file in images if file.folder(level) in used]
+    unmatched, rows = [], []
+    for file, subject in zip(inside, _find_subjects(inside, level, notes), strict=True):
+        row = {"path": file.path, "label": file.folder(level), "subset": file.subset, "fold": file.fold}
+        rows.append(row | {"subject": subject})
+        if match := pattern.search(file.path if "/" in name_pattern else path_parts(file.path)[-1]):
+            rows[-1] |= {name: value for name, value in match.groupdict("").items() if name in _NAMED}
         else:
-            unmatched.append(row["path"])
+            unmatched.append(file.path)
     if unmatched:
         notes.append(f"data.name_pattern does not match {plural(len(unmatched), 'name')}: {first_few(unmatched)}")
-    # A folder without images beside the classes is probably a class whose images are missing: `check` reports it.
-    classes, records, joined = make_records(inside, {row["label"] for row in rows} - {""})
+    names, records, joined = make_records(rows, found)
     return Dataset(
         "folder",
-        classes,
+        names,
         records,
         read=lambda record: archive.read(record.path),
         notes=(*notes, *joined),
         stamp=lambda record: archive.stamp(record.path),
-        skipped={"outside": [row["path"] for row in images if not row["label"]]},
+        skipped={"outside": [file.path for file in images if file.folder(level) not in used]},
     )
 
 
@@ -67,43 +100,88 @@ def _choose_paths(archive: Archive) -> tuple[Sequence[str], list[str]]:
     return paths, notes
 
 
-def _outer_folders(images: Iterable[str]) -> tuple[str, ...]:
-    """Returns the folders that contain everything in a zip: ``photos.zip`` usually holds ``photos/cats/1.png``."""
-    shared: Sequence[str] = os.path.commonprefix([path_parts(path)[:-2] for path in images])  # noqa: RUF071 - of tuples
-    return tuple(itertools.takewhile(lambda folder: not _SUBSET_OR_FOLD.fullmatch(folder), shared))
+def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[str]) -> list[_File]:
+    """Returns the files with their folders; those whose normalized names are `keys` are not subsets."""
+    folders = {path: path_parts(path)[:-1] for path in paths}
+    images = [path for path in paths if is_image(path)]
+    outer = 0
+    if not archive.root.is_dir() or all(".zip/" in path.lower() for path in images):
+        # ``photos.zip`` usually holds ``photos/cats/1.png``.
+        shared: Sequence[str] = os.path.commonprefix([folders[path][:-1] for path in images])  # noqa: RUF071 - of tuples
+        outer = len([*takewhile(lambda name: not (recognize_subset(name) or _FOLD.fullmatch(name)), shared)])
+    spelling, joined = join_spellings((name for path in paths for name in folders[path][outer:]), "folder")
+    subsets = subset_names(name for name in spelling.values() if normalize(name) not in keys)
+    files = []
+    for path in paths:
+        file = _File(path)
+        for name in (spelling[name] for name in folders[path][outer:]):
+            if match := _FOLD.fullmatch(name):
+                file.fold = match[1]
+            elif subset := subsets.get(name):
+                file.subset = subset
+            else:
+                file.folders.append(name)
+        files.append(file)
+    renamed = [f"{name} as {subset}" for name, subset in subsets.items() if subset not in ("", name.lower(), name)]
+    if renamed:
+        notes.append(f"folders read as subsets: {first_few(renamed)}; name them in data.classes if they are classes")
+    notes += joined
+    return files
 
 
-def _parse(path: str, outer: int) -> dict[str, Any]:
-    """Returns what the folders of a path, without the `outer` ones, say; the label is a name, or empty."""
-    row = {"path": path, "fold": "", "subset": "train"}
-    others = []
-    for folder in path_parts(path)[outer:-1]:
-        if match := _SUBSET_OR_FOLD.fullmatch(folder):
-            row |= {"fold": match[2]} if match[2] else {"subset": match[1].lower()}
-        else:
-            others.append(folder)
-    label, subject = (*others, "", "")[:2]
-    return row | {"label": label, "subject": subject}
+def _check_tree(trees: Counter[tuple[str, ...]], source: Path) -> None:
+    """Refuses a tree in which folders of the same names recur in several upper folders: either may be the classes.
 
+    Names with digits may be subjects with images of several classes: they are refused if more than half of them recur.
 
-def _check_not_swapped(rows: Iterable[dict[str, Any]], source: Path) -> None:
-    """Refuses ``subject/class/file``: lower folders without numbers, of which some repeat.
-
-    They are fewer than the upper ones, or all upper ones have a number (``pat1/blast``).
+    Args:
+        trees: number of images by the folders that contain them.
+        source: for the message.
     """
-    above: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        above[row["subject"]].add(row["label"])
-    upper, lower = natural_sort(set().union(*above.values())), natural_sort(above)
-    repeated = any(len(labels) > 1 for labels in above.values()) and not re.search(r"\d", "".join(lower))
-    fewer = len(lower) < len(upper) or all(re.search(r"\d", name) for name in upper)
-    # Images directly in a class folder have no subject.
-    if repeated and fewer and len(lower) > 1 and "" not in above:
+    top = {folders[0] for folders in trees if folders}
+    for level in range(1, max(map(len, trees), default=0)):
+        pairs = {(folders[level], folders[0]) for folders in trees if len(folders) > level}
+        above = Counter(name for name, upper in pairs if name != upper and not _RANGE.fullmatch(name))
+        recurring = [name for name, count in above.items() if count > 1 or name in top]
+        if all(re.search(r"\d", name) for name in recurring) and 2 * len(recurring) <= len(above):
+            continue
+        tree = defaultdict[str, Counter[str]](Counter)
+        for folders, count in trees.items():
+            tree["".join(folders[:1])]["/".join(folders[1 : level + 1]) or "images"] += count
+        lines = [
+            f"\n  {name}: {first_few(f'{below} {tree[name][below]:,}' for below in natural_sort(tree[name]))}"
+            for name in natural_sort(tree)[:6]
+        ]
+        choices = (shlex.quote(",".join(natural_sort(names))) for names in sorted((set(above), top), key=len))
         raise DataError(
-            f"{source}: looks like one folder per subject ({first_few(upper)}) with one folder per class "
-            f"({first_few(lower)}); reverse the order (class/subject/file) or list the images in a CSV; "
-            f"if {upper[0]!r} is a class, name all classes in data.classes"
+            f"{source}: folder names recur, so it is unclear which folders are the classes; found (images):"
+            f"{''.join(lines)}\nset --config.data.classes={' or '.join(choices)}, in label order, or data.source to "
+            f"one of these folders; folders above the classes are read together ({_SUBJECT_ABOVE})"
         )
+
+
+def _find_subjects(files: Sequence[_File], level: int, notes: list[str]) -> list[str]:
+    """Returns the subject of each file, by the folders below the class, which is on `level`."""
+    if above := {"/".join(file.folders[:level]) for file in files} - {""}:
+        notes.append(
+            f"folders above the classes are read together: {first_few(natural_sort(above))}; where they show the same "
+            f"cells, set data.source to one of them; {_SUBJECT_ABOVE}"
+        )
+    below = defaultdict[tuple[str, str, str], set[str]](set)
+    for file in files:
+        below[file.subset, file.fold, file.folder(level)].add(file.folder(level + 1))
+    recur = len(below) > 1 and all(names == set().union(*below.values()) for names in below.values())
+    others = {group for group, names in below.items() if recur or names == {group[-1]} or _are_ranges(names)}
+    if listed := natural_sort({name for group in others for name in below[group] - {"", group[-1]}}):
+        notes.append(f"not subjects, as they are ranges or in every class: {first_few(listed)}; {_SUBJECT_BELOW}")
+    return [file.folder(level + 1 + ((file.subset, file.fold, file.folder(level)) in others)) for file in files]
+
+
+def _are_ranges(names: Collection[str]) -> bool:
+    """Returns whether all names are ranges of numbers that do not overlap."""
+    found = [match for name in names if (match := _RANGE.fullmatch(name))]
+    bounds = chain(*sorted((int(match[1]), int(match[2])) for match in found))
+    return len(found) == len(names) and all(first <= second for first, second in pairwise(bounds))
 
 
 def _compile(name_pattern: str) -> re.Pattern[str]:

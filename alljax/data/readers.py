@@ -34,7 +34,7 @@ def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
     """
     everything = open_all(data.source, data.classes, data.name_pattern, data.synthetic)
     subsets = tuple(dict.fromkeys(subsets)) or (data.subset,)
-    dataset = check(_select(everything, subsets), data.source)
+    dataset = check(_select(everything, subsets, data.source), data.source)
     if dataset.name == "cnmc" and not data.allow_partial:
         cnmc.check_complete(everything.records, subsets, data.source)
     return dataset
@@ -50,7 +50,7 @@ def open_all(
     """
 
     def read_archive(archive: Archive) -> Dataset:
-        return cnmc.read_cnmc(archive) or folder.read_folder(archive, name_pattern, check_layout=not classes)
+        return cnmc.read_cnmc(archive) or folder.read_folder(archive, name_pattern, classes)
 
     dataset = _read(source, generated, read_archive)
     if strict and (wrong := dataset.skipped.get("contradictory")):
@@ -116,7 +116,7 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
         return cnmc_tfds.read_prepared(prepared)
     archive = Archive(path)
     dataset = read_archive(archive)
-    return replace(dataset, notes=(*dataset.notes, *_left_out(archive)))
+    return replace(dataset, notes=(*dataset.notes, *archive.notes, *_left_out(archive)))
 
 
 def _list_images(archive: Archive) -> Dataset:
@@ -177,9 +177,18 @@ def _remarks(dataset: Dataset) -> Iterator[str]:
         yield f"{plural(len(mixed), 'subject')} in more than one class, treated as the same subject: {first_few(mixed)}"
 
 
-def _select(dataset: Dataset, subsets: Sequence[str]) -> Dataset:
-    """Returns the labeled records of `subsets`, with a note about the others."""
+def _select(dataset: Dataset, subsets: Sequence[str], source: str) -> Dataset:
+    """Returns the labeled records of `subsets`, with a note about the others; refuses a class only in the others."""
     used = tuple(record for record in dataset.records if record.subset in subsets and record.label != UNLABELED)
+    present = {record.label for record in used}
+    elsewhere = {record.label: record.subset for record in dataset.records if record.label not in {UNLABELED, *present}}
+    if used and elsewhere:
+        label, subset = min(elsewhere.items())
+        others = ",".join(name for number, name in enumerate(dataset.classes) if number in present)
+        raise DataError(
+            f"{source}: class {dataset.classes[label]!r} has images only in {subset}, not in {' or '.join(subsets)}; "
+            f"use the other classes with --config.data.classes={others}"
+        )
     counts = Counter(
         record.subset if record.label != UNLABELED else f"{record.subset} without labels" for record in dataset.records
     )

@@ -30,41 +30,119 @@ def test_subset_class_subject_in_a_zip(plant, prefix):
 
 
 def test_subsets_and_folds_are_not_classes(plant):
-    subsets = ["train", "Val", "valid", "validation", "TEST", "training", "testing"]
-    dataset = read(plant([f"{name}/{label}/1.png" for name in (*subsets, "fold_3", "Fold_12") for label in "ab"]))
+    names = ["train_images", "Val", "testing set", "fold_3", "Fold_12"]
+    dataset = read(plant([f"{name}/{label}/1.png" for name in names for label in "ab"]))
     assert dataset.classes == ("a", "b")
     assert {(r.fold, r.subset, r.subject) for r in dataset.records} == {
         *(("", name, "") for name in ("train", "val", "test")),
         *((fold, "train", "") for fold in ("3", "12")),
     }
+    assert dataset.notes[0].startswith("folders read as subsets: testing set as test, train_images as train;")
 
 
-SWAPPED = [
+def test_two_test_sets(plant, settings):
+    root = plant([f"{subset}/{label}/1.png" for subset in ("Train", "TestA", "TestB") for label in "ab"])
+    dataset = open_dataset(settings(root), ("train", "TestA"))
+    assert sorted(r.path for r in dataset.records) == [
+        "TestA/a/1.png",
+        "TestA/b/1.png",
+        "Train/a/1.png",
+        "Train/b/1.png",
+    ]
+    assert dataset.notes[-1].endswith("skipped: 2 of TestB")
+
+
+CELLS = ("basophil", "blast", "monocyte", "neutrophil")
+UNCLEAR = [
+    [f"{kind}/{cell}/{i}.png" for kind in ("Original", "Segmented") for cell in CELLS for i in (1, 2)],
+    [f"{zoom}/{cell}/1.png" for zoom in ("40X", "100X") for cell in ("CD4", "CD8", "CD19")],
+    [f"{kind}/{cell}/p1/1.png" for kind in ("images", "masks") for cell in CELLS],
+    [*(f"raw/{cell}/1.png" for cell in CELLS), "augmented/blast/1.png"],
+    [f"site{site}/camera{camera}{site}/{cell}/1.png" for site in (1, 2) for camera in (1, 2) for cell in CELLS],
+    [f"{folder}{cell}/1.png" for folder in ("", "cells/") for cell in CELLS],
     ["pat1/blast/0.png", "pat2/blast/0.png", "pat1/normal/0.png"],
     ["pat1/blast/0.png", "pat2/normal/0.png", "pat3/blast/0.png"],
     ["train/7/all/0.png", "train/8/hem/0.png", "test/9/all/0.png"],
-    [f"{subject}/{name}/0.png" for subject in ("anna", "bob", "carl") for name in ("blast", "normal")],
-]
-NOT_SWAPPED = [
-    ["blast/pat1/0.png", "blast/pat2/0.png", "normal/pat1/0.png"],
+    [f"{subject}/{cell}/0.png" for subject in ("anna", "bob", "carl") for cell in ("blast", "normal")],
     ["blast/anna/0.png", "blast/bob/0.png", "normal/anna/0.png", "normal/bob/0.png"],
-    ["L1/anna/0.png", "L1/bob/0.png", "L2/carl/0.png"],
     ["L1/p1/0.png", "L1/p2/0.png", "L2/p1/0.png", "L2/p2/0.png"],
-    [f"{name}/p{subject}/0.png" for name in ("basophil", "blast", "lymphocyte") for subject in (1, 2)],
-    ["1/blast.png", "2/blast.png", "1/left/0.png", "2/left/0.png", "2/right/0.png"],
+]
+CLEAR = [
+    ["blast/pat1/0.png", "blast/pat2/0.png", "normal/pat1/0.png"],
+    ["L1/anna/0.png", "L1/bob/0.png", "L2/carl/0.png"],
+    [f"{cell}/{numbers}/1.png" for cell in CELLS for numbers in ("0001-1000", "1001-2000")],
+    ["1/blast.png", "2/blast.png", "1/left/0.png", "2/right/0.png"],
 ]
 
 
-@pytest.mark.parametrize("files", SWAPPED)
-def test_subject_and_class_swapped(plant, files):
-    root = plant(files)
-    with pytest.raises(DataError, match=r"one folder per subject \(.*\) with one folder per class \(.*\); reverse"):
-        read(root)
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("files", UNCLEAR)
+def test_unclear_trees_are_refused(plant, files, zipped):
+    with pytest.raises(DataError, match="folder names recur"):
+        read(plant(files, zipped))
 
 
-@pytest.mark.parametrize("files", NOT_SWAPPED)
-def test_subjects_may_have_several_classes(plant, files):
+@pytest.mark.parametrize("files", CLEAR)
+def test_clear_trees(plant, files):
     assert len(read(plant(files)).records) == len(files)
+
+
+def test_refusal_of_a_tree(plant):
+    root = plant(UNCLEAR[0])
+    with pytest.raises(DataError) as refusal:
+        read(root)
+    first, *tree, fix = str(refusal.value).splitlines()
+    assert first.startswith(f"{root}: folder names recur")
+    assert tree == [f"  {kind}: basophil 2, blast 2, monocyte 2, neutrophil 2" for kind in ("Original", "Segmented")]
+    assert (
+        "data.classes=Original,Segmented or basophil,blast,monocyte,neutrophil, in label order, or data.source" in fix
+    )
+
+
+def test_classes_below_other_folders(plant):
+    dataset = read(plant(UNCLEAR[4]), ("monocyte", "Blast"))
+    assert dataset.classes == ("monocyte", "blast")
+    assert {(r.path.split("/")[2], dataset.classes[r.label], r.subject) for r in dataset.records} == {
+        ("blast", "blast", ""),
+        ("monocyte", "monocyte", ""),
+    }
+    assert dataset.notes[0].startswith("folders above the classes are read together: site1/camera11, site1/camera21, ")
+    # Of a second copy inside, nothing is read.
+    dataset = read(plant(UNCLEAR[5], root="copy"), ("blast", "monocyte"))
+    assert [r.path for r in dataset.records] == ["blast/1.png", "monocyte/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "subjects", "others"),
+    [
+        (["a/p1", "a/p2", "b/p1"], ["p1", "p2", "p1"], ""),
+        (["a/p1", "a/p2", "b/p1", "b/p2"], [""] * 4, "p1, p2"),
+        (["a/0001-1000", "a/1001-2000", "b/1-70"], [""] * 3, "1-70, 0001-1000, 1001-2000"),
+        (["a/1-500/p1", "a/501-900/p1", "b/1-500/p2"], ["p1", "p1", "p2"], "1-500, 501-900"),
+        (["a/18-0070", "a/18-0071", "b/19-0001"], ["18-0070", "18-0071", "19-0001"], ""),
+        (["a/a/p1", "b/b/p2"], ["p1", "p2"], ""),
+    ],
+)
+def test_folders_that_are_not_subjects(plant, folders, subjects, others):
+    root = plant([f"{folder}/1.png" for folder in folders])
+    dataset = read(root, ("a", "b"))
+    assert [r.subject for r in dataset.records] == subjects
+    noted = [note for note in dataset.notes if note.startswith("not subjects")]
+    assert [note.partition(": ")[2].partition(";")[0] for note in noted] == [others] * bool(others)
+    assert all(r.subject for r in read(root, ("a", "b"), "(?P<subject>[^/]+)/[^/]+$").records)
+
+
+def test_spellings_are_joined(plant):
+    files = ["test/ALL/P1/1.png", "test/h\u00e9m/H3/1.png", "train/all /p1/2.png", "train/he\u0301m/h3/2.png"]
+    dataset = read(plant(files), ("HE\u0301M", "All"))
+    assert dataset.classes == ("h\u00e9m", "ALL")
+    assert [(r.label, r.subject) for r in dataset.records] == [(1, "P1"), (0, "H3"), (1, "P1"), (0, "H3")]
+    assert '"ALL" and "all "' in dataset.notes[0]
+    pattern = r"_(?P<subject>\w+)\."
+    dataset = read(plant(["a/1_P7.png", "b/2_p7.png"], root="named"), name_pattern=pattern)
+    assert [r.subject for r in dataset.records] == ["P7", "P7"]
+    with pytest.raises(ConfigError, match="a class twice"):
+        read(plant(files), ("hem", "all", "ALL"))
 
 
 def test_name_pattern(plant):
@@ -102,10 +180,23 @@ def test_skipped_files_are_noted(plant):
     )
 
 
-def test_one_zip_per_class(plant):
-    plant(["1.png"], zipped=True, root="source/a")
-    dataset = read(plant(["1.png"], zipped=True, root="source/b").parent)
-    assert [(r.path, dataset.classes[r.label]) for r in dataset.records] == [("a.zip/1.png", "a"), ("b.zip/1.png", "b")]
+@pytest.mark.parametrize("inner", ["", "{}/"])
+@pytest.mark.parametrize("suffix", ["", "-20240101T101500Z-001", "-20240101T101500Z-3-002"])
+def test_one_zip_per_class(plant, inner, suffix):
+    for name in "ab":
+        root = plant([inner.format(name) + "1.png"], zipped=True, root=f"source/{name}{suffix}").parent
+    dataset = read(root)
+    assert [(dataset.classes[r.label], r.subject) for r in dataset.records] == [("a", ""), ("b", "")]
+
+
+def test_parts_of_a_download(plant):
+    files = [f"cells/{name}/{i}.png" for name in "ab" for i in (1, 2, 3)]
+    parts = [plant(files[i::2], zipped=True, root=f"source/cells-20240101T101500Z-00{i + 1}") for i in (0, 1)]
+    plant(["c/1.png"], zipped=True, root="other")
+    for source in (*parts, parts[0].parent):
+        dataset = read(source)
+        assert dataset.classes == ("a", "b")
+        assert sorted(r.path.partition(".zip/")[2] for r in dataset.records) == files
 
 
 @pytest.mark.parametrize(
@@ -120,6 +211,14 @@ def test_one_zip_per_class(plant):
 def test_unusable_folders(plant, settings, files, message):
     with pytest.raises(DataError, match=message):
         open_dataset(settings(plant(files)))
+
+
+def test_class_in_another_subset(plant, settings):
+    root = plant(["train/a/1.png", "train/b/1.png", "test/b/2.png", "test/c/1.png"])
+    with pytest.raises(DataError, match=r"'c' has images only in test, not in train; .*classes=a,b"):
+        open_dataset(settings(root))
+    assert len(open_dataset(settings(root, classes=("a", "b"))).records) == 2
+    assert len(open_dataset(settings(root), ("train", "test")).records) == 4
 
 
 def test_empty_class_folder(plant, settings):
