@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alljax import files, progress, settings
+from alljax import files, interrupts, progress, settings
 from alljax.commands import VERBS, data_audit, data_verify
 from alljax.errors import ConfigError, Problems, Stopped, UserError
 from alljax.training import distributed
@@ -21,6 +21,8 @@ EXIT_CODES = "exit codes: 0 done, 1 `data verify` found problems, 2 user error, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line, by default that of this process, and returns its exit code (`EXIT_CODES`)."""
+    if arguments is None:
+        interrupts.install()
     progress.show_messages()
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; images.decode refuses these images
     try:
@@ -38,11 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"alljax: {error}", file=sys.stderr)
         return distributed.exit(2)
     except Stopped as stopped:
-        print(f"alljax: {stopped}; the same command resumes the run", file=sys.stderr)
-        return int(os.environ.get("ALLJAX_STOP_CODE", "0"))  # launch scripts distinguish stopped from finished runs
-    except KeyboardInterrupt:
-        print("alljax: interrupted; finished trials are kept, the same command resumes the run", file=sys.stderr)
-        return distributed.exit(130)
+        print(f"alljax: {stopped}; the same command resumes", file=sys.stderr)
+        return distributed.exit(interrupts.exit_code(), together=True)
     except BrokenPipeError:  # the program that read our output has ended, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return distributed.exit(141)
@@ -83,6 +82,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--coordinator": {"help": "address of process 0, without a scheduler", "metavar": "HOST:PORT"},
     "--processes": {"help": "number of processes, without a scheduler", "type": int, "metavar": "N"},
     "--process": {"help": "index of this process, without a scheduler", "type": int, "metavar": "I"},
+    "--timeout": {"help": "seconds to wait for the other processes; default: 120", "type": int, "default": 120},
     "--trial": {"help": "trial of the study; default: the one with the highest AUC", "default": ""},
     "--weights": {"help": "weights of the backbone, if they were moved", "default": "", "metavar": "FILE|FOLDER"},
     "images": {"help": "images, or sources as in data.source", "nargs": "+", "type": _path, "metavar": "IMAGE|SOURCE"},

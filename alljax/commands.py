@@ -18,7 +18,7 @@ Call = Callable[[Options], int | None]
 VERBS: dict[str, tuple[Call, str, str]] = {}
 """Function, arguments (keys of `cli.ARGUMENTS`) and example of each verb."""
 
-RUN = "--config --settings --workdir --resume --coordinator --processes --process"
+RUN = "--config --settings --workdir --resume --coordinator --processes --process --timeout"
 """Arguments of `study` and `train`."""
 
 
@@ -40,28 +40,27 @@ def _exit_code(notes: Iterable[str]) -> int:
 @_verb("study", f"{RUN} --shard --dry_run", "alljax study --config=configs/quickstart.py --workdir=runs/quickstart")
 def study(options: Options) -> int:
     """Train and evaluate all trials of a study and write its report."""
-    with interrupts.handle_signals():
-        distributed.initialize(options.coordinator, options.processes, options.process)
-        from alljax import paper
-        from alljax.report import model_tables, report
-        from alljax.study import restart
+    distributed.initialize(options.coordinator, options.processes, options.process, options.timeout)
+    from alljax import paper
+    from alljax.report import model_tables, report
+    from alljax.study import restart
 
-        def finish(study: Any) -> None:
-            report.write_report(study.folder, paper.sections, lambda: restart.open_records(options.settings))
+    def finish(study: Any) -> None:
+        report.write_report(study.folder, paper.sections, lambda: restart.open_records(options.settings))
 
-        several = interrupts.several_processes  # they would have to agree
-        new = options.dry_run or several or options.problems.errors
-        study = None if new else restart.find_unchanged(options.settings, options.workdir)
-        if study:
-            finish(study)
+    several = interrupts.several_processes  # they would have to agree
+    new = options.dry_run or several or options.problems.errors
+    study = None if new else restart.find_unchanged(options.settings, options.workdir)
+    if study:
+        finish(study)
+    else:
+        from alljax.study import run
+
+        arguments = options.settings, options.workdir, options.shard, options.resume == "force"
+        if options.dry_run:
+            run.dry_run(*arguments, options.problems)
         else:
-            from alljax.study import run
-
-            arguments = options.settings, options.workdir, options.shard, options.resume == "force"
-            if options.dry_run:
-                run.dry_run(*arguments, options.problems)
-            else:
-                study = run.run_study(*arguments, finish, options.problems)
+            study = run.run_study(*arguments, finish, options.problems)
     if study is None:
         return 0
     model_tables.print_results(study)

@@ -2,14 +2,15 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from alljax import interrupts
 from alljax.errors import WorkdirError
 
 
@@ -79,6 +80,7 @@ def file_lock(path: Path, busy: str = "") -> Iterator[None]:
 
     Raises:
         WorkdirError: `busy`, if another process holds the lock (if empty, waits for it); or the file cannot be created.
+        Stopped: a stop was requested while it waited.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,13 +88,27 @@ def file_lock(path: Path, busy: str = "") -> Iterator[None]:
     except OSError as error:
         raise write_error(path.parent, error) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if busy else fcntl.LOCK_EX)
-        except BlockingIOError as error:
-            raise WorkdirError(busy) from error
-        except OSError:
-            pass  # some network file systems have no locks
+        while not _lock(file):
+            if busy:
+                raise WorkdirError(busy)
+            interrupts.sleep(0.2)
         yield
+
+
+def _lock(file: IO[str]) -> bool:
+    """Locks a file until it is closed; returns False if another process holds the lock."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES)  # others: some network file systems have no locks
+    return True
 
 
 def cache_dir() -> Path:

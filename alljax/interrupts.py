@@ -1,52 +1,74 @@
-"""Stopping on request: SIGTERM, or SIGUSR1, which Slurm sends some minutes before the time limit.
+"""Stopping on request: Ctrl-C, SIGTERM, or SIGUSR1, which Slurm sends some minutes before the time limit.
 
-The handler only sets a flag.  Loops ask `stop_requested` and raise `errors.Stopped` after saving.  A second signal
-ends the process at once.
+A signal only sets `requested`: Python drops an exception that a signal handler raises inside some callbacks, and JAX
+has one in the garbage collector.  Loops call `check`, or save their progress and raise `errors.Stopped` themselves.
 """
 
-import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import socket
+import sys
+import threading
+import time
 from types import FrameType
 
 from alljax.errors import Stopped
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGBREAK") if hasattr(signal, name))
+"""Those of this operating system; Windows has SIGBREAK instead of SIGUSR1."""
 
 several_processes = False
 """Whether this process runs a study jointly with others; set by `training.distributed.initialize`."""
 
-_requested = False
+requested = 0
+"""Number of the signal that asks this process to save its progress and stop; 0 for none."""
 
 
-@contextlib.contextmanager
-def handle_signals() -> Iterator[None]:
-    """Turns `SIGNALS` into stop requests inside the block."""
-    global _requested
-    previous = {number: signal.signal(number, _request) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        _requested = False
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def install() -> None:
+    """Turns `SIGNALS` into stop requests from now on; called by the command line in the main thread.
 
-
-def stop_requested() -> bool:
-    """Returns whether this process should save its progress and stop."""
-    return _requested
+    A second signal ends the process at once.  Signals that the parent process ignores (``nohup``) stay ignored.
+    """
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _request)
+    threading.Thread(target=_report, args=(receiver,), daemon=True).start()
 
 
 def check(collective: bool = False) -> None:
     """Raises `Stopped` if a stop was requested; in `collective` work only if no other process waits for this one."""
-    if _requested and not (collective and several_processes):
-        raise Stopped("stopped; finished trials and checkpoints are kept")
+    if requested and not (collective and several_processes):
+        raise Stopped(f"stopped by {signal.Signals(requested).name}")
+
+
+def sleep(seconds: float) -> None:
+    """Waits; raises `Stopped` as soon as a stop is requested."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        check()
+        time.sleep(min(left, 0.1))
+    check()
+
+
+def exit_code() -> int:
+    """Returns the exit code of a stopped command: 130 after Ctrl-C, else $ALLJAX_STOP_CODE, which is 0 by default.
+
+    By ALLJAX_STOP_CODE launch scripts distinguish stopped from finished runs.
+    """
+    return 130 if requested == signal.SIGINT else int(os.environ.get("ALLJAX_STOP_CODE", "0"))
 
 
 def _request(number: int, frame: FrameType | None) -> None:
-    global _requested
-    if _requested:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-    _requested = True
+    global requested
+    requested = requested or number
+
+
+def _report(receiver: socket.socket) -> None:
+    """Reports the first signal and ends the process at the second, also while the main thread compiles or waits."""
+    numbers = (number for number in iter(lambda: receiver.recv(1)[0], None) if number in SIGNALS)
+    name = signal.Signals(next(numbers)).name
+    print(f"alljax: {name}: stops at the next safe point; a second signal ends it at once", file=sys.stderr, flush=True)
+    os._exit(128 + next(numbers))

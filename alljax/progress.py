@@ -13,8 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
+from alljax import interrupts
+
 Update = Callable[..., None]
-"""``update(n, note="")``: n units were finished; the note is shown beside the bar."""
+"""``update(n, note="")``: n units were finished; the note is shown beside the bar.
+
+Raises `errors.Stopped` if a stop was requested, unless other processes may wait for this one (`interrupts.check`).
+"""
 
 hidden = False
 """Whether bars are hidden, as in all processes but the primary one."""
@@ -44,13 +49,14 @@ class _Rate(ProgressColumn):
 
 
 @contextlib.contextmanager
-def bar(description: str, total: int, unit: str) -> Iterator[Update]:
+def bar(description: str, total: int, unit: str, stops: bool = True) -> Iterator[Update]:
     """Shows a progress bar with count, rate and remaining time; in a log file one line at the end.
 
     Args:
         description: what is done, for example ``"features vgg16"``.
         total: number of units; 0 hides the bar.
         unit: plural of what is counted, for example ``"images"``.
+        stops: False where the caller saves its progress and stops itself; `Update` then raises nothing.
     """
     terminal = sys.stderr.isatty()
     columns = (
@@ -67,6 +73,8 @@ def bar(description: str, total: int, unit: str) -> Iterator[Update]:
 
         def update(n: int, note: str = "") -> None:
             display.update(task, advance=n, note=note or display.tasks[0].fields["note"])
+            if stops:
+                interrupts.check(collective=True)
 
         yield update
 

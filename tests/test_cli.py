@@ -59,9 +59,7 @@ def test_user_error_is_one_line(arguments: str, message: str, capsys: pytest.Cap
     assert len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("exception", "code"), [(KeyboardInterrupt(), 130), (Stopped("stopped"), 75), (UserError("wrong"), 2)]
-)
+@pytest.mark.parametrize(("exception", "code"), [(Stopped("stopped"), 75), (UserError("wrong"), 2)])
 def test_end_of_a_run_is_one_line(
     exception: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

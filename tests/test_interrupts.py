@@ -1,36 +1,73 @@
-"""A signal is a request; the second one ends the process."""
+"""A signal is a request, whatever Python is doing; the second one ends the process."""
 
-import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 
 import pytest
+from processes import environment
 
 from alljax import interrupts
 from alljax.errors import Stopped
 
+COMMAND = """
+import gc, hashlib, os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # of a terminal
+from alljax import cli, interrupts
 
-@pytest.mark.parametrize("number", interrupts.SIGNALS)
-def test_signal_sets_flag_until_the_block_ends(number: int) -> None:
-    before = [signal.getsignal(each) for each in interrupts.SIGNALS]
-    with interrupts.handle_signals():
-        interrupts.check()
-        os.kill(os.getpid(), number)
-        assert interrupts.stop_requested()
-        with pytest.raises(Stopped):
-            interrupts.check()
-    assert not interrupts.stop_requested()
-    assert [signal.getsignal(each) for each in interrupts.SIGNALS] == before
+def work(options):
+    "Works."
+    os.kill(os.getpid(), signal.{name})
+    {work}
+
+cli.VERBS["report"] = work, *cli.VERBS["report"][1:]
+sys.argv = ["alljax", "report", "--workdir=w"]
+sys.exit(cli.main())
+"""
 
 
-def test_second_signal_ends_the_process() -> None:
-    code = (
-        "import os, signal, alljax.interrupts as i\n"
-        "with i.handle_signals():\n"
-        "    os.kill(os.getpid(), signal.SIGUSR1); print('still here', flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGTERM); print('never', flush=True)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "still here\n"
-    assert done.returncode == -signal.SIGTERM
+def run(name: str, work: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command that gets a signal and then works on."""
+    code = COMMAND.format(name=name, work=work)
+    environ = environment(ALLJAX_STOP_CODE="75")
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=60)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGUSR1", 75)])
+def test_a_signal_is_reported_at_once_and_ends_at_the_next_check(name: str, code: int) -> None:
+    done = run(name, "time.sleep(0.5); print('a safe point', flush=True); interrupts.check(); print('never')")
+    assert done.stdout == "a safe point\n"
+    assert done.stderr.splitlines() == [
+        f"alljax: {name}: stops at the next safe point; a second signal ends it at once",
+        f"alljax: stopped by {name}; the same command resumes",
+    ]
+    assert done.returncode == code
+
+
+def test_a_signal_in_the_garbage_collector_is_not_lost() -> None:
+    """Python drops exceptions there; JAX has a callback in it."""
+    interrupt = "gc.callbacks.append(lambda *_: gc.callbacks.clear() or os.kill(os.getpid(), signal.SIGINT))"
+    done = run("SIGCHLD", f"{interrupt}; gc.collect(0); interrupts.check(); print('never')")
+    assert (done.stdout, done.returncode) == ("", 130)
+    assert done.stderr.splitlines()[-1] == "alljax: stopped by SIGINT; the same command resumes"
+
+
+@pytest.mark.parametrize("waiting", ["time.sleep(30)", "hashlib.pbkdf2_hmac('md5', b'', b'', 2**31 - 1)"])
+def test_a_second_signal_ends_at_once(waiting: str) -> None:
+    """Also while the main thread does not return to Python."""
+    timer = "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()"
+    started = time.monotonic()
+    assert run("SIGINT", f"{timer}; {waiting}").returncode == 128 + signal.SIGTERM
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize("wait", [lambda: interrupts.check(), lambda: interrupts.sleep(60)])
+def test_waiting_ends_with_a_request(wait: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupts.sleep(0.01)
+    monkeypatch.setattr(interrupts, "requested", signal.SIGTERM)
+    with pytest.raises(Stopped, match="^stopped by SIGTERM$"):
+        wait()
+    monkeypatch.setattr(interrupts, "several_processes", True)
+    interrupts.check(collective=True)

@@ -16,7 +16,7 @@ import PIL
 from absl import logging
 from numpy.typing import NDArray
 
-from alljax import files, interrupts, progress
+from alljax import files, progress
 from alljax.data import file_properties, splits
 from alljax.data.dataset import Dataset, Record
 from alljax.data.images import FIX, READING_VERSION, crop, decode, open_image, pixel_digest
@@ -130,7 +130,6 @@ def map_images(
                 errors[record.path] = str(result).removeprefix(f"{record.path}: ").removesuffix(FIX)
             else:
                 results[record.path] = result
-            interrupts.check(collective=True)
             update(1)
     return results, errors
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from alljax import interrupts
 from alljax.data.dataset import Dataset
 from alljax.data.images import load, resize
 from alljax.data.inspection import num_threads
@@ -156,7 +157,7 @@ def _prefetch(take: Callable[[int], Any], numbers: range, workers: int) -> Any:
 
 def _follow_parent(worker: int, workers: int) -> None:
     """Makes a worker process ignore signals, which its parent handles, and end when its parent ends."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in interrupts.SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
     def follow() -> None:

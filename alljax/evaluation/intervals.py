@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from ml_collections import ConfigDict
 
+from alljax import interrupts
 from alljax.evaluation.metrics import METRICS, losses
 
 CHUNK = 2_000_000
@@ -151,6 +152,7 @@ def _weights(labels: np.ndarray, unit: np.ndarray, units: int, bootstrap: Bootst
     chunk = max(1, CHUNK // len(labels))
     for start in range(0, bootstrap.resamples, chunk):
         size = min(chunk, bootstrap.resamples - start)
+        interrupts.check(collective=True)
         weights = np.zeros((units, size))
         for members, generator in zip(strata, generators, strict=True):
             draws = generator.integers(len(members), size=(size, len(members)))

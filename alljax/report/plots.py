@@ -22,6 +22,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
+from alljax import interrupts
 from alljax.report.tables import Figure
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
@@ -60,6 +61,7 @@ def save(name: str, caption: str, figure: matplotlib.figure.Figure, curves: bool
 
     With `curves`, mouse and arrow keys show the values of the labeled lines. `png` can be omitted.
     """
+    interrupts.check(collective=True)
     image, svg = io.BytesIO(), io.StringIO()
     if png:
         figure.savefig(image, format="png", dpi=200, facecolor="white", metadata={"Software": None})

@@ -47,7 +47,9 @@ def run_study(
         UserError: the source, the weights or the folder cannot be used (before anything is written), or a trial
             failed (after all others, and after `finish`).
     """
+    distributed.check_shared(folder)
     trials, experiment = open_study(config, folder, shard, force, problems)
+    distributed.check_together()
     with workdir.exclusive(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
         if distributed.is_primary():
             resolved = configs.flatten(configs.vary(config, {"data.classes": experiment.dataset.classes}))
@@ -141,13 +143,9 @@ def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path) -> None:
             _run_job(job, experiment, folder)
             update(job.cost, len(job.trials))
 
-    stopped = False
-    try:
+    with contextlib.suppress(Stopped):
         run(own, collective=False)
-    except Stopped:
-        stopped = True
-    if distributed.any_process(stopped):  # none of them may wait for another one in the joint work below
-        raise Stopped("stopped; finished trials are kept")
+    distributed.check_together()  # none of them may wait for another one in the joint work below
     run(joint, collective=True)
 
 

@@ -112,7 +112,8 @@ def fit_networks(
         if not distributed.any_process((run / RESULT).is_file()):
             loader = FoldLoader(config, images, fold, key, tuner.mesh)
             inputs = tuner.inputs(key, fold.class_weights, epochs * loader.steps_per_epoch)
-            with progress.bar(f"{folder.name} {run.name}", epochs * loader.train_count, "images") as update:
+            total = epochs * loader.train_count
+            with progress.bar(f"{folder.name} {run.name}", total, "images", stops=False) as update:
                 trained = train(tuner, loader, inputs, run, update)
             if distributed.is_primary():
                 checkpoints.save_arrays(run / RESULT, trained)

@@ -4,15 +4,23 @@
 processes.  The launch scripts for other systems set environment variables (`NUMBERS`).
 """
 
+import contextlib
 import importlib.util
 import os
+import secrets
+import socket
 import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 
 from absl import logging
 
-from alljax import interrupts, progress
-from alljax.errors import ConfigError
+from alljax import files, interrupts, progress
+from alljax.errors import ConfigError, Stopped
 
 NUMBERS = (
     ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"),
@@ -21,8 +29,15 @@ NUMBERS = (
 )
 """Variables for number and index of processes, used if JAX_COORDINATOR_ADDRESS is set."""
 
+REPORT_SECONDS = 15
+"""Between two messages about awaited processes."""
 
-def initialize(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+_connected = False
+
+
+def initialize(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None, timeout: int = 120
+) -> None:
     """Connects this process with the others of its run; does nothing if it is the only one.
 
     Must be called before any use of a device.  Only the primary process prints results and progress.
@@ -31,10 +46,13 @@ def initialize(coordinator: str | None = None, processes: int | None = None, pro
         coordinator: ``HOST:PORT`` of process 0, with a free port.
         processes: number of processes.
         process: index of this process, from 0.
+        timeout: seconds to wait for the others.
 
     Raises:
         ConfigError: incomplete arguments, no connection, or processes with different numbers of devices.
+        Stopped: a stop was requested before all processes had connected.
     """
+    global _connected
     arguments, tpu = (coordinator, processes, process), importlib.util.find_spec("libtpu") is not None
     if arguments != (None, None, None):
         if None in arguments or ":" not in str(coordinator):
@@ -56,19 +74,23 @@ def initialize(coordinator: str | None = None, processes: int | None = None, pro
     one_per_node = os.environ.get("SLURM_STEP_NUM_TASKS", "0") == os.environ.get("SLURM_STEP_NUM_NODES")
     alone = one_per_node or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"  # has all devices of its host
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is handled by `interrupts`
+    interrupts.several_processes = True  # an error ends this process at once
+    connect = partial(
+        jax.distributed.initialize,
+        *arguments,
+        local_device_ids=[] if alone and "JAX_LOCAL_DEVICE_IDS" not in os.environ else None,
+        initialization_timeout=timeout + 60,  # `_wait` gives up before: JAX would abort this process
+        heartbeat_timeout_seconds=30,  # then a silent process counts as dead, and JAX ends the others
+        shutdown_timeout_seconds=3600,  # of finished processes; the primary one writes the report
+    )
     try:
-        jax.distributed.initialize(
-            *arguments,
-            local_device_ids=[] if alone and "JAX_LOCAL_DEVICE_IDS" not in os.environ else None,
-            initialization_timeout=300,  # schedulers do not start all hosts at the same time
-            heartbeat_timeout_seconds=30,  # then a silent process counts as dead, and JAX ends the others
-            shutdown_timeout_seconds=3600,  # of finished processes; the primary one writes the report
-        )
+        _wait(connect, partial(_awaited, *arguments), timeout)
     except (ValueError, RuntimeError) as error:
         if tpu and isinstance(error, ValueError):  # libtpu is installed, but this is no TPU host
+            interrupts.several_processes = False
             return
         raise ConfigError(f"the processes cannot connect: {str(error).splitlines()[0]}") from error
-    interrupts.several_processes = True
+    _connected = True
     sys.excepthook = _report_exception
     count, devices = jax.process_count(), jax.local_device_count()
     if jax.device_count() != count * devices:
@@ -83,6 +105,67 @@ def initialize(coordinator: str | None = None, processes: int | None = None, pro
         logging.set_verbosity(logging.WARNING)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     logging.info(f"{count} processes with {jax.device_count()} {jax.default_backend()} devices")
+
+
+def _wait(connect: Callable[[], None], awaited: Callable[[], str], timeout: int) -> None:
+    """Calls `connect`, reports what it waits for, and gives up after `timeout` seconds."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            connect()
+            future.set_result(None)
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    for second in range(timeout):
+        with contextlib.suppress(TimeoutError):
+            future.result(timeout=1)
+            return
+        interrupts.check()
+        if second % REPORT_SECONDS == 0:
+            logging.info(f"waiting for {awaited()} ({second} of {timeout} s)")
+    raise ConfigError(
+        f"waited {timeout} s for {awaited()}; start all processes with the same coordinator, check its address and "
+        "port, or wait longer with --timeout"
+    )
+
+
+def _awaited(coordinator: str | None, processes: int | None, process: int | None) -> str:
+    """Returns which processes have not connected yet, as far as this one knows."""
+    if coordinator is None or processes is None:
+        return "the other processes of this job"
+    if process == 0:
+        others = "process 1" if processes == 2 else f"processes 1 to {processes - 1}"
+        return f"{others} to connect to {coordinator}"
+    host, _, port = coordinator.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+    except OSError as error:
+        return f"process 0 at {coordinator} ({error.strerror or error})"
+    return f"other processes; process 0 at {coordinator} answers"
+
+
+def check_shared(folder: Path) -> None:
+    """Raises `ConfigError` in all processes if `folder` is not the same folder for all of them."""
+    if not interrupts.several_processes:
+        return
+    from jax.experimental import multihost_utils
+
+    token = folder / f".shared-{multihost_utils.broadcast_one_to_all(secrets.randbits(31))}"
+    if is_primary():
+        files.write_text(token, "")
+    any_process(False)  # waits until it is written
+    missing = any_process(not token.is_file())
+    if is_primary():
+        token.unlink()
+        with contextlib.suppress(OSError):  # it holds a study
+            folder.rmdir()
+    if missing:
+        raise ConfigError(
+            f"{folder} is not the same folder in all processes: --workdir must be on a file system that they share"
+        )
 
 
 def is_primary() -> bool:
@@ -105,19 +188,26 @@ def any_process(value: bool) -> bool:
         return bool(multihost_utils.process_allgather(np.asarray(value)).any())
 
 
+def check_together() -> None:
+    """Raises `Stopped` in all processes if one was asked to stop; all of them call this at the same point."""
+    if any_process(bool(interrupts.requested)):
+        interrupts.check()
+        raise Stopped("stopped with another process")
+
+
 def stop_requested(agree: bool) -> bool:
     """Returns whether a run should save its progress and stop; several processes only where they `agree`."""
     if interrupts.several_processes:
-        return agree and any_process(interrupts.stop_requested())
-    return interrupts.stop_requested()
+        return agree and any_process(bool(interrupts.requested))
+    return bool(interrupts.requested)
 
 
-def exit(code: int) -> int:
-    """Returns an exit code; one process of several ends with it at once.
+def exit(code: int, together: bool = False) -> int:
+    """Returns an exit code; one process of several ends with it at once, unless all of them end `together`.
 
     A normal exit would wait for the other processes, and they for the next step of this one.
     """
-    if interrupts.several_processes:
+    if interrupts.several_processes and not (together and _connected):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

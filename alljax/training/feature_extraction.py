@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from alljax import files, interrupts, progress
+from alljax import files, progress
 from alljax.data import augmentation, decoded_cache
 from alljax.data.dataset import Dataset
 from alljax.data.images import READING_VERSION
@@ -173,8 +173,8 @@ class FeatureExtractor:
             for block in stack.enter_context(contextlib.closing(blocks)):
                 for file, features in zip(opened, block, strict=True):
                     file.write(np.ascontiguousarray(features, "<f4").tobytes())
-                interrupts.check(collective=True)
                 update(len(block[0]))
+                distributed.check_together()
 
 
 def feature_key(network: Network, digests: tuple[str, ...], augment: str) -> str:

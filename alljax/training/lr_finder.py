@@ -9,6 +9,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from alljax import config as configs
+from alljax import interrupts
 from alljax.data.loader import ImageSource
 from alljax.errors import ConfigError
 from alljax.training.fine_tuning import FineTuner
@@ -41,6 +42,7 @@ def find_learning_rate(config: ConfigDict, network: Network, images: ImageSource
         numbers = run.hyperparameters.replace(learning_rate=mesh.replicate(rate))  # type: ignore[attr-defined]
         inputs, state = run.replace(hyperparameters=numbers), tuner.init(run)  # type: ignore[attr-defined]
         for step, batch in enumerate(itertools.islice(loader.train(0), STEPS)):
+            interrupts.check()
             state = tuner.step(tuner.reset_metrics(state), batch, inputs, epoch=0)
             row[step] = mesh.gather(state.metrics).means[0]
         logging.info(f"{rate:9.2e}   loss {row[0]:.3f} → {_final(row):.3f}")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxlib.version import __version__ as jaxlib_version
 
-from alljax import files
+from alljax import files, interrupts
 from alljax.errors import ConfigError, WorkdirError
 
 ROWS = tuple(2**power + offset for power in (14, 15) for offset in (-1, 0, 1, 17))
@@ -38,6 +38,7 @@ def check_compiler() -> None:
     if passed.exists():
         return
     for rows in ROWS:
+        interrupts.check(collective=True)
         if wrong := wrong_rows(rows):
             raise ConfigError(
                 f"jaxlib {jaxlib_version} computes wrong numbers on this {jax.default_backend()}: {wrong} of "

@@ -9,7 +9,6 @@ import http.client
 import importlib.metadata
 import os
 import re
-import time
 import tomllib
 import urllib.error
 import urllib.request
@@ -21,7 +20,7 @@ from typing import Any
 
 from absl import logging
 
-from alljax import files, progress
+from alljax import files, interrupts, progress
 from alljax.data.archive import file_stamp
 from alljax.errors import WeightsError, WorkdirError, first_few, unknown_name
 
@@ -219,7 +218,7 @@ def _download(source: Source) -> None:
     """Downloads a source to the local store, continuing what an earlier call wrote."""
     part = source.stored.with_name(f"{source.file}.part")
     for attempt in range(TRIES):
-        time.sleep(RETRY_SECONDS * 2 ** (attempt - 1) if attempt else 0)
+        interrupts.sleep(RETRY_SECONDS * 2 ** (attempt - 1) if attempt else 0)
         try:
             _continue_download(source, part)
             break

@@ -53,7 +53,7 @@ def test_processes_share_frozen_trials(start: Start, tmp_path: Path) -> None:
     processes = begin(start, tmp_path / "two", *words, ALLJAX_STOP_CODE="75")
     wait_for(lambda: any((tmp_path / "two").glob("trials/*/metrics.json")), *processes)
     processes[1].send_signal(signal.SIGTERM)
-    assert all("finished trials are kept" in finish(process, code=75) for process in processes)
+    assert all("the same command resumes" in finish(process, code=75) for process in processes)
 
     processes = [*begin(start, tmp_path / "two", *words), start(tmp_path / "one", *words)]
     assert [bool(finish(process)) for process in processes]

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import jax
 import pytest
 
+from alljax import interrupts
 from alljax.errors import ConfigError
 from alljax.training import distributed
 
@@ -15,17 +16,22 @@ JOBSET = {"JAX_COORDINATOR_ADDRESS": "host-0-0.host:12765", "JAX_NUM_PROCESSES":
 OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3"}
 
 
+class Reached(Exception):
+    """Ends `distributed.initialize` where it calls JAX."""
+
+
 @pytest.fixture
 def initialize(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Returns the arguments that JAX would get in an environment, or None where there is one process."""
 
-    initialize = Mock(side_effect=KeyboardInterrupt)  # ends `distributed.initialize` at this call
+    initialize = Mock(side_effect=Reached)
+    monkeypatch.setattr(interrupts, "several_processes", False)  # is set before the call
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
 
     def run(environment: dict[str, str], *arguments: Any) -> Any:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(Reached):
             distributed.initialize(*arguments)
             return None
         return *initialize.call_args.args, initialize.call_args.kwargs["local_device_ids"]

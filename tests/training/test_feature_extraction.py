@@ -1,6 +1,7 @@
 """Features of images: all stages and views from one pass, read once, the same on all devices, stored."""
 
 import dataclasses
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import jax
 import numpy as np
 import pytest
 
+from alljax import interrupts
 from alljax.config import default_config, vary
 from alljax.data import decoded_cache, synthetic
 from alljax.data.dataset import Dataset
 from alljax.data.loader import ImageReader
-from alljax.errors import ConfigError
+from alljax.errors import ConfigError, Stopped
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import get_preprocessing
 from alljax.training import feature_extraction
@@ -132,11 +134,8 @@ def test_features_that_do_not_fit_on_the_disk_are_refused_before_the_computation
 def test_interrupted_computation_leaves_nothing(
     network: Network, dataset: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(collective: bool) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(feature_extraction.interrupts, "check", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(interrupts, "requested", signal.SIGINT)
+    with pytest.raises(Stopped, match="stopped by SIGINT"):
         extractor(dataset, network).load(network, "none")
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 

@@ -3,7 +3,6 @@
 import gzip
 import itertools
 import json
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,9 @@ import pandas
 import pytest
 from training.small_run import GROUPS, STEPS, Interrupted, Run, after, identical, settings, small_network
 
+from alljax import interrupts
 from alljax.cli import main
 from alljax.errors import ConfigError, Stopped
-from alljax.interrupts import handle_signals
 from alljax.training.network import Network
 from alljax.training.sharding import Mesh, PmapMesh
 
@@ -122,20 +121,20 @@ def test_resumes_on_other_devices(mesh: Callable[[], Any], network: Network, tmp
     np.testing.assert_allclose(parts["logits"], complete["logits"], atol=1e-4)
 
 
-def test_stop_request_saves_the_run(network: Network, tmp_path: Path) -> None:
-    """SIGTERM, and SIGUSR1, which Slurm sends: saved after the current step, whatever ``checkpoint_steps``."""
+def test_stop_request_saves_the_run(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is saved after the current step, whatever ``checkpoint_steps``."""
     config = settings(checkpoint_steps=1000, keep_best=0)
     complete = Run(config, network, tmp_path / "complete").train()
-    for number, step in ((signal.SIGTERM, 1), (signal.SIGUSR1, 2)):
-        signals = [number]
+    for step in (1, 2):
 
-        def update(images: int, note: str = "", signals: list[signal.Signals] = signals) -> None:
-            if images == 8 and signals:  # a second signal ends the process at once
-                os.kill(os.getpid(), signals.pop())
+        def update(images: int, note: str = "") -> None:
+            if images == 8:
+                monkeypatch.setattr(interrupts, "requested", signal.SIGTERM)
 
         run = Run(config, network, tmp_path / "parts")
-        with handle_signals(), pytest.raises(Stopped, match=rf"stopped after step \d+ of {4 * STEPS}, saved in "):
+        with pytest.raises(Stopped, match=rf"stopped after step \d+ of {4 * STEPS}, saved in "):
             run.train(update)
+        monkeypatch.undo()
         assert step <= max(run.saved()) <= 7
     assert identical(Run(config, network, tmp_path / "parts").train(), complete)
 
