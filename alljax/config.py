@@ -158,11 +158,8 @@ def check(config: ConfigDict, problems: Problems | None = None) -> ConfigDict:
     with found.collect():
         sweep_rows(config)
     if config.train.patience and not (config.split.validation and config.train.keep_best):
-        with found.collect():
-            raise ConfigError(
-                "train.patience needs validation images (split.validation above 0) and train.keep_best of at least 1; "
-                "early stopping on test images would bias the result"
-            )
+        error = "train.patience needs validation images (split.validation above 0) and train.keep_best of at least 1; "
+        found.errors.append(ConfigError(error + "early stopping on test images would bias the result"))
     if problems is None:
         found.report()
     return config

@@ -13,16 +13,9 @@ TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: 
 class Setting:
     """A setting, whose type is that of its default, and its valid values.
 
-    Attributes:
-        default: the value of `alljax.config.default_config`.
-        help: one line.
-        choices: the values of a text, or of the texts of a list; empty: any.
-        minimum: the smallest number.
-        maximum: the largest number; 0: that of `MAXIMA`.
-        below: the limit of numbers that must be smaller, in place of `maximum`.
-        or_zero: whether 0 is valid, too.
-        entry: what each entry of a list consists of; empty: entries are texts, none of them twice.
-        required: how many parts of an entry must be present.
+    A text, or each text of a list, is one of `choices` (if there are any). A number is its default, or at least
+    `minimum` and at most `maximum` (0: that of `MAXIMA`), or less than `below`. A list has different texts, or rows of
+    values as in `entry`, at least two of each.
     """
 
     default: bool | int | float | str | tuple
@@ -31,17 +24,15 @@ class Setting:
     minimum: float = 0
     maximum: float = 0
     below: float = 0
-    or_zero: bool = False
     entry: tuple["Setting", ...] = ()
-    required: int = 2
 
     @property
     def range(self) -> str:
         """The valid numbers as text, such as ``at least 0 and below 1``; empty for other types."""
-        if type(self.default) not in MAXIMA:
+        if not (maximum := self.maximum or MAXIMA.get(type(self.default), 0)):
             return ""
-        highest = f"below {self.below:g}" if self.below else f"at most {self._maximum:g}"
-        return f"{'0, or ' if self.or_zero else ''}at least {self.minimum:g} and {highest}"
+        highest = f"below {self.below:g}" if self.below else f"at most {maximum:g}"
+        return f"{'0, or ' if self.minimum and not self.default else ''}at least {self.minimum:g} and {highest}"
 
     def problem(self, value: Any) -> str:
         """Returns what is wrong with a value, to be read after ``key=value``; empty if it is valid."""
@@ -53,14 +44,10 @@ class Setting:
             return self._problem_of_rows(value) if self.entry else self._problem_of_texts(value)
         if self.choices and value not in self.choices:
             return f"is not one of the choices {', '.join(map(repr, self.choices))}"
-        if wanted in MAXIMA and not (self.or_zero and value == 0):
-            in_range = self.minimum <= value < self.below if self.below else self.minimum <= value <= self._maximum
-            return "" if in_range else f"is out of range; it must be {self.range}"
+        if self.range and value != self.default:
+            small = value < self.below if self.below else value <= (self.maximum or MAXIMA[wanted])
+            return "" if small and value >= self.minimum else f"is out of range; it must be {self.range}"
         return ""
-
-    @property
-    def _maximum(self) -> float:
-        return self.maximum or MAXIMA[type(self.default)]
 
     def _problem_of_texts(self, values: tuple) -> str:
         if repeated := [value for number, value in enumerate(values) if value in values[:number]]:
@@ -71,10 +58,8 @@ class Setting:
 
     def _problem_of_rows(self, rows: tuple) -> str:
         for row in rows:
-            if not isinstance(row, tuple | list) or not self.required <= len(row) <= len(self.entry):
-                names = [part.help for part in self.entry]
-                rest = "".join(f"[, {name}" for name in names[self.required :]) + "]" * len(names[self.required :])
-                return f"contains {row!r}; each entry is ({', '.join(names[: self.required])}{rest})"
+            if not isinstance(row, tuple | list) or not 2 <= len(row) <= len(self.entry):
+                return f"contains {row!r}; entries are {self.help}"
             for part, value in zip(self.entry, row, strict=False):
                 if problem := part.problem(value):
                     return f"contains {row!r}, whose {part.help} {value!r} {problem}"
@@ -107,9 +92,7 @@ SETTINGS: dict[str, Setting] = {
     "weights.path": Setting("", "weight file of the backbone, or a folder of weight files; empty: look up by name"),
     "weights.name": Setting("", "source of the weights (`alljax weights list`); empty: any for the backbone"),
     "preprocessing.name": Setting("", "torch, caffe, rescale or lite; empty: as the weights were trained"),
-    "preprocessing.image_size": Setting(
-        0, "input image size in pixels; 0: as the weights were trained", minimum=32, maximum=4096, or_zero=True
-    ),
+    "preprocessing.image_size": Setting(0, "input size in pixels; 0: that of the weights", minimum=32, maximum=4096),
     "split.protocol": _choice(
         "division into training and test images; paper, official_folds_by_name: with leaks",
         "subject_kfold",
@@ -136,15 +119,15 @@ SETTINGS: dict[str, Setting] = {
     "train.warmup_steps": Setting(0, "number of steps of linear warmup"),
     "train.boundaries": Setting(
         (),
-        "piecewise: pairs (step, factor of the learning rate from this step)",
-        entry=(Setting(0, "step"), Setting(1.0, "factor", minimum=1e-12, maximum=1e12)),
+        "pairs (step, factor of the learning rate from this step), for piecewise",
+        entry=(Setting(0, "step"), Setting(1.0, "factor", minimum=1e-12)),
     ),
     "train.learning_rate": Setting(1e-4, "initial learning rate"),
     "train.decay_steps": Setting(900, "exponential: number of steps per decay by decay_rate", minimum=1),
     "train.decay_rate": Setting(0.95, "exponential: decay factor; 1 disables the decay", minimum=1e-6, maximum=1),
     "train.staircase": Setting(False, "exponential: decay only after every decay_steps steps"),
-    "train.epochs": Setting(20, "number of epochs", minimum=1),
-    "train.batch_size": Setting(32, "batch size; the last batch of an epoch may be smaller", minimum=1),
+    "train.epochs": Setting(20, "number of epochs", minimum=1, maximum=1e6),
+    "train.batch_size": Setting(32, "batch size; the last batch of an epoch may be smaller", minimum=1, maximum=1e6),
     "train.class_weights": _choice("class weights in the loss; balanced: inverse frequency", "none", "balanced"),
     "train.sampling": _choice("each image once per epoch, or draws balanced by class", "each", "balanced"),
     "train.loss": _choice("loss function", "cross_entropy", "focal"),
@@ -152,29 +135,20 @@ SETTINGS: dict[str, Setting] = {
     "train.label_smoothing": Setting(0.0, "label smoothing", below=1),
     "train.groups": Setting(
         (),
-        "finetune: tuples (pattern, learning-rate factor[, decay factor[, first epoch]]) per group",
-        entry=(
-            Setting("", "pattern"),
-            Setting(1.0, "learning-rate factor", maximum=1e6),
-            Setting(1.0, "decay factor", maximum=1e6),
-            Setting(0, "first epoch"),
-        ),
+        "tuples (pattern, learning-rate factor[, decay[, first epoch]]), one per parameter group, for finetune",
+        entry=(Setting("", "pattern"), Setting(1.0, "factor"), Setting(1.0, "decay"), Setting(0, "first epoch")),
     ),
     "train.accumulation_steps": Setting(1, "number of gradient accumulation steps per batch", minimum=1),
     "train.ema_decay": Setting(0.0, "decay of the parameters' moving average, which is evaluated; 0: none", below=1),
     "train.compute": _choice("finetune: data type of the backbone's computations", "float32", "bfloat16"),
-    "train.bn_momentum": Setting(
-        0.0, "finetune: batch-norm momentum of trainable layers; 0: as in the backbone", below=1
-    ),
+    "train.bn_momentum": Setting(0.0, "finetune: momentum of trained batch norms; 0: that of the backbone", below=1),
     "train.remat": Setting(False, "finetune: recompute activations in the backward pass to save memory"),
     "train.patience": Setting(0, "finetune: epochs without a lower validation loss until the end; 0: no limit"),
     "train.checkpoint_steps": Setting(200, "finetune: number of steps between checkpoints", minimum=1),
     "train.keep_latest": Setting(2, "finetune: number of latest checkpoints to keep", minimum=1),
     "train.keep_best": Setting(1, "finetune: number of checkpoints with the lowest validation loss to keep"),
     "train.log_steps": Setting(10, "finetune: steps between logged metrics, where several processes stop", minimum=1),
-    "train.loggers": Setting(
-        ("tensorboard",), "finetune: loggers besides metrics.jsonl", choices=("tensorboard", "wandb", "mlflow")
-    ),
+    "train.loggers": Setting(("tensorboard",), "finetune: more than metrics.jsonl", ("tensorboard", "wandb", "mlflow")),
     "augment.flips": Setting(False, "finetune: random horizontal and vertical flips"),
     "augment.quarter_turns": Setting(False, "finetune: random rotations by multiples of 90 degrees"),
     "augment.rotation": Setting(0.0, "finetune: maximum rotation in degrees", maximum=180),

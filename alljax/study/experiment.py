@@ -20,10 +20,14 @@ from alljax.errors import Problems, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import SizeThreshold
 from alljax.evaluation.intervals import Bootstrap
-from alljax.study.inputs import open_inputs
+from alljax.study import sweep
 from alljax.study.sweep import Trial
+from alljax.training import metric_writers
 from alljax.training.feature_extraction import FeatureExtractor, ImageSources
-from alljax.training.network import Network
+from alljax.training.fine_tuning import group_parameters
+from alljax.training.network import Network, check_names, open_networks
+from alljax.training.sharding import make_mesh
+from alljax.weights import store
 
 
 @dataclass(frozen=True)
@@ -150,16 +154,21 @@ def open_experiment(
 ) -> Experiment:
     """Opens images and networks of a study, inspects every image once, and makes the folds; writes nothing.
 
-    The arguments are those of `open_inputs`.
+    The arguments are those of `check_inputs`.
 
     Raises:
-        UserError: `problems` and those of the inputs.
+        UserError: what `check_inputs` finds.
         DataError: no usable images, images that cannot be read, or a protocol that they do not allow.
         LeakError: a protocol with subjects in training and test that is not declared leaky.
         WeightsError: no weights, or a file that does not fit.
     """
-    dataset, opened = open_inputs(config, trials, problems, download)
+    dataset = check_inputs(config, trials, problems or Problems(), download)
+    opened = open_networks(trial.config for trial in trials)
     networks = {trial.name: network for trial, network in zip(trials, opened, strict=True)}
+    for trial in trials:
+        if trial.config.train.mode == "finetune":
+            make_mesh(trial.config)
+            group_parameters(trial.config, networks[trial.name], num_classes=2)
     dataset, inspection = open_images(config, dataset)
     subjects = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
     labels = np.array([record.label for record in dataset.records], np.int32)
@@ -176,6 +185,35 @@ def open_experiment(
     requests = [(networks[trial.name], trial.config.features.augment) for trial in frozen]
     extractor = FeatureExtractor(config, sources, inspection.digests, requests)
     return Experiment(dataset, inspection, subjects, labels, networks, divisions, extractor, sources)
+
+
+def check_inputs(config: ConfigDict, trials: Sequence[Trial], problems: Problems, download: bool) -> Dataset:
+    """Checks names, source, folds and weights before anything is compiled or an image is read; returns the source.
+
+    Weights that are absent are a problem, unless `download` is set and there is no other one: then they are downloaded.
+
+    Raises:
+        UserError: `problems` and what is found here, together.
+    """
+    for trial in trials:
+        with problems.collect():
+            check_names(trial.config)
+        with problems.collect():
+            metric_writers.check(trial.config.train.loggers if trial.config.train.mode == "finetune" else ())
+    with problems.collect():
+        dataset = open_dataset(config.data, sweep.subsets(trials))
+        # Equal images, which may merge subjects, are not known yet: a study has at most these subjects.
+        subjects = splits.merge_subjects(dataset.records, (), dataset.known_subjects)
+        for split in {trial.split: trial.config for trial in trials}.values():
+            with problems.collect():
+                splits.make_splits(dataset, subjects, (), split)
+    download = download and not problems.errors
+    configs = [trial.config for trial in trials]
+    for wanted in {(each.weights.path, each.weights.name, each.model.backbone): None for each in configs}:
+        with problems.collect():
+            store.find(*wanted, download)
+    problems.report()
+    return dataset
 
 
 def _divide(

@@ -90,15 +90,10 @@ def dry_run(
 
 
 def open_study(
-    config: ConfigDict,
-    folder: Path,
-    shard: tuple[int, int],
-    force: bool,
-    problems: Problems | None = None,
-    download: bool = True,
+    config: ConfigDict, folder: Path, shard: tuple[int, int], force: bool, found: Problems | None, download: bool = True
 ) -> tuple[list[Trial], Experiment]:
     """Opens all inputs of a study; reports together, before an image is read, what is wrong with it (`run_study`)."""
-    problems, trials = problems or Problems(), []
+    problems, trials = found or Problems(), []
     with problems.collect():
         trials = sweep.expand(config)
     with problems.collect():
