@@ -4,15 +4,19 @@ Results go to standard output, progress and messages to standard error.
 """
 
 import argparse
+import difflib
+import importlib.metadata
 import os
+import platform
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import alljax
 from alljax import files, interrupts, progress, settings
-from alljax.commands import VERBS, data_audit, data_verify
+from alljax.commands import VERBS
 from alljax.errors import ConfigError, Problems, Stopped, UserError
 from alljax.training import distributed
 
@@ -26,13 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress.show_messages()
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; images.decode refuses these images
     try:
+        _check_flags(sys.argv[1:] if arguments is None else arguments)
         options, words = _parser().parse_known_args(arguments)
         if hasattr(options, "config"):
             from alljax import config
 
             options.problems = Problems()  # `alljax study` reports them together with those of the inputs
             options.settings = config.load(options.config, words, options.problems)
-        elif words and options.call not in (data_audit, data_verify):
+        elif words and not hasattr(options, "config.KEY"):
             raise ConfigError(f"unknown argument {words[0]!r}; `alljax --help` lists the commands")
         options.words = words
         return options.call(options) or 0
@@ -45,6 +50,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the program that read our output has ended, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return distributed.exit(141)
+
+
+def _check_flags(words: Sequence[str]) -> None:
+    """Reports an unknown flag, which argparse would do after a missing argument."""
+    verb = next((verb for verb in VERBS if list(words[: verb.count(" ") + 1]) == verb.split()), "")
+    known = ["--help", *(argument.partition(":")[0] for argument in VERBS[verb][1].split())] if verb else []
+    for name in (word.partition("=")[0] for word in words if verb and word.startswith("--")):
+        if name not in known and not (name.startswith("--config.") and "--config.KEY" in known):
+            from alljax import config
+
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+            if "--config.KEY" in known and not near and (key := config.nearest(name.strip("-"))):
+                near = [f"--config.{key}"]
+            fix = f"did you mean {near[0]}?" if near else f"see `alljax {verb} --help`"
+            raise ConfigError(f"unknown argument {name!r}: {fix}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,8 +94,9 @@ def shard(text: str) -> tuple[int, int]:
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "--config": {"help": "a config file, see configs/", "required": True, "metavar": "FILE[:ARGUMENT]"},
-    "--settings": {"help": "list every --config.key=value", "action": "version", "version": settings.describe()},
-    "--workdir": {"help": "folder of the study", "type": _path, "required": True},
+    "--config.KEY": {"help": "a setting: --config.seed=1 --config.data.classes=normal,blast", "metavar": "VALUE"},
+    "--settings": {"help": "list all settings and exit", "action": "version", "version": settings.describe()},
+    "--workdir": {"help": "folder of the study", "type": _path, "required": True, "metavar": "FOLDER"},
     "--resume": {"help": "resume unfinished trials although the config has changed", "choices": ["force"]},
     "--shard": {"help": "only every Nth job, from job I", "type": shard, "default": (0, 1), "metavar": "I/N"},
     "--dry_run": {"help": "print what is missing, or the trials and their time; write nothing", "action": "store_true"},
@@ -100,18 +121,25 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+GROUPS = {"data": "Verify, audit and prepare data sets.", "weights": "List, show, convert and download weights."}
+"""Help of the first words of commands that have two."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="alljax",
         description="Transfer learning on microscopic images of blood cells.",
         epilog=f"first steps: {VERBS['study'][2]}\n{EXIT_CODES}",
     )
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib"))
+    version = f"alljax {alljax.__version__} ({versions}, Python {platform.python_version()})"
+    parser.add_argument("--version", action="version", version=version, help="show versions and exit")
     groups = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True)}
-    for group, help in (("data", "Verify, audit and prepare data sets."), ("weights", "List and convert weights.")):
-        group_parser = groups[""].add_parser(group, help=help)
-        groups[group] = group_parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     for verb, (call, arguments, example) in VERBS.items():
         group, _, name = verb.rpartition(" ")
+        if group not in groups:
+            group_parser = groups[""].add_parser(group, help=GROUPS[group])
+            groups[group] = group_parser.add_subparsers(title="actions", metavar="ACTION", required=True)
         text = call.__doc__
         verb_parser = groups[group].add_parser(name, help=text, description=text, epilog=f"example: {example}")
         verb_parser.set_defaults(call=call)

@@ -18,8 +18,9 @@ Call = Callable[[Options], int | None]
 VERBS: dict[str, tuple[Call, str, str]] = {}
 """Function, arguments (keys of `cli.ARGUMENTS`) and example of each verb."""
 
-RUN = "--config --settings --workdir --resume --coordinator --processes --process --timeout"
-"""Arguments of `study` and `train`."""
+CONFIG = "--config --config.KEY --settings"
+RUN = f"{CONFIG} --workdir --resume --coordinator --processes --process --timeout"
+"""Arguments of commands with a config, and of `study` and `train`."""
 
 
 def _verb(name: str, arguments: str, example: str) -> Callable[[Call], Call]:
@@ -100,7 +101,7 @@ def report(options: Options) -> None:
     print(f"report: {report.write_report(options.workdir, paper.sections)}")
 
 
-@_verb("features", "--config --settings --out:file", "alljax features --config=configs/quickstart.py --out=f.npz")
+@_verb("features", f"{CONFIG} --out:file", "alljax features --config=configs/quickstart.py --out=f.npz")
 def features(options: Options) -> int:
     """Write the backbone's features of every image."""
     from alljax.study import predict
@@ -111,7 +112,7 @@ def features(options: Options) -> int:
     return _exit_code(dataset.notes)
 
 
-@_verb("lr-find", "--config --settings --out:file", "alljax lr-find --config=configs/finetune.py:toy --out=rates.csv")
+@_verb("lr-find", f"{CONFIG} --out:file", "alljax lr-find --config=configs/finetune.py:toy --out=rates.csv")
 def lr_find(options: Options) -> int:
     """Find a learning rate: train for a few steps with each of several rates."""
     from alljax.study import experiment, sweep, workdir
@@ -127,7 +128,7 @@ def lr_find(options: Options) -> int:
     return _exit_code(opened.dataset.notes)
 
 
-@_verb("data verify", "--source --out:json", "alljax data verify --source=C-NMC_Leukemia --out=found.json")
+@_verb("data verify", "--source --config.KEY --out:json", "alljax data verify --source=C-NMC_Leukemia --out=found.json")
 def data_verify(options: Options) -> int:
     """Check that a data set is complete and readable (exit code 1 if it is not)."""
     from alljax.data import verify
@@ -137,7 +138,7 @@ def data_verify(options: Options) -> int:
     return 1 if found["problems"] else 0
 
 
-@_verb("data audit", "--source --out:json --protocol", "alljax data audit --source=C-NMC_Leukemia")
+@_verb("data audit", "--source --config.KEY --protocol --out:json", "alljax data audit --source=C-NMC_Leukemia")
 def data_audit(options: Options) -> int:
     """Find duplicates, subjects with several names, and what each protocol leaks."""
     from alljax.data import audit

@@ -1,5 +1,6 @@
 """The command line: help with an example, user errors in one line, exit codes."""
 
+import re
 import subprocess
 import sys
 
@@ -17,8 +18,10 @@ def test_help_has_an_example_that_parses(
         cli.main([*verb.split(), "--help"])
     assert stopped.value.code == 0
     example = cli.VERBS[verb][2]
-    assert f"example: {example}" in capsys.readouterr().out
+    help = " ".join(capsys.readouterr().out.split())
+    assert f"example: {example}" in help
     assert example.startswith(f"alljax {verb}")
+    assert ("--config.seed=1 --config.data.classes=normal,blast" in help) == ("--config" in help)
 
     def called(options: object) -> int:
         """Does nothing."""
@@ -26,6 +29,12 @@ def test_help_has_an_example_that_parses(
 
     monkeypatch.setitem(cli.VERBS, verb, (called, *cli.VERBS[verb][1:]))
     assert cli.main(example.split()[1:]) == 7
+
+
+def test_version_is_printed_without_jax() -> None:
+    code = "import sys; from alljax import cli\ntry: cli.main(['--version'])\nfinally: assert 'jax' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"alljax \S+ \(jax \S+, jaxlib \S+, Python \S+\)\n", done.stdout)
 
 
 def test_settings_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +56,11 @@ def test_settings_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         ("study --config=x.py --workdir=w --shard=4/4", "argument --shard"),
         ("train --config=configs/quickstart.py --workdir=w --config.study.sweep=()", "use `alljax study`"),
         ("report --workdir=nowhere", "nowhere"),
-        ("report --workdir=nowhere --config.seed=1", "--config.seed=1"),
+        ("report --workdir=nowhere --config.seed=1", "unknown argument '--config.seed'"),
+        ("study --dry-run", "unknown argument '--dry-run': did you mean --dry_run?"),
+        ("study --epochs=3", "unknown argument '--epochs': did you mean --config.train.epochs?"),
+        ("data audit --sorce=x", "did you mean --source?"),
+        ("weights convert --zzz", "see `alljax weights convert --help`"),
         ("data audit --source=nowhere --config.split.fold=3", "did you mean 'split.folds'"),
     ],
 )
