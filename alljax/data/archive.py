@@ -80,10 +80,6 @@ class Archive:
         """Returns the files with an image suffix."""
         return tuple(path for path in self.paths if is_image(path))
 
-    def other_files(self) -> tuple[str, ...]:
-        """Returns the files without an image suffix."""
-        return tuple(path for path in self.paths if not path.endswith("/") and not is_image(path))
-
     def read(self, path: str) -> bytes:
         """Returns the bytes of a file; safe to call from several threads."""
         if path not in self._members:

@@ -30,8 +30,10 @@ KNOWN_SUBJECTS = ({"20", "21"}, {"51", "75", "78"}, {"H2", "H4", "H5", "H6"}, {"
 CROPS = {(600, 600): (450, 450)}
 """Images of the final phase show more background at the same scale: without a crop, cells would look 25 % smaller."""
 
+LABEL_FILE = re.compile(r"(^|/)(phase2|c-nmc_test_prelim_phase_data_labels)[^/]*\.csv$", re.IGNORECASE)
+"""The path of the label CSV of the preliminary phase."""
+
 _NAME = re.compile(r"UID_([Hh]?\d+)_(\d+)_(\d+)_(all|hem)", re.ASCII | re.IGNORECASE)
-_LABEL_FILE = re.compile(r"(phase2|c-nmc_test_prelim_phase_data_labels).*\.csv", re.IGNORECASE)
 _LABEL_ROW = re.compile(r"(UID_\w+)\.\w+,(\d+)\.\w+", re.ASCII)
 _FOLD = re.compile(r"fold_(\d+)", re.ASCII)
 _SUBSETS = {  # by folder name; the first match applies
@@ -114,11 +116,6 @@ def group(record: Record, classes: Sequence[str] = CLASSES) -> tuple[str, str, s
     return record.subset, record.fold, "" if record.label == UNLABELED else classes[record.label]
 
 
-def is_label_file(path: str) -> bool:
-    """Returns whether this is the label CSV of the preliminary phase."""
-    return bool(_LABEL_FILE.fullmatch(path.rpartition("/")[2]))
-
-
 def missing(records: Iterable[Record], subsets: Sequence[str]) -> list[Record]:
     """Returns the images of `subsets` in the complete data set that no subset of a copy has, ordered as `expected`."""
     present = {identity(record) for record in records}
@@ -171,7 +168,7 @@ def _original_names(archive: Archive) -> dict[str, str]:
     """Reads the label CSV of the preliminary phase: the original names, "Patient_ID", by new ones, without suffix."""
     names: dict[str, str] = {}
     for path in archive.paths:
-        if is_label_file(path):
+        if LABEL_FILE.search(path):
             text = archive.read(path).decode(errors="replace")
             names |= {new: old for old, new in _LABEL_ROW.findall(text)}
     return names

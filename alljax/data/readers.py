@@ -10,7 +10,7 @@ from typing import Any
 
 from alljax.config import default_config
 from alljax.data import cnmc, csv_list, folder, medmnist, synthetic
-from alljax.data.archive import Archive, read_file
+from alljax.data.archive import Archive, is_image, read_file
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
 from alljax.data.names import normalize
 from alljax.errors import ConfigError, DataError, first_few, plural
@@ -82,12 +82,16 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None) -> Dataset:
         dataset = _read(name, generated, _list_images, labeled=False)
         if not dataset.records:
             raise DataError(f"{source}: no images in it{''.join(f'; {note}' for note in dataset.notes)}")
-        base = source.parent if is_list else source
+        # Of a download in parts, all are read, by paths that start with their names.
+        inside = source.is_dir() or not any(record.path.startswith(f"{source.name}/") for record in dataset.records)
+        base = source if inside and not is_list else source.parent
         opened |= {(base / record.path).as_posix(): partial(dataset.read, record) for record in dataset.records}
         crops |= dataset.crops
         notes += dataset.notes
     records = tuple(Record(path, UNLABELED) for path in opened)
-    return Dataset("images", (), records, lambda record: opened[record.path](), tuple(notes), crops=crops)
+    return Dataset(
+        "images", (), records, lambda record: opened[record.path](), tuple(dict.fromkeys(notes)), crops=crops
+    )
 
 
 def find_prepared(path: Path) -> Path | None:
@@ -133,7 +137,10 @@ def _list_images(archive: Archive) -> Dataset:
 
 def _left_out(archive: Archive) -> Iterator[str]:
     """Yields a remark on files whose suffix is not that of an image, with their number by suffix."""
-    if paths := [path for path in archive.other_files() if not cnmc.is_label_file(path)]:
+    paths = [
+        path for path in archive.paths if not (path.endswith("/") or is_image(path) or cnmc.LABEL_FILE.search(path))
+    ]
+    if paths:
         counts = Counter(PurePosixPath(path).suffix.lower() or "without suffix" for path in paths)
         listed = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common())
         yield f"left out {plural(len(paths), 'file')} of formats that are not read: {listed} (first: {paths[0]})"
