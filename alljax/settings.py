@@ -73,9 +73,11 @@ def _choice(help: str, *choices: str) -> Setting:
 SETTINGS: dict[str, Setting] = {
     "seed": Setting(0, "random seed of splits, parameters and batch order"),
     "data.source": Setting("synthetic", "folder, zip, CSV, .npz or prepared data set; synthetic: generated cells"),
-    "data.subset": Setting("train", "subset of the data to use: train, prelim, test, ..."),
+    "data.subset": Setting("train", "subset of the data to use: train, val, test, prelim, ..."),
     "data.classes": Setting((), "class names in label order, the positive class second; empty: those of the data"),
-    "data.name_pattern": Setting("", "folders: regular expression for file names with groups subject, field, cell"),
+    "data.name_pattern": Setting(
+        "", "folders: regular expression with groups subject, field, cell for file names, or, with a slash, for paths"
+    ),
     "data.allow_partial": Setting(False, "accept an incomplete copy of C-NMC 2019"),
     "data.on_error": _choice("on an unreadable image: raise or skip", "raise", "skip"),
     "data.cache": _choice("where decoded images are kept; auto: wherever they fit", "auto", "none", "host", "device"),

@@ -59,22 +59,20 @@ class Archive:
             stamp = file_stamp(path)
             for member in _open_zip(path, stamp).infolist():
                 name = _decode_name(member)
-                if name is None:
-                    name = member.filename
-                    undecoded.append(name)
+                undecoded += [member.filename] if name is None else []
                 # Some Windows programs write backslashes.
-                self._members[prefix + name.replace("\\", "/")] = path, stamp, member.filename
+                self._members[prefix + (name or member.filename).replace("\\", "/")] = path, stamp, member.filename
         paths = [path for path in (*paths, *self._members) if f"{path}/" not in zips and _is_visible(path)]
         # Python reads bytes that are not UTF-8 as surrogates, which no file of results can contain.
         if wrong := [path for path in paths if re.search("[\ud800-\udfff]", path)]:
-            raise DataError(f"{self.root}: names that are not valid UTF-8: {first_few(map(ascii, wrong))}; rename them")
+            listed = first_few(str(os.fsencode(path)) for path in wrong)
+            raise DataError(f"{self.root}: names that are not valid UTF-8: {listed}; rename these files or folders")
         self.paths = tuple(natural_sort(paths))
-        self.notes: list[str] = []
-        if undecoded:
-            self.notes.append(
-                f"{plural(len(undecoded), 'name')} in a zip without their encoding, read as code page 437: "
-                f"{first_few(undecoded)}; if they are wrong, unpack the zip, or make it again with names in UTF-8"
-            )
+        note = (
+            f"{plural(len(undecoded), 'name')} in zips may be wrong, because their encoding is unknown: "
+            f"{first_few(undecoded)}; if so, unpack the zip, or make it with names in UTF-8"
+        )
+        self.notes = [note] if undecoded else []
 
     def images(self) -> tuple[str, ...]:
         """Returns the files with an image suffix."""

@@ -152,11 +152,12 @@ def _check_tree(trees: Counter[tuple[str, ...]], source: Path) -> None:
             f"\n  {name}: {first_few(f'{below} {tree[name][below]:,}' for below in natural_sort(tree[name]))}"
             for name in natural_sort(tree)[:6]
         ]
-        choices = (shlex.quote(",".join(natural_sort(names))) for names in sorted((set(above), top), key=len))
+        choices = sorted((shlex.quote(",".join(natural_sort(names))) for names in (above, top)), key=len)
+        either = choices[0] if len(choices[1]) > 200 else " or ".join(choices)
         raise DataError(
             f"{source}: folder names recur, so it is unclear which folders are the classes; found (images):"
-            f"{''.join(lines)}\nset --config.data.classes={' or '.join(choices)}, in label order, or data.source to "
-            f"one of these folders; folders above the classes are read together ({_SUBJECT_ABOVE})"
+            f"{''.join(lines)}\nset --config.data.classes={either}, in label order, or data.source to one of these "
+            f"folders; folders above the classes are read together ({_SUBJECT_ABOVE})"
         )
 
 

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,24 +18,16 @@ _SUBSET_WORDS = {
 
 
 def normalize(name: str) -> str:
-    """Returns a key that is equal for spellings of the same name.
-
-    They may differ in case, surrounding spaces, Unicode normal form and a trailing ``.0``, which spreadsheets append to
-    numbers.
-    """
+    """Returns a key without case, surrounding spaces, Unicode normal form, and a trailing ``.0`` (of spreadsheets)."""
     return re.sub(r"(?<=\w)\.0$", "", unicodedata.normalize("NFC", name.strip().casefold()))
 
 
 def join_spellings(names: Iterable[str], kind: str) -> tuple[dict[str, str], list[str]]:
-    """Joins names that differ in spelling only.
-
-    Args:
-        names: names in any spelling, which may be repeated.
-        kind: of the names, for the note: ``class`` or ``subject``.
+    """Joins names that are equal after `normalize`.
 
     Returns:
         The spelling to use for each of the names (the first in natural order, in NFC, without surrounding spaces), and
-        a note for `Dataset.notes` if any were joined.
+        a note if any were joined, in which the names are of this `kind`, for example ``class``.
     """
     spellings = defaultdict[str, list[str]](list)
     for name in natural_sort(set(names)):
@@ -51,14 +43,9 @@ def join_spellings(names: Iterable[str], kind: str) -> tuple[dict[str, str], lis
 def make_records(
     rows: Sequence[dict[str, Any]], empty_classes: Iterable[str] = ()
 ) -> tuple[tuple[str, ...], tuple[Record, ...], list[str]]:
-    """Makes records, and joins the spellings of their classes and subjects.
+    """Returns the classes sorted by name, records, and notes; the spellings of classes and subjects are joined.
 
-    Args:
-        rows: the attributes of each `Record`, with the name of the class as ``label``.
-        empty_classes: names of further classes.
-
-    Returns:
-        The classes sorted by name, the records, and notes for `Dataset.notes`.
+    The rows are the attributes of each `Record`, with the name of the class as ``label``.
     """
     labels, label_notes = join_spellings((*(row["label"] for row in rows), *empty_classes), "class")
     subjects, subject_notes = join_spellings((row.get("subject", "") for row in rows), "subject")
@@ -86,14 +73,12 @@ def recognize_subset(name: str) -> str:
 
 
 def subset_names(names: Iterable[str]) -> dict[str, str]:
-    """Returns the subset that each name stands for, or an empty text.
+    """Returns the subset of each name by `recognize_subset`.
 
-    It is the one of `recognize_subset`.  Where several different names stand for val, or for test, they remain distinct
-    subsets with their own names: ``TestA`` and ``TestB`` are two test sets.
+    Different names for val, or for test, remain distinct subsets: beside ``TestB``, ``TestA`` is not ``test``.
     """
     spelling, _ = join_spellings(names, "subset")
-    subsets = {name: recognize_subset(name) for name in spelling}
-    own = {
-        subset: len({spelling[name] for name in subsets if subsets[name] == subset}) > 1 for subset in ("val", "test")
-    }
-    return {name: spelling[name] if own.get(subset) else subset for name, subset in subsets.items()}
+    subsets = {name: recognize_subset(name) for name in set(spelling.values())}
+    counts = Counter(subsets.values())
+    own = {name: name for name, subset in subsets.items() if subset in ("val", "test") and counts[subset] > 1}
+    return {name: (subsets | own)[chosen] for name, chosen in spelling.items()}
