@@ -64,7 +64,7 @@ class Archive:
                 self._members[prefix + (name or member.filename).replace("\\", "/")] = path, stamp, member.filename
         paths = [path for path in (*paths, *self._members) if f"{path}/" not in zips and _is_visible(path)]
         # Python reads bytes that are not UTF-8 as surrogates, which no file of results can contain.
-        if wrong := [path for path in paths if re.search("[\ud800-\udfff]", path)]:
+        if wrong := [path for path in (str(self.root), *paths) if re.search("[\ud800-\udfff]", path)]:
             listed = first_few(str(os.fsencode(path)) for path in wrong)
             raise DataError(f"{self.root}: names that are not valid UTF-8: {listed}; rename these files or folders")
         self.paths = tuple(natural_sort(paths))

@@ -84,7 +84,7 @@ def check(dataset: Dataset, source: str) -> Dataset:
     if len(dataset.classes) < 2:
         raise DataError(
             f"{source}: only one class ({dataset.classes[0]!r}); a classifier needs at least two class folders "
-            "(if the class folders are deeper, set data.source to their parent folder)"
+            "(if the class folders are deeper, name them in data.classes)"
         )
     counts = Counter(record.label for record in dataset.records)
     if empty := [name for label, name in enumerate(dataset.classes) if not counts[label]]:

@@ -122,9 +122,13 @@ def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[
             else:
                 file.folders.append(name)
         files.append(file)
-    renamed = [f"{name} as {subset}" for name, subset in subsets.items() if subset not in ("", name.lower(), name)]
-    if renamed:
-        notes.append(f"folders read as subsets: {first_few(renamed)}; name them in data.classes if they are classes")
+    listed = [
+        name if subset == name else f"{name} as {subset}"
+        for name, subset in sorted(subsets.items())
+        if subset and name.lower() not in ("train", "val", "test")
+    ]
+    if listed:
+        notes.append(f"folders read as subsets: {first_few(listed)}; a class of such a name must be in data.classes")
     notes += joined
     return files
 

@@ -11,9 +11,12 @@ from alljax.data.dataset import Record
 from alljax.errors import first_few, plural
 
 _SUBSET_WORDS = {
-    "train": re.compile(r"\btrain(ing)?(sets?|data|[ab])?\b"),
-    "val": re.compile(r"\b(val|valid|validation|dev)(sets?|data|[ab])?\b"),
-    "test": re.compile(r"\b(test|testing|eval|evaluation|hold ?out)(sets?|data|[ab])?\b"),
+    subset: re.compile(rf"\b({words})(data|images?|imgs?)?(sets?)?[abs]?\b")
+    for subset, words in {
+        "train": "train|training",
+        "val": "val|valid|validation|dev",
+        "test": "test|testing|eval|evaluation|hold ?out",
+    }.items()
 }
 
 

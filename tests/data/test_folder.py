@@ -49,6 +49,7 @@ def test_two_test_sets(plant, settings):
         "Train/a/1.png",
         "Train/b/1.png",
     ]
+    assert dataset.notes[0].startswith("folders read as subsets: TestA, TestB;")
     assert dataset.notes[-1].endswith("skipped: 2 of TestB")
 
 
@@ -141,6 +142,7 @@ def test_spellings_are_joined(plant):
     pattern = r"_(?P<subject>\w+)\."
     dataset = read(plant(["a/1_P7.png", "b/2_p7.png"], root="named"), name_pattern=pattern)
     assert [r.subject for r in dataset.records] == ["P7", "P7"]
+    assert len(open_all(str(plant(["test +/1.png", "test -/1.png"], root="tests")), ("test -", "Test +")).records) == 2
     with pytest.raises(ConfigError, match="a class twice"):
         read(plant(files), ("hem", "all", "ALL"))
 
@@ -205,6 +207,10 @@ def test_parts_of_a_download(plant):
         ({"a/1.png": None, "b/readme.txt": b""}, "class 'b' has no images"),
         (["train/a/1.png", "train/a/2.png"], r"only one class \('a'\)"),
         (["1.png", "2.png"], "no labeled images found"),
+        (
+            ["positive test/1.png", "negative test/1.png"],
+            "no labeled images .*read as subsets: negative test, positive",
+        ),
         (["val/a/1.png", "val/b/1.png"], "no labeled images .*only 'train' used .*skipped: 2 of val"),
     ],
 )
