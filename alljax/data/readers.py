@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -74,24 +74,17 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None) -> Dataset:
     crops: dict[tuple[int, int], tuple[int, int]] = {}
     notes: list[str] = []
     for source in sources:
-        is_list = source.suffix.lower() == ".csv"
-        if source.is_file() and not is_list and source.suffix.lower() not in (".zip", ".npz"):
-            opened[source.as_posix()] = partial(read_file, source)
-            continue
         name = f"{source}/" if source.is_dir() else str(source)  # a folder named synthetic/ is a folder
         dataset = _read(name, generated, _list_images, labeled=False)
         if not dataset.records:
             raise DataError(f"{source}: no images in it{''.join(f'; {note}' for note in dataset.notes)}")
-        # Of a download in parts, all are read, by paths that start with their names.
-        inside = source.is_dir() or not any(record.path.startswith(f"{source.name}/") for record in dataset.records)
-        base = source if inside and not is_list else source.parent
+        # The paths of a single image, and of a download in parts, of which all are read, start with its own name.
+        named = source.is_file() and any(record.path.startswith(source.name) for record in dataset.records)
+        base = source.parent if named or source.suffix.lower() == ".csv" else source
         opened |= {(base / record.path).as_posix(): partial(dataset.read, record) for record in dataset.records}
         crops |= dataset.crops
         notes += dataset.notes
-    records = tuple(Record(path, UNLABELED) for path in opened)
-    return Dataset(
-        "images", (), records, lambda record: opened[record.path](), tuple(dict.fromkeys(notes)), crops=crops
-    )
+    return _unlabeled(opened, lambda record: opened[record.path](), notes=tuple(dict.fromkeys(notes)), crops=crops)
 
 
 def find_prepared(path: Path) -> Path | None:
@@ -118,6 +111,8 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
         from alljax.data import cnmc_tfds  # imports TFDS, which few sources need
 
         return cnmc_tfds.read_prepared(prepared)
+    if not labeled and path.is_file() and path.suffix.lower() != ".zip":
+        return _unlabeled([path.name], lambda record: read_file(path))
     archive = Archive(path)
     dataset = read_archive(archive)
     return replace(dataset, notes=(*dataset.notes, *archive.notes, *_left_out(archive)))
@@ -126,13 +121,11 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
 def _list_images(archive: Archive) -> Dataset:
     """Returns all images of an archive without labels."""
     known = cnmc.read_cnmc(archive)
-    return Dataset(
-        "images",
-        (),
-        tuple(Record(path, UNLABELED) for path in archive.images()),
-        read=lambda record: archive.read(record.path),
-        crops=known.crops if known else {},
-    )
+    return _unlabeled(archive.images(), lambda record: archive.read(record.path), crops=known.crops if known else {})
+
+
+def _unlabeled(paths: Iterable[str], read: Callable[[Record], bytes], **others: Any) -> Dataset:
+    return Dataset("images", (), tuple(Record(path, UNLABELED) for path in paths), read, **others)
 
 
 def _left_out(archive: Archive) -> Iterator[str]:
