@@ -101,8 +101,7 @@ def _find_columns(path: Path, header: Sequence[str], needed: Sequence[str]) -> d
         if found:
             columns[found[0]] = column
         elif column in needed:
-            raise DataError(
-                f"{path}: no column {column!r}, only {', '.join(header) or 'empty lines'}; the first line must name the columns path, "
-                "label (and subject, subset)"
-            )
+            names = ", ".join(header) or "empty lines"
+            advice = "the first line must name the columns path, label (and subject, subset)"
+            raise DataError(f"{path}: no column {column!r}, only {names}; {advice}")
     return columns
