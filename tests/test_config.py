@@ -36,7 +36,6 @@ def test_overrides_have_the_types_of_their_settings() -> None:
         ("train.lr", "7", "did you mean 'train.learning_rate'"),
         ("bs", "7", "did you mean 'train.batch_size'"),
         ("train.wd", "7", "did you mean 'train.weight_decay'"),
-        ("num_workers", "7", "did you mean 'data.workers'"),
         ("zzz", "7", "--settings"),
         ("model", "7", "unknown setting"),
         ("train.epochs", "1.5", "an integer"),

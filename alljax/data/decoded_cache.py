@@ -37,17 +37,17 @@ class DecodedImages:
 _gather = jax.jit(partial(jnp.take, axis=0, mode="fill", fill_value=0))  # rows past the end give zeros
 
 
-def cache_images(setting: str, reader: ImageReader, workers: int = 0) -> ImageSource:
+def cache_images(setting: str, reader: ImageReader) -> ImageSource:
     """Returns a source for images that are read several times, decoded once where they fit in memory.
 
-    See `choose_memory` for `setting` and its errors, and `load_batches` for `workers`.
+    See `choose_memory` for `setting` and its errors.
     """
     memory = choose_memory(setting, reader)
     if memory == "none":
         return reader
     decoded = np.empty((len(reader.labels), reader.image_size, reader.image_size, 3), np.uint8)
     with progress.bar("decode", len(decoded), "images") as update:
-        for batch in load_batches(reader, Sampler(np.arange(len(decoded)), _CHUNK), workers):
+        for batch in load_batches(reader, Sampler(np.arange(len(decoded)), _CHUNK)):
             decoded[batch.rows[batch.mask]] = batch.images[batch.mask]
             update(int(batch.mask.sum()))
     return DecodedImages(decoded if memory == "host" else jax.device_put(decoded), reader.labels)

@@ -1,24 +1,19 @@
-"""Records to decoded, resized, padded and sharded batches, prefetched by Grain's threads or processes."""
+"""Records to decoded, resized, padded and sharded batches, read ahead in threads."""
 
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from multiprocessing import parent_process
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alljax import interrupts
 from alljax.data.dataset import Dataset
 from alljax.data.images import load, resize
 from alljax.data.inspection import num_threads
-from alljax.errors import DataError
 
 Rows = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -102,21 +97,10 @@ class Sampler:
         return rows, mask
 
 
-def load_batches(
-    source: ImageSource, sampler: Sampler, workers: int = 0, start: int = 0
-) -> Generator[ImageBatch, None, None]:
-    """Yields the batches of a source, equal for every number of prefetching threads and processes.
+def load_batches(source: ImageSource, sampler: Sampler, start: int = 0) -> Generator[ImageBatch, None, None]:
+    """Yields the batches of a source, from number `start`; they are read and decoded ahead in threads.
 
-    Closing the generator ends its threads and processes.
-
-    Args:
-        source: the images.
-        sampler: the rows.
-        workers: processes that read and decode; 0 for threads of this process.
-        start: number of the first batch.
-
-    Raises:
-        DataError: an image that cannot be read, or a worker process that was killed.
+    Closing the generator ends its threads.  DataError: an image that cannot be read.
     """
 
     def take(number: int) -> Any:
@@ -125,44 +109,23 @@ def load_batches(
     numbers = range(start, len(sampler))
     pixels: Any = (take(number) for number in numbers)
     if isinstance(source, ImageReader):  # others have the pixels in memory
-        pixels = _prefetch(take, numbers, workers)
+        pixels = _prefetch(take, numbers)
+    with closing(pixels):
+        for number, images in zip(numbers, pixels, strict=True):
+            rows, mask = sampler.batch(number)
+            yield ImageBatch(images, np.where(mask, source.labels[rows], 0), rows, mask)
+
+
+def _prefetch(take: Callable[[int], Any], numbers: Iterable[int]) -> Generator[Any, None, None]:
+    """Yields ``take(number)`` in order, working ahead in threads."""
+    threads, ahead = num_threads(), deque[Future[Any]]()
+    pool = ThreadPoolExecutor(threads)
     try:
-        with closing(pixels):
-            for number, images in zip(numbers, pixels, strict=True):
-                rows, mask = sampler.batch(number)
-                yield ImageBatch(images, np.where(mask, source.labels[rows], 0), rows, mask)
-    except RuntimeError as error:
-        if "Worker process was terminated" not in str(error):
-            raise
-        raise DataError(
-            "a worker process was killed (out of memory?); set data.workers=0 or a smaller train.batch_size"
-        ) from error
-
-
-def _prefetch(take: Callable[[int], Any], numbers: range, workers: int) -> Any:
-    """Returns an iterator over ``take(number)`` that works ahead in threads, or in `workers` processes."""
-    import grain  # importing it takes about a second
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads its flags before it starts a process
-    threads = 1 if workers else num_threads()
-    options = grain.ReadOptions(threads, prefetch_buffer_size=threads)
-    images = grain.MapDataset.range(numbers.start, numbers.stop).map(take).to_iter_dataset(options)
-    # Pipes instead of shared memory, which outlives killed processes and is small in containers.
-    pipes = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
-    images = grain.experimental.WithOptionsIterDataset(images, pipes)
-    return iter(images.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_follow_parent))
-
-
-def _follow_parent(worker: int, workers: int) -> None:
-    """Makes a worker process ignore signals, which its parent handles, and end when its parent ends."""
-    for number in interrupts.SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-    def follow() -> None:
-        if parent := parent_process():
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+        for number in numbers:
+            ahead.append(pool.submit(take, number))
+            if len(ahead) > threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

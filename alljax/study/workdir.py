@@ -24,7 +24,7 @@ from alljax.study.sweep import Trial
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scikit-learn", "pillow")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
 RERUN = "run the same `alljax study` command again"
 CHECKSUMS = "checksums.json"
 TEXT_COLUMNS = ("path", "subject", "subject_name", "label", "predicted", "subset")

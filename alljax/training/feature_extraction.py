@@ -59,7 +59,7 @@ class ImageSources:
             reader = ImageReader(self._dataset, *settings)
             if not several_times and self._num_networks[settings] < 2:
                 return reader
-            self._cached[settings] = decoded_cache.cache_images(self._data.cache, reader, self._data.workers)
+            self._cached[settings] = decoded_cache.cache_images(self._data.cache, reader)
         return self._cached[settings]
 
 
@@ -209,7 +209,7 @@ def feature_blocks(
     Args:
         networks: that differ in ``stage`` and ``pool`` only.
         source: the images at the networks' size; each is read once, its views are made on the device.
-        config: ``features.batch_size`` and ``data.workers`` are read.
+        config: ``features.batch_size`` is read.
         augment: ``features.augment``.
     """
     extract, turn = make_extractor(networks), jax.jit(jax.vmap(augmentation.dihedral, (0, None)))
@@ -226,7 +226,7 @@ def feature_blocks(
         blocks = [np.stack([np.asarray(view) for view in views], 1) for views in zip(*outputs, strict=True)]
         return multihost_utils.process_allgather(blocks, tiled=True) if jax.process_count() > 1 else blocks
 
-    with contextlib.closing(load_batches(source, sampler, config.data.workers)) as batches:
+    with contextlib.closing(load_batches(source, sampler)) as batches:
         dispatched: Iterator[Any] = itertools.chain(map(dispatch, batches), [None])
         for start, (outputs, _) in zip(range(0, count, size), itertools.pairwise(dispatched), strict=True):
             yield [block[: min(size, count - start)] for block in collect(outputs)]

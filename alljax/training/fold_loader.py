@@ -34,10 +34,10 @@ class FoldLoader:
     def __init__(self, config: ConfigDict, images: ImageSource, fold: FoldRows, key: jax.Array, mesh: Mesh) -> None:
         """Draws the order of all epochs from the key of the run.
 
-        Of the config ``train`` and ``data.workers`` are read; `images` are those of the complete data set.  Batches
-        are padded to a multiple of the devices.
+        Of the config ``train`` is read; `images` are those of the complete data set.  Batches are padded to a multiple
+        of the devices.
         """
-        self._images, self._mesh, self._workers = images, mesh, config.data.workers
+        self._images, self._mesh = images, mesh
         self._batch_size = min(config.train.batch_size, len(fold.train))
         shard = jax.process_index(), jax.process_count()
         multiple = mesh.device_count * config.train.accumulation_steps
@@ -54,7 +54,7 @@ class FoldLoader:
 
     def train(self, step: int) -> Generator[Batch, None, None]:
         """Yields the training batches from a step, counted from 0, to the end of the last epoch."""
-        with closing(load_batches(self._images, self._sampler(self._orders), self._workers, start=step)) as batches:
+        with closing(load_batches(self._images, self._sampler(self._orders), start=step)) as batches:
             for batch in batches:
                 yield self._place(batch)
 

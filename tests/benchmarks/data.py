@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ BATCH, SIDE, SIZE, ROUNDS = 32, 450, 224, 5
 CORES = len(os.sched_getaffinity(0))
 
 
-def ours(folder: Path, antialias: bool, workers: int) -> Callable[[], Iterable[object]]:
+def ours(folder: Path, antialias: bool) -> Callable[[], Iterable[object]]:
     from alljax.data.dataset import Dataset, Record
     from alljax.data.loader import ImageReader, Sampler, load_batches
 
@@ -36,18 +35,7 @@ def ours(folder: Path, antialias: bool, workers: int) -> Callable[[], Iterable[o
     dataset = Dataset("folder", ("cell",), records, lambda record: (folder / record.path).read_bytes())
     source = ImageReader(dataset, SIZE, "bilinear", antialias)
     once = Sampler(np.arange(len(paths)), BATCH)
-    if not workers:
-        return lambda: load_batches(source, once)
-    many = Sampler(np.tile(np.arange(len(paths)), (10_000, 1)), BATCH)
-    batches = load_batches(source, many, workers)  # starting processes takes a second: they stay
-
-    def one_pass() -> Iterable[object]:
-        for _ in range(4 * workers):  # batches prefetched while others were measured do not count
-            next(batches)
-        yield
-        yield from (next(batches) for _ in range(len(once)))
-
-    return one_pass
+    return lambda: load_batches(source, once)
 
 
 def tf_data(folder: Path, antialias: bool) -> Callable[[], Iterable[object]]:
@@ -80,8 +68,7 @@ def torch_loader(folder: Path, antialias: bool) -> Callable[[], Iterable[object]
 
 
 METHODS: dict[str, tuple[str, Callable[[Path, bool], Callable[[], Iterable[object]]]]] = {
-    "alljax, threads": ("alljax", partial(ours, workers=0)),
-    "alljax, processes": ("alljax", partial(ours, workers=CORES)),
+    "alljax": ("alljax", ours),
     "tf.data": ("tensorflow", tf_data),
     "torch": ("torch", torch_loader),
 }
@@ -95,10 +82,7 @@ def serve(method: str, folder: Path, antialias: bool) -> None:
     def work() -> tuple[float, float]:
         start, images = time.perf_counter(), 0
         for batch in batches():
-            if batch is None:
-                start = time.perf_counter()
-            else:
-                images += len(getattr(batch, "images", batch))
+            images += len(getattr(batch, "images", batch))
         return images / (time.perf_counter() - start), peak_memory()
 
     rounds.serve(work)
@@ -123,7 +107,6 @@ def compare(folder: Path, antialias: bool) -> None:
     for _ in range(ROUNDS + 1):
         for method, worker in workers.items():
             measured[method].append(worker.ask())
-            time.sleep(0.5)  # idle processes prefetch now
     ours = 0.0
     for method, found in measured.items():
         rates, memory = [rate for rate, _ in found[1:]], found[-1][1]  # the first round fills caches

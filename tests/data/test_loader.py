@@ -1,15 +1,9 @@
-"""Batches: their order, padding and sharding, for any number of threads, processes and hosts."""
+"""Batches: their order, padding and sharding, for any number of threads and hosts."""
 
 import io
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,57 +91,7 @@ def test_threads_end_when_batches_are_dropped() -> None:
     wait_until(lambda: threading.active_count() <= before)
 
 
-def test_worker_processes(plant) -> None:
-    """Two workers give the batches of threads, name a bad image, and a killed worker is one error line."""
-    good = {f"{'ab'[number % 2]}/{number}.png": None for number in range(9)}
-    dataset = folder.read_folder(Archive(plant(good, zipped=True)))
-    reader, order = ImageReader(dataset, 8, antialias=False), sampler(9, 4, epochs=2)
-    expected = list(load_batches(reader, order))
-    for ours, theirs in zip(load_batches(reader, order, workers=2, start=1), expected[1:], strict=True):
-        assert all(np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in FIELDS)
-    bad = ImageReader(folder.read_folder(Archive(plant({"a/1.png": None, "b/2.png": b"bad"}, root="bad"))), 8)
-    for workers in (0, 1):
-        with pytest.raises(DataError, match=r"^b/2\.png: not an image"):
-            list(load_batches(bad, sampler(2, 1), workers))
-    loader = load_batches(reader, sampler(9, 2, epochs=50), workers=1)
-    next(loader)
-    for child in multiprocessing.active_children():
-        child.kill()
-    with pytest.raises(DataError, match=r"^a worker process was killed .* set data\.workers=0"):
-        list(loader)
-
-
-SCRIPT = """
-import multiprocessing, time
-import numpy as np
-from alljax.data import synthetic
-from alljax.data.loader import ImageReader, Sampler, load_batches
-
-if __name__ == "__main__":
-    reader = ImageReader(synthetic.read_synthetic(4, 40, 32, 1), 32)
-    loader = load_batches(reader, Sampler(np.tile(np.arange(40), (99, 1)), 4), workers=1)
-    next(loader)
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-    time.sleep(60)
-"""
-
-
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def test_worker_process_ignores_signals_and_ends_with_its_parent(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    process = subprocess.Popen([sys.executable, str(tmp_path / "script.py")], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    worker = int(process.stdout.readline())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        os.kill(worker, number)
-    time.sleep(0.3)
-    assert alive(worker)
-    process.kill()
-    process.communicate()
-    wait_until(lambda: not alive(worker))
+def test_an_unreadable_image_is_named(plant) -> None:
+    bad = ImageReader(folder.read_folder(Archive(plant({"a/1.png": None, "b/2.png": b"bad"}))), 8)
+    with pytest.raises(DataError, match=r"^b/2\.png: not an image"):
+        list(load_batches(bad, sampler(2, 1)))
