@@ -20,7 +20,7 @@ from alljax.errors import Problems, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import SizeThreshold
 from alljax.evaluation.intervals import Bootstrap
-from alljax.study import sweep
+from alljax.study import identity, sweep
 from alljax.study.sweep import Trial
 from alljax.training import metric_writers
 from alljax.training.feature_extraction import FeatureExtractor, ImageSources
@@ -94,12 +94,8 @@ class Experiment:
 
     def fingerprints(self) -> dict[str, str]:
         """Returns the SHA-256 of the images with their labels, of the folds and of the weights, by name."""
-        folds = {
-            f"split {name}" if len(self.divisions) > 1 else "split": division["protocol"]["fingerprint"]
-            for name, division in self.description["splits"].items()
-        }
         weights = {f"weights of {name}": network.weights.sha256 for name, network in self.networks.items()}
-        return {"images": self.description["dataset"]["sha256"]} | folds | weights
+        return identity.fingerprints(self.description) | weights
 
     @cached_property
     def description(self) -> dict[str, Any]:

@@ -18,8 +18,6 @@ from alljax.training import checkpoints
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-PARAMETERS = "checkpoint/parameters.npz"
-
 
 def write_experiment(folder: Path, experiment: Experiment) -> None:
     """Writes split.csv, and metrics.json with the trials that were finished before.
@@ -28,33 +26,36 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
     """
     import pandas
 
-    results.summarize_study(folder, experiment.description)
     tables, dataset = [], experiment.dataset
     for name, division in experiment.divisions.items():
         rows = splits.split_rows(division.folds, dataset.records, experiment.subjects, dataset.classes)
         tables.append(pandas.DataFrame(rows, columns=list(splits.COLUMNS)))
         if len(experiment.divisions) > 1:
             tables[-1].insert(0, "split", name)
-    workdir.write_csv(folder / "split.csv", pandas.concat(tables))
+    workdir.write_study(folder, {"split.csv": workdir.to_csv(pandas.concat(tables))})
+    results.summarize_study(folder, experiment.description)
 
 
 def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Outcome) -> None:
-    """Writes ``trials/NAME/``; metrics.json, written last, means finished."""
-    here = workdir.trial_folder(folder, trial.name)
+    """Writes ``trials/NAME/``; checksums.json, written last, means finished."""
+    here, written = workdir.trial_folder(folder, trial.name), list(workdir.TRIAL_FILES)
+    workdir.begin_trial(here)
     if trial.config.study.checkpoints:
-        checkpoints.save_arrays(here / PARAMETERS, {str(fold): run.params for fold, run in enumerate(outcome.folds)})
+        folds = {str(fold): run.params for fold, run in enumerate(outcome.folds)}
+        checkpoints.save_arrays(here / workdir.PARAMETERS, folds)
+        written.append(workdir.PARAMETERS)
     history, predictions = _tables(trial, experiment, outcome)
     workdir.write_csv(here / "history.csv", history)
     workdir.write_csv(here / "predictions.csv", predictions)
-    workdir.write_checksums(here)
     inputs = {"weights": experiment.networks[trial.name].describe(), "split": trial.split}
     workdir.write_json(here / "metrics.json", _summarize(trial, experiment, outcome) | inputs | outcome.costs)
+    workdir.record(here, written)
 
 
 def load_parameters(trial_folder: Path) -> list[Any]:
     """Returns the parameters of a finished trial: `FoldOutcome.params` of each fold."""
-    workdir.verify(trial_folder, PARAMETERS)
-    folds = checkpoints.load_arrays(trial_folder / PARAMETERS)
+    workdir.verify(trial_folder, workdir.PARAMETERS)
+    folds = checkpoints.load_arrays(trial_folder / workdir.PARAMETERS)
     return [folds[str(fold)] for fold in range(len(folds))]
 
 

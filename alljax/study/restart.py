@@ -1,15 +1,16 @@
 """Recognizes a finished study whose inputs have not changed, without reading images or importing JAX."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from alljax import config as configs
 from alljax.data.dataset import Dataset
 from alljax.data.readers import open_dataset
 from alljax.errors import UserError
-from alljax.study import results, sweep, workdir
+from alljax.study import identity, results, sweep, workdir
 from alljax.study.results import Study
 from alljax.weights import store
 
@@ -20,18 +21,33 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
     Images are compared by paths, labels, size and modification time, weights by their hash, which is cached.
     """
     try:
-        study = results.read_study(folder)
-        trials = study.metrics["trials"].values()
-        weights = {(trial["weights"]["path"], trial["weights"]["sha256"]) for trial in trials}
+        study, given = results.read_study(folder), identity.settings(sweep.expand(config))
+        stored = {name: study.settings(name) for name in study.trials}
+        found = {name: workdir.read_result(folder, name) for name in study.trials}
         unchanged = (
-            not workdir.changes(folder, configs.flatten(config))
-            and study.metrics["trials"] == {name: workdir.read_result(folder, name) for name in study.trials}
-            and all(store.digest(Path(path)) == sha256 for path, sha256 in weights)
+            not identity.changes(stored, given)
+            and not workdir.damaged(folder)
+            and all(workdir.is_finished(folder, name) for name in study.trials)
+            and study.metrics["trials"] == found
+            and _has_same_weights(given, found)
             and study.environment.get("source_state") == source_state(config)
         )
     except UserError:  # no study, or `run_study` reports it
         return None
     return study if unchanged else None
+
+
+def _has_same_weights(given: identity.Settings, results: Mapping[str, Any]) -> bool:
+    """Returns whether the weights that trials would use now have the SHA-256 of those they used."""
+    used = {name: result["weights"] for name, result in results.items()}
+    files = {
+        (given[name]["weights.path"], given[name]["weights.name"], of["backbone"], of["path"], of["sha256"])
+        for name, of in used.items()
+    }
+    return all(
+        (store.find(path, source, backbone).sha256 if path else store.digest(Path(before))) == sha256
+        for path, source, backbone, before, sha256 in files
+    )
 
 
 def source_state(config: ConfigDict) -> str:

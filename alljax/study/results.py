@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
+from alljax import config as configs
 from alljax import files
 from alljax.errors import WorkdirError, first_few, plural
 from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.intervals import Bootstrap, HeldOut
-from alljax.study import workdir
+from alljax.study import identity, schemas, workdir
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SHARED = ("config.json", "environment.json", "split.csv", "metrics.json", "trials.json")
-"""Files of the study that every shard has; the last one marks a complete copy."""
-
-TABLES = ("history.csv", "predictions.csv")
+HISTORY = {"repeat": int, "fold": int, "seed": int, "epoch": int} | dict.fromkeys(
+    ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy"), float
+)
+PREDICTIONS = {"path": str, "label": str, "predicted": str, "repeat": int, "fold": int, "seed": int}
+SUBJECTS = {"path": str, "subject_name": str, "subject": str}
+"""Columns of the tables of a study that are read, and their types; predictions also have the probabilities."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +106,22 @@ class Study:
 
     def history(self, name: str) -> "DataFrame":
         """Returns history.csv of a trial; infinite losses are NaN."""
-        return self._read(name, "history.csv").replace([np.inf, -np.inf], np.nan)
+        return self._read(name, "history.csv", HISTORY).replace([np.inf, -np.inf], np.nan)
 
     def predictions(self, name: str) -> Predictions:
         """Returns the held-out predictions of a trial; they are read once."""
         if name in self._predictions:
             return self._predictions[name]
-        frame = self._read(name, "predictions.csv").drop(columns="subject")
+        columns = [f"prob_{label}" for label in self.classes]
+        frame = self._read(name, "predictions.csv", PREDICTIONS | dict.fromkeys(columns, float))
         frame = frame.sort_values(["seed", "path", "repeat", "fold"], kind="stable")
         seeds = frame["seed"].nunique()
         rows = frame.iloc[: len(frame) // seeds].merge(self._subjects, on="path", how="left")
         labels = {label: index for index, label in enumerate(self.classes)}
-        probabilities = frame[[f"prob_{label}" for label in self.classes]].to_numpy(np.float64)
+        probabilities = frame[columns].to_numpy(np.float64)
+        if len(rows) * seeds != len(frame) or not rows["label"].isin(labels).all() or rows["subject"].isna().any():
+            path = workdir.trial_folder(self.folder, name) / "predictions.csv"
+            raise WorkdirError(f"{path} has other images or classes than the study, or rows are missing")
         self._predictions[name] = Predictions(
             paths=np.array(rows["path"], str),
             subject_names=np.array(rows["subject_name"], str),
@@ -125,16 +132,17 @@ class Study:
         )
         return self._predictions[name]
 
-    def _read(self, name: str, file: str) -> "DataFrame":
+    def _read(self, name: str, file: str, types: Mapping[str, type]) -> "DataFrame":
         """Returns a table of a trial that has its recorded checksum; raises `WorkdirError` for another one."""
         folder = workdir.trial_folder(self.folder, name)
         workdir.verify(folder, file)
-        return workdir.read_csv(folder / file)
+        return workdir.read_csv(folder / file, types)
 
     @cached_property
     def _subjects(self) -> "DataFrame":
         """From path to the name of the subject in the data set and after merging aliases."""
-        return workdir.read_csv(self.folder / "split.csv")[["path", "subject_name", "subject"]].drop_duplicates("path")
+        workdir.verify(self.folder, "split.csv")
+        return workdir.read_csv(self.folder / "split.csv", SUBJECTS).drop_duplicates("path")
 
 
 def read_study(folder: Path) -> Study:
@@ -143,13 +151,15 @@ def read_study(folder: Path) -> Study:
     Raises:
         WorkdirError: not a work folder, one of another version of alljax, no trial is finished, or a damaged file.
     """
-    workdir.check_version(folder)
-    stored = {name: workdir.read_json(folder / f"{name}.json") for name in ("config", "environment", "trials")}
-    summary = workdir.read_json(folder / "metrics.json")
+    workdir.check_folder(folder)
+    settings = {trial["name"]: trial["config"] for trial in workdir.read_trials(folder)}
+    config = configs.flatten(configs.default_config()) | workdir.read(folder, "config.json", schemas.Config)
+    environment = workdir.read(folder, "environment.json", schemas.ENVIRONMENT)
+    summary = workdir.read(folder, "metrics.json", schemas.SUMMARY)
     if not summary["trials"]:
         raise WorkdirError(f"{folder}: no trial of this study is finished; {workdir.RERUN}")
-    settings = {trial["name"]: trial["config"] for trial in stored["trials"]}
-    return Study(folder, stored["config"], stored["environment"], summary, tuple(settings), settings)
+    _check_names(folder, summary, settings)
+    return Study(folder, config, environment, summary, tuple(settings), settings)
 
 
 def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
@@ -163,21 +173,17 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
         The content of metrics.json.
     """
     for shard in shards:
-        workdir.check_version(shard)
-    if not shards:
-        workdir.check_version(folder)
-    elif not (folder / "trials.json").is_file():
-        try:
-            contents = {name: (shards[0] / name).read_bytes() for name in SHARED}
-        except OSError as error:
-            raise WorkdirError(f"{shards[0]}: incomplete shard ({error}); {workdir.RERUN}") from error
-        for name, content in contents.items():
-            files.write_bytes(folder / name, content)
+        workdir.check_folder(shard)
+    if not shards or (folder / "trials.json").is_file():
+        workdir.check_folder(folder)
+    else:
+        workdir.verify(shards[0], *workdir.STUDY_FILES)
+        workdir.write_study(folder, {name: (shards[0] / name).read_bytes() for name in workdir.STUDY_FILES})
     for shard in shards:
         _check_same_study(folder, shard)
         for trial in workdir.read_trials(folder):
             _merge_trial(folder, shard, trial["name"])
-    summary = summarize_study(folder, workdir.read_json(folder / "metrics.json"))
+    summary = summarize_study(folder, workdir.read(folder, "metrics.json", schemas.SUMMARY))
     for name, reason in summary["failed"].items():
         logging.info(f"{name} failed: {reason}")
     if summary["missing"]:
@@ -193,33 +199,54 @@ def summarize_study(folder: Path, description: dict[str, Any]) -> dict[str, Any]
         "missing": [name for name, result in trials.items() if not result],
         "failed": {name: result["failed"] for name, result in trials.items() if "failed" in result},
     }
-    workdir.write_json(folder / "metrics.json", summary)
+    workdir.write_study(folder, {"metrics.json": summary})
     return summary
 
 
+def _check_names(folder: Path, summary: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raises `WorkdirError` if metrics.json names trials, splits or classes that it does not describe."""
+    data, trials = summary["dataset"], summary["trials"]
+    known = {*trials, *summary["failed"], *summary["missing"]} <= settings.keys()
+    divided = all(trial["split"] in summary["splits"] for trial in trials.values())
+    lengths = {len(data["class_names"]), *(len(trial["confusion"]) for trial in trials.values())}
+    if not known or not divided or lengths != {len(data["classes"])} or not {*data["classes"]} <= {*data["by_class"]}:
+        raise WorkdirError(f"{folder / 'metrics.json'} does not fit trials.json, or its parts do not fit each other")
+
+
 def _check_same_study(folder: Path, shard: Path) -> None:
-    inputs, other_inputs = (workdir.read_json(path / "environment.json")["inputs"] for path in (folder, shard))
-    changes = first_few(workdir.changes(folder, workdir.read_json(shard / "config.json")))
-    if changes := changes or workdir.input_changes(inputs, other_inputs):
+    environments = [workdir.read(path, "environment.json", schemas.ENVIRONMENT) for path in (folder, shard)]
+    stored, given = (
+        {trial["name"]: trial["config"] for trial in workdir.read_trials(path)} for path in (folder, shard)
+    )
+    changes = first_few(identity.changes(stored, given))
+    if changes := changes or identity.input_changes(*(found["inputs"] for found in environments)):
         raise WorkdirError(f"{shard} holds a shard of another study than {folder}: {changes}")
 
 
 def _merge_trial(folder: Path, shard: Path, name: str) -> None:
     """Copies a trial that is not finished in `folder`; compares one that is finished in both folders."""
     target, source = (workdir.trial_folder(path, name) for path in (folder, shard))
-    finished = workdir.is_finished(shard, name)
-    if finished:
-        workdir.verify(source, *TABLES)
-    if not workdir.is_finished(folder, name) and workdir.read_result(shard, name):
+    if not (result := workdir.read_result(shard, name)):
+        return
+    if "failed" not in result:
+        workdir.verify(source)
+    if not workdir.is_finished(folder, name):
         part = target.with_name(f".{name}.part")
         shutil.rmtree(part, ignore_errors=True)
         try:
-            shutil.copytree(source, part)
+            shutil.copytree(source, part, ignore=_links)
             shutil.rmtree(target, ignore_errors=True)  # only after the copy is complete
             part.rename(target)
         except OSError as error:  # shutil.Error, which lists several, is one
             raise files.write_error(target, error) from error
-    elif finished:
-        digests, others = (workdir.read_json(path / workdir.CHECKSUMS) for path in (target, source))
-        if any(digests[table] != others[table] for table in TABLES):
+    elif "failed" not in result:
+        tables = ("history.csv", "predictions.csv")
+        workdir.verify(target, *tables)
+        if any((target / table).read_bytes() != (source / table).read_bytes() for table in tables):
             raise WorkdirError(f"{target} and {source} hold different results of the same trial; remove one of them")
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    """Returns links and special files, which loggers make in the folders of runs: they are not copied."""
+    paths = [Path(folder, name) for name in names]
+    return [path.name for path in paths if path.is_symlink() or not (path.is_file() or path.is_dir())]

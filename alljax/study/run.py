@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax import interrupts, progress
 from alljax.errors import ConfigError, Problems, Stopped, UserError, WorkdirError, first_few, plural
-from alljax.study import estimate, outputs, restart, results, sweep, workdir
+from alljax.study import estimate, identity, outputs, restart, results, sweep, workdir
 from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.results import Study
 from alljax.study.sweep import Job, Trial
@@ -50,10 +50,11 @@ def run_study(
     distributed.check_shared(folder)
     trials, experiment = open_study(config, folder, shard, force, problems)
     distributed.check_together()
-    with workdir.exclusive(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
+    with identity.exclusive(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
         if distributed.is_primary():
             resolved = configs.flatten(configs.vary(config, {"data.classes": experiment.dataset.classes}))
-            workdir.claim(folder, resolved, trials, experiment.fingerprints(), restart.source_state(config))
+            identity.claim(folder, resolved, trials, experiment.fingerprints(), restart.source_state(config))
+            workdir.discard_damaged(folder, [trial.name for trial in trials])
             outputs.write_experiment(folder, experiment)
         finished = _finished(trials, folder)
         for name in finished:
@@ -96,11 +97,10 @@ def open_study(
     problems, trials = found or Problems(), []
     with problems.collect():
         trials = sweep.expand(config)
-    with problems.collect():
-        workdir.check(folder, configs.flatten(config), trials, force)
+        identity.check(folder, identity.settings(trials), force)
     with problems.collect():
         if distributed.is_primary():
-            workdir.check_free(folder, shard)
+            identity.check_free(folder, shard)
     with problems.collect():
         if trials and config.study.compare and len({_network_settings(trial) for trial in trials}) < 2:
             raise ConfigError(
@@ -165,4 +165,5 @@ def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
     if writes:
         for name, reason in failed.items():
             logging.info(f"{name} failed: {reason}")
+            workdir.begin_trial(workdir.trial_folder(folder, name))
             workdir.write_json(workdir.trial_folder(folder, name) / "metrics.json", {"failed": reason})

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from alljax.study import workdir
+
 TRIAL = "efficientnet_lite0-adam-stage=stem"
 """The first trial of the toy study."""
 
@@ -26,4 +28,6 @@ def config(toy_config: Callable[..., ConfigDict]) -> ConfigDict:
 
 
 def change_json(path: Path, **changes: object) -> None:
+    """Changes a file and its entry in checksums.json, as a prepared folder has it."""
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    workdir.record(path.parent, [path.name])

@@ -8,9 +8,9 @@ import pytest
 from ml_collections import ConfigDict
 from study.conftest import TRIAL, change_json
 
-from alljax import files
 from alljax.errors import WorkdirError
 from alljax.evaluation.intervals import confidence_intervals
+from alljax.study import workdir
 from alljax.study.results import merge_shards, read_study
 from alljax.study.run import run_study
 
@@ -18,7 +18,7 @@ from alljax.study.run import run_study
 def test_files_of_a_study(toy_study: Path) -> None:
     files = {path.relative_to(toy_study).as_posix() for path in toy_study.rglob("[!.]*") if path.is_file()}
     trials = {path for path in files if path.startswith("trials/")}
-    assert files - trials == {"config.json", "environment.json", "trials.json", "split.csv", "metrics.json"}
+    assert files - trials == {*workdir.STUDY_FILES, "checksums.json"}
     assert {path.split("/", 2)[2] for path in trials} == {
         "history.csv", "predictions.csv", "metrics.json", "checksums.json", "checkpoint/parameters.npz",
     }  # fmt: skip
@@ -64,7 +64,9 @@ def test_damaged_file_is_named(copy: Path, damage: str) -> None:
     name = study.trials[0]
     path = copy / "trials" / name / "predictions.csv"
     path.write_bytes(path.read_bytes()[:-50]) if damage == "truncated" else path.unlink()
-    with pytest.raises(WorkdirError, match=rf"{name}/predictions.csv is missing or damaged; remove .*{name} and run"):
+    with pytest.raises(
+        WorkdirError, match=rf"{name}/predictions.csv: missing, or not as in checksums.json; run the same"
+    ):
         study.predictions(name)
     study.history(name)
 
@@ -118,7 +120,8 @@ def test_shards_of_different_studies_are_refused(shards: list[Path], tmp_path: P
     change_json(shards[1] / "environment.json", inputs=inputs | {"images": "f" * 64})
     with pytest.raises(WorkdirError, match=rf"images \(SHA-256 \w+ → {'f' * 16}\)"):
         merge_shards(shards[0], shards[1:])
-    change_json(shards[1] / "config.json", **{"train.batch_size": 7})
+    trials = (shards[1] / "trials.json").read_text().replace('"train.batch_size": 16', '"train.batch_size": 7')
+    workdir.write_study(shards[1], {"trials.json": trials})
     with pytest.raises(WorkdirError, match="shard of another study.*train.batch_size: 16 → 7"):
         merge_shards(shards[0], shards[1:])
     for folder, others in ((shards[0], [tmp_path]), (tmp_path, [])):
@@ -129,6 +132,6 @@ def test_shards_of_different_studies_are_refused(shards: list[Path], tmp_path: P
 def test_different_results_of_one_trial_are_refused(toy_study: Path, copy: Path) -> None:
     folder = copy / "trials" / TRIAL
     (folder / "history.csv").write_text((folder / "history.csv").read_text().replace("0.", "0.1", 1))
-    change_json(folder / "checksums.json", **{"history.csv": files.sha256(folder / "history.csv")})
+    workdir.record(folder, ["history.csv"])
     with pytest.raises(WorkdirError, match=f"{TRIAL} hold different results"):
         merge_shards(toy_study, [copy])

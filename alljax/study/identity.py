@@ -1,0 +1,202 @@
+"""Which study a work folder holds: its trials, images, folds and weights; its lock.
+
+Images, folds and weights are identified by their SHA-256, trials by the settings that change results.  Paths are
+recorded but not compared.
+"""
+
+import contextlib
+import importlib.metadata
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+import alljax
+from alljax import config as configs
+from alljax import files
+from alljax.errors import WorkdirError, first_few
+from alljax.study import schemas, sweep, workdir
+from alljax.study.sweep import Trial
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
+
+NOT_COMPARED = (
+    "data.source", "data.allow_partial", "data.on_error", "data.cache", "data.workers", "weights.path", "train.loggers",
+    "train.log_steps", "train.checkpoint_steps", "train.keep_latest", "features.memory", "profile",
+)  # fmt: skip
+"""Settings that may change in a work folder: results depend on the images and weights, not on their paths."""
+
+Settings = Mapping[str, Mapping[str, Any]]
+"""The flattened config of each trial, by name."""
+
+
+def check(folder: Path, given: Settings, force: bool) -> None:
+    """Checks, before long work, that a study with these trials can use `folder`; writes nothing.
+
+    With `force`, unfinished runs may continue with another config.
+    """
+    files.check_output(folder, folder=True)
+    workdir.check_links(folder)
+    if (folder / "config.json").is_file():
+        workdir.check_folder(folder)
+    if not _is_used(folder) or not (lines := changes(stored := stored_trials(folder), given)):
+        return
+    if not force:
+        raise WorkdirError(
+            f"{folder} holds another study ({first_few(lines)}); choose another --workdir, remove it, or continue the "
+            "unfinished runs with --resume=force"
+        )
+    for name, config in stored.items():
+        trial = workdir.trial_folder(folder, name)
+        if _results(trial) and (lines := changes({name: config}, {name: given.get(name, config)})):
+            raise WorkdirError(
+                f"{trial} holds finished runs of another config ({first_few(lines)}); remove it to train this trial "
+                "again, or choose another --workdir"
+            )
+
+
+def claim(
+    folder: Path, config: dict[str, Any], trials: Sequence[Trial], inputs: dict[str, str], source_state: str
+) -> None:
+    """Writes config.json, trials.json and environment.json of a study that `check` allows.
+
+    A folder without results or checkpoints is overwritten. Changes by force are listed in environment.json. `config`
+    is flattened; `inputs` are the SHA-256 of images, folds and weights, by name.
+    """
+    given, written = settings(trials, config["data.classes"]), environment() | {"inputs": inputs}
+    if _is_used(folder):
+        for path in workdir.damaged(folder, content=True):
+            logging.warning(f"{path}: missing or damaged; it is written again")
+        written = _stored_environment(folder, written)
+        if forced := changes(stored_trials(folder), given):
+            written["forced"] = [*written.get("forced", []), forced]
+            written["inputs"] = inputs | written["inputs"]  # weights of added trials
+        if other := input_changes(written["inputs"], inputs):
+            raise WorkdirError(f"{folder} holds a study of {other}; choose another --workdir, or remove it")
+    listed = [{"name": trial.name, "split": trial.split, "config": given[trial.name]} for trial in trials]
+    written |= {"source_state": source_state}
+    workdir.write_study(folder, {"trials.json": listed, "config.json": config, "environment.json": written})
+
+
+def check_free(folder: Path, shard: tuple[int, int]) -> None:
+    """Raises `WorkdirError` if another process holds the lock of `exclusive`; creates nothing."""
+    if _lock(folder, shard).exists():
+        with exclusive(folder, shard):
+            pass
+
+
+def exclusive(folder: Path, shard: tuple[int, int]) -> contextlib.AbstractContextManager[None]:
+    """Locks a work folder, or one shard of its study, for this process; creates the folder."""
+    busy = f"another alljax uses {folder}; wait for it or choose another --workdir"
+    return files.file_lock(_lock(folder, shard), busy)
+
+
+def _lock(folder: Path, shard: tuple[int, int]) -> Path:
+    index, count = shard
+    return folder / (".lock" if count == 1 else f".lock-{index}-of-{count}")
+
+
+def settings(trials: Sequence[Trial], classes: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Returns the flattened config of each trial; `classes` are those of the images, if they are known."""
+    flat = {trial.name: configs.flatten(trial.config) for trial in trials}
+    return {name: config | {"data.classes": classes or config["data.classes"]} for name, config in flat.items()}
+
+
+def stored_trials(folder: Path) -> dict[str, dict[str, Any]]:
+    """Returns the settings of the trials in a work folder: those in trials.json, else those of config.json.
+
+    Where ``checksums.json`` is damaged, they are not verified: settings that equal the given ones are not damaged.
+    """
+    path, other = folder / "trials.json", folder / "config.json"
+    if workdir.damaged(folder, [path.name], content=True) == [path]:
+        if workdir.damaged(folder, [other.name], content=True):
+            raise WorkdirError(
+                f"{path} and {other} are missing or damaged, and with them the settings of the trials; restore one of "
+                "the two from a copy, or choose another --workdir"
+            )
+        config = workdir.read_json(other, schemas.Config)
+        return settings(sweep.expand(configs.vary(configs.default_config(), config)), config["data.classes"])
+    return {trial["name"]: trial["config"] for trial in workdir.read_json(path, schemas.TRIALS)}
+
+
+def changes(stored: Settings, given: Settings) -> list[str]:
+    """Returns how the given trials differ from the stored ones; classes that are not set are ignored."""
+    lines = [f"trial {name} is not in the config" for name in stored if name not in given]
+    lines += [f"trial {name} is not in the folder" for name in given if name not in stored]
+    for name, config in given.items():
+        if name in stored:
+            classes = {"data.classes": config["data.classes"] or stored[name]["data.classes"]}
+            lines += configs.difference(_compared(stored[name]), _compared({**config, **classes}))
+    return sorted(set(lines), key=lambda line: line.startswith("trial "))
+
+
+def fingerprints(description: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the SHA-256 of the images with their labels and of the folds, as metrics.json has them, by name."""
+    splits = description["splits"]
+    folds = {
+        f"split {name}" if len(splits) > 1 else "split": splits[name]["protocol"]["fingerprint"] for name in splits
+    }
+    return {"images": description["dataset"]["sha256"]} | folds
+
+
+def input_changes(stored: Mapping[str, str], given: Mapping[str, str]) -> str:
+    """Returns which inputs have another SHA-256 in `given` than stored, by name; empty for none."""
+    lines = [
+        f"{name} (SHA-256 {stored.get(name, 'none')[:16]} → {digest[:16]})"
+        for name, digest in given.items()
+        if stored.get(name) != digest
+    ]
+    return f"other inputs: {first_few(lines)}" if lines else ""
+
+
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in NOT_COMPARED}
+
+
+def _stored_environment(folder: Path, new: dict[str, Any]) -> dict[str, Any]:
+    """Returns environment.json; where it is damaged, `new` with the SHA-256 of images and folds in metrics.json."""
+    path = folder / "environment.json"
+    if not workdir.damaged(folder, [path.name], content=True):
+        return dict(workdir.read_json(path, schemas.ENVIRONMENT))
+    summary = workdir.read_json(folder / "metrics.json", schemas.SUMMARY)
+    return new | {"inputs": new["inputs"] | fingerprints(summary)}
+
+
+def _results(trial_folder: Path) -> list[Path]:
+    """Returns the checksums of the finished trial and the results of its finished runs."""
+    return [*trial_folder.glob(workdir.CHECKSUMS), *trial_folder.glob("runs/*/result.npz")]
+
+
+def _is_used(folder: Path) -> bool:
+    """Returns whether the folder has results or checkpoints."""
+    saved = any(path.name.isdecimal() for path in folder.glob("trials/*/runs/*/checkpoints/*"))
+    return saved or any(_results(trial) for trial in folder.glob("trials/*"))
+
+
+def environment() -> dict[str, Any]:
+    """Returns versions, devices, the git revision of alljax and the command."""
+    import jax
+
+    return {
+        "alljax": alljax.__version__,
+        "git_revision": _git_revision(),
+        "command": shlex.join(["alljax", *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [f"{device.platform} {device.device_kind}" for device in jax.devices()],
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def _git_revision() -> str:
+    """Returns the commit that alljax runs from, with ``+`` if files differ from it; empty outside a checkout."""
+    git = ["git", "-C", str(Path(alljax.__file__).parents[1]), "describe", "--always", "--abbrev=40", "--exclude=*"]
+    if not (Path(alljax.__file__).parents[1] / ".git").exists() or not shutil.which("git"):
+        return ""
+    return subprocess.run([*git, "--dirty=+"], capture_output=True, text=True).stdout.strip()
