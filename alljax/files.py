@@ -27,6 +27,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
+            mark_in_use(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -108,6 +109,31 @@ def _lock(file: IO[str]) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno not in (errno.EAGAIN, errno.EACCES)  # others: some network file systems have no locks
+    return True
+
+
+def mark_in_use(file: IO[bytes]) -> None:
+    """Keeps a file from `remove_unused`, in all processes, until it is closed and no longer memory-mapped."""
+    if sys.platform != "win32":  # where an open file cannot be removed
+        import fcntl
+
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_SH)
+
+
+def remove_unused(path: Path) -> bool:
+    """Removes a file that no process has locked or marked as in use; returns whether it did."""
+    try:
+        if sys.platform == "win32":
+            path.unlink()
+            return True
+        import fcntl
+
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    except OSError:
+        return False
     return True
 
 

@@ -1,6 +1,5 @@
 """Properties of all images of a data set: digests, areas, sizes, suspicious pixels and files that cannot be read."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -16,11 +15,11 @@ import PIL
 from absl import logging
 from numpy.typing import NDArray
 
-from alljax import files, progress
+from alljax import cache, files, progress
 from alljax.data import file_properties, splits
 from alljax.data.dataset import Dataset, Record
 from alljax.data.images import FIX, READING_VERSION, crop, decode, open_image, pixel_digest
-from alljax.errors import DataError, WorkdirError, first_few, plural
+from alljax.errors import DataError, first_few, plural
 from alljax.limits import THREADS
 
 SMALL_RANGE = {8: 16, 16: 64}
@@ -82,14 +81,13 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
     """
     cached = _cache_file(dataset)
     errors: dict[str, str] = {}
-    if cached and cached.exists():
-        found = [_Properties(*values) for values in json.loads(cached.read_text())]
+    if cached and (text := cache.read_text(cached)):
+        found = [_Properties(*values) for values in json.loads(text)]
     else:
         by_path, errors = map_images(dataset, _properties, "inspect images")
         found = list(by_path.values())
         if cached and not errors:
-            with contextlib.suppress(WorkdirError):  # a cache folder that cannot be written only costs time
-                files.write_text(cached, json.dumps(found))
+            cache.write_text(cached, json.dumps(found))
     if errors:
         listed = first_few(f"{path} ({why})" for path, why in errors.items())
         if on_error == "raise":

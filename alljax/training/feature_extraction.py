@@ -7,7 +7,6 @@ import importlib.metadata
 import itertools
 import json
 import math
-import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from alljax import files, progress
+from alljax import cache, files, progress
 from alljax.data import augmentation, decoded_cache
 from alljax.data.dataset import Dataset
 from alljax.data.images import READING_VERSION
@@ -127,20 +126,24 @@ class FeatureExtractor:
         """
         passes: dict[Request, list[Network]] = {}
         for request in self._requests:
-            if self._stored(request) is None:
+            if distributed.any_process(not cache.exists(self._path(request))):
                 passes.setdefault(_pass_of(request), []).append(request[0])
         return passes
 
     def _path(self, request: Request) -> Path:
-        return files.cache_dir() / "features" / f"{feature_key(request[0], self._digests, request[1])}.npy"
+        network, augment = request
+        names = [network.backbone.name, network.stage, network.pool, feature_key(network, self._digests, augment)]
+        return files.cache_dir() / "features" / f"{'-'.join(filter(None, names))}.npy"
 
     def _stored(self, request: Request) -> np.ndarray | None:
         """Returns stored features, memory-mapped; None if they are missing or damaged in the cache of any process."""
-        features = None
-        with contextlib.suppress(OSError, ValueError, EOFError):
-            features = np.load(self._path(request), mmap_mode="r", allow_pickle=False)
-        valid = features is not None and features.ndim == 3 and len(features) == len(self._digests)
-        return None if distributed.any_process(not valid) else features
+        file = cache.open_intact(self._path(request))
+        if distributed.any_process(file is None) or file is None:
+            return None
+        with file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            return np.memmap(file, dtype, "r", file.tell(), shape)
 
     def _compute(self, request: Request) -> np.ndarray:
         """Computes and stores the features of a request and of all others that share its pass."""
@@ -148,24 +151,24 @@ class FeatureExtractor:
         try:
             # A lock could make processes of one study on one host wait for each other forever.
             with files.file_lock(path) if jax.process_count() == 1 else contextlib.nullcontext():
-                if self._stored(request) is None:  # else another study has computed them in the meantime
-                    self._store(self.missing()[_pass_of(request)], request[1])
+                # None: another study has computed them in the meantime.
+                if networks := self.missing().get(_pass_of(request)):
+                    self._store(networks, request[1])
         except WorkdirError as error:
             advice = "ALLJAX_CACHE_DIR sets the folder, model.pool=average makes features small"
             raise ConfigError(f"{error}; {advice}") from error
-        return np.load(self._path(request), mmap_mode="r")
+        if (features := self._stored(request)) is None:
+            raise ConfigError(f"{self._path(request)} was removed or damaged after it was written; start again")
+        return features
 
     def _store(self, networks: Sequence[Network], augment: str) -> None:
         """Computes and stores features block by block: they need never be in memory at once."""
         paths = [self._path((network, augment)) for network in networks]
         shapes = [(len(self._digests), VIEWS[augment], network.feature_count) for network in networks]
-        size, folder = sum(4 * math.prod(shape) for shape in shapes), files.cache_dir().absolute()
-        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
-        if size > free:
-            raise WorkdirError(f"the features take {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free on the disk")
+        cache.make_room(sum(4 * math.prod(shape) for shape in shapes))
         source = self._sources.open(networks[0])
         with contextlib.ExitStack() as stack:
-            opened = [stack.enter_context(files.atomic_write(path)) for path in paths]
+            opened = [stack.enter_context(cache.write(path)) for path in paths]
             for file, shape in zip(opened, shapes, strict=True):
                 np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
             blocks = feature_blocks(networks, source, self._config, augment)

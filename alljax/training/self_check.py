@@ -1,14 +1,12 @@
 """Whether this jaxlib computes correct numbers here: jaxlib 0.10.2 does not (jax issue 39103)."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxlib.version import __version__ as jaxlib_version
 
-from alljax import files, interrupts
-from alljax.errors import ConfigError, WorkdirError
+from alljax import cache, files, interrupts
+from alljax.errors import ConfigError
 
 ROWS = tuple(2**power + offset for power in (14, 15) for offset in (-1, 0, 1, 17))
 """Row counts at which fused loops of XLA's CPU back end change shape."""
@@ -34,8 +32,8 @@ def check_compiler() -> None:
     Raises:
         ConfigError: results differ.
     """
-    passed = files.cache_dir() / f"self-check-jaxlib-{jaxlib_version}-{jax.default_backend()}"
-    if passed.exists():
+    passed = files.cache_dir() / "self-checks" / f"jaxlib-{jaxlib_version}-{jax.default_backend()}"
+    if cache.read_text(passed):
         return
     for rows in ROWS:
         interrupts.check(collective=True)
@@ -44,5 +42,4 @@ def check_compiler() -> None:
                 f"jaxlib {jaxlib_version} computes wrong numbers on this {jax.default_backend()}: {wrong} of "
                 f"{rows:,} rows differ from NumPy's; install another version, for example: pip install 'jax!=0.10.2'"
             )
-    with contextlib.suppress(WorkdirError):  # without a cache it runs again
-        files.write_text(passed, "")
+    cache.write_text(passed, "passed")

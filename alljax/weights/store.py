@@ -4,6 +4,7 @@ The known files are described in ``third_party/``.  A file with a known hash is 
 """
 
 import contextlib
+import functools
 import hashlib
 import http.client
 import importlib.metadata
@@ -14,15 +15,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from absl import logging
 
-from alljax import files, interrupts, progress
+from alljax import cache, files, interrupts, progress
 from alljax.data.archive import file_stamp
-from alljax.errors import WeightsError, WorkdirError, first_few, unknown_name
+from alljax.errors import WeightsError, first_few, unknown_name
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras", ".pkl", ".pickle")
 """Suffixes of weight files in a folder; other files are not considered."""
@@ -82,7 +82,7 @@ class Located:
     source: Source | None
 
 
-@cache
+@functools.cache
 def sources() -> Mapping[str, Source]:
     """Returns the known sources by name, ordered by backbone, the default first."""
     package = Path(__file__).resolve().parents[1]
@@ -179,12 +179,11 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
         raise WeightsError(f"{path}: no such file, or it is not readable; check the path (--config.weights.path)")
     stamp = hashlib.sha256(f"{algorithm} {file_stamp(path)}".encode()).hexdigest()
     cached = files.cache_dir() / "hashes" / stamp
-    if cached.is_file():
-        return cached.read_text()
+    if found := cache.read_text(cached):
+        return found
     with path.open("rb") as file:
         found = hashlib.file_digest(file, algorithm).hexdigest()
-    with contextlib.suppress(WorkdirError):
-        files.write_text(cached, found)
+    cache.write_text(cached, found)
     return found
 
 

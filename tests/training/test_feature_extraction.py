@@ -1,6 +1,7 @@
 """Features of images: all stages and views from one pass, read once, the same on all devices, stored."""
 
 import dataclasses
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,21 @@ def test_all_networks_of_a_pass_are_stored(dataset: Dataset, cache: Path, messag
     assert not again.missing()
     assert np.array_equal(again.load(networks[0], "none"), features)
     assert any("are stored" in message for message in messages)
-    for path in cache.glob("*.npy"):
-        path.write_bytes(path.read_bytes()[:-7])
-    assert list(extractor(dataset, *networks).missing().values()) == [networks], "both files are damaged"
+
+
+def test_damaged_features_are_named_and_computed_again(
+    network: Network, dataset: Dataset, cache: Path, messages: list[str]
+) -> None:
+    features = extractor(dataset, network).load(network, "none")
+    [path] = cache.glob("*.npy")
+    original = path.read_bytes()
+    for damaged in (original[:200] + bytes([original[200] ^ 1]) + original[201:], original[:-7]):
+        path.unlink()  # the memory map keeps the original
+        path.write_bytes(damaged)
+        assert np.array_equal(extractor(dataset, network).load(network, "none"), features)
+        assert f"{path} is damaged and not used; its content is computed again" in messages
+        assert path.read_bytes() == original
+        messages.clear()
 
 
 def test_features_for_training_are_on_the_device_where_they_fit(
@@ -125,7 +138,7 @@ def test_features_for_training_are_on_the_device_where_they_fit(
 def test_features_that_do_not_fit_on_the_disk_are_refused_before_the_computation(
     network: Network, dataset: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feature_extraction.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 7}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 7}))
     with pytest.raises(ConfigError, match="are free on the disk; ALLJAX_CACHE_DIR sets the folder"):
         extractor(dataset, network).load(network, "none")
     assert not list(cache.glob("*.npy"))

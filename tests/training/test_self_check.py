@@ -37,7 +37,7 @@ def test_wrong_compiler_is_refused_and_success_is_recorded(tmp_path: Path, monke
             self_check.check_compiler()
     assert not list(tmp_path.iterdir())
     self_check.check_compiler()
-    assert len(list(tmp_path.glob("self-check-jaxlib-*-cpu"))) == 1
+    assert len(list(tmp_path.glob("self-checks/jaxlib-*-cpu"))) == 1
 
 
 @pytest.mark.parametrize("rows", self_check.ROWS)

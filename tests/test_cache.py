@@ -1,0 +1,103 @@
+"""Cached files: damage is found, leftovers and old files are removed, files in use are kept."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alljax import cache
+from alljax.errors import WorkdirError
+
+HOLD = """
+import sys
+from pathlib import Path
+from alljax import cache, files
+opened = cache.open_intact(Path(sys.argv[1]))
+with files.atomic_write(Path(sys.argv[1]).with_name("new.npy")):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache that may have 3000 bytes."""
+    monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("ALLJAX_CACHE_GB", "3e-6")
+    return tmp_path / "cache"
+
+
+def store(path: Path, age: int) -> Path:
+    """Stores 1000 bytes that were last used `age` seconds ago."""
+    with cache.write(path) as file:
+        file.write(bytes(1000))
+    os.utime(path, (path.stat().st_mtime - age,) * 2)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".sha256")
+
+
+@pytest.mark.parametrize("damage", ["bit", "end", "checksum", "no checksum"])
+def test_damaged_files_are_named_and_not_used(folder: Path, damage: str, messages: list[str]) -> None:
+    path, checksum = folder / "hashes/name", folder / "hashes/name.sha256"
+    cache.write_text(path, "text")
+    assert cache.read_text(path) == "text"
+    subprocess.run(["sha256sum", "--check", "--status", checksum.name], cwd=path.parent, check=True)
+    match damage:
+        case "bit":
+            path.write_bytes(b"tex\xf4")
+        case "end":
+            path.write_bytes(b"tex")
+        case "checksum":
+            checksum.write_bytes(b"\xff" + checksum.read_bytes()[1:])
+        case _:
+            checksum.unlink()
+    assert cache.read_text(path) is None
+    assert cache.read_text(path) is None
+    named = [line for line in messages if line.startswith(f"{path} is damaged and not used")]
+    assert len(named) == (damage != "no checksum"), "once"
+    cache.write_text(path, "text")
+    assert cache.read_text(path) == "text"
+
+
+def test_least_recently_used_files_are_removed(folder: Path, messages: list[str]) -> None:
+    for age in (30, 20, 10):
+        store(folder / f"features/{age}.npy", age)
+    (folder / "weights").mkdir()
+    (folder / "weights/vgg16.pth").write_bytes(bytes(5000))
+    cache.make_room(0)
+    assert names(folder) == ["10.npy", "20.npy", "30.npy", "vgg16.pth"], "weights do not count and stay"
+    file = cache.open_intact(folder / "features/30.npy")
+    assert file
+    file.close()
+    cache.make_room(1500)
+    assert names(folder) == ["30.npy", "vgg16.pth"]
+    assert messages == ["removed 2 files (0.00 GB) from the cache, unused for longest"]
+    with pytest.raises(WorkdirError, match=r"1,000,000\.0 GB are needed, and .* GB are free on the disk"):
+        cache.make_room(10**15)
+    assert not list(folder.glob("features/*"))
+
+
+def test_files_of_a_living_process_are_kept_and_those_of_a_killed_one_are_removed(folder: Path) -> None:
+    path = store(folder / "features/old.npy", 0)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    unfinished = next(folder.glob("features/.new.npy.*.part"))
+    cache.make_room(3000)
+    assert [entry.path for entry in cache.clear()[1]] == [path]
+    assert path.is_file()
+    assert unfinished.is_file()
+    process.kill()
+    process.communicate()
+    assert unfinished.is_file()
+    cache.make_room(0)
+    assert names(folder) == ["old.npy"]
+    assert [entry.path for entry in cache.clear()[0]] == [path]
+    assert not list(folder.glob("*/*"))
