@@ -48,8 +48,8 @@ def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str]
 
     The subject is the folder below the class, if any; the same subject name in two classes is the same subject.
     Folders of the same names in every class, and ranges of numbers (``0001-1000``), are not subjects.  The groups
-    `subject`, `field` and `cell` of a name pattern take precedence; it is searched in each file name, or in the whole
-    path if it contains a slash.
+    `subject`, `field` and `cell` of a name pattern take precedence; it is searched in each file name, or, if it
+    contains a slash, in the path without outer folders, subsets and folds.
 
     Raises:
         DataError: it is unclear which folders are the classes.
@@ -68,12 +68,15 @@ def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str]
     found = {file.folder(level) for file in files} - {""}
     used = {name for name in found if normalize(name) in keys or not classes}
     inside = [file for file in images if file.folder(level) in used]
+    subjects, subject_notes = _find_subjects(inside, level)
+    notes += [] if "subject" in pattern.groupindex else subject_notes
     unmatched, rows = [], []
-    for file, subject in zip(inside, _find_subjects(inside, level, notes), strict=True):
+    for file, subject in zip(inside, subjects, strict=True):
         row = {"path": file.path, "label": file.folder(level), "subset": file.subset, "fold": file.fold}
         rows.append(row | {"subject": subject})
-        if match := pattern.search(file.path if "/" in name_pattern else path_parts(file.path)[-1]):
-            rows[-1] |= {name: value for name, value in match.groupdict("").items() if name in _NAMED}
+        name = file.path.rpartition("/")[2]
+        if match := pattern.search("/".join((*file.folders, name)) if "/" in name_pattern else name):
+            rows[-1] |= {key: value for key, value in match.groupdict("").items() if key in _NAMED}
         else:
             unmatched.append(file.path)
     if unmatched:
@@ -165,8 +168,9 @@ def _check_tree(trees: Counter[tuple[str, ...]], source: Path) -> None:
         )
 
 
-def _find_subjects(files: Sequence[_File], level: int, notes: list[str]) -> list[str]:
-    """Returns the subject of each file, by the folders below the class, which is on `level`."""
+def _find_subjects(files: Sequence[_File], level: int) -> tuple[list[str], list[str]]:
+    """Returns the subject of each file, by the folders below the class, which is on `level`, and notes."""
+    notes = []
     if above := {"/".join(file.folders[:level]) for file in files} - {""}:
         notes.append(
             f"folders above the classes are read together: {first_few(natural_sort(above))}; where they show the same "
@@ -179,7 +183,7 @@ def _find_subjects(files: Sequence[_File], level: int, notes: list[str]) -> list
     others = {group for group, names in below.items() if recur or names == {group[-1]} or _are_ranges(names)}
     if listed := natural_sort({name for group in others for name in below[group] - {"", group[-1]}}):
         notes.append(f"not subjects, as they are ranges or in every class: {first_few(listed)}; {_SUBJECT_BELOW}")
-    return [file.folder(level + 1 + ((file.subset, file.fold, file.folder(level)) in others)) for file in files]
+    return [file.folder(level + 1 + ((file.subset, file.fold, file.folder(level)) in others)) for file in files], notes
 
 
 def _are_ranges(names: Collection[str]) -> bool:

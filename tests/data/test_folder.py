@@ -108,6 +108,9 @@ def test_classes_below_other_folders(plant):
         ("monocyte", "monocyte", ""),
     }
     assert dataset.notes[0].startswith("folders above the classes are read together: site1/camera11, site1/camera21, ")
+    pattern = "^(?P<subject>[^/]+)/"
+    for source in (plant(UNCLEAR[8], root="by_subject"), plant([f"cells/{path}" for path in UNCLEAR[8]], zipped=True)):
+        assert {r.subject for r in read(source, ("all", "hem"), pattern).records} == {"7", "8", "9"}
     # Of a second copy inside, nothing is read.
     dataset = read(plant(UNCLEAR[5], root="copy"), ("blast", "monocyte"))
     assert [r.path for r in dataset.records] == ["blast/1.png", "monocyte/1.png"]
@@ -130,7 +133,9 @@ def test_folders_that_are_not_subjects(plant, folders, subjects, others):
     assert [r.subject for r in dataset.records] == subjects
     noted = [note for note in dataset.notes if note.startswith("not subjects")]
     assert [note.partition(": ")[2].partition(";")[0] for note in noted] == [others] * bool(others)
-    assert all(r.subject for r in read(root, ("a", "b"), "(?P<subject>[^/]+)/[^/]+$").records)
+    dataset = read(root, ("a", "b"), "(?P<subject>[^/]+)/[^/]+$")
+    assert all(r.subject for r in dataset.records)
+    assert not any("not subjects" in note for note in dataset.notes)
 
 
 def test_spellings_are_joined(plant):
