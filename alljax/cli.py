@@ -17,7 +17,7 @@ from typing import Any
 import alljax
 from alljax import files, interrupts, progress, settings
 from alljax.commands import VERBS
-from alljax.errors import ConfigError, Problems, Stopped, UserError
+from alljax.errors import ConfigError, Problems, Stopped, UserError, printable
 from alljax.training import distributed
 
 EXIT_CODES = "exit codes: 0 done, 1 `data verify` found problems, 2 user error, 3 done but some images were unreadable"
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.words = words
         return options.call(options) or 0
     except UserError as error:
-        print(f"alljax: {error}", file=sys.stderr)
+        print(f"alljax: {printable(error)}", file=sys.stderr)
         return distributed.exit(2)
     except Stopped as stopped:
         print(f"alljax: {stopped}; the same command resumes", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import Any
 
 from alljax import interrupts
 from alljax.errors import ConfigError, UserError, plural
+from alljax.progress import show
 from alljax.training import distributed
 
 Options = argparse.Namespace
@@ -177,7 +178,7 @@ def weights_show(options: Options) -> None:
     arrays, source = formats.read_weights(options.file), store.recognize(options.file)
     match = conversion.best_match(arrays)
     for name, array in arrays.items():
-        print(f"{name}  {array.dtype} {array.shape}")
+        show(f"{name}  {array.dtype} {array.shape}")
     print(f"\n{options.file}: {len(arrays)} tensors")
     print(f"SHA-256 {store.digest(options.file)} ({source.name if source else 'no known source'})")
     print(f"layout: {f'{match.layout.name} ({match.backbone.name})' if match.names else 'unknown'}")

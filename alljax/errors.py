@@ -6,6 +6,7 @@ stays a traceback.
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 
 
@@ -63,6 +64,12 @@ class Problems:
             kinds = {type(error) for error in self.errors}
             kind = kinds.pop() if len(kinds) == 1 else UserError
             raise kind("\n  ".join([f"{len(self.errors)} problems:", *map(str, self.errors)]))
+
+
+def printable(text: object) -> str:
+    r"""Returns a text whose control characters are escapes such as ``\x1b``, except line breaks."""
+    unsafe = r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    return re.sub(unsafe, lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
 def plural(number: int, noun: str) -> str:

@@ -4,11 +4,12 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from alljax import interrupts
 from alljax.errors import WorkdirError
@@ -48,6 +49,11 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Writes a binary file (see `atomic_write`)."""
     with atomic_write(path) as file:
         file.write(data)
+
+
+def csv_text(value: Any) -> Any:
+    """Returns a cell of a CSV: texts that a spreadsheet would compute as formulas get an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and re.match(r"'*[=+\-@\t\r]", value) else value
 
 
 def write_error(path: Path, error: OSError) -> WorkdirError:

@@ -14,6 +14,7 @@ from rich.table import Column
 from rich.text import Text
 
 from alljax import interrupts
+from alljax.errors import printable
 
 Update = Callable[..., None]
 """``update(n, note="")``: n units were finished; the note is shown beside the bar.
@@ -30,7 +31,12 @@ class _Handler(stdlib_logging.Handler):
 
     def emit(self, record: stdlib_logging.LogRecord) -> None:
         if record.levelno >= stdlib_logging.WARNING or Path(__file__).parent in Path(record.pathname).parents:
-            print(record.getMessage(), file=sys.stderr, flush=True)
+            print(printable(record.getMessage()), file=sys.stderr, flush=True)
+
+
+def show(*texts: object, sep: str = " ") -> None:
+    """Prints texts that contain names from data to standard output; control characters are escaped."""
+    print(*map(printable, texts), sep=sep)
 
 
 def show_messages() -> None:

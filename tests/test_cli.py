@@ -72,6 +72,11 @@ def test_user_error_is_one_line(arguments: str, message: str, capsys: pytest.Cap
     assert len(error.splitlines()) == 1
 
 
+def test_control_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", "--workdir=\x1b[31m\r"]) == 2
+    assert r"\x1b[31m\r" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("exception", "code"), [(Stopped("stopped"), 75), (UserError("wrong"), 2)])
 def test_end_of_a_run_is_one_line(
     exception: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -21,10 +21,12 @@ def test_messages_of_alljax_go_to_standard_error(capsys: pytest.CaptureFixture[s
     for _ in range(2):
         progress.show_messages()
     logging.info("of another library")
+    logging.warning("class a\x1b[31m\u202e\udc80 of 漢字")
     update = progress.study(cost=30, trials=3)
     update(10, 1)
     update(20, 2)
     lines = capsys.readouterr().err.splitlines()
+    assert lines.pop(0) == r"class a\x1b[31m\u202e\udc80 of 漢字"
     assert [line.partition(" done")[0] for line in lines] == ["1 of 3 trials", "3 of 3 trials"]
 
 

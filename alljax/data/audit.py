@@ -18,6 +18,7 @@ from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
 from alljax.data.verify import format_table, write_findings
 from alljax.errors import LeakError, UserError, first_few, plural
+from alljax.progress import show
 
 DUPLICATE_COLUMNS = {
     "kind": "duplicates", "pairs": "pairs", "subject_names": "two names", "subjects": "two subjects",
@@ -89,32 +90,32 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
 
 def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
     """Prints the findings of `audit`, of long lists the beginning, and writes all of them to the JSON file `out`."""
-    print(f"{plural(found['images'], 'image')}, {plural(found['subject_names'], 'subject name')}")
+    show(f"{plural(found['images'], 'image')}, {plural(found['subject_names'], 'subject name')}")
     for note in found["notes"]:
-        print(note)
+        show(note)
     if bad := found["unreadable"]:
         listed = first_few(f"{path} ({why})" for path, why in bad.items())
-        print(f"{plural(len(bad), 'image')} skipped, cannot be read: {listed}")
-    print(f"\n{format_table([{'kind': kind} | found[kind] for kind in ('exact', 'near')], DUPLICATE_COLUMNS)}")
+        show(f"{plural(len(bad), 'image')} skipped, cannot be read: {listed}")
+    show(f"\n{format_table([{'kind': kind} | found[kind] for kind in ('exact', 'near')], DUPLICATE_COLUMNS)}")
     for kind in ("exact", "near"):
         for title, key in (("", "groups"), (" with several classes", "contradictory")):
             if groups := found[kind][key]:
-                print(f"{kind} duplicates{title}:", *map(" = ".join, groups[:5]), sep="\n  ")
+                show(f"{kind} duplicates{title}:", *map(" = ".join, groups[:5]), sep="\n  ")
                 if len(groups) > 5:
-                    print(f"  and {len(groups) - 5:,} more")
+                    show(f"  and {len(groups) - 5:,} more")
     for subject in found["merged"]:
         sharing = " and ".join(" = ".join(names) for names in subject["sharing"])
         why = f"{sharing} share {plural(subject['images'], 'image')}" if sharing else "no shared image in this copy"
-        print(f"one subject: {' = '.join(subject['names'])} ({why}{'; known' if subject['known'] else ''})")
+        show(f"one subject: {' = '.join(subject['names'])} ({why}{'; known' if subject['known'] else ''})")
     if possible := [leaks for leaks in found["protocols"] if "refused" not in leaks]:
-        print("\nTest images whose subject, photograph, image or a similar image is in the training data:")
-        print(format_table(possible, PROTOCOL_COLUMNS))
+        show("\nTest images whose subject, photograph, image or a similar image is in the training data:")
+        show(format_table(possible, PROTOCOL_COLUMNS))
     if declared := [leaks["protocol"] for leaks in possible if leaks["declared"]]:
-        print(f"declared leaky: {', '.join(declared)}")
+        show(f"declared leaky: {', '.join(declared)}")
     for leaks in found["protocols"]:
         if leaks.get("refused", found["error"]) != found["error"]:
-            print(f"{leaks['protocol']} is impossible: {leaks['refused']}")
-    print("Near duplicates do not merge subjects.")
+            show(f"{leaks['protocol']} is impossible: {leaks['refused']}")
+    show("Near duplicates do not merge subjects.")
     write_findings(found, out)
 
 

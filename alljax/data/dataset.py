@@ -40,6 +40,11 @@ class Record:
     fold: str = ""
     subset: str = "train"
 
+    def __post_init__(self) -> None:
+        for name in (self.path, self.subject):
+            if "\r" in name or "\n" in name:
+                raise DataError(f"{name!r} contains a line break; rename the file, folder or subject")
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -15,6 +15,7 @@ from alljax.data.inspection import map_images
 from alljax.data.readers import open_all
 from alljax.errors import DataError, first_few
 from alljax.files import write_text
+from alljax.progress import show
 
 PROBLEMS = {
     "missing": "missing",
@@ -89,13 +90,13 @@ def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def print_verification(found: Mapping[str, Any], out: Path | None = None) -> None:
     """Prints counts (without empty columns), notes and problems, and writes everything to the JSON file `out`."""
     groups = found["groups"]
-    print(format_table(groups, {key: name for key, name in COLUMNS.items() if any(group[key] for group in groups)}))
-    print("sizes in pixels:", first_few(f"{count:,} of {size}" for size, count in found["sizes"].items()))
+    show(format_table(groups, {key: name for key, name in COLUMNS.items() if any(group[key] for group in groups)}))
+    show("sizes in pixels:", first_few(f"{count:,} of {size}" for size, count in found["sizes"].items()))
     for note in found["notes"]:
-        print(note)
+        show(note)
     for kind, names in found["problems"].items():
-        print(f"{len(names):,} {PROBLEMS[kind]}: {first_few(names)}")
-    print("no problems found" if found["complete"] else "problems found")
+        show(f"{len(names):,} {PROBLEMS[kind]}: {first_few(names)}")
+    show("no problems found" if found["complete"] else "problems found")
     write_findings(found, out)
 
 
@@ -113,7 +114,7 @@ def write_findings(found: Mapping[str, Any], out: Path | None) -> None:
     """Writes findings to the JSON file `out`, if one is given."""
     if out:
         write_text(out, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-        print(f"{out}: all findings")
+        show(f"{out}: all findings")
 
 
 def _read_size(dataset: Dataset, record: Record) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 
 from alljax.evaluation.metrics import METRICS
+from alljax.progress import show
 from alljax.report.findings import BASELINES
 from alljax.report.tables import Section, Table, Value, metric_value
 from alljax.study.results import Study
@@ -85,7 +86,7 @@ def print_results(study: Study, width: int | None = None) -> None:
     if len(results.rows) > PRINTED:
         print(f"{len(results.rows) - PRINTED} more models are in the report")
     if len(study.classes) == 2:
-        print(f"positive class: {study.class_names[1]}")
+        show(f"positive class: {study.class_names[1]}")
     for key in ("missing", "failed"):
         if names := study.metrics[key]:
             print(f"{len(names)} {key}: {', '.join(names)}")

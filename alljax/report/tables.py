@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alljax.files import csv_text
+
 PERCENT = {"accuracy": 1, "recall_0": 1, "recall_1": 1, "training_accuracy": 2}
 """Metrics written in percent, and their number of decimals."""
 
@@ -157,7 +159,7 @@ def to_csv(table: Table) -> str:
     columns, text = [], io.StringIO()
     for place, (heading, numeric) in enumerate(zip(table.columns, table.numeric, strict=True)):
         entries = [row[place] for row in table.all_rows]
-        columns.append([heading, *(entry.exact if numeric else entry.text for entry in entries)])
+        columns.append([csv_text(heading), *(entry.exact if numeric else csv_text(entry.text) for entry in entries)])
         words = [entry.text if numeric and entry.number is None and entry.text != "–" else "" for entry in entries]
         notes = ["; ".join(filter(None, (word, entry.note))) for word, entry in zip(words, entries, strict=True)]
         if any(notes):

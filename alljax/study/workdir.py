@@ -115,15 +115,21 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_csv(path: Path, types: Mapping[str, type]) -> "DataFrame":
-    """Returns columns of a CSV of a study by their types; texts such as NA stay texts, empty numbers are NaN."""
+    """Returns columns of a CSV of a study by their types; texts such as NA stay texts, empty numbers are NaN.
+
+    Texts do not have the apostrophes of `files.csv_text`.
+    """
     import pandas
 
     empty = {name: [""] for name, kind in types.items() if kind is float}
     try:
-        return pandas.read_csv(path, usecols=list(types), dtype=types, keep_default_na=False, na_values=empty)
+        frame = pandas.read_csv(path, usecols=list(types), dtype=types, keep_default_na=False, na_values=empty)
     except (OSError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WorkdirError(f"{path}: missing, damaged or without its columns ({reason}); {RERUN}") from error
+    for name in (name for name, kind in types.items() if kind is str):
+        frame[name] = frame[name].str.replace(r"^'('*[=+\-@\t\r])", r"\1", regex=True)
+    return frame
 
 
 def write_csv(path: Path, frame: "DataFrame") -> None:
@@ -132,7 +138,9 @@ def write_csv(path: Path, frame: "DataFrame") -> None:
 
 
 def to_csv(frame: "DataFrame") -> str:
-    """Returns a table as the text of a CSV."""
+    """Returns a table as the text of a CSV; texts are written by `files.csv_text`."""
+    texts = frame.select_dtypes(exclude="number")
+    frame = frame.assign(**{name: texts[name].map(files.csv_text) for name in texts})
     return str(frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
 
 

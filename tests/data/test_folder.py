@@ -210,6 +210,8 @@ def test_parts_of_a_download(plant):
     ("files", "message"),
     [
         ({"a/1.png": None, "b/readme.txt": b""}, "class 'b' has no images"),
+        (["a/1.png", "b/2\n.png"], r"'b/2\\n.png' contains a line break; rename"),
+        (["a/1.png", "b/x\r/2.png"], r"x\\r/2.png' contains a line break"),
         (["train/a/1.png", "train/a/2.png"], r"only one class \('a'\)"),
         (["1.png", "2.png"], "no labeled images found"),
         (

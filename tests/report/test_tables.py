@@ -37,6 +37,8 @@ def test_csv_has_exact_numbers_and_notes_in_separate_columns() -> None:
         ["mean", "10", "", "", ""],
     ]
     missing = Table("t", "", ("x",), ((Value("?", float("nan")),), (Value("1", 1.5),)))
+    formula = tables.Table("a", "", ("=x", "y"), ((Value("@a"), Value("-0.5", -0.5)),))
+    assert tables.to_csv(formula).splitlines() == ["'=x,y", "'@a,-0.5"]
     assert tables.to_csv(missing).splitlines() == ["x", '""', "1.5"]
 
 

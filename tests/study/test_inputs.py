@@ -11,7 +11,7 @@ from PIL import Image
 
 from alljax.cli import main
 from alljax.errors import DataError, UserError, WeightsError
-from alljax.study import experiment, run, workdir
+from alljax.study import experiment, identity, run
 from alljax.training import network
 from alljax.weights import store
 
@@ -48,7 +48,7 @@ def test_all_problems_are_reported_together(
     folder = tmp_path / "run"
     command = ["study", f"--config={QUICKSTART}", f"--workdir={folder}", f"--config.data.source={cells}"]
     settings = {"train.lr": 1, "model.dropout": 2, "model.backbone": "vgg16", "model.stage": "x", "split.folds": 5}
-    with workdir.exclusive(folder, (0, 1)):
+    with identity.exclusive(folder, (0, 1)):
         assert main([*command, *(f"--config.{key}={value}" for key, value in settings.items()), *flags]) == 2
     first, *lines = capsys.readouterr().err.splitlines()
     assert first == "alljax: 6 problems:"

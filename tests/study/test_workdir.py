@@ -47,6 +47,19 @@ def test_folder_in_use_is_refused(config: ConfigDict, copy: Path) -> None:
         run_study(config, copy)
 
 
+def test_formulas_are_escaped_in_a_csv_and_names_stay(tmp_path: Path) -> None:
+    import pandas
+
+    names = ["=1+1", "+a", "-5", "@x", "\tb", "'=c", "'d", "e=f"]
+    workdir.write_csv(tmp_path / "a.csv", pandas.DataFrame({"subject": names, "value": [-0.5] * 8}))
+    cells = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()[1:]]
+    assert [cell for cell, _ in cells] == ["'=1+1", "'+a", "'-5", "'@x", "'\tb", "''=c", "'d", "e=f"]
+    assert {number for _, number in cells} == {"-0.5"}
+    found = workdir.read_csv(tmp_path / "a.csv", {"subject": str, "value": float})
+    assert found["subject"].tolist() == names
+    assert found["value"].tolist() == [-0.5] * 8
+
+
 def test_csv_keeps_text_that_looks_like_numbers(tmp_path: Path) -> None:
     import pandas
 
