@@ -9,7 +9,6 @@ import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from itertools import chain, pairwise, takewhile
 from pathlib import Path
 
@@ -25,19 +24,6 @@ _SUBJECT_ABOVE, _SUBJECT_BELOW = (
     f"if they are subjects, set --config.data.name_pattern='{pattern}'"
     for pattern in (r"^(?P<subject>[^/]+)/", r"(?P<subject>[^/]+)/[^/]+$")
 )
-
-
-@dataclass
-class _File:
-    """A file, and what its folders say; `folders` are those that name neither a subset nor a fold."""
-
-    path: str
-    folders: list[str] = field(default_factory=list)
-    subset: str = "train"
-    fold: str = ""
-
-    def folder(self, level: int) -> str:
-        return self.folders[level] if level < len(self.folders) else ""
 
 
 def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str] = ()) -> Dataset:
@@ -58,27 +44,27 @@ def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str]
     pattern = _compile(name_pattern)
     paths, notes = _choose_paths(archive)
     keys = {*map(normalize, classes)}
-    files = _locate(archive, paths, keys, notes)
-    images = [file for file in files if is_image(file.path)]
+    places = _locate(archive, paths, keys, notes)
+    images = {path: place for path, place in places.items() if is_image(path)}
     if not classes:
-        _check_tree(Counter(tuple(file.folders) for file in images), archive.root)
-    levels = (level for file in images for level, name in enumerate(file.folders) if normalize(name) in keys)
-    level = min(levels, default=0)
+        _check_tree(Counter(place[2:] for place in images.values()), archive.root)
+    levels = (n for place in images.values() for n, name in enumerate(place[2:], 2) if normalize(name) in keys)
+    level = min(levels, default=2)
     # A folder without images beside the classes is probably a class whose images are missing: `check` reports it.
-    found = {file.folder(level) for file in files} - {""}
+    found = {place[level] for place in places.values()} - {""}
     used = {name for name in found if normalize(name) in keys or not classes}
-    inside = [file for file in images if file.folder(level) in used]
-    subjects, subject_notes = _find_subjects(inside, level)
+    inside = {path: place for path, place in images.items() if place[level] in used}
+    subjects, subject_notes = _find_subjects(inside.values(), level)
     notes += [] if "subject" in pattern.groupindex else subject_notes
     unmatched, rows = [], []
-    for file, subject in zip(inside, subjects, strict=True):
-        row = {"path": file.path, "label": file.folder(level), "subset": file.subset, "fold": file.fold}
-        rows.append(row | {"subject": subject})
-        name = file.path.rpartition("/")[2]
-        if match := pattern.search("/".join((*file.folders, name)) if "/" in name_pattern else name):
-            rows[-1] |= {key: value for key, value in match.groupdict("").items() if key in _NAMED}
+    for (path, place), subject in zip(inside.items(), subjects, strict=True):
+        row = {"path": path, "label": place[level], "subject": subject, "subset": place[0], "fold": place[1]}
+        name = path.rpartition("/")[2]
+        if match := pattern.search("/".join(filter(None, (*place[2:], name))) if "/" in name_pattern else name):
+            row |= {key: value for key, value in match.groupdict("").items() if key in _NAMED}
         else:
-            unmatched.append(file.path)
+            unmatched.append(path)
+        rows.append(row)
     if unmatched:
         notes.append(f"data.name_pattern does not match {plural(len(unmatched), 'name')}: {first_few(unmatched)}")
     names, records, joined = make_records(rows, found)
@@ -89,7 +75,7 @@ def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str]
         read=lambda record: archive.read(record.path),
         notes=(*notes, *joined),
         stamp=lambda record: archive.stamp(record.path),
-        skipped={"outside": [file.path for file in images if file.folder(level) not in used]},
+        skipped={"outside": [path for path in images if path not in inside]},
     )
 
 
@@ -103,8 +89,11 @@ def _choose_paths(archive: Archive) -> tuple[Sequence[str], list[str]]:
     return paths, notes
 
 
-def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[str]) -> list[_File]:
-    """Returns the files with their folders; those whose normalized names are `keys` are not subsets."""
+def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[str]) -> dict[str, tuple[str, ...]]:
+    """Returns the subset, the fold, and the other folders of each path, as tuples of one length that end in two "".
+
+    Folders whose normalized names are `keys` are not subsets.
+    """
     folders = {path: path_parts(path)[:-1] for path in paths}
     images = [path for path in paths if is_image(path)]
     outer = 0
@@ -114,17 +103,17 @@ def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[
         outer = len([*takewhile(lambda name: not (recognize_subset(name) or _FOLD.fullmatch(name)), shared)])
     spelling, joined = join_spellings((name for path in paths for name in folders[path][outer:]), "folder")
     subsets = subset_names(name for name in spelling.values() if normalize(name) not in keys)
-    files = []
+    places = {}
     for path in paths:
-        file = _File(path)
+        subset, fold, others = "train", "", []
         for name in (spelling[name] for name in folders[path][outer:]):
             if match := _FOLD.fullmatch(name):
-                file.fold = match[1]
-            elif subset := subsets.get(name):
-                file.subset = subset
+                fold = match[1]
+            elif subsets.get(name):
+                subset = subsets[name]
             else:
-                file.folders.append(name)
-        files.append(file)
+                others.append(name)
+        places[path] = (subset, fold, *others)
     listed = [
         name if subset == name else f"{name} as {subset}"
         for name, subset in sorted(subsets.items())
@@ -133,7 +122,8 @@ def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[
     if listed:
         notes.append(f"folders read as subsets: {first_few(listed)}; a class of such a name must be in data.classes")
     notes += joined
-    return files
+    length = 2 + max(map(len, places.values()), default=2)
+    return {path: (*place, *[""] * (length - len(place))) for path, place in places.items()}
 
 
 def _check_tree(trees: Counter[tuple[str, ...]], source: Path) -> None:
@@ -142,19 +132,19 @@ def _check_tree(trees: Counter[tuple[str, ...]], source: Path) -> None:
     Names with digits may be subjects with images of several classes: they are refused if more than half of them recur.
 
     Args:
-        trees: number of images by the folders that contain them.
+        trees: number of images by the folders that contain them, in tuples of one length.
         source: for the message.
     """
-    top = {folders[0] for folders in trees if folders}
+    top = {folders[0] for folders in trees} - {""}
     for level in range(1, max(map(len, trees), default=0)):
-        pairs = {(folders[level], folders[0]) for folders in trees if len(folders) > level}
+        pairs = {(folders[level], folders[0]) for folders in trees if folders[level]}
         above = Counter(name for name, upper in pairs if name != upper and not _RANGE.fullmatch(name))
         recurring = [name for name, count in above.items() if count > 1 or name in top]
         if all(re.search(r"\d", name) for name in recurring) and 2 * len(recurring) <= len(above):
             continue
         tree = defaultdict[str, Counter[str]](Counter)
         for folders, count in trees.items():
-            tree["".join(folders[:1])]["/".join(folders[1 : level + 1]) or "images"] += count
+            tree[folders[0]]["/".join(filter(None, folders[1 : level + 1])) or "images"] += count
         lines = [
             f"\n  {name}: {first_few(f'{below} {tree[name][below]:,}' for below in natural_sort(tree[name]))}"
             for name in natural_sort(tree)[:6]
@@ -168,22 +158,24 @@ def _check_tree(trees: Counter[tuple[str, ...]], source: Path) -> None:
         )
 
 
-def _find_subjects(files: Sequence[_File], level: int) -> tuple[list[str], list[str]]:
-    """Returns the subject of each file, by the folders below the class, which is on `level`, and notes."""
+def _find_subjects(places: Collection[tuple[str, ...]], level: int) -> tuple[list[str], list[str]]:
+    """Returns the subject of each image, by the folders below the class, which is on `level`, and notes."""
     notes = []
-    if above := {"/".join(file.folders[:level]) for file in files} - {""}:
+    if above := {"/".join(place[2:level]) for place in places} - {""}:
         notes.append(
             f"folders above the classes are read together: {first_few(natural_sort(above))}; where they show the same "
             f"cells, set data.source to one of them; {_SUBJECT_ABOVE}"
         )
-    below = defaultdict[tuple[str, str, str], set[str]](set)
-    for file in files:
-        below[file.subset, file.fold, file.folder(level)].add(file.folder(level + 1))
-    recur = len(below) > 1 and all(names == set().union(*below.values()) for names in below.values())
+    groups = [(*place[:2], place[level]) for place in places]
+    below = defaultdict[tuple[str, ...], set[str]](set)
+    for group, place in zip(groups, places, strict=True):
+        below[group].add(place[level + 1])
+    everywhere = set().union(*below.values())
+    recur = len(below) > 1 and all(names == everywhere for names in below.values())
     others = {group for group, names in below.items() if recur or names == {group[-1]} or _are_ranges(names)}
     if listed := natural_sort({name for group in others for name in below[group] - {"", group[-1]}}):
         notes.append(f"not subjects, as they are ranges or in every class: {first_few(listed)}; {_SUBJECT_BELOW}")
-    return [file.folder(level + 1 + ((file.subset, file.fold, file.folder(level)) in others)) for file in files], notes
+    return [place[level + 1 + (group in others)] for group, place in zip(groups, places, strict=True)], notes
 
 
 def _are_ranges(names: Collection[str]) -> bool:

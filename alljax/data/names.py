@@ -10,14 +10,12 @@ from alljax.data.archive import natural_sort
 from alljax.data.dataset import Record
 from alljax.errors import first_few, plural
 
-_SUBSET_WORDS = {
-    subset: re.compile(rf"\b({words})(data|images?|imgs?)?(sets?)?[abs]?\b")
-    for subset, words in {
-        "train": "train|training",
-        "val": "val|valid|validation|dev",
-        "test": "test|testing|eval|evaluation|hold ?out",
-    }.items()
+_SUBSETS = {
+    "train": "train|training",
+    "val": "val|valid|validation|dev",
+    "test": "test|testing|eval|evaluation|hold ?out",
 }
+_AFFIX = "(data|images?|imgs?)?(sets?)?[abs]?"
 
 
 def normalize(name: str) -> str:
@@ -69,7 +67,7 @@ def recognize_subset(name: str) -> str:
     """
     parts = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name))
     words = " ".join(parts).lower().replace("trainval", "train")
-    found = {subset for subset, word in _SUBSET_WORDS.items() if word.search(words)}
+    found = {subset for subset, word in _SUBSETS.items() if re.search(rf"\b({word}){_AFFIX}\b", words)}
     if found == {"train", "val"}:
         return "train"
     return found.pop() if len(found) == 1 else ""
