@@ -106,6 +106,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--timeout": {"help": "seconds to wait for the other processes; default: 120", "type": int, "default": 120},
     "--trial": {"help": "trial of the study; default: the one with the highest AUC", "default": ""},
     "--weights": {"help": "weights of the backbone, if they were moved", "default": "", "metavar": "FILE|FOLDER"},
+    "--weights:too": {"help": "also remove downloaded weights", "action": "store_true"},
     "images": {"help": "images, or sources as in data.source", "nargs": "+", "type": _path, "metavar": "IMAGE|SOURCE"},
     "--verify": {"help": "compare all files of the trials with their checksums", "action": "store_true"},
     "shards": {"help": "folders of shards to merge", "nargs": "*", "type": _path, "metavar": "FOLDER"},
@@ -121,7 +122,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-GROUPS = {"data": "Verify, audit and prepare data sets.", "weights": "List, show, convert and download weights."}
+GROUPS = {
+    "data": "Verify, audit and prepare data sets.",
+    "weights": "List, show, convert and download weights.",
+    "cache": "List and remove computed features and other cached files.",
+}
 """Help of the first words of commands that have two."""
 
 

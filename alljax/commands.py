@@ -5,10 +5,11 @@ only module that knows all subpackages.
 """
 
 import argparse
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from alljax import interrupts
+from alljax import files, interrupts
 from alljax.errors import ConfigError, UserError, plural
 from alljax.progress import show
 from alljax.training import distributed
@@ -200,3 +201,27 @@ def weights_fetch(options: Options) -> None:
 
     fetched = store.fetch(options.name)
     print(f"{fetched.path}: SHA-256 {fetched.sha256}")
+
+
+@_verb("cache list", "", "alljax cache list")
+def cache_list(options: Options) -> None:
+    """List cached files and downloaded weights with their size and last use."""
+    from alljax import cache, limits
+    from alljax.weights import store
+
+    for path, size, last_use in cache.entries(*store.downloads()):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(last_use))
+        print(f"{path.parent.name:12} {size / 1e6:10,.2f} MB  {when}  {path.name}")
+    total, largest = sum(entry.size for entry in cache.entries()), limits.limit("ALLJAX_CACHE_GB")
+    print(f"{files.cache_dir()}: {total / 1e9:,.2f} of {largest / 1e9:g} GB (ALLJAX_CACHE_GB), not counting weights")
+
+
+@_verb("cache clear", "--weights:too", "alljax cache clear")
+def cache_clear(options: Options) -> None:
+    """Remove cached files that no process uses; they are computed again when needed."""
+    from alljax import cache
+    from alljax.weights import store
+
+    removed, kept = cache.clear(*(store.downloads() if options.weights else ()))
+    in_use = f"; {plural(len(kept), 'file')} kept that a process uses" if kept else ""
+    print(f"removed {plural(len(removed), 'file')}, {sum(entry.size for entry in removed) / 1e9:,.2f} GB{in_use}")

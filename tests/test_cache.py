@@ -1,13 +1,16 @@
 """Cached files: damage is found, leftovers and old files are removed, files in use are kept."""
 
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from alljax import cache
+from alljax.cli import main
 from alljax.errors import WorkdirError
 
 HOLD = """
@@ -80,6 +83,26 @@ def test_least_recently_used_files_are_removed(folder: Path, messages: list[str]
     with pytest.raises(WorkdirError, match=r"1,000,000\.0 GB are needed, and .* GB are free on the disk"):
         cache.make_room(10**15)
     assert not list(folder.glob("features/*"))
+
+
+def test_cache_is_listed_and_cleared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, download = store(folder / "features/vgg16-key.npy", 90), folder / "weights/vgg16-397923af.pth.part"
+    download.parent.mkdir()
+    download.write_bytes(bytes(2_000_000))
+    assert main(["cache", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+    assert lines[0] == f"features           0.00 MB  {when}  vgg16-key.npy"
+    assert re.fullmatch(r"weights            2\.00 MB  [-\d]{10} [:\d]{5}  vgg16-397923af\.pth\.part", lines[1])
+    assert lines[2] == f"{folder}: 0.00 of 3e-06 GB (ALLJAX_CACHE_GB), not counting weights"
+    with cache.open_intact(path) or pytest.fail("damaged"):
+        assert main(["cache", "clear"]) == 0
+    assert capsys.readouterr().out == "removed 0 files, 0.00 GB; 1 file kept that a process uses\n"
+    assert main(["cache", "clear"]) == 0
+    assert names(folder) == [download.name]
+    assert main(["cache", "clear", "--weights"]) == 0
+    assert capsys.readouterr().out.endswith("removed 1 file, 0.00 GB\n")
+    assert not list(folder.glob("*/*"))
 
 
 def test_files_of_a_living_process_are_kept_and_those_of_a_killed_one_are_removed(folder: Path) -> None:

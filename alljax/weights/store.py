@@ -10,6 +10,7 @@ import http.client
 import importlib.metadata
 import os
 import re
+import time
 import tomllib
 import urllib.error
 import urllib.request
@@ -23,13 +24,15 @@ from absl import logging
 from alljax import cache, files, interrupts, progress
 from alljax.data.archive import file_stamp
 from alljax.errors import WeightsError, first_few, unknown_name
+from alljax.limits import limit
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras", ".pkl", ".pickle")
 """Suffixes of weight files in a folder; other files are not considered."""
 
 TRIES = 4
 RETRY_SECONDS = 0.5  # pause before the second try of a download; doubled before each further one
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0  # without an answer
+MAX_SECONDS = 3600.0  # of a download; the same command resumes it
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Source:
     def stored(self) -> Path:
         """Path in the local store, whether or not the file exists."""
         return files.cache_dir() / "weights" / self.file
+
+    @property
+    def part(self) -> Path:
+        """Path of an unfinished download."""
+        return self.stored.with_name(f"{self.file}.part")
 
     def locate(self) -> Path | None:
         """Returns the file in the local store or in an installed package, which is not imported."""
@@ -91,6 +99,11 @@ def sources() -> Mapping[str, Source]:
     found = [Source(**tomllib.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("*.toml"))]
     found.sort(key=lambda source: (source.backbone, not source.default, source.name))
     return {source.name: source for source in found}
+
+
+def downloads() -> list[Path]:
+    """Returns the paths of all downloads, complete or not, whether or not they exist."""
+    return [path for source in sources().values() if source.url for path in (source.stored, source.part)]
 
 
 def get_source(name: str) -> Source:
@@ -213,13 +226,16 @@ def _not_found(source: Source, reason: str) -> WeightsError:
     return WeightsError(f"no weights {source.name} for {source.backbone} ({reason}): {'; or '.join(ways)}")
 
 
+_RESUMED = "; {} is kept and the same command resumes it"
+
+
 def _download(source: Source) -> None:
     """Downloads a source to the local store, continuing what an earlier call wrote."""
-    part = source.stored.with_name(f"{source.file}.part")
+    part, deadline = source.part, time.monotonic() + MAX_SECONDS
     for attempt in range(TRIES):
         interrupts.sleep(RETRY_SECONDS * 2 ** (attempt - 1) if attempt else 0)
         try:
-            _continue_download(source, part)
+            _continue_download(source, deadline)
             break
         except (OSError, http.client.HTTPException) as error:
             code = 0
@@ -229,15 +245,15 @@ def _download(source: Source) -> None:
             if code == 416:  # the server has no more bytes: the file is complete, or it is another one
                 break
             if attempt + 1 == TRIES or (400 <= code < 500 and code not in (408, 429)):
-                resumed = f"; {part} is kept and the same command resumes it" if part.is_file() else ""
-                raise _not_found(source, f"{error}{resumed}") from error
+                raise _not_found(source, f"{error}{_RESUMED.format(part) if part.is_file() else ''}") from error
     if mismatch := source.mismatch(part):
         part.unlink()
         raise _not_found(source, f"{mismatch}; the file was deleted")
     part.replace(source.stored)
 
 
-def _continue_download(source: Source, part: Path) -> None:
+def _continue_download(source: Source, deadline: float) -> None:
+    part, allowed = source.part, source.bytes or limit("ALLJAX_READ_GB")
     start = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "alljax"} | ({"Range": f"bytes={start}-"} if start else {})
     request = urllib.request.Request(source.url, headers=headers)
@@ -246,13 +262,21 @@ def _continue_download(source: Source, part: Path) -> None:
         total = start + int(response.headers.get("Content-Length") or 0)
         bar = progress.bar(source.file, total or source.bytes, "bytes")
         with part.open("ab" if start else "wb") as file, bar as update:
+            files.mark_in_use(file)
             update(start)
-            while block := response.read1(1 << 18):
+            while total <= allowed and (block := response.read1(1 << 18)):
+                total = max(total, file.tell() + len(block))
                 try:
                     file.write(block)
                     file.flush()
                 except OSError as error:  # not an error of the connection
                     raise files.write_error(part, error) from error
                 update(len(block))
-        if part.stat().st_size < total:
-            raise http.client.IncompleteRead(b"", total - part.stat().st_size)
+                if time.monotonic() > deadline:
+                    late = f"not complete after {progress.duration(MAX_SECONDS)}{_RESUMED.format(part)}"
+                    raise _not_found(source, late)
+    if total > allowed:
+        part.unlink()
+        raise _not_found(source, f"the server sends more than {allowed:,} bytes; the file was deleted")
+    if part.stat().st_size < total:
+        raise http.client.IncompleteRead(b"", total - part.stat().st_size)

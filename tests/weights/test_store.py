@@ -1,8 +1,10 @@
+import contextlib
 import hashlib
 import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +33,8 @@ class Server:
     served: dict[str, bytes]  # path → content
     break_after: int | None = None  # bytes of each answer after which the connection is closed
     ranges: bool = True
+    declares: bool = True  # whether answers have a Content-Length
+    pause: float = 0  # seconds after each 50,000 bytes
     statuses: list[int] = field(default_factory=list)  # of the first answers, instead of the file
     requests: list[str] = field(default_factory=list)  # Range header of each request
     url: str = ""
@@ -58,9 +62,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 self.send_error(416)
                 return
             self.send_response(206 if match else 200)
-            self.send_header("Content-Length", str(len(rest)))
+            if state.declares:
+                self.send_header("Content-Length", str(len(rest)))
             self.end_headers()
-            self.wfile.write(rest[: state.break_after])
+            with contextlib.suppress(ConnectionError):
+                for start in range(0, len(rest[: state.break_after]), 50_000):
+                    self.wfile.write(rest[: state.break_after][start : start + 50_000])
+                    time.sleep(state.pause)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
@@ -131,7 +139,7 @@ def test_default_source_is_downloaded_once(server: Server, known: dict[str, Sour
 
 
 def test_wrong_file_is_deleted(server: Server, known: dict[str, Source]) -> None:
-    server.served["/vgg"] = content("other")
+    server.served["/vgg"] = content("oth")
     assert re.search(r"wrong hash: its sha256 is .*; the file was deleted", refusal("", "", "vgg16"))
     assert [path.name for path in known["vgg"].stored.parent.iterdir() if not path.name.startswith(".")] == []
 
@@ -170,6 +178,33 @@ def test_server_without_ranges_and_with_a_temporary_error(server: Server, known:
     known["vgg"].stored.unlink()
     server.ranges = False
     assert store.fetch("vgg").path.read_bytes() == content("vgg")
+
+
+def test_slow_download_ends_and_is_resumed(
+    server: Server, known: dict[str, Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.pause = 0.3
+    monkeypatch.setattr(store, "MAX_SECONDS", 0.2)
+    message = refusal("", "", "vgg16")
+    assert f"not complete after 0 s; {known['vgg'].part} is kept and the same command resumes it" in message
+    assert 0 < known["vgg"].part.stat().st_size < len(content("vgg"))
+    assert len(server.requests) == 1
+    server.pause = 0
+    assert store.fetch("vgg").path.read_bytes() == content("vgg")
+    assert server.requests[1].startswith("bytes=")
+
+
+@pytest.mark.parametrize("declares", [True, False])
+@pytest.mark.parametrize("size", [0, 200_000], ids=["size unknown", "size known"])
+def test_download_stops_at_the_size_of_the_file(
+    server: Server, known: dict[str, Source], size: int, declares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALLJAX_READ_GB", "2e-4")
+    known["vgg"] = replace(known["vgg"], bytes=size)
+    server.declares, server.pause = declares, 0.01
+    assert "the server sends more than 200,000 bytes; the file was deleted" in refusal("", "", "vgg16")
+    assert not known["vgg"].part.exists()
+    assert len(server.requests) == 1
 
 
 def test_disk_full(server: Server, known: dict[str, Source]) -> None:
