@@ -16,6 +16,7 @@ from alljax.data.archive import Archive, is_image, natural_sort, path_parts
 from alljax.data.dataset import Dataset
 from alljax.data.names import join_spellings, make_records, normalize, recognize_subset, subset_names
 from alljax.errors import ConfigError, DataError, first_few, plural
+from alljax.patterns import compile_pattern
 
 _FOLD = re.compile(r"fold_?([0-9]+)", re.IGNORECASE)
 _RANGE = re.compile(r"([0-9]+) ?[-–_] ?([0-9]+)")
@@ -186,10 +187,7 @@ def _are_ranges(names: Collection[str]) -> bool:
 
 
 def _compile(name_pattern: str) -> re.Pattern[str]:
-    try:
-        pattern = re.compile(name_pattern)
-    except re.error as error:
-        raise ConfigError(f"data.name_pattern {name_pattern!r} is not a regular expression: {error}") from error
+    pattern = compile_pattern("data.name_pattern", name_pattern, choices=10)
     if name_pattern and not {*_NAMED}.intersection(pattern.groupindex):
         example = r"'^(?P<subject>\d+)_'"
         raise ConfigError(f"data.name_pattern {name_pattern!r} has no group subject, field or cell, as in {example}")

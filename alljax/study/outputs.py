@@ -1,5 +1,6 @@
 """Writes the results of a study into its folder."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,11 +53,12 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
     workdir.record(here, written)
 
 
-def load_parameters(trial_folder: Path) -> list[Any]:
-    """Returns the parameters of a finished trial: `FoldOutcome.params` of each fold."""
+def load_parameters(trial_folder: Path, folds: int, shapes: Mapping[str, tuple[int, ...]]) -> list[Any]:
+    """Returns the parameters of a finished trial: `FoldOutcome.params` of each fold, which have these shapes."""
     workdir.verify(trial_folder, workdir.PARAMETERS)
-    folds = checkpoints.load_arrays(trial_folder / workdir.PARAMETERS)
-    return [folds[str(fold)] for fold in range(len(folds))]
+    expected = {f"{fold}/{path}": shape for fold in range(folds) for path, shape in shapes.items()}
+    loaded = checkpoints.load_arrays(trial_folder / workdir.PARAMETERS, expected)
+    return [loaded[str(fold)] for fold in range(folds)]
 
 
 def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:

@@ -66,7 +66,9 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     network = _open_network(study, name, config, weights)
     logging.info(f"trial {name}")
     dataset, digests = _open_images(images, study, config)
-    classes, parameters = dataset.classes, outputs.load_parameters(workdir.trial_folder(folder, name))
+    classes, folds = dataset.classes, len(study.split_of(name)["protocol"]["test_images"])
+    shapes = _parameter_shapes(config, network, len(classes))
+    parameters = outputs.load_parameters(workdir.trial_folder(folder, name), folds, shapes)
     if config.train.mode == "frozen":
         extractor = FeatureExtractor(config, ImageSources(config, dataset), digests)
         features = extractor.load(network, "none")  # heads are tested on images without augmentation, too
@@ -80,6 +82,17 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(classes)}
     workdir.write_csv(out, pandas.DataFrame(columns))
     return dataset
+
+
+def _parameter_shapes(config: ConfigDict, network: Network, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the parameters that a trial stores per fold, by "/"-joined names."""
+    if config.train.mode == "frozen":
+        trainer = HeadTrainer(config, num_classes, network.feature_count)
+        params = jax.eval_shape(trainer.init, jax.random.split(jax.random.key(0), config.study.seeds)).eval_params
+        return {path: leaf.shape for path, leaf in params.items()}
+    state = FineTuner(config, network, num_classes, make_mesh(config)).abstract
+    stored = flatten_dict({"params": state.eval_params, "batch_stats": state.batch_stats}, sep="/")
+    return {path: (config.study.seeds, *leaf.shape) for path, leaf in stored.items()}
 
 
 def _network_probabilities(

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from alljax.data.npz import read_arrays
+from alljax.data.npz import read_arrays, read_shapes
 from alljax.errors import WorkdirError, first_few
 from alljax.files import atomic_write, write_error
 
@@ -26,9 +26,15 @@ def save_arrays(path: Path, tree: Any) -> None:
         np.savez(file, **flatten_dict(tree, sep="/"))
 
 
-def load_arrays(path: Path) -> dict[str, Any]:
-    """Returns the nested dictionaries that `save_arrays` wrote, without empty ones; `WorkdirError` if it is damaged."""
+def load_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, Any]:
+    """Returns the nested dictionaries that `save_arrays` wrote, without empty ones.
+
+    Raises:
+        WorkdirError: the file is damaged, or it has other arrays than those of `shapes`, by "/"-joined names.
+    """
     with _read_errors(path):
+        if shapes is not None and (different := dict(read_shapes(path).items() ^ shapes.items())):
+            raise WorkdirError(f"{path} does not fit its network: another shape of {first_few(sorted(different))}")
         return unflatten_dict(read_arrays(path), sep="/")
 
 

@@ -1,14 +1,17 @@
 """Layer groups: which parameters are trained, from which epoch on, with which learning rate and weight decay."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from alljax.errors import ConfigError
+from alljax.patterns import compile_pattern
 
 FROZEN_BACKBONE = (("head/.*", 1.0), ("backbone/.*", 0.0))
 """The groups if ``train.groups`` is empty: only the head is trained."""
+
+MAX_CHOICES = 4
+"""Of a pattern, see `compile_pattern`: milliseconds per path at most."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,13 @@ def assign(paths: Iterable[str], entries: Sequence[Any]) -> dict[str, ParameterG
         entries: ``train.groups``: each (pattern, rate), (pattern, rate, decay) or (pattern, rate, decay, from_epoch).
 
     Raises:
-        ConfigError: an invalid entry, a parameter that matches no pattern or several, or a pattern that matches none.
+        ConfigError: an invalid pattern or one that matches none, or a parameter that matches no pattern or several.
     """
-    groups = [_read_group(entry) for entry in entries or FROZEN_BACKBONE]
+    groups = [ParameterGroup(*entry) for entry in entries or FROZEN_BACKBONE]
+    patterns = [compile_pattern("train.groups", group.pattern, MAX_CHOICES) for group in groups]
     group_of: dict[str, ParameterGroup] = {}
     for path in paths:
-        matched = [group for group in groups if re.fullmatch(group.pattern, path)]
+        matched = [group for group, pattern in zip(groups, patterns, strict=True) if pattern.fullmatch(path)]
         if not matched:
             raise ConfigError(f"train.groups: no pattern matches {path}; add a group, with rate 0 to freeze it")
         if len(matched) > 1:
@@ -52,23 +56,6 @@ def assign(paths: Iterable[str], entries: Sequence[Any]) -> dict[str, ParameterG
         stages = sorted({"/".join(path.split("/")[:2]) for path in group_of})
         raise ConfigError(f"train.groups: {unused[0]!r} matches no parameter; they start with {', '.join(stages)}")
     return group_of
-
-
-def _read_group(entry: Any) -> ParameterGroup:
-    try:
-        group = ParameterGroup(*entry)
-        re.compile(group.pattern)
-        valid = min(group.rate, group.decay, group.from_epoch) >= 0 and group.from_epoch % 1 == 0
-    except re.error as error:
-        raise ConfigError(f"train.groups: {entry[0]!r} is not a regular expression: {error}") from error
-    except TypeError:  # another number of values, or of another type
-        valid = False
-    if not valid:
-        raise ConfigError(
-            f"train.groups contains {entry!r}; each entry is (pattern, rate[, decay[, from_epoch]]), for example "
-            "('backbone/block5/.*', 0.1)"
-        )
-    return group
 
 
 def trainable(group_of: Mapping[str, ParameterGroup], epoch: int) -> frozenset[str]:

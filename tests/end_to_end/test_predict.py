@@ -1,5 +1,6 @@
 """`alljax predict`: the mean over the heads of a trial, and refusals."""
 
+import io
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,7 +11,8 @@ from end_to_end.conftest import SMALL, Refused, Run, picture, read_table, write_
 from PIL import Image
 
 from alljax.data import synthetic
-from alljax.study import outputs
+from alljax.study import workdir
+from alljax.training import checkpoints
 
 
 def test_prediction_is_the_mean_of_the_stored_heads(study: Path, tmp_path: Path, run: Run) -> None:
@@ -25,7 +27,7 @@ def test_prediction_is_the_mean_of_the_stored_heads(study: Path, tmp_path: Path,
     assert run("features", *SMALL, f"--out={features}")[0] == 0
     stored = np.load(features)
     probabilities = []
-    for fold in outputs.load_parameters(study / "trials" / trial):
+    for fold in checkpoints.load_arrays(study / "trials" / trial / workdir.PARAMETERS).values():
         for seed in range(2):
             dense, last = ({k: leaf[seed] for k, leaf in fold[layer].items()} for layer in ("dense", "predictions"))
             hidden = np.maximum(stored["features"] @ dense["kernel"] + dense["bias"], 0)
@@ -111,3 +113,25 @@ def test_weights_and_unreadable_images(
     assert "no image to classify: 1 image skipped" in refused("predict", "--workdir=run", "bad.png", "--weights=folder")
     moved.unlink()
     assert "no weight file with the SHA-256" in refused("predict", "--workdir=run", "good.png", "--weights=folder")
+
+
+def test_checkpoint_of_another_shape_is_refused_before_it_is_read(
+    study: Path, tmp_path: Path, refused: Refused
+) -> None:
+    """A prepared file that claims 40 GB, in a folder whose checksums are right."""
+    folder = shutil.copytree(study, tmp_path / "study")
+    (tmp_path / "good.png").write_bytes(picture())
+    trial = folder / "trials" / "efficientnet_lite0-adam"
+    arrays = dict(np.load(trial / workdir.PARAMETERS))
+    huge = np.broadcast_to(np.float32(0), (100_000, 100_000))
+    with zipfile.ZipFile(trial / workdir.PARAMETERS, "w") as archive:
+        for name, array in arrays.items():
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(
+                header, np.lib.format.header_data_from_array_1_0(huge if name == "1/dense/kernel" else array)
+            )
+            archive.writestr(f"{name}.npy", header.getvalue() + array.tobytes())
+    workdir.record(trial, [workdir.PARAMETERS])
+    words = "predict", f"--workdir={folder}", "--trial=efficientnet_lite0-adam", tmp_path / "good.png"
+    message = refused(*words, f"--out={tmp_path / 'predictions.csv'}")
+    assert "parameters.npz does not fit its network: another shape of 1/dense/kernel" in message

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from processes import TOY, Process, finish, start, start_study, wait_for
 
-from alljax.study import outputs
+from alljax.study import workdir
+from alljax.training import checkpoints
 
 __all__ = ["start"]
 # With Adam, tiny gradients would turn rounding differences into different steps.
@@ -20,7 +21,7 @@ def wait_for_checkpoint(folder: Path, *processes: Process) -> None:
 
 
 def assert_same_network(first: Path, second: Path) -> None:
-    trees = [outputs.load_parameters(folder / TRIAL) for folder in (first, second)]
+    trees = [checkpoints.load_arrays(folder / TRIAL / workdir.PARAMETERS) for folder in (first, second)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *trees)
 
 
