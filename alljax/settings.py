@@ -112,7 +112,9 @@ SETTINGS: dict[str, Setting] = {
     "split.validation": Setting(0.0, "fraction of the training images, by subject, for validation", below=1),
     "split.train_subjects": Setting(0, "training subjects (or images of unknown subjects) per fold; 0: all"),
     "train.mode": _choice("frozen: train heads on features; finetune: train on images", "frozen", "finetune"),
-    "train.optimizer": _choice("optimizer; adam and rmsprop as in Keras", "adam", "rmsprop", "adamw", "sgd", "lamb"),
+    "train.optimizer": _choice(
+        "optimizer; adam, rmsprop and sgd as in Keras", "adam", "rmsprop", "adamw", "sgd", "lamb"
+    ),
     "train.momentum": Setting(0.9, "sgd: momentum", below=1),
     "train.weight_decay": Setting(0.0, "decoupled weight decay, multiplied by the learning rate", below=1),
     "train.clip_norm": Setting(0.0, "maximum global gradient norm; 0 disables clipping"),

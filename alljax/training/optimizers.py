@@ -1,4 +1,4 @@
-"""Optimizers, Adam and RMSprop as Keras computes them, and learning rate schedules."""
+"""Optimizers, Adam, RMSprop and SGD as Keras computes them, and learning rate schedules."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +17,9 @@ BETA_1, BETA_2, RHO, EPSILON = 0.9, 0.999, 0.9, 1e-7
 
 NUMBERS = ("learning_rate", "decay_steps", "decay_rate", "momentum", "weight_decay", "clip_norm", "focal_gamma")
 """Settings of ``train`` that are arguments of compiled functions."""
+
+ALL_PARAMETERS = ParameterGroup(".*", 1.0)
+"""The layer group of all parameters where there are no others."""
 
 
 @flax.struct.dataclass
@@ -111,46 +114,62 @@ def make_optimizer(
         group_of: path of a parameter → its layer group; None for one group.  Gradients and parameters are then flat
             dictionaries from path to array; groups may be absent from the gradients and then stay as they are.
     """
-    if group_of is None:
-        direction = _direction(config, hyperparameters)
-    else:
-        direction = _by_group(config, hyperparameters, group_of)
-    clip = (optax.clip_by_global_norm(hyperparameters.clip_norm),) if config.train.clip_norm else ()
-    return optax.chain(*clip, direction, optax.scale_by_learning_rate(make_schedule(config, hyperparameters)))
+    schedule = make_schedule(config, hyperparameters)
+
+    def transformation(step: Any) -> optax.GradientTransformation:
+        """Returns the transformation of one step; its state does not depend on the step."""
+        clip = (optax.clip_by_global_norm(hyperparameters.clip_norm),) if config.train.clip_norm else ()
+        rate = -schedule(step)
+        if group_of is None:
+            return optax.chain(*clip, _scaled(config, hyperparameters, rate))
+        return optax.chain(*clip, _by_group(config, hyperparameters, rate, group_of))
+
+    def init(params: optax.Params) -> tuple[jax.Array, optax.OptState]:
+        step = jnp.zeros((), jnp.int32)
+        return step, transformation(step).init(params)
+
+    def update(
+        gradients: optax.Updates, state: tuple[jax.Array, optax.OptState], params: optax.Params | None = None
+    ) -> tuple[optax.Updates, tuple[jax.Array, optax.OptState]]:
+        step, inner = state
+        updates, inner = transformation(step).update(gradients, inner, params)
+        return updates, (optax.safe_increment(step), inner)
+
+    return optax.GradientTransformation(init, update)
 
 
-def _direction(
-    config: ConfigDict, hyperparameters: Hyperparameters, decay: float = 1.0
+def _scaled(
+    config: ConfigDict, hyperparameters: Hyperparameters, rate: Any, group: ParameterGroup = ALL_PARAMETERS
 ) -> optax.GradientTransformation:
-    """Returns the update of a group with this factor on weight decay, before the learning rate multiplies it.
+    """Returns the update of a layer group at one step, whose negative learning rate is `rate`.
 
-    RMSprop is Keras 3's: gradient / √(v + ε), v a running mean of the squared gradient that starts at 0, no
+    SGD is Keras's: v ← momentum · v − rate · gradient is added to the parameter, so that v keeps the rates of its
+    gradients.  RMSprop is Keras 3's: gradient / √(v + ε), v a running mean of the squared gradient that starts at 0, no
     momentum.  ``adamw`` equals ``adam``, whose weight decay is decoupled too.  LAMB is You et al. 2019,
     arXiv 1904.00962.
     """
-    name, parts = config.train.optimizer, [scale_by_adam()]
+    name, decay = config.train.optimizer, hyperparameters.weight_decay * np.float32(group.decay)
+    parts, scale = [scale_by_adam()], [optax.scale(group.rate), optax.scale(rate)]
     if name == "rmsprop":
         parts = [optax.scale_by_rms(RHO, EPSILON, initial_scale=0.0, eps_in_sqrt=True)]
     elif name == "sgd":
-        parts = [optax.trace(hyperparameters.momentum)]
-    if config.train.weight_decay * decay:
-        parts.append(optax.add_decayed_weights(hyperparameters.weight_decay * np.float32(decay)))
+        parts, scale = [optax.scale(rate), optax.trace(hyperparameters.momentum)], scale[:1]
+        decay = decay * rate
+    if config.train.weight_decay * group.decay:
+        parts.append(optax.add_decayed_weights(decay))
     if name == "lamb":
         parts.append(optax.scale_by_trust_ratio())
-    return optax.chain(*parts)
+    return optax.chain(*parts, *scale)
 
 
 def _by_group(
-    config: ConfigDict, hyperparameters: Hyperparameters, group_of: Mapping[str, ParameterGroup]
+    config: ConfigDict, hyperparameters: Hyperparameters, rate: Any, group_of: Mapping[str, ParameterGroup]
 ) -> optax.GradientTransformation:
     """Transforms each layer group separately; a group without gradients keeps its state.
 
     `optax.partition` needs gradients of all groups, and so a backward pass for frozen ones.
     """
-    transformations = {
-        group.pattern: optax.chain(_direction(config, hyperparameters, group.decay), optax.scale(group.rate))
-        for group in group_of.values()
-    }
+    transformations = {group.pattern: _scaled(config, hyperparameters, rate, group) for group in group_of.values()}
 
     def select(tree: Mapping[str, jax.Array], name: str) -> dict[str, jax.Array]:
         return {path: leaf for path, leaf in tree.items() if group_of[path].pattern == name}

@@ -7,12 +7,19 @@
 The gradients span eight decades, so that the place of epsilon shows.
 """
 
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 
 STEPS, PARAMETERS = 1000, 16
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "rmsprop": keras.optimizers.RMSprop,
+    "sgd": partial(keras.optimizers.SGD, momentum=0.9),
+    "sgd_decay": partial(keras.optimizers.SGD, momentum=0.9, weight_decay=0.1),
+}
 
 
 def gradients() -> np.ndarray:
@@ -25,7 +32,7 @@ def gradients() -> np.ndarray:
 def trajectory(name: str, staircase: bool) -> np.ndarray:
     """Returns every tenth state of the parameters, (STEPS / 10, PARAMETERS)."""
     schedule = keras.optimizers.schedules.ExponentialDecay(1e-3, 90, 0.95, staircase=staircase)
-    optimizer = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}[name](schedule)
+    optimizer = OPTIMIZERS[name](schedule)
     parameters = keras.Variable(np.linspace(-1, 1, PARAMETERS).astype(np.float32))
     optimizer.build([parameters])
     states = []
@@ -38,7 +45,7 @@ def trajectory(name: str, staircase: bool) -> np.ndarray:
 if __name__ == "__main__":
     goldens = {
         f"{name}_{'staircase' if staircase else 'continuous'}": trajectory(name, staircase)
-        for name in ("adam", "rmsprop")
+        for name in OPTIMIZERS
         for staircase in (False, True)
     }
     np.savez_compressed(Path(__file__).with_name("keras_optimizers.npz"), gradients=gradients(), **goldens)
