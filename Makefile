@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
 .PHONY: demo test test-all lint format clean
 
@@ -34,11 +35,11 @@ clean:
 
 # The stamps record a finished installation; a newer pyproject.toml repeats it.
 $(VENV)/.dev: pyproject.toml | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	$(PIP_INSTALL) --editable '.[demo,dev]'
 	touch $@ $(VENV)/.demo
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	$(PIP_INSTALL) --editable '.[demo]'
 	touch $@
 
 $(BIN)/pip:

@@ -62,10 +62,18 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
     times.append(time.perf_counter())
     outcomes: list[Sequence[FoldOutcome]] = []
     errors: dict[str, ConfigError] = {}
+    accuracies: list[float] = []
+    subset = "validation" if len(folds[0].validation) else "test"
+
+    def show(epochs: int, accuracy: float) -> None:
+        accuracies[len(outcomes) :] = [accuracy]  # in the last epoch of each fold before, and in this epoch
+        of_folds = f" (mean of {len(accuracies)} folds)" if len(accuracies) > 1 else ""
+        update(epochs, f"{subset} accuracy {np.mean(accuracies):.3f}{of_folds}")
+
     with progress.bar(f"heads {job.name}", job.cost * len(folds) if job.frozen else 0, "epochs") as update:
         fit: Fit
         if job.frozen:
-            fit = partial(fit_heads, job, experiment.num_classes, update)
+            fit = partial(fit_heads, job, experiment.num_classes, show)
         else:
             network, mesh = experiment.networks[first.name], make_mesh(job.config)
             tuner = FineTuner(job.config, network, experiment.num_classes, mesh)
@@ -86,7 +94,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
 
 
 def fit_heads(
-    job: Job, num_classes: int, update: progress.Update, features: Any, labels: np.ndarray, fold: FoldRows,
+    job: Job, num_classes: int, show: Callable[[int, float], None], features: Any, labels: np.ndarray, fold: FoldRows,
     keys: jax.Array,
 ) -> list[FoldOutcome]:  # fmt: skip
     """Trains the heads of a job, see `Fit`; all its trainings and seeds side by side."""
@@ -95,7 +103,7 @@ def fit_heads(
     epochs = [trial.config.train.epochs for trial in job.trainings[0]]
     runs = make_runs(keys[np.tile(np.arange(seeds), len(job.trainings))], configs, fold)
     trainer = HeadTrainer(job.config, num_classes, features.shape[2])  # compiled once for equal settings
-    outcomes = trainer.train(epochs, runs, features, labels, fold, update)
+    outcomes = trainer.train(epochs, runs, features, labels, fold, show)
     if not job.config.study.checkpoints:  # large heads of many folds would fill the memory
         outcomes = [outcome._replace(params={}) for outcome in outcomes]
     slices = [slice(start, start + seeds) for start in range(0, len(configs), seeds)]

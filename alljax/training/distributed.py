@@ -91,6 +91,7 @@ def initialize(
             return
         raise ConfigError(f"the processes cannot connect: {str(error).splitlines()[0]}") from error
     _connected = True
+    start_backend()
     sys.excepthook = _report_exception
     count, devices = jax.process_count(), jax.local_device_count()
     if jax.device_count() != count * devices:
@@ -105,6 +106,25 @@ def initialize(
         logging.set_verbosity(logging.WARNING)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     logging.info(f"{count} processes with {jax.device_count()} {jax.default_backend()} devices")
+
+
+def start_backend() -> None:
+    """Starts the devices of JAX; called before anything else uses them.
+
+    Raises:
+        ConfigError: JAX cannot use them: there are none, their driver does not fit, or another process uses them.
+    """
+    import jax
+
+    try:
+        jax.devices()
+    except Exception as error:  # JAX has several kinds, an AssertionError without a message among them
+        missing = "no such device, or its plugin for JAX is not installed"
+        reason = str(error).partition("\n")[0].partition(" (set JAX_PLATFORMS")[0] or missing
+        raise ConfigError(
+            f"JAX cannot use the devices of JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {reason}; check the "
+            "driver and whether another process uses the device, or set JAX_PLATFORMS=cpu"
+        ) from error
 
 
 def _wait(connect: Callable[[], None], awaited: Callable[[], str], timeout: int) -> None:

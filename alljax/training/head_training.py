@@ -94,7 +94,7 @@ class HeadTrainer:
 
     def train(
         self, epochs: Sequence[int], runs: RunInputs, features: Any, labels: np.ndarray, fold: FoldRows,
-        update: Callable[[int, str], None] = lambda epochs, note: None,
+        update: Callable[[int, float], None] = lambda epochs, accuracy: None,
     ) -> list[FoldOutcome]:  # fmt: skip
         """Returns the outcome after each number of epochs.
 
@@ -106,7 +106,7 @@ class HeadTrainer:
             features: float32 (N, V, D), V views of each image.
             labels: int32 (N,).
             fold: training, validation and test rows.
-            update: called with the number of epochs done, over all runs, and a note.
+            update: called with the number of epochs done, over all runs, and the mean accuracy on the validation rows.
         """
         hidden, memory = self._config.model.hidden, decoded_cache.device_memory() or decoded_cache.host_memory()
         num_parameters = (self._num_features + 1) * hidden + (hidden + 1) * self._num_classes
@@ -126,7 +126,7 @@ class HeadTrainer:
             rate = np.asarray(schedule((epoch + 1) * num_steps - 1))
             history.append(History(rate, loss, accuracy, *validation.means))
             interrupts.check()
-            update(len(runs.key), f"validation accuracy {history[-1].val_accuracy.mean():.3f}")
+            update(len(runs.key), float(history[-1].val_accuracy.mean()))
             if epoch + 1 in epochs:
                 _, probabilities = self.evaluate(state.eval_params, features, labels, fold.test)
                 params = unflatten_dict(jax.device_get(state.eval_params), sep="/")

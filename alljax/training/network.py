@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from alljax.errors import ConfigError
 from alljax.models.backbones import Backbone, get_backbone
 from alljax.models.preprocessing import Preprocessing, get_preprocessing
+from alljax.training.distributed import start_backend
 from alljax.training.self_check import check_compiler
 from alljax.weights import conversion, formats, store
 
@@ -83,9 +84,10 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
     """Returns the network that each config describes; equal networks are the same object, and weights are read once.
 
     Raises:
-        ConfigError: an unknown backbone, stage or preprocessing, or this jaxlib computes wrong numbers.
+        ConfigError: an unknown backbone, stage or preprocessing, no device, or this jaxlib computes wrong numbers.
         WeightsError: no weights found, or a file that does not fit.
     """
+    start_backend()
     check_compiler()
     load, opened, networks = cache(_load), dict[Network, Network](), []
     for config in configs:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pandas
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
@@ -69,6 +70,17 @@ def test_compilations_do_not_depend_on_the_numbers_of_folds_and_seeds(
     assert counts[1] == counts[2]
     programs = ["jit(_evaluate)", "jit(_orders)", "jit(_train_steps)", "jit(init)"]
     assert [name for name in counts[2] if name in programs] == programs
+
+
+@pytest.mark.parametrize(("validation", "name"), [(0.0, "test"), (0.3, "validation")])
+def test_progress_shows_the_mean_over_folds_under_its_name(
+    validation: float, name: str, toy_config: Callable[..., ConfigDict], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run_study(toy_config(split__validation=validation, split__folds=3), tmp_path)
+    (history,) = (pandas.read_csv(path) for path in tmp_path.glob("trials/*/history.csv"))
+    mean = history[history["epoch"] == 2].groupby("fold")["val_accuracy"].mean().mean()
+    assert f"{name} accuracy {mean:.3f} (mean of 3 folds)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("file", "heads"), [("quickstart.py", 2), ("paper.py:toy", 4)])

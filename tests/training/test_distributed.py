@@ -1,11 +1,15 @@
 """Which arguments and variables start several processes; their runs are in tests/multihost."""
 
 import contextlib
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import jax
 import pytest
+from processes import ROOT, environment
 
 from alljax import interrupts
 from alljax.errors import ConfigError
@@ -70,6 +74,35 @@ def test_arguments_come_before_schedulers(initialize: Any) -> None:
 def test_incomplete_arguments_are_refused(environment: dict[str, str], arguments: Any, initialize: Any) -> None:
     with pytest.raises(ConfigError, match="JAX_PROCESS_ID|given together"):
         initialize(environment, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (AssertionError(), "no such device"),
+        (
+            RuntimeError("Unable to initialize backend 'tpu': ABORTED: in use by process 7 (set JAX_PLATFORMS='')\n#1"),
+            "7;",
+        ),
+    ],
+)
+def test_devices_that_cannot_be_used_are_one_line(
+    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "devices", Mock(side_effect=error))
+    with pytest.raises(ConfigError, match=rf"^.*{reason}.* set JAX_PLATFORMS=cpu$"):
+        distributed.start_backend()
+
+
+@pytest.mark.parametrize("verb", ["study --workdir=w", "lr-find --out=w/a.csv", "features --out=w/a.npz"])
+def test_a_platform_that_does_not_exist_is_one_line_in_every_command(verb: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "alljax.cli", *verb.split(), f"--config={ROOT / 'configs/quickstart.py'}"]
+    variables = environment(JAX_PLATFORMS="abacus")
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "JAX_PLATFORMS=abacus: " in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_process_is_primary() -> None:

@@ -50,7 +50,7 @@ def train(config: ConfigDict, fold: int = 0, seeds: int = 2, **options: Any) -> 
         trial.train.learning_rate = rate
     runs = make_runs(jax.vmap(jax.random.key)(jnp.arange(seeds)), trials, rows)
     features = jax.device_put(features) if options.get("on_device", True) else features
-    epochs, update = options.get("epochs", (config.train.epochs,)), options.get("update", lambda epochs, note: None)
+    epochs, update = options.get("epochs", (config.train.epochs,)), options.get("update", lambda epochs, accuracy: None)
     return HeadTrainer(config, CLASSES, WIDTH).train(epochs, runs, features, labels, rows, update)
 
 
@@ -111,7 +111,7 @@ def test_same_seed_same_bits(config: ConfigDict) -> None:
 
 def test_short_training_is_the_beginning_of_a_long_one(config: ConfigDict) -> None:
     calls: list[int] = []
-    short, long = train(config, epochs=(3, 5), update=lambda epochs, note: calls.append(epochs))
+    short, long = train(config, epochs=(3, 5), update=lambda epochs, accuracy: calls.append(epochs))
     assert calls == [2] * 5, "one epoch of two runs each"
     assert long.history.train_loss.shape == (2, 5)
     assert_same(long.history.train_loss[:, :3], short.history.train_loss)
