@@ -7,6 +7,7 @@ light and on a dark page. The same numbers give the same bytes.
 
 import io
 import json
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,12 @@ import matplotlib.figure
 import matplotlib.style
 import numpy as np
 import pandas
+from absl import logging
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
@@ -29,12 +33,13 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = "osD^vPX"
+FONT = "DejaVu Sans"
 INK = "#010203"
 """Color of text and axes; the page replaces it by its own text color."""
 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "alljax", "text.parse_math": False, "font.size": 10.5,
-    "font.family": "DejaVu Sans", "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK,
+    "font.family": FONT, "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK,
     "axes.linewidth": 0.7, "axes.spines.top": False, "axes.spines.right": False, "xtick.color": INK,
     "ytick.color": INK, "grid.color": INK, "grid.alpha": 0.13, "grid.linewidth": 0.7, "lines.linewidth": 1.8,
     "legend.frameon": False, "legend.handlelength": 2.6, "figure.figsize": (5.6, 3.9),
@@ -49,7 +54,7 @@ def subplots(
 
     Draw and `save` inside the block. With `share` all axes have the same limits.
     """
-    # The browser draws the text, so a glyph that Matplotlib's font lacks is no loss.
+    # The browser draws the text of the page; `_choose_fonts` reports glyphs that other figures lack.
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         figure = matplotlib.figure.Figure(layout="constrained", figsize=size)
@@ -64,6 +69,7 @@ def save(name: str, caption: str, figure: matplotlib.figure.Figure, curves: bool
     interrupts.check(collective=True)
     image, svg = io.BytesIO(), io.StringIO()
     if png:
+        _choose_fonts(figure)
         figure.savefig(image, format="png", dpi=200, facecolor="white", metadata={"Software": None})
         figure.set_layout_engine("none")  # the layout takes most of the time and is the same for both
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -178,6 +184,7 @@ def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str]) -> byte
             axes.imshow(image)
             text = "\n".join(shorten(line) for line in caption.splitlines())
             axes.set_xlabel(text, color="#f2f2f2", fontsize=7, loc="left")
+        _choose_fonts(figure)
         figure.savefig(buffer, format="jpg", dpi=200, facecolor="#101214", pil_kwargs={"quality": 82})
     return buffer.getvalue()
 
@@ -185,6 +192,36 @@ def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str]) -> byte
 def shorten(text: str, length: int = 22) -> str:
     """Returns a text of at most `length` characters, with an ellipsis where it was cut."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+_reported: set[str] = set()
+
+
+def _choose_fonts(figure: matplotlib.figure.Figure) -> None:
+    """Adds fonts for scripts that `FONT` lacks to the texts of a figure; logs once which are not installed."""
+    texts, known = figure.findobj(Text), get_font(findfont(FONT)).get_charmap()
+    lacking: dict[str, str] = {}
+    for character in dict.fromkeys("".join(text.get_text() for text in texts)):
+        if ord(character) not in known and unicodedata.category(character)[0] in "LNPS":
+            font = _noto_font(character)
+            lacking[font] = lacking.get(font, "") + character
+    installed = [font for font in lacking if font in fontManager.get_font_names()]
+    for text in texts if installed else ():
+        text.set_fontfamily([FONT, *installed])
+    if missing := [font for font in lacking if font not in {*installed, *_reported}]:
+        _reported.update(missing)
+        logging.warning(
+            f"the font of the figures lacks {', '.join(lacking[font][:9] for font in missing)}: install "
+            f"{', '.join(missing)}, or PNG and JPEG figures have boxes; report.html and SVG figures keep the text"
+        )
+
+
+def _noto_font(character: str) -> str:
+    """Returns a free font that has a character, from the first word of its Unicode name."""
+    script = unicodedata.name(character, "?").split()[0]
+    if script in ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH"):
+        return "Noto Sans CJK JP"
+    return f"Noto Sans {script.title()}" if unicodedata.category(character)[0] in "LN" else "Noto Emoji"
 
 
 def _curves(figure: matplotlib.figure.Figure) -> str:

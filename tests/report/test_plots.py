@@ -80,3 +80,21 @@ def test_curves_of_the_page_are_those_of_the_figure() -> None:
     assert (label, color, values[1]) == ("held-out images", plots.VERMILION, None)
     means = frame.groupby("epoch")["val_accuracy"].mean()
     assert values[2:] == pytest.approx(means.tolist()[2:], abs=1e-3)
+
+
+def test_font_that_lacks_a_script_is_reported_once(messages: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "_reported", set())
+    image = np.zeros((16, 16, 3), np.uint8)
+
+    def matrix() -> Figure:
+        with plots.subplots() as (figure, grid):
+            plots.draw_confusion_matrix(grid[0, 0], [[1, 2], [3, 4]], ("白血病", "🔬 é"))
+            return plots.save("matrix", "", figure)
+
+    plots.contact_sheet([image, image], ["白血病\n1.png", "blast\n🔬.png"])
+    assert "白血病" in matrix().svg
+    (message,) = messages
+    assert "lacks 白血病, 🔬: install Noto Sans CJK JP, Noto Emoji" in message
+    monkeypatch.setattr(plots, "_noto_font", lambda character: "DejaVu Serif")
+    assert "DejaVu Serif" in matrix().svg
+    assert len(messages) == 1
