@@ -102,12 +102,12 @@ def read_file(path: Path) -> bytes:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def read_member(opened: zipfile.ZipFile, name: str, what: str, threads: int = 1) -> bytes:
+def read_member(opened: zipfile.ZipFile, name: str, what: str = "", threads: int = 1) -> bytes:
     """Returns the bytes of a member, at most as many as it declares; see `check_size` for `what` and `threads`."""
     member = opened.getinfo(name)
-    check_size(what, member.file_size, threads)
+    check_size(what or name, member.file_size, threads)
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile expands others without a bound
-        raise DataError(f"{what} is neither stored nor deflated; make the zip again with the method deflate")
+        raise DataError(f"{what or name} is neither stored nor deflated; make the zip again with the method deflate")
     with opened.open(member) as file:
         return file.read(member.file_size)
 

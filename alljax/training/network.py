@@ -116,6 +116,7 @@ def _load(name: str, path: str, weights: str) -> Network:
 
     @cache
     def converted() -> conversion.Converted:
+        located.verify()
         return conversion.convert(formats.read_weights(located.path), name, origin=located.path)
 
     source = located.source

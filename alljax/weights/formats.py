@@ -19,7 +19,9 @@ from typing import IO, Any
 import numpy as np
 import safetensors
 
-from alljax.errors import WeightsError
+from alljax.data.archive import read_member
+from alljax.errors import DataError, WeightsError
+from alljax.limits import check_size
 from alljax.weights import pickles
 from alljax.weights.pickles import Arrays
 
@@ -45,7 +47,7 @@ def read_weights(path: str | Path) -> Arrays:
     with file:
         try:
             return _read(path, file)
-        except WeightsError as error:
+        except (WeightsError, DataError) as error:  # DataError: larger than what may be read
             raise WeightsError(f"{path}: {error}") from error
         except Exception as error:  # parsers of damaged bytes raise errors of any kind
             reason = " ".join(ascii(str(error))[1:-1].split())[:200] or type(error).__name__
@@ -76,9 +78,10 @@ def _read(path: Path, file: IO[bytes]) -> Arrays:
 def _read_zip(file: IO[bytes]) -> Arrays:
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
+        check_size("the content of the zip", sum(member.file_size for member in archive.infolist()))
         if "model.weights.h5" in names:
-            layers = dict(_layer_names(json.loads(archive.read("config.json"))["config"]))
-            return _read_keras(io.BytesIO(archive.read("model.weights.h5")), layers)
+            layers = dict(_layer_names(json.loads(read_member(archive, "config.json"))["config"]))
+            return _read_keras(io.BytesIO(read_member(archive, "model.weights.h5")), layers)
         if pickled := [name for name in names if name.endswith("data.pkl")]:
             return pickles.read_zip(archive, pickled[0])
     raise WeightsError("a zip archive without PyTorch or Keras weights; give the weight file inside")
@@ -103,7 +106,13 @@ def _read_keras(file: IO[bytes], layers: dict[str, str]) -> Arrays:
         elif isinstance(item, h5py.Dataset) and not layer.endswith("/vars"):
             arrays[path] = np.asarray(item)
 
+    def size(path: str, item: Any) -> None:
+        sizes.append(item.nbytes if isinstance(item, h5py.Dataset) else 0)
+
+    sizes: list[int] = []
     with h5py.File(file, "r") as opened:
+        opened.visititems(size)
+        check_size("the content of the HDF5 file", sum(sizes))
         opened.get("model_weights", opened).visititems(add)
     if not arrays:
         raise WeightsError(f"an HDF5 file without names of Keras layers; {KERAS_SAVE}")

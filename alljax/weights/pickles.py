@@ -19,7 +19,9 @@ from typing import IO, Any
 import ml_dtypes  # noqa: F401 - adds the type bfloat16 to NumPy
 import numpy as np
 
+from alljax.data.archive import read_member
 from alljax.errors import WeightsError, first_few
+from alljax.limits import check_size
 
 Arrays = dict[str, np.ndarray]
 
@@ -167,9 +169,9 @@ def read_zip(archive: zipfile.ZipFile, pickled: str) -> Arrays:
 
     @functools.cache  # tensors may share a storage
     def storage(key: str, dtype: np.dtype, count: int) -> np.ndarray:
-        return np.frombuffer(archive.read(f"{pickled.removesuffix('data.pkl')}data/{key}"), dtype)
+        return np.frombuffer(read_member(archive, f"{pickled.removesuffix('data.pkl')}data/{key}"), dtype)
 
-    return Unpickler(io.BytesIO(archive.read(pickled)), storage).arrays()
+    return Unpickler(io.BytesIO(read_member(archive, pickled)), storage).arrays()
 
 
 def read_legacy(file: IO[bytes]) -> Arrays:
@@ -177,7 +179,12 @@ def read_legacy(file: IO[bytes]) -> Arrays:
     for _ in range(3):  # magic number, protocol, system
         Unpickler(file).load()
     stored: dict[str, np.ndarray] = {}
-    arrays = Unpickler(file, lambda key, dtype, count: stored.setdefault(key, np.empty(count, dtype))).arrays()
+
+    def storage(key: str, dtype: np.dtype, count: int) -> np.ndarray:
+        check_size(f"tensor {key}", count * dtype.itemsize)
+        return stored.setdefault(key, np.empty(count, dtype))
+
+    arrays = Unpickler(file, storage).arrays()
     for key in Unpickler(file).load():
         if key not in stored:
             raise WeightsError("has tensors of an unsupported type, for example complex or quantized ones")

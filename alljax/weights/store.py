@@ -89,6 +89,12 @@ class Located:
     sha256: str
     source: Source | None
 
+    def verify(self) -> None:
+        """Raises `WeightsError` if the file has another hash; called before it is read, because hashes are cached."""
+        if files.sha256(self.path) != self.sha256:
+            problem = f"{self.path} is damaged: its SHA-256 is no longer {self.sha256}"
+            raise WeightsError(f"{problem}; delete it and download or copy it again")
+
 
 @functools.cache
 def sources() -> Mapping[str, Source]:

@@ -8,6 +8,7 @@ import h5py
 import ml_dtypes
 import numpy as np
 import pytest
+from weights.test_pickles import dumps, storage, tensor, write
 
 from alljax.errors import WeightsError
 from alljax.weights.formats import read_weights
@@ -169,3 +170,25 @@ def test_truncated(file: str, tmp_path: Path) -> None:
     content = (FIXTURES / file).read_bytes()
     (tmp_path / file).write_bytes(content[: len(content) // 2])
     assert "damaged or incomplete" in refusal(tmp_path / file)
+
+
+@pytest.mark.parametrize("kind", ["HDF5", "zip", "tensor"])
+def test_declared_sizes_are_checked_before_memory_is_used(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "F"
+    monkeypatch.setenv("ALLJAX_READ_GB", "1e-3")
+    match kind:
+        case "HDF5":
+            with h5py.File(path, "w") as file:
+                file.create_dataset("conv1/conv1/kernel:0", (10**12,), "f4", chunks=(1024,))
+        case "zip":
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr("model/data.pkl", bytes(2_000_000))
+        case _:
+            write(path, "legacy", dumps({"a": tensor(storage("0", 10**12), shape=(10**12,), stride=(1,))}))
+    assert path.stat().st_size < 10_000
+    message = refusal(path)
+    assert message.startswith(f"{path}: ")
+    assert f"{kind} " in message
+    assert message.endswith(" GB of memory, more than 0.00 GB (ALLJAX_READ_GB=0.001); replace or remove it")

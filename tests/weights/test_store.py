@@ -265,6 +265,20 @@ def test_hash_is_cached_until_the_file_changes(known: dict[str, Source], tmp_pat
     assert store.digest(path) == hashlib.sha256(b"two").hexdigest()
 
 
+def test_damage_after_the_hash_was_cached_is_found_when_the_file_is_read(tmp_path: Path) -> None:
+    path, lite = tmp_path / "efficientnet-lite0-57934424.pth", find("", "", "efficientnet_lite0").path
+    path.write_bytes(lite.read_bytes())
+    located, status = find(path, "", "efficientnet_lite0"), path.stat()
+    data = bytearray(path.read_bytes())
+    data[5_000_000] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert find(path, "", "efficientnet_lite0") == located
+    (network,) = open_networks([vary(default_config(), {"weights.path": str(path)})])
+    with pytest.raises(WeightsError, match=rf"^{path} is damaged: its SHA-256 is no longer {located.sha256}; "):
+        network.variables  # noqa: B018 - read on first use
+
+
 # Folders
 
 
