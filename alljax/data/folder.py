@@ -131,10 +131,7 @@ def _check_tree(trees: Counter[tuple[str, ...]], source: Path) -> None:
     """Refuses a tree in which folders of the same names recur in several upper folders: either may be the classes.
 
     Names with digits may be subjects with images of several classes: they are refused if more than half of them recur.
-
-    Args:
-        trees: number of images by the folders that contain them, in tuples of one length.
-        source: for the message.
+    `trees` has the number of images by the folders that contain them, in tuples of one length.
     """
     top = {folders[0] for folders in trees} - {""}
     for level in range(1, max(map(len, trees), default=0)):
@@ -167,16 +164,15 @@ def _find_subjects(places: Collection[tuple[str, ...]], level: int) -> tuple[lis
             f"folders above the classes are read together: {first_few(natural_sort(above))}; where they show the same "
             f"cells, set data.source to one of them; {_SUBJECT_ABOVE}"
         )
-    groups = [(*place[:2], place[level]) for place in places]
     below = defaultdict[tuple[str, ...], set[str]](set)
-    for group, place in zip(groups, places, strict=True):
-        below[group].add(place[level + 1])
+    for place in places:
+        below[*place[:2], place[level]].add(place[level + 1])
     everywhere = set().union(*below.values())
     recur = len(below) > 1 and all(names == everywhere for names in below.values())
     others = {group for group, names in below.items() if recur or names == {group[-1]} or _are_ranges(names)}
     if listed := natural_sort({name for group in others for name in below[group] - {"", group[-1]}}):
         notes.append(f"not subjects, as they are ranges or in every class: {first_few(listed)}; {_SUBJECT_BELOW}")
-    return [place[level + 1 + (group in others)] for group, place in zip(groups, places, strict=True)], notes
+    return [place[level + 1 + ((*place[:2], place[level]) in others)] for place in places], notes
 
 
 def _are_ranges(names: Collection[str]) -> bool:
