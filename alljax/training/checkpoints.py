@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import hashlib
+import json
 import logging
 import os
 import re
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
@@ -78,12 +81,13 @@ class CheckpointManager:
         """
         self.wait()
         with _write_errors(self.folder), jax.transfer_guard("allow"):  # Orbax copies arrays of a GPU implicitly
+            leaves = jax.tree.leaves(state)
             response = self._orbax.save_async(
                 step,
-                jax.tree.leaves(state),
+                leaves,
                 force=True,
                 metrics=None if loss is None else {"loss": loss, "step": step},
-                custom_metadata=record | {"layout": self._layout},
+                custom_metadata=record | {"layout": self._layout, "digest": _digest(leaves, record)},
             )
         self._wait = response.result
 
@@ -111,13 +115,29 @@ class CheckpointManager:
         folder = self.folder / str(step)
         leaves, structure = jax.tree.flatten(self._abstract)
         with _read_errors(folder):
-            record = self._orbax.metadata(step).custom_metadata
-            if different := sorted({*self._layout} ^ {*record["layout"]}):
+            record = dict(self._orbax.metadata(step).custom_metadata)
+            digest = record.pop("digest")
+            if different := sorted({*self._layout} ^ {*record.pop("layout")}):
                 raise WorkdirError(
                     f"{folder} does not fit this config (only one of them has: {first_few(different)}); undo the "
                     f"change of the config, or remove {self.folder} to restart this run"
                 )
-            return jax.tree.unflatten(structure, self._orbax.load(step, leaves)), record
+            leaves = self._orbax.load(step, leaves)
+            if _digest(leaves, record) != digest:
+                raise ValueError("not the values that were saved")
+            return jax.tree.unflatten(structure, leaves), record
+
+
+def _digest(leaves: list[Any], record: Any) -> str:
+    """Returns a hash of what is saved: Orbax does not notice changed bits in arrays and records."""
+    sums = [int(value) for value in jax.device_get(_sum_bytes(leaves))]
+    return hashlib.sha256(json.dumps([sums, record], sort_keys=True).encode()).hexdigest()
+
+
+@jax.jit
+def _sum_bytes(leaves: list[Any]) -> list[jax.Array]:
+    """Returns the sum of the bytes of each array, over all its shards."""
+    return [jnp.sum(jax.lax.bitcast_convert_type(leaf, jnp.uint8), dtype=jnp.uint32) for leaf in leaves]
 
 
 @functools.cache

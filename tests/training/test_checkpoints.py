@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,14 +92,18 @@ def test_newest_and_best_checkpoints_are_kept(latest: int, best: int, kept: set[
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of threads of TensorStore
 def test_damage_is_one_line_that_says_what_to_remove(tmp_path: Path) -> None:
-    """Each of its files truncated or missing: an error, or the same values; removing what it names resumes the run."""
+    """Each file truncated, missing or with one other bit: an error, or the same values; removing it resumes the run."""
     write(tmp_path / "complete", {1: None, 2: 0.5})
     names = [path.relative_to(tmp_path / "complete") for path in (tmp_path / "complete/2").rglob("*") if path.is_file()]
     found = []
-    for number, (name, missing) in enumerate(itertools.product(names, (False, True))):
+    for number, (name, damage) in enumerate(itertools.product(names, ("cut", "missing", "bit"))):
         folder = tmp_path / str(number)
         shutil.copytree(tmp_path / "complete", folder)
-        (folder / name).unlink() if missing else os.truncate(folder / name, (folder / name).stat().st_size // 2)
+        data = bytearray((folder / name).read_bytes())
+        data[len(data) // 2] ^= 4
+        (folder / name).write_bytes(data[: len(data) // 2] if damage == "cut" else data)
+        if damage == "missing":
+            (folder / name).unlink()
         try:
             with manager(folder) as opened:
                 np.testing.assert_equal(opened.load(2)[0], state(2))
