@@ -1,4 +1,4 @@
-"""Atomic writes, hashes, file locks and the cache folder."""
+"""Atomic writes, hashes, file locks, the cache folder, and what operating systems do differently."""
 
 import contextlib
 import errno
@@ -150,3 +150,28 @@ def cache_dir() -> Path:
     """
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alljax"
     return Path(os.environ.get("ALLJAX_CACHE_DIR") or default)
+
+
+def cpu_cores() -> int:
+    """Returns the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def host_memory(root: Path = Path("/")) -> int:
+    """Returns the free bytes of host memory, at most the limit of the control group (Slurm, Docker).
+
+    On macOS half of the memory, on Windows 4 GB: Python's library does not know what is free there.
+    """
+    try:
+        table = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
+        free = [int(table["MemAvailable"].split()[0]) * 1024]
+        group = (root / "proc/self/cgroup").read_text().strip().rpartition("0::")[2]
+    except OSError:  # not Linux
+        if not hasattr(os, "sysconf"):
+            return 4 * 2**30
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    innermost = root / "sys/fs/cgroup" / group.strip("/")
+    for folder in (innermost, *innermost.parents):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or no limit ("max")
+            free.append(int((folder / "memory.max").read_text()))
+    return min(free)

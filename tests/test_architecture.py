@@ -32,6 +32,13 @@ PATTERNS = ("alljax/**/*.py", "alljax/**/*.j2", "configs/*.py", "launch/*", "REA
 TEXTS = [path for pattern in PATTERNS for path in sorted(ROOT.glob(pattern))]
 
 
+OS = "chown fork getuid geteuid getloadavg kill killpg mkfifo sched_getaffinity setsid statvfs sysconf uname waitpid"
+SIGNAL = "alarm pause sigwait SIGALRM SIGCHLD SIGHUP SIGKILL SIGUSR1 SIGUSR2"
+POSIX = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios"}
+POSIX |= {f"os.{name}" for name in OS.split()} | {f"signal.{name}" for name in SIGNAL.split()}
+"""Modules and names that Windows or macOS lacks."""
+
+
 def imported(module: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(module.read_text())):
@@ -85,6 +92,18 @@ def test_every_setting_has_a_reader() -> None:
         passed = group and read(f"config.{group}".replace("config.data.", "data."), chains) and read(name, chains)
         whole = f"{group.rpartition('.')[2]}.{name}" if group else f"config.{name}"
         assert read(whole, chains) or passed or (group and read(group, unpacked)), f"config.{key} is never read"
+
+
+def test_only_two_modules_depend_on_the_operating_system() -> None:
+    for module in (path for path in MODULES if path not in (PACKAGE / "interrupts.py", PACKAGE / "files.py")):
+        tree = ast.parse(module.read_text(encoding="utf-8"))
+        names = imported(module) | {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not names & POSIX, f"{module}: move this to files.py or interrupts.py"
+        texts = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        folders = {text for text in texts if re.match(r"/?(proc|sys|dev|tmp|etc)/", text)}
+        assert not folders, f"{module}: Windows has no {folders}"
 
 
 def test_retired_words_do_not_occur() -> None:

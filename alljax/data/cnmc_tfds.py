@@ -22,7 +22,6 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
-from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from alljax.data import cnmc
 from alljax.data.archive import file_stamp
@@ -30,6 +29,11 @@ from alljax.data.dataset import Dataset, Record
 from alljax.data.readers import open_all
 from alljax.errors import DataError, WorkdirError, plural
 from alljax.progress import bar
+
+try:
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+except ImportError as error:
+    raise DataError("TFDS folders need array_record, which has no wheel for Windows; use WSL 2 there") from error
 
 SHARD = 256  # images per file at most: about 150 MB
 

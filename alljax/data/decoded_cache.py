@@ -1,10 +1,7 @@
 """Decoded images in host or device memory, where they fit."""
 
-import contextlib
-import os
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +10,7 @@ import numpy as np
 from absl import logging
 from numpy.typing import NDArray
 
-from alljax import progress
+from alljax import files, progress
 from alljax.data.loader import ImageReader, ImageSource, Mask, Rows, Sampler, load_batches
 from alljax.errors import ConfigError
 
@@ -66,7 +63,7 @@ def choose_memory(setting: str, reader: ImageReader) -> str:
     size = images * side * side * 3
     what = f"{images:,} images of {side} × {side} pixels ({size / 1e9:,.2f} GB)"
     # The memory of a CPU device is that of the host; images for another device are collected on the host first.
-    host, device = host_memory(), device_memory()
+    host, device = files.host_memory(), device_memory()
     free = host if setting == "host" or device is None else min(host, device)
     if setting in ("host", "device") and size > free:
         raise ConfigError(f"data.cache={setting}: {what} do not fit, {free / 1e9:,.2f} GB are free")
@@ -77,21 +74,6 @@ def choose_memory(setting: str, reader: ImageReader) -> str:
     place = "decoded at every access" if memory == "none" else f"cached in {memory} memory"
     logging.info(f"{what} are {place} (data.cache={setting}; {host / 1e9:,.1f} GB are free on the host)")
     return memory
-
-
-def host_memory(root: Path = Path("/")) -> int:
-    """Returns the free bytes of host memory, at most the limit of the control group (Slurm, Docker)."""
-    try:
-        table = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
-        free = [int(table["MemAvailable"].split()[0]) * 1024]
-        group = (root / "proc/self/cgroup").read_text().strip().rpartition("0::")[2]
-    except OSError:  # not Linux
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    innermost = root / "sys/fs/cgroup" / group.strip("/")
-    for folder in (innermost, *innermost.parents):
-        with contextlib.suppress(OSError, ValueError):  # no such file, or no limit ("max")
-            free.append(int((folder / "memory.max").read_text()))
-    return min(free)
 
 
 def device_memory() -> int | None:

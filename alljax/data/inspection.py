@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -134,8 +133,7 @@ def map_images(
 
 def num_threads() -> int:
     """Returns the number of threads for reading and decoding: two per core, because reading waits for the disk."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(2 * cores, THREADS)
+    return min(2 * files.cpu_cores(), THREADS)
 
 
 def _properties(dataset: Dataset, record: Record) -> _Properties:

@@ -111,7 +111,7 @@ class FeatureExtractor:
         if self._on_device[0] is features:
             return self._on_device[1]
         self._on_device = None, None  # frees the memory of other features
-        free = decoded_cache.device_memory() or decoded_cache.host_memory()
+        free = decoded_cache.device_memory() or files.host_memory()
         if memory == "auto" and features.nbytes > free / 4:
             sizes = f"{features.nbytes / 1e9:,.1f} GB do not fit beside the heads, {free / 1e9:,.1f} GB are free"
             logging.info(f"features are read from disk during training: {sizes}")

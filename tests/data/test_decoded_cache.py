@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from alljax import files
 from alljax.data import decoded_cache, synthetic
 from alljax.data.loader import ImageReader, Sampler, load_batches
 from alljax.errors import ConfigError
@@ -50,7 +51,7 @@ def test_batches_are_equal_and_decoded_once(memory: str) -> None:
 def test_choice_of_memory(
     setting: str, host: float, device: float | None, memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoded_cache, "host_memory", lambda: int(host * 1e9))
+    monkeypatch.setattr(files, "host_memory", lambda: int(host * 1e9))
     monkeypatch.setattr(decoded_cache, "device_memory", lambda: None if device is None else int(device * 1e9))
     reader = ImageReader(synthetic.read_synthetic(4, 12_000, 40, 1), 224)  # 1.8 GB
     if memory == "refused":
@@ -61,14 +62,14 @@ def test_choice_of_memory(
 
 
 def test_free_memory_within_a_control_group(tmp_path: Path) -> None:
-    files = {  # a Slurm job: its own group has no limit, the parent group has
+    group = {  # a Slurm job: its own group has no limit, the parent group has
         "proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:    4000000 kB\n",
         "proc/self/cgroup": "0::/slurm/job_1\n",
         "sys/fs/cgroup/slurm/job_1/memory.max": "max\n",
     }
-    for contents, expected in ((files, 4_096_000_000), ({"sys/fs/cgroup/slurm/memory.max": "1000\n"}, 1000)):
+    for contents, expected in ((group, 4_096_000_000), ({"sys/fs/cgroup/slurm/memory.max": "1000\n"}, 1000)):
         for path, text in contents.items():
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_text(text)
-        assert decoded_cache.host_memory(tmp_path) == expected
-    assert decoded_cache.host_memory(tmp_path / "not Linux") > 0
+        assert files.host_memory(tmp_path) == expected
+    assert files.host_memory(tmp_path / "not Linux") > 0

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from alljax import interrupts
+from alljax import files, interrupts
 from alljax.config import default_config, vary
-from alljax.data import decoded_cache, synthetic
+from alljax.data import synthetic
 from alljax.data.dataset import Dataset
 from alljax.data.loader import ImageReader
 from alljax.errors import ConfigError, Stopped
@@ -126,7 +126,7 @@ def test_features_for_training_are_on_the_device_where_they_fit(
     found = extractor(dataset, network)
     features = found.load_for_training(network, CONFIG)
     assert isinstance(features, jax.Array)
-    monkeypatch.setattr(decoded_cache, "host_memory", lambda: 3 * features.nbytes)
+    monkeypatch.setattr(files, "host_memory", lambda: 3 * features.nbytes)
     assert found.load_for_training(network, CONFIG) is features, "they stay there"
     assert isinstance(found.load_for_training(network, vary(CONFIG, {"features.memory": "disk"})), np.ndarray)
     assert isinstance(extractor(dataset, network).load_for_training(network, CONFIG), np.ndarray)

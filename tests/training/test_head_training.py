@@ -10,8 +10,8 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from alljax import files
 from alljax.config import default_config
-from alljax.data import decoded_cache
 from alljax.data.splits import Fold
 from alljax.models.head import Head
 from alljax.training import head_training
@@ -150,7 +150,7 @@ def test_only_as_many_runs_as_fit_into_memory(config: ConfigDict, monkeypatch: p
     options: dict[str, Any] = {"seeds": 3, "epochs": (1, 2), "rates": (1e-2, 1e-3, 1e-1)}
     expected = train(config, **options)
     size = 12 * ((WIDTH + 1) * HIDDEN + (HIDDEN + 1) * CLASSES)
-    monkeypatch.setattr(decoded_cache, "host_memory", lambda: 2 * size + 1)
+    monkeypatch.setattr(files, "host_memory", lambda: 2 * size + 1)
     lengths: list[int] = []
     grouped = train(config, **options, update=lambda runs, note: lengths.append(runs))
     assert lengths == [2, 2, 1, 1]
