@@ -102,17 +102,13 @@ def open_study(
         if distributed.is_primary():
             identity.check_free(folder, shard)
     with problems.collect():
-        if trials and config.study.compare and len({_network_settings(trial) for trial in trials}) < 2:
+        networks = {(trial.config.model.backbone, trial.config.model.stage) for trial in trials}
+        if trials and config.study.compare and len(networks) < 2:
             raise ConfigError(
                 f"study.compare={config.study.compare} compares two networks with those of the paper, and this study "
                 "has one; vary model.backbone (or model.stage), or leave study.compare empty"
             )
     return trials, open_experiment(config, trials, problems, download)
-
-
-def _network_settings(trial: Trial) -> tuple[str, ...]:
-    model, weights = trial.config.model, trial.config.weights
-    return model.backbone, model.stage, model.pool, weights.name, weights.path
 
 
 def _finished(trials: list[Trial], folder: Path) -> list[str]:

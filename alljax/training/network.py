@@ -98,12 +98,10 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
 
 
 def check_names(config: ConfigDict) -> None:
-    """Raises `ConfigError` if a config names a backbone, stage or preprocessing that does not exist."""
+    """Raises `ConfigError` if a config names a backbone or stage that does not exist."""
     backbone, stage = get_backbone(config.model.backbone), config.model.stage
     if stage and stage not in backbone.stages:
         raise ConfigError(f"model.stage={stage!r}: {backbone.name} has the stages {', '.join(backbone.stages)}")
-    if config.preprocessing.name:
-        get_preprocessing(config.preprocessing.name)
 
 
 def _load(name: str, path: str, weights: str) -> Network:

@@ -107,7 +107,8 @@ def test_views_in_study_features_and_prediction(
     config, npz, csv = toy_config(features__augment="dihedral"), tmp_path / "features.npz", tmp_path / "predictions.csv"
     study = run_study(config, tmp_path / "run")
     assert study is not None
-    assert write_features(config, npz) == (48, 16)
+    dataset, width = write_features(config, npz)
+    assert (len(dataset.records), width) == (48, 16)
     stored = np.load(npz)
     assert stored["views"].shape == (48, 8, 16)
     assert np.array_equal(stored["features"], stored["views"][:, 0])
