@@ -5,7 +5,7 @@
 #   PROCESSES=2 launch/local.sh …
 #
 # One process uses all devices. PROCESSES=n starts n processes and gives each an equal share of the GPUs.
-# SIGTERM stops all of them after the same step, with a checkpoint; the same command resumes the run.
+# SIGTERM and Ctrl-C stop all of them after the same step, with a checkpoint; the same command resumes the run.
 set -euo pipefail
 
 count=${PROCESSES:-1}
@@ -19,8 +19,9 @@ if ((gpus % count)); then
   exit 2
 fi
 
-started=()
+started=() code=0
 trap 'kill -TERM "${started[@]}"; interrupted=yes' TERM USR1
+trap 'kill -TERM "${started[@]}"; interrupted=yes; code=130' INT # bash lets background processes ignore it
 for ((process = 0; process < count; process++)); do
   if ((gpus)); then
     JAX_LOCAL_DEVICE_IDS=$(seq -s, $((process * gpus / count)) $(((process + 1) * gpus / count - 1)))
@@ -29,7 +30,6 @@ for ((process = 0; process < count; process++)); do
   alljax study "$@" --coordinator="localhost:$port" --processes="$count" --process="$process" &
   started+=($!)
 done
-code=0
 for child in "${started[@]}"; do
   interrupted=yes
   while [[ $interrupted ]]; do # a signal interrupts `wait` before the process has ended

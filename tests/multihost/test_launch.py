@@ -64,13 +64,14 @@ def test_local_starts_one_process_or_several(tmp_path: Path, fake: Mapping[str, 
     assert subprocess.run([script], env={**several, "PROCESSES": "3"}, capture_output=True).returncode == 2
 
 
-def test_local_passes_sigterm_on(tmp_path: Path, fake: Mapping[str, str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_local_stops_all_processes(number: signal.Signals, tmp_path: Path, fake: Mapping[str, str]) -> None:
     with subprocess.Popen([LAUNCH / "local.sh"], env={**fake, "PROCESSES": "2", "WAIT": "yes"}) as script:
         while len(calls(tmp_path)) < 2:
             assert script.poll() is None
             time.sleep(0.05)
         time.sleep(0.2)  # until they have set their traps
-        script.send_signal(signal.SIGTERM)
+        script.send_signal(number)
         assert script.wait(timeout=20) == 75
 
 

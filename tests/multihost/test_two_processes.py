@@ -5,15 +5,47 @@ from pathlib import Path
 
 import pandas
 from multihost.conftest import SGD, assert_same_network, wait_for_checkpoint
-from processes import Process, Start, finish, free_port, wait_for
+from processes import TOY, Process, Start, finish, free_port, wait_for
 
 from alljax.study import workdir
 
 
+def flags(index: int, port: int) -> list[str]:
+    return [f"--coordinator=localhost:{port}", "--processes=2", f"--process={index}"]
+
+
 def begin(start: Start, folder: Path, *words: str, **more: str) -> list[Process]:
     port = free_port()
-    flags = [[f"--coordinator=localhost:{port}", "--processes=2", f"--process={index}"] for index in (0, 1)]
-    return [start(folder, *words, *own, devices=2, **more) for own in flags]
+    return [start(folder, *words, *flags(index, port), devices=2, **more) for index in (0, 1)]
+
+
+def test_missing_processes_are_named(start: Start, tmp_path: Path) -> None:
+    ports = free_port(), free_port()
+    processes = [start(tmp_path, *TOY, *flags(index, port), "--timeout=17") for index, port in enumerate(ports)]
+    for process, who in zip(processes, ("process 1 to connect to", "process 0 at"), strict=True):
+        lines = finish(process, code=2).splitlines()
+        assert [line.partition(" localhost")[0] for line in lines] == [
+            *[f"waiting for {who}"] * 2, f"alljax: waited 17 s for {who}"
+        ], lines  # fmt: skip
+
+
+def test_a_waiting_process_can_be_stopped(start: Start, tmp_path: Path) -> None:
+    for index in (0, 1):
+        process = start(tmp_path, *TOY, *flags(index, free_port()), ALLJAX_STOP_CODE="75")
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("waiting for process")
+        process.send_signal(signal.SIGTERM)
+        lines = finish(process, code=75).splitlines()
+        assert [line.partition(";")[0] for line in lines][-1] == "alljax: stopped by SIGTERM", lines
+    assert not list(tmp_path.iterdir())
+
+
+def test_work_folder_must_be_shared(start: Start, tmp_path: Path) -> None:
+    port = free_port()
+    folders = [tmp_path / name for name in ("one", "two")]
+    for process in [start(folder, *TOY, *flags(index, port)) for index, folder in enumerate(folders)]:
+        assert "is not the same folder in all processes" in finish(process, code=2).splitlines()[-1]
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_processes_learn_what_one_does(start: Start, single: Path, tmp_path: Path) -> None:
