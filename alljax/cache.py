@@ -109,12 +109,10 @@ def make_room(size: int) -> None:
 
 def clear(*others: Path) -> tuple[list[Entry], list[Entry]]:
     """Removes the cached files and `others`; returns what was removed, and what was kept because a process uses it."""
-    removed: list[Entry] = []
-    kept: list[Entry] = []
-    for entry in entries(*others):
-        (removed if files.remove_unused(entry.path) else kept).append(entry)
+    found = entries(*others)
+    removed = [entry for entry in found if files.remove_unused(entry.path)]
     _remove_leftovers()
-    return removed, kept
+    return removed, [entry for entry in found if entry not in removed]
 
 
 def _remove_leftovers() -> None:

@@ -15,9 +15,11 @@ def limit(variable: str) -> int:
     """Returns a limit in bytes: the value of an environment variable, else its default."""
     text = os.environ.get(variable) or str(DEFAULTS[variable])
     try:
-        return int(float(text) * 1e9)
-    except (ValueError, OverflowError) as error:
-        raise ConfigError(f"{variable}={text!r} is no number of gigabytes; for example {variable}=10") from error
+        if (size := int(float(text) * 1e9)) >= 0:
+            return size
+    except (ValueError, OverflowError):
+        pass
+    raise ConfigError(f"{variable}={text!r} is no number of gigabytes; for example {variable}=10")
 
 
 def check_size(what: str, size: int, threads: int = 1) -> None:

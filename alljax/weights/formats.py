@@ -106,12 +106,9 @@ def _read_keras(file: IO[bytes], layers: dict[str, str]) -> Arrays:
         elif isinstance(item, h5py.Dataset) and not layer.endswith("/vars"):
             arrays[path] = np.asarray(item)
 
-    def size(path: str, item: Any) -> None:
-        sizes.append(item.nbytes if isinstance(item, h5py.Dataset) else 0)
-
     sizes: list[int] = []
     with h5py.File(file, "r") as opened:
-        opened.visititems(size)
+        opened.visititems(lambda path, item: sizes.append(getattr(item, "nbytes", 0)))
         check_size("the content of the HDF5 file", sum(sizes))
         opened.get("model_weights", opened).visititems(add)
     if not arrays:

@@ -105,21 +105,6 @@ def test_all_networks_of_a_pass_are_stored(dataset: Dataset, cache: Path, messag
     assert any("are stored" in message for message in messages)
 
 
-def test_damaged_features_are_named_and_computed_again(
-    network: Network, dataset: Dataset, cache: Path, messages: list[str]
-) -> None:
-    features = extractor(dataset, network).load(network, "none")
-    [path] = cache.glob("*.npy")
-    original = path.read_bytes()
-    for damaged in (original[:200] + bytes([original[200] ^ 1]) + original[201:], original[:-7]):
-        path.unlink()  # the memory map keeps the original
-        path.write_bytes(damaged)
-        assert np.array_equal(extractor(dataset, network).load(network, "none"), features)
-        assert f"{path} is damaged and not used; its content is computed again" in messages
-        assert path.read_bytes() == original
-        messages.clear()
-
-
 def test_features_for_training_are_on_the_device_where_they_fit(
     network: Network, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, messages: list[str]
 ) -> None:
