@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from alljax import files
-from alljax.errors import WorkdirError
+from alljax import files, interrupts
+from alljax.errors import Stopped, WorkdirError
 
 
 def test_exception_keeps_old_file_and_leaves_no_new_one(tmp_path: Path) -> None:
@@ -54,3 +54,10 @@ def test_lock_is_exclusive(tmp_path: Path) -> None:
         files.file_lock(tmp_path / "folder" / ".lock", busy="in use"),
     ):
         pass
+
+
+def test_waiting_for_a_lock_ends_with_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with files.file_lock(tmp_path / ".lock"):
+        monkeypatch.setattr(interrupts, "requested", 15)
+        with pytest.raises(Stopped), files.file_lock(tmp_path / ".lock"):
+            pass

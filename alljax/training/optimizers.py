@@ -119,10 +119,8 @@ def make_optimizer(
     def transformation(step: Any) -> optax.GradientTransformation:
         """Returns the transformation of one step; its state does not depend on the step."""
         clip = (optax.clip_by_global_norm(hyperparameters.clip_norm),) if config.train.clip_norm else ()
-        rate = -schedule(step)
-        if group_of is None:
-            return optax.chain(*clip, _scaled(config, hyperparameters, rate))
-        return optax.chain(*clip, _by_group(config, hyperparameters, rate, group_of))
+        parts = config, hyperparameters, -schedule(step)
+        return optax.chain(*clip, _by_group(*parts, group_of) if group_of else _scaled(*parts))
 
     def init(params: optax.Params) -> tuple[jax.Array, optax.OptState]:
         step = jnp.zeros((), jnp.int32)
