@@ -237,3 +237,23 @@ def _check_key(key: str) -> None:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(part) for part in value) if isinstance(value, tuple | list) else value
+
+
+def compile_pattern(setting: str, pattern: str, repeats: int) -> re.Pattern[str]:
+    """Compiles a regular expression of a setting.
+
+    A repeated group, and many optional parts, can take exponential time; n repeats take a text's length to the power n.
+
+    Raises:
+        ConfigError: no regular expression, or one that is long, repeats a group, has more than `repeats` repeats, or
+            more than 8 optional or alternative parts.
+    """
+    plain = re.sub(r"\\.|\[[^]]*\]|\(\?", "x", pattern)  # without escapes, sets of characters and names of groups
+    many = len(re.findall("[*+{]", plain)) > repeats or len(re.findall("[?|]", plain)) > 8
+    if len(pattern) > 200 or many or re.search(r"\)[*+{]", plain):
+        limits = f"at most 200 characters, {repeats} of * + {{}} and 8 of ? |, and repeat no group"
+        raise ConfigError(f"{setting}: matching {pattern!r:.80} could take too long; use {limits}")
+    try:
+        return re.compile(pattern)
+    except (re.error, OverflowError) as error:
+        raise ConfigError(f"{setting}: {pattern!r} is not a regular expression: {error}") from error

@@ -12,11 +12,11 @@ from collections.abc import Collection, Sequence
 from itertools import chain, pairwise, takewhile
 from pathlib import Path
 
+from alljax.config import compile_pattern
 from alljax.data.archive import Archive, is_image, natural_sort, path_parts
 from alljax.data.dataset import Dataset
 from alljax.data.names import join_spellings, make_records, normalize, recognize_subset, subset_names
 from alljax.errors import ConfigError, DataError, first_few, plural
-from alljax.patterns import compile_pattern
 
 _FOLD = re.compile(r"fold_?([0-9]+)", re.IGNORECASE)
 _RANGE = re.compile(r"([0-9]+) ?[-–_] ?([0-9]+)")
@@ -183,7 +183,7 @@ def _are_ranges(names: Collection[str]) -> bool:
 
 
 def _compile(name_pattern: str) -> re.Pattern[str]:
-    pattern = compile_pattern("data.name_pattern", name_pattern, choices=10)
+    pattern = compile_pattern("data.name_pattern", name_pattern, repeats=10)
     if name_pattern and not {*_NAMED}.intersection(pattern.groupindex):
         example = r"'^(?P<subject>\d+)_'"
         raise ConfigError(f"data.name_pattern {name_pattern!r} has no group subject, field or cell, as in {example}")

@@ -4,14 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alljax.config import compile_pattern
 from alljax.errors import ConfigError
-from alljax.patterns import compile_pattern
 
 FROZEN_BACKBONE = (("head/.*", 1.0), ("backbone/.*", 0.0))
 """The groups if ``train.groups`` is empty: only the head is trained."""
-
-MAX_CHOICES = 4
-"""Of a pattern, see `compile_pattern`: milliseconds per path at most."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def assign(paths: Iterable[str], entries: Sequence[Any]) -> dict[str, ParameterG
         ConfigError: an invalid pattern or one that matches none, or a parameter that matches no pattern or several.
     """
     groups = [ParameterGroup(*entry) for entry in entries or FROZEN_BACKBONE]
-    patterns = [compile_pattern("train.groups", group.pattern, MAX_CHOICES) for group in groups]
+    patterns = [compile_pattern("train.groups", group.pattern, repeats=4) for group in groups]
     group_of: dict[str, ParameterGroup] = {}
     for path in paths:
         matched = [group for group, pattern in zip(groups, patterns, strict=True) if pattern.fullmatch(path)]
