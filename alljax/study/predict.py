@@ -116,7 +116,8 @@ def _network_probabilities(
 def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> Network:
     """Returns the backbone of a trial with the weights that the study used."""
     used = study.metrics["trials"][name]["weights"]
-    file = Path(weights or used["path"]).expanduser()
+    recorded = used["path"] if Path(used["path"]).is_file() else config.weights.path or used["path"]
+    file = Path(weights or recorded).expanduser()
     if file.is_dir():
         stored = (path for path in sorted(file.iterdir()) if path.suffix.lower() in store.SUFFIXES and path.is_file())
         file = next((path for path in stored if store.digest(path) == used["sha256"]), file)

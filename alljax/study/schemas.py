@@ -24,14 +24,12 @@ PROTOCOL = {
     "name": str, "folds": int, "repeats": int, "fingerprint": str, "leaky": bool, "training_images": [int],
     "test_images": [int],
 }  # fmt: skip
-DIVISION = {
-    "protocol": PROTOCOL,
-    "leaks": {ANY: int},
-    "baselines": {"majority": RULE, "size_threshold": RULE, ANY: RULE},
-}
+RULES = {"majority": RULE, "size_threshold": RULE, ANY: RULE}
+DIVISION = {"protocol": PROTOCOL, "leaks": {ANY: int}, "baselines": RULES}
 DATASET = {
-    "name": str, "classes": [str], "class_names": [str], "images": int, "subject_names": int, "subjects": int,
-    "by_class": {ANY: {"images": int, "subjects": int}}, "notes": [str], "image_size": [int, int], "sha256": str,
+    "name": str, "source": str, "classes": [str], "class_names": [str], "images": int, "subject_names": int,
+    "subjects": int, "by_class": {ANY: {"images": int, "subjects": int}}, "notes": [str], "image_size": [int, int],
+    "file_properties": {ANY: {"balanced_accuracy": NUMBER, "values": {ANY: str}}}, "sha256": str,
 }  # fmt: skip
 WEIGHTS = {"backbone": str, "name": str, "path": str, "sha256": str, "preprocessing": dict}
 RESULT = SCORES | {
