@@ -29,7 +29,7 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
             and not workdir.damaged(folder)
             and all(workdir.is_finished(folder, name) for name in study.trials)
             and study.metrics["trials"] == found
-            and _has_same_weights(given, found)
+            and all(store.digest(path) == sha256 for path, sha256 in _weight_files(given, found))
             and study.environment.get("source_state") == source_state(config)
         )
     except UserError:  # no study, or `run_study` reports it
@@ -37,17 +37,11 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
     return study if unchanged else None
 
 
-def _has_same_weights(given: identity.Settings, results: Mapping[str, Any]) -> bool:
-    """Returns whether the weights that trials would use now have the SHA-256 of those they used."""
+def _weight_files(given: identity.Settings, results: Mapping[str, Any]) -> set[tuple[Path, str]]:
+    """Returns the file that ``weights.path`` names, else the one that was used, and the SHA-256 of the one used."""
+    now = {name: Path(given[name]["weights.path"]).expanduser() for name in results}
     used = {name: result["weights"] for name, result in results.items()}
-    files = {
-        (given[name]["weights.path"], given[name]["weights.name"], of["backbone"], of["path"], of["sha256"])
-        for name, of in used.items()
-    }
-    return all(
-        (store.find(path, source, backbone).sha256 if path else store.digest(Path(before))) == sha256
-        for path, source, backbone, before, sha256 in files
-    )
+    return {(Path(of["path"]) if now[name].is_dir() else now[name], of["sha256"]) for name, of in used.items()}
 
 
 def source_state(config: ConfigDict) -> str:

@@ -178,7 +178,7 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
         workdir.check_folder(folder)
     else:
         workdir.verify(shards[0], *workdir.STUDY_FILES)
-        workdir.write_study(folder, {name: (shards[0] / name).read_bytes() for name in workdir.STUDY_FILES})
+        workdir.write_study(folder, {name: (shards[0] / name).read_text("utf-8") for name in workdir.STUDY_FILES})
     for shard in shards:
         _check_same_study(folder, shard)
         for trial in workdir.read_trials(folder):

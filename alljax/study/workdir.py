@@ -145,14 +145,13 @@ def to_csv(frame: "DataFrame") -> str:
 
 
 def write_study(workdir: Path, contents: Mapping[str, Any]) -> None:
-    """Writes files of a study (texts, bytes, or JSON) with their checksums; a file that does not change is not written.
+    """Writes files of a study (texts or JSON) with their checksums; a file that does not change is not written.
 
     Shards write into one folder at the same time.
     """
     with files.file_lock(workdir / ".lock-files"):
         for name, content in contents.items():
-            text = content if isinstance(content, str | bytes) else _to_json(content)
-            data, path = text.encode() if isinstance(text, str) else text, workdir / name
+            data, path = (content if isinstance(content, str) else _to_json(content)).encode(), workdir / name
             if not path.is_file() or path.read_bytes() != data:
                 files.write_bytes(path, data)
         record(workdir, contents)
@@ -197,11 +196,10 @@ def damaged(folder: Path, names: Sequence[str] = (), content: bool = False) -> l
     return found
 
 
-def verify(folder: Path, *names: str) -> int:
-    """Compares the content of files (none for all) with ``checksums.json`` and returns their number."""
+def verify(folder: Path, *names: str) -> None:
+    """Raises `WorkdirError` for files (none for all) whose content is not as in ``checksums.json``."""
     if found := damaged(folder, names, content=True):
         raise _damage(found)
-    return len(names or _read_checksums(folder / CHECKSUMS))
 
 
 def verify_all(workdir: Path) -> int:
