@@ -101,7 +101,8 @@ def make_room(size: int) -> None:
         if gained < excess and files.remove_unused(entry.path):
             removed, gained = removed + 1, gained + entry.size
     if removed:
-        logging.info(f"removed {plural(removed, 'file')} ({gained / 1e9:,.2f} GB) from the cache, unused for longest")
+        count = f"{plural(removed, 'file')} ({gained / 1e9:,.2f} GB)"
+        logging.info(f"removed from the cache what was unused for longest: {count}, to keep ALLJAX_CACHE_GB")
     _remove_leftovers()
     if size > free + gained:
         raise WorkdirError(f"{size / 1e9:,.1f} GB are needed, and {(free + gained) / 1e9:,.1f} GB are free on the disk")

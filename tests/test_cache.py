@@ -79,7 +79,9 @@ def test_least_recently_used_files_are_removed(folder: Path, messages: list[str]
     file.close()
     cache.make_room(1500)
     assert names(folder) == ["30.npy", "vgg16.pth"]
-    assert messages == ["removed 2 files (0.00 GB) from the cache, unused for longest"]
+    assert messages == [
+        "removed from the cache what was unused for longest: 2 files (0.00 GB), to keep ALLJAX_CACHE_GB"
+    ]
     with pytest.raises(WorkdirError, match=r"1,000,000\.0 GB are needed, and .* GB are free on the disk"):
         cache.make_room(10**15)
     assert not list(folder.glob("features/*"))
