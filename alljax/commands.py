@@ -57,6 +57,7 @@ def study(options: Options) -> int:
     if study:
         finish(study)
     else:
+        interrupts.check(collective=True)  # the next import takes seconds
         from alljax.study import run
 
         arguments = options.settings, options.workdir, options.shard, options.resume == "force"

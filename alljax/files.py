@@ -77,6 +77,7 @@ def check_output(path: Path, folder: bool = False) -> None:
 
 def sha256(path: Path) -> str:
     """Returns the SHA-256 of a file as a hexadecimal string."""
+    interrupts.check(collective=True)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
