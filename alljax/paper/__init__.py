@@ -8,11 +8,7 @@ if TYPE_CHECKING:
 
 
 def sections(study: "Study") -> "list[Section]":
-    """Returns the sections of the report that ``study.compare`` (``paper`` or ``variants``) asks for.
-
-    Raises:
-        WorkdirError: a file of the study is missing or damaged.
-    """
+    """Returns the sections of the report that ``study.compare`` (``paper`` or ``variants``) asks for."""
     from alljax.paper import leakage, reproduction, variants
 
     if study.config["study.compare"] == "variants":

@@ -1,17 +1,16 @@
 """The leakage gap: the same configurations tested on random images and on subjects that they were not trained on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from alljax.data.protocols import LEAKY
 from alljax.evaluation.intervals import auc_within_folds, percentile_interval, resample
-from alljax.paper import matching
 from alljax.report import plots
 from alljax.report.plots import DASHES, INK
 from alljax.report.setting_names import describe, varied_settings
-from alljax.report.tables import Figure, Section, Table, Value, difference_value, metric_value
+from alljax.report.tables import Figure, Section, Table, Value, format_bounds, format_difference, format_value
 from alljax.study.results import Study
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC within folds", "macro_f1": "macro F1"}
@@ -34,14 +33,15 @@ def sections(study: Study) -> list[Section]:
         summary(gaps, study.bootstrap.level),
         f"Random images: protocol paper. Disjoint subjects: protocol {' and '.join(protocols)}.",
     )
-    return [Section("leakage", "Leakage gap", lines, (_table(study, pairs, gaps), _figure(study, pairs)))]
+    return [Section("leakage", "Leakage gap", lines, [_table(study, pairs, gaps), _figure(study, pairs)])]
 
 
 def find_pairs(study: Study) -> dict[Pair, str]:
     """Returns the configurations that are finished under both kinds of split, and what distinguishes each."""
-    settings = {name: study.settings(name) for name in study.trials if name in study.metrics["trials"]}
-    compared = {name: {key: value for key, value in values.items() if key not in SPLIT}
-                for name, values in settings.items()}  # fmt: skip
+    settings = {name: study.settings(name) for name in study.metrics["trials"]}
+    compared = {
+        name: {key: value for key, value in values.items() if key not in SPLIT} for name, values in settings.items()
+    }
     pairs = [
         (name, other)
         for name in settings
@@ -80,10 +80,10 @@ def summary(gaps: Sequence[dict[str, np.ndarray]], level: float) -> str:
     for metric, name in (("accuracy", "percentage points of accuracy"), ("auc", "AUC within folds")):
         if all(metric in found for found in gaps):
             first, second = np.mean([found[metric] for found in gaps], axis=0)
-            bounds = percentile_interval((first - second)[1:], level)
-            entry = difference_value(metric, first[0] - second[0], bounds)
-            significant = bounds and (bounds[0] > 0 or bounds[1] < 0)
-            texts.append(f"{entry.text} {name} {entry.note}{'' if significant else ' (not significant)'}")
+            difference = _value(format_difference, metric, first - second, level)
+            low, high = percentile_interval((first - second)[1:], level) or (0, 0)
+            significant = "" if low > 0 or high < 0 else " (not significant)"
+            texts.append(f"{difference.text} {name} {difference.note}{significant}")
     over = "" if len(gaps) == 1 else f", averaged over {len(gaps)} configurations"
     return f"Testing on random images instead of disjoint subjects gains {' and '.join(texts)}{over}."
 
@@ -96,8 +96,8 @@ def _figure(study: Study, pairs: Mapping[Pair, str]) -> Figure:
             results = [study.metrics["trials"][pair[side]] for pair in pairs]
             series[label] = np.array([(result["accuracy"], *result["intervals"]["accuracy"]) for result in results])
         plots.draw_intervals(axes, list(pairs.values()), series)
-        if rule := study.split_of(next(iter(pairs))[1])["baselines"].get("size_threshold"):
-            axes.axvline(rule["accuracy"], color=INK, linewidth=0.9, linestyle=DASHES[2], label="cell size alone")
+        size = study.split_of(next(iter(pairs))[1])["baselines"]["size_threshold"]["accuracy"]
+        axes.axvline(size, color=INK, linewidth=0.9, linestyle=DASHES[2], label="cell size alone")
         axes.set_xlabel("test accuracy")
         axes.xaxis.set_major_formatter("{x:.0%}")
         drawn.legend(loc="outside upper center", ncols=3, fontsize=9)
@@ -111,24 +111,24 @@ def _table(study: Study, pairs: Mapping[Pair, str], gaps: Sequence[dict[str, np.
         values = [Value(label)]
         for metric in METRICS:
             if metric in found:
-                first, second = found[metric]
-                for draws in (first, second):
-                    intervals = {metric: percentile_interval(draws[1:], level)}
-                    values.append(metric_value(metric, {metric: draws[0], "intervals": intervals}))
-                bounds = percentile_interval((first - second)[1:], level)
-                values.append(difference_value(metric, first[0] - second[0], bounds))
+                values += [_value(format_value, metric, draws, level) for draws in found[metric]]
+                values.append(_value(format_difference, metric, found[metric][0] - found[metric][1], level))
             else:
                 values += [Value("–")] * 3
-        rows.append(tuple(values))
+        rows.append(values)
     columns = [f"{label}, {what}" for label in METRICS.values() for what in (*SIDES, "difference")]
-    unit = matching.unit(study)
     notes = [
-        f"In brackets: {level:.0%} intervals over {unit}; each resample draws the {unit} once for both tests.",
+        f"In brackets: {study.intervals}; each resample draws the {study.interval_unit} once for both tests.",
         "AUC within folds: only images scored by the same head are ranked, because scores of different heads differ in "
         "scale, which would look like a leak; there is none where a fold has one class.",
         "The models of the two splits may have different numbers of training images; this is part of the difference.",
     ]
-    if unit == "images":
+    if study.interval_unit == "images":
         notes.append("The subjects are unknown, so the second split is not subject-disjoint: this shows little.")
-    title = "The same configurations under both splits"
-    return Table("leakage", title, ("configuration", *columns), tuple(rows), notes=tuple(notes))
+    return Table("leakage", "The same configurations under both splits", ("configuration", *columns), rows, notes=notes)
+
+
+def _value(form: Callable[[str, float], str], metric: str, draws: np.ndarray, level: float) -> Value:
+    """Returns a number with its interval from its value and resamples, (1 + B,)."""
+    interval = percentile_interval(draws[1:], level)
+    return Value(form(metric, draws[0]), draws[0], format_bounds(metric, interval, form))

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from alljax.errors import first_few, plural
 from alljax.evaluation.intervals import percentile_interval, resample
 from alljax.evaluation.metrics import evaluate
 from alljax.paper import published
@@ -21,8 +20,10 @@ from alljax.report.setting_names import setting_value
 from alljax.report.tables import PERCENT, Value, difference_value, format_bounds, format_difference, format_value
 from alljax.study.results import Study
 
+NOT_FINISHED = Value("–", note="no finished trial")
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True)
 class Match:
     """A study beside the paper, made by `match`.
 
@@ -32,7 +33,6 @@ class Match:
         rows: from trials to rows of the paper; with several splits or configurations several trials have one row.
         trials: from rows of the paper to trials with one split, finished or not.
         split: the settings ``split.*`` of `trials`.
-        unmatched: number of trials with that split that correspond to no row.
     """
 
     study: Study
@@ -40,17 +40,10 @@ class Match:
     rows: Mapping[str, Row]
     trials: Mapping[Row, str]
     split: Mapping[str, Any]
-    unmatched: int
 
     def result(self, row: Row) -> Mapping[str, Any] | None:
         """Returns the entry of a row in metrics.json, or None where its trial is not finished."""
         return self.study.metrics["trials"].get(self.trials.get(row))
-
-    def missing(self, row: Row) -> str:
-        """Returns why `result` is None, for a table."""
-        if row not in self.trials:
-            return "not in this study"
-        return "trial failed" if self.trials[row] in self.study.metrics["failed"] else "trial missing"
 
     @property
     def finished(self) -> list[Row]:
@@ -74,10 +67,8 @@ class Match:
 
     @property
     def baselines(self) -> Mapping[str, Any]:
-        """The baselines on the split of the matched trials."""
-        rows = self.finished
-        split = self.study.split_of(self.trials[rows[0]]) if rows else self.study.metrics
-        return split["baselines"]
+        """The baselines on the split of `trials`; needs a finished one."""
+        return self.study.split_of(self.trials[self.finished[0]])["baselines"]
 
 
 def match(study: Study) -> Match:
@@ -97,10 +88,8 @@ def match(study: Study) -> Match:
         splits[name] = {key: value for key, value in values.items() if key.startswith("split.")}
     random = [split for split in splits.values() if split["split.protocol"] == "paper"]
     split = (random or [*splits.values()])[0]
-    same = [name for name in study.trials if splits[name] == split]
-    first = {rows[name]: name for name in reversed(same) if name in rows}
-    trials = {row: first[row] for row in published.ROWS if row in first}
-    return Match(study, networks, rows, trials, split, len(same) - len(trials))
+    first = {rows[name]: name for name in reversed(rows) if splits[name] == split}
+    return Match(study, networks, rows, {row: first[row] for row in published.ROWS if row in first}, split)
 
 
 @dataclass(frozen=True)
@@ -111,10 +100,9 @@ class Comparison:
         metric: ``training_accuracy`` (after the last epoch) or a metric of metrics.json.
         theirs: the published number; of test accuracy the middle of the implied range.
         rounding: half of the last printed digit, or of the implied range.
-        ours: mean over runs; NaN where trials are missing.
+        ours: mean over runs; NaN where a trial is not finished.
         interval: of `ours` over subjects; None where there is none.
         tolerance: NaN with one run.
-        missing: why `ours` is NaN.
     """
 
     metric: str
@@ -123,7 +111,6 @@ class Comparison:
     ours: float = math.nan
     interval: tuple[float, float] | None = None
     tolerance: float = math.nan
-    missing: str = ""
 
     def within(self, tolerances: int = 1) -> bool:
         """Returns whether the difference, up to rounding, is at most this many tolerances; False without tolerance."""
@@ -135,11 +122,11 @@ class Comparison:
         low, high = (f"{100 * (self.theirs + sign * self.rounding):.1f}" for sign in (-1, 1))
         text = format_value(self.metric, self.theirs) if self.metric in PERCENT else f"{self.theirs:.2f}"
         theirs = Value(text, self.theirs, f"{low} to {high}" if self.metric == "accuracy" else "")
-        if self.missing:
-            return [Value("–", note=self.missing), theirs, Value("–")]
+        if math.isnan(self.ours):
+            return [NOT_FINISHED, theirs, Value("–")]
         ours = Value(format_value(self.metric, self.ours), self.ours, format_bounds(self.metric, self.interval))
-        tolerance = format_difference(self.metric, self.tolerance).lstrip("+")
-        verdict = f"{'within' if self.within() else 'outside'} ±{tolerance}"
+        verdict = f"{'within' if self.within() else 'outside'} ±"
+        verdict += format_difference(self.metric, self.tolerance).lstrip("+")
         if math.isnan(self.tolerance):
             verdict = "no tolerance: one run"
         return [ours, theirs, replace(difference_value(self.metric, self.ours - self.theirs), note=verdict)]
@@ -153,7 +140,7 @@ def compare(match: Match, row: Row, metric: str) -> Comparison:
     else:
         found = Comparison(metric, published.printed(row, metric), 5e-5 if metric == "training_accuracy" else 5e-3)
     if not (result := match.result(row)):
-        return replace(found, missing=match.missing(row))
+        return found
     runs = _runs(match.study, match.trials[row])[metric]
     ours = float(runs.mean()) if metric == "training_accuracy" else result[metric]
     return replace(found, ours=ours, interval=result["intervals"].get(metric), tolerance=_tolerance(runs))
@@ -161,22 +148,18 @@ def compare(match: Match, row: Row, metric: str) -> Comparison:
 
 def compare_means(match: Match, key: Key) -> list[Comparison]:
     """Returns the means over epochs of one of Tables 3 to 6; intervals use the same resamples for all epochs."""
-    found = [Comparison(metric, theirs, 5e-3) for metric, theirs in published.MEANS[key].items()]
+    study, means = match.study, published.MEANS[key]
     names = [match.trials[row] for row in match.finished if row[:2] == key]
     if len(names) < len(published.EPOCHS):
-        missing = f"{len(names)} of {len(published.EPOCHS)} trials"
-        return [replace(mean, missing=missing) for mean in found]
-    study = match.study
-    tests = [study.predictions(name).held_out for name in names]
-    resampled = resample(tests, study.bootstrap, list(published.MEANS[key]))
-    means = []
-    for mean in found:
-        ours = float(np.mean([study.metrics["trials"][name][mean.metric] for name in names]))
-        draws = np.mean([test[mean.metric] for test in resampled], axis=0)
-        tolerance = _tolerance(np.mean([_runs(study, name)[mean.metric] for name in names], axis=0))
-        interval = percentile_interval(draws, study.bootstrap.level)
-        means.append(replace(mean, ours=ours, interval=interval, tolerance=tolerance))
-    return means
+        return [Comparison(metric, theirs, 5e-3) for metric, theirs in means.items()]
+    resampled = resample([study.predictions(name).held_out for name in names], study.bootstrap, list(means))
+    found = []
+    for metric, theirs in means.items():
+        ours = float(np.mean([study.metrics["trials"][name][metric] for name in names]))
+        interval = percentile_interval(np.mean([test[metric] for test in resampled], axis=0), study.bootstrap.level)
+        tolerance = _tolerance(np.mean([_runs(study, name)[metric] for name in names], axis=0))
+        found.append(Comparison(metric, theirs, 5e-3, ours, interval, tolerance))
+    return found
 
 
 def describe(match: Match) -> list[str]:
@@ -190,10 +173,6 @@ def describe(match: Match) -> list[str]:
             f"The random split is {'' if match.split['split.stratified'] else 'not '}stratified. The paper does not "
             "state whether its was; the accuracies that it states fit its tables only without stratification."
         )
-    if match.unmatched:
-        lines.append(f"{plural(match.unmatched, 'trial')} of this study correspond to no row of the paper's tables.")
-    if missing := [name for row, name in match.trials.items() if not match.result(row)]:
-        lines.append(f"{len(missing)} of {len(match.trials)} trials are not finished: {first_few(missing)}.")
     tolerance = (
         "Tolerance, after ±: √2 times the standard deviation of our number over runs (repeats of the random split × "
         "seeds). If only split and seed differ, about 68% of the differences are within the tolerance and 95% within "
@@ -202,16 +181,6 @@ def describe(match: Match) -> list[str]:
     if match.finished and math.isnan(compare(match, match.finished[0], "macro_f1").tolerance):
         tolerance = "With one run there is no tolerance: set split.repeats or study.seeds to 2 or more."
     return [*lines, tolerance]
-
-
-def interval_note(match: Match) -> str:
-    """Returns the sentence below a table that explains its intervals."""
-    return f"In brackets: {match.study.bootstrap.level:.0%} intervals over {unit(match.study)}."
-
-
-def unit(study: Study) -> str:
-    """Returns what intervals are over: ``subjects`` or ``images``."""
-    return str(next(iter(study.metrics["trials"].values()))["interval_unit"])
 
 
 def is_cnmc(study: Study) -> bool:

@@ -40,12 +40,12 @@ def sections(study: Study) -> list[Section]:
             tables.append(metrics_table(match, number, (network, optimizer)))
     tables += [table for table in (optimizer_table(match), table_7(match)) if table.rows]
     lines += [*matching.describe(match), *summary(match)]
-    found = [Section("paper", "Against the paper", tuple(lines), tuple(tables))]
+    found = [Section("paper", "Against the paper", lines, tables)]
     if match.finished:
         text = "Figures 7 to 9 with our numbers, then what the paper does not show."
-        found.append(Section("paper-figures", "The paper's figures", (text,), tuple(training_curves.parts(match))))
+        found.append(Section("paper-figures", "The paper's figures", [text], training_curves.parts(match)))
     text = "Each line follows from the published text and numbers; nothing of this study enters."
-    return [*found, Section("inconsistencies", "Inconsistencies in the paper", (text,), (inconsistencies(),))]
+    return [*found, Section("inconsistencies", "Inconsistencies in the paper", [text], [inconsistencies()])]
 
 
 def inconsistencies() -> Table:
@@ -54,7 +54,7 @@ def inconsistencies() -> Table:
     _, *rows = csv.reader(text.splitlines())
     columns = ("where", "the paper states", "its numbers give", "verdict")
     title = "Statements of the paper beside its own numbers"
-    return Table("inconsistencies", title, columns, tuple(tuple(map(Value, row)) for row in rows))
+    return Table("inconsistencies", title, columns, [[Value(text) for text in row] for row in rows])
 
 
 def summary(match: Match) -> list[str]:
@@ -88,7 +88,7 @@ def comparison_table(match: Match, number: int, title: str, columns: Mapping[str
         found = [matching.compare(match, (*key, epochs), metric) for key, metric in columns.values()]
         rows.append((Value(str(epochs), epochs), *(value for comparison in found for value in comparison.values)))
     headings = [f"{column}, {what}" for column in columns for what in ("ours", "theirs", "difference")]
-    return Table(f"table-{number}", f"Table {number}. {title}", ("epochs", *headings), tuple(rows))
+    return Table(f"table-{number}", f"Table {number}. {title}", ("epochs", *headings), rows)
 
 
 def metrics_table(match: Match, number: int, key: Key) -> Table:
@@ -97,13 +97,12 @@ def metrics_table(match: Match, number: int, key: Key) -> Table:
     columns = {name: (key, metric) for name, metric in published.METRICS.items()}
     means = [value for mean in matching.compare_means(match, key) for value in mean.values]
     table = comparison_table(match, number, title, columns)
-    return replace(table, footer=((Value("mean"), *means),), notes=(matching.interval_note(match),))
+    return replace(table, footer=[[Value("mean"), *means]], notes=[f"In brackets: {match.study.intervals}."])
 
 
 def optimizer_table(match: Match) -> Table:
     """Returns Adam minus RMSprop per network and number of epochs, where both are finished."""
-    metrics, rows, significant = ("accuracy", "macro_f1"), [], Counter[str]()
-    study = match.study
+    metrics, rows, significant, study = ("accuracy", "macro_f1"), [], Counter[str](), match.study
     for network, epochs in itertools.product(match.networks, match.epochs):
         pair = [(network, optimizer, epochs) for optimizer in OPTIMIZERS]
         if not all(map(match.result, pair)):
@@ -117,18 +116,17 @@ def optimizer_table(match: Match) -> Table:
             values += [difference_value(metric, first.ours - second.ours, bounds.get(metric)),
                        difference_value(metric, theirs, (theirs - reach, theirs + reach))]  # fmt: skip
         significant.update(metric for metric, (low, high) in bounds.items() if low > 0 or high < 0)
-        rows.append(tuple(values))
+        rows.append(values)
     headings = [f"{METRICS[metric]}, {whose}" for metric in metrics for whose in ("ours", "theirs")]
     counts = " and ".join(f"{significant[metric]} of {len(rows)} in {METRICS[metric]}" for metric in metrics)
-    level = study.bootstrap.level
-    expected = f"{(1 - level) * len(rows):.1f}"
+    expected = f"{(1 - study.bootstrap.level) * len(rows):.1f}"
     notes = (
         f"Intervals that exclude 0: {counts}. If all true differences are 0, about {expected} are expected.",
-        f"Ours: {level:.0%} intervals over {matching.unit(study)} on the same images and seeds. Theirs: ends from "
-        "rounding and the implied ranges. Accuracy in percentage points.",
+        f"Ours: {study.intervals} on the same images and seeds. Theirs: ends from rounding and the implied ranges. "
+        "Accuracy in percentage points.",
     )
     title = "Adam − RMSprop on the same images"
-    return Table("optimizers", title, ("network", "epochs", *headings), tuple(rows), notes=notes)
+    return Table("optimizers", title, ("network", "epochs", *headings), rows, notes=notes)
 
 
 def table_7(match: Match) -> Table:
@@ -147,7 +145,7 @@ def table_7(match: Match) -> Table:
     notes = (
         "Ours: the trainings that the paper's conclusion quotes, VGG16 with Adam and 100 epochs and ResNet50 with "
         "RMSprop and 80. Data sets and splits of the other studies differ, so their accuracies are hardly comparable.",
+        f"In brackets: {match.study.intervals}.",
     )
     columns = ("study", "model", "data", "images", "accuracy", "difference to the paper's")
-    title = "Table 7. Comparison with other studies"
-    return Table("table-7", title, columns, tuple(rows), notes=(*notes, matching.interval_note(match)))
+    return Table("table-7", "Table 7. Comparison with other studies", columns, rows, notes=notes)

@@ -19,11 +19,10 @@ from alljax.report.tables import Figure, Table, Value, difference_value, metric_
 
 COLORS = {"adam": BLUE, "rmsprop": VERMILION}
 CURVES: dict[str, tuple[str, Any]] = {"train": ("training images", DASHES[1]), "val": ("held-out images", DASHES[0])}
-COLUMNS = ("network", "optimizer", "epochs")
 
 
 def parts(match: Match) -> list[Table | Figure]:
-    """Returns Figures 7 to 9, confusion matrices and ROC curves, and the tables of Figure 9; needs a finished trial."""
+    """Returns Figures 7 to 9, confusion matrices and ROC curves, and Figure 9 as a table; needs a finished trial."""
     found: list[Table | Figure] = []
     for number, network in enumerate(match.networks, start=7):
         rows = [row for row in match.finished if row[0] == network]
@@ -40,7 +39,7 @@ def parts(match: Match) -> list[Table | Figure]:
     found.append(accuracies(match))
     if len(match.study.classes) == 2:
         found.append(longest_trainings(match))
-    return [*found, accuracy_table(match), recall_table(match)]
+    return [*found, accuracy_table(match)]
 
 
 def curves(match: Match, name: str, caption: str, panels: Mapping[str, Mapping[Row, DataFrame]]) -> Figure:
@@ -113,7 +112,7 @@ def accuracies(match: Match) -> Figure:
 
 def longest_trainings(match: Match) -> Figure:
     """Returns confusion matrices and ROC curves of the longest training of each network and optimizer."""
-    rows = [max(rows) for key in published.KEYS if (rows := [row for row in match.finished if row[:2] == key])]
+    rows = [*{row[:2]: row for row in match.finished}.values()]
     names = [name.partition(" (")[0] for name in match.study.class_names]
     with plots.subplots(2, len(rows), (0.5 + 2.6 * len(rows), 6.2)) as (figure, grid):
         for row, (above, below) in zip(rows, grid.T, strict=True):
@@ -137,47 +136,30 @@ def longest_trainings(match: Match) -> Figure:
 
 
 def accuracy_table(match: Match) -> Table:
-    """Returns Figure 9 in numbers: test accuracy, ours and what the published tables imply."""
-    rows = []
-    for row in match.trials:
-        found = (match.result(row) or {}).get("size_improvement", {}).get("accuracy")
-        over_size = difference_value("accuracy", found["value"], found["interval"]) if found else Value("–")
-        rows.append((*_row(match, row), *matching.compare(match, row, "accuracy").values, over_size))
-    impossible = sum(not published.implied(row)[1] for row in match.trials)
-    notes = (
-        f"Theirs: middle and ends of the range that Tables 3 to 6 imply for {_test_set(match)}; in {impossible} rows "
-        "from recall and precision alone, because no confusion matrix has the printed F1.",
-        "Over cell size: improvement over one threshold on the cell size, on the same images.",
-        matching.interval_note(match),
-    )
-    columns = (*COLUMNS, "ours", "theirs", "difference", "ours over cell size")
-    return Table("test-accuracy", "Figure 9 in numbers: test accuracy", columns, tuple(rows), notes=notes)
-
-
-def recall_table(match: Match) -> Table:
-    """Returns our recall of each class, and the recall of HEM that the published tables imply."""
+    """Returns Figure 9 in numbers, with the recall of each class: ours, and what the published tables imply."""
     names, rows = match.study.class_names, []
     for row in match.trials:
+        over_size, recalls = Value("–"), [matching.NOT_FINISHED] * len(names)
         if result := match.result(row):
             recalls = [
                 Value(f"{metrics['recall']:.1%}", metrics["recall"], f"{counts[label]:,.0f} of {sum(counts):,.0f}")
                 for label, (metrics, counts) in enumerate(zip(result["per_class"], result["confusion"], strict=True))
             ]
-        else:
-            recalls = [Value("–", note=match.missing(row))] * len(names)
+            if found := result["size_improvement"].get("accuracy"):
+                over_size = difference_value("accuracy", found["value"], found["interval"])
+        training = Value(match.networks[row[0]]), Value(OPTIMIZERS[row[1]]), Value(str(row[2]), row[2])
         low, high = published.implied_ranges(row, match.test_sizes)[1]
-        rows.append((*_row(match, row), *recalls, Value(f"{100 * low:.0f} to {100 * high:.0f}%", (low + high) / 2)))
-    columns = (*COLUMNS, *(f"{name}, ours" for name in names), "HEM (normal), theirs")
-    notes = (f"Theirs: the range that the printed recall, precision and F1 imply for {_test_set(match)}.",)
-    return Table("class-recalls", "Recall of each class on test images", columns, tuple(rows), notes=notes)
-
-
-def _row(match: Match, row: Row) -> tuple[Value, ...]:
-    return Value(match.networks[row[0]]), Value(OPTIMIZERS[row[1]]), Value(str(row[2]), row[2])
-
-
-def _test_set(match: Match) -> str:
-    if match.split["split.stratified"]:
-        return f"a stratified split ({published.STRATIFIED_ALL:,} ALL images)"
-    low, high = published.FITTING_ALL[0], published.FITTING_ALL[-1]
-    return f"{low:,} to {high:,} ALL images in the test set, the numbers that fit all stated accuracies"
+        theirs = Value(f"{100 * low:.0f} to {100 * high:.0f}%", (low + high) / 2)
+        rows.append((*training, *matching.compare(match, row, "accuracy").values, over_size, *recalls, theirs))
+    sizes = " to ".join(f"{size:,}" for size in sorted({min(match.test_sizes), max(match.test_sizes)}))
+    impossible = sum(not published.implied(row)[1] for row in match.trials)
+    notes = (
+        f"Theirs: the ranges that Tables 3 to 6 imply with {sizes} ALL images in the test set; in {impossible} rows "
+        "from recall and precision alone, because no confusion matrix has the printed F1.",
+        "Over cell size: improvement over one threshold on the cell size, on the same images.",
+        f"In brackets: {match.study.intervals}.",
+    )
+    accuracy = [f"accuracy, {what}" for what in ("ours", "theirs", "difference", "ours over cell size")]
+    recall = [*(f"recall of {name}, ours" for name in names), "recall of HEM (normal), theirs"]
+    columns = ("network", "optimizer", "epochs", *accuracy, *recall)
+    return Table("test-accuracy", "Figure 9 in numbers, with the recall of each class", columns, rows, notes=notes)

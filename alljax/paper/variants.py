@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from alljax.errors import first_few, plural
-from alljax.evaluation.intervals import HeldOut, percentile_interval, resample
+from alljax.evaluation.intervals import HeldOut, Interval, percentile_interval, resample
 from alljax.paper import matching, published
 from alljax.paper.matching import Match
 from alljax.paper.published import Row
@@ -50,7 +50,7 @@ def sections(study: Study) -> list[Section]:
     match = matching.match(study)
     ranking = rank(match)
     parts = (_table(match, ranking), _figure(match, ranking)) if ranking else ()
-    return [Section("variants", "Which configuration was the paper's?", (conclusion(match, ranking),), parts)]
+    return [Section("variants", "Which configuration was the paper's?", [conclusion(match, ranking)], parts)]
 
 
 def rank(match: Match) -> list[Variant]:
@@ -102,18 +102,18 @@ def conclusion(match: Match, ranking: Sequence[Variant]) -> str:
     if reason := _inconclusive(match, ranking):
         return f"Nothing can be concluded about the paper's configuration: {reason}."
     first, second = ranking[:2]
-    unit, level, nearest = matching.unit(match.study), match.study.bootstrap.level, first.distances[BOTH]
+    level, nearest = match.study.bootstrap.level, first.distances[BOTH]
     close = [other.name for other in ranking[1:] if not _interval(other.distances[BOTH] - nearest, level)[0] > 0]
-    others = f"not significantly further away (resampling {unit}): {first_few(close) or 'none'}"
     repetition = _repetition()
     possible = "the nearest is further away, so none of these is shown to be the paper's"
     if _interval(nearest, level)[0] <= repetition:
         possible = "the nearest is within that, so it is a possible configuration"
     return (
-        f"Of {len(ranking)} configurations {first.name} is the nearest to Tables 1 to 6: {nearest[0]:.2f} "
-        f"percentage points {_bounds(nearest, level)} over {first.numbers} published numbers, and the nearest in "
-        f"{first.nearest:.0%} of the resamples. Next is {second.name} with {second.distances[BOTH][0]:.2f}; {others}. "
-        f"Macro recall alone differs by about {repetition:.1f} points between two random splits: {possible}."
+        f"Of {len(ranking)} configurations {first.name} is the nearest to Tables 1 to 6: {_value(nearest, level)} "
+        f"percentage points over {first.numbers} published numbers, and the nearest in {first.nearest:.0%} of the "
+        f"resamples. Next is {second.name} with {second.distances[BOTH][0]:.2f}; not significantly further away "
+        f"(resampling {match.study.interval_unit}): {first_few(close) or 'none'}. Macro recall alone differs by about "
+        f"{repetition:.1f} points between two random splits: {possible}."
     )
 
 
@@ -139,37 +139,34 @@ def _repetition() -> float:
     return float(100 * np.sqrt(2 * errors.mean()))
 
 
-def _interval(distances: np.ndarray, level: float) -> tuple[float, float]:
+def _interval(distances: np.ndarray, level: float) -> Interval:
     return percentile_interval(distances[1:], level) or (np.nan, np.nan)
 
 
-def _bounds(distances: np.ndarray, level: float) -> str:
+def _value(distances: np.ndarray, level: float) -> Value:
+    if np.isnan(distances[0]):
+        return matching.NOT_FINISHED
     low, high = _interval(distances, level)
-    return f"[{low:.2f}, {high:.2f}]"
+    return Value(f"{distances[0]:.2f}", distances[0], f"[{low:.2f}, {high:.2f}]")
 
 
 def _table(match: Match, ranking: Sequence[Variant]) -> Table:
     level, rows = match.study.bootstrap.level, []
     for variant in ranking:
-        values = [
-            Value("–", note="no trial")
-            if np.isnan(found[0])
-            else Value(f"{found[0]:.2f}", found[0], _bounds(found, level))
-            for found in variant.distances.values()
-        ]
+        values = [_value(found, level) for found in variant.distances.values()]
         share, numbers = Value(f"{variant.nearest:.1%}", variant.nearest), Value(str(variant.numbers), variant.numbers)
         rows.append((Value(variant.name), *values, share, numbers))
-    used = ", ".join(f"{name} used as {published.NETWORKS[letter]}" for letter, name in match.networks.items())
+    used = ", ".join(map(match.title, match.networks))
     impossible = sum(not published.implied(row)[1] for row in {*match.rows.values()})
     notes = (
         f"Root mean square difference to Tables 1 to 6 without {impossible} impossible F1. Networks: {used}.",
-        f"In brackets: {level:.0%} intervals over {matching.unit(match.study)}, the same resamples for all. Resampling "
-        "adds noise to every number, so an interval can be above its distance. Training accuracy is not resampled.",
+        f"In brackets: {match.study.intervals}, the same resamples for all. Resampling adds noise to every number, so "
+        "an interval can be above its distance. Training accuracy is not resampled.",
     )
     networks = [published.NETWORKS[network] for network in match.networks]
     columns = ("configuration", BOTH, *networks, "nearest in", "numbers")
     title = "Distance of each configuration to the published tables, in percentage points"
-    return Table("variants", title, columns, tuple(rows), notes=notes)
+    return Table("variants", title, columns, rows, notes=notes)
 
 
 def _figure(match: Match, ranking: Sequence[Variant]) -> Figure:

@@ -1,13 +1,13 @@
 """Display names of settings and their values, and the settings that differ between the trials of a study."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from alljax.report.tables import Value
 from alljax.study.results import Study
 
 NAMES = {
@@ -54,20 +54,18 @@ class VariedSetting:
         name: for display.
         keys: dotted keys of the settings.
         rows: one value per key each, as JSON gives them.
-        labels: display text of each row; all different.
-        numbers: the rows as numbers for an axis, NaN for a number with a special meaning such as "all"; None for texts
-            and where several settings change together.
+        values: each row for display, all different; with a number where only one setting changes and it is a number
+            without a special meaning such as "all".
     """
 
     name: str
-    keys: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-    labels: tuple[str, ...]
-    numbers: tuple[float, ...] | None
+    keys: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    values: Sequence[Value]
 
     def index(self, settings: Mapping[str, Any]) -> int:
         """Returns the row that the settings of a trial (dotted key to value) have."""
-        return self.rows.index(tuple(settings[key] for key in self.keys))
+        return self.rows.index([settings[key] for key in self.keys])
 
 
 def varied_settings(study: Study) -> list[VariedSetting]:
@@ -84,16 +82,18 @@ def varied_settings(study: Study) -> list[VariedSetting]:
         labels = [", ".join(setting_value(key, row[key]) for key in shown) for row in settings]
         if len(set(labels)) < len(rows):
             labels = [", ".join(json.dumps(row[key]) for key in differing) for row in settings]
-        values, numbers = [row[shown[0]] for row in settings], None
-        if len(shown) == 1 and all(type(value) in (int, float) for value in values):
-            numbers = tuple(math.nan if (shown[0], value) in VALUES else float(value) for value in values)
-        varied.append(VariedSetting(name, tuple(keys), tuple(map(tuple, rows)), tuple(labels), numbers))
+        values = []
+        for label, row in zip(labels, settings, strict=True):
+            number = row[shown[0]]
+            numeric = len(shown) == 1 and type(number) in (int, float) and (shown[0], number) not in VALUES
+            values.append(Value(label, number if numeric else None))
+        varied.append(VariedSetting(name, keys, rows, values))
     return varied
 
 
 def describe(varied: Sequence[VariedSetting], settings: Mapping[str, Any]) -> str:
     """Returns what distinguishes a trial, for example ``backbone=VGG16, batch size=64``."""
-    return ", ".join(f"{setting.name}={setting.labels[setting.index(settings)]}" for setting in varied)
+    return ", ".join(f"{setting.name}={setting.values[setting.index(settings)].text}" for setting in varied)
 
 
 def setting_name(key: str) -> str:

@@ -3,25 +3,24 @@
 import csv
 import io
 import math
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from alljax.files import csv_text
 
 PERCENT = {"accuracy": 1, "recall_0": 1, "recall_1": 1, "training_accuracy": 2}
 """Metrics written in percent, and their number of decimals."""
 
-LONG = 32
-"""Characters above which LaTeX breaks the texts of a column into lines."""
-
 WIDE = 7
 """Columns above which a LaTeX table is in landscape."""
 
 LATEX = str.maketrans(
     {
-        "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "#": r"\#", "$": r"\$", "%": r"\%", "&": r"\&", "_": r"\_",
+        "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "#": r"\#", "$": r"\$", "%": r"\%", "&": r"\&",
+        "_": r"\_\allowbreak{}", "=": r"=\allowbreak{}",
         "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
         "|": r"\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}", "-": "{-}", "−": "$-$", "×": r"$\times$",
         "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "→": r"$\to$", "√": r"$\surd$",
@@ -73,15 +72,15 @@ class Table:
 
     name: str
     title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
-    footer: tuple[tuple[Value, ...], ...] = ()
-    notes: tuple[str, ...] = ()
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+    footer: Sequence[Sequence[Value]] = ()
+    notes: Sequence[str] = ()
 
     @property
-    def all_rows(self) -> tuple[tuple[Value, ...], ...]:
+    def all_rows(self) -> list[Sequence[Value]]:
         """The rows and the footer."""
-        return (*self.rows, *self.footer)
+        return [*self.rows, *self.footer]
 
     @property
     def numeric(self) -> list[bool]:
@@ -116,8 +115,8 @@ class Section:
 
     anchor: str
     title: str
-    paragraphs: tuple[str, ...]
-    parts: tuple[Table | Figure, ...]
+    paragraphs: Sequence[str]
+    parts: Sequence[Table | Figure]
 
 
 def format_value(metric: str, value: float | None) -> str:
@@ -171,48 +170,38 @@ def to_csv(table: Table) -> str:
 def to_latex(table: Table) -> str:
     r"""Returns the table as a longtable with caption and label ``tab:NAME``, to be read with ``\input``.
 
-    Needs the packages array, booktabs, longtable and lscape. Notes of entries are small, below numbers and after texts.
+    Needs the packages array, booktabs, longtable and lscape. Long texts are broken into lines; notes are small.
     """
-    import pandas
-
-    rows = [[_latex_value(*entry) for entry in zip(row, table.numeric, strict=True)] for row in table.all_rows]
-    if table.footer:
-        rows[len(table.rows)][0] = rf"\midrule {rows[len(table.rows)][0]}"
-    headings = [
-        _stack([line.translate(LATEX) for line in textwrap.wrap(label, 12)], "b") if numeric else label.translate(LATEX)
-        for label, numeric in zip(table.columns, table.numeric, strict=True)
-    ]
-    frame = pandas.DataFrame(rows, columns=range(len(headings)))
-    styler = frame.style.hide(axis="index").format_index(headings.__getitem__, axis=1)
-    text = styler.to_latex(
-        environment="longtable", hrules=True, column_format=_layout(table), caption=table.title.translate(LATEX),
-        label=f"tab:{table.name}",
-    )  # fmt: skip
     wide = len(table.columns) > WIDE
+    rows = [" & ".join(map(_latex_value, row)) + r" \\ \addlinespace" for row in table.all_rows]
+    head = rf"\toprule {' & '.join(heading.translate(LATEX) for heading in table.columns)} \\ \midrule"
     return "\n".join([
         r"% needs \usepackage{array,booktabs,longtable,lscape}",
         r"\begin{landscape}\scriptsize" if wide else r"\begingroup\footnotesize",
         r"\setlength{\tabcolsep}{3pt}",
-        text.rstrip(),
+        rf"\begin{{longtable}}{{{_latex_columns(table)}}}",
+        rf"\caption{{{table.title.translate(LATEX)}}} \label{{tab:{table.name}}} \\",
+        rf"{head} \endfirsthead",
+        rf"{head} \endhead",
+        *rows[: len(table.rows)],
+        *([r"\midrule"] if table.footer else []),
+        *rows[len(table.rows) :],
+        r"\bottomrule",
+        r"\end{longtable}",
         *(rf"\par\noindent {note.translate(LATEX)}" for note in table.notes),
         r"\par\end{landscape}" if wide else r"\par\endgroup",
         "",
     ])  # fmt: skip
 
 
-def _latex_value(value: Value, numeric: bool) -> str:
-    text, note = value.text.translate(LATEX), rf"{{\tiny {value.note.translate(LATEX)}}}" if value.note else ""
-    return _stack([text, note], "t") if note and numeric else f"{text} {note}".rstrip()
+def _latex_value(value: Value) -> str:
+    return value.text.translate(LATEX) + (rf" {{\tiny {value.note.translate(LATEX)}}}" if value.note else "")
 
 
-def _stack(lines: Sequence[str], align: str) -> str:
-    """Returns lines below each other in one entry of a table."""
-    return rf"\begin{{tabular}}[{align}]{{@{{}}r@{{}}}}" + r" \\ ".join(lines) + r"\end{tabular}"
-
-
-def _layout(table: Table) -> str:
-    """Returns the column types: numbers right, short texts left, long texts in lines that share the page's width."""
-    long = [any(len(row[place].text) > LONG for row in table.all_rows) for place in range(len(table.columns))]
-    wrapped = rf">{{\raggedright\arraybackslash}}p{{{0.9 / (sum(long) + 0.35 * long.count(False)):.2f}\linewidth}}"
-    types = {(False, False): "l", (False, True): wrapped}
-    return "".join(types.get(column, "r") for column in zip(table.numeric, long, strict=True))
+def _latex_columns(table: Table) -> str:
+    """Returns the column types; a long text needs several lines, so the width increases with the root of its length."""
+    lengths = [max([9, *(len(row[place].text) for row in table.all_rows)]) for place in range(len(table.columns))]
+    return "".join(
+        rf">{{\ragged{'left' if numeric else 'right'}\arraybackslash}}p{{{width:.3f}\linewidth}}"
+        for numeric, width in zip(table.numeric, 0.86 * np.sqrt(lengths) / np.sqrt(lengths).sum(), strict=True)
+    )

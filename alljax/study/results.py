@@ -90,6 +90,16 @@ class Study:
         config = self.config
         return Bootstrap(config["evaluation.resamples"], config["evaluation.level"], config["seed"])
 
+    @property
+    def interval_unit(self) -> str:
+        """What intervals resample: ``subjects``, or ``images`` where subjects are unknown."""
+        return str(next(iter(self.metrics["trials"].values()))["interval_unit"])
+
+    @property
+    def intervals(self) -> str:
+        """How notes below tables name intervals: ``95% intervals over subjects``."""
+        return f"{self.bootstrap.level:.0%} intervals over {self.interval_unit}"
+
     @cached_property
     def ranking(self) -> Ranking:
         """The trials that are done, best first."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
@@ -43,12 +42,11 @@ def both_study(toy_config: Callable[..., ConfigDict], tmp_path_factory: pytest.T
 
 @pytest.fixture(scope="session")
 def without() -> Callable[..., Study]:
-    """Returns a study as if trials were missing, and some of them (`failed`) had failed."""
+    """Returns a study as if trials were missing."""
 
-    def change(study: Study, *names: str, failed: tuple[str, ...] = ()) -> Study:
+    def change(study: Study, *names: str) -> Study:
         trials = {name: trial for name, trial in study.metrics["trials"].items() if name not in names}
-        changed: dict[str, Any] = {"trials": trials, "failed": dict.fromkeys(failed, "no memory")}
-        return dataclasses.replace(study, metrics=study.metrics | changed)
+        return dataclasses.replace(study, metrics=study.metrics | {"trials": trials})
 
     return change
 

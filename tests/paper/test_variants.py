@@ -73,7 +73,7 @@ def test_missing_trials_leave_a_ranking(study: Study, without: Callable[..., Stu
 
 def test_conclusion_names_the_nearest(study: Study, as_cnmc: Callable[[Study], Study]) -> None:
     text = conclude(as_cnmc(study), (1.0, 0.1), (5.0, 0.1), (6.0, 0.1))
-    assert text.startswith("Of 3 configurations variant 0 is the nearest to Tables 1 to 6: 1.00 percentage points [")
+    assert text.startswith("Of 3 configurations variant 0 is the nearest to Tables 1 to 6: 1.00 [")
     assert "Next is variant 1 with 5.00; not significantly further away (resampling subjects): none." in text
     assert "so it is a possible configuration" in text
 

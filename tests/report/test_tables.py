@@ -46,7 +46,7 @@ def test_latex_is_escaped() -> None:
     text = tables.to_latex(TABLE)
     assert r"\label{tab:table-3}" in text
     assert r"Recall \& F1: 100\% of \textless{}all\textgreater{}" in text
-    assert r"95 \% of \#1\_\{x\}\textasciicircum{}2 \textasciitilde{} \textbackslash{} \$5." in text
+    assert r"95 \% of \#1\_\allowbreak{}\{x\}\textasciicircum{}2 \textasciitilde{} \textbackslash{} \$5." in text
     # After the end of a row LaTeX would read a bracket or a star as an argument.
     assert not any(line.lstrip().startswith(("[", "*")) for line in text.splitlines())
 
