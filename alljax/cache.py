@@ -1,33 +1,29 @@
 """The cache folder: files that can be computed again, each with its SHA-256 beside it (``NAME.sha256``).
 
 A file is verified by the step that reads it.  Where the folder would exceed ALLJAX_CACHE_GB, the files that were not
-used for the longest time are removed, but none that a process uses.
+used for the longest time are removed; a process that has opened one continues to read it (Windows does not remove it).
 """
 
 import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from absl import logging
 
 from alljax import files
-from alljax.errors import WorkdirError, plural
+from alljax.errors import WorkdirError
 from alljax.limits import limit
 
 KINDS = "features", "inspections", "hashes", "self-checks"
 """Folders in the cache folder; downloaded weights are in another one and have no checksum here."""
 
-
-class Entry(NamedTuple):
-    """A file, its bytes, and when it was last read or written, in seconds since 1970."""
-
-    path: Path
-    size: int
-    last_use: float
+ABANDONED = 24 * 3600
+"""Seconds after which an unfinished file is of a killed process: a living one writes to it."""
 
 
 @contextlib.contextmanager
@@ -45,12 +41,11 @@ def exists(path: Path) -> bool:
 
 
 def open_intact(path: Path) -> IO[bytes] | None:
-    """Opens a file, which is not removed while it is open or memory-mapped; None if it is missing or damaged."""
+    """Opens a file; None if it is missing or damaged."""
     try:
         expected, file = _checksum(path).read_bytes()[:64], path.open("rb")
     except OSError:
         return None
-    files.mark_in_use(file)
     if hashlib.file_digest(file, "sha256").hexdigest().encode() == expected:
         file.seek(0)
         with contextlib.suppress(OSError):
@@ -76,14 +71,9 @@ def read_text(path: Path) -> str | None:
         return file.read().decode() if file else None
 
 
-def entries(*others: Path) -> list[Entry]:
-    """Returns the cached files, and those of `others` that exist, by last use."""
-    found = []
-    for path in (*(path.with_suffix("") for path in _glob("*.sha256")), *others):
-        with contextlib.suppress(OSError):
-            status = path.stat()
-            found.append(Entry(path, status.st_size, max(status.st_atime, status.st_mtime)))
-    return sorted(found, key=lambda entry: entry.last_use)
+def entries() -> list[Path]:
+    """Returns the cached files, the one that was not used for the longest time first."""
+    return sorted((path for path in _glob("*") if path.suffix != ".sha256"), key=lambda path: path.stat().st_mtime)
 
 
 def make_room(size: int) -> None:
@@ -92,35 +82,29 @@ def make_room(size: int) -> None:
     Raises:
         WorkdirError: `size` bytes do not fit on the disk.
     """
-    _remove_leftovers()
+    abandoned = [path for path in _glob(".*") if time.time() - path.stat().st_mtime > ABANDONED]
     folder = files.cache_dir().absolute()
-    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
-    found, removed, gained = entries(), 0, 0
-    excess = max(sum(entry.size for entry in found) + size - limit("ALLJAX_CACHE_GB"), size - free)
-    for entry in found:
-        if gained < excess and files.remove_unused(entry.path):
-            removed, gained = removed + 1, gained + entry.size
-    if removed:
-        count = f"{plural(removed, 'file')} ({gained / 1e9:,.2f} GB)"
-        logging.info(f"removed from the cache what was unused for longest: {count}, to keep ALLJAX_CACHE_GB")
-    _remove_leftovers()
-    if size > free + gained:
-        raise WorkdirError(f"{size / 1e9:,.1f} GB are needed, and {(free + gained) / 1e9:,.1f} GB are free on the disk")
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free + remove(abandoned)
+    found = entries()
+    excess = max(sum(path.stat().st_size for path in found) + size - limit("ALLJAX_CACHE_GB"), size - free)
+    while found and excess > 0:
+        logging.info(f"{found[0]}: removed from the cache, unused for the longest time (ALLJAX_CACHE_GB)")
+        gained = remove([found.pop(0)])
+        excess, free = excess - gained, free + gained
+    if size > free:
+        raise WorkdirError(f"{size / 1e9:,.1f} GB are needed, and {free / 1e9:,.1f} GB are free on the disk")
 
 
-def clear(*others: Path) -> tuple[list[Entry], list[Entry]]:
-    """Removes the cached files and `others`; returns what was removed, and what was kept because a process uses it."""
-    found = entries(*others)
-    removed = [entry for entry in found if files.remove_unused(entry.path)]
-    _remove_leftovers()
-    return removed, [entry for entry in found if entry not in removed]
-
-
-def _remove_leftovers() -> None:
-    """Removes lock files, unfinished files and checksums without a file, unless a process uses them."""
-    lonely = (path for path in _glob("*.sha256") if not path.with_suffix("").exists())
-    for path in (*_glob("*.lock"), *_glob(".*.part"), *lonely):
-        files.remove_unused(path)
+def remove(paths: Iterable[Path]) -> int:
+    """Removes files with their checksums; returns their bytes. Windows keeps files that are open."""
+    removed = 0
+    for path in paths:
+        with contextlib.suppress(OSError):
+            size = path.stat().st_size
+            path.unlink()
+            removed += size
+            _checksum(path).unlink(missing_ok=True)
+    return removed
 
 
 def _glob(pattern: str) -> Iterator[Path]:

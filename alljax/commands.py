@@ -210,19 +210,18 @@ def cache_list(options: Options) -> None:
     from alljax import cache, limits
     from alljax.weights import store
 
-    for path, size, last_use in cache.entries(*store.downloads()):
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(last_use))
-        print(f"{path.parent.name:12} {size / 1e6:10,.2f} MB  {when}  {path.name}")
-    total, largest = sum(entry.size for entry in cache.entries()), limits.limit("ALLJAX_CACHE_GB")
+    for path in (*cache.entries(), *store.downloads()):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+        print(f"{path.parent.name:12} {path.stat().st_size / 1e6:10,.2f} MB  {when}  {path.name}")
+    total, largest = sum(path.stat().st_size for path in cache.entries()), limits.limit("ALLJAX_CACHE_GB")
     print(f"{files.cache_dir()}: {total / 1e9:,.2f} of {largest / 1e9:g} GB (ALLJAX_CACHE_GB), not counting weights")
 
 
 @_verb("cache clear", "--weights:too", "alljax cache clear")
 def cache_clear(options: Options) -> None:
-    """Remove cached files that no process uses; they are computed again when needed."""
+    """Remove cached files; they are computed again when needed."""
     from alljax import cache
     from alljax.weights import store
 
-    removed, kept = cache.clear(*(store.downloads() if options.weights else ()))
-    in_use = f"; {plural(len(kept), 'file')} kept that a process uses" if kept else ""
-    print(f"removed {plural(len(removed), 'file')}, {sum(entry.size for entry in removed) / 1e9:,.2f} GB{in_use}")
+    paths = [*cache.entries(), *(store.downloads() if options.weights else ())]
+    print(f"removed {plural(len(paths), 'file')}, {cache.remove(paths) / 1e9:,.2f} GB")

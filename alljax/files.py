@@ -6,10 +6,11 @@ import hashlib
 import os
 import re
 import secrets
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 from alljax import interrupts
 from alljax.errors import WorkdirError
@@ -28,7 +29,6 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            mark_in_use(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -84,64 +84,29 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def file_lock(path: Path, busy: str = "") -> Iterator[None]:
-    """Holds the lock file at `path`, which is created and never removed.
+    """Holds the lock file at `path`, which is created.
 
     Raises:
         WorkdirError: `busy`, if another process holds the lock (if empty, waits for it); or the file cannot be created.
         Stopped: a stop was requested while it waited.
     """
+    lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
+        path.touch()  # where it cannot be created, FileLock reports that it is held
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                if busy:
+                    raise WorkdirError(busy) from error
+                interrupts.sleep(0.2)
     except OSError as error:
         raise write_error(path.parent, error) from error
-    with file:
-        while not _lock(file):
-            if busy:
-                raise WorkdirError(busy)
-            interrupts.sleep(0.2)
+    try:
         yield
-
-
-def _lock(file: IO[str]) -> bool:
-    """Locks a file until it is closed; returns False if another process holds the lock."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.EAGAIN, errno.EACCES)  # others: some network file systems have no locks
-    return True
-
-
-def mark_in_use(file: IO[bytes]) -> None:
-    """Keeps a file from `remove_unused`, in all processes, until it is closed and no longer memory-mapped."""
-    if sys.platform != "win32":  # where an open file cannot be removed
-        import fcntl
-
-        with contextlib.suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(file, fcntl.LOCK_SH)
-
-
-def remove_unused(path: Path) -> bool:
-    """Removes a file that no process has locked or marked as in use; returns whether it did."""
-    try:
-        if sys.platform == "win32":
-            path.unlink()
-            return True
-        import fcntl
-
-        with path.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-    except OSError:
-        return False
-    return True
+    finally:
+        lock.release()
 
 
 def cache_dir() -> Path:

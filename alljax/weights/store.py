@@ -108,8 +108,9 @@ def sources() -> Mapping[str, Source]:
 
 
 def downloads() -> list[Path]:
-    """Returns the paths of all downloads, complete or not, whether or not they exist."""
-    return [path for source in sources().values() if source.url for path in (source.stored, source.part)]
+    """Returns the downloaded files, complete or not."""
+    paths = [path for source in sources().values() if source.url for path in (source.stored, source.part)]
+    return [path for path in paths if path.is_file()]
 
 
 def get_source(name: str) -> Source:
@@ -268,7 +269,6 @@ def _continue_download(source: Source, deadline: float) -> None:
         total = start + int(response.headers.get("Content-Length") or 0)
         bar = progress.bar(source.file, total or source.bytes, "bytes")
         with part.open("ab" if start else "wb") as file, bar as update:
-            files.mark_in_use(file)
             update(start)
             while total <= allowed and (block := response.read1(1 << 18)):
                 total = max(total, file.tell() + len(block))
