@@ -70,6 +70,20 @@ def test_images_are_converted_and_unreadable_ones_skipped(images: Path, tmp_path
     assert "b/b0/0.png" not in (tmp_path / "run/split.csv").read_text()
 
 
+def test_moved_images_are_the_same_study(images: Path, tmp_path: Path, run: Run, refused: Refused) -> None:
+    """The path is recorded and not compared; other content is refused with both hashes."""
+    words = "study", *SMALL, f"--workdir={tmp_path / 'study'}", "--config.study.sweep=()"
+    assert run(*words, f"--config.data.source={images}")[0] == 0
+    trained = (tmp_path / "study" / "trials" / TRIAL / "checksums.json").read_bytes()
+    moved = images.rename(tmp_path / "another disk")
+    for source in (moved, f"{moved}/"):
+        assert run(*words, f"--config.data.source={source}")[0] == 0
+    assert (tmp_path / "study" / "trials" / TRIAL / "checksums.json").read_bytes() == trained
+    assert json.loads((tmp_path / "study" / "config.json").read_text())["data.source"] == str(moved)
+    next(moved.rglob("*.png")).write_bytes(picture(seed=99))
+    assert "other inputs: images (SHA-256" in refused(*words, f"--config.data.source={moved}")
+
+
 def test_size_that_gives_the_class_is_the_first_warning(images: Path, tmp_path: Path, run: Run) -> None:
     for number, path in enumerate(sorted(images.rglob("a/*/*.png"))):
         path.write_bytes(picture(number, side=50 + number))
