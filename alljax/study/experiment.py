@@ -150,10 +150,9 @@ def open_experiment(
 ) -> Experiment:
     """Opens images and networks of a study, inspects every image once, and makes the folds; writes nothing.
 
-    The arguments are those of `check_inputs`.
+    The arguments and further errors are those of `check_inputs`.
 
     Raises:
-        UserError: what `check_inputs` finds.
         DataError: no usable images, images that cannot be read, or a protocol that they do not allow.
         LeakError: a protocol with subjects in training and test that is not declared leaky.
         WeightsError: no weights, or a file that does not fit.
@@ -204,8 +203,8 @@ def check_inputs(config: ConfigDict, trials: Sequence[Trial], problems: Problems
             with problems.collect():
                 splits.make_splits(dataset, subjects, (), split)
     download = download and not problems.errors
-    configs = [trial.config for trial in trials]
-    for wanted in {(each.weights.path, each.weights.name, each.model.backbone): None for each in configs}:
+    settings = [(trial.config.weights, trial.config.model.backbone) for trial in trials]
+    for wanted in dict.fromkeys((weights.path, weights.name, backbone) for weights, backbone in settings):
         with problems.collect():
             store.find(*wanted, download)
     problems.report()
