@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TOY = (f"--config={ROOT / 'configs/finetune.py'}:toy", "--config.evaluation.resamples=100")
+TOY = (
+    f"--config={ROOT / 'configs/finetune.py'}:toy", "--config.evaluation.resamples=100",
+    "--config.data.synthetic.images=96", "--config.data.synthetic.subjects=8", "--config.split.test_fraction=0.25",
+    "--config.split.validation=0.25", "--config.train.epochs=6", "--config.train.batch_size=8",
+    "--config.train.learning_rate=1e-3", "--config.train.checkpoint_steps=4", "--config.train.log_steps=2",
+)  # fmt: skip
 PATIENCE = 600.0
 """Seconds after which a test fails because nothing happens."""
 SCHEDULERS = ("SLURM_", "OMPI_", "PMIX_", "JAX_COORDINATOR", "JAX_NUM", "JAX_PROCESS", "JOB_COMPLETION")

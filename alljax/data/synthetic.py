@@ -1,9 +1,10 @@
 """Generated white blood cells with subjects: a data set to try everything without a download.
 
 The images imitate C-NMC 2019, with its file names: single stained cells on black, each subject with one
-class. Blasts (`all`) tend to be larger, with more nucleus, finer chromatin, nucleoli and a rougher outline; each
-subject has its typical size, stain and texture, and the classes overlap in each of these. As in the real data, size
-alone classifies four of five cells correctly, and splits by image give optimistic results.
+class. Blasts (`all`) tend to be larger, with finer chromatin, nucleoli and a rougher outline; each subject has its
+typical size, stain and texture, in which subjects differ about as much as the classes. As in the real data, size alone
+classifies four of five cells correctly, a model on new subjects is little better, and splits by image give optimistic
+results.
 
 A cell is a field of stain density; colors follow by Beer and Lambert's law, I = 255 exp(-optical density × stain
 density): nearly all color differences of 512 real cells are along this line. Areas and lengths are in pixels of the
@@ -43,14 +44,14 @@ _NOISE = 0.008  # of the stain density, per pixel
 # For normal cells and blasts: mean, and standard deviation between subjects, between the fields of a subject, and
 # between the cells of a field. Area, stain and hue are measured on the real data. In the others, subjects differ more
 # than their cells do, so that a classifier is better on subjects that it was trained on: by about .04 AUC with frozen
-# features, as on the real data.
+# features, as on the real data. Over 8 data seeds of the quickstart the AUC is .69 to .99, mean .88; of the size .85.
 _APPEARANCES = {
     "area": ((10.14, 0.140, 0.0, 0.265), (10.48, 0.100, 0.0, 0.180)),  # natural logarithm
-    "nucleus": ((0.95, 0.015, 0.0, 0.010), (0.965, 0.015, 0.0, 0.010)),  # radius relative to that of the cell
-    "grain": ((2.67, 0.230, 0.0, 0.100), (2.23, 0.230, 0.0, 0.100)),  # logarithm of the distance of chromatin clumps
-    "clumping": ((0.08, 0.020, 0.0, 0.008), (0.08, 0.020, 0.0, 0.008)),  # contrast of the clumps in stain density
-    "roughness": ((0.011, 0.004, 0.0, 0.003), (0.018, 0.004, 0.0, 0.003)),  # of the outline, relative to the radius
-    "nucleoli": ((0.3, 0.500, 0.0, 0.300), (1.7, 0.500, 0.0, 0.300)),  # expected number
+    "nucleus": ((0.95, 0.018, 0.0, 0.012), (0.96, 0.018, 0.0, 0.012)),  # radius relative to that of the cell
+    "grain": ((2.64, 0.250, 0.0, 0.150), (2.27, 0.250, 0.0, 0.150)),  # logarithm of the distance of chromatin clumps
+    "clumping": ((0.13, 0.030, 0.0, 0.015), (0.13, 0.030, 0.0, 0.015)),  # contrast of the clumps in stain density
+    "roughness": ((0.012, 0.005, 0.0, 0.004), (0.018, 0.005, 0.0, 0.004)),  # of the outline, relative to the radius
+    "nucleoli": ((0.4, 0.500, 0.0, 0.400), (1.5, 0.500, 0.0, 0.400)),  # expected number
     "stain": ((1.00, 0.078, 0.038, 0.050), (1.00, 0.078, 0.038, 0.050)),  # factor on the stain density
     "hue": ((0.00, 0.016, 0.030, 0.026), (0.00, 0.016, 0.030, 0.026)),  # towards blue, in logarithms of intensity
 }

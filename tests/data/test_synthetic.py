@@ -49,7 +49,7 @@ def test_images_are_rgb_on_black():
 @pytest.mark.parametrize("size", [8, 33, 450])
 def test_pixels_and_sizes(size):
     pixels = render_cell(0, "3", 1, 1, 64)
-    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == "43e1f6ba844ad8c4"
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == "170a60548c783ad0"
     other = render_cell(0, "3", 1, 1, size)
     assert other.shape == (size, size, 3)
     assert other.any(-1).mean() == pytest.approx(pixels.any(-1).mean(), rel=0.15)

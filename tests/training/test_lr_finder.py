@@ -18,7 +18,8 @@ STEPS = 6
 RATES = np.array([3e-3, 1e-4, 1e30], np.float32)
 TOY = [
     f"--config={Path(__file__).resolve().parents[2] / 'configs/finetune.py'}:toy", "--config.model.stage=stem",
-    "--config.preprocessing.image_size=32", "--config.data.synthetic.images=24",
+    "--config.preprocessing.image_size=32", "--config.data.synthetic.images=24", "--config.data.synthetic.subjects=8",
+    "--config.split.test_fraction=0.25", "--config.split.validation=0.25", "--config.train.batch_size=8",
 ]  # fmt: skip
 
 
