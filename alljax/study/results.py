@@ -218,7 +218,9 @@ def _check_names(folder: Path, summary: dict[str, Any], settings: Mapping[str, A
     data, trials = summary["dataset"], summary["trials"]
     known = {*trials, *summary["failed"], *summary["missing"]} <= settings.keys()
     divided = all(trial["split"] in summary["splits"] for trial in trials.values())
-    lengths = {len(data["class_names"]), *(len(trial["confusion"]) for trial in trials.values())}
+    rules = [*trials.values(), *(rule for split in summary["splits"].values() for rule in split["baselines"].values())]
+    by_class = [part for rule in rules for part in (rule["per_class"], rule["confusion"], *rule["confusion"])]
+    lengths = {len(data["class_names"]), *map(len, by_class)}
     if not known or not divided or lengths != {len(data["classes"])} or not {*data["classes"]} <= {*data["by_class"]}:
         raise WorkdirError(f"{folder / 'metrics.json'} does not fit trials.json, or its parts do not fit each other")
 

@@ -15,7 +15,8 @@ ANY = "*"
 NUMBER = int | float
 INTERVALS = {ANY: [NUMBER, NUMBER]}
 SCORES = {
-    **dict.fromkeys(METRICS, NUMBER | None),
+    **dict.fromkeys(METRICS, NUMBER),
+    "auc": NUMBER | None,
     "confusion": [[NUMBER]],
     "per_class": [{"precision": NUMBER, "recall": NUMBER, "f1": NUMBER, "count": int}],
 }
