@@ -19,7 +19,6 @@ PROPERTIES = {
     "border": "the brightness of the outermost pixels",
     "bytes": "the file size",
 }
-"""The properties and their display names."""
 
 LIMIT = 0.5
 """Properties that are at least so far from chance (0) to certainty (1) are reported: .75 for two classes."""
@@ -67,8 +66,8 @@ def measure(
 def warnings(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yields a message about the properties that predict the class, the best first; `measured` is from `measure`."""
     accuracies = {name: of_property["balanced_accuracy"] for name, of_property in measured.items()}
-    chance = [1 / len(of_property["values"]) for of_property in measured.values()]
-    above = [name for name, by in zip(accuracies, chance, strict=True) if accuracies[name] - by >= LIMIT * (1 - by)]
+    chance = 1 / len(next(iter(measured.values()))["values"]) if measured else 1
+    above = [name for name, found in accuracies.items() if found - chance >= LIMIT * (1 - chance)]
     if not above:
         return
     best, *others = sorted(above, key=accuracies.__getitem__, reverse=True)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +26,12 @@ SMALL_RANGE = {8: 16, 16: 64}
 
 14-bit data in 16 bits decode to at most 64 and 12-bit data to 16, while a valid file of 8 bits can be dark.
 """
+
+PIXEL_PROBLEMS = {
+    "one_color": "of one color only (blank, or transparent everywhere), replace or remove them",
+    "small_range": "with a small part of the range of pixel values (as 12-bit data in 16 bits), rescale the values",
+}
+"""Problems with the pixels of an image and their descriptions."""
 
 _VERSION = 2  # increased when the stored properties change
 _Result = TypeVar("_Result")
@@ -53,7 +59,7 @@ class Inspection:
         pixels: SHA-256 of the pixels (`pixel_digest`): equal for a BMP file and its PNG copy.
         areas: fraction of the pixels that are not black, at original size, (N,).
         sizes: number of images of each (width, height).
-        pixel_problems: paths of images of ``one_color`` and of a ``small_range`` (see `SMALL_RANGE`).
+        pixel_problems: paths of images by problem, see `PIXEL_PROBLEMS` and `SMALL_RANGE`.
         file_properties: see `file_properties.measure`; empty where labels are unknown.
     """
 
@@ -97,7 +103,12 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
         dataset = replace(dataset, records=readable, notes=(*dataset.notes, note))
     columns = {name: np.array([getattr(each, name) for each in found]) for name in _Properties._fields}
     suspicious = _find_pixel_problems(dataset, columns)
-    dataset = replace(dataset, notes=(*dataset.notes, *_pixel_notes(suspicious)))
+    noted = [
+        f"{plural(len(paths), 'image')} {PIXEL_PROBLEMS[problem]}: {first_few(paths)}"
+        for problem, paths in suspicious.items()
+        if paths
+    ]
+    dataset = replace(dataset, notes=(*dataset.notes, *noted))
     sizes = Counter(zip(columns["width"].tolist(), columns["height"].tolist(), strict=True))
     measured = _measure_file_properties(dataset, columns)
     for warning in file_properties.warnings(measured):
@@ -159,25 +170,13 @@ def _properties(dataset: Dataset, record: Record) -> _Properties:
 
 
 def _find_pixel_problems(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
-    """Returns the paths of images of ``one_color``, and of others with a ``small_range``."""
-    found: dict[str, list[str]] = {"one_color": [], "small_range": []}
+    found: dict[str, list[str]] = {problem: [] for problem in PIXEL_PROBLEMS}
     for record, used, mode in zip(dataset.records, columns["range"], columns["mode"], strict=True):
         if not used:
             found["one_color"].append(record.path)
         elif used <= SMALL_RANGE[16 if mode.startswith("I") else 8]:
             found["small_range"].append(record.path)
     return found
-
-
-def _pixel_notes(suspicious: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    if paths := suspicious["one_color"]:
-        count, why = plural(len(paths), "image"), "blank, or transparent everywhere"
-        yield f"{count} of one color only ({why}), replace or remove them: {first_few(paths)}"
-    if paths := suspicious["small_range"]:
-        yield (
-            f"{plural(len(paths), 'image')} with a small part of the range of pixel values (as 12-bit data in 16 bits, "
-            f"which is nearly black), rescale the values: {first_few(paths)}"
-        )
 
 
 def _measure_file_properties(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
