@@ -8,10 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import logging
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Column
-from rich.text import Text
 
 from alljax import interrupts
 from alljax.errors import printable
@@ -48,12 +44,6 @@ def show_messages() -> None:
         logger.addHandler(_Handler())
 
 
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.1f} {task.fields['unit']}/s", no_wrap=True)
-
-
 @contextlib.contextmanager
 def bar(description: str, total: int, unit: str, stops: bool = True) -> Iterator[Update]:
     """Shows a progress bar with count, rate and remaining time; in a log file one line at the end.
@@ -64,21 +54,28 @@ def bar(description: str, total: int, unit: str, stops: bool = True) -> Iterator
         unit: plural of what is counted, for example ``"images"``.
         stops: False where the caller saves its progress and stops itself; `Update` then raises nothing.
     """
+    # Here, because it takes most of the time before signals are handled.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
     terminal = sys.stderr.isatty()
     columns = (
         TextColumn("{task.description:<34}", table_column=Column(max_width=48, no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        _Rate(),
+        TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True)),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
     )
     console = Console(file=sys.stderr, width=None if terminal else 160)
     with Progress(*columns, console=console, disable=hidden or total == 0) as display:
-        task = display.add_task(description, total=total, unit=unit, note="")
+        task = display.add_task(description, total=total, rate="", note="")
 
         def update(n: int, note: str = "") -> None:
             display.update(task, advance=n, note=note or display.tasks[0].fields["note"])
+            if speed := display.tasks[0].finished_speed or display.tasks[0].speed:
+                display.update(task, rate=f"{speed:,.1f} {unit}/s")
             if stops:
                 interrupts.check(collective=True)
 
