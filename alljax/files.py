@@ -27,14 +27,13 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise write_error(path, error) from error
+        with write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -56,11 +55,15 @@ def csv_text(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and re.match(r"'*[=+\-@\t\r]", value) else value
 
 
-def write_error(path: Path, error: OSError) -> WorkdirError:
-    """Returns the message for a file or folder that cannot be written."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    fix = "free some space or choose another folder" if full else "choose another folder or change its permissions"
-    return WorkdirError(f"cannot write {path}: {error.strerror or error}; {fix}")
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Raises `WorkdirError` instead of an `OSError` inside: the file or folder `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "free some space or choose another folder" if full else "choose another folder or change its permissions"
+        raise WorkdirError(f"cannot write {path}: {error.strerror or error}; {fix}") from error
 
 
 def check_output(path: Path, folder: bool = False) -> None:
@@ -91,7 +94,7 @@ def file_lock(path: Path, busy: str = "") -> Iterator[None]:
         Stopped: a stop was requested while it waited.
     """
     lock = FileLock(path)
-    try:
+    with write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()  # where it cannot be created, FileLock reports that it is held
         while not lock.is_locked:
@@ -101,8 +104,6 @@ def file_lock(path: Path, busy: str = "") -> Iterator[None]:
                 if busy:
                     raise WorkdirError(busy) from error
                 interrupts.sleep(0.2)
-    except OSError as error:
-        raise write_error(path.parent, error) from error
     try:
         yield
     finally:

@@ -110,15 +110,12 @@ class StagedNetwork(nn.Module):
     def __call__(
         self, images: jax.Array, last: str | None = None, context: BatchNormContext | None = None
     ) -> OrderedDict[str, jax.Array]:
-        """Returns the activations of all stages, in order.
+        """Returns the activation (B, h, w, channels) of each stage by name, in order.
 
         Args:
             images: float32 or bfloat16 (B, H, W, 3), preprocessed as the weights expect; at least 32×32 pixels.
             last: the last stage to compute.
             context: which layers use batch statistics; None: all use the running statistics.
-
-        Returns:
-            Stage name → activation (B, h, w, channels).
         """
         activations: OrderedDict[str, jax.Array] = OrderedDict()
         for name in self.widths:
@@ -134,11 +131,7 @@ class StagedNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A network that maps images to features.
-
-    ``module.apply(variables, images, last=stage)`` returns an ordered dict of activations,
-    ``module.apply(variables, images, method="logits")`` the ImageNet logits.
-    """
+    """A network of the catalog with the layouts of its weight files."""
 
     name: str  # in configs
     module: StagedNetwork

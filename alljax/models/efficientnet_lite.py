@@ -13,9 +13,6 @@ import jax
 from alljax.models.backbones import Layout, Rules, StagedNetwork, register
 from alljax.models.layers import BatchNorm, BatchNormContext, Conv, Stage, tensorflow_same_padding
 
-EPS = 1e-3
-MOMENTUM = 0.99
-
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -44,7 +41,7 @@ class ConvNorm(nn.Module):
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
         height, width = (tensorflow_same_padding(size, self.kernel_size, self.stride) for size in images.shape[1:3])
         conv = Conv(self.features, self.kernel_size, self.stride, (height, width), self.depthwise, name="conv")
-        images = BatchNorm(MOMENTUM, EPS, name="norm")(conv(images), context)
+        images = BatchNorm(momentum=0.99, eps=1e-3, name="norm")(conv(images), context)
         return nn.relu6(images) if self.activation else images
 
 
@@ -61,9 +58,7 @@ class InvertedResidual(nn.Module):
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
         inputs = images.shape[-1]
         width = inputs * self.expansion
-        inner = images
-        if self.expansion > 1:
-            inner = ConvNorm(width, 1, name="expand")(inner, context)
+        inner = ConvNorm(width, 1, name="expand")(images, context) if self.expansion > 1 else images
         depthwise = ConvNorm(width, self.kernel_size, self.stride, depthwise=True, name="depthwise")
         inner = depthwise(inner, context)
         inner = ConvNorm(self.features, 1, activation=False, name="project")(inner, context)

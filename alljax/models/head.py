@@ -26,12 +26,10 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """Maps pooled features (B, D) to logits (B, classes); the loss applies the softmax.
+        """Maps pooled features, float32 (B, D), to logits (B, classes); the loss applies the softmax.
 
-        Args:
-            features: float32 (B, D).
-            keys: dropout keys (B,), one per image, so that the masks do not depend on how a batch is distributed over
-                devices; None: no dropout.
+        The dropout keys (B,), one per image, make the masks independent of how a batch is distributed over devices;
+        without keys (None) nothing is dropped.
         """
         initialize = nn.initializers.glorot_uniform()
         features = nn.relu(nn.Dense(self.hidden, kernel_init=initialize, name="dense")(features))

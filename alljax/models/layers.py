@@ -48,9 +48,9 @@ def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padd
 class Conv(nn.Module):
     """A convolution with a square kernel and explicit padding, ordinary or depthwise.
 
-    Parameters are the same on every device: ``kernel`` (k, k, inputs, features), or (k, k, 1, inputs) if depthwise,
-    and ``bias`` (features,).  The implementation is chosen when the program is lowered for its platform: on a CPU
-    1×1 convolutions are matrix products and depthwise ones shifted multiply-adds, elsewhere XLA's convolution is used.
+    The parameters are ``kernel`` (k, k, inputs, features), or (k, k, 1, inputs) if depthwise, and ``bias`` (features,).
+    On a CPU 1×1 convolutions are matrix products and depthwise ones shifted multiply-adds, elsewhere XLA's convolution
+    is used.
     """
 
     features: int  # equal to the number of input channels if depthwise
@@ -125,10 +125,8 @@ class BatchNorm(nn.Module):
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Normalizes (B, H, W, C), float32 or bfloat16; computed in float32, returned in the input's type.
 
-        Args:
-            images: the activations.
-            context: if it names this layer, the statistics of this batch are used and the running statistics are
-                updated (``mutable=["batch_stats"]``); otherwise the running statistics are used and stay unchanged.
+        If `context` names this layer, the statistics of this batch are used and the running statistics are updated
+        (``mutable=["batch_stats"]``); otherwise the running statistics are used and stay unchanged.
         """
         width = (images.shape[-1],)
         scale = self.param("scale", nn.initializers.ones_init(), width, jnp.float32)

@@ -16,13 +16,13 @@ from alljax.progress import duration
 from alljax.study import sweep
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
-from alljax.training import sharding
+from alljax.study.trials import make_heads
 from alljax.training.feature_extraction import feature_blocks, image_settings
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
-from alljax.training.head_training import HeadTrainer, compile_key, make_runs
-from alljax.training.network import Network
+from alljax.training.head_training import compile_key
 from alljax.training.sampling import make_fold_rows, steps_per_epoch
+from alljax.training.sharding import make_mesh
 
 HEAD_STEPS = 24
 """Steps of each head that are measured as one."""
@@ -63,30 +63,27 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
 
 def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[float, float]]) -> float:
     """Returns the time to train a job; adds what it measures to `measured`."""
-    config, network, folds = job.config, experiment.networks[job.trials[0].name], experiment.folds(job.trials[0])
-    key = id(network), compile_key(config), len(job.trainings)
+    folds, size = experiment.folds(job.trials[0]), job.config.train.batch_size
+    key = id(experiment.networks[job.trials[0].name]), compile_key(job.config), len(job.trainings)
     if key not in measured:
-        measured[key] = _measure(_head_steps(job, network) if job.frozen else _network_steps(job, experiment))
+        measured[key] = _measure(_head_steps(job, experiment) if job.frozen else _network_steps(job, experiment))
     compilation, step = measured[key]
     if job.frozen:
         measured[key] = 0.0, step  # later jobs use the same compiled functions
-        step /= HEAD_STEPS * len(job.trainings) * config.study.seeds
-    size = config.train.batch_size
+        step /= HEAD_STEPS * len(job.trainings) * job.config.study.seeds
     steps = sum(steps_per_epoch(len(fold.train), size) for fold in folds)
     evaluated = sum(steps_per_epoch(len(fold.validation) or len(fold.test), size) for fold in folds)
     return float(compilation + job.cost * step * (steps + evaluated / 3))  # no backward pass in an evaluation
 
 
-def _head_steps(job: Job, network: Network) -> Iterator[None]:
+def _head_steps(job: Job, experiment: Experiment) -> Iterator[None]:
     """Trains all heads of a job on equal features, `HEAD_STEPS` steps at a time."""
-    config, seeds = job.config, job.config.study.seeds
+    config, width = job.config, experiment.networks[job.trials[0].name].feature_count
     rows = np.arange(HEAD_STEPS * config.train.batch_size)
-    labels = (rows % 2).astype(np.int32)
-    fold = make_fold_rows(config, labels, 2, [Fold(0, 0, rows, rows[:2])])[0]
-    trainer = HeadTrainer(config, 2, network.feature_count)
-    keys = jax.random.split(jax.random.key(0), len(job.trainings) * seeds)
-    runs = make_runs(keys, [training[-1].config for training in job.trainings for _ in range(seeds)], fold)
-    features, state = jnp.ones((len(rows), 1, network.feature_count)), trainer.init(keys)
+    labels = (rows % experiment.num_classes).astype(np.int32)
+    fold = make_fold_rows(config, labels, experiment.num_classes, [Fold(0, 0, rows, rows[:2])])[0]
+    trainer, runs = make_heads(job, fold, width)
+    features, state = jnp.ones((len(rows), 1, width)), trainer.init(runs.key)
     while True:
         state = jax.block_until_ready(trainer.train_epoch(state, runs, features, labels, fold, 0))
         yield
@@ -95,7 +92,7 @@ def _head_steps(job: Job, network: Network) -> Iterator[None]:
 def _network_steps(job: Job, experiment: Experiment) -> Iterator[None]:
     """Trains a network with one batch; in the last epoch most layers are trained."""
     config, network, key = job.config, experiment.networks[job.trials[0].name], jax.random.key(0)
-    mesh, folds = sharding.make_mesh(config), experiment.folds(job.trials[0])
+    mesh, folds = make_mesh(config), experiment.folds(job.trials[0])
     fold = make_fold_rows(config, experiment.labels, experiment.num_classes, folds)[0]
     images = ImageReader(experiment.dataset, *image_settings(network))
     batch = next(FoldLoader(config, images, fold, key, mesh).train(0))

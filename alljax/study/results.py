@@ -245,12 +245,10 @@ def _merge_trial(folder: Path, shard: Path, name: str) -> None:
     if not workdir.is_finished(folder, name):
         part = target.with_name(f".{name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        try:
+        with files.write_errors(target):  # shutil.Error, which lists several, is an OSError
             shutil.copytree(source, part, ignore=_links)
             shutil.rmtree(target, ignore_errors=True)  # only after the copy is complete
             part.rename(target)
-        except OSError as error:  # shutil.Error, which lists several, is one
-            raise files.write_error(target, error) from error
     elif "failed" not in result:
         tables = ("history.csv", "predictions.csv")
         workdir.verify(target, *tables)

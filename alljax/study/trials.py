@@ -4,7 +4,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs
 from alljax.training.loop import train
 from alljax.training.sampling import FoldRows, make_fold_rows
 from alljax.training.sharding import make_mesh
-from alljax.training.step import RUN, History
+from alljax.training.step import RUN, History, RunInputs
 
 RESULT = "result.npz"
 """The result of a finished run of a trial that has unfinished ones."""
@@ -33,23 +32,12 @@ RESULT = "result.npz"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The trained heads or networks of a trial.
+    """The trained heads or networks of a trial."""
 
-    Attributes:
-        folds: one outcome per fold, S seeds each, on the host.
-        costs: for metrics.json: ``seconds`` of training, all trials of the job together, ``feature_seconds`` to compute
-            or read features or images, and for heads the number of ``features``.
-    """
-
-    folds: Sequence[FoldOutcome]
+    folds: Sequence[FoldOutcome]  # one per fold, S seeds each, on the host
+    # For metrics.json: ``seconds`` of training, all trials of the job together, ``feature_seconds`` to compute or read
+    # features or images, and for heads the number of ``features``.
     costs: dict[str, float]
-
-
-Fit = Callable[[Any, np.ndarray, FoldRows, jax.Array], Sequence[FoldOutcome]]
-"""Trains a classifier on a fold: features or images, labels int32 (N,), rows of the fold, keys of the seeds (S,).
-
-Returns one outcome per trial of the job: parameters to be stored, history and test probabilities.
-"""
 
 
 def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[Trial, Outcome | ConfigError]]:
@@ -71,15 +59,14 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         update(epochs, f"{subset} accuracy {np.mean(accuracies):.3f}{of_folds}")
 
     with progress.bar(f"heads {job.name}", job.cost * len(folds) if job.frozen else 0, "epochs") as update:
-        fit: Fit
-        if job.frozen:
-            fit = partial(fit_heads, job, experiment.num_classes, show)
-        else:
+        if not job.frozen:
             network, mesh = experiment.networks[first.name], make_mesh(job.config)
             tuner = FineTuner(job.config, network, experiment.num_classes, mesh)
-            fit = partial(fit_networks, tuner, folder / "trials" / first.name)
         for fold in make_fold_rows(job.config, experiment.labels, experiment.num_classes, folds):
-            outcomes.append(fit(features, experiment.labels, fold, fold_keys(job.config, fold)))
+            if job.frozen:
+                outcomes.append(_fit_heads(job, features, experiment.labels, fold, show))
+            else:
+                outcomes.append(_fit_networks(tuner, features, fold, folder / "trials" / first.name))
             for trial, outcome in zip(job.trials, outcomes[-1], strict=True):
                 if job.frozen and trial.name not in errors and (error := _diverged(trial, fold, outcome.history)):
                     errors[trial.name] = error
@@ -93,29 +80,31 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         yield trial, errors.get(trial.name) or Outcome(of_trial, costs)
 
 
-def fit_heads(
-    job: Job, num_classes: int, show: Callable[[int, float], None], features: Any, labels: np.ndarray, fold: FoldRows,
-    keys: jax.Array,
-) -> list[FoldOutcome]:  # fmt: skip
-    """Trains the heads of a job, see `Fit`; all its trainings and seeds side by side."""
-    seeds = len(keys)
-    configs = [training[-1].config for training in job.trainings for _ in range(seeds)]
+def make_heads(job: Job, fold: FoldRows, num_features: int) -> tuple[HeadTrainer, RunInputs]:
+    """Returns what trains the heads of a job on a fold, and their runs: the seeds of each training."""
+    seeds = np.tile(np.arange(job.config.study.seeds), len(job.trainings))
+    configs = [training[-1].config for training in job.trainings for _ in range(job.config.study.seeds)]
+    trainer = HeadTrainer(job.config, len(fold.class_weights), num_features)  # compiled once for equal settings
+    return trainer, make_runs(fold_keys(job.config, fold)[seeds], configs, fold)
+
+
+def _fit_heads(
+    job: Job, features: Any, labels: np.ndarray, fold: FoldRows, show: Callable[[int, float], None]
+) -> list[FoldOutcome]:
+    """Trains all heads of a job on a fold side by side; returns an outcome per trial."""
+    trainer, runs = make_heads(job, fold, features.shape[2])
     epochs = [trial.config.train.epochs for trial in job.trainings[0]]
-    runs = make_runs(keys[np.tile(np.arange(seeds), len(job.trainings))], configs, fold)
-    trainer = HeadTrainer(job.config, num_classes, features.shape[2])  # compiled once for equal settings
-    outcomes = trainer.train(epochs, runs, features, labels, fold, show)
+    outcomes, seeds = trainer.train(epochs, runs, features, labels, fold, show), job.config.study.seeds
     if not job.config.study.checkpoints:  # large heads of many folds would fill the memory
         outcomes = [outcome._replace(params={}) for outcome in outcomes]
-    slices = [slice(start, start + seeds) for start in range(0, len(configs), seeds)]
+    slices = [slice(start, start + seeds) for start in range(0, len(runs.key), seeds)]
     return [jax.tree.map(lambda leaf, runs=runs: leaf[runs], outcome) for runs in slices for outcome in outcomes]
 
 
-def fit_networks(
-    tuner: FineTuner, folder: Path, images: ImageSource, labels: np.ndarray, fold: FoldRows, keys: jax.Array
-) -> list[FoldOutcome]:
-    """Fine-tunes one network per key, see `Fit`; a finished run in `folder` is loaded, an interrupted one resumes."""
+def _fit_networks(tuner: FineTuner, images: ImageSource, fold: FoldRows, folder: Path) -> list[FoldOutcome]:
+    """Fine-tunes a network per seed on a fold; a finished run in `folder` is loaded, an interrupted one resumes."""
     config, epochs, results = tuner.config, tuner.config.train.epochs, []
-    for number, key in enumerate(keys):
+    for number, key in enumerate(fold_keys(config, fold)):
         run = folder / "runs" / f"{fold.repeat}-{fold.fold}-{config.seed + number}"
         if not distributed.any_process((run / RESULT).is_file()):
             loader = FoldLoader(config, images, fold, key, tuner.mesh)

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from alljax.data.npz import read_arrays, read_shapes
 from alljax.errors import WorkdirError, first_few
-from alljax.files import atomic_write, write_error
+from alljax.files import atomic_write, write_errors
 
 
 def save_arrays(path: Path, tree: Any) -> None:
@@ -152,15 +152,16 @@ def _orbax() -> Any:
 
 @contextlib.contextmanager
 def _write_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except jax.errors.JaxRuntimeError:  # another process was lost
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        code = re.search(r"os_error_code='(\d+)'", str(error))  # in a page of text by TensorStore
-        number = int(code[1]) if code else getattr(error, "errno", None)
-        reason = OSError(number, os.strerror(number)) if number else OSError(" ".join(str(error).split())[:200])
-        raise write_error(folder, reason) from error
+    with write_errors(folder):
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:  # another process was lost
+            raise
+        except (OSError, ValueError, RuntimeError) as error:
+            code = re.search(r"os_error_code='(\d+)'", str(error))  # in a page of text by TensorStore
+            number = int(code[1]) if code else getattr(error, "errno", None)
+            reason = (number, os.strerror(number)) if number else (" ".join(str(error).split())[:200],)
+            raise OSError(*reason) from error
 
 
 @contextlib.contextmanager

@@ -21,22 +21,14 @@ Logits = Callable[[Batch], np.ndarray]
 
 
 class FoldLoader:
-    """Batches of the images of one fold.
+    """Batches of the images of one fold, padded to a multiple of the devices.
 
     The order of an epoch depends on the key and the epoch only, as in the frozen mode, so a run can resume at any step.
-
-    Attributes:
-        train_count: number of training images.
-        steps_per_epoch: the last, smaller batch is one of them.
-        has_validation: whether the fold has validation rows; otherwise the test rows are used for the curves.
+    `has_validation` is false where the test rows are used for the curves.
     """
 
     def __init__(self, config: ConfigDict, images: ImageSource, fold: FoldRows, key: jax.Array, mesh: Mesh) -> None:
-        """Draws the order of all epochs from the key of the run.
-
-        Of the config ``train`` is read; `images` are those of the complete data set.  Batches are padded to a multiple
-        of the devices.
-        """
+        """Draws the order of all epochs from the key of the run; `images` are those of the complete data set."""
         self._images, self._mesh = images, mesh
         self._batch_size = min(config.train.batch_size, len(fold.train))
         shard = jax.process_index(), jax.process_count()
@@ -77,7 +69,7 @@ class FoldLoader:
 
     def _place(self, batch: ImageBatch) -> Batch:
         positions = np.arange(len(batch.mask), dtype=np.int32) + jax.process_index() * len(batch.mask)
-        arrays: tuple[Any, ...] = (batch.images, batch.labels, batch.mask, positions)
+        arrays: Any = batch.images, batch.labels, batch.mask, positions
         return self._mesh.shard(Batch(*arrays))
 
 

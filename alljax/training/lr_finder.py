@@ -22,7 +22,7 @@ RATES = np.logspace(-6, 0, 13).astype(np.float32)
 """Two per decade from 1e-6 to 1."""
 
 STEPS = 50
-"""Of the run at each rate."""
+"""Of the run at each rate.  Rates are compared by the mean loss of the last fifth of them."""
 
 
 def find_learning_rate(config: ConfigDict, network: Network, images: ImageSource, fold: FoldRows) -> np.ndarray:
@@ -45,7 +45,7 @@ def find_learning_rate(config: ConfigDict, network: Network, images: ImageSource
             interrupts.check()
             state = tuner.step(tuner.reset_metrics(state), batch, inputs, epoch=0)
             row[step] = mesh.gather(state.metrics).means[0]
-        logging.info(f"{rate:9.2e}   loss {row[0]:.3f} → {_final(row):.3f}")
+        logging.info(f"{rate:9.2e}   loss {row[0]:.3f} → {row[-STEPS // 5 :].mean():.3f}")
     return losses
 
 
@@ -55,18 +55,14 @@ def best_rate(losses: np.ndarray) -> float:
     Raises:
         ConfigError: all rates diverged.
     """
-    final = _final(losses)
-    if not np.isfinite(final).any():
+    final = losses[:, -STEPS // 5 :].mean(1)
+    finite = np.isfinite(final)
+    if not finite.any():
         raise ConfigError(
             f"the loss became NaN or infinite at every learning rate from {RATES.min():.3g} to {RATES.max():.3g}; set "
             "train.clip_norm, or check preprocessing and train.groups"
         )
-    return float(RATES[np.nanargmin(np.where(np.isfinite(final), final, np.nan))])
-
-
-def _final(losses: np.ndarray) -> np.ndarray:
-    """Returns the mean loss over the last fifth of the steps, the last axis."""
-    return losses[..., -max(losses.shape[-1] // 5, 1) :].mean(-1)
+    return float(RATES[np.where(finite, final, np.inf).argmin()])
 
 
 def table(losses: np.ndarray) -> pandas.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from alljax.errors import ConfigError
-from alljax.files import write_error, write_text
+from alljax.files import write_errors, write_text
 
 LOGGERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
 """The choices of ``train.loggers`` and the package that each needs."""
@@ -40,7 +40,7 @@ def open_loggers(folder: Path, loggers: Sequence[str], step: int, config: dict[s
     """
     writers: list[Write] = []
     with contextlib.ExitStack() as stack:
-        with _write_errors(folder):
+        with write_errors(folder):
             if jax.process_index() == 0:
                 writers.append(stack.enter_context(_jsonl(folder, step)))
                 for name in loggers:
@@ -48,19 +48,11 @@ def open_loggers(folder: Path, loggers: Sequence[str], step: int, config: dict[s
                     writers.append(stack.enter_context(opened))
 
         def write(step: int, metrics: Mapping[str, float]) -> None:
-            with _write_errors(folder):
+            with write_errors(folder):
                 for write_to_one in writers:
                     write_to_one(step, metrics)
 
         yield write
-
-
-@contextlib.contextmanager
-def _write_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise write_error(folder, error) from error
 
 
 @contextlib.contextmanager
@@ -118,7 +110,7 @@ def _service(service: str, folder: Path, config: dict[str, Any]) -> Iterator[Wri
 
 @contextlib.contextmanager
 def profiler(steps: int, start: int, folder: Path) -> Iterator[Callable[[int, Any], None]]:
-    """Yields a function that is called with each step's number and state and records a trace of `steps` steps.
+    """Yields a function, called with number and state before each step, that records a trace of `steps` steps.
 
     The trace begins after two steps, because the first one is compiled.
     """

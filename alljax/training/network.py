@@ -20,27 +20,16 @@ from alljax.weights import conversion, formats, store
 
 @dataclass(frozen=True)
 class Network:
-    """From pixels to one feature vector per image.
-
-    Attributes:
-        backbone: the architecture.
-        stage: the stage whose activations are the features.
-        pool: ``average``, ``max`` or ``flatten``.
-        preprocessing: from uint8 pixels to the backbone's input.
-        expected: the preprocessing that the weights were trained with.
-        weights: source of the parameters, with their SHA-256.
-        layout: layout of the weight file, for example ``torchvision``.
-        load: returns `variables`.
-    """
+    """From pixels to one feature vector per image."""
 
     backbone: Backbone
-    stage: str
-    pool: str
-    preprocessing: Preprocessing
-    expected: Preprocessing
+    stage: str  # whose activations are the features
+    pool: str  # one of `POOLINGS`
+    preprocessing: Preprocessing  # from uint8 pixels to the backbone's input
+    expected: Preprocessing  # that the weights were trained with
     weights: store.Located
-    layout: str
-    load: Callable[[], Any] = field(repr=False, compare=False)
+    layout: str  # of the weight file, for example ``torchvision``
+    load: Callable[[], Any] = field(repr=False, compare=False)  # returns `variables`
 
     @property
     def variables(self) -> Any:
@@ -92,7 +81,13 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
     load, opened, networks = cache(_load), dict[Network, Network](), []
     for config in configs:
         check_names(config)
-        network = _with_settings(load(config.model.backbone, config.weights.path, config.weights.name), config)
+        network = load(config.model.backbone, config.weights.path, config.weights.name)
+        preprocessing, size = network.expected, config.preprocessing.image_size
+        if config.preprocessing.name:
+            preprocessing = get_preprocessing(config.preprocessing.name)
+        preprocessing = replace(preprocessing, image_size=size or preprocessing.image_size)
+        stage = config.model.stage or network.stage
+        network = replace(network, stage=stage, pool=config.model.pool, preprocessing=preprocessing)
         networks.append(opened.setdefault(network, network))
     return networks
 
@@ -124,12 +119,3 @@ def _load(name: str, path: str, weights: str) -> Network:
     expected = get_preprocessing(source.preprocessing if source else backbone.layouts[layout].preprocessing)
     stage = backbone.stages[-1]
     return Network(backbone, stage, "average", expected, expected, located, layout, lambda: converted().variables)
-
-
-def _with_settings(network: Network, config: ConfigDict) -> Network:
-    """Returns the network with the stage, pooling and preprocessing of a config, else those of the weights."""
-    stage = config.model.stage or network.stage
-    name, size = config.preprocessing.name, config.preprocessing.image_size
-    chosen = get_preprocessing(name) if name else network.expected
-    preprocessing = replace(chosen, image_size=size or chosen.image_size)
-    return replace(network, stage=stage, pool=config.model.pool, preprocessing=preprocessing)

@@ -13,19 +13,12 @@ FROZEN_BACKBONE = (("head/.*", 1.0), ("backbone/.*", 0.0))
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that are trained in the same way.
+    """Parameters that are trained in the same way."""
 
-    Attributes:
-        pattern: regular expression that fully matches their "/"-joined paths, such as ``backbone/block5/.*``.
-        rate: factor on the learning rate; 0 for frozen parameters.
-        decay: factor on the weight decay.
-        from_epoch: first epoch, counted from 0, in which they are trained.
-    """
-
-    pattern: str
-    rate: float
-    decay: float = 1.0
-    from_epoch: int = 0
+    pattern: str  # regular expression that fully matches their "/"-joined paths, such as ``backbone/block5/.*``
+    rate: float  # factor on the learning rate; 0 for frozen parameters
+    decay: float = 1.0  # factor on the weight decay
+    from_epoch: int = 0  # first epoch, counted from 0, in which they are trained
 
 
 def assign(paths: Iterable[str], entries: Sequence[Any]) -> dict[str, ParameterGroup]:

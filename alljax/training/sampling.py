@@ -73,11 +73,8 @@ def steps_per_epoch(count: Any, batch_size: int) -> Any:
 def epoch_order(key: jax.Array, fold: FoldRows, labels: jax.Array, balanced: bool) -> jax.Array:
     """Returns the training rows of one epoch in order, int32 (T,), padding last; the same in both modes.
 
-    Args:
-        key: of the run and epoch.
-        fold: the training rows.
-        labels: int32 (N,), of all images.
-        balanced: False for every training row once, True for ``train.sampling=balanced``.
+    The key is that of run and epoch, the labels, int32 (N,), are those of all images.  Every row occurs once, or
+    `balanced` classes are sampled.
     """
     if balanced:
         return _balanced(key, fold, labels)

@@ -12,22 +12,10 @@ ROWS = tuple(2**power + offset for power in (14, 15) for offset in (-1, 0, 1, 17
 """Row counts at which fused loops of XLA's CPU back end change shape."""
 
 
-def wrong_rows(rows: int) -> int:
-    """Returns how many of `rows` results of a compiled function differ from NumPy's.
-
-    The function is a vectorized matrix-vector product followed by a sum, the reproducer of jax issue 39103.
-    """
-    generator = np.random.default_rng(0)
-    matrix = generator.standard_normal((3, 3), np.float32)
-    vectors = generator.standard_normal((rows, 3), np.float32)
-    compiled = jax.jit(jax.vmap(lambda matrix, vector: jnp.sum((matrix @ vector) ** 2), in_axes=(None, 0)))
-    with jax.default_matmul_precision("float32"):
-        results = np.asarray(compiled(matrix, vectors))
-    return int((~np.isclose(results, ((vectors @ matrix.T) ** 2).sum(1), rtol=1e-3, atol=1e-3)).sum())
-
-
 def check_compiler() -> None:
-    """Compares compiled results with NumPy, once per jaxlib version and platform; a file in the cache records success.
+    """Compares a vectorized matrix-vector product and sum, the reproducer of jax issue 39103, with NumPy's.
+
+    Once per jaxlib version and platform: a file in the cache records success.
 
     Raises:
         ConfigError: results differ.
@@ -35,9 +23,16 @@ def check_compiler() -> None:
     passed = files.cache_dir() / "self-checks" / f"jaxlib-{jaxlib_version}-{jax.default_backend()}"
     if cache.read_text(passed):
         return
+    generator = np.random.default_rng(0)
+    matrix = generator.standard_normal((3, 3), np.float32)
+    compiled = jax.jit(jax.vmap(lambda matrix, vector: jnp.sum((matrix @ vector) ** 2), in_axes=(None, 0)))
     for rows in ROWS:
         interrupts.check(collective=True)
-        if wrong := wrong_rows(rows):
+        vectors = generator.standard_normal((rows, 3), np.float32)
+        with jax.default_matmul_precision("float32"):
+            results = np.asarray(compiled(matrix, vectors))
+        wrong = np.sum(~np.isclose(results, ((vectors @ matrix.T) ** 2).sum(1), rtol=1e-3, atol=1e-3))
+        if wrong:
             raise ConfigError(
                 f"jaxlib {jaxlib_version} computes wrong numbers on this {jax.default_backend()}: {wrong} of "
                 f"{rows:,} rows differ from NumPy's; install another version, for example: pip install 'jax!=0.10.2'"

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from alljax.errors import ConfigError
 
 DATA, FSDP = "data", "fsdp"
-
 MIN_SHARDED_SIZE = 2**14
 """Arrays with fewer elements are replicated: sharding them saves no memory worth the communication."""
 
@@ -37,18 +36,13 @@ def make_mesh(config: ConfigDict) -> "Mesh":
 
 
 class Mesh:
-    """`jax.jit` over a mesh of all devices: arrays are global, and XLA inserts the communication.
+    """`jax.jit` over a mesh of all devices: arrays are global, and XLA inserts the communication."""
 
-    Attributes:
-        device_count: devices of all processes; batches are padded to a multiple of it.
-        axis: name of the mapped axis inside functions; None here.
-    """
-
-    axis: str | None = None
+    axis: str | None = None  # name of the mapped axis inside functions
 
     def __init__(self, fsdp: int = 1) -> None:
         """Shards each large array of the state among `fsdp` devices; 1 replicates all arrays."""
-        self.device_count = jax.device_count()
+        self.device_count = jax.device_count()  # of all processes; batches are padded to a multiple of it
         axes = (AxisType.Auto, AxisType.Auto)
         self._fsdp, self._mesh = fsdp, jax.make_mesh((self.device_count // fsdp, fsdp), (DATA, FSDP), axis_types=axes)
         self._batch = NamedSharding(self._mesh, PartitionSpec((DATA, FSDP)))
@@ -87,10 +81,10 @@ class Mesh:
     def jit(
         self, function: Callable[..., Any], batch: int | None = None, donate: int | tuple[()] = ()
     ) -> Callable[..., Any]:
-        """Compiles a pure function of replicated trees and of one batch; its results are placed as by `replicate`.
+        """Compiles a pure function of replicated trees and one batch; call it once, each call would compile again.
 
-        Call it once per function and keep the result: each call makes a new cache of compiled programs.  Argument
-        number `batch` is sharded (None: no batch), the memory of argument number `donate` is reused for the result.
+        Results are placed as by `replicate`.  Argument number `batch` is sharded (None: no batch), the memory of
+        argument number `donate` is reused for the result.
         """
 
         @functools.wraps(function)  # its name appears in profiles
@@ -135,8 +129,8 @@ class PmapMesh(Mesh):
         """See `Mesh`."""
         if batch is None:
             return super().jit(function, donate=donate)
-        numbers = range(len(inspect.signature(function).parameters))
-        in_axes = tuple(0 if number == batch else None for number in numbers)
+        count = len(inspect.signature(function).parameters)
+        in_axes = tuple(0 if number == batch else None for number in range(count))
         return jax.pmap(function, axis_name=DATA, in_axes=in_axes, out_axes=None, donate_argnums=donate)
 
     def stored(self, tree: Any) -> Any:

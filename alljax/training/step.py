@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from ml_collections import ConfigDict
@@ -15,10 +16,9 @@ from alljax.training.optimizers import Hyperparameters, make_optimizer
 from alljax.training.parameter_groups import ParameterGroup
 
 INIT, SHUFFLE, AUGMENT, DROPOUT, RUN = range(5)
-"""Random streams: a run's key is folded with one of them before it is used.
+"""Random streams, with one of which a run's key is folded before it is used.
 
-Initial parameters; order of the images of an epoch; view or augmentation of an image; dropout masks; keys of runs
-that do not share a training.
+Initial parameters; order of an epoch; views or augmentation; dropout; keys of runs that do not share a training.
 """
 
 Parameters = Mapping[str, jax.Array]
@@ -30,25 +30,23 @@ Apply = Callable[[Parameters, Any, jax.Array, jax.Array, jax.Array | None], tupl
 Without keys (None) nothing is dropped.
 """
 
+Groups = Mapping[str, ParameterGroup]
+"""Path of a parameter → its layer group."""
+
 
 @flax.struct.dataclass
 class Metrics:
-    """Exact sums over images, not means of batch means.
+    """Sums over images, without padding; means of batch means would not be exact."""
 
-    Attributes:
-        loss: summed cross-entropy, unweighted, in nats.
-        correct: number of correctly classified images.
-        count: number of images, without padding.
-    """
-
-    loss: jax.Array
-    correct: jax.Array
+    loss: jax.Array  # cross-entropy, unweighted, in nats
+    correct: jax.Array  # number of correctly classified images
     count: jax.Array
 
     @classmethod
-    def zero(cls) -> "Metrics":
-        """Returns the metrics of no image."""
-        return cls(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
+    def zero(cls, *shape: int) -> "Metrics":
+        """Returns the metrics of no image, on the host, each of this shape."""
+        zeros: Any = np.zeros((3, *shape), np.float32)
+        return cls(*zeros)
 
     @classmethod
     def of(cls, logits: jax.Array, labels: jax.Array, mask: jax.Array) -> "Metrics":
@@ -65,10 +63,9 @@ class Metrics:
 
 
 class History(NamedTuple):
-    """Learning rate and metrics per run and epoch, float32 (R, E), or numbers of one epoch.
+    """Learning rate of the last step and metrics per run and epoch, float32 (R, E), or numbers of one epoch.
 
-    The learning rate is that of the last step of an epoch.  Training values are means over the images of an epoch, each
-    before the step on its batch, as Keras reports them; validation values are those at the end of the epoch.
+    Training values are means over the images of an epoch, each before the step on its batch, as Keras reports them.
     """
 
     learning_rate: Any
@@ -80,23 +77,14 @@ class History(NamedTuple):
 
 @flax.struct.dataclass
 class TrainState:
-    """All that changes during training; arrays only.
+    """All that changes during training; arrays only."""
 
-    Attributes:
-        params: the parameters that are trained at some time, flat.
-        opt_state: the optimizer's state for them.
-        step: int32 (), number of optimizer steps done.
-        batch_stats: running statistics of the backbone's normalization layers; empty for a head alone.
-        ema: exponential moving average of `params`; empty without ``train.ema_decay``.
-        metrics: of the training batches since the last reset, each before its step.
-    """
-
-    params: Parameters
+    params: Parameters  # that are trained at some time
     opt_state: optax.OptState
-    step: jax.Array
-    batch_stats: Any = flax.struct.field(default_factory=dict)
-    ema: Parameters = flax.struct.field(default_factory=dict)
-    metrics: Metrics = flax.struct.field(default_factory=Metrics.zero)
+    step: jax.Array  # int32 (), number of optimizer steps done
+    batch_stats: Any = flax.struct.field(default_factory=dict)  # of the backbone; empty for a head alone
+    ema: Parameters = flax.struct.field(default_factory=dict)  # moving average; empty without ``train.ema_decay``
+    metrics: Metrics = flax.struct.field(default_factory=Metrics.zero)  # since the last reset, before each step
 
     @property
     def eval_params(self) -> Parameters:
@@ -106,43 +94,27 @@ class TrainState:
 
 @flax.struct.dataclass
 class Batch:
-    """One global batch, or the part of it on one device.
+    """One global batch, or the part of it on one device."""
 
-    Attributes:
-        inputs: uint8 images (B, S, S, 3) or float32 features (B, D).
-        labels: int32 (B,).
-        mask: bool (B,), False for padding.
-        positions: int32 (B,), indices in the global batch.
-    """
-
-    inputs: jax.Array
-    labels: jax.Array
-    mask: jax.Array
-    positions: jax.Array
+    inputs: jax.Array  # uint8 images (B, S, S, 3) or float32 features (B, D)
+    labels: jax.Array  # int32 (B,)
+    mask: jax.Array  # bool (B,), False for padding
+    positions: jax.Array  # int32 (B,), indices in the global batch
 
 
 @flax.struct.dataclass
 class RunInputs:
-    """What differs between the runs of one compiled step; with a leading axis for several runs.
+    """What differs between the runs of one compiled step; with a leading axis for several runs."""
 
-    Attributes:
-        key: determines initial parameters, order, views or augmentation, and dropout.
-        class_weights: float32 (C,).
-        hyperparameters: learning rate, number of steps and so on.
-    """
-
-    key: jax.Array
-    class_weights: jax.Array
+    key: jax.Array  # of all random streams
+    class_weights: jax.Array  # float32 (C,)
     hyperparameters: Hyperparameters
 
 
 def init_state(
-    config: ConfigDict,
-    params: Parameters,
-    batch_stats: Any = None,
-    group_of: Mapping[str, ParameterGroup] | None = None,
+    config: ConfigDict, params: Parameters, batch_stats: Any = None, group_of: Groups | None = None
 ) -> TrainState:
-    """Returns the state before the first step; `params` are those that are trained at some time, flat."""
+    """Returns the state before the first step; `params` are those that are trained at some time."""
     optimizer = make_optimizer(config, Hyperparameters.of(config, total_steps=1), group_of)
     ema = params if config.train.ema_decay else {}
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), batch_stats or {}, ema)
@@ -154,7 +126,7 @@ def make_train_step(
     *,
     augment: Augment | None = None,
     trainable: frozenset[str] | None = None,
-    group_of: Mapping[str, ParameterGroup] | None = None,
+    group_of: Groups | None = None,
     axis: str | None = None,
 ) -> Callable[[TrainState, Parameters, Batch, RunInputs], TrainState]:
     """Returns a pure function ``(state, frozen_params, batch, run) → state`` that makes one optimizer step.
@@ -167,8 +139,8 @@ def make_train_step(
         config: ``train`` is read; the numbers in `Hyperparameters` are arguments of the step instead.
         apply: the model.
         augment: applied to the inputs of each step.
-        trainable: paths of the parameters that change, with `group_of`; None for all of ``state.params``.
-        group_of: path → layer group with its factors on learning rate and weight decay; None for no groups.
+        trainable: paths of the parameters that change; None for all of ``state.params``.
+        group_of: None for no groups.
         axis: name of the mapped axis under `jax.pmap`, else None.
     """
     parts = config.train.accumulation_steps

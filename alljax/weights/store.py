@@ -272,11 +272,9 @@ def _continue_download(source: Source, deadline: float) -> None:
             update(start)
             while total <= allowed and (block := response.read1(1 << 18)):
                 total = max(total, file.tell() + len(block))
-                try:
+                with files.write_errors(part):  # not an error of the connection
                     file.write(block)
                     file.flush()
-                except OSError as error:  # not an error of the connection
-                    raise files.write_error(part, error) from error
                 update(len(block))
                 if time.monotonic() > deadline:
                     late = f"not complete after {progress.duration(MAX_SECONDS)}{_RESUMED.format(part)}"

@@ -1,7 +1,7 @@
 import pytest
 
 from alljax.errors import ConfigError
-from alljax.models import efficientnet_lite, resnet
+from alljax.models import resnet
 from alljax.models.backbones import get_backbone
 
 
@@ -13,4 +13,3 @@ def test_unknown_backbone() -> None:
 def test_published_eps() -> None:
     """The difference between the ResNets is too small for the parity tests."""
     assert resnet.EPS == {"torchvision": 1e-5, "keras": 1.001e-5}
-    assert efficientnet_lite.EPS == 1e-3
