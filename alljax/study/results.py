@@ -187,6 +187,7 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
     if not shards or (folder / "trials.json").is_file():
         workdir.check_folder(folder)
     else:
+        workdir.check_links(folder)
         workdir.verify(shards[0], *workdir.STUDY_FILES)
         workdir.write_study(folder, {name: (shards[0] / name).read_text("utf-8") for name in workdir.STUDY_FILES})
     for shard in shards:

@@ -148,7 +148,11 @@ def test_links_are_refused(place: str, config: ConfigDict, copy: Path, tmp_path:
         run_study(config, copy)
 
 
-def test_merging_copies_no_links(copy: Path, tmp_path: Path) -> None:
+def test_merging_copies_and_follows_no_links(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "trials").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WorkdirError, match="trials is a link"):
+        results.merge_shards(tmp_path / "linked", [copy])
     run = copy / "trials" / TRIAL / "runs" / "0-0-0" / "wandb"
     run.mkdir(parents=True)
     (run / "latest").symlink_to("/etc/passwd")
