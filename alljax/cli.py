@@ -108,7 +108,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--weights": {"help": "weights of the backbone, if they were moved", "default": "", "metavar": "FILE|FOLDER"},
     "--weights:too": {"help": "also remove downloaded weights", "action": "store_true"},
     "images": {"help": "images, or sources as in data.source", "nargs": "+", "type": _path, "metavar": "IMAGE|SOURCE"},
-    "--verify": {"help": "compare all files of the trials with their checksums", "action": "store_true"},
+    "--verify": {"help": "compare all files of the study with their checksums", "action": "store_true"},
     "shards": {"help": "folders of shards to merge", "nargs": "*", "type": _path, "metavar": "FOLDER"},
     "--source": {"help": "the images, as in data.source", "required": True},
     "--protocol": {"help": "only this protocol; default: all possible ones", "default": "", "metavar": "NAME"},

@@ -100,7 +100,7 @@ def report(options: Options) -> None:
 
     results.merge_shards(options.workdir, options.shards)
     if options.verify:
-        print(f"{workdir.verify_all(options.workdir)} files of trials are intact")
+        print(f"{workdir.verify_all(options.workdir)} files are intact")
     print(f"report: {report.write_report(options.workdir, paper.sections)}")
 
 
