@@ -8,10 +8,9 @@ import atexit
 import functools
 import os
 import re
-import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,16 +26,16 @@ IMAGE_FORMATS = {
 # Google Drive names the parts of a download by its time and their number.
 _PART = re.compile(r"(.+-\d{8}T\d{6}Z?)(-\d+)*-\d{3}\.zip", re.IGNORECASE)
 _ZIP_SUFFIX = re.compile(r"(-\d{8}T\d{6}Z?(-\d+)*-\d{3})?\.zip$", re.IGNORECASE)
-_SYSTEM_FILES = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
+_HIDDEN = re.compile(r"(^|/)(\..*|__macosx|thumbs\.db|desktop\.ini)(/|$)", re.IGNORECASE)
 # RuntimeError: an encrypted member; NotImplementedError (a subclass): an unknown compression.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
 
 
 class Archive:
-    """The files of a zip, or of a folder with its subfolders (links are followed) and zips.
+    """The files of a zip, or of a folder with its subfolders (links are followed) and zips, or one image file.
 
     Attributes:
-        root: absolute path of the folder or the zip, or of the folder that contains all parts of a download.
+        root: absolute path of the folder or the zip, or of the folder of an image or of the parts of a download.
         paths: POSIX paths relative to `root` in natural order, without hidden and system files: files, and folders with
             a slash at the end (in a zip, only the folders that it lists).
         notes: remarks for the user, one line each.
@@ -47,7 +46,7 @@ class Archive:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        paths = list(_walk(self.root)) if self.root.is_dir() else _parts(self.root)
+        paths = _walk(self.root) if self.root.is_dir() else _parts(self.root)
         if paths and not self.root.is_dir():
             self.root = self.root.parent
         zips = {f"{path}/": self.root / path for path in paths if path.lower().endswith(".zip")}
@@ -62,17 +61,17 @@ class Archive:
                 undecoded += [member.filename] if name is None else []
                 # Some Windows programs write backslashes.
                 self._members[prefix + (name or member.filename).replace("\\", "/")] = path, stamp, member.filename
-        paths = [path for path in (*paths, *self._members) if f"{path}/" not in zips and _is_visible(path)]
+        paths = [path for path in (*paths, *self._members) if f"{path}/" not in zips and not _HIDDEN.search(path)]
         # Python reads bytes that are not UTF-8 as surrogates, which no file of results can contain.
         if wrong := [path for path in (str(self.root), *paths) if re.search("[\ud800-\udfff]", path)]:
             listed = first_few(str(os.fsencode(path)) for path in wrong)
             raise DataError(f"{self.root}: names that are not valid UTF-8: {listed}; rename these files or folders")
         self.paths = tuple(natural_sort(paths))
-        note = (
-            f"{plural(len(undecoded), 'name')} in zips may be wrong, because their encoding is unknown: "
-            f"{first_few(undecoded)}; if so, unpack the zip, or make it with names in UTF-8"
-        )
-        self.notes = [note] if undecoded else []
+        self.notes = []
+        if undecoded:
+            names = f"{plural(len(undecoded), 'name')} in zips may be wrong, because their encoding is unknown"
+            fix = "if so, unpack the zip, or make it with names in UTF-8"
+            self.notes.append(f"{names}: {first_few(undecoded)}; {fix}")
 
     def images(self) -> tuple[str, ...]:
         """Returns the files with an image suffix."""
@@ -145,29 +144,27 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return pieces, name
 
 
-def _is_visible(path: str) -> bool:
-    return "/." not in f"/{path}" and _SYSTEM_FILES.isdisjoint(path.lower().split("/"))
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """Yields the files below `root`, and the folders with a slash at the end."""
+def _walk(root: Path) -> list[str]:
+    """Returns the files below `root`, and the folders with a slash at the end."""
 
     def fail(error: OSError) -> NoReturn:
         raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
 
+    paths = []
     for folder, subfolders, names in os.walk(root, onerror=fail, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         below = Path(folder).relative_to(root)
-        yield from ((below / name).as_posix() for name in names)
-        yield from (f"{(below / name).as_posix()}/" for name in subfolders)
+        paths += [(below / name).as_posix() for name in names]
+        paths += [f"{(below / name).as_posix()}/" for name in subfolders]
+    return paths
 
 
 def _parts(path: Path) -> list[str]:
-    """Returns the names of all parts of a download of which a zip is one, and nothing for other zips."""
-    if not (part := _PART.fullmatch(path.name)):
-        return []
-    others = filter(None, (_PART.fullmatch(name) for name in os.listdir(path.parent)))  # noqa: PTH208
-    return [other[0] for other in others if other[1] == part[1]]
+    """Returns the name of an image file, the names of all parts of a download of which a zip is one, or nothing."""
+    if part := _PART.fullmatch(path.name):
+        others = (_PART.fullmatch(other.name) for other in path.parent.iterdir())
+        return [other[0] for other in others if other and other[1] == part[1]]
+    return [path.name] if is_image(path.name) else []
 
 
 def _decode_name(member: zipfile.ZipInfo) -> str | None:
@@ -178,13 +175,11 @@ def _decode_name(member: zipfile.ZipInfo) -> str | None:
     """
     if member.flag_bits & 0x800:
         return member.filename
-    name, extra = member.orig_filename.encode("cp437"), member.extra
+    name = member.orig_filename.encode("cp437")
+    crc = re.escape(zlib.crc32(name).to_bytes(4, "little"))
     try:
-        while len(extra) >= 4:
-            kind, size = struct.unpack_from("<HH", extra)
-            if kind == 0x7075 and extra[4:9] == b"\1" + struct.pack("<I", zlib.crc32(name)):
-                return extra[9 : 4 + size].decode()
-            extra = extra[4 + size :]
+        if field := re.search(b"up(..)\1" + crc, member.extra, re.DOTALL):
+            return member.extra[field.end() : field.start(1) + 2 + int.from_bytes(field[1], "little")].decode()
         return member.filename if name.isascii() else name.decode()
     except UnicodeDecodeError:
         return None
@@ -198,4 +193,4 @@ def _open_zip(path: Path, stamp: str) -> zipfile.ZipFile:
         atexit.register(file.close)
         return zipfile.ZipFile(file)
     except _ZIP_ERRORS as error:
-        raise DataError(f"{path}: not a complete zip, a folder or a CSV ({error}); download it again") from error
+        raise DataError(f"{path}: no image, complete zip, folder or CSV ({error}); download it again") from error

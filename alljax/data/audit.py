@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax.data import duplicates, splits
 from alljax.data.archive import natural_sort
-from alljax.data.dataset import Dataset, check
+from alljax.data.dataset import Dataset, Record, check
 from alljax.data.inspection import map_images
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
@@ -47,10 +47,6 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
         ``protocols``: the test images of each of which related images are in the training data, by ``subject``,
         ``field`` (None where unknown), ``duplicate`` and ``near`` (similar) image, and ``error``: why the given
         protocol is impossible, or how a protocol leaks that is not declared leaky; empty if all is well.
-
-    Raises:
-        DataError: the source cannot be opened or has no images.
-        ConfigError: an unknown protocol, or an override that its setting does not allow.
     """
     changes = {"data.source": source} | ({"split.protocol": protocol} if protocol else {})
     config = configs.check(configs.vary(configs.load(overrides=overrides), changes))
@@ -65,15 +61,16 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
     pairs = distinct[duplicates.near_pairs([prints[records[row].path][1] for row in distinct])].tolist()
     subjects = splits.merge_subjects(records, pixels, dataset.known_subjects)
     similar = splits.connected_groups(len(records), [*groups, *pairs])
-    found, errors = [], []
+    found, error = [], ""
     for name in (protocol,) if protocol else PROTOCOLS:
         repeats = config.split.repeats if protocol or name in RANDOM else 1
         settings = configs.vary(config, {"split.protocol": name, "split.repeats": repeats})
         try:
             found.append(_leaks(settings, dataset, subjects, pixels, similar))
-        except UserError as error:
-            found.append({"protocol": name, "declared": name in LEAKY, "refused": str(error)})
-            errors += [str(error)] if protocol or isinstance(error, LeakError) else []
+        except UserError as refusal:
+            found.append({"protocol": name, "declared": name in LEAKY, "refused": str(refusal)})
+            if protocol or isinstance(refusal, LeakError):
+                error = error or str(refusal)
     return {
         "source": source,
         "images": len(records),
@@ -84,15 +81,17 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
         "protocols": found,
         "unreadable": unreadable,
         "notes": list(dataset.notes),
-        "error": next(iter(errors), ""),
+        "error": error,
     }
 
 
 def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
     """Prints the findings of `audit`, of long lists the beginning, and writes all of them to the JSON file `out`."""
-    show(f"{plural(found['images'], 'image')}, {plural(found['subject_names'], 'subject name')}")
-    for note in found["notes"]:
-        show(note)
+    show(
+        f"{plural(found['images'], 'image')}, {plural(found['subject_names'], 'subject name')}",
+        *found["notes"],
+        sep="\n",
+    )
     if bad := found["unreadable"]:
         listed = first_few(f"{path} ({why})" for path, why in bad.items())
         show(f"{plural(len(bad), 'image')} skipped, cannot be read: {listed}")
@@ -100,9 +99,8 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
     for kind in ("exact", "near"):
         for title, key in (("", "groups"), (" with several classes", "contradictory")):
             if groups := found[kind][key]:
-                show(f"{kind} duplicates{title}:", *map(" = ".join, groups[:5]), sep="\n  ")
-                if len(groups) > 5:
-                    show(f"  and {len(groups) - 5:,} more")
+                rest = [f"and {len(groups) - 5:,} more"] if len(groups) > 5 else []
+                show(f"{kind} duplicates{title}:", *map(" = ".join, groups[:5]), *rest, sep="\n  ")
     for subject in found["merged"]:
         sharing = " and ".join(" = ".join(names) for names in subject["sharing"])
         why = f"{sharing} share {plural(subject['images'], 'image')}" if sharing else "no shared image in this copy"
@@ -122,37 +120,35 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
 def _leaks(
     config: ConfigDict, dataset: Dataset, subjects: Sequence[str], pixels: Sequence[str], similar: Sequence[int]
 ) -> dict[str, Any]:
-    folds = splits.make_splits(dataset, subjects, pixels, config)
-    used = [dataset.records[row] for _, rows in folds[0].sides for row in rows]
+    """Returns the counts of one protocol."""
+    folds, protocol = splits.make_splits(dataset, subjects, pixels, config), config.split.protocol
     counts: dict[str, int | None] = {**splits.count_leaks(folds, dataset.records, subjects, pixels)}
+    used = [dataset.records[row] for _, rows in folds[0].sides for row in rows]
     for key in ("subject", "field"):
         if not any(getattr(record, key) for record in used):
             counts[key] = None
     near = splits.count_leaks(folds, dataset.records, subjects, similar)["duplicate"]
-    protocol = config.split.protocol
     return {"protocol": protocol, "declared": protocol in LEAKY, "folds": len(folds), **counts, "near": near}
 
 
 def _merged(dataset: Dataset, pixels: Sequence[str], subjects: Sequence[str]) -> list[dict[str, Any]]:
     """Returns per subject with several names: names, groups that share images, number of images, whether known."""
-    names_of_image = defaultdict[str, set[str]](set)
-    for record, digest in zip(dataset.records, pixels, strict=True):
-        names_of_image[digest].add(record.subject)
-
-    def several_names(subjects: Sequence[str]) -> list[list[str]]:
-        names = defaultdict[str, set[str]](set)
-        for record, subject in zip(dataset.records, subjects, strict=True):
-            if record.subject:
-                names[subject].add(record.subject)
-        return [natural_sort(names[subject]) for subject in natural_sort(names) if len(names[subject]) > 1]
-
-    sharing = several_names(splits.merge_subjects(dataset.records, pixels))
+    records = dataset.records
+    images, sharing = _several_names(records, pixels), _several_names(records, splits.merge_subjects(records, pixels))
     return [
         {
             "names": names,
             "known": any(known.issuperset(names) for known in dataset.known_subjects),
             "sharing": [group for group in sharing if set(group) <= set(names)],
-            "images": sum(len(those.intersection(names)) > 1 for those in names_of_image.values()),
+            "images": sum(set(group) <= set(names) for group in images),
         }
-        for names in several_names(subjects)
+        for names in _several_names(records, subjects)
     ]
+
+
+def _several_names(records: Sequence[Record], keys: Sequence[str]) -> list[list[str]]:
+    """Returns the subject names of the records of each key, sorted by key, where there are several."""
+    names = defaultdict[str, set[str]](set)
+    for record, key in zip(records, keys, strict=True):
+        names[key] |= {record.subject} - {""}
+    return [natural_sort(names[key]) for key in natural_sort(names) if len(names[key]) > 1]

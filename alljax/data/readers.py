@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -10,7 +10,7 @@ from typing import Any
 
 from alljax.config import default_config
 from alljax.data import cnmc, csv_list, folder, medmnist, synthetic
-from alljax.data.archive import Archive, is_image, read_file
+from alljax.data.archive import Archive, is_image
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
 from alljax.data.names import normalize
 from alljax.errors import ConfigError, DataError, first_few, plural
@@ -48,11 +48,9 @@ def open_all(
     The arguments are `data.source`, `data.classes`, `data.name_pattern` and `data.synthetic`.  Contradictory labels are
     an error, or (without `strict`) listed in `Dataset.skipped`.
     """
-
-    def read_archive(archive: Archive) -> Dataset:
-        return cnmc.read_cnmc(archive) or folder.read_folder(archive, name_pattern, classes)
-
-    dataset = _read(source, generated, read_archive)
+    dataset = _read(
+        source, generated, lambda archive: cnmc.read_cnmc(archive) or folder.read_folder(archive, name_pattern, classes)
+    )
     if strict and (wrong := dataset.skipped.get("contradictory")):
         raise DataError(f"{wrong[0]} ({len(wrong):,} contradictory in all, see `alljax data verify`)")
     if name_pattern and (dataset.name != "folder" or source.lower().endswith(".csv")):
@@ -71,8 +69,8 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None) -> Dataset:
         DataError: no such source, or no images in it.
     """
     opened: dict[str, Callable[[], bytes]] = {}
+    notes: dict[str, None] = {}
     crops: dict[tuple[int, int], tuple[int, int]] = {}
-    notes: list[str] = []
     for source in sources:
         name = f"{source}/" if source.is_dir() else str(source)  # a folder named synthetic/ is a folder
         dataset = _read(name, generated, _list_images, labeled=False)
@@ -82,9 +80,10 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None) -> Dataset:
         named = source.is_file() and any(record.path.startswith(source.name) for record in dataset.records)
         base = source.parent if named or source.suffix.lower() == ".csv" else source
         opened |= {(base / record.path).as_posix(): partial(dataset.read, record) for record in dataset.records}
+        notes |= dict.fromkeys(dataset.notes)
         crops |= dataset.crops
-        notes += dataset.notes
-    return _unlabeled(opened, lambda record: opened[record.path](), notes=tuple(dict.fromkeys(notes)), crops=crops)
+    records = tuple(Record(path, UNLABELED) for path in opened)
+    return Dataset("images", (), records, lambda record: opened[record.path](), tuple(notes), crops=crops)
 
 
 def find_prepared(path: Path) -> Path | None:
@@ -111,53 +110,43 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
         from alljax.data import cnmc_tfds  # imports TFDS, which few sources need
 
         return cnmc_tfds.read_prepared(prepared)
-    if not labeled and path.is_file() and path.suffix.lower() != ".zip":
-        return _unlabeled([path.name], lambda record: read_file(path))
     archive = Archive(path)
     dataset = read_archive(archive)
-    return replace(dataset, notes=(*dataset.notes, *archive.notes, *_left_out(archive)))
+    notes = [*dataset.notes, *archive.notes]
+    files = [path for path in archive.paths if not (path.endswith("/") or is_image(path))]
+    if others := [path for path in files if not cnmc.LABEL_FILE.search(path)]:
+        counts = Counter(PurePosixPath(path).suffix.lower() or "without suffix" for path in others)
+        listed = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common())
+        left_out = f"left out {plural(len(others), 'file')} of formats that are not read"
+        notes.append(f"{left_out}: {listed} (first: {others[0]})")
+    return replace(dataset, notes=tuple(notes))
 
 
 def _list_images(archive: Archive) -> Dataset:
     """Returns all images of an archive without labels."""
     known = cnmc.read_cnmc(archive)
-    return _unlabeled(archive.images(), lambda record: archive.read(record.path), crops=known.crops if known else {})
-
-
-def _unlabeled(paths: Iterable[str], read: Callable[[Record], bytes], **others: Any) -> Dataset:
-    return Dataset("images", (), tuple(Record(path, UNLABELED) for path in paths), read, **others)
-
-
-def _left_out(archive: Archive) -> Iterator[str]:
-    """Yields a remark on files whose suffix is not that of an image, with their number by suffix."""
-    paths = [
-        path for path in archive.paths if not (path.endswith("/") or is_image(path) or cnmc.LABEL_FILE.search(path))
-    ]
-    if paths:
-        counts = Counter(PurePosixPath(path).suffix.lower() or "without suffix" for path in paths)
-        listed = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common())
-        yield f"left out {plural(len(paths), 'file')} of formats that are not read: {listed} (first: {paths[0]})"
+    records = tuple(Record(path, UNLABELED) for path in archive.images())
+    return Dataset("images", (), records, lambda record: archive.read(record.path), crops=known.crops if known else {})
 
 
 def _choose_classes(dataset: Dataset, classes: tuple[str, ...], source: str) -> Dataset:
     """Returns the images of `classes`, in this order of labels; spellings may differ from those in the source."""
-    names = [*map(normalize, classes)]
     label_of = {normalize(name): label for label, name in enumerate(dataset.classes)}
-    if len(set(names)) < len(names):
+    chosen = {normalize(name): name for name in classes}
+    if len(chosen) < len(classes):
         raise ConfigError(f"data.classes names a class twice: {', '.join(map(repr, classes))}")
-    if names == [*label_of]:
+    if [*chosen] == [*label_of]:
         return dataset
     if dataset.name not in ("folder", "npz"):
         raise ConfigError(f"{source}: classes are {', '.join(dataset.classes)} in this order; leave data.classes empty")
-    if missing := [name for name, key in zip(classes, names, strict=True) if key not in label_of]:
+    if missing := [name for key, name in chosen.items() if key not in label_of]:
         raise DataError(f"{source}: no class {missing[0]!r} (data.classes), only {first_few(dataset.classes)}")
-    new_label = {label_of[name]: label for label, name in enumerate(names)}
-    used = [record for record in dataset.records if record.label in new_label]
-    records = tuple(replace(record, label=new_label[record.label]) for record in used)
-    outside = [record.path for record in dataset.records if record.label not in new_label]
+    labels = [label_of[key] for key in chosen]
+    used = [record for record in dataset.records if record.label in labels]
+    records = tuple(replace(record, label=labels.index(record.label)) for record in used)
+    outside = [record.path for record in dataset.records if record.label not in labels]
     skipped = {**dataset.skipped, "outside": [*dataset.skipped.get("outside", ()), *outside]}
-    chosen = tuple(dataset.classes[label] for label in new_label)
-    return replace(dataset, classes=chosen, records=records, skipped=skipped)
+    return replace(dataset, classes=tuple(dataset.classes[n] for n in labels), records=records, skipped=skipped)
 
 
 def _remarks(dataset: Dataset) -> Iterator[str]:

@@ -35,37 +35,26 @@ COLUMNS = {
 }  # fmt: skip
 """Counts per subset, official fold and class; ``images`` are distinct images, of C-NMC those of the complete set."""
 
-Group = tuple[str, str, str]
-"""Subset, official fold and class."""
+Group = tuple[str, str, str]  # subset, official fold and class
 
 
 def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Decodes every image of all subsets of a source and lists what is missing or wrong.
 
-    C-NMC 2019 is compared with the list of its 15,114 files; its images have 450 × 450 pixels, those of the final phase
-    600 × 600.  In other sources a size is unexpected if more than half of the images have another one.
-
-    Args:
-        source: as ``data.source``.
-        overrides: words of the command line, for example ``["--config.data.classes=hem,all"]``.
+    C-NMC 2019 is compared with the list of its files and their sizes.  In other sources a size is unexpected if more
+    than half of the images have another one.  `overrides` are words of the command line (``--config.data.classes=…``).
 
     Returns:
         The findings, ready for JSON: ``name`` of the data set, ``complete`` (no problems), ``groups`` (a row of
         `COLUMNS` per subset, fold and class; None where the expected number is unknown), ``problems`` (key of
-        `PROBLEMS` → everything concerned), ``sizes`` ("width x height" → images), ``subjects`` (subset → subject name →
+        `PROBLEMS` → everything concerned), ``sizes`` ("width × height" → images), ``subjects`` (subset → subject name →
         images) and ``notes``.
-
-    Raises:
-        DataError: the source cannot be opened.
-        ConfigError: an override that its setting does not allow.
     """
     data = load(overrides=overrides).data
     dataset = open_all(source, data.classes, data.name_pattern, data.synthetic, strict=False)
     sizes, errors = map_images(dataset, _read_size, "verify")
-    groups, found = _compare(dataset, sizes, errors)
     problems = {kind: list(dataset.skipped.get(kind, ())) for kind in PROBLEMS}
-    for kind, _, description in found:
-        problems[kind].append(description)
+    groups = _compare(dataset, sizes, errors, problems)
     if dataset.name != "cnmc":
         try:
             check(dataset, source)
@@ -89,8 +78,8 @@ def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def print_verification(found: Mapping[str, Any], out: Path | None = None) -> None:
     """Prints counts (without empty columns), notes and problems, and writes everything to the JSON file `out`."""
-    groups = found["groups"]
-    show(format_table(groups, {key: name for key, name in COLUMNS.items() if any(group[key] for group in groups)}))
+    used = {key: name for key, name in COLUMNS.items() if any(group[key] for group in found["groups"])}
+    show(format_table(found["groups"], used))
     show("sizes in pixels:", first_few(f"{count:,} of {size}" for size, count in found["sizes"].items()))
     for note in found["notes"]:
         show(note)
@@ -123,45 +112,46 @@ def _read_size(dataset: Dataset, record: Record) -> tuple[int, int]:
 
 
 def _compare(
-    dataset: Dataset, sizes: Mapping[str, tuple[int, int]], errors: Mapping[str, str]
-) -> tuple[list[dict[str, Any]], list[tuple[str, Group, str]]]:
-    """Returns the rows of `COLUMNS` and the problems: kind, group and description of each."""
-    is_cnmc = dataset.name == "cnmc"
-    complete = defaultdict[Group, list[str]](list)  # the subject of each image
-    for record in cnmc.expected().values() if is_cnmc else ():
-        complete[cnmc.group(record)].append(record.subject)
+    dataset: Dataset, sizes: Mapping[str, tuple[int, int]], errors: Mapping[str, str], problems: dict[str, list[str]]
+) -> list[dict[str, Any]]:
+    """Returns the rows of `COLUMNS`, and adds what is wrong to the lists of `problems`."""
+    complete = cnmc.expected() if dataset.name == "cnmc" else {}
+    expected, present = defaultdict[Group, set[Record]](set), defaultdict[Group, set[Record]](set)
+    for official in complete.values():
+        expected[cnmc.group(official)].add(official)
     usual = next((size for size, count in Counter(sizes.values()).items() if count * 2 > len(sizes)), None)
-    present = defaultdict[Group, set[Record]](set)
-    problems = []
+    counts = Counter[tuple[Group, str]]()
+
+    def report(kind: str, group: Group, description: str) -> None:
+        problems[kind].append(description)
+        counts[group, kind] += 1
+
     for record in dataset.records:
-        path, official = record.path, cnmc.expected().get(cnmc.identity(record)) if is_cnmc else record
-        group = cnmc.group(official or record, dataset.classes)
+        path, known = record.path, complete.get(cnmc.identity(record)) if complete else record
+        group = cnmc.group(known or record, dataset.classes)
         images = present[group]
-        expected_size = cnmc.SIZES.get(group[0]) if is_cnmc else usual
+        size = cnmc.SIZES.get(group[0]) if complete else usual
         if path in errors:
-            problems.append(("unreadable", group, f"{path} ({errors[path]})"))
-        elif expected_size not in (None, sizes[path]):
-            problems.append(("odd_size", group, f"{path} ({sizes[path][0]} × {sizes[path][1]})"))
-        if official is None:
-            problems.append(("surplus", group, path))
+            report("unreadable", group, f"{path} ({errors[path]})")
+        elif size not in (None, sizes[path]):
+            report("odd_size", group, f"{path} ({sizes[path][0]} × {sizes[path][1]})")
+        if known is None:
+            report("surplus", group, path)
             continue
-        if record.subset != official.subset or record.fold not in ("", official.fold):
-            problems.append(("misplaced", group, f"{path} (belongs in {_location(official)})"))
-        if official in images:  # in two subsets
-            problems.append(("repeated", group, path))
-        images.add(official)
-    missing = cnmc.missing(dataset.records, tuple(cnmc.COUNTS)) if is_cnmc else []
-    problems += [("missing", cnmc.group(record), _location(record)) for record in missing]
-    counts = Counter((group, kind) for kind, group, _ in problems)
+        if record.subset != known.subset or record.fold not in ("", known.fold):
+            report("misplaced", group, f"{path} (belongs in {_location(known)})")
+        if known in images:  # in two subsets
+            report("repeated", group, path)
+        images.add(known)
+    for record in cnmc.missing(dataset.records, tuple(cnmc.COUNTS)) if complete else ():
+        report("missing", cnmc.group(record), _location(record))
     rows = []
-    for group in (*complete, *sorted({*present} - {*complete})):
-        subjects = {record.subject for record in present[group]} - {""}
-        expected_subjects = {*complete[group]} - {""}
-        expected_counts = (len(complete[group]) or None, len(expected_subjects) or None)
-        numbers = (len(present[group]), expected_counts[0], len(subjects), expected_counts[1])
-        rest = (counts[group, kind] for kind in ("missing", "surplus", "unreadable", "odd_size"))
-        rows.append(dict(zip(COLUMNS, (*group, *numbers, *rest), strict=True)))
-    return rows, problems
+    for group in (*expected, *sorted({*present} - {*expected})):
+        numbers = [counts[group, kind] for kind in ("missing", "surplus", "unreadable", "odd_size")]
+        subjects, of = ({record.subject for record in side[group]} - {""} for side in (present, expected))
+        amounts = [len(present[group]), len(expected[group]) or None, len(subjects), len(of) or None]
+        rows.append(dict(zip(COLUMNS, (*group, *amounts, *numbers), strict=True)))
+    return rows
 
 
 def _location(record: Record) -> str:

@@ -99,7 +99,7 @@ def test_damaged_zips(plant):
     with pytest.raises(DataError, match=r"source\.zip: cannot read a/1\.png"):
         Archive(root).read("a/1.png")
     root.write_bytes(data[:2000])
-    with pytest.raises(DataError, match=r"source\.zip: not a complete zip"):
+    with pytest.raises(DataError, match=r"source\.zip: no image, complete zip"):
         Archive(root)
 
 
@@ -123,9 +123,9 @@ def test_members_expand_to_no_more_than_they_declare(plant, monkeypatch):
 
 
 def test_unreadable_files(plant):
-    archive = Archive(plant({"a/1.png": b"1"}))
-    with pytest.raises(DataError, match=r"1\.png: not a complete zip, a folder or a CSV"):
-        Archive(archive.root / "a/1.png")
+    archive = Archive(plant({"a/1.png": b"1", "a/2.txt": b""}))
+    with pytest.raises(DataError, match=r"2\.txt: no image, complete zip, folder or CSV"):
+        Archive(archive.root / "a/2.txt")
     (archive.root / "a/1.png").unlink()
     for function in (archive.read, archive.stamp):
         with pytest.raises(DataError, match=r"cannot read .*a/1\.png: No such file"):
