@@ -1,5 +1,6 @@
 """Limits on what is read into memory and kept on the disk, set by environment variables in GB."""
 
+import contextlib
 import os
 
 from alljax.errors import ConfigError, DataError
@@ -14,22 +15,14 @@ THREADS = 16
 def limit(variable: str) -> int:
     """Returns a limit in bytes: the value of an environment variable, else its default."""
     text = os.environ.get(variable) or str(DEFAULTS[variable])
-    try:
+    with contextlib.suppress(ValueError, OverflowError):
         if (size := int(float(text) * 1e9)) >= 0:
             return size
-    except (ValueError, OverflowError):
-        pass
     raise ConfigError(f"{variable}={text!r} is no number of gigabytes; for example {variable}=10")
 
 
 def check_size(what: str, size: int, threads: int = 1) -> None:
-    """Raises `DataError` if something declares more bytes than may be read; called before memory is allocated.
-
-    Args:
-        what: the file and the part of it.
-        size: its bytes in memory.
-        threads: how many of them are read at the same time.
-    """
+    """Raises `DataError` if `what` declares more bytes than may be read in each thread; called before allocating."""
     allowed = limit("ALLJAX_READ_GB") // threads
     if size > allowed:
         sizes = f"{size / 1e9:,.2f} GB of memory, more than {allowed / 1e9:,.2f} GB"

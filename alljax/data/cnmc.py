@@ -87,9 +87,8 @@ def read_cnmc(archive: Archive) -> Dataset | None:
 
 def make_dataset(records: tuple[Record, ...], **others: Any) -> Dataset:
     """Returns a `Dataset` with the classes, known subjects and crops of C-NMC 2019."""
-    return Dataset(
-        "cnmc", CLASSES, records, known_subjects=KNOWN_SUBJECTS, crops=CROPS, class_names=CLASS_NAMES, **others
-    )
+    others |= {"known_subjects": KNOWN_SUBJECTS, "crops": CROPS, "class_names": CLASS_NAMES}
+    return Dataset("cnmc", CLASSES, records, **others)
 
 
 @functools.cache
@@ -166,12 +165,8 @@ def _record(path: str, name: str, subset: str, fold: str) -> Record | None:
 
 def _original_names(archive: Archive) -> dict[str, str]:
     """Reads the label CSV of the preliminary phase: the original names, "Patient_ID", by new ones, without suffix."""
-    names: dict[str, str] = {}
-    for path in archive.paths:
-        if LABEL_FILE.search(path):
-            text = archive.read(path).decode(errors="replace")
-            names |= {new: old for old, new in _LABEL_ROW.findall(text)}
-    return names
+    texts = [archive.read(path).decode(errors="replace") for path in archive.paths if LABEL_FILE.search(path)]
+    return {new: old for text in texts for old, new in _LABEL_ROW.findall(text)}
 
 
 def _notes(records: Sequence[Record]) -> tuple[str, ...]:

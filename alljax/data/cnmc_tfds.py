@@ -105,12 +105,7 @@ def _features() -> dict[str, Any]:
 
 
 def prepare(source: str, out: Path) -> Path:
-    """Writes all images of a copy of C-NMC 2019, complete or in part; returns the folder ``out/cnmc2019/1.0.0``.
-
-    Raises:
-        DataError: the source is not C-NMC 2019, or an image cannot be read.
-        WorkdirError: `out` cannot be written, or contains the data of another source.
-    """
+    """Writes all images of a copy of C-NMC 2019, complete or in part; returns the folder ``out/cnmc2019/1.0.0``."""
     dataset = open_cnmc(source)
     for note in dataset.notes:
         logging.info(note)
@@ -148,23 +143,19 @@ def read_prepared(folder: Path) -> Dataset:
     with _damage_reported(folder):
         metadata = json.loads((folder / "metadata.json").read_text("utf-8"))
         records, notes = tuple(Record(**row) for row in metadata["records"]), tuple(metadata["notes"])
-        sources: dict[str, ArrayRecordDataSource] = {}
-        positions: dict[Record, int] = {}
-        stamps: list[str] = []
-        for subset in dict.fromkeys(record.subset for record in records):
-            shards = sorted(folder.glob(f"cnmc2019-{subset}.array_record-*-of-*"))
-            stamps += map(file_stamp, shards)
-            sources[subset] = ArrayRecordDataSource(shards)
-            # The images of each subset have the order of its records.
-            of_subset = (record for record in records if record.subset == subset)
-            positions |= dict(zip(of_subset, range(len(sources[subset])), strict=True))
+        subsets = dict.fromkeys(record.subset for record in records)
+        shards = [shard for name in subsets for shard in sorted(folder.glob(f"cnmc2019-{name}.array_record-*-of-*"))]
+        source = ArrayRecordDataSource(shards)
+        # The images of each subset have the order of its records.
+        ordered = [record for name in subsets for record in records if record.subset == name]
+        positions = dict(zip(ordered, range(len(source)), strict=True))
+        stamp = hashlib.sha256(" ".join(map(file_stamp, shards)).encode()).hexdigest()
     # TFDS would import the classes that features.json names: a prepared folder must not choose the code that runs.
     features, decoders = tfds.features.FeaturesDict(_features()), {"image": tfds.decode.SkipDecoding()}
-    stamp = hashlib.sha256(" ".join(stamps).encode()).hexdigest()
 
     def read(record: Record) -> bytes:
         with _damage_reported(folder):
-            example = sources[record.subset][positions[record]]
+            example = source[positions[record]]
             return bytes(features.deserialize_example_np(example, decoders=decoders)["image"])
 
     return cnmc.make_dataset(records, read=read, stamp=lambda record: stamp, notes=notes)

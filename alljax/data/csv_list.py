@@ -30,9 +30,6 @@ def read_csv(path: Path, labeled: bool = True) -> Dataset:
 
     Commas, semicolons or tabs separate values; those that pandas reads as NaN are missing.  Without `labeled`, images
     need no label; those that have none are in a class with an empty name.
-
-    Raises:
-        DataError: not such a CSV, an unclear column, a missing path or label, or an image is missing or listed twice.
     """
     needed = ["path", "label"] if labeled else ["path"]
     table, notes = _read_table(path, needed)

@@ -78,11 +78,7 @@ class Dataset:
 
 
 def check(dataset: Dataset, source: str) -> Dataset:
-    """Returns `dataset` if a classifier can be trained on it; `source` is its name for messages.
-
-    Raises:
-        DataError: no images, fewer than two classes, or a class without images.
-    """
+    """Returns `dataset` if it has two classes or more, each with images; `source` is its name for messages."""
     if not dataset.records:
         notes = f" ({'; '.join(dataset.notes)})" if dataset.notes else ""
         raise DataError(f"{source}: no labeled images found{notes}; expected one folder per class with images inside")

@@ -35,10 +35,7 @@ _gather = jax.jit(partial(jnp.take, axis=0, mode="fill", fill_value=0))  # rows 
 
 
 def cache_images(setting: str, reader: ImageReader) -> ImageSource:
-    """Returns a source for images that are read several times, decoded once where they fit in memory.
-
-    See `choose_memory` for `setting` and its errors.
-    """
+    """Returns a source of the images, which are decoded once where they fit in the memory of `choose_memory`."""
     memory = choose_memory(setting, reader)
     if memory == "none":
         return reader
@@ -55,9 +52,6 @@ def choose_memory(setting: str, reader: ImageReader) -> str:
 
     ``auto`` chooses the device where the images fill at most a quarter of its free memory (parameters and activations
     need the rest), else the host where they fill at most half of its free memory, else none.
-
-    Raises:
-        ConfigError: the images do not fit in the memory that the setting names.
     """
     images, side = len(reader.labels), reader.image_size
     size = images * side * side * 3

@@ -43,7 +43,12 @@ def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str]
         ConfigError: an invalid name pattern.
     """
     pattern = _compile(name_pattern)
-    paths, notes = _choose_paths(archive)
+    notes: list[str] = []
+    paths = [path for path in archive.paths if ".zip/" not in path.lower()]
+    if not any(map(is_image, paths)):
+        paths = [*archive.paths]
+    elif zipped := len(archive.images()) - sum(map(is_image, paths)):
+        notes.append(f"skipped {plural(zipped, 'image')} in zips, because there are unpacked images")
     keys = {*map(normalize, classes)}
     places = _locate(archive, paths, keys, notes)
     images = {path: place for path, place in places.items() if is_image(path)}
@@ -80,16 +85,6 @@ def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str]
     )
 
 
-def _choose_paths(archive: Archive) -> tuple[Sequence[str], list[str]]:
-    """Returns the paths to read, and notes about the others: where unpacked images exist, zips are skipped."""
-    unpacked = [path for path in archive.paths if ".zip/" not in path.lower()]
-    paths = unpacked if any(map(is_image, unpacked)) else archive.paths
-    notes = []
-    if zipped := len(archive.images()) - sum(map(is_image, paths)):
-        notes.append(f"skipped {plural(zipped, 'image')} in zips, because there are unpacked images")
-    return paths, notes
-
-
 def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[str]) -> dict[str, tuple[str, ...]]:
     """Returns the subset, the fold, and the other folders of each path, as tuples of one length that end in two "".
 
@@ -97,17 +92,17 @@ def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[
     """
     folders = {path: path_parts(path)[:-1] for path in paths}
     images = [path for path in paths if is_image(path)]
-    outer = 0
     if not archive.root.is_dir() or all(".zip/" in path.lower() for path in images):
         # ``photos.zip`` usually holds ``photos/cats/1.png``.
         shared: Sequence[str] = os.path.commonprefix([folders[path][:-1] for path in images])  # noqa: RUF071 - of tuples
-        outer = len([*takewhile(lambda name: not (recognize_subset(name) or _FOLD.fullmatch(name)), shared)])
-    spelling, joined = join_spellings((name for path in paths for name in folders[path][outer:]), "folder")
+        outer = [*takewhile(lambda name: not (recognize_subset(name) or _FOLD.fullmatch(name)), shared)]
+        folders = {path: names[len(outer) :] for path, names in folders.items()}
+    spelling, joined = join_spellings(chain(*folders.values()), "folder")
     subsets = subset_names(name for name in spelling.values() if normalize(name) not in keys)
     places = {}
-    for path in paths:
+    for path, names in folders.items():
         subset, fold, others = "train", "", []
-        for name in (spelling[name] for name in folders[path][outer:]):
+        for name in map(spelling.__getitem__, names):
             if match := _FOLD.fullmatch(name):
                 fold = match[1]
             elif subsets.get(name):
@@ -115,12 +110,8 @@ def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[
             else:
                 others.append(name)
         places[path] = (subset, fold, *others)
-    listed = [
-        name if subset == name else f"{name} as {subset}"
-        for name, subset in sorted(subsets.items())
-        if subset and name.lower() not in ("train", "val", "test")
-    ]
-    if listed:
+    renamed = [name for name in sorted(subsets) if subsets[name] and name.lower() not in ("train", "val", "test")]
+    if listed := [name if subsets[name] == name else f"{name} as {subsets[name]}" for name in renamed]:
         notes.append(f"folders read as subsets: {first_few(listed)}; a class of such a name must be in data.classes")
     notes += joined
     length = 2 + max(map(len, places.values()), default=2)

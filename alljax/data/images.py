@@ -36,11 +36,8 @@ def decode(data: bytes, path: str) -> Pixels:
 
     Gray images get three equal channels, 16 bits are scaled to 8, transparent pixels are blended with black (the
     background of segmented cells), and the first frame of an animation is used.  The EXIF orientation is ignored, as in
-    Keras and torchvision.  Messages name the file by `path`.
-
-    Raises:
-        DataError: the file is truncated, no image of a supported format, too large (`limits.check_size`), or of a type
-            without a defined range (32 bits).
+    Keras and torchvision.  `DataError`, which names the file by `path`: the file is truncated, of another format or
+    without a defined range of values (32 bits), or too large (`limits.check_size`).
     """
     if (bitmap := _plain_bmp(data)) is not None:
         return bitmap
@@ -50,15 +47,15 @@ def decode(data: bytes, path: str) -> Pixels:
             check_size(f"{path}: an image of {size} pixels", 3 * image.width * image.height, THREADS)
             image.load()
             return np.asarray(_to_rgb(image))
-    except UnidentifiedImageError as error:
-        reason = "not an image in a supported format" if data else "empty (0 bytes)"
-        raise DataError(f"{path}: {reason}{FIX}") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # at twice Pillow's own limit
-        raise DataError(f"{path}: {str(error).partition(',')[0]}{FIX}") from error
     except DataError:
         raise
+    except UnidentifiedImageError:
+        reason = "not an image in a supported format" if data else "empty (0 bytes)"
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # at twice Pillow's own limit
+        reason = str(error).partition(",")[0]
     except Exception as error:  # Pillow's decoders raise many types of exceptions for damaged files
-        raise DataError(f"{path}: damaged, truncated or of another type ({error}){FIX}") from error
+        reason = f"damaged, truncated or of another type ({error})"
+    raise DataError(f"{path}: {reason}{FIX}")
 
 
 def open_image(data: bytes) -> Image.Image:

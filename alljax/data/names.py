@@ -26,17 +26,15 @@ def normalize(name: str) -> str:
 def join_spellings(names: Iterable[str], kind: str) -> tuple[dict[str, str], list[str]]:
     """Joins names that are equal after `normalize`.
 
-    Returns:
-        The spelling to use for each of the names (the first in natural order, in NFC, without surrounding spaces), and
-        a note if any were joined, in which the names are of this `kind`, for example ``class``.
+    Returns the spelling to use for each name (the first in natural order, in NFC, without surrounding spaces), and a
+    note if any were joined, in which the names are of this `kind`, for example ``class``.
     """
     spellings = defaultdict[str, list[str]](list)
     for name in natural_sort(set(names)):
         spellings[normalize(name)].append(name)
     chosen = {name: unicodedata.normalize("NFC", group[0].strip()) for group in spellings.values() for name in group}
-    joined = [
-        " and ".join(f'"{each}"' for each in group) for name, group in spellings.items() if name and len(group) > 1
-    ]
+    several = [group for name, group in spellings.items() if name and len(group) > 1]
+    joined = [" and ".join(f'"{name}"' for name in group) for group in several]
     note = f"joined spellings of {plural(len(joined), f'{kind} name')}: {first_few(joined)}"
     return chosen, [note] if joined else []
 
@@ -49,10 +47,10 @@ def make_records(
     The rows are the attributes of each `Record`, with the name of the class as ``label``.
     """
     labels, label_notes = join_spellings((*(row["label"] for row in rows), *empty_classes), "class")
-    subjects, subject_notes = join_spellings((row.get("subject", "") for row in rows), "subject")
+    subjects, subject_notes = join_spellings((row["subject"] for row in rows), "subject")
     classes = sorted(set(labels.values()))
     records = (
-        Record(**row | {"label": classes.index(labels[row["label"]]), "subject": subjects[row.get("subject", "")]})
+        Record(**row | {"label": classes.index(labels[row["label"]]), "subject": subjects[row["subject"]]})
         for row in rows
     )
     return tuple(classes), tuple(records), label_notes + subject_notes

@@ -44,14 +44,11 @@ class Fold:
 def merge_subjects(
     records: Sequence[Record], digests: Sequence[str] = (), known_subjects: Sequence[set[str]] = ()
 ) -> tuple[str, ...]:
-    """Returns the subject of each record.
+    """Returns the subject of each of N records: merged names, joined by ``+``; the first path where none is known.
 
     Subject names that share an image (an equal digest; without `digests`, none do), or that are in one of the disjoint
     sets `known_subjects`, are one subject.  A record without a subject name is a subject of its own, unless another
     record has the same image.
-
-    Returns:
-        N names: the merged names, sorted and joined by ``+``; the first of the paths where no name is known.
     """
     known = {name: number for number, names in enumerate(known_subjects) for name in names}
     groups: dict[object, list[int]] = defaultdict(list)
@@ -82,16 +79,13 @@ def make_splits(
     """Divides labeled records by a protocol, a key of `alljax.data.protocols.PROTOCOLS`.
 
     Repeat r uses the seed ``seed + r``.  Records are ordered by subject, field, cell and file name first, so that their
-    order in the source has no influence.
+    order in the source has no influence.  Folds are ordered by repeat and fold.
 
     Args:
         dataset: N records.
         subjects: N subjects, from `merge_subjects`.
         digests: N digests of files or pixels; equal images must not be on two sides.  Empty to skip this check.
         config: ``split``, ``seed`` and ``data.subset`` are read.
-
-    Returns:
-        Folds ordered by repeat and fold.
 
     Raises:
         ConfigError: repeats of a protocol without randomness, or an impossible ``train_subjects``.
@@ -138,19 +132,16 @@ def count_leaks(
 ) -> dict[str, int]:
     """Counts the test images that are related to training or validation images, summed over the folds.
 
-    Returns:
-        ``test_images``, their number; ``subject``, those whose subject is in the training data; ``field``, those with
-        another cell of the same photograph (subject and field) there; ``duplicate``, those with an equal element of
-        `images`, for example digests, there.
+    Returns ``test_images``, their number; ``subject``, those whose subject is in the training data; ``field``, those
+    with another cell of the same photograph (subject and field) there; ``duplicate``, those with an equal element of
+    `images`, for example digests, there.
     """
     # Records without a field get a field of their own.
     fields = [(record.subject, record.field) if record.field else (record.path, "") for record in records]
-
-    def shared(keys: Sequence[Hashable]) -> int:
-        return sum(len(_common_rows(keys, [*fold.train, *fold.validation], fold.test)) for fold in folds)
-
-    tested = sum(len(fold.test) for fold in folds)
-    return {"test_images": tested, "subject": shared(subjects), "field": shared(fields), "duplicate": shared(images)}
+    counts = {"test_images": sum(len(fold.test) for fold in folds)}
+    for name, keys in (("subject", subjects), ("field", fields), ("duplicate", images)):
+        counts[name] = sum(len(_common_rows(keys, [*fold.train, *fold.validation], fold.test)) for fold in folds)
+    return counts
 
 
 def check_leaks(folds: Sequence[Fold], subjects: Sequence[str], digests: Sequence[str], protocol: str) -> None:
@@ -188,9 +179,8 @@ def split_rows(
 
 
 def _hold_out_validation(fold: Fold, labels: Rows, groups: Rows, fraction: float, seed: int) -> Fold:
-    held_out = protocols.group_holdout(
-        labels[fold.train], groups[fold.train], fraction, (seed + fold.repeat, fold.fold, 1)
-    )
+    seeds = (seed + fold.repeat, fold.fold, 1)
+    held_out = protocols.group_holdout(labels[fold.train], groups[fold.train], fraction, seeds)
     if not held_out.any():
         raise DataError(
             f"fold {fold.fold} of repeat {fold.repeat} has no class with two subjects to train on, so none can be held "
