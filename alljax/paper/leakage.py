@@ -1,6 +1,6 @@
 """The leakage gap: the same configurations tested on random images and on subjects that they were not trained on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +8,8 @@ import numpy as np
 from alljax.data.protocols import LEAKY
 from alljax.evaluation.intervals import auc_within_folds, percentile_interval, resample
 from alljax.report import plots
-from alljax.report.plots import DASHES, INK
 from alljax.report.setting_names import describe, varied_settings
-from alljax.report.tables import Figure, Section, Table, Value, format_bounds, format_difference, format_value
+from alljax.report.tables import Figure, Section, Table, Value, difference_value, number_value
 from alljax.study.results import Study
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC within folds", "macro_f1": "macro F1"}
@@ -80,29 +79,24 @@ def summary(gaps: Sequence[dict[str, np.ndarray]], level: float) -> str:
     for metric, name in (("accuracy", "percentage points of accuracy"), ("auc", "AUC within folds")):
         if all(metric in found for found in gaps):
             first, second = np.mean([found[metric] for found in gaps], axis=0)
-            difference = _value(format_difference, metric, first - second, level)
-            low, high = percentile_interval((first - second)[1:], level) or (0, 0)
-            significant = "" if low > 0 or high < 0 else " (not significant)"
-            texts.append(f"{difference.text} {name} {difference.note}{significant}")
+            bounds = percentile_interval((first - second)[1:], level)
+            difference = difference_value(metric, first[0] - second[0], bounds)
+            significant = bounds and (bounds[0] > 0 or bounds[1] < 0)
+            texts.append(f"{difference.text} {name} {difference.note}{'' if significant else ' (not significant)'}")
     over = "" if len(gaps) == 1 else f", averaged over {len(gaps)} configurations"
     return f"Testing on random images instead of disjoint subjects gains {' and '.join(texts)}{over}."
 
 
 def _figure(study: Study, pairs: Mapping[Pair, str]) -> Figure:
     """Returns both accuracies of each configuration with their intervals."""
-    with plots.subplots(1, 1, (8.4, 1.3 + 0.34 * len(pairs))) as (drawn, grid):
-        axes, series = grid[0, 0], {}
-        for side, label in enumerate(SIDES):
-            results = [study.metrics["trials"][pair[side]] for pair in pairs]
-            series[label] = np.array([(result["accuracy"], *result["intervals"]["accuracy"]) for result in results])
-        plots.draw_intervals(axes, list(pairs.values()), series)
-        size = study.split_of(next(iter(pairs))[1])["baselines"]["size_threshold"]["accuracy"]
-        axes.axvline(size, color=INK, linewidth=0.9, linestyle=DASHES[2], label="cell size alone")
-        axes.set_xlabel("test accuracy")
-        axes.xaxis.set_major_formatter("{x:.0%}")
-        drawn.legend(loc="outside upper center", ncols=3, fontsize=9)
-        caption = "Accuracy of the same configurations on random images and on disjoint subjects, with intervals."
-        return plots.save("leakage", caption, drawn)
+    series = {}
+    for side, label in enumerate(SIDES):
+        results = [study.metrics["trials"][pair[side]] for pair in pairs]
+        series[label] = np.array([(result["accuracy"], *result["intervals"]["accuracy"]) for result in results])
+    size = study.split_of(next(iter(pairs))[1])["baselines"]["size_threshold"]["accuracy"]
+    series["cell size alone"] = np.full((len(pairs), 3), size)
+    caption = "Accuracy of the same configurations on random images and on disjoint subjects, with intervals."
+    return plots.interval_figure("leakage", caption, list(pairs.values()), {"": series}, "accuracy")
 
 
 def _table(study: Study, pairs: Mapping[Pair, str], gaps: Sequence[dict[str, np.ndarray]]) -> Table:
@@ -110,11 +104,12 @@ def _table(study: Study, pairs: Mapping[Pair, str], gaps: Sequence[dict[str, np.
     for label, found in zip(pairs.values(), gaps, strict=True):
         values = [Value(label)]
         for metric in METRICS:
-            if metric in found:
-                values += [_value(format_value, metric, draws, level) for draws in found[metric]]
-                values.append(_value(format_difference, metric, found[metric][0] - found[metric][1], level))
-            else:
+            if metric not in found:
                 values += [Value("–")] * 3
+                continue
+            first, second = found[metric]
+            for sign, draws in (("", first), ("", second), ("+", first - second)):
+                values.append(number_value(metric, draws[0], percentile_interval(draws[1:], level), sign))
         rows.append(values)
     columns = [f"{label}, {what}" for label in METRICS.values() for what in (*SIDES, "difference")]
     notes = [
@@ -126,9 +121,3 @@ def _table(study: Study, pairs: Mapping[Pair, str], gaps: Sequence[dict[str, np.
     if study.interval_unit == "images":
         notes.append("The subjects are unknown, so the second split is not subject-disjoint: this shows little.")
     return Table("leakage", "The same configurations under both splits", ("configuration", *columns), rows, notes=notes)
-
-
-def _value(form: Callable[[str, float], str], metric: str, draws: np.ndarray, level: float) -> Value:
-    """Returns a number with its interval from its value and resamples, (1 + B,)."""
-    interval = percentile_interval(draws[1:], level)
-    return Value(form(metric, draws[0]), draws[0], format_bounds(metric, interval, form))

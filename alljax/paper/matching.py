@@ -17,7 +17,7 @@ from alljax.evaluation.metrics import evaluate
 from alljax.paper import published
 from alljax.paper.published import Key, Row
 from alljax.report.setting_names import setting_value
-from alljax.report.tables import PERCENT, Value, difference_value, format_bounds, format_difference, format_value
+from alljax.report.tables import PERCENT, Value, difference_value, format_value, number_value
 from alljax.study.results import Study
 
 NOT_FINISHED = Value("–", note="no finished trial")
@@ -64,11 +64,6 @@ class Match:
         """Returns the name of a network for titles: ``EfficientNet-Lite0 used as VGG16``."""
         ours, theirs = self.networks[network], published.NETWORKS[network]
         return ours if ours.partition(" ")[0] == theirs else f"{ours} used as {theirs}"
-
-    @property
-    def baselines(self) -> Mapping[str, Any]:
-        """The baselines on the split of `trials`; needs a finished one."""
-        return self.study.split_of(self.trials[self.finished[0]])["baselines"]
 
 
 def match(study: Study) -> Match:
@@ -124,12 +119,12 @@ class Comparison:
         theirs = Value(text, self.theirs, f"{low} to {high}" if self.metric == "accuracy" else "")
         if math.isnan(self.ours):
             return [NOT_FINISHED, theirs, Value("–")]
-        ours = Value(format_value(self.metric, self.ours), self.ours, format_bounds(self.metric, self.interval))
-        verdict = f"{'within' if self.within() else 'outside'} ±"
-        verdict += format_difference(self.metric, self.tolerance).lstrip("+")
+        tolerance = format_value(self.metric, self.tolerance, "+").lstrip("+")
+        verdict = f"{'within' if self.within() else 'outside'} ±{tolerance}"
         if math.isnan(self.tolerance):
             verdict = "no tolerance: one run"
-        return [ours, theirs, replace(difference_value(self.metric, self.ours - self.theirs), note=verdict)]
+        difference = replace(difference_value(self.metric, self.ours - self.theirs), note=verdict)
+        return [number_value(self.metric, self.ours, self.interval), theirs, difference]
 
 
 def compare(match: Match, row: Row, metric: str) -> Comparison:

@@ -14,7 +14,7 @@ from alljax.evaluation.metrics import METRICS
 from alljax.paper import matching, published, training_curves
 from alljax.paper.matching import Match
 from alljax.paper.published import KEYS, NETWORKS, OPTIMIZERS, Key, Row
-from alljax.report.tables import Section, Table, Value, difference_value, metric_value
+from alljax.report.tables import Section, Table, Value, difference_value
 from alljax.study.results import Study
 
 OTHER_DATA = (
@@ -58,7 +58,7 @@ def inconsistencies() -> Table:
 
 
 def summary(match: Match) -> list[str]:
-    """Returns how much agrees and what the cell size alone reaches; nothing for other data than the paper's."""
+    """Returns how many numbers agree; nothing for other data than the paper's, or without a tolerance."""
     if not matching.is_cnmc(match.study) or not match.finished:
         return []
     lines = []
@@ -72,13 +72,7 @@ def summary(match: Match) -> list[str]:
             lines.append(
                 f"{once} of {len(found)} published {what} are within the tolerance, {twice} within twice that."
             )
-    ranges = []
-    for letter, name in NETWORKS.items():
-        rows = [row for row in published.ROWS if row[0] == letter]
-        accuracies = [published.implied_ranges(row, match.test_sizes)[0] for row in rows]
-        ranges.append(f"{100 * np.min(accuracies):.1f} to {np.max(accuracies):.1%} with {name}")
-    rule = metric_value("accuracy", match.baselines["size_threshold"])
-    return [*lines, f"The tables imply test accuracies of {' and '.join(ranges)}; the cell size alone reaches {rule}."]
+    return lines
 
 
 def comparison_table(match: Match, number: int, title: str, columns: Mapping[str, tuple[Key, str]]) -> Table:

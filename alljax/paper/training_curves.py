@@ -14,7 +14,7 @@ from alljax.paper.matching import Match
 from alljax.paper.published import OPTIMIZERS, Row
 from alljax.report import plots
 from alljax.report.findings import BASELINES
-from alljax.report.plots import BLUE, DASHES, INK, VERMILION
+from alljax.report.plots import BLUE, DASHES, VERMILION
 from alljax.report.tables import Figure, Table, Value, difference_value, metric_value
 
 COLORS = {"adam": BLUE, "rmsprop": VERMILION}
@@ -84,30 +84,20 @@ def _draw(axes: Axes, means: DataFrame, quantity: str, optimizer: str, longest: 
 
 
 def accuracies(match: Match) -> Figure:
-    """Returns Figure 9: test accuracy with intervals, beside the range that the paper's tables imply."""
-    ticks = np.arange(len(match.epochs))
-    with plots.subplots(len(match.networks), 1, (10.5, 3.3 * len(match.networks) + 0.5), share=True) as (figure, grid):
-        for network, axes in zip(match.networks, grid[:, 0], strict=True):
-            for side, (optimizer, color) in enumerate(COLORS.items()):
-                found = [matching.compare(match, (network, optimizer, epochs), "accuracy") for epochs in match.epochs]
-                name, at = OPTIMIZERS[optimizer], ticks + 0.4 * side - 0.25
-                theirs, half = np.array([(entry.theirs, entry.rounding) for entry in found]).T
-                axes.vlines(at + 0.1, theirs - half, theirs + half, color=color, linewidth=7, alpha=0.35,
-                            label=f"{name}, implied by the paper")  # fmt: skip
-                low, high = np.array([entry.interval or (np.nan, np.nan) for entry in found]).T
-                axes.vlines(at, low, high, color=color, linewidth=1.2)
-                axes.plot(at, [entry.ours for entry in found], "o", color=color, markersize=5, label=f"{name}, ours")
-            for (name, rule), dashes in zip(match.baselines.items(), DASHES[1:], strict=False):
-                axes.axhline(rule["accuracy"], color=INK, linewidth=0.8, linestyle=dashes, label=BASELINES[name])
-            axes.set_title(match.title(network), fontsize=10.5)
-            axes.set(ylabel="test accuracy", xlim=(-0.55, len(ticks) - 0.45))
-            axes.yaxis.set_major_formatter("{x:.0%}")
-            axes.grid(axis="y")
-        axes.set_xticks(ticks, [str(epochs) for epochs in match.epochs])
-        axes.set_xlabel("epochs")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
-        caption = "Figure 9: test accuracy with intervals. The paper prints no numbers; bars are what its tables imply."
-        return plots.save("figure-9", caption, figure)
+    """Returns Figure 9: test accuracy with intervals, and the range that the paper's tables imply."""
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    for network in match.networks:
+        series = panels[match.title(network)] = {}
+        for optimizer, name in OPTIMIZERS.items():
+            found = [matching.compare(match, (network, optimizer, epochs), "accuracy") for epochs in match.epochs]
+            series[f"{name}, ours"] = np.array([(entry.ours, *(entry.interval or (np.nan, np.nan))) for entry in found])
+            theirs, half = np.array([(entry.theirs, entry.rounding) for entry in found]).T
+            series[f"{name}, implied by the paper"] = np.stack([theirs, theirs - half, theirs + half], axis=1)
+        baselines = match.study.split_of(match.trials[match.finished[0]])["baselines"]
+        series |= {BASELINES[name]: np.full((len(found), 3), rule["accuracy"]) for name, rule in baselines.items()}
+    caption = "Figure 9: test accuracy with intervals. The paper prints no numbers; its tables imply ranges."
+    rows = [f"{epochs} epochs" for epochs in match.epochs]
+    return plots.interval_figure("figure-9", caption, rows, panels, "test accuracy")
 
 
 def longest_trainings(match: Match) -> Figure:

@@ -172,15 +172,11 @@ def _table(match: Match, ranking: Sequence[Variant]) -> Table:
 def _figure(match: Match, ranking: Sequence[Variant]) -> Figure:
     """Returns distances with their intervals, the nearest configuration on top."""
     networks, level = (BOTH, *match.networks), match.study.bootstrap.level
-    with plots.subplots(1, 1, (9.5, 1.3 + 0.42 * len(ranking))) as (figure, grid):
-        axes, series = grid[0, 0], {}
-        for network in networks:
-            distances = [variant.distances[network] for variant in ranking]
-            points = np.array([(distance[0], *_interval(distance, level)) for distance in distances])
-            series[published.NETWORKS.get(network, network)] = points
-        plots.draw_intervals(axes, [variant.name for variant in ranking], series)
-        axes.set_xlabel("distance in percentage points")
-        axes.set_xlim(left=0)
-        figure.legend(loc="outside upper left", ncols=len(networks), fontsize=9)
-        caption = f"Distance of each configuration to the published tables, with {level:.0%} intervals."
-        return plots.save("variants", caption, figure)
+    series = {}
+    for network in networks:
+        distances = [variant.distances[network] for variant in ranking]
+        points = np.array([(distance[0], *_interval(distance, level)) for distance in distances])
+        series[published.NETWORKS.get(network, network)] = points
+    caption = f"Distance of each configuration to the published tables, with {level:.0%} intervals."
+    names = [variant.name for variant in ranking]
+    return plots.interval_figure("variants", caption, names, {"": series}, "distance in percentage points")

@@ -1,6 +1,5 @@
 """The report's section on the settings that a study varies: a figure and a table with paired differences."""
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,7 +59,7 @@ def _verdict(ranking: Ranking, name: str) -> str:
 
 def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
     """Returns values with intervals: the first setting in rows, the second as colors, the third as panels."""
-    labels = [[value.text for value in setting.values] for setting in varied]
+    labels = [[f"{setting.name}={value.text}" for value in setting.values] for setting in varied]
     names, colors, panels, *_ = (*labels, [""], [""])
     if len(varied) > 3 or len(colors) > MOST_COLORS or len(panels) > MOST_PANELS:
         return None
@@ -70,23 +69,10 @@ def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
         place = (*(setting.index(study.settings(name)) for setting in varied), 0, 0)[:3]
         value = result[ranking.metric]
         values[place] = value, *result["intervals"].get(ranking.metric, (value, value))
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    height = max(1.7, 0.9 + len(names) * (0.16 + 0.19 * len(colors)))
-    size = (6.4 if columns == 1 else 1.4 + 2.9 * columns, 0.5 + rows * height)
-    names = [textwrap.fill(plots.shorten(name, 66), 24) for name in names]
-    with plots.subplots(rows, columns, size, share=True) as (figure, grid):
-        for panel, (axes, title) in enumerate(zip(grid.flat, panels, strict=False)):
-            plots.draw_intervals(axes, names, {label: values[:, line, panel] for line, label in enumerate(colors)})
-            axes.set_title(f"{varied[2].name} {title}" if title else "", fontsize=10.5, loc="left")
-            axes.tick_params(labelbottom=True)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_visible(False)
-        figure.supxlabel(metric, fontsize=10.5)
-        figure.supylabel(varied[0].name, fontsize=10.5)
-        if len(varied) > 1:
-            labeled = grid[0, 0].get_legend_handles_labels()
-            figure.legend(*labeled, loc="outside upper left", ncols=min(4, len(colors)), title=varied[1].name,
-                          alignment="left")  # fmt: skip
-        by = ", ".join(setting.name for setting in varied)
-        return plots.save("ablation", f"{metric} with {study.bootstrap.level:.0%} intervals by {by}", figure)
+    drawn = {
+        title: {label: values[:, color, panel] for color, label in enumerate(colors)}
+        for panel, title in enumerate(panels)
+    }
+    by = ", ".join(setting.name for setting in varied)
+    caption = f"{metric} with {study.bootstrap.level:.0%} intervals by {by}"
+    return plots.interval_figure("ablation", caption, names, drawn, metric)

@@ -17,49 +17,38 @@ from alljax.study.results import Study
 DRAWN = 6
 """Models with figures on the page, the best ones."""
 
-PRINTED = 20
-"""Models in the terminal, the best ones."""
-
-SUBJECTS = 200
-"""Subjects in the table, those with most errors."""
-
-MISCLASSIFIED = 24
-"""Misclassified images on a contact sheet and in the table."""
+PRINTED, SUBJECTS, MISCLASSIFIED = 20, 200, 24
+"""Rows: the best models in the terminal, the subjects with most errors, the misclassified images of a model."""
 
 
 def results_table(study: Study) -> Table:
     """Returns the table of models, best first, with the baselines in the footer."""
     ranking, trials, splits = study.ranking, study.metrics["trials"], study.metrics["splits"]
-    several, metric = len(splits) > 1, ranking.metric
+    split_column = ["split"] if len(splits) > 1 else []
     recalls = [f"recall of {name}" for name in study.class_names] if len(study.classes) == 2 else []
-    models = []
+    tested = []
     for place, name in enumerate(ranking.order):
         link, note = f"model-{place}" if place < DRAWN else "", "leaky test" if name in ranking.leaky else ""
-        models.append((Value(name, note=note, link=link), trials[name]["split"], trials[name]))
-    baselines = [
-        (Value(BASELINES[name]), split, result)
-        for split, content in splits.items()
-        for name, result in content["baselines"].items()
-    ]
-    ends = [end for *_, result in models + baselines for end in result["intervals"].get(metric, ())] or [0.0, 1.0]
-    low, width = min(ends), max(ends) - min(ends) or 1.0
+        tested.append((Value(name, note=note, link=link), trials[name]["split"], trials[name]))
+    for split, content in splits.items():
+        tested += [(Value(BASELINES[name]), split, result) for name, result in content["baselines"].items()]
     rows = []
-    for label, split, result in models + baselines:
+    for label, split, result in tested:
         values = {key: metric_value(key, result, interval=place < 3) for place, key in enumerate(METRICS)}
-        if interval := result["intervals"].get(metric):
-            start, middle, end = ((value - low) / width for value in (interval[0], result[metric], interval[1]))
-            values[metric] = replace(values[metric], bar=(start, middle, end))
+        if interval := result["intervals"].get(ranking.metric):
+            bar = interval[0], result[ranking.metric], interval[1]
+            values[ranking.metric] = replace(values[ranking.metric], bar=bar)
         by_class = [metric_value("recall", one, interval=False) for one in result["per_class"] if recalls]
         minutes = Value(f"{result['seconds'] / 60:.1f}", result["seconds"] / 60) if "seconds" in result else Value("")
-        rows.append((label, *([Value(split)] if several else []), *values.values(), *by_class, minutes))
-    columns = ("model", *(["split"] if several else []), *METRICS.values(), *recalls, "minutes")
+        rows.append((label, *(Value(split) for _ in split_column), *values.values(), *by_class, minutes))
+    columns = ("model", *split_column, *METRICS.values(), *recalls, "minutes")
     notes = (
-        f"In brackets: {study.config['evaluation.level']:.0%} intervals over {trials[ranking.best]['interval_unit']}.",
+        f"In brackets: {study.intervals}.",
         "Other intervals are in metrics.json. The minutes are those of training, without extracting features.",
         *(f"Failed: {name}: {message}" for name, message in study.metrics["failed"].items()),
     )
-    title, count = "Metrics over all held-out images", len(models)
-    return Table("results", title, columns, tuple(rows[:count]), tuple(rows[count:]), notes)
+    title, count = "Metrics over all held-out images", len(trials)
+    return Table("results", title, columns, rows[:count], rows[count:], notes)
 
 
 def print_results(study: Study, width: int | None = None) -> None:
@@ -71,7 +60,7 @@ def print_results(study: Study, width: int | None = None) -> None:
     results = results_table(study)
     first = results.columns.index(METRICS["auc"])
     shown = first + (3 if console.width >= 100 else 2)
-    title = f"{results.title}. {results.notes[0]}"
+    title = f"{results.title}. In brackets: {study.intervals}."
     table = rich.table.Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in results.columns[:first]:
         table.add_column(heading, overflow="fold")
@@ -99,23 +88,22 @@ def print_results(study: Study, width: int | None = None) -> None:
 def results_section(study: Study) -> Section:
     """Returns the section with the table of models."""
     text = (
-        "The last rows are baselines without a network: what a model must exceed. Click on a heading to sort. Tables "
-        "are also in tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
+        "The last rows are baselines without a network: what a model must exceed. Bars go from 0 to 1. Click on a "
+        "heading to sort. Tables are also in tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
     )
     return Section("all-results", "Results", (text,), (results_table(study),))
 
 
 def classes_table(study: Study) -> Table:
-    """Returns the number of images and, where they are known, of subjects per class."""
+    """Returns the number of images and of subjects per class."""
     data, rows = study.metrics["dataset"], []
-    columns = ("class", "images", "share", "subject names")[: 4 if data["subjects"] else 3]
-    total = {"images": data["images"], "subjects": data["subject_names"]}
-    counts = [*(data["by_class"][label] for label in study.classes), total]
+    counts = [data["by_class"][label] for label in study.classes]
+    counts.append({"images": data["images"], "subjects": data["subject_names"]})
     for name, count in zip((*study.class_names, "total"), counts, strict=True):
         images, share, subjects = count["images"], count["images"] / data["images"], count["subjects"]
-        row = Value(name), Value(f"{images:,}", images), Value(f"{share:.1%}", share), Value(f"{subjects:,}", subjects)
-        rows.append(row[: len(columns)])
-    return Table("classes", "Images by class", columns, tuple(rows[:-1]), (rows[-1],))
+        known = Value(f"{subjects:,}", subjects) if data["subjects"] else Value("unknown")
+        rows.append((Value(name), Value(f"{images:,}", images), Value(f"{share:.1%}", share), known))
+    return Table("classes", "Images by class", ("class", "images", "share", "subject names"), rows[:-1], rows[-1:])
 
 
 def misclassified_table(study: Study, name: str) -> Table:
@@ -130,7 +118,7 @@ def misclassified_table(study: Study, name: str) -> Table:
         shown = Value(f"{probability:.1%}", probability)
         rows.append((Value(true), Value(predicted), shown, Value(subject), Value(path)))
     columns = ("true class", "predicted class", "probability", "subject", "file")
-    return Table("misclassified", "Misclassified images with the highest probability", columns, tuple(rows))
+    return Table("misclassified", "Misclassified images with the highest probability", columns, rows)
 
 
 def subjects_table(study: Study) -> Table | None:
@@ -146,13 +134,13 @@ def subjects_table(study: Study) -> Table | None:
     for subject in np.lexsort((-count, share))[:SUBJECTS]:
         labels = sorted(set(predictions.labels[owner == subject].tolist()))
         accuracy = float(share[subject])
-        rows.append((
-            Value(str(names[subject])), Value(", ".join(study.class_names[label] for label in labels)),
-            Value(f"{count[subject]:,}", int(count[subject])),
-            Value(f"{accuracy:.0%}", accuracy, bar=(0.0, accuracy, accuracy)),
-        ))  # fmt: skip
-    notes = [f"More than half of the images are correct for {(share > 0.5).sum():,} of {len(names):,} subjects."]
-    if len(names) > SUBJECTS:
-        notes.append(f"The first {SUBJECTS} are shown; predictions.csv of the model has all.")
+        classes = Value(", ".join(study.class_names[label] for label in labels))
+        images = Value(f"{count[subject]:,}", int(count[subject]))
+        shown = Value(f"{accuracy:.0%}", accuracy, bar=(0.0, accuracy, accuracy))
+        rows.append((Value(str(names[subject])), classes, images, shown))
+    notes = (
+        f"More than half of the images are correct for {(share > 0.5).sum():,} of {len(names):,} subjects; at most "
+        f"{SUBJECTS} are shown.",
+    )
     columns = ("subject", "true class", "images", "accuracy")
-    return Table("subjects", "Accuracy per subject, lowest first", columns, tuple(rows), notes=tuple(notes))
+    return Table("subjects", "Accuracy per subject, lowest first", columns, rows, notes=notes)

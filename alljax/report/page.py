@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup, escape
 
 from alljax import files
@@ -94,11 +96,8 @@ def _model(study: Study, name: str) -> dict[str, Any]:
     history, tested, names = study.history(name), study.predictions(name), study.class_names
     validation = "validation images" if study.settings(name)["split.validation"] else "held-out images"
     result, draw, curves = study.metrics["trials"][name], plots.draw_single, plots.draw_learning_curves
-    entries = [
-        f"{true} predicted as {predicted}: {count:,.0f}"
-        for true, row in zip(names, result["confusion"], strict=True)
-        for predicted, count in zip(names, row, strict=True)
-    ]
+    pairs = zip(itertools.product(names, names), np.ravel(result["confusion"]), strict=True)
+    entries = [f"{true} predicted as {predicted}: {count:,.0f}" for (true, predicted), count in pairs]
     matrix = draw("confusion", "Confusion matrix", plots.draw_confusion_matrix, result["confusion"], names)
     figures = [
         draw("accuracy", "Accuracy during training", curves, history, "accuracy", validation),

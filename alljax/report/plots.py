@@ -7,6 +7,7 @@ light and on a dark page. The same numbers give the same bytes.
 
 import io
 import json
+import textwrap
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,18 +85,38 @@ def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: 
         return save(name, caption, figure, curves=True, png=False)
 
 
-def draw_intervals(axes: Axes, names: Sequence[str], series: Mapping[str, np.ndarray]) -> None:
-    """Draws a row per name, the first on top: of each series, by its label, values with low and high ends, (N, 3)."""
-    rows, distance = np.arange(len(names)), min(0.25, 0.74 / len(series))
-    for number, (label, points) in enumerate(series.items()):
-        color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]  # unique up to 42 series
-        at, (values, low, high) = rows + distance * (number - (len(series) - 1) / 2), points.T
-        axes.hlines(at, low, high, color=color, linewidth=1.4)
-        axes.plot(values, at, marker, color=color, markersize=5, label=label)
-    axes.set_yticks(rows, names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=True, axis="x")
+def interval_figure(
+    name: str, caption: str, rows: Sequence[str], panels: Mapping[str, Mapping[str, np.ndarray]], quantity: str
+) -> Figure:
+    """Returns a figure of a quantity with intervals: a row per name, the first on top, in panels by title.
+
+    The panels have, by the label of a series, values with low and high ends, (N, 3) for N rows.
+    """
+    columns, labels = min(len(panels), 3), list(next(iter(panels.values())))
+    down, distance = -(-len(panels) // columns), min(0.25, 0.74 / len(labels))
+    width = 8.4 if columns == 1 else 2.0 + 3.2 * columns
+    size = (width, 0.9 + down * (0.5 + len(rows) * (0.25 + 0.1 * len(labels))))
+    names = [textwrap.fill(shorten(row, 66), 36 if columns == 1 else 24) for row in rows]
+    with subplots(down, columns, size, share=True) as (figure, grid):
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        for axes, (title, series) in zip(grid.flat, panels.items(), strict=False):
+            for number, (label, points) in enumerate(series.items()):
+                color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]  # unique up to 42 series
+                at, (values, low, high) = np.arange(len(rows)) + distance * (number - (len(labels) - 1) / 2), points.T
+                axes.hlines(at, low, high, color=color, linewidth=1.4)
+                axes.plot(values, at, marker, color=color, markersize=5, label=label)
+            axes.set_yticks(range(len(rows)), names)
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+            axes.set_title(textwrap.fill(title, 36), fontsize=10.5, loc="left")
+            axes.tick_params(axis="y", length=0)
+            axes.tick_params(labelbottom=True)
+            axes.grid(visible=True, axis="x")
+        figure.supxlabel(quantity, fontsize=10.5)
+        if len(labels) > 1:
+            across = max(1, int(width / (0.7 + 0.08 * max(map(len, labels)))))
+            figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=across)
+        return save(name, caption, figure)
 
 
 def draw_learning_curves(axes: Axes, history: pandas.DataFrame, quantity: str, validation: str) -> None:
@@ -228,8 +249,8 @@ def _curves(figure: matplotlib.figure.Figure) -> str:
     """Returns the labeled lines of a figure as JSON for report.js; empty if it has none.
 
     A list of panels: ``box`` (left, top, width and height of the axes as shares of the figure), the limits ``x`` and
-    ``y``, ``log`` (whether x is logarithmic), ``name`` of the horizontal axis, ``title``, ``at`` (positions on that
-    axis, ascending) and ``lines``: label, color, and a value or null for each position.
+    ``y``, ``name`` of the horizontal axis, ``title``, ``at`` (positions on that axis, ascending) and ``lines``: label,
+    color, and a value or null for each position.
     """
     panels = []
     shared = figure.get_supxlabel() or next((axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()), "")
@@ -245,7 +266,6 @@ def _curves(figure: matplotlib.figure.Figure) -> str:
             "box": [round(share, 5) for share in (box.x0, 1 - box.y1, box.width, box.height)],
             "x": axes.get_xlim(),
             "y": axes.get_ylim(),
-            "log": axes.get_xscale() == "log",
             "name": axes.get_xlabel() or shared,
             "title": axes.get_title() or axes.get_title("left"),
             "at": [float(f"{x:.4g}") for x in at],

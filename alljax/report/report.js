@@ -27,8 +27,7 @@ const create = (className, textContent = "", style = "") =>
   Object.assign(document.createElement("div"), {className, textContent, style});
 const percent = value => `${100 * value}%`;
 const format = value => Math.abs(value) < 10 ? value.toFixed(3) : String(Number(value.toPrecision(4)));
-const share = (value, [low, high], log) =>
-  log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
+const share = (value, [low, high]) => (value - low) / (high - low);
 
 for (const svg of document.querySelectorAll("svg[data-curves]")) {
   const holder = create("follow");
@@ -36,10 +35,10 @@ for (const svg of document.querySelectorAll("svg[data-curves]")) {
   holder.append(svg, ...JSON.parse(svg.dataset.curves).flatMap(follow));
 }
 
-function follow({box, x, y, log, name, title, at, lines}) {
+function follow({box, x, y, name, title, at, lines}) {
   const [left, top, width, height] = box.map(percent), readout = create("readout");
   const area = create("panel", "", `left: ${left}; top: ${top}; width: ${width}; height: ${height}`);
-  const positions = at.map(value => share(value, x, log));
+  const positions = at.map(value => share(value, x));
   let shown = -1;
   const hide = () => { shown = -1; readout.hidden = true; area.replaceChildren(); };
   const show = index => {

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,34 +119,33 @@ class Section:
     parts: Sequence[Table | Figure]
 
 
-def format_value(metric: str, value: float | None) -> str:
-    """Returns a metric for display: accuracy and recall in percent, the others with three decimals."""
+def format_value(metric: str, value: float | None, sign: str = "") -> str:
+    """Returns a metric for display: accuracy and recall in percent, the others with three decimals.
+
+    With the sign ``+`` it is a difference: signed unless it is 0, accuracy and recall in percentage points.
+    """
     if value is None:
         return "–"
-    return f"{value:.{PERCENT[metric]}%}" if metric in PERCENT else f"{value:.3f}"
+    form = f"{sign if value else ''}.{PERCENT.get(metric, 3)}"
+    if metric in PERCENT and not sign:
+        return f"{value:{form}%}"
+    return f"{100 * value if metric in PERCENT else value:{form}f}".replace("-", "−")
 
 
-def format_difference(metric: str, value: float) -> str:
-    """Returns a difference with its sign: of accuracies in percentage points, of others with three decimals."""
-    sign = "+" if value else ""
-    text = f"{100 * value:{sign}.{PERCENT[metric]}f}" if metric in PERCENT else f"{value:{sign}.3f}"
-    return text.replace("-", "−")
-
-
-def format_bounds(metric: str, bounds: Sequence[float] | None, form: Callable[[str, float], str] = format_value) -> str:
-    """Returns ``[low, high]`` of a metric or, with `format_difference`, of a difference; empty without bounds."""
-    return "[" + ", ".join(form(metric, bound).rstrip("%") for bound in bounds) + "]" if bounds else ""
+def number_value(metric: str, value: float | None, bounds: Sequence[float] | None = None, sign: str = "") -> Value:
+    """Returns a metric or, with the sign ``+``, a difference as an entry of a table, with its interval as note."""
+    note = "[" + ", ".join(format_value(metric, bound, sign).rstrip("%") for bound in bounds) + "]" if bounds else ""
+    return Value(format_value(metric, value, sign), value, note)
 
 
 def metric_value(metric: str, result: Mapping[str, Any], interval: bool = True) -> Value:
-    """Returns a metric of a trial or baseline as an entry of a table, with its interval as note."""
-    bounds = result["intervals"].get(metric) if interval else None
-    return Value(format_value(metric, result[metric]), result[metric], format_bounds(metric, bounds))
+    """Returns a metric of a trial or baseline as an entry of a table."""
+    return number_value(metric, result[metric], result["intervals"].get(metric) if interval else None)
 
 
 def difference_value(metric: str, value: float, bounds: Sequence[float] | None = None) -> Value:
-    """Returns a difference as an entry of a table, with its interval as note."""
-    return Value(format_difference(metric, value), value, format_bounds(metric, bounds, format_difference))
+    """Returns a difference as an entry of a table."""
+    return number_value(metric, value, bounds, "+")
 
 
 def to_csv(table: Table) -> str:

@@ -69,7 +69,7 @@ def test_third_setting_makes_panels_and_a_fourth_only_a_table(make_study: MakeSt
     sweep = OPTIMIZERS, ("model.pool", ("average", "max")), FLIPS
     rows, (figure,) = table_and_figures(make_study(*sweep))
     assert len(rows) == 8
-    for text in ("Adam", "RMSprop", "average", "max", "flips no", "flips yes"):
+    for text in ("optimizer=Adam", "pooling=average", "pooling=max", "flips=no", "flips=yes"):
         assert f">{text}</text>" in figure.svg
     assert figure.png.startswith(b"\x89PNG")
     rows, figures = table_and_figures(make_study(*sweep, ("train.staircase", (False, True)), seeds=1))

@@ -75,7 +75,7 @@ def test_curves_of_the_page_are_those_of_the_figure() -> None:
     frame = history(3, 10)
     frame.loc[frame["epoch"] == 2, "val_accuracy"] = np.nan
     (panel,) = json.loads(learning_curves(frame).curves)
-    assert (panel["name"], panel["at"], panel["log"]) == ("epoch", [*range(1, 11)], False)
+    assert (panel["name"], panel["at"]) == ("epoch", [*range(1, 11)])
     _, (label, color, values) = panel["lines"]
     assert (label, color, values[1]) == ("held-out images", plots.VERMILION, None)
     means = frame.groupby("epoch")["val_accuracy"].mean()
