@@ -27,12 +27,8 @@ def sections(study: Study) -> list[Section]:
     if not pairs:
         return []
     gaps = [gap(study, pair) for pair in pairs]
-    protocols = dict.fromkeys(study.settings(other)["split.protocol"] for _, other in pairs)
-    lines = (
-        summary(gaps, study.bootstrap.level),
-        f"Random images: protocol paper. Disjoint subjects: protocol {' and '.join(protocols)}.",
-    )
-    return [Section("leakage", "Leakage gap", lines, [_table(study, pairs, gaps), _figure(study, pairs)])]
+    text = summary(gaps, study.bootstrap.level)
+    return [Section("leakage", "Leakage gap", [text], [_table(study, pairs, gaps), _figure(study, pairs)])]
 
 
 def find_pairs(study: Study) -> dict[Pair, str]:
@@ -111,12 +107,14 @@ def _table(study: Study, pairs: Mapping[Pair, str], gaps: Sequence[dict[str, np.
             for sign, draws in (("", first), ("", second), ("+", first - second)):
                 values.append(number_value(metric, draws[0], percentile_interval(draws[1:], level), sign))
         rows.append(values)
+    protocols = dict.fromkeys(study.settings(other)["split.protocol"] for _, other in pairs)
     columns = [f"{label}, {what}" for label in METRICS.values() for what in (*SIDES, "difference")]
     notes = [
         f"In brackets: {study.intervals}; each resample draws the {study.interval_unit} once for both tests.",
         "AUC within folds: only images scored by the same head are ranked, because scores of different heads differ in "
         "scale, which would look like a leak; there is none where a fold has one class.",
-        "The models of the two splits may have different numbers of training images; this is part of the difference.",
+        f"Protocols: paper and {', '.join(protocols)}. The models of the two splits may have different numbers of "
+        "training images; this is part of the difference.",
     ]
     if study.interval_unit == "images":
         notes.append("The subjects are unknown, so the second split is not subject-disjoint: this shows little.")

@@ -107,11 +107,9 @@ def printed(row: Row, metric: str) -> float:
 def implied(row: Row, test_all: int = STRATIFIED_ALL) -> tuple[np.ndarray, bool]:
     """Returns every confusion matrix that rounds to a row of Tables 3 to 6 if `test_all` of the test images are ALL.
 
-    The precision of a class that is never predicted is 0, as in scikit-learn.
-
-    Returns:
-        The matrices, int (K, 4): ALL predicted ALL, ALL predicted HEM, HEM predicted ALL, HEM predicted HEM.  And
-        whether they have the printed F1; if none has it, the matrices fit recall and precision alone.
+    The matrices are int (K, 4): ALL predicted ALL, ALL predicted HEM, HEM predicted ALL, HEM predicted HEM.  Whether
+    they have the printed F1 is returned too; if none has it, the matrices fit recall and precision alone.  The
+    precision of a class that is never predicted is 0, as in scikit-learn.
     """
     recall, precision, f1 = (printed(row, metric) for metric in METRICS.values())
     hem = TEST_IMAGES - test_all

@@ -67,8 +67,7 @@ def curves(match: Match, name: str, caption: str, panels: Mapping[str, Mapping[R
         figure.supxlabel("epoch", fontsize=10.5)
         pairs = [pair for axes in grid.flat for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
         labels = {label: handle for handle, label in pairs}
-        ncols = 4 if across > 2 else 2
-        figure.legend([*labels.values()], [*labels], loc="outside upper center", ncols=ncols, fontsize=9)
+        figure.legend([*labels.values()], [*labels], loc="outside upper center", ncols=min(4, 2 * across), fontsize=9)
         if any(match.study.settings(trial)["split.validation"] for trial in match.trials.values()):
             caption += " The held-out images are the validation images; none of them is tested."
         return plots.save(name, caption, figure, curves=True)

@@ -15,9 +15,8 @@ from alljax.evaluation.intervals import HeldOut, Interval, percentile_interval, 
 from alljax.paper import matching, published
 from alljax.paper.matching import Match
 from alljax.paper.published import Row
-from alljax.report import plots
 from alljax.report.setting_names import describe, varied_settings
-from alljax.report.tables import Figure, Section, Table, Value
+from alljax.report.tables import Section, Table, Value
 from alljax.study.results import Study
 
 STATED = ("model.backbone", "model.stage", "train.optimizer", "train.epochs")
@@ -49,7 +48,7 @@ def sections(study: Study) -> list[Section]:
     """Returns the section that ranks configurations (``study.compare=variants``)."""
     match = matching.match(study)
     ranking = rank(match)
-    parts = (_table(match, ranking), _figure(match, ranking)) if ranking else ()
+    parts = [_table(match, ranking)] if ranking else []
     return [Section("variants", "Which configuration was the paper's?", [conclusion(match, ranking)], parts)]
 
 
@@ -167,16 +166,3 @@ def _table(match: Match, ranking: Sequence[Variant]) -> Table:
     columns = ("configuration", BOTH, *networks, "nearest in", "numbers")
     title = "Distance of each configuration to the published tables, in percentage points"
     return Table("variants", title, columns, rows, notes=notes)
-
-
-def _figure(match: Match, ranking: Sequence[Variant]) -> Figure:
-    """Returns distances with their intervals, the nearest configuration on top."""
-    networks, level = (BOTH, *match.networks), match.study.bootstrap.level
-    series = {}
-    for network in networks:
-        distances = [variant.distances[network] for variant in ranking]
-        points = np.array([(distance[0], *_interval(distance, level)) for distance in distances])
-        series[published.NETWORKS.get(network, network)] = points
-    caption = f"Distance of each configuration to the published tables, with {level:.0%} intervals."
-    names = [variant.name for variant in ranking]
-    return plots.interval_figure("variants", caption, names, {"": series}, "distance in percentage points")

@@ -119,7 +119,7 @@ def warnings(study: Study) -> Iterator[str]:
     if study.ranking.leaky:
         yield "Models tested on a leaky split are marked and ranked after all others, however high their numbers."
     predictions = study.predictions(study.ranking.best)
-    if study.metrics["trials"][study.ranking.best]["interval_unit"] == "images":
+    if study.interval_unit == "images":
         yield (
             "The subjects of the images are unknown. Intervals are over images and too narrow if subjects have several "
             "images, and a subject can be on both sides of the split."

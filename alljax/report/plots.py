@@ -164,14 +164,8 @@ def draw_roc_curves(
     """Draws the ROC curve of class 1 of two classes, or of each class against the rest.
 
     The strong line is the mean over seeds at each false positive rate, faint lines are the seeds, and the dot is the
-    operating point of the most probable class.
-
-    Args:
-        axes: axes to draw on.
-        labels: int (N,).
-        probabilities: (R, N, C) of R seeds.
-        class_names: C display names.
-        line: look of the only line of two classes.
+    operating point of the most probable class. Labels are (N,), probabilities (R, N, C) of R seeds; `line` is the look
+    of the only line of two classes.
     """
     grid, binary = np.linspace(0, 1, 201), len(class_names) == 2
     ranked = [1] if binary else range(len(class_names))
