@@ -175,33 +175,24 @@ def _antialiased(
 
 def _sampled(pixels: Pixels, size: int, interpolation: str, rows: tuple[int, int], columns: tuple[int, int]) -> Pixels:
     """Returns these rows and columns of an image resized without antialiasing."""
-    down, needed_rows = _weights(pixels.shape[0], size, interpolation, rows)
-    across, needed_columns = _weights(pixels.shape[1], size, interpolation, columns)
-    blended = pixels[needed_rows, needed_columns].astype(np.float32)
-    for weights in (down, across):
-        blended = (weights @ blended.reshape(len(blended), -1)).reshape(-1, *blended.shape[1:]).swapaxes(0, 1)
+    sides = zip(pixels.shape[:2], (rows, columns), strict=True)
+    down, across = (_weights(length, size, interpolation)[slice(*bounds)] for length, bounds in sides)
+    needed = [slice(weights.indices.min(), weights.indices.max() + 1) for weights in (down, across)]
+    blended = pixels[tuple(needed)].astype(np.float32)
+    for weights, part in zip((down, across), needed, strict=True):
+        blended = (weights[:, part] @ blended.reshape(len(blended), -1)).reshape(-1, *blended.shape[1:]).swapaxes(0, 1)
     return np.rint(blended).clip(0, 255).astype(np.uint8)
 
 
-def _weights(length: int, size: int, interpolation: str, bounds: tuple[int, int]) -> tuple[Any, slice]:
-    """Returns the weights for the output pixels within `bounds`, sparse (output, input), and which input they need."""
-    from scipy import sparse  # importing it takes a tenth of a second
-
-    positions, weights = _taps(length, size, interpolation)
-    positions, weights = positions[slice(*bounds)], weights[slice(*bounds)]
-    first, last = int(positions[0, 0]), int(positions[-1, -1]) + 1
-    starts = np.arange(0, positions.size + 1, positions.shape[1], dtype=np.int32)
-    columns = (positions - first).ravel()
-    return sparse.csr_array((weights.ravel(), columns, starts), (len(positions), last - first)), slice(first, last)
-
-
 @lru_cache(maxsize=64)
-def _taps(length: int, size: int, interpolation: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Returns the input pixels of each output pixel and their weights, two arrays (size, 2 · reach).
+def _weights(length: int, size: int, interpolation: str) -> Any:
+    """Returns the weight of each input pixel in each output pixel, sparse (size, length).
 
     Pixel centers are at half-integers.  Bicubic is the kernel of Keys (1981) with a = -0.5.  Weights of pixels outside
     the image are redistributed among those inside.
     """
+    from scipy import sparse  # importing it takes a tenth of a second
+
     reach = REACH[interpolation]
     centers = (np.arange(size) + 0.5) * length / size - 0.5
     positions = np.floor(centers).astype(np.int32)[:, None] + np.arange(1 - reach, 1 + reach, dtype=np.int32)
@@ -214,4 +205,6 @@ def _taps(length: int, size: int, interpolation: str) -> tuple[NDArray[np.int32]
         weights = np.where(distances < 1, near, far)
     weights[(positions < 0) | (positions >= length)] = 0
     weights /= weights.sum(1, keepdims=True)
-    return positions.clip(0, length - 1), weights.astype(np.float32)
+    starts = np.arange(0, positions.size + 1, 2 * reach, dtype=np.int32)
+    columns = positions.clip(0, length - 1).ravel()
+    return sparse.csr_array((weights.astype(np.float32).ravel(), columns, starts), (size, length))
