@@ -20,10 +20,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from alljax import cache, files, progress
-from alljax.data import augmentation, decoded_cache
+from alljax.data import augmentation
 from alljax.data.dataset import Dataset
 from alljax.data.images import READING_VERSION
-from alljax.data.loader import ImageBatch, ImageReader, ImageSource, Sampler, load_batches
+from alljax.data.loader import ImageBatch, ImageReader, ImageSource, Sampler, cache_images, device_memory, load_batches
 from alljax.errors import ConfigError, WorkdirError
 from alljax.models.head import POOLINGS
 from alljax.training import distributed
@@ -58,7 +58,7 @@ class ImageSources:
             reader = ImageReader(self._dataset, *settings)
             if not several_times and self._num_networks[settings] < 2:
                 return reader
-            self._cached[settings] = decoded_cache.cache_images(self._data.cache, reader)
+            self._cached[settings] = cache_images(self._data.cache, reader)
         return self._cached[settings]
 
 
@@ -111,7 +111,7 @@ class FeatureExtractor:
         if self._on_device[0] is features:
             return self._on_device[1]
         self._on_device = None, None  # frees the memory of other features
-        free = decoded_cache.device_memory() or files.host_memory()
+        free = device_memory() or files.host_memory()
         if memory == "auto" and features.nbytes > free / 4:
             sizes = f"{features.nbytes / 1e9:,.1f} GB do not fit beside the heads, {free / 1e9:,.1f} GB are free"
             logging.info(f"features are read from disk during training: {sizes}")

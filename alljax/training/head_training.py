@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax import files, interrupts
-from alljax.data import decoded_cache
+from alljax.data.loader import device_memory
 from alljax.models.head import Head
 from alljax.training import step as steps
 from alljax.training.optimizers import NUMBERS, Hyperparameters, make_schedule
@@ -108,7 +108,7 @@ class HeadTrainer:
             fold: training, validation and test rows.
             update: called with the number of epochs done, over all runs, and the mean accuracy on the validation rows.
         """
-        hidden, memory = self._config.model.hidden, decoded_cache.device_memory() or files.host_memory()
+        hidden, memory = self._config.model.hidden, device_memory() or files.host_memory()
         num_parameters = (self._num_features + 1) * hidden + (hidden + 1) * self._num_classes
         side_by_side = max(1, memory // (4 * 3 * num_parameters))
         groups = np.array_split(np.arange(len(runs.key)), -(-len(runs.key) // side_by_side))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alljax import files
-from alljax.data import decoded_cache, synthetic
+from alljax.data import loader, synthetic
 from alljax.data.loader import ImageReader, Sampler, load_batches
 from alljax.errors import ConfigError
 
@@ -27,7 +27,7 @@ def test_batches_are_equal_and_decoded_once(memory: str) -> None:
     sampler = Sampler(rows, 4)
     expected = list(load_batches(reader, sampler))
     reader.__dict__["decoded"] = 0
-    cached = decoded_cache.cache_images(memory, reader)
+    cached = loader.cache_images(memory, reader)
     with jax.transfer_guard("disallow"):
         batches = list(load_batches(cached, sampler))
     assert reader.decoded == 23
@@ -36,7 +36,7 @@ def test_batches_are_equal_and_decoded_once(memory: str) -> None:
         for name in ("images", "labels", "rows", "mask"):
             assert np.array_equal(getattr(ours, name), getattr(theirs, name))
             assert getattr(ours, name).dtype == getattr(theirs, name).dtype
-    assert decoded_cache.cache_images("none", reader) is reader
+    assert loader.cache_images("none", reader) is reader
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_choice_of_memory(
     setting: str, host: float, device: float | None, memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "host_memory", lambda: int(host * 1e9))
-    monkeypatch.setattr(decoded_cache, "device_memory", lambda: None if device is None else int(device * 1e9))
+    monkeypatch.setattr(loader, "device_memory", lambda: None if device is None else int(device * 1e9))
     reader = ImageReader(synthetic.read_synthetic(4, 12_000, 40, 1), 224)  # 1.8 GB
     if memory == "refused":
         with pytest.raises(ConfigError, match=rf"data\.cache={setting}: .* do not fit, 1.00 GB are free"):
-            decoded_cache.choose_memory(setting, reader)
+            loader.choose_memory(setting, reader)
     else:
-        assert decoded_cache.choose_memory(setting, reader) == memory
+        assert loader.choose_memory(setting, reader) == memory
 
 
 def test_free_memory_within_a_control_group(tmp_path: Path) -> None:
