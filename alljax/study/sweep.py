@@ -20,26 +20,19 @@ MAX_VALUE_LENGTH = 48
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration of a study.
+    """One configuration of a study."""
 
-    Attributes:
-        name: backbone and optimizer, then the other settings that the study varies; also the name of its folder.
-        config: all settings, without a sweep.
-        split: identifies the split settings; trials of one split are tested on the same images.
-    """
-
-    name: str
-    config: ConfigDict
-    split: str
+    name: str  # backbone and optimizer, then the other settings that the study varies; also that of its folder
+    config: ConfigDict  # all settings, without a sweep
+    split: str  # identifies the split settings; trials of one split are tested on the same images
 
 
 @dataclass(frozen=True)
 class Job:
     """Trials that are trained in one call.
 
-    Attributes:
-        trainings: one, see `trainings`; several where they are trained side by side. These have the same features,
-            folds and epochs and differ only in arguments of the compiled function.
+    Several `trainings` (see the function) are trained side by side.  They have the same features, folds and epochs and
+    differ only in arguments of the compiled function.
     """
 
     trainings: tuple[tuple[Trial, ...], ...]
@@ -62,8 +55,8 @@ class Job:
     @property
     def name(self) -> str:
         """The name of the first trial and the number of the others."""
-        more = len(self.trials) - 1
-        return f"{self.trials[0].name} and {more} more" if more else self.trials[0].name
+        first, *more = self.trials
+        return f"{first.name} and {len(more)} more" if more else first.name
 
     @property
     def cost(self) -> int:
@@ -105,7 +98,8 @@ def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Col
             numbers = [f"train.{name}" for name in NUMBERS if config.train[name]]  # arguments of the compiled function
             joint = config.train.mode == "frozen" and jax.default_backend() != "cpu"
             program = _key(config, numbers) if joint else training[0].name
-            grouped.setdefault((program, tuple(map(_epochs, missing))), []).append(missing)
+            epochs = tuple(trial.config.train.epochs for trial in missing)
+            grouped.setdefault((program, epochs), []).append(missing)
     found = []
     for group in grouped.values():
         size = max(1, MAX_RUNS // group[0][0].config.study.seeds)
@@ -124,7 +118,7 @@ def trainings(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
         train = trial.config.train
         shared = trial.config.study.share_training and train.mode == "frozen" and train.schedule != "cosine"
         grouped.setdefault(_key(trial.config, ("train.epochs",)) if shared else trial.name, []).append(trial)
-    return [tuple(sorted(group, key=_epochs)) for group in grouped.values()]
+    return [tuple(sorted(group, key=lambda trial: trial.config.train.epochs)) for group in grouped.values()]
 
 
 def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
@@ -134,10 +128,6 @@ def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
         split = trial.config.split
         found += ["train", split.test_subset] if split.protocol == "prelim" else [trial.config.data.subset]
     return tuple(dict.fromkeys(found))
-
-
-def _epochs(trial: Trial) -> int:
-    return int(trial.config.train.epochs)
 
 
 def _key(config: ConfigDict, without: Sequence[str]) -> str:

@@ -42,10 +42,7 @@ def load_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None)
 
 
 class CheckpointManager:
-    """The checkpoints of one training run, ``folder/STEP``, written in the background.
-
-    A checkpoint appears when it is complete; older ones are removed after that.
-    """
+    """The checkpoints of one training run, ``folder/STEP``; each appears when it is complete."""
 
     def __init__(self, folder: Path, train: ConfigDict, abstract: Any, note: str = "") -> None:
         """Removes incomplete checkpoints.

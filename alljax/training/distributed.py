@@ -29,24 +29,15 @@ NUMBERS = (
 )
 """Variables for number and index of processes, used if JAX_COORDINATOR_ADDRESS is set."""
 
-REPORT_SECONDS = 15
-"""Between two messages about awaited processes."""
-
 _connected = False
 
 
 def initialize(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None, timeout: int = 120
 ) -> None:
-    """Connects this process with the others of its run; does nothing if it is the only one.
+    """Connects this process with the others of its run, before any use of a device; for one process does nothing.
 
-    Must be called before any use of a device.  Only the primary process prints results and progress.
-
-    Args:
-        coordinator: ``HOST:PORT`` of process 0, with a free port.
-        processes: number of processes.
-        process: index of this process, from 0.
-        timeout: seconds to wait for the others.
+    Only the primary process prints results and progress.  The arguments are the options of the same names.
 
     Raises:
         ConfigError: incomplete arguments, no connection, or processes with different numbers of devices.
@@ -144,7 +135,7 @@ def _wait(connect: Callable[[], None], awaited: Callable[[], str], timeout: int)
             future.result(timeout=1)
             return
         interrupts.check()
-        if second % REPORT_SECONDS == 0:
+        if second % 15 == 0:
             logging.info(f"waiting for {awaited()} ({second} of {timeout} s)")
     raise ConfigError(
         f"waited {timeout} s for {awaited()}; start all processes with the same coordinator, check its address and "
@@ -194,10 +185,7 @@ def is_primary() -> bool:
 
 
 def any_process(value: bool) -> bool:
-    """Returns whether `value` is true in any process; all of them call this at the same point.
-
-    A shared file system may look different to each process.
-    """
+    """Returns whether `value` is true in any process; all of them call this at the same point."""
     if not interrupts.several_processes:
         return value
     import jax

@@ -46,7 +46,7 @@ class ImageSources:
     """The images at the size of each network; those that several networks share are decoded once."""
 
     def __init__(self, config: ConfigDict, dataset: Dataset, networks: Iterable[Network] = ()) -> None:
-        """Decodes nothing yet; ``data`` is read, and `networks` are those that will be used."""
+        """Decodes nothing yet; `networks` are those that will be used."""
         self._data, self._dataset = config.data, dataset
         self._num_networks = Counter(image_settings(network) for network in set(networks))
         self._cached: dict[Any, ImageSource] = {}
@@ -93,8 +93,7 @@ class FeatureExtractor:
                 logging.info(f"{network.backbone.name}: its weights expect another preprocessing: {mismatch}")
             features = self._stored(request)
             if features is not None:
-                images, views, width = features.shape
-                size = f"{images:,} images × {views} views × {width:,}" if views > 1 else f"{images:,} × {width:,}"
+                size = " × ".join(f"{length:,}" for length in features.shape if length > 1)
                 logging.info(f"features {network.backbone.name}: {size} are stored")
             self._loaded[request] = self._compute(request) if features is None else features
         return self._loaded[request]
@@ -120,10 +119,7 @@ class FeatureExtractor:
         return self._on_device[1]
 
     def missing(self) -> dict[Request, list[Network]]:
-        """Returns the passes that are still needed, each with the networks that share it.
-
-        A pass is described by a network without stage and pooling, and ``features.augment``.
-        """
+        """Returns the passes that are still needed (see `_pass_of`), each with the networks that share it."""
         passes: dict[Request, list[Network]] = {}
         for request in self._requests:
             if distributed.any_process(not cache.exists(self._path(request))):
@@ -181,11 +177,7 @@ class FeatureExtractor:
 
 
 def feature_key(network: Network, digests: tuple[str, ...], augment: str) -> str:
-    """Returns the hash of everything that features depend on.
-
-    The bytes and views of the images, the backbone, its weights, the stage, the pooling, the preprocessing, the
-    versions of the code that computes them, and the libraries and back end that round differently.
-    """
+    """Returns the hash of everything that features depend on; libraries and back ends round differently."""
     parts = {
         "images": digests,
         "views": augment,
@@ -206,14 +198,8 @@ def feature_blocks(
 ) -> Generator[list[np.ndarray], None, None]:
     """Yields float32 (b, V, D), for each network, of b images at a time, in the order of the images.
 
-    A batch is sharded over all devices of all processes; each process decodes its part, and all get the result.
-    A batch is read back after the next one has been dispatched.
-
-    Args:
-        networks: that differ in ``stage`` and ``pool`` only.
-        source: the images at the networks' size; each is read once, its views are made on the device.
-        config: ``features.batch_size`` is read.
-        augment: ``features.augment``.
+    Each image is read once.  A batch is sharded over all devices of all processes; each process decodes its part, and
+    all get the result.  A batch is read back after the next one has been dispatched.
     """
     extract, turn = make_extractor(networks), jax.jit(jax.vmap(augmentation.dihedral, (0, None)))
     mesh = jax.make_mesh((jax.local_device_count(),), ("data",), devices=jax.local_devices())
@@ -252,4 +238,5 @@ def make_extractor(networks: Sequence[Network]) -> Callable[[Any, jax.Array], li
 
 
 def _pass_of(request: Request) -> Request:
+    """Returns what requests that share a pass through a backbone have in common."""
     return dataclasses.replace(request[0], stage="", pool=""), request[1]

@@ -22,18 +22,10 @@ from alljax.training.step import INIT, Apply, Batch, Metrics, Parameters, RunInp
 
 
 class FineTuner:
-    """The compiled functions of one trial, reused for all folds and seeds.
-
-    Attributes:
-        config: of the trial.
-        mesh: where arrays are placed.
-        abstract: shapes, types and placements of the state, for checkpoints.
-    """
+    """The compiled functions of one trial, reused for all folds and seeds."""
 
     def __init__(self, config: ConfigDict, network: Network, num_classes: int, mesh: Mesh) -> None:
         """Puts the frozen parameters on the devices; compiles nothing yet.
-
-        Of the config ``model``, ``train`` and ``augment`` are read.
 
         Raises:
             ConfigError: ``train.groups`` does not cover the parameters.
@@ -51,6 +43,7 @@ class FineTuner:
         self._evaluate = mesh.jit(steps.make_eval_step(self._make_apply(frozenset()), mesh.axis), batch=2)
         self._finite = mesh.jit(_all_finite)
         key = jax.random.key_data(jax.random.key(0))
+        # Shapes, types and placements of the state, for checkpoints.
         self.abstract = mesh.abstract(jax.eval_shape(self._make_state, *self._initial, key))
 
     def init(self, run: RunInputs) -> TrainState:
@@ -65,8 +58,7 @@ class FineTuner:
     def step(self, state: TrainState, batch: Batch, run: RunInputs, epoch: int) -> TrainState:
         """Makes one optimizer step; reuses the memory of `state`.
 
-        The `epoch`, from 0, decides which layer groups are trainable.  `batch` is placed by ``mesh.shard``, `run` comes
-        from `inputs`.
+        The epoch, from 0, decides which layer groups are trainable; `batch` is placed by ``mesh.shard``.
         """
         trainable = parameter_groups.trainable(self._group_of, epoch)
         if trainable not in self._steps:
@@ -75,8 +67,7 @@ class FineTuner:
 
     def reset_metrics(self, state: TrainState) -> TrainState:
         """Returns the state with the metrics of no image."""
-        zero = self.mesh.replicate(Metrics(*np.zeros((3, 1), np.float32)[:, 0]))
-        return state.replace(metrics=zero)  # type: ignore[attr-defined]
+        return state.replace(metrics=self.mesh.replicate(Metrics.zero()))  # type: ignore[attr-defined]
 
     def logits(self, state: TrainState, batch: Batch) -> np.ndarray:
         """Returns float32 (B, C) of the global batch, in every process."""
@@ -87,7 +78,7 @@ class FineTuner:
         return bool(self.mesh.gather(self._finite(state)))
 
     def result(self, state: TrainState) -> dict[str, Any]:
-        """Returns ``params``, flat (their moving average with ``train.ema_decay``), and ``batch_stats``."""
+        """Returns ``params`` (their moving average with ``train.ema_decay``) and ``batch_stats``."""
         return self.mesh.gather({"params": dict(state.eval_params), "batch_stats": state.batch_stats})
 
     def evaluation_state(self, params: Any, batch_stats: Any) -> TrainState:
@@ -158,11 +149,7 @@ def init_head(head: Head, network: Network, key: jax.Array) -> dict[str, jax.Arr
 
 
 def group_parameters(config: ConfigDict, network: Network, num_classes: int) -> dict[str, ParameterGroup]:
-    """Returns the layer group of each parameter.
-
-    Raises:
-        ConfigError: ``train.groups`` does not cover the parameters.
-    """
+    """Returns the layer group of each parameter; see `parameter_groups.assign` for errors."""
     head = Head(config.model.hidden, num_classes)
     shapes = jax.eval_shape(lambda key: init_head(head, network, key), jax.random.key(0))
     backbone = flatten_dict({"backbone": network.used("params")}, sep="/")

@@ -1,9 +1,6 @@
-"""Frozen mode: training of classifier heads on features of a frozen backbone.
+"""Frozen mode: training of classifier heads on features of a frozen backbone, which are computed once.
 
-A frozen backbone gives the same features in every epoch, so they are computed once (feature_extraction.py).  All runs
-of a fold (seeds, and trials that differ in numbers only) make the steps of an epoch in one compiled call.  A run of few
-epochs is the beginning of a run of many.
-
+All runs of a fold (seeds, and trials that differ in numbers only) make the steps of an epoch in one compiled call.
 Features are a JAX array, or a NumPy array that is mapped from a file and read in blocks, because flattened activations
 of a data set can exceed the memory.  Both ways make the same steps on the same images in the same order.
 """
@@ -23,7 +20,7 @@ from alljax import files, interrupts
 from alljax.data.loader import device_memory
 from alljax.models.head import Head
 from alljax.training import step as steps
-from alljax.training.optimizers import NUMBERS, Hyperparameters, make_schedule
+from alljax.training.optimizers import NUMBERS, Hyperparameters, learning_rate
 from alljax.training.sampling import FoldRows, epoch_order, steps_per_epoch
 from alljax.training.step import Batch, History, Metrics, Parameters, RunInputs, TrainState
 
@@ -35,25 +32,17 @@ Inputs = tuple[Any, Any, Any]
 
 
 class FoldOutcome(NamedTuple):
-    """What training on one fold yields for R runs (seeds), on the host.
+    """What training on one fold yields for R runs (seeds), on the host."""
 
-    Attributes:
-        params: nested parameters to be stored, with a leading axis R.
-        history: per epoch.
-        probabilities: float32 (R, U, C) of the test rows after the last epoch; rows past `FoldRows.test_count` are
-            padding.
-    """
-
-    params: Any
+    params: Any  # nested, to be stored, with a leading axis R
     history: History
-    probabilities: Any
+    probabilities: Any  # float32 (R, U, C) of the test rows after the last epoch; padded, see `FoldRows.test_count`
 
 
 def compile_key(config: ConfigDict) -> str:
     """Returns the same text for configs whose heads are trained by the same compiled functions.
 
-    Such configs may differ in what is an argument: numbers of the optimizer, epochs, features and folds.  A number
-    that is 0 (no weight decay, no clipping) removes its part of the computation.
+    Numbers of the optimizer are arguments; one that is 0 (no weight decay) removes its part of the computation.
     """
     arguments = {"train.epochs", *(f"train.{name}" for name in NUMBERS if config.train[name])}
     read = ("train.", "model.hidden", "model.dropout")
@@ -62,7 +51,7 @@ def compile_key(config: ConfigDict) -> str:
 
 
 def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], fold: FoldRows) -> RunInputs:
-    """Returns R runs on a fold, one per key and trial; the number of their steps depends on the fold."""
+    """Returns R runs on a fold, one per key and trial."""
     numbers = []
     for config in trials:
         num_steps = steps_per_epoch(int(fold.train_count), batch_size(config, fold))
@@ -74,13 +63,12 @@ def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], fold: FoldRows) -> 
 class HeadTrainer:
     """Trains the heads of R runs at a time on the features of one fold.
 
-    Trainers with equal `compile_key` and shapes are equal and share their compiled functions, so that folds, seeds,
-    learning rates and trials do not compile again.  Heads are trained on random views and tested on view 0, the
-    unchanged image.
+    Trainers with equal `compile_key` and shapes are equal and share their compiled functions.  Heads are trained on
+    random views and tested on view 0, the unchanged image.
     """
 
     def __init__(self, config: ConfigDict, num_classes: int, num_features: int) -> None:
-        """Compiles nothing yet; ``train``, ``model.hidden`` and ``model.dropout`` are read."""
+        """Compiles nothing yet."""
         self._identity = compile_key(config), num_classes, num_features
         self._config, self._num_classes, self._num_features = config, num_classes, num_features
         self._head = Head(config.model.hidden, num_classes, config.model.dropout)
@@ -94,7 +82,7 @@ class HeadTrainer:
 
     def train(
         self, epochs: Sequence[int], runs: RunInputs, features: Any, labels: np.ndarray, fold: FoldRows,
-        update: Callable[[int, float], None] = lambda epochs, accuracy: None,
+        update: Callable[[int, float], None],
     ) -> list[FoldOutcome]:  # fmt: skip
         """Returns the outcome after each number of epochs.
 
@@ -117,13 +105,12 @@ class HeadTrainer:
             outcomes = [self.train(epochs, group, features, labels, fold, update) for group in selected]
             return [jax.tree.map(lambda *leaves: np.concatenate(leaves), *each) for each in zip(*outcomes, strict=True)]
         state, history, found = self.init(runs.key), [], []
-        schedule = make_schedule(self._config, runs.hyperparameters)
         num_steps = steps_per_epoch(int(fold.train_count), batch_size(self._config, fold))
         for epoch in range(epochs[-1]):
             state = self.train_epoch(state, runs, features, labels, fold, epoch)
             validation, _ = self.evaluate(state.eval_params, features, labels, fold.validation, fold.validation_count)
             loss, accuracy = jax.device_get(state.metrics).means
-            rate = np.asarray(schedule((epoch + 1) * num_steps - 1))
+            rate = np.asarray(learning_rate(self._config, runs.hyperparameters, (epoch + 1) * num_steps - 1))
             history.append(History(rate, loss, accuracy, *validation.means))
             interrupts.check()
             update(len(runs.key), float(history[-1].val_accuracy.mean()))
@@ -152,8 +139,7 @@ class HeadTrainer:
         size, num_runs = batch_size(self._config, fold), len(runs.key)
         num_steps = steps_per_epoch(int(fold.train_count), size)
         orders = self._orders(runs.key, epoch, labels, fold, features.shape[1])
-        zero: Any = np.zeros((3, num_runs), np.float32)
-        state = state.replace(metrics=Metrics(*zero))  # type: ignore[attr-defined]
+        state = state.replace(metrics=Metrics.zero(num_runs))  # type: ignore[attr-defined]
         if isinstance(features, jax.Array):
             return self._train_steps(state, runs, (features, labels, orders), fold, 0, num_steps)
         per_block = max(1, BLOCK // (4 * num_runs * size * self._num_features))
@@ -169,9 +155,8 @@ class HeadTrainer:
         """Returns the rows of features (N·V, D) of an epoch in order, int32 (R, T), padding last."""
 
         def order(key: jax.Array) -> jax.Array:
-            order_key, view_key = (
-                jax.random.fold_in(jax.random.fold_in(key, stream), epoch) for stream in (steps.SHUFFLE, steps.AUGMENT)
-            )
+            streams = steps.SHUFFLE, steps.AUGMENT
+            order_key, view_key = (jax.random.fold_in(jax.random.fold_in(key, stream), epoch) for stream in streams)
             rows = epoch_order(order_key, fold, labels, self._config.train.sampling == "balanced")
             return rows * views + jax.random.randint(view_key, rows.shape, 0, views)
 
@@ -202,10 +187,7 @@ class HeadTrainer:
     def evaluate(
         self, params: Parameters, features: Any, labels: np.ndarray, rows: np.ndarray, count: int | None = None
     ) -> tuple[Metrics, np.ndarray]:
-        """Returns the metrics (R,) of the first `count` rows and the probabilities float32 (R, n, C) of all, on view 0.
-
-        `rows`, int (n,), are those of the images; `count` is n by default.
-        """
+        """Returns the metrics (R,) of the first `count` of rows (n,), by default all, and probabilities (R, n, C)."""
         on_device = isinstance(features, jax.Array)
         size = len(rows) if on_device else min(max(1, BLOCK // (4 * self._num_features)), len(rows))
         blocks = np.pad(rows * features.shape[1], (0, -len(rows) % size)).reshape(-1, size)

@@ -19,7 +19,7 @@ from alljax.training.distributed import stop_requested
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.metric_writers import Write, open_loggers, profiler
-from alljax.training.optimizers import Hyperparameters, make_schedule
+from alljax.training.optimizers import Hyperparameters, learning_rate
 from alljax.training.step import History, Metrics, RunInputs, TrainState
 
 
@@ -39,6 +39,7 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
         Stopped: a stop was requested; the run is saved.
     """
     train, steps = tuner.config.train, loader.steps_per_epoch
+    total = train.epochs * steps
     with contextlib.ExitStack() as stack:
         checkpoints = CheckpointManager(folder / "checkpoints", train, tuner.abstract, f"{steps} steps per epoch")
         stack.callback(checkpoints.close)
@@ -54,12 +55,11 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
         write = stack.enter_context(open_loggers(folder, train.loggers, start, configs.flatten(tuner.config)))
         monitor = _Monitor(tuner, checkpoints, write, start, logged)
         trace = stack.enter_context(profiler(tuner.config.profile, start, folder))
-        schedule = make_schedule(tuner.config, Hyperparameters.of(tuner.config, train.epochs * steps))
-        rates = [float(schedule((epoch + 1) * steps - 1)) for epoch in range(train.epochs)]
+        numbers = Hyperparameters.of(tuner.config, total)
+        rates = [float(learning_rate(tuner.config, numbers, step)) for step in range(steps - 1, total, steps)]
         batches = stack.enter_context(contextlib.closing(loader.train(start)))
         stack.enter_context(jax.transfer_guard("disallow"))
-
-        for step in range(start, train.epochs * steps):
+        for step in range(start, total):
             epoch, index = divmod(step, steps)
             if _stops_early(history, train.patience):
                 break
@@ -85,7 +85,6 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
             update(min(train.batch_size, loader.train_count - index * train.batch_size))
             if stop:
                 checkpoints.wait()
-                total = train.epochs * steps
                 raise Stopped(f"stopped after step {done:,} of {total:,}, saved in {checkpoints.folder}")
 
         if train.patience:
@@ -103,8 +102,7 @@ class _Monitor:
     ) -> None:
         self._tuner, self._checkpoints, self._write = tuner, checkpoints, write
         self._step, self._time = step, time.perf_counter()
-        self._logged = np.asarray(logged, np.float32)
-        """Loss, correct and count of the current epoch at the last log line."""
+        self._logged = np.asarray(logged, np.float32)  # `Metrics` of the current epoch at the last log line
 
     def log(self, step: int, state: TrainState) -> str:
         """Writes the means over the images since the last log line; returns a note for the progress bar."""

@@ -35,7 +35,7 @@ def open_loggers(folder: Path, loggers: Sequence[str], step: int, config: dict[s
     A run that resumes after `step` steps continues its own curves: what was logged later is discarded.
 
     Raises:
-        WorkdirError: the folder cannot be written, also later, when the disk is full.
+        WorkdirError: the folder cannot be written.
         ConfigError: a service refuses, for example without a login.
     """
     writers: list[Write] = []

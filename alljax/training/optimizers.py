@@ -10,16 +10,13 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from alljax.training.parameter_groups import ParameterGroup
+from alljax.training.parameter_groups import Groups, ParameterGroup
 
 # Keras's defaults, which the paper used.
 BETA_1, BETA_2, RHO, EPSILON = 0.9, 0.999, 0.9, 1e-7
 
 NUMBERS = ("learning_rate", "decay_steps", "decay_rate", "momentum", "weight_decay", "clip_norm", "focal_gamma")
 """Settings of ``train`` that are arguments of compiled functions."""
-
-ALL_PARAMETERS = ParameterGroup(".*", 1.0)
-"""The layer group of all parameters where there are no others."""
 
 
 @flax.struct.dataclass
@@ -65,8 +62,8 @@ def scale_by_adam() -> optax.GradientTransformation:
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
-def make_schedule(config: ConfigDict, hyperparameters: Hyperparameters) -> optax.Schedule:
-    """Returns the learning rate as a function of the step, counted from 0.
+def learning_rate(config: ConfigDict, hyperparameters: Hyperparameters, step: Any) -> Any:
+    """Returns the learning rate of a step, counted from 0; all arguments but the config may be traced.
 
     - ``exponential``: ``learning_rate · decay_rate ** (step / decay_steps)``, the exponent rounded down with
       ``train.staircase``: Keras's ``ExponentialDecay``.  It does not depend on the number of epochs, so the first
@@ -77,32 +74,23 @@ def make_schedule(config: ConfigDict, hyperparameters: Hyperparameters) -> optax
     - ``constant``.
 
     During the first ``train.warmup_steps`` all of them are multiplied by (step + 1) / warmup_steps.
-
-    Args:
-        config: ``train`` is read.
-        hyperparameters: may be traced.
     """
-    train = config.train
-
-    def schedule(step: Any) -> Any:
-        step, rate = jnp.asarray(step, jnp.float32), jnp.asarray(hyperparameters.learning_rate)
-        if train.schedule == "exponential":  # optax's requires a static decay rate
-            exponent = step / hyperparameters.decay_steps
-            rate = rate * hyperparameters.decay_rate ** (jnp.floor(exponent) if train.staircase else exponent)
-        elif train.schedule == "cosine":
-            progress = jnp.minimum(step / hyperparameters.total_steps, 1.0)
-            rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-        elif train.schedule == "piecewise":
-            rate = optax.piecewise_constant_schedule(rate, dict(train.boundaries))(step)
-        return rate * jnp.minimum((step + 1) / train.warmup_steps, 1.0) if train.warmup_steps else rate
-
-    return schedule
+    train, step, rate = config.train, jnp.asarray(step, jnp.float32), jnp.asarray(hyperparameters.learning_rate)
+    if train.schedule == "exponential":  # optax's requires a static decay rate
+        exponent = step / hyperparameters.decay_steps
+        rate = rate * hyperparameters.decay_rate ** (jnp.floor(exponent) if train.staircase else exponent)
+    elif train.schedule == "cosine":
+        progress = jnp.minimum(step / hyperparameters.total_steps, 1.0)
+        rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    elif train.schedule == "piecewise":
+        rate = optax.piecewise_constant_schedule(rate, dict(train.boundaries))(step)
+    return rate * jnp.minimum((step + 1) / train.warmup_steps, 1.0) if train.warmup_steps else rate
 
 
 def make_optimizer(
-    config: ConfigDict, hyperparameters: Hyperparameters, group_of: Mapping[str, ParameterGroup] | None = None
+    config: ConfigDict, hyperparameters: Hyperparameters, step: Any, group_of: Groups | None = None
 ) -> optax.GradientTransformation:
-    """Returns ``train.optimizer`` with its schedule, weight decay and clipping.
+    """Returns the update of one step, counted from 0, by ``train.optimizer`` with schedule, weight decay and clipping.
 
     Weight decay is decoupled from the gradient in all of them, as in Keras (Loshchilov & Hutter 2017,
     arXiv 1711.05101): ``train.weight_decay`` · parameter is added to the direction before the learning rate
@@ -110,34 +98,18 @@ def make_optimizer(
 
     Args:
         config: ``train`` is read; a number that is 0 there is not part of the computation.
-        hyperparameters: may be traced; the optimizer's state does not depend on them.
-        group_of: path of a parameter → its layer group; None for one group.  Gradients and parameters are then flat
-            dictionaries from path to array; groups may be absent from the gradients and then stay as they are.
+        hyperparameters: may be traced, as may `step`; the optimizer's state depends on neither.
+        step: number of steps done.
+        group_of: None for one group.  Gradients and parameters are otherwise flat dictionaries from path to array;
+            groups may be absent from the gradients and then stay as they are.
     """
-    schedule = make_schedule(config, hyperparameters)
-
-    def transformation(step: Any) -> optax.GradientTransformation:
-        """Returns the transformation of one step; its state does not depend on the step."""
-        clip = (optax.clip_by_global_norm(hyperparameters.clip_norm),) if config.train.clip_norm else ()
-        parts = config, hyperparameters, -schedule(step)
-        return optax.chain(*clip, _by_group(*parts, group_of) if group_of else _scaled(*parts))
-
-    def init(params: optax.Params) -> tuple[jax.Array, optax.OptState]:
-        step = jnp.zeros((), jnp.int32)
-        return step, transformation(step).init(params)
-
-    def update(
-        gradients: optax.Updates, state: tuple[jax.Array, optax.OptState], params: optax.Params | None = None
-    ) -> tuple[optax.Updates, tuple[jax.Array, optax.OptState]]:
-        step, inner = state
-        updates, inner = transformation(step).update(gradients, inner, params)
-        return updates, (optax.safe_increment(step), inner)
-
-    return optax.GradientTransformation(init, update)
+    clip = (optax.clip_by_global_norm(hyperparameters.clip_norm),) if config.train.clip_norm else ()
+    parts = config, hyperparameters, -learning_rate(config, hyperparameters, step)
+    return optax.chain(*clip, _by_group(*parts, group_of) if group_of else _scaled(*parts, ParameterGroup(".*", 1.0)))
 
 
 def _scaled(
-    config: ConfigDict, hyperparameters: Hyperparameters, rate: Any, group: ParameterGroup = ALL_PARAMETERS
+    config: ConfigDict, hyperparameters: Hyperparameters, rate: Any, group: ParameterGroup
 ) -> optax.GradientTransformation:
     """Returns the update of a layer group at one step, whose negative learning rate is `rate`.
 
@@ -161,7 +133,7 @@ def _scaled(
 
 
 def _by_group(
-    config: ConfigDict, hyperparameters: Hyperparameters, rate: Any, group_of: Mapping[str, ParameterGroup]
+    config: ConfigDict, hyperparameters: Hyperparameters, rate: Any, group_of: Groups
 ) -> optax.GradientTransformation:
     """Transforms each layer group separately; a group without gradients keeps its state.
 

@@ -21,12 +21,12 @@ class ParameterGroup:
     from_epoch: int = 0  # first epoch, counted from 0, in which they are trained
 
 
-def assign(paths: Iterable[str], entries: Sequence[Any]) -> dict[str, ParameterGroup]:
-    """Returns the layer group of each parameter, by path.
+Groups = Mapping[str, ParameterGroup]
+"""Path of a parameter → its layer group."""
 
-    Args:
-        paths: of the parameters.
-        entries: ``train.groups``: each (pattern, rate), (pattern, rate, decay) or (pattern, rate, decay, from_epoch).
+
+def assign(paths: Iterable[str], entries: Sequence[Any]) -> dict[str, ParameterGroup]:
+    """Returns the layer group of each parameter by its path; `entries` are ``train.groups``.
 
     Raises:
         ConfigError: an invalid pattern or one that matches none, or a parameter that matches no pattern or several.
@@ -48,7 +48,7 @@ def assign(paths: Iterable[str], entries: Sequence[Any]) -> dict[str, ParameterG
     return group_of
 
 
-def trainable(group_of: Mapping[str, ParameterGroup], epoch: int) -> frozenset[str]:
+def trainable(group_of: Groups, epoch: int) -> frozenset[str]:
     """Returns the paths of the parameters that are trained in an epoch, counted from 0."""
     return frozenset(path for path, group in group_of.items() if group.rate > 0 and group.from_epoch <= epoch)
 

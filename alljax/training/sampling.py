@@ -15,22 +15,16 @@ from alljax.errors import ConfigError
 
 @flax.struct.dataclass
 class FoldRows:
-    """Rows of one fold, int32, padded so that all folds of a study have the same shapes; their numbers are the counts.
-
-    Attributes:
-        validation: the test rows if the fold has no validation rows: then the curves are theirs, as in the paper.
-        class_weights: float32 (C,).
-        repeat, fold: their numbers, from 0.
-    """
+    """Rows of one fold, int32, padded so that all folds of a study have the same shapes, and how many they are."""
 
     train: Any
     train_count: Any
     test: Any
     test_count: Any
-    validation: Any
+    validation: Any  # the test rows if the fold has no validation rows: then the curves are theirs, as in the paper
     validation_count: Any
-    class_weights: Any
-    repeat: Any
+    class_weights: Any  # float32 (C,)
+    repeat: Any  # from 0, as is fold
     fold: Any
 
 

@@ -106,7 +106,7 @@ class Mesh:
 class PmapMesh(Mesh):
     """`jax.pmap`: each device runs the function on its part of the batch; the function sums over `axis` itself.
 
-    All arrays are on the devices of this process.  A batch has a leading axis of devices, the state is replicated.
+    A batch has a leading axis of the devices of this process, the state is replicated on them.
     """
 
     axis = DATA

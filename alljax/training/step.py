@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from alljax.data.augmentation import Augment
 from alljax.training.optimizers import Hyperparameters, make_optimizer
-from alljax.training.parameter_groups import ParameterGroup
+from alljax.training.parameter_groups import Groups
 
 INIT, SHUFFLE, AUGMENT, DROPOUT, RUN = range(5)
 """Random streams, with one of which a run's key is folded before it is used.
@@ -29,9 +29,6 @@ Apply = Callable[[Parameters, Any, jax.Array, jax.Array, jax.Array | None], tupl
 
 Without keys (None) nothing is dropped.
 """
-
-Groups = Mapping[str, ParameterGroup]
-"""Path of a parameter → its layer group."""
 
 
 @flax.struct.dataclass
@@ -115,9 +112,9 @@ def init_state(
     config: ConfigDict, params: Parameters, batch_stats: Any = None, group_of: Groups | None = None
 ) -> TrainState:
     """Returns the state before the first step; `params` are those that are trained at some time."""
-    optimizer = make_optimizer(config, Hyperparameters.of(config, total_steps=1), group_of)
-    ema = params if config.train.ema_decay else {}
-    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), batch_stats or {}, ema)
+    step, ema = jnp.zeros((), jnp.int32), params if config.train.ema_decay else {}
+    optimizer = make_optimizer(config, Hyperparameters.of(config, total_steps=1), step, group_of)
+    return TrainState(params, optimizer.init(params), step, batch_stats or {}, ema)
 
 
 def make_train_step(
@@ -180,7 +177,7 @@ def make_train_step(
         divided = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0), batch)
         (sums, batch_stats), _ = lax.scan(add_part, carry, divided)
         gradients, metrics = over_devices(sums)
-        optimizer = make_optimizer(config, run.hyperparameters, group_of)
+        optimizer = make_optimizer(config, run.hyperparameters, state.step, group_of)
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         params = {**state.params, **optax.apply_updates(params, updates)}
         ema = _average(state, params, config.train.ema_decay)

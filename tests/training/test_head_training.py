@@ -62,10 +62,11 @@ def plain_loop(config: ConfigDict, fold: int, seed: int) -> tuple[Any, list[np.n
     """The same training without masks or padding: parameters, and the numbers of `History` per epoch."""
     features, labels = make_features()
     weights = make_fold_rows(config, labels, CLASSES, FOLDS)[fold].class_weights
-    head, optimizer = Head(HIDDEN, CLASSES), make_optimizer(config, Hyperparameters.of(config, 1000))
+    head, numbers = Head(HIDDEN, CLASSES), Hyperparameters.of(config, 1000)
     key, history = jax.random.key(seed), []
     params = head.init(jax.random.fold_in(key, INIT), features[:1, 0])["params"]
-    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    state, step = make_optimizer(config, numbers, 0).init(params), 0
+    update = jax.jit(lambda step, *arguments: make_optimizer(config, numbers, step).update(*arguments))
 
     def metrics(params: Any, inputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
         logits: Any = head.apply({"params": params}, inputs)
@@ -78,8 +79,8 @@ def plain_loop(config: ConfigDict, fold: int, seed: int) -> tuple[Any, list[np.n
         order, learned = train[np.argsort(random[: len(train)])], []
         for rows in np.split(order, range(config.train.batch_size, len(order), config.train.batch_size)):
             learned.append(np.array(metrics(params, features[rows, 0], labels[rows])))
-            updates, state = update(gradient(params, features[rows, 0], labels[rows]), state, params)
-            params = optax.apply_updates(params, updates)
+            updates, state = update(step, gradient(params, features[rows, 0], labels[rows]), state, params)
+            params, step = optax.apply_updates(params, updates), step + 1
         tested = np.array(metrics(params, features[test, 0], labels[test]))
         history.append(np.concatenate([np.concatenate(learned, 1).mean(1), tested.mean(1)]))
     return params, history

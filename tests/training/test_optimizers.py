@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from alljax.config import default_config
-from alljax.training.optimizers import Hyperparameters, make_optimizer, make_schedule
+from alljax.training.optimizers import Hyperparameters, learning_rate, make_optimizer
 from alljax.training.parameter_groups import ParameterGroup
 
 GOLDENS = np.load(Path(__file__).with_name("keras_optimizers.npz"))
@@ -24,8 +24,17 @@ def config_of(**train: object) -> Any:
 
 
 def optimizer_of(group_of: Any = None, total_steps: int = 10, **train: object) -> optax.GradientTransformation:
+    """Returns the optimizer with its number of steps as a part of the state."""
     config = config_of(**train)
-    return make_optimizer(config, Hyperparameters.of(config, total_steps), group_of)
+    numbers = Hyperparameters.of(config, total_steps)
+
+    def update(gradients: Any, state: Any, params: Any = None) -> Any:
+        step, inner = state
+        updates, inner = make_optimizer(config, numbers, step, group_of).update(gradients, inner, params)
+        return updates, (step + 1, inner)
+
+    init = make_optimizer(config, numbers, 0, group_of).init
+    return optax.GradientTransformation(lambda params: (jnp.zeros((), jnp.int32), init(params)), update)
 
 
 def trajectory(optimizer: optax.GradientTransformation, columns: slice = slice(None)) -> np.ndarray:
@@ -53,8 +62,8 @@ def test_thousand_steps_equal_keras(name: str, staircase: bool) -> None:
 
 def test_learning_rates_of_the_paper() -> None:
     """After 10, 50 and 100 epochs of 267 steps."""
-    schedule = make_schedule(default_config(), Hyperparameters.of(default_config(), 26_700))
-    rates = [float(schedule(267 * epochs)) for epochs in (10, 50, 100)]
+    numbers = Hyperparameters.of(default_config(), 26_700)
+    rates = [float(learning_rate(default_config(), numbers, 267 * epochs)) for epochs in (10, 50, 100)]
     np.testing.assert_allclose(rates, [8.59e-5, 4.67e-5, 2.18e-5], rtol=2e-3)
 
 
@@ -73,8 +82,8 @@ def test_learning_rates_of_the_paper() -> None:
 )
 def test_schedules(settings: dict, reference: optax.Schedule) -> None:
     config = config_of(**settings)
-    schedule = jax.jit(lambda step, hyperparameters: make_schedule(config, hyperparameters)(step))
-    got = [float(schedule(step, Hyperparameters.of(config, 200))) for step in range(0, 210, 7)]
+    rate = jax.jit(lambda numbers, step: learning_rate(config, numbers, step))
+    got = [float(rate(Hyperparameters.of(config, 200), step)) for step in range(0, 210, 7)]
     np.testing.assert_allclose(got, [float(reference(step)) for step in range(0, 210, 7)], rtol=1e-5, atol=1e-11)
 
 
