@@ -113,7 +113,7 @@ def _load(name: str, path: str, weights: str) -> Network:
         return conversion.convert(formats.read_weights(located.path), name, origin=located.path)
 
     source = located.source
-    layout = source.layout if source and source.hash else converted().layout
+    layout = source.layout if source else converted().layout
     if not source and converted().source:
         source = store.get_source(converted().source)
     expected = get_preprocessing(source.preprocessing if source else backbone.layouts[layout].preprocessing)

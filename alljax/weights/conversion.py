@@ -79,8 +79,7 @@ def convert(
         if with_classifier or not path.startswith(CLASSIFIER):
             flat[path] = np.ascontiguousarray(_finite_float32(found[path], match.names[path], origin))
     labels = dict(name.split("/") for name in arrays if re.fullmatch(ALLJAX_LABELS, name))
-    layout = match.layout.name if match.layout is not ALLJAX else labels.get("layout", "")
-    if layout not in chosen.layouts:
+    if (layout := labels.get("layout", match.layout.name)) not in chosen.layouts:
         raise WeightsError(f"{origin} does not name its original layout: convert the original file again")
     return Converted(unflatten_dict(flat, sep="/"), layout, labels.get("source", ""))
 
@@ -97,18 +96,16 @@ def convert_file(path: Path, backbone: str, out: Path) -> int:
     converted = convert(formats.read_weights(path), backbone, classifier=True, origin=path)
     flat = flatten_dict(converted.variables, sep="/")
     known = store.recognize(path)
-    source = known.name if known else converted.source
-    labels = [f"layout/{converted.layout}", *([f"source/{source}"] if source else [])]
-    content = flat | {label: np.zeros(0, np.float32) for label in labels}
-    metadata = {"backbone": backbone, "layout": converted.layout, "source_sha256": store.digest(path)}
-    files.write_bytes(out, safetensors.numpy.save(content, metadata))
+    labels = {"layout": converted.layout, "source": known.name if known else converted.source}
+    content = flat | {f"{key}/{name}": np.zeros(0, np.float32) for key, name in labels.items() if name}
+    files.write_bytes(out, safetensors.numpy.save(content))
     return sum(array.size for array in flat.values())
 
 
 def best_match(names: Iterable[str], backbones: Iterable[Backbone] = BACKBONES.values()) -> Match:
     """Returns the best match of the tensor names in a file; without names if the file fits none of the backbones."""
     layouts = [(backbone, layout) for backbone in backbones for layout in (*backbone.layouts.values(), ALLJAX)]
-    matches = [_match(names, backbone, layout) for backbone, layout in layouts]
+    matches = (_match(names, *each) for each in layouts)
     return max(matches, key=lambda match: (len(match.names), -len(match.missing)))
 
 

