@@ -23,7 +23,7 @@ PROPERTIES = {
 LIMIT = 0.5
 """Properties that are at least so far from chance (0) to certainty (1) are reported: .75 for two classes."""
 
-_FOLDS, _LEAVES = 5, 8
+_FOLDS = 5
 
 
 def measure(
@@ -36,7 +36,8 @@ def measure(
     subject cannot be distinguished from that of the class.
 
     Args:
-        labels: int (N,), indices of `classes`, each of which occurs at least twice (else nothing is measured).
+        labels: int (N,), indices of `classes`, each of which occurs at least twice (else nothing is measured); -1 where
+            unknown.
         subjects: N names.
         properties: (N,) numbers or texts by name, see `PROPERTIES`.
         classes: C names.
@@ -47,13 +48,13 @@ def measure(
     """
     images = np.arange(len(labels))
     for groups in (np.unique(subjects, return_inverse=True)[1], images):
-        folds = min(_FOLDS, *(len(np.unique(groups[labels == label])) for label in range(len(classes))))
+        folds = min((len(np.unique(groups[labels == label])) for label in range(len(classes))), default=0)
         if folds > 1:
             break
     else:
         return {}
     varied = any(len(np.unique(values)) > 1 for values in properties.values())
-    fold_of_image = group_folds(labels, groups, folds, 0) if varied else images
+    fold_of_image = group_folds(labels, groups, min(folds, _FOLDS), 0) if varied else images
     return {
         name: {
             "balanced_accuracy": _balanced_accuracy(labels, values, fold_of_image),
@@ -65,12 +66,14 @@ def measure(
 
 def warnings(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yields a message about the properties that predict the class, the best first; `measured` is from `measure`."""
-    accuracies = {name: of_property["balanced_accuracy"] for name, of_property in measured.items()}
-    chance = 1 / len(next(iter(measured.values()))["values"]) if measured else 1
-    above = [name for name, found in accuracies.items() if found - chance >= LIMIT * (1 - chance)]
-    if not above:
+    accuracies = {}
+    for name, of_property in measured.items():
+        chance, accuracy = 1 / max(len(of_property["values"]), 1), of_property["balanced_accuracy"]
+        if name in PROPERTIES and accuracy - chance >= LIMIT * (1 - chance):
+            accuracies[name] = accuracy
+    if not accuracies:
         return
-    best, *others = sorted(above, key=accuracies.__getitem__, reverse=True)
+    best, *others = sorted(accuracies, key=accuracies.__getitem__, reverse=True)
     values = "; ".join(f"{of} {typical}" for of, typical in measured[best]["values"].items())
     also = ", ".join(f"{PROPERTIES[name]} {accuracies[name]:.2f}" for name in others)
     yield (
@@ -85,18 +88,14 @@ def _balanced_accuracy(labels: np.ndarray, values: np.ndarray, fold_of_image: np
     num_classes = int(labels.max()) + 1
     if len(known) == 1:
         return 1 / num_classes
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
     from sklearn.tree import DecisionTreeClassifier
 
     inputs = (codes if values.dtype.kind == "U" else values)[:, None]
-    predicted = np.empty_like(labels)
-    for fold in np.unique(fold_of_image):
-        tested = fold_of_image == fold
-        tree = DecisionTreeClassifier(
-            max_leaf_nodes=max(_LEAVES, 2 * num_classes), class_weight="balanced", random_state=0
-        )
-        tree.fit(inputs[~tested], labels[~tested])
-        predicted[tested] = tree.predict(inputs[tested])
-    return float(np.mean([np.mean(predicted[labels == label] == label) for label in range(num_classes)]))
+    tree = DecisionTreeClassifier(max_leaf_nodes=max(8, 2 * num_classes), class_weight="balanced", random_state=0)
+    predicted = cross_val_predict(tree, inputs, labels, cv=PredefinedSplit(fold_of_image))
+    return float(balanced_accuracy_score(labels, predicted))
 
 
 def _typical(values: np.ndarray) -> str:

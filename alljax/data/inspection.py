@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import PIL
@@ -33,21 +33,8 @@ PIXEL_PROBLEMS = {
 }
 """Problems with the pixels of an image and their descriptions."""
 
-_VERSION = 2  # increased when the stored properties change
+_VERSION = 3  # increased when the stored properties change
 _Result = TypeVar("_Result")
-
-
-class _Properties(NamedTuple):
-    digest: str
-    pixels: str
-    area: float
-    range: int
-    width: int
-    height: int
-    format: str
-    mode: str
-    border: float
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -82,12 +69,12 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
         The data set, without the skipped images and with a note about them, and the properties of its images.
 
     Raises:
-        DataError: names the first five images that cannot be read and counts the others.
+        DataError: names the first five images that cannot be read and counts the others; with ``skip``, if none can.
     """
     cached = _cache_file(dataset)
     errors: dict[str, str] = {}
     if cached and (text := cache.read_text(cached)):
-        found = [_Properties(*values) for values in json.loads(text)]
+        found = json.loads(text)
     else:
         by_path, errors = map_images(dataset, _properties, "inspect images")
         found = list(by_path.values())
@@ -95,27 +82,28 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
             cache.write_text(cached, json.dumps(found))
     if errors:
         listed = first_few(f"{path} ({why})" for path, why in errors.items())
-        if on_error == "raise":
+        if on_error == "raise" or not found:
             count = f"{len(errors):,} of {plural(len(dataset.records), 'image')}"
             raise DataError(f"{count} cannot be read, replace or remove them: {listed}")
         note = f"{plural(len(errors), 'image')} skipped, cannot be read (data.on_error=skip): {listed}"
         readable = tuple(record for record in dataset.records if record.path not in errors)
         dataset = replace(dataset, records=readable, notes=(*dataset.notes, note))
-    columns = {name: np.array([getattr(each, name) for each in found]) for name in _Properties._fields}
-    suspicious = _find_pixel_problems(dataset, columns)
-    noted = [
-        f"{plural(len(paths), 'image')} {PIXEL_PROBLEMS[problem]}: {first_few(paths)}"
-        for problem, paths in suspicious.items()
-        if paths
-    ]
-    dataset = replace(dataset, notes=(*dataset.notes, *noted))
+    columns = {name: np.array([each[name] for each in found]) for name in found[0]}
+    digests, pixels = (tuple(columns[name].tolist()) for name in ("digest", "pixels"))
     sizes = Counter(zip(columns["width"].tolist(), columns["height"].tolist(), strict=True))
-    measured = _measure_file_properties(dataset, columns)
+    labels = np.array([record.label for record in dataset.records])
+    subjects = splits.merge_subjects(dataset.records, pixels, dataset.known_subjects)
+    properties = {name: columns[name] for name in file_properties.PROPERTIES}
+    measured = file_properties.measure(labels, subjects, properties, dataset.classes)
     for warning in file_properties.warnings(measured):
         logging.warning(warning)
     _log_conversions(Counter(columns["mode"].tolist()), sizes)
-    digests, pixels = (tuple(columns[name].tolist()) for name in ("digest", "pixels"))
-    return dataset, Inspection(digests, pixels, columns["area"].astype(np.float32), sizes, suspicious, measured)
+    problems = _pixel_problems(dataset, columns)
+    notes = [
+        f"{plural(len(of), 'image')} {PIXEL_PROBLEMS[name]}: {first_few(of)}" for name, of in problems.items() if of
+    ]
+    dataset = replace(dataset, notes=(*dataset.notes, *notes))
+    return dataset, Inspection(digests, pixels, columns["area"].astype(np.float32), sizes, problems, measured)
 
 
 def map_images(
@@ -147,7 +135,7 @@ def num_threads() -> int:
     return min(2 * files.cpu_cores(), THREADS)
 
 
-def _properties(dataset: Dataset, record: Record) -> _Properties:
+def _properties(dataset: Dataset, record: Record) -> dict[str, Any]:
     data = dataset.read(record)
     complete = decode(data, record.path)
     pixels, header = crop(dataset, complete), open_image(data)
@@ -155,37 +143,26 @@ def _properties(dataset: Dataset, record: Record) -> _Properties:
     rows = complete.reshape(len(complete), -1)  # along long rows, NumPy is ten times as fast
     darkest, brightest = (bound.reshape(-1, 3) for bound in (rows.min(0), rows.max(0)))
     edges = complete[0], complete[-1], complete[:, 0], complete[:, -1]
-    return _Properties(
-        digest=hashlib.sha256(data).hexdigest(),
-        pixels=pixel_digest(complete),
-        area=np.count_nonzero(pixels[..., 0] | pixels[..., 1] | pixels[..., 2]) / (height * width),
-        range=int(np.max(brightest.max(0) - darkest.min(0))),
-        width=width,
-        height=height,
-        format=header.format or "",
-        mode=header.mode,
-        border=round(float(np.mean([edge.mean() for edge in edges])), 1),
-        bytes=len(data),
-    )
+    return {
+        "digest": hashlib.sha256(data).hexdigest(),
+        "pixels": pixel_digest(complete),
+        "area": np.count_nonzero(pixels[..., 0] | pixels[..., 1] | pixels[..., 2]) / (height * width),
+        "range": int(np.max(brightest.max(0) - darkest.min(0))),
+        "width": width,
+        "height": height,
+        "format": header.format or "",
+        "mode": header.mode,
+        "border": round(float(np.mean([edge.mean() for edge in edges])), 1),
+        "bytes": len(data),
+    }
 
 
-def _find_pixel_problems(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+def _pixel_problems(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {problem: [] for problem in PIXEL_PROBLEMS}
     for record, used, mode in zip(dataset.records, columns["range"], columns["mode"], strict=True):
-        if not used:
-            found["one_color"].append(record.path)
-        elif used <= SMALL_RANGE[16 if mode.startswith("I") else 8]:
-            found["small_range"].append(record.path)
+        if used <= SMALL_RANGE[16 if mode.startswith("I") else 8]:
+            found["small_range" if used else "one_color"].append(record.path)
     return found
-
-
-def _measure_file_properties(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    labels = np.array([record.label for record in dataset.records])
-    if set(labels.tolist()) != set(range(len(dataset.classes))):  # unlabeled, or a class is missing
-        return {}
-    subjects = splits.merge_subjects(dataset.records, columns["pixels"].tolist(), dataset.known_subjects)
-    properties = {name: columns[name] for name in file_properties.PROPERTIES}
-    return file_properties.measure(labels, subjects, properties, dataset.classes)
 
 
 def _cache_file(dataset: Dataset) -> Path | None:

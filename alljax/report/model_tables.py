@@ -35,9 +35,9 @@ def results_table(study: Study) -> Table:
     rows = []
     for label, split, result in tested:
         values = {key: metric_value(key, result, interval=place < 3) for place, key in enumerate(METRICS)}
-        if interval := result["intervals"].get(ranking.metric):
-            bar = interval[0], result[ranking.metric], interval[1]
-            values[ranking.metric] = replace(values[ranking.metric], bar=bar)
+        interval, value = result["intervals"].get(ranking.metric), result[ranking.metric]
+        if interval and value is not None:
+            values[ranking.metric] = replace(values[ranking.metric], bar=(interval[0], value, interval[1]))
         by_class = [metric_value("recall", one, interval=False) for one in result["per_class"] if recalls]
         minutes = Value(f"{result['seconds'] / 60:.1f}", result["seconds"] / 60) if "seconds" in result else Value("")
         rows.append((label, *(Value(split) for _ in split_column), *values.values(), *by_class, minutes))

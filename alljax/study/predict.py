@@ -18,7 +18,7 @@ from alljax import files, progress
 from alljax.data.dataset import Dataset
 from alljax.data.inspection import inspect
 from alljax.data.readers import open_unlabeled
-from alljax.errors import DataError, WorkdirError
+from alljax.errors import WorkdirError
 from alljax.study import outputs, results, workdir
 from alljax.study.experiment import open_images
 from alljax.study.results import Study
@@ -136,8 +136,6 @@ def _open_images(images: Sequence[Path], study: Study, config: ConfigDict) -> tu
     dataset, inspection = inspect(opened, config.data.on_error)
     for note in dataset.notes:
         logging.info(note)
-    if not dataset.records:
-        raise DataError(f"no image to classify: {dataset.notes[-1]}")
     size, expected = inspection.sizes.most_common(1)[0][0], tuple(study.metrics["dataset"]["image_size"])
     if size != expected:
         logging.info(

@@ -110,7 +110,7 @@ def test_weights_and_unreadable_images(
     code, out, err = run("predict", "--workdir=run", "good.png", "bad.png", "--weights=folder")
     assert (code, out) == (3, "predictions.csv: 1 image\n")
     assert "1 image skipped, cannot be read (data.on_error=skip): bad.png" in err
-    assert "no image to classify: 1 image skipped" in refused("predict", "--workdir=run", "bad.png", "--weights=folder")
+    assert "1 of 1 image cannot be read" in refused("predict", "--workdir=run", "bad.png", "--weights=folder")
     moved.unlink()
     assert "no weight file with the SHA-256" in refused("predict", "--workdir=run", "good.png", "--weights=folder")
 
