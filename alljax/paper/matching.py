@@ -158,16 +158,13 @@ def compare_means(match: Match, key: Key) -> list[Comparison]:
 
 
 def describe(match: Match) -> list[str]:
-    """Returns how a study differs from the paper's, and what the tolerance is, in sentences."""
-    titles = {letter: match.title(letter) for letter in match.networks}
-    lines = [f"Network {letter}: {title}." for letter, title in titles.items() if " used as " in title]
+    """Returns how the split differs from the paper's, and what the tolerance is, in sentences."""
+    split = (
+        f"The random split is {'' if match.split['split.stratified'] else 'not '}stratified. The paper does not state "
+        "whether its was; the accuracies that it states fit its tables only without stratification."
+    )
     if (protocol := match.split["split.protocol"]) != "paper":
-        lines.append(f"The split protocol is {protocol}; the paper splits images at random.")
-    else:
-        lines.append(
-            f"The random split is {'' if match.split['split.stratified'] else 'not '}stratified. The paper does not "
-            "state whether its was; the accuracies that it states fit its tables only without stratification."
-        )
+        split = f"The split protocol is {protocol}; the paper splits images at random."
     tolerance = (
         "Tolerance, after ±: √2 times the standard deviation of our number over runs (repeats of the random split × "
         "seeds). If only split and seed differ, about 68% of the differences are within the tolerance and 95% within "
@@ -175,7 +172,7 @@ def describe(match: Match) -> list[str]:
     )
     if match.finished and math.isnan(compare(match, match.finished[0], "macro_f1").tolerance):
         tolerance = "With one run there is no tolerance: set split.repeats or study.seeds to 2 or more."
-    return [*lines, tolerance]
+    return [split, tolerance]
 
 
 def is_cnmc(study: Study) -> bool:

@@ -8,7 +8,7 @@ from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.metrics import METRICS
 from alljax.report import plots, setting_names
 from alljax.report.setting_names import VariedSetting
-from alljax.report.tables import Figure, Section, Table, Value, difference_value, format_value, metric_value
+from alljax.report.tables import Figure, Section, Table, Value, difference_value, metric_value, number_value
 from alljax.study.results import Study
 
 MOST_COLORS, MOST_PANELS = 12, 9
@@ -25,26 +25,20 @@ def sections(study: Study) -> list[Section]:
 
 
 def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
-    trials, ranking = study.metrics["trials"], study.ranking
-    metrics = list(dict.fromkeys([ranking.metric, "accuracy", "macro_f1"]))
-    rows = []
+    ranking, metric, rows = study.ranking, study.ranking.metric, []
     for name in ranking.order:
-        result = trials[name]
+        result, other = study.metrics["trials"][name], ranking.differences.get(name)
         values = [setting.values[setting.index(study.settings(name))] for setting in varied]
-        scores = [metric_value(key, result) for key in metrics]
-        deviation = result["std"][ranking.metric]
-        spread = Value(format_value(ranking.metric, deviation), deviation)
-        other = ranking.differences.get(name)
-        difference = difference_value(ranking.metric, other.value, other.interval) if other else Value("")
-        rows.append((*values, scores[0], spread, *scores[1:], difference, Value(_verdict(study.ranking, name))))
-    labels = [METRICS[key] for key in metrics]
-    columns = (*(setting.name for setting in varied), labels[0], "sd over seeds", *labels[1:], "difference", "verdict")
+        spread = number_value(metric, result["std"][metric])
+        difference = difference_value(metric, other.value, other.interval) if other else Value("")
+        rows.append((*values, metric_value(metric, result), spread, difference, Value(_verdict(ranking, name))))
+    columns = (*(setting.name for setting in varied), METRICS[metric], "sd over seeds", "difference", "verdict")
     notes = (
-        f"In brackets: {study.intervals}. Difference: {labels[0]} minus that of the best model (accuracies in "
+        f"In brackets: {study.intervals}. Difference: {METRICS[metric]} minus that of the best model (accuracies in "
         f"percentage points), paired bootstrap over {study.interval_unit}; its intervals hold for all pairs at once "
         "(max-T), because the best model was selected from all.",
     )
-    return Table("ablation", f"All models, sorted by {labels[0]}", columns, rows, notes=notes)
+    return Table("ablation", f"All models, sorted by {METRICS[metric]}", columns, rows, notes=notes)
 
 
 def _verdict(ranking: Ranking, name: str) -> str:

@@ -24,19 +24,15 @@ FEW_SUBJECTS = 10
 
 def headline(study: Study) -> dict[str, Value]:
     """Returns the main metrics of the best model by display name, for two classes with both recalls."""
-    name, names = study.ranking.best, study.class_names
-    result = study.metrics["trials"][name]
-    if len(names) > 2:
-        return {METRICS[key]: metric_value(key, result) for key in ("auc", "accuracy", "macro_f1")}
-    recalls = {f"recall_{label}": result["per_class"][label]["recall"] for label in (0, 1)}
-    bounds = confidence_intervals(study.predictions(name).held_out, study.bootstrap, list(recalls))
-    result = {**result, **recalls, "intervals": result["intervals"] | bounds}
-    return {
-        "AUC": metric_value("auc", result),
-        "accuracy": metric_value("accuracy", result),
-        f"sensitivity: recall of {names[1]}": metric_value("recall_1", result),
-        f"specificity: recall of {names[0]}": metric_value("recall_0", result),
-    }
+    names, result = study.class_names, study.metrics["trials"][study.ranking.best]
+    shown = {key: METRICS[key] for key in ("auc", "accuracy", "macro_f1")}
+    if len(names) == 2:
+        recalls = {f"recall_{label}": result["per_class"][label]["recall"] for label in (0, 1)}
+        bounds = confidence_intervals(study.predictions(study.ranking.best).held_out, study.bootstrap, list(recalls))
+        result = {**result, **recalls, "intervals": result["intervals"] | bounds}
+        del shown["macro_f1"]
+        shown |= {"recall_1": f"sensitivity: recall of {names[1]}", "recall_0": f"specificity: recall of {names[0]}"}
+    return {label: metric_value(key, result) for key, label in shown.items()}
 
 
 def findings(study: Study) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Tables of a study: its models with the baselines (also in the terminal), classes, misclassified images, subjects."""
 
 import sys
-from dataclasses import replace
 
 import numpy as np
 import rich.table
@@ -34,13 +33,10 @@ def results_table(study: Study) -> Table:
         tested += [(Value(BASELINES[name]), split, result) for name, result in content["baselines"].items()]
     rows = []
     for label, split, result in tested:
-        values = {key: metric_value(key, result, interval=place < 3) for place, key in enumerate(METRICS)}
-        interval, value = result["intervals"].get(ranking.metric), result[ranking.metric]
-        if interval and value is not None:
-            values[ranking.metric] = replace(values[ranking.metric], bar=(interval[0], value, interval[1]))
+        values = [metric_value(key, result, interval=place < 3) for place, key in enumerate(METRICS)]
         by_class = [metric_value("recall", one, interval=False) for one in result["per_class"] if recalls]
         minutes = Value(f"{result['seconds'] / 60:.1f}", result["seconds"] / 60) if "seconds" in result else Value("")
-        rows.append((label, *(Value(split) for _ in split_column), *values.values(), *by_class, minutes))
+        rows.append((label, *(Value(split) for _ in split_column), *values, *by_class, minutes))
     columns = ("model", *split_column, *METRICS.values(), *recalls, "minutes")
     notes = (
         f"In brackets: {study.intervals}.",
@@ -88,8 +84,8 @@ def print_results(study: Study, width: int | None = None) -> None:
 def results_section(study: Study) -> Section:
     """Returns the section with the table of models."""
     text = (
-        "The last rows are baselines without a network: what a model must exceed. Bars go from 0 to 1. Click on a "
-        "heading to sort. Tables are also in tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
+        "The last rows are baselines without a network: what a model must exceed. Click on a heading to sort. Tables "
+        "are also in tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
     )
     return Section("all-results", "Results", (text,), (results_table(study),))
 
@@ -136,7 +132,7 @@ def subjects_table(study: Study) -> Table | None:
         accuracy = float(share[subject])
         classes = Value(", ".join(study.class_names[label] for label in labels))
         images = Value(f"{count[subject]:,}", int(count[subject]))
-        shown = Value(f"{accuracy:.0%}", accuracy, bar=(0.0, accuracy, accuracy))
+        shown = Value(f"{accuracy:.0%}", accuracy)
         rows.append((Value(str(names[subject])), classes, images, shown))
     notes = (
         f"More than half of the images are correct for {(share > 0.5).sum():,} of {len(names):,} subjects; at most "

@@ -94,10 +94,9 @@ def interval_figure(
     """
     columns, labels = min(len(panels), 3), list(next(iter(panels.values())))
     down, distance = -(-len(panels) // columns), min(0.25, 0.74 / len(labels))
-    width = 8.4 if columns == 1 else 2.0 + 3.2 * columns
-    size = (width, 0.9 + down * (0.5 + len(rows) * (0.25 + 0.1 * len(labels))))
-    names = [textwrap.fill(shorten(row, 66), 36 if columns == 1 else 24) for row in rows]
-    with subplots(down, columns, size, share=True) as (figure, grid):
+    width, height = 3.2 + 3.2 * columns, 0.9 + down * (0.5 + len(rows) * (0.25 + 0.1 * len(labels)))
+    names = [textwrap.fill(shorten(row, 66), 30) for row in rows]
+    with subplots(down, columns, (width, height), share=True) as (figure, grid):
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         for axes, (title, series) in zip(grid.flat, panels.items(), strict=False):

@@ -28,8 +28,7 @@ def write_report(
     Args:
         folder: the working directory of a study.
         sections: returns the sections between setup and results where ``study.compare`` is set; else the ablation.
-        read_dataset: returns the images of the study; without it the page shows contact sheets of misclassified images
-            only if they exist.
+        read_dataset: returns the study's images, for contact sheets of misclassified ones; without it old ones stay.
 
     Returns:
         The path of the page.

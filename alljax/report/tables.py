@@ -38,14 +38,12 @@ class Value:
         text: the entry as it is displayed.
         number: the value that a column is sorted by and that the CSV holds; None for words.
         note: a second, smaller line, usually an interval.
-        bar: low end, value and high end of a bar on the page, as shares of its width.
         link: anchor on the page.
     """
 
     text: str
     number: float | None = None
     note: str = ""
-    bar: tuple[float, float, float] | None = None
     link: str = ""
 
     @property
