@@ -31,7 +31,7 @@ class Match:
         study: the study.
         networks: display names of the networks used as the paper's A and B.
         rows: from trials to rows of the paper; with several splits or configurations several trials have one row.
-        trials: from rows of the paper to trials with one split, finished or not.
+        trials: from rows of the paper, in its order, to finished trials with one split.
         split: the settings ``split.*`` of `trials`.
     """
 
@@ -40,15 +40,6 @@ class Match:
     rows: Mapping[str, Row]
     trials: Mapping[Row, str]
     split: Mapping[str, Any]
-
-    def result(self, row: Row) -> Mapping[str, Any] | None:
-        """Returns the entry of a row in metrics.json, or None where its trial is not finished."""
-        return self.study.metrics["trials"].get(self.trials.get(row))
-
-    @property
-    def finished(self) -> list[Row]:
-        """The rows with a finished trial, in the order of the paper."""
-        return [row for row in self.trials if self.result(row)]
 
     @property
     def epochs(self) -> list[int]:
@@ -67,7 +58,7 @@ class Match:
 
 
 def match(study: Study) -> Match:
-    """Finds the rows of the paper that the trials of a study correspond to, missing trials too.
+    """Finds the rows of the paper that the trials of a study correspond to.
 
     The first network (backbone and stage) in the order of the trials is used as the paper's VGG16, the second as its
     ResNet50. Of several splits the first with protocol ``paper`` is used, otherwise the first one.
@@ -81,9 +72,9 @@ def match(study: Study) -> Match:
         if row in published.ROWS:
             rows[name] = row
         splits[name] = {key: value for key, value in values.items() if key.startswith("split.")}
-    random = [split for split in splits.values() if split["split.protocol"] == "paper"]
-    split = (random or [*splits.values()])[0]
-    first = {rows[name]: name for name in reversed(rows) if splits[name] == split}
+    split = min(splits.values(), key=lambda split: split["split.protocol"] != "paper")
+    done = [name for name in rows if splits[name] == split and name in study.metrics["trials"]]
+    first = {rows[name]: name for name in reversed(done)}
     return Match(study, networks, rows, {row: first[row] for row in published.ROWS if row in first}, split)
 
 
@@ -134,8 +125,9 @@ def compare(match: Match, row: Row, metric: str) -> Comparison:
         found = Comparison(metric, (low + high) / 2, (high - low) / 2)
     else:
         found = Comparison(metric, published.printed(row, metric), 5e-5 if metric == "training_accuracy" else 5e-3)
-    if not (result := match.result(row)):
+    if row not in match.trials:
         return found
+    result = match.study.metrics["trials"][match.trials[row]]
     runs = _runs(match.study, match.trials[row])[metric]
     ours = float(runs.mean()) if metric == "training_accuracy" else result[metric]
     return replace(found, ours=ours, interval=result["intervals"].get(metric), tolerance=_tolerance(runs))
@@ -144,7 +136,7 @@ def compare(match: Match, row: Row, metric: str) -> Comparison:
 def compare_means(match: Match, key: Key) -> list[Comparison]:
     """Returns the means over epochs of one of Tables 3 to 6; intervals use the same resamples for all epochs."""
     study, means = match.study, published.MEANS[key]
-    names = [match.trials[row] for row in match.finished if row[:2] == key]
+    names = [name for row, name in match.trials.items() if row[:2] == key]
     if len(names) < len(published.EPOCHS):
         return [Comparison(metric, theirs, 5e-3) for metric, theirs in means.items()]
     resampled = resample([study.predictions(name).held_out for name in names], study.bootstrap, list(means))
@@ -170,7 +162,7 @@ def describe(match: Match) -> list[str]:
         "seeds). If only split and seed differ, about 68% of the differences are within the tolerance and 95% within "
         "twice the tolerance. Published numbers count with their rounding."
     )
-    if match.finished and math.isnan(compare(match, match.finished[0], "macro_f1").tolerance):
+    if match.trials and math.isnan(compare(match, min(match.trials), "macro_f1").tolerance):
         tolerance = "With one run there is no tolerance: set split.repeats or study.seeds to 2 or more."
     return [split, tolerance]
 

@@ -41,7 +41,7 @@ def sections(study: Study) -> list[Section]:
     tables += [table for table in (optimizer_table(match), table_7(match)) if table.rows]
     lines += [*matching.describe(match), *summary(match)]
     found = [Section("paper", "Against the paper", lines, tables)]
-    if match.finished:
+    if match.trials:
         text = "Figures 7 to 9 with our numbers, then what the paper does not show."
         found.append(Section("paper-figures", "The paper's figures", [text], training_curves.parts(match)))
     text = "Each line follows from the published text and numbers; nothing of this study enters."
@@ -59,14 +59,14 @@ def inconsistencies() -> Table:
 
 def summary(match: Match) -> list[str]:
     """Returns how many numbers agree; nothing for other data than the paper's, or without a tolerance."""
-    if not matching.is_cnmc(match.study) or not match.finished:
+    if not matching.is_cnmc(match.study) or not match.trials:
         return []
     lines = []
     for metrics, what in (
         (["training_accuracy"], "training accuracies"),
         ([*published.METRICS.values()], "test recalls, precisions and F1"),
     ):
-        found = [matching.compare(match, row, metric) for row in match.finished for metric in metrics]
+        found = [matching.compare(match, row, metric) for row in match.trials for metric in metrics]
         if not np.isnan([comparison.tolerance for comparison in found]).any():
             once, twice = (sum(comparison.within(times) for comparison in found) for times in (1, 2))
             lines.append(
@@ -99,7 +99,7 @@ def optimizer_table(match: Match) -> Table:
     metrics, rows, significant, study = ("accuracy", "macro_f1"), [], Counter[str](), match.study
     for network, epochs in itertools.product(match.networks, match.epochs):
         pair = [(network, optimizer, epochs) for optimizer in OPTIMIZERS]
-        if not all(map(match.result, pair)):
+        if not {*pair} <= match.trials.keys():
             continue
         values = [Value(match.networks[network]), Value(str(epochs), epochs)]
         adam, rmsprop = (study.predictions(match.trials[row]).held_out for row in pair)

@@ -25,13 +25,13 @@ def parts(match: Match) -> list[Table | Figure]:
     """Returns Figures 7 to 9, confusion matrices and ROC curves, and Figure 9 as a table; needs a finished trial."""
     found: list[Table | Figure] = []
     for number, network in enumerate(match.networks, start=7):
-        rows = [row for row in match.finished if row[0] == network]
-        means = {row: match.study.history(match.trials[row]).groupby("epoch").mean() for row in rows}
+        trials = {row: name for row, name in match.trials.items() if row[0] == network}
+        means = {row: match.study.history(name).groupby("epoch").mean() for row, name in trials.items()}
         panels = {
             f"{epochs} epochs": {row: mean for row, mean in means.items() if row[2] == epochs}
             for epochs in match.epochs
         }
-        if rows:
+        if means:
             name, about = f"figure-{number}", f"{match.networks[network]}; means over folds and seeds"
             found.append(curves(match, name, f"Figure {number}, one panel per number of epochs: {about}.", panels))
             caption = f"Figure {number} in one panel: {about}. Thin lines are shorter trainings, a dot marks their end."
@@ -92,7 +92,7 @@ def accuracies(match: Match) -> Figure:
             series[f"{name}, ours"] = np.array([(entry.ours, *(entry.interval or (np.nan, np.nan))) for entry in found])
             theirs, half = np.array([(entry.theirs, entry.rounding) for entry in found]).T
             series[f"{name}, implied by the paper"] = np.stack([theirs, theirs - half, theirs + half], axis=1)
-        baselines = match.study.split_of(match.trials[match.finished[0]])["baselines"]
+        baselines = match.study.split_of(next(iter(match.trials.values())))["baselines"]
         series |= {BASELINES[name]: np.full((len(found), 3), rule["accuracy"]) for name, rule in baselines.items()}
     caption = "Figure 9: test accuracy with intervals. The paper prints no numbers; its tables imply ranges."
     rows = [f"{epochs} epochs" for epochs in match.epochs]
@@ -101,13 +101,13 @@ def accuracies(match: Match) -> Figure:
 
 def longest_trainings(match: Match) -> Figure:
     """Returns confusion matrices and ROC curves of the longest training of each network and optimizer."""
-    rows = [*{row[:2]: row for row in match.finished}.values()]
+    rows = [*{row[:2]: row for row in match.trials}.values()]
     names = [name.partition(" (")[0] for name in match.study.class_names]
     with plots.subplots(2, len(rows), (0.5 + 2.6 * len(rows), 6.2)) as (figure, grid):
         for row, (above, below) in zip(rows, grid.T, strict=True):
             name = match.trials[row]
             result, tested = match.study.metrics["trials"][name], match.study.predictions(name)
-            network = "\n".join(textwrap.wrap(match.networks[row[0]], 34))
+            network = textwrap.fill(match.networks[row[0]], 34)
             above.set_title(f"{network}\n{OPTIMIZERS[row[1]]}, {row[2]} epochs", fontsize=9.5)
             plots.draw_confusion_matrix(above, result["confusion"], names)
             plots.draw_roc_curves(below, tested.labels, tested.probabilities, match.study.class_names,
@@ -127,15 +127,14 @@ def longest_trainings(match: Match) -> Figure:
 def accuracy_table(match: Match) -> Table:
     """Returns Figure 9 in numbers, with the recall of each class: ours, and what the published tables imply."""
     names, rows = match.study.class_names, []
-    for row in match.trials:
-        over_size, recalls = Value("–"), [matching.NOT_FINISHED] * len(names)
-        if result := match.result(row):
-            recalls = [
-                Value(f"{metrics['recall']:.1%}", metrics["recall"], f"{counts[label]:,.0f} of {sum(counts):,.0f}")
-                for label, (metrics, counts) in enumerate(zip(result["per_class"], result["confusion"], strict=True))
-            ]
-            if found := result["size_improvement"].get("accuracy"):
-                over_size = difference_value("accuracy", found["value"], found["interval"])
+    for row, name in match.trials.items():
+        result = match.study.metrics["trials"][name]
+        recalls = [
+            Value(f"{metrics['recall']:.1%}", metrics["recall"], f"{counts[label]:,.0f} of {sum(counts):,.0f}")
+            for label, (metrics, counts) in enumerate(zip(result["per_class"], result["confusion"], strict=True))
+        ]
+        found = result["size_improvement"].get("accuracy")
+        over_size = difference_value("accuracy", found["value"], found["interval"]) if found else Value("–")
         training = Value(match.networks[row[0]]), Value(OPTIMIZERS[row[1]]), Value(str(row[2]), row[2])
         low, high = published.implied_ranges(row, match.test_sizes)[1]
         theirs = Value(f"{100 * low:.0f} to {100 * high:.0f}%", (low + high) / 2)

@@ -25,10 +25,8 @@ from alljax.study.results import Study
 SHEETS = 3
 """Models with a contact sheet of misclassified images, the best ones."""
 
-COLORS = {
-    plots.INK: "currentColor", plots.BLUE: "var(--blue)", plots.VERMILION: "var(--red)", plots.GREEN: "var(--green)",
-    plots.PURPLE: "var(--purple)", plots.ORANGE: "var(--orange)", plots.SKY: "var(--sky)",
-}  # fmt: skip
+VARIABLES = [f"var(--{name})" for name in ("text", "blue", "red", "green", "purple", "orange", "sky")]
+COLORS = dict(zip((plots.INK, *plots.PALETTE), VARIABLES, strict=True))
 """CSS colors of the page for those of figures; they are brighter on a dark page."""
 
 

@@ -1,8 +1,7 @@
 """Matplotlib figures for the report, and the contact sheet of misclassified images.
 
 Colors are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which color-blind readers can distinguish; lines
-differ in their dashes too. The page replaces each color by one of its CSS variables, so that figures are readable on a
-light and on a dark page. The same numbers give the same bytes.
+differ in their dashes too. The page replaces them by its own. The same numbers give the same bytes.
 """
 
 import io
@@ -36,7 +35,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)
 MARKERS = "osD^vPX"
 FONT = "DejaVu Sans"
 INK = "#010203"
-"""Color of text and axes; the page replaces it by its own text color."""
+"""Color of text and axes."""
 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "alljax", "text.parse_math": False, "font.size": 10.5,
