@@ -32,8 +32,7 @@ def measure(
     """Returns how well each property alone predicts the class of images of other subjects.
 
     A decision tree of at most 8 leaves (or twice the number of classes) learns the class from the property in 5 folds
-    of whole subjects.  Where a class has one subject only, the folds are of images, because then the property of the
-    subject cannot be distinguished from that of the class.
+    of whole subjects, or of images where a class has one subject only.
 
     Args:
         labels: int (N,), indices of `classes`, each of which occurs at least twice (else nothing is measured); -1 where
@@ -65,22 +64,19 @@ def measure(
 
 
 def warnings(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yields a message about the properties that predict the class, the best first; `measured` is from `measure`."""
-    accuracies = {}
+    """Yields a message about the properties that predict the class; `measured` is from `measure`."""
+    found = []
     for name, of_property in measured.items():
-        chance, accuracy = 1 / max(len(of_property["values"]), 1), of_property["balanced_accuracy"]
+        accuracy, by_class = of_property["balanced_accuracy"], of_property["values"]
+        chance = 1 / max(len(by_class), 1)
         if name in PROPERTIES and accuracy - chance >= LIMIT * (1 - chance):
-            accuracies[name] = accuracy
-    if not accuracies:
-        return
-    best, *others = sorted(accuracies, key=accuracies.__getitem__, reverse=True)
-    values = "; ".join(f"{of} {typical}" for of, typical in measured[best]["values"].items())
-    also = ", ".join(f"{PROPERTIES[name]} {accuracies[name]:.2f}" for name in others)
-    yield (
-        f"{PROPERTIES[best].capitalize()} of an image alone predicts its class with a balanced accuracy of "
-        f"{accuracies[best]:.2f} ({values}{f'; also {also}' if also else ''}): a model can learn this instead of the "
-        "cells; use images that were made and stored in the same way for every class"
-    )
+            values = "; ".join(f"{of} {typical}" for of, typical in by_class.items())
+            found.append(f"{PROPERTIES[name]} with a balanced accuracy of {accuracy:.2f} ({values})")
+    if found:
+        yield (
+            f"The class of an image can be predicted without the cell from {', from '.join(found)}: a model can learn "
+            "this instead of the cells; use images that were made and stored in the same way for every class"
+        )
 
 
 def _balanced_accuracy(labels: np.ndarray, values: np.ndarray, fold_of_image: np.ndarray) -> float:

@@ -1,10 +1,9 @@
 """Generated white blood cells with subjects: a data set to try everything without a download.
 
-The images imitate C-NMC 2019, with its file names: single stained cells on black, each subject with one
-class. Blasts (`all`) tend to be larger, with finer chromatin, nucleoli and a rougher outline; each subject has its
-typical size, stain and texture, in which subjects differ about as much as the classes. As in the real data, size alone
-classifies four of five cells correctly, a model on new subjects is little better, and splits by image give optimistic
-results.
+The images imitate C-NMC 2019, with its file names: single stained cells on black, each subject with one class. Blasts
+(`all`) tend to be larger, with finer chromatin, nucleoli and a rougher outline; subjects differ about as much as the
+classes. As in the real data, size alone classifies four of five cells correctly, a model on new subjects is little
+better, and splits by image give optimistic results.
 
 A cell is a field of stain density; colors follow by Beer and Lambert's law, I = 255 exp(-optical density × stain
 density): nearly all color differences of 512 real cells are along this line. Areas and lengths are in pixels of the
@@ -34,11 +33,11 @@ _COUNTS, _SUBJECT, _FIELD, _CELL = 0, 1, 2, 3
 
 _SIDE = 450
 _ANGLES = np.linspace(0, 2 * math.pi, 1024, endpoint=False, dtype=np.float32)
-_OPTICAL_DENSITY = (1.40, 2.33, 1.25)  # of R, G and B in a nucleus of mean stain
-_HUE = (-0.22, -0.46, 0.86)  # direction in log RGB of the remaining color variation
+_OPTICAL_DENSITY = np.array((1.40, 2.33, 1.25))  # of R, G and B in a nucleus of mean stain
+_HUE = np.array((-0.22, -0.46, 0.86))  # direction in log RGB of the remaining color variation
 _CYTOPLASM = 0.75  # stain density relative to the nucleus
-_RIM_BLUE = (-0.10, 0.35, 0.30)  # reduction of optical density at the rim: blue on one side,
-_RIM_PINK = (0.35, 0.45, 0.10)  # pink on the other
+_RIM_BLUE = np.array((-0.10, 0.35, 0.30), np.float32)  # reduction of optical density at the rim: blue on one side,
+_RIM_PINK = np.array((0.35, 0.45, 0.10), np.float32)  # pink on the other
 _NOISE = 0.008  # of the stain density, per pixel
 
 # For normal cells and blasts: mean, and standard deviation between subjects, between the fields of a subject, and
@@ -61,7 +60,7 @@ def read_synthetic(subjects: int, images: int, image_size: int, seed: int) -> Da
     """Returns the records of a generated data set; images, of image_size × image_size pixels, are rendered when read.
 
     The shares of leukemic subjects and images, and the uneven numbers of images per subject, are as in the real data.
-    There are at least 2 subjects, and `images` is the number of images of all of them.
+    `images` is the number of images of all subjects, of which there are at least 2.
     """
     if images < subjects:
         raise ConfigError(f"data.synthetic.images={images} must be at least data.synthetic.subjects={subjects}")
@@ -90,11 +89,10 @@ def read_synthetic(subjects: int, images: int, image_size: int, seed: int) -> Da
 def _image_counts(subjects: int, images: int, spread: float, rng: np.random.Generator) -> list[int]:
     """Returns the number of images per subject: at least one, `images` in total."""
     weights = rng.lognormal(sigma=spread, size=subjects)
-    # Largest remainders after one image per subject.
     exact = weights / weights.sum() * (images - subjects)
     counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind="stable")[: images - subjects - counts.sum()]] += 1
-    return [int(count) + 1 for count in counts]
+    counts[np.argsort(counts - exact, kind="stable")[: images - subjects - counts.sum()]] += 1  # largest remainders
+    return (counts + 1).tolist()
 
 
 def render_cell(seed: int, subject: str, field: int, cell: int, image_size: int) -> NDArray[np.uint8]:
@@ -129,19 +127,17 @@ def _render(appearance: SimpleNamespace, rng: np.random.Generator, image_size: i
     density = _CYTOPLASM + nucleus * (_chromatin(appearance, rng, x, y, scale) - _CYTOPLASM)
     density += _NOISE * rng.standard_normal(density.shape, np.float32)
 
-    rim = np.exp(np.minimum(-depth / (2.5 * scale), 0))
-    blue = rim * (0.5 + 0.5 * _towards(rng, x, y, distance))
-    pink = rim - blue
-    image = np.zeros((image_size, image_size, 3), np.uint8)
+    rim = np.exp(np.minimum(-depth / (2.5 * scale), 0))[..., None]
+    blue = rim * (0.5 + 0.5 * _towards(rng, x, y, distance))[..., None]
+    strength = np.float32(max(appearance.stain, 0.5) * _OPTICAL_DENSITY - appearance.hue * _HUE)
+    optical = strength * density[..., None] - (_RIM_BLUE * blue + _RIM_PINK * (rim - blue))
+    # At least 1, so that the cell is exactly the nonzero pixels.
+    cell = np.clip(255 * np.exp(-optical), 1, 255) * (depth > 0)[..., None]
     # Real cells are approximately centered.
     free = image_size // 2 - half
     top, left = (free + np.clip(rng.normal(0, 4 * scale, 2), -free, free).astype(int)).tolist()
-    for channel in range(3):
-        strength = max(appearance.stain, 0.5) * _OPTICAL_DENSITY[channel] - appearance.hue * _HUE[channel]
-        optical = strength * density - (_RIM_BLUE[channel] * blue + _RIM_PINK[channel] * pink)
-        # At least 1, so that the cell is exactly the nonzero pixels.
-        cell = np.clip(255 * np.exp(-optical), 1, 255) * (depth > 0)
-        image[top : top + 2 * half, left : left + 2 * half, channel] = cell.astype(np.uint8)
+    image = np.zeros((image_size, image_size, 3), np.uint8)
+    image[top : top + 2 * half, left : left + 2 * half] = cell
     return image
 
 
