@@ -113,7 +113,7 @@ def get_source(name: str) -> Source:
 
 
 def find(path: str | Path, name: str, backbone: str, download: bool = True) -> Located:
-    """Finds the weights that a config requests and downloads them if necessary.
+    """Finds the weights that a config requests and downloads them if necessary; errors are those of `fetch`.
 
     The order: the given path, the local store, an installed package (which is not imported), the official URL.
     Without a name all sources of the backbone are tried, the default first; only the default is downloaded.
@@ -121,21 +121,14 @@ def find(path: str | Path, name: str, backbone: str, download: bool = True) -> L
     Args:
         path: a weight file, a folder of weight files, or empty.
         name: a known source, or empty; with a path, the source that the file must be.
-        backbone: the backbone.
+        backbone: the backbone, which must be that of the file.
         download: whether absent weights are downloaded; otherwise they are an error.
-
-    Raises:
-        WeightsError: unknown name, source of another backbone, missing file, wrong hash, or no weights found.
-        WorkdirError: the local store cannot be written.
     """
     if name and get_source(name).backbone != backbone:
         raise WeightsError(f"{name} is for {sources()[name].backbone}, not {backbone}; change model.backbone")
     candidates = [source for source in sources().values() if source.backbone == backbone and name in ("", source.name)]
     if not str(path):
-        source = next((source for source in candidates if source.locate()), candidates[0])
-        if not download and not source.locate():
-            raise _not_found(source, "not on this machine")
-        return fetch(source.name)
+        return fetch(next((source for source in candidates if source.locate()), candidates[0]).name, download)
     file = Path(path).expanduser()
     if file.is_dir():
         file = _choose(file, backbone, candidates)
@@ -151,7 +144,7 @@ def find(path: str | Path, name: str, backbone: str, download: bool = True) -> L
     return Located(file, digest(file), known)
 
 
-def fetch(name: str) -> Located:
+def fetch(name: str, download: bool = True) -> Located:
     """Returns a known source, which is downloaded to the local store if it is absent, and verifies its hash.
 
     Raises:
@@ -160,8 +153,8 @@ def fetch(name: str) -> Located:
     """
     source = get_source(name)
     if not source.locate():
-        if source.package:
-            raise _not_found(source, "part of a Python package")
+        if source.package or not download:
+            raise _not_found(source, "not on this machine")
         with files.file_lock(source.stored.with_name(f".{source.file}.lock")):
             if not source.locate():
                 _download(source)
