@@ -100,21 +100,16 @@ def initialize(
 
 
 def start_backend() -> None:
-    """Starts the devices of JAX; called before anything else uses them.
-
-    Raises:
-        ConfigError: JAX cannot use them: there are none, their driver does not fit, or another process uses them.
-    """
+    """Starts the devices of JAX, before anything else uses them; raises `ConfigError` if JAX cannot use them."""
     import jax
 
     try:
         jax.devices()
     except Exception as error:  # JAX has several kinds, an AssertionError without a message among them
-        missing = "no such device, or its plugin for JAX is not installed"
-        reason = str(error).partition("\n")[0].partition(" (set JAX_PLATFORMS")[0] or missing
+        reason = str(error).partition("\n")[0].partition(" (set JAX_PLATFORMS")[0] or "no such device"
         raise ConfigError(
             f"JAX cannot use the devices of JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {reason}; check the "
-            "driver and whether another process uses the device, or set JAX_PLATFORMS=cpu"
+            "driver, JAX's plugin and whether another process uses the device, or set JAX_PLATFORMS=cpu"
         ) from error
 
 
@@ -198,16 +193,14 @@ def any_process(value: bool) -> bool:
 
 def check_together() -> None:
     """Raises `Stopped` in all processes if one was asked to stop; all of them call this at the same point."""
-    if any_process(bool(interrupts.requested)):
+    if stop_requested():
         interrupts.check()
         raise Stopped("stopped with another process")
 
 
-def stop_requested(agree: bool) -> bool:
-    """Returns whether a run should save its progress and stop; several processes only where they `agree`."""
-    if interrupts.several_processes:
-        return agree and any_process(bool(interrupts.requested))
-    return bool(interrupts.requested)
+def stop_requested() -> bool:
+    """Returns whether any process was asked to stop; all of them call this at the same point."""
+    return any_process(bool(interrupts.requested))
 
 
 def exit(code: int, together: bool = False) -> int:

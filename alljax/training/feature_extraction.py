@@ -137,9 +137,7 @@ class FeatureExtractor:
         if distributed.any_process(file is None) or file is None:
             return None
         with file:
-            np.lib.format.read_magic(file)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            return np.memmap(file, dtype, "r", file.tell(), shape)
+            return np.load(file.name, mmap_mode="r")
 
     def _compute(self, request: Request) -> np.ndarray:
         """Computes and stores the features of a request and of all others that share its pass."""

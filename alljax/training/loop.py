@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 
 from alljax import config as configs
+from alljax import interrupts
 from alljax.errors import ConfigError, Stopped
 from alljax.progress import Update
 from alljax.training.checkpoints import CheckpointManager
@@ -79,7 +80,7 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
                 if loader.has_validation:
                     loss = history[-1].val_loss
                     is_best = sum(row.val_loss < loss for row in history) < train.keep_best
-            stop = stop_requested(agree=logs)
+            stop = (logs or not interrupts.several_processes) and stop_requested()
             if done % train.checkpoint_steps == 0 or is_best or stop:
                 monitor.save(done, state, history, loss)
             update(min(train.batch_size, loader.train_count - index * train.batch_size))

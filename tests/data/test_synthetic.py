@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from alljax.data.images import load
 from alljax.data.inspection import inspect
 from alljax.data.synthetic import read_synthetic, render_cell
 from alljax.errors import ConfigError
@@ -77,29 +72,3 @@ def test_size_is_as_informative_as_in_the_real_data():
     by_class = [areas[labels == label] * 450**2 for label in (0, 1)]
     assert [values.mean() for values in by_class] == pytest.approx([26_544, 36_244], abs=2_500)
     assert [values.std() for values in by_class] == pytest.approx([7_762, 7_176], abs=1_500)
-
-
-def test_splits_by_image_are_optimistic():
-    model, gains = make_pipeline(StandardScaler(), KNeighborsClassifier(9)), []
-    for seed in range(4):
-        dataset = read_synthetic(24, 400, 64, seed)
-        labels, subjects = zip(*((r.label, r.subject) for r in dataset.records), strict=True)
-        matrix = [features(record, dataset) for record in dataset.records]
-        by_image, by_subject = (
-            cross_val_predict(model, matrix, labels, groups=groups, cv=StratifiedGroupKFold(5), method="predict_proba")[
-                :, 1
-            ]
-            for groups in (range(400), subjects)
-        )
-        gains.append(roc_auc_score(labels, by_image) - roc_auc_score(labels, by_subject))
-    assert min(gains) > 0
-    assert 0.03 < np.mean(gains) < 0.2
-
-
-def features(record, dataset):
-    """Returns size, color and contrast of a cell."""
-    pixels = load(dataset, record)
-    cell, gray = pixels.any(-1), pixels.mean(-1)
-    colors = pixels[cell].astype(float)
-    edges = [np.abs(gray[k:] - gray[:-k])[cell[k:] & cell[:-k]].mean() for k in (1, 2, 4)]
-    return [cell.sum(), *colors.mean(0), *colors.std(0), *np.percentile(gray[cell], (5, 50, 95)), *edges]
