@@ -73,13 +73,12 @@ def _assignments(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _parse(key: str, text: str) -> Any:
     """Returns the value of a setting that is written as `text`."""
-    _check_key(key)
     parsers: dict[type, Callable[[str], Any]] = {bool: lambda word: BOOLEANS[word.lower()], tuple: _parse_list}
-    kind = type(SETTINGS[key].default)
     try:
+        kind = type(SETTINGS[key].default)
         return parsers.get(kind, kind)(text)
     except (ValueError, KeyError) as error:
-        raise ConfigError(_problem(key, text)) from error
+        raise ConfigError(problem_of(key, text)) from error
 
 
 def _parse_list(text: str) -> tuple:
@@ -111,7 +110,7 @@ def _read(path: str, argument: str) -> ConfigDict:
     except Exception as error:  # the user's file may raise anything
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
         unknown = re.search(r'Key "(\w+)" does not exist', str(error))
-        reason = _unknown(unknown[1]) if unknown else " ".join(str(error).split())
+        reason = problem_of(unknown[1], None) if unknown else " ".join(str(error).split())
         raise ConfigError(f"{path}:{lines[-1] if lines else 1}: {type(error).__name__}: {reason}") from error
     if not isinstance(config, ConfigDict) or config.keys() != default_config().keys():
         raise ConfigError(f"{path}: its get_config() does not return a config of alljax.config.default_config()")
@@ -124,13 +123,9 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def vary(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:
-    """Returns a copy of `config` with `changes` (dotted key to value) applied; lists, as in JSON, become tuples.
-
-    Raises:
-        ConfigError: an unknown setting, as in a study of another version of alljax.
-    """
-    for key in changes:
-        _check_key(key)
+    """Returns a copy of `config` with `changes` (dotted key to value) applied; lists, as in JSON, become tuples."""
+    if unknown := changes.keys() - SETTINGS.keys():
+        raise ConfigError(problem_of(min(unknown), None))
     changed = config.copy_and_resolve_references()
     changed.update_from_flattened_dict({key: _tuples(value) for key, value in changes.items()})
     return changed
@@ -152,7 +147,7 @@ def check(config: ConfigDict, problems: Problems | None = None) -> ConfigDict:
     """
     found = problems or Problems()
     for key, value in flatten(config).items():
-        if problem := _problem(key, value):
+        if problem := problem_of(key, value):
             found.errors.append(ConfigError(problem))
             config = vary(config, {key: SETTINGS[key].default})
     with found.collect():
@@ -165,8 +160,12 @@ def check(config: ConfigDict, problems: Problems | None = None) -> ConfigDict:
     return config
 
 
-def _problem(key: str, value: Any) -> str:
-    """Returns the setting, its value and what is wrong with it; empty if it is valid."""
+def problem_of(key: str, value: Any) -> str:
+    """Returns a setting with what is wrong with it or its value; empty if both are valid."""
+    if key not in SETTINGS:
+        near = nearest(key)
+        help = f"did you mean {near!r}?" if near else "`alljax study --settings` lists all settings"
+        return f"unknown setting {key!r}: {help}"
     problem = SETTINGS[key].problem(value)
     written = key if isinstance(value, tuple) else f"{key}={value!r}"
     return f"{written} {problem}" if problem else ""
@@ -176,9 +175,6 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
     """Returns the changes (dotted key to value) of each trial: the product of the entries of ``study.sweep``.
 
     An entry is a pair (key, values) or a pair (keys, rows) where each row has one value per key.
-
-    Raises:
-        ConfigError: a malformed entry, an unknown setting, or a value that is not allowed.
     """
     axes: list[list[dict[str, Any]]] = []
     for entry in config.study.sweep:
@@ -199,8 +195,7 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
                 raise ConfigError(f"study.sweep contains {key} twice; list all its values in one pair")
         axes.append([dict(zip(keys, row, strict=True)) for row in rows])
         for key, value in itertools.chain.from_iterable(row.items() for row in axes[-1]):
-            _check_key(key)
-            if problem := _problem(key, value):
+            if problem := problem_of(key, value):
                 raise ConfigError(f"study.sweep: {problem}")
     return [{key: value for row in rows for key, value in row.items()} for rows in itertools.product(*axes)]
 
@@ -208,31 +203,18 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
 def nearest(name: str) -> str:
     """Returns the setting that is probably meant: ``train.learning_rate`` for ``train.lr``; empty if unknown."""
     word = name.rpartition(".")[2]
-    last = {key: key.rpartition(".")[2] for key in SETTINGS}
-    words = {key: last[key].split("_") for key in SETTINGS}
-    similar = difflib.get_close_matches(word, last.values(), n=1, cutoff=0.7)
-    parts = tuple(part for part in word.split("_") if len(part) > 2)
-    rules: tuple[Callable[[str], bool], ...] = (
-        lambda key: word in words[key] or (len(words[key]) > 1 and "".join(part[0] for part in words[key]) == word),
-        lambda key: last[key] in similar,
-        lambda key: any(part.startswith(parts) for part in words[key]),
-        lambda key: len(word) > 3 and f" {word} " in f" {SETTINGS[key].help} ",
-    )
-    if members := [key for key in SETTINGS if key.startswith(f"{name}.")]:
-        return members[0]
-    found = next(filter(None, ([key for key in SETTINGS if rule(key)] for rule in rules)), [])
-    return max(found, key=lambda key: difflib.SequenceMatcher(None, name, key).ratio(), default="")
 
+    def likeness(key: str) -> tuple[float, float]:
+        if key.startswith(f"{name}."):
+            return 1.0, 1.0
+        last = key.rpartition(".")[2]
+        parts = last.split("_")
+        initials = "".join(part[0] for part in parts) if len(parts) > 1 else last
+        similar = max(difflib.SequenceMatcher(None, word, other).ratio() for other in (last, initials, *parts))
+        return similar, difflib.SequenceMatcher(None, name, key).ratio()
 
-def _unknown(key: str) -> str:
-    near = nearest(key)
-    help = f"did you mean {near!r}?" if near else "`alljax study --settings` lists all settings"
-    return f"unknown setting {key!r}: {help}"
-
-
-def _check_key(key: str) -> None:
-    if key not in SETTINGS:
-        raise ConfigError(_unknown(key))
+    best = max(SETTINGS, key=likeness)
+    return best if likeness(best)[0] >= 0.7 else ""
 
 
 def _tuples(value: Any) -> Any:
@@ -240,13 +222,9 @@ def _tuples(value: Any) -> Any:
 
 
 def compile_pattern(setting: str, pattern: str, repeats: int) -> re.Pattern[str]:
-    """Compiles a regular expression of a setting.
+    """Returns a compiled regular expression of a setting; raises `ConfigError` if matching could take too long.
 
     A repeated group, and many optional parts, can take exponential time; n repeats take a text's length to the power n.
-
-    Raises:
-        ConfigError: no regular expression, or one that is long, repeats a group, has more than `repeats` repeats, or
-            more than 8 optional or alternative parts.
     """
     plain = re.sub(r"\\.|\[[^]]*\]|\(\?", "x", pattern)  # without escapes, sets of characters and names of groups
     many = len(re.findall("[*+{]", plain)) > repeats or len(re.findall("[?|]", plain)) > 8

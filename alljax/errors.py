@@ -35,7 +35,7 @@ class WorkdirError(UserError):
 
 
 class Stopped(BaseException):
-    """A signal ended the run after its progress was saved; the same command resumes it.
+    """A signal ended the run after its progress was saved.
 
     Like `KeyboardInterrupt`, it passes ``except Exception``: an image whose decoding is interrupted is not damaged.
     """

@@ -20,10 +20,7 @@ from alljax.errors import WorkdirError
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Opens a temporary binary file beside `path`, which replaces `path` when the block ends without an exception.
 
-    The file is then on disk.  Parent folders are created.
-
-    Raises:
-        WorkdirError: the file cannot be written (permission denied, disk full).
+    The file is then on disk.  Parent folders are created.  Raises `WorkdirError` if it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -87,12 +84,7 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def file_lock(path: Path, busy: str = "") -> Iterator[None]:
-    """Holds the lock file at `path`, which is created.
-
-    Raises:
-        WorkdirError: `busy`, if another process holds the lock (if empty, waits for it); or the file cannot be created.
-        Stopped: a stop was requested while it waited.
-    """
+    """Holds the lock file at `path`; if another process holds it, raises `WorkdirError` with `busy`, or waits."""
     lock = FileLock(path)
     with write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -46,13 +46,9 @@ def show_messages() -> None:
 
 @contextlib.contextmanager
 def bar(description: str, total: int, unit: str, stops: bool = True) -> Iterator[Update]:
-    """Shows a progress bar with count, rate and remaining time; in a log file one line at the end.
+    """Shows a progress bar with count, rate (`unit` is a plural) and remaining time; in a log one line at the end.
 
-    Args:
-        description: what is done, for example ``"features vgg16"``.
-        total: number of units; 0 hides the bar.
-        unit: plural of what is counted, for example ``"images"``.
-        stops: False where the caller saves its progress and stops itself; `Update` then raises nothing.
+    A `total` of 0 hides the bar. Without `stops` the caller saves its progress and stops; `Update` then raises nothing.
     """
     # Here, because it takes most of the time before signals are handled.
     from rich.console import Console

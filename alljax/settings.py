@@ -41,7 +41,7 @@ class Setting:
         if not correct or (isinstance(value, bool) and wanted is not bool):
             return f"has the wrong type; it takes {TYPE_NAMES[wanted]} ({self.help})"
         if wanted is tuple:
-            return self._problem_of_rows(value) if self.entry else self._problem_of_texts(value)
+            return self._problem_of_list(value)
         if self.choices and value not in self.choices:
             return f"is not one of the choices {', '.join(map(repr, self.choices))}"
         if self.range and value != self.default:
@@ -49,20 +49,17 @@ class Setting:
             return "" if small and value >= self.minimum else f"is out of range; it must be {self.range}"
         return ""
 
-    def _problem_of_texts(self, values: tuple) -> str:
-        if repeated := [value for number, value in enumerate(values) if value in values[:number]]:
-            return f"contains {repeated[0]!r} twice; list each name once"
-        if self.choices and (unknown := [value for value in values if value not in self.choices]):
-            return f"contains {unknown[0]!r}; the choices are {', '.join(self.choices)}"
-        return ""
-
-    def _problem_of_rows(self, rows: tuple) -> str:
-        for row in rows:
-            if not isinstance(row, tuple | list) or not 2 <= len(row) <= len(self.entry):
-                return f"contains {row!r}; entries are {self.help}"
-            for part, value in zip(self.entry, row, strict=False):
-                if problem := part.problem(value):
-                    return f"contains {row!r}, whose {part.help} {value!r} {problem}"
+    def _problem_of_list(self, values: tuple) -> str:
+        for number, value in enumerate(values):
+            if value in values[:number]:
+                return f"contains {value!r} twice; list it once"
+            if self.choices and value not in self.choices:
+                return f"contains {value!r}; the choices are {', '.join(self.choices)}"
+            if self.entry and not (isinstance(value, tuple | list) and 2 <= len(value) <= len(self.entry)):
+                return f"contains {value!r}; entries are {self.help}"
+            for part, cell in zip(self.entry, value if self.entry else (), strict=False):
+                if problem := part.problem(cell):
+                    return f"contains {value!r}, whose {part.help} {cell!r} {problem}"
         return ""
 
 

@@ -32,41 +32,24 @@ from alljax.weights import store
 
 @dataclass(frozen=True)
 class Division:
-    """The folds of one split setting, and what is known of them without a model.
+    """The folds of one split setting, and what is known of them without a model."""
 
-    Attributes:
-        config: of the first trial with this setting.
-        folds: rows of training, test and validation images, one per repeat and fold.
-        leaks: how many test images have their subject, microscope field or a copy among the training images.
-        size_threshold: the baseline that only knows the size of the cell.
-    """
-
-    config: ConfigDict
-    folds: tuple[splits.Fold, ...]
-    leaks: dict[str, int]
+    config: ConfigDict  # of the first trial with this setting
+    folds: tuple[splits.Fold, ...]  # one per repeat and fold
+    leaks: dict[str, int]  # see `splits.count_leaks`
     size_threshold: SizeThreshold
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Images, subjects, folds and networks of a study.
-
-    Attributes:
-        dataset: records, classes and access to the images.
-        inspection: digests and areas of the images, one per record.
-        subjects: of each record, after merging aliases.
-        labels: int32 (N,).
-        networks: the backbone of each trial with its weights, by the trial's name.
-        divisions: the folds of each split setting, by `Trial.split`.
-        extractor: computes the features of frozen trials.
-    """
+    """Images, subjects, folds and networks of a study."""
 
     dataset: Dataset
     inspection: Inspection
-    subjects: tuple[str, ...]
-    labels: np.ndarray
-    networks: dict[str, Network]
-    divisions: dict[str, Division]
+    subjects: tuple[str, ...]  # of each record, after merging aliases
+    labels: np.ndarray  # int32 (N,)
+    networks: dict[str, Network]  # the backbone of each trial with its weights, by the trial's name
+    divisions: dict[str, Division]  # by `Trial.split`
     extractor: FeatureExtractor = field(repr=False)
     _sources: ImageSources = field(repr=False)
 
@@ -150,12 +133,7 @@ def open_experiment(
 ) -> Experiment:
     """Opens images and networks of a study, inspects every image once, and makes the folds; writes nothing.
 
-    The arguments and further errors are those of `check_inputs`.
-
-    Raises:
-        DataError: no usable images, images that cannot be read, or a protocol that they do not allow.
-        LeakError: a protocol with subjects in training and test that is not declared leaky.
-        WeightsError: no weights, or a file that does not fit.
+    The arguments are those of `check_inputs`.
     """
     dataset = check_inputs(config, trials, problems or Problems(), download)
     opened = open_networks(trial.config for trial in trials)
@@ -185,10 +163,8 @@ def open_experiment(
 def check_inputs(config: ConfigDict, trials: Sequence[Trial], problems: Problems, download: bool) -> Dataset:
     """Checks names, source, folds and weights before anything is compiled or an image is read; returns the source.
 
-    Weights that are absent are a problem, unless `download` is set and there is no other one: then they are downloaded.
-
-    Raises:
-        UserError: `problems` and what is found here, together.
+    Raises `problems` and what is found here, together. Absent weights are a problem, unless `download` is set and there
+    is no other one: then they are downloaded.
     """
     for trial in trials:
         with problems.collect():
@@ -241,8 +217,8 @@ def open_images(config: ConfigDict, dataset: Dataset | None = None) -> tuple[Dat
         if first.setdefault(pixels, record).label != record.label
     ]
     if contradictions:
-        count, named = plural(len(contradictions), "image"), first_few(contradictions)
-        note = f"{count} under two classes, one label is wrong: {named}"
+        count = plural(len(contradictions), "image")
+        note = f"{count} under two classes, one label is wrong: {first_few(contradictions)}"
         dataset = replace(dataset, notes=(*dataset.notes, note))
     for note in dataset.notes:
         logging.info(note)

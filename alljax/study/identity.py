@@ -27,12 +27,12 @@ from alljax.study.sweep import Trial
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
 
 NOT_COMPARED = (
-    "data.source", "data.allow_partial", "data.on_error", "data.cache", "data.workers", "weights.path", "train.loggers",
+    "data.source", "data.allow_partial", "data.on_error", "data.cache", "weights.path", "train.loggers",
     "train.log_steps", "train.checkpoint_steps", "train.keep_latest", "features.memory", "profile",
 )  # fmt: skip
 """Settings that may change in a work folder: results depend on the images and weights, not on their paths."""
 
-Settings = Mapping[str, Mapping[str, Any]]
+Settings = Mapping[str, dict[str, Any]]
 """The flattened config of each trial, by name."""
 
 
@@ -69,11 +69,14 @@ def claim(
     A folder without results or checkpoints is overwritten. Changes by force are listed in environment.json. `config`
     is flattened; `inputs` are the SHA-256 of images, folds and weights, by name.
     """
-    given, written = settings(trials, config["data.classes"]), environment() | {"inputs": inputs}
+    given, written = settings(trials, config["data.classes"]), environment() | {"inputs": dict(inputs)}
     if _is_used(folder):
-        for path in workdir.damaged(folder, content=True):
+        for path in (found := workdir.damaged(folder, content=True)):
             logging.warning(f"{path}: missing or damaged; it is written again")
-        written = _stored_environment(folder, written)
+        if folder / "environment.json" in found:  # metrics.json has the SHA-256 of images and folds, too
+            written["inputs"] |= fingerprints(workdir.read_json(folder / "metrics.json", schemas.SUMMARY))
+        else:
+            written = dict(workdir.read_json(folder / "environment.json", schemas.ENVIRONMENT))
         if forced := changes(stored_trials(folder), given):
             written["forced"] = [*written.get("forced", []), forced]
             written["inputs"] = inputs | written["inputs"]  # weights of added trials
@@ -113,35 +116,32 @@ def stored_trials(folder: Path) -> dict[str, dict[str, Any]]:
 
     Where ``checksums.json`` is damaged, they are not verified: settings that equal the given ones are not damaged.
     """
-    path, other = folder / "trials.json", folder / "config.json"
-    if workdir.damaged(folder, [path.name], content=True) == [path]:
-        if workdir.damaged(folder, [other.name], content=True):
-            raise WorkdirError(
-                f"{path} and {other} are missing or damaged, and with them the settings of the trials; restore one of "
-                "the two from a copy, or choose another --workdir"
-            )
-        config = workdir.read_json(other, schemas.Config)
-        return settings(sweep.expand(configs.vary(configs.default_config(), config)), config["data.classes"])
-    return {trial["name"]: trial["config"] for trial in workdir.read_json(path, schemas.TRIALS)}
+    if folder / "trials.json" not in workdir.damaged(folder, ["trials.json"], content=True):
+        return {trial["name"]: trial["config"] for trial in workdir.read_json(folder / "trials.json", schemas.TRIALS)}
+    if workdir.damaged(folder, ["config.json"], content=True):
+        raise WorkdirError(
+            f"trials.json and config.json in {folder} are missing or damaged; restore one of them from a copy, or "
+            "choose another --workdir"
+        )
+    config = workdir.read_json(folder / "config.json", schemas.flat_config)
+    return settings(sweep.expand(configs.vary(configs.default_config(), config)), config["data.classes"])
 
 
 def changes(stored: Settings, given: Settings) -> list[str]:
     """Returns how the given trials differ from the stored ones; classes that are not set are ignored."""
-    lines = [f"trial {name} is not in the config" for name in stored if name not in given]
+    lines = []
+    for name in sorted(stored.keys() & given.keys()):
+        classes = given[name]["data.classes"] or stored[name]["data.classes"]
+        ignored = {key: stored[name].get(key) for key in NOT_COMPARED}
+        lines += configs.difference(stored[name], {**given[name], "data.classes": classes, **ignored})
+    lines += [f"trial {name} is not in the config" for name in stored if name not in given]
     lines += [f"trial {name} is not in the folder" for name in given if name not in stored]
-    for name, config in given.items():
-        if name in stored:
-            classes = {"data.classes": config["data.classes"] or stored[name]["data.classes"]}
-            lines += configs.difference(_compared(stored[name]), _compared({**config, **classes}))
-    return sorted(set(lines), key=lambda line: line.startswith("trial "))
+    return list(dict.fromkeys(lines))
 
 
 def fingerprints(description: Mapping[str, Any]) -> dict[str, str]:
     """Returns the SHA-256 of the images with their labels and of the folds, as metrics.json has them, by name."""
-    splits = description["splits"]
-    folds = {
-        f"split {name}" if len(splits) > 1 else "split": splits[name]["protocol"]["fingerprint"] for name in splits
-    }
+    folds = {f"split {name}": split["protocol"]["fingerprint"] for name, split in description["splits"].items()}
     return {"images": description["dataset"]["sha256"]} | folds
 
 
@@ -153,19 +153,6 @@ def input_changes(stored: Mapping[str, str], given: Mapping[str, str]) -> str:
         if stored.get(name) != digest
     ]
     return f"other inputs: {first_few(lines)}" if lines else ""
-
-
-def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in NOT_COMPARED}
-
-
-def _stored_environment(folder: Path, new: dict[str, Any]) -> dict[str, Any]:
-    """Returns environment.json; where it is damaged, `new` with the SHA-256 of images and folds in metrics.json."""
-    path = folder / "environment.json"
-    if not workdir.damaged(folder, [path.name], content=True):
-        return dict(workdir.read_json(path, schemas.ENVIRONMENT))
-    summary = workdir.read_json(folder / "metrics.json", schemas.SUMMARY)
-    return new | {"inputs": new["inputs"] | fingerprints(summary)}
 
 
 def _results(trial_folder: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """Predictions of a finished study for new images."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,9 +31,12 @@ from alljax.training.sampling import FoldRows
 from alljax.training.sharding import make_mesh
 from alljax.weights import store
 
+Load = Callable[[Mapping[str, tuple[int, ...]]], list[Any]]
+"""From the shapes of a fold's parameters, by "/"-joined names, to the stored parameters of each fold."""
+
 
 def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: Path) -> Dataset:
-    """Writes a CSV ``path, predicted, prob_<class>…`` for images outside the study.
+    """Writes a CSV ``path, predicted, prob_<class>…`` for images outside the study; returns the images.
 
     The probability is the mean over all heads (or networks) of the trial, one per seed and fold.
 
@@ -43,13 +46,6 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
         weights: weight file of the backbone, or a folder with it, if it was moved since the study; else empty.
         images: image files, and sources as in `data.source`.
         out: the file to write.
-
-    Returns:
-        The images, with a note about those that were skipped.
-
-    Raises:
-        WorkdirError: not a finished study, no such trial, or weights other than those of the study.
-        DataError: no image found, or one that cannot be read, unless `data.on_error` of the study is ``skip``.
     """
     import pandas
 
@@ -62,48 +58,44 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
         raise WorkdirError(
             f"{folder} has no parameters (study.checkpoints=False) and cannot predict; run the study with them"
         )
-    files.check_output(out)
     network = _open_network(study, name, config, weights)
     logging.info(f"trial {name}")
     dataset, digests = _open_images(images, study, config)
-    classes, folds = dataset.classes, len(study.split_of(name)["protocol"]["test_images"])
-    shapes = _parameter_shapes(config, network, len(classes))
-    parameters = outputs.load_parameters(workdir.trial_folder(folder, name), folds, shapes)
-    if config.train.mode == "frozen":
-        extractor = FeatureExtractor(config, ImageSources(config, dataset), digests)
-        features = extractor.load(network, "none")  # heads are tested on images without augmentation, too
-        trainer, rows = HeadTrainer(config, len(classes), features.shape[2]), np.arange(len(features))
-        labels, heads = np.zeros(len(rows), np.int32), [flatten_dict(head, sep="/") for head in parameters]
-        probabilities = np.concatenate([trainer.evaluate(head, features, labels, rows)[1] for head in heads]).mean(0)
-    else:
-        probabilities = _network_probabilities(config, network, parameters, dataset)
-    predicted = np.array(classes)[probabilities.argmax(1)]
+    folds = len(study.split_of(name)["protocol"]["test_images"])
+    load = partial(outputs.load_parameters, workdir.trial_folder(folder, name), folds)
+    predict_all = _predict_heads if config.train.mode == "frozen" else _predict_networks
+    probabilities = predict_all(config, network, dataset, digests, load)
+    predicted = np.array(dataset.classes)[probabilities.argmax(1)]
     columns = {"path": [record.path for record in dataset.records], "predicted": predicted}
-    columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(classes)}
+    columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(dataset.classes)}
     workdir.write_csv(out, pandas.DataFrame(columns))
     return dataset
 
 
-def _parameter_shapes(config: ConfigDict, network: Network, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the parameters that a trial stores per fold, by "/"-joined names."""
-    if config.train.mode == "frozen":
-        trainer = HeadTrainer(config, num_classes, network.feature_count)
-        params = jax.eval_shape(trainer.init, jax.random.split(jax.random.key(0), config.study.seeds)).eval_params
-        return {path: leaf.shape for path, leaf in params.items()}
-    state = FineTuner(config, network, num_classes, make_mesh(config)).abstract
-    stored = flatten_dict({"params": state.eval_params, "batch_stats": state.batch_stats}, sep="/")
-    return {path: (config.study.seeds, *leaf.shape) for path, leaf in stored.items()}
+def _predict_heads(
+    config: ConfigDict, network: Network, dataset: Dataset, digests: tuple[str, ...], load: Load
+) -> np.ndarray:
+    """Returns the mean probabilities of heads, which are tested on images without augmentation, too."""
+    trainer = HeadTrainer(config, len(dataset.classes), network.feature_count)
+    params = jax.eval_shape(trainer.init, jax.random.split(jax.random.key(0), config.study.seeds)).eval_params
+    heads = [flatten_dict(head, sep="/") for head in load({path: leaf.shape for path, leaf in params.items()})]
+    features = FeatureExtractor(config, ImageSources(config, dataset), digests).load(network, "none")
+    labels, rows = np.zeros(len(features), np.int32), np.arange(len(features))
+    return np.concatenate([trainer.evaluate(head, features, labels, rows)[1] for head in heads]).mean(0)
 
 
-def _network_probabilities(
-    config: ConfigDict, network: Network, parameters: Sequence[Any], dataset: Dataset
+def _predict_networks(
+    config: ConfigDict, network: Network, dataset: Dataset, digests: tuple[str, ...], load: Load
 ) -> np.ndarray:
     """Returns the mean probabilities of fine-tuned networks; `network` has the parameters that were not trained."""
     mesh, rows, num_classes = make_mesh(config), np.arange(len(dataset.records)), len(dataset.classes)
+    tuner, found = FineTuner(config, network, num_classes, mesh), []
+    trained = {"params": tuner.abstract.eval_params, "batch_stats": tuner.abstract.batch_stats}
+    shapes = {path: (config.study.seeds, *leaf.shape) for path, leaf in flatten_dict(trained, sep="/").items()}
+    parameters = load(shapes)
     images = ImageSources(config, dataset).open(network, several_times=True)
     fold = FoldRows(rows, len(rows), rows, len(rows), rows, len(rows), np.ones(num_classes), 0, 0)
     loader = FoldLoader(config, images, fold, jax.random.key(0), mesh)
-    tuner, found = FineTuner(config, network, num_classes, mesh), []
     with progress.bar("predict", len(parameters) * config.study.seeds * len(rows), "images") as update:
         for of_fold, seed in itertools.product(parameters, range(config.study.seeds)):
             tree = jax.tree.map(lambda leaf, seed=seed: leaf[seed], of_fold)
@@ -151,12 +143,8 @@ def write_features(config: ConfigDict, out: Path) -> tuple[Dataset, int]:
     With ``features.augment=dihedral`` also ``views`` float32 (N, 8, D), the first of which is ``features``.
 
     Returns:
-        The images, with a note about those that were skipped, and the number of features.
-
-    Raises:
-        UserError: the source or the weights cannot be used, or `out` cannot be written.
+        The images and the number of features, D.
     """
-    files.check_output(out)
     (network,) = open_networks([config])
     dataset, inspection = open_images(config)
     extractor = FeatureExtractor(config, ImageSources(config, dataset), inspection.digests)

@@ -30,23 +30,14 @@ SUBJECTS = {"path": str, "subject_name": str, "subject": str}
 
 @dataclass(frozen=True)
 class Predictions:
-    """The held-out predictions of one trial: one row per tested image, sorted by path, repeat and fold.
+    """The held-out predictions of one trial: one row per tested image, sorted by path, repeat and fold."""
 
-    Attributes:
-        paths: (N,) of the images.
-        subject_names: (N,) as in the data set, empty where unknown.
-        subjects: (N,) names after merging aliases; the path where unknown.
-        folds: (N,) strings that identify repeat and fold, and so the head that scored a row.
-        labels: int (N,), indices of the true classes.
-        probabilities: (R, N, C) of R seeds.
-    """
-
-    paths: np.ndarray
-    subject_names: np.ndarray
-    subjects: np.ndarray
-    folds: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
+    paths: np.ndarray  # (N,)
+    subject_names: np.ndarray  # (N,) as in the data set, empty where unknown
+    subjects: np.ndarray  # (N,) names after merging aliases; the path where unknown
+    folds: np.ndarray  # (N,) strings that identify repeat and fold, and so the head that scored a row
+    labels: np.ndarray  # int (N,), indices of the true classes
+    probabilities: np.ndarray  # (R, N, C) of R seeds
 
     @property
     def held_out(self) -> HeldOut:
@@ -56,21 +47,13 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A study, read from its folder.
-
-    Attributes:
-        folder: the working directory.
-        config: the resolved settings, dotted key to value.
-        environment: versions, devices, the command.
-        metrics: metrics.json; its ``trials`` are those that are done.
-        trials: the names of all trials of the study in order, missing and failed ones too.
-    """
+    """A study, read from its folder."""
 
     folder: Path
-    config: dict[str, Any]
+    config: dict[str, Any]  # the resolved settings, dotted key to value
     environment: dict[str, Any]
-    metrics: dict[str, Any]
-    trials: tuple[str, ...]
+    metrics: dict[str, Any]  # its ``trials`` are those that are done
+    trials: tuple[str, ...]  # the names of all trials in order, missing and failed ones too
     _settings: dict[str, dict[str, Any]] = field(repr=False)
     _predictions: dict[str, Predictions] = field(default_factory=dict, repr=False)
 
@@ -116,22 +99,24 @@ class Study:
 
     def history(self, name: str) -> "DataFrame":
         """Returns history.csv of a trial; infinite losses are NaN."""
-        return self._read(name, "history.csv", HISTORY).replace([np.inf, -np.inf], np.nan)
+        table = workdir.read_csv(workdir.trial_folder(self.folder, name), "history.csv", HISTORY)
+        return table.replace([np.inf, -np.inf], np.nan)
 
     def predictions(self, name: str) -> Predictions:
         """Returns the held-out predictions of a trial; they are read once."""
         if name in self._predictions:
             return self._predictions[name]
-        columns = [f"prob_{label}" for label in self.classes]
-        frame = self._read(name, "predictions.csv", PREDICTIONS | dict.fromkeys(columns, float))
+        columns, folder = [f"prob_{label}" for label in self.classes], workdir.trial_folder(self.folder, name)
+        frame = workdir.read_csv(folder, "predictions.csv", PREDICTIONS | dict.fromkeys(columns, float))
         frame = frame.sort_values(["seed", "path", "repeat", "fold"], kind="stable")
         seeds = frame["seed"].nunique()
         rows = frame.iloc[: len(frame) // seeds].merge(self._subjects, on="path", how="left")
         labels = {label: index for index, label in enumerate(self.classes)}
         probabilities = frame[columns].to_numpy(np.float64)
         if len(rows) * seeds != len(frame) or not rows["label"].isin(labels).all() or rows["subject"].isna().any():
-            path = workdir.trial_folder(self.folder, name) / "predictions.csv"
-            raise WorkdirError(f"{path} has other images or classes than the study, or rows are missing")
+            raise WorkdirError(
+                f"{folder / 'predictions.csv'} has other images or classes than the study, or rows are missing"
+            )
         self._predictions[name] = Predictions(
             paths=np.array(rows["path"], str),
             subject_names=np.array(rows["subject_name"], str),
@@ -142,28 +127,17 @@ class Study:
         )
         return self._predictions[name]
 
-    def _read(self, name: str, file: str, types: Mapping[str, type]) -> "DataFrame":
-        """Returns a table of a trial that has its recorded checksum; raises `WorkdirError` for another one."""
-        folder = workdir.trial_folder(self.folder, name)
-        workdir.verify(folder, file)
-        return workdir.read_csv(folder / file, types)
-
     @cached_property
     def _subjects(self) -> "DataFrame":
         """From path to the name of the subject in the data set and after merging aliases."""
-        workdir.verify(self.folder, "split.csv")
-        return workdir.read_csv(self.folder / "split.csv", SUBJECTS).drop_duplicates("path")
+        return workdir.read_csv(self.folder, "split.csv", SUBJECTS).drop_duplicates("path")
 
 
 def read_study(folder: Path) -> Study:
-    """Reads a study with at least one finished trial.
-
-    Raises:
-        WorkdirError: not a work folder, one of another version of alljax, no trial is finished, or a damaged file.
-    """
+    """Returns a study with at least one finished trial; raises `WorkdirError` for other folders and damaged files."""
     workdir.check_folder(folder)
-    settings = {trial["name"]: trial["config"] for trial in workdir.read_trials(folder)}
-    config = configs.flatten(configs.default_config()) | workdir.read(folder, "config.json", schemas.Config)
+    settings = workdir.read_trials(folder)
+    config = configs.flatten(configs.default_config()) | workdir.read(folder, "config.json", schemas.flat_config)
     environment = workdir.read(folder, "environment.json", schemas.ENVIRONMENT)
     summary = workdir.read(folder, "metrics.json", schemas.SUMMARY)
     if not summary["trials"]:
@@ -173,27 +147,26 @@ def read_study(folder: Path) -> Study:
 
 
 def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
-    """Copies the trials of other folders of the same study, and writes metrics.json.
+    """Copies the trials of other folders of the same study, if any; writes and returns metrics.json.
 
-    Args:
-        folder: the study's working directory; created from the first shard if it holds no study yet.
-        shards: working directories in which other trials of it were trained; none if the shards shared one folder.
-
-    Returns:
-        The content of metrics.json.
+    A folder that holds no study yet gets the files of the first shard.
     """
-    for shard in shards:
-        workdir.check_folder(shard)
-    if not shards or (folder / "trials.json").is_file():
-        workdir.check_folder(folder)
-    else:
+    new = bool(shards) and not (folder / "trials.json").is_file()
+    for path in shards if new else (folder, *shards):
+        workdir.check_folder(path)
+    if new:
         workdir.check_links(folder)
         workdir.verify(shards[0], *workdir.STUDY_FILES)
         workdir.write_study(folder, {name: (shards[0] / name).read_text("utf-8") for name in workdir.STUDY_FILES})
+    trials = workdir.read_trials(folder)
+    inputs = workdir.read(folder, "environment.json", schemas.ENVIRONMENT)["inputs"]
     for shard in shards:
-        _check_same_study(folder, shard)
-        for trial in workdir.read_trials(folder):
-            _merge_trial(folder, shard, trial["name"])
+        given = workdir.read(shard, "environment.json", schemas.ENVIRONMENT)["inputs"]
+        changes = first_few(identity.changes(trials, workdir.read_trials(shard)))
+        if changes := changes or identity.input_changes(inputs, given):
+            raise WorkdirError(f"{shard} holds a shard of another study than {folder}: {changes}")
+        for name in trials:
+            _merge_trial(folder, shard, name)
     summary = summarize_study(folder, workdir.read(folder, "metrics.json", schemas.SUMMARY))
     for name, reason in summary["failed"].items():
         logging.info(f"{name} failed: {reason}")
@@ -204,7 +177,7 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
 
 def summarize_study(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
     """Writes and returns metrics.json: a description, the finished trials, and which ones failed or are missing."""
-    trials = {trial["name"]: workdir.read_result(folder, trial["name"]) for trial in workdir.read_trials(folder)}
+    trials = {name: workdir.read_result(folder, name) for name in workdir.read_trials(folder)}
     summary = description | {
         "trials": {name: result for name, result in trials.items() if result and "failed" not in result},
         "missing": [name for name, result in trials.items() if not result],
@@ -226,16 +199,6 @@ def _check_names(folder: Path, summary: dict[str, Any], settings: Mapping[str, A
         raise WorkdirError(f"{folder / 'metrics.json'} does not fit trials.json, or its parts do not fit each other")
 
 
-def _check_same_study(folder: Path, shard: Path) -> None:
-    environments = [workdir.read(path, "environment.json", schemas.ENVIRONMENT) for path in (folder, shard)]
-    stored, given = (
-        {trial["name"]: trial["config"] for trial in workdir.read_trials(path)} for path in (folder, shard)
-    )
-    changes = first_few(identity.changes(stored, given))
-    if changes := changes or identity.input_changes(*(found["inputs"] for found in environments)):
-        raise WorkdirError(f"{shard} holds a shard of another study than {folder}: {changes}")
-
-
 def _merge_trial(folder: Path, shard: Path, name: str) -> None:
     """Copies a trial that is not finished in `folder`; compares one that is finished in both folders."""
     target, source = (workdir.trial_folder(path, name) for path in (folder, shard))
@@ -252,7 +215,6 @@ def _merge_trial(folder: Path, shard: Path, name: str) -> None:
             part.rename(target)
     elif "failed" not in result:
         tables = ("history.csv", "predictions.csv")
-        workdir.verify(target, *tables)
         if any((target / table).read_bytes() != (source / table).read_bytes() for table in tables):
             raise WorkdirError(f"{target} and {source} hold different results of the same trial; remove one of them")
 

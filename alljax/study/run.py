@@ -44,11 +44,10 @@ def run_study(
         The study; None where trials of other shards are missing, and in all processes but the primary one.
 
     Raises:
-        UserError: the source, the weights or the folder cannot be used (before anything is written), or a trial
-            failed (after all others, and after `finish`).
+        UserError: source, weights or folder cannot be used (nothing is written), or a trial failed (after `finish`).
     """
     distributed.check_shared(folder)
-    trials, experiment = open_study(config, folder, shard, force, problems)
+    trials, experiment = open_study(config, folder, shard, force, problems or Problems(), download=True)
     distributed.check_together()
     with identity.exclusive(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
         if distributed.is_primary():
@@ -86,15 +85,15 @@ def dry_run(
     problems: Problems | None = None,
 ) -> None:
     """Prints what `run_study` would do, with the time measured on this machine; writes and downloads nothing."""
-    trials, experiment = open_study(config, folder, shard, force, problems, download=False)
+    trials, experiment = open_study(config, folder, shard, force, problems or Problems(), download=False)
     estimate.print_plan(trials, sweep.jobs(trials, shard, _finished(trials, folder)), experiment)
 
 
 def open_study(
-    config: ConfigDict, folder: Path, shard: tuple[int, int], force: bool, found: Problems | None, download: bool = True
+    config: ConfigDict, folder: Path, shard: tuple[int, int], force: bool, problems: Problems, download: bool
 ) -> tuple[list[Trial], Experiment]:
     """Opens all inputs of a study; reports together, before an image is read, what is wrong with it (`run_study`)."""
-    problems, trials = found or Problems(), []
+    trials: list[Trial] = []
     with problems.collect():
         trials = sweep.expand(config)
         identity.check(folder, identity.settings(trials), force)
@@ -117,14 +116,11 @@ def _finished(trials: list[Trial], folder: Path) -> list[str]:
 
 
 def _run_jobs(jobs: list[Job], experiment: Experiment, folder: Path) -> None:
-    """Runs this process's share of the frozen jobs, then the others, which all processes train jointly.
-
-    The features are computed before by all processes.
-    """
+    """Runs this process's share of the frozen jobs, then the others, which all processes train jointly."""
     frozen, joint = ([job for job in jobs if job.frozen is kind] for kind in (True, False))
     if jax.process_count() > 1:
         for job in frozen:
-            experiment.features(job.trials[0])
+            experiment.features(job.trials[0])  # computed by all processes
     own = frozen[jax.process_index() :: jax.process_count()]
     update = progress.study(sum(job.cost for job in own + joint), sum(len(job.trials) for job in own + joint))
 

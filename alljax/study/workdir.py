@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from absl import logging
 
 from alljax import files
-from alljax.errors import WorkdirError, first_few
+from alljax.errors import Problems, WorkdirError, first_few
 from alljax.study import schemas
 
 if TYPE_CHECKING:
@@ -39,15 +39,11 @@ def trial_folder(workdir: Path, name: str) -> Path:
 def check_folder(workdir: Path) -> None:
     """Raises `WorkdirError` if a folder is no work folder of a study, has links, or the layout of an old version."""
     check_links(workdir)
-    if (workdir / CHECKSUMS).is_file() or (workdir / "trials.json").is_file():
-        return
-    if not all((workdir / name).is_file() for name in ("config.json", "environment.json")):
-        raise WorkdirError(f"{workdir} is not the --workdir of an alljax study (no trials.json in it)")
-    version = read_json(workdir / "environment.json", {"alljax": str})["alljax"]
-    raise WorkdirError(
-        f"{workdir} was written by an earlier alljax (version {version}) with another layout; run the study again in "
-        "another --workdir"
-    )
+    if not any((workdir / name).is_file() for name in (CHECKSUMS, "trials.json")):
+        raise WorkdirError(
+            f"{workdir} is not the --workdir of an alljax study: it has no trials.json, which earlier versions did not "
+            "write; choose another --workdir"
+        )
 
 
 def check_links(workdir: Path) -> None:
@@ -57,9 +53,9 @@ def check_links(workdir: Path) -> None:
             raise WorkdirError(f"{path} is a link or a special file, which is not followed; replace it by a copy")
 
 
-def read_trials(workdir: Path) -> list[dict[str, Any]]:
-    """Returns trials.json: ``name``, ``split`` and ``config`` (dotted key to value) of each trial of the study."""
-    return list(read(workdir, "trials.json", schemas.TRIALS))
+def read_trials(workdir: Path) -> dict[str, dict[str, Any]]:
+    """Returns the settings (dotted key to value) of each trial of the study in trials.json, by its name."""
+    return {trial["name"]: trial["config"] for trial in read(workdir, "trials.json", schemas.TRIALS)}
 
 
 def read_result(workdir: Path, name: str) -> dict[str, Any]:
@@ -75,8 +71,7 @@ def read_result(workdir: Path, name: str) -> dict[str, Any]:
 
 def is_finished(workdir: Path, name: str) -> bool:
     """Returns whether all results of a trial exist and are intact (see `damaged`)."""
-    folder = trial_folder(workdir, name)
-    return (folder / CHECKSUMS).is_file() and not damaged(folder)
+    return not damaged(trial_folder(workdir, name))
 
 
 def discard_damaged(workdir: Path, names: Iterable[str]) -> None:
@@ -110,35 +105,36 @@ def read_json(path: Path, schema: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON, atomically; NaN is refused."""
+    """Writes `value` as indented JSON; NaN is refused."""
     files.write_text(path, _to_json(value))
 
 
-def read_csv(path: Path, types: Mapping[str, type]) -> "DataFrame":
-    """Returns columns of a CSV of a study by their types; texts such as NA stay texts, empty numbers are NaN.
+def read_csv(folder: Path, file: str, types: Mapping[str, type]) -> "DataFrame":
+    """Returns columns of a CSV of a study or trial by their types, after comparing it with its checksum.
 
-    Texts do not have the apostrophes of `files.csv_text`.
+    Texts such as NA stay texts and do not have the apostrophes of `files.csv_text`; empty numbers are NaN.
     """
     import pandas
 
+    verify(folder, file)
     empty = {name: [""] for name, kind in types.items() if kind is float}
     try:
-        frame = pandas.read_csv(path, usecols=list(types), dtype=types, keep_default_na=False, na_values=empty)
+        frame = pandas.read_csv(folder / file, usecols=list(types), dtype=types, keep_default_na=False, na_values=empty)
     except (OSError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise WorkdirError(f"{path}: missing, damaged or without its columns ({reason}); {RERUN}") from error
+        raise WorkdirError(f"{folder / file}: damaged or without its columns ({reason}); {RERUN}") from error
     for name in (name for name, kind in types.items() if kind is str):
         frame[name] = frame[name].str.replace(r"^'('*[=+\-@\t\r])", r"\1", regex=True)
     return frame
 
 
 def write_csv(path: Path, frame: "DataFrame") -> None:
-    """Writes a table as CSV, atomically; nine digits identify a float32."""
+    """Writes a table as CSV, see `to_csv`."""
     files.write_text(path, to_csv(frame))
 
 
 def to_csv(frame: "DataFrame") -> str:
-    """Returns a table as the text of a CSV; texts are written by `files.csv_text`."""
+    """Returns a table as the text of a CSV; texts by `files.csv_text`, numbers with the nine digits of a float32."""
     texts = frame.select_dtypes(exclude="number")
     frame = frame.assign(**{name: texts[name].map(files.csv_text) for name in texts})
     return str(frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
@@ -163,8 +159,7 @@ def record(folder: Path, names: Iterable[str]) -> None:
     if path.is_file():
         with contextlib.suppress(WorkdirError):  # a damaged one is written again
             entries = _read_checksums(path)
-    new = {name: {"sha256": files.sha256(folder / name)} | _stamp(folder / name) for name in names}
-    write_json(path, dict(sorted((entries | new).items())))
+    write_json(path, dict(sorted((entries | {name: _entry(folder / name) for name in names}).items())))
 
 
 def damaged(folder: Path, names: Sequence[str] = (), content: bool = False) -> list[Path]:
@@ -173,46 +168,45 @@ def damaged(folder: Path, names: Sequence[str] = (), content: bool = False) -> l
     Without `content` a file with the recorded size and time is not read.  Other times, as in a copy of the folder, are
     recorded where the content is the same.
     """
-    path, found, moved = folder / CHECKSUMS, [], {}
+    path, found, intact = folder / CHECKSUMS, [], {}
     try:
         entries = _read_checksums(path)
     except WorkdirError:
         return [path]
     needed = STUDY_FILES if "trials.json" in entries else TRIAL_FILES
     for name in names or sorted({*needed, *entries}):
-        entry, file = entries.get(name, {}), folder / name
-        stamp = _stamp(file) if file.is_file() else {}
-        if not content and stamp.items() <= entry.items() and stamp:
-            continue
-        if not stamp or files.sha256(file) != entry.get("sha256"):
+        file, recorded = folder / name, entries.get(name, {})
+        if not file.is_file():
             found.append(file)
-            with contextlib.suppress(OSError):
-                os.utime(file)  # so that a restart, which compares times, finds the damage, too
-        elif not stamp.items() <= entry.items():
-            moved[name] = entry | stamp
-    if moved:
+        elif content or not _stamp(file).items() <= recorded.items():
+            entry = _entry(file)
+            if entry["sha256"] == recorded.get("sha256"):
+                intact[name] = entry
+            else:
+                found.append(file)
+                with contextlib.suppress(OSError):
+                    os.utime(file)  # so that a restart, which compares times, finds the damage, too
+    if not intact.items() <= entries.items():
         with contextlib.suppress(WorkdirError):  # not our folder
-            write_json(path, entries | moved)
+            write_json(path, entries | intact)
     return found
 
 
 def verify(folder: Path, *names: str) -> None:
     """Raises `WorkdirError` for files (none for all) whose content is not as in ``checksums.json``."""
     if found := damaged(folder, names, content=True):
-        raise _damage(found)
+        listed = first_few(map(str, found))
+        raise WorkdirError(f"{listed}: missing, or not as in {CHECKSUMS}; {RERUN}, which restores it")
 
 
 def verify_all(workdir: Path) -> int:
     """Compares all files of a study and its finished trials with their checksums; returns their number."""
-    folders = [trial_folder(workdir, trial["name"]) for trial in read_trials(workdir)]
-    folders = [workdir, *(folder for folder in folders if (folder / CHECKSUMS).is_file())]
-    if found := [path for folder in folders for path in damaged(folder, content=True)]:
-        raise _damage(found)
+    folders, problems = [workdir, *(path.parent for path in workdir.glob(f"trials/*/{CHECKSUMS}"))], Problems()
+    for folder in folders:
+        with problems.collect():
+            verify(folder)
+    problems.report()
     return sum(len(_read_checksums(folder / CHECKSUMS)) for folder in folders)
-
-
-def _damage(paths: Sequence[Path]) -> WorkdirError:
-    return WorkdirError(f"{first_few(map(str, paths))}: missing, or not as in {CHECKSUMS}; {RERUN}, which restores it")
 
 
 def _read_checksums(path: Path) -> dict[str, Any]:
@@ -225,6 +219,10 @@ def _read_checksums(path: Path) -> dict[str, Any]:
 def _stamp(path: Path) -> dict[str, int]:
     status = path.stat()
     return {"bytes": status.st_size, "modified": status.st_mtime_ns}
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"sha256": files.sha256(path)} | _stamp(path)
 
 
 def _to_json(value: Any) -> str:

@@ -30,11 +30,7 @@ def save_arrays(path: Path, tree: Any) -> None:
 
 
 def load_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, Any]:
-    """Returns the nested dictionaries that `save_arrays` wrote, without empty ones.
-
-    Raises:
-        WorkdirError: the file is damaged, or it has other arrays than those of `shapes`, by "/"-joined names.
-    """
+    """Returns what `save_arrays` wrote, without empty dictionaries; other arrays than in `shapes` are refused."""
     with _read_errors(path):
         if shapes is not None and (different := dict(read_shapes(path).items() ^ shapes.items())):
             raise WorkdirError(f"{path} does not fit its network: another shape of {first_few(sorted(different))}")
@@ -73,8 +69,8 @@ class CheckpointManager:
     def save(self, step: int, state: Any, record: dict[str, Any], loss: float | None = None) -> None:
         """Starts to write a checkpoint after `step` steps, when the previous one is complete.
 
-        The arrays of `state` may be donated after this call.  `record` is what else is needed to resume, JSON that
-        must not change after this call; `loss` is that of the validation rows, if it was computed at this step.
+        The arrays of `state` may be donated after this call. `record` is what else is needed to resume, JSON that must
+        not change; `loss` is that of the validation rows, if it was computed at this step.
         """
         self.wait()
         with _write_errors(self.folder), jax.transfer_guard("allow"):  # Orbax copies arrays of a GPU implicitly
@@ -104,11 +100,7 @@ class CheckpointManager:
         return self._orbax.latest.step if self._orbax.latest else 0
 
     def load(self, step: int) -> tuple[Any, dict[str, Any]]:
-        """Returns the state at a step, placed as described by `abstract`, and its record.
-
-        Raises:
-            WorkdirError: a damaged checkpoint, or one of another network, optimizer or number of steps per epoch.
-        """
+        """Returns the state at a step, placed as described by `abstract`, and its record."""
         folder = self.folder / str(step)
         leaves, structure = jax.tree.flatten(self._abstract)
         with _read_errors(folder):

@@ -64,7 +64,7 @@ def test_deleted_file_is_written_again(name: str, config: ConfigDict, copy: Path
 def test_settings_that_are_lost_are_named_with_the_way_out(config: ConfigDict, copy: Path) -> None:
     for name in ("config.json", "trials.json"):
         (copy / name).unlink()
-    with pytest.raises(WorkdirError, match=r"trials.json and .*config.json are .* restore one of the two from a copy"):
+    with pytest.raises(WorkdirError, match=r"trials.json and config.json in .* restore one of them from a copy"):
         run_study(config, copy)
 
 
@@ -128,7 +128,7 @@ def test_prepared_json_is_refused_with_file_and_key(copy: Path) -> None:
         results.read_study(copy)
     workdir.write_study(copy, {"metrics.json": original})
     change_json(copy / "config.json", **{"train.epochs": "many"})
-    with pytest.raises(WorkdirError, match=r"config.json: content: train.epochs has the wrong type"):
+    with pytest.raises(WorkdirError, match=r"config.json: content train.epochs='many' has the wrong type"):
         results.read_study(copy)
     trials = json.loads((copy / "trials.json").read_text())
     workdir.write_study(copy, {"trials.json": [trials[0] | {"name": "../../x"}]})
