@@ -202,19 +202,15 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
 
 def nearest(name: str) -> str:
     """Returns the setting that is probably meant: ``train.learning_rate`` for ``train.lr``; empty if unknown."""
-    word = name.rpartition(".")[2]
-
-    def likeness(key: str) -> tuple[float, float]:
-        if key.startswith(f"{name}."):
-            return 1.0, 1.0
-        last = key.rpartition(".")[2]
-        parts = last.split("_")
-        initials = "".join(part[0] for part in parts) if len(parts) > 1 else last
-        similar = max(difflib.SequenceMatcher(None, word, other).ratio() for other in (last, initials, *parts))
-        return similar, difflib.SequenceMatcher(None, name, key).ratio()
-
-    best = max(SETTINGS, key=likeness)
-    return best if likeness(best)[0] >= 0.7 else ""
+    if near := difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.8):
+        return near[0]
+    aliases: dict[str, str] = {}
+    for key in reversed(SETTINGS):  # the first key of equal aliases stays
+        words = key.rpartition(".")[2].split("_")
+        initials = "".join(word[0] for word in words)
+        aliases |= dict.fromkeys(("_".join(words), initials, *words, *key.split(".")), key)
+    near = difflib.get_close_matches(name.rpartition(".")[2], aliases, n=1, cutoff=0.7)
+    return aliases[near[0]] if near else ""
 
 
 def _tuples(value: Any) -> Any:

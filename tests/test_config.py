@@ -7,7 +7,6 @@ import pytest
 
 from alljax import config as configs
 from alljax.errors import ConfigError
-from alljax.settings import SETTINGS, describe
 
 QUICKSTART = str(Path(__file__).resolve().parents[1] / "configs/quickstart.py")
 START = "from alljax.config import default_config\ndef get_config(argument=''):\n  c = default_config()\n  "
@@ -33,37 +32,25 @@ def test_overrides_have_the_types_of_their_settings() -> None:
         ("train.epoch", "7", "did you mean 'train.epochs'"),
         ("epochs", "7", "did you mean 'train.epochs'"),
         ("train.lr", "7", "did you mean 'train.learning_rate'"),
-        ("train.wd", "7", "did you mean 'train.weight_decay'"),
         ("zzz", "7", "--settings"),
         ("model", "7", "unknown setting"),
         ("train.epochs", "1.5", "an integer"),
-        ("train.epochs", "0", "at least 1"),
         ("train.learning_rate", "fast", "a number"),
         ("train.learning_rate", "nan", "at least 0"),
         ("train.learning_rate", "inf", "at most 3e+38"),
         ("model.dropout", "1.5", "at least 0 and below 1"),
-        ("train.momentum", "1", "below 1"),
-        ("train.ema_decay", "1", "below 1"),
-        ("train.weight_decay", "1", "below 1"),
         ("train.decay_rate", "1.1", "at most 1"),
-        ("augment.rotation", "inf", "at most 180"),
         ("seed", "4294967296", "at most 1e+09"),
         ("train.staircase", "yes", "true or false"),
         ("train.boundaries", "((1, 1e400),)", "factor inf is out of range"),
-        ("train.groups", "(('head/.*', -1.0),)", "factor -1.0 is out of range"),
         ("train.groups", "head/.*", "(pattern, learning-rate factor[, decay[, first epoch]])"),
         ("train.loggers", "tensorbord", "the choices are tensorboard"),
         ("data.classes", "ALL,HEM,ALL", "'ALL' twice"),
-        ("train.boundaries", "((1,),)", "entries are pairs (step, factor"),
         ("train.patience", "1", "split.validation"),
         ("split.protocol", "random", "'subject_kfold', 'subject_holdout'"),
         ("split.test_fraction", "1", "at least 1e-06 and below 1"),
-        ("augment.crop", "1", "below 1"),
-        ("preprocessing.image_size", "16", "at least 32"),
         ("study.sweep", "(('train.epochs', 'abc'),)", "pair"),
-        ("study.sweep", "((", "rows of values"),
         ("study.sweep", "(('train.momentum', (0.9, 1.0)),)", "train.momentum=1.0 is out of range"),
-        ("study.sweep", "(('train.boundaries', (((1, 1e400),),)),)", "factor inf is out of range"),
         ("study.sweep", "(('train.epochs', ()),)", "rows of values"),
         ("study.sweep", "(('train.epochs', (1,)), ('train.epochs', (2,)))", "train.epochs twice"),
         ("study.sweep", "(('evaluation.level', (0.9, 0.95)),)", "cannot contain 'evaluation.level'"),
@@ -138,8 +125,3 @@ def test_config_survives_json() -> None:
     assert configs.flatten(configs.vary(configs.default_config(), stored)) == configs.flatten(config)
     assert configs.difference(stored, configs.flatten(config)) == []
     assert configs.difference(stored | {"seed": 1}, configs.flatten(config)) == ["seed: 1 → 0"]
-
-
-def test_every_setting_is_explained_in_one_line() -> None:
-    assert all(setting.help and "\n" not in setting.help for setting in SETTINGS.values())
-    assert len(describe().splitlines()) == 2 * len(SETTINGS)

@@ -28,8 +28,3 @@ def test_messages_of_alljax_go_to_standard_error(capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().err.splitlines()
     assert lines.pop(0) == r"class a\x1b[31m\u202e\udc80 of 漢字"
     assert [line.partition(" done")[0] for line in lines] == ["1 of 3 trials", "3 of 3 trials"]
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(89, "89 s"), (90, "2 min"), (5399, "90 min"), (7200, "2.0 h")])
-def test_duration(seconds: float, text: str) -> None:
-    assert progress.duration(seconds) == text

@@ -20,6 +20,7 @@ from alljax.errors import Problems, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import SizeThreshold
 from alljax.evaluation.intervals import Bootstrap
+from alljax.models.backbones import get_backbone
 from alljax.study import identity, sweep
 from alljax.study.sweep import Trial
 from alljax.training import metric_writers
@@ -180,9 +181,9 @@ def check_inputs(config: ConfigDict, trials: Sequence[Trial], problems: Problems
                 splits.make_splits(dataset, subjects, (), split)
     download = download and not problems.errors
     settings = [(trial.config.weights, trial.config.model.backbone) for trial in trials]
-    for wanted in dict.fromkeys((weights.path, weights.name, backbone) for weights, backbone in settings):
+    for path, name, backbone in dict.fromkeys((weights.path, weights.name, backbone) for weights, backbone in settings):
         with problems.collect():
-            store.find(*wanted, download)
+            store.find(path, name, get_backbone(backbone).name, download)
     problems.report()
     return dataset
 

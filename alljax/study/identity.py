@@ -45,9 +45,9 @@ def check(folder: Path, given: Settings, force: bool) -> None:
     workdir.check_links(folder)
     if (folder / "config.json").is_file():
         workdir.check_folder(folder)
-    if not _is_used(folder) or not (lines := changes(stored := stored_trials(folder), given)):
-        return
-    if not force:
+    stored = stored_trials(folder) if _is_used(folder) else {}
+    lines = changes(stored, given) if stored else []
+    if lines and not force:
         raise WorkdirError(
             f"{folder} holds another study ({first_few(lines)}); choose another --workdir, remove it, or continue the "
             "unfinished runs with --resume=force"
@@ -167,23 +167,19 @@ def _is_used(folder: Path) -> bool:
 
 
 def environment() -> dict[str, Any]:
-    """Returns versions, devices, the git revision of alljax and the command."""
+    """Returns versions, devices, the command and the commit of alljax, with ``+`` if files differ from it."""
     import jax
 
+    root, revision = Path(alljax.__file__).parents[1], ""
+    if (root / ".git").exists() and shutil.which("git"):
+        git = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+        revision = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     return {
         "alljax": alljax.__version__,
-        "git_revision": _git_revision(),
+        "git_revision": revision,
         "command": shlex.join(["alljax", *sys.argv[1:]]),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [f"{device.platform} {device.device_kind}" for device in jax.devices()],
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-
-
-def _git_revision() -> str:
-    """Returns the commit that alljax runs from, with ``+`` if files differ from it; empty outside a checkout."""
-    git = ["git", "-C", str(Path(alljax.__file__).parents[1]), "describe", "--always", "--abbrev=40", "--exclude=*"]
-    if not (Path(alljax.__file__).parents[1] / ".git").exists() or not shutil.which("git"):
-        return ""
-    return subprocess.run([*git, "--dirty=+"], capture_output=True, text=True).stdout.strip()

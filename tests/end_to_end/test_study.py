@@ -99,14 +99,6 @@ def test_size_that_gives_the_class_is_the_first_warning(images: Path, tmp_path: 
     assert data["pixels"] == {"one_color": 0, "small_range": 0}
 
 
-def test_leaky_protocol_is_reported(tmp_path: Path, run: Run) -> None:
-    code, _, err = run("train", *SMALL, f"--workdir={tmp_path}", "--config.split.protocol=paper")
-    assert code == 0
-    assert "leak" in err
-    assert json.loads((tmp_path / "metrics.json").read_text())["leaks"]["subject"] > 0
-    assert "Leak:" in (tmp_path / "report.html").read_text()
-
-
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -58,19 +58,6 @@ def test_study_has_settings_history_and_ranking(toy_study: Path) -> None:
     assert not study.split_of(name)["protocol"]["leaky"]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_damaged_file_is_named(copy: Path, damage: str) -> None:
-    study = read_study(copy)
-    name = study.trials[0]
-    path = copy / "trials" / name / "predictions.csv"
-    path.write_bytes(path.read_bytes()[:-50]) if damage == "truncated" else path.unlink()
-    with pytest.raises(
-        WorkdirError, match=rf"{name}/predictions.csv: missing, or not as in checksums.json; run the same"
-    ):
-        study.predictions(name)
-    study.history(name)
-
-
 def test_study_without_finished_trial_is_refused(copy: Path) -> None:
     change_json(copy / "metrics.json", trials={})
     with pytest.raises(WorkdirError, match="no trial of this study is finished"):
