@@ -7,8 +7,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from alljax.errors import ConfigError, unknown_name
-
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -54,12 +52,6 @@ def get_preprocessing(description: str | Mapping[str, Any]) -> Preprocessing:
     Args:
         description: a name (``"torch"``, ``"caffe"``, ``"rescale"``, ``"lite"``), or a mapping with such a ``name``
             and the attributes that differ from it: ``{"name": "torch", "interpolation": "bicubic"}``.
-
-    Raises:
-        ConfigError: unknown name.
     """
     changes = {"name": description} if isinstance(description, str) else dict(description)
-    name = changes.pop("name")
-    if name not in PREPROCESSINGS:
-        raise ConfigError(unknown_name("preprocessing", name, PREPROCESSINGS))
-    return replace(PREPROCESSINGS[name], **changes)
+    return replace(PREPROCESSINGS[changes["name"]], **changes)

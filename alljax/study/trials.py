@@ -41,10 +41,7 @@ class Outcome:
 
 
 def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[Trial, Outcome | ConfigError]]:
-    """Yields the trials of a job with their outcome, or with an error where the loss of a head became NaN.
-
-    Fine-tuning saves checkpoints below `folder`, the working directory of the study.
-    """
+    """Yields the trials of a job, of the study in `folder`, with their outcome, or an error if a head's loss is NaN."""
     first, folds, times = job.trials[0], experiment.folds(job.trials[0]), [time.perf_counter()]
     features: Any = experiment.features(first) if job.frozen else experiment.images(first)
     times.append(time.perf_counter())
@@ -134,13 +131,10 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 def fold_keys(config: ConfigDict, fold: FoldRows) -> jax.Array:
-    """Returns the key of each seed on a fold, (S,).
-
-    Without ``study.share_training`` trainings of different lengths have different keys.
-    """
+    """Returns the key of each seed on a fold, (S,)."""
     numbers = [fold.repeat, fold.fold]
     if not config.study.share_training:
-        # With the stream RUN, so that 1, 2 and 3 epochs are not SHUFFLE, AUGMENT and DROPOUT of another run.
+        # Per length; with the stream RUN, 1, 2 and 3 epochs are not SHUFFLE, AUGMENT and DROPOUT of another run.
         numbers += [RUN, config.train.epochs]
     return _fold_in(np.arange(config.seed, config.seed + config.study.seeds), np.array(numbers))
 

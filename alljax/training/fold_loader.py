@@ -16,9 +16,6 @@ from alljax.training.sampling import FoldRows, epoch_order, steps_per_epoch
 from alljax.training.sharding import Mesh
 from alljax.training.step import SHUFFLE, Batch
 
-Logits = Callable[[Batch], np.ndarray]
-"""A placed batch → logits float32 (B, C)."""
-
 
 class FoldLoader:
     """Batches of the images of one fold, padded to a multiple of the devices.
@@ -50,17 +47,17 @@ class FoldLoader:
             for batch in batches:
                 yield self._place(batch)
 
-    def test(self, logits: Logits) -> np.ndarray:
-        """Returns the logits float32 (U, C) of the test rows."""
+    def test(self, logits: Callable[[Batch], np.ndarray]) -> np.ndarray:
+        """Returns the logits float32 (U, C) of the test rows; `logits` gives those of a placed batch."""
         return self._predict(logits, self._test)
 
-    def validate(self, logits: Logits) -> tuple[float, float]:
+    def validate(self, logits: Callable[[Batch], np.ndarray]) -> tuple[float, float]:
         """Returns mean cross-entropy and accuracy of the validation rows."""
         labels, log_p = self._images.labels[self._validation], log_softmax(self._predict(logits, self._validation), 1)
         losses = -log_p[np.arange(len(labels)), labels]
         return float(losses.mean(dtype=np.float64)), float((log_p.argmax(1) == labels).mean())
 
-    def _predict(self, logits: Logits, rows: np.ndarray) -> np.ndarray:
+    def _predict(self, logits: Callable[[Batch], np.ndarray], rows: np.ndarray) -> np.ndarray:
         parts = []
         for number, batch in enumerate(load_batches(self._images, self._sampler(rows))):
             count = min(self._batch_size, len(rows) - number * self._batch_size)

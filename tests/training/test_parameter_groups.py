@@ -51,10 +51,7 @@ def test_without_groups_the_backbone_is_frozen() -> None:
         ((("head/.*", 1.0), ("backbone/.*", 0.0), ("tail/.*", 1.0)), r"'tail/\.\*' matches no parameter; .*stage4"),
         ((("head/(", 1.0),), "not a regular expression"),
         ((("(head/.*)+", 1.0),), "could take too long; .* repeat no group"),
-        ((("(a|ab)*/.*", 1.0),), "could take too long; .* repeat no group"),
         ((("(a?)" * 30, 1.0),), "could take too long; use at most 200 characters, 4 of"),
-        ((("(a|a)" * 30, 1.0),), "could take too long"),
-        ((("x" * 10_000, 1.0),), "could take too long"),
         ((("head/.*", 1.0), ("head/.*", 0.1), ("backbone/.*", 0)), r"matched by head/\.\* and head/\.\*"),
     ],
 )
