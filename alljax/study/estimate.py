@@ -1,6 +1,7 @@
 """The plan of a study, with the time it takes as measured on a few steps."""
 
 import itertools
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from alljax.training.feature_extraction import feature_blocks, image_settings
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.head_training import compile_key
-from alljax.training.sampling import make_fold_rows, steps_per_epoch
+from alljax.training.sampling import make_fold_rows
 from alljax.training.sharding import make_mesh
 
 HEAD_STEPS = 24
@@ -43,7 +44,7 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
             continue
         config, images = jobs[0].config, ImageReader(experiment.dataset, *image_settings(networks[0]))
         batch = _measure(feature_blocks(networks, images, config, augment))[1]
-        seconds = batch * steps_per_epoch(len(experiment.labels), config.features.batch_size)
+        seconds = batch * len(experiment.labels) / config.features.batch_size
         shapes = (f"{network.stage} {network.pool}, {network.feature_count:,} per image" for network in networks)
         print(f"\nfeatures of {networks[0].backbone.name} ({'; '.join(shapes)}): about {duration(seconds)}")
         total += seconds
@@ -71,8 +72,8 @@ def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[flo
     if job.frozen:
         measured[key] = 0.0, step  # later jobs use the same compiled functions
         step /= HEAD_STEPS * len(job.trainings) * job.config.study.seeds
-    steps = sum(steps_per_epoch(len(fold.train), size) for fold in folds)
-    evaluated = sum(steps_per_epoch(len(fold.validation) or len(fold.test), size) for fold in folds)
+    steps = sum(math.ceil(len(fold.train) / size) for fold in folds)
+    evaluated = sum(math.ceil((len(fold.validation) or len(fold.test)) / size) for fold in folds)
     return float(compilation + job.cost * step * (steps + evaluated / 3))  # no backward pass in an evaluation
 
 

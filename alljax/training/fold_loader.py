@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from scipy.special import log_softmax
 
 from alljax.data.loader import ImageBatch, ImageSource, Sampler, load_batches
-from alljax.training.sampling import FoldRows, epoch_order, steps_per_epoch
+from alljax.training.sampling import FoldRows, batch_size, epoch_order, steps_per_epoch
 from alljax.training.sharding import Mesh
 from alljax.training.step import SHUFFLE, Batch
 
@@ -27,12 +27,12 @@ class FoldLoader:
     def __init__(self, config: ConfigDict, images: ImageSource, fold: FoldRows, key: jax.Array, mesh: Mesh) -> None:
         """Draws the order of all epochs from the key of the run; `images` are those of the complete data set."""
         self._images, self._mesh = images, mesh
-        self._batch_size = min(config.train.batch_size, len(fold.train))
+        self._batch_size = batch_size(config, fold)
         shard = jax.process_index(), jax.process_count()
         multiple = mesh.device_count * config.train.accumulation_steps
         self._sampler = partial(Sampler, batch_size=self._batch_size, shard=shard, multiple=multiple)
         self.train_count = int(fold.train_count)
-        self.steps_per_epoch = steps_per_epoch(self.train_count, self._batch_size)
+        self.steps_per_epoch = steps_per_epoch(config, fold)
         self._test = np.asarray(fold.test)[: int(fold.test_count)]
         self._validation = np.asarray(fold.validation)[: int(fold.validation_count)]
         self.has_validation = not np.array_equal(self._validation, self._test)

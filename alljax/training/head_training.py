@@ -21,7 +21,7 @@ from alljax.data.loader import device_memory
 from alljax.models.head import Head
 from alljax.training import step as steps
 from alljax.training.optimizers import NUMBERS, Hyperparameters, learning_rate
-from alljax.training.sampling import FoldRows, epoch_order, steps_per_epoch
+from alljax.training.sampling import FoldRows, batch_size, epoch_order, steps_per_epoch
 from alljax.training.step import Batch, History, Metrics, Parameters, RunInputs, TrainState
 
 BLOCK = 64 * 2**20
@@ -52,10 +52,7 @@ def compile_key(config: ConfigDict) -> str:
 
 def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], fold: FoldRows) -> RunInputs:
     """Returns R runs on a fold, one per key and trial."""
-    numbers = []
-    for config in trials:
-        num_steps = steps_per_epoch(int(fold.train_count), batch_size(config, fold))
-        numbers.append(Hyperparameters.of(config, config.train.epochs * num_steps))
+    numbers = [Hyperparameters.of(config, config.train.epochs * steps_per_epoch(config, fold)) for config in trials]
     weights: Any = np.tile(fold.class_weights, (len(keys), 1))
     return RunInputs(keys, weights, jax.tree.map(lambda *of_runs: np.stack(of_runs), *numbers))
 
@@ -105,7 +102,7 @@ class HeadTrainer:
             outcomes = [self.train(epochs, group, features, labels, fold, update) for group in selected]
             return [jax.tree.map(lambda *leaves: np.concatenate(leaves), *each) for each in zip(*outcomes, strict=True)]
         state, history, found = self.init(runs.key), [], []
-        num_steps = steps_per_epoch(int(fold.train_count), batch_size(self._config, fold))
+        num_steps = steps_per_epoch(self._config, fold)
         for epoch in range(epochs[-1]):
             state = self.train_epoch(state, runs, features, labels, fold, epoch)
             validation, _ = self.evaluate(state.eval_params, features, labels, fold.validation, fold.validation_count)
@@ -137,13 +134,13 @@ class HeadTrainer:
     ) -> TrainState:
         """Trains all runs for one epoch, counted from 0; takes the memory of the old state."""
         size, num_runs = batch_size(self._config, fold), len(runs.key)
-        num_steps = steps_per_epoch(int(fold.train_count), size)
+        num_steps = steps_per_epoch(self._config, fold)
         orders = self._orders(runs.key, epoch, labels, fold, features.shape[1])
         state = state.replace(metrics=Metrics.zero(num_runs))  # type: ignore[attr-defined]
         if isinstance(features, jax.Array):
             return self._train_steps(state, runs, (features, labels, orders), fold, 0, num_steps)
         per_block = max(1, BLOCK // (4 * num_runs * size * self._num_features))
-        per_block = min(per_block, steps_per_epoch(len(fold.train), size))
+        per_block = min(per_block, -(-len(fold.train) // size))
         padded = np.pad(orders, ((0, 0), (0, per_block * size)))
         for first in range(0, num_steps, per_block):
             inputs = _read(features, labels, padded[:, first * size : (first + per_block) * size])
@@ -234,8 +231,3 @@ def over_runs(function: Callable[..., Any], *arguments: Any) -> Any:
     if jax.default_backend() == "cpu":
         return jax.lax.map(lambda run: function(*run), arguments)
     return jax.vmap(function)(*arguments)
-
-
-def batch_size(config: ConfigDict, fold: FoldRows) -> int:
-    """Returns the batch size, at most the number of training rows."""
-    return min(config.train.batch_size, len(fold.train))

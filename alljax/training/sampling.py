@@ -1,5 +1,6 @@
 """Training, validation and test rows of a fold, and the order in which an epoch visits the training rows."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,9 +60,14 @@ def _class_weights(config: ConfigDict, labels: np.ndarray, num_classes: int) -> 
     return (len(labels) / (num_classes * counts)).astype(np.float32)
 
 
-def steps_per_epoch(count: Any, batch_size: int) -> Any:
-    """Returns the optimizer steps in one pass over `count` images; the last, smaller batch is one of them."""
-    return -(-count // batch_size)
+def batch_size(config: ConfigDict, fold: FoldRows) -> int:
+    """Returns the batch size, at most the number of training rows."""
+    return min(config.train.batch_size, len(fold.train))
+
+
+def steps_per_epoch(config: ConfigDict, fold: FoldRows) -> int:
+    """Returns the optimizer steps of an epoch; the last, smaller batch is one of them."""
+    return math.ceil(fold.train_count / batch_size(config, fold))
 
 
 def epoch_order(key: jax.Array, fold: FoldRows, labels: jax.Array, balanced: bool) -> jax.Array:

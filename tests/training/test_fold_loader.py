@@ -14,7 +14,7 @@ from training.small_run import ONE
 from alljax.config import default_config
 from alljax.data.splits import Fold
 from alljax.training.fold_loader import FoldLoader
-from alljax.training.sampling import FoldRows, epoch_order, make_fold_rows, steps_per_epoch
+from alljax.training.sampling import FoldRows, epoch_order, make_fold_rows
 from alljax.training.sharding import Mesh, PmapMesh
 from alljax.training.step import SHUFFLE, Batch
 
@@ -71,7 +71,7 @@ def test_order_is_that_of_the_frozen_mode_from_any_step_on(sampling: str, count:
         key = jax.random.fold_in(jax.random.fold_in(KEY, SHUFFLE), epoch)
         order = np.asarray(epoch_order(key, fold, labels, sampling == "balanced"))[:count].tolist()
         expected += [order[start : start + size] for start in range(0, count, size)]
-    assert loader.steps_per_epoch == steps_per_epoch(count, size)
+    assert loader.steps_per_epoch == -(-count // size)
     for step in (0, 2):
         assert rows_of(loader.train(step)) == expected[step:]
 
