@@ -9,7 +9,7 @@ from alljax.data.protocols import LEAKY
 from alljax.evaluation.intervals import auc_within_folds, percentile_interval, resample
 from alljax.report import plots
 from alljax.report.setting_names import describe, varied_settings
-from alljax.report.tables import Figure, Section, Table, Value, difference_value, number_value
+from alljax.report.tables import Section, Table, Value, difference_value, number_value
 from alljax.study.results import Study
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC within folds", "macro_f1": "macro F1"}
@@ -27,8 +27,16 @@ def sections(study: Study) -> list[Section]:
     if not pairs:
         return []
     gaps = [gap(study, pair) for pair in pairs]
+    series = {}
+    for side, label in enumerate(SIDES):
+        results = [study.metrics["trials"][pair[side]] for pair in pairs]
+        series[label] = np.array([(result["accuracy"], *result["intervals"]["accuracy"]) for result in results])
+    size = study.split_of(next(iter(pairs))[1])["baselines"]["size_threshold"]["accuracy"]
+    series["cell size alone"] = np.full((len(pairs), 3), size)
+    caption = "Accuracy of the same configurations on random images and on disjoint subjects, with intervals."
+    figure = plots.interval_figure("leakage", caption, list(pairs.values()), {"": series}, "accuracy")
     text = summary(gaps, study.bootstrap.level)
-    return [Section("leakage", "Leakage gap", [text], [_table(study, pairs, gaps), _figure(study, pairs)])]
+    return [Section("leakage", "Leakage gap", [text], [_table(study, pairs, gaps), figure])]
 
 
 def find_pairs(study: Study) -> dict[Pair, str]:
@@ -81,18 +89,6 @@ def summary(gaps: Sequence[dict[str, np.ndarray]], level: float) -> str:
             texts.append(f"{difference.text} {name} {difference.note}{'' if significant else ' (not significant)'}")
     over = "" if len(gaps) == 1 else f", averaged over {len(gaps)} configurations"
     return f"Testing on random images instead of disjoint subjects gains {' and '.join(texts)}{over}."
-
-
-def _figure(study: Study, pairs: Mapping[Pair, str]) -> Figure:
-    """Returns both accuracies of each configuration with their intervals."""
-    series = {}
-    for side, label in enumerate(SIDES):
-        results = [study.metrics["trials"][pair[side]] for pair in pairs]
-        series[label] = np.array([(result["accuracy"], *result["intervals"]["accuracy"]) for result in results])
-    size = study.split_of(next(iter(pairs))[1])["baselines"]["size_threshold"]["accuracy"]
-    series["cell size alone"] = np.full((len(pairs), 3), size)
-    caption = "Accuracy of the same configurations on random images and on disjoint subjects, with intervals."
-    return plots.interval_figure("leakage", caption, list(pairs.values()), {"": series}, "accuracy")
 
 
 def _table(study: Study, pairs: Mapping[Pair, str], gaps: Sequence[dict[str, np.ndarray]]) -> Table:

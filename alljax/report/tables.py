@@ -14,9 +14,6 @@ from alljax.files import csv_text
 PERCENT = {"accuracy": 1, "recall_0": 1, "recall_1": 1, "training_accuracy": 2}
 """Metrics written in percent, and their number of decimals."""
 
-WIDE = 7
-"""Columns above which a LaTeX table is in landscape."""
-
 LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "#": r"\#", "$": r"\$", "%": r"\%", "&": r"\&",
@@ -167,9 +164,9 @@ def to_csv(table: Table) -> str:
 def to_latex(table: Table) -> str:
     r"""Returns the table as a longtable with caption and label ``tab:NAME``, to be read with ``\input``.
 
-    Needs the packages array, booktabs, longtable and lscape. Long texts are broken into lines; notes are small.
+    Needs the packages array, booktabs, longtable and lscape. More than 7 columns are in landscape.
     """
-    wide = len(table.columns) > WIDE
+    wide = len(table.columns) > 7
     rows = [" & ".join(map(_latex_value, row)) + r" \\ \addlinespace" for row in table.all_rows]
     head = rf"\toprule {' & '.join(heading.translate(LATEX) for heading in table.columns)} \\ \midrule"
     return "\n".join([
