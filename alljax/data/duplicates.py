@@ -42,9 +42,7 @@ def fingerprint(dataset: Dataset, record: Record) -> tuple[str, Small]:
     """
     pixels = decode(dataset.read(record), record.path)
     image = Image.fromarray(pixels).convert("L")
-    gray = np.asarray(image)
-    left, right = _extent(gray.sum(0, dtype=np.int64))
-    top, bottom = _extent(gray.sum(1, dtype=np.int64))
+    (left, right), (top, bottom) = (_extent(np.asarray(image).sum(axis, dtype=np.int64)) for axis in (0, 1))
     reduced = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
     return pixel_digest(pixels), np.asarray(reduced)
 
@@ -80,11 +78,9 @@ def near_pairs(reduced: Sequence[Small]) -> Rows:
 
 
 def summarize(records: Sequence[Record], subjects: Sequence[str], groups: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Counts the pairs of duplicates that differ in subject, fold, subset or class.
+    """Returns the number of ``pairs`` of duplicates, and of those that differ in each of the columns below.
 
-    Returns:
-        ``groups`` (paths) and ``contradictory`` (those with several classes), and the number of ``pairs``, of pairs
-        with two ``subject_names``, two ``subjects`` after merging, two official ``folds``, ``subsets`` and ``classes``.
+    Also ``groups`` (paths) and ``contradictory`` (those with several classes).
     """
     columns: dict[str, list[object]] = {
         "subject_names": [record.subject or None for record in records],

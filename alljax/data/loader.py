@@ -73,10 +73,9 @@ class DecodedImages:
         return _gather(self.images, jax.device_put(np.where(mask, rows, len(self.images))))
 
 
-_gather = jax.jit(partial(jnp.take, axis=0, mode="fill", fill_value=0))  # rows past the end give zeros
-
-
 ImageSource = ImageReader | DecodedImages
+
+_gather = jax.jit(partial(jnp.take, axis=0, mode="fill", fill_value=0))  # rows past the end give zeros
 
 
 class Sampler:

@@ -11,11 +11,9 @@ from alljax.limits import check_size
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, NDArray]:
-    """Returns arrays of an .npz by name: those of `names` that it has, or all.
+    """Returns arrays of an .npz by name: those of `names` that it has, or all; `DataError` if one is too large.
 
-    Raises:
-        DataError: an array declares more bytes than may be read (`check_size`).
-        OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error: no such file, or it is damaged.
+    No such file, or it is damaged: OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile or zlib.error.
     """
     with path.open("rb") as file, np.load(file) as arrays:
         found = [name for name in names or arrays if name in arrays]

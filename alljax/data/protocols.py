@@ -96,12 +96,10 @@ def official_folds(table: Table, settings: ConfigDict, seed: int) -> Iterable[Ro
             f"{first_few(name or 'images without one' for name in names)}; move the images to folders fold_0, fold_1, "
             "... or set split.protocol=subject_kfold"
         )
-    by_name = settings.protocol == "official_folds_by_name"
-    fold_of_row = [
-        names.index(record.fold if by_name else home[subject])
-        for record, subject in zip(table.records, table.subjects, strict=True)
-    ]
-    return _by_fold(np.array(fold_of_row), len(names))
+    fold_of_row = [home[subject] for subject in table.subjects]
+    if settings.protocol == "official_folds_by_name":
+        fold_of_row = [record.fold for record in table.records]
+    return _by_fold(np.array([names.index(fold) for fold in fold_of_row]), len(names))
 
 
 def prelim(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
@@ -162,10 +160,10 @@ def home_folds(records: Sequence[Record], subjects: Sequence[str]) -> dict[str, 
 
 def _check_subjects(table: Table, needed: int, why: str) -> None:
     """Raises DataError where a class has fewer than `needed` subjects."""
+    unit = "subject" if table.named else "image"
     for label, name in enumerate(table.classes):
         count = len(np.unique(table.groups[table.labels == label]))
         if count < needed:
-            unit = "subject" if table.named else "image"
             fix = f"set split.folds to {count} or less" if count > 1 else f"add {unit}s of this class"
             # The source may be the folder of one class, whose subject folders are then read as classes.
             if not table.named:
@@ -178,10 +176,9 @@ def group_folds(labels: Rows, groups: Rows, folds: int, seed: int) -> Rows:
 
     Here and below `labels` are the classes of N images, numbers from 0, every one present, and `groups` their groups.
 
-    This is scikit-learn's StratifiedGroupKFold with a randomized order of the groups.  In scikit-learn the order is by
-    size and the seed breaks ties only, so that groups of different sizes get nearly the same folds for every seed (6
-    different divisions of C-NMC from 12 seeds).  Multiplying sizes by log-normal noise (sigma 0.3) makes seeds
-    practically independent there and keeps class fractions within 1 %.
+    This is scikit-learn's StratifiedGroupKFold, in which the seed only breaks ties of size (6 different divisions of
+    C-NMC from 12 seeds), with sizes multiplied by log-normal noise (sigma 0.3): seeds are practically independent
+    there, and class fractions are within 1 %.
     """
     rng = np.random.default_rng(seed)
     numbers, counts = _class_counts(labels, groups)
@@ -202,10 +199,9 @@ def group_folds(labels: Rows, groups: Rows, folds: int, seed: int) -> Rows:
 def group_holdout(labels: Rows, groups: Rows, fraction: float, seed: int | Sequence[int]) -> NDArray[np.bool_]:
     """Returns whether each image is held out: groups that contain about `fraction` of each class.
 
-    Groups are visited in random order and held out if that brings the class fractions closer to `fraction`.  Up to
-    twenty orders are tried until every class is within 1 %; otherwise the closest is used.  If a class is on one side
-    only, its smallest group changes sides; groups that both sides need stay in the rest, which therefore has every
-    class.
+    Groups are visited in random order and held out if that brings the class fractions closer to `fraction`: the first
+    of twenty orders with every class within 1 %, else the closest.  If a class is on one side only, its smallest group
+    changes sides; groups that both sides need stay in the rest, which therefore has every class.
     """
     rng = np.random.default_rng(seed)
     numbers, counts = _class_counts(labels, groups)

@@ -23,11 +23,7 @@ COLUMNS = ("path", "subject_name", "subject", "label", "subset", "repeat", "fold
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One division into training and test data: record indices, ascending.
-
-    Validation records are taken from the training side, and often there are none.  `repeat` is the index of the random
-    division and `fold` the index of the fold in it, both from 0.
-    """
+    """Record indices, ascending, of fold `fold` of random division `repeat`, both from 0; often without validation."""
 
     repeat: int
     fold: int
