@@ -301,29 +301,18 @@ def test_protocols_on_the_names_of_the_real_set() -> None:
     assert (len(prelim.train), len(prelim.test)) == (10_661, 1_867)
 
 
-def images_of(*subjects: str, paths: tuple[str, ...] = ()) -> list[Record]:
-    paths = paths or tuple(f"{number}.png" for number in range(len(subjects)))
-    return [Record(path, 0, subject) for path, subject in zip(paths, subjects, strict=True)]
-
-
-def test_names_without_shared_images_are_the_subjects() -> None:
-    images = images_of("2", "H1", "2", "", "", paths=("0", "1", "2", "a.png", "b.png"))
-    assert merge_subjects(images, list("abcde")) == ("2", "H1", "2", "a.png", "b.png")
-    assert merge_subjects(images) == ("2", "H1", "2", "a.png", "b.png")
-
-
-def test_shared_images_merge_names_transitively() -> None:
-    images = images_of("H10", "H2", "H2", "H3", "7", "H3", "7")
-    merged = ("H2+H3+H10",) * 4 + ("7", "H2+H3+H10", "7")
-    assert merge_subjects(images, ["a", "a", "b", "b", "c", "d", "c"]) == merged
-
-
-def test_known_subjects_are_merged() -> None:
-    images = images_of("20", "21", "3", "51", "78")
-    assert merge_subjects(images, list("abcde"), cnmc.KNOWN_SUBJECTS) == ("20+21", "20+21", "3", "51+78", "51+78")
-
-
-def test_identical_images_without_names_stay_together() -> None:
-    images = images_of("", "", "", "9", paths=("b.png", "a.png", "c.png", "d.png"))
-    assert merge_subjects(images, ["x", "x", "y", "z"]) == ("a.png", "a.png", "c.png", "9")
-    assert merge_subjects(images, ["x", "x", "y", "x"]) == ("9", "9", "c.png", "9")
+@pytest.mark.parametrize(
+    ("names", "digests", "merged"),
+    [
+        ("2 H1 2 - -", "abcde", "2 H1 2 3.png 4.png"),
+        ("2 H1 2 - -", "", "2 H1 2 3.png 4.png"),
+        ("H10 H2 H2 H3 7 H3 7", "aabbcdc", "H2+H3+H10 H2+H3+H10 H2+H3+H10 H2+H3+H10 7 H2+H3+H10 7"),
+        ("20 21 3 51 78", "abcde", "20+21 20+21 3 51+78 51+78"),
+        ("- - - 9", "xxyz", "0.png 0.png 2.png 9"),
+        ("- - - 9", "xxyx", "9 9 2.png 9"),
+    ],
+)
+def test_subjects_with_shared_images_or_known_names_are_merged(names: str, digests: str, merged: str) -> None:
+    records = [Record(f"{number}.png", 0, name.strip("-")) for number, name in enumerate(names.split())]
+    known = cnmc.KNOWN_SUBJECTS if "20" in names else ()
+    assert merge_subjects(records, [*digests], known) == tuple(merged.split())

@@ -137,19 +137,3 @@ def test_unusable_and_generated_sources(plant, capsys: pytest.CaptureFixture[str
     assert sum(group["images"] for group in verify.verify("synthetic")["groups"]) == 600
     with pytest.raises(DataError, match="no such file or folder"):
         verify.verify("nowhere")
-
-
-@pytest.mark.real
-def test_real_images(cnmc_zip) -> None:
-    found = verify.verify(str(cnmc_zip))
-    assert set(found["problems"]) == {"missing"}
-    present = {
-        ("train", "0", "all"): 328, ("train", "0", "hem"): 24, ("train", "1", "all"): 98, ("train", "1", "hem"): 17,
-        ("train", "2", "all"): 22, ("train", "2", "hem"): 23, ("prelim", "", "all"): 10, ("prelim", "", "hem"): 4,
-        ("final", "", ""): 0,
-    }  # fmt: skip
-    assert counts(found, "images", "missing") == {
-        group: (count, IMAGES[group] - count) for group, count in present.items()
-    }
-    assert len(set(found["problems"]["missing"])) == 15_114 - 526
-    assert found["sizes"] == {"450 × 450": 526}
