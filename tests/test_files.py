@@ -61,3 +61,17 @@ def test_waiting_for_a_lock_ends_with_a_signal(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr(interrupts, "requested", 15)
         with pytest.raises(Stopped), files.file_lock(tmp_path / ".lock"):
             pass
+
+
+def test_free_memory_within_a_control_group(tmp_path: Path) -> None:
+    group = {  # a Slurm job: its own group has no limit, the parent group has
+        "proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:    4000000 kB\n",
+        "proc/self/cgroup": "0::/slurm/job_1\n",
+        "sys/fs/cgroup/slurm/job_1/memory.max": "max\n",
+    }
+    for contents, expected in ((group, 4_096_000_000), ({"sys/fs/cgroup/slurm/memory.max": "1000\n"}, 1000)):
+        for path, text in contents.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(text)
+        assert files.host_memory(tmp_path) == expected
+    assert files.host_memory(tmp_path / "not Linux") > 0

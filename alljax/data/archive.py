@@ -2,10 +2,14 @@
 
 A zip inside a folder is listed like a folder of the same name, so that several downloaded zips need no unpacking.  The
 numbered parts of one download, ``cells-20240101T101500Z-001.zip`` and ``…-002.zip``, are listed like one folder.
+
+No file is trusted: of the members of zips and the arrays of .npz files the declared sizes are checked before memory is
+used, and pickles are not read.
 """
 
 import atexit
 import functools
+import math
 import os
 import re
 import zipfile
@@ -13,6 +17,9 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
 
 from alljax.errors import DataError, first_few, plural
 from alljax.limits import THREADS, check_size
@@ -111,6 +118,27 @@ def read_member(opened: zipfile.ZipFile, name: str, what: str = "", threads: int
         return file.read(member.file_size)
 
 
+def read_arrays(path: Path, *names: str) -> dict[str, NDArray]:
+    """Returns arrays of an .npz by name: those of `names` that it has, or all; `DataError` if one is too large.
+
+    No such file, or it is damaged: OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile or zlib.error.
+    """
+    with path.open("rb") as file, np.load(file) as arrays:
+        found = [name for name in names or arrays if name in arrays]
+        for name in found:
+            shape, dtype = _declared(arrays.zip, name)
+            size = max(math.prod(shape) * dtype.itemsize, arrays.zip.getinfo(f"{name}.npy").file_size)
+            check_size(f"{path}: {name}", size)
+        return {name: arrays[name] for name in found}
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the float32 arrays of an .npz as their headers declare them; errors as in `read_arrays`."""
+    with path.open("rb") as file, np.load(file) as arrays:
+        declared = {name: _declared(arrays.zip, name) for name in arrays}
+    return {name: shape for name, (shape, dtype) in declared.items() if dtype == np.float32}
+
+
 def file_stamp(path: Path) -> str:
     """Returns path, size and modification time of a file: equal while the file does not change."""
     try:
@@ -194,3 +222,12 @@ def _open_zip(path: Path, stamp: str) -> zipfile.ZipFile:
         return zipfile.ZipFile(file)
     except _ZIP_ERRORS as error:
         raise DataError(f"{path}: no image, complete zip, folder or CSV ({error}); download it again") from error
+
+
+def _declared(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Returns the shape and the type of an array as its header declares them."""
+    with archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+    return shape, dtype

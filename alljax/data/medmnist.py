@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alljax.data.archive import file_stamp
+from alljax.data.archive import file_stamp, read_arrays
 from alljax.data.dataset import Dataset, Record
-from alljax.data.npz import read_arrays
 from alljax.errors import DataError
 
 _LOCK = threading.Lock()

@@ -18,7 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from alljax.data.npz import read_arrays, read_shapes
+from alljax.data.archive import read_arrays, read_shapes
 from alljax.errors import WorkdirError, first_few
 from alljax.files import atomic_write, write_errors
 

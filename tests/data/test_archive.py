@@ -9,12 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import cloudpickle
 import pytest
 
-from alljax.data.archive import Archive, natural_sort
+from alljax.data.archive import Archive
 from alljax.errors import ConfigError, DataError
-
-
-def test_natural_sort_orders_numbers_by_value():
-    assert natural_sort(["a10.bmp", "a2.bmp", "A1.bmp", "b"]) == ["A1.bmp", "a2.bmp", "a10.bmp", "b"]
 
 
 @pytest.mark.parametrize("zipped", [False, True])

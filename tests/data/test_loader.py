@@ -2,19 +2,19 @@
 
 import io
 import threading
-import time
-from collections.abc import Callable
 
+import jax
 import numpy as np
 import pytest
 from data.conftest import encode
 from PIL import Image
 
-from alljax.data import folder, synthetic
+from alljax import files
+from alljax.data import folder, loader, synthetic
 from alljax.data.archive import Archive
 from alljax.data.dataset import Dataset, Record
 from alljax.data.loader import ImageReader, Sampler, load_batches
-from alljax.errors import DataError
+from alljax.errors import ConfigError, DataError
 
 FIELDS = ("images", "labels", "rows", "mask")
 
@@ -76,22 +76,64 @@ def test_any_start_continues_exactly() -> None:
         assert rows_of(load_batches(numbered(11), sampler(11, 4, epochs=3), start=start)) == complete[start:]
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_threads_end_when_batches_are_dropped() -> None:
     before = threading.active_count()
     some = load_batches(numbered(40), sampler(40, 4))
     next(some)
     some.close()
-    wait_until(lambda: threading.active_count() <= before)
+    assert threading.active_count() <= before
 
 
 def test_an_unreadable_image_is_named(plant) -> None:
     bad = ImageReader(folder.read_folder(Archive(plant({"a/1.png": None, "b/2.png": b"bad"}))), 8)
     with pytest.raises(DataError, match=r"^b/2\.png: not an image"):
         list(load_batches(bad, sampler(2, 1)))
+
+
+class CountingReader(ImageReader):
+    """Counts the decoded images."""
+
+    def take(self, rows, mask):
+        self.__dict__["decoded"] = self.__dict__.get("decoded", 0) + int(mask.sum())
+        return super().take(rows, mask)
+
+
+@pytest.mark.parametrize("memory", ["host", "device"])
+def test_batches_are_equal_and_decoded_once(memory: str) -> None:
+    reader = CountingReader(synthetic.read_synthetic(4, 23, 40, 1), 16)
+    rows = np.random.default_rng(0).permuted(np.tile(np.arange(23), (3, 1)), axis=1)[:, :19]
+    sampler = Sampler(rows, 4)
+    expected = list(load_batches(reader, sampler))
+    reader.__dict__["decoded"] = 0
+    cached = loader.cache_images(memory, reader)
+    with jax.transfer_guard("disallow"):
+        batches = list(load_batches(cached, sampler))
+    assert reader.decoded == 23
+    for ours, theirs in zip(batches, expected, strict=True):
+        assert isinstance(ours.images, jax.Array if memory == "device" else np.ndarray)
+        for name in ("images", "labels", "rows", "mask"):
+            assert np.array_equal(getattr(ours, name), getattr(theirs, name))
+            assert getattr(ours, name).dtype == getattr(theirs, name).dtype
+    assert loader.cache_images("none", reader) is reader
+
+
+@pytest.mark.parametrize(
+    ("setting", "host", "device", "memory"),
+    [
+        ("auto", 10.0, None, "host"), ("auto", 10.0, 80.0, "device"), ("auto", 10.0, 6.0, "host"),
+        ("auto", 3.0, 80.0, "none"), ("none", 10.0, 80.0, "none"), ("host", 3.0, 80.0, "host"),
+        ("device", 3.0, None, "device"), ("host", 1.0, 80.0, "refused"), ("device", 1.0, 80.0, "refused"),
+        ("device", 10.0, 1.0, "refused"),
+    ],
+)  # fmt: skip
+def test_choice_of_memory(
+    setting: str, host: float, device: float | None, memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "host_memory", lambda: int(host * 1e9))
+    monkeypatch.setattr(loader, "device_memory", lambda: None if device is None else int(device * 1e9))
+    reader = ImageReader(synthetic.read_synthetic(4, 12_000, 40, 1), 224)  # 1.8 GB
+    if memory == "refused":
+        with pytest.raises(ConfigError, match=rf"data\.cache={setting}: .* do not fit, 1.00 GB are free"):
+            loader.choose_memory(setting, reader)
+    else:
+        assert loader.choose_memory(setting, reader) == memory

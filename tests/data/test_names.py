@@ -1,6 +1,6 @@
 import pytest
 
-from alljax.data.names import join_spellings, normalize, recognize_subset, subset_names
+from alljax.data.names import join_spellings, normalize, recognize_subset
 
 
 def test_spellings_of_one_name():
@@ -22,8 +22,3 @@ def test_spellings_of_one_name():
 )
 def test_words_for_subsets(subset, names):
     assert {name: recognize_subset(name) for name in names.split()} == dict.fromkeys(names.split(), subset)
-
-
-def test_two_test_sets_are_two_subsets():
-    names = ["Train_1", "Train_2", "TestA", "testa ", "TestB", "Valid", "blast"]
-    assert [*map(subset_names(names).get, names)] == ["train", "train", "TestA", "TestA", "TestB", "val", ""]

@@ -20,15 +20,6 @@ def test_synthetic(settings):
         open_dataset(settings("synthetic", name_pattern="(?P<subject>x)"))
 
 
-def test_subsets(plant, settings):
-    root = plant(["train/a/1.png", "train/b/1.png", "test/a/2.png", "test/b/2.png", "val/a/3.png"])
-    dataset = open_dataset(settings(root), ("train", "test"))
-    assert sorted(r.subset for r in dataset.records) == ["test", "test", "train", "train"]
-    assert dataset.notes[-1].startswith("only 'train' and 'test' used")
-    assert dataset.notes[-1].endswith("skipped: 1 of val")
-    assert {r.subset for r in open_dataset(settings(root, subset="test")).records} == {"test"}
-
-
 def test_unusable_sources(plant, settings, tmp_path):
     for source in (tmp_path / "missing", "x" * 300, ""):
         with pytest.raises(DataError, match="no such file or folder; use a folder, zip"):
