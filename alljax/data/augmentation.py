@@ -26,15 +26,13 @@ Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array
 
 
 def make_augment(settings: ConfigDict) -> Augment:
-    """Returns the compiled augmentation ``(keys, images, targets, mask) -> (images, targets)``.
+    """Returns the compiled augmentation for the settings ``config.augment``.
 
-    Images are uint8 or float32 (B, S, S, 3) in 0 … 255 and come back as float32 in that range, not rounded.  Targets
-    are float32 (B, C), class probabilities; only MixUp changes them.  The mask, bool (B,), is False for padding, which
-    stays black and is not mixed with other images.
+    Images are uint8 or float32 in 0 … 255 and come back as float32 in that range, not rounded.  Targets are class
+    probabilities; only MixUp changes them.  Padding, where the mask is False, stays black and is not mixed with images.
 
     The result for an image depends on its key and the image only, with MixUp also on its partner, which the first key
-    of the batch selects.  Each augmentation of ``config.augment`` has its own key: disabling one does not change the
-    random numbers of the others.
+    of the batch selects.  Disabling one augmentation does not change the random numbers of the others.
     """
 
     def augment(keys: jax.Array, images: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -83,11 +81,7 @@ def turn(image: jax.Array, quarters: jax.Array) -> jax.Array:
 
 
 def dihedral(image: jax.Array, view: jax.Array) -> jax.Array:
-    """Returns one of the eight rotated and mirrored views of a square image (S, S, 3); exact.
-
-    Views 0 … 3 are the image rotated by that many quarter turns, views 4 … 7 the image mirrored left to right and then
-    rotated by ``view - 4`` quarter turns.
-    """
+    """Returns view 0 … 7 of a square image (S, S, 3): from 4 on mirrored left to right, then ``view % 4`` turns."""
     return turn(jnp.where(view >= 4, image[:, ::-1], image), view % 4)
 
 
@@ -151,10 +145,7 @@ def _level(image: jax.Array) -> jax.Array:
 
 
 def cutout(key: jax.Array, image: jax.Array, side: float) -> jax.Array:
-    """Sets a square to black, whose side is a fraction of S (DeVries and Taylor 2017, arXiv 1708.04552).
-
-    Its center is anywhere in the image, so that part of the square may be outside.
-    """
+    """Sets a square of this fraction of S, centered anywhere, to black (DeVries and Taylor 2017, arXiv 1708.04552)."""
     row, column = jax.random.uniform(key, (2,))
     line = (jnp.arange(image.shape[0], dtype=jnp.float32) + 0.5) / image.shape[0]
     inside = (jnp.abs(line - row) < side / 2)[:, None] & (jnp.abs(line - column) < side / 2)[None, :]

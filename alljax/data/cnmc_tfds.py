@@ -1,12 +1,10 @@
 """C-NMC 2019 for TensorFlow Datasets, without TensorFlow.
 
-`alljax data prepare --source=SOURCE --out=DIR` writes the data set, and TFDS reads it once this module is imported::
-
-    train = tfds.data_source("cnmc2019", split="train", data_dir=DIR)
-
-TFDS can also write it: ``tfds.builder("cnmc2019", data_dir=DIR).download_and_prepare(...)`` with the data set in
-`manual_dir` and ``file_format="array_record"``.  The images of each subset are in the natural order of their paths, so
-a slice such as ``train[:20%]`` does not contain all subjects.
+`alljax data prepare --source=SOURCE --out=DIR` writes the data set, and TFDS reads it once this module is imported:
+``tfds.data_source("cnmc2019", split="train", data_dir=DIR)``.  TFDS can also write it:
+``tfds.builder("cnmc2019", data_dir=DIR).download_and_prepare(...)`` with the data set in `manual_dir` and
+``file_format="array_record"``.  The images of each subset are in the natural order of their paths, so a slice such as
+``train[:20%]`` does not contain all subjects.
 """
 
 import contextlib
