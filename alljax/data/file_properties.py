@@ -23,8 +23,6 @@ PROPERTIES = {
 LIMIT = 0.5
 """Properties that are at least so far from chance (0) to certainty (1) are reported: .75 for two classes."""
 
-_FOLDS = 5
-
 
 def measure(
     labels: np.ndarray, subjects: Sequence[str], properties: Mapping[str, np.ndarray], classes: Sequence[str]
@@ -32,28 +30,23 @@ def measure(
     """Returns how well each property alone predicts the class of images of other subjects.
 
     A decision tree of at most 8 leaves (or twice the number of classes) learns the class from the property in 5 folds
-    of whole subjects, or of images where a class has one subject only.
+    of whole subjects.
 
     Args:
-        labels: int (N,), indices of `classes`, each of which occurs at least twice (else nothing is measured); -1 where
-            unknown.
+        labels: int (N,), indices of `classes`; nothing is measured if a class has fewer than two subjects.
         subjects: N names.
         properties: (N,) numbers or texts by name, see `PROPERTIES`.
         classes: C names.
 
     Returns:
-        By property: ``balanced_accuracy``, the mean over the classes of the recall (1 / C by chance), and ``values``,
-        from class to its typical values, a text.
+        By property: ``balanced_accuracy`` (1 / C by chance), and ``values``, from class to its typical values, a text.
     """
-    images = np.arange(len(labels))
-    for groups in (np.unique(subjects, return_inverse=True)[1], images):
-        folds = min((len(np.unique(groups[labels == label])) for label in range(len(classes))), default=0)
-        if folds > 1:
-            break
-    else:
+    groups = np.unique(subjects, return_inverse=True)[1]
+    folds = min((len(np.unique(groups[labels == label])) for label in range(len(classes))), default=0)
+    if folds < 2:
         return {}
     varied = any(len(np.unique(values)) > 1 for values in properties.values())
-    fold_of_image = group_folds(labels, groups, min(folds, _FOLDS), 0) if varied else images
+    fold_of_image = group_folds(labels, groups, min(folds, 5), 0) if varied else groups
     return {
         name: {
             "balanced_accuracy": _balanced_accuracy(labels, values, fold_of_image),

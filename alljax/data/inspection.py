@@ -22,10 +22,7 @@ from alljax.errors import DataError, first_few, plural
 from alljax.limits import THREADS
 
 SMALL_RANGE = {8: 16, 16: 64}
-"""By the bits per channel of a file: the largest range after decoding to 0 … 255 that is reported.
-
-14-bit data in 16 bits decode to at most 64 and 12-bit data to 16, while a valid file of 8 bits can be dark.
-"""
+"""Bits per channel of a file → largest range, decoded to 0 … 255, that is reported: 64 is 14-bit data in 16 bits."""
 
 PIXEL_PROBLEMS = {
     "one_color": "of one color only (blank, or transparent everywhere), replace or remove them",
@@ -61,15 +58,8 @@ class Inspection:
 def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspection]:
     """Reads and decodes every image once; the result is cached where the files have not changed (`Dataset.stamp`).
 
-    Args:
-        dataset: the images.
-        on_error: what to do with images that cannot be read: ``raise`` or ``skip``.
-
-    Returns:
-        The data set, without the skipped images and with a note about them, and the properties of its images.
-
-    Raises:
-        DataError: names the first five images that cannot be read and counts the others; with ``skip``, if none can.
+    Returns the data set, with notes, and the properties of its images.  Images that cannot be read raise `DataError`;
+    with ``on_error="skip"``, which removes them from the data set, only if none can be read.
     """
     cached = _cache_file(dataset)
     errors: dict[str, str] = {}

@@ -93,8 +93,7 @@ class FeatureExtractor:
                 logging.info(f"{network.backbone.name}: its weights expect another preprocessing: {mismatch}")
             features = self._stored(request)
             if features is not None:
-                size = " × ".join(f"{length:,}" for length in features.shape if length > 1)
-                logging.info(f"features {network.backbone.name}: {size} are stored")
+                logging.info(f"features {network.backbone.name} are stored")
             self._loaded[request] = self._compute(request) if features is None else features
         return self._loaded[request]
 

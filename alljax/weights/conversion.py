@@ -52,14 +52,9 @@ def convert(
     Arrays are renamed and transposed; float16, bfloat16 and float64 become float32.  A prefix of the names
     (``state_dict/module.``, an outer Keras model) is removed, arrays outside of the network are ignored and logged.
 
-    Args:
-        arrays: name → array, from `alljax.weights.formats.read_weights`.
-        backbone: name of the backbone.
-        classifier: whether to include the ImageNet classifier, if the file has one.
-        origin: the file in messages.
+    The ImageNet classifier is included on request, if the file has one; `origin` is the file in messages.
 
     Raises:
-        ConfigError: unknown backbone.
         WeightsError: the file is for another network, an array is missing or has another shape, is not floating point
             or contains NaN, or a converted file does not name its layout.
     """
@@ -74,10 +69,8 @@ def convert(
         number = plural(len(match.surplus), "tensor")
         logging.info(f"{origin}: ignored {number} outside of {backbone}: {first_few(match.surplus)}")
     with_classifier = classifier and match.names.keys() == shapes.keys() and not misshapen
-    flat = {}
-    for path in shapes:
-        if with_classifier or not path.startswith(CLASSIFIER):
-            flat[path] = np.ascontiguousarray(_finite_float32(found[path], match.names[path], origin))
+    used = [path for path in shapes if with_classifier or not path.startswith(CLASSIFIER)]
+    flat = {path: _finite_float32(found[path], match.names[path], origin) for path in used}
     labels = dict(name.split("/") for name in arrays if re.fullmatch(ALLJAX_LABELS, name))
     if (layout := labels.get("layout", match.layout.name)) not in chosen.layouts:
         raise WeightsError(f"{origin} does not name its original layout: convert the original file again")
@@ -88,10 +81,6 @@ def convert_file(path: Path, backbone: str, out: Path) -> int:
     """Writes a weight file as .safetensors with alljax's names (``params/block1/conv1/kernel``).
 
     The ImageNet classifier is included if the file has one.  Returns the number of parameters and running statistics.
-
-    Raises:
-        ConfigError, WeightsError: see `convert`.
-        WorkdirError: `out` cannot be written.
     """
     converted = convert(formats.read_weights(path), backbone, classifier=True, origin=path)
     flat = flatten_dict(converted.variables, sep="/")
@@ -155,7 +144,7 @@ def _finite_float32(array: np.ndarray, name: str, origin: str | Path) -> np.ndar
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise WeightsError(f"{origin}: {name} has the type {array.dtype}, not floating point: use another file")
     with np.errstate(over="ignore"):
-        array = np.asarray(array, np.float32)
+        array = np.ascontiguousarray(array, np.float32)
     if not np.isfinite(array).all():
         raise WeightsError(f"{origin}: {name} contains NaN or infinity: use an undamaged file")
     return array

@@ -149,7 +149,6 @@ def fetch(name: str, download: bool = True) -> Located:
 
     Raises:
         WeightsError: unknown name, no connection, wrong hash (a downloaded file is deleted), or a missing package.
-        WorkdirError: the local store cannot be written.
     """
     source = get_source(name)
     if not source.locate():
@@ -173,11 +172,7 @@ def recognize(path: Path) -> Source | None:
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Returns the hash of a file in hexadecimal digits, cached by path, size and modification time.
-
-    Raises:
-        WeightsError: the file is missing or cannot be read.
-    """
+    """Returns the hash of a file in hexadecimal digits, cached by path, size and modification time."""
     if not os.access(path, os.R_OK):
         raise WeightsError(f"{path}: no such file, or it is not readable; check the path (--config.weights.path)")
     stamp = hashlib.sha256(f"{algorithm} {file_stamp(path)}".encode()).hexdigest()

@@ -10,9 +10,9 @@ SUBJECTS = [f"subject {number // 10}" for number in range(120)]  # six of each c
 NOISE = np.random.default_rng(0).integers(100, 400, 120)
 
 
-def accuracy(values: np.ndarray, subjects: list[str] = SUBJECTS, labels: np.ndarray = LABELS) -> float:
+def accuracy(values: np.ndarray, labels: np.ndarray = LABELS) -> float:
     classes = ["hem", "all", "other"][: labels.max() + 1]
-    return measure(labels, subjects, {"width": values}, classes)["width"]["balanced_accuracy"]
+    return measure(labels, SUBJECTS, {"width": values}, classes)["width"]["balanced_accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,7 @@ def test_balanced_accuracy_is_that_of_other_subjects(values: np.ndarray, expecte
     assert accuracy(values) == pytest.approx(expected, abs=0.01 if expected == 1 else 0.2)
 
 
-def test_folds_are_of_images_where_a_class_has_one_subject() -> None:
-    values = np.where(LABELS == 1, 224, 300)
-    assert accuracy(values, ["a"] * 60 + ["b"] * 60) == 1
+def test_a_class_of_one_subject_is_not_measured() -> None:
     assert measure(np.array([0, 0, 1]), ["a", "b", "c"], {"width": np.array([1, 1, 2])}, ["hem", "all"]) == {}
 
 
