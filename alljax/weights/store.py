@@ -85,8 +85,8 @@ class Located:
     def verify(self) -> None:
         """Raises `WeightsError` if the file has another hash; called before it is read, because hashes are cached."""
         if files.sha256(self.path) != self.sha256:
-            problem = f"{self.path} is damaged: its SHA-256 is no longer {self.sha256}"
-            raise WeightsError(f"{problem}; delete it and download or copy it again")
+            fix = "delete it and download or copy it again"
+            raise WeightsError(f"{self.path} is damaged: its SHA-256 is no longer {self.sha256}; {fix}")
 
 
 @functools.cache
@@ -95,7 +95,7 @@ def sources() -> Mapping[str, Source]:
     package = Path(__file__).resolve().parents[1]
     installed = package / "third_party"
     folder = installed if installed.is_dir() else package.parent / "third_party"
-    found = [Source(**tomllib.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("*.toml"))]
+    found = [Source(**tomllib.loads(path.read_text("utf-8"))) for path in folder.glob("*.toml")]
     found.sort(key=lambda source: (source.backbone, not source.default, source.name))
     return {source.name: source for source in found}
 
