@@ -7,7 +7,6 @@ differ in their dashes too. The page replaces them by its own. The same numbers 
 import io
 import json
 import textwrap
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -211,30 +210,21 @@ _reported: set[str] = set()
 
 
 def _choose_fonts(figure: matplotlib.figure.Figure) -> None:
-    """Adds fonts for scripts that `FONT` lacks to the texts of a figure; logs once which are not installed."""
+    """Adds installed fonts for the characters that `FONT` lacks to the texts of a figure; logs once what none has."""
     texts, known = figure.findobj(Text), get_font(findfont(FONT)).get_charmap()
-    lacking: dict[str, str] = {}
-    for character in dict.fromkeys("".join(text.get_text() for text in texts)):
-        if ord(character) not in known and unicodedata.category(character)[0] in "LNPS":
-            font = _noto_font(character)
-            lacking[font] = lacking.get(font, "") + character
-    installed = [font for font in lacking if font in fontManager.get_font_names()]
-    for text in texts if installed else ():
-        text.set_fontfamily([FONT, *installed])
-    if missing := [font for font in lacking if font not in {*installed, *_reported}]:
+    lacking = {sign for text in texts for sign in text.get_text() if ord(sign) not in known and sign.isprintable()}
+    fonts = [font for font in fontManager.ttflist if "Last Resort" not in font.name]  # it has boxes only
+    for font in fonts if lacking else ():
+        if found := {sign for sign in lacking if ord(sign) in get_font(font.fname).get_charmap()}:
+            lacking -= found
+            for text in texts:
+                text.set_fontfamily([*text.get_fontfamily(), font.name])
+    if missing := "".join(sorted(lacking - _reported)):
         _reported.update(missing)
         logging.warning(
-            f"the font of the figures lacks {', '.join(lacking[font][:9] for font in missing)}: install "
-            f"{', '.join(missing)}, or PNG and JPEG figures have boxes; report.html and SVG figures keep the text"
+            f"no installed font has {missing[:20]}: install one (Noto Sans CJK, …), or PNG and JPEG figures have "
+            "boxes; report.html and SVG figures keep the text"
         )
-
-
-def _noto_font(character: str) -> str:
-    """Returns a free font that has a character, from the first word of its Unicode name."""
-    script = unicodedata.name(character, "?").split()[0]
-    if script in ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH", "HALFWIDTH"):
-        return "Noto Sans CJK JP"
-    return f"Noto Sans {script.title()}" if unicodedata.category(character)[0] in "LN" else "Noto Emoji"
 
 
 def _curves(figure: matplotlib.figure.Figure) -> str:
