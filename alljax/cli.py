@@ -8,6 +8,7 @@ import difflib
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from alljax.commands import VERBS
 from alljax.errors import ConfigError, Problems, Stopped, UserError, printable
 from alljax.training import distributed
 
-EXIT_CODES = "exit codes: 0 done, 1 `data verify` found problems, 2 user error, 3 done but some images were unreadable"
+EXIT_CODES = """exit codes: 0 done, or stopped by SIGTERM or SIGUSR1; 1 `data verify` found problems; 2 user error;
+    3 done, but some images were unreadable; 130 stopped by Ctrl-C"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,17 +55,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check_flags(words: Sequence[str]) -> None:
-    """Reports an unknown flag, which argparse would do after a missing argument."""
+    """Reports an unknown flag, which argparse would do after a missing argument, and ``--workdir=`` without a value."""
     verb = next((verb for verb in VERBS if list(words[: verb.count(" ") + 1]) == verb.split()), "")
-    known = ["--help", *(argument.partition(":")[0] for argument in VERBS[verb][1].split())] if verb else []
-    for name in (word.partition("=")[0] for word in words if verb and word.startswith("--")):
-        if name not in known and not (name.startswith("--config.") and "--config.KEY" in known):
+    arguments = VERBS[verb][1] if verb else "--version"
+    known = ["-h", "--help", *(argument.partition(":")[0] for argument in arguments.split())]
+    for name, equals, value in (word.partition("=") for word in (words if verb else words[:1])):
+        if equals and not value and ARGUMENTS.get(name, {}).get("required"):
+            raise ConfigError(f"{name} is empty; give it a value")
+        setting = name.startswith("--config.") and "--config.KEY" in known
+        if re.match("--?[a-z]", name) and name not in known and not setting:
             from alljax import config
 
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
             if "--config.KEY" in known and not near and (key := config.nearest(name.strip("-"))):
                 near = [f"--config.{key}"]
-            fix = f"did you mean {near[0]}?" if near else f"see `alljax {verb} --help`"
+            fix = f"did you mean {near[0]}?" if near else f"see `{' '.join(['alljax', *verb.split()])} --help`"
             raise ConfigError(f"unknown argument {name!r}: {fix}")
 
 
@@ -86,19 +92,19 @@ def _output(text: str) -> Path:
 
 def shard(text: str) -> tuple[int, int]:
     """Parses I/N."""
-    index, count = map(int, text.split("/"))
-    if not 0 <= index < count:
-        raise ValueError  # argparse reports it
-    return index, count
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N - 1")
+    return int(index), int(count)
 
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "--config": {"help": "a config file, see configs/", "required": True, "metavar": "FILE[:ARGUMENT]"},
+    "--config": {"help": "Python file with the settings, see configs/", "required": True, "metavar": "FILE[:ARGUMENT]"},
     "--config.KEY": {"help": "a setting, as in --config.seed=1 --config.data.classes=normal,blast", "metavar": "VALUE"},
     "--settings": {"help": "list all settings and exit", "action": "version", "version": settings.describe()},
     "--workdir": {"help": "folder of the study", "type": _path, "required": True, "metavar": "FOLDER"},
-    "--resume": {"help": "resume unfinished trials although the config has changed", "choices": ["force"]},
-    "--shard": {"help": "only every Nth job, from job I", "type": shard, "default": (0, 1), "metavar": "I/N"},
+    "--resume": {"help": "resume unfinished trials although settings have changed", "choices": ["force"]},
+    "--shard": {"help": "every Nth training; I is 0 to N - 1", "type": shard, "default": (0, 1), "metavar": "I/N"},
     "--dry_run": {"help": "print what is missing, or the trials and their time; write nothing", "action": "store_true"},
     "--coordinator": {"help": "address of process 0, without a scheduler", "metavar": "HOST:PORT"},
     "--processes": {"help": "number of processes, without a scheduler", "type": int, "metavar": "N"},
@@ -107,15 +113,20 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--trial": {"help": "trial of the study; default: that with the highest AUC", "default": "", "metavar": "NAME"},
     "--weights": {"help": "weights of the backbone, if they were moved", "default": "", "metavar": "FILE|FOLDER"},
     "--weights:too": {"help": "also remove downloaded weights", "action": "store_true"},
-    "images": {"help": "images, or sources as in data.source", "nargs": "+", "type": _path, "metavar": "IMAGE|SOURCE"},
+    "images": {"help": "images, folders, zips, CSVs or .npz", "nargs": "+", "type": _path, "metavar": "IMAGE|SOURCE"},
     "--verify": {"help": "compare all files of the study with their checksums", "action": "store_true"},
     "shards": {"help": "folders of shards to merge", "nargs": "*", "type": _path, "metavar": "FOLDER"},
-    "--source": {"help": "the images, as in data.source", "required": True},
+    "--source": {"help": "folder, zip, CSV or .npz of images", "required": True},
     "--protocol": {"help": "only this protocol; default: all possible ones", "default": "", "metavar": "NAME"},
     "--backbone": {"help": "for example vgg16", "required": True, "metavar": "NAME"},
     "file": {"help": "a weight file", "type": _path, "metavar": "FILE"},
     "name": {"help": "name of a source, see `alljax weights list`", "metavar": "NAME"},
-    "--out:csv": {"help": "default: %(default)s", "type": _output, "default": "predictions.csv", "metavar": "FILE"},
+    "--out:csv": {
+        "help": "file; default: %(default)s",
+        "type": _output,
+        "default": "predictions.csv",
+        "metavar": "FILE",
+    },
     "--out:json": {"help": "also write all findings to this JSON file", "type": _output, "metavar": "FILE"},
     "--out:file": {"help": "file to write", "type": _output, "required": True, "metavar": "FILE"},
     "--out:folder": {"help": "folder to write", "type": _path, "required": True, "metavar": "FOLDER"},
@@ -143,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     for verb, (call, arguments, example) in VERBS.items():
         group, _, name = verb.rpartition(" ")
         if group not in groups:
-            group_parser = groups[""].add_parser(group, help=GROUPS[group])
+            group_parser = groups[""].add_parser(group, help=GROUPS[group], description=GROUPS[group])
             groups[group] = group_parser.add_subparsers(title="actions", metavar="ACTION", required=True)
         text = call.__doc__
         verb_parser = groups[group].add_parser(name, help=text, description=text, epilog=f"example: {example}")

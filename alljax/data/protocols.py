@@ -159,16 +159,16 @@ def home_folds(records: Sequence[Record], subjects: Sequence[str]) -> dict[str, 
 
 
 def _check_subjects(table: Table, needed: int, why: str) -> None:
-    """Raises DataError where a class has fewer than `needed` subjects."""
-    unit = "subject" if table.named else "image"
-    for label, name in enumerate(table.classes):
-        count = len(np.unique(table.groups[table.labels == label]))
-        if count < needed:
-            fix = f"set split.folds to {count} or less" if count > 1 else f"add {unit}s of this class"
-            # The source may be the folder of one class, whose subject folders are then read as classes.
-            if not table.named:
-                fix += "; if it is a subject, set data.source to the folder that contains the classes"
-            raise DataError(f"class {name!r} has {plural(count, unit)}, but {why}; {fix}")
+    """Raises DataError where a class has fewer than `needed` subjects; names the smallest class."""
+    counts = [len(np.unique(table.groups[table.labels == label])) for label in range(len(table.classes))]
+    name, count = min(zip(table.classes, counts, strict=True), key=lambda pair: pair[1])
+    if count < needed:
+        unit = "subject" if table.named else "image"
+        fix = f"set split.folds to {count} or less" if count > 1 else f"add {unit}s of this class"
+        # The source may be the folder of one class, whose subject folders are then read as classes.
+        if not table.named:
+            fix += "; if it is a subject, set data.source to the folder that contains the classes"
+        raise DataError(f"class {name!r} has {plural(count, unit)}, but {why}; {fix}")
 
 
 def group_folds(labels: Rows, groups: Rows, folds: int, seed: int) -> Rows:

@@ -7,6 +7,7 @@ processes.  The launch scripts for other systems set environment variables (`NUM
 import contextlib
 import importlib.util
 import os
+import re
 import secrets
 import socket
 import sys
@@ -46,13 +47,14 @@ def initialize(
     global _connected
     arguments, tpu = (coordinator, processes, process), importlib.util.find_spec("libtpu") is not None
     if arguments != (None, None, None):
-        if None in arguments or ":" not in str(coordinator):
+        if None in arguments or not re.fullmatch(r".+:\d+", str(coordinator)):
             raise ConfigError("--coordinator=HOST:PORT, --processes and --process must be given together")
     elif "JAX_COORDINATOR_ADDRESS" in os.environ:
-        names = next((pair for pair in NUMBERS if os.environ.keys() >= set(pair)), None)
-        if names is None:
-            raise ConfigError("JAX_COORDINATOR_ADDRESS is set, but not JAX_NUM_PROCESSES and JAX_PROCESS_ID")
-        arguments = os.environ["JAX_COORDINATOR_ADDRESS"], int(os.environ[names[0]]), int(os.environ[names[1]])
+        names = next((pair for pair in NUMBERS if os.environ.keys() >= set(pair)), NUMBERS[0])
+        count, index = (os.environ.get(name, "") for name in names)
+        if not (count.isdecimal() and index.isdecimal()):
+            raise ConfigError(f"JAX_COORDINATOR_ADDRESS is set, but {' and '.join(names)} are not two numbers")
+        arguments = os.environ["JAX_COORDINATOR_ADDRESS"], int(count), int(index)
     elif not tpu and os.environ.get("SLURM_STEP_NUM_TASKS", os.environ.get("OMPI_COMM_WORLD_SIZE", "1")) == "1":
         return
 
@@ -75,7 +77,11 @@ def initialize(
         shutdown_timeout_seconds=3600,  # of finished processes; the primary one writes the report
     )
     try:
+        if arguments[2] == 0:  # JAX would crash at a port that is in use
+            socket.create_server(("", int(str(arguments[0]).rpartition(":")[2]))).close()
         _wait(connect, partial(_awaited, *arguments), timeout)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"process 0 cannot listen at {arguments[0]}: {error}; choose a free port") from error
     except (ValueError, RuntimeError) as error:
         if tpu and isinstance(error, ValueError):  # libtpu is installed, but this is no TPU host
             interrupts.several_processes = False

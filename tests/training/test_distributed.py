@@ -1,6 +1,7 @@
 """Which arguments and variables start several processes; their runs are in tests/multihost."""
 
 import contextlib
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -69,11 +70,23 @@ def test_arguments_come_before_schedulers(initialize: Any) -> None:
 
 @pytest.mark.parametrize(
     ("environment", "arguments"),
-    [({}, ("n1:99", None, None)), ({}, (None, 2, 1)), ({}, ("n1", 2, 0)), ({"JAX_COORDINATOR_ADDRESS": "n1:1"}, ())],
+    [
+        ({}, ("n1:99", None, None)),
+        ({}, (None, 2, 1)),
+        ({}, ("n1", 2, 0)),
+        ({}, ("n1:http", 2, 0)),
+        ({"JAX_COORDINATOR_ADDRESS": "n1:1"}, ()),
+        (JOBSET | {"JOB_COMPLETION_INDEX": "three"}, ()),
+    ],
 )
 def test_incomplete_arguments_are_refused(environment: dict[str, str], arguments: Any, initialize: Any) -> None:
-    with pytest.raises(ConfigError, match="JAX_PROCESS_ID|given together"):
+    with pytest.raises(ConfigError, match="JAX_PROCESS_ID|JOB_COMPLETION_INDEX|given together"):
         initialize(environment, *arguments)
+
+
+def test_a_port_in_use_is_reported(initialize: Any) -> None:
+    with socket.create_server(("", 0)) as server, pytest.raises(ConfigError, match="choose a free port"):
+        initialize({}, f"localhost:{server.getsockname()[1]}", 2, 0)
 
 
 @pytest.mark.parametrize(
