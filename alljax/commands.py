@@ -134,10 +134,10 @@ def lr_find(options: Options) -> int:
 @_verb("data verify", "--source --config.KEY --out:json", "alljax data verify --source=C-NMC_Leukemia --out=found.json")
 def data_verify(options: Options) -> int:
     """Check that a data set is complete and readable (exit code 1 if it is not)."""
-    from alljax.data import verify
+    from alljax.data import audit
 
-    found = verify.verify(options.source, options.words)
-    verify.print_verification(found, options.out)
+    found = audit.verify(options.source, options.words)
+    audit.print_verification(found, options.out)
     return 1 if found["problems"] else 0
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from alljax.data import cnmc, verify
+from alljax.data import audit, cnmc
 from alljax.errors import DataError
 
 TRAIN, PRELIM, FINAL = "training_data", "validation_data/C-NMC_test_prelim_phase_data", "testing_data/phase3"
@@ -47,7 +47,7 @@ def counts(found: dict, *names: str) -> dict[tuple[str, str, str], tuple]:
 
 
 def test_complete_set(plant, complete, small, capsys: pytest.CaptureFixture[str]) -> None:
-    found = verify.verify(str(plant(complete, zipped=True)))
+    found = audit.verify(str(plant(complete, zipped=True)))
     assert found["problems"] == {}
     columns = ("images", "expected_images", "subjects", "expected_subjects")
     subjects = Counter(group for group, subject in {(cnmc.group(r), r.subject) for r in EXPECTED} if subject)
@@ -56,7 +56,7 @@ def test_complete_set(plant, complete, small, capsys: pytest.CaptureFixture[str]
     }
     assert found["sizes"] == {"12 × 12": 12_528, "16 × 16": 2_586}
     assert {subset: len(names) for subset, names in found["subjects"].items()} == {"train": 73, "prelim": 28}
-    verify.print_verification(found)
+    audit.print_verification(found)
     output = capsys.readouterr().out
     assert "\nprelim: 1,867 of 1,867 images\nfinal: 2,586 of 2,586 images\n" in output
     assert output.endswith("no problems found\n")
@@ -77,8 +77,8 @@ def test_all_problems(plant, complete, small, picture, capsys: pytest.CaptureFix
         f"copies/fold_0/all/{fifth.rpartition('/')[2]}": None,
         f"{PRELIM}/1.bmp": None,  # without the label CSV
     }
-    found = verify.verify(str(plant(files)))
-    assert set(found["problems"]) == set(verify.PROBLEMS) - {"outside", "unusable"}
+    found = audit.verify(str(plant(files)))
+    assert set(found["problems"]) == set(audit.PROBLEMS) - {"outside", "unusable"}
     assert found["problems"]["odd_name"] == [f"{TRAIN}/fold_0/all/Thursday.bmp"]
     assert found["problems"]["surplus"] == [f"{TRAIN}/fold_0/all/UID_999_1_1_all.bmp"]
     assert found["problems"]["unlabeled"] == [f"{PRELIM}/1.bmp"]
@@ -93,7 +93,7 @@ def test_all_problems(plant, complete, small, picture, capsys: pytest.CaptureFix
     assert counts(found, "missing") == {group: (count,) for group, count in absent.items()}
     assert "train/fold_0/all/UID_11_29_4_all.bmp" in found["problems"]["missing"]
     assert counts(found, "surplus", "unreadable", "odd_size") == {("train", "0", "all"): (1, 2, 1)}
-    verify.print_verification(found, tmp_path / "found.json")
+    audit.print_verification(found, tmp_path / "found.json")
     assert f"{sum(absent.values()):,} missing: train/fold_0/all/" in capsys.readouterr().out
     assert json.loads((tmp_path / "found.json").read_text()) == found
     assert found["complete"] is False
@@ -111,19 +111,19 @@ FOLDER = {
 
 def test_folder(plant, picture, capsys: pytest.CaptureFixture[str]) -> None:
     plant(FOLDER, zipped=True, root="source/all")  # a zip beside its unpacked files is no problem
-    found = verify.verify(str(plant(FOLDER)))
+    found = audit.verify(str(plant(FOLDER)))
     assert (found["name"], found["problems"]) == ("folder", {})
     assert counts(found, "images", "subjects", "expected_images") == {
         (subset, "", label): (6, 2, None) for subset in ("train", "test") for label in ("cat", "dog")
     }
-    verify.print_verification(found)
+    audit.print_verification(found)
     assert "missing" not in capsys.readouterr().out
     files = FOLDER | {
         "train/cat/xcat/1.png": b"no image",
         "train/dog/ydog/2.png": picture("large.png", 31),
         "stray.png": None,
     }
-    assert verify.verify(str(plant(files, root="bad")))["problems"] == {
+    assert audit.verify(str(plant(files, root="bad")))["problems"] == {
         "outside": ["stray.png"],
         "unreadable": ["train/cat/xcat/1.png (not an image in a supported format)"],
         "odd_size": ["train/dog/ydog/2.png (31 × 31)"],
@@ -131,9 +131,9 @@ def test_folder(plant, picture, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_unusable_and_generated_sources(plant, capsys: pytest.CaptureFixture[str]) -> None:
-    verify.print_verification(verify.verify(str(plant(["stray.png"], root="stray"))))
+    audit.print_verification(audit.verify(str(plant(["stray.png"], root="stray"))))
     assert capsys.readouterr().out.startswith("\nsizes in pixels")
-    assert "only one class" in verify.verify(str(plant(["only/1.png", "only/2.png"])))["problems"]["unusable"][0]
-    assert sum(group["images"] for group in verify.verify("synthetic")["groups"]) == 600
+    assert "only one class" in audit.verify(str(plant(["only/1.png", "only/2.png"])))["problems"]["unusable"][0]
+    assert sum(group["images"] for group in audit.verify("synthetic")["groups"]) == 600
     with pytest.raises(DataError, match="no such file or folder"):
-        verify.verify("nowhere")
+        audit.verify("nowhere")
