@@ -46,9 +46,6 @@ class Archive:
         paths: POSIX paths relative to `root` in natural order, without hidden and system files: files, and folders with
             a slash at the end (in a zip, only the folders that it lists).
         notes: remarks for the user, one line each.
-
-    Raises:
-        DataError: a folder or zip cannot be read, or a name is not valid UTF-8.
     """
 
     def __init__(self, root: Path) -> None:

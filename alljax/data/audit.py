@@ -65,7 +65,10 @@ def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     data = configs.load(overrides=overrides).data
     dataset = open_all(source, data.classes, data.name_pattern, data.synthetic, strict=False)
-    sizes, errors = map_images(dataset, _read_size, "verify")
+    shapes, errors = map_images(
+        dataset, lambda dataset, record: decode(dataset.read(record), record.path).shape, "verify"
+    )
+    sizes = {path: (width, height) for path, (height, width, _) in shapes.items()}
     problems = {kind: list(dataset.skipped.get(kind, ())) for kind in PROBLEMS}
     groups = _compare(dataset, sizes, errors, problems)
     if dataset.name != "cnmc":
@@ -94,11 +97,8 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
     used = {key: name for key, name in COLUMNS.items() if any(group[key] for group in found["groups"])}
     show(_format_table(found["groups"], used))
     show("sizes in pixels:", first_few(f"{count:,} of {size}" for size, count in found["sizes"].items()))
-    for note in found["notes"]:
-        show(note)
-    for kind, names in found["problems"].items():
-        show(f"{len(names):,} {PROBLEMS[kind]}: {first_few(names)}")
-    show("no problems found" if found["complete"] else "problems found")
+    problems = [f"{len(names):,} {PROBLEMS[kind]}: {first_few(names)}" for kind, names in found["problems"].items()]
+    show(*found["notes"], *problems, "no problems found" if found["complete"] else "problems found", sep="\n")
     _write_findings(found, out)
 
 
@@ -106,12 +106,7 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
     """Compares all images of all subsets of a source, labeled or not, and counts what leaks.
 
     Subject names that share an image, or are known to belong to one subject, are merged.  Near duplicates are reported
-    and do not merge subjects.
-
-    Args:
-        source: as ``data.source``.
-        protocol: a name in `PROTOCOLS`; empty for all, those without randomness with one repeat.
-        overrides: words of the command line, for example ``["--config.split.folds=3"]``.
+    and do not merge subjects.  An empty `protocol` means all, those without randomness with one repeat.
 
     Returns:
         The findings, ready for JSON: ``images``, ``subject_names`` (numbers), ``exact`` and ``near`` duplicates
@@ -187,11 +182,6 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
             show(f"{leaks['protocol']} is impossible: {leaks['refused']}")
     show("Near duplicates do not merge subjects.")
     _write_findings(found, out)
-
-
-def _read_size(dataset: Dataset, record: Record) -> tuple[int, int]:
-    height, width, _ = decode(dataset.read(record), record.path).shape
-    return width, height
 
 
 def _compare(

@@ -37,10 +37,6 @@ def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str]
     Folders of the same names in every class, and ranges of numbers (``0001-1000``), are not subjects.  The groups
     `subject`, `field` and `cell` of a name pattern take precedence; it is searched in each file name, or, if it
     contains a slash, in the path without outer folders, subsets and folds.
-
-    Raises:
-        DataError: it is unclear which folders are the classes.
-        ConfigError: an invalid name pattern.
     """
     pattern = _compile(name_pattern)
     notes: list[str] = []

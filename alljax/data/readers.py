@@ -64,9 +64,6 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None) -> Dataset:
     """Opens all images of several sources, whatever their classes, subsets and folders; no image has a label.
 
     A source is as `data.source`, or an image file.  Paths start with the source, or with the folder of a CSV.
-
-    Raises:
-        DataError: no such source, or no images in it.
     """
     opened: dict[str, Callable[[], bytes]] = {}
     notes: dict[str, None] = {}
