@@ -167,9 +167,7 @@ def _cache_file(dataset: Dataset) -> Path | None:
 def _log_conversions(modes: Counter[str], sizes: Counter[tuple[int, int]]) -> None:
     if len(sizes) > 1:
         listed = ", ".join(f"{count:,} of {width} × {height} pixels" for (width, height), count in sizes.most_common(4))
-        logging.info(
-            f"images differ in size ({listed}): each is resized to the same square, so a cell of the same size looks "
-            "smaller in a larger image"
-        )
+        effect = "each is resized to the same square, so a cell of the same size looks smaller in a larger image"
+        logging.info(f"images differ in size ({listed}): {effect}")
     if converted := [f"{count:,} of mode {mode}" for mode, count in sorted(modes.items()) if mode != "RGB"]:
         logging.info(f"converted to RGB: {', '.join(converted)}")

@@ -47,11 +47,9 @@ PREPROCESSINGS = {
 
 
 def get_preprocessing(description: str | Mapping[str, Any]) -> Preprocessing:
-    """Returns a preprocessing by its name, or from the description in a weight source.
+    """Returns a preprocessing by its name in `PREPROCESSINGS`, or from the description in a weight source.
 
-    Args:
-        description: a name (``"torch"``, ``"caffe"``, ``"rescale"``, ``"lite"``), or a mapping with such a ``name``
-            and the attributes that differ from it: ``{"name": "torch", "interpolation": "bicubic"}``.
+    A description has such a name and what differs from it: ``{"name": "torch", "interpolation": "bicubic"}``.
     """
     changes = {"name": description} if isinstance(description, str) else dict(description)
     return replace(PREPROCESSINGS[changes["name"]], **changes)

@@ -51,7 +51,6 @@ def convert(
 
     Arrays are renamed and transposed; float16, bfloat16 and float64 become float32.  A prefix of the names
     (``state_dict/module.``, an outer Keras model) is removed, arrays outside of the network are ignored and logged.
-
     The ImageNet classifier is included on request, if the file has one; `origin` is the file in messages.
 
     Raises:
@@ -59,8 +58,7 @@ def convert(
             or contains NaN, or a converted file does not name its layout.
     """
     chosen = get_backbone(backbone)
-    match = best_match(arrays, [chosen])
-    shapes = chosen.shapes
+    match, shapes = best_match(arrays, [chosen]), chosen.shapes
     found = {path: match.layout.to_flax(arrays[name], path, shapes[path]) for path, name in match.names.items()}
     misshapen = [path for path, array in found.items() if array.shape != shapes[path]]
     if match.missing or match.foreign or any(not path.startswith(CLASSIFIER) for path in misshapen):

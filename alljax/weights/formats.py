@@ -1,9 +1,7 @@
 """Weight files to names and arrays, without PyTorch, TensorFlow or Keras.
 
 Supported are PyTorch's ``.pth`` (both containers), safetensors, Keras's ``.h5`` and ``.keras``, and pickled NumPy
-arrays.  The format is recognized by content, never by the name of the file.  Data types are kept as stored.
-
-All arrays of a file are returned, whatever is stored beside the weights (metrics, optimizer state, arguments):
+arrays, recognized by content, not by the file's name.  All arrays of a file are returned, with types as stored:
 `alljax.weights.conversion` finds the network by its names.  No pickle runs code, see `alljax.weights.pickles`.
 """
 
@@ -32,10 +30,7 @@ def read_weights(path: str | Path) -> Arrays:
     """Returns the arrays in a file, without the state of an optimizer.
 
     Names are as stored: keys of a PyTorch state dict, HDF5 paths of Keras (``conv1_conv/conv1_conv/kernel:0``), keys of
-    nested dictionaries joined with ``/``.  Keras 3 stores layers without names: ``conv1_conv/kernel``.
-
-    Raises:
-        WeightsError: the file is missing, damaged, of an unknown format, or has no mapping of names to arrays.
+    nested dictionaries joined with ``/``.  Keras 3 stores variables without names: ``conv1_conv/kernel``.
     """
     path = Path(path)
     if path.is_dir():

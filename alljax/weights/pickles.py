@@ -42,10 +42,7 @@ class Call:
 
 
 class Opaque(dict):
-    """Placeholder for an object of an unknown class: it accepts arguments, state and items and does nothing.
-
-    As a subclass of dict it keeps the items of unknown dictionary classes.
-    """
+    """Placeholder for an object of an unknown class; it keeps the items of a dictionary and ignores all else."""
 
     __slots__ = ()
     __hash__ = object.__hash__  # type: ignore[assignment] # may be a key

@@ -25,7 +25,7 @@ from alljax.errors import WeightsError, first_few, unknown_name
 from alljax.limits import limit
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras", ".pkl", ".pickle")
-"""Suffixes of weight files in a folder; other files are not considered."""
+"""Suffixes of weight files in a folder."""
 
 TRIES = 4
 RETRY_SECONDS = 0.5  # pause before the second try of a download; doubled before each further one
@@ -113,7 +113,7 @@ def get_source(name: str) -> Source:
 
 
 def find(path: str | Path, name: str, backbone: str, download: bool = True) -> Located:
-    """Finds the weights that a config requests and downloads them if necessary; errors are those of `fetch`.
+    """Finds the weights that a config requests and downloads them if necessary; `WeightsError` if it cannot.
 
     The order: the given path, the local store, an installed package (which is not imported), the official URL.
     Without a name all sources of the backbone are tried, the default first; only the default is downloaded.
@@ -145,11 +145,7 @@ def find(path: str | Path, name: str, backbone: str, download: bool = True) -> L
 
 
 def fetch(name: str, download: bool = True) -> Located:
-    """Returns a known source, which is downloaded to the local store if it is absent, and verifies its hash.
-
-    Raises:
-        WeightsError: unknown name, no connection, wrong hash (a downloaded file is deleted), or a missing package.
-    """
+    """Returns a known source, which is downloaded to the local store if it is absent, and verifies its hash."""
     source = get_source(name)
     if not source.locate():
         if source.package or not download:
