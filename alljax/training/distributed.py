@@ -38,11 +38,8 @@ def initialize(
 ) -> None:
     """Connects this process with the others of its run, before any use of a device; for one process does nothing.
 
-    Only the primary process prints results and progress.  The arguments are the options of the same names.
-
-    Raises:
-        ConfigError: incomplete arguments, no connection, or processes with different numbers of devices.
-        Stopped: a stop was requested before all processes had connected.
+    Only the primary process prints results and progress.  The arguments are the options of the same names.  Raises
+    `ConfigError` if they are incomplete, or if not all processes connect with the same number of devices.
     """
     global _connected
     arguments, tpu = (coordinator, processes, process), importlib.util.find_spec("libtpu") is not None

@@ -78,13 +78,9 @@ class FeatureExtractor:
         self._on_device: tuple[np.ndarray | None, Any] = None, None
 
     def load(self, network: Network, augment: str) -> np.ndarray:
-        """Returns float32 (N, V, D), V views of each image, memory-mapped.
+        """Returns float32 (N, V, D), V views of each image, memory-mapped; `ConfigError` if they cannot be stored.
 
         Several processes must request the same features in the same order: each computes a part of them.
-
-        Raises:
-            ConfigError: they cannot be stored in the cache.
-            DataError: an image that cannot be read.
         """
         request = network, augment
         self._requests[request] = None
@@ -100,8 +96,7 @@ class FeatureExtractor:
     def load_for_training(self, network: Network, config: ConfigDict) -> Any:
         """Returns features as `load`: a JAX array on the device, or a NumPy array that is read block by block.
 
-        ``features.memory=auto`` chooses the device where they fill at most a quarter of its free memory: heads, the
-        optimizer's state and gradients need memory too.
+        ``features.memory=auto`` chooses the device where they fill at most a quarter of its free memory.
         """
         features, memory = self.load(network, config.features.augment), config.features.memory
         if memory == "disk":

@@ -120,10 +120,8 @@ def _misfit(arrays: Mapping[str, np.ndarray], match: Match, misshapen: list[str]
     backbone, layout = match.backbone, match.layout
     best = best_match(arrays)
     if best.backbone is not backbone and len(best.names) > len(match.names):
-        return (
-            f"is for another network: it looks like {best.backbone.name} ({best.layout.name}), not {backbone.name}; "
-            f"set model.backbone to {best.backbone.name!r} or use a file of {backbone.name}"
-        )
+        other = best.backbone.name
+        return f"looks like {other} ({best.layout.name}), not {backbone.name}; set model.backbone to {other!r}"
     expected = {path: f"{layout.name_of(path)} {layout.shape_of(shape)}" for path, shape in backbone.shapes.items()}
     found = {path: f"{name} {arrays[name].shape}" for path, name in match.names.items()}
     problems = {

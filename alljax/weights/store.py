@@ -139,8 +139,7 @@ def find(path: str | Path, name: str, backbone: str, download: bool = True) -> L
         if source is not known and (named or source.name == name):
             raise WeightsError(f"{file}: not {source.name}, as its name or weights.name says: {source.mismatch(file)}")
     if known and known.backbone != backbone:
-        fix = f"set model.backbone to {known.backbone!r} or give another file"
-        raise WeightsError(f"{file}: {known.name} is for {known.backbone}, not {backbone}; {fix}")
+        raise WeightsError(f"{file}: {known.name} is for {known.backbone}, not {backbone}; change model.backbone")
     return Located(file, digest(file), known)
 
 

@@ -190,7 +190,7 @@ def test_misfit_names_what_is_found_and_expected() -> None:
 )
 def test_another_network(golden: str, backbone: str, looks: str, other: str) -> None:
     message = refusal(original(golden), backbone)
-    assert f"is for another network: it looks like {looks}, not {backbone}; set model.backbone to '{other}'" in message
+    assert f"looks like {looks}, not {backbone}; set model.backbone to '{other}'" in message
 
 
 def test_floating_point_types_become_float32() -> None:
