@@ -61,9 +61,7 @@ class Problems:
         if len(self.errors) == 1:
             raise self.errors[0]
         if self.errors:
-            kinds = {type(error) for error in self.errors}
-            kind = kinds.pop() if len(kinds) == 1 else UserError
-            raise kind("\n  ".join([f"{len(self.errors)} problems:", *map(str, self.errors)]))
+            raise UserError("\n  ".join([f"{len(self.errors)} problems:", *map(str, self.errors)]))
 
 
 def printable(text: object) -> str:

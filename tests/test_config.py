@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alljax import config as configs
-from alljax.errors import ConfigError
+from alljax.errors import ConfigError, UserError
 
 QUICKSTART = str(Path(__file__).resolve().parents[1] / "configs/quickstart.py")
 START = "from alljax.config import default_config\ndef get_config(argument=''):\n  c = default_config()\n  "
@@ -66,7 +66,7 @@ def test_bad_value_is_one_line_with_the_setting(key: str, value: str, message: s
 
 def test_all_bad_values_are_reported_together() -> None:
     words = ["--config.train.lr=1", "--config.train.epochs=x", "--config.model.dropout=2", "--config.study.sweep=a"]
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         configs.load(QUICKSTART, words)
     first, *problems = str(caught.value).splitlines()
     assert first == "4 problems:"

@@ -47,15 +47,6 @@ def test_output_is_checked_before_long_work(tmp_path: Path) -> None:
             files.check_output(path, folder)
 
 
-def test_lock_is_exclusive(tmp_path: Path) -> None:
-    with (
-        files.file_lock(tmp_path / "folder" / ".lock"),
-        pytest.raises(WorkdirError, match="^in use$"),
-        files.file_lock(tmp_path / "folder" / ".lock", busy="in use"),
-    ):
-        pass
-
-
 def test_waiting_for_a_lock_ends_with_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with files.file_lock(tmp_path / ".lock"):
         monkeypatch.setattr(interrupts, "requested", 15)

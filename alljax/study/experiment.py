@@ -35,16 +35,16 @@ from alljax.weights import store
 class Division:
     """The folds of one split setting, and what is known of them without a model."""
 
-    config: ConfigDict  # of the first trial with this setting
     folds: tuple[splits.Fold, ...]  # one per repeat and fold
-    leaks: dict[str, int]  # see `splits.count_leaks`
     size_threshold: SizeThreshold
+    description: dict[str, Any]  # protocol and leaks, for metrics.json
 
 
 @dataclass(frozen=True)
 class Experiment:
     """Images, subjects, folds and networks of a study."""
 
+    config: ConfigDict
     dataset: Dataset
     inspection: Inspection
     subjects: tuple[str, ...]  # of each record, after merging aliases
@@ -84,7 +84,10 @@ class Experiment:
     @cached_property
     def description(self) -> dict[str, Any]:
         """The parts of metrics.json that do not depend on a model: data set, protocols, leaks, baselines."""
-        divisions = {name: self._describe_division(division) for name, division in self.divisions.items()}
+        divisions, bootstrap = {}, Bootstrap.of(self.config)
+        for name, division in self.divisions.items():
+            rules = baselines.evaluate(self.labels, division.size_threshold, division.folds, bootstrap)
+            divisions[name] = division.description | {"baselines": rules}
         return {"dataset": self._describe_dataset(), "splits": divisions} | next(iter(divisions.values()))
 
     def _describe_dataset(self) -> dict[str, Any]:
@@ -96,7 +99,7 @@ class Experiment:
         ]
         return {
             "name": dataset.name,
-            "source": next(iter(self.divisions.values())).config.data.source,
+            "source": self.config.data.source,
             "classes": list(dataset.classes),
             "class_names": list(dataset.class_names or dataset.classes),
             "images": len(records),
@@ -112,21 +115,6 @@ class Experiment:
             "image_size": list(self.inspection.sizes.most_common(1)[0][0]),
             "sha256": listed.hexdigest(),
         }
-
-    def _describe_division(self, division: Division) -> dict[str, Any]:
-        config, folds = division.config, division.folds
-        protocol = {
-            "name": config.split.protocol,
-            "folds": max(fold.fold for fold in folds) + 1,
-            "repeats": config.split.repeats,
-            "seed": config.seed,
-            "fingerprint": splits.fingerprint(folds, self.dataset.records),
-            "leaky": config.split.protocol in LEAKY,
-            "training_images": [len(fold.train) for fold in folds],
-            "test_images": [len(fold.test) for fold in folds],
-        }
-        rules = baselines.evaluate(self.labels, division.size_threshold, folds, Bootstrap.of(config))
-        return {"protocol": protocol, "leaks": division.leaks, "baselines": rules}
 
 
 def open_experiment(
@@ -158,7 +146,7 @@ def open_experiment(
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
     requests = [(networks[trial.name], trial.config.features.augment) for trial in frozen]
     extractor = FeatureExtractor(config, sources, inspection.digests, requests)
-    return Experiment(dataset, inspection, subjects, labels, networks, divisions, extractor, sources)
+    return Experiment(config, dataset, inspection, subjects, labels, networks, divisions, extractor, sources)
 
 
 def check_inputs(config: ConfigDict, trials: Sequence[Trial], problems: Problems, download: bool) -> Dataset:
@@ -204,7 +192,17 @@ def _divide(
             f"{leaks['test_images']:,} test images"
         )
     sized = baselines.size_threshold(labels, inspection.areas, subjects, folds, len(dataset.classes))
-    return Division(config, folds, leaks, sized)
+    protocol = {
+        "name": config.split.protocol,
+        "folds": max(fold.fold for fold in folds) + 1,
+        "repeats": config.split.repeats,
+        "seed": config.seed,
+        "fingerprint": splits.fingerprint(folds, dataset.records),
+        "leaky": config.split.protocol in LEAKY,
+        "training_images": [len(fold.train) for fold in folds],
+        "test_images": [len(fold.test) for fold in folds],
+    }
+    return Division(folds, sized, {"protocol": protocol, "leaks": leaks})
 
 
 def open_images(config: ConfigDict, dataset: Dataset | None = None) -> tuple[Dataset, Inspection]:

@@ -1,6 +1,5 @@
 """Writes the results of a study into its folder."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,14 +50,6 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
     inputs = {"weights": experiment.networks[trial.name].describe(), "split": trial.split}
     workdir.write_json(here / "metrics.json", _summarize(trial, experiment, outcome) | inputs | outcome.costs)
     workdir.record(here, written)
-
-
-def load_parameters(trial_folder: Path, folds: int, shapes: Mapping[str, tuple[int, ...]]) -> list[Any]:
-    """Returns the parameters of a finished trial: `FoldOutcome.params` of each fold, which have these shapes."""
-    workdir.verify(trial_folder, workdir.PARAMETERS)
-    expected = {f"{fold}/{path}": shape for fold in range(folds) for path, shape in shapes.items()}
-    loaded = checkpoints.load_arrays(trial_folder / workdir.PARAMETERS, expected)
-    return [loaded[str(fold)] for fold in range(folds)]
 
 
 def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from alljax.data.dataset import Dataset
 from alljax.data.inspection import inspect
 from alljax.data.readers import open_unlabeled
 from alljax.errors import WorkdirError
-from alljax.study import outputs, results, workdir
+from alljax.study import results, workdir
 from alljax.study.experiment import open_images
 from alljax.study.results import Study
+from alljax.training import checkpoints
 from alljax.training.feature_extraction import FeatureExtractor, ImageSources
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
@@ -38,14 +39,8 @@ Load = Callable[[Mapping[str, tuple[int, ...]]], list[Any]]
 def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: Path) -> Dataset:
     """Writes a CSV ``path, predicted, prob_<class>…`` for images outside the study; returns the images.
 
-    The probability is the mean over all heads (or networks) of the trial, one per seed and fold.
-
-    Args:
-        folder: the working directory of a finished study.
-        name: of the trial; empty for the best.
-        weights: weight file of the backbone, or a folder with it, if it was moved since the study; else empty.
-        images: image files, and sources as in `data.source`.
-        out: the file to write.
+    The probability is the mean over all heads (or networks) of the trial (by default the best), one per seed and fold.
+    `weights` is the file of the backbone's weights or a folder with it, if it was moved since the study.
     """
     import pandas
 
@@ -61,8 +56,15 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
     network = _open_network(study, name, config, weights)
     logging.info(f"trial {name}")
     dataset, digests = _open_images(images, study, config)
-    folds = len(study.split_of(name)["protocol"]["test_images"])
-    load = partial(outputs.load_parameters, workdir.trial_folder(folder, name), folds)
+    trial_folder = workdir.trial_folder(folder, name)
+    folds = [str(fold) for fold in range(len(study.split_of(name)["protocol"]["test_images"]))]
+    workdir.verify(trial_folder, workdir.PARAMETERS)
+
+    def load(shapes: Mapping[str, tuple[int, ...]]) -> list[Any]:
+        expected = {f"{fold}/{path}": shape for fold in folds for path, shape in shapes.items()}
+        loaded = checkpoints.load_arrays(trial_folder / workdir.PARAMETERS, expected)
+        return [loaded[fold] for fold in folds]
+
     predict_all = _predict_heads if config.train.mode == "frozen" else _predict_networks
     probabilities = predict_all(config, network, dataset, digests, load)
     predicted = np.array(dataset.classes)[probabilities.argmax(1)]
@@ -140,10 +142,8 @@ def _open_images(images: Sequence[Path], study: Study, config: ConfigDict) -> tu
 def write_features(config: ConfigDict, out: Path) -> tuple[Dataset, int]:
     """Writes ``features`` float32 (N, D), ``paths``, ``labels`` and ``subjects`` (N,) to an .npz.
 
-    With ``features.augment=dihedral`` also ``views`` float32 (N, 8, D), the first of which is ``features``.
-
-    Returns:
-        The images and the number of features, D.
+    With ``features.augment=dihedral`` also ``views`` float32 (N, 8, D), the first of which is ``features``. Returns the
+    images and D.
     """
     (network,) = open_networks([config])
     dataset, inspection = open_images(config)

@@ -32,7 +32,6 @@ RESULT = RULE | {
     "std": {ANY: NUMBER | None}, "interval_unit": str, "weights": WEIGHTS, "split": str, "seconds": NUMBER,
     "size_improvement": {ANY: {"value": NUMBER, "interval": [NUMBER, NUMBER]}},
 }  # fmt: skip
-FAILURE = {"failed": str}
 SUMMARY = DIVISION | {
     "dataset": DATASET, "splits": {ANY: DIVISION}, "trials": {ANY: RESULT}, "missing": [str], "failed": {ANY: str},
 }  # fmt: skip

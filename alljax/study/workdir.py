@@ -64,7 +64,7 @@ def read_result(workdir: Path, name: str) -> dict[str, Any]:
     if (folder / CHECKSUMS).is_file():
         return dict(read(folder, "metrics.json", schemas.RESULT))
     try:
-        return dict(read_json(folder / "metrics.json", schemas.FAILURE))
+        return dict(read_json(folder / "metrics.json", {"failed": str}))
     except WorkdirError:  # missing, or not complete
         return {}
 

@@ -53,7 +53,7 @@ def test_one_flipped_bit_is_named_and_repaired(name: str, config: ConfigDict, co
     assert restart.find_unchanged(config, copy)
 
 
-@pytest.mark.parametrize("name", ["config.json", "trials.json", "environment.json", workdir.CHECKSUMS, *OF_TRIAL])
+@pytest.mark.parametrize("name", ["config.json", "environment.json", workdir.CHECKSUMS, OF_TRIAL[0]])
 def test_deleted_file_is_written_again(name: str, config: ConfigDict, copy: Path) -> None:
     expected = contents(copy)
     (copy / name).unlink()
