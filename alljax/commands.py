@@ -46,14 +46,14 @@ def study(options: Options) -> int:
     distributed.initialize(options.coordinator, options.processes, options.process, options.timeout)
     from alljax import paper
     from alljax.report import model_tables, report
-    from alljax.study import restart
+    from alljax.study import results
 
     def finish(study: Any) -> None:
-        report.write_report(study.folder, paper.sections, lambda: restart.open_records(options.settings))
+        report.write_report(study.folder, paper.sections, lambda: results.open_records(options.settings))
 
     several = interrupts.several_processes  # they would have to agree
     new = options.dry_run or several or options.problems.errors
-    study = None if new else restart.find_unchanged(options.settings, options.workdir)
+    study = None if new else results.find_unchanged(options.settings, options.workdir)
     if study:
         finish(study)
     else:

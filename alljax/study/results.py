@@ -1,5 +1,6 @@
-"""Collects the finished trials of a study, from its folder and those of shards, and reads them back from its folder."""
+"""Reads a study from its folder, recognizes a finished one, and collects trials of shards; imports no JAX."""
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax import files
-from alljax.errors import WorkdirError, first_few, plural
+from alljax.data.dataset import Dataset
+from alljax.data.readers import open_dataset
+from alljax.errors import UserError, WorkdirError, first_few, plural
 from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.intervals import Bootstrap, HeldOut
-from alljax.study import identity, schemas, workdir
+from alljax.study import identity, schemas, sweep, workdir
+from alljax.weights import store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -144,6 +149,48 @@ def read_study(folder: Path) -> Study:
         raise WorkdirError(f"{folder}: no trial of this study is finished; {workdir.RERUN}")
     _check_names(folder, summary, settings)
     return Study(folder, config, environment, summary, tuple(settings), settings)
+
+
+def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
+    """Returns the study in `folder` if all its trials are finished and config, images and weights are unchanged.
+
+    Images are compared by paths, labels, size and modification time, weights by their hash, which is cached.
+    """
+    try:
+        study, given = read_study(folder), identity.settings(sweep.expand(config))
+        stored = {name: study.settings(name) for name in study.trials}
+        found = {name: workdir.read_result(folder, name) for name in study.trials}
+        unchanged = (
+            not identity.changes(stored, given)
+            and not workdir.damaged(folder)
+            and all(workdir.is_finished(folder, name) for name in study.trials)
+            and study.metrics["trials"] == found
+            and all(store.digest(path) == sha256 for path, sha256 in _weight_files(given, found))
+            and study.environment.get("source_state") == source_state(config)
+        )
+    except UserError:  # no study, or `run_study` reports it
+        return None
+    return study if unchanged else None
+
+
+def _weight_files(given: identity.Settings, found: Mapping[str, Any]) -> set[tuple[Path, str]]:
+    """Returns the file that ``weights.path`` names, else the one that was used, and the SHA-256 of the one used."""
+    now = {name: Path(given[name]["weights.path"]).expanduser() for name in found}
+    used = {name: result["weights"] for name, result in found.items()}
+    return {(Path(of["path"]) if now[name].is_dir() else now[name], of["sha256"]) for name, of in used.items()}
+
+
+def source_state(config: ConfigDict) -> str:
+    """Returns a hash of the records of the source and the stamps of their files; generated images have no files."""
+    dataset, digest = open_records(config), hashlib.sha256()
+    for record in dataset.records:
+        digest.update(f"{record} {dataset.stamp(record) if dataset.stamp else ''}\n".encode())
+    return digest.hexdigest()
+
+
+def open_records(config: ConfigDict) -> Dataset:
+    """Returns the data set of a study without reading its images."""
+    return open_dataset(config.data, sweep.subsets(sweep.expand(config)))
 
 
 def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax import interrupts, progress
 from alljax.errors import ConfigError, Problems, Stopped, UserError, WorkdirError, first_few, plural
-from alljax.study import estimate, identity, outputs, restart, results, sweep, workdir
+from alljax.study import estimate, identity, outputs, results, sweep, workdir
 from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.results import Study
 from alljax.study.sweep import Job, Trial
@@ -52,7 +52,7 @@ def run_study(
     with identity.exclusive(folder, shard) if distributed.is_primary() else contextlib.nullcontext():
         if distributed.is_primary():
             resolved = configs.flatten(configs.vary(config, {"data.classes": experiment.dataset.classes}))
-            identity.claim(folder, resolved, trials, experiment.fingerprints(), restart.source_state(config))
+            identity.claim(folder, resolved, trials, experiment.fingerprints(), results.source_state(config))
             workdir.discard_damaged(folder, [trial.name for trial in trials])
             outputs.write_experiment(folder, experiment)
         finished = _finished(trials, folder)

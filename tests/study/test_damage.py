@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from study.conftest import TRIAL, change_json
 
 from alljax.errors import WorkdirError
-from alljax.study import restart, results, workdir
+from alljax.study import results, workdir
 from alljax.study.run import run_study
 
 OF_TRIAL = [f"trials/{TRIAL}/{name}" for name in (*workdir.TRIAL_FILES, workdir.PARAMETERS)]
@@ -44,13 +44,13 @@ def test_one_flipped_bit_is_named_and_repaired(name: str, config: ConfigDict, co
     flip(copy / name)
     with pytest.raises(WorkdirError, match="missing, or not as in checksums.json"):
         workdir.verify_all(copy)
-    assert restart.find_unchanged(config, copy) is None
+    assert results.find_unchanged(config, copy) is None
     messages.clear()
     assert run_study(config, copy) is not None
     assert any("missing or damaged" in message for message in messages)
     assert contents(copy) == expected
     assert workdir.verify_all(copy) == number
-    assert restart.find_unchanged(config, copy)
+    assert results.find_unchanged(config, copy)
 
 
 @pytest.mark.parametrize("name", ["config.json", "environment.json", workdir.CHECKSUMS, OF_TRIAL[0]])
@@ -73,17 +73,17 @@ def test_damage_with_an_old_time_is_found_by_the_reader_and_then_by_a_restart(co
     time = path.stat().st_mtime_ns
     flip(path)
     os.utime(path, ns=(time, time))
-    study = restart.find_unchanged(config, copy)
+    study = results.find_unchanged(config, copy)
     assert study is not None, "a restart compares size and time"
     with pytest.raises(WorkdirError, match="predictions.csv: missing, or not as in checksums.json"):
         study.predictions(TRIAL)
-    assert restart.find_unchanged(config, copy) is None
+    assert results.find_unchanged(config, copy) is None
 
 
 def test_copy_with_other_times_is_compared_by_content(config: ConfigDict, copy: Path) -> None:
     for path in copy.rglob("*.*"):
         os.utime(path, ns=(1, 1))
-    assert restart.find_unchanged(config, copy) is not None
+    assert results.find_unchanged(config, copy) is not None
     recorded = json.loads((copy / "trials" / TRIAL / workdir.CHECKSUMS).read_text())
     assert {entry["modified"] for entry in recorded.values()} == {1}, "the next restart reads nothing"
 
@@ -96,7 +96,7 @@ def test_moved_weights_and_data_are_the_same_study(
     weights = study.metrics["trials"][TRIAL]["weights"]["path"]
     config.weights.path = str(shutil.copy(weights, tmp_path / "moved.pth"))
     config.data.cache, config.train.loggers = "host", ()
-    assert restart.find_unchanged(config, copy) is not None
+    assert results.find_unchanged(config, copy) is not None
     (copy / "trials" / TRIAL / workdir.CHECKSUMS).unlink()
     moved = run_study(config, copy)
     assert moved is not None
@@ -104,7 +104,7 @@ def test_moved_weights_and_data_are_the_same_study(
     assert moved.settings(study.trials[1])["data.cache"] == "host"
     assert contents(copy)[OF_TRIAL[1]] == (copy / OF_TRIAL[1]).read_bytes()
     config.weights.path = str(tmp_path / "other.pth")
-    assert restart.find_unchanged(config, copy) is None
+    assert results.find_unchanged(config, copy) is None
 
 
 def test_prepared_json_is_refused_with_file_and_key(copy: Path) -> None:

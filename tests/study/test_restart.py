@@ -6,8 +6,8 @@ import pytest
 from ml_collections import ConfigDict
 from study.conftest import TRIAL
 
-from alljax.study import restart
-from alljax.study.restart import find_unchanged
+from alljax.study import results
+from alljax.study.results import find_unchanged
 
 
 def test_any_change_opens_the_study(
@@ -17,7 +17,7 @@ def test_any_change_opens_the_study(
     study = find_unchanged(config, copy)
     assert study is not None
     assert len(study.metrics["trials"]) == 4
-    for module, name in ((restart, "source_state"), (restart.store, "digest")):
+    for module, name in ((results, "source_state"), (results.store, "digest")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, lambda changed: "other files")
             assert find_unchanged(config, copy) is None
@@ -29,6 +29,6 @@ def test_any_change_opens_the_study(
 
 def test_recognition_imports_no_heavy_library() -> None:
     heavy = {"jax", "flax", "orbax", "pandas", "sklearn", "scipy", "matplotlib", "tensorflow_datasets"}
-    code = f"import sys; from alljax.study import restart; print(*sorted(set(sys.modules) & {heavy}))"
+    code = f"import sys; from alljax.study import results; print(*sorted(set(sys.modules) & {heavy}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
