@@ -207,7 +207,7 @@ def nearest(name: str) -> str:
     aliases: dict[str, str] = {}
     for key in reversed(SETTINGS):  # the first key of equal aliases stays
         words = key.rpartition(".")[2].split("_")
-        initials = "".join(word[0] for word in words)
+        initials = "".join(word[0] for word in words) if len(words) > 1 else key
         aliases |= dict.fromkeys(("_".join(words), initials, *words, *key.split(".")), key)
     near = difflib.get_close_matches(name.rpartition(".")[2], aliases, n=1, cutoff=0.7)
     return aliases[near[0]] if near else ""
