@@ -1,6 +1,7 @@
 """What the trials of a study share: images, subjects, folds and networks."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from alljax.data import splits
+from alljax.data.archive import natural_sort
 from alljax.data.dataset import Dataset, Record, check
 from alljax.data.inspection import Inspection, inspect
 from alljax.data.loader import ImageSource
@@ -219,6 +221,10 @@ def open_images(config: ConfigDict, dataset: Dataset | None = None) -> tuple[Dat
         count = plural(len(contradictions), "image")
         note = f"{count} under two classes, one label is wrong: {first_few(contradictions)}"
         dataset = replace(dataset, notes=(*dataset.notes, note))
-    for note in dataset.notes:
-        logging.info(note)
+    counts = Counter(dataset.classes[record.label] for record in dataset.records)
+    found = [f"{name} {count:,}" for name, count in sorted(counts.items())]
+    if names := natural_sort({record.subject for record in dataset.records} - {""}):
+        found[-1] += f"; {plural(len(names), 'subject name')}: {first_few(names)}"
+    for line in (f"{plural(len(dataset.records), 'image')}: {', '.join(found)}", *dataset.notes):
+        logging.info(line)
     return dataset, inspection

@@ -39,6 +39,7 @@ def test_different_sizes_and_contradictory_labels_are_logged(tmp_path: Path, mes
     Image.new("RGB", (60, 60)).save(tmp_path / "a/pa1/1.png")
     dataset, _ = open_images(vary(default_config(), {"data.source": str(tmp_path)}))
     assert any("7 of 40 × 40 pixels, 1 of 60 × 60" in message for message in messages)
+    assert "8 images: a 4, b 4; 4 subject names: pa0, pa1, pb0, pb1" in messages
     note = "1 image under two classes, one label is wrong: a/pa0/0.png and b/pb0/0.png"
     assert note in messages
     assert note in dataset.notes
