@@ -218,7 +218,7 @@ def _open_zip(path: Path, stamp: str) -> zipfile.ZipFile:
         atexit.register(file.close)
         return zipfile.ZipFile(file)
     except _ZIP_ERRORS as error:
-        raise DataError(f"{path}: no image, complete zip, folder or CSV ({error}); download it again") from error
+        raise DataError(f"{path}: no image, complete zip, folder or .csv ({error}); download or rename it") from error
 
 
 def _declared(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:

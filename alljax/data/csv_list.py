@@ -72,7 +72,7 @@ def _read_table(path: Path, needed: Sequence[str]) -> tuple["DataFrame", list[st
             options = {"header": None, "dtype": str, "skip_blank_lines": False, "skipinitialspace": True}
             table = pandas.read_csv(file, sep=separator, **options)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a CSV in UTF-8: {str(error).strip()}") from error
+        raise DataError(f"{path}: cannot be read as a CSV: {str(error).strip()}; save it as CSV UTF-8") from error
     table = table.apply(lambda column: column.str.strip()).dropna(how="all").fillna("").rename(lambda row: row + 1)
     header = table.head(1).to_numpy().ravel().tolist()
     columns = _find_columns(path, header, needed)

@@ -1,5 +1,6 @@
 """Properties of all images of a data set: digests, areas, sizes, suspicious pixels and files that cannot be read."""
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
@@ -133,6 +134,9 @@ def _properties(dataset: Dataset, record: Record) -> dict[str, Any]:
     rows = complete.reshape(len(complete), -1)  # along long rows, NumPy is ten times as fast
     darkest, brightest = (bound.reshape(-1, 3) for bound in (rows.min(0), rows.max(0)))
     edges = complete[0], complete[-1], complete[:, 0], complete[:, -1]
+    mode = header.mode
+    with contextlib.suppress(Exception):  # formats of one frame, and damage after the first, which is decoded
+        mode += f", first of {header.n_frames} frames" if header.n_frames > 1 else ""  # type: ignore[attr-defined]
     return {
         "digest": hashlib.sha256(data).hexdigest(),
         "pixels": pixel_digest(complete),
@@ -141,7 +145,7 @@ def _properties(dataset: Dataset, record: Record) -> dict[str, Any]:
         "width": width,
         "height": height,
         "format": header.format or "",
-        "mode": header.mode,
+        "mode": mode,
         "border": round(float(np.mean([edge.mean() for edge in edges])), 1),
         "bytes": len(data),
     }

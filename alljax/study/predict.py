@@ -67,6 +67,8 @@ def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: 
 
     predict_all = _predict_heads if config.train.mode == "frozen" else _predict_networks
     probabilities = predict_all(config, network, dataset, digests, load)
+    if not np.isfinite(probabilities).all():
+        raise WorkdirError(f"{folder}: trial {name} predicts no numbers; its parameters are damaged, train it again")
     predicted = np.array(dataset.classes)[probabilities.argmax(1)]
     columns = {"path": [record.path for record in dataset.records], "predicted": predicted}
     columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(dataset.classes)}

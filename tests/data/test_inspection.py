@@ -28,17 +28,18 @@ def test_properties(messages: list[str]) -> None:
         "2.png": encode(NOISE.convert("L")),
         "3.bmp": encode(NOISE, "BMP"),
         "4.png": encode(NOISE.convert("RGBA")),
+        "5.tif": encode(NOISE, "TIFF", save_all=True, append_images=[NOISE]),
     }
     _, found = inspect(memory(contents))
     assert found.digests == tuple(hashlib.sha256(data).hexdigest() for data in contents.values())
     assert found.pixels[1] != found.pixels[2] == found.pixels[3] != found.pixels[0]
     assert found.areas.dtype == np.float32
-    assert found.areas == pytest.approx([0.5, 1, 1, 1], abs=1e-3)
-    assert found.sizes == {(20, 10): 1, (30, 40): 3}
-    assert any(line.startswith("images differ in size (3 of 30 × 40 pixels") for line in messages)
-    assert "converted to RGB: 1 of mode L, 1 of mode RGBA" in messages
+    assert found.areas == pytest.approx([0.5, 1, 1, 1, 1], abs=1e-3)
+    assert found.sizes == {(20, 10): 1, (30, 40): 4}
+    assert any(line.startswith("images differ in size (4 of 30 × 40 pixels") for line in messages)
+    assert "converted to RGB: 1 of mode L, 1 of mode RGB, first of 2 frames, 1 of mode RGBA" in messages
     _, cropped = inspect(memory(contents, crops={(30, 40): (10, 10)}))
-    assert cropped.sizes == {(20, 10): 1, (10, 10): 3}
+    assert cropped.sizes == {(20, 10): 1, (10, 10): 4}
     assert cropped.pixels == found.pixels
 
 

@@ -152,7 +152,7 @@ def test_training_subjects_are_nested(protocol: str) -> None:
 @pytest.mark.parametrize(
     ("protocol", "options", "message"),
     [
-        ("subject_kfold", {"folds": 30}, r"class 'hem' has \d+ subjects, but split\.folds=30 needs 30; set"),
+        ("subject_kfold", {"folds": 30}, r"class 'hem' has \d+ subjects .*, but split\.folds=30 needs 30; set"),
         ("subject_kfold", {"train_subjects": 24}, r"train_subjects=24, but fold \d of repeat 0 has \d+ subj"),
         ("subject_kfold", {"train_subjects": 1}, "train_subjects=1, but fold 0 of repeat 0 .* at least one per class"),
         ("prelim", {"test_subset": "test"}, r"'test' \(split.test_subset\), but there is no 'test';"),
@@ -168,7 +168,7 @@ def test_impossible_settings(protocol: str, options: dict, message: str) -> None
 def test_records_lack_what_the_protocol_needs() -> None:
     with pytest.raises(DataError, match="needs subjects, and no image has one"):
         split("leave_one_subject_out", [dataclasses.replace(each, subject="") for each in IMAGES])
-    with pytest.raises(DataError, match="class 'all' has 1 subject, but protocol subject_holdout needs 2; add subject"):
+    with pytest.raises(DataError, match="class 'all' has 1 subject .* subject_holdout needs 2; add subject"):
         split("subject_holdout", [image(f"H{n}") for n in range(9)] + [image("1", 1) for _ in range(9)])
     with pytest.raises(DataError, match="needs an official fold for each image, .*; found images without one, 0, 2"):
         split("official_folds", [dataclasses.replace(each, fold=each.fold.replace("1", "")) for each in IMAGES])

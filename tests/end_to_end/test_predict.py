@@ -115,14 +115,24 @@ def test_weights_and_unreadable_images(
     assert "no weight file with the SHA-256" in refused("predict", "--workdir=run", "good.png", "--weights=folder")
 
 
-def test_checkpoint_of_another_shape_is_refused_before_it_is_read(
+def test_checkpoint_of_another_shape_or_without_numbers_is_refused(
     study: Path, tmp_path: Path, refused: Refused
 ) -> None:
-    """A prepared file that claims 40 GB, in a folder whose checksums are right."""
+    """Prepared files, one of which claims 40 GB, in a folder whose checksums are right."""
     folder = shutil.copytree(study, tmp_path / "study")
     (tmp_path / "good.png").write_bytes(picture())
     trial = folder / "trials" / "efficientnet_lite0-adam"
     arrays = dict(np.load(trial / workdir.PARAMETERS))
+    words = (
+        "predict",
+        f"--workdir={folder}",
+        f"--trial={trial.name}",
+        f"--out={tmp_path}/new.csv",
+        tmp_path / "good.png",
+    )
+    np.savez(trial / workdir.PARAMETERS, **{name: array * np.nan for name, array in arrays.items()})
+    workdir.record(trial, [workdir.PARAMETERS])
+    assert "predicts no numbers; its parameters are damaged" in refused(*words)
     huge = np.broadcast_to(np.float32(0), (100_000, 100_000))
     with zipfile.ZipFile(trial / workdir.PARAMETERS, "w") as archive:
         for name, array in arrays.items():
@@ -132,6 +142,5 @@ def test_checkpoint_of_another_shape_is_refused_before_it_is_read(
             )
             archive.writestr(f"{name}.npy", header.getvalue() + array.tobytes())
     workdir.record(trial, [workdir.PARAMETERS])
-    words = "predict", f"--workdir={folder}", "--trial=efficientnet_lite0-adam", tmp_path / "good.png"
-    message = refused(*words, f"--out={tmp_path / 'predictions.csv'}")
+    message = refused(*words)
     assert "parameters.npz does not fit its network: another shape of 1/dense/kernel" in message
