@@ -114,11 +114,12 @@ class Study:
         columns, folder = [f"prob_{label}" for label in self.classes], workdir.trial_folder(self.folder, name)
         frame = workdir.read_csv(folder, "predictions.csv", PREDICTIONS | dict.fromkeys(columns, float))
         frame = frame.sort_values(["seed", "path", "repeat", "fold"], kind="stable")
-        seeds = frame["seed"].nunique()
+        seeds = max(frame["seed"].nunique(), 1)
         rows = frame.iloc[: len(frame) // seeds].merge(self._subjects, on="path", how="left")
         labels = {label: index for index, label in enumerate(self.classes)}
         probabilities = frame[columns].to_numpy(np.float64)
-        if len(rows) * seeds != len(frame) or not rows["label"].isin(labels).all() or rows["subject"].isna().any():
+        known = rows["label"].isin(labels) & rows["subject"].notna()
+        if not 0 < known.sum() * seeds == len(frame):
             raise WorkdirError(
                 f"{folder / 'predictions.csv'} has other images or classes than the study, or rows are missing"
             )

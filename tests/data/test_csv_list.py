@@ -74,7 +74,7 @@ def test_missing_values_are_those_of_pandas(plant):
     [
         ("", "cannot be read as a CSV"),
         ("\xff\xfe\x00", "cannot be read as a CSV"),
-        ('path,label\n"3.png,a\na/2.png,b\n', "cannot be read as a CSV .*EOF inside string"),
+        ('path,label\n"3.png,a\na/2.png,b\n', "cannot be read as a CSV: .*EOF inside string"),
         ("3.png,a\n", "no column 'path', only 3.png, a; the first line must name the columns path, label"),
         ("path,kind\n3.png,a\n", "no column 'label', only path, kind"),
         ("path,label\n3.png\n", "no path or label in line 2; complete or remove"),

@@ -169,6 +169,7 @@ def test_table_with_other_columns_is_one_line(copy: Path) -> None:
         ("\n".join(lines).replace(",0.", ",x.", 1), "without its columns"),
         ("\n".join(lines[:-1]), "other images or classes than the study, or rows are missing"),
         ("\n".join([lines[0], *(f"x{line}" for line in lines[1:])]), "other images or classes"),
+        (lines[0], "other images or classes"),
     ):
         (folder / "predictions.csv").write_text(text)
         workdir.record(folder, ["predictions.csv"])
