@@ -160,17 +160,19 @@ def home_folds(records: Sequence[Record], subjects: Sequence[str]) -> dict[str, 
 
 def _check_subjects(table: Table, needed: int, why: str) -> None:
     """Raises DataError where a class has fewer than `needed` subjects; names the smallest class."""
-    members: list[set[str]] = [set() for _ in table.classes]
-    for subject, label in zip(table.subjects, table.labels, strict=True):
-        members[label].add(subject)
-    name, found = min(zip(table.classes, members, strict=True), key=lambda pair: len(pair[1]))
-    if (count := len(found)) < needed:
+    counts = [len(np.unique(table.groups[table.labels == label])) for label in range(len(table.classes))]
+    name, count = min(zip(table.classes, counts, strict=True), key=lambda pair: pair[1])
+    if count < needed:
         unit = "subject" if table.named else "image"
         fix = f"set split.folds to {count} or less" if count > 1 else f"add {unit}s of this class"
         # The source may be the folder of one class, whose subject folders are then read as classes.
         if not table.named:
             fix += "; if it is a subject, set data.source to the folder that contains the classes"
-        raise DataError(f"class {name!r} has {plural(count, unit)} ({first_few(natural_sort(found))}), but {why}; {fix}")
+        members = {
+            subject for subject, of in zip(table.subjects, table.labels, strict=True) if table.classes[of] == name
+        }
+        listed = first_few(natural_sort(members))
+        raise DataError(f"class {name!r} has {plural(count, unit)} ({listed}), but {why}; {fix}")
 
 
 def group_folds(labels: Rows, groups: Rows, folds: int, seed: int) -> Rows:
