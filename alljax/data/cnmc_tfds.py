@@ -88,17 +88,11 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
 
 
 def _features() -> dict[str, Any]:
-    text = tfds.features.Text
+    texts = ("subject", "field", "cell", "fold", "phase", "path", "sha256")
     return {
         "image": tfds.features.Image(doc="The image file, unchanged; 450 x 450, in the final phase 600 x 600."),
         "label": tfds.features.ClassLabel(names=cnmc.CLASSES, doc="-1 in the final phase: not public."),
-        "subject": text(doc="Subject, empty in the final phase. 3 and H3 are different subjects."),
-        "field": text(doc="The photograph that the cell was cropped from."),
-        "cell": text(doc="Number of the cell in its field."),
-        "fold": text(doc="Official fold, in the training set."),
-        "phase": text(doc="train, prelim or final."),
-        "path": text(doc="Path of the file in the source."),
-        "sha256": text(doc="SHA-256 of the file, hexadecimal."),
+        **{name: tfds.features.Text(doc=f"{name} of the image; empty where unknown") for name in texts},
     }
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from alljax.data import cnmc
 from alljax.data.dataset import UNLABELED
-from alljax.data.readers import open_all, open_dataset, open_unlabeled
+from alljax.data.readers import open_dataset, open_unlabeled
 from alljax.errors import ConfigError, DataError
 
 
@@ -44,14 +44,3 @@ def test_open_unlabeled_reads_all_images_of_several_sources(plant, picture, tmp_
     assert dataset.read(dataset.records[-1]) == picture("lists/1.png")
     assert dataset.crops == cnmc.CROPS
     assert [note[:16] for note in dataset.notes] == ["columns read und", "columns not used"]
-
-
-@pytest.mark.real
-def test_real_images(cnmc_zip, settings):
-    dataset = open_dataset(settings(cnmc_zip, allow_partial=True))
-    assert (dataset.name, len(dataset.records)) == ("cnmc", 512)
-    assert dataset.notes[-1].endswith("skipped: 14 of prelim")
-    assert len(open_dataset(settings(cnmc_zip, allow_partial=True), ("train", "prelim")).records) == 526
-    assert len(open_all(str(cnmc_zip)).records) == 526
-    with pytest.raises(DataError, match=r"10,149 images of C-NMC 2019 missing .*alljax data verify --source .*\.zip`"):
-        open_dataset(settings(cnmc_zip))
