@@ -116,10 +116,3 @@ def test_a_platform_that_does_not_exist_is_one_line_in_every_command(verb: str, 
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert "JAX_PLATFORMS=abacus: " in done.stderr
     assert not list(tmp_path.iterdir())
-
-
-def test_one_process_is_primary() -> None:
-    assert distributed.is_primary()
-    assert distributed.any_process(True)
-    assert not distributed.any_process(False)
-    assert distributed.exit(3) == 3
