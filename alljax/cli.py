@@ -121,12 +121,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--backbone": {"help": "for example vgg16", "required": True, "metavar": "NAME"},
     "file": {"help": "a weight file", "type": _path, "metavar": "FILE"},
     "name": {"help": "name of a source, see `alljax weights list`", "metavar": "NAME"},
-    "--out:csv": {
-        "help": "file; default: %(default)s",
-        "type": _output,
-        "default": "predictions.csv",
-        "metavar": "FILE",
-    },
+    "--out:csv": {"help": "default: %(default)s", "type": _output, "default": "predictions.csv", "metavar": "FILE"},
     "--out:json": {"help": "also write all findings to this JSON file", "type": _output, "metavar": "FILE"},
     "--out:file": {"help": "file to write", "type": _output, "required": True, "metavar": "FILE"},
     "--out:folder": {"help": "folder to write", "type": _path, "required": True, "metavar": "FOLDER"},

@@ -60,6 +60,7 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
         rates = [float(learning_rate(tuner.config, numbers, step)) for step in range(steps - 1, total, steps)]
         batches = stack.enter_context(contextlib.closing(loader.train(start)))
         stack.enter_context(jax.transfer_guard("disallow"))
+        interrupts.check(collective=True)  # compiling the first step takes seconds
         for step in range(start, total):
             epoch, index = divmod(step, steps)
             if _stops_early(history, train.patience):

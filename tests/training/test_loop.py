@@ -5,6 +5,7 @@ import itertools
 import json
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,18 +126,22 @@ def test_stop_request_saves_the_run(network: Network, tmp_path: Path, monkeypatc
     """It is saved after the current step, whatever ``checkpoint_steps``."""
     config = settings(checkpoint_steps=1000, keep_best=0)
     complete = Run(config, network, tmp_path / "complete").train()
+
+    def update(calls: list[int], needed: int, images: int, note: str = "") -> None:
+        calls.append(images)
+        if calls.count(8) == needed:
+            monkeypatch.setattr(interrupts, "requested", signal.SIGTERM)
+
     for step in (1, 2):
-
-        def update(images: int, note: str = "") -> None:
-            if images == 8:
-                monkeypatch.setattr(interrupts, "requested", signal.SIGTERM)
-
         run = Run(config, network, tmp_path / "parts")
         with pytest.raises(Stopped, match=rf"stopped after step \d+ of {4 * STEPS}, saved in "):
-            run.train(update)
+            run.train(partial(update, [], step))  # the second run first reports the step at which it resumes
         monkeypatch.undo()
         assert step <= max(run.saved()) <= 7
     assert identical(Run(config, network, tmp_path / "parts").train(), complete)
+    monkeypatch.setattr(interrupts, "requested", signal.SIGTERM)
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):  # before the first step is compiled
+        Run(config, network, tmp_path / "new").train()
 
 
 def test_early_stopping_returns_the_best_epoch(network: Network, tmp_path: Path) -> None:
