@@ -37,10 +37,7 @@ Settings = Mapping[str, dict[str, Any]]
 
 
 def check(folder: Path, given: Settings, force: bool) -> None:
-    """Checks, before long work, that a study with these trials can use `folder`; writes nothing.
-
-    With `force`, unfinished runs may continue with another config.
-    """
+    """Checks that a study with these trials can use `folder`; with `force` unfinished runs may have another config."""
     files.check_output(folder, folder=True)
     workdir.check_links(folder)
     if (folder / "config.json").is_file():

@@ -159,10 +159,9 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
     """
     try:
         study, given = read_study(folder), identity.settings(sweep.expand(config))
-        stored = {name: study.settings(name) for name in study.trials}
         found = {name: workdir.read_result(folder, name) for name in study.trials}
         unchanged = (
-            not identity.changes(stored, given)
+            not identity.changes(study._settings, given)
             and not workdir.damaged(folder)
             and all(workdir.is_finished(folder, name) for name in study.trials)
             and study.metrics["trials"] == found

@@ -41,13 +41,10 @@ class CheckpointManager:
     """The checkpoints of one training run, ``folder/STEP``; each appears when it is complete."""
 
     def __init__(self, folder: Path, train: ConfigDict, abstract: Any, note: str = "") -> None:
-        """Removes incomplete checkpoints.
+        """Creates the folder, which is of this run only, and removes incomplete checkpoints.
 
-        Args:
-            folder: of this run only; created if absent.
-            train: ``keep_latest`` and ``keep_best`` are read; of checkpoints with equal losses the earlier is better.
-            abstract: the state's shapes, types and placements (`Mesh.abstract`).
-            note: what else must be equal in a run that resumes from these checkpoints.
+        `abstract` has the state's shapes, types and placements (`Mesh.abstract`); `note` is what else must be equal in
+        a run that resumes.  Of checkpoints with equal losses the earlier is better.
         """
         self.folder, self._abstract = folder.resolve(), abstract
         named = jax.tree.leaves_with_path(abstract)
