@@ -35,7 +35,7 @@ _PART = re.compile(r"(.+-\d{8}T\d{6}Z?)(-\d+)*-\d{3}\.zip", re.IGNORECASE)
 _ZIP_SUFFIX = re.compile(r"(-\d{8}T\d{6}Z?(-\d+)*-\d{3})?\.zip$", re.IGNORECASE)
 _HIDDEN = re.compile(r"(^|/)(\..*|__macosx|thumbs\.db|desktop\.ini)(/|$)", re.IGNORECASE)
 # RuntimeError: an encrypted member; NotImplementedError (a subclass): an unknown compression.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, TypeError, ValueError)
 
 
 class Archive:
@@ -88,7 +88,7 @@ class Archive:
         archive, stamp, name = self._members[path]
         try:
             return read_member(_open_zip(archive, stamp), name, f"{archive}: {name}", THREADS)
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise DataError(f"{archive}: cannot read {name}: {error}; download the zip again") from error
 
     def stamp(self, path: str) -> str:
@@ -118,7 +118,7 @@ def read_member(opened: zipfile.ZipFile, name: str, what: str = "", threads: int
 def read_arrays(path: Path, *names: str) -> dict[str, NDArray]:
     """Returns arrays of an .npz by name: those of `names` that it has, or all; `DataError` if one is too large.
 
-    No such file, or it is damaged: OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile or zlib.error.
+    No such file, or it is damaged: `ZIP_ERRORS`.
     """
     with path.open("rb") as file, np.load(file) as arrays:
         found = [name for name in names or arrays if name in arrays]
@@ -217,7 +217,7 @@ def _open_zip(path: Path, stamp: str) -> zipfile.ZipFile:
         file = path.open("rb")  # ZipFile counts the readers of a file that it opens itself without a lock
         atexit.register(file.close)
         return zipfile.ZipFile(file)
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise DataError(f"{path}: no image, complete zip, folder or .csv ({error}); download or rename it") from error
 
 

@@ -6,15 +6,13 @@ uint8 (N, H, W) or (N, H, W, 3), labels integers (N,) or (N, 1). Subjects are un
 
 import io
 import threading
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alljax.data.archive import file_stamp, read_arrays
+from alljax.data.archive import ZIP_ERRORS, file_stamp, read_arrays
 from alljax.data.dataset import Dataset, Record
 from alljax.errors import DataError
 
@@ -68,5 +66,5 @@ def _load(path: Path, name: str) -> NDArray | None:
     """Returns an array of the file, or None if it is missing."""
     try:
         return read_arrays(path, name).get(name)
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except ZIP_ERRORS as error:
         raise DataError(f"{path}: {name} cannot be read: {error}; download the file again") from error

@@ -120,7 +120,7 @@ def test_members_expand_to_no_more_than_they_declare(plant, monkeypatch):
 
 def test_unreadable_files(plant):
     archive = Archive(plant({"a/1.png": b"1", "a/2.txt": b""}))
-    with pytest.raises(DataError, match=r"2\.txt: no image, complete zip, folder or CSV"):
+    with pytest.raises(DataError, match=r"2\.txt: no image, complete zip, folder or .csv"):
         Archive(archive.root / "a/2.txt")
     (archive.root / "a/1.png").unlink()
     for function in (archive.read, archive.stamp):
