@@ -100,6 +100,8 @@ def read_file(path: Path) -> bytes:
     """Returns the bytes of a file; errors are `DataError`s."""
     try:
         check_size(str(path), path.stat().st_size, THREADS)
+        if not path.is_file():  # reading a pipe would wait for its writer
+            raise DataError(f"{path} is no regular file; remove it")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
