@@ -70,7 +70,7 @@ def curves(match: Match, name: str, caption: str, panels: Mapping[str, Mapping[R
         figure.legend([*labels.values()], [*labels], loc="outside upper center", ncols=min(4, 2 * across), fontsize=9)
         if any(match.study.settings(trial)["split.validation"] for trial in match.trials.values()):
             caption += " The held-out images are the validation images; none of them is tested."
-        return plots.save(name, caption, figure, curves=True)
+        return plots.save(name, caption, figure)
 
 
 def _draw(axes: Axes, means: DataFrame, quantity: str, optimizer: str, longest: bool) -> None:
@@ -121,7 +121,7 @@ def longest_trainings(match: Match) -> Figure:
             "Confusion matrices and ROC curves of the longest trainings, which the paper does not show; positive class "
             f"{match.study.class_names[1]}. The dot is the most probable class; faint lines are seeds."
         )
-        return plots.save("longest-trainings", caption, figure, curves=True)
+        return plots.save("longest-trainings", caption, figure)
 
 
 def accuracy_table(match: Match) -> Table:

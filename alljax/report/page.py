@@ -80,9 +80,8 @@ def inline(figure: Figure, prefix: str) -> Markup:
     """Returns a figure as an ``<svg>`` element in the colors of the page, with element ids that start with `prefix`."""
     svg = figure.svg[figure.svg.index("<svg") :]
     width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
-    curves = Markup(' data-curves="{}"').format(figure.curves) if figure.curves else ""
-    head = Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img"{}><title>{}</title>').format(
-        width, height, width, height, curves, figure.description or figure.caption
+    head = Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img"><title>{}</title>').format(
+        width, height, width, height, figure.description or figure.caption
     )
     unique = re.sub(r"[^A-Za-z0-9]", "-", prefix)
     body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{unique}-", svg[svg.index(">") + 1 :].replace("xlink:", ""))

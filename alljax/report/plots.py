@@ -5,7 +5,6 @@ differ in their dashes too. The page replaces them by its own. The same numbers 
 """
 
 import io
-import json
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,6 @@ import numpy as np
 import pandas
 from absl import logging
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
@@ -60,11 +58,8 @@ def subplots(
         yield figure, figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
 
 
-def save(name: str, caption: str, figure: matplotlib.figure.Figure, curves: bool = False, png: bool = True) -> Figure:
-    """Returns a figure of `subplots` as SVG and PNG (200 dots per inch on white), see `Figure`.
-
-    With `curves`, mouse and arrow keys show the values of the labeled lines. `png` can be omitted.
-    """
+def save(name: str, caption: str, figure: matplotlib.figure.Figure, png: bool = True) -> Figure:
+    """Returns a figure of `subplots` as SVG and, unless it is omitted, PNG (200 dots per inch on white)."""
     interrupts.check(collective=True)
     image, svg = io.BytesIO(), io.StringIO()
     if png:
@@ -73,14 +68,14 @@ def save(name: str, caption: str, figure: matplotlib.figure.Figure, curves: bool
         figure.set_layout_engine("none")  # the layout takes most of the time and is the same for both
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(svg, format="svg", transparent=True, metadata=no_metadata)
-    return Figure(name, caption, svg.getvalue(), image.getvalue(), curves=_curves(figure) if curves else "")
+    return Figure(name, caption, svg.getvalue(), image.getvalue())
 
 
 def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: Any) -> Figure:
     """Returns a figure with one axes for the page only; `draw` gets the axes and the arguments."""
     with subplots() as (figure, grid):
         draw(grid[0, 0], *arguments)
-        return save(name, caption, figure, curves=True, png=False)
+        return save(name, caption, figure, png=False)
 
 
 def interval_figure(
@@ -225,33 +220,3 @@ def _choose_fonts(figure: matplotlib.figure.Figure) -> None:
             f"no installed font has {missing[:20]}: install one (Noto Sans CJK, …), or PNG and JPEG figures have "
             "boxes; report.html and SVG figures keep the text"
         )
-
-
-def _curves(figure: matplotlib.figure.Figure) -> str:
-    """Returns the labeled lines of a figure as JSON for report.js; empty if it has none.
-
-    A list of panels: ``box`` (left, top, width and height of the axes as shares of the figure), the limits ``x`` and
-    ``y``, ``name`` of the horizontal axis, ``title``, ``at`` (positions on that axis, ascending) and ``lines``: label,
-    color, and a value or null for each position.
-    """
-    panels = []
-    shared = figure.get_supxlabel() or next((axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()), "")
-    for axes in figure.axes:
-        lines: list[Any] = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-        at = sorted({float(x) for line in lines for x in line.get_xdata()})
-        series = []
-        for line in lines:
-            known = {float(x): float(f"{y:.4g}") for x, y in zip(*line.get_data(), strict=True) if np.isfinite(y)}
-            series.append((line.get_label(), to_hex(line.get_color()), [known.get(x) for x in at]))
-        box = axes.get_position()
-        panel = {
-            "box": [round(share, 5) for share in (box.x0, 1 - box.y1, box.width, box.height)],
-            "x": axes.get_xlim(),
-            "y": axes.get_ylim(),
-            "name": axes.get_xlabel() or shared,
-            "title": axes.get_title() or axes.get_title("left"),
-            "at": [float(f"{x:.4g}") for x in at],
-            "lines": series,
-        }
-        panels += [panel] if lines else []
-    return json.dumps(panels, ensure_ascii=False) if panels else ""

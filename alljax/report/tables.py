@@ -93,7 +93,6 @@ class Figure:
         svg: Matplotlib's SVG file.
         png: the same as PNG; empty where the figure is only on the page.
         description: what a screen reader reads; the caption if empty.
-        curves: JSON of the curves that the reader can follow with the mouse; empty if there are none.
     """
 
     name: str
@@ -101,7 +100,6 @@ class Figure:
     svg: str
     png: bytes = b""
     description: str = ""
-    curves: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
 """The report in a real browser: Debian's Chromium, driven by Selenium; nothing is fetched."""
 
 import base64
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 
 from alljax.report import page
 from alljax.report.tables import Table, Value
@@ -46,11 +43,6 @@ def load(browser: webdriver.Chrome, path: Path, width: int = 1280, dark: bool = 
     browser.get(path.as_uri())
 
 
-def readout(figure: WebElement) -> list[str]:
-    box = figure.find_element(By.CLASS_NAME, "readout")
-    return box.text.split("\n") if box.is_displayed() else []
-
-
 @pytest.mark.parametrize("width", [1280, 390])
 def test_page_loads_without_requests_and_fits_the_screen(
     browser: webdriver.Chrome, toy_report: Path, width: int
@@ -75,31 +67,6 @@ def test_click_on_a_heading_sorts(browser: webdriver.Chrome, tmp_path: Path) -> 
             values = [key(text) for text in browser.execute_script(script, column)]
             assert values == sorted(values, reverse=reverse)
     assert browser.find_element(By.CSS_SELECTOR, "tfoot").text.startswith("trial-0")
-
-
-def test_mouse_and_keys_follow_a_curve(browser: webdriver.Chrome, toy_report: Path) -> None:
-    load(browser, toy_report)
-    figure = browser.find_element(By.CSS_SELECTOR, "#model-0 .follow")
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", figure)
-    data = figure.find_element(By.TAG_NAME, "svg").get_attribute("data-curves")
-    panel, area = json.loads(str(data))[0], figure.find_element(By.CLASS_NAME, "panel")
-    assert readout(figure) == []
-    script = "const r = arguments[0].getBoundingClientRect(); return [r.left, r.top, r.width, r.height];"
-    for share, index in ((0.02, 0), (0.98, 2)):
-        x, y, width, height = browser.execute_script(script, area)
-        point = {"x": x + share * width, "y": y + height / 2}
-        browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", **point})
-        lines = readout(figure)
-        assert lines[0] == f"epoch {index + 1}"
-        for label, _, values in panel["lines"]:
-            assert float(lines[lines.index(label) + 1]) == pytest.approx(values[index], abs=6e-4)
-    browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": 1, "y": 1})
-    assert readout(figure) == []
-    for key, head in ((Keys.ARROW_RIGHT, "epoch 1"), (Keys.ARROW_RIGHT, "epoch 2"), (Keys.ARROW_LEFT, "epoch 1")):
-        area.send_keys(key)
-        assert readout(figure)[0] == head
-    area.send_keys(Keys.TAB)
-    assert readout(figure) == []
 
 
 def luminance(color: str) -> float:

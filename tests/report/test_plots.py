@@ -1,11 +1,9 @@
-import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 
 import numpy as np
 import pandas
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from alljax.report import page, plots
 from alljax.report.tables import Figure
@@ -59,27 +57,6 @@ def test_confusion_matrix_shows_counts_shares_and_literal_class_names() -> None:
     texts = {str(element.text) for element in ElementTree.fromstring(svg).iter(f"{SVG}text")}
     assert {"3", "75%", "1", "25%", "0%", ODD[0], ODD[1], "true class", "predicted class"} <= texts
     assert any(text.endswith("…") for text in texts)
-
-
-def test_roc_curve_is_the_mean_over_seeds() -> None:
-    labels, probabilities = scores(seeds=3, images=400)
-    (panel,) = json.loads(roc(labels, probabilities).curves)
-    ((_, color, values),) = panel["lines"]
-    area = np.mean([roc_auc_score(labels, seed[:, 1]) for seed in probabilities])
-    assert np.trapezoid(values, panel["at"]) == pytest.approx(area, abs=0.01)
-    assert color == plots.BLUE
-    assert plots.BLUE not in roc(np.zeros(400, int), probabilities).svg, "without one class"
-
-
-def test_curves_of_the_page_are_those_of_the_figure() -> None:
-    frame = history(3, 10)
-    frame.loc[frame["epoch"] == 2, "val_accuracy"] = np.nan
-    (panel,) = json.loads(learning_curves(frame).curves)
-    assert (panel["name"], panel["at"]) == ("epoch", [*range(1, 11)])
-    _, (label, color, values) = panel["lines"]
-    assert (label, color, values[1]) == ("held-out images", plots.VERMILION, None)
-    means = frame.groupby("epoch")["val_accuracy"].mean()
-    assert values[2:] == pytest.approx(means.tolist()[2:], abs=1e-3)
 
 
 def test_font_that_lacks_a_script_is_reported_once(messages: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
