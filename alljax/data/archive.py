@@ -179,7 +179,9 @@ def _walk(root: Path) -> list[str]:
 
     paths = []
     for folder, subfolders, names in os.walk(root, onerror=fail, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        here = Path(folder).resolve()
+        loops = [name for name in subfolders if (here / name).resolve() in (here, *here.parents)]
+        subfolders[:] = [name for name in subfolders if not name.startswith(".") and name not in loops]
         below = Path(folder).relative_to(root)
         paths += [(below / name).as_posix() for name in names]
         paths += [f"{(below / name).as_posix()}/" for name in subfolders]

@@ -170,7 +170,7 @@ def _are_ranges(names: Collection[str]) -> bool:
 
 
 def _compile(name_pattern: str) -> re.Pattern[str]:
-    pattern = compile_pattern("data.name_pattern", name_pattern, repeats=10)
+    pattern = compile_pattern("data.name_pattern", name_pattern, repeats=6)
     if name_pattern and not {*_NAMED}.intersection(pattern.groupindex):
         example = r"'^(?P<subject>\d+)_'"
         raise ConfigError(f"data.name_pattern {name_pattern!r} has no group subject, field or cell, as in {example}")

@@ -8,9 +8,7 @@ if TYPE_CHECKING:
 
 
 def sections(study: "Study") -> "list[Section]":
-    """Returns the sections of the report that ``study.compare`` (``paper`` or ``variants``) asks for."""
-    from alljax.paper import leakage, reproduction, variants
+    """Returns the sections of the report that ``study.compare=paper`` asks for."""
+    from alljax.paper import leakage, reproduction
 
-    if study.config["study.compare"] == "variants":
-        return variants.sections(study)
     return [*reproduction.sections(study), *leakage.sections(study)]

@@ -129,3 +129,9 @@ def test_unreadable_files(plant):
     os.mkfifo(archive.root / "a/1.png")
     with pytest.raises(DataError, match="no regular file"):
         archive.read("a/1.png")
+
+
+def test_a_link_to_a_parent_folder_is_not_followed(plant) -> None:
+    root = plant(["a/1.png", "b/2.png"])
+    (root / "a/loop").symlink_to("..")
+    assert Archive(root).images() == ("a/1.png", "b/2.png")
