@@ -1,4 +1,3 @@
-import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 
@@ -26,16 +25,6 @@ def test_each_number_of_epochs_has_a_panel_with_both_optimizers(parts: dict[str,
             f"{epochs} epochs" for epochs in published.EPOCHS
         ]
         assert {"Adam, training images", "RMSprop, held-out images"} <= {*texts}
-
-
-def test_curves_are_means_over_folds_and_seeds(paper_study: Study, parts: dict[str, Figure | Table]) -> None:
-    history = paper_study.history(matching.match(paper_study).trials["A", "adam", 100])
-    figure = parts["figure-7-overlaid"]
-    assert isinstance(figure, Figure)
-    for panel, quantity in zip(json.loads(figure.curves), ("accuracy", "loss"), strict=True):
-        means = history.groupby("epoch")[f"val_{quantity}"].mean()
-        (values,) = (values for label, _, values in panel["lines"] if label == "Adam, held-out images")
-        assert values == pytest.approx(means.tolist(), rel=1e-3)
 
 
 def test_figure_9_and_its_table_show_the_accuracies(paper_study: Study, parts: dict[str, Figure | Table]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from alljax.report import page, plots
 from alljax.report.tables import Figure
@@ -57,6 +58,28 @@ def test_confusion_matrix_shows_counts_shares_and_literal_class_names() -> None:
     texts = {str(element.text) for element in ElementTree.fromstring(svg).iter(f"{SVG}text")}
     assert {"3", "75%", "1", "25%", "0%", ODD[0], ODD[1], "true class", "predicted class"} <= texts
     assert any(text.endswith("…") for text in texts)
+
+
+def test_roc_curve_is_the_mean_over_seeds() -> None:
+    labels, probabilities = scores(seeds=3, images=400)
+    with plots.subplots() as (_, grid):
+        plots.draw_roc_curves(grid[0, 0], labels, probabilities, CLASSES)
+        (line,) = [line for line in grid[0, 0].lines if line.get_label() == CLASSES[1]]
+    area = np.mean([roc_auc_score(labels, seed[:, 1]) for seed in probabilities])
+    assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(area, abs=0.01)
+    assert line.get_color() == plots.BLUE
+    assert plots.BLUE not in roc(np.zeros(400, int), probabilities).svg, "without one class"
+
+
+def test_learning_curves_are_means_over_folds_and_seeds() -> None:
+    frame = history(3, 10)
+    frame.loc[frame["epoch"] == 2, "val_accuracy"] = np.nan
+    with plots.subplots() as (_, grid):
+        plots.draw_learning_curves(grid[0, 0], frame, "accuracy", "held-out images")
+        (line,) = [line for line in grid[0, 0].lines if line.get_label() == "held-out images"]
+    assert line.get_xdata().tolist() == [*range(1, 11)]
+    means = frame.groupby("epoch")["val_accuracy"].mean()
+    np.testing.assert_allclose(line.get_ydata(), means)
 
 
 def test_font_that_lacks_a_script_is_reported_once(messages: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
