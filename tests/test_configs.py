@@ -84,3 +84,19 @@ def test_toy_gives_its_tables_and_figures(file: str, tmp_path: Path) -> None:
         assert (tmp_path / folder / f"ablation.{suffix}").is_file()
     for path in (tmp_path / "tables").glob("*.csv"):
         assert len({len(row) for row in csv.reader(path.read_text().splitlines())}) == 1, "every row has all columns"
+
+
+@pytest.mark.long
+def test_demos_resemble_real_cells(tmp_path: Path) -> None:
+    """The quickstart's model is above the size of the cell, but not significantly; the fine-tuned one learns more."""
+    for file in ("quickstart.py", "finetune.py:toy"):
+        assert cli.main(["study", f"--config={FOLDER / file}", f"--workdir={tmp_path / file[:8]}"]) == 0
+        metrics = json.loads((tmp_path / file[:8] / "metrics.json").read_text())
+        size = metrics["baselines"]["size_threshold"]
+        for trial in metrics["trials"].values():
+            assert 0.75 < size["accuracy"] < 0.85
+            assert trial["auc"] > size["auc"]
+            assert trial["accuracy"] > max(size["accuracy"], metrics["baselines"]["majority"]["accuracy"])
+            if file == "quickstart.py":
+                low, high = trial["size_improvement"]["auc"]["interval"]
+                assert low < 0 < high
