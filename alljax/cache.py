@@ -73,7 +73,8 @@ def read_text(path: Path) -> str | None:
 
 def entries() -> list[Path]:
     """Returns the cached files, the one that was not used for the longest time first."""
-    return sorted((path for path in _glob("*") if path.suffix != ".sha256"), key=lambda path: path.stat().st_mtime)
+    found = (path for path in _glob("*") if path.suffix not in (".sha256", ".lock"))
+    return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
 def make_room(size: int) -> None:
