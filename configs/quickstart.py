@@ -4,7 +4,7 @@ r"""From a folder of images to a trained head, its metrics with intervals, and a
 
 Generated images (600 of 24 subjects), frozen EfficientNet-Lite0 with real ImageNet weights, heads trained with Adam and
 with RMSprop, 5 folds of subjects, 3 seeds.  Expect an AUC of .92 [.85, .97] for both and .83 [.70, .91] for the size of
-the cell: not distinguishable with 24 subjects.  About half a minute on two CPU cores.
+the cell: not distinguishable with 24 subjects.  About 40 seconds on two CPU cores.
 
     alljax study --config=configs/quickstart.py:cnmc --workdir=runs/cnmc \
         --config.data.source=C-NMC_Leukemia.zip --config.weights.path=vgg16-397923af.pth
