@@ -72,9 +72,14 @@ def read_text(path: Path) -> str | None:
 
 
 def entries() -> list[Path]:
-    """Returns the cached files, the one that was not used for the longest time first."""
-    found = (path for path in _glob("*") if path.suffix not in (".sha256", ".lock"))
+    """Returns the complete cached files, the one that was not used for the longest time first."""
+    found = (path for path in _glob("*") if path.suffix not in (".sha256", ".lock", ".part"))
     return sorted(found, key=lambda path: path.stat().st_mtime)
+
+
+def abandoned() -> list[Path]:
+    """Returns the unfinished files of killed processes; those of living ones would be missed."""
+    return [path for path in _glob(".*.part") if time.time() - path.stat().st_mtime > ABANDONED]
 
 
 def make_room(size: int) -> None:
@@ -83,9 +88,9 @@ def make_room(size: int) -> None:
     Raises:
         WorkdirError: `size` bytes do not fit on the disk.
     """
-    abandoned = [path for path in _glob(".*") if time.time() - path.stat().st_mtime > ABANDONED]
     folder = files.cache_dir().absolute()
-    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free + remove(abandoned)
+    remove(abandoned())
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
     found = entries()
     excess = max(sum(path.stat().st_size for path in found) + size - limit("ALLJAX_CACHE_GB"), size - free)
     while found and excess > 0:

@@ -223,5 +223,5 @@ def cache_clear(options: Options) -> None:
     from alljax import cache
     from alljax.weights import store
 
-    paths = [*cache.entries(), *(store.downloads() if options.weights else ())]
+    paths = [*cache.entries(), *cache.abandoned(), *(store.downloads() if options.weights else ())]
     print(f"removed {plural(len(paths), 'file')}, {cache.remove(paths) / 1e9:,.2f} GB")

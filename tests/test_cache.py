@@ -104,3 +104,5 @@ def test_unfinished_files_of_killed_processes_are_removed_after_a_day(folder: Pa
     os.utime(killed, (time.time() - 90_000,) * 2)
     cache.make_room(0)
     assert names(folder) == [living.name, "old.npy"]
+    assert main(["cache", "clear"]) == 0
+    assert names(folder) == [living.name], "a study that is running can complete it"
