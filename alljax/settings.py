@@ -172,7 +172,7 @@ SETTINGS: dict[str, Setting] = {
     "study.compare": _choice("compare with the tables of the paper", "", "paper"),
     "study.checkpoints": Setting(True, "store the parameters of each trial, which `alljax predict` needs"),
     "study.seeds": Setting(1, "number of seeds per trial and fold: seed, seed + 1, ...", minimum=1, maximum=10_000),
-    "evaluation.resamples": Setting(2000, "number of bootstrap resamples per interval", minimum=100, maximum=1e6),
+    "evaluation.resamples": Setting(2000, "bootstrap resamples for comparing several models", minimum=100, maximum=1e6),
     "evaluation.level": Setting(0.95, "confidence level of intervals", minimum=0.5, below=1),
 }
 

@@ -4,7 +4,7 @@ A model that does not clearly beat them has not learned more than the class freq
 larger.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 
 from alljax.data.splits import Fold
 from alljax.evaluation import metrics
-from alljax.evaluation.intervals import Bootstrap, HeldOut, auc_within_folds, confidence_intervals
+from alljax.evaluation.intervals import HeldOut, Jackknife, confidence_intervals
 
-COMPARED = ("accuracy", "macro_f1", "auc")
+COMPARED = ("accuracy", "macro_recall", "macro_f1", "auc")
 """Metrics in which a model is compared with the size threshold, see `size_improvement`."""
 
 
@@ -64,7 +64,7 @@ def size_threshold(
 
 
 def evaluate(
-    labels: np.ndarray, sized: SizeThreshold, folds: Sequence[Fold], bootstrap: Bootstrap
+    labels: np.ndarray, sized: SizeThreshold, folds: Sequence[Fold], level: float
 ) -> dict[str, dict[str, Any]]:
     """Returns the metrics of both rules over the test images of all folds; arguments as in `size_threshold`.
 
@@ -73,7 +73,7 @@ def evaluate(
         `metrics.evaluate` and ``intervals`` (metric to [low, high]); ``size_threshold`` also has ``thresholds`` and
         ``sides``, see `SizeThreshold`.
     """
-    test = replace(sized.test, folds=None)
+    test = sized.test
     classes = test.probabilities.shape[2]
     shares = [np.bincount(labels[fold.train], minlength=classes) / len(fold.train) for fold in folds]
     probabilities = np.repeat(shares, [len(fold.test) for fold in folds], axis=0)[None]
@@ -81,36 +81,31 @@ def evaluate(
     majority = replace(test, probabilities=probabilities, scores=np.zeros(probabilities.shape))
     found: dict[str, dict[str, Any]] = {}
     for name, rule in (("majority", majority), ("size_threshold", test)):
-        intervals = confidence_intervals(rule, bootstrap)
-        found[name] = metrics.evaluate(rule.labels, rule.probabilities[0], rule.ranking[0])
+        intervals = confidence_intervals(rule, level)
+        found[name] = metrics.evaluate(rule.labels, rule.probabilities[0], rule.ranking[0], rule.folds)
         found[name]["intervals"] = {metric: list(bounds) for metric, bounds in intervals.items()}
     found["size_threshold"] |= {"thresholds": sized.thresholds, "sides": sized.sides}
     return found
 
 
-def size_improvement(
-    model: Mapping[str, Any], test: HeldOut, size: HeldOut, bootstrap: Bootstrap
-) -> dict[str, dict[str, Any]]:
-    """Returns the improvement of a model over the size threshold, on the same images and resamples of subjects.
-
-    The AUC of both is that within folds, so that different scales of the heads do not count against the model.
+def size_improvement(test: HeldOut, size: HeldOut, level: float) -> dict[str, dict[str, Any]]:
+    """Returns the improvement of a model over the size threshold, on the same images.
 
     Args:
-        model: its metrics, from `metrics.average_over_seeds`.
-        test: its predictions with their folds.
+        test: the model's predictions.
         size: `SizeThreshold.test` on the same images.
-        bootstrap: resamples and level.
+        level: confidence level.
 
     Returns:
-        ``value`` and ``interval`` of each metric of `COMPARED` that is defined.
+        ``value`` and ``interval`` of each metric of `COMPARED` that has an interval.
     """
-    bounds = confidence_intervals(test, bootstrap, COMPARED, minus=size)
-    baseline = metrics.evaluate(size.labels, size.probabilities[0]) | {"auc": auc_within_folds(size)}
-    own = {**model, "auc": auc_within_folds(test)}
+    jackknife = Jackknife.of(test)
+    values, others = (jackknife.values(each, COMPARED) for each in (test, size))
+    differences = {name: values[name] - others[name] for name in COMPARED}
     return {
-        name: {"value": own[name] - baseline[name], "interval": list(bounds[name])}
-        for name in COMPARED
-        if name in bounds and None not in (own[name], baseline[name])
+        name: {"value": float(difference[0]), "interval": list(interval)}
+        for name, difference in differences.items()
+        if (interval := jackknife.interval(difference, level, limits=None))
     }
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation.intervals import Bootstrap, Interval, resample
+from alljax.evaluation.bootstrap import Bootstrap, resample
+from alljax.evaluation.intervals import Interval
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Ranking:
 
     @cached_property
     def metric(self) -> str:
-        """What ranks: the AUC, because the accuracy also rewards a large class; the accuracy if a trial has no AUC."""
-        return "accuracy" if any(trial["auc"] is None for trial in self.metrics["trials"].values()) else "auc"
+        """What ranks: the AUC; the balanced accuracy if a trial has none. The accuracy also rewards a large class."""
+        return "macro_recall" if any(trial["auc"] is None for trial in self.metrics["trials"].values()) else "auc"
 
     @cached_property
     def leaky(self) -> frozenset[str]:

@@ -1,12 +1,11 @@
 """The leakage gap: the same configurations tested on random images and on subjects that they were not trained on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from alljax.data.protocols import LEAKY
-from alljax.evaluation.intervals import auc_within_folds, percentile_interval, resample
+from alljax.evaluation.intervals import Jackknife
 from alljax.report import plots
 from alljax.report.setting_names import describe, varied_settings
 from alljax.report.tables import Section, Table, Value, difference_value, number_value
@@ -26,7 +25,8 @@ def sections(study: Study) -> list[Section]:
     pairs = find_pairs(study)
     if not pairs:
         return []
-    gaps = [gap(study, pair) for pair in pairs]
+    jackknife = Jackknife.of(*(study.predictions(name).held_out for pair in pairs for name in pair))
+    gaps = [gap(study, pair, jackknife) for pair in pairs]
     series = {}
     for side, label in enumerate(SIDES):
         results = [study.metrics["trials"][pair[side]] for pair in pairs]
@@ -35,8 +35,8 @@ def sections(study: Study) -> list[Section]:
     series["cell size alone"] = np.full((len(pairs), 3), size)
     caption = "Accuracy of the same configurations on random images and on disjoint subjects, with intervals."
     figure = plots.interval_figure("leakage", caption, list(pairs.values()), {"": series}, "accuracy")
-    text = summary(gaps, study.bootstrap.level)
-    return [Section("leakage", "Leakage gap", [text], [_table(study, pairs, gaps), figure])]
+    text = summary(gaps, jackknife, study.bootstrap.level)
+    return [Section("leakage", "Leakage gap", [text], [_table(study, pairs, gaps, jackknife), figure])]
 
 
 def find_pairs(study: Study) -> dict[Pair, str]:
@@ -58,40 +58,34 @@ def find_pairs(study: Study) -> dict[Pair, str]:
     return {(name, other): describe(varied, settings[other]) or name for name, other in pairs}
 
 
-def gap(study: Study, pair: Pair) -> dict[str, np.ndarray]:
-    """Returns each metric defined for both trials of a pair, (2, 1 + B): its value, and that in every resample.
+def gap(study: Study, pair: Pair, jackknife: Jackknife) -> dict[str, np.ndarray]:
+    """Returns each metric defined for both trials of a pair, (2, 1 + K): of all images, then without each subject.
 
     The two tests are of different images, so they cannot be paired image by image. Their subjects are the same, except
-    those without an image in the random test set; a resample draws them once for both, see `resample`.
+    those without an image in the random test set; each is left out of both tests at once.
     """
-    predictions = [study.predictions(name) for name in pair]
-    tests = [replace(test.held_out, folds=test.folds) for test in predictions]
-    resampled = resample(tests, study.bootstrap, tuple(METRICS))
-    found = {}
-    for metric in METRICS:
-        numbers = [study.metrics["trials"][name][metric] for name in pair]
-        if metric == "auc":
-            numbers = [auc_within_folds(test) for test in tests]
-        if None not in numbers:
-            found[metric] = np.column_stack([numbers, [test[metric] for test in resampled]])
-    return found
+    values = [jackknife.values(study.predictions(name).held_out, list(METRICS)) for name in pair]
+    found = {metric: np.stack([of_test[metric] for of_test in values]) for metric in METRICS}
+    return {metric: both for metric, both in found.items() if np.isfinite(both[:, 0]).all()}
 
 
-def summary(gaps: Sequence[dict[str, np.ndarray]], level: float) -> str:
+def summary(gaps: Sequence[dict[str, np.ndarray]], jackknife: Jackknife, level: float) -> str:
     """Returns the leakage gap in a sentence, averaged over the configurations."""
     texts = []
     for metric, name in (("accuracy", "percentage points of accuracy"), ("auc", "AUC within folds")):
         if all(metric in found for found in gaps):
             first, second = np.mean([found[metric] for found in gaps], axis=0)
-            bounds = percentile_interval((first - second)[1:], level)
-            difference = difference_value(metric, first[0] - second[0], bounds)
-            significant = bounds and (bounds[0] > 0 or bounds[1] < 0)
-            texts.append(f"{difference.text} {name} {difference.note}{'' if significant else ' (not significant)'}")
+            bounds = jackknife.interval(first - second, level, limits=None)
+            difference, (low, high) = difference_value(metric, first[0] - second[0], bounds), bounds or (0, 0)
+            significant = "" if low > 0 or high < 0 else " (not significant)"
+            texts.append(f"{difference.text} {name} {difference.note}{significant}")
     over = "" if len(gaps) == 1 else f", averaged over {len(gaps)} configurations"
     return f"Testing on random images instead of disjoint subjects gains {' and '.join(texts)}{over}."
 
 
-def _table(study: Study, pairs: Mapping[Pair, str], gaps: Sequence[dict[str, np.ndarray]]) -> Table:
+def _table(
+    study: Study, pairs: Mapping[Pair, str], gaps: Sequence[dict[str, np.ndarray]], jackknife: Jackknife
+) -> Table:
     rows, level = [], study.bootstrap.level
     for label, found in zip(pairs.values(), gaps, strict=True):
         values = [Value(label)]
@@ -100,13 +94,14 @@ def _table(study: Study, pairs: Mapping[Pair, str], gaps: Sequence[dict[str, np.
                 values += [Value("–")] * 3
                 continue
             first, second = found[metric]
-            for sign, draws in (("", first), ("", second), ("+", first - second)):
-                values.append(number_value(metric, draws[0], percentile_interval(draws[1:], level), sign))
+            for sign, numbers in (("", first), ("", second), ("+", first - second)):
+                bounds = jackknife.interval(numbers, level, limits=None if sign else (0.0, 1.0))
+                values.append(number_value(metric, numbers[0], bounds, sign))
         rows.append(values)
     protocols = dict.fromkeys(study.settings(other)["split.protocol"] for _, other in pairs)
     columns = [f"{label}, {what}" for label in METRICS.values() for what in (*SIDES, "difference")]
     notes = [
-        f"In brackets: {study.intervals}; each resample draws the {study.interval_unit} once for both tests.",
+        f"In brackets: {study.intervals}, each of which is left out of both tests at once.",
         "AUC within folds: only images scored by the same head are ranked, because scores of different heads differ in "
         "scale, which would look like a leak; there is none where a fold has one class.",
         f"Protocols: paper and {', '.join(protocols)}. The models of the two splits may have different numbers of "

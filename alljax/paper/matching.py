@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation.intervals import percentile_interval, resample
+from alljax.evaluation.intervals import Jackknife
 from alljax.evaluation.metrics import evaluate
 from alljax.paper import published
 from alljax.paper.published import Key, Row
@@ -134,16 +134,19 @@ def compare(match: Match, row: Row, metric: str) -> Comparison:
 
 
 def compare_means(match: Match, key: Key) -> list[Comparison]:
-    """Returns the means over epochs of one of Tables 3 to 6; intervals use the same resamples for all epochs."""
+    """Returns the means over epochs of one of Tables 3 to 6; intervals leave out the same subject for all epochs."""
     study, means = match.study, published.MEANS[key]
     names = [name for row, name in match.trials.items() if row[:2] == key]
     if len(names) < len(published.EPOCHS):
         return [Comparison(metric, theirs, 5e-3) for metric, theirs in means.items()]
-    resampled = resample([study.predictions(name).held_out for name in names], study.bootstrap, list(means))
+    tests = [study.predictions(name).held_out for name in names]
+    jackknife = Jackknife.of(*tests)
+    values = [jackknife.values(test, list(means)) for test in tests]
     found = []
     for metric, theirs in means.items():
         ours = float(np.mean([study.metrics["trials"][name][metric] for name in names]))
-        interval = percentile_interval(np.mean([test[metric] for test in resampled], axis=0), study.bootstrap.level)
+        of_mean = np.mean([of_test[metric] for of_test in values], axis=0)
+        interval = jackknife.interval(of_mean, study.bootstrap.level)
         tolerance = _tolerance(np.mean([_runs(study, name)[metric] for name in names], axis=0))
         found.append(Comparison(metric, theirs, 5e-3, ours, interval, tolerance))
     return found

@@ -103,7 +103,7 @@ def optimizer_table(match: Match) -> Table:
             continue
         values = [Value(match.networks[network]), Value(str(epochs), epochs)]
         adam, rmsprop = (study.predictions(match.trials[row]).held_out for row in pair)
-        bounds = confidence_intervals(adam, study.bootstrap, metrics, minus=rmsprop)
+        bounds = confidence_intervals(adam, study.bootstrap.level, metrics, minus=rmsprop)
         for metric in metrics:
             first, second = (matching.compare(match, row, metric) for row in pair)
             theirs, reach = first.theirs - second.theirs, first.rounding + second.rounding

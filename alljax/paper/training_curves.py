@@ -110,7 +110,7 @@ def longest_trainings(match: Match) -> Figure:
             network = textwrap.fill(match.networks[row[0]], 34)
             above.set_title(f"{network}\n{OPTIMIZERS[row[1]]}, {row[2]} epochs", fontsize=9.5)
             plots.draw_confusion_matrix(above, result["confusion"], names)
-            plots.draw_roc_curves(below, tested.labels, tested.probabilities, match.study.class_names,
+            plots.draw_roc_curves(below, tested.held_out, match.study.class_names,
                                   color=COLORS[row[1]], label="true positive rate", linewidth=1.5)  # fmt: skip
             below.set_title(f"AUC {metric_value('auc', result)}", fontsize=9.5)
             below.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")

@@ -6,7 +6,7 @@ import numpy as np
 
 from alljax.data import file_properties
 from alljax.errors import first_few, plural
-from alljax.evaluation.intervals import confidence_intervals
+from alljax.evaluation.intervals import Jackknife
 from alljax.evaluation.metrics import METRICS
 from alljax.report.setting_names import setting_value
 from alljax.report.tables import Value, difference_value, metric_value
@@ -15,24 +15,28 @@ from alljax.study.results import Study
 BASELINES = {"majority": "majority class", "size_threshold": "cell size alone"}
 """Display names of the baselines."""
 
-DIFFERENCE = {"auc": "AUC", "accuracy": "accuracy in percentage points"}
+DIFFERENCE = {"auc": "AUC", "macro_recall": "balanced accuracy", "accuracy": "accuracy in percentage points"}
 """Display names of differences."""
 
 FEW_SUBJECTS = 10
-"""Below this number of subjects per class percentile intervals are visibly too narrow."""
+"""Below this effective number of subjects of a class its intervals are uncertain themselves."""
 
 
 def headline(study: Study) -> dict[str, Value]:
     """Returns the main metrics of the best model by display name, for two classes with both recalls."""
-    names, result = study.class_names, study.metrics["trials"][study.ranking.best]
-    shown = {key: METRICS[key] for key in ("auc", "accuracy", "macro_f1")}
-    if len(names) == 2:
-        recalls = {f"recall_{label}": result["per_class"][label]["recall"] for label in (0, 1)}
-        bounds = confidence_intervals(study.predictions(study.ranking.best).held_out, study.bootstrap, list(recalls))
-        result = {**result, **recalls, "intervals": result["intervals"] | bounds}
-        del shown["macro_f1"]
-        shown |= {"recall_1": f"sensitivity: recall of {names[1]}", "recall_0": f"specificity: recall of {names[0]}"}
-    return {label: metric_value(key, result) for key, label in shown.items()}
+    name, names = study.ranking.best, study.class_names
+    result = study.metrics["trials"][name]
+    if len(names) > 2:
+        shown = {key: METRICS[key] for key in (study.ranking.metric, "accuracy", "macro_f1")}
+        return {label: metric_value(key, result) for key, label in shown.items()}
+    shown = {
+        study.ranking.metric: METRICS[study.ranking.metric],
+        "accuracy": METRICS["accuracy"],
+        "recall_1": f"sensitivity: recall of {names[1]}",
+        "recall_0": f"specificity: recall of {names[0]}",
+    }
+    recalls = {f"recall_{label}": of_class["recall"] for label, of_class in enumerate(result["per_class"])}
+    return {label: metric_value(key, result | recalls) for key, label in shown.items()}
 
 
 def findings(study: Study) -> Iterator[str]:
@@ -114,15 +118,19 @@ def warnings(study: Study) -> Iterator[str]:
         yield "Such a split rewards recognizing subjects; expect worse results on new subjects."
     if study.ranking.leaky:
         yield "Models tested on a leaky split are marked and ranked after all others, however high their numbers."
-    predictions = study.predictions(study.ranking.best)
     if study.interval_unit == "images":
         yield (
             "The subjects of the images are unknown. Intervals are over images and too narrow if subjects have several "
             "images, and a subject can be on both sides of the split."
         )
     else:
-        for label, name in enumerate(study.class_names):
-            count = len(np.unique(predictions.subjects[predictions.labels == label]))
-            if count < FEW_SUBJECTS:
-                yield f"Only {plural(count, 'subject')} of class {name} tested: its intervals are too narrow."
+        tested = Jackknife.of(study.predictions(study.ranking.best).held_out)
+        for name, count, effective in zip(study.class_names, tested.subjects, tested.effective, strict=True):
+            if count == 1:
+                yield f"No intervals: one subject of class {name} was tested; at least two are needed."
+            elif effective < FEW_SUBJECTS:
+                yield (
+                    f"Few subjects of class {name} were tested: {count}, which tell as much as {effective:.1f} with "
+                    "equally many images. Its numbers are uncertain, and so are its intervals."
+                )
     yield from study.metrics["dataset"]["notes"]

@@ -1,6 +1,8 @@
 """Tables of a study: its models with the baselines (also in the terminal), classes, misclassified images, subjects."""
 
 import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import rich.table
@@ -10,7 +12,7 @@ from rich.console import Console
 from alljax.evaluation.metrics import METRICS
 from alljax.progress import show
 from alljax.report.findings import BASELINES
-from alljax.report.tables import Section, Table, Value, metric_value
+from alljax.report.tables import Section, Table, Value, format_value, metric_value
 from alljax.study.results import Study
 
 DRAWN = 6
@@ -37,14 +39,27 @@ def results_table(study: Study) -> Table:
         by_class = [metric_value("recall", one, interval=False) for one in result["per_class"] if recalls]
         minutes = Value(f"{result['seconds'] / 60:.1f}", result["seconds"] / 60) if "seconds" in result else Value("")
         rows.append((label, *(Value(split) for _ in split_column), *values, *by_class, minutes))
-    columns = ("model", *split_column, *METRICS.values(), *recalls, "minutes")
+    columns, best = ("model", *split_column, *METRICS.values(), *recalls, "minutes"), trials[ranking.best]
+    for label, *deviations in _spread_rows(best):
+        empty = [Value("")] * (len(recalls) + 1)
+        rows.append((label, *(Value(best["split"]) for _ in split_column), *deviations, *empty))
     notes = (
         f"In brackets: {study.intervals}.",
+        "Intervals are of these trained models with fixed thresholds; they do not contain the standard deviations.",
+        f"AUC: pairs of images of the same fold. All pairs, best model: {format_value('auc', best.get('pooled_auc'))}.",
         "Other intervals are in metrics.json. The minutes are those of training, without extracting features.",
         *(f"Failed: {name}: {message}" for name, message in study.metrics["failed"].items()),
     )
     title, count = "Metrics over all held-out images", len(trials)
     return Table("results", title, columns, rows[:count], rows[count:], notes)
+
+
+def _spread_rows(result: Mapping[str, Any]) -> Iterator[list[Value]]:
+    """Yields the standard deviations of a model's metrics over folds, repeats and seeds, where there are several."""
+    for over, deviations in {**result.get("spread", {}), "seeds": result["std"]}.items():
+        if any(deviations.values()):
+            values = [Value(format_value(key, deviations.get(key)), deviations.get(key)) for key in METRICS]
+            yield [Value(f"best model: sd over {over}"), *values]
 
 
 def print_results(study: Study, width: int | None = None) -> None:

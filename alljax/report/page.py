@@ -90,7 +90,7 @@ def inline(figure: Figure, prefix: str) -> Markup:
 
 def _model(study: Study, name: str) -> dict[str, Any]:
     """Returns the figures of a model and its contact sheet in base64, empty if it has none."""
-    history, tested, names = study.history(name), study.predictions(name), study.class_names
+    history, tested, names = study.history(name), study.predictions(name).held_out, study.class_names
     validation = "validation images" if study.settings(name)["split.validation"] else "held-out images"
     result, draw, curves = study.metrics["trials"][name], plots.draw_single, plots.draw_learning_curves
     pairs = zip(itertools.product(names, names), np.ravel(result["confusion"]), strict=True)
@@ -100,7 +100,7 @@ def _model(study: Study, name: str) -> dict[str, Any]:
         draw("accuracy", "Accuracy during training", curves, history, "accuracy", validation),
         draw("loss", "Loss during training", curves, history, "loss", validation),
         replace(matrix, description="Confusion matrix; " + ", ".join(entries[:25])),
-        draw("roc", "ROC curve", plots.draw_roc_curves, tested.labels, tested.probabilities, names),
+        draw("roc", "ROC curve", plots.draw_roc_curves, tested, names),
     ]
     path, metric = study.folder / "figures" / f"misclassified-{name}.jpg", study.ranking.metric
     sheet = base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""

@@ -24,6 +24,8 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from alljax import interrupts
+from alljax.evaluation.intervals import HeldOut
+from alljax.evaluation.metrics import ranked_classes
 from alljax.report.tables import Figure
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
@@ -150,24 +152,30 @@ def draw_confusion_matrix(axes: Axes, matrix: Sequence[Sequence[float]], class_n
     axes.spines[:].set_visible(False)
 
 
-def draw_roc_curves(
-    axes: Axes, labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], **line: Any
-) -> None:
+def draw_roc_curves(axes: Axes, test: HeldOut, class_names: Sequence[str], **line: Any) -> None:
     """Draws the ROC curve of class 1 of two classes, or of each class against the rest.
 
     The strong line is the mean over seeds at each false positive rate, faint lines are the seeds, and the dot is the
-    operating point of the most probable class. Labels are (N,), probabilities (R, N, C) of R seeds; `line` is the look
-    of the only line of two classes.
+    operating point of the most probable class. The curve of a seed is the mean over folds, weighted by their pairs of
+    images, so that the area under it is the AUC within folds.
+
+    Args:
+        axes: axes to draw on.
+        test: predictions of C classes.
+        class_names: C display names.
+        line: look of the only line of two classes.
     """
     grid, binary = np.linspace(0, 1, 201), len(class_names) == 2
-    ranked = [1] if binary else range(len(class_names))
     axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle=DASHES[2])
-    for place, label in enumerate(label for label in ranked if len(np.unique(labels == label)) == 2):
+    for place, label in enumerate(label for label in ranked_classes(len(class_names)) if label in test.labels):
         color, dashes = PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]
         look = {"color": color, "linestyle": dashes, "label": shorten(class_names[label])} | line
-        positive, predicted = labels == label, probabilities.argmax(2) == label
-        curves = [roc_curve(positive, seed[:, label]) for seed in probabilities]
-        rates = np.stack([np.interp(grid, false, true) for false, true, _ in curves])
+        positive, predicted = test.labels == label, test.probabilities.argmax(2) == label
+        rows = [np.flatnonzero(test.fold == index) for index in np.unique(test.fold)]
+        pairs = [np.sum(positive[part]) * np.sum(~positive[part]) for part in rows]
+        if not all(pairs):
+            continue
+        rates = np.stack([_roc_curve(grid, positive, seed[:, label], rows, pairs) for seed in test.ranking])
         if binary and len(rates) > 1:
             axes.plot(grid, rates.T, color=look["color"], alpha=0.3, linewidth=0.7)
         axes.plot(np.append(0.0, grid), np.append(0.0, rates.mean(0)), **look)
@@ -177,6 +185,14 @@ def draw_roc_curves(
     axes.grid()
     if not binary:
         axes.legend(loc="lower right", fontsize=9)
+
+
+def _roc_curve(
+    grid: np.ndarray, positive: np.ndarray, scores: np.ndarray, folds: Sequence[np.ndarray], pairs: Sequence[int]
+) -> np.ndarray:
+    """Returns the true positive rate at each false positive rate, the mean over folds weighted by `pairs`."""
+    curves = [roc_curve(positive[rows], scores[rows]) for rows in folds]
+    return np.average([np.interp(grid, false, true) for false, true, _ in curves], axis=0, weights=pairs)
 
 
 def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str]) -> bytes:

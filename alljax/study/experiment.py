@@ -21,7 +21,6 @@ from alljax.data.readers import open_dataset
 from alljax.errors import Problems, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import SizeThreshold
-from alljax.evaluation.intervals import Bootstrap
 from alljax.models.backbones import get_backbone
 from alljax.study import identity, sweep
 from alljax.study.sweep import Trial
@@ -86,9 +85,9 @@ class Experiment:
     @cached_property
     def description(self) -> dict[str, Any]:
         """The parts of metrics.json that do not depend on a model: data set, protocols, leaks, baselines."""
-        divisions, bootstrap = {}, Bootstrap.of(self.config)
+        divisions, level = {}, self.config.evaluation.level
         for name, division in self.divisions.items():
-            rules = baselines.evaluate(self.labels, division.size_threshold, division.folds, bootstrap)
+            rules = baselines.evaluate(self.labels, division.size_threshold, division.folds, level)
             divisions[name] = division.description | {"baselines": rules}
         return {"dataset": self._describe_dataset(), "splits": divisions} | next(iter(divisions.values()))
 

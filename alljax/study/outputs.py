@@ -8,7 +8,7 @@ import numpy as np
 
 from alljax.data import splits
 from alljax.evaluation import baselines, metrics
-from alljax.evaluation.intervals import Bootstrap, confidence_intervals
+from alljax.evaluation.intervals import Jackknife, confidence_intervals, spread
 from alljax.study import results, workdir
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
@@ -58,15 +58,19 @@ def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[s
     tested = [len(fold.test) for fold in experiment.folds(trial)]
     runs = [run.probabilities[:, :count] for run, count in zip(outcome.folds, tested, strict=True)]
     test = replace(size, probabilities=np.concatenate(runs, axis=1), scores=None)
-    per_seed = [metrics.evaluate(test.labels, of_seed) for of_seed in test.probabilities]
-    seed, bootstrap = trial.config.seed, Bootstrap.of(trial.config)
+    per_seed = [metrics.evaluate(test.labels, of_seed, folds=test.folds) for of_seed in test.probabilities]
+    seed, level, tested_subjects = trial.config.seed, trial.config.evaluation.level, Jackknife.of(test)
     model = metrics.average_over_seeds(per_seed, range(seed, seed + len(per_seed)))
-    intervals = confidence_intervals(replace(test, folds=None), bootstrap)
+    for label, of_class in enumerate(model["per_class"]):
+        of_class["subjects"] = tested_subjects.subjects[label]
+        of_class["effective_subjects"] = tested_subjects.effective[label]
+    repeats = np.repeat([fold.repeat for fold in experiment.folds(trial)], tested)
     return model | {
-        "intervals": {name: list(interval) for name, interval in intervals.items()},
-        "size_improvement": baselines.size_improvement(model, test, size, bootstrap),
+        "intervals": {name: list(interval) for name, interval in confidence_intervals(test, level).items()},
+        "spread": {"folds": spread(test, test.fold), "repeats": spread(test, repeats)},
+        "size_improvement": baselines.size_improvement(test, size, level),
         "interval_unit": experiment.interval_unit,
-        "level": bootstrap.level,
+        "level": level,
     }
 
 

@@ -17,8 +17,9 @@ from alljax import files
 from alljax.data.dataset import Dataset
 from alljax.data.readers import open_dataset
 from alljax.errors import UserError, WorkdirError, first_few, plural
+from alljax.evaluation.bootstrap import Bootstrap
 from alljax.evaluation.comparison import Ranking
-from alljax.evaluation.intervals import Bootstrap, HeldOut
+from alljax.evaluation.intervals import HeldOut
 from alljax.study import identity, schemas, sweep, workdir
 from alljax.weights import store
 
@@ -46,8 +47,8 @@ class Predictions:
 
     @property
     def held_out(self) -> HeldOut:
-        """The predictions for `evaluation.intervals`; all images are ranked together."""
-        return HeldOut(self.labels, self.probabilities, self.subjects)
+        """The predictions for `evaluation.intervals`."""
+        return HeldOut(self.labels, self.probabilities, self.subjects, self.folds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ class Study:
 
     @property
     def bootstrap(self) -> Bootstrap:
-        """Of the study's intervals, so that later ones use the same resamples."""
+        """Of the study's comparisons, so that later ones use the same resamples."""
         config = self.config
         return Bootstrap(config["evaluation.resamples"], config["evaluation.level"], config["seed"])
 

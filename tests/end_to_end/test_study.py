@@ -165,4 +165,4 @@ def test_real_cells_with_real_weights_agree_with_scikit_learn(
         scores[rows["test"]] = model.predict_proba(stored["features"][rows["test"]])[:, 1]
     reference = roc_auc_score(stored["labels"], scores)
     for trial in summary["trials"].values():
-        assert trial["auc"] == pytest.approx(reference, abs=0.05)
+        assert trial["pooled_auc"] == pytest.approx(reference, abs=0.05)

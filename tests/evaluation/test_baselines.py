@@ -3,9 +3,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from alljax.data.splits import Fold
-from alljax.evaluation import baselines, metrics
+from alljax.evaluation import baselines
 from alljax.evaluation.baselines import best_threshold
-from alljax.evaluation.intervals import Bootstrap
 
 
 def folds(parts: np.ndarray) -> list[Fold]:
@@ -22,7 +21,7 @@ def images(size: float, count: int = 300, classes: int = 2) -> tuple[np.ndarray,
 def evaluate(labels: np.ndarray, areas: np.ndarray, folds: list[Fold]) -> dict:
     subjects = [str(index) for index in range(len(labels))]
     sized = baselines.size_threshold(labels, areas, subjects, folds, int(labels.max()) + 1)
-    return baselines.evaluate(labels, sized, folds, Bootstrap(100))
+    return baselines.evaluate(labels, sized, folds, 0.95)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -47,7 +46,7 @@ def test_direction_is_learned() -> None:
     sized = result["size_threshold"]
     assert sized["sides"] == [[1, 0]] * 5
     assert sized["accuracy"] > 0.75
-    assert sized["auc"] == pytest.approx(roc_auc_score(labels, -areas))
+    assert sized["pooled_auc"] == pytest.approx(roc_auc_score(labels, -areas))
     low, high = sized["intervals"]["accuracy"]
     assert low < sized["accuracy"] < high
 
@@ -58,20 +57,19 @@ def test_folds_of_opposite_directions_share_one_ranking(sign: int) -> None:
     labels = np.array([0] * 8 + [1] * 2 + [0] * 2 + [1] * 8)
     areas = 0.5 + sign * np.where(np.arange(20) < 10, 0.2, -0.1) * (labels - 0.5) + np.linspace(0, 0.01, 20)
     result = evaluate(labels, areas, folds(np.arange(20) // 10))
-    assert result["size_threshold"]["auc"] == pytest.approx(roc_auc_score(labels, sign * areas))
+    assert result["size_threshold"]["pooled_auc"] == pytest.approx(roc_auc_score(labels, sign * areas))
 
 
 def test_majority_depends_on_training_images_only() -> None:
     labels = np.array([0] * 6 + [1] * 4)
     majority = evaluate(labels, np.linspace(0.1, 1, 10), folds(np.arange(10) // 5))["majority"]
     assert majority["confusion"] == [[1, 5], [4, 0]]
-    assert majority["auc"] == 0.5
+    assert majority["pooled_auc"] == 0.5
 
 
 def test_size_improvement_of_the_size_threshold_itself_is_zero() -> None:
     labels, areas = images(0.05)
     size = baselines.size_threshold(labels, areas, np.arange(300).astype(str), folds(np.arange(300) % 2), 2).test
-    model = metrics.evaluate(size.labels, size.probabilities[0])
-    found = baselines.size_improvement(model, size, size, Bootstrap(100))
+    found = baselines.size_improvement(size, size, 0.95)
     assert found["accuracy"] == {"value": 0.0, "interval": [0.0, 0.0]}
     assert set(found) == set(baselines.COMPARED)

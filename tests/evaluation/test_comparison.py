@@ -3,8 +3,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from alljax.evaluation.bootstrap import Bootstrap
 from alljax.evaluation.comparison import Ranking
-from alljax.evaluation.intervals import Bootstrap, HeldOut, confidence_intervals
+from alljax.evaluation.intervals import HeldOut, confidence_intervals
 from alljax.evaluation.metrics import evaluate
 
 BOOTSTRAP = Bootstrap(200)
@@ -34,14 +35,15 @@ def labels() -> np.ndarray:
     [
         ((0.6, 0.8, 0.9), "c", "auc", "bac"),
         ((0.6, 0.8, 0.9), "abc", "auc", "cba"),
-        ((None, 0.8, 0.9), "", "accuracy", "abc"),
+        ((None, 0.8, 0.9), "", "macro_recall", "abc"),
     ],
 )
 def test_leaky_trials_come_last_unless_all_are(aucs: tuple[float, ...], leaky: str, metric: str, order: str) -> None:
     trials = {
         name: {"auc": auc, "split": "leaky" if name in leaky else "s"} for name, auc in zip("abc", aucs, strict=True)
     }
-    trials["a"]["accuracy"], trials["b"]["accuracy"], trials["c"]["accuracy"] = 0.9, 0.8, 0.7
+    for name, value in zip("abc", (0.9, 0.8, 0.7), strict=True):
+        trials[name]["macro_recall"] = value
     splits = HONEST | {"leaky": {"protocol": {"leaky": True}}}
     ranking = Ranking({"trials": trials, "splits": splits}, {}.get, BOOTSTRAP)
     assert (ranking.metric, "".join(ranking.order)) == (metric, order)
@@ -59,7 +61,7 @@ def test_differences_are_paired_and_simultaneous(labels: np.ndarray) -> None:
         assert difference.interval is not None
         low, high = difference.interval
         assert low <= difference.value <= high
-        single = confidence_intervals(tests[name].held_out, BOOTSTRAP, ["auc"], minus=best)["auc"]
+        single = confidence_intervals(tests[name].held_out, BOOTSTRAP.level, ["auc"], minus=best)["auc"]
         assert high - low > single[1] - single[0], "wide enough for all pairs at once"
     assert ranking.differences["trial0"].below
     assert not ranking.differences[ranking.order[1]].below

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from alljax.evaluation.metrics import average_over_seeds, evaluate
+from alljax.evaluation.metrics import auc, average_over_seeds, evaluate, pairs_in_order
 
 
 def test_row_of_the_papers_tables() -> None:
@@ -27,6 +27,7 @@ def test_agrees_with_scikit_learn(classes: int) -> None:
     result = evaluate(labels, probabilities)
     assert result["weighted_f1"] == pytest.approx(metrics.f1_score(labels, probabilities.argmax(1), average="weighted"))
     assert result["log_loss"] == pytest.approx(metrics.log_loss(labels, probabilities))
+    assert result["mcc"] == pytest.approx(metrics.matthews_corrcoef(labels, probabilities.argmax(1)))
     scores = probabilities[:, 1] if classes == 2 else probabilities
     assert result["auc"] == pytest.approx(metrics.roc_auc_score(labels, scores, multi_class="ovr"))
 
@@ -57,3 +58,46 @@ def test_average_over_seeds_has_means_and_standard_deviation() -> None:
     assert mean["confusion"] == [[1, 0], [0.5, 0.5]]
     assert [one["seed"] for one in mean["per_seed"]] == mean["seeds"] == [7, 8]
     assert average_over_seeds(per_seed[:1], [7])["std"]["accuracy"] is None
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_auc_within_folds_is_the_mean_of_folds_weighted_by_pairs(classes: int) -> None:
+    generator = np.random.default_rng(4)
+    labels, folds = generator.integers(0, classes, 120), generator.integers(0, 3, 120)
+    scores = np.round(generator.random((120, classes)), 1)  # with ties
+    expected = []
+    for label in [1] if classes == 2 else range(classes):
+        rows = [folds == fold for fold in range(3)]
+        pairs = [np.sum(labels[row] == label) * np.sum(labels[row] != label) for row in rows]
+        areas = [metrics.roc_auc_score(labels[row] == label, scores[row, label]) for row in rows]
+        expected.append(np.average(areas, weights=pairs))
+    result = evaluate(labels, scores, folds=folds)
+    assert result["auc"] == pytest.approx(np.mean(expected))
+    of_classes = [metrics.roc_auc_score(labels == label, scores[:, label]) for label in range(classes)]
+    assert result["pooled_auc"] == pytest.approx(of_classes[1] if classes == 2 else np.mean(of_classes))
+
+
+def test_different_scales_of_folds_do_not_lower_the_auc() -> None:
+    labels, folds = np.tile([0, 1], 20), np.repeat(["1", "2"], 20)
+    positive = np.where(folds == "1", 0.1, 0.6) + 0.3 * labels
+    result = evaluate(labels, np.stack([1 - positive, positive], -1), folds=folds)
+    assert (result["auc"], result["pooled_auc"]) == (1.0, 0.75)
+
+
+def test_fold_without_a_class_has_no_auc() -> None:
+    labels, shares = np.repeat([0, 1], 5), np.full((11, 2), 0.5)
+    assert auc(labels, shares[:10], labels) is None
+    assert auc(np.append(labels, 1), shares, np.append(labels, 0)) is None
+
+
+def test_pairs_in_order_are_those_of_a_double_loop() -> None:
+    generator = np.random.default_rng(5)
+    positive, scores, groups = (
+        generator.random(60) < 0.4,
+        generator.integers(8, size=60) / 8,
+        generator.integers(4, size=60),
+    )
+    for image, found in enumerate(pairs_in_order(positive, scores, groups).T):
+        others = np.flatnonzero((groups == groups[image]) & (positive != positive[image]))
+        ahead = np.sign(scores[image] - scores[others]) * (1 if positive[image] else -1)
+        assert found.tolist() == [np.sum(ahead + 1) / 2, len(others)]

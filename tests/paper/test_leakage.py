@@ -1,10 +1,9 @@
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from alljax.evaluation.intervals import Bootstrap, HeldOut, auc_within_folds, resample
+from alljax.evaluation.intervals import HeldOut, Jackknife
 from alljax.paper import leakage
 from alljax.report.tables import Figure, Table
 from alljax.study.results import Study
@@ -25,13 +24,13 @@ def test_each_configuration_is_compared_with_itself(both_study: Study) -> None:
     for index, row in enumerate(table.rows):
         names = pair(both_study, index)
         assert [both_study.settings(name)["split.protocol"] for name in names] == ["paper", "subject_kfold"]
-        tests = [both_study.predictions(name) for name in names]
-        assert [value.number for value in row[1:3]] == [trials[name]["accuracy"] for name in names]
+        tests = [both_study.predictions(name).held_out for name in names]
+        assert [value.number for value in row[1:3]] == pytest.approx([trials[name]["accuracy"] for name in names])
         assert row[3].number == pytest.approx(row[1].number - row[2].number)
-        aucs = [auc_within_folds(replace(one.held_out, folds=one.folds)) for one in tests]
-        assert [value.number for value in row[4:6]] == aucs
-        first, second = resample([one.held_out for one in tests], both_study.bootstrap, ["accuracy"])
-        low, high = np.quantile(first["accuracy"] - second["accuracy"], [0.025, 0.975])
+        assert [value.number for value in row[4:6]] == pytest.approx([trials[name]["auc"] for name in names])
+        jackknife = Jackknife.of(*tests)
+        first, second = (jackknife.values(test, ["accuracy"])["accuracy"] for test in tests)
+        low, high = jackknife.interval(first - second, 0.95, limits=None) or (np.nan, np.nan)
         assert row[3].note == f"[{100 * low:+.1f}, {100 * high:+.1f}]".replace("-", "−").replace("+0.0", "0.0")
     assert "averaged over 4 configurations" in section.paragraphs[0]
     assert all(label in figure.svg for label in labels)
@@ -45,9 +44,11 @@ def test_planted_leak_is_significant() -> None:
     subjects, labels = np.array([f"{number}" for number in range(40)]), np.arange(40) % 2
     right = np.eye(2)[labels][None]
     half = np.eye(2)[np.where(np.arange(40) % 4 < 2, labels, 1 - labels)][None]
-    first, second = resample([HeldOut(labels, right, subjects), HeldOut(labels, half, subjects)], Bootstrap())
-    gap = {name: np.column_stack([[1.0, 0.5], np.stack([first[name], second[name]])]) for name in ("accuracy", "auc")}
-    text = leakage.summary([gap], 0.95)
+    tests = HeldOut(labels, right, subjects), HeldOut(labels, half, subjects)
+    jackknife = Jackknife.of(*tests)
+    first, second = (jackknife.values(test, ["accuracy", "auc"]) for test in tests)
+    gap = {name: np.stack([first[name], second[name]]) for name in first}
+    text = leakage.summary([gap], jackknife, 0.95)
     assert text.startswith("Testing on random images instead of disjoint subjects gains +50.0 percentage points")
     assert "not significant" not in text
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from alljax import config as configs
-from alljax.evaluation.intervals import Bootstrap, HeldOut, confidence_intervals
+from alljax.evaluation.intervals import HeldOut, confidence_intervals
 from alljax.evaluation.metrics import average_over_seeds, evaluate
 from alljax.report import model_tables
 from alljax.report.report import write_report
@@ -48,9 +48,9 @@ def make_study() -> Callable[..., Study]:
             logits[:, np.arange(160), labels] += max(0.0, 2 - step * place)
             scores = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))[:, rows]
             result = average_over_seeds([evaluate(labels[rows], one) for one in scores], range(seeds))
-            intervals = confidence_intervals(HeldOut(labels[rows], scores, names[rows]), Bootstrap(100))
+            held_out = HeldOut(labels[rows], scores, names[rows])
             split = "leaky" if place < leaky else "honest"
-            trials[trial.name] = {**result, **COMMON, "intervals": intervals, "split": split}
+            trials[trial.name] = {**result, **COMMON, "intervals": confidence_intervals(held_out, 0.95), "split": split}
             settings[trial.name] = json.loads(json.dumps(configs.flatten(trial.config)))
             path, name = paths[rows], names[rows]
             predictions[trial.name] = Predictions(path, name, name, np.full(len(name), "0 0"), labels[rows], scores)

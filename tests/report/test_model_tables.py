@@ -23,6 +23,11 @@ def test_results_fit_and_list_models_then_baselines(
     result = study.metrics["trials"][study.ranking.best]
     low, high = result["intervals"]["accuracy"]
     assert f"{result['accuracy']:.1%} [{100 * low:.1f}, {100 * high:.1f}]" in text
+    deviations = {"folds": result["spread"]["folds"], "seeds": result["std"]}
+    rows = [row for row in model_tables.results_table(study).footer if "sd over" in row[0].text]
+    assert [row[0].text for row in rows] == [f"best model: sd over {over}" for over in deviations]
+    for row, of_metrics in zip(rows, deviations.values(), strict=True):
+        assert row[1].number == of_metrics["auc"]
     assert table.splitlines()[-1] == "positive class: ALL (leukemic blast)"
 
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas
 import pytest
-from sklearn.metrics import roc_auc_score
 
+from alljax.evaluation.intervals import HeldOut
+from alljax.evaluation.metrics import auc
 from alljax.report import page, plots
 from alljax.report.tables import Figure
 
@@ -33,8 +34,11 @@ def learning_curves(frame: pandas.DataFrame, quantity: str = "accuracy") -> Figu
     return plots.draw_single("curves", "curves", plots.draw_learning_curves, frame, quantity, "held-out images")
 
 
-def roc(labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str] = CLASSES) -> Figure:
-    return plots.draw_single("roc", "ROC", plots.draw_roc_curves, labels, probabilities, names)
+def roc(
+    labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str] = CLASSES, folds: np.ndarray | None = None
+) -> Figure:
+    test = HeldOut(labels, probabilities, np.arange(len(labels)), folds)
+    return plots.draw_single("roc", "ROC", plots.draw_roc_curves, test, names)
 
 
 def test_page_shows_figures_in_its_colors_with_a_title_and_unique_ids() -> None:
@@ -60,12 +64,13 @@ def test_confusion_matrix_shows_counts_shares_and_literal_class_names() -> None:
     assert any(text.endswith("…") for text in texts)
 
 
-def test_roc_curve_is_the_mean_over_seeds() -> None:
+def test_roc_curve_is_the_mean_over_seeds_and_folds() -> None:
     labels, probabilities = scores(seeds=3, images=400)
+    folds = np.arange(400) % 5 // 2
     with plots.subplots() as (_, grid):
-        plots.draw_roc_curves(grid[0, 0], labels, probabilities, CLASSES)
+        plots.draw_roc_curves(grid[0, 0], HeldOut(labels, probabilities, np.arange(400), folds), CLASSES)
         (line,) = [line for line in grid[0, 0].lines if line.get_label() == CLASSES[1]]
-    area = np.mean([roc_auc_score(labels, seed[:, 1]) for seed in probabilities])
+    area = np.mean([auc(labels, of_seed, folds) for of_seed in probabilities])
     assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(area, abs=0.01)
     assert line.get_color() == plots.BLUE
     assert plots.BLUE not in roc(np.zeros(400, int), probabilities).svg, "without one class"

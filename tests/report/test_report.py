@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import re
@@ -6,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -90,7 +92,7 @@ def test_page_opens_with_the_best_model_and_its_intervals(toy_report: Path, toy_
     low, high = result["intervals"]["auc"]
     assert best in start
     assert f"AUC {result['auc']:.3f} [{low:.3f}, {high:.3f}]" in start
-    recalls = confidence_intervals(study.predictions(best).held_out, study.bootstrap, ["recall_1"])["recall_1"]
+    recalls = confidence_intervals(study.predictions(best).held_out, 0.95, ["recall_1"])["recall_1"]
     sensitivity = f"{result['per_class'][1]['recall']:.1%} [{100 * recalls[0]:.1f}, {100 * recalls[1]:.1f}]"
     assert f"recall of ALL (leukemic blast) {sensitivity}" in start
     assert "Positive class: ALL (leukemic blast)" in start
@@ -201,6 +203,21 @@ def test_contact_sheets_show_misclassified_images_once(study_copy: Path, toy_con
     assert len(found.all("img")) == 1
     assert [name for name in found.ids if name.startswith("model-")] == ["model-0"], "only the best has figures"
     assert "3 more models" in found.text
+
+
+def test_few_effective_subjects_and_missing_intervals_are_warnings(make_study: Callable[..., Study]) -> None:
+    study = make_study()
+    best = study.ranking.best
+    tested = study.predictions(best)
+    assert "ubject" not in " ".join(findings.warnings(study))
+    # Three of four images of HEM are of one subject.
+    unequal = np.where((tested.labels == 0) & (np.arange(160) % 4 > 0), "one", tested.subjects)
+    study._predictions[best] = dataclasses.replace(tested, subjects=unequal)
+    (warning,) = findings.warnings(study)
+    assert "Few subjects of class HEM (normal) were tested: 21, which tell as much as 1.8" in warning
+    study._predictions[best] = dataclasses.replace(tested, subjects=np.where(tested.labels == 0, "one", unequal))
+    (warning,) = findings.warnings(study)
+    assert warning.startswith("No intervals: one subject of class HEM (normal)")
 
 
 def test_findings_compare_with_other_models_and_size(make_study: Callable[..., Study]) -> None:

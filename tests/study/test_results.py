@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from study.conftest import TRIAL, change_json
 
 from alljax.errors import WorkdirError
-from alljax.evaluation.intervals import confidence_intervals
+from alljax.evaluation.intervals import Jackknife, confidence_intervals, spread
 from alljax.study import workdir
 from alljax.study.results import merge_shards, read_study
 from alljax.study.run import run_study
@@ -43,8 +43,17 @@ def test_predictions_and_metrics_agree(toy_study: Path) -> None:
     correct = predictions.probabilities.argmax(2) == predictions.labels
     assert metrics["accuracy"] == pytest.approx(correct.mean())
     assert metrics["std"]["accuracy"] == pytest.approx(np.std(correct.mean(1), ddof=1))
-    found = confidence_intervals(predictions.held_out, study.bootstrap)
-    assert metrics["intervals"]["accuracy"] == pytest.approx(found["accuracy"])
+    assert metrics["interval_unit"] == "subjects"
+    found = confidence_intervals(predictions.held_out, 0.95)
+    assert metrics["intervals"].keys() == found.keys()
+    for key, interval in found.items():
+        assert metrics["intervals"][key] == pytest.approx(interval), key
+    tested = Jackknife.of(predictions.held_out)
+    for key, numbers in (("subjects", tested.subjects), ("effective_subjects", tested.effective)):
+        assert [of_class[key] for of_class in metrics["per_class"]] == pytest.approx(numbers)
+    deviations = spread(predictions.held_out, predictions.held_out.fold)
+    assert metrics["spread"]["folds"] == pytest.approx(deviations)
+    assert metrics["spread"]["repeats"] == {}, "one repeat"
     assert {"value", "interval"} == metrics["size_improvement"]["accuracy"].keys()
     assert len(study.history(name)) == 2 * 2 * 3, "folds × seeds × epochs"
     assert study.ranking.differences.keys() == set(study.ranking.order[1:])
