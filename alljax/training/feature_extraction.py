@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import itertools
@@ -193,7 +194,7 @@ def feature_blocks(
     Each image is read once.  A batch is sharded over all devices of all processes; each process decodes its part, and
     all get the result.  A batch is read back after the next one has been dispatched.
     """
-    extract, turn = make_extractor(networks), jax.jit(jax.vmap(augmentation.dihedral, (0, None)))
+    extract = make_extractor(tuple(networks))
     mesh = jax.make_mesh((jax.local_device_count(),), ("data",), devices=jax.local_devices())
     variables = jax.device_put(networks[0].variables, NamedSharding(mesh, PartitionSpec()))
     count, size, shard = len(source.labels), config.features.batch_size, (jax.process_index(), jax.process_count())
@@ -201,7 +202,7 @@ def feature_blocks(
 
     def dispatch(batch: ImageBatch) -> list[list[jax.Array]]:
         images = jax.device_put(batch.images, NamedSharding(mesh, PartitionSpec("data")))
-        return [extract(variables, turn(images, view)) for view in range(VIEWS[augment])]
+        return [extract(variables, _turn(images, view)) for view in range(VIEWS[augment])]
 
     def collect(outputs: list[list[jax.Array]]) -> list[np.ndarray]:
         blocks = [np.stack([np.asarray(view) for view in views], 1) for views in zip(*outputs, strict=True)]
@@ -213,7 +214,8 @@ def feature_blocks(
             yield [block[: min(size, count - start)] for block in collect(outputs)]
 
 
-def make_extractor(networks: Sequence[Network]) -> Callable[[Any, jax.Array], list[jax.Array]]:
+@functools.lru_cache(maxsize=1)
+def make_extractor(networks: tuple[Network, ...]) -> Callable[[Any, jax.Array], list[jax.Array]]:
     """Returns a compiled function: variables, uint8 (B, S, S, 3) → float32 features (B, D) of each network.
 
     One pass through the deepest serves all networks, which differ in ``stage`` and ``pool`` only.
@@ -227,6 +229,9 @@ def make_extractor(networks: Sequence[Network]) -> Callable[[Any, jax.Array], li
         return [POOLINGS[network.pool](stages[network.stage]) for network in networks]
 
     return extract
+
+
+_turn = jax.jit(jax.vmap(augmentation.dihedral, (0, None)))
 
 
 def _pass_of(request: Request) -> Request:

@@ -79,7 +79,7 @@ def alljax_slices(images: int) -> Slices:
     @cache
     def extractor(backbone: str) -> tuple[Any, Any]:
         network = random_network(backbone, SIZE)
-        return feature_extraction.make_extractor([network]), jax.device_put(network.variables)
+        return feature_extraction.make_extractor((network,)), jax.device_put(network.variables)
 
     def features(backbone: str) -> dict[str, float]:
         (extract, variables), noise = extractor(backbone), pixels(images)
