@@ -91,14 +91,27 @@ def predict(options: Options) -> int:
     return _exit_code(dataset.notes)
 
 
+@_verb("evaluate", "--workdir", "alljax evaluate --workdir=runs/quickstart")
+def evaluate(options: Options) -> None:
+    """Evaluate a finished study again from its stored predictions, and write its report."""
+    from alljax import paper
+    from alljax.report import model_tables, report
+    from alljax.study import assessment
+
+    study = assessment.evaluate_study(options.workdir)
+    report.write_report(options.workdir, paper.sections)
+    model_tables.print_results(study)
+
+
 @_verb("report", "--workdir shards --verify", "alljax report --workdir=runs/quickstart")
 def report(options: Options) -> None:
     """Write report.html from the finished trials of a study."""
     from alljax import paper
     from alljax.report import report
-    from alljax.study import results, workdir
+    from alljax.study import assessment, results, workdir
 
-    results.merge_shards(options.workdir, options.shards)
+    if results.merge_shards(options.workdir, options.shards)["trials"]:
+        assessment.evaluate_study(options.workdir)
     if options.verify:
         print(f"{workdir.verify_all(options.workdir)} files are intact")
     print(f"report: {report.write_report(options.workdir, paper.sections)}")

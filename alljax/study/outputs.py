@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write_experiment(folder: Path, experiment: Experiment) -> None:
-    """Writes split.csv, and metrics.json with the trials that were finished before.
+    """Writes images.csv, split.csv, and metrics.json with the trials that were finished before.
 
     With several split settings split.csv has their names in a first column ``split``.
     """
@@ -32,7 +32,15 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
         tables.append(pandas.DataFrame(rows, columns=list(splits.COLUMNS)))
         if len(experiment.divisions) > 1:
             tables[-1].insert(0, "split", name)
-    workdir.write_study(folder, {"split.csv": workdir.to_csv(pandas.concat(tables))})
+    images = pandas.DataFrame({
+        "path": [record.path for record in dataset.records],
+        "subject_name": [record.subject for record in dataset.records],
+        "subject": experiment.subjects,
+        "label": [dataset.classes[record.label] for record in dataset.records],
+        "area": experiment.inspection.areas,
+    })  # fmt: skip
+    contents = {"images.csv": images, "split.csv": pandas.concat(tables)}
+    workdir.write_study(folder, {name: workdir.to_csv(table) for name, table in contents.items()})
     results.summarize_study(folder, experiment.description)
 
 

@@ -30,7 +30,7 @@ HISTORY = {"repeat": int, "fold": int, "seed": int, "epoch": int} | dict.fromkey
     ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy"), float
 )
 PREDICTIONS = {"path": str, "label": str, "predicted": str, "repeat": int, "fold": int, "seed": int}
-SUBJECTS = {"path": str, "subject_name": str, "subject": str}
+IMAGES = {"path": str, "subject_name": str, "subject": str, "label": str, "area": float}
 """Columns of the tables of a study that are read, and their types; predictions also have the probabilities."""
 
 
@@ -116,7 +116,7 @@ class Study:
         frame = workdir.read_csv(folder, "predictions.csv", PREDICTIONS | dict.fromkeys(columns, float))
         frame = frame.sort_values(["seed", "path", "repeat", "fold"], kind="stable")
         seeds = max(frame["seed"].nunique(), 1)
-        rows = frame.iloc[: len(frame) // seeds].merge(self._subjects, on="path", how="left")
+        rows = frame.iloc[: len(frame) // seeds].merge(self.images.drop(columns="label"), on="path", how="left")
         labels = {label: index for index, label in enumerate(self.classes)}
         probabilities = frame[columns].to_numpy(np.float64)
         known = rows["label"].isin(labels) & rows["subject"].notna()
@@ -135,9 +135,15 @@ class Study:
         return self._predictions[name]
 
     @cached_property
-    def _subjects(self) -> "DataFrame":
-        """From path to the name of the subject in the data set and after merging aliases."""
-        return workdir.read_csv(self.folder, "split.csv", SUBJECTS).drop_duplicates("path")
+    def images(self) -> "DataFrame":
+        """The images of the study, images.csv: ``path``, ``subject_name``, ``subject`` (aliases merged), ``area``."""
+        return workdir.read_csv(self.folder, "images.csv", IMAGES)
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any]:
+        """What `assessment` computed, evaluation.json: ``trials``, by name, and ``selection``."""
+        evaluation: dict[str, Any] = workdir.read(self.folder, workdir.EVALUATION, schemas.EVALUATION)
+        return evaluation
 
 
 def read_study(folder: Path) -> Study:
@@ -166,6 +172,7 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
             and not workdir.damaged(folder)
             and all(workdir.is_finished(folder, name) for name in study.trials)
             and study.metrics["trials"] == found
+            and study.evaluation["trials"].keys() == found.keys()
             and all(store.digest(path) == sha256 for path, sha256 in _weight_files(given, found))
             and study.environment.get("source_state") == source_state(config)
         )

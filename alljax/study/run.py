@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax import interrupts, progress
 from alljax.errors import ConfigError, Problems, Stopped, UserError, WorkdirError, first_few, plural
-from alljax.study import estimate, identity, outputs, results, sweep, workdir
+from alljax.study import assessment, estimate, identity, outputs, results, sweep, workdir
 from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.results import Study
 from alljax.study.sweep import Job, Trial
@@ -68,7 +68,7 @@ def run_study(
         summary = results.summarize_study(folder, experiment.description)
         if missing := summary["missing"]:
             logging.info(f"{plural(len(missing), 'trial')} of other shards missing: {first_few(missing)}")
-        study = results.read_study(folder) if summary["trials"] and not missing else None
+        study = assessment.evaluate_study(folder) if summary["trials"] and not missing else None
         if study:
             finish(study)
     tried = [trial.name for job in jobs for trial in job.trials]

@@ -35,6 +35,7 @@ RESULT = RULE | {
 SUMMARY = DIVISION | {
     "dataset": DATASET, "splits": {ANY: DIVISION}, "trials": {ANY: RESULT}, "missing": [str], "failed": {ANY: str},
 }  # fmt: skip
+EVALUATION = {"trials": {ANY: dict}}
 ENVIRONMENT = {"alljax": str, "command": str, "devices": [str], "packages": {ANY: str}, "inputs": {ANY: str}}
 CHECKSUMS = {ANY: {"sha256": str, "bytes": int, "modified": int}}
 

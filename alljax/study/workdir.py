@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 RERUN = "run the same `alljax study` command again"
 CHECKSUMS = "checksums.json"
 PARAMETERS = "checkpoint/parameters.npz"
-STUDY_FILES = ("config.json", "environment.json", "trials.json", "split.csv", "metrics.json")
+STUDY_FILES = ("config.json", "environment.json", "trials.json", "images.csv", "split.csv", "metrics.json")
+EVALUATION = "evaluation.json"
+"""Written into the folder of a study when all its trials are done, see `assessment`."""
 TRIAL_FILES = ("history.csv", "predictions.csv", "metrics.json")
 """Files of a finished trial; it also has `PARAMETERS`, unless ``study.checkpoints`` is false."""
 
@@ -211,7 +213,7 @@ def verify_all(workdir: Path) -> int:
 
 def _read_checksums(path: Path) -> dict[str, Any]:
     entries = read_json(path, schemas.CHECKSUMS)
-    if not {*entries} <= {*STUDY_FILES, *TRIAL_FILES, PARAMETERS}:
+    if not {*entries} <= {*STUDY_FILES, EVALUATION, *TRIAL_FILES, PARAMETERS}:
         raise WorkdirError(f"{path} lists unknown files; {RERUN}")
     return dict(entries)
 

@@ -18,12 +18,13 @@ from alljax.study.run import run_study
 def test_files_of_a_study(toy_study: Path) -> None:
     files = {path.relative_to(toy_study).as_posix() for path in toy_study.rglob("[!.]*") if path.is_file()}
     trials = {path for path in files if path.startswith("trials/")}
-    assert files - trials == {*workdir.STUDY_FILES, "checksums.json"}
+    assert files - trials == {*workdir.STUDY_FILES, "evaluation.json", "checksums.json"}
     assert {path.split("/", 2)[2] for path in trials} == {
         "history.csv", "predictions.csv", "metrics.json", "checksums.json", "checkpoint/parameters.npz",
     }  # fmt: skip
     name = json.loads((toy_study / "trials.json").read_text())[0]["name"]
     headers = {file: (toy_study / file).read_text().split("\n")[0] for file in files if file.endswith(".csv")}
+    assert headers["images.csv"].startswith("path,subject_name,subject,label,area")
     assert headers["split.csv"] == "path,subject_name,subject,label,subset,repeat,fold"
     assert headers[f"trials/{name}/predictions.csv"] == (
         "path,subject,label,predicted,prob_hem,prob_all,subset,repeat,fold,seed"
@@ -57,6 +58,18 @@ def test_predictions_and_metrics_agree(toy_study: Path) -> None:
     assert {"value", "interval"} == metrics["size_improvement"]["accuracy"].keys()
     assert len(study.history(name)) == 2 * 2 * 3, "folds × seeds × epochs"
     assert study.ranking.differences.keys() == set(study.ranking.order[1:])
+
+
+def test_metrics_over_subjects(toy_study: Path) -> None:
+    study = read_study(toy_study)
+    name = study.ranking.best
+    predictions, found = study.predictions(name), study.evaluation["trials"][name]["subjects"]
+    log_odds = np.log(predictions.probabilities[..., 1] / predictions.probabilities[..., 0])
+    names = np.unique(predictions.subjects)
+    positive = np.stack([log_odds[:, predictions.subjects == subject].mean(1) > 0 for subject in names], axis=1)
+    labels = np.array([predictions.labels[predictions.subjects == subject][0] for subject in names])
+    assert found["per_class"][1]["count"] == (labels == 1).sum()
+    assert found["accuracy"] == pytest.approx((positive == labels).mean())
 
 
 def test_study_without_finished_trial_is_refused(copy: Path) -> None:
