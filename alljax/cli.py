@@ -98,6 +98,13 @@ def shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
+def fraction(text: str) -> float:
+    """Parses a number between 0 and 1."""
+    if not 0 < (value := float(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "--config": {"help": "Python file with the settings, see configs/", "required": True, "metavar": "FILE[:ARGUMENT]"},
     "--config.KEY": {"help": "a setting, as in --config.seed=1 --config.data.classes=normal,blast", "metavar": "VALUE"},
@@ -115,6 +122,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--weights:too": {"help": "also remove downloaded weights", "action": "store_true"},
     "images": {"help": "images, folders, zips, CSVs or .npz", "nargs": "+", "type": _path, "metavar": "IMAGE|SOURCE"},
     "--verify": {"help": "compare all files of the study with their checksums", "action": "store_true"},
+    "--metric": {"help": "default: ranks the models", "choices": ["auc", "balanced_accuracy"], "default": ""},
+    "--difference": {"help": "difference of the metric; default: %(default)s", "type": fraction, "default": 0.05},
+    "--power": {"help": "probability of finding it; default: %(default)s", "type": fraction, "default": 0.8},
+    "--images": {"help": "images per subject; default: %(default)s", "type": int, "default": 20, "metavar": "N"},
     "shards": {"help": "folders of shards to merge", "nargs": "*", "type": _path, "metavar": "FOLDER"},
     "--source": {"help": "folder, zip, CSV or .npz of images", "required": True},
     "--protocol": {"help": "only this protocol; default: all possible ones", "default": "", "metavar": "NAME"},

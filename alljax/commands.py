@@ -117,6 +117,20 @@ def report(options: Options) -> None:
     print(f"report: {report.write_report(options.workdir, paper.sections)}")
 
 
+@_verb(
+    "power", "--workdir --metric --difference --power --images", "alljax power --workdir=runs/cnmc --difference=0.03"
+)
+def power(options: Options) -> None:
+    """Estimate how many subjects a new study needs, from the variance between those of a finished one."""
+    from alljax.report import power_table, tables
+    from alljax.study import results
+
+    study = results.read_study(options.workdir)
+    table = power_table.power_table(study, options.metric, options.difference, options.power, options.images)
+    files.write_text(options.workdir / "tables" / "power.csv", tables.to_csv(table))
+    power_table.print_table(table)
+
+
 @_verb("features", f"{CONFIG} --out:file", "alljax features --config=configs/quickstart.py --out=f.npz")
 def features(options: Options) -> int:
     """Write the backbone's features of every image."""

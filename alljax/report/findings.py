@@ -8,6 +8,7 @@ from alljax.data import file_properties
 from alljax.errors import first_few, plural
 from alljax.evaluation.intervals import Jackknife
 from alljax.evaluation.metrics import METRICS
+from alljax.evaluation.power import FEW_SUBJECTS
 from alljax.report.setting_names import setting_value
 from alljax.report.tables import Value, difference_value, metric_value
 from alljax.study.results import Study
@@ -17,9 +18,6 @@ BASELINES = {"majority": "majority class", "size_threshold": "cell size alone"}
 
 DIFFERENCE = {"auc": "AUC", "macro_recall": "balanced accuracy", "accuracy": "accuracy in percentage points"}
 """Display names of differences."""
-
-FEW_SUBJECTS = 10
-"""Below this effective number of subjects of a class its intervals are uncertain themselves."""
 
 
 def headline(study: Study) -> dict[str, Value]:
