@@ -12,7 +12,7 @@ import numpy as np
 
 from alljax import interrupts
 from alljax.evaluation.intervals import HeldOut, Interval
-from alljax.evaluation.metrics import METRICS, count, from_counts, ranked_classes, ratio
+from alljax.evaluation.metrics import count, from_counts, ranked_classes, ratio
 
 CHUNK = 2_000_000
 """Maximum number of weights in memory (images times resamples), about 100 MB; does not change results."""
@@ -33,9 +33,7 @@ class Bootstrap:
     seed: int = 0
 
 
-def resample(
-    tests: Sequence[HeldOut], bootstrap: Bootstrap, names: Sequence[str] = tuple(METRICS)
-) -> list[dict[str, np.ndarray]]:
+def resample(tests: Sequence[HeldOut], bootstrap: Bootstrap, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
     """Returns each metric, averaged over seeds, in every resample: ``{name: (resamples,)}`` per test.
 
     The weight of an image is how often its subject was drawn. Subjects are drawn once for all tests, from all
@@ -48,7 +46,7 @@ def resample(
     Args:
         tests: at least one, all with the same classes.
         bootstrap: number of resamples and their seed.
-        names: which of `METRICS`; also ``recall_0``, ``recall_1``, … of single classes.
+        names: which of `METRICS` but ``pr_auc``; also ``recall_0``, ``recall_1``, … of single classes.
     """
     units, unit = np.unique(np.concatenate([test.subjects for test in tests]), return_inverse=True)
     labels = np.concatenate([test.labels for test in tests])
@@ -97,7 +95,7 @@ def _metrics(test: HeldOut, unit: np.ndarray, weights: np.ndarray, names: Sequen
     of_images, per_seed, present = weights[unit], [], np.unique(test.labels)
     for probabilities, scores in zip(np.asarray(test.probabilities, np.float64), test.ranking, strict=True):
         confusion, loss = count(test.labels, probabilities, unit, len(weights))
-        per_seed.append(from_counts(confusion @ weights, loss.sum(0) @ weights, present))
+        per_seed.append(from_counts(confusion @ weights, loss.sum(1) @ weights, present))
         if "auc" in names:
             per_seed[-1]["auc"] = _auc(test.labels, scores, test.folds, of_images)
     return {name: np.mean([of_seed[name] for of_seed in per_seed], axis=0) for name in names}

@@ -13,24 +13,28 @@ Thresholds are held fixed, and so are the trained models: no interval includes t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from alljax.evaluation.metrics import (
     METRICS,
-    auc,
+    average_precision,
     count,
     folds_are_complete,
     from_counts,
     pairs_in_order,
-    ranked_classes,
     ratio,
+    with_means,
 )
 
 Interval = tuple[float, float]
 
-RANGES: Mapping[str, Interval | None] = {"mcc": (-1.0, 1.0), "log_loss": None}
+RANGES: Mapping[str, Interval | None] = {"mcc": (-1.0, 1.0), "log_loss": None, "brier_scaled": None}
 """Lowest and highest possible value of the metrics for which it is not 0 and 1."""
+
+MOST_WEIGHTS = 10_000_000
+"""Units times images up to which the average precision has intervals: 80 MB per array; not with unknown subjects."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,10 @@ class HeldOut:
 
     @property
     def metric_names(self) -> list[str]:
-        """`METRICS`, ``mcc``, and the recall of each class with images as ``recall_0``, ``recall_1``, and so on."""
-        return [*METRICS, "mcc", *(f"recall_{label}" for label in np.unique(self.labels))]
+        """`METRICS`, weighted means, and the metrics of each class with images as ``recall_0``, ``recall_1``, …."""
+        weighted = ("weighted_precision", "weighted_recall", "weighted_auc")
+        by_class = ("precision", "recall", "f1", "auc", "pr_auc")
+        return [*METRICS, *weighted, *(f"{name}_{label}" for name in by_class for label in np.unique(self.labels))]
 
 
 @dataclass(frozen=True)
@@ -77,18 +83,20 @@ class Jackknife:
     Attributes:
         units: (K,) names of the subjects.
         images: (C, K), how many images of each class each subject has, over all tests.
+        equal: whether every subject has the same weight, instead of every image; there is no AUC then.
     """
 
     units: np.ndarray
     images: np.ndarray
+    equal: bool = False
 
     @classmethod
-    def of(cls, *tests: HeldOut) -> "Jackknife":
+    def of(cls, *tests: HeldOut, equal: bool = False) -> "Jackknife":
         """Returns the subjects of tests; a subject that is in several of them is left out of all at once."""
         units, unit = np.unique(np.concatenate([test.subjects for test in tests]), return_inverse=True)
         images = np.zeros((tests[0].probabilities.shape[2], len(units)))
         np.add.at(images, (np.concatenate([test.labels for test in tests]), unit), 1)
-        return cls(units, images)
+        return cls(units, images / images.sum(0) if equal else images, equal)
 
     @property
     def subjects(self) -> list[int]:
@@ -113,14 +121,22 @@ class Jackknife:
         """
         unit, present, per_seed = np.searchsorted(self.units, test.subjects), np.unique(test.labels), []
         for probabilities, scores in zip(np.asarray(test.probabilities, np.float64), test.ranking, strict=True):
-            confusion, loss = map(_without_each, count(test.labels, probabilities, unit, len(self.units)))
-            of_class = confusion.sum(1)
-            shares = ratio(of_class[:, :1], of_class, np.nan)  # hold the share of each class
-            shares[of_class[:, 0] == 0] = 1
-            per_seed.append(from_counts(confusion * shares[:, None], (loss * shares).sum(0), present))
-            if "auc" in names:
-                per_seed[-1]["auc"] = self._auc(test, scores, unit)
-        return {name: np.mean([of_seed[name] for of_seed in per_seed], axis=0) for name in names}
+            confusion, loss = count(test.labels, probabilities, unit, len(self.units))
+            weights = ratio(np.ones(len(self.units)), confusion.sum((0, 1))) if self.equal else 1
+            confusion, loss = _without_each(confusion * weights), _without_each(loss * weights)
+            shares = _shares(confusion.sum(1))
+            per_seed.append(from_counts(confusion * shares[:, None], (loss * shares).sum(1), present))
+            if not self.equal and any("auc" in name for name in names):
+                per_seed[-1] |= self.ranking(test, scores)
+        undefined = np.full(1 + len(self.units), np.nan)
+        return {name: np.mean([of_seed.get(name, undefined) for of_seed in per_seed], axis=0) for name in names}
+
+    def sums(self, test: HeldOut, values: np.ndarray) -> np.ndarray:
+        """Returns sums over the images of values (M, N) with the shares of the classes held, (M, 1 + K)."""
+        entry = test.labels * len(self.units) + np.searchsorted(self.units, test.subjects)
+        counted = [np.bincount(entry, weights, self.images.size) for weights in (np.ones(len(entry)), *values)]
+        by_class = _without_each(np.reshape(counted, (-1, *self.images.shape)))
+        return (by_class[1:] * _shares(by_class[0])).sum(1)
 
     def interval(
         self, values: np.ndarray, level: float, limits: Interval | None = (0.0, 1.0), label: int | None = None
@@ -157,6 +173,11 @@ class Jackknife:
             bounds = (1 - farthest, 1.0) if share else (0.0, farthest)
         return low + width * float(bounds[0]), low + width * float(bounds[1])
 
+    def interval_of(self, name: str, values: np.ndarray, level: float) -> Interval | None:
+        """Returns the `interval` of one of `HeldOut.metric_names`."""
+        label = int(name.removeprefix("recall_")) if name.startswith("recall_") else None
+        return self.interval(values, level, RANGES.get(name, (0.0, 1.0)), label)
+
     def _reach(self, values: np.ndarray, level: float) -> float:
         """Returns the standard error of a metric times the quantile of t, from its values without each unit, (K,)."""
         from scipy.special import stdtrit
@@ -174,25 +195,39 @@ class Jackknife:
         # Below one degree of freedom the quantile grows beyond any use.
         return float(np.sqrt(variances) * stdtrit(max(1.0, variances**2 / squares), (1 + level) / 2))
 
-    def _auc(self, test: HeldOut, scores: np.ndarray, unit: np.ndarray) -> np.ndarray:
-        """Returns the AUC over pairs of images of the same fold: of all images, then without each unit, (1 + K,)."""
-        areas, units = [], len(self.units)
-        if not folds_are_complete(test.labels, test.fold):
-            return np.full(1 + units, np.nan)
-        for label in ranked_classes(scores.shape[1]):
-            positive = test.labels == label
-            found = pairs_in_order(positive, scores[:, label], test.fold)
+    def ranking(self, test: HeldOut, scores: np.ndarray, complete: bool = True) -> dict[str, np.ndarray]:
+        """Returns `metrics.ranking` of scores (N, C): of all images, then without each unit, (1 + K,).
+
+        The average precision without a unit is not computed (NaN) if units times images exceed `MOST_WEIGHTS`.
+
+        Args:
+            test: one of those that the units are from.
+            scores: (N, C), ranks the images.
+            complete: whether it is undefined if a fold lacks a class.
+        """
+        unit, found = np.searchsorted(self.units, test.subjects), {}
+        if complete and not folds_are_complete(test.labels, test.fold):
+            return {}
+        left = np.arange(-1, len(self.units) if self.units.size * unit.size < MOST_WEIGHTS else 0)[:, None] != unit
+        shares = _shares((left @ np.eye(scores.shape[1])[test.labels]).T)
+        weights = left * shares.T[:, test.labels]
+        for label in np.unique(test.labels):
+            positive, of_class = test.labels == label, scores[:, label]
+            counted = pairs_in_order(positive, of_class, test.fold)
             # Pairs within a unit count for both of their images, but are left out once.
-            within = pairs_in_order(positive, scores[:, label], test.fold * units + unit)[:, positive]
+            within = pairs_in_order(positive, of_class, test.fold * len(self.units) + unit)[:, positive]
             own = [
-                np.bincount(unit, counts, units) - np.bincount(unit[positive], inside, units)
-                for counts, inside in zip(found, within, strict=True)
+                np.bincount(unit, counts, len(self.units)) - np.bincount(unit[positive], inside, len(self.units))
+                for counts, inside in zip(counted, within, strict=True)
             ]
-            total = found[:, positive].sum(1, keepdims=True)
+            total = counted[:, positive].sum(1, keepdims=True)
             if total[1]:
                 right, pairs = np.concatenate([total, total - own], axis=1)
-                areas.append(ratio(right, pairs, np.nan))
-        return np.mean(areas, axis=0) if areas else np.full(1 + units, np.nan)
+                found[f"auc_{label}"] = ratio(right, pairs, np.nan)
+                precisions = average_precision(positive, of_class, test.fold, weights)
+                missing = np.full(len(pairs) - len(precisions), np.nan)
+                found[f"pr_auc_{label}"] = np.append(precisions, missing)
+        return with_means(found, np.bincount(test.labels), scores.shape[1])
 
 
 def confidence_intervals(
@@ -212,14 +247,26 @@ def confidence_intervals(
     values = jackknife.values(test, names := names or test.metric_names)
     others = jackknife.values(minus, names) if minus else {}
     for name in names:
-        label = int(name.removeprefix("recall_")) if name.startswith("recall_") else None
         if minus:
             interval = jackknife.interval(values[name] - others[name], level, limits=None)
         else:
-            interval = jackknife.interval(values[name], level, RANGES.get(name, (0.0, 1.0)), label)
+            interval = jackknife.interval_of(name, values[name], level)
         if interval:
             intervals[name] = interval
     return intervals
+
+
+def summarize(test: HeldOut, level: float, names: Sequence[str] = (), equal: bool = False) -> dict[str, Any]:
+    """Returns each metric, averaged over seeds (None where undefined), and ``intervals`` of those that have one.
+
+    The arguments are those of `confidence_intervals`, and `Jackknife.equal`.
+    """
+    jackknife = Jackknife.of(test, equal=equal)
+    values = jackknife.values(test, names or test.metric_names)
+    found = {name: jackknife.interval_of(name, of_metric, level) for name, of_metric in values.items()}
+    intervals = {name: list(interval) for name, interval in found.items() if interval}
+    shown = {name: float(of_all) if np.isfinite(of_all := of_metric[0]) else None for name, of_metric in values.items()}
+    return shown | {"intervals": intervals}
 
 
 def effective_number(images: np.ndarray) -> float:
@@ -231,69 +278,15 @@ def effective_number(images: np.ndarray) -> float:
     return float(np.sum(images) ** 2 / np.sum(np.square(images))) if np.any(images) else 0.0
 
 
-def by_subject(test: HeldOut, shares: np.ndarray | None = None) -> HeldOut:
-    """Returns one row per subject (and fold, if its images are in several), from which all metrics can be computed.
-
-    The class is that of most of its images, the probabilities are geometric means over its images, scaled to sum 1,
-    and the scores means of the log-odds of each class. If a fold has no subject of a class, as in
-    leave-one-subject-out, the rows are of one fold.
-
-    A head that was trained without a subject has seen fewer images of its class, which lowers the probability of this
-    class: pooled over the folds of leave-one-subject-out the AUC of a head that has learned nothing is below 0.5.
-
-    Args:
-        test: the predictions.
-        shares: (F, C), the class shares of the training images of each fold, whose log-odds are subtracted from the
-            scores against most of this bias; None: none are.
-    """
-    from scipy.special import logit, softmax
-
-    names, unit = np.unique(test.subjects, return_inverse=True)
-    row = test.fold * len(names) + unit
-    order = np.argsort(row, kind="stable")
-    rows, starts, counts = np.unique(row[order], return_index=True, return_counts=True)
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(values[:, order], starts, axis=1) / counts[:, None]
-
-    classes, smallest = test.probabilities.shape[2], np.finfo(np.float32).eps
-    probabilities = np.clip(np.asarray(test.probabilities, np.float64), smallest, 1 - smallest)
-    labels, fold = mean(np.eye(classes)[test.labels][None])[0].argmax(1), rows // len(names)
-    return HeldOut(
-        labels=labels,
-        probabilities=softmax(mean(np.log(probabilities)), axis=2),
-        subjects=names[rows % len(names)],
-        folds=fold if folds_are_complete(labels, fold) else None,
-        scores=mean(logit(probabilities)) - (0 if shares is None else logit(shares)[fold]),
-    )
-
-
-def spread(test: HeldOut, groups: np.ndarray) -> dict[str, float]:
-    """Returns the sample standard deviation of each metric, averaged over seeds, over groups of images.
-
-    Args:
-        test: the predictions.
-        groups: (N,), the fold or the repeat of each image.
-
-    Returns:
-        `METRICS` and ``mcc``, without those that are undefined in a group; empty for one group.
-    """
-    names, group = np.unique(groups, return_inverse=True)
-    rows, per_seed = [np.flatnonzero(group == index) for index in range(len(names))], []
-    for probabilities, scores in zip(np.asarray(test.probabilities, np.float64), test.ranking, strict=True):
-        confusion, loss = count(test.labels, probabilities, group, len(names))
-        per_seed.append(from_counts(confusion, loss.sum(0), np.unique(test.labels)))
-        areas = [auc(test.labels[part], scores[part], test.fold[part]) for part in rows]
-        per_seed[-1]["auc"] = np.array(areas, np.float64)
-    values = {name: np.mean([of_seed[name] for of_seed in per_seed], axis=0) for name in (*METRICS, "mcc")}
-    return {
-        name: float(np.std(of_groups, ddof=1))
-        for name, of_groups in values.items()
-        if len(names) > 1 and np.isfinite(of_groups).all()
-    }
-
-
 def _without_each(counts: np.ndarray) -> np.ndarray:
     """Returns the sum over units, then the sums without each unit: from (…, K), (…, 1 + K)."""
     total = counts.sum(-1, keepdims=True)
     return np.concatenate([total, total - counts], axis=-1)
+
+
+def _shares(images: np.ndarray) -> np.ndarray:
+    """Returns the weights, (C, 1 + K), with which the share of each class stays that of all images.
+
+    `images` counts each class, as from `_without_each`; NaN where no image of a class is left.
+    """
+    return np.where(images[:, :1] == 0, 1.0, ratio(images[:, :1], images, np.nan))

@@ -1,6 +1,6 @@
 """Metrics of predictions, as plain numbers for JSON."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,10 @@ METRICS = {
     "macro_recall": "balanced accuracy",
     "macro_precision": "macro precision",
     "weighted_f1": "weighted F1",
+    "mcc": "MCC",
+    "pr_auc": "PR-AUC",
+    "brier": "Brier score",
+    "brier_scaled": "scaled Brier score",
     "log_loss": "log loss",
 }
 """The single-number metrics with their display names, in the order of table columns."""
@@ -33,44 +37,50 @@ def evaluate(
 
     Returns:
         ``accuracy``; ``macro_precision``, ``macro_recall`` (the balanced accuracy), ``macro_f1`` (plain means over
-        classes); ``weighted_f1`` (weighted by true images); ``mcc`` (Matthews correlation coefficient); ``auc``, see
-        `auc`; ``pooled_auc``, the same as if all images were of one fold; ``log_loss`` (nats); ``confusion`` (rows
-        true, columns predicted); ``per_class``, a list of ``precision``, ``recall``, ``f1`` and ``count`` (true
-        images).
+        classes); ``weighted_precision``, ``weighted_recall`` (the accuracy), ``weighted_f1`` (means weighted by true
+        images); ``mcc`` (Matthews correlation coefficient); ``auc`` and ``weighted_auc``, see `ranking`;
+        ``pooled_auc``, the AUC as if all images were of one fold; ``pr_auc``, see `ranking`; ``log_loss`` (nats);
+        ``brier``, half of the squared error summed over classes (for two classes that of class 1), 0 to 1;
+        ``brier_scaled``, 1 − Brier score / that of the class shares as probabilities (None for one class);
+        ``confusion`` (rows true, columns predicted); ``per_class``, a list of ``precision``, ``recall``, ``f1``,
+        ``auc``, ``pr_auc`` and ``count`` (true images).
     """
     from sklearn import metrics
 
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
     scores = probabilities if scores is None else np.asarray(scores, np.float64)
-    classes = range(probabilities.shape[1])
-    predicted = probabilities.argmax(1)
-    precision, recall, f1, count = metrics.precision_recall_fscore_support(
-        labels, predicted, labels=classes, zero_division=0
-    )
+    classes, predicted = range(probabilities.shape[1]), probabilities.argmax(1)
+    counted = metrics.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
+    by_class = dict(zip(("precision", "recall", "f1"), counted, strict=False))
+    log_loss, brier = losses(labels, probabilities).mean(1)
+    uninformed, areas = (1 - np.square(counted[3] / len(labels)).sum()) / 2, ranking(labels, scores, folds)
     confusion = metrics.confusion_matrix(labels, predicted, labels=classes)
     return {
         "accuracy": float(metrics.accuracy_score(labels, predicted)),
-        "macro_precision": float(precision.mean()),
-        "macro_recall": float(recall.mean()),
-        "macro_f1": float(f1.mean()),
-        "weighted_f1": float(np.average(f1, weights=count)),
+        **{f"macro_{name}": float(values.mean()) for name, values in by_class.items()},
+        **{f"weighted_{name}": float(np.average(values, weights=counted[3])) for name, values in by_class.items()},
         "mcc": float(_mcc(confusion)),
-        "auc": auc(labels, scores, folds),
-        "pooled_auc": auc(labels, scores),
-        "log_loss": float(losses(labels, probabilities).mean()),
+        **{name: areas.get(name) for name in ("auc", "weighted_auc", "pr_auc")},
+        "pooled_auc": ranking(labels, scores).get("auc"),
+        "log_loss": float(log_loss),
+        "brier": float(brier),
+        "brier_scaled": float(1 - brier / uninformed) if uninformed else None,
         "confusion": confusion.tolist(),
         "per_class": [
-            {"precision": float(p), "recall": float(r), "f1": float(f), "count": int(n)}
-            for p, r, f, n in zip(precision, recall, f1, count, strict=True)
+            {name: float(values[label]) for name, values in by_class.items()}
+            | {name: areas.get(f"{name}_{label}") for name in ("auc", "pr_auc")}
+            | {"count": int(counted[3][label])}
+            for label in classes
         ],
     }
 
 
-def auc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None = None) -> float | None:
-    """Returns the area under the ROC curve over pairs of images of the same fold.
+def ranking(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None = None) -> dict[str, float]:
+    """Returns the areas under the ROC and the precision-recall curve of each class against all others, within folds.
 
-    Scores of different heads can differ in scale, so that an AUC over all pairs would also measure the folds. With two
-    classes it is the AUC of class 1, else the mean over classes of the class against all others.
+    Scores of different heads can differ in scale, so only images of the same fold are compared: the AUC is over pairs
+    of images of the same fold, and the average precision the mean over images of the class of the precision among the
+    images of their fold that have at least their score (the mean over folds, weighted by images of the class).
 
     Args:
         labels: int (N,), indices of the true classes.
@@ -78,18 +88,33 @@ def auc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None = None)
         folds: (N,) names of the folds; None: all images are of one fold.
 
     Returns:
-        None where no class can be ranked, or where a fold lacks a class that another fold has (as in
-        leave-one-subject-out), because the remaining pairs do not represent all images.
+        ``auc_0``, …, ``pr_auc_0``, … of classes; ``auc`` and ``pr_auc``, those of class 1 of two, else the plain means
+        over classes; ``weighted_auc``, the mean over classes weighted by images. Empty where no class can be ranked,
+        or where a fold lacks a class that another fold has (as in leave-one-subject-out), because the remaining images
+        do not represent all.
     """
     fold = np.zeros(len(labels), int) if folds is None else np.unique(folds, return_inverse=True)[1]
-    if not folds_are_complete(labels, fold):
-        return None
-    areas = []
-    for label in ranked_classes(scores.shape[1]):
-        right, pairs = pairs_in_order(labels == label, scores[:, label], fold)[:, labels == label].sum(1)
+    found = {}
+    for label in np.unique(labels) if folds_are_complete(labels, fold) else ():
+        positive, of_class = labels == label, scores[:, label]
+        right, pairs = pairs_in_order(positive, of_class, fold)[:, positive].sum(1)
         if pairs:
-            areas.append(right / pairs)
-    return float(np.mean(areas)) if areas else None
+            found[f"auc_{label}"] = np.array(right / pairs)
+            found[f"pr_auc_{label}"] = average_precision(positive, of_class, fold, np.ones((1, len(fold))))[0]
+    return {name: float(value) for name, value in with_means(found, np.bincount(labels), scores.shape[1]).items()}
+
+
+def with_means(by_class: Mapping[str, np.ndarray], images: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """Adds ``auc``, ``pr_auc`` and ``weighted_auc``, see `ranking`, to areas by class; `images` counts each class."""
+    ranked = [label for label in range(classes) if f"auc_{label}" in by_class]
+    if not ranked:
+        return {}
+    averaged = [label for label in ranked_classes(classes) if label in ranked]
+    return {
+        **by_class,
+        **{name: np.mean([by_class[f"{name}_{label}"] for label in averaged], axis=0) for name in ("auc", "pr_auc")},
+        "weighted_auc": np.average([by_class[f"auc_{label}"] for label in ranked], axis=0, weights=images[ranked]),
+    }
 
 
 def folds_are_complete(labels: np.ndarray, fold: np.ndarray) -> bool:
@@ -116,28 +141,47 @@ def pairs_in_order(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray)
         For each image the number of its pairs in which the positive image has the higher score (ties count half), and
         the number of all its pairs, (2, N). The AUC is the ratio of the sums over the positive images. O(N log N).
     """
+    kinds = np.stack([positive, ~positive]).astype(float)
+    lower, equal, of_group = _sums_by_score(kinds, scores, groups)
+    lower += equal / 2
+    return np.stack([
+        np.where(positive, lower[1], of_group[0] - lower[0]),
+        np.where(positive, of_group[1], of_group[0]),
+    ])  # fmt: skip
+
+
+def average_precision(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the average precision within groups (see `ranking`) under B weights of the images (B, N), as (B,).
+
+    The other arguments are those of `pairs_in_order`.
+    """
+    of_positive = weights * positive
+    lower, _, total = _sums_by_score(np.concatenate([of_positive, weights]), scores, groups)
+    hits, found = np.split(total - lower, 2)
+    return ratio((of_positive * ratio(hits, found)).sum(1), of_positive.sum(1), np.nan)
+
+
+def _sums_by_score(values: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Returns the sums of values (M, N) over the images of the same group: with lower score, equal score, and all."""
     order = np.lexsort((scores, groups))
-    kinds = np.stack([positive, ~positive])[:, order]
     new_group = np.diff(groups[order], prepend=-1) != 0
     new_score = new_group | (np.diff(scores[order], prepend=-np.inf) != 0)
-    before_group, of_group = _counts_of_runs(kinds, new_group)
-    before_score, of_score = _counts_of_runs(kinds, new_score)
-    lower = before_score - before_group + of_score / 2
-    found = np.empty(kinds.shape)
-    found[0, order] = np.where(kinds[0], lower[1], of_group[0] - lower[0])
-    found[1, order] = np.where(kinds[0], of_group[1], of_group[0])
+    before_group, of_group = _sums_of_runs(values[:, order], new_group)
+    before_score, of_score = _sums_of_runs(values[:, order], new_score)
+    found = np.empty((3, *values.shape))
+    found[..., order] = before_score - before_group, of_score, of_group
     return found
 
 
-def _counts_of_runs(kinds: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns per image how many of each kind (2, N) are before the run of images that it is in, and how many in it."""
-    inside = np.add.reduceat(kinds.astype(int), np.flatnonzero(starts), axis=1)
+def _sums_of_runs(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns per image the sums of values (M, N) before the run of images that it is in, and in the run."""
+    inside = np.add.reduceat(values, np.flatnonzero(starts), axis=1)
     run = np.cumsum(starts) - 1
     return (np.cumsum(inside, axis=1) - inside)[:, run], inside[:, run]
 
 
 def count(labels: np.ndarray, probabilities: np.ndarray, unit: np.ndarray, units: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the confusion matrix of each unit, (C, C, K), and its logarithmic losses summed by true class, (C, K).
+    """Returns the confusion matrix of each unit, (C, C, K), and its `losses` summed by true class, (2, C, K).
 
     Args:
         labels: int (N,), indices of the true classes.
@@ -148,8 +192,8 @@ def count(labels: np.ndarray, probabilities: np.ndarray, unit: np.ndarray, units
     classes = probabilities.shape[1]
     entry = (labels * classes + probabilities.argmax(1)) * units + unit
     confusion = np.bincount(entry, minlength=classes**2 * units).reshape(classes, classes, units)
-    summed = np.bincount(labels * units + unit, losses(labels, probabilities), classes * units)
-    return confusion, summed.reshape(classes, units)
+    summed = [np.bincount(labels * units + unit, loss, classes * units) for loss in losses(labels, probabilities)]
+    return confusion, np.reshape(summed, (2, classes, units))
 
 
 def from_counts(confusion: np.ndarray, loss: np.ndarray, present: Iterable[int]) -> dict[str, np.ndarray]:
@@ -159,22 +203,33 @@ def from_counts(confusion: np.ndarray, loss: np.ndarray, present: Iterable[int])
 
     Args:
         confusion: (C, C, B), rows true, columns predicted.
-        loss: (B,), sum over images.
+        loss: (2, B), sums of `losses` over images.
         present: classes of the complete set. A class that it does not have counts as 0 in macro averages.
     """
     hits, total = np.einsum("iib->ib", confusion), confusion.sum((0, 1))
     true, predicted = confusion.sum(1), confusion.sum(0)
-    recall, f1 = ratio(hits, true), ratio(2 * hits, true + predicted)
+    by_class = {
+        "precision": ratio(hits, predicted),
+        "recall": ratio(hits, true),
+        "f1": ratio(2 * hits, true + predicted),
+    }
     lost = true == 0
     loses_class = lost[list(present)].any(0)
-    macro = {"macro_precision": ratio(hits, predicted), "macro_recall": recall, "macro_f1": f1}
+    log_loss, brier = ratio(loss, total, np.nan)
+    uninformed = (1 - np.square(ratio(true, total)).sum(0)) / 2
     return {
         "accuracy": ratio(hits.sum(0), total, np.nan),
-        "weighted_f1": ratio((f1 * true).sum(0), total, np.nan),
-        "log_loss": ratio(loss, total, np.nan),
+        "log_loss": log_loss,
+        "brier": brier,
+        "brier_scaled": 1 - ratio(brier, uninformed, np.nan),
         "mcc": np.where(loses_class, np.nan, _mcc(confusion)),
-        **{name: np.where(loses_class, np.nan, per_class.mean(0)) for name, per_class in macro.items()},
-        **{f"recall_{label}": of_class for label, of_class in enumerate(np.where(lost, np.nan, recall))},
+        **{f"macro_{name}": np.where(loses_class, np.nan, values.mean(0)) for name, values in by_class.items()},
+        **{f"weighted_{name}": ratio((values * true).sum(0), total, np.nan) for name, values in by_class.items()},
+        **{
+            f"{name}_{label}": of_class
+            for name, values in by_class.items()
+            for label, of_class in enumerate(np.where(lost, np.nan, values))
+        },
     }
 
 
@@ -194,10 +249,12 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, undefined: float = 0.0
 
 
 def losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Returns the logarithmic loss of each image in nats, (N,), from labels (N,) and probabilities (N, C)."""
-    chosen = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+    """Returns the logarithmic loss (nats) and the Brier score of each image, (2, N); arguments as in `evaluate`."""
+    scaled = probabilities / probabilities.sum(1, keepdims=True)
+    chosen = np.take_along_axis(scaled, labels[:, None], axis=1)[:, 0]
     smallest = np.finfo(np.float64).eps  # as in scikit-learn
-    return np.asarray(-np.log(np.clip(chosen / probabilities.sum(1), smallest, 1.0)))
+    brier = (np.square(scaled).sum(1) - 2 * chosen + 1) / 2
+    return np.stack([-np.log(np.clip(chosen, smallest, 1.0)), brier])
 
 
 def average_over_seeds(per_seed: Sequence[dict[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from alljax.data import splits
 from alljax.evaluation import baselines, metrics
-from alljax.evaluation.intervals import Jackknife, confidence_intervals, spread
+from alljax.evaluation.intervals import Jackknife, confidence_intervals
+from alljax.evaluation.subgroups import spread
 from alljax.study import results, workdir
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial

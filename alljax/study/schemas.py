@@ -16,8 +16,13 @@ ANY = "*"
 NUMBER = int | float
 INTERVALS = {ANY: [NUMBER, NUMBER]}
 RULE = {
-    **dict.fromkeys(METRICS, NUMBER), "auc": NUMBER | None, "confusion": [[NUMBER]], "intervals": INTERVALS,
-    "per_class": [{"precision": NUMBER, "recall": NUMBER, "f1": NUMBER, "count": int}],
+    **dict.fromkeys((*METRICS, "weighted_precision", "weighted_recall"), NUMBER),
+    **dict.fromkeys(("auc", "weighted_auc", "pr_auc", "brier_scaled"), NUMBER | None),
+    "confusion": [[NUMBER]], "intervals": INTERVALS,
+    "per_class": [{
+        "precision": NUMBER, "recall": NUMBER, "f1": NUMBER, "auc": NUMBER | None, "pr_auc": NUMBER | None,
+        "count": int,
+    }],
 }  # fmt: skip
 PROTOCOL = {"name": str, "folds": int, "repeats": int, "fingerprint": str, "leaky": bool, "test_images": [int]}
 RULES = {"majority": RULE, "size_threshold": RULE, ANY: RULE}

@@ -10,12 +10,13 @@ from sklearn import metrics
 from alljax.evaluation.intervals import (
     HeldOut,
     Jackknife,
-    by_subject,
     confidence_intervals,
     effective_number,
-    spread,
+    summarize,
 )
 from alljax.evaluation.metrics import evaluate
+from alljax.evaluation.subgroups import spread
+from alljax.evaluation.subjects import by_subject
 
 Clustered = Callable[..., HeldOut]
 
@@ -36,24 +37,40 @@ def reference(test: HeldOut, rows: np.ndarray) -> dict[str, float]:
         precision, recall, f1, true = metrics.precision_recall_fscore_support(
             labels, predicted, labels=columns, sample_weight=weights, zero_division=0
         )
-        areas = []
-        for label in [1] if len(columns) == 2 else columns:
+        areas, precisions = [], []
+        for label in columns:
             folds = [part for part in map(np.flatnonzero, (test.folds[rows] == fold for fold in set(test.folds)))
                      if len(set(labels[part] == label)) == 2]  # fmt: skip
             pairs = [np.sum(labels[part] == label) * np.sum(labels[part] != label) for part in folds]
             of_folds = [metrics.roc_auc_score(labels[part] == label, probabilities[part, label]) for part in folds]
             areas.append(np.average(of_folds, weights=pairs))
+            folds = [part for part in map(np.flatnonzero, (test.folds[rows] == fold for fold in set(test.folds)))
+                     if np.any(labels[part] == label)]  # fmt: skip
+            images = [np.sum(labels[part] == label) for part in folds]
+            of_folds = [metrics.average_precision_score(labels[part] == label, probabilities[part, label],
+                                                        sample_weight=weights[part]) for part in folds]  # fmt: skip
+            precisions.append(np.average(of_folds, weights=images))
+        ranked = [1] if len(columns) == 2 else [*columns]
+        classes, scaled = np.eye(len(columns))[labels], probabilities / probabilities.sum(1, keepdims=True)
+        brier, uninformed = (np.average(np.square(classes - shares).sum(1) / 2, weights=weights)
+                             for shares in (scaled, np.average(classes, axis=0, weights=weights)))  # fmt: skip
         found.append({
             "accuracy": metrics.accuracy_score(labels, predicted, sample_weight=weights),
             "macro_precision": precision.mean(),
             "macro_recall": recall.mean(),
             "macro_f1": f1.mean(),
-            "weighted_f1": np.average(f1, weights=true),
+            **{f"weighted_{name}": np.average(values, weights=true)
+               for name, values in (("precision", precision), ("recall", recall), ("f1", f1), ("auc", areas))},
+            "brier": brier,
+            "brier_scaled": 1 - brier / uninformed,
+            "pr_auc": np.mean([precisions[label] for label in ranked]),
             "mcc": metrics.matthews_corrcoef(labels, predicted, sample_weight=weights),
-            "auc": np.mean(areas),
+            "auc": np.mean([areas[label] for label in ranked]),
             "log_loss": np.average(-np.log(probabilities[np.arange(len(labels)), labels] / probabilities.sum(1)),
                                    weights=weights),
-            **{f"recall_{label}": of_class for label, of_class in enumerate(recall)},
+            **{f"{name}_{label}": of_class
+               for name, values in (("precision", precision), ("recall", recall), ("f1", f1), ("auc", areas),
+                                    ("pr_auc", precisions)) for label, of_class in enumerate(values)},
         })  # fmt: skip
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
 
@@ -93,7 +110,7 @@ def test_interval_is_the_stated_formula(clustered: Clustered) -> None:
         reach = stats.t.ppf(0.95, variance**2 / sum(part**2 / df for part, df in parts)) * math.sqrt(variance)
         if name == "mcc":
             expected = np.tanh(np.arctanh(value) + np.array([-1, 1]) * reach / (1 - value**2))
-        elif name == "log_loss":
+        elif name in ("log_loss", "brier_scaled"):
             expected = value + np.array([-1, 1]) * reach
         else:
             odds = math.log(value / (1 - value)) + np.array([-1, 1]) * reach / (value * (1 - value))
@@ -144,8 +161,24 @@ def test_leaving_out_one_subject_per_fold_leaves_no_auc_over_images(clustered: C
     assert "auc" not in found
     assert evaluate(test.labels, test.probabilities[0], folds=test.folds)["auc"] is None
     assert "macro_recall" in found
-    assert set(found) == set(test.metric_names) - {"auc"}
+    assert set(test.metric_names) - set(found) == {name for name in test.metric_names if "auc" in name}
     assert "auc" in confidence_intervals(by_subject(test), 0.95)
+
+
+def test_equal_weight_of_subjects(clustered: Clustered) -> None:
+    test = clustered(np.random.default_rng(10), (6, 7))
+    right = test.probabilities[0].argmax(1) == test.labels
+    of_subject = {name: right[test.subjects == name].mean() for name in np.unique(test.subjects)}
+    found = summarize(test, 0.95, ["accuracy", "recall_1", "auc"], equal=True)
+    assert found["accuracy"] == pytest.approx(np.mean([*of_subject.values()]))
+    recalls = [of_subject[name] for name in np.unique(test.subjects[test.labels == 1])]
+    assert found["recall_1"] == pytest.approx(np.mean(recalls))
+    assert found["auc"] is None
+    half = (
+        stats.t.ppf(0.975, 6) * np.std(recalls, ddof=1) / math.sqrt(7) / (found["recall_1"] * (1 - found["recall_1"]))
+    )
+    odds = math.log(found["recall_1"] / (1 - found["recall_1"])) + np.array([-half, half])
+    assert found["intervals"]["recall_1"] == pytest.approx(1 / (1 + np.exp(-odds)))
 
 
 def test_rows_of_subjects(clustered: Clustered) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from alljax.evaluation.metrics import auc, average_over_seeds, evaluate, pairs_in_order
+from alljax.evaluation.metrics import average_over_seeds, evaluate, pairs_in_order, ranking
 
 
 def test_row_of_the_papers_tables() -> None:
@@ -15,7 +15,7 @@ def test_row_of_the_papers_tables() -> None:
     assert [round(result[f"macro_{name}"], 2) for name in ("recall", "precision", "f1")] == [0.76, 0.86, 0.79]
     assert result["accuracy"] == (376 + 1407) / 2133
     first = {"precision": 376 / (376 + 48), "recall": 376 / 678, "f1": 2 * 376 / (678 + 376 + 48), "count": 678}
-    assert result["per_class"][0] == pytest.approx(first)
+    assert {name: result["per_class"][0][name] for name in first} == pytest.approx(first)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
@@ -27,16 +27,27 @@ def test_agrees_with_scikit_learn(classes: int) -> None:
     result = evaluate(labels, probabilities)
     assert result["weighted_f1"] == pytest.approx(metrics.f1_score(labels, probabilities.argmax(1), average="weighted"))
     assert result["log_loss"] == pytest.approx(metrics.log_loss(labels, probabilities))
+    brier = metrics.brier_score_loss(labels, probabilities, labels=range(classes), scale_by_half=True)
+    assert result["brier"] == pytest.approx(brier)
+    shares = np.tile(np.bincount(labels) / 200, (200, 1))
+    uninformed = metrics.brier_score_loss(labels, shares, labels=range(classes), scale_by_half=True)
+    assert result["brier_scaled"] == pytest.approx(1 - brier / uninformed)
     assert result["mcc"] == pytest.approx(metrics.matthews_corrcoef(labels, probabilities.argmax(1)))
     scores = probabilities[:, 1] if classes == 2 else probabilities
     assert result["auc"] == pytest.approx(metrics.roc_auc_score(labels, scores, multi_class="ovr"))
+    weighted = metrics.roc_auc_score(labels, scores, multi_class="ovr", average="weighted")
+    assert result["weighted_auc"] == pytest.approx(weighted)
+    precisions = metrics.average_precision_score(np.eye(classes)[labels], probabilities, average=None)
+    assert [of_class["pr_auc"] for of_class in result["per_class"]] == pytest.approx(precisions)
+    assert result["pr_auc"] == pytest.approx(precisions[1] if classes == 2 else precisions.mean())
 
 
 def test_single_class_has_no_auc_and_no_nan() -> None:
     result = evaluate(np.zeros(4, int), np.tile([0.7, 0.3], (4, 1)))
     assert result["auc"] is None
     assert result["accuracy"] == 1.0
-    assert result["per_class"][1] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "count": 0}
+    zeros = dict.fromkeys(("precision", "recall", "f1", "count"), 0)
+    assert result["per_class"][1] == zeros | {"auc": None, "pr_auc": None}
     json.dumps(result, allow_nan=False)
 
 
@@ -86,8 +97,8 @@ def test_different_scales_of_folds_do_not_lower_the_auc() -> None:
 
 def test_fold_without_a_class_has_no_auc() -> None:
     labels, shares = np.repeat([0, 1], 5), np.full((11, 2), 0.5)
-    assert auc(labels, shares[:10], labels) is None
-    assert auc(np.append(labels, 1), shares, np.append(labels, 0)) is None
+    assert ranking(labels, shares[:10], labels) == {}
+    assert ranking(np.append(labels, 1), shares, np.append(labels, 0)) == {}
 
 
 def test_pairs_in_order_are_those_of_a_double_loop() -> None:

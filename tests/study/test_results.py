@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 from study.conftest import TRIAL, change_json
 
 from alljax.errors import WorkdirError
-from alljax.evaluation.intervals import Jackknife, confidence_intervals, spread
+from alljax.evaluation.intervals import Jackknife, confidence_intervals
+from alljax.evaluation.subgroups import spread
 from alljax.study import workdir
 from alljax.study.results import merge_shards, read_study
 from alljax.study.run import run_study
