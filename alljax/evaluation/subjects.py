@@ -1,4 +1,4 @@
-"""Predictions of subjects, from those of their images."""
+"""Predictions of subjects, and of the ensemble of all heads, from those of the images by each head."""
 
 import numpy as np
 
@@ -41,3 +41,34 @@ def by_subject(test: HeldOut, shares: np.ndarray | None = None) -> HeldOut:
         folds=fold if folds_are_complete(labels, fold) else None,
         scores=mean(logit(probabilities)) - (0 if shares is None else logit(shares)[fold]),
     )
+
+
+def training_shares(test: HeldOut) -> np.ndarray | None:
+    """Returns the class shares of the images of all other folds, (F, C); None where every fold has all classes.
+
+    These are the training images of each fold of leave-one-subject-out without validation.
+    """
+    if folds_are_complete(test.labels, test.fold):
+        return None
+    images = np.zeros((test.fold.max() + 1, test.probabilities.shape[2]))
+    np.add.at(images, (test.fold, test.labels), 1)
+    others = images.sum(0) - images
+    return others / others.sum(1, keepdims=True)
+
+
+def ensemble(test: HeldOut, images: np.ndarray) -> HeldOut:
+    """Returns the predictions of the ensemble of heads that were not trained on an image: one row per image.
+
+    Its probabilities are means over seeds and repeats, as those that `alljax predict` writes. With several repeats the
+    heads differ between any two images, so all images are of one fold.
+
+    Args:
+        test: the predictions, one row per image and repeat.
+        images: (N,), names of the images.
+    """
+    names, first, image = np.unique(images, return_index=True, return_inverse=True)
+    summed = np.zeros((len(names), test.probabilities.shape[2]))
+    np.add.at(summed, image, np.asarray(test.probabilities, np.float64).mean(0))
+    folds = test.folds[first] if test.folds is not None and len(names) == len(images) else None
+    mean = summed / np.bincount(image)[:, None]
+    return HeldOut(test.labels[first], mean[None], test.subjects[first], folds)

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from alljax.evaluation import metrics
-from alljax.evaluation.intervals import by_subject, confidence_intervals
+from alljax.evaluation.calibration import calibration
+from alljax.evaluation.intervals import HeldOut, summarize
+from alljax.evaluation.subjects import by_subject, ensemble, training_shares
 from alljax.study import results, workdir
 from alljax.study.results import Study
 
@@ -22,17 +24,17 @@ def assess(study: Study) -> dict[str, Any]:
 
 
 def _assess_trial(study: Study, name: str) -> dict[str, Any]:
-    return {"subjects": _subjects(study, name)} if study.interval_unit == "subjects" else {}
+    predictions, level = study.predictions(name), study.bootstrap.level
+    test, joint = predictions.held_out, ensemble(predictions.held_out, predictions.paths)
+    found = {"ensemble": _describe(joint, level), "calibration": calibration(test, level)}
+    if study.interval_unit == "subjects":
+        by_image = [key for key in test.metric_names if "auc" not in key]
+        found["subjects"] = _describe(by_subject(joint, training_shares(joint)), level)
+        found["subjects"]["weighted"] = summarize(test, level, by_image, equal=True)
+    return found
 
 
-def _subjects(study: Study, name: str) -> dict[str, Any]:
-    """Returns the metrics over subjects, means over seeds, with their intervals."""
-    test = by_subject(study.predictions(name).held_out)
-    per_seed = [
-        metrics.evaluate(test.labels, probabilities, scores, test.folds)
-        for probabilities, scores in zip(test.probabilities, test.ranking, strict=True)
-    ]
-    found = metrics.average_over_seeds(per_seed, range(len(per_seed)))
-    intervals = confidence_intervals(test, study.bootstrap.level)
-    kept = {key: found[key] for key in (*metrics.METRICS, "mcc", "confusion", "per_class")}
-    return kept | {"intervals": {key: list(interval) for key, interval in intervals.items()}}
+def _describe(test: HeldOut, level: float) -> dict[str, Any]:
+    """Returns all metrics of predictions of one seed."""
+    found = metrics.evaluate(test.labels, test.probabilities[0], test.ranking[0], test.folds)
+    return found | summarize(test, level) | {"count": [of_class["count"] for of_class in found["per_class"]]}

@@ -65,9 +65,9 @@ def test_metrics_over_subjects(toy_study: Path) -> None:
     study = read_study(toy_study)
     name = study.ranking.best
     predictions, found = study.predictions(name), study.evaluation["trials"][name]["subjects"]
-    log_odds = np.log(predictions.probabilities[..., 1] / predictions.probabilities[..., 0])
-    names = np.unique(predictions.subjects)
-    positive = np.stack([log_odds[:, predictions.subjects == subject].mean(1) > 0 for subject in names], axis=1)
+    of_ensemble = predictions.probabilities.mean(0)
+    log_odds, names = np.log(of_ensemble[:, 1] / of_ensemble[:, 0]), np.unique(predictions.subjects)
+    positive = np.array([log_odds[predictions.subjects == subject].mean() > 0 for subject in names])
     labels = np.array([predictions.labels[predictions.subjects == subject][0] for subject in names])
     assert found["per_class"][1]["count"] == (labels == 1).sum()
     assert found["accuracy"] == pytest.approx((positive == labels).mean())
