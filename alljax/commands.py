@@ -195,8 +195,7 @@ def weights_list(options: Options) -> None:
 
     for known in store.sources().values():
         size = f"{known.bytes / 1e6:,.0f} MB" if known.bytes else "size unknown"
-        classifier = "with classifier" if known.classifier else "no classifier"
-        print(f"{known.name:40} {known.backbone}, {size}, {classifier}, {known.license}: {known.locate() or 'absent'}")
+        print(f"{known.name:40} {known.backbone}, {size}, {known.license}: {known.locate() or 'absent'}")
 
 
 @_verb("weights show", "file", "alljax weights show vgg16-397923af.pth")

@@ -6,7 +6,7 @@ To add one, write a module with the network, its layouts and a call of `register
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -51,8 +51,6 @@ class Layout:
     # Regular expression over names of the network in such files, the classifier excluded.  A surplus tensor with such
     # a name belongs to another variant of the network, for example to a deeper one.
     network: str
-    # Variable name of a dense kernel → (C, H, W) of the activation that PyTorch flattened before it.
-    flattened: Mapping[str, Shape] = field(default_factory=dict)
 
     def name_of(self, path: str) -> str:
         """Returns the name in such a file of a variable such as ``params/stem/conv/kernel``."""
@@ -73,35 +71,22 @@ class Layout:
         match = KERAS_VARIABLE.search(rest.rpartition("/")[2]) if self.format == "keras" else None
         if not match:
             return name
-        layer = "predictions" if layer == "probs" else layer  # the classifier in Keras Applications 1.0.7
         return f"{layer}/{KERAS_1_VARIABLES.get(match[1], match[1])}"
 
     def shape_of(self, ours: Shape) -> Shape:
         """Returns the shape in such a file of a variable of shape `ours`."""
-        if self.format != "pytorch":
-            return ours
-        return (ours[3], ours[2], ours[0], ours[1]) if len(ours) == 4 else ours[::-1]
+        kernel = self.format == "pytorch" and len(ours) == 4
+        return (ours[3], ours[2], ours[0], ours[1]) if kernel else ours
 
-    def to_flax(self, array: np.ndarray, path: str, ours: Shape) -> np.ndarray:
-        """Brings an array of such a file into the shape `ours` of the variable `path`, as a view where possible.
-
-        The result has another shape if the array does not fit.
-        """
-        if self.format != "pytorch":
-            return array
-        if path in self.flattened and array.shape[1:] == ours[:1]:
-            array = array.reshape(-1, *self.flattened[path])  # PyTorch flattens C, H, W; Flax and Keras H, W, C
-        if array.ndim != 4:
-            return array.T
-        array = array.transpose(2, 3, 1, 0)
-        return array.reshape(-1, array.shape[-1]) if len(ours) == 2 else array  # timm's VGG has dense convolutions
+    def to_flax(self, array: np.ndarray) -> np.ndarray:
+        """Returns an array of such a file with our order of axes, a view."""
+        return array.transpose(2, 3, 1, 0) if self.format == "pytorch" and array.ndim == 4 else array
 
 
 class StagedNetwork(nn.Module):
     """Base class of backbones: stages that are computed one after the other.
 
-    A subclass lists its stages in `widths` and has a submodule ``STAGE(images, context)`` for each, and
-    ``classifier(features)``, the ImageNet classifier.
+    A subclass lists its stages in `widths` and has a submodule ``STAGE(images, context)`` for each.
     """
 
     widths: ClassVar[Mapping[str, int]]
@@ -124,10 +109,6 @@ class StagedNetwork(nn.Module):
                 break
         return activations
 
-    def logits(self, images: jax.Array) -> jax.Array:
-        """Returns the ImageNet logits (B, 1000) of preprocessed images (B, H, W, 3)."""
-        return self.classifier(jnp.mean(self(images)[list(self.widths)[-1]], axis=(1, 2)))
-
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
@@ -145,12 +126,9 @@ class Backbone:
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
-        """Shape of each variable, with the ImageNet classifier; the network is traced once, nothing is computed.
-
-        Names are "/"-joined: ``params/stem/conv/kernel``, ``batch_stats/stem/norm/mean``, ``params/classifier/bias``.
-        """
+        """Shape of each variable by name, such as ``params/stem/conv/kernel`` or ``batch_stats/stem/norm/mean``."""
         images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-        tree = jax.eval_shape(lambda images: self.module.init(jax.random.key(0), images, method="logits"), images)
+        tree = jax.eval_shape(self.module.init, jax.random.key(0), images)
         return {path: leaf.shape for path, leaf in flatten_dict(tree, sep="/").items()}
 
 

@@ -66,11 +66,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(StagedNetwork):
-    """EfficientNet-Lite0: stem, seven stages, head and the ImageNet classifier.
-
-    Stages: ``stem`` (convolution, normalization, ReLU6), ``stage1`` … ``stage7`` (the linear output of the last
-    block), ``head`` (the 1×1 convolution to 1280 channels with normalization and ReLU6).
-    """
+    """Stages: ``stem``, ``stage1`` … ``stage7`` (linear output of the last block), ``head`` (1×1, 1280 channels)."""
 
     widths = WIDTHS
 
@@ -80,7 +76,6 @@ class EfficientNetLite0(StagedNetwork):
             block = partial(InvertedResidual, kernel_size, expansion, features)
             setattr(self, f"stage{number}", Stage(blocks, stride, block))
         self.head = ConvNorm(1280, 1)
-        self.classifier = nn.Dense(1000)
 
 
 def _block_layer(match: re.Match[str]) -> str:
@@ -96,7 +91,6 @@ RULES: Rules = {
     r"stage(\d)/block(\d)/(\w+)/(conv|norm)": _block_layer,
     "head/conv": "_conv_head",
     "head/norm": "_bn1",
-    "classifier": "_fc",
 }
 register(
     "efficientnet_lite0",

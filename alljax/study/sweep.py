@@ -11,9 +11,6 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax.errors import ConfigError
 
-MAX_RUNS = 64
-"""Runs per job at most; an interrupted job starts again.  How many are trained side by side depends on the memory."""
-
 MAX_VALUE_LENGTH = 48
 """Characters of a value in a trial's name; longer values are shortened to their beginning and a hash."""
 
@@ -29,23 +26,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Job:
-    """Trials that are trained in one call.
+    """Trials that are trained in one call, fewer epochs first."""
 
-    Several `trainings` (see the function) are trained side by side.  They have the same features, folds and epochs and
-    differ only in arguments of the compiled function.
-    """
-
-    trainings: tuple[tuple[Trial, ...], ...]
-
-    @property
-    def trials(self) -> tuple[Trial, ...]:
-        """The trials of all trainings."""
-        return tuple(trial for training in self.trainings for trial in training)
+    trials: tuple[Trial, ...]
 
     @property
     def config(self) -> ConfigDict:
         """The config of the trial with the most epochs."""
-        return self.trainings[0][-1].config
+        return self.trials[-1].config
 
     @property
     def frozen(self) -> bool:
@@ -60,8 +48,8 @@ class Job:
 
     @property
     def cost(self) -> int:
-        """Epochs over all trainings and seeds."""
-        return int(self.config.train.epochs * self.config.study.seeds * len(self.trainings))
+        """Epochs over all seeds."""
+        return int(self.config.train.epochs * self.config.study.seeds)
 
 
 def expand(config: ConfigDict) -> list[Trial]:
@@ -82,33 +70,7 @@ def expand(config: ConfigDict) -> list[Trial]:
 
 
 def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Collection[str] = ()) -> list[Job]:
-    """Returns the jobs of a study; of shard (i, n) only the trainings i, i + n, ….
-
-    On an accelerator, heads are trained side by side if they differ only in arguments of the compiled function. Trials
-    whose names are in `finished` are skipped.
-    """
-    import jax  # here, because a finished study is recognized without JAX
-
-    from alljax.training.optimizers import NUMBERS
-
-    grouped: dict[tuple[str, tuple[int, ...]], list[tuple[Trial, ...]]] = {}
-    for training in trainings(trials)[shard[0] :: shard[1]]:
-        if missing := tuple(trial for trial in training if trial.name not in finished):
-            config = missing[0].config
-            numbers = [f"train.{name}" for name in NUMBERS if config.train[name]]  # arguments of the compiled function
-            joint = config.train.mode == "frozen" and jax.default_backend() != "cpu"
-            program = _key(config, numbers) if joint else training[0].name
-            epochs = tuple(trial.config.train.epochs for trial in missing)
-            grouped.setdefault((program, epochs), []).append(missing)
-    found = []
-    for group in grouped.values():
-        size = max(1, MAX_RUNS // group[0][0].config.study.seeds)
-        found += [Job(tuple(group[at : at + size])) for at in range(0, len(group), size)]
-    return found
-
-
-def trainings(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
-    """Returns the trials grouped by the training they come out of, fewer epochs first.
+    """Returns the jobs of a study without `finished` trials; of shard (i, n) only the jobs i, i + n, ….
 
     With ``study.share_training`` frozen trials that differ in ``train.epochs`` only are prefixes of one training,
     unless the schedule depends on its length.
@@ -117,8 +79,12 @@ def trainings(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
     for trial in trials:
         train = trial.config.train
         shared = trial.config.study.share_training and train.mode == "frozen" and train.schedule != "cosine"
-        grouped.setdefault(_key(trial.config, ("train.epochs",)) if shared else trial.name, []).append(trial)
-    return [tuple(sorted(group, key=lambda trial: trial.config.train.epochs)) for group in grouped.values()]
+        settings = configs.flatten(trial.config) | {"train.epochs": 0}
+        grouped.setdefault(repr(settings) if shared else trial.name, []).append(trial)
+    missing = [
+        [trial for trial in group if trial.name not in finished] for group in [*grouped.values()][shard[0] :: shard[1]]
+    ]
+    return [Job(tuple(sorted(group, key=lambda trial: trial.config.train.epochs))) for group in missing if group]
 
 
 def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
@@ -128,10 +94,6 @@ def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
         split = trial.config.split
         found += ["train", split.test_subset] if split.protocol == "prelim" else [trial.config.data.subset]
     return tuple(dict.fromkeys(found))
-
-
-def _key(config: ConfigDict, without: Sequence[str]) -> str:
-    return repr({key: value for key, value in configs.flatten(config).items() if key not in without})
 
 
 def _name(values: dict[str, Any], changes: dict[str, Any]) -> str:

@@ -78,24 +78,21 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
 
 
 def make_heads(job: Job, fold: FoldRows, num_features: int) -> tuple[HeadTrainer, RunInputs]:
-    """Returns what trains the heads of a job on a fold, and their runs: the seeds of each training."""
-    seeds = np.tile(np.arange(job.config.study.seeds), len(job.trainings))
-    configs = [training[-1].config for training in job.trainings for _ in range(job.config.study.seeds)]
+    """Returns what trains the heads of a job on a fold, and their runs, one per seed."""
     trainer = HeadTrainer(job.config, len(fold.class_weights), num_features)  # compiled once for equal settings
-    return trainer, make_runs(fold_keys(job.config, fold)[seeds], configs, fold)
+    return trainer, make_runs(fold_keys(job.config, fold), [job.config] * job.config.study.seeds, fold)
 
 
 def _fit_heads(
     job: Job, features: Any, labels: np.ndarray, fold: FoldRows, show: Callable[[int, float], None]
 ) -> list[FoldOutcome]:
-    """Trains all heads of a job on a fold side by side; returns an outcome per trial."""
+    """Trains the heads of a job on a fold; returns an outcome per trial."""
     trainer, runs = make_heads(job, fold, features.shape[2])
-    epochs = [trial.config.train.epochs for trial in job.trainings[0]]
-    outcomes, seeds = trainer.train(epochs, runs, features, labels, fold, show), job.config.study.seeds
+    epochs = [trial.config.train.epochs for trial in job.trials]
+    outcomes = trainer.train(epochs, runs, features, labels, fold, show)
     if not job.config.study.checkpoints:  # large heads of many folds would fill the memory
         outcomes = [outcome._replace(params={}) for outcome in outcomes]
-    slices = [slice(start, start + seeds) for start in range(0, len(runs.key), seeds)]
-    return [jax.tree.map(lambda leaf, runs=runs: leaf[runs], outcome) for runs in slices for outcome in outcomes]
+    return outcomes
 
 
 def _fit_networks(tuner: FineTuner, images: ImageSource, fold: FoldRows, folder: Path) -> list[FoldOutcome]:

@@ -33,7 +33,7 @@ class Network:
 
     @property
     def variables(self) -> Any:
-        """``{"params": …, "batch_stats": …}`` without the ImageNet classifier, float32; read on first use."""
+        """``{"params": …, "batch_stats": …}``, float32; read on first use."""
         return self.load()
 
     def describe(self) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from alljax.errors import WeightsError, first_few, plural
 from alljax.models.backbones import BACKBONES, Backbone, Layout, get_backbone
 from alljax.weights import formats, store
 
-CLASSIFIER = "params/classifier/"
 ALLJAX = Layout("alljax", "", "flax", {}, r"(params|batch_stats)/(?!classifier/).*")
 ALLJAX_LABELS = r"(layout|source)/[\w.-]+"
 """Empty arrays whose names keep the origin of a converted file, on which the preprocessing depends."""
@@ -39,19 +38,17 @@ class Match:
     backbone: Backbone
     layout: Layout
     names: dict[str, str]  # our variable name → name in the file
-    missing: list[str]  # our names, except the classifier's, that the file does not have
+    missing: list[str]  # our names that the file does not have
     surplus: list[str]  # names in the file without a variable
     foreign: list[str]  # the surplus names that belong to another variant of the network
 
 
-def convert(
-    arrays: Mapping[str, np.ndarray], backbone: str, classifier: bool = False, origin: str | Path = "the weight file"
-) -> Converted:
+def convert(arrays: Mapping[str, np.ndarray], backbone: str, origin: str | Path = "the weight file") -> Converted:
     """Returns the arrays of a weight file as the variables of a backbone.
 
     Arrays are renamed and transposed; float16, bfloat16 and float64 become float32.  A prefix of the names
-    (``state_dict/module.``, an outer Keras model) is removed, arrays outside of the network are ignored and logged.
-    The ImageNet classifier is included on request, if the file has one; `origin` is the file in messages.
+    (``state_dict/module.``, an outer Keras model) is removed; arrays outside of the network, such as the ImageNet
+    classifier, are ignored and logged.  `origin` is the file in messages.
 
     Raises:
         WeightsError: the file is for another network, an array is missing or has another shape, is not floating point
@@ -59,16 +56,14 @@ def convert(
     """
     chosen = get_backbone(backbone)
     match, shapes = best_match(arrays, [chosen]), chosen.shapes
-    found = {path: match.layout.to_flax(arrays[name], path, shapes[path]) for path, name in match.names.items()}
+    found = {path: match.layout.to_flax(arrays[name]) for path, name in match.names.items()}
     misshapen = [path for path, array in found.items() if array.shape != shapes[path]]
-    if match.missing or match.foreign or any(not path.startswith(CLASSIFIER) for path in misshapen):
+    if match.missing or match.foreign or misshapen:
         raise WeightsError(f"{origin} {_misfit(arrays, match, misshapen)}; `alljax weights list` shows known files")
     if match.surplus:
         number = plural(len(match.surplus), "tensor")
         logging.info(f"{origin}: ignored {number} outside of {backbone}: {first_few(match.surplus)}")
-    with_classifier = classifier and match.names.keys() == shapes.keys() and not misshapen
-    used = [path for path in shapes if with_classifier or not path.startswith(CLASSIFIER)]
-    flat = {path: _finite_float32(found[path], match.names[path], origin) for path in used}
+    flat = {path: _finite_float32(found[path], match.names[path], origin) for path in shapes}
     labels = dict(name.split("/") for name in arrays if re.fullmatch(ALLJAX_LABELS, name))
     if (layout := labels.get("layout", match.layout.name)) not in chosen.layouts:
         raise WeightsError(f"{origin} does not name its original layout: convert the original file again")
@@ -78,9 +73,9 @@ def convert(
 def convert_file(path: Path, backbone: str, out: Path) -> int:
     """Writes a weight file as .safetensors with alljax's names (``params/block1/conv1/kernel``).
 
-    The ImageNet classifier is included if the file has one.  Returns the number of parameters and running statistics.
+    Returns the number of parameters and running statistics.
     """
-    converted = convert(formats.read_weights(path), backbone, classifier=True, origin=path)
+    converted = convert(formats.read_weights(path), backbone, path)
     flat = flatten_dict(converted.variables, sep="/")
     known = store.recognize(path)
     labels = {"layout": converted.layout, "source": known.name if known else converted.source}
@@ -106,7 +101,7 @@ def _match(names: Iterable[str], backbone: Backbone, layout: Layout) -> Match:
                 matches.setdefault(name[:start], {}).setdefault(path, name)
     prefix = max(matches, key=lambda prefix: len(matches[prefix]))
     matched = matches[prefix]
-    missing = [path for path in backbone.shapes if path not in matched and not path.startswith(CLASSIFIER)]
+    missing = [path for path in backbone.shapes if path not in matched]
     used = set(matched.values())
     not_reported = rf".*\.num_batches_tracked|{ALLJAX_LABELS}"
     surplus = [name for name in names if name not in used and not re.fullmatch(not_reported, name)]

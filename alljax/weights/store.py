@@ -42,7 +42,6 @@ class Source:
     layout: str  # a key of Backbone.layouts
     file: str  # file name in the local store
     license: str  # SPDX name
-    classifier: bool  # whether it includes the ImageNet classifier
     preprocessing: str | Mapping[str, Any] = field(hash=False)  # see get_preprocessing
     citation: str
     hash: str  # "sha256:…" or "md5:…"

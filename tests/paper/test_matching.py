@@ -26,7 +26,7 @@ def test_trials_correspond_to_the_rows_of_the_paper(paper_study: Study) -> None:
 def test_random_split_is_used_where_there_are_several(both_study: Study) -> None:
     match = matching.match(both_study)
     assert match.epochs == [10, 20]
-    assert len(match.rows) == 2 * len(match.trials) == 8
+    assert len(match.trials) == 4
     assert all(both_study.settings(name)["split.protocol"] == "paper" for name in match.trials.values())
 
 

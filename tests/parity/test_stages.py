@@ -5,7 +5,6 @@ original library, read and converted.  `make_goldens.py` wrote the reference act
 """
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +54,14 @@ def write_keras(path: Path, shapes: Shapes) -> None:
             group.attrs["weight_names"] = [name.encode() for name in stored]
 
 
-def variables(name: str, shapes: Shapes, folder: Path, classifier: bool) -> Any:
+def variables(name: str, shapes: Shapes, folder: Path) -> Any:
     """Writes seeded weights to a file, reads and converts it."""
     path = folder / name
     if "keras" in name:
         write_keras(path, shapes)
     else:
         safetensors.numpy.save_file(seeded_weights.weights(shapes), path)
-    converted = conversion.convert(formats.read_weights(path), BACKBONES[name], classifier)
+    converted = conversion.convert(formats.read_weights(path), BACKBONES[name])
     path.unlink()
     return converted.variables
 
@@ -83,28 +82,15 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     name = request.param
     expected = golden(name)
     shapes = seeded_weights.unpack(expected["tensors"])
-    classifier = not name.startswith("vgg16")  # its large classifier has separate tests
-    if not classifier:
+    if name.startswith("vgg16"):  # without its large classifier
         shapes = {tensor: shape for tensor, shape in shapes.items() if tensor.startswith(("features", "block"))}
-    return name, expected, variables(name, shapes, tmp_path_factory.mktemp("weights"), classifier)
+    return name, expected, variables(name, shapes, tmp_path_factory.mktemp("weights"))
 
 
-def test_every_stage_and_the_classifier(case: Case) -> None:
+def test_every_stage(case: Case) -> None:
     name, expected, tree = case
     backbone, image = get_backbone(BACKBONES[name]), seeded_weights.image(HEIGHT, WIDTH)
     ours = jax.jit(backbone.module.apply)(tree, image)
     assert tuple(f"stage/{stage}" for stage in ours) == tuple(key for key in expected if key.startswith("stage/"))
     for stage, activation in ours.items():
         assert_close(activation, expected[f"stage/{stage}"], f"{name} {stage}")
-    if "classifier" in tree["params"]:
-        logits = jax.jit(partial(backbone.module.apply, method="logits"))(tree, image)
-        assert_close(logits, expected["logits"], f"{name} logits")
-
-
-@pytest.mark.parametrize("name", ["vgg16_torchvision", "vgg16_keras"])
-def test_vgg16_classifier_and_its_flatten_order(name: str, tmp_path: Path) -> None:
-    expected = golden(name)
-    tree = variables(name, seeded_weights.unpack(expected["tensors"]), tmp_path, classifier=True)
-    module = get_backbone("vgg16").module
-    logits = module.apply(tree, seeded_weights.image(224, 224), method="logits")
-    assert_close(logits, expected["logits"], f"{name} logits")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import pandas
 import pytest
 from ml_collections import ConfigDict
 
@@ -44,19 +43,6 @@ def test_shorter_trial_equals_its_own_study(toy: Toy, complete: Path, tmp_path: 
     own = outputs(tmp_path)
     for file in ("history.csv", "predictions.csv"):
         assert outputs(complete)[f"trials/{ADAM}-epochs=2/{file}"] == own[f"trials/{ADAM}/{file}"]
-
-
-def test_trainings_side_by_side_give_the_same_results(
-    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = toy(("features.augment", ("none", "dihedral")), ("train.learning_rate", (1e-2, 1e-3)), study__seeds=2)
-    run_study(config, tmp_path / "sequence")
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    run_study(config, tmp_path / "side by side")
-    for path in (tmp_path / "sequence").glob("trials/*/predictions.csv"):
-        expected = pandas.read_csv(path)
-        found = pandas.read_csv(tmp_path / "side by side" / path.relative_to(tmp_path / "sequence"))
-        pandas.testing.assert_frame_equal(found, expected, atol=1e-5)
 
 
 def test_only_missing_trials_are_trained(toy: Toy, complete: Path, tmp_path: Path, messages: list[str]) -> None:

@@ -1,12 +1,11 @@
 from typing import Any
 
-import jax
 import pytest
 from ml_collections import ConfigDict
 
 from alljax.config import default_config, vary
 from alljax.errors import ConfigError
-from alljax.study.sweep import expand, jobs, trainings
+from alljax.study.sweep import expand, jobs
 
 PAPER = (
     ("model.backbone", ("vgg16", "resnet50")), ("train.optimizer", ("adam", "rmsprop")),
@@ -44,16 +43,16 @@ def test_rows_change_several_settings_together() -> None:
     assert [(trial.config.train.mode, trial.config.train.epochs) for trial in trials] == [
         ("frozen", 1), ("frozen", 2), ("finetune", 1), ("finetune", 2),
     ]  # fmt: skip
-    assert len(trainings(trials)) == 3, "fine-tuned trials are trained separately"
+    assert len(jobs(trials)) == 3, "fine-tuned trials are trained separately"
 
 
 def test_shorter_trials_are_prefixes_of_one_training() -> None:
     config = config_of(*PAPER)
     trials = expand(config)
-    assert [[trial.config.train.epochs for trial in training] for training in trainings(trials)] == [[10, 20, 100]] * 4
-    assert {trial.name for training in trainings(trials) for trial in training} == {trial.name for trial in trials}
+    assert [[trial.config.train.epochs for trial in job.trials] for job in jobs(trials)] == [[10, 20, 100]] * 4
+    assert {trial.name for job in jobs(trials) for trial in job.trials} == {trial.name for trial in trials}
     for changes in ({"study.share_training": False}, {"train.schedule": "cosine"}):  # depends on its length
-        assert [len(training) for training in trainings(expand(vary(config, changes)))] == [1] * 12
+        assert [len(job.trials) for job in jobs(expand(vary(config, changes)))] == [1] * 12
 
 
 def test_jobs_skip_finished_trials() -> None:
@@ -67,18 +66,6 @@ def test_jobs_skip_finished_trials() -> None:
 def test_shard_has_every_nth_training() -> None:
     trials = expand(config_of(*PAPER))
     assert [len(jobs(trials, (index, 3))) for index in range(3)] == [2, 1, 1]
-
-
-def test_jobs_side_by_side_differ_only_in_arguments_of_the_compiled_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep = ("features.augment", ("none", "dihedral")), ("train.learning_rate", (1e-2, 1e-3))
-    assert len(jobs(expand(config_of(*sweep)))) == 4
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    found = jobs(expand(config_of(*sweep)))
-    assert [len(job.trainings) for job in found] == [2, 2]
-    assert all(len({trial.config.features.augment for trial in job.trials}) == 1 for job in found)
-    # Zero removes a part of the computation.
-    sweep = ("train.optimizer", ("adam", "sgd")), ("train.weight_decay", (0.0, 1e-3, 1e-2))
-    assert len(jobs(expand(config_of(*sweep)))) == 4, "optimizer × whether weights decay"
 
 
 def test_trials_of_one_split_setting_have_the_same_split() -> None:

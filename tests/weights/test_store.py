@@ -85,7 +85,7 @@ def known(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> di
     def source(name: str, backbone: str, file: str) -> Source:
         sha256 = hashlib.sha256(content(name)).hexdigest()
         return Source(
-            name, backbone, "torchvision", file, "MIT", True, "torch", "none", f"sha256:{sha256}",
+            name, backbone, "torchvision", file, "MIT", "torch", "none", f"sha256:{sha256}",
             url=f"{server.url}/{name}", bytes=len(content(name)), default=name != "timm",
         )  # fmt: skip
 
