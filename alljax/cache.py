@@ -85,8 +85,7 @@ def abandoned() -> list[Path]:
 def make_room(size: int) -> None:
     """Removes what killed processes have left, then the files that were not used for the longest time.
 
-    Raises:
-        WorkdirError: `size` bytes do not fit on the disk.
+    Raises `WorkdirError` if `size` bytes do not fit on the disk.
     """
     folder = files.cache_dir().absolute()
     remove(abandoned())

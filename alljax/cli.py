@@ -128,7 +128,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--images": {"help": "images per subject; default: %(default)s", "type": int, "default": 20, "metavar": "N"},
     "shards": {"help": "folders of shards to merge", "nargs": "*", "type": _path, "metavar": "FOLDER"},
     "--source": {"help": "folder, zip, CSV or .npz of images", "required": True},
-    "--protocol": {"help": "only this protocol; default: all possible ones", "default": "", "metavar": "NAME"},
     "--backbone": {"help": "for example vgg16", "required": True, "metavar": "NAME"},
     "file": {"help": "a weight file", "type": _path, "metavar": "FILE"},
     "name": {"help": "name of a source, see `alljax weights list`", "metavar": "NAME"},

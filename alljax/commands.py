@@ -168,12 +168,12 @@ def data_verify(options: Options) -> int:
     return 1 if found["problems"] else 0
 
 
-@_verb("data audit", "--source --config.KEY --protocol --out:json", "alljax data audit --source=C-NMC_Leukemia")
+@_verb("data audit", "--source --config.KEY --out:json", "alljax data audit --source=C-NMC_Leukemia")
 def data_audit(options: Options) -> int:
     """Find duplicates, subjects with several names, and what each protocol leaks."""
     from alljax.data import audit
 
-    found = audit.audit(options.source, options.protocol, options.words)
+    found = audit.audit(options.source, options.words)
     audit.print_audit(found, options.out)
     if found["error"]:
         raise UserError(found["error"])

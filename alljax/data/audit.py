@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,10 @@ PROBLEMS = {
 
 COLUMNS = {
     "subset": "subset", "fold": "fold", "class": "class", "images": "images", "expected_images": "of",
-    "subjects": "subjects", "expected_subjects": "of", "missing": "missing", "surplus": "surplus",
-    "unreadable": "unreadable", "odd_size": "odd size",
+    "subjects": "subjects", "expected_subjects": "of",
 }  # fmt: skip
 """Counts per subset, official fold and class; ``images`` are distinct images, of C-NMC those of the complete set."""
 
-Group = tuple[str, str, str]  # subset, official fold and class
 DUPLICATE_COLUMNS = {
     "kind": "duplicates", "pairs": "pairs", "subject_names": "two names", "subjects": "two subjects",
     "folds": "two folds", "subsets": "two subsets", "classes": "two classes",
@@ -57,11 +55,9 @@ def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     C-NMC 2019 is compared with the list of its files and their sizes.  In other sources a size is unexpected if more
     than half of the images have another one.  `overrides` are words of the command line (``--config.data.classes=…``).
 
-    Returns:
-        The findings, ready for JSON: ``name`` of the data set, ``complete`` (no problems), ``groups`` (a row of
-        `COLUMNS` per subset, fold and class; None where the expected number is unknown), ``problems`` (key of
-        `PROBLEMS` → everything concerned), ``sizes`` ("width × height" → images), ``subjects`` (subset → subject name →
-        images) and ``notes``.
+    Returns the findings, ready for JSON: ``name`` of the data set, ``complete`` (no problems), ``groups`` (rows of
+    `COLUMNS`; None where the expected number is unknown), ``problems`` (key of `PROBLEMS` → everything concerned),
+    ``sizes`` ("width × height" → images) and ``notes``.
     """
     data = configs.load(overrides=overrides).data
     dataset = open_all(source, data.classes, data.name_pattern, data.synthetic, strict=False)
@@ -76,10 +72,6 @@ def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
             check(dataset, source)
         except DataError as error:
             problems["unusable"].append(str(error))
-    subjects = defaultdict[str, list[str]](list)
-    for record in dataset.records:
-        if record.subject:
-            subjects[record.subset].append(record.subject)
     return {
         "complete": not any(problems.values()),
         "source": source,
@@ -87,7 +79,6 @@ def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         "groups": groups,
         "problems": {kind: names for kind, names in problems.items() if names},
         "sizes": {f"{width} × {height}": n for (width, height), n in Counter(sizes.values()).most_common()},
-        "subjects": {subset: Counter(natural_sort(subjects[subset])) for subset in sorted(subjects)},
         "notes": list(dataset.notes),
     }
 
@@ -102,21 +93,19 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
     _write_findings(found, out)
 
 
-def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Compares all images of all subsets of a source, labeled or not, and counts what leaks.
+def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Compares all images of all subsets of a source, labeled or not, and counts what leaks under each protocol.
 
     Subject names that share an image, or are known to belong to one subject, are merged.  Near duplicates are reported
-    and do not merge subjects.  An empty `protocol` means all, those without randomness with one repeat.
+    and do not merge subjects.
 
-    Returns:
-        The findings, ready for JSON: ``images``, ``subject_names`` (numbers), ``exact`` and ``near`` duplicates
-        (`duplicates.summarize`), ``merged`` subjects, ``unreadable`` (path → reason), ``notes`` of the data set,
-        ``protocols``: the test images of each of which related images are in the training data, by ``subject``,
-        ``field`` (None where unknown), ``duplicate`` and ``near`` (similar) image, and ``error``: why the given
-        protocol is impossible, or how a protocol leaks that is not declared leaky; empty if all is well.
+    Returns the findings, ready for JSON: ``images``, ``subject_names`` (numbers), ``exact`` and ``near`` duplicates
+    (`duplicates.summarize`), ``merged`` subjects, ``unreadable`` (path → reason), ``notes`` of the data set,
+    ``protocols``: the test images of each of which related images are in the training data, by ``subject``, ``field``
+    (None where unknown), ``duplicate`` and ``near`` (similar) image, and ``error``: how a protocol leaks that is not
+    declared leaky; empty if none does.
     """
-    changes = {"data.source": source} | ({"split.protocol": protocol} if protocol else {})
-    config = configs.check(configs.vary(configs.load(overrides=overrides), changes))
+    config = configs.vary(configs.load(overrides=overrides), {"data.source": source})
     dataset = open_all(source, config.data.classes, config.data.name_pattern, config.data.synthetic)
     if not dataset.records:
         check(dataset, source)
@@ -129,22 +118,30 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
     subjects = splits.merge_subjects(records, pixels, dataset.known_subjects)
     similar = splits.connected_groups(len(records), [*groups, *pairs])
     found, error = [], ""
-    for name in (protocol,) if protocol else PROTOCOLS:
-        repeats = config.split.repeats if protocol or name in RANDOM else 1
-        settings = configs.vary(config, {"split.protocol": name, "split.repeats": repeats})
+    for name in PROTOCOLS:
+        changes = {"split.protocol": name} | ({} if name in RANDOM else {"split.repeats": 1})
         try:
-            found.append(_leaks(settings, dataset, subjects, pixels, similar))
+            found.append(_leaks(configs.vary(config, changes), dataset, subjects, pixels, similar))
         except UserError as refusal:
-            found.append({"protocol": name, "declared": name in LEAKY, "refused": str(refusal)})
-            if protocol or isinstance(refusal, LeakError):
+            found.append({"protocol": name, "refused": str(refusal)})
+            if isinstance(refusal, LeakError):
                 error = error or str(refusal)
+    images = _several_names(records, pixels)
+    merged = [
+        {
+            "names": names,
+            "known": any(known.issuperset(names) for known in dataset.known_subjects),
+            "images": sum({*sharing} <= {*names} for sharing in images),
+        }
+        for names in _several_names(records, subjects)
+    ]
     return {
         "source": source,
         "images": len(records),
         "subject_names": len({record.subject for record in records} - {""}),
         "exact": duplicates.summarize(records, subjects, groups),
         "near": duplicates.summarize(records, subjects, pairs),
-        "merged": _merged(dataset, pixels, subjects),
+        "merged": merged,
         "protocols": found,
         "unreadable": unreadable,
         "notes": list(dataset.notes),
@@ -154,11 +151,8 @@ def audit(source: str, protocol: str = "", overrides: Sequence[str] = ()) -> dic
 
 def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
     """Prints the findings of `audit`, of long lists the beginning, and writes all of them to the JSON file `out`."""
-    show(
-        f"{plural(found['images'], 'image')}, {plural(found['subject_names'], 'subject name')}",
-        *found["notes"],
-        sep="\n",
-    )
+    counts = f"{plural(found['images'], 'image')}, {plural(found['subject_names'], 'subject name')}"
+    show(counts, *found["notes"], sep="\n")
     if bad := found["unreadable"]:
         listed = first_few(f"{path} ({why})" for path, why in bad.items())
         show(f"{plural(len(bad), 'image')} skipped, cannot be read: {listed}")
@@ -169,18 +163,15 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
                 rest = [f"and {len(groups) - 5:,} more"] if len(groups) > 5 else []
                 show(f"{kind} duplicates{title}:", *map(" = ".join, groups[:5]), *rest, sep="\n  ")
     for subject in found["merged"]:
-        sharing = " and ".join(" = ".join(names) for names in subject["sharing"])
-        why = f"{sharing} share {plural(subject['images'], 'image')}" if sharing else "no shared image in this copy"
-        show(f"one subject: {' = '.join(subject['names'])} ({why}{'; known' if subject['known'] else ''})")
-    if possible := [leaks for leaks in found["protocols"] if "refused" not in leaks]:
-        show("\nTest images whose subject, photograph, image or a similar image is in the training data:")
-        show(_format_table(possible, PROTOCOL_COLUMNS))
-    if declared := [leaks["protocol"] for leaks in possible if leaks["declared"]]:
-        show(f"declared leaky: {', '.join(declared)}")
+        known = ", known" if subject["known"] else ""
+        show(f"one subject: {' = '.join(subject['names'])} ({plural(subject['images'], 'shared image')}{known})")
+    possible = [leaks for leaks in found["protocols"] if "refused" not in leaks]
+    show("\nTest images whose subject, photograph, image or a similar image is in the training data:")
+    show(_format_table(possible, PROTOCOL_COLUMNS))
     for leaks in found["protocols"]:
         if leaks.get("refused", found["error"]) != found["error"]:
             show(f"{leaks['protocol']} is impossible: {leaks['refused']}")
-    show("Near duplicates do not merge subjects.")
+    show(f"Declared leaky: {', '.join(LEAKY)}. Near duplicates do not merge subjects.")
     _write_findings(found, out)
 
 
@@ -189,42 +180,38 @@ def _compare(
 ) -> list[dict[str, Any]]:
     """Returns the rows of `COLUMNS`, and adds what is wrong to the lists of `problems`."""
     complete = cnmc.expected() if dataset.name == "cnmc" else {}
-    expected, present = defaultdict[Group, set[Record]](set), defaultdict[Group, set[Record]](set)
-    for official in complete.values():
-        expected[cnmc.group(official)].add(official)
     usual = next((size for size, count in Counter(sizes.values()).items() if count * 2 > len(sizes)), None)
-    counts = Counter[tuple[Group, str]]()
-
-    def report(kind: str, group: Group, description: str) -> None:
-        problems[kind].append(description)
-        counts[group, kind] += 1
-
+    present = set[Record]()
     for record in dataset.records:
         path, known = record.path, complete.get(cnmc.identity(record)) if complete else record
-        group = cnmc.group(known or record, dataset.classes)
-        images = present[group]
-        size = cnmc.SIZES.get(group[0]) if complete else usual
+        size = cnmc.SIZES.get((known or record).subset) if complete else usual
         if path in errors:
-            report("unreadable", group, f"{path} ({errors[path]})")
+            problems["unreadable"].append(f"{path} ({errors[path]})")
         elif size not in (None, sizes[path]):
-            report("odd_size", group, f"{path} ({sizes[path][0]} × {sizes[path][1]})")
+            problems["odd_size"].append(f"{path} ({sizes[path][0]} × {sizes[path][1]})")
         if known is None:
-            report("surplus", group, path)
+            problems["surplus"].append(path)
             continue
         if record.subset != known.subset or record.fold not in ("", known.fold):
-            report("misplaced", group, f"{path} (belongs in {_location(known)})")
-        if known in images:  # in two subsets
-            report("repeated", group, path)
-        images.add(known)
-    for record in cnmc.missing(dataset.records, tuple(cnmc.COUNTS)) if complete else ():
-        report("missing", cnmc.group(record), _location(record))
+            problems["misplaced"].append(f"{path} (belongs in {_location(known)})")
+        if known in present:  # in two subsets
+            problems["repeated"].append(path)
+        present.add(known)
+    if complete:
+        problems["missing"] = [_location(record) for record in cnmc.missing(dataset.records, tuple(cnmc.COUNTS))]
+    images, subjects = _count(present, dataset.classes)
+    of_images, of_subjects = _count(complete.values(), dataset.classes)
     rows = []
-    for group in (*expected, *sorted({*present} - {*expected})):
-        numbers = [counts[group, kind] for kind in ("missing", "surplus", "unreadable", "odd_size")]
-        subjects, of = ({record.subject for record in side[group]} - {""} for side in (present, expected))
-        amounts = [len(present[group]), len(expected[group]) or None, len(subjects), len(of) or None]
-        rows.append(dict(zip(COLUMNS, (*group, *amounts, *numbers), strict=True)))
+    for group in of_images or sorted(images):
+        amounts = images[group], of_images[group] or None, subjects[group], of_subjects[group] or None
+        rows.append(dict(zip(COLUMNS, (*group, *amounts), strict=True)))
     return rows
+
+
+def _count(records: Collection[Record], classes: Sequence[str]) -> tuple[Counter[Any], Counter[Any]]:
+    """Returns the numbers of images and of subject names per `cnmc.group`."""
+    named = {(cnmc.group(record, classes), record.subject) for record in records if record.subject}
+    return Counter(cnmc.group(record, classes) for record in records), Counter(group for group, _ in named)
 
 
 def _location(record: Record) -> str:
@@ -244,22 +231,7 @@ def _leaks(
         if not any(getattr(record, key) for record in used):
             counts[key] = None
     near = splits.count_leaks(folds, dataset.records, subjects, similar)["duplicate"]
-    return {"protocol": protocol, "declared": protocol in LEAKY, "folds": len(folds), **counts, "near": near}
-
-
-def _merged(dataset: Dataset, pixels: Sequence[str], subjects: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns per subject with several names: names, groups that share images, number of images, whether known."""
-    records = dataset.records
-    images, sharing = _several_names(records, pixels), _several_names(records, splits.merge_subjects(records, pixels))
-    return [
-        {
-            "names": names,
-            "known": any(known.issuperset(names) for known in dataset.known_subjects),
-            "sharing": [group for group in sharing if set(group) <= set(names)],
-            "images": sum(set(group) <= set(names) for group in images),
-        }
-        for names in _several_names(records, subjects)
-    ]
+    return {"protocol": protocol, "folds": len(folds), **counts, "near": near}
 
 
 def _several_names(records: Sequence[Record], keys: Sequence[str]) -> list[list[str]]:

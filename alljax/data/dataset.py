@@ -20,25 +20,15 @@ SKIPPED = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image.
+    """One image; texts that are unknown are empty."""
 
-    Attributes:
-        path: POSIX path inside the source, unique in the data set.
-        label: index into `Dataset.classes`, or `UNLABELED`.
-        subject: the source's name for the subject; empty if unknown.
-        field: the microscope field (photograph) that the image was cropped from; empty if unknown.
-        cell: number of the cell in its field; empty if unknown.
-        fold: official fold; empty if there is none.
-        subset: ``train``, ``prelim``, ``test``, ... as the source divides its images.
-    """
-
-    path: str
-    label: int
-    subject: str = ""
-    field: str = ""
-    cell: str = ""
-    fold: str = ""
-    subset: str = "train"
+    path: str  # POSIX path inside the source, unique in the data set
+    label: int  # index into `Dataset.classes`, or `UNLABELED`
+    subject: str = ""  # the source's name for the subject
+    field: str = ""  # the microscope field (photograph) that the image was cropped from
+    cell: str = ""  # number of the cell in its field
+    fold: str = ""  # official fold
+    subset: str = "train"  # ``train``, ``prelim``, ``test``, ... as the source divides its images
 
     def __post_init__(self) -> None:
         for name in (self.path, self.subject):
@@ -48,32 +38,21 @@ class Record:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images with their classes.
+    """Images with their classes."""
 
-    Attributes:
-        name: ``cnmc``, ``folder``, ``npz`` or ``synthetic``.
-        classes: class names in label order; of two classes, class 1 is the positive one.
-        records: one per image, in an order independent of the file system.
-        read: returns the encoded bytes of a record's image file; safe to call from several threads.
-        notes: remarks for the user, such as skipped files, one line each.
-        known_subjects: disjoint sets of subject names known to be the same subject.
-        crops: center crops by image size: (width, height) → (width, height), for images that show more background
-            at the same scale.
-        stamp: returns path, size and modification time of a record's file, without reading it; None if there is no
-            file, as for generated images.
-        class_names: display names as the authors of the data set write them; empty: `classes`.
-        skipped: images without a record by reason, a key of `SKIPPED`.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    records: tuple[Record, ...]
+    name: str  # ``cnmc``, ``folder``, ``npz`` or ``synthetic``
+    classes: tuple[str, ...]  # names in label order; of two classes, class 1 is the positive one
+    records: tuple[Record, ...]  # one per image, in an order independent of the file system
+    # Returns the encoded bytes of a record's image file; safe to call from several threads.
     read: Callable[[Record], bytes] = field(repr=False)
-    notes: tuple[str, ...] = ()
-    known_subjects: Sequence[set[str]] = ()
+    notes: tuple[str, ...] = ()  # remarks for the user, such as skipped files, one line each
+    known_subjects: Sequence[set[str]] = ()  # disjoint sets of subject names known to be the same subject
+    # Center crops by (width, height), for images that show more background at the same scale.
     crops: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    # Returns path, size and modification time of a record's file; None if there is no file, as for generated images.
     stamp: Callable[[Record], str] | None = field(default=None, repr=False)
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()  # display names as the authors of the data set write them; empty: `classes`
+    # Images without a record by reason, a key of `SKIPPED`.
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
 
 

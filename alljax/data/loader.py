@@ -81,14 +81,9 @@ _gather = jax.jit(partial(jnp.take, axis=0, mode="fill", fill_value=0))  # rows 
 class Sampler:
     """The rows of each batch, a pure function of the batch number; `len` is the number of batches.
 
-    The last batch of an epoch is padded; no batch spans two epochs.  Each process gets a contiguous part of each global
-    batch, so that the global batches do not depend on the number of processes.
-
-    Args:
-        rows: record indices, int (N,), or (E, N) for E epochs.
-        batch_size: rows in a global batch.
-        shard: index of this process and number of processes.
-        multiple: a global batch is padded to a multiple of this number, such as that of the devices of all processes.
+    `rows` are record indices, int (N,), or (E, N) for E epochs.  The last batch of an epoch is smaller; batches are
+    padded to a `multiple`, such as the number of devices.  Each process, (index, number of processes) in `shard`, gets
+    a contiguous part of each global batch, so that the global batches do not depend on the number of processes.
     """
 
     def __init__(

@@ -17,19 +17,14 @@ from alljax.errors import ConfigError, DataError, first_few, plural
 
 
 def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
-    """Opens the labeled images of a source for training.
+    """Opens the labeled images of a source for training; `data` is that part of a config.
 
     ``synthetic`` is generated; a folder or zip with C-NMC file names is read as C-NMC 2019, any other with one folder
     per class; a CSV lists its images; an ``.npz`` contains them; a folder written by `alljax data prepare` is read
-    directly.
-
-    Args:
-        data: the `data` part of a config.
-        subsets: the subsets to use; default: `data.subset`.
+    directly.  Without `subsets`, `data.subset` is used.
 
     Raises:
-        DataError: no such source, no usable images, an unknown or unlabeled subset, or an incomplete copy of
-            C-NMC 2019 without `data.allow_partial`.
+        DataError: no such source, no usable images, or an incomplete copy of C-NMC 2019 without `data.allow_partial`.
         ConfigError: classes or numbers that do not match the source.
     """
     everything = open_all(data.source, data.classes, data.name_pattern, data.synthetic)

@@ -142,11 +142,7 @@ def register(name: str, module: StagedNetwork, *layouts: Layout) -> None:
 
 
 def get_backbone(name: str) -> Backbone:
-    """Returns the backbone of this name.
-
-    Raises:
-        ConfigError: unknown name; the message suggests the nearest one.
-    """
+    """Returns the backbone of this name; raises `ConfigError`, which suggests the nearest one."""
     if name not in BACKBONES:
         raise ConfigError(unknown_name("backbone", name, BACKBONES))
     return BACKBONES[name]

@@ -95,19 +95,12 @@ class Conv(nn.Module):
 
 @dataclass(frozen=True)
 class BatchNormContext:
-    """Which layers use batch statistics, and which images of the batch count.
+    """Which layers use batch statistics, and which images of the batch count."""
 
-    Attributes:
-        layers: "/"-joined paths of these layers from the root of the backbone, such as ``stage4/block1/norm2``.
-        mask: bool (B,), False where an image is padding.
-        axis: mapped axis of the batch under `jax.pmap`; None under `jax.jit`, where the array is the global batch.
-        momentum: momentum of the running statistics; 0 for the default of each layer.
-    """
-
-    layers: frozenset[str]
-    mask: jax.Array
-    axis: str | None = None
-    momentum: float = 0.0
+    layers: frozenset[str]  # paths of these layers from the root of the backbone, such as ``stage4/block1/norm2``
+    mask: jax.Array  # bool (B,), False where an image is padding
+    axis: str | None = None  # mapped axis of the batch under `jax.pmap`; None where the array is the global batch
+    momentum: float = 0.0  # of the running statistics; 0 for the default of each layer
 
 
 class BatchNorm(nn.Module):

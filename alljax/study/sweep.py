@@ -53,11 +53,7 @@ class Job:
 
 
 def expand(config: ConfigDict) -> list[Trial]:
-    """Returns the trials: the product of the entries of ``study.sweep``, the last entry varying fastest.
-
-    Raises:
-        ConfigError: two trials would have the same name, or settings that contradict each other.
-    """
+    """Returns the trials: the product of the entries of ``study.sweep``, the last entry varying fastest."""
     trials: dict[str, Trial] = {}
     for changes in configs.sweep_rows(config):
         resolved = configs.check(configs.vary(config, changes | {"study.sweep": ()}))
@@ -76,15 +72,14 @@ def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Col
     unless the schedule depends on its length.
     """
     grouped: dict[str, list[Trial]] = {}
-    for trial in trials:
+    for trial in sorted(trials, key=lambda trial: trial.config.train.epochs):
         train = trial.config.train
         shared = trial.config.study.share_training and train.mode == "frozen" and train.schedule != "cosine"
         settings = configs.flatten(trial.config) | {"train.epochs": 0}
         grouped.setdefault(repr(settings) if shared else trial.name, []).append(trial)
-    missing = [
-        [trial for trial in group if trial.name not in finished] for group in [*grouped.values()][shard[0] :: shard[1]]
-    ]
-    return [Job(tuple(sorted(group, key=lambda trial: trial.config.train.epochs))) for group in missing if group]
+    trainings = [*grouped.values()][shard[0] :: shard[1]]
+    missing = ([trial for trial in training if trial.name not in finished] for training in trainings)
+    return [Job(tuple(training)) for training in missing if training]
 
 
 def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:

@@ -25,11 +25,7 @@ class FineTuner:
     """The compiled functions of one trial, reused for all folds and seeds."""
 
     def __init__(self, config: ConfigDict, network: Network, num_classes: int, mesh: Mesh) -> None:
-        """Puts the frozen parameters on the devices; compiles nothing yet.
-
-        Raises:
-            ConfigError: ``train.groups`` does not cover the parameters.
-        """
+        """Puts the frozen parameters on the devices; compiles nothing yet."""
         self.config, self.mesh, self._network = config, mesh, network
         self._head = Head(config.model.hidden, num_classes, config.model.dropout)
         self._group_of = group_parameters(config, network, num_classes)
@@ -56,10 +52,7 @@ class FineTuner:
         return self.mesh.replicate(RunInputs(jax.random.key_data(key), class_weights, numbers))
 
     def step(self, state: TrainState, batch: Batch, run: RunInputs, epoch: int) -> TrainState:
-        """Makes one optimizer step; reuses the memory of `state`.
-
-        The epoch, from 0, decides which layer groups are trainable; `batch` is placed by ``mesh.shard``.
-        """
+        """Makes one optimizer step; reuses the memory of `state`.  The epoch, from 0, decides what is trainable."""
         trainable = parameter_groups.trainable(self._group_of, epoch)
         if trainable not in self._steps:
             self._steps[trainable] = self.mesh.jit(self._make_step(trainable), batch=2, donate=0)

@@ -27,17 +27,11 @@ from alljax.training.step import History, Metrics, RunInputs, TrainState
 def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, update: Update) -> dict[str, Any]:
     """Trains one network; resumes from the newest checkpoint in `folder`, which belongs to this run.
 
-    However often it was stopped or killed, a run ends with the same bits as one that was not.  `run` comes from
-    ``tuner.inputs``; `update` is called after each step.
+    However often it was stopped or killed, a run ends with the same bits as one that was not.  Raises `ConfigError` if
+    the loss or a parameter became NaN, `Stopped` if a stop was requested and the run is saved.
 
-    Returns:
-        ``params`` and ``batch_stats`` (see `FineTuner.result`), ``history``, one `History` of numbers per epoch, and
-        ``logits`` float32 (U, C) of the test rows in their order.
-
-    Raises:
-        ConfigError: the loss or a parameter became NaN or infinite.
-        WorkdirError: a checkpoint cannot be written or read.
-        Stopped: a stop was requested; the run is saved.
+    Returns ``params`` and ``batch_stats`` (see `FineTuner.result`), ``history``, one `History` of numbers per epoch,
+    and ``logits`` float32 (U, C) of the test rows in their order.
     """
     train, steps = tuner.config.train, loader.steps_per_epoch
     total = train.epochs * steps

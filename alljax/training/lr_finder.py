@@ -50,11 +50,7 @@ def find_learning_rate(config: ConfigDict, network: Network, images: ImageSource
 
 
 def best_rate(losses: np.ndarray) -> float:
-    """Returns the one of `RATES` with the lowest mean loss of the last steps, ignoring rates that diverged.
-
-    Raises:
-        ConfigError: all rates diverged.
-    """
+    """Returns the one of `RATES` with the lowest mean loss of the last steps; raises `ConfigError` if all diverged."""
     final = losses[:, -STEPS // 5 :].mean(1)
     finite = np.isfinite(final)
     if not finite.any():

@@ -33,10 +33,6 @@ def open_loggers(folder: Path, loggers: Sequence[str], step: int, config: dict[s
     """Yields a function that writes the metrics of a step to all loggers; only the primary process writes.
 
     A run that resumes after `step` steps continues its own curves: what was logged later is discarded.
-
-    Raises:
-        WorkdirError: the folder cannot be written.
-        ConfigError: a service refuses, for example without a login.
     """
     writers: list[Write] = []
     with contextlib.ExitStack() as stack:

@@ -70,12 +70,7 @@ class Network:
 
 
 def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
-    """Returns the network that each config describes; equal networks are the same object, and weights are read once.
-
-    Raises:
-        ConfigError: an unknown backbone, stage or preprocessing, no device, or this jaxlib computes wrong numbers.
-        WeightsError: no weights found, or a file that does not fit.
-    """
+    """Returns the network that each config describes; equal networks are the same object, and weights are read once."""
     start_backend()
     check_compiler()
     load, opened, networks = cache(_load), dict[Network, Network](), []

@@ -96,12 +96,8 @@ def make_optimizer(
     arXiv 1711.05101): ``train.weight_decay`` · parameter is added to the direction before the learning rate
     multiplies it.  Clipping by the global norm comes first and applies to gradients of trainable parameters only.
 
-    Args:
-        config: ``train`` is read; a number that is 0 there is not part of the computation.
-        hyperparameters: may be traced, as may `step`; the optimizer's state depends on neither.
-        step: number of steps done.
-        group_of: None for one group.  Gradients and parameters are otherwise flat dictionaries from path to array;
-            groups may be absent from the gradients and then stay as they are.
+    A number that is 0 in the config is not part of the computation; the optimizer's state depends on no other number.
+    With groups, gradients and parameters are flat; groups that are absent from the gradients stay as they are.
     """
     clip = (optax.clip_by_global_norm(hyperparameters.clip_norm),) if config.train.clip_norm else ()
     parts = config, hyperparameters, -learning_rate(config, hyperparameters, step)

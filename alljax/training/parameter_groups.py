@@ -26,11 +26,7 @@ Groups = Mapping[str, ParameterGroup]
 
 
 def assign(paths: Iterable[str], entries: Sequence[Any]) -> dict[str, ParameterGroup]:
-    """Returns the layer group of each parameter by its path; `entries` are ``train.groups``.
-
-    Raises:
-        ConfigError: an invalid pattern or one that matches none, or a parameter that matches no pattern or several.
-    """
+    """Returns the layer group of each parameter by its path, which matches exactly one of ``train.groups``."""
     groups = [ParameterGroup(*entry) for entry in entries or FROZEN_BACKBONE]
     patterns = [compile_pattern("train.groups", group.pattern, repeats=4) for group in groups]
     group_of: dict[str, ParameterGroup] = {}

@@ -13,12 +13,9 @@ ROWS = tuple(2**power + offset for power in (14, 15) for offset in (-1, 0, 1, 17
 
 
 def check_compiler() -> None:
-    """Compares a vectorized matrix-vector product and sum, the reproducer of jax issue 39103, with NumPy's.
+    """Raises `ConfigError` if the reproducer of jax issue 39103, a vectorized matrix-vector product and sum, fails.
 
-    Once per jaxlib version and platform: a file in the cache records success.
-
-    Raises:
-        ConfigError: results differ.
+    It runs once per jaxlib version and platform: a file in the cache records success.
     """
     passed = files.cache_dir() / "self-checks" / f"jaxlib-{jaxlib_version}-{jax.default_backend()}"
     if cache.read_text(passed):

@@ -18,11 +18,7 @@ MIN_SHARDED_SIZE = 2**14
 
 
 def make_mesh(config: ConfigDict) -> "Mesh":
-    """Returns the mesh that ``parallel`` and ``mesh.fsdp`` describe, over all devices of all processes.
-
-    Raises:
-        ConfigError: ``mesh.fsdp`` does not divide the number of devices, or pmap with ``mesh.fsdp`` or MixUp.
-    """
+    """Returns the mesh that ``parallel`` and ``mesh.fsdp`` describe, over all devices of all processes."""
     count, fsdp = jax.device_count(), config.mesh.fsdp
     if count % fsdp:
         raise ConfigError(f"mesh.fsdp={fsdp} does not divide the {count} devices")

@@ -132,13 +132,8 @@ def make_train_step(
     a short batch is the mean over the images that it holds, as in Keras, whatever the number of devices and
     ``train.accumulation_steps``.  With accumulation, layers that normalize by the batch see one part of it at a time.
 
-    Args:
-        config: ``train`` is read; the numbers in `Hyperparameters` are arguments of the step instead.
-        apply: the model.
-        augment: applied to the inputs of each step.
-        trainable: paths of the parameters that change; None for all of ``state.params``.
-        group_of: None for no groups.
-        axis: name of the mapped axis under `jax.pmap`, else None.
+    The numbers in `Hyperparameters` are arguments of the step, not constants from the config.  `trainable` has the
+    paths of the parameters that change (None: all of ``state.params``), `axis` is the mapped axis under `jax.pmap`.
     """
     parts = config.train.accumulation_steps
 

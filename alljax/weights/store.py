@@ -114,14 +114,9 @@ def get_source(name: str) -> Source:
 def find(path: str | Path, name: str, backbone: str, download: bool = True) -> Located:
     """Finds the weights that a config requests and downloads them if necessary; `WeightsError` if it cannot.
 
-    The order: the given path, the local store, an installed package (which is not imported), the official URL.
-    Without a name all sources of the backbone are tried, the default first; only the default is downloaded.
-
-    Args:
-        path: a weight file, a folder of weight files, or empty.
-        name: a known source, or empty; with a path, the source that the file must be.
-        backbone: the backbone, which must be that of the file.
-        download: whether absent weights are downloaded; otherwise they are an error.
+    The order is: the given path, the local store, an installed package (which is not imported), the official URL.
+    Without a name all sources of the backbone are tried, the default first; only the default is downloaded, without
+    `download` none.  The path may be a folder of weight files; with a name, the file must be this source.
     """
     if name and get_source(name).backbone != backbone:
         raise WeightsError(f"{name} is for {sources()[name].backbone}, not {backbone}; change model.backbone")

@@ -22,12 +22,12 @@ def test_verify_reports_problems(images: Path, tmp_path: Path, run: Run) -> None
 
 def test_audit_finds_subjects_with_two_names(images: Path, tmp_path: Path, run: Run) -> None:
     write_files(images, {"a/a1/copy.png": (images / "a/a0/0.png").read_bytes()})
-    command = ["data", "audit", f"--source={images}", f"--out={tmp_path / 'found.json'}", "--protocol=subject_kfold"]
+    command = ["data", "audit", f"--source={images}", f"--out={tmp_path / 'found.json'}"]
     code, text, err = run(*command, "--config.split.folds=3", "--config.split.repeats=2")
     assert code == 0, err
     assert "a0 = a1" in text
-    [protocol] = json.loads((tmp_path / "found.json").read_text())["protocols"]
-    assert protocol["protocol"] == "subject_kfold"
+    protocol = json.loads((tmp_path / "found.json").read_text())["protocols"][0]
+    assert (protocol["protocol"], protocol["folds"]) == ("subject_kfold", 6)
 
 
 @pytest.mark.parametrize("command", ["data verify", "data audit", "study --dry_run", "features", "lr-find"])
@@ -46,7 +46,6 @@ def test_files_left_out_are_counted(command: str, images: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("audit --source=x --protocol=kfold", "split.protocol='kfold' is not one of the choices"),
         ("verify --source=x --out=.", "is a folder"),
         ("prepare --source=x", "--out"),
     ],
