@@ -31,7 +31,7 @@ PIXEL_PROBLEMS = {
 }
 """Problems with the pixels of an image and their descriptions."""
 
-_VERSION = 3  # increased when the stored properties change
+_VERSION = 4  # increased when the stored properties change
 _Result = TypeVar("_Result")
 
 
@@ -43,6 +43,9 @@ class Inspection:
         digests: SHA-256 of the files, hexadecimal.
         pixels: SHA-256 of the pixels (`pixel_digest`): equal for a BMP file and its PNG copy.
         areas: fraction of the pixels that are not black, at original size, (N,).
+        colors: mean color of these pixels, 0 to 255, (N, 3).
+        black: whether the background is black, so that `areas` are the sizes of the cells: the outermost pixels of
+            most images have a mean brightness below 1.
         sizes: number of images of each (width, height).
         pixel_problems: paths of images by problem, see `PIXEL_PROBLEMS` and `SMALL_RANGE`.
         file_properties: see `file_properties.measure`; empty where labels are unknown.
@@ -51,6 +54,8 @@ class Inspection:
     digests: tuple[str, ...]
     pixels: tuple[str, ...]
     areas: NDArray[np.float32]
+    colors: NDArray[np.float32]
+    black: bool
     sizes: Counter[tuple[int, int]]
     pixel_problems: dict[str, list[str]] = field(default_factory=dict)
     file_properties: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -94,7 +99,9 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
         f"{plural(len(of), 'image')} {PIXEL_PROBLEMS[name]}: {first_few(of)}" for name, of in problems.items() if of
     ]
     dataset = replace(dataset, notes=(*dataset.notes, *notes))
-    return dataset, Inspection(digests, pixels, columns["area"].astype(np.float32), sizes, problems, measured)
+    areas, colors = (columns[name].astype(np.float32) for name in ("area", "color"))
+    black = bool(np.median(columns["border"]) < 1)
+    return dataset, Inspection(digests, pixels, areas, colors, black, sizes, problems, measured)
 
 
 def map_images(
@@ -133,6 +140,8 @@ def _properties(dataset: Dataset, record: Record) -> dict[str, Any]:
     height, width, _ = pixels.shape
     rows = complete.reshape(len(complete), -1)  # along long rows, NumPy is ten times as fast
     darkest, brightest = (bound.reshape(-1, 3) for bound in (rows.min(0), rows.max(0)))
+    cell = np.count_nonzero(pixels[..., 0] | pixels[..., 1] | pixels[..., 2])
+    color = pixels.sum(0, dtype=np.int64).sum(0) / max(cell, 1)
     edges = complete[0], complete[-1], complete[:, 0], complete[:, -1]
     mode = header.mode
     with contextlib.suppress(Exception):  # formats of one frame, and damage after the first, which is decoded
@@ -140,7 +149,8 @@ def _properties(dataset: Dataset, record: Record) -> dict[str, Any]:
     return {
         "digest": hashlib.sha256(data).hexdigest(),
         "pixels": pixel_digest(complete),
-        "area": np.count_nonzero(pixels[..., 0] | pixels[..., 1] | pixels[..., 2]) / (height * width),
+        "area": cell / (height * width),
+        "color": color.round(2).tolist(),
         "range": int(np.max(brightest.max(0) - darkest.min(0))),
         "width": width,
         "height": height,

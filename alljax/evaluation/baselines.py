@@ -1,11 +1,10 @@
-"""Baselines on the same splits: a rule without any input, and a threshold on the cell's size.
+"""Baselines on the same splits: rules without input, on the size of the cell, and on its size and mean color.
 
-A model that does not clearly beat them has not learned more than the class frequencies, or that leukemic blasts are
-larger.
+A model that does not clearly beat them has not learned more than the class frequencies, that leukemic blasts are
+larger, or how a laboratory stains.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,88 +16,68 @@ from alljax.evaluation.intervals import HeldOut, Jackknife, confidence_intervals
 COMPARED = ("accuracy", "macro_recall", "macro_f1", "auc")
 """Metrics in which a model is compared with the size threshold, see `size_improvement`."""
 
-
-@dataclass(frozen=True)
-class SizeThreshold:
-    """One threshold on the area per fold, learned on its training images, applied to the test images of all folds.
-
-    Attributes:
-        test: the class shares on the image's side of the threshold as probabilities, (1, M, C); the area, which ranks
-            the images for the AUC, as scores.
-        thresholds: one area per fold.
-        sides: the predicted classes at or below and above the threshold, one pair per fold.
-    """
-
-    test: HeldOut
-    thresholds: list[float]
-    sides: list[list[int]]
+Rule = Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+"""From inputs (N, D) and labels (N,) of training images, inputs of M test images, and C: probabilities and scores."""
 
 
-def size_threshold(
-    labels: np.ndarray, areas: np.ndarray, subjects: Sequence[str], folds: Sequence[Fold], classes: int
-) -> SizeThreshold:
-    """Fits the threshold on the area in each fold and applies it to its test images.
+def fit(
+    labels: np.ndarray,
+    areas: np.ndarray | None,
+    colors: np.ndarray,
+    subjects: Sequence[str],
+    folds: Sequence[Fold],
+    classes: int,
+) -> dict[str, HeldOut]:
+    """Fits every baseline on the training images of each fold, and returns its predictions for the test images.
 
     Args:
         labels: int (N,), of all images.
-        areas: (N,), share of each image's pixels that are not black.
+        areas: (N,), share of each image's pixels that are not black; None where the background is not black.
+        colors: (N, 3), mean color of these pixels.
         subjects: N names of the resampled units (see `intervals.HeldOut`).
         folds: indices into the N images.
         classes: number of classes.
-    """
-    areas, probabilities, thresholds, sides = np.asarray(areas, np.float64), [], [], []
-    for fold in folds:
-        threshold, below, above = best_threshold(areas[fold.train], labels[fold.train], classes)
-        probabilities.append(np.where(areas[fold.test, None] > threshold, above, below))
-        thresholds.append(threshold)
-        sides.append([int(below.argmax()), int(above.argmax())])
-    pooled = np.concatenate([fold.test for fold in folds])
-    test = HeldOut(
-        labels=labels[pooled],
-        probabilities=np.concatenate(probabilities)[None],
-        subjects=np.asarray(subjects)[pooled],
-        folds=np.repeat(np.arange(len(folds)), [len(fold.test) for fold in folds]),
-        scores=(areas[pooled, None] * _directions(areas, labels, folds, classes))[None],
-    )
-    return SizeThreshold(test, thresholds, sides)
-
-
-def evaluate(
-    labels: np.ndarray, sized: SizeThreshold, folds: Sequence[Fold], level: float
-) -> dict[str, dict[str, Any]]:
-    """Returns the metrics of both rules over the test images of all folds; arguments as in `size_threshold`.
 
     Returns:
-        ``majority`` (always the class most frequent in training) and ``size_threshold``, each with the keys of
-        `metrics.evaluate` and ``intervals`` (metric to [low, high]); ``size_threshold`` also has ``thresholds`` and
-        ``sides``, see `SizeThreshold`.
+        ``majority``, always the class most frequent in training; ``size_threshold``, one threshold on the area (not
+        where the background is not black); ``size_and_color``, a logistic regression on area and mean color.
     """
-    test = sized.test
-    classes = test.probabilities.shape[2]
-    shares = [np.bincount(labels[fold.train], minlength=classes) / len(fold.train) for fold in folds]
-    probabilities = np.repeat(shares, [len(fold.test) for fold in folds], axis=0)[None]
-    # The shares differ a little between folds; as scores they would rank the folds, not the images.
-    majority = replace(test, probabilities=probabilities, scores=np.zeros(probabilities.shape))
-    found: dict[str, dict[str, Any]] = {}
-    for name, rule in (("majority", majority), ("size_threshold", test)):
-        intervals = confidence_intervals(rule, level)
-        found[name] = metrics.evaluate(rule.labels, rule.probabilities[0], rule.ranking[0], rule.folds)
-        found[name]["intervals"] = {metric: list(bounds) for metric, bounds in intervals.items()}
-    found["size_threshold"] |= {"thresholds": sized.thresholds, "sides": sized.sides}
+    inputs = np.column_stack([colors] if areas is None else [areas, colors]).astype(np.float64)
+    rules: dict[str, Rule] = {"majority": _majority, "size_threshold": _size_threshold, "size_and_color": _regression}
+    if areas is None:
+        del rules["size_threshold"]
+    tested = np.concatenate([fold.test for fold in folds])
+    number = np.repeat(np.arange(len(folds)), [len(fold.test) for fold in folds])
+    found = {}
+    for name, rule in rules.items():
+        of_folds = [rule(inputs[fold.train], labels[fold.train], inputs[fold.test], classes) for fold in folds]
+        probabilities, scores = map(np.concatenate, zip(*of_folds, strict=True))
+        found[name] = HeldOut(labels[tested], probabilities[None], np.asarray(subjects)[tested], number, scores[None])
     return found
 
 
-def size_improvement(test: HeldOut, size: HeldOut, level: float) -> dict[str, dict[str, Any]]:
+def evaluate(rules: dict[str, HeldOut], level: float) -> dict[str, dict[str, Any]]:
+    """Returns `metrics.evaluate` of each baseline, with ``intervals``."""
+    return {
+        name: metrics.evaluate(rule.labels, rule.probabilities[0], rule.ranking[0], rule.folds)
+        | {"intervals": {metric: list(bounds) for metric, bounds in confidence_intervals(rule, level).items()}}
+        for name, rule in rules.items()
+    }
+
+
+def size_improvement(test: HeldOut, size: HeldOut | None, level: float) -> dict[str, dict[str, Any]]:
     """Returns the improvement of a model over the size threshold, on the same images.
 
     Args:
         test: the model's predictions.
-        size: `SizeThreshold.test` on the same images.
+        size: the predictions of the size threshold for the same images; None if there are none.
         level: confidence level.
 
     Returns:
         ``value`` and ``interval`` of each metric of `COMPARED` that has an interval.
     """
+    if size is None:
+        return {}
     jackknife = Jackknife.of(test)
     values, others = (jackknife.values(each, COMPARED) for each in (test, size))
     differences = {name: values[name] - others[name] for name in COMPARED}
@@ -130,16 +109,35 @@ def best_threshold(areas: np.ndarray, labels: np.ndarray, classes: int) -> tuple
     return float(threshold), below[cut] / below[cut].sum(), above[cut] / above[cut].sum()
 
 
-def _directions(areas: np.ndarray, labels: np.ndarray, folds: Sequence[Fold], classes: int) -> np.ndarray:
-    """Returns +1 for each class whose images are larger than the others on the training sides of all folds, else -1.
+def _majority(
+    inputs: np.ndarray, labels: np.ndarray, tested: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predicts the class shares; equal scores, as shares would rank the folds."""
+    shares = np.tile(np.bincount(labels, minlength=classes) / len(labels), (len(tested), 1))
+    return shares, np.zeros(shares.shape)
 
-    With one sign per fold, the AUC would rank folds of different signs against each other and measure the folds
-    instead of the images. The common sign has seen the test images, which can only favor the baseline.
+
+def _size_threshold(
+    inputs: np.ndarray, labels: np.ndarray, tested: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predicts the class shares on the image's side of a threshold; scores: the area, or less of it for small classes.
+
+    A class is large where its images are larger than all on average, in the training images of the fold.
     """
-    larger = np.zeros(classes)
-    for fold in folds:
-        of_fold, of = areas[fold.train], labels[fold.train]
-        for label in np.unique(of):
-            if (others := of_fold[of != label]).size:
-                larger[label] += of_fold[of == label].mean() - others.mean()
-    return np.where(larger >= 0, 1.0, -1.0)
+    areas, of_class = inputs[:, 0], np.eye(classes)[labels]
+    threshold, below, above = best_threshold(areas, labels, classes)
+    larger = of_class.T @ (areas - areas.mean()) >= 0
+    return np.where(tested[:, :1] > threshold, above, below), tested[:, :1] * np.where(larger, 1.0, -1.0)
+
+
+def _regression(
+    inputs: np.ndarray, labels: np.ndarray, tested: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probabilities = np.zeros((len(tested), classes))
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(inputs, labels)
+    probabilities[:, fitted.classes_] = fitted.predict_proba(tested)
+    return probabilities, probabilities

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alljax import interrupts
-from alljax.evaluation.intervals import HeldOut, Interval
+from alljax.evaluation.intervals import HeldOut
 from alljax.evaluation.metrics import count, from_counts, ranked_classes, ratio
 
 CHUNK = 2_000_000
@@ -59,14 +59,6 @@ def resample(tests: Sequence[HeldOut], bootstrap: Bootstrap, names: Sequence[str
         {name: np.concatenate([found[name] for found in of_test]) for name in names}
         for of_test in zip(*chunks, strict=True)
     ]
-
-
-def percentile_interval(values: np.ndarray, level: float) -> Interval | None:
-    """Returns the interval that holds a share `level` of the resampled values (B,); None if all of them are NaN."""
-    if not (known := values[np.isfinite(values)]).size:
-        return None
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _weights(labels: np.ndarray, unit: np.ndarray, units: int, bootstrap: Bootstrap) -> Iterator[np.ndarray]:

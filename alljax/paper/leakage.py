@@ -31,8 +31,8 @@ def sections(study: Study) -> list[Section]:
     for side, label in enumerate(SIDES):
         results = [study.metrics["trials"][pair[side]] for pair in pairs]
         series[label] = np.array([(result["accuracy"], *result["intervals"]["accuracy"]) for result in results])
-    size = study.split_of(next(iter(pairs))[1])["baselines"]["size_threshold"]["accuracy"]
-    series["cell size alone"] = np.full((len(pairs), 3), size)
+    if size := study.split_of(next(iter(pairs))[1])["baselines"].get("size_threshold"):
+        series["cell size alone"] = np.full((len(pairs), 3), size["accuracy"])
     caption = "Accuracy of the same configurations on random images and on disjoint subjects, with intervals."
     figure = plots.interval_figure("leakage", caption, list(pairs.values()), {"": series}, "accuracy")
     text = summary(gaps, jackknife, study.bootstrap.level)

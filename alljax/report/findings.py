@@ -13,7 +13,9 @@ from alljax.report.setting_names import setting_value
 from alljax.report.tables import Value, difference_value, metric_value
 from alljax.study.results import Study
 
-BASELINES = {"majority": "majority class", "size_threshold": "cell size alone"}
+BASELINES = {
+    "majority": "majority class", "size_threshold": "cell size alone", "size_and_color": "cell size and mean color",
+}  # fmt: skip
 """Display names of the baselines."""
 
 DIFFERENCE = {"auc": "AUC", "macro_recall": "balanced accuracy", "accuracy": "accuracy in percentage points"}
@@ -52,7 +54,7 @@ def findings(study: Study) -> Iterator[str]:
             f"Significantly worse than the best model: {below} of {plural(len(rivals), 'other model')}."
         )
     result, baselines = study.metrics["trials"][ranking.best], study.split_of(ranking.best)["baselines"]
-    majority, size = baselines["majority"], baselines["size_threshold"]
+    majority, size = baselines["majority"], baselines.get("size_threshold")
     label = int(np.sum(majority["confusion"], axis=0).argmax())
     verdict = "" if result["accuracy"] > majority["accuracy"] else " The model is not better: see the recalls."
     accuracy = metric_value("accuracy", majority, interval=False)
@@ -64,11 +66,12 @@ def findings(study: Study) -> Iterator[str]:
         if key in improvement
     ]
     shown = metric in improvement and improvement[metric]["interval"][0] > 0
-    yield (
-        f"A threshold on the cell size alone reaches {METRICS[metric]} {metric_value(metric, size)}. The model minus "
-        f"the size, within folds: {', '.join(differences) or 'no interval'}; "
-        f"{'significant' if shown else 'not shown that the model uses more than size'}."
-    )
+    if size:
+        yield (
+            f"A threshold on the cell size alone reaches {METRICS[metric]} {metric_value(metric, size)}. The model "
+            f"minus the size, within folds: {', '.join(differences) or 'no interval'}; "
+            f"{'significant' if shown else 'not shown that the model uses more than size'}."
+        )
     if rivals:
         yield (
             f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, so its numbers "

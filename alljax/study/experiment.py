@@ -20,7 +20,7 @@ from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_dataset
 from alljax.errors import Problems, first_few, plural
 from alljax.evaluation import baselines
-from alljax.evaluation.baselines import SizeThreshold
+from alljax.evaluation.intervals import HeldOut
 from alljax.models.backbones import get_backbone
 from alljax.study import identity, sweep
 from alljax.study.sweep import Trial
@@ -37,7 +37,7 @@ class Division:
     """The folds of one split setting, and what is known of them without a model."""
 
     folds: tuple[splits.Fold, ...]  # one per repeat and fold
-    size_threshold: SizeThreshold
+    baselines: dict[str, HeldOut]  # the predictions of each, see `baselines.fit`
     description: dict[str, Any]  # protocol and leaks, for metrics.json
 
 
@@ -87,8 +87,7 @@ class Experiment:
         """The parts of metrics.json that do not depend on a model: data set, protocols, leaks, baselines."""
         divisions, level = {}, self.config.evaluation.level
         for name, division in self.divisions.items():
-            rules = baselines.evaluate(self.labels, division.size_threshold, division.folds, level)
-            divisions[name] = division.description | {"baselines": rules}
+            divisions[name] = division.description | {"baselines": baselines.evaluate(division.baselines, level)}
         return {"dataset": self._describe_dataset(), "splits": divisions} | next(iter(divisions.values()))
 
     def _describe_dataset(self) -> dict[str, Any]:
@@ -192,7 +191,8 @@ def _divide(
             f"protocol {config.split.protocol!r} leaks: training images have {counts} of the "
             f"{leaks['test_images']:,} test images"
         )
-    sized = baselines.size_threshold(labels, inspection.areas, subjects, folds, len(dataset.classes))
+    areas = inspection.areas if inspection.black else None
+    rules = baselines.fit(labels, areas, inspection.colors, subjects, folds, len(dataset.classes))
     protocol = {
         "name": config.split.protocol,
         "folds": max(fold.fold for fold in folds) + 1,
@@ -203,7 +203,7 @@ def _divide(
         "training_images": [len(fold.train) for fold in folds],
         "test_images": [len(fold.test) for fold in folds],
     }
-    return Division(folds, sized, {"protocol": protocol, "leaks": leaks})
+    return Division(folds, rules, {"protocol": protocol, "leaks": leaks})
 
 
 def open_images(config: ConfigDict, dataset: Dataset | None = None) -> tuple[Dataset, Inspection]:

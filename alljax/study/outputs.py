@@ -39,6 +39,7 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
         "subject": experiment.subjects,
         "label": [dataset.classes[record.label] for record in dataset.records],
         "area": experiment.inspection.areas,
+        **dict(zip(("red", "green", "blue"), experiment.inspection.colors.T, strict=True)),
     })  # fmt: skip
     contents = {"images.csv": images, "split.csv": pandas.concat(tables)}
     workdir.write_study(folder, {name: workdir.to_csv(table) for name, table in contents.items()})
@@ -63,10 +64,10 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
 
 def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
     """Returns the metrics over all test images: means over seeds, with their intervals."""
-    size = experiment.divisions[trial.split].size_threshold.test
+    rules = experiment.divisions[trial.split].baselines
     tested = [len(fold.test) for fold in experiment.folds(trial)]
     runs = [run.probabilities[:, :count] for run, count in zip(outcome.folds, tested, strict=True)]
-    test = replace(size, probabilities=np.concatenate(runs, axis=1), scores=None)
+    test = replace(rules["majority"], probabilities=np.concatenate(runs, axis=1), scores=None)
     per_seed = [metrics.evaluate(test.labels, of_seed, folds=test.folds) for of_seed in test.probabilities]
     seed, level, tested_subjects = trial.config.seed, trial.config.evaluation.level, Jackknife.of(test)
     model = metrics.average_over_seeds(per_seed, range(seed, seed + len(per_seed)))
@@ -77,7 +78,7 @@ def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[s
     return model | {
         "intervals": {name: list(interval) for name, interval in confidence_intervals(test, level).items()},
         "spread": {"folds": spread(test, test.fold), "repeats": spread(test, repeats)},
-        "size_improvement": baselines.size_improvement(test, size, level),
+        "size_improvement": baselines.size_improvement(test, rules.get("size_threshold"), level),
         "interval_unit": experiment.interval_unit,
         "level": level,
     }

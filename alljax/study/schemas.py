@@ -25,7 +25,7 @@ RULE = {
     }],
 }  # fmt: skip
 PROTOCOL = {"name": str, "folds": int, "repeats": int, "fingerprint": str, "leaky": bool, "test_images": [int]}
-RULES = {"majority": RULE, "size_threshold": RULE, ANY: RULE}
+RULES = {"majority": RULE, ANY: RULE}
 DIVISION = {"protocol": PROTOCOL, "leaks": {ANY: int}, "baselines": RULES}
 DATASET = {
     "name": str, "source": str, "classes": [str], "class_names": [str], "images": int, "subject_names": int,

@@ -35,6 +35,9 @@ def test_properties(messages: list[str]) -> None:
     assert found.pixels[1] != found.pixels[2] == found.pixels[3] != found.pixels[0]
     assert found.areas.dtype == np.float32
     assert found.areas == pytest.approx([0.5, 1, 1, 1, 1], abs=1e-3)
+    assert found.colors[0] == pytest.approx([0, 0, 1])
+    assert found.colors[2] == pytest.approx(np.asarray(NOISE).reshape(-1, 3).mean(0), abs=0.01)
+    assert not found.black
     assert found.sizes == {(20, 10): 1, (30, 40): 4}
     assert any(line.startswith("images differ in size (4 of 30 × 40 pixels") for line in messages)
     assert "converted to RGB: 1 of mode L, 1 of mode RGB, first of 2 frames, 1 of mode RGBA" in messages

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from alljax.data.splits import Fold
@@ -18,10 +19,14 @@ def images(size: float, count: int = 300, classes: int = 2) -> tuple[np.ndarray,
     return labels, np.clip(0.3 + size * labels + generator.normal(scale=0.04, size=count), 0, 1)
 
 
-def evaluate(labels: np.ndarray, areas: np.ndarray, folds: list[Fold]) -> dict:
+def fit(labels: np.ndarray, areas: np.ndarray | None, folds: list[Fold], colors: np.ndarray | None = None) -> dict:
     subjects = [str(index) for index in range(len(labels))]
-    sized = baselines.size_threshold(labels, areas, subjects, folds, int(labels.max()) + 1)
-    return baselines.evaluate(labels, sized, folds, 0.95)
+    colors = np.zeros((len(labels), 3)) if colors is None else colors
+    return baselines.fit(labels, areas, colors, subjects, folds, int(labels.max()) + 1)
+
+
+def evaluate(labels: np.ndarray, areas: np.ndarray, folds: list[Fold]) -> dict:
+    return baselines.evaluate(fit(labels, areas, folds), 0.95)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -44,32 +49,50 @@ def test_direction_is_learned() -> None:
     labels, areas = images(-0.08)
     result = evaluate(labels, areas, folds(np.arange(300) % 5))
     sized = result["size_threshold"]
-    assert sized["sides"] == [[1, 0]] * 5
     assert sized["accuracy"] > 0.75
     assert sized["pooled_auc"] == pytest.approx(roc_auc_score(labels, -areas))
     low, high = sized["intervals"]["accuracy"]
     assert low < sized["accuracy"] < high
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_folds_of_opposite_directions_share_one_ranking(sign: int) -> None:
-    # Class 1 is the larger one in the first half, the smaller one (by less) in the second, where it is frequent.
+def test_direction_of_a_fold_is_that_of_its_training_images() -> None:
+    # Class 1 is the larger one in the first half, the smaller one in the second: always wrong.
     labels = np.array([0] * 8 + [1] * 2 + [0] * 2 + [1] * 8)
-    areas = 0.5 + sign * np.where(np.arange(20) < 10, 0.2, -0.1) * (labels - 0.5) + np.linspace(0, 0.01, 20)
-    result = evaluate(labels, areas, folds(np.arange(20) // 10))
-    assert result["size_threshold"]["pooled_auc"] == pytest.approx(roc_auc_score(labels, sign * areas))
+    areas = 0.5 + np.where(np.arange(20) < 10, 0.2, -0.1) * (labels - 0.5)
+    assert evaluate(labels, areas, folds(np.arange(20) // 10))["size_threshold"]["auc"] == 0
+
+
+def test_size_and_color_is_a_logistic_regression_per_fold() -> None:
+    labels, areas = images(0.02)
+    colors = np.random.default_rng(1).normal(size=(300, 3)) + 0.8 * labels[:, None]
+    parts = np.arange(300) % 3
+    inputs, expected = np.column_stack([areas, colors]), np.zeros(300)
+    for part in range(3):
+        train = parts != part
+        center, scale = inputs[train].mean(0), inputs[train].std(0)
+        fitted = LogisticRegression().fit((inputs[train] - center) / scale, labels[train])
+        expected[~train] = fitted.predict_proba((inputs[~train] - center) / scale)[:, 1]
+    found = fit(labels, areas, folds(parts), colors)["size_and_color"]
+    assert found.probabilities[0, :, 1] == pytest.approx(expected[np.argsort(parts, kind="stable")])
+
+
+def test_no_size_where_the_background_is_not_black() -> None:
+    labels, _ = images(0.05)
+    rules = fit(labels, None, folds(np.arange(300) % 2))
+    assert set(baselines.evaluate(rules, 0.95)) == {"majority", "size_and_color"}
+    assert baselines.size_improvement(rules["majority"], None, 0.95) == {}
 
 
 def test_majority_depends_on_training_images_only() -> None:
-    labels = np.array([0] * 6 + [1] * 4)
+    labels = np.array([0] * 4 + [1] * 4 + [0] * 2)
     majority = evaluate(labels, np.linspace(0.1, 1, 10), folds(np.arange(10) // 5))["majority"]
-    assert majority["confusion"] == [[1, 5], [4, 0]]
+    assert majority["confusion"] == [[2, 4], [3, 1]]
     assert majority["pooled_auc"] == 0.5
 
 
 def test_size_improvement_of_the_size_threshold_itself_is_zero() -> None:
     labels, areas = images(0.05)
-    size = baselines.size_threshold(labels, areas, np.arange(300).astype(str), folds(np.arange(300) % 2), 2).test
+    size = fit(labels, areas, folds(np.arange(300) % 2))["size_threshold"]
     found = baselines.size_improvement(size, size, 0.95)
     assert found["accuracy"] == {"value": 0.0, "interval": [0.0, 0.0]}
     assert set(found) == set(baselines.COMPARED)
