@@ -121,6 +121,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--weights": {"help": "weights of the backbone, if they were moved", "default": "", "metavar": "FILE|FOLDER"},
     "--weights:too": {"help": "also remove downloaded weights", "action": "store_true"},
     "images": {"help": "images, folders, zips, CSVs or .npz", "nargs": "+", "type": _path, "metavar": "IMAGE|SOURCE"},
+    "--robustness": {"help": "also measure it: classify images that are rotated, blurred, ...", "action": "store_true"},
+    "--images:most": {"help": "at most, for robustness; default: 200", "type": int, "default": 200, "metavar": "N"},
     "--verify": {"help": "compare all files of the study with their checksums", "action": "store_true"},
     "--metric": {"help": "default: ranks the models", "choices": ["auc", "balanced_accuracy"], "default": ""},
     "--difference": {"help": "difference of the metric; default: %(default)s", "type": fraction, "default": 0.05},

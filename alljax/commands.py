@@ -91,7 +91,7 @@ def predict(options: Options) -> int:
     return _exit_code(dataset.notes)
 
 
-@_verb("evaluate", "--workdir", "alljax evaluate --workdir=runs/quickstart")
+@_verb("evaluate", "--workdir --robustness --images:most --weights", "alljax evaluate --workdir=runs/quickstart")
 def evaluate(options: Options) -> None:
     """Evaluate a finished study again from its stored predictions, and write its report."""
     from alljax import paper
@@ -99,6 +99,10 @@ def evaluate(options: Options) -> None:
     from alljax.study import assessment
 
     study = assessment.evaluate_study(options.workdir)
+    if options.robustness:
+        from alljax.study import robustness
+
+        robustness.measure_robustness(options.workdir, options.weights, options.images)
     report.write_report(options.workdir, paper.sections)
     model_tables.print_results(study)
 

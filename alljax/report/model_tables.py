@@ -1,4 +1,4 @@
-"""Tables of a study: its models with the baselines (also in the terminal), classes, misclassified images, subjects."""
+"""Tables of a study: its models with the baselines (also in the terminal), classes, misclassified images."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,8 +18,8 @@ from alljax.study.results import Study
 DRAWN = 6
 """Models with figures on the page, the best ones."""
 
-PRINTED, SUBJECTS, MISCLASSIFIED = 20, 200, 24
-"""Rows: the best models in the terminal, the subjects with most errors, the misclassified images of a model."""
+PRINTED, MISCLASSIFIED = 20, 24
+"""Rows: the best models in the terminal, the misclassified images of a model."""
 
 
 def results_table(study: Study) -> Table:
@@ -130,28 +130,3 @@ def misclassified_table(study: Study, name: str) -> Table:
         rows.append((Value(true), Value(predicted), shown, Value(subject), Value(path)))
     columns = ("true class", "predicted class", "probability", "subject", "file")
     return Table("misclassified", "Misclassified images with the highest probability", columns, rows)
-
-
-def subjects_table(study: Study) -> Table | None:
-    """Returns the accuracy of the best model per subject, lowest first; None where subjects are unknown."""
-    predictions = study.predictions(study.ranking.best)
-    if not study.metrics["dataset"]["subjects"]:
-        return None
-    correct = (predictions.probabilities.argmax(2) == predictions.labels).mean(0)
-    names, owner = np.unique(predictions.subjects, return_inverse=True)
-    count = np.bincount(owner)
-    share = np.bincount(owner, correct) / count
-    rows = []
-    for subject in np.lexsort((-count, share))[:SUBJECTS]:
-        labels = sorted(set(predictions.labels[owner == subject].tolist()))
-        accuracy = float(share[subject])
-        classes = Value(", ".join(study.class_names[label] for label in labels))
-        images = Value(f"{count[subject]:,}", int(count[subject]))
-        shown = Value(f"{accuracy:.0%}", accuracy)
-        rows.append((Value(str(names[subject])), classes, images, shown))
-    notes = (
-        f"More than half of the images are correct for {(share > 0.5).sum():,} of {len(names):,} subjects; at most "
-        f"{SUBJECTS} are shown.",
-    )
-    columns = ("subject", "true class", "images", "accuracy")
-    return Table("subjects", "Accuracy per subject, lowest first", columns, rows, notes=notes)

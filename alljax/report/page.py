@@ -49,7 +49,6 @@ def render(study: Study, sections: Sequence[Section], inputs: str) -> str:
         sections=sections,
         models=[_model(study, name) for name in study.ranking.order[: model_tables.DRAWN]],
         misclassified=model_tables.misclassified_table(study, study.ranking.best),
-        subjects=model_tables.subjects_table(study),
         details={"Weights": [*weights.values()], "Settings": study.config, "Environment": study.environment},
     )
 

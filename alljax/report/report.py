@@ -41,14 +41,15 @@ def write_report(
         logging.info(f"{path} is up to date")
         return path
 
-    from alljax.report import ablation, model_tables, page, tables  # here, so that an unchanged report is found quickly
+    # Here, so that an unchanged report is found quickly.
+    from alljax.report import ablation, evaluation_sections, model_tables, page, tables
     from alljax.study.results import read_study
 
     study = read_study(folder)
     if read_dataset:
         page.write_contact_sheets(study, read_dataset)
     found = sections(study) if sections and study.config["study.compare"] else ablation.sections(study)
-    found = [*found, model_tables.results_section(study)]
+    found = [*found, model_tables.results_section(study), *evaluation_sections.sections(study)]
     text = page.render(study, found, _inputs(folder))
     for part in (part for section in found for part in section.parts):
         if isinstance(part, tables.Table):

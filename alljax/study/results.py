@@ -145,6 +145,13 @@ class Study:
         evaluation: dict[str, Any] = workdir.read(self.folder, workdir.EVALUATION, schemas.EVALUATION)
         return evaluation
 
+    def robustness(self, name: str) -> "DataFrame | None":
+        """Returns robustness.csv of a trial (see `robustness`); None where it was not measured."""
+        import pandas
+
+        path = workdir.trial_folder(self.folder, name) / workdir.ROBUSTNESS
+        return pandas.read_csv(path).fillna({"unit": ""}) if path.is_file() else None
+
 
 def read_study(folder: Path) -> Study:
     """Returns a study with at least one finished trial; raises `WorkdirError` for other folders and damaged files."""

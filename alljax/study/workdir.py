@@ -26,6 +26,8 @@ PARAMETERS = "checkpoint/parameters.npz"
 STUDY_FILES = ("config.json", "environment.json", "trials.json", "images.csv", "split.csv", "metrics.json")
 EVALUATION = "evaluation.json"
 """Written into the folder of a study when all its trials are done, see `assessment`."""
+ROBUSTNESS = "robustness.csv"
+"""Written into the folder of a trial by ``alljax evaluate --robustness``, without a checksum: it can be removed."""
 TRIAL_FILES = ("history.csv", "predictions.csv", "metrics.json")
 """Files of a finished trial; it also has `PARAMETERS`, unless ``study.checkpoints`` is false."""
 
@@ -86,7 +88,7 @@ def discard_damaged(workdir: Path, names: Iterable[str]) -> None:
 
 def begin_trial(folder: Path) -> None:
     """Makes a trial unfinished, before its files are written again."""
-    for name in (CHECKSUMS, "metrics.json"):
+    for name in (CHECKSUMS, "metrics.json", ROBUSTNESS):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -1,0 +1,53 @@
+"""`alljax evaluate --robustness`: only held-out heads score an image, and the report shows the result."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from end_to_end.conftest import Refused, Run, read_table
+
+from alljax.data.perturbation import PERTURBATIONS
+from alljax.study.results import read_study
+
+
+def test_unperturbed_images_give_the_metrics_of_the_study(study: Path, tmp_path: Path, run: Run) -> None:
+    folder = Path(shutil.copytree(study, tmp_path / "study"))
+    code, _, err = run("evaluate", f"--workdir={folder}", "--robustness")
+    assert code == 0, err
+    best = read_study(folder).ranking.best
+    first, *rows = read_table(folder / "trials" / best / "robustness.csv")
+    result = json.loads((folder / "trials" / best / "metrics.json").read_text())
+    for metric in ("auc", "accuracy", "macro_recall"):
+        assert float(first[metric]) == pytest.approx(result[metric], abs=1e-6)
+        assert [float(first[f"{metric}_{end}"]) for end in ("low", "high")] == pytest.approx(
+            result["intervals"][metric], abs=1e-6
+        )
+        for row in rows:
+            difference = float(row[metric]) - float(first[metric])
+            assert float(row[f"{metric}_difference"]) == pytest.approx(difference, abs=1e-6)
+    found = [(row["perturbation"], float(row["strength"])) for row in rows]
+    assert found == [(name, value) for name, (_, values) in PERTURBATIONS.items() for value in values]
+    assert np.abs([float(row["auc_difference"]) for row in rows]).max() > 0.02
+    page = (folder / "report.html").read_text()
+    assert "Metrics on perturbed images" in page
+    assert (folder / "tables/robustness.csv").is_file()
+    assert (folder / "figures/robustness.png").is_file()
+
+
+def test_few_images_are_of_all_subjects_and_reproducible(study: Path, tmp_path: Path, run: Run) -> None:
+    tables = []
+    for name in ("first", "second"):
+        folder = Path(shutil.copytree(study, tmp_path / name))
+        assert run("evaluate", f"--workdir={folder}", "--robustness", "--images=12")[0] == 0
+        tables.append(read_table(next(folder.glob("trials/*/robustness.csv"))))
+    assert tables[0] == tables[1]
+    assert {row["images"] for row in tables[0]} == {"12"}
+
+
+def test_without_parameters_is_one_line(study: Path, tmp_path: Path, refused: Refused) -> None:
+    folder = Path(shutil.copytree(study, tmp_path / "study"))
+    for path in folder.glob("trials/*/checkpoint/parameters.npz"):
+        path.unlink()
+    assert "parameters.npz" in refused("evaluate", f"--workdir={folder}", "--robustness")
