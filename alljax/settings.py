@@ -173,6 +173,9 @@ SETTINGS: dict[str, Setting] = {
     "study.checkpoints": Setting(True, "store the parameters of each trial, which `alljax predict` needs"),
     "study.seeds": Setting(1, "number of seeds per trial and fold: seed, seed + 1, ...", minimum=1, maximum=10_000),
     "evaluation.resamples": Setting(2000, "bootstrap resamples for comparing several models", minimum=100, maximum=1e6),
+    "evaluation.inner_folds": Setting(
+        3, "frozen: folds of a fold's training subjects, for thresholds and temperature; below 2: none", maximum=100
+    ),
     "evaluation.level": Setting(0.95, "confidence level of intervals", minimum=0.5, below=1),
 }
 

@@ -108,7 +108,7 @@ def toy_config() -> Callable[..., ConfigDict]:
         config.model.update(stage="stage1", hidden=8)
         config.split.update(folds=2)
         config.train.update(batch_size=16, learning_rate=1e-2, epochs=2)
-        config.evaluation.resamples = 100
+        config.evaluation.update(resamples=100, inner_folds=0)  # each compiles the heads once more
         config.study.sweep = sweep
         return vary(config, {key.replace("__", "."): value for key, value in settings.items()})
 

@@ -59,14 +59,9 @@ def make_table(dataset: Dataset, subjects: Sequence[str], subsets: Sequence[str]
 
 
 def subject_kfold(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
-    """Folds of whole subjects with balanced classes; StratifiedKFold where no subject has two images."""
+    """Folds of whole subjects with balanced classes, see `balanced_folds`."""
     _check_subjects(table, settings.folds, f"split.folds={settings.folds} needs {settings.folds}")
-    if len(np.unique(table.groups)) == len(table.groups):
-        from sklearn.model_selection import StratifiedKFold
-
-        divider = StratifiedKFold(settings.folds, shuffle=True, random_state=seed)
-        return (tested for _, tested in divider.split(table.labels, table.labels))
-    return _by_fold(group_folds(table.labels, table.groups, settings.folds, seed), settings.folds)
+    return _by_fold(balanced_folds(table.labels, table.groups, settings.folds, seed), settings.folds)
 
 
 def subject_holdout(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
@@ -173,6 +168,18 @@ def _check_subjects(table: Table, needed: int, why: str) -> None:
         }
         listed = first_few(natural_sort(members))
         raise DataError(f"class {name!r} has {plural(count, unit)} ({listed}), but {why}; {fix}")
+
+
+def balanced_folds(labels: Rows, groups: Rows, folds: int, seed: int) -> Rows:
+    """Returns the fold of each image by `group_folds`; by StratifiedKFold where no group has two images."""
+    from sklearn.model_selection import StratifiedKFold
+
+    if len(np.unique(groups)) < len(groups):
+        return group_folds(labels, groups, folds, seed)
+    fold_of_row, divider = np.zeros(len(labels), np.int64), StratifiedKFold(folds, shuffle=True, random_state=seed)
+    for fold, (_, tested) in enumerate(divider.split(labels, labels)):
+        fold_of_row[tested] = fold
+    return fold_of_row
 
 
 def group_folds(labels: Rows, groups: Rows, folds: int, seed: int) -> Rows:

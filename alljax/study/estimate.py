@@ -74,6 +74,8 @@ def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[flo
         step /= HEAD_STEPS * job.config.study.seeds
     steps = sum(math.ceil(len(fold.train) / size) for fold in folds)
     evaluated = sum(math.ceil((len(fold.validation) or len(fold.test)) / size) for fold in folds)
+    inner = itertools.chain(*experiment.inner_folds[job.trials[0].split]) if job.frozen else ()
+    steps += sum(math.ceil(len(part.train) / size) for part in inner) / job.config.study.seeds  # of the first seed only
     return float(compilation + job.cost * step * (steps + evaluated / 3))  # no backward pass in an evaluation
 
 
@@ -83,7 +85,7 @@ def _head_steps(job: Job, experiment: Experiment) -> Iterator[None]:
     rows = np.arange(HEAD_STEPS * config.train.batch_size)
     labels = (rows % experiment.num_classes).astype(np.int32)
     fold = make_fold_rows(config, labels, experiment.num_classes, [Fold(0, 0, rows, rows[:2])])[0]
-    trainer, runs = make_heads(job, fold, width)
+    trainer, runs = make_heads(job, fold, width, config.study.seeds)
     features, state = jnp.ones((len(rows), 1, width)), trainer.init(runs.key)
     while True:
         state = jax.block_until_ready(trainer.train_epoch(state, runs, features, labels, fold, 0))

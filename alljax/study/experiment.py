@@ -22,7 +22,8 @@ from alljax.errors import Problems, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.intervals import HeldOut
 from alljax.models.backbones import get_backbone
-from alljax.study import identity, sweep
+from alljax.study import identity, inner_folds, sweep
+from alljax.study.inner_folds import Inner
 from alljax.study.sweep import Trial
 from alljax.training import metric_writers
 from alljax.training.feature_extraction import FeatureExtractor, ImageSources
@@ -52,6 +53,7 @@ class Experiment:
     labels: np.ndarray  # int32 (N,)
     networks: dict[str, Network]  # the backbone of each trial with its weights, by the trial's name
     divisions: dict[str, Division]  # by `Trial.split`
+    inner_folds: dict[str, Inner]  # by `Trial.split`, of frozen trials
     extractor: FeatureExtractor = field(repr=False)
     _sources: ImageSources = field(repr=False)
 
@@ -144,9 +146,16 @@ def open_experiment(
                 dataset = replace(dataset, notes=(*dataset.notes, note))
     sources = ImageSources(config, dataset, opened)
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
+    inner = {
+        split: inner_folds.divide(divisions[split].folds, labels, subjects, of_split)
+        for split, of_split in {trial.split: trial.config for trial in frozen}.items()
+    }
+    for note in filter(None, (inner_folds.note(parts, config) for parts in inner.values())):
+        logging.info(note)
+        dataset = replace(dataset, notes=(*dataset.notes, note))
     requests = [(networks[trial.name], trial.config.features.augment) for trial in frozen]
     extractor = FeatureExtractor(config, sources, inspection.digests, requests)
-    return Experiment(config, dataset, inspection, subjects, labels, networks, divisions, extractor, sources)
+    return Experiment(config, dataset, inspection, subjects, labels, networks, divisions, inner, extractor, sources)
 
 
 def check_inputs(config: ConfigDict, trials: Sequence[Trial], problems: Problems, download: bool) -> Dataset:

@@ -57,6 +57,9 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
     history, predictions = _tables(trial, experiment, outcome)
     workdir.write_csv(here / "history.csv", history)
     workdir.write_csv(here / "predictions.csv", predictions)
+    if outcome.inner:
+        workdir.write_csv(here / workdir.INNER_PREDICTIONS, _inner_table(trial, experiment, outcome))
+        written.append(workdir.INNER_PREDICTIONS)
     inputs = {"weights": experiment.networks[trial.name].describe(), "split": trial.split}
     workdir.write_json(here / "metrics.json", _summarize(trial, experiment, outcome) | inputs | outcome.costs)
     workdir.record(here, written)
@@ -106,3 +109,23 @@ def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "tuple[Da
             columns |= {f"prob_{name}": probabilities[:, label] for label, name in enumerate(classes)}
             predictions.append(pandas.DataFrame(images | columns | {"subset": "test"} | place))
     return pandas.concat(histories), pandas.concat(predictions)
+
+
+def _inner_table(trial: Trial, experiment: Experiment, outcome: Outcome) -> "DataFrame":
+    """Returns inner_predictions.csv: one row per training image and fold, predicted by the head of an inner fold."""
+    import pandas
+
+    dataset, tables = experiment.dataset, []
+    parts = [pair for of_fold in experiment.inner_folds[trial.split] for pair in enumerate(of_fold)]
+    for (number, part), probabilities in zip(parts, outcome.inner, strict=True):
+        predicted = [dataset.records[row] for row in part.test]
+        columns = {
+            "path": [record.path for record in predicted],
+            "label": [dataset.classes[record.label] for record in predicted],
+            "repeat": part.repeat,
+            "fold": part.fold,
+            "inner_fold": number,
+        }
+        columns |= {f"prob_{name}": probabilities[:, label] for label, name in enumerate(dataset.classes)}
+        tables.append(pandas.DataFrame(columns))
+    return pandas.concat(tables)

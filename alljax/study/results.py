@@ -30,6 +30,7 @@ HISTORY = {"repeat": int, "fold": int, "seed": int, "epoch": int} | dict.fromkey
     ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy"), float
 )
 PREDICTIONS = {"path": str, "label": str, "predicted": str, "repeat": int, "fold": int, "seed": int}
+INNER_PREDICTIONS = {"path": str, "label": str, "repeat": int, "fold": int, "inner_fold": int}
 IMAGES = {"path": str, "subject_name": str, "subject": str, "label": str, "area": float}
 """Columns of the tables of a study that are read, and their types; predictions also have the probabilities."""
 
@@ -41,7 +42,9 @@ class Predictions:
     paths: np.ndarray  # (N,)
     subject_names: np.ndarray  # (N,) as in the data set, empty where unknown
     subjects: np.ndarray  # (N,) names after merging aliases; the path where unknown
-    folds: np.ndarray  # (N,) strings that identify repeat and fold, and so the head that scored a row
+    folds: (
+        np.ndarray
+    )  # (N,) the head that scored a row: repeat and fold, and for inner predictions inner fold, as "0 2"
     labels: np.ndarray  # int (N,), indices of the true classes
     probabilities: np.ndarray  # (R, N, C) of R seeds
 
@@ -110,29 +113,38 @@ class Study:
 
     def predictions(self, name: str) -> Predictions:
         """Returns the held-out predictions of a trial; they are read once."""
-        if name in self._predictions:
-            return self._predictions[name]
+        if name not in self._predictions:
+            self._predictions[name] = self._read_predictions(name, "predictions.csv", PREDICTIONS, ["repeat", "fold"])
+        return self._predictions[name]
+
+    def inner_predictions(self, name: str) -> Predictions | None:
+        """Returns the predictions of the training images of each fold by its inner folds; None if a trial has none."""
+        file, heads = workdir.INNER_PREDICTIONS, ["repeat", "fold", "inner_fold"]
+        if not (workdir.trial_folder(self.folder, name) / file).is_file():
+            return None
+        return self._read_predictions(name, file, INNER_PREDICTIONS, heads)
+
+    def _read_predictions(self, name: str, file: str, types: Mapping[str, type], heads: list[str]) -> Predictions:
+        """Reads a table of predictions; `heads` are the columns that identify the head, apart from the seed."""
         columns, folder = [f"prob_{label}" for label in self.classes], workdir.trial_folder(self.folder, name)
-        frame = workdir.read_csv(folder, "predictions.csv", PREDICTIONS | dict.fromkeys(columns, float))
-        frame = frame.sort_values(["seed", "path", "repeat", "fold"], kind="stable")
-        seeds = max(frame["seed"].nunique(), 1)
+        frame = workdir.read_csv(folder, file, {**types, **dict.fromkeys(columns, float)})
+        seed = ["seed"] if "seed" in types else []
+        frame = frame.sort_values([*seed, "path", *heads], kind="stable")
+        seeds = max(frame["seed"].nunique(), 1) if seed else 1
         rows = frame.iloc[: len(frame) // seeds].merge(self.images.drop(columns="label"), on="path", how="left")
         labels = {label: index for index, label in enumerate(self.classes)}
         probabilities = frame[columns].to_numpy(np.float64)
         known = rows["label"].isin(labels) & rows["subject"].notna()
         if not 0 < known.sum() * seeds == len(frame):
-            raise WorkdirError(
-                f"{folder / 'predictions.csv'} has other images or classes than the study, or rows are missing"
-            )
-        self._predictions[name] = Predictions(
+            raise WorkdirError(f"{folder / file} has other images or classes than the study, or rows are missing")
+        return Predictions(
             paths=np.array(rows["path"], str),
             subject_names=np.array(rows["subject_name"], str),
             subjects=np.array(rows["subject"], str),
-            folds=np.array(rows["repeat"].astype(str) + " " + rows["fold"].astype(str), str),
+            folds=np.array(rows[heads].astype(str).agg(" ".join, axis=1), str),
             labels=np.array(rows["label"].map(labels), np.int64),
             probabilities=probabilities.reshape(seeds, -1, len(self.classes)),
         )
-        return self._predictions[name]
 
     @cached_property
     def images(self) -> "DataFrame":

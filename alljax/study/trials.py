@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from alljax import progress
 from alljax.data.loader import ImageSource
 from alljax.errors import ConfigError
+from alljax.study import inner_folds
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.training import checkpoints, distributed
@@ -35,8 +36,9 @@ class Outcome:
     """The trained heads or networks of a trial."""
 
     folds: Sequence[FoldOutcome]  # one per fold, S seeds each, on the host
-    # For metrics.json: ``seconds`` of training, all trials of the job together, ``feature_seconds`` to compute or read
-    # features or images, and for heads the number of ``features``.
+    inner: Sequence[np.ndarray]  # one per inner fold of all folds: probabilities of its test rows, float32 (n, C)
+    # For metrics.json: ``seconds`` of training and ``inner_seconds`` for inner folds, all trials of the job together,
+    # ``feature_seconds`` to compute or read features or images, and for heads the number of ``features``.
     costs: dict[str, float]
 
 
@@ -70,29 +72,51 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
             if len(errors) == len(job.trials):
                 break
     times.append(time.perf_counter())
-    costs = {"seconds": round(times[2] - times[1], 3), "feature_seconds": round(times[1] - times[0], 3)}
+    inner = _fit_inner(job, experiment, features, errors) if job.frozen and len(errors) < len(job.trials) else {}
+    times.append(time.perf_counter())
+    names = "feature_seconds", "seconds", "inner_seconds"
+    costs = {name: round(seconds, 3) for name, seconds in zip(names, np.diff(times).tolist(), strict=True)}
     if job.frozen:
         costs["features"] = features.shape[2]
     for trial, of_trial in zip(job.trials, zip(*outcomes, strict=True), strict=True):
-        yield trial, errors.get(trial.name) or Outcome(of_trial, costs)
+        yield trial, errors.get(trial.name) or Outcome(of_trial, inner.get(trial.name, []), costs)
 
 
-def make_heads(job: Job, fold: FoldRows, num_features: int) -> tuple[HeadTrainer, RunInputs]:
-    """Returns what trains the heads of a job on a fold, and their runs, one per seed."""
+def make_heads(job: Job, fold: FoldRows, num_features: int, seeds: int) -> tuple[HeadTrainer, RunInputs]:
+    """Returns what trains the heads of a job on a fold, and their runs, one per seed of the first `seeds`."""
     trainer = HeadTrainer(job.config, len(fold.class_weights), num_features)  # compiled once for equal settings
-    return trainer, make_runs(fold_keys(job.config, fold), [job.config] * job.config.study.seeds, fold)
+    return trainer, make_runs(fold_keys(job.config, fold)[:seeds], [job.config] * seeds, fold)
 
 
 def _fit_heads(
-    job: Job, features: Any, labels: np.ndarray, fold: FoldRows, show: Callable[[int, float], None]
+    job: Job, features: Any, labels: np.ndarray, fold: FoldRows, show: Callable[[int, float], None], inner: bool = False
 ) -> list[FoldOutcome]:
-    """Trains the heads of a job on a fold; returns an outcome per trial."""
-    trainer, runs = make_heads(job, fold, features.shape[2])
+    """Trains the heads of a job on a fold, on an `inner` fold one of the first seed; returns an outcome per trial."""
+    seeds = 1 if inner else job.config.study.seeds
+    trainer, runs = make_heads(job, fold, features.shape[2], seeds)
     epochs = [trial.config.train.epochs for trial in job.trials]
     outcomes = trainer.train(epochs, runs, features, labels, fold, show)
-    if not job.config.study.checkpoints:  # large heads of many folds would fill the memory
+    if inner or not job.config.study.checkpoints:  # large heads of many folds would fill the memory
         outcomes = [outcome._replace(params={}) for outcome in outcomes]
     return outcomes
+
+
+def _fit_inner(
+    job: Job, experiment: Experiment, features: Any, errors: dict[str, ConfigError]
+) -> dict[str, list[np.ndarray]]:
+    """Returns `Outcome.inner` of each trial, by its name; adds to the `errors` where a loss is NaN."""
+    labels, divided = experiment.labels, experiment.inner_folds[job.trials[0].split]
+    parts = inner_folds.make_rows(divided, job.config, labels, experiment.num_classes)
+    found: dict[str, list[np.ndarray]] = {trial.name: [] for trial in job.trials}
+    total = len(parts) * job.cost // job.config.study.seeds
+    with progress.bar(f"inner folds {job.name}", total, "epochs") as update:
+        for part in parts:
+            fitted = _fit_heads(job, features, labels, part, lambda epochs, accuracy: update(epochs), inner=True)
+            for trial, outcome in zip(job.trials, fitted, strict=True):
+                found[trial.name].append(outcome.probabilities[0, : part.test_count])
+                if error := _diverged(trial, part, outcome.history):
+                    errors.setdefault(trial.name, error)
+    return found
 
 
 def _fit_networks(tuner: FineTuner, images: ImageSource, fold: FoldRows, folder: Path) -> list[FoldOutcome]:

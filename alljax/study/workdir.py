@@ -28,8 +28,9 @@ EVALUATION = "evaluation.json"
 """Written into the folder of a study when all its trials are done, see `assessment`."""
 ROBUSTNESS = "robustness.csv"
 """Written into the folder of a trial by ``alljax evaluate --robustness``, without a checksum: it can be removed."""
+INNER_PREDICTIONS = "inner_predictions.csv"
 TRIAL_FILES = ("history.csv", "predictions.csv", "metrics.json")
-"""Files of a finished trial; it also has `PARAMETERS`, unless ``study.checkpoints`` is false."""
+"""Files of a finished trial; also `PARAMETERS` with ``study.checkpoints`` and `INNER_PREDICTIONS` with inner folds."""
 
 PLACES = ("*", "tables/*", "figures/*", "trials/*", "trials/*/*", "trials/*/checkpoint/*", "trials/*/runs/*/*")
 """Where alljax reads and writes in a work folder."""
@@ -215,7 +216,7 @@ def verify_all(workdir: Path) -> int:
 
 def _read_checksums(path: Path) -> dict[str, Any]:
     entries = read_json(path, schemas.CHECKSUMS)
-    if not {*entries} <= {*STUDY_FILES, EVALUATION, *TRIAL_FILES, PARAMETERS}:
+    if not {*entries} <= {*STUDY_FILES, EVALUATION, *TRIAL_FILES, PARAMETERS, INNER_PREDICTIONS}:
         raise WorkdirError(f"{path} lists unknown files; {RERUN}")
     return dict(entries)
 

@@ -90,7 +90,7 @@ class HeadTrainer:
             runs: from `make_runs`.
             features: float32 (N, V, D), V views of each image.
             labels: int32 (N,).
-            fold: training, validation and test rows.
+            fold: training, validation and test rows. Without validation rows the curves repeat those of training.
             update: called with the number of epochs done, over all runs, and the mean accuracy on the validation rows.
         """
         hidden, memory = self._config.model.hidden, device_memory() or files.host_memory()
@@ -105,8 +105,11 @@ class HeadTrainer:
         num_steps = steps_per_epoch(self._config, fold)
         for epoch in range(epochs[-1]):
             state = self.train_epoch(state, runs, features, labels, fold, epoch)
-            validation, _ = self.evaluate(state.eval_params, features, labels, fold.validation, fold.validation_count)
-            loss, accuracy = jax.device_get(state.metrics).means
+            validation = metrics = jax.device_get(state.metrics)
+            if len(fold.validation):
+                rows = fold.validation, fold.validation_count
+                validation, _ = self.evaluate(state.eval_params, features, labels, *rows)
+            loss, accuracy = metrics.means
             rate = np.asarray(learning_rate(self._config, runs.hyperparameters, (epoch + 1) * num_steps - 1))
             history.append(History(rate, loss, accuracy, *validation.means))
             interrupts.check()
