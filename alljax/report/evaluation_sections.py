@@ -12,6 +12,7 @@ from alljax.errors import plural
 from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.subjects import by_subject
 from alljax.report import evaluation_plots
+from alljax.report.sharing import display_name
 from alljax.report.tables import Section, Table, Value, number_value
 from alljax.study.results import Study
 
@@ -79,7 +80,8 @@ def subject_table(study: Study) -> tuple[str, Table]:
             number_value("log_odds", float(odds[row])),
         )
         true, guess = Value(names[labels[row]]), Value(names[predicted[row]])
-        rows.append((Value(str(found.subjects[row])), true, *_counts(images[row]), *values, guess))
+        name = Value(display_name(study, str(found.subjects[row])))
+        rows.append((name, true, *_counts(images[row]), *values, guess))
     columns = ("subject", "true class", "images", "misclassified", "share", "accuracy", "log-odds", "prediction")
     note = (
         f"{len(rows):,} of {len(order):,} subjects. Misclassified: images, mean over seeds, and their share of all "

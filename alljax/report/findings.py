@@ -10,7 +10,8 @@ from alljax.evaluation.intervals import Jackknife
 from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.power import FEW_SUBJECTS
 from alljax.report.setting_names import setting_value
-from alljax.report.tables import Value, difference_value, metric_value
+from alljax.report.sharing import display_note
+from alljax.report.tables import Value, difference_value, metric_value, number_value
 from alljax.study.results import Study
 
 BASELINES = {
@@ -21,62 +22,87 @@ BASELINES = {
 DIFFERENCE = {"auc": "AUC", "macro_recall": "balanced accuracy", "accuracy": "accuracy in percentage points"}
 """Display names of differences."""
 
+LEAKS = {
+    "subject": "the subject",
+    "field": "the photograph",
+    "duplicate": "the same image",
+    "near": "nearly the same image",
+}
+"""What held-out images share with training images."""
 
-def headline(study: Study) -> dict[str, Value]:
-    """Returns the main metrics of the best model by display name, for two classes with both recalls."""
+
+def headline(study: Study) -> dict[str, dict[str, Value]]:
+    """Returns the main metrics of the best model over images, and over subjects where they are known, by display name.
+
+    The accuracy is not among them: that of always predicting the larger class can be higher.
+    """
     name, names = study.ranking.best, study.class_names
-    result = study.metrics["trials"][name]
-    if len(names) > 2:
-        shown = {key: METRICS[key] for key in (study.ranking.metric, "accuracy", "macro_f1")}
-        return {label: metric_value(key, result) for key, label in shown.items()}
-    shown = {
-        study.ranking.metric: METRICS[study.ranking.metric],
-        "accuracy": METRICS["accuracy"],
-        "recall_1": f"sensitivity: recall of {names[1]}",
-        "recall_0": f"specificity: recall of {names[0]}",
-    }
-    recalls = {f"recall_{label}": of_class["recall"] for label, of_class in enumerate(result["per_class"])}
-    return {label: metric_value(key, result | recalls) for key, label in shown.items()}
+    results = {"images": study.metrics["trials"][name]}
+    if subjects := study.evaluation["trials"][name].get("subjects"):
+        results["subjects"] = subjects
+    shown = {key: METRICS[key] for key in ("auc", "macro_recall", *(["macro_f1"] if len(names) > 2 else []))}
+    if len(names) == 2:
+        shown |= {"recall_1": f"sensitivity: recall of {names[1]}", "recall_0": f"specificity: recall of {names[0]}"}
+    found = {}
+    for unit, result in results.items():
+        recalls = {f"recall_{label}": of_class["recall"] for label, of_class in enumerate(result["per_class"])}
+        values = result | recalls
+        found[unit] = {shown[key]: metric_value(key, values) for key in shown if values[key] is not None}
+    return found
 
 
-def findings(study: Study) -> Iterator[str]:
-    """Yields what the numbers support: the best model compared with the other models and with the baselines."""
+def findings(study: Study) -> list[str]:
+    """Returns what the numbers support: the best model compared with the other models and with the baselines."""
     ranking = study.ranking
     rivals = [name for name in ranking.order[1:] if name not in ranking.leaky]
-    if rivals:
-        second = ranking.differences[rivals[0]]
-        below = sum(ranking.differences[name].below for name in rivals)
-        interval = [-bound for bound in second.interval[::-1]] if second.interval else None
-        lead = difference_value(ranking.metric, -second.value, interval)
-        verdict = "significant" if second.below else "not significant" if interval else "tested on other images"
-        yield (
-            f"{DIFFERENCE[ranking.metric]} minus that of the next best model, {rivals[0]}: {lead}, {verdict}. "
-            f"Significantly worse than the best model: {below} of {plural(len(rivals), 'other model')}."
-        )
-    result, baselines = study.metrics["trials"][ranking.best], study.split_of(ranking.best)["baselines"]
-    majority, size = baselines["majority"], baselines.get("size_threshold")
-    label = int(np.sum(majority["confusion"], axis=0).argmax())
-    verdict = "" if result["accuracy"] > majority["accuracy"] else " The model is not better: see the recalls."
-    accuracy = metric_value("accuracy", majority, interval=False)
-    yield f"Always predicting {study.class_names[label]} gives an accuracy of {accuracy}.{verdict}"
-    metric, improvement = ranking.metric, result["size_improvement"]
-    differences = [
-        f"{name} {difference_value(key, improvement[key]['value'], improvement[key]['interval'])}"
-        for key, name in DIFFERENCE.items()
-        if key in improvement
+    if not rivals:
+        return [line for line, good in _judgements(study) if good]
+    second = ranking.differences[rivals[0]]
+    below = sum(ranking.differences[name].below for name in rivals)
+    interval = [-bound for bound in second.interval[::-1]] if second.interval else None
+    lead = difference_value(ranking.metric, -second.value, interval)
+    verdict = "significant" if second.below else "not significant" if interval else "tested on other images"
+    comparison = f"{DIFFERENCE[ranking.metric]} minus that of the next best model, {rivals[0]}: {lead}, {verdict}"
+    if not lead.text.strip("+−0."):
+        comparison = f"The next best model, {rivals[0]}, is as good: {DIFFERENCE[ranking.metric]} difference {lead}"
+    return [
+        f"{comparison}. Significantly worse than the best model: {below} of {plural(len(rivals), 'other model')}.",
+        *(line for line, good in _judgements(study) if good),
+        f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, so its numbers are "
+        "slightly optimistic; only new images can show by how much.",
     ]
-    shown = metric in improvement and improvement[metric]["interval"][0] > 0
-    if size:
+
+
+def _judgements(study: Study) -> Iterator[tuple[str, bool]]:
+    """Yields how the best model compares with the baselines, and whether its probabilities are too extreme.
+
+    The second value says whether the judgement is in favor of the model.
+    """
+    name, metric = study.ranking.best, study.ranking.metric
+    result, baselines = study.metrics["trials"][name], study.split_of(name)["baselines"]
+    majority, improvement = baselines["majority"], result["size_improvement"]
+    label = study.class_names[int(np.sum(majority["confusion"], axis=0).argmax())]
+    good = result["accuracy"] > majority["accuracy"]
+    ours, always = (metric_value("accuracy", one, interval=False) for one in (result, majority))
+    comparison = "higher than" if good else "not higher than"
+    yield f"The accuracy of the best model, {ours}, is {comparison} that of always predicting {label}, {always}.", good
+    if found := improvement.get(metric):
+        difference = difference_value(metric, found["value"], found["interval"])
+        good = found["interval"][0] > 0
+        shown = "It is significantly" if good else "It is not shown that the best model is"
         yield (
-            f"A threshold on the cell size alone reaches {METRICS[metric]} {metric_value(metric, size)}. The model "
-            f"minus the size, within folds: {', '.join(differences) or 'no interval'}; "
-            f"{'significant' if shown else 'not shown that the model uses more than size'}."
+            f"{shown} better than a threshold on the cell size: {DIFFERENCE[metric]} minus that of the size "
+            f"{difference}.",
+            good,
         )
-    if rivals:
-        yield (
-            f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, so its numbers "
-            "are slightly optimistic; only new images can show by how much."
-        )
+    calibration = study.evaluation["trials"][name].get("calibration") or {}
+    if bounds := calibration.get("intervals", {}).get("slope"):
+        slope = number_value("slope", calibration["slope"], bounds)
+        if bounds[1] < 1:
+            yield (
+                f"The model is overconfident: its probabilities are too close to 0 and 1 (calibration slope {slope}).",
+                False,
+            )
 
 
 def protocols(study: Study) -> dict[str, str]:
@@ -96,7 +122,9 @@ def protocols(study: Study) -> dict[str, str]:
 
 
 def warnings(study: Study) -> Iterator[str]:
-    """Yields what a reader must know first: properties of files that give the class, missing models, leaks, notes."""
+    """Yields what a reader must know first: judgements against the model, few subjects, leaks, notes on the data."""
+    yield from (line for line, good in _judgements(study) if not good)
+    yield from _warnings_of_subjects(study)
     yield from file_properties.warnings(study.metrics["dataset"]["file_properties"])
     missing, failed, total = study.metrics["missing"], list(study.metrics["failed"]), len(study.trials)
     if missing:
@@ -109,7 +137,7 @@ def warnings(study: Study) -> Iterator[str]:
     splits = study.metrics["splits"]
     for name, split in splits.items():
         leaks, where = split["leaks"], f" in split {name}" if len(splits) > 1 else ""
-        for key, shared in (("subject", "the subject"), ("field", "the photograph"), ("duplicate", "the same image")):
+        for key, shared in LEAKS.items():
             if leaks.get(key):
                 yield (
                     f"Leak{where}: {shared} of {leaks[key]:,} of {leaks['test_images']:,} held-out images is also in "
@@ -119,6 +147,10 @@ def warnings(study: Study) -> Iterator[str]:
         yield "Such a split rewards recognizing subjects; expect worse results on new subjects."
     if study.ranking.leaky:
         yield "Models tested on a leaky split are marked and ranked after all others, however high their numbers."
+    yield from (display_note(study, note) for note in study.metrics["dataset"]["notes"])
+
+
+def _warnings_of_subjects(study: Study) -> Iterator[str]:
     if study.interval_unit == "images":
         yield (
             "The subjects of the images are unknown. Intervals are over images and too narrow if subjects have several "
@@ -126,12 +158,17 @@ def warnings(study: Study) -> Iterator[str]:
         )
     else:
         tested = Jackknife.of(study.predictions(study.ranking.best).held_out)
-        for name, count, effective in zip(study.class_names, tested.subjects, tested.effective, strict=True):
-            if count == 1:
-                yield f"No intervals: one subject of class {name} was tested; at least two are needed."
-            elif effective < FEW_SUBJECTS:
-                yield (
-                    f"Few subjects of class {name} were tested: {count}, which tell as much as {effective:.1f} with "
-                    "equally many images. Its numbers are uncertain, and so are its intervals."
-                )
-    yield from study.metrics["dataset"]["notes"]
+        counts = dict(zip(study.class_names, zip(tested.subjects, tested.effective, strict=True), strict=True))
+        for name in (name for name, (count, _) in counts.items() if count == 1):
+            yield f"No intervals: one subject of class {name} was tested; at least two are needed."
+        few = [subject_count(*count) + f" of {name}" for name, count in counts.items() if 1 < count[1] < FEW_SUBJECTS]
+        if few:
+            yield (
+                f"Few subjects were tested: {' and '.join(few)}. As subjects differ in their number of images, they "
+                "tell less than their number; the metrics are uncertain, and so are their intervals."
+            )
+
+
+def subject_count(count: int, effective: float) -> str:
+    """Returns a number of subjects with their effective number."""
+    return f"{count:,} (effectively {effective:.1f})"

@@ -9,17 +9,22 @@ import rich.table
 from rich import box
 from rich.console import Console
 
+from alljax.errors import plural
 from alljax.evaluation.metrics import METRICS
 from alljax.progress import show
+from alljax.report import findings, sharing
 from alljax.report.findings import BASELINES
-from alljax.report.tables import Section, Table, Value, format_value, metric_value
+from alljax.report.tables import Section, Table, Value, format_value, metric_value, number_value
 from alljax.study.results import Study
 
 DRAWN = 6
 """Models with figures on the page, the best ones."""
 
-PRINTED, MISCLASSIFIED = 20, 24
+PRINTED, MISCLASSIFIED = 20, 36
 """Rows: the best models in the terminal, the misclassified images of a model."""
+
+CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC", "pr_auc": "PR-AUC"}
+"""Display names of the metrics of a class."""
 
 
 def results_table(study: Study) -> Table:
@@ -29,7 +34,10 @@ def results_table(study: Study) -> Table:
     recalls = [f"recall of {name}" for name in study.class_names] if len(study.classes) == 2 else []
     tested = []
     for place, name in enumerate(ranking.order):
-        link, note = f"model-{place}" if place < DRAWN else "", "leaky test" if name in ranking.leaky else ""
+        link, note = (
+            ("" if place >= DRAWN else f"model-{place}" if place else "confusion-of-best"),
+            "leaky test" if name in ranking.leaky else "",
+        )
         tested.append((Value(name, note=note, link=link), trials[name]["split"], trials[name]))
     for split, content in splits.items():
         tested += [(Value(BASELINES[name]), split, result) for name, result in content["baselines"].items()]
@@ -48,7 +56,10 @@ def results_table(study: Study) -> Table:
         "Intervals are of these trained models with fixed thresholds; they do not contain the standard deviations.",
         f"AUC: pairs of images of the same fold. All pairs, best model: {format_value('auc', best.get('pooled_auc'))}.",
         "Other intervals are in metrics.json. The minutes are those of training, without extracting features.",
-        *(f"Failed: {name}: {message}" for name, message in study.metrics["failed"].items()),
+        *(
+            f"Failed: {name}: {sharing.display_note(study, message)}"
+            for name, message in study.metrics["failed"].items()
+        ),
     )
     title, count = "Metrics over all held-out images", len(trials)
     return Table("results", title, columns, rows[:count], rows[count:], notes)
@@ -96,13 +107,22 @@ def print_results(study: Study, width: int | None = None) -> None:
         print("your images, in one folder per class and subject: --config.data.source=FOLDER --workdir=NEW_FOLDER")
 
 
-def results_section(study: Study) -> Section:
-    """Returns the section with the table of models."""
-    text = (
-        "The last rows are baselines without a network: what a model must exceed. Click on a heading to sort. Tables "
-        "are also in tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
+def data_section(study: Study) -> Section:
+    """Returns the section on the images, their classes and subjects, and the split."""
+    data, several = study.metrics["dataset"], len(study.metrics["splits"]) > 1
+    lines = [f"{name}: {line}" if several else line for name, line in findings.protocols(study).items()]
+    if data["subjects"] != data["subject_names"] and data["subjects"]:
+        lines.append(
+            f"The {data['subject_names']:,} subject names belong to {plural(data['subjects'], 'subject')}: names that "
+            "share an identical image, or are documented as aliases, are merged."
+        )
+    digest = f"; SHA-256 of the data {data['sha256'][:16]}" if data["sha256"] else ""
+    return Section(
+        "data",
+        "Data and protocol",
+        (*lines, f"Source: {sharing.without_folders(data['source'])}{digest}."),
+        (classes_table(study),),
     )
-    return Section("all-results", "Results", (text,), (results_table(study),))
 
 
 def classes_table(study: Study) -> Table:
@@ -110,23 +130,79 @@ def classes_table(study: Study) -> Table:
     data, rows = study.metrics["dataset"], []
     counts = [data["by_class"][label] for label in study.classes]
     counts.append({"images": data["images"], "subjects": data["subject_names"]})
-    for name, count in zip((*study.class_names, "total"), counts, strict=True):
+    tested = [
+        Value(findings.subject_count(one["subjects"], one["effective_subjects"]), one["subjects"])
+        for one in study.metrics["trials"][study.ranking.best]["per_class"]
+    ]
+    for name, count, found in zip((*study.class_names, "total"), counts, (*tested, Value("")), strict=True):
         images, share, subjects = count["images"], count["images"] / data["images"], count["subjects"]
-        known = Value(f"{subjects:,}", subjects) if data["subjects"] else Value("unknown")
-        rows.append((Value(name), Value(f"{images:,}", images), Value(f"{share:.1%}", share), known))
-    return Table("classes", "Images by class", ("class", "images", "share", "subject names"), rows[:-1], rows[-1:])
+        known = [Value(f"{subjects:,}", subjects), found] if data["subjects"] else [Value("unknown"), Value("unknown")]
+        rows.append((Value(name), Value(f"{images:,}", images), Value(f"{share:.1%}", share), *known))
+    notes = (
+        ("Effectively: as many subjects with equally many images would tell as much (Kish).",)
+        if data["subjects"]
+        else ()
+    )
+    columns = ("class", "images", "share", "subject names", "subjects tested")
+    return Table("classes", "Images by class", columns, rows[:-1], rows[-1:], notes)
+
+
+def baselines_section(study: Study) -> Section:
+    """Returns the section that compares the best model with the baselines of its split."""
+    best, rows = study.metrics["trials"][study.ranking.best], []
+    baselines = study.split_of(study.ranking.best)["baselines"]
+    for metric in ("auc", "macro_recall", "accuracy", "macro_f1"):
+        values, found = [metric_value(metric, one) for one in (best, *baselines.values())], best["size_improvement"]
+        difference = found.get(metric, {"value": None, "interval": None})
+        shown = number_value(metric, difference["value"], difference["interval"], "+")
+        rows.append((Value(METRICS[metric]), *values, shown))
+    columns = ("metric", "best model", *(BASELINES[name] for name in baselines), "best model minus cell size")
+    notes = (f"In brackets: {study.intervals}. Differences of accuracies are in percentage points.",)
+    table = Table("baselines", "The best model beside rules without a network", columns, rows, notes=notes)
+    return Section("baselines-of-best", "Baselines", (), (table,))
+
+
+def results_section(study: Study) -> Section:
+    """Returns the section with the table of models, and the metrics of the best one by class."""
+    text = (
+        "The last rows are baselines without a network: what a model must exceed. Click on a heading to sort. Tables "
+        "are also in tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
+    )
+    return Section("all-results", "Results", (text,), (results_table(study), class_metrics_table(study)))
+
+
+def class_metrics_table(study: Study) -> Table:
+    """Returns precision, recall and so on of the best model by class, with their macro and weighted means."""
+    result = study.metrics["trials"][study.ranking.best]
+    shown = {key: name for key, name in CLASS_METRICS.items() if key in result["per_class"][0]}
+    rows = []
+    for label, (name, one) in enumerate(zip(study.class_names, result["per_class"], strict=True)):
+        values = [number_value("f1", one[key], result["intervals"].get(f"{key}_{label}")) for key in shown]
+        rows.append((Value(name), Value(f"{one['count']:,}", one["count"]), *values))
+    means = []
+    for kind in ("macro", "weighted"):
+        keys = [key if kind == "macro" and "auc" in key else f"{kind}_{key}" for key in shown]
+        values = [number_value("f1", result.get(key), result["intervals"].get(key)) for key in keys]
+        means.append((Value(f"{kind} mean"), Value(""), *values))
+    columns, notes = ("class", "images", *shown.values()), (f"In brackets: {study.intervals}.",)
+    return Table("class-metrics", "Metrics of the best model by class", columns, rows, means, notes)
+
+
+def misclassified(study: Study, name: str) -> list[tuple[int, str, str, float]]:
+    """Returns row, true and predicted class, and probability of misclassified images; the highest probability first."""
+    tested, names = study.predictions(name), study.class_names
+    mean = tested.probabilities.mean(0)
+    wrong = np.flatnonzero(mean.argmax(1) != tested.labels)
+    rows = wrong[np.argsort(-mean[wrong].max(1), kind="stable")][:MISCLASSIFIED].tolist()
+    return [(row, names[tested.labels[row]], names[mean[row].argmax()], float(mean[row].max())) for row in rows]
 
 
 def misclassified_table(study: Study, name: str) -> Table:
     """Returns the misclassified images of a model with the highest predicted probabilities, highest first."""
-    predictions, names, rows = study.predictions(name), study.class_names, []
-    mean = predictions.probabilities.mean(0)
-    wrong = np.flatnonzero(mean.argmax(1) != predictions.labels)
-    for row in wrong[np.argsort(-mean[wrong].max(1), kind="stable")][:MISCLASSIFIED]:
-        probability = float(mean[row].max())
-        true, predicted = names[predictions.labels[row]], names[mean[row].argmax()]
-        subject, path = str(predictions.subject_names[row]) or "–", str(predictions.paths[row])
-        shown = Value(f"{probability:.1%}", probability)
-        rows.append((Value(true), Value(predicted), shown, Value(subject), Value(path)))
-    columns = ("true class", "predicted class", "probability", "subject", "file")
+    tested, rows = study.predictions(name), []
+    for number, (row, true, predicted, probability) in enumerate(misclassified(study, name), start=1):
+        subject = str(tested.subjects[row]) if tested.subject_names[row] else "–"
+        texts = (true, predicted, *(sharing.display_name(study, text) for text in (subject, str(tested.paths[row]))))
+        rows.append((Value(f"{number}", number), Value(f"{probability:.1%}", probability), *map(Value, texts)))
+    columns = ("", "probability", "true class", "predicted class", "subject", "file")
     return Table("misclassified", "Misclassified images with the highest probability", columns, rows)

@@ -1,10 +1,10 @@
 """The page of a report: a study's results as one HTML file that needs no other file."""
 
-import base64
 import functools
 import itertools
 import json
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,40 +16,81 @@ from markupsafe import Markup, escape
 
 from alljax import files
 from alljax.data.dataset import Dataset
+from alljax.data.duplicates import fingerprint, near_pairs
 from alljax.data.images import load
 from alljax.evaluation.metrics import METRICS
-from alljax.report import findings, model_tables, plots, setting_names
+from alljax.report import findings, model_tables, plots, setting_names, sharing
 from alljax.report.tables import Figure, Section, Table, metric_value
 from alljax.study.results import Study
 
-SHEETS = 3
-"""Models with a contact sheet of misclassified images, the best ones."""
+SHEETS, PLACES = 3, 24
+"""Models with a contact sheet of misclassified images, the best ones, and the number of images on it."""
+
+SOURCES = {"cnmc": "C-NMC 2019", "synthetic": "Generated cells"}
+"""Display names of data sets; others are displayed by the name of their folder or file."""
 
 VARIABLES = [f"var(--{name})" for name in ("text", "blue", "red", "green", "purple", "orange", "sky")]
 COLORS = dict(zip((plots.INK, *plots.PALETTE), VARIABLES, strict=True))
 """CSS colors of the page for those of figures; they are brighter on a dark page."""
 
 
+def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) -> list[Section]:
+    """Returns the sections of the page in order: `effects` of settings come before the results, `more` after them."""
+    best = study.ranking.best
+    varied = setting_names.varied_settings(study)
+    differing = [f"{one.name} ({'; '.join(value.text for value in one.values)})" for one in varied]
+    setup = [_describe(study), *([f"Settings that differ: {', '.join(differing)}."] if varied else [])]
+    confusion, roc, precision, accuracy, loss, *sheet = _figures(study, best, png=True)
+    binary = len(study.classes) == 2
+    curve = "each curve" if binary else "each curve, of one class against all others,"
+    dots = f"The dot on {curve} is the prediction of the most probable class; faint lines are the seeds."
+    training = "Curves are means over folds and seeds, bands one standard deviation."
+    return [
+        Section("setup", "Setup", setup, ()),
+        model_tables.data_section(study),
+        *effects,
+        model_tables.baselines_section(study),
+        model_tables.results_section(study),
+        Section("confusion-of-best", "Confusion matrix", (dots,), (confusion, roc, precision)),
+        *more,
+        Section("training", "Training", (training,), (accuracy, loss)),
+        Section("errors", "Misclassified images", (), (*sheet, model_tables.misclassified_table(study, best))),
+    ]
+
+
 def render(study: Study, sections: Sequence[Section], inputs: str) -> str:
     """Returns the page; `inputs`, a hash of what it is made from, is stored in its head."""
-    names, data = study.class_names, study.metrics["dataset"]
+    names, data, shared = study.class_names, study.metrics["dataset"], sharing.without_folders
     weights = {json.dumps(trial["weights"]): trial["weights"] for trial in study.metrics["trials"].values()}
+    source = SOURCES.get(data["name"]) or Path(data["source"]).stem
+    environment = study.environment | {"command": shlex.join(shared(shlex.split(study.environment["command"])))}
     return _template().render(
         table=None,
         inputs=inputs,
         study=study,
-        data=data,
-        title=f"{' vs. '.join(names) if len(names) <= 4 else f'{len(names)} classes'} · {data['name']}",
+        title=f"{source}: {' and '.join(names) if len(names) <= 4 else f'{len(names)} classes'}",
         headline=findings.headline(study),
         findings=findings.findings(study),
         warnings=list(findings.warnings(study)),
-        protocols=findings.protocols(study),
-        varied=setting_names.varied_settings(study),
-        classes=model_tables.classes_table(study),
         sections=sections,
-        models=[_model(study, name) for name in study.ranking.order[: model_tables.DRAWN]],
-        misclassified=model_tables.misclassified_table(study, study.ranking.best),
-        details={"Weights": [*weights.values()], "Settings": study.config, "Environment": study.environment},
+        models=[_model(study, name) for name in study.ranking.order[1 : model_tables.DRAWN]],
+        environment=environment,
+        details={
+            "Weights": shared([*weights.values()]),
+            "Settings": shared(study.config),
+            "Environment": shared(environment),
+        },
+    )
+
+
+def _describe(study: Study) -> str:
+    """Returns one sentence about how the best model was trained."""
+    shown = {key: setting_names.setting_value(key, value) for key, value in study.settings(study.ranking.best).items()}
+    frozen = "a head on features of the frozen" if shown["train.mode"] == "frozen" else "fine-tuning of the"
+    return (
+        f"Best model: {frozen} backbone {shown['model.backbone']} with {shown['train.optimizer']}, "
+        f"{shown['train.epochs']} epochs, learning rate {shown['train.learning_rate']}, batch size "
+        f"{shown['train.batch_size']}, {shown['study.seeds']} seeds."
     )
 
 
@@ -59,28 +100,30 @@ def render_table(table: Table) -> str:
 
 
 def write_contact_sheets(study: Study, read_dataset: Callable[[], Dataset]) -> None:
-    """Writes a contact sheet of misclassified images of each of the best models, unless it is newer than the trial."""
+    """Writes a contact sheet of misclassified images of each of the best models, unless it is newer than the trial.
+
+    Images that look the same, which are of the same subject or identical, take one place.
+    """
     read = functools.cache(read_dataset)
     for name in study.ranking.order[:SHEETS]:
-        path = study.folder / "figures" / f"misclassified-{name}.jpg"
-        predictions = study.folder / "trials" / name / "predictions.csv"
-        rows = model_tables.misclassified_table(study, name).rows
-        if rows and (not path.is_file() or path.stat().st_mtime <= predictions.stat().st_mtime):
+        path, found = study.folder / "figures" / f"misclassified-{name}.jpg", model_tables.misclassified(study, name)
+        trained = study.folder / "trials" / name / "predictions.csv"
+        if found and (not path.is_file() or path.stat().st_mtime <= trained.stat().st_mtime):
             record_of = {record.path: record for record in read().records}
-            images = [load(read(), record_of[file.text]) for *_, file in rows]
+            records = [record_of[study.predictions(name).paths[row]] for row, *_ in found]
+            same = near_pairs([fingerprint(read(), record)[1] for record in records])[:, 1]
+            places = [place for place in range(len(found)) if place not in same][:PLACES]
             captions = [
-                f"{true.text}\n→ {predicted.text}\n{probability.text} · {subject.text}"
-                for true, predicted, probability, subject, _ in rows
+                f"{found[place][1]}\n→ {found[place][2]}\n{place + 1}: {found[place][3]:.1%}" for place in places
             ]
-            files.write_bytes(path, plots.contact_sheet(images, captions))
+            files.write_bytes(path, plots.contact_sheet([load(read(), records[place]) for place in places], captions))
 
 
 def inline(figure: Figure, prefix: str) -> Markup:
     """Returns a figure as an ``<svg>`` element in the colors of the page, with element ids that start with `prefix`."""
     svg = figure.svg[figure.svg.index("<svg") :]
-    width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
-    head = Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img"><title>{}</title>').format(
-        width, height, width, height, figure.description or figure.caption
+    head = Markup('<svg viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img"><title>{2}</title>').format(
+        *figure.size, figure.description or figure.caption
     )
     unique = re.sub(r"[^A-Za-z0-9]", "-", prefix)
     body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{unique}-", svg[svg.index(">") + 1 :].replace("xlink:", ""))
@@ -88,23 +131,37 @@ def inline(figure: Figure, prefix: str) -> Markup:
 
 
 def _model(study: Study, name: str) -> dict[str, Any]:
-    """Returns the figures of a model and its contact sheet in base64, empty if it has none."""
+    """Returns the name of a model, its main metric and its figures."""
+    metric, leaky = study.ranking.metric, ", leaky test" if name in study.ranking.leaky else ""
+    value = metric_value(metric, study.metrics["trials"][name], interval=False)
+    return {"name": name, "value": f"{METRICS[metric]} {value}{leaky}", "figures": _figures(study, name)}
+
+
+def _figures(study: Study, name: str, png: bool = False) -> list[Figure]:
+    """Returns confusion matrix, ROC, precision-recall and training curves of a model, and its contact sheet if any."""
     history, tested, names = study.history(name), study.predictions(name).held_out, study.class_names
     validation = "validation images" if study.settings(name)["split.validation"] else "held-out images"
-    result, draw, curves = study.metrics["trials"][name], plots.draw_single, plots.draw_learning_curves
+    draw, curves, result = (
+        functools.partial(plots.draw_single, png=png),
+        plots.draw_learning_curves,
+        study.metrics["trials"][name],
+    )
+    seeds = f", mean over {len(result['seeds'])} seeds" if len(result["seeds"]) > 1 else ""
     pairs = zip(itertools.product(names, names), np.ravel(result["confusion"]), strict=True)
     entries = [f"{true} predicted as {predicted}: {count:,.0f}" for (true, predicted), count in pairs]
-    matrix = draw("confusion", "Confusion matrix", plots.draw_confusion_matrix, result["confusion"], names)
+    matrix = draw("confusion", f"Confusion matrix{seeds}", plots.draw_confusion_matrix, result["confusion"], names)
     figures = [
-        draw("accuracy", "Accuracy during training", curves, history, "accuracy", validation),
-        draw("loss", "Loss during training", curves, history, "loss", validation),
-        replace(matrix, description="Confusion matrix; " + ", ".join(entries[:25])),
+        replace(matrix, description=f"{matrix.caption}; {', '.join(entries[:25])}"),
         draw("roc", "ROC curve", plots.draw_roc_curves, tested, names),
+        draw("precision-recall", "Precision-recall curve", plots.draw_precision_recall_curves, tested, names),
+        draw("accuracy-curve", "Accuracy during training", curves, history, "accuracy", validation),
+        draw("loss-curve", "Loss during training", curves, history, "loss", validation),
     ]
-    path, metric = study.folder / "figures" / f"misclassified-{name}.jpg", study.ranking.metric
-    sheet = base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
-    value = f"{METRICS[metric]} {metric_value(metric, result, interval=False)}"
-    return {"name": name, "value": value, "figures": figures, "sheet": sheet}
+    path = study.folder / "figures" / f"misclassified-{name}.jpg"
+    if path.is_file():
+        caption = "Misclassified images with the highest probability of a wrong class, the numbers of the list below"
+        figures.append(plots.embed("misclassified", caption, path.read_bytes()))
+    return figures
 
 
 def _template() -> jinja2.Template:

@@ -4,6 +4,7 @@ Colors are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colo
 differ in their dashes too. The page replaces them by its own. The same numbers give the same bytes.
 """
 
+import base64
 import io
 import textwrap
 import warnings
@@ -21,7 +22,8 @@ from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import roc_curve
+from PIL import Image
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from alljax import interrupts
 from alljax.evaluation.intervals import HeldOut
@@ -73,11 +75,11 @@ def save(name: str, caption: str, figure: matplotlib.figure.Figure, png: bool = 
     return Figure(name, caption, svg.getvalue(), image.getvalue())
 
 
-def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: Any) -> Figure:
-    """Returns a figure with one axes for the page only; `draw` gets the axes and the arguments."""
+def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: Any, png: bool = False) -> Figure:
+    """Returns a figure with one axes, with `png` not only for the page; `draw` gets the axes and the arguments."""
     with subplots() as (figure, grid):
         draw(grid[0, 0], *arguments)
-        return save(name, caption, figure, png=False)
+        return save(name, caption, figure, png)
 
 
 def interval_figure(
@@ -152,52 +154,73 @@ def draw_confusion_matrix(axes: Axes, matrix: Sequence[Sequence[float]], class_n
     axes.spines[:].set_visible(False)
 
 
-def draw_roc_curves(axes: Axes, test: HeldOut, class_names: Sequence[str], **line: Any) -> None:
+def draw_roc_curves(axes: Axes, test: HeldOut, class_names: Sequence[str]) -> None:
     """Draws the ROC curve of class 1 of two classes, or of each class against the rest.
 
     The strong line is the mean over seeds at each false positive rate, faint lines are the seeds, and the dot is the
     operating point of the most probable class. The curve of a seed is the mean over folds, weighted by their pairs of
     images, so that the area under it is the AUC within folds.
+    """
+    axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle=DASHES[2])
+    for positive, predicted, color in _draw_curves(axes, _true_positive_rate, test, class_names):
+        axes.plot(predicted[:, ~positive].mean(), predicted[:, positive].mean(), "o", color=color, markersize=6)
+    axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
 
-    Args:
-        axes: axes to draw on.
-        test: predictions of C classes.
-        class_names: C display names.
-        line: look of the only line of two classes.
+
+def draw_precision_recall_curves(axes: Axes, test: HeldOut, class_names: Sequence[str]) -> None:
+    """Draws precision against recall as `draw_roc_curves` the ROC curve; folds are weighted by positive images."""
+    for positive, predicted, color in _draw_curves(axes, _precision, test, class_names):
+        precision = (predicted & positive).sum() / max(predicted.sum(), 1)
+        axes.plot(predicted[:, positive].mean(), precision, "o", color=color, markersize=6)
+        axes.axhline(positive.mean(), color=color, alpha=0.5, linewidth=0.8, linestyle=DASHES[2])
+    axes.set(xlabel="recall (sensitivity)", ylabel="precision (positive predictive value)")
+
+
+def _draw_curves(
+    axes: Axes, curve: Callable[..., tuple[np.ndarray, float]], test: HeldOut, class_names: Sequence[str]
+) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
+    """Draws the curve of each class; yields which images are of it (N,), are predicted as it (R, N), and the color.
+
+    `curve` returns the value at each point of a grid, and a weight, from whether images are positive and their scores.
     """
     grid, binary = np.linspace(0, 1, 201), len(class_names) == 2
-    axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle=DASHES[2])
+    folds = [np.flatnonzero(test.fold == index) for index in np.unique(test.fold)]
     for place, label in enumerate(label for label in ranked_classes(len(class_names)) if label in test.labels):
-        color, dashes = PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]
-        look = {"color": color, "linestyle": dashes, "label": shorten(class_names[label])} | line
-        positive, predicted = test.labels == label, test.probabilities.argmax(2) == label
-        rows = [np.flatnonzero(test.fold == index) for index in np.unique(test.fold)]
-        pairs = [np.sum(positive[part]) * np.sum(~positive[part]) for part in rows]
-        if not all(pairs):
+        positive, color = test.labels == label, PALETTE[place % len(PALETTE)]
+        if not all(0 < positive[rows].sum() < len(rows) for rows in folds):
             continue
-        rates = np.stack([_roc_curve(grid, positive, seed[:, label], rows, pairs) for seed in test.ranking])
-        if binary and len(rates) > 1:
-            axes.plot(grid, rates.T, color=look["color"], alpha=0.3, linewidth=0.7)
-        axes.plot(np.append(0.0, grid), np.append(0.0, rates.mean(0)), **look)
-        axes.plot(predicted[:, ~positive].mean(), predicted[:, positive].mean(), "o", color=look["color"], markersize=6)
+        values = []
+        for scores in test.ranking[:, :, label]:
+            found, weights = zip(*(curve(grid, positive[rows], scores[rows]) for rows in folds), strict=True)
+            values.append(np.average(found, axis=0, weights=weights))
+        if binary and len(values) > 1:
+            axes.plot(grid, np.transpose(values), color=color, alpha=0.3, linewidth=0.7)
+        dashes = DASHES[place // len(PALETTE) % len(DASHES)]
+        axes.plot(grid, np.mean(values, axis=0), color=color, linestyle=dashes, label=shorten(class_names[label]))
+        yield positive, test.probabilities.argmax(2) == label, color
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
-    axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
     axes.grid()
     if not binary:
         axes.legend(loc="lower right", fontsize=9)
 
 
-def _roc_curve(
-    grid: np.ndarray, positive: np.ndarray, scores: np.ndarray, folds: Sequence[np.ndarray], pairs: Sequence[int]
-) -> np.ndarray:
-    """Returns the true positive rate at each false positive rate, the mean over folds weighted by `pairs`."""
-    curves = [roc_curve(positive[rows], scores[rows]) for rows in folds]
-    return np.average([np.interp(grid, false, true) for false, true, _ in curves], axis=0, weights=pairs)
+def _true_positive_rate(grid: np.ndarray, positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the true positive rate at each false positive rate, weighted by pairs."""
+    false, true, _ = roc_curve(positive, scores)
+    rates = np.interp(grid, false, true)
+    rates[0] = 0
+    return rates, positive.sum() * (~positive).sum()
+
+
+def _precision(grid: np.ndarray, positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the precision of the highest threshold with at least each recall, weighted by positive images."""
+    precision, recall, _ = precision_recall_curve(positive, scores, drop_intermediate=True)
+    return precision[len(recall) - 1 - np.searchsorted(recall[::-1], grid)], positive.sum()
 
 
 def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str]) -> bytes:
-    """Returns a contact sheet of uint8 images (H, W, 3) as JPEG, six images per row; the page halves its size."""
-    columns, buffer = min(6, len(images)), io.BytesIO()
+    """Returns a contact sheet of uint8 images (H, W, 3) as JPEG, eight images per row."""
+    columns, buffer = min(8, len(images)), io.BytesIO()
     rows = -(-len(images) // columns)
     with subplots(rows, columns, (1.3 * columns, 1.75 * rows)) as (figure, grid):
         for axes in grid.flat:
@@ -210,6 +233,15 @@ def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str]) -> byte
         _choose_fonts(figure)
         figure.savefig(buffer, format="jpg", dpi=200, facecolor="#101214", pil_kwargs={"quality": 82})
     return buffer.getvalue()
+
+
+def embed(name: str, caption: str, jpeg: bytes) -> Figure:
+    """Returns a JPEG file as a figure for the page only, at half its size."""
+    with Image.open(io.BytesIO(jpeg)) as image:
+        width, height = (pixels / 2 for pixels in image.size)
+    data = base64.b64encode(jpeg).decode()
+    content = f'<image width="{width}" height="{height}" href="data:image/jpeg;base64,{data}"/>'
+    return Figure(name, caption, f'<svg viewBox="0 0 {width} {height}">{content}</svg>')
 
 
 def shorten(text: str, length: int = 22) -> str:

@@ -36,27 +36,30 @@ def write_report(
     Raises:
         WorkdirError: a file of the study is missing or damaged, or the folder cannot be written.
     """
-    path, has_sheets = folder / "report.html", any(folder.glob(SHEETS))
-    if (has_sheets or not read_dataset) and path.is_file() and _inputs(folder) in path.read_text("utf-8")[:2000]:
+    path, images = folder / "report.html", " with images" if read_dataset else ""
+    if path.is_file() and _inputs(folder) + images in path.read_text("utf-8")[:2000]:
         logging.info(f"{path} is up to date")
         return path
 
     # Here, so that an unchanged report is found quickly.
-    from alljax.report import ablation, evaluation_sections, model_tables, page, tables
+    from alljax.report import ablation, evaluation_sections, page, tables
     from alljax.study.results import read_study
 
     study = read_study(folder)
-    if read_dataset:
+    if not study.config["report.images"]:
+        for sheet in folder.glob(SHEETS):
+            sheet.unlink()
+    elif read_dataset:
         page.write_contact_sheets(study, read_dataset)
-    found = sections(study) if sections and study.config["study.compare"] else ablation.sections(study)
-    found = [*found, model_tables.results_section(study), *evaluation_sections.sections(study)]
-    text = page.render(study, found, _inputs(folder))
+    effects = sections(study) if sections and study.config["study.compare"] else ablation.sections(study)
+    found = page.sections(study, effects, evaluation_sections.sections(study))
+    text = page.render(study, found, _inputs(folder) + images)
     for part in (part for section in found for part in section.parts):
         if isinstance(part, tables.Table):
             files.write_text(folder / "tables" / f"{part.name}.html", page.render_table(part))
             files.write_text(folder / "tables" / f"{part.name}.csv", tables.to_csv(part))
             files.write_text(folder / "tables" / f"{part.name}.tex", tables.to_latex(part))
-        else:
+        elif part.png:
             files.write_text(folder / "figures" / f"{part.name}.svg", part.svg)
             files.write_bytes(folder / "figures" / f"{part.name}.png", part.png)
     files.write_text(path, text)

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,12 @@ class Figure:
     png: bytes = b""
     description: str = ""
 
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height in points."""
+        width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', self.svg)[0]
+        return float(width), float(height)
+
 
 @dataclass(frozen=True)
 class Section:
@@ -119,10 +126,10 @@ def format_value(metric: str, value: float | None, sign: str = "") -> str:
     """
     if value is None:
         return "–"
-    form = f"{sign if value else ''}.{PERCENT.get(metric, 3)}"
-    if metric in PERCENT and not sign:
-        return f"{value:{form}%}"
-    return f"{100 * value if metric in PERCENT else value:{form}f}".replace("-", "−")
+    scale, decimals = 100 if metric in PERCENT else 1, PERCENT.get(metric, 3)
+    rounded = round(scale * value, decimals) + 0.0  # no negative zero
+    text = f"{rounded:{sign if rounded else ''}.{decimals}f}".replace("-", "−")
+    return f"{text}%" if metric in PERCENT and not sign else text
 
 
 def number_value(metric: str, value: float | None, bounds: Sequence[float] | None = None, sign: str = "") -> Value:

@@ -29,6 +29,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scik
 NOT_COMPARED = (
     "data.source", "data.allow_partial", "data.on_error", "data.cache", "weights.path", "train.loggers",
     "train.log_steps", "train.checkpoint_steps", "train.keep_latest", "features.memory", "profile",
+    "report.images", "report.subjects",
 )  # fmt: skip
 """Settings that may change in a work folder: results depend on the images and weights, not on their paths."""
 

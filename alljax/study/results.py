@@ -188,6 +188,7 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
         found = {name: workdir.read_result(folder, name) for name in study.trials}
         unchanged = (
             not identity.changes(study._settings, given)
+            and all(study.config[f"report.{key}"] == value for key, value in config.report.items())
             and not workdir.damaged(folder)
             and all(workdir.is_finished(folder, name) for name in study.trials)
             and study.metrics["trials"] == found

@@ -69,7 +69,9 @@ def make_study() -> Callable[..., Study]:
         dataset |= {"file_properties": {}}
         metrics = {"trials": trials, "splits": splits, "dataset": dataset, "missing": [], "failed": {}}
         flat = json.loads(json.dumps(configs.flatten(config)))
-        return Study(Path(), flat, {}, metrics, tuple(settings), settings, predictions)
+        study = Study(Path(), flat, {}, metrics, tuple(settings), settings, predictions)
+        study.__dict__["evaluation"] = {"trials": {name: {} for name in trials}}
+        return study
 
     return make
 

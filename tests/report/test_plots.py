@@ -1,12 +1,12 @@
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas
 import pytest
 
 from alljax.evaluation.intervals import HeldOut
-from alljax.evaluation.metrics import auc
+from alljax.evaluation.metrics import ranking
 from alljax.report import page, plots
 from alljax.report.tables import Figure
 
@@ -64,15 +64,16 @@ def test_confusion_matrix_shows_counts_shares_and_literal_class_names() -> None:
     assert any(text.endswith("…") for text in texts)
 
 
-def test_roc_curve_is_the_mean_over_seeds_and_folds() -> None:
+@pytest.mark.parametrize("draw", [plots.draw_roc_curves, plots.draw_precision_recall_curves])
+def test_area_under_a_curve_is_the_metric_within_folds(draw: Callable[..., None]) -> None:
     labels, probabilities = scores(seeds=3, images=400)
     folds = np.arange(400) % 5 // 2
     with plots.subplots() as (_, grid):
-        plots.draw_roc_curves(grid[0, 0], HeldOut(labels, probabilities, np.arange(400), folds), CLASSES)
+        draw(grid[0, 0], HeldOut(labels, probabilities, np.arange(400), folds), CLASSES)
         (line,) = [line for line in grid[0, 0].lines if line.get_label() == CLASSES[1]]
-    area = np.mean([auc(labels, of_seed, folds) for of_seed in probabilities])
+    metric = "auc" if draw is plots.draw_roc_curves else "pr_auc"
+    area = np.mean([ranking(labels, of_seed, folds)[metric] for of_seed in probabilities])
     assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(area, abs=0.01)
-    assert line.get_color() == plots.BLUE
     assert plots.BLUE not in roc(np.zeros(400, int), probabilities).svg, "without one class"
 
 
