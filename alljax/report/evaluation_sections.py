@@ -10,7 +10,7 @@ from pandas import DataFrame
 
 from alljax.errors import plural
 from alljax.evaluation.metrics import METRICS
-from alljax.evaluation.subjects import by_subject
+from alljax.evaluation.subjects import by_subject, ensemble
 from alljax.report import evaluation_plots
 from alljax.report.sharing import display_name
 from alljax.report.tables import Section, Table, Value, number_value
@@ -40,6 +40,12 @@ def _cells(found: Numbers, metrics: Iterable[str]) -> list[Value]:
     return [number_value(name, values.get(name), intervals.get(name)) for name in metrics]
 
 
+def _columns(names: Mapping[str, str], groups: Mapping[str, Numbers]) -> list[Sequence[Value]]:
+    """Returns the rows of a table with one metric per row and one column per group."""
+    columns = [_cells(group, names) for group in groups.values()]
+    return [(Value(name), *values) for name, *values in zip(names.values(), *columns, strict=True)]
+
+
 def _metrics(study: Study) -> dict[str, str]:
     """Returns the display names of the metrics of a group of images or subjects."""
     shown = {name: METRICS[name] for name in ("auc", "accuracy", "macro_recall")}
@@ -54,38 +60,41 @@ def _counts(*counts: int) -> list[Value]:
 
 
 def _subjects(study: Study, found: Numbers) -> Section:
-    names, result = _metrics(study), study.metrics["trials"][study.ranking.best]
-    groups = {"images": result, "images, subjects weighted equally": found.get("weighted", {}), "subjects": found}
-    columns = [_cells(group, names) for group in groups.values()]
-    rows = [(Value(name), *values) for name, *values in zip(names.values(), *columns, strict=True)]
-    notes = (f"A subject is classified by the mean log-odds of its images. In brackets: {study.intervals}.",)
-    table = Table("subject-metrics", "Metrics over images and subjects", ("metric", *groups), rows, notes=notes)
+    best, names = study.ranking.best, _metrics(study)
+    groups = {
+        "images, mean over seeds": study.metrics["trials"][best],
+        "images, all heads together": study.evaluation["trials"][best].get("ensemble", {}),
+        "images, subjects weighted equally": found.get("weighted", {}),
+        "subjects": found,
+    }
+    notes = (
+        "All heads together: the mean of their probabilities, as in alljax predict, here of the heads that were not "
+        f"trained on the image. Subjects: by the mean log-odds of their images. In brackets: {study.intervals}.",
+    )
+    title = "Metrics over images and over subjects"
+    table = Table("subject-metrics", title, ("metric", *groups), _columns(names, groups), notes=notes)
     sentence, subjects = subject_table(study)
     return Section("by-subject", "Subjects", (sentence,), (table, subjects))
 
 
 def subject_table(study: Study) -> tuple[str, Table]:
     """Returns what the predictions of the subjects show, and the subjects with most misclassified images."""
-    test, names = replace(study.predictions(study.ranking.best).held_out, folds=None), study.class_names
+    predictions, names = study.predictions(study.ranking.best), study.class_names
+    test = replace(ensemble(predictions.held_out, predictions.paths), folds=None)
     found = by_subject(test)
-    labels, owner = found.labels, np.searchsorted(found.subjects, test.subjects)
-    predicted, odds = found.probabilities.mean(0).argmax(1), found.ranking.mean(0)[np.arange(len(labels)), labels]
-    images, wrong = np.bincount(owner), np.bincount(owner, (test.probabilities.argmax(2) != test.labels).mean(0))
+    labels, predicted = found.labels, found.probabilities[0].argmax(1)
+    odds, owner = found.ranking[0, np.arange(len(labels)), labels], np.searchsorted(found.subjects, test.subjects)
+    images, wrong = np.bincount(owner), np.bincount(owner, test.probabilities[0].argmax(1) != test.labels)
     order, share, rows = np.lexsort((odds, -wrong)), wrong / max(wrong.sum(), 1), []
     for row in order[:SUBJECTS]:
-        values = (
-            Value(f"{wrong[row]:.1f}", float(wrong[row])),
-            number_value("accuracy", float(share[row])),
-            number_value("accuracy", float(1 - wrong[row] / images[row])),
-            number_value("log_odds", float(odds[row])),
-        )
+        values = number_value("accuracy", share[row]), number_value("accuracy", 1 - wrong[row] / images[row])
         true, guess = Value(names[labels[row]]), Value(names[predicted[row]])
-        name = Value(display_name(study, str(found.subjects[row])))
-        rows.append((name, true, *_counts(images[row]), *values, guess))
+        subject, counts = Value(display_name(study, str(found.subjects[row]))), _counts(images[row], int(wrong[row]))
+        rows.append((subject, true, *counts, *values, number_value("log_odds", odds[row]), guess))
     columns = ("subject", "true class", "images", "misclassified", "share", "accuracy", "log-odds", "prediction")
-    note = (
-        f"{len(rows):,} of {len(order):,} subjects. Misclassified: images, mean over seeds, and their share of all "
-        "misclassified images. Log-odds: of the true class, mean over images and seeds."
+    notes = (
+        f"{len(rows):,} of {len(order):,} subjects, by all heads together. Share: of all misclassified images. "
+        "Log-odds: of the true class, mean over images.",
     )
     right = (
         f"{(predicted[labels == label] == label).sum()} of {(labels == label).sum()} of {name}"
@@ -93,26 +102,23 @@ def subject_table(study: Study) -> tuple[str, Table]:
     )
     half = plural(1 + int(np.searchsorted(np.cumsum(share[order]), 0.5)), "subject")
     sentence = f"Subjects classified correctly: {', '.join(right)}. Half of the misclassified images are of {half}."
-    return sentence, Table("subjects", "Subjects with most misclassified images", columns, rows, notes=(note,))
+    return sentence, Table("subjects", "Subjects with most misclassified images", columns, rows, notes=notes)
 
 
 def _calibration(study: Study, found: Numbers) -> Section:
-    columns = [_cells(numbers, CALIBRATION) for numbers in (found, found.get("after_temperature") or {})]
-    named = zip(CALIBRATION.values(), *columns, strict=True)
-    rows = [(Value(name), Value(ideal), *values) for (name, ideal), *values in named]
-    notes = (
-        "Scaled Brier score: the share by which it is below that of always predicting the prevalence. The temperature "
-        f"is from inner folds of the training subjects. In brackets: {study.intervals}.",
-    )
-    headings = ("", "ideal", "as trained", "after temperature scaling")
-    table = Table("calibration", "Calibration of the probabilities", headings, rows, notes=notes)
-    prevalence = number_value("brier", found["brier"] / (1 - found["brier_scaled"]))
-    sentence = (
-        f"{_verdict(found)}Brier score {_cells(found, ['brier'])[0]}; always predicting the prevalence: {prevalence}."
-    )
+    groups, notes = {"as trained": found}, [f"In brackets: {study.intervals}."]
+    if after := found.get("after_temperature"):
+        groups["after temperature scaling"] = after
+        notes.append("The temperature of each fold is from inner folds of its training subjects.")
+    rows = _columns(CALIBRATION, groups)
+    table = Table("calibration", "Calibration of the probabilities", ("number", *groups), rows, notes=notes)
+    sentence = f"{_verdict(found)}Brier score {_cells(found, ['brier'])[0]}"
+    if found["brier_scaled"] is not None:
+        always = number_value("brier", found["brier"] / (1 - found["brier_scaled"]))
+        sentence += f"; always predicting the prevalence gives {always}"
     shown = study.class_names[1] if len(study.classes) == 2 else "the predicted class"
     figure = evaluation_plots.reliability_diagram(found, f"probability of {shown}")
-    return Section("calibration-of-best", "Calibration", (sentence,), (figure, table))
+    return Section("calibration-of-best", "Calibration", (f"{sentence}.",), (figure, table))
 
 
 def _verdict(found: Numbers) -> str:
@@ -169,13 +175,14 @@ def _subgroups(study: Study, found: Mapping[str, Sequence[Numbers]]) -> Section:
 def _beyond_size(study: Study, found: Numbers) -> Section:
     value = number_value("auc", found["auc"], found["interval"])
     rows = [
-        (Value(str(one["name"])), *_counts(one["images"], one["subjects"]), *_cells(one, ["auc"]))
+        (number_value("accuracy", one["area"]), *_counts(one["images"]), *_cells(one, ["auc"]))
         for one in found["strata"]
     ]
-    table = Table(
-        "beyond-size", "AUC among cells of similar size", ("size", "images", "subjects", METRICS["auc"]), rows
+    title = "AUC among cells of similar size"
+    table = Table("beyond-size", title, ("mean cell size, share of the image", "images", METRICS["auc"]), rows)
+    sentence = (
+        f"AUC over pairs of cells of similar size: {value}. It would be about 0.5 if the model used the size only."
     )
-    sentence = f"AUC over pairs of cells of similar size: {value}. It would be 0.5 if the model used the size only."
     return Section("beyond-size-of-best", "Beyond size", (sentence,), (table,))
 
 
@@ -224,13 +231,13 @@ TERMS = {1: "sensitivity", 0: "specificity"}
 """Names of the recalls of two classes."""
 
 CALIBRATION = {
-    "slope": ("calibration slope", "1"),
-    "intercept": ("calibration intercept", "0"),
-    "ece": ("expected calibration error", "0"),
-    "brier": ("Brier score", "0"),
-    "brier_scaled": ("scaled Brier score", "1"),
+    "slope": "calibration slope (ideal: 1)",
+    "intercept": "calibration intercept (0)",
+    "ece": "expected calibration error (0)",
+    "brier": "Brier score (0)",
+    "brier_scaled": "scaled Brier score (1)",
 }
-"""Display names of the numbers of calibration, and their ideal values."""
+"""Display names of the numbers of calibration, with their ideal values."""
 
 SECTIONS: Mapping[str, Callable[[Study, Any], Section]] = {
     "subjects": _subjects, "calibration": _calibration, "operating_points": _operating_points, "subgroups": _subgroups,
