@@ -17,7 +17,6 @@ from absl import logging
 
 from alljax import files
 from alljax.errors import WorkdirError
-from alljax.limits import limit
 
 KINDS = "features", "inspections", "hashes", "self-checks"
 """Folders in the cache folder; downloaded weights are in another one and have no checksum here."""
@@ -91,7 +90,7 @@ def make_room(size: int) -> None:
     remove(abandoned())
     free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
     found = entries()
-    excess = max(sum(path.stat().st_size for path in found) + size - limit("ALLJAX_CACHE_GB"), size - free)
+    excess = max(sum(path.stat().st_size for path in found) + size - files.limit("ALLJAX_CACHE_GB"), size - free)
     while found and excess > 0:
         logging.info(f"{found[0]}: removed from the cache, unused for the longest time (ALLJAX_CACHE_GB)")
         gained = remove([found.pop(0)])

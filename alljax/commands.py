@@ -237,13 +237,13 @@ def weights_fetch(options: Options) -> None:
 @_verb("cache list", "", "alljax cache list")
 def cache_list(options: Options) -> None:
     """List cached files and downloaded weights with their size and last use."""
-    from alljax import cache, limits
+    from alljax import cache
     from alljax.weights import store
 
     for path in (*cache.entries(), *store.downloads()):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
         print(f"{path.parent.name:12} {path.stat().st_size / 1e6:10,.2f} MB  {when}  {path.name}")
-    total, largest = sum(path.stat().st_size for path in cache.entries()), limits.limit("ALLJAX_CACHE_GB")
+    total, largest = sum(path.stat().st_size for path in cache.entries()), files.limit("ALLJAX_CACHE_GB")
     print(f"{files.cache_dir()}: {total / 1e9:,.2f} of {largest / 1e9:g} GB (ALLJAX_CACHE_GB), not counting weights")
 
 

@@ -1,4 +1,4 @@
-"""Atomic writes, hashes, file locks, the cache folder, and what operating systems do differently."""
+"""Atomic writes, hashes, file locks, limits, the cache folder, and what operating systems do differently."""
 
 import contextlib
 import errno
@@ -13,7 +13,13 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from alljax import interrupts
-from alljax.errors import WorkdirError
+from alljax.errors import ConfigError, DataError, WorkdirError
+
+LIMITS = {"ALLJAX_READ_GB": 4.0, "ALLJAX_CACHE_GB": 20.0}
+"""Memory for what is read at once: an array, or images and members of zips in all threads; size of the cache folder."""
+
+THREADS = 16
+"""Maximal number of threads that read images; each may use an equal share of ALLJAX_READ_GB."""
 
 
 @contextlib.contextmanager
@@ -50,6 +56,26 @@ def write_bytes(path: Path, data: bytes) -> None:
 def csv_text(value: Any) -> Any:
     """Returns a cell of a CSV: texts that a spreadsheet would compute as formulas get an apostrophe in front."""
     return f"'{value}" if isinstance(value, str) and re.match(r"'*[=+\-@\t\r]", value) else value
+
+
+def limit(variable: str) -> int:
+    """Returns a limit in bytes: the value of an environment variable, else its default."""
+    text = os.environ.get(variable) or str(LIMITS[variable])
+    with contextlib.suppress(ValueError, OverflowError):
+        if (size := int(float(text) * 1e9)) >= 0:
+            return size
+    raise ConfigError(f"{variable}={text!r} is no number of gigabytes; for example {variable}=10")
+
+
+def check_size(what: str, size: int, threads: int = 1) -> None:
+    """Raises `DataError` if `what` declares more bytes than may be read in each thread; called before allocating."""
+    allowed = limit("ALLJAX_READ_GB") // threads
+    if size > allowed:
+        sizes = f"{size / 1e9:,.2f} GB of memory, more than {allowed / 1e9:,.2f} GB"
+        shared = f", shared by {threads} threads" if threads > 1 else ""
+        raise DataError(
+            f"{what} needs {sizes} (ALLJAX_READ_GB={limit('ALLJAX_READ_GB') / 1e9:g}{shared}); replace or remove it"
+        )
 
 
 @contextlib.contextmanager

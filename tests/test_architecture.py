@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "alljax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
-    "errors", "settings", "limits", "interrupts", "files", "cache", "progress", "config",
+    "errors", "settings", "interrupts", "files", "cache", "progress", "config",
     "data", "models", "weights", "training", "evaluation", "study", "report", "paper", "commands", "cli",
 ]  # fmt: skip
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alljax.errors import DataError, first_few, plural
-from alljax.limits import THREADS, check_size
+from alljax.files import THREADS, check_size
 
 IMAGE_FORMATS = {
     ".bmp": "BMP", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP",

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from alljax.data.archive import IMAGE_FORMATS
 from alljax.data.dataset import Dataset, Record
 from alljax.errors import DataError
-from alljax.limits import THREADS, check_size
+from alljax.files import THREADS, check_size
 
 Pixels = NDArray[np.uint8]
 """An RGB image, uint8 (H, W, 3); possibly a read-only view of the file's bytes."""

@@ -20,7 +20,7 @@ from alljax.data import file_properties, splits
 from alljax.data.dataset import Dataset, Record
 from alljax.data.images import FIX, READING_VERSION, crop, decode, open_image, pixel_digest
 from alljax.errors import DataError, first_few, plural
-from alljax.limits import THREADS
+from alljax.files import THREADS
 
 SMALL_RANGE = {8: 16, 16: 64}
 """Bits per channel of a file → largest range, decoded to 0 … 255, that is reported: 64 is 14-bit data in 16 bits."""

@@ -18,7 +18,7 @@ from alljax.errors import WorkdirError
 from alljax.study import results, workdir
 from alljax.study.results import Study
 from alljax.training import checkpoints
-from alljax.training.feature_extraction import ImageSources, feature_blocks
+from alljax.training.feature_extraction import feature_blocks, image_reader
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.head_training import HeadTrainer
 from alljax.training.network import Network, open_networks
@@ -112,7 +112,7 @@ def _frozen_blocks(config: ConfigDict, network: Network, num_classes: int, load:
     size = config.features.batch_size
 
     def blocks(dataset: Dataset) -> Generator[Block, None, None]:
-        images, start = ImageSources(config, dataset).open(network), 0
+        images, start = image_reader(dataset, network), 0
         with contextlib.closing(feature_blocks([network], images, config, "none")) as extracted:
             for (features,) in extracted:
                 count = len(features)
@@ -136,7 +136,7 @@ def _fine_tuned_blocks(config: ConfigDict, network: Network, num_classes: int, l
         states.append(tuner.evaluation_state(tree["params"], tree.get("batch_stats", {})))
 
     def blocks(dataset: Dataset) -> Generator[Block, None, None]:
-        images, count = ImageSources(config, dataset).open(network), len(dataset.records)
+        images, count = image_reader(dataset, network), len(dataset.records)
         size = min(config.train.batch_size, count)
         sampler = Sampler(np.arange(count, dtype=np.int32), size, multiple=mesh.device_count)
         with contextlib.closing(load_batches(images, sampler)) as batches:

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alljax.data.loader import ImageReader
 from alljax.data.splits import Fold
 from alljax.errors import plural
 from alljax.progress import duration
@@ -18,7 +17,7 @@ from alljax.study import sweep
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.study.trials import make_heads
-from alljax.training.feature_extraction import feature_blocks, image_settings
+from alljax.training.feature_extraction import feature_blocks, image_reader
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
 from alljax.training.head_training import compile_key
@@ -42,7 +41,7 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
     for (_, augment), networks in experiment.extractor.missing().items():
         if used.isdisjoint(map(id, networks)):
             continue
-        config, images = jobs[0].config, ImageReader(experiment.dataset, *image_settings(networks[0]))
+        config, images = jobs[0].config, image_reader(experiment.dataset, networks[0])
         batch = _measure(feature_blocks(networks, images, config, augment))[1]
         seconds = batch * len(experiment.labels) / config.features.batch_size
         shapes = (f"{network.stage} {network.pool}, {network.feature_count:,} per image" for network in networks)
@@ -97,8 +96,7 @@ def _network_steps(job: Job, experiment: Experiment) -> Iterator[None]:
     config, network, key = job.config, experiment.networks[job.trials[0].name], jax.random.key(0)
     mesh, folds = make_mesh(config), experiment.folds(job.trials[0])
     fold = make_fold_rows(config, experiment.labels, experiment.num_classes, folds)[0]
-    images = ImageReader(experiment.dataset, *image_settings(network))
-    batch = next(FoldLoader(config, images, fold, key, mesh).train(0))
+    batch = next(FoldLoader(config, image_reader(experiment.dataset, network), fold, key, mesh).train(0))
     tuner = FineTuner(config, network, experiment.num_classes, mesh)
     run = tuner.inputs(key, fold.class_weights, config.train.epochs)
     state = tuner.init(run)

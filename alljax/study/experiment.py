@@ -15,18 +15,19 @@ from alljax.data import splits
 from alljax.data.archive import natural_sort
 from alljax.data.dataset import Dataset, Record, check
 from alljax.data.inspection import Inspection, inspect
-from alljax.data.loader import ImageSource
+from alljax.data.loader import ImageSource, cache_images
 from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_dataset
 from alljax.errors import Problems, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.intervals import HeldOut
 from alljax.models.backbones import get_backbone
+from alljax.models.preprocessing import Preprocessing
 from alljax.study import identity, inner_folds, sweep
 from alljax.study.inner_folds import Inner
 from alljax.study.sweep import Trial
 from alljax.training import metric_writers
-from alljax.training.feature_extraction import FeatureExtractor, ImageSources
+from alljax.training.feature_extraction import FeatureExtractor, image_reader
 from alljax.training.fine_tuning import group_parameters
 from alljax.training.network import Network, check_names, open_networks
 from alljax.training.sharding import make_mesh
@@ -55,7 +56,7 @@ class Experiment:
     divisions: dict[str, Division]  # by `Trial.split`
     inner_folds: dict[str, Inner]  # by `Trial.split`, of frozen trials
     extractor: FeatureExtractor = field(repr=False)
-    _sources: ImageSources = field(repr=False)
+    _images: dict[Preprocessing, ImageSource] = field(default_factory=dict, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -73,7 +74,11 @@ class Experiment:
 
     def images(self, trial: Trial) -> ImageSource:
         """Returns the images at the size of a trial's network, decoded and in memory if they fit."""
-        return self._sources.open(self.networks[trial.name], several_times=True)
+        network = self.networks[trial.name]
+        if network.preprocessing not in self._images:
+            reader = image_reader(self.dataset, network)
+            self._images[network.preprocessing] = cache_images(self.config.data.cache, reader)
+        return self._images[network.preprocessing]
 
     def features(self, trial: Trial) -> Any:
         """Returns the features of a frozen trial, see `FeatureExtractor.load_for_training`."""
@@ -144,7 +149,6 @@ def open_experiment(
             if official and (note := splits.reassigned(dataset, subjects, config.data.subset)):
                 logging.info(note)
                 dataset = replace(dataset, notes=(*dataset.notes, note))
-    sources = ImageSources(config, dataset, opened)
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
     inner = {
         split: inner_folds.divide(divisions[split].folds, labels, subjects, of_split)
@@ -154,8 +158,8 @@ def open_experiment(
         logging.info(note)
         dataset = replace(dataset, notes=(*dataset.notes, note))
     requests = [(networks[trial.name], trial.config.features.augment) for trial in frozen]
-    extractor = FeatureExtractor(config, sources, inspection.digests, requests)
-    return Experiment(config, dataset, inspection, subjects, labels, networks, divisions, inner, extractor, sources)
+    extractor = FeatureExtractor(config, dataset, inspection.digests, requests)
+    return Experiment(config, dataset, inspection, subjects, labels, networks, divisions, inner, extractor)
 
 
 def check_inputs(config: ConfigDict, trials: Sequence[Trial], problems: Problems, download: bool) -> Dataset:

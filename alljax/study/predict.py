@@ -16,7 +16,7 @@ from alljax.data.readers import open_unlabeled
 from alljax.study import ensemble, workdir
 from alljax.study.experiment import open_images
 from alljax.study.results import Study
-from alljax.training.feature_extraction import FeatureExtractor, ImageSources
+from alljax.training.feature_extraction import FeatureExtractor
 from alljax.training.network import open_networks
 
 
@@ -67,7 +67,7 @@ def write_features(config: ConfigDict, out: Path) -> tuple[Dataset, int]:
     """
     (network,) = open_networks([config])
     dataset, inspection = open_images(config)
-    extractor = FeatureExtractor(config, ImageSources(config, dataset), inspection.digests)
+    extractor = FeatureExtractor(config, dataset, inspection.digests)
     features = extractor.load(network, config.features.augment)
     arrays: dict[str, Any] = {
         "features": features[:, 0],

@@ -8,7 +8,6 @@ import importlib.metadata
 import itertools
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from alljax import cache, files, progress
 from alljax.data import augmentation
 from alljax.data.dataset import Dataset
 from alljax.data.images import READING_VERSION
-from alljax.data.loader import ImageBatch, ImageReader, ImageSource, Sampler, cache_images, device_memory, load_batches
+from alljax.data.loader import ImageBatch, ImageReader, Sampler, device_memory, load_batches
 from alljax.errors import ConfigError, WorkdirError
 from alljax.models.head import POOLINGS
 from alljax.training import distributed
@@ -37,30 +36,10 @@ Request = tuple[Network, str]
 """A network and ``features.augment``."""
 
 
-def image_settings(network: Network) -> tuple[int, str, bool]:
-    """Returns image size, interpolation and antialiasing, as for `ImageReader`."""
+def image_reader(dataset: Dataset, network: Network) -> ImageReader:
+    """Returns the images of a data set at the size of a network."""
     settings = network.preprocessing
-    return settings.image_size, settings.interpolation, settings.antialias
-
-
-class ImageSources:
-    """The images at the size of each network; those that several networks share are decoded once."""
-
-    def __init__(self, config: ConfigDict, dataset: Dataset, networks: Iterable[Network] = ()) -> None:
-        """Decodes nothing yet; `networks` are those that will be used."""
-        self._data, self._dataset = config.data, dataset
-        self._num_networks = Counter(image_settings(network) for network in set(networks))
-        self._cached: dict[Any, ImageSource] = {}
-
-    def open(self, network: Network, several_times: bool = False) -> ImageSource:
-        """Returns the images for a network, decoded and in memory if they are read several times and fit."""
-        settings = image_settings(network)
-        if settings not in self._cached:
-            reader = ImageReader(self._dataset, *settings)
-            if not several_times and self._num_networks[settings] < 2:
-                return reader
-            self._cached[settings] = cache_images(self._data.cache, reader)
-        return self._cached[settings]
+    return ImageReader(dataset, settings.image_size, settings.interpolation, settings.antialias)
 
 
 class FeatureExtractor:
@@ -70,10 +49,10 @@ class FeatureExtractor:
     """
 
     def __init__(
-        self, config: ConfigDict, sources: ImageSources, digests: tuple[str, ...], requests: Iterable[Request] = ()
+        self, config: ConfigDict, dataset: Dataset, digests: tuple[str, ...], requests: Iterable[Request] = ()
     ) -> None:
         """Computes nothing yet; `digests` are the SHA-256 of the images, and `requests` those that will be made."""
-        self._config, self._sources, self._digests = config, sources, digests
+        self._config, self._dataset, self._digests = config, dataset, digests
         self._requests = dict.fromkeys(requests)  # a set in a certain order
         self._loaded: dict[Request, np.ndarray] = {}
         self._on_device: tuple[np.ndarray | None, Any] = None, None
@@ -155,12 +134,11 @@ class FeatureExtractor:
         paths = [self._path((network, augment)) for network in networks]
         shapes = [(len(self._digests), VIEWS[augment], network.feature_count) for network in networks]
         cache.make_room(sum(4 * math.prod(shape) for shape in shapes))
-        source = self._sources.open(networks[0])
         with contextlib.ExitStack() as stack:
             opened = [stack.enter_context(cache.write(path)) for path in paths]
             for file, shape in zip(opened, shapes, strict=True):
                 np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-            blocks = feature_blocks(networks, source, self._config, augment)
+            blocks = feature_blocks(networks, image_reader(self._dataset, networks[0]), self._config, augment)
             update = stack.enter_context(progress.bar(f"features {networks[0].backbone.name}", shapes[0][0], "images"))
             for block in stack.enter_context(contextlib.closing(blocks)):
                 for file, features in zip(opened, block, strict=True):
@@ -187,7 +165,7 @@ def feature_key(network: Network, digests: tuple[str, ...], augment: str) -> str
 
 
 def feature_blocks(
-    networks: Sequence[Network], source: ImageSource, config: ConfigDict, augment: str
+    networks: Sequence[Network], source: ImageReader, config: ConfigDict, augment: str
 ) -> Generator[list[np.ndarray], None, None]:
     """Yields float32 (b, V, D), for each network, of b images at a time, in the order of the images.
 

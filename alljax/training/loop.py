@@ -19,9 +19,9 @@ from alljax.training.checkpoints import CheckpointManager
 from alljax.training.distributed import stop_requested
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.fold_loader import FoldLoader
-from alljax.training.metric_writers import Write, open_loggers, profiler
+from alljax.training.metric_writers import Write, open_loggers
 from alljax.training.optimizers import Hyperparameters, learning_rate
-from alljax.training.step import History, Metrics, RunInputs, TrainState
+from alljax.training.step import History, RunInputs, TrainState
 
 
 def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, update: Update) -> dict[str, Any]:
@@ -38,18 +38,18 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
     with contextlib.ExitStack() as stack:
         checkpoints = CheckpointManager(folder / "checkpoints", train, tuner.abstract, f"{steps} steps per epoch")
         stack.callback(checkpoints.close)
-        start, history, logged = checkpoints.latest, [], (0, 0, 0)
+        start, history = checkpoints.latest, []
         if start:
             logging.info(f"resuming after step {start:,}")
             update(start // steps * loader.train_count + start % steps * train.batch_size)
             state, record = checkpoints.load(start)
-            history, logged = [History(*row) for row in record["history"]], record["logged"]
+            history = [History(*row) for row in record["history"]]
         else:
             state = tuner.init(run)
         logging.info(tuner.describe(state))
         write = stack.enter_context(open_loggers(folder, train.loggers, start, configs.flatten(tuner.config)))
-        monitor = _Monitor(tuner, checkpoints, write, start, logged)
-        trace = stack.enter_context(profiler(tuner.config.profile, start, folder))
+        monitor = _Monitor(tuner, checkpoints, write, start)
+        trace, profiled = stack.enter_context(contextlib.ExitStack()), tuner.config.profile
         numbers = Hyperparameters.of(tuner.config, total)
         rates = [float(learning_rate(tuner.config, numbers, step)) for step in range(steps - 1, total, steps)]
         batches = stack.enter_context(contextlib.closing(loader.train(start)))
@@ -61,7 +61,11 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
                 break
             if index == 0:
                 state = tuner.reset_metrics(state)
-            trace(step, state)
+            if profiled and step - start in (2, 2 + profiled):  # the first step is compiled
+                jax.block_until_ready(state)  # steps are dispatched asynchronously
+                trace.close()
+                if step - start == 2:
+                    trace.enter_context(jax.profiler.trace(str(folder / "profile")))
             with jax.profiler.StepTraceAnnotation("step", step_num=step):
                 state = tuner.step(state, next(batches), run, epoch)
 
@@ -91,24 +95,20 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
 
 
 class _Monitor:
-    """Logs the metrics since the last log line, saves checkpoints, and raises where a value became NaN."""
+    """Logs metrics, saves checkpoints, and raises where a value became NaN."""
 
-    def __init__(
-        self, tuner: FineTuner, checkpoints: CheckpointManager, write: Write, step: int, logged: Sequence[float]
-    ) -> None:
+    def __init__(self, tuner: FineTuner, checkpoints: CheckpointManager, write: Write, step: int) -> None:
         self._tuner, self._checkpoints, self._write = tuner, checkpoints, write
-        self._step, self._time = step, time.perf_counter()
-        self._logged = np.asarray(logged, np.float32)  # `Metrics` of the current epoch at the last log line
+        self._step, self._time = step, time.perf_counter()  # of the last log line
 
     def log(self, step: int, state: TrainState) -> str:
-        """Writes the means over the images since the last log line; returns a note for the progress bar."""
-        sums = np.asarray(jax.tree.leaves(self._tuner.mesh.gather(state.metrics)))
-        loss, accuracy = map(float, Metrics(*sums - self._logged).means)
+        """Writes the means over the images of the epoch so far, as Keras shows; returns a note for the progress bar."""
+        loss, accuracy = map(float, self._tuner.mesh.gather(state.metrics).means)
         self._check_finite((loss, accuracy), step)
         images = (step - self._step) * self._tuner.config.train.batch_size
         rate = images / (time.perf_counter() - self._time)
         self._write(step, {"loss": loss, "accuracy": accuracy, "images_per_second": rate})
-        self._step, self._time, self._logged = step, time.perf_counter(), sums
+        self._step, self._time = step, time.perf_counter()
         peak = max((device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices())
         return f"loss {loss:.3f}" + (f" {peak / 2**30:.1f} GiB" if peak else "")
 
@@ -118,14 +118,13 @@ class _Monitor:
         self._check_finite(row, step)
         names = ("epoch_loss", "epoch_accuracy", "val_loss", "val_accuracy")
         self._write(step, dict(zip(names, row[1:], strict=True)))
-        self._time, self._logged = time.perf_counter(), np.zeros(3, np.float32)
+        self._time = time.perf_counter()
         return row
 
     def save(self, step: int, state: TrainState, history: Sequence[History], loss: float | None) -> None:
         if not self._tuner.is_finite(state):
             self._check_finite((np.nan,), step)
-        record = {"history": [*history], "logged": self._logged.tolist()}
-        self._checkpoints.save(step, self._tuner.mesh.stored(state), record, loss)
+        self._checkpoints.save(step, self._tuner.mesh.stored(state), {"history": [*history]}, loss)
 
     def _check_finite(self, values: Sequence[float], step: int) -> None:
         if np.isfinite(values).all():

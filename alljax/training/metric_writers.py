@@ -102,22 +102,3 @@ def _service(service: str, folder: Path, config: dict[str, Any]) -> Iterator[Wri
     write_text(path, id)
     with run:
         yield lambda step, metrics: write(dict(metrics), step=step)
-
-
-@contextlib.contextmanager
-def profiler(steps: int, start: int, folder: Path) -> Iterator[Callable[[int, Any], None]]:
-    """Yields a function, called with number and state before each step, that records a trace of `steps` steps.
-
-    The trace begins after two steps, because the first one is compiled.
-    """
-    first = start + 2 if steps else -1
-    with contextlib.ExitStack() as stack:
-
-        def trace(step: int, state: Any) -> None:
-            if step in (first, first + steps):
-                jax.block_until_ready(state)  # steps are dispatched asynchronously
-                stack.close()
-            if step == first:
-                stack.enter_context(jax.profiler.trace(str(folder / "profile")))
-
-        yield trace

@@ -19,7 +19,7 @@ import safetensors.numpy
 
 from alljax.data.archive import read_member
 from alljax.errors import DataError, WeightsError
-from alljax.limits import check_size
+from alljax.files import check_size
 from alljax.weights import pickles
 from alljax.weights.pickles import Arrays
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from alljax.data.archive import read_member
 from alljax.errors import WeightsError, first_few
-from alljax.limits import check_size
+from alljax.files import check_size
 
 Arrays = dict[str, np.ndarray]
 

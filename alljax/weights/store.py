@@ -22,7 +22,6 @@ from typing import Any
 from alljax import cache, files, interrupts, progress
 from alljax.data.archive import file_stamp
 from alljax.errors import WeightsError, first_few, unknown_name
-from alljax.limits import limit
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras", ".pkl", ".pickle")
 """Suffixes of weight files in a folder."""
@@ -231,7 +230,7 @@ def _continue_download(source: Source, part: Path, deadline: float) -> None:
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         start = start if response.status == 206 else 0  # a server without ranges sends the complete file
         total = start + int(response.headers.get("Content-Length") or 0)
-        largest = source.bytes or limit("ALLJAX_READ_GB")  # more is not read; the hash is wrong then
+        largest = source.bytes or files.limit("ALLJAX_READ_GB")  # more is not read; the hash is wrong then
         with part.open("ab" if start else "wb") as file, progress.bar(source.file, total, "bytes") as update:
             update(start)
             while file.tell() <= largest and (block := response.read1(1 << 18)):

@@ -14,12 +14,11 @@ from alljax import files, interrupts
 from alljax.config import default_config, vary
 from alljax.data import synthetic
 from alljax.data.dataset import Dataset
-from alljax.data.loader import ImageReader
 from alljax.errors import ConfigError, Stopped
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import get_preprocessing
 from alljax.training import feature_extraction
-from alljax.training.feature_extraction import FeatureExtractor, ImageSources, feature_blocks, feature_key
+from alljax.training.feature_extraction import FeatureExtractor, feature_blocks, feature_key, image_reader
 from alljax.training.network import Network, open_networks
 
 SIDE, COUNT = 48, 5
@@ -44,13 +43,12 @@ def dataset() -> Dataset:
 
 
 def compute(networks: list[Network], dataset: Dataset, augment: str = "none") -> list[np.ndarray]:
-    reader = ImageReader(dataset, *feature_extraction.image_settings(networks[0]))
+    reader = image_reader(dataset, networks[0])
     return [np.concatenate(blocks) for blocks in zip(*feature_blocks(networks, reader, CONFIG, augment), strict=True)]
 
 
 def extractor(dataset: Dataset, *networks: Network) -> FeatureExtractor:
-    sources = ImageSources(CONFIG, dataset, networks)
-    return FeatureExtractor(CONFIG, sources, DIGESTS, [(network, "none") for network in networks])
+    return FeatureExtractor(CONFIG, dataset, DIGESTS, [(network, "none") for network in networks])
 
 
 def test_one_pass_gives_all_stages_and_poolings(dataset: Dataset) -> None:
