@@ -204,13 +204,9 @@ def nearest(name: str) -> str:
     """Returns the setting that is probably meant: ``train.learning_rate`` for ``train.lr``; empty if unknown."""
     if near := difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.8):
         return near[0]
-    aliases: dict[str, str] = {}
-    for key in reversed(SETTINGS):  # the first key of equal aliases stays
-        words = key.rpartition(".")[2].split("_")
-        initials = "".join(word[0] for word in words) if len(words) > 1 else key
-        aliases |= dict.fromkeys(("_".join(words), initials, *words, *key.split(".")), key)
-    near = difflib.get_close_matches(name.rpartition(".")[2], aliases, n=1, cutoff=0.7)
-    return aliases[near[0]] if near else ""
+    names = {"lr": "train.learning_rate"} | {key.rpartition(".")[2]: key for key in reversed(SETTINGS)}
+    near = difflib.get_close_matches(name.rpartition(".")[2], names, n=1, cutoff=0.7)
+    return names[near[0]] if near else ""
 
 
 def _tuples(value: Any) -> Any:

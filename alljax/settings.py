@@ -77,9 +77,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "data.allow_partial": Setting(False, "accept an incomplete copy of C-NMC 2019"),
     "data.on_error": _choice("on an unreadable image: raise or skip", "raise", "skip"),
-    "data.cache": _choice(
-        "finetune: where decoded images are kept; auto: wherever they fit", "auto", "none", "host", "device"
-    ),
+    "data.cache": _choice("finetune: keep decoded images in memory; auto: if they fit", "auto", "none"),
     "data.synthetic.images": Setting(600, "number of generated images", minimum=8, maximum=1e6),
     "data.synthetic.subjects": Setting(24, "number of subjects", minimum=4),
     "data.synthetic.image_size": Setting(224, "size of generated images in pixels", minimum=32, maximum=4096),

@@ -1,10 +1,8 @@
 """C-NMC 2019 for TensorFlow Datasets, without TensorFlow.
 
 `alljax data prepare --source=SOURCE --out=DIR` writes the data set, and TFDS reads it once this module is imported:
-``tfds.data_source("cnmc2019", split="train", data_dir=DIR)``.  TFDS can also write it:
-``tfds.builder("cnmc2019", data_dir=DIR).download_and_prepare(...)`` with the data set in `manual_dir` and
-``file_format="array_record"``.  The images of each subset are in the natural order of their paths, so a slice such as
-``train[:20%]`` does not contain all subjects.
+``tfds.data_source("cnmc2019", split="train", data_dir=DIR)``.  The images of each subset are in the natural order of
+their paths, so a slice such as ``train[:20%]`` does not contain all subjects.
 """
 
 import contextlib
@@ -40,17 +38,11 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
     """The TFDS builder ``cnmc2019``; its splits are the subsets train, prelim and final, as far as present."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Every image file of the three subsets, unchanged."}  # noqa: RUF012 - defined by TFDS
-    MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    Download C-NMC 2019 from The Cancer Imaging Archive (https://doi.org/10.7937/tcia.2019.dc64i46r)
-    or a mirror into manual_dir, as folders or zips: nothing has to be unpacked or renamed.
-    """
-
     # TFDS would look here for checksums, with a package that it does not require (tensorflow/datasets issue 11212).
     code_path = None
 
-    dataset: Dataset | None = None
-    """Data set to write instead of the one in TFDS's manual_dir."""
+    dataset: Dataset
+    """The images to write."""
 
     def _info(self) -> Any:
         return tfds.core.DatasetInfo(
@@ -69,8 +61,7 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
         )
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator[Any]]]]:
-        dataset = self.dataset or open_cnmc(str(dl_manager.manual_dir))
-        subsets: dict[str, list[Record]] = defaultdict(list)
+        dataset, subsets = self.dataset, defaultdict[str, list[Record]](list)
         for record in dataset.records:
             subsets[record.subset].append(record)
         self.info.metadata.update(notes=list(dataset.notes), records=list(map(asdict, dataset.records)))
@@ -98,7 +89,9 @@ def _features() -> dict[str, Any]:
 
 def prepare(source: str, out: Path) -> Path:
     """Writes all images of a copy of C-NMC 2019, complete or in part; returns the folder ``out/cnmc2019/1.0.0``."""
-    dataset = open_cnmc(source)
+    dataset = open_all(source)
+    if dataset.name != "cnmc":
+        raise DataError(f"{source}: not C-NMC 2019 (no names like UID_H3_12_4_hem.bmp); other data need no preparation")
     for note in dataset.notes:
         logging.info(note)
 
@@ -120,14 +113,6 @@ def prepare(source: str, out: Path) -> Path:
         raise WorkdirError(f"{folder} was prepared from another source; remove it or choose another --out")
     logging.info(f"prepared {plural(len(dataset.records), 'image')}: {folder}")
     return folder
-
-
-def open_cnmc(source: str) -> Dataset:
-    """Opens all subsets of C-NMC 2019; DataError where a folder or zip contains no images of it."""
-    dataset = open_all(source)
-    if dataset.name != "cnmc":
-        raise DataError(f"{source}: not C-NMC 2019 (no names like UID_H3_12_4_hem.bmp); other data need no preparation")
-    return dataset
 
 
 def read_prepared(folder: Path) -> Dataset:

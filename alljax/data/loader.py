@@ -1,15 +1,15 @@
 """Records to decoded, resized, padded and sharded batches: read ahead in threads, or cached in memory."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from alljax import files, progress
 from alljax.data.dataset import Dataset
 from alljax.data.images import load, resize
 from alljax.data.inspection import num_threads
-from alljax.errors import ConfigError
 
 Rows = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -30,7 +29,7 @@ _CHUNK = 32  # images that one thread decodes at a time before they are cached
 class ImageBatch:
     """Images as the device receives them; all arrays are zero where the mask is false, in padding."""
 
-    images: Any  # uint8 (B, S, S, 3), RGB; a device array where images are cached on the device
+    images: NDArray[np.uint8]  # (B, S, S, 3), RGB
     labels: NDArray[np.int32]  # (B,)
     rows: Rows  # (B,), indices of the records
     mask: Mask  # (B,)
@@ -61,21 +60,17 @@ class ImageReader:
 
 @dataclass(frozen=True, eq=False)
 class DecodedImages:
-    """All images of a data set in memory: uint8 (N, S, S, 3), a NumPy array, or a JAX array on the device."""
+    """All images of a data set in memory, uint8 (N, S, S, 3)."""
 
-    images: Any
+    images: NDArray[np.uint8]
     labels: NDArray[np.int32]
 
-    def take(self, rows: Rows, mask: Mask) -> Any:
-        """Returns uint8 (B, S, S, 3) in the same memory; zeros where the mask is false."""
-        if isinstance(self.images, np.ndarray):
-            return np.where(mask[:, None, None, None], self.images[rows], 0)
-        return _gather(self.images, jax.device_put(np.where(mask, rows, len(self.images))))
+    def take(self, rows: Rows, mask: Mask) -> NDArray[np.uint8]:
+        """Returns uint8 (B, S, S, 3); zeros where the mask is false."""
+        return np.where(mask[:, None, None, None], self.images[rows], 0)
 
 
 ImageSource = ImageReader | DecodedImages
-
-_gather = jax.jit(partial(jnp.take, axis=0, mode="fill", fill_value=0))  # rows past the end give zeros
 
 
 class Sampler:
@@ -142,39 +137,20 @@ def _prefetch(take: Callable[[int], Any], numbers: Iterable[int]) -> Generator[A
 
 
 def cache_images(setting: str, reader: ImageReader) -> ImageSource:
-    """Returns a source of the images, which are decoded once where they fit in the memory of `choose_memory`."""
-    memory = choose_memory(setting, reader)
-    if memory == "none":
+    """Returns a source of the images, which with ``auto`` are decoded once if they fill at most half of free memory."""
+    shape, free = (len(reader.labels), reader.image_size, reader.image_size, 3), files.host_memory()
+    cached = setting == "auto" and math.prod(shape) <= free / 2
+    what = f"{shape[0]:,} images of {shape[1]} × {shape[1]} pixels ({math.prod(shape) / 1e9:,.2f} GB)"
+    place = "cached in memory" if cached else "decoded at every access"
+    logging.info(f"{what} are {place} (data.cache={setting}; {free / 1e9:,.1f} GB are free)")
+    if not cached:
         return reader
-    decoded = np.empty((len(reader.labels), reader.image_size, reader.image_size, 3), np.uint8)
+    decoded = np.empty(shape, np.uint8)
     with progress.bar("decode", len(decoded), "images") as update:
         for batch in load_batches(reader, Sampler(np.arange(len(decoded)), _CHUNK)):
             decoded[batch.rows[batch.mask]] = batch.images[batch.mask]
             update(int(batch.mask.sum()))
-    return DecodedImages(decoded if memory == "host" else jax.device_put(decoded), reader.labels)
-
-
-def choose_memory(setting: str, reader: ImageReader) -> str:
-    """Returns none, host or device for the setting ``data.cache``, and logs the choice.
-
-    ``auto`` chooses the device where the images fill at most a quarter of its free memory (parameters and activations
-    need the rest), else the host where they fill at most half of its free memory, else none.
-    """
-    images, side = len(reader.labels), reader.image_size
-    size = images * side * side * 3
-    what = f"{images:,} images of {side} × {side} pixels ({size / 1e9:,.2f} GB)"
-    # The memory of a CPU device is that of the host; images for another device are collected on the host first.
-    host, device = files.host_memory(), device_memory()
-    free = host if setting == "host" or device is None else min(host, device)
-    if setting in ("host", "device") and size > free:
-        raise ConfigError(f"data.cache={setting}: {what} do not fit, {free / 1e9:,.2f} GB are free")
-    memory = setting
-    if setting == "auto":
-        memory = "device" if device is not None and size <= device / 4 else "host"
-        memory = "none" if size > host / 2 else memory
-    place = "decoded at every access" if memory == "none" else f"cached in {memory} memory"
-    logging.info(f"{what} are {place} (data.cache={setting}; {host / 1e9:,.1f} GB are free on the host)")
-    return memory
+    return DecodedImages(decoded, reader.labels)
 
 
 def device_memory() -> int | None:

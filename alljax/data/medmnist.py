@@ -16,9 +16,6 @@ from alljax.data.archive import ZIP_ERRORS, file_stamp, read_arrays
 from alljax.data.dataset import Dataset, Record
 from alljax.errors import DataError
 
-_LOCK = threading.Lock()
-_IMAGES: dict[tuple[Path, str], NDArray[np.uint8]] = {}
-
 
 def read_medmnist(path: Path) -> Dataset:
     """Reads the records of a MedMNIST file.
@@ -40,26 +37,27 @@ def read_medmnist(path: Path) -> Dataset:
         for row, label in enumerate(array.ravel())
     )
 
+    lock, images = threading.Lock(), dict[str, NDArray[np.uint8]]()
+
     def read(record: Record) -> bytes:
         subset, _, row = record.path.partition("/")
-        pixels = _images(path, subset, len(labels[subset]))[int(row)]
-        Image.fromarray(pixels).save(file := io.BytesIO(), "BMP")  # lossless
+        with lock:  # threads share one copy
+            if subset not in images:
+                images[subset] = _load_images(path, subset, len(labels[subset]))
+        Image.fromarray(images[subset][int(row)]).save(file := io.BytesIO(), "BMP")  # lossless
         return file.getvalue()
 
     stamp = file_stamp(path)
     return Dataset("npz", classes, records, read, stamp=lambda record: stamp)
 
 
-def _images(path: Path, subset: str, count: int) -> NDArray[np.uint8]:
-    with _LOCK:  # threads share one copy; the lock stays out of `read`, which is pickled
-        if (path, subset) not in _IMAGES:
-            images = _load(path, f"{subset}_images")
-            shape = () if images is None else images.shape
-            if images is None or images.dtype != np.uint8 or shape[:1] != (count,) or shape[3:] not in ((), (3,)):
-                found = "missing" if images is None else f"{images.dtype} {shape}"
-                raise DataError(f"{path}: {subset}_images is {found}; expected uint8 ({count}, height, width[, 3])")
-            _IMAGES[path, subset] = images
-        return _IMAGES[path, subset]
+def _load_images(path: Path, subset: str, count: int) -> NDArray[np.uint8]:
+    images = _load(path, f"{subset}_images")
+    shape = () if images is None else images.shape
+    if images is None or images.dtype != np.uint8 or shape[:1] != (count,) or shape[3:] not in ((), (3,)):
+        found = "missing" if images is None else f"{images.dtype} {shape}"
+        raise DataError(f"{path}: {subset}_images is {found}; expected uint8 ({count}, height, width[, 3])")
+    return images
 
 
 def _load(path: Path, name: str) -> NDArray | None:

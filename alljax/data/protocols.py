@@ -240,23 +240,15 @@ def group_holdout(labels: Rows, groups: Rows, fraction: float, seed: int | Seque
 def nested_groups(labels: Rows, groups: Rows, seed: int | Sequence[int]) -> Rows:
     """Returns the rank of each image's group in a random order whose beginnings have about the class fractions of all.
 
-    The first groups cover every class; each further group is of the class that is furthest below its fraction of the
-    groups.  The class of a group is its most frequent label.
+    The first groups are one of each class; the class of a group is its most frequent label.
     """
     numbers, counts = _class_counts(labels, groups)
     class_of, shuffled = counts.argmax(axis=1), np.random.default_rng(seed).permutation(len(counts))
-    order: list[int] = []
-    for label in range(counts.shape[1]):
-        if not any(counts[group, label] for group in order):
-            order.append(next(group for group in shuffled if counts[group, label]))
-    rest = shuffled[~np.isin(shuffled, order)]
-    remaining = [list(rest[class_of[rest] == label]) for label in range(counts.shape[1])]
-    fractions = np.bincount(class_of, minlength=len(remaining)) / len(class_of)
-    while len(order) < len(class_of):
-        missing = fractions * (len(order) + 1) - np.bincount(class_of[order], minlength=len(remaining))
-        label = max((label for label, of_class in enumerate(remaining) if of_class), key=missing.__getitem__)
-        order.append(remaining[label].pop(0))
-    return np.argsort(order)[numbers]
+    position = np.zeros(len(counts))
+    for label in np.unique(class_of):
+        of_class = shuffled[class_of[shuffled] == label]
+        position[of_class] = np.arange(len(of_class)) / len(of_class)
+    return np.argsort(np.argsort(position, kind="stable"))[numbers]
 
 
 def _class_counts(labels: Rows, groups: Rows) -> tuple[Rows, Rows]:

@@ -1,21 +1,26 @@
 """A backbone with its weights, and which of its activations are the features."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxlib.version import __version__ as jaxlib_version
 from ml_collections import ConfigDict
 
+from alljax import cache, files, interrupts
 from alljax.errors import ConfigError
 from alljax.models.backbones import Backbone, get_backbone
 from alljax.models.preprocessing import Preprocessing, get_preprocessing
 from alljax.training.distributed import start_backend
-from alljax.training.self_check import check_compiler
 from alljax.weights import conversion, formats, store
+
+ROWS = tuple(2**power + offset for power in (14, 15) for offset in (-1, 0, 1, 17))
+"""Row counts at which fused loops of XLA's CPU back end change shape."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,15 @@ class Network:
         stages = self.backbone.stages[: self.backbone.stages.index(self.stage) + 1]
         return {name: tree for name, tree in self.variables.get(collection, {}).items() if name in stages}
 
-    @cached_property
+    @functools.cached_property
     def feature_count(self) -> int:
         """D, the number of features of the pooled stage."""
         if self.pool != "flatten":
             return self.backbone.module.widths[self.stage]
         images = jax.ShapeDtypeStruct((1, self.preprocessing.image_size, self.preprocessing.image_size, 3), jnp.float32)
-        activations: Any = jax.eval_shape(partial(self.backbone.module.apply, last=self.stage), self.variables, images)
+        activations: Any = jax.eval_shape(
+            functools.partial(self.backbone.module.apply, last=self.stage), self.variables, images
+        )
         return math.prod(activations[self.stage].shape)
 
     def mismatch(self) -> str:
@@ -73,7 +80,7 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
     """Returns the network that each config describes; equal networks are the same object, and weights are read once."""
     start_backend()
     check_compiler()
-    load, opened, networks = cache(_load), dict[Network, Network](), []
+    load, opened, networks = functools.cache(_load), dict[Network, Network](), []
     for config in configs:
         check_names(config)
         network = load(config.model.backbone, config.weights.path, config.weights.name)
@@ -102,7 +109,7 @@ def _load(name: str, path: str, weights: str) -> Network:
     backbone = get_backbone(name)
     located = store.find(path, weights, name)
 
-    @cache
+    @functools.cache
     def converted() -> conversion.Converted:
         located.verify()
         return conversion.convert(formats.read_weights(located.path), name, origin=located.path)
@@ -114,3 +121,28 @@ def _load(name: str, path: str, weights: str) -> Network:
     expected = get_preprocessing(source.preprocessing if source else backbone.layouts[layout].preprocessing)
     stage = backbone.stages[-1]
     return Network(backbone, stage, "average", expected, expected, located, layout, lambda: converted().variables)
+
+
+def check_compiler() -> None:
+    """Raises `ConfigError` if the reproducer of jax issue 39103, a vectorized matrix-vector product and sum, fails.
+
+    It runs once per jaxlib version and platform: a file in the cache records success.
+    """
+    passed = files.cache_dir() / "self-checks" / f"jaxlib-{jaxlib_version}-{jax.default_backend()}"
+    if cache.read_text(passed):
+        return
+    generator = np.random.default_rng(0)
+    matrix = generator.standard_normal((3, 3), np.float32)
+    compiled = jax.jit(jax.vmap(lambda matrix, vector: jnp.sum((matrix @ vector) ** 2), in_axes=(None, 0)))
+    for rows in ROWS:
+        interrupts.check(collective=True)
+        vectors = generator.standard_normal((rows, 3), np.float32)
+        with jax.default_matmul_precision("float32"):
+            results = np.asarray(compiled(matrix, vectors))
+        wrong = np.sum(~np.isclose(results, ((vectors @ matrix.T) ** 2).sum(1), rtol=1e-3, atol=1e-3))
+        if wrong:
+            raise ConfigError(
+                f"jaxlib {jaxlib_version} computes wrong numbers on this {jax.default_backend()}: {wrong} of "
+                f"{rows:,} rows differ from NumPy's; install another version, for example: pip install 'jax!=0.10.2'"
+            )
+    cache.write_text(passed, "passed")

@@ -66,8 +66,6 @@ class Mesh:
     def shard(self, batch: Any) -> Any:
         """Puts this process's part of a batch on its devices, along the first axis."""
         with jax.transfer_guard("allow"):
-            if jax.process_count() == 1:  # images that are already on the device stay there
-                return jax.device_put(batch, self._batch)
             return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(self._batch, leaf), batch)
 
     def gather(self, tree: Any) -> Any:
@@ -116,7 +114,7 @@ class PmapMesh(Mesh):
     def shard(self, batch: Any) -> Any:
         """See `Mesh`."""
         local = jax.local_device_count()
-        parts = jax.tree.map(lambda leaf: leaf.reshape(local, -1, *leaf.shape[1:]), jax.device_get(batch))
+        parts = jax.tree.map(lambda leaf: leaf.reshape(local, -1, *leaf.shape[1:]), batch)
         return jax.device_put(parts, self._batch)
 
     def jit(

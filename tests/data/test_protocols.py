@@ -62,9 +62,3 @@ def test_every_beginning_has_the_class_fractions(sizes: tuple[int, ...], seed: i
         assert (counts >= 1).all()
         assert (np.abs(counts - count * np.array(sizes) / sum(sizes)) <= len(sizes) - 1).all()
     assert ranks[0].tolist() == ranks[1].tolist() != ranks[2].tolist()
-
-
-def test_groups_with_several_classes_cover_them_first() -> None:
-    labels, groups = np.array([0, 0, 1, 0, 1, 2, 2]), np.array([0, 0, 0, 1, 1, 1, 2])
-    for seed in range(20):
-        assert set(labels[nested_groups(labels, groups, seed) < 2]) == {0, 1, 2}

@@ -96,13 +96,13 @@ def test_moved_weights_and_data_are_the_same_study(
     study = results.read_study(copy)
     weights = study.metrics["trials"][TRIAL]["weights"]["path"]
     config.weights.path = str(shutil.copy(weights, tmp_path / "moved.pth"))
-    config.data.cache, config.train.loggers = "host", ()
+    config.data.cache, config.train.loggers = "none", ()
     assert results.find_unchanged(config, copy) is not None
     (copy / "trials" / TRIAL / workdir.CHECKSUMS).unlink()
     moved = run_study(config, copy)
     assert moved is not None
     assert moved.config["weights.path"] == config.weights.path
-    assert moved.settings(study.trials[1])["data.cache"] == "host"
+    assert moved.settings(study.trials[1])["data.cache"] == "none"
     assert contents(copy)[OF_TRIAL[1]] == (copy / OF_TRIAL[1]).read_bytes()
     config.weights.path = str(tmp_path / "other.pth")
     assert results.find_unchanged(config, copy) is None

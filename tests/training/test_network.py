@@ -13,7 +13,7 @@ from alljax.config import default_config
 from alljax.errors import ConfigError
 from alljax.evaluation.intervals import HeldOut, confidence_intervals
 from alljax.evaluation.metrics import evaluate
-from alljax.training import self_check
+from alljax.training import network
 from alljax.training.head_training import HeadTrainer
 
 
@@ -27,15 +27,15 @@ def test_installed_version_is_allowed_and_the_wrong_one_excluded() -> None:
 def test_wrong_compiler_is_refused_and_success_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path))
     with monkeypatch.context() as patched:
-        patched.setattr(self_check.jnp, "sum", lambda values: 0.0 * values[0])
+        patched.setattr(network.jnp, "sum", lambda values: 0.0 * values[0])
         with pytest.raises(ConfigError, match=r"wrong numbers on this cpu: .* rows differ"):
-            self_check.check_compiler()
+            network.check_compiler()
     assert not list(tmp_path.iterdir())
-    self_check.check_compiler()
+    network.check_compiler()
     assert len(list(tmp_path.glob("self-checks/jaxlib-*-cpu"))) == 1
 
 
-@pytest.mark.parametrize("rows", self_check.ROWS)
+@pytest.mark.parametrize("rows", network.ROWS)
 def test_prediction_evaluation_and_steps_equal_numpy(rows: int) -> None:
     """Every compiled function whose shape depends on the number of images, at row counts around powers of two."""
     config = default_config()
