@@ -37,7 +37,7 @@ def decode(data: bytes, path: str) -> Pixels:
     Gray images get three equal channels, 16 bits are scaled to 8, transparent pixels are blended with black (the
     background of segmented cells), and the first frame of an animation is used.  The EXIF orientation is ignored, as in
     Keras and torchvision.  `DataError`, which names the file by `path`: the file is truncated, of another format or
-    without a defined range of values (32 bits), or too large (`limits.check_size`).
+    without a defined range of values (32 bits), or too large (`files.check_size`).
     """
     if (bitmap := _plain_bmp(data)) is not None:
         return bitmap
