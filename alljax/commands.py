@@ -91,11 +91,15 @@ def predict(options: Options) -> int:
     return _exit_code(dataset.notes)
 
 
-@_verb("evaluate", "--workdir --robustness --images:most --weights", "alljax evaluate --workdir=runs/quickstart")
-def evaluate(options: Options) -> None:
-    """Evaluate a finished study again from its stored predictions, and write its report."""
+@_verb(
+    "evaluate",
+    "--workdir --source:other --classes --robustness --images:most --trial --weights",
+    "alljax evaluate --workdir=runs/quickstart --source=other_hospital --classes=healthy=hem,blast=all",
+)
+def evaluate(options: Options) -> int:
+    """Evaluate a finished study again from its stored predictions, or on another labeled source; write its report."""
     from alljax import paper
-    from alljax.report import model_tables, report
+    from alljax.report import external_section, model_tables, power_table, report
     from alljax.study import assessment
 
     study = assessment.evaluate_study(options.workdir)
@@ -103,8 +107,17 @@ def evaluate(options: Options) -> None:
         from alljax.study import robustness
 
         robustness.measure_robustness(options.workdir, options.weights, options.images)
+    if not options.source:
+        report.write_report(options.workdir, paper.sections)
+        model_tables.print_results(study)
+        return 0
+    from alljax.study import external
+
+    place = external.evaluate_source(options.workdir, options.trial, options.weights, options.source, options.classes)
     report.write_report(options.workdir, paper.sections)
-    model_tables.print_results(study)
+    table = external_section.external_table(study, place)
+    power_table.print_table(table)
+    return _exit_code(table.notes)
 
 
 @_verb("report", "--workdir shards --verify", "alljax report --workdir=runs/quickstart")

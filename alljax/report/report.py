@@ -42,7 +42,7 @@ def write_report(
         return path
 
     # Here, so that an unchanged report is found quickly.
-    from alljax.report import ablation, evaluation_sections, page, tables
+    from alljax.report import ablation, evaluation_sections, external_section, page, tables
     from alljax.study.results import read_study
 
     study = read_study(folder)
@@ -52,7 +52,8 @@ def write_report(
     elif read_dataset:
         page.write_contact_sheets(study, read_dataset)
     effects = sections(study) if sections and study.config["study.compare"] else ablation.sections(study)
-    found = page.sections(study, effects, evaluation_sections.sections(study))
+    tests = [*evaluation_sections.sections(study), *external_section.sections(study)]
+    found = page.sections(study, effects, tests)
     text = page.render(study, found, _inputs(folder) + images)
     for part in (part for section in found for part in section.parts):
         if isinstance(part, tables.Table):
@@ -68,6 +69,7 @@ def write_report(
 
 def _inputs(folder: Path) -> str:
     """Returns a hash of what the page is made from: the study's files, its contact sheets and the code."""
-    paths = [path for pattern in ("*.json", "*.csv", "trials/*/*.csv", SHEETS) for path in folder.glob(pattern)]
+    patterns = "*.json", "*.csv", "trials/*/*.csv", "external/*/*.json", SHEETS
+    paths = [path for pattern in patterns for path in folder.glob(pattern)]
     paths += [path for path in Path(alljax.__file__).parent.rglob("*.*") if "__pycache__" not in path.parts]
     return hashlib.sha256("".join(f"{path} {files.sha256(path)}\n" for path in sorted(paths)).encode()).hexdigest()

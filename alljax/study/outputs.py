@@ -40,6 +40,7 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
         "label": [dataset.classes[record.label] for record in dataset.records],
         "area": experiment.inspection.areas,
         **dict(zip(("red", "green", "blue"), experiment.inspection.colors.T, strict=True)),
+        "pixels": experiment.inspection.pixels,
     })  # fmt: skip
     contents = {"images.csv": images, "split.csv": pandas.concat(tables)}
     workdir.write_study(folder, {name: workdir.to_csv(table) for name, table in contents.items()})

@@ -31,7 +31,7 @@ HISTORY = {"repeat": int, "fold": int, "seed": int, "epoch": int} | dict.fromkey
 )
 PREDICTIONS = {"path": str, "label": str, "predicted": str, "repeat": int, "fold": int, "seed": int}
 INNER_PREDICTIONS = {"path": str, "label": str, "repeat": int, "fold": int, "inner_fold": int}
-IMAGES = {"path": str, "subject_name": str, "subject": str, "label": str, "area": float}
+IMAGES = {"path": str, "subject_name": str, "subject": str, "label": str, "area": float, "pixels": str}
 """Columns of the tables of a study that are read, and their types; predictions also have the probabilities."""
 
 

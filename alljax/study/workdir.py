@@ -32,7 +32,10 @@ INNER_PREDICTIONS = "inner_predictions.csv"
 TRIAL_FILES = ("history.csv", "predictions.csv", "metrics.json")
 """Files of a finished trial; also `PARAMETERS` with ``study.checkpoints`` and `INNER_PREDICTIONS` with inner folds."""
 
-PLACES = ("*", "tables/*", "figures/*", "trials/*", "trials/*/*", "trials/*/checkpoint/*", "trials/*/runs/*/*")
+PLACES = (
+    "*", "tables/*", "figures/*", "external/*", "external/*/*", "trials/*", "trials/*/*", "trials/*/checkpoint/*",
+    "trials/*/runs/*/*",
+)  # fmt: skip
 """Where alljax reads and writes in a work folder."""
 
 

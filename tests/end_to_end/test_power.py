@@ -16,7 +16,7 @@ def test_subjects_needed(study: Path, run: Run) -> None:
     assert single["model"] in out
     assert "images of a subject" in out
     assert run("power", f"--workdir={study}", "--metric=balanced_accuracy", "--difference=0.0001")[0] == 0
-    assert "> 100,000" in read_table(study / "tables/power.csv")[0]["subjects per class (note)"]
+    assert "> 100,000" in (study / "tables/power.csv").read_text()
 
 
 def test_goals_that_cannot_be(study: Path, refused: Refused) -> None:

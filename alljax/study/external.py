@@ -1,0 +1,119 @@
+"""Tests the ensemble with which `alljax predict` classifies on another labeled source."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+
+from alljax.data.dataset import UNLABELED, Dataset
+from alljax.data.inspection import inspect
+from alljax.data.names import normalize
+from alljax.data.readers import open_all
+from alljax.data.splits import merge_subjects
+from alljax.errors import ConfigError, DataError, plural
+from alljax.evaluation.calibration import calibration
+from alljax.evaluation.intervals import HeldOut, Jackknife, summarize
+from alljax.evaluation.metrics import METRICS
+from alljax.evaluation.subjects import by_subject, ensemble
+from alljax.study import workdir
+from alljax.study.ensemble import open_ensemble
+from alljax.study.results import Study
+
+OF_IMAGES = ("accuracy", "brier", "log_loss")
+"""Metrics that are defined where a class has no images."""
+
+
+def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes: str) -> Path:
+    """Writes predictions.csv and metrics.json of a trial on another source to ``external/NAME/``, which is returned.
+
+    Args:
+        folder: of the study.
+        trial: its trial, by default the best.
+        weights: file of the backbone's weights or a folder with it, if it was moved.
+        source: as `data.source`; all its labeled images are tested, whatever their subset.
+        classes: which class of the source is which class of the study, ``name=name,…``; empty: names are equal.
+    """
+    opened = open_ensemble(folder, trial, weights)
+    study, name, level = opened.study, opened.trial, opened.study.bootstrap.level
+    dataset, subjects, about = _open_source(study, source, classes, opened.config.data.on_error)
+    labels = np.array([record.label for record in dataset.records])
+    heads = np.concatenate([block.probabilities for block in opened.predict(dataset)], axis=1)
+    test, predictions = HeldOut(labels, heads, subjects), study.predictions(name)
+    joint = replace(test, probabilities=heads.mean(0, keepdims=True))
+    within = ensemble(predictions.held_out, predictions.paths)
+    pairs = {"heads": (test, predictions.held_out), "ensemble": (joint, within)}
+    if study.interval_unit == "subjects" and about["subject_names"]:
+        pairs["subjects"] = by_subject(joint), by_subject(within)
+    known = [*METRICS] if len(np.unique(labels)) == len(study.classes) else [*OF_IMAGES]
+    known += [f"recall_{label}" for label in np.unique(labels)]
+    about["subjects_by_class"] = Jackknife.of(joint).subjects
+    found = about | {"trial": name, "calibration": calibration(joint, level)}
+    for kind, (new, old) in pairs.items():
+        found[kind] = summarize(new, level, known)
+        found[kind]["change"] = _changes(found[kind], summarize(old, level, known))
+    names, mean = np.array(study.classes), joint.probabilities[0]
+    columns = {"path": [record.path for record in dataset.records], "subject": subjects, "label": names[labels]}
+    columns |= {"predicted": names[mean.argmax(1)]} | {f"prob_{of}": mean[:, label] for label, of in enumerate(names)}
+    out = folder / "external" / re.sub(r"[^\w.-]", "-", Path(source).stem)
+    workdir.write_csv(out / "predictions.csv", pandas.DataFrame(columns))
+    workdir.write_json(out / "metrics.json", found)
+    return out
+
+
+def _open_source(study: Study, source: str, classes: str, on_error: str) -> tuple[Dataset, np.ndarray, dict[str, Any]]:
+    """Returns the labeled images that are not of the study, their subjects, and what was found."""
+    label_of = {normalize(name): label for label, name in enumerate(study.classes)}
+    pairs = [pair.split("=") for pair in filter(None, classes.split(","))]
+    known = ", ".join(study.classes)
+    if any(len(pair) != 2 or normalize(pair[1]) not in label_of for pair in pairs):
+        raise ConfigError(f"--classes={classes}: write CLASS_OF_SOURCE=CLASS_OF_STUDY,…; classes of the study: {known}")
+    everything = open_all(source, [old for old, _ in pairs])
+    new_name = {normalize(old): normalize(new) for old, new in pairs}
+    labels = [label_of.get(new_name.get(name, name), UNLABELED) for name in map(normalize, everything.classes)]
+    if UNLABELED in labels:
+        name = everything.classes[labels.index(UNLABELED)]
+        raise DataError(
+            f"{source}: the study has no class {name!r}, only {known}; name the classes to test, for example "
+            f"--classes={name}={study.classes[0]}"
+        )
+    records = [replace(one, label=labels[one.label]) for one in everything.records if one.label != UNLABELED]
+    if not records:
+        raise DataError(f"{source}: no labeled images; `alljax predict` classifies images without labels")
+    dataset = replace(everything, records=tuple(records), classes=tuple(study.classes))
+    dataset, inspection = inspect(dataset, on_error)
+    subjects = np.array(merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects))
+    new = ~np.isin(inspection.pixels, study.images["pixels"])
+    used = tuple(record for record, chosen in zip(dataset.records, new, strict=True) if chosen)
+    if not used:
+        raise DataError(f"{source}: all {plural(len(new), 'image')} are images of the study; give other images")
+    names = {record.subject for record in used} - {""}
+    about = {
+        "source": Path(source).name,
+        "images": np.bincount([record.label for record in used], minlength=len(study.classes)).tolist(),
+        "subject_names": len(names),
+        "same_subject_names": sorted(names & {*study.images["subject_name"]}),
+        "left_out": [record.path for record, chosen in zip(dataset.records, new, strict=True) if not chosen],
+        "notes": list(dataset.notes),
+    }
+    return replace(dataset, records=used), subjects[new], about
+
+
+def _changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the difference of each metric to independent subjects, and its interval.
+
+    It combines the distances of both metrics to the ends of their intervals, which holds at 0 and 1, too (G. Zou and
+    A. Donner, Construction of confidence limits about effect measures, 2008).
+    """
+    changes = {}
+    for name in (name for name in old if name != "intervals" and None not in (new[name], old[name])):
+        ends = [of["intervals"].get(name) for of in (new, old)]
+        changes[name] = {"value": new[name] - old[name], "interval": None}
+        if all(ends):
+            (low, high), (lowest, highest) = np.array(ends) - [[new[name]], [old[name]]]
+            bounds = -np.hypot(low, highest), np.hypot(high, lowest)
+            changes[name]["interval"] = [new[name] - old[name] + float(bound) for bound in bounds]
+    return changes
