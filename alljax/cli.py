@@ -110,6 +110,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--config.KEY": {"help": "a setting, as in --config.seed=1 --config.data.classes=normal,blast", "metavar": "VALUE"},
     "--settings": {"help": "list all settings and exit", "action": "version", "version": settings.describe()},
     "--workdir": {"help": "folder of the study", "type": _path, "required": True, "metavar": "FOLDER"},
+    "--workdir:several": {
+        "help": "folder of a study; given several times, the mean of their predictions",
+        "type": _path,
+        "required": True,
+        "action": "append",
+        "metavar": "FOLDER",
+    },
     "--resume": {"help": "resume unfinished trials although settings have changed", "choices": ["force"]},
     "--shard": {"help": "every Nth training; I is 0 to N - 1", "type": shard, "default": (0, 1), "metavar": "I/N"},
     "--dry_run": {"help": "print what is missing, or the trials and their time; write nothing", "action": "store_true"},

@@ -81,14 +81,19 @@ def train(options: Options) -> int | None:
     return study(options)
 
 
-@_verb("predict", "--workdir --trial --weights --out:csv images", "alljax predict --workdir=runs/quickstart my_images/")
+@_verb(
+    "predict",
+    "--workdir:several --trial --weights --out:csv images",
+    "alljax predict --workdir=runs/quickstart my_images/",
+)
 def predict(options: Options) -> int:
-    """Classify images with a trained trial of a study."""
+    """Classify images with a trained trial of one or several studies; an interrupted command continues."""
     from alljax.study import predict
 
-    dataset = predict.predict(options.workdir, options.trial, options.weights, options.images, options.out)
-    print(f"{options.out}: {plural(len(dataset.records), 'image')}")
-    return _exit_code(dataset.notes)
+    arguments = options.workdir, options.trial, options.weights, options.images, options.out
+    lines, unreadable = predict.predict(*arguments)
+    show(*lines, sep="\n")
+    return 3 if unreadable else 0
 
 
 @_verb(

@@ -72,7 +72,7 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
     if cached and (text := cache.read_text(cached)):
         found = json.loads(text)
     else:
-        by_path, errors = map_images(dataset, _properties, "inspect images")
+        by_path, errors = map_images(dataset, properties, "inspect images")
         found = list(by_path.values())
         if cached and not errors:
             cache.write_text(cached, json.dumps(found))
@@ -89,8 +89,8 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
     sizes = Counter(zip(columns["width"].tolist(), columns["height"].tolist(), strict=True))
     labels = np.array([record.label for record in dataset.records])
     subjects = splits.merge_subjects(dataset.records, pixels, dataset.known_subjects)
-    properties = {name: columns[name] for name in file_properties.PROPERTIES}
-    measured = file_properties.measure(labels, subjects, properties, dataset.classes)
+    of_files = {name: columns[name] for name in file_properties.PROPERTIES}
+    measured = file_properties.measure(labels, subjects, of_files, dataset.classes)
     for warning in file_properties.warnings(measured):
         logging.warning(warning)
     _log_conversions(Counter(columns["mode"].tolist()), sizes)
@@ -107,7 +107,10 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
 def map_images(
     dataset: Dataset, function: Callable[[Dataset, Record], _Result], description: str
 ) -> tuple[dict[str, _Result], dict[str, str]]:
-    """Applies a function to every record in threads; returns results and reasons why images cannot be read, by path."""
+    """Applies a function to every record in threads; returns results and reasons why images cannot be read, by path.
+
+    Without a description no progress is shown.
+    """
 
     def attempt(record: Record) -> _Result | DataError:
         try:
@@ -117,7 +120,7 @@ def map_images(
 
     results: dict[str, _Result] = {}
     errors: dict[str, str] = {}
-    bar = progress.bar(description, len(dataset.records), "images")
+    bar = progress.bar(description, len(dataset.records) if description else 0, "images")
     with ThreadPoolExecutor(num_threads()) as pool, bar as update:
         for record, result in zip(dataset.records, pool.map(attempt, dataset.records), strict=True):
             if isinstance(result, DataError):
@@ -133,7 +136,8 @@ def num_threads() -> int:
     return min(2 * files.cpu_cores(), THREADS)
 
 
-def _properties(dataset: Dataset, record: Record) -> dict[str, Any]:
+def properties(dataset: Dataset, record: Record) -> dict[str, Any]:
+    """Reads and decodes an image: its digests, size, range and border of pixels, format and mode."""
     data = dataset.read(record)
     complete = decode(data, record.path)
     pixels, header = crop(dataset, complete), open_image(data)
@@ -164,9 +168,16 @@ def _properties(dataset: Dataset, record: Record) -> dict[str, Any]:
 def _pixel_problems(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {problem: [] for problem in PIXEL_PROBLEMS}
     for record, used, mode in zip(dataset.records, columns["range"], columns["mode"], strict=True):
-        if used <= SMALL_RANGE[16 if mode.startswith("I") else 8]:
-            found["small_range" if used else "one_color"].append(record.path)
+        if problem := pixel_problem(used, mode):
+            found[problem].append(record.path)
     return found
+
+
+def pixel_problem(used: int, mode: str) -> str:
+    """Returns the key of `PIXEL_PROBLEMS` for an image whose pixels use a range of values; empty if it has none."""
+    if used > SMALL_RANGE[16 if mode.startswith("I") else 8]:
+        return ""
+    return "small_range" if used else "one_color"
 
 
 def _cache_file(dataset: Dataset) -> Path | None:

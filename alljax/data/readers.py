@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from alljax.config import default_config
+from alljax.config import compile_pattern, default_config
 from alljax.data import cnmc, csv_list, folder, medmnist, synthetic
 from alljax.data.archive import Archive, is_image
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
@@ -55,12 +55,15 @@ def open_all(
     return replace(dataset, notes=tuple(dict.fromkeys((*dataset.notes, *_remarks(dataset)))))
 
 
-def open_unlabeled(sources: Sequence[Path], generated: Any = None) -> Dataset:
+def open_unlabeled(sources: Sequence[Path], generated: Any = None, name_pattern: str = "") -> Dataset:
     """Opens all images of several sources, whatever their classes, subsets and folders; no image has a label.
 
-    A source is as `data.source`, or an image file.  Paths start with the source, or with the folder of a CSV.
+    A source is as `data.source`, or an image file.  Paths start with the source, or with the folder of a CSV. Subjects
+    are those of a CSV, C-NMC file names or prepared data, else the group ``subject`` of `name_pattern`.
     """
+    pattern = compile_pattern("data.name_pattern", name_pattern, repeats=6)
     opened: dict[str, Callable[[], bytes]] = {}
+    subjects: dict[str, str] = {}
     notes: dict[str, None] = {}
     crops: dict[tuple[int, int], tuple[int, int]] = {}
     for source in sources:
@@ -71,10 +74,14 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None) -> Dataset:
         # The paths of a single image, and of a download in parts, of which all are read, start with its own name.
         named = source.is_file() and any(record.path.startswith(source.name) for record in dataset.records)
         base = source.parent if named or source.suffix.lower() == ".csv" else source
-        opened |= {(base / record.path).as_posix(): partial(dataset.read, record) for record in dataset.records}
+        for record in dataset.records:
+            name = (base / record.path).as_posix()
+            match = pattern.search(name if "/" in name_pattern else PurePosixPath(name).name)
+            stated = match.groupdict("").get("subject", "") if match else ""
+            opened[name], subjects[name] = partial(dataset.read, record), record.subject or stated
         notes |= dict.fromkeys(dataset.notes)
         crops |= dataset.crops
-    records = tuple(Record(path, UNLABELED) for path in opened)
+    records = tuple(Record(path, UNLABELED, subject) for path, subject in subjects.items())
     return Dataset("images", (), records, lambda record: opened[record.path](), tuple(notes), crops=crops)
 
 
@@ -117,7 +124,8 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
 def _list_images(archive: Archive) -> Dataset:
     """Returns all images of an archive without labels."""
     known = cnmc.read_cnmc(archive)
-    records = tuple(Record(path, UNLABELED) for path in archive.images())
+    subjects = {record.path: record.subject for record in known.records} if known else {}
+    records = tuple(Record(path, UNLABELED, subjects.get(path, "")) for path in archive.images())
     return Dataset("images", (), records, lambda record: archive.read(record.path), crops=known.crops if known else {})
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alljax.data import splits
-from alljax.evaluation import baselines, metrics
+from alljax.evaluation import baselines, metrics, novelty
 from alljax.evaluation.intervals import Jackknife, confidence_intervals
 from alljax.evaluation.subgroups import spread
 from alljax.study import results, workdir
@@ -55,6 +55,12 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
         folds = {str(fold): run.params for fold, run in enumerate(outcome.folds)}
         checkpoints.save_arrays(here / workdir.PARAMETERS, folds)
         written.append(workdir.PARAMETERS)
+        if trial.config.train.mode == "frozen":
+            features = experiment.extractor.load(experiment.networks[trial.name], trial.config.features.augment)
+            rows = np.unique(np.concatenate([fold.train for fold in experiment.folds(trial)]))
+            stored = novelty.training_features(features[:, 0], np.array(experiment.subjects), rows)
+            checkpoints.save_arrays(here / workdir.TRAINING_FEATURES, stored)
+            written.append(workdir.TRAINING_FEATURES)
     history, predictions = _tables(trial, experiment, outcome)
     workdir.write_csv(here / "history.csv", history)
     workdir.write_csv(here / "predictions.csv", predictions)

@@ -1,62 +1,234 @@
-"""Predictions of a finished study for new images."""
+"""Predictions of finished studies for new images, written as a CSV while they are computed."""
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
+from scipy.special import softmax
 
 from alljax import files, progress
+from alljax.data import inspection
 from alljax.data.dataset import Dataset
-from alljax.data.inspection import inspect
 from alljax.data.readers import open_unlabeled
-from alljax.study import ensemble, workdir
+from alljax.errors import WorkdirError, plural
+from alljax.evaluation import novelty
+from alljax.evaluation.intervals import HeldOut
+from alljax.evaluation.metrics import METRICS
+from alljax.evaluation.subjects import by_subject
+from alljax.study import workdir
+from alljax.study.ensemble import Ensemble, open_ensemble
 from alljax.study.experiment import open_images
-from alljax.study.results import Study
+from alljax.training import checkpoints
 from alljax.training.feature_extraction import FeatureExtractor
 from alljax.training.network import open_networks
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-def predict(folder: Path, name: str, weights: str, images: Sequence[Path], out: Path) -> Dataset:
-    """Writes a CSV ``path, predicted, prob_<class>…`` for images outside the study; returns the images.
+CHUNK = 128
+"""Images that are inspected, predicted and written together."""
 
-    The probability is the mean over all heads (or networks) of the trial (by default the best), one per seed and fold.
-    `weights` is the file of the backbone's weights or a folder with it, if it was moved since the study.
+TRAINED, UNREADABLE = "trained on this image", "unreadable: "
+"""How warnings start that are counted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """The ensemble of a trial, and what is known of its training images."""
+
+    ensemble: Ensemble
+    training_features: dict[str, np.ndarray] | None  # see `novelty`; None: none are stored
+    training_images: frozenset[str]  # SHA-256 of their pixels
+
+    @classmethod
+    def open(cls, folder: Path, trial: str, weights: str) -> "Model":
+        """Reads a trial, see `open_ensemble`."""
+        ensemble = open_ensemble(folder, trial, weights)
+        here, features = workdir.trial_folder(folder, ensemble.trial), None
+        if (here / workdir.TRAINING_FEATURES).is_file():
+            workdir.verify(here, workdir.TRAINING_FEATURES)
+            features = checkpoints.load_arrays(here / workdir.TRAINING_FEATURES)
+        sides, images = workdir.read_csv(folder, "split.csv", {"path": str, "subset": str}), ensemble.study.images
+        trained = images["path"].isin(sides["path"][sides["subset"] == "train"])
+        return cls(ensemble, features, frozenset(images["pixels"][trained]))
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What the study stored for the trial; ``temperature`` and ``operating_points`` if they were fitted."""
+        result: dict[str, Any] = self.ensemble.study.metrics["trials"][self.ensemble.trial]
+        return result
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of what `predict` returns."""
+        kinds = ("prob", "calibrated") if self.result.get("temperature") else ("prob",)
+        names = [f"{kind}_{name}" for kind in kinds for name in self.ensemble.study.classes]
+        return names + ["distance", "distance_quantile"] * bool(self.training_features)
+
+    def predict(self, dataset: Dataset, update: progress.Update) -> "DataFrame":
+        """Returns the `columns`, one row per image; the temperature applies to each head."""
+        import pandas
+
+        blocks = []
+        for block in self.ensemble.predict(dataset):
+            parts = [block.probabilities.mean(0)]
+            if temperature := self.result.get("temperature"):
+                logits = np.log(np.maximum(block.probabilities, np.finfo(np.float32).tiny))
+                parts.append(softmax(logits / temperature, axis=2).mean(0))
+            if self.training_features and block.features is not None:
+                parts.append(np.stack(novelty.distances(self.training_features, block.features), axis=1))
+            blocks.append(np.hstack(parts))
+            update(len(blocks[-1]))
+        return pandas.DataFrame(np.concatenate(blocks), columns=self.columns)
+
+    def warnings(self, found: dict[str, Any]) -> list[str]:
+        """Returns what is unusual in an image with these `inspection.properties`."""
+        lines, size = [], [found["width"], found["height"]]
+        if found["pixels"] in self.training_images:
+            lines.append(TRAINED)
+        if size != (usual := self.ensemble.study.metrics["dataset"]["image_size"]):
+            lines.append("{} × {} pixels, in the study {} × {}: crop it if the scale is the same".format(*size, *usual))
+        if problem := inspection.pixel_problem(found["range"], found["mode"]):
+            lines.append(inspection.PIXEL_PROBLEMS[problem])
+        return lines
+
+
+def predict(
+    folders: Sequence[Path], trial: str, weights: str, images: Sequence[Path], out: Path
+) -> tuple[list[str], int]:
+    """Writes a CSV of predictions for images outside the studies, and one of their subjects beside it.
+
+    Probabilities are means over the heads (or networks) of a trial, one per seed and fold, and over the studies. An
+    interrupted call leaves a hidden file beside `out`, from which the same call continues.
+
+    Args:
+        folders: of the studies, which have the same classes.
+        trial: its name; empty: the best of each study.
+        weights: file of the backbone's weights or a folder with it, if it was moved since the study.
+        images: image files, or sources as `data.source`.
+        out: has the columns path, subject, predicted, prob_<class>…, calibrated_<class>…, distance, distance_quantile,
+            one per operating point, and warnings. What is not stored with the trial is left out.
+
+    Returns:
+        Lines about the result, and the number of images that cannot be read.
     """
+    models = [Model.open(folder, trial, weights) for folder in folders]
+    for folder, model in zip(folders, models, strict=True):
+        logging.info(f"{folder}: trial {model.ensemble.trial}")
+        if (classes := model.ensemble.study.classes) != (first := models[0].ensemble.study.classes):
+            listed = f"{folder} has {', '.join(classes)}, {folders[0]} has {', '.join(first)}"
+            raise WorkdirError(f"studies of different classes cannot predict together: {listed}")
+    data = models[0].ensemble.config.data
+    source = replace(open_unlabeled(images, data.synthetic, data.name_pattern), classes=tuple(first))
+    for note in source.notes:
+        logging.info(note)
+    part, done = _unfinished(out, models, source)
+    total = (len(source.records) - done) * len(models)
+    with progress.bar("predict", total, "images") as update, files.write_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for start in range(done, len(source.records), CHUNK):
+            chunk = replace(source, records=source.records[start : start + CHUNK])
+            text = workdir.to_csv(_predict(models, chunk, update))
+            with part.open("a", encoding="utf-8", newline="") as file:
+                file.write(text.partition("\n")[2] if start else text)
+        part.replace(out)
+    lines, unreadable = _summarize(out, first)
+    return [*lines, *filter(None, map(_held_out, models))], unreadable
+
+
+def _held_out(model: Model) -> str:
+    """Returns what the study found for this ensemble on images that its heads were not trained on."""
+    study, name = model.ensemble.study, model.ensemble.trial
+    if not (study.folder / workdir.EVALUATION).is_file():  # some trials are missing
+        return ""
+    found, parts = study.evaluation["trials"][name]["ensemble"], []
+    for metric in ("auc", "macro_recall"):
+        if (value := found[metric]) is not None:
+            interval = "[{:.3f}, {:.3f}]".format(*found["intervals"][metric]) if metric in found["intervals"] else ""
+            parts.append(f"{METRICS[metric]} {value:.3f} {interval}".rstrip())
+    return f"this ensemble on held-out images of {study.folder}: {', '.join(parts)} ({study.intervals})"
+
+
+def _unfinished(out: Path, models: Sequence[Model], source: Dataset) -> tuple[Path, int]:
+    """Returns the file of unfinished predictions and the number of images in it; refuses one of other models or images.
+
+    What a killed process has left of a row is removed.
+    """
+    key = [record.path for record in source.records]
+    for model in (model.ensemble for model in models):
+        parameters = workdir.trial_folder(model.study.folder, model.trial) / workdir.PARAMETERS
+        key += [files.sha256(parameters), model.network.weights.sha256]
+    name = f".{out.name}.{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.part"
+    if others := [path for path in out.parent.glob(f".{out.name}.*.part") if path.name != name]:
+        raise WorkdirError(
+            f"{others[0]} has unfinished predictions of another model or of other images; repeat the command that it "
+            "is from, remove it, or choose another --out"
+        )
+    part = out.with_name(name)
+    if not part.is_file():
+        return part, 0
+    *complete, _ = part.read_bytes().split(b"\n")
+    files.write_bytes(part, b"".join(line + b"\n" for line in complete))
+    logging.info(f"{plural(len(complete) - 1, 'image')} were predicted before")
+    return part, max(len(complete) - 1, 0)
+
+
+def _predict(models: Sequence[Model], chunk: Dataset, update: progress.Update) -> "DataFrame":
+    """Returns the rows of the CSV for a few images."""
     import pandas
 
-    opened = ensemble.open_ensemble(folder, name, weights)
-    logging.info(f"trial {opened.trial}")
-    dataset = _open_images(images, opened.study, opened.config)
-    with progress.bar("predict", len(dataset.records), "images") as update:
-        means = []
-        for block in opened.predict(dataset):
-            means.append(block.probabilities.mean(0))
-            update(len(means[-1]))
-    probabilities = np.concatenate(means)
-    predicted = np.array(dataset.classes)[probabilities.argmax(1)]
-    columns = {"path": [record.path for record in dataset.records], "predicted": predicted}
-    columns |= {f"prob_{name}": probabilities[:, index] for index, name in enumerate(dataset.classes)}
-    workdir.write_csv(out, pandas.DataFrame(columns))
-    return dataset
+    found, errors = inspection.map_images(chunk, inspection.properties, "")
+    update(len(errors) * len(models))
+    warnings = {path: f"{UNREADABLE}{' '.join(reason.split())}" for path, reason in errors.items()}
+    for path, of_image in found.items():
+        warnings[path] = "; ".join(dict.fromkeys(line for model in models for line in model.warnings(of_image)))
+    readable = np.array([record.path in found for record in chunk.records])
+    columns = [name for name in models[0].columns if all(name in model.columns for model in models)]
+    values = np.full((len(readable), len(columns)), np.nan)
+    if found:
+        opened = replace(chunk, records=tuple(record for record in chunk.records if record.path in found))
+        values[readable] = np.mean([model.predict(opened, update)[columns] for model in models], axis=0)
+    classes, probabilities = np.array(chunk.classes), values[:, : len(chunk.classes)]
+    table = pandas.DataFrame({"path": [record.path for record in chunk.records]})
+    table["subject"] = [record.subject for record in chunk.records]
+    table["predicted"] = np.where(readable, classes[probabilities.argmax(1)], "")
+    table[columns] = values
+    for point in models[0].result.get("operating_points", ()) if len(models) == 1 else ():
+        decided = classes[(probabilities[:, 1] >= point["threshold"]).astype(int)]
+        table[f"{point['target']}_{point['value']:g}"] = np.where(readable, decided, "")
+    table["warnings"] = table["path"].map(warnings)
+    return table
 
 
-def _open_images(images: Sequence[Path], study: Study, config: ConfigDict) -> Dataset:
-    """Returns the images without labels; logs remarks, and a size other than in the study."""
-    opened = replace(open_unlabeled(images, config.data.synthetic), classes=tuple(study.classes))
-    dataset, inspection = inspect(opened, config.data.on_error)
-    for note in dataset.notes:
-        logging.info(note)
-    size, expected = inspection.sizes.most_common(1)[0][0], tuple(study.metrics["dataset"]["image_size"])
-    if size != expected:
-        logging.info(
-            f"these images have {size[0]} × {size[1]} pixels, those of the study {expected[0]} × {expected[1]}: if the "
-            "scale is the same, crop them to that size first, or each cell looks larger or smaller than it is"
-        )
-    return dataset
+def _summarize(out: Path, classes: Sequence[str]) -> tuple[list[str], int]:
+    """Writes the CSV of subjects; returns lines about both, and the number of images that cannot be read."""
+    import pandas
+
+    texts, numbers = dict.fromkeys(("subject", "warnings"), str), [f"prob_{name}" for name in classes]
+    empty = {name: [""] for name in numbers}
+    table = pandas.read_csv(out, usecols=[*texts, *numbers], dtype=texts, keep_default_na=False, na_values=empty)
+    unreadable, trained = (int(table["warnings"].str.startswith(text).sum()) for text in (UNREADABLE, TRAINED))
+    lines = [f"{out}: {plural(len(table), 'image')}"]
+    lines += [f"{plural(unreadable, 'image')} cannot be read (column warnings)"] * bool(unreadable)
+    lines += [f"{plural(trained, 'image')} were trained on: their predictions are no test"] * bool(trained)
+    known = table[(table["subject"] != "") & table[numbers].notna().all(axis=1)]
+    if len(known):
+        names, counts = np.unique(known["subject"].to_numpy(str), return_counts=True)
+        unlabeled = np.zeros(len(known), int)
+        test = by_subject(HeldOut(unlabeled, known[numbers].to_numpy()[None], known["subject"].to_numpy(str)))
+        subjects = pandas.DataFrame({"subject": names, "images": counts})
+        subjects["predicted"] = np.array(classes)[test.probabilities[0].argmax(1)]
+        subjects[[f"mean_log_odds_{name}" for name in classes]] = test.ranking[0]
+        path = out.with_name(f"{out.stem}-subjects.csv")
+        files.write_text(path, subjects.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+        lines.append(f"{path}: {plural(len(subjects), 'subject')}")
+    return lines, unreadable
 
 
 def write_features(config: ConfigDict, out: Path) -> tuple[Dataset, int]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RERUN = "run the same `alljax study` command again"
 CHECKSUMS = "checksums.json"
 PARAMETERS = "checkpoint/parameters.npz"
+TRAINING_FEATURES = "checkpoint/training_features.npz"
 STUDY_FILES = ("config.json", "environment.json", "trials.json", "images.csv", "split.csv", "metrics.json")
 EVALUATION = "evaluation.json"
 """Written into the folder of a study when all its trials are done, see `assessment`."""
@@ -30,7 +31,7 @@ ROBUSTNESS = "robustness.csv"
 """Written into the folder of a trial by ``alljax evaluate --robustness``, without a checksum: it can be removed."""
 INNER_PREDICTIONS = "inner_predictions.csv"
 TRIAL_FILES = ("history.csv", "predictions.csv", "metrics.json")
-"""Files of a finished trial; also `PARAMETERS` with ``study.checkpoints`` and `INNER_PREDICTIONS` with inner folds."""
+"""Files of a finished trial; also `INNER_PREDICTIONS` of heads with inner folds, and the files in ``checkpoint/``."""
 
 PLACES = (
     "*", "tables/*", "figures/*", "external/*", "external/*/*", "trials/*", "trials/*/*", "trials/*/checkpoint/*",
@@ -219,7 +220,8 @@ def verify_all(workdir: Path) -> int:
 
 def _read_checksums(path: Path) -> dict[str, Any]:
     entries = read_json(path, schemas.CHECKSUMS)
-    if not {*entries} <= {*STUDY_FILES, EVALUATION, *TRIAL_FILES, PARAMETERS, INNER_PREDICTIONS}:
+    listed = {*STUDY_FILES, EVALUATION, *TRIAL_FILES, PARAMETERS, TRAINING_FEATURES, INNER_PREDICTIONS}
+    if not {*entries} <= listed:
         raise WorkdirError(f"{path} lists unknown files; {RERUN}")
     return dict(entries)
 
