@@ -113,6 +113,7 @@ def test_views_in_study_features_and_prediction(
     assert stored["views"].shape == (48, 8, 16)
     assert np.array_equal(stored["features"], stored["views"][:, 0])
     Image.fromarray(np.full((48, 48, 3), 120, np.uint8)).save(tmp_path / "cell.png")
-    assert predict([tmp_path / "run"], "", "", [tmp_path / "cell.png"], csv) == ([f"{csv}: 1 image"], 0)
+    (line, _), unreadable = predict([tmp_path / "run"], "", "", [tmp_path / "cell.png"], csv)
+    assert (line, unreadable) == (f"{csv}: 1 image", 0)
     shapes = sorted(np.load(file).shape for file in (tmp_path / "cache/features").glob("*.npy"))
     assert shapes == [(48, 8, 16)], "the features of the study were used again, those of new images are not stored"
