@@ -176,6 +176,7 @@ SETTINGS: dict[str, Setting] = {
     "evaluation.inner_folds": Setting(
         3, "frozen: folds of a fold's training subjects, for thresholds and temperature; below 2: none", maximum=100
     ),
+    "evaluation.subgroups": Setting((), "columns of a CSV source by whose values results are divided, too"),
     "evaluation.level": Setting(0.95, "confidence level of intervals", minimum=0.5, below=1),
     "report.images": Setting(True, "show misclassified images"),
     "report.subjects": _choice("names of subjects and files, or hashes of them, for sharing", "names", "hashed"),

@@ -47,9 +47,10 @@ def read_csv(path: Path, labeled: bool = True) -> Dataset:
             f"{path}: {len(missing):,} of {plural(len(table), 'image')} not found (paths are relative to "
             f"{path.parent.resolve()}): {first_few(missing)}"
         )
+    columns = {name: dict(zip(table["path"], table[name], strict=True)) for name in table if name not in COLUMNS}
     subsets = subset_names(table["subset"])
     table["subset"] = [subsets[name] or name or "train" for name in table["subset"]]
-    rows = sorted(table.to_dict("records"), key=lambda row: natural_key(row["path"]))
+    rows = sorted(table[[*COLUMNS]].to_dict("records"), key=lambda row: natural_key(row["path"]))
     classes, records, joined = make_records(rows)
     return Dataset(
         "folder",
@@ -58,11 +59,12 @@ def read_csv(path: Path, labeled: bool = True) -> Dataset:
         read=lambda record: read_file(path.parent / record.path),
         notes=(*notes, *joined),
         stamp=lambda record: file_stamp(path.parent / record.path),
+        columns=columns,
     )
 
 
 def _read_table(path: Path, needed: Sequence[str]) -> tuple["DataFrame", list[str]]:
-    """Returns all `COLUMNS` of the lines that are not empty, by line number, and notes; missing values are empty."""
+    """Returns all columns of the lines that are not empty, by line number, and notes; missing values are empty."""
     import pandas  # importing it takes half a second
 
     try:
@@ -79,9 +81,10 @@ def _read_table(path: Path, needed: Sequence[str]) -> tuple["DataFrame", list[st
     notes = [] if separator == "," else [f"values are separated by {separator!r} instead of commas"]
     if renamed := [f"{header[n]!r} as {column}" for n, column in columns.items() if header[n].lower() != column]:
         notes.append(f"columns read under another name: {', '.join(renamed)}")
-    if unused := [name for number, name in enumerate(header) if name and number not in columns]:
-        notes.append(f"columns not used: {', '.join(unused)} (used are {', '.join(COLUMNS)})")
-    return table[1:].rename(columns=columns).reindex(columns=[*COLUMNS], fill_value=""), notes
+    if unused := {number: name for number, name in enumerate(header) if name and number not in columns}:
+        notes.append(f"columns not used: {', '.join(unused.values())} (used are {', '.join(COLUMNS)})")
+    table = table[1:].rename(columns=columns | unused)
+    return table.reindex(columns=[*COLUMNS, *unused.values()], fill_value=""), notes
 
 
 def _find_columns(path: Path, header: Sequence[str], needed: Sequence[str]) -> dict[int, str]:

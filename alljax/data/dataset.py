@@ -52,6 +52,8 @@ class Dataset:
     # Returns path, size and modification time of a record's file; None if there is no file, as for generated images.
     stamp: Callable[[Record], str] | None = field(default=None, repr=False)
     class_names: tuple[str, ...] = ()  # display names as the authors of the data set write them; empty: `classes`
+    # Other columns of a CSV by name: the value of each image, by its path.
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     # Images without a record by reason, a key of `SKIPPED`.
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
 

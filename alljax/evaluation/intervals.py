@@ -13,6 +13,7 @@ Thresholds are held fixed, and so are the trained models: no interval includes t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,12 +62,17 @@ class HeldOut:
         """What ranks the images for the AUC, (R, N, C)."""
         return np.asarray(self.probabilities if self.scores is None else self.scores, np.float64)
 
-    @property
+    @cached_property
     def fold(self) -> np.ndarray:
         """The folds as numbers from 0, int (N,)."""
         if self.folds is None:
             return np.zeros(len(self.labels), int)
         return np.unique(self.folds, return_inverse=True)[1]
+
+    def take(self, rows: np.ndarray) -> "HeldOut":
+        """Returns the predictions of some images."""
+        parts = self.probabilities[:, rows], self.subjects[rows], self.fold[rows], self.ranking[:, rows]
+        return HeldOut(self.labels[rows], *parts)
 
     @property
     def metric_names(self) -> list[str]:
@@ -116,9 +122,11 @@ class Jackknife:
             names: see `HeldOut.metric_names`.
 
         Returns:
-            NaN where the AUC is undefined (see `metrics.auc`), or no image of a class is left. A fold that loses a
-            class without a unit is left out of that AUC.
+            NaN where the AUC is undefined (see `metrics.ranking`), or no image of a class is left. A fold that loses a
+            class without a unit is left out of that AUC. No average precision if there are more than `MOST_WEIGHTS`.
         """
+        precision = any("pr_auc" in name for name in names) and len(self.units) * len(test.labels) <= MOST_WEIGHTS
+        ranked = any("auc" in name for name in names) and folds_are_complete(test.labels, test.fold)
         unit, present, per_seed = np.searchsorted(self.units, test.subjects), np.unique(test.labels), []
         for probabilities, scores in zip(np.asarray(test.probabilities, np.float64), test.ranking, strict=True):
             confusion, loss = count(test.labels, probabilities, unit, len(self.units))
@@ -126,8 +134,8 @@ class Jackknife:
             confusion, loss = _without_each(confusion * weights), _without_each(loss * weights)
             shares = _shares(confusion.sum(1))
             per_seed.append(from_counts(confusion * shares[:, None], (loss * shares).sum(1), present))
-            if not self.equal and any("auc" in name for name in names):
-                per_seed[-1] |= self.ranking(test, scores)
+            if ranked and not self.equal:
+                per_seed[-1] |= self.ranking(test, scores, precision)
         undefined = np.full(1 + len(self.units), np.nan)
         return {name: np.mean([of_seed.get(name, undefined) for of_seed in per_seed], axis=0) for name in names}
 
@@ -195,22 +203,15 @@ class Jackknife:
         # Below one degree of freedom the quantile grows beyond any use.
         return float(np.sqrt(variances) * stdtrit(max(1.0, variances**2 / squares), (1 + level) / 2))
 
-    def ranking(self, test: HeldOut, scores: np.ndarray, complete: bool = True) -> dict[str, np.ndarray]:
+    def ranking(self, test: HeldOut, scores: np.ndarray, precision: bool = False) -> dict[str, np.ndarray]:
         """Returns `metrics.ranking` of scores (N, C): of all images, then without each unit, (1 + K,).
 
-        The average precision without a unit is not computed (NaN) if units times images exceed `MOST_WEIGHTS`.
-
-        Args:
-            test: one of those that the units are from.
-            scores: (N, C), ranks the images.
-            complete: whether it is undefined if a fold lacks a class.
+        Folds that lack a class are left out. With `precision` also the average precision.
         """
         unit, found = np.searchsorted(self.units, test.subjects), {}
-        if complete and not folds_are_complete(test.labels, test.fold):
-            return {}
-        left = np.arange(-1, len(self.units) if self.units.size * unit.size < MOST_WEIGHTS else 0)[:, None] != unit
-        shares = _shares((left @ np.eye(scores.shape[1])[test.labels]).T)
-        weights = left * shares.T[:, test.labels]
+        if precision:
+            left = np.arange(-1, len(self.units)) != unit[:, None]
+            weights = left * _shares(np.eye(scores.shape[1])[test.labels].T @ left)[test.labels]
         for label in np.unique(test.labels):
             positive, of_class = test.labels == label, scores[:, label]
             counted = pairs_in_order(positive, of_class, test.fold)
@@ -224,9 +225,8 @@ class Jackknife:
             if total[1]:
                 right, pairs = np.concatenate([total, total - own], axis=1)
                 found[f"auc_{label}"] = ratio(right, pairs, np.nan)
-                precisions = average_precision(positive, of_class, test.fold, weights)
-                missing = np.full(len(pairs) - len(precisions), np.nan)
-                found[f"pr_auc_{label}"] = np.append(precisions, missing)
+                if precision:
+                    found[f"pr_auc_{label}"] = average_precision(positive, of_class, test.fold, weights)
         return with_means(found, np.bincount(test.labels), scores.shape[1])
 
 

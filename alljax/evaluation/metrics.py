@@ -100,7 +100,7 @@ def ranking(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None = N
         right, pairs = pairs_in_order(positive, of_class, fold)[:, positive].sum(1)
         if pairs:
             found[f"auc_{label}"] = np.array(right / pairs)
-            found[f"pr_auc_{label}"] = average_precision(positive, of_class, fold, np.ones((1, len(fold))))[0]
+            found[f"pr_auc_{label}"] = average_precision(positive, of_class, fold, np.ones((len(fold), 1)))[0]
     return {name: float(value) for name, value in with_means(found, np.bincount(labels), scores.shape[1]).items()}
 
 
@@ -112,7 +112,11 @@ def with_means(by_class: Mapping[str, np.ndarray], images: np.ndarray, classes: 
     averaged = [label for label in ranked_classes(classes) if label in ranked]
     return {
         **by_class,
-        **{name: np.mean([by_class[f"{name}_{label}"] for label in averaged], axis=0) for name in ("auc", "pr_auc")},
+        **{
+            name: np.mean([by_class[f"{name}_{label}"] for label in averaged], axis=0)
+            for name in ("auc", "pr_auc")
+            if f"{name}_{averaged[0]}" in by_class
+        },
         "weighted_auc": np.average([by_class[f"auc_{label}"] for label in ranked], axis=0, weights=images[ranked]),
     }
 
@@ -151,14 +155,21 @@ def pairs_in_order(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray)
 
 
 def average_precision(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns the average precision within groups (see `ranking`) under B weights of the images (B, N), as (B,).
+    """Returns the average precision within groups (see `ranking`) under B weights of the images (N, B), as (B,).
 
     The other arguments are those of `pairs_in_order`.
     """
-    of_positive = weights * positive
-    lower, _, total = _sums_by_score(np.concatenate([of_positive, weights]), scores, groups)
-    hits, found = np.split(total - lower, 2)
-    return ratio((of_positive * ratio(hits, found)).sum(1), of_positive.sum(1), np.nan)
+    order = np.lexsort((-scores, groups))
+    first = np.diff(groups[order], prepend=-1) != 0
+    new_score = first | (np.diff(scores[order], prepend=np.inf) != 0)
+    start = np.flatnonzero(first)[np.cumsum(first) - 1]  # of the group of each image
+    end = np.append(np.flatnonzero(new_score)[1:], len(order))[np.cumsum(new_score) - 1]  # of the images with its score
+    rows, weights = np.flatnonzero(positive[order]), weights[order]
+    hits, found = np.zeros((2, len(order) + 1, weights.shape[1]))
+    np.cumsum(weights * positive[order, None], axis=0, out=hits[1:])
+    np.cumsum(weights, axis=0, out=found[1:])
+    precision = ratio(hits[end[rows]] - hits[start[rows]], found[end[rows]] - found[start[rows]])
+    return ratio((weights[rows] * precision).sum(0), hits[-1], np.nan)
 
 
 def _sums_by_score(values: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -1,20 +1,35 @@
 """Evaluates the finished trials of a study from their stored predictions, for evaluation.json; imports no JAX."""
 
+import itertools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from alljax.evaluation import metrics
 from alljax.evaluation.calibration import calibration
 from alljax.evaluation.intervals import HeldOut, summarize
+from alljax.evaluation.metrics import folds_are_complete
+from alljax.evaluation.subgroups import beyond_size, subgroups
 from alljax.evaluation.subjects import by_subject, ensemble, training_shares
 from alljax.study import results, workdir
 from alljax.study.results import Study
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 
 def evaluate_study(folder: Path) -> Study:
-    """Writes evaluation.json of a study with at least one finished trial; returns the study."""
+    """Writes evaluation.json, and subjects.csv where subjects are known, of a study with at least one finished trial.
+
+    Returns:
+        The study.
+    """
     study = results.read_study(folder)
-    workdir.write_study(folder, {workdir.EVALUATION: assess(study)})
+    contents: dict[str, Any] = {workdir.EVALUATION: assess(study)}
+    if study.interval_unit == "subjects":
+        contents[workdir.SUBJECTS] = workdir.to_csv(_subjects_table(study))
+    workdir.write_study(folder, contents)
     return study
 
 
@@ -26,7 +41,14 @@ def assess(study: Study) -> dict[str, Any]:
 def _assess_trial(study: Study, name: str) -> dict[str, Any]:
     predictions, level = study.predictions(name), study.bootstrap.level
     test, joint = predictions.held_out, ensemble(predictions.held_out, predictions.paths)
-    found = {"ensemble": _describe(joint, level), "calibration": calibration(test, level)}
+    images = study.images.set_index("path")
+    sized = "size_threshold" in study.split_of(name)["baselines"]
+    found: dict[str, Any] = {
+        "ensemble": _describe(joint, level),
+        "calibration": calibration(test, level),
+        "subgroups": subgroups(joint, _groups(study, joint, images.loc[np.unique(predictions.paths)], sized), level),
+        "beyond_size": beyond_size(test, images["area"][predictions.paths].to_numpy(), level) if sized else None,
+    }
     if study.interval_unit == "subjects":
         by_image = [key for key in test.metric_names if "auc" not in key]
         found["subjects"] = _describe(by_subject(joint, training_shares(joint)), level)
@@ -34,7 +56,44 @@ def _assess_trial(study: Study, name: str) -> dict[str, Any]:
     return found
 
 
+def _groups(study: Study, joint: HeldOut, images: "DataFrame", sized: bool) -> dict[str, np.ndarray]:
+    """Returns the name of the part that each image is in, by how the images are divided."""
+    groups = {}
+    if joint.folds is not None and folds_are_complete(joint.labels, joint.fold):
+        groups["fold"] = np.array([f"fold {name.split()[1]}" for name in joint.folds])
+    if sized:
+        bounds = images["area"].quantile([0, 1 / 3, 2 / 3, 1]).to_numpy()
+        names = np.array([f"{low:.3f} to {high:.3f}" for low, high in itertools.pairwise(bounds)])
+        groups["cell size as a share of the image"] = names[np.searchsorted(bounds[1:3], images["area"])]
+    if study.interval_unit == "subjects":
+        _, unit, counts = np.unique(joint.subjects, return_inverse=True, return_counts=True)
+        few = np.where(counts > np.median(counts), "more", "few")
+        groups[f"images of the subject (few: at most {np.median(counts):g})"] = few[unit]
+    for column in study.config["evaluation.subgroups"]:
+        groups[column] = np.array(images[column].replace("", "not given"), str)
+    return groups
+
+
+def _subjects_table(study: Study) -> "DataFrame":
+    """Returns one row per trial and subject (and fold, if its images are in several), predicted by the ensemble."""
+    import pandas
+
+    tables, classes = [], np.array(study.classes)
+    for name in study.metrics["trials"]:
+        predictions = study.predictions(name)
+        joint = ensemble(predictions.held_out, predictions.paths)
+        rows = by_subject(joint, training_shares(joint))
+        names, unit, counts = np.unique(joint.subjects, return_inverse=True, return_counts=True)
+        right = np.bincount(unit, joint.probabilities[0].argmax(1) == joint.labels) / counts
+        place = np.searchsorted(names, rows.subjects)
+        table = {"trial": name, "subject": rows.subjects, "label": classes[rows.labels], "images": counts[place]}
+        table |= {"accuracy": right[place], "predicted": classes[rows.probabilities[0].argmax(1)]}
+        table |= {f"log_odds_{label}": rows.ranking[0, :, number] for number, label in enumerate(classes)}
+        tables.append(pandas.DataFrame(table))
+    return pandas.concat(tables)
+
+
 def _describe(test: HeldOut, level: float) -> dict[str, Any]:
     """Returns all metrics of predictions of one seed."""
     found = metrics.evaluate(test.labels, test.probabilities[0], test.ranking[0], test.folds)
-    return found | summarize(test, level) | {"count": [of_class["count"] for of_class in found["per_class"]]}
+    return summarize(test, level) | found | {"count": [of_class["count"] for of_class in found["per_class"]]}

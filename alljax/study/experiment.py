@@ -18,12 +18,12 @@ from alljax.data.inspection import Inspection, inspect
 from alljax.data.loader import ImageSource, cache_images
 from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_dataset
-from alljax.errors import Problems, first_few, plural
+from alljax.errors import ConfigError, Problems, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.intervals import HeldOut
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import Preprocessing
-from alljax.study import identity, inner_folds, sweep
+from alljax.study import identity, inner_folds, results, sweep
 from alljax.study.inner_folds import Inner
 from alljax.study.sweep import Trial
 from alljax.training import metric_writers
@@ -175,6 +175,12 @@ def check_inputs(config: ConfigDict, trials: Sequence[Trial], problems: Problems
             metric_writers.check(trial.config.train.loggers if trial.config.train.mode == "finetune" else ())
     with problems.collect():
         dataset = open_dataset(config.data, sweep.subsets(trials))
+        columns = [name for name in dataset.columns if name not in (*results.IMAGES, "red", "green", "blue")]
+        if unknown := set(config.evaluation.subgroups).difference(columns):
+            problems.errors.append(ConfigError(
+                f"evaluation.subgroups: {config.data.source} has no column {min(unknown)!r}; other columns than path, "
+                f"label, subject, … of a CSV are {first_few(columns) or 'absent'}"
+            ))  # fmt: skip
         # Equal images, which may merge subjects, are not known yet: a study has at most these subjects.
         subjects = splits.merge_subjects(dataset.records, (), dataset.known_subjects)
         for split in {trial.split: trial.config for trial in trials}.values():

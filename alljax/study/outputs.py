@@ -41,6 +41,10 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
         "area": experiment.inspection.areas,
         **dict(zip(("red", "green", "blue"), experiment.inspection.colors.T, strict=True)),
         "pixels": experiment.inspection.pixels,
+        **{
+            name: [dataset.columns[name][record.path] for record in dataset.records]
+            for name in experiment.config.evaluation.subgroups
+        },
     })  # fmt: skip
     contents = {"images.csv": images, "split.csv": pandas.concat(tables)}
     workdir.write_study(folder, {name: workdir.to_csv(table) for name, table in contents.items()})

@@ -148,14 +148,14 @@ class Study:
 
     @cached_property
     def images(self) -> "DataFrame":
-        """The images of the study, images.csv: ``path``, ``subject_name``, ``subject`` (aliases merged), ``area``."""
-        return workdir.read_csv(self.folder, "images.csv", IMAGES)
+        """The images of the study, images.csv: `IMAGES`, and the columns named in ``evaluation.subgroups``."""
+        columns = IMAGES | dict.fromkeys(self.config["evaluation.subgroups"], str)
+        return workdir.read_csv(self.folder, "images.csv", columns)
 
     @cached_property
     def evaluation(self) -> dict[str, Any]:
         """What `assessment` computed, evaluation.json: ``trials``, by name, and ``selection``."""
-        evaluation: dict[str, Any] = workdir.read(self.folder, workdir.EVALUATION, schemas.EVALUATION)
-        return evaluation
+        return dict(workdir.read(self.folder, workdir.EVALUATION, schemas.EVALUATION))
 
     def robustness(self, name: str) -> "DataFrame | None":
         """Returns robustness.csv of a trial (see `robustness`); None where it was not measured."""

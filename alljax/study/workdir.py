@@ -25,7 +25,7 @@ CHECKSUMS = "checksums.json"
 PARAMETERS = "checkpoint/parameters.npz"
 TRAINING_FEATURES = "checkpoint/training_features.npz"
 STUDY_FILES = ("config.json", "environment.json", "trials.json", "images.csv", "split.csv", "metrics.json")
-EVALUATION = "evaluation.json"
+EVALUATION, SUBJECTS = "evaluation.json", "subjects.csv"
 """Written into the folder of a study when all its trials are done, see `assessment`."""
 ROBUSTNESS = "robustness.csv"
 """Written into the folder of a trial by ``alljax evaluate --robustness``, without a checksum: it can be removed."""
@@ -220,7 +220,7 @@ def verify_all(workdir: Path) -> int:
 
 def _read_checksums(path: Path) -> dict[str, Any]:
     entries = read_json(path, schemas.CHECKSUMS)
-    listed = {*STUDY_FILES, EVALUATION, *TRIAL_FILES, PARAMETERS, TRAINING_FEATURES, INNER_PREDICTIONS}
+    listed = {*STUDY_FILES, EVALUATION, SUBJECTS, *TRIAL_FILES, PARAMETERS, TRAINING_FEATURES, INNER_PREDICTIONS}
     if not {*entries} <= listed:
         raise WorkdirError(f"{path} lists unknown files; {RERUN}")
     return dict(entries)

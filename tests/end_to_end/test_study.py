@@ -70,6 +70,30 @@ def test_images_are_converted_and_unreadable_ones_skipped(images: Path, tmp_path
     assert "b/b0/0.png" not in (tmp_path / "run/split.csv").read_text()
 
 
+def test_columns_of_a_csv_are_subgroups(images: Path, tmp_path: Path, run: Run, refused: Refused) -> None:
+    paths = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.png"))
+    lines = [f"{path},{path[0]},{path[2:4]},{'north' if number % 3 else ''}" for number, path in enumerate(paths)]
+    (images / "list.csv").write_text("\n".join(["path,label,subject,Site", *lines]))
+    words = "study", *SMALL, f"--config.data.source={images / 'list.csv'}", f"--workdir={tmp_path / 'run'}"
+    line = refused(*words, "--config.evaluation.subgroups=hospital")
+    assert "no column 'hospital'; other columns than path, label, subject, … of a CSV are Site" in line
+    assert run(*words, "--config.evaluation.subgroups=Site")[0] == 0
+    found = json.loads((tmp_path / "run/evaluation.json").read_text())["trials"][TRIAL]
+    assert [(part["name"], part["images"]) for part in found["subgroups"]["Site"]] == [("north", 10), ("not given", 6)]
+    assert [row["Site"] for row in read_table(tmp_path / "run/images.csv")[:4]] == ["", "north", "north", ""]
+    assert "beyond_size" not in found or found["beyond_size"] is None, "noise has no black background"
+    subjects = read_table(tmp_path / "run/subjects.csv")
+    assert len(subjects) == 2 * 8
+    assert {*subjects[0]} == {
+        "trial", "subject", "label", "images", "accuracy", "predicted", "log_odds_a", "log_odds_b",
+    }  # fmt: skip
+    right = [row["label"] == row["predicted"] for row in subjects if row["trial"] == TRIAL]
+    assert found["subjects"]["accuracy"] == pytest.approx(np.mean(right))
+    baselines = json.loads((tmp_path / "run/metrics.json").read_text())["baselines"]
+    assert set(baselines) == {"majority", "size_and_color"}
+    assert "cell size alone" not in (tmp_path / "run/report.html").read_text()
+
+
 def test_moved_images_are_the_same_study(images: Path, tmp_path: Path, run: Run, refused: Refused) -> None:
     """The path is recorded and not compared; other content is refused with both hashes."""
     words = "study", *SMALL, f"--workdir={tmp_path / 'study'}", "--config.study.sweep=()"

@@ -37,11 +37,18 @@ def flip(path: Path, bit: int = 3) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [*workdir.STUDY_FILES, workdir.EVALUATION, workdir.CHECKSUMS, *OF_TRIAL, f"trials/{TRIAL}/{workdir.CHECKSUMS}"],
+    [
+        *workdir.STUDY_FILES,
+        workdir.EVALUATION,
+        workdir.SUBJECTS,
+        workdir.CHECKSUMS,
+        *OF_TRIAL,
+        f"trials/{TRIAL}/{workdir.CHECKSUMS}",
+    ],
 )
 def test_one_flipped_bit_is_named_and_repaired(name: str, config: ConfigDict, copy: Path, messages: list[str]) -> None:
     expected, number = contents(copy), workdir.verify_all(copy)
-    assert number == 7 + 4 * 4
+    assert number == 8 + 4 * 4
     flip(copy / name)
     with pytest.raises(WorkdirError, match="missing, or not as in checksums.json"):
         workdir.verify_all(copy)

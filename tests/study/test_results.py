@@ -19,7 +19,7 @@ from alljax.study.run import run_study
 def test_files_of_a_study(toy_study: Path) -> None:
     files = {path.relative_to(toy_study).as_posix() for path in toy_study.rglob("[!.]*") if path.is_file()}
     trials = {path for path in files if path.startswith("trials/")}
-    assert files - trials == {*workdir.STUDY_FILES, "evaluation.json", "checksums.json"}
+    assert files - trials == {*workdir.STUDY_FILES, "evaluation.json", "subjects.csv", "checksums.json"}
     assert {path.split("/", 2)[2] for path in trials} == {
         "history.csv", "predictions.csv", "metrics.json", "checksums.json", "checkpoint/parameters.npz",
     }  # fmt: skip
