@@ -36,15 +36,19 @@ Small = NDArray[np.uint8]
 
 
 def fingerprint(dataset: Dataset, record: Record) -> tuple[str, Small]:
-    """Returns what an image is compared by: its `pixel_digest`, and its cell in gray, uint8 (`SIDE`, `SIDE`).
-
-    The cell is cropped by its brightness, so that scale, position and noise at the border do not count.
-    """
+    """Returns what an image is compared by: its `pixel_digest`, and its `reduce`d cell."""
     pixels = decode(dataset.read(record), record.path)
+    return pixel_digest(pixels), reduce(pixels)
+
+
+def reduce(pixels: NDArray[np.uint8]) -> Small:
+    """Returns the cell of an image (H, W, 3) in gray, uint8 (`SIDE`, `SIDE`).
+
+    It is cropped by its brightness, so that scale, position and noise at the border do not count.
+    """
     image = Image.fromarray(pixels).convert("L")
     (left, right), (top, bottom) = (_extent(np.asarray(image).sum(axis, dtype=np.int64)) for axis in (0, 1))
-    reduced = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
-    return pixel_digest(pixels), np.asarray(reduced)
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
 
 
 def exact_groups(pixels: Sequence[str]) -> list[list[int]]:

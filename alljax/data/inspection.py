@@ -16,7 +16,7 @@ from absl import logging
 from numpy.typing import NDArray
 
 from alljax import cache, files, progress
-from alljax.data import file_properties, splits
+from alljax.data import duplicates, file_properties, splits
 from alljax.data.dataset import Dataset, Record
 from alljax.data.images import FIX, READING_VERSION, crop, decode, open_image, pixel_digest
 from alljax.errors import DataError, first_few, plural
@@ -31,7 +31,10 @@ PIXEL_PROBLEMS = {
 }
 """Problems with the pixels of an image and their descriptions."""
 
-_VERSION = 4  # increased when the stored properties change
+COMPARED = 20_000
+"""Images among which near duplicates are searched; the time grows with the square of their number."""
+
+_VERSION = 5  # increased when the stored properties change
 _Result = TypeVar("_Result")
 
 
@@ -42,6 +45,7 @@ class Inspection:
     Attributes:
         digests: SHA-256 of the files, hexadecimal.
         pixels: SHA-256 of the pixels (`pixel_digest`): equal for a BMP file and its PNG copy.
+        similar: a number that is the same for near duplicates, see `duplicates`.
         areas: fraction of the pixels that are not black, at original size, (N,).
         colors: mean color of these pixels, 0 to 255, (N, 3).
         black: whether the background is black, so that `areas` are the sizes of the cells: the outermost pixels of
@@ -53,6 +57,7 @@ class Inspection:
 
     digests: tuple[str, ...]
     pixels: tuple[str, ...]
+    similar: tuple[int, ...]
     areas: NDArray[np.float32]
     colors: NDArray[np.float32]
     black: bool
@@ -74,6 +79,9 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
     else:
         by_path, errors = map_images(dataset, properties, "inspect images")
         found = list(by_path.values())
+        reduced = [each.pop("reduced") for each in found][:COMPARED]
+        groups = splits.connected_groups(len(found), duplicates.near_pairs(reduced).tolist())
+        found = [each | {"similar": group} for each, group in zip(found, groups, strict=True)]
         if cached and not errors:
             cache.write_text(cached, json.dumps(found))
     if errors:
@@ -93,15 +101,18 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
     measured = file_properties.measure(labels, subjects, of_files, dataset.classes)
     for warning in file_properties.warnings(measured):
         logging.warning(warning)
-    _log_conversions(Counter(columns["mode"].tolist()), sizes)
     problems = _pixel_problems(dataset, columns)
-    notes = [
+    notes = _conversions(Counter(columns["mode"].tolist()), sizes)
+    notes += [f"near duplicates were searched among {COMPARED:,} images only"] if len(found) > COMPARED else []
+    notes += [
         f"{plural(len(of), 'image')} {PIXEL_PROBLEMS[name]}: {first_few(of)}" for name, of in problems.items() if of
     ]
     dataset = replace(dataset, notes=(*dataset.notes, *notes))
     areas, colors = (columns[name].astype(np.float32) for name in ("area", "color"))
     black = bool(np.median(columns["border"]) < 1)
-    return dataset, Inspection(digests, pixels, areas, colors, black, sizes, problems, measured)
+    return dataset, Inspection(
+        digests, pixels, tuple(columns["similar"].tolist()), areas, colors, black, sizes, problems, measured
+    )
 
 
 def map_images(
@@ -153,6 +164,7 @@ def properties(dataset: Dataset, record: Record) -> dict[str, Any]:
     return {
         "digest": hashlib.sha256(data).hexdigest(),
         "pixels": pixel_digest(complete),
+        "reduced": duplicates.reduce(complete),
         "area": cell / (height * width),
         "color": color.round(2).tolist(),
         "range": int(np.max(brightest.max(0) - darkest.min(0))),
@@ -189,10 +201,13 @@ def _cache_file(dataset: Dataset) -> Path | None:
     return files.cache_dir() / "inspections" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
 
-def _log_conversions(modes: Counter[str], sizes: Counter[tuple[int, int]]) -> None:
+def _conversions(modes: Counter[str], sizes: Counter[tuple[int, int]]) -> list[str]:
+    """Returns notes about images of several sizes and images that are not RGB."""
+    notes = []
     if len(sizes) > 1:
         listed = ", ".join(f"{count:,} of {width} × {height} pixels" for (width, height), count in sizes.most_common(4))
         effect = "each is resized to the same square, so a cell of the same size looks smaller in a larger image"
-        logging.info(f"images differ in size ({listed}): {effect}")
+        notes.append(f"images differ in size ({listed}): {effect}")
     if converted := [f"{count:,} of mode {mode}" for mode, count in sorted(modes.items()) if mode != "RGB"]:
-        logging.info(f"converted to RGB: {', '.join(converted)}")
+        notes.append(f"converted to RGB: {', '.join(converted)}")
+    return notes

@@ -201,6 +201,7 @@ def _divide(
     """Makes the folds of a split setting; logs leaks."""
     folds = splits.make_splits(dataset, subjects, inspection.pixels, config)
     leaks = splits.count_leaks(folds, dataset.records, subjects, inspection.pixels)
+    leaks["near"] = splits.count_leaks(folds, dataset.records, subjects, inspection.similar)["duplicate"]
     what = {"subject": "the subject", "field": "the photograph", "duplicate": "the same image"}
     if not any(record.subject for record in dataset.records):
         del what["subject"]

@@ -20,7 +20,7 @@ def memory(contents: dict[str, bytes], **options: object) -> Dataset:
     return Dataset("folder", ("a", "b"), records, read=lambda record: contents[record.path], **options)
 
 
-def test_properties(messages: list[str]) -> None:
+def test_properties() -> None:
     half = np.zeros((10, 20, 3), np.uint8)
     half[:5, :, 2] = 1
     contents = {
@@ -30,7 +30,7 @@ def test_properties(messages: list[str]) -> None:
         "4.png": encode(NOISE.convert("RGBA")),
         "5.tif": encode(NOISE, "TIFF", save_all=True, append_images=[NOISE]),
     }
-    _, found = inspect(memory(contents))
+    dataset, found = inspect(memory(contents))
     assert found.digests == tuple(hashlib.sha256(data).hexdigest() for data in contents.values())
     assert found.pixels[1] != found.pixels[2] == found.pixels[3] != found.pixels[0]
     assert found.areas.dtype == np.float32
@@ -39,8 +39,10 @@ def test_properties(messages: list[str]) -> None:
     assert found.colors[2] == pytest.approx(np.asarray(NOISE).reshape(-1, 3).mean(0), abs=0.01)
     assert not found.black
     assert found.sizes == {(20, 10): 1, (30, 40): 4}
-    assert any(line.startswith("images differ in size (4 of 30 × 40 pixels") for line in messages)
-    assert "converted to RGB: 1 of mode L, 1 of mode RGB, first of 2 frames, 1 of mode RGBA" in messages
+    assert len(set(found.similar)) == 2, "copies in other formats and colors are near duplicates"
+    sizes, modes, *_ = dataset.notes
+    assert sizes.startswith("images differ in size (4 of 30 × 40 pixels")
+    assert modes == "converted to RGB: 1 of mode L, 1 of mode RGB, first of 2 frames, 1 of mode RGBA"
     _, cropped = inspect(memory(contents, crops={(30, 40): (10, 10)}))
     assert cropped.sizes == {(20, 10): 1, (10, 10): 4}
     assert cropped.pixels == found.pixels
