@@ -72,9 +72,6 @@ def _affine(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     from scipy.ndimage import affine_transform
 
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    center = (np.array(image.shape[:2]) - 1) / 2
-    channels = [
-        affine_transform(image[..., channel], matrix, center - matrix @ center, order=1, cval=fill)
-        for channel, fill in enumerate(np.median(border, axis=0))
-    ]
-    return np.stack(channels, axis=-1)
+    background, center, channels = np.median(border, axis=0), (np.array(image.shape) - 1) / 2, np.eye(3)
+    channels[:2, :2] = matrix
+    return background + affine_transform(image - background, channels, center - channels @ center, order=1)

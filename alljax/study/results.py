@@ -157,12 +157,10 @@ class Study:
         """What `assessment` computed, evaluation.json: ``trials``, by name, and ``selection``."""
         return dict(workdir.read(self.folder, workdir.EVALUATION, schemas.EVALUATION))
 
-    def robustness(self, name: str) -> "DataFrame | None":
-        """Returns robustness.csv of a trial (see `robustness`); None where it was not measured."""
-        import pandas
-
+    def robustness(self, name: str) -> list[dict[str, Any]] | None:
+        """Returns robustness.json of a trial, see `robustness`; None where it was not measured."""
         path = workdir.trial_folder(self.folder, name) / workdir.ROBUSTNESS
-        return pandas.read_csv(path).fillna({"unit": ""}) if path.is_file() else None
+        return list(workdir.read_json(path, [dict])) if path.is_file() else None
 
 
 def read_study(folder: Path) -> Study:

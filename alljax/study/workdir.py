@@ -27,7 +27,7 @@ TRAINING_FEATURES = "checkpoint/training_features.npz"
 STUDY_FILES = ("config.json", "environment.json", "trials.json", "images.csv", "split.csv", "metrics.json")
 EVALUATION, SUBJECTS = "evaluation.json", "subjects.csv"
 """Written into the folder of a study when all its trials are done, see `assessment`."""
-ROBUSTNESS = "robustness.csv"
+ROBUSTNESS = "robustness.json"
 """Written into the folder of a trial by ``alljax evaluate --robustness``, without a checksum: it can be removed."""
 INNER_PREDICTIONS = "inner_predictions.csv"
 TRIAL_FILES = ("history.csv", "predictions.csv", "metrics.json")

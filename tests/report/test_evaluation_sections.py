@@ -108,6 +108,7 @@ def test_table_of_subjects_equals_the_predictions(sections: dict[str, Section], 
         assert float(row["log-odds"]) == pytest.approx(subject["odds"], abs=1e-4)
         assert (row["true class"] == row["prediction"]) == (subject["odds"] > 0)
     assert [int(row["misclassified"]) for row in rows] == sorted(expected["wrong"], reverse=True)
+    assert "subjects of ALL (leukemic blast)" in sections["Subjects"].paragraphs[0]
 
 
 def test_sections_without_numbers_are_left_out(study_copy: Path) -> None:
