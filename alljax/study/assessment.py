@@ -1,17 +1,21 @@
 """Evaluates the finished trials of a study from their stored predictions, for evaluation.json; imports no JAX."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alljax.data.archive import natural_sort
 from alljax.evaluation import metrics
 from alljax.evaluation.calibration import calibration
 from alljax.evaluation.intervals import HeldOut, summarize
 from alljax.evaluation.metrics import folds_are_complete
+from alljax.evaluation.operating_points import operating_points
 from alljax.evaluation.subgroups import beyond_size, subgroups
 from alljax.evaluation.subjects import by_subject, ensemble, training_shares
+from alljax.evaluation.temperature import scale
 from alljax.study import results, workdir
 from alljax.study.results import Study
 
@@ -49,6 +53,12 @@ def _assess_trial(study: Study, name: str) -> dict[str, Any]:
         "subgroups": subgroups(joint, _groups(study, joint, images.loc[np.unique(predictions.paths)], sized), level),
         "beyond_size": beyond_size(test, images["area"][predictions.paths].to_numpy(), level) if sized else None,
     }
+    if (result := study.metrics["trials"][name])["temperature"]:
+        number = {fold: number for number, fold in enumerate(natural_sort({*predictions.folds}))}
+        fold = np.array([number[of_row] for of_row in predictions.folds])
+        scaled = scale(test.probabilities, np.array(result["fold_temperatures"])[fold, None])
+        found["calibration"]["after_temperature"] = calibration(replace(test, probabilities=scaled), level)
+        found["operating_points"] = operating_points(test, fold, result["operating_points"], level)
     if study.interval_unit == "subjects":
         by_image = [key for key in test.metric_names if "auc" not in key]
         found["subjects"] = _describe(by_subject(joint, training_shares(joint)), level)

@@ -5,8 +5,10 @@ temperature and the choice among trials follow without the test images of the (o
 so whatever trains and tests on a fold makes inner predictions in the same way.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -14,6 +16,8 @@ from ml_collections import ConfigDict
 from alljax.data.protocols import balanced_folds
 from alljax.data.splits import Fold
 from alljax.errors import plural
+from alljax.evaluation.operating_points import fit_thresholds
+from alljax.evaluation.temperature import fit_temperature
 from alljax.training.sampling import FoldRows, make_fold_rows
 
 Inner = tuple[tuple[Fold, ...], ...]
@@ -37,7 +41,7 @@ def note(inner: Inner, config: ConfigDict) -> str:
     if requested < 2 or min(counts) == requested:
         return ""
     few = sum(count < requested for count in counts)
-    effect = "" if min(counts) else "; no threshold or temperature is fitted where there are none"
+    effect = "" if min(counts) else "; thresholds are then fitted to the other folds"
     return (
         f"{few} of {plural(len(counts), 'fold')} with fewer than evaluation.inner_folds={requested} inner folds (at "
         f"least {min(counts)}), because a class has too few subjects to train on{effect}"
@@ -49,6 +53,42 @@ def make_rows(inner: Inner, config: ConfigDict, labels: np.ndarray, num_classes:
     parts = [part for of_fold in inner for part in of_fold]
     rows = make_fold_rows(config, labels, num_classes, parts) if parts else []
     return [replace(of_part, validation=of_part.validation[:0]) for of_part in rows]
+
+
+def tune(
+    folds: Sequence[Fold], inner: Inner, predicted: Sequence[np.ndarray], tested: Sequence[np.ndarray],
+    labels: np.ndarray,
+) -> dict[str, Any]:  # fmt: skip
+    """Fits temperatures and thresholds to predictions of images that are not tested in a fold.
+
+    Where a fold has no inner predictions (fine-tuned trials), they are those of the tested images of the other folds of
+    the same repeat, by the heads of these folds, which have seen images of this one. Without other folds nothing is
+    fitted.
+
+    Args:
+        folds: of the trial.
+        inner: the inner folds of each fold.
+        predicted: probabilities of the test rows of each inner fold, (n, C); empty if there are none.
+        tested: probabilities of the test rows of each fold by one head, (n, C).
+        labels: int (N,), of all images.
+    """
+    parts, on = [(fold, part.test) for fold, of_fold in enumerate(inner) for part in of_fold], "inner folds"
+    if not predicted or not all(inner):
+        pairs = itertools.permutations(range(len(folds)), 2)
+        others = [(fold, other) for fold, other in pairs if folds[fold].repeat == folds[other].repeat]
+        parts, on = [(fold, folds[other].test) for fold, other in others], "other folds"
+        predicted = [tested[other] for _, other in others]
+    if len({fold for fold, _ in parts}) < len(folds):
+        return {"tuned_on": "", "temperature": None, "fold_temperatures": [], "operating_points": []}
+    rows, probabilities = np.concatenate([of_part for _, of_part in parts]), np.concatenate(predicted)
+    fold = np.repeat([fold for fold, _ in parts], [len(of_part) for _, of_part in parts])
+    members = [fold == number for number in range(len(folds))]
+    return {
+        "tuned_on": on,
+        "temperature": fit_temperature(labels[rows], probabilities),
+        "fold_temperatures": [fit_temperature(labels[rows[of]], probabilities[of]) for of in members],
+        "operating_points": fit_thresholds(labels[rows], probabilities, fold, rows),
+    }
 
 
 def _divide(fold: Fold, labels: np.ndarray, units: np.ndarray, count: int, seed: int) -> tuple[Fold, ...]:

@@ -10,7 +10,7 @@ from alljax.data import splits
 from alljax.evaluation import baselines, metrics, novelty
 from alljax.evaluation.intervals import Jackknife, confidence_intervals
 from alljax.evaluation.subgroups import spread
-from alljax.study import results, workdir
+from alljax.study import inner_folds, results, workdir
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
 from alljax.study.trials import Outcome
@@ -95,7 +95,11 @@ def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[s
         "size_improvement": baselines.size_improvement(test, rules.get("size_threshold"), level),
         "interval_unit": experiment.interval_unit,
         "level": level,
-    }
+        **inner_folds.tune(
+            experiment.folds(trial), experiment.inner_folds.get(trial.split, ()), outcome.inner,
+            [of_fold[0] for of_fold in runs], experiment.labels,
+        ),
+    }  # fmt: skip
 
 
 def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "tuple[DataFrame, DataFrame]":
@@ -136,6 +140,7 @@ def _inner_table(trial: Trial, experiment: Experiment, outcome: Outcome) -> "Dat
             "repeat": part.repeat,
             "fold": part.fold,
             "inner_fold": number,
+            "seed": trial.config.seed,
         }
         columns |= {f"prob_{name}": probabilities[:, label] for label, name in enumerate(dataset.classes)}
         tables.append(pandas.DataFrame(columns))

@@ -30,7 +30,7 @@ HISTORY = {"repeat": int, "fold": int, "seed": int, "epoch": int} | dict.fromkey
     ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy"), float
 )
 PREDICTIONS = {"path": str, "label": str, "predicted": str, "repeat": int, "fold": int, "seed": int}
-INNER_PREDICTIONS = {"path": str, "label": str, "repeat": int, "fold": int, "inner_fold": int}
+INNER_PREDICTIONS = {"path": str, "label": str, "repeat": int, "fold": int, "seed": int, "inner_fold": int}
 IMAGES = {"path": str, "subject_name": str, "subject": str, "label": str, "area": float, "pixels": str}
 """Columns of the tables of a study that are read, and their types; predictions also have the probabilities."""
 
@@ -128,9 +128,8 @@ class Study:
         """Reads a table of predictions; `heads` are the columns that identify the head, apart from the seed."""
         columns, folder = [f"prob_{label}" for label in self.classes], workdir.trial_folder(self.folder, name)
         frame = workdir.read_csv(folder, file, {**types, **dict.fromkeys(columns, float)})
-        seed = ["seed"] if "seed" in types else []
-        frame = frame.sort_values([*seed, "path", *heads], kind="stable")
-        seeds = max(frame["seed"].nunique(), 1) if seed else 1
+        frame = frame.sort_values(["seed", "path", *heads], kind="stable")
+        seeds = max(frame["seed"].nunique(), 1)
         rows = frame.iloc[: len(frame) // seeds].merge(self.images.drop(columns="label"), on="path", how="left")
         labels = {label: index for index, label in enumerate(self.classes)}
         probabilities = frame[columns].to_numpy(np.float64)
