@@ -23,7 +23,7 @@ def write_report(
     sections: "Callable[[Study], list[Section]] | None" = None,
     read_dataset: "Callable[[], Dataset] | None" = None,
 ) -> Path:
-    """Writes ``report.html``, ``tables/`` and ``figures/`` of a study; nothing if its files have not changed.
+    """Writes ``report.html``, ``model_card.md``, ``tables/`` and ``figures/`` of a study, unless they are up to date.
 
     Args:
         folder: the working directory of a study.
@@ -36,13 +36,13 @@ def write_report(
     Raises:
         WorkdirError: a file of the study is missing or damaged, or the folder cannot be written.
     """
-    path, images = folder / "report.html", " with images" if read_dataset else ""
-    if path.is_file() and _inputs(folder) + images in path.read_text("utf-8")[:2000]:
+    path, card, images = folder / "report.html", folder / "model_card.md", " with images" if read_dataset else ""
+    if path.is_file() and card.is_file() and _inputs(folder) + images in path.read_text("utf-8")[:2000]:
         logging.info(f"{path} is up to date")
         return path
 
     # Here, so that an unchanged report is found quickly.
-    from alljax.report import ablation, evaluation_sections, external_section, page, tables
+    from alljax.report import ablation, evaluation_sections, external_section, model_card, page, tables
     from alljax.study.results import read_study
 
     study = read_study(folder)
@@ -63,6 +63,7 @@ def write_report(
         elif part.png:
             files.write_text(folder / "figures" / f"{part.name}.svg", part.svg)
             files.write_bytes(folder / "figures" / f"{part.name}.png", part.png)
+    files.write_text(card, model_card.model_card(study, found))
     files.write_text(path, text)
     return path
 
