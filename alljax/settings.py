@@ -90,6 +90,9 @@ SETTINGS: dict[str, Setting] = {
     "weights.path": Setting("", "weight file of the backbone, or a folder of weight files; empty: look up by name"),
     "weights.name": Setting("", "source of the weights (`alljax weights list`); empty: any for the backbone"),
     "preprocessing.name": _choice("pixel scaling; empty: that of the weights", "", "torch", "caffe", "rescale", "lite"),
+    "preprocessing.cell": _choice(
+        "masked: gray cells, as a baseline; never the best model of a study", "keep", "masked"
+    ),
     "preprocessing.image_size": Setting(0, "input size in pixels; 0: that of the weights", minimum=32, maximum=4096),
     "split.protocol": _choice(
         "division into training and test images; paper, official_folds_by_name: with leaks",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from alljax import files, progress
 from alljax.data.dataset import Dataset
-from alljax.data.images import load, resize
+from alljax.data.images import load, mask_cell, resize
 from alljax.data.inspection import num_threads
 
 Rows = NDArray[np.int32]
@@ -43,6 +43,7 @@ class ImageReader:
     image_size: int
     interpolation: str = "bilinear"
     antialias: bool = True
+    masked: bool = False  # see `alljax.data.images.mask_cell`
 
     @cached_property
     def labels(self) -> NDArray[np.int32]:
@@ -54,6 +55,7 @@ class ImageReader:
         images: NDArray[np.uint8] = np.zeros((len(rows), self.image_size, self.image_size, 3), np.uint8)
         for index in np.flatnonzero(mask):
             pixels = load(self.dataset, self.dataset.records[rows[index]])
+            pixels = mask_cell(pixels) if self.masked else pixels
             resize(pixels, images[index], self.interpolation, self.antialias)
         return images
 

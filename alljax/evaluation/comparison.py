@@ -56,10 +56,22 @@ class Ranking:
         return leaky if len(leaky) < len(trials) else frozenset()
 
     @cached_property
-    def order(self) -> list[str]:
-        """Names of the trials, best first, equal ones in the order of the study; leaky ones come last."""
+    def masked(self) -> frozenset[str]:
+        """Names of the trials on images without the cell, which are baselines, unless all are."""
         trials = self.metrics["trials"]
-        return sorted(trials, key=lambda name: (name in self.leaky, -trials[name][self.metric]))
+        masked = frozenset(name for name in trials if trials[name].get("masked"))
+        return masked if len(masked) < len(trials) else frozenset()
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """Why a trial is ranked after all others, however high its metric: by name."""
+        return dict.fromkeys(self.masked, "cell masked") | dict.fromkeys(self.leaky, "leaky test")
+
+    @cached_property
+    def order(self) -> list[str]:
+        """Names of the trials, best first, equal ones in the order of the study; leaky, then masked ones come last."""
+        trials = self.metrics["trials"]
+        return sorted(trials, key=lambda name: (name in self.masked, name in self.leaky, -trials[name][self.metric]))
 
     @property
     def best(self) -> str:

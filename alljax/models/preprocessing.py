@@ -20,6 +20,7 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # in the order of `channels`, as is std
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     channels: Literal["rgb", "bgr"] = "rgb"  # color order that the backbone was trained with
+    cell: str = "keep"  # masked: gray cells, see `alljax.data.images.mask_cell`
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Maps resized RGB images, uint8 (B, S, S, 3), to float32 (B, S, S, 3)."""

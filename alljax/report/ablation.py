@@ -44,8 +44,8 @@ def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
 def _verdict(ranking: Ranking, name: str) -> str:
     if name == ranking.best:
         return "best"
-    if name in ranking.leaky:
-        return "leaky test: not ranked"
+    if mark := ranking.marks.get(name):
+        return f"{mark}: not ranked"
     if ranking.differences[name].interval is None:
         return "tested on other images"
     return "significantly worse" if ranking.differences[name].below else "not distinguishable"

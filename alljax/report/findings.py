@@ -49,7 +49,7 @@ def headline(study: Study) -> dict[str, dict[str, Value]]:
 def findings(study: Study) -> list[str]:
     """Returns what the numbers support: the best model compared with the other models and with the baselines."""
     ranking = study.ranking
-    rivals = [name for name in ranking.order[1:] if name not in ranking.leaky]
+    rivals = [name for name in ranking.order[1:] if name not in ranking.marks]
     if not rivals:
         return [line for line, good in _judgements(study) if good]
     second = ranking.differences[rivals[0]]

@@ -36,7 +36,7 @@ def results_table(study: Study) -> Table:
     for place, name in enumerate(ranking.order):
         link, note = (
             ("" if place >= DRAWN else f"model-{place}" if place else "confusion-of-best"),
-            "leaky test" if name in ranking.leaky else "",
+            ranking.marks.get(name, ""),
         )
         tested.append((Value(name, note=note, link=link), trials[name]["split"], trials[name]))
     for split, content in splits.items():
@@ -61,7 +61,7 @@ def results_table(study: Study) -> Table:
             for name, message in study.metrics["failed"].items()
         ),
     )
-    title, count = "Metrics over all held-out images", len(trials)
+    title, count = "Metrics over all held-out images", len(trials) - len(ranking.masked)
     return Table("results", title, columns, rows[:count], rows[count:], notes)
 
 
@@ -165,8 +165,8 @@ def baselines_section(study: Study) -> Section:
 def results_section(study: Study) -> Section:
     """Returns the section with the table of models, and the metrics of the best one by class."""
     text = (
-        "The last rows are baselines without a network: what a model must exceed. Click on a heading to sort. Tables "
-        "are also in tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
+        "The last rows are baselines without a network or a cell: what a model must exceed. Click on a heading to "
+        "sort. Tables are also in tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
     )
     return Section("all-results", "Results", (text,), (results_table(study), class_metrics_table(study)))
 

@@ -132,9 +132,13 @@ def inline(figure: Figure, prefix: str) -> Markup:
 
 def _model(study: Study, name: str) -> dict[str, Any]:
     """Returns the name of a model, its main metric and its figures."""
-    metric, leaky = study.ranking.metric, ", leaky test" if name in study.ranking.leaky else ""
+    metric, mark = study.ranking.metric, study.ranking.marks.get(name)
     value = metric_value(metric, study.metrics["trials"][name], interval=False)
-    return {"name": name, "value": f"{METRICS[metric]} {value}{leaky}", "figures": _figures(study, name)}
+    return {
+        "name": name,
+        "value": f"{METRICS[metric]} {value}{f', {mark}' if mark else ''}",
+        "figures": _figures(study, name),
+    }
 
 
 def _figures(study: Study, name: str, png: bool = False) -> list[Figure]:

@@ -71,7 +71,8 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
     if outcome.inner:
         workdir.write_csv(here / workdir.INNER_PREDICTIONS, _inner_table(trial, experiment, outcome))
         written.append(workdir.INNER_PREDICTIONS)
-    inputs = {"weights": experiment.networks[trial.name].describe(), "split": trial.split}
+    network = experiment.networks[trial.name]
+    inputs = {"weights": network.describe(), "split": trial.split, "masked": network.preprocessing.cell == "masked"}
     workdir.write_json(here / "metrics.json", _summarize(trial, experiment, outcome) | inputs | outcome.costs)
     workdir.record(here, written)
 

@@ -39,7 +39,8 @@ Request = tuple[Network, str]
 def image_reader(dataset: Dataset, network: Network) -> ImageReader:
     """Returns the images of a data set at the size of a network."""
     settings = network.preprocessing
-    return ImageReader(dataset, settings.image_size, settings.interpolation, settings.antialias)
+    masked = settings.cell == "masked"
+    return ImageReader(dataset, settings.image_size, settings.interpolation, settings.antialias, masked)
 
 
 class FeatureExtractor:
@@ -149,6 +150,9 @@ class FeatureExtractor:
 
 def feature_key(network: Network, digests: tuple[str, ...], augment: str) -> str:
     """Returns the hash of everything that features depend on; libraries and back ends round differently."""
+    preprocessing = dataclasses.asdict(network.preprocessing)
+    if network.preprocessing.cell == "keep":
+        del preprocessing["cell"]  # features of earlier versions, which had no masks, are the same
     parts = {
         "images": digests,
         "views": augment,
@@ -156,7 +160,7 @@ def feature_key(network: Network, digests: tuple[str, ...], augment: str) -> str
         "weights": network.weights.sha256,
         "stage": network.stage,
         "pool": network.pool,
-        "preprocessing": dataclasses.asdict(network.preprocessing),
+        "preprocessing": preprocessing,
         "versions of alljax": [network.backbone.version, READING_VERSION],
         "versions": [importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "pillow")],
         "platform": jax.default_backend(),

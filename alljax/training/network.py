@@ -87,7 +87,8 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
         preprocessing, size = network.expected, config.preprocessing.image_size
         if config.preprocessing.name:
             preprocessing = get_preprocessing(config.preprocessing.name)
-        preprocessing = replace(preprocessing, image_size=size or preprocessing.image_size)
+        changes = {"image_size": size or preprocessing.image_size, "cell": config.preprocessing.cell}
+        preprocessing = replace(preprocessing, **changes)
         stage = config.model.stage or network.stage
         network = replace(network, stage=stage, pool=config.model.pool, preprocessing=preprocessing)
         networks.append(opened.setdefault(network, network))

@@ -1,6 +1,7 @@
 """Decoding of every format that users have, and resizing with the bits of Pillow and the values of tf.image.resize."""
 
 import io
+import math
 import struct
 import zlib
 
@@ -186,3 +187,16 @@ def test_real_images_equal_pillow(cnmc_zip) -> None:
     for record in dataset.records[::9]:
         data = dataset.read(record)
         assert np.array_equal(images.decode(data, "x"), Image.open(io.BytesIO(data)))
+
+
+def test_masked_cells_keep_outline_and_background() -> None:
+    cell = np.zeros((8, 10, 3), np.uint8)
+    cell[2:5, 3:7] = [200, 0, 30]
+    cell[3, 4] = 0  # a black pixel inside
+    masked = images.mask_cell(cell)
+    assert (masked == np.where(cell.any(2)[..., None], 128, 0)).all()
+    field = np.random.default_rng(0).integers(129, 256, (40, 60, 3), np.uint8)
+    gray = (images.mask_cell(field) == 128).all(2)
+    assert np.array_equal(images.mask_cell(field)[~gray], field[~gray])
+    assert gray[20, 30]
+    assert gray.sum() == pytest.approx(math.pi * 10 * 15, rel=0.05)

@@ -12,6 +12,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from alljax.report.model_tables import results_table
+from alljax.study.results import read_study
+
 TRIAL = "efficientnet_lite0-adam"
 TABLES = ("predictions.csv", "history.csv")
 
@@ -92,6 +95,19 @@ def test_columns_of_a_csv_are_subgroups(images: Path, tmp_path: Path, run: Run, 
     baselines = json.loads((tmp_path / "run/metrics.json").read_text())["baselines"]
     assert set(baselines) == {"majority", "size_and_color"}
     assert "cell size alone" not in (tmp_path / "run/report.html").read_text()
+
+
+def test_masked_cells_are_a_baseline(tmp_path: Path, run: Run) -> None:
+    sweep = "--config.study.sweep=[('preprocessing.cell', ('masked', 'keep'))]"
+    assert run("study", *SMALL, sweep, f"--workdir={tmp_path}")[0] == 0
+    study = read_study(tmp_path)
+    masked, kept = f"{TRIAL}-cell=masked", f"{TRIAL}-cell=keep"
+    assert study.ranking.order == [kept, masked]
+    table = results_table(study)
+    assert [str(name) for name, *_ in table.rows] == [kept]
+    assert str(table.footer[0][0]) == f"{masked} cell masked"
+    predictions = [study.predictions(name).probabilities for name in (masked, kept)]
+    assert not np.allclose(*predictions), "features of another image"
 
 
 def test_moved_images_are_the_same_study(images: Path, tmp_path: Path, run: Run, refused: Refused) -> None:
