@@ -14,7 +14,7 @@ from alljax.errors import WorkdirError
 from alljax.study import results, workdir
 from alljax.study.run import run_study
 
-OF_TRIAL = [f"trials/{TRIAL}/{name}" for name in (*workdir.TRIAL_FILES, workdir.PARAMETERS)]
+OF_TRIAL = [f"trials/{TRIAL}/{name}" for name in (*workdir.TRIAL_FILES, workdir.PARAMETERS, workdir.TRAINING_FEATURES)]
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def flip(path: Path, bit: int = 3) -> None:
 )
 def test_one_flipped_bit_is_named_and_repaired(name: str, config: ConfigDict, copy: Path, messages: list[str]) -> None:
     expected, number = contents(copy), workdir.verify_all(copy)
-    assert number == 8 + 4 * 4
+    assert number == 8 + 4 * 5
     flip(copy / name)
     with pytest.raises(WorkdirError, match="missing, or not as in checksums.json"):
         workdir.verify_all(copy)
