@@ -37,13 +37,9 @@ def default_config() -> ConfigDict:
 def load(file: str = "", overrides: Sequence[str] = (), problems: Problems | None = None) -> ConfigDict:
     """Returns the checked config of ``FILE.py[:argument]`` with overrides applied.
 
-    Args:
-        file: a Python file with ``get_config(argument)``, for example ``configs/quickstart.py:cnmc``. Empty: defaults.
-        overrides: words of the command line, for example ``["--config.train.epochs=7"]``.
-        problems: collects the errors in settings, which then have their defaults; None raises them together.
-
-    Raises:
-        ConfigError: missing file, unknown setting or argument, wrong type, or an error inside the file.
+    The file has a function ``get_config(argument)``; without a file all settings have their defaults.  `overrides` are
+    words of the command line, for example ``["--config.train.epochs=7"]``.  Errors in settings, which then have their
+    defaults, are collected in `problems`; without it they are raised together, as `ConfigError`.
     """
     found, changes = problems or Problems(), {}
     match = re.fullmatch(r"(.*\.py)(?::(.*))?", file)  # the path may contain colons

@@ -3,8 +3,7 @@
 A zip inside a folder is listed like a folder of the same name, so that several downloaded zips need no unpacking.  The
 numbered parts of one download, ``cells-20240101T101500Z-001.zip`` and ``…-002.zip``, are listed like one folder.
 
-No file is trusted: of the members of zips and the arrays of .npz files the declared sizes are checked before memory is
-used, and pickles are not read.
+Declared sizes, of members of zips and arrays of .npz files, are checked before memory is used.
 """
 
 import atexit
@@ -41,11 +40,8 @@ ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, T
 class Archive:
     """The files of a zip, or of a folder with its subfolders (links are followed) and zips, or one image file.
 
-    Attributes:
-        root: absolute path of the folder or the zip, or of the folder of an image or of the parts of a download.
-        paths: POSIX paths relative to `root` in natural order, without hidden and system files: files, and folders with
-            a slash at the end (in a zip, only the folders that it lists).
-        notes: remarks for the user, one line each.
+    `paths` are relative to `root`, in natural order, without hidden and system files: files, and folders with a slash
+    at the end (in a zip, only those that it lists).  `notes` are remarks for the user.
     """
 
     def __init__(self, root: Path) -> None:

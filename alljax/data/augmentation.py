@@ -28,11 +28,9 @@ Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array
 def make_augment(settings: ConfigDict) -> Augment:
     """Returns the compiled augmentation for the settings ``config.augment``.
 
-    Images are uint8 or float32 in 0 … 255 and come back as float32 in that range, not rounded.  Targets are class
-    probabilities; only MixUp changes them.  Padding, where the mask is False, stays black and is not mixed with images.
-
-    The result for an image depends on its key and the image only, with MixUp also on its partner, which the first key
-    of the batch selects.  Disabling one augmentation does not change the random numbers of the others.
+    Images in 0 … 255 come back as float32 in that range.  Targets are class probabilities; only MixUp changes them.
+    Padding, where the mask is False, stays black.  The result depends on the key and the image only, with MixUp also on
+    its partner; disabling one augmentation does not change the random numbers of the others.
     """
 
     def augment(keys: jax.Array, images: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -74,8 +74,8 @@ def make_splits(
 ) -> tuple[Fold, ...]:
     """Divides labeled records by a protocol, a key of `alljax.data.protocols.PROTOCOLS`.
 
-    Repeat r uses the seed ``seed + r``.  Records are ordered by subject, field, cell and file name first, so that their
-    order in the source has no influence.  Folds are ordered by repeat and fold.
+    Repeat r uses the seed ``seed + r``.  The order of the records in the source has no influence.  Folds are ordered by
+    repeat and fold.
 
     Args:
         dataset: N records.
@@ -128,9 +128,8 @@ def count_leaks(
 ) -> dict[str, int]:
     """Counts the test images that are related to training or validation images, summed over the folds.
 
-    Returns ``test_images``, their number; ``subject``, those whose subject is in the training data; ``field``, those
-    with another cell of the same photograph (subject and field) there; ``duplicate``, those with an equal element of
-    `images`, for example digests, there.
+    Returns the number of ``test_images``, and of those with the same ``subject``, another cell of the same photograph
+    (``field``) or an equal element of `images` (``duplicate``), for example a digest, in the training data.
     """
     # Records without a field get a field of their own.
     fields = [(record.subject, record.field) if record.field else (record.path, "") for record in records]

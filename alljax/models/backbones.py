@@ -95,12 +95,10 @@ class StagedNetwork(nn.Module):
     def __call__(
         self, images: jax.Array, last: str | None = None, context: BatchNormContext | None = None
     ) -> OrderedDict[str, jax.Array]:
-        """Returns the activation (B, h, w, channels) of each stage by name, in order.
+        """Returns the activation (B, h, w, channels) of each stage up to `last`, by name, in order.
 
-        Args:
-            images: float32 or bfloat16 (B, H, W, 3), preprocessed as the weights expect; at least 32×32 pixels.
-            last: the last stage to compute.
-            context: which layers use batch statistics; None: all use the running statistics.
+        Images are float32 or bfloat16 (B, H, W, 3) of at least 32×32 pixels, preprocessed as the weights expect.
+        Without a context all layers use the running statistics.
         """
         activations: OrderedDict[str, jax.Array] = OrderedDict()
         for name in self.widths:

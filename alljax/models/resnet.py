@@ -1,12 +1,9 @@
 """ResNet50 (He et al. 2015, arXiv 1512.03385, table 1) in its two published variants.
 
-The variants have the same layers but compute different functions; weights of one run in the other without an error
-and give meaningless features:
+Weights of one run in the other without an error and give meaningless features:
 
-- ``torchvision`` (and timm): the stride of a stage is in the 3×3 convolution of its first block, convolutions have
-  no bias, ε is 1e-5.
-- ``keras`` (and the original Caffe model): the stride is in the first 1×1 convolution, every convolution has a bias,
-  ε is 1.001e-5.
+- ``torchvision`` (and timm): the stride of a stage is in the 3×3 convolution of its first block, no biases.
+- ``keras`` (and the original Caffe model): the stride is in the first 1×1 convolution, every convolution has a bias.
 """
 
 import re

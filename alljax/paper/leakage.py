@@ -6,7 +6,6 @@ import numpy as np
 
 from alljax.data.protocols import LEAKY
 from alljax.evaluation.intervals import Jackknife
-from alljax.report import plots
 from alljax.report.setting_names import describe, varied_settings
 from alljax.report.tables import Section, Table, Value, difference_value, number_value
 from alljax.study.results import Study
@@ -27,16 +26,8 @@ def sections(study: Study) -> list[Section]:
         return []
     jackknife = Jackknife.of(*(study.predictions(name).held_out for pair in pairs for name in pair))
     gaps = [gap(study, pair, jackknife) for pair in pairs]
-    series = {}
-    for side, label in enumerate(SIDES):
-        results = [study.metrics["trials"][pair[side]] for pair in pairs]
-        series[label] = np.array([(result["accuracy"], *result["intervals"]["accuracy"]) for result in results])
-    if size := study.split_of(next(iter(pairs))[1])["baselines"].get("size_threshold"):
-        series["cell size alone"] = np.full((len(pairs), 3), size["accuracy"])
-    caption = "Accuracy of the same configurations on random images and on disjoint subjects, with intervals."
-    figure = plots.interval_figure("leakage", caption, list(pairs.values()), {"": series}, "accuracy")
     text = summary(gaps, jackknife, study.bootstrap.level)
-    return [Section("leakage", "Leakage gap", [text], [_table(study, pairs, gaps, jackknife), figure])]
+    return [Section("leakage", "Leakage gap", [text], [_table(study, pairs, gaps, jackknife)])]
 
 
 def find_pairs(study: Study) -> dict[Pair, str]:

@@ -1,8 +1,6 @@
 """Tables 1 to 7 and Figures 7 to 9 of the paper with our numbers beside the published ones."""
 
 import csv
-import itertools
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
@@ -13,15 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from pandas import DataFrame
 
-from alljax.evaluation.intervals import confidence_intervals
-from alljax.evaluation.metrics import METRICS
 from alljax.paper import matching, published
 from alljax.paper.matching import Match
 from alljax.paper.published import KEYS, NETWORKS, OPTIMIZERS, Key, Row
 from alljax.report import plots
 from alljax.report.findings import BASELINES
 from alljax.report.plots import BLUE, DASHES, VERMILION
-from alljax.report.tables import Figure, Section, Table, Value, difference_value
+from alljax.report.tables import Figure, Section, Table, Value
 from alljax.study.results import Study
 
 OTHER_DATA = (
@@ -48,7 +44,7 @@ def sections(study: Study) -> list[Section]:
     for number, (network, optimizer) in enumerate(KEYS, start=3):
         if network in match.networks:
             tables.append(metrics_table(match, number, (network, optimizer)))
-    tables += [table for table in (optimizer_table(match), table_7(match)) if table.rows]
+    tables.append(table_7(match))
     lines += [*matching.describe(match), *summary(match)]
     found = [Section("paper", "Against the paper", lines, tables)]
     if match.trials:
@@ -104,35 +100,6 @@ def metrics_table(match: Match, number: int, key: Key) -> Table:
     means = [value for mean in matching.compare_means(match, key) for value in mean.values]
     table = comparison_table(match, f"table-{number}", title, columns)
     return replace(table, footer=[[Value("mean"), *means]], notes=[f"In brackets: {match.study.intervals}."])
-
-
-def optimizer_table(match: Match) -> Table:
-    """Returns Adam minus RMSprop per network and number of epochs, where both are finished."""
-    metrics, rows, significant, study = ("accuracy", "macro_f1"), [], Counter[str](), match.study
-    for network, epochs in itertools.product(match.networks, match.epochs):
-        pair = [(network, optimizer, epochs) for optimizer in OPTIMIZERS]
-        if not {*pair} <= match.trials.keys():
-            continue
-        values = [Value(match.networks[network]), Value(str(epochs), epochs)]
-        adam, rmsprop = (study.predictions(match.trials[row]).held_out for row in pair)
-        bounds = confidence_intervals(adam, study.bootstrap.level, metrics, minus=rmsprop)
-        for metric in metrics:
-            first, second = (matching.compare(match, row, metric) for row in pair)
-            theirs, reach = first.theirs - second.theirs, first.rounding + second.rounding
-            values += [difference_value(metric, first.ours - second.ours, bounds.get(metric)),
-                       difference_value(metric, theirs, (theirs - reach, theirs + reach))]  # fmt: skip
-        significant.update(metric for metric, (low, high) in bounds.items() if low > 0 or high < 0)
-        rows.append(values)
-    headings = [f"{METRICS[metric]}, {whose}" for metric in metrics for whose in ("ours", "theirs")]
-    counts = " and ".join(f"{significant[metric]} of {len(rows)} in {METRICS[metric]}" for metric in metrics)
-    expected = f"{(1 - study.bootstrap.level) * len(rows):.1f}"
-    notes = (
-        f"Intervals that exclude 0: {counts}. If all true differences are 0, about {expected} are expected.",
-        f"Ours: {study.intervals} on the same images and seeds. Theirs: ends from rounding and the implied ranges. "
-        "Accuracy in percentage points.",
-    )
-    title = "Adam − RMSprop on the same images"
-    return Table("optimizers", title, ("network", "epochs", *headings), rows, notes=notes)
 
 
 def table_7(match: Match) -> Table:

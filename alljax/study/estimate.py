@@ -19,8 +19,8 @@ from alljax.study.sweep import Job, Trial
 from alljax.study.trials import make_heads
 from alljax.training.feature_extraction import feature_blocks, image_reader
 from alljax.training.fine_tuning import FineTuner
-from alljax.training.fold_loader import FoldLoader
 from alljax.training.head_training import compile_key
+from alljax.training.loop import FoldLoader
 from alljax.training.sampling import make_fold_rows
 from alljax.training.sharding import make_mesh
 

@@ -68,13 +68,12 @@ def expand(config: ConfigDict) -> list[Trial]:
 def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Collection[str] = ()) -> list[Job]:
     """Returns the jobs of a study without `finished` trials; of shard (i, n) only the jobs i, i + n, ….
 
-    With ``study.share_training`` frozen trials that differ in ``train.epochs`` only are prefixes of one training,
-    unless the schedule depends on its length.
+    Frozen trials that differ in ``train.epochs`` only are prefixes of one training, unless the schedule depends on it.
     """
     grouped: dict[str, list[Trial]] = {}
     for trial in sorted(trials, key=lambda trial: trial.config.train.epochs):
         train = trial.config.train
-        shared = trial.config.study.share_training and train.mode == "frozen" and train.schedule != "cosine"
+        shared = train.mode == "frozen" and train.schedule != "cosine"
         settings = configs.flatten(trial.config) | {"train.epochs": 0}
         grouped.setdefault(repr(settings) if shared else trial.name, []).append(trial)
     trainings = [*grouped.values()][shard[0] :: shard[1]]

@@ -20,12 +20,11 @@ from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.training import checkpoints, distributed
 from alljax.training.fine_tuning import FineTuner
-from alljax.training.fold_loader import FoldLoader
 from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs
-from alljax.training.loop import train
+from alljax.training.loop import FoldLoader, train
 from alljax.training.sampling import FoldRows, make_fold_rows
 from alljax.training.sharding import make_mesh
-from alljax.training.step import RUN, History, RunInputs
+from alljax.training.step import History, RunInputs
 
 RESULT = "result.npz"
 """The result of a finished run of a trial that has unfinished ones."""
@@ -153,11 +152,7 @@ def remove_checkpoints(folder: Path) -> None:
 
 def fold_keys(config: ConfigDict, fold: FoldRows) -> jax.Array:
     """Returns the key of each seed on a fold, (S,)."""
-    numbers = [fold.repeat, fold.fold]
-    if not config.study.share_training:
-        # Per length; with the stream RUN, 1, 2 and 3 epochs are not SHUFFLE, AUGMENT and DROPOUT of another run.
-        numbers += [RUN, config.train.epochs]
-    return _fold_in(np.arange(config.seed, config.seed + config.study.seeds), np.array(numbers))
+    return _fold_in(np.arange(config.seed, config.seed + config.study.seeds), np.array([fold.repeat, fold.fold]))
 
 
 @jax.jit

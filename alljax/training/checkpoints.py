@@ -43,8 +43,7 @@ class CheckpointManager:
     def __init__(self, folder: Path, train: ConfigDict, abstract: Any, note: str = "") -> None:
         """Creates the folder, which is of this run only, and removes incomplete checkpoints.
 
-        `abstract` has the state's shapes, types and placements (`Mesh.abstract`); `note` is what else must be equal in
-        a run that resumes.  Of checkpoints with equal losses the earlier is better.
+        `abstract` is from `Mesh.abstract`; `note` is what else must be equal in a run that resumes.
         """
         self.folder, self._abstract = folder.resolve(), abstract
         named = jax.tree.leaves_with_path(abstract)
@@ -64,10 +63,9 @@ class CheckpointManager:
         self._wait: Callable[[], Any] = lambda: None
 
     def save(self, step: int, state: Any, record: dict[str, Any], loss: float | None = None) -> None:
-        """Starts to write a checkpoint after `step` steps, when the previous one is complete.
+        """Starts to write a checkpoint when the previous one is complete; the arrays may be donated afterwards.
 
-        The arrays of `state` may be donated after this call. `record` is what else is needed to resume, JSON that must
-        not change; `loss` is that of the validation rows, if it was computed at this step.
+        `record` is what else is needed to resume; `loss` is that of the validation rows, if it is known at this step.
         """
         self.wait()
         with _write_errors(self.folder), jax.transfer_guard("allow"):  # Orbax copies arrays of a GPU implicitly

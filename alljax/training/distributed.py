@@ -38,8 +38,7 @@ def initialize(
 ) -> None:
     """Connects this process with the others of its run, before any use of a device; for one process does nothing.
 
-    Only the primary process prints results and progress.  The arguments are the options of the same names.  Raises
-    `ConfigError` if they are incomplete, or if not all processes connect with the same number of devices.
+    The arguments are the options of the same names.  Only the primary process prints results and progress.
     """
     global _connected
     arguments, tpu = (coordinator, processes, process), importlib.util.find_spec("libtpu") is not None

@@ -44,10 +44,7 @@ def image_reader(dataset: Dataset, network: Network) -> ImageReader:
 
 
 class FeatureExtractor:
-    """Gives the features of the networks of a study, computed when they are first requested.
-
-    Networks that differ in stage and pooling only share one pass through the backbone.
-    """
+    """Features of networks, computed at their first use; those that differ in stage or pooling share one pass."""
 
     def __init__(
         self, config: ConfigDict, dataset: Dataset, digests: tuple[str, ...], requests: Iterable[Request] = ()

@@ -107,10 +107,7 @@ class FineTuner:
         return step
 
     def _make_apply(self, layers: frozenset[str]) -> Apply:
-        """Returns the network as a function of its parameters; `layers` normalize by the batch.
-
-        The backbone computes in ``train.compute``; parameters, statistics, head and loss are float32.
-        """
+        """Returns the network as a function of its parameters, of which `layers` normalize by the batch."""
         train, network = self.config.train, self._network
         dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[train.compute]
 

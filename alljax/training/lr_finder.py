@@ -13,7 +13,7 @@ from alljax import interrupts
 from alljax.data.loader import ImageSource
 from alljax.errors import ConfigError
 from alljax.training.fine_tuning import FineTuner
-from alljax.training.fold_loader import FoldLoader
+from alljax.training.loop import FoldLoader
 from alljax.training.network import Network
 from alljax.training.sampling import FoldRows
 from alljax.training.sharding import make_mesh

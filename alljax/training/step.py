@@ -15,10 +15,10 @@ from alljax.data.augmentation import Augment
 from alljax.training.optimizers import Hyperparameters, make_optimizer
 from alljax.training.parameter_groups import Groups
 
-INIT, SHUFFLE, AUGMENT, DROPOUT, RUN = range(5)
+INIT, SHUFFLE, AUGMENT, DROPOUT = range(4)
 """Random streams, with one of which a run's key is folded before it is used.
 
-Initial parameters; order of an epoch; views or augmentation; dropout; keys of runs that do not share a training.
+Initial parameters; order of an epoch; views or augmentation; dropout.
 """
 
 Parameters = Mapping[str, jax.Array]

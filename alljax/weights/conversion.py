@@ -46,13 +46,9 @@ class Match:
 def convert(arrays: Mapping[str, np.ndarray], backbone: str, origin: str | Path = "the weight file") -> Converted:
     """Returns the arrays of a weight file as the variables of a backbone.
 
-    Arrays are renamed and transposed; float16, bfloat16 and float64 become float32.  A prefix of the names
-    (``state_dict/module.``, an outer Keras model) is removed; arrays outside of the network, such as the ImageNet
-    classifier, are ignored and logged.  `origin` is the file in messages.
-
-    Raises:
-        WeightsError: the file is for another network, an array is missing or has another shape, is not floating point
-            or contains NaN, or a converted file does not name its layout.
+    Arrays are renamed and transposed, and become float32.  A prefix of the names (``state_dict/module.``, an outer
+    Keras model) is removed; arrays outside of the network, such as the ImageNet classifier, are ignored and logged.
+    Raises `WeightsError`, in which `origin` is the file, if an array is missing or does not fit.
     """
     chosen = get_backbone(backbone)
     match, shapes = best_match(arrays, [chosen]), chosen.shapes
@@ -71,10 +67,7 @@ def convert(arrays: Mapping[str, np.ndarray], backbone: str, origin: str | Path 
 
 
 def convert_file(path: Path, backbone: str, out: Path) -> int:
-    """Writes a weight file as .safetensors with alljax's names (``params/block1/conv1/kernel``).
-
-    Returns the number of parameters and running statistics.
-    """
+    """Writes a weight file as .safetensors with alljax's names; returns the number of parameters and statistics."""
     converted = convert(formats.read_weights(path), backbone, path)
     flat = flatten_dict(converted.variables, sep="/")
     known = store.recognize(path)

@@ -1,7 +1,7 @@
 """Pickles of tensors, read without running their code.
 
-A pickle is a program that can call any function of any module.  Here a name outside of `ALLOWED` is never imported:
-it becomes a placeholder that accepts everything and does nothing.
+A pickle is a program that can call any function of any module.  Here it gets none: every name becomes a `Record`, which
+stores what the pickle does with it.  Tensors are made afterwards from the records of known functions.
 
 Source of the layouts: ``torch/serialization.py`` and ``torch/_utils.py`` of PyTorch 2.13,
 ``numpy/_core/src/multiarray/methods.c`` of NumPy 2.4.
@@ -12,7 +12,6 @@ import io
 import pickle
 import re
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -26,32 +25,20 @@ from alljax.files import check_size
 Arrays = dict[str, np.ndarray]
 
 
-class Call:
-    """A function that a pickle may call.  It has slots and refuses a state, so a pickle cannot change it."""
+class Record(dict):
+    """The call of a function or class by a pickle: arguments, state and the items of a dictionary."""
 
-    __slots__ = ("function",)
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        self.function = function
-
-    def __call__(self, *arguments: object) -> object:  # noqa: D102
-        return self.function(*arguments)
-
-    def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("the pickle changes a function")
-
-
-class Opaque(dict):
-    """Placeholder for an object of an unknown class; it keeps the items of a dictionary and ignores all else."""
-
-    __slots__ = ()
+    __slots__ = ("arguments", "state")
     __hash__ = object.__hash__  # type: ignore[assignment] # may be a key
+    name = ""
 
-    def __init__(self, *arguments: object, **options: object) -> None:
+    def __init__(self, *arguments: Any) -> None:
         super().__init__()
+        self.arguments = arguments
+        self.state: Any = ()
 
-    def __setstate__(self, state: object) -> None:
-        pass
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
 
     def append(self, *items: object) -> None:
         """Ignores items of unknown lists and sets."""
@@ -59,32 +46,22 @@ class Opaque(dict):
     extend = add = append
 
 
-class NumpyObject:
-    """A NumPy dtype or array, whose constructor a pickle calls before it gives the state."""
-
-    __slots__ = ("arguments", "state")
-
-    def __init__(self, *arguments: Any) -> None:
-        self.arguments = arguments
-        self.state: Any = ()
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-def _numbers(content: Any, dtype: Any, shape: Any, order: Any) -> object:
-    """Returns an array, or `Opaque` if it does not contain numbers; NumPy itself would trust the flags of a dtype."""
+def _numbers(content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray | None:
+    """Returns an array, or None if it does not contain numbers; NumPy itself would trust the flags of a dtype."""
     code = dtype.arguments[0]
-    if not re.fullmatch(r"[iu][1248]|f[248]|b1|bfloat16", str(code)):
-        return Opaque()
-    content = content.encode("latin-1") if isinstance(content, str) else content  # from Python 2
+    code = str(getattr(code, "name", code)).removeprefix("ml_dtypes.")
+    if not re.fullmatch(r"[iu][1248]|f[248]|b1|bfloat16", code):
+        return None
+    if isinstance(content, Record):  # protocol 2 has no bytes: they are bytes(), or a text that _codecs encodes
+        content = "".join(content.arguments[:1])
+    content = content.encode("latin-1") if isinstance(content, str) else content  # also from Python 2
     return np.frombuffer(content, np.dtype(code).newbyteorder(dtype.state[1])).reshape(shape, order=order)
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> object:
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> np.ndarray | None:
     """Returns a view of a storage; NumPy refuses one that is not inside of it.  Offset and stride count elements."""
     if not isinstance(storage, np.ndarray):  # of an unknown type
-        return storage
+        return None
     size = storage.itemsize
     strides = [step * size for step in stride]
     return np.ndarray(shape, storage.dtype, storage.view(np.uint8), offset * size, strides)
@@ -92,49 +69,43 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> o
 
 STORAGES = {"Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Bool": "bool"}
 STORAGES |= {"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8"}
+STORAGES = {f"torch.{kind}Storage": dtype for kind, dtype in STORAGES.items()}
+STORAGES["torch.storage.UntypedStorage"] = "uint8"
 
-ALLOWED: dict[tuple[str, str], object] = {
-    ("collections", "OrderedDict"): Call(OrderedDict),
-    ("torch._utils", "_rebuild_tensor"): Call(_tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): Call(_tensor),
-    ("torch._utils", "_rebuild_parameter"): Call(lambda tensor, *rest: tensor),
-    ("torch._utils", "_rebuild_parameter_with_state"): Call(lambda tensor, *rest: tensor),
-    ("torch", "Size"): Call(tuple),
-    ("torch.storage", "UntypedStorage"): "uint8",
-    # Text, which a pickle cannot change.
-    **{("torch", f"{kind}Storage"): dtype for kind, dtype in STORAGES.items()},
-    ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): Call(NumpyObject),
-    ("ml_dtypes", "bfloat16"): "bfloat16",
-    ("_codecs", "encode"): Call(lambda text, encoding: text.encode("latin-1")),
-    **{(module, "bytes"): Call(lambda: b"") for module in ("__builtin__", "builtins")},  # in protocol 2
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): Call(NumpyObject) for core in ("core", "_core")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): Call(_numbers) for core in ("core", "_core")},
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": lambda tensor, *rest: tensor,
+    "torch._utils._rebuild_parameter_with_state": lambda tensor, *rest: tensor,
+    "numpy.core.numeric._frombuffer": _numbers,
+    "numpy._core.numeric._frombuffer": _numbers,
 }
+PLAIN = ("collections.OrderedDict", "numpy.", "torch.Size", "torch._utils.", "_codecs.", *STORAGES)
+"""The start of names that also pickles of tensors contain."""
 
 
 class Unpickler(pickle.Unpickler):
-    """Reads tensors and plain values; every other global becomes `Opaque` and is never imported."""
+    """Reads plain values and records; no global is imported."""
 
-    def __init__(self, file: IO[bytes], storage: Callable[[str, np.dtype, int], Any] = Opaque) -> None:
+    def __init__(self, file: IO[bytes], storage: Callable[[str, np.dtype, int], Any] = Record) -> None:
         super().__init__(file, encoding="latin-1")
         self._storage = storage
         self._unknown: list[str] = []
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns an allowed function, or the placeholder."""
-        if (module, name) in ALLOWED:
-            return ALLOWED[module, name]
-        self._unknown.append(ascii(f"{module}.{name}")[1:-1][:100])
-        return Opaque
+        """Returns a new class of records with this name."""
+        full = f"{module}.{name}"
+        if not full.startswith(PLAIN):
+            self._unknown.append(ascii(full)[1:-1][:100])
+        return type("Record", (Record,), {"__slots__": (), "name": full})
 
     def persistent_load(self, identity: Any) -> Any:
         """Returns the storage that a PyTorch pickle refers to; views of storages are of PyTorch before 0.4."""
         if len(identity) < 5:  # the class of a pickled module, with its source code
             return identity[1]
-        _, dtype, key, _, count, *view = identity
-        supported = dtype in STORAGES.values() and not any(view)
-        return self._storage(key, np.dtype(dtype), count) if supported else Opaque()
+        _, kind, key, _, count, *view = identity
+        dtype = STORAGES.get(getattr(kind, "name", ""))
+        return self._storage(key, np.dtype(dtype), count) if dtype and not any(view) else Record()
 
     def arrays(self) -> Arrays:
         """Returns the arrays in the pickle by their path through its dictionaries and lists."""
@@ -148,8 +119,10 @@ class Unpickler(pickle.Unpickler):
         return arrays
 
 
-def _arrays(value: object, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    if isinstance(value, NumpyObject) and len(value.state) == 5:  # an array; a dtype has a longer state
+def _arrays(value: Any, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    while isinstance(value, Record) and value.name in FUNCTIONS and not value.state:
+        value = FUNCTIONS[value.name](*value.arguments)
+    if isinstance(value, Record) and value.name.endswith("multiarray._reconstruct"):
         _, shape, dtype, fortran, content = value.state
         value = _numbers(content, dtype, shape, "F" if fortran else "C")
     if isinstance(value, np.ndarray):

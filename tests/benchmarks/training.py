@@ -29,8 +29,7 @@ from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import get_preprocessing
 from alljax.training import sharding
 from alljax.training.fine_tuning import FineTuner
-from alljax.training.fold_loader import FoldLoader
-from alljax.training.loop import train
+from alljax.training.loop import FoldLoader, train
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
 from alljax.training.step import Batch, RunInputs

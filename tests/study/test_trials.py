@@ -39,19 +39,6 @@ def test_keys_of_seeds_folds_and_repeats_differ() -> None:
     assert jax.random.key_data(key).tolist() == key_data(config, 1, 2)[1]
 
 
-def test_keys_of_separate_trainings_are_no_streams_of_each_other() -> None:
-    """1, 2 and 3 epochs are also the numbers of streams that are folded into a run's key."""
-    config = default_config()
-    shared = jax.random.wrap_key_data(np.array(key_data(config)[0], np.uint32))
-    config.study.share_training = False
-    own = []
-    for epochs in range(1, 6):
-        config.train.epochs = epochs
-        own.append(key_data(config)[0])
-    streams = [jax.random.key_data(jax.random.fold_in(shared, number)).tolist() for number in range(6)]
-    assert len({tuple(key) for key in own + streams}) == 5 + 6
-
-
 def test_compilations_do_not_depend_on_the_numbers_of_folds_and_seeds(
     toy_config: Callable[..., ConfigDict], tmp_path: Path, compilations: list[str]
 ) -> None:

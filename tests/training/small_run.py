@@ -18,8 +18,7 @@ from alljax.models.preprocessing import get_preprocessing
 from alljax.progress import Update
 from alljax.training.checkpoints import CheckpointManager
 from alljax.training.fine_tuning import FineTuner
-from alljax.training.fold_loader import FoldLoader
-from alljax.training.loop import train
+from alljax.training.loop import FoldLoader, train
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
 from alljax.training.sharding import Mesh

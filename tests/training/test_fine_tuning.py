@@ -12,8 +12,7 @@ from training.small_run import CLASSES, GROUPS, SPLIT, STEPS, Images, Run, ident
 
 from alljax.errors import ConfigError
 from alljax.training.fine_tuning import FineTuner
-from alljax.training.fold_loader import FoldLoader
-from alljax.training.loop import train
+from alljax.training.loop import FoldLoader, train
 from alljax.training.network import Network
 from alljax.training.sampling import make_fold_rows
 from alljax.training.sharding import Mesh, PmapMesh, bytes_per_device

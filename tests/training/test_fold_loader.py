@@ -13,7 +13,7 @@ from training.small_run import ONE
 
 from alljax.config import default_config
 from alljax.data.splits import Fold
-from alljax.training.fold_loader import FoldLoader
+from alljax.training.loop import FoldLoader
 from alljax.training.sampling import FoldRows, epoch_order, make_fold_rows
 from alljax.training.sharding import Mesh, PmapMesh
 from alljax.training.step import SHUFFLE, Batch
