@@ -6,7 +6,8 @@ Frozen backbones, average pooling, Dense(512) and softmax, batches of 32, learni
 random splits of the images into 8,528 and 2,133, drawn 5 times: 32 trials.  The split is not stratified, because the
 accuracies that the paper states do not fit a stratified one (--config.split.stratified=true is that reading).  Shorter
 trainings are prefixes of the longest.  On two CPU cores features take about 48 minutes, and the heads about 2 minutes
-per repeat.  "Against the paper" shows every published number, ours, the difference, and whether it is within the tolerance: the spread over splits and seeds.
+per repeat.  "Against the paper" shows every published number, ours, the difference, and whether it is
+within the tolerance: the spread over splits and seeds.
 
 Words after the colon, joined with commas, as in ``configs/paper.py:keras,both``:
 
