@@ -111,7 +111,7 @@ def evaluate(options: Options) -> int:
     if options.robustness:
         from alljax.study import robustness
 
-        robustness.measure_robustness(options.workdir, options.weights, options.images)
+        robustness.measure_robustness(options.workdir, options.trial, options.weights, options.images)
     if not options.source:
         report.write_report(options.workdir, paper.sections)
         model_tables.print_results(study)

@@ -198,7 +198,7 @@ def _robustness(study: Study, found: Sequence[Numbers]) -> Parts:
     columns, title = ("perturbation", "strength", *headings), "Metrics on perturbed images"
     table = _table(study, "robustness", title, columns, rows, note)
     text = f"{metrics[first]} significantly lower than on unperturbed images: {', '.join(worse.values()) or 'nowhere'}."
-    drawn = {name: label for name, label in metrics.items() if name != "accuracy"}
+    drawn = {name: label for name, label in metrics.items() if name != "accuracy"} or metrics
     return text, [evaluation_plots.robustness_curves(found, drawn), table]
 
 

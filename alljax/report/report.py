@@ -70,7 +70,7 @@ def write_report(
 
 def _inputs(folder: Path) -> str:
     """Returns a hash of what the page is made from: the study's files, its contact sheets and the code."""
-    patterns = "*.json", "*.csv", "trials/*/*.csv", "external/*/*.json", SHEETS
+    patterns = "*.json", "*.csv", "trials/*/*.csv", "trials/*/robustness.json", "external/*/*.json", SHEETS
     paths = [path for pattern in patterns for path in folder.glob(pattern)]
     paths += [path for path in Path(alljax.__file__).parent.rglob("*.*") if "__pycache__" not in path.parts]
     return hashlib.sha256("".join(f"{path} {files.sha256(path)}\n" for path in sorted(paths)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""How the metrics of a study's best trial change when the images change, for robustness.json."""
+"""How the metrics of a trial change when the images change, for robustness.json."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,8 @@ from alljax.study.results import Predictions
 METRICS = ("auc", "accuracy", "macro_recall")
 
 
-def measure_robustness(folder: Path, weights: str, count: int) -> None:
-    """Writes ``trials/NAME/robustness.json`` of the best trial: metrics on perturbed images.
+def measure_robustness(folder: Path, trial: str, weights: str, count: int) -> None:
+    """Writes ``trials/NAME/robustness.json`` of a trial, by default the best: metrics on perturbed images.
 
     It is a list, the unperturbed images first, of ``perturbation``, ``severity`` (0 to 4), ``strength``, its ``unit``,
     number of ``images``, ``metrics``, and their ``differences`` to those of the unperturbed images, both with
@@ -27,6 +27,7 @@ def measure_robustness(folder: Path, weights: str, count: int) -> None:
 
     Args:
         folder: the working directory of a study.
+        trial: its name.
         weights: file of the backbone's weights or a folder with it, if it was moved since the study.
         count: how many images are used at most: one of each subject at random, then a second one of each, ...
 
@@ -34,7 +35,7 @@ def measure_robustness(folder: Path, weights: str, count: int) -> None:
         DataError: an image of the study is missing or cannot be read.
         WorkdirError: see `open_ensemble`.
     """
-    ensemble = open_ensemble(folder, weights=weights)
+    ensemble = open_ensemble(folder, trial, weights)
     level, seed = ensemble.study.bootstrap.level, ensemble.config.seed
     predictions, opened = ensemble.study.predictions(ensemble.trial), results.open_records(ensemble.config)
     chosen = _choose(predictions, count, seed)
@@ -74,4 +75,4 @@ def _choose(predictions: Predictions, count: int, seed: int) -> np.ndarray:
     images = pandas.DataFrame({"path": predictions.paths, "subject": predictions.subjects}).drop_duplicates("path")
     images = images.sample(frac=1, random_state=seed)
     order = np.argsort(images.groupby("subject").cumcount(), kind="stable")
-    return np.flatnonzero(np.isin(predictions.paths, images["path"].iloc[order[:count]]))
+    return np.flatnonzero(np.isin(predictions.paths, images["path"].iloc[order[: max(count, 1)]]))

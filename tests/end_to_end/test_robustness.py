@@ -14,6 +14,7 @@ from alljax.study.results import read_study
 
 def test_unperturbed_images_give_the_metrics_of_the_study(study: Path, tmp_path: Path, run: Run) -> None:
     folder = Path(shutil.copytree(study, tmp_path / "study"))
+    assert run("evaluate", f"--workdir={folder}")[0] == 0
     code, _, err = run("evaluate", f"--workdir={folder}", "--robustness")
     assert code == 0, err
     best = read_study(folder).ranking.best
