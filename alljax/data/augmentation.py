@@ -21,26 +21,17 @@ from ml_collections import ConfigDict
 RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 HED_FROM_RGB = np.linalg.inv(RGB_FROM_HED)
 
-Augment = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-"""Keys (B,), images (B, S, S, 3), targets (B, C) and mask (B,) → augmented images and targets."""
+Augment = Callable[[jax.Array, jax.Array], jax.Array]
+"""Keys (B,) and images (B, S, S, 3), uint8 or float32 in 0 … 255 → augmented images, float32 in that range."""
 
 
 def make_augment(settings: ConfigDict) -> Augment:
     """Returns the compiled augmentation for the settings ``config.augment``.
 
-    Images in 0 … 255 come back as float32 in that range.  Targets are class probabilities; only MixUp changes them.
-    Padding, where the mask is False, stays black.  The result depends on the key and the image only, with MixUp also on
-    its partner; disabling one augmentation does not change the random numbers of the others.
+    The result for an image depends on its key and the image only, and black padding stays black.  Disabling one
+    augmentation does not change the random numbers of the others.
     """
-
-    def augment(keys: jax.Array, images: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        images = jax.vmap(lambda key, image: _augment_one(settings, key, image))(keys, images.astype(jnp.float32))
-        if settings.mixup:
-            key = jax.random.fold_in(keys[0], 2**31)  # the other keys come from splitting
-            images, targets = mixup(key, images, targets, mask, settings.mixup)
-        return images, targets
-
-    return jax.jit(augment)
+    return jax.jit(jax.vmap(lambda key, image: _augment_one(settings, key, image.astype(jnp.float32))))
 
 
 def _augment_one(settings: ConfigDict, key: jax.Array, image: jax.Array) -> jax.Array:
@@ -148,26 +139,6 @@ def cutout(key: jax.Array, image: jax.Array, side: float) -> jax.Array:
     line = (jnp.arange(image.shape[0], dtype=jnp.float32) + 0.5) / image.shape[0]
     inside = (jnp.abs(line - row) < side / 2)[:, None] & (jnp.abs(line - column) < side / 2)[None, :]
     return jnp.where(inside[..., None], 0.0, image)
-
-
-def mixup(
-    key: jax.Array, images: jax.Array, targets: jax.Array, mask: jax.Array, alpha: float
-) -> tuple[jax.Array, jax.Array]:
-    """Mixes each image and its target with a random partner of the batch.
-
-    ``weight · image + (1 - weight) · partner`` with a weight per image from Beta(alpha, alpha) (Zhang et al. 2018,
-    arXiv 1710.09412); small alphas leave most images nearly unchanged.  Images where the mask is False are no partners.
-    """
-    partner_key, weight_key = jax.random.split(key)
-    partner = jax.random.categorical(partner_key, jnp.where(mask, 0.0, -jnp.inf), shape=mask.shape)
-    weight = jax.random.beta(weight_key, alpha, alpha, mask.shape)
-    weight = jnp.where(mask, weight, 1.0)  # padding does not change
-
-    def mixed(values: jax.Array) -> jax.Array:
-        own = weight.reshape(-1, *[1] * (values.ndim - 1))
-        return own * values + (1 - own) * values[partner]
-
-    return mixed(images), mixed(targets)
 
 
 def separate_stains(image: jax.Array) -> jax.Array:

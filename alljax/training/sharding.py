@@ -25,8 +25,6 @@ def make_mesh(config: ConfigDict) -> "Mesh":
     if config.parallel == "pmap":
         if fsdp > 1:
             raise ConfigError("mesh.fsdp requires parallel=jit; pmap replicates the complete state on every device")
-        if config.augment.mixup:
-            raise ConfigError("augment.mixup requires parallel=jit; under pmap a device sees only its part of a batch")
         return PmapMesh()
     return Mesh(fsdp)
 

@@ -154,7 +154,7 @@ def make_train_step(
             sums, batch_stats = carry
             inputs, targets = part.inputs, jax.nn.one_hot(part.labels, len(run.class_weights))
             if augment is not None:
-                inputs, targets = augment(example_keys(AUGMENT, part), inputs, targets, part.mask)
+                inputs = augment(example_keys(AUGMENT, part), inputs)
             keys = example_keys(DROPOUT, part)
 
             def mean_loss(params: Parameters) -> tuple[jax.Array, tuple[Any, Metrics]]:

@@ -17,11 +17,11 @@ from alljax.data import augmentation, synthetic
 SIDE = 48
 EVERYTHING = {
     "flips": True, "quarter_turns": True, "rotation": 180.0, "shift": 0.1, "zoom": 0.3, "crop": 0.2, "brightness": 0.3,
-    "contrast": 0.3, "stain": 0.1, "blur": 1.5, "cutout": 0.5, "mixup": 0.4,
+    "contrast": 0.3, "stain": 0.1, "blur": 1.5, "cutout": 0.5,
 }  # fmt: skip
 COLORS = ("brightness", "contrast", "stain", "blur")
 MOVED = {name: EVERYTHING[name] for name in ("shift", "zoom", "crop")}
-ALONE = [MOVED, *({name: value} for name, value in EVERYTHING.items() if name not in (*MOVED, "mixup"))]
+ALONE = [MOVED, *({name: value} for name, value in EVERYTHING.items() if name not in MOVED)]
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +43,14 @@ compiled = functools.cache(augmentation.make_augment)
 affine, dihedral = jax.jit(augmentation.affine), jax.jit(augmentation.dihedral)
 
 
-def augmented(settings: dict, images: jax.Array, seed: int = 0, mask: jax.Array | None = None):
-    targets = jnp.eye(2)[jnp.arange(len(images)) % 2]
-    mask = jnp.ones(len(images), bool) if mask is None else mask
+def augmented(settings: dict, images: jax.Array, seed: int = 0) -> jax.Array:
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(len(images)))
-    return compiled(configured(settings))(keys, images, targets, mask)
+    return compiled(configured(settings))(keys, images)
 
 
 @pytest.mark.parametrize("settings", [*ALONE, EVERYTHING], ids=lambda settings: "+".join(settings))
 def test_each_changes_images_within_range_by_key(cells: jax.Array, settings: dict) -> None:
-    first, again, other = (np.asarray(augmented(settings, cells, seed)[0]) for seed in (0, 0, 1))
+    first, again, other = (np.asarray(augmented(settings, cells, seed)) for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first, cells)
@@ -61,8 +59,8 @@ def test_each_changes_images_within_range_by_key(cells: jax.Array, settings: dic
 
 
 def test_disabling_one_does_not_change_the_others(cells: jax.Array) -> None:
-    dimmed, _ = augmented({"brightness": 0.3}, cells)
-    turned, _ = augmented({"quarter_turns": True, "brightness": 0.3}, cells)
+    dimmed = augmented({"brightness": 0.3}, cells)
+    turned = augmented({"quarter_turns": True, "brightness": 0.3}, cells)
     assert not np.array_equal(dimmed, turned)
     np.testing.assert_allclose(jnp.sum(dimmed, (1, 2, 3)), jnp.sum(turned, (1, 2, 3)), rtol=1e-5)
 
@@ -71,21 +69,12 @@ def test_black_stays_exactly_black(cells: jax.Array) -> None:
     background = np.asarray(cells).max(-1) == 0
     assert 0.5 < background.mean() < 0.95
     for name in (*COLORS, "cutout"):
-        images, _ = augmented({name: EVERYTHING[name]}, cells)
+        images = augmented({name: EVERYTHING[name]}, cells)
         assert not np.asarray(images)[background].any(), name
 
 
-def test_padding_stays_black_and_is_not_mixed(cells: jax.Array) -> None:
-    mask = jnp.arange(6) < 3
-    padded = jnp.where(mask[:, None, None, None], cells, 0).astype(jnp.uint8)
-    poisoned = jnp.where(mask[:, None, None, None], cells, 200).astype(jnp.uint8)
-    images, targets = augmented(EVERYTHING, padded, mask=mask)
-    assert not np.asarray(images[3:]).any()
-    for_poisoned = augmented(EVERYTHING, poisoned, mask=mask)
-    assert np.array_equal(images[:3], for_poisoned[0][:3])
-    assert np.array_equal(targets[:3], for_poisoned[1][:3])
-    nothing, _ = augmented(EVERYTHING, jnp.zeros_like(cells), mask=jnp.zeros(6, bool))
-    assert not np.asarray(nothing).any()
+def test_padding_stays_black(cells: jax.Array) -> None:
+    assert not np.asarray(augmented(EVERYTHING, jnp.zeros_like(cells))).any()
 
 
 def test_eight_views_are_the_dihedral_group(noise: jax.Array) -> None:
@@ -98,7 +87,7 @@ def test_eight_views_are_the_dihedral_group(noise: jax.Array) -> None:
 def many(settings: dict, image: np.ndarray, count: int) -> np.ndarray:
     """Returns `count` augmentations of an image, six per call: the shape that is compiled already."""
     batch = jnp.stack([jnp.asarray(image, jnp.uint8)] * 6)
-    return np.concatenate([augmented(settings, batch, seed)[0] for seed in range(-(-count // 6))])[:count]
+    return np.concatenate([augmented(settings, batch, seed) for seed in range(-(-count // 6))])[:count]
 
 
 def test_flips_and_quarter_turns_are_exact_and_equally_likely(noise: jax.Array) -> None:
@@ -189,18 +178,3 @@ def test_cutout_sets_one_square_to_black() -> None:
     assert (sizes == 12).all(1).any()
     assert sizes.max() == 12
     assert sizes.min() < 12, "no square crosses the border"
-
-
-def test_mixup_mixes_images_and_targets_equally() -> None:
-    count = 1000
-    images = jnp.broadcast_to(jnp.arange(float(count)).reshape(count, 1, 1, 1), (count, 1, 1, 3))
-    mask = jnp.arange(count) < 800
-    for alpha in (0.1, 1.0):
-        mixed, targets = jax.jit(augmentation.mixup)(jax.random.key(1), images, jnp.eye(count), mask, alpha)
-        np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
-        assert not targets[:800, 800:].any(), "padding was mixed in"
-        np.testing.assert_allclose(mixed[:, 0, 0, 0], np.asarray(targets) @ np.arange(count), rtol=1e-5, atol=1e-3)
-        assert np.array_equal(mixed[800:], images[800:])
-        # the variance of Beta(alpha, alpha) is 1 / (4 (2 alpha + 1))
-        spread = float(jnp.std(jnp.diagonal(targets)[:800]))
-        assert spread == pytest.approx(0.5 / np.sqrt(2 * alpha + 1), rel=0.06)
