@@ -6,6 +6,7 @@ from typing import Any
 
 from alljax.errors import first_few, plural
 from alljax.evaluation.metrics import METRICS
+from alljax.report.sharing import display_note
 from alljax.report.tables import Section, Table, Value, difference_value, metric_value
 from alljax.study import workdir
 from alljax.study.results import Study
@@ -30,24 +31,26 @@ def sections(study: Study) -> list[Section]:
 def external_table(study: Study, place: Path) -> Table:
     """Returns the metrics of one external test with their change from the held-out images of the study."""
     found = workdir.read_json(place / "metrics.json", {"source": str})
-    recalls = {f"recall_{label}": f"recall of {of_class}" for label, of_class in enumerate(study.class_names)}
+    names = METRICS | {f"recall_{label}": f"recall of {of_class}" for label, of_class in enumerate(study.class_names)}
+    shown = [(label, key, found["ensemble"]) for key, label in names.items()]
+    of_subjects = {key: label for key, label in names.items() if key in HEADLINE or key.startswith("recall")}
+    shown += [(f"subjects: {label}", key, found.get("subjects", {})) for key, label in of_subjects.items()]
+    for when in ("calibration", "calibration_after_temperature"):
+        after = ", with temperature" if when != "calibration" else ""
+        shown += [(f"{label}{after}", key, found.get(when, {})) for key, label in CALIBRATION.items()]
+    for point in found["operating_points"]:
+        at = f"at the threshold for {point['target']} {point['value']:.2f}"
+        shown += [(f"{rate} {at}", rate, point) for rate in ("sensitivity", "specificity")]
     rows = []
-    of_subjects = {
-        key: f"subjects: {label}" for key, label in (METRICS | recalls).items() if key in {*HEADLINE, *recalls}
-    }
-    for kind, shown in {"ensemble": METRICS | recalls, "subjects": of_subjects}.items():
-        result = found.get(kind, {"intervals": {}})
-        for key, label in shown.items():
-            if result.get(key) is not None:
-                change = result["change"].get(key, {"value": None, "interval": None})
-                heads = metric_value(key, found["heads"]) if kind == "ensemble" else Value("")
-                changed = difference_value(key, change["value"], change["interval"])
-                rows.append((Value(label), metric_value(key, result), changed, heads))
-    for key, label in CALIBRATION.items():
-        rows.append((Value(label), metric_value(key, found["calibration"]), Value(""), Value("")))
-    columns = ("metric", "ensemble", "change", "single heads")
+    for label, key, result in shown:
+        if result.get(key) is not None:
+            change = result.get("change", {}).get(key)
+            changed = difference_value(key, change["value"], change["interval"]) if change else Value("")
+            heads = metric_value(key, found["heads"]) if result is found["ensemble"] else Value("")
+            rows.append((Value(label), metric_value(key, result), changed, heads))
+    notes = [display_note(study, note) for note in _notes(study, found)]
     title = f"{found['trial']} on {found['source']}"
-    return Table(f"external-{place.name}", title, columns, rows, notes=[*_notes(study, found)])
+    return Table(f"external-{place.name}", title, ("metric", "ensemble", "change", "single heads"), rows, notes=notes)
 
 
 def _notes(study: Study, found: Mapping[str, Any]) -> Iterator[str]:

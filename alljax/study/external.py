@@ -18,7 +18,9 @@ from alljax.errors import ConfigError, DataError, plural
 from alljax.evaluation.calibration import calibration
 from alljax.evaluation.intervals import HeldOut, Jackknife, summarize
 from alljax.evaluation.metrics import METRICS
+from alljax.evaluation.operating_points import operating_points
 from alljax.evaluation.subjects import by_subject, ensemble
+from alljax.evaluation.temperature import scale
 from alljax.study import workdir
 from alljax.study.ensemble import open_ensemble
 from alljax.study.results import Study
@@ -52,6 +54,11 @@ def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes
     known += [f"recall_{label}" for label in np.unique(labels)]
     about["subjects_by_class"] = Jackknife.of(joint).subjects
     found = about | {"trial": name, "calibration": calibration(joint, level)}
+    if temperature := (result := study.metrics["trials"][name])["temperature"]:
+        scaled = replace(test, probabilities=scale(heads, temperature).mean(0, keepdims=True))
+        found["calibration_after_temperature"] = calibration(scaled, level)
+    points = [point | {"thresholds": [point["threshold"]]} for point in result["operating_points"]]
+    found["operating_points"] = operating_points(joint, np.zeros(len(labels), int), points, level)
     for kind, (new, old) in pairs.items():
         found[kind] = summarize(new, level, known)
         found[kind]["change"] = _changes(found[kind], summarize(old, level, known))
