@@ -131,7 +131,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--robustness": {"help": "also measure it: classify images that are rotated, blurred, ...", "action": "store_true"},
     "--images:most": {"help": "at most, for robustness; default: 200", "type": int, "default": 200, "metavar": "N"},
     "--verify": {"help": "compare all files of the study with their checksums", "action": "store_true"},
-    "--metric": {"help": "default: ranks the models", "choices": ["auc", "balanced_accuracy"], "default": ""},
+    "--metric": {"help": "default: ranks the models", "choices": ["auc", "macro_recall"], "default": ""},
     "--difference": {"help": "difference of the metric; default: %(default)s", "type": fraction, "default": 0.05},
     "--power": {"help": "probability of finding it; default: %(default)s", "type": fraction, "default": 0.8},
     "--images": {"help": "images per subject; default: %(default)s", "type": int, "default": 20, "metavar": "N"},

@@ -43,7 +43,7 @@ def fit(
         where the background is not black); ``size_and_color``, a logistic regression on area and mean color.
     """
     inputs = np.column_stack([colors] if areas is None else [areas, colors]).astype(np.float64)
-    rules: dict[str, Rule] = {"majority": _majority, "size_threshold": _size_threshold, "size_and_color": _regression}
+    rules: dict[str, Rule] = {"majority": _majority, "size_threshold": size_threshold, "size_and_color": _regression}
     if areas is None:
         del rules["size_threshold"]
     tested = np.concatenate([fold.test for fold in folds])
@@ -117,7 +117,7 @@ def _majority(
     return shares, np.zeros(shares.shape)
 
 
-def _size_threshold(
+def size_threshold(
     inputs: np.ndarray, labels: np.ndarray, tested: np.ndarray, classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predicts the class shares on the image's side of a threshold; scores: the area, or less of it for small classes.
