@@ -151,6 +151,9 @@ def check(config: ConfigDict, problems: Problems | None = None) -> ConfigDict:
     if config.train.patience and not (config.split.validation and config.train.keep_best):
         error = "train.patience needs validation images (split.validation above 0) and train.keep_best of at least 1; "
         found.errors.append(ConfigError(error + "early stopping on test images would bias the result"))
+    if config.study.select == "nested" and (config.train.mode != "frozen" or config.evaluation.inner_folds < 2):
+        error = "study.select=nested needs heads (train.mode=frozen) and inner folds (evaluation.inner_folds above 1)"
+        found.errors.append(ConfigError(error))
     if problems is None:
         found.report()
     return config

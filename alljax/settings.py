@@ -170,6 +170,9 @@ SETTINGS: dict[str, Setting] = {
     "features.augment": _choice("dihedral: also features of the seven rotated and flipped images", "none", "dihedral"),
     "features.memory": _choice("where heads read features; auto: the device if they fit", "auto", "device", "disk"),
     "study.sweep": Setting((), "pairs (setting, values) or (settings, rows of values); the trials are their product"),
+    "study.select": _choice(
+        "the best trial is chosen in each fold by the other folds; nested: by inner folds", "other_folds", "nested"
+    ),
     "study.compare": _choice("compare with the tables of the paper", "", "paper"),
     "study.checkpoints": Setting(True, "store the parameters of each trial, which `alljax predict` needs"),
     "study.seeds": Setting(1, "number of seeds per trial and fold: seed, seed + 1, ...", minimum=1, maximum=10_000),

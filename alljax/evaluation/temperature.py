@@ -18,6 +18,6 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
 
     def loss(logarithm: float) -> float:
-        return float(losses(labels, scale(probabilities, np.exp(logarithm))).mean())
+        return float(losses(labels, scale(probabilities, np.exp(logarithm)))[0].mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-4, 6), method="bounded").x))

@@ -178,7 +178,7 @@ def _selection(study: Study, found: Numbers) -> Parts:
     chosen = [f"{trial} in {plural(count, 'fold')}" for trial, count in Counter[str](found["chosen"]).most_common()]
     text = (
         f"{METRICS[metric]} of the best of {models} models, selected on the images that it is tested on: {best}. "
-        f"Selected for each fold on the other folds: {nested} ({', '.join(chosen)})."
+        f"Selected for each fold on {found['by']}: {nested} ({', '.join(chosen)})."
     )
     return text, []
 

@@ -64,8 +64,17 @@ def findings(study: Study) -> list[str]:
         f"{comparison}. Significantly worse than the best model: {below} of {plural(len(rivals), 'other model')}.",
         *(line for line, good in _judgements(study) if good),
         f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, so its numbers are "
-        "slightly optimistic; only new images can show by how much.",
+        f"optimistic{_nested(study)}.",
     ]
+
+
+def _nested(study: Study) -> str:
+    """Returns by how much the best model is optimistic: what it is worth if it is chosen without the tested images."""
+    if not (found := study.evaluation["selection"]):
+        return "; only new images can show by how much"
+    key = found["metric"]
+    nested, value = number_value(key, found["nested"], found["interval"]), number_value(key, found["value"])
+    return f": selected for each fold on {found['by']}, {METRICS[key]} is {nested} instead of {value}"
 
 
 def _judgements(study: Study) -> Iterator[tuple[str, bool]]:

@@ -13,6 +13,7 @@ from alljax.evaluation.calibration import calibration
 from alljax.evaluation.intervals import HeldOut, summarize
 from alljax.evaluation.metrics import folds_are_complete
 from alljax.evaluation.operating_points import operating_points
+from alljax.evaluation.selection import select
 from alljax.evaluation.subgroups import beyond_size, subgroups
 from alljax.evaluation.subjects import by_subject, ensemble, training_shares
 from alljax.evaluation.temperature import scale
@@ -38,8 +39,40 @@ def evaluate_study(folder: Path) -> Study:
 
 
 def assess(study: Study) -> dict[str, Any]:
-    """Returns the content of evaluation.json: ``trials``, what is known of each finished trial beyond its metrics."""
-    return {"trials": {name: _assess_trial(study, name) for name in study.metrics["trials"]}}
+    """Returns the content of evaluation.json.
+
+    ``trials``, what is known of each finished trial beyond its metrics, and ``selection``, see `_select`.
+    """
+    return {
+        "trials": {name: _assess_trial(study, name) for name in study.metrics["trials"]},
+        "selection": _select(study),
+    }
+
+
+def _select(study: Study) -> dict[str, Any] | None:
+    """Returns what the best of the trials of its split is worth if it is chosen in each fold without the tested images.
+
+    By the inner folds with ``study.select=nested``, if every fold has some, else by the other folds of the same repeat;
+    None for one trial or one fold.
+    """
+    best, metric = study.ranking.best, study.ranking.metric
+    trials = study.metrics["trials"]
+    names = [name for name in study.ranking.order if trials[name]["split"] == trials[best]["split"]]
+    tests = {name: study.predictions(name).held_out for name in names}
+    folds = natural_sort({*study.predictions(best).folds})
+    inner = {name: study.inner_predictions(name) for name in names if study.config["study.select"] == "nested"}
+    tuning = {name: found.held_out for name, found in inner.items() if found} or tests
+    outer = np.array([" ".join(head.split()[:2]) for head in np.asarray(tuning[best].folds)])
+    if tuning is tests:
+        repeats = np.array([head.split()[0] for head in outer])
+        members = {fold: (repeats == fold.split()[0]) & (outer != fold) for fold in folds}
+    else:
+        members = {fold: outer == fold for fold in folds}
+    if len(names) < 2 or not all(rows.any() for rows in members.values()):
+        return None
+    by, value = "the other folds" if tuning is tests else "inner folds", trials[best][metric]
+    selected = select(tests, tuning, members, metric, study.bootstrap.level)
+    return {"best": best, "metric": metric, "value": value, "by": by, **selected}
 
 
 def _assess_trial(study: Study, name: str) -> dict[str, Any]:

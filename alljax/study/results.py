@@ -140,7 +140,7 @@ class Study:
             paths=np.array(rows["path"], str),
             subject_names=np.array(rows["subject_name"], str),
             subjects=np.array(rows["subject"], str),
-            folds=np.array(rows[heads].astype(str).agg(" ".join, axis=1), str),
+            folds=np.array(rows[heads[0]].astype(str).str.cat(rows[heads[1:]].astype(str), sep=" "), str),
             labels=np.array(rows["label"].map(labels), np.int64),
             probabilities=probabilities.reshape(seeds, -1, len(self.classes)),
         )

@@ -42,13 +42,13 @@ RESULT = RULE | {
 SUMMARY = DIVISION | {
     "dataset": DATASET, "splits": {ANY: DIVISION}, "trials": {ANY: RESULT}, "missing": [str], "failed": {ANY: str},
 }  # fmt: skip
-EVALUATION = {"trials": {ANY: dict}}
+EVALUATION = {"trials": {ANY: dict}, "selection": dict | None}
 ENVIRONMENT = {"alljax": str, "command": str, "devices": [str], "packages": {ANY: str}, "inputs": {ANY: str}}
 CHECKSUMS = {ANY: {"sha256": str, "bytes": int, "modified": int}}
 
 WORDS: dict[Any, str] = {
     str: "text", int: "an integer", NUMBER: "a number", NUMBER | None: "a number or null", bool: "true or false",
-    list: "a list", dict: "an object",
+    list: "a list", dict: "an object", dict | None: "an object or null",
 }  # fmt: skip
 
 

@@ -113,8 +113,8 @@ def _fit_inner(
             fitted = _fit_heads(job, features, labels, part, lambda epochs, accuracy: update(epochs), inner=True)
             for trial, outcome in zip(job.trials, fitted, strict=True):
                 found[trial.name].append(outcome.probabilities[0, : part.test_count])
-                if error := _diverged(trial, part, outcome.history):
-                    errors.setdefault(trial.name, error)
+                if not np.isfinite(outcome.probabilities).all():
+                    errors.setdefault(trial.name, _error(trial, f"an inner fold of fold {part.fold}"))
     return found
 
 
@@ -169,7 +169,10 @@ def _diverged(trial: Trial, fold: FoldRows, history: History) -> ConfigError | N
     if not len(bad):
         return None
     epoch, seed = bad[0]
+    return _error(trial, f"epoch {epoch + 1} (seed {trial.config.seed + seed}, fold {fold.fold})")
+
+
+def _error(trial: Trial, where: str) -> ConfigError:
     return ConfigError(
-        f"the loss became NaN in epoch {epoch + 1} (seed {trial.config.seed + seed}, fold {fold.fold}); "
-        f"lower train.learning_rate={trial.config.train.learning_rate:g}"
+        f"the loss became NaN in {where}; lower train.learning_rate={trial.config.train.learning_rate:g}"
     )

@@ -35,7 +35,7 @@ class FoldOutcome(NamedTuple):
     """What training on one fold yields for R runs (seeds), on the host."""
 
     params: Any  # nested, to be stored, with a leading axis R
-    history: History
+    history: Any  # `History`; None without validation rows
     probabilities: Any  # float32 (R, U, C) of the test rows after the last epoch; padded, see `FoldRows.test_count`
 
 
@@ -90,7 +90,7 @@ class HeadTrainer:
             runs: from `make_runs`.
             features: float32 (N, V, D), V views of each image.
             labels: int32 (N,).
-            fold: training, validation and test rows. Without validation rows the curves repeat those of training.
+            fold: training, validation and test rows. Without validation rows there are no curves.
             update: called with the number of epochs done, over all runs, and the mean accuracy on the validation rows.
         """
         hidden, memory = self._config.model.hidden, device_memory() or files.host_memory()
@@ -105,19 +105,18 @@ class HeadTrainer:
         num_steps = steps_per_epoch(self._config, fold)
         for epoch in range(epochs[-1]):
             state = self.train_epoch(state, runs, features, labels, fold, epoch)
-            validation = metrics = jax.device_get(state.metrics)
             if len(fold.validation):
                 rows = fold.validation, fold.validation_count
                 validation, _ = self.evaluate(state.eval_params, features, labels, *rows)
-            loss, accuracy = metrics.means
-            rate = np.asarray(learning_rate(self._config, runs.hyperparameters, (epoch + 1) * num_steps - 1))
-            history.append(History(rate, loss, accuracy, *validation.means))
+                loss, accuracy = jax.device_get(state.metrics).means
+                rate = np.asarray(learning_rate(self._config, runs.hyperparameters, (epoch + 1) * num_steps - 1))
+                history.append(History(rate, loss, accuracy, *validation.means))
             interrupts.check()
-            update(len(runs.key), float(history[-1].val_accuracy.mean()))
+            update(len(runs.key), float(history[-1].val_accuracy.mean()) if history else np.nan)
             if epoch + 1 in epochs:
                 _, probabilities = self.evaluate(state.eval_params, features, labels, fold.test)
                 params = unflatten_dict(jax.device_get(state.eval_params), sep="/")
-                curves = jax.tree.map(lambda *values: np.stack(values, 1), *history)
+                curves = jax.tree.map(lambda *values: np.stack(values, 1), *history) if history else None
                 found.append(FoldOutcome(params, curves, probabilities))
         return found
 

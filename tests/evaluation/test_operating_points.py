@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import softmax
+from sklearn.metrics import log_loss
 
 from alljax.data.splits import Fold
 from alljax.evaluation.intervals import HeldOut
@@ -70,6 +71,9 @@ def test_temperature_undoes_overconfidence() -> None:
     labels = (softmax(logits, axis=1).cumsum(1) < RNG.random((20_000, 1))).sum(1)
     found = fit_temperature(labels, softmax(3 * logits, axis=1))
     assert found == pytest.approx(3, rel=0.05)
+    grid = np.linspace(2.5, 3.5, 51)
+    losses = [log_loss(labels, softmax(3 * logits / temperature, axis=1)) for temperature in grid]
+    assert found == pytest.approx(grid[np.argmin(losses)], abs=0.02)
     np.testing.assert_allclose(scale(softmax(3 * logits, axis=1), np.full((20_000, 1), 3.0)), softmax(logits, axis=1))
 
 
