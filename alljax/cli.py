@@ -127,6 +127,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--trial": {"help": "trial of the study; default: that with the highest AUC", "default": "", "metavar": "NAME"},
     "--weights": {"help": "weights of the backbone, if they were moved", "default": "", "metavar": "FILE|FOLDER"},
     "--weights:too": {"help": "also remove downloaded weights", "action": "store_true"},
+    "--class": {"help": "class to explain; default: the predicted one", "default": "", "metavar": "NAME"},
     "images": {"help": "images, folders, zips, CSVs or .npz", "nargs": "+", "type": _path, "metavar": "IMAGE|SOURCE"},
     "--robustness": {"help": "also measure it: classify images that are rotated, blurred, ...", "action": "store_true"},
     "--images:most": {"help": "at most, for robustness; default: 200", "type": int, "default": 200, "metavar": "N"},

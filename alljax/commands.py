@@ -125,6 +125,23 @@ def evaluate(options: Options) -> int:
     return _exit_code(table.notes)
 
 
+@_verb(
+    "explain",
+    "--workdir --trial --weights --class --out:folder images",
+    "alljax explain --workdir=runs/quickstart my_images/ --out=explained",
+)
+def explain(options: Options) -> int:
+    """Show what a trained trial uses in images, and the nearest training images."""
+    from alljax.report import explanation
+    from alljax.study import explain
+
+    explanation.check_folder(options.out)
+    found = explain.explain(options.workdir, options.trial, options.weights, options.images, getattr(options, "class"))
+    explanation.write(found, options.out)
+    show(*found.findings, f"{options.out}: {plural(len(found.images), 'image')}", sep="\n")
+    return _exit_code(found.dataset.notes)
+
+
 @_verb("report", "--workdir shards --verify", "alljax report --workdir=runs/quickstart")
 def report(options: Options) -> None:
     """Write report.html from the finished trials of a study."""

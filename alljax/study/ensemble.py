@@ -50,6 +50,7 @@ class Ensemble:
     config: ConfigDict  # of the trial
     network: Network
     heads: tuple[tuple[int, int, int], ...]  # repeat, fold and seed of each, in this order
+    parameters: Mapping[str, np.ndarray]  # (H, ...) of what was trained, by "/"-joined names
     _blocks: Blocks = field(repr=False)
 
     def predict(self, dataset: Dataset) -> Iterator[Block]:
@@ -94,14 +95,18 @@ def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:
     seeds = range(config.seed, config.seed + config.study.seeds)
     workdir.verify(workdir.trial_folder(folder, name), workdir.PARAMETERS)
 
+    parameters: dict[str, np.ndarray] = {}
+
     def load(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
         expected = {f"{fold}/{path}": shape for fold in folds for path, shape in shapes.items()}
         loaded = flatten_dict(checkpoints.load_arrays(file, expected), sep="/")
-        return {path: np.concatenate([loaded[f"{fold}/{path}"] for fold in folds]) for path in shapes}
+        parameters.update({path: np.concatenate([loaded[f"{fold}/{path}"] for fold in folds]) for path in shapes})
+        return parameters
 
     make = _frozen_blocks if config.train.mode == "frozen" else _fine_tuned_blocks
     heads = tuple((*divmod(fold, protocol["folds"]), seed) for fold in folds for seed in seeds)
-    return Ensemble(study, name, config, network, heads, make(config, network, len(study.classes), load))
+    blocks = make(config, network, len(study.classes), load)
+    return Ensemble(study, name, config, network, heads, parameters, blocks)
 
 
 def _frozen_blocks(config: ConfigDict, network: Network, num_classes: int, load: Load) -> Blocks:

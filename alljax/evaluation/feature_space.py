@@ -1,0 +1,75 @@
+"""What the features of a backbone contain: nearest images, main directions, and how well they identify subjects."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+
+NEIGHBORS = 5
+"""Nearest images that `nearest` returns."""
+
+FOLDS = 5
+"""Of the cross-validation of the probe; a subject needs as many photographs."""
+
+_COMPONENTS, _PERMUTATIONS = 50, 1000
+
+
+class SubjectProbe(NamedTuple):
+    """How well features identify the subjects of one class."""
+
+    subjects: int
+    images: int
+    recall: float  # mean over subjects, cross-validated
+    chance: float  # 1 / subjects
+    upper: float  # the mean recall below which 95 % of the random assignments of subjects to images are
+
+
+def nearest(features: np.ndarray, queries: np.ndarray, excluded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rows and Euclidean distances (Q, K) of the `NEIGHBORS` nearest of N images, nearest first.
+
+    The arguments are features (N, D) and (Q, D), and which images are no candidates, bool (Q, N).
+    """
+    distances = np.where(excluded, np.inf, euclidean_distances(queries, features))
+    rows = distances.argsort(axis=1, kind="stable")[:, :NEIGHBORS]
+    return rows, np.take_along_axis(distances, rows, axis=1)
+
+
+def project(features: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Returns features (N, D), then (Q, D), on the first two principal components of the former, (N + Q, 2)."""
+    components = PCA(2, random_state=0).fit(features)
+    return np.concatenate([components.transform(features), components.transform(queries)])
+
+
+def probe_subjects(features: np.ndarray, subjects: Sequence[str], photographs: Sequence[str]) -> SubjectProbe | None:
+    """Predicts the subject of each image of one class from its features; None if there are no two subjects to predict.
+
+    Logistic regression on principal components, in cross-validation that keeps the images of a photograph together.
+    Subjects with fewer than `FOLDS` photographs are left out.
+
+    Args:
+        features: (N, D).
+        subjects: N names.
+        photographs: N names; equal ones are of one photograph.
+    """
+    _, names = np.unique(subjects, return_inverse=True)
+    _, fields = np.unique(photographs, return_inverse=True)
+    rows = np.isin(names, [name for name in set(names) if len(set(fields[names == name])) >= FOLDS])
+    names, fields = names[rows], fields[rows]
+    if len(np.unique(names)) < 2:
+        return None
+    model = make_pipeline(
+        PCA(min(_COMPONENTS, len(names) // 2, features.shape[1]), whiten=True, random_state=0),
+        LogisticRegression(class_weight="balanced", max_iter=1000),
+    )
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    predicted = cross_val_predict(model, features[rows], names, groups=fields, cv=folds)
+    rng = np.random.default_rng(0)
+    by_chance = [balanced_accuracy_score(rng.permutation(names), predicted) for _ in range(_PERMUTATIONS)]
+    recall, number = float(balanced_accuracy_score(names, predicted)), len(np.unique(names))
+    return SubjectProbe(number, len(names), recall, 1 / number, float(np.quantile(by_chance, 0.95)))
