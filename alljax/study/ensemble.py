@@ -53,6 +53,12 @@ class Ensemble:
     parameters: Mapping[str, np.ndarray]  # (H, ...) of what was trained, by "/"-joined names
     _blocks: Blocks = field(repr=False)
 
+    @property
+    def result(self) -> dict[str, Any]:
+        """What the study stored for the trial, such as ``temperature`` and ``operating_points``."""
+        result: dict[str, Any] = self.study.metrics["trials"][self.trial]
+        return result
+
     def predict(self, dataset: Dataset) -> Iterator[Block]:
         """Yields the predictions for all images in order, block by block; nothing is kept or stored.
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
-from scipy.special import softmax
 
 from alljax import files, progress
 from alljax.data import inspection
@@ -21,6 +20,7 @@ from alljax.evaluation import novelty
 from alljax.evaluation.intervals import HeldOut
 from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.subjects import by_subject
+from alljax.evaluation.temperature import scale
 from alljax.study import workdir
 from alljax.study.ensemble import Ensemble, open_ensemble
 from alljax.study.experiment import open_images
@@ -43,49 +43,33 @@ class Model:
     """The ensemble of a trial, and what is known of its training images."""
 
     ensemble: Ensemble
-    training_features: dict[str, np.ndarray] | None  # see `novelty`; None: none are stored
+    training_features: dict[str, np.ndarray]  # see `novelty`; empty for fine-tuned networks
     training_images: frozenset[str]  # SHA-256 of their pixels
 
     @classmethod
     def open(cls, folder: Path, trial: str, weights: str) -> "Model":
         """Reads a trial, see `open_ensemble`."""
-        ensemble = open_ensemble(folder, trial, weights)
-        here, features = workdir.trial_folder(folder, ensemble.trial), None
-        if (here / workdir.TRAINING_FEATURES).is_file():
+        ensemble, features = open_ensemble(folder, trial, weights), {}
+        here = workdir.trial_folder(folder, ensemble.trial)
+        if ensemble.config.train.mode == "frozen":
             workdir.verify(here, workdir.TRAINING_FEATURES)
             features = checkpoints.load_arrays(here / workdir.TRAINING_FEATURES)
         sides, images = workdir.read_csv(folder, "split.csv", {"path": str, "subset": str}), ensemble.study.images
         trained = images["path"].isin(sides["path"][sides["subset"] == "train"])
         return cls(ensemble, features, frozenset(images["pixels"][trained]))
 
-    @property
-    def result(self) -> dict[str, Any]:
-        """What the study stored for the trial; ``temperature`` and ``operating_points`` if they were fitted."""
-        result: dict[str, Any] = self.ensemble.study.metrics["trials"][self.ensemble.trial]
-        return result
-
-    @property
-    def columns(self) -> list[str]:
-        """The names of what `predict` returns."""
-        kinds = ("prob", "calibrated") if self.result.get("temperature") else ("prob",)
-        names = [f"{kind}_{name}" for kind in kinds for name in self.ensemble.study.classes]
-        return names + ["distance", "distance_quantile"] * bool(self.training_features)
-
-    def predict(self, dataset: Dataset, update: progress.Update) -> "DataFrame":
-        """Returns the `columns`, one row per image; the temperature applies to each head."""
-        import pandas
-
-        blocks = []
+    def predict(self, dataset: Dataset, update: progress.Update) -> np.ndarray:
+        """Returns probabilities, calibrated ones, distance and its quantile, (n, C + C + 2); NaN where unknown."""
+        parts, temperature = [], self.ensemble.result["temperature"]
         for block in self.ensemble.predict(dataset):
-            parts = [block.probabilities.mean(0)]
-            if temperature := self.result.get("temperature"):
-                logits = np.log(np.maximum(block.probabilities, np.finfo(np.float32).tiny))
-                parts.append(softmax(logits / temperature, axis=2).mean(0))
-            if self.training_features and block.features is not None:
-                parts.append(np.stack(novelty.distances(self.training_features, block.features), axis=1))
-            blocks.append(np.hstack(parts))
-            update(len(blocks[-1]))
-        return pandas.DataFrame(np.concatenate(blocks), columns=self.columns)
+            probabilities = block.probabilities
+            calibrated = scale(probabilities, temperature) if temperature else np.full_like(probabilities, np.nan)
+            distances = np.full((probabilities.shape[1], 2), np.nan)
+            if block.features is not None:
+                distances = np.stack(novelty.distances(self.training_features, block.features), axis=1)
+            parts.append(np.hstack([probabilities.mean(0), calibrated.mean(0), distances]))
+            update(len(distances))
+        return np.concatenate(parts)
 
     def warnings(self, found: dict[str, Any]) -> list[str]:
         """Returns what is unusual in an image with these `inspection.properties`."""
@@ -112,8 +96,8 @@ def predict(
         trial: its name; empty: the best of each study.
         weights: file of the backbone's weights or a folder with it, if it was moved since the study.
         images: image files, or sources as `data.source`.
-        out: has the columns path, subject, predicted, prob_<class>…, calibrated_<class>…, distance, distance_quantile,
-            one per operating point, and warnings. What is not stored with the trial is left out.
+        out: path, subject, predicted, prob_<class>…, calibrated_<class>…, distance, distance_quantile, of one study of
+            two classes the class at each operating point, and warnings. What is not known is empty.
 
     Returns:
         Lines about the result, and the number of images that cannot be read.
@@ -144,14 +128,14 @@ def predict(
 
 def _held_out(model: Model) -> str:
     """Returns what the study found for this ensemble on images that its heads were not trained on."""
-    study, name = model.ensemble.study, model.ensemble.trial
+    study, parts = model.ensemble.study, []
     if not (study.folder / workdir.EVALUATION).is_file():  # some trials are missing
         return ""
-    found, parts = study.evaluation["trials"][name]["ensemble"], []
-    for metric in ("auc", "macro_recall"):
-        if (value := found[metric]) is not None:
-            interval = "[{:.3f}, {:.3f}]".format(*found["intervals"][metric]) if metric in found["intervals"] else ""
-            parts.append(f"{METRICS[metric]} {value:.3f} {interval}".rstrip())
+    found = study.evaluation["trials"][model.ensemble.trial]["ensemble"]
+    for name in ("auc", "macro_recall"):
+        if (value := found[name]) is not None:
+            interval = " [{:.3f}, {:.3f}]".format(*found["intervals"][name]) if name in found["intervals"] else ""
+            parts.append(f"{METRICS[name]} {value:.3f}{interval}")
     return f"this ensemble on held-out images of {study.folder}: {', '.join(parts)} ({study.intervals})"
 
 
@@ -189,18 +173,18 @@ def _predict(models: Sequence[Model], chunk: Dataset, update: progress.Update) -
     for path, of_image in found.items():
         warnings[path] = "; ".join(dict.fromkeys(line for model in models for line in model.warnings(of_image)))
     readable = np.array([record.path in found for record in chunk.records])
-    columns = [name for name in models[0].columns if all(name in model.columns for model in models)]
-    values = np.full((len(readable), len(columns)), np.nan)
+    classes, number = np.array(chunk.classes), len(chunk.classes)
+    values = np.full((len(readable), 2 * number + 2), np.nan)
     if found:
         opened = replace(chunk, records=tuple(record for record in chunk.records if record.path in found))
-        values[readable] = np.mean([model.predict(opened, update)[columns] for model in models], axis=0)
-    classes, probabilities = np.array(chunk.classes), values[:, : len(chunk.classes)]
+        values[readable] = np.mean([model.predict(opened, update) for model in models], axis=0)
     table = pandas.DataFrame({"path": [record.path for record in chunk.records]})
     table["subject"] = [record.subject for record in chunk.records]
-    table["predicted"] = np.where(readable, classes[probabilities.argmax(1)], "")
-    table[columns] = values
-    for point in models[0].result.get("operating_points", ()) if len(models) == 1 else ():
-        decided = classes[(probabilities[:, 1] >= point["threshold"]).astype(int)]
+    table["predicted"] = np.where(readable, classes[values[:, :number].argmax(1)], "")
+    names = [f"{kind}_{name}" for kind in ("prob", "calibrated") for name in classes]
+    table[[*names, "distance", "distance_quantile"]] = values
+    for point in models[0].ensemble.result["operating_points"] if len(models) == 1 else ():
+        decided = classes[(values[:, 1] >= point["threshold"]).astype(int)]
         table[f"{point['target']}_{point['value']:g}"] = np.where(readable, decided, "")
     table["warnings"] = table["path"].map(warnings)
     return table

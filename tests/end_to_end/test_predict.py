@@ -124,7 +124,7 @@ def test_columns_warnings_and_subjects(study: Path, cells: Path, tmp_path: Path,
     """Unreadable images are rows with the reason; images of the study, other sizes and odd pixels are named."""
     folder, out = shutil.copytree(study, tmp_path / "study"), tmp_path / "new/found.csv"
     trial, summary = "efficientnet_lite0-adam", json.loads((folder / "metrics.json").read_text())
-    points = [{"target": "sensitivity", "value": 0.9, "threshold": 0.25}]
+    points = [{"target": "sensitivity", "value": 0.9, "threshold": 0.25, "thresholds": []}]
     summary["trials"][trial] |= {"temperature": 2.5, "operating_points": points}
     workdir.write_study(folder, {"metrics.json": summary})
     write_files(cells, {"UID_900_1_1_all.bmp": b"bad", "UID_901_1_1_all.png": picture(side=60)})
