@@ -86,6 +86,8 @@ def _judgements(study: Study) -> Iterator[tuple[str, bool]]:
     result, baselines = study.metrics["trials"][name], study.split_of(name)["baselines"]
     majority, improvement = baselines["majority"], result["size_improvement"]
     label = study.class_names[int(np.sum(majority["confusion"], axis=0).argmax())]
+    if result["auc"] is None:
+        yield "The AUC over images is undefined: there are folds without images of a class.", False
     good = result["accuracy"] > majority["accuracy"]
     ours, always = (metric_value("accuracy", one, interval=False) for one in (result, majority))
     comparison = "higher than" if good else "not higher than"

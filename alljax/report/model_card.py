@@ -68,9 +68,10 @@ def model_card(study: Study, sections: Sequence[Section]) -> str:
     """Returns the card: intended use, limitations, the report without figures, settings, software, open items."""
     used = [trial["weights"] for trial in study.metrics["trials"].values()]
     weights = dict.fromkeys(f"{one['backbone']}, {_license(one['name'])}, SHA-256 {one['sha256']}" for one in used)
-    changed = {key: value for key, value in without_folders(study.config).items() if key in SETTINGS}
     lines = [
-        f"    {key}={value}" for key, value in changed.items() if json.dumps(value) != json.dumps(SETTINGS[key].default)
+        without_folders(f"    {key}={study.config[key]}")
+        for key, setting in SETTINGS.items()
+        if json.dumps(study.config[key]) != json.dumps(setting.default)
     ]
     packages = ", ".join(f"{name} {version}" for name, version in study.environment["packages"].items())
     limits = [f"- {line}" for line in findings.warnings(study)] or ["None were found."]

@@ -4,7 +4,6 @@ import functools
 import itertools
 import json
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,14 +35,12 @@ COLORS = dict(zip((plots.INK, *plots.PALETTE), VARIABLES, strict=True))
 
 def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) -> list[Section]:
     """Returns the sections of the page in order: `effects` of settings come before the results, `more` after them."""
-    best = study.ranking.best
-    varied = setting_names.varied_settings(study)
+    best, varied = study.ranking.best, setting_names.varied_settings(study)
     differing = [f"{one.name} ({'; '.join(value.text for value in one.values)})" for one in varied]
     setup = [_describe(study), *([f"Settings that differ: {', '.join(differing)}."] if varied else [])]
-    confusion, roc, precision, accuracy, loss, *sheet = _figures(study, best, png=True)
-    binary = len(study.classes) == 2
-    curve = "each curve" if binary else "each curve, of one class against all others,"
-    dots = f"The dot on {curve} is the prediction of the most probable class; faint lines are the seeds."
+    accuracy, loss, *tested = _figures(study, best, png=True)
+    sheet = [tested.pop()] if tested[-1].name == "misclassified" else []
+    dots = "The dot on a curve is the prediction of the most probable class; faint lines are the seeds."
     training = "Curves are means over folds and seeds, bands one standard deviation."
     return [
         Section("setup", "Setup", setup, ()),
@@ -51,7 +48,7 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
         *effects,
         model_tables.baselines_section(study),
         model_tables.results_section(study),
-        Section("confusion-of-best", "Confusion matrix", (dots,), (confusion, roc, precision)),
+        Section("confusion-of-best", "Confusion matrix", (dots,), tested),
         *more,
         Section("training", "Training", (training,), (accuracy, loss)),
         Section("errors", "Misclassified images", (), (*sheet, model_tables.misclassified_table(study, best))),
@@ -62,8 +59,8 @@ def render(study: Study, sections: Sequence[Section], inputs: str) -> str:
     """Returns the page; `inputs`, a hash of what it is made from, is stored in its head."""
     names, data, shared = study.class_names, study.metrics["dataset"], sharing.without_folders
     weights = {json.dumps(trial["weights"]): trial["weights"] for trial in study.metrics["trials"].values()}
+    details = {"Weights": [*weights.values()], "Settings": study.config, "Environment": study.environment}
     source = SOURCES.get(data["name"]) or Path(data["source"]).stem
-    environment = study.environment | {"command": shlex.join(shared(shlex.split(study.environment["command"])))}
     return _template().render(
         table=None,
         inputs=inputs,
@@ -74,12 +71,8 @@ def render(study: Study, sections: Sequence[Section], inputs: str) -> str:
         warnings=list(findings.warnings(study)),
         sections=sections,
         models=[_model(study, name) for name in study.ranking.order[1 : model_tables.DRAWN]],
-        environment=environment,
-        details={
-            "Weights": shared([*weights.values()]),
-            "Settings": shared(study.config),
-            "Environment": shared(environment),
-        },
+        command=shared(study.environment["command"]),
+        details={name: shared(json.dumps(value, indent=1, ensure_ascii=False)) for name, value in details.items()},
     )
 
 
@@ -88,9 +81,9 @@ def _describe(study: Study) -> str:
     shown = {key: setting_names.setting_value(key, value) for key, value in study.settings(study.ranking.best).items()}
     frozen = "a head on features of the frozen" if shown["train.mode"] == "frozen" else "fine-tuning of the"
     return (
-        f"Best model: {frozen} backbone {shown['model.backbone']} with {shown['train.optimizer']}, "
-        f"{shown['train.epochs']} epochs, learning rate {shown['train.learning_rate']}, batch size "
-        f"{shown['train.batch_size']}, {shown['study.seeds']} seeds."
+        f"Best model: {frozen} backbone {shown['model.backbone']}; optimizer {shown['train.optimizer']}, epochs "
+        f"{shown['train.epochs']}, learning rate {shown['train.learning_rate']}, batch size "
+        f"{shown['train.batch_size']}, seeds {shown['study.seeds']}."
     )
 
 
@@ -142,29 +135,27 @@ def _model(study: Study, name: str) -> dict[str, Any]:
 
 
 def _figures(study: Study, name: str, png: bool = False) -> list[Figure]:
-    """Returns confusion matrix, ROC, precision-recall and training curves of a model, and its contact sheet if any."""
+    """Returns training curves, confusion matrix, ROC and precision-recall curves, and contact sheet of a model."""
     history, tested, names = study.history(name), study.predictions(name).held_out, study.class_names
     validation = "validation images" if study.settings(name)["split.validation"] else "held-out images"
-    draw, curves, result = (
-        functools.partial(plots.draw_single, png=png),
-        plots.draw_learning_curves,
-        study.metrics["trials"][name],
-    )
+    draw, curves = functools.partial(plots.draw_single, png=png), plots.draw_learning_curves
+    result, sheet = study.metrics["trials"][name], study.folder / "figures" / f"misclassified-{name}.jpg"
     seeds = f", mean over {len(result['seeds'])} seeds" if len(result["seeds"]) > 1 else ""
     pairs = zip(itertools.product(names, names), np.ravel(result["confusion"]), strict=True)
     entries = [f"{true} predicted as {predicted}: {count:,.0f}" for (true, predicted), count in pairs]
     matrix = draw("confusion", f"Confusion matrix{seeds}", plots.draw_confusion_matrix, result["confusion"], names)
     figures = [
-        replace(matrix, description=f"{matrix.caption}; {', '.join(entries[:25])}"),
-        draw("roc", "ROC curve", plots.draw_roc_curves, tested, names),
-        draw("precision-recall", "Precision-recall curve", plots.draw_precision_recall_curves, tested, names),
         draw("accuracy-curve", "Accuracy during training", curves, history, "accuracy", validation),
         draw("loss-curve", "Loss during training", curves, history, "loss", validation),
+        replace(matrix, description=f"{matrix.caption}; {', '.join(entries[:25])}"),
     ]
-    path = study.folder / "figures" / f"misclassified-{name}.jpg"
-    if path.is_file():
-        caption = "Misclassified images with the highest probability of a wrong class, the numbers of the list below"
-        figures.append(plots.embed("misclassified", caption, path.read_bytes()))
+    if result["auc"] is not None:
+        figures.append(draw("roc", "ROC curve", plots.draw_roc_curves, tested, names))
+        precision = plots.draw_precision_recall_curves
+        figures.append(draw("precision-recall", "Precision-recall curve", precision, tested, names))
+    if sheet.is_file():
+        caption = "Misclassified images with the highest probability; the numbers are those of the list below"
+        figures.append(plots.embed("misclassified", caption, sheet.read_bytes()))
     return figures
 
 

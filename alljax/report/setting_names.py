@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from alljax.report.sharing import without_folders
 from alljax.report.tables import Value
 from alljax.study.results import Study
 
@@ -81,7 +82,7 @@ def varied_settings(study: Study) -> list[VariedSetting]:
         name = ", ".join(setting_name(key) for key in shown)
         labels = [", ".join(setting_value(key, row[key]) for key in shown) for row in settings]
         if len(set(labels)) < len(rows):
-            labels = [", ".join(json.dumps(row[key]) for key in differing) for row in settings]
+            labels = [", ".join(without_folders(json.dumps(row[key])) for key in differing) for row in settings]
         values = []
         for label, row in zip(labels, settings, strict=True):
             number = row[shown[0]]
@@ -115,4 +116,4 @@ def setting_value(key: str, value: Any) -> str:
     if key == "train.groups":
         trained = [pattern for pattern, rate, *_ in value or [("head/.*", 1.0)] if rate > 0]
         return " + ".join(name.removeprefix("backbone/").removesuffix("/.*") or "backbone" for name in trained)
-    return PROPER.get(value, value) if isinstance(value, str) else json.dumps(value)
+    return PROPER.get(value, without_folders(value)) if isinstance(value, str) else json.dumps(value)

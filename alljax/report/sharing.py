@@ -2,14 +2,12 @@
 
 import hashlib
 import re
-from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any
 
 from alljax import files
 from alljax.study.results import Study
 
-FOLDERS = re.compile(r"(?<![^\s='\"(,\[])(~?/|[A-Za-z]:[\\/])([\w.+@-]+[\\/])*(?=[\w.])")
-"""The folders of an absolute path; regular expressions of ``data.name_pattern`` contain other slashes."""
+FOLDERS = re.compile(r"(?<![^\s='\"(,\[])(~?/|[A-Za-z]:\\+)(([\w.+@-]| (?![-/~]))+[/\\]+)*(?=[\w.])")
+"""The folders of an absolute path; the slashes in ``data.name_pattern`` and in numbers are not followed by names."""
 
 
 def display_name(study: Study, name: str) -> str:
@@ -25,20 +23,10 @@ def display_name(study: Study, name: str) -> str:
 
 def display_note(study: Study, note: str) -> str:
     """Returns a note about the data, without the list of names at its end if names are hashed."""
-    listed = r":(?! [\d,]+ of ).*" if study.config["report.subjects"] == "hashed" else "$^"
-    return str(without_folders(re.sub(listed, "", note)))
+    hashed = study.config["report.subjects"] == "hashed"
+    return without_folders(re.sub(r":(?! [\d,]+ of ).*", "", note) if hashed else note)
 
 
-def without_folders(value: Any) -> Any:
-    """Returns a JSON value whose absolute paths are reduced to their last part."""
-    if isinstance(value, dict):
-        return {key: without_folders(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_folders(entry) for entry in value]
-    if not isinstance(value, str):
-        return value
-    start, equals, path = value.rpartition("=")
-    for kind in (PurePosixPath, PureWindowsPath):
-        if kind(path).is_absolute():
-            return f"{start}{equals}{kind(path).name}"
-    return FOLDERS.sub("", value)
+def without_folders(text: str) -> str:
+    """Returns a text with absolute paths reduced to their last part."""
+    return FOLDERS.sub("", text)
