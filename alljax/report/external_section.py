@@ -11,10 +11,8 @@ from alljax.report.tables import Section, Table, Value, difference_value, metric
 from alljax.study import workdir
 from alljax.study.results import Study
 
-HEADLINE = ("auc", "macro_recall")
-"""Metrics of subjects that are shown, beside the recall of each class."""
-
 CALIBRATION = {"slope": "calibration slope", "intercept": "calibration intercept", "ece": "calibration error"}
+COLUMNS = ("metric", "ensemble", "change", "subjects", "change over subjects", "single heads")
 
 
 def sections(study: Study) -> list[Section]:
@@ -32,25 +30,29 @@ def external_table(study: Study, place: Path) -> Table:
     """Returns the metrics of one external test with their change from the held-out images of the study."""
     found = workdir.read_json(place / "metrics.json", {"source": str})
     names = METRICS | {f"recall_{label}": f"recall of {of_class}" for label, of_class in enumerate(study.class_names)}
-    shown = [(label, key, found["ensemble"]) for key, label in names.items()]
-    of_subjects = {key: label for key, label in names.items() if key in HEADLINE or key.startswith("recall")}
-    shown += [(f"subjects: {label}", key, found.get("subjects", {})) for key, label in of_subjects.items()]
-    for when in ("calibration", "calibration_after_temperature"):
-        after = ", with temperature" if when != "calibration" else ""
-        shown += [(f"{label}{after}", key, found.get(when, {})) for key, label in CALIBRATION.items()]
+    rows = []
+    for key, label in names.items():
+        if key in found["ensemble"]:
+            cells = [cell for kind in ("ensemble", "subjects") for cell in _cells(found.get(kind), key)]
+            rows.append((Value(label), *cells, metric_value(key, found["heads"])))
+    others = [
+        (f"{label}, {when}", key, of) for when, of in found["calibration"].items() for key, label in CALIBRATION.items()
+    ]
     for point in found["operating_points"]:
         at = f"at the threshold for {point['target']} {point['value']:.2f}"
-        shown += [(f"{rate} {at}", rate, point) for rate in ("sensitivity", "specificity")]
-    rows = []
-    for label, key, result in shown:
-        if result.get(key) is not None:
-            change = result.get("change", {}).get(key)
-            changed = difference_value(key, change["value"], change["interval"]) if change else Value("")
-            heads = metric_value(key, found["heads"]) if result is found["ensemble"] else Value("")
-            rows.append((Value(label), metric_value(key, result), changed, heads))
+        others += [(f"{rate} {at}", rate, point) for rate in ("sensitivity", "specificity")]
+    rows += [(Value(label), metric_value(key, result), *[Value("")] * 4) for label, key, result in others]
     notes = [display_note(study, note) for note in _notes(study, found)]
     title = f"{found['trial']} on {found['source']}"
-    return Table(f"external-{place.name}", title, ("metric", "ensemble", "change", "single heads"), rows, notes=notes)
+    return Table(f"external-{place.name}", title, COLUMNS, rows, notes=notes)
+
+
+def _cells(result: Mapping[str, Any] | None, key: str) -> tuple[Value, Value]:
+    """Returns a metric and its change; empty without a result."""
+    if not result:
+        return Value(""), Value("")
+    change = result["change"].get(key, {"value": None, "interval": None})
+    return metric_value(key, result), difference_value(key, change["value"], change["interval"])
 
 
 def _notes(study: Study, found: Mapping[str, Any]) -> Iterator[str]:
@@ -68,8 +70,8 @@ def _notes(study: Study, found: Mapping[str, Any]) -> Iterator[str]:
             yield f"No image of {name}: AUC, calibration slope and means over classes cannot be computed."
         elif subjects == 1:
             yield f"One {unit} of {name}: intervals cannot be computed; at least two {unit}s of each class are needed."
-    if found["left_out"]:
-        yield f"Left out {plural(len(found['left_out']), 'image')} of the study: {first_few(found['left_out'])}."
+    if paths := found["left_out"]:
+        yield f"Left out {plural(len(paths), 'image')} of the study: {first_few(Path(path).name for path in paths)}."
     if names := found["same_subject_names"]:
         yield f"Subject names of the study, too (if these are the same subjects, the test leaks): {first_few(names)}."
     yield "Accuracy, precision, PR-AUC and Brier score depend on the share of each class, which differs by source."

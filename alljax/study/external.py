@@ -53,10 +53,10 @@ def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes
     known = [*METRICS] if len(np.unique(labels)) == len(study.classes) else [*OF_IMAGES]
     known += [f"recall_{label}" for label in np.unique(labels)]
     about["subjects_by_class"] = Jackknife.of(joint).subjects
-    found = about | {"trial": name, "calibration": calibration(joint, level)}
+    found = about | {"trial": name, "calibration": {"as trained": calibration(joint, level)}}
     if temperature := (result := study.metrics["trials"][name])["temperature"]:
         scaled = replace(test, probabilities=scale(heads, temperature).mean(0, keepdims=True))
-        found["calibration_after_temperature"] = calibration(scaled, level)
+        found["calibration"]["with temperature"] = calibration(scaled, level)
     points = [point | {"thresholds": [point["threshold"]]} for point in result["operating_points"]]
     found["operating_points"] = operating_points(joint, np.zeros(len(labels), int), points, level)
     for kind, (new, old) in pairs.items():
