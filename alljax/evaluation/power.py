@@ -27,34 +27,21 @@ ROUNDS, LIMIT = 200, 100_000
 
 @dataclass(frozen=True)
 class Goal:
-    """What a new study is to show.
+    """What a new study is to show."""
 
-    Attributes:
-        difference: the true difference, which is to be significant; without `power` the half width of the interval.
-        level: confidence level.
-        power: probability of a significant difference; 0 if the goal is the half width.
-    """
-
-    difference: float
-    level: float
-    power: float = 0.0
+    difference: float  # that is to be significant; without a power the half width of the interval
+    level: float  # confidence level
+    power: float = 0.0  # probability of a significant difference
 
 
 @dataclass(frozen=True)
 class Components:
-    """The variance of a metric, or of a difference of two models, among the subjects of a class.
+    """The variance of a metric, or of a difference of two models, among the subjects of a class."""
 
-    Attributes:
-        sizes: (n,), images of each subject.
-        total: variance with one subject, whose number of images is drawn from `sizes`.
-        between: variance between subjects, as if each had all possible images.
-        within: variance between images of a subject.
-    """
-
-    sizes: np.ndarray
-    total: float
-    between: float
-    within: float
+    sizes: np.ndarray  # (n,), images of each subject
+    total: float  # variance with one subject, whose number of images is one of `sizes`
+    between: float  # variance between subjects, as if each had all possible images
+    within: float  # variance between images of a subject
 
     def variance(self, subjects: int, images: int) -> tuple[float, float]:
         """Returns the variance with new subjects, and their effective number; `images` as in `subjects_needed`."""
