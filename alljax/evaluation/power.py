@@ -21,7 +21,7 @@ FEW_SUBJECTS = 10
 LARGEST = 100_000
 """Largest number of subjects that is tried."""
 
-ROUNDS, LIMIT = 200, 100_000
+ROUNDS, LIMIT = 200, 200_000
 """Number of simulated studies, and the largest number of predictions in one of them."""
 
 

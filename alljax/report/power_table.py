@@ -15,7 +15,7 @@ from alljax.evaluation import baselines, power
 from alljax.evaluation.intervals import HeldOut, Jackknife, confidence_intervals
 from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.power import Goal
-from alljax.report.tables import Table, Value, difference_value, number_value
+from alljax.report.tables import Table, Value, number_value
 from alljax.study.results import Predictions, Study
 
 
@@ -45,12 +45,10 @@ def power_table(study: Study, metric: str, difference: float, share: float, imag
         needed = power.subjects_needed(parts, goal)
         reached = power.simulate(test, name, goal, needed, minus) if needed else None
         value = result[name] - subtracted.get(name, 0.0)
-        shown, simulated = number_value(name, value, interval), f"{reached or 0:.3f}"
-        if minus:
-            shown, simulated = difference_value(name, value, interval), f"{reached or 0:.0%}"
         rows.append((
-            Value(label), shown, Value(f"{difference:g} {f'found by {share:.0%}' if minus else 'half width'}"),
-            _number(needed), Value("not simulated" if reached is None else simulated, reached),
+            Value(label), number_value(name, value, interval, sign="+" if minus else ""),
+            Value(f"{difference:g} {f'found by {share:.0%}' if minus else 'half width'}"), _number(needed),
+            Value("–") if reached is None else Value(f"{reached:.3f}", reached),
             _number(power.subjects_needed(parts, goal, images)),
         ))  # fmt: skip
         names = study.class_names if len(parts) > 1 else ["all classes"]
