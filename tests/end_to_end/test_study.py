@@ -206,3 +206,10 @@ def test_real_cells_with_real_weights_agree_with_scikit_learn(
     reference = roc_auc_score(stored["labels"], scores)
     for trial in summary["trials"].values():
         assert trial["pooled_auc"] == pytest.approx(reference, abs=0.05)
+
+    assert run("evaluate", f"--workdir={tmp_path}", f"--source={cnmc_zip}")[0] == 0
+    external = json.loads((tmp_path / "external/C-NMC_Leukemia/metrics.json").read_text())
+    assert (external["images"], len(external["left_out"])) == ([4, 10], 512)
+    tested = read_table(tmp_path / "external/C-NMC_Leukemia/predictions.csv")
+    found = roc_auc_score([row["label"] == "all" for row in tested], [float(row["prob_all"]) for row in tested])
+    assert external["ensemble"]["auc"] == pytest.approx(found)
