@@ -13,7 +13,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -113,25 +113,21 @@ def read_member(opened: zipfile.ZipFile, name: str, what: str = "", threads: int
         return file.read(member.file_size)
 
 
-def read_arrays(path: Path, *names: str) -> dict[str, NDArray]:
-    """Returns arrays of an .npz by name: those of `names` that it has, or all; `DataError` if one is too large.
+def read_arrays(path: Path, *names: str, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, NDArray]:
+    """Returns arrays of an .npz by name: those of `names` that it has, or all.
 
-    No such file, or it is damaged: `ZIP_ERRORS`.
+    `DataError`: one is too large, or they are not float32 arrays of the given `shapes`.  No such file, or it is
+    damaged: `ZIP_ERRORS`.
     """
     with path.open("rb") as file, np.load(file) as arrays:
-        found = [name for name in names or arrays if name in arrays]
-        for name in found:
-            shape, dtype = _declared(arrays.zip, name)
+        declared = {name: _declared(arrays.zip, name) for name in names or arrays if name in arrays}
+        found = {name: shape for name, (shape, dtype) in declared.items() if dtype == np.float32}
+        if shapes is not None and (different := dict(found.items() ^ shapes.items())):
+            raise DataError(f"{path} does not fit its network: another shape of {first_few(sorted(different))}")
+        for name, (shape, dtype) in declared.items():
             size = max(math.prod(shape) * dtype.itemsize, arrays.zip.getinfo(f"{name}.npy").file_size)
             check_size(f"{path}: {name}", size)
-        return {name: arrays[name] for name in found}
-
-
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the float32 arrays of an .npz as their headers declare them; errors as in `read_arrays`."""
-    with path.open("rb") as file, np.load(file) as arrays:
-        declared = {name: _declared(arrays.zip, name) for name in arrays}
-    return {name: shape for name, (shape, dtype) in declared.items() if dtype == np.float32}
+        return {name: arrays[name] for name in declared}
 
 
 def file_stamp(path: Path) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from alljax.data.archive import read_arrays, read_shapes
+from alljax.data.archive import read_arrays
 from alljax.errors import WorkdirError, first_few
 from alljax.files import atomic_write, write_errors
 
@@ -32,9 +32,7 @@ def save_arrays(path: Path, tree: Any) -> None:
 def load_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, Any]:
     """Returns what `save_arrays` wrote, without empty dictionaries; other arrays than in `shapes` are refused."""
     with _read_errors(path):
-        if shapes is not None and (different := dict(read_shapes(path).items() ^ shapes.items())):
-            raise WorkdirError(f"{path} does not fit its network: another shape of {first_few(sorted(different))}")
-        return unflatten_dict(read_arrays(path), sep="/")
+        return unflatten_dict(read_arrays(path, shapes=shapes), sep="/")
 
 
 class CheckpointManager:

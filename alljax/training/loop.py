@@ -1,4 +1,4 @@
-"""The training loop of fine-tuning, restore, train, log, validate, save, stop; and the batches of a run."""
+"""The batches of a fine-tuning run, and its loop: restore, train, log, validate, save, stop."""
 
 import contextlib
 import time
