@@ -54,10 +54,7 @@ def sleep(seconds: float) -> None:
 
 
 def exit_code() -> int:
-    """Returns the exit code of a stopped command: 130 after Ctrl-C, else $ALLJAX_STOP_CODE, which is 0 by default.
-
-    By ALLJAX_STOP_CODE launch scripts distinguish stopped from finished runs.
-    """
+    """Returns 130 after Ctrl-C, else $ALLJAX_STOP_CODE (0), by which launch scripts recognize stopped runs."""
     return 130 if requested == signal.SIGINT else int(os.environ.get("ALLJAX_STOP_CODE", "0"))
 
 

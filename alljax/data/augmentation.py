@@ -75,10 +75,9 @@ def dihedral(image: jax.Array, view: jax.Array) -> jax.Array:
 
 
 def draw_affine(key: jax.Array, settings: ConfigDict) -> tuple[jax.Array, jax.Array]:
-    """Samples a rotation and zoom about the center, then a shift, then a crop, as one map for `affine`.
+    """Samples a rotation and zoom about the center, then a shift, then a crop, as matrix and offset of `affine`.
 
-    Returns the matrix (2, 2) and the offset (2,) from a position in the result to the position in the image, as rows
-    and columns from the center in fractions of the side.
+    They map a position in the result to that in the image: rows and columns from the center in fractions of the side.
     """
     drawn = jax.random.uniform(key, (7,), minval=-1.0)
     angle = jnp.deg2rad(drawn[0] * settings.rotation)
@@ -103,8 +102,7 @@ def affine(image: jax.Array, matrix: jax.Array, offset: jax.Array) -> jax.Array:
 def change_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
     """Scales the contrast of each color: ``level · (image / level) ** factor``.
 
-    Near the level, the intensity of the cell, this is ``level + factor · (image - level)``, the usual change of
-    contrast, which would brighten the dim rim of a cell and JPEG noise in the background.
+    The usual ``level + factor · (image - level)`` would brighten the dim rim of a cell and noise in the background.
     """
     level = _level(image)
     return level * (image / level) ** factor

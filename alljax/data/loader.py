@@ -69,7 +69,9 @@ class DecodedImages:
 
     def take(self, rows: Rows, mask: Mask) -> NDArray[np.uint8]:
         """Returns uint8 (B, S, S, 3); zeros where the mask is false."""
-        return np.where(mask[:, None, None, None], self.images[rows], 0)
+        images = self.images[rows]
+        images[~mask] = 0
+        return images
 
 
 ImageSource = ImageReader | DecodedImages

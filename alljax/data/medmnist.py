@@ -1,7 +1,6 @@
 """Reads MedMNIST files (https://medmnist.com): one ``.npz`` with the images and labels of each subset.
 
-The arrays are ``train_images`` and ``train_labels``, and the same for ``val`` and ``test``: images
-uint8 (N, H, W) or (N, H, W, 3), labels integers (N,) or (N, 1). Subjects are unknown.
+For train, val and test: ``train_images`` uint8 (N, H, W) or (N, H, W, 3), ``train_labels`` integers (N,) or (N, 1).
 """
 
 import io
@@ -18,10 +17,9 @@ from alljax.errors import DataError
 
 
 def read_medmnist(path: Path) -> Dataset:
-    """Reads the records of a MedMNIST file.
+    """Reads the records of a MedMNIST file, with paths such as ``train/000012`` and the label numbers as classes.
 
-    The path of a record is its subset and index, ``train/000012``; the classes are the label numbers as text, sorted by
-    value.  The pixels of a subset are loaded when its first image is read, and stay in memory.
+    The pixels of a subset are loaded when its first image is read, and stay in memory.
     """
     found = {subset: _load(path, f"{subset}_labels") for subset in ("test", "train", "val")}
     labels = {subset: array for subset, array in found.items() if array is not None}

@@ -186,10 +186,8 @@ def group_folds(labels: Rows, groups: Rows, folds: int, seed: int) -> Rows:
     """Returns the fold of each image: large groups are placed first, where they leave the classes most balanced.
 
     Here and below `labels` are the classes of N images, numbers from 0, every one present, and `groups` their groups.
-
     This is scikit-learn's StratifiedGroupKFold, in which the seed only breaks ties of size (6 different divisions of
-    C-NMC from 12 seeds), with sizes multiplied by log-normal noise (sigma 0.3): seeds are practically independent
-    there, and class fractions are within 1 %.
+    C-NMC from 12 seeds), with sizes multiplied by log-normal noise (sigma 0.3).
     """
     rng = np.random.default_rng(seed)
     numbers, counts = _class_counts(labels, groups)

@@ -17,11 +17,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 def tensorflow_same_padding(length: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    """Returns the padding of TensorFlow's ``"SAME"`` before and after an axis of this length.
-
-    The length of the output is ⌈length / stride⌉; an odd pixel of padding is added at the end
-    (https://www.tensorflow.org/api_docs/python/tf/nn, "Notes on padding").
-    """
+    """Returns the padding of TensorFlow's ``"SAME"`` before and after an axis; an odd pixel is added at the end."""
     total = max((-(-length // stride) - 1) * stride + kernel_size - length, 0)
     return total // 2, total - total // 2
 
@@ -29,8 +25,7 @@ def tensorflow_same_padding(length: int, kernel_size: int, stride: int) -> tuple
 def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
     """Depthwise convolution of (B, H, W, C) with a kernel (k, k, 1, C) as k² shifted multiply-adds.
 
-    XLA fuses them into one pass over the image, vectorized over channels; its CPU backend computes a grouped
-    convolution in a scalar loop over them.
+    XLA fuses them into one vectorized pass; its CPU backend computes a grouped convolution in a scalar loop.
     """
     size = kernel.shape[0]
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
@@ -49,8 +44,7 @@ class Conv(nn.Module):
     """A convolution with a square kernel and explicit padding, ordinary or depthwise.
 
     The parameters are ``kernel`` (k, k, inputs, features), or (k, k, 1, inputs) if depthwise, and ``bias`` (features,).
-    On a CPU 1×1 convolutions are matrix products and depthwise ones shifted multiply-adds, elsewhere XLA's convolution
-    is used.
+    On a CPU 1×1 convolutions are matrix products and depthwise ones shifted multiply-adds.
     """
 
     features: int  # equal to the number of input channels if depthwise
@@ -118,8 +112,7 @@ class BatchNorm(nn.Module):
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Normalizes (B, H, W, C), float32 or bfloat16; computed in float32, returned in the input's type.
 
-        If `context` names this layer, the statistics of this batch are used and the running statistics are updated
-        (``mutable=["batch_stats"]``); otherwise the running statistics are used and stay unchanged.
+        If `context` names this layer, by the statistics of this batch, and the running statistics are updated.
         """
         width = (images.shape[-1],)
         scale = self.param("scale", nn.initializers.ones_init(), width, jnp.float32)

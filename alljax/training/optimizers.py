@@ -43,8 +43,7 @@ def scale_by_adam() -> optax.GradientTransformation:
     """Returns Adam's direction with epsilon where Keras puts it.
 
     Keras divides √(1−β₂ᵗ)/(1−β₁ᵗ)·m by √v + ε, so that ε acts on the *uncorrected* second moment (Kingma & Ba 2015, end
-    of section 2); `optax.scale_by_adam` adds it to the corrected one (algorithm 1).  In the first steps on small
-    gradients the two differ by far more than rounding.
+    of section 2); `optax.scale_by_adam` adds it to the corrected one (algorithm 1).
     """
 
     def update(
