@@ -5,7 +5,7 @@ R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 8). Its percentil
 single metric, see `alljax.evaluation.intervals`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,32 +33,18 @@ class Bootstrap:
     seed: int = 0
 
 
-def resample(tests: Sequence[HeldOut], bootstrap: Bootstrap, names: Sequence[str]) -> list[dict[str, np.ndarray]]:
-    """Returns each metric, averaged over seeds, in every resample: ``{name: (resamples,)}`` per test.
+def resample(test: HeldOut, bootstrap: Bootstrap, metric: str) -> np.ndarray:
+    """Returns a metric (``auc`` or one of `metrics.from_counts`), averaged over seeds, in every resample, (resamples,).
 
-    The weight of an image is how often its subject was drawn. Subjects are drawn once for all tests, from all
-    subjects that occur in any of them, so models that were tested on different images can be compared too.
-
-    Metrics that are undefined in a resample are NaN: the AUC where no class can be ranked, and the recall and
-    macro averages where a class was lost. A class that the complete set does not have counts as 0 in macro averages,
-    as in `metrics.evaluate`.
-
-    Args:
-        tests: at least one, all with the same classes.
-        bootstrap: number of resamples and their seed.
-        names: which of `METRICS` but ``pr_auc``; also ``recall_0``, ``recall_1``, … of single classes.
+    The weight of an image is how often its subject was drawn. Undefined metrics are NaN: the AUC where no class can be
+    ranked, and the recall and macro averages where a class was lost.
     """
-    units, unit = np.unique(np.concatenate([test.subjects for test in tests]), return_inverse=True)
-    labels = np.concatenate([test.labels for test in tests])
-    units_of = np.split(unit, np.cumsum([len(test.labels) for test in tests])[:-1])
-    chunks = [
-        [_metrics(test, of_test, weights, names) for test, of_test in zip(tests, units_of, strict=True)]
-        for weights in _weights(labels, unit, len(units), bootstrap)
-    ]
-    return [
-        {name: np.concatenate([found[name] for found in of_test]) for name in names}
-        for of_test in zip(*chunks, strict=True)
-    ]
+    units, unit = np.unique(test.subjects, return_inverse=True)
+    found = []
+    for weights in _weights(test.labels, unit, len(units), bootstrap):
+        seeds = zip(np.asarray(test.probabilities, np.float64), test.ranking, strict=True)
+        found.append(np.mean([_value(test, *seed, unit, weights, metric) for seed in seeds], axis=0))
+    return np.concatenate(found)
 
 
 def _weights(labels: np.ndarray, unit: np.ndarray, units: int, bootstrap: Bootstrap) -> Iterator[np.ndarray]:
@@ -82,24 +68,18 @@ def _weights(labels: np.ndarray, unit: np.ndarray, units: int, bootstrap: Bootst
         yield weights
 
 
-def _metrics(test: HeldOut, unit: np.ndarray, weights: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Returns the metrics, averaged over seeds, under weights of the units (units, B), as (B,)."""
-    of_images, per_seed, present = weights[unit], [], np.unique(test.labels)
-    for probabilities, scores in zip(np.asarray(test.probabilities, np.float64), test.ranking, strict=True):
-        confusion, loss = count(test.labels, probabilities, unit, len(weights))
-        per_seed.append(from_counts(confusion @ weights, loss.sum(1) @ weights, present))
-        if "auc" in names:
-            per_seed[-1]["auc"] = _auc(test.labels, scores, test.folds, of_images)
-    return {name: np.mean([of_seed[name] for of_seed in per_seed], axis=0) for name in names}
+def _value(
+    test: HeldOut, probabilities: np.ndarray, scores: np.ndarray, unit: np.ndarray, weights: np.ndarray, metric: str
+) -> np.ndarray:
+    """Returns a metric of one seed under weights of the units (units, B), as (B,)."""
+    if metric == "auc":
+        return _auc(test.labels, scores, test.fold, weights[unit])
+    confusion, loss = count(test.labels, probabilities, unit, len(weights))
+    return from_counts(confusion @ weights, loss.sum(1) @ weights, np.unique(test.labels))[metric]
 
 
-def _auc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None, weights: np.ndarray) -> np.ndarray:
-    """Returns the AUC (the mean over classes that can be ranked) under weights (N, B), as (B,).
-
-    The AUC is the weighted share of pairs (an image of the class, another image of the same fold) in the right order;
-    ties count half (the statistic of Mann and Whitney).
-    """
-    folds = np.zeros(len(labels)) if folds is None else folds
+def _auc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the AUC (the mean over classes that can be ranked) under weights (N, B), as (B,)."""
     total, ranked = np.zeros((2, weights.shape[1]))
     for label in ranked_classes(scores.shape[1]):
         right, pairs = np.zeros((2, weights.shape[1]))

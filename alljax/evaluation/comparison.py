@@ -91,7 +91,7 @@ class Ranking:
         tested = {name: self.predictions(name) for name in self.order}
         values = {name: self.metrics["trials"][name][self.metric] for name in self.order}
         resampled = {
-            name: resample([predictions.held_out], self.bootstrap, [self.metric])[0][self.metric]
+            name: resample(predictions.held_out, self.bootstrap, self.metric)
             for name, predictions in tested.items()
             # Rows are sorted by path, so equal paths mean the same image in each row, whatever its fold.
             if np.array_equal(predictions.paths, tested[self.best].paths)

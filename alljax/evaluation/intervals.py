@@ -243,17 +243,15 @@ def confidence_intervals(
             it, with the same subject left out for both: narrower than the two intervals of the models suggest, because
             the difficulty of a subject is the same for both.
     """
-    jackknife, intervals = Jackknife.of(test), {}
-    values = jackknife.values(test, names := names or test.metric_names)
-    others = jackknife.values(minus, names) if minus else {}
-    for name in names:
-        if minus:
-            interval = jackknife.interval(values[name] - others[name], level, limits=None)
-        else:
-            interval = jackknife.interval_of(name, values[name], level)
-        if interval:
-            intervals[name] = interval
-    return intervals
+    jackknife, names = Jackknife.of(test), names or test.metric_names
+    values, others = jackknife.values(test, names), jackknife.values(minus, names) if minus else {}
+    found = {
+        name: jackknife.interval(values[name] - others[name], level, limits=None)
+        if minus
+        else jackknife.interval_of(name, values[name], level)
+        for name in names
+    }
+    return {name: interval for name, interval in found.items() if interval}
 
 
 def summarize(test: HeldOut, level: float, names: Sequence[str] = (), equal: bool = False) -> dict[str, Any]:

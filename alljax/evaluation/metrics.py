@@ -36,14 +36,13 @@ def evaluate(
         folds: (N,) names of the folds; None: all images are of one fold.
 
     Returns:
-        ``accuracy``; ``macro_precision``, ``macro_recall`` (the balanced accuracy), ``macro_f1`` (plain means over
-        classes); ``weighted_precision``, ``weighted_recall`` (the accuracy), ``weighted_f1`` (means weighted by true
-        images); ``mcc`` (Matthews correlation coefficient); ``auc`` and ``weighted_auc``, see `ranking`;
-        ``pooled_auc``, the AUC as if all images were of one fold; ``pr_auc``, see `ranking`; ``log_loss`` (nats);
-        ``brier``, half of the squared error summed over classes (for two classes that of class 1), 0 to 1;
-        ``brier_scaled``, 1 − Brier score / that of the class shares as probabilities (None for one class);
-        ``confusion`` (rows true, columns predicted); ``per_class``, a list of ``precision``, ``recall``, ``f1``,
-        ``auc``, ``pr_auc`` and ``count`` (true images).
+        ``accuracy``; ``macro_precision``, ``macro_recall`` (the balanced accuracy) and ``macro_f1``, plain means over
+        classes; the same as ``weighted_…``, weighted by true images; ``mcc`` (Matthews correlation coefficient);
+        ``auc``, ``weighted_auc`` and ``pr_auc``, see `ranking`; ``pooled_auc``, as if all images were of one fold;
+        ``log_loss`` (nats); ``brier``, half of the squared error summed over classes (0 to 1; for two classes the
+        usual one); ``brier_scaled``, 1 − Brier score / that of the class shares (None for one class); ``confusion``
+        (rows true, columns predicted); ``per_class``, a list of ``precision``, ``recall``, ``f1``, ``auc``, ``pr_auc``
+        and ``count`` (true images).
     """
     from sklearn import metrics
 
@@ -78,20 +77,14 @@ def evaluate(
 def ranking(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None = None) -> dict[str, float]:
     """Returns the areas under the ROC and the precision-recall curve of each class against all others, within folds.
 
-    Scores of different heads can differ in scale, so only images of the same fold are compared: the AUC is over pairs
-    of images of the same fold, and the average precision the mean over images of the class of the precision among the
-    images of their fold that have at least their score (the mean over folds, weighted by images of the class).
-
-    Args:
-        labels: int (N,), indices of the true classes.
-        scores: (N, C).
-        folds: (N,) names of the folds; None: all images are of one fold.
+    Scores of different heads differ in scale, so only images of the same fold are compared. AUC: over pairs of images
+    of the same fold. Average precision: the mean over images of the class of the precision among the images of their
+    fold with at least their score, so folds are weighted by their images of the class.
 
     Returns:
-        ``auc_0``, …, ``pr_auc_0``, … of classes; ``auc`` and ``pr_auc``, those of class 1 of two, else the plain means
-        over classes; ``weighted_auc``, the mean over classes weighted by images. Empty where no class can be ranked,
-        or where a fold lacks a class that another fold has (as in leave-one-subject-out), because the remaining images
-        do not represent all.
+        ``auc_0``, …, ``pr_auc_0``, … of classes; ``auc`` and ``pr_auc``, those of class 1 of two, else plain means over
+        classes; ``weighted_auc``, weighted by images. Empty where no class can be ranked, or where a fold lacks a class
+        that another has (as in leave-one-subject-out): the remaining images do not represent all.
     """
     fold = np.zeros(len(labels), int) if folds is None else np.unique(folds, return_inverse=True)[1]
     found = {}

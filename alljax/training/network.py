@@ -72,7 +72,7 @@ class Network:
 
     def mismatch(self) -> str:
         """Returns how the preprocessing differs from what the weights were trained with; empty if it does not."""
-        ours, theirs = asdict(self.preprocessing), asdict(self.expected)
+        ours, theirs = asdict(replace(self.preprocessing, cell=self.expected.cell)), asdict(self.expected)
         return ", ".join(f"{key} {ours[key]} instead of {theirs[key]}" for key in ours if ours[key] != theirs[key])
 
 

@@ -6,11 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from end_to_end.conftest import QUICKSTART, SMALL, Refused, Run, picture, read_table
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from end_to_end.conftest import SMALL, Refused, Run, picture, read_table
 
 from alljax.report.model_tables import results_table
 from alljax.study.results import read_study
@@ -169,47 +165,3 @@ def test_cache_that_cannot_be_written_is_an_error_with_the_way_out(
     code, _, err = run("train", *SMALL, f"--workdir={tmp_path / 'run'}")
     assert code == 2
     assert "ALLJAX_CACHE_DIR sets the folder" in err
-
-
-@pytest.mark.real
-def test_real_cells_with_real_weights_agree_with_scikit_learn(
-    tmp_path: Path, cnmc_zip: Path, vgg16_weights: Path, run: Run
-) -> None:
-    """512 cells of C-NMC, VGG16, five folds: the AUC is that of a logistic regression on the same features and folds.
-
-    The features are those of PyTorch (tests/parity/make_real_features.py).
-    """
-    settings = [f"--config.data.source={cnmc_zip}", f"--config.weights.path={vgg16_weights}"]
-    command = [QUICKSTART + ":cnmc", *settings, "--config.data.allow_partial=true"]
-    assert run("study", *command, f"--workdir={tmp_path}")[0] == 0
-    summary = json.loads((tmp_path / "metrics.json").read_text())
-    assert summary["dataset"]["images"] == 512
-    assert summary["dataset"]["by_class"]["all"]["images"] == 448
-    assert summary["leaks"]["subject"] == 0
-
-    assert run("features", *command, f"--out={tmp_path / 'features.npz'}")[0] == 0
-    stored = np.load(tmp_path / "features.npz")
-    row_of = {Path(path).name: row for row, path in enumerate(stored["paths"])}
-    golden = np.load(Path(__file__).parents[1] / "parity/real_features.npz")
-    features = stored["features"][[row_of[Path(path).name] for path in golden["paths"]]]
-    assert np.abs(features - golden["features"]).max() < 1e-4 * np.abs(golden["features"]).max()
-
-    scores = np.zeros(512)
-    for fold in range(5):
-        rows: dict[str, list[int]] = {"train": [], "test": []}
-        for row in read_table(tmp_path / "split.csv"):
-            if row["fold"] == str(fold):
-                rows[row["subset"]].append(row_of[Path(row["path"]).name])
-        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=5000))
-        model.fit(stored["features"][rows["train"]], stored["labels"][rows["train"]])
-        scores[rows["test"]] = model.predict_proba(stored["features"][rows["test"]])[:, 1]
-    reference = roc_auc_score(stored["labels"], scores)
-    for trial in summary["trials"].values():
-        assert trial["pooled_auc"] == pytest.approx(reference, abs=0.05)
-
-    assert run("evaluate", f"--workdir={tmp_path}", f"--source={cnmc_zip}")[0] == 0
-    external = json.loads((tmp_path / "external/C-NMC_Leukemia/metrics.json").read_text())
-    assert (external["images"], len(external["left_out"])) == ([4, 10], 512)
-    tested = read_table(tmp_path / "external/C-NMC_Leukemia/predictions.csv")
-    found = roc_auc_score([row["label"] == "all" for row in tested], [float(row["prob_all"]) for row in tested])
-    assert external["ensemble"]["auc"] == pytest.approx(found)

@@ -26,7 +26,7 @@ def test_resamples_equal_the_metrics_of_repeated_images(
     clustered: Clustered, subjects: tuple[int, ...], seeds: int
 ) -> None:
     test = clustered(np.random.default_rng(seeds), subjects, seeds=seeds)
-    (found,) = resample([test], Bootstrap(25, seed=3), [*METRICS, "recall_0", "recall_1"])
+    found = {name: resample(test, Bootstrap(25, seed=3), name) for name in (*METRICS, "recall_0", "recall_1")}
     for index, weights in enumerate(drawn_weights(test, 25, seed=3).T):
         rows = np.repeat(np.arange(len(test.labels)), weights.astype(int))
         per_seed = [evaluate(test.labels[rows], of_seed[rows]) for of_seed in test.probabilities]
@@ -42,7 +42,7 @@ def test_lost_class_makes_its_metrics_undefined() -> None:
     # Four subjects, one of them with the only image of class 1: about a third of the resamples lose it.
     labels = np.array([0] * 8 + [1])
     test = HeldOut(labels, np.tile([0.1, 0.9], (2, 9, 1)), np.array(list("aabbccddd")))
-    (found,) = resample([test], Bootstrap(300), [*METRICS, "recall_0", "recall_1"])
+    found = {name: resample(test, Bootstrap(300), name) for name in (*METRICS, "recall_0", "recall_1")}
     lost = drawn_weights(test, 300)[8] == 0
     assert 0.2 < lost.mean() < 0.4
     for name in ("recall_1", "macro_recall", "macro_f1", "macro_precision", "auc"):
@@ -53,32 +53,16 @@ def test_lost_class_makes_its_metrics_undefined() -> None:
 
 def test_chunk_size_does_not_change_resamples(clustered: Clustered, monkeypatch: pytest.MonkeyPatch) -> None:
     test = clustered(np.random.default_rng(5), (5, 5))
-    (complete,) = resample([test], Bootstrap(50), METRICS)
-    (other_seed,) = resample([test], Bootstrap(50, seed=1), METRICS)
+    complete = {name: resample(test, Bootstrap(50), name) for name in METRICS}
+    other_seed = resample(test, Bootstrap(50, seed=1), "accuracy")
     monkeypatch.setattr(bootstrap, "CHUNK", 7 * len(test.labels))
-    (chunked,) = resample([test], Bootstrap(50), METRICS)
     for name in METRICS:
-        np.testing.assert_allclose(chunked[name], complete[name], rtol=1e-12)
-    assert not np.array_equal(other_seed["accuracy"], complete["accuracy"])
-
-
-def test_subjects_are_drawn_once_for_several_tests(clustered: Clustered) -> None:
-    both = clustered(np.random.default_rng(1), (3, 4), seeds=2)
-    rows = np.flatnonzero(~np.isin(both.subjects, ["0", "5"]))  # the second test lacks two subjects
-    part = HeldOut(both.labels[rows], both.probabilities[:, rows], both.subjects[rows])
-    found = resample([both, part], Bootstrap(15, seed=5), ["accuracy"])
-    subjects = np.concatenate([both.subjects, part.subjects])
-    pooled = HeldOut(np.concatenate([both.labels, part.labels]), both.probabilities, subjects)
-    weights = np.split(drawn_weights(pooled, 15, seed=5), [len(both.labels)])
-    for test, result, of_images in zip((both, part), found, weights, strict=True):
-        correct = (test.probabilities.argmax(2) == test.labels).mean(0)
-        for index in range(15):
-            assert result["accuracy"][index] == pytest.approx(np.average(correct, weights=of_images[:, index]))
+        np.testing.assert_allclose(resample(test, Bootstrap(50), name), complete[name], rtol=1e-12)
+    assert not np.array_equal(other_seed, complete["accuracy"])
 
 
 def test_different_scales_of_folds_do_not_lower_the_auc() -> None:
     labels, folds = np.tile([0, 1], 20), np.repeat(["1", "2"], 20)
     positive = np.where(folds == "1", 0.1, 0.6) + 0.3 * labels
     test = HeldOut(labels, np.stack([1 - positive, positive], -1)[None], np.arange(40).astype(str), folds)
-    (found,) = resample([test], Bootstrap(50), ("auc",))
-    assert set(found["auc"]) == {1.0}
+    assert set(resample(test, Bootstrap(50), "auc")) == {1.0}
