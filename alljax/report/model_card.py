@@ -1,7 +1,6 @@
 """model_card.md: the report as text, with the items of two reporting guidelines that it answers, and the open ones.
 
-CLAIM, update of 2024 (A. Tejani et al., Radiology: Artificial Intelligence 6(4), e240300), and TRIPOD+AI (G. Collins et
-al., BMJ 2024;385:e078378). The numbers of the items are theirs, the short titles ours.
+The numbers of the items are those of A. Tejani et al. (CLAIM) and G. Collins et al. (TRIPOD+AI), the short titles ours.
 """
 
 import json
@@ -60,6 +59,11 @@ ANSWERS = {
 }
 """Items of both guidelines by the anchor of the section that has their content."""
 
+REFERENCES = (
+    "In italics: items that a section answers, by their numbers in CLAIM (update of 2024, Radiology: Artificial "
+    "Intelligence 6(4):e240300) and TRIPOD+AI (BMJ 2024;385:e078378)."
+)
+
 ROWS = 10
 """Largest number of rows of a table; longer ones are in tables/."""
 
@@ -83,7 +87,11 @@ def model_card(study: Study, sections: Sequence[Section]) -> str:
             f"Weights: {'; '.join(weights)}.", "\n".join(["Settings other than the defaults:\n", *lines])), ()),
         Section("software", "Software", (f"alljax {study.environment['alljax']} (Apache-2.0); {packages}.",), ()),
     ]  # fmt: skip
-    parts = ["# Model card", "Intended use: research only. Not a medical device, and not tested in patient care."]
+    parts = [
+        "# Model card",
+        "Intended use: research only. Not a medical device, and not tested in patient care.",
+        REFERENCES,
+    ]
     answered: dict[str, set[str]] = {name: set() for name in GUIDELINES}
     for section in contents:
         tables = [_table(part) for part in section.parts if isinstance(part, Table)]
