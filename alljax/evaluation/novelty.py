@@ -1,8 +1,7 @@
 """How unlike the training images a new image is: the distance of its features to the nearest training image.
 
 Features are scaled to unit length (Y. Sun et al., Out-of-distribution detection with deep nearest neighbors, 2022).
-A distance is compared with those of the training images, each to the nearest of another subject: new images are of new
-subjects, too.
+New images are of new subjects: a distance is compared with those between training images of different subjects.
 """
 
 from collections.abc import Mapping
@@ -10,11 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 
 MAX_IMAGES = 1000
-"""Training images that are stored, at most; a random choice of them."""
 
 
 def training_features(features: np.ndarray, subjects: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns what `distances` needs of the training images, to be stored: at most `MAX_IMAGES` of them.
+    """Returns what `distances` needs of the training images: at most `MAX_IMAGES` of them, chosen at random.
 
     Args:
         features: float32 (N, D) of all images, possibly memory-mapped.
@@ -22,7 +20,8 @@ def training_features(features: np.ndarray, subjects: np.ndarray, rows: np.ndarr
         rows: those of the training images.
 
     Returns:
-        ``features``, of unit length, float16 (M, D), and ``distances``, ascending, float32 (M,).
+        ``features`` of unit length, float16 (M, D), and the ``distances`` of each to the nearest of another subject,
+        ascending, float32 (M,).
     """
     chosen = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_IMAGES])
     unit, of_chosen = _unit_length(features[chosen]), subjects[chosen]

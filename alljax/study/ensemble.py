@@ -60,13 +60,9 @@ class Ensemble:
         return result
 
     def predict(self, dataset: Dataset) -> Iterator[Block]:
-        """Yields the predictions for all images in order, block by block; nothing is kept or stored.
+        """Yields the predictions for all images in order; nothing is stored. `DataError`: one cannot be read.
 
-        Labels are not used.  Compiled functions are used again for other data sets.
-
-        Raises:
-            DataError: an image cannot be read.
-            WorkdirError: the parameters are damaged: some probabilities are no numbers.
+        Labels are not used. Compiled functions are used again for other data sets.
         """
         with contextlib.closing(self._blocks(dataset)) as blocks:
             for block in blocks:

@@ -88,16 +88,16 @@ def predict(
 ) -> tuple[list[str], int]:
     """Writes a CSV of predictions for images outside the studies, and one of their subjects beside it.
 
-    Probabilities are means over the heads (or networks) of a trial, one per seed and fold, and over the studies. An
-    interrupted call leaves a hidden file beside `out`, from which the same call continues.
+    Probabilities are means over the heads (or networks) of a trial and over the studies, which have the same classes.
+    An interrupted call leaves a hidden file beside `out`, from which the same call continues.
 
     Args:
-        folders: of the studies, which have the same classes.
+        folders: of the studies.
         trial: its name; empty: the best of each study.
         weights: file of the backbone's weights or a folder with it, if it was moved since the study.
         images: image files, or sources as `data.source`.
-        out: path, subject, predicted, prob_<class>…, calibrated_<class>…, distance, distance_quantile, of one study of
-            two classes the class at each operating point, and warnings. What is not known is empty.
+        out: path, subject, predicted, prob_<class>…, calibrated_<class>…, distance, distance_quantile, the class at
+            each operating point of a single study, and warnings. What is not known is empty.
 
     Returns:
         Lines about the result, and the number of images that cannot be read.
@@ -136,7 +136,7 @@ def _held_out(model: Model) -> str:
         if (value := found[name]) is not None:
             interval = " [{:.3f}, {:.3f}]".format(*found["intervals"][name]) if name in found["intervals"] else ""
             parts.append(f"{METRICS[name]} {value:.3f}{interval}")
-    return f"this ensemble on held-out images of {study.folder}: {', '.join(parts)} ({study.intervals})"
+    return f"the ensemble of {study.folder} on held-out images: {', '.join(parts)} ({study.intervals})"
 
 
 def _unfinished(out: Path, models: Sequence[Model], source: Dataset) -> tuple[Path, int]:
@@ -155,12 +155,13 @@ def _unfinished(out: Path, models: Sequence[Model], source: Dataset) -> tuple[Pa
             "is from, remove it, or choose another --out"
         )
     part = out.with_name(name)
-    if not part.is_file():
+    *complete, _ = part.read_bytes().split(b"\n") if part.is_file() else [b""]
+    if len(complete) < 2:  # no row below the header
+        part.unlink(missing_ok=True)
         return part, 0
-    *complete, _ = part.read_bytes().split(b"\n")
-    files.write_bytes(part, b"".join(line + b"\n" for line in complete))
+    files.write_bytes(part, b"\n".join([*complete, b""]))
     logging.info(f"{plural(len(complete) - 1, 'image')} were predicted before")
-    return part, max(len(complete) - 1, 0)
+    return part, len(complete) - 1
 
 
 def _predict(models: Sequence[Model], chunk: Dataset, update: progress.Update) -> "DataFrame":
@@ -198,9 +199,9 @@ def _summarize(out: Path, classes: Sequence[str]) -> tuple[list[str], int]:
     empty = {name: [""] for name in numbers}
     table = pandas.read_csv(out, usecols=[*texts, *numbers], dtype=texts, keep_default_na=False, na_values=empty)
     unreadable, trained = (int(table["warnings"].str.startswith(text).sum()) for text in (UNREADABLE, TRAINED))
-    lines = [f"{out}: {plural(len(table), 'image')}"]
-    lines += [f"{plural(unreadable, 'image')} cannot be read (column warnings)"] * bool(unreadable)
-    lines += [f"{plural(trained, 'image')} were trained on: their predictions are no test"] * bool(trained)
+    remarks = {f"{plural(unreadable, 'image')} cannot be read (column warnings)": unreadable}
+    remarks[f"{plural(trained, 'image')} were trained on: their predictions are no test"] = trained
+    lines = [f"{out}: {plural(len(table), 'image')}", *(remark for remark, count in remarks.items() if count)]
     known = table[(table["subject"] != "") & table[numbers].notna().all(axis=1)]
     if len(known):
         names, counts = np.unique(known["subject"].to_numpy(str), return_counts=True)

@@ -44,3 +44,14 @@ def test_open_unlabeled_reads_all_images_of_several_sources(plant, picture, tmp_
     assert dataset.read(dataset.records[-1]) == picture("lists/1.png")
     assert dataset.crops == cnmc.CROPS
     assert [note[:16] for note in dataset.notes] == ["columns read und", "columns not used"]
+
+
+def test_open_unlabeled_reads_subjects_where_they_are_stated(plant, tmp_path, monkeypatch):
+    """In a CSV, in C-NMC file names, or by a name pattern."""
+    monkeypatch.chdir(tmp_path)
+    plant(
+        {"1.png": None, "p7_2.png": None, "UID_H3_1_2_hem.bmp": None, "a.csv": b"image,patient\n1.png,P1\n"}, root="."
+    )
+    images = [Path("a.csv"), Path("p7_2.png"), Path("UID_H3_1_2_hem.bmp")]
+    dataset = open_unlabeled(images, name_pattern=r"^(?P<subject>p\d+)_")
+    assert [record.subject for record in dataset.records] == ["P1", "p7", "H3"]

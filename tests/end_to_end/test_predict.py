@@ -140,7 +140,7 @@ def test_columns_warnings_and_subjects(study: Path, cells: Path, tmp_path: Path,
     ]
     means = pandas.read_csv(folder / "trials" / trial / "predictions.csv").groupby(["path", "label"])["prob_all"].mean()
     recall = (means.gt(0.5) == (means.index.get_level_values("label") == "all")).groupby("label").mean().mean()
-    assert f"this ensemble on held-out images of {folder}: AUC " in held_out
+    assert f"the ensemble of {folder} on held-out images: AUC " in held_out
     assert f"balanced accuracy {recall:.3f}" in held_out
     rows = {Path(row["path"]).name: row for row in read_table(out)}
     bad, large, blank = (
