@@ -28,17 +28,20 @@ def reliability_diagram(curves: Mapping[str, Mapping[str, Any]], probability: st
         return save("calibration", f"Reliability diagram; each point is the mean of {images} images", figure)
 
 
-def predictive_values(points: Mapping[str, Mapping[str, Sequence[float | None]]], positive: str) -> Figure:
+def predictive_values(points: Mapping[str, Mapping[str, Any]], positive: str) -> Figure:
     """Returns PPV and NPV over the prevalence of the positive class; `points` are ``ppv_npv`` by operating point."""
     with subplots(1, 2, (9.6, 4.2)) as (figure, grid):
         for axes, key in zip(grid[0], ("ppv", "npv"), strict=True):
             for (label, values), color, dashes in zip(points.items(), PALETTE, itertools.cycle(DASHES), strict=False):
-                shown = np.array(values[key], float)
-                axes.plot(values["prevalence"], shown, label=label, color=color, linestyle=dashes)
+                at, bounds = values["prevalence"], [pair or (np.nan, np.nan) for pair in values["intervals"][key]]
+                axes.plot(at, np.array(values[key], float), label=label, color=color, linestyle=dashes)
+                axes.fill_between(at, *np.transpose(bounds), color=color, alpha=0.1, linewidth=0)
             axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=f"prevalence of {positive}", ylabel=key.upper())
             axes.grid()
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=9)
-        return save("predictive-values", "Predictive values over the prevalence, by operating point", figure)
+        return save(
+            "predictive-values", "Predictive values with intervals over the prevalence, by operating point", figure
+        )
 
 
 def robustness_curves(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, str]) -> Figure:

@@ -49,8 +49,11 @@ def sections(study: Study) -> list[Section]:
 def _cells(found: Numbers, metrics: Iterable[str], sign: str = "") -> list[Value]:
     """Returns metrics with their intervals; a dash for those that are missing."""
     recalls = {f"recall_{label}": one["recall"] for label, one in enumerate(found.get("per_class", ()))}
-    values, intervals = recalls | {**found}, found.get("intervals", {})
-    return [number_value(name, values.get(name), intervals.get(name), sign) for name in metrics]
+    values, intervals, cells = recalls | {**found}, found.get("intervals", {}), []
+    for name in metrics:
+        form = "recall_0" if name.startswith(("recall", *TERMS.values())) else name  # all in percent
+        cells.append(number_value(form, values.get(name), intervals.get(name), sign))
+    return cells
 
 
 def _counts(*counts: int) -> list[Value]:
@@ -161,7 +164,8 @@ def _subgroups(study: Study, found: Mapping[str, Sequence[Numbers]]) -> Parts:
             counts = _counts(one["images"], one["subjects"])
             rows.append((Value(group), Value(str(one["name"])), *counts, *_cells(one, metrics)))
     columns = ("group", "images with", "images", "subjects", *metrics.values())
-    return "", [_table(study, "subgroups", "Metrics in subgroups", columns, rows)]
+    note = "No AUC where a fold has only one class of the subgroup; no interval where a class has one subject."
+    return "", [_table(study, "subgroups", "Metrics in subgroups", columns, rows, note)]
 
 
 def _beyond_size(study: Study, found: Numbers) -> Parts:

@@ -15,6 +15,7 @@ from alljax.study import workdir
 from alljax.study.results import read_study
 
 PREVALENCE = np.linspace(0, 1, 11).tolist()
+INTERVALS = {"ppv": [None, *([[0.2, 0.8]] * 10)], "npv": [[0.2, 0.8]] * 11}
 
 
 def calibration(slope: float) -> dict[str, Any]:
@@ -42,7 +43,7 @@ ADDED: dict[str, Any] = {
         {
             "target": target, "value": value, "sensitivity": 0.4, "specificity": 0.91,
             "intervals": {"sensitivity": [0.3, 0.5], "specificity": [0.8, 0.96]}, "thresholds": [0.61, 0.75],
-            "ppv_npv": {"prevalence": PREVALENCE, "ppv": PREVALENCE, "npv": PREVALENCE[::-1]},
+            "ppv_npv": {"prevalence": PREVALENCE, "ppv": PREVALENCE, "npv": PREVALENCE[::-1], "intervals": INTERVALS},
         }
         for target, value in (("specificity", 0.9), ("sensitivity", 0.95))
     ],
@@ -60,7 +61,8 @@ def sections(study_copy: Path) -> dict[str, Section]:
     best, second, *_ = study.ranking.order
     content = study.evaluation | {
         "selection": {
-            "metric": "auc", "value": 0.753, "nested": 0.733, "interval": [0.6, 0.8], "chosen": [best, best, second],
+            "metric": "auc", "by": "the other folds", "value": 0.753, "nested": 0.733, "interval": [0.6, 0.8],
+            "chosen": [best, best, second],
         }
     }  # fmt: skip
     content["trials"][best] |= ADDED
@@ -115,5 +117,5 @@ def test_sections_without_numbers_are_left_out(study_copy: Path) -> None:
     study = read_study(study_copy)
     for trial in study.evaluation["trials"].values():
         trial.clear()
-    workdir.write_study(study_copy, {workdir.EVALUATION: study.evaluation})
+    workdir.write_study(study_copy, {workdir.EVALUATION: study.evaluation | {"selection": None}})
     assert evaluation_sections.sections(read_study(study_copy)) == []
