@@ -124,7 +124,7 @@ def _calibration(study: Study, found: Numbers) -> Parts:
     groups, note = {"as trained": found}, ""
     if after := found.get("after_temperature"):
         groups["after temperature scaling"] = after
-        note = "The temperature of each fold is from inner folds of its training subjects."
+        note = f"The temperature of each fold is from {_tuned_on(study)}."
     columns, rows = ("number", *groups), _columns(CALIBRATION, groups)
     table = _table(study, "calibration", "Calibration of the probabilities", columns, rows, note)
     text = ""
@@ -144,6 +144,10 @@ def _calibration(study: Study, found: Numbers) -> Parts:
     return f"{text}.", [evaluation_plots.reliability_diagram(groups, f"probability of {shown}"), table]
 
 
+def _tuned_on(study: Study) -> str:
+    return str(study.metrics["trials"][study.ranking.best]["tuned_on"])
+
+
 def _operating_points(study: Study, found: Sequence[Numbers]) -> Parts:
     rows, curves = [], {}
     for point in found:
@@ -151,7 +155,7 @@ def _operating_points(study: Study, found: Sequence[Numbers]) -> Parts:
         curves[name] = point["ppv_npv"]
         range_of_folds = Value(f"{min(thresholds):.3f} to {max(thresholds):.3f}")
         rows.append((Value(name), *_cells(point, TERMS.values()), range_of_folds))
-    note = "The threshold of each fold is from inner folds of its training subjects, so that it can miss the target."
+    note = f"The threshold of each fold is from {_tuned_on(study)}, so that it can miss the target."
     title, columns = "What thresholds for a target reach", ("target", *TERMS.values(), "thresholds of the folds")
     table = _table(study, "operating-points", title, columns, rows, note)
     return "", [table, evaluation_plots.predictive_values(curves, study.class_names[1])]

@@ -63,8 +63,8 @@ def findings(study: Study) -> list[str]:
     return [
         f"{comparison}. Significantly worse than the best model: {below} of {plural(len(rivals), 'other model')}.",
         *(line for line, good in _judgements(study) if good),
-        f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, so its numbers are "
-        f"optimistic{_nested(study)}.",
+        f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, which is optimistic"
+        f"{_nested(study)}.",
     ]
 
 
@@ -74,7 +74,7 @@ def _nested(study: Study) -> str:
         return "; only new images can show by how much"
     key = found["metric"]
     nested, value = number_value(key, found["nested"], found["interval"]), number_value(key, found["value"])
-    return f": selected for each fold on {found['by']}, {METRICS[key]} is {nested} instead of {value}"
+    return f". Selected for each fold on {found['by']}: {METRICS[key]} {nested} instead of {value}"
 
 
 def _judgements(study: Study) -> Iterator[tuple[str, bool]]:

@@ -23,6 +23,12 @@ from alljax.training.sampling import FoldRows, make_fold_rows
 Inner = tuple[tuple[Fold, ...], ...]
 """The inner folds of each fold; none where a class has a single subject there."""
 
+INNER, OTHERS = (
+    "inner folds of its training images",
+    "the tested images of the other folds, whose heads have seen its own",
+)
+"""What thresholds and temperature of a fold are from."""
+
 
 def divide(folds: Sequence[Fold], labels: np.ndarray, subjects: Sequence[str], config: ConfigDict) -> Inner:
     """Divides the training rows of each fold into ``evaluation.inner_folds``; validation rows are in none of them.
@@ -72,11 +78,11 @@ def tune(
         tested: probabilities of the test rows of each fold by one head, (n, C).
         labels: int (N,), of all images.
     """
-    parts, on = [(fold, part.test) for fold, of_fold in enumerate(inner) for part in of_fold], "inner folds"
+    parts, on = [(fold, part.test) for fold, of_fold in enumerate(inner) for part in of_fold], INNER
     if not predicted or not all(inner):
         pairs = itertools.permutations(range(len(folds)), 2)
         others = [(fold, other) for fold, other in pairs if folds[fold].repeat == folds[other].repeat]
-        parts, on = [(fold, folds[other].test) for fold, other in others], "other folds"
+        parts, on = [(fold, folds[other].test) for fold, other in others], OTHERS
         predicted = [tested[other] for _, other in others]
     if len({fold for fold, _ in parts}) < len(folds):
         return {"tuned_on": "", "temperature": None, "fold_temperatures": [], "operating_points": []}

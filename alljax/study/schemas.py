@@ -36,7 +36,7 @@ WEIGHTS = {"backbone": str, "name": str, "path": str, "sha256": str, "preprocess
 RESULT = RULE | {
     "std": {ANY: NUMBER | None}, "interval_unit": str, "weights": WEIGHTS, "split": str, "seconds": NUMBER,
     "size_improvement": {ANY: {"value": NUMBER, "interval": [NUMBER, NUMBER]}},
-    "temperature": NUMBER | None, "fold_temperatures": [NUMBER],
+    "tuned_on": str, "temperature": NUMBER | None, "fold_temperatures": [NUMBER],
     "operating_points": [{"target": str, "value": NUMBER, "threshold": NUMBER, "thresholds": [NUMBER]}],
 }  # fmt: skip
 SUMMARY = DIVISION | {

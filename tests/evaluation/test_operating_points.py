@@ -11,7 +11,7 @@ from alljax.data.splits import Fold
 from alljax.evaluation.intervals import HeldOut
 from alljax.evaluation.operating_points import TARGETS, fit_threshold, fit_thresholds, operating_points
 from alljax.evaluation.temperature import fit_temperature, scale
-from alljax.study.inner_folds import tune
+from alljax.study.inner_folds import INNER, OTHERS, tune
 
 RNG = np.random.default_rng(5)
 LABELS = RNG.integers(0, 2, 400)
@@ -83,11 +83,11 @@ def test_tuning_on_other_folds() -> None:
     folds = [Fold(repeat, fold, rows, rows[fold::2]) for repeat in range(2) for fold in range(2)]
     tested = [PROBABILITIES[fold.test] for fold in folds]
     found = tune(folds, (), [], tested, LABELS)
-    assert found["tuned_on"] == "other folds"
+    assert found["tuned_on"] == OTHERS
     expected = [fit_temperature(LABELS[other::2], PROBABILITIES[other::2]) for other in (1, 0, 1, 0)]
     assert found["fold_temperatures"] == pytest.approx(expected)
     inner = tuple((Fold(0, 0, rows, rows[:200]), Fold(0, 0, rows, rows[200:])) for _ in folds)
     found = tune(folds, inner, [PROBABILITIES[:200], PROBABILITIES[200:]] * 4, tested, LABELS)
-    assert found["tuned_on"] == "inner folds"
+    assert found["tuned_on"] == INNER
     assert found["fold_temperatures"] == [found["temperature"]] * 4
     assert tune(folds[:1], (), [], tested[:1], LABELS)["temperature"] is None

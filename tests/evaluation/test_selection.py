@@ -57,7 +57,7 @@ def test_nested_estimate(toy_config: Callable[..., ConfigDict], tmp_path: Path, 
     assert low < expected < high
     assert found["value"] == study.metrics["trials"][found["best"]]["auc"]
     by = "inner folds" if select == "nested" else "the other folds"
-    assert any(f"selected for each fold on {by}, AUC is {expected:.3f} [" in line for line in findings(study))
+    assert any(f"Selected for each fold on {by}: AUC {expected:.3f} [" in line for line in findings(study))
 
 
 def test_one_fold_has_no_nested_estimate(toy_config: Callable[..., ConfigDict], tmp_path: Path) -> None:
