@@ -93,22 +93,18 @@ def _judgements(study: Study) -> Iterator[tuple[str, bool]]:
     comparison = "higher than" if good else "not higher than"
     yield f"The accuracy of the best model, {ours}, is {comparison} that of always predicting {label}, {always}.", good
     if found := improvement.get(metric):
-        difference = difference_value(metric, found["value"], found["interval"])
-        good = found["interval"][0] > 0
-        shown = "It is significantly" if good else "It is not shown that the best model is"
+        good, difference = found["interval"][0] > 0, difference_value(metric, found["value"], found["interval"])
+        shown = "significantly" if good else "not shown to be"
         yield (
-            f"{shown} better than a threshold on the cell size: {DIFFERENCE[metric]} minus that of the size "
-            f"{difference}.",
+            f"The best model is {shown} better than a threshold on the cell size: {DIFFERENCE[metric]} minus that of "
+            f"the size {difference}.",
             good,
         )
     calibration = study.evaluation["trials"][name].get("calibration") or {}
-    if bounds := calibration.get("intervals", {}).get("slope"):
+    bounds = calibration.get("intervals", {}).get("slope")
+    if bounds and bounds[1] < 1:
         slope = number_value("slope", calibration["slope"], bounds)
-        if bounds[1] < 1:
-            yield (
-                f"The model is overconfident: its probabilities are too close to 0 and 1 (calibration slope {slope}).",
-                False,
-            )
+        yield f"The model is overconfident: its probabilities are too extreme (calibration slope {slope}).", False
 
 
 def protocols(study: Study) -> dict[str, str]:
@@ -164,10 +160,12 @@ def _warnings_of_subjects(study: Study) -> Iterator[str]:
         )
     else:
         tested = Jackknife.of(study.predictions(study.ranking.best).held_out)
-        counts = dict(zip(study.class_names, zip(tested.subjects, tested.effective, strict=True), strict=True))
-        for name in (name for name, (count, _) in counts.items() if count == 1):
-            yield f"No intervals: one subject of class {name} was tested; at least two are needed."
-        few = [subject_count(*count) + f" of {name}" for name, count in counts.items() if 1 < count[1] < FEW_SUBJECTS]
+        few = []
+        for name, count, effective in zip(study.class_names, tested.subjects, tested.effective, strict=True):
+            if count == 1:
+                yield f"No intervals: one subject of class {name} was tested; at least two are needed."
+            elif effective < FEW_SUBJECTS:
+                few.append(f"{subject_count(count, effective)} of {name}")
         if few:
             yield (
                 f"Few subjects were tested: {' and '.join(few)}. As subjects differ in their number of images, they "

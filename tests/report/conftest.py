@@ -70,7 +70,7 @@ def make_study() -> Callable[..., Study]:
         metrics = {"trials": trials, "splits": splits, "dataset": dataset, "missing": [], "failed": {}}
         flat = json.loads(json.dumps(configs.flatten(config)))
         study = Study(Path(), flat, {}, metrics, tuple(settings), settings, predictions)
-        study.__dict__["evaluation"] = {"trials": {name: {} for name in trials}}
+        study.__dict__["evaluation"] = {"trials": {name: {} for name in trials}, "selection": None}
         return study
 
     return make

@@ -14,7 +14,7 @@ from PIL import Image
 from alljax.data.dataset import Dataset
 from alljax.data.readers import open_dataset
 from alljax.evaluation.intervals import confidence_intervals
-from alljax.report import findings, model_tables, page, report
+from alljax.report import findings, model_tables, page, plots, report
 from alljax.report.tables import Figure, Section, Table, Value
 from alljax.study import workdir
 from alljax.study.results import Study, read_study
@@ -196,6 +196,20 @@ def test_contact_sheets_show_misclassified_images_once(study_copy: Path, toy_con
     assert len(found.all("image")) == 1
     assert not [name for name in found.ids if name.startswith("model-")], "only the best has figures"
     assert "3 more models" in found.text
+
+
+def test_near_duplicates_take_one_place(
+    study_copy: Path, toy_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, captions = read_study(study_copy), list[list[str]]()
+    monkeypatch.setattr(page, "SHEETS", 1)
+    monkeypatch.setattr(
+        page, "fingerprint", lambda dataset, record: ("", np.tile(np.arange(32, dtype=np.uint8), (32, 1)))
+    )
+    monkeypatch.setattr(plots, "contact_sheet", lambda images, texts: captions.append(texts) or b"")
+    page.write_contact_sheets(study, lambda: open_dataset(toy_config().data))
+    ((caption,),) = captions
+    assert caption.splitlines()[2].startswith("1: ")
 
 
 def test_few_effective_subjects_and_missing_intervals_are_warnings(make_study: Callable[..., Study]) -> None:
