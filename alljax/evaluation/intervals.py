@@ -76,10 +76,11 @@ class HeldOut:
 
     @property
     def metric_names(self) -> list[str]:
-        """`METRICS`, weighted means, and the metrics of each class with images as ``recall_0``, ``recall_1``, …."""
-        weighted = ("weighted_precision", "weighted_recall", "weighted_auc")
+        """`METRICS`, other means, and the metrics of each class with images as ``recall_0``, ``recall_1``, …."""
         by_class = ("precision", "recall", "f1", "auc", "pr_auc")
-        return [*METRICS, *weighted, *(f"{name}_{label}" for name in by_class for label in np.unique(self.labels))]
+        means = [f"{mean}_{name}" for mean in ("macro", "weighted") for name in by_class]
+        classes = [f"{name}_{label}" for name in by_class for label in np.unique(self.labels)]
+        return list(dict.fromkeys([*METRICS, *means, *classes]))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ METRICS = {
 }
 """The single-number metrics with their display names, in the order of table columns."""
 
+MEANS = ("", "macro_", "weighted_")
+"""Prefixes of the areas under curves of all classes, see `ranking`."""
+
 
 def evaluate(
     labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray | None = None, folds: np.ndarray | None = None
@@ -38,11 +41,11 @@ def evaluate(
     Returns:
         ``accuracy``; ``macro_precision``, ``macro_recall`` (the balanced accuracy) and ``macro_f1``, plain means over
         classes; the same as ``weighted_…``, weighted by true images; ``mcc`` (Matthews correlation coefficient);
-        ``auc``, ``weighted_auc`` and ``pr_auc``, see `ranking`; ``pooled_auc``, as if all images were of one fold;
-        ``log_loss`` (nats); ``brier``, half of the squared error summed over classes (0 to 1; for two classes the
-        usual one); ``brier_scaled``, 1 − Brier score / that of the class shares (None for one class); ``confusion``
-        (rows true, columns predicted); ``per_class``, a list of ``precision``, ``recall``, ``f1``, ``auc``, ``pr_auc``
-        and ``count`` (true images).
+        ``auc`` and ``pr_auc``, also as ``macro_…`` and ``weighted_…``, see `ranking`; ``pooled_auc``, as if all images
+        were of one fold; ``log_loss`` (nats); ``brier``, half of the squared error summed over classes (0 to 1; for
+        two classes the usual one); ``brier_scaled``, 1 − Brier score / that of the class shares (None for one class);
+        ``confusion`` (rows true, columns predicted); ``per_class``, a list of ``precision``, ``recall``, ``f1``,
+        ``auc``, ``pr_auc`` and ``count`` (true images).
     """
     from sklearn import metrics
 
@@ -59,7 +62,7 @@ def evaluate(
         **{f"macro_{name}": float(values.mean()) for name, values in by_class.items()},
         **{f"weighted_{name}": float(np.average(values, weights=counted[3])) for name, values in by_class.items()},
         "mcc": float(_mcc(confusion)),
-        **{name: areas.get(name) for name in ("auc", "weighted_auc", "pr_auc")},
+        **{f"{mean}{name}": areas.get(f"{mean}{name}") for mean in MEANS for name in ("auc", "pr_auc")},
         "pooled_auc": ranking(labels, scores).get("auc"),
         "log_loss": float(log_loss),
         "brier": float(brier),
@@ -82,9 +85,10 @@ def ranking(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None = N
     fold with at least their score, so folds are weighted by their images of the class.
 
     Returns:
-        ``auc_0``, …, ``pr_auc_0``, … of classes; ``auc`` and ``pr_auc``, those of class 1 of two, else plain means over
-        classes; ``weighted_auc``, weighted by images. Empty where no class can be ranked, or where a fold lacks a class
-        that another has (as in leave-one-subject-out): the remaining images do not represent all.
+        ``auc_0``, …, ``pr_auc_0``, … of classes; ``macro_auc``, ``weighted_auc``, …, means over classes, plain and
+        weighted by images; ``auc`` and ``pr_auc``, those of class 1 of two, else the plain means. Empty where no class
+        can be ranked, or where a fold lacks a class that another has (as in leave-one-subject-out): the remaining
+        images do not represent all.
     """
     fold = np.zeros(len(labels), int) if folds is None else np.unique(folds, return_inverse=True)[1]
     found = {}
@@ -98,20 +102,14 @@ def ranking(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None = N
 
 
 def with_means(by_class: Mapping[str, np.ndarray], images: np.ndarray, classes: int) -> dict[str, np.ndarray]:
-    """Adds ``auc``, ``pr_auc`` and ``weighted_auc``, see `ranking`, to areas by class; `images` counts each class."""
-    ranked = [label for label in range(classes) if f"auc_{label}" in by_class]
-    if not ranked:
-        return {}
-    averaged = [label for label in ranked_classes(classes) if label in ranked]
-    return {
-        **by_class,
-        **{
-            name: np.mean([by_class[f"{name}_{label}"] for label in averaged], axis=0)
-            for name in ("auc", "pr_auc")
-            if f"{name}_{averaged[0]}" in by_class
-        },
-        "weighted_auc": np.average([by_class[f"auc_{label}"] for label in ranked], axis=0, weights=images[ranked]),
-    }
+    """Adds the means of `ranking` to areas by class; `images` counts each class."""
+    found, ranked = dict(by_class), [label for label in range(classes) if f"auc_{label}" in by_class]
+    for name in ("auc", "pr_auc"):
+        if values := [by_class[f"{name}_{label}"] for label in ranked if f"{name}_{label}" in by_class]:
+            found[f"macro_{name}"] = np.mean(values, axis=0)
+            found[f"weighted_{name}"] = np.average(values, axis=0, weights=images[ranked])
+            found[name] = values[1] if classes == 2 else found[f"macro_{name}"]
+    return found
 
 
 def folds_are_complete(labels: np.ndarray, fold: np.ndarray) -> bool:

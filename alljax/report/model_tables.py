@@ -181,7 +181,7 @@ def class_metrics_table(study: Study) -> Table:
         rows.append((Value(name), Value(f"{one['count']:,}", one["count"]), *values))
     means = []
     for kind in ("macro", "weighted"):
-        keys = [key if kind == "macro" and "auc" in key and len(rows) > 2 else f"{kind}_{key}" for key in shown]
+        keys = [f"{kind}_{key}" for key in shown]
         values = [number_value("f1", result.get(key), result["intervals"].get(key)) for key in keys]
         means.append((Value(f"{kind} mean"), Value(""), *values))
     columns, notes = ("class", "images", *shown.values()), (f"In brackets: {study.intervals}.",)

@@ -56,8 +56,8 @@ def _select(study: Study) -> dict[str, Any] | None:
     None for one trial or one fold.
     """
     best, metric = study.ranking.best, study.ranking.metric
-    trials = study.metrics["trials"]
-    names = [name for name in study.ranking.order if trials[name]["split"] == trials[best]["split"]]
+    trials, models = study.metrics["trials"], [name for name in study.ranking.order if name not in study.ranking.masked]
+    names = [name for name in models if trials[name]["split"] == trials[best]["split"]]
     tests = {name: study.predictions(name).held_out for name in names}
     folds = natural_sort({*study.predictions(best).folds})
     inner = {name: study.inner_predictions(name) for name in names if study.config["study.select"] == "nested"}

@@ -60,7 +60,10 @@ def reference(test: HeldOut, rows: np.ndarray) -> dict[str, float]:
             "macro_recall": recall.mean(),
             "macro_f1": f1.mean(),
             **{f"weighted_{name}": np.average(values, weights=true)
-               for name, values in (("precision", precision), ("recall", recall), ("f1", f1), ("auc", areas))},
+               for name, values in (("precision", precision), ("recall", recall), ("f1", f1), ("auc", areas),
+                                    ("pr_auc", precisions))},
+            "macro_auc": np.mean(areas),
+            "macro_pr_auc": np.mean(precisions),
             "brier": brier,
             "brier_scaled": 1 - brier / uninformed,
             "pr_auc": np.mean([precisions[label] for label in ranked]),
