@@ -5,6 +5,7 @@ only module that knows all subpackages.
 """
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -121,7 +122,9 @@ def evaluate(options: Options) -> int:
     place = external.evaluate_source(options.workdir, options.trial, options.weights, options.source, options.classes)
     report.write_report(options.workdir, paper.sections)
     table = external_section.external_table(study, place)
-    power_table.print_table(table)
+    narrow = [row[:4] for row in table.rows]
+    power_table.print_table(dataclasses.replace(table, columns=table.columns[:4], rows=narrow))
+    print(f"report: {options.workdir / 'report.html'}")
     return _exit_code(table.notes)
 
 

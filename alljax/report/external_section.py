@@ -39,7 +39,7 @@ def external_table(study: Study, place: Path) -> Table:
         (f"{label}, {when}", key, of) for when, of in found["calibration"].items() for key, label in CALIBRATION.items()
     ]
     for point in found["operating_points"]:
-        at = f"at the threshold for {point['target']} {point['value']:.2f}"
+        at = f"at threshold for {point['target']} {point['value']:.2f}"
         others += [(f"{rate} {at}", rate, point) for rate in ("sensitivity", "specificity")]
     rows += [(Value(label), metric_value(key, result), *[Value("")] * 4) for label, key, result in others]
     notes = [display_note(study, note) for note in _notes(study, found)]
