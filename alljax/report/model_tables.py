@@ -117,12 +117,8 @@ def data_section(study: Study) -> Section:
             "share an identical image, or are documented as aliases, are merged."
         )
     digest = f"; SHA-256 of the data {data['sha256'][:16]}" if data["sha256"] else ""
-    return Section(
-        "data",
-        "Data and protocol",
-        (*lines, f"Source: {sharing.without_folders(data['source'])}{digest}."),
-        (classes_table(study),),
-    )
+    lines.append(f"Source: {sharing.without_folders(data['source'])}{digest}.")
+    return Section("data", "Data and protocol", lines, (classes_table(study),))
 
 
 def classes_table(study: Study) -> Table:
@@ -138,10 +134,8 @@ def classes_table(study: Study) -> Table:
         images, share, subjects = count["images"], count["images"] / data["images"], count["subjects"]
         known = [Value(f"{subjects:,}", subjects), found] if data["subjects"] else [Value("unknown"), Value("unknown")]
         rows.append((Value(name), Value(f"{images:,}", images), Value(f"{share:.1%}", share), *known))
-    notes = (
-        ("Effectively: as many subjects with equally many images would tell as much (Kish).",)
-        if data["subjects"]
-        else ()
+    notes = ["Effectively: as many subjects with equally many images would tell as much (Kish)."] * bool(
+        data["subjects"]
     )
     columns = ("class", "images", "share", "subject names", "subjects tested")
     return Table("classes", "Images by class", columns, rows[:-1], rows[-1:], notes)
@@ -174,17 +168,15 @@ def results_section(study: Study) -> Section:
 def class_metrics_table(study: Study) -> Table:
     """Returns precision, recall and so on of the best model by class, with their macro and weighted means."""
     result = study.metrics["trials"][study.ranking.best]
-    shown = {key: name for key, name in CLASS_METRICS.items() if key in result["per_class"][0]}
-    rows = []
+    rows, means = [], []
     for label, (name, one) in enumerate(zip(study.class_names, result["per_class"], strict=True)):
-        values = [number_value("f1", one[key], result["intervals"].get(f"{key}_{label}")) for key in shown]
+        values = [number_value("f1", one[key], result["intervals"].get(f"{key}_{label}")) for key in CLASS_METRICS]
         rows.append((Value(name), Value(f"{one['count']:,}", one["count"]), *values))
-    means = []
     for kind in ("macro", "weighted"):
-        keys = [f"{kind}_{key}" for key in shown]
+        keys = [f"{kind}_{key}" for key in CLASS_METRICS]
         values = [number_value("f1", result.get(key), result["intervals"].get(key)) for key in keys]
         means.append((Value(f"{kind} mean"), Value(""), *values))
-    columns, notes = ("class", "images", *shown.values()), (f"In brackets: {study.intervals}.",)
+    columns, notes = ("class", "images", *CLASS_METRICS.values()), (f"In brackets: {study.intervals}.",)
     return Table("class-metrics", "Metrics of the best model by class", columns, rows, means, notes)
 
 
