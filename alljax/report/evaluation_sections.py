@@ -91,6 +91,11 @@ def _subjects(study: Study, found: Numbers) -> Parts:
         "All heads together: the mean of their probabilities, as in alljax predict, here of the heads that were not "
         "trained on the image. Subjects: by the mean log-odds of their images."
     )
+    if study.split_of(best)["protocol"]["name"] == "leave_one_subject_out":
+        note += (
+            " A head trained without a subject has seen fewer images of its class; the AUC of subjects is corrected by "
+            "the class shares of the training images, but some bias against the model remains."
+        )
     columns, rows = ("metric", *groups), _columns(names, groups)
     table = _table(study, "subject-metrics", "Metrics over images and over subjects", columns, rows, note)
     sentence, subjects = subject_table(study)
@@ -181,7 +186,7 @@ def _beyond_size(study: Study, found: Numbers) -> Parts:
 
 
 def _selection(study: Study, found: Numbers) -> Parts:
-    metric, models = found["metric"], len(study.metrics["trials"])
+    metric, models = found["metric"], len(study.ranking.order) - len(study.ranking.masked)
     best, nested = number_value(metric, found["value"]), number_value(metric, found["nested"], found["interval"])
     chosen = [f"{trial} in {plural(count, 'fold')}" for trial, count in Counter[str](found["chosen"]).most_common()]
     text = (
