@@ -17,14 +17,7 @@ PREVALENCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 
 def fit_threshold(positive: np.ndarray, scores: np.ndarray, target: str, value: float) -> float:
-    """Returns the threshold, of those that reach a target, with the best other rate; scores from it on are positive.
-
-    Args:
-        positive: bool (N,).
-        scores: (N,).
-        target: ``sensitivity`` or ``specificity``.
-        value: at least this.
-    """
+    """Returns the threshold that reaches a target with the best other rate; scores (N,) from it on are positive."""
     from sklearn.metrics import roc_curve
 
     false, true, thresholds = roc_curve(positive, scores, drop_intermediate=False)
@@ -36,17 +29,10 @@ def fit_threshold(positive: np.ndarray, scores: np.ndarray, target: str, value: 
 def fit_thresholds(
     labels: np.ndarray, probabilities: np.ndarray, folds: np.ndarray, images: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Fits thresholds to predictions of images that are not tested in a fold; empty for more than two classes.
+    """Fits thresholds to predictions (M, C) of single heads; empty for more than two classes.
 
-    Args:
-        labels: int (M,).
-        probabilities: (M, C), of one head each.
-        folds: int (M,), the fold for which a prediction may be used.
-        images: int (M,), names of the images.
-
-    Returns:
-        For each of `TARGETS` its name as ``target``, ``value``, ``thresholds``, one per fold, and ``threshold`` for new
-        images, fitted to the mean probability of each image, because means of several heads are less extreme.
+    `folds`, int (M,), are the folds for which a prediction may be used: ``thresholds`` has one per fold. ``threshold``,
+    for new images, is fitted to the mean probability of each of `images`, as means of several heads are less extreme.
     """
     if probabilities.shape[1] != 2:
         return []
@@ -64,17 +50,9 @@ def fit_thresholds(
 def operating_points(
     test: HeldOut, fold: np.ndarray, points: Sequence[Mapping[str, Any]], level: float
 ) -> list[dict[str, Any]]:
-    """Returns what the thresholds of `fit_thresholds` achieve in the tested images; empty if those are of one class.
+    """Returns what the thresholds of `fit_thresholds` achieve in tested images; empty if those are of one class.
 
-    Args:
-        test: the predictions.
-        fold: int (N,), numbers of the folds in the order of ``thresholds``.
-        points: from `fit_thresholds`.
-        level: confidence level; thresholds are held fixed.
-
-    Returns:
-        ``target``, ``value`` and ``thresholds`` with ``sensitivity``, ``specificity`` and their ``intervals``, and in
-        ``ppv_npv`` lists of ``prevalence``, ``ppv``, ``npv`` (None for 0/0), and ``intervals`` of both.
+    `fold`, int (N,), numbers the folds in the order of ``thresholds``, which are held fixed in the intervals.
     """
     jackknife, found = Jackknife.of(test), []
     observed = float(np.mean(test.labels == 1))
@@ -83,14 +61,11 @@ def operating_points(
         decided = replace(test, probabilities=np.stack([~positive, positive], axis=-1), scores=None)
         values = jackknife.values(decided, ("recall_0", "recall_1"))
         rates = {"sensitivity": values["recall_1"], "specificity": values["recall_0"]}
-        intervals = {
-            name: jackknife.interval_of(f"recall_{int(name == 'sensitivity')}", rate, level)
-            for name, rate in rates.items()
-        }
+        bounds = [jackknife.interval_of(name, values[name], level) for name in ("recall_1", "recall_0")]
         found.append({
             **{key: point[key] for key in ("target", "value", "thresholds")},
             **{name: float(rate[0]) for name, rate in rates.items()},
-            "intervals": {name: list(interval) for name, interval in intervals.items() if interval},
+            "intervals": {name: list(interval) for name, interval in zip(rates, bounds, strict=True) if interval},
             "ppv_npv": _predictive_values(jackknife, rates, observed, level),
         })  # fmt: skip
     return found

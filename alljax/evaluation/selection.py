@@ -19,16 +19,8 @@ def select(
 ) -> dict[str, Any]:
     """Evaluates the predictions of the model chosen in each fold as those of one model (nested validation).
 
-    Args:
-        tests: predictions of each model for the same rows.
-        tuning: those by which models are chosen, the same rows for each model.
-        members: the rows of `tuning` by which the model of a fold is chosen, bool, by the name of the fold.
-        metric: ``auc`` or ``macro_recall``, which the chosen model has the highest value of.
-        level: confidence level.
-
-    Returns:
-        ``nested``, the metric, with ``interval`` (None if there is none), ``chosen``, the name of a model per fold, and
-        ``metrics``, see `summarize`.
+    A model is chosen by the highest `metric` (``auc`` or ``macro_recall``) of the rows `members` of a fold, bool, among
+    the predictions `tuning` of each model. The metric is returned as ``nested``, all of them in ``metrics``.
     """
     chosen, first = {}, next(iter(tests.values()))
     probabilities, folds = np.array(first.probabilities), np.asarray(first.folds)

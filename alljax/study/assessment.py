@@ -39,14 +39,9 @@ def evaluate_study(folder: Path) -> Study:
 
 
 def assess(study: Study) -> dict[str, Any]:
-    """Returns the content of evaluation.json.
-
-    ``trials``, what is known of each finished trial beyond its metrics, and ``selection``, see `_select`.
-    """
-    return {
-        "trials": {name: _assess_trial(study, name) for name in study.metrics["trials"]},
-        "selection": _select(study),
-    }
+    """Returns evaluation.json: ``trials``, what is known of each finished one beyond its metrics, and ``selection``."""
+    trials = {name: _assess_trial(study, name) for name in study.metrics["trials"]}
+    return {"trials": trials, "selection": _select(study)}
 
 
 def _select(study: Study) -> dict[str, Any] | None:

@@ -31,10 +31,9 @@ INNER, OTHERS = (
 
 
 def divide(folds: Sequence[Fold], labels: np.ndarray, subjects: Sequence[str], config: ConfigDict) -> Inner:
-    """Divides the training rows of each fold into ``evaluation.inner_folds``; validation rows are in none of them.
+    """Divides the training rows of each fold into ``evaluation.inner_folds``, fewer where a class has fewer subjects.
 
-    Inner folds follow the rule of the split: they keep subjects together, except those of the leaky protocol ``paper``,
-    which divides images. Where a class has fewer subjects, there are fewer inner folds.
+    Subjects are kept together, except by the leaky protocol ``paper``, which divides images.
     """
     units = np.arange(len(labels)) if config.split.protocol == "paper" else np.unique(subjects, return_inverse=True)[1]
     count = config.evaluation.inner_folds
@@ -67,16 +66,8 @@ def tune(
 ) -> dict[str, Any]:  # fmt: skip
     """Fits temperatures and thresholds to predictions of images that are not tested in a fold.
 
-    Where a fold has no inner predictions (fine-tuned trials), they are those of the tested images of the other folds of
-    the same repeat, by the heads of these folds, which have seen images of this one. Without other folds nothing is
-    fitted.
-
-    Args:
-        folds: of the trial.
-        inner: the inner folds of each fold.
-        predicted: probabilities of the test rows of each inner fold, (n, C); empty if there are none.
-        tested: probabilities of the test rows of each fold by one head, (n, C).
-        labels: int (N,), of all images.
+    Those are `predicted`, one array (n, C) per inner fold. Where a fold has none (fine-tuning): `tested`, one array
+    per fold, of the other folds of the same repeat; without other folds nothing is fitted.
     """
     parts, on = [(fold, part.test) for fold, of_fold in enumerate(inner) for part in of_fold], INNER
     if not predicted or not all(inner):

@@ -131,18 +131,11 @@ def _inner_table(trial: Trial, experiment: Experiment, outcome: Outcome) -> "Dat
     """Returns inner_predictions.csv: one row per training image and fold, predicted by the head of an inner fold."""
     import pandas
 
-    dataset, tables = experiment.dataset, []
+    dataset, tables, classes = experiment.dataset, [], list(experiment.dataset.classes)
     parts = [pair for of_fold in experiment.inner_folds[trial.split] for pair in enumerate(of_fold)]
     for (number, part), probabilities in zip(parts, outcome.inner, strict=True):
-        predicted = [dataset.records[row] for row in part.test]
-        columns = {
-            "path": [record.path for record in predicted],
-            "label": [dataset.classes[record.label] for record in predicted],
-            "repeat": part.repeat,
-            "fold": part.fold,
-            "inner_fold": number,
-            "seed": trial.config.seed,
-        }
-        columns |= {f"prob_{name}": probabilities[:, label] for label, name in enumerate(dataset.classes)}
-        tables.append(pandas.DataFrame(columns))
+        table = pandas.DataFrame(probabilities, columns=[f"prob_{name}" for name in classes])
+        place = {"repeat": part.repeat, "fold": part.fold, "inner_fold": number, "seed": trial.config.seed}
+        images = [(dataset.records[row].path, classes[dataset.records[row].label]) for row in part.test]
+        tables.append(pandas.DataFrame(images, columns=["path", "label"]).assign(**place).join(table))
     return pandas.concat(tables)
