@@ -31,9 +31,9 @@ def write(found: Explanation, out: Path) -> None:
         title = f"{image.path[-100:]}\n{names[image.label]}, probability {image.probabilities[image.label]:.3f}"
         path = out / "images" / f"{number:03}-{Path(image.path).stem}.png"
         files.write_bytes(path, _draw_maps([[image]], [title]))
-    groups = [[image for image in found.images if image.label == label] for label in range(len(names))]
-    groups = [group for group in groups if group]
-    titles = [f"{names[group[0].label]}: mean over {plural(len(group), 'image')}" for group in groups]
+    labels = sorted({image.label for image in found.images})
+    groups = [[image for image in found.images if image.label == label] for label in labels]
+    titles = [f"{names[group[0].label]}, mean over {plural(len(group), 'image')}" for group in groups]
     files.write_bytes(out / "classes.png", _draw_maps(groups, titles))
     if found.training:
         files.write_bytes(out / "neighbors.jpg", _draw_neighbors(found, found.training))
@@ -77,18 +77,15 @@ def _draw_neighbors(found: Explanation, training: Dataset) -> bytes:
 
 def _draw_features(found: Explanation) -> bytes:
     """Returns training images by two components of their features, colored by class and subject, and explained ones."""
-    table = found.tables["feature_map"]
-    components = ["component_1", "component_2"]
+    table, components = found.tables["feature_map"], ["component_1", "component_2"]
     known, queries = table[table["label"].notna()], table[table["label"].isna()]
     with plots.subplots(1, 2, (11, 5)) as (figure, grid):
         for axes, column in zip(grid[0], ("label", "subject"), strict=True):
-            names = known[column].value_counts().index
-            for place, name in enumerate(names[: len(plots.PALETTE)]):
-                rows = known[known[column] == name]
-                axes.plot(*rows[components].to_numpy().T, "o", color=plots.PALETTE[place], label=name, markersize=3)
-            others = known[known[column].isin(names[len(plots.PALETTE) :])]
-            if len(others):
-                axes.plot(*others[components].to_numpy().T, "o", color="0.75", label="others", markersize=3, zorder=1)
+            largest = known[column].value_counts().index[: len(plots.PALETTE)]
+            shown = known[column].where(known[column].isin(largest), "others")
+            for name, color in ({"others": "0.75"} | dict(zip(largest, plots.PALETTE, strict=False))).items():
+                if len(rows := known[shown == name]):
+                    axes.plot(*rows[components].to_numpy().T, "o", color=color, label=name, markersize=3)
             axes.plot(*queries[components].to_numpy().T, "kx", label="explained")
             axes.set(xlabel="component 1", ylabel="component 2")
             axes.legend(title=column, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, ncols=8, columnspacing=1)

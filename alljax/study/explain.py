@@ -56,12 +56,10 @@ class ExplainedImage:
         Pixels of a cell are not black. A background is black if the corners are. A map of zeros has no share.
         """
         cell = self.pixels.max(2) > BLACK
-        black = not cell[[0, 0, -1, -1], [0, -1, 0, -1]].any()
-        weights = {"cell_area": np.ones(cell.shape)} | {
-            f"{method}_inside": values for method, values in self.maps.items()
-        }
-        known = {name: black and weight.any() for name, weight in weights.items()}
-        return {name: weight[cell].sum() / weight.sum() if known[name] else np.nan for name, weight in weights.items()}
+        black, parts = not cell[[0, 0, -1, -1], [0, -1, 0, -1]].any(), {"cell_area": np.ones(cell.shape)}
+        parts |= {f"{method}_inside": values for method, values in self.maps.items()}
+        known = {name: values for name, values in parts.items() if black and values.any()}
+        return dict.fromkeys(parts, np.nan) | {name: part[cell].sum() / part.sum() for name, part in known.items()}
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,8 @@ def _explain_image(
         positive = Image.fromarray(np.maximum(mean, 0).astype(np.float32))
         maps[method] = np.asarray(positive.resize(pixels.shape[:2], Image.Resampling.BILINEAR))
         for part, other in others.items():
-            correlation = spearmanr(*(getattr(each, method)[label].ravel() for each in (trained, other))).statistic
+            two = [getattr(each, method)[label].ravel() for each in (trained, other)]
+            correlation = spearmanr(*two).statistic if all(map(np.ptp, two)) else np.nan
             correlations.append({"method": name, "random": part, "rank_correlation": correlation})
     return ExplainedImage("", pixels, label, probabilities, trained.features, maps, correlations)
 

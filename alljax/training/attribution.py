@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.signal import convolve
 
 from alljax import interrupts
 from alljax.models.head import POOLINGS, Head
@@ -43,16 +44,16 @@ class Explainer:
         decrease of the log-odds when a patch has its mean color everywhere, which leaves the background as it is; a
         block has the mean over the patches that cover it.
         """
-        explained, occluded = jax.device_get(self._explain(variables, groups, image)), []
+        found, rows = [], []
         for top in range(GRID - 1):
-            occluded.append(jax.device_get(self._occlude_row(variables, groups, image, top)))
+            rows.append(jax.device_get(self._occlude_row(variables, groups, image, top)))
             interrupts.check()
-        return [
-            Attribution(probabilities, features, grad_cam, _occlusion_map(log_odds - rows))
-            for (probabilities, features, log_odds, grad_cam), rows in zip(
-                explained, np.stack(occluded, 1), strict=True
-            )
-        ]
+        explained = jax.device_get(self._explain(variables, groups, image))
+        for (log_odds, *rest), occluded in zip(explained, np.stack(rows, axis=1), strict=True):
+            decreases = log_odds - occluded
+            occlusion = _over_patches(decreases) / _over_patches(np.ones_like(decreases))
+            found.append(Attribution._make((*rest, occlusion.transpose(2, 0, 1))))
+        return found
 
     @partial(jax.jit, static_argnums=0)
     def random_variables(self, key: jax.Array) -> Any:
@@ -68,7 +69,7 @@ class Explainer:
 
     @partial(jax.jit, static_argnums=0)
     def _explain(self, variables: Any, groups: Sequence[Any], image: Any) -> list[Any]:
-        """Returns probabilities (C,), features (D,), log-odds (C,) and Grad-CAM (C, h, w) for each group of heads."""
+        """Returns log-odds (C,), probabilities (C,), features (D,) and Grad-CAM (C, h, w) for each group of heads."""
         activation, found = self._activation(variables, image[None]), []
         features = POOLINGS[self._network.pool](activation)
         for heads in groups:
@@ -76,7 +77,7 @@ class Explainer:
             gradients = jax.jacrev(lambda single, log_odds=log_odds: log_odds(single[None])[0])(activation[0])
             grad_cam = jnp.einsum("hwd,cd->chw", activation[0], gradients.mean((1, 2)))
             probabilities = jax.nn.softmax(self._logits(heads, features)).mean(0)
-            found.append((probabilities[0], features[0], log_odds(activation)[0], grad_cam))
+            found.append((log_odds(activation)[0], probabilities[0], features[0], grad_cam))
         return found
 
     @partial(jax.jit, static_argnums=0)
@@ -109,11 +110,6 @@ class Explainer:
         return (logits - others).mean(0)
 
 
-def _occlusion_map(decreases: np.ndarray) -> np.ndarray:
-    """Returns the map (C, GRID, GRID) for decreases (GRID - 1, GRID - 1, C) of the log-odds."""
-    shifts = [((row, 1 - row), (column, 1 - column)) for row in (0, 1) for column in (0, 1)]
-    total, count = (
-        np.sum([np.pad(values, (*shift, (0, 0))) for shift in shifts], axis=0)
-        for values in (decreases, np.ones_like(decreases))
-    )
-    return (total / count).transpose(2, 0, 1)
+def _over_patches(values: np.ndarray) -> np.ndarray:
+    """Returns the sum of values (GRID - 1, GRID - 1, C) of the patches that cover each block, (GRID, GRID, C)."""
+    return np.asarray(convolve(values, np.ones((2, 2, 1)), method="direct"))
