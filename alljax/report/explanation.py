@@ -88,5 +88,5 @@ def _draw_features(found: Explanation) -> bytes:
                     axes.plot(*rows[components].to_numpy().T, "o", color=color, label=name, markersize=3)
             axes.plot(*queries[components].to_numpy().T, "kx", label="explained")
             axes.set(xlabel="component 1", ylabel="component 2")
-            axes.legend(title=column, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, ncols=8, columnspacing=1)
+            axes.legend(title=column, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, ncols=4, columnspacing=1)
         return plots.save("", "", figure).png

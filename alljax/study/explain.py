@@ -33,6 +33,9 @@ METHODS = {"grad_cam": "Grad-CAM", "occlusion": "occlusion"}
 BLACK = 10
 """Largest value of a channel, 0 … 255, in a black background: JPEG files have noise there."""
 
+NEGLIGIBLE = 0.1
+"""Positive values of a map below this share of its largest absolute value become 0."""
+
 CHECKED, UNRELATED = 5, 0.5
 """Images explained with a random backbone, too; mean rank correlation below which maps depend on the parameters."""
 
@@ -149,7 +152,7 @@ def _explain_image(
     maps, correlations = {}, []
     for method, name in METHODS.items():
         mean = np.mean([getattr(of_member, method)[label] for of_member, _ in pairs], axis=0)
-        positive = Image.fromarray(np.maximum(mean, 0).astype(np.float32))
+        positive = Image.fromarray(np.where(mean > NEGLIGIBLE * np.abs(mean).max(), mean, 0).astype(np.float32))
         maps[method] = np.asarray(positive.resize(pixels.shape[:2], Image.Resampling.BILINEAR))
         for part, other in others.items():
             two = [getattr(each, method)[label].ravel() for each in (trained, other)]
