@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation.bootstrap import Bootstrap, resample
-from alljax.evaluation.intervals import Interval
+from alljax.evaluation.intervals import Interval, Jackknife
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class Difference:
     """The metric of a trial minus that of the best one.
 
     The interval is simultaneous for all pairs of the study (see `Ranking.differences`); None where the two were tested
-    on different images, or no resample defines the metric.
+    on different images, or a class has one subject.
     """
 
     value: float
@@ -36,12 +35,12 @@ class Ranking:
         metrics: metrics.json of the study.
         predictions: returns the predictions of a trial by name, with ``paths`` (N,), by which its rows are sorted, and
             ``held_out``; read by `differences` only.
-        bootstrap: of the study's intervals (the same resamples).
+        settings: of the study, dotted key to value.
     """
 
     metrics: Mapping[str, Any]
     predictions: Callable[[str], Any]
-    bootstrap: Bootstrap
+    settings: Mapping[str, Any]
 
     @cached_property
     def metric(self) -> str:
@@ -90,34 +89,45 @@ class Ranking:
         """
         tested = {name: self.predictions(name) for name in self.order}
         values = {name: self.metrics["trials"][name][self.metric] for name in self.order}
-        resampled = {
-            name: resample(predictions.held_out, self.bootstrap, self.metric)
-            for name, predictions in tested.items()
-            # Rows are sorted by path, so equal paths mean the same image in each row, whatever its fold.
-            if np.array_equal(predictions.paths, tested[self.best].paths)
-        }
-        bounds = _simultaneous(values, resampled, self.bootstrap.level)
-        return {name: Difference(values[name] - values[self.best], bounds.get(name)) for name in self.order[1:]}
+        # Rows are sorted by path, so equal paths mean the same image in each row, whatever its fold.
+        paired = [name for name in self.order if np.array_equal(tested[name].paths, tested[self.best].paths)]
+        jackknife = Jackknife.of(tested[self.best].held_out)
+        without = [jackknife.values(tested[name].held_out, [self.metric])[self.metric][1:] for name in paired]
+        draws = _resample(jackknife, np.stack(without), self.settings["evaluation.resamples"], self.settings["seed"])
+        level = self.settings["evaluation.level"]
+        reach = dict(zip(paired, _reach(draws, level), strict=True)) if np.isfinite(draws).all() else {}
+        differences = {}
+        for name in self.order[1:]:
+            value = values[name] - values[self.best]
+            interval = (value - reach[name], value + reach[name]) if name in reach else None
+            differences[name] = Difference(value, interval)
+        return differences
 
 
-def _simultaneous(
-    values: Mapping[str, float], resampled: Mapping[str, np.ndarray], level: float
-) -> dict[str, Interval]:
-    """Returns the interval of each difference to the first, for all pairs at once; none if no resample is defined."""
-    names, center = list(resampled), np.array([values[name] for name in resampled])
-    draws = np.stack(list(resampled.values())) - center[:, None]
-    draws = draws[:, np.isfinite(draws).all(0)]
-    if draws.shape[1] < 2:
-        return {}
-    largest, spread = np.zeros(draws.shape[1]), np.zeros(len(names))
-    for index in range(1, len(names)):
+def _resample(jackknife: Jackknife, without: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Returns deviations of T metrics in resamples of the subjects of each class, (T, resamples).
+
+    To first order a metric changes by the same amount with every copy of a subject (B. Efron and R. Tibshirani, An
+    Introduction to the Bootstrap, 1993, section 20.4), which follows from the metrics without each subject, (T, K); the
+    variance is that of the jackknife.
+    """
+    generator, draws = np.random.default_rng(seed), np.zeros((len(without), resamples))
+    for members in jackknife.strata:
+        number, of_class = members.sum(), without[:, members]
+        influence = (of_class.mean(1, keepdims=True) - of_class) * np.sqrt((number - 1) / number)
+        for resample in draws.T:
+            resample += influence @ np.bincount(generator.integers(number, size=number), minlength=number)
+    return draws
+
+
+def _reach(draws: np.ndarray, level: float) -> list[float]:
+    """Returns the half width of the interval of each difference to the first, for all pairs at once."""
+    largest, spread = np.zeros(draws.shape[1]), np.zeros(len(draws))
+    for index in range(1, len(draws)):
         pairs = draws[index] - draws[:index]  # (pairs, resamples)
         deviation = pairs.std(1, ddof=1)
         spread[index] = deviation[0]
         varying = deviation > 0  # two models with equal predictions never differ
         if varying.any():
             largest = np.maximum(largest, (np.abs(pairs[varying]) / deviation[varying, None]).max(0))
-    reach = np.quantile(largest, level) * spread
-    difference = center - center[0]
-    bounds = np.stack([difference - reach, difference + reach], axis=1).tolist()
-    return {name: (low, high) for name, (low, high) in zip(names[1:], bounds[1:], strict=True)}
+    return list(np.quantile(largest, level) * spread)

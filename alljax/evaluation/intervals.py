@@ -115,6 +115,12 @@ class Jackknife:
         """The effective number of subjects of each class, see `effective_number`."""
         return [effective_number(of_class) for of_class in self.images]
 
+    @property
+    def strata(self) -> list[np.ndarray]:
+        """The subjects of each class, bool (K,); all together where some have images of several classes."""
+        several = (self.images > 0).sum(0).max() > 1
+        return [np.ones(len(self.units), bool)] if several else [one > 0 for one in self.images if one.any()]
+
     def values(self, test: HeldOut, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Returns metrics, averaged over seeds: of all images, then without each unit, (1 + K,).
 
@@ -191,10 +197,8 @@ class Jackknife:
         """Returns the standard error of a metric times the quantile of t, from its values without each unit, (K,)."""
         from scipy.special import stdtrit
 
-        several = (self.images > 0).sum(0).max() > 1  # subjects with images of several classes are one stratum
-        strata = [np.ones(len(self.units), bool)] if several else [of_class > 0 for of_class in self.images]
         variances, squares = 0.0, 0.0
-        for members in filter(np.any, strata):
+        for members in self.strata:
             without = values[members]
             variance = (len(without) - 1) * np.var(without)
             variances += variance

@@ -26,7 +26,7 @@ def sections(study: Study) -> list[Section]:
         return []
     jackknife = Jackknife.of(*(study.predictions(name).held_out for pair in pairs for name in pair))
     gaps = [gap(study, pair, jackknife) for pair in pairs]
-    text = summary(gaps, jackknife, study.bootstrap.level)
+    text = summary(gaps, jackknife, study.level)
     return [Section("leakage", "Leakage gap", [text], [_table(study, pairs, gaps, jackknife)])]
 
 
@@ -77,7 +77,7 @@ def summary(gaps: Sequence[dict[str, np.ndarray]], jackknife: Jackknife, level: 
 def _table(
     study: Study, pairs: Mapping[Pair, str], gaps: Sequence[dict[str, np.ndarray]], jackknife: Jackknife
 ) -> Table:
-    rows, level = [], study.bootstrap.level
+    rows, level = [], study.level
     for label, found in zip(pairs.values(), gaps, strict=True):
         values = [Value(label)]
         for metric in METRICS:

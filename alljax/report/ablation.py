@@ -68,5 +68,5 @@ def _figure(study: Study, varied: Sequence[VariedSetting]) -> Figure | None:
         for panel, title in enumerate(panels)
     }
     by = ", ".join(setting.name for setting in varied)
-    caption = f"{metric} with {study.bootstrap.level:.0%} intervals by {by}"
+    caption = f"{metric} with {study.level:.0%} intervals by {by}"
     return plots.interval_figure("ablation", caption, names, drawn, metric)

@@ -59,7 +59,7 @@ def _notes(study: Study, found: Mapping[str, Any]) -> Iterator[str]:
     """Yields what was tested, what was left out, and what cannot be computed."""
     counts = zip(study.class_names, found["images"], found["subjects_by_class"], strict=True)
     unit = "subject" if found["subject_names"] else "image"
-    yield f"{study.bootstrap.level:.0%} intervals over {unit}s. " + "; ".join(
+    yield f"{study.level:.0%} intervals over {unit}s. " + "; ".join(
         f"{name}: {plural(images, 'image')}{f' of {plural(subjects, unit)}' if unit == 'subject' else ''}"
         for name, images, subjects in counts
     )

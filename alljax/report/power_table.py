@@ -40,7 +40,7 @@ def power_table(study: Study, metric: str, difference: float, share: float, imag
         raise ConfigError("the AUC is undefined, because folds lack a class; use --metric=macro_recall")
     for label, (minus, subtracted) in ({best: (None, {})} | _rivals(study)).items():
         parts = power.components(test, predictions.paths, name, minus)
-        goal = Goal(difference, study.bootstrap.level, share if minus else 0.0)
+        goal = Goal(difference, study.level, share if minus else 0.0)
         interval = confidence_intervals(test, goal.level, [name], minus).get(name)
         needed = power.subjects_needed(parts, goal)
         reached = power.simulate(test, name, goal, needed, minus) if needed else None

@@ -66,12 +66,12 @@ def _select(study: Study) -> dict[str, Any] | None:
     if len(names) < 2 or not all(rows.any() for rows in members.values()):
         return None
     by, value = "the other folds" if tuning is tests else "inner folds", trials[best][metric]
-    selected = select(tests, tuning, members, metric, study.bootstrap.level)
+    selected = select(tests, tuning, members, metric, study.level)
     return {"best": best, "metric": metric, "value": value, "by": by, **selected}
 
 
 def _assess_trial(study: Study, name: str) -> dict[str, Any]:
-    predictions, level = study.predictions(name), study.bootstrap.level
+    predictions, level = study.predictions(name), study.level
     test, joint = predictions.held_out, ensemble(predictions.held_out, predictions.paths)
     images = study.images.set_index("path")
     sized = "size_threshold" in study.split_of(name)["baselines"]

@@ -40,7 +40,7 @@ def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes
         classes: which class of the source is which class of the study, ``name=name,…``; empty: names are equal.
     """
     opened = open_ensemble(folder, trial, weights)
-    study, name, level = opened.study, opened.trial, opened.study.bootstrap.level
+    study, name, level = opened.study, opened.trial, opened.study.level
     dataset, subjects, about = _open_source(study, source, classes, opened.config.data.on_error)
     labels = np.array([record.label for record in dataset.records])
     heads = np.concatenate([block.probabilities for block in opened.predict(dataset)], axis=1)

@@ -17,7 +17,6 @@ from alljax import files
 from alljax.data.dataset import Dataset
 from alljax.data.readers import open_dataset
 from alljax.errors import UserError, WorkdirError, first_few, plural
-from alljax.evaluation.bootstrap import Bootstrap
 from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.intervals import HeldOut
 from alljax.study import identity, schemas, sweep, workdir
@@ -77,10 +76,9 @@ class Study:
         return list(self.metrics["dataset"]["class_names"])
 
     @property
-    def bootstrap(self) -> Bootstrap:
-        """Of the study's comparisons, so that later ones use the same resamples."""
-        config = self.config
-        return Bootstrap(config["evaluation.resamples"], config["evaluation.level"], config["seed"])
+    def level(self) -> float:
+        """The confidence level."""
+        return float(self.config["evaluation.level"])
 
     @property
     def interval_unit(self) -> str:
@@ -90,12 +88,12 @@ class Study:
     @property
     def intervals(self) -> str:
         """How notes below tables name intervals: ``95% intervals over subjects``."""
-        return f"{self.bootstrap.level:.0%} intervals over {self.interval_unit}"
+        return f"{self.level:.0%} intervals over {self.interval_unit}"
 
     @cached_property
     def ranking(self) -> Ranking:
         """The trials that are done, best first."""
-        return Ranking(self.metrics, self.predictions, self.bootstrap)
+        return Ranking(self.metrics, self.predictions, self.config)
 
     def settings(self, name: str) -> dict[str, Any]:
         """Returns the resolved settings of a trial, dotted key to value."""

@@ -36,7 +36,7 @@ def measure_robustness(folder: Path, trial: str, weights: str, count: int) -> No
         WorkdirError: see `open_ensemble`.
     """
     ensemble = open_ensemble(folder, trial, weights)
-    level, seed = ensemble.study.bootstrap.level, ensemble.config.seed
+    level, seed = ensemble.study.level, ensemble.config.seed
     predictions, opened = ensemble.study.predictions(ensemble.trial), results.open_records(ensemble.config)
     chosen = _choose(predictions, count, seed)
     folds, paths = predictions.folds[chosen], predictions.paths[chosen]

@@ -2,13 +2,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from alljax.evaluation.bootstrap import Bootstrap
 from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.intervals import HeldOut, confidence_intervals
 from alljax.evaluation.metrics import evaluate
 
-BOOTSTRAP = Bootstrap(200)
+SETTINGS = {"evaluation.resamples": 400, "evaluation.level": 0.95, "seed": 0}
 HONEST = {"s": {"protocol": {"leaky": False}}}
 
 
@@ -22,7 +22,7 @@ def predictions(generator: np.random.Generator, labels: np.ndarray, skill: float
 def rank(tests: dict[str, SimpleNamespace]) -> Ranking:
     trials = {name: evaluate(test.held_out.labels, test.held_out.probabilities[0]) for name, test in tests.items()}
     metrics = {"trials": {name: trial | {"split": "s"} for name, trial in trials.items()}, "splits": HONEST}
-    return Ranking(metrics, lambda name: tests[name], BOOTSTRAP)
+    return Ranking(metrics, lambda name: tests[name], SETTINGS)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_leaky_trials_come_last_unless_all_are(aucs: tuple[float, ...], leaky: s
     for name, value in zip("abc", (0.9, 0.8, 0.7), strict=True):
         trials[name]["macro_recall"] = value
     splits = HONEST | {"leaky": {"protocol": {"leaky": True}}}
-    ranking = Ranking({"trials": trials, "splits": splits}, {}.get, BOOTSTRAP)
+    ranking = Ranking({"trials": trials, "splits": splits}, {}.get, SETTINGS)
     assert (ranking.metric, "".join(ranking.order)) == (metric, order)
 
 
@@ -61,10 +61,21 @@ def test_differences_are_paired_and_simultaneous(labels: np.ndarray) -> None:
         assert difference.interval is not None
         low, high = difference.interval
         assert low <= difference.value <= high
-        single = confidence_intervals(tests[name].held_out, BOOTSTRAP.level, ["auc"], minus=best)["auc"]
+        single = confidence_intervals(tests[name].held_out, 0.95, ["auc"], minus=best)["auc"]
         assert high - low > single[1] - single[0], "wide enough for all pairs at once"
     assert ranking.differences["trial0"].below
     assert not ranking.differences[ranking.order[1]].below
+
+
+def test_two_trials_have_the_interval_of_a_resampled_pair(labels: np.ndarray) -> None:
+    generator, drawn = np.random.default_rng(4), []
+    tests = {"a": predictions(generator, labels, 1.5), "b": predictions(generator, labels, 0.5)}
+    low, high = rank(tests).differences["b"].interval or (0, 0)
+    for _ in range(400):
+        rows = np.concatenate([generator.choice(np.flatnonzero(labels == label), 60) for label in (0, 1)])
+        areas = [roc_auc_score(labels[rows], test.held_out.probabilities[0, rows, 1]) for test in tests.values()]
+        drawn.append(areas[1] - areas[0])
+    assert high - low == pytest.approx(2 * 1.96 * np.std(drawn), rel=0.15)
 
 
 def test_equal_trials_have_zero_difference(labels: np.ndarray) -> None:
