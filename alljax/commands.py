@@ -219,7 +219,7 @@ def data_audit(options: Options) -> int:
     audit.print_audit(found, options.out)
     if found["error"]:
         raise UserError(found["error"])
-    return 3 if found["unreadable"] else 0
+    return _exit_code(found["notes"])
 
 
 @_verb("data prepare", "--source --out:folder", "alljax data prepare --source=C-NMC_Leukemia --out=prepared")

@@ -1,26 +1,26 @@
 """Checks of a copy of a data set: what is missing or wrong, duplicates, and what each split protocol would leak."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any
 
 from alljax import config as configs
-from alljax.data import cnmc, duplicates, splits
+from alljax.data import cnmc, splits
 from alljax.data.archive import natural_sort
-from alljax.data.dataset import SKIPPED, Dataset, Record, check
+from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
 from alljax.data.images import decode
-from alljax.data.inspection import map_images
+from alljax.data.inspection import inspect, map_images
 from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
 from alljax.errors import DataError, LeakError, UserError, first_few, plural
 from alljax.files import write_text
 from alljax.progress import show
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 PROBLEMS = {
     "missing": "missing",
@@ -39,9 +39,10 @@ COLUMNS = {
 }  # fmt: skip
 """Counts per subset, official fold and class; ``images`` are distinct images, of C-NMC those of the complete set."""
 
+DIFFERENCES = ["subject", "merged", "fold", "subset", "label"]
 DUPLICATE_COLUMNS = {
-    "kind": "duplicates", "pairs": "pairs", "subject_names": "two names", "subjects": "two subjects",
-    "folds": "two folds", "subsets": "two subsets", "classes": "two classes",
+    "kind": "duplicates", "count": "groups", "subject": "several names", "merged": "several subjects",
+    "fold": "several folds", "subset": "several subsets", "label": "several classes",
 }  # fmt: skip
 PROTOCOL_COLUMNS = {
     "protocol": "protocol", "folds": "folds", "test_images": "tested", "subject": "subject", "field": "photograph",
@@ -100,74 +101,63 @@ def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     and do not merge subjects.
 
     Returns the findings, ready for JSON: ``images``, ``subject_names`` (numbers), ``exact`` and ``near`` duplicates
-    (`duplicates.summarize`), ``merged`` subjects, ``unreadable`` (path → reason), ``notes`` of the data set,
-    ``protocols``: the test images of each of which related images are in the training data, by ``subject``, ``field``
-    (None where unknown), ``duplicate`` and ``near`` (similar) image, and ``error``: how a protocol leaks that is not
-    declared leaky; empty if none does.
+    (`_duplicates`), ``merged`` subjects, ``notes`` of the data set, ``protocols``: the test images of each of which
+    related images are in the training data, by ``subject``, ``field`` (None where unknown), ``duplicate`` and ``near``
+    (similar) image, and ``error``: how a protocol leaks that is not declared leaky; empty if none does.
     """
+    import pandas  # importing it takes half a second
+
     config = configs.vary(configs.load(overrides=overrides), {"data.source": source})
     dataset = open_all(source, config.data.classes, config.data.name_pattern, config.data.synthetic)
     if not dataset.records:
         check(dataset, source)
-    prints, unreadable = map_images(dataset, duplicates.fingerprint, "read images")
-    records = tuple(record for record in dataset.records if record.path in prints)
-    dataset, pixels = replace(dataset, records=records), [digest for digest, _ in prints.values()]
-    groups = duplicates.exact_groups(pixels)
-    distinct = np.setdiff1d(np.arange(len(records)), [row for group in groups for row in group[1:]])
-    pairs = distinct[duplicates.near_pairs([prints[records[row].path][1] for row in distinct])].tolist()
+    dataset, inspection = inspect(dataset, "skip")
+    records, pixels = dataset.records, inspection.pixels
     subjects = splits.merge_subjects(records, pixels, dataset.known_subjects)
-    similar = splits.connected_groups(len(records), [*groups, *pairs])
-    found, error = [], ""
+    table = pandas.DataFrame(map(asdict, records)).replace(["", UNLABELED], None)
+    table = table.assign(pixels=pixels, similar=inspection.similar, merged=subjects)
+    table["merged"] = table["merged"].where(table["subject"].notna(), None)
+    unknown = dict.fromkeys(table.columns[table.isna().all()])
+    protocols: list[dict[str, Any]] = []
+    errors: list[str] = []
     for name in PROTOCOLS:
         changes = {"split.protocol": name} | ({} if name in RANDOM else {"split.repeats": 1})
         try:
-            found.append(_leaks(configs.vary(config, changes), dataset, subjects, pixels, similar))
+            folds = splits.make_splits(dataset, subjects, pixels, configs.vary(config, changes))
         except UserError as refusal:
-            found.append({"protocol": name, "refused": str(refusal)})
-            if isinstance(refusal, LeakError):
-                error = error or str(refusal)
-    images = _several_names(records, pixels)
-    merged = [
-        {
-            "names": names,
-            "known": any(known.issuperset(names) for known in dataset.known_subjects),
-            "images": sum({*sharing} <= {*names} for sharing in images),
-        }
-        for names in _several_names(records, subjects)
-    ]
+            protocols.append({"protocol": name, "refused": str(refusal)})
+            errors += [str(refusal)] if isinstance(refusal, LeakError) else []
+            continue
+        found, near = (splits.count_leaks(folds, records, subjects, of) for of in (pixels, inspection.similar))
+        leaks = {key: unknown.get(key, count) for key, count in found.items()}
+        protocols.append({"protocol": name, "folds": len(folds), **leaks, "near": near["duplicate"]})
     return {
         "source": source,
         "images": len(records),
-        "subject_names": len({record.subject for record in records} - {""}),
-        "exact": duplicates.summarize(records, subjects, groups),
-        "near": duplicates.summarize(records, subjects, pairs),
-        "merged": merged,
-        "protocols": found,
-        "unreadable": unreadable,
+        "subject_names": table["subject"].nunique(),
+        "exact": _duplicates(table, "pixels"),
+        "near": _duplicates(table.drop_duplicates("pixels"), "similar"),
+        "merged": _merged_subjects(table, dataset.known_subjects),
+        "protocols": protocols,
         "notes": list(dataset.notes),
-        "error": error,
+        "error": errors[0] if errors else "",
     }
 
 
 def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
     """Prints the findings of `audit`, of long lists the beginning, and writes all of them to the JSON file `out`."""
     counts = f"{plural(found['images'], 'image')}, {plural(found['subject_names'], 'subject name')}"
-    show(counts, *found["notes"], sep="\n")
-    if bad := found["unreadable"]:
-        listed = first_few(f"{path} ({why})" for path, why in bad.items())
-        show(f"{plural(len(bad), 'image')} skipped, cannot be read: {listed}")
-    show(f"\n{_format_table([{'kind': kind} | found[kind] for kind in ('exact', 'near')], DUPLICATE_COLUMNS)}")
+    show(counts, *found["notes"], "", sep="\n")
+    show(_format_table([{"kind": kind} | found[kind] for kind in ("exact", "near")], DUPLICATE_COLUMNS))
     for kind in ("exact", "near"):
         for title, key in (("", "groups"), (" with several classes", "contradictory")):
             if groups := found[kind][key]:
-                rest = [f"and {len(groups) - 5:,} more"] if len(groups) > 5 else []
-                show(f"{kind} duplicates{title}:", *map(" = ".join, groups[:5]), *rest, sep="\n  ")
+                show(f"{kind} duplicates{title}: {first_few(map(' = '.join, groups))}")
     for subject in found["merged"]:
         known = ", known" if subject["known"] else ""
         show(f"one subject: {' = '.join(subject['names'])} ({plural(subject['images'], 'shared image')}{known})")
-    possible = [leaks for leaks in found["protocols"] if "refused" not in leaks]
     show("\nTest images whose subject, photograph, image or a similar image is in the training data:")
-    show(_format_table(possible, PROTOCOL_COLUMNS))
+    show(_format_table([leaks for leaks in found["protocols"] if "refused" not in leaks], PROTOCOL_COLUMNS))
     for leaks in found["protocols"]:
         if leaks.get("refused", found["error"]) != found["error"]:
             show(f"{leaks['protocol']} is impossible: {leaks['refused']}")
@@ -220,26 +210,30 @@ def _location(record: Record) -> str:
     return "/".join(filter(None, (subset, fold and f"fold_{fold}", label, record.path)))
 
 
-def _leaks(
-    config: ConfigDict, dataset: Dataset, subjects: Sequence[str], pixels: Sequence[str], similar: Sequence[int]
-) -> dict[str, Any]:
-    """Returns the counts of one protocol."""
-    folds, protocol = splits.make_splits(dataset, subjects, pixels, config), config.split.protocol
-    counts: dict[str, int | None] = {**splits.count_leaks(folds, dataset.records, subjects, pixels)}
-    used = [dataset.records[row] for _, rows in folds[0].sides for row in rows]
-    for key in ("subject", "field"):
-        if not any(getattr(record, key) for record in used):
-            counts[key] = None
-    near = splits.count_leaks(folds, dataset.records, subjects, similar)["duplicate"]
-    return {"protocol": protocol, "folds": len(folds), **counts, "near": near}
+def _duplicates(table: "DataFrame", key: str) -> dict[str, Any]:
+    """Returns the paths of each of the ``groups`` of images with an equal `key`, and the number of groups: see below.
+
+    `DUPLICATE_COLUMNS` has what they are counted by; groups of several classes are ``contradictory``.
+    """
+    repeated = table[table.duplicated(key, keep=False)].groupby(key, sort=False)
+    groups, several = repeated["path"].agg(list), repeated[DIFFERENCES].nunique() > 1
+    counts = dict[str, Any](several.sum().astype(object))
+    counts |= {"groups": groups.tolist(), "contradictory": groups[several["label"]].tolist()}
+    return {"count": len(groups), **counts}
 
 
-def _several_names(records: Sequence[Record], keys: Sequence[str]) -> list[list[str]]:
-    """Returns the subject names of the records of each key, sorted by key, where there are several."""
-    names = defaultdict[str, set[str]](set)
-    for record, key in zip(records, keys, strict=True):
-        names[key] |= {record.subject} - {""}
-    return [natural_sort(names[key]) for key in natural_sort(names) if len(names[key]) > 1]
+def _merged_subjects(table: "DataFrame", known: Sequence[set[str]]) -> list[dict[str, Any]]:
+    """Returns the ``names`` of each subject with several, whether that is ``known``, and how many images they share."""
+    table = table.assign(sharing=table.groupby("pixels")["subject"].transform("nunique"))
+    return [
+        {
+            "names": natural_sort(set(group["subject"])),
+            "known": any(names.issuperset(group["subject"]) for names in known),
+            "images": group["pixels"][group["sharing"] > 1].nunique(),
+        }
+        for _, group in table.groupby("merged", sort=False)
+        if group["subject"].nunique() > 1
+    ]
 
 
 def _format_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Images that occur more than once: equal pixels, or rotated, mirrored, re-encoded or rescaled copies.
+"""Near duplicates: rotated, mirrored, re-encoded or rescaled copies of images.
 
 For near duplicates each cell is cropped and reduced to 32 × 32 gray values.  Two images are near duplicates if one of
 the 8 rotated and mirrored versions of the first correlates with the second, over all pixels and over the inside of both
@@ -9,7 +9,6 @@ degrees, mirroring, JPEG of quality 50 and more, and rescaling to 50 to 110 %; o
 pixels it reports 20, and to the eye each shows one cell twice.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alljax.data.dataset import UNLABELED, Dataset, Record
-from alljax.data.images import decode, pixel_digest
 from alljax.progress import bar
 
 SIDE = 32
@@ -35,12 +32,6 @@ Rows = NDArray[np.int64]
 Small = NDArray[np.uint8]
 
 
-def fingerprint(dataset: Dataset, record: Record) -> tuple[str, Small]:
-    """Returns what an image is compared by: its `pixel_digest`, and its `reduce`d cell."""
-    pixels = decode(dataset.read(record), record.path)
-    return pixel_digest(pixels), reduce(pixels)
-
-
 def reduce(pixels: NDArray[np.uint8]) -> Small:
     """Returns the cell of an image (H, W, 3) in gray, uint8 (`SIDE`, `SIDE`).
 
@@ -49,14 +40,6 @@ def reduce(pixels: NDArray[np.uint8]) -> Small:
     image = Image.fromarray(pixels).convert("L")
     (left, right), (top, bottom) = (_extent(np.asarray(image).sum(axis, dtype=np.int64)) for axis in (0, 1))
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
-
-
-def exact_groups(pixels: Sequence[str]) -> list[list[int]]:
-    """Returns the groups of rows with equal pixels, each ascending, ordered by their first row."""
-    groups = defaultdict(list)
-    for row, digest in enumerate(pixels):
-        groups[digest].append(row)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def near_pairs(reduced: Sequence[Small]) -> Rows:
@@ -80,33 +63,6 @@ def near_pairs(reduced: Sequence[Small]) -> Rows:
                     found.append(start + pairs[inside >= INSIDE])
             update(len(units[block]))
     return varied[np.unique(np.concatenate(found), axis=0)]
-
-
-def summarize(records: Sequence[Record], subjects: Sequence[str], groups: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Returns the number of ``pairs`` of duplicates, and of those that differ in each of the columns below.
-
-    Also ``groups`` (paths) and ``contradictory`` (those with several classes).
-    """
-    columns: dict[str, list[object]] = {
-        "subject_names": [record.subject or None for record in records],
-        "subjects": [subject if record.subject else None for record, subject in zip(records, subjects, strict=True)],
-        "folds": [record.fold or None for record in records],
-        "subsets": [record.subset for record in records],
-        "classes": [None if record.label == UNLABELED else record.label for record in records],
-    }
-
-    def count_differing(values: Sequence[object], group: Sequence[int]) -> int:
-        """Counts the pairs of a group whose values differ; None differs from nothing."""
-        counts = Counter(values[row] for row in group if values[row] is not None)
-        return (counts.total() ** 2 - sum(number**2 for number in counts.values())) // 2
-
-    paths = {tuple(group): [records[row].path for row in group] for group in groups}
-    return {
-        "groups": list(paths.values()),
-        "pairs": sum(len(group) * (len(group) - 1) // 2 for group in groups),
-        **{name: sum(count_differing(values, group) for group in groups) for name, values in columns.items()},
-        "contradictory": [paths[group] for group in paths if count_differing(columns["classes"], group)],
-    }
 
 
 def _extent(mass: Rows) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alljax.data import file_properties
+from alljax.data.inspection import property_warnings
 from alljax.errors import first_few, plural
 from alljax.evaluation.intervals import Jackknife
 from alljax.evaluation.metrics import METRICS
@@ -127,7 +127,7 @@ def warnings(study: Study) -> Iterator[str]:
     """Yields what a reader must know first: judgements against the model, few subjects, leaks, notes on the data."""
     yield from (line for line, good in _judgements(study) if not good)
     yield from _warnings_of_subjects(study)
-    yield from file_properties.warnings(study.metrics["dataset"]["file_properties"])
+    yield from property_warnings(study.metrics["dataset"]["file_properties"])
     missing, failed, total = study.metrics["missing"], list(study.metrics["failed"]), len(study.trials)
     if missing:
         yield (

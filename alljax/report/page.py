@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from alljax import files
 from alljax.data.dataset import Dataset
-from alljax.data.duplicates import fingerprint, near_pairs
+from alljax.data.duplicates import near_pairs, reduce
 from alljax.data.images import load
 from alljax.evaluation.metrics import METRICS
 from alljax.report import findings, model_tables, plots, setting_names, sharing
@@ -104,7 +104,7 @@ def write_contact_sheets(study: Study, read_dataset: Callable[[], Dataset]) -> N
         if found and (not path.is_file() or path.stat().st_mtime <= trained.stat().st_mtime):
             record_of = {record.path: record for record in read().records}
             records = [record_of[study.predictions(name).paths[row]] for row, *_ in found]
-            same = near_pairs([fingerprint(read(), record)[1] for record in records])[:, 1]
+            same = near_pairs([reduce(load(read(), record)) for record in records])[:, 1]
             places = [place for place in range(len(found)) if place not in same][:PLACES]
             captions = [
                 f"{found[place][1]}\n→ {found[place][2]}\n{place + 1}: {found[place][3]:.1%}" for place in places

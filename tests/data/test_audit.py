@@ -42,8 +42,7 @@ def counts(found: dict, *names: str) -> tuple[int, ...]:
 def test_data_set_without_duplicates(tree, capsys: pytest.CaptureFixture[str]) -> None:
     found = audit.audit(tree({"a/a0/bad.png": b"no image"}))
     assert (found["images"], found["subject_names"], found["merged"], found["error"]) == (24, 8, [], "")
-    assert found["exact"]["pairs"] == found["near"]["pairs"] == 0
-    assert found["unreadable"] == {"a/a0/bad.png": "not an image in a supported format"}
+    assert found["exact"]["count"] == found["near"]["count"] == 0
     leaks = by_protocol(found)
     assert list(leaks) == list(PROTOCOLS)
     possible = {name: each["folds"] for name, each in leaks.items() if "refused" not in each}
@@ -52,7 +51,7 @@ def test_data_set_without_duplicates(tree, capsys: pytest.CaptureFixture[str]) -
     assert (leaks["subject_holdout"]["subject"], leaks["subject_holdout"]["field"]) == (0, None)
     audit.print_audit(found)
     output = capsys.readouterr().out
-    assert "1 image skipped, cannot be read: a/a0/bad.png (not an image in a supported format)" in output
+    assert "cannot be read (data.on_error=skip): a/a0/bad.png (not an image in a supported format)" in output
     assert "prelim is impossible: protocol prelim needs the subsets 'train' and 'prelim'" in output
     assert "Declared leaky: paper, " in output
 
@@ -68,16 +67,16 @@ def test_duplicates_of_all_kinds(tree, capsys: pytest.CaptureFixture[str], tmp_p
     found = audit.audit(tree(extra))
     exact, near = found["exact"], found["near"]
     assert exact["groups"] == [["a/a0/0.bmp", "a/a1/copy.png", "a/a2/copy.bmp"], ["b/b1/0.bmp", "b/b1/copy.bmp"]]
-    assert counts(exact, "pairs", "subject_names", "subjects", "classes") == (4, 3, 0, 0)
+    assert counts(exact, "count", "subject", "merged", "label") == (2, 1, 0, 0)
     assert near["groups"] == [["a/a0/1.bmp", "a/a3/rotated.png"], ["a/a0/2.bmp", "b/b0/wrong.jpg"]]
-    assert counts(near, "pairs", "subject_names", "subjects", "classes") == (2, 2, 2, 1)
+    assert counts(near, "count", "subject", "merged", "label") == (2, 2, 2, 1)
     assert near["contradictory"] == [["a/a0/2.bmp", "b/b0/wrong.jpg"]]
     names = ["a0", "a1", "a2"]  # near duplicates do not merge subjects: neither a3 nor b0
     assert found["merged"] == [{"names": names, "known": False, "images": 1}]
     assert counts(by_protocol(found)["subject_holdout"], "subject", "duplicate") == (0, 0)
     audit.print_audit(found, tmp_path / "found.json")
     output = capsys.readouterr().out
-    assert "near duplicates with several classes:\n  a/a0/2.bmp = b/b0/wrong.jpg" in output
+    assert "near duplicates with several classes: a/a0/2.bmp = b/b0/wrong.jpg" in output
     assert "one subject: a0 = a1 = a2 (1 shared image)" in output
     assert json.loads((tmp_path / "found.json").read_text()) == found
 
@@ -105,19 +104,19 @@ def test_leaky_subset_is_an_error(tree) -> None:
     found = audit.audit(tree(extra), ["--config.split.test_subset=test"])
     assert "protocol prelim leaks" in found["error"]
     assert "b3+b9" in found["error"]
-    assert (found["exact"]["subsets"], found["near"]["subsets"]) == (1, 1)
+    assert (found["exact"]["subset"], found["near"]["subset"]) == (1, 1)
 
 
 @pytest.mark.real
 def test_real_images(cnmc_zip) -> None:
     found = audit.audit(str(cnmc_zip))
     assert (found["images"], found["subject_names"], found["error"]) == (526, 59, "")
-    assert counts(found["exact"], "pairs", "subject_names", "folds", "classes") == (3, 3, 2, 0)
-    assert counts(found["near"], "pairs", "subject_names", "subjects", "classes") == (20, 3, 0, 0)
+    assert counts(found["exact"], "count", "subject", "fold", "label") == (3, 3, 2, 0)
+    assert counts(found["near"], "count", "subject", "merged", "label") == (20, 3, 0, 0)
     assert [(each["names"], each["images"]) for each in found["merged"]] == [
         (["20", "21"], 2),
-        (["51", "78"], 0),
         (["H2", "H4", "H5", "H6"], 1),
+        (["51", "78"], 0),
         (["H3", "H10"], 0),
     ]
     names = [[path.rpartition("UID_")[2].split("_")[:2] for path in pair] for pair in found["near"]["groups"]]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alljax.data.file_properties import measure, warnings
+from alljax.data.inspection import measure_properties, property_warnings
 
 LABELS = np.repeat([0, 1], 60)
 SUBJECTS = [f"subject {number // 10}" for number in range(120)]  # six of each class
@@ -12,7 +12,7 @@ NOISE = np.random.default_rng(0).integers(100, 400, 120)
 
 def accuracy(values: np.ndarray, labels: np.ndarray = LABELS) -> float:
     classes = ["hem", "all", "other"][: labels.max() + 1]
-    return measure(labels, SUBJECTS, {"width": values}, classes)["width"]["balanced_accuracy"]
+    return measure_properties(labels, SUBJECTS, {"width": values}, classes)["width"]["balanced_accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,9 @@ def test_balanced_accuracy_is_that_of_other_subjects(values: np.ndarray, expecte
 
 
 def test_a_class_of_one_subject_is_not_measured() -> None:
-    assert measure(np.array([0, 0, 1]), ["a", "b", "c"], {"width": np.array([1, 1, 2])}, ["hem", "all"]) == {}
+    assert (
+        measure_properties(np.array([0, 0, 1]), ["a", "b", "c"], {"width": np.array([1, 1, 2])}, ["hem", "all"]) == {}
+    )
 
 
 def test_three_classes() -> None:
@@ -48,9 +50,9 @@ def test_one_warning_names_all_properties() -> None:
         "format": np.where(LABELS == 1, "PNG", "BMP"),
         "bytes": NOISE,
     }
-    (warning,) = warnings(measure(LABELS, SUBJECTS, properties, ["hem", "all"]))
+    (warning,) = property_warnings(measure_properties(LABELS, SUBJECTS, properties, ["hem", "all"]))
     assert "cell from the width with a balanced accuracy of 0." in warning
     assert ", from the file format with a balanced accuracy of 1.00 (hem BMP; all PNG): a m" in warning
     assert "file size" not in warning
-    assert not list(warnings(measure(LABELS, SUBJECTS, {"bytes": NOISE}, ["hem", "all"])))
-    assert not list(warnings({}))
+    assert not list(property_warnings(measure_properties(LABELS, SUBJECTS, {"bytes": NOISE}, ["hem", "all"])))
+    assert not list(property_warnings({}))

@@ -66,7 +66,7 @@ GRAY = np.random.default_rng(0).integers(0, 65536, (40, 30)).astype(np.uint16)
 def test_suspicious_pixels_are_noted(image: Image.Image, problem: str) -> None:
     dataset, found = inspect(memory({"good.png": encode(NOISE), "tried.png": encode(image)}))
     assert found.pixel_problems == {"one_color": [], "small_range": []} | ({problem: ["tried.png"]} if problem else {})
-    assert [note.split(": ")[1] for note in dataset.notes] == (["tried.png"] if problem else [])
+    assert sum("tried.png" in note for note in dataset.notes) == bool(problem)
 
 
 def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
