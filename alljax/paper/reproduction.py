@@ -15,7 +15,7 @@ from alljax.paper import matching, published
 from alljax.paper.matching import Match
 from alljax.paper.published import KEYS, NETWORKS, OPTIMIZERS, Key, Row
 from alljax.report import plots
-from alljax.report.findings import BASELINES
+from alljax.report.model_tables import BASELINES
 from alljax.report.plots import BLUE, DASHES, VERMILION
 from alljax.report.tables import Figure, Section, Table, Value
 from alljax.study.results import Study

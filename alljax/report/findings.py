@@ -6,24 +6,14 @@ import numpy as np
 
 from alljax.data.inspection import property_warnings
 from alljax.errors import first_few, plural
-from alljax.evaluation.intervals import Jackknife
 from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.power import FEW_SUBJECTS
-from alljax.report.setting_names import setting_value
 from alljax.report.sharing import display_note
 from alljax.report.tables import Value, difference_value, metric_value, number_value
 from alljax.study.results import Study
 
-BASELINES = {
-    "majority": "majority class", "size_threshold": "cell size alone", "size_and_color": "cell size and mean color",
-}  # fmt: skip
-"""Display names of the baselines."""
-
-DIFFERENCE = {"auc": "AUC", "macro_recall": "balanced accuracy", "accuracy": "accuracy in percentage points"}
-"""Display names of differences."""
-
-LEAKS = {"subject": "the subject", "field": "the photograph", "duplicate": "the same image", "near": "a near duplicate"}
-"""What held-out images share with training images."""
+LEAKS = {"subject": "the subject", "field": "the photograph", "duplicate": "a copy", "near": "a near duplicate"}
+"""What training images can have of held-out images."""
 
 
 def headline(study: Study) -> dict[str, dict[str, Value]]:
@@ -35,7 +25,7 @@ def headline(study: Study) -> dict[str, dict[str, Value]]:
     results = {"images": study.metrics["trials"][name]}
     if subjects := study.evaluation["trials"][name].get("subjects"):
         results["subjects"] = subjects
-    shown = {key: METRICS[key] for key in ("auc", "macro_recall", *(["macro_f1"] if len(names) > 2 else []))}
+    shown = {"auc": METRICS["auc"], "macro_recall": METRICS["macro_recall"]}
     if len(names) == 2:
         shown |= {"recall_1": f"sensitivity: recall of {names[1]}", "recall_0": f"specificity: recall of {names[0]}"}
     found = {}
@@ -48,33 +38,26 @@ def headline(study: Study) -> dict[str, dict[str, Value]]:
 
 def findings(study: Study) -> list[str]:
     """Returns what the numbers support: the best model compared with the other models and with the baselines."""
-    ranking = study.ranking
+    ranking, favorable = study.ranking, [line for line, good in _judgements(study) if good]
     rivals = [name for name in ranking.order[1:] if name not in ranking.marks]
     if not rivals:
-        return [line for line, good in _judgements(study) if good]
-    second = ranking.differences[rivals[0]]
+        return favorable
     below = sum(ranking.differences[name].below for name in rivals)
-    interval = [-bound for bound in second.interval[::-1]] if second.interval else None
-    lead = difference_value(ranking.metric, -second.value, interval)
-    verdict = "significant" if second.below else "not significant" if interval else "tested on other images"
-    comparison = f"{DIFFERENCE[ranking.metric]} minus that of the next best model, {rivals[0]}: {lead}, {verdict}"
-    if not lead.text.strip("+−0."):
-        comparison = f"The next best model, {rivals[0]}, is as good: {DIFFERENCE[ranking.metric]} difference {lead}"
+    lead = ranking.differences[rivals[0]]
+    bounds = [-bound for bound in lead.interval[::-1]] if lead.interval else None
+    selected = "; only new images can show by how much"
+    if found := study.evaluation["selection"]:
+        key = found["metric"]
+        nested, value = number_value(key, found["nested"], found["interval"]), number_value(key, found["value"])
+        selected = f". Selected for each fold on {found['by']}: {METRICS[key]} {nested} instead of {value}"
     return [
-        f"{comparison}. Significantly worse than the best model: {below} of {plural(len(rivals), 'other model')}.",
-        *(line for line, good in _judgements(study) if good),
+        f"{METRICS[ranking.metric]} minus that of the next best model, {rivals[0]}: "
+        f"{difference_value(ranking.metric, -lead.value, bounds)}. Significantly worse than the best model: {below} of "
+        f"{plural(len(rivals), 'other model')}.",
+        *favorable,
         f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, which is optimistic"
-        f"{_nested(study)}.",
+        f"{selected}.",
     ]
-
-
-def _nested(study: Study) -> str:
-    """Returns by how much the best model is optimistic: what it is worth if it is chosen without the tested images."""
-    if not (found := study.evaluation["selection"]):
-        return "; only new images can show by how much"
-    key = found["metric"]
-    nested, value = number_value(key, found["nested"], found["interval"]), number_value(key, found["value"])
-    return f". Selected for each fold on {found['by']}: {METRICS[key]} {nested} instead of {value}"
 
 
 def _judgements(study: Study) -> Iterator[tuple[str, bool]]:
@@ -83,21 +66,20 @@ def _judgements(study: Study) -> Iterator[tuple[str, bool]]:
     The second value says whether the judgement is in favor of the model.
     """
     name, metric = study.ranking.best, study.ranking.metric
-    result, baselines = study.metrics["trials"][name], study.split_of(name)["baselines"]
-    majority, improvement = baselines["majority"], result["size_improvement"]
+    result, majority = study.metrics["trials"][name], study.split_of(name)["baselines"]["majority"]
     label = study.class_names[int(np.sum(majority["confusion"], axis=0).argmax())]
     if result["auc"] is None:
         yield "The AUC over images is undefined: there are folds without images of a class.", False
     good = result["accuracy"] > majority["accuracy"]
-    ours, always = (metric_value("accuracy", one, interval=False) for one in (result, majority))
+    ours, always = (number_value("accuracy", one["accuracy"]) for one in (result, majority))
     comparison = "higher than" if good else "not higher than"
     yield f"The accuracy of the best model, {ours}, is {comparison} that of always predicting {label}, {always}.", good
-    if found := improvement.get(metric):
+    if found := result["size_improvement"].get(metric):
         good, difference = found["interval"][0] > 0, difference_value(metric, found["value"], found["interval"])
         shown = "significantly" if good else "not shown to be"
         yield (
-            f"The best model is {shown} better than a threshold on the cell size: {DIFFERENCE[metric]} minus that of "
-            f"the size {difference}.",
+            f"The best model is {shown} better than a threshold on the cell size: {METRICS[metric]} minus that of the "
+            f"size {difference}.",
             good,
         )
     calibration = study.evaluation["trials"][name].get("calibration") or {}
@@ -107,49 +89,32 @@ def _judgements(study: Study) -> Iterator[tuple[str, bool]]:
         yield f"The model is overconfident: its probabilities are too extreme (calibration slope {slope}).", False
 
 
-def protocols(study: Study) -> dict[str, str]:
-    """Returns for each split how the models were tested in it."""
-    described = {}
-    for name, split in study.metrics["splits"].items():
-        protocol = split["protocol"]
-        images = []
-        for side in ("training", "test"):
-            counts = protocol[f"{side}_images"]
-            images.append(f"{' to '.join(f'{n:,}' for n in sorted({min(counts), max(counts)}))} {side} images")
-        repeats = f" × {protocol['repeats']} repeats" if protocol["repeats"] > 1 else ""
-        folds = f"{plural(protocol['folds'], 'fold')}{repeats}, " if len(protocol["test_images"]) > 1 else ""
-        how = setting_value("split.protocol", protocol["name"])
-        described[name] = f"Test: {how}; {folds}{' and '.join(images)}{' per fold' if folds else ''}."
-    return described
-
-
 def warnings(study: Study) -> Iterator[str]:
     """Yields what a reader must know first: judgements against the model, few subjects, leaks, notes on the data."""
     yield from (line for line, good in _judgements(study) if not good)
     yield from _warnings_of_subjects(study)
-    yield from property_warnings(study.metrics["dataset"]["file_properties"])
-    missing, failed, total = study.metrics["missing"], list(study.metrics["failed"]), len(study.trials)
-    if missing:
+    data, splits, total = study.metrics["dataset"], study.metrics["splits"], len(study.trials)
+    yield from property_warnings(data["file_properties"])
+    if missing := study.metrics["missing"]:
         yield (
             f"This study is not finished; missing {len(missing)} of {total} models: {first_few(missing)}. Run the same "
             "`alljax study` command again to train them."
         )
-    if failed:
+    if failed := study.metrics["failed"]:
         yield f"{len(failed)} of {total} models failed: {first_few(failed)}. The errors are listed below the results."
-    splits = study.metrics["splits"]
     for name, split in splits.items():
-        leaks, where = split["leaks"], f" in split {name}" if len(splits) > 1 else ""
-        for key, shared in LEAKS.items():
-            if leaks.get(key) and not (key == "near" and leaks["near"] == leaks["duplicate"]):
-                yield (
-                    f"Leak{where}: {shared} of {leaks[key]:,} of {leaks['test_images']:,} held-out images is also in "
-                    "the training images."
-                )
+        leaks = split["leaks"]
+        if shared := [f"{what} of {leaks[key]:,}" for key, what in LEAKS.items() if leaks.get(key)]:
+            yield (
+                f"Leak in split {name}: the training images have {', '.join(shared)} of {leaks['test_images']:,} "
+                "held-out images."
+            )
     if any(split["protocol"]["leaky"] for split in splits.values()):
-        yield "Such a split rewards recognizing subjects; expect worse results on new subjects."
-    if study.ranking.leaky:
-        yield "Models tested on a leaky split are marked and ranked after all others, however high their numbers."
-    yield from (display_note(study, note) for note in study.metrics["dataset"]["notes"])
+        yield (
+            "A leaky split rewards recognizing subjects; expect worse results on new subjects. Where other models have "
+            "a split without a leak, those with one are ranked after them, however high their numbers."
+        )
+    yield from (display_note(study, note) for note in data["notes"])
 
 
 def _warnings_of_subjects(study: Study) -> Iterator[str]:
@@ -158,21 +123,15 @@ def _warnings_of_subjects(study: Study) -> Iterator[str]:
             "The subjects of the images are unknown. Intervals are over images and too narrow if subjects have several "
             "images, and a subject can be on both sides of the split."
         )
-    else:
-        tested = Jackknife.of(study.predictions(study.ranking.best).held_out)
-        few = []
-        for name, count, effective in zip(study.class_names, tested.subjects, tested.effective, strict=True):
-            if count == 1:
-                yield f"No intervals: one subject of class {name} was tested; at least two are needed."
-            elif effective < FEW_SUBJECTS:
-                few.append(f"{subject_count(count, effective)} of {name}")
-        if few:
-            yield (
-                f"Few subjects were tested: {' and '.join(few)}. As subjects differ in their number of images, they "
-                "tell less than their number; the metrics are uncertain, and so are their intervals."
-            )
-
-
-def subject_count(count: int, effective: float) -> str:
-    """Returns a number of subjects with their effective number."""
-    return f"{count:,} (effectively {effective:.1f})"
+        return
+    few = []
+    for name, tested in zip(study.class_names, study.metrics["trials"][study.ranking.best]["per_class"], strict=True):
+        if tested["subjects"] == 1:
+            yield f"No intervals: one subject of class {name} was tested; at least two are needed."
+        elif tested["effective_subjects"] < FEW_SUBJECTS:
+            few.append(f"{tested['subjects']:,} (effectively {tested['effective_subjects']:.1f}) of {name}")
+    if few:
+        yield (
+            f"Few subjects were tested: {' and '.join(few)}. As subjects differ in their number of images, they "
+            "tell less than their number; the metrics are uncertain, and so are their intervals."
+        )

@@ -1,8 +1,6 @@
 """Tables of a study: its models with the baselines (also in the terminal), classes, misclassified images."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import rich.table
@@ -12,13 +10,15 @@ from rich.console import Console
 from alljax.errors import plural
 from alljax.evaluation.metrics import METRICS
 from alljax.progress import show
-from alljax.report import findings, sharing
-from alljax.report.findings import BASELINES
+from alljax.report.setting_names import setting_value
+from alljax.report.sharing import display_name, display_note, without_folders
 from alljax.report.tables import Section, Table, Value, format_value, metric_value, number_value
 from alljax.study.results import Study
 
-DRAWN = 6
-"""Models with figures on the page, the best ones."""
+BASELINES = {
+    "majority": "majority class", "size_threshold": "cell size alone", "size_and_color": "cell size and mean color",
+}  # fmt: skip
+"""Display names of the baselines."""
 
 PRINTED, MISCLASSIFIED = 20, 36
 """Rows: the best models in the terminal, the misclassified images of a model."""
@@ -30,47 +30,28 @@ CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auc"
 def results_table(study: Study) -> Table:
     """Returns the table of models, best first, with the baselines in the footer."""
     ranking, trials, splits = study.ranking, study.metrics["trials"], study.metrics["splits"]
-    split_column = ["split"] if len(splits) > 1 else []
     recalls = [f"recall of {name}" for name in study.class_names] if len(study.classes) == 2 else []
-    tested = []
-    for place, name in enumerate(ranking.order):
-        link, note = (
-            ("" if place >= DRAWN else f"model-{place}" if place else "confusion-of-best"),
-            ranking.marks.get(name, ""),
-        )
-        tested.append((Value(name, note=note, link=link), trials[name]["split"], trials[name]))
+    tested = [(Value(name, note=ranking.marks.get(name, "")), trials[name]) for name in ranking.order]
     for split, content in splits.items():
-        tested += [(Value(BASELINES[name]), split, result) for name, result in content["baselines"].items()]
-    rows = []
-    for label, split, result in tested:
+        note = split if len(splits) > 1 else ""
+        tested += [(Value(BASELINES[name], note=note), result) for name, result in content["baselines"].items()]
+    rows, best = [], trials[ranking.best]
+    for label, result in tested:
         values = [metric_value(key, result, interval=place < 3) for place, key in enumerate(METRICS)]
         by_class = [metric_value("recall", one, interval=False) for one in result["per_class"] if recalls]
-        minutes = Value(f"{result['seconds'] / 60:.1f}", result["seconds"] / 60) if "seconds" in result else Value("")
-        rows.append((label, *(Value(split) for _ in split_column), *values, *by_class, minutes))
-    columns, best = ("model", *split_column, *METRICS.values(), *recalls, "minutes"), trials[ranking.best]
-    for label, *deviations in _spread_rows(best):
-        empty = [Value("")] * (len(recalls) + 1)
-        rows.append((label, *(Value(best["split"]) for _ in split_column), *deviations, *empty))
+        rows.append((label, *values, *by_class))
+    for over, deviations in {**best.get("spread", {}), "seeds": best["std"]}.items():
+        if any(deviations.values()):
+            values = [number_value(key, deviations.get(key)) for key in METRICS]
+            rows.append((Value(f"best model: sd over {over}"), *values, *[Value("")] * len(recalls)))
     notes = (
-        f"In brackets: {study.intervals}.",
-        "Intervals are of these trained models with fixed thresholds; they do not contain the standard deviations.",
+        f"In brackets: {study.intervals}, of these trained models with fixed thresholds; other intervals are in "
+        "metrics.json. They do not contain the standard deviations (sd).",
         f"AUC: pairs of images of the same fold. All pairs, best model: {format_value('auc', best.get('pooled_auc'))}.",
-        "Other intervals are in metrics.json. The minutes are those of training, without extracting features.",
-        *(
-            f"Failed: {name}: {sharing.display_note(study, message)}"
-            for name, message in study.metrics["failed"].items()
-        ),
+        *(f"Failed: {name}: {display_note(study, message)}" for name, message in study.metrics["failed"].items()),
     )
     title, count = "Metrics over all held-out images", len(trials) - len(ranking.masked)
-    return Table("results", title, columns, rows[:count], rows[count:], notes)
-
-
-def _spread_rows(result: Mapping[str, Any]) -> Iterator[list[Value]]:
-    """Yields the standard deviations of a model's metrics over folds, repeats and seeds, where there are several."""
-    for over, deviations in {**result.get("spread", {}), "seeds": result["std"]}.items():
-        if any(deviations.values()):
-            values = [Value(format_value(key, deviations.get(key)), deviations.get(key)) for key in METRICS]
-            yield [Value(f"best model: sd over {over}"), *values]
+    return Table("results", title, ("model", *METRICS.values(), *recalls), rows[:count], rows[count:], notes)
 
 
 def print_results(study: Study, width: int | None = None) -> None:
@@ -109,45 +90,54 @@ def print_results(study: Study, width: int | None = None) -> None:
 
 def data_section(study: Study) -> Section:
     """Returns the section on the images, their classes and subjects, and the split."""
-    data, several = study.metrics["dataset"], len(study.metrics["splits"]) > 1
-    lines = [f"{name}: {line}" if several else line for name, line in findings.protocols(study).items()]
-    if data["subjects"] != data["subject_names"] and data["subjects"]:
+    data, lines = study.metrics["dataset"], []
+    for split in study.metrics["splits"].values():
+        protocol, sizes = split["protocol"], []
+        for side in ("training", "test"):
+            counts = protocol[f"{side}_images"]
+            sizes.append(f"{' to '.join(f'{size:,}' for size in sorted({min(counts), max(counts)}))} {side} images")
+        lines.append(
+            f"Test: {setting_value('split.protocol', protocol['name'])}; {plural(protocol['folds'], 'fold')}, "
+            f"{plural(protocol['repeats'], 'repeat')}; per fold {' and '.join(sizes)}."
+        )
+    if data["subjects"] and data["subjects"] != data["subject_names"]:
         lines.append(
             f"The {data['subject_names']:,} subject names belong to {plural(data['subjects'], 'subject')}: names that "
             "share an identical image, or are documented as aliases, are merged."
         )
-    digest = f"; SHA-256 of the data {data['sha256'][:16]}" if data["sha256"] else ""
-    lines.append(f"Source: {sharing.without_folders(data['source'])}{digest}.")
+    lines.append(f"Source: {without_folders(data['source'])}; SHA-256 of the data {data['sha256'][:16]}.")
     return Section("data", "Data and protocol", lines, (classes_table(study),))
 
 
 def classes_table(study: Study) -> Table:
     """Returns the number of images and of subjects per class."""
     data, rows = study.metrics["dataset"], []
-    counts = [data["by_class"][label] for label in study.classes]
-    counts.append({"images": data["images"], "subjects": data["subject_names"]})
-    tested = [
-        Value(findings.subject_count(one["subjects"], one["effective_subjects"]), one["subjects"])
-        for one in study.metrics["trials"][study.ranking.best]["per_class"]
-    ]
-    for name, count, found in zip((*study.class_names, "total"), counts, (*tested, Value("")), strict=True):
-        images, share, subjects = count["images"], count["images"] / data["images"], count["subjects"]
-        known = [Value(f"{subjects:,}", subjects), found] if data["subjects"] else [Value("unknown"), Value("unknown")]
-        rows.append((Value(name), Value(f"{images:,}", images), Value(f"{share:.1%}", share), *known))
-    notes = ["Effectively: as many subjects with equally many images would tell as much (Kish)."] * bool(
-        data["subjects"]
-    )
-    columns = ("class", "images", "share", "subject names", "subjects tested")
-    return Table("classes", "Images by class", columns, rows[:-1], rows[-1:], notes)
+    columns, notes = ["class", "images", "share"], []
+    if data["subjects"]:
+        columns += ["subject names", "subjects tested", "effectively"]
+        notes = ["Effectively: as many subjects with equally many images would tell as much (Kish)."]
+    tested = study.metrics["trials"][study.ranking.best]["per_class"]
+    for label, name, of_class in zip(study.classes, study.class_names, tested, strict=True):
+        count = data["by_class"][label]
+        values = [_count(count["images"]), number_value("accuracy", count["images"] / data["images"])]
+        if data["subjects"]:
+            effective = of_class["effective_subjects"]
+            values += [_count(count["subjects"]), _count(of_class["subjects"]), Value(f"{effective:.1f}", effective)]
+        rows.append((Value(name), *values))
+    return Table("classes", "Images by class", columns, rows, notes=notes)
+
+
+def _count(number: int) -> Value:
+    return Value(f"{number:,}", number)
 
 
 def baselines_section(study: Study) -> Section:
     """Returns the section that compares the best model with the baselines of its split."""
-    best, rows = study.metrics["trials"][study.ranking.best], []
-    baselines = study.split_of(study.ranking.best)["baselines"]
+    best, baselines = study.metrics["trials"][study.ranking.best], study.split_of(study.ranking.best)["baselines"]
+    rows = []
     for metric in ("auc", "macro_recall", "accuracy", "macro_f1"):
-        values, found = [metric_value(metric, one) for one in (best, *baselines.values())], best["size_improvement"]
-        difference = found.get(metric, {"value": None, "interval": None})
+        difference = best["size_improvement"].get(metric, {"value": None, "interval": None})
+        values = [metric_value(metric, one) for one in (best, *baselines.values())]
         shown = number_value(metric, difference["value"], difference["interval"], "+")
         rows.append((Value(METRICS[metric]), *values, shown))
     columns = ("metric", "best model", *(BASELINES[name] for name in baselines), "best model minus cell size")
@@ -171,7 +161,7 @@ def class_metrics_table(study: Study) -> Table:
     rows, means = [], []
     for label, (name, one) in enumerate(zip(study.class_names, result["per_class"], strict=True)):
         values = [number_value("f1", one[key], result["intervals"].get(f"{key}_{label}")) for key in CLASS_METRICS]
-        rows.append((Value(name), Value(f"{one['count']:,}", one["count"]), *values))
+        rows.append((Value(name), _count(one["count"]), *values))
     for kind in ("macro", "weighted"):
         keys = [f"{kind}_{key}" for key in CLASS_METRICS]
         values = [number_value("f1", result.get(key), result["intervals"].get(key)) for key in keys]
@@ -180,21 +170,24 @@ def class_metrics_table(study: Study) -> Table:
     return Table("class-metrics", "Metrics of the best model by class", columns, rows, means, notes)
 
 
-def misclassified(study: Study, name: str) -> list[tuple[int, str, str, float]]:
-    """Returns row, true and predicted class, and probability of misclassified images; the highest probability first."""
-    tested, names = study.predictions(name), study.class_names
+def misclassified(study: Study) -> list[tuple[int, str, str, float]]:
+    """Returns row, true and predicted class, and probability of images that the best model misclassifies.
+
+    The highest probability comes first.
+    """
+    tested, names = study.predictions(study.ranking.best), study.class_names
     mean = tested.probabilities.mean(0)
     wrong = np.flatnonzero(mean.argmax(1) != tested.labels)
     rows = wrong[np.argsort(-mean[wrong].max(1), kind="stable")][:MISCLASSIFIED].tolist()
     return [(row, names[tested.labels[row]], names[mean[row].argmax()], float(mean[row].max())) for row in rows]
 
 
-def misclassified_table(study: Study, name: str) -> Table:
-    """Returns the misclassified images of a model with the highest predicted probabilities, highest first."""
-    tested, rows = study.predictions(name), []
-    for number, (row, true, predicted, probability) in enumerate(misclassified(study, name), start=1):
+def misclassified_table(study: Study) -> Table:
+    """Returns the images of `misclassified` with their subjects and files."""
+    tested, rows = study.predictions(study.ranking.best), []
+    for number, (row, true, predicted, probability) in enumerate(misclassified(study), start=1):
         subject = str(tested.subjects[row]) if tested.subject_names[row] else "–"
-        texts = (true, predicted, *(sharing.display_name(study, text) for text in (subject, str(tested.paths[row]))))
+        texts = (true, predicted, *(display_name(study, text) for text in (subject, str(tested.paths[row]))))
         rows.append((Value(f"{number}", number), Value(f"{probability:.1%}", probability), *map(Value, texts)))
     columns = ("", "probability", "true class", "predicted class", "subject", "file")
     return Table("misclassified", "Misclassified images with the highest probability", columns, rows)

@@ -1,29 +1,26 @@
 """The page of a report: a study's results as one HTML file that needs no other file."""
 
-import functools
-import itertools
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup, escape
 
 from alljax import files
 from alljax.data.dataset import Dataset
 from alljax.data.duplicates import near_pairs, reduce
 from alljax.data.images import load
-from alljax.evaluation.metrics import METRICS
-from alljax.report import findings, model_tables, plots, setting_names, sharing
-from alljax.report.tables import Figure, Section, Table, metric_value
+from alljax.report import findings, model_tables, plots
+from alljax.report.plots import draw_single
+from alljax.report.setting_names import setting_name, setting_value
+from alljax.report.sharing import without_folders
+from alljax.report.tables import Figure, Section, Table
 from alljax.study.results import Study
 
-SHEETS, PLACES = 3, 24
-"""Models with a contact sheet of misclassified images, the best ones, and the number of images on it."""
+PLACES = 24
+"""Largest number of images on the contact sheet."""
 
 SOURCES = {"cnmc": "C-NMC 2019", "synthetic": "Generated cells"}
 """Display names of data sets; others are displayed by the name of their folder or file."""
@@ -32,32 +29,77 @@ VARIABLES = [f"var(--{name})" for name in ("text", "blue", "red", "green", "purp
 COLORS = dict(zip((plots.INK, *plots.PALETTE), VARIABLES, strict=True))
 """CSS colors of the page for those of figures; they are brighter on a dark page."""
 
+SETUP = "train.mode model.backbone train.optimizer train.epochs train.learning_rate train.batch_size study.seeds"
+"""Settings of the best model that the page begins with."""
+
 
 def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) -> list[Section]:
     """Returns the sections of the page in order: `effects` of settings come before the results, `more` after them."""
-    best, varied = study.ranking.best, setting_names.varied_settings(study)
-    differing = [f"{one.name} ({'; '.join(value.text for value in one.values)})" for one in varied]
-    setup = [_describe(study), *([f"Settings that differ: {', '.join(differing)}."] if varied else [])]
-    accuracy, loss, *tested = _figures(study, best, png=True)
-    sheet = [tested.pop()] if tested[-1].name == "misclassified" else []
+    settings, sheet = study.settings(study.ranking.best), sheet_path(study)
+    setup = ", ".join(f"{setting_name(key)} {setting_value(key, settings[key])}" for key in SETUP.split())
     dots = "The dot on a curve is the prediction of the most probable class; faint lines are the seeds."
     training = "Curves are means over folds and seeds, bands one standard deviation."
+    caption = "Misclassified images with the highest probability; the numbers are those of the list below"
+    gallery = [plots.embed("misclassified", caption, sheet.read_bytes())] if sheet.is_file() else []
     return [
-        Section("setup", "Setup", setup, ()),
+        Section("setup", "Setup", (f"Best model: {setup}.",), ()),
         model_tables.data_section(study),
         *effects,
         model_tables.baselines_section(study),
         model_tables.results_section(study),
-        Section("confusion-of-best", "Confusion matrix", (dots,), tested),
+        Section("confusion-of-best", "Confusion matrix", (dots,), [*_test_figures(study)]),
         *more,
-        Section("training", "Training", (training,), (accuracy, loss)),
-        Section("errors", "Misclassified images", (), (*sheet, model_tables.misclassified_table(study, best))),
+        Section("training", "Training", (training,), [*_training_figures(study)]),
+        Section("errors", "Misclassified images", (), (*gallery, model_tables.misclassified_table(study))),
     ]
+
+
+def _test_figures(study: Study) -> Iterator[Figure]:
+    best, names = study.ranking.best, study.class_names
+    result, tested = study.metrics["trials"][best], study.predictions(best).held_out
+    seeds = f", mean over {len(result['seeds'])} seeds" if len(result["seeds"]) > 1 else ""
+    matrix = plots.draw_confusion_matrix
+    yield draw_single("confusion", f"Confusion matrix{seeds}", matrix, result["confusion"], names)
+    if result["auc"] is not None:
+        yield draw_single("roc", "ROC curve", plots.draw_roc_curves, tested, names)
+        precision = plots.draw_precision_recall_curves
+        yield draw_single("precision-recall", "Precision-recall curve", precision, tested, names)
+
+
+def _training_figures(study: Study) -> Iterator[Figure]:
+    best = study.ranking.best
+    tested = "validation images" if study.settings(best)["split.validation"] else "held-out images"
+    for quantity in ("accuracy", "loss"):
+        name, caption = f"{quantity}-curve", f"{quantity.capitalize()} during training"
+        yield draw_single(name, caption, plots.draw_learning_curves, study.history(best), quantity, tested)
+
+
+def sheet_path(study: Study) -> Path:
+    """Returns the path of the contact sheet of the best model."""
+    return study.folder / "figures" / f"misclassified-{study.ranking.best}.jpg"
+
+
+def write_contact_sheet(study: Study, dataset: Dataset) -> None:
+    """Writes the contact sheet of images that the best model misclassifies, if there are any.
+
+    Images that look the same, which are of the same subject or identical, take one place.
+    """
+    found, records = model_tables.misclassified(study), {record.path: record for record in dataset.records}
+    paths = study.predictions(study.ranking.best).paths
+    images = [load(dataset, records[paths[row]]) for row, *_ in found]
+    same = near_pairs([reduce(image) for image in images])[:, 1]
+    places = [place for place in range(len(found)) if place not in same][:PLACES]
+    captions = []
+    for place in places:
+        _, true, predicted, probability = found[place]
+        captions.append(f"{true}\n→ {predicted}\n{place + 1}: {probability:.1%}")
+    if found:
+        files.write_bytes(sheet_path(study), plots.contact_sheet([images[place] for place in places], captions))
 
 
 def render(study: Study, sections: Sequence[Section], inputs: str) -> str:
     """Returns the page; `inputs`, a hash of what it is made from, is stored in its head."""
-    names, data, shared = study.class_names, study.metrics["dataset"], sharing.without_folders
+    names, data = study.class_names, study.metrics["dataset"]
     weights = {json.dumps(trial["weights"]): trial["weights"] for trial in study.metrics["trials"].values()}
     details = {"Weights": [*weights.values()], "Settings": study.config, "Environment": study.environment}
     source = SOURCES.get(data["name"]) or Path(data["source"]).stem
@@ -70,20 +112,10 @@ def render(study: Study, sections: Sequence[Section], inputs: str) -> str:
         findings=findings.findings(study),
         warnings=list(findings.warnings(study)),
         sections=sections,
-        models=[_model(study, name) for name in study.ranking.order[1 : model_tables.DRAWN]],
-        command=shared(study.environment["command"]),
-        details={name: shared(json.dumps(value, indent=1, ensure_ascii=False)) for name, value in details.items()},
-    )
-
-
-def _describe(study: Study) -> str:
-    """Returns one sentence about how the best model was trained."""
-    shown = {key: setting_names.setting_value(key, value) for key, value in study.settings(study.ranking.best).items()}
-    frozen = "a head on features of the frozen" if shown["train.mode"] == "frozen" else "fine-tuning of the"
-    return (
-        f"Best model: {frozen} backbone {shown['model.backbone']}; optimizer {shown['train.optimizer']}, epochs "
-        f"{shown['train.epochs']}, learning rate {shown['train.learning_rate']}, batch size "
-        f"{shown['train.batch_size']}, seeds {shown['study.seeds']}."
+        command=without_folders(study.environment["command"]),
+        details={
+            name: without_folders(json.dumps(value, indent=1, ensure_ascii=False)) for name, value in details.items()
+        },
     )
 
 
@@ -92,71 +124,14 @@ def render_table(table: Table) -> str:
     return _template().render(table=table, title=table.title, inputs="")
 
 
-def write_contact_sheets(study: Study, read_dataset: Callable[[], Dataset]) -> None:
-    """Writes a contact sheet of misclassified images of each of the best models, unless it is newer than the trial.
-
-    Images that look the same, which are of the same subject or identical, take one place.
-    """
-    read = functools.cache(read_dataset)
-    for name in study.ranking.order[:SHEETS]:
-        path, found = study.folder / "figures" / f"misclassified-{name}.jpg", model_tables.misclassified(study, name)
-        trained = study.folder / "trials" / name / "predictions.csv"
-        if found and (not path.is_file() or path.stat().st_mtime <= trained.stat().st_mtime):
-            record_of = {record.path: record for record in read().records}
-            records = [record_of[study.predictions(name).paths[row]] for row, *_ in found]
-            same = near_pairs([reduce(load(read(), record)) for record in records])[:, 1]
-            places = [place for place in range(len(found)) if place not in same][:PLACES]
-            captions = [
-                f"{found[place][1]}\n→ {found[place][2]}\n{place + 1}: {found[place][3]:.1%}" for place in places
-            ]
-            files.write_bytes(path, plots.contact_sheet([load(read(), records[place]) for place in places], captions))
-
-
-def inline(figure: Figure, prefix: str) -> Markup:
-    """Returns a figure as an ``<svg>`` element in the colors of the page, with element ids that start with `prefix`."""
+def inline(figure: Figure) -> Markup:
+    """Returns a figure as an ``<svg>`` element in the colors of the page; its name makes the ids of elements unique."""
     svg = figure.svg[figure.svg.index("<svg") :]
     head = Markup('<svg viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img"><title>{2}</title>').format(
-        *figure.size, figure.description or figure.caption
+        *figure.size, figure.caption
     )
-    unique = re.sub(r"[^A-Za-z0-9]", "-", prefix)
-    body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{unique}-", svg[svg.index(">") + 1 :].replace("xlink:", ""))
+    body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{figure.name}-", svg[svg.index(">") + 1 :].replace("xlink:", ""))
     return Markup(re.sub("|".join(COLORS), lambda color: COLORS[color[0]], head + Markup(body)))
-
-
-def _model(study: Study, name: str) -> dict[str, Any]:
-    """Returns the name of a model, its main metric and its figures."""
-    metric, mark = study.ranking.metric, study.ranking.marks.get(name)
-    value = metric_value(metric, study.metrics["trials"][name], interval=False)
-    return {
-        "name": name,
-        "value": f"{METRICS[metric]} {value}{f', {mark}' if mark else ''}",
-        "figures": _figures(study, name),
-    }
-
-
-def _figures(study: Study, name: str, png: bool = False) -> list[Figure]:
-    """Returns training curves, confusion matrix, ROC and precision-recall curves, and contact sheet of a model."""
-    history, tested, names = study.history(name), study.predictions(name).held_out, study.class_names
-    validation = "validation images" if study.settings(name)["split.validation"] else "held-out images"
-    draw, curves = functools.partial(plots.draw_single, png=png), plots.draw_learning_curves
-    result, sheet = study.metrics["trials"][name], study.folder / "figures" / f"misclassified-{name}.jpg"
-    seeds = f", mean over {len(result['seeds'])} seeds" if len(result["seeds"]) > 1 else ""
-    pairs = zip(itertools.product(names, names), np.ravel(result["confusion"]), strict=True)
-    entries = [f"{true} predicted as {predicted}: {count:,.0f}" for (true, predicted), count in pairs]
-    matrix = draw("confusion", f"Confusion matrix{seeds}", plots.draw_confusion_matrix, result["confusion"], names)
-    figures = [
-        draw("accuracy-curve", "Accuracy during training", curves, history, "accuracy", validation),
-        draw("loss-curve", "Loss during training", curves, history, "loss", validation),
-        replace(matrix, description=f"{matrix.caption}; {', '.join(entries[:25])}"),
-    ]
-    if result["auc"] is not None:
-        figures.append(draw("roc", "ROC curve", plots.draw_roc_curves, tested, names))
-        precision = plots.draw_precision_recall_curves
-        figures.append(draw("precision-recall", "Precision-recall curve", precision, tested, names))
-    if sheet.is_file():
-        caption = "Misclassified images with the highest probability; the numbers are those of the list below"
-        figures.append(plots.embed("misclassified", caption, sheet.read_bytes()))
-    return figures
 
 
 def _template() -> jinja2.Template:

@@ -62,24 +62,23 @@ def subplots(
         yield figure, figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
 
 
-def save(name: str, caption: str, figure: matplotlib.figure.Figure, png: bool = True) -> Figure:
-    """Returns a figure of `subplots` as SVG and, unless it is omitted, PNG (200 dots per inch on white)."""
+def save(name: str, caption: str, figure: matplotlib.figure.Figure) -> Figure:
+    """Returns a figure of `subplots` as SVG and PNG (200 dots per inch on white)."""
     interrupts.check(collective=True)
     image, svg = io.BytesIO(), io.StringIO()
-    if png:
-        _choose_fonts(figure)
-        figure.savefig(image, format="png", dpi=200, facecolor="white", metadata={"Software": None})
-        figure.set_layout_engine("none")  # the layout takes most of the time and is the same for both
+    _choose_fonts(figure)
+    figure.savefig(image, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+    figure.set_layout_engine("none")  # the layout takes most of the time and is the same for both
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(svg, format="svg", transparent=True, metadata=no_metadata)
     return Figure(name, caption, svg.getvalue(), image.getvalue())
 
 
-def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: Any, png: bool = False) -> Figure:
-    """Returns a figure with one axes, with `png` not only for the page; `draw` gets the axes and the arguments."""
+def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: Any) -> Figure:
+    """Returns a figure with one axes; `draw` gets the axes and the arguments."""
     with subplots() as (figure, grid):
         draw(grid[0, 0], *arguments)
-        return save(name, caption, figure, png)
+        return save(name, caption, figure)
 
 
 def interval_figure(

@@ -22,8 +22,4 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }));
 }
 
-// The target of a link is opened; before printing everything is.
-const openTarget = () => document.getElementById(location.hash.slice(1))?.closest("details")?.setAttribute("open", "");
-addEventListener("hashchange", openTarget);
-openTarget();
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(details => { details.open = true; }));

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from alljax.report.tables import Section
     from alljax.study.results import Study
 
-SHEETS = "figures/misclassified-*.jpg"
-
 
 def write_report(
     folder: Path,
@@ -28,7 +26,7 @@ def write_report(
     Args:
         folder: the working directory of a study.
         sections: returns the sections between setup and results where ``study.compare`` is set; else the ablation.
-        read_dataset: returns the study's images, for contact sheets of misclassified ones; without it old ones stay.
+        read_dataset: returns the study's images, to show misclassified ones; without it an old contact sheet stays.
 
     Returns:
         The path of the page.
@@ -47,10 +45,10 @@ def write_report(
 
     study = read_study(folder)
     if not study.config["report.images"]:
-        for sheet in folder.glob(SHEETS):
+        for sheet in folder.glob("figures/misclassified-*.jpg"):
             sheet.unlink()
     elif read_dataset:
-        page.write_contact_sheets(study, read_dataset)
+        page.write_contact_sheet(study, read_dataset())
     effects = sections(study) if sections and study.config["study.compare"] else ablation.sections(study)
     tests = [*evaluation_sections.sections(study), *external_section.sections(study)]
     found = page.sections(study, effects, tests)
@@ -60,7 +58,7 @@ def write_report(
             files.write_text(folder / "tables" / f"{part.name}.html", page.render_table(part))
             files.write_text(folder / "tables" / f"{part.name}.csv", tables.to_csv(part))
             files.write_text(folder / "tables" / f"{part.name}.tex", tables.to_latex(part))
-        elif part.png:
+        elif part.png:  # not the contact sheet, which is there already
             files.write_text(folder / "figures" / f"{part.name}.svg", part.svg)
             files.write_bytes(folder / "figures" / f"{part.name}.png", part.png)
     files.write_text(card, model_card.model_card(study, found))
@@ -69,8 +67,8 @@ def write_report(
 
 
 def _inputs(folder: Path) -> str:
-    """Returns a hash of what the page is made from: the study's files, its contact sheets and the code."""
-    patterns = "*.json", "*.csv", "trials/*/*.csv", "trials/*/robustness.json", "external/*/*.json", SHEETS
+    """Returns a hash of what the page is made from: the study's files and the code."""
+    patterns = "*.json", "*.csv", "trials/*/*.csv", "trials/*/robustness.json", "external/*/*.json"
     paths = [path for pattern in patterns for path in folder.glob(pattern)]
     paths += [path for path in Path(alljax.__file__).parent.rglob("*.*") if "__pycache__" not in path.parts]
     return hashlib.sha256("".join(f"{path} {files.sha256(path)}\n" for path in sorted(paths)).encode()).hexdigest()

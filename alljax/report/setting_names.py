@@ -17,6 +17,7 @@ NAMES = {
     "split.protocol": "split",
     "split.train_subjects": "training subjects",
     "train.groups": "trained layers",
+    "train.mode": "trained",
     "features.augment": "views per image",
 }
 """Display names of settings; others are displayed by the last part of their key."""
@@ -27,6 +28,8 @@ VALUES: dict[tuple[str, Any], str] = {
     ("preprocessing.image_size", 0): "that of the weights",
     ("weights.name", ""): "default",
     ("split.train_subjects", 0): "all",
+    ("train.mode", "frozen"): "head only",
+    ("train.mode", "finetune"): "head and backbone",
     ("features.augment", "none"): "1",
     ("features.augment", "dihedral"): "8",
     ("split.protocol", "paper"): "random images (paper)",

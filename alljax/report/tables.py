@@ -36,13 +36,11 @@ class Value:
         text: the entry as it is displayed.
         number: the value that a column is sorted by and that the CSV holds; None for words.
         note: a second, smaller line, usually an interval.
-        link: anchor on the page.
     """
 
     text: str
     number: float | None = None
     note: str = ""
-    link: str = ""
 
     @property
     def exact(self) -> str:
@@ -92,15 +90,13 @@ class Figure:
         name: stem of its files, for example ``figure-9``.
         caption: what it shows.
         svg: Matplotlib's SVG file.
-        png: the same as PNG; empty where the figure is only on the page.
-        description: what a screen reader reads; the caption if empty.
+        png: the same as PNG; empty for the contact sheet.
     """
 
     name: str
     caption: str
     svg: str
     png: bytes = b""
-    description: str = ""
 
     @property
     def size(self) -> tuple[float, float]:
