@@ -31,7 +31,7 @@ def scores(classes: int = 2, seeds: int = 2, images: int = 80) -> tuple[np.ndarr
 
 
 def learning_curves(frame: pandas.DataFrame, quantity: str = "accuracy") -> Figure:
-    return plots.draw_single("curves", "curves", plots.draw_learning_curves, frame, quantity, "held-out images")
+    return plots.draw_single(quantity, "curves", plots.draw_learning_curves, frame, quantity, "held-out images")
 
 
 def roc(
@@ -43,10 +43,8 @@ def roc(
 
 def test_page_shows_figures_in_its_colors_with_a_title_and_unique_ids() -> None:
     ids: list[str] = []
-    for number, figure in enumerate(
-        (learning_curves(history()), learning_curves(history(1, 1), "loss"), roc(*scores(3), ODD))
-    ):
-        svg = page.inline(figure, f"figure {number}")
+    for figure in (learning_curves(history()), learning_curves(history(1, 1), "loss"), roc(*scores(3), ODD)):
+        svg = page.inline(figure)
         root = ElementTree.fromstring(svg)
         assert root.get("role") == "img"
         assert root[0].text == figure.caption
