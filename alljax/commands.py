@@ -5,7 +5,6 @@ only module that knows all subpackages.
 """
 
 import argparse
-import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -105,7 +104,7 @@ def predict(options: Options) -> int:
 def evaluate(options: Options) -> int:
     """Evaluate a finished study again from its stored predictions, or on another labeled source; write its report."""
     from alljax import paper
-    from alljax.report import external_section, model_tables, power_table, report
+    from alljax.report import evaluation_sections, model_tables, report, tables
     from alljax.study import assessment
 
     study = assessment.evaluate_study(options.workdir)
@@ -121,9 +120,8 @@ def evaluate(options: Options) -> int:
 
     place = external.evaluate_source(options.workdir, options.trial, options.weights, options.source, options.classes)
     report.write_report(options.workdir, paper.sections)
-    table = external_section.external_table(study, place)
-    narrow = [row[:4] for row in table.rows]
-    power_table.print_table(dataclasses.replace(table, columns=table.columns[:4], rows=narrow))
+    table, _ = evaluation_sections.external_table(study, place)
+    tables.print_table(table, 4)
     print(f"report: {options.workdir / 'report.html'}")
     return _exit_code(table.notes)
 
@@ -170,7 +168,7 @@ def power(options: Options) -> None:
     study = results.read_study(options.workdir)
     table = power_table.power_table(study, options.metric, options.difference, options.power, options.images)
     files.write_text(options.workdir / "tables" / "power.csv", tables.to_csv(table))
-    power_table.print_table(table)
+    tables.print_table(table)
 
 
 @_verb("features", f"{CONFIG} --out:file", "alljax features --config=configs/quickstart.py --out=f.npz")

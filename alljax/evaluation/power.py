@@ -2,8 +2,8 @@
 
 To first order a metric θ is a mean over the M images of each class, to which image j contributes (M - 1)(θ - θ₋ⱼ),
 where θ₋ⱼ is the metric without it. A contribution is the sum of a deviation of the subject and one of the image, whose
-variances follow from the moments of the subjects' sums (one-way random effects with unequal group sizes; S. Searle,
-G. Casella and C. McCulloch, Variance Components, 1992, chapter 3).
+variances follow from the squares of the contributions and of their sums over subjects (one-way random effects;
+S. Searle, G. Casella and C. McCulloch, Variance Components, 1992, chapter 3).
 """
 
 import bisect
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from alljax import progress
-from alljax.evaluation.intervals import HeldOut, Jackknife, confidence_intervals, effective_number
+from alljax.evaluation.intervals import HeldOut, Interval, Jackknife, confidence_intervals, effective_number
 
 FEW_SUBJECTS = 10
 """Below this effective number of subjects of a class its intervals are uncertain themselves."""
@@ -36,18 +36,11 @@ class Goal:
 
 @dataclass(frozen=True)
 class Components:
-    """The variance of a metric, or of a difference of two models, among the subjects of a class."""
+    """The variance of a metric, or of a difference of two models, in a class."""
 
     sizes: np.ndarray  # (n,), images of each subject
-    total: float  # variance with one subject, whose number of images is one of `sizes`
     between: float  # variance between subjects, as if each had all possible images
     within: float  # variance between images of a subject
-
-    def variance(self, subjects: int, images: int) -> tuple[float, float]:
-        """Returns the variance with new subjects, and their effective number; `images` as in `subjects_needed`."""
-        if images:
-            return (self.between + self.within / images) / subjects, float(subjects)
-        return self.total / subjects, subjects * effective_number(self.sizes) / len(self.sizes)
 
 
 def components(test: HeldOut, images: np.ndarray, name: str, minus: HeldOut | None = None) -> list[Components]:
@@ -61,20 +54,19 @@ def components(test: HeldOut, images: np.ndarray, name: str, minus: HeldOut | No
     """
     first = np.unique(images, return_index=True)[1]
     labels, subjects, count = test.labels[first], test.subjects[first], np.bincount(test.labels[first])
-    values = _values(replace(test, subjects=images), name, minus and replace(minus, subjects=images))
-    contribution = (values[0] - values[1:]) * (count[labels] - 1)
-    contribution -= (np.bincount(labels, contribution) / np.maximum(count, 1))[labels]
+    tests = [replace(each, subjects=images) for each in (test, minus) if each]
+    values, *others = (Jackknife.of(each).values(each, [name])[name] for each in tests)
+    without = values[1:] - sum(other[1:] for other in others)
+    deviations = (np.bincount(labels, without) / np.maximum(count, 1))[labels] - without
     found = []
     for members in _strata(test):
-        of_images = members[first]
-        owner = np.unique(subjects[of_images], return_inverse=True)[1]
-        scaled = contribution[of_images] * len(owner) / count[labels[of_images]]
-        sizes, sums = np.bincount(owner), np.bincount(owner, scaled)
-        means, number = sums / sizes, len(sizes)
-        total = number**2 / (number - 1) * np.sum((sums / len(owner)) ** 2)
-        within = np.sum((scaled - means[owner]) ** 2) / max(1, len(owner) - number)
-        between = max(0.0, np.var(means, ddof=1) - within * np.mean(1 / sizes))
-        found.append(Components(sizes, float(total), float(between), float(within)))
+        own, owner = members[first], np.unique(subjects[members[first]], return_inverse=True)[1]
+        contributions = (deviations * (count[labels] - 1) / count[labels])[own] * len(owner)
+        sizes, sums = np.bincount(owner), np.bincount(owner, contributions)
+        square = float(np.sum(sums**2)) * len(sizes) / (len(sizes) - 1)
+        pairs, squared_sizes = square - float(np.sum(contributions**2)), int(sizes @ sizes)
+        between = min(max(0.0, pairs / max(1, squared_sizes - len(owner))), square / squared_sizes)
+        found.append(Components(sizes, between, (square - between * squared_sizes) / len(owner)))
     return found
 
 
@@ -85,8 +77,13 @@ def subjects_needed(parts: Sequence[Components], goal: Goal, images: int = 0) ->
     """
     from scipy.special import nctdtr, stdtrit
 
+    sizes = [np.array([images]) if images else part.sizes for part in parts]
+    effective_share = np.array([effective_number(of_class) / len(of_class) for of_class in sizes])
+    within = np.array([part.within / of_class.mean() for part, of_class in zip(parts, sizes, strict=True)])
+    variance_of_one = np.array([part.between for part in parts]) / effective_share + within
+
     def reached(subjects: int) -> bool:
-        variances, effective = np.transpose([part.variance(subjects, images) for part in parts])
+        variances, effective = variance_of_one / subjects, effective_share * subjects
         if effective.min() < FEW_SUBJECTS:
             return False
         degrees = variances.sum() ** 2 / (variances**2 / (effective - 1)).sum()
@@ -95,7 +92,7 @@ def subjects_needed(parts: Sequence[Components], goal: Goal, images: int = 0) ->
             return bool(quantile * error <= goal.difference)
         return bool(nctdtr(degrees, goal.difference / error, quantile) <= 1 - goal.power)
 
-    if not any(part.total for part in parts):
+    if not variance_of_one.any():
         return None
     return 1 + bisect.bisect_left(range(1, LARGEST + 1), True, key=reached)
 
@@ -103,45 +100,27 @@ def subjects_needed(parts: Sequence[Components], goal: Goal, images: int = 0) ->
 def simulate(test: HeldOut, name: str, goal: Goal, subjects: int, minus: HeldOut | None = None) -> float | None:
     """Returns what studies of subjects drawn with replacement reach; None above `LIMIT`. Arguments as in `components`.
 
-    With a power it is the share of significant differences, where each interval is shifted so that the true difference
-    is that of the goal; else the mean half width. Studies without an interval (a fold lacks a class) do not count.
+    With a power it is the share of significant differences, where the intervals are shifted so that their mean is the
+    goal; else the mean half width. Studies without an interval (a fold lacks a class) do not count.
     """
-    rows_of = [[rows[own] for own in _groups(test.subjects[rows])] for rows in map(np.flatnonzero, _strata(test))]
-    mean = sum(np.mean([len(own) for own in of_class]) for of_class in rows_of)
-    if subjects * mean * test.probabilities.shape[0] > LIMIT:
+    strata = [[np.flatnonzero(test.subjects == one) for one in np.unique(test.subjects[own])] for own in _strata(test)]
+    if subjects * sum(np.mean([*map(len, rows)]) for rows in strata) * len(test.probabilities) > LIMIT:
         return None
-    observed, generator, reached = _values(test, name, minus)[0], np.random.default_rng(0), []
+    generator, found = np.random.default_rng(0), list[Interval]()
     with progress.bar("simulate studies", ROUNDS, "studies") as update:
         for _ in range(ROUNDS):
-            drawn = [of_class[one] for of_class in rows_of for one in generator.integers(len(of_class), size=subjects)]
-            names = np.repeat(np.arange(len(drawn)), [len(own) for own in drawn])
-            new, *other = (_take(each, np.concatenate(drawn), names) for each in (test, minus) if each)
-            if interval := confidence_intervals(new, goal.level, [name], *other).get(name):
-                low, high = interval
-                reached.append(low - observed + goal.difference > 0 if goal.power else (high - low) / 2)
+            drawn = [rows[one] for rows in strata for one in generator.integers(len(rows), size=subjects)]
+            names, chosen = np.repeat(np.arange(len(drawn)), [*map(len, drawn)]), np.concatenate(drawn)
+            new, *other = (replace(each.take(chosen), subjects=names) for each in (test, minus) if each)
+            found += confidence_intervals(new, goal.level, [name], *other).values()
             update(1)
-    return float(np.mean(reached)) if reached else None
-
-
-def _values(test: HeldOut, name: str, minus: HeldOut | None) -> np.ndarray:
-    """Returns the metric, or the difference: of all images, then without each subject."""
-    values, *others = (Jackknife.of(each).values(each, [name])[name] for each in (test, minus) if each)
-    return np.asarray(values - sum(others))
+    if not found:
+        return None
+    low, high = np.transpose(found)
+    return float(np.mean(low > np.mean(low + high) / 2 - goal.difference if goal.power else (high - low) / 2))
 
 
 def _strata(test: HeldOut) -> list[np.ndarray]:
     """Returns which rows are of each class; one mask for all rows if subjects have images of several classes."""
     several = (Jackknife.of(test).images > 0).sum(0).max() > 1
     return [np.ones(len(test.labels), bool)] if several else [test.labels == label for label in np.unique(test.labels)]
-
-
-def _groups(names: np.ndarray) -> list[np.ndarray]:
-    """Returns the rows of each different name, in the order of the sorted names."""
-    group = np.unique(names, return_inverse=True)[1]
-    return np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
-
-
-def _take(test: HeldOut, rows: np.ndarray, subjects: np.ndarray) -> HeldOut:
-    """Returns rows of a test as images of new subjects."""
-    parts = {"labels": test.labels[rows], "probabilities": test.probabilities[:, rows], "folds": test.fold[rows]}
-    return replace(test, subjects=subjects, scores=test.ranking[:, rows], **parts)

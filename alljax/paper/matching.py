@@ -14,12 +14,12 @@ import numpy as np
 
 from alljax.evaluation.metrics import evaluate
 from alljax.paper import published
-from alljax.paper.published import Key, Row
+from alljax.paper.published import Row
 from alljax.report.setting_names import setting_value
 from alljax.report.tables import PERCENT, Value, difference_value, format_value, number_value
 from alljax.study.results import Study
 
-NOT_FINISHED = Value("–", note="no finished trial")
+METRICS = ("training_accuracy", "accuracy", *published.METRICS.values())
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Comparison:
         text = format_value(self.metric, self.theirs) if self.metric in PERCENT else f"{self.theirs:.2f}"
         theirs = Value(text, self.theirs, f"{low} to {high}" if self.metric == "accuracy" else "")
         if math.isnan(self.ours):
-            return [NOT_FINISHED, theirs, Value("–")]
+            return [Value("–", note="no finished trial"), theirs, Value("–")]
         tolerance = format_value(self.metric, self.tolerance, "+").lstrip("+")
         verdict = f"{'within' if self.within() else 'outside'} ±{tolerance}"
         if math.isnan(self.tolerance):
@@ -97,33 +97,27 @@ class Comparison:
         return [number_value(self.metric, self.ours, self.interval), theirs, difference]
 
 
-def compare(match: Match, row: Row, metric: str) -> Comparison:
-    """Returns our number beside that of a row of Tables 1 to 6, or for ``accuracy`` beside what the tables imply."""
+def compare(match: Match, metric: str, *rows: Row) -> Comparison:
+    """Returns our number beside that of a row of Tables 1 to 6, or beside a mean if `rows` are all of a table.
+
+    For ``accuracy`` the published number is what the tables imply.
+    """
     if metric == "accuracy":
-        (low, high), _ = published.implied_ranges(row, match.test_sizes)
+        low, high = np.mean([published.implied_ranges(row, match.test_sizes)[0] for row in rows], axis=0)
         found = Comparison(metric, (low + high) / 2, (high - low) / 2)
+    elif len(rows) > 1:
+        found = Comparison(metric, published.MEANS[rows[0][:2]][metric], 5e-3)
     else:
-        found = Comparison(metric, published.printed(row, metric), 5e-5 if metric == "training_accuracy" else 5e-3)
-    if row not in match.trials:
+        found = Comparison(metric, published.printed(rows[0], metric), 5e-5 if metric == "training_accuracy" else 5e-3)
+    if not match.trials.keys() >= {*rows}:
         return found
-    result = match.study.metrics["trials"][match.trials[row]]
-    runs = _runs(match.study, match.trials[row])[metric]
-    ours = float(runs.mean()) if metric == "training_accuracy" else result[metric]
-    return replace(found, ours=ours, interval=result["intervals"].get(metric), tolerance=_tolerance(runs))
-
-
-def compare_means(match: Match, key: Key) -> list[Comparison]:
-    """Returns the means over epochs of one of Tables 3 to 6."""
-    study, means = match.study, published.MEANS[key]
-    names = [name for row, name in match.trials.items() if row[:2] == key]
-    if len(names) < len(published.EPOCHS):
-        return [Comparison(metric, theirs, 5e-3) for metric, theirs in means.items()]
-    found, runs = [], [_runs(study, name) for name in names]
-    for metric, theirs in means.items():
-        ours = float(np.mean([study.metrics["trials"][name][metric] for name in names]))
-        tolerance = _tolerance(np.mean([of_trial[metric] for of_trial in runs], axis=0))
-        found.append(Comparison(metric, theirs, 5e-3, ours, None, tolerance))
-    return found
+    names = [match.trials[row] for row in rows]
+    runs = np.mean([_runs(match.study, name)[metric] for name in names], axis=0)
+    results = [match.study.metrics["trials"][name] for name in names]
+    ours = runs.mean() if metric == "training_accuracy" else np.mean([result[metric] for result in results])
+    interval = results[0]["intervals"].get(metric) if len(rows) == 1 else None
+    tolerance = math.sqrt(2) * float(np.std(runs, ddof=1)) if len(runs) > 1 else math.nan
+    return replace(found, ours=float(ours), interval=interval, tolerance=tolerance)
 
 
 def describe(match: Match) -> list[str]:
@@ -139,7 +133,7 @@ def describe(match: Match) -> list[str]:
         "seeds). If only split and seed differ, about 68% of the differences are within the tolerance and 95% within "
         "twice the tolerance. Published numbers count with their rounding."
     )
-    if match.trials and math.isnan(compare(match, min(match.trials), "macro_f1").tolerance):
+    if match.trials and math.isnan(compare(match, "macro_f1", min(match.trials)).tolerance):
         tolerance = "With one run there is no tolerance: set split.repeats or study.seeds to 2 or more."
     return [split, tolerance]
 
@@ -157,21 +151,13 @@ def _network(settings: Mapping[str, Any]) -> str:
     return f"{name} up to {stage}" if stage else name
 
 
-def _tolerance(runs: np.ndarray) -> float:
-    return math.sqrt(2) * float(np.std(runs, ddof=1)) if len(runs) > 1 else math.nan
-
-
 @functools.lru_cache(maxsize=64)
 def _runs(study: Study, name: str) -> Mapping[str, np.ndarray]:
     """Returns the metrics of a trial, one number per repeat of the split and seed; test metrics are over all folds."""
-    history = study.history(name)
+    history, tested, found = study.history(name), study.predictions(name), []
     last = history.groupby(["repeat", "fold", "seed"]).tail(1)
-    training = last.groupby(["repeat", "seed"])["train_accuracy"].mean()
-    tested = study.predictions(name)
     repeats = np.array([int(fold.partition(" ")[0]) for fold in tested.folds])
-    tests = []
-    for repeat, seed in training.index:
+    for (repeat, seed), training in last.groupby(["repeat", "seed"])["train_accuracy"].mean().items():
         rows, of_seed = repeats == repeat, tested.probabilities[seed - history["seed"].min()]
-        tests.append(evaluate(tested.labels[rows], of_seed[rows]))
-    found = {metric: np.array([test[metric] for test in tests]) for metric in ("accuracy", *published.METRICS.values())}
-    return {"training_accuracy": training.to_numpy(), **found}
+        found.append(evaluate(tested.labels[rows], of_seed[rows]) | {"training_accuracy": training})
+    return {metric: np.array([run[metric] for run in found]) for metric in METRICS}

@@ -1,15 +1,14 @@
 """Tables 1 to 7 and Figures 7 to 9 of the paper with our numbers beside the published ones."""
 
 import csv
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from pandas import DataFrame
 
 from alljax.paper import matching, published
 from alljax.paper.matching import Match
@@ -34,23 +33,21 @@ CURVES: dict[str, tuple[str, Any]] = {"train": ("training images", DASHES[1]), "
 def sections(study: Study) -> list[Section]:
     """Returns the sections that compare a study with the paper (``study.compare=paper``)."""
     match = matching.match(study)
-    lines = [f"Published: {published.CITATION}."]
-    lines += [] if matching.is_cnmc(study) else [OTHER_DATA]
+    lines = [f"Published: {published.CITATION}.", *([] if matching.is_cnmc(study) else [OTHER_DATA])]
+    lines += [*matching.describe(match), *summary(match)]
     tables = []
     for number, network in enumerate(match.networks, start=1):
         columns = {name: ((network, optimizer), "training_accuracy") for optimizer, name in OPTIMIZERS.items()}
         title = f"Table {number}. Training accuracy after the last epoch: {match.title(network)}"
         tables.append(comparison_table(match, f"table-{number}", title, columns))
-    for number, (network, optimizer) in enumerate(KEYS, start=3):
-        if network in match.networks:
-            tables.append(metrics_table(match, number, (network, optimizer)))
-    tables.append(table_7(match))
-    lines += [*matching.describe(match), *summary(match)]
-    found = [Section("paper", "Against the paper", lines, tables)]
+    for number, key in enumerate(KEYS, start=3):
+        if key[0] in match.networks:
+            tables.append(metrics_table(match, number, key))
+    found = [Section("paper", "Against the paper", lines, [*tables, table_7(match)])]
     if match.trials:
-        text = "Figures 7 to 9 with our numbers."
-        parts: list[Table | Figure] = [*training_curves(match), accuracies(match), *accuracy_tables(match)]
-        found.append(Section("paper-figures", "The paper's figures", [text], parts))
+        text = "Figures 7 to 9 with our numbers. Tables 3 to 6 have the numbers of Figure 9."
+        figures = [training_curves(match, number, network) for number, network in enumerate(match.networks, start=7)]
+        found.append(Section("paper-figures", "The paper's figures", [text], [*figures, accuracies(match)]))
     text = "Each line follows from the published text and numbers; nothing of this study enters."
     return [*found, Section("inconsistencies", "Inconsistencies in the paper", [text], [inconsistencies()])]
 
@@ -73,7 +70,7 @@ def summary(match: Match) -> list[str]:
         (["training_accuracy"], "training accuracies"),
         ([*published.METRICS.values()], "test recalls, precisions and F1"),
     ):
-        found = [matching.compare(match, row, metric) for row in match.trials for metric in metrics]
+        found = [matching.compare(match, metric, row) for row in match.trials for metric in metrics]
         if not np.isnan([comparison.tolerance for comparison in found]).any():
             once, twice = (sum(comparison.within(times) for comparison in found) for times in (1, 2))
             lines.append(
@@ -86,20 +83,25 @@ def comparison_table(match: Match, name: str, title: str, columns: Mapping[str, 
     """Returns ours, theirs and the difference of `columns`, by heading, per number of epochs."""
     rows = []
     for epochs in match.epochs:
-        found = [matching.compare(match, (*key, epochs), metric) for key, metric in columns.values()]
+        found = [matching.compare(match, metric, (*key, epochs)) for key, metric in columns.values()]
         rows.append((Value(str(epochs), epochs), *(value for comparison in found for value in comparison.values)))
     headings = [f"{column}, {what}" for column in columns for what in ("ours", "theirs", "difference")]
     return Table(name, title, ("epochs", *headings), rows)
 
 
 def metrics_table(match: Match, number: int, key: Key) -> Table:
-    """Returns one of Tables 3 to 6, with the means over epochs."""
-    about = f"{match.title(key[0])} with {OPTIMIZERS[key[1]]}"
-    title = f"Table {number}. Macro recall, precision and F1 on test images: {about}"
-    columns = {name: (key, metric) for name, metric in published.METRICS.items()}
-    means = [value for mean in matching.compare_means(match, key) for value in mean.values]
-    table = comparison_table(match, f"table-{number}", title, columns)
-    return replace(table, footer=[[Value("mean"), *means]], notes=[f"In brackets: {match.study.intervals}."])
+    """Returns one of Tables 3 to 6 with the means over epochs, and the accuracy, which the paper shows in Figure 9."""
+    title = f"Table {number}. Metrics on test images: {match.title(key[0])} with {OPTIMIZERS[key[1]]}"
+    metrics = published.METRICS | {"accuracy": "accuracy"}
+    rows = [(*key, epochs) for epochs in published.EPOCHS]
+    means = [value for metric in metrics.values() for value in matching.compare(match, metric, *rows).values]
+    table = comparison_table(match, f"table-{number}", title, {name: (key, of) for name, of in metrics.items()})
+    first, last = match.test_sizes[0], match.test_sizes[-1]
+    notes = [
+        f"In brackets: {match.study.intervals}. Recall, precision and F1 are means over both classes.",
+        f"Their accuracies: the ranges that the other columns imply with {first:,} to {last:,} ALL test images.",
+    ]
+    return replace(table, footer=[[Value("mean"), *means]], notes=notes)
 
 
 def table_7(match: Match) -> Table:
@@ -110,7 +112,7 @@ def table_7(match: Match) -> Table:
     ]
     data = match.study.metrics["dataset"]
     for row in QUOTED:
-        found = replace(matching.compare(match, row, "accuracy"), theirs=published.STATED[row] / 100, rounding=5e-5)
+        found = replace(matching.compare(match, "accuracy", row), theirs=published.STATED[row] / 100, rounding=5e-5)
         accuracy, _, difference = found.values
         network = match.networks.get(row[0], NETWORKS[row[0]])
         texts = ("ours", f"{network}, {OPTIMIZERS[row[1]]}, {row[2]} epochs", str(data["name"]))
@@ -124,29 +126,13 @@ def table_7(match: Match) -> Table:
     return Table("table-7", "Table 7. Comparison with other studies", columns, rows, notes=notes)
 
 
-def accuracy_tables(match: Match) -> list[Table]:
-    """Returns Figure 9 in numbers: test accuracy per network."""
-    first, *_, last = match.test_sizes[0], match.test_sizes[-1]
-    sizes = f"{first:,}" if first == last else f"{first:,} to {last:,}"
-    notes = [
-        f"Theirs: the ranges that Tables 3 to 6 imply with {sizes} ALL images in the test set.",
-        f"In brackets: {match.study.intervals}.",
-    ]
-    tables = []
-    for network in match.networks:
-        columns = {name: ((network, optimizer), "accuracy") for optimizer, name in OPTIMIZERS.items()}
-        title = f"Figure 9 in numbers. Test accuracy: {match.title(network)}"
-        tables.append(replace(comparison_table(match, f"test-accuracy-{network}", title, columns), notes=notes))
-    return tables
-
-
 def accuracies(match: Match) -> Figure:
     """Returns Figure 9: test accuracy with intervals, and the range that the paper's tables imply."""
     panels: dict[str, dict[str, np.ndarray]] = {}
     for network in match.networks:
         series = panels[match.title(network)] = {}
         for optimizer, name in OPTIMIZERS.items():
-            found = [matching.compare(match, (network, optimizer, epochs), "accuracy") for epochs in match.epochs]
+            found = [matching.compare(match, "accuracy", (network, optimizer, epochs)) for epochs in match.epochs]
             series[f"{name}, ours"] = np.array([(entry.ours, *(entry.interval or (np.nan, np.nan))) for entry in found])
             theirs, half = np.array([(entry.theirs, entry.rounding) for entry in found]).T
             series[f"{name}, implied by the paper"] = np.stack([theirs, theirs - half, theirs + half], axis=1)
@@ -157,50 +143,35 @@ def accuracies(match: Match) -> Figure:
     return plots.interval_figure("figure-9", caption, rows, panels, "test accuracy")
 
 
-def training_curves(match: Match) -> list[Figure]:
-    """Returns Figures 7 and 8: accuracy and loss per epoch, averaged over folds and seeds, of each network."""
-    figures = []
-    for number, network in enumerate(match.networks, start=7):
-        panels: dict[int, dict[str, DataFrame]] = {}
-        for (of, optimizer, epochs), name in sorted(match.trials.items(), key=lambda item: item[0][2]):
-            if of == network:
-                panels.setdefault(epochs, {})[optimizer] = match.study.history(name).groupby("epoch").mean()
-        if panels:
-            caption = f"Figure {number}: {match.networks[network]}; means over folds and seeds."
-            if match.split["split.validation"]:
-                caption += " The held-out images are the validation images; none of them is tested."
-            figures.append(_draw_panels(f"figure-{number}", caption, panels))
-    return figures
-
-
-def _draw_panels(name: str, caption: str, panels: Mapping[int, Mapping[str, DataFrame]]) -> Figure:
-    """Draws accuracy above loss per number of epochs; `panels` has the history of each optimizer."""
-    across = min(4, len(panels))
-    blocks = -(-len(panels) // across)
+def training_curves(match: Match, number: int, network: str) -> Figure:
+    """Returns Figure 7 or 8: accuracy above loss per epoch, a panel per number of epochs, of a network."""
+    caption = f"Figure {number}: {match.networks[network]}; means over folds and seeds."
+    if match.split["split.validation"]:
+        caption += " The held-out images are the validation images; none of them is tested."
+    across = min(4, len(match.epochs))
+    blocks = -(-len(match.epochs) // across)
     with plots.subplots(2 * blocks, across, (max(2.65 * across, 6.4), 4.0 * blocks + 0.6)) as (figure, grid):
-        for axes in grid.flat:
+        for axes in grid[-2:, (len(match.epochs) - 1) % across + 1 :].flat:
             axes.set_visible(False)
-        for index, (epochs, histories) in enumerate(panels.items()):
+        for index, epochs in enumerate(match.epochs):
             above, column = 2 * (index // across), index % across
+            trials = {optimizer: match.trials.get((network, optimizer, epochs)) for optimizer in OPTIMIZERS}
+            means = {of: match.study.history(name).groupby("epoch").mean() for of, name in trials.items() if name}
             grid[above, column].set_title(f"{epochs} epochs", fontsize=10.5)
             for side, quantity in enumerate(("accuracy", "loss")):
                 axes = grid[above + side, column]
-                axes.set_visible(True)
                 axes.sharey(grid[side, 0])
-                _draw(axes, histories, quantity)
+                for optimizer, images in itertools.product(means, CURVES):
+                    label, dashes = CURVES[images]
+                    look = {"color": COLORS[optimizer], "linestyle": dashes, "linewidth": 1.5}
+                    values = means[optimizer][f"{images}_{quantity}"]
+                    axes.plot(values, label=f"{OPTIMIZERS[optimizer]}, {label}", **look)
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, steps=[1, 2, 5, 10]))
+                axes.grid(axis="y")
                 axes.tick_params(labelsize=8.5, labelleft=column == 0)
                 axes.set_ylabel(quantity if column == 0 else "")
         figure.supxlabel("epoch", fontsize=10.5)
         legends = [axes.get_legend_handles_labels() for axes in grid.flat]
         labels = {label: handle for found in legends for handle, label in zip(*found, strict=True)}
         figure.legend([*labels.values()], [*labels], loc="outside upper center", ncols=min(4, 2 * across), fontsize=9)
-        return plots.save(name, caption, figure)
-
-
-def _draw(axes: Axes, histories: Mapping[str, DataFrame], quantity: str) -> None:
-    for optimizer, means in histories.items():
-        for side, (label, dashes) in CURVES.items():
-            line = {"color": COLORS[optimizer], "linestyle": dashes, "linewidth": 1.5}
-            axes.plot(means[f"{side}_{quantity}"], label=f"{OPTIMIZERS[optimizer]}, {label}", **line)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, steps=[1, 2, 5, 10]))
-    axes.grid(axis="y")
+        return plots.save(f"figure-{number}", caption, figure)

@@ -1,18 +1,20 @@
-"""Sections of the report on the best model beyond its metrics, from evaluation.json and robustness.json."""
+"""Sections of the report on the best model beyond its metrics, from evaluation.json, robustness.json and external/."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alljax.errors import plural
+from alljax.errors import first_few, plural
 from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.subjects import by_subject, ensemble
 from alljax.report import evaluation_plots
-from alljax.report.sharing import display_name
-from alljax.report.tables import Figure, Section, Table, Value, number_value
+from alljax.report.sharing import display_name, display_note
+from alljax.report.tables import Figure, Section, Table, Value, count_value, number_value
+from alljax.study import workdir
 from alljax.study.results import Study
 
 Numbers = Mapping[str, Any]
@@ -33,17 +35,28 @@ CALIBRATION = {
 }
 """Display names of the numbers of calibration, with their ideal values."""
 
+EXTERNAL = (
+    "The ensemble of all heads, with which alljax predict classifies, on images that are not of the study. Change: "
+    "from the held-out images, where an image is classified by the heads that were not trained on its subject; of "
+    "accuracy and recall in percentage points."
+)
+
 
 def sections(study: Study) -> list[Section]:
-    """Returns the sections on the best model whose numbers the study has."""
+    """Returns the sections on the best model whose numbers the study has, and that on its external tests."""
     best, more = study.ranking.best, {"selection": study.evaluation.get("selection")}
     found = study.evaluation["trials"][best] | more | {"robustness": study.robustness(best)}
-    made = []
+    made, tests = [], list[Table | Figure]()
     for key, (title, make) in SECTIONS.items():
         if found.get(key):
             text, parts = make(study, found[key])
             made.append(Section(f"{key.replace('_', '-')}-of-best", title, [text] if text else [], parts))
-    return made
+    for path in sorted(study.folder.glob("external/*/metrics.json")):
+        table, found = external_table(study, path.parent)
+        parts = [table, *_calibration(study, found["calibration"])[1]]
+        parts += _operating_points(study, found["operating_points"])[1] if found["operating_points"] else []
+        tests += [replace(part, name=f"external-{path.parent.name}-{part.name}") for part in parts]
+    return [*made, Section("external", "External test", (EXTERNAL,), tests)] if tests else made
 
 
 def _cells(found: Numbers, metrics: Iterable[str], sign: str = "") -> list[Value]:
@@ -56,17 +69,13 @@ def _cells(found: Numbers, metrics: Iterable[str], sign: str = "") -> list[Value
     return cells
 
 
-def _counts(*counts: int) -> list[Value]:
-    return [Value(f"{count:,}", int(count)) for count in counts]
-
-
 def _table(study: Study, name: str, title: str, columns: Sequence[str], rows: Any, note: str = "") -> Table:
     return Table(name, title, columns, rows, notes=(f"{note} In brackets: {study.intervals}.".strip(),))
 
 
 def _columns(names: Mapping[str, str], groups: Mapping[str, Numbers]) -> list[Sequence[Value]]:
-    """Returns the rows of a table with one metric per row and one column per group."""
-    columns = [_cells(group, names) for group in groups.values()]
+    """Returns the rows of a table with one metric per row and one column per group; changes have a sign."""
+    columns = [_cells(group, names, "+" if title.startswith("change") else "") for title, group in groups.items()]
     return [(Value(name), *values) for name, *values in zip(names.values(), *columns, strict=True)]
 
 
@@ -98,11 +107,11 @@ def _subjects(study: Study, found: Numbers) -> Parts:
         )
     columns, rows = ("metric", *groups), _columns(names, groups)
     table = _table(study, "subject-metrics", "Metrics over images and over subjects", columns, rows, note)
-    sentence, subjects = subject_table(study)
+    sentence, subjects = _subject_table(study)
     return sentence, [table, subjects]
 
 
-def subject_table(study: Study) -> tuple[str, Table]:
+def _subject_table(study: Study) -> tuple[str, Table]:
     """Returns what the predictions of the subjects show, and the subjects with their predictions."""
     predictions, names = study.predictions(study.ranking.best), study.class_names
     test = replace(ensemble(predictions.held_out, predictions.paths), folds=None)
@@ -110,18 +119,18 @@ def subject_table(study: Study) -> tuple[str, Table]:
     labels, predicted = found.labels, found.probabilities[0].argmax(1)
     odds, owner = found.ranking[0, np.arange(len(labels)), labels], np.searchsorted(found.subjects, test.subjects)
     images, wrong = np.bincount(owner), np.bincount(owner, test.probabilities[0].argmax(1) != test.labels)
-    order, share, rows = np.lexsort((odds, -wrong)), wrong / max(wrong.sum(), 1), []
-    for row in order:
-        subject, counts = Value(display_name(study, str(found.subjects[row]))), _counts(images[row], int(wrong[row]))
-        values = number_value("accuracy", share[row]), number_value("accuracy", 1 - wrong[row] / images[row])
-        true, guess = Value(names[labels[row]]), Value(names[predicted[row]])
-        rows.append((subject, true, *counts, *values, number_value("log_odds", odds[row]), guess))
-    columns = ("subject", "true class", "images", "misclassified", "share", "accuracy", "log-odds", "prediction")
+    rows = [
+        (
+            Value(display_name(study, str(found.subjects[row]))), Value(names[labels[row]]), count_value(images[row]),
+            count_value(int(wrong[row])), number_value("accuracy", wrong[row] / max(wrong.sum(), 1)),
+            number_value("log_odds", odds[row]), Value(names[predicted[row]]),
+        )
+        for row in np.lexsort((odds, -wrong))
+    ]  # fmt: skip
+    columns = ("subject", "true class", "images", "misclassified", "share", "log-odds", "prediction")
     note = "By all heads together. Share: of all misclassified images. Log-odds: of the true class, mean over images."
     right = [(name, predicted[labels == label] == label) for label, name in enumerate(names)]
-    half = plural(1 + int(np.searchsorted(np.cumsum(share[order]), 0.5)), "subject")
     sentence = f"Correct: {', '.join(f'{one.sum()} of {len(one)} subjects of {name}' for name, one in right)}."
-    sentence += f" Half of the misclassified images are of {half}."
     return sentence, Table("subjects", "Subjects with most misclassified images first", columns, rows, notes=(note,))
 
 
@@ -129,7 +138,7 @@ def _calibration(study: Study, found: Numbers) -> Parts:
     groups, note = {"as trained": found}, ""
     if after := found.get("after_temperature"):
         groups["after temperature scaling"] = after
-        note = f"The temperature of each fold is from {_tuned_on(study)}."
+        note = f"The temperature is from {_tuned_on(study)}."
     columns, rows = ("number", *groups), _columns(CALIBRATION, groups)
     table = _table(study, "calibration", "Calibration of the probabilities", columns, rows, note)
     text = ""
@@ -154,24 +163,34 @@ def _tuned_on(study: Study) -> str:
 
 
 def _operating_points(study: Study, found: Sequence[Numbers]) -> Parts:
-    rows, curves = [], {}
-    for point in found:
-        name, thresholds = f"{point['target']} ≥ {point['value']:g}", point["thresholds"]
-        curves[name] = point["ppv_npv"]
-        range_of_folds = Value(f"{min(thresholds):.3f} to {max(thresholds):.3f}")
-        rows.append((Value(name), *_cells(point, TERMS.values()), range_of_folds))
-    note = f"The threshold of each fold is from {_tuned_on(study)}, so that it can miss the target."
-    title, columns = "What thresholds for a target reach", ("target", *TERMS.values(), "thresholds of the folds")
+    curves = {f"{point['target']} ≥ {point['value']:g}": point["ppv_npv"] for point in found}
+    rows = [
+        (
+            Value(name),
+            *_cells(point, TERMS.values()),
+            Value(" to ".join(f"{of(point['thresholds']):.3f}" for of in (min, max))),
+        )
+        for name, point in zip(curves, found, strict=True)
+    ]
+    note = f"The thresholds are from {_tuned_on(study)}, so that they can miss the target."
+    title, columns = "What thresholds for a target reach", ("target", *TERMS.values(), "thresholds")
     table = _table(study, "operating-points", title, columns, rows, note)
     return "", [table, evaluation_plots.predictive_values(curves, study.class_names[1])]
 
 
 def _subgroups(study: Study, found: Mapping[str, Sequence[Numbers]]) -> Parts:
-    metrics, rows = _metrics(study), []
-    for group, members in found.items():
-        for one in members:
-            counts = _counts(one["images"], one["subjects"])
-            rows.append((Value(group), Value(str(one["name"])), *counts, *_cells(one, metrics)))
+    metrics = _metrics(study)
+    rows = [
+        (
+            Value(of),
+            Value(str(one["name"])),
+            count_value(one["images"]),
+            count_value(one["subjects"]),
+            *_cells(one, metrics),
+        )
+        for of, members in found.items()
+        for one in members
+    ]
     columns = ("group", "images with", "images", "subjects", *metrics.values())
     note = "No AUC where a fold has only one class of the subgroup; no interval where a class has one subject."
     return "", [_table(study, "subgroups", "Metrics in subgroups", columns, rows, note)]
@@ -179,7 +198,9 @@ def _subgroups(study: Study, found: Mapping[str, Sequence[Numbers]]) -> Parts:
 
 def _beyond_size(study: Study, found: Numbers) -> Parts:
     value, strata = number_value("auc", found["auc"], found["interval"]), found["strata"]
-    rows = [(number_value("accuracy", one["area"]), *_counts(one["images"]), *_cells(one, ["auc"])) for one in strata]
+    rows = [
+        (number_value("accuracy", one["area"]), count_value(one["images"]), *_cells(one, ["auc"])) for one in strata
+    ]
     columns = ("mean cell size, share of the image", "images", METRICS["auc"])
     text = f"AUC over pairs of cells of similar size: {value}. It would be about 0.5 if the model used the size only."
     return text, [Table("beyond-size", "AUC among cells of similar size", columns, rows)]
@@ -213,6 +234,42 @@ def _robustness(study: Study, found: Sequence[Numbers]) -> Parts:
     text = f"{metrics[first]} significantly lower than on unperturbed images: {', '.join(worse.values()) or 'nowhere'}."
     drawn = {name: label for name, label in metrics.items() if name != "accuracy"} or metrics
     return text, [evaluation_plots.robustness_curves(found, drawn), table]
+
+
+def external_table(study: Study, place: Path) -> tuple[Table, Numbers]:
+    """Returns the metrics of an external test with their change from the held-out images, and all its numbers."""
+    found = workdir.read_json(place / "metrics.json", {"source": str})
+    names = METRICS | {f"recall_{label}": f"recall of {of_class}" for label, of_class in enumerate(study.class_names)}
+    names = {key: label for key, label in names.items() if key in found["ensemble"]}
+    ensemble_of_heads, subjects = found["ensemble"], found.get("subjects", {})
+    groups = {
+        "ensemble": ensemble_of_heads, "change": ensemble_of_heads["change"], "subjects": subjects,
+        "change over subjects": subjects.get("change", {}), "single heads": found["heads"],
+    }  # fmt: skip
+    notes = [display_note(study, note) for note in _notes(study, found)]
+    title, rows = f"{found['trial']} on {found['source']}", _columns(names, groups)
+    return Table("metrics", title, ("metric", *groups), rows, notes=notes), found
+
+
+def _notes(study: Study, found: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what was tested, what was left out, and what cannot be computed."""
+    unit = "subject" if found["subject_names"] else "image"
+    yield f"{study.level:.0%} intervals over {unit}s."
+    if unit == "image":
+        yield "The subjects are unknown: intervals are too narrow if subjects have several images."
+    for name, images, units in zip(study.class_names, found["images"], found["subjects_by_class"], strict=True):
+        if not images:
+            yield f"No image of {name}: AUC, calibration slope and means over classes cannot be computed."
+        elif units == 1:
+            yield f"One {unit} of {name}: intervals cannot be computed; at least two {unit}s of each class are needed."
+        else:
+            yield f"{name}: {plural(images, 'image')}, {plural(units, 'independent ' + unit)}."
+    if paths := found["left_out"]:
+        yield f"Left out {plural(len(paths), 'image')} of the study: {first_few(Path(path).name for path in paths)}."
+    if names := found["same_subject_names"]:
+        yield f"Subject names of the study, too (if these are the same subjects, the test leaks): {first_few(names)}."
+    yield "Accuracy, precision, PR-AUC and Brier score depend on the share of each class, which differs by source."
+    yield from found["notes"]
 
 
 SECTIONS: Mapping[str, tuple[str, Callable[[Study, Any], Parts]]] = {

@@ -4,7 +4,7 @@ The numbers of the items are those of A. Tejani et al. (CLAIM) and G. Collins et
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from alljax.report import findings
 from alljax.report.sharing import without_folders
@@ -13,109 +13,95 @@ from alljax.settings import SETTINGS
 from alljax.study.results import Study
 from alljax.weights import store
 
-GUIDELINES = {
+ANSWERS = {
+    "limitations": {"CLAIM 2024": "40", "TRIPOD+AI": "26"},
+    "setup": {"CLAIM 2024": "22", "TRIPOD+AI": "12c"},
+    "data": {"CLAIM 2024": "7, 10, 19, 20, 35", "TRIPOD+AI": "5a, 12a, 21"},
+    "all-results": {"CLAIM 2024": "28, 29, 32, 37, 38", "TRIPOD+AI": "12e, 23a"},
+    "operating-points-of-best": {"TRIPOD+AI": "15"},
+    "subgroups-of-best": {"TRIPOD+AI": "23b"},
+    "selection-of-best": {"CLAIM 2024": "26"},
+    "robustness-of-best": {"CLAIM 2024": "30"},
+    "external": {"CLAIM 2024": "33", "TRIPOD+AI": "20c"},
+    "errors": {"CLAIM 2024": "39"},
+    "settings": {"CLAIM 2024": "9, 24, 25, 27", "TRIPOD+AI": "12b, 13"},
+    "software": {"CLAIM 2024": "23", "TRIPOD+AI": "18f"},
+}
+"""Items by guideline, by the anchor of the section that has their content."""
+
+OPEN = {
     "CLAIM 2024": (
-        "1 title; 2 summary; 3 background and clinical role; 4 aims; 5 prospective or retrospective; 6 kind of "
-        "study; 7 data sources; 8 inclusion and exclusion; 9 preprocessing; 10 selected parts of the data; 11 "
-        "removal of identity; 12 missing data; 13 image acquisition; 14 how the true class was determined; 15 why "
-        "in this way; 16 who labeled; 17 labels of the test images; 18 agreement of raters; 19 division into "
-        "training and test; 20 level of the division; 21 planned sample size; 22 model; 23 software; 24 initial "
-        "parameters; 25 training; 26 choice of the final model; 27 ensemble; 28 metrics; 29 uncertainty and "
-        "significance; 30 robustness; 31 explanation of predictions; 32 internal evaluation; 33 external test; 34 "
-        "trial registration; 35 numbers included and excluded; 36 characteristics of the patients; 37 "
-        "performance; 38 diagnostic performance with precision; 39 failures; 40 limitations; 41 implications for "
-        "practice; 42 protocol and details; 43 availability; 44 funding"
+        "1 title; 2 summary; 3 clinical role; 4 aims; 5 prospective or retrospective; 6 kind of study; 8 inclusion; "
+        "11 removal of identity; 12 missing data; 13 image acquisition; 14 true class; 15 why defined so; 16 who "
+        "labeled; 17 labels of test images; 18 agreement of raters; 21 planned sample size; 26 choice of the model; "
+        "30 robustness; 31 explanation; 33 external test; 34 trial registration; 36 patients; 39 failures; 41 "
+        "implications for practice; 42 protocol; 43 availability; 44 funding"
     ),
     "TRIPOD+AI": (
-        "1 title; 2 abstract; 3a health context; 3b intended use and users; 3c known inequalities; 4 objectives; "
-        "5a data sources; 5b dates; 6a setting; 6b eligibility; 6c treatments; 7 data preparation; 8a outcome; 8b "
-        "assessors of the outcome; 8c blinding; 9a choice of predictors; 9b definition of predictors; 9c "
-        "assessors of predictors; 10 sample size; 11 missing data; 12a use of the data; 12b handling of "
-        "predictors; 12c model and internal validation; 12d differences between clusters; 12e performance "
-        "measures; 12f updating; 12g calculation of predictions; 13 class imbalance; 14 fairness; 15 output and "
+        "1 title; 2 abstract; 3a health context; 3b intended use; 3c known inequalities; 4 objectives; 5b dates; 6a "
+        "setting; 6b eligibility; 6c treatments; 7 data preparation; 8a outcome; 8b assessors of the outcome; 8c "
+        "blinding; 9a choice of predictors; 9b their definition; 9c their assessors; 10 sample size; 11 missing data; "
+        "12d differences between clusters; 12f updating; 12g calculation of predictions; 14 fairness; 15 output and "
         "thresholds; 16 differences from the training data; 17 ethics approval; 18a funding; 18b conflicts of "
-        "interest; 18c protocol; 18d registration; 18e data availability; 18f code availability; 19 patient "
-        "involvement; 20a flow of participants; 20b characteristics; 20c comparison with the training data; 21 "
-        "numbers per analysis; 22 complete model; 23a performance with intervals; 23b performance in clusters; 24 "
-        "result of updating; 25 interpretation; 26 limitations; 27a poor or missing input; 27b expertise of "
-        "users; 27c next steps"
+        "interest; 18c protocol; 18d registration; 18e data availability; 19 patient involvement; 20a flow of "
+        "participants; 20b characteristics; 20c comparison with the training data; 22 complete model; 23b performance "
+        "in clusters; 24 result of updating; 25 interpretation; 27a poor or missing input; 27b expertise of users; "
+        "27c next steps"
     ),
 }
-"""Items as number and title, separated by semicolons."""
+"""Number and title of the items that are open unless a section answers them."""
 
-ANSWERS = {
-    "limitations": ("40", "26"),
-    "setup": ("22", "12c"),
-    "data": ("7 10 19 20 35", "5a 12a 21"),
-    "all-results": ("28 29 32 37 38", "12e 23a"),
-    "operating-points-of-best": ("", "15"),
-    "subgroups-of-best": ("", "23b"),
-    "selection-of-best": ("26", ""),
-    "robustness-of-best": ("30", ""),
-    "external": ("33", "20c"),
-    "errors": ("39", ""),
-    "settings": ("9 24 25 27", "12b 13"),
-    "software": ("23", "18f"),
-}
-"""Items of both guidelines by the anchor of the section that has their content."""
-
-REFERENCES = (
+HEAD = (
+    "# Model card",
+    "Intended use: research only. Not a medical device, and not tested in patient care.",
     "In italics: items that a section answers, by their numbers in CLAIM (update of 2024, Radiology: Artificial "
-    "Intelligence 6(4):e240300) and TRIPOD+AI (BMJ 2024;385:e078378)."
+    "Intelligence 6(4):e240300) and TRIPOD+AI (BMJ 2024;385:e078378).",
 )
-
-ROWS = 10
-"""Largest number of rows of a table; longer ones are in tables/."""
 
 
 def model_card(study: Study, sections: Sequence[Section]) -> str:
     """Returns the card: intended use, limitations, the report without figures, settings, software, open items."""
     used = [trial["weights"] for trial in study.metrics["trials"].values()]
     weights = dict.fromkeys(f"{one['backbone']}, {_license(one['name'])}, SHA-256 {one['sha256']}" for one in used)
-    lines = [
+    changed = [
         without_folders(f"    {key}={study.config[key]}")
         for key, setting in SETTINGS.items()
         if json.dumps(study.config[key]) != json.dumps(setting.default)
     ]
+    settings = f"Weights: {'; '.join(weights)}.", "Settings other than the defaults:", "\n".join(changed)
     packages = ", ".join(f"{name} {version}" for name, version in study.environment["packages"].items())
+    software = f"alljax {study.environment['alljax']} (Apache-2.0); {packages}."
     limits = [f"- {line}" for line in findings.warnings(study)] or ["None were found."]
-    contents = [
+    parts, answers = [*HEAD], list[Mapping[str, str]]()
+    for section in (
         Section("limitations", "Limitations found", ("\n".join(limits),), ()),
-        Section("found", "What the numbers support", [*findings.findings(study)], ()),
+        Section("found", "What the numbers support", findings.findings(study), ()),
         *sections,
-        Section("settings", "Weights and settings", (
-            f"Weights: {'; '.join(weights)}.", "\n".join(["Settings other than the defaults:\n", *lines])), ()),
-        Section("software", "Software", (f"alljax {study.environment['alljax']} (Apache-2.0); {packages}.",), ()),
-    ]  # fmt: skip
-    parts = [
-        "# Model card",
-        "Intended use: research only. Not a medical device, and not tested in patient care.",
-        REFERENCES,
-    ]
-    answered: dict[str, set[str]] = {name: set() for name in GUIDELINES}
-    for section in contents:
+        Section("settings", "Weights and settings", settings, ()),
+        Section("software", "Software", (software,), ()),
+    ):
         tables = [_table(part) for part in section.parts if isinstance(part, Table)]
-        if (tables or not section.parts) and (texts := [*section.paragraphs, *tables]):
-            here = dict(zip(GUIDELINES, ANSWERS.get(section.anchor, ("", "")), strict=True))
-            for name, numbers in here.items():
-                answered[name] |= {*numbers.split()}
-            listed = [f"{name}: {numbers.replace(' ', ', ')}" for name, numbers in here.items() if numbers]
-            parts += [f"## {section.title}", *([f"*{'; '.join(listed)}*"] if listed else []), *texts]
+        if tables or not section.parts:
+            answers.append(ANSWERS.get(section.anchor, {}))
+            items = [f"{name}: {numbers}" for name, numbers in answers[-1].items()]
+            listed = [f"*{'; '.join(items)}*"] if items else []
+            parts += [f"## {section.title}", *listed, *section.paragraphs, *tables]
     parts.append("## Open items\n\nNot answered above; the authors have to add them.")
-    for name, items in GUIDELINES.items():
-        left = [item for item in items.split("; ") if item.split()[0] not in answered[name]]
+    for name, titles in OPEN.items():
+        answered = {number for found in answers for number in found.get(name, "").split(", ")}
+        left = [title for title in titles.split("; ") if title.split()[0] not in answered]
         parts.append(f"{name}: {'; '.join(left)}.")
     return "\n\n".join(parts) + "\n"
 
 
 def _table(table: Table) -> str:
-    """Returns a table in Markdown."""
-    rows = [[*map(str, row)] for row in (*table.rows[:ROWS], *table.footer)]
+    """Returns a table in Markdown, at most ten of its rows."""
+    rows = [[*map(str, row)] for row in (*table.rows[:10], *table.footer)]
     lines = [
         " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in ([*table.columns], *rows)
     ]
     lines.insert(1, " | ".join("---:" if numeric else "---" for numeric in table.numeric))
-    more = [f"{len(table.rows) - ROWS} more rows are in tables/{table.name}.csv."] if len(table.rows) > ROWS else []
+    more = [f"All {len(table.rows)} rows are in tables/{table.name}.csv."] if len(table.rows) > 10 else []
     return "\n\n".join([f"**{table.title}**", "\n".join(f"| {line} |" for line in lines), *more, *table.notes])
 
 

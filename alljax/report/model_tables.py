@@ -1,18 +1,25 @@
 """Tables of a study: its models with the baselines (also in the terminal), classes, misclassified images."""
 
-import sys
+from dataclasses import replace
 
 import numpy as np
-import rich.table
-from rich import box
-from rich.console import Console
 
 from alljax.errors import plural
 from alljax.evaluation.metrics import METRICS
 from alljax.progress import show
 from alljax.report.setting_names import setting_value
 from alljax.report.sharing import display_name, display_note, without_folders
-from alljax.report.tables import Section, Table, Value, format_value, metric_value, number_value
+from alljax.report.tables import (
+    Section,
+    Table,
+    Value,
+    count_value,
+    format_value,
+    metric_value,
+    number_value,
+    print_table,
+    terminal_width,
+)
 from alljax.study.results import Study
 
 BASELINES = {
@@ -54,27 +61,15 @@ def results_table(study: Study) -> Table:
     return Table("results", title, ("model", *METRICS.values(), *recalls), rows[:count], rows[count:], notes)
 
 
-def print_results(study: Study, width: int | None = None) -> None:
+def print_results(study: Study) -> None:
     """Prints the models, best first, the baselines, the positive class, what is missing or failed, and what to do next.
 
-    The default width is that of the terminal, or 120 columns without one; below 100 the third metric is omitted.
+    If the terminal has less than 100 columns, the third metric is omitted.
     """
-    console = Console(width=width or (None if sys.stdout.isatty() else 120))
     results = results_table(study)
-    first = results.columns.index(METRICS["auc"])
-    shown = first + (3 if console.width >= 100 else 2)
+    shown = results.columns.index(METRICS["auc"]) + (3 if terminal_width() >= 100 else 2)
     title = f"{results.title}. In brackets: {study.intervals}."
-    table = rich.table.Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in results.columns[:first]:
-        table.add_column(heading, overflow="fold")
-    for heading in results.columns[first:shown]:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for place, row in enumerate(results.rows[:PRINTED]):
-        table.add_row(*map(str, row[:shown]), style="" if place else "bold")
-    table.add_section()
-    for row in results.footer:
-        table.add_row(*map(str, row[:shown]), style="dim")
-    console.print(table)
+    print_table(replace(results, title=title, rows=results.rows[:PRINTED], notes=()), shown)
     if len(results.rows) > PRINTED:
         print(f"{len(results.rows) - PRINTED} more models are in the report")
     if len(study.classes) == 2:
@@ -119,16 +114,16 @@ def classes_table(study: Study) -> Table:
     tested = study.metrics["trials"][study.ranking.best]["per_class"]
     for label, name, of_class in zip(study.classes, study.class_names, tested, strict=True):
         count = data["by_class"][label]
-        values = [_count(count["images"]), number_value("accuracy", count["images"] / data["images"])]
+        values = [count_value(count["images"]), number_value("accuracy", count["images"] / data["images"])]
         if data["subjects"]:
             effective = of_class["effective_subjects"]
-            values += [_count(count["subjects"]), _count(of_class["subjects"]), Value(f"{effective:.1f}", effective)]
+            values += [
+                count_value(count["subjects"]),
+                count_value(of_class["subjects"]),
+                Value(f"{effective:.1f}", effective),
+            ]
         rows.append((Value(name), *values))
     return Table("classes", "Images by class", columns, rows, notes=notes)
-
-
-def _count(number: int) -> Value:
-    return Value(f"{number:,}", number)
 
 
 def baselines_section(study: Study) -> Section:
@@ -161,7 +156,7 @@ def class_metrics_table(study: Study) -> Table:
     rows, means = [], []
     for label, (name, one) in enumerate(zip(study.class_names, result["per_class"], strict=True)):
         values = [number_value("f1", one[key], result["intervals"].get(f"{key}_{label}")) for key in CLASS_METRICS]
-        rows.append((Value(name), _count(one["count"]), *values))
+        rows.append((Value(name), count_value(one["count"]), *values))
     for kind in ("macro", "weighted"):
         keys = [f"{kind}_{key}" for key in CLASS_METRICS]
         values = [number_value("f1", result.get(key), result["intervals"].get(key)) for key in keys]

@@ -4,11 +4,15 @@ import csv
 import io
 import math
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import rich.table
+from rich import box
+from rich.console import Console
 
 from alljax.files import csv_text
 
@@ -134,6 +138,11 @@ def number_value(metric: str, value: float | None, bounds: Sequence[float] | Non
     return Value(format_value(metric, value, sign), value, note)
 
 
+def count_value(number: int) -> Value:
+    """Returns a count as an entry of a table."""
+    return Value(f"{number:,}", int(number))
+
+
 def metric_value(metric: str, result: Mapping[str, Any], interval: bool = True) -> Value:
     """Returns a metric of a trial or baseline as an entry of a table."""
     return number_value(metric, result[metric], result["intervals"].get(metric) if interval else None)
@@ -142,6 +151,26 @@ def metric_value(metric: str, result: Mapping[str, Any], interval: bool = True) 
 def difference_value(metric: str, value: float, bounds: Sequence[float] | None = None) -> Value:
     """Returns a difference as an entry of a table."""
     return number_value(metric, value, bounds, "+")
+
+
+def terminal_width() -> int:
+    """Returns the number of columns of the terminal, 120 without one."""
+    return shutil.get_terminal_size((120, 0)).columns
+
+
+def print_table(table: Table, columns: int | None = None) -> None:
+    """Prints a table, if wanted only its first columns, and its notes."""
+    console = Console(width=terminal_width())
+    shown = rich.table.Table(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, numeric in [*zip(table.columns, table.numeric, strict=True)][:columns]:
+        shown.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    for rows, style in ((table.rows, ""), (table.footer, "dim")):
+        for row in rows:
+            shown.add_row(*map(str, row[:columns]), style=style)
+        shown.add_section()
+    console.print(shown)
+    for note in table.notes:
+        console.print(note, markup=False, highlight=False)
 
 
 def to_csv(table: Table) -> str:

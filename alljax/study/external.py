@@ -53,11 +53,11 @@ def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes
     known = [*METRICS] if len(np.unique(labels)) == len(study.classes) else [*OF_IMAGES]
     known += [f"recall_{label}" for label in np.unique(labels)]
     about["subjects_by_class"] = Jackknife.of(joint).subjects
-    found = about | {"trial": name, "calibration": {"as trained": calibration(joint, level)}}
-    if temperature := (result := study.metrics["trials"][name])["temperature"]:
+    found = about | {"trial": name, "calibration": calibration(joint, level)}
+    if temperature := opened.result["temperature"]:
         scaled = replace(test, probabilities=scale(heads, temperature).mean(0, keepdims=True))
-        found["calibration"]["with temperature"] = calibration(scaled, level)
-    points = [point | {"thresholds": [point["threshold"]]} for point in result["operating_points"]]
+        found["calibration"]["after_temperature"] = calibration(scaled, level)
+    points = [point | {"thresholds": [point["threshold"]]} for point in opened.result["operating_points"]]
     found["operating_points"] = operating_points(joint, np.zeros(len(labels), int), points, level)
     for kind, (new, old) in pairs.items():
         found[kind] = summarize(new, level, known)
@@ -73,14 +73,13 @@ def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes
 
 def _open_source(study: Study, source: str, classes: str, on_error: str) -> tuple[Dataset, np.ndarray, dict[str, Any]]:
     """Returns the labeled images that are not of the study, their subjects, and what was found."""
-    label_of = {normalize(name): label for label, name in enumerate(study.classes)}
-    pairs = [pair.split("=") for pair in filter(None, classes.split(","))]
-    known = ", ".join(study.classes)
-    if any(len(pair) != 2 or normalize(pair[1]) not in label_of for pair in pairs):
+    own, known = {normalize(name): label for label, name in enumerate(study.classes)}, ", ".join(study.classes)
+    pairs = [pair.partition("=")[::2] for pair in classes.split(",") if pair]
+    if any(normalize(new) not in own for _, new in pairs):
         raise ConfigError(f"--classes={classes}: write CLASS_OF_SOURCE=CLASS_OF_STUDY,…; classes of the study: {known}")
+    label_of = own | {normalize(old): own[normalize(new)] for old, new in pairs}
     everything = open_all(source, [old for old, _ in pairs])
-    new_name = {normalize(old): normalize(new) for old, new in pairs}
-    labels = [label_of.get(new_name.get(name, name), UNLABELED) for name in map(normalize, everything.classes)]
+    labels = [label_of.get(normalize(name), UNLABELED) for name in everything.classes]
     if UNLABELED in labels:
         name = everything.classes[labels.index(UNLABELED)]
         raise DataError(
@@ -110,17 +109,16 @@ def _open_source(study: Study, source: str, classes: str, on_error: str) -> tupl
 
 
 def _changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the difference of each metric to independent subjects, and its interval.
+    """Returns the differences of metrics of independent subjects, and their ``intervals``.
 
-    It combines the distances of both metrics to the ends of their intervals, which holds at 0 and 1, too (G. Zou and
+    They combine the distances of both metrics to the ends of their intervals, which holds at 0 and 1, too (G. Zou and
     A. Donner, Construction of confidence limits about effect measures, 2008).
     """
-    changes = {}
-    for name in (name for name in old if name != "intervals" and None not in (new[name], old[name])):
-        ends = [of["intervals"].get(name) for of in (new, old)]
-        changes[name] = {"value": new[name] - old[name], "interval": None}
-        if all(ends):
-            (low, high), (lowest, highest) = np.array(ends) - [[new[name]], [old[name]]]
-            bounds = -np.hypot(low, highest), np.hypot(high, lowest)
-            changes[name]["interval"] = [new[name] - old[name] + float(bound) for bound in bounds]
+    both = [name for name in old if name != "intervals" and None not in (new[name], old[name])]
+    changes: dict[str, Any] = {name: new[name] - old[name] for name in both} | {"intervals": {}}
+    for name in new["intervals"].keys() & old["intervals"].keys():
+        ends = np.array([new["intervals"][name], old["intervals"][name]])
+        (low, high), (lowest, highest) = ends - [[new[name]], [old[name]]]
+        bounds = -np.hypot(low, highest), np.hypot(high, lowest)
+        changes["intervals"][name] = [changes[name] + float(bound) for bound in bounds]
     return changes

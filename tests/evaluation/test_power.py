@@ -72,4 +72,4 @@ def test_number_of_images_matters_as_far_as_images_of_a_subject_differ() -> None
     assert needed(single, 1000) > 0.5 * needed(single, 10), "subjects differ: more images of the same help little"
     same = power.components(one, names(one), METRIC, one)
     assert power.subjects_needed(same, power.Goal(0.05, 0.95, 0.8)) is None, "two equal models"
-    assert power.simulate(one, METRIC, power.Goal(0.05, 0.95), 10_000) is None, "too many images"
+    assert power.simulate(one, METRIC, power.Goal(0.05, 0.95), 20_000) is None, "too many images"

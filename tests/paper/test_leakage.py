@@ -45,7 +45,7 @@ def test_planted_leak_is_significant() -> None:
     tests = HeldOut(labels, right, subjects), HeldOut(labels, half, subjects)
     jackknife = Jackknife.of(*tests)
     first, second = (jackknife.values(test, ["accuracy", "auc"]) for test in tests)
-    gap = {name: np.stack([first[name], second[name]]) for name in first}
+    gap = {name: np.stack([first[name], second[name], first[name] - second[name]]) for name in first}
     text = leakage.summary([gap], jackknife, 0.95)
     assert text.startswith("Testing on random images instead of disjoint subjects gains +50.0 percentage points")
     assert "not significant" not in text

@@ -47,7 +47,7 @@ def test_tolerance_is_the_spread_over_repeats_and_seeds(paper_study: Study) -> N
         rows = np.array([fold.startswith(f"{repeat} ") for fold in tested.folds])
         assert 0 < rows.sum() < len(rows)
         runs += [evaluate(tested.labels[rows], seed[rows])["macro_f1"] for seed in tested.probabilities]
-    found = matching.compare(match, ROW, "macro_f1")
+    found = matching.compare(match, "macro_f1", ROW)
     assert found.tolerance == pytest.approx(math.sqrt(2) * np.std(runs, ddof=1))
     assert found.ours == paper_study.metrics["trials"][match.trials[ROW]]["macro_f1"]
     assert found.theirs == 0.82
@@ -58,7 +58,7 @@ def test_training_accuracy_is_that_after_the_last_epoch(paper_study: Study) -> N
     history = paper_study.history(match.trials[ROW])
     last = history[history["epoch"] == 20]["train_accuracy"]
     assert len(last) == 4
-    found = matching.compare(match, ROW, "training_accuracy")
+    found = matching.compare(match, "training_accuracy", ROW)
     assert found.ours == pytest.approx(last.mean())
     assert found.tolerance == pytest.approx(math.sqrt(2) * last.std(ddof=1))
     assert found.theirs == pytest.approx(0.8785)
@@ -67,4 +67,4 @@ def test_training_accuracy_is_that_after_the_last_epoch(paper_study: Study) -> N
 def test_one_run_has_no_tolerance(both_study: Study) -> None:
     match = matching.match(both_study)
     assert "set split.repeats or study.seeds" in " ".join(matching.describe(match))
-    assert matching.compare(match, ("A", "rmsprop", 10), "macro_f1").values[2].note == "no tolerance: one run"
+    assert matching.compare(match, "macro_f1", ("A", "rmsprop", 10)).values[2].note == "no tolerance: one run"

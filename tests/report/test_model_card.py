@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-from alljax.report.model_card import GUIDELINES
 from alljax.study.results import read_study
 
 SEVERAL = {
@@ -16,7 +15,6 @@ def test_every_item_is_answered_or_open(toy_report: Path) -> None:
     card = (toy_report.parent / "model_card.md").read_text()
     answers, opened = card.split("## Open items")
     for name, numbers in (("CLAIM 2024", [*map(str, range(1, 45))]), ("TRIPOD+AI", TRIPOD)):
-        assert [item.split()[0] for item in GUIDELINES[name].split("; ")] == numbers
         listed = re.findall(rf"^\*.*?{re.escape(name)}: ([\w, ]+)", answers, re.MULTILINE)
         answered = [number for line in listed for number in line.split(", ")]
         left = re.findall(rf"^{re.escape(name)}: (.*)\.$", opened, re.MULTILINE)[0].split("; ")

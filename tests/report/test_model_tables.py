@@ -9,10 +9,11 @@ from alljax.study.results import Study, read_study
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_results_fit_and_list_models_then_baselines(
-    toy_study: Path, width: int, capsys: pytest.CaptureFixture[str]
+    toy_study: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     study = read_study(toy_study)
-    model_tables.print_results(study, width)
+    model_tables.print_results(study)
     text = capsys.readouterr().out
     table, _, commands = text.partition("\nreport: ")
     assert all(len(line.rstrip()) <= width for line in table.splitlines())
@@ -32,11 +33,12 @@ def test_results_fit_and_list_models_then_baselines(
 
 
 def test_long_tables_are_cut_and_missing_and_failed_models_named(
-    make_study: Callable[..., Study], capsys: pytest.CaptureFixture[str]
+    make_study: Callable[..., Study], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
     study = make_study(("train.epochs", tuple(range(1, 26))), step=0.05)
     study.metrics.update(missing=["b", "c"], failed={"d": "out of memory"})
-    model_tables.print_results(study, 140)
+    model_tables.print_results(study)
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines if "-epochs=" in line]
     assert names == study.ranking.order[: model_tables.PRINTED]
