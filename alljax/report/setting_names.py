@@ -22,23 +22,23 @@ NAMES = {
 }
 """Display names of settings; others are displayed by the last part of their key."""
 
-VALUES: dict[tuple[str, Any], str] = {
-    ("model.stage", ""): "last stage",
-    ("preprocessing.name", ""): "that of the weights",
-    ("preprocessing.image_size", 0): "that of the weights",
-    ("weights.name", ""): "default",
-    ("split.train_subjects", 0): "all",
-    ("train.mode", "frozen"): "head only",
-    ("train.mode", "finetune"): "head and backbone",
-    ("features.augment", "none"): "1",
-    ("features.augment", "dihedral"): "8",
-    ("split.protocol", "paper"): "random images (paper)",
-    ("split.protocol", "subject_kfold"): "cross-validation over subjects",
-    ("split.protocol", "subject_holdout"): "held-out subjects",
-    ("split.protocol", "leave_one_subject_out"): "leave one subject out",
-    ("split.protocol", "official_folds"): "official folds with disjoint subjects",
-    ("split.protocol", "official_folds_by_name"): "official folds by file name",
-    ("split.protocol", "prelim"): "preliminary test set",
+VALUES = {
+    "model.stage=": "last stage",
+    "preprocessing.name=": "that of the weights",
+    "preprocessing.image_size=0": "that of the weights",
+    "weights.name=": "default",
+    "split.train_subjects=0": "all",
+    "train.mode=frozen": "head only",
+    "train.mode=finetune": "head and backbone",
+    "features.augment=none": "1",
+    "features.augment=dihedral": "8",
+    "split.protocol=paper": "random images (paper)",
+    "split.protocol=subject_kfold": "cross-validation over subjects",
+    "split.protocol=subject_holdout": "held-out subjects",
+    "split.protocol=leave_one_subject_out": "leave one subject out",
+    "split.protocol=official_folds": "official folds with disjoint subjects",
+    "split.protocol=official_folds_by_name": "official folds by file name",
+    "split.protocol=prelim": "preliminary test set",
 }
 PROPER = {
     "vgg16": "VGG16", "resnet50": "ResNet50", "resnet50_keras": "ResNet50 (Keras)", "adam": "Adam", "adamw": "AdamW",
@@ -54,12 +54,7 @@ DEPENDENT = ("weights.path", "weights.name", "train.mode")
 class VariedSetting:
     """One entry of ``study.sweep`` with several values: a setting, or settings that change together.
 
-    Attributes:
-        name: for display.
-        keys: dotted keys of the settings.
-        rows: one value per key each, as JSON gives them.
-        values: each row for display, all different; with a number where only one setting changes and it is a number
-            without a special meaning such as "all".
+    `rows` have a value per key each, and `values` display them, with a number where a single setting has numbers.
     """
 
     name: str
@@ -79,19 +74,16 @@ def varied_settings(study: Study) -> list[VariedSetting]:
         keys, rows = (keys, rows) if isinstance(keys, list) else ([keys], [[value] for value in rows])
         settings = [dict(zip(keys, row, strict=True)) for row in rows]
         differing = [key for key in keys if len({json.dumps(row[key]) for row in settings}) > 1]
-        shown = [key for key in differing if key not in DEPENDENT] or differing
-        if not shown:
-            continue
-        name = ", ".join(setting_name(key) for key in shown)
-        labels = [", ".join(setting_value(key, row[key]) for key in shown) for row in settings]
-        if len(set(labels)) < len(rows):
-            labels = [", ".join(without_folders(json.dumps(row[key])) for key in differing) for row in settings]
+        shown = [key for key in differing if key not in DEPENDENT]
+        if len({json.dumps([row[key] for key in shown]) for row in settings}) < len(rows):
+            shown = differing  # such as two weight files of a backbone
         values = []
-        for label, row in zip(labels, settings, strict=True):
-            number = row[shown[0]]
-            numeric = len(shown) == 1 and type(number) in (int, float) and (shown[0], number) not in VALUES
-            values.append(Value(label, number if numeric else None))
-        varied.append(VariedSetting(name, keys, rows, values))
+        for row in settings if differing else ():
+            texts = [setting_value(key, row[key]) for key in shown]
+            number = row[shown[0]] if len(shown) == 1 and f"{shown[0]}={row[shown[0]]}" not in VALUES else None
+            values.append(Value(", ".join(texts), number if type(number) in (int, float) else None))
+        if values:
+            varied.append(VariedSetting(", ".join(map(setting_name, shown)), keys, rows, values))
     return varied
 
 
@@ -108,8 +100,8 @@ def setting_name(key: str) -> str:
 
 def setting_value(key: str, value: Any) -> str:
     """Returns the display text of a setting's value."""
-    if not isinstance(value, list) and (key, value) in VALUES:
-        return VALUES[key, value]
+    if f"{key}={value}" in VALUES:
+        return VALUES[f"{key}={value}"]
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
