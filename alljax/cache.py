@@ -1,8 +1,4 @@
-"""The cache folder: files that can be computed again, each with its SHA-256 beside it (``NAME.sha256``).
-
-A file is verified by the step that reads it.  Where the folder would exceed ALLJAX_CACHE_GB, the files that were not
-used for the longest time are removed; a process that has opened one continues to read it (Windows does not remove it).
-"""
+"""The cache folder: files that can be computed again, each with its SHA-256 beside it, verified when it is read."""
 
 import contextlib
 import hashlib
@@ -82,19 +78,14 @@ def abandoned() -> list[Path]:
 
 
 def make_room(size: int) -> None:
-    """Removes what killed processes have left, then the files that were not used for the longest time.
-
-    Raises `WorkdirError` if `size` bytes do not fit on the disk.
-    """
+    """Removes files of killed processes, then those unused for longest; `WorkdirError` if `size` does not fit."""
     folder = files.cache_dir().absolute()
     remove(abandoned())
     free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
-    found = entries()
-    excess = max(sum(path.stat().st_size for path in found) + size - files.limit("ALLJAX_CACHE_GB"), size - free)
-    while found and excess > 0:
+    found, largest = entries(), files.limit("ALLJAX_CACHE_GB")
+    while found and (size > free or sum(path.stat().st_size for path in found) + size > largest):
         logging.info(f"{found[0]}: removed from the cache, unused for the longest time (ALLJAX_CACHE_GB)")
-        gained = remove([found.pop(0)])
-        excess, free = excess - gained, free + gained
+        free += remove([found.pop(0)])
     if size > free:
         raise WorkdirError(f"{size / 1e9:,.1f} GB are needed, and {free / 1e9:,.1f} GB are free on the disk")
 

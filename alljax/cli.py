@@ -110,13 +110,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--config.KEY": {"help": "a setting, as in --config.seed=1 --config.data.classes=normal,blast", "metavar": "VALUE"},
     "--settings": {"help": "list all settings and exit", "action": "version", "version": settings.describe()},
     "--workdir": {"help": "folder of the study", "type": _path, "required": True, "metavar": "FOLDER"},
-    "--workdir:several": {
-        "help": "folder of a study; given several times, the mean of their predictions",
-        "type": _path,
-        "required": True,
-        "action": "append",
-        "metavar": "FOLDER",
-    },
+    "--workdir:several": {"help": "study; several: their mean", "type": _path, "required": True, "action": "append"},
     "--resume": {"help": "resume unfinished trials although settings have changed", "choices": ["force"]},
     "--shard": {"help": "every Nth training; I is 0 to N - 1", "type": shard, "default": (0, 1), "metavar": "I/N"},
     "--dry_run": {"help": "print what is missing, or the trials and their time; write nothing", "action": "store_true"},
@@ -150,14 +144,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-GROUPS = {
-    "data": "Verify, audit and prepare data sets.",
-    "weights": "List, show, convert and download weights.",
-    "cache": "List and remove computed features and other cached files.",
-}
-"""Help of the first words of commands that have two."""
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="alljax",
@@ -171,7 +157,8 @@ def _parser() -> argparse.ArgumentParser:
     for verb, (call, arguments, example) in VERBS.items():
         group, _, name = verb.rpartition(" ")
         if group not in groups:
-            group_parser = groups[""].add_parser(group, help=GROUPS[group], description=GROUPS[group])
+            actions = ", ".join(other.removeprefix(group) for other in VERBS if other.startswith(f"{group} "))
+            group_parser = groups[""].add_parser(group, help=f"Actions: {actions}.")
             groups[group] = group_parser.add_subparsers(title="actions", metavar="ACTION", required=True)
         text = call.__doc__
         verb_parser = groups[group].add_parser(name, help=text, description=text, epilog=f"example: {example}")

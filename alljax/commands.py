@@ -186,15 +186,15 @@ def features(options: Options) -> int:
 def lr_find(options: Options) -> int:
     """Find a learning rate: train for a few steps with each of several rates."""
     from alljax.study import experiment, sweep, workdir
-    from alljax.training import lr_finder, sampling
+    from alljax.training import loop, sampling
 
     options.problems.report()
     trial = sweep.expand(options.settings)[0]
     opened = experiment.open_experiment(trial.config, [trial])
     fold, *_ = sampling.make_fold_rows(trial.config, opened.labels, opened.num_classes, opened.folds(trial))
-    losses = lr_finder.find_learning_rate(trial.config, opened.networks[trial.name], opened.images(trial), fold)
-    workdir.write_csv(options.out, lr_finder.table(losses))
-    print(f"{options.out}: loss of every step\nlowest loss: train.learning_rate={lr_finder.best_rate(losses):.3g}")
+    table = loop.find_learning_rate(trial.config, opened.networks[trial.name], opened.images(trial), fold)
+    workdir.write_csv(options.out, table)
+    print(f"{options.out}: loss of every step\nlowest loss: train.learning_rate={loop.best_rate(table):.3g}")
     return _exit_code(opened.dataset.notes)
 
 
@@ -241,9 +241,9 @@ def weights_list(options: Options) -> None:
 @_verb("weights show", "file", "alljax weights show vgg16-397923af.pth")
 def weights_show(options: Options) -> None:
     """Show the tensors, the hash and the likely network of a weight file."""
-    from alljax.weights import conversion, formats, store
+    from alljax.weights import conversion, store
 
-    arrays, source = formats.read_weights(options.file), store.recognize(options.file)
+    arrays, source = conversion.read_weights(options.file), store.recognize(options.file)
     match = conversion.best_match(arrays)
     for name, array in arrays.items():
         show(f"{name}  {array.dtype} {array.shape}")

@@ -1,8 +1,4 @@
-"""Configs: from a file and the command line to checked values of every setting in settings.py.
-
-A run is described by one `ConfigDict`.  A file in ``configs/`` starts from `default_config` and sets what differs;
-``--config.key=value`` on the command line sets the rest.  Defaults are defined only in settings.py.
-"""
+"""Configs: from a file and the command line to checked values of every setting in settings.py."""
 
 import ast
 import difflib
@@ -35,11 +31,10 @@ def default_config() -> ConfigDict:
 
 
 def load(file: str = "", overrides: Sequence[str] = (), problems: Problems | None = None) -> ConfigDict:
-    """Returns the checked config of ``FILE.py[:argument]`` with overrides applied.
+    """Returns the checked config of ``FILE.py[:argument]``, or the defaults, with overrides applied.
 
-    The file has a function ``get_config(argument)``; without a file all settings have their defaults.  `overrides` are
-    words of the command line, for example ``["--config.train.epochs=7"]``.  Errors in settings, which then have their
-    defaults, are collected in `problems`; without it they are raised together, as `ConfigError`.
+    The file has a function ``get_config(argument)``; `overrides` are words such as ``--config.train.epochs=7``.  Errors
+    in settings, which then have their defaults, are collected in `problems`; without it they are raised together.
     """
     found, changes = problems or Problems(), {}
     match = re.fullmatch(r"(.*\.py)(?::(.*))?", file)  # the path may contain colons
@@ -137,10 +132,7 @@ def difference(stored: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 
 def check(config: ConfigDict, problems: Problems | None = None) -> ConfigDict:
-    """Returns `config` if every value is valid, else raises a `ConfigError` with all settings that are not.
-
-    With `problems` they are collected there, and the config that is returned has their defaults.
-    """
+    """Returns `config` with the defaults of invalid settings, which are collected in `problems` or raised together."""
     found = problems or Problems()
     for key, value in flatten(config).items():
         if problem := problem_of(key, value):
@@ -183,10 +175,7 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
             case [[*keys], [_, *_] as rows] if all(isinstance(r, tuple | list) and len(r) == len(keys) for r in rows):
                 pass
             case _:
-                raise ConfigError(
-                    f"study.sweep contains {entry!r}; each entry is a pair (key, tuple of values) or (keys, rows of "
-                    "values)"
-                )
+                raise ConfigError(f"study.sweep: {entry!r} is no pair (key, tuple of values) or (keys, rows of values)")
         for key in keys:
             if not str(key).startswith(SWEEPABLE):
                 raise ConfigError(f"study.sweep cannot contain {key!r}; allowed are keys below {', '.join(SWEEPABLE)}")
@@ -201,11 +190,10 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
 
 def nearest(name: str) -> str:
     """Returns the setting that is probably meant: ``train.learning_rate`` for ``train.lr``; empty if unknown."""
-    if near := difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.8):
-        return near[0]
-    names = {"lr": "train.learning_rate"} | {key.rpartition(".")[2]: key for key in reversed(SETTINGS)}
-    near = difflib.get_close_matches(name.rpartition(".")[2], names, n=1, cutoff=0.7)
-    return names[near[0]] if near else ""
+    last_parts = {"lr": "train.learning_rate"} | {key.rpartition(".")[2]: key for key in reversed(SETTINGS)}
+    near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.8)
+    near += difflib.get_close_matches(name.rpartition(".")[2], last_parts, n=1, cutoff=0.7)
+    return last_parts.get(near[0], near[0]) if near else ""
 
 
 def _tuples(value: Any) -> Any:

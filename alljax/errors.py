@@ -1,8 +1,4 @@
-"""Errors that a user can fix, and helpers for their messages.
-
-The command line prints a `UserError` as one line and exits with code 2.  Any other exception is a bug in alljax and
-stays a traceback.
-"""
+"""Errors that a user can fix, printed as one line with exit code 2, and helpers for their messages."""
 
 import contextlib
 import difflib
@@ -35,10 +31,7 @@ class WorkdirError(UserError):
 
 
 class Stopped(BaseException):
-    """A signal ended the run after its progress was saved.
-
-    Like `KeyboardInterrupt`, it passes ``except Exception``: an image whose decoding is interrupted is not damaged.
-    """
+    """A signal ended the run after its progress was saved; passes ``except Exception``, as `KeyboardInterrupt` does."""
 
 
 class Problems:

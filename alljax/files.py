@@ -24,10 +24,7 @@ THREADS = 16
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a temporary binary file beside `path`, which replaces `path` when the block ends without an exception.
-
-    The file is then on disk.  Parent folders are created.  Raises `WorkdirError` if it cannot be written.
-    """
+    """Opens a temporary binary file, which replaces `path`, on disk, when the block ends without an exception."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with write_errors(path):
@@ -71,10 +68,10 @@ def check_size(what: str, size: int, threads: int = 1) -> None:
     """Raises `DataError` if `what` declares more bytes than may be read in each thread; called before allocating."""
     allowed = limit("ALLJAX_READ_GB") // threads
     if size > allowed:
-        sizes = f"{size / 1e9:,.2f} GB of memory, more than {allowed / 1e9:,.2f} GB"
         shared = f", shared by {threads} threads" if threads > 1 else ""
         raise DataError(
-            f"{what} needs {sizes} (ALLJAX_READ_GB={limit('ALLJAX_READ_GB') / 1e9:g}{shared}); replace or remove it"
+            f"{what} needs {size / 1e9:,.2f} GB of memory, more than {allowed / 1e9:,.2f} GB "
+            f"(ALLJAX_READ_GB={limit('ALLJAX_READ_GB') / 1e9:g}{shared}); replace or remove it"
         )
 
 
@@ -117,11 +114,11 @@ def file_lock(path: Path, busy: str = "") -> Iterator[None]:
         path.touch()  # where it cannot be created, FileLock reports that it is held
         while not lock.is_locked:
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=0 if busy else 0.2)
             except Timeout as error:
                 if busy:
                     raise WorkdirError(busy) from error
-                interrupts.sleep(0.2)
+                interrupts.check()
     try:
         yield
     finally:
@@ -129,10 +126,7 @@ def file_lock(path: Path, busy: str = "") -> Iterator[None]:
 
 
 def cache_dir() -> Path:
-    """Returns the folder for downloaded weights and computed features, without creating it.
-
-    ``$ALLJAX_CACHE_DIR``, else ``$XDG_CACHE_HOME/alljax``, else ``~/.cache/alljax``.
-    """
+    """Returns ``$ALLJAX_CACHE_DIR``, else ``$XDG_CACHE_HOME/alljax``, else ``~/.cache/alljax``; it may not exist."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alljax"
     return Path(os.environ.get("ALLJAX_CACHE_DIR") or default)
 
@@ -143,18 +137,13 @@ def cpu_cores() -> int:
 
 
 def host_memory(root: Path = Path("/")) -> int:
-    """Returns the free bytes of host memory, at most the limit of the control group (Slurm, Docker).
-
-    On macOS half of the memory, on Windows 4 GB: Python's library does not know what is free there.
-    """
+    """Returns the free bytes of host memory, at most the limit of the control group; 4 GB where it is not known."""
     try:
         table = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
         free = [int(table["MemAvailable"].split()[0]) * 1024]
         group = (root / "proc/self/cgroup").read_text().strip().rpartition("0::")[2]
     except OSError:  # not Linux
-        if not hasattr(os, "sysconf"):
-            return 4 * 2**30
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        return 4 * 2**30
     innermost = root / "sys/fs/cgroup" / group.strip("/")
     for folder in (innermost, *innermost.parents):
         with contextlib.suppress(OSError, ValueError):  # no such file, or no limit ("max")

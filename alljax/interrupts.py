@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from types import FrameType
 
 from alljax.errors import Stopped
@@ -25,10 +24,7 @@ requested = 0
 
 
 def install() -> None:
-    """Turns `SIGNALS` into stop requests from now on; called by the command line in the main thread.
-
-    A second signal ends the process at once.  Signals that the parent process ignores (``nohup``) stay ignored.
-    """
+    """Turns `SIGNALS`, except those that are ignored (``nohup``), into stop requests; a second one ends the process."""
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
@@ -42,15 +38,6 @@ def check(collective: bool = False) -> None:
     """Raises `Stopped` if a stop was requested; in `collective` work only if no other process waits for this one."""
     if requested and not (collective and several_processes):
         raise Stopped(f"stopped by {signal.Signals(requested).name}")
-
-
-def sleep(seconds: float) -> None:
-    """Waits; raises `Stopped` as soon as a stop is requested."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        check()
-        time.sleep(min(left, 0.1))
-    check()
 
 
 def exit_code() -> int:

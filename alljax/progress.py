@@ -13,10 +13,7 @@ from alljax import interrupts
 from alljax.errors import printable
 
 Update = Callable[..., None]
-"""``update(n, note="")``: n units were finished; the note is shown beside the bar.
-
-Raises `errors.Stopped` if a stop was requested, unless other processes may wait for this one (`interrupts.check`).
-"""
+"""``update(n, note="")``: n units were finished; the note is shown.  Raises `errors.Stopped` on a stop request."""
 
 hidden = False
 """Whether bars are hidden, as in all processes but the primary one."""
@@ -46,9 +43,9 @@ def show_messages() -> None:
 
 @contextlib.contextmanager
 def bar(description: str, total: int, unit: str, stops: bool = True) -> Iterator[Update]:
-    """Shows a progress bar with count, rate (`unit` is a plural) and remaining time; in a log one line at the end.
+    """Shows a bar with count, rate and remaining time, in a log one line at the end; hidden if `total` is 0.
 
-    A `total` of 0 hides the bar. Without `stops` the caller saves its progress and stops; `Update` then raises nothing.
+    `unit` is a plural.  Without `stops` the caller saves its progress and stops; `Update` then raises nothing.
     """
     # Here, because it takes most of the time before signals are handled.
     from rich.console import Console
@@ -79,10 +76,7 @@ def bar(description: str, total: int, unit: str, stops: bool = True) -> Iterator
 
 
 def study(cost: int, trials: int) -> Callable[[int, int], None]:
-    """Returns ``update(job_cost, job_trials)``, which logs finished trials and the remaining time after each job.
-
-    `cost` (in any unit) and `trials` are those of the study.
-    """
+    """Returns ``update(job_cost, job_trials)``, which logs, of a study's `trials`, those finished and the time left."""
     started, finished, spent = time.monotonic(), 0, 0
 
     def update(job_cost: int, job_trials: int) -> None:

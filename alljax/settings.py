@@ -72,9 +72,7 @@ SETTINGS: dict[str, Setting] = {
     "data.source": Setting("synthetic", "folder, zip, CSV, .npz or prepared data set; synthetic: generated cells"),
     "data.subset": Setting("train", "subset of the data to use: train, val, test, prelim, ..."),
     "data.classes": Setting((), "class names in label order, the positive class second; empty: those of the data"),
-    "data.name_pattern": Setting(
-        "", "folders: regular expression with groups subject, field, cell for file names, or, with a slash, for paths"
-    ),
+    "data.name_pattern": Setting("", "regular expression with groups subject, field, cell: of names; with /: of paths"),
     "data.allow_partial": Setting(False, "accept an incomplete copy of C-NMC 2019"),
     "data.on_error": _choice("on an unreadable image: raise or skip", "raise", "skip"),
     "data.cache": _choice("finetune: keep decoded images in memory; auto: if they fit", "auto", "none"),
@@ -90,9 +88,7 @@ SETTINGS: dict[str, Setting] = {
     "weights.path": Setting("", "weight file of the backbone, or a folder of weight files; empty: look up by name"),
     "weights.name": Setting("", "source of the weights (`alljax weights list`); empty: any for the backbone"),
     "preprocessing.name": _choice("pixel scaling; empty: that of the weights", "", "torch", "caffe", "rescale", "lite"),
-    "preprocessing.cell": _choice(
-        "masked: gray cells, as a baseline; never the best model of a study", "keep", "masked"
-    ),
+    "preprocessing.cell": _choice("masked: gray cells, a baseline, never the best model", "keep", "masked"),
     "preprocessing.image_size": Setting(0, "input size in pixels; 0: that of the weights", minimum=32, maximum=4096),
     "split.protocol": _choice(
         "division into training and test images; paper, official_folds_by_name: with leaks",
@@ -112,9 +108,7 @@ SETTINGS: dict[str, Setting] = {
     "split.validation": Setting(0.0, "fraction of the training images, by subject, for validation", below=1),
     "split.train_subjects": Setting(0, "training subjects (or images of unknown subjects) per fold; 0: all"),
     "train.mode": _choice("frozen: train heads on features; finetune: train on images", "frozen", "finetune"),
-    "train.optimizer": _choice(
-        "optimizer; adam, rmsprop and sgd as in Keras", "adam", "rmsprop", "adamw", "sgd", "lamb"
-    ),
+    "train.optimizer": _choice("adam, rmsprop, sgd: as in Keras", "adam", "rmsprop", "adamw", "sgd", "lamb"),
     "train.momentum": Setting(0.9, "sgd: momentum", below=1),
     "train.weight_decay": Setting(0.0, "decoupled weight decay, multiplied by the learning rate", below=1),
     "train.clip_norm": Setting(0.0, "maximum global gradient norm; 0 disables clipping"),
@@ -170,16 +164,12 @@ SETTINGS: dict[str, Setting] = {
     "features.augment": _choice("dihedral: also features of the seven rotated and flipped images", "none", "dihedral"),
     "features.memory": _choice("where heads read features; auto: the device if they fit", "auto", "device", "disk"),
     "study.sweep": Setting((), "pairs (setting, values) or (settings, rows of values); the trials are their product"),
-    "study.select": _choice(
-        "the best trial is chosen in each fold by the other folds; nested: by inner folds", "other_folds", "nested"
-    ),
+    "study.select": _choice("how a fold's best trial is chosen: by other or inner folds", "other_folds", "nested"),
     "study.compare": _choice("compare with the tables of the paper", "", "paper"),
     "study.checkpoints": Setting(True, "store the parameters of each trial, which `alljax predict` needs"),
     "study.seeds": Setting(1, "number of seeds per trial and fold: seed, seed + 1, ...", minimum=1, maximum=10_000),
     "evaluation.resamples": Setting(2000, "bootstrap resamples for comparing several models", minimum=100, maximum=1e6),
-    "evaluation.inner_folds": Setting(
-        3, "frozen: folds of a fold's training subjects, for thresholds and temperature; below 2: none", maximum=100
-    ),
+    "evaluation.inner_folds": Setting(3, "frozen: folds of training subjects; below 2: no thresholds", maximum=100),
     "evaluation.subgroups": Setting((), "columns of a CSV source by whose values results are divided, too"),
     "evaluation.level": Setting(0.95, "confidence level of intervals", minimum=0.5, below=1),
     "report.images": Setting(True, "show misclassified images"),

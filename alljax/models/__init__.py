@@ -1,7 +1,4 @@
-"""Backbones and heads: images to activations and logits.  Nothing here reads files or trains.
-
-The backbones of the catalog register themselves when they are imported, which is why they are imported here.
-"""
+"""Backbones, which register themselves when they are imported, and heads.  Nothing here reads files or trains."""
 
 from alljax.models import efficientnet_lite, resnet, vgg
 

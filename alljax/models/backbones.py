@@ -32,12 +32,8 @@ KERAS_NORM = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "m
 KERAS_VARIABLE = re.compile(
     r"(?:^|_)(W|b|kernel|bias|gamma|beta|moving_mean|moving_variance|running_mean|running_std)(?:_\d+)?(?::0)?$"
 )
-KERAS_1_VARIABLES = {
-    "W": "kernel",
-    "b": "bias",
-    "running_mean": "moving_mean",
-    "running_std": "moving_variance",  # a variance despite its name
-}
+# running_std is a variance despite its name.
+KERAS_1_VARIABLES = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
 
 
 @dataclass(frozen=True)

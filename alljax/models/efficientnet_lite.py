@@ -1,7 +1,6 @@
 """EfficientNet-Lite0 (https://blog.tensorflow.org/2020/03/higher-accuracy-on-vision-models-with-efficientnet-lite.html).
 
-EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, table 1) without squeeze-and-excitation, with ReLU6 instead of
-Swish, and with unscaled stem and head.
+EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, table 1) without squeeze-and-excitation, with ReLU6 for Swish.
 """
 
 import re

@@ -11,10 +11,7 @@ POOLINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "max": lambda activation: jnp.max(activation, axis=(1, 2)),
     "flatten": lambda activation: jnp.reshape(activation, (activation.shape[0], -1)),
 }
-"""Name in configs → function from the activation of a stage (B, H, W, C) to one feature vector per image.
-
-The vectors are (B, C), or flattened (B, H · W · C) in the order height, width, channel, as in Keras.
-"""
+"""Name in configs → function from activations (B, H, W, C) to vectors (B, C), flattened (B, H · W · C) as in Keras."""
 
 
 class Head(nn.Module):
@@ -26,11 +23,7 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """Maps pooled features, float32 (B, D), to logits (B, classes); the loss applies the softmax.
-
-        The dropout keys (B,), one per image, make the masks independent of how a batch is distributed over devices;
-        without keys (None) nothing is dropped.
-        """
+        """Maps float32 (B, D) to logits (B, classes); dropout uses a key (B,) per image, whatever its device."""
         initialize = nn.initializers.glorot_uniform()
         features = nn.relu(nn.Dense(self.hidden, kernel_init=initialize, name="dense")(features))
         if self.dropout and keys is not None:

@@ -1,11 +1,11 @@
 """Layers of the backbones: convolution with explicit padding, batch normalization for padded batches, stages of blocks.
 
-Flax's ``padding="SAME"`` pads unevenly for a stride of 2, as TensorFlow does.  This is wrong for VGG and ResNet
-weights, so the padding of every side is given as a number.
+Flax's ``padding="SAME"`` pads unevenly for a stride of 2, as TensorFlow does: wrong for VGG and ResNet weights.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -23,10 +23,7 @@ def tensorflow_same_padding(length: int, kernel_size: int, stride: int) -> tuple
 
 
 def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Depthwise convolution of (B, H, W, C) with a kernel (k, k, 1, C) as k² shifted multiply-adds.
-
-    XLA fuses them into one vectorized pass; its CPU backend computes a grouped convolution in a scalar loop.
-    """
+    """Depthwise convolution of (B, H, W, C) with (k, k, 1, C), as k² multiply-adds that XLA vectorizes on CPUs."""
     size = kernel.shape[0]
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
     height = (padded.shape[1] - size) // stride + 1
@@ -41,10 +38,9 @@ def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padd
 
 
 class Conv(nn.Module):
-    """A convolution with a square kernel and explicit padding, ordinary or depthwise.
+    """A convolution with explicit padding; on a CPU 1×1 are matrix products and depthwise ones shifted multiply-adds.
 
     The parameters are ``kernel`` (k, k, inputs, features), or (k, k, 1, inputs) if depthwise, and ``bias`` (features,).
-    On a CPU 1×1 convolutions are matrix products and depthwise ones shifted multiply-adds.
     """
 
     features: int  # equal to the number of input channels if depthwise
@@ -62,15 +58,13 @@ class Conv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, 1 if self.depthwise else inputs, self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32).astype(images.dtype)
 
-        def library(images: jax.Array, kernel: jax.Array) -> jax.Array:
-            return lax.conv_general_dilated(
-                images,
-                kernel,
-                window_strides=(self.stride, self.stride),
-                padding=padding,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                feature_group_count=inputs if self.depthwise else 1,
-            )
+        library = partial(
+            lax.conv_general_dilated,
+            window_strides=(self.stride, self.stride),
+            padding=padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=inputs if self.depthwise else 1,
+        )
 
         def on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
             if self.depthwise:
@@ -100,9 +94,8 @@ class BatchNormContext:
 class BatchNorm(nn.Module):
     """(x − mean) / √(var + ε) · scale + bias, per channel (Ioffe & Szegedy 2015, arXiv 1502.03167).
 
-    Names and arithmetic are those of `flax.linen.BatchNorm`, whose statistics over several devices are means of means
-    and therefore wrong where padding gives the devices unequal numbers of images; here sums and counts are added.
-    The running variance is the biased one, as in Keras (PyTorch stores the unbiased one).
+    `flax.linen.BatchNorm`, whose statistics over several devices are means of means and therefore wrong with padding;
+    here sums and counts are added.  The running variance is the biased one, as in Keras (unlike PyTorch).
     """
 
     momentum: float  # weight of the old running statistics in an update, unless the context overrides it
@@ -110,10 +103,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
-        """Normalizes (B, H, W, C), float32 or bfloat16; computed in float32, returned in the input's type.
-
-        If `context` names this layer, by the statistics of this batch, and the running statistics are updated.
-        """
+        """Normalizes (B, H, W, C), in float32; by the statistics of this batch if `context` names this layer."""
         width = (images.shape[-1],)
         scale = self.param("scale", nn.initializers.ones_init(), width, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), width, jnp.float32)

@@ -39,10 +39,7 @@ class CheckpointManager:
     """The checkpoints of one training run, ``folder/STEP``; each appears when it is complete."""
 
     def __init__(self, folder: Path, train: ConfigDict, abstract: Any, note: str = "") -> None:
-        """Creates the folder, which is of this run only, and removes incomplete checkpoints.
-
-        `abstract` is from `Mesh.abstract`; `note` is what else must be equal in a run that resumes.
-        """
+        """Creates the folder; `abstract` is from `Mesh.abstract`, `note` what else must be equal in a resumed run."""
         self.folder, self._abstract = folder.resolve(), abstract
         named = jax.tree.leaves_with_path(abstract)
         self._layout = [note, *(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}" for path, leaf in named)]
@@ -61,10 +58,7 @@ class CheckpointManager:
         self._wait: Callable[[], Any] = lambda: None
 
     def save(self, step: int, state: Any, record: dict[str, Any], loss: float | None = None) -> None:
-        """Starts to write a checkpoint when the previous one is complete; the arrays may be donated afterwards.
-
-        `record` is what else is needed to resume; `loss` is that of the validation rows, if it is known at this step.
-        """
+        """Starts to write a checkpoint when the previous one is complete; `loss` is the validation loss, if known."""
         self.wait()
         with _write_errors(self.folder), jax.transfer_guard("allow"):  # Orbax copies arrays of a GPU implicitly
             leaves = jax.tree.leaves(state)
@@ -100,10 +94,8 @@ class CheckpointManager:
             record = dict(self._orbax.metadata(step).custom_metadata)
             digest = record.pop("digest")
             if different := sorted({*self._layout} ^ {*record.pop("layout")}):
-                raise WorkdirError(
-                    f"{folder} does not fit this config (only one of them has: {first_few(different)}); undo the "
-                    f"change of the config, or remove {self.folder} to restart this run"
-                )
+                fix = f"undo the change of the config, or remove {self.folder} to restart this run"
+                raise WorkdirError(f"{folder} does not fit this config ({first_few(different)} differ); {fix}")
             leaves = self._orbax.load(step, leaves)
             if _digest(leaves, record) != digest:
                 raise ValueError("not the values that were saved")

@@ -1,7 +1,6 @@
 """Several processes that run one study: how they find each other and how they end.
 
-`jax.distributed.initialize` detects Slurm, Open MPI and Cloud TPU.  Afterwards the devices of JAX are those of all
-processes.  The launch scripts for other systems set environment variables (`NUMBERS`).
+`jax.distributed.initialize` detects Slurm, Open MPI and Cloud TPU; launch scripts for other systems set `NUMBERS`.
 """
 
 import contextlib
@@ -11,10 +10,9 @@ import re
 import secrets
 import socket
 import sys
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import TracebackType
 
@@ -36,10 +34,7 @@ _connected = False
 def initialize(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None, timeout: int = 120
 ) -> None:
-    """Connects this process with the others of its run, before any use of a device; for one process does nothing.
-
-    The arguments are the options of the same names.  Only the primary process prints results and progress.
-    """
+    """Connects this process with the others of its run, before any use of a device; for one process does nothing."""
     global _connected
     arguments, tpu = (coordinator, processes, process), importlib.util.find_spec("libtpu") is not None
     if arguments != (None, None, None):
@@ -75,7 +70,7 @@ def initialize(
     try:
         if arguments[2] == 0:  # JAX would crash at a port that is in use
             socket.create_server(("", int(str(arguments[0]).rpartition(":")[2]))).close()
-        _wait(connect, partial(_awaited, *arguments), timeout)
+        _wait(connect, _awaited(*arguments), timeout)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"process 0 cannot listen at {arguments[0]}: {error}; choose a free port") from error
     except (ValueError, RuntimeError) as error:
@@ -109,50 +104,33 @@ def start_backend() -> None:
         jax.devices()
     except Exception as error:  # JAX has several kinds, an AssertionError without a message among them
         reason = str(error).partition("\n")[0].partition(" (set JAX_PLATFORMS")[0] or "no such device"
-        raise ConfigError(
-            f"JAX cannot use the devices of JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {reason}; check the "
-            "driver, JAX's plugin and whether another process uses the device, or set JAX_PLATFORMS=cpu"
-        ) from error
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        fix = "check the driver, JAX's plugin and whether another process uses the device, or set JAX_PLATFORMS=cpu"
+        raise ConfigError(f"JAX cannot use the devices of JAX_PLATFORMS={platforms}: {reason}; {fix}") from error
 
 
-def _wait(connect: Callable[[], None], awaited: Callable[[], str], timeout: int) -> None:
+def _wait(connect: Callable[[], None], awaited: str, timeout: int) -> None:
     """Calls `connect`, reports what it waits for, and gives up after `timeout` seconds."""
-    future: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            connect()
-            future.set_result(None)
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    for second in range(timeout):
-        with contextlib.suppress(TimeoutError):
-            future.result(timeout=1)
-            return
-        interrupts.check()
-        if second % 15 == 0:
-            logging.info(f"waiting for {awaited()} ({second} of {timeout} s)")
-    raise ConfigError(
-        f"waited {timeout} s for {awaited()}; start all processes with the same coordinator, check its address and "
-        "port, or wait longer with --timeout"
-    )
+    with ThreadPool(1) as pool:
+        result = pool.apply_async(connect)
+        for second in range(timeout):
+            result.wait(1)
+            if result.ready():
+                return result.get()
+            interrupts.check()
+            if second % 15 == 0:
+                logging.info(f"waiting for {awaited} ({second} of {timeout} s)")
+    raise ConfigError(f"waited {timeout} s for {awaited}; check address and port, or wait longer with --timeout")
 
 
 def _awaited(coordinator: str | None, processes: int | None, process: int | None) -> str:
     """Returns which processes have not connected yet, as far as this one knows."""
     if coordinator is None or processes is None:
         return "the other processes of this job"
-    if process == 0:
-        others = "process 1" if processes == 2 else f"processes 1 to {processes - 1}"
-        return f"{others} to connect to {coordinator}"
-    host, _, port = coordinator.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
-    except OSError as error:
-        return f"process 0 at {coordinator} ({error.strerror or error})"
-    return f"other processes; process 0 at {coordinator} answers"
+    if process:
+        return f"process 0 at {coordinator}, or others that it waits for"
+    others = "process 1" if processes == 2 else f"processes 1 to {processes - 1}"
+    return f"{others} to connect to {coordinator}"
 
 
 def check_shared(folder: Path) -> None:
@@ -171,9 +149,7 @@ def check_shared(folder: Path) -> None:
         with contextlib.suppress(OSError):  # it holds a study
             folder.rmdir()
     if missing:
-        raise ConfigError(
-            f"{folder} is not the same folder in all processes: --workdir must be on a file system that they share"
-        )
+        raise ConfigError(f"{folder} is not the same folder in all processes: use a file system that they share")
 
 
 def is_primary() -> bool:
@@ -195,21 +171,14 @@ def any_process(value: bool) -> bool:
 
 def check_together() -> None:
     """Raises `Stopped` in all processes if one was asked to stop; all of them call this at the same point."""
-    if stop_requested():
+    if any_process(bool(interrupts.requested)):
         interrupts.check()
         raise Stopped("stopped with another process")
 
 
-def stop_requested() -> bool:
-    """Returns whether any process was asked to stop; all of them call this at the same point."""
-    return any_process(bool(interrupts.requested))
-
-
 def exit(code: int, together: bool = False) -> int:
-    """Returns an exit code; one process of several ends with it at once, unless all of them end `together`.
-
-    A normal exit would wait for the other processes, and they for the next step of this one.
-    """
+    """Returns an exit code; one process of several ends with it at once, unless all of them end `together`."""
+    # A normal exit would wait for the other processes, and they for the next step of this one.
     if interrupts.several_processes and not (together and _connected):
         sys.stdout.flush()
         sys.stderr.flush()

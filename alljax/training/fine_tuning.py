@@ -1,6 +1,7 @@
 """Fine-tuning: a network on images, compiled once per trial for all its folds and seeds."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -12,11 +13,10 @@ from ml_collections import ConfigDict
 from alljax.data.augmentation import make_augment
 from alljax.models.head import POOLINGS, Head
 from alljax.models.layers import BatchNormContext
-from alljax.training import parameter_groups
+from alljax.training import optimizers
 from alljax.training import step as steps
 from alljax.training.network import Network
-from alljax.training.optimizers import Hyperparameters
-from alljax.training.parameter_groups import ParameterGroup
+from alljax.training.optimizers import ParameterGroup, hyperparameters_of
 from alljax.training.sharding import Mesh, bytes_per_device
 from alljax.training.step import INIT, Apply, Batch, Metrics, Parameters, RunInputs, TrainState
 
@@ -29,7 +29,7 @@ class FineTuner:
         self.config, self.mesh, self._network = config, mesh, network
         self._head = Head(config.model.hidden, num_classes, config.model.dropout)
         self._group_of = group_parameters(config, network, num_classes)
-        ever = parameter_groups.trainable(self._group_of, config.train.epochs - 1)
+        ever = optimizers.trainable(self._group_of, config.train.epochs - 1)
         backbone = flatten_dict({"backbone": network.used("params")}, sep="/")
         initial = {path: np.asarray(leaf) for path, leaf in backbone.items() if path in ever}
         self._initial = initial, network.used("batch_stats")
@@ -48,12 +48,12 @@ class FineTuner:
 
     def inputs(self, key: jax.Array, class_weights: Any, total_steps: int) -> RunInputs:
         """Returns what a run of `total_steps` steps passes to each of them, on the devices."""
-        numbers = Hyperparameters.of(self.config, total_steps)
+        numbers = hyperparameters_of(self.config, total_steps)
         return self.mesh.replicate(RunInputs(jax.random.key_data(key), class_weights, numbers))
 
     def step(self, state: TrainState, batch: Batch, run: RunInputs, epoch: int) -> TrainState:
         """Makes one optimizer step; reuses the memory of `state`.  The epoch, from 0, decides what is trainable."""
-        trainable = parameter_groups.trainable(self._group_of, epoch)
+        trainable = optimizers.trainable(self._group_of, epoch)
         if trainable not in self._steps:
             self._steps[trainable] = self.mesh.jit(self._make_step(trainable), batch=2, donate=0)
         return self._steps[trainable](state, self._frozen, batch, run)
@@ -93,7 +93,7 @@ class FineTuner:
         augment = self.config.augment
         train_step = steps.make_train_step(
             self.config,
-            self._make_apply(parameter_groups.normalization_layers(trainable)),
+            self._make_apply(normalization_layers(trainable)),
             augment=make_augment(augment) if any(augment.values()) else None,
             trainable=trainable,
             group_of=self._group_of,
@@ -139,11 +139,17 @@ def init_head(head: Head, network: Network, key: jax.Array) -> dict[str, jax.Arr
 
 
 def group_parameters(config: ConfigDict, network: Network, num_classes: int) -> dict[str, ParameterGroup]:
-    """Returns the layer group of each parameter; see `parameter_groups.assign` for errors."""
+    """Returns the layer group of each parameter; see `optimizers.assign` for errors."""
     head = Head(config.model.hidden, num_classes)
     shapes = jax.eval_shape(lambda key: init_head(head, network, key), jax.random.key(0))
     backbone = flatten_dict({"backbone": network.used("params")}, sep="/")
-    return parameter_groups.assign((*backbone, *shapes), config.train.groups)
+    return optimizers.assign((*backbone, *shapes), config.train.groups)
+
+
+def normalization_layers(trainable: Iterable[str]) -> frozenset[str]:
+    """Returns `BatchNormContext.layers` where these parameters are trained: the layers whose scale is one of them."""
+    matches = (re.fullmatch("backbone/(.*)/scale", path) for path in trainable)
+    return frozenset(match[1] for match in matches if match)
 
 
 def _all_finite(tree: Any) -> jax.Array:

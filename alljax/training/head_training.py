@@ -20,7 +20,7 @@ from alljax import files, interrupts
 from alljax.data.loader import device_memory
 from alljax.models.head import Head
 from alljax.training import step as steps
-from alljax.training.optimizers import NUMBERS, Hyperparameters, learning_rate
+from alljax.training.optimizers import NUMBERS, hyperparameters_of, learning_rate
 from alljax.training.sampling import FoldRows, batch_size, epoch_order, steps_per_epoch
 from alljax.training.step import Batch, History, Metrics, Parameters, RunInputs, TrainState
 
@@ -52,7 +52,7 @@ def compile_key(config: ConfigDict) -> str:
 
 def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], fold: FoldRows) -> RunInputs:
     """Returns R runs on a fold, one per key and trial."""
-    numbers = [Hyperparameters.of(config, config.train.epochs * steps_per_epoch(config, fold)) for config in trials]
+    numbers = [hyperparameters_of(config, config.train.epochs * steps_per_epoch(config, fold)) for config in trials]
     weights: Any = np.tile(fold.class_weights, (len(keys), 1))
     return RunInputs(keys, weights, jax.tree.map(lambda *of_runs: np.stack(of_runs), *numbers))
 

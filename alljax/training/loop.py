@@ -1,6 +1,7 @@
-"""The batches of a fine-tuning run, and its loop: restore, train, log, validate, save, stop."""
+"""The batches of a fine-tuning run, its loop (restore, train, log, validate, save, stop), and short runs for a rate."""
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas
 from absl import logging
 from ml_collections import ConfigDict
 from scipy.special import log_softmax
@@ -20,21 +22,24 @@ from alljax.data.loader import ImageBatch, ImageSource, Sampler, load_batches
 from alljax.errors import ConfigError, Stopped
 from alljax.progress import Update
 from alljax.training.checkpoints import CheckpointManager
-from alljax.training.distributed import stop_requested
+from alljax.training.distributed import any_process
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.metric_writers import Write, open_loggers
-from alljax.training.optimizers import Hyperparameters, learning_rate
+from alljax.training.network import Network
+from alljax.training.optimizers import hyperparameters_of, learning_rate
 from alljax.training.sampling import FoldRows, batch_size, epoch_order, steps_per_epoch
-from alljax.training.sharding import Mesh
+from alljax.training.sharding import Mesh, make_mesh
 from alljax.training.step import SHUFFLE, Batch, History, RunInputs, TrainState
+
+RATES = np.logspace(-6, 0, 13)
+"""Two per decade from 1e-6 to 1."""
+
+STEPS = 50
+"""Of the run at each rate.  Rates are compared by the mean loss of the last fifth of them."""
 
 
 class FoldLoader:
-    """Batches of the images of one fold, padded to a multiple of the devices.
-
-    The order of an epoch depends on the key and the epoch only, as in the frozen mode, so a run can resume at any step.
-    `has_validation` is false where the test rows are used for the curves.
-    """
+    """Batches of the images of one fold, padded to a multiple of the devices; the order depends on key and epoch."""
 
     def __init__(self, config: ConfigDict, images: ImageSource, fold: FoldRows, key: jax.Array, mesh: Mesh) -> None:
         """Draws the order of all epochs from the key of the run; `images` are those of the complete data set."""
@@ -47,7 +52,7 @@ class FoldLoader:
         self.steps_per_epoch = steps_per_epoch(config, fold)
         self._test = np.asarray(fold.test)[: int(fold.test_count)]
         self._validation = np.asarray(fold.validation)[: int(fold.validation_count)]
-        self.has_validation = not np.array_equal(self._validation, self._test)
+        self.has_validation = not np.array_equal(self._validation, self._test)  # else the test rows give the curves
         shuffle, epochs = jax.random.fold_in(key, SHUFFLE), jnp.arange(config.train.epochs)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(shuffle, epochs)
         orders = _orders(keys, fold, jnp.asarray(images.labels), config.train.sampling == "balanced")
@@ -86,13 +91,11 @@ _orders = jax.jit(jax.vmap(epoch_order, (0, None, None, None)), static_argnums=3
 
 
 def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, update: Update) -> dict[str, Any]:
-    """Trains one network; resumes from the newest checkpoint in `folder`, which belongs to this run.
-
-    However often it was stopped or killed, a run ends with the same bits as one that was not.  Raises `ConfigError` if
-    the loss or a parameter became NaN, `Stopped` if a stop was requested and the run is saved.
+    """Trains one network, from the newest checkpoint in `folder` on; a resumed run ends with the bits of any other.
 
     Returns ``params`` and ``batch_stats`` (see `FineTuner.result`), ``history``, one `History` of numbers per epoch,
-    and ``logits`` float32 (U, C) of the test rows in their order.
+    and ``logits`` float32 (U, C) of the test rows.  Raises `ConfigError` if the loss or a parameter became NaN,
+    `Stopped` if a stop was requested and the run is saved.
     """
     train, steps = tuner.config.train, loader.steps_per_epoch
     total = train.epochs * steps
@@ -111,7 +114,7 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
         write = stack.enter_context(open_loggers(folder, train.loggers, start, configs.flatten(tuner.config)))
         monitor = _Monitor(tuner, checkpoints, write, start)
         trace, profiled = stack.enter_context(contextlib.ExitStack()), tuner.config.profile
-        numbers = Hyperparameters.of(tuner.config, total)
+        numbers = hyperparameters_of(tuner.config, total)
         rates = [float(learning_rate(tuner.config, numbers, step)) for step in range(steps - 1, total, steps)]
         batches = stack.enter_context(contextlib.closing(loader.train(start)))
         stack.enter_context(jax.transfer_guard("disallow"))
@@ -133,14 +136,16 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
             done, loss, is_best, ends_epoch = step + 1, None, False, index == steps - 1
             logs = done % train.log_steps == 0 or ends_epoch
             if logs:
-                update(0, monitor.log(done, state))
+                means, note = monitor.log(done, state)
+                update(0, note)
             if ends_epoch:
-                validation = loader.validate(partial(tuner.logits, state))
-                history.append(monitor.end_epoch(done, state, rates[epoch], validation))
+                row = History(rates[epoch], *means, *loader.validate(partial(tuner.logits, state)))
+                monitor.end_epoch(done, row)
+                history.append(row)
                 if loader.has_validation:
                     loss = history[-1].val_loss
                     is_best = sum(row.val_loss < loss for row in history) < train.keep_best
-            stop = (logs or not interrupts.several_processes) and stop_requested()
+            stop = (logs or not interrupts.several_processes) and any_process(bool(interrupts.requested))
             if done % train.checkpoint_steps == 0 or is_best or stop:
                 monitor.save(done, state, history, loss)
             update(min(train.batch_size, loader.train_count - index * train.batch_size))
@@ -162,8 +167,8 @@ class _Monitor:
         self._tuner, self._checkpoints, self._write = tuner, checkpoints, write
         self._step, self._time = step, time.perf_counter()  # of the last log line
 
-    def log(self, step: int, state: TrainState) -> str:
-        """Writes the means over the images of the epoch so far, as Keras shows; returns a note for the progress bar."""
+    def log(self, step: int, state: TrainState) -> tuple[tuple[float, float], str]:
+        """Writes and returns the means over the images of the epoch so far, as Keras shows, with a note for the bar."""
         loss, accuracy = map(float, self._tuner.mesh.gather(state.metrics).means)
         self._check_finite((loss, accuracy), step)
         images = (step - self._step) * self._tuner.config.train.batch_size
@@ -171,16 +176,13 @@ class _Monitor:
         self._write(step, {"loss": loss, "accuracy": accuracy, "images_per_second": rate})
         self._step, self._time = step, time.perf_counter()
         peak = max((device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices())
-        return f"loss {loss:.3f}" + (f" {peak / 2**30:.1f} GiB" if peak else "")
+        return (loss, accuracy), f"loss {loss:.3f}" + (f" {peak / 2**30:.1f} GiB" if peak else "")
 
-    def end_epoch(self, step: int, state: TrainState, rate: float, validation: tuple[float, float]) -> History:
-        loss, accuracy = map(float, self._tuner.mesh.gather(state.metrics).means)
-        row = History(rate, loss, accuracy, *validation)
+    def end_epoch(self, step: int, row: History) -> None:
         self._check_finite(row, step)
         names = ("epoch_loss", "epoch_accuracy", "val_loss", "val_accuracy")
         self._write(step, dict(zip(names, row[1:], strict=True)))
         self._time = time.perf_counter()
-        return row
 
     def save(self, step: int, state: TrainState, history: Sequence[History], loss: float | None) -> None:
         if not self._tuner.is_finite(state):
@@ -204,3 +206,38 @@ def _stops_early(history: Sequence[History], patience: int) -> bool:
     """Returns whether the validation loss has not decreased for `patience` epochs."""
     losses = [row.val_loss for row in history]
     return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+
+
+def find_learning_rate(config: ConfigDict, network: Network, images: ImageSource, fold: FoldRows) -> pandas.DataFrame:
+    """Returns ``learning_rate`` (`RATES`), ``step`` (from 1) and ``loss`` (the batch's before the step, in nats).
+
+    All runs start from the same parameters and see the same batches; the step is compiled once.  (After Smith 2015,
+    arXiv 1506.01186, who raises the rate during one run; here each rate has its own run.)  In the frozen mode the
+    backbone runs too: features are not computed beforehand.  Learning rate and schedule of the config are ignored.
+    """
+    changes = {"schedule": "constant", "learning_rate": 1.0, "warmup_steps": 0, "ema_decay": 0.0, "epochs": STEPS}
+    config = configs.vary(config, {f"train.{name}": value for name, value in changes.items()})
+    mesh, key = make_mesh(config), jax.random.key(config.seed)
+    tuner = FineTuner(config, network, len(fold.class_weights), mesh)
+    loader = FoldLoader(config, images, fold, key, mesh)
+    run, rows = tuner.inputs(key, fold.class_weights, STEPS), []
+    for rate in RATES:
+        numbers = {**run.hyperparameters, "learning_rate": mesh.replicate(np.float32(rate))}
+        inputs, state = run.replace(hyperparameters=numbers), tuner.init(run)  # type: ignore[attr-defined]
+        for step, batch in enumerate(itertools.islice(loader.train(0), STEPS), start=1):
+            interrupts.check()
+            state = tuner.step(tuner.reset_metrics(state), batch, inputs, epoch=0)
+            rows.append((rate, step, float(mesh.gather(state.metrics).means[0])))
+        logging.info(f"{rate:9.2e}   loss {rows[-STEPS][2]:.3f} → {rows[-1][2]:.3f}")
+    return pandas.DataFrame(rows, columns=["learning_rate", "step", "loss"])
+
+
+def best_rate(table: pandas.DataFrame) -> float:
+    """Returns the rate with the lowest mean loss of the last steps; raises `ConfigError` if all diverged."""
+    last = table[table["step"] > STEPS - STEPS // 5].set_index("learning_rate")["loss"]
+    final = last.groupby(level=0).agg(lambda losses: losses.mean(skipna=False))
+    if not np.isfinite(final).any():
+        raise ConfigError(
+            "the loss became NaN or infinite at every learning rate; set train.clip_norm, or check the data"
+        )
+    return float(final[np.isfinite(final)].idxmin())

@@ -30,10 +30,7 @@ def check(loggers: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def open_loggers(folder: Path, loggers: Sequence[str], step: int, config: dict[str, Any]) -> Iterator[Write]:
-    """Yields a function that writes the metrics of a step to all loggers; only the primary process writes.
-
-    A run that resumes after `step` steps continues its own curves: what was logged later is discarded.
-    """
+    """Yields a function that writes the metrics of a step to all loggers; what was logged after `step` is discarded."""
     writers: list[Write] = []
     with contextlib.ExitStack() as stack:
         with write_errors(folder):

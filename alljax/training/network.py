@@ -17,7 +17,7 @@ from alljax.errors import ConfigError
 from alljax.models.backbones import Backbone, get_backbone
 from alljax.models.preprocessing import Preprocessing, get_preprocessing
 from alljax.training.distributed import start_backend
-from alljax.weights import conversion, formats, store
+from alljax.weights import conversion, store
 
 ROWS = tuple(2**power + offset for power in (14, 15) for offset in (-1, 0, 1, 17))
 """Row counts at which fused loops of XLA's CPU back end change shape."""
@@ -113,7 +113,7 @@ def _load(name: str, path: str, weights: str) -> Network:
     @functools.cache
     def converted() -> conversion.Converted:
         located.verify()
-        return conversion.convert(formats.read_weights(located.path), name, origin=located.path)
+        return conversion.convert(conversion.read_weights(located.path), name, origin=located.path)
 
     source = located.source
     layout = source.layout if source else converted().layout

@@ -1,16 +1,17 @@
-"""Optimizers, Adam, RMSprop and SGD as Keras computes them, and learning rate schedules."""
+"""Optimizers, Adam, RMSprop and SGD as Keras computes them, learning rate schedules and layer groups."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from alljax.training.parameter_groups import Groups, ParameterGroup
+from alljax.config import compile_pattern
+from alljax.errors import ConfigError
 
 # Keras's defaults, which the paper used.
 BETA_1, BETA_2, RHO, EPSILON = 0.9, 0.999, 0.9, 1e-7
@@ -18,32 +19,38 @@ BETA_1, BETA_2, RHO, EPSILON = 0.9, 0.999, 0.9, 1e-7
 NUMBERS = ("learning_rate", "decay_steps", "decay_rate", "momentum", "weight_decay", "clip_norm", "focal_gamma")
 """Settings of ``train`` that are arguments of compiled functions."""
 
+Hyperparameters = Mapping[str, Any]
+"""`NUMBERS` and ``total_steps``, the optimizer steps of a run, as float32 arrays (), or (R,) for R runs."""
 
-@flax.struct.dataclass
-class Hyperparameters:
-    """`NUMBERS` and the number of optimizer steps of a run, float32 arrays (), or (R,) for R runs."""
 
-    learning_rate: jax.Array
-    decay_steps: jax.Array
-    decay_rate: jax.Array
-    momentum: jax.Array
-    weight_decay: jax.Array
-    clip_norm: jax.Array
-    focal_gamma: jax.Array
-    total_steps: jax.Array
+FROZEN_BACKBONE = (("head/.*", 1.0), ("backbone/.*", 0.0))
+"""The groups if ``train.groups`` is empty: only the head is trained."""
 
-    @classmethod
-    def of(cls, config: ConfigDict, total_steps: int) -> "Hyperparameters":
-        """Returns the numbers of a config, as NumPy arrays."""
-        numbers: Any = np.array([*(config.train[name] for name in NUMBERS), total_steps], np.float32)
-        return cls(*numbers)
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are trained in the same way."""
+
+    pattern: str  # regular expression that fully matches their "/"-joined paths, such as ``backbone/block5/.*``
+    rate: float  # factor on the learning rate; 0 for frozen parameters
+    decay: float = 1.0  # factor on the weight decay
+    from_epoch: int = 0  # first epoch, counted from 0, in which they are trained
+
+
+Groups = Mapping[str, ParameterGroup]
+"""Path of a parameter → its layer group."""
+
+
+def hyperparameters_of(config: ConfigDict, total_steps: int) -> Hyperparameters:
+    """Returns the numbers of a config."""
+    numbers = {name: config.train[name] for name in NUMBERS} | {"total_steps": total_steps}
+    return {name: np.float32(number) for name, number in numbers.items()}
 
 
 def scale_by_adam() -> optax.GradientTransformation:
-    """Returns Adam's direction with epsilon where Keras puts it.
+    """Returns Adam's direction as in Keras: √(1−β₂ᵗ)/(1−β₁ᵗ)·m / (√v + ε) (Kingma & Ba 2015, end of section 2).
 
-    Keras divides √(1−β₂ᵗ)/(1−β₁ᵗ)·m by √v + ε, so that ε acts on the *uncorrected* second moment (Kingma & Ba 2015, end
-    of section 2); `optax.scale_by_adam` adds it to the corrected one (algorithm 1).
+    `optax.scale_by_adam` adds ε to the corrected second moment (algorithm 1).
     """
 
     def update(
@@ -65,8 +72,7 @@ def learning_rate(config: ConfigDict, hyperparameters: Hyperparameters, step: An
     """Returns the learning rate of a step, counted from 0; all arguments but the config may be traced.
 
     - ``exponential``: ``learning_rate · decay_rate ** (step / decay_steps)``, the exponent rounded down with
-      ``train.staircase``: Keras's ``ExponentialDecay``.  It does not depend on the number of epochs, so the first
-      epochs of a long run equal a short run.
+      ``train.staircase``: Keras's ``ExponentialDecay``.
     - ``cosine``: half a cosine from ``learning_rate`` to 0 at the last step (Loshchilov & Hutter 2016,
       arXiv 1608.03983, without restarts).
     - ``piecewise``: multiplied by the factor of each pair (step, factor) of ``train.boundaries`` that was reached.
@@ -74,12 +80,12 @@ def learning_rate(config: ConfigDict, hyperparameters: Hyperparameters, step: An
 
     During the first ``train.warmup_steps`` all of them are multiplied by (step + 1) / warmup_steps.
     """
-    train, step, rate = config.train, jnp.asarray(step, jnp.float32), jnp.asarray(hyperparameters.learning_rate)
+    train, step, rate = config.train, jnp.asarray(step, jnp.float32), jnp.asarray(hyperparameters["learning_rate"])
     if train.schedule == "exponential":  # optax's requires a static decay rate
-        exponent = step / hyperparameters.decay_steps
-        rate = rate * hyperparameters.decay_rate ** (jnp.floor(exponent) if train.staircase else exponent)
+        exponent = step / hyperparameters["decay_steps"]
+        rate = rate * hyperparameters["decay_rate"] ** (jnp.floor(exponent) if train.staircase else exponent)
     elif train.schedule == "cosine":
-        progress = jnp.minimum(step / hyperparameters.total_steps, 1.0)
+        progress = jnp.minimum(step / hyperparameters["total_steps"], 1.0)
         rate = rate * 0.5 * (1 + jnp.cos(jnp.pi * progress))
     elif train.schedule == "piecewise":
         rate = optax.piecewise_constant_schedule(rate, dict(train.boundaries))(step)
@@ -87,20 +93,23 @@ def learning_rate(config: ConfigDict, hyperparameters: Hyperparameters, step: An
 
 
 def make_optimizer(
-    config: ConfigDict, hyperparameters: Hyperparameters, step: Any, group_of: Groups | None = None
+    config: ConfigDict,
+    hyperparameters: Hyperparameters,
+    step: Any,
+    group_of: Groups | None = None,
 ) -> optax.GradientTransformation:
     """Returns the update of one step, counted from 0, by ``train.optimizer`` with schedule, weight decay and clipping.
 
     Weight decay is decoupled from the gradient in all of them, as in Keras (Loshchilov & Hutter 2017,
     arXiv 1711.05101): ``train.weight_decay`` · parameter is added to the direction before the learning rate
-    multiplies it.  Clipping by the global norm comes first and applies to gradients of trainable parameters only.
+    multiplies it.  The global norm that is clipped is that of the trainable parameters.
 
     A number that is 0 in the config is not part of the computation; the optimizer's state depends on no other number.
-    With groups, gradients and parameters are flat; groups that are absent from the gradients stay as they are.
+    With groups, gradients and parameters are flat; parameters without a gradient, and their state, stay as they are.
     """
-    clip = (optax.clip_by_global_norm(hyperparameters.clip_norm),) if config.train.clip_norm else ()
+    clip = (optax.clip_by_global_norm(hyperparameters["clip_norm"]),) if config.train.clip_norm else ()
     parts = config, hyperparameters, -learning_rate(config, hyperparameters, step)
-    return optax.chain(*clip, _by_group(*parts, group_of) if group_of else _scaled(*parts, ParameterGroup(".*", 1.0)))
+    return optax.chain(*clip, _by_path(*parts, group_of) if group_of else _scaled(*parts, ParameterGroup(".*", 1.0)))
 
 
 def _scaled(
@@ -113,12 +122,12 @@ def _scaled(
     momentum.  ``adamw`` equals ``adam``, whose weight decay is decoupled too.  LAMB is You et al. 2019,
     arXiv 1904.00962.
     """
-    name, decay = config.train.optimizer, hyperparameters.weight_decay * np.float32(group.decay)
+    name, decay = config.train.optimizer, hyperparameters["weight_decay"] * np.float32(group.decay)
     parts, scale = [scale_by_adam()], [optax.scale(group.rate), optax.scale(rate)]
     if name == "rmsprop":
         parts = [optax.scale_by_rms(RHO, EPSILON, initial_scale=0.0, eps_in_sqrt=True)]
     elif name == "sgd":
-        parts, scale = [optax.scale(rate), optax.trace(hyperparameters.momentum)], scale[:1]
+        parts, scale = [optax.scale(rate), optax.trace(hyperparameters["momentum"])], scale[:1]
         decay = decay * rate
     if config.train.weight_decay * group.decay:
         parts.append(optax.add_decayed_weights(decay))
@@ -127,30 +136,46 @@ def _scaled(
     return optax.chain(*parts, *scale)
 
 
-def _by_group(
+def _by_path(
     config: ConfigDict, hyperparameters: Hyperparameters, rate: Any, group_of: Groups
 ) -> optax.GradientTransformation:
-    """Transforms each layer group separately; a group without gradients keeps its state.
-
-    `optax.partition` needs gradients of all groups, and so a backward pass for frozen ones.
-    """
-    transformations = {group.pattern: _scaled(config, hyperparameters, rate, group) for group in group_of.values()}
-
-    def select(tree: Mapping[str, jax.Array], name: str) -> dict[str, jax.Array]:
-        return {path: leaf for path, leaf in tree.items() if group_of[path].pattern == name}
+    """Returns an update whose state is one per parameter: those of `optax.partition` need all gradients."""
+    of_group = {group: _scaled(config, hyperparameters, rate, group) for group in group_of.values()}
 
     def init(params: optax.Params) -> dict[str, optax.OptState]:
-        return {name: transformation.init(select(params, name)) for name, transformation in transformations.items()}
+        return {path: of_group[group_of[path]].init(leaf) for path, leaf in params.items()}
 
     def update(
         gradients: optax.Updates, state: dict[str, optax.OptState], params: optax.Params | None = None
     ) -> tuple[optax.Updates, dict[str, optax.OptState]]:
-        updates: dict[str, jax.Array] = {}
-        state = dict(state)
-        for name, transformation in transformations.items():
-            if chosen := select(gradients, name):
-                new, state[name] = transformation.update(chosen, state[name], select(params or {}, name))
-                updates |= new
+        updates, state = dict(gradients), dict(state)
+        for path, gradient in gradients.items():
+            transformation = of_group[group_of[path]]
+            updates[path], state[path] = transformation.update(gradient, state[path], (params or {})[path])
         return updates, state
 
     return optax.GradientTransformation(init, update)
+
+
+def assign(paths: Iterable[str], entries: Sequence[Any]) -> dict[str, ParameterGroup]:
+    """Returns the layer group of each parameter by its path, which matches exactly one of ``train.groups``."""
+    groups = [ParameterGroup(*entry) for entry in entries or FROZEN_BACKBONE]
+    patterns = [compile_pattern("train.groups", group.pattern, repeats=4) for group in groups]
+    group_of: dict[str, ParameterGroup] = {}
+    for path in paths:
+        matched = [group for group, pattern in zip(groups, patterns, strict=True) if pattern.fullmatch(path)]
+        if not matched:
+            raise ConfigError(f"train.groups: no pattern matches {path}; add a group, with rate 0 to freeze it")
+        if len(matched) > 1:
+            names = " and ".join(group.pattern for group in matched)
+            raise ConfigError(f"train.groups: {path} is matched by {names}; change the patterns so that one matches")
+        group_of[path] = matched[0]
+    if unused := sorted(group.pattern for group in groups if group not in group_of.values()):
+        stages = sorted({"/".join(path.split("/")[:2]) for path in group_of})
+        raise ConfigError(f"train.groups: {unused[0]!r} matches no parameter; they start with {', '.join(stages)}")
+    return group_of
+
+
+def trainable(group_of: Groups, epoch: int) -> frozenset[str]:
+    """Returns the paths of the parameters that are trained in an epoch, counted from 0."""
+    return frozenset(path for path, group in group_of.items() if group.rate > 0 and group.from_epoch <= epoch)

@@ -73,10 +73,9 @@ class Mesh:
     def jit(
         self, function: Callable[..., Any], batch: int | None = None, donate: int | tuple[()] = ()
     ) -> Callable[..., Any]:
-        """Compiles a pure function of replicated trees and one batch; call it once, each call would compile again.
+        """Compiles a pure function of replicated trees and argument number `batch`, which is sharded (None: no batch).
 
-        Results are placed as by `replicate`.  Argument number `batch` is sharded (None: no batch), the memory of
-        argument number `donate` is reused for the result.
+        Results are placed as by `replicate`; the memory of argument number `donate` is reused for them.
         """
 
         @functools.wraps(function)  # its name appears in profiles
@@ -96,10 +95,7 @@ class Mesh:
 
 
 class PmapMesh(Mesh):
-    """`jax.pmap`: each device runs the function on its part of the batch; the function sums over `axis` itself.
-
-    A batch has a leading axis of the devices of this process, the state is replicated on them.
-    """
+    """`jax.pmap`: each device runs the function on its part of the batch; the function sums over `axis` itself."""
 
     axis = DATA
 
@@ -110,7 +106,7 @@ class PmapMesh(Mesh):
         self._batch = NamedSharding(self._mesh, PartitionSpec(DATA))
 
     def shard(self, batch: Any) -> Any:
-        """See `Mesh`."""
+        """See `Mesh`; adds a leading axis of the devices of this process."""
         local = jax.local_device_count()
         parts = jax.tree.map(lambda leaf: leaf.reshape(local, -1, *leaf.shape[1:]), batch)
         return jax.device_put(parts, self._batch)

@@ -12,23 +12,16 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from alljax.data.augmentation import Augment
-from alljax.training.optimizers import Hyperparameters, make_optimizer
-from alljax.training.parameter_groups import Groups
+from alljax.training.optimizers import Groups, Hyperparameters, hyperparameters_of, make_optimizer
 
 INIT, SHUFFLE, AUGMENT, DROPOUT = range(4)
-"""Random streams, with one of which a run's key is folded before it is used.
-
-Initial parameters; order of an epoch; views or augmentation; dropout.
-"""
+"""Random streams, with which a run's key is folded: initial parameters, order of epochs, augmentation, dropout."""
 
 Parameters = Mapping[str, jax.Array]
 """Flat: "/"-joined path → array, such as ``backbone/block5/conv1/kernel`` or ``head/dense/bias``."""
 
 Apply = Callable[[Parameters, Any, jax.Array, jax.Array, jax.Array | None], tuple[jax.Array, Any]]
-"""Parameters, batch_stats, inputs (B, …), mask (B,) and dropout keys (B,) → logits float32 (B, C), new batch_stats.
-
-Without keys (None) nothing is dropped.
-"""
+"""Parameters, batch_stats, inputs (B, …), mask (B,), dropout keys (B,) or None → logits float32 (B, C), batch_stats."""
 
 
 @flax.struct.dataclass
@@ -109,11 +102,14 @@ class RunInputs:
 
 
 def init_state(
-    config: ConfigDict, params: Parameters, batch_stats: Any = None, group_of: Groups | None = None
+    config: ConfigDict,
+    params: Parameters,
+    batch_stats: Any = None,
+    group_of: Groups | None = None,
 ) -> TrainState:
     """Returns the state before the first step; `params` are those that are trained at some time."""
     step, ema = jnp.zeros((), jnp.int32), params if config.train.ema_decay else {}
-    optimizer = make_optimizer(config, Hyperparameters.of(config, total_steps=1), step, group_of)
+    optimizer = make_optimizer(config, hyperparameters_of(config, total_steps=1), step, group_of)
     return TrainState(params, optimizer.init(params), step, batch_stats or {}, ema)
 
 
@@ -128,12 +124,10 @@ def make_train_step(
 ) -> Callable[[TrainState, Parameters, Batch, RunInputs], TrainState]:
     """Returns a pure function ``(state, frozen_params, batch, run) → state`` that makes one optimizer step.
 
-    It adds the batch to the state's metrics.  The loss is Σ mask · class_weight · loss / Σ mask over the global batch:
-    a short batch is the mean over the images that it holds, as in Keras, whatever the number of devices and
-    ``train.accumulation_steps``.  With accumulation, layers that normalize by the batch see one part of it at a time.
-
-    The numbers in `Hyperparameters` are arguments of the step, not constants from the config.  `trainable` has the
-    paths of the parameters that change (None: all of ``state.params``), `axis` is the mapped axis under `jax.pmap`.
+    The loss is Σ mask · class_weight · loss / Σ mask over the global batch, as in Keras, whatever the number of devices
+    and ``train.accumulation_steps``; layers that normalize by the batch see one accumulated part of it at a time.
+    `trainable` has the paths of the parameters that change (None: all of ``state.params``), `axis` is the mapped axis
+    under `jax.pmap`.
     """
     parts = config.train.accumulation_steps
 
@@ -159,7 +153,7 @@ def make_train_step(
 
             def mean_loss(params: Parameters) -> tuple[jax.Array, tuple[Any, Metrics]]:
                 logits, moved = apply({**fixed, **params}, batch_stats, inputs, part.mask, keys)
-                losses = class_losses(config, logits, run.hyperparameters.focal_gamma)
+                losses = class_losses(config, logits, run.hyperparameters["focal_gamma"])
                 weights = run.class_weights[None] * part.mask.astype(jnp.float32)[:, None]
                 total = jnp.sum(losses * targets * weights)
                 return total / count, (moved, Metrics.of(logits, part.labels, part.mask))
@@ -175,7 +169,10 @@ def make_train_step(
         optimizer = make_optimizer(config, run.hyperparameters, state.step, group_of)
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         params = {**state.params, **optax.apply_updates(params, updates)}
-        ema = _average(state, params, config.train.ema_decay)
+        ema = {}
+        if config.train.ema_decay:  # as tf.train.ExponentialMovingAverage with num_updates
+            keep = jnp.minimum(config.train.ema_decay, (1 + state.step) / (10 + state.step))
+            ema = {path: keep * state.ema[path] + (1 - keep) * leaf for path, leaf in params.items()}
         metrics = jax.tree.map(jnp.add, state.metrics, metrics)
         return TrainState(params, opt_state, state.step + 1, batch_stats, ema, metrics)
 
@@ -198,15 +195,6 @@ def class_losses(config: ConfigDict, logits: jax.Array, focal_gamma: jax.Array |
         # 1 − p from expm1 is exact near p = 1, where a plain difference has no gradient left.
         losses = losses * jnp.maximum(-jnp.expm1(log_p), 1e-7) ** focal_gamma
     return (1 - smoothing) * losses + smoothing * losses.mean(1, keepdims=True) if smoothing else losses
-
-
-def _average(state: TrainState, params: Parameters, decay: float) -> Parameters:
-    """Returns the moving average after a step, as tf.train.ExponentialMovingAverage with num_updates."""
-    if not decay:
-        return {}
-    step = state.step.astype(jnp.float32)
-    keep = jnp.minimum(decay, (1 + step) / (10 + step))
-    return {path: keep * state.ema[path] + (1 - keep) * leaf for path, leaf in params.items()}
 
 
 def make_eval_step(apply: Apply, axis: str | None = None) -> Callable[[TrainState, Parameters, Batch], jax.Array]:

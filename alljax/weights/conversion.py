@@ -1,10 +1,14 @@
-"""Arrays of a weight file to the variables of a backbone."""
+"""Weight files, recognized by content, to the variables of a backbone, without PyTorch, TensorFlow or Keras."""
 
+import io
+import json
 import re
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +17,11 @@ from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from alljax import files
-from alljax.errors import WeightsError, first_few, plural
+from alljax.data.archive import read_member
+from alljax.errors import DataError, WeightsError, first_few, plural
 from alljax.models.backbones import BACKBONES, Backbone, Layout, get_backbone
-from alljax.weights import formats, store
+from alljax.weights import pickles, store
+from alljax.weights.pickles import Arrays
 
 ALLJAX = Layout("alljax", "", "flax", {}, r"(params|batch_stats)/(?!classifier/).*")
 ALLJAX_LABELS = r"(layout|source)/[\w.-]+"
@@ -37,28 +43,121 @@ class Match:
 
     backbone: Backbone
     layout: Layout
+    prefix: str  # of the names in the file
     names: dict[str, str]  # our variable name → name in the file
-    missing: list[str]  # our names that the file does not have
-    surplus: list[str]  # names in the file without a variable
-    foreign: list[str]  # the surplus names that belong to another variant of the network
+
+
+def read_weights(path: str | Path) -> Arrays:
+    """Returns the arrays in a file by the names and with the types stored there, without the state of an optimizer.
+
+    Keys of nested dictionaries are joined with ``/``; variables without names (Keras 3) become ``conv1_conv/kernel``.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path}: a folder; give the weight file itself (of a SavedModel: {store.KERAS_SAVE})")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}; check the path (--config.weights.path)") from error
+    with file:
+        try:
+            return _read(path, file)
+        except (WeightsError, DataError) as error:  # DataError: larger than what may be read
+            raise WeightsError(f"{path}: {error}") from error
+        except Exception as error:  # parsers of damaged bytes raise errors of any kind
+            reason = " ".join(ascii(str(error))[1:-1].split())[:200] or type(error).__name__
+            raise WeightsError(f"{path}: damaged or incomplete ({reason}); copy or download it again") from error
+
+
+def _read(path: Path, file: IO[bytes]) -> Arrays:
+    head = file.read(512)
+    file.seek(0)
+    if head.startswith(b"PK\x03\x04"):
+        return _read_zip(file)
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return _read_keras(file, {})
+    if head[4:9] == b"\0\0\0\0{":  # after the length of the header, which is below 4 GB
+        return safetensors.numpy.load_file(path)
+    if b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19" in head[:32]:  # PyTorch's magic number, an integer
+        return pickles.read_legacy(file)
+    if head.startswith(b"\x80"):
+        return pickles.Unpickler(file).arrays()
+    if head.startswith(b"version https://git-lfs"):
+        raise WeightsError("a Git LFS pointer; run 'git lfs pull' or download the file itself")
+    if head.lstrip().startswith(b"<"):
+        raise WeightsError("a web page, not weights; download the file again")
+    raise WeightsError("empty, or not a weight file (.pth, .safetensors, Keras .h5 or .keras, pickled NumPy arrays)")
+
+
+def _read_zip(file: IO[bytes]) -> Arrays:
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        files.check_size("the content of the zip", sum(member.file_size for member in archive.infolist()))
+        if "model.weights.h5" in names:
+            layers = dict(_layer_names(json.loads(read_member(archive, "config.json"))["config"]))
+            return _read_keras(io.BytesIO(read_member(archive, "model.weights.h5")), layers)
+        if pickled := [name for name in names if name.endswith("data.pkl")]:
+            return pickles.read_zip(archive, pickled[0])
+    raise WeightsError("a zip archive without PyTorch or Keras weights; give the weight file inside")
+
+
+def _read_keras(file: IO[bytes], layers: dict[str, str]) -> Arrays:
+    """Reads an HDF5 file; `layers` has the names of layers for which Keras 3 stored none."""
+    import h5py
+
+    arrays: Arrays = {}
+
+    def add(path: str, item: Any) -> None:
+        layer, _, last = path.rpartition("/")
+        name = item.attrs.get("name", layers.get(layer))
+        if path.startswith("optimizer/"):
+            return
+        if last == "vars" and name:  # Keras 3 stores variables without names, in order
+            values = [variable[()] for variable in item.values()]
+            normalization = len(values) == 4 and all(value.ndim == 1 for value in values)
+            kinds = ("gamma", "beta", "moving_mean", "moving_variance") if normalization else ("kernel", "bias")
+            arrays.update({f"{name}/{kind}": value for kind, value in zip(kinds, values, strict=False)})
+        elif isinstance(item, h5py.Dataset) and not layer.endswith("/vars"):
+            arrays[path] = np.asarray(item)
+
+    sizes: list[int] = []
+    with h5py.File(file, "r") as opened:
+        opened.visititems(lambda path, item: sizes.append(getattr(item, "nbytes", 0)))
+        files.check_size("the content of the HDF5 file", sum(sizes))
+        opened.get("model_weights", opened).visititems(add)
+    if not arrays:
+        raise WeightsError(f"an HDF5 file without names of Keras layers; {store.KERAS_SAVE}")
+    return arrays
+
+
+def _layer_names(config: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the HDF5 path and the name of each layer; Keras 3 numbers the layers of a class: conv2d, conv2d_1."""
+    count: Counter[str] = Counter()
+    for layer in config.get("layers", []):
+        spaced = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", layer["class_name"])
+        kind = re.sub(r"([a-z])([A-Z])", r"\1_\2", spaced).lower()
+        group = f"{path}layers/{kind}{f'_{count[kind]}' if count[kind] else ''}"
+        count[kind] += 1
+        yield group, layer["config"]["name"]
+        yield from _layer_names(layer["config"], f"{group}/")
 
 
 def convert(arrays: Mapping[str, np.ndarray], backbone: str, origin: str | Path = "the weight file") -> Converted:
-    """Returns the arrays of a weight file as the variables of a backbone.
+    """Returns the arrays of a weight file as the variables of a backbone, renamed, transposed, float32.
 
-    Arrays are renamed and transposed, and become float32.  A prefix of the names (``state_dict/module.``, an outer
-    Keras model) is removed; arrays outside of the network, such as the ImageNet classifier, are ignored and logged.
-    Raises `WeightsError`, in which `origin` is the file, if an array is missing or does not fit.
+    A prefix of the names (``state_dict/module.``, an outer Keras model) is removed; arrays outside of the network are
+    ignored.  Raises `WeightsError`, which names `origin`, if an array is missing or does not fit.
     """
     chosen = get_backbone(backbone)
     match, shapes = best_match(arrays, [chosen]), chosen.shapes
     found = {path: match.layout.to_flax(arrays[name]) for path, name in match.names.items()}
-    misshapen = [path for path, array in found.items() if array.shape != shapes[path]]
-    if match.missing or match.foreign or misshapen:
-        raise WeightsError(f"{origin} {_misfit(arrays, match, misshapen)}; `alljax weights list` shows known files")
-    if match.surplus:
-        number = plural(len(match.surplus), "tensor")
-        logging.info(f"{origin}: ignored {number} outside of {backbone}: {first_few(match.surplus)}")
+    expected, not_reported = set(match.names.values()), rf".*\.num_batches_tracked|{ALLJAX_LABELS}"
+    surplus = [name for name in arrays if name not in expected and not re.fullmatch(not_reported, name)]
+    if problem := _misfit(arrays, match, surplus):
+        raise WeightsError(f"{origin} {problem}; `alljax weights list` shows known files")
+    if surplus:
+        number = plural(len(surplus), "tensor")
+        logging.info(f"{origin}: ignored {number} outside of {backbone}: {first_few(surplus)}")
     flat = {path: _finite_float32(found[path], match.names[path], origin) for path in shapes}
     labels = dict(name.split("/") for name in arrays if re.fullmatch(ALLJAX_LABELS, name))
     if (layout := labels.get("layout", match.layout.name)) not in chosen.layouts:
@@ -68,7 +167,7 @@ def convert(arrays: Mapping[str, np.ndarray], backbone: str, origin: str | Path 
 
 def convert_file(path: Path, backbone: str, out: Path) -> int:
     """Writes a weight file as .safetensors with alljax's names; returns the number of parameters and statistics."""
-    converted = convert(formats.read_weights(path), backbone, path)
+    converted = convert(read_weights(path), backbone, path)
     flat = flatten_dict(converted.variables, sep="/")
     known = store.recognize(path)
     labels = {"layout": converted.layout, "source": known.name if known else converted.source}
@@ -81,7 +180,7 @@ def best_match(names: Iterable[str], backbones: Iterable[Backbone] = BACKBONES.v
     """Returns the best match of the tensor names in a file; without names if the file fits none of the backbones."""
     layouts = [(backbone, layout) for backbone in backbones for layout in (*backbone.layouts.values(), ALLJAX)]
     matches = (_match(names, *each) for each in layouts)
-    return max(matches, key=lambda match: (len(match.names), -len(match.missing)))
+    return max(matches, key=lambda match: (len(match.names), -len(match.backbone.shapes)))
 
 
 def _match(names: Iterable[str], backbone: Backbone, layout: Layout) -> Match:
@@ -93,33 +192,29 @@ def _match(names: Iterable[str], backbone: Backbone, layout: Layout) -> Match:
             if path := paths.get(layout.normalize(name[start:])):
                 matches.setdefault(name[:start], {}).setdefault(path, name)
     prefix = max(matches, key=lambda prefix: len(matches[prefix]))
-    matched = matches[prefix]
-    missing = [path for path in backbone.shapes if path not in matched]
-    used = set(matched.values())
-    not_reported = rf".*\.num_batches_tracked|{ALLJAX_LABELS}"
-    surplus = [name for name in names if name not in used and not re.fullmatch(not_reported, name)]
-    inside = [name for name in surplus if name.startswith(prefix)]
-    foreign = [name for name in inside if re.fullmatch(layout.network, layout.normalize(name.removeprefix(prefix)))]
-    return Match(backbone, layout, matched, missing, surplus, foreign)
+    return Match(backbone, layout, prefix, matches[prefix])
 
 
-def _misfit(arrays: Mapping[str, np.ndarray], match: Match, misshapen: list[str]) -> str:
-    """Returns why a file is not one of the match's backbone."""
-    backbone, layout = match.backbone, match.layout
+def _misfit(arrays: Mapping[str, np.ndarray], match: Match, surplus: list[str]) -> str:
+    """Returns why a file is not one of the match's backbone, whose variables `surplus` are not; empty if it is."""
+    backbone, layout, problems = match.backbone, match.layout, defaultdict[str, list[str]](list)
+    for path, shape in backbone.shapes.items():
+        name, expected = match.names.get(path, ""), layout.shape_of(shape)
+        if not name:
+            problems["missing"].append(f"{layout.name_of(path)} {expected}")
+        elif arrays[name].shape != expected:
+            problems["of another shape"].append(f"{name} {arrays[name].shape} instead of {expected}")
+    for name in surplus:
+        inside = layout.normalize(name.removeprefix(match.prefix))
+        if name.startswith(match.prefix) and re.fullmatch(layout.network, inside):
+            problems["of another variant of the network"].append(name)
+    if not problems:
+        return ""
     best = best_match(arrays)
     if best.backbone is not backbone and len(best.names) > len(match.names):
         other = best.backbone.name
         return f"looks like {other} ({best.layout.name}), not {backbone.name}; set model.backbone to {other!r}"
-    expected = {path: f"{layout.name_of(path)} {layout.shape_of(shape)}" for path, shape in backbone.shapes.items()}
-    found = {path: f"{name} {arrays[name].shape}" for path, name in match.names.items()}
-    problems = {
-        "missing": [expected[path] for path in match.missing],
-        "of another shape": [f"{found[path]} instead of {expected[path]}" for path in misshapen],
-        "of another variant of the network": match.foreign,
-    }
-    listed = [
-        f"{plural(len(names), 'tensor')} {problem}: {first_few(names)}" for problem, names in problems.items() if names
-    ]
+    listed = [f"{plural(len(names), 'tensor')} {problem}: {first_few(names)}" for problem, names in problems.items()]
     first = first_few(repr(name) for name in arrays)
     return f"does not fit {backbone.name} ({layout.name}): {'; '.join(listed)}; the file has {first}"
 

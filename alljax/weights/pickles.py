@@ -1,7 +1,7 @@
 """Pickles of tensors, read without running their code.
 
-A pickle is a program that can call any function of any module.  Here it gets none: every name becomes a `Record`, which
-stores what the pickle does with it.  Tensors are made afterwards from the records of known functions.
+A pickle can call any function of any module.  Here every name becomes a `Record`, which stores what the pickle does
+with it; tensors are made afterwards from the records of known functions.
 
 Source of the layouts: ``torch/serialization.py`` and ``torch/_utils.py`` of PyTorch 2.13,
 ``numpy/_core/src/multiarray/methods.c`` of NumPy 2.4.
@@ -112,10 +112,8 @@ class Unpickler(pickle.Unpickler):
         arrays = dict(_arrays(self.load()))
         if not arrays:
             unknown = f", only objects of {first_few(self._unknown)}" if self._unknown else ""
-            raise WeightsError(
-                f"has no tensors by name{unknown}; if you trust it, load it with its library and write "
-                "torch.save(model.state_dict(), FILE)"
-            )
+            fix = "if you trust it, load it with its library and write torch.save(model.state_dict(), FILE)"
+            raise WeightsError(f"has no tensors by name{unknown}; {fix}")
         return arrays
 
 

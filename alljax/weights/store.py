@@ -1,7 +1,4 @@
-"""Finds weight files: a given path, the local store, an installed package, or the official URL.
-
-The known files are described in ``third_party/``, each with its hash, without which it is not used.
-"""
+"""Finds weight files; the known ones are described in ``third_party/``, each with its hash."""
 
 import contextlib
 import functools
@@ -19,15 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alljax import cache, files, interrupts, progress
+from alljax import cache, files, progress
 from alljax.data.archive import file_stamp
 from alljax.errors import WeightsError, first_few, unknown_name
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras", ".pkl", ".pickle")
 """Suffixes of weight files in a folder."""
 
-TRIES = 4
-RETRY_SECONDS = 0.5  # pause before the second try of a download; doubled before each further one
+KERAS_SAVE = "load it in Keras and write model.save('FILE.keras')"
 TIMEOUT_SECONDS = 30.0  # without an answer
 MAX_SECONDS = 3600.0  # of a download; the same command resumes it
 
@@ -114,8 +110,8 @@ def find(path: str | Path, name: str, backbone: str, download: bool = True) -> L
     """Finds the weights that a config requests and downloads them if necessary; `WeightsError` if it cannot.
 
     The order is: the given path, the local store, an installed package (which is not imported), the official URL.
-    Without a name all sources of the backbone are tried, the default first; only the default is downloaded, without
-    `download` none.  The path may be a folder of weight files; with a name, the file must be this source.
+    Without a name all sources of the backbone are tried; only the default one is downloaded.  The path may be a folder
+    of weight files; with a name, the file must be this source.
     """
     if name and get_source(name).backbone != backbone:
         raise WeightsError(f"{name} is for {sources()[name].backbone}, not {backbone}; change model.backbone")
@@ -176,12 +172,12 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
 def _choose(folder: Path, backbone: str, wanted: list[Source]) -> Path:
     """Returns the file of a backbone in a folder: a known source, the default first, or by the start of its name."""
     if (folder / "saved_model.pb").is_file():
-        raise WeightsError(f"{folder}: a TensorFlow SavedModel; load it in Keras and write model.save('FILE.keras')")
+        raise WeightsError(f"{folder}: a TensorFlow SavedModel; {KERAS_SAVE}")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     known = {path: recognize(path) for path in paths}
-    prefix = re.compile(rf"{backbone}(?![a-z0-9])", re.IGNORECASE)
-    others = [path for path in paths if not known[path] and prefix.match(path.name.replace("-", "_"))]
-    found = [path for source in wanted for path in paths if known[path] == source][:1] or others
+    name = re.compile(rf"{backbone}(?![a-z0-9])", re.IGNORECASE)
+    found = [path for source in wanted for path in paths if known[path] == source][:1]
+    found = found or [path for path in paths if not known[path] and name.match(path.name.replace("-", "_"))]
     if len(found) == 1:
         return found[0]
     names = first_few(path.name for path in found or paths) or "no weight files"
@@ -201,30 +197,23 @@ def _not_found(source: Source, reason: str) -> WeightsError:
 
 def _download(source: Source) -> None:
     """Downloads a source to the local store, continuing what an earlier call wrote."""
-    part, deadline = source.stored.with_name(f"{source.file}.part"), time.monotonic() + MAX_SECONDS
-    for attempt in range(TRIES):
-        interrupts.sleep(RETRY_SECONDS * 2 ** (attempt - 1) if attempt else 0)
-        try:
-            _continue_download(source, part, deadline)
-            break
-        except (OSError, http.client.HTTPException) as error:
-            code = 0
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()
-                code = error.code
-            if code == 416:  # the server has no more bytes: the file is complete, or it is another one
-                break
-            if attempt + 1 == TRIES or 400 <= code < 500 or time.monotonic() > deadline:
-                kept = f"; {part} is kept and the same command resumes it" if part.is_file() else ""
-                raise _not_found(source, f"{error}{kept}") from error
+    part = source.stored.with_name(f"{source.file}.part")
+    try:
+        _continue_download(source, part)
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        if getattr(error, "code", 0) != 416:  # the server has no more bytes: the file is complete, or it is another one
+            kept = f"; {part} is kept and the same command resumes it" if part.is_file() else ""
+            raise _not_found(source, f"{error}{kept}") from error
     if mismatch := source.mismatch(part):
         part.unlink()
         raise _not_found(source, f"{mismatch}; the file was deleted")
     part.replace(source.stored)
 
 
-def _continue_download(source: Source, part: Path, deadline: float) -> None:
-    start = part.stat().st_size if part.is_file() else 0
+def _continue_download(source: Source, part: Path) -> None:
+    start, deadline = part.stat().st_size if part.is_file() else 0, time.monotonic() + MAX_SECONDS
     headers = {"User-Agent": "alljax"} | ({"Range": f"bytes={start}-"} if start else {})
     request = urllib.request.Request(source.url, headers=headers)
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:

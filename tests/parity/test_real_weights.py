@@ -11,7 +11,7 @@ from PIL import Image
 
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import Preprocessing, get_preprocessing
-from alljax.weights import conversion, formats, store
+from alljax.weights import conversion, store
 
 HERE = Path(__file__).parent
 CATS = range(281, 286)  # tabby, tiger cat, Persian, Siamese, Egyptian
@@ -23,7 +23,7 @@ def classify(backbone: str, path: str | Path, classifier: str, preprocessing: Pr
     photograph = Image.fromarray(data.chelsea()).crop((75, 0, 375, 300))
     size = (preprocessing.image_size, preprocessing.image_size)
     pixels = np.asarray(photograph.resize(size, Image.Resampling[preprocessing.interpolation.upper()]))
-    arrays, images = formats.read_weights(path), preprocessing(jnp.asarray(pixels)[None])
+    arrays, images = conversion.read_weights(path), preprocessing(jnp.asarray(pixels)[None])
     *_, last = get_backbone(backbone).module.apply(conversion.convert(arrays, backbone).variables, images).values()
     return int(
         np.argmax(np.asarray(last).mean((1, 2)) @ arrays[f"{classifier}.weight"].T + arrays[f"{classifier}.bias"])
@@ -37,7 +37,7 @@ def test_efficientnet_lite0_classifies_a_cat() -> None:
 
 @pytest.mark.real
 def test_vgg16_real_activations(vgg16_weights: Path) -> None:
-    converted = conversion.convert(formats.read_weights(vgg16_weights), "vgg16")
+    converted = conversion.convert(conversion.read_weights(vgg16_weights), "vgg16")
     ours = get_backbone("vgg16").module.apply(converted.variables, seeded_weights.image(96, 64))
     with np.load(HERE / "vgg16_real.npz") as expected:
         for stage, activation in ours.items():

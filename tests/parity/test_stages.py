@@ -16,7 +16,7 @@ import safetensors.numpy
 from parity import seeded_weights
 
 from alljax.models.backbones import get_backbone
-from alljax.weights import conversion, formats
+from alljax.weights import conversion
 
 HERE = Path(__file__).parent
 HEIGHT, WIDTH = 43, 37
@@ -61,7 +61,7 @@ def variables(name: str, shapes: Shapes, folder: Path) -> Any:
         write_keras(path, shapes)
     else:
         safetensors.numpy.save_file(seeded_weights.weights(shapes), path)
-    converted = conversion.convert(formats.read_weights(path), BACKBONES[name])
+    converted = conversion.convert(conversion.read_weights(path), BACKBONES[name])
     path.unlink()
     return converted.variables
 

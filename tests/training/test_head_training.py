@@ -16,7 +16,7 @@ from alljax.data.splits import Fold
 from alljax.models.head import Head
 from alljax.training import head_training
 from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs
-from alljax.training.optimizers import Hyperparameters, make_optimizer
+from alljax.training.optimizers import hyperparameters_of, make_optimizer
 from alljax.training.sampling import make_fold_rows
 from alljax.training.step import INIT, SHUFFLE
 
@@ -62,7 +62,7 @@ def plain_loop(config: ConfigDict, fold: int, seed: int) -> tuple[Any, list[np.n
     """The same training without masks or padding: parameters, and the numbers of `History` per epoch."""
     features, labels = make_features()
     weights = make_fold_rows(config, labels, CLASSES, FOLDS)[fold].class_weights
-    head, numbers = Head(HIDDEN, CLASSES), Hyperparameters.of(config, 1000)
+    head, numbers = Head(HIDDEN, CLASSES), hyperparameters_of(config, 1000)
     key, history = jax.random.key(seed), []
     params = head.init(jax.random.fold_in(key, INIT), features[:1, 0])["params"]
     state, step = make_optimizer(config, numbers, 0).init(params), 0

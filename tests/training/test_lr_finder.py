@@ -10,12 +10,12 @@ from training.small_run import CLASSES, GROUPS, SPLIT, Images, Run, settings, sm
 
 from alljax.cli import main
 from alljax.errors import ConfigError
-from alljax.training import lr_finder
+from alljax.training import loop
 from alljax.training.sampling import make_fold_rows
 from alljax.training.sharding import Mesh
 
 STEPS = 6
-RATES = np.array([3e-3, 1e-4, 1e30], np.float32)
+RATES = (3e-3, 1e-4, 1e30)
 TOY = [
     f"--config={Path(__file__).resolve().parents[2] / 'configs/finetune.py'}:toy", "--config.model.stage=stem",
     "--config.preprocessing.image_size=32", "--config.data.synthetic.images=24", "--config.data.synthetic.subjects=8",
@@ -25,7 +25,7 @@ TOY = [
 
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lr_finder, "STEPS", STEPS)
+    monkeypatch.setattr(loop, "STEPS", STEPS)
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,15 @@ def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_losses_equal_those_of_single_runs(
     changes: dict[str, Any], compilations: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lr_finder, "RATES", RATES)
+    monkeypatch.setattr(loop, "RATES", RATES)
     network, images, config = small_network(), Images(), settings(**changes)
     fold = make_fold_rows(config, images.labels, CLASSES, [SPLIT])[0]
-    losses = lr_finder.find_learning_rate(config, network, images, fold)
+    table = loop.find_learning_rate(config, network, images, fold)
+    losses = table["loss"].to_numpy().reshape(-1, STEPS)
     assert compilations.count("jit(step)") == 1
     assert not np.isfinite(losses[2, -1])
-    assert lr_finder.best_rate(losses) == RATES[0]
-    plain = {"learning_rate": float(RATES[0]), "schedule": "constant", "ema_decay": 0.0}
+    assert loop.best_rate(table) == RATES[0]
+    plain = {"learning_rate": RATES[0], "schedule": "constant", "ema_decay": 0.0}
     single = Run(settings(**(changes | plain)), network, seed=0, mesh=Mesh())
     state = single.tuner.init(single.inputs)
     for batch, expected in zip(single.loader.train(0), losses[0], strict=False):
@@ -55,16 +56,18 @@ def test_losses_equal_those_of_single_runs(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_best_rate_ignores_divergence_and_uses_the_last_steps(bad: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lr_finder, "RATES", np.array([1e-4, 1e-3, 1e-2, 1e-1]))
+    monkeypatch.setattr(loop, "STEPS", 10)
     losses = np.tile(np.linspace(1.0, 0.5, 10), (4, 1))
     losses[0, :8] = 0.0  # low only in the first steps
     losses[1, -1] = bad
     losses[2, -2:] = 0.4
     losses[3] = bad
-    assert lr_finder.best_rate(losses) == 1e-2
-    losses[:, -1] = bad
-    with pytest.raises(ConfigError, match="NaN or infinite at every learning rate from 0.0001 to 0.1"):
-        lr_finder.best_rate(losses)
+    table = pandas.DataFrame({"learning_rate": np.repeat([1e-4, 1e-3, 1e-2, 1e-1], 10), "loss": losses.ravel()})
+    table["step"] = np.tile(np.arange(1, 11), 4)
+    assert loop.best_rate(table) == 1e-2
+    table["loss"] = table["loss"].where(table["step"] < 10, bad)
+    with pytest.raises(ConfigError, match="NaN or infinite at every learning rate;"):
+        loop.best_rate(table)
 
 
 @pytest.mark.parametrize("mode", ["finetune", "frozen"])
@@ -75,9 +78,9 @@ def test_verb_writes_each_step_of_each_rate(mode: str, tmp_path: Path, capsys: p
     arguments = [f"--config.train.groups={groups}", f"--config.train.mode={mode}", "--config.train.epochs=1"]
     assert main(["lr-find", *TOY, *arguments, f"--out={out}"]) == 0
     table = pandas.read_csv(out)
-    assert table["step"].to_list() == list(range(1, STEPS + 1)) * len(lr_finder.RATES)
-    np.testing.assert_allclose(table["learning_rate"], lr_finder.RATES.repeat(STEPS), rtol=1e-5)
+    assert table["step"].to_list() == list(range(1, STEPS + 1)) * len(loop.RATES)
+    np.testing.assert_allclose(table["learning_rate"], loop.RATES.repeat(STEPS), rtol=1e-5)
     losses = table["loss"].to_numpy().reshape(-1, STEPS)
     assert np.ptp(losses[:, 0]) < 1e-5, "the first loss is before the first step"
     assert np.ptp(losses[:, -1]) > 0.01
-    assert f"train.learning_rate={lr_finder.best_rate(losses):.3g}" in capsys.readouterr().out
+    assert f"train.learning_rate={loop.best_rate(table):.3g}" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Adam, RMSprop, SGD and the exponential decay are Keras's, to rounding."""
+"""Adam, RMSprop, SGD and the exponential decay are Keras's, to rounding; layer groups cover each parameter once."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,11 @@ import optax
 import pytest
 
 from alljax.config import default_config
-from alljax.training.optimizers import Hyperparameters, learning_rate, make_optimizer
-from alljax.training.parameter_groups import ParameterGroup
+from alljax.errors import ConfigError
+from alljax.models.backbones import get_backbone
+from alljax.training import optimizers
+from alljax.training.fine_tuning import normalization_layers
+from alljax.training.optimizers import ParameterGroup, hyperparameters_of, learning_rate, make_optimizer
 
 GOLDENS = np.load(Path(__file__).with_name("keras_optimizers.npz"))
 START = np.linspace(-1, 1, 16).astype(np.float32)
@@ -26,7 +29,7 @@ def config_of(**train: object) -> Any:
 def optimizer_of(group_of: Any = None, total_steps: int = 10, **train: object) -> optax.GradientTransformation:
     """Returns the optimizer with its number of steps as a part of the state."""
     config = config_of(**train)
-    numbers = Hyperparameters.of(config, total_steps)
+    numbers = hyperparameters_of(config, total_steps)
 
     def update(gradients: Any, state: Any, params: Any = None) -> Any:
         step, inner = state
@@ -62,7 +65,7 @@ def test_thousand_steps_equal_keras(name: str, staircase: bool) -> None:
 
 def test_learning_rates_of_the_paper() -> None:
     """After 10, 50 and 100 epochs of 267 steps."""
-    numbers = Hyperparameters.of(default_config(), 26_700)
+    numbers = hyperparameters_of(default_config(), 26_700)
     rates = [float(learning_rate(default_config(), numbers, 267 * epochs)) for epochs in (10, 50, 100)]
     np.testing.assert_allclose(rates, [8.59e-5, 4.67e-5, 2.18e-5], rtol=2e-3)
 
@@ -83,7 +86,7 @@ def test_learning_rates_of_the_paper() -> None:
 def test_schedules(settings: dict, reference: optax.Schedule) -> None:
     config = config_of(**settings)
     rate = jax.jit(lambda numbers, step: learning_rate(config, numbers, step))
-    got = [float(rate(Hyperparameters.of(config, 200), step)) for step in range(0, 210, 7)]
+    got = [float(rate(hyperparameters_of(config, 200), step)) for step in range(0, 210, 7)]
     np.testing.assert_allclose(got, [float(reference(step)) for step in range(0, 210, 7)], rtol=1e-5, atol=1e-11)
 
 
@@ -129,3 +132,54 @@ def test_schedule_continues_while_a_group_is_frozen() -> None:
     _, state = optimizer.update({"b": jnp.array([1.0])}, optimizer.init(params), params)
     updates, _ = optimizer.update({"a": jnp.array([1.0])}, state, params)
     np.testing.assert_allclose(updates["a"], [-0.5 * (1 + np.cos(np.pi / 4))], rtol=1e-6)
+
+
+PATHS = [
+    *(path.replace("params", "backbone") for path in get_backbone("resnet50").shapes if path.startswith("params/s")),
+    "head/dense/kernel",
+    "head/dense/bias",
+]
+HEAD = set(PATHS[-2:])
+LAST_STAGE = (("head/.*", 1.0), ("backbone/stage4/.*", 0.1, 0.0, 3), ("backbone/(stem|stage[1-3])/.*", 0.0))
+
+
+def assign(entries: Any) -> dict[str, ParameterGroup]:
+    return optimizers.assign(PATHS, entries)
+
+
+def test_each_parameter_has_one_group_and_is_trained_from_its_epoch_on() -> None:
+    group_of = assign(LAST_STAGE)
+    assert group_of.keys() == set(PATHS)
+    assert optimizers.trainable(group_of, 2) == HEAD
+    expected = {path for path in PATHS if path.startswith(("head/", "backbone/stage4/"))}
+    assert optimizers.trainable(group_of, 3) == expected
+
+
+def test_layers_with_a_trained_scale_normalize_by_the_batch() -> None:
+    layers = normalization_layers(optimizers.trainable(assign(LAST_STAGE), 3))
+    assert {"stage4/block1/norm1", "stage4/block1/shortcut/norm"} < layers
+    assert all(layer.startswith("stage4/") for layer in layers)
+    assert len(layers) == 10
+    convolutions = assign((("head/.*", 1), (".*/conv[^/]*/kernel", 1), ("(?!head).*/(bias|scale)", 0)))
+    assert not normalization_layers(optimizers.trainable(convolutions, 0))
+
+
+def test_without_groups_the_backbone_is_frozen() -> None:
+    assert optimizers.trainable(assign(()), 99) == HEAD
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ((("head/.*", 1.0),), "no pattern matches backbone/stage1/block1/conv1/kernel"),
+        ((("head/.*", 1.0), (".*", 1.0)), r"head/dense/kernel is matched by head/\.\* and \.\*"),
+        ((("head/.*", 1.0), ("backbone/.*", 0.0), ("tail/.*", 1.0)), r"'tail/\.\*' matches no parameter; .*stage4"),
+        ((("head/(", 1.0),), "not a regular expression"),
+        ((("(head/.*)+", 1.0),), "could take too long; .* repeat no group"),
+        ((("(a?)" * 30, 1.0),), "could take too long; use at most 200 characters, 4 of"),
+        ((("head/.*", 1.0), ("head/.*", 0.1), ("backbone/.*", 0)), r"matched by head/\.\* and head/\.\*"),
+    ],
+)
+def test_invalid_groups_are_errors(entries: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        assign(entries)

@@ -10,8 +10,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from alljax.config import default_config
-from alljax.training.optimizers import Hyperparameters
-from alljax.training.parameter_groups import ParameterGroup
+from alljax.training.optimizers import ParameterGroup, hyperparameters_of
 from alljax.training.step import (
     AUGMENT,
     Batch,
@@ -50,7 +49,7 @@ def run(options: dict[str, Any] | None = None, steps: int = 1, **train: Any) -> 
     step = jax.jit(make_train_step(config, apply, **(options or {})))
     state = init_state(config, PARAMS, group_of=(options or {}).get("group_of"))
     for _ in range(steps):
-        state = step(state, {}, batch(), RunInputs(KEY, WEIGHTS, Hyperparameters.of(config, 10)))
+        state = step(state, {}, batch(), RunInputs(KEY, WEIGHTS, hyperparameters_of(config, 10)))
     return state
 
 

@@ -11,7 +11,7 @@ import pytest
 from weights.test_pickles import dumps, storage, tensor, write
 
 from alljax.errors import WeightsError
-from alljax.weights.formats import read_weights
+from alljax.weights.conversion import read_weights
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SIX = np.arange(6, dtype="<f4").reshape(2, 3)

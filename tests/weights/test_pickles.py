@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from alljax.errors import WeightsError
-from alljax.weights.formats import read_weights
+from alljax.weights.conversion import read_weights
 from alljax.weights.pickles import FUNCTIONS, STORAGES
 
 SIX = np.arange(6, dtype="<f4").reshape(2, 3)
