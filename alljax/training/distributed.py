@@ -70,7 +70,8 @@ def initialize(
     try:
         if arguments[2] == 0:  # JAX would crash at a port that is in use
             socket.create_server(("", int(str(arguments[0]).rpartition(":")[2]))).close()
-        _wait(connect, _awaited(*arguments), timeout)
+        awaited = "process 0" if arguments[2] else "the other processes"
+        _wait(connect, f"{awaited} at {arguments[0]}" if arguments[0] else awaited, timeout)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"process 0 cannot listen at {arguments[0]}: {error}; choose a free port") from error
     except (ValueError, RuntimeError) as error:
@@ -121,16 +122,6 @@ def _wait(connect: Callable[[], None], awaited: str, timeout: int) -> None:
             if second % 15 == 0:
                 logging.info(f"waiting for {awaited} ({second} of {timeout} s)")
     raise ConfigError(f"waited {timeout} s for {awaited}; check address and port, or wait longer with --timeout")
-
-
-def _awaited(coordinator: str | None, processes: int | None, process: int | None) -> str:
-    """Returns which processes have not connected yet, as far as this one knows."""
-    if coordinator is None or processes is None:
-        return "the other processes of this job"
-    if process:
-        return f"process 0 at {coordinator}, or others that it waits for"
-    others = "process 1" if processes == 2 else f"processes 1 to {processes - 1}"
-    return f"{others} to connect to {coordinator}"
 
 
 def check_shared(folder: Path) -> None:

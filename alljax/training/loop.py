@@ -50,9 +50,9 @@ class FoldLoader:
         self._sampler = partial(Sampler, batch_size=self._batch_size, shard=shard, multiple=multiple)
         self.train_count = int(fold.train_count)
         self.steps_per_epoch = steps_per_epoch(config, fold)
-        self._test = np.asarray(fold.test)[: int(fold.test_count)]
+        self.test = np.asarray(fold.test)[: int(fold.test_count)]
         self._validation = np.asarray(fold.validation)[: int(fold.validation_count)]
-        self.has_validation = not np.array_equal(self._validation, self._test)  # else the test rows give the curves
+        self.has_validation = not np.array_equal(self._validation, self.test)  # else the test rows give the curves
         shuffle, epochs = jax.random.fold_in(key, SHUFFLE), jnp.arange(config.train.epochs)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(shuffle, epochs)
         orders = _orders(keys, fold, jnp.asarray(images.labels), config.train.sampling == "balanced")
@@ -64,17 +64,14 @@ class FoldLoader:
             for batch in batches:
                 yield self._place(batch)
 
-    def test(self, logits: Callable[[Batch], np.ndarray]) -> np.ndarray:
-        """Returns the logits float32 (U, C) of the test rows; `logits` gives those of a placed batch."""
-        return self._predict(logits, self._test)
-
     def validate(self, logits: Callable[[Batch], np.ndarray]) -> tuple[float, float]:
         """Returns mean cross-entropy and accuracy of the validation rows."""
-        labels, log_p = self._images.labels[self._validation], log_softmax(self._predict(logits, self._validation), 1)
+        labels, log_p = self._images.labels[self._validation], log_softmax(self.predict(logits, self._validation), 1)
         losses = -log_p[np.arange(len(labels)), labels]
         return float(losses.mean(dtype=np.float64)), float((log_p.argmax(1) == labels).mean())
 
-    def _predict(self, logits: Callable[[Batch], np.ndarray], rows: np.ndarray) -> np.ndarray:
+    def predict(self, logits: Callable[[Batch], np.ndarray], rows: np.ndarray) -> np.ndarray:
+        """Returns the logits float32 (U, C) of some images; `logits` gives those of a placed batch."""
         parts = []
         for number, batch in enumerate(load_batches(self._images, self._sampler(rows))):
             count = min(self._batch_size, len(rows) - number * self._batch_size)
@@ -157,7 +154,8 @@ def train(tuner: FineTuner, loader: FoldLoader, run: RunInputs, folder: Path, up
             checkpoints.wait()
             best = int(np.argmin([row.val_loss for row in history]))
             state, _ = checkpoints.load((best + 1) * steps)
-        return tuner.result(state) | {"history": history, "logits": loader.test(partial(tuner.logits, state))}
+        logits = loader.predict(partial(tuner.logits, state), loader.test)
+        return tuner.result(state) | {"history": history, "logits": logits}
 
 
 class _Monitor:

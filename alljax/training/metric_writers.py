@@ -17,8 +17,7 @@ from alljax.files import write_errors, write_text
 LOGGERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
 """The choices of ``train.loggers`` and the package that each needs."""
 
-Write = Callable[[int, Mapping[str, float]], Any]
-"""Logs the metrics of a step."""
+Write = Callable[[int, Mapping[str, float]], Any]  # step and its metrics
 
 
 def check(loggers: Sequence[str]) -> None:

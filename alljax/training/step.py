@@ -53,10 +53,7 @@ class Metrics:
 
 
 class History(NamedTuple):
-    """Learning rate of the last step and metrics per run and epoch, float32 (R, E), or numbers of one epoch.
-
-    Training values are means over the images of an epoch, each before the step on its batch, as Keras reports them.
-    """
+    """Learning rate of the last step and means over the images of an epoch, float32 (R, E) or numbers, as in Keras."""
 
     learning_rate: Any
     train_loss: Any
@@ -182,12 +179,9 @@ def make_train_step(
 def class_losses(config: ConfigDict, logits: jax.Array, focal_gamma: jax.Array | float) -> jax.Array:
     """Returns ``train.loss`` of each image for each class as if it were the label, float32 (B, C), in nats.
 
-    - ``cross_entropy``: −log p.  The paper's binary cross-entropy on two softmax units, −½[log p + log(1 − p′)] with
-      p′ = 1 − p, is the same.
-    - ``focal``: (1 − p)^γ times that (Lin et al. 2017, arXiv 1708.02002).
-
-    With ``train.label_smoothing`` ε it is (1 − ε) times the loss of the class plus ε times the mean of the losses of
-    all classes (Szegedy et al. 2015, arXiv 1512.00567).
+    ``cross_entropy`` is −log p, as the paper's binary cross-entropy on two softmax units; ``focal`` is (1 − p)^γ times
+    that (Lin et al. 2017, arXiv 1708.02002).  With ``train.label_smoothing`` ε it is (1 − ε) times the loss of the
+    class plus ε times the mean of all classes' (Szegedy et al. 2015, arXiv 1512.00567).
     """
     log_p, smoothing = jax.nn.log_softmax(logits), config.train.label_smoothing
     losses = -log_p

@@ -22,7 +22,7 @@ def begin(start: Start, folder: Path, *words: str, **more: str) -> list[Process]
 def test_missing_processes_are_named(start: Start, tmp_path: Path) -> None:
     ports = free_port(), free_port()
     processes = [start(tmp_path, *TOY, *flags(index, port), "--timeout=17") for index, port in enumerate(ports)]
-    for process, who in zip(processes, ("process 1 to connect to", "process 0 at"), strict=True):
+    for process, who in zip(processes, ("the other processes at", "process 0 at"), strict=True):
         lines = finish(process, code=2).splitlines()
         assert [line.partition(" localhost")[0] for line in lines] == [
             *[f"waiting for {who}"] * 2, f"alljax: waited 17 s for {who}"

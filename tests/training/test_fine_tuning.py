@@ -62,7 +62,7 @@ def test_one_device_equals_eight(mesh: str, network: Network) -> None:
         for batch in run.loader.train(0):
             state = run.tuner.step(run.tuner.reset_metrics(state), batch, run.inputs, epoch=0)
             losses.append(run.tuner.mesh.gather(state.metrics).means[0])
-        found.append((np.array(losses), run.loader.test(partial(run.tuner.logits, state))))
+        found.append((np.array(losses), run.loader.predict(partial(run.tuner.logits, state), run.loader.test)))
     (losses, logits), (losses_of_eight, logits_of_eight) = found
     assert len(losses) == 16 * STEPS
     np.testing.assert_allclose(losses_of_eight, losses, atol=1e-5)

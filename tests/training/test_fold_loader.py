@@ -104,7 +104,7 @@ def test_evaluation_is_in_the_order_of_the_rows(validation: int, batch_size: int
         return logits_of(np.asarray(batch.inputs)[:, 0, 0, 0])
 
     test = fold.test[: 10 - validation]
-    np.testing.assert_array_equal(loader.test(logits), logits_of(test))
+    np.testing.assert_array_equal(loader.predict(logits, loader.test), logits_of(test))
     rows = fold.validation[:validation] if validation else test
     p, labels = softmax(logits_of(rows).astype(np.float64), axis=1), rows * 7 % CLASSES
     loss, accuracy = loader.validate(logits)

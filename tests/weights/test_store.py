@@ -181,7 +181,7 @@ def test_download_stops_at_the_size_of_the_file(
 ) -> None:
     monkeypatch.setenv("ALLJAX_READ_GB", "2e-4")
     known["vgg"] = replace(known["vgg"], bytes=size)
-    server.served["/vgg"] *= 100
+    server.served["/vgg"] = bytes(100_000_000)
     assert re.search("wrong hash: its sha256 is .*; the file was deleted", refusal("", "", "vgg16"))
     assert len(server.requests) == 1
     assert not store.downloads()
