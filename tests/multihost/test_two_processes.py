@@ -33,7 +33,7 @@ def test_a_waiting_process_can_be_stopped(start: Start, tmp_path: Path) -> None:
     for index in (0, 1):
         process = start(tmp_path, *TOY, *flags(index, free_port()), ALLJAX_STOP_CODE="75")
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("waiting for process")
+        assert process.stdout.readline().startswith("waiting for ")
         process.send_signal(signal.SIGTERM)
         lines = finish(process, code=75).splitlines()
         assert [line.partition(";")[0] for line in lines][-1] == "alljax: stopped by SIGTERM", lines
