@@ -1,21 +1,18 @@
 """Tables 1 to 7 and Figures 7 to 9 of the paper with our numbers beside the published ones."""
 
 import csv
-import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
-from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from alljax.paper import matching, published
 from alljax.paper.matching import Match
 from alljax.paper.published import KEYS, NETWORKS, OPTIMIZERS, Key, Row
 from alljax.report import plots
+from alljax.report.curves import Curves, curve_figure, learning_curves
 from alljax.report.model_tables import BASELINES
-from alljax.report.plots import BLUE, DASHES, VERMILION
 from alljax.report.tables import Figure, Section, Table, Value
 from alljax.study.results import Study
 
@@ -25,9 +22,6 @@ OTHER_DATA = (
 )
 QUOTED: tuple[Row, ...] = (("A", "adam", 100), ("B", "rmsprop", 80))
 """The rows that the paper's conclusion and Table 7 quote."""
-
-COLORS = {"adam": BLUE, "rmsprop": VERMILION}
-CURVES: dict[str, tuple[str, Any]] = {"train": ("training images", DASHES[1]), "val": ("held-out images", DASHES[0])}
 
 
 def sections(study: Study) -> list[Section]:
@@ -46,7 +40,9 @@ def sections(study: Study) -> list[Section]:
     found = [Section("paper", "Against the paper", lines, [*tables, table_7(match)])]
     if match.trials:
         text = "Figures 7 to 9 with our numbers. Tables 3 to 6 have the numbers of Figure 9."
-        figures = [training_curves(match, number, network) for number, network in enumerate(match.networks, start=7)]
+        figures: list[Table | Figure] = []
+        for number, network in enumerate(match.networks, start=7):
+            figures += training_curves(match, number, network)
         found.append(Section("paper-figures", "The paper's figures", [text], [*figures, accuracies(match)]))
     text = "Each line follows from the published text and numbers; nothing of this study enters."
     return [*found, Section("inconsistencies", "Inconsistencies in the paper", [text], [inconsistencies()])]
@@ -143,35 +139,17 @@ def accuracies(match: Match) -> Figure:
     return plots.interval_figure("figure-9", caption, rows, panels, "test accuracy")
 
 
-def training_curves(match: Match, number: int, network: str) -> Figure:
-    """Returns Figure 7 or 8: accuracy above loss per epoch, a panel per number of epochs, of a network."""
-    caption = f"Figure {number}: {match.networks[network]}; means over folds and seeds."
+def training_curves(match: Match, number: int, network: str) -> list[Figure]:
+    """Returns Figure 7 or 8: accuracy and loss per epoch of a network, a panel per number of epochs."""
+    caption = f"Figure {number}: {match.networks[network]}; means over folds and seeds, bands one standard deviation."
     if match.split["split.validation"]:
         caption += " The held-out images are the validation images; none of them is tested."
-    across = min(4, len(match.epochs))
-    blocks = -(-len(match.epochs) // across)
-    with plots.subplots(2 * blocks, across, (max(2.65 * across, 6.4), 4.0 * blocks + 0.6)) as (figure, grid):
-        for axes in grid[-2:, (len(match.epochs) - 1) % across + 1 :].flat:
-            axes.set_visible(False)
-        for index, epochs in enumerate(match.epochs):
-            above, column = 2 * (index // across), index % across
-            trials = {optimizer: match.trials.get((network, optimizer, epochs)) for optimizer in OPTIMIZERS}
-            means = {of: match.study.history(name).groupby("epoch").mean() for of, name in trials.items() if name}
-            grid[above, column].set_title(f"{epochs} epochs", fontsize=10.5)
-            for side, quantity in enumerate(("accuracy", "loss")):
-                axes = grid[above + side, column]
-                axes.sharey(grid[side, 0])
-                for optimizer, images in itertools.product(means, CURVES):
-                    label, dashes = CURVES[images]
-                    look = {"color": COLORS[optimizer], "linestyle": dashes, "linewidth": 1.5}
-                    values = means[optimizer][f"{images}_{quantity}"]
-                    axes.plot(values, label=f"{OPTIMIZERS[optimizer]}, {label}", **look)
-                axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, steps=[1, 2, 5, 10]))
-                axes.grid(axis="y")
-                axes.tick_params(labelsize=8.5, labelleft=column == 0)
-                axes.set_ylabel(quantity if column == 0 else "")
-        figure.supxlabel("epoch", fontsize=10.5)
-        legends = [axes.get_legend_handles_labels() for axes in grid.flat]
-        labels = {label: handle for found in legends for handle, label in zip(*found, strict=True)}
-        figure.legend([*labels.values()], [*labels], loc="outside upper center", ncols=min(4, 2 * across), fontsize=9)
-        return plots.save(f"figure-{number}", caption, figure)
+    figures = []
+    for quantity in ("accuracy", "loss"):
+        panels: dict[str, Curves] = {f"{epochs} epochs": {} for epochs in match.epochs}
+        for (of, optimizer, epochs), name in match.trials.items():
+            if of == network:
+                curves = learning_curves(match.study.history(name), quantity)
+                panels[f"{epochs} epochs"] |= {f"{OPTIMIZERS[optimizer]}, {of}": one for of, one in curves.items()}
+        figures.append(curve_figure(f"figure-{number}-{quantity}", caption, panels, ("epoch", quantity)))
+    return figures

@@ -11,7 +11,7 @@ import numpy as np
 from alljax.errors import first_few, plural
 from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.subjects import by_subject, ensemble
-from alljax.report import evaluation_plots
+from alljax.report import curves
 from alljax.report.sharing import display_name, display_note
 from alljax.report.tables import Figure, Section, Table, Value, count_value, number_value
 from alljax.study import workdir
@@ -155,7 +155,7 @@ def _calibration(study: Study, found: Numbers) -> Parts:
         always = number_value("brier", found["brier"] / (1 - found["brier_scaled"]))
         text += f"; always predicting the prevalence gives {always}"
     shown = study.class_names[1] if len(study.classes) == 2 else "the predicted class"
-    return f"{text}.", [evaluation_plots.reliability_diagram(groups, f"probability of {shown}"), table]
+    return f"{text}.", [curves.reliability_diagram(groups, f"probability of {shown}"), table]
 
 
 def _tuned_on(study: Study) -> str:
@@ -163,19 +163,19 @@ def _tuned_on(study: Study) -> str:
 
 
 def _operating_points(study: Study, found: Sequence[Numbers]) -> Parts:
-    curves = {f"{point['target']} ≥ {point['value']:g}": point["ppv_npv"] for point in found}
+    points = {f"{point['target']} ≥ {point['value']:g}": point["ppv_npv"] for point in found}
     rows = [
         (
             Value(name),
             *_cells(point, TERMS.values()),
             Value(" to ".join(f"{of(point['thresholds']):.3f}" for of in (min, max))),
         )
-        for name, point in zip(curves, found, strict=True)
+        for name, point in zip(points, found, strict=True)
     ]
     note = f"The thresholds are from {_tuned_on(study)}, so that they can miss the target."
     title, columns = "What thresholds for a target reach", ("target", *TERMS.values(), "thresholds")
     table = _table(study, "operating-points", title, columns, rows, note)
-    return "", [table, evaluation_plots.predictive_values(curves, study.class_names[1])]
+    return "", [table, curves.predictive_values(points, study.class_names[1])]
 
 
 def _subgroups(study: Study, found: Mapping[str, Sequence[Numbers]]) -> Parts:
@@ -233,7 +233,7 @@ def _robustness(study: Study, found: Sequence[Numbers]) -> Parts:
     table = _table(study, "robustness", title, columns, rows, note)
     text = f"{metrics[first]} significantly lower than on unperturbed images: {', '.join(worse.values()) or 'nowhere'}."
     drawn = {name: label for name, label in metrics.items() if name != "accuracy"} or metrics
-    return text, [evaluation_plots.robustness_curves(found, drawn), table]
+    return text, [curves.robustness_curves(found, drawn), table]
 
 
 def external_table(study: Study, place: Path) -> tuple[Table, Numbers]:

@@ -12,8 +12,7 @@ from alljax import files
 from alljax.data.dataset import Dataset
 from alljax.data.duplicates import near_pairs, reduce
 from alljax.data.images import load
-from alljax.report import findings, model_tables, plots
-from alljax.report.plots import draw_single
+from alljax.report import curves, findings, model_tables, plots
 from alljax.report.setting_names import setting_name, setting_value
 from alljax.report.sharing import without_folders
 from alljax.report.tables import Figure, Section, Table
@@ -37,7 +36,7 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
     """Returns the sections of the page in order: `effects` of settings come before the results, `more` after them."""
     settings, sheet = study.settings(study.ranking.best), sheet_path(study)
     setup = ", ".join(f"{setting_name(key)} {setting_value(key, settings[key])}" for key in SETUP.split())
-    dots = "The dot on a curve is the prediction of the most probable class; faint lines are the seeds."
+    bands = "Curves are means over seeds, bands from the lowest to the highest seed."
     training = "Curves are means over folds and seeds, bands one standard deviation."
     caption = "Misclassified images with the highest probability; the numbers are those of the list below"
     gallery = [plots.embed("misclassified", caption, sheet.read_bytes())] if sheet.is_file() else []
@@ -47,7 +46,7 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
         *effects,
         model_tables.baselines_section(study),
         model_tables.results_section(study),
-        Section("confusion-of-best", "Confusion matrix", (dots,), [*_test_figures(study)]),
+        Section("confusion-of-best", "Confusion matrix", (bands,), [*_test_figures(study)]),
         *more,
         Section("training", "Training", (training,), [*_training_figures(study)]),
         Section("errors", "Misclassified images", (), (*gallery, model_tables.misclassified_table(study))),
@@ -55,15 +54,13 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
 
 
 def _test_figures(study: Study) -> Iterator[Figure]:
-    best, names = study.ranking.best, study.class_names
-    result, tested = study.metrics["trials"][best], study.predictions(best).held_out
+    result, tested = study.metrics["trials"][study.ranking.best], study.predictions(study.ranking.best).held_out
     seeds = f", mean over {len(result['seeds'])} seeds" if len(result["seeds"]) > 1 else ""
-    matrix = plots.draw_confusion_matrix
-    yield draw_single("confusion", f"Confusion matrix{seeds}", matrix, result["confusion"], names)
+    caption = f"Confusion matrix{seeds}"
+    yield plots.confusion_matrix("confusion", caption, result["confusion"], study.class_names)
     if result["auc"] is not None:
-        yield draw_single("roc", "ROC curve", plots.draw_roc_curves, tested, names)
-        precision = plots.draw_precision_recall_curves
-        yield draw_single("precision-recall", "Precision-recall curve", precision, tested, names)
+        yield curves.roc_curves(tested, study.class_names)
+        yield curves.precision_recall_curves(tested, study.class_names)
 
 
 def _training_figures(study: Study) -> Iterator[Figure]:
@@ -71,7 +68,8 @@ def _training_figures(study: Study) -> Iterator[Figure]:
     tested = "validation images" if study.settings(best)["split.validation"] else "held-out images"
     for quantity in ("accuracy", "loss"):
         name, caption = f"{quantity}-curve", f"{quantity.capitalize()} during training"
-        yield draw_single(name, caption, plots.draw_learning_curves, study.history(best), quantity, tested)
+        drawn = {"": curves.learning_curves(study.history(best), quantity, tested)}
+        yield curves.curve_figure(name, caption, drawn, ("epoch", quantity))
 
 
 def sheet_path(study: Study) -> Path:

@@ -8,26 +8,20 @@ import base64
 import io
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib.figure
 import matplotlib.style
 import numpy as np
-import pandas
 from absl import logging
-from matplotlib.axes import Axes
 from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from alljax import interrupts
-from alljax.evaluation.intervals import HeldOut
-from alljax.evaluation.metrics import ranked_classes
 from alljax.report.tables import Figure
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
@@ -48,18 +42,16 @@ STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def subplots(
-    rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None, share: bool = False
-) -> Iterator[tuple[Any, Any]]:
+def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None) -> Iterator[tuple[Any, Any]]:
     """Yields an empty figure of `size` inches in the style of the report, and its axes, an array (rows, columns).
 
-    Draw and `save` inside the block. With `share` all axes have the same limits.
+    Draw and `save` inside the block.
     """
     # The browser draws the text of the page; `_choose_fonts` reports glyphs that other figures lack.
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         figure = matplotlib.figure.Figure(layout="constrained", figsize=size)
-        yield figure, figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
+        yield figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def save(name: str, caption: str, figure: matplotlib.figure.Figure) -> Figure:
@@ -74,11 +66,26 @@ def save(name: str, caption: str, figure: matplotlib.figure.Figure) -> Figure:
     return Figure(name, caption, svg.getvalue(), image.getvalue())
 
 
-def draw_single(name: str, caption: str, draw: Callable[..., None], *arguments: Any) -> Figure:
-    """Returns a figure with one axes; `draw` gets the axes and the arguments."""
-    with subplots() as (figure, grid):
-        draw(grid[0, 0], *arguments)
-        return save(name, caption, figure)
+@contextmanager
+def panels_of(panels: Mapping[str, Any], across: int, size: tuple[float, float]) -> Iterator[tuple[Any, list[Any]]]:
+    """Yields a figure with `across` panels in a row, and pairs of the axes of a panel and what it shows, by title."""
+    with subplots(-(-len(panels) // across), across, size) as (figure, grid):
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
+        for place, (axes, title) in enumerate(zip(grid.flat, panels, strict=False)):
+            axes.set_title(textwrap.fill(title, 36), fontsize=10.5, loc="left")
+            axes.sharey(grid[0, 0])
+            axes.tick_params(labelleft=place % across == 0)
+        yield figure, [*zip(grid.flat, panels.values(), strict=False)]
+
+
+def add_legend(figure: matplotlib.figure.Figure) -> None:
+    """Adds one legend for all axes of a figure above them, if they have several labels."""
+    legends = [axes.get_legend_handles_labels() for axes in figure.axes]
+    handles = {label: handle for found in legends for handle, label in zip(*found, strict=True)}
+    if len(handles) > 1:
+        columns = max(1, int(figure.get_figwidth() / (0.7 + 0.08 * max(map(len, handles)))))
+        figure.legend([*handles.values()], [*handles], loc="outside upper left", ncols=columns)
 
 
 def interval_figure(
@@ -90,12 +97,11 @@ def interval_figure(
     """
     columns, labels = min(len(panels), 3), list(next(iter(panels.values())))
     down, distance = -(-len(panels) // columns), min(0.25, 0.74 / len(labels))
-    width, height = 3.2 + 3.2 * columns, 0.9 + down * (0.5 + len(rows) * (0.25 + 0.1 * len(labels)))
+    size = 3.2 + 3.2 * columns, 0.9 + down * (0.5 + len(rows) * (0.25 + 0.1 * len(labels)))
     names = [textwrap.fill(shorten(row, 66), 30) for row in rows]
-    with subplots(down, columns, (width, height), share=True) as (figure, grid):
-        for axes in grid.flat[len(panels) :]:
-            axes.set_visible(False)
-        for axes, (title, series) in zip(grid.flat, panels.items(), strict=False):
+    with panels_of(panels, columns, size) as (figure, drawn):
+        for axes, series in drawn:
+            axes.sharex(drawn[0][0])
             for number, (label, points) in enumerate(series.items()):
                 color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]  # unique up to 42 series
                 at, (values, low, high) = np.arange(len(rows)) + distance * (number - (len(labels) - 1) / 2), points.T
@@ -103,118 +109,35 @@ def interval_figure(
                 axes.plot(values, at, marker, color=color, markersize=5, label=label)
             axes.set_yticks(range(len(rows)), names)
             axes.set_ylim(len(rows) - 0.5, -0.5)
-            axes.set_title(textwrap.fill(title, 36), fontsize=10.5, loc="left")
             axes.tick_params(axis="y", length=0)
-            axes.tick_params(labelbottom=True)
-            axes.grid(visible=True, axis="x")
+            axes.grid(axis="x")
         figure.supxlabel(quantity, fontsize=10.5)
-        if len(labels) > 1:
-            across = max(1, int(width / (0.7 + 0.08 * max(map(len, labels)))))
-            figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=across)
+        add_legend(figure)
         return save(name, caption, figure)
 
 
-def draw_learning_curves(axes: Axes, history: pandas.DataFrame, quantity: str, validation: str) -> None:
-    """Draws means over folds and seeds against the epoch, with a band of one standard deviation to either side."""
-    for column, label, color, dashes in (
-        (f"train_{quantity}", "training images", BLUE, DASHES[1]),
-        (f"val_{quantity}", validation, VERMILION, DASHES[0]),
-    ):
-        values = history.groupby("epoch")[column]
-        mean, spread = values.agg(lambda of_epoch: of_epoch.mean(skipna=False)), values.std(ddof=0)
-        marker = "o" if len(mean) == 1 else ""
-        axes.plot(mean.index, mean, color=color, linestyle=dashes, label=label, marker=marker)
-        if values.size().max() > 1:
-            axes.fill_between(mean.index, mean - spread, mean + spread, color=color, alpha=0.16, linewidth=0)
-    axes.set(xlabel="epoch", ylabel=quantity)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    axes.grid(axis="y")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, borderpad=0.2)
-
-
-def draw_confusion_matrix(axes: Axes, matrix: Sequence[Sequence[float]], class_names: Sequence[str]) -> None:
-    """Draws counts and shares of the row; the larger the share, the darker the box.
+def confusion_matrix(name: str, caption: str, matrix: Sequence[Sequence[float]], class_names: Sequence[str]) -> Figure:
+    """Returns a figure of counts and shares of the row; the larger the share, the darker the box.
 
     The matrix (C, C) has true classes as rows and predicted classes as columns; means over seeds are rounded.
     """
     counts, classes = np.asarray(matrix, np.float64), len(class_names)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     size = 10.5 if classes <= 4 else 8.0
-    for row, column in np.ndindex(*counts.shape):
-        share = shares[row, column]
-        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=BLUE, alpha=0.04 + 0.5 * share, linewidth=0))
-        text = f"{counts[row, column]:,.0f}\n{share:.0%}" if classes <= 8 else f"{share:.0%}"
-        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.5)
-    ticks, across = np.arange(classes) + 0.5, [shorten(name, 22 if classes == 2 else 12) for name in class_names]
-    axes.set_xticks(ticks, across, rotation=0 if classes <= 4 else 45, fontsize=size)
-    axes.set_yticks(ticks, [shorten(name) for name in class_names], fontsize=size)
-    axes.set(xlim=(0, classes), ylim=(classes, 0), xlabel="predicted class", ylabel="true class")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-
-
-def draw_roc_curves(axes: Axes, test: HeldOut, class_names: Sequence[str]) -> None:
-    """Draws the ROC curve of class 1 of two classes, or of each class against the rest.
-
-    The strong line is the mean over seeds at each false positive rate, faint lines are the seeds, and the dot is the
-    operating point of the most probable class. The curve of a seed is the mean over folds, weighted by their pairs of
-    images, so that the area under it is the AUC within folds.
-    """
-    axes.plot([0, 1], [0, 1], color=INK, alpha=0.35, linewidth=0.8, linestyle=DASHES[2])
-    for positive, predicted, color in _draw_curves(axes, _true_positive_rate, test, class_names):
-        axes.plot(predicted[:, ~positive].mean(), predicted[:, positive].mean(), "o", color=color, markersize=6)
-    axes.set(xlabel="false positive rate (1 − specificity)", ylabel="true positive rate (sensitivity)")
-
-
-def draw_precision_recall_curves(axes: Axes, test: HeldOut, class_names: Sequence[str]) -> None:
-    """Draws precision against recall as `draw_roc_curves` the ROC curve; folds are weighted by positive images."""
-    for positive, predicted, color in _draw_curves(axes, _precision, test, class_names):
-        precision = (predicted & positive).sum() / max(predicted.sum(), 1)
-        axes.plot(predicted[:, positive].mean(), precision, "o", color=color, markersize=6)
-        axes.axhline(positive.mean(), color=color, alpha=0.5, linewidth=0.8, linestyle=DASHES[2])
-    axes.set(xlabel="recall (sensitivity)", ylabel="precision (positive predictive value)")
-
-
-def _draw_curves(
-    axes: Axes, curve: Callable[..., tuple[np.ndarray, float]], test: HeldOut, class_names: Sequence[str]
-) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
-    """Draws the curve of each class; yields which images are of it (N,), are predicted as it (R, N), and the color.
-
-    `curve` returns the value at each point of a grid, and a weight, from whether images are positive and their scores.
-    """
-    grid, binary = np.linspace(0, 1, 201), len(class_names) == 2
-    folds = [np.flatnonzero(test.fold == index) for index in np.unique(test.fold)]
-    for place, label in enumerate(label for label in ranked_classes(len(class_names)) if label in test.labels):
-        positive, color = test.labels == label, PALETTE[place % len(PALETTE)]
-        if not all(0 < positive[rows].sum() < len(rows) for rows in folds):
-            continue
-        values = []
-        for scores in test.ranking[:, :, label]:
-            found, weights = zip(*(curve(grid, positive[rows], scores[rows]) for rows in folds), strict=True)
-            values.append(np.average(found, axis=0, weights=weights))
-        if binary and len(values) > 1:
-            axes.plot(grid, np.transpose(values), color=color, alpha=0.3, linewidth=0.7)
-        dashes = DASHES[place // len(PALETTE) % len(DASHES)]
-        axes.plot(grid, np.mean(values, axis=0), color=color, linestyle=dashes, label=shorten(class_names[label]))
-        yield positive, test.probabilities.argmax(2) == label, color
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
-    axes.grid()
-    if not binary:
-        axes.legend(loc="lower right", fontsize=9)
-
-
-def _true_positive_rate(grid: np.ndarray, positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns the true positive rate at each false positive rate, weighted by pairs."""
-    false, true, _ = roc_curve(positive, scores)
-    rates = np.interp(grid, false, true)
-    rates[0] = 0
-    return rates, positive.sum() * (~positive).sum()
-
-
-def _precision(grid: np.ndarray, positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns the precision of the highest threshold with at least each recall, weighted by positive images."""
-    precision, recall, _ = precision_recall_curve(positive, scores, drop_intermediate=True)
-    return precision[len(recall) - 1 - np.searchsorted(recall[::-1], grid)], positive.sum()
+    with subplots() as (figure, grid):
+        axes = grid[0, 0]
+        for row, column in np.ndindex(*counts.shape):
+            share = shares[row, column]
+            axes.add_patch(Rectangle((column, row), 1, 1, facecolor=BLUE, alpha=0.04 + 0.5 * share, linewidth=0))
+            text = f"{counts[row, column]:,.0f}\n{share:.0%}" if classes <= 8 else f"{share:.0%}"
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, linespacing=1.5)
+        ticks, across = np.arange(classes) + 0.5, [shorten(name, 22 if classes == 2 else 12) for name in class_names]
+        axes.set_xticks(ticks, across, rotation=0 if classes <= 4 else 45, fontsize=size)
+        axes.set_yticks(ticks, [shorten(name) for name in class_names], fontsize=size)
+        axes.set(xlim=(0, classes), ylim=(classes, 0), xlabel="predicted class", ylabel="true class")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        return save(name, caption, figure)
 
 
 def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str]) -> bytes:

@@ -14,7 +14,7 @@ def table(sections: list[Section], name: str) -> Table:
 
 def test_report_has_every_table_and_figure_of_the_paper(found: list[Section]) -> None:
     names = [part.name for one in found for part in one.parts]
-    figures = ["figure-7", "figure-8", "figure-9"]
+    figures = [*(f"figure-{number}-{quantity}" for number in (7, 8) for quantity in ("accuracy", "loss")), "figure-9"]
     assert names == [
         *(f"table-{number}" for number in range(1, 7)), "table-7", *figures, "inconsistencies",
     ]  # fmt: skip
@@ -29,7 +29,7 @@ def words(found: list[Section], name: str) -> set[str]:
 
 
 def test_figures_show_every_number_of_epochs_and_the_baselines(found: list[Section], paper_study: Study) -> None:
-    for name in ("figure-7", "figure-8"):
+    for name in ("figure-7-accuracy", "figure-8-loss"):
         panels = {f"{epochs} epochs" for epochs in published.EPOCHS}
         assert panels | {"Adam, training images", "RMSprop, held-out images"} <= words(found, name)
     drawn = words(found, "figure-9")

@@ -1,5 +1,4 @@
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas
@@ -7,7 +6,7 @@ import pytest
 
 from alljax.evaluation.intervals import HeldOut
 from alljax.evaluation.metrics import ranking
-from alljax.report import page, plots
+from alljax.report import curves, page, plots
 from alljax.report.tables import Figure
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -31,19 +30,17 @@ def scores(classes: int = 2, seeds: int = 2, images: int = 80) -> tuple[np.ndarr
 
 
 def learning_curves(frame: pandas.DataFrame, quantity: str = "accuracy") -> Figure:
-    return plots.draw_single(quantity, "curves", plots.draw_learning_curves, frame, quantity, "held-out images")
-
-
-def roc(
-    labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str] = CLASSES, folds: np.ndarray | None = None
-) -> Figure:
-    test = HeldOut(labels, probabilities, np.arange(len(labels)), folds)
-    return plots.draw_single("roc", "ROC", plots.draw_roc_curves, test, names)
+    drawn = {"": curves.learning_curves(frame, quantity)}
+    return curves.curve_figure(quantity, "curves", drawn, ("epoch", quantity))
 
 
 def test_page_shows_figures_in_its_colors_with_a_title_and_unique_ids() -> None:
     ids: list[str] = []
-    for figure in (learning_curves(history()), learning_curves(history(1, 1), "loss"), roc(*scores(3), ODD)):
+    for figure in (
+        learning_curves(history()),
+        learning_curves(history(1, 1), "loss"),
+        curves.roc_curves(HeldOut(*scores(3), np.arange(80)), ODD),
+    ):
         svg = page.inline(figure)
         root = ElementTree.fromstring(svg)
         assert root.get("role") == "img"
@@ -56,34 +53,35 @@ def test_page_shows_figures_in_its_colors_with_a_title_and_unique_ids() -> None:
 
 def test_confusion_matrix_shows_counts_shares_and_literal_class_names() -> None:
     matrix = [[3, 1, 0], [0, 0, 0], [0, 0, 5]]
-    svg = plots.draw_single("confusion", "matrix", plots.draw_confusion_matrix, matrix, ODD).svg
+    svg = plots.confusion_matrix("confusion", "matrix", matrix, ODD).svg
     texts = {str(element.text) for element in ElementTree.fromstring(svg).iter(f"{SVG}text")}
     assert {"3", "75%", "1", "25%", "0%", ODD[0], ODD[1], "true class", "predicted class"} <= texts
     assert any(text.endswith("…") for text in texts)
 
 
-@pytest.mark.parametrize("draw", [plots.draw_roc_curves, plots.draw_precision_recall_curves])
-def test_area_under_a_curve_is_the_metric_within_folds(draw: Callable[..., None]) -> None:
+@pytest.mark.parametrize("metric", ["auc", "pr_auc"])
+def test_area_under_a_curve_is_the_metric_within_folds(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[curves.Curves] = []
+    monkeypatch.setattr(curves, "curve_figure", lambda name, caption, panels, quantities: drawn.append(panels[""]))
     labels, probabilities = scores(seeds=3, images=400)
     folds = np.arange(400) % 5 // 2
-    with plots.subplots() as (_, grid):
-        draw(grid[0, 0], HeldOut(labels, probabilities, np.arange(400), folds), CLASSES)
-        (line,) = [line for line in grid[0, 0].lines if line.get_label() == CLASSES[1]]
-    metric = "auc" if draw is plots.draw_roc_curves else "pr_auc"
+    draw = curves.roc_curves if metric == "auc" else curves.precision_recall_curves
+    draw(HeldOut(labels, probabilities, np.arange(400), folds), CLASSES)
+    at, values, low, high = drawn[0][CLASSES[1]]
     area = np.mean([ranking(labels, of_seed, folds)[metric] for of_seed in probabilities])
-    assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(area, abs=0.01)
-    assert plots.BLUE not in roc(np.zeros(400, int), probabilities).svg, "without one class"
+    assert np.trapezoid(values, at) == pytest.approx(area, abs=0.01)
+    assert (low <= values + 1e-9).all()
+    assert (values <= high + 1e-9).all()
+    draw(HeldOut(np.zeros(400, int), probabilities, np.arange(400), folds), CLASSES)
+    assert CLASSES[1] not in drawn[1], "without one class"
 
 
 def test_learning_curves_are_means_over_folds_and_seeds() -> None:
     frame = history(3, 10)
     frame.loc[frame["epoch"] == 2, "val_accuracy"] = np.nan
-    with plots.subplots() as (_, grid):
-        plots.draw_learning_curves(grid[0, 0], frame, "accuracy", "held-out images")
-        (line,) = [line for line in grid[0, 0].lines if line.get_label() == "held-out images"]
-    assert line.get_xdata().tolist() == [*range(1, 11)]
-    means = frame.groupby("epoch")["val_accuracy"].mean()
-    np.testing.assert_allclose(line.get_ydata(), means)
+    at, values, *_ = curves.learning_curves(frame, "accuracy")["held-out images"]
+    assert at.tolist() == [*range(1, 11)]
+    np.testing.assert_allclose(values, frame.groupby("epoch")["val_accuracy"].mean())
 
 
 def test_font_that_lacks_a_script_is_reported_once(messages: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,9 +89,7 @@ def test_font_that_lacks_a_script_is_reported_once(messages: list[str], monkeypa
     image = np.zeros((16, 16, 3), np.uint8)
 
     def matrix() -> Figure:
-        with plots.subplots() as (figure, grid):
-            plots.draw_confusion_matrix(grid[0, 0], [[1, 2], [3, 4]], ("白血病", "🔬 é"))
-            return plots.save("matrix", "", figure)
+        return plots.confusion_matrix("matrix", "", [[1, 2], [3, 4]], ("白血病", "🔬 é"))
 
     plots.contact_sheet([image, image], ["白血病\n1.png", "blast\n🔬.png"])
     assert "白血病" in matrix().svg

@@ -1,0 +1,138 @@
+"""Figures of curves with bands: training, ROC, calibration, predictive values, robustness."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from alljax.evaluation.intervals import HeldOut
+from alljax.evaluation.metrics import ranked_classes
+from alljax.report.plots import DASHES, PALETTE, add_legend, panels_of, save, shorten
+from alljax.report.tables import Figure
+
+GRID = np.linspace(0, 1, 201)
+IDENTITY = np.tile(GRID, (4, 1))
+
+Curves = dict[str, np.ndarray]
+"""By label: x, y, and the lower and upper end of the band, (4, N)."""
+
+
+def curve_figure(name: str, caption: str, panels: Mapping[str, Curves], quantities: tuple[str, str]) -> Figure:
+    """Returns a figure of curves, in panels by title, at most four in a row; `quantities` are those of x and y."""
+    across = min(4, len(panels))
+    size = max(5.6, 1.4 + 2.6 * across), 1.1 + (2.8 if across == 1 else 2.5) * -(-len(panels) // across)
+    with panels_of(panels, across, size) as (figure, drawn):
+        for axes, curves in drawn:
+            styles = zip(curves.items(), itertools.cycle(PALETTE), itertools.cycle(DASHES), strict=False)
+            for (label, (at, values, low, high)), color, dashes in styles:
+                marker = "o" if len(at) <= 10 else ""
+                axes.plot(at, values, label=label, color=color, linestyle=dashes, marker=marker, markersize=4)
+                axes.fill_between(at, low, high, color=color, alpha=0.14, linewidth=0)
+                axes.xaxis.set_major_locator(MaxNLocator(5, integer=not np.any(at % 1), min_n_ticks=1))
+            axes.grid(axis="y")
+        figure.supxlabel(quantities[0], fontsize=10.5)
+        figure.supylabel(quantities[1], fontsize=10.5)
+        add_legend(figure)
+        return save(name, caption, figure)
+
+
+def learning_curves(history: pandas.DataFrame, quantity: str, tested: str = "held-out images") -> Curves:
+    """Returns means over folds and seeds against the epoch, with a band of one standard deviation to either side."""
+    curves = {}
+    for column, label in ((f"train_{quantity}", "training images"), (f"val_{quantity}", tested)):
+        values = history.groupby("epoch")[column]
+        mean, spread = values.agg(lambda of_epoch: of_epoch.mean(skipna=False)), values.std(ddof=0)
+        curves[label] = np.stack([mean.index, mean, mean - spread, mean + spread])
+    return curves
+
+
+def roc_curves(test: HeldOut, class_names: Sequence[str]) -> Figure:
+    """Returns the ROC curves of `_of_classes`; folds are weighted by pairs, so the area is the AUC within folds."""
+
+    def true_positive_rate(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, float]:
+        false, true, _ = roc_curve(positive, scores)
+        rates = np.interp(GRID, false, true)
+        rates[0] = 0
+        return rates, positive.sum() * (~positive).sum()
+
+    curves = _of_classes(test, class_names, true_positive_rate) | {"guessing": IDENTITY}
+    quantities = "false positive rate (1 − specificity)", "true positive rate (sensitivity)"
+    return curve_figure("roc", "ROC curve", {"": curves}, quantities)
+
+
+def precision_recall_curves(test: HeldOut, class_names: Sequence[str]) -> Figure:
+    """Returns precision against recall of `_of_classes`; folds are weighted by positive images."""
+
+    def precision_at(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, float]:
+        precision, recall, _ = precision_recall_curve(positive, scores, drop_intermediate=True)
+        # of the highest threshold with at least this recall
+        return precision[len(recall) - 1 - np.searchsorted(recall[::-1], GRID)], positive.sum()
+
+    curves = _of_classes(test, class_names, precision_at)
+    quantities = "recall (sensitivity)", "precision (positive predictive value)"
+    return curve_figure("precision-recall", "Precision-recall curve", {"": curves}, quantities)
+
+
+def _of_classes(
+    test: HeldOut, class_names: Sequence[str], curve: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float]]
+) -> Curves:
+    """Returns a curve of class 1 of two classes, or of each class against the rest, over `GRID`.
+
+    It is the mean over seeds of the weighted means over folds; the band is from the lowest to the highest seed. `curve`
+    returns the values and the weight of a fold from which images are positive, and their scores.
+    """
+    folds, curves = [np.flatnonzero(test.fold == index) for index in np.unique(test.fold)], {}
+    for label in ranked_classes(len(class_names)):
+        positive, values = test.labels == label, []
+        if not all(0 < positive[rows].sum() < len(rows) for rows in folds):
+            continue
+        for scores in test.ranking[:, :, label]:
+            found, weights = zip(*(curve(positive[rows], scores[rows]) for rows in folds), strict=True)
+            values.append(np.average(found, axis=0, weights=weights))
+        curves[shorten(class_names[label])] = np.stack(
+            [GRID, *(of(values, axis=0) for of in (np.mean, np.min, np.max))]
+        )
+    return curves
+
+
+def reliability_diagram(calibrations: Mapping[str, Mapping[str, Any]], probability: str) -> Figure:
+    """Returns the observed share over the predicted probability, of numbers as in ``calibration`` by label."""
+    sizes = [round(one["count"]) for of_label in calibrations.values() for one in of_label["bins"]]
+    images = " to ".join(f"{size:,}" for size in sorted({min(sizes), max(sizes)}))
+    curves = {}
+    for label, found in calibrations.items():
+        at, observed = ([one[key] for one in found["bins"]] for key in ("mean", "observed"))
+        curves[label] = np.array([at, observed, observed, observed])
+    curves["ideal"] = IDENTITY
+    caption = f"Reliability diagram; each point is the mean of {images} images"
+    return curve_figure("calibration", caption, {"": curves}, (probability, "observed share"))
+
+
+def predictive_values(points: Mapping[str, Mapping[str, Any]], positive: str) -> Figure:
+    """Returns PPV and NPV over the prevalence of the positive class; `points` are ``ppv_npv`` by operating point."""
+    panels: dict[str, Curves] = {"PPV": {}, "NPV": {}}
+    for (title, curves), (label, found) in itertools.product(panels.items(), points.items()):
+        bounds = [pair or (np.nan, np.nan) for pair in found["intervals"][title.lower()]]
+        curves[label] = np.array([found["prevalence"], found[title.lower()], *zip(*bounds, strict=True)], float)
+    caption = "Predictive values with intervals over the prevalence, by operating point"
+    return curve_figure("predictive-values", caption, panels, (f"prevalence of {positive}", ""))
+
+
+def robustness_curves(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, str]) -> Figure:
+    """Returns the ``differences`` of robustness.json over the strength of each perturbation, with their intervals."""
+    panels: dict[str, Curves] = {}
+    for _, group in itertools.groupby(rows[1:], lambda row: row["perturbation"]):
+        of_group = [*group]
+        curves = panels[f"{of_group[0]['perturbation']} ({of_group[0]['unit']})"] = {}
+        for metric, label in metrics.items():
+            points = []
+            for row in of_group:
+                value = row["differences"][metric]
+                points.append((row["strength"], value, *row["differences"]["intervals"].get(metric, (value, value))))
+            curves[label] = np.transpose(points)
+    caption = "Metrics minus those of the same images unperturbed, over the strength of the perturbation"
+    return curve_figure("robustness", caption, panels, ("strength", "difference"))
