@@ -72,7 +72,7 @@ def _draw_neighbors(found: Explanation, training: Dataset) -> bytes:
             pictures.append(load(training, records[row.neighbor_path]))
             name, subject = Path(row.neighbor_path).name, row.neighbor_subject
             captions.append(f"{name}\n{row.neighbor_label}, {subject}\ndistance {row.distance:.2f}")
-    return plots.contact_sheet(pictures, captions)
+    return plots.contact_sheet(pictures, captions, len(pictures) // min(SHOWN, len(found.images)))
 
 
 def _draw_features(found: Explanation) -> bytes:

@@ -140,9 +140,9 @@ def confusion_matrix(name: str, caption: str, matrix: Sequence[Sequence[float]],
         return save(name, caption, figure)
 
 
-def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str]) -> bytes:
-    """Returns a contact sheet of uint8 images (H, W, 3) as JPEG, eight images per row."""
-    columns, buffer = min(8, len(images)), io.BytesIO()
+def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 8) -> bytes:
+    """Returns a contact sheet of uint8 images (H, W, 3) as JPEG, at most `columns` images per row."""
+    columns, buffer = min(columns, len(images)), io.BytesIO()
     rows = -(-len(images) // columns)
     with subplots(rows, columns, (1.3 * columns, 1.75 * rows)) as (figure, grid):
         for axes in grid.flat:

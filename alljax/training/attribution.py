@@ -112,4 +112,4 @@ class Explainer:
 
 def _over_patches(values: np.ndarray) -> np.ndarray:
     """Returns the sum of values (GRID - 1, GRID - 1, C) of the patches that cover each block, (GRID, GRID, C)."""
-    return np.asarray(convolve(values, np.ones((2, 2, 1)), method="direct"))
+    return np.asarray(convolve(values, np.ones((2, 2, 1), values.dtype), method="direct"))

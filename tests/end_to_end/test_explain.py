@@ -97,6 +97,8 @@ def test_files(mode: str, study: Path, tmp_path: Path, run: Run) -> None:
         assert ours["path"] == theirs["path"]
         assert float(ours["prob_all"]) == pytest.approx(float(theirs["prob_all"]), abs=1e-4)
     assert len(read_table(out / "neighbors.csv")) == 4 * 5
+    height, width, _ = decode((out / "neighbors.jpg").read_bytes(), "neighbors.jpg").shape
+    assert width / height == pytest.approx(6 * 1.3 / (4 * 1.75), rel=0.01), "a row per explained image"
     assert len(read_table(out / "feature_map.csv")) == 48 + 4
     parts = {row["random"] for row in read_table(out / "random_parameters.csv")}
     assert parts == {"head", "backbone", "both"}
