@@ -1,7 +1,6 @@
 """Sections of the report on the best model beyond its metrics, from evaluation.json, robustness.json and external/."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from alljax.errors import first_few, plural
 from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.subjects import by_subject, ensemble
 from alljax.report import curves
+from alljax.report.model_tables import metric_names
 from alljax.report.sharing import display_name, display_note
-from alljax.report.tables import Figure, Section, Table, Value, count_value, number_value
+from alljax.report.tables import Figure, Section, Table, Value, count_value, metric_value, number_value
 from alljax.study import workdir
 from alljax.study.results import Study
 
@@ -23,8 +23,7 @@ Numbers = Mapping[str, Any]
 Parts = tuple[str, list[Table | Figure]]
 """The text of a section, and its tables and figures."""
 
-TERMS = {1: "sensitivity", 0: "specificity"}
-"""Names of the recalls of two classes."""
+TERMS = ("sensitivity", "specificity")
 
 CALIBRATION = {
     "slope": "calibration slope (ideal: 1)",
@@ -44,8 +43,8 @@ EXTERNAL = (
 
 def sections(study: Study) -> list[Section]:
     """Returns the sections on the best model whose numbers the study has, and that on its external tests."""
-    best, more = study.ranking.best, {"selection": study.evaluation.get("selection")}
-    found = study.evaluation["trials"][best] | more | {"robustness": study.robustness(best)}
+    best = study.ranking.best
+    found = study.evaluation["trials"][best] | {"robustness": study.robustness(best)}
     made, tests = [], list[Table | Figure]()
     for key, (title, make) in SECTIONS.items():
         if found.get(key):
@@ -59,37 +58,21 @@ def sections(study: Study) -> list[Section]:
     return [*made, Section("external", "External test", (EXTERNAL,), tests)] if tests else made
 
 
-def _cells(found: Numbers, metrics: Iterable[str], sign: str = "") -> list[Value]:
-    """Returns metrics with their intervals; a dash for those that are missing."""
-    recalls = {f"recall_{label}": one["recall"] for label, one in enumerate(found.get("per_class", ()))}
-    values, intervals, cells = recalls | {**found}, found.get("intervals", {}), []
-    for name in metrics:
-        form = "recall_0" if name.startswith(("recall", *TERMS.values())) else name  # all in percent
-        cells.append(number_value(form, values.get(name), intervals.get(name), sign))
-    return cells
-
-
 def _table(study: Study, name: str, title: str, columns: Sequence[str], rows: Any, note: str = "") -> Table:
     return Table(name, title, columns, rows, notes=(f"{note} In brackets: {study.intervals}.".strip(),))
 
 
 def _columns(names: Mapping[str, str], groups: Mapping[str, Numbers]) -> list[Sequence[Value]]:
     """Returns the rows of a table with one metric per row and one column per group; changes have a sign."""
-    columns = [_cells(group, names, "+" if title.startswith("change") else "") for title, group in groups.items()]
-    return [(Value(name), *values) for name, *values in zip(names.values(), *columns, strict=True)]
-
-
-def _metrics(study: Study) -> dict[str, str]:
-    """Returns the display names of the metrics of a group of images or subjects."""
-    recalls = {label: f"recall of {name}" for label, name in enumerate(study.class_names)}
-    if len(recalls) == 2:
-        recalls = {label: f"{term}: {recalls[label]}" for label, term in TERMS.items()}
-    shown = {name: METRICS[name] for name in ("auc", "accuracy", "macro_recall")}
-    return shown | {f"recall_{label}": name for label, name in recalls.items()}
+    signs = {title: "+" if title.startswith("change") else "" for title in groups}
+    return [
+        (Value(name), *(metric_value(key, group, signs[title]) for title, group in groups.items()))
+        for key, name in names.items()
+    ]
 
 
 def _subjects(study: Study, found: Numbers) -> Parts:
-    best, names = study.ranking.best, _metrics(study)
+    best, names = study.ranking.best, metric_names(study)
     groups = {
         "images, mean over seeds": study.metrics["trials"][best],
         "images, all heads together": study.evaluation["trials"][best].get("ensemble", {}),
@@ -141,16 +124,8 @@ def _calibration(study: Study, found: Numbers) -> Parts:
         note = f"The temperature is from {_tuned_on(study)}."
     columns, rows = ("number", *groups), _columns(CALIBRATION, groups)
     table = _table(study, "calibration", "Calibration of the probabilities", columns, rows, note)
-    text = ""
-    if found["slope"] is not None:
-        low, high = found["intervals"].get("slope", (0.0, np.inf))
-        verdict = "Overconfident: the probabilities are too close to 0 and 1"
-        if low <= 1 <= high:
-            verdict = "Not shown that the probabilities are too extreme or too moderate"
-        elif found["slope"] > 1:
-            verdict = "Underconfident: the probabilities are too moderate"
-        text = f"{verdict} (calibration slope {_cells(found, ['slope'])[0]}, ideal 1). "
-    text += f"Brier score {_cells(found, ['brier'])[0]}"
+    text = f"Calibration slope {metric_value('slope', found)}; below 1 probabilities are too close to 0 and 1. "
+    text += f"Brier score {metric_value('brier', found)}"
     if found["brier_scaled"] is not None:
         always = number_value("brier", found["brier"] / (1 - found["brier_scaled"]))
         text += f"; always predicting the prevalence gives {always}"
@@ -167,26 +142,26 @@ def _operating_points(study: Study, found: Sequence[Numbers]) -> Parts:
     rows = [
         (
             Value(name),
-            *_cells(point, TERMS.values()),
+            *(metric_value(term, point) for term in TERMS),
             Value(" to ".join(f"{of(point['thresholds']):.3f}" for of in (min, max))),
         )
         for name, point in zip(points, found, strict=True)
     ]
     note = f"The thresholds are from {_tuned_on(study)}, so that they can miss the target."
-    title, columns = "What thresholds for a target reach", ("target", *TERMS.values(), "thresholds")
+    title, columns = "What thresholds for a target reach", ("target", *TERMS, "thresholds")
     table = _table(study, "operating-points", title, columns, rows, note)
     return "", [table, curves.predictive_values(points, study.class_names[1])]
 
 
 def _subgroups(study: Study, found: Mapping[str, Sequence[Numbers]]) -> Parts:
-    metrics = _metrics(study)
+    metrics = metric_names(study)
     rows = [
         (
             Value(of),
             Value(str(one["name"])),
             count_value(one["images"]),
             count_value(one["subjects"]),
-            *_cells(one, metrics),
+            *(metric_value(key, one) for key in metrics),
         )
         for of, members in found.items()
         for one in members
@@ -199,22 +174,11 @@ def _subgroups(study: Study, found: Mapping[str, Sequence[Numbers]]) -> Parts:
 def _beyond_size(study: Study, found: Numbers) -> Parts:
     value, strata = number_value("auc", found["auc"], found["interval"]), found["strata"]
     rows = [
-        (number_value("accuracy", one["area"]), count_value(one["images"]), *_cells(one, ["auc"])) for one in strata
+        (number_value("accuracy", one["area"]), count_value(one["images"]), metric_value("auc", one)) for one in strata
     ]
     columns = ("mean cell size, share of the image", "images", METRICS["auc"])
     text = f"AUC over pairs of cells of similar size: {value}. It would be about 0.5 if the model used the size only."
     return text, [Table("beyond-size", "AUC among cells of similar size", columns, rows)]
-
-
-def _selection(study: Study, found: Numbers) -> Parts:
-    metric, models = found["metric"], len(study.ranking.order) - len(study.ranking.masked)
-    best, nested = number_value(metric, found["value"]), number_value(metric, found["nested"], found["interval"])
-    chosen = [f"{trial} in {plural(count, 'fold')}" for trial, count in Counter[str](found["chosen"]).most_common()]
-    text = (
-        f"{METRICS[metric]} of the best of {models} models, selected on the images that it is tested on: {best}. "
-        f"Selected for each fold on {found['by']}: {nested} ({', '.join(chosen)})."
-    )
-    return text, []
 
 
 def _robustness(study: Study, found: Sequence[Numbers]) -> Parts:
@@ -223,7 +187,7 @@ def _robustness(study: Study, found: Sequence[Numbers]) -> Parts:
     for row in found:
         name, change = row["perturbation"], row.get("differences", {})
         strength = Value(f"{row['strength']:g}", row["strength"]) if change else Value("")
-        values = zip(_cells(row["metrics"], metrics), _cells(change, metrics, "+"), strict=True)
+        values = [(metric_value(key, row["metrics"]), metric_value(key, change, "+")) for key in metrics]
         rows.append((Value(name, note=row.get("unit", "")), strength, *(value for pair in values for value in pair)))
         if change.get("intervals", {}).get(first, (0, 0))[1] < 0:
             worse.setdefault(name, f"{name} from {strength.text}")
@@ -239,8 +203,7 @@ def _robustness(study: Study, found: Sequence[Numbers]) -> Parts:
 def external_table(study: Study, place: Path) -> tuple[Table, Numbers]:
     """Returns the metrics of an external test with their change from the held-out images, and all its numbers."""
     found = workdir.read_json(place / "metrics.json", {"source": str})
-    names = METRICS | {f"recall_{label}": f"recall of {of_class}" for label, of_class in enumerate(study.class_names)}
-    names = {key: label for key, label in names.items() if key in found["ensemble"]}
+    names = {key: label for key, label in (METRICS | metric_names(study)).items() if key in found["ensemble"]}
     ensemble_of_heads, subjects = found["ensemble"], found.get("subjects", {})
     groups = {
         "ensemble": ensemble_of_heads, "change": ensemble_of_heads["change"], "subjects": subjects,
@@ -278,7 +241,6 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Study, Any], Parts]]] = {
     "operating_points": ("Operating points", _operating_points),
     "subgroups": ("Subgroups", _subgroups),
     "beyond_size": ("Beyond size", _beyond_size),
-    "selection": ("Selection", _selection),
     "robustness": ("Robustness", _robustness),
 }
 """The title and the content of each section, by the key of its numbers."""

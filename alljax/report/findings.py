@@ -1,5 +1,6 @@
 """What the numbers of a study support, and what a reader must know before believing them."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,6 +9,7 @@ from alljax.data.inspection import property_warnings
 from alljax.errors import first_few, plural
 from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.power import FEW_SUBJECTS
+from alljax.report.model_tables import metric_names
 from alljax.report.sharing import display_note
 from alljax.report.tables import Value, difference_value, metric_value, number_value
 from alljax.study.results import Study
@@ -21,19 +23,14 @@ def headline(study: Study) -> dict[str, dict[str, Value]]:
 
     The accuracy is not among them: that of always predicting the larger class can be higher.
     """
-    name, names = study.ranking.best, study.class_names
-    results = {"images": study.metrics["trials"][name]}
-    if subjects := study.evaluation["trials"][name].get("subjects"):
-        results["subjects"] = subjects
-    shown = {"auc": METRICS["auc"], "macro_recall": METRICS["macro_recall"]}
-    if len(names) == 2:
-        shown |= {"recall_1": f"sensitivity: recall of {names[1]}", "recall_0": f"specificity: recall of {names[0]}"}
-    found = {}
-    for unit, result in results.items():
-        recalls = {f"recall_{label}": of_class["recall"] for label, of_class in enumerate(result["per_class"])}
-        values = result | recalls
-        found[unit] = {shown[key]: metric_value(key, values) for key in shown if values[key] is not None}
-    return found
+    name = study.ranking.best
+    results = {"images": study.metrics["trials"][name], "subjects": study.evaluation["trials"][name].get("subjects")}
+    names = {key: label for key, label in metric_names(study).items() if key != "accuracy"}
+    return {
+        unit: {label: metric_value(key, result) for key, label in names.items()}
+        for unit, result in results.items()
+        if result
+    }
 
 
 def findings(study: Study) -> list[str]:
@@ -49,7 +46,11 @@ def findings(study: Study) -> list[str]:
     if found := study.evaluation["selection"]:
         key = found["metric"]
         nested, value = number_value(key, found["nested"], found["interval"]), number_value(key, found["value"])
-        selected = f". Selected for each fold on {found['by']}: {METRICS[key]} {nested} instead of {value}"
+        chosen = [f"{trial} in {plural(count, 'fold')}" for trial, count in Counter(found["chosen"]).items()]
+        selected = (
+            f". Selected for each fold on {found['by']}: {METRICS[key]} {nested} instead of {value} "
+            f"({', '.join(chosen)})"
+        )
     return [
         f"{METRICS[ranking.metric]} minus that of the next best model, {rivals[0]}: "
         f"{difference_value(ranking.metric, -lead.value, bounds)}. Significantly worse than the best model: {below} of "

@@ -20,7 +20,7 @@ ANSWERS = {
     "all-results": {"CLAIM 2024": "28, 29, 32, 37, 38", "TRIPOD+AI": "12e, 23a"},
     "operating-points-of-best": {"TRIPOD+AI": "15"},
     "subgroups-of-best": {"TRIPOD+AI": "23b"},
-    "selection-of-best": {"CLAIM 2024": "26"},
+    "found": {"CLAIM 2024": "26"},
     "robustness-of-best": {"CLAIM 2024": "30"},
     "external": {"CLAIM 2024": "33", "TRIPOD+AI": "20c"},
     "errors": {"CLAIM 2024": "39"},

@@ -34,23 +34,29 @@ CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auc"
 """Display names of the metrics of a class."""
 
 
+def metric_names(study: Study) -> dict[str, str]:
+    """Returns the display names of the main metrics of a group of images or subjects, and of the recall per class."""
+    recalls = {f"recall_{label}": f"recall of {name}" for label, name in enumerate(study.class_names)}
+    if len(recalls) == 2:
+        recalls = {"recall_1": f"sensitivity: {recalls['recall_1']}", "recall_0": f"specificity: {recalls['recall_0']}"}
+    return {key: METRICS[key] for key in ("auc", "accuracy", "macro_recall")} | recalls
+
+
 def results_table(study: Study) -> Table:
     """Returns the table of models, best first, with the baselines in the footer."""
     ranking, trials, splits = study.ranking, study.metrics["trials"], study.metrics["splits"]
-    recalls = [f"recall of {name}" for name in study.class_names] if len(study.classes) == 2 else []
     tested = [(Value(name, note=ranking.marks.get(name, "")), trials[name]) for name in ranking.order]
     for split, content in splits.items():
         note = split if len(splits) > 1 else ""
         tested += [(Value(BASELINES[name], note=note), result) for name, result in content["baselines"].items()]
-    rows, best = [], trials[ranking.best]
-    for label, result in tested:
-        values = [metric_value(key, result, interval=place < 3) for place, key in enumerate(METRICS)]
-        by_class = [metric_value("recall", one, interval=False) for one in result["per_class"] if recalls]
-        rows.append((label, *values, *by_class))
+    best, names, rows = trials[ranking.best], METRICS | metric_names(study), []
     for over, deviations in {**best.get("spread", {}), "seeds": best["std"]}.items():
         if any(deviations.values()):
-            values = [number_value(key, deviations.get(key)) for key in METRICS]
-            rows.append((Value(f"best model: sd over {over}"), *values, *[Value("")] * len(recalls)))
+            tested.append((Value(f"best model: sd over {over}"), deviations))
+    for label, result in tested:
+        short, shown = result | {"intervals": {}}, [*names]
+        values = [metric_value(key, result) for key in shown[:3]]
+        rows.append((label, *values, *(metric_value(key, short) for key in shown[3:])))
     notes = (
         f"In brackets: {study.intervals}, of these trained models with fixed thresholds; other intervals are in "
         "metrics.json. They do not contain the standard deviations (sd).",
@@ -58,7 +64,7 @@ def results_table(study: Study) -> Table:
         *(f"Failed: {name}: {display_note(study, message)}" for name, message in study.metrics["failed"].items()),
     )
     title, count = "Metrics over all held-out images", len(trials) - len(ranking.masked)
-    return Table("results", title, ("model", *METRICS.values(), *recalls), rows[:count], rows[count:], notes)
+    return Table("results", title, ("model", *names.values()), rows[:count], rows[count:], notes)
 
 
 def print_results(study: Study) -> None:

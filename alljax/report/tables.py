@@ -16,8 +16,8 @@ from rich.console import Console
 
 from alljax.files import csv_text
 
-PERCENT = {"accuracy": 1, "recall_0": 1, "recall_1": 1, "training_accuracy": 2}
-"""Metrics written in percent, and their number of decimals."""
+PERCENT = {"accuracy": 1, "recall_": 1, "sensitivity": 1, "specificity": 1, "training_accuracy": 2}
+"""Starts of the names of metrics written in percent, and their number of decimals."""
 
 LATEX = str.maketrans(
     {
@@ -126,10 +126,11 @@ def format_value(metric: str, value: float | None, sign: str = "") -> str:
     """
     if value is None:
         return "–"
-    scale, decimals = 100 if metric in PERCENT else 1, PERCENT.get(metric, 3)
+    percent = next((decimals for start, decimals in PERCENT.items() if metric.startswith(start)), None)
+    scale, decimals = (100, percent) if percent else (1, 3)
     rounded = round(scale * value, decimals) + 0.0  # no negative zero
     text = f"{rounded:{sign if rounded else ''}.{decimals}f}".replace("-", "−")
-    return f"{text}%" if metric in PERCENT and not sign else text
+    return f"{text}%" if percent and not sign else text
 
 
 def number_value(metric: str, value: float | None, bounds: Sequence[float] | None = None, sign: str = "") -> Value:
@@ -143,9 +144,10 @@ def count_value(number: int) -> Value:
     return Value(f"{number:,}", int(number))
 
 
-def metric_value(metric: str, result: Mapping[str, Any], interval: bool = True) -> Value:
-    """Returns a metric of a trial or baseline as an entry of a table."""
-    return number_value(metric, result[metric], result["intervals"].get(metric) if interval else None)
+def metric_value(metric: str, result: Mapping[str, Any], sign: str = "") -> Value:
+    """Returns a metric of a model, baseline or group, or its change with the sign ``+``; ``recall_1`` is of class 1."""
+    recalls = {f"recall_{label}": one["recall"] for label, one in enumerate(result.get("per_class", ()))}
+    return number_value(metric, (recalls | {**result}).get(metric), result.get("intervals", {}).get(metric), sign)
 
 
 def difference_value(metric: str, value: float, bounds: Sequence[float] | None = None) -> Value:

@@ -73,12 +73,9 @@ def sections(study_copy: Path) -> dict[str, Section]:
 
 def test_every_section_says_what_its_numbers_show(sections: dict[str, Section], study_copy: Path) -> None:
     found = {title: " ".join(section.paragraphs) for title, section in sections.items()}
-    assert "Overconfident" in found["Calibration"]
-    assert "calibration slope 0.530 [0.330, 0.730]" in found["Calibration"]
+    assert "Calibration slope 0.530 [0.330, 0.730]" in found["Calibration"]
     assert "Brier score 0.099 [0.080, 0.120]; always predicting the prevalence gives 0.109" in found["Calibration"]
     assert "0.612 [0.500, 0.700]" in found["Beyond size"]
-    assert "0.753" in found["Selection"]
-    assert "0.733 [0.600, 0.800]" in found["Selection"]
     tables = {
         path.stem: list(csv.reader(path.read_text().splitlines())) for path in (study_copy / "tables").glob("*.csv")
     }
@@ -91,6 +88,8 @@ def test_every_section_says_what_its_numbers_show(sections: dict[str, Section], 
         assert (study_copy / "figures" / f"{name}.png").is_file()
     page = (study_copy / "report.html").read_text()
     assert all(f">{title}</h2>" in page for title in sections)
+    assert "overconfident" in page
+    assert "Selected for each fold on the other folds: AUC 0.733 [0.600, 0.800] instead of 0.753" in page
 
 
 def test_table_of_subjects_equals_the_predictions(sections: dict[str, Section], study_copy: Path) -> None:
