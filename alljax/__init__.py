@@ -17,7 +17,7 @@ _MODULES = {
     "open_dataset": "data.readers.open_dataset",
     "make_splits": "data.splits.make_splits",
     "get_backbone": "models.backbones.get_backbone",
-    "evaluate": "evaluation.metrics.evaluate",
+    "evaluate": "evaluation.intervals.evaluate",
     "run_study": "study.run.run_study",
     "write_report": "report.report.write_report",
 }

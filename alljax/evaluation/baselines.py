@@ -5,16 +5,11 @@ larger, or how a laboratory stains.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from alljax.data.splits import Fold
-from alljax.evaluation import metrics
-from alljax.evaluation.intervals import HeldOut, Jackknife, confidence_intervals
-
-COMPARED = ("accuracy", "macro_recall", "macro_f1", "auc")
-"""Metrics in which a model is compared with the size threshold, see `size_improvement`."""
+from alljax.evaluation.intervals import HeldOut
 
 Rule = Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 """From inputs (N, D) and labels (N,) of training images, inputs of M test images, and C: probabilities and scores."""
@@ -54,38 +49,6 @@ def fit(
         probabilities, scores = map(np.concatenate, zip(*of_folds, strict=True))
         found[name] = HeldOut(labels[tested], probabilities[None], np.asarray(subjects)[tested], number, scores[None])
     return found
-
-
-def evaluate(rules: dict[str, HeldOut], level: float) -> dict[str, dict[str, Any]]:
-    """Returns `metrics.evaluate` of each baseline, with ``intervals``."""
-    return {
-        name: metrics.evaluate(rule.labels, rule.probabilities[0], rule.ranking[0], rule.folds)
-        | {"intervals": {metric: list(bounds) for metric, bounds in confidence_intervals(rule, level).items()}}
-        for name, rule in rules.items()
-    }
-
-
-def size_improvement(test: HeldOut, size: HeldOut | None, level: float) -> dict[str, dict[str, Any]]:
-    """Returns the improvement of a model over the size threshold, on the same images.
-
-    Args:
-        test: the model's predictions.
-        size: the predictions of the size threshold for the same images; None if there are none.
-        level: confidence level.
-
-    Returns:
-        ``value`` and ``interval`` of each metric of `COMPARED` that has an interval.
-    """
-    if size is None:
-        return {}
-    jackknife = Jackknife.of(test)
-    values, others = (jackknife.values(each, COMPARED) for each in (test, size))
-    differences = {name: values[name] - others[name] for name in COMPARED}
-    return {
-        name: {"value": float(difference[0]), "interval": list(interval)}
-        for name, difference in differences.items()
-        if (interval := jackknife.interval(difference, level, limits=None))
-    }
 
 
 def best_threshold(areas: np.ndarray, labels: np.ndarray, classes: int) -> tuple[float, np.ndarray, np.ndarray]:

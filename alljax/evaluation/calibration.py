@@ -35,7 +35,7 @@ def calibration(test: HeldOut, level: float) -> dict[str, Any]:
     counts = np.bincount(place, minlength=BINS)
     jackknife, found = Jackknife.of(test), summarize(test, level, ("brier", "brier_scaled"))
     excess = (place == np.arange(BINS)[:, None]) * (shown - observed)
-    errors = jackknife.sums(test, excess.reshape(BINS, seeds, images).sum(1))
+    errors = jackknife.sums(test, excess.reshape(BINS, seeds, images).sum(1)).sum(1)
     values, limits = {"ece": np.abs(errors).sum(0) / len(shown)}, {"ece": (0.0, 1.0)}
     if classes == 2:
         values |= _recalibration(test, jackknife, shown, observed)
@@ -72,7 +72,8 @@ def _recalibration(
     predicted = expit(intercept + slope * odds)
     weights, errors = predicted * (1 - predicted), observed - predicted
     parts = np.stack([errors, errors * odds, weights, weights * odds, weights * odds**2])
-    first, second, *curvature = jackknife.sums(test, parts.reshape(len(parts), -1, len(test.labels)).sum(1))
+    parts = parts.reshape(len(parts), -1, len(test.labels)).sum(1)
+    first, second, *curvature = jackknife.sums(test, parts).sum(1)
     determinant = curvature[0] * curvature[2] - curvature[1] ** 2
     return {
         "slope": slope + (curvature[0] * second - curvature[1] * first) / determinant,

@@ -12,30 +12,18 @@ Thresholds are held fixed, and so are the trained models: no interval includes t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from alljax.evaluation.metrics import (
-    METRICS,
-    average_precision,
-    count,
-    folds_are_complete,
-    from_counts,
-    pairs_in_order,
-    ratio,
-    with_means,
-)
+from alljax.evaluation.metrics import BY_CLASS, METRICS, areas, folds_are_complete, from_counts, losses, ratio
 
 Interval = tuple[float, float]
 
 RANGES: Mapping[str, Interval | None] = {"mcc": (-1.0, 1.0), "log_loss": None, "brier_scaled": None}
 """Lowest and highest possible value of the metrics for which it is not 0 and 1."""
-
-MOST_WEIGHTS = 10_000_000
-"""Units times images up to which the average precision has intervals: 80 MB per array; not with unknown subjects."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +34,10 @@ class HeldOut:
         labels: int (N,), indices of the true classes.
         probabilities: (R, N, C) of R seeds.
         subjects: (N,) names of the independent units. Where subjects are unknown: the paths of the images.
-        folds: (N,) names of the folds. The AUC compares only scores of the same fold, see `metrics.auc`. None: all
+        folds: (N,) names of the folds. The AUC compares only scores of the same fold, see `metrics.areas`. None: all
             images are of one fold.
         scores: (R, N, C), ranks the images for the AUC; None for `probabilities`.
+        weights: (N,), of the images in metrics other than the AUC.
     """
 
     labels: np.ndarray
@@ -56,6 +45,7 @@ class HeldOut:
     subjects: np.ndarray
     folds: np.ndarray | None = None
     scores: np.ndarray | None = None
+    weights: np.ndarray | float = 1.0
 
     @property
     def ranking(self) -> np.ndarray:
@@ -77,9 +67,8 @@ class HeldOut:
     @property
     def metric_names(self) -> list[str]:
         """`METRICS`, other means, and the metrics of each class with images as ``recall_0``, ``recall_1``, …."""
-        by_class = ("precision", "recall", "f1", "auc", "pr_auc")
-        means = [f"{mean}_{name}" for mean in ("macro", "weighted") for name in by_class]
-        classes = [f"{name}_{label}" for name in by_class for label in np.unique(self.labels)]
+        means = [f"{mean}_{name}" for mean in ("macro", "weighted") for name in BY_CLASS]
+        classes = [f"{name}_{label}" for name in BY_CLASS for label in np.unique(self.labels)]
         return list(dict.fromkeys([*METRICS, *means, *classes]))
 
 
@@ -89,21 +78,20 @@ class Jackknife:
 
     Attributes:
         units: (K,) names of the subjects.
-        images: (C, K), how many images of each class each subject has, over all tests.
-        equal: whether every subject has the same weight, instead of every image; there is no AUC then.
+        images: (C, K), how many images (their weights) of each class each subject has, over all tests.
     """
 
     units: np.ndarray
     images: np.ndarray
-    equal: bool = False
 
     @classmethod
-    def of(cls, *tests: HeldOut, equal: bool = False) -> "Jackknife":
+    def of(cls, *tests: HeldOut) -> "Jackknife":
         """Returns the subjects of tests; a subject that is in several of them is left out of all at once."""
         units, unit = np.unique(np.concatenate([test.subjects for test in tests]), return_inverse=True)
         images = np.zeros((tests[0].probabilities.shape[2], len(units)))
-        np.add.at(images, (np.concatenate([test.labels for test in tests]), unit), 1)
-        return cls(units, images / images.sum(0) if equal else images, equal)
+        labels = np.concatenate([test.labels for test in tests])
+        np.add.at(images, (labels, unit), np.concatenate([np.full(len(test.labels), test.weights) for test in tests]))
+        return cls(units, images)
 
     @property
     def subjects(self) -> list[int]:
@@ -129,29 +117,34 @@ class Jackknife:
             names: see `HeldOut.metric_names`.
 
         Returns:
-            NaN where the AUC is undefined (see `metrics.ranking`), or no image of a class is left. A fold that loses a
-            class without a unit is left out of that AUC. No average precision if there are more than `MOST_WEIGHTS`.
+            NaN where a class has no images left, and where the AUC is undefined: no class can be ranked, or a fold
+            lacks a class that another has (as in leave-one-subject-out), so that the others do not represent all. A
+            fold that loses a class without a unit is left out of that AUC. No average precision without a unit.
         """
-        precision = any("pr_auc" in name for name in names) and len(self.units) * len(test.labels) <= MOST_WEIGHTS
+        unit, classes = np.searchsorted(self.units, test.subjects), np.arange(test.probabilities.shape[2])[:, None]
         ranked = any("auc" in name for name in names) and folds_are_complete(test.labels, test.fold)
-        unit, present, per_seed = np.searchsorted(self.units, test.subjects), np.unique(test.labels), []
+        undefined, per_seed = np.full(1 + len(self.units), np.nan), []
         for probabilities, scores in zip(np.asarray(test.probabilities, np.float64), test.ranking, strict=True):
-            confusion, loss = count(test.labels, probabilities, unit, len(self.units))
-            weights = ratio(np.ones(len(self.units)), confusion.sum((0, 1))) if self.equal else 1
-            confusion, loss = _without_each(confusion * weights), _without_each(loss * weights)
-            shares = _shares(confusion.sum(1))
-            per_seed.append(from_counts(confusion * shares[:, None], (loss * shares).sum(1), present))
-            if ranked and not self.equal:
-                per_seed[-1] |= self.ranking(test, scores, precision)
-        undefined = np.full(1 + len(self.units), np.nan)
+            predicted = probabilities.argmax(1) == classes
+            sums = self.sums(test, np.concatenate([predicted, losses(test.labels, probabilities)]))
+            per_seed.append(from_counts(sums[:-2].swapaxes(0, 1), sums[-2:].sum(1)))
+            if ranked:
+                per_seed[-1] |= areas(test.labels, scores, test.fold, unit, len(self.units))
         return {name: np.mean([of_seed.get(name, undefined) for of_seed in per_seed], axis=0) for name in names}
 
     def sums(self, test: HeldOut, values: np.ndarray) -> np.ndarray:
-        """Returns sums over the images of values (M, N) with the shares of the classes held, (M, 1 + K)."""
-        entry = test.labels * len(self.units) + np.searchsorted(self.units, test.subjects)
-        counted = [np.bincount(entry, weights, self.images.size) for weights in (np.ones(len(entry)), *values)]
-        by_class = _without_each(np.reshape(counted, (-1, *self.images.shape)))
-        return (by_class[1:] * _shares(by_class[0])).sum(1)
+        """Returns sums over the images of each class of values (M, N): of all, then without each unit, (M, C, 1 + K).
+
+        They are scaled so that the share of each class stays that of all images; NaN where none of a class is left.
+        """
+        entry, counted = test.labels * len(self.units) + np.searchsorted(self.units, test.subjects), []
+        for of_images in (np.ones(len(entry)), *values):
+            by_unit = np.bincount(entry, of_images * test.weights, self.images.size).reshape(self.images.shape)
+            total = by_unit.sum(1, keepdims=True)
+            counted.append(np.concatenate([total, total - by_unit], axis=1))
+        images, *found = counted
+        shares = np.where(images[:, :1] == 0, 1.0, ratio(images[:, :1], images, np.nan))
+        return np.stack(found) * shares
 
     def interval(
         self, values: np.ndarray, level: float, limits: Interval | None = (0.0, 1.0), label: int | None = None
@@ -188,11 +181,6 @@ class Jackknife:
             bounds = (1 - farthest, 1.0) if share else (0.0, farthest)
         return low + width * float(bounds[0]), low + width * float(bounds[1])
 
-    def interval_of(self, name: str, values: np.ndarray, level: float) -> Interval | None:
-        """Returns the `interval` of one of `HeldOut.metric_names`."""
-        label = int(name.removeprefix("recall_")) if name.startswith("recall_") else None
-        return self.interval(values, level, RANGES.get(name, (0.0, 1.0)), label)
-
     def _reach(self, values: np.ndarray, level: float) -> float:
         """Returns the standard error of a metric times the quantile of t, from its values without each unit, (K,)."""
         from scipy.special import stdtrit
@@ -208,68 +196,95 @@ class Jackknife:
         # Below one degree of freedom the quantile grows beyond any use.
         return float(np.sqrt(variances) * stdtrit(max(1.0, variances**2 / squares), (1 + level) / 2))
 
-    def ranking(self, test: HeldOut, scores: np.ndarray, precision: bool = False) -> dict[str, np.ndarray]:
-        """Returns `metrics.ranking` of scores (N, C): of all images, then without each unit, (1 + K,).
 
-        Folds that lack a class are left out. With `precision` also the average precision.
-        """
-        unit, found = np.searchsorted(self.units, test.subjects), {}
-        if precision:
-            left = np.arange(-1, len(self.units)) != unit[:, None]
-            weights = left * _shares(np.eye(scores.shape[1])[test.labels].T @ left)[test.labels]
-        for label in np.unique(test.labels):
-            positive, of_class = test.labels == label, scores[:, label]
-            counted = pairs_in_order(positive, of_class, test.fold)
-            # Pairs within a unit count for both of their images, but are left out once.
-            within = pairs_in_order(positive, of_class, test.fold * len(self.units) + unit)[:, positive]
-            own = [
-                np.bincount(unit, counts, len(self.units)) - np.bincount(unit[positive], inside, len(self.units))
-                for counts, inside in zip(counted, within, strict=True)
-            ]
-            total = counted[:, positive].sum(1, keepdims=True)
-            if total[1]:
-                right, pairs = np.concatenate([total, total - own], axis=1)
-                found[f"auc_{label}"] = ratio(right, pairs, np.nan)
-                if precision:
-                    found[f"pr_auc_{label}"] = average_precision(positive, of_class, test.fold, weights)
-        return with_means(found, np.bincount(test.labels), scores.shape[1])
-
-
-def confidence_intervals(
-    test: HeldOut, level: float, names: Sequence[str] = (), minus: HeldOut | None = None
-) -> dict[str, Interval]:
-    """Returns the interval of each metric, averaged over seeds; without metrics that have none.
+def summarize(test: HeldOut, level: float, names: Sequence[str] = (), minus: HeldOut | None = None) -> dict[str, Any]:
+    """Returns each metric, averaged over seeds (None where undefined), and ``intervals`` of those that have one.
 
     Args:
         test: the predictions.
-        level: confidence level.
+        level: confidence level; 0: there are no intervals.
         names: which metrics, by default `HeldOut.metric_names`.
-        minus: another model on the same images in the same order. The intervals are then those of the difference to
-            it, with the same subject left out for both: narrower than the two intervals of the models suggest, because
-            the difficulty of a subject is the same for both.
+        minus: another model on the same images in the same order. The numbers are then the differences to it, with the
+            same subject left out for both: their intervals are narrower than those of the models suggest, because the
+            difficulty of a subject is the same for both.
     """
+    if not level:
+        test = replace(test, subjects=np.zeros(len(test.labels)))
     jackknife, names = Jackknife.of(test), names or test.metric_names
     values, others = jackknife.values(test, names), jackknife.values(minus, names) if minus else {}
-    found = {
-        name: jackknife.interval(values[name] - others[name], level, limits=None)
-        if minus
-        else jackknife.interval_of(name, values[name], level)
-        for name in names
+    found, intervals = dict[str, Any](), {}
+    for name, of_metric in values.items():
+        difference = of_metric - others.get(name, 0)
+        found[name] = float(difference[0]) if np.isfinite(difference[0]) else None
+        limits = None if minus else RANGES.get(name, (0.0, 1.0))
+        label = int(name.removeprefix("recall_")) if name.startswith("recall_") else None
+        if interval := jackknife.interval(difference, level, limits, label):
+            intervals[name] = list(interval)
+    return found | {"intervals": intervals}
+
+
+def describe(test: HeldOut, level: float) -> dict[str, Any]:
+    """Returns `summarize` with ``pooled_auc``, as if all images were of one fold, ``confusion`` and ``per_class``."""
+    from sklearn.metrics import confusion_matrix
+
+    found, classes = summarize(test, level), range(test.probabilities.shape[2])
+    images, predicted = np.bincount(test.labels, minlength=len(classes)), test.probabilities.argmax(2)
+    confusion = [confusion_matrix(test.labels, of_seed, labels=classes) for of_seed in predicted]
+    more = {
+        "pooled_auc": summarize(replace(test, folds=None), 0, ["auc"])["auc"],
+        "confusion": np.mean(confusion, axis=0).tolist(),
+        "per_class": [
+            {name: found.pop(f"{name}_{label}", None if "auc" in name else 0.0) for name in BY_CLASS}
+            | {"count": int(images[label])}
+            for label in classes
+        ],
     }
-    return {name: interval for name, interval in found.items() if interval}
+    return found | more
 
 
-def summarize(test: HeldOut, level: float, names: Sequence[str] = (), equal: bool = False) -> dict[str, Any]:
-    """Returns each metric, averaged over seeds (None where undefined), and ``intervals`` of those that have one.
+def describe_seeds(test: HeldOut, level: float, seeds: Sequence[int]) -> dict[str, Any]:
+    """Returns `describe`, and the metrics of each seed: ``seeds``, ``per_seed``, and ``std``, the standard deviation.
 
-    The arguments are those of `confidence_intervals`, and `Jackknife.equal`.
+    ``std`` is that of the sample; None for one seed or an undefined metric.
     """
-    jackknife = Jackknife.of(test, equal=equal)
-    values = jackknife.values(test, names or test.metric_names)
-    found = {name: jackknife.interval_of(name, of_metric, level) for name, of_metric in values.items()}
-    intervals = {name: list(interval) for name, interval in found.items() if interval}
-    shown = {name: float(of_all) if np.isfinite(of_all := of_metric[0]) else None for name, of_metric in values.items()}
-    return shown | {"intervals": intervals}
+    per_seed = [evaluate(test.labels, of_seed, folds=test.folds) for of_seed in test.probabilities]
+    values = {name: [of_seed[name] for of_seed in per_seed] for name in METRICS}
+    known = {name: len(seeds) > 1 and None not in of_seeds for name, of_seeds in values.items()}
+    return describe(test, level) | {
+        "seeds": list(seeds),
+        "std": {name: float(np.std(of_seeds, ddof=1)) if known[name] else None for name, of_seeds in values.items()},
+        "per_seed": [{"seed": seed} | of_seed for seed, of_seed in zip(seeds, per_seed, strict=True)],
+    }
+
+
+def evaluate(
+    labels: np.ndarray, probabilities: np.ndarray, scores: np.ndarray | None = None, folds: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Returns every metric of one set of predictions, without intervals.
+
+    The predicted class is the class with the largest probability (the first one if several are equal). Precision,
+    recall and F1 that are 0/0 count as 0, also in the macro averages.
+
+    Args:
+        labels: int (N,), indices of the true classes.
+        probabilities: (N, C); each row is scaled to sum 1 for the logarithmic loss.
+        scores: (N, C), ranks the images for the AUC where it is finer than `probabilities`.
+        folds: (N,) names of the folds; None: all images are of one fold.
+
+    Returns:
+        ``accuracy``; ``macro_precision``, ``macro_recall`` (the balanced accuracy) and ``macro_f1``, plain means over
+        classes; the same as ``weighted_…``, weighted by true images; ``mcc`` (Matthews correlation coefficient);
+        ``auc`` and ``pr_auc``, also as ``macro_…`` and ``weighted_…``, see `metrics.areas`; ``pooled_auc``, as if all
+        images were of one fold; ``log_loss`` (nats); ``brier``, half of the squared error summed over classes (0 to 1;
+        for two classes the usual one); ``brier_scaled``, 1 − Brier score / that of the class shares (None for one
+        class); ``confusion`` (rows true, columns predicted); ``per_class``, a list of ``precision``, ``recall``,
+        ``f1``, ``auc``, ``pr_auc`` and ``count`` (true images).
+    """
+    ranking = None if scores is None else np.asarray(scores)[None]
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
+    found = describe(HeldOut(labels, probabilities[None], np.zeros(len(labels)), folds, ranking), level=0)
+    del found["intervals"]
+    return found
 
 
 def effective_number(images: np.ndarray) -> float:
@@ -279,17 +294,3 @@ def effective_number(images: np.ndarray) -> float:
     are alike.
     """
     return float(np.sum(images) ** 2 / np.sum(np.square(images))) if np.any(images) else 0.0
-
-
-def _without_each(counts: np.ndarray) -> np.ndarray:
-    """Returns the sum over units, then the sums without each unit: from (…, K), (…, 1 + K)."""
-    total = counts.sum(-1, keepdims=True)
-    return np.concatenate([total, total - counts], axis=-1)
-
-
-def _shares(images: np.ndarray) -> np.ndarray:
-    """Returns the weights, (C, 1 + K), with which the share of each class stays that of all images.
-
-    `images` counts each class, as from `_without_each`; NaN where no image of a class is left.
-    """
-    return np.where(images[:, :1] == 0, 1.0, ratio(images[:, :1], images, np.nan))

@@ -61,7 +61,7 @@ def operating_points(
         decided = replace(test, probabilities=np.stack([~positive, positive], axis=-1), scores=None)
         values = jackknife.values(decided, ("recall_0", "recall_1"))
         rates = {"sensitivity": values["recall_1"], "specificity": values["recall_0"]}
-        bounds = [jackknife.interval_of(name, values[name], level) for name in ("recall_1", "recall_0")]
+        bounds = [jackknife.interval(values[f"recall_{label}"], level, label=label) for label in (1, 0)]
         found.append({
             **{key: point[key] for key in ("target", "value", "thresholds")},
             **{name: float(rate[0]) for name, rate in rates.items()},

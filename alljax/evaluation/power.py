@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from alljax import progress
-from alljax.evaluation.intervals import HeldOut, Interval, Jackknife, confidence_intervals, effective_number
+from alljax.evaluation.intervals import HeldOut, Interval, Jackknife, effective_number, summarize
 
 FEW_SUBJECTS = 10
 """Below this effective number of subjects of a class its intervals are uncertain themselves."""
@@ -112,7 +112,7 @@ def simulate(test: HeldOut, name: str, goal: Goal, subjects: int, minus: HeldOut
             drawn = [rows[one] for rows in strata for one in generator.integers(len(rows), size=subjects)]
             names, chosen = np.repeat(np.arange(len(drawn)), [*map(len, drawn)]), np.concatenate(drawn)
             new, *other = (replace(each.take(chosen), subjects=names) for each in (test, minus) if each)
-            found += confidence_intervals(new, goal.level, [name], *other).values()
+            found += summarize(new, goal.level, [name], *other)["intervals"].values()
             update(1)
     if not found:
         return None

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from alljax.evaluation.intervals import HeldOut, summarize
-from alljax.evaluation.metrics import ranking
 
 
 def select(
@@ -25,19 +24,9 @@ def select(
     chosen, first = {}, next(iter(tests.values()))
     probabilities, folds = np.array(first.probabilities), np.asarray(first.folds)
     for fold, rows in members.items():
-        values = {name: _value(test, rows, metric) for name, test in tuning.items()}
+        values = {name: summarize(test.take(rows), 0, [metric])[metric] or 0 for name, test in tuning.items()}
         chosen[fold] = max(values, key=values.__getitem__)
         probabilities[:, folds == fold] = tests[chosen[fold]].probabilities[:, folds == fold]
     found = summarize(replace(first, probabilities=probabilities), level)
     interval = found["intervals"].get(metric)
     return {"nested": found[metric], "interval": interval, "chosen": [*chosen.values()], "metrics": found}
-
-
-def _value(test: HeldOut, rows: np.ndarray, metric: str) -> float:
-    """Returns a metric of some rows, averaged over seeds; an undefined AUC is 0."""
-    from sklearn.metrics import balanced_accuracy_score
-
-    labels, folds = test.labels[rows], np.asarray(test.folds)[rows]
-    if metric == "auc":
-        return float(np.mean([ranking(labels, of_seed[rows], folds).get("auc", 0) for of_seed in test.probabilities]))
-    return float(np.mean([balanced_accuracy_score(labels, of_seed[rows].argmax(1)) for of_seed in test.probabilities]))

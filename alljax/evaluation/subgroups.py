@@ -6,17 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from alljax.evaluation import metrics
 from alljax.evaluation.intervals import HeldOut, Jackknife, summarize
-from alljax.evaluation.metrics import (
-    METRICS,
-    count,
-    folds_are_complete,
-    from_counts,
-    pairs_in_order,
-    ranked_classes,
-    ranking,
-    ratio,
-)
+from alljax.evaluation.metrics import METRICS, folds_are_complete
 
 STRATA = 5
 """Strata of cell size within each fold, with equally many images each."""
@@ -68,30 +60,28 @@ def beyond_size(test: HeldOut, areas: np.ndarray, level: float) -> dict[str, Any
         rows = np.flatnonzero(test.fold == fold)
         stratum[rows] = np.argsort(np.argsort(areas[rows], kind="stable")) * STRATA // len(rows)
 
-    jackknife, strata = Jackknife.of(test), test.fold * STRATA + stratum
-    values, by_stratum = [], []
-    for scores in test.ranking:
-        undefined = {"auc": np.full(1 + len(jackknife.units), np.nan)}
-        values.append((undefined | jackknife.ranking(replace(test, folds=strata), scores))["auc"])
-        for label in ranked_classes(scores.shape[1]):
-            positive = test.labels == label
-            counts = pairs_in_order(positive, scores[:, label], strata)[:, positive]
-            right, pairs = (np.bincount(stratum[positive], of_images, STRATA) for of_images in counts)
-            by_stratum.append(ratio(right, pairs, np.nan))
-    mean = np.mean(values, axis=0)
+    jackknife, strata = Jackknife.of(test), replace(test, folds=test.fold * STRATA + stratum)
+    members = [rows for place in range(STRATA) if np.any(rows := stratum == place)]
+    values = _auc(jackknife, strata)
     return {
-        "auc": float(mean[0]) if np.isfinite(mean[0]) else None,
-        "interval": jackknife.interval(mean, level),
+        "auc": float(values[0]) if np.isfinite(values[0]) else None,
+        "interval": jackknife.interval(values, level),
         "strata": [
             {
-                "area": float(areas[stratum == place].mean()),
-                "images": int(np.sum(stratum == place)),
-                "auc": float(area) if np.isfinite(area) else None,
+                "area": float(areas[rows].mean()),
+                "images": int(rows.sum()),
+                "auc": float(area) if np.isfinite(area := _auc(jackknife, strata.take(rows))[0]) else None,
             }
-            for place, area in enumerate(np.mean(by_stratum, axis=0))
-            if np.any(stratum == place)
+            for rows in members
         ],
     }
+
+
+def _auc(jackknife: Jackknife, test: HeldOut) -> np.ndarray:
+    """Returns the AUC within folds, which may lack a class: of all images, then without each unit, (1 + K,)."""
+    unit, units = np.searchsorted(jackknife.units, test.subjects), len(jackknife.units)
+    per_seed = [metrics.areas(test.labels, scores, test.fold, unit, units) for scores in test.ranking]
+    return np.mean([of_seed.get("auc", np.full(1 + units, np.nan)) for of_seed in per_seed], axis=0)
 
 
 def spread(test: HeldOut, groups: np.ndarray) -> dict[str, float]:
@@ -104,17 +94,10 @@ def spread(test: HeldOut, groups: np.ndarray) -> dict[str, float]:
     Returns:
         `METRICS` without those that are undefined in a group; empty for one group.
     """
-    names, group = np.unique(groups, return_inverse=True)
-    rows, per_seed = [np.flatnonzero(group == index) for index in range(len(names))], []
-    for probabilities, scores in zip(np.asarray(test.probabilities, np.float64), test.ranking, strict=True):
-        confusion, loss = count(test.labels, probabilities, group, len(names))
-        per_seed.append(from_counts(confusion, loss.sum(1), np.unique(test.labels)))
-        areas = [ranking(test.labels[part], scores[part], test.fold[part]) for part in rows]
-        for name in ("auc", "pr_auc"):
-            per_seed[-1][name] = np.array([of_group.get(name, np.nan) for of_group in areas])
-    values = {name: np.mean([of_seed[name] for of_seed in per_seed], axis=0) for name in METRICS}
+    parts = [summarize(test.take(groups == name), 0, [*METRICS]) for name in np.unique(groups)]
+    values = {name: [part[name] for part in parts] for name in METRICS}
     return {
         name: float(np.std(of_groups, ddof=1))
         for name, of_groups in values.items()
-        if len(names) > 1 and np.isfinite(of_groups).all()
+        if len(parts) > 1 and None not in of_groups
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from alljax.evaluation.metrics import evaluate
+from alljax.evaluation.intervals import evaluate
 from alljax.paper import published
 from alljax.paper.published import Row
 from alljax.report.setting_names import setting_value

@@ -4,7 +4,7 @@ import numpy as np
 
 from alljax.errors import ConfigError, DataError
 from alljax.evaluation import power
-from alljax.evaluation.intervals import Jackknife, confidence_intervals
+from alljax.evaluation.intervals import Jackknife, summarize
 from alljax.evaluation.metrics import METRICS
 from alljax.report.tables import Table, Value, number_value
 from alljax.study.results import Study
@@ -33,7 +33,7 @@ def power_table(study: Study, metric: str, difference: float, share: float, imag
     for other in ("", *same[:1]):
         minus = study.predictions(other).held_out if other else None
         value = trials[best][name] - (trials[other][name] if other else 0)
-        interval = confidence_intervals(test, level, [name], minus).get(name)
+        interval = summarize(test, level, [name], minus)["intervals"].get(name)
         goal = power.Goal(difference, level, share if other else 0.0)
         parts = power.components(test, predictions.paths, name, minus)
         needed = power.subjects_needed(parts, goal)

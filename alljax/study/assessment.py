@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alljax.data.archive import natural_sort
-from alljax.evaluation import metrics
 from alljax.evaluation.calibration import calibration
-from alljax.evaluation.intervals import HeldOut, summarize
+from alljax.evaluation.intervals import HeldOut, describe, summarize
 from alljax.evaluation.metrics import folds_are_complete
 from alljax.evaluation.operating_points import operating_points
 from alljax.evaluation.selection import select
@@ -76,7 +75,7 @@ def _assess_trial(study: Study, name: str) -> dict[str, Any]:
     images = study.images.set_index("path")
     sized = "size_threshold" in study.split_of(name)["baselines"]
     found: dict[str, Any] = {
-        "ensemble": _describe(joint, level),
+        "ensemble": describe(joint, level),
         "calibration": calibration(test, level),
         "subgroups": subgroups(joint, _groups(study, joint, images.loc[np.unique(predictions.paths)], sized), level),
         "beyond_size": beyond_size(test, images["area"][predictions.paths].to_numpy(), level) if sized else None,
@@ -89,8 +88,9 @@ def _assess_trial(study: Study, name: str) -> dict[str, Any]:
         found["operating_points"] = operating_points(test, fold, result["operating_points"], level)
     if study.interval_unit == "subjects":
         by_image = [key for key in test.metric_names if "auc" not in key]
-        found["subjects"] = _describe(by_subject(joint, training_shares(joint)), level)
-        found["subjects"]["weighted"] = summarize(test, level, by_image, equal=True)
+        found["subjects"] = describe(by_subject(joint, training_shares(joint)), level)
+        _, unit, counts = np.unique(test.subjects, return_inverse=True, return_counts=True)
+        found["subjects"]["weighted"] = summarize(replace(test, weights=1 / counts[unit]), level, by_image)
     return found
 
 
@@ -129,9 +129,3 @@ def _subjects_table(study: Study) -> "DataFrame":
         table |= {f"log_odds_{label}": rows.ranking[0, :, number] for number, label in enumerate(classes)}
         tables.append(pandas.DataFrame(table))
     return pandas.concat(tables)
-
-
-def _describe(test: HeldOut, level: float) -> dict[str, Any]:
-    """Returns all metrics of predictions of one seed."""
-    found = metrics.evaluate(test.labels, test.probabilities[0], test.ranking[0], test.folds)
-    return summarize(test, level) | found | {"count": [of_class["count"] for of_class in found["per_class"]]}

@@ -20,7 +20,7 @@ from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_dataset
 from alljax.errors import ConfigError, Problems, first_few, plural
 from alljax.evaluation import baselines
-from alljax.evaluation.intervals import HeldOut
+from alljax.evaluation.intervals import HeldOut, describe
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import Preprocessing
 from alljax.study import identity, inner_folds, results, sweep
@@ -94,7 +94,9 @@ class Experiment:
         """The parts of metrics.json that do not depend on a model: data set, protocols, leaks, baselines."""
         divisions, level = {}, self.config.evaluation.level
         for name, division in self.divisions.items():
-            divisions[name] = division.description | {"baselines": baselines.evaluate(division.baselines, level)}
+            divisions[name] = division.description | {
+                "baselines": {rule: describe(test, level) for rule, test in division.baselines.items()}
+            }
         return {"dataset": self._describe_dataset(), "splits": divisions} | next(iter(divisions.values()))
 
     def _describe_dataset(self) -> dict[str, Any]:

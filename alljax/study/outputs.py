@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alljax.data import splits
-from alljax.evaluation import baselines, metrics, novelty
-from alljax.evaluation.intervals import Jackknife, confidence_intervals
+from alljax.evaluation import novelty
+from alljax.evaluation.intervals import Jackknife, describe_seeds, summarize
 from alljax.evaluation.subgroups import spread
 from alljax.study import inner_folds, results, workdir
 from alljax.study.experiment import Experiment
@@ -18,6 +18,9 @@ from alljax.training import checkpoints
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+COMPARED = ("accuracy", "macro_recall", "macro_f1", "auc")
+"""Metrics in which a model is compared with the size threshold."""
 
 
 def write_experiment(folder: Path, experiment: Experiment) -> None:
@@ -83,17 +86,20 @@ def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[s
     tested = [len(fold.test) for fold in experiment.folds(trial)]
     runs = [run.probabilities[:, :count] for run, count in zip(outcome.folds, tested, strict=True)]
     test = replace(rules["majority"], probabilities=np.concatenate(runs, axis=1), scores=None)
-    per_seed = [metrics.evaluate(test.labels, of_seed, folds=test.folds) for of_seed in test.probabilities]
-    seed, level, tested_subjects = trial.config.seed, trial.config.evaluation.level, Jackknife.of(test)
-    model = metrics.average_over_seeds(per_seed, range(seed, seed + len(per_seed)))
+    config, subjects = trial.config, Jackknife.of(test)
+    level, seeds = config.evaluation.level, range(config.seed, config.seed + len(test.probabilities))
+    model, improvement = describe_seeds(test, level, seeds), {}
+    if size := rules.get("size_threshold"):
+        difference = summarize(test, level, COMPARED, minus=size)
+        intervals = difference["intervals"].items()
+        improvement = {name: {"value": difference[name], "interval": interval} for name, interval in intervals}
     for label, of_class in enumerate(model["per_class"]):
-        of_class["subjects"] = tested_subjects.subjects[label]
-        of_class["effective_subjects"] = tested_subjects.effective[label]
+        of_class["subjects"] = subjects.subjects[label]
+        of_class["effective_subjects"] = subjects.effective[label]
     repeats = np.repeat([fold.repeat for fold in experiment.folds(trial)], tested)
     return model | {
-        "intervals": {name: list(interval) for name, interval in confidence_intervals(test, level).items()},
         "spread": {"folds": spread(test, test.fold), "repeats": spread(test, repeats)},
-        "size_improvement": baselines.size_improvement(test, rules.get("size_threshold"), level),
+        "size_improvement": improvement,
         "interval_unit": experiment.interval_unit,
         "level": level,
         **inner_folds.tune(

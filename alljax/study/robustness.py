@@ -10,7 +10,7 @@ from alljax import progress
 from alljax.data.dataset import Dataset
 from alljax.data.perturbation import PERTURBATIONS, perturb
 from alljax.errors import DataError
-from alljax.evaluation.intervals import HeldOut, confidence_intervals, summarize
+from alljax.evaluation.intervals import HeldOut, summarize
 from alljax.study import results, workdir
 from alljax.study.ensemble import open_ensemble
 from alljax.study.results import Predictions
@@ -63,10 +63,10 @@ def measure_robustness(folder: Path, trial: str, weights: str, count: int) -> No
         rows = [{"perturbation": "unperturbed", "severity": 0, "images": len(position), "metrics": before}]
         for name, severity, strength in conditions:
             test = classify(perturb(dataset, name, strength, seed))
-            after, paired = summarize(test, level, METRICS), confidence_intervals(test, level, METRICS, unperturbed)
-            differences = {key: after[key] - before[key] for key in METRICS if after[key] is not None}
+            after, paired = summarize(test, level, METRICS), summarize(test, level, METRICS, unperturbed)
+            differences = {key: value for key, value in paired.items() if value is not None}
             row = {"perturbation": name, "severity": severity, "strength": strength, "unit": PERTURBATIONS[name][0]}
-            rows.append(row | {"metrics": after, "differences": differences | {"intervals": paired}})
+            rows.append(row | {"metrics": after, "differences": differences})
     workdir.write_json(workdir.trial_folder(folder, ensemble.trial) / workdir.ROBUSTNESS, rows)
 
 

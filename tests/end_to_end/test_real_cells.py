@@ -154,8 +154,9 @@ def test_numbers_of_the_real_study_equal_an_independent_computation(real_study: 
     subjects = mean.groupby("subject").agg(label=("label", "first"), odds=("odds", "mean"))
     right = (subjects["odds"] > 0) == (subjects["label"] == "all")
     recalls = right.groupby(subjects["label"]).mean()
-    assert [evaluation["subjects"][f"recall_{label}"] for label in (1, 0)] == [recalls["all"], recalls["hem"]]
-    assert evaluation["subjects"]["count"] == [16, 31]
+    of_classes = evaluation["subjects"]["per_class"]
+    assert [of_class["recall"] for of_class in of_classes] == [recalls["hem"], recalls["all"]]
+    assert [of_class["count"] for of_class in of_classes] == [16, 31]
     assert recalls["all"] > 0.9 > 0.5 > recalls["hem"]
     assert evaluation["subjects"]["pooled_auc"] == pytest.approx(
         metrics.roc_auc_score(subjects["label"] == "all", subjects["odds"])

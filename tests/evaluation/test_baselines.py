@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 from alljax.data.splits import Fold
 from alljax.evaluation import baselines
 from alljax.evaluation.baselines import best_threshold
+from alljax.evaluation.intervals import describe
 
 
 def folds(parts: np.ndarray) -> list[Fold]:
@@ -26,7 +27,7 @@ def fit(labels: np.ndarray, areas: np.ndarray | None, folds: list[Fold], colors:
 
 
 def evaluate(labels: np.ndarray, areas: np.ndarray, folds: list[Fold]) -> dict:
-    return baselines.evaluate(fit(labels, areas, folds), 0.95)
+    return {name: describe(rule, 0.95) for name, rule in fit(labels, areas, folds).items()}
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -79,8 +80,7 @@ def test_size_and_color_is_a_logistic_regression_per_fold() -> None:
 def test_no_size_where_the_background_is_not_black() -> None:
     labels, _ = images(0.05)
     rules = fit(labels, None, folds(np.arange(300) % 2))
-    assert set(baselines.evaluate(rules, 0.95)) == {"majority", "size_and_color"}
-    assert baselines.size_improvement(rules["majority"], None, 0.95) == {}
+    assert set(rules) == {"majority", "size_and_color"}
 
 
 def test_majority_depends_on_training_images_only() -> None:
@@ -88,11 +88,3 @@ def test_majority_depends_on_training_images_only() -> None:
     majority = evaluate(labels, np.linspace(0.1, 1, 10), folds(np.arange(10) // 5))["majority"]
     assert majority["confusion"] == [[2, 4], [3, 1]]
     assert majority["pooled_auc"] == 0.5
-
-
-def test_size_improvement_of_the_size_threshold_itself_is_zero() -> None:
-    labels, areas = images(0.05)
-    size = fit(labels, areas, folds(np.arange(300) % 2))["size_threshold"]
-    found = baselines.size_improvement(size, size, 0.95)
-    assert found["accuracy"] == {"value": 0.0, "interval": [0.0, 0.0]}
-    assert set(found) == set(baselines.COMPARED)

@@ -5,8 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from alljax.evaluation.comparison import Ranking
-from alljax.evaluation.intervals import HeldOut, confidence_intervals
-from alljax.evaluation.metrics import evaluate
+from alljax.evaluation.intervals import HeldOut, evaluate, summarize
 
 SETTINGS = {"evaluation.resamples": 400, "evaluation.level": 0.95, "seed": 0}
 HONEST = {"s": {"protocol": {"leaky": False}}}
@@ -61,7 +60,7 @@ def test_differences_are_paired_and_simultaneous(labels: np.ndarray) -> None:
         assert difference.interval is not None
         low, high = difference.interval
         assert low <= difference.value <= high
-        single = confidence_intervals(tests[name].held_out, 0.95, ["auc"], minus=best)["auc"]
+        single = summarize(tests[name].held_out, 0.95, ["auc"], minus=best)["intervals"]["auc"]
         assert high - low > single[1] - single[0], "wide enough for all pairs at once"
     assert ranking.differences["trial0"].below
     assert not ranking.differences[ranking.order[1]].below

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from alljax.evaluation.intervals import HeldOut, confidence_intervals
+from alljax.evaluation.intervals import HeldOut, summarize
 
 ALL = (
     1053, 402, 352, 278, 268, 267, 253, 250, 246, 212, 201, 197, 197, 190, 181, 178, 178, 161, 155, 146, 145, 142, 113,
@@ -72,7 +72,7 @@ def coverage(design: str, condition: str, rounds: int = 2000) -> Mapping[str, fl
     covered = dict.fromkeys(METRICS, 0)
     for _ in range(rounds):
         test = simulate(generator, design, *CONDITIONS[condition])
-        for name, (low, high) in confidence_intervals(test, 0.95, METRICS).items():
+        for name, (low, high) in summarize(test, 0.95, METRICS)["intervals"].items():
             covered[name] += low <= truth[name] <= high
     return {name: count / rounds for name, count in covered.items()}
 

@@ -10,11 +10,10 @@ from sklearn import metrics
 from alljax.evaluation.intervals import (
     HeldOut,
     Jackknife,
-    confidence_intervals,
     effective_number,
+    evaluate,
     summarize,
 )
-from alljax.evaluation.metrics import evaluate
 from alljax.evaluation.subgroups import spread
 from alljax.evaluation.subjects import by_subject
 
@@ -95,16 +94,19 @@ def test_values_without_each_subject_are_those_of_a_loop(
     without = [reference(test, np.flatnonzero(names != unit)) for unit in jackknife.units]
     assert set(complete) == set(found)
     for name, values in found.items():
-        assert values == pytest.approx([complete[name], *(one[name] for one in without)], rel=1e-12), name
+        known = 1 if "pr_auc" in name else None  # the average precision has no interval
+        assert values[:known] == pytest.approx([complete[name], *(one[name] for one in without)][:known]), name
 
 
 def test_interval_is_the_stated_formula(clustered: Clustered) -> None:
     test = clustered(np.random.default_rng(3), (5, 8))
-    found = confidence_intervals(test, 0.9)
+    found = summarize(test, 0.9)["intervals"]
     sizes = np.unique(test.subjects, return_counts=True)[1]
     one_class = test.subjects.astype(int)[np.unique(test.subjects, return_index=True)[1]] < 5
     for name, value in reference(replace(test, folds=np.zeros(len(test.labels))), np.arange(len(test.labels))).items():
         values = Jackknife.of(test).values(test, [name])[name][1:]
+        if "pr_auc" in name:
+            continue
         parts = []
         for members in (one_class, ~one_class):
             count, kish = members.sum(), sizes[members].sum() ** 2 / np.sum(sizes[members] ** 2)
@@ -124,27 +126,27 @@ def test_interval_is_the_stated_formula(clustered: Clustered) -> None:
 def test_intervals_at_the_limits_are_wilsons() -> None:
     # Six subjects of class 0 with two images each, all right; four of class 1 with one image each, all wrong.
     test = two_classes("0" * 12 + "1" * 4, "aabbccddeeff" + "ghij", "0" * 16)
-    found = confidence_intervals(test, 0.95)
+    found = summarize(test, 0.95)["intervals"]
     assert found["recall_0"] == pytest.approx(tuple(stats.binomtest(6, 6).proportion_ci(method="wilson")))
     assert found["recall_1"] == pytest.approx(tuple(stats.binomtest(0, 4).proportion_ci(method="wilson")))
     assert found["accuracy"] == pytest.approx((0.75, 0.75)), "the share of a class is not noise"
     assert found["auc"] == found["macro_recall"] == pytest.approx((0.5, 0.5))
     right = two_classes("0" * 12 + "1" * 4, "aabbccddeeff" + "ghij", "0" * 12 + "1" * 4)
     expected = tuple(stats.binomtest(4, 4).proportion_ci(method="wilson"))  # the smaller number
-    found = confidence_intervals(right, 0.95)
+    found = summarize(right, 0.95)["intervals"]
     assert found["accuracy"] == found["auc"] == pytest.approx(expected)
     assert found["mcc"] == pytest.approx((2 * expected[0] - 1, 1))
 
 
 def test_one_subject_of_a_class_gives_no_interval() -> None:
     test = two_classes("0011111", "aabbcdd", "0101101")
-    assert confidence_intervals(test, 0.95) == {}
+    assert summarize(test, 0.95)["intervals"] == {}
     assert Jackknife.of(test).subjects == [1, 3]
 
 
 def test_class_without_images_does_not_prevent_intervals() -> None:
     test = HeldOut(np.array([0, 0, 1, 1]), np.tile([0.6, 0.3, 0.1], (1, 4, 1)), np.array(list("abcd")))
-    assert confidence_intervals(test, 0.95)["macro_recall"] == pytest.approx((1 / 3, 1 / 3))
+    assert summarize(test, 0.95)["intervals"]["macro_recall"] == pytest.approx((1 / 3, 1 / 3))
     assert evaluate(test.labels, test.probabilities[0])["macro_recall"] == pytest.approx(1 / 3)
 
 
@@ -160,23 +162,23 @@ def test_effective_number_of_subjects() -> None:
 def test_leaving_out_one_subject_per_fold_leaves_no_auc_over_images(clustered: Clustered) -> None:
     test = clustered(np.random.default_rng(6), (5, 6))
     test = replace(test, folds=test.subjects)
-    found = confidence_intervals(test, 0.95)
+    found = summarize(test, 0.95)["intervals"]
     assert "auc" not in found
     assert evaluate(test.labels, test.probabilities[0], folds=test.folds)["auc"] is None
     assert "macro_recall" in found
     assert set(test.metric_names) - set(found) == {name for name in test.metric_names if "auc" in name}
-    assert "auc" in confidence_intervals(by_subject(test), 0.95)
+    assert "auc" in summarize(by_subject(test), 0.95)["intervals"]
 
 
 def test_equal_weight_of_subjects(clustered: Clustered) -> None:
     test = clustered(np.random.default_rng(10), (6, 7))
     right = test.probabilities[0].argmax(1) == test.labels
     of_subject = {name: right[test.subjects == name].mean() for name in np.unique(test.subjects)}
-    found = summarize(test, 0.95, ["accuracy", "recall_1", "auc"], equal=True)
+    _, unit, counts = np.unique(test.subjects, return_inverse=True, return_counts=True)
+    found = summarize(replace(test, weights=1 / counts[unit]), 0.95, ["accuracy", "recall_1"])
     assert found["accuracy"] == pytest.approx(np.mean([*of_subject.values()]))
     recalls = [of_subject[name] for name in np.unique(test.subjects[test.labels == 1])]
     assert found["recall_1"] == pytest.approx(np.mean(recalls))
-    assert found["auc"] is None
     half = (
         stats.t.ppf(0.975, 6) * np.std(recalls, ddof=1) / math.sqrt(7) / (found["recall_1"] * (1 - found["recall_1"]))
     )
@@ -227,12 +229,12 @@ def test_spread_over_folds(clustered: Clustered) -> None:
 def test_paired_difference_is_narrower_and_zero_for_equal_models(clustered: Clustered) -> None:
     generator = np.random.default_rng(2)
     test = clustered(generator, (12, 12), seeds=2)
-    assert set(confidence_intervals(test, 0.95, minus=test).values()) == {(0.0, 0.0)}
+    assert {tuple(bounds) for bounds in summarize(test, 0.95, minus=test)["intervals"].values()} == {(0.0, 0.0)}
     worse = test.probabilities.copy()
     swapped = generator.random(len(test.labels)) < 0.04
     worse[:, swapped] = worse[:, swapped, ::-1]
-    low, high = confidence_intervals(test, 0.95, ["accuracy"], minus=replace(test, probabilities=worse))["accuracy"]
-    own = confidence_intervals(test, 0.95, ["accuracy"])["accuracy"]
+    low, high = summarize(test, 0.95, ["accuracy"], minus=replace(test, probabilities=worse))["intervals"]["accuracy"]
+    own = summarize(test, 0.95, ["accuracy"])["intervals"]["accuracy"]
     assert high - low < own[1] - own[0]
 
 
@@ -244,7 +246,7 @@ def test_intervals_over_subjects_have_coverage_and_those_over_images_do_not(clus
         test = clustered(generator, (15, 15), decimals=9)
         images = np.arange(len(test.labels)).astype(str)
         for unit, names in (("subjects", test.subjects), ("images", images)):
-            low, high = confidence_intervals(replace(test, subjects=names), 0.95, ["accuracy"])["accuracy"]
+            low, high = summarize(replace(test, subjects=names), 0.95, ["accuracy"])["intervals"]["accuracy"]
             covered[unit] += low <= truth <= high
     assert covered["subjects"] / rounds > 0.92
     assert covered["images"] / rounds < 0.8

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from alljax.evaluation.metrics import average_over_seeds, evaluate, pairs_in_order, ranking
+from alljax.evaluation.intervals import HeldOut, describe_seeds, evaluate
+from alljax.evaluation.metrics import pairs_in_order
 
 
 def test_row_of_the_papers_tables() -> None:
@@ -61,14 +62,14 @@ def test_scores_rank_and_probabilities_predict() -> None:
 
 
 def test_average_over_seeds_has_means_and_standard_deviation() -> None:
-    labels = np.array([0, 1])
-    per_seed = [evaluate(labels, np.array(rows)) for rows in ([[1, 0], [0, 1]], [[1, 0], [1, 0]])]
-    mean = average_over_seeds(per_seed, [7, 8])
+    test = HeldOut(np.array([0, 1]), np.array([[[1, 0], [0, 1]], [[1, 0], [1, 0]]]), np.array(["a", "b"]))
+    mean = describe_seeds(test, 0.95, [7, 8])
     assert mean["accuracy"] == 0.75
     assert mean["std"]["accuracy"] == pytest.approx(np.std([1, 0.5], ddof=1))
     assert mean["confusion"] == [[1, 0], [0.5, 0.5]]
     assert [one["seed"] for one in mean["per_seed"]] == mean["seeds"] == [7, 8]
-    assert average_over_seeds(per_seed[:1], [7])["std"]["accuracy"] is None
+    single = describe_seeds(HeldOut(test.labels, test.probabilities[:1], test.subjects), 0.95, [7])
+    assert single["std"]["accuracy"] is None
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -97,8 +98,8 @@ def test_different_scales_of_folds_do_not_lower_the_auc() -> None:
 
 def test_fold_without_a_class_has_no_auc() -> None:
     labels, shares = np.repeat([0, 1], 5), np.full((11, 2), 0.5)
-    assert ranking(labels, shares[:10], labels) == {}
-    assert ranking(np.append(labels, 1), shares, np.append(labels, 0)) == {}
+    assert evaluate(labels, shares[:10], folds=labels)["auc"] is None
+    assert evaluate(np.append(labels, 1), shares, folds=np.append(labels, 0))["auc"] is None
 
 
 def test_pairs_in_order_are_those_of_a_double_loop() -> None:
@@ -108,7 +109,7 @@ def test_pairs_in_order_are_those_of_a_double_loop() -> None:
         generator.integers(8, size=60) / 8,
         generator.integers(4, size=60),
     )
-    for image, found in enumerate(pairs_in_order(positive, scores, groups).T):
+    for image, found in enumerate(pairs_in_order(positive, scores, groups)[0].T):
         others = np.flatnonzero((groups == groups[image]) & (positive != positive[image]))
         ahead = np.sign(scores[image] - scores[others]) * (1 if positive[image] else -1)
         assert found.tolist() == [np.sum(ahead + 1) / 2, len(others)]

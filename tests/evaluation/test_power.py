@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alljax.evaluation import power
-from alljax.evaluation.intervals import HeldOut, confidence_intervals
+from alljax.evaluation.intervals import HeldOut, summarize
 
 METRIC = "macro_recall"
 
@@ -53,7 +53,7 @@ def test_new_studies_reach_the_goal(share: float) -> None:
     reached = []
     for _ in range(300):
         new, rival = draw(generator, subjects, goal.difference)
-        low, high = confidence_intervals(new, 0.95, [METRIC], rival if share else None)[METRIC]
+        low, high = summarize(new, 0.95, [METRIC], rival if share else None)["intervals"][METRIC]
         reached.append(low > 0 if share else (high - low) / 2)
     simulated = power.simulate(one, METRIC, goal, subjects, minus)
     assert np.mean(reached) == pytest.approx(share or goal.difference, abs=0.06 if share else 0.006)

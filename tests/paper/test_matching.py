@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from alljax.evaluation.metrics import evaluate
+from alljax.evaluation.intervals import evaluate
 from alljax.paper import matching, published
 from alljax.study.results import Study
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from alljax import config as configs
-from alljax.evaluation.intervals import HeldOut, confidence_intervals
-from alljax.evaluation.metrics import average_over_seeds, evaluate
+from alljax.evaluation.intervals import HeldOut, describe_seeds, evaluate
 from alljax.report.report import write_report
 from alljax.study.results import Predictions, Study
 from alljax.study.sweep import expand
@@ -46,12 +45,11 @@ def make_study() -> Callable[..., Study]:
             logits = noise + generator.normal(scale=0.5, size=(seeds, *noise.shape))
             logits[:, np.arange(160), labels] += max(0.0, 2 - step * place)
             scores = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))[:, rows]
-            result = average_over_seeds([evaluate(labels[rows], one) for one in scores], range(seeds))
-            held_out = HeldOut(labels[rows], scores, names[rows])
+            result = describe_seeds(HeldOut(labels[rows], scores, names[rows]), 0.95, range(seeds))
             for of_class in result["per_class"]:
                 of_class |= {"subjects": 20, "effective_subjects": 20.0}
             split = "leaky" if place < leaky else "honest"
-            trials[trial.name] = {**result, **COMMON, "intervals": confidence_intervals(held_out, 0.95), "split": split}
+            trials[trial.name] = {**result, **COMMON, "split": split}
             settings[trial.name] = json.loads(json.dumps(configs.flatten(trial.config)))
             path, name = paths[rows], names[rows]
             predictions[trial.name] = Predictions(path, name, name, np.full(len(name), "0 0"), labels[rows], scores)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from alljax.data.readers import open_dataset
-from alljax.evaluation.intervals import confidence_intervals
+from alljax.evaluation.intervals import summarize
 from alljax.report import findings, model_tables, page, plots, report
 from alljax.report.tables import Figure, Section, Table, Value
 from alljax.study import workdir
@@ -90,7 +90,7 @@ def test_page_opens_with_the_best_model_and_its_intervals(toy_report: Path, toy_
     low, high = result["intervals"]["auc"]
     assert best in start
     assert f"AUC {result['auc']:.3f} [{low:.3f}, {high:.3f}]" in start
-    recalls = confidence_intervals(study.predictions(best).held_out, 0.95, ["recall_1"])["recall_1"]
+    recalls = summarize(study.predictions(best).held_out, 0.95, ["recall_1"])["intervals"]["recall_1"]
     sensitivity = f"{result['per_class'][1]['recall']:.1%} [{100 * recalls[0]:.1f}, {100 * recalls[1]:.1f}]"
     assert f"recall of ALL (leukemic blast) {sensitivity}" in start
     assert "Positive class: ALL (leukemic blast)" in start

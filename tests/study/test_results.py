@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from study.conftest import TRIAL, change_json
 
 from alljax.errors import WorkdirError
-from alljax.evaluation.intervals import Jackknife, confidence_intervals
+from alljax.evaluation.intervals import Jackknife, summarize
 from alljax.evaluation.subgroups import spread
 from alljax.study import workdir
 from alljax.study.results import merge_shards, read_study
@@ -46,7 +46,7 @@ def test_predictions_and_metrics_agree(toy_study: Path) -> None:
     assert metrics["accuracy"] == pytest.approx(correct.mean())
     assert metrics["std"]["accuracy"] == pytest.approx(np.std(correct.mean(1), ddof=1))
     assert metrics["interval_unit"] == "subjects"
-    found = confidence_intervals(predictions.held_out, 0.95)
+    found = summarize(predictions.held_out, 0.95)["intervals"]
     assert metrics["intervals"].keys() == found.keys()
     for key, interval in found.items():
         assert metrics["intervals"][key] == pytest.approx(interval), key
