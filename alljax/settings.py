@@ -161,7 +161,6 @@ SETTINGS: dict[str, Setting] = {
     "mesh.fsdp": Setting(1, "finetune: number of devices that shard parameters and optimizer state", minimum=1),
     "profile": Setting(0, "finetune: number of steps in a profiler trace; 0: no trace"),
     "features.batch_size": Setting(16, "batch size of feature extraction", minimum=1),
-    "features.augment": _choice("dihedral: also features of the seven rotated and flipped images", "none", "dihedral"),
     "features.memory": _choice("where heads read features; auto: the device if they fit", "auto", "device", "disk"),
     "study.sweep": Setting((), "pairs (setting, values) or (settings, rows of values); the trials are their product"),
     "study.select": _choice("how a fold's best trial is chosen: by other or inner folds", "other_folds", "nested"),
@@ -177,7 +176,7 @@ SETTINGS: dict[str, Setting] = {
 }
 
 # Settings that `study.sweep` may contain; the images are the same in all trials of a study.
-SWEEPABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augment.", "features.augment")
+SWEEPABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augment.")
 
 
 def describe() -> str:

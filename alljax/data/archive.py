@@ -1,9 +1,7 @@
 """A folder or a zip as one list of files, read in place.
 
-A zip inside a folder is listed like a folder of the same name, so that several downloaded zips need no unpacking.  The
-numbered parts of one download, ``cells-20240101T101500Z-001.zip`` and ``…-002.zip``, are listed like one folder.
-
-Declared sizes, of members of zips and arrays of .npz files, are checked before memory is used.
+A zip inside a folder is listed like a folder of the same name, and the numbered parts of one download,
+``cells-20240101T101500Z-001.zip`` and ``…-002.zip``, like one folder.
 """
 
 import atexit
@@ -41,7 +39,7 @@ class Archive:
     """The files of a zip, or of a folder with its subfolders (links are followed) and zips, or one image file.
 
     `paths` are relative to `root`, in natural order, without hidden and system files: files, and folders with a slash
-    at the end (in a zip, only those that it lists).  `notes` are remarks for the user.
+    at the end (in a zip, only those that it lists); `images` have an image suffix.  `notes` are remarks for the user.
     """
 
     def __init__(self, root: Path) -> None:
@@ -67,15 +65,12 @@ class Archive:
             listed = first_few(str(os.fsencode(path)) for path in wrong)
             raise DataError(f"{self.root}: names that are not valid UTF-8: {listed}; rename these files or folders")
         self.paths = tuple(natural_sort(paths))
+        self.images = tuple(filter(is_image, self.paths))
         self.notes = []
         if undecoded:
             names = f"{plural(len(undecoded), 'name')} in zips may be wrong, because their encoding is unknown"
             fix = "if so, unpack the zip, or make it with names in UTF-8"
             self.notes.append(f"{names}: {first_few(undecoded)}; {fix}")
-
-    def images(self) -> tuple[str, ...]:
-        """Returns the files with an image suffix."""
-        return tuple(path for path in self.paths if is_image(path))
 
     def read(self, path: str) -> bytes:
         """Returns the bytes of a file; safe to call from several threads."""

@@ -53,12 +53,10 @@ PROTOCOL_COLUMNS = {
 def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Decodes every image of all subsets of a source and lists what is missing or wrong.
 
-    C-NMC 2019 is compared with the list of its files and their sizes.  In other sources a size is unexpected if more
-    than half of the images have another one.  `overrides` are words of the command line (``--config.data.classes=…``).
-
-    Returns the findings, ready for JSON: ``name`` of the data set, ``complete`` (no problems), ``groups`` (rows of
-    `COLUMNS`; None where the expected number is unknown), ``problems`` (key of `PROBLEMS` → everything concerned),
-    ``sizes`` ("width × height" → images) and ``notes``.
+    In other sources than C-NMC 2019 a size is unexpected if more than half of the images have another one. `overrides`
+    are words of the command line (``--config.data.classes=…``).  Returns the findings, ready for JSON: ``name`` of the
+    data set, ``complete`` (no problems), ``groups`` (rows of `COLUMNS`; None where the expected number is unknown),
+    ``problems`` (key of `PROBLEMS` → everything concerned), ``sizes`` ("width × height" → images) and ``notes``.
     """
     data = configs.load(overrides=overrides).data
     dataset = open_all(source, data.classes, data.name_pattern, data.synthetic, strict=False)
@@ -96,9 +94,6 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
 
 def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Compares all images of all subsets of a source, labeled or not, and counts what leaks under each protocol.
-
-    Subject names that share an image, or are known to belong to one subject, are merged.  Near duplicates are reported
-    and do not merge subjects.
 
     Returns the findings, ready for JSON: ``images``, ``subject_names`` (numbers), ``exact`` and ``near`` duplicates
     (`_duplicates`), ``merged`` subjects, ``notes`` of the data set, ``protocols``: the test images of each of which
@@ -187,8 +182,7 @@ def _compare(
         if known in present:  # in two subsets
             problems["repeated"].append(path)
         present.add(known)
-    if complete:
-        problems["missing"] = [_location(record) for record in cnmc.missing(dataset.records, tuple(cnmc.COUNTS))]
+    problems["missing"] = [_location(known) for known in complete.values() if known not in present]
     images, subjects = _count(present, dataset.classes)
     of_images, of_subjects = _count(complete.values(), dataset.classes)
     rows = []
@@ -211,9 +205,9 @@ def _location(record: Record) -> str:
 
 
 def _duplicates(table: "DataFrame", key: str) -> dict[str, Any]:
-    """Returns the paths of each of the ``groups`` of images with an equal `key`, and the number of groups: see below.
+    """Returns the paths of the ``groups`` of images with an equal `key`, and counts of groups (`DUPLICATE_COLUMNS`).
 
-    `DUPLICATE_COLUMNS` has what they are counted by; groups of several classes are ``contradictory``.
+    Groups with images of several classes are ``contradictory``.
     """
     repeated = table[table.duplicated(key, keep=False)].groupby(key, sort=False)
     groups, several = repeated["path"].agg(list), repeated[DIFFERENCES].nunique() > 1

@@ -69,11 +69,6 @@ def turn(image: jax.Array, quarters: jax.Array) -> jax.Array:
     return jnp.where(quarters >= 2, image[:, ::-1], image)
 
 
-def dihedral(image: jax.Array, view: jax.Array) -> jax.Array:
-    """Returns view 0 … 7 of a square image (S, S, 3): from 4 on mirrored left to right, then ``view % 4`` turns."""
-    return turn(jnp.where(view >= 4, image[:, ::-1], image), view % 4)
-
-
 def draw_affine(key: jax.Array, settings: ConfigDict) -> tuple[jax.Array, jax.Array]:
     """Samples a rotation and zoom about the center, then a shift, then a crop, as matrix and offset of `affine`.
 
@@ -139,29 +134,15 @@ def cutout(key: jax.Array, image: jax.Array, side: float) -> jax.Array:
     return jnp.where(inside[..., None], 0.0, image)
 
 
-def separate_stains(image: jax.Array) -> jax.Array:
-    """Returns the amounts of hematoxylin, eosin and DAB, float32 (…, 3), of RGB in 0 … 255.
-
-    Color deconvolution: optical densities ``-ln(image / 255)`` are sums over stains (`RGB_FROM_HED`).  Values below 1
-    count as 1.  scikit-image's `rgb2hed` is this divided by ``-ln(1e-6)`` and clipped at 0.
-    """
-    density = -jnp.log(jnp.maximum(image, 1.0) / 255)
-    return jnp.matmul(density, jnp.asarray(HED_FROM_RGB, jnp.float32), precision="highest")
-
-
-def combine_stains(stains: jax.Array) -> jax.Array:
-    """Returns the RGB, float32 (…, 3) in 0 … 255, of amounts of stains: the inverse of `separate_stains`."""
-    return 255 * jnp.exp(-jnp.matmul(stains, jnp.asarray(RGB_FROM_HED, jnp.float32), precision="highest"))
-
-
 def jitter_stains(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
     """Changes the amount h of each stain to ``a·h + b`` with a from 1 ± strength and b from ± strength.
 
-    Tellez et al., "Whole-slide mitosis detection in H&E breast histology using PHH3 as a reference to train distilled
-    stain-invariant convolutional networks", 2018, doi 10.1109/TMI.2018.2820199.  Blood smears are not stained with H&E,
-    but the three stains span all colors.
+    Optical densities ``-ln(image / 255)`` are sums over stains (`RGB_FROM_HED`).  Tellez et al., "Whole-slide mitosis
+    detection in H&E breast histology using PHH3 as a reference to train distilled stain-invariant convolutional
+    networks", 2018, doi 10.1109/TMI.2018.2820199.  Blood smears have other stains, but these three span all colors.
     """
     scale, offset = jax.random.uniform(key, (2, 1, 1, 3), minval=-strength, maxval=strength)
-    stains = separate_stains(image)
-    # The change multiplies the image, so that black, whose density is infinite, stays black.
-    return image * (combine_stains(stains * scale + offset) / 255)
+    density = -jnp.log(jnp.maximum(image, 1.0) / 255)
+    stains = jnp.matmul(density, jnp.asarray(HED_FROM_RGB, jnp.float32), precision="highest")
+    changed = jnp.matmul(stains * scale + offset, jnp.asarray(RGB_FROM_HED, jnp.float32), precision="highest")
+    return image * jnp.exp(-changed)  # so that black, whose density is infinite, stays black

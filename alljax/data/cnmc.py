@@ -51,12 +51,14 @@ def read_cnmc(archive: Archive) -> Dataset | None:
     Where no folder names the subset or the fold, the file name determines it: the names of the complete data set are
     known.  Returns None for another data set, in which more images have other names.
     """
-    original = _original_names(archive)
+    # The label CSV of the preliminary phase has the original names, "Patient_ID", of the new ones, without suffix.
+    texts = [archive.read(path).decode(errors="replace") for path in archive.paths if LABEL_FILE.search(path)]
+    original = {new: old for text in texts for old, new in _LABEL_ROW.findall(text)}
     records: dict[tuple[str, ...], Record] = {}
     skipped: dict[str, list[str]] = defaultdict(list)
     contradictory, named = skipped["contradictory"], 0
     # Unpacked files before members of zips: of repeated images, the first is used.
-    for path in sorted(archive.images(), key=lambda path: ".zip/" in path.lower()):
+    for path in sorted(archive.images, key=lambda path: ".zip/" in path.lower()):
         subset, fold, folder = _locate(archive, path)
         stem = PurePosixPath(path).stem
         record = _record(path, original.get(stem, stem) if subset == "prelim" else stem, subset, fold)
@@ -115,27 +117,16 @@ def group(record: Record, classes: Sequence[str] = CLASSES) -> tuple[str, str, s
     return record.subset, record.fold, "" if record.label == UNLABELED else classes[record.label]
 
 
-def missing(records: Iterable[Record], subsets: Sequence[str]) -> list[Record]:
-    """Returns the images of `subsets` in the complete data set that no subset of a copy has, ordered as `expected`."""
-    present = {identity(record) for record in records}
-    return [record for key, record in expected().items() if record.subset in subsets and key not in present]
-
-
 def check_complete(records: Iterable[Record], subsets: Sequence[str], source: str) -> None:
     """Refuses a copy in which images of the `subsets` to be used are missing; `source` is its name for the message."""
-    absent = missing(records, subsets)
-    if not absent:
-        return
-    of, counts = Counter(map(group, expected().values())), []
-    for (subset, fold, label), count in Counter(map(group, absent)).items():
-        words = filter(None, (subset, fold and f"fold {fold}", label))
-        counts.append(f"{count:,} of {of[subset, fold, label]:,} {' '.join(words)}")
-    raise DataError(
-        f"{source}: {plural(len(absent), 'image')} of C-NMC 2019 missing ({', '.join(counts)}): "
-        f"{first_few(record.path for record in absent)}; use the incomplete copy with "
-        f"--config.data.allow_partial=true, or list the missing images with `alljax data verify --source "
-        f"{shlex.quote(source)}`"
-    )
+    present = {identity(record) for record in records}
+    absent = [record.path for key, record in expected().items() if record.subset in subsets and key not in present]
+    if absent:
+        raise DataError(
+            f"{source}: {plural(len(absent), 'image')} of C-NMC 2019 missing: {first_few(absent)}; use the incomplete "
+            f"copy with --config.data.allow_partial=true, or list the missing images with `alljax data verify --source "
+            f"{shlex.quote(source)}`"
+        )
 
 
 def _locate(archive: Archive, path: str) -> tuple[str, str, str]:
@@ -163,12 +154,6 @@ def _record(path: str, name: str, subset: str, fold: str) -> Record | None:
     return Record(path, CLASSES.index(label), subject, field, cell, fold, subset or "train")
 
 
-def _original_names(archive: Archive) -> dict[str, str]:
-    """Reads the label CSV of the preliminary phase: the original names, "Patient_ID", by new ones, without suffix."""
-    texts = [archive.read(path).decode(errors="replace") for path in archive.paths if LABEL_FILE.search(path)]
-    return {new: old for text in texts for old, new in _LABEL_ROW.findall(text)}
-
-
 def _notes(records: Sequence[Record]) -> tuple[str, ...]:
     pairs = [(record, expected().get(identity(record))) for record in records]
     counts = Counter(known.subset for _, known in pairs if known)
@@ -181,11 +166,9 @@ def _notes(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _parse_line(line: str) -> Iterable[Record]:
-    where, _, cells = line.partition(": ")
-    subset, fold, label, subject = where.split()
+    subset, fold, label, subject, *fields = line.replace(":", "").split()
     fold = fold.removeprefix("fold_") if subset == "train" else ""
-    for item in cells.split():
-        field, _, ranges = item.partition("/")
+    for field, _, ranges in (item.partition("/") for item in fields):
         for numbers in ranges.split(","):
             first, _, last = numbers.partition("-")
             for cell in map(str, range(int(first), int(last or first) + 1)):

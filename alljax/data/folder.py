@@ -31,19 +31,20 @@ def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str]
     """Reads ``root/[subset]/class/[subject]/file``, with the classes sorted by name.
 
     Given `classes`, the folders on the uppermost level with one of these names are the classes.  Outer folders that
-    contain everything are skipped in a zip, and in a folder that contains only zips.
-
-    The subject is the folder below the class, if any; the same subject name in two classes is the same subject.
-    Folders of the same names in every class, and ranges of numbers (``0001-1000``), are not subjects.  The groups
-    `subject`, `field` and `cell` of a name pattern take precedence; it is searched in each file name, or, if it
-    contains a slash, in the path without outer folders, subsets and folds.
+    contain everything are skipped in a zip, and in a folder that contains only zips.  Folders of the same names in
+    every class, and ranges of numbers (``0001-1000``), are not subjects.  The groups `subject`, `field` and `cell` of a
+    name pattern take precedence; it is searched in each file name, or, if it contains a slash, in the path without
+    outer folders, subsets and folds.
     """
-    pattern = _compile(name_pattern)
+    pattern = compile_pattern("data.name_pattern", name_pattern, repeats=6)
+    if name_pattern and not {*_NAMED}.intersection(pattern.groupindex):
+        example = r"'^(?P<subject>\d+)_'"
+        raise ConfigError(f"data.name_pattern {name_pattern!r} has no group subject, field or cell, as in {example}")
     notes: list[str] = []
     paths = [path for path in archive.paths if ".zip/" not in path.lower()]
     if not any(map(is_image, paths)):
         paths = [*archive.paths]
-    elif zipped := len(archive.images()) - sum(map(is_image, paths)):
+    elif zipped := len(archive.images) - sum(map(is_image, paths)):
         notes.append(f"skipped {plural(zipped, 'image')} in zips, because there are unpacked images")
     keys = {*map(normalize, classes)}
     places = _locate(archive, paths, keys, notes)
@@ -167,11 +168,3 @@ def _are_ranges(names: Collection[str]) -> bool:
     found = [match for name in names if (match := _RANGE.fullmatch(name))]
     bounds = chain(*sorted((int(match[1]), int(match[2])) for match in found))
     return len(found) == len(names) and all(first <= second for first, second in pairwise(bounds))
-
-
-def _compile(name_pattern: str) -> re.Pattern[str]:
-    pattern = compile_pattern("data.name_pattern", name_pattern, repeats=6)
-    if name_pattern and not {*_NAMED}.intersection(pattern.groupindex):
-        example = r"'^(?P<subject>\d+)_'"
-        raise ConfigError(f"data.name_pattern {name_pattern!r} has no group subject, field or cell, as in {example}")
-    return pattern

@@ -4,7 +4,6 @@ import hashlib
 import io
 import struct
 from functools import lru_cache
-from math import gcd
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,6 @@ READING_VERSION = 1
 """Increased by every change of decoding or resizing that changes pixels: features of other versions are not used."""
 
 FIX = "; replace or remove it"
-
-REACH = {"nearest": 0, "box": 0, "bilinear": 1, "hamming": 1, "bicubic": 2, "lanczos": 3}
-"""Pillow's filters and their radius in input pixels where an image does not shrink."""
 
 # Magic, offset of the pixels, size of the header, width, height, planes, bits per pixel, compression.
 _BMP_HEADER = struct.Struct("<2s8xIIiiHHI")
@@ -101,26 +97,19 @@ def resize(pixels: Pixels, square: Pixels, interpolation: str, antialias: bool) 
     """Resizes an image to `square`, zeros of shape (S, S, 3) that receive the result, ignoring its aspect ratio.
 
     With antialiasing the filter widens where the image shrinks, and the result has the bits of Pillow's ``resize``,
-    which torchvision uses on Pillow images.  Without it the filter uses the nearest 2 × 2 (bilinear) or 4 × 4 (bicubic)
-    pixels, as ``tf.image.resize`` does in Keras's ``image_dataset_from_directory``, rounded to 8 bits.
+    which torchvision uses on Pillow images.  Without it bilinear interpolation uses the nearest 2 × 2 pixels, as
+    ``tf.image.resize`` does in Keras's ``image_dataset_from_directory``, rounded to 8 bits.
     """
     if pixels.strides[2] < 0:  # a BMP file stores blue first: its bytes are resized in their own order
         pixels, square = pixels[..., ::-1], square[..., ::-1]
-    height, width, _ = pixels.shape
     size = len(square)
-    # Pillow chooses the order of its two passes by the shape of the image; for a square it is the order used here.
-    if not REACH[interpolation] or (antialias and width != height):
-        image = Image.fromarray(pixels).resize((size, size), Image.Resampling[interpolation.upper()])
-        square[...] = np.asarray(image)
+    if antialias or interpolation != "bilinear":
+        square[...] = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling[interpolation.upper()]))
         return
-    # Segmented cells are on black, which stays black under every filter: only the rectangle around them is computed.
-    flat = pixels.reshape(height, 3 * width)
-    down, across = np.flatnonzero(flat.max(1)), np.flatnonzero(flat.max(0)) // 3
-    if len(down):
-        rows = _output_range(down[0], down[-1] + 1, height, size, interpolation)
-        columns = _output_range(across[0], across[-1] + 1, width, size, interpolation)
-        part = _antialiased if antialias else _sampled
-        square[slice(*rows), slice(*columns)] = part(pixels, size, interpolation, rows, columns)
+    blended = pixels.astype(np.float32)
+    for weights in [_weights(length, size) for length in pixels.shape[:2]]:
+        blended = (weights @ blended.reshape(len(blended), -1)).reshape(size, *blended.shape[1:]).swapaxes(0, 1)
+    square[...] = np.rint(blended).clip(0, 255)
 
 
 def _plain_bmp(data: bytes) -> Pixels | None:
@@ -156,68 +145,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _output_range(first: int, last: int, length: int, size: int, interpolation: str) -> tuple[int, int]:
-    """Returns the bounds of the output pixels that depend on the input pixels first … last - 1.
-
-    The bounds are multiples of the odd part of the reduced denominator of length / size: there the positions in the
-    input are exact in float32.
-    """
-    scale = length / size
-    reach = REACH[interpolation] * max(scale, 1) + 1
-    step = size // gcd(size, length)
-    step //= step & -step
-    low = max(int((first - reach) / scale) // step * step, 0)
-    high = -(-int((last + reach) / scale + 1) // step) * step
-    return low, min(high, size)
-
-
-def _antialiased(
-    pixels: Pixels, size: int, interpolation: str, rows: tuple[int, int], columns: tuple[int, int]
-) -> Pixels:
-    """Returns these rows and columns of the resized image, equal to those of resizing all of it."""
-    resampling, scale = Image.Resampling[interpolation.upper()], len(pixels) / size
-    reach = REACH[interpolation] * max(scale, 1) + 1
-    top, left = (max(int(first * scale - reach), 0) for first in (rows[0], columns[0]))
-    bottom, right = (int(last * scale + reach) + 1 for last in (rows[1], columns[1]))
-    image = Image.fromarray(pixels[top:bottom, left:right])
-    wide, high = columns[1] - columns[0], rows[1] - rows[0]
-    across = (columns[0] * scale - left, 0, columns[1] * scale - left, image.height)
-    down = (0, rows[0] * scale - top, wide, rows[1] * scale - top)
-    return np.asarray(image.resize((wide, image.height), resampling, across).resize((wide, high), resampling, down))
-
-
-def _sampled(pixels: Pixels, size: int, interpolation: str, rows: tuple[int, int], columns: tuple[int, int]) -> Pixels:
-    """Returns these rows and columns of an image resized without antialiasing."""
-    sides = zip(pixels.shape[:2], (rows, columns), strict=True)
-    down, across = (_weights(length, size, interpolation)[slice(*bounds)] for length, bounds in sides)
-    needed = [slice(weights.indices.min(), weights.indices.max() + 1) for weights in (down, across)]
-    blended = pixels[tuple(needed)].astype(np.float32)
-    for weights, part in zip((down, across), needed, strict=True):
-        blended = (weights[:, part] @ blended.reshape(len(blended), -1)).reshape(-1, *blended.shape[1:]).swapaxes(0, 1)
-    return np.rint(blended).clip(0, 255).astype(np.uint8)
-
-
 @lru_cache(maxsize=64)
-def _weights(length: int, size: int, interpolation: str) -> Any:
-    """Returns the weight of each input pixel in each output pixel, sparse (size, length).
-
-    Pixel centers are at half-integers.  Bicubic is the kernel of Keys (1981) with a = -0.5.  Weights of pixels outside
-    the image are redistributed among those inside.
-    """
+def _weights(length: int, size: int) -> Any:
+    """Returns the bilinear weight of each input pixel in each output pixel, sparse (size, length)."""
     from scipy import sparse  # importing it takes a tenth of a second
 
-    reach = REACH[interpolation]
-    centers = (np.arange(size) + 0.5) * length / size - 0.5
-    positions = np.floor(centers).astype(np.int32)[:, None] + np.arange(1 - reach, 1 + reach, dtype=np.int32)
-    distances = np.abs(centers[:, None] - positions)
-    if interpolation == "bilinear":
-        weights = 1 - distances
-    else:
-        near = (1.5 * distances - 2.5) * distances**2 + 1
-        far = ((2.5 - 0.5 * distances) * distances - 4) * distances + 2
-        weights = np.where(distances < 1, near, far)
-    weights[(positions < 0) | (positions >= length)] = 0
-    weights /= weights.sum(1, keepdims=True)
-    starts = np.arange(0, positions.size + 1, 2 * reach, dtype=np.int32)
-    columns = positions.clip(0, length - 1).ravel()
-    return sparse.csr_array((weights.astype(np.float32).ravel(), columns, starts), (size, length))
+    centers = ((np.arange(size) + 0.5) * length / size - 0.5).clip(0, length - 1)
+    positions = np.floor(centers).astype(np.int32)[:, None] + np.arange(2, dtype=np.int32)
+    weights = (1 - np.abs(centers[:, None] - positions)).astype(np.float32)
+    starts = np.arange(0, positions.size + 1, 2, dtype=np.int32)
+    return sparse.csr_array((weights.ravel(), positions.clip(max=length - 1).ravel(), starts), (size, length))

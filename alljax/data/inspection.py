@@ -39,10 +39,7 @@ PROPERTIES = {
     "border": "the brightness of the outermost pixels",
     "bytes": "the file size",
 }
-"""Properties from which the class may be predicted without the cell: a model can learn them instead.
-
-In a public set every leukemic image had 224 × 224 pixels and no normal one had.
-"""
+"""Properties that may predict the class: in a public set all leukemic, and no other, images had 224 × 224 pixels."""
 
 LIMIT = 0.5
 """Properties that are at least so far from chance (0) to certainty (1) are reported: .75 for two classes."""
@@ -56,30 +53,18 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Inspection:
-    """Properties of all images, in the order of the records.
+    """Properties of all images, in the order of the records."""
 
-    Attributes:
-        digests: SHA-256 of the files, hexadecimal.
-        pixels: SHA-256 of the pixels (`pixel_digest`): equal for a BMP file and its PNG copy.
-        similar: a number that is the same for near duplicates, see `duplicates`.
-        areas: fraction of the pixels that are not black, at original size, (N,).
-        colors: mean color of these pixels, 0 to 255, (N, 3).
-        black: whether the background is black, so that `areas` are the sizes of the cells: the outermost pixels of
-            most images have a mean brightness below 1.
-        sizes: number of images of each (width, height).
-        pixel_problems: paths of images by problem, see `PIXEL_PROBLEMS` and `SMALL_RANGE`.
-        file_properties: see `measure_properties`; empty where labels are unknown.
-    """
-
-    digests: tuple[str, ...]
-    pixels: tuple[str, ...]
-    similar: tuple[int, ...]
-    areas: NDArray[np.float32]
-    colors: NDArray[np.float32]
+    digests: tuple[str, ...]  # SHA-256 of the files, hexadecimal
+    pixels: tuple[str, ...]  # SHA-256 of the pixels (`pixel_digest`): equal for a BMP file and its PNG copy
+    similar: tuple[int, ...]  # numbers that are the same for near duplicates, see `duplicates`
+    areas: NDArray[np.float32]  # (N,), fraction of the pixels that are not black, at original size
+    colors: NDArray[np.float32]  # (N, 3), mean color of these pixels, 0 to 255
+    # Whether the outermost pixels of most images have a mean brightness below 1: then `areas` are the sizes of cells.
     black: bool
-    sizes: Counter[tuple[int, int]]
-    pixel_problems: dict[str, list[str]]
-    file_properties: dict[str, dict[str, Any]]
+    sizes: Counter[tuple[int, int]]  # number of images of each (width, height)
+    pixel_problems: dict[str, list[str]]  # paths of images by problem, see `PIXEL_PROBLEMS` and `SMALL_RANGE`
+    file_properties: dict[str, dict[str, Any]]  # see `measure_properties`; empty where labels are unknown
 
 
 def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspection]:
@@ -118,7 +103,14 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
         logging.warning(warning)
     kinds = [*zip(dataset.records, map(pixel_problem, columns["range"], columns["mode"]), strict=True)]
     problems = {name: [record.path for record, kind in kinds if kind == name] for name in PIXEL_PROBLEMS}
-    notes = _conversions(Counter(columns["mode"].tolist()), sizes)
+    notes = []
+    if len(sizes) > 1:
+        listed = ", ".join(f"{count:,} of {width} × {height} pixels" for (width, height), count in sizes.most_common(4))
+        effect = "each is resized to the same square, so a cell of the same size looks smaller in a larger image"
+        notes.append(f"images differ in size ({listed}): {effect}")
+    modes = sorted(Counter(columns["mode"].tolist()).items())
+    if converted := [f"{count:,} of mode {mode}" for mode, count in modes if mode != "RGB"]:
+        notes.append(f"converted to RGB: {', '.join(converted)}")
     notes += [f"near duplicates were searched among {COMPARED:,} images only"] if len(found) > COMPARED else []
     notes += [
         f"{plural(len(of), 'image')} {PIXEL_PROBLEMS[name]}: {first_few(of)}" for name, of in problems.items() if of
@@ -207,34 +199,14 @@ def _cache_file(dataset: Dataset) -> Path | None:
     return files.cache_dir() / "inspections" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
 
-def _conversions(modes: Counter[str], sizes: Counter[tuple[int, int]]) -> list[str]:
-    """Returns notes about images of several sizes and images that are not RGB."""
-    notes = []
-    if len(sizes) > 1:
-        listed = ", ".join(f"{count:,} of {width} × {height} pixels" for (width, height), count in sizes.most_common(4))
-        effect = "each is resized to the same square, so a cell of the same size looks smaller in a larger image"
-        notes.append(f"images differ in size ({listed}): {effect}")
-    if converted := [f"{count:,} of mode {mode}" for mode, count in sorted(modes.items()) if mode != "RGB"]:
-        notes.append(f"converted to RGB: {', '.join(converted)}")
-    return notes
-
-
 def measure_properties(
     labels: np.ndarray, subjects: Sequence[str], properties: Mapping[str, np.ndarray], classes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Returns how well each property alone predicts the class of images of other subjects.
+    """Returns how well each property of N images, see `PROPERTIES`, alone predicts the class in other subjects.
 
     A decision tree of at most 8 leaves (or twice the number of classes) learns the class from the property in 5 folds
-    of whole subjects.
-
-    Args:
-        labels: int (N,), indices of `classes` or `UNLABELED`.
-        subjects: N names; nothing is measured if a class has fewer than two.
-        properties: (N,) numbers or texts by name, see `PROPERTIES`.
-        classes: C names.
-
-    Returns:
-        By property: ``balanced_accuracy`` (1 / C by chance), and ``values``, from class to its typical values, a text.
+    of whole subjects; nothing is measured if a class has fewer than two.  By property: ``balanced_accuracy`` (1 / C by
+    chance), and ``values``, from class to its typical values, a text.
     """
     labeled = labels != UNLABELED
     labels, groups = labels[labeled], np.unique(np.array(subjects)[labeled], return_inverse=True)[1]

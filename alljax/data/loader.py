@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -35,15 +35,16 @@ class ImageBatch:
     mask: Mask  # (B,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageReader:
-    """Images of a data set, decoded and resized (`alljax.data.images.resize`) to S × S pixels at every access."""
+    """Images of a data set, decoded and resized (`alljax.data.images.resize`) to S × S pixels."""
 
     dataset: Dataset
     image_size: int
     interpolation: str = "bilinear"
     antialias: bool = True
     masked: bool = False  # see `alljax.data.images.mask_cell`
+    cached: NDArray[np.uint8] | None = None  # all images, uint8 (N, S, S, 3), see `cache_images`
 
     @cached_property
     def labels(self) -> NDArray[np.int32]:
@@ -51,30 +52,15 @@ class ImageReader:
         return np.array([record.label for record in self.dataset.records], np.int32)
 
     def take(self, rows: Rows, mask: Mask) -> NDArray[np.uint8]:
-        """Reads, decodes and resizes: uint8 (B, S, S, 3); DataError for an image that cannot be read."""
+        """Returns uint8 (B, S, S, 3), zeros where the mask is false; DataError for an image that cannot be read."""
+        if self.cached is not None:
+            return np.where(mask[:, None, None, None], self.cached[rows], np.uint8(0))
         images: NDArray[np.uint8] = np.zeros((len(rows), self.image_size, self.image_size, 3), np.uint8)
         for index in np.flatnonzero(mask):
             pixels = load(self.dataset, self.dataset.records[rows[index]])
             pixels = mask_cell(pixels) if self.masked else pixels
             resize(pixels, images[index], self.interpolation, self.antialias)
         return images
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedImages:
-    """All images of a data set in memory, uint8 (N, S, S, 3)."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int32]
-
-    def take(self, rows: Rows, mask: Mask) -> NDArray[np.uint8]:
-        """Returns uint8 (B, S, S, 3); zeros where the mask is false."""
-        images = self.images[rows]
-        images[~mask] = 0
-        return images
-
-
-ImageSource = ImageReader | DecodedImages
 
 
 class Sampler:
@@ -106,7 +92,7 @@ class Sampler:
         return rows, mask
 
 
-def load_batches(source: ImageSource, sampler: Sampler, start: int = 0) -> Generator[ImageBatch, None, None]:
+def load_batches(source: ImageReader, sampler: Sampler, start: int = 0) -> Generator[ImageBatch, None, None]:
     """Yields the batches of a source, from number `start`; they are read and decoded ahead in threads.
 
     Closing the generator ends its threads.  DataError: an image that cannot be read.
@@ -117,7 +103,7 @@ def load_batches(source: ImageSource, sampler: Sampler, start: int = 0) -> Gener
 
     numbers = range(start, len(sampler))
     pixels: Any = (take(number) for number in numbers)
-    if isinstance(source, ImageReader):  # others have the pixels in memory
+    if source.cached is None:
         pixels = _prefetch(take, numbers)
     with closing(pixels):
         for number, images in zip(numbers, pixels, strict=True):
@@ -140,8 +126,8 @@ def _prefetch(take: Callable[[int], Any], numbers: Iterable[int]) -> Generator[A
         pool.shutdown(cancel_futures=True)
 
 
-def cache_images(setting: str, reader: ImageReader) -> ImageSource:
-    """Returns a source of the images, which with ``auto`` are decoded once if they fill at most half of free memory."""
+def cache_images(setting: str, reader: ImageReader) -> ImageReader:
+    """Returns a reader of the images, which with ``auto`` are decoded once if they fill at most half of free memory."""
     shape, free = (len(reader.labels), reader.image_size, reader.image_size, 3), files.host_memory()
     cached = setting == "auto" and math.prod(shape) <= free / 2
     what = f"{shape[0]:,} images of {shape[1]} × {shape[1]} pixels ({math.prod(shape) / 1e9:,.2f} GB)"
@@ -154,7 +140,7 @@ def cache_images(setting: str, reader: ImageReader) -> ImageSource:
         for batch in load_batches(reader, Sampler(np.arange(len(decoded)), _CHUNK)):
             decoded[batch.rows[batch.mask]] = batch.images[batch.mask]
             update(int(batch.mask.sum()))
-    return DecodedImages(decoded, reader.labels)
+    return replace(reader, cached=decoded)
 
 
 def device_memory() -> int | None:

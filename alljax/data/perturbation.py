@@ -52,7 +52,7 @@ def _change(image: np.ndarray, name: str, strength: float, generator: np.random.
         image = _affine(image, np.eye(2) / (1 + signs[0] * strength))
     elif name == "brightness":
         image = image * (1 + signs[0] * strength)
-    elif name == "stain":  # see `augmentation.separate_stains`
+    elif name == "stain":  # see `augmentation.jitter_stains`
         stains = -np.log(np.maximum(image, 1) / 255) @ HED_FROM_RGB
         image = image * np.exp(-(stains * signs * strength) @ RGB_FROM_HED)
     elif name == "blur":  # of the pixels of the cell only, see `augmentation.gaussian_blur`

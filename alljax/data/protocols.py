@@ -83,7 +83,6 @@ def leave_one_subject_out(table: Table, settings: ConfigDict, seed: int) -> Iter
 
 def official_folds(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     """The published folds, unchanged (leaky) or with each subject in the fold with most of its images."""
-    home = home_folds(table.records, table.subjects)
     names = natural_sort({record.fold for record in table.records})
     if "" in names or len(names) < 2:
         raise DataError(
@@ -91,9 +90,8 @@ def official_folds(table: Table, settings: ConfigDict, seed: int) -> Iterable[Ro
             f"{first_few(name or 'images without one' for name in names)}; move the images to folders fold_0, fold_1, "
             "... or set split.protocol=subject_kfold"
         )
-    fold_of_row = [home[subject] for subject in table.subjects]
-    if settings.protocol == "official_folds_by_name":
-        fold_of_row = [record.fold for record in table.records]
+    by_name = settings.protocol == "official_folds_by_name"
+    fold_of_row = [record.fold for record in table.records] if by_name else home_folds(table)
     return _by_fold(np.array([names.index(fold) for fold in fold_of_row]), len(names))
 
 
@@ -145,37 +143,35 @@ def _by_fold(fold_of_row: Rows, folds: int) -> Iterable[Rows]:
     return (np.flatnonzero(fold_of_row == fold) for fold in range(folds))
 
 
-def home_folds(records: Sequence[Record], subjects: Sequence[str]) -> dict[str, str]:
-    """Returns the official fold with most images of each subject; the first of several."""
+def home_folds(table: Table) -> list[str]:
+    """Returns the official fold with most images of each image's subject; the first of several."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for record, subject in zip(records, subjects, strict=True):
+    for record, subject in zip(table.records, table.subjects, strict=True):
         counts[subject][record.fold] += 1
-    return {subject: max(natural_sort(folds), key=folds.__getitem__) for subject, folds in counts.items()}
+    home = {subject: max(natural_sort(folds), key=folds.__getitem__) for subject, folds in counts.items()}
+    return [home[subject] for subject in table.subjects]
 
 
 def _check_subjects(table: Table, needed: int, why: str) -> None:
     """Raises DataError where a class has fewer than `needed` subjects; names the smallest class."""
-    counts = [len(np.unique(table.groups[table.labels == label])) for label in range(len(table.classes))]
-    name, count = min(zip(table.classes, counts, strict=True), key=lambda pair: pair[1])
-    if count < needed:
+    members = [set(np.array(table.subjects)[table.labels == label].tolist()) for label in range(len(table.classes))]
+    name, smallest = min(zip(table.classes, members, strict=True), key=lambda pair: len(pair[1]))
+    if (count := len(smallest)) < needed:
         unit = "subject" if table.named else "image"
         fix = f"set split.folds to {count} or less" if count > 1 else f"add {unit}s of this class"
         # The source may be the folder of one class, whose subject folders are then read as classes.
         if not table.named:
             fix += "; if it is a subject, set data.source to the folder that contains the classes"
-        members = {
-            subject for subject, of in zip(table.subjects, table.labels, strict=True) if table.classes[of] == name
-        }
-        listed = first_few(natural_sort(members))
+        listed = first_few(natural_sort(smallest))
         raise DataError(f"class {name!r} has {plural(count, unit)} ({listed}), but {why}; {fix}")
 
 
 def balanced_folds(labels: Rows, groups: Rows, folds: int, seed: int) -> Rows:
     """Returns the fold of each image by `group_folds`; by StratifiedKFold where no group has two images."""
-    from sklearn.model_selection import StratifiedKFold
-
     if len(np.unique(groups)) < len(groups):
         return group_folds(labels, groups, folds, seed)
+    from sklearn.model_selection import StratifiedKFold
+
     fold_of_row, divider = np.zeros(len(labels), np.int64), StratifiedKFold(folds, shuffle=True, random_state=seed)
     for fold, (_, tested) in enumerate(divider.split(labels, labels)):
         fold_of_row[tested] = fold

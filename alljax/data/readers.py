@@ -1,27 +1,32 @@
 """Opens the source named by `data.source` as a `Dataset`."""
 
+import io
 import os
-from collections import Counter, defaultdict
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from alljax.config import compile_pattern, default_config
-from alljax.data import cnmc, csv_list, folder, medmnist, synthetic
-from alljax.data.archive import Archive, is_image
+from alljax.data import cnmc, csv_list, folder, synthetic
+from alljax.data.archive import ZIP_ERRORS, Archive, file_stamp, is_image, read_arrays
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
 from alljax.data.names import normalize
 from alljax.errors import ConfigError, DataError, first_few, plural
 
 
 def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
-    """Opens the labeled images of a source for training; `data` is that part of a config.
+    """Opens the labeled images of `subsets` of a source, by default `data.subset`; `data` is that part of a config.
 
     ``synthetic`` is generated; a folder or zip with C-NMC file names is read as C-NMC 2019, any other with one folder
-    per class; a CSV lists its images; an ``.npz`` contains them; a folder written by `alljax data prepare` is read
-    directly.  Without `subsets`, `data.subset` is used.
+    per class; a CSV lists its images; an ``.npz`` contains them; `alljax data prepare` has written a folder.
 
     Raises:
         DataError: no such source, no usable images, or an incomplete copy of C-NMC 2019 without `data.allow_partial`.
@@ -104,7 +109,7 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
     if path.suffix.lower() == ".csv":
         return csv_list.read_csv(path, labeled)
     if path.suffix.lower() == ".npz":
-        return medmnist.read_medmnist(path)
+        return read_medmnist(path)
     if prepared := find_prepared(path):
         from alljax.data import cnmc_tfds  # imports TFDS, which few sources need
 
@@ -125,7 +130,7 @@ def _list_images(archive: Archive) -> Dataset:
     """Returns all images of an archive without labels."""
     known = cnmc.read_cnmc(archive)
     subjects = {record.path: record.subject for record in known.records} if known else {}
-    records = tuple(Record(path, UNLABELED, subjects.get(path, "")) for path in archive.images())
+    records = tuple(Record(path, UNLABELED, subjects.get(path, "")) for path in archive.images)
     return Dataset("images", (), records, lambda record: archive.read(record.path), crops=known.crops if known else {})
 
 
@@ -154,15 +159,14 @@ def _remarks(dataset: Dataset) -> Iterator[str]:
     for reason, paths in dataset.skipped.items():
         if paths:
             yield f"skipped {plural(len(paths), 'image')}, {SKIPPED[reason]}: {first_few(paths)}"
-    labeled = [record for record in dataset.records if record.label != UNLABELED]
-    labels = defaultdict(set)
-    for record in labeled:
-        labels[record.subject].add(record.label)
-    if labeled and not any(labels):
+    subjects = [record.subject for record in dataset.records if record.label != UNLABELED]
+    if subjects and not any(subjects):
         yield "no subjects known: results are per image"
-    elif unknown := sum(not record.subject for record in labeled):
+    elif unknown := subjects.count(""):
         yield f"{plural(unknown, 'image')} without a subject; each counts as a subject of its own"
-    if mixed := [subject for subject, found in labels.items() if subject and len(found) > 1]:
+    pairs = {(record.subject, record.label): None for record in dataset.records if record.label != UNLABELED}
+    counts = Counter(subject for subject, _ in pairs if subject)
+    if mixed := [subject for subject, count in counts.items() if count > 1]:
         yield f"{plural(len(mixed), 'subject')} in more than one class, treated as the same subject: {first_few(mixed)}"
 
 
@@ -185,3 +189,54 @@ def _select(dataset: Dataset, subsets: Sequence[str], source: str) -> Dataset:
     if unused := ", ".join(f"{count:,} of {name}" for name, count in sorted(counts.items()) if name not in subsets):
         notes += (f"only {' and '.join(map(repr, subsets))} used (data.subset, split.test_subset); skipped: {unused}",)
     return replace(dataset, records=used, notes=notes)
+
+
+def read_medmnist(path: Path) -> Dataset:
+    """Reads a MedMNIST file (https://medmnist.com): paths are ``train/000012``, classes the numbers of the labels.
+
+    For train, val and test: ``train_images`` uint8 (N, H, W) or (N, H, W, 3), ``train_labels`` integers (N,) or (N, 1).
+    The pixels of a subset are loaded when its first image is read, and stay in memory.
+    """
+    found = {subset: _load_array(path, f"{subset}_labels") for subset in ("test", "train", "val")}
+    labels = {subset: array for subset, array in found.items() if array is not None}
+    if not labels:
+        raise DataError(f"{path}: expected the arrays train_images and train_labels (or val_…, test_…) of MedMNIST")
+    for subset, array in labels.items():
+        if array.dtype.kind not in "iu" or array.shape[1:] not in ((), (1,)):
+            raise DataError(f"{path}: {subset}_labels is {array.dtype} {array.shape}; expected one integer per image")
+    classes = tuple(map(str, np.unique(np.concatenate([array.ravel() for array in labels.values()]))))
+    records = tuple(
+        Record(f"{subset}/{row:06}", classes.index(str(label)), subset=subset)
+        for subset, array in labels.items()
+        for row, label in enumerate(array.ravel())
+    )
+
+    lock, images = threading.Lock(), dict[str, NDArray[np.uint8]]()
+
+    def read(record: Record) -> bytes:
+        subset, _, row = record.path.partition("/")
+        with lock:  # threads share one copy
+            if subset not in images:
+                loaded, count = _load_array(path, f"{subset}_images"), len(labels[subset])
+                if (
+                    loaded is None
+                    or loaded.dtype != np.uint8
+                    or loaded.shape[:1] != (count,)
+                    or loaded.shape[3:] not in ((), (3,))
+                ):
+                    found = "missing" if loaded is None else f"{loaded.dtype} {loaded.shape}"
+                    raise DataError(f"{path}: {subset}_images is {found}; expected uint8 ({count}, height, width[, 3])")
+                images[subset] = loaded
+        Image.fromarray(images[subset][int(row)]).save(file := io.BytesIO(), "BMP")  # lossless
+        return file.getvalue()
+
+    stamp = file_stamp(path)
+    return Dataset("npz", classes, records, read, stamp=lambda record: stamp)
+
+
+def _load_array(path: Path, name: str) -> NDArray | None:
+    """Returns an array of the file, or None if it is missing."""
+    try:
+        return read_arrays(path, name).get(name)
+    except ZIP_ERRORS as error:
+        raise DataError(f"{path}: {name} cannot be read: {error}; download the file again") from error

@@ -72,16 +72,10 @@ def connected_groups(count: int, groups: Iterable[Sequence[int]]) -> list[int]:
 def make_splits(
     dataset: Dataset, subjects: Sequence[str], digests: Sequence[str], config: ConfigDict
 ) -> tuple[Fold, ...]:
-    """Divides labeled records by a protocol, a key of `alljax.data.protocols.PROTOCOLS`.
+    """Divides the labeled of N records by a protocol, a key of `PROTOCOLS`; folds are ordered by repeat and fold.
 
-    Repeat r uses the seed ``seed + r``.  The order of the records in the source has no influence.  Folds are ordered by
-    repeat and fold.
-
-    Args:
-        dataset: N records.
-        subjects: N subjects, from `merge_subjects`.
-        digests: N digests of files or pixels; equal images must not be on two sides.  Empty to skip this check.
-        config: ``split``, ``seed`` and ``data.subset`` are read.
+    Repeat r uses the seed ``seed + r``.  The order of the records in the source has no influence.  `subjects` are from
+    `merge_subjects`; images of equal `digests` (if any are given) must not be on two sides.
 
     Raises:
         ConfigError: repeats of a protocol without randomness, or an impossible ``train_subjects``.
@@ -102,7 +96,13 @@ def make_splits(
     for repeat in range(settings.repeats):
         for number, tested in enumerate(PROTOCOLS[protocol](table, settings, seed + repeat)):
             fold = Fold(repeat, number, np.setdiff1d(np.arange(len(table.rows)), tested), tested)
-            _check_sides(fold, table, protocol)
+            lost = set(range(len(table.classes))).difference(table.labels[fold.train].tolist())
+            if lost or not len(fold.test):
+                problem = f"would train without class {table.classes[min(lost)]!r}" if lost else "has nothing to test"
+                raise DataError(
+                    f"fold {number} of repeat {repeat} of protocol {protocol} {problem}; add images, or set fewer "
+                    "folds (split.folds), another seed or another protocol"
+                )
             if settings.validation:
                 fold = _hold_out_validation(fold, table.labels, groups, settings.validation, seed)
             if settings.train_subjects:
@@ -116,9 +116,8 @@ def make_splits(
 def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str) -> str:
     """Returns a message about the images that ``official_folds`` moves to another fold; empty if there are none."""
     table = make_table(dataset, subjects, (subset,))
-    home = home_folds(table.records, table.subjects)
-    pairs = zip(table.records, table.subjects, strict=True)
-    moved = [subject for record, subject in pairs if record.fold != home[subject]]
+    homes = zip(table.records, table.subjects, home_folds(table), strict=True)
+    moved = [subject for record, subject, home in homes if record.fold != home]
     what = f"{plural(len(moved), 'image')} moved to the official fold with most images of the same subject"
     return f"{what}: {first_few(natural_sort(set(moved)))}" if moved else ""
 
@@ -141,9 +140,7 @@ def count_leaks(
 
 def check_leaks(folds: Sequence[Fold], subjects: Sequence[str], digests: Sequence[str], protocol: str) -> None:
     """Raises LeakError, which names the subjects, where a subject or an image is on two sides of a fold."""
-    fix = "this is a bug, please report it"
-    if protocol == "prelim":
-        fix = "remove their images from one of the subsets, or set split.protocol=subject_kfold"
+    fix = "remove their images from one of the subsets (prelim), or set split.protocol=subject_kfold"
     for keys, shared in ((subjects, "images of the same subject"), (digests, "the same image")):
         for fold in folds if keys else ():
             for (one, left), (other, right) in combinations(fold.sides, 2):
@@ -186,27 +183,15 @@ def _hold_out_validation(fold: Fold, labels: Rows, groups: Rows, fraction: float
 
 def _reduce_training(fold: Fold, table: Table, count: int, seed: int) -> Fold:
     """Keeps `count` subjects of the training side (images where no subject is known); smaller sets are nested."""
-    what = "subjects" if table.named else "images"
     labels = table.labels[fold.train]
     rank = protocols.nested_groups(labels, table.groups[fold.train], (seed + fold.repeat, fold.fold, 2))
     kept = rank < count
     if count > rank.max() + 1 or {*labels[kept].tolist()} != {*labels.tolist()}:
         raise ConfigError(
-            f"split.train_subjects={count}, but fold {fold.fold} of repeat {fold.repeat} has {rank.max() + 1:,} {what} "
-            "to train on; set at most this number and at least one per class, or 0 for all"
+            f"split.train_subjects={count}, but fold {fold.fold} of repeat {fold.repeat} has {rank.max() + 1:,} "
+            "subjects (or images without one) to train on; set at most this, at least one per class, or 0 for all"
         )
     return replace(fold, train=fold.train[kept])
-
-
-def _check_sides(fold: Fold, table: Table, protocol: str) -> None:
-    """Raises DataError where no image is tested or a class is missing in the training data."""
-    lost = set(range(len(table.classes))).difference(table.labels[fold.train].tolist())
-    if lost or not len(fold.test):
-        problem = f"would train without class {table.classes[min(lost)]!r}" if lost else "has nothing to test"
-        raise DataError(
-            f"fold {fold.fold} of repeat {fold.repeat} of protocol {protocol} {problem}; add images, or set fewer "
-            "folds (split.folds), another seed or another protocol"
-        )
 
 
 def _common_rows(keys: Sequence[Hashable], left: Iterable[int], right: Iterable[int]) -> list[int]:

@@ -1,13 +1,11 @@
 """Generated white blood cells with subjects: a data set to try everything without a download.
 
-The images imitate C-NMC 2019, with its file names: single stained cells on black, each subject with one class. Blasts
-(`all`) tend to be larger, with finer chromatin, nucleoli and a rougher outline; subjects differ about as much as the
-classes. As in the real data, size alone classifies four of five cells correctly, a model on new subjects is little
-better, and splits by image give optimistic results.
+The images imitate C-NMC 2019, with its file names. Blasts (`all`) tend to be larger, with finer chromatin, nucleoli and
+a rougher outline; subjects differ about as much as the classes. As in the real data, size alone classifies four of five
+cells correctly, a model on new subjects is little better, and splits by image give optimistic results.
 
-A cell is a field of stain density; colors follow by Beer and Lambert's law, I = 255 exp(-optical density × stain
-density): nearly all color differences of 512 real cells are along this line. Areas and lengths are in pixels of the
-real 450 × 450 images.
+Colors follow from stain density by Beer and Lambert's law, I = 255 exp(-optical density × stain density), as nearly all
+color differences of 512 real cells do. Areas and lengths are in pixels of the real 450 × 450 images.
 """
 
 import io
@@ -107,10 +105,7 @@ def render_cell(seed: int, subject: str, field: int, cell: int, image_size: int)
     table = np.array([of_classes[label] for of_classes in _APPEARANCES.values()])
     noise = np.stack([rng.standard_normal(len(table)) for rng in rngs], axis=1)
     values = table[:, 0] + (table[:, 1:] * noise).sum(axis=1)
-    return _render(SimpleNamespace(**dict(zip(_APPEARANCES, values.tolist(), strict=True))), rngs[-1], image_size)
-
-
-def _render(appearance: SimpleNamespace, rng: np.random.Generator, image_size: int) -> NDArray[np.uint8]:
+    appearance, rng = SimpleNamespace(**dict(zip(_APPEARANCES, values.tolist(), strict=True))), rngs[-1]
     scale = image_size / _SIDE
     edge = _outline(rng, appearance) * scale
     half = min(math.ceil(edge.max()), image_size // 2)

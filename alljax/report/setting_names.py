@@ -18,7 +18,6 @@ NAMES = {
     "split.train_subjects": "training subjects",
     "train.groups": "trained layers",
     "train.mode": "trained",
-    "features.augment": "views per image",
 }
 """Display names of settings; others are displayed by the last part of their key."""
 
@@ -30,8 +29,6 @@ VALUES = {
     "split.train_subjects=0": "all",
     "train.mode=frozen": "head only",
     "train.mode=finetune": "head and backbone",
-    "features.augment=none": "1",
-    "features.augment=dihedral": "8",
     "split.protocol=paper": "random images (paper)",
     "split.protocol=subject_kfold": "cross-validation over subjects",
     "split.protocol=subject_holdout": "held-out subjects",

@@ -120,12 +120,12 @@ def _frozen_blocks(config: ConfigDict, network: Network, num_classes: int, load:
 
     def blocks(dataset: Dataset) -> Generator[Block, None, None]:
         images, start = image_reader(dataset, network), 0
-        with contextlib.closing(feature_blocks([network], images, config, "none")) as extracted:
+        with contextlib.closing(feature_blocks([network], images, config)) as extracted:
             for (features,) in extracted:
                 count = len(features)
                 rows = np.pad(np.arange(count), (0, size - count))  # of one shape, so that nothing compiles twice
                 _, probabilities = trainer.evaluate(heads, features, np.zeros(count, np.int32), rows)
-                yield Block(slice(start, start + count), probabilities[:, :count], features[:, 0])
+                yield Block(slice(start, start + count), probabilities[:, :count], features)
                 start += count
 
     return blocks

@@ -38,11 +38,11 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
         print(f"  {name}: {len(division.folds)} × {len(division.folds[0].train):,} / {len(division.folds[0].test):,}")
     total = 0.0
     used = {id(experiment.networks[job.trials[0].name]) for job in jobs if job.frozen}
-    for (_, augment), networks in experiment.extractor.missing().items():
+    for networks in experiment.extractor.missing().values():
         if used.isdisjoint(map(id, networks)):
             continue
         config, images = jobs[0].config, image_reader(experiment.dataset, networks[0])
-        batch = _measure(feature_blocks(networks, images, config, augment))[1]
+        batch = _measure(feature_blocks(networks, images, config))[1]
         seconds = batch * len(experiment.labels) / config.features.batch_size
         shapes = (f"{network.stage} {network.pool}, {network.feature_count:,} per image" for network in networks)
         print(f"\nfeatures of {networks[0].backbone.name} ({'; '.join(shapes)}): about {duration(seconds)}")

@@ -15,7 +15,7 @@ from alljax.data import splits
 from alljax.data.archive import natural_sort
 from alljax.data.dataset import Dataset, Record, check
 from alljax.data.inspection import Inspection, inspect
-from alljax.data.loader import ImageSource, cache_images
+from alljax.data.loader import ImageReader, cache_images
 from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_dataset
 from alljax.errors import ConfigError, Problems, first_few, plural
@@ -56,7 +56,7 @@ class Experiment:
     divisions: dict[str, Division]  # by `Trial.split`
     inner_folds: dict[str, Inner]  # by `Trial.split`, of frozen trials
     extractor: FeatureExtractor = field(repr=False)
-    _images: dict[Preprocessing, ImageSource] = field(default_factory=dict, repr=False)
+    _images: dict[Preprocessing, ImageReader] = field(default_factory=dict, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -72,7 +72,7 @@ class Experiment:
         """Returns the folds of a trial."""
         return self.divisions[trial.split].folds
 
-    def images(self, trial: Trial) -> ImageSource:
+    def images(self, trial: Trial) -> ImageReader:
         """Returns the images at the size of a trial's network, decoded and in memory if they fit."""
         network = self.networks[trial.name]
         if network.preprocessing not in self._images:
@@ -159,8 +159,8 @@ def open_experiment(
     for note in filter(None, (inner_folds.note(parts, config) for parts in inner.values())):
         logging.info(note)
         dataset = replace(dataset, notes=(*dataset.notes, note))
-    requests = [(networks[trial.name], trial.config.features.augment) for trial in frozen]
-    extractor = FeatureExtractor(config, dataset, inspection.digests, requests)
+    used = [networks[trial.name] for trial in frozen]
+    extractor = FeatureExtractor(config, dataset, inspection.digests, used)
     return Experiment(config, dataset, inspection, subjects, labels, networks, divisions, inner, extractor)
 
 

@@ -63,9 +63,9 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
         checkpoints.save_arrays(here / workdir.PARAMETERS, folds)
         written.append(workdir.PARAMETERS)
         if trial.config.train.mode == "frozen":
-            features = experiment.extractor.load(experiment.networks[trial.name], trial.config.features.augment)
+            features = experiment.extractor.load(experiment.networks[trial.name])
             rows = np.unique(np.concatenate([fold.train for fold in experiment.folds(trial)]))
-            stored = novelty.training_features(features[:, 0], np.array(experiment.subjects), rows)
+            stored = novelty.training_features(features, np.array(experiment.subjects), rows)
             checkpoints.save_arrays(here / workdir.TRAINING_FEATURES, stored)
             written.append(workdir.TRAINING_FEATURES)
     history, predictions = _tables(trial, experiment, outcome)

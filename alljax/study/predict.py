@@ -217,23 +217,17 @@ def _summarize(out: Path, classes: Sequence[str]) -> tuple[list[str], int]:
 
 
 def write_features(config: ConfigDict, out: Path) -> tuple[Dataset, int]:
-    """Writes ``features`` float32 (N, D), ``paths``, ``labels`` and ``subjects`` (N,) to an .npz.
-
-    With ``features.augment=dihedral`` also ``views`` float32 (N, 8, D), the first of which is ``features``. Returns the
-    images and D.
-    """
+    """Writes ``features`` float32 (N, D), ``paths``, ``labels`` and ``subjects`` (N,) to an .npz; returns images, D."""
     (network,) = open_networks([config])
     dataset, inspection = open_images(config)
     extractor = FeatureExtractor(config, dataset, inspection.digests)
-    features = extractor.load(network, config.features.augment)
+    features = extractor.load(network)
     arrays: dict[str, Any] = {
-        "features": features[:, 0],
+        "features": features,
         "paths": np.array([record.path for record in dataset.records]),
         "labels": np.array([record.label for record in dataset.records], np.int32),
         "subjects": np.array([record.subject for record in dataset.records]),
     }
-    if features.shape[1] > 1:
-        arrays["views"] = features
     with files.atomic_write(out) as file:
         np.savez(file, **arrays)
-    return dataset, features.shape[2]
+    return dataset, features.shape[1]

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from alljax import progress
-from alljax.data.loader import ImageSource
+from alljax.data.loader import ImageReader
 from alljax.errors import ConfigError
 from alljax.study import inner_folds
 from alljax.study.experiment import Experiment
@@ -76,7 +76,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
     names = "feature_seconds", "seconds", "inner_seconds"
     costs = {name: round(seconds, 3) for name, seconds in zip(names, np.diff(times).tolist(), strict=True)}
     if job.frozen:
-        costs["features"] = features.shape[2]
+        costs["features"] = features.shape[1]
     for trial, of_trial in zip(job.trials, zip(*outcomes, strict=True), strict=True):
         yield trial, errors.get(trial.name) or Outcome(of_trial, inner.get(trial.name, []), costs)
 
@@ -92,7 +92,7 @@ def _fit_heads(
 ) -> list[FoldOutcome]:
     """Trains the heads of a job on a fold, on an `inner` fold one of the first seed; returns an outcome per trial."""
     seeds = 1 if inner else job.config.study.seeds
-    trainer, runs = make_heads(job, fold, features.shape[2], seeds)
+    trainer, runs = make_heads(job, fold, features.shape[1], seeds)
     epochs = [trial.config.train.epochs for trial in job.trials]
     outcomes = trainer.train(epochs, runs, features, labels, fold, show)
     if inner or not job.config.study.checkpoints:  # large heads of many folds would fill the memory
@@ -118,7 +118,7 @@ def _fit_inner(
     return found
 
 
-def _fit_networks(tuner: FineTuner, images: ImageSource, fold: FoldRows, folder: Path) -> list[FoldOutcome]:
+def _fit_networks(tuner: FineTuner, images: ImageReader, fold: FoldRows, folder: Path) -> list[FoldOutcome]:
     """Fine-tunes a network per seed on a fold; a finished run in `folder` is loaded, an interrupted one resumes."""
     config, epochs, results = tuner.config, tuner.config.train.epochs, []
     for number, key in enumerate(fold_keys(config, fold)):

@@ -20,7 +20,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from alljax import cache, files, progress
-from alljax.data import augmentation
 from alljax.data.dataset import Dataset
 from alljax.data.images import READING_VERSION
 from alljax.data.loader import ImageBatch, ImageReader, Sampler, device_memory, load_batches
@@ -28,12 +27,6 @@ from alljax.errors import ConfigError, WorkdirError
 from alljax.models.head import POOLINGS
 from alljax.training import distributed
 from alljax.training.network import Network
-
-VIEWS = {"none": 1, "dihedral": 8}
-"""Number of views per image for each choice of ``features.augment``; the first is the image itself."""
-
-Request = tuple[Network, str]
-"""A network and ``features.augment``."""
 
 
 def image_reader(dataset: Dataset, network: Network) -> ImageReader:
@@ -47,36 +40,35 @@ class FeatureExtractor:
     """Features of networks, computed at their first use; those that differ in stage or pooling share one pass."""
 
     def __init__(
-        self, config: ConfigDict, dataset: Dataset, digests: tuple[str, ...], requests: Iterable[Request] = ()
+        self, config: ConfigDict, dataset: Dataset, digests: tuple[str, ...], networks: Iterable[Network] = ()
     ) -> None:
-        """Computes nothing yet; `digests` are the SHA-256 of the images, and `requests` those that will be made."""
+        """Computes nothing yet; `digests` are the SHA-256 of the images, and `networks` those that will be used."""
         self._config, self._dataset, self._digests = config, dataset, digests
-        self._requests = dict.fromkeys(requests)  # a set in a certain order
-        self._loaded: dict[Request, np.ndarray] = {}
+        self._networks = dict.fromkeys(networks)  # a set in a certain order
+        self._loaded: dict[Network, np.ndarray] = {}
         self._on_device: tuple[np.ndarray | None, Any] = None, None
 
-    def load(self, network: Network, augment: str) -> np.ndarray:
-        """Returns float32 (N, V, D), V views of each image, memory-mapped; `ConfigError` if they cannot be stored.
+    def load(self, network: Network) -> np.ndarray:
+        """Returns float32 (N, D), memory-mapped; `ConfigError` if they cannot be stored.
 
         Several processes must request the same features in the same order: each computes a part of them.
         """
-        request = network, augment
-        self._requests[request] = None
-        if request not in self._loaded:
+        self._networks[network] = None
+        if network not in self._loaded:
             if mismatch := network.mismatch():
                 logging.info(f"{network.backbone.name}: its weights expect another preprocessing: {mismatch}")
-            features = self._stored(request)
+            features = self._stored(network)
             if features is not None:
                 logging.info(f"features {network.backbone.name} are stored")
-            self._loaded[request] = self._compute(request) if features is None else features
-        return self._loaded[request]
+            self._loaded[network] = self._compute(network) if features is None else features
+        return self._loaded[network]
 
     def load_for_training(self, network: Network, config: ConfigDict) -> Any:
         """Returns features as `load`: a JAX array on the device, or a NumPy array that is read block by block.
 
         ``features.memory=auto`` chooses the device where they fill at most a quarter of its free memory.
         """
-        features, memory = self.load(network, config.features.augment), config.features.memory
+        features, memory = self.load(network), config.features.memory
         if memory == "disk":
             return features
         if self._on_device[0] is features:
@@ -90,53 +82,52 @@ class FeatureExtractor:
         self._on_device = features, jax.device_put(features)
         return self._on_device[1]
 
-    def missing(self) -> dict[Request, list[Network]]:
+    def missing(self) -> dict[Network, list[Network]]:
         """Returns the passes that are still needed (see `_pass_of`), each with the networks that share it."""
-        passes: dict[Request, list[Network]] = {}
-        for request in self._requests:
-            if distributed.any_process(not cache.exists(self._path(request))):
-                passes.setdefault(_pass_of(request), []).append(request[0])
+        passes: dict[Network, list[Network]] = {}
+        for network in self._networks:
+            if distributed.any_process(not cache.exists(self._path(network))):
+                passes.setdefault(_pass_of(network), []).append(network)
         return passes
 
-    def _path(self, request: Request) -> Path:
-        network, augment = request
-        names = [network.backbone.name, network.stage, network.pool, feature_key(network, self._digests, augment)]
+    def _path(self, network: Network) -> Path:
+        names = [network.backbone.name, network.stage, network.pool, feature_key(network, self._digests)]
         return files.cache_dir() / "features" / f"{'-'.join(filter(None, names))}.npy"
 
-    def _stored(self, request: Request) -> np.ndarray | None:
+    def _stored(self, network: Network) -> np.ndarray | None:
         """Returns stored features, memory-mapped; None if they are missing or damaged in the cache of any process."""
-        file = cache.open_intact(self._path(request))
+        file = cache.open_intact(self._path(network))
         if distributed.any_process(file is None) or file is None:
             return None
         with file:
             return np.load(file.name, mmap_mode="r")
 
-    def _compute(self, request: Request) -> np.ndarray:
-        """Computes and stores the features of a request and of all others that share its pass."""
-        path = self._path(_pass_of(request)).with_suffix(".lock")
+    def _compute(self, network: Network) -> np.ndarray:
+        """Computes and stores the features of a network and of all others that share its pass."""
+        path = self._path(_pass_of(network)).with_suffix(".lock")
         try:
             # A lock could make processes of one study on one host wait for each other forever.
             with files.file_lock(path) if jax.process_count() == 1 else contextlib.nullcontext():
                 # None: another study has computed them in the meantime.
-                if networks := self.missing().get(_pass_of(request)):
-                    self._store(networks, request[1])
+                if networks := self.missing().get(_pass_of(network)):
+                    self._store(networks)
         except WorkdirError as error:
             advice = "ALLJAX_CACHE_DIR sets the folder, model.pool=average makes features small"
             raise ConfigError(f"{error}; {advice}") from error
-        if (features := self._stored(request)) is None:
-            raise ConfigError(f"{self._path(request)} was removed or damaged after it was written; start again")
+        if (features := self._stored(network)) is None:
+            raise ConfigError(f"{self._path(network)} was removed or damaged after it was written; start again")
         return features
 
-    def _store(self, networks: Sequence[Network], augment: str) -> None:
+    def _store(self, networks: Sequence[Network]) -> None:
         """Computes and stores features block by block: they need never be in memory at once."""
-        paths = [self._path((network, augment)) for network in networks]
-        shapes = [(len(self._digests), VIEWS[augment], network.feature_count) for network in networks]
+        paths = [self._path(network) for network in networks]
+        shapes = [(len(self._digests), network.feature_count) for network in networks]
         cache.make_room(sum(4 * math.prod(shape) for shape in shapes))
         with contextlib.ExitStack() as stack:
             opened = [stack.enter_context(cache.write(path)) for path in paths]
             for file, shape in zip(opened, shapes, strict=True):
                 np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-            blocks = feature_blocks(networks, image_reader(self._dataset, networks[0]), self._config, augment)
+            blocks = feature_blocks(networks, image_reader(self._dataset, networks[0]), self._config)
             update = stack.enter_context(progress.bar(f"features {networks[0].backbone.name}", shapes[0][0], "images"))
             for block in stack.enter_context(contextlib.closing(blocks)):
                 for file, features in zip(opened, block, strict=True):
@@ -145,14 +136,13 @@ class FeatureExtractor:
                 distributed.check_together()
 
 
-def feature_key(network: Network, digests: tuple[str, ...], augment: str) -> str:
+def feature_key(network: Network, digests: tuple[str, ...]) -> str:
     """Returns the hash of everything that features depend on; libraries and back ends round differently."""
     preprocessing = dataclasses.asdict(network.preprocessing)
     if network.preprocessing.cell == "keep":
         del preprocessing["cell"]  # features of earlier versions, which had no masks, are the same
     parts = {
         "images": digests,
-        "views": augment,
         "backbone": network.backbone.name,
         "weights": network.weights.sha256,
         "stage": network.stage,
@@ -166,9 +156,9 @@ def feature_key(network: Network, digests: tuple[str, ...], augment: str) -> str
 
 
 def feature_blocks(
-    networks: Sequence[Network], source: ImageReader, config: ConfigDict, augment: str
+    networks: Sequence[Network], source: ImageReader, config: ConfigDict
 ) -> Generator[list[np.ndarray], None, None]:
-    """Yields float32 (b, V, D), for each network, of b images at a time, in the order of the images.
+    """Yields float32 (b, D), for each network, of b images at a time, in the order of the images.
 
     Each image is read once.  A batch is sharded over all devices of all processes; each process decodes its part, and
     all get the result.  A batch is read back after the next one has been dispatched.
@@ -179,12 +169,11 @@ def feature_blocks(
     count, size, shard = len(source.labels), config.features.batch_size, (jax.process_index(), jax.process_count())
     sampler = Sampler(np.arange(count, dtype=np.int32), size, shard, jax.device_count())
 
-    def dispatch(batch: ImageBatch) -> list[list[jax.Array]]:
-        images = jax.device_put(batch.images, NamedSharding(mesh, PartitionSpec("data")))
-        return [extract(variables, _turn(images, view)) for view in range(VIEWS[augment])]
+    def dispatch(batch: ImageBatch) -> list[jax.Array]:
+        return extract(variables, jax.device_put(batch.images, NamedSharding(mesh, PartitionSpec("data"))))
 
-    def collect(outputs: list[list[jax.Array]]) -> list[np.ndarray]:
-        blocks = [np.stack([np.asarray(view) for view in views], 1) for views in zip(*outputs, strict=True)]
+    def collect(outputs: list[jax.Array]) -> list[np.ndarray]:
+        blocks = [np.asarray(features) for features in outputs]
         return multihost_utils.process_allgather(blocks, tiled=True) if jax.process_count() > 1 else blocks
 
     with contextlib.closing(load_batches(source, sampler)) as batches:
@@ -210,9 +199,6 @@ def make_extractor(networks: tuple[Network, ...]) -> Callable[[Any, jax.Array], 
     return extract
 
 
-_turn = jax.jit(jax.vmap(augmentation.dihedral, (0, None)))
-
-
-def _pass_of(request: Request) -> Request:
-    """Returns what requests that share a pass through a backbone have in common."""
-    return dataclasses.replace(request[0], stage="", pool=""), request[1]
+def _pass_of(network: Network) -> Network:
+    """Returns what networks that share a pass through a backbone have in common."""
+    return dataclasses.replace(network, stage="", pool="")

@@ -28,7 +28,7 @@ BLOCK = 64 * 2**20
 """Bytes of features that are read from a file at once, while the device computes on the block before."""
 
 Inputs = tuple[Any, Any, Any]
-"""Features (M, V, D), their labels (M,) and rows of (M·V, D), in the order in which they are used."""
+"""Features (M, D), their labels (M,) and rows in the order in which they are used."""
 
 
 class FoldOutcome(NamedTuple):
@@ -60,8 +60,7 @@ def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], fold: FoldRows) -> 
 class HeadTrainer:
     """Trains the heads of R runs at a time on the features of one fold.
 
-    Trainers with equal `compile_key` and shapes are equal and share their compiled functions.  Heads are trained on
-    random views and tested on view 0, the unchanged image.
+    Trainers with equal `compile_key` and shapes are equal and share their compiled functions.
     """
 
     def __init__(self, config: ConfigDict, num_classes: int, num_features: int) -> None:
@@ -88,7 +87,7 @@ class HeadTrainer:
         Args:
             epochs: ascending.
             runs: from `make_runs`.
-            features: float32 (N, V, D), V views of each image.
+            features: float32 (N, D).
             labels: int32 (N,).
             fold: training, validation and test rows. Without validation rows there are no curves.
             update: called with the number of epochs done, over all runs, and the mean accuracy on the validation rows.
@@ -137,7 +136,7 @@ class HeadTrainer:
         """Trains all runs for one epoch, counted from 0; takes the memory of the old state."""
         size, num_runs = batch_size(self._config, fold), len(runs.key)
         num_steps = steps_per_epoch(self._config, fold)
-        orders = self._orders(runs.key, epoch, labels, fold, features.shape[1])
+        orders = self._orders(runs.key, epoch, labels, fold)
         state = state.replace(metrics=Metrics.zero(num_runs))  # type: ignore[attr-defined]
         if isinstance(features, jax.Array):
             return self._train_steps(state, runs, (features, labels, orders), fold, 0, num_steps)
@@ -149,15 +148,13 @@ class HeadTrainer:
             state = self._train_steps(state, runs, inputs, fold, first, min(per_block, num_steps - first))
         return state
 
-    @functools.partial(jax.jit, static_argnums=(0, 5))
-    def _orders(self, keys: jax.Array, epoch: Any, labels: jax.Array, fold: FoldRows, views: int) -> jax.Array:
-        """Returns the rows of features (N·V, D) of an epoch in order, int32 (R, T), padding last."""
+    @functools.partial(jax.jit, static_argnums=0)
+    def _orders(self, keys: jax.Array, epoch: Any, labels: jax.Array, fold: FoldRows) -> jax.Array:
+        """Returns the rows of an epoch in order, int32 (R, T), padding last."""
 
         def order(key: jax.Array) -> jax.Array:
-            streams = steps.SHUFFLE, steps.AUGMENT
-            order_key, view_key = (jax.random.fold_in(jax.random.fold_in(key, stream), epoch) for stream in streams)
-            rows = epoch_order(order_key, fold, labels, self._config.train.sampling == "balanced")
-            return rows * views + jax.random.randint(view_key, rows.shape, 0, views)
+            key = jax.random.fold_in(jax.random.fold_in(key, steps.SHUFFLE), epoch)
+            return epoch_order(key, fold, labels, self._config.train.sampling == "balanced")
 
         return over_runs(order, keys)
 
@@ -167,7 +164,6 @@ class HeadTrainer:
     ) -> TrainState:
         """Makes `count` steps of all runs on rows int (R, T), the first of which is step `first` of an epoch."""
         features, labels, orders = inputs
-        views, flat = features.shape[1], features.reshape(-1, self._num_features)
         size, parts = batch_size(self._config, fold), self._config.train.accumulation_steps
         positions = jnp.arange(-(-size // parts) * parts)  # padded, so that it can be divided into parts
 
@@ -177,7 +173,7 @@ class HeadTrainer:
                 mask = first * size + index < fold.train_count
                 mask = mask & (positions < size) if parts > 1 else mask
                 rows = order[jnp.minimum(index, len(order) - 1)]
-                return self._step(state, {}, Batch(flat[rows], labels[rows // views], mask, positions), run)
+                return self._step(state, {}, Batch(features[rows], labels[rows], mask, positions), run)
 
             return jax.lax.fori_loop(0, count, step, state)
 
@@ -189,7 +185,7 @@ class HeadTrainer:
         """Returns the metrics (R,) of the first `count` of rows (n,), by default all, and probabilities (R, n, C)."""
         on_device = isinstance(features, jax.Array)
         size = len(rows) if on_device else min(max(1, BLOCK // (4 * self._num_features)), len(rows))
-        blocks = np.pad(rows * features.shape[1], (0, -len(rows) % size)).reshape(-1, size)
+        blocks = np.pad(rows, (0, -len(rows) % size)).reshape(-1, size)
         masks = (np.arange(blocks.size) < (len(rows) if count is None else count)).reshape(blocks.shape)
         outputs = []
         for block, mask in zip(blocks, masks, strict=True):
@@ -201,11 +197,10 @@ class HeadTrainer:
     @functools.partial(jax.jit, static_argnums=0)
     def _evaluate(self, params: Parameters, inputs: Inputs, mask: jax.Array) -> tuple[Metrics, jax.Array]:
         features, labels, rows = inputs
-        chosen, targets = features.reshape(-1, self._num_features)[rows], labels[rows // features.shape[1]]
 
         def evaluate(head: Parameters) -> tuple[Metrics, jax.Array]:
-            logits, _ = self._apply(head, {}, chosen, mask, None)
-            return Metrics.of(logits, targets, mask), jax.nn.softmax(logits)
+            logits, _ = self._apply(head, {}, features[rows], mask, None)
+            return Metrics.of(logits, labels[rows], mask), jax.nn.softmax(logits)
 
         return over_runs(evaluate, params)
 
@@ -218,10 +213,9 @@ class HeadTrainer:
 
 
 def _read(features: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Inputs:
-    """Returns the features of `rows` only, (M, 1, D)."""
+    """Returns the features of `rows` only, (M, D)."""
     chosen = rows.reshape(-1)
-    block = features.reshape(-1, 1, features.shape[2])[chosen]
-    return block, labels[chosen // features.shape[1]], np.arange(len(chosen)).reshape(rows.shape)
+    return features[chosen], labels[chosen], np.arange(len(chosen)).reshape(rows.shape)
 
 
 def over_runs(function: Callable[..., Any], *arguments: Any) -> Any:

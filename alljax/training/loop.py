@@ -18,7 +18,7 @@ from scipy.special import log_softmax
 
 from alljax import config as configs
 from alljax import interrupts
-from alljax.data.loader import ImageBatch, ImageSource, Sampler, load_batches
+from alljax.data.loader import ImageBatch, ImageReader, Sampler, load_batches
 from alljax.errors import ConfigError, Stopped
 from alljax.progress import Update
 from alljax.training.checkpoints import CheckpointManager
@@ -41,7 +41,7 @@ STEPS = 50
 class FoldLoader:
     """Batches of the images of one fold, padded to a multiple of the devices; the order depends on key and epoch."""
 
-    def __init__(self, config: ConfigDict, images: ImageSource, fold: FoldRows, key: jax.Array, mesh: Mesh) -> None:
+    def __init__(self, config: ConfigDict, images: ImageReader, fold: FoldRows, key: jax.Array, mesh: Mesh) -> None:
         """Draws the order of all epochs from the key of the run; `images` are those of the complete data set."""
         self._images, self._mesh = images, mesh
         self._batch_size = batch_size(config, fold)

@@ -91,7 +91,7 @@ def alljax_slices(images: int) -> Slices:
     @cache
     def prepared(backbone: str, optimizer: str) -> tuple[Any, ...]:
         width = WIDTHS[backbone]
-        config, arguments = head_inputs(optimizer, jax.device_put(random_features(width)[:, None]))
+        config, arguments = head_inputs(optimizer, jax.device_put(random_features(width)))
         return HeadTrainer(config, 2, width), arguments
 
     def head(backbone: str, optimizer: str) -> dict[str, float]:
@@ -251,7 +251,7 @@ def flatten(width: str, folder: str) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     with path.open("wb") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (IMAGES, 1, count)}
+        header = {"descr": "<f4", "fortran_order": False, "shape": (IMAGES, count)}
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, IMAGES, OUR_BATCH):
             file.write(random_features(count, start, min(start + OUR_BATCH, IMAGES)).tobytes())

@@ -18,7 +18,7 @@ def test_files_and_folders_without_system_files(plant, zipped):
     archive = Archive(plant(files | dict.fromkeys(hidden, b""), zipped))
     folders = () if zipped else ("a/", "b/", "b/c/")
     assert sorted(archive.paths) == sorted(("a/2.png", "a/10.png", "b/c/x.txt", *folders))
-    assert archive.images() == ("a/2.png", "a/10.png")
+    assert archive.images == ("a/2.png", "a/10.png")
     assert archive.read("a/10.png") == b"10"
 
 
@@ -131,4 +131,4 @@ def test_unreadable_files(plant):
 def test_a_link_to_a_parent_folder_is_not_followed(plant) -> None:
     root = plant(["a/1.png", "b/2.png"])
     (root / "a/loop").symlink_to("..")
-    assert Archive(root).images() == ("a/1.png", "b/2.png")
+    assert Archive(root).images == ("a/1.png", "b/2.png")

@@ -40,7 +40,7 @@ def configured(settings: dict) -> FrozenConfigDict:
 
 
 compiled = functools.cache(augmentation.make_augment)
-affine, dihedral = jax.jit(augmentation.affine), jax.jit(augmentation.dihedral)
+affine = jax.jit(augmentation.affine)
 
 
 def augmented(settings: dict, images: jax.Array, seed: int = 0) -> jax.Array:
@@ -77,13 +77,6 @@ def test_padding_stays_black(cells: jax.Array) -> None:
     assert not np.asarray(augmented(EVERYTHING, jnp.zeros_like(cells))).any()
 
 
-def test_eight_views_are_the_dihedral_group(noise: jax.Array) -> None:
-    views = [np.asarray(dihedral(noise, view)) for view in range(8)]
-    for view in range(8):
-        assert np.array_equal(views[view], np.rot90(noise[:, ::-1] if view >= 4 else noise, view % 4))
-    assert len({view.tobytes() for view in views}) == 8
-
-
 def many(settings: dict, image: np.ndarray, count: int) -> np.ndarray:
     """Returns `count` augmentations of an image, six per call: the shape that is compiled already."""
     batch = jnp.stack([jnp.asarray(image, jnp.uint8)] * 6)
@@ -92,7 +85,8 @@ def many(settings: dict, image: np.ndarray, count: int) -> np.ndarray:
 
 def test_flips_and_quarter_turns_are_exact_and_equally_likely(noise: jax.Array) -> None:
     image = np.asarray(noise).astype(np.uint8)
-    views = [np.asarray(dihedral(image, view), np.float32).tobytes() for view in range(8)]
+    mirrored = [np.rot90(each, turns) for each in (image, image[:, ::-1]) for turns in range(4)]
+    views = [view.astype(np.float32).tobytes() for view in mirrored]
     counts = Counter(each.tobytes() for each in many({"flips": True, "quarter_turns": True}, image, 600))
     assert set(counts) == set(views)
     assert min(counts.values()) > 40  # 75 expected; four standard deviations are 32
@@ -140,9 +134,8 @@ def test_ranges_of_draw_affine() -> None:
 
 def test_stains_equal_scikit_image(noise: jax.Array) -> None:
     reference = skimage.color.rgb2hed(np.asarray(noise, np.float64) / 255)
-    ours = np.asarray(augmentation.separate_stains(noise))
+    ours = -np.log(np.asarray(noise) / 255) @ augmentation.HED_FROM_RGB
     np.testing.assert_allclose(np.maximum(ours, 0) / -np.log(1e-6), reference, atol=1e-5)
-    np.testing.assert_allclose(augmentation.combine_stains(ours), noise, rtol=1e-4)
 
 
 def test_brightness_and_contrast(cells: jax.Array) -> None:

@@ -143,12 +143,11 @@ def test_incomplete_copy(plant, settings):
     with pytest.raises(DataError, match="10,656 images of C-NMC 2019 missing") as caught:
         open_dataset(settings(root, allow_partial=False))
     message = str(caught.value)
-    assert "2,395 of 2,397 train fold 0 all, 1,129 of 1,130 train fold 0 hem, 2,418 of 2,418 train" in message
     assert "UID_1_1_1_all.bmp" in message
     assert "prelim" not in message, "unused subsets may be incomplete"
     assert "--config.data.allow_partial=true" in message
     assert message.endswith(f"`alljax data verify --source {root}`")
-    with pytest.raises(DataError, match=r"12,520 images .*, 1,217 of 1,219 prelim all, 647 of 648 prelim hem\)"):
+    with pytest.raises(DataError, match="12,520 images of C-NMC 2019 missing"):
         open_dataset(settings(root, allow_partial=False), ("train", "prelim"))
     dataset = open_dataset(settings(root, allow_partial=True))
     assert cells(dataset, "train") == TRAIN_CELLS

@@ -160,7 +160,7 @@ def cells(draw: st.DrawFn, width: int, height: int) -> Image.Image:
 SHAPES = st.one_of(st.tuples(*[st.integers(4, 90)] * 3), st.sampled_from([(450, 450, 224), (450, 450, 299)]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data(), SHAPES, st.sampled_from(FILTERS))
 def test_antialiased_has_the_bits_of_pillow(data: st.DataObject, shape: tuple, interpolation: str) -> None:
     width, height, size = shape
@@ -171,14 +171,11 @@ def test_antialiased_has_the_bits_of_pillow(data: st.DataObject, shape: tuple, i
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), shape=st.sampled_from(((5, 7, 9), (31, 64, 32), (90, 64, 9), (64, 64, 20), (31, 5, 50))))
-@pytest.mark.parametrize(("interpolation", "method"), [("bilinear", "linear"), ("bicubic", "cubic")])
-def test_not_antialiased_equals_jax(
-    data: st.DataObject, shape: tuple[int, int, int], interpolation: str, method: str
-) -> None:
+def test_not_antialiased_equals_jax(data: st.DataObject, shape: tuple[int, int, int]) -> None:
     width, height, size = shape
     image = data.draw(cells(width, height))
-    expected = jax.image.resize(np.asarray(image, np.float32), (size, size, 3), method, antialias=False)
-    assert np.abs(resized(image, size, interpolation, False) - np.clip(expected, 0, 255)).max() < 0.51
+    expected = jax.image.resize(np.asarray(image, np.float32), (size, size, 3), "linear", antialias=False)
+    assert np.abs(resized(image, size, "bilinear", False) - np.clip(expected, 0, 255)).max() < 0.51
 
 
 @pytest.mark.real

@@ -1,4 +1,4 @@
-"""Trials of a job: keys, compilations, features with several views."""
+"""Trials of a job: keys, compilations, features."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -82,25 +82,21 @@ def test_compilations_of_a_config(
     run_study(config, tmp_path / "run")
     counts = Counter(compilations)
     of_heads = {f"jit({name})": heads for name in ("init", "_orders", "_train_steps", "_evaluate")}
-    expected = of_heads | {f"jit({name})": 1 for name in ("extract", "dihedral", "_fold_in")}
+    expected = of_heads | {f"jit({name})": 1 for name in ("extract", "_fold_in")}
     assert {name: counts[name] for name in expected} == expected
 
 
-def test_views_in_study_features_and_prediction(
+def test_features_of_a_study_are_used_again(
     toy_config: Callable[..., ConfigDict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prediction uses one view."""
     monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / "cache"))
-    config, npz, csv = toy_config(features__augment="dihedral"), tmp_path / "features.npz", tmp_path / "predictions.csv"
+    config, npz, csv = toy_config(), tmp_path / "features.npz", tmp_path / "predictions.csv"
     study = run_study(config, tmp_path / "run")
     assert study is not None
     dataset, width = write_features(config, npz)
     assert (len(dataset.records), width) == (48, 16)
-    stored = np.load(npz)
-    assert stored["views"].shape == (48, 8, 16)
-    assert np.array_equal(stored["features"], stored["views"][:, 0])
     Image.fromarray(np.full((48, 48, 3), 120, np.uint8)).save(tmp_path / "cell.png")
     (line, _), unreadable = predict([tmp_path / "run"], "", "", [tmp_path / "cell.png"], csv)
     assert (line, unreadable) == (f"{csv}: 1 image", 0)
     shapes = sorted(np.load(file).shape for file in (tmp_path / "cache/features").glob("*.npy"))
-    assert shapes == [(48, 8, 16)], "the features of the study were used again, those of new images are not stored"
+    assert shapes == [(48, 16)], "the features of the study were used again, those of new images are not stored"

@@ -1,4 +1,4 @@
-"""Features of images: all stages and views from one pass, read once, the same on all devices, stored."""
+"""Features of images: all stages from one pass, read once, the same on all devices, stored."""
 
 import dataclasses
 import shutil
@@ -42,13 +42,13 @@ def dataset() -> Dataset:
     return synthetic.read_synthetic(subjects=3, images=COUNT, image_size=SIDE, seed=0)
 
 
-def compute(networks: list[Network], dataset: Dataset, augment: str = "none") -> list[np.ndarray]:
+def compute(networks: list[Network], dataset: Dataset) -> list[np.ndarray]:
     reader = image_reader(dataset, networks[0])
-    return [np.concatenate(blocks) for blocks in zip(*feature_blocks(networks, reader, CONFIG, augment), strict=True)]
+    return [np.concatenate(blocks) for blocks in zip(*feature_blocks(networks, reader, CONFIG), strict=True)]
 
 
 def extractor(dataset: Dataset, *networks: Network) -> FeatureExtractor:
-    return FeatureExtractor(CONFIG, dataset, DIGESTS, [(network, "none") for network in networks])
+    return FeatureExtractor(CONFIG, dataset, DIGESTS, networks)
 
 
 def test_one_pass_gives_all_stages_and_poolings(dataset: Dataset) -> None:
@@ -57,14 +57,13 @@ def test_one_pass_gives_all_stages_and_poolings(dataset: Dataset) -> None:
     ]  # fmt: skip
     networks = open_networks(vary(CONFIG, change) for change in changes)
     for network, features in zip(networks, compute(networks, dataset), strict=True):
-        assert features.shape == (COUNT, 1, network.feature_count)
+        assert features.shape == (COUNT, network.feature_count)
         np.testing.assert_allclose(features, compute([network], dataset)[0], rtol=1e-5, atol=1e-5)
 
 
-def test_first_view_is_the_image_and_each_image_is_read_once_for_all_devices(
+def test_each_image_is_read_once_for_all_devices(
     network: Network, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (one,) = compute([network], dataset)
     paths: list[str] = []
     devices: list[int] = []
     make = feature_extraction.make_extractor
@@ -80,26 +79,22 @@ def test_first_view_is_the_image_and_each_image_is_read_once_for_all_devices(
 
     monkeypatch.setattr(feature_extraction, "make_extractor", make_spy)
     counted = dataclasses.replace(dataset, read=lambda record: paths.append(record.path) or dataset.read(record))
-    (eight,) = compute([network], counted, "dihedral")
+    (features,) = compute([network], counted)
     assert sorted(paths) == sorted(record.path for record in dataset.records)
     assert set(devices) == {jax.device_count()}
-    assert eight.shape == (COUNT, 8, network.feature_count)
-    assert one.dtype == eight.dtype == np.float32
-    assert np.array_equal(one[:, 0], eight[:, 0])
-    differences = np.abs(eight[:, None] - eight[:, :, None]).max(-1) + np.eye(8)
-    assert differences.min() > 1e-3, "all views are different"
+    assert (features.shape, features.dtype) == ((COUNT, network.feature_count), np.float32)
 
 
 def test_all_networks_of_a_pass_are_stored(dataset: Dataset, cache: Path, messages: list[str]) -> None:
     networks = open_networks(vary(CONFIG, {"model.stage": stage}) for stage in ("stem", "stage1"))
     first = extractor(dataset, *networks)
     assert list(first.missing().values()) == [networks]
-    features = first.load(networks[0], "none")
+    features = first.load(networks[0])
     assert isinstance(features, np.memmap), "they stay on disk until they are read"
     assert len(list(cache.glob("*.npy"))) == 2
     again = extractor(dataset, *networks)
     assert not again.missing()
-    assert np.array_equal(again.load(networks[0], "none"), features)
+    assert np.array_equal(again.load(networks[0]), features)
     assert any("are stored" in message for message in messages)
 
 
@@ -123,7 +118,7 @@ def test_features_that_do_not_fit_on_the_disk_are_refused_before_the_computation
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 7}))
     with pytest.raises(ConfigError, match="are free on the disk; ALLJAX_CACHE_DIR sets the folder"):
-        extractor(dataset, network).load(network, "none")
+        extractor(dataset, network).load(network)
     assert not list(cache.glob("*.npy"))
 
 
@@ -132,7 +127,7 @@ def test_interrupted_computation_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(interrupts, "requested", signal.SIGINT)
     with pytest.raises(Stopped, match="stopped by SIGINT"):
-        extractor(dataset, network).load(network, "none")
+        extractor(dataset, network).load(network)
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 
 
@@ -147,10 +142,10 @@ def test_key_depends_on_everything(network: Network, monkeypatch: pytest.MonkeyP
     changed = [network, *(dataclasses.replace(network, **{name: value}) for name, value in changes.items())]
     small = dataclasses.replace(network.preprocessing, image_size=96)
     changed.append(dataclasses.replace(network, preprocessing=small))
-    keys = [feature_key(each, DIGESTS, "none") for each in changed]
-    keys += [feature_key(network, DIGESTS[::-1], "none"), feature_key(network, DIGESTS, "dihedral")]
+    keys = [feature_key(each, DIGESTS) for each in changed]
+    keys += [feature_key(network, DIGESTS[::-1])]
     monkeypatch.setattr(feature_extraction, "READING_VERSION", 0)
-    keys.append(feature_key(network, DIGESTS, "none"))
+    keys.append(feature_key(network, DIGESTS))
     assert len(set(keys)) == len(keys)
 
 

@@ -33,12 +33,12 @@ def config() -> ConfigDict:
     return config
 
 
-def make_features(views: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Returns features (N, V, D) that depend on the class, and labels."""
+def make_features() -> tuple[np.ndarray, np.ndarray]:
+    """Returns features (N, D) that depend on the class, and labels."""
     generator = np.random.default_rng(3)
     labels = generator.integers(0, CLASSES, COUNT).astype(np.int32)
     centers = generator.standard_normal((CLASSES, WIDTH))
-    return (centers[labels][:, None] + generator.standard_normal((COUNT, views, WIDTH))).astype(np.float32), labels
+    return (centers[labels] + generator.standard_normal((COUNT, WIDTH))).astype(np.float32), labels
 
 
 def train(config: ConfigDict, fold: int = 0, seeds: int = 2, **options: Any) -> list[FoldOutcome]:
@@ -64,7 +64,7 @@ def plain_loop(config: ConfigDict, fold: int, seed: int) -> tuple[Any, list[np.n
     weights = make_fold_rows(config, labels, CLASSES, FOLDS)[fold].class_weights
     head, numbers = Head(HIDDEN, CLASSES), hyperparameters_of(config, 1000)
     key, history = jax.random.key(seed), []
-    params = head.init(jax.random.fold_in(key, INIT), features[:1, 0])["params"]
+    params = head.init(jax.random.fold_in(key, INIT), features[:1])["params"]
     state, step = make_optimizer(config, numbers, 0).init(params), 0
     update = jax.jit(lambda step, *arguments: make_optimizer(config, numbers, step).update(*arguments))
 
@@ -78,10 +78,10 @@ def plain_loop(config: ConfigDict, fold: int, seed: int) -> tuple[Any, list[np.n
         random = jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, SHUFFLE), epoch), (130,))
         order, learned = train[np.argsort(random[: len(train)])], []
         for rows in np.split(order, range(config.train.batch_size, len(order), config.train.batch_size)):
-            learned.append(np.array(metrics(params, features[rows, 0], labels[rows])))
-            updates, state = update(step, gradient(params, features[rows, 0], labels[rows]), state, params)
+            learned.append(np.array(metrics(params, features[rows], labels[rows])))
+            updates, state = update(step, gradient(params, features[rows], labels[rows]), state, params)
             params, step = optax.apply_updates(params, updates), step + 1
-        tested = np.array(metrics(params, features[test, 0], labels[test]))
+        tested = np.array(metrics(params, features[test], labels[test]))
         history.append(np.concatenate([np.concatenate(learned, 1).mean(1), tested.mean(1)]))
     return params, history
 
@@ -134,7 +134,7 @@ def test_validation_rows_differ_from_test_rows(config: ConfigDict) -> None:
     fold = Fold(0, 0, ROWS[:90], ROWS[107:], validation=ROWS[90:107])
     (outcome,) = train(config, seeds=1, folds=[fold])
     params = jax.tree.map(lambda leaf: leaf[0], outcome.params)
-    logits = Head(HIDDEN, CLASSES).apply({"params": params}, features[:, 0])
+    logits = Head(HIDDEN, CLASSES).apply({"params": params}, features)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     np.testing.assert_allclose(outcome.history.val_loss[0, -1], losses[fold.validation].mean(), rtol=1e-4)
     np.testing.assert_allclose(outcome.probabilities[0], jax.nn.softmax(logits[fold.test]), atol=1e-6)
@@ -182,10 +182,10 @@ def test_folds_and_numbers_do_not_compile_again(
 def test_from_disk_and_from_memory(
     config: ConfigDict, optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two views, dropout, two learning rates, a padded fold, blocks of three steps and of seven rows."""
+    """Dropout, two learning rates, a padded fold, blocks of three steps and of seven rows."""
     config.train.update(optimizer=optimizer, batch_size=8)
     config.model.dropout = 0.1
-    features, labels = make_features(views=2)
+    features, labels = make_features()
     np.save(tmp_path / "features.npy", features)
     on_disk = np.load(tmp_path / "features.npy", mmap_mode="r")
     options = {"epochs": (2, 4), "rates": (1e-2, 3e-3)}
@@ -194,21 +194,3 @@ def test_from_disk_and_from_memory(
     streamed = train(config, features=(on_disk, labels), on_device=False, **options)
     assert_same(streamed, expected, 2e-5)
     assert not np.array_equal(streamed[0].params["dense"]["kernel"], streamed[1].params["dense"]["kernel"])
-
-
-def test_each_epoch_shows_a_random_view_of_each_image(config: ConfigDict) -> None:
-    """With a learning rate of zero the loss of an epoch identifies the views."""
-    config.train.update(epochs=120, learning_rate=0.0)
-    features, labels = make_features(views=8)
-    features[2, 1:] += 100  # of the test image only view 0 may be used
-    (outcome,) = train(config, seeds=1, features=(features, labels), folds=[Fold(0, 0, ROWS[:2], ROWS[2:3])])
-    params = jax.tree.map(lambda leaf: leaf[0], outcome.params)
-    logits = Head(HIDDEN, CLASSES).apply({"params": params}, features[:3])
-    losses = -np.asarray(jax.nn.log_softmax(logits))[np.arange(3), :, labels[:3]]
-    possible = (losses[0, :, None] + losses[1, None, :]) / 2
-    distances = np.abs(outcome.history.train_loss[0, :, None, None] - possible)
-    assert distances.min((1, 2)).max() < 1e-5
-    shown = {np.unravel_index(each.argmin(), (8, 8)) for each in distances}
-    assert {int(view) for view, _ in shown} == {int(view) for _, view in shown} == set(range(8))
-    assert len(shown) > 30, "the views of two images are independent"
-    np.testing.assert_allclose(outcome.history.val_loss, losses[2, 0], rtol=1e-4)

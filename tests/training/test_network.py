@@ -40,11 +40,11 @@ def test_prediction_evaluation_and_steps_equal_numpy(rows: int) -> None:
     config = default_config()
     config.model.hidden = 8
     random = np.random.default_rng(rows)
-    features, labels = random.standard_normal((rows, 1, 3), np.float32), random.integers(0, 2, rows)
+    features, labels = random.standard_normal((rows, 3), np.float32), random.integers(0, 2, rows)
     first, second = random.standard_normal((1, 3, 8), np.float32), random.standard_normal((1, 8, 2), np.float32)
     head = {"dense/kernel": first, "dense/bias": np.zeros((1, 8), np.float32),
             "predictions/kernel": second, "predictions/bias": np.zeros((1, 2), np.float32)}  # fmt: skip
-    expected = softmax(np.maximum(features[:, 0] @ first[0], 0) @ second[0], axis=1)
+    expected = softmax(np.maximum(features @ first[0], 0) @ second[0], axis=1)
     correct = (expected.argmax(1) == labels).mean()
     totals, probabilities = HeadTrainer(config, 2, 3).evaluate(head, features, labels, np.arange(rows))
     np.testing.assert_allclose(probabilities[0], expected, atol=1e-5)
