@@ -33,21 +33,8 @@ PROBLEMS = {
 }
 """Kinds of problems, as in the findings of `verify`, and their descriptions."""
 
-COLUMNS = {
-    "subset": "subset", "fold": "fold", "class": "class", "images": "images", "expected_images": "of",
-    "subjects": "subjects", "expected_subjects": "of",
-}  # fmt: skip
-"""Counts per subset, official fold and class; ``images`` are distinct images, of C-NMC those of the complete set."""
-
 DIFFERENCES = ["subject", "merged", "fold", "subset", "label"]
-DUPLICATE_COLUMNS = {
-    "kind": "duplicates", "count": "groups", "subject": "several names", "merged": "several subjects",
-    "fold": "several folds", "subset": "several subsets", "label": "several classes",
-}  # fmt: skip
-PROTOCOL_COLUMNS = {
-    "protocol": "protocol", "folds": "folds", "test_images": "tested", "subject": "subject", "field": "photograph",
-    "duplicate": "image", "near": "similar",
-}  # fmt: skip
+"""What images of a group of duplicates can differ in: subject name, merged subject, official fold, subset, class."""
 
 
 def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -55,7 +42,7 @@ def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     In other sources than C-NMC 2019 a size is unexpected if more than half of the images have another one. `overrides`
     are words of the command line (``--config.data.classes=…``).  Returns the findings, ready for JSON: ``name`` of the
-    data set, ``complete`` (no problems), ``groups`` (rows of `COLUMNS`; None where the expected number is unknown),
+    data set, ``complete`` (no problems), ``groups`` (counts; None where the expected number is unknown),
     ``problems`` (key of `PROBLEMS` → everything concerned), ``sizes`` ("width × height" → images) and ``notes``.
     """
     data = configs.load(overrides=overrides).data
@@ -83,9 +70,8 @@ def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def print_verification(found: Mapping[str, Any], out: Path | None = None) -> None:
-    """Prints counts (without empty columns), notes and problems, and writes everything to the JSON file `out`."""
-    used = {key: name for key, name in COLUMNS.items() if any(group[key] for group in found["groups"])}
-    show(_format_table(found["groups"], used))
+    """Prints counts, notes and problems, and writes everything to the JSON file `out`."""
+    show(_format_table(found["groups"]))
     show("sizes in pixels:", first_few(f"{count:,} of {size}" for size, count in found["sizes"].items()))
     problems = [f"{len(names):,} {PROBLEMS[kind]}: {first_few(names)}" for kind, names in found["problems"].items()]
     show(*found["notes"], *problems, "no problems found" if found["complete"] else "problems found", sep="\n")
@@ -96,9 +82,9 @@ def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Compares all images of all subsets of a source, labeled or not, and counts what leaks under each protocol.
 
     Returns the findings, ready for JSON: ``images``, ``subject_names`` (numbers), ``exact`` and ``near`` duplicates
-    (`_duplicates`), ``merged`` subjects, ``notes`` of the data set, ``protocols``: the test images of each of which
-    related images are in the training data, by ``subject``, ``field`` (None where unknown), ``duplicate`` and ``near``
-    (similar) image, and ``error``: how a protocol leaks that is not declared leaky; empty if none does.
+    (`_duplicates`), names of ``merged`` subjects, ``notes`` of the data set, ``protocols``: the test images of each of
+    which related images are in the training data, by ``subject``, ``field`` (None where unknown), ``duplicate`` and
+    ``near`` (similar) image, and ``error``: how a protocol leaks that is not declared leaky; empty if none does.
     """
     import pandas  # importing it takes half a second
 
@@ -132,7 +118,7 @@ def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         "subject_names": table["subject"].nunique(),
         "exact": _duplicates(table, "pixels"),
         "near": _duplicates(table.drop_duplicates("pixels"), "similar"),
-        "merged": _merged_subjects(table, dataset.known_subjects),
+        "merged": [natural_sort(names) for names in table.groupby("merged")["subject"].unique() if len(names) > 1],
         "protocols": protocols,
         "notes": list(dataset.notes),
         "error": errors[0] if errors else "",
@@ -143,16 +129,17 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
     """Prints the findings of `audit`, of long lists the beginning, and writes all of them to the JSON file `out`."""
     counts = f"{plural(found['images'], 'image')}, {plural(found['subject_names'], 'subject name')}"
     show(counts, *found["notes"], "", sep="\n")
-    show(_format_table([{"kind": kind} | found[kind] for kind in ("exact", "near")], DUPLICATE_COLUMNS))
-    for kind in ("exact", "near"):
+    show("groups of duplicates, and those of several subject names, merged subjects, folds, subsets and labels:")
+    kinds = ("exact", "near")
+    show(_format_table([{"": kind} | {key: found[kind][key] for key in ("count", *DIFFERENCES)} for kind in kinds]))
+    for kind in kinds:
         for title, key in (("", "groups"), (" with several classes", "contradictory")):
             if groups := found[kind][key]:
                 show(f"{kind} duplicates{title}: {first_few(map(' = '.join, groups))}")
-    for subject in found["merged"]:
-        known = ", known" if subject["known"] else ""
-        show(f"one subject: {' = '.join(subject['names'])} ({plural(subject['images'], 'shared image')}{known})")
+    for names in found["merged"]:
+        show(f"one subject: {' = '.join(names)}")
     show("\nTest images whose subject, photograph, image or a similar image is in the training data:")
-    show(_format_table([leaks for leaks in found["protocols"] if "refused" not in leaks], PROTOCOL_COLUMNS))
+    show(_format_table([leaks for leaks in found["protocols"] if "refused" not in leaks]))
     for leaks in found["protocols"]:
         if leaks.get("refused", found["error"]) != found["error"]:
             show(f"{leaks['protocol']} is impossible: {leaks['refused']}")
@@ -163,7 +150,7 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
 def _compare(
     dataset: Dataset, sizes: Mapping[str, tuple[int, int]], errors: Mapping[str, str], problems: dict[str, list[str]]
 ) -> list[dict[str, Any]]:
-    """Returns the rows of `COLUMNS`, and adds what is wrong to the lists of `problems`."""
+    """Returns counts per subset, official fold and class, and adds what is wrong to the lists of `problems`."""
     complete = cnmc.expected() if dataset.name == "cnmc" else {}
     usual = next((size for size, count in Counter(sizes.values()).items() if count * 2 > len(sizes)), None)
     present = set[Record]()
@@ -185,10 +172,10 @@ def _compare(
     problems["missing"] = [_location(known) for known in complete.values() if known not in present]
     images, subjects = _count(present, dataset.classes)
     of_images, of_subjects = _count(complete.values(), dataset.classes)
-    rows = []
+    names, rows = ("subset", "fold", "class", "images", "expected_images", "subjects", "expected_subjects"), []
     for group in of_images or sorted(images):
         amounts = images[group], of_images[group] or None, subjects[group], of_subjects[group] or None
-        rows.append(dict(zip(COLUMNS, (*group, *amounts), strict=True)))
+        rows.append(dict(zip(names, (*group, *amounts), strict=True)))
     return rows
 
 
@@ -205,7 +192,7 @@ def _location(record: Record) -> str:
 
 
 def _duplicates(table: "DataFrame", key: str) -> dict[str, Any]:
-    """Returns the paths of the ``groups`` of images with an equal `key`, and counts of groups (`DUPLICATE_COLUMNS`).
+    """Returns the paths of the ``groups`` of images with an equal `key`, their count, and how many differ in what.
 
     Groups with images of several classes are ``contradictory``.
     """
@@ -216,28 +203,13 @@ def _duplicates(table: "DataFrame", key: str) -> dict[str, Any]:
     return {"count": len(groups), **counts}
 
 
-def _merged_subjects(table: "DataFrame", known: Sequence[set[str]]) -> list[dict[str, Any]]:
-    """Returns the ``names`` of each subject with several, whether that is ``known``, and how many images they share."""
-    table = table.assign(sharing=table.groupby("pixels")["subject"].transform("nunique"))
-    return [
-        {
-            "names": natural_sort(set(group["subject"])),
-            "known": any(names.issuperset(group["subject"]) for names in known),
-            "images": group["pixels"][group["sharing"] > 1].nunique(),
-        }
-        for _, group in table.groupby("merged", sort=False)
-        if group["subject"].nunique() > 1
-    ]
-
-
-def _format_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    """Returns rows of texts and numbers (None: unknown) as a table; `columns` has the header of each key, in order."""
+def _format_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns rows of texts and numbers (None: unknown) as a table without columns in which all are unknown."""
     import pandas  # importing it takes half a second
 
-    values = [[row[key] for key in columns] for row in rows]
-    table = pandas.DataFrame(values, columns=list(columns.values()), dtype=object)
-    text = table.map(lambda value: f"{value:,}" if isinstance(value, int) else value or "–")
-    return text.to_string(index=False) if rows else ""
+    table = pandas.DataFrame(rows, dtype=object)
+    text = table.map(lambda value: f"{value:,}" if isinstance(value, int) else value or "")
+    return text.loc[:, (text != "").any()].to_string(index=False) if rows else ""
 
 
 def _write_findings(found: Mapping[str, Any], out: Path | None) -> None:

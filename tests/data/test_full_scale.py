@@ -76,7 +76,9 @@ def test_records_equal_the_manifest(dataset, manifest):
 
 def test_names_determine_subset_and_fold(manifest, dataset, tmp_path):
     merged = Archive(tmp_path)
-    merged.paths = natural_sort(f"{row['label'].upper()}/{row['uid_name']}" for row in manifest if row["label"])
+    merged.paths = merged.images = natural_sort(
+        f"{row['label'].upper()}/{row['uid_name']}" for row in manifest if row["label"]
+    )
     merged = cnmc.read_cnmc(merged)
     labeled = [record for record in dataset.records if record.subject]
     assert len(merged.records) == len(labeled) == 12_528
