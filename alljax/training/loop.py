@@ -206,7 +206,7 @@ def _stops_early(history: Sequence[History], patience: int) -> bool:
     return patience > 0 and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
-def find_learning_rate(config: ConfigDict, network: Network, images: ImageSource, fold: FoldRows) -> pandas.DataFrame:
+def find_learning_rate(config: ConfigDict, network: Network, images: ImageReader, fold: FoldRows) -> pandas.DataFrame:
     """Returns ``learning_rate`` (`RATES`), ``step`` (from 1) and ``loss`` (the batch's before the step, in nats).
 
     All runs start from the same parameters and see the same batches; the step is compiled once.  (After Smith 2015,
