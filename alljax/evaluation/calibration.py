@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from alljax.evaluation.intervals import HeldOut, Jackknife, summarize
+from alljax.evaluation.metrics import losses
 
 BINS = 10
 """Bins of the reliability diagram, with equally many images each."""
@@ -79,3 +80,21 @@ def _recalibration(
         "slope": slope + (curvature[0] * second - curvature[1] * first) / determinant,
         "intercept": intercept + (curvature[2] * first - curvature[1] * second) / determinant,
     }
+
+
+def scale(probabilities: np.ndarray, temperature: np.ndarray | float) -> np.ndarray:
+    """Returns softmax(log p / T) of probabilities (..., C) (Guo et al., 2017); T broadcasts to them."""
+    from scipy.special import softmax
+
+    logits = np.log(np.maximum(np.asarray(probabilities, np.float64), np.finfo(np.float32).tiny))
+    return np.asarray(softmax(logits / temperature, axis=-1))
+
+
+def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Returns the temperature from 0.02 to 400 with the lowest log loss; labels int (N,), probabilities (N, C)."""
+    from scipy.optimize import minimize_scalar
+
+    def loss(logarithm: float) -> float:
+        return float(losses(labels, scale(probabilities, np.exp(logarithm)))[0].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-4, 6), method="bounded").x))

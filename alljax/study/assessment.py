@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alljax.data.archive import natural_sort
-from alljax.evaluation.calibration import calibration
+from alljax.evaluation.calibration import calibration, scale
 from alljax.evaluation.intervals import HeldOut, describe, summarize
 from alljax.evaluation.metrics import folds_are_complete
 from alljax.evaluation.operating_points import operating_points
-from alljax.evaluation.selection import select
 from alljax.evaluation.subgroups import beyond_size, subgroups
-from alljax.evaluation.subjects import by_subject, ensemble, training_shares
-from alljax.evaluation.temperature import scale
+from alljax.evaluation.subjects import by_subject, ensemble
 from alljax.study import results, workdir
 from alljax.study.results import Study
 
@@ -64,9 +62,23 @@ def _select(study: Study) -> dict[str, Any] | None:
         members = {fold: outer == fold for fold in folds}
     if len(names) < 2 or not all(rows.any() for rows in members.values()):
         return None
-    by, value = "the other folds" if tuning is tests else "inner folds", trials[best][metric]
-    selected = select(tests, tuning, members, metric, study.level)
-    return {"best": best, "metric": metric, "value": value, "by": by, **selected}
+    chosen, probabilities = [], np.array(tests[best].probabilities)
+    for fold, rows in members.items():
+        values = {name: summarize(tuned.take(rows), 0, [metric])[metric] or 0 for name, tuned in tuning.items()}
+        chosen.append(max(values, key=values.__getitem__))
+        tested = tests[best].folds == fold
+        probabilities[:, tested] = tests[chosen[-1]].probabilities[:, tested]
+    found = summarize(replace(tests[best], probabilities=probabilities), study.level)
+    return {
+        "best": best,
+        "metric": metric,
+        "value": trials[best][metric],
+        "by": "the other folds" if tuning is tests else "inner folds",
+        "nested": found[metric],
+        "interval": found["intervals"].get(metric),
+        "chosen": chosen,
+        "metrics": found,
+    }
 
 
 def _assess_trial(study: Study, name: str) -> dict[str, Any]:
@@ -88,7 +100,7 @@ def _assess_trial(study: Study, name: str) -> dict[str, Any]:
         found["operating_points"] = operating_points(test, fold, result["operating_points"], level)
     if study.interval_unit == "subjects":
         by_image = [key for key in test.metric_names if "auc" not in key]
-        found["subjects"] = describe(by_subject(joint, training_shares(joint)), level)
+        found["subjects"] = describe(by_subject(joint), level)
         _, unit, counts = np.unique(test.subjects, return_inverse=True, return_counts=True)
         found["subjects"]["weighted"] = summarize(replace(test, weights=1 / counts[unit]), level, by_image)
     return found
@@ -113,19 +125,18 @@ def _groups(study: Study, joint: HeldOut, images: "DataFrame", sized: bool) -> d
 
 
 def _subjects_table(study: Study) -> "DataFrame":
-    """Returns one row per trial and subject (and fold, if its images are in several), predicted by the ensemble."""
+    """Returns one row per trial and subject, predicted by the ensemble."""
     import pandas
 
     tables, classes = [], np.array(study.classes)
     for name in study.metrics["trials"]:
         predictions = study.predictions(name)
         joint = ensemble(predictions.held_out, predictions.paths)
-        rows = by_subject(joint, training_shares(joint))
-        names, unit, counts = np.unique(joint.subjects, return_inverse=True, return_counts=True)
-        right = np.bincount(unit, joint.probabilities[0].argmax(1) == joint.labels) / counts
-        place = np.searchsorted(names, rows.subjects)
-        table = {"trial": name, "subject": rows.subjects, "label": classes[rows.labels], "images": counts[place]}
-        table |= {"accuracy": right[place], "predicted": classes[rows.probabilities[0].argmax(1)]}
+        rows = by_subject(joint)
+        _, unit, counts = np.unique(joint.subjects, return_inverse=True, return_counts=True)
+        right = np.bincount(unit, joint.probabilities[0].argmax(1) == joint.labels)
+        table = {"trial": name, "subject": rows.subjects, "label": classes[rows.labels], "images": counts}
+        table |= {"accuracy": right / counts, "predicted": classes[rows.probabilities[0].argmax(1)]}
         table |= {f"log_odds_{label}": rows.ranking[0, :, number] for number, label in enumerate(classes)}
         tables.append(pandas.DataFrame(table))
     return pandas.concat(tables)

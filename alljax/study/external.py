@@ -15,12 +15,11 @@ from alljax.data.names import normalize
 from alljax.data.readers import open_all
 from alljax.data.splits import merge_subjects
 from alljax.errors import ConfigError, DataError, plural
-from alljax.evaluation.calibration import calibration
+from alljax.evaluation.calibration import calibration, scale
 from alljax.evaluation.intervals import HeldOut, Jackknife, summarize
 from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.operating_points import operating_points
 from alljax.evaluation.subjects import by_subject, ensemble
-from alljax.evaluation.temperature import scale
 from alljax.study import workdir
 from alljax.study.ensemble import open_ensemble
 from alljax.study.results import Study

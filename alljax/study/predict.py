@@ -17,10 +17,10 @@ from alljax.data.dataset import Dataset
 from alljax.data.readers import open_unlabeled
 from alljax.errors import WorkdirError, plural
 from alljax.evaluation import novelty
+from alljax.evaluation.calibration import scale
 from alljax.evaluation.intervals import HeldOut
 from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.subjects import by_subject
-from alljax.evaluation.temperature import scale
 from alljax.study import workdir
 from alljax.study.ensemble import Ensemble, open_ensemble
 from alljax.study.experiment import open_images

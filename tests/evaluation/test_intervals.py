@@ -207,7 +207,7 @@ def test_constant_heads_of_leave_one_subject_out_rank_no_subject() -> None:
     shares = counts / counts.sum(1, keepdims=True)
     test = HeldOut(labels, shares.repeat(2, axis=0)[None], subjects, subjects)
     aucs = [evaluate(rows.labels, rows.probabilities[0], rows.ranking[0])["auc"]
-            for rows in (by_subject(test), by_subject(test, shares))]  # fmt: skip
+            for rows in (by_subject(replace(test, folds=None)), by_subject(test))]  # fmt: skip
     assert aucs == [0.0, 0.5]
 
 
