@@ -14,11 +14,8 @@ from absl import logging
 from alljax import files
 from alljax.errors import WorkdirError
 
-KINDS = "features", "inspections", "hashes", "self-checks"
-"""Folders in the cache folder; downloaded weights are in another one and have no checksum here."""
-
-ABANDONED = 24 * 3600
-"""Seconds after which an unfinished file is of a killed process: a living one writes to it."""
+KINDS = "features", "inspections", "hashes", "self-checks"  # folders; that of downloaded weights has no checksums
+ABANDONED = 24 * 3600  # seconds after which an unfinished file is of a killed process: a living one writes to it
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import re
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,35 +39,27 @@ def load(file: str = "", overrides: Sequence[str] = (), problems: Problems | Non
     found, changes = problems or Problems(), {}
     match = re.fullmatch(r"(.*\.py)(?::(.*))?", file)  # the path may contain colons
     config = _read(*(match[1], match[2] or "") if match else (file, "")) if file else default_config()
-    for key, text in _assignments(overrides):
+    for word in overrides:
         with found.collect():
-            changes[key] = _parse(key, text)
+            key, value = _parse(word)
+            changes[key] = value
     config = check(vary(config, changes), found)
     if problems is None:
         found.report()
     return config
 
 
-def _assignments(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yields key and text of ``--config.key=text``, ``--config.key text`` and ``--config.switch``."""
-    remaining = iter(words)
-    for word in remaining:
-        if not word.startswith("--config."):
-            raise ConfigError(f"unknown argument {word!r}; `alljax --help` lists the commands and their arguments")
-        key, equals, text = word.removeprefix("--config.").partition("=")
-        if not equals and not (key in SETTINGS and isinstance(SETTINGS[key].default, bool)):
-            text = next(remaining, "")
-            if not text or text.startswith("--"):
-                raise ConfigError(f"{word} needs a value: {word}=VALUE")
-        yield key, text if equals or text else "true"
-
-
-def _parse(key: str, text: str) -> Any:
-    """Returns the value of a setting that is written as `text`."""
+def _parse(word: str) -> tuple[str, Any]:
+    """Returns key and value of ``--config.key=text``."""
+    key, equals, text = word.removeprefix("--config.").partition("=")
+    if not word.startswith("--config."):
+        raise ConfigError(f"unknown argument {word!r}; `alljax --help` lists the commands and their arguments")
+    if not equals:
+        raise ConfigError(f"{word} needs a value: {word}=VALUE")
     parsers: dict[type, Callable[[str], Any]] = {bool: lambda word: BOOLEANS[word.lower()], tuple: _parse_list}
     try:
         kind = type(SETTINGS[key].default)
-        return parsers.get(kind, kind)(text)
+        return key, parsers.get(kind, kind)(text)
     except (ValueError, KeyError) as error:
         raise ConfigError(problem_of(key, text)) from error
 

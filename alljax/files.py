@@ -15,11 +15,9 @@ from filelock import FileLock, Timeout
 from alljax import interrupts
 from alljax.errors import ConfigError, DataError, WorkdirError
 
+# Memory for what is read at once: an array, or images and members of zips in all threads; size of the cache folder.
 LIMITS = {"ALLJAX_READ_GB": 4.0, "ALLJAX_CACHE_GB": 20.0}
-"""Memory for what is read at once: an array, or images and members of zips in all threads; size of the cache folder."""
-
-THREADS = 16
-"""Maximal number of threads that read images; each may use an equal share of ALLJAX_READ_GB."""
+THREADS = 16  # at most, to read images; each may use an equal share of ALLJAX_READ_GB
 
 
 @contextlib.contextmanager

@@ -13,14 +13,10 @@ from types import FrameType
 
 from alljax.errors import Stopped
 
+# Windows has SIGBREAK instead of SIGUSR1.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGBREAK") if hasattr(signal, name))
-"""Those of this operating system; Windows has SIGBREAK instead of SIGUSR1."""
-
-several_processes = False
-"""Whether this process runs a study jointly with others; set by `training.distributed.initialize`."""
-
-requested = 0
-"""Number of the signal that asks this process to save its progress and stop; 0 for none."""
+several_processes = False  # whether this one runs a study jointly with others; set by `distributed.initialize`
+requested = 0  # number of the signal that asks this process to save its progress and stop; 0 for none
 
 
 def install() -> None:

@@ -15,8 +15,7 @@ from alljax.errors import printable
 Update = Callable[..., None]
 """``update(n, note="")``: n units were finished; the note is shown.  Raises `errors.Stopped` on a stop request."""
 
-hidden = False
-"""Whether bars are hidden, as in all processes but the primary one."""
+hidden = False  # bars; true in all processes but the primary one
 
 
 class _Handler(stdlib_logging.Handler):
@@ -52,7 +51,6 @@ def bar(description: str, total: int, unit: str, stops: bool = True) -> Iterator
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
-    terminal = sys.stderr.isatty()
     columns = (
         TextColumn("{task.description:<34}", table_column=Column(max_width=48, no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=20),
@@ -61,7 +59,7 @@ def bar(description: str, total: int, unit: str, stops: bool = True) -> Iterator
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
     )
-    console = Console(file=sys.stderr, width=None if terminal else 160)
+    console = Console(file=sys.stderr, width=None if sys.stderr.isatty() else 160)
     with Progress(*columns, console=console, disable=hidden or total == 0) as display:
         task = display.add_task(description, total=total, rate="", note="")
 

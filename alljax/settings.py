@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+# The largest numbers where a setting states no limit: sums of two are still int32 or nearly float32.
 MAXIMA = {int: 1e9, float: 3e38}
-"""The largest numbers where a setting states no limit: sums of two are still int32 or nearly float32."""
-
 TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text", tuple: "a list (a,b)"}
 
 

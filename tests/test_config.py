@@ -14,7 +14,7 @@ START = "from alljax.config import default_config\ndef get_config(argument=''):\
 
 def test_overrides_have_the_types_of_their_settings() -> None:
     config = configs.load(QUICKSTART, [
-        "--config.train.epochs=7", "--config.train.learning_rate", "1", "--config.train.staircase",
+        "--config.train.epochs=7", "--config.train.learning_rate=1", "--config.train.staircase=true",
         "--config.data.classes=b,a", "--config.train.loggers=",
         "--config.study.sweep=(('train.epochs', (1, 2)), (('model.pool', 'model.hidden'), (('max', 8),)))",
     ])  # fmt: skip

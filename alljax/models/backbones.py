@@ -126,8 +126,7 @@ class Backbone:
         return {path: leaf.shape for path, leaf in flatten_dict(tree, sep="/").items()}
 
 
-BACKBONES: dict[str, Backbone] = {}
-"""All registered backbones by name."""
+BACKBONES: dict[str, Backbone] = {}  # all that are registered
 
 
 def register(name: str, module: StagedNetwork, *layouts: Layout) -> None:

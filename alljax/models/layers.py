@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Padding = tuple[tuple[int, int], tuple[int, int]]
-"""((top, bottom), (left, right)) in pixels."""
+Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
 
 
 def tensorflow_same_padding(length: int, kernel_size: int, stride: int) -> tuple[int, int]:
@@ -87,7 +86,7 @@ class BatchNormContext:
 
     layers: frozenset[str]  # paths of these layers from the root of the backbone, such as ``stage4/block1/norm2``
     mask: jax.Array  # bool (B,), False where an image is padding
-    axis: str | None = None  # mapped axis of the batch under `jax.pmap`; None where the array is the global batch
+    axis: str | tuple[()] = ()  # mapped axis of the batch under `jax.pmap`; none where the array is the global batch
     momentum: float = 0.0  # of the running statistics; 0 for the default of each layer
 
 
@@ -125,14 +124,10 @@ class BatchNorm(nn.Module):
 def batch_statistics(images: jax.Array, context: BatchNormContext) -> tuple[jax.Array, jax.Array]:
     """Returns mean and biased variance (C,) of float32 (B, H, W, C) over the pixels of the unmasked images."""
     weight = context.mask.astype(jnp.float32).reshape(-1, 1, 1, 1)
-
-    def over_devices(value: jax.Array) -> jax.Array:
-        return value if context.axis is None else lax.psum(value, context.axis)
-
-    count = over_devices(weight.sum()) * images.shape[1] * images.shape[2]
-    mean = over_devices((images * weight).sum((0, 1, 2))) / count
+    count = lax.psum(weight.sum(), context.axis) * images.shape[1] * images.shape[2]
+    mean = lax.psum((images * weight).sum((0, 1, 2)), context.axis) / count
     deviations = (images - mean.reshape(1, 1, 1, -1)) * weight
-    return mean, over_devices((deviations**2).sum((0, 1, 2))) / count
+    return mean, lax.psum((deviations**2).sum((0, 1, 2)), context.axis) / count
 
 
 class Stage(nn.Module):

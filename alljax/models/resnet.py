@@ -18,11 +18,8 @@ from alljax.models.layers import BatchNorm, BatchNormContext, Conv, Stage
 
 Variant = Literal["torchvision", "keras"]
 
-STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))
-"""(number of blocks, channels inside a block) of each stage; the output has four times as many channels."""
-
+STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))  # blocks, channels inside a block; the output has four times as many
 WIDTHS = {"stem": 64} | {f"stage{number}": 4 * features for number, (_, features) in enumerate(STAGES, start=1)}
-
 EPS = {"torchvision": 1e-5, "keras": 1.001e-5}
 MOMENTUM = {"torchvision": 0.9, "keras": 0.99}
 

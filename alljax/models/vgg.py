@@ -6,9 +6,7 @@ import jax
 from alljax.models.backbones import Layout, Rules, StagedNetwork, register
 from alljax.models.layers import BatchNormContext, Conv
 
-BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-"""(number of convolutions, channels) of each block."""
-
+BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # number of convolutions, channels
 WIDTHS = {f"block{number}": features for number, (_, features) in enumerate(BLOCKS, start=1)}
 
 

@@ -25,7 +25,6 @@ class FineTuner:
     """The compiled functions of one trial, reused for all folds and seeds."""
 
     def __init__(self, config: ConfigDict, network: Network, num_classes: int, mesh: Mesh) -> None:
-        """Puts the frozen parameters on the devices; compiles nothing yet."""
         self.config, self.mesh, self._network = config, mesh, network
         self._head = Head(config.model.hidden, num_classes, config.model.dropout)
         self._group_of = group_parameters(config, network, num_classes)
@@ -55,7 +54,16 @@ class FineTuner:
         """Makes one optimizer step; reuses the memory of `state`.  The epoch, from 0, decides what is trainable."""
         trainable = optimizers.trainable(self._group_of, epoch)
         if trainable not in self._steps:
-            self._steps[trainable] = self.mesh.jit(self._make_step(trainable), batch=2, donate=0)
+            augment = self.config.augment
+            train_step = steps.make_train_step(
+                self.config,
+                self._make_apply(normalization_layers(trainable)),
+                augment=make_augment(augment) if any(augment.values()) else None,
+                trainable=trainable,
+                group_of=self._group_of,
+                axis=self.mesh.axis,
+            )
+            self._steps[trainable] = self.mesh.jit(train_step, batch=2, donate=0)
         return self._steps[trainable](state, self._frozen, batch, run)
 
     def reset_metrics(self, state: TrainState) -> TrainState:
@@ -86,25 +94,8 @@ class FineTuner:
         return f"{count:,} trainable parameters; the state takes {size / 2**20:,.0f} MiB on each of {devices} devices"
 
     def _make_state(self, backbone: Parameters, batch_stats: Any, key: jax.Array) -> TrainState:
-        head = init_head(self._head, self._network, jax.random.wrap_key_data(key))
+        head = init_head(self._head, self._network, key)
         return steps.init_state(self.config, {**backbone, **head}, batch_stats, self._group_of)
-
-    def _make_step(self, trainable: frozenset[str]) -> Callable[..., TrainState]:
-        augment = self.config.augment
-        train_step = steps.make_train_step(
-            self.config,
-            self._make_apply(normalization_layers(trainable)),
-            augment=make_augment(augment) if any(augment.values()) else None,
-            trainable=trainable,
-            group_of=self._group_of,
-            axis=self.mesh.axis,
-        )
-
-        def step(state: TrainState, frozen: Parameters, batch: Batch, run: RunInputs) -> TrainState:
-            run = run.replace(key=jax.random.wrap_key_data(run.key))  # type: ignore[attr-defined]
-            return train_step(state, frozen, batch, run)
-
-        return step
 
     def _make_apply(self, layers: frozenset[str]) -> Apply:
         """Returns the network as a function of its parameters, of which `layers` normalize by the batch."""

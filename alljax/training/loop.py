@@ -31,18 +31,14 @@ from alljax.training.sampling import FoldRows, batch_size, epoch_order, steps_pe
 from alljax.training.sharding import Mesh, make_mesh
 from alljax.training.step import SHUFFLE, Batch, History, RunInputs, TrainState
 
-RATES = np.logspace(-6, 0, 13)
-"""Two per decade from 1e-6 to 1."""
-
-STEPS = 50
-"""Of the run at each rate.  Rates are compared by the mean loss of the last fifth of them."""
+RATES = np.logspace(-6, 0, 13)  # of `find_learning_rate`
+STEPS = 50  # at each rate, which are compared by the mean loss of the last fifth of them
 
 
 class FoldLoader:
     """Batches of the images of one fold, padded to a multiple of the devices; the order depends on key and epoch."""
 
     def __init__(self, config: ConfigDict, images: ImageReader, fold: FoldRows, key: jax.Array, mesh: Mesh) -> None:
-        """Draws the order of all epochs from the key of the run; `images` are those of the complete data set."""
         self._images, self._mesh = images, mesh
         self._batch_size = batch_size(config, fold)
         shard = jax.process_index(), jax.process_count()
@@ -61,8 +57,7 @@ class FoldLoader:
     def train(self, step: int) -> Generator[Batch, None, None]:
         """Yields the training batches from a step, counted from 0, to the end of the last epoch."""
         with contextlib.closing(load_batches(self._images, self._sampler(self._orders), start=step)) as batches:
-            for batch in batches:
-                yield self._place(batch)
+            yield from map(self._place, batches)
 
     def validate(self, logits: Callable[[Batch], np.ndarray]) -> tuple[float, float]:
         """Returns mean cross-entropy and accuracy of the validation rows."""
@@ -72,11 +67,8 @@ class FoldLoader:
 
     def predict(self, logits: Callable[[Batch], np.ndarray], rows: np.ndarray) -> np.ndarray:
         """Returns the logits float32 (U, C) of some images; `logits` gives those of a placed batch."""
-        parts = []
-        for number, batch in enumerate(load_batches(self._images, self._sampler(rows))):
-            count = min(self._batch_size, len(rows) - number * self._batch_size)
-            parts.append(logits(self._place(batch))[:count])
-        return np.concatenate(parts)
+        batches = map(self._place, load_batches(self._images, self._sampler(rows)))
+        return np.concatenate([logits(batch)[: self._batch_size] for batch in batches])[: len(rows)]
 
     def _place(self, batch: ImageBatch) -> Batch:
         positions = np.arange(len(batch.mask), dtype=np.int32) + jax.process_index() * len(batch.mask)
@@ -191,13 +183,12 @@ class _Monitor:
         if np.isfinite(values).all():
             return
         self._checkpoints.wait()
-        latest, folder = self._checkpoints.latest, self._checkpoints.folder
-        saved = f"the last good checkpoint is step {latest:,} in {folder}" if latest else "no checkpoint was saved"
-        raise ConfigError(
-            f"the loss or a parameter became NaN or infinite between steps {max(self._step, 1):,} and {step:,}; "
-            f"{saved}; lower train.learning_rate={self._tuner.config.train.learning_rate:g} or set train.clip_norm, "
-            "and resume with --resume=force or use a new workdir"
-        )
+        latest, saved = self._checkpoints.latest, "no checkpoint was saved"
+        if latest:
+            saved = f"the last good checkpoint is step {latest:,} in {self._checkpoints.folder}"
+        steps = f"between steps {max(self._step, 1):,} and {step:,}"
+        fix = "lower train.learning_rate or set train.clip_norm, and resume with --resume=force or use a new workdir"
+        raise ConfigError(f"the loss or a parameter became NaN or infinite {steps}; {saved}; {fix}")
 
 
 def _stops_early(history: Sequence[History], patience: int) -> bool:

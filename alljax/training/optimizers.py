@@ -23,8 +23,7 @@ Hyperparameters = Mapping[str, Any]
 """`NUMBERS` and ``total_steps``, the optimizer steps of a run, as float32 arrays (), or (R,) for R runs."""
 
 
-FROZEN_BACKBONE = (("head/.*", 1.0), ("backbone/.*", 0.0))
-"""The groups if ``train.groups`` is empty: only the head is trained."""
+FROZEN_BACKBONE = (("head/.*", 1.0), ("backbone/.*", 0.0))  # the groups if ``train.groups`` is empty
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ class ParameterGroup:
     from_epoch: int = 0  # first epoch, counted from 0, in which they are trained
 
 
-Groups = Mapping[str, ParameterGroup]
-"""Path of a parameter → its layer group."""
+Groups = Mapping[str, ParameterGroup]  # path of a parameter → its layer group
 
 
 def hyperparameters_of(config: ConfigDict, total_steps: int) -> Hyperparameters:

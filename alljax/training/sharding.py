@@ -13,8 +13,7 @@ from ml_collections import ConfigDict
 from alljax.errors import ConfigError
 
 DATA, FSDP = "data", "fsdp"
-MIN_SHARDED_SIZE = 2**14
-"""Arrays with fewer elements are replicated: sharding them saves no memory worth the communication."""
+MIN_SHARDED_SIZE = 2**14  # smaller arrays are replicated: sharding saves no memory worth the communication
 
 
 def make_mesh(config: ConfigDict) -> "Mesh":
@@ -32,7 +31,7 @@ def make_mesh(config: ConfigDict) -> "Mesh":
 class Mesh:
     """`jax.jit` over a mesh of all devices: arrays are global, and XLA inserts the communication."""
 
-    axis: str | None = None  # name of the mapped axis inside functions
+    axis: str | tuple[()] = ()  # name of the mapped axis inside functions, of which there is none
 
     def __init__(self, fsdp: int = 1) -> None:
         """Shards each large array of the state among `fsdp` devices; 1 replicates all arrays."""

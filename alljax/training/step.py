@@ -117,7 +117,7 @@ def make_train_step(
     augment: Augment | None = None,
     trainable: frozenset[str] | None = None,
     group_of: Groups | None = None,
-    axis: str | None = None,
+    axis: str | tuple[()] = (),
 ) -> Callable[[TrainState, Parameters, Batch, RunInputs], TrainState]:
     """Returns a pure function ``(state, frozen_params, batch, run) → state`` that makes one optimizer step.
 
@@ -128,13 +128,10 @@ def make_train_step(
     """
     parts = config.train.accumulation_steps
 
-    def over_devices(tree: Any) -> Any:
-        return tree if axis is None else lax.psum(tree, axis)
-
     def step(state: TrainState, frozen_params: Parameters, batch: Batch, run: RunInputs) -> TrainState:
         params = {path: leaf for path, leaf in state.params.items() if trainable is None or path in trainable}
         fixed = {**frozen_params, **{path: leaf for path, leaf in state.params.items() if path not in params}}
-        count = over_devices(jnp.sum(batch.mask.astype(jnp.float32)))
+        count = lax.psum(jnp.sum(batch.mask.astype(jnp.float32)), axis)
 
         def example_keys(stream: int, part: Batch) -> jax.Array:
             """Returns a key per image: of its position in the *global* batch, so that 1 and 8 devices draw the same."""
@@ -162,7 +159,7 @@ def make_train_step(
         # Each part holds images of every device, so that no image moves between devices.
         divided = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0), batch)
         (sums, batch_stats), _ = lax.scan(add_part, carry, divided)
-        gradients, metrics = over_devices(sums)
+        gradients, metrics = lax.psum(sums, axis)
         optimizer = make_optimizer(config, run.hyperparameters, state.step, group_of)
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         params = {**state.params, **optax.apply_updates(params, updates)}
@@ -191,12 +188,12 @@ def class_losses(config: ConfigDict, logits: jax.Array, focal_gamma: jax.Array |
     return (1 - smoothing) * losses + smoothing * losses.mean(1, keepdims=True) if smoothing else losses
 
 
-def make_eval_step(apply: Apply, axis: str | None = None) -> Callable[[TrainState, Parameters, Batch], jax.Array]:
+def make_eval_step(apply: Apply, axis: str | tuple[()] = ()) -> Callable[[TrainState, Parameters, Batch], jax.Array]:
     """Returns a pure function ``(state, frozen_params, batch) → logits`` float32 (B, C) of the global batch."""
 
     def evaluate(state: TrainState, frozen_params: Parameters, batch: Batch) -> jax.Array:
         params = {**frozen_params, **state.eval_params}
         logits, _ = apply(params, state.batch_stats, batch.inputs, batch.mask, None)
-        return logits if axis is None else lax.all_gather(logits, axis, tiled=True)
+        return lax.all_gather(logits, axis, tiled=True) if axis else logits
 
     return evaluate

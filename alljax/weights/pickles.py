@@ -80,8 +80,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "numpy.core.numeric._frombuffer": _numbers,
     "numpy._core.numeric._frombuffer": _numbers,
 }
+# The start of names that also pickles of tensors contain.
 PLAIN = ("collections.OrderedDict", "numpy.", "torch.Size", "torch._utils.", "_codecs.", *STORAGES)
-"""The start of names that also pickles of tensors contain."""
 
 
 class Unpickler(pickle.Unpickler):

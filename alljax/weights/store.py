@@ -21,8 +21,6 @@ from alljax.data.archive import file_stamp
 from alljax.errors import WeightsError, first_few, unknown_name
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras", ".pkl", ".pickle")
-"""Suffixes of weight files in a folder."""
-
 KERAS_SAVE = "load it in Keras and write model.save('FILE.keras')"
 TIMEOUT_SECONDS = 30.0  # without an answer
 MAX_SECONDS = 3600.0  # of a download; the same command resumes it
