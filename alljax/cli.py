@@ -110,7 +110,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--config.KEY": {"help": "a setting, as in --config.seed=1 --config.data.classes=normal,blast", "metavar": "VALUE"},
     "--settings": {"help": "list all settings and exit", "action": "version", "version": settings.describe()},
     "--workdir": {"help": "folder of the study", "type": _path, "required": True, "metavar": "FOLDER"},
-    "--workdir:several": {"help": "study; several: their mean", "type": _path, "required": True, "action": "append"},
+    "--workdir:several": {"help": "study; of several: the mean", "type": _path, "required": True, "action": "append"},
     "--resume": {"help": "resume unfinished trials although settings have changed", "choices": ["force"]},
     "--shard": {"help": "every Nth training; I is 0 to N - 1", "type": shard, "default": (0, 1), "metavar": "I/N"},
     "--dry_run": {"help": "print what is missing, or the trials and their time; write nothing", "action": "store_true"},
@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     for verb, (call, arguments, example) in VERBS.items():
         group, _, name = verb.rpartition(" ")
         if group not in groups:
-            actions = ", ".join(other.removeprefix(group) for other in VERBS if other.startswith(f"{group} "))
+            actions = ", ".join(other.removeprefix(f"{group} ") for other in VERBS if other.startswith(f"{group} "))
             group_parser = groups[""].add_parser(group, help=f"Actions: {actions}.")
             groups[group] = group_parser.add_subparsers(title="actions", metavar="ACTION", required=True)
         text = call.__doc__

@@ -103,7 +103,7 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Normalizes (B, H, W, C), in float32; by the statistics of this batch if `context` names this layer."""
-        width = (images.shape[-1],)
+        width, shape = (images.shape[-1],), (1, 1, 1, -1)
         scale = self.param("scale", nn.initializers.ones_init(), width, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), width, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
@@ -111,23 +111,17 @@ class BatchNorm(nn.Module):
         pixels = images.astype(jnp.float32)
         mean, variance = running_mean.value, running_variance.value
         if context is not None and "/".join(self.path) in context.layers:
-            mean, variance = batch_statistics(pixels, context)
+            weight = context.mask.astype(jnp.float32).reshape(-1, 1, 1, 1)
+            count = lax.psum(weight.sum(), context.axis) * images.shape[1] * images.shape[2]
+            mean = lax.psum((pixels * weight).sum((0, 1, 2)), context.axis) / count
+            deviations = (pixels - mean.reshape(shape)) * weight
+            variance = lax.psum((deviations**2).sum((0, 1, 2)), context.axis) / count
             momentum = context.momentum or self.momentum
             running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
             running_variance.value = momentum * running_variance.value + (1 - momentum) * variance
-        shape = (1, 1, 1, -1)
         factor = lax.rsqrt(variance + self.eps) * scale
         normalized = (pixels - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
         return normalized.astype(images.dtype)
-
-
-def batch_statistics(images: jax.Array, context: BatchNormContext) -> tuple[jax.Array, jax.Array]:
-    """Returns mean and biased variance (C,) of float32 (B, H, W, C) over the pixels of the unmasked images."""
-    weight = context.mask.astype(jnp.float32).reshape(-1, 1, 1, 1)
-    count = lax.psum(weight.sum(), context.axis) * images.shape[1] * images.shape[2]
-    mean = lax.psum((images * weight).sum((0, 1, 2)), context.axis) / count
-    deviations = (images - mean.reshape(1, 1, 1, -1)) * weight
-    return mean, lax.psum((deviations**2).sum((0, 1, 2)), context.axis) / count
 
 
 class Stage(nn.Module):
