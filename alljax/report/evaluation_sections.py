@@ -12,7 +12,7 @@ from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.subjects import by_subject, ensemble
 from alljax.report import curves
 from alljax.report.model_tables import metric_names
-from alljax.report.sharing import display_name, display_note
+from alljax.report.setting_names import display_name, display_note
 from alljax.report.tables import Figure, Section, Table, Value, count_value, metric_value, number_value
 from alljax.study import workdir
 from alljax.study.results import Study

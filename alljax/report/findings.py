@@ -10,7 +10,7 @@ from alljax.errors import first_few, plural
 from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.power import FEW_SUBJECTS
 from alljax.report.model_tables import metric_names
-from alljax.report.sharing import display_note
+from alljax.report.setting_names import display_note
 from alljax.report.tables import Value, difference_value, metric_value, number_value
 from alljax.study.results import Study
 

@@ -3,15 +3,11 @@
 The numbers of the items are those of A. Tejani et al. (CLAIM) and G. Collins et al. (TRIPOD+AI), the short titles ours.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 
 from alljax.report import findings
-from alljax.report.sharing import without_folders
 from alljax.report.tables import Section, Table
-from alljax.settings import SETTINGS
 from alljax.study.results import Study
-from alljax.weights import store
 
 ANSWERS = {
     "limitations": {"CLAIM 2024": "40", "TRIPOD+AI": "26"},
@@ -24,8 +20,7 @@ ANSWERS = {
     "robustness-of-best": {"CLAIM 2024": "30"},
     "external": {"CLAIM 2024": "33", "TRIPOD+AI": "20c"},
     "errors": {"CLAIM 2024": "39"},
-    "settings": {"CLAIM 2024": "9, 24, 25, 27", "TRIPOD+AI": "12b, 13"},
-    "software": {"CLAIM 2024": "23", "TRIPOD+AI": "18f"},
+    "settings": {"CLAIM 2024": "9, 23, 24, 25, 27", "TRIPOD+AI": "12b, 13, 18f"},
 }
 """Items by guideline, by the anchor of the section that has their content."""
 
@@ -60,25 +55,13 @@ HEAD = (
 
 
 def model_card(study: Study, sections: Sequence[Section]) -> str:
-    """Returns the card: intended use, limitations, the report without figures, settings, software, open items."""
-    used = [trial["weights"] for trial in study.metrics["trials"].values()]
-    weights = dict.fromkeys(f"{one['backbone']}, {_license(one['name'])}, SHA-256 {one['sha256']}" for one in used)
-    changed = [
-        without_folders(f"    {key}={study.config[key]}")
-        for key, setting in SETTINGS.items()
-        if json.dumps(study.config[key]) != json.dumps(setting.default)
-    ]
-    settings = f"Weights: {'; '.join(weights)}.", "Settings other than the defaults:", "\n".join(changed)
-    packages = ", ".join(f"{name} {version}" for name, version in study.environment["packages"].items())
-    software = f"alljax {study.environment['alljax']} (Apache-2.0); {packages}."
+    """Returns the card: intended use, limitations, the report without figures, open items."""
     limits = [f"- {line}" for line in findings.warnings(study)] or ["None were found."]
     parts, answers = [*HEAD], list[Mapping[str, str]]()
     for section in (
         Section("limitations", "Limitations found", ("\n".join(limits),), ()),
         Section("found", "What the numbers support", findings.findings(study), ()),
         *sections,
-        Section("settings", "Weights and settings", settings, ()),
-        Section("software", "Software", (software,), ()),
     ):
         tables = [_table(part) for part in section.parts if isinstance(part, Table)]
         if tables or not section.parts:
@@ -103,8 +86,3 @@ def _table(table: Table) -> str:
     lines.insert(1, " | ".join("---:" if numeric else "---" for numeric in table.numeric))
     more = [f"All {len(table.rows)} rows are in tables/{table.name}.csv."] if len(table.rows) > 10 else []
     return "\n\n".join([f"**{table.title}**", "\n".join(f"| {line} |" for line in lines), *more, *table.notes])
-
-
-def _license(name: str) -> str:
-    known = store.sources().get(name)
-    return f"{name}, license {known.license}" if known else "of unknown source and license"

@@ -7,8 +7,7 @@ import numpy as np
 from alljax.errors import plural
 from alljax.evaluation.metrics import METRICS
 from alljax.progress import show
-from alljax.report.setting_names import setting_value
-from alljax.report.sharing import display_name, display_note, without_folders
+from alljax.report.setting_names import display_name, display_note, setting_value, without_folders
 from alljax.report.tables import (
     Section,
     Table,
@@ -27,7 +26,7 @@ BASELINES = {
 }  # fmt: skip
 """Display names of the baselines."""
 
-PRINTED, MISCLASSIFIED = 20, 36
+PRINTED, MISCLASSIFIED = 20, 32
 """Rows: the best models in the terminal, the misclassified images of a model."""
 
 CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC", "pr_auc": "PR-AUC"}
@@ -73,7 +72,7 @@ def print_results(study: Study) -> None:
     If the terminal has less than 100 columns, the third metric is omitted.
     """
     results = results_table(study)
-    shown = results.columns.index(METRICS["auc"]) + (3 if terminal_width() >= 100 else 2)
+    shown = 4 if terminal_width() >= 100 else 3
     title = f"{results.title}. In brackets: {study.intervals}."
     print_table(replace(results, title=title, rows=results.rows[:PRINTED], notes=()), shown)
     if len(results.rows) > PRINTED:
@@ -111,29 +110,21 @@ def data_section(study: Study) -> Section:
 
 
 def classes_table(study: Study) -> Table:
-    """Returns the number of images and of subjects per class."""
+    """Returns the number of images and of subjects per class; unknown subjects are images."""
     data, rows = study.metrics["dataset"], []
-    columns, notes = ["class", "images", "share"], []
-    if data["subjects"]:
-        columns += ["subject names", "subjects tested", "effectively"]
-        notes = ["Effectively: as many subjects with equally many images would tell as much (Kish)."]
     tested = study.metrics["trials"][study.ranking.best]["per_class"]
     for label, name, of_class in zip(study.classes, study.class_names, tested, strict=True):
-        count = data["by_class"][label]
-        values = [count_value(count["images"]), number_value("accuracy", count["images"] / data["images"])]
-        if data["subjects"]:
-            effective = of_class["effective_subjects"]
-            values += [
-                count_value(count["subjects"]),
-                count_value(of_class["subjects"]),
-                Value(f"{effective:.1f}", effective),
-            ]
-        rows.append((Value(name), *values))
-    return Table("classes", "Images by class", columns, rows, notes=notes)
+        images, subject_names = data["by_class"][label]["images"], data["by_class"][label]["subjects"]
+        share, effective = number_value("accuracy", images / data["images"]), of_class["effective_subjects"]
+        counts = count_value(subject_names), count_value(of_class["subjects"]), Value(f"{effective:.1f}", effective)
+        rows.append((Value(name), count_value(images), share, *counts))
+    columns = ("class", "images", "share", "subject names", f"{study.interval_unit} tested", "effectively")
+    note = f"Effectively: as many {study.interval_unit} of equal size would tell as much (Kish)."
+    return Table("classes", "Images by class", columns, rows, notes=(note,))
 
 
-def baselines_section(study: Study) -> Section:
-    """Returns the section that compares the best model with the baselines of its split."""
+def baselines_table(study: Study) -> Table:
+    """Returns the metrics of the best model and of the baselines of its split."""
     best, baselines = study.metrics["trials"][study.ranking.best], study.split_of(study.ranking.best)["baselines"]
     rows = []
     for metric in ("auc", "macro_recall", "accuracy", "macro_f1"):
@@ -143,17 +134,7 @@ def baselines_section(study: Study) -> Section:
         rows.append((Value(METRICS[metric]), *values, shown))
     columns = ("metric", "best model", *(BASELINES[name] for name in baselines), "best model minus cell size")
     notes = (f"In brackets: {study.intervals}. Differences of accuracies are in percentage points.",)
-    table = Table("baselines", "The best model beside rules without a network", columns, rows, notes=notes)
-    return Section("baselines-of-best", "Baselines", (), (table,))
-
-
-def results_section(study: Study) -> Section:
-    """Returns the section with the table of models, and the metrics of the best one by class."""
-    text = (
-        "The last rows are baselines without a network or a cell: what a model must exceed. Click on a heading to "
-        "sort. Tables are also in tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
-    )
-    return Section("all-results", "Results", (text,), (results_table(study), class_metrics_table(study)))
+    return Table("baselines", "The best model beside rules without a network", columns, rows, notes=notes)
 
 
 def class_metrics_table(study: Study) -> Table:
@@ -171,24 +152,23 @@ def class_metrics_table(study: Study) -> Table:
     return Table("class-metrics", "Metrics of the best model by class", columns, rows, means, notes)
 
 
-def misclassified(study: Study) -> list[tuple[int, str, str, float]]:
-    """Returns row, true and predicted class, and probability of images that the best model misclassifies.
-
-    The highest probability comes first.
-    """
-    tested, names = study.predictions(study.ranking.best), study.class_names
+def misclassified(study: Study) -> list[int]:
+    """Returns the rows of images that the best model misclassifies, the highest probability first."""
+    tested = study.predictions(study.ranking.best)
     mean = tested.probabilities.mean(0)
     wrong = np.flatnonzero(mean.argmax(1) != tested.labels)
-    rows = wrong[np.argsort(-mean[wrong].max(1), kind="stable")][:MISCLASSIFIED].tolist()
-    return [(row, names[tested.labels[row]], names[mean[row].argmax()], float(mean[row].max())) for row in rows]
+    return list(wrong[np.argsort(-mean[wrong].max(1), kind="stable")][:MISCLASSIFIED].tolist())
 
 
 def misclassified_table(study: Study) -> Table:
     """Returns the images of `misclassified` with their subjects and files."""
-    tested, rows = study.predictions(study.ranking.best), []
-    for number, (row, true, predicted, probability) in enumerate(misclassified(study), start=1):
+    tested, names, rows = study.predictions(study.ranking.best), study.class_names, []
+    mean = tested.probabilities.mean(0)
+    for number, row in enumerate(misclassified(study), start=1):
         subject = str(tested.subjects[row]) if tested.subject_names[row] else "–"
-        texts = (true, predicted, *(display_name(study, text) for text in (subject, str(tested.paths[row]))))
-        rows.append((Value(f"{number}", number), Value(f"{probability:.1%}", probability), *map(Value, texts)))
+        shown = [display_name(study, text) for text in (subject, str(tested.paths[row]))]
+        classes = names[tested.labels[row]], names[mean[row].argmax()]
+        probability = number_value("accuracy", float(mean[row].max()))
+        rows.append((count_value(number), probability, *map(Value, (*classes, *shown))))
     columns = ("", "probability", "true class", "predicted class", "subject", "file")
     return Table("misclassified", "Misclassified images with the highest probability", columns, rows)

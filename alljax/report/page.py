@@ -13,13 +13,11 @@ from alljax.data.dataset import Dataset
 from alljax.data.duplicates import near_pairs, reduce
 from alljax.data.images import load
 from alljax.report import curves, findings, model_tables, plots
-from alljax.report.setting_names import setting_name, setting_value
-from alljax.report.sharing import without_folders
+from alljax.report.setting_names import setting_name, setting_value, without_folders
 from alljax.report.tables import Figure, Section, Table
+from alljax.settings import SETTINGS
 from alljax.study.results import Study
-
-PLACES = 24
-"""Largest number of images on the contact sheet."""
+from alljax.weights import store
 
 SOURCES = {"cnmc": "C-NMC 2019", "synthetic": "Generated cells"}
 """Display names of data sets; others are displayed by the name of their folder or file."""
@@ -34,6 +32,11 @@ SETUP = "train.mode model.backbone train.optimizer train.epochs train.learning_r
 
 def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) -> list[Section]:
     """Returns the sections of the page in order: `effects` of settings come before the results, `more` after them."""
+    results = (
+        "The last rows are baselines without a network or a cell: what a model must exceed. Click on a heading to "
+        "sort. Tables are also in tables/ (CSV, LaTeX, HTML), figures in figures/ (SVG, PNG)."
+    )
+    tables = model_tables.results_table(study), model_tables.class_metrics_table(study)
     settings, sheet = study.settings(study.ranking.best), sheet_path(study)
     setup = ", ".join(f"{setting_name(key)} {setting_value(key, settings[key])}" for key in SETUP.split())
     bands = "Curves are means over seeds, bands from the lowest to the highest seed."
@@ -44,12 +47,13 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
         Section("setup", "Setup", (f"Best model: {setup}.",), ()),
         model_tables.data_section(study),
         *effects,
-        model_tables.baselines_section(study),
-        model_tables.results_section(study),
+        Section("baselines-of-best", "Baselines", (), (model_tables.baselines_table(study),)),
+        Section("all-results", "Results", (results,), tables),
         Section("confusion-of-best", "Confusion matrix", (bands,), [*_test_figures(study)]),
         *more,
         Section("training", "Training", (training,), [*_training_figures(study)]),
         Section("errors", "Misclassified images", (), (*gallery, model_tables.misclassified_table(study))),
+        _settings_section(study),
     ]
 
 
@@ -72,6 +76,32 @@ def _training_figures(study: Study) -> Iterator[Figure]:
         yield curves.curve_figure(name, caption, drawn, ("epoch", quantity))
 
 
+def _settings_section(study: Study) -> Section:
+    """Returns how to repeat the study: command, weights, settings other than the defaults, software."""
+    environment, weights = study.environment, dict[str, None]()
+    for used in (trial["weights"] for trial in study.metrics["trials"].values()):
+        known = store.sources().get(used["name"])
+        license_of = f"{known.name}, license {known.license}" if known else "of unknown source and license"
+        weights[f"{used['backbone']}, {license_of}, SHA-256 {used['sha256']}"] = None
+    changed = [
+        f"    {key}={study.config[key]}"
+        for key, setting in SETTINGS.items()
+        if json.dumps(study.config[key]) != json.dumps(setting.default)
+    ]
+    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
+    paragraphs = (
+        without_folders(f"    {environment['command']}"),
+        "This command, with the paths of the data and weights and another --workdir, repeats the study. The same data, "
+        "weights, versions and kind of CPU give bitwise equal predictions; on a GPU the last digits can differ.",
+        "All settings are in config.json, those of each model in trials.json, the folds in split.csv, curves and "
+        "predictions of each model in trials/. Settings other than the defaults:",
+        without_folders("\n".join(changed)),
+        f"Weights: {'; '.join(weights)}.",
+        f"alljax {environment['alljax']} (Apache-2.0); {packages}; {', '.join(environment['devices'])}.",
+    )
+    return Section("settings", "Settings", paragraphs, ())
+
+
 def sheet_path(study: Study) -> Path:
     """Returns the path of the contact sheet of the best model."""
     return study.folder / "figures" / f"misclassified-{study.ranking.best}.jpg"
@@ -82,24 +112,20 @@ def write_contact_sheet(study: Study, dataset: Dataset) -> None:
 
     Images that look the same, which are of the same subject or identical, take one place.
     """
-    found, records = model_tables.misclassified(study), {record.path: record for record in dataset.records}
+    rows, records = model_tables.misclassified(study), {record.path: record for record in dataset.records}
     paths = study.predictions(study.ranking.best).paths
-    images = [load(dataset, records[paths[row]]) for row, *_ in found]
+    images = [load(dataset, records[paths[row]]) for row in rows]
     same = near_pairs([reduce(image) for image in images])[:, 1]
-    places = [place for place in range(len(found)) if place not in same][:PLACES]
-    captions = []
-    for place in places:
-        _, true, predicted, probability = found[place]
-        captions.append(f"{true}\n→ {predicted}\n{place + 1}: {probability:.1%}")
-    if found:
-        files.write_bytes(sheet_path(study), plots.contact_sheet([images[place] for place in places], captions))
+    different = [place for place in range(len(rows)) if place not in same]
+    listed = [model_tables.misclassified_table(study).rows[place] for place in different]
+    captions = [f"{true}\n→ {predicted}\n{number}: {share}" for number, share, true, predicted, *_ in listed]
+    if rows:
+        files.write_bytes(sheet_path(study), plots.contact_sheet([images[place] for place in different], captions))
 
 
 def render(study: Study, sections: Sequence[Section], inputs: str) -> str:
     """Returns the page; `inputs`, a hash of what it is made from, is stored in its head."""
     names, data = study.class_names, study.metrics["dataset"]
-    weights = {json.dumps(trial["weights"]): trial["weights"] for trial in study.metrics["trials"].values()}
-    details = {"Weights": [*weights.values()], "Settings": study.config, "Environment": study.environment}
     source = SOURCES.get(data["name"]) or Path(data["source"]).stem
     return _template().render(
         table=None,
@@ -110,10 +136,6 @@ def render(study: Study, sections: Sequence[Section], inputs: str) -> str:
         findings=findings.findings(study),
         warnings=list(findings.warnings(study)),
         sections=sections,
-        command=without_folders(study.environment["command"]),
-        details={
-            name: without_folders(json.dumps(value, indent=1, ensure_ascii=False)) for name, value in details.items()
-        },
     )
 
 

@@ -17,5 +17,3 @@ for (const table of document.querySelectorAll("table.sortable")) {
     }));
   }));
 }
-
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(details => { details.open = true; }));

@@ -1,13 +1,15 @@
-"""Display names of settings and their values, and the settings that differ between the trials of a study."""
+"""Display names of settings, subjects and files, without absolute paths and hashed if wanted, and varied settings."""
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from alljax.report.sharing import without_folders
+from alljax import files
 from alljax.report.tables import Value
 from alljax.study.results import Study
 
@@ -42,6 +44,9 @@ PROPER = {
     "efficientnet_lite0": "EfficientNet-Lite0", "rmsprop": "RMSprop", "sgd": "SGD", "lamb": "LAMB",
 }  # fmt: skip
 """Display names of backbones and optimizers."""
+
+FOLDERS = re.compile(r"(?<![^\s='\"(,\[])(~?/|[A-Za-z]:\\+)(([\w.+@-]| (?![-/~]))+[/\\]+)*(?=[\w.])")
+"""The folders of an absolute path; the slashes in ``data.name_pattern`` and in numbers are not followed by names."""
 
 DEPENDENT = ("weights.path", "weights.name", "train.mode")
 """Settings that follow others and are displayed only if nothing else differs."""
@@ -109,3 +114,25 @@ def setting_value(key: str, value: Any) -> str:
         trained = [pattern for pattern, rate, *_ in value or [("head/.*", 1.0)] if rate > 0]
         return " + ".join(name.removeprefix("backbone/").removesuffix("/.*") or "backbone" for name in trained)
     return PROPER.get(value, without_folders(value)) if isinstance(value, str) else json.dumps(value)
+
+
+def display_name(study: Study, name: str) -> str:
+    """Returns the name of a subject or file, or 10 digits of its salted SHA-256 with ``report.subjects=hashed``.
+
+    The salt is the hash of images.csv, which is not shared: short names cannot be found by trying all.
+    """
+    if study.config["report.subjects"] == "names" or name == "–":
+        return name
+    salted = files.sha256(study.folder / "images.csv") + name
+    return hashlib.sha256(salted.encode(errors="surrogateescape")).hexdigest()[:10]
+
+
+def display_note(study: Study, note: str) -> str:
+    """Returns a note about the data, without the list of names at its end if names are hashed."""
+    hashed = study.config["report.subjects"] == "hashed"
+    return without_folders(re.sub(r":(?! [\d,]+ of ).*", "", note) if hashed else note)
+
+
+def without_folders(text: str) -> str:
+    """Returns a text with absolute paths reduced to their last part."""
+    return FOLDERS.sub("", text)

@@ -29,7 +29,7 @@ def test_content_is_that_of_the_study(toy_report: Path) -> None:
     assert f"| {best['auc']:.3f} [{low:.3f}, {high:.3f}] |" in card
     assert "research only" in card
     assert best["weights"]["sha256"] in card
-    assert "Apache-2.0" in card.split("## Weights and settings")[1].split("## Software")[0]
+    assert "Apache-2.0" in card.split("## Settings")[1]
     assert "train.batch_size=16" in card
     assert f"jax {study.environment['packages']['jax']}" in card
     assert "| --- |" in card
