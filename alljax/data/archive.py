@@ -109,10 +109,9 @@ def read_member(opened: zipfile.ZipFile, name: str, what: str = "", threads: int
 
 
 def read_arrays(path: Path, *names: str, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, NDArray]:
-    """Returns arrays of an .npz by name: those of `names` that it has, or all.
+    """Returns arrays of an .npz by name: those of `names` that it has, or all.  Damage raises one of `ZIP_ERRORS`.
 
-    `DataError`: one is too large, or they are not float32 arrays of the given `shapes`.  No such file, or it is
-    damaged: `ZIP_ERRORS`.
+    `DataError`: one declares more memory than allowed, or they are not float32 arrays of the given `shapes`.
     """
     with path.open("rb") as file, np.load(file) as arrays:
         declared = {name: _declared(arrays.zip, name) for name in names or arrays if name in arrays}

@@ -25,10 +25,10 @@ PERTURBATIONS: Mapping[str, tuple[str, tuple[float, float, float, float]]] = {
 
 
 def perturb(dataset: Dataset, name: str, strength: float, seed: int) -> Dataset:
-    """Returns the data set with every image changed at its original size.
+    """Returns the data set with every image changed at its original size, depending on its path and the seed.
 
-    The change of an image depends on its path and the seed. Rotation, brightness, scale and the amount of each of three
-    stains (hematoxylin, eosin and DAB, see `augmentation.jitter_stains`) change in one of two directions, at random.
+    Rotation, brightness, scale and the amount of each of three stains (hematoxylin, eosin and DAB) change in one of two
+    directions, at random.
     """
 
     def read(record: Record) -> bytes:

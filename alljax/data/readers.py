@@ -43,10 +43,9 @@ def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
 def open_all(
     source: str, classes: Sequence[str] = (), name_pattern: str = "", generated: Any = None, strict: bool = True
 ) -> Dataset:
-    """Opens a source with all its subsets, unlabeled images too, complete or not.
+    """Opens a source (settings `data.source` … `data.synthetic`) with all its subsets, unlabeled images too.
 
-    The arguments are `data.source`, `data.classes`, `data.name_pattern` and `data.synthetic`.  Contradictory labels are
-    an error, or (without `strict`) listed in `Dataset.skipped`.
+    Contradictory labels are an error, or (without `strict`) listed in `Dataset.skipped`.
     """
     dataset = _read(
         source, generated, lambda archive: cnmc.read_cnmc(archive) or folder.read_folder(archive, name_pattern, classes)
@@ -61,10 +60,10 @@ def open_all(
 
 
 def open_unlabeled(sources: Sequence[Path], generated: Any = None, name_pattern: str = "") -> Dataset:
-    """Opens all images of several sources, whatever their classes, subsets and folders; no image has a label.
+    """Opens all images of several sources, each as `data.source` or an image file, without labels.
 
-    A source is as `data.source`, or an image file.  Paths start with the source, or with the folder of a CSV. Subjects
-    are those of a CSV, C-NMC file names or prepared data, else the group ``subject`` of `name_pattern`.
+    Paths start with the source, or with the folder of a CSV. Subjects are those of a CSV, C-NMC file names or prepared
+    data, else the group ``subject`` of `name_pattern`.
     """
     pattern = compile_pattern("data.name_pattern", name_pattern, repeats=6)
     opened: dict[str, Callable[[], bytes]] = {}

@@ -42,9 +42,8 @@ def merge_subjects(
 ) -> tuple[str, ...]:
     """Returns the subject of each of N records: merged names, joined by ``+``; the first path where none is known.
 
-    Subject names that share an image (an equal digest; without `digests`, none do), or that are in one of the disjoint
-    sets `known_subjects`, are one subject.  A record without a subject name is a subject of its own, unless another
-    record has the same image.
+    Subject names that share an image (an equal digest), or that are in one of the disjoint sets `known_subjects`, are
+    one subject.  A record without a name is a subject of its own, unless another record has the same image.
     """
     known = {name: number for number, names in enumerate(known_subjects) for name in names}
     groups: dict[object, list[int]] = defaultdict(list)
