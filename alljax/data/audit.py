@@ -95,7 +95,7 @@ def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     dataset, inspection = inspect(dataset, "skip")
     records, pixels = dataset.records, inspection.pixels
     subjects = splits.merge_subjects(records, pixels, dataset.known_subjects)
-    table = pandas.DataFrame(map(asdict, records)).replace(["", UNLABELED], None)
+    table = pandas.DataFrame(map(asdict, records)).replace({"": None, UNLABELED: None})
     table = table.assign(pixels=pixels, similar=inspection.similar, merged=subjects)
     table["merged"] = table["merged"].where(table["subject"].notna(), None)
     unknown = dict.fromkeys(table.columns[table.isna().all()])

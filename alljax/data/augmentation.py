@@ -48,18 +48,15 @@ def _augment_one(settings: ConfigDict, key: jax.Array, image: jax.Array) -> jax.
     if settings.stain:
         image = jitter_stains(dye, image, settings.stain)
     if settings.brightness:
-        image = image * _factor(light, settings.brightness)
+        image = image * jax.random.uniform(light, minval=1 - settings.brightness, maxval=1 + settings.brightness)
     if settings.contrast:
-        image = change_contrast(image, _factor(contrast, settings.contrast))
+        factor = jax.random.uniform(contrast, minval=1 - settings.contrast, maxval=1 + settings.contrast)
+        image = change_contrast(image, factor)
     if settings.blur:
         image = gaussian_blur(image, jax.random.uniform(blur, maxval=settings.blur))
     if settings.cutout:
         image = cutout(hole, image, settings.cutout)
     return jnp.clip(image, 0.0, 255.0)
-
-
-def _factor(key: jax.Array, strength: float) -> jax.Array:
-    return jax.random.uniform(key, minval=1.0 - strength, maxval=1.0 + strength)
 
 
 def turn(image: jax.Array, quarters: jax.Array) -> jax.Array:

@@ -50,8 +50,7 @@ def near_pairs(reduced: Sequence[Small]) -> Rows:
     units /= np.sqrt((units**2).sum((1, 2), keepdims=True))
     vectors = units.reshape(-1, SIDE * SIDE)  # their products are the correlations
     found = [np.empty((0, 2), np.int64)]
-    shown = len(images) if len(images) > 1000 else 0  # fewer take no time
-    with bar("compare images", shown, "images") as update:
+    with bar("compare images", len(images) if len(images) > 1000 else 0, "images") as update:  # fewer take no time
         for start in range(0, len(images), _BLOCK):
             block, later = slice(start, start + _BLOCK), images[start:]
             for version in range(8):

@@ -102,10 +102,7 @@ def load_batches(source: ImageReader, sampler: Sampler, start: int = 0) -> Gener
         return source.take(*sampler.batch(number))
 
     numbers = range(start, len(sampler))
-    pixels: Any = (take(number) for number in numbers)
-    if source.cached is None:
-        pixels = _prefetch(take, numbers)
-    with closing(pixels):
+    with closing(_prefetch(take, numbers)) as pixels:
         for number, images in zip(numbers, pixels, strict=True):
             rows, mask = sampler.batch(number)
             yield ImageBatch(images, np.where(mask, source.labels[rows], 0), rows, mask)

@@ -89,12 +89,6 @@ def open_unlabeled(sources: Sequence[Path], generated: Any = None, name_pattern:
     return Dataset("images", (), records, lambda record: opened[record.path](), tuple(notes), crops=crops)
 
 
-def find_prepared(path: Path) -> Path | None:
-    """Returns the folder ``…/cnmc2019/1.0.0`` written by `alljax data prepare`, if it is `path` or below."""
-    folders = (path, path / "1.0.0", path / "cnmc2019/1.0.0")
-    return next((folder for folder in folders if any(folder.glob("cnmc2019-*record-*-of-*"))), None)
-
-
 def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset], labeled: bool = True) -> Dataset:
     """Reads a source by its kind, with all its classes; `read_archive` reads folders and zips."""
     if source == "synthetic":
@@ -109,10 +103,11 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
         return csv_list.read_csv(path, labeled)
     if path.suffix.lower() == ".npz":
         return read_medmnist(path)
-    if prepared := find_prepared(path):
-        from alljax.data import cnmc_tfds  # imports TFDS, which few sources need
+    for prepared in (path, path / "1.0.0", path / "cnmc2019/1.0.0"):  # written by `alljax data prepare`
+        if any(prepared.glob("cnmc2019-*record-*-of-*")):
+            from alljax.data import cnmc_tfds  # imports TFDS, which few sources need
 
-        return cnmc_tfds.read_prepared(prepared)
+            return cnmc_tfds.read_prepared(prepared)
     archive = Archive(path)
     dataset = read_archive(archive)
     notes = [*dataset.notes, *archive.notes]

@@ -139,7 +139,6 @@ def count_leaks(
 
 def check_leaks(folds: Sequence[Fold], subjects: Sequence[str], digests: Sequence[str], protocol: str) -> None:
     """Raises LeakError, which names the subjects, where a subject or an image is on two sides of a fold."""
-    fix = "remove their images from one of the subsets (prelim), or set split.protocol=subject_kfold"
     for keys, shared in ((subjects, "images of the same subject"), (digests, "the same image")):
         for fold in folds if keys else ():
             for (one, left), (other, right) in combinations(fold.sides, 2):
@@ -148,7 +147,8 @@ def check_leaks(folds: Sequence[Fold], subjects: Sequence[str], digests: Sequenc
                     raise LeakError(
                         f"protocol {protocol} leaks in fold {fold.fold} of repeat {fold.repeat}: {len(rows):,} of "
                         f"{len(right):,} {other} images have {shared} on the {one} side "
-                        f"({plural(len(names), 'subject')}: {first_few(names)}); {fix}"
+                        f"({plural(len(names), 'subject')}: {first_few(names)}); "
+                        "remove their images from one of the subsets, or set split.protocol=subject_kfold"
                     )
 
 

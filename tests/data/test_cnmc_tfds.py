@@ -13,7 +13,7 @@ from data.test_cnmc import KAGGLE
 from PIL import Image
 
 from alljax.data import cnmc_tfds
-from alljax.data.readers import find_prepared, open_all, open_dataset
+from alljax.data.readers import open_all, open_dataset
 from alljax.errors import DataError, WorkdirError
 
 WITHOUT_TENSORFLOW = """
@@ -94,7 +94,7 @@ def test_prepare_fails(plant, tmp_path):
     root.write_bytes(data[:200] + bytes(20) + data[220:])
     with pytest.raises(DataError, match=r"cannot read .*\.bmp"):
         cnmc_tfds.prepare(str(root), tmp_path / "out")
-    assert find_prepared(tmp_path / "out") is None
+    assert not [*(tmp_path / "out/cnmc2019/1.0.0").glob("*")]
 
 
 def test_prepared_folder_does_not_choose_the_code_that_runs(prepared, tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 import io
 import zipfile
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -46,13 +45,6 @@ def test_pixels_and_labels_are_unchanged(write, channels, column):
         assert dataset.classes[record.label] == str(expected[f"{subset}_labels"].ravel()[int(row)])
         pixels = expected[f"{subset}_images"][int(row)].reshape(9, 11, -1)
         np.testing.assert_array_equal(images.load(dataset, record), np.broadcast_to(pixels, (9, 11, 3)))
-
-
-def test_threads_read_the_same_bytes(write):
-    dataset = read_medmnist(write(**arrays()))
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(dataset.read, dataset.records))
-    assert found == [dataset.read(record) for record in dataset.records]
 
 
 def test_open_dataset(write, settings):
