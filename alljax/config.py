@@ -1,6 +1,7 @@
 """Configs: from a file and the command line to checked values of every setting in settings.py."""
 
 import ast
+import contextlib
 import difflib
 import functools
 import itertools
@@ -67,12 +68,10 @@ def _parse(word: str) -> tuple[str, Any]:
 def _parse_list(text: str) -> tuple:
     """Returns a Python literal as a tuple; other texts, such as ``(1) AML,(2) ALL``, are split at commas."""
     if text.lstrip().startswith(("(", "[")):
-        try:
+        with contextlib.suppress(SyntaxError, ValueError):
             value = ast.literal_eval(text.strip())
-        except (SyntaxError, ValueError):
-            value = None
-        if isinstance(value, tuple | list):
-            return _tuples(value)
+            if isinstance(value, tuple | list):
+                return _tuples(value)
     return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 

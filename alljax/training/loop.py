@@ -226,7 +226,5 @@ def best_rate(table: pandas.DataFrame) -> float:
     last = table[table["step"] > STEPS - STEPS // 5].set_index("learning_rate")["loss"]
     final = last.groupby(level=0).agg(lambda losses: losses.mean(skipna=False))
     if not np.isfinite(final).any():
-        raise ConfigError(
-            "the loss became NaN or infinite at every learning rate; set train.clip_norm, or check the data"
-        )
+        raise ConfigError("the loss became NaN or infinite at every learning rate; set train.clip_norm")
     return float(final[np.isfinite(final)].idxmin())

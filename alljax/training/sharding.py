@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from alljax.errors import ConfigError
 
+Function = Callable[..., Any]
 DATA, FSDP = "data", "fsdp"
 MIN_SHARDED_SIZE = 2**14  # smaller arrays are replicated: sharding saves no memory worth the communication
 
@@ -69,9 +70,7 @@ class Mesh:
         """Returns values as NumPy arrays, equal in every process."""
         return jax.device_get(tree if self._fsdp == 1 else self._gather(tree))
 
-    def jit(
-        self, function: Callable[..., Any], batch: int | None = None, donate: int | tuple[()] = ()
-    ) -> Callable[..., Any]:
+    def jit(self, function: Function, batch: int | None = None, donate: int | tuple[()] = ()) -> Function:
         """Compiles a pure function of replicated trees and argument number `batch`, which is sharded (None: no batch).
 
         Results are placed as by `replicate`; the memory of argument number `donate` is reused for them.
@@ -110,9 +109,7 @@ class PmapMesh(Mesh):
         parts = jax.tree.map(lambda leaf: leaf.reshape(local, -1, *leaf.shape[1:]), batch)
         return jax.device_put(parts, self._batch)
 
-    def jit(
-        self, function: Callable[..., Any], batch: int | None = None, donate: int | tuple[()] = ()
-    ) -> Callable[..., Any]:
+    def jit(self, function: Function, batch: int | None = None, donate: int | tuple[()] = ()) -> Function:
         """See `Mesh`."""
         if batch is None:
             return super().jit(function, donate=donate)

@@ -55,6 +55,8 @@ def small_network() -> Network:
 class Images:
     """Images uint8 (N, S, S, 3) and labels int32 (N,); classes differ by `contrast` gray values."""
 
+    cached = None
+
     def __init__(self, contrast: int = 20) -> None:
         generator = np.random.default_rng(3)
         self.labels = generator.integers(0, CLASSES, len(ROWS)).astype(np.int32)
