@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return distributed.exit(2)
     except Stopped as stopped:
         print(f"alljax: {stopped}; the same command resumes", file=sys.stderr)
-        return distributed.exit(interrupts.exit_code(), together=True)
+        code = int(os.environ.get("ALLJAX_STOP_CODE", "0"))  # by which launch scripts recognize stopped runs
+        return distributed.exit(130 if interrupts.requested == signal.SIGINT else code, together=True)
     except BrokenPipeError:  # the program that read our output has ended, for example `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return distributed.exit(141)

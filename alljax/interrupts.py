@@ -36,11 +36,6 @@ def check(collective: bool = False) -> None:
         raise Stopped(f"stopped by {signal.Signals(requested).name}")
 
 
-def exit_code() -> int:
-    """Returns 130 after Ctrl-C, else $ALLJAX_STOP_CODE (0), by which launch scripts recognize stopped runs."""
-    return 130 if requested == signal.SIGINT else int(os.environ.get("ALLJAX_STOP_CODE", "0"))
-
-
 def _request(number: int, frame: FrameType | None) -> None:
     global requested
     requested = requested or number

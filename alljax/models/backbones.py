@@ -85,8 +85,7 @@ class StagedNetwork(nn.Module):
     A subclass lists its stages in `widths` and has a submodule ``STAGE(images, context)`` for each.
     """
 
-    widths: ClassVar[Mapping[str, int]]
-    """Stage → number of channels, in the order of computation."""
+    widths: ClassVar[Mapping[str, int]]  # stage → number of channels, in the order of computation
 
     def __call__(
         self, images: jax.Array, last: str | None = None, context: BatchNormContext | None = None

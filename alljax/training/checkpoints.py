@@ -62,13 +62,9 @@ class CheckpointManager:
         self.wait()
         with _write_errors(self.folder), jax.transfer_guard("allow"):  # Orbax copies arrays of a GPU implicitly
             leaves = jax.tree.leaves(state)
-            response = self._orbax.save_async(
-                step,
-                leaves,
-                force=True,
-                metrics=None if loss is None else {"loss": loss, "step": step},
-                custom_metadata=record | {"layout": self._layout, "digest": _digest(leaves, record)},
-            )
+            metrics = None if loss is None else {"loss": loss, "step": step}
+            metadata = record | {"layout": self._layout, "digest": _digest(leaves, record)}
+            response = self._orbax.save_async(step, leaves, force=True, metrics=metrics, custom_metadata=metadata)
         self._wait = response.result
 
     def wait(self) -> None:
