@@ -147,11 +147,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="alljax",
-        description="Transfer learning on microscopic images of blood cells.",
-        epilog=f"first steps: {VERBS['study'][2]}\n{EXIT_CODES}",
-    )
+    description = "Transfer learning on microscopic images of blood cells."
+    parser = _Parser(prog="alljax", description=description, epilog=f"first steps: {VERBS['study'][2]}\n{EXIT_CODES}")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib"))
     version = f"alljax {alljax.__version__} ({versions}, Python {platform.python_version()})"
     parser.add_argument("--version", action="version", version=version, help="show versions and exit")

@@ -5,7 +5,6 @@ Flax's ``padding="SAME"`` pads unevenly for a stride of 2, as TensorFlow does: w
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import flax.linen as nn
 import jax
@@ -57,13 +56,12 @@ class Conv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, 1 if self.depthwise else inputs, self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32).astype(images.dtype)
 
-        library = partial(
-            lax.conv_general_dilated,
-            window_strides=(self.stride, self.stride),
-            padding=padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=inputs if self.depthwise else 1,
-        )
+        strides, groups, axes = (self.stride, self.stride), inputs if self.depthwise else 1, ("NHWC", "HWIO", "NHWC")
+
+        def library(images: jax.Array, kernel: jax.Array) -> jax.Array:
+            return lax.conv_general_dilated(
+                images, kernel, strides, padding, dimension_numbers=axes, feature_group_count=groups
+            )
 
         def on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
             if self.depthwise:

@@ -54,14 +54,10 @@ class FineTuner:
         """Makes one optimizer step; reuses the memory of `state`.  The epoch, from 0, decides what is trainable."""
         trainable = optimizers.trainable(self._group_of, epoch)
         if trainable not in self._steps:
-            augment = self.config.augment
+            apply, settings = self._make_apply(normalization_layers(trainable)), self.config.augment
+            augment = make_augment(settings) if any(settings.values()) else None
             train_step = steps.make_train_step(
-                self.config,
-                self._make_apply(normalization_layers(trainable)),
-                augment=make_augment(augment) if any(augment.values()) else None,
-                trainable=trainable,
-                group_of=self._group_of,
-                axis=self.mesh.axis,
+                self.config, apply, augment=augment, trainable=trainable, group_of=self._group_of, axis=self.mesh.axis
             )
             self._steps[trainable] = self.mesh.jit(train_step, batch=2, donate=0)
         return self._steps[trainable](state, self._frozen, batch, run)
@@ -106,12 +102,10 @@ class FineTuner:
             params: Parameters, batch_stats: Any, images: jax.Array, mask: jax.Array, keys: jax.Array | None
         ) -> tuple[jax.Array, Any]:
             tree = unflatten_dict(dict(params), sep="/")
+            variables, inputs = {"params": tree["backbone"], "batch_stats": batch_stats}, network.preprocessing(images)
+            context = BatchNormContext(layers, mask, self.mesh.axis, train.bn_momentum)
             stages, updated = network.backbone.module.apply(
-                {"params": tree["backbone"], "batch_stats": batch_stats},
-                network.preprocessing(images).astype(dtype),
-                last=network.stage,
-                context=BatchNormContext(layers, mask, self.mesh.axis, train.bn_momentum),
-                mutable=["batch_stats"],
+                variables, inputs.astype(dtype), last=network.stage, context=context, mutable=["batch_stats"]
             )
             features = POOLINGS[network.pool](stages[network.stage]).astype(jnp.float32)
             logits: Any = self._head.apply({"params": tree["head"]}, features, keys)
