@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas
 import rich.table
 from rich import box
 from rich.console import Console
@@ -34,17 +35,11 @@ LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Value:
-    """One entry of a table.
+    """One entry of a table."""
 
-    Attributes:
-        text: the entry as it is displayed.
-        number: the value that a column is sorted by and that the CSV holds; None for words.
-        note: a second, smaller line, usually an interval.
-    """
-
-    text: str
-    number: float | None = None
-    note: str = ""
+    text: str  # as it is displayed
+    number: float | None = None  # that the column is sorted by and that the CSV holds; None for words
+    note: str = ""  # a second, smaller line, usually an interval
 
     @property
     def exact(self) -> str:
@@ -57,23 +52,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table."""
 
-    Attributes:
-        name: stem of its files, for example ``table-3``.
-        title: its caption.
-        columns: headings.
-        rows: one value per column each.
-        footer: rows that stay at the bottom when the others are sorted: means, totals.
-        notes: sentences below the table.
-    """
-
-    name: str
+    name: str  # stem of its files, for example ``table-3``
     title: str
-    columns: Sequence[str]
+    columns: Sequence[str]  # headings
     rows: Sequence[Sequence[Value]]
-    footer: Sequence[Sequence[Value]] = ()
-    notes: Sequence[str] = ()
+    footer: Sequence[Sequence[Value]] = ()  # rows that stay at the bottom when the others are sorted
+    notes: Sequence[str] = ()  # sentences below the table
 
     @property
     def all_rows(self) -> list[Sequence[Value]]:
@@ -88,19 +74,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure from `plots.save`.
+    """A figure from `plots.save`."""
 
-    Attributes:
-        name: stem of its files, for example ``figure-9``.
-        caption: what it shows.
-        svg: Matplotlib's SVG file.
-        png: the same as PNG; empty for the contact sheet.
-    """
-
-    name: str
+    name: str  # stem of its files, for example ``figure-9``
     caption: str
-    svg: str
-    png: bytes = b""
+    svg: str  # Matplotlib's SVG file
+    png: bytes = b""  # the same as PNG; empty for the contact sheet
 
     @property
     def size(self) -> tuple[float, float]:
@@ -198,26 +177,17 @@ def to_latex(table: Table) -> str:
 
     Needs the packages array, booktabs, longtable and lscape. More than 7 columns are in landscape.
     """
-    wide = len(table.columns) > 7
-    rows = [" & ".join(map(_latex_value, row)) + r" \\ \addlinespace" for row in table.all_rows]
-    head = rf"\toprule {' & '.join(heading.translate(LATEX) for heading in table.columns)} \\ \midrule"
-    return "\n".join([
-        r"% needs \usepackage{array,booktabs,longtable,lscape}",
-        r"\begin{landscape}\scriptsize" if wide else r"\begingroup\footnotesize",
-        r"\setlength{\tabcolsep}{3pt}",
-        rf"\begin{{longtable}}{{{_latex_columns(table)}}}",
-        rf"\caption{{{table.title.translate(LATEX)}}} \label{{tab:{table.name}}} \\",
-        rf"{head} \endfirsthead",
-        rf"{head} \endhead",
-        *rows[: len(table.rows)],
-        *([r"\midrule"] if table.footer else []),
-        *rows[len(table.rows) :],
-        r"\bottomrule",
-        r"\end{longtable}",
-        *(rf"\par\noindent {note.translate(LATEX)}" for note in table.notes),
-        r"\par\end{landscape}" if wide else r"\par\endgroup",
-        "",
-    ])  # fmt: skip
+    begin, end = r"\begingroup\footnotesize", r"\endgroup"
+    if len(table.columns) > 7:
+        begin, end = r"\begin{landscape}\scriptsize", r"\end{landscape}"
+    head = [heading.translate(LATEX).replace("{", "{{").replace("}", "}}") for heading in table.columns]  # formats
+    text = pandas.DataFrame([map(_latex_value, row) for row in table.all_rows]).to_latex(
+        header=head, index=False, escape=False, longtable=True, caption=table.title.translate(LATEX),
+        label=f"tab:{table.name}", column_format=_latex_columns(table),
+    )  # fmt: skip
+    packages = r"% needs \usepackage{array,booktabs,longtable,lscape}"
+    notes = [rf"\par\noindent {note.translate(LATEX)}" for note in table.notes]
+    return "\n".join([packages, begin, r"\setlength{\tabcolsep}{3pt}", text, *notes, rf"\par{end}", ""])
 
 
 def _latex_value(value: Value) -> str:
