@@ -46,11 +46,8 @@ class Components:
 def components(test: HeldOut, images: np.ndarray, name: str, minus: HeldOut | None = None) -> list[Components]:
     """Returns the variance components of each class; of all classes together if subjects have images of several.
 
-    Args:
-        test: the predictions.
-        images: (N,), names of the images. An image has several rows if the split is repeated.
-        name: a metric, see `HeldOut.metric_names`.
-        minus: another model on the same rows; the components are then those of the difference.
+    `images`, (N,), are names: an image has several rows if the split is repeated. The metric `name` is one of
+    `HeldOut.metric_names`, or its difference to another model on the same rows, `minus`.
     """
     first = np.unique(images, return_index=True)[1]
     labels, subjects, count = test.labels[first], test.subjects[first], np.bincount(test.labels[first])

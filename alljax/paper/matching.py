@@ -1,7 +1,6 @@
 """A study beside the paper: which trials correspond to which rows of its tables, and our numbers beside the published.
 
-Both come from random splits and seeds, so a difference is judged by the spread over runs (`describe`): repeats of the
-split with one seed each.
+Both come from random splits and seeds, so a difference is judged by the spread over runs, see `describe`.
 """
 
 import functools
@@ -53,15 +52,18 @@ def match(study: Study) -> Match:
     The first network (backbone and stage) in the order of the trials is used as the paper's VGG16, the second as its
     ResNet50. Of several splits the first with protocol ``paper`` is used, otherwise the first one.
     """
-    settings = {name: study.settings(name) for name in study.trials}
-    networks = dict(zip(published.NETWORKS, dict.fromkeys(map(_network, settings.values())), strict=False))
-    letters = {name: letter for letter, name in networks.items()}
+    settings, network_of = {name: study.settings(name) for name in study.trials}, {}
+    for name, values in settings.items():
+        backbone, stage = setting_value("model.backbone", values["model.backbone"]), values["model.stage"]
+        network_of[name] = f"{backbone} up to {stage}" if stage else backbone
+    networks = dict(zip(published.NETWORKS, dict.fromkeys(network_of.values()), strict=False))
+    letters = {network: letter for letter, network in networks.items()}
     chosen = min(settings.values(), key=lambda values: values["split.protocol"] != "paper")
     split = {key: value for key, value in chosen.items() if key.startswith("split.")}
     found: dict[Row, str] = {}
     for name, values in settings.items():
         if name in study.metrics["trials"] and split.items() <= values.items():
-            row = letters.get(_network(values), ""), values["train.optimizer"], values["train.epochs"]
+            row = letters.get(network_of[name], ""), values["train.optimizer"], values["train.epochs"]
             found.setdefault(row, name)
     return Match(study, networks, {row: found[row] for row in published.ROWS if row in found}, split)
 
@@ -129,9 +131,8 @@ def describe(match: Match) -> list[str]:
     if (protocol := match.split["split.protocol"]) != "paper":
         split = f"The split protocol is {protocol}; the paper splits images at random."
     tolerance = (
-        "Tolerance, after ±: √2 times the standard deviation of our number over runs (repeats of the random split × "
-        "seeds). If only split and seed differ, about 68% of the differences are within the tolerance and 95% within "
-        "twice the tolerance. Published numbers count with their rounding."
+        "Tolerance, after ±: √2 times the standard deviation of our number over runs (repeats of the split × seeds): "
+        "about 68% of differences by split, seed and rounding alone are within it, 95% within twice the tolerance."
     )
     if match.trials and math.isnan(compare(match, "macro_f1", min(match.trials)).tolerance):
         tolerance = "With one run there is no tolerance: set split.repeats or study.seeds to 2 or more."
@@ -143,12 +144,6 @@ def is_cnmc(study: Study) -> bool:
     data = study.metrics["dataset"]
     counts = [data["by_class"].get(name, {}).get("images") for name in ("all", "hem")]
     return data["name"] == "cnmc" and counts == [published.IMAGES_ALL, published.IMAGES_HEM]
-
-
-def _network(settings: Mapping[str, Any]) -> str:
-    """Returns the display name of a network: ``EfficientNet-Lite0 up to stage3``."""
-    name, stage = setting_value("model.backbone", settings["model.backbone"]), settings["model.stage"]
-    return f"{name} up to {stage}" if stage else name
 
 
 @functools.lru_cache(maxsize=64)

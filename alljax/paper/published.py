@@ -1,8 +1,4 @@
-"""The published numbers as data, and the test results that they imply.
-
-The source is `CITATION`.  Numbers are as printed: accuracies in percent; recall, precision and F1 as shares with two
-decimals.
-"""
+"""The numbers of the paper as printed, accuracies in percent and others as shares, and the results that they imply."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -107,9 +103,8 @@ def printed(row: Row, metric: str) -> float:
 def implied(row: Row, test_all: int = STRATIFIED_ALL) -> tuple[np.ndarray, bool]:
     """Returns every confusion matrix that rounds to a row of Tables 3 to 6 if `test_all` of the test images are ALL.
 
-    The matrices are int (K, 4): ALL predicted ALL, ALL predicted HEM, HEM predicted ALL, HEM predicted HEM.  Whether
-    they have the printed F1 is returned too; if none has it, the matrices fit recall and precision alone.  The
-    precision of a class that is never predicted is 0, as in scikit-learn.
+    The matrices are int (K, 4): ALL predicted ALL, ALL predicted HEM, HEM predicted ALL, HEM predicted HEM. If none has
+    the printed F1, which is returned too, they fit recall and precision alone.
     """
     recall, precision, f1 = (printed(row, metric) for metric in METRICS.values())
     hem = TEST_IMAGES - test_all
@@ -122,8 +117,10 @@ def implied(row: Row, test_all: int = STRATIFIED_ALL) -> tuple[np.ndarray, bool]
     predicted_all, predicted_hem = tp + hem - tn, tn + test_all - tp
     precisions = (tp / np.maximum(predicted_all, 1) + tn / np.maximum(predicted_hem, 1)) / 2
     f1s = tp / (test_all + predicted_all) + tn / (hem + predicted_hem)
-    fits = _rounds_to((tp / test_all + tn / hem) / 2, recall) & _rounds_to(precisions, precision)
-    exact = fits & _rounds_to(f1s, f1)
+    computed = zip(((tp / test_all + tn / hem) / 2, precisions, f1s), (recall, precision, f1), strict=True)
+    rounds = [np.abs(values - number) <= 0.005 + 1e-9 for values, number in computed]  # 0.765 as 0.76 or 0.77
+    fits = rounds[0] & rounds[1]
+    exact = fits & rounds[2]
     confusions = np.stack([tp, test_all - tp, hem - tn, tn], axis=1)
     return confusions[exact if exact.any() else fits], bool(exact.any())
 
@@ -133,8 +130,3 @@ def implied_ranges(row: Row, sizes: Sequence[int]) -> tuple[tuple[float, float],
     tp, _, fp, tn = np.concatenate([implied(row, size)[0] for size in sizes]).T
     accuracy, hem_recall = (tp + tn) / TEST_IMAGES, tn / (fp + tn)
     return (accuracy.min(), accuracy.max()), (hem_recall.min(), hem_recall.max())
-
-
-def _rounds_to(values: np.ndarray, number: float) -> np.ndarray:
-    """Returns which values may be printed as `number`; 0.765 as 0.76 or 0.77, because rounding rules differ."""
-    return np.abs(values - number) <= 0.005 + 1e-9

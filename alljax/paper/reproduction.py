@@ -13,7 +13,7 @@ from alljax.paper.published import KEYS, NETWORKS, OPTIMIZERS, Key, Row
 from alljax.report import plots
 from alljax.report.curves import Curves, curve_figure, learning_curves
 from alljax.report.model_tables import BASELINES
-from alljax.report.tables import Figure, Section, Table, Value
+from alljax.report.tables import Figure, Section, Table, Value, count_value
 from alljax.study.results import Study
 
 OTHER_DATA = (
@@ -61,18 +61,13 @@ def summary(match: Match) -> list[str]:
     """Returns how many numbers agree; nothing for other data than the paper's, or without a tolerance."""
     if not matching.is_cnmc(match.study) or not match.trials:
         return []
-    lines = []
-    for metrics, what in (
-        (["training_accuracy"], "training accuracies"),
-        ([*published.METRICS.values()], "test recalls, precisions and F1"),
-    ):
-        found = [matching.compare(match, metric, row) for row in match.trials for metric in metrics]
-        if not np.isnan([comparison.tolerance for comparison in found]).any():
-            once, twice = (sum(comparison.within(times) for comparison in found) for times in (1, 2))
-            lines.append(
-                f"{once} of {len(found)} published {what} are within the tolerance, {twice} within twice that."
-            )
-    return lines
+    metrics = ("training_accuracy", *published.METRICS.values())
+    found = [matching.compare(match, metric, row) for row in match.trials for metric in metrics]
+    if np.isnan([comparison.tolerance for comparison in found]).any():
+        return []
+    once, twice = (sum(comparison.within(times) for comparison in found) for times in (1, 2))
+    numbers = f"{once} of {len(found)} published training accuracies and test recalls, precisions and F1"
+    return [f"{numbers} are within the tolerance, {twice} within twice that."]
 
 
 def comparison_table(match: Match, name: str, title: str, columns: Mapping[str, tuple[Key, str]]) -> Table:
@@ -80,7 +75,7 @@ def comparison_table(match: Match, name: str, title: str, columns: Mapping[str, 
     rows = []
     for epochs in match.epochs:
         found = [matching.compare(match, metric, (*key, epochs)) for key, metric in columns.values()]
-        rows.append((Value(str(epochs), epochs), *(value for comparison in found for value in comparison.values)))
+        rows.append((count_value(epochs), *(value for comparison in found for value in comparison.values)))
     headings = [f"{column}, {what}" for column in columns for what in ("ours", "theirs", "difference")]
     return Table(name, title, ("epochs", *headings), rows)
 
@@ -103,7 +98,7 @@ def metrics_table(match: Match, number: int, key: Key) -> Table:
 def table_7(match: Match) -> Table:
     """Returns Table 7 with our rows below those of the paper."""
     rows = [
-        (*map(Value, texts), Value(f"{images:,}", images), Value(f"{accuracy:.2f}%", accuracy / 100), Value(""))
+        (*map(Value, texts), count_value(images), Value(f"{accuracy:.2f}%", accuracy / 100), Value(""))
         for *texts, images, accuracy in published.TABLE_7
     ]
     data = match.study.metrics["dataset"]
@@ -112,7 +107,7 @@ def table_7(match: Match) -> Table:
         accuracy, _, difference = found.values
         network = match.networks.get(row[0], NETWORKS[row[0]])
         texts = ("ours", f"{network}, {OPTIMIZERS[row[1]]}, {row[2]} epochs", str(data["name"]))
-        rows.append((*map(Value, texts), Value(f"{data['images']:,}", data["images"]), accuracy, difference))
+        rows.append((*map(Value, texts), count_value(data["images"]), accuracy, difference))
     notes = (
         "Ours: the trainings that the paper's conclusion quotes, VGG16 with Adam and 100 epochs and ResNet50 with "
         "RMSprop and 80. Data sets and splits of the other studies differ, so their accuracies are hardly comparable.",
@@ -149,7 +144,7 @@ def training_curves(match: Match, number: int, network: str) -> list[Figure]:
         panels: dict[str, Curves] = {f"{epochs} epochs": {} for epochs in match.epochs}
         for (of, optimizer, epochs), name in match.trials.items():
             if of == network:
-                curves = learning_curves(match.study.history(name), quantity)
-                panels[f"{epochs} epochs"] |= {f"{OPTIMIZERS[optimizer]}, {of}": one for of, one in curves.items()}
+                for images, curve in learning_curves(match.study.history(name), quantity).items():
+                    panels[f"{epochs} epochs"][f"{OPTIMIZERS[optimizer]}, {images}"] = curve
         figures.append(curve_figure(f"figure-{number}-{quantity}", caption, panels, ("epoch", quantity)))
     return figures

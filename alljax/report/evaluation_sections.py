@@ -17,11 +17,8 @@ from alljax.report.tables import Figure, Section, Table, Value, count_value, met
 from alljax.study import workdir
 from alljax.study.results import Study
 
-Numbers = Mapping[str, Any]
-"""Metrics with ``intervals``, as in evaluation.json."""
-
-Parts = tuple[str, list[Table | Figure]]
-"""The text of a section, and its tables and figures."""
+Numbers = Mapping[str, Any]  # metrics with ``intervals``, as in evaluation.json
+Parts = tuple[str, list[Table | Figure]]  # the text of a section, and its tables and figures
 
 TERMS = ("sensitivity", "specificity")
 
@@ -35,9 +32,8 @@ CALIBRATION = {
 """Display names of the numbers of calibration, with their ideal values."""
 
 EXTERNAL = (
-    "The ensemble of all heads, with which alljax predict classifies, on images that are not of the study. Change: "
-    "from the held-out images, where an image is classified by the heads that were not trained on its subject; of "
-    "accuracy and recall in percentage points."
+    "The ensemble of all heads, as in alljax predict, on images that are not of the study. Change: from the held-out "
+    "images, classified by the heads not trained on their subject; of accuracy and recall in percentage points."
 )
 
 
@@ -139,14 +135,10 @@ def _tuned_on(study: Study) -> str:
 
 def _operating_points(study: Study, found: Sequence[Numbers]) -> Parts:
     points = {f"{point['target']} ≥ {point['value']:g}": point["ppv_npv"] for point in found}
-    rows = [
-        (
-            Value(name),
-            *(metric_value(term, point) for term in TERMS),
-            Value(" to ".join(f"{of(point['thresholds']):.3f}" for of in (min, max))),
-        )
-        for name, point in zip(points, found, strict=True)
-    ]
+    rows = []
+    for name, point in zip(points, found, strict=True):
+        thresholds = Value(f"{min(point['thresholds']):.3f} to {max(point['thresholds']):.3f}")
+        rows.append((Value(name), *(metric_value(term, point) for term in TERMS), thresholds))
     note = f"The thresholds are from {_tuned_on(study)}, so that they can miss the target."
     title, columns = "What thresholds for a target reach", ("target", *TERMS, "thresholds")
     table = _table(study, "operating-points", title, columns, rows, note)
@@ -154,18 +146,10 @@ def _operating_points(study: Study, found: Sequence[Numbers]) -> Parts:
 
 
 def _subgroups(study: Study, found: Mapping[str, Sequence[Numbers]]) -> Parts:
-    metrics = metric_names(study)
-    rows = [
-        (
-            Value(of),
-            Value(str(one["name"])),
-            count_value(one["images"]),
-            count_value(one["subjects"]),
-            *(metric_value(key, one) for key in metrics),
-        )
-        for of, members in found.items()
-        for one in members
-    ]
+    metrics, rows = metric_names(study), []
+    for group, one in ((group, one) for group, members in found.items() for one in members):
+        counts = count_value(one["images"]), count_value(one["subjects"])
+        rows.append((Value(group), Value(str(one["name"])), *counts, *(metric_value(key, one) for key in metrics)))
     columns = ("group", "images with", "images", "subjects", *metrics.values())
     note = "No AUC where a fold has only one class of the subgroup; no interval where a class has one subject."
     return "", [_table(study, "subgroups", "Metrics in subgroups", columns, rows, note)]
@@ -182,18 +166,16 @@ def _beyond_size(study: Study, found: Numbers) -> Parts:
 
 
 def _robustness(study: Study, found: Sequence[Numbers]) -> Parts:
-    metrics, rows = {name: METRICS[name] for name in found[-1]["differences"] if name in METRICS}, []
-    first, worse = next(iter(metrics)), dict[str, str]()
-    for row in found:
-        name, change = row["perturbation"], row.get("differences", {})
-        strength = Value(f"{row['strength']:g}", row["strength"]) if change else Value("")
-        values = [(metric_value(key, row["metrics"]), metric_value(key, change, "+")) for key in metrics]
-        rows.append((Value(name, note=row.get("unit", "")), strength, *(value for pair in values for value in pair)))
-        if change.get("intervals", {}).get(first, (0, 0))[1] < 0:
-            worse.setdefault(name, f"{name} from {strength.text}")
-    headings = [heading for name in metrics.values() for heading in (name, "difference")]
+    metrics = {name: METRICS[name] for name in found[-1]["differences"] if name in METRICS}
+    first, rows, worse = next(iter(metrics)), [], dict[str, str]()
+    for row in found[1:]:
+        name, strength, change = row["perturbation"], f"{row['strength']:g}", row["differences"]
+        differences = [metric_value(key, change, "+") for key in metrics]
+        rows.append((Value(name, note=row["unit"]), Value(strength, row["strength"]), *differences))
+        if change["intervals"].get(first, (0, 0))[1] < 0:
+            worse.setdefault(name, f"{name} from {strength}")
     note = f"{found[0]['images']:,} images, each by the heads that were not trained on it; paired differences."
-    columns, title = ("perturbation", "strength", *headings), "Metrics on perturbed images"
+    columns, title = ("perturbation", "strength", *metrics.values()), "Metrics minus those of the unperturbed images"
     table = _table(study, "robustness", title, columns, rows, note)
     text = f"{metrics[first]} significantly lower than on unperturbed images: {', '.join(worse.values()) or 'nowhere'}."
     drawn = {name: label for name, label in metrics.items() if name != "accuracy"} or metrics

@@ -7,18 +7,9 @@ import numpy as np
 from alljax.errors import plural
 from alljax.evaluation.metrics import METRICS
 from alljax.progress import show
+from alljax.report import tables
 from alljax.report.setting_names import display_name, display_note, setting_value, without_folders
-from alljax.report.tables import (
-    Section,
-    Table,
-    Value,
-    count_value,
-    format_value,
-    metric_value,
-    number_value,
-    print_table,
-    terminal_width,
-)
+from alljax.report.tables import Section, Table, Value, count_value, format_value, metric_value, number_value
 from alljax.study.results import Study
 
 BASELINES = {
@@ -72,9 +63,9 @@ def print_results(study: Study) -> None:
     If the terminal has less than 100 columns, the third metric is omitted.
     """
     results = results_table(study)
-    shown = 4 if terminal_width() >= 100 else 3
+    shown = 4 if tables.terminal_width() >= 100 else 3
     title = f"{results.title}. In brackets: {study.intervals}."
-    print_table(replace(results, title=title, rows=results.rows[:PRINTED], notes=()), shown)
+    tables.print_table(replace(results, title=title, rows=results.rows[:PRINTED], notes=()), shown)
     if len(results.rows) > PRINTED:
         print(f"{len(results.rows) - PRINTED} more models are in the report")
     if len(study.classes) == 2:

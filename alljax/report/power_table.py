@@ -6,19 +6,15 @@ from alljax.errors import ConfigError, DataError
 from alljax.evaluation import power
 from alljax.evaluation.intervals import Jackknife, summarize
 from alljax.evaluation.metrics import METRICS
-from alljax.report.tables import Table, Value, number_value
+from alljax.report.tables import Table, Value, count_value, number_value
 from alljax.study.results import Study
 
 
 def power_table(study: Study, metric: str, difference: float, share: float, images: int) -> Table:
     """Returns the subjects needed to measure the best model, and to compare it with the next one.
 
-    Args:
-        study: with at least one finished trial.
-        metric: ``auc`` or ``macro_recall``; empty: the metric that ranks the study's models.
-        difference: to be significant; for a single model the half width of the interval.
-        share: the power, the probability of a significant difference.
-        images: images per subject for the last column.
+    `metric` is ``auc``, ``macro_recall`` or empty: that which ranks the models. `difference` is to be found with the
+    power `share`, for a single model the half width of the interval. `images` per subject are for the last column.
     """
     (best, *others), name, trials = study.ranking.order, metric or study.ranking.metric, study.metrics["trials"]
     predictions, level, rows, notes = study.predictions(best), study.level, [], []
@@ -62,4 +58,4 @@ def power_table(study: Study, metric: str, difference: float, share: float, imag
 def _number(number: int | None) -> Value:
     if number is None:
         return Value("–")
-    return Value(f"> {power.LARGEST:,}") if number > power.LARGEST else Value(f"{number:,}", number)
+    return Value(f"> {power.LARGEST:,}") if number > power.LARGEST else count_value(number)

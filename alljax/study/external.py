@@ -31,12 +31,8 @@ OF_IMAGES = ("accuracy", "brier", "log_loss")
 def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes: str) -> Path:
     """Writes predictions.csv and metrics.json of a trial on another source to ``external/NAME/``, which is returned.
 
-    Args:
-        folder: of the study.
-        trial: its trial, by default the best.
-        weights: file of the backbone's weights or a folder with it, if it was moved.
-        source: as `data.source`; all its labeled images are tested, whatever their subset.
-        classes: which class of the source is which class of the study, ``name=name,…``; empty: names are equal.
+    `trial` and `weights` are those of `open_ensemble`. `source` is as `data.source`; all its labeled images are tested,
+    whatever their subset. `classes` says which class of it is which of the study, ``name=name,…``; empty: equal names.
     """
     opened = open_ensemble(folder, trial, weights)
     study, name, level = opened.study, opened.trial, opened.study.level
