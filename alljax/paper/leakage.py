@@ -35,10 +35,8 @@ def sections(study: Study) -> list[Section]:
     protocols = dict.fromkeys(study.settings(other)["split.protocol"] for _, other in pairs)
     notes = [
         f"In brackets: {study.intervals}, each of which is left out of both tests at once.",
-        "AUC within folds: only images scored by the same head are ranked, because scores of different heads differ in "
-        "scale, which would look like a leak; there is none where a fold has one class.",
-        f"Protocols: paper and {', '.join(protocols)}. The models of the two splits may have different numbers of "
-        "training images; this is part of the difference.",
+        "AUC within folds: only images scored by the same head are ranked; none where a fold has one class.",
+        f"Protocols: paper and {', '.join(protocols)}; their numbers of training images are part of the difference.",
     ]
     if study.interval_unit == "images":
         notes.append("The subjects are unknown, so the second split is not subject-disjoint: this shows little.")

@@ -15,7 +15,7 @@ from alljax.evaluation.intervals import evaluate
 from alljax.paper import published
 from alljax.paper.published import Row
 from alljax.report.setting_names import setting_value
-from alljax.report.tables import PERCENT, Value, difference_value, format_value, number_value
+from alljax.report.tables import PERCENT, Value, format_value, number_value
 from alljax.study.results import Study
 
 METRICS = ("training_accuracy", "accuracy", *published.METRICS.values())
@@ -95,7 +95,7 @@ class Comparison:
         verdict = f"{'within' if self.within() else 'outside'} ±{tolerance}"
         if math.isnan(self.tolerance):
             verdict = "no tolerance: one run"
-        difference = replace(difference_value(self.metric, self.ours - self.theirs), note=verdict)
+        difference = replace(number_value(self.metric, self.ours - self.theirs, sign="+"), note=verdict)
         return [number_value(self.metric, self.ours, self.interval), theirs, difference]
 
 

@@ -17,8 +17,7 @@ from alljax.report.tables import Figure, Section, Table, Value, count_value
 from alljax.study.results import Study
 
 OTHER_DATA = (
-    "These are not the 10,661 training images of C-NMC 2019, so agreement or disagreement with a published number "
-    "means nothing. The tables only show the form of the comparison."
+    "These are not the 10,661 training images of C-NMC 2019: agreement with a published number means nothing here."
 )
 QUOTED: tuple[Row, ...] = (("A", "adam", 100), ("B", "rmsprop", 80))
 """The rows that the paper's conclusion and Table 7 quote."""
@@ -109,9 +108,8 @@ def table_7(match: Match) -> Table:
         texts = ("ours", f"{network}, {OPTIMIZERS[row[1]]}, {row[2]} epochs", str(data["name"]))
         rows.append((*map(Value, texts), count_value(data["images"]), accuracy, difference))
     notes = (
-        "Ours: the trainings that the paper's conclusion quotes, VGG16 with Adam and 100 epochs and ResNet50 with "
-        "RMSprop and 80. Data sets and splits of the other studies differ, so their accuracies are hardly comparable.",
-        f"In brackets: {match.study.intervals}.",
+        "Ours: the trainings that the paper's conclusion quotes. Data sets and splits of the other studies differ, so "
+        f"their accuracies are hardly comparable. In brackets: {match.study.intervals}.",
     )
     columns = ("study", "model", "data", "images", "accuracy", "difference to the paper's")
     return Table("table-7", "Table 7. Comparison with other studies", columns, rows, notes=notes)

@@ -8,7 +8,7 @@ from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.metrics import METRICS
 from alljax.report import plots, setting_names
 from alljax.report.setting_names import VariedSetting
-from alljax.report.tables import Figure, Section, Table, Value, difference_value, metric_value, number_value
+from alljax.report.tables import Figure, Section, Table, Value, metric_value, number_value
 from alljax.study.results import Study
 
 
@@ -28,7 +28,7 @@ def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
         result, other = study.metrics["trials"][name], ranking.differences.get(name)
         values = [setting.values[setting.index(study.settings(name))] for setting in varied]
         spread = number_value(metric, result["std"][metric])
-        difference = difference_value(metric, other.value, other.interval) if other else Value("")
+        difference = number_value(metric, other.value, other.interval, "+") if other else Value("")
         rows.append((*values, metric_value(metric, result), spread, difference, Value(_verdict(ranking, name))))
     columns = (*(setting.name for setting in varied), METRICS[metric], "sd over seeds", "difference", "verdict")
     notes = (

@@ -5,11 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from alljax.errors import first_few, plural
 from alljax.evaluation.metrics import METRICS
-from alljax.evaluation.subjects import by_subject, ensemble
 from alljax.report import curves
 from alljax.report.model_tables import metric_names
 from alljax.report.setting_names import display_name, display_note
@@ -91,26 +88,25 @@ def _subjects(study: Study, found: Numbers) -> Parts:
 
 
 def _subject_table(study: Study) -> tuple[str, Table]:
-    """Returns what the predictions of the subjects show, and the subjects with their predictions."""
-    predictions, names = study.predictions(study.ranking.best), study.class_names
-    test = replace(ensemble(predictions.held_out, predictions.paths), folds=None)
-    found = by_subject(test)
-    labels, predicted = found.labels, found.probabilities[0].argmax(1)
-    odds, owner = found.ranking[0, np.arange(len(labels)), labels], np.searchsorted(found.subjects, test.subjects)
-    images, wrong = np.bincount(owner), np.bincount(owner, test.probabilities[0].argmax(1) != test.labels)
-    rows = [
-        (
-            Value(display_name(study, str(found.subjects[row]))), Value(names[labels[row]]), count_value(images[row]),
-            count_value(int(wrong[row])), number_value("accuracy", wrong[row] / max(wrong.sum(), 1)),
-            number_value("log_odds", odds[row]), Value(names[predicted[row]]),
-        )
-        for row in np.lexsort((odds, -wrong))
-    ]  # fmt: skip
+    """Returns what the predictions of the subjects show, and the subjects with their predictions, of subjects.csv."""
+    types = {"trial": str, "subject": str, "label": str, "images": int, "accuracy": float, "predicted": str}
+    types |= {f"log_odds_{label}": float for label in study.classes}
+    table = workdir.read_csv(study.folder, workdir.SUBJECTS, types)
+    table = table[table["trial"] == study.ranking.best].drop_duplicates("subject")
+    table["wrong"] = (table["images"] * (1 - table["accuracy"])).round()
+    table["odds"] = [row[f"log_odds_{row['label']}"] for _, row in table.iterrows()]
+    names, rows = dict(zip(study.classes, study.class_names, strict=True)), []
+    for row in table.sort_values(["wrong", "odds"], ascending=[False, True]).itertuples():
+        share, odds = number_value("accuracy", row.wrong / max(1, table["wrong"].sum())), number_value("odds", row.odds)
+        counts = count_value(row.images), count_value(int(row.wrong))
+        subject, label, guess = display_name(study, row.subject), names[row.label], names[row.predicted]
+        rows.append((Value(subject), Value(label), *counts, share, odds, Value(guess)))
     columns = ("subject", "true class", "images", "misclassified", "share", "log-odds", "prediction")
     note = "By all heads together. Share: of all misclassified images. Log-odds: of the true class, mean over images."
-    right = [(name, predicted[labels == label] == label) for label, name in enumerate(names)]
-    sentence = f"Correct: {', '.join(f'{one.sum()} of {len(one)} subjects of {name}' for name, one in right)}."
-    return sentence, Table("subjects", "Subjects with most misclassified images first", columns, rows, notes=(note,))
+    right = (table["predicted"] == table["label"]).groupby(table["label"])
+    counted = [f"{right.sum()[of]} of {right.size()[of]} subjects of {names[of]}" for of in right.groups]
+    title = "Subjects with most misclassified images first"
+    return f"Correct: {', '.join(counted)}.", Table("subjects", title, columns, rows, notes=(note,))
 
 
 def _calibration(study: Study, found: Numbers) -> Parts:

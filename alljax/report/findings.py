@@ -11,7 +11,7 @@ from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.power import FEW_SUBJECTS
 from alljax.report.model_tables import metric_names
 from alljax.report.setting_names import display_note
-from alljax.report.tables import Value, difference_value, metric_value, number_value
+from alljax.report.tables import Value, metric_value, number_value
 from alljax.study.results import Study
 
 LEAKS = {"subject": "the subject", "field": "the photograph", "duplicate": "a copy", "near": "a near duplicate"}
@@ -53,8 +53,8 @@ def findings(study: Study) -> list[str]:
         )
     return [
         f"{METRICS[ranking.metric]} minus that of the next best model, {rivals[0]}: "
-        f"{difference_value(ranking.metric, -lead.value, bounds)}. Significantly worse than the best model: {below} of "
-        f"{plural(len(rivals), 'other model')}.",
+        f"{number_value(ranking.metric, -lead.value, bounds, '+')}. Significantly worse than the best model: {below} "
+        f"of {plural(len(rivals), 'other model')}.",
         *favorable,
         f"The best of {len(rivals) + 1} models was selected on the images that it is evaluated on, which is optimistic"
         f"{selected}.",
@@ -76,7 +76,7 @@ def _judgements(study: Study) -> Iterator[tuple[str, bool]]:
     comparison = "higher than" if good else "not higher than"
     yield f"The accuracy of the best model, {ours}, is {comparison} that of always predicting {label}, {always}.", good
     if found := result["size_improvement"].get(metric):
-        good, difference = found["interval"][0] > 0, difference_value(metric, found["value"], found["interval"])
+        good, difference = found["interval"][0] > 0, number_value(metric, found["value"], found["interval"], "+")
         shown = "significantly" if good else "not shown to be"
         yield (
             f"The best model is {shown} better than a threshold on the cell size: {METRICS[metric]} minus that of the "

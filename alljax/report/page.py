@@ -40,7 +40,8 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
     settings, sheet = study.settings(study.ranking.best), sheet_path(study)
     setup = ", ".join(f"{setting_name(key)} {setting_value(key, settings[key])}" for key in SETUP.split())
     bands = "Curves are means over seeds, bands from the lowest to the highest seed."
-    training = "Curves are means over folds and seeds, bands one standard deviation."
+    deviations = "Curves are means over folds and seeds, bands one standard deviation."
+    accuracy, loss, *tested = _figures(study)
     caption = "Misclassified images with the highest probability; the numbers are those of the list below"
     gallery = [plots.embed("misclassified", caption, sheet.read_bytes())] if sheet.is_file() else []
     return [
@@ -49,31 +50,27 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
         *effects,
         Section("baselines-of-best", "Baselines", (), (model_tables.baselines_table(study),)),
         Section("all-results", "Results", (results,), tables),
-        Section("confusion-of-best", "Confusion matrix", (bands,), [*_test_figures(study)]),
+        Section("confusion-of-best", "Confusion matrix", (bands,), tested),
         *more,
-        Section("training", "Training", (training,), [*_training_figures(study)]),
+        Section("training", "Training", (deviations,), (accuracy, loss)),
         Section("errors", "Misclassified images", (), (*gallery, model_tables.misclassified_table(study))),
         _settings_section(study),
     ]
 
 
-def _test_figures(study: Study) -> Iterator[Figure]:
-    result, tested = study.metrics["trials"][study.ranking.best], study.predictions(study.ranking.best).held_out
-    seeds = f", mean over {len(result['seeds'])} seeds" if len(result["seeds"]) > 1 else ""
-    caption = f"Confusion matrix{seeds}"
-    yield plots.confusion_matrix("confusion", caption, result["confusion"], study.class_names)
-    if result["auc"] is not None:
-        yield curves.roc_curves(tested, study.class_names)
-        yield curves.precision_recall_curves(tested, study.class_names)
-
-
-def _training_figures(study: Study) -> Iterator[Figure]:
-    best = study.ranking.best
+def _figures(study: Study) -> Iterator[Figure]:
+    """Yields training curves of accuracy and loss, the confusion matrix, then ROC and precision-recall curves."""
+    best, names = study.ranking.best, study.class_names
+    result, test, history = study.metrics["trials"][best], study.predictions(best).held_out, study.history(best)
     tested = "validation images" if study.settings(best)["split.validation"] else "held-out images"
     for quantity in ("accuracy", "loss"):
-        name, caption = f"{quantity}-curve", f"{quantity.capitalize()} during training"
-        drawn = {"": curves.learning_curves(study.history(best), quantity, tested)}
-        yield curves.curve_figure(name, caption, drawn, ("epoch", quantity))
+        drawn, caption = {"": curves.learning_curves(history, quantity, tested)}, f"{quantity.capitalize()} in training"
+        yield curves.curve_figure(f"{quantity}-curve", caption, drawn, ("epoch", quantity))
+    seeds = f", mean over {len(result['seeds'])} seeds" if len(result["seeds"]) > 1 else ""
+    yield plots.confusion_matrix(f"Confusion matrix{seeds}", result["confusion"], names)
+    if result["auc"] is not None:
+        yield curves.roc_curves(test, names)
+        yield curves.precision_recall_curves(test, names)
 
 
 def _settings_section(study: Study) -> Section:

@@ -43,10 +43,7 @@ STYLE: dict[str, Any] = {
 
 @contextmanager
 def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None) -> Iterator[tuple[Any, Any]]:
-    """Yields an empty figure of `size` inches in the style of the report, and its axes, an array (rows, columns).
-
-    Draw and `save` inside the block.
-    """
+    """Yields an empty figure of `size` inches and its axes, (rows, columns); draw and `save` inside the block."""
     # The browser draws the text of the page; `_choose_fonts` reports glyphs that other figures lack.
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
@@ -116,7 +113,7 @@ def interval_figure(
         return save(name, caption, figure)
 
 
-def confusion_matrix(name: str, caption: str, matrix: Sequence[Sequence[float]], class_names: Sequence[str]) -> Figure:
+def confusion_matrix(caption: str, matrix: Sequence[Sequence[float]], class_names: Sequence[str]) -> Figure:
     """Returns a figure of counts and shares of the row; the larger the share, the darker the box.
 
     The matrix (C, C) has true classes as rows and predicted classes as columns; means over seeds are rounded.
@@ -137,7 +134,7 @@ def confusion_matrix(name: str, caption: str, matrix: Sequence[Sequence[float]],
         axes.set(xlim=(0, classes), ylim=(classes, 0), xlabel="predicted class", ylabel="true class")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        return save(name, caption, figure)
+        return save("confusion", caption, figure)
 
 
 def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 8) -> bytes:

@@ -129,11 +129,6 @@ def metric_value(metric: str, result: Mapping[str, Any], sign: str = "") -> Valu
     return number_value(metric, (recalls | {**result}).get(metric), result.get("intervals", {}).get(metric), sign)
 
 
-def difference_value(metric: str, value: float, bounds: Sequence[float] | None = None) -> Value:
-    """Returns a difference as an entry of a table."""
-    return number_value(metric, value, bounds, "+")
-
-
 def terminal_width() -> int:
     """Returns the number of columns of the terminal, 120 without one."""
     return shutil.get_terminal_size((120, 0)).columns

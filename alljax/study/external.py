@@ -24,9 +24,6 @@ from alljax.study import workdir
 from alljax.study.ensemble import open_ensemble
 from alljax.study.results import Study
 
-OF_IMAGES = ("accuracy", "brier", "log_loss")
-"""Metrics that are defined where a class has no images."""
-
 
 def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes: str) -> Path:
     """Writes predictions.csv and metrics.json of a trial on another source to ``external/NAME/``, which is returned.
@@ -45,8 +42,9 @@ def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes
     pairs = {"heads": (test, predictions.held_out), "ensemble": (joint, within)}
     if study.interval_unit == "subjects" and about["subject_names"]:
         pairs["subjects"] = by_subject(joint), by_subject(within)
-    known = [*METRICS] if len(np.unique(labels)) == len(study.classes) else [*OF_IMAGES]
-    known += [f"recall_{label}" for label in np.unique(labels)]
+    present = np.unique(labels)
+    known = [*METRICS] if len(present) == len(study.classes) else ["accuracy", "brier", "log_loss"]
+    known += [f"recall_{label}" for label in present]
     about["subjects_by_class"] = Jackknife.of(joint).subjects
     found = about | {"trial": name, "calibration": calibration(joint, level)}
     if temperature := opened.result["temperature"]:

@@ -52,7 +52,7 @@ def test_page_shows_figures_in_its_colors_with_a_title_and_unique_ids() -> None:
 
 def test_confusion_matrix_shows_counts_shares_and_literal_class_names() -> None:
     matrix = [[3, 1, 0], [0, 0, 0], [0, 0, 5]]
-    svg = plots.confusion_matrix("confusion", "matrix", matrix, ODD).svg
+    svg = plots.confusion_matrix("matrix", matrix, ODD).svg
     texts = {str(element.text) for element in ElementTree.fromstring(svg).iter(f"{SVG}text")}
     assert {"3", "75%", "1", "25%", "0%", ODD[0], ODD[1], "true class", "predicted class"} <= texts
     assert any(text.endswith("…") for text in texts)
@@ -88,7 +88,7 @@ def test_font_that_lacks_a_script_is_reported_once(messages: list[str], monkeypa
     image = np.zeros((16, 16, 3), np.uint8)
 
     def matrix() -> Figure:
-        return plots.confusion_matrix("matrix", "", [[1, 2], [3, 4]], ("白血病", "🔬 é"))
+        return plots.confusion_matrix("", [[1, 2], [3, 4]], ("白血病", "🔬 é"))
 
     plots.contact_sheet([image, image], ["白血病\n1.png", "blast\n🔬.png"])
     assert "白血病" in matrix().svg
