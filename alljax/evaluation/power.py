@@ -2,8 +2,8 @@
 
 To first order a metric θ is a mean over the M images of each class, to which image j contributes (M - 1)(θ - θ₋ⱼ),
 where θ₋ⱼ is the metric without it. A contribution is the sum of a deviation of the subject and one of the image, whose
-variances follow from the squares of the contributions and of their sums over subjects (one-way random effects;
-S. Searle, G. Casella and C. McCulloch, Variance Components, 1992, chapter 3).
+variances follow from the moments of the subjects' sums (one-way random effects with unequal group sizes; S. Searle,
+G. Casella and C. McCulloch, Variance Components, 1992, chapter 3).
 """
 
 import bisect
@@ -39,6 +39,7 @@ class Components:
     """The variance of a metric, or of a difference of two models, in a class."""
 
     sizes: np.ndarray  # (n,), images of each subject
+    total: float  # variance with one subject, whose number of images is one of `sizes`
     between: float  # variance between subjects, as if each had all possible images
     within: float  # variance between images of a subject
 
@@ -60,10 +61,11 @@ def components(test: HeldOut, images: np.ndarray, name: str, minus: HeldOut | No
         own, owner = members[first], np.unique(subjects[members[first]], return_inverse=True)[1]
         contributions = (deviations * (count[labels] - 1) / count[labels])[own] * len(owner)
         sizes, sums = np.bincount(owner), np.bincount(owner, contributions)
-        square = float(np.sum(sums**2)) * len(sizes) / (len(sizes) - 1)
-        pairs, squared_sizes = square - float(np.sum(contributions**2)), int(sizes @ sizes)
-        between = min(max(0.0, pairs / max(1, squared_sizes - len(owner))), square / squared_sizes)
-        found.append(Components(sizes, between, (square - between * squared_sizes) / len(owner)))
+        means, number = sums / sizes, len(sizes)
+        total = number**2 / (number - 1) * np.sum((sums / len(owner)) ** 2)
+        within = np.sum((contributions - means[owner]) ** 2) / max(1, len(owner) - number)
+        between = max(0.0, np.var(means, ddof=1) - within * np.mean(1 / sizes))
+        found.append(Components(sizes, float(total), float(between), float(within)))
     return found
 
 
@@ -74,10 +76,8 @@ def subjects_needed(parts: Sequence[Components], goal: Goal, images: int = 0) ->
     """
     from scipy.special import nctdtr, stdtrit
 
-    sizes = [np.array([images]) if images else part.sizes for part in parts]
-    effective_share = np.array([effective_number(of_class) / len(of_class) for of_class in sizes])
-    within = np.array([part.within / of_class.mean() for part, of_class in zip(parts, sizes, strict=True)])
-    variance_of_one = np.array([part.between for part in parts]) / effective_share + within
+    variance_of_one = np.array([part.between + part.within / images if images else part.total for part in parts])
+    effective_share = np.array([1 if images else effective_number(part.sizes) / len(part.sizes) for part in parts])
 
     def reached(subjects: int) -> bool:
         variances, effective = variance_of_one / subjects, effective_share * subjects
