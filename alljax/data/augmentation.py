@@ -1,9 +1,8 @@
 """Random augmentation of images on the device.
 
-Every augmentation is a pure function of a key and an image, float32 (S, S, 3) in 0 … 255; `make_augment` applies them
-to a batch.  Segmented cells are on pure black, and the background stays exactly black: changes of color multiply, so
-that black stays black and the dim rim of a cell stays dim; geometric changes fill with black; the blur mixes pixels of
-the cell only.
+Every augmentation is a pure function of a key and an image, float32 (S, S, 3) in 0 … 255.  The black background of
+segmented cells stays exactly black: changes of color multiply, which also keeps the dim rim of a cell dim, geometric
+changes fill with black, and the blur mixes pixels of the cell only.
 """
 
 import math
@@ -28,8 +27,7 @@ Augment = Callable[[jax.Array, jax.Array], jax.Array]
 def make_augment(settings: ConfigDict) -> Augment:
     """Returns the compiled augmentation for the settings ``config.augment``.
 
-    The result for an image depends on its key and the image only, and black padding stays black.  Disabling one
-    augmentation does not change the random numbers of the others.
+    An image is changed by its own key; disabling one augmentation does not change the random numbers of the others.
     """
     return jax.jit(jax.vmap(lambda key, image: _augment_one(settings, key, image.astype(jnp.float32))))
 
@@ -101,11 +99,10 @@ def change_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
 
 
 def gaussian_blur(image: jax.Array, sigma: jax.Array | float) -> jax.Array:
-    """Blurs a cell by `sigma` pixels without mixing it with the black background.
+    """Blurs a cell by `sigma` pixels, as if a blurred photograph had been segmented: black is not mixed with it.
 
-    Each pixel becomes the weighted mean of the pixels of the cell, multiplied by its own membership in the cell
-    (normalized convolution, Knutsson and Westin 1993, doi 10.1109/CVPR.1993.341081), as if a blurred photograph had
-    been segmented.  Membership is 1 from half of the cell's intensity and proportional below.
+    A pixel becomes the weighted mean of those of the cell (normalized convolution, doi 10.1109/CVPR.1993.341081) times
+    its membership in the cell, which is 1 from half of the cell's intensity and proportional below.
     """
     line = jnp.arange(image.shape[0], dtype=jnp.float32)
     steps = (line[:, None] - line[None, :]) / jnp.maximum(sigma, 1e-2)

@@ -48,9 +48,8 @@ class Cnmc2019(tfds.core.ShardBasedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             description=(
-                "Single white blood cells on black, segmented and stain-normalized by the authors of the data set: "
-                "leukemic blasts (all) and normal cells (hem). Some subjects have several names, so a split by name "
-                "can leak: 20 = 21, 51 = 75 = 78, H2 = H4 = H5 = H6, H3 = H10."
+                "Segmented leukemic blasts (all) and normal cells (hem) on black. Some subjects have several names, so "
+                "a split by name can leak: 20 = 21, 51 = 75 = 78, H2 = H4 = H5 = H6, H3 = H10."
             ),
             features=tfds.features.FeaturesDict(_features()),
             supervised_keys=("image", "label"),

@@ -30,10 +30,9 @@ _BMP_HEADER = struct.Struct("<2s8xIIiiHHI")
 def decode(data: bytes, path: str) -> Pixels:
     """Decodes an image file to 8-bit RGB at its original size.
 
-    Gray images get three equal channels, 16 bits are scaled to 8, transparent pixels are blended with black (the
-    background of segmented cells), and the first frame of an animation is used.  The EXIF orientation is ignored, as in
-    Keras and torchvision.  `DataError`, which names the file by `path`: the file is truncated, of another format or
-    without a defined range of values (32 bits), or too large (`files.check_size`).
+    Gray images get three equal channels, 16 bits are scaled to 8, transparent pixels are blended with black, and the
+    first frame of an animation is used.  The EXIF orientation is ignored, as in Keras and torchvision.  `DataError`,
+    which names `path`: truncated, another format, no defined range of values (32 bits), or too large (`check_size`).
     """
     if (bitmap := _plain_bmp(data)) is not None:
         return bitmap

@@ -66,9 +66,9 @@ class ImageReader:
 class Sampler:
     """The rows of each batch, a pure function of the batch number; `len` is the number of batches.
 
-    `rows` are record indices, int (N,), or (E, N) for E epochs.  The last batch of an epoch is smaller; batches are
-    padded to a `multiple`, such as the number of devices.  Each process, (index, number of processes) in `shard`, gets
-    a contiguous part of each global batch, so that the global batches do not depend on the number of processes.
+    `rows` are record indices, int (N,), or (E, N) for E epochs.  Batches are padded to a `multiple`, such as the number
+    of devices; the last of an epoch is smaller.  Each process, (index, number of processes) in `shard`, gets a part of
+    each global batch, so that these do not depend on the number of processes.
     """
 
     def __init__(

@@ -40,8 +40,7 @@ _NOISE = 0.008  # of the stain density, per pixel
 
 # For normal cells and blasts: mean, and standard deviation between subjects, between the fields of a subject, and
 # between the cells of a field. Area, stain and hue are measured on the real data. In the others, subjects differ more
-# than their cells do, so that a classifier is better on subjects that it was trained on: by about .04 AUC with frozen
-# features, as on the real data. Over 8 data seeds of the quickstart the AUC is .69 to .99, mean .88; of the size .85.
+# than their cells, so that a classifier is better on subjects that it was trained on, by about .04 AUC as in real data.
 _APPEARANCES = {
     "area": ((10.14, 0.140, 0.0, 0.265), (10.48, 0.100, 0.0, 0.180)),  # natural logarithm
     "nucleus": ((0.95, 0.018, 0.0, 0.012), (0.96, 0.018, 0.0, 0.012)),  # radius relative to that of the cell
