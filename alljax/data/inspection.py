@@ -1,11 +1,12 @@
 """Properties of all images of a data set: digests, areas, sizes, suspicious pixels and files that cannot be read."""
 
 import contextlib
+import functools
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -128,29 +129,31 @@ def map_images(
 
     Without a description no progress is shown.
     """
-
-    def attempt(record: Record) -> _Result | DataError:
-        try:
-            return function(dataset, record)
-        except DataError as error:
-            return error
-
     results: dict[str, _Result] = {}
     errors: dict[str, str] = {}
     bar = progress.bar(description, len(dataset.records) if description else 0, "images")
-    with ThreadPoolExecutor(num_threads()) as pool, bar as update:
-        for record, result in zip(dataset.records, pool.map(attempt, dataset.records), strict=True):
-            if isinstance(result, DataError):
-                errors[record.path] = str(result).removeprefix(f"{record.path}: ").removesuffix(FIX)
-            else:
-                results[record.path] = result
+    with bar as update, contextlib.closing(read_ahead(functools.partial(function, dataset), dataset.records)) as found:
+        for record, result in zip(dataset.records, found, strict=True):
+            try:
+                results[record.path] = result.result()
+            except DataError as error:
+                errors[record.path] = str(error).removeprefix(f"{record.path}: ").removesuffix(FIX)
             update(1)
     return results, errors
 
 
-def num_threads() -> int:
-    """Returns the number of threads for reading and decoding: two per core, because reading waits for the disk."""
-    return min(2 * files.cpu_cores(), THREADS)
+def read_ahead(function: Callable[[Any], _Result], items: Iterable[Any]) -> Generator[Future[_Result], None, None]:
+    """Yields the future of ``function(item)`` for each item in order, working ahead in threads that end with it."""
+    threads = min(2 * files.cpu_cores(), THREADS)  # two per core, because reading waits for the disk
+    pool, ahead = ThreadPoolExecutor(threads), deque[Future[_Result]]()
+    try:
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) > threads:
+                yield ahead.popleft()
+        yield from ahead
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def properties(dataset: Dataset, record: Record) -> dict[str, Any]:

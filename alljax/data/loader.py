@@ -1,9 +1,7 @@
 """Records to decoded, resized, padded and sharded batches: read ahead in threads, or cached in memory."""
 
 import math
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 from alljax import files, progress
 from alljax.data.dataset import Dataset
 from alljax.data.images import load, mask_cell, resize
-from alljax.data.inspection import num_threads
+from alljax.data.inspection import read_ahead
 
 Rows = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -102,25 +100,10 @@ def load_batches(source: ImageReader, sampler: Sampler, start: int = 0) -> Gener
         return source.take(*sampler.batch(number))
 
     numbers = range(start, len(sampler))
-    with closing(_prefetch(take, numbers)) as pixels:
+    with closing(read_ahead(take, numbers)) as pixels:
         for number, images in zip(numbers, pixels, strict=True):
             rows, mask = sampler.batch(number)
-            yield ImageBatch(images, np.where(mask, source.labels[rows], 0), rows, mask)
-
-
-def _prefetch(take: Callable[[int], Any], numbers: Iterable[int]) -> Generator[Any, None, None]:
-    """Yields ``take(number)`` in order, working ahead in threads."""
-    threads, ahead = num_threads(), deque[Future[Any]]()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for number in numbers:
-            ahead.append(pool.submit(take, number))
-            if len(ahead) > threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+            yield ImageBatch(images.result(), np.where(mask, source.labels[rows], 0), rows, mask)
 
 
 def cache_images(setting: str, reader: ImageReader) -> ImageReader:
