@@ -7,7 +7,6 @@ import numpy as np
 
 from alljax.data.protocols import LEAKY
 from alljax.evaluation.intervals import Jackknife
-from alljax.report.setting_names import describe, varied_settings
 from alljax.report.tables import Section, Table, Value, number_value
 from alljax.study.results import Study
 
@@ -28,8 +27,8 @@ def sections(study: Study) -> list[Section]:
     jackknife = Jackknife.of(*(study.predictions(name).held_out for pair in pairs for name in pair))
     gaps = [gap(study, pair, jackknife) for pair in pairs]
     rows = [
-        [Value(label), *(cell for metric in METRICS for cell in _cells(study, jackknife, metric, found[metric]))]
-        for label, found in zip(pairs.values(), gaps, strict=True)
+        [Value(name), *(cell for metric in METRICS for cell in _cells(study, jackknife, metric, found[metric]))]
+        for (name, _), found in zip(pairs, gaps, strict=True)
     ]
     columns = [f"{label}, {side}" for label in METRICS.values() for side in SIDES]
     protocols = dict.fromkeys(study.settings(other)["split.protocol"] for _, other in pairs)
@@ -41,24 +40,20 @@ def sections(study: Study) -> list[Section]:
     if study.interval_unit == "images":
         notes.append("The subjects are unknown, so the second split is not subject-disjoint: this shows little.")
     title = "The same configurations under both splits"
-    table = Table("leakage", title, ("configuration", *columns), rows, notes=notes)
+    table = Table("leakage", title, ("model on random images", *columns), rows, notes=notes)
     return [Section("leakage", "Leakage gap", [summary(gaps, jackknife, study.level)], [table])]
 
 
-def find_pairs(study: Study) -> dict[Pair, str]:
-    """Returns the configurations that are finished under both kinds of split, and what distinguishes each."""
+def find_pairs(study: Study) -> list[Pair]:
+    """Returns the configurations that are finished under both kinds of split."""
     settings = {name: study.settings(name) for name in study.metrics["trials"]}
     same = {name: [pair for pair in values.items() if pair[0] not in SPLIT] for name, values in settings.items()}
     kinds = {name: values["split.protocol"] for name, values in settings.items()}
-    pairs = [
+    return [
         (name, other)
         for name, other in itertools.permutations(settings, 2)
         if kinds[name] == "paper" and kinds[other] not in LEAKY and same[name] == same[other]
     ]
-    varied = varied_settings(study)
-    if len({kinds[other] for _, other in pairs}) == 1:
-        varied = [setting for setting in varied if "split.protocol" not in setting.keys]
-    return {(name, other): describe(varied, settings[other]) or name for name, other in pairs}
 
 
 def gap(study: Study, pair: Pair, jackknife: Jackknife) -> dict[str, np.ndarray]:

@@ -93,7 +93,23 @@ def _judgements(study: Study) -> Iterator[tuple[str, bool]]:
 def warnings(study: Study) -> Iterator[str]:
     """Yields what a reader must know first: judgements against the model, few subjects, leaks, notes on the data."""
     yield from (line for line, good in _judgements(study) if not good)
-    yield from _warnings_of_subjects(study)
+    if study.interval_unit == "images":
+        yield (
+            "The subjects of the images are unknown. Intervals are over images and too narrow if subjects have several "
+            "images, and a subject can be on both sides of the split."
+        )
+    few = []
+    for name, tested in zip(study.class_names, study.metrics["trials"][study.ranking.best]["per_class"], strict=True):
+        count, effective = tested["subjects"], tested["effective_subjects"]
+        if count == 1:
+            yield f"No intervals: class {name} was tested on one of the {study.interval_unit}; at least two are needed."
+        elif effective < FEW_SUBJECTS:
+            few.append(f"{count:,} (effectively {effective:.1f}) of {name}")
+    if few:
+        yield (
+            f"Few {study.interval_unit} were tested: {' and '.join(few)}. Where they differ in their number of images, "
+            "they tell less than their number; the metrics are uncertain, and so are their intervals."
+        )
     data, splits, total = study.metrics["dataset"], study.metrics["splits"], len(study.trials)
     yield from property_warnings(data["file_properties"])
     if missing := study.metrics["missing"]:
@@ -116,23 +132,3 @@ def warnings(study: Study) -> Iterator[str]:
             "a split without a leak, those with one are ranked after them, however high their numbers."
         )
     yield from (display_note(study, note) for note in data["notes"])
-
-
-def _warnings_of_subjects(study: Study) -> Iterator[str]:
-    if study.interval_unit == "images":
-        yield (
-            "The subjects of the images are unknown. Intervals are over images and too narrow if subjects have several "
-            "images, and a subject can be on both sides of the split."
-        )
-        return
-    few = []
-    for name, tested in zip(study.class_names, study.metrics["trials"][study.ranking.best]["per_class"], strict=True):
-        if tested["subjects"] == 1:
-            yield f"No intervals: one subject of class {name} was tested; at least two are needed."
-        elif tested["effective_subjects"] < FEW_SUBJECTS:
-            few.append(f"{tested['subjects']:,} (effectively {tested['effective_subjects']:.1f}) of {name}")
-    if few:
-        yield (
-            f"Few subjects were tested: {' and '.join(few)}. As subjects differ in their number of images, they "
-            "tell less than their number; the metrics are uncertain, and so are their intervals."
-        )

@@ -6,7 +6,6 @@ import numpy as np
 
 from alljax.errors import plural
 from alljax.evaluation.metrics import METRICS
-from alljax.progress import show
 from alljax.report import tables
 from alljax.report.setting_names import display_name, display_note, setting_value, without_folders
 from alljax.report.tables import Section, Table, Value, count_value, format_value, metric_value, number_value
@@ -58,7 +57,7 @@ def results_table(study: Study) -> Table:
 
 
 def print_results(study: Study) -> None:
-    """Prints the models, best first, the baselines, the positive class, what is missing or failed, and what to do next.
+    """Prints the models, best first, the baselines, what is missing or failed, and what to do next.
 
     If the terminal has less than 100 columns, the third metric is omitted.
     """
@@ -68,8 +67,6 @@ def print_results(study: Study) -> None:
     tables.print_table(replace(results, title=title, rows=results.rows[:PRINTED], notes=()), shown)
     if len(results.rows) > PRINTED:
         print(f"{len(results.rows) - PRINTED} more models are in the report")
-    if len(study.classes) == 2:
-        show(f"positive class: {study.class_names[1]}")
     for key in ("missing", "failed"):
         if names := study.metrics[key]:
             print(f"{len(names)} {key}: {', '.join(names)}")

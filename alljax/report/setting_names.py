@@ -89,11 +89,6 @@ def varied_settings(study: Study) -> list[VariedSetting]:
     return varied
 
 
-def describe(varied: Sequence[VariedSetting], settings: Mapping[str, Any]) -> str:
-    """Returns what distinguishes a trial, for example ``backbone=VGG16, batch size=64``."""
-    return ", ".join(f"{setting.name}={setting.values[setting.index(settings)].text}" for setting in varied)
-
-
 def setting_name(key: str) -> str:
     """Returns the display name of a setting: ``batch size`` of ``train.batch_size``."""
     group, _, name = key.rpartition(".")

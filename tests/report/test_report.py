@@ -57,15 +57,6 @@ def change_json(path: Path, change: Callable[[Any], None]) -> None:
     workdir.record(path.parent, [path.name])
 
 
-def test_page_is_one_file_that_loads_nothing(toy_report: Path, toy_page: Page) -> None:
-    for tag, attributes in toy_page.tags:
-        for name in ("src", "href", "action", "data", "poster"):
-            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes[name])
-    assert not re.search(r"@import|url\((?!#)", toy_report.read_text())
-    policy = next(meta["content"] for meta in toy_page.all("meta") if "http-equiv" in meta)
-    assert "default-src 'none'" in str(policy)
-
-
 def test_page_is_accessible(toy_page: Page) -> None:
     assert toy_page.all("html")[0]["lang"] == "en"
     assert len(toy_page.ids) == len(set(toy_page.ids))
@@ -93,7 +84,6 @@ def test_page_opens_with_the_best_model_and_its_intervals(toy_report: Path, toy_
     recalls = summarize(study.predictions(best).held_out, 0.95, ["recall_1"])["intervals"]["recall_1"]
     sensitivity = f"{result['per_class'][1]['recall']:.1%} [{100 * recalls[0]:.1f}, {100 * recalls[1]:.1f}]"
     assert f"recall of ALL (leukemic blast) {sensitivity}" in start
-    assert "Positive class: ALL (leukemic blast)" in start
 
 
 def test_most_confident_errors_are_listed_first(toy_report: Path) -> None:
@@ -207,7 +197,7 @@ def test_few_effective_subjects_and_missing_intervals_are_warnings(make_study: C
     assert "Few subjects were tested: 21 (effectively 1.8) of HEM (normal)." in warning
     of_class |= {"subjects": 1, "effective_subjects": 1.0}
     (warning,) = findings.warnings(study)
-    assert warning.startswith("No intervals: one subject of class HEM (normal)")
+    assert warning.startswith("No intervals: class HEM (normal) was tested on one of the subjects")
 
 
 def test_findings_compare_with_other_models_and_size(make_study: Callable[..., Study]) -> None:
