@@ -125,7 +125,7 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
 def map_images(
     dataset: Dataset, function: Callable[[Dataset, Record], _Result], description: str
 ) -> tuple[dict[str, _Result], dict[str, str]]:
-    """Applies a function to every record in threads; returns results and reasons why images cannot be read, by path.
+    """Returns the results of a function for every record, and why images cannot be read, by path.
 
     Without a description no progress is shown.
     """

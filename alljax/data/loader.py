@@ -95,12 +95,8 @@ def load_batches(source: ImageReader, sampler: Sampler, start: int = 0) -> Gener
 
     Closing the generator ends its threads.  DataError: an image that cannot be read.
     """
-
-    def take(number: int) -> Any:
-        return source.take(*sampler.batch(number))
-
     numbers = range(start, len(sampler))
-    with closing(read_ahead(take, numbers)) as pixels:
+    with closing(read_ahead(lambda number: source.take(*sampler.batch(number)), numbers)) as pixels:
         for number, images in zip(numbers, pixels, strict=True):
             rows, mask = sampler.batch(number)
             yield ImageBatch(images.result(), np.where(mask, source.labels[rows], 0), rows, mask)
