@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from alljax import files, interrupts
+from alljax import cache, files, interrupts, paper
 from alljax.errors import ConfigError, UserError, plural
 from alljax.progress import show
 from alljax.training import distributed
@@ -29,7 +29,7 @@ def _verb(name: str, arguments: str, example: str) -> Callable[[Call], Call]:
     """Registers a function as a verb; its docstring is the help text."""
 
     def register(call: Call) -> Call:
-        VERBS[name] = call, arguments, example
+        VERBS[name] = call, arguments, f"alljax {name} {example}".strip()
         return call
 
     return register
@@ -40,11 +40,10 @@ def _exit_code(notes: Iterable[str]) -> int:
     return 3 if any("data.on_error=skip" in note for note in notes) else 0
 
 
-@_verb("study", f"{RUN} --shard --dry_run", "alljax study --config=configs/quickstart.py --workdir=runs/quickstart")
+@_verb("study", f"{RUN} --shard --dry_run", "--config=configs/quickstart.py --workdir=runs/quickstart")
 def study(options: Options) -> int:
     """Train and evaluate all trials of a study and write its report."""
     distributed.initialize(options.coordinator, options.processes, options.process, options.timeout)
-    from alljax import paper
     from alljax.report import model_tables, report
     from alljax.study import results
 
@@ -71,7 +70,7 @@ def study(options: Options) -> int:
     return _exit_code(study.metrics["dataset"]["notes"])
 
 
-@_verb("train", RUN, "alljax train --config=configs/quickstart.py --workdir=runs/sgd --config.train.optimizer=sgd")
+@_verb("train", RUN, "--config=configs/quickstart.py --workdir=runs/sgd --config.train.optimizer=sgd")
 def train(options: Options) -> int | None:
     """Train and evaluate one trial: a study without a sweep."""
     if any(word.startswith("--config.study.sweep") for word in options.words):
@@ -81,11 +80,7 @@ def train(options: Options) -> int | None:
     return study(options)
 
 
-@_verb(
-    "predict",
-    "--workdir:several --trial --weights --out:csv images",
-    "alljax predict --workdir=runs/quickstart my_images/",
-)
+@_verb("predict", "--workdir:several --trial --weights --out:csv images", "--workdir=runs/quickstart my_images/")
 def predict(options: Options) -> int:
     """Classify images with a trained trial of one or several studies; an interrupted command continues."""
     from alljax.study import predict
@@ -99,11 +94,10 @@ def predict(options: Options) -> int:
 @_verb(
     "evaluate",
     "--workdir --source:other --classes --robustness --images:most --trial --weights",
-    "alljax evaluate --workdir=runs/quickstart --source=other_hospital --classes=healthy=hem,blast=all",
+    "--workdir=runs/quickstart --source=other_hospital --classes=healthy=hem,blast=all",
 )
 def evaluate(options: Options) -> int:
     """Evaluate a finished study again from its stored predictions, or on another labeled source; write its report."""
-    from alljax import paper
     from alljax.report import evaluation_sections, model_tables, report, tables
     from alljax.study import assessment
 
@@ -119,18 +113,14 @@ def evaluate(options: Options) -> int:
     from alljax.study import external
 
     place = external.evaluate_source(options.workdir, options.trial, options.weights, options.source, options.classes)
-    report.write_report(options.workdir, paper.sections)
+    page = report.write_report(options.workdir, paper.sections)
     table, _ = evaluation_sections.external_table(study, place)
     tables.print_table(table, 4)
-    print(f"report: {options.workdir / 'report.html'}")
+    print(f"report: {page}")
     return _exit_code(table.notes)
 
 
-@_verb(
-    "explain",
-    "--workdir --trial --weights --class --out:folder images",
-    "alljax explain --workdir=runs/quickstart my_images/ --out=explained",
-)
+@_verb("explain", "--workdir --trial --weights --class --out:folder images", "--workdir=runs/cnmc cells/ --out=maps")
 def explain(options: Options) -> int:
     """Show what a trained trial uses in images, and the nearest training images."""
     from alljax.report import explanation
@@ -143,10 +133,9 @@ def explain(options: Options) -> int:
     return _exit_code(found.dataset.notes)
 
 
-@_verb("report", "--workdir shards --verify", "alljax report --workdir=runs/quickstart")
+@_verb("report", "--workdir shards --verify", "--workdir=runs/quickstart")
 def report(options: Options) -> None:
     """Write report.html from the finished trials of a study."""
-    from alljax import paper
     from alljax.report import report
     from alljax.study import assessment, results, workdir
 
@@ -157,9 +146,7 @@ def report(options: Options) -> None:
     print(f"report: {report.write_report(options.workdir, paper.sections)}")
 
 
-@_verb(
-    "power", "--workdir --metric --difference --power --images", "alljax power --workdir=runs/cnmc --difference=0.03"
-)
+@_verb("power", "--workdir --metric --difference --power --images", "--workdir=runs/cnmc --difference=0.03")
 def power(options: Options) -> None:
     """Estimate how many subjects a new study needs, from the variance between those of a finished one."""
     from alljax.report import power_table, tables
@@ -171,7 +158,7 @@ def power(options: Options) -> None:
     tables.print_table(table)
 
 
-@_verb("features", f"{CONFIG} --out:file", "alljax features --config=configs/quickstart.py --out=f.npz")
+@_verb("features", f"{CONFIG} --out:file", "--config=configs/quickstart.py --out=f.npz")
 def features(options: Options) -> int:
     """Write the backbone's features of every image."""
     from alljax.study import predict
@@ -182,7 +169,7 @@ def features(options: Options) -> int:
     return _exit_code(dataset.notes)
 
 
-@_verb("lr-find", f"{CONFIG} --out:file", "alljax lr-find --config=configs/finetune.py:toy --out=rates.csv")
+@_verb("lr-find", f"{CONFIG} --out:file", "--config=configs/finetune.py:toy --out=rates.csv")
 def lr_find(options: Options) -> int:
     """Find a learning rate: train for a few steps with each of several rates."""
     from alljax.study import experiment, sweep, workdir
@@ -198,7 +185,7 @@ def lr_find(options: Options) -> int:
     return _exit_code(opened.dataset.notes)
 
 
-@_verb("data verify", "--source --config.KEY --out:json", "alljax data verify --source=C-NMC_Leukemia --out=found.json")
+@_verb("data verify", "--source --config.KEY --out:json", "--source=C-NMC_Leukemia --out=found.json")
 def data_verify(options: Options) -> int:
     """Check that a data set is complete and readable (exit code 1 if it is not)."""
     from alljax.data import audit
@@ -208,7 +195,7 @@ def data_verify(options: Options) -> int:
     return 1 if found["problems"] else 0
 
 
-@_verb("data audit", "--source --config.KEY --out:json", "alljax data audit --source=C-NMC_Leukemia")
+@_verb("data audit", "--source --config.KEY --out:json", "--source=C-NMC_Leukemia")
 def data_audit(options: Options) -> int:
     """Find duplicates, subjects with several names, and what each protocol leaks."""
     from alljax.data import audit
@@ -220,7 +207,7 @@ def data_audit(options: Options) -> int:
     return _exit_code(found["notes"])
 
 
-@_verb("data prepare", "--source --out:folder", "alljax data prepare --source=C-NMC_Leukemia --out=prepared")
+@_verb("data prepare", "--source --out:folder", "--source=C-NMC_Leukemia --out=prepared")
 def data_prepare(options: Options) -> None:
     """Write C-NMC 2019 as a TFDS data set."""
     from alljax.data import cnmc_tfds
@@ -228,7 +215,7 @@ def data_prepare(options: Options) -> None:
     cnmc_tfds.prepare(options.source, options.out)
 
 
-@_verb("weights list", "", "alljax weights list")
+@_verb("weights list", "", "")
 def weights_list(options: Options) -> None:
     """List the known sources of weights and which of them are present."""
     from alljax.weights import store
@@ -238,7 +225,7 @@ def weights_list(options: Options) -> None:
         print(f"{known.name:40} {known.backbone}, {size}, {known.license}: {known.locate() or 'absent'}")
 
 
-@_verb("weights show", "file", "alljax weights show vgg16-397923af.pth")
+@_verb("weights show", "file", "vgg16-397923af.pth")
 def weights_show(options: Options) -> None:
     """Show the tensors, the hash and the likely network of a weight file."""
     from alljax.weights import conversion, store
@@ -252,7 +239,7 @@ def weights_show(options: Options) -> None:
     print(f"layout: {f'{match.layout.name} ({match.backbone.name})' if match.names else 'unknown'}")
 
 
-@_verb("weights convert", "file --backbone --out:file", "alljax weights convert a.pth --backbone=vgg16 --out=vgg16.st")
+@_verb("weights convert", "file --backbone --out:file", "a.pth --backbone=vgg16 --out=vgg16.st")
 def weights_convert(options: Options) -> None:
     """Convert a weight file to alljax's layout (.safetensors)."""
     from alljax.weights import conversion
@@ -261,7 +248,7 @@ def weights_convert(options: Options) -> None:
     print(f"{options.out}: {count:,} parameters and statistics of {options.backbone}")
 
 
-@_verb("weights fetch", "name", "alljax weights fetch torchvision-vgg16")
+@_verb("weights fetch", "name", "torchvision-vgg16")
 def weights_fetch(options: Options) -> None:
     """Download a known source of weights and check its hash."""
     from alljax.weights import store
@@ -270,10 +257,9 @@ def weights_fetch(options: Options) -> None:
     print(f"{fetched.path}: SHA-256 {fetched.sha256}")
 
 
-@_verb("cache list", "", "alljax cache list")
+@_verb("cache list", "", "")
 def cache_list(options: Options) -> None:
     """List cached files and downloaded weights with their size and last use."""
-    from alljax import cache
     from alljax.weights import store
 
     for path in (*cache.entries(), *store.downloads()):
@@ -283,10 +269,9 @@ def cache_list(options: Options) -> None:
     print(f"{files.cache_dir()}: {total / 1e9:,.2f} of {largest / 1e9:g} GB (ALLJAX_CACHE_GB), not counting weights")
 
 
-@_verb("cache clear", "--weights:too", "alljax cache clear")
+@_verb("cache clear", "--weights:too", "")
 def cache_clear(options: Options) -> None:
     """Remove cached files; they are computed again when needed."""
-    from alljax import cache
     from alljax.weights import store
 
     paths = [*cache.entries(), *cache.abandoned(), *(store.downloads() if options.weights else ())]

@@ -1,7 +1,6 @@
 """What the features of a backbone contain: nearest images, main directions, and how well they identify subjects."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -20,16 +19,6 @@ FOLDS = 5
 _COMPONENTS, _PERMUTATIONS = 50, 1000
 
 
-class SubjectProbe(NamedTuple):
-    """How well features identify the subjects of one class."""
-
-    subjects: int
-    images: int
-    recall: float  # mean over subjects, cross-validated
-    chance: float  # 1 / subjects
-    upper: float  # the mean recall below which 95 % of the random assignments of subjects to images are
-
-
 def nearest(features: np.ndarray, queries: np.ndarray, excluded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns rows and Euclidean distances (Q, K) of the `NEIGHBORS` nearest of N images, nearest first.
 
@@ -46,8 +35,8 @@ def project(features: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return np.concatenate([components.transform(features), components.transform(queries)])
 
 
-def probe_subjects(features: np.ndarray, subjects: Sequence[str], photographs: Sequence[str]) -> SubjectProbe | None:
-    """Predicts the subject of each image of one class from its features; None if there are no two subjects to predict.
+def probe_subjects(features: np.ndarray, subjects: Sequence[str], photographs: Sequence[str]) -> dict[str, float]:
+    """Predicts the subject of each image of one class from its features.
 
     Logistic regression on principal components, in cross-validation that keeps the images of a photograph together.
     Subjects with fewer than `FOLDS` photographs are left out.
@@ -56,13 +45,17 @@ def probe_subjects(features: np.ndarray, subjects: Sequence[str], photographs: S
         features: (N, D).
         subjects: N names.
         photographs: N names; equal ones are of one photograph.
+
+    Returns:
+        Numbers of ``subjects`` and ``images``, mean ``recall`` over subjects, ``chance`` (1 / subjects) and ``upper``,
+        the mean recall below which 95 % of random assignments of subjects are; nothing without two subjects to predict.
     """
     _, names = np.unique(subjects, return_inverse=True)
     _, fields = np.unique(photographs, return_inverse=True)
     rows = np.isin(names, [name for name in set(names) if len(set(fields[names == name])) >= FOLDS])
     names, fields = names[rows], fields[rows]
     if len(np.unique(names)) < 2:
-        return None
+        return {}
     model = make_pipeline(
         PCA(min(_COMPONENTS, len(names) // 2, features.shape[1]), whiten=True, random_state=0),
         LogisticRegression(class_weight="balanced", max_iter=1000),
@@ -72,4 +65,5 @@ def probe_subjects(features: np.ndarray, subjects: Sequence[str], photographs: S
     rng = np.random.default_rng(0)
     by_chance = [balanced_accuracy_score(rng.permutation(names), predicted) for _ in range(_PERMUTATIONS)]
     recall, number = float(balanced_accuracy_score(names, predicted)), len(np.unique(names))
-    return SubjectProbe(number, len(names), recall, 1 / number, float(np.quantile(by_chance, 0.95)))
+    upper = float(np.quantile(by_chance, 0.95))
+    return {"subjects": number, "images": len(names), "recall": recall, "chance": 1 / number, "upper": upper}

@@ -22,23 +22,14 @@ if TYPE_CHECKING:
 
 
 def evaluate_study(folder: Path) -> Study:
-    """Writes evaluation.json, and subjects.csv where subjects are known, of a study with at least one finished trial.
-
-    Returns:
-        The study.
-    """
+    """Writes evaluation.json, and subjects.csv where subjects are known, of a study, which is returned."""
     study = results.read_study(folder)
-    contents: dict[str, Any] = {workdir.EVALUATION: assess(study)}
+    trials = {name: _assess_trial(study, name) for name in study.metrics["trials"]}
+    contents: dict[str, Any] = {workdir.EVALUATION: {"trials": trials, "selection": _select(study)}}
     if study.interval_unit == "subjects":
         contents[workdir.SUBJECTS] = workdir.to_csv(_subjects_table(study))
     workdir.write_study(folder, contents)
     return study
-
-
-def assess(study: Study) -> dict[str, Any]:
-    """Returns evaluation.json: ``trials``, what is known of each finished one beyond its metrics, and ``selection``."""
-    trials = {name: _assess_trial(study, name) for name in study.metrics["trials"]}
-    return {"trials": trials, "selection": _select(study)}
 
 
 def _select(study: Study) -> dict[str, Any] | None:

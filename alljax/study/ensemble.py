@@ -1,57 +1,52 @@
 """The heads (or fine-tuned networks) of a trial, one per fold and seed, which together classify images."""
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.data.dataset import Dataset
 from alljax.data.loader import Sampler, load_batches
 from alljax.errors import WorkdirError
+from alljax.models.head import POOLINGS, Head
 from alljax.study import results, workdir
 from alljax.study.results import Study
 from alljax.training import checkpoints
-from alljax.training.feature_extraction import feature_blocks, image_reader
+from alljax.training.feature_extraction import image_reader
 from alljax.training.fine_tuning import FineTuner
-from alljax.training.head_training import HeadTrainer
 from alljax.training.network import Network, open_networks
 from alljax.training.sharding import make_mesh
-from alljax.training.step import Batch
 from alljax.weights import store
-
-Load = Callable[[Mapping[str, tuple[int, ...]]], dict[str, np.ndarray]]
-"""From the shapes of a fold's parameters, by "/"-joined names, to those of all heads, (H, ...)."""
 
 
 class Block(NamedTuple):
     """What an ensemble finds in n consecutive images of a data set."""
 
-    rows: slice  # of ``dataset.records``
     probabilities: np.ndarray  # float32 (H, n, C) of each head
-    features: np.ndarray | None  # float32 (n, D); None for fine-tuned networks
-
-
-Blocks = Callable[[Dataset], Generator[Block, None, None]]
+    features: np.ndarray  # float32 (n, D) of the backbone, of the first one of fine-tuned networks
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """The H heads (or fine-tuned networks) of a trial with their parameters in memory."""
+    """The H heads (or fine-tuned networks) of a trial with their parameters on the devices."""
 
     study: Study
     trial: str
     config: ConfigDict  # of the trial
     network: Network
     heads: tuple[tuple[int, int, int], ...]  # repeat, fold and seed of each, in this order
-    parameters: Mapping[str, np.ndarray]  # (H, ...) of what was trained, by "/"-joined names
-    _blocks: Blocks = field(repr=False)
+    # Backbones with their stacked heads: a frozen one with all heads, or fine-tuned ones with one each.
+    members: list[tuple[Any, Any]] = field(repr=False)
 
     @property
     def result(self) -> dict[str, Any]:
@@ -59,19 +54,48 @@ class Ensemble:
         result: dict[str, Any] = self.study.metrics["trials"][self.trial]
         return result
 
+    @property
+    def frozen(self) -> bool:
+        """Whether all heads use the features of one backbone."""
+        return bool(self.config.train.mode == "frozen")
+
+    @cached_property
+    def training_features(self) -> dict[str, np.ndarray]:
+        """What `novelty.distances` needs; empty for fine-tuned networks."""
+        if not self.frozen:
+            return {}
+        folder = workdir.trial_folder(self.study.folder, self.trial)
+        workdir.verify(folder, workdir.TRAINING_FEATURES)
+        return checkpoints.load_arrays(folder / workdir.TRAINING_FEATURES)
+
     def predict(self, dataset: Dataset) -> Iterator[Block]:
         """Yields the predictions for all images in order; nothing is stored. `DataError`: one cannot be read.
 
         Labels are not used. Compiled functions are used again for other data sets.
         """
-        with contextlib.closing(self._blocks(dataset)) as blocks:
-            for block in blocks:
-                if not np.isfinite(block.probabilities).all():
-                    raise WorkdirError(
-                        f"{self.study.folder}: trial {self.trial} predicts no numbers; its parameters are damaged, "
-                        "train it again"
-                    )
-                yield block
+        mesh = jax.make_mesh((jax.local_device_count(),), ("data",), devices=jax.local_devices())
+        rows = np.arange(len(dataset.records), dtype=np.int32)
+        sampler = Sampler(rows, min(self.config.features.batch_size, len(rows)), multiple=mesh.size)
+        with contextlib.closing(load_batches(image_reader(dataset, self.network), sampler)) as batches:
+            for batch in batches:
+                images = jax.device_put(batch.images, NamedSharding(mesh, PartitionSpec("data")))
+                found = jax.device_get([self._classify(*member, images) for member in self.members])
+                probabilities = np.concatenate([of_member for of_member, _ in found])[:, batch.mask]
+                if not np.isfinite(probabilities).all():
+                    folder = workdir.trial_folder(self.study.folder, self.trial)
+                    raise WorkdirError(f"{folder} predicts no numbers; its parameters are damaged, train it again")
+                yield Block(probabilities, found[0][1][batch.mask])
+
+    @partial(jax.jit, static_argnums=0)
+    def _classify(self, variables: Any, heads: Any, images: Any) -> tuple[jax.Array, jax.Array]:
+        """Returns probabilities (H, B, C) of stacked heads on a backbone, and its features (B, D)."""
+        network, compute = self.network, "float32" if self.frozen else self.config.train.compute
+        pixels = network.preprocessing(images).astype(compute)
+        stages: Any = network.backbone.module.apply(variables, pixels, last=network.stage)
+        features = POOLINGS[network.pool](stages[network.stage]).astype(jnp.float32)
+        head = Head(self.config.model.hidden, len(self.study.classes))
+        logits = jax.lax.map(lambda params: head.apply({"params": params}, features), heads)
+        return jax.nn.softmax(logits), features
 
 
 def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:
@@ -92,69 +116,38 @@ def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:
             f"{folder} has no parameters (study.checkpoints=False) and cannot predict; run the study with them"
         )
     network = _open_network(study, name, config, weights)
-    protocol, file = study.split_of(name)["protocol"], workdir.trial_folder(folder, name) / workdir.PARAMETERS
-    folds = range(len(protocol["test_images"]))
-    seeds = range(config.seed, config.seed + config.study.seeds)
-    workdir.verify(workdir.trial_folder(folder, name), workdir.PARAMETERS)
-
-    parameters: dict[str, np.ndarray] = {}
-
-    def load(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-        expected = {f"{fold}/{path}": shape for fold in folds for path, shape in shapes.items()}
-        loaded = flatten_dict(checkpoints.load_arrays(file, expected), sep="/")
-        parameters.update({path: np.concatenate([loaded[f"{fold}/{path}"] for fold in folds]) for path in shapes})
-        return parameters
-
-    make = _frozen_blocks if config.train.mode == "frozen" else _fine_tuned_blocks
+    protocol, here = study.split_of(name)["protocol"], workdir.trial_folder(folder, name)
+    folds, seeds = range(len(protocol["test_images"])), range(config.seed, config.seed + config.study.seeds)
+    shapes = _shapes(config, network, len(study.classes))
+    workdir.verify(here, workdir.PARAMETERS)
+    expected = {f"{fold}/{path}": (len(seeds), *shape) for fold in folds for path, shape in shapes.items()}
+    loaded = flatten_dict(checkpoints.load_arrays(here / workdir.PARAMETERS, expected), sep="/")
+    parameters = {path: np.concatenate([loaded[f"{fold}/{path}"] for fold in folds]) for path in shapes}
     heads = tuple((*divmod(fold, protocol["folds"]), seed) for fold in folds for seed in seeds)
-    blocks = make(config, network, len(study.classes), load)
-    return Ensemble(study, name, config, network, heads, parameters, blocks)
+    backbone = jax.device_put({kind: network.used(kind) for kind in ("params", "batch_stats")})
+    if config.train.mode == "frozen":
+        members = [(backbone, jax.device_put(unflatten_dict(parameters, sep="/")))]
+        return Ensemble(study, name, config, network, heads, members)
+    untrained = flatten_dict({**backbone, "params": {"backbone": backbone["params"]}}, sep="/")
+    members = []
+    for number in range(len(heads)):
+        trained = jax.device_put({path: values[number] for path, values in parameters.items()})
+        tree = unflatten_dict(untrained | trained, sep="/")
+        variables = {"params": tree["params"]["backbone"], "batch_stats": tree.get("batch_stats", {})}
+        members.append((variables, jax.tree.map(lambda leaf: leaf[None], tree["params"]["head"])))
+    return Ensemble(study, name, config, network, heads, members)
 
 
-def _frozen_blocks(config: ConfigDict, network: Network, num_classes: int, load: Load) -> Blocks:
-    """Returns the function that yields the blocks of heads on a frozen backbone."""
-    trainer = HeadTrainer(config, num_classes, network.feature_count)
-    params = jax.eval_shape(trainer.init, jax.random.split(jax.random.key(0), config.study.seeds)).eval_params
-    heads: Any = jax.device_put(load({path: leaf.shape for path, leaf in params.items()}))
-    size = config.features.batch_size
-
-    def blocks(dataset: Dataset) -> Generator[Block, None, None]:
-        images, start = image_reader(dataset, network), 0
-        with contextlib.closing(feature_blocks([network], images, config)) as extracted:
-            for (features,) in extracted:
-                count = len(features)
-                rows = np.pad(np.arange(count), (0, size - count))  # of one shape, so that nothing compiles twice
-                _, probabilities = trainer.evaluate(heads, features, np.zeros(count, np.int32), rows)
-                yield Block(slice(start, start + count), probabilities[:, :count], features)
-                start += count
-
-    return blocks
-
-
-def _fine_tuned_blocks(config: ConfigDict, network: Network, num_classes: int, load: Load) -> Blocks:
-    """Returns the function that yields the blocks of fine-tuned networks."""
-    mesh = make_mesh(config)
-    tuner = FineTuner(config, network, num_classes, mesh)
-    trained = {"params": tuner.abstract.eval_params, "batch_stats": tuner.abstract.batch_stats}
-    shapes = {path: (config.study.seeds, *leaf.shape) for path, leaf in flatten_dict(trained, sep="/").items()}
-    states = []
-    for values in zip(*load(shapes).values(), strict=True):
-        tree = unflatten_dict(dict(zip(shapes, values, strict=True)), sep="/")
-        states.append(tuner.evaluation_state(tree["params"], tree.get("batch_stats", {})))
-
-    def blocks(dataset: Dataset) -> Generator[Block, None, None]:
-        images, count = image_reader(dataset, network), len(dataset.records)
-        size = min(config.train.batch_size, count)
-        sampler = Sampler(np.arange(count, dtype=np.int32), size, multiple=mesh.device_count)
-        with contextlib.closing(load_batches(images, sampler)) as batches:
-            for start, batch in zip(range(0, count, size), batches, strict=True):
-                arrays: Any = batch.images, batch.labels, batch.mask, np.arange(len(batch.mask), dtype=np.int32)
-                placed = mesh.shard(Batch(*arrays))
-                logits = np.stack([tuner.logits(state, placed) for state in states])
-                rows = slice(start, min(start + size, count))
-                yield Block(rows, np.asarray(jax.nn.softmax(logits))[:, : rows.stop - start], None)
-
-    return blocks
+def _shapes(config: ConfigDict, network: Network, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of what one run has trained, by "/"-joined names."""
+    trained: Any
+    if config.train.mode == "frozen":
+        head, features = Head(config.model.hidden, num_classes), jnp.zeros((1, network.feature_count))
+        trained = jax.eval_shape(head.init, jax.random.key(0), features)["params"]
+    else:
+        state = FineTuner(config, network, num_classes, make_mesh(config)).abstract
+        trained = {"params": state.eval_params, "batch_stats": state.batch_stats}
+    return {path: leaf.shape for path, leaf in flatten_dict(trained, sep="/").items()}
 
 
 def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> Network:

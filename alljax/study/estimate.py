@@ -36,14 +36,10 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
     print("\nfolds (training / test images):")
     for name, division in experiment.divisions.items():
         print(f"  {name}: {len(division.folds)} × {len(division.folds[0].train):,} / {len(division.folds[0].test):,}")
-    total = 0.0
-    used = {id(experiment.networks[job.trials[0].name]) for job in jobs if job.frozen}
-    for networks in experiment.extractor.missing().values():
-        if used.isdisjoint(map(id, networks)):
-            continue
-        config, images = jobs[0].config, image_reader(experiment.dataset, networks[0])
-        batch = _measure(feature_blocks(networks, images, config))[1]
-        seconds = batch * len(experiment.labels) / config.features.batch_size
+    total, batches = 0.0, len(experiment.labels) / experiment.config.features.batch_size
+    for networks in experiment.extractor.missing().values() if jobs else ():
+        images = image_reader(experiment.dataset, networks[0])
+        seconds = batches * _measure(feature_blocks(networks, images, experiment.config))[1]
         shapes = (f"{network.stage} {network.pool}, {network.feature_count:,} per image" for network in networks)
         print(f"\nfeatures of {networks[0].backbone.name} ({'; '.join(shapes)}): about {duration(seconds)}")
         total += seconds
@@ -85,7 +81,7 @@ def _head_steps(job: Job, experiment: Experiment) -> Iterator[None]:
     labels = (rows % experiment.num_classes).astype(np.int32)
     fold = make_fold_rows(config, labels, experiment.num_classes, [Fold(0, 0, rows, rows[:2])])[0]
     trainer, runs = make_heads(job, fold, width, config.study.seeds)
-    features, state = jnp.ones((len(rows), 1, width)), trainer.init(runs.key)
+    features, state = jnp.ones((len(rows), width)), trainer.init(runs.key)
     while True:
         state = jax.block_until_ready(trainer.train_epoch(state, runs, features, labels, fold, 0))
         yield

@@ -23,7 +23,7 @@ from alljax.evaluation import baselines
 from alljax.evaluation.intervals import HeldOut, describe
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import Preprocessing
-from alljax.study import identity, inner_folds, results, sweep
+from alljax.study import inner_folds, results, sweep
 from alljax.study.inner_folds import Inner
 from alljax.study.sweep import Trial
 from alljax.training import metric_writers
@@ -86,8 +86,10 @@ class Experiment:
 
     def fingerprints(self) -> dict[str, str]:
         """Returns the SHA-256 of the images with their labels, of the folds and of the weights, by name."""
-        weights = {f"weights of {name}": network.weights.sha256 for name, network in self.networks.items()}
-        return identity.fingerprints(self.description) | weights
+        found = {"images": self.description["dataset"]["sha256"]}
+        for name, split in self.description["splits"].items():
+            found[f"split {name}"] = split["protocol"]["fingerprint"]
+        return found | {f"weights of {name}": network.weights.sha256 for name, network in self.networks.items()}
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -144,21 +146,21 @@ def open_experiment(
     subjects = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
     labels = np.array([record.label for record in dataset.records], np.int32)
     divisions: dict[str, Division] = {}
+    notes: list[str] = []
     for trial in trials:
         if trial.split not in divisions:
             divisions[trial.split] = _divide(dataset, inspection, subjects, labels, trial.config)
-            official = trial.config.split.protocol == "official_folds"
-            if official and (note := splits.reassigned(dataset, subjects, config.data.subset)):
-                logging.info(note)
-                dataset = replace(dataset, notes=(*dataset.notes, note))
+            if trial.config.split.protocol == "official_folds":
+                notes.append(splits.reassigned(dataset, subjects, config.data.subset))
     frozen = [trial for trial in trials if trial.config.train.mode == "frozen"]
     inner = {
         split: inner_folds.divide(divisions[split].folds, labels, subjects, of_split)
         for split, of_split in {trial.split: trial.config for trial in frozen}.items()
     }
-    for note in filter(None, (inner_folds.note(parts, config) for parts in inner.values())):
+    notes = [note for note in (*notes, *(inner_folds.note(parts, config) for parts in inner.values())) if note]
+    for note in notes:
         logging.info(note)
-        dataset = replace(dataset, notes=(*dataset.notes, note))
+    dataset = replace(dataset, notes=(*dataset.notes, *notes))
     used = [networks[trial.name] for trial in frozen]
     extractor = FeatureExtractor(config, dataset, inspection.digests, used)
     return Experiment(config, dataset, inspection, subjects, labels, networks, divisions, inner, extractor)

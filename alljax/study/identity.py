@@ -1,8 +1,4 @@
-"""Which study a work folder holds: its trials, images, folds and weights; its lock.
-
-Images, folds and weights are identified by their SHA-256, trials by the settings that change results.  Paths are
-recorded but not compared.
-"""
+"""Which study a work folder holds: trials by settings that change results, images, folds and weights by SHA-256."""
 
 import contextlib
 import importlib.metadata
@@ -44,8 +40,7 @@ def check(folder: Path, given: Settings, force: bool) -> None:
     if (folder / "config.json").is_file():
         workdir.check_folder(folder)
     stored = stored_trials(folder) if _is_used(folder) else {}
-    lines = changes(stored, given) if stored else []
-    if lines and not force:
+    if stored and (lines := changes(stored, given)) and not force:
         raise WorkdirError(
             f"{folder} holds another study ({first_few(lines)}); choose another --workdir, remove it, or continue the "
             "unfinished runs with --resume=force"
@@ -62,17 +57,17 @@ def check(folder: Path, given: Settings, force: bool) -> None:
 def claim(
     folder: Path, config: dict[str, Any], trials: Sequence[Trial], inputs: dict[str, str], source_state: str
 ) -> None:
-    """Writes config.json, trials.json and environment.json of a study that `check` allows.
+    """Writes config.json, trials.json and environment.json, which lists changes by force, if `check` allows the study.
 
-    A folder without results or checkpoints is overwritten. Changes by force are listed in environment.json. `config`
-    is flattened; `inputs` are the SHA-256 of images, folds and weights, by name.
+    `config` is flattened; `inputs` are the SHA-256 of images, folds and weights, by name.
     """
     given, written = settings(trials, config["data.classes"]), environment() | {"inputs": dict(inputs)}
     if _is_used(folder):
         for path in (found := workdir.damaged(folder, content=True)):
             logging.warning(f"{path}: missing or damaged; it is written again")
-        if folder / "environment.json" in found:  # metrics.json has the SHA-256 of images and folds, too
-            written["inputs"] |= fingerprints(workdir.read_json(folder / "metrics.json", schemas.SUMMARY))
+        if folder / "environment.json" in found:  # metrics.json has the SHA-256 of the images, too
+            summary = workdir.read_json(folder / "metrics.json", schemas.SUMMARY)
+            written["inputs"]["images"] = summary["dataset"]["sha256"]
         else:
             written = dict(workdir.read_json(folder / "environment.json", schemas.ENVIRONMENT))
         if forced := changes(stored_trials(folder), given):
@@ -135,12 +130,6 @@ def changes(stored: Settings, given: Settings) -> list[str]:
     lines += [f"trial {name} is not in the config" for name in stored if name not in given]
     lines += [f"trial {name} is not in the folder" for name in given if name not in stored]
     return list(dict.fromkeys(lines))
-
-
-def fingerprints(description: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the SHA-256 of the images with their labels and of the folds, as metrics.json has them, by name."""
-    folds = {f"split {name}": split["protocol"]["fingerprint"] for name, split in description["splits"].items()}
-    return {"images": description["dataset"]["sha256"]} | folds
 
 
 def input_changes(stored: Mapping[str, str], given: Mapping[str, str]) -> str:

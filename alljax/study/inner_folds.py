@@ -1,8 +1,6 @@
-"""Inner folds: the training rows of each fold divided again.
+"""Inner folds: the training rows of each fold divided again, into folds that are trained and tested in the same way.
 
-A classifier that is trained on the other inner folds predicts each inner fold. From these predictions thresholds, the
-temperature and the choice among trials follow without the test images of the (outer) fold. An inner fold is a `Fold`,
-so whatever trains and tests on a fold makes inner predictions in the same way.
+Thresholds, the temperature and the choice among trials follow from their predictions, without the fold's test images.
 """
 
 import itertools
@@ -23,10 +21,8 @@ from alljax.training.sampling import FoldRows, make_fold_rows
 Inner = tuple[tuple[Fold, ...], ...]
 """The inner folds of each fold; none where a class has a single subject there."""
 
-INNER, OTHERS = (
-    "inner folds of its training images",
-    "the tested images of the other folds, whose heads have seen its own",
-)
+INNER = "inner folds of its training images"
+OTHERS = "the tested images of the other folds, whose heads have seen its own"
 """What thresholds and temperature of a fold are from."""
 
 

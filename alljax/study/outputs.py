@@ -56,28 +56,24 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
 
 def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Outcome) -> None:
     """Writes ``trials/NAME/``; checksums.json, written last, means finished."""
-    here, written = workdir.trial_folder(folder, trial.name), list(workdir.TRIAL_FILES)
+    here, network = workdir.trial_folder(folder, trial.name), experiment.networks[trial.name]
     workdir.begin_trial(here)
+    tables, arrays = _tables(trial, experiment, outcome), {}
     if trial.config.study.checkpoints:
-        folds = {str(fold): run.params for fold, run in enumerate(outcome.folds)}
-        checkpoints.save_arrays(here / workdir.PARAMETERS, folds)
-        written.append(workdir.PARAMETERS)
+        arrays[workdir.PARAMETERS] = {str(fold): run.params for fold, run in enumerate(outcome.folds)}
         if trial.config.train.mode == "frozen":
-            features = experiment.extractor.load(experiment.networks[trial.name])
+            features = experiment.extractor.load(network)
             rows = np.unique(np.concatenate([fold.train for fold in experiment.folds(trial)]))
             stored = novelty.training_features(features, np.array(experiment.subjects), rows)
-            checkpoints.save_arrays(here / workdir.TRAINING_FEATURES, stored)
-            written.append(workdir.TRAINING_FEATURES)
-    history, predictions = _tables(trial, experiment, outcome)
-    workdir.write_csv(here / "history.csv", history)
-    workdir.write_csv(here / "predictions.csv", predictions)
-    if outcome.inner:
-        workdir.write_csv(here / workdir.INNER_PREDICTIONS, _inner_table(trial, experiment, outcome))
-        written.append(workdir.INNER_PREDICTIONS)
-    network = experiment.networks[trial.name]
+            arrays[workdir.TRAINING_FEATURES] = stored
+    for name, content in arrays.items():
+        checkpoints.save_arrays(here / name, content)
+    for name, table in tables.items():
+        workdir.write_csv(here / name, table)
     inputs = {"weights": network.describe(), "split": trial.split, "masked": network.preprocessing.cell == "masked"}
-    workdir.write_json(here / "metrics.json", _summarize(trial, experiment, outcome) | inputs | outcome.costs)
-    workdir.record(here, written)
+    result = _summarize(trial, experiment, outcome) | inputs | {"seconds": outcome.seconds}
+    workdir.write_json(here / "metrics.json", result)
+    workdir.record(here, ["metrics.json", *tables, *arrays])
 
 
 def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
@@ -109,39 +105,42 @@ def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[s
     }  # fmt: skip
 
 
-def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "tuple[DataFrame, DataFrame]":
-    """Returns history.csv, one row per fold, seed and epoch, and predictions.csv, one row per tested image and seed."""
+def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "dict[str, DataFrame]":
+    """Returns the tables of a trial by file name.
+
+    history.csv has a row per fold, seed and epoch, predictions.csv one per tested image and seed, inner_predictions.csv
+    (if there are inner folds) one per training image and fold, predicted by the head of an inner fold.
+    """
     import pandas
 
-    config, dataset, histories, predictions = trial.config, experiment.dataset, [], []
-    classes = np.array(dataset.classes)
+    histories, predictions, inner, seed = [], [], [], trial.config.seed
     for fold, run in zip(experiment.folds(trial), outcome.folds, strict=True):
-        tested = [dataset.records[row] for row in fold.test]
-        images = {
-            "path": [record.path for record in tested],
-            "subject": [experiment.subjects[row] if dataset.records[row].subject else "" for row in fold.test],
-            "label": classes[[record.label for record in tested]],
-        }
-        for index, probabilities in enumerate(run.probabilities[:, : len(tested)]):
-            place = {"repeat": fold.repeat, "fold": fold.fold, "seed": config.seed + index}
+        for index, probabilities in enumerate(run.probabilities[:, : len(fold.test)]):
+            place = {"repeat": fold.repeat, "fold": fold.fold, "seed": seed + index}
             curves = {name: curve[index] for name, curve in run.history._asdict().items()}
-            history = pandas.DataFrame(place | {"epoch": np.arange(1, config.train.epochs + 1)} | curves)
+            history = pandas.DataFrame(place | {"epoch": np.arange(1, trial.config.train.epochs + 1)} | curves)
             histories.append(history[history["train_loss"].notna()])  # the run ended early
-            columns = {"predicted": classes[probabilities.argmax(1)]}
-            columns |= {f"prob_{name}": probabilities[:, label] for label, name in enumerate(classes)}
-            predictions.append(pandas.DataFrame(images | columns | {"subset": "test"} | place))
-    return pandas.concat(histories), pandas.concat(predictions)
+            predictions.append(_predictions(experiment, fold, probabilities, place))
+    parts = (pair for of_fold in experiment.inner_folds.get(trial.split, ()) for pair in enumerate(of_fold))
+    for (number, part), probabilities in zip(parts, outcome.inner, strict=False):  # none for fine-tuned networks
+        place = {"repeat": part.repeat, "fold": part.fold, "inner_fold": number, "seed": seed}
+        inner.append(_predictions(experiment, part, probabilities, place))
+    tables = {"history.csv": histories, "predictions.csv": predictions, workdir.INNER_PREDICTIONS: inner}
+    return {name: pandas.concat(frames) for name, frames in tables.items() if frames}
 
 
-def _inner_table(trial: Trial, experiment: Experiment, outcome: Outcome) -> "DataFrame":
-    """Returns inner_predictions.csv: one row per training image and fold, predicted by the head of an inner fold."""
+def _predictions(
+    experiment: Experiment, fold: splits.Fold, probabilities: np.ndarray, place: dict[str, int]
+) -> "DataFrame":
+    """Returns a row per test image of a fold with its probabilities (n, C)."""
     import pandas
 
-    dataset, tables, classes = experiment.dataset, [], list(experiment.dataset.classes)
-    parts = [pair for of_fold in experiment.inner_folds[trial.split] for pair in enumerate(of_fold)]
-    for (number, part), probabilities in zip(parts, outcome.inner, strict=True):
-        table = pandas.DataFrame(probabilities, columns=[f"prob_{name}" for name in classes])
-        place = {"repeat": part.repeat, "fold": part.fold, "inner_fold": number, "seed": trial.config.seed}
-        images = [(dataset.records[row].path, classes[dataset.records[row].label]) for row in part.test]
-        tables.append(pandas.DataFrame(images, columns=["path", "label"]).assign(**place).join(table))
-    return pandas.concat(tables)
+    classes, records = np.array(experiment.dataset.classes), experiment.dataset.records
+    columns = {
+        "path": [records[row].path for row in fold.test],
+        "subject": [experiment.subjects[row] if records[row].subject else "" for row in fold.test],
+        "label": classes[experiment.labels[fold.test]],
+        "predicted": classes[probabilities.argmax(1)],
+    }
+    columns |= {f"prob_{name}": probabilities[:, label] for label, name in enumerate(classes)}
+    return pandas.DataFrame(columns | {"subset": "test"} | place)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,10 @@ from alljax.errors import WorkdirError, plural
 from alljax.evaluation import novelty
 from alljax.evaluation.calibration import scale
 from alljax.evaluation.intervals import HeldOut
-from alljax.evaluation.metrics import METRICS
 from alljax.evaluation.subjects import by_subject
 from alljax.study import workdir
 from alljax.study.ensemble import Ensemble, open_ensemble
 from alljax.study.experiment import open_images
-from alljax.training import checkpoints
 from alljax.training.feature_extraction import FeatureExtractor
 from alljax.training.network import open_networks
 
@@ -38,114 +36,52 @@ TRAINED, UNREADABLE = "trained on this image", "unreadable: "
 """How warnings start that are counted."""
 
 
-@dataclass(frozen=True, eq=False)
-class Model:
-    """The ensemble of a trial, and what is known of its training images."""
-
-    ensemble: Ensemble
-    training_features: dict[str, np.ndarray]  # see `novelty`; empty for fine-tuned networks
-    training_images: frozenset[str]  # SHA-256 of their pixels
-
-    @classmethod
-    def open(cls, folder: Path, trial: str, weights: str) -> "Model":
-        """Reads a trial, see `open_ensemble`."""
-        ensemble, features = open_ensemble(folder, trial, weights), {}
-        here = workdir.trial_folder(folder, ensemble.trial)
-        if ensemble.config.train.mode == "frozen":
-            workdir.verify(here, workdir.TRAINING_FEATURES)
-            features = checkpoints.load_arrays(here / workdir.TRAINING_FEATURES)
-        sides, images = workdir.read_csv(folder, "split.csv", {"path": str, "subset": str}), ensemble.study.images
-        trained = images["path"].isin(sides["path"][sides["subset"] == "train"])
-        return cls(ensemble, features, frozenset(images["pixels"][trained]))
-
-    def predict(self, dataset: Dataset, update: progress.Update) -> np.ndarray:
-        """Returns probabilities, calibrated ones, distance and its quantile, (n, C + C + 2); NaN where unknown."""
-        parts, temperature = [], self.ensemble.result["temperature"]
-        for block in self.ensemble.predict(dataset):
-            probabilities = block.probabilities
-            calibrated = scale(probabilities, temperature) if temperature else np.full_like(probabilities, np.nan)
-            distances = np.full((probabilities.shape[1], 2), np.nan)
-            if block.features is not None:
-                distances = np.stack(novelty.distances(self.training_features, block.features), axis=1)
-            parts.append(np.hstack([probabilities.mean(0), calibrated.mean(0), distances]))
-            update(len(distances))
-        return np.concatenate(parts)
-
-    def warnings(self, found: dict[str, Any]) -> list[str]:
-        """Returns what is unusual in an image with these `inspection.properties`."""
-        lines, size = [], [found["width"], found["height"]]
-        if found["pixels"] in self.training_images:
-            lines.append(TRAINED)
-        if size != (usual := self.ensemble.study.metrics["dataset"]["image_size"]):
-            lines.append("{} × {} pixels, in the study {} × {}: crop it if the scale is the same".format(*size, *usual))
-        if problem := inspection.pixel_problem(found["range"], found["mode"]):
-            lines.append(inspection.PIXEL_PROBLEMS[problem])
-        return lines
-
-
 def predict(
     folders: Sequence[Path], trial: str, weights: str, images: Sequence[Path], out: Path
 ) -> tuple[list[str], int]:
     """Writes a CSV of predictions for images outside the studies, and one of their subjects beside it.
 
     Probabilities are means over the heads (or networks) of a trial and over the studies, which have the same classes.
-    An interrupted call leaves a hidden file beside `out`, from which the same call continues.
+    An interrupted call leaves a hidden file beside `out`, from which the same call continues. `trial` and `weights` are
+    those of `open_ensemble`, `images` those of `open_unlabeled`.
 
-    Args:
-        folders: of the studies.
-        trial: its name; empty: the best of each study.
-        weights: file of the backbone's weights or a folder with it, if it was moved since the study.
-        images: image files, or sources as `data.source`.
-        out: path, subject, predicted, prob_<class>…, calibrated_<class>…, distance, distance_quantile, the class at
-            each operating point of a single study, and warnings. What is not known is empty.
+    Columns of `out` are path, subject, predicted, prob_<class>…, calibrated_<class>…, distance, distance_quantile, the
+    class at each operating point of a single study, and warnings. What is not known is empty.
 
     Returns:
         Lines about the result, and the number of images that cannot be read.
     """
-    models = [Model.open(folder, trial, weights) for folder in folders]
+    models = [open_ensemble(folder, trial, weights) for folder in folders]
     for folder, model in zip(folders, models, strict=True):
-        logging.info(f"{folder}: trial {model.ensemble.trial}")
-        if (classes := model.ensemble.study.classes) != (first := models[0].ensemble.study.classes):
+        logging.info(f"{folder}: trial {model.trial}")
+        if (classes := model.study.classes) != (first := models[0].study.classes):
             listed = f"{folder} has {', '.join(classes)}, {folders[0]} has {', '.join(first)}"
             raise WorkdirError(f"studies of different classes cannot predict together: {listed}")
-    data = models[0].ensemble.config.data
+    data = models[0].config.data
     source = replace(open_unlabeled(images, data.synthetic, data.name_pattern), classes=tuple(first))
     for note in source.notes:
         logging.info(note)
+    trained = {pixels for model in models for pixels in model.study.training_images["pixels"]}
     part, done = _unfinished(out, models, source)
     total = (len(source.records) - done) * len(models)
     with progress.bar("predict", total, "images") as update, files.write_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         for start in range(done, len(source.records), CHUNK):
             chunk = replace(source, records=source.records[start : start + CHUNK])
-            text = workdir.to_csv(_predict(models, chunk, update))
+            text = workdir.to_csv(_predict(models, trained, chunk, update))
             with part.open("a", encoding="utf-8", newline="") as file:
                 file.write(text.partition("\n")[2] if start else text)
         part.replace(out)
-    lines, unreadable = _summarize(out, first)
-    return [*lines, *filter(None, map(_held_out, models))], unreadable
+    return _summarize(out, first)
 
 
-def _held_out(model: Model) -> str:
-    """Returns what the study found for this ensemble on images that its heads were not trained on."""
-    study, parts = model.ensemble.study, []
-    if not (study.folder / workdir.EVALUATION).is_file():  # some trials are missing
-        return ""
-    found = study.evaluation["trials"][model.ensemble.trial]["ensemble"]
-    for name in ("auc", "macro_recall"):
-        if (value := found[name]) is not None:
-            interval = " [{:.3f}, {:.3f}]".format(*found["intervals"][name]) if name in found["intervals"] else ""
-            parts.append(f"{METRICS[name]} {value:.3f}{interval}")
-    return f"the ensemble of {study.folder} on held-out images: {', '.join(parts)} ({study.intervals})"
-
-
-def _unfinished(out: Path, models: Sequence[Model], source: Dataset) -> tuple[Path, int]:
+def _unfinished(out: Path, models: Sequence[Ensemble], source: Dataset) -> tuple[Path, int]:
     """Returns the file of unfinished predictions and the number of images in it; refuses one of other models or images.
 
     What a killed process has left of a row is removed.
     """
     key = [record.path for record in source.records]
-    for model in (model.ensemble for model in models):
+    for model in models:
         parameters = workdir.trial_folder(model.study.folder, model.trial) / workdir.PARAMETERS
         key += [files.sha256(parameters), model.network.weights.sha256]
     name = f".{out.name}.{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.part"
@@ -164,31 +100,54 @@ def _unfinished(out: Path, models: Sequence[Model], source: Dataset) -> tuple[Pa
     return part, len(complete) - 1
 
 
-def _predict(models: Sequence[Model], chunk: Dataset, update: progress.Update) -> "DataFrame":
+def _predict(models: Sequence[Ensemble], trained: set[str], chunk: Dataset, update: progress.Update) -> "DataFrame":
     """Returns the rows of the CSV for a few images."""
     import pandas
 
     found, errors = inspection.map_images(chunk, inspection.properties, "")
     update(len(errors) * len(models))
     warnings = {path: f"{UNREADABLE}{' '.join(reason.split())}" for path, reason in errors.items()}
-    for path, of_image in found.items():
-        warnings[path] = "; ".join(dict.fromkeys(line for model in models for line in model.warnings(of_image)))
+    warnings |= {path: "; ".join(_warnings(models, trained, of_image)) for path, of_image in found.items()}
     readable = np.array([record.path in found for record in chunk.records])
     classes, number = np.array(chunk.classes), len(chunk.classes)
     values = np.full((len(readable), 2 * number + 2), np.nan)
     if found:
         opened = replace(chunk, records=tuple(record for record in chunk.records if record.path in found))
-        values[readable] = np.mean([model.predict(opened, update) for model in models], axis=0)
+        values[readable] = np.mean([_scores(model, opened, update) for model in models], axis=0)
     table = pandas.DataFrame({"path": [record.path for record in chunk.records]})
     table["subject"] = [record.subject for record in chunk.records]
     table["predicted"] = np.where(readable, classes[values[:, :number].argmax(1)], "")
     names = [f"{kind}_{name}" for kind in ("prob", "calibrated") for name in classes]
     table[[*names, "distance", "distance_quantile"]] = values
-    for point in models[0].ensemble.result["operating_points"] if len(models) == 1 else ():
+    for point in models[0].result["operating_points"] if len(models) == 1 else ():
         decided = classes[(values[:, 1] >= point["threshold"]).astype(int)]
         table[f"{point['target']}_{point['value']:g}"] = np.where(readable, decided, "")
     table["warnings"] = table["path"].map(warnings)
     return table
+
+
+def _scores(model: Ensemble, dataset: Dataset, update: progress.Update) -> np.ndarray:
+    """Returns probabilities, calibrated ones, distance and its quantile, (n, C + C + 2); NaN where unknown."""
+    parts, temperature = [], model.result["temperature"]
+    for probabilities, features in model.predict(dataset):
+        calibrated = scale(probabilities, temperature) if temperature else np.full_like(probabilities, np.nan)
+        distances = np.full((probabilities.shape[1], 2), np.nan)
+        if model.frozen:
+            distances = np.stack(novelty.distances(model.training_features, features), axis=1)
+        parts.append(np.hstack([probabilities.mean(0), calibrated.mean(0), distances]))
+        update(len(distances))
+    return np.concatenate(parts)
+
+
+def _warnings(models: Sequence[Ensemble], trained: set[str], found: dict[str, Any]) -> list[str]:
+    """Returns what is unusual in an image with these `inspection.properties`."""
+    lines, size = [TRAINED] if found["pixels"] in trained else [], (found["width"], found["height"])
+    others = {tuple(model.study.metrics["dataset"]["image_size"]) for model in models} - {size}
+    text = "{} × {} pixels, in the study {} × {}: crop it if the scale is the same"
+    lines += [text.format(*size, *other) for other in sorted(others)]
+    if problem := inspection.pixel_problem(found["range"], found["mode"]):
+        lines.append(inspection.PIXEL_PROBLEMS[problem])
+    return lines
 
 
 def _summarize(out: Path, classes: Sequence[str]) -> tuple[list[str], int]:
@@ -219,9 +178,8 @@ def _summarize(out: Path, classes: Sequence[str]) -> tuple[list[str], int]:
 def write_features(config: ConfigDict, out: Path) -> tuple[Dataset, int]:
     """Writes ``features`` float32 (N, D), ``paths``, ``labels`` and ``subjects`` (N,) to an .npz; returns images, D."""
     (network,) = open_networks([config])
-    dataset, inspection = open_images(config)
-    extractor = FeatureExtractor(config, dataset, inspection.digests)
-    features = extractor.load(network)
+    dataset, inspected = open_images(config)
+    features = FeatureExtractor(config, dataset, inspected.digests).load(network)
     arrays: dict[str, Any] = {
         "features": features,
         "paths": np.array([record.path for record in dataset.records]),

@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 HISTORY = {"repeat": int, "fold": int, "seed": int, "epoch": int} | dict.fromkeys(
     ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy"), float
 )
-PREDICTIONS = {"path": str, "label": str, "predicted": str, "repeat": int, "fold": int, "seed": int}
-INNER_PREDICTIONS = {"path": str, "label": str, "repeat": int, "fold": int, "seed": int, "inner_fold": int}
 IMAGES = {"path": str, "subject_name": str, "subject": str, "label": str, "area": float, "pixels": str}
-"""Columns of the tables of a study that are read, and their types; predictions also have the probabilities."""
+"""Columns of the tables of a study that are read, and their types."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,7 @@ class Predictions:
     paths: np.ndarray  # (N,)
     subject_names: np.ndarray  # (N,) as in the data set, empty where unknown
     subjects: np.ndarray  # (N,) names after merging aliases; the path where unknown
-    folds: (
-        np.ndarray
-    )  # (N,) the head that scored a row: repeat and fold, and for inner predictions inner fold, as "0 2"
+    folds: np.ndarray  # (N,) the head that scored a row: repeat and fold (and inner fold), as "0 2"
     labels: np.ndarray  # int (N,), indices of the true classes
     probabilities: np.ndarray  # (R, N, C) of R seeds
 
@@ -112,20 +108,20 @@ class Study:
     def predictions(self, name: str) -> Predictions:
         """Returns the held-out predictions of a trial; they are read once."""
         if name not in self._predictions:
-            self._predictions[name] = self._read_predictions(name, "predictions.csv", PREDICTIONS, ["repeat", "fold"])
+            self._predictions[name] = self._read_predictions(name, "predictions.csv", ["repeat", "fold"])
         return self._predictions[name]
 
     def inner_predictions(self, name: str) -> Predictions | None:
         """Returns the predictions of the training images of each fold by its inner folds; None if a trial has none."""
-        file, heads = workdir.INNER_PREDICTIONS, ["repeat", "fold", "inner_fold"]
-        if not (workdir.trial_folder(self.folder, name) / file).is_file():
+        if not (workdir.trial_folder(self.folder, name) / workdir.INNER_PREDICTIONS).is_file():
             return None
-        return self._read_predictions(name, file, INNER_PREDICTIONS, heads)
+        return self._read_predictions(name, workdir.INNER_PREDICTIONS, ["repeat", "fold", "inner_fold"])
 
-    def _read_predictions(self, name: str, file: str, types: Mapping[str, type], heads: list[str]) -> Predictions:
+    def _read_predictions(self, name: str, file: str, heads: list[str]) -> Predictions:
         """Reads a table of predictions; `heads` are the columns that identify the head, apart from the seed."""
         columns, folder = [f"prob_{label}" for label in self.classes], workdir.trial_folder(self.folder, name)
-        frame = workdir.read_csv(folder, file, {**types, **dict.fromkeys(columns, float)})
+        types = {"path": str, "label": str} | dict.fromkeys([*heads, "seed"], int) | dict.fromkeys(columns, float)
+        frame = workdir.read_csv(folder, file, types)
         frame = frame.sort_values(["seed", "path", *heads], kind="stable")
         seeds = max(frame["seed"].nunique(), 1)
         rows = frame.iloc[: len(frame) // seeds].merge(self.images.drop(columns="label"), on="path", how="left")
@@ -150,6 +146,12 @@ class Study:
         return workdir.read_csv(self.folder, "images.csv", columns)
 
     @cached_property
+    def training_images(self) -> "DataFrame":
+        """The rows of `images` that are training images of a fold."""
+        sides = workdir.read_csv(self.folder, "split.csv", {"path": str, "subset": str})
+        return self.images[self.images["path"].isin(sides["path"][sides["subset"] == "train"])]
+
+    @cached_property
     def evaluation(self) -> dict[str, Any]:
         """What `assessment` computed, evaluation.json: ``trials``, by name, and ``selection``."""
         return dict(workdir.read(self.folder, workdir.EVALUATION, schemas.EVALUATION))
@@ -169,7 +171,8 @@ def read_study(folder: Path) -> Study:
     summary = workdir.read(folder, "metrics.json", schemas.SUMMARY)
     if not summary["trials"]:
         raise WorkdirError(f"{folder}: no trial of this study is finished; {workdir.RERUN}")
-    _check_names(folder, summary, settings)
+    if not {*summary["trials"], *summary["failed"], *summary["missing"]} <= settings.keys():
+        raise WorkdirError(f"{folder / 'metrics.json'} does not fit trials.json; {workdir.RERUN}")
     return Study(folder, config, environment, summary, tuple(settings), settings)
 
 
@@ -257,18 +260,6 @@ def summarize_study(folder: Path, description: dict[str, Any]) -> dict[str, Any]
     return summary
 
 
-def _check_names(folder: Path, summary: dict[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raises `WorkdirError` if metrics.json names trials, splits or classes that it does not describe."""
-    data, trials = summary["dataset"], summary["trials"]
-    known = {*trials, *summary["failed"], *summary["missing"]} <= settings.keys()
-    divided = all(trial["split"] in summary["splits"] for trial in trials.values())
-    rules = [*trials.values(), *(rule for split in summary["splits"].values() for rule in split["baselines"].values())]
-    by_class = [part for rule in rules for part in (rule["per_class"], rule["confusion"], *rule["confusion"])]
-    lengths = {len(data["class_names"]), *map(len, by_class)}
-    if not known or not divided or lengths != {len(data["classes"])} or not {*data["classes"]} <= {*data["by_class"]}:
-        raise WorkdirError(f"{folder / 'metrics.json'} does not fit trials.json, or its parts do not fit each other")
-
-
 def _merge_trial(folder: Path, shard: Path, name: str) -> None:
     """Copies a trial that is not finished in `folder`; compares one that is finished in both folders."""
     target, source = (workdir.trial_folder(path, name) for path in (folder, shard))
@@ -280,16 +271,10 @@ def _merge_trial(folder: Path, shard: Path, name: str) -> None:
         part = target.with_name(f".{name}.part")
         shutil.rmtree(part, ignore_errors=True)
         with files.write_errors(target):  # shutil.Error, which lists several, is an OSError
-            shutil.copytree(source, part, ignore=_links)
+            shutil.copytree(source, part, symlinks=True)  # links, which loggers make, are not followed
             shutil.rmtree(target, ignore_errors=True)  # only after the copy is complete
             part.rename(target)
     elif "failed" not in result:
         tables = ("history.csv", "predictions.csv")
         if any((target / table).read_bytes() != (source / table).read_bytes() for table in tables):
             raise WorkdirError(f"{target} and {source} hold different results of the same trial; remove one of them")
-
-
-def _links(folder: str, names: list[str]) -> list[str]:
-    """Returns links and special files, which loggers make in the folders of runs: they are not copied."""
-    paths = [Path(folder, name) for name in names]
-    return [path.name for path in paths if path.is_symlink() or not (path.is_file() or path.is_dir())]

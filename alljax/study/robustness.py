@@ -13,7 +13,6 @@ from alljax.errors import DataError
 from alljax.evaluation.intervals import HeldOut, summarize
 from alljax.study import results, workdir
 from alljax.study.ensemble import open_ensemble
-from alljax.study.results import Predictions
 
 METRICS = ("auc", "accuracy", "macro_recall")
 
@@ -23,13 +22,8 @@ def measure_robustness(folder: Path, trial: str, weights: str, count: int) -> No
 
     It is a list, the unperturbed images first, of ``perturbation``, ``severity`` (0 to 4), ``strength``, its ``unit``,
     number of ``images``, ``metrics``, and their ``differences`` to those of the unperturbed images, both with
-    ``intervals``. Each image is classified by the heads that were not trained on it.
-
-    Args:
-        folder: the working directory of a study.
-        trial: its name.
-        weights: file of the backbone's weights or a folder with it, if it was moved since the study.
-        count: how many images are used at most: one of each subject at random, then a second one of each, ...
+    ``intervals``. Each image is classified by the heads that were not trained on it. `trial` and `weights` are those of
+    `open_ensemble`; at most `count` images are used: one of each subject at random, then a second one of each, ….
 
     Raises:
         DataError: an image of the study is missing or cannot be read.
@@ -38,7 +32,10 @@ def measure_robustness(folder: Path, trial: str, weights: str, count: int) -> No
     ensemble = open_ensemble(folder, trial, weights)
     level, seed = ensemble.study.level, ensemble.config.seed
     predictions, opened = ensemble.study.predictions(ensemble.trial), results.open_records(ensemble.config)
-    chosen = _choose(predictions, count, seed)
+    candidates = pandas.DataFrame({"path": predictions.paths, "subject": predictions.subjects})
+    candidates = candidates.drop_duplicates("path").sample(frac=1, random_state=seed)
+    order = np.argsort(candidates.groupby("subject").cumcount(), kind="stable")
+    chosen = np.flatnonzero(np.isin(predictions.paths, candidates["path"].iloc[order[: max(count, 1)]]))
     folds, paths = predictions.folds[chosen], predictions.paths[chosen]
     dataset = replace(opened, records=tuple(record for record in opened.records if record.path in {*paths}))
     position = {record.path: index for index, record in enumerate(dataset.records)}
@@ -68,11 +65,3 @@ def measure_robustness(folder: Path, trial: str, weights: str, count: int) -> No
             row = {"perturbation": name, "severity": severity, "strength": strength, "unit": PERTURBATIONS[name][0]}
             rows.append(row | {"metrics": after, "differences": differences})
     workdir.write_json(workdir.trial_folder(folder, ensemble.trial) / workdir.ROBUSTNESS, rows)
-
-
-def _choose(predictions: Predictions, count: int, seed: int) -> np.ndarray:
-    """Returns the rows of the images that are used, see `measure_robustness`."""
-    images = pandas.DataFrame({"path": predictions.paths, "subject": predictions.subjects}).drop_duplicates("path")
-    images = images.sample(frac=1, random_state=seed)
-    order = np.argsort(images.groupby("subject").cumcount(), kind="stable")
-    return np.flatnonzero(np.isin(predictions.paths, images["path"].iloc[order[: max(count, 1)]]))

@@ -28,16 +28,14 @@ def run_study(
     finish: Callable[[Study], None] = lambda study: None,
     problems: Problems | None = None,
 ) -> Study | None:
-    """Trains and evaluates every trial of a study and completes its folder.
-
-    Finished trials are not trained again. A trial that fails does not stop the others.
+    """Trains and evaluates every trial that is not finished; one that fails does not stop the others.
 
     Args:
         config: from `alljax.config.load`.
         folder: the working directory.
         shard: i and n: only the trainings i, i + n, …; the shard that finds all trials finished summarizes them.
         force: unfinished runs may continue with another config.
-        finish: called with the study before failed trials raise an error; writes the report.
+        finish: called with the study before failed trials raise an error.
         problems: errors in settings, which are reported together with those of folder, source and weights.
 
     Returns:

@@ -36,33 +36,34 @@ class Outcome:
 
     folds: Sequence[FoldOutcome]  # one per fold, S seeds each, on the host
     inner: Sequence[np.ndarray]  # one per inner fold of all folds: probabilities of its test rows, float32 (n, C)
-    # For metrics.json: ``seconds`` of training and ``inner_seconds`` for inner folds, all trials of the job together,
-    # ``feature_seconds`` to compute or read features or images, and for heads the number of ``features``.
-    costs: dict[str, float]
+    seconds: float  # of training, all trials of the job together, without inner folds
 
 
 def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[Trial, Outcome | ConfigError]]:
     """Yields the trials of a job, of the study in `folder`, with their outcome, or an error if a head's loss is NaN."""
-    first, folds, times = job.trials[0], experiment.folds(job.trials[0]), [time.perf_counter()]
+    first, labels, num_classes = job.trials[0], experiment.labels, experiment.num_classes
     features: Any = experiment.features(first) if job.frozen else experiment.images(first)
-    times.append(time.perf_counter())
+    folds, started = make_fold_rows(job.config, labels, num_classes, experiment.folds(first)), time.perf_counter()
+    divided = experiment.inner_folds[first.split] if job.frozen else ()
+    parts = inner_folds.make_rows(divided, job.config, labels, num_classes)
     outcomes: list[Sequence[FoldOutcome]] = []
+    inner: dict[str, list[np.ndarray]] = {trial.name: [] for trial in job.trials}
     errors: dict[str, ConfigError] = {}
     accuracies: list[float] = []
-    subset = "validation" if len(folds[0].validation) else "test"
+    subset = "validation" if len(experiment.folds(first)[0].validation) else "test"
+    total = job.cost * len(folds) + job.config.train.epochs * len(parts)
 
     def show(epochs: int, accuracy: float) -> None:
         accuracies[len(outcomes) :] = [accuracy]  # in the last epoch of each fold before, and in this epoch
         of_folds = f" (mean of {len(accuracies)} folds)" if len(accuracies) > 1 else ""
         update(epochs, f"{subset} accuracy {np.mean(accuracies):.3f}{of_folds}")
 
-    with progress.bar(f"heads {job.name}", job.cost * len(folds) if job.frozen else 0, "epochs") as update:
+    with progress.bar(f"heads {job.name}", total if job.frozen else 0, "epochs") as update:
         if not job.frozen:
-            network, mesh = experiment.networks[first.name], make_mesh(job.config)
-            tuner = FineTuner(job.config, network, experiment.num_classes, mesh)
-        for fold in make_fold_rows(job.config, experiment.labels, experiment.num_classes, folds):
+            tuner = FineTuner(job.config, experiment.networks[first.name], num_classes, make_mesh(job.config))
+        for fold in folds:
             if job.frozen:
-                outcomes.append(_fit_heads(job, features, experiment.labels, fold, show))
+                outcomes.append(_fit_heads(job, features, labels, fold, show))
             else:
                 outcomes.append(_fit_networks(tuner, features, fold, folder / "trials" / first.name))
             for trial, outcome in zip(job.trials, outcomes[-1], strict=True):
@@ -70,15 +71,15 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
                     errors[trial.name] = error
             if len(errors) == len(job.trials):
                 break
-    times.append(time.perf_counter())
-    inner = _fit_inner(job, experiment, features, errors) if job.frozen and len(errors) < len(job.trials) else {}
-    times.append(time.perf_counter())
-    names = "feature_seconds", "seconds", "inner_seconds"
-    costs = {name: round(seconds, 3) for name, seconds in zip(names, np.diff(times).tolist(), strict=True)}
-    if job.frozen:
-        costs["features"] = features.shape[1]
+        seconds = round(time.perf_counter() - started, 3)
+        for part in parts if len(errors) < len(job.trials) else ():
+            fitted = _fit_heads(job, features, labels, part, lambda epochs, accuracy: update(epochs), inner=True)
+            for trial, outcome in zip(job.trials, fitted, strict=True):
+                inner[trial.name].append(outcome.probabilities[0, : part.test_count])
+                if not np.isfinite(outcome.probabilities).all():
+                    errors.setdefault(trial.name, _error(trial, f"an inner fold of fold {part.fold}"))
     for trial, of_trial in zip(job.trials, zip(*outcomes, strict=True), strict=True):
-        yield trial, errors.get(trial.name) or Outcome(of_trial, inner.get(trial.name, []), costs)
+        yield trial, errors.get(trial.name) or Outcome(of_trial, inner[trial.name], seconds)
 
 
 def make_heads(job: Job, fold: FoldRows, num_features: int, seeds: int) -> tuple[HeadTrainer, RunInputs]:
@@ -98,24 +99,6 @@ def _fit_heads(
     if inner or not job.config.study.checkpoints:  # large heads of many folds would fill the memory
         outcomes = [outcome._replace(params={}) for outcome in outcomes]
     return outcomes
-
-
-def _fit_inner(
-    job: Job, experiment: Experiment, features: Any, errors: dict[str, ConfigError]
-) -> dict[str, list[np.ndarray]]:
-    """Returns `Outcome.inner` of each trial, by its name; adds to the `errors` where a loss is NaN."""
-    labels, divided = experiment.labels, experiment.inner_folds[job.trials[0].split]
-    parts = inner_folds.make_rows(divided, job.config, labels, experiment.num_classes)
-    found: dict[str, list[np.ndarray]] = {trial.name: [] for trial in job.trials}
-    total = len(parts) * job.cost // job.config.study.seeds
-    with progress.bar(f"inner folds {job.name}", total, "epochs") as update:
-        for part in parts:
-            fitted = _fit_heads(job, features, labels, part, lambda epochs, accuracy: update(epochs), inner=True)
-            for trial, outcome in zip(job.trials, fitted, strict=True):
-                found[trial.name].append(outcome.probabilities[0, : part.test_count])
-                if not np.isfinite(outcome.probabilities).all():
-                    errors.setdefault(trial.name, _error(trial, f"an inner fold of fold {part.fold}"))
-    return found
 
 
 def _fit_networks(tuner: FineTuner, images: ImageReader, fold: FoldRows, folder: Path) -> list[FoldOutcome]:

@@ -1,7 +1,6 @@
-"""Reads and writes the files of a work folder.
+"""Reads and writes the files of a work folder; all errors are `WorkdirError`s.
 
-The folder of a study and those of its trials each have a ``checksums.json``.  Files are compared with it when they are
-read, and have the types of `schemas`; links are refused.  All errors are `WorkdirError`s.
+Files are compared with the ``checksums.json`` of their study or trial when they are read; links are refused.
 """
 
 import contextlib
@@ -165,39 +164,31 @@ def write_study(workdir: Path, contents: Mapping[str, Any]) -> None:
 def record(folder: Path, names: Iterable[str]) -> None:
     """Writes SHA-256, size and time of files into ``checksums.json``, which keeps the entries of other files."""
     path, entries = folder / CHECKSUMS, {}
-    if path.is_file():
-        with contextlib.suppress(WorkdirError):  # a damaged one is written again
-            entries = _read_checksums(path)
-    write_json(path, dict(sorted((entries | {name: _entry(folder / name) for name in names}).items())))
+    with contextlib.suppress(WorkdirError):  # a damaged one is written again
+        entries = _read_checksums(path)
+    for name in names:
+        entries[name] = {"sha256": files.sha256(folder / name)} | _stamp(folder / name)
+    write_json(path, dict(sorted(entries.items())))
 
 
 def damaged(folder: Path, names: Sequence[str] = (), content: bool = False) -> list[Path]:
     """Returns which files of a study or finished trial (by default all) are missing or differ from ``checksums.json``.
 
-    Without `content` a file with the recorded size and time is not read.  Other times, as in a copy of the folder, are
-    recorded where the content is the same.
+    Without `content` a file with the recorded size and time is not read.
     """
-    path, found, intact = folder / CHECKSUMS, [], {}
     try:
-        entries = _read_checksums(path)
+        entries = _read_checksums(folder / CHECKSUMS)
     except WorkdirError:
-        return [path]
-    needed = STUDY_FILES if "trials.json" in entries else TRIAL_FILES
+        return [folder / CHECKSUMS]
+    needed, found = STUDY_FILES if "trials.json" in entries else TRIAL_FILES, []
     for name in names or sorted({*needed, *entries}):
         file, recorded = folder / name, entries.get(name, {})
-        if not file.is_file():
+        if file.is_file() and not content and _stamp(file).items() <= recorded.items():
+            continue
+        if not file.is_file() or files.sha256(file) != recorded.get("sha256"):
             found.append(file)
-        elif content or not _stamp(file).items() <= recorded.items():
-            entry = _entry(file)
-            if entry["sha256"] == recorded.get("sha256"):
-                intact[name] = entry
-            else:
-                found.append(file)
-                with contextlib.suppress(OSError):
-                    os.utime(file)  # so that a restart, which compares times, finds the damage, too
-    if not intact.items() <= entries.items():
-        with contextlib.suppress(WorkdirError):  # not our folder
-            write_json(path, entries | intact)
+            with contextlib.suppress(OSError):
+                os.utime(file)  # so that a restart, which compares times, finds the damage, too
     return found
 
 
@@ -229,10 +220,6 @@ def _read_checksums(path: Path) -> dict[str, Any]:
 def _stamp(path: Path) -> dict[str, int]:
     status = path.stat()
     return {"bytes": status.st_size, "modified": status.st_mtime_ns}
-
-
-def _entry(path: Path) -> dict[str, Any]:
-    return {"sha256": files.sha256(path)} | _stamp(path)
 
 
 def _to_json(value: Any) -> str:

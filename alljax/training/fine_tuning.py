@@ -78,11 +78,6 @@ class FineTuner:
         """Returns ``params`` (their moving average with ``train.ema_decay``) and ``batch_stats``."""
         return self.mesh.gather({"params": dict(state.eval_params), "batch_stats": state.batch_stats})
 
-    def evaluation_state(self, params: Any, batch_stats: Any) -> TrainState:
-        """Returns a state for `logits` of the nested parameters and batch_stats that a finished run has stored."""
-        step: Any = np.zeros((), np.int32)
-        return self.mesh.replicate(TrainState(flatten_dict(params, sep="/"), (), step, batch_stats))
-
     def describe(self, state: TrainState) -> str:
         """Returns the number of trainable parameters and the memory per device, without activations, as text."""
         count = sum(leaf.size for leaf in jax.tree.leaves(self.abstract.params))

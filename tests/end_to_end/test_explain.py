@@ -43,7 +43,7 @@ def test_maps_point_to_the_difference_between_the_classes(
     tmp_path: Path, toy_config: Callable[..., ConfigDict], compilations: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The classes differ in a spot whose place changes."""
-    monkeypatch.setattr(explain, "CHECKED", 0)
+    monkeypatch.setattr(explain, "CHECKED", 1)
     files, places = spotted_cells()
     write_files(tmp_path / "cells", files)
     config = toy_config(
@@ -53,7 +53,7 @@ def test_maps_point_to_the_difference_between_the_classes(
     run_study(config, tmp_path / "study")
     compilations.clear()
     found = explain.explain(tmp_path / "study", "", "", sorted((tmp_path / "cells").rglob("b*/*.png"))[:3], "b")
-    assert len([name for name in compilations if "explain" in name or "occlude" in name]) == 2
+    assert len([name for name in compilations if "grad_cam" in name or "occlude" in name]) == 2
     rows, columns = np.mgrid[:SIDE, :SIDE]
     near: dict[str, list[float]] = {method: [] for method in explain.METHODS}
     for image in found.images:
@@ -101,7 +101,7 @@ def test_files(mode: str, study: Path, tmp_path: Path, run: Run) -> None:
     assert width / height == pytest.approx(6 * 1.3 / (4 * 1.75), rel=0.01), "a row per explained image"
     assert len(read_table(out / "feature_map.csv")) == 48 + 4
     parts = {row["random"] for row in read_table(out / "random_parameters.csv")}
-    assert parts == {"head", "backbone", "both"}
+    assert parts == {"head", "backbone"}
     pictures = [*(out / "images").iterdir(), out / "classes.png", out / "neighbors.jpg", out / "feature_map.png"]
     assert len(pictures) == 4 + 3
     assert all(decode(path.read_bytes(), path.name).shape[1] >= 1000 for path in pictures)
@@ -114,13 +114,16 @@ def test_maps_that_do_not_depend_on_the_parameters_fail(
     folder = shutil.copytree(study, tmp_path / "study")
     (tmp_path / "noise.png").write_bytes(picture())
 
-    def same(self: Any, key: Any) -> Any:
-        return {name: self._network.used(name) for name in ("params", "batch_stats")}
+    random_parameters = Explainer.random_parameters
+
+    def same(self: Any, keys: Any) -> Any:
+        backbone = {name: self._network.used(name) for name in ("params", "batch_stats")}
+        return backbone, random_parameters(self, keys)[1]
 
     def gone(config: Any) -> Any:
         raise explain.UserError("cells: no such file")
 
-    monkeypatch.setattr(Explainer, "random_variables", same)
+    monkeypatch.setattr(Explainer, "random_parameters", same)
     monkeypatch.setattr(explain.results, "open_records", gone)
     out = tmp_path / "out"
     code, printed, _ = run("explain", f"--workdir={folder}", tmp_path / "noise.png", f"--out={out}", "--class=hem")

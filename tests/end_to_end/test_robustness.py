@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from end_to_end.conftest import Refused, Run, read_table
+from end_to_end.conftest import Run, read_table
 
 from alljax.data.perturbation import PERTURBATIONS
 from alljax.study.results import read_study
@@ -45,10 +45,3 @@ def test_few_images_are_of_all_subjects_and_reproducible(study: Path, tmp_path: 
         tables.append(json.loads(next(folder.glob("trials/*/robustness.json")).read_text()))
     assert tables[0] == tables[1]
     assert tables[0][0]["images"] == 12
-
-
-def test_without_parameters_is_one_line(study: Path, tmp_path: Path, refused: Refused) -> None:
-    folder = Path(shutil.copytree(study, tmp_path / "study"))
-    for path in folder.glob("trials/*/checkpoint/parameters.npz"):
-        path.unlink()
-    assert "parameters.npz" in refused("evaluate", f"--workdir={folder}", "--robustness")

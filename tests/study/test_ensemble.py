@@ -28,8 +28,6 @@ def test_heads_predict_as_in_the_study(
     dataset = results.open_records(config)
     records = tuple(replace(record, label=-1) for record in dataset.records)
     blocks = list(opened.predict(replace(dataset, records=records)))
-    assert [row for block in blocks for row in range(48)[block.rows]] == [*range(48)]
-    assert all((block.features is None) == (mode == "finetune") for block in blocks)
     found = np.concatenate([block.probabilities for block in blocks], axis=1)
     rows = {record.path: row for row, record in enumerate(records)}
     for number, place in enumerate(opened.heads):

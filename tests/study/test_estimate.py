@@ -44,16 +44,3 @@ def test_time_of_fine_tuning(
     monkeypatch.setattr(estimate, "_measure", fail)
     dry_run(config, tmp_path)
     assert "efficientnet_lite0-adam: device error: RESOURCE_EXHAUSTED: Out of memory\n" in capsys.readouterr().out
-
-
-def test_time_of_inner_folds(
-    toy_config: Callable[..., ConfigDict],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """One head each, on half of the training rows, without an evaluation per epoch."""
-    monkeypatch.setattr(estimate, "_measure", lambda steps: (0.0, estimate.HEAD_STEPS * 2 * 0.5))  # 0.5 s per step
-    for inner, seconds in ((0, 53), (2, 73)):  # 10 epochs × 2 seeds × (2 folds × 2 batches × 4/3 + 2 × 2 / 2) × 0.5 s
-        dry_run(toy_config(train__epochs=10, study__seeds=2, evaluation__inner_folds=inner), tmp_path)
-        assert f"10 epochs, about {seconds} s" in capsys.readouterr().out

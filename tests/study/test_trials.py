@@ -96,7 +96,7 @@ def test_features_of_a_study_are_used_again(
     dataset, width = write_features(config, npz)
     assert (len(dataset.records), width) == (48, 16)
     Image.fromarray(np.full((48, 48, 3), 120, np.uint8)).save(tmp_path / "cell.png")
-    (line, _), unreadable = predict([tmp_path / "run"], "", "", [tmp_path / "cell.png"], csv)
+    (line,), unreadable = predict([tmp_path / "run"], "", "", [tmp_path / "cell.png"], csv)
     assert (line, unreadable) == (f"{csv}: 1 image", 0)
     shapes = sorted(np.load(file).shape for file in (tmp_path / "cache/features").glob("*.npy"))
     assert shapes == [(48, 16)], "the features of the study were used again, those of new images are not stored"
