@@ -15,14 +15,9 @@ import numpy as np
 from alljax import progress
 from alljax.evaluation.intervals import HeldOut, Interval, Jackknife, effective_number, summarize
 
-FEW_SUBJECTS = 10
-"""Below this effective number of subjects of a class its intervals are uncertain themselves."""
-
-LARGEST = 100_000
-"""Largest number of subjects that is tried."""
-
-ROUNDS, LIMIT = 200, 200_000
-"""Number of simulated studies, and the largest number of predictions in one of them."""
+FEW_SUBJECTS = 10  # effective number of subjects of a class below which its intervals are uncertain themselves
+LARGEST = 100_000  # number of subjects that is tried
+ROUNDS, LIMIT = 200, 200_000  # simulated studies, and the largest number of predictions in one of them
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,10 @@ from alljax.report.tables import Section, Table, Value, number_value
 from alljax.study.results import Study
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC within folds", "macro_f1": "macro F1"}
-SPLIT = ("split.protocol", "split.folds", "split.test_fraction")
-"""Settings that may differ between the two trials of a pair."""
-SIDES = {"random images": "", "disjoint subjects": "", "difference": "+"}
-"""What is compared, and the sign with which it is displayed."""
+SPLIT = ("split.protocol", "split.folds", "split.test_fraction")  # may differ between the trials of a pair
+SIDES = {"random images": "", "disjoint subjects": "", "difference": "+"}  # with the sign of displayed numbers
 
-Pair = tuple[str, str]
-"""Two trials of the same configuration: with protocol ``paper``, and with disjoint subjects."""
+Pair = tuple[str, str]  # trials of the same configuration: with protocol ``paper``, and with disjoint subjects
 
 
 def sections(study: Study) -> list[Section]:

@@ -100,10 +100,7 @@ class Comparison:
 
 
 def compare(match: Match, metric: str, *rows: Row) -> Comparison:
-    """Returns our number beside that of a row of Tables 1 to 6, or beside a mean if `rows` are all of a table.
-
-    For ``accuracy`` the published number is what the tables imply.
-    """
+    """Returns our number beside that of a row, or mean of all `rows` of a table; of accuracy what the tables imply."""
     if metric == "accuracy":
         low, high = np.mean([published.implied_ranges(row, match.test_sizes)[0] for row in rows], axis=0)
         found = Comparison(metric, (low + high) / 2, (high - low) / 2)

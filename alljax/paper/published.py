@@ -11,24 +11,20 @@ CITATION = (
 )
 
 EPOCHS = (10, 20, 30, 40, 50, 60, 80, 100)
-NETWORKS = {"A": "VGG16", "B": "ResNet50"}
-"""The paper's networks by the letter of its scenarios."""
+NETWORKS = {"A": "VGG16", "B": "ResNet50"}  # by the letter of the paper's scenarios
 OPTIMIZERS = {"adam": "Adam", "rmsprop": "RMSprop"}
 METRICS = {"recall": "macro_recall", "precision": "macro_precision", "F1": "macro_f1"}
 """The columns of Tables 3 to 6, macro averages over the two classes, and their names in metrics.json."""
 
-Key = tuple[str, str]
-"""A network (``A`` or ``B``) and an optimizer: one column of Tables 1 and 2, one of Tables 3 to 6."""
-Row = tuple[str, str, int]
-"""A network, an optimizer and a number of epochs: one training of the paper."""
+Key = tuple[str, str]  # network (``A`` or ``B``) and optimizer: one column of Tables 1 and 2, one of Tables 3 to 6
+Row = tuple[str, str, int]  # network, optimizer and number of epochs: one training of the paper
 
 KEYS: tuple[Key, ...] = tuple((network, optimizer) for network in NETWORKS for optimizer in OPTIMIZERS)
 ROWS: tuple[Row, ...] = tuple((*key, epochs) for key in KEYS for epochs in EPOCHS)
 
 IMAGES, IMAGES_ALL, IMAGES_HEM = 10_661, 7_272, 3_389
 TRAINING_IMAGES, TEST_IMAGES = 8_528, 2_133
-STRATIFIED_ALL = 1_455
-"""ALL images in the test set if the split was stratified; the paper does not say whether it was."""
+STRATIFIED_ALL = 1_455  # ALL test images if the split was stratified; the paper does not say whether it was
 FITTING_ALL = range(1_461, 1_504)
 """The numbers of ALL test images, within three standard deviations of a random split, for which Tables 3 to 6 allow
 every test accuracy of `STATED`.  The number of a stratified split is not among them."""

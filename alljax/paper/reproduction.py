@@ -19,8 +19,7 @@ from alljax.study.results import Study
 OTHER_DATA = (
     "These are not the 10,661 training images of C-NMC 2019: agreement with a published number means nothing here."
 )
-QUOTED: tuple[Row, ...] = (("A", "adam", 100), ("B", "rmsprop", 80))
-"""The rows that the paper's conclusion and Table 7 quote."""
+QUOTED: tuple[Row, ...] = (("A", "adam", 100), ("B", "rmsprop", 80))  # in the paper's conclusion and Table 7
 
 
 def sections(study: Study) -> list[Section]:

@@ -16,9 +16,7 @@ from alljax.report.tables import Figure
 
 GRID = np.linspace(0, 1, 201)
 IDENTITY = np.tile(GRID, (4, 1))
-
-Curves = dict[str, np.ndarray]
-"""By label: x, y, and the lower and upper end of the band, (4, N)."""
+Curves = dict[str, np.ndarray]  # by label: x, y, and the lower and upper end of the band, (4, N)
 
 
 def curve_figure(name: str, caption: str, panels: Mapping[str, Curves], quantities: tuple[str, str]) -> Figure:

@@ -39,10 +39,10 @@ def sections(study: Study) -> list[Section]:
     best = study.ranking.best
     found = study.evaluation["trials"][best] | {"robustness": study.robustness(best)}
     made, tests = [], list[Table | Figure]()
-    for key, (title, make) in SECTIONS.items():
-        if found.get(key):
-            text, parts = make(study, found[key])
-            made.append(Section(f"{key.replace('_', '-')}-of-best", title, [text] if text else [], parts))
+    for key in (key for key in SECTIONS if found.get(key)):
+        text, parts = SECTIONS[key](study, found[key])
+        anchor, title = f"{key.replace('_', '-')}-of-best", key.replace("_", " ").capitalize()
+        made.append(Section(anchor, title, [text] if text else [], parts))
     for path in sorted(study.folder.glob("external/*/metrics.json")):
         table, found = external_table(study, path.parent)
         parts = [table, *_calibration(study, found["calibration"])[1]]
@@ -113,7 +113,7 @@ def _calibration(study: Study, found: Numbers) -> Parts:
     groups, note = {"as trained": found}, ""
     if after := found.get("after_temperature"):
         groups["after temperature scaling"] = after
-        note = f"The temperature is from {_tuned_on(study)}."
+        note = f"The temperature is from {study.metrics['trials'][study.ranking.best]['tuned_on']}."
     columns, rows = ("number", *groups), _columns(CALIBRATION, groups)
     table = _table(study, "calibration", "Calibration of the probabilities", columns, rows, note)
     text = f"Calibration slope {metric_value('slope', found)}; below 1 probabilities are too close to 0 and 1. "
@@ -125,17 +125,14 @@ def _calibration(study: Study, found: Numbers) -> Parts:
     return f"{text}.", [curves.reliability_diagram(groups, f"probability of {shown}"), table]
 
 
-def _tuned_on(study: Study) -> str:
-    return str(study.metrics["trials"][study.ranking.best]["tuned_on"])
-
-
 def _operating_points(study: Study, found: Sequence[Numbers]) -> Parts:
     points = {f"{point['target']} ≥ {point['value']:g}": point["ppv_npv"] for point in found}
     rows = []
     for name, point in zip(points, found, strict=True):
         thresholds = Value(f"{min(point['thresholds']):.3f} to {max(point['thresholds']):.3f}")
         rows.append((Value(name), *(metric_value(term, point) for term in TERMS), thresholds))
-    note = f"The thresholds are from {_tuned_on(study)}, so that they can miss the target."
+    tuned_on = study.metrics["trials"][study.ranking.best]["tuned_on"]
+    note = f"The thresholds are from {tuned_on}, so that they can miss the target."
     title, columns = "What thresholds for a target reach", ("target", *TERMS, "thresholds")
     table = _table(study, "operating-points", title, columns, rows, note)
     return "", [table, curves.predictive_values(points, study.class_names[1])]
@@ -213,12 +210,12 @@ def _notes(study: Study, found: Mapping[str, Any]) -> Iterator[str]:
     yield from found["notes"]
 
 
-SECTIONS: Mapping[str, tuple[str, Callable[[Study, Any], Parts]]] = {
-    "subjects": ("Subjects", _subjects),
-    "calibration": ("Calibration", _calibration),
-    "operating_points": ("Operating points", _operating_points),
-    "subgroups": ("Subgroups", _subgroups),
-    "beyond_size": ("Beyond size", _beyond_size),
-    "robustness": ("Robustness", _robustness),
+SECTIONS: Mapping[str, Callable[[Study, Any], Parts]] = {
+    "subjects": _subjects,
+    "calibration": _calibration,
+    "operating_points": _operating_points,
+    "subgroups": _subgroups,
+    "beyond_size": _beyond_size,
+    "robustness": _robustness,
 }
-"""The title and the content of each section, by the key of its numbers."""
+"""The content of each section by the key of its numbers."""

@@ -13,8 +13,7 @@ from alljax.report import plots
 from alljax.study import workdir
 from alljax.study.explain import METHODS, ExplainedImage, Explanation
 
-SHOWN = 20
-"""Explained images on the contact sheet of neighbors; neighbors.csv has all."""
+SHOWN = 20  # explained images on the contact sheet of neighbors; neighbors.csv has all
 
 
 def check_folder(out: Path) -> None:

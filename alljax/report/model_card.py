@@ -1,7 +1,4 @@
-"""model_card.md: the report as text, with the items of two reporting guidelines that it answers, and the open ones.
-
-The numbers of the items are those of A. Tejani et al. (CLAIM) and G. Collins et al. (TRIPOD+AI), the short titles ours.
-"""
+"""model_card.md: the report as text, with the items of two reporting guidelines that it answers, and the open ones."""
 
 from collections.abc import Mapping, Sequence
 
@@ -44,7 +41,7 @@ OPEN = {
         "27c next steps"
     ),
 }
-"""Number and title of the items that are open unless a section answers them."""
+"""Number and title (in our words) of the items that are open unless a section answers them."""
 
 HEAD = (
     "# Model card",

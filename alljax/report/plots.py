@@ -29,8 +29,7 @@ PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = "osD^vPX"
 FONT = "DejaVu Sans"
-INK = "#010203"
-"""Color of text and axes."""
+INK = "#010203"  # text and axes
 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "alljax", "text.parse_math": False, "font.size": 10.5,
@@ -88,10 +87,7 @@ def add_legend(figure: matplotlib.figure.Figure) -> None:
 def interval_figure(
     name: str, caption: str, rows: Sequence[str], panels: Mapping[str, Mapping[str, np.ndarray]], quantity: str
 ) -> Figure:
-    """Returns a figure of a quantity with intervals: a row per name, the first on top, in panels by title.
-
-    The panels have, by the label of a series, values with low and high ends, (N, 3) for N rows.
-    """
+    """Returns a figure of values with low and high ends, (N, 3) by label, in N rows, the first on top, and panels."""
     columns, labels = min(len(panels), 3), list(next(iter(panels.values())))
     down, distance = -(-len(panels) // columns), min(0.25, 0.74 / len(labels))
     size = 3.2 + 3.2 * columns, 0.9 + down * (0.5 + len(rows) * (0.25 + 0.1 * len(labels)))
