@@ -48,18 +48,18 @@ class Ranking:
         return "macro_recall" if any(trial["auc"] is None for trial in self.metrics["trials"].values()) else "auc"
 
     @cached_property
-    def leaky(self) -> frozenset[str]:
+    def leaky(self) -> set[str]:
         """Names of the trials whose test leaks while that of others does not."""
         trials, splits = self.metrics["trials"], self.metrics["splits"]
-        leaky = frozenset(name for name in trials if splits[trials[name]["split"]]["protocol"]["leaky"])
-        return leaky if len(leaky) < len(trials) else frozenset()
+        return self._unless_all({name for name in trials if splits[trials[name]["split"]]["protocol"]["leaky"]})
 
     @cached_property
-    def masked(self) -> frozenset[str]:
+    def masked(self) -> set[str]:
         """Names of the trials on images without the cell, which are baselines, unless all are."""
-        trials = self.metrics["trials"]
-        masked = frozenset(name for name in trials if trials[name].get("masked"))
-        return masked if len(masked) < len(trials) else frozenset()
+        return self._unless_all({name for name, trial in self.metrics["trials"].items() if trial.get("masked")})
+
+    def _unless_all(self, names: set[str]) -> set[str]:
+        return names if len(names) < len(self.metrics["trials"]) else set()
 
     @property
     def marks(self) -> dict[str, str]:

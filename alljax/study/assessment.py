@@ -60,16 +60,9 @@ def _select(study: Study) -> dict[str, Any] | None:
         tested = tests[best].folds == fold
         probabilities[:, tested] = tests[chosen[-1]].probabilities[:, tested]
     found = summarize(replace(tests[best], probabilities=probabilities), study.level)
-    return {
-        "best": best,
-        "metric": metric,
-        "value": trials[best][metric],
-        "by": "the other folds" if tuning is tests else "inner folds",
-        "nested": found[metric],
-        "interval": found["intervals"].get(metric),
-        "chosen": chosen,
-        "metrics": found,
-    }
+    by, value = "the other folds" if tuning is tests else "inner folds", trials[best][metric]
+    nested = {"nested": found[metric], "interval": found["intervals"].get(metric), "chosen": chosen, "metrics": found}
+    return {"best": best, "metric": metric, "value": value, "by": by, **nested}
 
 
 def _assess_trial(study: Study, name: str) -> dict[str, Any]:
