@@ -61,7 +61,7 @@ def test_scores_rank_and_probabilities_predict() -> None:
     assert result["confusion"] == [[0, 2], [0, 2]]
 
 
-def test_average_over_seeds_has_means_and_standard_deviation() -> None:
+def test_means_and_standard_deviation_over_seeds() -> None:
     test = HeldOut(np.array([0, 1]), np.array([[[1, 0], [0, 1]], [[1, 0], [1, 0]]]), np.array(["a", "b"]))
     mean = describe_seeds(test, 0.95, [7, 8])
     assert mean["accuracy"] == 0.75
@@ -70,23 +70,6 @@ def test_average_over_seeds_has_means_and_standard_deviation() -> None:
     assert [one["seed"] for one in mean["per_seed"]] == mean["seeds"] == [7, 8]
     single = describe_seeds(HeldOut(test.labels, test.probabilities[:1], test.subjects), 0.95, [7])
     assert single["std"]["accuracy"] is None
-
-
-@pytest.mark.parametrize("classes", [2, 3])
-def test_auc_within_folds_is_the_mean_of_folds_weighted_by_pairs(classes: int) -> None:
-    generator = np.random.default_rng(4)
-    labels, folds = generator.integers(0, classes, 120), generator.integers(0, 3, 120)
-    scores = np.round(generator.random((120, classes)), 1)  # with ties
-    expected = []
-    for label in [1] if classes == 2 else range(classes):
-        rows = [folds == fold for fold in range(3)]
-        pairs = [np.sum(labels[row] == label) * np.sum(labels[row] != label) for row in rows]
-        areas = [metrics.roc_auc_score(labels[row] == label, scores[row, label]) for row in rows]
-        expected.append(np.average(areas, weights=pairs))
-    result = evaluate(labels, scores, folds=folds)
-    assert result["auc"] == pytest.approx(np.mean(expected))
-    of_classes = [metrics.roc_auc_score(labels == label, scores[:, label]) for label in range(classes)]
-    assert result["pooled_auc"] == pytest.approx(of_classes[1] if classes == 2 else np.mean(of_classes))
 
 
 def test_different_scales_of_folds_do_not_lower_the_auc() -> None:
