@@ -1,6 +1,7 @@
 """512 cells of C-NMC with VGG16's real weights, five folds of subjects: the numbers are right."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,8 @@ def test_real_cells_with_real_weights_agree_with_scikit_learn(
 
 
 @pytest.mark.real
-def test_preliminary_cells_are_an_external_test(real_study: tuple[Path, list[str]], cnmc_zip: Path, run: Run) -> None:
+def test_preliminary_cells(real_study: tuple[Path, list[str]], cnmc_zip: Path, tmp_path: Path, run: Run) -> None:
+    """An external test; `predict` gives the same probabilities; `explain` finds the evidence in the cell."""
     folder, _ = real_study
     assert run("evaluate", f"--workdir={folder}", f"--source={cnmc_zip}")[0] == 0
     external = json.loads((folder / "external/C-NMC_Leukemia/metrics.json").read_text())
@@ -73,6 +75,20 @@ def test_preliminary_cells_are_an_external_test(real_study: tuple[Path, list[str
     tested = read_table(folder / "external/C-NMC_Leukemia/predictions.csv")
     found = roc_auc_score([row["label"] == "all" for row in tested], [float(row["prob_all"]) for row in tested])
     assert external["ensemble"]["auc"] == pytest.approx(found)
+
+    with zipfile.ZipFile(cnmc_zip) as archive:
+        names = [name for name in archive.namelist() if "test_prelim_phase_data/" in name and name.endswith(".bmp")]
+        cells = [Path(archive.extract(name, tmp_path)) for name in names]
+    assert run("predict", f"--workdir={folder}", *cells, f"--out={tmp_path / 'p.csv'}")[0] == 0
+    predicted = {Path(row["path"]).name: float(row["prob_all"]) for row in read_table(tmp_path / "p.csv")}
+    expected = {Path(row["path"]).name: float(row["prob_all"]) for row in tested}
+    assert predicted == pytest.approx(expected, abs=1e-5)
+    assert len(read_table(tmp_path / "p-subjects.csv")) > 0
+
+    assert run("explain", f"--workdir={folder}", *cells[:10], f"--out={tmp_path / 'explained'}")[0] == 0
+    shares = pandas.read_csv(tmp_path / "explained/images.csv")
+    assert len(shares) == len([*(tmp_path / "explained/images").iterdir()]) == 10
+    assert shares["grad_cam_inside"].mean() > 1.5 * shares["cell_area"].mean()
 
 
 def within_folds(table: pandas.DataFrame) -> float:
