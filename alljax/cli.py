@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         interrupts.install()
     progress.show_messages()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's warnings about the timing of its kernels
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; images.decode refuses these images
     try:
         _check_flags(sys.argv[1:] if arguments is None else arguments)
