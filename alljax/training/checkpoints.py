@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import re
+import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -117,6 +119,10 @@ def _orbax() -> Any:
 
     for name in ("absl", "asyncio"):
         logging.getLogger(name).addFilter(lambda record: "/orbax/" not in record.pathname + record.getMessage())
+    # TensorStore reports arrays that were still being written when the first failed.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+    report = sys.unraisablehook
+    sys.unraisablehook = lambda failure: None if str(failure.exc_value) == "Event loop is closed" else report(failure)
     return v1
 
 

@@ -93,4 +93,4 @@ def test_processes_share_frozen_trials(start: Start, tmp_path: Path) -> None:
     assert len(found) == len(expected) == len(rates)
     for first, second in zip(found, expected, strict=True):
         pandas.testing.assert_frame_equal(pandas.read_csv(first), pandas.read_csv(second), atol=1e-4)
-    assert workdir.verify_all(tmp_path / "two") == 5 + 4 * len(rates), "files of the study and of each trial"
+    assert workdir.verify_all(tmp_path / "two") == 8 + 5 * len(rates), "files of the study and of each trial"
