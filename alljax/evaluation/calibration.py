@@ -22,12 +22,12 @@ def calibration(test: HeldOut, level: float) -> dict[str, Any]:
         if calibrated, a slope below 1 if overconfident; None for more than two classes, or where the log-odds separate
         the classes. ``ece``, the expected calibration error: the mean over `BINS` bins of the difference between mean
         probability and observed share. ``bins``, a list of ``mean`` (probability), ``observed`` and ``count``
-        (images). ``brier`` and ``brier_scaled``, see `metrics.evaluate`. ``intervals`` of all numbers that have one;
+        (images). ``brier`` and ``brier_scaled``, see `intervals.evaluate`. ``intervals`` of all numbers that have one;
         that of slope and intercept takes one step of Newton's method for each subject that is left out.
     """
     seeds, images, classes = test.probabilities.shape
     probabilities = np.asarray(test.probabilities, np.float64)
-    probabilities /= probabilities.sum(2, keepdims=True)
+    probabilities = probabilities / probabilities.sum(2, keepdims=True)  # a copy: those of the study stay
     if classes == 2:
         shown, observed = probabilities[..., 1].ravel(), np.tile(test.labels == 1, seeds)
     else:

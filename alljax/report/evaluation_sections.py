@@ -92,7 +92,7 @@ def _subject_table(study: Study) -> tuple[str, Table]:
     types = {"trial": str, "subject": str, "label": str, "images": int, "accuracy": float, "predicted": str}
     types |= {f"log_odds_{label}": float for label in study.classes}
     table = workdir.read_csv(study.folder, workdir.SUBJECTS, types)
-    table = table[table["trial"] == study.ranking.best].drop_duplicates("subject")
+    table = table[table["trial"] == study.ranking.best].copy()
     table["wrong"] = (table["images"] * (1 - table["accuracy"])).round()
     table["odds"] = [row[f"log_odds_{row['label']}"] for _, row in table.iterrows()]
     names, rows = dict(zip(study.classes, study.class_names, strict=True)), []

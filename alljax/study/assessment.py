@@ -23,11 +23,18 @@ if TYPE_CHECKING:
 
 def evaluate_study(folder: Path) -> Study:
     """Writes evaluation.json, and subjects.csv where subjects are known, of a study, which is returned."""
-    study = results.read_study(folder)
-    trials = {name: _assess_trial(study, name) for name in study.metrics["trials"]}
+    import pandas
+
+    study, trials, tables = results.read_study(folder), {}, []
+    for name in study.metrics["trials"]:
+        joint = ensemble(study.predictions(name).held_out, study.predictions(name).paths)
+        subjects = by_subject(joint) if study.interval_unit == "subjects" else None
+        trials[name] = _assess_trial(study, name, joint, subjects)
+        if subjects:
+            tables.append(_subjects_table(study, name, joint, subjects))
     contents: dict[str, Any] = {workdir.EVALUATION: {"trials": trials, "selection": _select(study)}}
-    if study.interval_unit == "subjects":
-        contents[workdir.SUBJECTS] = workdir.to_csv(_subjects_table(study))
+    if tables:
+        contents[workdir.SUBJECTS] = workdir.to_csv(pandas.concat(tables))
     workdir.write_study(folder, contents)
     return study
 
@@ -65,10 +72,9 @@ def _select(study: Study) -> dict[str, Any] | None:
     return {"best": best, "metric": metric, "value": value, "by": by, **nested}
 
 
-def _assess_trial(study: Study, name: str) -> dict[str, Any]:
+def _assess_trial(study: Study, name: str, joint: HeldOut, subjects: HeldOut | None) -> dict[str, Any]:
     predictions, level = study.predictions(name), study.level
-    test, joint = predictions.held_out, ensemble(predictions.held_out, predictions.paths)
-    images = study.images.set_index("path")
+    test, images = predictions.held_out, study.images.set_index("path")
     sized = "size_threshold" in study.split_of(name)["baselines"]
     found: dict[str, Any] = {
         "ensemble": describe(joint, level),
@@ -82,9 +88,9 @@ def _assess_trial(study: Study, name: str) -> dict[str, Any]:
         scaled = scale(test.probabilities, np.array(result["fold_temperatures"])[fold, None])
         found["calibration"]["after_temperature"] = calibration(replace(test, probabilities=scaled), level)
         found["operating_points"] = operating_points(test, fold, result["operating_points"], level)
-    if study.interval_unit == "subjects":
+    if subjects:
         by_image = [key for key in test.metric_names if "auc" not in key]
-        found["subjects"] = describe(by_subject(joint), level)
+        found["subjects"] = describe(subjects, level)
         _, unit, counts = np.unique(test.subjects, return_inverse=True, return_counts=True)
         found["subjects"]["weighted"] = summarize(replace(test, weights=1 / counts[unit]), level, by_image)
     return found
@@ -108,19 +114,14 @@ def _groups(study: Study, joint: HeldOut, images: "DataFrame", sized: bool) -> d
     return groups
 
 
-def _subjects_table(study: Study) -> "DataFrame":
-    """Returns one row per trial and subject, predicted by the ensemble."""
+def _subjects_table(study: Study, name: str, joint: HeldOut, subjects: HeldOut) -> "DataFrame":
+    """Returns one row per subject of a trial, predicted by the ensemble."""
     import pandas
 
-    tables, classes = [], np.array(study.classes)
-    for name in study.metrics["trials"]:
-        predictions = study.predictions(name)
-        joint = ensemble(predictions.held_out, predictions.paths)
-        rows = by_subject(joint)
-        _, unit, counts = np.unique(joint.subjects, return_inverse=True, return_counts=True)
-        right = np.bincount(unit, joint.probabilities[0].argmax(1) == joint.labels)
-        table = {"trial": name, "subject": rows.subjects, "label": classes[rows.labels], "images": counts}
-        table |= {"accuracy": right / counts, "predicted": classes[rows.probabilities[0].argmax(1)]}
-        table |= {f"log_odds_{label}": rows.ranking[0, :, number] for number, label in enumerate(classes)}
-        tables.append(pandas.DataFrame(table))
-    return pandas.concat(tables)
+    classes = np.array(study.classes)
+    _, unit, counts = np.unique(joint.subjects, return_inverse=True, return_counts=True)
+    right = np.bincount(unit, joint.probabilities[0].argmax(1) == joint.labels)
+    table = {"trial": name, "subject": subjects.subjects, "label": classes[subjects.labels], "images": counts}
+    table |= {"accuracy": right / counts, "predicted": classes[subjects.probabilities[0].argmax(1)]}
+    table |= {f"log_odds_{label}": subjects.ranking[0, :, number] for number, label in enumerate(classes)}
+    return pandas.DataFrame(table)

@@ -21,8 +21,8 @@ from alljax.training.sampling import FoldRows, make_fold_rows
 Inner = tuple[tuple[Fold, ...], ...]
 """The inner folds of each fold; none where a class has a single subject there."""
 
-INNER = "inner folds of its training images"
-OTHERS = "the tested images of the other folds, whose heads have seen its own"
+INNER = "inner folds of the training images of each fold"
+OTHERS = "the tested images of the other folds, whose heads have seen those of the fold"
 """What thresholds and temperature of a fold are from."""
 
 
