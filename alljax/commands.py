@@ -114,7 +114,7 @@ def evaluate(options: Options) -> int:
 
     place = external.evaluate_source(options.workdir, options.trial, options.weights, options.source, options.classes)
     page = report.write_report(options.workdir, paper.sections)
-    table, _ = evaluation_sections.external_table(study, place)
+    table, _ = evaluation_sections.external_test(study, place)
     tables.print_table(table, 4)
     print(f"report: {page}")
     return _exit_code(table.notes)

@@ -21,7 +21,7 @@ READING_VERSION = 1
 """Increased by every change of decoding or resizing that changes pixels: features of other versions are not used."""
 
 BAND = 32
-"""Rows that are resized at a time: larger temporary arrays would be mapped anew for every image."""
+"""Rows that are resized at a time: larger temporary arrays cost page faults for every image."""
 
 FIX = "; replace or remove it"
 

@@ -1,11 +1,12 @@
 """Sections of the report on the best model beyond its metrics, from evaluation.json, robustness.json and external/."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from alljax.errors import first_few, plural
+from alljax.errors import WorkdirError, first_few, plural
 from alljax.evaluation.metrics import METRICS
 from alljax.report import curves
 from alljax.report.model_tables import metric_names
@@ -44,10 +45,8 @@ def sections(study: Study) -> list[Section]:
         anchor, title = f"{key.replace('_', '-')}-of-best", key.replace("_", " ").capitalize()
         made.append(Section(anchor, title, [text] if text else [], parts))
     for path in sorted(study.folder.glob("external/*/metrics.json")):
-        table, found = external_table(study, path.parent)
-        parts = [table, *_calibration(study, found["calibration"])[1]]
-        parts += _operating_points(study, found["operating_points"])[1] if found["operating_points"] else []
-        tests += [replace(part, name=f"external-{path.parent.name}-{part.name}") for part in parts]
+        table, parts = external_test(study, path.parent)
+        tests += [replace(part, name=f"external-{path.parent.name}-{part.name}") for part in (table, *parts)]
     return [*made, Section("external", "External test", (EXTERNAL,), tests)] if tests else made
 
 
@@ -175,9 +174,21 @@ def _robustness(study: Study, found: Sequence[Numbers]) -> Parts:
     return text, [curves.robustness_curves(found, drawn), table]
 
 
-def external_table(study: Study, place: Path) -> tuple[Table, Numbers]:
-    """Returns the metrics of an external test with their change from the held-out images, and all its numbers."""
-    found = workdir.read_json(place / "metrics.json", {"source": str})
+def external_test(study: Study, place: Path) -> tuple[Table, list[Table | Figure]]:
+    """Returns the metrics of an external test with their change from the held-out images, and its other parts."""
+    path = place / "metrics.json"
+    try:
+        found = json.loads(path.read_bytes())
+        parts = _calibration(study, found["calibration"])[1]
+        parts += _operating_points(study, found["operating_points"])[1] if found["operating_points"] else []
+        return _external_table(study, found), parts
+    except (OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        reason = f"damaged, or not written by this version of alljax ({type(error).__name__}: {error})"
+        fix = f"repeat its `alljax evaluate --source`, or remove {place}"
+        raise WorkdirError(f"{path}: {' '.join(reason.split())}; {fix}") from error
+
+
+def _external_table(study: Study, found: Mapping[str, Any]) -> Table:
     names = {key: label for key, label in (METRICS | metric_names(study)).items() if key in found["ensemble"]}
     ensemble_of_heads, subjects = found["ensemble"], found.get("subjects", {})
     groups = {
@@ -186,7 +197,7 @@ def external_table(study: Study, place: Path) -> tuple[Table, Numbers]:
     }  # fmt: skip
     notes = [display_note(study, note) for note in _notes(study, found)]
     title, rows = f"{found['trial']} on {found['source']}", _columns(names, groups)
-    return Table("metrics", title, ("metric", *groups), rows, notes=notes), found
+    return Table("metrics", title, ("metric", *groups), rows, notes=notes)
 
 
 def _notes(study: Study, found: Mapping[str, Any]) -> Iterator[str]:

@@ -113,7 +113,8 @@ def _load(name: str, path: str, weights: str) -> Network:
     @functools.cache
     def converted() -> conversion.Converted:
         located.verify()
-        return conversion.convert(conversion.read_weights(located.path), name, origin=located.path)
+        arrays = conversion.read_weights(located.path)
+        return conversion.convert(arrays, name, located.path, known=located.source is not None)
 
     source = located.source
     layout = source.layout if source else converted().layout

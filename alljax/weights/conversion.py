@@ -142,11 +142,14 @@ def _layer_names(config: dict[str, Any], path: str = "") -> Iterator[tuple[str, 
         yield from _layer_names(layer["config"], f"{group}/")
 
 
-def convert(arrays: Mapping[str, np.ndarray], backbone: str, origin: str | Path = "the weight file") -> Converted:
+def convert(
+    arrays: Mapping[str, np.ndarray], backbone: str, origin: str | Path = "the weight file", known: bool = False
+) -> Converted:
     """Returns the arrays of a weight file as the variables of a backbone, renamed, transposed, float32.
 
     A prefix of the names (``state_dict/module.``, an outer Keras model) is removed; arrays outside of the network are
-    ignored.  Raises `WeightsError`, which names `origin`, if an array is missing or does not fit.
+    ignored, which is logged unless the file is a `known` source.  Raises `WeightsError`, which names `origin`, if an
+    array is missing or does not fit.
     """
     chosen = get_backbone(backbone)
     match, shapes = best_match(arrays, [chosen]), chosen.shapes
@@ -155,7 +158,7 @@ def convert(arrays: Mapping[str, np.ndarray], backbone: str, origin: str | Path 
     surplus = [name for name in arrays if name not in expected and not re.fullmatch(not_reported, name)]
     if problem := _misfit(arrays, match, surplus):
         raise WeightsError(f"{origin} {problem}; `alljax weights list` shows known files")
-    if surplus:
+    if surplus and not known:
         number = plural(len(surplus), "tensor")
         logging.info(f"{origin}: ignored {number} outside of {backbone}: {first_few(surplus)}")
     flat = {path: _finite_float32(found[path], match.names[path], origin) for path in shapes}
@@ -167,9 +170,9 @@ def convert(arrays: Mapping[str, np.ndarray], backbone: str, origin: str | Path 
 
 def convert_file(path: Path, backbone: str, out: Path) -> int:
     """Writes a weight file as .safetensors with alljax's names; returns the number of parameters and statistics."""
-    converted = convert(read_weights(path), backbone, path)
-    flat = flatten_dict(converted.variables, sep="/")
     known = store.recognize(path)
+    converted = convert(read_weights(path), backbone, path, known is not None)
+    flat = flatten_dict(converted.variables, sep="/")
     labels = {"layout": converted.layout, "source": known.name if known else converted.source}
     content = flat | {f"{key}/{name}": np.zeros(0, np.float32) for key, name in labels.items() if name}
     files.write_bytes(out, safetensors.numpy.save(content))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 
+from alljax.errors import WorkdirError
 from alljax.report import evaluation_sections
 from alljax.report.report import write_report
 from alljax.report.tables import Section
@@ -118,3 +119,12 @@ def test_sections_without_numbers_are_left_out(study_copy: Path) -> None:
         trial.clear()
     workdir.write_study(study_copy, {workdir.EVALUATION: study.evaluation | {"selection": None}})
     assert evaluation_sections.sections(read_study(study_copy)) == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"calibration": {"brier": "high"}, "operating_points": 3}'])
+def test_damaged_numbers_of_an_external_test_are_named_with_a_fix(content: str, study_copy: Path) -> None:
+    place = study_copy / "external" / "hospital"
+    place.mkdir(parents=True)
+    (place / "metrics.json").write_text(content)
+    with pytest.raises(WorkdirError, match=rf"hospital/metrics.json: damaged, .*repeat .*, or remove {place}$"):
+        evaluation_sections.sections(read_study(study_copy))

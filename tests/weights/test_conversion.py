@@ -104,6 +104,8 @@ def test_prefixes_and_custom_heads(golden: str, backbone: str, prefix: str, mess
     head = {"head.0.weight": constant((7, 9)), "model.head.bias": constant((7,)), "dense_1/kernel:0": constant((9, 7))}
     assert same(convert(arrays | head, backbone), convert(original(golden), backbone))
     assert messages == [f"the weight file: ignored 3 tensors outside of {backbone}: {', '.join(head)}"]
+    convert(arrays | head, backbone, known=True)
+    assert len(messages) == 1, "the classifier of a known file is no news"
 
 
 @pytest.mark.parametrize("shape", [(7, 2048), None])
