@@ -4,12 +4,16 @@ EfficientNet-B0 (Tan & Le 2019, arXiv 1905.11946, table 1) without squeeze-and-e
 """
 
 import re
+from collections import OrderedDict
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
 
 from alljax.models.backbones import Layout, Rules, StagedNetwork, register
+from alljax.models.fast_depthwise import convolve, fold, inverted_residual, pointwise, relu6, run_stages
 from alljax.models.layers import BatchNorm, BatchNormContext, Conv, Stage, tensorflow_same_padding
 
 STAGES = (
@@ -26,6 +30,12 @@ STAGES = (
 WIDTHS = {"stem": 32} | {f"stage{number}": stage[-1] for number, stage in enumerate(STAGES, start=1)} | {"head": 1280}
 
 
+EPS = 1e-3  # of batch normalization
+
+LARGE_STAGES = 6
+"""So many stages have activations so large that few images are computed at once on a CPU."""
+
+
 class ConvNorm(nn.Module):
     """Convolution with TensorFlow's "SAME" padding, batch normalization, and ReLU6 unless `activation` is False."""
 
@@ -40,7 +50,7 @@ class ConvNorm(nn.Module):
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
         height, width = (tensorflow_same_padding(size, self.kernel_size, self.stride) for size in images.shape[1:3])
         conv = Conv(self.features, self.kernel_size, self.stride, (height, width), self.depthwise, name="conv")
-        images = BatchNorm(momentum=0.99, eps=1e-3, name="norm")(conv(images), context)
+        images = BatchNorm(momentum=0.99, eps=EPS, name="norm")(conv(images), context)
         return nn.relu6(images) if self.activation else images
 
 
@@ -75,6 +85,29 @@ class EfficientNetLite0(StagedNetwork):
             block = partial(InvertedResidual, kernel_size, expansion, features)
             setattr(self, f"stage{number}", Stage(blocks, stride, block))
         self.head = ConvNorm(1280, 1)
+
+    def prepare(self, variables: Mapping[str, Any]) -> Any:
+        """Returns the weights in the form that `on_cpu` expects."""
+        return fold(variables["params"], variables["batch_stats"], EPS)
+
+    def on_cpu(self, prepared: Any, images: jax.Array, last: str) -> OrderedDict[str, jax.Array]:
+        """Returns what a call does, for prepared weights and float32 images (B, S, S, 3)."""
+        names = list(self.widths)
+        stages = {name: partial(_stage, name, prepared[name]) for name in names[: names.index(last) + 1]}
+        return run_stages(stages, images, LARGE_STAGES)
+
+
+def _stage(name: str, layers: Any, x: jax.Array) -> jax.Array:
+    """Maps (C, S, S, B), in the stem images (B, S, S, 3), to (K, s, s, B)."""
+    if name == "stem":
+        return convolve(x, layers, 2, tensorflow_same_padding(x.shape[1], 3, 2)[0])
+    if name == "head":
+        return relu6(pointwise(x.reshape(len(x), -1), layers)).reshape(-1, *x.shape[1:])
+    _, kernel_size, stride, *_ = STAGES[int(name[-1]) - 1]
+    for block in layers.values():
+        x = inverted_residual(x, block, stride, tensorflow_same_padding(x.shape[1], kernel_size, stride)[0])
+        stride = 1
+    return x
 
 
 def _block_layer(match: re.Match[str]) -> str:
