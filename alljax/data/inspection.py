@@ -142,9 +142,11 @@ def map_images(
     return results, errors
 
 
-def read_ahead(function: Callable[[Any], _Result], items: Iterable[Any]) -> Generator[Future[_Result], None, None]:
+def read_ahead(
+    function: Callable[[Any], _Result], items: Iterable[Any], threads: int = 0
+) -> Generator[Future[_Result], None, None]:
     """Yields the future of ``function(item)`` for each item in order, working ahead in threads that end with it."""
-    threads = min(2 * files.cpu_cores(), THREADS)  # two per core, because reading waits for the disk
+    threads = threads or min(2 * files.cpu_cores(), THREADS)  # two per core, because reading waits for the disk
     pool, ahead = ThreadPoolExecutor(threads), deque[Future[_Result]]()
     try:
         for item in items:

@@ -3,22 +3,25 @@
 To add one, write a module with the network, its layouts and a call of `register`, as `alljax.models.vgg` does.
 """
 
+import functools
+import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
+from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from alljax.errors import ConfigError, unknown_name
-from alljax.models.layers import BatchNormContext
+from alljax.models.layers import PREPARED, BatchNormContext
 
 Shape = tuple[int, ...]
 Rules = Mapping[str, str | Callable[[re.Match[str]], str]]
@@ -86,20 +89,52 @@ class StagedNetwork(nn.Module):
     """
 
     widths: ClassVar[Mapping[str, int]]  # stage → number of channels, in the order of computation
+    # Stage → images of 224 × 224 pixels that a CPU computes at once from it on: few while activations are large, whose
+    # memory should stay below 32 MB (the C library maps again at every call), more where kernels are larger.
+    images_at_once: ClassVar[Mapping[str, int]]
 
     def __call__(
-        self, images: jax.Array, last: str | None = None, context: BatchNormContext | None = None
+        self,
+        images: jax.Array,
+        last: str | None = None,
+        context: BatchNormContext | None = None,
+        first: str | None = None,
     ) -> OrderedDict[str, jax.Array]:
         """Returns the activation (B, h, w, channels) of each stage up to `last`, by name, in order.
 
-        Images are float32 or bfloat16 (B, H, W, 3) of at least 32×32 pixels, preprocessed as the weights expect.
-        Without a context all layers use the running statistics.
+        Images are float32 or bfloat16 (B, H, W, 3) of at least 32×32 pixels, preprocessed as the weights expect; with
+        `first` they are the input of this stage.  Without a context all layers use the running statistics.
         """
         activations: OrderedDict[str, jax.Array] = OrderedDict()
-        for name in self.widths:
+        stages = list(self.widths)
+        for name in stages[stages.index(first) if first else 0 :]:
             images = activations[name] = checkpoint_name(getattr(self, name)(images, context), "stage")
             if name == last:
                 break
+        return activations
+
+    def prepare(self, variables: Any) -> Any:
+        """Returns the variables in the form that `on_cpu` needs; transforms kernels once."""
+        return {**variables, **self.apply(variables, jnp.zeros((1, 64, 64, 3)), mutable=[PREPARED])[1]}
+
+    def on_cpu(self, prepared: Any, images: jax.Array, last: str) -> OrderedDict[str, jax.Array]:
+        """Returns what a call does, computed in chunks of images, see `images_at_once`."""
+        names, activations = list(self.widths), OrderedDict[str, jax.Array]()
+        names = names[: names.index(last) + 1]
+        starts = [name for name in names if name in self.images_at_once]
+        limits = [self.images_at_once[start] * max(1, 224**2 // math.prod(images.shape[1:3])) for start in starts]
+        for start, following, limit in zip(starts, [*starts[1:], None], limits, strict=True):
+            end = names[names.index(following) - 1] if following else last
+            size = max(size for size in range(1, limit + 1) if len(images) % size == 0)
+            compute = functools.partial(self.compute, prepared, first=start, last=end)
+            outputs = lax.map(compute, images.reshape(-1, size, *images.shape[1:]))
+            activations.update({name: leaf.reshape(-1, *leaf.shape[2:]) for name, leaf in outputs.items()})
+            images = activations[end]
+        return activations
+
+    def compute(self, prepared: Any, images: jax.Array, first: str, last: str) -> OrderedDict[str, jax.Array]:
+        """Returns the activations of the stages from `first` to `last` from the input of `first`, on a CPU."""
+        activations: Any = self.apply(prepared, images, first=first, last=last)
         return activations
 
 
@@ -110,7 +145,7 @@ class Backbone:
     name: str  # in configs
     module: StagedNetwork
     layouts: Mapping[str, Layout]  # of weight files that fit, by name
-    version: int = 1  # increased with every change of the activations; stored features of other versions are not used
+    version: int = 2  # increased with every change of the activations; stored features of other versions are not used
 
     @property
     def stages(self) -> tuple[str, ...]:

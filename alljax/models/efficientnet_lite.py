@@ -7,13 +7,21 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 
 from alljax.models.backbones import Layout, Rules, StagedNetwork, register
-from alljax.models.fast_depthwise import convolve, fold, inverted_residual, pointwise, relu6, run_stages
+from alljax.models.fast_depthwise import (
+    channels_first,
+    channels_last,
+    convolve,
+    fold,
+    inverted_residual,
+    pointwise,
+    relu6,
+)
 from alljax.models.layers import BatchNorm, BatchNormContext, Conv, Stage, tensorflow_same_padding
 
 STAGES = (
@@ -28,12 +36,7 @@ STAGES = (
 """(number of blocks, kernel size, stride of the first block, expansion, output channels) of each stage."""
 
 WIDTHS = {"stem": 32} | {f"stage{number}": stage[-1] for number, stage in enumerate(STAGES, start=1)} | {"head": 1280}
-
-
 EPS = 1e-3  # of batch normalization
-
-LARGE_STAGES = 6
-"""So many stages have activations so large that few images are computed at once on a CPU."""
 
 
 class ConvNorm(nn.Module):
@@ -78,6 +81,7 @@ class EfficientNetLite0(StagedNetwork):
     """Stages: ``stem``, ``stage1`` … ``stage7`` (linear output of the last block), ``head`` (1×1, 1280 channels)."""
 
     widths = WIDTHS
+    images_at_once: ClassVar = {"stem": 2, "stage6": 8}
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         self.stem = ConvNorm(32, 3, 2)
@@ -90,11 +94,14 @@ class EfficientNetLite0(StagedNetwork):
         """Returns the weights in the form that `on_cpu` expects."""
         return fold(variables["params"], variables["batch_stats"], EPS)
 
-    def on_cpu(self, prepared: Any, images: jax.Array, last: str) -> OrderedDict[str, jax.Array]:
-        """Returns what a call does, for prepared weights and float32 images (B, S, S, 3)."""
-        names = list(self.widths)
-        stages = {name: partial(_stage, name, prepared[name]) for name in names[: names.index(last) + 1]}
-        return run_stages(stages, images, LARGE_STAGES)
+    def compute(self, prepared: Any, images: jax.Array, first: str, last: str) -> OrderedDict[str, jax.Array]:
+        """Returns the activations of the stages from `first` to `last`, for prepared weights."""
+        names, activations = list(self.widths), OrderedDict[str, jax.Array]()
+        x = images if first == "stem" else channels_first(images)
+        for name in names[names.index(first) : names.index(last) + 1]:
+            x = _stage(name, prepared[name], x)
+            activations[name] = channels_last(x)
+        return activations
 
 
 def _stage(name: str, layers: Any, x: jax.Array) -> jax.Array:

@@ -6,14 +6,12 @@ per core, against 25 with channels last and 1 with `lax.conv_general_dilated`). 
 
 - within a fused loop all arrays have one shape: a reshape inside takes 3–10 times as long, hence the barriers;
 - temporaries of a program stay below 32 MB, above which every call gets fresh pages from the operating system (6 times
-  as long): `run_stages` computes few images at once;
+  as long): few images are computed at once (`alljax.models.backbones.StagedNetwork.images_at_once`);
 - `lax.map` hoists constant buffers out of the loop and copies them at every step: zeros are derived from the data.
 """
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,9 +21,6 @@ from jax import lax
 
 Layer = tuple[jax.Array, jax.Array]
 """Kernel (K, k·k·C), or (C, k·k) if depthwise, and bias (K,) of a convolution; batch normalization is folded."""
-
-Stage = Callable[[jax.Array], jax.Array]
-"""Maps (C, S, S, N), in the first stage images (N, S, S, 3), to (K, s, s, N)."""
 
 
 class Window(NamedTuple):
@@ -62,8 +57,7 @@ def convolve(images: jax.Array, layer: Layer, stride: int, before: int) -> jax.A
     kernel_size, side = math.isqrt(layer[0].shape[1] // channels), -(-size // stride)
     cells = side + (kernel_size - 1) // stride  # the padded image consists of cells of stride × stride pixels
     padding = (before, cells * stride - size - before)
-    x = lax.optimization_barrier(images.transpose(3, 1, 2, 0))
-    x = lax.optimization_barrier(jnp.pad(x, ((0, 0), padding, padding, (0, 0))))
+    x = lax.optimization_barrier(jnp.pad(channels_first(images), ((0, 0), padding, padding, (0, 0))))
     x = x.reshape(channels, cells, stride, cells, stride, count)
     planes = lax.optimization_barrier(jnp.stack([x[:, :, i, :, j] for i in range(stride) for j in range(stride)]))
     taps = []
@@ -135,32 +129,11 @@ def inverted_residual(x: jax.Array, block: Mapping[str, Layer], stride: int, bef
     return lax.optimization_barrier(outputs).reshape(-1, side, side, images)
 
 
-def run_stages(stages: Mapping[str, Stage], images: jax.Array, large: int) -> OrderedDict[str, jax.Array]:
-    """Applies stages one after the other to images (N, S, S, 3); returns the activation (N, s, s, K) of each.
-
-    The first `large` stages compute two images of 224 px at once, the later ones eight.
-    """
-    at_once = 1 << max(0, int(math.log2(2 * 224**2 / images.shape[1] ** 2)))
-    functions = list(stages.values())
-    x = images.reshape(-1, math.gcd(len(images), at_once), *images.shape[1:])
-    outputs = lax.map(partial(_apply, functions[:large]), x)
-    if functions[large:]:
-        outputs += lax.map(partial(_apply, functions[large:]), _regroup(outputs[-1], 4 * at_once))
-    activations = [x.transpose(0, 4, 2, 3, 1).reshape(-1, *x.shape[2:4], x.shape[1]) for x in outputs]
-    return OrderedDict(zip(stages, activations, strict=True))
+def channels_first(images: jax.Array) -> jax.Array:
+    """Maps (N, S, S, C) to (C, S, S, N)."""
+    return lax.optimization_barrier(images.transpose(3, 1, 2, 0))
 
 
-def _apply(functions: Sequence[Stage], x: jax.Array) -> list[jax.Array]:
-    outputs = []
-    for function in functions:
-        x = function(x)
-        outputs.append(x)
-    return outputs
-
-
-def _regroup(x: jax.Array, limit: int) -> jax.Array:
-    """Joins groups of images, (groups, C, S, S, n), to larger ones of at most `limit` images."""
-    groups, *shape, images = x.shape
-    joined = math.gcd(groups * images, limit) // images
-    x = x.reshape(groups // joined, joined, *shape, images).transpose(0, 2, 3, 4, 1, 5)
-    return x.reshape(groups // joined, *shape, joined * images)
+def channels_last(x: jax.Array) -> jax.Array:
+    """Maps (C, S, S, N) to (N, S, S, C)."""
+    return x.transpose(3, 1, 2, 0)

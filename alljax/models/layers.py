@@ -3,6 +3,7 @@
 Flax's ``padding="SAME"`` pads unevenly for a stride of 2, as TensorFlow does: wrong for VGG and ResNet weights.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from alljax.models import fast_cpu
+
+PREPARED = "prepared"
+"""Flax collection of kernels that are transformed once, see `alljax.models.backbones.StagedNetwork.prepare`."""
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
 
@@ -36,8 +42,9 @@ def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padd
 
 
 class Conv(nn.Module):
-    """A convolution with explicit padding; on a CPU 1×1 are matrix products and depthwise ones shifted multiply-adds.
+    """A convolution with explicit padding.
 
+    On a CPU 3×3 are Winograd's, 1×1 matrix products, and depthwise ones sums of shifted products.
     The parameters are ``kernel`` (k, k, inputs, features), or (k, k, 1, inputs) if depthwise, and ``bias`` (features,).
     """
 
@@ -57,6 +64,10 @@ class Conv(nn.Module):
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32).astype(images.dtype)
 
         strides, groups, axes = (self.stride, self.stride), inputs if self.depthwise else 1, ("NHWC", "HWIO", "NHWC")
+        # Winograd's convolution is faster with at least 64 channels.
+        dense = (self.kernel_size, self.stride, padding) == (3, 1, ((1, 1), (1, 1))) and not self.depthwise
+        winograd = dense and inputs >= 64 and images.dtype == jnp.float32
+        product = self.kernel_size == 1 and padding == ((0, 0), (0, 0))
 
         def library(images: jax.Array, kernel: jax.Array) -> jax.Array:
             return lax.conv_general_dilated(
@@ -66,16 +77,41 @@ class Conv(nn.Module):
         def on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
             if self.depthwise:
                 return shifted_sum(images, kernel, self.stride, padding)
-            return jnp.einsum("bhwc,cd->bhwd", images[:, :: self.stride, :: self.stride], kernel[0, 0])
+            if product:
+                return jnp.einsum("bhwc,cd->bhwd", images[:, :: self.stride, :: self.stride], kernel[0, 0])
+            return fast_cpu.winograd(images, fast_cpu.transform_kernel(kernel))
 
-        if self.depthwise or (self.kernel_size == 1 and padding == ((0, 0), (0, 0))):
-            outputs: jax.Array = lax.platform_dependent(images, kernel, cpu=on_cpu, default=library)
+        if winograd and self.is_mutable_collection(PREPARED) and not self.is_initializing():
+            self.put_variable(PREPARED, "kernel", fast_cpu.transform_kernel(kernel))
+        if self.has_variable(PREPARED, "kernel"):
+            outputs: jax.Array = fast_cpu.winograd(images, self.get_variable(PREPARED, "kernel"))
+        elif self.depthwise or product or winograd:
+            outputs = lax.platform_dependent(images, kernel, cpu=on_cpu, default=library)
         else:
             outputs = library(images, kernel)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
             outputs += bias.reshape(1, 1, 1, -1).astype(images.dtype)
         return outputs
+
+
+def max_pool(images: jax.Array, size: int, stride: int, padding: int) -> jax.Array:
+    """Maximum of each window of (B, H, W, C), padded with −∞; on a CPU of strided slices, which XLA vectorizes."""
+
+    def library(images: jax.Array) -> jax.Array:
+        pooled: jax.Array = nn.max_pool(images, (size, size), (stride, stride), ((padding, padding),) * 2)
+        return pooled
+
+    def on_cpu(images: jax.Array) -> jax.Array:
+        for axis in (1, 2):
+            widths = [(padding * (axis == other),) * 2 for other in range(4)]
+            padded = jnp.pad(images, widths, constant_values=-jnp.inf)
+            last = (padded.shape[axis] - size) // stride * stride
+            slices = [lax.slice_in_dim(padded, first, first + last + 1, stride, axis) for first in range(size)]
+            images = lax.optimization_barrier(functools.reduce(jnp.maximum, slices))
+        return images
+
+    return lax.platform_dependent(images, cpu=on_cpu, default=library)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ Weights of one run in the other without an error and give meaningless features:
 
 import re
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
 
 from alljax.models.backbones import Layout, Rules, StagedNetwork, register
-from alljax.models.layers import BatchNorm, BatchNormContext, Conv, Stage
+from alljax.models.layers import BatchNorm, BatchNormContext, Conv, Stage, max_pool
 
 Variant = Literal["torchvision", "keras"]
 
@@ -39,7 +39,7 @@ class ConvNorm(nn.Module):
         use_bias = self.variant == "keras"
         images = Conv(self.features, self.kernel_size, self.stride, use_bias=use_bias, name="conv")(images)
         images = BatchNorm(MOMENTUM[self.variant], EPS[self.variant], name="norm")(images, context)
-        return nn.max_pool(nn.relu(images), (3, 3), (2, 2), ((1, 1), (1, 1))) if self.stem else images
+        return max_pool(nn.relu(images), 3, 2, 1) if self.stem else images
 
 
 class Bottleneck(nn.Module):
@@ -69,6 +69,7 @@ class ResNet50(StagedNetwork):
     """Stages: ``stem`` (with ReLU and 3×3 max pooling), ``stage1`` … ``stage4`` (torchvision's ``layer1`` …)."""
 
     widths = WIDTHS
+    images_at_once: ClassVar = {"stem": 1, "stage3": 8}
     variant: Variant
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it

@@ -1,10 +1,12 @@
 """VGG16 (Simonyan & Zisserman 2014, arXiv 1409.1556, configuration D)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 
 from alljax.models.backbones import Layout, Rules, StagedNetwork, register
-from alljax.models.layers import BatchNormContext, Conv
+from alljax.models.layers import BatchNormContext, Conv, max_pool
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # number of convolutions, channels
 WIDTHS = {f"block{number}": features for number, (_, features) in enumerate(BLOCKS, start=1)}
@@ -21,14 +23,14 @@ class Block(nn.Module):
         """Maps (B, H, W, C) to (B, ⌊H/2⌋, ⌊W/2⌋, features)."""
         for number in range(1, self.convolutions + 1):
             images = nn.relu(Conv(self.features, 3, use_bias=True, name=f"conv{number}")(images))
-        pooled: jax.Array = nn.max_pool(images, (2, 2), (2, 2))
-        return pooled
+        return max_pool(images, 2, 2, 0)
 
 
 class VGG16(StagedNetwork):
     """Stages: ``block1`` … ``block5``, each after its pooling (Keras's ``block5_pool``, torchvision's ``features``)."""
 
     widths = WIDTHS
+    images_at_once: ClassVar = {"block1": 1, "block4": 4}
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         for number, (convolutions, features) in enumerate(BLOCKS, start=1):

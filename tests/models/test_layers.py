@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from alljax.models import layers
-from alljax.models.layers import BatchNorm, BatchNormContext, Conv
+from alljax.models import fast_cpu, layers
+from alljax.models.layers import PREPARED, BatchNorm, BatchNormContext, Conv
 
 
 def draw(*shape: int) -> jax.Array:
@@ -47,13 +47,32 @@ def test_cpu_implementation(kernel_size: int, stride: int, padding: layers.Paddi
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max()), found, expected)
 
 
-@pytest.mark.parametrize("layer", [Conv(6, 3, padding=((1, 1), (1, 1)), depthwise=True), Conv(10, 1, stride=2)])
+@pytest.mark.parametrize("layer", [Conv(64, 3, depthwise=True), Conv(10, 1, stride=2), Conv(10, 3)])
 def test_implementation_depends_on_the_platform(layer: Conv) -> None:
-    images = draw(1, 8, 8, 6)
+    images = draw(1, 8, 8, 64)
     traced = jax.jit(layer.apply).trace(jax.eval_shape(layer.init, jax.random.key(0), images), images)
     for platform, count in {"cpu": 0, "cuda": 1, "tpu": 1}.items():
         program = traced.lower(lowering_platforms=(platform,)).as_text()
         assert program.count("stablehlo.convolution") == count, platform
+
+
+@pytest.mark.parametrize("size", [(16, 16), (13, 18), (7, 5), (1, 2)])
+@pytest.mark.parametrize("strip", [2**20, 1])
+def test_winograd(size: tuple[int, int], strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_cpu, "STRIP", strip)
+    images, layer = draw(2, *size, 64), Conv(8, 3)
+    variables = layer.init(jax.random.key(0), images)
+    prepared = {PREPARED: layer.apply(variables, images, mutable=[PREPARED])[1][PREPARED], **variables}
+    expected = nn.Conv(8, (3, 3), padding=1, use_bias=False).apply(variables, images)
+    for found in (layer.apply(variables, images), layer.apply(prepared, images)):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("size", "stride", "padding"), [(2, 2, 0), (3, 2, 1)])
+def test_max_pool(size: int, stride: int, padding: int) -> None:
+    images = draw(2, 9, 12, 6) - 3
+    expected = nn.max_pool(images, (size, size), (stride, stride), ((padding, padding),) * 2)
+    assert np.array_equal(layers.max_pool(images, size, stride, padding), expected)
 
 
 ROOT = frozenset({""})  # the path of a layer that is the root

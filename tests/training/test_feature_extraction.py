@@ -69,13 +69,13 @@ def test_each_image_is_read_once_for_all_devices(
     make = feature_extraction.make_extractor
 
     def make_spy(networks: list[Network]) -> Any:
-        extract = make(networks)
+        prepare, extract = make(networks)
 
         def spy(variables: Any, images: jax.Array) -> Any:
             devices.append(len(images.sharding.device_set))
             return extract(variables, images)
 
-        return spy
+        return prepare, spy
 
     monkeypatch.setattr(feature_extraction, "make_extractor", make_spy)
     counted = dataclasses.replace(dataset, read=lambda record: paths.append(record.path) or dataset.read(record))
