@@ -80,7 +80,7 @@ def _head_steps(job: Job, experiment: Experiment) -> Iterator[None]:
     rows = np.arange(HEAD_STEPS * config.train.batch_size)
     labels = (rows % experiment.num_classes).astype(np.int32)
     fold = make_fold_rows(config, labels, experiment.num_classes, [Fold(0, 0, rows, rows[:2])])[0]
-    trainer, runs = make_heads(job, fold, width, config.study.seeds)
+    trainer, runs = make_heads(job, fold, width)
     features, state = jnp.ones((len(rows), width)), trainer.init(runs.key)
     while True:
         state = jax.block_until_ready(trainer.train_epoch(state, runs, features, labels, fold, 0))

@@ -49,11 +49,13 @@ def note(inner: Inner, config: ConfigDict) -> str:
     )
 
 
-def make_rows(inner: Inner, config: ConfigDict, labels: np.ndarray, num_classes: int) -> list[FoldRows]:
-    """Returns the rows of all inner folds, padded to the same shapes, without validation rows."""
+def make_rows(
+    folds: Sequence[Fold], inner: Inner, config: ConfigDict, labels: np.ndarray, num_classes: int
+) -> tuple[list[FoldRows], list[FoldRows]]:
+    """Returns the rows of folds and of all their inner folds, these without validation, padded to the same shapes."""
     parts = [part for of_fold in inner for part in of_fold]
-    rows = make_fold_rows(config, labels, num_classes, parts) if parts else []
-    return [replace(of_part, validation=of_part.validation[:0]) for of_part in rows]
+    rows = make_fold_rows(config, labels, num_classes, [*folds, *parts])
+    return rows[: len(folds)], [replace(part, validation_count=np.int32(0)) for part in rows[len(folds) :]]
 
 
 def tune(

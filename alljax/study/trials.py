@@ -1,8 +1,11 @@
 """Trains the trials of one job: heads on features of a frozen backbone, or networks on images."""
 
+import contextlib
+import functools
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from alljax import progress
+from alljax import files, progress
 from alljax.data.loader import ImageReader
 from alljax.errors import ConfigError
 from alljax.study import inner_folds
@@ -20,9 +23,9 @@ from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.training import checkpoints, distributed
 from alljax.training.fine_tuning import FineTuner
-from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs
+from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs, select_runs
 from alljax.training.loop import FoldLoader, train
-from alljax.training.sampling import FoldRows, make_fold_rows
+from alljax.training.sampling import FoldRows
 from alljax.training.sharding import make_mesh
 from alljax.training.step import History, RunInputs
 
@@ -43,57 +46,78 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
     """Yields the trials of a job, of the study in `folder`, with their outcome, or an error if a head's loss is NaN."""
     first, labels, num_classes = job.trials[0], experiment.labels, experiment.num_classes
     features: Any = experiment.features(first) if job.frozen else experiment.images(first)
-    folds, started = make_fold_rows(job.config, labels, num_classes, experiment.folds(first)), time.perf_counter()
+    splits, started = experiment.folds(first), time.perf_counter()
     divided = experiment.inner_folds[first.split] if job.frozen else ()
-    parts = inner_folds.make_rows(divided, job.config, labels, num_classes)
+    folds, parts = inner_folds.make_rows(splits, divided, job.config, labels, num_classes)
     outcomes: list[Sequence[FoldOutcome]] = []
     inner: dict[str, list[np.ndarray]] = {trial.name: [] for trial in job.trials}
     errors: dict[str, ConfigError] = {}
-    accuracies: list[float] = []
-    subset = "validation" if len(experiment.folds(first)[0].validation) else "test"
+    accuracies: dict[int, float] = {}  # of each fold, in its last epoch so far
+    subset = "validation" if len(splits[0].validation) else "test"
     total = job.cost * len(folds) + job.config.train.epochs * len(parts)
 
-    def show(epochs: int, accuracy: float) -> None:
-        accuracies[len(outcomes) :] = [accuracy]  # in the last epoch of each fold before, and in this epoch
+    def fit(number: int) -> list[FoldOutcome]:
+        if not job.frozen:
+            return _fit_networks(tuner, features, folds[number], folder / "trials" / first.name)
+        return _fit_heads(job, features, labels, [*folds, *parts][number], functools.partial(show, number))
+
+    def show(number: int, epochs: int, accuracy: float) -> None:
+        if number >= len(folds):
+            return update(epochs)
+        accuracies[number] = accuracy
         of_folds = f" (mean of {len(accuracies)} folds)" if len(accuracies) > 1 else ""
-        update(epochs, f"{subset} accuracy {np.mean(accuracies):.3f}{of_folds}")
+        return update(epochs, f"{subset} accuracy {np.mean([*accuracies.values()]):.3f}{of_folds}")
 
     with progress.bar(f"heads {job.name}", total if job.frozen else 0, "epochs") as update:
         if not job.frozen:
             tuner = FineTuner(job.config, experiment.networks[first.name], num_classes, make_mesh(job.config))
-        for fold in folds:
-            if job.frozen:
-                outcomes.append(_fit_heads(job, features, labels, fold, show))
-            else:
-                outcomes.append(_fit_networks(tuner, features, fold, folder / "trials" / first.name))
-            for trial, outcome in zip(job.trials, outcomes[-1], strict=True):
-                if job.frozen and trial.name not in errors and (error := _diverged(trial, fold, outcome.history)):
-                    errors[trial.name] = error
-            if len(errors) == len(job.trials):
-                break
-        seconds = round(time.perf_counter() - started, 3)
-        for part in parts if len(errors) < len(job.trials) else ():
-            fitted = _fit_heads(job, features, labels, part, lambda epochs, accuracy: update(epochs), inner=True)
-            for trial, outcome in zip(job.trials, fitted, strict=True):
-                inner[trial.name].append(outcome.probabilities[0, : part.test_count])
-                if not np.isfinite(outcome.probabilities).all():
-                    errors.setdefault(trial.name, _error(trial, f"an inner fold of fold {part.fold}"))
+        threads = _threads(job, features.shape[1], num_classes) if job.frozen else 1
+        with contextlib.closing(_in_threads(fit, len(folds) + len(parts), threads)) as fitted:
+            for of_trials, fold in zip(fitted, [*folds, *parts], strict=True):
+                if len(outcomes) < len(folds):
+                    outcomes.append(of_trials)
+                    seconds = round(time.perf_counter() - started, 3)
+                for trial, outcome in zip(job.trials, of_trials, strict=True):
+                    if not fold.validation_count:
+                        inner[trial.name].append(outcome.probabilities[0, : fold.test_count])
+                    if job.frozen and (error := _diverged(trial, fold, outcome)):
+                        errors.setdefault(trial.name, error)
+                if len(errors) == len(job.trials):
+                    break
     for trial, of_trial in zip(job.trials, zip(*outcomes, strict=True), strict=True):
         yield trial, errors.get(trial.name) or Outcome(of_trial, inner[trial.name], seconds)
 
 
-def make_heads(job: Job, fold: FoldRows, num_features: int, seeds: int) -> tuple[HeadTrainer, RunInputs]:
-    """Returns what trains the heads of a job on a fold, and their runs, one per seed of the first `seeds`."""
+def _threads(job: Job, num_features: int, num_classes: int) -> int:
+    """Returns how many folds are trained at a time: on the CPU one per core, if they fit into memory."""
+    if jax.default_backend() != "cpu":
+        return 1
+    return min(files.cpu_cores(), HeadTrainer(job.config, num_classes, num_features).side_by_side)
+
+
+def _in_threads(function: Callable[[int], Any], count: int, threads: int) -> Generator[Any]:
+    """Yields the results for 0, …, `count` − 1 in order, computed in threads that end with it."""
+    if threads == 1:
+        yield from map(function, range(count))
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(function, range(count))
+
+
+def make_heads(job: Job, fold: FoldRows, num_features: int) -> tuple[HeadTrainer, RunInputs]:
+    """Returns what trains the heads of a job on a fold, and their runs, one per seed."""
     trainer = HeadTrainer(job.config, len(fold.class_weights), num_features)  # compiled once for equal settings
-    return trainer, make_runs(fold_keys(job.config, fold)[:seeds], [job.config] * seeds, fold)
+    return trainer, make_runs(fold_keys(job.config, fold), [job.config] * job.config.study.seeds, fold)
 
 
 def _fit_heads(
-    job: Job, features: Any, labels: np.ndarray, fold: FoldRows, show: Callable[[int, float], None], inner: bool = False
+    job: Job, features: Any, labels: np.ndarray, fold: FoldRows, show: Callable[[int, float], None]
 ) -> list[FoldOutcome]:
-    """Trains the heads of a job on a fold, on an `inner` fold one of the first seed; returns an outcome per trial."""
-    seeds = 1 if inner else job.config.study.seeds
-    trainer, runs = make_heads(job, fold, features.shape[1], seeds)
+    """Trains the heads of a job on a fold, on an inner fold one of the first seed; returns an outcome per trial."""
+    inner = not fold.validation_count
+    trainer, runs = make_heads(job, fold, features.shape[1])
+    if inner:
+        runs = select_runs(runs, np.arange(1))
     epochs = [trial.config.train.epochs for trial in job.trials]
     outcomes = trainer.train(epochs, runs, features, labels, fold, show)
     if inner or not job.config.study.checkpoints:  # large heads of many folds would fill the memory
@@ -146,9 +170,12 @@ def _fold_in(seeds: jax.Array, numbers: jax.Array) -> jax.Array:
     return keys
 
 
-def _diverged(trial: Trial, fold: FoldRows, history: History) -> ConfigError | None:
+def _diverged(trial: Trial, fold: FoldRows, outcome: FoldOutcome) -> ConfigError | None:
     """Returns an error with the first epoch and seed in which the loss of a head became NaN; None if it did not."""
-    bad = np.argwhere(~np.isfinite(history.train_loss + history.val_loss).T)
+    if not fold.validation_count:
+        finite = np.isfinite(outcome.probabilities).all()
+        return None if finite else _error(trial, f"an inner fold of fold {fold.fold}")
+    bad = np.argwhere(~np.isfinite(outcome.history.train_loss + outcome.history.val_loss).T)
     if not len(bad):
         return None
     epoch, seed = bad[0]

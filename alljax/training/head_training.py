@@ -1,6 +1,7 @@
 """Frozen mode: training of classifier heads on features of a frozen backbone, which are computed once.
 
-All runs of a fold (seeds, and trials that differ in numbers only) make the steps of an epoch in one compiled call.
+All runs of a fold (seeds, and trials that differ in numbers only) make the steps of an epoch in one compiled call; on
+the CPU, where one run after another is as fast, `study.trials` trains several folds at a time in threads.
 Features are a JAX array, or a NumPy array that is mapped from a file and read in blocks, because flattened activations
 of a data set can exceed the memory.  Both ways make the same steps on the same images in the same order.
 """
@@ -20,7 +21,7 @@ from alljax import files, interrupts
 from alljax.data.loader import device_memory
 from alljax.models.head import Head
 from alljax.training import step as steps
-from alljax.training.optimizers import NUMBERS, hyperparameters_of, learning_rate
+from alljax.training.optimizers import NUMBERS, Hyperparameters, hyperparameters_of, learning_rate
 from alljax.training.sampling import FoldRows, batch_size, epoch_order, steps_per_epoch
 from alljax.training.step import Batch, History, Metrics, Parameters, RunInputs, TrainState
 
@@ -57,10 +58,18 @@ def make_runs(keys: jax.Array, trials: Sequence[ConfigDict], fold: FoldRows) -> 
     return RunInputs(keys, weights, jax.tree.map(lambda *of_runs: np.stack(of_runs), *numbers))
 
 
+@jax.jit
+def select_runs(runs: RunInputs, rows: np.ndarray) -> RunInputs:
+    """Returns the runs at `rows`, int (n,)."""
+    chosen: RunInputs = jax.tree.map(lambda leaf: leaf[rows], runs)
+    return chosen
+
+
 class HeadTrainer:
     """Trains the heads of R runs at a time on the features of one fold.
 
-    Trainers with equal `compile_key` and shapes are equal and share their compiled functions.
+    Trainers with equal `compile_key` and shapes are equal and share their compiled functions; those that do not depend
+    on the optimizer are shared by all.
     """
 
     def __init__(self, config: ConfigDict, num_classes: int, num_features: int) -> None:
@@ -68,7 +77,7 @@ class HeadTrainer:
         self._identity = compile_key(config), num_classes, num_features
         self._config, self._num_classes, self._num_features = config, num_classes, num_features
         self._head = Head(config.model.hidden, num_classes, config.model.dropout)
-        self._step = steps.make_train_step(config, self._apply)
+        self._step = steps.make_train_step(config, functools.partial(_apply, self._head))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, HeadTrainer) and self._identity == other._identity
@@ -82,7 +91,7 @@ class HeadTrainer:
     ) -> list[FoldOutcome]:  # fmt: skip
         """Returns the outcome after each number of epochs.
 
-        As many runs are trained side by side as fit into memory with parameters and two moments.
+        On an accelerator as many runs are trained side by side as fit into memory, on the CPU one.
 
         Args:
             epochs: ascending.
@@ -92,23 +101,29 @@ class HeadTrainer:
             fold: training, validation and test rows. Without validation rows there are no curves.
             update: called with the number of epochs done, over all runs, and the mean accuracy on the validation rows.
         """
-        hidden, memory = self._config.model.hidden, device_memory() or files.host_memory()
-        num_parameters = (self._num_features + 1) * hidden + (hidden + 1) * self._num_classes
-        side_by_side = max(1, memory // (4 * 3 * num_parameters))
-        groups = np.array_split(np.arange(len(runs.key)), -(-len(runs.key) // side_by_side))
-        if len(groups) > 1:
-            selected = [jax.tree.map(lambda leaf, group=group: leaf[group], runs) for group in groups]
-            outcomes = [self.train(epochs, group, features, labels, fold, update) for group in selected]
+        size = 1 if jax.default_backend() == "cpu" else self.side_by_side
+        if len(runs.key) > size:
+            accuracies: dict[int, float] = {}
+
+            def train_group(group: np.ndarray) -> list[FoldOutcome]:
+                def show(number: int, accuracy: float) -> None:
+                    accuracies[group[0]] = accuracy
+                    update(number, float(np.mean([*accuracies.values()])))
+
+                return self.train(epochs, select_runs(runs, group), features, labels, fold, show)
+
+            groups = np.array_split(np.arange(len(runs.key)), -(-len(runs.key) // size))
+            outcomes = map(train_group, groups)
             return [jax.tree.map(lambda *leaves: np.concatenate(leaves), *each) for each in zip(*outcomes, strict=True)]
         state, history, found = self.init(runs.key), [], []
         num_steps = steps_per_epoch(self._config, fold)
         for epoch in range(epochs[-1]):
             state = self.train_epoch(state, runs, features, labels, fold, epoch)
-            if len(fold.validation):
+            if fold.validation_count:
                 rows = fold.validation, fold.validation_count
                 validation, _ = self.evaluate(state.eval_params, features, labels, *rows)
                 loss, accuracy = jax.device_get(state.metrics).means
-                rate = np.asarray(learning_rate(self._config, runs.hyperparameters, (epoch + 1) * num_steps - 1))
+                rate = np.asarray(self._rates(runs.hyperparameters, (epoch + 1) * num_steps - 1))
                 history.append(History(rate, loss, accuracy, *validation.means))
             interrupts.check()
             update(len(runs.key), float(history[-1].val_accuracy.mean()) if history else np.nan)
@@ -119,16 +134,26 @@ class HeadTrainer:
                 found.append(FoldOutcome(params, curves, probabilities))
         return found
 
-    @functools.partial(jax.jit, static_argnums=0)
+    @property
+    def side_by_side(self) -> int:
+        """The number of runs whose parameters, gradients and two moments fit into memory, at least 1."""
+        hidden, memory = self._config.model.hidden, device_memory() or files.host_memory()
+        num_parameters = (self._num_features + 1) * hidden + (hidden + 1) * self._num_classes
+        return max(1, memory // (4 * 4 * num_parameters))
+
     def init(self, keys: jax.Array) -> TrainState:
         """Returns the states of runs before the first step, (R, …)."""
+        return self._first_states(_init(self._head, self._num_features, keys))
 
-        def init(key: jax.Array) -> TrainState:
-            key = jax.random.fold_in(key, steps.INIT)
-            params = self._head.init(key, jnp.zeros((1, self._num_features)))["params"]
-            return steps.init_state(self._config, flatten_dict(params, sep="/"))
+    @functools.partial(jax.jit, static_argnums=0)
+    def _rates(self, hyperparameters: Hyperparameters, step: Any) -> jax.Array:
+        """Returns the learning rate of each run at a step, (R,)."""
+        rates: jax.Array = learning_rate(self._config, hyperparameters, step)
+        return rates
 
-        return over_runs(init, keys)
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def _first_states(self, params: Parameters) -> TrainState:
+        return jax.vmap(functools.partial(steps.init_state, self._config))(params)
 
     def train_epoch(
         self, state: TrainState, runs: RunInputs, features: Any, labels: np.ndarray, fold: FoldRows, epoch: int
@@ -136,7 +161,7 @@ class HeadTrainer:
         """Trains all runs for one epoch, counted from 0; takes the memory of the old state."""
         size, num_runs = batch_size(self._config, fold), len(runs.key)
         num_steps = steps_per_epoch(self._config, fold)
-        orders = self._orders(runs.key, epoch, labels, fold)
+        orders = _orders(self._config.train.sampling == "balanced", runs.key, epoch, labels, fold)
         state = state.replace(metrics=Metrics.zero(num_runs))  # type: ignore[attr-defined]
         if isinstance(features, jax.Array):
             return self._train_steps(state, runs, (features, labels, orders), fold, 0, num_steps)
@@ -147,16 +172,6 @@ class HeadTrainer:
             inputs = _read(features, labels, padded[:, first * size : (first + per_block) * size])
             state = self._train_steps(state, runs, inputs, fold, first, min(per_block, num_steps - first))
         return state
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _orders(self, keys: jax.Array, epoch: Any, labels: jax.Array, fold: FoldRows) -> jax.Array:
-        """Returns the rows of an epoch in order, int32 (R, T), padding last."""
-
-        def order(key: jax.Array) -> jax.Array:
-            key = jax.random.fold_in(jax.random.fold_in(key, steps.SHUFFLE), epoch)
-            return epoch_order(key, fold, labels, self._config.train.sampling == "balanced")
-
-        return over_runs(order, keys)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def _train_steps(
@@ -190,26 +205,50 @@ class HeadTrainer:
         outputs = []
         for block, mask in zip(blocks, masks, strict=True):
             inputs = (features, labels, block) if on_device else _read(features, labels, block)
-            outputs.append(self._evaluate(params, inputs, mask))
+            outputs.append(_evaluate(self._head, params, inputs, mask))
         metrics, probabilities = zip(*jax.device_get(outputs), strict=True)
         return jax.tree.map(lambda *parts: sum(parts), *metrics), np.concatenate(probabilities, 1)[:, : len(rows)]
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def _evaluate(self, params: Parameters, inputs: Inputs, mask: jax.Array) -> tuple[Metrics, jax.Array]:
-        features, labels, rows = inputs
 
-        def evaluate(head: Parameters) -> tuple[Metrics, jax.Array]:
-            logits, _ = self._apply(head, {}, features[rows], mask, None)
-            return Metrics.of(logits, labels[rows], mask), jax.nn.softmax(logits)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _init(head: Head, num_features: int, keys: jax.Array) -> Parameters:
+    """Returns the parameters of runs before the first step, (R, …)."""
 
-        return over_runs(evaluate, params)
+    def init(key: jax.Array) -> Parameters:
+        params = head.init(jax.random.fold_in(key, steps.INIT), jnp.zeros((1, num_features)))["params"]
+        flat: Parameters = flatten_dict(params, sep="/")
+        return flat
 
-    def _apply(
-        self, params: Parameters, batch_stats: Any, inputs: jax.Array, mask: jax.Array, keys: jax.Array | None
-    ) -> tuple[jax.Array, Any]:
-        del mask
-        logits: Any = self._head.apply({"params": unflatten_dict(dict(params), sep="/")}, inputs, keys)
-        return logits, batch_stats
+    return over_runs(init, keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _orders(balanced: bool, keys: jax.Array, epoch: Any, labels: jax.Array, fold: FoldRows) -> jax.Array:
+    """Returns the rows of an epoch in order, int32 (R, T), padding last."""
+
+    def order(key: jax.Array) -> jax.Array:
+        return epoch_order(jax.random.fold_in(jax.random.fold_in(key, steps.SHUFFLE), epoch), fold, labels, balanced)
+
+    return over_runs(order, keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate(head: Head, params: Parameters, inputs: Inputs, mask: jax.Array) -> tuple[Metrics, jax.Array]:
+    features, labels, rows = inputs
+
+    def evaluate(params: Parameters) -> tuple[Metrics, jax.Array]:
+        logits, _ = _apply(head, params, {}, features[rows], mask, None)
+        return Metrics.of(logits, labels[rows], mask), jax.nn.softmax(logits)
+
+    return over_runs(evaluate, params)
+
+
+def _apply(
+    head: Head, params: Parameters, batch_stats: Any, inputs: jax.Array, mask: jax.Array, keys: jax.Array | None
+) -> tuple[jax.Array, Any]:
+    del mask
+    logits: Any = head.apply({"params": unflatten_dict(dict(params), sep="/")}, inputs, keys)
+    return logits, batch_stats
 
 
 def _read(features: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Inputs:

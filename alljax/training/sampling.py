@@ -23,7 +23,7 @@ class FoldRows:
     test: Any
     test_count: Any
     validation: Any  # the test rows if the fold has no validation rows: then the curves are theirs, as in the paper
-    validation_count: Any
+    validation_count: Any  # 0 for an inner fold, which has no curves
     class_weights: Any  # float32 (C,)
     repeat: Any  # from 0, as is fold
     fold: Any

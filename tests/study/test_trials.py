@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,13 +13,16 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from alljax import config as configs
+from alljax import files
 from alljax.config import default_config
 from alljax.data.splits import Fold
+from alljax.errors import DataError, Stopped
 from alljax.study import sweep
 from alljax.study.experiment import open_experiment
 from alljax.study.predict import predict, write_features
 from alljax.study.run import run_study
 from alljax.study.trials import fold_keys, train_job
+from alljax.training.head_training import HeadTrainer
 from alljax.training.sampling import make_fold_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,9 +58,9 @@ def test_compilations_do_not_depend_on_the_numbers_of_folds_and_seeds(
             list(train_job(job, experiment, tmp_path))
         counts.append(sorted(compilations[before:]))
     assert counts[1] == counts[2]
-    programs = ["jit(_evaluate)", "jit(_orders)", "jit(_train_steps)", "jit(init)"]
+    programs = ["jit(_evaluate)", "jit(_first_states)", "jit(_init)", "jit(_orders)", "jit(_train_steps)"]
     found = Counter(name for name in counts[2] if name in programs)
-    assert found == dict.fromkeys(programs, 2), "for all seeds, and for one in inner folds"
+    assert found == dict.fromkeys(programs, 1), "for all folds, inner folds and seeds"
 
 
 @pytest.mark.parametrize(("validation", "name"), [(0.0, "test"), (0.3, "validation")])
@@ -70,19 +74,51 @@ def test_progress_shows_the_mean_over_folds_under_its_name(
     assert f"{name} accuracy {mean:.3f} (mean of 3 folds)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("file", "heads"), [("quickstart.py", 4), ("paper.py:toy", 4)])
-def test_compilations_of_a_config(
-    file: str, heads: int, tmp_path: Path, compilations: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("split", [{}, {"split__validation": 0.3}])
+def test_threads_do_not_change_results(
+    split: dict[str, float], toy_config: Callable[..., ConfigDict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Heads compile once per optimizer, width of the features and number (seeds; one for inner folds)."""
+    """Also with inner folds, whose rows are padded to the length of those of the folds."""
+    config = toy_config(split__folds=3, study__seeds=2, evaluation__inner_folds=2, **split)
+    for cores in (1, 3):
+        monkeypatch.setattr(files, "cpu_cores", lambda cores=cores: cores)
+        run_study(config, tmp_path / str(cores))
+    for name in ("predictions.csv", "inner_predictions.csv", "history.csv"):
+        one, three = (next(tmp_path.glob(f"{cores}/trials/*/{name}")).read_bytes() for cores in (1, 3))
+        assert one == three
+
+
+@pytest.mark.parametrize("error", [DataError("unreadable"), Stopped("stopped")])
+def test_an_error_in_a_thread_arrives_in_the_caller(
+    error: Exception, toy_config: Callable[..., ConfigDict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = toy_config(split__folds=4)
+
+    def train(self: HeadTrainer, *arguments: Any) -> None:
+        raise error
+
+    trials = sweep.expand(config)
+    experiment = open_experiment(config, trials)
+    monkeypatch.setattr(files, "cpu_cores", lambda: 2)
+    monkeypatch.setattr(HeadTrainer, "train", train)
+    with pytest.raises(type(error), match=str(error)):
+        list(train_job(*sweep.jobs(trials), experiment, tmp_path))
+
+
+@pytest.mark.parametrize(("file", "widths"), [("quickstart.py", 1), ("paper.py:toy", 2)])
+def test_compilations_of_a_config(
+    file: str, widths: int, tmp_path: Path, compilations: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads compile once per width of the features, their steps and state also once per optimizer."""
     monkeypatch.setenv("ALLJAX_CACHE_DIR", str(tmp_path / "cache"))
     sizes = {"data.synthetic.images": 96, "data.synthetic.image_size": 64, "preprocessing.image_size": 64}
     config = configs.vary(configs.load(f"{ROOT}/configs/{file}"), sizes)
     jax.clear_caches()
     run_study(config, tmp_path / "run")
     counts = Counter(compilations)
-    of_heads = {f"jit({name})": heads for name in ("init", "_orders", "_train_steps", "_evaluate")}
-    expected = of_heads | {f"jit({name})": 1 for name in ("extract", "_fold_in")}
+    of_steps = {f"jit({name})": 2 * widths for name in ("_first_states", "_train_steps")}
+    of_heads = {f"jit({name})": widths for name in ("_init", "_evaluate")}
+    expected = of_steps | of_heads | {f"jit({name})": 1 for name in ("extract", "_fold_in", "_orders")}
     assert {name: counts[name] for name in expected} == expected
 
 

@@ -113,7 +113,7 @@ def test_same_seed_same_bits(config: ConfigDict) -> None:
 def test_short_training_is_the_beginning_of_a_long_one(config: ConfigDict) -> None:
     calls: list[int] = []
     short, long = train(config, epochs=(3, 5), update=lambda epochs, accuracy: calls.append(epochs))
-    assert calls == [2] * 5, "one epoch of two runs each"
+    assert calls == [1] * 10, "one epoch of one run each"
     assert long.history.train_loss.shape == (2, 5)
     assert_same(long.history.train_loss[:, :3], short.history.train_loss)
     assert_same(train(config, epochs=(3,)), [short])
@@ -142,7 +142,6 @@ def test_validation_rows_differ_from_test_rows(config: ConfigDict) -> None:
 
 def test_runs_side_by_side_as_on_an_accelerator(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     in_sequence = train(config, epochs=(2, 4))
-    config.train.label_smoothing = 1e-9  # has no effect, but trainers that are equal would share what is compiled
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert_same(train(config, epochs=(2, 4)), in_sequence, 2e-5)
 
@@ -150,12 +149,13 @@ def test_runs_side_by_side_as_on_an_accelerator(config: ConfigDict, monkeypatch:
 def test_only_as_many_runs_as_fit_into_memory(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"seeds": 3, "epochs": (1, 2), "rates": (1e-2, 1e-3, 1e-1)}
     expected = train(config, **options)
-    size = 12 * ((WIDTH + 1) * HIDDEN + (HIDDEN + 1) * CLASSES)
+    size = 16 * ((WIDTH + 1) * HIDDEN + (HIDDEN + 1) * CLASSES)
     monkeypatch.setattr(files, "host_memory", lambda: 2 * size + 1)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     lengths: list[int] = []
     grouped = train(config, **options, update=lambda runs, note: lengths.append(runs))
     assert lengths == [2, 2, 1, 1]
-    assert_same(grouped, expected)
+    assert_same(grouped, expected, 2e-5)
 
 
 @pytest.mark.parametrize("on_device", [True, False])
@@ -169,7 +169,7 @@ def test_folds_and_numbers_do_not_compile_again(
     jax.clear_caches()
     for number in range(2):
         train(config, number, folds=folds, epochs=(2, 4), on_device=on_device)
-    programs = ["jit(_evaluate)", "jit(_orders)", "jit(_train_steps)", "jit(init)"]
+    programs = ["jit(_evaluate)", "jit(_first_states)", "jit(_init)", "jit(_orders)", "jit(_train_steps)"]
     assert [name for name in sorted(compilations) if name in programs] == programs
     before = len(compilations)
     for number in range(5):
