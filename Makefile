@@ -1,10 +1,10 @@
-# make demo   make test   make test-all   make lint
+# make demo   make test   make test-all   make lint   make bench
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all bench lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/alljax study --config=configs/quickstart.py --workdir=runs/quickstart
@@ -19,6 +19,10 @@ test: $(VENV)/.dev
 # Also kills processes, runs Slurm, Chromium and LaTeX where they are installed, and measures at full scale.
 test-all: test
 	$(BIN)/pytest -m "long or system" $(PYTEST_ARGUMENTS)
+
+# Beside PyTorch, ONNX Runtime and Keras: docs/performance.md. BENCH_ARGUMENTS="--parts=features --quick"
+bench: $(VENV)/.dev
+	$(BIN)/python tests/benchmarks/bench.py $(BENCH_ARGUMENTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
