@@ -33,7 +33,7 @@ def exists(path: Path) -> bool:
 
 
 def open_intact(path: Path) -> IO[bytes] | None:
-    """Opens a file; None if it is missing or damaged."""
+    """Opens a file; None if it is missing or damaged.  All of it is read, about half a second per GB."""
     try:
         expected, file = _checksum(path).read_bytes()[:64], path.open("rb")
     except OSError:

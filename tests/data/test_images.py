@@ -178,6 +178,21 @@ def test_not_antialiased_equals_jax(data: st.DataObject, shape: tuple[int, int, 
     assert np.abs(resized(image, size, "bilinear", False) - np.clip(expected, 0, 255)).max() < 0.51
 
 
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), shape=st.sampled_from(((450, 450, 224), (450, 300, 65), (90, 64, 9), (31, 5, 50))))
+def test_rectangles_and_bands_do_not_change_bits(data: st.DataObject, shape: tuple[int, int, int]) -> None:
+    *lengths, size = shape
+    image = data.draw(cells(*lengths))
+    expected = np.asarray(image, np.float32)
+    for axis, length in enumerate(expected.shape[:2]):
+        centers = ((np.arange(size) + 0.5) * length / size - 0.5).clip(0, length - 1)
+        first = np.floor(centers).astype(int)
+        weight = np.expand_dims((centers - first), (1 - axis, 2))
+        after = expected.take((first + 1).clip(max=length - 1), axis) * (1 - np.abs(weight - 1)).astype(np.float32)
+        expected = expected.take(first, axis) * (1 - weight).astype(np.float32) + after
+    assert np.array_equal(resized(image, size, "bilinear", False), np.rint(expected))
+
+
 @pytest.mark.real
 def test_real_images_equal_pillow(cnmc_zip) -> None:
     dataset = cnmc.read_cnmc(Archive(cnmc_zip))
