@@ -115,7 +115,8 @@ class StagedNetwork(nn.Module):
 
     def prepare(self, variables: Any) -> Any:
         """Returns the variables in the form that `on_cpu` needs; transforms kernels once."""
-        return {**variables, **self.apply(variables, jnp.zeros((1, 64, 64, 3)), mutable=[PREPARED])[1]}
+        transform = jax.jit(lambda variables: self.apply(variables, jnp.zeros((1, 64, 64, 3)), mutable=[PREPARED])[1])
+        return {**variables, **transform(variables)}
 
     def on_cpu(self, prepared: Any, images: jax.Array, last: str) -> OrderedDict[str, jax.Array]:
         """Returns what a call does, computed in chunks of images, see `images_at_once`."""

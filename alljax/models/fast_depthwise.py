@@ -38,11 +38,14 @@ class Window(NamedTuple):
 
 
 def fold(params: Mapping[str, Any], statistics: Mapping[str, Any], eps: float) -> Any:
-    """Returns the tree of modules with a `Layer` in the place of each pair of ``conv`` and ``norm``."""
+    """Returns the tree of modules with a `Layer` in the place of each pair of ``conv`` and ``norm``.
+
+    NumPy arrays stay such: compiling so many small operations would take seconds.
+    """
     if "conv" not in params:
         return {name: fold(params[name], statistics[name], eps) for name in params}
     kernel, norm, running = params["conv"]["kernel"], params["norm"], statistics["norm"]
-    factor = lax.rsqrt(running["var"] + eps) * norm["scale"]
+    factor = norm["scale"] / (running["var"] + eps) ** 0.5
     return kernel.reshape(-1, kernel.shape[-1]).T * factor[:, None], norm["bias"] - running["mean"] * factor
 
 

@@ -191,10 +191,10 @@ def feature_blocks(
 def make_extractor(
     networks: tuple[Network, ...],
 ) -> tuple[Callable[[Any], Any], Callable[[Any, jax.Array], list[jax.Array]]]:
-    """Returns two compiled functions for networks that differ in ``stage`` and ``pool`` only.
+    """Returns two functions for networks that differ in ``stage`` and ``pool`` only.
 
-    The first prepares the variables once, the second maps them and uint8 (B, S, S, 3) to float32 features (B, D) of
-    each network, in one pass through the deepest.
+    The first prepares the variables once, the second, compiled, maps them and uint8 (B, S, S, 3) to float32 features
+    (B, D) of each network, in one pass through the deepest.
     """
     first = networks[0]
     deepest = max((network.stage for network in networks), key=first.backbone.stages.index)
@@ -209,7 +209,7 @@ def make_extractor(
     devices, data = jax.local_devices(), PartitionSpec("data")
     mesh = jax.make_mesh((len(devices),), ("data",), devices=devices)
     shards = jax.shard_map(extract, mesh=mesh, in_specs=(PartitionSpec(), data), out_specs=data)
-    return jax.jit(module.prepare) if on_cpu else lambda variables: variables, jax.jit(shards)
+    return module.prepare if on_cpu else lambda variables: variables, jax.jit(shards)
 
 
 def _pass_of(network: Network) -> Network:

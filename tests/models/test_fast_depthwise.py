@@ -86,7 +86,7 @@ def seeded_variables() -> Any:
 
 def assert_equal_stages(variables: Any, images: Any) -> None:
     expected = jax.jit(LITE.apply)(variables, images)
-    ours = jax.jit(LITE.on_cpu, static_argnums=2)(jax.jit(LITE.prepare)(variables), images, "head")
+    ours = jax.jit(LITE.on_cpu, static_argnums=2)(LITE.prepare(variables), images, "head")
     assert list(ours) == list(expected)
     for stage, activation in ours.items():
         assert_close(activation, expected[stage])

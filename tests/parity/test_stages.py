@@ -92,7 +92,7 @@ def test_prepared_variables_in_chunks_of_images(case: Case, images: int) -> None
     name, _, tree = case
     module = get_backbone(BACKBONES[name]).module
     batch = np.random.default_rng(0).standard_normal((images, 40, 40, 3), np.float32)
-    prepared, last = jax.jit(module.prepare)(tree), list(module.widths)[-1]
+    prepared, last = module.prepare(tree), list(module.widths)[-1]
     expected, ours = jax.jit(module.apply)(tree, batch), jax.jit(module.on_cpu, static_argnums=2)(prepared, batch, last)
     assert list(ours) == list(expected)
     for stage, activation in ours.items():
