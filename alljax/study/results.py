@@ -60,6 +60,7 @@ class Study:
     trials: tuple[str, ...]  # the names of all trials in order, missing and failed ones too
     _settings: dict[str, dict[str, Any]] = field(repr=False)
     _predictions: dict[str, Predictions] = field(default_factory=dict, repr=False)
+    _columns: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def classes(self) -> list[str]:
@@ -130,14 +131,20 @@ class Study:
         known = rows["label"].isin(labels) & rows["subject"].notna()
         if not 0 < known.sum() * seeds == len(frame):
             raise WorkdirError(f"{folder / file} has other images or classes than the study, or rows are missing")
+        heads_of_rows = rows[heads[0]].astype(str).str.cat(rows[heads[1:]].astype(str), sep=" ")
         return Predictions(
-            paths=np.array(rows["path"], str),
-            subject_names=np.array(rows["subject_name"], str),
-            subjects=np.array(rows["subject"], str),
-            folds=np.array(rows[heads[0]].astype(str).str.cat(rows[heads[1:]].astype(str), sep=" "), str),
-            labels=np.array(rows["label"].map(labels), np.int64),
+            paths=self._shared(np.array(rows["path"], str)),
+            subject_names=self._shared(np.array(rows["subject_name"], str)),
+            subjects=self._shared(np.array(rows["subject"], str)),
+            folds=self._shared(np.array(heads_of_rows, str)),
+            labels=self._shared(np.array(rows["label"].map(labels), np.int64)),
             probabilities=probabilities.reshape(seeds, -1, len(self.classes)),
         )
+
+    def _shared(self, column: np.ndarray) -> np.ndarray:
+        """Returns an equal array read before, if there is one: trials of a split have the same images."""
+        key = f"{column.dtype} {hashlib.sha256(column.tobytes()).hexdigest()}"
+        return self._columns.setdefault(key, column)
 
     @cached_property
     def images(self) -> "DataFrame":

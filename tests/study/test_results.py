@@ -61,6 +61,14 @@ def test_predictions_and_metrics_agree(toy_study: Path) -> None:
     assert study.ranking.differences.keys() == set(study.ranking.order[1:])
 
 
+def test_trials_share_the_columns_of_their_images(toy_study: Path) -> None:
+    study = read_study(toy_study)
+    one, other, *_ = map(study.predictions, study.trials)
+    for name in ("paths", "subject_names", "subjects", "folds", "labels"):
+        assert getattr(one, name) is getattr(other, name)
+    assert not np.array_equal(one.probabilities, other.probabilities)
+
+
 def test_metrics_over_subjects(toy_study: Path) -> None:
     study = read_study(toy_study)
     name = study.ranking.best
