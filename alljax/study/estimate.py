@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alljax import files
 from alljax.data.splits import Fold
 from alljax.errors import plural
 from alljax.progress import duration
@@ -39,7 +40,7 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
     total, batches = 0.0, len(experiment.labels) / experiment.config.features.batch_size
     for networks in experiment.extractor.missing().values() if jobs else ():
         images = image_reader(experiment.dataset, networks[0])
-        seconds = batches * _measure(feature_blocks(networks, images, experiment.config))[1]
+        seconds = batches * _seconds_per_block(feature_blocks(networks, images, experiment.config))
         shapes = (f"{network.stage} {network.pool}, {network.feature_count:,} per image" for network in networks)
         print(f"\nfeatures of {networks[0].backbone.name} ({'; '.join(shapes)}): about {duration(seconds)}")
         total += seconds
@@ -99,6 +100,13 @@ def _network_steps(job: Job, experiment: Experiment) -> Iterator[None]:
     while True:
         state = jax.block_until_ready(tuner.step(state, batch, run, config.train.epochs - 1))
         yield
+
+
+def _seconds_per_block(blocks: Iterable[Any]) -> float:
+    """Returns the mean time of blocks that are computed in threads, without the first, which wait to be compiled."""
+    times, first = [time.perf_counter()], files.cpu_cores() + 1
+    times += [time.perf_counter() for _ in itertools.islice(blocks, 3 * first)]
+    return float(np.mean(np.diff(times[first:] if len(times) > first + 1 else times)))
 
 
 def _measure(steps: Iterable[Any]) -> tuple[float, float]:
