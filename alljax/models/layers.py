@@ -79,7 +79,7 @@ class Conv(nn.Module):
                 return shifted_sum(images, kernel, self.stride, padding)
             if product:
                 return jnp.einsum("bhwc,cd->bhwd", images[:, :: self.stride, :: self.stride], kernel[0, 0])
-            return fast_cpu.winograd(images, fast_cpu.transform_kernel(kernel))
+            return (fast_cpu.convolve if fast_cpu.pays(images.shape, self.features) else library)(images, kernel)
 
         if winograd and self.is_mutable_collection(PREPARED) and not self.is_initializing():
             self.put_variable(PREPARED, "kernel", fast_cpu.transform_kernel(kernel))

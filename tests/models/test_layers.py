@@ -49,7 +49,7 @@ def test_cpu_implementation(kernel_size: int, stride: int, padding: layers.Paddi
 
 @pytest.mark.parametrize("layer", [Conv(64, 3, depthwise=True), Conv(10, 1, stride=2), Conv(10, 3)])
 def test_implementation_depends_on_the_platform(layer: Conv) -> None:
-    images = draw(1, 8, 8, 64)
+    images = draw(16, 8, 8, 64)
     traced = jax.jit(layer.apply).trace(jax.eval_shape(layer.init, jax.random.key(0), images), images)
     for platform, count in {"cpu": 0, "cuda": 1, "tpu": 1}.items():
         program = traced.lower(lowering_platforms=(platform,)).as_text()
@@ -66,6 +66,25 @@ def test_winograd(size: tuple[int, int], strip: int, monkeypatch: pytest.MonkeyP
     expected = nn.Conv(8, (3, 3), padding=1, use_bias=False).apply(variables, images)
     for found in (layer.apply(variables, images), layer.apply(prepared, images)):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("count", "height", "width", "channels", "features"),
+    [(3, 13, 22, 64, 8), (1, 112, 112, 64, 128), (1, 56, 56, 128, 256), (4, 28, 28, 256, 512), (8, 15, 15, 256, 256)],
+)
+def test_gradients_of_winograd(count: int, height: int, width: int, channels: int, features: int) -> None:
+    """Layers of VGG16 and ResNet50, and odd sizes."""
+    images, kernel = draw(count, height, width, channels), draw(3, 3, channels, features)
+    outputs = draw(count, height, width, features)
+    assert fast_cpu.pays(images.shape, features)
+    plain, layer = nn.Conv(features, (3, 3), padding=1, use_bias=False), Conv(features, 3)
+
+    def gradients(apply: Any) -> Any:
+        loss = lambda images, kernel: (apply({"params": {"kernel": kernel}}, images) * outputs).sum()  # noqa: E731
+        return jax.jit(jax.grad(loss, (0, 1)))(images, kernel)
+
+    for found, expected in zip(gradients(layer.apply), gradients(plain.apply), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(("size", "stride", "padding"), [(2, 2, 0), (3, 2, 1)])
