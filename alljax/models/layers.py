@@ -15,7 +15,7 @@ from jax import lax
 from alljax.models import fast_cpu
 
 PREPARED = "prepared"
-"""Flax collection of kernels that are transformed once, see `alljax.models.backbones.StagedNetwork.prepare`."""
+"""Flax collection of what is computed once from variables that do not change, see `StagedNetwork.prepare`."""
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
 
@@ -154,6 +154,11 @@ class BatchNorm(nn.Module):
             running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
             running_variance.value = momentum * running_variance.value + (1 - momentum) * variance
         factor = lax.rsqrt(variance + self.eps) * scale
+        if self.is_mutable_collection(PREPARED) and not self.is_initializing():
+            self.put_variable(PREPARED, "affine", jnp.stack([factor, bias - mean * factor]))
+        if self.has_variable(PREPARED, "affine"):
+            affine: jax.Array = self.get_variable(PREPARED, "affine")
+            return images * affine[0].reshape(shape) + affine[1].reshape(shape)
         normalized = (pixels - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
         return normalized.astype(images.dtype)
 
