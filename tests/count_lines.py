@@ -7,8 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-MAX_PACKAGE = 14_300
-MAX_TESTS = 13_900
+MAX_PACKAGE = 14_800
+MAX_TESTS = 14_600
 ROOT = Path(__file__).resolve().parents[1]
 SUFFIXES = {".py", ".j2", ".css", ".js", ".csv"}
 

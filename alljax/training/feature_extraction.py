@@ -164,17 +164,16 @@ def feature_blocks(
     all get the result.  Several threads call the same compiled function, one batch each: on a CPU one batch per core is
     faster than all cores on one batch, on a GPU the next batch is copied while it computes.
     """
-    prepare, extract = make_extractor(tuple(networks))
-    mesh = jax.make_mesh((jax.local_device_count(),), ("data",), devices=jax.local_devices())
+    (prepare, extract), mesh = make_extractor(tuple(networks)), _local_mesh()
     variables = jax.device_put(prepare(networks[0].variables), NamedSharding(mesh, PartitionSpec()))
+    sharded = NamedSharding(mesh, PartitionSpec("data"))
     count, size, shard = len(source.labels), config.features.batch_size, (jax.process_index(), jax.process_count())
     sampler = Sampler(np.arange(count, dtype=np.int32), size, shard, jax.device_count())
-    threads = files.cpu_cores() if jax.default_backend() == "cpu" else 2
+    threads = min(files.cpu_cores(), files.THREADS) if jax.default_backend() == "cpu" else 2
 
     def compute(batch: ImageBatch) -> list[np.ndarray]:
-        return jax.device_get(
-            extract(variables, jax.device_put(batch.images, NamedSharding(mesh, PartitionSpec("data"))))
-        )
+        features: list[np.ndarray] = jax.device_get(extract(variables, jax.device_put(batch.images, sharded)))
+        return features
 
     with (
         contextlib.closing(load_batches(source, sampler)) as batches,
@@ -206,10 +205,14 @@ def make_extractor(
         activations: Any = compute(variables, pixels, last=deepest)
         return [POOLINGS[network.pool](activations[network.stage]) for network in networks]
 
-    devices, data = jax.local_devices(), PartitionSpec("data")
-    mesh = jax.make_mesh((len(devices),), ("data",), devices=devices)
-    shards = jax.shard_map(extract, mesh=mesh, in_specs=(PartitionSpec(), data), out_specs=data)
+    data = PartitionSpec("data")
+    shards = jax.shard_map(extract, mesh=_local_mesh(), in_specs=(PartitionSpec(), data), out_specs=data)
     return module.prepare if on_cpu else lambda variables: variables, jax.jit(shards)
+
+
+def _local_mesh() -> jax.sharding.Mesh:
+    devices = jax.local_devices()
+    return jax.make_mesh((len(devices),), ("data",), devices=devices)
 
 
 def _pass_of(network: Network) -> Network:
