@@ -57,7 +57,7 @@ def torch_network(backbone: str) -> Any:
 
 def batched(sizes: Sizes, compute: Callable[[np.ndarray], Any]) -> Run:
     """Returns the work of computing the features of all images, a batch at a time."""
-    images = workload.pixels(sizes.images + sizes.batch, sizes.image_size)[: sizes.images]
+    images = workload.pixels(sizes.images + 2 * sizes.batch, sizes.image_size)[: sizes.images]
 
     def run(clock: Clock) -> tuple[int, Any]:
         outputs = [

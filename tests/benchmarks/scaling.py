@@ -111,6 +111,8 @@ def exponent(sizes: Sequence[int], values: Sequence[float]) -> float | None:
     """Returns p of the best fit a + b nᵖ, a and b at least 0, by relative squares; None for less than three points."""
     if len(sizes) < 3:
         return None
+    if max(values) < 1.1 * min(values):
+        return 0.0  # growth within the noise
     numbers, target = np.array(sizes, float) / max(sizes), np.array(values)
 
     def residual(power: float) -> float:

@@ -25,8 +25,12 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS
 class Clock:
     """Wall time and processor time of this process and its children since `start`, in seconds."""
 
-    def start(self) -> None:
-        self._begin = self._now()
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self, less: tuple[float, float] = (0.0, 0.0)) -> None:
+        """Starts at 0, or at minus the times `less`, those of a part of the work that is not counted."""
+        self._begin = tuple(now + seconds for now, seconds in zip(self._now(), less, strict=True))
 
     def read(self) -> tuple[float, float]:
         wall, cpu = self._now()
@@ -37,7 +41,7 @@ class Clock:
 
 
 Run = Callable[[Clock], tuple[int, Any]]
-"""Does a slice of work and returns the number of units and the outputs; may restart the clock after a first part."""
+"""Does a slice of work and returns the number of units and the outputs, and may restart the clock."""
 
 
 class Worker:

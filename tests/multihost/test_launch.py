@@ -3,6 +3,7 @@
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,6 +93,18 @@ def test_tpu_vm_dry_run_prints_its_commands() -> None:
     remote = typed.stdout.splitlines()[-1].removeprefix("--command=").replace(".venv/bin/alljax", 'printf "%s\\n"')
     words = subprocess.run(["bash", "-c", remote.partition("&& ")[2]], capture_output=True, text=True).stdout
     assert words.splitlines() == ["study", "--config=configs/finetune.py", "--workdir=/mnt/shared/my runs"]
+
+
+def test_gpu_benchmark_runs_without_gpu_and_torch() -> None:
+    variables = environment(devices=1, PYTHON=sys.executable, PEERS="/none", JAX_PLATFORMS="cpu")
+    command = [LAUNCH / "bench_gpu.sh", "--quick"]
+    printed = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True).stdout
+    rows = [line.split("|")[1:4] for line in printed.splitlines() if "images/s" in line]
+    assert [row[0].split(", ")[1:3] for row in rows] == [
+        [mode, compute] for mode in ("features", "step") for compute in ("float32", "bfloat16")
+    ]
+    assert all(float(row[1].replace(",", "")) > 0 for row in rows)
+    assert "32 trainings of the paper from decoded images: {'alljax'" in printed
 
 
 @pytest.mark.parametrize("variant", ["gpu", "tpu"])
