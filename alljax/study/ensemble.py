@@ -11,18 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.data.dataset import Dataset
-from alljax.data.loader import Sampler, load_batches
+from alljax.data.loader import ImageBatch, Sampler, load_batches
 from alljax.errors import WorkdirError
 from alljax.models.head import POOLINGS, Head
 from alljax.study import results, workdir
 from alljax.study.results import Study
 from alljax.training import checkpoints
-from alljax.training.feature_extraction import image_reader
+from alljax.training.feature_extraction import compute_ahead, image_reader, local_sharding, make_extractor
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.network import Network, open_networks
 from alljax.training.sharding import make_mesh
@@ -71,29 +70,49 @@ class Ensemble:
 
         Labels are not used. Compiled functions are used again for other data sets.
         """
-        mesh = jax.make_mesh((jax.local_device_count(),), ("data",), devices=jax.local_devices())
         rows = np.arange(len(dataset.records), dtype=np.int32)
-        sampler = Sampler(rows, min(self.config.features.batch_size, len(rows)), multiple=mesh.size)
-        with contextlib.closing(load_batches(image_reader(dataset, self.network), sampler)) as batches:
-            for batch in batches:
-                images = jax.device_put(batch.images, NamedSharding(mesh, PartitionSpec("data")))
-                found = jax.device_get([self._classify(*member, images) for member in self.members])
-                probabilities = np.concatenate([of_member for of_member, _ in found])[:, batch.mask]
-                if not np.isfinite(probabilities).all():
-                    folder = workdir.trial_folder(self.study.folder, self.trial)
-                    raise WorkdirError(f"{folder} predicts no numbers; its parameters are damaged, train it again")
-                yield Block(probabilities, found[0][1][batch.mask])
+        size = min(self.config.features.batch_size, len(rows))
+        sampler = Sampler(rows, size, multiple=jax.local_device_count())
+        with (
+            contextlib.closing(load_batches(image_reader(dataset, self.network), sampler)) as batches,
+            contextlib.closing(compute_ahead(self._classify, batches)) as blocks,
+        ):
+            for block in blocks:
+                yield block.result()
+
+    def _classify(self, batch: ImageBatch) -> Block:
+        """Returns the predictions for one batch, without padding."""
+        if self.frozen:
+            (_, extract), (_, heads) = make_extractor((self.network,)), self.members[0]
+            (features,) = extract(self._prepared, batch.images)
+            found = [jax.device_get((self._apply_heads(heads, features), features))]
+        else:
+            images = jax.device_put(batch.images, local_sharding("data"))
+            found = [jax.device_get(self._apply(*member, images)) for member in self.members]
+        probabilities = np.concatenate([of_member for of_member, _ in found])[:, batch.mask]
+        if not np.isfinite(probabilities).all():
+            folder = workdir.trial_folder(self.study.folder, self.trial)
+            raise WorkdirError(f"{folder} predicts no numbers; its parameters are damaged, train it again")
+        return Block(probabilities, found[0][1][batch.mask])
+
+    @cached_property
+    def _prepared(self) -> Any:
+        """The variables of a frozen backbone as its extractor expects them."""
+        return make_extractor((self.network,))[0](self.members[0][0])
 
     @partial(jax.jit, static_argnums=0)
-    def _classify(self, variables: Any, heads: Any, images: Any) -> tuple[jax.Array, jax.Array]:
+    def _apply(self, variables: Any, heads: Any, images: Any) -> tuple[jax.Array, jax.Array]:
         """Returns probabilities (H, B, C) of stacked heads on a backbone, and its features (B, D)."""
-        network, compute = self.network, "float32" if self.frozen else self.config.train.compute
-        pixels = network.preprocessing(images).astype(compute)
-        stages: Any = network.backbone.module.apply(variables, pixels, last=network.stage)
-        features = POOLINGS[network.pool](stages[network.stage]).astype(jnp.float32)
+        pixels = self.network.preprocessing(images).astype(self.config.train.compute)
+        stages: Any = self.network.backbone.module.apply(variables, pixels, last=self.network.stage)
+        features = POOLINGS[self.network.pool](stages[self.network.stage]).astype(jnp.float32)
+        return self._apply_heads(heads, features), features
+
+    @partial(jax.jit, static_argnums=0)
+    def _apply_heads(self, heads: Any, features: jax.Array) -> jax.Array:
         head = Head(self.config.model.hidden, len(self.study.classes))
         logits = jax.lax.map(lambda params: head.apply({"params": params}, features), heads)
-        return jax.nn.softmax(logits), features
+        return jax.nn.softmax(logits)
 
 
 def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:

@@ -8,8 +8,9 @@ import importlib.metadata
 import json
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -27,6 +28,8 @@ from alljax.errors import ConfigError, WorkdirError
 from alljax.models.head import POOLINGS
 from alljax.training import distributed
 from alljax.training.network import Network
+
+_Result = TypeVar("_Result")
 
 
 def image_reader(dataset: Dataset, network: Network) -> ImageReader:
@@ -161,23 +164,19 @@ def feature_blocks(
     """Yields float32 (b, D), for each network, of b images at a time, in the order of the images.
 
     Each image is read once.  A batch is sharded over all devices of all processes; each process decodes its part, and
-    all get the result.  Several threads call the same compiled function, one batch each: on a CPU one batch per core is
-    faster than all cores on one batch, on a GPU the next batch is copied while it computes.
+    all get the result.
     """
-    (prepare, extract), mesh = make_extractor(tuple(networks)), _local_mesh()
-    variables = jax.device_put(prepare(networks[0].variables), NamedSharding(mesh, PartitionSpec()))
-    sharded = NamedSharding(mesh, PartitionSpec("data"))
+    prepare, extract = make_extractor(tuple(networks))
+    variables = prepare(networks[0].variables)
     count, size, shard = len(source.labels), config.features.batch_size, (jax.process_index(), jax.process_count())
     sampler = Sampler(np.arange(count, dtype=np.int32), size, shard, jax.device_count())
-    threads = min(files.cpu_cores(), files.THREADS) if jax.default_backend() == "cpu" else 2
 
     def compute(batch: ImageBatch) -> list[np.ndarray]:
-        features: list[np.ndarray] = jax.device_get(extract(variables, jax.device_put(batch.images, sharded)))
-        return features
+        return jax.device_get(extract(variables, batch.images))
 
     with (
         contextlib.closing(load_batches(source, sampler)) as batches,
-        contextlib.closing(read_ahead(compute, batches, threads)) as computed,
+        contextlib.closing(compute_ahead(compute, batches)) as computed,
     ):
         for start, features in zip(range(0, count, size), computed, strict=True):
             blocks = features.result()
@@ -186,18 +185,31 @@ def feature_blocks(
             yield [block[: min(size, count - start)] for block in blocks]
 
 
+def compute_ahead(function: Callable[[Any], _Result], batches: Iterable[Any]) -> Generator[Future[_Result], None, None]:
+    """Yields the futures of a function of batches, which several threads compute, one batch each.
+
+    On a CPU one batch per core is faster than all cores on one batch; on a GPU the next batch is copied meanwhile.
+    """
+    return read_ahead(function, batches, min(files.cpu_cores(), files.THREADS) if jax.default_backend() == "cpu" else 2)
+
+
 @functools.lru_cache(maxsize=1)
 def make_extractor(
     networks: tuple[Network, ...],
-) -> tuple[Callable[[Any], Any], Callable[[Any, jax.Array], list[jax.Array]]]:
+) -> tuple[Callable[[Any], Any], Callable[[Any, np.ndarray], list[jax.Array]]]:
     """Returns two functions for networks that differ in ``stage`` and ``pool`` only.
 
-    The first prepares the variables once, the second, compiled, maps them and uint8 (B, S, S, 3) to float32 features
-    (B, D) of each network, in one pass through the deepest.
+    The first puts the variables on all local devices, prepared once for what computes them.  The second maps them and
+    uint8 (B, S, S, 3) to float32 features (B, D) of each network, in one pass through the deepest; the images are
+    sharded.  It is compiled.
     """
     first = networks[0]
     deepest = max((network.stage for network in networks), key=first.backbone.stages.index)
     module, on_cpu = first.backbone.module, jax.default_backend() == "cpu"
+    replicated, sharded = local_sharding(), local_sharding("data")
+
+    def prepare(variables: Any) -> Any:
+        return jax.device_put(module.prepare(variables) if on_cpu else variables, replicated)
 
     def extract(variables: Any, images: jax.Array) -> list[jax.Array]:
         pixels: Any = first.preprocessing(images)
@@ -205,14 +217,15 @@ def make_extractor(
         activations: Any = compute(variables, pixels, last=deepest)
         return [POOLINGS[network.pool](activations[network.stage]) for network in networks]
 
-    data = PartitionSpec("data")
-    shards = jax.shard_map(extract, mesh=_local_mesh(), in_specs=(PartitionSpec(), data), out_specs=data)
-    return module.prepare if on_cpu else lambda variables: variables, jax.jit(shards)
+    specs = replicated.spec, sharded.spec
+    compiled = jax.jit(jax.shard_map(extract, mesh=replicated.mesh, in_specs=specs, out_specs=sharded.spec))
+    return prepare, lambda variables, images: compiled(variables, jax.device_put(images, sharded))
 
 
-def _local_mesh() -> jax.sharding.Mesh:
-    devices = jax.local_devices()
-    return jax.make_mesh((len(devices),), ("data",), devices=devices)
+def local_sharding(*axes: str) -> NamedSharding:
+    """Returns the sharding of an array over all devices of this process: ``"data"`` divides it, nothing copies it."""
+    mesh = jax.make_mesh((jax.local_device_count(),), ("data",), devices=jax.local_devices())
+    return NamedSharding(mesh, PartitionSpec(*axes))
 
 
 def _pass_of(network: Network) -> Network:

@@ -71,9 +71,10 @@ def test_each_image_is_read_once_for_all_devices(
     def make_spy(networks: list[Network]) -> Any:
         prepare, extract = make(networks)
 
-        def spy(variables: Any, images: jax.Array) -> Any:
-            devices.append(len(images.sharding.device_set))
-            return extract(variables, images)
+        def spy(variables: Any, images: np.ndarray) -> Any:
+            features = extract(variables, images)
+            devices.append(len(features[0].sharding.device_set))
+            return features
 
         return prepare, spy
 
