@@ -43,7 +43,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 EIGHT_DEVICES = tuple(
-    f"tests/training/test_{name}.py" for name in ("checkpoints", "fine_tuning", "fold_loader", "sharding")
+    f"tests/training/test_{name}.py"
+    for name in ("checkpoints", "compiled_step", "fine_tuning", "fold_loader", "sharding")
 )
 SYSTEM = ("tests/faults/", "tests/multihost/", "tests/report/test_page_in_browser.py")
 

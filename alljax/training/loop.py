@@ -57,7 +57,9 @@ class FoldLoader:
     def train(self, step: int) -> Generator[Batch, None, None]:
         """Yields the training batches from a step, counted from 0, to the end of the last epoch."""
         with contextlib.closing(load_batches(self._images, self._sampler(self._orders), start=step)) as batches:
-            yield from map(self._place, batches)
+            # One batch ahead: a step is dispatched after its successor's images are on their way to the devices.
+            ahead = itertools.chain(map(self._place, batches), [None])
+            yield from (batch for batch, _ in itertools.pairwise(ahead) if batch is not None)
 
     def validate(self, logits: Callable[[Batch], np.ndarray]) -> tuple[float, float]:
         """Returns mean cross-entropy and accuracy of the validation rows."""
