@@ -124,6 +124,33 @@ class BatchNormContext:
     momentum: float = 0.0  # of the running statistics; 0 for the default of each layer
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def pixel_sum(pixels: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Sums (B, H, W, C) to (C,); on a CPU a matrix product, since XLA reduces rows there with scalar instructions."""
+
+    def on_cpu(pixels: jax.Array) -> jax.Array:
+        rows = pixels.reshape(-1, pixels.shape[-1])
+        return (jnp.ones((1, len(rows)), pixels.dtype) @ rows)[0]
+
+    total: jax.Array = lax.platform_dependent(pixels, cpu=on_cpu, default=lambda pixels: pixels.sum((0, 1, 2)))
+    return total
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def at_pixels(vector: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Repeats (C,) at each pixel, (B, H, W, C)."""
+    return jnp.broadcast_to(vector.reshape(1, 1, 1, -1), shape)
+
+
+# The gradient of each is the other.
+pixel_sum.defvjp(
+    lambda pixels, shape: (pixel_sum(pixels, shape), None), lambda shape, _, gradient: (at_pixels(gradient, shape),)
+)
+at_pixels.defvjp(
+    lambda vector, shape: (at_pixels(vector, shape), None), lambda shape, _, gradient: (pixel_sum(gradient, shape),)
+)
+
+
 class BatchNorm(nn.Module):
     """(x − mean) / √(var + ε) · scale + bias, per channel (Ioffe & Szegedy 2015, arXiv 1502.03167).
 
@@ -137,7 +164,7 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Normalizes (B, H, W, C), in float32; by the statistics of this batch if `context` names this layer."""
-        width, shape = (images.shape[-1],), (1, 1, 1, -1)
+        width, shape = (images.shape[-1],), images.shape
         scale = self.param("scale", nn.initializers.ones_init(), width, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), width, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
@@ -147,9 +174,9 @@ class BatchNorm(nn.Module):
         if context is not None and "/".join(self.path) in context.layers:
             weight = context.mask.astype(jnp.float32).reshape(-1, 1, 1, 1)
             count = lax.psum(weight.sum(), context.axis) * images.shape[1] * images.shape[2]
-            mean = lax.psum((pixels * weight).sum((0, 1, 2)), context.axis) / count
-            deviations = (pixels - mean.reshape(shape)) * weight
-            variance = lax.psum((deviations**2).sum((0, 1, 2)), context.axis) / count
+            mean = lax.psum(pixel_sum(pixels * weight, shape), context.axis) / count
+            deviations = (pixels - at_pixels(mean, shape)) * weight
+            variance = lax.psum(pixel_sum(deviations**2, shape), context.axis) / count
             momentum = context.momentum or self.momentum
             running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
             running_variance.value = momentum * running_variance.value + (1 - momentum) * variance
@@ -158,8 +185,8 @@ class BatchNorm(nn.Module):
             self.put_variable(PREPARED, "affine", jnp.stack([factor, bias - mean * factor]))
         if self.has_variable(PREPARED, "affine"):
             affine: jax.Array = self.get_variable(PREPARED, "affine")
-            return images * affine[0].reshape(shape) + affine[1].reshape(shape)
-        normalized = (pixels - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+            return images * at_pixels(affine[0], shape) + at_pixels(affine[1], shape)
+        normalized = (pixels - at_pixels(mean, shape)) * at_pixels(factor, shape) + at_pixels(bias, shape)
         return normalized.astype(images.dtype)
 
 

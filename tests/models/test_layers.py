@@ -118,6 +118,21 @@ def test_batch_norm_equals_flax_on_a_full_batch(frozen: bool) -> None:
     assert_close(normalize(IMAGES, context), flax_layer.apply(VARIABLES, IMAGES, mutable=["batch_stats"]))
 
 
+def test_gradients_of_batch_norm_equal_those_of_flax() -> None:
+    flax_layer, outputs = nn.BatchNorm(False, momentum=0.9, epsilon=1e-3, use_fast_variance=False), draw(8, 4, 5, 6)
+    context = BatchNormContext(ROOT, jnp.ones(8, bool))
+
+    def loss(params: Any, images: jax.Array, layer: Any, context: Any) -> jax.Array:
+        normalized, _ = layer.apply(VARIABLES | {"params": params}, images, *context, mutable=["batch_stats"])
+        return (normalized * outputs).sum()
+
+    ours, theirs = (
+        jax.jit(jax.grad(functools.partial(loss, layer=layer, context=context), (0, 1)))(VARIABLES["params"], IMAGES)
+        for layer, context in ((BATCH_NORM, (context,)), (flax_layer, ()))
+    )
+    assert_close(ours, theirs)
+
+
 def test_padding_does_not_change_statistics() -> None:
     mask = jnp.arange(8) < 5
     padded = jnp.where(mask.reshape(-1, 1, 1, 1), IMAGES, 1e3)
