@@ -20,9 +20,6 @@ Pixels = NDArray[np.uint8]
 READING_VERSION = 1
 """Increased by every change of decoding or resizing that changes pixels: features of other versions are not used."""
 
-BAND = 32
-"""Rows that are resized at a time: larger temporary arrays cost page faults for every image."""
-
 FIX = "; replace or remove it"
 
 # Magic, offset of the pixels, size of the header, width, height, planes, bits per pixel, compression.
@@ -116,24 +113,22 @@ def _blend(pixels: Pixels, square: Pixels, channels: list[int]) -> None:
     """Resizes without antialiasing; `channels` are the positions of red, green and blue in `pixels`."""
     flat = pixels.reshape(len(pixels), -1)
     (down, down_weights), (across, across_weights) = (_samples(length, len(square)) for length in pixels.shape[:2])
-    rows = columns = range(len(square))
+    rows = columns = slice(0, len(square))
     if not flat[0].any():  # a cell on black: only the rectangle around it is computed, in half of the time
         rows = _extent(flat.max(1)[down].max(0))
         columns = _extent(flat.max(0).reshape(-1, 3).max(1)[across].max(0))
     across, weights = across[:, columns], np.repeat(across_weights[:, columns], 3, axis=1)
     left, right = 3 * across[0, 0], 3 * across[1, -1] + 3
     places = [(3 * pixel[:, None] + channels).ravel() - left for pixel in across]
-    for start in rows[::BAND]:
-        band = slice(start, min(start + BAND, rows.stop))
-        upper, lower = (flat[row, left:right].astype(np.float32) for row in down[:, band])
-        upper *= down_weights[0, band, None]
-        lower *= down_weights[1, band, None]
-        upper += lower
-        before, after = (upper.take(place, axis=1) for place in places)
-        before *= weights[0]
-        after *= weights[1]
-        before += after
-        square[band, columns.start : columns.stop] = np.rint(before).reshape(len(before), -1, 3)
+    upper, lower = (flat[row, left:right].astype(np.float32) for row in down[:, rows])
+    upper *= down_weights[0, rows, None]
+    lower *= down_weights[1, rows, None]
+    upper += lower
+    before, after = (upper.take(place, axis=1) for place in places)
+    before *= weights[0]
+    after *= weights[1]
+    before += after
+    square[rows, columns] = np.rint(before).reshape(len(before), -1, 3)
 
 
 def _plain_bmp(data: bytes) -> Pixels | None:
@@ -177,7 +172,7 @@ def _samples(length: int, size: int) -> tuple[NDArray[np.intp], NDArray[np.float
     return positions.clip(max=length - 1), (1 - np.abs(centers - positions)).astype(np.float32)
 
 
-def _extent(values: NDArray[np.uint8]) -> range:
+def _extent(values: NDArray[np.uint8]) -> slice:
     """Returns the positions from the first to the last value above 0; all positions if there is none."""
     used = values > 0
-    return range(int(used.argmax()), len(used) - int(used[::-1].argmax()))
+    return slice(int(used.argmax()), len(used) - int(used[::-1].argmax()))

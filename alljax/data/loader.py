@@ -96,7 +96,9 @@ def load_batches(source: ImageReader, sampler: Sampler, start: int = 0) -> Gener
     Closing the generator ends its threads.  DataError: an image that cannot be read.
     """
     numbers = range(start, len(sampler))
-    with closing(read_ahead(lambda number: source.take(*sampler.batch(number)), numbers)) as pixels:
+    # More threads than cores would mostly wait for Python's lock.
+    threads = min(max(2, files.cpu_cores()), files.THREADS)
+    with closing(read_ahead(lambda number: source.take(*sampler.batch(number)), numbers, threads)) as pixels:
         for number, images in zip(numbers, pixels, strict=True):
             rows, mask = sampler.batch(number)
             yield ImageBatch(images.result(), np.where(mask, source.labels[rows], 0), rows, mask)
