@@ -6,6 +6,7 @@ Flax's ``padding="SAME"`` pads unevenly for a stride of 2, as TensorFlow does: w
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -124,8 +125,7 @@ class BatchNormContext:
     momentum: float = 0.0  # of the running statistics; 0 for the default of each layer
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def pixel_sum(pixels: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def pixel_sum(pixels: jax.Array) -> jax.Array:
     """Sums (B, H, W, C) to (C,); on a CPU a matrix product, since XLA reduces rows there with scalar instructions."""
 
     def on_cpu(pixels: jax.Array) -> jax.Array:
@@ -138,17 +138,55 @@ def pixel_sum(pixels: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def at_pixels(vector: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Repeats (C,) at each pixel, (B, H, W, C)."""
+    """Repeats (C,) at each pixel, (B, H, W, C); its gradient is `pixel_sum`."""
     return jnp.broadcast_to(vector.reshape(1, 1, 1, -1), shape)
 
 
-# The gradient of each is the other.
-pixel_sum.defvjp(
-    lambda pixels, shape: (pixel_sum(pixels, shape), None), lambda shape, _, gradient: (at_pixels(gradient, shape),)
-)
 at_pixels.defvjp(
-    lambda vector, shape: (at_pixels(vector, shape), None), lambda shape, _, gradient: (pixel_sum(gradient, shape),)
+    lambda vector, shape: (at_pixels(vector, shape), None), lambda shape, _, gradient: (pixel_sum(gradient),)
 )
+
+Axis = str | tuple[()]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def normalize(
+    pixels: jax.Array, weight: jax.Array, scale: jax.Array, bias: jax.Array, eps: float, axis: Axis
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalizes (B, H, W, C) by the statistics of the images of weight 1, not 0, (B, 1, 1, 1), over all devices.
+
+    Returns the mean and the biased variance, (C,), too; they have no gradient.
+    """
+    outputs, _ = _normalize_forward(pixels, weight, scale, bias, eps, axis)
+    return outputs
+
+
+def _normalize_forward(
+    pixels: jax.Array, weight: jax.Array, scale: jax.Array, bias: jax.Array, eps: float, axis: Axis
+) -> tuple[Any, Any]:
+    shape = pixels.shape
+    count = lax.psum(weight.sum(), axis) * shape[1] * shape[2]
+    mean = lax.psum(pixel_sum(pixels * weight), axis) / count
+    variance = lax.psum(pixel_sum(((pixels - mean.reshape(1, 1, 1, -1)) * weight) ** 2), axis) / count
+    factor = lax.rsqrt(variance + eps)
+    normalized = (pixels - mean.reshape(1, 1, 1, -1)) * (factor * scale).reshape(1, 1, 1, -1) + bias.reshape(
+        1, 1, 1, -1
+    )
+    return (normalized, mean, variance), (pixels, weight / count, mean, factor, scale)
+
+
+def _normalize_backward(eps: float, axis: Axis, inputs: Any, gradients: Any) -> tuple[jax.Array, ...]:
+    """Ioffe & Szegedy 2015, section 3, with both sums over pixels at once."""
+    pixels, share, mean, factor, scale = inputs
+    gradient, *_ = gradients
+    unit = (pixels - mean.reshape(1, 1, 1, -1)) * factor.reshape(1, 1, 1, -1)
+    of_bias, of_scale = pixel_sum(gradient), pixel_sum(gradient * unit)
+    first, second = (lax.psum(total, axis).reshape(1, 1, 1, -1) for total in (of_bias, of_scale))
+    of_pixels = (gradient - share * (first + unit * second)) * (factor * scale).reshape(1, 1, 1, -1)
+    return of_pixels, jnp.zeros_like(share), of_scale, of_bias
+
+
+normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 class BatchNorm(nn.Module):
@@ -170,17 +208,14 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
         running_variance = self.variable("batch_stats", "var", jnp.ones, width, jnp.float32)
         pixels = images.astype(jnp.float32)
-        mean, variance = running_mean.value, running_variance.value
         if context is not None and "/".join(self.path) in context.layers:
             weight = context.mask.astype(jnp.float32).reshape(-1, 1, 1, 1)
-            count = lax.psum(weight.sum(), context.axis) * images.shape[1] * images.shape[2]
-            mean = lax.psum(pixel_sum(pixels * weight, shape), context.axis) / count
-            deviations = (pixels - at_pixels(mean, shape)) * weight
-            variance = lax.psum(pixel_sum(deviations**2, shape), context.axis) / count
+            normalized, mean, variance = normalize(pixels, weight, scale, bias, self.eps, context.axis)
             momentum = context.momentum or self.momentum
             running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
             running_variance.value = momentum * running_variance.value + (1 - momentum) * variance
-        factor = lax.rsqrt(variance + self.eps) * scale
+            return normalized.astype(images.dtype)
+        mean, factor = running_mean.value, lax.rsqrt(running_variance.value + self.eps) * scale
         if self.is_mutable_collection(PREPARED) and not self.is_initializing():
             self.put_variable(PREPARED, "affine", jnp.stack([factor, bias - mean * factor]))
         if self.has_variable(PREPARED, "affine"):
