@@ -91,7 +91,7 @@ class StagedNetwork(nn.Module):
     widths: ClassVar[Mapping[str, int]]  # stage → number of channels, in the order of computation
     # Stage → images of 224 × 224 pixels that a CPU computes at once from it on: few while activations are large, whose
     # memory should stay below 32 MB (the C library maps again at every call), more where kernels are larger.
-    images_at_once: ClassVar[Mapping[str, int]]
+    images_at_once: ClassVar[Mapping[str, int]] = {}
 
     def __call__(
         self,
@@ -122,8 +122,9 @@ class StagedNetwork(nn.Module):
         """Returns what a call does, computed in chunks of images, see `images_at_once`."""
         names, activations = list(self.widths), OrderedDict[str, jax.Array]()
         names = names[: names.index(last) + 1]
-        starts = [name for name in names if name in self.images_at_once]
-        limits = [self.images_at_once[start] * max(1, 224**2 // math.prod(images.shape[1:3])) for start in starts]
+        at_once = {names[0]: 1, **self.images_at_once}
+        starts = [name for name in names if name in at_once]
+        limits = [at_once[start] * max(1, 224**2 // math.prod(images.shape[1:3])) for start in starts]
         for start, following, limit in zip(starts, [*starts[1:], None], limits, strict=True):
             end = names[names.index(following) - 1] if following else last
             size = max(size for size in range(1, limit + 1) if len(images) % size == 0)

@@ -1,7 +1,7 @@
 """The heads (or fine-tuned networks) of a trial, one per fold and seed, which together classify images."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -72,6 +72,8 @@ class Ensemble:
         """
         rows = np.arange(len(dataset.records), dtype=np.int32)
         size = min(self.config.features.batch_size, len(rows))
+        if self.frozen:
+            _ = self._extract  # made once, before threads use it
         sampler = Sampler(rows, size, multiple=jax.local_device_count())
         with (
             contextlib.closing(load_batches(image_reader(dataset, self.network), sampler)) as batches,
@@ -83,9 +85,8 @@ class Ensemble:
     def _classify(self, batch: ImageBatch) -> Block:
         """Returns the predictions for one batch, without padding."""
         if self.frozen:
-            (_, extract), (_, heads) = make_extractor((self.network,)), self.members[0]
-            (features,) = extract(self._prepared, batch.images)
-            found = [jax.device_get((self._apply_heads(heads, features), features))]
+            (features,) = self._extract(batch.images)
+            found = [jax.device_get((self._apply_heads(self.members[0][1], features), features))]
         else:
             images = jax.device_put(batch.images, local_sharding("data"))
             found = [jax.device_get(self._apply(*member, images)) for member in self.members]
@@ -96,9 +97,10 @@ class Ensemble:
         return Block(probabilities, found[0][1][batch.mask])
 
     @cached_property
-    def _prepared(self) -> Any:
-        """The variables of a frozen backbone as its extractor expects them."""
-        return make_extractor((self.network,))[0](self.members[0][0])
+    def _extract(self) -> Callable[[np.ndarray], list[jax.Array]]:
+        """What maps images to the features of a frozen backbone; kept, since several ensembles can take turns."""
+        prepare, extract = make_extractor((self.network,))
+        return partial(extract, prepare(self.members[0][0]))
 
     @partial(jax.jit, static_argnums=0)
     def _apply(self, variables: Any, heads: Any, images: Any) -> tuple[jax.Array, jax.Array]:
