@@ -17,7 +17,7 @@ PACKAGE = ROOT / "alljax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "errors", "settings", "interrupts", "files", "cache", "progress", "config",
-    "data", "models", "weights", "training", "evaluation", "study", "report", "paper", "commands", "cli",
+    "data", "models", "weights", "features", "training", "evaluation", "study", "report", "paper", "commands", "cli",
 ]  # fmt: skip
 
 # Words of earlier versions that are never the right ones, with the words to use instead.
