@@ -161,6 +161,22 @@ SETTINGS: dict[str, Setting] = {
     "profile": Setting(0, "finetune: number of steps in a profiler trace; 0: no trace"),
     "features.batch_size": Setting(16, "batch size of feature extraction", minimum=1),
     "features.memory": _choice("where heads read features; auto: the device if they fit", "auto", "device", "disk"),
+    "classifier.name": _choice(
+        "mlp: Dense(model.hidden); linear: softmax; lstm: of a sequence; others: estimators of scikit-learn",
+        "mlp",
+        "linear",
+        "lstm",
+        "logistic",
+        "svm",
+        "knn",
+        "random_forest",
+    ),
+    "classifier.C": Setting(1.0, "logistic, svm: inverse strength of the regularization", minimum=1e-12),
+    "classifier.kernel": _choice("svm: kernel", "rbf", "linear", "poly", "sigmoid"),
+    "classifier.gamma": Setting(0.0, "svm: gamma of the kernel; 0: 1 / (features · variance)", minimum=1e-12),
+    "classifier.n_neighbors": Setting(5, "knn: number of neighbors", minimum=1),
+    "classifier.n_estimators": Setting(100, "random_forest: number of trees", minimum=1, maximum=1e5),
+    "classifier.max_iter": Setting(100, "logistic: maximum number of iterations", minimum=1),
     "study.sweep": Setting((), "pairs (setting, values) or (settings, rows of values); the trials are their product"),
     "study.select": _choice("how a fold's best trial is chosen: by other or inner folds", "other_folds", "nested"),
     "study.compare": _choice("compare with the tables of the paper", "", "paper"),
@@ -175,7 +191,7 @@ SETTINGS: dict[str, Setting] = {
 }
 
 # Settings that `study.sweep` may contain; the images are the same in all trials of a study.
-SWEEPABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augment.")
+SWEEPABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augment.", "classifier.")
 
 
 def describe() -> str:

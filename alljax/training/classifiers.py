@@ -1,0 +1,159 @@
+"""scikit-learn's classifiers on features: fitting, calibrated probabilities, and storage without pickle."""
+
+import json
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alljax.errors import ConfigError, WorkdirError, first_few
+from alljax.files import atomic_write
+
+NAMES = ("logistic", "svm", "knn", "random_forest")
+"""Values of ``classifier.name`` that are estimators of scikit-learn; the others are heads in JAX."""
+
+TRUSTED = (
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.tree._tree.Tree",
+)
+"""Compiled types inside fitted estimators; skops itself trusts Python's containers, NumPy and scikit-learn only."""
+
+
+def fit(config: ConfigDict, features: np.ndarray, labels: np.ndarray, seed: int) -> Any:
+    """Returns the fitted estimator ``classifier.name`` of scikit-learn.
+
+    Args:
+        config: ``classifier`` has the parameters, named as in scikit-learn; with ``train.class_weights=balanced``
+            classes have the weights of scikit-learn's ``class_weight="balanced"`` (k-NN has none).
+        features: float32 (N, D).
+        labels: int (N,), every class present.
+        seed: of estimators that use random numbers.
+
+    Raises:
+        ConfigError: more neighbors than training images.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.svm import SVC
+
+    settings = config.classifier
+    weights = None if config.train.class_weights == "none" else "balanced"
+    if settings.name == "logistic":
+        estimator = LogisticRegression(
+            C=settings.C, max_iter=settings.max_iter, class_weight=weights, random_state=seed
+        )
+    elif settings.name == "svm":
+        gamma = settings.gamma or "scale"
+        estimator = SVC(C=settings.C, kernel=settings.kernel, gamma=gamma, class_weight=weights, random_state=seed)
+    elif settings.name == "knn":
+        if settings.n_neighbors > len(labels):
+            raise ConfigError(
+                f"classifier.n_neighbors={settings.n_neighbors}, but a fold has {len(labels)} training images; "
+                "set it to this or less"
+            )
+        estimator = KNeighborsClassifier(settings.n_neighbors, n_jobs=1)
+    else:
+        estimator = RandomForestClassifier(settings.n_estimators, class_weight=weights, random_state=seed, n_jobs=1)
+    return estimator.fit(features, labels)
+
+
+def scores(estimator: Any, features: np.ndarray) -> np.ndarray:
+    """Returns a score per class, float64 (m, C): the logarithm of `predict_proba`, or the decision value (SVM).
+
+    The only decision value d of two classes becomes (−d/2, d/2), so that d is the difference, as with log-odds.
+    """
+    if hasattr(estimator, "predict_proba"):
+        return np.log(np.maximum(estimator.predict_proba(features), np.finfo(np.float32).tiny, dtype=np.float64))
+    values = estimator.decision_function(features)
+    return values if values.ndim == 2 else np.stack([-values / 2, values / 2], axis=1)
+
+
+def calibrate(scores: np.ndarray, labels: np.ndarray) -> Any:
+    """Returns a logistic regression without regularization from scores of the inner folds to the class.
+
+    Its targets are those of J. C. Platt (Probabilistic Outputs for Support Vector Machines, 1999): (n + 1) / (n + C)
+    for the true class, which has n images, and 1 / (n + C) for others, so that it is finite for separable classes.
+
+    Args:
+        scores: float64 (m, C) of images that the estimator was not fitted to.
+        labels: int (m,).
+
+    Raises:
+        ConfigError: no scores, because there are no inner folds.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    count, classes = scores.shape
+    if not count:
+        raise ConfigError(
+            "classifier.name=svm has decision values only, and a fold has no inner folds to make them probabilities; "
+            "set evaluation.inner_folds to 2 or more, with as many training subjects per class, or another classifier"
+        )
+    images = np.bincount(labels, minlength=classes)[labels][:, None]
+    targets = (images * np.eye(classes)[labels] + 1) / (images + classes)
+    rows = np.repeat(_differences(scores), classes, axis=0)  # each image once per class, weighted by its target
+    regression = LogisticRegression(C=np.inf, tol=1e-8, max_iter=10_000)
+    return regression.fit(rows, np.tile(np.arange(classes), count), sample_weight=targets.ravel())
+
+
+def _differences(scores: np.ndarray) -> np.ndarray:
+    """Returns the differences to the first class, (m, C − 1)."""
+    return scores[:, 1:] - scores[:, :1]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A fitted estimator with what makes its scores probabilities; None where it has `predict_proba`."""
+
+    estimator: Any
+    calibration: Any = None
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Returns the probability of each class, float32 (m, C)."""
+        if self.calibration is None:
+            return np.asarray(self.estimator.predict_proba(features), np.float32)
+        found = self.calibration.predict_proba(_differences(scores(self.estimator, features)))
+        return np.asarray(found, np.float32)
+
+
+def save(path: Path, classifiers: Sequence[Classifier]) -> None:
+    """Writes classifiers, in a format of skops: a zip of JSON and arrays."""
+    import skops.io
+
+    with atomic_write(path) as file:
+        skops.io.dump([(each.estimator, each.calibration) for each in classifiers], file)
+
+
+def load(path: Path) -> list[Classifier]:
+    """Returns what `save` wrote; types that it does not write are refused before any object is made.
+
+    Raises:
+        WorkdirError: a damaged file, foreign types, or another version of scikit-learn, which may predict otherwise.
+    """
+    import sklearn
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    remedy = f"remove {path.parents[1]} and run the study again"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            schema = archive.read("schema.json").decode()
+        found = set(re.findall(r'"_sklearn_version": \{[^}]*"content": ("[^}]*?"),\n', schema))
+        versions = {json.loads(json.loads(text)) for text in found}
+        if different := versions - {sklearn.__version__}:
+            raise WorkdirError(
+                f"{path} was written with scikit-learn {first_few(sorted(different))}, but {sklearn.__version__} is "
+                f"installed; pip install scikit-learn=={min(different)}, or {remedy}"
+            )
+        return [Classifier(*pair) for pair in skops.io.load(path, trusted=TRUSTED)]
+    except UntrustedTypesFoundException as error:
+        raise WorkdirError(f"{path} is not from alljax: {' '.join(str(error).split())}; {remedy}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise WorkdirError(f"{path} is damaged; {remedy}") from error
