@@ -84,6 +84,7 @@ SETTINGS: dict[str, Setting] = {
     "model.pool": _choice("how feature maps become a vector", "average", "max", "flatten"),
     "model.hidden": Setting(512, "number of hidden units in the head", minimum=1, maximum=1e6),
     "model.dropout": Setting(0.0, "dropout rate", below=1),
+    "model.label": Setting("", "name of a trial in tables; trials of one label also have the settings that differ"),
     "weights.path": Setting("", "weight file of the backbone, or a folder of weight files; empty: look up by name"),
     "weights.name": Setting("", "source of the weights (`alljax weights list`); empty: any for the backbone"),
     "preprocessing.name": _choice("pixel scaling; empty: that of the weights", "", "torch", "caffe", "rescale", "lite"),

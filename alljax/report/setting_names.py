@@ -14,6 +14,7 @@ from alljax.report.tables import Value
 from alljax.study.results import Study
 
 NAMES = {
+    "model.label": "model",
     "model.pool": "pooling",
     "model.hidden": "hidden units",
     "split.protocol": "split",
@@ -76,7 +77,8 @@ def varied_settings(study: Study) -> list[VariedSetting]:
         keys, rows = (keys, rows) if isinstance(keys, list) else ([keys], [[value] for value in rows])
         settings = [dict(zip(keys, row, strict=True)) for row in rows]
         differing = [key for key in keys if len({json.dumps(row[key]) for row in settings}) > 1]
-        shown = [key for key in differing if key not in DEPENDENT]
+        labels = [key for key in differing if key == "model.label"]
+        shown = labels or [key for key in differing if key not in DEPENDENT]
         if len({json.dumps([row[key] for key in shown]) for row in settings}) < len(rows):
             shown = differing  # such as two weight files of a backbone
         values = []

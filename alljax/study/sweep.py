@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.errors import ConfigError
+from alljax.study import schemas
 
 MAX_VALUE_LENGTH = 48
 """Characters of a value in a trial's name; longer values are shortened to their beginning and a hash."""
@@ -19,7 +20,7 @@ MAX_VALUE_LENGTH = 48
 class Trial:
     """One configuration of a study."""
 
-    name: str  # backbone and optimizer, then the other settings that the study varies; also that of its folder
+    name: str  # see `_trial_name`; also that of its folder
     config: ConfigDict  # all settings, without a sweep
     split: str  # identifies the split settings; trials of one split are tested on the same images
 
@@ -55,9 +56,10 @@ class Job:
 def expand(config: ConfigDict) -> list[Trial]:
     """Returns the trials: the product of the entries of ``study.sweep``, the last entry varying fastest."""
     trials: dict[str, Trial] = {}
-    for changes in configs.sweep_rows(config):
+    rows = [{"model.label": config.model.label} | changes for changes in configs.sweep_rows(config)]
+    for changes in rows:
         resolved = configs.check(configs.vary(config, changes | {"study.sweep": ()}))
-        name = _name({"model.backbone": resolved.model.backbone, "train.optimizer": resolved.train.optimizer}, changes)
+        name = _trial_name(resolved, changes, rows)
         of_split = {key: value for key, value in changes.items() if key.startswith("split.")}
         if name in trials:
             raise ConfigError(f"study.sweep gives two trials the name {name!r}; list each value once")
@@ -74,7 +76,7 @@ def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Col
     for trial in sorted(trials, key=lambda trial: trial.config.train.epochs):
         train = trial.config.train
         shared = train.mode == "frozen" and train.schedule != "cosine"
-        settings = configs.flatten(trial.config) | {"train.epochs": 0}
+        settings = configs.flatten(trial.config) | {"train.epochs": 0, "model.label": ""}
         grouped.setdefault(repr(settings) if shared else trial.name, []).append(trial)
     trainings = [*grouped.values()][shard[0] :: shard[1]]
     missing = ([trial for trial in training if trial.name not in finished] for training in trainings)
@@ -88,6 +90,19 @@ def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
         split = trial.config.split
         found += ["train", split.test_subset] if split.protocol == "prelim" else [trial.config.data.subset]
     return tuple(dict.fromkeys(found))
+
+
+def _trial_name(config: ConfigDict, changes: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """Returns the label, or backbone and optimizer, and the other settings that the study (or the label) varies."""
+    label, model, train = config.model.label, config.model, config.train
+    if not label:
+        varied = {key: value for key, value in changes.items() if key != "model.label"}
+        return _name({"model.backbone": model.backbone, "train.optimizer": train.optimizer}, varied)
+    same = [row for row in rows if row["model.label"] == label]
+    name = _name({"": label}, {key: changes[key] for key in changes if any(row[key] != changes[key] for row in same)})
+    if problem := schemas.trial_name(name):
+        raise ConfigError(f"model.label={label!r} {problem}")
+    return name
 
 
 def _name(values: dict[str, Any], changes: dict[str, Any]) -> str:

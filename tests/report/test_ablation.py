@@ -39,6 +39,8 @@ def test_settings_have_display_names() -> None:
     assert labels(("split.train_subjects", (2, 0))) == [("training subjects", ["2", "all"])]
     paired = (("train.class_weights", "train.loss"), (("none", "focal"), ("balanced", "focal")))
     assert labels(paired) == [("class weights", ["none", "balanced"])]
+    paired = (("model.label", "model.backbone"), (("hybrid", "vgg16"), ("size", "vgg16")))
+    assert labels(paired) == [("model", ["hybrid", "size"])]
     paired = (("train.optimizer", "train.learning_rate"), (("adam", 1e-4), ("sgd", 1e-2)))
     assert labels(paired) == [("optimizer, learning rate", ["Adam, 0.0001", "SGD, 0.01"])]
 

@@ -75,6 +75,20 @@ def test_trials_of_one_split_setting_have_the_same_split() -> None:
     assert len(set(splits)) == 4
 
 
+def test_label_is_the_name_with_the_settings_that_differ_under_it() -> None:
+    rows = ("size + color", "vgg16"), ("hybrid", "vgg16"), ("hybrid", "resnet50"), ("", "resnet50")
+    config = config_of((("model.label", "model.backbone"), rows), ("split.protocol", ("paper", "subject_kfold")))
+    assert [trial.name for trial in expand(config)][::2] == [
+        "size_+_color-protocol=paper", "hybrid-backbone=vgg16-protocol=paper",
+        "hybrid-backbone=resnet50-protocol=paper", "resnet50-adam-protocol=paper",
+    ]  # fmt: skip
+    assert [trial.name for trial in expand(vary(config_of(), {"model.label": "ours"}))] == ["ours"]
+    with pytest.raises(ConfigError, match="two trials the name"):
+        expand(config_of(("model.label", ("a b", "a_b"))))
+    with pytest.raises(ConfigError, match="cannot be the name of a trial"):
+        expand(config_of(("model.label", ("../a", ":"))))
+
+
 def test_invalid_sweep_is_refused() -> None:
     with pytest.raises(ConfigError, match="two trials the name"):
         expand(config_of(("train.epochs", (3, 3))))
