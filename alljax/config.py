@@ -137,6 +137,9 @@ def check(config: ConfigDict, problems: Problems | None = None) -> ConfigDict:
     if config.study.select == "nested" and (config.train.mode != "frozen" or config.evaluation.inner_folds < 2):
         error = "study.select=nested needs heads (train.mode=frozen) and inner folds (evaluation.inner_folds above 1)"
         found.errors.append(ConfigError(error))
+    if config.classifier.name == "lstm" and config.model.pool != "flatten":
+        error = "classifier.name=lstm needs a sequence; use the pixels of a feature map with model.pool=flatten"
+        found.errors.append(ConfigError(error))
     if problems is None:
         found.report()
     return config

@@ -1,10 +1,12 @@
 """Pooling, and the classifier that is trained on the features of a backbone."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 POOLINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "average": lambda activation: jnp.mean(activation, axis=(1, 2)),
@@ -15,19 +17,36 @@ POOLINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class Head(nn.Module):
-    """Dense → ReLU → dropout → Dense, initialized as in Keras: Glorot uniform, zero bias."""
+    """A layer of hidden units → dropout → Dense, initialized as in Keras: Glorot uniform, zero bias.
 
-    hidden: int = 512  # width of the hidden layer, as in the paper
+    The hidden units are Dense → ReLU (``mlp``), the features themselves (``linear``), or the last state of an LSTM,
+    which is initialized as in Flax, over the features as a sequence (``lstm``).
+    """
+
+    hidden: int = 512  # number of hidden units, as in the paper
     classes: int = 2
     dropout: float = 0.0  # rate of the hidden units during training
+    kind: str = "mlp"
+    sequence: tuple[int, int] | None = None  # lstm: T steps of d features
 
     @nn.compact
     def __call__(self, features: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Maps float32 (B, D) to logits (B, classes); dropout uses a key (B,) per image, whatever its device."""
         initialize = nn.initializers.glorot_uniform()
-        features = nn.relu(nn.Dense(self.hidden, kernel_init=initialize, name="dense")(features))
+        if self.kind == "mlp":
+            features = nn.relu(nn.Dense(self.hidden, kernel_init=initialize, name="dense")(features))
+        elif self.sequence:
+            steps = features.reshape(len(features), *self.sequence)
+            states: Any = nn.RNN(nn.OptimizedLSTMCell(self.hidden, name="lstm"))(steps)
+            features = states[:, -1]
         if self.dropout and keys is not None:
             keep = 1 - self.dropout
-            kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, (self.hidden,)))(keys)
+            kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, features.shape[1:]))(keys)
             features = jnp.where(kept, features / keep, 0.0)
         return nn.Dense(self.classes, kernel_init=initialize, name="predictions")(features)
+
+
+def make_head(config: ConfigDict, classes: int, sequence: tuple[int, int] | None = None) -> Head:
+    """Returns the head of a config; features (B, T · d) of an LSTM are sequences (T, d)."""
+    kind = config.classifier.name
+    return Head(config.model.hidden, classes, config.model.dropout, kind, sequence if kind == "lstm" else None)

@@ -43,8 +43,9 @@ VALUES = {
 PROPER = {
     "vgg16": "VGG16", "resnet50": "ResNet50", "resnet50_keras": "ResNet50 (Keras)", "adam": "Adam", "adamw": "AdamW",
     "efficientnet_lite0": "EfficientNet-Lite0", "rmsprop": "RMSprop", "sgd": "SGD", "lamb": "LAMB",
+    "mlp": "MLP", "lstm": "LSTM",
 }  # fmt: skip
-"""Display names of backbones and optimizers."""
+"""Display names of backbones, optimizers and classifiers."""
 
 FOLDERS = re.compile(r"(?<![^\s='\"(,\[])(~?/|[A-Za-z]:\\+)(([\w.+@-]| (?![-/~]))+[/\\]+)*(?=[\w.])")
 """The folders of an absolute path; the slashes in ``data.name_pattern`` and in numbers are not followed by names."""

@@ -17,7 +17,7 @@ from alljax import config as configs
 from alljax.data.dataset import Dataset
 from alljax.data.loader import ImageBatch, Sampler, load_batches
 from alljax.errors import WorkdirError
-from alljax.models.head import POOLINGS, Head
+from alljax.models.head import POOLINGS, make_head
 from alljax.study import results, workdir
 from alljax.study.results import Study
 from alljax.training import checkpoints
@@ -112,7 +112,7 @@ class Ensemble:
 
     @partial(jax.jit, static_argnums=0)
     def _apply_heads(self, heads: Any, features: jax.Array) -> jax.Array:
-        head = Head(self.config.model.hidden, len(self.study.classes))
+        head = make_head(self.config, len(self.study.classes), self.network.sequence)
         logits = jax.lax.map(lambda params: head.apply({"params": params}, features), heads)
         return jax.nn.softmax(logits)
 
@@ -161,7 +161,7 @@ def _shapes(config: ConfigDict, network: Network, num_classes: int) -> dict[str,
     """Returns the shapes of what one run has trained, by "/"-joined names."""
     trained: Any
     if config.train.mode == "frozen":
-        head, features = Head(config.model.hidden, num_classes), jnp.zeros((1, network.feature_count))
+        head, features = make_head(config, num_classes, network.sequence), jnp.zeros((1, network.feature_count))
         trained = jax.eval_shape(head.init, jax.random.key(0), features)["params"]
     else:
         state = FineTuner(config, network, num_classes, make_mesh(config)).abstract

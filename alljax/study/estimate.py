@@ -77,12 +77,12 @@ def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[flo
 
 def _head_steps(job: Job, experiment: Experiment) -> Iterator[None]:
     """Trains all heads of a job on equal features, `HEAD_STEPS` steps at a time."""
-    config, width = job.config, experiment.networks[job.trials[0].name].feature_count
+    config, network = job.config, experiment.networks[job.trials[0].name]
     rows = np.arange(HEAD_STEPS * config.train.batch_size)
     labels = (rows % experiment.num_classes).astype(np.int32)
     fold = make_fold_rows(config, labels, experiment.num_classes, [Fold(0, 0, rows, rows[:2])])[0]
-    trainer, runs = make_heads(job, fold, width)
-    features, state = jnp.ones((len(rows), width)), trainer.init(runs.key)
+    trainer, runs = make_heads(job, fold, network.feature_count, network.sequence)
+    features, state = jnp.ones((len(rows), network.feature_count)), trainer.init(runs.key)
     while True:
         state = jax.block_until_ready(trainer.train_epoch(state, runs, features, labels, fold, 0))
         yield

@@ -89,7 +89,7 @@ def explain(folder: Path, trial: str, weights: str, images: Sequence[Path], clas
     dataset, inspection = inspect(open_unlabeled(images, config.data.synthetic, config.data.name_pattern), "skip")
     for note in dataset.notes:
         logging.info(note)
-    explainer = Explainer(ensemble.network, config.model.hidden, len(study.classes))
+    explainer = Explainer(ensemble.network, config, len(study.classes))
     reader, blocks = image_reader(dataset, ensemble.network), [*ensemble.predict(dataset)]
     probabilities = np.concatenate([block.probabilities.mean(0) for block in blocks])
     labels = probabilities.argmax(1)

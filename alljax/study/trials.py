@@ -46,6 +46,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
     """Yields the trials of a job, of the study in `folder`, with their outcome, or an error if a head's loss is NaN."""
     first, labels, num_classes = job.trials[0], experiment.labels, experiment.num_classes
     features: Any = experiment.features(first) if job.frozen else experiment.images(first)
+    sequence = experiment.networks[first.name].sequence
     splits, started = experiment.folds(first), time.perf_counter()
     divided = experiment.inner_folds[first.split] if job.frozen else ()
     folds, parts = inner_folds.make_rows(splits, divided, job.config, labels, num_classes)
@@ -59,7 +60,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
     def fit(number: int) -> list[FoldOutcome]:
         if not job.frozen:
             return _fit_networks(tuner, features, folds[number], folder / "trials" / first.name)
-        return _fit_heads(job, features, labels, [*folds, *parts][number], functools.partial(show, number))
+        return _fit_heads(job, features, sequence, labels, [*folds, *parts][number], functools.partial(show, number))
 
     def show(number: int, epochs: int, accuracy: float) -> None:
         if number >= len(folds):
@@ -71,7 +72,7 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
     with progress.bar(f"heads {job.name}", total if job.frozen else 0, "epochs") as update:
         if not job.frozen:
             tuner = FineTuner(job.config, experiment.networks[first.name], num_classes, make_mesh(job.config))
-        threads = _threads(job, features.shape[1], num_classes) if job.frozen else 1
+        threads = _threads(job, num_classes, features.shape[1], sequence) if job.frozen else 1
         with contextlib.closing(_in_threads(fit, len(folds) + len(parts), threads)) as fitted:
             for of_trials, fold in zip(fitted, [*folds, *parts], strict=True):
                 if len(outcomes) < len(folds):
@@ -88,11 +89,11 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         yield trial, errors.get(trial.name) or Outcome(of_trial, inner[trial.name], seconds)
 
 
-def _threads(job: Job, num_features: int, num_classes: int) -> int:
+def _threads(job: Job, num_classes: int, num_features: int, sequence: tuple[int, int] | None) -> int:
     """Returns how many folds are trained at a time: on the CPU one per core, if they fit into memory."""
     if jax.default_backend() != "cpu":
         return 1
-    return min(files.cpu_cores(), HeadTrainer(job.config, num_classes, num_features).side_by_side)
+    return min(files.cpu_cores(), HeadTrainer(job.config, num_classes, num_features, sequence).side_by_side)
 
 
 def _in_threads(function: Callable[[int], Any], count: int, threads: int) -> Generator[Any]:
@@ -104,18 +105,21 @@ def _in_threads(function: Callable[[int], Any], count: int, threads: int) -> Gen
         yield from pool.map(function, range(count))
 
 
-def make_heads(job: Job, fold: FoldRows, num_features: int) -> tuple[HeadTrainer, RunInputs]:
+def make_heads(
+    job: Job, fold: FoldRows, num_features: int, sequence: tuple[int, int] | None
+) -> tuple[HeadTrainer, RunInputs]:
     """Returns what trains the heads of a job on a fold, and their runs, one per seed."""
-    trainer = HeadTrainer(job.config, len(fold.class_weights), num_features)  # compiled once for equal settings
+    trainer = HeadTrainer(job.config, len(fold.class_weights), num_features, sequence)  # equal ones compile once
     return trainer, make_runs(fold_keys(job.config, fold), [job.config] * job.config.study.seeds, fold)
 
 
 def _fit_heads(
-    job: Job, features: Any, labels: np.ndarray, fold: FoldRows, show: Callable[[int, float], None]
-) -> list[FoldOutcome]:
+    job: Job, features: Any, sequence: tuple[int, int] | None, labels: np.ndarray, fold: FoldRows,
+    show: Callable[[int, float], None],
+) -> list[FoldOutcome]:  # fmt: skip
     """Trains the heads of a job on a fold, on an inner fold one of the first seed; returns an outcome per trial."""
     inner = not fold.validation_count
-    trainer, runs = make_heads(job, fold, features.shape[1])
+    trainer, runs = make_heads(job, fold, features.shape[1], sequence)
     if inner:
         runs = select_runs(runs, np.arange(1))
     epochs = [trial.config.train.epochs for trial in job.trials]

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 from scipy.signal import convolve
 
 from alljax import interrupts
-from alljax.models.head import POOLINGS, Head
+from alljax.models.head import POOLINGS, make_head
 from alljax.training.network import Network
 
 GRID = 8
@@ -29,9 +30,9 @@ class Explainer:
     What is explained is the log-odds of a class, log(p / (1 - p)), as the mean over heads.
     """
 
-    def __init__(self, network: Network, hidden: int, num_classes: int) -> None:
-        """Compiles nothing yet; `hidden` is the width of the heads."""
-        self._network, self._head = network, Head(hidden, num_classes)
+    def __init__(self, network: Network, config: ConfigDict, num_classes: int) -> None:
+        """Compiles nothing yet; `config` is that of the heads."""
+        self._network, self._head = network, make_head(config, num_classes, network.sequence)
 
     def attribute(self, variables: Any, heads: Any, image: np.ndarray) -> Attribution:
         """Explains one image, uint8 (S, S, 3), for stacked heads on a backbone.

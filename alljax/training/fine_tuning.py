@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from alljax.data.augmentation import make_augment
-from alljax.models.head import POOLINGS, Head
+from alljax.models.head import POOLINGS, Head, make_head
 from alljax.models.layers import BatchNormContext
 from alljax.training import optimizers
 from alljax.training import step as steps
@@ -26,7 +26,7 @@ class FineTuner:
 
     def __init__(self, config: ConfigDict, network: Network, num_classes: int, mesh: Mesh) -> None:
         self.config, self.mesh, self._network = config, mesh, network
-        self._head = Head(config.model.hidden, num_classes, config.model.dropout)
+        self._head = make_head(config, num_classes, network.sequence)
         self._group_of = group_parameters(config, network, num_classes)
         ever = optimizers.trainable(self._group_of, config.train.epochs - 1)
         backbone = flatten_dict({"backbone": network.used("params")}, sep="/")
@@ -120,7 +120,7 @@ def init_head(head: Head, network: Network, key: jax.Array) -> dict[str, jax.Arr
 
 def group_parameters(config: ConfigDict, network: Network, num_classes: int) -> dict[str, ParameterGroup]:
     """Returns the layer group of each parameter; see `optimizers.assign` for errors."""
-    head = Head(config.model.hidden, num_classes)
+    head = make_head(config, num_classes, network.sequence)
     shapes = jax.eval_shape(lambda key: init_head(head, network, key), jax.random.key(0))
     backbone = flatten_dict({"backbone": network.used("params")}, sep="/")
     return optimizers.assign((*backbone, *shapes), config.train.groups)

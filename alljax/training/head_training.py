@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax import files, interrupts
 from alljax.data.loader import device_memory
-from alljax.models.head import Head
+from alljax.models.head import Head, make_head
 from alljax.training import step as steps
 from alljax.training.optimizers import NUMBERS, Hyperparameters, hyperparameters_of, learning_rate
 from alljax.training.sampling import FoldRows, batch_size, epoch_order, steps_per_epoch
@@ -46,7 +46,7 @@ def compile_key(config: ConfigDict) -> str:
     Numbers of the optimizer are arguments; one that is 0 (no weight decay) removes its part of the computation.
     """
     arguments = {"train.epochs", *(f"train.{name}" for name in NUMBERS if config.train[name])}
-    read = ("train.", "model.hidden", "model.dropout")
+    read = ("train.", "model.hidden", "model.dropout", "classifier.")
     settings = configs.flatten(config).items()
     return repr([setting for setting in settings if setting[0].startswith(read) and setting[0] not in arguments])
 
@@ -72,11 +72,13 @@ class HeadTrainer:
     on the optimizer are shared by all.
     """
 
-    def __init__(self, config: ConfigDict, num_classes: int, num_features: int) -> None:
-        """Compiles nothing yet."""
-        self._identity = compile_key(config), num_classes, num_features
-        self._config, self._num_classes, self._num_features = config, num_classes, num_features
-        self._head = Head(config.model.hidden, num_classes, config.model.dropout)
+    def __init__(
+        self, config: ConfigDict, num_classes: int, num_features: int, sequence: tuple[int, int] | None = None
+    ) -> None:
+        """Compiles nothing yet; `sequence` is what `make_head` needs for an LSTM."""
+        self._identity = compile_key(config), num_classes, num_features, sequence
+        self._config, self._num_features = config, num_features
+        self._head = make_head(config, num_classes, sequence)
         self._step = steps.make_train_step(config, functools.partial(_apply, self._head))
 
     def __eq__(self, other: object) -> bool:
@@ -137,8 +139,9 @@ class HeadTrainer:
     @property
     def side_by_side(self) -> int:
         """The number of runs whose parameters, gradients and two moments fit into memory, at least 1."""
-        hidden, memory = self._config.model.hidden, device_memory() or files.host_memory()
-        num_parameters = (self._num_features + 1) * hidden + (hidden + 1) * self._num_classes
+        memory, features = device_memory() or files.host_memory(), jnp.zeros((1, self._num_features))
+        shapes = jax.eval_shape(self._head.init, jax.random.key(0), features)
+        num_parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
         return max(1, memory // (4 * 4 * num_parameters))
 
     def init(self, keys: jax.Array) -> TrainState:

@@ -70,6 +70,12 @@ class Network:
         )
         return math.prod(activations[self.stage].shape)
 
+    @property
+    def sequence(self) -> tuple[int, int] | None:
+        """The pixels of a flattened feature map, row by row, and its channels; None where it is pooled."""
+        width = self.backbone.module.widths[self.stage]
+        return (self.feature_count // width, width) if self.pool == "flatten" else None
+
     def mismatch(self) -> str:
         """Returns how the preprocessing differs from what the weights were trained with; empty if it does not."""
         ours, theirs = asdict(replace(self.preprocessing, cell=self.expected.cell)), asdict(self.expected)
