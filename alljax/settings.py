@@ -180,7 +180,7 @@ SETTINGS: dict[str, Setting] = {
     "classifier.max_iter": Setting(100, "logistic: maximum number of iterations", minimum=1),
     "study.sweep": Setting((), "pairs (setting, values) or (settings, rows of values); the trials are their product"),
     "study.select": _choice("how a fold's best trial is chosen: by other or inner folds", "other_folds", "nested"),
-    "study.compare": _choice("compare with the tables of the paper", "", "paper"),
+    "study.compare": _choice("beside the paper: its own tables, or methods that it cites", "", "paper", "table7"),
     "study.checkpoints": Setting(True, "store the parameters of each trial, which `alljax predict` needs"),
     "study.seeds": Setting(1, "number of seeds per trial and fold: seed, seed + 1, ...", minimum=1, maximum=10_000),
     "evaluation.resamples": Setting(2000, "bootstrap resamples for comparing several models", minimum=100, maximum=1e6),

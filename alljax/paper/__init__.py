@@ -8,7 +8,9 @@ if TYPE_CHECKING:
 
 
 def sections(study: "Study") -> "list[Section]":
-    """Returns the sections of the report that ``study.compare=paper`` asks for."""
-    from alljax.paper import leakage, reproduction
+    """Returns the sections of the report that ``study.compare`` asks for: ``paper`` or ``table7``."""
+    from alljax.paper import leakage, reproduction, table7
 
+    if study.config["study.compare"] == "table7":
+        return table7.sections(study)
     return [*reproduction.sections(study), *leakage.sections(study)]

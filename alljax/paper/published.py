@@ -88,6 +88,15 @@ TABLE_7: tuple[tuple[str, str, str, int, float], ...] = (
 )
 """Study, model, data set, number of images and accuracy."""
 
+INTRODUCTION: tuple[tuple[str, str, str, int, float], ...] = (
+    ("[7]", "k-means, GLCM, GLRLM, PCA, SVM", "", 0, 96.00),
+    ("[8]", "MobileNetV2 and ResNet18", "ALLIDB1", 0, 99.39),
+    ("[8]", "MobileNetV2 and ResNet18", "ALLIDB2", 0, 97.18),
+    ("[10]", "VGGNet (SESSA)", "Dataset 1", 0, 96.11),
+    ("[10]", "VGGNet (SESSA)", "Dataset 2", 0, 87.90),
+)
+"""Accuracies of other studies that the introduction quotes, as in `TABLE_7`; empty and 0: not stated."""
+
 
 def printed(row: Row, metric: str) -> float:
     """Returns a number of Tables 1 to 6 as a share."""

@@ -100,7 +100,7 @@ def open_study(
             identity.check_free(folder, shard)
     with problems.collect():
         networks = {(trial.config.model.backbone, trial.config.model.stage) for trial in trials}
-        if trials and config.study.compare and len(networks) < 2:
+        if trials and config.study.compare == "paper" and len(networks) < 2:
             raise ConfigError(
                 f"study.compare={config.study.compare} compares two networks with those of the paper, and this study "
                 "has one; vary model.backbone (or model.stage), or leave study.compare empty"

@@ -1,0 +1,170 @@
+"""Table 7 under one protocol: the methods behind its rows, beside the printed numbers and what their sources say.
+
+Trials belong to a method by their label (``model.label``).  ``table7.csv`` has the methods, ``table7_open.csv`` the
+settings that their sources leave open.  No number of ours says anything about the authors' own systems.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+
+from alljax.data.protocols import LEAKY
+from alljax.evaluation.intervals import Jackknife
+from alljax.paper import leakage, published
+from alljax.report.model_tables import BASELINES
+from alljax.report.setting_names import setting_value
+from alljax.report.tables import Section, Table, Value, count_value, metric_value, number_value
+from alljax.study.results import Study
+
+NONE = Value("–")
+COLUMNS = (
+    "study", "our reading", "split by image", "subjects held out", "difference", "minus cell size", "parameters",
+    "seconds", "printed", "in its source",
+)  # fmt: skip
+
+Configuration = dict[bool, str]  # trials that differ in the split only: whether subjects are on both sides → trial
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method that Table 7 or the introduction cites."""
+
+    study: str  # with `model` a row of `published.TABLE_7` or `published.INTRODUCTION`
+    model: str
+    labels: tuple[str, ...]  # of our trials, that of the method's result first
+    short: str  # what the source says, in short
+    source: str  # what was read
+    says: str  # number and protocol in the source
+    verdict: str  # on the printed number
+
+    @property
+    def printed(self) -> dict[str, str]:
+        """The printed accuracies, those of Table 7 first, and where: data set and number of images."""
+        found = {}
+        for table, rows in (("Table 7", published.TABLE_7), ("introduction", published.INTRODUCTION)):
+            for *key, data, images, accuracy in rows:
+                if key == [self.study, self.model]:
+                    on = f"{data}, {images:,} images" if images else data
+                    found[f"{accuracy:.2f}%"] = ": ".join(filter(None, (table, on)))
+        return found
+
+
+def methods() -> list[Method]:
+    """Returns the methods in the order of the paper's references."""
+    rows = _read("table7.csv")
+    return [Method(of, model, tuple(labels.split()), *texts) for of, model, labels, *texts in rows]
+
+
+def sections(study: Study) -> list[Section]:
+    """Returns the section that ``study.compare=table7`` asks for."""
+    text = (
+        "Each row is our reading of a method, trained on the images of this study; its number says nothing about the "
+        "authors' own system. Below is what the sources say, and which settings they leave open."
+    )
+    parts = methods_table(study), sources_table(), open_settings(study)
+    return [Section("table-7", "Table 7 under one protocol", (text,), parts)]
+
+
+def methods_table(study: Study) -> Table:
+    """Returns both accuracies of each method, their difference, its cost, the printed number and the source."""
+    rows, sides = [], Configuration()
+    for method in methods():
+        accuracy = next(iter(method.printed))
+        printed = [Value(accuracy, float(accuracy.rstrip("%")) / 100), Value(method.short)]
+        found = [of_label for label in method.labels for of_label in configurations(study, label)]
+        for configuration in found:
+            sides |= configuration
+            rows.append([Value(method.study), *_values(study, configuration), *printed])
+            printed = [Value(""), Value("")]
+        if not found:
+            rows.append([Value(method.study), Value(method.model, note="not in this study"), *[NONE] * 6, *printed])
+    rules = {leaky: study.split_of(name)["baselines"] for leaky, name in sides.items()}
+    footer = []
+    for rule, label in BASELINES.items():
+        accuracies = [_accuracy(rules[leaky][rule]) if leaky in rules else NONE for leaky in (True, False)]
+        footer.append([Value(""), Value(label), *accuracies, *[Value("")] * 6])
+    notes = (
+        f"Accuracies; in brackets {study.intervals}. Differences are in percentage points.",
+        "Minus cell size: accuracy with subjects held out minus that of a threshold on the size of the cell.",
+        "Seconds: of training, without features; trials that differ in the number of epochs only are trained together.",
+        *(f"Skipped: {name}: {reason}" for name, reason in study.metrics.get("skipped", {}).items()),
+    )
+    return Table("table-7-methods", "Methods on the same images", COLUMNS, rows, footer, notes)
+
+
+def sources_table() -> Table:
+    """Returns what was printed, where, and what the sources say."""
+    rows = []
+    for method in methods():
+        printed = "; ".join(f"{accuracy} ({where})" for accuracy, where in method.printed.items())
+        rows.append([*map(Value, (method.study, method.model, printed, method.source, method.says, method.verdict))])
+    columns = "study", "model", "printed", "read", "the source says", "the printed number"
+    return Table("table-7-sources", "The printed numbers and their sources", columns, rows)
+
+
+def configurations(study: Study, label: str) -> list[Configuration]:
+    """Returns the finished trials of a label, those that differ in the split only together."""
+    found: dict[str, Configuration] = {}
+    for name in study.metrics["trials"]:
+        settings = study.settings(name)
+        if settings.get("model.label") == label:
+            others = {key: value for key, value in settings.items() if key not in leakage.SPLIT}
+            found.setdefault(json.dumps(others), {}).setdefault(settings["split.protocol"] in LEAKY, name)
+    return list(found.values())
+
+
+def open_settings(study: Study) -> Table:
+    """Returns the settings that the sources leave open, with our choice where a trial of the study has them."""
+    studies = {label: method.study for method in methods() for label in method.labels}
+    rules = {name: rule for name, rule, _ in study.config.get("study.combine", ())}
+    rows = []
+    for label, key, note in _read("table7_open.csv"):
+        trials = [name for of_label in configurations(study, label) for name in of_label.values()]
+        settings = [study.settings(name) for name in trials]
+        values = dict.fromkeys(setting_value(key, of_trial[key]) for of_trial in settings if key in of_trial)
+        choice = rules.get(label, "") if key == "study.combine" else ", ".join(values)
+        if trials:
+            rows.append([*map(Value, (studies[label], label, key, choice, note))])
+    columns = "study", "our reading", "setting", "our choice", "note"
+    return Table("table-7-settings", "Settings that the sources leave open", columns, rows)
+
+
+def _values(study: Study, configuration: Configuration) -> Iterator[Value]:
+    """Yields the name of a configuration, its accuracies, their difference, the one to the cell size, and its cost."""
+    results = {leaky: study.metrics["trials"][name] for leaky, name in configuration.items()}
+    name, result = [*configuration.values()][-1], [*results.values()][-1]
+    if False in configuration:
+        name, result = configuration[False], results[False]
+    settings = study.settings(name)
+    note = ""
+    if settings["weights.name"] == "random":
+        note = "random weights" if settings["train.mode"] == "frozen" else "from scratch"
+    yield Value(re.sub(r"-?protocol=\w+", "", name), note=note)
+    for leaky in (True, False):
+        yield _accuracy(results[leaky]) if leaky in results else NONE
+    yield _difference(study, configuration) if len(configuration) == 2 else NONE
+    size = results.get(False, {}).get("size_improvement", {}).get("accuracy")
+    yield number_value("accuracy", size["value"], size["interval"], "+") if size else NONE
+    yield count_value(result["parameters"]) if "parameters" in result else NONE
+    yield Value(f"{result['seconds']:,.0f}", result["seconds"])
+
+
+def _accuracy(result: dict[str, object]) -> Value:
+    return metric_value("accuracy", result)
+
+
+def _difference(study: Study, configuration: Configuration) -> Value:
+    """Returns the accuracy on random images minus that with subjects held out, with its interval."""
+    pair = configuration[True], configuration[False]
+    jackknife = Jackknife.of(*(study.predictions(name).held_out for name in pair))
+    difference = leakage.gap(study, pair, jackknife)["accuracy"][2]
+    return number_value("accuracy", difference[0], jackknife.interval(difference, study.level, limits=None), "+")
+
+
+def _read(file: str) -> list[list[str]]:
+    """Returns the rows of a table beside this module, without its headings."""
+    text = resources.files("alljax.paper").joinpath(file).read_text(encoding="utf-8")
+    return [*csv.reader(text.splitlines())][1:]

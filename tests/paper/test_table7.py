@@ -1,0 +1,75 @@
+"""The methods that Table 7 cites: facts, and the section of a study of them."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Callable
+
+import pytest
+
+from alljax.paper import leakage, published, table7
+from alljax.report.tables import Table, to_csv, to_latex
+from alljax.study.results import Study
+
+LABELS = {"stem": "texture_svm", "stage1": "vgg16_dense_deep"}
+
+
+@pytest.fixture
+def labeled(both_study: Study) -> Study:
+    """Two methods under two splits, with 10 and 20 epochs each."""
+    settings = {
+        name: values | {"model.label": LABELS[values["model.stage"]], "weights.name": "random"}
+        for name, values in both_study._settings.items()
+    }
+    return dataclasses.replace(both_study, _settings=settings)
+
+
+def table(study: Study) -> list[dict[str, str]]:
+    """Returns the rows of the table of methods as read from its CSV file."""
+    return list(csv.DictReader(io.StringIO(to_csv(table7.methods_table(study)))))
+
+
+def test_every_printed_number_has_one_method() -> None:
+    rows = [*published.TABLE_7, *published.INTRODUCTION]
+    methods = table7.methods()
+    assert {(method.study, method.model) for method in methods} == {row[:2] for row in rows}
+    texts = [text for method in methods for text in method.printed]
+    assert sorted(texts) == sorted(f"{row[-1]:.2f}%" for row in rows)
+    labels = [label for method in methods for label in method.labels]
+    assert len(labels) == len({*labels})
+    assert {label for label, *_ in table7._read("table7_open.csv")} <= {*labels}
+
+
+def test_each_method_is_beside_its_printed_number_and_source(labeled: Study) -> None:
+    rows = table(labeled)
+    assert {row["study"] for row in rows} == {method.study for method in table7.methods()} | {""}
+    texture = [row for row in rows if row["study"] == "[7]"]
+    trials = {name: labeled.metrics["trials"][name] for pair in leakage.find_pairs(labeled) for name in pair}
+    for row, (image, subject) in zip(texture, leakage.find_pairs(labeled)[:2], strict=True):
+        assert float(row["split by image"]) == pytest.approx(trials[image]["accuracy"])
+        assert float(row["subjects held out"]) == pytest.approx(trials[subject]["accuracy"])
+        assert float(row["difference"]) == pytest.approx(trials[image]["accuracy"] - trials[subject]["accuracy"])
+        assert row["difference (note)"].startswith("[")
+        assert float(row["minus cell size"]) == pytest.approx(trials[subject]["size_improvement"]["accuracy"]["value"])
+        assert row["our reading (note)"] == "random weights"
+        assert "protocol" not in row["our reading"]
+    assert texture[0]["printed"] == "0.96"
+    assert texture[0]["in its source"].startswith("the same number")
+    absent = next(row for row in rows if row["study"] == "[22]")
+    assert absent["our reading (note)"] == "not in this study"
+    assert (absent["split by image"], absent["printed"]) == ("", "0.8511")
+    assert "\\begin{longtable}" in to_latex(table7.methods_table(labeled))
+
+
+def test_method_with_one_split_has_no_difference(labeled: Study, without: Callable[..., Study]) -> None:
+    image, _ = leakage.find_pairs(labeled)[0]
+    first = next(row for row in table(without(labeled, image)) if row["study"] == "[7]")
+    assert first["split by image"] == first["difference"] == "" != first["subjects held out"]
+
+
+def test_open_settings_show_the_choice_of_the_trials(labeled: Study) -> None:
+    (section,) = table7.sections(labeled)
+    settings = section.parts[2]
+    assert isinstance(settings, Table)
+    choices = {(row[1].text, row[2].text): row[3].text for row in settings.rows}
+    assert choices["vgg16_dense_deep", "train.groups"] == "head"
