@@ -110,7 +110,7 @@ def configurations(study: Study, label: str) -> list[Configuration]:
     found: dict[str, Configuration] = {}
     for name in study.metrics["trials"]:
         settings = study.settings(name)
-        if settings.get("model.label") == label:
+        if settings["model.label"] == label:
             others = {key: value for key, value in settings.items() if key not in leakage.SPLIT}
             found.setdefault(json.dumps(others), {}).setdefault(settings["split.protocol"] in LEAKY, name)
     return list(found.values())
