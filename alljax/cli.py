@@ -135,6 +135,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--images": {"help": "images per subject; default: %(default)s", "type": int, "default": 20, "metavar": "N"},
     "shards": {"help": "folders of shards to merge", "nargs": "*", "type": _path, "metavar": "FOLDER"},
     "--source": {"help": "folder, zip, CSV or .npz of images", "required": True},
+    "--source:all": {"help": "folder, zip, CSV or .npz of images", "default": ""},
+    "--split": {"help": "CSV with path, label, subject and split (train, test, ...)", "type": _path, "metavar": "CSV"},
     "--source:other": {"help": "test on this folder, zip, CSV or .npz of labeled images", "default": ""},
     "--classes": {"help": "which class of it is which of the study", "default": "", "metavar": "OTHER=OWN,..."},
     "--backbone": {"help": "for example vgg16", "required": True, "metavar": "NAME"},

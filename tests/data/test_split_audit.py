@@ -1,0 +1,90 @@
+"""`alljax data audit --split`: what the sides of a division of images share."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from alljax import cli
+from alljax.data import synthetic
+
+MADE = synthetic.read_synthetic(8, 16, 96, 0)
+SUBJECTS = sorted({record.subject for record in MADE.records})
+
+
+def write(folder: Path, sides: list[str], extra: tuple[str, str, bytes] | None = None) -> Path:
+    """A CSV in which the subjects take turns on the sides; `extra` is the subject, side and content of one more."""
+    lines = ["path,label,subject,split"]
+    for number, record in enumerate(MADE.records):
+        (folder / f"{number:02}.bmp").write_bytes(MADE.read(record))
+        side = sides[SUBJECTS.index(record.subject) % len(sides)]
+        lines.append(f"{number:02}.bmp,{MADE.classes[record.label]},{record.subject},{side}")
+    if extra:
+        (folder / "extra.png").write_bytes(extra[2])
+        lines.append(f"extra.png,{MADE.classes[0]},{extra[0]},{extra[1]}")
+    path = folder / "split.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def audit(path: Path) -> tuple[int, dict, list[dict[str, str]]]:
+    code = cli.main(["data", "audit", f"--split={path}", f"--out={path.parent / 'found.json'}"])
+    found = json.loads((path.parent / "found.json").read_text())
+    with (path.parent / "found.csv").open() as file:
+        return code, found, list(csv.DictReader(file))
+
+
+def test_clean_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found, rows = audit(write(tmp_path, ["train", "test"]))
+    assert (code, rows) == (0, [])
+    assert found["images"] == {"train": 8, "test": 8}
+    assert all(set(pair.values()) == {"train", "test", 0} for pair in found["shared"])
+    assert "train has nothing that is known" in capsys.readouterr().out
+
+
+def test_copy_of_an_image_under_another_subject(tmp_path: Path) -> None:
+    """The copy has another format, so its bytes differ; its subject is one with that of the original."""
+    record, original = next(
+        (r, f"{n:02}.bmp") for n, r in enumerate(MADE.records) if SUBJECTS.index(r.subject) % 2 == 0
+    )
+    copy = io.BytesIO()
+    Image.open(io.BytesIO(MADE.read(record))).save(copy, "PNG")
+    code, found, rows = audit(write(tmp_path, ["train", "test"], ("other", "test", copy.getvalue())))
+    assert code == 1
+    assert {"side": "test", "other": "train", "shares": "image", "path": "extra.png", "other_path": original} in rows
+    counts = {(pair["side"], pair["other"]): pair for pair in found["shared"]}
+    assert counts["test", "train"] | {"side": "", "other": ""} == {
+        "side": "", "other": "", "subject": 0, "merged": 1, "image": 1, "similar": 1,
+    }  # fmt: skip
+    assert counts["train", "test"]["merged"] == sum(each.subject == record.subject for each in MADE.records)
+
+
+def test_subject_on_two_of_three_sides(tmp_path: Path) -> None:
+    train, test = (next(r.subject for r in MADE.records if SUBJECTS.index(r.subject) % 3 == side) for side in (0, 2))
+    path = write(tmp_path, ["train", "val", "test"])
+    lines = path.read_text().splitlines()
+    moved = next(number for number, line in enumerate(lines) if line.split(",")[2] == test)
+    lines[moved] = lines[moved].replace(f",{test},", f",{train},")
+    path.write_text("\n".join(lines))
+    code, found, rows = audit(path)
+    assert code == 1
+    shared = {(pair["side"], pair["other"]): pair["subject"] for pair in found["shared"]}
+    assert shared["test", "train"] == 1
+    assert shared["val", "train"] == shared["test", "val"] == 0
+    assert {row["path"] for row in rows if row["side"] == "test"} == {lines[moved].split(",")[0]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either --source, to audit a data set, or --split"),
+        (["--split={}"], "all images are in 'train'; a column 'split' must name at least two sides"),
+    ],
+)
+def test_refused(arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, ["train"])
+    assert cli.main(["data", "audit", *(word.format(path) for word in arguments)]) == 2
+    assert message in capsys.readouterr().err
