@@ -160,17 +160,18 @@ SETTINGS: dict[str, Setting] = {
     "parallel": _choice("finetune: data parallelism by jit over a mesh or by pmap", "jit", "pmap"),
     "mesh.fsdp": Setting(1, "finetune: number of devices that shard parameters and optimizer state", minimum=1),
     "profile": Setting(0, "finetune: number of steps in a profiler trace; 0: no trace"),
+    "features.select": Setting(
+        (), "steps of selection, in order", ("standardize", "anova", "correlation", "pca", "salp_swarm", "random")
+    ),
+    "features.keep": Setting(1000, "anova, random: number of features to keep", minimum=1),
+    "features.max_correlation": Setting(0.95, "correlation: largest magnitude between two kept features", below=1),
+    "features.variance": Setting(0.95, "pca: fraction of the variance to keep", minimum=1e-6, below=1),
+    "features.salps": Setting(10, "salp_swarm: number of salps", minimum=1, maximum=10_000),
+    "features.iterations": Setting(50, "salp_swarm: number of iterations", minimum=1, maximum=1e6),
     "features.batch_size": Setting(16, "batch size of feature extraction", minimum=1),
     "features.memory": _choice("where heads read features; auto: the device if they fit", "auto", "device", "disk"),
     "classifier.name": _choice(
-        "mlp: Dense(model.hidden); linear: softmax; lstm: of a sequence; others: estimators of scikit-learn",
-        "mlp",
-        "linear",
-        "lstm",
-        "logistic",
-        "svm",
-        "knn",
-        "random_forest",
+        "head (mlp, linear, lstm) or scikit-learn's", "mlp", "linear", "lstm", "logistic", "svm", "knn", "random_forest"
     ),
     "classifier.C": Setting(1.0, "logistic, svm: inverse strength of the regularization", minimum=1e-12),
     "classifier.kernel": _choice("svm: kernel", "rbf", "linear", "poly", "sigmoid"),
@@ -192,7 +193,7 @@ SETTINGS: dict[str, Setting] = {
 }
 
 # Settings that `study.sweep` may contain; the images are the same in all trials of a study.
-SWEEPABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augment.", "classifier.")
+SWEEPABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augment.", "classifier.", "features.")
 
 
 def describe() -> str:

@@ -1,0 +1,121 @@
+"""Selection of features: the steps of ``features.select``, fitted on training images."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alljax import interrupts
+from alljax.errors import DataError
+from alljax.features import salp_swarm
+
+BLOCK = 1024
+"""Features whose correlations with others are computed at once."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Fitted steps: arrays whose names, in order, end in what is done with them."""
+
+    arrays: Mapping[str, np.ndarray]
+
+    def transform(self, features: np.ndarray) -> np.ndarray:
+        """Returns float32 (m, d) from features (m, D)."""
+        for name in sorted(self.arrays):
+            array = self.arrays[name]
+            match name.rpartition(".")[2]:
+                case "columns":
+                    features = features[:, array]
+                case "mean":
+                    features = features - array
+                case "scale":
+                    features = features / array
+                case "components":
+                    features = features @ array.T
+        return np.asarray(features, np.float32)
+
+
+def fit(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, settings: ConfigDict, seed: int,
+    show: Callable[[str], None] = lambda note: None,
+) -> Selection:  # fmt: skip
+    """Fits the steps in order, each on the result of those before it.
+
+    ``standardize``: zero mean, unit variance. ``anova``: the ``keep`` features with the largest F statistic, or all.
+    ``correlation``: from the largest F, each feature whose correlations with those kept so far are at most
+    ``max_correlation`` in magnitude. ``pca``: the fewest components with more than the share ``variance`` of the
+    variance, at most one per image. ``random``: ``keep`` features at random. ``salp_swarm``: see `salp_swarm.select`.
+
+    Args:
+        features: float32 (N, D).
+        labels: int (N,), every class present.
+        groups: int (N,), subjects.
+        settings: ``config.features``.
+        seed: of random numbers.
+        show: called with the progress of the salp swarm.
+
+    Raises:
+        DataError: features that are all constant.
+        ConfigError: see `salp_swarm.select`.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for step, name in enumerate(settings.select):
+        interrupts.check(collective=True)
+        if not np.ptp(features, axis=0).any():
+            raise DataError(
+                f"features.select: before {name} all features of the training images are constant; choose another "
+                "features.extractor or model.stage"
+            )
+        fitted = _standardize(features)
+        if name == "pca":
+            fitted = _principal_components(features, settings.variance)
+        elif name != "standardize":
+            standardized = Selection(fitted).transform(features)
+            if name == "salp_swarm":
+                columns = salp_swarm.select(standardized, labels, groups, settings, seed, show)
+            elif name == "random":
+                columns = np.random.default_rng(seed).permutation(features.shape[1])[: settings.keep]
+            else:
+                columns = _by_variance_ratio(standardized, labels)
+                if name == "anova":
+                    columns = columns[: settings.keep]
+                else:
+                    columns = columns[_uncorrelated(standardized.T[columns], settings.max_correlation)]
+            fitted = {"0.columns": np.sort(columns)}
+        arrays |= {f"{step}.{kind}": array for kind, array in fitted.items()}
+        features = Selection(fitted).transform(features)
+    return Selection(arrays)
+
+
+def _standardize(features: np.ndarray) -> dict[str, np.ndarray]:
+    from sklearn.preprocessing import StandardScaler
+
+    fitted = StandardScaler().fit(features)
+    return {"0.mean": fitted.mean_.astype(np.float32), "1.scale": fitted.scale_.astype(np.float32)}
+
+
+def _principal_components(features: np.ndarray, share: float) -> dict[str, np.ndarray]:
+    from sklearn.decomposition import PCA
+
+    fitted = PCA(share, svd_solver="full").fit(features)
+    return {"0.mean": fitted.mean_, "1.components": fitted.components_}
+
+
+def _by_variance_ratio(standardized: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the features from the largest F statistic, which grows with the share of variance between classes."""
+    members = np.eye(labels.max() + 1, dtype=np.float32)[labels].T
+    between = ((members @ standardized) ** 2 / members.sum(1, keepdims=True)).sum(0)
+    return np.argsort(-between, kind="stable")
+
+
+def _uncorrelated(standardized: np.ndarray, limit: float) -> np.ndarray:
+    """Returns whether each of the features (D, N) is kept, bool (D,); the best come first."""
+    size, images = standardized.shape
+    kept = np.zeros(size, bool)
+    for first in range(0, size, BLOCK):
+        interrupts.check(collective=True)
+        near = np.abs(standardized[first : first + BLOCK] @ standardized[: first + BLOCK].T) > limit * images
+        for row, of_row in enumerate(near, first):
+            kept[row] = not (of_row & kept[: len(of_row)]).any()
+    return kept
