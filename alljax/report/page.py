@@ -41,7 +41,7 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
     setup = ", ".join(f"{setting_name(key)} {setting_value(key, settings[key])}" for key in SETUP.split())
     bands = "Curves are means over seeds, bands from the lowest to the highest seed."
     deviations = "Curves are means over folds and seeds, bands one standard deviation."
-    accuracy, loss, *tested = _figures(study)
+    training, tested = _training_curves(study), _figures(study)
     caption = "Misclassified images with the highest probability; the numbers are those of the list below"
     gallery = [plots.embed("misclassified", caption, sheet.read_bytes())] if sheet.is_file() else []
     return [
@@ -50,22 +50,29 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
         *effects,
         Section("baselines-of-best", "Baselines", (), (model_tables.baselines_table(study),)),
         Section("all-results", "Results", (results,), tables),
-        Section("confusion-of-best", "Confusion matrix", (bands,), tested),
+        Section("confusion-of-best", "Confusion matrix", (bands,), tuple(tested)),
         *more,
-        Section("training", "Training", (deviations,), (accuracy, loss)),
+        *([Section("training", "Training", (deviations,), training)] if training else ()),
         Section("errors", "Misclassified images", (), (*gallery, model_tables.misclassified_table(study))),
         _settings_section(study),
     ]
 
 
-def _figures(study: Study) -> Iterator[Figure]:
-    """Yields training curves of accuracy and loss, the confusion matrix, then ROC and precision-recall curves."""
-    best, names = study.ranking.best, study.class_names
-    result, test, history = study.metrics["trials"][best], study.predictions(best).held_out, study.history(best)
+def _training_curves(study: Study) -> list[Figure]:
+    """Returns accuracy and loss over the epochs of the best model; none of a classifier without epochs."""
+    best, figures = study.ranking.best, []
+    history = study.history(best)
     tested = "validation images" if study.settings(best)["split.validation"] else "held-out images"
-    for quantity in ("accuracy", "loss"):
+    for quantity in ("accuracy", "loss") if len(history) else ():
         drawn, caption = {"": curves.learning_curves(history, quantity, tested)}, f"{quantity.capitalize()} in training"
-        yield curves.curve_figure(f"{quantity}-curve", caption, drawn, ("epoch", quantity))
+        figures.append(curves.curve_figure(f"{quantity}-curve", caption, drawn, ("epoch", quantity)))
+    return figures
+
+
+def _figures(study: Study) -> Iterator[Figure]:
+    """Yields the confusion matrix, then ROC and precision-recall curves."""
+    best, names = study.ranking.best, study.class_names
+    result, test = study.metrics["trials"][best], study.predictions(best).held_out
     seeds = f", mean over {len(result['seeds'])} seeds" if len(result["seeds"]) > 1 else ""
     yield plots.confusion_matrix(f"Confusion matrix{seeds}", result["confusion"], names)
     if result["auc"] is not None:

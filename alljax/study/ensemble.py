@@ -1,7 +1,7 @@
-"""The heads (or fine-tuned networks) of a trial, one per fold and seed, which together classify images."""
+"""The classifiers (or fine-tuned networks) of a trial, one per fold and seed, which together classify images."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,9 +18,10 @@ from alljax.data.dataset import Dataset
 from alljax.data.loader import ImageBatch, Sampler, load_batches
 from alljax.errors import WorkdirError
 from alljax.models.head import POOLINGS, make_head
-from alljax.study import results, workdir
+from alljax.study import results, sweep, workdir
 from alljax.study.results import Study
-from alljax.training import checkpoints
+from alljax.training import checkpoints, classifiers
+from alljax.training.classifiers import Classifier
 from alljax.training.feature_extraction import compute_ahead, image_reader, local_sharding, make_extractor
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.network import Network, open_networks
@@ -31,21 +32,28 @@ from alljax.weights import store
 class Block(NamedTuple):
     """What an ensemble finds in n consecutive images of a data set."""
 
-    probabilities: np.ndarray  # float32 (H, n, C) of each head
-    features: np.ndarray  # float32 (n, D) of the backbone, of the first one of fine-tuned networks
+    probabilities: np.ndarray  # float32 (H, n, C) of each classifier
+    features: np.ndarray  # float32 (n, D) before selection; of fine-tuned networks those of the first
+
+
+class Member(NamedTuple):
+    """Classifiers that use the same features: stacked heads on a backbone, or estimators of scikit-learn."""
+
+    backbone: Any  # variables; of a frozen trial the same in all members
+    heads: Any = None
+    estimators: Sequence[Classifier] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """The H heads (or fine-tuned networks) of a trial with their parameters on the devices."""
+    """The H classifiers (or fine-tuned networks) of a trial, with their parameters on the devices."""
 
     study: Study
     trial: str
     config: ConfigDict  # of the trial
     network: Network
     heads: tuple[tuple[int, int, int], ...]  # repeat, fold and seed of each, in this order
-    # Backbones with their stacked heads: a frozen one with all heads, or fine-tuned ones with one each.
-    members: list[tuple[Any, Any]] = field(repr=False)
+    members: list[Member] = field(repr=False)  # one, or of fine-tuned networks one each
 
     @property
     def result(self) -> dict[str, Any]:
@@ -55,7 +63,7 @@ class Ensemble:
 
     @property
     def frozen(self) -> bool:
-        """Whether all heads use the features of one backbone."""
+        """Whether all classifiers use the same features."""
         return bool(self.config.train.mode == "frozen")
 
     @cached_property
@@ -86,10 +94,10 @@ class Ensemble:
         """Returns the predictions for one batch, without padding."""
         if self.frozen:
             (features,) = self._extract(batch.images)
-            found = [jax.device_get((self._apply_heads(self.members[0][1], features), features))]
+            found = [(self._apply_member(member, features), np.asarray(features)) for member in self.members]
         else:
             images = jax.device_put(batch.images, local_sharding("data"))
-            found = [jax.device_get(self._apply(*member, images)) for member in self.members]
+            found = [jax.device_get(self._apply(one.backbone, one.heads, images)) for one in self.members]
         probabilities = np.concatenate([of_member for of_member, _ in found])[:, batch.mask]
         if not np.isfinite(probabilities).all():
             folder = workdir.trial_folder(self.study.folder, self.trial)
@@ -100,7 +108,13 @@ class Ensemble:
     def _extract(self) -> Callable[[np.ndarray], list[jax.Array]]:
         """What maps images to the features of a frozen backbone; kept, since several ensembles can take turns."""
         prepare, extract = make_extractor((self.network,))
-        return partial(extract, prepare(self.members[0][0]))
+        return partial(extract, prepare(self.members[0].backbone))
+
+    def _apply_member(self, member: Member, features: jax.Array) -> np.ndarray:
+        """Returns the probabilities (S, B, C) of features (B, D) by the S classifiers of a member."""
+        if member.estimators:
+            return np.stack([classifier.probabilities(np.asarray(features)) for classifier in member.estimators])
+        return np.asarray(self._apply_heads(member.heads, features))
 
     @partial(jax.jit, static_argnums=0)
     def _apply(self, variables: Any, heads: Any, images: Any) -> tuple[jax.Array, jax.Array]:
@@ -137,15 +151,19 @@ def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:
     network = _open_network(study, name, config, weights)
     protocol, here = study.split_of(name)["protocol"], workdir.trial_folder(folder, name)
     folds, seeds = range(len(protocol["test_images"])), range(config.seed, config.seed + config.study.seeds)
+    heads = tuple((*divmod(fold, protocol["folds"]), seed) for fold in folds for seed in seeds)
+    backbone = jax.device_put({kind: network.used(kind) for kind in ("params", "batch_stats")})
+    if not sweep.has_epochs(config):
+        workdir.verify(here, workdir.ESTIMATORS)
+        members = [Member(backbone, estimators=classifiers.load(here / workdir.ESTIMATORS))]
+        return Ensemble(study, name, config, network, heads, members)
     shapes = _shapes(config, network, len(study.classes))
     workdir.verify(here, workdir.PARAMETERS)
     expected = {f"{fold}/{path}": (len(seeds), *shape) for fold in folds for path, shape in shapes.items()}
     loaded = flatten_dict(checkpoints.load_arrays(here / workdir.PARAMETERS, expected), sep="/")
     parameters = {path: np.concatenate([loaded[f"{fold}/{path}"] for fold in folds]) for path in shapes}
-    heads = tuple((*divmod(fold, protocol["folds"]), seed) for fold in folds for seed in seeds)
-    backbone = jax.device_put({kind: network.used(kind) for kind in ("params", "batch_stats")})
     if config.train.mode == "frozen":
-        members = [(backbone, jax.device_put(unflatten_dict(parameters, sep="/")))]
+        members = [Member(backbone, jax.device_put(unflatten_dict(parameters, sep="/")))]
         return Ensemble(study, name, config, network, heads, members)
     untrained = flatten_dict({**backbone, "params": {"backbone": backbone["params"]}}, sep="/")
     members = []
@@ -153,7 +171,7 @@ def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:
         trained = jax.device_put({path: values[number] for path, values in parameters.items()})
         tree = unflatten_dict(untrained | trained, sep="/")
         variables = {"params": tree["params"]["backbone"], "batch_stats": tree.get("batch_stats", {})}
-        members.append((variables, jax.tree.map(lambda leaf: leaf[None], tree["params"]["head"])))
+        members.append(Member(variables, jax.tree.map(lambda leaf: leaf[None], tree["params"]["head"])))
     return Ensemble(study, name, config, network, heads, members)
 
 

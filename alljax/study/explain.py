@@ -17,8 +17,8 @@ from alljax.data.inspection import inspect
 from alljax.data.readers import open_unlabeled
 from alljax.errors import ConfigError, DataError, UserError, plural, unknown_name
 from alljax.evaluation import feature_space
-from alljax.study import results, workdir
-from alljax.study.ensemble import Ensemble, open_ensemble
+from alljax.study import results, sweep, workdir
+from alljax.study.ensemble import Ensemble, Member, open_ensemble
 from alljax.training.attribution import Explainer
 from alljax.training.feature_extraction import FeatureExtractor, image_reader
 
@@ -86,6 +86,8 @@ def explain(folder: Path, trial: str, weights: str, images: Sequence[Path], clas
     study, config = ensemble.study, ensemble.config
     if class_name and class_name not in study.classes:
         raise ConfigError(unknown_name("class", class_name, study.classes))
+    if not sweep.has_epochs(config):
+        raise ConfigError(f"{ensemble.trial}: only heads and networks can be explained; choose another --trial")
     dataset, inspection = inspect(open_unlabeled(images, config.data.synthetic, config.data.name_pattern), "skip")
     for note in dataset.notes:
         logging.info(note)
@@ -122,12 +124,12 @@ def explain(folder: Path, trial: str, weights: str, images: Sequence[Path], clas
 
 
 def _explain_image(
-    explainer: Explainer, members: Sequence[tuple[Any, Any]], pixels: np.ndarray, number: int, label: int
+    explainer: Explainer, members: Sequence[Member], pixels: np.ndarray, number: int, label: int
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Returns `ExplainedImage.maps` and, of the first images, rank correlations with maps of random parameters."""
-    found, others = [explainer.attribute(backbone, heads, pixels) for backbone, heads in members], {}
+    found, others = [explainer.attribute(one.backbone, one.heads, pixels) for one in members], {}
     if number < CHECKED:
-        backbone, heads = members[0]
+        backbone, heads, *_ = members[0]
         keys = jax.random.split(jax.random.key(number), len(jax.tree.leaves(heads)[0]))
         random_backbone, random_heads = explainer.random_parameters(keys)
         others["head"] = explainer.attribute(backbone, random_heads, pixels)
@@ -169,7 +171,8 @@ def _compare(found: Explanation, ensemble: Ensemble, queries: np.ndarray, pixels
     study, config, network = ensemble.study, ensemble.config, ensemble.network
     if not ensemble.frozen:  # stored under the hash of the parameters
         sha256 = files.sha256(workdir.trial_folder(study.folder, ensemble.trial) / workdir.PARAMETERS)
-        network = replace(network, weights=replace(network.weights, sha256=sha256), load=lambda: ensemble.members[0][0])
+        weights = replace(network.weights, sha256=sha256)
+        network = replace(network, weights=weights, load=lambda: ensemble.members[0].backbone)
     dataset, inspection = inspect(results.open_records(config), config.data.on_error)
     if inspection.pixels != tuple(study.images["pixels"]):
         raise DataError(f"{config.data.source} has other images than those of the study")

@@ -14,7 +14,7 @@ from alljax.study import inner_folds, results, workdir
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
 from alljax.study.trials import Outcome
-from alljax.training import checkpoints
+from alljax.training import checkpoints, classifiers
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -58,22 +58,31 @@ def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Out
     """Writes ``trials/NAME/``; checksums.json, written last, means finished."""
     here, network = workdir.trial_folder(folder, trial.name), experiment.networks[trial.name]
     workdir.begin_trial(here)
-    tables, arrays = _tables(trial, experiment, outcome), {}
-    if trial.config.study.checkpoints:
-        arrays[workdir.PARAMETERS] = {str(fold): run.params for fold, run in enumerate(outcome.folds)}
-        if trial.config.train.mode == "frozen":
-            features = experiment.extractor.load(network)
-            rows = np.unique(np.concatenate([fold.train for fold in experiment.folds(trial)]))
-            stored = novelty.training_features(features, np.array(experiment.subjects), rows)
-            arrays[workdir.TRAINING_FEATURES] = stored
-    for name, content in arrays.items():
-        checkpoints.save_arrays(here / name, content)
+    tables = _tables(trial, experiment, outcome)
+    written = _write_checkpoint(here, trial, experiment, outcome) if trial.config.study.checkpoints else []
     for name, table in tables.items():
         workdir.write_csv(here / name, table)
     inputs = {"weights": network.describe(), "split": trial.split, "masked": network.preprocessing.cell == "masked"}
     result = _summarize(trial, experiment, outcome) | inputs | {"seconds": outcome.seconds}
     workdir.write_json(here / "metrics.json", result)
-    workdir.record(here, ["metrics.json", *tables, *arrays])
+    workdir.record(here, ["metrics.json", *tables, *written])
+
+
+def _write_checkpoint(folder: Path, trial: Trial, experiment: Experiment, outcome: Outcome) -> list[str]:
+    """Writes what `open_ensemble` reads into ``checkpoint/``; returns the names of the files."""
+    arrays = {}
+    if params := {str(fold): run.params for fold, run in enumerate(outcome.folds) if run.params}:
+        arrays[workdir.PARAMETERS] = params
+    if trial.config.train.mode == "frozen":
+        features = experiment.extractor.load(experiment.networks[trial.name])
+        rows = np.unique(np.concatenate([fold.train for fold in experiment.folds(trial)]))
+        arrays[workdir.TRAINING_FEATURES] = novelty.training_features(features, np.array(experiment.subjects), rows)
+    for name, content in arrays.items():
+        checkpoints.save_arrays(folder / name, content)
+    estimators = [estimator for run in outcome.folds for estimator in run.estimators]
+    if estimators:
+        classifiers.save(folder / workdir.ESTIMATORS, estimators)
+    return [*arrays, *([workdir.ESTIMATORS] if estimators else ())]
 
 
 def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
@@ -108,8 +117,8 @@ def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[s
 def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "dict[str, DataFrame]":
     """Returns the tables of a trial by file name.
 
-    history.csv has a row per fold, seed and epoch, predictions.csv one per tested image and seed, inner_predictions.csv
-    (if there are inner folds) one per training image and fold, predicted by the head of an inner fold.
+    history.csv (of epochs) has a row per fold, seed and epoch, predictions.csv one per tested image and seed,
+    inner_predictions.csv (if there are inner folds) one per training image and fold, predicted by an inner fold.
     """
     import pandas
 
@@ -117,15 +126,16 @@ def _tables(trial: Trial, experiment: Experiment, outcome: Outcome) -> "dict[str
     for fold, run in zip(experiment.folds(trial), outcome.folds, strict=True):
         for index, probabilities in enumerate(run.probabilities[:, : len(fold.test)]):
             place = {"repeat": fold.repeat, "fold": fold.fold, "seed": seed + index}
-            curves = {name: curve[index] for name, curve in run.history._asdict().items()}
-            history = pandas.DataFrame(place | {"epoch": np.arange(1, trial.config.train.epochs + 1)} | curves)
-            histories.append(history[history["train_loss"].notna()])  # the run ended early
+            if run.history is not None:
+                curves = {name: curve[index] for name, curve in run.history._asdict().items()}
+                history = pandas.DataFrame(place | {"epoch": np.arange(1, trial.config.train.epochs + 1)} | curves)
+                histories.append(history[history["train_loss"].notna()])  # the run ended early
             predictions.append(_predictions(experiment, fold, probabilities, place))
     parts = (pair for of_fold in experiment.inner_folds.get(trial.split, ()) for pair in enumerate(of_fold))
     for (number, part), probabilities in zip(parts, outcome.inner, strict=False):  # none for fine-tuned networks
         place = {"repeat": part.repeat, "fold": part.fold, "inner_fold": number, "seed": seed}
         inner.append(_predictions(experiment, part, probabilities, place))
-    tables = {"history.csv": histories, "predictions.csv": predictions, workdir.INNER_PREDICTIONS: inner}
+    tables = {workdir.HISTORY: histories, "predictions.csv": predictions, workdir.INNER_PREDICTIONS: inner}
     return {name: pandas.concat(frames) for name, frames in tables.items() if frames}
 
 

@@ -82,8 +82,8 @@ def _unfinished(out: Path, models: Sequence[Ensemble], source: Dataset) -> tuple
     """
     key = [record.path for record in source.records]
     for model in models:
-        parameters = workdir.trial_folder(model.study.folder, model.trial) / workdir.PARAMETERS
-        key += [files.sha256(parameters), model.network.weights.sha256]
+        trial = workdir.trial_folder(model.study.folder, model.trial)  # with the hashes of its parameters
+        key += [files.sha256(trial / workdir.CHECKSUMS), model.network.weights.sha256]
     name = f".{out.name}.{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.part"
     if others := [path for path in out.parent.glob(f".{out.name}.*.part") if path.name != name]:
         raise WorkdirError(

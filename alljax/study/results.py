@@ -102,9 +102,13 @@ class Study:
         return split
 
     def history(self, name: str) -> "DataFrame":
-        """Returns history.csv of a trial; infinite losses are NaN."""
-        table = workdir.read_csv(workdir.trial_folder(self.folder, name), "history.csv", HISTORY)
-        return table.replace([np.inf, -np.inf], np.nan)
+        """Returns history.csv of a trial, without rows for a classifier without epochs; infinite losses are NaN."""
+        import pandas
+
+        folder = workdir.trial_folder(self.folder, name)
+        if workdir.HISTORY not in workdir.read_checksums(folder):
+            return pandas.DataFrame(columns=list(HISTORY))
+        return workdir.read_csv(folder, workdir.HISTORY, HISTORY).replace([np.inf, -np.inf], np.nan)
 
     def predictions(self, name: str) -> Predictions:
         """Returns the held-out predictions of a trial; they are read once."""
@@ -282,6 +286,7 @@ def _merge_trial(folder: Path, shard: Path, name: str) -> None:
             shutil.rmtree(target, ignore_errors=True)  # only after the copy is complete
             part.rename(target)
     elif "failed" not in result:
-        tables = ("history.csv", "predictions.csv")
-        if any((target / table).read_bytes() != (source / table).read_bytes() for table in tables):
+        ours, theirs = (workdir.read_checksums(path) for path in (target, source))
+        tables = [name for name in ours if name in (workdir.HISTORY, "predictions.csv")]
+        if any(ours[table]["sha256"] != theirs.get(table, {}).get("sha256") for table in tables):
             raise WorkdirError(f"{target} and {source} hold different results of the same trial; remove one of them")

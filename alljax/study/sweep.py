@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax.errors import ConfigError
 from alljax.study import schemas
+from alljax.training import classifiers
 
 MAX_VALUE_LENGTH = 48
 """Characters of a value in a trial's name; longer values are shortened to their beginning and a hash."""
@@ -42,6 +43,11 @@ class Job:
         return bool(self.config.train.mode == "frozen")
 
     @property
+    def has_epochs(self) -> bool:
+        """See the function of this name."""
+        return has_epochs(self.config)
+
+    @property
     def name(self) -> str:
         """The name of the first trial and the number of the others."""
         first, *more = self.trials
@@ -51,6 +57,11 @@ class Job:
     def cost(self) -> int:
         """Epochs over all seeds."""
         return int(self.config.train.epochs * self.config.study.seeds)
+
+
+def has_epochs(config: ConfigDict) -> bool:
+    """Returns whether a trial trains heads or networks, in epochs, not estimators of scikit-learn."""
+    return config.train.mode != "frozen" or config.classifier.name not in classifiers.NAMES
 
 
 def expand(config: ConfigDict) -> list[Trial]:
@@ -93,11 +104,12 @@ def subsets(trials: Sequence[Trial]) -> tuple[str, ...]:
 
 
 def _trial_name(config: ConfigDict, changes: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
-    """Returns the label, or backbone and optimizer, and the other settings that the study (or the label) varies."""
-    label, model, train = config.model.label, config.model, config.train
+    """Returns the label, or backbone and optimizer (or classifier without epochs), and the other settings that vary."""
+    label, flat = config.model.label, configs.flatten(config)
     if not label:
         varied = {key: value for key, value in changes.items() if key != "model.label"}
-        return _name({"model.backbone": model.backbone, "train.optimizer": train.optimizer}, varied)
+        second = "train.optimizer" if has_epochs(config) else "classifier.name"
+        return _name({key: flat[key] for key in ("model.backbone", second)}, varied)
     same = [row for row in rows if row["model.label"] == label]
     name = _name({"": label}, {key: changes[key] for key in changes if any(row[key] != changes[key] for row in same)})
     if problem := schemas.trial_name(name):

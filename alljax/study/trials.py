@@ -1,7 +1,8 @@
-"""Trains the trials of one job: heads on features of a frozen backbone, or networks on images."""
+"""Trains the trials of one job: classifiers on features of images, or networks on images."""
 
 import contextlib
 import functools
+import math
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,7 +22,7 @@ from alljax.errors import ConfigError
 from alljax.study import inner_folds
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
-from alljax.training import checkpoints, distributed
+from alljax.training import checkpoints, distributed, pipelines
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs, select_runs
 from alljax.training.loop import FoldLoader, train
@@ -35,7 +36,7 @@ RESULT = "result.npz"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The trained heads or networks of a trial."""
+    """The trained classifiers or networks of a trial."""
 
     folds: Sequence[FoldOutcome]  # one per fold, S seeds each, on the host
     inner: Sequence[np.ndarray]  # one per inner fold of all folds: probabilities of its test rows, float32 (n, C)
@@ -60,7 +61,10 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
     def fit(number: int) -> list[FoldOutcome]:
         if not job.frozen:
             return _fit_networks(tuner, features, folds[number], folder / "trials" / first.name)
-        return _fit_heads(job, features, sequence, labels, [*folds, *parts][number], functools.partial(show, number))
+        fold, show_fold = [*folds, *parts][number], functools.partial(show, number)
+        if not job.has_epochs:
+            return _fit_estimators(job, features, labels, fold, show_fold)
+        return _fit_heads(job, features, sequence, labels, fold, show_fold)
 
     def show(number: int, epochs: int, accuracy: float) -> None:
         if number >= len(folds):
@@ -69,10 +73,11 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         of_folds = f" (mean of {len(accuracies)} folds)" if len(accuracies) > 1 else ""
         return update(epochs, f"{subset} accuracy {np.mean([*accuracies.values()]):.3f}{of_folds}")
 
-    with progress.bar(f"heads {job.name}", total if job.frozen else 0, "epochs") as update:
+    kind = "heads" if job.has_epochs else "classifiers"
+    with progress.bar(f"{kind} {job.name}", total if job.frozen else 0, "epochs") as update:
         if not job.frozen:
             tuner = FineTuner(job.config, experiment.networks[first.name], num_classes, make_mesh(job.config))
-        threads = _threads(job, num_classes, features.shape[1], sequence) if job.frozen else 1
+        threads = _threads(job, num_classes, features.shape, sequence) if job.frozen else 1
         with contextlib.closing(_in_threads(fit, len(folds) + len(parts), threads)) as fitted:
             for of_trials, fold in zip(fitted, [*folds, *parts], strict=True):
                 if len(outcomes) < len(folds):
@@ -81,19 +86,25 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
                 for trial, outcome in zip(job.trials, of_trials, strict=True):
                     if not fold.validation_count:
                         inner[trial.name].append(outcome.probabilities[0, : fold.test_count])
-                    if job.frozen and (error := _diverged(trial, fold, outcome)):
+                    if job.frozen and job.has_epochs and (error := _diverged(trial, fold, outcome)):
                         errors.setdefault(trial.name, error)
                 if len(errors) == len(job.trials):
                     break
+    if not job.has_epochs:
+        fitted_once = [of_trials[0] for of_trials in outcomes]
+        calibrated, of_parts = pipelines.calibrate(fitted_once, inner[first.name], divided, labels)
+        outcomes, inner = [[each] * len(job.trials) for each in calibrated], dict.fromkeys(inner, of_parts)
     for trial, of_trial in zip(job.trials, zip(*outcomes, strict=True), strict=True):
         yield trial, errors.get(trial.name) or Outcome(of_trial, inner[trial.name], seconds)
 
 
-def _threads(job: Job, num_classes: int, num_features: int, sequence: tuple[int, int] | None) -> int:
+def _threads(job: Job, num_classes: int, shape: tuple[int, int], sequence: tuple[int, int] | None) -> int:
     """Returns how many folds are trained at a time: on the CPU one per core, if they fit into memory."""
+    if not job.has_epochs:  # each has a copy of its rows, and one in float64
+        return min(files.cpu_cores(), max(1, files.host_memory() // (16 * math.prod(shape))))
     if jax.default_backend() != "cpu":
         return 1
-    return min(files.cpu_cores(), HeadTrainer(job.config, num_classes, num_features, sequence).side_by_side)
+    return min(files.cpu_cores(), HeadTrainer(job.config, num_classes, shape[1], sequence).side_by_side)
 
 
 def _in_threads(function: Callable[[int], Any], count: int, threads: int) -> Generator[Any]:
@@ -127,6 +138,17 @@ def _fit_heads(
     if inner or not job.config.study.checkpoints:  # large heads of many folds would fill the memory
         outcomes = [outcome._replace(params={}) for outcome in outcomes]
     return outcomes
+
+
+def _fit_estimators(
+    job: Job, features: Any, labels: np.ndarray, fold: FoldRows, show: Callable[[int, float], None]
+) -> list[FoldOutcome]:
+    """Fits the estimators of a job to a fold, to an inner fold that of the first seed; their outcome is that of all."""
+    seeds = job.config.study.seeds if fold.validation_count else 1
+    outcome = pipelines.fit_estimators(job.config, features, labels, fold, seeds)
+    right = outcome.probabilities.argmax(2) == labels[fold.test[: fold.test_count]]
+    show(job.config.train.epochs * seeds, float(right.mean()))
+    return [outcome] * len(job.trials)
 
 
 def _fit_networks(tuner: FineTuner, images: ImageReader, fold: FoldRows, folder: Path) -> list[FoldOutcome]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RERUN = "run the same `alljax study` command again"
 CHECKSUMS = "checksums.json"
 PARAMETERS = "checkpoint/parameters.npz"
+ESTIMATORS = "checkpoint/classifiers.skops"
 TRAINING_FEATURES = "checkpoint/training_features.npz"
 STUDY_FILES = ("config.json", "environment.json", "trials.json", "images.csv", "split.csv", "metrics.json")
 EVALUATION, SUBJECTS = "evaluation.json", "subjects.csv"
@@ -29,8 +30,10 @@ EVALUATION, SUBJECTS = "evaluation.json", "subjects.csv"
 ROBUSTNESS = "robustness.json"
 """Written into the folder of a trial by ``alljax evaluate --robustness``, without a checksum: it can be removed."""
 INNER_PREDICTIONS = "inner_predictions.csv"
-TRIAL_FILES = ("history.csv", "predictions.csv", "metrics.json")
-"""Files of a finished trial; also `INNER_PREDICTIONS` of heads with inner folds, and the files in ``checkpoint/``."""
+HISTORY = "history.csv"
+TRIAL_FILES = ("predictions.csv", "metrics.json")
+"""Files of a finished trial; also `HISTORY` of what is trained in epochs, `INNER_PREDICTIONS` where there are inner
+folds, and the files in ``checkpoint/``."""
 
 PLACES = (
     "*", "tables/*", "figures/*", "external/*", "external/*/*", "trials/*", "trials/*/*", "trials/*/checkpoint/*",
@@ -165,7 +168,7 @@ def record(folder: Path, names: Iterable[str]) -> None:
     """Writes SHA-256, size and time of files into ``checksums.json``, which keeps the entries of other files."""
     path, entries = folder / CHECKSUMS, {}
     with contextlib.suppress(WorkdirError):  # a damaged one is written again
-        entries = _read_checksums(path)
+        entries = read_checksums(folder)
     for name in names:
         entries[name] = {"sha256": files.sha256(folder / name)} | _stamp(folder / name)
     write_json(path, dict(sorted(entries.items())))
@@ -177,7 +180,7 @@ def damaged(folder: Path, names: Sequence[str] = (), content: bool = False) -> l
     Without `content` a file with the recorded size and time is not read.
     """
     try:
-        entries = _read_checksums(folder / CHECKSUMS)
+        entries = read_checksums(folder)
     except WorkdirError:
         return [folder / CHECKSUMS]
     needed, found = STUDY_FILES if "trials.json" in entries else TRIAL_FILES, []
@@ -206,13 +209,15 @@ def verify_all(workdir: Path) -> int:
         with problems.collect():
             verify(folder)
     problems.report()
-    return sum(len(_read_checksums(folder / CHECKSUMS)) for folder in folders)
+    return sum(len(read_checksums(folder)) for folder in folders)
 
 
-def _read_checksums(path: Path) -> dict[str, Any]:
+def read_checksums(folder: Path) -> dict[str, Any]:
+    """Returns what `record` wrote for a study or trial, by file name."""
+    path = folder / CHECKSUMS
     entries = read_json(path, schemas.CHECKSUMS)
-    listed = {*STUDY_FILES, EVALUATION, SUBJECTS, *TRIAL_FILES, PARAMETERS, TRAINING_FEATURES, INNER_PREDICTIONS}
-    if not {*entries} <= listed:
+    listed = {*STUDY_FILES, EVALUATION, SUBJECTS, *TRIAL_FILES, HISTORY, INNER_PREDICTIONS}
+    if not {*entries} <= listed | {PARAMETERS, ESTIMATORS, TRAINING_FEATURES}:
         raise WorkdirError(f"{path} lists unknown files; {RERUN}")
     return dict(entries)
 

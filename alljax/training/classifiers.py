@@ -117,10 +117,13 @@ class Classifier:
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Returns the probability of each class, float32 (m, C)."""
-        if self.calibration is None:
-            return np.asarray(self.estimator.predict_proba(features), np.float32)
-        found = self.calibration.predict_proba(_differences(scores(self.estimator, features)))
-        return np.asarray(found, np.float32)
+        return to_probabilities(scores(self.estimator, features), self.calibration)
+
+
+def to_probabilities(scores: np.ndarray, calibration: Any = None) -> np.ndarray:
+    """Returns the probabilities float32 (m, C) of `scores`, which are logarithms where there is no calibration."""
+    found = np.exp(scores) if calibration is None else calibration.predict_proba(_differences(scores))
+    return np.asarray(found, np.float32)
 
 
 def save(path: Path, classifiers: Sequence[Classifier]) -> None:

@@ -36,8 +36,10 @@ class FoldOutcome(NamedTuple):
     """What training on one fold yields for R runs (seeds), on the host."""
 
     params: Any  # nested, to be stored, with a leading axis R
-    history: Any  # `History`; None without validation rows
+    history: Any  # `History`; None without validation rows, and without epochs
     probabilities: Any  # float32 (R, U, C) of the test rows after the last epoch; padded, see `FoldRows.test_count`
+    estimators: Any = ()  # R of scikit-learn, see `pipelines`
+    selection: Any = None  # of the features, fitted before them
 
 
 def compile_key(config: ConfigDict) -> str:

@@ -14,7 +14,8 @@ from alljax.errors import WorkdirError
 from alljax.study import results, workdir
 from alljax.study.run import run_study
 
-OF_TRIAL = [f"trials/{TRIAL}/{name}" for name in (*workdir.TRIAL_FILES, workdir.PARAMETERS, workdir.TRAINING_FEATURES)]
+NAMES = workdir.HISTORY, *workdir.TRIAL_FILES, workdir.PARAMETERS, workdir.TRAINING_FEATURES
+OF_TRIAL = [f"trials/{TRIAL}/{name}" for name in NAMES]
 
 
 def contents(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def test_files_of_a_study(toy_study: Path) -> None:
     trials = {path for path in files if path.startswith("trials/")}
     assert files - trials == {*workdir.STUDY_FILES, "evaluation.json", "subjects.csv", "checksums.json"}
     assert {path.split("/", 2)[2] for path in trials} == {
-        *workdir.TRIAL_FILES, "checksums.json", workdir.PARAMETERS, workdir.TRAINING_FEATURES,
+        workdir.HISTORY, *workdir.TRIAL_FILES, "checksums.json", workdir.PARAMETERS, workdir.TRAINING_FEATURES,
     }  # fmt: skip
     name = json.loads((toy_study / "trials.json").read_text())[0]["name"]
     headers = {file: (toy_study / file).read_text().split("\n")[0] for file in files if file.endswith(".csv")}

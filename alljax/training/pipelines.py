@@ -1,0 +1,52 @@
+"""What a frozen trial fits to the training rows of a fold besides heads: estimators of scikit-learn."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alljax import interrupts
+from alljax.data.splits import Fold
+from alljax.training import classifiers
+from alljax.training.head_training import FoldOutcome
+from alljax.training.sampling import FoldRows
+
+
+def fit_estimators(
+    config: ConfigDict, features: np.ndarray, labels: np.ndarray, fold: FoldRows, seeds: int
+) -> FoldOutcome:
+    """Fits an estimator per seed to the training rows of features (N, D); its ``probabilities`` are scores.
+
+    Only a random forest depends on the seed; of others all seeds have the same estimator.
+    """
+    train, test = fold.train[: fold.train_count], fold.test[: fold.test_count]
+    known, tested = features[train], features[test]
+    different = seeds if config.classifier.name == "random_forest" else 1
+    fitted, scores = [], []
+    for seed in range(config.seed, config.seed + different):
+        fitted.append(classifiers.fit(config, known, labels[train], seed))
+        scores.append(classifiers.scores(fitted[-1], tested))
+        interrupts.check()
+    repeated = np.repeat(scores, seeds // different, axis=0)
+    return FoldOutcome({}, None, repeated, fitted * (seeds // different))
+
+
+def calibrate(
+    outcomes: Sequence[FoldOutcome], inner: Sequence[np.ndarray], divided: Sequence[Sequence[Fold]], labels: np.ndarray
+) -> tuple[list[FoldOutcome], list[np.ndarray]]:
+    """Returns the outcomes of folds, and the predictions of all inner folds, with probabilities instead of scores.
+
+    Estimators of a fold without `predict_proba` are calibrated by the scores (m, C) of its inner folds.
+    """
+    calibrated, parts, left = [], list[np.ndarray](), iter(inner)
+    for outcome, of_fold in zip(outcomes, divided, strict=True):
+        scores = [next(left) for _ in of_fold]
+        calibration = None
+        if not hasattr(outcome.estimators[0], "predict_proba"):
+            rows = np.concatenate([part.test for part in of_fold])
+            calibration = classifiers.calibrate(np.concatenate(scores), labels[rows])
+        parts += [classifiers.to_probabilities(of_part, calibration) for of_part in scores]
+        probabilities = np.stack([classifiers.to_probabilities(one, calibration) for one in outcome.probabilities])
+        pairs = [classifiers.Classifier(estimator, calibration) for estimator in outcome.estimators]
+        calibrated.append(outcome._replace(probabilities=probabilities, estimators=pairs))
+    return calibrated, parts
