@@ -170,6 +170,10 @@ SETTINGS: dict[str, Setting] = {
     "features.iterations": Setting(50, "salp_swarm: number of iterations", minimum=1, maximum=1e6),
     "features.batch_size": Setting(16, "batch size of feature extraction", minimum=1),
     "features.memory": _choice("where heads read features; auto: the device if they fit", "auto", "device", "disk"),
+    "texture.region": _choice("texture: region; cell: all pixels that are not black", "nucleus", "cell"),
+    "texture.clusters": Setting(2, "texture: clusters of color; the darkest is the nucleus", minimum=2, maximum=8),
+    "texture.levels": Setting(16, "texture: gray levels", minimum=2, maximum=256),
+    "texture.shape": Setting(False, "texture: add area, perimeter, eccentricity, solidity and form factor"),
     "classifier.name": _choice(
         "head (mlp, linear, lstm) or scikit-learn's", "mlp", "linear", "lstm", "logistic", "svm", "knn", "random_forest"
     ),
@@ -193,7 +197,9 @@ SETTINGS: dict[str, Setting] = {
 }
 
 # Settings that `study.sweep` may contain; the images are the same in all trials of a study.
-SWEEPABLE = ("model.", "weights.", "preprocessing.", "split.", "train.", "augment.", "classifier.", "features.")
+SWEEPABLE = (
+    "model.", "weights.", "preprocessing.", "split.", "train.", "augment.", "features.", "texture.", "classifier.",
+)  # fmt: skip
 
 
 def describe() -> str:
