@@ -79,7 +79,7 @@ SETTINGS: dict[str, Setting] = {
     "data.synthetic.subjects": Setting(24, "number of subjects", minimum=4),
     "data.synthetic.image_size": Setting(224, "size of generated images in pixels", minimum=32, maximum=4096),
     "data.synthetic.seed": Setting(0, "random seed of the generated images"),
-    "model.backbone": Setting("efficientnet_lite0", "efficientnet_lite0, resnet50, resnet50_keras or vgg16"),
+    "model.backbone": Setting("efficientnet_lite0", "network that computes the features; the name help lists all"),
     "model.stage": Setting("", "backbone stage whose output is used; empty: the last stage"),
     "model.pool": _choice("how feature maps become a vector", "average", "max", "flatten"),
     "model.hidden": Setting(512, "number of hidden units of mlp and lstm", minimum=1, maximum=1e6),

@@ -88,10 +88,14 @@ class StagedNetwork(nn.Module):
     A subclass lists its stages in `widths` and has a submodule ``STAGE(images, context)`` for each.
     """
 
-    widths: ClassVar[Mapping[str, int]]  # stage → number of channels, in the order of computation
     # Stage → images of 224 × 224 pixels that a CPU computes at once from it on: few while activations are large, whose
     # memory should stay below 32 MB (the C library maps again at every call), more where kernels are larger.
     images_at_once: ClassVar[Mapping[str, int]] = {}
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """Number of channels of each stage, in the order of computation."""
+        raise NotImplementedError
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""ResNet50 (He et al. 2015, arXiv 1512.03385, table 1) in its two published variants.
+"""ResNet18, ResNet50 and ResNet101 (He et al. 2015, arXiv 1512.03385, table 1), ResNet50 in two published variants.
 
 Weights of one run in the other without an error and give meaningless features:
 
@@ -7,6 +7,7 @@ Weights of one run in the other without an error and give meaningless features:
 """
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -18,8 +19,7 @@ from alljax.models.layers import BatchNorm, BatchNormContext, Conv, Stage, max_p
 
 Variant = Literal["torchvision", "keras"]
 
-STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))  # blocks, channels inside a block; the output has four times as many
-WIDTHS = {"stem": 64} | {f"stage{number}": 4 * features for number, (_, features) in enumerate(STAGES, start=1)}
+FEATURES = (64, 128, 256, 512)  # channels inside the blocks of each stage
 EPS = {"torchvision": 1e-5, "keras": 1.001e-5}
 MOMENTUM = {"torchvision": 0.9, "keras": 0.99}
 
@@ -42,44 +42,73 @@ class ConvNorm(nn.Module):
         return max_pool(nn.relu(images), 3, 2, 1) if self.stem else images
 
 
-class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolutions, added to the input or, where the number of channels changes, its projection."""
+class Block(nn.Module):
+    """Convolutions, added to the input or, where the number of channels changes, to its projection."""
 
-    features: int
+    expansion: ClassVar[int]  # channels of the output per channel inside the block
+    features: int  # channels inside the block
     variant: Variant
     stride: int
 
+    def convolutions(self) -> tuple[tuple[int, int, int], ...]:
+        """Returns channels, kernel size and stride of each convolution."""
+        raise NotImplementedError
+
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
-        """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, 4 · features)."""
-        conv = partial(Conv, use_bias=self.variant == "keras")
-        norm = partial(BatchNorm, MOMENTUM[self.variant], EPS[self.variant])
-        shortcut = images
-        if images.shape[-1] != 4 * self.features:
-            projection = ConvNorm(4 * self.features, 1, self.stride, self.variant, name="shortcut")
-            shortcut = projection(images, context)
-        stride1, stride2 = (self.stride, 1) if self.variant == "keras" else (1, self.stride)
-        inner = nn.relu(norm(name="norm1")(conv(self.features, 1, stride1, name="conv1")(images), context))
-        inner = nn.relu(norm(name="norm2")(conv(self.features, 3, stride2, name="conv2")(inner), context))
-        inner = norm(name="norm3")(conv(4 * self.features, 1, name="conv3")(inner), context)
+        """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, expansion · features)."""
+        width = self.expansion * self.features
+        shortcut = inner = images
+        if images.shape[-1] != width:
+            shortcut = ConvNorm(width, 1, self.stride, self.variant, name="shortcut")(images, context)
+        for number, (features, kernel_size, stride) in enumerate(self.convolutions(), start=1):
+            inner = inner if number == 1 else nn.relu(inner)
+            conv = Conv(features, kernel_size, stride, use_bias=self.variant == "keras", name=f"conv{number}")
+            norm = BatchNorm(MOMENTUM[self.variant], EPS[self.variant], name=f"norm{number}")
+            inner = norm(conv(inner), context)
         return nn.relu(shortcut + inner)
 
 
-class ResNet50(StagedNetwork):
+class BasicBlock(Block):
+    """Two 3×3 convolutions."""
+
+    expansion = 1
+
+    def convolutions(self) -> tuple[tuple[int, int, int], ...]:  # noqa: D102 - see the base class
+        return (self.features, 3, self.stride), (self.features, 3, 1)
+
+
+class Bottleneck(Block):
+    """1×1, 3×3 and 1×1 convolutions."""
+
+    expansion = 4
+
+    def convolutions(self) -> tuple[tuple[int, int, int], ...]:  # noqa: D102 - see the base class
+        first, second = (self.stride, 1) if self.variant == "keras" else (1, self.stride)
+        return (self.features, 1, first), (self.features, 3, second), (4 * self.features, 1, 1)
+
+
+class ResNet(StagedNetwork):
     """Stages: ``stem`` (with ReLU and 3×3 max pooling), ``stage1`` … ``stage4`` (torchvision's ``layer1`` …)."""
 
-    widths = WIDTHS
     images_at_once: ClassVar = {"stem": 1, "stage3": 8}
-    variant: Variant
+    block: type[Block]
+    blocks: tuple[int, int, int, int]  # of each stage
+    variant: Variant = "torchvision"
+
+    @property
+    def widths(self) -> Mapping[str, int]:  # noqa: D102 - see the base class
+        stages = {f"stage{number}": self.block.expansion * features for number, features in enumerate(FEATURES, 1)}
+        return {"stem": 64} | stages
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
         self.stem = ConvNorm(64, 7, 2, self.variant, stem=True)
-        for number, (blocks, features) in enumerate(STAGES, start=1):
+        for number, (blocks, features) in enumerate(zip(self.blocks, FEATURES, strict=True), start=1):
             stride = 1 if number == 1 else 2
-            setattr(self, f"stage{number}", Stage(blocks, stride, partial(Bottleneck, features, self.variant)))
+            setattr(self, f"stage{number}", Stage(blocks, stride, partial(self.block, features, self.variant)))
 
 
-LAYER = r"stage(\d)/block(\d)/(?:shortcut/)?(conv|norm)(\d?)"
+LAYER = r"stage(\d)/block(\d+)/(?:shortcut/)?(conv|norm)(\d?)"
 """Stage, block, kind and number of a layer; the layers of a shortcut have no number."""
 
 
@@ -105,14 +134,16 @@ TORCHVISION: Rules = {"stem/conv": "conv1", "stem/norm": "bn1", LAYER: _torchvis
 KERAS: Rules = {"stem/conv": "conv1_conv", "stem/norm": "conv1_bn", LAYER: _keras_name}
 OLD_KERAS: Rules = {"stem/conv": "conv1", "stem/norm": "bn_conv1", LAYER: _old_keras_name}
 
-register(
-    "resnet50",
-    ResNet50("torchvision"),
-    Layout("torchvision", "torch", "pytorch", TORCHVISION, r"(layer\d+|conv1|bn1)\..*"),
-)
+NETWORKS = {
+    "resnet18": ResNet(BasicBlock, (2, 2, 2, 2)),
+    "resnet50": ResNet(Bottleneck, (3, 4, 6, 3)),
+    "resnet101": ResNet(Bottleneck, (3, 4, 23, 3)),
+}
+for name, network in NETWORKS.items():  # timm's weights have the same names
+    register(name, network, Layout("torchvision", "torch", "pytorch", TORCHVISION, r"(layer\d+|conv1|bn1)\..*"))
 register(
     "resnet50_keras",
-    ResNet50("keras"),
+    ResNet(Bottleneck, (3, 4, 6, 3), "keras"),
     Layout("keras", "caffe", "keras", KERAS, r"conv\d+_.*"),
     Layout("keras_old", "caffe", "keras", OLD_KERAS, r"(res|bn)\d+[a-z]\d*_.*"),
 )

@@ -41,8 +41,9 @@ VALUES = {
     "split.protocol=prelim": "preliminary test set",
 }
 PROPER = {
-    "vgg16": "VGG16", "resnet50": "ResNet50", "resnet50_keras": "ResNet50 (Keras)", "adam": "Adam", "adamw": "AdamW",
-    "efficientnet_lite0": "EfficientNet-Lite0", "rmsprop": "RMSprop", "sgd": "SGD", "lamb": "LAMB",
+    "vgg16": "VGG16", "resnet18": "ResNet18", "resnet50": "ResNet50", "resnet50_keras": "ResNet50 (Keras)",
+    "resnet101": "ResNet101", "mobilenet_v2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0",
+    "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD", "lamb": "LAMB",
     "mlp": "MLP", "lstm": "LSTM",
 }  # fmt: skip
 """Display names of backbones, optimizers and classifiers."""

@@ -16,10 +16,13 @@ from alljax.models.preprocessing import PREPROCESSINGS
 from alljax.weights.conversion import convert
 
 # Height, width and channels at 224 pixels, from the tables of the papers.
+RESNET18 = {"stem": (56, 64), "stage1": (56, 64), "stage2": (28, 128), "stage3": (14, 256), "stage4": (7, 512)}
 RESNET = {"stem": (56, 64), "stage1": (56, 256), "stage2": (28, 512), "stage3": (14, 1024), "stage4": (7, 2048)}
 AT_224 = {
     "vgg16": {"block1": (112, 64), "block2": (56, 128), "block3": (28, 256), "block4": (14, 512), "block5": (7, 512)},
+    "resnet18": RESNET18,
     "resnet50": RESNET,
+    "resnet101": RESNET,
     "resnet50_keras": RESNET,
     "efficientnet_lite0": {
         "stem": (112, 32),
@@ -32,13 +35,27 @@ AT_224 = {
         "stage7": (7, 320),
         "head": (7, 1280),
     },
+    "mobilenet_v2": {
+        "stem": (112, 32),
+        "stage1": (112, 16),
+        "stage2": (56, 24),
+        "stage3": (28, 32),
+        "stage4": (14, 64),
+        "stage5": (14, 96),
+        "stage6": (7, 160),
+        "stage7": (7, 320),
+        "head": (7, 1280),
+    },
 }
 # From torchvision's model table and Keras's summary(), less those of the classifiers.
 PARAMETERS = {
     "vgg16": 138_357_544 - 123_642_856,
+    "resnet18": 11_689_512 - 513_000,
     "resnet50": 25_557_032 - 2_049_000,
+    "resnet101": 44_549_160 - 2_049_000,
     "resnet50_keras": 25_583_592 - 2_049_000,
     "efficientnet_lite0": 4_652_008 - 1_281_000,
+    "mobilenet_v2": 3_504_872 - 1_281_000,
 }
 LAYOUTS = [(name, layout) for name, backbone in BACKBONES.items() for layout in backbone.layouts]
 

@@ -62,8 +62,8 @@ def test_published_eps() -> None:
 
 
 def test_a_backbone_without_measured_chunks_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    module, images = resnet.ResNet50("torchvision"), jnp.ones((2, 32, 32, 3))
-    monkeypatch.setattr(resnet.ResNet50, "images_at_once", {})
+    module, images = get_backbone("resnet50").module, jnp.ones((2, 32, 32, 3))
+    monkeypatch.setattr(resnet.ResNet, "images_at_once", {})
     variables = jax.eval_shape(module.init, jax.random.key(0), images)
     found = jax.eval_shape(lambda variables: module.on_cpu(module.prepare(variables), images, "stage1"), variables)
     expected = jax.eval_shape(lambda variables: module.apply(variables, images, last="stage1"), variables)

@@ -70,8 +70,9 @@ def torch_golden(
     stages: Stages,
     size: tuple[int, int] = (HEIGHT, WIDTH),
     rename: Callable[[str], str] = str,
+    sampled: bool = False,
 ) -> None:
-    """Writes the activations of a PyTorch model, and its logits for an image of `size`."""
+    """Writes the activations of a PyTorch model, or a sample of them, and its logits for an image of `size`."""
     state = {key: tensor for key, tensor in model.state_dict().items() if "num_batches" not in key}
     shapes = {rename(key): tuple(tensor.shape) for key, tensor in state.items()}
     assert len(shapes) == len(state)
@@ -79,6 +80,8 @@ def torch_golden(
         tensor.copy_(torch.from_numpy(seeded_weights.weight(rename(key), tuple(tensor.shape))))
     model.eval()
     arrays = run_stages(stages, seeded_weights.image(HEIGHT, WIDTH))
+    if sampled:
+        arrays = {name: seeded_weights.sample(activation) for name, activation in arrays.items()}
     arrays["logits"] = from_torch(model(to_torch(seeded_weights.image(*size))))
     save(name, shapes, arrays)
 
@@ -92,11 +95,32 @@ def vgg16_torchvision() -> None:
     torch_golden("vgg16_torchvision", model, vgg_stages(model.features), (224, 224))
 
 
-def resnet50_torchvision() -> None:
-    model = torchvision.models.resnet50()
+def resnet_torchvision(depth: int) -> None:
+    model = getattr(torchvision.models, f"resnet{depth}")()
     stages: Stages = {"stem": torch.nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)}
     stages |= {f"stage{n}": getattr(model, f"layer{n}") for n in range(1, 5)}
-    torch_golden("resnet50_torchvision", model, stages)
+    torch_golden(f"resnet{depth}_torchvision", model, stages, sampled=depth != 50)
+
+
+def mobilenet_v2_torchvision() -> None:
+    model, stages, first = torchvision.models.mobilenet_v2(), Stages(), 1
+    stages["stem"] = model.features[0]
+    for n, blocks in enumerate((1, 2, 3, 4, 3, 3, 1), start=1):
+        stages[f"stage{n}"] = model.features[first : first + blocks]
+        first += blocks
+    stages["head"] = model.features[first]
+    torch_golden("mobilenet_v2_torchvision", model, stages, sampled=True)
+
+
+def timm_stages(model: torch.nn.Module) -> Stages:
+    stages: Stages = {"stem": torch.nn.Sequential(model.conv_stem, model.bn1)}
+    stages |= {f"stage{n}": block for n, block in enumerate(model.blocks, start=1)}
+    return stages | {"head": torch.nn.Sequential(model.conv_head, model.bn2)}
+
+
+def mobilenet_v2_timm() -> None:
+    model = timm.create_model("mobilenetv2_100", pretrained=False)
+    torch_golden("mobilenet_v2_timm", model, timm_stages(model), sampled=True)
 
 
 def lite_name(name: str) -> str:
@@ -117,10 +141,7 @@ def lite_name(name: str) -> str:
 
 def efficientnet_lite0() -> None:
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    stages: Stages = {"stem": torch.nn.Sequential(model.conv_stem, model.bn1)}
-    stages |= {f"stage{n}": block for n, block in enumerate(model.blocks, start=1)}
-    stages["head"] = torch.nn.Sequential(model.conv_head, model.bn2)
-    torch_golden("efficientnet_lite0", model, stages, rename=lite_name)
+    torch_golden("efficientnet_lite0", model, timm_stages(model), rename=lite_name)
 
 
 def keras_load(model: keras.Model) -> Shapes:
@@ -168,7 +189,11 @@ def vgg16_real(path: str) -> None:
 
 
 if __name__ == "__main__":
-    for make in (vgg16_torchvision, resnet50_torchvision, efficientnet_lite0, vgg16_keras, resnet50_keras):
+    for depth in (18, 50, 101):
+        resnet_torchvision(depth)
+    for make in (vgg16_torchvision, mobilenet_v2_torchvision, mobilenet_v2_timm, efficientnet_lite0):
+        make()
+    for make in (vgg16_keras, resnet50_keras):
         make()
     if sys.argv[1:]:
         vgg16_real(sys.argv[1])

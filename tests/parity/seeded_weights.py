@@ -50,6 +50,11 @@ def weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     return {name: weight(name, shape) for name, shape in shapes.items()}
 
 
+def sample(activation: np.ndarray) -> np.ndarray:
+    """Returns about 2,000 values; the step is odd, so that they are of all channels."""
+    return activation.ravel()[:: activation.size // 2000 | 1]
+
+
 def pack(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> np.ndarray:
     """Returns names and shapes as an array of text, for a golden file."""
     return np.array([" ".join((name, *map(str, shape))) for name, shape in shapes])

@@ -141,7 +141,7 @@ def test_older_keras_resnet(path: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("extra", "backbone", "golden"),
     [
-        ("layer3.6.conv1.weight", "resnet50", "resnet50_torchvision"),  # ResNet101
+        ("layer3.23.conv1.weight", "resnet50", "resnet50_torchvision"),  # ResNet152
         ("features.30.weight", "vgg16", "vgg16_torchvision"),  # VGG19
         ("block3_conv4/kernel:0", "vgg16", "vgg16_keras"),
     ],
