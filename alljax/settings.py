@@ -184,6 +184,11 @@ SETTINGS: dict[str, Setting] = {
     "classifier.n_estimators": Setting(100, "random_forest: number of trees", minimum=1, maximum=1e5),
     "classifier.max_iter": Setting(100, "logistic: maximum number of iterations", minimum=1),
     "study.sweep": Setting((), "pairs (setting, values) or (settings, rows of values); the trials are their product"),
+    "study.combine": Setting(
+        (),
+        "tuples (name, rule, pattern of trial names as *vgg16*): each adds a trial that combines those of one split",
+        entry=(Setting("", "name"), _choice("rule", "vote", "mean", "weighted"), Setting("", "pattern")),
+    ),
     "study.select": _choice("how a fold's best trial is chosen: by other or inner folds", "other_folds", "nested"),
     "study.compare": _choice("beside the paper: its own tables, or methods that it cites", "", "paper", "table7"),
     "study.checkpoints": Setting(True, "store the parameters of each trial, which `alljax predict` needs"),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from alljax.evaluation.comparison import Ranking
+from alljax.evaluation.intervals import summarize
 from alljax.evaluation.metrics import METRICS
 from alljax.report import plots, setting_names
 from alljax.report.setting_names import VariedSetting
@@ -13,18 +14,35 @@ from alljax.study.results import Study
 
 
 def sections(study: Study) -> list[Section]:
-    """Returns the section, for which the predictions of all trials are read; none where no setting differs."""
-    varied = setting_names.varied_settings(study)
+    """Returns the sections on varied settings and combined trials, for which the predictions of all trials are read."""
+    varied, combined = setting_names.varied_settings(study), combined_section(study)
     if not varied or len(study.metrics["trials"]) < 2:
-        return []
+        return combined
     by = ", ".join(setting.name for setting in varied)
     figures = [_figure(study, varied, by)] if len(varied) <= 3 else []
-    return [Section("effects", f"Effect of the settings: {by}", (), [*figures, _table(study, varied)])]
+    return [Section("effects", f"Effect of the settings: {by}", (), [*figures, _table(study, varied)]), *combined]
+
+
+def combined_section(study: Study) -> list[Section]:
+    """Returns the section on combined trials, each compared with its best member; none where there are none."""
+    metric, trials, rows = study.ranking.metric, study.metrics["trials"], []
+    for name in (name for name in study.ranking.order if "members" in trials[name]):
+        members = trials[name]["members"]
+        best = next(other for other in study.ranking.order if other in members)
+        tests = [study.predictions(each).held_out for each in (name, best)]
+        found = summarize(tests[0], study.level, [metric], minus=tests[1])
+        difference = number_value(metric, found[metric], found["intervals"].get(metric), "+")
+        shown = metric_value(metric, trials[name]), Value(best), metric_value(metric, trials[best]), difference
+        rows.append((Value(name), Value(trials[name]["rule"]), Value(", ".join(members)), *shown))
+    columns = ("model", "rule", "members", METRICS[metric], "best member", METRICS[metric], "difference")
+    note = f"In brackets: {study.intervals}; differences are paired. The best member was selected on these images."
+    table = Table("combined", "Combined models minus their best members", columns, rows, notes=(note,))
+    return [Section("combined", "Combined models", (), (table,))] if rows else []
 
 
 def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:
     ranking, metric, rows = study.ranking, study.ranking.metric, []
-    for name in ranking.order:
+    for name in (name for name in ranking.order if "members" not in study.metrics["trials"][name]):
         result, other = study.metrics["trials"][name], ranking.differences.get(name)
         values = [setting.values[setting.index(study.settings(name))] for setting in varied]
         spread = number_value(metric, result["std"][metric])
@@ -56,6 +74,8 @@ def _figure(study: Study, varied: Sequence[VariedSetting], by: str) -> Figure:
     metric = study.ranking.metric
     values = np.full((len(panels), len(colors), len(names), 3), np.nan)  # value, low, high
     for name, result in study.metrics["trials"].items():
+        if "members" in result:
+            continue
         row, color, panel, *_ = (*(setting.index(study.settings(name)) for setting in varied), 0, 0)
         values[panel, color, row] = result[metric], *result["intervals"].get(metric, [result[metric]] * 2)
     drawn = {title: dict(zip(colors, of_panel, strict=True)) for title, of_panel in zip(panels, values, strict=True)}

@@ -39,6 +39,8 @@ def sections(study: Study, effects: Sequence[Section], more: Sequence[Section]) 
     tables = model_tables.results_table(study), model_tables.class_metrics_table(study)
     settings, sheet = study.settings(study.ranking.best), sheet_path(study)
     setup = ", ".join(f"{setting_name(key)} {setting_value(key, settings[key])}" for key in SETUP.split())
+    if combined := study.metrics["trials"][study.ranking.best].get("members"):
+        setup = f"{settings['study.combine'][0][1]} of {', '.join(combined)}"
     bands = "Curves are means over seeds, bands from the lowest to the highest seed."
     deviations = "Curves are means over folds and seeds, bands one standard deviation."
     training, tested = _training_curves(study), _figures(study)

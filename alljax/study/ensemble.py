@@ -17,6 +17,7 @@ from alljax import config as configs
 from alljax.data.dataset import Dataset
 from alljax.data.loader import ImageBatch, Sampler, load_batches
 from alljax.errors import WorkdirError
+from alljax.evaluation.combination import combine
 from alljax.models.head import POOLINGS, make_head
 from alljax.study import results, sweep, workdir
 from alljax.study.results import Study
@@ -131,6 +132,29 @@ class Ensemble:
         return jax.nn.softmax(logits)
 
 
+@dataclass(frozen=True, eq=False)
+class CombinedEnsemble(Ensemble):
+    """The ensemble of a combined trial: each head combines those of its members of the same fold and seed.
+
+    `config` and `network` are those of the first member.
+    """
+
+    combined: tuple[Ensemble, ...] = ()
+
+    @property
+    def frozen(self) -> bool:
+        """False: the members have different features, and no distance to the training images."""
+        return False
+
+    def predict(self, dataset: Dataset) -> Iterator[Block]:
+        """Yields the predictions for all images at once, without features."""
+        found = [[block.probabilities for block in member.predict(dataset)] for member in self.combined]
+        probabilities = np.stack([np.concatenate(blocks, axis=1) for blocks in found])
+        by_fold = np.array(self.result["member_weights"])
+        weights = np.repeat(by_fold.T, len(self.heads) // len(by_fold), axis=1)
+        yield Block(combine(self.result["rule"], probabilities, weights), np.empty((probabilities.shape[2], 0)))
+
+
 def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:
     """Reads a trial of a finished study, by default the best, and the weights of its backbone.
 
@@ -148,6 +172,10 @@ def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:
         raise WorkdirError(
             f"{folder} has no parameters (study.checkpoints=False) and cannot predict; run the study with them"
         )
+    if config.study.combine:
+        combined = [open_ensemble(folder, member, weights) for member in study.metrics["trials"][name]["members"]]
+        first = combined[0]
+        return CombinedEnsemble(study, name, first.config, first.network, first.heads, [], tuple(combined))
     network = _open_network(study, name, config, weights)
     protocol, here = study.split_of(name)["protocol"], workdir.trial_folder(folder, name)
     folds, seeds = range(len(protocol["test_images"])), range(config.seed, config.seed + config.study.seeds)

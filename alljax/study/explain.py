@@ -15,10 +15,10 @@ from alljax import files, progress
 from alljax.data.dataset import Dataset
 from alljax.data.inspection import inspect
 from alljax.data.readers import open_unlabeled
-from alljax.errors import ConfigError, DataError, UserError, plural, unknown_name
+from alljax.errors import ConfigError, DataError, UserError, first_few, plural, unknown_name
 from alljax.evaluation import feature_space
 from alljax.study import results, sweep, workdir
-from alljax.study.ensemble import Ensemble, Member, open_ensemble
+from alljax.study.ensemble import CombinedEnsemble, Ensemble, Member, open_ensemble
 from alljax.training.attribution import Explainer
 from alljax.training.feature_extraction import FeatureExtractor, image_reader
 
@@ -84,6 +84,9 @@ def explain(folder: Path, trial: str, weights: str, images: Sequence[Path], clas
 
     ensemble = open_ensemble(folder, trial, weights)
     study, config = ensemble.study, ensemble.config
+    if isinstance(ensemble, CombinedEnsemble):
+        names = first_few(ensemble.result["members"])
+        raise ConfigError(f"{ensemble.trial} combines trials; explain one of its members with --trial=NAME: {names}")
     if class_name and class_name not in study.classes:
         raise ConfigError(unknown_name("class", class_name, study.classes))
     if not sweep.has_epochs(config):

@@ -1,10 +1,12 @@
 """Writes the results of a study into its folder."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from absl import logging
 
 from alljax.data import splits
 from alljax.evaluation import novelty
@@ -54,16 +56,23 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
     results.summarize_study(folder, experiment.description)
 
 
-def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Outcome) -> None:
-    """Writes ``trials/NAME/``; checksums.json, written last, means finished."""
-    here, network = workdir.trial_folder(folder, trial.name), experiment.networks[trial.name]
+def write_trial(
+    folder: Path, trial: Trial, experiment: Experiment, outcome: Outcome, about: Mapping[str, Any] | None = None
+) -> None:
+    """Writes ``trials/NAME/``, with `about` in metrics.json; checksums.json, written last, means finished.
+
+    The weights of a combined trial are those of its first member.
+    """
+    networks = [experiment.networks[name] for name in trial.members or (trial.name,)]
+    here, network = workdir.trial_folder(folder, trial.name), networks[0]
     workdir.begin_trial(here)
-    tables = _tables(trial, experiment, outcome)
-    written = _write_checkpoint(here, trial, experiment, outcome) if trial.config.study.checkpoints else []
+    tables, stored = _tables(trial, experiment, outcome), trial.config.study.checkpoints and not trial.members
+    written = _write_checkpoint(here, trial, experiment, outcome) if stored else []
     for name, table in tables.items():
         workdir.write_csv(here / name, table)
-    inputs = {"weights": network.describe(), "split": trial.split, "masked": network.preprocessing.cell == "masked"}
-    result = _summarize(trial, experiment, outcome) | inputs | {"seconds": outcome.seconds}
+    masked = any(one.preprocessing.cell == "masked" for one in networks)
+    inputs = {"weights": network.describe(), "split": trial.split, "masked": masked, "seconds": outcome.seconds}
+    result = _summarize(trial, experiment, outcome) | inputs | dict(about or {})
     workdir.write_json(here / "metrics.json", result)
     workdir.record(here, ["metrics.json", *tables, *written])
 
@@ -83,6 +92,13 @@ def _write_checkpoint(folder: Path, trial: Trial, experiment: Experiment, outcom
     if estimators:
         classifiers.save(folder / workdir.ESTIMATORS, estimators)
     return [*arrays, *([workdir.ESTIMATORS] if estimators else ())]
+
+
+def write_failure(folder: Path, name: str, reason: str) -> None:
+    """Logs and writes why a trial failed."""
+    logging.info(f"{name} failed: {reason}")
+    workdir.begin_trial(workdir.trial_folder(folder, name))
+    workdir.write_json(workdir.trial_folder(folder, name) / "metrics.json", {"failed": reason})
 
 
 def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:

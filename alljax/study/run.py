@@ -13,6 +13,7 @@ from alljax import config as configs
 from alljax import interrupts, progress
 from alljax.errors import ConfigError, Problems, Stopped, UserError, WorkdirError, first_few, plural
 from alljax.study import assessment, estimate, identity, outputs, results, sweep, workdir
+from alljax.study.combined import write_combined
 from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.results import Study
 from alljax.study.sweep import Job, Trial
@@ -63,6 +64,7 @@ def run_study(
         multihost_utils.sync_global_devices("all trials are finished")
         if not distributed.is_primary():
             return None
+        write_combined(folder, trials, experiment)
         summary = results.summarize_study(folder, experiment.description)
         if missing := summary["missing"]:
             logging.info(f"{plural(len(missing), 'trial')} of other shards missing: {first_few(missing)}")
@@ -105,7 +107,7 @@ def open_study(
                 f"study.compare={config.study.compare} compares two networks with those of the paper, and this study "
                 "has one; vary model.backbone (or model.stage), or leave study.compare empty"
             )
-    return trials, open_experiment(config, trials, problems, download)
+    return trials, open_experiment(config, [trial for trial in trials if not trial.members], problems, download)
 
 
 def _finished(trials: list[Trial], folder: Path) -> list[str]:
@@ -154,6 +156,4 @@ def _run_job(job: Job, experiment: Experiment, folder: Path) -> None:
         failed = dict.fromkeys(names, reason) | failed
     if writes:
         for name, reason in failed.items():
-            logging.info(f"{name} failed: {reason}")
-            workdir.begin_trial(workdir.trial_folder(folder, name))
-            workdir.write_json(workdir.trial_folder(folder, name) / "metrics.json", {"failed": reason})
+            outputs.write_failure(folder, name, reason)

@@ -1,15 +1,16 @@
 """The trials of a study, one resolved config each, and the jobs in which they are trained."""
 
+import fnmatch
 import hashlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from alljax import config as configs
-from alljax.errors import ConfigError
+from alljax.errors import ConfigError, first_few
 from alljax.study import schemas
 from alljax.training import classifiers
 
@@ -24,6 +25,7 @@ class Trial:
     name: str  # see `_trial_name`; also that of its folder
     config: ConfigDict  # all settings, without a sweep
     split: str  # identifies the split settings; trials of one split are tested on the same images
+    members: tuple[str, ...] = ()  # names of the trials that a combined one combines, which is not trained itself
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,44 @@ def has_epochs(config: ConfigDict) -> bool:
 
 
 def expand(config: ConfigDict) -> list[Trial]:
-    """Returns the trials: the product of the entries of ``study.sweep``, the last entry varying fastest."""
+    """Returns the trials: the product of the entries of ``study.sweep``, the last varying fastest; then combined."""
     trials: dict[str, Trial] = {}
     rows = [{"model.label": config.model.label} | changes for changes in configs.sweep_rows(config)]
     for changes in rows:
-        resolved = configs.check(configs.vary(config, changes | {"study.sweep": ()}))
+        resolved = configs.check(configs.vary(config, changes | {"study.sweep": (), "study.combine": ()}))
         name = _trial_name(resolved, changes, rows)
         of_split = {key: value for key, value in changes.items() if key.startswith("split.")}
         if name in trials:
             raise ConfigError(f"study.sweep gives two trials the name {name!r}; list each value once")
         trials[name] = Trial(name, resolved, _name({"split.protocol": resolved.split.protocol}, of_split))
+    for trial in _combined(config, list(trials.values())):
+        if trial.name in trials:
+            raise ConfigError(f"study.combine: there are two trials {trial.name!r}; choose another name")
+        trials[trial.name] = trial
     return list(trials.values())
+
+
+def _combined(config: ConfigDict, trials: Sequence[Trial]) -> Iterator[Trial]:
+    """Yields a trial per entry of ``study.combine`` and split with matching trials, with the config of the first."""
+    for entry in config.study.combine:
+        name, rule, pattern = entry if len(entry) == 3 else (*entry, "*")
+        matching = [trial for trial in trials if fnmatch.fnmatchcase(trial.name, pattern)]
+        splits = {trial.split: [other for other in matching if other.split == trial.split] for trial in matching}
+        where = f"study.combine: {name!r}"
+        alone = [members[0].name for members in splits.values() if len(members) < 2]
+        if alone or not matching:
+            found = f"only {alone[0]} of its split" if alone else f"none of {first_few(one.name for one in trials)}"
+            raise ConfigError(f"{where} needs at least two trials of the same split, but {pattern!r} matches {found}")
+        untested = [one.name for one in matching if one.config.train.mode != "frozen"]
+        if rule == "weighted" and (untested or config.evaluation.inner_folds < 2):
+            why = f"{untested[0]} (train.mode=finetune) has none" if untested else "evaluation.inner_folds is below 2"
+            raise ConfigError(f"{where}: the weights are from inner folds, and {why}; use the rule mean")
+        for split, members in splits.items():
+            named = _text(name) if len({trial.split for trial in trials}) == 1 else f"{_text(name)}-{split}"
+            if problem := schemas.trial_name(named):
+                raise ConfigError(f"{where}: the name {problem}")
+            of_entry = configs.vary(members[0].config, {"study.combine": ((name, rule, pattern),)})
+            yield Trial(named, of_entry, split, tuple(member.name for member in members))
 
 
 def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Collection[str] = ()) -> list[Job]:
@@ -84,7 +113,7 @@ def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Col
     Frozen trials that differ in ``train.epochs`` only are prefixes of one training, unless the schedule depends on it.
     """
     grouped: dict[str, list[Trial]] = {}
-    for trial in sorted(trials, key=lambda trial: trial.config.train.epochs):
+    for trial in sorted((one for one in trials if not one.members), key=lambda trial: trial.config.train.epochs):
         train = trial.config.train
         shared = train.mode == "frozen" and train.schedule != "cosine"
         settings = configs.flatten(trial.config) | {"train.epochs": 0, "model.label": ""}

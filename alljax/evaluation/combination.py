@@ -1,0 +1,44 @@
+"""Rules that combine the predictions of several models for the same images."""
+
+import numpy as np
+
+RULES = ("vote", "mean", "weighted")
+
+
+def combine(rule: str, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the probabilities of M models together, float32 (…, n, C).
+
+    Args:
+        rule: ``vote``, see `vote`; ``mean`` and ``weighted``: the sum of the probabilities times `weights`.
+        probabilities: (M, …, n, C) of n images and C classes.
+        weights: (M, …), of sum 1 over the models, broadcast to all but the last two axes; of ``mean`` 1 / M.
+    """
+    if rule == "vote":
+        return vote(probabilities)
+    return (weights[..., None, None] * np.asarray(probabilities, np.float64)).sum(0).astype(np.float32)
+
+
+def vote(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the share of the M models that predict each class, float32 (…, n, C), from (M, …, n, C).
+
+    Where several classes have the most votes, the one with the largest mean probability wins: its share is the next
+    larger float32.
+    """
+    classes = np.eye(probabilities.shape[-1], dtype=np.float32)
+    votes = classes[probabilities.argmax(-1)].sum(0)
+    leading = votes == votes.max(-1, keepdims=True)
+    winner = classes[np.where(leading, probabilities.mean(0, dtype=np.float64), -1).argmax(-1)] == 1
+    shares = votes / np.float32(len(probabilities))
+    tied = leading.sum(-1, keepdims=True) > 1
+    return np.where(tied & winner, np.nextafter(shares, np.float32(1)), shares)
+
+
+def accuracy_weights(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Returns the weight of each of M models, (M,): w_m = a_m / (a_1 + … + a_M), where a_m is the accuracy.
+
+    Args:
+        labels: int (n,), indices of the true classes of images that the models were not trained on.
+        probabilities: (M, n, C).
+    """
+    accuracies = np.maximum((probabilities.argmax(-1) == labels).mean(-1), np.finfo(np.float64).eps)
+    return np.asarray(accuracies / accuracies.sum())
