@@ -29,8 +29,7 @@ def select(
     """
     fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     if fewest < 2:
-        error = "features.select=salp_swarm holds out training subjects, but a class has a single one in a fold"
-        raise ConfigError(f"{error}; select by anova")
+        raise ConfigError("features.select=salp_swarm needs two training subjects per class in each fold; use anova")
     error_of = ridge_error(features, labels, balanced_folds(labels, groups, min(FOLDS, fewest), seed))
     numbers = itertools.count(1)
 

@@ -47,13 +47,7 @@ def fit(
     ``max_correlation`` in magnitude. ``pca``: the fewest components with more than the share ``variance`` of the
     variance, at most one per image. ``random``: ``keep`` features at random. ``salp_swarm``: see `salp_swarm.select`.
 
-    Args:
-        features: float32 (N, D).
-        labels: int (N,), every class present.
-        groups: int (N,), subjects.
-        settings: ``config.features``.
-        seed: of random numbers.
-        show: called with the progress of the salp swarm.
+    Features are float32 (N, D), labels and subjects (groups) int (N,); `show` gets the progress of the salp swarm.
 
     Raises:
         DataError: features that are all constant.
@@ -63,26 +57,21 @@ def fit(
     for step, name in enumerate(settings.select):
         interrupts.check(collective=True)
         if not np.ptp(features, axis=0).any():
-            raise DataError(
-                f"features.select: before {name} all features of the training images are constant; choose another "
-                "features.extractor or model.stage"
-            )
+            error = f"features.select: before {name} all features of the training images are constant"
+            raise DataError(f"{error}; choose another features.extractor or model.stage")
         fitted = _standardize(features)
         if name == "pca":
             fitted = _principal_components(features, settings.variance)
         elif name != "standardize":
             standardized = Selection(fitted).transform(features)
-            if name == "salp_swarm":
+            columns = _by_variance_ratio(standardized, labels)
+            if name == "random":
+                columns = np.random.default_rng(seed).permutation(len(columns))
+            elif name == "correlation":
+                columns = columns[_uncorrelated(standardized.T[columns], settings.max_correlation)]
+            elif name == "salp_swarm":
                 columns = salp_swarm.select(standardized, labels, groups, settings, seed, show)
-            elif name == "random":
-                columns = np.random.default_rng(seed).permutation(features.shape[1])[: settings.keep]
-            else:
-                columns = _by_variance_ratio(standardized, labels)
-                if name == "anova":
-                    columns = columns[: settings.keep]
-                else:
-                    columns = columns[_uncorrelated(standardized.T[columns], settings.max_correlation)]
-            fitted = {"0.columns": np.sort(columns)}
+            fitted = {"0.columns": np.sort(columns[: settings.keep] if name in ("anova", "random") else columns)}
         arrays |= {f"{step}.{kind}": array for kind, array in fitted.items()}
         features = Selection(fitted).transform(features)
     return Selection(arrays)

@@ -1,6 +1,5 @@
 """scikit-learn's classifiers on features: fitting, calibrated probabilities, and storage without pickle."""
 
-import json
 import re
 import zipfile
 from collections.abc import Sequence
@@ -11,29 +10,23 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from alljax.errors import ConfigError, WorkdirError, first_few
+from alljax.errors import ConfigError, WorkdirError
 from alljax.files import atomic_write
 
 NAMES = ("logistic", "svm", "knn", "random_forest")
 """Values of ``classifier.name`` that are estimators of scikit-learn; the others are heads in JAX."""
 
-TRUSTED = (
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
-    "sklearn.neighbors._kd_tree.KDTree",
-    "sklearn.tree._tree.Tree",
-)
+TRUSTED = [
+    f"sklearn.{name}"
+    for name in ("metrics._dist_metrics.EuclideanDistance64", "neighbors._kd_tree.KDTree", "tree._tree.Tree")
+]
 """Compiled types inside fitted estimators; skops itself trusts Python's containers, NumPy and scikit-learn only."""
 
 
 def fit(config: ConfigDict, features: np.ndarray, labels: np.ndarray, seed: int) -> Any:
-    """Returns the fitted estimator ``classifier.name`` of scikit-learn.
+    """Returns the estimator ``classifier.name`` of scikit-learn, fitted to float32 (N, D) with every class in labels.
 
-    Args:
-        config: ``classifier`` has the parameters, named as in scikit-learn; with ``train.class_weights=balanced``
-            classes have the weights of scikit-learn's ``class_weight="balanced"`` (k-NN has none).
-        features: float32 (N, D).
-        labels: int (N,), every class present.
-        seed: of estimators that use random numbers.
+    It gets ``seed``, the settings ``classifier.*`` that it has, and ``train.class_weights`` (k-NN has none).
 
     Raises:
         ConfigError: more neighbors than training images.
@@ -44,24 +37,17 @@ def fit(config: ConfigDict, features: np.ndarray, labels: np.ndarray, seed: int)
     from sklearn.svm import SVC
 
     settings = config.classifier
+    kinds = {"logistic": LogisticRegression, "svm": SVC, "knn": KNeighborsClassifier}
+    kind = kinds.get(settings.name, RandomForestClassifier)
+    if kind is KNeighborsClassifier and settings.n_neighbors > len(labels):
+        fix = f"but a fold has {len(labels)} training images; set it to this or less"
+        raise ConfigError(f"classifier.n_neighbors={settings.n_neighbors}, {fix}")
     weights = None if config.train.class_weights == "none" else "balanced"
-    if settings.name == "logistic":
-        estimator = LogisticRegression(
-            C=settings.C, max_iter=settings.max_iter, class_weight=weights, random_state=seed
-        )
-    elif settings.name == "svm":
-        gamma = settings.gamma or "scale"
-        estimator = SVC(C=settings.C, kernel=settings.kernel, gamma=gamma, class_weight=weights, random_state=seed)
-    elif settings.name == "knn":
-        if settings.n_neighbors > len(labels):
-            raise ConfigError(
-                f"classifier.n_neighbors={settings.n_neighbors}, but a fold has {len(labels)} training images; "
-                "set it to this or less"
-            )
-        estimator = KNeighborsClassifier(settings.n_neighbors, n_jobs=1)
-    else:
-        estimator = RandomForestClassifier(settings.n_estimators, class_weight=weights, random_state=seed, n_jobs=1)
-    return estimator.fit(features, labels)
+    parameters = dict(**config.classifier, random_state=seed, class_weight=weights)
+    if kind is SVC:
+        parameters |= {"gamma": settings.gamma or "scale", "max_iter": -1}
+    known = kind().get_params()
+    return kind(**{name: value for name, value in parameters.items() if name in known}).fit(features, labels)
 
 
 def scores(estimator: Any, features: np.ndarray) -> np.ndarray:
@@ -76,14 +62,10 @@ def scores(estimator: Any, features: np.ndarray) -> np.ndarray:
 
 
 def calibrate(scores: np.ndarray, labels: np.ndarray) -> Any:
-    """Returns a logistic regression without regularization from scores of the inner folds to the class.
+    """Returns a logistic regression without regularization from scores (m, C) of the inner folds to labels (m,).
 
     Its targets are those of J. C. Platt (Probabilistic Outputs for Support Vector Machines, 1999): (n + 1) / (n + C)
     for the true class, which has n images, and 1 / (n + C) for others, so that it is finite for separable classes.
-
-    Args:
-        scores: float64 (m, C) of images that the estimator was not fitted to.
-        labels: int (m,).
 
     Raises:
         ConfigError: no scores, because there are no inner folds.
@@ -148,13 +130,10 @@ def load(path: Path) -> list[Classifier]:
     try:
         with zipfile.ZipFile(path) as archive:
             schema = archive.read("schema.json").decode()
-        found = set(re.findall(r'"_sklearn_version": \{[^}]*"content": ("[^}]*?"),\n', schema))
-        versions = {json.loads(json.loads(text)) for text in found}
+        versions = set(re.findall(r'"_sklearn_version": \{[^}]*"content": "\\"([^"\\]*)', schema))
         if different := versions - {sklearn.__version__}:
-            raise WorkdirError(
-                f"{path} was written with scikit-learn {first_few(sorted(different))}, but {sklearn.__version__} is "
-                f"installed; pip install scikit-learn=={min(different)}, or {remedy}"
-            )
+            fix = f"pip install scikit-learn=={min(different)}, or {remedy}"
+            raise WorkdirError(f"{path} is of scikit-learn {min(different)}, not {sklearn.__version__}; {fix}")
         return [Classifier(*pair) for pair in skops.io.load(path, trusted=TRUSTED)]
     except UntrustedTypesFoundException as error:
         raise WorkdirError(f"{path} is not from alljax: {' '.join(str(error).split())}; {remedy}") from error

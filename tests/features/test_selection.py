@@ -141,5 +141,5 @@ def test_selections_that_are_impossible() -> None:
     with pytest.raises(ConfigError, match=r"the salp swarm kept no feature; set features.salps=1 to 10 or more"):
         fit(make_features()[:, :1], "salp_swarm", salps=1, iterations=1)
     settings = vary(default_config(), {"features.select": ("salp_swarm",)}).features
-    with pytest.raises(ConfigError, match="a class has a single one in a fold; select by anova"):
+    with pytest.raises(ConfigError, match="needs two training subjects per class in each fold; use anova"):
         selection.fit(make_features(), LABELS, LABELS, settings, 0)
