@@ -86,7 +86,7 @@ SETTINGS: dict[str, Setting] = {
     "model.dropout": Setting(0.0, "dropout rate before the last layer", below=1),
     "model.label": Setting("", "name of a trial in tables; trials of one label also have the settings that differ"),
     "weights.path": Setting("", "weight file of the backbone, or a folder of weight files; empty: look up by name"),
-    "weights.name": Setting("", "source of the weights (`alljax weights list`); empty: any for the backbone"),
+    "weights.name": Setting("", "source (`alljax weights list`); random: initial weights; empty: any that fits"),
     "preprocessing.name": _choice("pixel scaling; empty: that of the weights", "", "torch", "caffe", "rescale", "lite"),
     "preprocessing.cell": _choice("masked: gray cells, a baseline, never the best model", "keep", "masked"),
     "preprocessing.image_size": Setting(0, "input size in pixels; 0: that of the weights", minimum=32, maximum=4096),

@@ -17,7 +17,6 @@ from alljax.report.setting_names import setting_name, setting_value, without_fol
 from alljax.report.tables import Figure, Section, Table
 from alljax.settings import SETTINGS
 from alljax.study.results import Study
-from alljax.weights import store
 
 SOURCES = {"cnmc": "C-NMC 2019", "synthetic": "Generated cells"}
 """Display names of data sets; others are displayed by the name of their folder or file."""
@@ -86,9 +85,8 @@ def _settings_section(study: Study) -> Section:
     """Returns how to repeat the study: command, weights, settings other than the defaults, software."""
     environment, weights = study.environment, dict[str, None]()
     for used in (trial["weights"] for trial in study.metrics["trials"].values()):
-        known = store.sources().get(used["name"])
-        license_of = f"{known.name}, license {known.license}" if known else "of unknown source and license"
-        weights[f"{used['backbone']}, {license_of}, SHA-256 {used['sha256']}"] = None
+        origin = used.get("origin") or used["name"] or "of unknown source and license"  # absent in old studies
+        weights[f"{used['backbone']}, {origin}, SHA-256 {used['sha256']}"] = None
     changed = [
         f"    {key}={study.config[key]}"
         for key, setting in SETTINGS.items()

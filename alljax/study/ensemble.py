@@ -218,6 +218,12 @@ def _shapes(config: ConfigDict, network: Network, num_classes: int) -> dict[str,
 def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> Network:
     """Returns the backbone of a trial with the weights that the study used."""
     used = study.metrics["trials"][name]["weights"]
+    if config.weights.name == store.RANDOM.name:
+        (network,) = open_networks([config])
+        if network.weights.sha256 != used["sha256"]:
+            fix = "use the versions in its environment.json, or run the study again"
+            raise WorkdirError(f"{study.folder}: this version of JAX draws other random weights; {fix}")
+        return network
     recorded = used["path"] if Path(used["path"]).is_file() else config.weights.path or used["path"]
     file = Path(weights or recorded).expanduser()
     if file.is_dir():

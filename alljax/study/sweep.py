@@ -73,6 +73,8 @@ def expand(config: ConfigDict) -> list[Trial]:
     for changes in rows:
         resolved = configs.check(configs.vary(config, changes | {"study.sweep": (), "study.combine": ()}))
         name = _trial_name(resolved, changes, rows)
+        if resolved.weights.name == "random" and "weights=random" not in name:
+            name += "-weights=random"  # in every table
         of_split = {key: value for key, value in changes.items() if key.startswith("split.")}
         if name in trials:
             raise ConfigError(f"study.sweep gives two trials the name {name!r}; list each value once")

@@ -1,9 +1,11 @@
 """A backbone with its weights, and which of its activations are the features."""
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -48,7 +50,8 @@ class Network:
             "stage": self.stage,
             "pool": self.pool,
             "name": self.weights.source.name if self.weights.source else "",
-            "path": str(self.weights.path.resolve()),
+            "origin": self.weights.source.origin if self.weights.source else "of unknown source and license",
+            "path": str(self.weights.path.resolve()) if self.weights.path.name else "",
             "sha256": self.weights.sha256,
             "layout": self.layout,
             "preprocessing": asdict(self.preprocessing),
@@ -78,6 +81,8 @@ class Network:
 
     def mismatch(self) -> str:
         """Returns how the preprocessing differs from what the weights were trained with; empty if it does not."""
+        if self.weights.source is store.RANDOM:
+            return ""
         ours, theirs = asdict(replace(self.preprocessing, cell=self.expected.cell)), asdict(self.expected)
         return ", ".join(f"{key} {ours[key]} instead of {theirs[key]}" for key in ours if ours[key] != theirs[key])
 
@@ -89,7 +94,7 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
     load, opened, networks = functools.cache(_load), dict[Network, Network](), []
     for config in configs:
         check_names(config)
-        network = load(config.model.backbone, config.weights.path, config.weights.name)
+        network = load(config.model.backbone, config.weights.path, config.weights.name, config.seed)
         preprocessing, size = network.expected, config.preprocessing.image_size
         if config.preprocessing.name:
             preprocessing = get_preprocessing(config.preprocessing.name)
@@ -108,13 +113,15 @@ def check_names(config: ConfigDict) -> None:
         raise ConfigError(f"model.stage={stage!r}: {backbone.name} has the stages {', '.join(backbone.stages)}")
 
 
-def _load(name: str, path: str, weights: str) -> Network:
+def _load(name: str, path: str, weights: str, seed: int) -> Network:
     """Returns the network with its weights and their preprocessing; the features are those of its last stage.
 
     A file with the hash of a known source is not read until its variables are needed.
     """
     backbone = get_backbone(name)
     located = store.find(path, weights, name)
+    if located.source is store.RANDOM:
+        return _draw(backbone, seed)
 
     @functools.cache
     def converted() -> conversion.Converted:
@@ -129,6 +136,23 @@ def _load(name: str, path: str, weights: str) -> Network:
     expected = get_preprocessing(source.preprocessing if source else backbone.layouts[layout].preprocessing)
     stage = backbone.stages[-1]
     return Network(backbone, stage, "average", expected, expected, located, layout, lambda: converted().variables)
+
+
+def _draw(backbone: Backbone, seed: int) -> Network:
+    """Returns a network with the initial weights that its module draws, and the preprocessing of its first layout."""
+    key, layout = jax.random.key(seed), next(iter(backbone.layouts.values()))
+
+    @functools.cache
+    def drawn() -> Any:
+        arguments = key, jnp.zeros((1, 224, 224, 3))
+        once: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiles faster
+        return jax.device_get(jax.jit(backbone.module.init).lower(*arguments).compile(once)(*arguments))
+
+    # A version of JAX that draws other numbers has another hash.
+    content = f"{backbone.name} {seed} {jax.random.bits(key, (4,)).tolist()}"
+    located = store.Located(Path(), hashlib.sha256(content.encode()).hexdigest(), store.RANDOM)
+    expected, stage = get_preprocessing(layout.preprocessing), backbone.stages[-1]
+    return Network(backbone, stage, "average", expected, expected, located, layout.name, drawn)
 
 
 def check_compiler() -> None:

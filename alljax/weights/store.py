@@ -46,6 +46,11 @@ class Source:
     note: str = ""
 
     @property
+    def origin(self) -> str:
+        """Name and license, as the report shows them."""
+        return f"{self.name}, license {self.license}" if self.license else f"{self.name} initial weights"
+
+    @property
     def stored(self) -> Path:
         """Path in the local store, whether or not the file exists."""
         return files.cache_dir() / "weights" / self.file
@@ -66,9 +71,13 @@ class Source:
         return f"wrong hash: its {algorithm} is {found} instead of {expected}" if found != expected else ""
 
 
+RANDOM = Source("random", "", "", "", "", "", "", "")
+"""What ``weights.name=random`` stands for: no file, see `network`."""
+
+
 @dataclass(frozen=True)
 class Located:
-    """A weight file: its path, its SHA-256, and the known source it is, None for other files."""
+    """A weight file: its path, its SHA-256, and the known source it is, None for other files; or `RANDOM`."""
 
     path: Path
     sha256: str
@@ -109,11 +118,17 @@ def find(path: str | Path, name: str, backbone: str, download: bool = True) -> L
 
     The order is: the given path, the local store, an installed package (which is not imported), the official URL.
     Without a name all sources of the backbone are tried; only the default one is downloaded.  The path may be a folder
-    of weight files; with a name, the file must be this source.
+    of weight files; with a name, the file must be this source.  For the name random, which needs no file, the path is
+    ignored: it may be that of other trials.
     """
+    if name == RANDOM.name:
+        return Located(Path(), "", RANDOM)
     if name and get_source(name).backbone != backbone:
         raise WeightsError(f"{name} is for {sources()[name].backbone}, not {backbone}; change model.backbone")
     candidates = [source for source in sources().values() if source.backbone == backbone and name in ("", source.name)]
+    if not str(path) and not candidates:
+        ways = "give a file with --config.weights.path=FILE, or train it from --config.weights.name=random"
+        raise WeightsError(f"no weights for {backbone} are known: {ways}")
     if not str(path):
         return fetch(next((source for source in candidates if source.locate()), candidates[0]).name, download)
     file = Path(path).expanduser()
