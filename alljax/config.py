@@ -80,7 +80,8 @@ def _read(path: str, argument: str) -> ConfigDict:
     path = str(Path(path).expanduser())
     if not Path(path).is_file():
         raise ConfigError(f"{path}: no such config file; examples are in configs/")
-    if (root := str(Path(path).resolve().parent.parent)) not in sys.path:
+    holders = (str(folder) for folder in Path(path).resolve().parents if (folder / "configs").is_dir())
+    if (root := next(holders, "")) not in sys.path:
         sys.path.append(root)  # for `import configs.common`
     try:
         get_config = runpy.run_path(path).get("get_config", lambda *arguments: None)

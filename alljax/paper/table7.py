@@ -84,7 +84,9 @@ def methods_table(study: Study) -> Table:
     rules = {leaky: study.split_of(name)["baselines"] for leaky, name in sides.items()}
     footer = []
     for rule, label in BASELINES.items():
-        accuracies = [_accuracy(rules[leaky][rule]) if leaky in rules else NONE for leaky in (True, False)]
+        accuracies = [
+            metric_value("accuracy", rules[leaky][rule]) if leaky in rules else NONE for leaky in (True, False)
+        ]
         footer.append([Value(""), Value(label), *accuracies, *[Value("")] * 6])
     notes = (
         f"Accuracies; in brackets {study.intervals}. Differences are in percentage points.",
@@ -110,7 +112,8 @@ def configurations(study: Study, label: str) -> list[Configuration]:
     found: dict[str, Configuration] = {}
     for name in study.metrics["trials"]:
         settings = study.settings(name)
-        if settings["model.label"] == label:
+        combined = settings["study.combine"]  # with the other settings of the first member
+        if (combined[0][0] if combined else settings["model.label"]) == label:
             others = {key: value for key, value in settings.items() if key not in leakage.SPLIT}
             found.setdefault(json.dumps(others), {}).setdefault(settings["split.protocol"] in LEAKY, name)
     return list(found.values())
@@ -119,7 +122,7 @@ def configurations(study: Study, label: str) -> list[Configuration]:
 def open_settings(study: Study) -> Table:
     """Returns the settings that the sources leave open, with our choice where a trial of the study has them."""
     studies = {label: method.study for method in methods() for label in method.labels}
-    rules = {name: rule for name, rule, _ in study.config.get("study.combine", ())}
+    rules = {name: rule for name, rule, *_ in study.config["study.combine"]}
     rows = []
     for label, key, note in _read("table7_open.csv"):
         trials = [name for of_label in configurations(study, label) for name in of_label.values()]
@@ -139,21 +142,19 @@ def _values(study: Study, configuration: Configuration) -> Iterator[Value]:
     if False in configuration:
         name, result = configuration[False], results[False]
     settings = study.settings(name)
-    note = ""
+    shown, note = re.sub(r"-protocol=\w+", "", name), ""
+    if "members" in result:
+        shown = settings["study.combine"][0][0]
     if settings["weights.name"] == "random":
         note = "random weights" if settings["train.mode"] == "frozen" else "from scratch"
-    yield Value(re.sub(r"-?protocol=\w+", "", name), note=note)
+    yield Value(shown, note=note)
     for leaky in (True, False):
-        yield _accuracy(results[leaky]) if leaky in results else NONE
+        yield metric_value("accuracy", results[leaky]) if leaky in results else NONE
     yield _difference(study, configuration) if len(configuration) == 2 else NONE
     size = results.get(False, {}).get("size_improvement", {}).get("accuracy")
     yield number_value("accuracy", size["value"], size["interval"], "+") if size else NONE
-    yield count_value(result["parameters"]) if "parameters" in result else NONE
+    yield count_value(result["parameters"])
     yield Value(f"{result['seconds']:,.0f}", result["seconds"])
-
-
-def _accuracy(result: dict[str, object]) -> Value:
-    return metric_value("accuracy", result)
 
 
 def _difference(study: Study, configuration: Configuration) -> Value:

@@ -31,6 +31,7 @@ def write_combined(folder: Path, trials: Sequence[Trial], experiment: Experiment
             if not about.items() <= workdir.read_result(folder, trial.name).items():
                 seconds = sum(result["seconds"] for result in members.values())
                 outcome, weights = _combine(about["rule"], here, trial, experiment, seconds)
+                about["parameters"] = sum(result["parameters"] for result in members.values())
                 outputs.write_trial(folder, trial, experiment, outcome, about | {"member_weights": weights.tolist()})
         except ConfigError as error:
             outputs.write_failure(folder, trial.name, str(error))

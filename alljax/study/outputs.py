@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import logging
+from flax.traverse_util import flatten_dict
 
 from alljax.data import splits
 from alljax.evaluation import novelty
@@ -17,6 +18,7 @@ from alljax.study.experiment import Experiment
 from alljax.study.sweep import Trial
 from alljax.study.trials import Outcome
 from alljax.training import checkpoints, classifiers
+from alljax.training.network import Network
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -72,9 +74,17 @@ def write_trial(
         workdir.write_csv(here / name, table)
     masked = any(one.preprocessing.cell == "masked" for one in networks)
     inputs = {"weights": network.describe(), "split": trial.split, "masked": masked, "seconds": outcome.seconds}
+    inputs["parameters"] = _parameter_count(network, outcome)
     result = _summarize(trial, experiment, outcome) | inputs | dict(about or {})
     workdir.write_json(here / "metrics.json", result)
     workdir.record(here, ["metrics.json", *tables, *written])
+
+
+def _parameter_count(network: Network, outcome: Outcome) -> int:
+    """Returns the number of parameters of the backbone up to its stage, and of a head in JAX."""
+    trained = flatten_dict(outcome.folds[0].params, sep="/")
+    other = "params/backbone/", "batch_stats/"  # of fine-tuned networks
+    return network.parameter_count + sum(leaf[0].size for name, leaf in trained.items() if not name.startswith(other))
 
 
 def _write_checkpoint(folder: Path, trial: Trial, experiment: Experiment, outcome: Outcome) -> list[str]:

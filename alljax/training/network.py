@@ -62,6 +62,13 @@ class Network:
         stages = self.backbone.stages[: self.backbone.stages.index(self.stage) + 1]
         return {name: tree for name, tree in self.variables.get(collection, {}).items() if name in stages}
 
+    @property
+    def parameter_count(self) -> int:
+        """The number of parameters up to the stage whose activations are used."""
+        stages = self.backbone.stages[: self.backbone.stages.index(self.stage) + 1]
+        kept = tuple(f"params/{stage}/" for stage in stages)
+        return sum(math.prod(shape) for path, shape in self.backbone.shapes.items() if path.startswith(kept))
+
     @functools.cached_property
     def feature_count(self) -> int:
         """D, the number of features of the pooled stage."""
