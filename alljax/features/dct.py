@@ -6,8 +6,7 @@ from scipy.fft import dctn
 
 from alljax.features.texture import LUMA
 
-VERSION = 1
-"""Increased by every change of the features: stored ones of other versions are not used."""
+VERSION = 1  # increased by every change of the features: stored ones of other versions are not used
 
 BLOCK = 8
 COEFFICIENTS = 16

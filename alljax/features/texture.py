@@ -4,6 +4,7 @@ Pixels outside the region take part in no pair and no run: a black background wo
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -11,17 +12,20 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from alljax.features.nucleus import Mask, cell_mask, nucleus_mask
+from alljax.features.nucleus import Mask, nucleus_mask
 
-VERSION = 1
-"""Increased by every change of the features: stored ones of other versions are not used."""
+VERSION = 1  # increased by every change of the features: stored ones of other versions are not used
 
 Array = NDArray[np.floating]
 
 COOCCURRENCE = ("contrast", "dissimilarity", "homogeneity", "asm", "energy", "correlation", "entropy")
-RUNS = ("sre", "lre", "gln", "rln", "rp", "lgre", "hgre", "srlge", "srhge", "lrlge", "lrhge")
+# Means over runs of powers of their level and length: the exponents by name.
+EMPHASES = {
+    "sre": (0, -2), "lre": (0, 2), "lgre": (-2, 0), "hgre": (2, 0),
+    "srlge": (-2, -2), "srhge": (2, -2), "lrlge": (-2, 2), "lrhge": (2, 2),
+}  # fmt: skip
+RUNS = (*EMPHASES, "gln", "rln", "rp")
 SHAPE = ("area", "perimeter", "eccentricity", "solidity", "form_factor")
-
 LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 
@@ -37,7 +41,7 @@ def texture_features(pixels: NDArray[np.uint8], config: ConfigDict) -> NDArray[n
     They are finite for all images: those of matrices without pairs or runs, as of a black image, are 0 (correlation 1).
     """
     texture = config.texture
-    mask = nucleus_mask(pixels, texture.clusters) if texture.region == "nucleus" else cell_mask(pixels)
+    mask = nucleus_mask(pixels, texture.clusters) if texture.region == "nucleus" else np.any(pixels, axis=2)
     box = ndimage.find_objects(mask.astype(np.int8))
     mask, pixels = (mask[box[0]], pixels[box[0]]) if box else (mask, pixels)
     levels = gray_levels(pixels @ LUMA, mask, texture.levels)
@@ -49,19 +53,14 @@ def texture_features(pixels: NDArray[np.uint8], config: ConfigDict) -> NDArray[n
 
 def gray_levels(luma: Array, mask: Mask, count: int) -> NDArray[np.intp]:
     """Returns levels 1 … count of equal width from the lowest to the highest luma of a region, 0 outside; (H, W)."""
-    levels = np.zeros(mask.shape, np.intp)
-    if mask.any():
-        inside = luma[mask]
-        width = max(np.ptp(inside) / count, np.finfo(np.float32).tiny)
-        levels[mask] = 1 + np.minimum((inside - inside.min()) / width, count - 1).astype(np.intp)
-    return levels
+    inside = luma[mask]
+    lowest, highest = inside.min(initial=np.inf), inside.max(initial=0)
+    scaled = (luma - lowest) / max(highest - lowest, 1e-6) * count
+    return np.where(mask, 1 + np.clip(scaled, 0, count - 1).astype(np.intp), 0)
 
 
 def _flat(levels: NDArray[np.intp]) -> tuple[NDArray[np.intp], tuple[int, int, int, int]]:
-    """Returns levels row by row, each row ending with a 0, and the distances of neighbors at 0°, 45°, 90° and 135°.
-
-    The 0 separates what is not connected: no neighbor is beyond the border. As in scikit-image, 45° is down right.
-    """
+    """Returns rows ending with a 0, joined, and the distances of neighbors at 0°, 45° (down right), 90° and 135°."""
     width = levels.shape[1] + 1
     return np.pad(levels, ((0, 0), (0, 1))).ravel(), (1, width + 1, width, width - 1)
 
@@ -71,34 +70,27 @@ def cooccurrence(levels: NDArray[np.intp], count: int) -> Array:
 
     `levels` are those of `gray_levels` (Haralick et al. 1973, doi 10.1109/TSMC.1973.4309314).
     """
-    flat, distances = _flat(levels)
-    size = count + 1
+    (flat, distances), size = _flat(levels), count + 1
     codes = [flat[:-distance] * size + flat[distance:] for distance in distances]
-    counts = np.stack([np.bincount(code, minlength=size**2) for code in codes]).reshape(-1, size, size)[:, 1:, 1:]
-    pairs = counts + counts.swapaxes(1, 2)
+    counts = [np.bincount(code, minlength=size**2).reshape(size, size)[1:, 1:] for code in codes]
+    pairs = np.stack([one + one.T for one in counts])
     return pairs / np.maximum(pairs.sum((1, 2), keepdims=True), 1)
 
 
 def cooccurrence_measures(matrices: Array) -> Array:
     """Returns the measures `COOCCURRENCE` (A, 7) of normalized matrices (A, count, count), as scikit-image's."""
     first, second = np.indices(matrices.shape[1:])
-    difference = first - second
-    asm = (matrices**2).sum((1, 2))
-    means = [(matrices * level).sum((1, 2), keepdims=True) for level in (first, second)]
-    centered = first - means[0], second - means[1]
-    variances = [(matrices * part**2).sum((1, 2)) for part in centered]
-    deviation, covariance = np.sqrt(variances[0] * variances[1]), (matrices * centered[0] * centered[1]).sum((1, 2))
-    constant = deviation < 1e-15
-    measures = (
-        (matrices * difference**2).sum((1, 2)),
-        (matrices * abs(difference)).sum((1, 2)),
-        (matrices / (1 + difference**2)).sum((1, 2)),
-        asm,
-        np.sqrt(asm),
-        np.where(constant, 1, covariance / np.where(constant, 1, deviation)),
-        -(matrices * np.log2(np.where(matrices > 0, matrices, 1))).sum((1, 2)),
-    )
-    return np.stack(measures, axis=1)
+
+    def mean(values: Any) -> Array:
+        return (matrices * values).sum((1, 2))
+
+    squared, asm = (first - second) ** 2, mean(matrices)
+    centered = first - mean(first)[:, None, None]
+    variance, covariance = mean(centered**2), mean(centered * centered.swapaxes(1, 2))
+    correlation = np.where(variance > 1e-15, covariance / np.maximum(variance, 1e-15), 1)
+    entropy = -mean(np.log2(np.where(matrices > 0, matrices, 1)))
+    inertia = mean(squared), mean(np.sqrt(squared)), mean(1 / (1 + squared))
+    return np.stack([*inertia, asm, np.sqrt(asm), correlation, entropy], axis=1)
 
 
 def run_lengths(levels: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
@@ -106,50 +98,31 @@ def run_lengths(levels: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
 
     `levels` are those of `gray_levels`; lengths are 1, … (Galloway 1975, doi 10.1016/S0146-664X(75)80008-6).
     """
-    flat, distances = _flat(levels)
-    matrices = []
+    (flat, distances), matrices = _flat(levels), []
     for distance in distances:
-        # In rows of this length, neighbors are below each other. A row of 0 separates the columns.
-        rows = -(-len(flat) // distance) + 1
-        columns = np.pad(flat, (0, rows * distance - len(flat))).reshape(rows, distance)
-        line = columns.T.ravel()
-        ends = np.append(np.flatnonzero(np.diff(line)), len(line) - 1)
+        # In rows of this length, neighbors are below each other; a last row of 0 separates the columns.
+        line = np.pad(flat, (0, distance + -len(flat) % distance)).reshape(-1, distance).T.ravel()
+        ends = np.flatnonzero(np.diff(line, append=-1))
         lengths, values = np.diff(ends, prepend=-1), line[ends]
-        lengths, values = lengths[values > 0], values[values > 0]
-        longest = lengths.max(initial=1)
-        codes = (values - 1) * longest + lengths - 1
-        matrices.append(np.bincount(codes, minlength=count * longest).reshape(count, longest))
+        longest = lengths[values > 0].max(initial=1)
+        codes = (values * longest + lengths - 1)[values > 0]
+        matrices.append(np.bincount(codes, minlength=(count + 1) * longest).reshape(-1, longest)[1:])
     return matrices
 
 
 def run_measures(matrix: NDArray[np.intp]) -> Array:
     """Returns the measures `RUNS` (11,) of the numbers of runs, (count, length); all 0 without runs.
 
-    With i for levels from 1, j for lengths, N runs: the emphases are sums over runs of j^±2, i^±2 and their products,
-    and the non-uniformities sums of squared numbers of runs per level and per length, divided by N; ``rp`` is N per
-    pixel. (Galloway 1975; Chu et al. 1990, doi 10.1016/0167-8655(90)90112-F; Dasarathy & Holder 1991, doi
-    10.1016/0167-8655(91)80014-2.)
+    The non-uniformities ``gln`` and ``rln`` are sums of squared numbers of runs per level and per length, divided by
+    the number of runs; ``rp`` is that number per pixel. (Galloway 1975; Chu et al. 1990, doi
+    10.1016/0167-8655(90)90112-F; Dasarathy & Holder 1991, doi 10.1016/0167-8655(91)80014-2.)
     """
-    number = matrix.sum()
-    if not number:
-        return np.zeros(len(RUNS))
-    level, length = (np.arange(1, size + 1) for size in matrix.shape)
-    of_level, of_length = matrix.sum(1), matrix.sum(0)
-    short, long, low, high = 1 / length**2, length**2, 1 / level**2, level**2
-    totals = [
-        of_length @ short,
-        of_length @ long,
-        of_level @ of_level,
-        of_length @ of_length,
-        number**2 / (of_length @ length),
-        of_level @ low,
-        of_level @ high,
-        low @ matrix @ short,
-        high @ matrix @ short,
-        low @ matrix @ long,
-        high @ matrix @ long,
-    ]
-    return np.array(totals) / number
+    number = max(matrix.sum(), 1)
+    level, length = (np.arange(1.0, size + 1) for size in matrix.shape)
+    emphases = [level**power @ matrix @ length**other for power, other in EMPHASES.values()]
+    uneven = [(matrix.sum(axis) ** 2).sum() for axis in (1, 0)]
+    per_pixel = number * matrix.sum() / max((matrix @ length).sum(), 1)
+    return np.array([*emphases, *uneven, per_pixel]) / number
 
 
 def shape_measures(mask: Mask) -> Array:
@@ -165,15 +138,7 @@ def shape_measures(mask: Mask) -> Array:
     perimeter = math.pi / 4 * (runs[0] + runs[2] + (runs[1] + runs[3]) / math.sqrt(2))
     minor, major = np.linalg.eigvalsh(np.cov(np.argwhere(mask).T, bias=True) + np.eye(2) / 12)
     rows = np.flatnonzero(mask.any(1))
-    sides = mask[rows].argmax(1), mask.shape[1] - mask[rows, ::-1].argmax(1)
-    hull = ConvexHull(
-        [
-            (row + side, column)
-            for side in (0, 1)
-            for columns in sides
-            for row, column in zip(rows, columns, strict=True)
-        ]
-    )
-    return np.array(
-        [area, perimeter, math.sqrt(1 - minor / major), area / hull.volume, 4 * math.pi * area / perimeter**2]
-    )
+    left, right = mask[rows].argmax(1), mask.shape[1] - mask[rows, ::-1].argmax(1)
+    corners = [np.stack([rows + below, side], 1) for below in (0, 1) for side in (left, right)]
+    solidity = area / ConvexHull(np.concatenate(corners)).volume
+    return np.array([area, perimeter, math.sqrt(1 - minor / major), solidity, 4 * math.pi * area / perimeter**2])

@@ -73,8 +73,8 @@ def test_pairs_and_runs_inside_a_mask_equal_loops(share: float) -> None:
         np.add.at(table, (i - 1, j - 1), 1)
         np.testing.assert_array_equal(runs[number], table)
         uneven = [np.sum(np.unique(values, return_counts=True)[1] ** 2) / len(i) for values in (i, j)]
-        emphases = [1 / i**2, i**2, 1 / (i * j) ** 2, i**2 / j**2, j**2 / i**2, (i * j) ** 2]
-        measures = [np.mean(1 / j**2), np.mean(j**2), *uneven, len(i) / np.sum(levels > 0), *map(np.mean, emphases)]
+        emphases = [1 / j**2, j**2, 1 / i**2, i**2, 1 / (i * j) ** 2, i**2 / j**2, j**2 / i**2, (i * j) ** 2]
+        measures = [*map(np.mean, emphases), *uneven, len(i) / np.sum(levels > 0)]
         found = dict(zip(RUNS, texture.run_measures(runs[number]), strict=True))
         assert found == pytest.approx(dict(zip(RUNS, measures, strict=True)), rel=1e-12)
 
