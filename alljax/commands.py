@@ -75,7 +75,7 @@ def train(options: Options) -> int | None:
     """Train and evaluate one trial: a study without a sweep."""
     if any(word.startswith("--config.study.sweep") for word in options.words):
         raise ConfigError("`alljax train` has no sweep; use `alljax study` with --config.study.sweep")
-    options.settings.study.sweep = ()
+    options.settings.study.update(sweep=(), design="", combine=())
     options.shard, options.dry_run = (0, 1), False
     return study(options)
 

@@ -131,7 +131,7 @@ def check(config: ConfigDict, problems: Problems | None = None) -> ConfigDict:
             found.errors.append(ConfigError(problem))
             config = vary(config, {key: SETTINGS[key].default})
     with found.collect():
-        sweep_rows(config)
+        sweep_axes(config)
     if config.train.patience and not (config.split.validation and config.train.keep_best):
         error = "train.patience needs validation images (split.validation above 0) and train.keep_best of at least 1; "
         found.errors.append(ConfigError(error + "early stopping on test images would bias the result"))
@@ -157,8 +157,8 @@ def problem_of(key: str, value: Any) -> str:
     return f"{written} {problem}" if problem else ""
 
 
-def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
-    """Returns the changes (dotted key to value) of each trial: the product of the entries of ``study.sweep``.
+def sweep_axes(config: ConfigDict) -> list[list[dict[str, Any]]]:
+    """Returns the changes (dotted key to value) that each entry of ``study.sweep`` lists.
 
     An entry is a pair (key, values) or a pair (keys, rows) where each row has one value per key.
     """
@@ -180,7 +180,7 @@ def sweep_rows(config: ConfigDict) -> list[dict[str, Any]]:
         for key, value in itertools.chain.from_iterable(row.items() for row in axes[-1]):
             if problem := problem_of(key, value):
                 raise ConfigError(f"study.sweep: {problem}")
-    return [{key: value for row in rows for key, value in row.items()} for rows in itertools.product(*axes)]
+    return axes
 
 
 def nearest(name: str) -> str:

@@ -184,6 +184,7 @@ SETTINGS: dict[str, Setting] = {
     "classifier.n_estimators": Setting(100, "random_forest: number of trees", minimum=1, maximum=1e5),
     "classifier.max_iter": Setting(100, "logistic: maximum number of iterations", minimum=1),
     "study.sweep": Setting((), "pairs (setting, values) or (settings, rows of values); the trials are their product"),
+    "study.design": _choice("the trials are rows of an orthogonal array instead", "", "L4", "L8", "L9", "L18", "L27"),
     "study.combine": Setting(
         (),
         "tuples (name, rule, pattern of trial names as *vgg16*): each adds a trial that combines those of one split",

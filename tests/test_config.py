@@ -21,9 +21,9 @@ def test_overrides_have_the_types_of_their_settings() -> None:
     assert (config.train.epochs, config.train.learning_rate, config.train.staircase) == (7, 1.0, True)
     assert isinstance(config.train.learning_rate, float)
     assert (config.data.classes, config.train.loggers) == (("b", "a"), ())
-    assert configs.sweep_rows(config) == [
-        {"train.epochs": epochs, "model.pool": "max", "model.hidden": 8} for epochs in (1, 2)
-    ]
+    assert configs.sweep_axes(config) == [
+        [{"train.epochs": epochs} for epochs in (1, 2)], [{"model.pool": "max", "model.hidden": 8}],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

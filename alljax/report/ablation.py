@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from alljax.errors import first_few
 from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.intervals import summarize
 from alljax.evaluation.metrics import METRICS
-from alljax.report import plots, setting_names
+from alljax.report import array_section, plots, setting_names
 from alljax.report.setting_names import VariedSetting
 from alljax.report.tables import Figure, Section, Table, Value, metric_value, number_value
 from alljax.study.results import Study
@@ -15,12 +16,13 @@ from alljax.study.results import Study
 
 def sections(study: Study) -> list[Section]:
     """Returns the sections on varied settings and combined trials, for which the predictions of all trials are read."""
-    varied, combined = setting_names.varied_settings(study), combined_section(study)
+    varied = setting_names.varied_settings(study)
+    more = [*array_section.sections(study, varied), *combined_section(study)]
     if not varied or len(study.metrics["trials"]) < 2:
-        return combined
+        return more
     by = ", ".join(setting.name for setting in varied)
     figures = [_figure(study, varied, by)] if len(varied) <= 3 else []
-    return [Section("effects", f"Effect of the settings: {by}", (), [*figures, _table(study, varied)]), *combined]
+    return [Section("effects", f"Effect of the settings: {by}", (), [*figures, _table(study, varied)]), *more]
 
 
 def combined_section(study: Study) -> list[Section]:
@@ -33,7 +35,7 @@ def combined_section(study: Study) -> list[Section]:
         found = summarize(tests[0], study.level, [metric], minus=tests[1])
         difference = number_value(metric, found[metric], found["intervals"].get(metric), "+")
         shown = metric_value(metric, trials[name]), Value(best), metric_value(metric, trials[best]), difference
-        rows.append((Value(name), Value(trials[name]["rule"]), Value(", ".join(members)), *shown))
+        rows.append((Value(name), Value(trials[name]["rule"]), Value(first_few(members)), *shown))
     columns = ("model", "rule", "members", METRICS[metric], "best member", METRICS[metric], "difference")
     note = f"In brackets: {study.intervals}; differences are paired. The best member was selected on these images."
     table = Table("combined", "Combined models minus their best members", columns, rows, notes=(note,))

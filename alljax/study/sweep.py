@@ -11,8 +11,11 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.errors import ConfigError, first_few
-from alljax.study import schemas
+from alljax.study import designs, schemas
 from alljax.training import classifiers
+
+UNSET = {"study.sweep": (), "study.design": "", "study.combine": ()}
+"""Settings of a study that its trials do not have."""
 
 MAX_VALUE_LENGTH = 48
 """Characters of a value in a trial's name; longer values are shortened to their beginning and a hash."""
@@ -67,11 +70,12 @@ def has_epochs(config: ConfigDict) -> bool:
 
 
 def expand(config: ConfigDict) -> list[Trial]:
-    """Returns the trials: the product of the entries of ``study.sweep``, the last varying fastest; then combined."""
+    """Returns the trials that ``study.sweep`` and ``study.design`` give, in their order, then the combined ones."""
     trials: dict[str, Trial] = {}
-    rows = [{"model.label": config.model.label} | changes for changes in configs.sweep_rows(config)]
+    designed = designs.combinations(config.study.design, configs.sweep_axes(config))
+    rows = [{"model.label": config.model.label} | changes for changes in designed]
     for changes in rows:
-        resolved = configs.check(configs.vary(config, changes | {"study.sweep": (), "study.combine": ()}))
+        resolved = configs.check(configs.vary(config, changes | UNSET))
         name = _trial_name(resolved, changes, rows)
         if resolved.weights.name == "random" and "weights=random" not in name:
             name += "-weights=random"  # in every table

@@ -13,7 +13,9 @@ from alljax.config import check, vary
 from alljax.errors import ConfigError
 from alljax.evaluation.combination import accuracy_weights, combine
 from alljax.evaluation.intervals import summarize
-from alljax.report.ablation import combined_section
+from alljax.evaluation.main_effects import signal_to_noise
+from alljax.report import ablation
+from alljax.report.tables import Figure, Table
 from alljax.study import results, workdir
 from alljax.study.ensemble import open_ensemble
 from alljax.study.explain import explain
@@ -21,13 +23,16 @@ from alljax.study.run import run_study
 from alljax.study.sweep import expand
 
 COMBINE = ("all", "vote", "*=st*"), ("two", "weighted", "*adam*"), ("average", "mean", "*stage1*")
-SWEEP = ("model.stage", ("stem", "stage1")), ("train.optimizer", ("adam", "rmsprop"))
+SWEEP = (
+    ("model.stage", ("stem", "stage1")), ("train.optimizer", ("adam", "rmsprop")),
+    ("train.learning_rate", (1e-3, 1e-2)),
+)  # fmt: skip
 Make = Callable[..., ConfigDict]
 
 
 @pytest.fixture(scope="module")
 def config(toy_config: Make) -> ConfigDict:
-    more = {"study__combine": COMBINE, "evaluation__inner_folds": 2}
+    more = {"study__design": "L4", "study__combine": COMBINE, "evaluation__inner_folds": 2}
     return toy_config(*SWEEP, study__seeds=2, data__synthetic__subjects=16, **more)
 
 
@@ -77,14 +82,31 @@ def test_ensemble_combines_the_heads_of_its_members(combined: Path) -> None:
 
 def test_report_compares_with_the_best_member(combined: Path) -> None:
     study = results.read_study(combined)
-    (section,) = combined_section(study)
+    (section,) = ablation.combined_section(study)
     (table,) = section.parts
+    assert isinstance(table, Table)
     for name, rule, _, value, best, _, difference in table.rows:
         tests = [study.predictions(each.text).held_out for each in (name, best)]
         expected = summarize(tests[0], 0.95, ["auc"], minus=tests[1])
         assert difference.number == expected["auc"] == value.number - study.metrics["trials"][best.text]["auc"]
         assert difference.note.startswith("[")
         assert rule.text in ("vote", "mean", "weighted")
+
+
+def test_report_has_main_effects_of_the_array(combined: Path) -> None:
+    study = results.read_study(combined)
+    (section,) = [section for section in ablation.sections(study) if section.anchor == "main-effects"]
+    figure, table = section.parts
+    assert isinstance(figure, Figure)
+    assert isinstance(table, Table)
+    trained = [name for name in study.trials if "members" not in study.metrics["trials"][name]]
+    assert len(trained) == 4
+    ratios = {name: signal_to_noise(study.predictions(name).held_out, "auc")[0] for name in trained}
+    for row, value in zip(table.rows[:2], ("stage=stem", "stage=stage1"), strict=True):
+        assert row[2].number == pytest.approx(np.mean([ratios[name] for name in trained if value in name]))
+        assert row[3].number == pytest.approx(row[2].number - np.mean([*ratios.values()]))
+        assert row[3].note.startswith("[")
+    assert "--config.model.stage=" in section.paragraphs[0] or "has them" in section.paragraphs[0]
 
 
 def test_combined_again_when_members_change(combined: Path, config: ConfigDict, tmp_path: Path) -> None:
