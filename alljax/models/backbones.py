@@ -50,6 +50,7 @@ class Layout:
     # Regular expression over names of the network in such files, the classifier excluded.  A surplus tensor with such
     # a name belongs to another variant of the network, for example to a deeper one.
     network: str
+    mark: str = ""  # end of the name of a tensor that only such files have, which tells apart layouts of equal names
 
     def name_of(self, path: str) -> str:
         """Returns the name in such a file of a variable such as ``params/stem/conv/kernel``."""
@@ -62,7 +63,9 @@ class Layout:
             if match := re.fullmatch(pattern, module):
                 module = match.expand(replacement) if isinstance(replacement, str) else replacement(match)
                 break
-        return f"{module}.{PYTORCH[variable]}" if self.format == "pytorch" else f"{module}/{variable}"
+        if self.format == "pytorch":
+            return f"{module}.{PYTORCH.get(variable, variable)}".removeprefix(".")
+        return f"{module}/{variable}"
 
     def normalize(self, name: str) -> str:
         """Brings the spelling of a name in a file, in any version of Keras, into the form that `name_of` gives."""
@@ -74,12 +77,15 @@ class Layout:
 
     def shape_of(self, ours: Shape) -> Shape:
         """Returns the shape in such a file of a variable of shape `ours`."""
-        kernel = self.format == "pytorch" and len(ours) == 4
-        return (ours[3], ours[2], ours[0], ours[1]) if kernel else ours
+        if self.format != "pytorch" or len(ours) not in (2, 4):
+            return ours
+        return (ours[-1], ours[-2], *ours[:-2])
 
     def to_flax(self, array: np.ndarray) -> np.ndarray:
         """Returns an array of such a file with our order of axes, a view."""
-        return array.transpose(2, 3, 1, 0) if self.format == "pytorch" and array.ndim == 4 else array
+        if self.format != "pytorch" or array.ndim not in (2, 4):
+            return array
+        return array.transpose(*range(2, array.ndim), 1, 0)
 
 
 class StagedNetwork(nn.Module):
@@ -91,6 +97,9 @@ class StagedNetwork(nn.Module):
     # Stage → images of 224 × 224 pixels that a CPU computes at once from it on: few while activations are large, whose
     # memory should stay below 32 MB (the C library maps again at every call), more where kernels are larger.
     images_at_once: ClassVar[Mapping[str, int]] = {}
+    poolings: ClassVar[tuple[str, ...]] = ("average", "max", "flatten")  # names in `POOLINGS`, the default first
+    multiple: ClassVar[int] = 1  # number of pixels that must divide the size of the images
+    resized: ClassVar[str] = ""  # variable whose second axis depends on the size of the images, see `resize`
 
     @property
     def widths(self) -> Mapping[str, int]:
@@ -116,6 +125,10 @@ class StagedNetwork(nn.Module):
             if name == last:
                 break
         return activations
+
+    def resize(self, variables: Any, image_size: int, layout: str) -> Any:
+        """Returns the variables of a file of this layout for images of this size."""
+        return variables
 
     def prepare(self, variables: Any) -> Any:
         """Returns the variables in the form that `on_cpu` needs; transforms kernels once."""

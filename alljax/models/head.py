@@ -12,8 +12,13 @@ POOLINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "average": lambda activation: jnp.mean(activation, axis=(1, 2)),
     "max": lambda activation: jnp.max(activation, axis=(1, 2)),
     "flatten": lambda activation: jnp.reshape(activation, (activation.shape[0], -1)),
+    "cls": lambda tokens: tokens[:, 0, 0],
+    "cls_mean": lambda tokens: jnp.concatenate([tokens[:, 0, 0], jnp.mean(tokens[:, 1:, 0], axis=1)], axis=1),
 }
-"""Name in configs → function from activations (B, H, W, C) to vectors (B, C), flattened (B, H · W · C) as in Keras."""
+"""Name in configs → function from activations (B, H, W, C) to vectors (B, C), flattened (B, H · W · C) as in Keras.
+
+``cls`` and ``cls_mean`` are for tokens (B, T, 1, C): the first one, the class token, and with the mean of the others.
+"""
 
 
 class Head(nn.Module):

@@ -26,6 +26,9 @@ NAMES = {
 
 VALUES = {
     "model.stage=": "last stage",
+    "model.pool=": "that of the backbone",
+    "model.pool=cls": "class token",
+    "model.pool=cls_mean": "class token and mean of patches",
     "preprocessing.name=": "that of the weights",
     "preprocessing.image_size=0": "that of the weights",
     "weights.name=": "default",
@@ -43,6 +46,7 @@ VALUES = {
 PROPER = {
     "vgg16": "VGG16", "resnet18": "ResNet18", "resnet50": "ResNet50", "resnet50_keras": "ResNet50 (Keras)",
     "resnet101": "ResNet101", "mobilenet_v2": "MobileNetV2", "efficientnet_lite0": "EfficientNet-Lite0",
+    "dinov2_vits14": "DINOv2 ViT-S/14", "dinov2_vitb14": "DINOv2 ViT-B/14",
     "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD", "lamb": "LAMB",
     "mlp": "MLP", "lstm": "LSTM",
 }  # fmt: skip

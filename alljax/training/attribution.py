@@ -56,7 +56,8 @@ class Explainer:
     def random_parameters(self, keys: jax.Array) -> tuple[Any, Any]:
         """Returns a backbone and heads, one per key (H,), before any training; running statistics are 0 and 1."""
         network, head = self._network, self._head
-        images, features = jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, network.feature_count))
+        size, features = network.preprocessing.image_size, jnp.zeros((1, network.feature_count))
+        images = jnp.zeros((1, size, size, 3))
         initial = network.backbone.module.init(keys[0], images, last=network.stage)
         variables = {"params": initial["params"], "batch_stats": initial.get("batch_stats", {})}
         return variables, jax.vmap(lambda key: head.init(key, features)["params"])(keys)

@@ -40,8 +40,8 @@ class Network:
 
     @property
     def variables(self) -> Any:
-        """``{"params": …, "batch_stats": …}``, float32; read on first use."""
-        return self.load()
+        """``{"params": …, "batch_stats": …}``, float32, for the size of the images; read on first use."""
+        return self.backbone.module.resize(self.load(), self.preprocessing.image_size, self.layout)
 
     def describe(self) -> dict[str, Any]:
         """Returns the description that results contain, ready for JSON."""
@@ -73,7 +73,7 @@ class Network:
     def feature_count(self) -> int:
         """D, the number of features of the pooled stage."""
         if self.pool != "flatten":
-            return self.backbone.module.widths[self.stage]
+            return self.backbone.module.widths[self.stage] * (2 if self.pool == "cls_mean" else 1)
         images = jax.ShapeDtypeStruct((1, self.preprocessing.image_size, self.preprocessing.image_size, 3), jnp.float32)
         activations: Any = jax.eval_shape(
             functools.partial(self.backbone.module.apply, last=self.stage), self.variables, images
@@ -108,16 +108,24 @@ def open_networks(configs: Iterable[ConfigDict]) -> list[Network]:
         changes = {"image_size": size or preprocessing.image_size, "cell": config.preprocessing.cell}
         preprocessing = replace(preprocessing, **changes)
         stage = config.model.stage or network.stage
-        network = replace(network, stage=stage, pool=config.model.pool, preprocessing=preprocessing)
+        pool = config.model.pool or network.pool
+        network = replace(network, stage=stage, pool=pool, preprocessing=preprocessing)
         networks.append(opened.setdefault(network, network))
     return networks
 
 
 def check_names(config: ConfigDict) -> None:
-    """Raises `ConfigError` if a config names a backbone or stage that does not exist."""
-    backbone, stage = get_backbone(config.model.backbone), config.model.stage
+    """Raises `ConfigError` if a config names a backbone, stage, pooling or image size that does not exist."""
+    backbone, stage, pool = get_backbone(config.model.backbone), config.model.stage, config.model.pool
     if stage and stage not in backbone.stages:
         raise ConfigError(f"model.stage={stage!r}: {backbone.name} has the stages {', '.join(backbone.stages)}")
+    if pool and pool not in backbone.module.poolings:
+        poolings = ", ".join(backbone.module.poolings)
+        raise ConfigError(f"model.pool={pool!r}: {backbone.name} has the poolings {poolings}")
+    size, multiple = config.preprocessing.image_size, backbone.module.multiple
+    if size % multiple:
+        near = f"set {size // multiple * multiple} or another multiple of {multiple}, or 0 for that of the weights"
+        raise ConfigError(f"preprocessing.image_size={size}: {backbone.name} divides images into patches; {near}")
 
 
 def _load(name: str, path: str, weights: str, seed: int) -> Network:
@@ -141,8 +149,8 @@ def _load(name: str, path: str, weights: str, seed: int) -> Network:
     if not source and converted().source:
         source = store.get_source(converted().source)
     expected = get_preprocessing(source.preprocessing if source else backbone.layouts[layout].preprocessing)
-    stage = backbone.stages[-1]
-    return Network(backbone, stage, "average", expected, expected, located, layout, lambda: converted().variables)
+    stage, pool = backbone.stages[-1], backbone.module.poolings[0]
+    return Network(backbone, stage, pool, expected, expected, located, layout, lambda: converted().variables)
 
 
 def _draw(backbone: Backbone, seed: int) -> Network:

@@ -179,11 +179,17 @@ def convert_file(path: Path, backbone: str, out: Path) -> int:
     return sum(array.size for array in flat.values())
 
 
-def best_match(names: Iterable[str], backbones: Iterable[Backbone] = BACKBONES.values()) -> Match:
-    """Returns the best match of the tensor names in a file; without names if the file fits none of the backbones."""
+def best_match(arrays: Mapping[str, np.ndarray], backbones: Iterable[Backbone] = BACKBONES.values()) -> Match:
+    """Returns the best match of the tensors in a file; without names if the file fits none of the backbones."""
+
+    def quality(match: Match) -> tuple[int, int, bool, int]:
+        shapes = match.backbone.shapes
+        fitting = (arrays[name].shape == match.layout.shape_of(shapes[path]) for path, name in match.names.items())
+        marked = match.prefix + match.layout.mark in arrays
+        return len(match.names), sum(fitting), marked, -len(shapes)
+
     layouts = [(backbone, layout) for backbone in backbones for layout in (*backbone.layouts.values(), ALLJAX)]
-    matches = (_match(names, *each) for each in layouts)
-    return max(matches, key=lambda match: (len(match.names), -len(match.backbone.shapes)))
+    return max((_match(arrays, *each) for each in layouts), key=quality)
 
 
 def _match(names: Iterable[str], backbone: Backbone, layout: Layout) -> Match:
@@ -203,6 +209,8 @@ def _misfit(arrays: Mapping[str, np.ndarray], match: Match, surplus: list[str]) 
     backbone, layout, problems = match.backbone, match.layout, defaultdict[str, list[str]](list)
     for path, shape in backbone.shapes.items():
         name, expected = match.names.get(path, ""), layout.shape_of(shape)
+        if name and path == backbone.module.resized:
+            expected = (expected[0], *arrays[name].shape[1:2], expected[2])
         if not name:
             problems["missing"].append(f"{layout.name_of(path)} {expected}")
         elif arrays[name].shape != expected:

@@ -15,6 +15,7 @@ import os
 
 os.environ["KERAS_BACKEND"] = "torch"
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -144,6 +145,43 @@ def efficientnet_lite0() -> None:
     torch_golden("efficientnet_lite0", model, timm_stages(model), rename=lite_name)
 
 
+def interpolate(positions: torch.Tensor, grid: int, method: str) -> torch.Tensor:
+    """As torch.hub's dinov2_vits14 and as timm: (1, 1 + n * n, D) to (1, 1 + grid * grid, D)."""
+    if method == "timm":
+        return timm.layers.resample_abs_pos_embed(positions, [grid, grid])
+    stored = round((positions.shape[1] - 1) ** 0.5)
+    patches = positions[:, 1:].reshape(1, stored, stored, -1).permute(0, 3, 1, 2)
+    scale = (grid + 0.1) / stored
+    resized = torch.nn.functional.interpolate(patches, scale_factor=(scale, scale), mode="bicubic", antialias=False)
+    return torch.cat([positions[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)
+
+
+def dinov2_vits14(method: str, size: int) -> None:
+    """Files of DINOv2 have a mask token and 37 x 37 position embeddings, which are interpolated."""
+    model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, img_size=size, num_classes=0).eval()
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    shapes |= {"pos_embed": (1, 1 + 37**2, 384)} | ({"mask_token": (1, 384)} if method == "dinov2" else {})
+    state = {name: torch.from_numpy(array) for name, array in seeded_weights.weights(shapes).items()}
+    state["pos_embed"] = interpolate(state["pos_embed"], size // 14, method)
+    state.pop("mask_token", None)
+    model.load_state_dict(state)
+    hidden = model._pos_embed(model.patch_embed(to_torch(seeded_weights.image(size, size))))
+    arrays = {"stage/embed": hidden}
+    for number, block in enumerate(model.blocks, start=1):
+        arrays[f"stage/block{number}"] = hidden = block(hidden)
+    arrays["stage/norm"] = model.norm(hidden)
+    save(f"dinov2_vits14_{method}", shapes, {name: from_torch(tokens)[:, :, None] for name, tokens in arrays.items()})
+
+
+def position_embeddings() -> None:
+    arrays = {}
+    for method, stored, grid in itertools.product(("dinov2", "timm"), (16, 37), (4, 16, 40)):
+        positions = torch.from_numpy(seeded_weights.weight("pos_embed", (1, 1 + stored**2, 2)))
+        same = positions if stored == grid else interpolate(positions, grid, method)
+        arrays[f"{method} {stored} {grid}"] = from_torch(same)
+    save("position_embeddings", {}, arrays)
+
+
 def keras_load(model: keras.Model) -> Shapes:
     shapes = {weight.path: tuple(weight.shape) for weight in model.weights}
     for weight in model.weights:
@@ -195,5 +233,8 @@ if __name__ == "__main__":
         make()
     for make in (vgg16_keras, resnet50_keras):
         make()
+    dinov2_vits14("dinov2", 42)
+    dinov2_vits14("timm", 28)
+    position_embeddings()
     if sys.argv[1:]:
         vgg16_real(sys.argv[1])

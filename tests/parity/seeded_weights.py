@@ -35,6 +35,8 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return 1 + numbers / 2
     if kind in ("running_mean", "moving_mean", "bias", "beta"):
         return numbers / 4
+    if kind in ("cls_token", "pos_embed", "mask_token"):
+        return numbers
     if kind == "gamma" or len(shape) == 1:
         scale = 1 + numbers / 4
         # The last layer of a ResNet's branch: otherwise each of sixteen additions doubles the activations.

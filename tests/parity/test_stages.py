@@ -16,6 +16,7 @@ import safetensors.numpy
 from parity import seeded_weights
 
 from alljax.models.backbones import get_backbone
+from alljax.models.vit import resize_positions
 from alljax.weights import conversion
 
 HERE = Path(__file__).parent
@@ -35,7 +36,10 @@ BACKBONES = {
     "efficientnet_lite0": "efficientnet_lite0",
     "mobilenet_v2_torchvision": "mobilenet_v2",
     "mobilenet_v2_timm": "mobilenet_v2",
+    "dinov2_vits14_dinov2": "dinov2_vits14",
+    "dinov2_vits14_timm": "dinov2_vits14",
 }
+SIZES = {"dinov2_vits14_dinov2": (42, 42), "dinov2_vits14_timm": (28, 28)}
 
 
 def write_keras(path: Path, shapes: Shapes) -> None:
@@ -67,7 +71,8 @@ def variables(name: str, shapes: Shapes, folder: Path) -> Any:
         safetensors.numpy.save_file(seeded_weights.weights(shapes), path)
     converted = conversion.convert(conversion.read_weights(path), BACKBONES[name])
     path.unlink()
-    return converted.variables
+    size, _ = SIZES.get(name, (HEIGHT, WIDTH))
+    return get_backbone(BACKBONES[name]).module.resize(converted.variables, size, converted.layout)
 
 
 def golden(name: str) -> dict[str, np.ndarray]:
@@ -97,8 +102,8 @@ def test_prepared_variables_in_chunks_of_images(case: Case, images: int) -> None
     name, _, tree = case
     if name.startswith("resnet101"):
         pytest.skip("it compiles for long; ResNet50 is in the same chunks")
-    module = get_backbone(BACKBONES[name]).module
-    batch = np.random.default_rng(0).standard_normal((images, 40, 40, 3), np.float32)
+    module, size = get_backbone(BACKBONES[name]).module, SIZES.get(name, (40, 40))
+    batch = np.random.default_rng(0).standard_normal((images, *size, 3), np.float32)
     prepared, last = module.prepare(tree), list(module.widths)[-1]
     expected, ours = jax.jit(module.apply)(tree, batch), jax.jit(module.on_cpu, static_argnums=2)(prepared, batch, last)
     assert list(ours) == list(expected)
@@ -108,8 +113,17 @@ def test_prepared_variables_in_chunks_of_images(case: Case, images: int) -> None
 
 def test_every_stage(case: Case) -> None:
     name, expected, tree = case
-    backbone, image = get_backbone(BACKBONES[name]), seeded_weights.image(HEIGHT, WIDTH)
+    backbone, image = get_backbone(BACKBONES[name]), seeded_weights.image(*SIZES.get(name, (HEIGHT, WIDTH)))
     ours = jax.jit(backbone.module.apply)(tree, image)
     assert tuple(f"stage/{stage}" for stage in ours) == tuple(key for key in expected if key.startswith("stage/"))
     for stage, activation in ours.items():
         assert_close(activation, expected[f"stage/{stage}"], f"{name} {stage}")
+
+
+def test_interpolation_of_position_embeddings() -> None:
+    for name, expected in golden("position_embeddings").items():
+        if name != "tensors":
+            method, stored, grid = name.split()
+            positions = seeded_weights.weight("pos_embed", (1, 1 + int(stored) ** 2, 2))
+            ours = resize_positions(positions, int(grid), method)
+            np.testing.assert_allclose(ours, expected, atol=1e-5, err_msg=name)
