@@ -26,6 +26,10 @@ class WeightsError(UserError):
     """A weight file that is missing, damaged, for another network or not safe to read."""
 
 
+class MissingWeightsError(WeightsError):
+    """Weights that are not on this machine, and how to get them."""
+
+
 class WorkdirError(UserError):
     """An output file or folder that cannot be written, or that belongs to another run."""
 

@@ -201,6 +201,7 @@ SETTINGS: dict[str, Setting] = {
     "study.select": _choice("how a fold's best trial is chosen: by other or inner folds", "other_folds", "nested"),
     "study.compare": _choice("beside the paper: its own tables, or methods that it cites", "", "paper", "table7"),
     "study.checkpoints": Setting(True, "store the parameters of each trial, which `alljax predict` needs"),
+    "study.missing_weights": _choice("trials without weights on this machine; skip: no downloads", "raise", "skip"),
     "study.seeds": Setting(1, "number of seeds per trial and fold: seed, seed + 1, ...", minimum=1, maximum=10_000),
     "evaluation.resamples": Setting(2000, "bootstrap resamples for comparing several models", minimum=100, maximum=1e6),
     "evaluation.inner_folds": Setting(3, "frozen: folds of training subjects; below 2: no thresholds", maximum=100),

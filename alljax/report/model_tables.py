@@ -51,6 +51,7 @@ def results_table(study: Study) -> Table:
         "metrics.json. They do not contain the standard deviations (sd).",
         f"AUC: pairs of images of the same fold. All pairs, best model: {format_value('auc', best.get('pooled_auc'))}.",
         *(f"Failed: {name}: {display_note(study, message)}" for name, message in study.metrics["failed"].items()),
+        *(f"Skipped: {name}: {display_note(study, message)}" for name, message in study.metrics["skipped"].items()),
     )
     title, count = "Metrics over all held-out images", len(trials) - len(ranking.masked)
     return Table("results", title, ("model", *names.values()), rows[:count], rows[count:], notes)
@@ -70,6 +71,8 @@ def print_results(study: Study) -> None:
     for key in ("missing", "failed"):
         if names := study.metrics[key]:
             print(f"{len(names)} {key}: {', '.join(names)}")
+    for name, reason in study.metrics["skipped"].items():
+        print(f"skipped: {name}: {reason}")
     print(f"\nreport: {study.folder / 'report.html'}")
     print(f"new images: alljax predict --workdir={study.folder} IMAGE_OR_FOLDER")
     if study.config["data.source"] == "synthetic":

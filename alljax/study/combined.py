@@ -24,7 +24,7 @@ def write_combined(folder: Path, trials: Sequence[Trial], experiment: Experiment
         try:
             for name, result in members.items():
                 if "failed" in result:
-                    raise ConfigError(f"its member {name} failed")
+                    raise ConfigError(f"its member {name} {'is skipped' if result.get('skipped') else 'failed'}")
             here = [workdir.trial_folder(folder, name) for name in members]
             inputs = [files.sha256(path / "predictions.csv") for path in here]
             about = {"rule": trial.config.study.combine[0][1], "members": dict(zip(members, inputs, strict=True))}
@@ -34,7 +34,8 @@ def write_combined(folder: Path, trials: Sequence[Trial], experiment: Experiment
                 about["parameters"] = sum(result["parameters"] for result in members.values())
                 outputs.write_trial(folder, trial, experiment, outcome, about | {"member_weights": weights.tolist()})
         except ConfigError as error:
-            outputs.write_failure(folder, trial.name, str(error))
+            skipped = any(result.get("skipped") for result in members.values())
+            outputs.write_failure(folder, trial.name, str(error), skipped)
 
 
 def _combine(

@@ -18,7 +18,7 @@ from alljax.data.inspection import Inspection, inspect
 from alljax.data.loader import ImageReader, cache_images
 from alljax.data.protocols import LEAKY
 from alljax.data.readers import open_dataset
-from alljax.errors import ConfigError, Problems, first_few, plural
+from alljax.errors import ConfigError, MissingWeightsError, Problems, first_few, plural
 from alljax.evaluation import baselines
 from alljax.evaluation.intervals import HeldOut, describe
 from alljax.models.backbones import get_backbone
@@ -56,6 +56,7 @@ class Experiment:
     divisions: dict[str, Division]  # by `Trial.split`
     inner_folds: dict[str, Inner]  # by `Trial.split`, of frozen trials
     extractor: FeatureExtractor = field(repr=False)
+    skipped: dict[str, str]  # trials without their weights, which have no network: the reason by name
     _images: dict[Preprocessing, ImageReader] = field(default_factory=dict, repr=False)
 
     @property
@@ -135,10 +136,11 @@ def open_experiment(
 
     The arguments are those of `check_inputs`.
     """
-    dataset = check_inputs(config, trials, problems or Problems(), download)
-    opened = open_networks(trial.config for trial in trials)
-    networks = {trial.name: network for trial, network in zip(trials, opened, strict=True)}
-    for trial in trials:
+    dataset, skipped = check_inputs(config, trials, problems or Problems(), download)
+    present = [trial for trial in trials if trial.name not in skipped]
+    opened = open_networks(trial.config for trial in present)
+    networks = {trial.name: network for trial, network in zip(present, opened, strict=True)}
+    for trial in present:
         if trial.config.train.mode == "finetune":
             make_mesh(trial.config)
             group_parameters(trial.config, networks[trial.name], num_classes=2)
@@ -161,16 +163,19 @@ def open_experiment(
     for note in notes:
         logging.info(note)
     dataset = replace(dataset, notes=(*dataset.notes, *notes))
-    used = [networks[trial.name] for trial in frozen]
+    used = [networks[trial.name] for trial in frozen if trial.name in networks]
     extractor = FeatureExtractor(config, dataset, inspection.digests, used)
-    return Experiment(config, dataset, inspection, subjects, labels, networks, divisions, inner, extractor)
+    return Experiment(config, dataset, inspection, subjects, labels, networks, divisions, inner, extractor, skipped)
 
 
-def check_inputs(config: ConfigDict, trials: Sequence[Trial], problems: Problems, download: bool) -> Dataset:
-    """Checks names, source, folds and weights before anything is compiled or an image is read; returns the source.
+def check_inputs(
+    config: ConfigDict, trials: Sequence[Trial], problems: Problems, download: bool
+) -> tuple[Dataset, dict[str, str]]:
+    """Checks names, source, folds and weights before anything is compiled or an image is read.
 
-    Raises `problems` and what is found here, together. Absent weights are a problem, unless `download` is set and there
-    is no other one: then they are downloaded.
+    Returns the source and, with ``study.missing_weights=skip``, the trials without weights: the reason by name. Raises
+    `problems` and what is found here, together. Absent weights are a problem, unless they are skipped, or `download` is
+    set and there is no other problem: then they are downloaded.
     """
     for trial in trials:
         with problems.collect():
@@ -190,13 +195,20 @@ def check_inputs(config: ConfigDict, trials: Sequence[Trial], problems: Problems
         for split in {trial.split: trial.config for trial in trials}.values():
             with problems.collect():
                 splits.make_splits(dataset, subjects, (), split)
-    download = download and not problems.errors
-    settings = [(trial.config.weights, trial.config.model.backbone) for trial in trials]
-    for path, name, backbone in dict.fromkeys((weights.path, weights.name, backbone) for weights, backbone in settings):
+    skip, skipped = config.study.missing_weights == "skip", dict[str, str]()
+    download = download and not skip and not problems.errors
+    for trial in trials:
+        weights, backbone = trial.config.weights, trial.config.model.backbone
         with problems.collect():
-            store.find(path, name, get_backbone(backbone).name, download)
+            try:
+                store.find(weights.path, weights.name, get_backbone(backbone).name, download)
+            except MissingWeightsError as error:
+                skipped[trial.name] = str(error)
+                if not skip or len(skipped) == len(trials):
+                    raise
+                logging.info(f"{trial.name} is skipped: {error}")
     problems.report()
-    return dataset
+    return dataset, skipped
 
 
 def _divide(

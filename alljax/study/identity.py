@@ -72,7 +72,7 @@ def claim(
             written = dict(workdir.read_json(folder / "environment.json", schemas.ENVIRONMENT))
         if forced := changes(stored_trials(folder), given):
             written["forced"] = [*written.get("forced", []), forced]
-            written["inputs"] = inputs | written["inputs"]  # weights of added trials
+        written["inputs"] = inputs | written["inputs"]  # weights of trials that were added, or skipped before
         if other := input_changes(written["inputs"], inputs):
             raise WorkdirError(f"{folder} holds a study of {other}; choose another --workdir, or remove it")
     listed = [{"name": trial.name, "split": trial.split, "config": given[trial.name]} for trial in trials]

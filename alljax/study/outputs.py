@@ -104,11 +104,11 @@ def _write_checkpoint(folder: Path, trial: Trial, experiment: Experiment, outcom
     return [*arrays, *([workdir.ESTIMATORS] if estimators else ())]
 
 
-def write_failure(folder: Path, name: str, reason: str) -> None:
-    """Logs and writes why a trial failed."""
-    logging.info(f"{name} failed: {reason}")
+def write_failure(folder: Path, name: str, reason: str, skipped: bool = False) -> None:
+    """Logs and writes why a trial failed, or that it is skipped."""
+    logging.info(f"{name} {'is skipped' if skipped else 'failed'}: {reason}")
     workdir.begin_trial(workdir.trial_folder(folder, name))
-    workdir.write_json(workdir.trial_folder(folder, name) / "metrics.json", {"failed": reason})
+    workdir.write_json(workdir.trial_folder(folder, name) / "metrics.json", {"failed": reason, "skipped": skipped})
 
 
 def _summarize(trial: Trial, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def read_study(folder: Path) -> Study:
     settings = workdir.read_trials(folder)
     config = configs.flatten(configs.default_config()) | workdir.read(folder, "config.json", schemas.flat_config)
     environment = workdir.read(folder, "environment.json", schemas.ENVIRONMENT)
-    summary = workdir.read(folder, "metrics.json", schemas.SUMMARY)
+    summary = {"skipped": {}} | workdir.read(folder, "metrics.json", schemas.SUMMARY)  # absent in old studies
     if not summary["trials"]:
         raise WorkdirError(f"{folder}: no trial of this study is finished; {workdir.RERUN}")
     if not {*summary["trials"], *summary["failed"], *summary["missing"]} <= settings.keys():
@@ -265,7 +265,8 @@ def summarize_study(folder: Path, description: dict[str, Any]) -> dict[str, Any]
     summary = description | {
         "trials": {name: result for name, result in trials.items() if result and "failed" not in result},
         "missing": [name for name, result in trials.items() if not result],
-        "failed": {name: result["failed"] for name, result in trials.items() if "failed" in result},
+        "failed": {name: one["failed"] for name, one in trials.items() if "failed" in one and not one.get("skipped")},
+        "skipped": {name: one["failed"] for name, one in trials.items() if one.get("skipped")},
     }
     workdir.write_study(folder, {"metrics.json": summary})
     return summary

@@ -59,11 +59,13 @@ def run_study(
             here = workdir.trial_folder(folder, name)
             logging.info(f"{name}: finished (remove {here} to train it again)")
             remove_checkpoints(here)
-        jobs = sweep.jobs(trials, shard, finished)
+        jobs = sweep.jobs(trials, shard, [*finished, *experiment.skipped])
         _run_jobs(jobs, experiment, folder)
         multihost_utils.sync_global_devices("all trials are finished")
         if not distributed.is_primary():
             return None
+        for name in experiment.skipped.keys() - {*finished}:
+            outputs.write_failure(folder, name, experiment.skipped[name], skipped=True)
         write_combined(folder, trials, experiment)
         summary = results.summarize_study(folder, experiment.description)
         if missing := summary["missing"]:
@@ -86,7 +88,8 @@ def dry_run(
 ) -> None:
     """Prints what `run_study` would do, with the time measured on this machine; writes and downloads nothing."""
     trials, experiment = open_study(config, folder, shard, force, problems or Problems(), download=False)
-    estimate.print_plan(trials, sweep.jobs(trials, shard, _finished(trials, folder)), experiment)
+    left_out = [*_finished(trials, folder), *experiment.skipped]
+    estimate.print_plan(trials, sweep.jobs(trials, shard, left_out), experiment)
 
 
 def open_study(

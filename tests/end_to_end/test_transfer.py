@@ -1,6 +1,7 @@
 """Networks without weight files and from other studies: random weights, work folders, exports."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from end_to_end.conftest import SMALL, Refused, Run, picture
 
 from alljax.models import backbones
 from alljax.models.backbones import Backbone
+from alljax.weights import store
 
 NO_FILE = ["--config.weights.name=random", "--config.weights.path=no/such/file"]
 
@@ -45,3 +47,27 @@ def test_backbone_without_published_weights(tmp_path: Path, refused: Refused, mo
     line = refused("study", *SMALL, "--config.model.backbone=new", f"--workdir={tmp_path / 'run'}")
     assert "weights.path=FILE" in line
     assert "weights.name=random" in line
+
+
+def test_trials_without_weights_are_skipped_until_they_appear(tmp_path: Path, run: Run, refused: Refused) -> None:
+    folder, missing = tmp_path / "study", tmp_path / "lite.safetensors"
+    settings = [*SMALL, "--config.study.missing_weights=skip", "--config.study.seeds=1", f"--workdir={folder}"]
+    assert f"{missing}: no such file" in refused("study", *settings, f"--config.weights.path={missing}")
+    command = ["study", *settings, f"--config.study.sweep=(('weights.path', ('', '{missing}')),)"]
+    code, _, err = run(*command, "--dry_run")
+    assert code == 0
+    assert f"is skipped: {missing}: no such file" in err
+    code, out, _ = run(*command)
+    assert code == 0
+    assert re.search(f"skipped: .*: {missing}: no such file", out)
+    summary = json.loads((folder / "metrics.json").read_text())
+    ((name, reason),) = summary["skipped"].items()
+    assert "no such file" in reason
+    assert (len(summary["trials"]), summary["failed"], summary["missing"]) == (1, {}, [])
+    assert f"Skipped: {name}" in (folder / "report.html").read_text()
+    known = store.find("", "", "efficientnet_lite0").path
+    assert run("weights", "convert", known, "--backbone=efficientnet_lite0", f"--out={missing}")[0] == 0
+    assert run(*command)[0] == 0
+    summary = json.loads((folder / "metrics.json").read_text())
+    assert name in summary["trials"]
+    assert not summary["skipped"]
