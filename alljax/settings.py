@@ -115,6 +115,7 @@ SETTINGS: dict[str, Setting] = {
     "split.test_subset": Setting("prelim", "prelim: subset to test"),
     "split.validation": Setting(0.0, "fraction of the training images, by subject, for validation", below=1),
     "split.train_subjects": Setting(0, "training subjects (or images of unknown subjects) per fold; 0: all"),
+    "split.train_images": Setting(0, "training images per class and fold, drawn over subjects; 0: all"),
     "train.mode": _choice("frozen: train heads on features; finetune: train on images", "frozen", "finetune"),
     "train.optimizer": _choice("adam, rmsprop, sgd: as in Keras", "adam", "rmsprop", "adamw", "sgd", "lamb"),
     "train.momentum": Setting(0.9, "sgd: momentum", below=1),

@@ -1,10 +1,10 @@
 """Subjects; training, validation and test rows by protocol, and the leakage between them."""
 
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -77,7 +77,7 @@ def make_splits(
     `merge_subjects`; images of equal `digests` (if any are given) must not be on two sides.
 
     Raises:
-        ConfigError: repeats of a protocol without randomness, or an impossible ``train_subjects``.
+        ConfigError: repeats of a protocol without randomness, or impossible ``train_subjects`` or ``train_images``.
         DataError: the records lack what the protocol needs, or a class has too few subjects.
         LeakError: a subject or an image is on two sides under a protocol that is not in `LEAKY`.
     """
@@ -106,6 +106,8 @@ def make_splits(
                 fold = _hold_out_validation(fold, table.labels, groups, settings.validation, seed)
             if settings.train_subjects:
                 fold = _reduce_training(fold, table, settings.train_subjects, seed)
+            if settings.train_images:
+                fold = _draw_images(fold, table, settings.train_images, seed)
             folds.append(Fold(repeat, number, **{side: np.sort(table.rows[rows]) for side, rows in fold.sides}))
     if protocol not in LEAKY:
         check_leaks(folds, subjects, digests, protocol)
@@ -141,7 +143,7 @@ def check_leaks(folds: Sequence[Fold], subjects: Sequence[str], digests: Sequenc
     """Raises LeakError, which names the subjects, where a subject or an image is on two sides of a fold."""
     for keys, shared in ((subjects, "images of the same subject"), (digests, "the same image")):
         for fold in folds if keys else ():
-            for (one, left), (other, right) in combinations(fold.sides, 2):
+            for (one, left), (other, right) in itertools.combinations(fold.sides, 2):
                 if rows := _common_rows(keys, left, right):
                     names = natural_sort({subjects[row] for row in rows})
                     raise LeakError(
@@ -191,6 +193,23 @@ def _reduce_training(fold: Fold, table: Table, count: int, seed: int) -> Fold:
             "subjects (or images without one) to train on; set at most this, at least one per class, or 0 for all"
         )
     return replace(fold, train=fold.train[kept])
+
+
+def _draw_images(fold: Fold, table: Table, count: int, seed: int) -> Fold:
+    """Keeps `count` training images per class, from as many subjects as possible; smaller sets are nested."""
+    generator = np.random.default_rng((seed + fold.repeat, fold.fold, 3))
+    rows, place, kept = generator.permutation(fold.train), generator.permutation(table.groups.max() + 1), []
+    for label, name in enumerate(table.classes):
+        of_class = rows[table.labels[rows] == label]
+        if count > len(of_class):
+            raise ConfigError(
+                f"split.train_images={count}, but fold {fold.fold} of repeat {fold.repeat} has "
+                f"{plural(len(of_class), 'training image')} of class {name!r}; set at most this, or 0 for all"
+            )
+        turns, groups = defaultdict[int, Iterator[int]](itertools.count), table.groups[of_class]
+        turn = [next(turns[group]) for group in groups]  # images of a subject are in different turns
+        kept.append(of_class[np.lexsort((place[groups], turn))[:count]])
+    return replace(fold, train=np.concatenate(kept))
 
 
 def _common_rows(keys: Sequence[Hashable], left: Iterable[int], right: Iterable[int]) -> list[int]:

@@ -19,6 +19,7 @@ NAMES = {
     "model.hidden": "hidden units",
     "split.protocol": "split",
     "split.train_subjects": "training subjects",
+    "split.train_images": "training images per class",
     "train.groups": "trained layers",
     "train.mode": "trained",
 }
@@ -33,6 +34,7 @@ VALUES = {
     "preprocessing.image_size=0": "that of the weights",
     "weights.name=": "default",
     "split.train_subjects=0": "all",
+    "split.train_images=0": "all",
     "train.mode=frozen": "head only",
     "train.mode=finetune": "head and backbone",
     "split.protocol=paper": "random images (paper)",

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,7 +160,10 @@ def open_experiment(
         split: inner_folds.divide(divisions[split].folds, labels, subjects, of_split)
         for split, of_split in {trial.split: trial.config for trial in frozen}.items()
     }
-    notes = [note for note in (*notes, *(inner_folds.note(parts, config) for parts in inner.values())) if note]
+    notes += [inner_folds.note(parts, config) for parts in inner.values()]
+    known = dict.fromkeys(network.weights.source for network in opened if network.weights.source)
+    notes += [source.seen(dataset.name, Path(config.data.source).name) for source in known]
+    notes = [note for note in notes if note]
     for note in notes:
         logging.info(note)
     dataset = replace(dataset, notes=(*dataset.notes, *notes))

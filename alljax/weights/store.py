@@ -11,7 +11,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,17 @@ class Source:
     bytes: int = 0  # size; 0 if unknown
     default: bool = False  # whether it is the default of its backbone
     note: str = ""
+    trained_on: Sequence[str] = field(default=(), hash=False)  # words in the names of data sets of cells
+
+    def seen(self, *names: str) -> str:
+        """Returns a warning if a name of the data set under test has a word of `trained_on`; empty otherwise."""
+        words = {word for name in names for word in re.split(r"[\W_]+", name.lower())}
+        if not (found := [name for name in self.trained_on if name in words]):
+            return ""
+        return (
+            f"The weights {self.name} were trained on images of {found[0]}, perhaps on those that are tested here; "
+            "expect worse results on images of other sources."
+        )
 
     @property
     def origin(self) -> str:

@@ -149,9 +149,32 @@ def test_training_subjects_are_nested(protocol: str) -> None:
         previous = folds
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_training_images_are_drawn_over_subjects_and_nested(protocol: str) -> None:
+    records, options = images_for(protocol), {"test_fraction": 0.3, "folds": 4}
+    complete, previous = split(protocol, records, **options), None
+    for count in (1, 5, 40):
+        folds = split(protocol, records, train_images=count, **options)
+        for number, (fold, whole) in enumerate(zip(folds, complete, strict=True)):
+            assert Counter(records[row].label for row in fold.train) == {0: count, 1: count}
+            assert set(fold.train) <= set(whole.train)
+            assert np.array_equal(fold.test, whole.test)
+            assert previous is None or set(previous[number].train) < set(fold.train)
+            for label in (0, 1):
+                drawn = Counter(records[row].subject for row in fold.train if records[row].label == label)
+                known = {records[row].subject for row in whole.train if records[row].label == label}
+                assert len(drawn) == min(count, len(known))
+        previous = folds
+
+
 @pytest.mark.parametrize(
     ("protocol", "options", "message"),
     [
+        (
+            "subject_kfold",
+            {"train_images": 300},
+            r"train_images=300, but fold 0 of repeat 0 has \d+ training images of",
+        ),
         ("subject_kfold", {"folds": 30}, r"class 'hem' has \d+ subjects .*, but split\.folds=30 needs 30; set"),
         ("subject_kfold", {"train_subjects": 24}, r"train_subjects=24, but fold \d of repeat 0 has \d+ subj"),
         ("subject_kfold", {"train_subjects": 1}, "train_subjects=1, but fold 0 of repeat 0 .* at least one per class"),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from alljax.config import default_config, vary
 from alljax.data.splits import LEAKY
 from alljax.study.experiment import Experiment, open_experiment, open_images
 from alljax.study.sweep import expand
+from alljax.weights import store
 
 
 def open_folder(folder: Path, images: dict[str, int], **split: Any) -> Experiment:
@@ -69,3 +71,15 @@ def test_reassigned_subject_is_logged_and_stored(tmp_path: Path, messages: list[
     (note,) = [note for note in described["dataset"]["notes"] if "official fold" in note]
     assert note in messages
     assert not described["leaks"]["subject"]
+
+
+def test_weights_trained_on_the_data_set_under_test_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: list[str]
+) -> None:
+    known = {name: replace(source, trained_on=["raabin"]) for name, source in store.sources().items()}
+    monkeypatch.setattr(store, "sources", lambda: known)
+    paths = [f"{label}/p{label}{n}/{i}.png" for label in "ab" for n in range(2) for i in range(2)]
+    experiment = open_folder(tmp_path / "Raabin-WBC", {path: seed for seed, path in enumerate(paths)})
+    (note,) = (note for note in experiment.dataset.notes if "were trained on images of raabin" in note)
+    assert note in messages
+    assert note in experiment.description["dataset"]["notes"]
