@@ -69,6 +69,11 @@ def _choice(help: str, *choices: str) -> Setting:
 SETTINGS: dict[str, Setting] = {
     "seed": Setting(0, "random seed of splits, parameters and batch order"),
     "data.source": Setting("synthetic", "folder, zip, CSV, .npz or prepared data set; synthetic: generated cells"),
+    "data.sources": Setting(
+        (),
+        "several sources instead of data.source: tuples (name, path[, classes as OTHER=OWN,...]), OWN in data.classes",
+        entry=(Setting("", "name"), Setting("", "path"), Setting("", "classes")),
+    ),
     "data.subset": Setting("train", "subset of the data to use: train, val, test, prelim, ..."),
     "data.classes": Setting((), "class names in label order, the positive class second; empty: those of the data"),
     "data.name_pattern": Setting("", "regular expression with groups subject, field, cell: of names; with /: of paths"),
@@ -106,6 +111,8 @@ SETTINGS: dict[str, Setting] = {
         "official_folds",
         "official_folds_by_name",
         "prelim",
+        "leave_one_source_out",
+        "source_pairs",
         "paper",
     ),
     "split.folds": Setting(5, "subject_kfold: number of folds", minimum=2),

@@ -13,7 +13,7 @@ from alljax.data.archive import natural_sort
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
 from alljax.data.images import decode
 from alljax.data.inspection import inspect, map_images
-from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
+from alljax.data.protocols import LEAKY, OF_SOURCES, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
 from alljax.errors import DataError, LeakError, UserError, first_few, plural
 from alljax.files import write_text
@@ -101,7 +101,7 @@ def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     unknown = dict.fromkeys(table.columns[table.isna().all()])
     protocols: list[dict[str, Any]] = []
     errors: list[str] = []
-    for name in PROTOCOLS:
+    for name in [name for name in PROTOCOLS if name not in OF_SOURCES]:
         changes = {"split.protocol": name} | ({} if name in RANDOM else {"split.repeats": 1})
         try:
             folds = splits.make_splits(dataset, subjects, pixels, configs.vary(config, changes))

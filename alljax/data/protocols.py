@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import permutations
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -20,6 +22,9 @@ Rows = NDArray[np.int64]
 
 LEAKY = ("paper", "official_folds_by_name")
 """Declared leaky: ``paper`` divides images, not subjects; the published folds separate names of the same subject."""
+
+OF_SOURCES = ("leave_one_source_out", "source_pairs")
+"""Protocols for several sources, `data.sources`."""
 
 RANDOM = ("subject_kfold", "subject_holdout", "paper")
 """Protocols that depend on the seed; the others have one division only."""
@@ -109,6 +114,26 @@ def prelim(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     return (np.flatnonzero(subset_of_row == tested),)
 
 
+def leave_one_source_out(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
+    """Trains on all but one of `data.sources`, and tests the other one."""
+    return _by_fold(*_sources(table))
+
+
+def source_pairs(table: Table, settings: ConfigDict, seed: int) -> Iterable[tuple[Rows, Rows]]:
+    """Trains on one of `data.sources` and tests another one, for all pairs; yields tested and training rows."""
+    source, count = _sources(table)
+    pairs = permutations(range(count), 2)
+    return ((np.flatnonzero(source == tested), np.flatnonzero(source == trained)) for trained, tested in pairs)
+
+
+def _sources(table: Table) -> tuple[Rows, int]:
+    """Returns the number of the source of each image, which is its fold, and how many there are."""
+    names, source = np.unique([record.fold for record in table.records], return_inverse=True)
+    if len(names) < 2:
+        raise ConfigError("data.sources has one source with images; list at least two, or set another split.protocol")
+    return source, len(names)
+
+
 def paper(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     """scikit-learn's train_test_split of images (leaky)."""
     from sklearn.model_selection import train_test_split
@@ -128,13 +153,15 @@ def paper(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     return (tested,)
 
 
-PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Iterable[Rows]]] = {
+PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Iterable[Any]]] = {
     "subject_kfold": subject_kfold,
     "subject_holdout": subject_holdout,
     "leave_one_subject_out": leave_one_subject_out,
     "official_folds": official_folds,
     "official_folds_by_name": official_folds,
     "prelim": prelim,
+    "leave_one_source_out": leave_one_source_out,
+    "source_pairs": source_pairs,
     "paper": paper,
 }
 

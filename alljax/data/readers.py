@@ -26,14 +26,18 @@ def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
     """Opens the labeled images of `subsets` of a source, by default `data.subset`; `data` is that part of a config.
 
     ``synthetic`` is generated; a folder or zip with C-NMC file names is read as C-NMC 2019, any other with one folder
-    per class; a CSV lists its images; an ``.npz`` contains them; `alljax data prepare` has written a folder.
+    per class; a CSV lists its images; an ``.npz`` contains them; `alljax data prepare` has written a folder.  With
+    `data.sources` all of them are one data set: paths and subjects start with the name of the source, which is the fold
+    of its images.
 
     Raises:
         DataError: no such source, no usable images, or an incomplete copy of C-NMC 2019 without `data.allow_partial`.
         ConfigError: classes or numbers that do not match the source.
     """
-    everything = open_all(data.source, data.classes, data.name_pattern, data.synthetic)
     subsets = tuple(dict.fromkeys(subsets)) or (data.subset,)
+    if data.sources:
+        return _join_sources(data, subsets)
+    everything = open_all(data.source, data.classes, data.name_pattern, data.synthetic)
     dataset = check(_select(everything, subsets, data.source), data.source)
     if dataset.name == "cnmc" and not data.allow_partial:
         cnmc.check_complete(everything.records, subsets, data.source)
@@ -126,6 +130,69 @@ def _list_images(archive: Archive) -> Dataset:
     subjects = {record.path: record.subject for record in known.records} if known else {}
     records = tuple(Record(path, UNLABELED, subjects.get(path, "")) for path in archive.images)
     return Dataset("images", (), records, lambda record: archive.read(record.path), crops=known.crops if known else {})
+
+
+def open_mapped(source: str, classes: Sequence[str], mapping: str, generated: Any = None) -> Dataset:
+    """Opens all labeled images of a source with the labels of other `classes`.
+
+    `mapping` says which class of the source is which of them, ``name=name,…``; empty: equal names.
+    """
+    own = {normalize(name): label for label, name in enumerate(classes)}
+    pairs = [pair.partition("=")[::2] for pair in mapping.split(",") if pair]
+    if any(normalize(new) not in own for _, new in pairs):
+        raise ConfigError(
+            f"{source}: classes {mapping!r}: write CLASS_OF_SOURCE=CLASS,…; classes: {', '.join(classes)}"
+        )
+    label_of = own | {normalize(old): own[normalize(new)] for old, new in pairs}
+    everything = open_all(source, [old for old, _ in pairs], generated=generated)
+    labels = [label_of.get(normalize(name), UNLABELED) for name in everything.classes]
+    if UNLABELED in labels:
+        name = everything.classes[labels.index(UNLABELED)]
+        raise DataError(
+            f"{source}: its class {name!r} is none of the classes {', '.join(classes)}; name the classes to use "
+            f"and what they are, for example {name}={classes[0]}"
+        )
+    records = tuple(replace(one, label=labels[one.label]) for one in everything.records if one.label != UNLABELED)
+    if not records:
+        raise DataError(f"{source}: no labeled images; `alljax predict` classifies images without labels")
+    return replace(everything, records=records, classes=tuple(classes))
+
+
+def _join_sources(data: Any, subsets: Sequence[str]) -> Dataset:
+    """Returns the images of all `data.sources`, see `open_dataset`."""
+    names = [name for name, *_ in data.sources]
+    if len(set(names)) < len(names) or "" in names or not data.classes:
+        raise ConfigError(
+            "data.sources needs different names, and data.classes the names of the classes in label order"
+        )
+    datasets = {
+        name: _select(open_mapped(path, data.classes, "".join(mapping), data.synthetic), subsets, path)
+        for name, path, *mapping in data.sources
+    }
+    origin = {f"{name}/{one.path}": (dataset, one) for name, dataset in datasets.items() for one in dataset.records}
+    records = tuple(
+        replace(one, path=f"{name}/{one.path}", subject=one.subject and f"{name} {one.subject}", fold=name)
+        for name, dataset in datasets.items()
+        for one in dataset.records
+    )
+
+    def stamp(record: Record) -> str:
+        dataset, original = origin[record.path]
+        return dataset.stamp(original) if dataset.stamp else record.path
+
+    return Dataset(
+        "sources",
+        tuple(data.classes),
+        records,
+        read=lambda record: origin[record.path][0].read(origin[record.path][1]),
+        notes=tuple(f"{name}: {note}" for name, dataset in datasets.items() for note in dataset.notes),
+        known_subjects=[
+            {f"{name} {subject}" for subject in known}
+            for name, dataset in datasets.items()
+            for known in dataset.known_subjects
+        ],
+        stamp=stamp if all(dataset.stamp for dataset in datasets.values()) else None,
+    )
 
 
 def _choose_classes(dataset: Dataset, classes: tuple[str, ...], source: str) -> Dataset:

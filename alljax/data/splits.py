@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from alljax.data import protocols
 from alljax.data.archive import natural_sort
 from alljax.data.dataset import Dataset, Record
-from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM, Rows, Table, home_folds, make_table
+from alljax.data.protocols import LEAKY, OF_SOURCES, PROTOCOLS, RANDOM, Rows, Table, home_folds, make_table
 from alljax.errors import ConfigError, DataError, LeakError, first_few, plural
 
 COLUMNS = ("path", "subject_name", "subject", "label", "subset", "repeat", "fold")
@@ -87,14 +87,19 @@ def make_splits(
             f"split.repeats={settings.repeats}, but protocol {protocol} has one division only; set split.repeats=1 "
             "(study.seeds trains with several seeds)"
         )
+    if protocol in OF_SOURCES and dataset.name != "sources":
+        raise ConfigError(f"protocol {protocol} needs several sources; list them in data.sources")
     subsets = ("train", settings.test_subset) if protocol == "prelim" else (config.data.subset,)
     table = make_table(dataset, subjects, subsets)
     # The leaky protocol divides images for validation too, so that both curves answer the same question.
     groups = np.arange(len(table.rows)) if protocol == "paper" else table.groups
     folds = []
     for repeat in range(settings.repeats):
-        for number, tested in enumerate(PROTOCOLS[protocol](table, settings, seed + repeat)):
-            fold = Fold(repeat, number, np.setdiff1d(np.arange(len(table.rows)), tested), tested)
+        for number, rows in enumerate(PROTOCOLS[protocol](table, settings, seed + repeat)):
+            tested, trained = (
+                rows if isinstance(rows, tuple) else (rows, np.setdiff1d(np.arange(len(table.rows)), rows))
+            )
+            fold = Fold(repeat, number, trained, tested)
             lost = set(range(len(table.classes))).difference(table.labels[fold.train].tolist())
             if lost or not len(fold.test):
                 problem = f"would train without class {table.classes[min(lost)]!r}" if lost else "has nothing to test"

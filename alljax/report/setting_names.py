@@ -44,6 +44,8 @@ VALUES = {
     "split.protocol=official_folds": "official folds with disjoint subjects",
     "split.protocol=official_folds_by_name": "official folds by file name",
     "split.protocol=prelim": "preliminary test set",
+    "split.protocol=leave_one_source_out": "leave one source out",
+    "split.protocol=source_pairs": "one source to another",
 }
 PROPER = {
     "vgg16": "VGG16", "resnet18": "ResNet18", "resnet50": "ResNet50", "resnet50_keras": "ResNet50 (Keras)",

@@ -112,7 +112,7 @@ class Experiment:
         ]
         return {
             "name": dataset.name,
-            "source": self.config.data.source,
+            "source": ", ".join(name for name, *_ in self.config.data.sources) or self.config.data.source,
             "classes": list(dataset.classes),
             "class_names": list(dataset.class_names or dataset.classes),
             "images": len(records),

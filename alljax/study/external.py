@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pandas
 
-from alljax.data.dataset import UNLABELED, Dataset
+from alljax.data.dataset import Dataset
 from alljax.data.inspection import inspect
-from alljax.data.names import normalize
-from alljax.data.readers import open_all
+from alljax.data.readers import open_mapped
 from alljax.data.splits import merge_subjects
-from alljax.errors import ConfigError, DataError, plural
+from alljax.errors import DataError, plural
 from alljax.evaluation.calibration import calibration, scale
 from alljax.evaluation.intervals import HeldOut, Jackknife, summarize
 from alljax.evaluation.metrics import METRICS
@@ -66,23 +65,7 @@ def evaluate_source(folder: Path, trial: str, weights: str, source: str, classes
 
 def _open_source(study: Study, source: str, classes: str, on_error: str) -> tuple[Dataset, np.ndarray, dict[str, Any]]:
     """Returns the labeled images that are not of the study, their subjects, and what was found."""
-    own, known = {normalize(name): label for label, name in enumerate(study.classes)}, ", ".join(study.classes)
-    pairs = [pair.partition("=")[::2] for pair in classes.split(",") if pair]
-    if any(normalize(new) not in own for _, new in pairs):
-        raise ConfigError(f"--classes={classes}: write CLASS_OF_SOURCE=CLASS_OF_STUDY,…; classes of the study: {known}")
-    label_of = own | {normalize(old): own[normalize(new)] for old, new in pairs}
-    everything = open_all(source, [old for old, _ in pairs])
-    labels = [label_of.get(normalize(name), UNLABELED) for name in everything.classes]
-    if UNLABELED in labels:
-        name = everything.classes[labels.index(UNLABELED)]
-        raise DataError(
-            f"{source}: the study has no class {name!r}, only {known}; name the classes to test, for example "
-            f"--classes={name}={study.classes[0]}"
-        )
-    records = [replace(one, label=labels[one.label]) for one in everything.records if one.label != UNLABELED]
-    if not records:
-        raise DataError(f"{source}: no labeled images; `alljax predict` classifies images without labels")
-    dataset = replace(everything, records=tuple(records), classes=tuple(study.classes))
+    dataset = open_mapped(source, study.classes, classes)
     dataset, inspection = inspect(dataset, on_error)
     subjects = np.array(merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects))
     new = ~np.isin(inspection.pixels, study.images["pixels"])

@@ -23,7 +23,7 @@ from alljax.study.sweep import Trial
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
 
 NOT_COMPARED = (
-    "data.source", "data.allow_partial", "data.on_error", "data.cache", "weights.path", "train.loggers",
+    "data.source", "data.sources", "data.allow_partial", "data.on_error", "data.cache", "weights.path", "train.loggers",
     "train.log_steps", "train.checkpoint_steps", "train.keep_latest", "features.memory", "profile",
     "report.images", "report.subjects",
 )  # fmt: skip

@@ -80,9 +80,9 @@ def test_one_class_and_one_subject(study: Path, hospital: Path, run: Run) -> Non
 
 def test_wrong_input_is_one_line(study: Path, hospital: Path, images: Path, refused: Refused) -> None:
     for source, classes, message in (
-        (hospital, "", "the study has no class 'blast', only hem, all"),
-        (hospital, "blast=leukemia", "classes of the study: hem, all"),
-        (hospital, "blast,healthy", "write CLASS_OF_SOURCE=CLASS_OF_STUDY"),
+        (hospital, "", "its class 'blast' is none of the classes hem, all"),
+        (hospital, "blast=leukemia", "classes: hem, all"),
+        (hospital, "blast,healthy", "write CLASS_OF_SOURCE=CLASS"),
         (hospital, "cancer=all", "no class 'cancer'"),
         (images / "missing", "", "no such file or folder"),
     ):
