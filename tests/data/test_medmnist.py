@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from alljax.data import images
-from alljax.data.readers import open_all, open_dataset, read_medmnist
+from alljax.data.medmnist import read_medmnist
+from alljax.data.readers import open_all, open_dataset
 from alljax.errors import ConfigError, DataError
 
 COUNTS = {"train": 23, "val": 5, "test": 7}
