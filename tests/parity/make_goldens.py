@@ -17,6 +17,7 @@ os.environ["KERAS_BACKEND"] = "torch"
 
 import itertools
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,15 +73,19 @@ def torch_golden(
     size: tuple[int, int] = (HEIGHT, WIDTH),
     rename: Callable[[str], str] = str,
     sampled: bool = False,
+    staged: tuple[int, int] = (HEIGHT, WIDTH),
 ) -> None:
-    """Writes the activations of a PyTorch model, or a sample of them, and its logits for an image of `size`."""
+    """Writes the activations of a PyTorch model, or a sample of them, and its logits for an image of `size`.
+
+    The image of the activations has the size `staged`.
+    """
     state = {key: tensor for key, tensor in model.state_dict().items() if "num_batches" not in key}
     shapes = {rename(key): tuple(tensor.shape) for key, tensor in state.items()}
     assert len(shapes) == len(state)
     for key, tensor in state.items():
         tensor.copy_(torch.from_numpy(seeded_weights.weight(rename(key), tuple(tensor.shape))))
     model.eval()
-    arrays = run_stages(stages, seeded_weights.image(HEIGHT, WIDTH))
+    arrays = run_stages(stages, seeded_weights.image(*staged))
     if sampled:
         arrays = {name: seeded_weights.sample(activation) for name, activation in arrays.items()}
     arrays["logits"] = from_torch(model(to_torch(seeded_weights.image(*size))))
@@ -182,6 +187,27 @@ def position_embeddings() -> None:
     save("position_embeddings", {}, arrays)
 
 
+def histonet() -> None:
+    """The network that the code of HistoTNet describes."""
+    blocks, inputs, layers = ((7, 32), (5, 32), (5, 128), (5, 256), (7, 128), (3, 256)), 3, []
+    for kernel_size, features in blocks:
+        pooling = torch.nn.MaxPool2d(7, 4, 1) if kernel_size == 3 else torch.nn.MaxPool2d(2, 2, 1)
+        layers += [torch.nn.Conv2d(inputs, features, kernel_size, padding=1), torch.nn.ReLU()]
+        layers += [torch.nn.BatchNorm2d(features), pooling]
+        inputs = features
+    dense = torch.nn.Linear(256, 512), torch.nn.ReLU(), torch.nn.BatchNorm1d(512), torch.nn.Linear(512, 2)
+    parts = {
+        "features": torch.nn.Sequential(*layers),
+        "flat": torch.nn.Flatten(),
+        "classifierG": torch.nn.Sequential(*dense),
+    }
+    model = torch.nn.Sequential(OrderedDict(parts))
+    stages = {f"block{n}": model.features[4 * n - 4 : 4 * n] for n in range(1, 7)}
+    pixel = torch.nn.Unflatten(1, (512, 1, 1))
+    stages["hidden"] = torch.nn.Sequential(model.flat, model.classifierG[:3], pixel)
+    torch_golden("histonet", model, stages, (224, 224), sampled=True, staged=(215, 230))
+
+
 def keras_load(model: keras.Model) -> Shapes:
     shapes = {weight.path: tuple(weight.shape) for weight in model.weights}
     for weight in model.weights:
@@ -229,7 +255,7 @@ def vgg16_real(path: str) -> None:
 if __name__ == "__main__":
     for depth in (18, 50, 101):
         resnet_torchvision(depth)
-    for make in (vgg16_torchvision, mobilenet_v2_torchvision, mobilenet_v2_timm, efficientnet_lite0):
+    for make in (vgg16_torchvision, mobilenet_v2_torchvision, mobilenet_v2_timm, efficientnet_lite0, histonet):
         make()
     for make in (vgg16_keras, resnet50_keras):
         make()

@@ -38,8 +38,9 @@ BACKBONES = {
     "mobilenet_v2_timm": "mobilenet_v2",
     "dinov2_vits14_dinov2": "dinov2_vits14",
     "dinov2_vits14_timm": "dinov2_vits14",
+    "histonet": "histonet",
 }
-SIZES = {"dinov2_vits14_dinov2": (42, 42), "dinov2_vits14_timm": (28, 28)}
+SIZES = {"histonet": (215, 230), "dinov2_vits14_dinov2": (42, 42), "dinov2_vits14_timm": (28, 28)}
 
 
 def write_keras(path: Path, shapes: Shapes) -> None:
