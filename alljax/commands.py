@@ -160,7 +160,7 @@ def power(options: Options) -> None:
 
 @_verb("features", f"{CONFIG} --out:file", "--config=configs/quickstart.py --out=f.npz")
 def features(options: Options) -> int:
-    """Write the backbone's features of every image."""
+    """Write the features of every image."""
     from alljax.study import predict
 
     options.problems.report()

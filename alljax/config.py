@@ -10,14 +10,14 @@ import re
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from alljax.errors import ConfigError, Problems, UserError
-from alljax.settings import SETTINGS, SWEEPABLE
+from alljax.settings import HEADS, SETTINGS, SWEEPABLE
 
 BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
@@ -138,12 +138,27 @@ def check(config: ConfigDict, problems: Problems | None = None) -> ConfigDict:
     if config.study.select == "nested" and (config.train.mode != "frozen" or config.evaluation.inner_folds < 2):
         error = "study.select=nested needs heads (train.mode=frozen) and inner folds (evaluation.inner_folds above 1)"
         found.errors.append(ConfigError(error))
-    if config.classifier.name == "lstm" and config.model.pool != "flatten":
-        error = "classifier.name=lstm needs a sequence; use the pixels of a feature map with model.pool=flatten"
-        found.errors.append(ConfigError(error))
+    found.errors += map(ConfigError, _problems_of_pipeline(config))
     if problems is None:
         found.report()
     return config
+
+
+def _problems_of_pipeline(config: ConfigDict) -> Iterator[str]:
+    """Yields what is wrong with the features and the classifier of a trial."""
+    name, extractor = config.classifier.name, config.features.extractor
+    if config.train.mode == "finetune" and name not in HEADS:
+        yield f"classifier.name={name} is fitted to features; set train.mode=frozen"
+    if not extractor:
+        yield "features.extractor is empty; name at least one, for example backbone"
+    steps = extractor == ("dct",) or (extractor == ("backbone",) and config.model.pool == "flatten")
+    if name == "lstm" and (config.features.select or not steps):
+        yield (
+            "classifier.name=lstm needs a sequence: the pixels of a feature map (features.extractor=backbone, "
+            "model.pool=flatten) or blocks of pixels (features.extractor=dct), without features.select"
+        )
+    if name == "svm" and config.evaluation.inner_folds < 2:
+        yield "classifier.name=svm has no probabilities without inner folds; set evaluation.inner_folds to 2 or more"
 
 
 def problem_of(key: str, value: Any) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 # The largest numbers where a setting states no limit: sums of two are still int32 or nearly float32.
 MAXIMA = {int: 1e9, float: 3e38}
+HEADS = "mlp", "linear", "lstm"  # classifiers that are trained in epochs
 TYPE_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "text", tuple: "a list (a,b)"}
 
 
@@ -176,6 +177,10 @@ SETTINGS: dict[str, Setting] = {
     "parallel": _choice("finetune: data parallelism by jit over a mesh or by pmap", "jit", "pmap"),
     "mesh.fsdp": Setting(1, "finetune: number of devices that shard parameters and optimizer state", minimum=1),
     "profile": Setting(0, "finetune: number of steps in a profiler trace; 0: no trace"),
+    "features.extractor": Setting(
+        ("backbone",), "frozen: where features come from, side by side", ("backbone", "texture", "dct")
+    ),
+    "features.select_scope": _choice("images for the selection; all: also those tested, a leak", "train", "all"),
     "features.select": Setting(
         (), "steps of selection, in order", ("standardize", "anova", "correlation", "pca", "salp_swarm", "random")
     ),
@@ -191,7 +196,7 @@ SETTINGS: dict[str, Setting] = {
     "texture.levels": Setting(16, "texture: gray levels", minimum=2, maximum=256),
     "texture.shape": Setting(False, "texture: add area, perimeter, eccentricity, solidity and form factor"),
     "classifier.name": _choice(
-        "head (mlp, linear, lstm) or scikit-learn's", "mlp", "linear", "lstm", "logistic", "svm", "knn", "random_forest"
+        "head (mlp, linear, lstm) or scikit-learn's", *HEADS, "logistic", "svm", "knn", "random_forest"
     ),
     "classifier.C": Setting(1.0, "logistic, svm: inverse strength of the regularization", minimum=1e-12),
     "classifier.kernel": _choice("svm: kernel", "rbf", "linear", "poly", "sigmoid"),

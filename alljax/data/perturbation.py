@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from alljax.data.augmentation import HED_FROM_RGB, RGB_FROM_HED
-from alljax.data.dataset import Dataset, Record
+from alljax.data.dataset import UNLABELED, Dataset, Record
 from alljax.data.images import load
 
 PERTURBATIONS: Mapping[str, tuple[str, tuple[float, float, float, float]]] = {
@@ -38,6 +38,27 @@ def perturb(dataset: Dataset, name: str, strength: float, seed: int) -> Dataset:
         return file.getvalue()
 
     return replace(dataset, read=read, crops={}, stamp=None)
+
+
+def occlude(dataset: Dataset, record: Record, grid: int) -> Dataset:
+    """Returns a data set of an image, then of it with each patch of 2 × 2 of its grid × grid blocks in its mean color.
+
+    It is unlabeled and at the original size of the image; patches are in the order of rows.
+    """
+    pixels = load(dataset, record)
+    rows, columns = (np.arange(length) * grid // length for length in pixels.shape[:2])
+
+    def read(part: Record) -> bytes:
+        changed = pixels.copy()
+        if number := int(part.path):
+            top, left = divmod(number - 1, grid - 1)
+            patch = np.ix_(np.isin(rows, (top, top + 1)), np.isin(columns, (left, left + 1)))
+            changed[patch] = np.rint(changed[patch].mean((0, 1)))
+        Image.fromarray(changed).save(file := io.BytesIO(), "BMP")
+        return file.getvalue()
+
+    records = tuple(Record(str(number), UNLABELED) for number in range((grid - 1) ** 2 + 1))
+    return replace(dataset, records=records, read=read, crops={}, stamp=None)
 
 
 def _change(image: np.ndarray, name: str, strength: float, generator: np.random.Generator) -> np.ndarray:

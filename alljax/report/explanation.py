@@ -44,14 +44,15 @@ def write(found: Explanation, out: Path) -> None:
 
 def _draw_maps(groups: Sequence[Sequence[ExplainedImage]], titles: Sequence[str]) -> bytes:
     """Returns a picture with a row per group of images: their mean, then with the mean of their maps on it."""
-    with plots.subplots(len(groups), 1 + len(METHODS), (9, 3.4 * len(groups))) as (figure, grid):
+    methods = list(groups[0][0].maps)
+    with plots.subplots(len(groups), 1 + len(methods), (3 + 3 * len(methods), 3.4 * len(groups))) as (figure, grid):
         for axes, group, title in zip(grid, groups, titles, strict=True):
             pixels = np.mean([image.pixels for image in group], axis=0).astype(np.uint8)
             for panel in axes:
                 panel.imshow(pixels)
                 panel.set_axis_off()
             axes[0].set_title(title, loc="left", fontsize=9)
-            for panel, method in zip(axes[1:], METHODS, strict=True):
+            for panel, method in zip(axes[1:], methods, strict=True):
                 shares = [image.shares[f"{method}_inside"] for image in group]
                 inside = "" if np.isnan(shares).all() else f", {np.nanmean(shares):.0%} inside the cell"
                 attribution = np.mean([image.maps[method] / (image.maps[method].max() or 1) for image in group], axis=0)

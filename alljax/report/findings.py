@@ -126,6 +126,8 @@ def warnings(study: Study) -> Iterator[str]:
                 f"Leak in split {name}: the training images have {', '.join(shared)} of {leaks['test_images']:,} "
                 "held-out images."
             )
+        if split["protocol"].get("selection_leaks"):
+            yield f"Leak in split {name}: the selection of features was fitted to the held-out images, too."
     if any(split["protocol"]["leaky"] for split in splits.values()):
         yield (
             "A leaky split rewards recognizing subjects; expect worse results on new subjects. Where other models have "

@@ -84,7 +84,7 @@ def _figures(study: Study) -> Iterator[Figure]:
 def _settings_section(study: Study) -> Section:
     """Returns how to repeat the study: command, weights, settings other than the defaults, software."""
     environment, weights = study.environment, dict[str, None]()
-    for used in (trial["weights"] for trial in study.metrics["trials"].values()):
+    for used in filter(None, (trial["weights"] for trial in study.metrics["trials"].values())):
         origin = used.get("origin") or used["name"] or "of unknown source and license"  # absent in old studies
         weights[f"{used['backbone']}, {origin}, SHA-256 {used['sha256']}"] = None
     changed = [
@@ -100,7 +100,7 @@ def _settings_section(study: Study) -> Section:
         "All settings are in config.json, those of each model in trials.json, the folds in split.csv, curves and "
         "predictions of each model in trials/. Settings other than the defaults:",
         without_folders("\n".join(changed)),
-        f"Weights: {'; '.join(weights)}.",
+        f"Weights: {'; '.join(weights) or 'none'}.",
         f"alljax {environment['alljax']} (Apache-2.0); {packages}; {', '.join(environment['devices'])}.",
     )
     return Section("settings", "Settings", paragraphs, ())

@@ -1,7 +1,8 @@
 """The classifiers (or fine-tuned networks) of a trial, one per fold and seed, which together classify images."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,12 +19,21 @@ from alljax.data.dataset import Dataset
 from alljax.data.loader import ImageBatch, Sampler, load_batches
 from alljax.errors import WorkdirError
 from alljax.evaluation.combination import combine
+from alljax.features.selection import Selection
 from alljax.models.head import POOLINGS, make_head
 from alljax.study import results, sweep, workdir
 from alljax.study.results import Study
 from alljax.training import checkpoints, classifiers
 from alljax.training.classifiers import Classifier
-from alljax.training.feature_extraction import compute_ahead, image_reader, local_sharding, make_extractor
+from alljax.training.feature_extraction import (
+    Source,
+    compute_ahead,
+    image_reader,
+    local_sharding,
+    make_extractor,
+    open_sources,
+    sequence_of,
+)
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.network import Network, open_networks
 from alljax.training.sharding import make_mesh
@@ -40,7 +50,8 @@ class Block(NamedTuple):
 class Member(NamedTuple):
     """Classifiers that use the same features: stacked heads on a backbone, or estimators of scikit-learn."""
 
-    backbone: Any  # variables; of a frozen trial the same in all members
+    backbone: Any = None  # variables; of a frozen trial the same in all members
+    selection: Selection | None = None
     heads: Any = None
     estimators: Sequence[Classifier] = ()
 
@@ -52,15 +63,20 @@ class Ensemble:
     study: Study
     trial: str
     config: ConfigDict  # of the trial
-    network: Network
+    sources: tuple[Source, ...]  # of the features; of fine-tuned networks the untrained one
     heads: tuple[tuple[int, int, int], ...]  # repeat, fold and seed of each, in this order
-    members: list[Member] = field(repr=False)  # one, or of fine-tuned networks one each
+    members: list[Member] = field(repr=False)  # one; of fine-tuned networks one each, of selections one per fold
 
     @property
     def result(self) -> dict[str, Any]:
         """What the study stored for the trial, such as ``temperature`` and ``operating_points``."""
         result: dict[str, Any] = self.study.metrics["trials"][self.trial]
         return result
+
+    @property
+    def network(self) -> Network | None:
+        """The backbone; None where no features are those of one."""
+        return next((source for source in self.sources if isinstance(source, Network)), None)
 
     @property
     def frozen(self) -> bool:
@@ -81,53 +97,72 @@ class Ensemble:
         """
         rows = np.arange(len(dataset.records), dtype=np.int32)
         size = min(self.config.features.batch_size, len(rows))
-        if self.frozen:
-            _ = self._extract  # made once, before threads use it
         sampler = Sampler(rows, size, multiple=jax.local_device_count())
-        with (
-            contextlib.closing(load_batches(image_reader(dataset, self.network), sampler)) as batches,
-            contextlib.closing(compute_ahead(self._classify, batches)) as blocks,
-        ):
-            for block in blocks:
+        if self.frozen and self.network:
+            _ = self._extract  # made once, before threads use it
+        with contextlib.ExitStack() as stack:
+            parts: list[Generator[Any, None, None]] = []
+            for source in self.sources:
+                if isinstance(source, Network):
+                    parts.append(load_batches(image_reader(dataset, source), sampler))
+                else:
+                    parts.append(source.blocks(dataset, size))
+                stack.enter_context(contextlib.closing(parts[-1]))
+            blocks = compute_ahead(self._classify, zip(*parts, strict=True))
+            for block in stack.enter_context(contextlib.closing(blocks)):
                 yield block.result()
 
-    def _classify(self, batch: ImageBatch) -> Block:
-        """Returns the predictions for one batch, without padding."""
+    def _classify(self, parts: tuple[Any, ...]) -> Block:
+        """Returns the predictions for one batch, an `ImageBatch` or features of each source, without padding."""
         if self.frozen:
-            (features,) = self._extract(batch.images)
-            found = [(self._apply_member(member, features), np.asarray(features)) for member in self.members]
+            features = np.concatenate([self._features(part) for part in parts], axis=1)
+            found = [(self._apply_member(member, features), features) for member in self.members]
         else:
+            (batch,) = parts
             images = jax.device_put(batch.images, local_sharding("data"))
-            found = [jax.device_get(self._apply(one.backbone, one.heads, images)) for one in self.members]
-        probabilities = np.concatenate([of_member for of_member, _ in found])[:, batch.mask]
+            padded = [jax.device_get(self._apply(one.backbone, one.heads, images)) for one in self.members]
+            found = [(probabilities[:, batch.mask], features[batch.mask]) for probabilities, features in padded]
+        probabilities = np.concatenate([of_member for of_member, _ in found])
         if not np.isfinite(probabilities).all():
             folder = workdir.trial_folder(self.study.folder, self.trial)
             raise WorkdirError(f"{folder} predicts no numbers; its parameters are damaged, train it again")
-        return Block(probabilities, found[0][1][batch.mask])
+        return Block(probabilities, found[0][1])
 
     @cached_property
     def _extract(self) -> Callable[[np.ndarray], list[jax.Array]]:
         """What maps images to the features of a frozen backbone; kept, since several ensembles can take turns."""
-        prepare, extract = make_extractor((self.network,))
+        network: Any = self.network
+        prepare, extract = make_extractor((network,))
         return partial(extract, prepare(self.members[0].backbone))
 
-    def _apply_member(self, member: Member, features: jax.Array) -> np.ndarray:
-        """Returns the probabilities (S, B, C) of features (B, D) by the S classifiers of a member."""
+    def _features(self, part: ImageBatch | np.ndarray) -> np.ndarray:
+        """Returns the features (n, D) of a batch of images, or those that were computed when the images were read."""
+        if isinstance(part, np.ndarray):
+            return part
+        (features,) = self._extract(part.images)
+        return np.asarray(features)[part.mask]
+
+    def _apply_member(self, member: Member, features: np.ndarray) -> np.ndarray:
+        """Returns the probabilities (S, n, C) of features (n, D) by the S classifiers of a member."""
+        if member.selection:
+            features = member.selection.transform(features)
         if member.estimators:
-            return np.stack([classifier.probabilities(np.asarray(features)) for classifier in member.estimators])
-        return np.asarray(self._apply_heads(member.heads, features))
+            return np.stack([classifier.probabilities(features) for classifier in member.estimators])
+        missing = self.config.features.batch_size - len(features)  # equal batches compile once
+        return np.asarray(self._apply_heads(member.heads, np.pad(features, ((0, missing), (0, 0)))))[:, : len(features)]
 
     @partial(jax.jit, static_argnums=0)
     def _apply(self, variables: Any, heads: Any, images: Any) -> tuple[jax.Array, jax.Array]:
         """Returns probabilities (H, B, C) of stacked heads on a backbone, and its features (B, D)."""
-        pixels = self.network.preprocessing(images).astype(self.config.train.compute)
-        stages: Any = self.network.backbone.module.apply(variables, pixels, last=self.network.stage)
-        features = POOLINGS[self.network.pool](stages[self.network.stage]).astype(jnp.float32)
+        network: Any = self.network
+        pixels = network.preprocessing(images).astype(self.config.train.compute)
+        stages: Any = network.backbone.module.apply(variables, pixels, last=network.stage)
+        features = POOLINGS[network.pool](stages[network.stage]).astype(jnp.float32)
         return self._apply_heads(heads, features), features
 
     @partial(jax.jit, static_argnums=0)
     def _apply_heads(self, heads: Any, features: jax.Array) -> jax.Array:
-        head = make_head(self.config, len(self.study.classes), self.network.sequence)
+        head = make_head(self.config, len(self.study.classes), sequence_of(self.config, self.sources))
         logits = jax.lax.map(lambda params: head.apply({"params": params}, features), heads)
         return jax.nn.softmax(logits)
 
@@ -175,44 +210,70 @@ def open_ensemble(folder: Path, trial: str = "", weights: str = "") -> Ensemble:
     if config.study.combine:
         combined = [open_ensemble(folder, member, weights) for member in study.metrics["trials"][name]["members"]]
         first = combined[0]
-        return CombinedEnsemble(study, name, first.config, first.network, first.heads, [], tuple(combined))
-    network = _open_network(study, name, config, weights)
+        return CombinedEnsemble(study, name, first.config, first.sources, first.heads, [], tuple(combined))
+    network: Any = _open_network(study, name, config, weights) if sweep.has_backbone(config) else None
     protocol, here = study.split_of(name)["protocol"], workdir.trial_folder(folder, name)
     folds, seeds = range(len(protocol["test_images"])), range(config.seed, config.seed + config.study.seeds)
     heads = tuple((*divmod(fold, protocol["folds"]), seed) for fold in folds for seed in seeds)
-    backbone = jax.device_put({kind: network.used(kind) for kind in ("params", "batch_stats")})
+    frozen = config.train.mode == "frozen"
+    sources = open_sources(config, network) if frozen else (network,)
+    read_members = _read_pipelines if frozen else _read_networks
+    return Ensemble(study, name, config, sources, heads, read_members(here, config, sources, folds, len(study.classes)))
+
+
+def _read_pipelines(
+    folder: Path, config: ConfigDict, sources: Sequence[Source], folds: range, num_classes: int
+) -> list[Member]:
+    """Returns the classifiers of a frozen trial: one member, or one per fold where features are selected."""
+    backbone, seeds, selections = None, config.study.seeds, dict[int, Selection]()
+    for network in (source for source in sources if isinstance(source, Network)):
+        backbone = jax.device_put({kind: network.used(kind) for kind in ("params", "batch_stats")})
+    if config.features.select:
+        workdir.verify(folder, workdir.SELECTIONS)
+        stored = checkpoints.load_arrays(folder / workdir.SELECTIONS)
+        selections = {fold: Selection(stored[str(fold)]) for fold in folds}
+    groups = [range(fold, fold + 1) for fold in folds] if selections else [folds]
     if not sweep.has_epochs(config):
-        workdir.verify(here, workdir.ESTIMATORS)
-        members = [Member(backbone, estimators=classifiers.load(here / workdir.ESTIMATORS))]
-        return Ensemble(study, name, config, network, heads, members)
-    shapes = _shapes(config, network, len(study.classes))
-    workdir.verify(here, workdir.PARAMETERS)
-    expected = {f"{fold}/{path}": (len(seeds), *shape) for fold in folds for path, shape in shapes.items()}
-    loaded = flatten_dict(checkpoints.load_arrays(here / workdir.PARAMETERS, expected), sep="/")
-    parameters = {path: np.concatenate([loaded[f"{fold}/{path}"] for fold in folds]) for path in shapes}
-    if config.train.mode == "frozen":
-        members = [Member(backbone, jax.device_put(unflatten_dict(parameters, sep="/")))]
-        return Ensemble(study, name, config, network, heads, members)
+        workdir.verify(folder, workdir.ESTIMATORS)
+        loaded = classifiers.load(folder / workdir.ESTIMATORS)
+        parts = [(group[0], loaded[seeds * group.start : seeds * group.stop]) for group in groups]
+        return [Member(backbone, selections.get(first), estimators=part) for first, part in parts]
+    head, expected = make_head(config, num_classes, sequence_of(config, sources)), dict[str, tuple[int, ...]]()
+    for fold in folds:
+        features: Any = np.zeros((1, sum(source.feature_count for source in sources)), np.float32)
+        features = selections[fold].transform(features) if selections else features
+        shapes = flatten_dict(jax.eval_shape(head.init, jax.random.key(0), features)["params"], sep="/")
+        expected |= {f"{fold}/{path}": (seeds, *leaf.shape) for path, leaf in shapes.items()}
+    workdir.verify(folder, workdir.PARAMETERS)
+    params = checkpoints.load_arrays(folder / workdir.PARAMETERS, expected)
+    members = []
+    for group in groups:
+        stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(params[str(fold)] for fold in group))
+        members.append(Member(backbone, selections.get(group[0]), jax.device_put(stacked)))
+    return members
+
+
+def _read_networks(
+    folder: Path, config: ConfigDict, sources: Sequence[Any], folds: range, num_classes: int
+) -> list[Member]:
+    """Returns the fine-tuned networks of a trial."""
+    (network,) = sources
+    state = FineTuner(config, network, num_classes, make_mesh(config)).abstract
+    trained: Any = {"params": state.eval_params, "batch_stats": state.batch_stats}
+    shapes = {path: leaf.shape for path, leaf in flatten_dict(trained, sep="/").items()}
+    expected = {f"{fold}/{path}": (config.study.seeds, *shape) for fold in folds for path, shape in shapes.items()}
+    workdir.verify(folder, workdir.PARAMETERS)
+    loaded = flatten_dict(checkpoints.load_arrays(folder / workdir.PARAMETERS, expected), sep="/")
+    backbone = jax.device_put({kind: network.used(kind) for kind in ("params", "batch_stats")})
     untrained = flatten_dict({**backbone, "params": {"backbone": backbone["params"]}}, sep="/")
     members = []
-    for number in range(len(heads)):
-        trained = jax.device_put({path: values[number] for path, values in parameters.items()})
-        tree = unflatten_dict(untrained | trained, sep="/")
+    for fold, seed in itertools.product(folds, range(config.study.seeds)):
+        tree = unflatten_dict(
+            untrained | {path: jax.device_put(loaded[f"{fold}/{path}"][seed]) for path in shapes}, sep="/"
+        )
         variables = {"params": tree["params"]["backbone"], "batch_stats": tree.get("batch_stats", {})}
-        members.append(Member(variables, jax.tree.map(lambda leaf: leaf[None], tree["params"]["head"])))
-    return Ensemble(study, name, config, network, heads, members)
-
-
-def _shapes(config: ConfigDict, network: Network, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of what one run has trained, by "/"-joined names."""
-    trained: Any
-    if config.train.mode == "frozen":
-        head, features = make_head(config, num_classes, network.sequence), jnp.zeros((1, network.feature_count))
-        trained = jax.eval_shape(head.init, jax.random.key(0), features)["params"]
-    else:
-        state = FineTuner(config, network, num_classes, make_mesh(config)).abstract
-        trained = {"params": state.eval_params, "batch_stats": state.batch_stats}
-    return {path: leaf.shape for path, leaf in flatten_dict(trained, sep="/").items()}
+        members.append(Member(variables, None, jax.tree.map(lambda leaf: leaf[None], tree["params"]["head"])))
+    return members
 
 
 def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> Network:

@@ -18,7 +18,7 @@ from alljax.study import sweep
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.study.trials import make_heads
-from alljax.training.feature_extraction import feature_blocks, image_reader
+from alljax.training.feature_extraction import image_reader
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.head_training import compile_key
 from alljax.training.loop import FoldLoader
@@ -38,11 +38,10 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
     for name, division in experiment.divisions.items():
         print(f"  {name}: {len(division.folds)} × {len(division.folds[0].train):,} / {len(division.folds[0].test):,}")
     total, batches = 0.0, len(experiment.labels) / experiment.config.features.batch_size
-    for networks in experiment.extractor.missing().values() if jobs else ():
-        images = image_reader(experiment.dataset, networks[0])
-        seconds = batches * _seconds_per_block(feature_blocks(networks, images, experiment.config))
-        shapes = (f"{network.stage} {network.pool}, {network.feature_count:,} per image" for network in networks)
-        print(f"\nfeatures of {networks[0].backbone.name} ({'; '.join(shapes)}): about {duration(seconds)}")
+    for sources in experiment.extractor.missing().values() if jobs else ():
+        seconds = batches * _seconds_per_block(experiment.extractor.blocks(sources))
+        counts = " and ".join(f"{source.feature_count:,}" for source in sources)
+        print(f"\nfeatures of {sources[0].name} ({counts} per image): about {duration(seconds)}")
         total += seconds
     print("\njobs:")
     measured: dict[Any, tuple[float, float]] = {}

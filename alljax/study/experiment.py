@@ -1,6 +1,7 @@
 """What the trials of a study share: images, subjects, folds and networks."""
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from alljax.study import inner_folds, results, sweep
 from alljax.study.inner_folds import Inner
 from alljax.study.sweep import Trial
 from alljax.training import metric_writers
-from alljax.training.feature_extraction import FeatureExtractor, image_reader
+from alljax.training.feature_extraction import FeatureExtractor, Source, image_reader, open_sources
 from alljax.training.fine_tuning import group_parameters
 from alljax.training.network import Network, check_names, open_networks
 from alljax.training.sharding import make_mesh
@@ -53,7 +54,8 @@ class Experiment:
     inspection: Inspection
     subjects: tuple[str, ...]  # of each record, after merging aliases
     labels: np.ndarray  # int32 (N,)
-    networks: dict[str, Network]  # the backbone of each trial with its weights, by the trial's name
+    networks: dict[str, Network]  # the backbone of each trial that has one, with its weights, by the trial's name
+    sources: dict[str, tuple[Source, ...]]  # of the features of each frozen trial, by the trial's name
     divisions: dict[str, Division]  # by `Trial.split`
     inner_folds: dict[str, Inner]  # by `Trial.split`, of frozen trials
     extractor: FeatureExtractor = field(repr=False)
@@ -83,8 +85,11 @@ class Experiment:
         return self._images[network.preprocessing]
 
     def features(self, trial: Trial) -> Any:
-        """Returns the features of a frozen trial, see `FeatureExtractor.load_for_training`."""
-        return self.extractor.load_for_training(self.networks[trial.name], trial.config)
+        """Returns the features of a frozen trial, see `FeatureExtractor`; those that NumPy uses stay in a file."""
+        sources, config = self.sources[trial.name], trial.config
+        if config.features.select or not sweep.has_epochs(config):
+            return self.extractor.load(*sources)
+        return self.extractor.load_for_training(config, *sources)
 
     def fingerprints(self) -> dict[str, str]:
         """Returns the SHA-256 of the images with their labels, of the folds and of the weights, by name."""
@@ -139,8 +144,8 @@ def open_experiment(
     """
     dataset, skipped = check_inputs(config, trials, problems or Problems(), download)
     present = [trial for trial in trials if trial.name not in skipped]
-    opened = open_networks(trial.config for trial in present)
-    networks = {trial.name: network for trial, network in zip(present, opened, strict=True)}
+    named = {trial.name: trial.config for trial in present if sweep.has_backbone(trial.config)}
+    networks = dict(zip(named, open_networks(named.values()), strict=True))
     for trial in present:
         if trial.config.train.mode == "finetune":
             make_mesh(trial.config)
@@ -160,16 +165,25 @@ def open_experiment(
         split: inner_folds.divide(divisions[split].folds, labels, subjects, of_split)
         for split, of_split in {trial.split: trial.config for trial in frozen}.items()
     }
+    for trial in frozen:
+        if trial.config.classifier.name == "svm" and not all(inner[trial.split]):
+            raise ConfigError(
+                f"{trial.name}: classifier.name=svm has no probabilities, because a fold has no inner folds to "
+                "calibrate it: a class has one training subject; use another classifier or split"
+            )
     notes += [inner_folds.note(parts, config) for parts in inner.values()]
-    known = dict.fromkeys(network.weights.source for network in opened if network.weights.source)
+    known = dict.fromkeys(network.weights.source for network in networks.values() if network.weights.source)
     notes += [source.seen(dataset.name, Path(config.data.source).name) for source in known]
     notes = [note for note in notes if note]
     for note in notes:
         logging.info(note)
     dataset = replace(dataset, notes=(*dataset.notes, *notes))
-    used = [networks[trial.name] for trial in frozen if trial.name in networks]
-    extractor = FeatureExtractor(config, dataset, inspection.digests, used)
-    return Experiment(config, dataset, inspection, subjects, labels, networks, divisions, inner, extractor, skipped)
+    used = [trial for trial in frozen if trial.name not in skipped]
+    sources = {trial.name: open_sources(trial.config, networks.get(trial.name)) for trial in used}
+    extractor = FeatureExtractor(config, dataset, inspection.digests, itertools.chain.from_iterable(sources.values()))
+    return Experiment(
+        config, dataset, inspection, subjects, labels, networks, sources, divisions, inner, extractor, skipped
+    )
 
 
 def check_inputs(
@@ -201,7 +215,7 @@ def check_inputs(
                 splits.make_splits(dataset, subjects, (), split)
     skip, skipped = config.study.missing_weights == "skip", dict[str, str]()
     download = download and not skip and not problems.errors
-    for trial in trials:
+    for trial in (trial for trial in trials if sweep.has_backbone(trial.config)):
         weights, backbone = trial.config.weights, trial.config.model.backbone
         with problems.collect():
             try:
@@ -231,6 +245,8 @@ def _divide(
             f"protocol {config.split.protocol!r} leaks: training images have {counts} of the "
             f"{leaks['test_images']:,} test images"
         )
+    if selects := sweep.selects_on_test(config):
+        logging.info("features.select_scope=all leaks: the selection of features is fitted to the test images, too")
     areas = inspection.areas if inspection.black else None
     rules = baselines.fit(labels, areas, inspection.colors, subjects, folds, len(dataset.classes))
     protocol = {
@@ -239,7 +255,8 @@ def _divide(
         "repeats": config.split.repeats,
         "seed": config.seed,
         "fingerprint": splits.fingerprint(folds, dataset.records),
-        "leaky": config.split.protocol in LEAKY,
+        "leaky": config.split.protocol in LEAKY or selects,
+        "selection_leaks": selects,
         "training_images": [len(fold.train) for fold in folds],
         "test_images": [len(fold.test) for fold in folds],
     }

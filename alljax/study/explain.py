@@ -9,17 +9,19 @@ import jax
 import numpy as np
 from absl import logging
 from PIL import Image
+from scipy.special import logit
 from scipy.stats import spearmanr
 
 from alljax import files, progress
-from alljax.data.dataset import Dataset
+from alljax.data.dataset import Dataset, Record
 from alljax.data.inspection import inspect
+from alljax.data.perturbation import occlude
 from alljax.data.readers import open_unlabeled
 from alljax.errors import ConfigError, DataError, UserError, first_few, plural, unknown_name
 from alljax.evaluation import feature_space
-from alljax.study import results, sweep, workdir
+from alljax.study import results, workdir
 from alljax.study.ensemble import CombinedEnsemble, Ensemble, Member, open_ensemble
-from alljax.training.attribution import Explainer
+from alljax.training.attribution import GRID, Explainer, occlusion_map
 from alljax.training.feature_extraction import FeatureExtractor, image_reader
 
 if TYPE_CHECKING:
@@ -89,13 +91,11 @@ def explain(folder: Path, trial: str, weights: str, images: Sequence[Path], clas
         raise ConfigError(f"{ensemble.trial} combines trials; explain one of its members with --trial=NAME: {names}")
     if class_name and class_name not in study.classes:
         raise ConfigError(unknown_name("class", class_name, study.classes))
-    if not sweep.has_epochs(config):
-        raise ConfigError(f"{ensemble.trial}: only heads and networks can be explained; choose another --trial")
     dataset, inspection = inspect(open_unlabeled(images, config.data.synthetic, config.data.name_pattern), "skip")
     for note in dataset.notes:
         logging.info(note)
-    explainer = Explainer(ensemble.network, config, len(study.classes))
-    reader, blocks = image_reader(dataset, ensemble.network), [*ensemble.predict(dataset)]
+    explainer = _open_explainer(ensemble)
+    reader, blocks = image_reader(dataset, ensemble.sources[0]), [*ensemble.predict(dataset)]
     probabilities = np.concatenate([block.probabilities.mean(0) for block in blocks])
     labels = probabilities.argmax(1)
     if class_name:
@@ -104,7 +104,11 @@ def explain(folder: Path, trial: str, weights: str, images: Sequence[Path], clas
     with progress.bar("explain", len(dataset.records), "images") as update:
         for number, record in enumerate(dataset.records):
             pixels = reader.take(np.array([number], np.int32), np.array([True]))[0]
-            maps, correlations = _explain_image(explainer, ensemble.members, pixels, number, labels[number])
+            if explainer:
+                maps, correlations = _explain_image(explainer, ensemble.members, pixels, number, labels[number])
+            else:
+                occlusion = _occlude(ensemble, dataset, record)[labels[number]]
+                maps, correlations = {"occlusion": _interpolate(occlusion, pixels)}, []
             explained.append(ExplainedImage(record.path, pixels, labels[number], probabilities[number], maps))
             rows += [row | {"path": record.path} for row in correlations]
             update(1)
@@ -117,13 +121,38 @@ def explain(folder: Path, trial: str, weights: str, images: Sequence[Path], clas
     table["in_training"] = pandas.Series(inspection.pixels).isin(study.training_images["pixels"])
     by_class = table.groupby("explained")[list(explained[0].shares)]
     summary = by_class.mean().assign(images=by_class.size()).reset_index()
-    tables = {"images": table, "classes": summary, "random_parameters": pandas.DataFrame(rows)}
-    found = Explanation(study.class_names, dataset, explained, tables, _findings(table, tables["random_parameters"]))
+    tables = {"images": table, "classes": summary}
+    if explainer:
+        tables["random_parameters"] = pandas.DataFrame(rows)
+    found = Explanation(study.class_names, dataset, explained, tables, _findings(tables))
     try:
         _compare(found, ensemble, np.concatenate([block.features for block in blocks]), inspection.pixels)
     except UserError as error:
         found.findings.append(f"not compared with the training images: {error}")
     return found
+
+
+def _open_explainer(ensemble: Ensemble) -> Explainer | None:
+    """Returns what explains heads on the features of a backbone or networks; None for other classifiers."""
+    heads = all(member.selection is None and not member.estimators for member in ensemble.members)
+    if not heads or not ensemble.network or len(ensemble.sources) > 1:
+        return None
+    return Explainer(ensemble.network, ensemble.config, len(ensemble.study.classes))
+
+
+def _occlude(ensemble: Ensemble, dataset: Dataset, record: Record) -> np.ndarray:
+    """Returns the occlusion maps (C, GRID, GRID) of an image, see `Explainer.attribute`, from predictions only."""
+    blocks = ensemble.predict(occlude(dataset, record, GRID))
+    probabilities = np.concatenate([block.probabilities for block in blocks], axis=1)
+    smallest = np.finfo(np.float32).eps
+    whole, *occluded = logit(probabilities.clip(smallest, 1 - smallest)).mean(0)
+    return occlusion_map(whole - np.reshape(occluded, (GRID - 1, GRID - 1, -1)))
+
+
+def _interpolate(values: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Returns a map at the size of an image, 0 where nothing supports the class."""
+    positive = Image.fromarray(np.where(values > NEGLIGIBLE * np.abs(values).max(), values, 0).astype(np.float32))
+    return np.asarray(positive.resize(pixels.shape[:2], Image.Resampling.BILINEAR))
 
 
 def _explain_image(
@@ -132,7 +161,7 @@ def _explain_image(
     """Returns `ExplainedImage.maps` and, of the first images, rank correlations with maps of random parameters."""
     found, others = [explainer.attribute(one.backbone, one.heads, pixels) for one in members], {}
     if number < CHECKED:
-        backbone, heads, *_ = members[0]
+        backbone, heads = members[0].backbone, members[0].heads
         keys = jax.random.split(jax.random.key(number), len(jax.tree.leaves(heads)[0]))
         random_backbone, random_heads = explainer.random_parameters(keys)
         others["head"] = explainer.attribute(backbone, random_heads, pixels)
@@ -140,8 +169,7 @@ def _explain_image(
     maps, correlations = {}, []
     for method, name in METHODS.items():
         mean = np.mean([getattr(of_member, method)[label] for of_member in found], axis=0)
-        positive = Image.fromarray(np.where(mean > NEGLIGIBLE * np.abs(mean).max(), mean, 0).astype(np.float32))
-        maps[method] = np.asarray(positive.resize(pixels.shape[:2], Image.Resampling.BILINEAR))
+        maps[method] = _interpolate(mean, pixels)
         for part, other in others.items():
             two = [getattr(each, method)[label].ravel() for each in (found[0], other)]
             correlation = spearmanr(*two).statistic if all(map(np.ptp, two)) else np.nan
@@ -149,16 +177,20 @@ def _explain_image(
     return maps, correlations
 
 
-def _findings(table: "DataFrame", checks: "DataFrame") -> list[str]:
+def _findings(tables: "dict[str, DataFrame]") -> list[str]:
     """Returns what the maps show, and whether they pass the check of Adebayo et al. (2018, arXiv 1810.03292)."""
-    known, findings = table[table["cell_area"].notna()], []
+    table, findings = tables["images"], []
+    known = table[table["cell_area"].notna()]
     if len(known):
-        shares = ", ".join(f"{known[f'{method}_inside'].mean():.0%} of {name}" for method, name in METHODS.items())
+        inside = {f"{method}_inside": name for method, name in METHODS.items()}
+        shares = ", ".join(f"{known[key].mean():.0%} of {name}" for key, name in inside.items() if key in known)
         findings.append(f"inside the cell, on average {known['cell_area'].mean():.0%} of the pixels: {shares}")
     if len(known) < len(table):
         count = plural(len(table) - len(known), "image")
         findings.append(f"{count} without a black background: no share inside the cell")
-    for method, of_method in checks.groupby("method", sort=False):
+    if "random_parameters" not in tables:
+        return [*findings, "occlusion only: not a backbone with a head, so no Grad-CAM and no check of the maps"]
+    for method, of_method in tables["random_parameters"].groupby("method", sort=False):
         # Random heads often change the sign of a map only.
         means = of_method["rank_correlation"].abs().groupby(of_method["random"], sort=False).mean()
         verdict = "the maps depend on what was trained" if means.max() < UNRELATED else "do not trust these maps"
@@ -171,15 +203,15 @@ def _compare(found: Explanation, ensemble: Ensemble, queries: np.ndarray, pixels
     """Adds the nearest training images (none is the image itself), a map of the features and the subject probe."""
     import pandas
 
-    study, config, network = ensemble.study, ensemble.config, ensemble.network
-    if not ensemble.frozen:  # stored under the hash of the parameters
+    study, config, sources, network = ensemble.study, ensemble.config, ensemble.sources, ensemble.network
+    if network and not ensemble.frozen:  # stored under the hash of the parameters
         sha256 = files.sha256(workdir.trial_folder(study.folder, ensemble.trial) / workdir.PARAMETERS)
         weights = replace(network.weights, sha256=sha256)
-        network = replace(network, weights=weights, load=lambda: ensemble.members[0].backbone)
+        sources = (replace(network, weights=weights, load=lambda: ensemble.members[0].backbone),)
     dataset, inspection = inspect(results.open_records(config), config.data.on_error)
     if inspection.pixels != tuple(study.images["pixels"]):
         raise DataError(f"{config.data.source} has other images than those of the study")
-    stored = FeatureExtractor(config, dataset, inspection.digests).load(network)
+    stored = FeatureExtractor(config, dataset, inspection.digests).load(*sources)
     trained, training = study.training_images.index.to_numpy(), study.training_images.reset_index(drop=True)
     features = np.asarray(stored[trained])
     same = np.array(pixels)[:, None] == training["pixels"].to_numpy(str)

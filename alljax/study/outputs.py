@@ -65,26 +65,27 @@ def write_trial(
 
     The weights of a combined trial are those of its first member.
     """
-    networks = [experiment.networks[name] for name in trial.members or (trial.name,)]
-    here, network = workdir.trial_folder(folder, trial.name), networks[0]
+    here, first = workdir.trial_folder(folder, trial.name), (*trial.members, trial.name)[0]
+    network = experiment.networks.get(first)
     workdir.begin_trial(here)
     tables, stored = _tables(trial, experiment, outcome), trial.config.study.checkpoints and not trial.members
     written = _write_checkpoint(here, trial, experiment, outcome) if stored else []
     for name, table in tables.items():
         workdir.write_csv(here / name, table)
-    masked = any(one.preprocessing.cell == "masked" for one in networks)
-    inputs = {"weights": network.describe(), "split": trial.split, "masked": masked, "seconds": outcome.seconds}
+    inputs = {"weights": network.describe() if network else None, "split": trial.split, "seconds": outcome.seconds}
+    inputs["masked"] = trial.config.preprocessing.cell == "masked"
     inputs["parameters"] = _parameter_count(network, outcome)
     result = _summarize(trial, experiment, outcome) | inputs | dict(about or {})
     workdir.write_json(here / "metrics.json", result)
     workdir.record(here, ["metrics.json", *tables, *written])
 
 
-def _parameter_count(network: Network, outcome: Outcome) -> int:
+def _parameter_count(network: Network | None, outcome: Outcome) -> int:
     """Returns the number of parameters of the backbone up to its stage, and of a head in JAX."""
     trained = flatten_dict(outcome.folds[0].params, sep="/")
     other = "params/backbone/", "batch_stats/"  # of fine-tuned networks
-    return network.parameter_count + sum(leaf[0].size for name, leaf in trained.items() if not name.startswith(other))
+    of_backbone = network.parameter_count if network else 0
+    return of_backbone + sum(leaf[0].size for name, leaf in trained.items() if not name.startswith(other))
 
 
 def _write_checkpoint(folder: Path, trial: Trial, experiment: Experiment, outcome: Outcome) -> list[str]:
@@ -92,8 +93,10 @@ def _write_checkpoint(folder: Path, trial: Trial, experiment: Experiment, outcom
     arrays = {}
     if params := {str(fold): run.params for fold, run in enumerate(outcome.folds) if run.params}:
         arrays[workdir.PARAMETERS] = params
+    if trial.config.features.select and trial.config.train.mode == "frozen":
+        arrays[workdir.SELECTIONS] = {str(fold): run.selection.arrays for fold, run in enumerate(outcome.folds)}
     if trial.config.train.mode == "frozen":
-        features = experiment.extractor.load(experiment.networks[trial.name])
+        features = experiment.extractor.load(*experiment.sources[trial.name])
         rows = np.unique(np.concatenate([fold.train for fold in experiment.folds(trial)]))
         arrays[workdir.TRAINING_FEATURES] = novelty.training_features(features, np.array(experiment.subjects), rows)
     for name, content in arrays.items():

@@ -20,10 +20,10 @@ from alljax.evaluation import novelty
 from alljax.evaluation.calibration import scale
 from alljax.evaluation.intervals import HeldOut
 from alljax.evaluation.subjects import by_subject
-from alljax.study import workdir
+from alljax.study import sweep, workdir
 from alljax.study.ensemble import Ensemble, open_ensemble
 from alljax.study.experiment import open_images
-from alljax.training.feature_extraction import FeatureExtractor
+from alljax.training.feature_extraction import FeatureExtractor, open_sources
 from alljax.training.network import open_networks
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _unfinished(out: Path, models: Sequence[Ensemble], source: Dataset) -> tuple
     key = [record.path for record in source.records]
     for model in models:
         trial = workdir.trial_folder(model.study.folder, model.trial)  # with the hashes of its parameters
-        key += [files.sha256(trial / workdir.CHECKSUMS), model.network.weights.sha256]
+        key.append(files.sha256(trial / workdir.CHECKSUMS))
     name = f".{out.name}.{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.part"
     if others := [path for path in out.parent.glob(f".{out.name}.*.part") if path.name != name]:
         raise WorkdirError(
@@ -177,9 +177,10 @@ def _summarize(out: Path, classes: Sequence[str]) -> tuple[list[str], int]:
 
 def write_features(config: ConfigDict, out: Path) -> tuple[Dataset, int]:
     """Writes ``features`` float32 (N, D), ``paths``, ``labels`` and ``subjects`` (N,) to an .npz; returns images, D."""
-    (network,) = open_networks([config])
+    networks = open_networks([config] if sweep.has_backbone(config) else [])
     dataset, inspected = open_images(config)
-    features = FeatureExtractor(config, dataset, inspected.digests).load(network)
+    sources = open_sources(config, networks[0] if networks else None)
+    features = FeatureExtractor(config, dataset, inspected.digests).load(*sources)
     arrays: dict[str, Any] = {
         "features": features,
         "paths": np.array([record.path for record in dataset.records]),

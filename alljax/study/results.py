@@ -213,7 +213,7 @@ def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:
 def _weight_files(given: identity.Settings, found: Mapping[str, Any]) -> set[tuple[Path, str]]:
     """Returns the file that ``weights.path`` names, else the one that was used, and the SHA-256 of the one used."""
     now = {name: Path(given[name]["weights.path"]).expanduser() for name in found}
-    used = {name: result["weights"] for name, result in found.items() if result["weights"]["path"]}
+    used = {name: of["weights"] for name, of in found.items() if of["weights"] and of["weights"]["path"]}
     return {(Path(of["path"]) if now[name].is_dir() else now[name], of["sha256"]) for name, of in used.items()}
 
 

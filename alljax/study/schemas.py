@@ -34,7 +34,7 @@ DATASET = {
 }  # fmt: skip
 WEIGHTS = {"backbone": str, "name": str, "path": str, "sha256": str, "preprocessing": dict}
 RESULT = RULE | {
-    "std": {ANY: NUMBER | None}, "interval_unit": str, "weights": WEIGHTS, "split": str, "seconds": NUMBER,
+    "std": {ANY: NUMBER | None}, "interval_unit": str, "weights": (WEIGHTS,), "split": str, "seconds": NUMBER,
     "size_improvement": {ANY: {"value": NUMBER, "interval": [NUMBER, NUMBER]}},
     "tuned_on": str, "temperature": NUMBER | None, "fold_temperatures": [NUMBER],
     "operating_points": [{"target": str, "value": NUMBER, "threshold": NUMBER, "thresholds": [NUMBER]}],
@@ -73,8 +73,12 @@ def check(value: Any, schema: Any, path: Path, key: str = "content") -> None:
     """Raises `WorkdirError` where the JSON of a file lacks a key that alljax reads, or has a value of another type.
 
     A schema is a type, a function that returns what is wrong, a list of the schema of all entries (or of the entries of
-    a pair), or a dictionary from keys to schemas; other keys are allowed.
+    a pair), a dictionary from keys to schemas, where other keys are allowed, or a tuple of a schema that may be null.
     """
+    if isinstance(schema, tuple):
+        if value is None:
+            return
+        (schema,) = schema
     if problem := _problem(value, schema):
         raise WorkdirError(f"{path}: {key} {problem}; the file is damaged, or of another program or version of alljax")
     if isinstance(schema, list):

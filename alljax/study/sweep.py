@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from alljax import config as configs
 from alljax.errors import ConfigError, first_few
+from alljax.settings import HEADS
 from alljax.study import designs, schemas
-from alljax.training import classifiers
 
 UNSET = {"study.sweep": (), "study.design": "", "study.combine": ()}
 """Settings of a study that its trials do not have."""
@@ -64,9 +64,19 @@ class Job:
         return int(self.config.train.epochs * self.config.study.seeds)
 
 
+def selects_on_test(config: ConfigDict) -> bool:
+    """Returns whether a selection is fitted to tested images, too: a leak, like that of a leaky split."""
+    return bool(config.features.select) and config.features.select_scope == "all"
+
+
 def has_epochs(config: ConfigDict) -> bool:
     """Returns whether a trial trains heads or networks, in epochs, not estimators of scikit-learn."""
-    return config.train.mode != "frozen" or config.classifier.name not in classifiers.NAMES
+    return config.train.mode != "frozen" or config.classifier.name in HEADS
+
+
+def has_backbone(config: ConfigDict) -> bool:
+    """Returns whether a trial uses a backbone, and its weights."""
+    return config.train.mode != "frozen" or "backbone" in config.features.extractor
 
 
 def expand(config: ConfigDict) -> list[Trial]:
@@ -80,6 +90,8 @@ def expand(config: ConfigDict) -> list[Trial]:
         if resolved.weights.name == "random" and "weights=random" not in name:
             name += "-weights=random"  # in every table
         of_split = {key: value for key, value in changes.items() if key.startswith("split.")}
+        if selects_on_test(resolved):
+            of_split["features.select_scope"] = "all"
         if name in trials:
             raise ConfigError(f"study.sweep gives two trials the name {name!r}; list each value once")
         trials[name] = Trial(name, resolved, _name({"split.protocol": resolved.split.protocol}, of_split))
@@ -142,9 +154,12 @@ def _trial_name(config: ConfigDict, changes: dict[str, Any], rows: Sequence[dict
     """Returns the label, or backbone and optimizer (or classifier without epochs), and the other settings that vary."""
     label, flat = config.model.label, configs.flatten(config)
     if not label:
-        varied = {key: value for key, value in changes.items() if key != "model.label"}
         second = "train.optimizer" if has_epochs(config) else "classifier.name"
-        return _name({key: flat[key] for key in ("model.backbone", second)}, varied)
+        extractors = config.features.extractor if config.train.mode == "frozen" else ("backbone",)
+        first = "+".join(flat["model.backbone"] if name == "backbone" else name for name in extractors)
+        shown = "model.label", "model.backbone", "features.extractor"
+        varied = {key: value for key, value in changes.items() if key not in shown}
+        return _name({"": first, second: flat[second]}, varied)
     same = [row for row in rows if row["model.label"] == label]
     name = _name({"": label}, {key: changes[key] for key in changes if any(row[key] != changes[key] for row in same)})
     if problem := schemas.trial_name(name):

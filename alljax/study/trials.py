@@ -23,6 +23,7 @@ from alljax.study import inner_folds
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.training import checkpoints, distributed, pipelines
+from alljax.training.feature_extraction import sequence_of
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.head_training import FoldOutcome, HeadTrainer, make_runs, select_runs
 from alljax.training.loop import FoldLoader, train
@@ -47,7 +48,8 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
     """Yields the trials of a job, of the study in `folder`, with their outcome, or an error if a head's loss is NaN."""
     first, labels, num_classes = job.trials[0], experiment.labels, experiment.num_classes
     features: Any = experiment.features(first) if job.frozen else experiment.images(first)
-    sequence = experiment.networks[first.name].sequence
+    subjects = np.unique(experiment.subjects, return_inverse=True)[1]
+    sequence = sequence_of(job.config, experiment.sources[first.name]) if job.frozen else None
     splits, started = experiment.folds(first), time.perf_counter()
     divided = experiment.inner_folds[first.split] if job.frozen else ()
     folds, parts = inner_folds.make_rows(splits, divided, job.config, labels, num_classes)
@@ -62,9 +64,14 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         if not job.frozen:
             return _fit_networks(tuner, features, folds[number], folder / "trials" / first.name)
         fold, show_fold = [*folds, *parts][number], functools.partial(show, number)
+        selection, selected = None, features
+        if job.config.features.select:
+            selection, selected = pipelines.select(job.config, features, labels, subjects, fold)
         if not job.has_epochs:
-            return _fit_estimators(job, features, labels, fold, show_fold)
-        return _fit_heads(job, features, sequence, labels, fold, show_fold)
+            found = _fit_estimators(job, selected, labels, fold, show_fold)
+        else:
+            found = _fit_heads(job, selected, sequence, labels, fold, show_fold)
+        return [outcome._replace(selection=selection) for outcome in found]
 
     def show(number: int, epochs: int, accuracy: float) -> None:
         if number >= len(folds):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RERUN = "run the same `alljax study` command again"
 CHECKSUMS = "checksums.json"
 PARAMETERS = "checkpoint/parameters.npz"
+SELECTIONS = "checkpoint/selections.npz"
 ESTIMATORS = "checkpoint/classifiers.skops"
 TRAINING_FEATURES = "checkpoint/training_features.npz"
 STUDY_FILES = ("config.json", "environment.json", "trials.json", "images.csv", "split.csv", "metrics.json")
@@ -217,7 +218,7 @@ def read_checksums(folder: Path) -> dict[str, Any]:
     path = folder / CHECKSUMS
     entries = read_json(path, schemas.CHECKSUMS)
     listed = {*STUDY_FILES, EVALUATION, SUBJECTS, *TRIAL_FILES, HISTORY, INNER_PREDICTIONS}
-    if not {*entries} <= listed | {PARAMETERS, ESTIMATORS, TRAINING_FEATURES}:
+    if not {*entries} <= listed | {PARAMETERS, SELECTIONS, ESTIMATORS, TRAINING_FEATURES}:
         raise WorkdirError(f"{path} lists unknown files; {RERUN}")
     return dict(entries)
 

@@ -24,6 +24,13 @@ class Attribution(NamedTuple):
     occlusion: np.ndarray  # (C, GRID, GRID)
 
 
+def occlusion_map(decreases: np.ndarray) -> np.ndarray:
+    """Returns the mean (C, GRID, GRID) over the patches of each block of the decreases (GRID - 1, GRID - 1, C)."""
+    patch = np.ones((2, 2, 1), np.float32)
+    total, count = (convolve(values, patch, method="direct") for values in (decreases, np.ones_like(decreases)))
+    return np.asarray((total / count).transpose(2, 0, 1))
+
+
 class Explainer:
     """The compiled functions for one network; its parameters and the images are arguments.
 
@@ -48,9 +55,7 @@ class Explainer:
         for top in range(GRID - 1):
             occluded.append(jax.device_get(self._occlude_row(*arguments, top)))
             interrupts.check()
-        decreases, patch = log_odds - np.stack(occluded), np.ones((2, 2, 1), np.float32)
-        total, count = (convolve(values, patch, method="direct") for values in (decreases, np.ones_like(decreases)))
-        return Attribution(grad_cam, (total / count).transpose(2, 0, 1))
+        return Attribution(grad_cam, occlusion_map(log_odds - np.stack(occluded)))
 
     @partial(jax.jit, static_argnums=0)
     def random_parameters(self, keys: jax.Array) -> tuple[Any, Any]:

@@ -25,53 +25,74 @@ from alljax.data.images import READING_VERSION
 from alljax.data.inspection import read_ahead
 from alljax.data.loader import ImageBatch, ImageReader, Sampler, device_memory, load_batches
 from alljax.errors import ConfigError, WorkdirError
+from alljax.features.extractors import SIZE, Extractor
 from alljax.models.head import POOLINGS
 from alljax.training import distributed
 from alljax.training.network import Network
 
+Source = Network | Extractor
+"""Where features come from."""
+
 _Result = TypeVar("_Result")
 
 
-def image_reader(dataset: Dataset, network: Network) -> ImageReader:
+def open_sources(config: ConfigDict, network: Network | None) -> tuple[Source, ...]:
+    """Returns the sources whose features, side by side, are those of a frozen trial; a backbone is the `network`."""
+    names = config.features.extractor
+    return tuple(network if name == "backbone" and network else Extractor.of(name, config) for name in names)
+
+
+def sequence_of(config: ConfigDict, sources: Sequence[Source]) -> tuple[int, int] | None:
+    """Returns the steps and the values per step of the features of a trial; None where they are no sequence."""
+    return sources[0].sequence if len(sources) == 1 and not config.features.select else None
+
+
+def image_reader(dataset: Dataset, source: Source) -> ImageReader:
     """Returns the images of a data set at the size of a network."""
-    settings = network.preprocessing
+    if isinstance(source, Extractor):
+        return ImageReader(dataset, SIZE, masked=source.masked)
+    settings = source.preprocessing
     masked = settings.cell == "masked"
     return ImageReader(dataset, settings.image_size, settings.interpolation, settings.antialias, masked)
 
 
 class FeatureExtractor:
-    """Features of networks, computed at their first use; those that differ in stage or pooling share one pass."""
+    """Features of images, computed at their first use; networks that differ in stage or pooling share one pass."""
 
     def __init__(
-        self, config: ConfigDict, dataset: Dataset, digests: tuple[str, ...], networks: Iterable[Network] = ()
+        self, config: ConfigDict, dataset: Dataset, digests: tuple[str, ...], sources: Iterable[Source] = ()
     ) -> None:
-        """Computes nothing yet; `digests` are the SHA-256 of the images, and `networks` those that will be used."""
+        """Computes nothing yet; `digests` are the SHA-256 of the images, and `sources` those that will be used."""
         self._config, self._dataset, self._digests = config, dataset, digests
-        self._networks = dict.fromkeys(networks)  # a set in a certain order
-        self._loaded: dict[Network, np.ndarray] = {}
+        self._sources = dict.fromkeys(sources)  # a set in a certain order
+        self._loaded: dict[tuple[Source, ...], np.ndarray] = {}
         self._on_device: tuple[np.ndarray | None, Any] = None, None
 
-    def load(self, network: Network) -> np.ndarray:
-        """Returns float32 (N, D), memory-mapped; `ConfigError` if they cannot be stored.
+    def load(self, *sources: Source) -> np.ndarray:
+        """Returns float32 (N, D), memory-mapped if they have one source; `ConfigError` if they cannot be stored.
 
         Several processes must request the same features in the same order: each computes a part of them.
         """
-        self._networks[network] = None
-        if network not in self._loaded:
-            if mismatch := network.mismatch():
-                logging.info(f"{network.backbone.name}: its weights expect another preprocessing: {mismatch}")
-            features = self._stored(network)
-            if features is not None:
-                logging.info(f"features {network.backbone.name} are stored")
-            self._loaded[network] = self._compute(network) if features is None else features
-        return self._loaded[network]
+        if sources not in self._loaded:
+            found = [self._load(source) for source in sources]
+            self._loaded[sources] = found[0] if len(found) == 1 else np.concatenate(found, axis=1)
+        return self._loaded[sources]
 
-    def load_for_training(self, network: Network, config: ConfigDict) -> Any:
+    def _load(self, source: Source) -> np.ndarray:
+        self._sources[source] = None
+        if isinstance(source, Network) and (mismatch := source.mismatch()):
+            logging.info(f"{source.name}: its weights expect another preprocessing: {mismatch}")
+        features = self._stored(source)
+        if features is not None:
+            logging.info(f"features {source.name} are stored")
+        return self._compute(source) if features is None else features
+
+    def load_for_training(self, config: ConfigDict, *sources: Source) -> Any:
         """Returns features as `load`: a JAX array on the device, or a NumPy array that is read block by block.
 
         ``features.memory=auto`` chooses the device where they fill at most a quarter of its free memory.
         """
-        features, memory = self.load(network), config.features.memory
+        features, memory = self.load(*sources), config.features.memory
         if memory == "disk":
             return features
         if self._on_device[0] is features:
@@ -85,54 +106,63 @@ class FeatureExtractor:
         self._on_device = features, jax.device_put(features)
         return self._on_device[1]
 
-    def missing(self) -> dict[Network, list[Network]]:
-        """Returns the passes that are still needed (see `_pass_of`), each with the networks that share it."""
-        passes: dict[Network, list[Network]] = {}
-        for network in self._networks:
-            if distributed.any_process(not cache.exists(self._path(network))):
-                passes.setdefault(_pass_of(network), []).append(network)
+    def missing(self) -> dict[Source, list[Source]]:
+        """Returns the passes that are still needed (see `_pass_of`), each with the sources that share it."""
+        passes: dict[Source, list[Source]] = {}
+        for source in self._sources:
+            if distributed.any_process(not cache.exists(self._path(source))):
+                passes.setdefault(_pass_of(source), []).append(source)
         return passes
 
-    def _path(self, network: Network) -> Path:
-        names = [network.backbone.name, network.stage, network.pool, feature_key(network, self._digests)]
+    def _path(self, source: Source) -> Path:
+        if isinstance(source, Network):
+            names = [source.name, source.stage, source.pool, feature_key(source, self._digests)]
+        else:
+            names = [source.name, source.key(self._digests)]
         return files.cache_dir() / "features" / f"{'-'.join(filter(None, names))}.npy"
 
-    def _stored(self, network: Network) -> np.ndarray | None:
+    def _stored(self, source: Source) -> np.ndarray | None:
         """Returns stored features, memory-mapped; None if they are missing or damaged in the cache of any process."""
-        file = cache.open_intact(self._path(network))
+        file = cache.open_intact(self._path(source))
         if distributed.any_process(file is None) or file is None:
             return None
         with file:
             return np.load(file.name, mmap_mode="r")
 
-    def _compute(self, network: Network) -> np.ndarray:
-        """Computes and stores the features of a network and of all others that share its pass."""
-        path = self._path(_pass_of(network)).with_suffix(".lock")
+    def _compute(self, source: Source) -> np.ndarray:
+        """Computes and stores the features of a source and of all others that share its pass."""
+        path = self._path(_pass_of(source)).with_suffix(".lock")
         try:
             # A lock could make processes of one study on one host wait for each other forever.
             with files.file_lock(path) if jax.process_count() == 1 else contextlib.nullcontext():
                 # None: another study has computed them in the meantime.
-                if networks := self.missing().get(_pass_of(network)):
-                    self._store(networks)
+                if sources := self.missing().get(_pass_of(source)):
+                    self._store(sources)
         except WorkdirError as error:
             advice = "ALLJAX_CACHE_DIR sets the folder, model.pool=average makes features small"
             raise ConfigError(f"{error}; {advice}") from error
-        if (features := self._stored(network)) is None:
-            raise ConfigError(f"{self._path(network)} was removed or damaged after it was written; start again")
+        if (features := self._stored(source)) is None:
+            raise ConfigError(f"{self._path(source)} was removed or damaged after it was written; start again")
         return features
 
-    def _store(self, networks: Sequence[Network]) -> None:
+    def blocks(self, sources: Sequence[Source]) -> Generator[list[np.ndarray], None, None]:
+        """Yields the features (b, D) of each source of one pass, of b images at a time."""
+        first, networks = sources[0], [source for source in sources if isinstance(source, Network)]
+        if isinstance(first, Network):
+            return feature_blocks(networks, image_reader(self._dataset, first), self._config)
+        return ([block] for block in first.blocks(self._dataset, self._config.features.batch_size))
+
+    def _store(self, sources: Sequence[Source]) -> None:
         """Computes and stores features block by block: they need never be in memory at once."""
-        paths = [self._path(network) for network in networks]
-        shapes = [(len(self._digests), network.feature_count) for network in networks]
+        paths = [self._path(source) for source in sources]
+        shapes = [(len(self._digests), source.feature_count) for source in sources]
         cache.make_room(sum(4 * math.prod(shape) for shape in shapes))
         with contextlib.ExitStack() as stack:
             opened = [stack.enter_context(cache.write(path)) for path in paths]
             for file, shape in zip(opened, shapes, strict=True):
                 np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-            blocks = feature_blocks(networks, image_reader(self._dataset, networks[0]), self._config)
-            update = stack.enter_context(progress.bar(f"features {networks[0].backbone.name}", shapes[0][0], "images"))
-            for block in stack.enter_context(contextlib.closing(blocks)):
+            update = stack.enter_context(progress.bar(f"features {sources[0].name}", shapes[0][0], "images"))
+            for block in stack.enter_context(contextlib.closing(self.blocks(sources))):
                 for file, features in zip(opened, block, strict=True):
                     file.write(np.ascontiguousarray(features, "<f4").tobytes())
                 update(len(block[0]))
@@ -228,6 +258,6 @@ def local_sharding(*axes: str) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*axes))
 
 
-def _pass_of(network: Network) -> Network:
-    """Returns what networks that share a pass through a backbone have in common."""
-    return dataclasses.replace(network, stage="", pool="")
+def _pass_of(source: Source) -> Source:
+    """Returns what networks that share a pass through a backbone have in common; other sources share none."""
+    return dataclasses.replace(source, stage="", pool="") if isinstance(source, Network) else source

@@ -39,6 +39,11 @@ class Network:
     load: Callable[[], Any] = field(repr=False, compare=False)  # returns `variables`
 
     @property
+    def name(self) -> str:
+        """The name of the backbone."""
+        return self.backbone.name
+
+    @property
     def variables(self) -> Any:
         """``{"params": …, "batch_stats": …}``, float32, for the size of the images; read on first use."""
         return self.backbone.module.resize(self.load(), self.preprocessing.image_size, self.layout)

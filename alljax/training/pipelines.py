@@ -1,15 +1,37 @@
-"""What a frozen trial fits to the training rows of a fold besides heads: estimators of scikit-learn."""
+"""What a frozen trial fits to the training rows of a fold besides heads: a selection, estimators of scikit-learn."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from alljax import interrupts
 from alljax.data.splits import Fold
+from alljax.features import selection
+from alljax.features.selection import Selection
 from alljax.training import classifiers
 from alljax.training.head_training import FoldOutcome
 from alljax.training.sampling import FoldRows
+
+
+def select(
+    config: ConfigDict, features: np.ndarray, labels: np.ndarray, subjects: np.ndarray, fold: FoldRows
+) -> tuple[Selection, np.ndarray]:
+    """Returns the selection fitted to a fold, and the selected features (N, d) of its rows; other rows are 0.
+
+    From all features (N, D), and labels and subjects (N,), int. With ``features.select_scope=all``, a leak, the
+    selection is fitted to the test rows, too.
+    """
+    train = np.sort(fold.train[: fold.train_count])
+    others = fold.test[: fold.test_count], fold.validation[: fold.validation_count]
+    rows = np.unique(np.concatenate([train, *others]))
+    used = rows if config.features.select_scope == "all" else train
+    fitted = selection.fit(features[used], labels[used], subjects[used], config.features, config.seed)
+    of_rows = fitted.transform(features[rows])
+    selected = np.zeros((len(features), of_rows.shape[1]), np.float32)
+    selected[rows] = of_rows
+    return fitted, selected
 
 
 def fit_estimators(
@@ -22,7 +44,7 @@ def fit_estimators(
     train, test = fold.train[: fold.train_count], fold.test[: fold.test_count]
     known, tested = features[train], features[test]
     different = seeds if config.classifier.name == "random_forest" else 1
-    fitted, scores = [], []
+    fitted, scores = list[Any](), []
     for seed in range(config.seed, config.seed + different):
         fitted.append(classifiers.fit(config, known, labels[train], seed))
         scores.append(classifiers.scores(fitted[-1], tested))

@@ -1,16 +1,25 @@
-"""Trials whose classifier has no epochs, from the study to the prediction."""
+"""Pipelines of features, selection and classifier, from the study to the prediction."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas
+import pytest
 from ml_collections import ConfigDict
 
+from alljax import config as configs
+from alljax.errors import ConfigError
+from alljax.report import findings
 from alljax.report.report import write_report
-from alljax.study import results
+from alljax.study import explain, results, sweep
+from alljax.study import trials as trials_module
 from alljax.study.ensemble import open_ensemble
+from alljax.study.experiment import Experiment, open_experiment
 from alljax.study.run import run_study
+from alljax.study.trials import train_job
+from alljax.training import classifiers
 
 Make = Callable[..., ConfigDict]
 
@@ -40,6 +49,79 @@ def test_estimators_have_no_epochs(toy_config: Make, tmp_path: Path) -> None:
         assert not len(study.history(trial))
         assert study.metrics["trials"][trial]["tuned_on"].startswith("inner folds")
         predicted_as_stored(tmp_path, config, trial)
-    page = write_report(tmp_path).read_text()
-    assert 'id="training"' not in page
-    assert 'id="all-results"' in page
+
+
+def test_what_is_fitted_does_not_depend_on_test_rows(
+    toy_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the test rows of the features set to NaN everything is bit-identical, inner folds, too."""
+    steps = ("standardize", "anova"), ("correlation",), ("pca",), ("random",), ("salp_swarm",)
+    rows = *((select, "logistic") for select in steps), (("anova",), "mlp"), ((), "mlp")
+    config = toy_config(
+        (("features.select", "classifier.name"), rows), split__protocol="subject_holdout", features__keep=5,
+        evaluation__inner_folds=2, features__iterations=3, features__salps=3, data__synthetic__subjects=24,
+    )  # fmt: skip
+    trials = sweep.expand(config)
+    experiment, scores = open_experiment(config, trials), classifiers.scores
+    (fold,) = experiment.folds(trials[0])
+    clean = np.array(experiment.extractor.load(*experiment.sources[trials[0].name]))
+    unknown = clean.copy()
+    unknown[fold.test] = np.nan
+    monkeypatch.setattr(classifiers, "scores", lambda fitted, features: scores(fitted, np.nan_to_num(features)))
+    monkeypatch.setattr(trials_module, "_diverged", lambda *arguments: None)  # the loss of the test rows is NaN
+    fitted = []
+    for features in (clean, unknown):
+        monkeypatch.setattr(Experiment, "features", lambda self, trial, features=features: features)
+        found = [outcome for job in sweep.jobs(trials) for _, outcome in train_job(job, experiment, tmp_path)]
+        fitted.append([
+            (run.params, run.selection and dict(run.selection.arrays), [one.estimator.coef_ for one in run.estimators])
+            for outcome in found for run in outcome.folds
+        ] + [outcome.inner for outcome in found])  # fmt: skip
+    assert len(jax.tree.leaves(fitted[0])) > 30
+    jax.tree.map(np.testing.assert_array_equal, *fitted)
+
+
+def test_texture_and_selected_features_of_a_backbone(toy_config: Make, tmp_path: Path) -> None:
+    """Trained, reported, predicted and explained, without weights where there is no backbone."""
+    settings = "features.extractor", "features.select", "classifier.name"
+    rows = (
+        (("texture",), ("standardize", "pca"), "svm"),
+        (("dct",), (), "mlp"),
+        (("backbone", "texture"), ("anova",), "mlp"),
+    )  # fmt: skip
+    config = toy_config((settings, rows), evaluation__inner_folds=2, features__keep=20, study__seeds=2)
+    study = run_study(config, tmp_path)
+    assert study is not None
+    texture, dct, both = study.trials
+    assert (texture.split("-")[:2], dct.split("-")[0]) == (["texture", "svm"], "dct")
+    assert both.startswith("efficientnet_lite0+texture-adam")
+    assert study.metrics["trials"][texture]["weights"] is study.metrics["trials"][dct]["weights"] is None
+    assert results.find_unchanged(config, tmp_path)
+    for trial in study.trials:
+        predicted_as_stored(tmp_path, config, trial)
+    assert write_report(tmp_path).is_file()
+    dataset = results.open_records(config)
+    (tmp_path / "cell.bmp").write_bytes(dataset.read(dataset.records[0]))
+    found = explain.explain(tmp_path, texture, "", [tmp_path / "cell.bmp"])
+    assert {*found.images[0].maps} == {"occlusion"}
+    assert found.images[0].maps["occlusion"].max() > 0
+    assert any("occlusion only" in line for line in found.findings)
+
+
+def test_a_selection_with_the_tested_images_is_a_leak(toy_config: Make, tmp_path: Path, messages: list[str]) -> None:
+    scopes = ("features.select_scope", ("train", "all"))
+    config = toy_config(scopes, features__select=("anova",), features__keep=5, classifier__name="logistic")
+    study = run_study(config, tmp_path)
+    assert study is not None
+    (leaky,) = study.ranking.leaky
+    assert "select_scope=all" in leaky
+    assert any("fitted to the test images, too" in line for line in messages)
+    assert any("fitted to the held-out images, too" in line for line in findings.warnings(study))
+
+
+def test_no_inner_folds_no_probabilities(toy_config: Make) -> None:
+    with pytest.raises(ConfigError, match="evaluation.inner_folds"):
+        configs.check(toy_config(classifier__name="svm"))
+    config = toy_config(classifier__name="svm", evaluation__inner_folds=2, data__synthetic__subjects=6)
+    with pytest.raises(ConfigError, match="classifier.name=svm has no probabilities"):
+        open_experiment(config, sweep.expand(config))

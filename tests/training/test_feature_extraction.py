@@ -103,15 +103,15 @@ def test_features_for_training_are_on_the_device_where_they_fit(
     network: Network, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, messages: list[str]
 ) -> None:
     found = extractor(dataset, network)
-    features = found.load_for_training(network, CONFIG)
+    features = found.load_for_training(CONFIG, network)
     assert isinstance(features, jax.Array)
     monkeypatch.setattr(files, "host_memory", lambda: 3 * features.nbytes)
-    assert found.load_for_training(network, CONFIG) is features, "they stay there"
-    assert isinstance(found.load_for_training(network, vary(CONFIG, {"features.memory": "disk"})), np.ndarray)
-    assert isinstance(extractor(dataset, network).load_for_training(network, CONFIG), np.ndarray)
+    assert found.load_for_training(CONFIG, network) is features, "they stay there"
+    assert isinstance(found.load_for_training(vary(CONFIG, {"features.memory": "disk"}), network), np.ndarray)
+    assert isinstance(extractor(dataset, network).load_for_training(CONFIG, network), np.ndarray)
     assert any("features are read from disk during training" in message for message in messages)
     on_device = vary(CONFIG, {"features.memory": "device"})
-    assert isinstance(extractor(dataset, network).load_for_training(network, on_device), jax.Array)
+    assert isinstance(extractor(dataset, network).load_for_training(on_device, network), jax.Array)
 
 
 def test_features_that_do_not_fit_on_the_disk_are_refused_before_the_computation(
