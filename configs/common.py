@@ -51,6 +51,34 @@ def toy(config: ConfigDict) -> None:
     config.study.seeds = 2
 
 
+def method(file: str, argument: str, *sweep: Any, accepts: tuple[str, ...] = (), **groups: Any) -> ConfigDict:
+    """Returns a study of a method of the paper's Table 7, with subjects held out.
+
+    With ``toy`` it is small: `toy`, random weights instead of trained ones, one seed.
+
+    Args:
+        file: of the config, for messages.
+        argument: the text after the colon of ``--config=FILE:ARGUMENT``.
+        sweep: the entries of ``study.sweep``, with ``model.label`` among them where there are several labels.
+        accepts: arguments of this config besides ``toy``.
+        groups: settings by group, as in ``train={"epochs": 30}``.
+
+    Raises:
+        ConfigError: an argument that is not accepted.
+    """
+    check_argument(file, argument, "toy", *accepts)
+    config = default_config()
+    for name, settings in groups.items():
+        config[name].update(settings)
+    config.study.update(sweep=sweep, compare="table7")
+    if argument == "toy":
+        toy(config)
+        config.weights.name = "random"
+        config.study.seeds = 1
+        config.evaluation.update(inner_folds=2, resamples=200)
+    return config
+
+
 def check_argument(file: str, argument: str, *arguments: str) -> None:
     """Checks the text after the colon of ``--config=FILE:ARGUMENT``.
 
@@ -58,5 +86,5 @@ def check_argument(file: str, argument: str, *arguments: str) -> None:
         ConfigError: it is neither empty nor among `arguments`.
     """
     if argument and argument not in arguments:
-        name = Path(file).name
+        name = Path(file).as_posix().rpartition("configs/")[2]
         raise ConfigError(f"configs/{name} has no argument {argument!r}; it accepts {', '.join(arguments)}, or none")

@@ -142,7 +142,7 @@ def _values(study: Study, configuration: Configuration) -> Iterator[Value]:
     if False in configuration:
         name, result = configuration[False], results[False]
     settings = study.settings(name)
-    shown, note = re.sub(r"-protocol=\w+", "", name), ""
+    shown, note = re.sub(r"-(protocol|weights)=\w+", "", name), ""
     if "members" in result:
         shown = settings["study.combine"][0][0]
     if settings["weights.name"] == "random":
