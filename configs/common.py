@@ -70,7 +70,7 @@ def method(file: str, argument: str, *sweep: Any, accepts: tuple[str, ...] = (),
     config = default_config()
     for name, settings in groups.items():
         config[name].update(settings)
-    config.study.update(sweep=sweep, compare="table7")
+    config.study.update(sweep=sweep, compare="table7", missing_weights="skip")
     if argument == "toy":
         toy(config)
         config.weights.name = "random"

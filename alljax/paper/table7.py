@@ -15,7 +15,7 @@ from alljax.data.protocols import LEAKY
 from alljax.evaluation.intervals import Jackknife
 from alljax.paper import leakage, published
 from alljax.report.model_tables import BASELINES
-from alljax.report.setting_names import setting_value
+from alljax.report.setting_names import display_note, setting_value
 from alljax.report.tables import Section, Table, Value, count_value, metric_value, number_value
 from alljax.study.results import Study
 
@@ -80,7 +80,9 @@ def methods_table(study: Study) -> Table:
             rows.append([Value(method.study), *_values(study, configuration), *printed])
             printed = [Value(""), Value("")]
         if not found:
-            rows.append([Value(method.study), Value(method.model, note="not in this study"), *[NONE] * 6, *printed])
+            absent = any(_label(study, name) in method.labels for name in study.metrics["skipped"])
+            name = Value(method.model, note="skipped, see below" if absent else "not in this study")
+            rows.append([Value(method.study), name, *[NONE] * 6, *printed])
     rules = {leaky: study.split_of(name)["baselines"] for leaky, name in sides.items()}
     footer = []
     for rule, label in BASELINES.items():
@@ -88,11 +90,14 @@ def methods_table(study: Study) -> Table:
             metric_value("accuracy", rules[leaky][rule]) if leaky in rules else NONE for leaky in (True, False)
         ]
         footer.append([Value(""), Value(label), *accuracies, *[Value("")] * 6])
+    skipped: dict[str, list[str]] = {}
+    for name, reason in study.metrics["skipped"].items():
+        skipped.setdefault(reason, []).append(name)
     notes = (
         f"Accuracies; in brackets {study.intervals}. Differences are in percentage points.",
         "Minus cell size: accuracy with subjects held out minus that of a threshold on the size of the cell.",
         "Seconds: of training, without features; trials that differ in the number of epochs only are trained together.",
-        *(f"Skipped: {name}: {reason}" for name, reason in study.metrics.get("skipped", {}).items()),
+        *(f"Skipped: {', '.join(names)}: {display_note(study, reason)}" for reason, names in skipped.items()),
     )
     return Table("table-7-methods", "Methods on the same images", COLUMNS, rows, footer, notes)
 
@@ -111,12 +116,17 @@ def configurations(study: Study, label: str) -> list[Configuration]:
     """Returns the finished trials of a label, those that differ in the split only together."""
     found: dict[str, Configuration] = {}
     for name in study.metrics["trials"]:
-        settings = study.settings(name)
-        combined = settings["study.combine"]  # with the other settings of the first member
-        if (combined[0][0] if combined else settings["model.label"]) == label:
+        if _label(study, name) == label:
+            settings = study.settings(name)
             others = {key: value for key, value in settings.items() if key not in leakage.SPLIT}
             found.setdefault(json.dumps(others), {}).setdefault(settings["split.protocol"] in LEAKY, name)
     return list(found.values())
+
+
+def _label(study: Study, name: str) -> str:
+    """Returns the label of a trial, or the name of a combined one, whose other settings are its first member's."""
+    settings = study.settings(name)
+    return str(settings["study.combine"][0][0] if settings["study.combine"] else settings["model.label"])
 
 
 def open_settings(study: Study) -> Table:
@@ -144,7 +154,7 @@ def _values(study: Study, configuration: Configuration) -> Iterator[Value]:
     settings = study.settings(name)
     shown, note = re.sub(r"-(protocol|weights)=\w+", "", name), ""
     if "members" in result:
-        shown = settings["study.combine"][0][0]
+        shown = _label(study, name)
     if settings["weights.name"] == "random":
         note = "random weights" if settings["train.mode"] == "frozen" else "from scratch"
     yield Value(shown, note=note)
