@@ -1,7 +1,7 @@
 """Selection of features by the salp swarm algorithm (S. Mirjalili et al., 2017, 10.1016/j.advengsoft.2017.07.002)."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -76,24 +76,21 @@ def ridge_error(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> 
         centered = features[train] - mean
         grams.append((centered.T @ centered, centered.T @ targets[train], features[test] - mean))
 
-    def systems(kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yields, per fold, the matrix and the right side of the weights, and by what they are multiplied."""
-        if grams:
-            yield from ((gram[np.ix_(kept, kept)], moments[kept], tested[:, kept]) for gram, moments, tested in grams)
-            return
-        chosen = features[:, kept].astype(np.float64)
-        kernel = chosen @ chosen.T
-        for train, test in sides:
-            gram = kernel[np.ix_(train, train)]
-            mean, right = gram.mean(0), targets[train] - targets[train].mean(0)
-            yield gram - mean - mean[:, None] + mean.mean(), right, kernel[np.ix_(test, train)] - mean
-
     def error(kept: np.ndarray) -> float:
-        wrong = 0
-        for (gram, right, tested), (train, test) in zip(systems(kept), sides, strict=True):
+        chosen = features[:, [] if grams else kept].astype(np.float64)
+        kernel, wrong = chosen @ chosen.T, 0
+        for fold, (train, test) in enumerate(sides):
+            offset = targets[train].mean(0)
+            if grams:
+                gram, right, tested = grams[fold]
+                gram, right, tested = gram[np.ix_(kept, kept)], right[kept], tested[:, kept]
+            else:
+                mean, right = kernel[np.ix_(train, train)].mean(0), targets[train] - offset
+                gram = kernel[np.ix_(train, train)] - mean - mean[:, None] + mean.mean()
+                tested = kernel[np.ix_(test, train)] - mean
             gram.flat[:: len(gram) + 1] += 1
             weights = cho_solve(cho_factor(gram.T, overwrite_a=True, check_finite=False), right, check_finite=False)
-            wrong += np.sum((tested @ weights + targets[train].mean(0)).argmax(1) != labels[test])
+            wrong += np.sum((tested @ weights + offset).argmax(1) != labels[test])
         return float(wrong / len(labels))
 
     return error

@@ -13,26 +13,24 @@ from alljax.features import salp_swarm
 BLOCK = 1024
 """Features whose correlations with others are computed at once."""
 
+OPERATIONS: dict[str, Callable[..., np.ndarray]] = {
+    "columns": lambda features, columns: features[:, columns],
+    "mean": np.subtract,
+    "scale": np.divide,
+    "components": lambda features, components: features @ components.T,
+}
+
 
 @dataclass(frozen=True)
 class Selection:
-    """Fitted steps: arrays whose names, in order, end in what is done with them."""
+    """Fitted steps: arrays whose names, in order, end in the operation that uses them."""
 
     arrays: Mapping[str, np.ndarray]
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """Returns float32 (m, d) from features (m, D)."""
         for name in sorted(self.arrays):
-            array = self.arrays[name]
-            match name.rpartition(".")[2]:
-                case "columns":
-                    features = features[:, array]
-                case "mean":
-                    features = features - array
-                case "scale":
-                    features = features / array
-                case "components":
-                    features = features @ array.T
+            features = OPERATIONS[name.rpartition(".")[2]](features, self.arrays[name])
         return np.asarray(features, np.float32)
 
 

@@ -52,11 +52,14 @@ def test_standardize_and_pca_are_those_of_scikit_learn() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # scikit-learn warns about the constant feature
-def test_anova_is_that_of_scikit_learn() -> None:
+def test_anova_is_that_of_scikit_learn_and_its_control_is_random() -> None:
     features = make_features()
     reference = SelectKBest(f_classif, k=6).fit(features.astype(np.float64), LABELS)
     assert columns(fit(features, "anova", keep=6)) == reference.get_support(indices=True).tolist()
     assert len(columns(fit(features, "anova"))) == 40  # fewer than features.keep
+    found = columns(fit(features, "random", keep=9))
+    assert found == columns(fit(1 + features[::-1], "random", keep=9)), "random features depend on the seed only"
+    assert len({*found}) == 9
 
 
 @pytest.mark.parametrize("limit", [0.1, 0.3, 0.9])
@@ -73,12 +76,6 @@ def test_correlation_is_that_of_a_loop(limit: float, monkeypatch: pytest.MonkeyP
     found = columns(fit(features, "correlation", max_correlation=limit))
     assert sorted(names[kept]) == [column for column in found if column != 5]
     assert not {6, 7} <= {*found}
-
-
-def test_random_features_depend_on_the_seed_only() -> None:
-    found = columns(fit(make_features(), "random", keep=9))
-    assert found == columns(fit(1 + make_features()[::-1], "random", keep=9))
-    assert len(found) == len({*found}) == 9
 
 
 @pytest.mark.parametrize("size", [40, 200])
@@ -124,15 +121,14 @@ def test_the_swarm_moves_as_published() -> None:
 
 
 def test_salp_swarm_finds_the_same_good_selection_again() -> None:
-    notes: list[str] = []
-    features = make_features()
+    features, notes = make_features(), list[str]()
     settings = vary(default_config(), {"features.select": ("salp_swarm",), "features.iterations": 20}).features
-    fits = [selection.fit(features, LABELS, GROUPS, settings, 3, notes.append) for _ in range(2)]
-    assert columns(fits[0]) == columns(fits[1])
+    first, second = (columns(selection.fit(features, LABELS, GROUPS, settings, 3, notes.append)) for _ in range(2))
+    assert first == second
     assert notes[199] == "salp swarm 200 of 200"
-    folds = balanced_folds(LABELS, GROUPS, 5, seed=3)
-    error = salp_swarm.ridge_error(fit(features, "standardize").transform(features), LABELS, folds)
-    assert error(np.isin(np.arange(40), columns(fits[0]))) < error(np.ones(40, bool))
+    scaled = fit(features, "standardize").transform(features)
+    error = salp_swarm.ridge_error(scaled, LABELS, balanced_folds(LABELS, GROUPS, 5, seed=3))
+    assert error(np.isin(np.arange(40), first)) < error(np.ones(40, bool))
 
 
 def test_selections_that_are_impossible() -> None:

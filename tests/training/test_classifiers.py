@@ -86,7 +86,7 @@ def test_calibration_is_the_regression_of_platt() -> None:
         assert (separated.predict_proba((9 * np.eye(classes))[:, 1:] - [[9], [0], [0]][:classes]).max(1) > 0.9).all()
 
 
-def test_wrong_settings_are_one_line() -> None:
+def test_wrong_settings() -> None:
     with pytest.raises(ConfigError, match="n_neighbors=91, but a fold has 90 training images; set it to this or less"):
         classifiers.fit(make("knn", n_neighbors=91), *clusters(2), seed=0)
     with pytest.raises(ConfigError, match="decision values only, .* set evaluation.inner_folds to 2 or more"):
