@@ -198,7 +198,7 @@ SETTINGS: dict[str, Setting] = {
     "classifier.name": _choice(
         "head (mlp, linear, lstm) or scikit-learn's", *HEADS, "logistic", "svm", "knn", "random_forest"
     ),
-    "classifier.C": Setting(1.0, "logistic, svm: inverse strength of the regularization", minimum=1e-12),
+    "classifier.C": Setting(1.0, "logistic, svm: inverse regularization; 0: features · classes / 100, as DinoBloom"),
     "classifier.kernel": _choice("svm: kernel", "rbf", "linear", "poly", "sigmoid"),
     "classifier.gamma": Setting(0.0, "svm: gamma of the kernel; 0: 1 / (features · variance)", minimum=1e-12),
     "classifier.n_neighbors": Setting(5, "knn: number of neighbors", minimum=1),

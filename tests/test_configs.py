@@ -17,8 +17,8 @@ from alljax.study import sweep
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.py") if path.stem != "common")
 ABLATIONS = [name for name in FILES if name.startswith("ablate_")]
-RUN = ["ablate_depth.py:unfrozen,toy", "ablate_imbalance.py:toy"]
-"""Toys that are run: fine-tuning, settings that change together."""
+RUN = ["ablate_depth.py:unfrozen,toy", "ablate_imbalance.py:toy", "probe.py:toy"]
+"""Toys that are run: fine-tuning, settings that change together, estimators and a transformer."""
 
 
 def load(file: str) -> configs.ConfigDict:

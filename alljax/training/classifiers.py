@@ -44,6 +44,7 @@ def fit(config: ConfigDict, features: np.ndarray, labels: np.ndarray, seed: int)
         raise ConfigError(f"classifier.n_neighbors={settings.n_neighbors}, {fix}")
     weights = None if config.train.class_weights == "none" else "balanced"
     parameters = dict(**config.classifier, random_state=seed, class_weight=weights)
+    parameters["C"] = settings.C or features.shape[1] * len(np.unique(labels)) / 100
     if kind is SVC:
         parameters |= {"gamma": settings.gamma or "scale", "max_iter": -1}
     known = kind().get_params()

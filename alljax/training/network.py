@@ -171,8 +171,8 @@ def _draw(backbone: Backbone, seed: int) -> Network:
     # A version of JAX that draws other numbers has another hash.
     content = f"{backbone.name} {seed} {jax.random.bits(key, (4,)).tolist()}"
     located = store.Located(Path(), hashlib.sha256(content.encode()).hexdigest(), store.RANDOM)
-    expected, stage = get_preprocessing(layout.preprocessing), backbone.stages[-1]
-    return Network(backbone, stage, "average", expected, expected, located, layout.name, drawn)
+    expected, stage, pool = get_preprocessing(layout.preprocessing), backbone.stages[-1], backbone.module.poolings[0]
+    return Network(backbone, stage, pool, expected, expected, located, layout.name, drawn)
 
 
 def check_compiler() -> None:

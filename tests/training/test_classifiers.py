@@ -40,6 +40,13 @@ def clusters(classes: int, distance: float = 1.0, seed: int = 0) -> tuple[np.nda
     return (noise + distance * labels[:, None]).astype(np.float32), labels
 
 
+def test_regularization_of_dinobloom() -> None:
+    """Its code has C = features · classes / 100."""
+    features, labels = clusters(3)
+    ours, theirs = classifiers.fit(make("logistic", C=0.0), features, labels, 0), LogisticRegression(C=6 * 3 / 100)
+    assert np.array_equal(ours.coef_, theirs.fit(features, labels).coef_)
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("name", classifiers.NAMES)
 def test_estimators_are_those_of_scikit_learn_also_after_storage(name: str, classes: int, tmp_path: Path) -> None:
