@@ -17,10 +17,13 @@ import alljax
 from alljax import config as configs
 from alljax import files
 from alljax.errors import WorkdirError, first_few
-from alljax.study import schemas, sweep, workdir
+from alljax.study import sweep, workdir
 from alljax.study.sweep import Trial
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "pillow")
+
+FORMAT = 1
+"""Increased when the files of a work folder change so that older ones cannot be read."""
 
 NOT_COMPARED = (
     "data.source", "data.sources", "data.allow_partial", "data.on_error", "data.cache", "weights.path", "train.loggers",
@@ -66,10 +69,10 @@ def claim(
         for path in (found := workdir.damaged(folder, content=True)):
             logging.warning(f"{path}: missing or damaged; it is written again")
         if folder / "environment.json" in found:  # metrics.json has the SHA-256 of the images, too
-            summary = workdir.read_json(folder / "metrics.json", schemas.SUMMARY)
+            summary = workdir.read_json(folder / "metrics.json")
             written["inputs"]["images"] = summary["dataset"]["sha256"]
         else:
-            written = dict(workdir.read_json(folder / "environment.json", schemas.ENVIRONMENT))
+            written = dict(workdir.read_json(folder / "environment.json"))
         if forced := changes(stored_trials(folder), given):
             written["forced"] = [*written.get("forced", []), forced]
         written["inputs"] = inputs | written["inputs"]  # weights of trials that were added, or skipped before
@@ -110,13 +113,13 @@ def stored_trials(folder: Path) -> dict[str, dict[str, Any]]:
     Where ``checksums.json`` is damaged, they are not verified: settings that equal the given ones are not damaged.
     """
     if folder / "trials.json" not in workdir.damaged(folder, ["trials.json"], content=True):
-        return {trial["name"]: trial["config"] for trial in workdir.read_json(folder / "trials.json", schemas.TRIALS)}
+        return workdir.trials_of(folder)
     if workdir.damaged(folder, ["config.json"], content=True):
         raise WorkdirError(
             f"trials.json and config.json in {folder} are missing or damaged; restore one of them from a copy, or "
             "choose another --workdir"
         )
-    config = workdir.read_json(folder / "config.json", schemas.flat_config)
+    config = workdir.read_json(folder / "config.json")
     return settings(sweep.expand(configs.vary(configs.default_config(), config)), config["data.classes"])
 
 
@@ -163,6 +166,7 @@ def environment() -> dict[str, Any]:
         revision = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     return {
         "alljax": alljax.__version__,
+        "format": FORMAT,
         "git_revision": revision,
         "command": shlex.join(["alljax", *sys.argv[1:]]),
         "python": platform.python_version(),

@@ -19,7 +19,7 @@ from alljax.data.readers import open_dataset
 from alljax.errors import UserError, WorkdirError, first_few, plural
 from alljax.evaluation.comparison import Ranking
 from alljax.evaluation.intervals import HeldOut
-from alljax.study import identity, schemas, sweep, workdir
+from alljax.study import identity, sweep, workdir
 from alljax.weights import store
 
 if TYPE_CHECKING:
@@ -165,21 +165,24 @@ class Study:
     @cached_property
     def evaluation(self) -> dict[str, Any]:
         """What `assessment` computed, evaluation.json: ``trials``, by name, and ``selection``."""
-        return dict(workdir.read(self.folder, workdir.EVALUATION, schemas.EVALUATION))
+        return dict(workdir.read(self.folder, workdir.EVALUATION))
 
     def robustness(self, name: str) -> list[dict[str, Any]] | None:
         """Returns robustness.json of a trial, see `robustness`; None where it was not measured."""
         path = workdir.trial_folder(self.folder, name) / workdir.ROBUSTNESS
-        return list(workdir.read_json(path, [dict])) if path.is_file() else None
+        return list(workdir.read_json(path)) if path.is_file() else None
 
 
 def read_study(folder: Path) -> Study:
     """Returns a study with at least one finished trial; raises `WorkdirError` for other folders and damaged files."""
     workdir.check_folder(folder)
     settings = workdir.read_trials(folder)
-    config = configs.flatten(configs.default_config()) | workdir.read(folder, "config.json", schemas.flat_config)
-    environment = workdir.read(folder, "environment.json", schemas.ENVIRONMENT)
-    summary = {"skipped": {}} | workdir.read(folder, "metrics.json", schemas.SUMMARY)  # absent in old studies
+    config = configs.flatten(configs.default_config()) | workdir.read(folder, "config.json")
+    environment, summary = workdir.read(folder, "environment.json"), workdir.read(folder, "metrics.json")
+    if environment.get("format") != identity.FORMAT:
+        raise WorkdirError(
+            f"{folder} was written by another version of alljax, {environment['alljax']}; use that version"
+        )
     if not summary["trials"]:
         raise WorkdirError(f"{folder}: no trial of this study is finished; {workdir.RERUN}")
     if not {*summary["trials"], *summary["failed"], *summary["missing"]} <= settings.keys():
@@ -243,15 +246,15 @@ def merge_shards(folder: Path, shards: Sequence[Path]) -> dict[str, Any]:
         workdir.verify(shards[0], *workdir.STUDY_FILES)
         workdir.write_study(folder, {name: (shards[0] / name).read_text("utf-8") for name in workdir.STUDY_FILES})
     trials = workdir.read_trials(folder)
-    inputs = workdir.read(folder, "environment.json", schemas.ENVIRONMENT)["inputs"]
+    inputs = workdir.read(folder, "environment.json")["inputs"]
     for shard in shards:
-        given = workdir.read(shard, "environment.json", schemas.ENVIRONMENT)["inputs"]
+        given = workdir.read(shard, "environment.json")["inputs"]
         changes = first_few(identity.changes(trials, workdir.read_trials(shard)))
         if changes := changes or identity.input_changes(inputs, given):
             raise WorkdirError(f"{shard} holds a shard of another study than {folder}: {changes}")
         for name in trials:
             _merge_trial(folder, shard, name)
-    summary = summarize_study(folder, workdir.read(folder, "metrics.json", schemas.SUMMARY))
+    summary = summarize_study(folder, workdir.read(folder, "metrics.json"))
     for name, reason in summary["failed"].items():
         logging.info(f"{name} failed: {reason}")
     if summary["missing"]:

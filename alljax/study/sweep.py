@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from alljax import config as configs
 from alljax.errors import ConfigError, first_few
 from alljax.settings import HEADS
-from alljax.study import designs, schemas
+from alljax.study import designs
 
 UNSET = {"study.sweep": (), "study.design": "", "study.combine": ()}
 """Settings of a study that its trials do not have."""
@@ -119,7 +119,7 @@ def _combined(config: ConfigDict, trials: Sequence[Trial]) -> Iterator[Trial]:
             raise ConfigError(f"{where}: the weights are from inner folds, and {why}; use the rule mean")
         for split, members in splits.items():
             named = _text(name) if len({trial.split for trial in trials}) == 1 else f"{_text(name)}-{split}"
-            if problem := schemas.trial_name(named):
+            if problem := trial_name_problem(named):
                 raise ConfigError(f"{where}: the name {problem}")
             of_entry = configs.vary(members[0].config, {"study.combine": ((name, rule, pattern),)})
             yield Trial(named, of_entry, split, tuple(member.name for member in members))
@@ -162,7 +162,7 @@ def _trial_name(config: ConfigDict, changes: dict[str, Any], rows: Sequence[dict
         return _name({"": first, second: flat[second]}, varied)
     same = [row for row in rows if row["model.label"] == label]
     name = _name({"": label}, {key: changes[key] for key in changes if any(row[key] != changes[key] for row in same)})
-    if problem := schemas.trial_name(name):
+    if problem := trial_name_problem(name):
         raise ConfigError(f"model.label={label!r} {problem}")
     return name
 
@@ -185,3 +185,9 @@ def _text(value: Any) -> str:
     if len(text) <= MAX_VALUE_LENGTH:
         return text
     return f"{text[: MAX_VALUE_LENGTH - 9]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def trial_name_problem(name: str) -> str:
+    """Returns what is wrong with the name of a trial, which is also that of its folder; empty if it is valid."""
+    valid = re.fullmatch(r"[\w+=-][\w.+=-]*", name)
+    return "" if valid else f"is {name!r:.80}, which cannot be the name of a trial and its folder"

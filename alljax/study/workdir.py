@@ -14,7 +14,7 @@ from absl import logging
 
 from alljax import files
 from alljax.errors import Problems, WorkdirError, first_few
-from alljax.study import schemas
+from alljax.study.sweep import trial_name_problem
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -67,18 +67,30 @@ def check_links(workdir: Path) -> None:
 
 def read_trials(workdir: Path) -> dict[str, dict[str, Any]]:
     """Returns the settings (dotted key to value) of each trial of the study in trials.json, by its name."""
-    return {trial["name"]: trial["config"] for trial in read(workdir, "trials.json", schemas.TRIALS)}
+    verify(workdir, "trials.json")
+    return trials_of(workdir)
+
+
+def trials_of(workdir: Path) -> dict[str, dict[str, Any]]:
+    """Returns what `read_trials` does, without comparing the file with its checksum."""
+    path = workdir / "trials.json"
+    trials = {trial["name"]: trial["config"] for trial in read_json(path)}
+    for name in trials:
+        if problem := trial_name_problem(name):  # it is the name of a folder
+            raise WorkdirError(f"{path}: the name of a trial {problem}")
+    return trials
 
 
 def read_result(workdir: Path, name: str) -> dict[str, Any]:
     """Returns metrics.json of a trial: its metrics, ``{"failed": reason}``, or nothing where it is missing."""
     folder = trial_folder(workdir, name)
     if (folder / CHECKSUMS).is_file():
-        return dict(read(folder, "metrics.json", schemas.RESULT))
+        return dict(read(folder, "metrics.json"))
     try:
-        return dict(read_json(folder / "metrics.json", {"failed": str}))
-    except WorkdirError:  # missing, or not complete
+        found = dict(read_json(folder / "metrics.json"))
+    except WorkdirError:
         return {}
+    return found if "failed" in found else {}  # else it is not complete
 
 
 def is_finished(workdir: Path, name: str) -> bool:
@@ -100,20 +112,18 @@ def begin_trial(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def read(folder: Path, name: str, schema: Any) -> Any:
+def read(folder: Path, name: str) -> Any:
     """Returns the JSON of a file in the folder of a study or trial, after comparing it with the checksum."""
     verify(folder, name)
-    return read_json(folder / name, schema)
+    return read_json(folder / name)
 
 
-def read_json(path: Path, schema: Any) -> Any:
-    """Returns the JSON in `path`, which has the types of a schema (see `schemas.check`)."""
+def read_json(path: Path) -> Any:
+    """Returns the JSON in a file."""
     try:
-        value = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise WorkdirError(f"{path}: missing or damaged ({error}); {RERUN}") from error
-    schemas.check(value, schema, path)
-    return value
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -216,7 +226,7 @@ def verify_all(workdir: Path) -> int:
 def read_checksums(folder: Path) -> dict[str, Any]:
     """Returns what `record` wrote for a study or trial, by file name."""
     path = folder / CHECKSUMS
-    entries = read_json(path, schemas.CHECKSUMS)
+    entries = read_json(path)
     listed = {*STUDY_FILES, EVALUATION, SUBJECTS, *TRIAL_FILES, HISTORY, INNER_PREDICTIONS}
     if not {*entries} <= listed | {PARAMETERS, SELECTIONS, ESTIMATORS, TRAINING_FEATURES}:
         raise WorkdirError(f"{path} lists unknown files; {RERUN}")
