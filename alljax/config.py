@@ -152,10 +152,10 @@ def _problems_of_pipeline(config: ConfigDict) -> Iterator[str]:
     if not extractor:
         yield "features.extractor is empty; name at least one, for example backbone"
     steps = extractor == ("dct",) or (extractor == ("backbone",) and config.model.pool == "flatten")
-    if name == "lstm" and (config.features.select or not steps):
+    if name == "lstm" and not (steps and set(config.features.select) <= {"standardize"}):
         yield (
             "classifier.name=lstm needs a sequence: the pixels of a feature map (features.extractor=backbone, "
-            "model.pool=flatten) or blocks of pixels (features.extractor=dct), without features.select"
+            "model.pool=flatten) or blocks of pixels (features.extractor=dct), selected by standardize only"
         )
     if name == "svm" and config.evaluation.inner_folds < 2:
         yield "classifier.name=svm has no probabilities without inner folds; set evaluation.inner_folds to 2 or more"

@@ -44,7 +44,8 @@ def open_sources(config: ConfigDict, network: Network | None) -> tuple[Source, .
 
 def sequence_of(config: ConfigDict, sources: Sequence[Source]) -> tuple[int, int] | None:
     """Returns the steps and the values per step of the features of a trial; None where they are no sequence."""
-    return sources[0].sequence if len(sources) == 1 and not config.features.select else None
+    complete = set(config.features.select) <= {"standardize"}
+    return sources[0].sequence if len(sources) == 1 and complete else None
 
 
 def image_reader(dataset: Dataset, source: Source) -> ImageReader:

@@ -40,21 +40,22 @@ def test_lstm_equals_numpy() -> None:
 
 
 def test_linear_and_lstm_heads_are_trained_and_used(tmp_path: Path) -> None:
-    sweep = "(('classifier.name',('linear','lstm')),)"
+    keys = "classifier.name", "features.extractor", "features.select"
+    rows = ("linear", ("backbone",), ()), ("lstm", ("backbone",), ()), ("lstm", ("dct",), ("standardize",))
     settings = {
         "data.synthetic.images": 24, "data.synthetic.image_size": 32, "preprocessing.image_size": 32,
         "model.stage": "stem", "model.pool": "flatten", "model.hidden": 8, "train.epochs": 1, "split.folds": 2,
-        "evaluation.resamples": 100, "evaluation.inner_folds": 0, "study.sweep": sweep,
+        "evaluation.resamples": 100, "evaluation.inner_folds": 0, "study.sweep": ((keys, rows),),
     }  # fmt: skip
     words = [f"--config.{key}={value}" for key, value in settings.items()]
     folder = tmp_path / "study"
     assert main(["study", f"--config={CONFIGS / 'quickstart.py'}", *words, f"--workdir={folder}"]) == 0
     trials = json.loads((folder / "metrics.json").read_text())["trials"]
-    assert len(trials) == 2
+    assert len(trials) == 3
     Image.fromarray(render_cell(0, "1", 1, 1, 32)).save(tmp_path / "cell.png")
-    for trial in trials:
+    for number, trial in enumerate(trials):
         command = [f"--workdir={folder}", f"--trial={trial}", str(tmp_path / "cell.png")]
-        assert main(["predict", *command, f"--out={tmp_path / trial}.csv"]) == 0
+        assert main(["predict", *command, f"--out={tmp_path / f'{number}.csv'}"]) == 0
     assert main(["explain", *command, f"--out={tmp_path / 'explained'}"]) == 0
 
 
