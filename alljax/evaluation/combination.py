@@ -2,8 +2,6 @@
 
 import numpy as np
 
-RULES = ("vote", "mean", "weighted")
-
 
 def combine(rule: str, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Returns the probabilities of M models together, float32 (…, n, C).

@@ -1,13 +1,14 @@
-"""Ranking of the trials of a study, with simultaneous intervals of the differences to the best one."""
+"""Ranking of trials, with simultaneous intervals of the differences to the best one, and main effects of settings."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from alljax.evaluation.intervals import Interval, Jackknife
+from alljax.evaluation.intervals import HeldOut, Interval, Jackknife
+from alljax.evaluation.metrics import folds_are_complete
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,35 @@ class Ranking:
             interval = (value - reach[name], value + reach[name]) if name in reach else None
             differences[name] = Difference(value, interval)
         return differences
+
+
+def signal_to_noise(test: HeldOut, metric: str) -> np.ndarray:
+    """Returns η = −10 log₁₀(mean(1/y²)) in decibels, larger is better: of all images, then without each of K subjects.
+
+    y is the metric per seed and fold; per seed where folds lack a class.
+    """
+    jackknife, inverse = Jackknife.of(test), []
+    folds = test.fold if folds_are_complete(test.labels, test.fold) else np.zeros_like(test.fold)
+    for part in (test.take(folds == fold) for fold in np.unique(folds)):
+        for probabilities in part.probabilities:
+            of_seed = replace(part, probabilities=probabilities[None], scores=None)
+            inverse.append(jackknife.values(of_seed, [metric])[metric] ** -2)
+    return np.asarray(-10 * np.log10(np.mean(inverse, axis=0)))
+
+
+def main_effect(levels: np.ndarray, ratios: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns the effects of a factor's L levels, (L, 1 + K), and its share in the analysis of variance.
+
+    An effect is the mean η of the trials with a level minus that of all, the share Σ effect² / Σ (η − mean)².
+
+    Args:
+        levels: int (T,), the level in each trial.
+        ratios: (T, 1 + K), η of each trial, see `signal_to_noise`.
+    """
+    deviations = ratios - ratios.mean(0)
+    effects = np.stack([deviations[levels == level].mean(0) for level in range(levels.max() + 1)])
+    total = np.square(deviations[:, 0]).sum()
+    return effects, float(np.square(effects[levels, 0]).sum() / total) if total else 0.0
 
 
 def _resample(jackknife: Jackknife, without: np.ndarray, resamples: int, seed: int) -> np.ndarray:

@@ -1,14 +1,14 @@
-"""The report's section on the settings that a study varies: a figure and a table with paired differences."""
+"""The report's sections on the settings that a study varies, and on the trials that it combines."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from alljax.errors import first_few
-from alljax.evaluation.comparison import Ranking
-from alljax.evaluation.intervals import summarize
+from alljax.evaluation.comparison import Ranking, main_effect, signal_to_noise
+from alljax.evaluation.intervals import Jackknife, summarize
 from alljax.evaluation.metrics import METRICS
-from alljax.report import array_section, plots, setting_names
+from alljax.report import plots, setting_names
 from alljax.report.setting_names import VariedSetting
 from alljax.report.tables import Figure, Section, Table, Value, metric_value, number_value
 from alljax.study.results import Study
@@ -17,7 +17,7 @@ from alljax.study.results import Study
 def sections(study: Study) -> list[Section]:
     """Returns the sections on varied settings and combined trials, for which the predictions of all trials are read."""
     varied = setting_names.varied_settings(study)
-    more = [*array_section.sections(study, varied), *combined_section(study)]
+    more = [*array_section(study, varied), *combined_section(study)]
     if not varied or len(study.metrics["trials"]) < 2:
         return more
     by = ", ".join(setting.name for setting in varied)
@@ -40,6 +40,46 @@ def combined_section(study: Study) -> list[Section]:
     note = f"In brackets: {study.intervals}; differences are paired. The best member was selected on these images."
     table = Table("combined", "Combined models minus their best members", columns, rows, notes=(note,))
     return [Section("combined", "Combined models", (), (table,))] if rows else []
+
+
+def array_section(study: Study, varied: Sequence[VariedSetting]) -> list[Section]:
+    """Returns the section on the split of the best model; none without ``study.design`` or where trials are missing."""
+    trials, metric = study.metrics["trials"], study.ranking.metric
+    factors = [setting for setting in varied if not setting.keys[0].startswith("split.")]
+    if not study.config["study.design"] or not factors or study.metrics["missing"] or study.metrics["failed"]:
+        return []
+    split = trials[study.ranking.best]["split"]
+    names = [name for name in trials if trials[name]["split"] == split and "members" not in trials[name]]
+    tests, rows, drawn = [study.predictions(name).held_out for name in names], [], dict[str, list[float]]()
+    ratios = np.stack([signal_to_noise(test, metric) for test in tests])
+    levels = np.array([[factor.index(study.settings(name)) for factor in factors] for name in names])
+    jackknife, predicted, best = Jackknife.of(tests[0]), ratios.mean(0), []
+    for factor, of_factor in zip(factors, levels.T, strict=True):
+        effects, share = main_effect(of_factor, ratios)
+        best.append(int(effects[:, 0].argmax()))
+        predicted = predicted + effects[best[-1]]
+        for level, (value, effect) in enumerate(zip(factor.values, effects, strict=True)):
+            interval = jackknife.interval(effect, study.level, None)
+            drawn[f"{factor.name}={value.text}"] = [effect[0], *(interval or (effect[0], effect[0]))]
+            ratio, last = effect[0] + ratios[:, 0].mean(), "best" if level == best[-1] else ""
+            shown = number_value("ratio", ratio), number_value("ratio", effect[0], interval, "+"), Value(last)
+            rows.append((Value(factor.name), value, *shown, number_value("accuracy", share)))
+    columns = ("setting", "value", "S/N in dB", "minus the mean", "", "share of the variance")
+    note = f"S/N: −10 log₁₀ mean(1/y²) over seeds and folds, y: {METRICS[metric]}. In brackets: {study.intervals}."
+    table = Table("main-effects", "Main effects of the settings", columns, rows, notes=(note,))
+    caption, points = f"Main effects, with {study.intervals}", {"": {"": np.array([*drawn.values()])}}
+    figure = plots.interval_figure("main-effects", caption, [*drawn], points, "S/N in dB minus the mean")
+    expected = number_value("ratio", predicted[0], jackknife.interval(predicted, study.level, None))
+    text = f"S/N predicted for the best values, without interactions: {expected} dB. "
+    if best in levels.tolist():
+        name = names[levels.tolist().index(best)]
+        text += f"Model {name} has them: {METRICS[metric]} {metric_value(metric, trials[name])}."
+    else:
+        pairs = [zip(of.keys, of.rows[level], strict=True) for of, level in zip(factors, best, strict=True)]
+        options = " ".join(f"--config.{key}={value}" for pair in pairs for key, value in pair)
+        text += f"No model has them; to confirm it, train one with `alljax train`, this study's --config and {options}."
+    title = f"Main effects: {study.config['study.design']} of {split}"
+    return [Section("main-effects", title, (text,), (figure, table))]
 
 
 def _table(study: Study, varied: Sequence[VariedSetting]) -> Table:

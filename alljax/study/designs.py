@@ -4,10 +4,9 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from alljax.errors import ConfigError
+import numpy as np
 
-Axis = Sequence[dict[str, Any]]
-"""The values of a setting, or of settings that change together: changes (dotted key to value)."""
+from alljax.errors import ConfigError
 
 PRIMES = {"L4": (2, 2), "L8": (2, 3), "L9": (3, 2), "L27": (3, 3)}
 """Levels p and exponent k of the arrays with p^k rows."""
@@ -28,15 +27,12 @@ def orthogonal_array(name: str) -> list[tuple[int, ...]]:
         return [tuple(int(level) - 1 for level in row) for row in L18.split()]
     levels, exponent = PRIMES[name]
     digits = list(itertools.product(range(levels), repeat=exponent))
-    functions = [of[::-1] for of in digits if next(filter(None, of), 0) == 1]  # the multiples are the same factor
-    functions.sort(key=lambda of: -sum(map(bool, of)) if sum(map(bool, of)) > 1 else -exponent - 1)
-    return [
-        tuple(sum(a * b for a, b in zip(row, of, strict=True)) % levels for of in functions)
-        for row in digits
-    ]  # fmt: skip
+    functions = [of[::-1] for of in digits if next(filter(None, of), 0) == 1]  # a multiple is the same column
+    functions.sort(key=lambda of: (of.count(0) < exponent - 1, of.count(0)))
+    return [tuple(int(np.dot(row, of)) % levels for of in functions) for row in digits]
 
 
-def combinations(design: str, axes: Sequence[Axis]) -> list[dict[str, Any]]:
+def combinations(design: str, axes: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Returns the changes of each trial: the product of the axes, or of the rows of a design and the axes of splits.
 
     Each other axis is a factor: it takes the first free column with as many levels; rows that repeat count once.

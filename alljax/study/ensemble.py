@@ -169,10 +169,7 @@ class Ensemble:
 
 @dataclass(frozen=True, eq=False)
 class CombinedEnsemble(Ensemble):
-    """The ensemble of a combined trial: each head combines those of its members of the same fold and seed.
-
-    `config` and `network` are those of the first member.
-    """
+    """Each head combines those of the members of the same fold and seed; `config` and `network` are of the first."""
 
     combined: tuple[Ensemble, ...] = ()
 

@@ -1,6 +1,5 @@
 """Writes the results of a study into its folder."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,24 +57,19 @@ def write_experiment(folder: Path, experiment: Experiment) -> None:
     results.summarize_study(folder, experiment.description)
 
 
-def write_trial(
-    folder: Path, trial: Trial, experiment: Experiment, outcome: Outcome, about: Mapping[str, Any] | None = None
-) -> None:
-    """Writes ``trials/NAME/``, with `about` in metrics.json; checksums.json, written last, means finished.
-
-    The weights of a combined trial are those of its first member.
-    """
-    here, first = workdir.trial_folder(folder, trial.name), (*trial.members, trial.name)[0]
-    network = experiment.networks.get(first)
+def write_trial(folder: Path, trial: Trial, experiment: Experiment, outcome: Outcome) -> None:
+    """Writes ``trials/NAME/``; checksums.json, written last, means finished."""
+    here, about, written = workdir.trial_folder(folder, trial.name), outcome.about, list[str]()
     workdir.begin_trial(here)
-    tables, stored = _tables(trial, experiment, outcome), trial.config.study.checkpoints and not trial.members
-    written = _write_checkpoint(here, trial, experiment, outcome) if stored else []
+    if not trial.members:
+        network, masked = experiment.networks.get(trial.name), trial.config.preprocessing.cell == "masked"
+        about = {"weights": network.describe() if network else None, "seconds": outcome.seconds, "masked": masked}
+        about["parameters"] = _parameter_count(network, outcome)
+        written = _write_checkpoint(here, trial, experiment, outcome) if trial.config.study.checkpoints else []
+    tables = _tables(trial, experiment, outcome)
     for name, table in tables.items():
         workdir.write_csv(here / name, table)
-    inputs = {"weights": network.describe() if network else None, "split": trial.split, "seconds": outcome.seconds}
-    inputs["masked"] = trial.config.preprocessing.cell == "masked"
-    inputs["parameters"] = _parameter_count(network, outcome)
-    result = _summarize(trial, experiment, outcome) | inputs | dict(about or {})
+    result = _summarize(trial, experiment, outcome) | {"split": trial.split} | about
     workdir.write_json(here / "metrics.json", result)
     workdir.record(here, ["metrics.json", *tables, *written])
 

@@ -3,7 +3,8 @@
 import fnmatch
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +82,7 @@ def has_backbone(config: ConfigDict) -> bool:
 
 def expand(config: ConfigDict) -> list[Trial]:
     """Returns the trials that ``study.sweep`` and ``study.design`` give, in their order, then the combined ones."""
-    trials: dict[str, Trial] = {}
+    trials: list[Trial] = []
     designed = designs.combinations(config.study.design, configs.sweep_axes(config))
     rows = [{"model.label": config.model.label} | changes for changes in designed]
     for changes in rows:
@@ -92,37 +93,36 @@ def expand(config: ConfigDict) -> list[Trial]:
         of_split = {key: value for key, value in changes.items() if key.startswith("split.")}
         if selects_on_test(resolved):
             of_split["features.select_scope"] = "all"
-        if name in trials:
-            raise ConfigError(f"study.sweep gives two trials the name {name!r}; list each value once")
-        trials[name] = Trial(name, resolved, _name({"split.protocol": resolved.split.protocol}, of_split))
-    for trial in _combined(config, list(trials.values())):
-        if trial.name in trials:
-            raise ConfigError(f"study.combine: there are two trials {trial.name!r}; choose another name")
-        trials[trial.name] = trial
-    return list(trials.values())
+        trials.append(Trial(name, resolved, _name({"split.protocol": resolved.split.protocol}, of_split)))
+    trials += _combined(config, trials)
+    for name, count in Counter(trial.name for trial in trials).items():
+        if count > 1:
+            raise ConfigError(f"study.sweep or study.combine gives two trials the name {name!r}; list each value once")
+        if problem := trial_name_problem(name):
+            raise ConfigError(f"the name of a trial {problem}; change model.label or study.combine")
+    return trials
 
 
-def _combined(config: ConfigDict, trials: Sequence[Trial]) -> Iterator[Trial]:
-    """Yields a trial per entry of ``study.combine`` and split with matching trials, with the config of the first."""
-    for entry in config.study.combine:
-        name, rule, pattern = entry if len(entry) == 3 else (*entry, "*")
+def _combined(config: ConfigDict, trials: Sequence[Trial]) -> list[Trial]:
+    """Returns a trial per entry of ``study.combine`` and split with matching trials, with the config of the first."""
+    found, splits = [], dict.fromkeys(trial.split for trial in trials)
+    for name, rule, pattern in ((*entry, "*")[:3] for entry in config.study.combine):
         matching = [trial for trial in trials if fnmatch.fnmatchcase(trial.name, pattern)]
-        splits = {trial.split: [other for other in matching if other.split == trial.split] for trial in matching}
-        where = f"study.combine: {name!r}"
-        alone = [members[0].name for members in splits.values() if len(members) < 2]
-        if alone or not matching:
-            found = f"only {alone[0]} of its split" if alone else f"none of {first_few(one.name for one in trials)}"
-            raise ConfigError(f"{where} needs at least two trials of the same split, but {pattern!r} matches {found}")
-        untested = [one.name for one in matching if one.config.train.mode != "frozen"]
-        if rule == "weighted" and (untested or config.evaluation.inner_folds < 2):
-            why = f"{untested[0]} (train.mode=finetune) has none" if untested else "evaluation.inner_folds is below 2"
-            raise ConfigError(f"{where}: the weights are from inner folds, and {why}; use the rule mean")
-        for split, members in splits.items():
-            named = _text(name) if len({trial.split for trial in trials}) == 1 else f"{_text(name)}-{split}"
-            if problem := trial_name_problem(named):
-                raise ConfigError(f"{where}: the name {problem}")
-            of_entry = configs.vary(members[0].config, {"study.combine": ((name, rule, pattern),)})
-            yield Trial(named, of_entry, split, tuple(member.name for member in members))
+        parts = {split: [trial for trial in matching if trial.split == split] for split in splits}
+        where = f"study.combine: {name!r} of {pattern!r}"
+        if not matching or any(len(members) == 1 for members in parts.values()):
+            matched = first_few(trial.name for trial in matching) or "none"
+            raise ConfigError(f"{where} needs two or more trials of each split that it matches; it matches {matched}")
+        frozen = all(trial.config.train.mode == "frozen" for trial in matching)
+        if rule == "weighted" and not (frozen and config.evaluation.inner_folds > 1):
+            needs = "train.mode=frozen and evaluation.inner_folds above 1"
+            raise ConfigError(f"{where} has weights from inner folds, which need {needs}; use the rule mean")
+        for split, members in parts.items():
+            if members:
+                unique = _text(name) if len(splits) == 1 else f"{_text(name)}-{split}"
+                resolved = configs.vary(members[0].config, {"study.combine": ((name, rule, pattern),)})
+                found.append(Trial(unique, resolved, split, tuple(member.name for member in members)))
+    return found
 
 
 def jobs(trials: Sequence[Trial], shard: tuple[int, int] = (0, 1), finished: Collection[str] = ()) -> list[Job]:
@@ -161,10 +161,7 @@ def _trial_name(config: ConfigDict, changes: dict[str, Any], rows: Sequence[dict
         varied = {key: value for key, value in changes.items() if key not in shown}
         return _name({"": first, second: flat[second]}, varied)
     same = [row for row in rows if row["model.label"] == label]
-    name = _name({"": label}, {key: changes[key] for key in changes if any(row[key] != changes[key] for row in same)})
-    if problem := trial_name_problem(name):
-        raise ConfigError(f"model.label={label!r} {problem}")
-    return name
+    return _name({"": label}, {key: changes[key] for key in changes if any(row[key] != changes[key] for row in same)})
 
 
 def _name(values: dict[str, Any], changes: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Outcome:
     folds: Sequence[FoldOutcome]  # one per fold, S seeds each, on the host
     inner: Sequence[np.ndarray]  # one per inner fold of all folds: probabilities of its test rows, float32 (n, C)
     seconds: float  # of training, all trials of the job together, without inner folds
+    about: dict[str, Any] = field(default_factory=dict)  # what metrics.json holds of a combined trial
 
 
 def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[Trial, Outcome | ConfigError]]:
