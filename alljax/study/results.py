@@ -176,18 +176,22 @@ class Study:
 def read_study(folder: Path) -> Study:
     """Returns a study with at least one finished trial; raises `WorkdirError` for other folders and damaged files."""
     workdir.check_folder(folder)
-    settings = workdir.read_trials(folder)
-    config = configs.flatten(configs.default_config()) | workdir.read(folder, "config.json")
-    environment, summary = workdir.read(folder, "environment.json"), workdir.read(folder, "metrics.json")
-    if environment.get("format") != identity.FORMAT:
-        raise WorkdirError(
-            f"{folder} was written by another version of alljax, {environment['alljax']}; use that version"
-        )
-    if not summary["trials"]:
-        raise WorkdirError(f"{folder}: no trial of this study is finished; {workdir.RERUN}")
-    if not {*summary["trials"], *summary["failed"], *summary["missing"]} <= settings.keys():
-        raise WorkdirError(f"{folder / 'metrics.json'} does not fit trials.json; {workdir.RERUN}")
-    return Study(folder, config, environment, summary, tuple(settings), settings)
+    try:
+        settings = workdir.read_trials(folder)
+        config = configs.flatten(configs.default_config()) | workdir.read(folder, "config.json")
+        environment, summary = workdir.read(folder, "environment.json"), workdir.read(folder, "metrics.json")
+        if environment.get("format") != identity.FORMAT:
+            version = environment["alljax"]
+            raise WorkdirError(f"{folder} was written by another version of alljax, {version}; use that version")
+        if not summary["trials"]:
+            raise WorkdirError(f"{folder}: no trial of this study is finished; {workdir.RERUN}")
+        if not {*summary["trials"], *summary["failed"], *summary["missing"]} <= settings.keys():
+            raise WorkdirError(f"{folder / 'metrics.json'} does not fit trials.json; {workdir.RERUN}")
+        study = Study(folder, config, environment, summary, tuple(settings), settings)
+        _ = study.class_names, study.level, study.interval_unit, [study.split_of(name) for name in summary["trials"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WorkdirError(f"{folder}: its files are not those that alljax writes ({error!r})") from error
+    return study
 
 
 def find_unchanged(config: ConfigDict, folder: Path) -> Study | None:

@@ -120,6 +120,12 @@ def test_json_of_another_version_or_with_names_outside_is_refused(copy: Path) ->
     workdir.write_study(copy, {"environment.json": environment | {"format": 0}})
     with pytest.raises(WorkdirError, match=r"was written by another version of alljax, 0\.\d"):
         results.read_study(copy)
+    workdir.write_study(copy, {"environment.json": environment})
+    original = json.loads((copy / "metrics.json").read_text())
+    for change in ({"splits": []}, {"trials": {TRIAL: {}}}, {"dataset": None}, {"trials": {"../x": {}}}):
+        workdir.write_study(copy, {"metrics.json": original | change})
+        with pytest.raises(WorkdirError, match=r"not those that alljax writes|does not fit trials.json"):
+            results.read_study(copy)
     trials = json.loads((copy / "trials.json").read_text())
     workdir.write_study(copy, {"trials.json": [trials[0] | {"name": "../../x"}]})
     with pytest.raises(WorkdirError, match=r"trials.json: the name of a trial is '../../x', which cannot be the name"):
