@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alljax import config as configs
 from alljax import files
 from alljax.data.splits import Fold
 from alljax.errors import plural
@@ -18,7 +19,8 @@ from alljax.study import sweep
 from alljax.study.experiment import Experiment
 from alljax.study.sweep import Job, Trial
 from alljax.study.trials import make_heads
-from alljax.training.feature_extraction import image_reader
+from alljax.training import pipelines
+from alljax.training.feature_extraction import image_reader, sequence_of
 from alljax.training.fine_tuning import FineTuner
 from alljax.training.head_training import compile_key
 from alljax.training.loop import FoldLoader
@@ -27,6 +29,9 @@ from alljax.training.sharding import make_mesh
 
 HEAD_STEPS = 24
 """Steps of each head that are measured as one."""
+
+PART = 500
+"""Images on which the fitting of a selection and an estimator is measured."""
 
 
 def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experiment) -> None:
@@ -52,17 +57,22 @@ def print_plan(trials: Sequence[Trial], jobs: Sequence[Job], experiment: Experim
             print(f"  {job.name}: device error: " + str(error).partition("\n")[0][:200])
             continue
         epochs = ", ".join(str(trial.config.train.epochs) for trial in job.trials)
-        print(f"  {job.name}: {plural(len(job.trials), 'trial')}, {epochs} epochs, about {duration(seconds)}")
+        kind = f"{epochs} epochs" if job.has_epochs else job.config.classifier.name
+        print(f"  {job.name}: {plural(len(job.trials), 'trial')}, {kind}, about {duration(seconds)}")
         total += seconds
     print(f"\nabout {duration(total)} in total, without evaluation and report")
 
 
 def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[float, float]]) -> float:
     """Returns the time to train a job; adds what it measures to `measured`."""
-    folds, size = experiment.folds(job.trials[0]), job.config.train.batch_size
-    key = id(experiment.networks[job.trials[0].name]), compile_key(job.config)
+    folds, size, fitting, width = experiment.folds(job.trials[0]), job.config.train.batch_size, 0.0, 0
+    if job.frozen:
+        fitting, width = _measure_pipeline(job, experiment)
+    if not job.has_epochs:
+        return fitting
+    key = id(experiment.networks.get(job.trials[0].name)), width, compile_key(job.config)
     if key not in measured:
-        measured[key] = _measure(_head_steps(job, experiment) if job.frozen else _network_steps(job, experiment))
+        measured[key] = _measure(_head_steps(job, experiment, width) if job.frozen else _network_steps(job, experiment))
     compilation, step = measured[key]
     if job.frozen:
         measured[key] = 0.0, step  # later jobs use the same compiled functions
@@ -71,17 +81,52 @@ def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[flo
     evaluated = sum(math.ceil((len(fold.validation) or len(fold.test)) / size) for fold in folds)
     inner = itertools.chain(*experiment.inner_folds[job.trials[0].split]) if job.frozen else ()
     steps += sum(math.ceil(len(part.train) / size) for part in inner) / job.config.study.seeds  # of the first seed only
-    return float(compilation + job.cost * step * (steps + evaluated / 3))  # no backward pass in an evaluation
+    # There is no backward pass in an evaluation.
+    return float(fitting + compilation + job.cost * step * (steps + evaluated / 3))
 
 
-def _head_steps(job: Job, experiment: Experiment) -> Iterator[None]:
-    """Trains all heads of a job on equal features, `HEAD_STEPS` steps at a time."""
-    config, network = job.config, experiment.networks[job.trials[0].name]
+def _measure_pipeline(job: Job, experiment: Experiment) -> tuple[float, int]:
+    """Returns the time to select features and to fit estimators in all folds and inner folds; and how many are left.
+
+    Measured on `PART` images with random features, and of a salp swarm on its first iterations.
+    """
+    config, trial, generator = job.config, job.trials[0], np.random.default_rng(0)
+    splits = [*experiment.folds(trial), *itertools.chain(*experiment.inner_folds[trial.split])]
+    rows = generator.permutation(splits[0].train)[:PART]
+    width = sum(source.feature_count for source in experiment.sources[trial.name])
+    if job.has_epochs and not config.features.select:
+        return 0.0, width
+    features, labels = generator.standard_normal((len(rows), width), np.float32), experiment.labels[rows]
+    subjects = np.unique(np.array(experiment.subjects)[rows], return_inverse=True)[1]
+    part = [Fold(0, 0, np.arange(len(rows)), np.arange(2))]
+    (fold,) = make_fold_rows(config, labels, experiment.num_classes, part)
+    repeated, salps = (
+        np.mean([len(split.train) for split in splits]) / len(rows),
+        "salp_swarm" in config.features.select,
+    )
+    times, selected = [time.perf_counter()], features
+    for iterations in (1, 1, 5) if config.features.select else ():  # the first imports scikit-learn
+        changed = configs.vary(config, {"features.iterations": iterations})
+        _, selected = pipelines.select(changed, features, labels, subjects, fold)
+        times.append(time.perf_counter())
+    selecting = 0.0
+    if config.features.select:
+        _, once, several = np.diff(times)
+        selecting = once * repeated + salps * (config.features.iterations - 1) * max(several - once, 0) / 4
+    if not job.has_epochs:
+        pipelines.fit_estimators(config, selected, labels, fold, 1)
+    fitting = (time.perf_counter() - times[-1]) * repeated
+    return float((selecting + fitting) * len(splits)), selected.shape[1]
+
+
+def _head_steps(job: Job, experiment: Experiment, width: int) -> Iterator[None]:
+    """Trains all heads of a job on equal features (n, width), `HEAD_STEPS` steps at a time."""
+    config, sequence = job.config, sequence_of(job.config, experiment.sources[job.trials[0].name])
     rows = np.arange(HEAD_STEPS * config.train.batch_size)
     labels = (rows % experiment.num_classes).astype(np.int32)
     fold = make_fold_rows(config, labels, experiment.num_classes, [Fold(0, 0, rows, rows[:2])])[0]
-    trainer, runs = make_heads(job, fold, network.feature_count, network.sequence)
-    features, state = jnp.ones((len(rows), network.feature_count)), trainer.init(runs.key)
+    trainer, runs = make_heads(job, fold, width, sequence)
+    features, state = jnp.ones((len(rows), width)), trainer.init(runs.key)
     while True:
         state = jax.block_until_ready(trainer.train_epoch(state, runs, features, labels, fold, 0))
         yield
