@@ -14,7 +14,7 @@ from absl import logging
 from alljax import files
 from alljax.errors import WorkdirError
 
-KINDS = "features", "inspections", "hashes", "self-checks"  # folders; that of downloaded weights has no checksums
+KINDS = "features", "inspections", "hashes", "self-checks", "exports"  # folders; that of downloads has no checksums
 ABANDONED = 24 * 3600  # seconds after which an unfinished file is of a killed process: a living one writes to it
 
 

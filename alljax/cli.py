@@ -128,6 +128,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "images": {"help": "images, folders, zips, CSVs or .npz", "nargs": "+", "type": _path, "metavar": "IMAGE|SOURCE"},
     "--robustness": {"help": "also measure it: classify images that are rotated, blurred, ...", "action": "store_true"},
     "--images:most": {"help": "at most, for robustness; default: 200", "type": int, "default": 200, "metavar": "N"},
+    "--format": {"help": "default: %(default)s", "choices": ["safetensors"], "default": "safetensors"},
     "--verify": {"help": "compare all files of the study with their checksums", "action": "store_true"},
     "--metric": {"help": "default: ranks the models", "choices": ["auc", "macro_recall"], "default": ""},
     "--difference": {"help": "difference of the metric; default: %(default)s", "type": fraction, "default": 0.05},

@@ -133,6 +133,16 @@ def explain(options: Options) -> int:
     return _exit_code(found.dataset.notes)
 
 
+@_verb("export", "--workdir --trial --weights --format --out:file", "--workdir=runs/cnmc --out=network.safetensors")
+def export(options: Options) -> None:
+    """Write backbone and head of a trial, those of its first fold and seed, as a weight file."""
+    from alljax.study import ensemble, exports
+
+    opened = ensemble.open_ensemble(options.workdir, options.trial, options.weights)
+    files.write_bytes(options.out, exports.serialize(opened))
+    print(f"{options.out}: {opened.trial}, backbone and head of the first fold and seed")
+
+
 @_verb("report", "--workdir shards --verify", "--workdir=runs/quickstart")
 def report(options: Options) -> None:
     """Write report.html from the finished trials of a study."""

@@ -99,7 +99,7 @@ SETTINGS: dict[str, Setting] = {
     "model.hidden": Setting(512, "number of hidden units of mlp and lstm", minimum=1, maximum=1e6),
     "model.dropout": Setting(0.0, "dropout rate before the last layer", below=1),
     "model.label": Setting("", "name of a trial in tables; trials of one label also have the settings that differ"),
-    "weights.path": Setting("", "weight file of the backbone, or a folder of weight files; empty: look up by name"),
+    "weights.path": Setting("", "weight file, folder of them, or work folder of a fine-tuned network; empty: by name"),
     "weights.name": Setting("", "source (`alljax weights list`); random: initial weights; empty: any that fits"),
     "preprocessing.name": _choice("pixel scaling; empty: that of the weights", "", "torch", "caffe", "rescale", "lite"),
     "preprocessing.cell": _choice("masked: gray cells, a baseline, never the best model", "keep", "masked"),

@@ -85,8 +85,8 @@ def _settings_section(study: Study) -> Section:
     """Returns how to repeat the study: command, weights, settings other than the defaults, software."""
     environment, weights = study.environment, dict[str, None]()
     for used in filter(None, (trial["weights"] for trial in study.metrics["trials"].values())):
-        origin = used.get("origin") or used["name"] or "of unknown source and license"  # absent in old studies
-        weights[f"{used['backbone']}, {origin}, SHA-256 {used['sha256']}"] = None
+        source = f"{used['name'] or 'unknown source'}, license {used.get('license', 'unknown')}"  # not in old studies
+        weights[f"{used['backbone']}, {source}, SHA-256 {used['sha256']}"] = None
     changed = [
         f"    {key}={study.config[key]}"
         for key, setting in SETTINGS.items()

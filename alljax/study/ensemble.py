@@ -275,22 +275,21 @@ def _read_networks(
 
 def _open_network(study: Study, name: str, config: ConfigDict, weights: str) -> Network:
     """Returns the backbone of a trial with the weights that the study used."""
-    used = study.metrics["trials"][name]["weights"]
-    if config.weights.name == store.RANDOM.name:
-        (network,) = open_networks([config])
-        if network.weights.sha256 != used["sha256"]:
-            fix = "use the versions in its environment.json, or run the study again"
-            raise WorkdirError(f"{study.folder}: this version of JAX draws other random weights; {fix}")
-        return network
-    recorded = used["path"] if Path(used["path"]).is_file() else config.weights.path or used["path"]
-    file = Path(weights or recorded).expanduser()
-    if file.is_dir():
-        stored = (path for path in sorted(file.iterdir()) if path.suffix.lower() in store.SUFFIXES and path.is_file())
-        file = next((path for path in stored if store.digest(path) == used["sha256"]), file)
-    if not file.is_file():
-        problem = f"no weight file with the SHA-256 {used['sha256']}" if file.is_dir() else "no such file"
-        raise WorkdirError(f"{file}: {problem}; give the study's weights with --weights=FILE or --weights=FOLDER")
-    (network,) = open_networks([configs.vary(config, {"weights.path": str(file), "weights.name": ""})])
+    from alljax.study.exports import with_weight_file  # here, since a work folder opens another ensemble
+
+    used, file = study.metrics["trials"][name]["weights"], Path("another version of JAX")  # which draws other numbers
+    if used["path"]:  # not random weights
+        recorded = used["path"] if Path(used["path"]).is_file() else config.weights.path or used["path"]
+        config = with_weight_file(configs.vary(config, {"weights.path": weights or recorded, "weights.name": ""}))
+        file = Path(config.weights.path).expanduser()
+        if file.is_dir():
+            paths = (path for path in sorted(file.iterdir()) if path.suffix.lower() in store.SUFFIXES)
+            file = next((path for path in paths if path.is_file() and store.digest(path) == used["sha256"]), file)
+        if not file.is_file():
+            problem = f"no weight file with the SHA-256 {used['sha256']}" if file.is_dir() else "no such file"
+            raise WorkdirError(f"{file}: {problem}; give the study's weights with --weights=FILE or --weights=FOLDER")
+        config = configs.vary(config, {"weights.path": str(file)})
+    (network,) = open_networks([config])
     if network.weights.sha256 != used["sha256"]:
-        raise WorkdirError(f"{file} is not the weight file of {study.folder}, whose SHA-256 is {used['sha256']}")
+        raise WorkdirError(f"{file} does not give the weights of {study.folder}, whose SHA-256 is {used['sha256']}")
     return network

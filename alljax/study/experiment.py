@@ -26,6 +26,7 @@ from alljax.evaluation.intervals import HeldOut, describe
 from alljax.models.backbones import get_backbone
 from alljax.models.preprocessing import Preprocessing
 from alljax.study import inner_folds, results, sweep
+from alljax.study.exports import with_weight_file
 from alljax.study.inner_folds import Inner
 from alljax.study.sweep import Trial
 from alljax.training import metric_writers
@@ -144,7 +145,7 @@ def open_experiment(
     """
     dataset, skipped = check_inputs(config, trials, problems or Problems(), download)
     present = [trial for trial in trials if trial.name not in skipped]
-    named = {trial.name: trial.config for trial in present if sweep.has_backbone(trial.config)}
+    named = {trial.name: with_weight_file(trial.config) for trial in present if sweep.has_backbone(trial.config)}
     networks = dict(zip(named, open_networks(named.values()), strict=True))
     for trial in present:
         if trial.config.train.mode == "finetune":
@@ -216,10 +217,10 @@ def check_inputs(
     skip, skipped = config.study.missing_weights == "skip", dict[str, str]()
     download = download and not skip and not problems.errors
     for trial in (trial for trial in trials if sweep.has_backbone(trial.config)):
-        weights, backbone = trial.config.weights, trial.config.model.backbone
         with problems.collect():
             try:
-                store.find(weights.path, weights.name, get_backbone(backbone).name, download)
+                weights = with_weight_file(trial.config).weights
+                store.find(weights.path, weights.name, get_backbone(trial.config.model.backbone).name, download)
             except MissingWeightsError as error:
                 skipped[trial.name] = str(error)
                 if not skip or len(skipped) == len(trials):

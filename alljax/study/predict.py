@@ -23,6 +23,7 @@ from alljax.evaluation.subjects import by_subject
 from alljax.study import sweep, workdir
 from alljax.study.ensemble import Ensemble, open_ensemble
 from alljax.study.experiment import open_images
+from alljax.study.exports import with_weight_file
 from alljax.training.feature_extraction import FeatureExtractor, open_sources
 from alljax.training.network import open_networks
 
@@ -177,7 +178,7 @@ def _summarize(out: Path, classes: Sequence[str]) -> tuple[list[str], int]:
 
 def write_features(config: ConfigDict, out: Path) -> tuple[Dataset, int]:
     """Writes ``features`` float32 (N, D), ``paths``, ``labels`` and ``subjects`` (N,) to an .npz; returns images, D."""
-    networks = open_networks([config] if sweep.has_backbone(config) else [])
+    networks = open_networks([with_weight_file(config)] if sweep.has_backbone(config) else [])
     dataset, inspected = open_images(config)
     sources = open_sources(config, networks[0] if networks else None)
     features = FeatureExtractor(config, dataset, inspected.digests).load(*sources)

@@ -88,7 +88,7 @@ def expand(config: ConfigDict) -> list[Trial]:
     for changes in rows:
         resolved = configs.check(configs.vary(config, changes | UNSET))
         name = _trial_name(resolved, changes, rows)
-        if resolved.weights.name == "random" and "weights=random" not in name:
+        if resolved.weights.name == "random" and has_backbone(resolved) and "weights=random" not in name:
             name += "-weights=random"  # in every table
         of_split = {key: value for key, value in changes.items() if key.startswith("split.")}
         if selects_on_test(resolved):

@@ -55,7 +55,7 @@ class Network:
             "stage": self.stage,
             "pool": self.pool,
             "name": self.weights.source.name if self.weights.source else "",
-            "origin": self.weights.source.origin if self.weights.source else "of unknown source and license",
+            "license": (self.weights.source or store.UNKNOWN).license,
             "path": str(self.weights.path.resolve()) if self.weights.path.name else "",
             "sha256": self.weights.sha256,
             "layout": self.layout,
@@ -93,9 +93,8 @@ class Network:
 
     def mismatch(self) -> str:
         """Returns how the preprocessing differs from what the weights were trained with; empty if it does not."""
-        if self.weights.source is store.RANDOM:
-            return ""
-        ours, theirs = asdict(replace(self.preprocessing, cell=self.expected.cell)), asdict(self.expected)
+        ours = asdict(replace(self.preprocessing, cell=self.expected.cell))
+        theirs = ours if self.weights.source is store.RANDOM else asdict(self.expected)
         return ", ".join(f"{key} {ours[key]} instead of {theirs[key]}" for key in ours if ours[key] != theirs[key])
 
 
@@ -168,8 +167,7 @@ def _draw(backbone: Backbone, seed: int) -> Network:
         once: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # compiles faster
         return jax.device_get(jax.jit(backbone.module.init).lower(*arguments).compile(once)(*arguments))
 
-    # A version of JAX that draws other numbers has another hash.
-    content = f"{backbone.name} {seed} {jax.random.bits(key, (4,)).tolist()}"
+    content = f"{backbone.name} {seed} {jax.random.bits(key, (4,)).tolist()}"  # other versions of JAX may draw others
     located = store.Located(Path(), hashlib.sha256(content.encode()).hexdigest(), store.RANDOM)
     expected, stage, pool = get_preprocessing(layout.preprocessing), backbone.stages[-1], backbone.module.poolings[0]
     return Network(backbone, stage, pool, expected, expected, located, layout.name, drawn)

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import http.client
 import importlib.metadata
+import json
 import os
 import re
 import time
@@ -15,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import safetensors
 
 from alljax import cache, files, progress
 from alljax.data.archive import file_stamp
@@ -44,22 +47,17 @@ class Source:
     bytes: int = 0  # size; 0 if unknown
     default: bool = False  # whether it is the default of its backbone
     note: str = ""
-    trained_on: Sequence[str] = field(default=(), hash=False)  # words in the names of data sets of cells
+    trained_on: Sequence[str] = field(default=(), hash=False)  # data sets of cells: their names, or a word of these
 
     def seen(self, *names: str) -> str:
         """Returns a warning if a name of the data set under test has a word of `trained_on`; empty otherwise."""
-        words = {word for name in names for word in re.split(r"[\W_]+", name.lower())}
+        words = {word for name in names for word in (name.lower(), *re.split(r"[\W_]+", name.lower()))}
         if not (found := [name for name in self.trained_on if name in words]):
             return ""
         return (
             f"The weights {self.name} were trained on images of {found[0]}, perhaps on those that are tested here; "
             "expect worse results on images of other sources."
         )
-
-    @property
-    def origin(self) -> str:
-        """Name and license, as the report shows them."""
-        return f"{self.name}, license {self.license}" if self.license else f"{self.name} initial weights"
 
     @property
     def stored(self) -> Path:
@@ -82,8 +80,8 @@ class Source:
         return f"wrong hash: its {algorithm} is {found} instead of {expected}" if found != expected else ""
 
 
-RANDOM = Source("random", "", "", "", "", "", "", "")
-"""What ``weights.name=random`` stands for: no file, see `network`."""
+RANDOM = Source("random", "", "", "", "none", "torch", "", "")  # ``weights.name=random``: no file, see `network`
+UNKNOWN = Source("unknown source", "", "", "", "unknown", "torch", "", "")
 
 
 @dataclass(frozen=True)
@@ -138,14 +136,13 @@ def find(path: str | Path, name: str, backbone: str, download: bool = True) -> L
         raise WeightsError(f"{name} is for {sources()[name].backbone}, not {backbone}; change model.backbone")
     candidates = [source for source in sources().values() if source.backbone == backbone and name in ("", source.name)]
     if not str(path) and not candidates:
-        ways = "give a file with --config.weights.path=FILE, or train it from --config.weights.name=random"
-        raise MissingWeightsError(f"no weights for {backbone} are known: {ways}")
+        raise MissingWeightsError(f"no known weights for {backbone}: set weights.path=FILE or weights.name=random")
     if not str(path):
         return fetch(next((source for source in candidates if source.locate()), candidates[0]).name, download)
     file = Path(path).expanduser()
     if file.is_dir():
         file = _choose(file, backbone, candidates)
-    known = recognize(file)
+    known = recognize(file) or exported(file)
     for source in sources().values():
         # torchvision's names contain the start of the hash: vgg16-397923af.pth
         named = file.name == source.file and source.hash.partition(":")[2][:8] in file.name
@@ -179,11 +176,17 @@ def recognize(path: Path) -> Source | None:
     return next((source for source in candidates if not source.mismatch(path)), None)
 
 
+def exported(path: Path) -> Source | None:
+    """Returns what the header of a file of `alljax export` says; None for other files."""
+    with contextlib.suppress(Exception), safetensors.safe_open(path, "numpy") as file:
+        return Source(**json.loads(file.metadata()["alljax"])["source"])
+    return None
+
+
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Returns the hash of a file in hexadecimal digits, cached by path, size and modification time."""
     if not os.access(path, os.R_OK):
-        problem = "no such file, or it is not readable; check the path (--config.weights.path)"
-        raise MissingWeightsError(f"{path}: {problem}")
+        raise MissingWeightsError(f"{path}: no such file, or it is not readable; check --config.weights.path")
     stamp = hashlib.sha256(f"{algorithm} {file_stamp(path)}".encode()).hexdigest()
     cached = files.cache_dir() / "hashes" / stamp
     if found := cache.read_text(cached):
@@ -205,10 +208,10 @@ def _choose(folder: Path, backbone: str, wanted: list[Source]) -> Path:
     found = found or [path for path in paths if not known[path] and name.match(path.name.replace("-", "_"))]
     if len(found) == 1:
         return found[0]
-    names, fix = first_few(path.name for path in found or paths), "give a file with --config.weights.path=FILE"
-    if found:
-        raise WeightsError(f"{folder}: several files {backbone}*: {names}; {fix}")
-    raise MissingWeightsError(f"{folder}: no file {backbone}* or known file, only {names or 'no weight files'}; {fix}")
+    names = first_few(path.name for path in found or paths) or "no weight files"
+    problem = f"several files {backbone}*: {names}" if found else f"no file {backbone}* or known file, only {names}"
+    kind = WeightsError if found else MissingWeightsError
+    raise kind(f"{folder}: {problem}; give a file with --config.weights.path=FILE")
 
 
 def _not_found(source: Source, reason: str) -> MissingWeightsError:

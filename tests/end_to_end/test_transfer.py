@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from end_to_end.conftest import SMALL, Refused, Run, picture
 
+from alljax.config import default_config, vary
 from alljax.models import backbones
 from alljax.models.backbones import Backbone
+from alljax.study import exports
+from alljax.study.ensemble import open_ensemble
+from alljax.training.network import open_networks
 from alljax.weights import store
 
 NO_FILE = ["--config.weights.name=random", "--config.weights.path=no/such/file"]
@@ -29,8 +33,8 @@ def test_random_weights_are_made_from_the_seed(tmp_path: Path, run: Run) -> None
     assert run(*command)[0] == 0
     assert "up to date" in run(*command)[2], "nothing is trained again"
     page = (folder / "report.html").read_text()
-    assert "random initial weights" in page
-    assert "random initial weights" in (folder / "model_card.md").read_text()
+    assert "efficientnet_lite0, random" in page
+    assert "efficientnet_lite0, random" in (folder / "model_card.md").read_text()
     for name, trial in json.loads((folder / "metrics.json").read_text())["trials"].items():
         assert "weights=random" in name
         assert name in page
@@ -71,3 +75,47 @@ def test_trials_without_weights_are_skipped_until_they_appear(tmp_path: Path, ru
     summary = json.loads((folder / "metrics.json").read_text())
     assert name in summary["trials"]
     assert not summary["skipped"]
+
+
+def test_study_starts_from_a_network_of_another_study(tmp_path: Path, run: Run, refused: Refused) -> None:
+    """From the work folder and from its export: equal bits, those of the backbone of the first fold and seed."""
+    first, exported = tmp_path / "first", tmp_path / "first.safetensors"
+    command = ["study", *SMALL, "--config.study.sweep=()", "--config.model.stage=stem"]
+    tuned = [
+        *command,
+        "--config.train.mode=finetune",
+        "--config.train.learning_rate=0.01",
+        "--config.report.images=false",
+    ]
+    assert run(*tuned, "--config.weights.name=random", f"--workdir={first}")[0] == 0
+    assert run("export", f"--workdir={first}", "--format=safetensors", f"--out={exported}")[0] == 0
+    opened = open_ensemble(first)
+    images = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype(np.float32)
+    settings = {"model.stage": "stem", "weights.path": str(exported), "preprocessing.image_size": 0}
+    (network,) = open_networks([vary(default_config(), settings)])
+    expected = opened.network.backbone.module.apply(opened.members[0].backbone, images, last="stem")["stem"]
+    found = network.backbone.module.apply(network.variables, images, last="stem")["stem"]
+    np.testing.assert_array_equal(found, expected)
+    assert network.preprocessing.image_size == 48, "that of the fine-tuned network"
+    tables, weights = [], []
+    for path in (first, exported):
+        folder = tmp_path / f"from-{path.name}"
+        second = [*tuned, "--config.data.synthetic.seed=1", f"--config.weights.path={path}", f"--workdir={folder}"]
+        code, _, err = run(*second)
+        assert code == 0
+        assert "were trained on images of synthetic" in err
+        assert "up to date" in run(*second)[2], "nothing is trained again"
+        tables += [(file.name, file.read_bytes()) for file in sorted(folder.glob("trials/*/*.csv"))]
+        (result,) = json.loads((folder / "metrics.json").read_text())["trials"].values()
+        weights.append(result["weights"])
+    assert tables[: len(tables) // 2] == tables[len(tables) // 2 :]
+    assert weights[0]["name"] == weights[1]["name"] == "random, fine-tuned on synthetic in first"
+    assert weights[0]["sha256"] == weights[1]["sha256"]
+    folder = tmp_path / "from-first"
+    Path(weights[0]["path"]).unlink()
+    exports._export_to_cache.cache_clear()
+    (tmp_path / "cell.png").write_bytes(picture())
+    assert run("predict", tmp_path / "cell.png", f"--workdir={folder}", f"--out={folder}.csv")[0] == 0
+    assert run(*command, f"--workdir={tmp_path / 'frozen'}")[0] == 0
+    line = refused(*command, f"--config.weights.path={tmp_path / 'frozen'}", f"--workdir={tmp_path / 'x'}")
+    assert "no fine-tuned network" in line
