@@ -16,6 +16,9 @@ from alljax.files import atomic_write
 NAMES = ("logistic", "svm", "knn", "random_forest")
 """Values of ``classifier.name`` that are estimators of scikit-learn; the others are heads in JAX."""
 
+SLOPE = 0.01
+"""Smallest slope of the calibration of two classes."""
+
 TRUSTED = [
     f"sklearn.{name}"
     for name in ("metrics._dist_metrics.EuclideanDistance64", "neighbors._kd_tree.KDTree", "tree._tree.Tree")
@@ -67,6 +70,7 @@ def calibrate(scores: np.ndarray, labels: np.ndarray) -> Any:
 
     Its targets are those of J. C. Platt (Probabilistic Outputs for Support Vector Machines, 1999): (n + 1) / (n + C)
     for the true class, which has n images, and 1 / (n + C) for others, so that it is finite for separable classes.
+    The slope of two classes is at least `SLOPE`: inner folds of few subjects must not reverse the order of the scores.
 
     Raises:
         ConfigError: no scores, because there are no inner folds.
@@ -83,7 +87,11 @@ def calibrate(scores: np.ndarray, labels: np.ndarray) -> Any:
     targets = (images * np.eye(classes)[labels] + 1) / (images + classes)
     rows = np.repeat(_differences(scores), classes, axis=0)  # each image once per class, weighted by its target
     regression = LogisticRegression(C=np.inf, tol=1e-8, max_iter=10_000)
-    return regression.fit(rows, np.tile(np.arange(classes), count), sample_weight=targets.ravel())
+    regression.fit(rows, np.tile(np.arange(classes), count), sample_weight=targets.ravel())
+    if classes == 2 and regression.coef_ < SLOPE:
+        regression.coef_ = np.array([[SLOPE]])
+        regression.intercept_ = np.log([targets[:, 1].mean() / targets[:, 0].mean()]) - SLOPE * rows.mean()
+    return regression
 
 
 def _differences(scores: np.ndarray) -> np.ndarray:

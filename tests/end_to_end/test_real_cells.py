@@ -10,12 +10,17 @@ import pytest
 from end_to_end.conftest import QUICKSTART, Run, read_table
 from scipy import special, stats
 from sklearn import metrics
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 from alljax.cli import main
+from alljax.config import default_config
+from alljax.data.images import decode
+from alljax.features.texture import texture_features
 
 TRIAL = "vgg16-adam"
 
@@ -63,6 +68,31 @@ def test_real_cells_with_real_weights_agree_with_scikit_learn(
     reference = roc_auc_score(stored["labels"], scores)
     for trial in summary["trials"].values():
         assert trial["pooled_auc"] == pytest.approx(reference, abs=0.05)
+
+
+@pytest.mark.real
+def test_texture_and_svm_agree_with_scikit_learn(cnmc_zip: Path, tmp_path: Path) -> None:
+    """The probabilities of a fold increase with scikit-learn's decision values on the same features."""
+    settings = {
+        "data.source": cnmc_zip, "data.allow_partial": True, "features.extractor": "texture", "study.sweep": "",
+        "features.select": "standardize,pca", "classifier.name": "svm", "report.images": False,
+    }  # fmt: skip
+    words = [f"--config.{key}={value}" for key, value in settings.items()]
+    assert main(["study", QUICKSTART + ":cnmc", *words, f"--workdir={tmp_path}"]) == 0
+    table = pandas.read_csv(tmp_path / "trials/texture-svm/predictions.csv").query("seed == 0").set_index("path")
+    with zipfile.ZipFile(cnmc_zip) as archive:
+        files = {Path(name).name: name for name in archive.namelist()}
+        cells = {path: decode(archive.read(files[Path(path).name]), path) for path in table.index}
+    features = {path: texture_features(pixels, default_config()) for path, pixels in cells.items()}
+    decisions, split = pandas.Series(0.0, table.index), pandas.read_csv(tmp_path / "split.csv")
+    for _, rows in split.groupby("fold"):
+        train, test = (rows[rows["subset"] == subset] for subset in ("train", "test"))
+        model = make_pipeline(StandardScaler(), PCA(0.95, svd_solver="full"), SVC())
+        model.fit([features[path] for path in train["path"]], train["label"] == "all")
+        decisions[test["path"]] = model.decision_function([features[path] for path in test["path"]])
+        assert stats.spearmanr(decisions[test["path"]], table["prob_all"][test["path"]]).statistic > 0.999
+    found = json.loads((tmp_path / "trials/texture-svm/metrics.json").read_text())["auc"]
+    assert found == pytest.approx(within_folds(table.assign(prob_all=decisions)), abs=2e-3)
 
 
 @pytest.mark.real

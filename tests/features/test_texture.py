@@ -1,7 +1,9 @@
 """Texture: co-occurrence as in scikit-image, runs as in a loop and in Galloway's example, masks that are respected."""
 
 import math
+from collections.abc import Callable
 from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,14 +33,12 @@ def masked_levels(seed: int, count: int, share: float) -> np.ndarray:
 
 def lines(levels: np.ndarray, angle: int) -> list[list[int]]:
     """Returns the values along all lines at an angle."""
-    rows, columns = levels.shape
     down, right = OFFSETS[angle]
-    inside = {(row, column) for row in range(rows) for column in range(columns)}
-    starts = [(row, column) for row, column in inside if (row - down, column - right) not in inside]
-    found = []
-    for row, column in starts:
-        steps = [(row + down * step, column + right * step) for step in range(rows + columns)]
-        found.append([int(levels[place]) for place in steps if place in inside])
+    inside, found = {*np.ndindex(levels.shape)}, []
+    for row, column in inside:
+        if (row - down, column - right) not in inside:
+            steps = [(row + down * step, column + right * step) for step in range(sum(levels.shape))]
+            found.append([int(levels[place]) for place in steps if place in inside])
     return found
 
 
@@ -88,13 +88,11 @@ def test_runs_of_the_example_of_galloway() -> None:
     assert diagonal.tolist() == [[4, 0, 0], [4, 0, 0], [0, 0, 1], [3, 1, 0]]
 
 
-def test_a_quarter_turn_permutes_the_angles() -> None:
+@pytest.mark.parametrize("matrices", [texture.cooccurrence, texture.run_lengths])
+def test_a_quarter_turn_permutes_the_angles(matrices: Callable[..., Any]) -> None:
     levels = masked_levels(2, 5, 0.2)
-    pairs, turned = (texture.cooccurrence(one, 5) for one in (levels, np.rot90(levels)))
-    np.testing.assert_array_equal(pairs[[2, 3, 0, 1]], turned)
-    runs, turned_runs = (texture.run_lengths(one, 5) for one in (levels, np.rot90(levels)))
-    for number, same in enumerate((2, 3, 0, 1)):
-        np.testing.assert_array_equal(runs[same], turned_runs[number])
+    found, turned = matrices(levels, 5), matrices(np.rot90(levels), 5)
+    assert [found[number].tolist() for number in (2, 3, 0, 1)] == [one.tolist() for one in turned]
 
 
 @pytest.mark.parametrize("region", ["nucleus", "cell"])

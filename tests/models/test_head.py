@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import expit
 
 from alljax.cli import main
 from alljax.config import default_config, vary
@@ -14,10 +15,6 @@ from alljax.data.synthetic import render_cell
 from alljax.models.head import make_head
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-
-
-def sigmoid(values: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-values))
 
 
 def test_lstm_equals_numpy() -> None:
@@ -32,8 +29,8 @@ def test_lstm_equals_numpy() -> None:
             step @ cell[f"i{gate}"]["kernel"] + state @ cell[f"h{gate}"]["kernel"] + cell[f"h{gate}"]["bias"]
             for gate in "ifgo"
         )
-        memory = sigmoid(forget) * memory + sigmoid(inputs) * np.tanh(new)
-        state = sigmoid(output) * np.tanh(memory)
+        memory = expit(forget) * memory + expit(inputs) * np.tanh(new)
+        state = expit(output) * np.tanh(memory)
     np.testing.assert_allclose(
         head.apply({"params": params}, features), state @ last["kernel"] + last["bias"], atol=1e-6
     )

@@ -86,6 +86,9 @@ def test_calibration_is_the_regression_of_platt() -> None:
     found = [fitted.coef_.item(), fitted.intercept_.item()]
     assert found == pytest.approx(minimize(loss, [0.0, 0.0], tol=1e-10).x, abs=1e-4)
     assert found == pytest.approx([3, -1], abs=0.3)
+    reversed_order = classifiers.calibrate(-scores, labels).predict_proba(np.sort(decisions)[:, None])[:, 1]
+    assert (np.diff(reversed_order) >= 0).all()
+    assert reversed_order.mean() == pytest.approx(labels.mean(), abs=0.01)
     for classes in (2, 3):
         truth = np.arange(60) % classes
         separated = classifiers.calibrate(9 * np.eye(classes)[truth], truth)
