@@ -174,7 +174,9 @@ def open_experiment(
             )
     notes += [inner_folds.note(parts, config) for parts in inner.values()]
     known = dict.fromkeys(network.weights.source for network in networks.values() if network.weights.source)
-    notes += [source.seen(dataset.name, Path(config.data.source).name) for source in known]
+    names = [dataset.name, Path(config.data.source).name]
+    names += [f"{name} {Path(path).name}" for name, path, *_ in config.data.sources]
+    notes += [source.seen(*names) for source in known]
     notes = [note for note in notes if note]
     for note in notes:
         logging.info(note)

@@ -133,11 +133,11 @@ def explain(folder: Path, trial: str, weights: str, images: Sequence[Path], clas
 
 
 def _open_explainer(ensemble: Ensemble) -> Explainer | None:
-    """Returns what explains heads on the features of a backbone or networks; None for other classifiers."""
-    heads = all(member.selection is None and not member.estimators for member in ensemble.members)
-    if not heads or not ensemble.network or len(ensemble.sources) > 1:
+    """Returns what explains heads on feature maps, or networks; None for other classifiers and for tokens."""
+    heads, network = all(one.selection is None and not one.estimators for one in ensemble.members), ensemble.network
+    if not heads or not network or len(ensemble.sources) > 1 or "cls" in network.backbone.module.poolings:
         return None
-    return Explainer(ensemble.network, ensemble.config, len(ensemble.study.classes))
+    return Explainer(network, ensemble.config, len(ensemble.study.classes))
 
 
 def _occlude(ensemble: Ensemble, dataset: Dataset, record: Record) -> np.ndarray:
@@ -189,7 +189,7 @@ def _findings(tables: "dict[str, DataFrame]") -> list[str]:
         count = plural(len(table) - len(known), "image")
         findings.append(f"{count} without a black background: no share inside the cell")
     if "random_parameters" not in tables:
-        return [*findings, "occlusion only: not a backbone with a head, so no Grad-CAM and no check of the maps"]
+        return [*findings, "occlusion only: no head on feature maps, so no Grad-CAM and no check of the maps"]
     for method, of_method in tables["random_parameters"].groupby("method", sort=False):
         # Random heads often change the sign of a map only.
         means = of_method["rank_correlation"].abs().groupby(of_method["random"], sort=False).mean()

@@ -39,6 +39,20 @@ def spotted_cells() -> tuple[dict[str, bytes], dict[str, tuple[int, int]]]:
     return files, places
 
 
+def test_tokens_of_a_transformer_are_explained_by_occlusion(
+    tmp_path: Path, toy_config: Callable[..., ConfigDict]
+) -> None:
+    config = toy_config(
+        data__synthetic__images=24, data__synthetic__image_size=56, preprocessing__image_size=56, train__epochs=1,
+        model__stage="block2", model__pool="cls_mean", model__backbone="dinov2_vits14", weights__name="random",
+    )  # fmt: skip
+    run_study(config, tmp_path / "study")
+    Image.fromarray(synthetic.render_cell(3, "12", 1, 0, 56)).save(tmp_path / "a.png")
+    found = explain.explain(tmp_path / "study", "", "", [tmp_path / "a.png"])
+    assert found.images[0].maps.keys() == {"occlusion"}
+    assert any(line.startswith("occlusion only: no head on feature maps") for line in found.findings)
+
+
 def test_maps_point_to_the_difference_between_the_classes(
     tmp_path: Path, toy_config: Callable[..., ConfigDict], compilations: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

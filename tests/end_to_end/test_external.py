@@ -1,5 +1,6 @@
 """`alljax evaluate --source`: a finished study on another labeled source."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -11,6 +12,7 @@ from end_to_end.conftest import Refused, Run, picture, read_table, write_files
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
 
 from alljax.data import synthetic
+from alljax.weights import store
 
 
 @pytest.fixture
@@ -27,12 +29,17 @@ def hospital(tmp_path: Path) -> Path:
     return folder
 
 
-def test_results_equal_those_of_scikit_learn(study: Path, hospital: Path, run: Run) -> None:
+def test_results_equal_those_of_scikit_learn(
+    study: Path, hospital: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {name: dataclasses.replace(source, trained_on=["hospital"]) for name, source in store.sources().items()}
+    monkeypatch.setattr(store, "sources", lambda: known)
     arguments = f"--workdir={study}", f"--source={hospital}", "--classes=blast=all,healthy=hem"
     code, out, err = run("evaluate", *arguments)
     assert code == 0, err
     found = json.loads((study / "external/hospital/metrics.json").read_text())
     assert "2 images of the study" in out
+    assert any("were trained on images of hospital" in note for note in found["notes"])
     assert all("/0-" in path for path in found["left_out"])
     rows = read_table(study / "external/hospital/predictions.csv")
     assert len(rows) == sum(found["images"]) == 48
