@@ -73,6 +73,7 @@ def method(file: str, argument: str, *sweep: Any, accepts: tuple[str, ...] = (),
     config.study.update(sweep=sweep, compare="table7", missing_weights="skip")
     if argument == "toy":
         toy(config)
+        config.data.synthetic.subjects = 24  # a fold of a fold has several of each class
         config.weights.name = "random"
         config.study.seeds = 1
         config.evaluation.update(inner_folds=2, resamples=200)

@@ -12,6 +12,7 @@ import pytest
 from alljax import cli
 from alljax import config as configs
 from alljax.errors import ConfigError
+from alljax.paper import table7
 from alljax.study import sweep
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
@@ -64,6 +65,23 @@ def test_paper_has_its_32_trainings_on_unstratified_splits() -> None:
     assert [trial.config.split.protocol for trial in both] == ["paper"] * 32 + ["subject_kfold"] * 32
     keras = {(trial.config.model.backbone, trial.config.weights.name) for trial in both}
     assert keras == {("vgg16", "keras-vgg16-notop"), ("resnet50_keras", "keras-resnet50-notop")}
+
+
+@pytest.mark.parametrize("argument", ["", ":toy"])
+def test_table_7_has_every_method_under_both_splits(argument: str) -> None:
+    study = load(f"table7.py{argument}")
+    trials = [trial for trial in sweep.expand(study) if not trial.members]
+    found = [configs.flatten(trial.config) | {"study.design": ""} for trial in trials]
+    for name in (name for name in FILES if name.startswith("table7/")):
+        for trial in sweep.expand(load(f"{name}{argument}")):
+            assert trial.config.split.protocol == "subject_kfold"
+            wanted = configs.flatten(trial.config) | {"study.design": ""}
+            if not trial.members:
+                assert wanted in found
+                assert wanted | {"split.protocol": "paper"} in found
+    labels = {label for method in table7.methods() for label in method.labels}
+    assert labels >= {trial.config.model.label for trial in trials}
+    assert labels >= {name for name, *_ in study.study.combine}
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

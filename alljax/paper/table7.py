@@ -65,7 +65,7 @@ def sections(study: Study) -> list[Section]:
         "authors' own system. Below is what the sources say, and which settings they leave open."
     )
     parts = methods_table(study), sources_table(), open_settings(study)
-    return [Section("table-7", "Table 7 under one protocol", (text,), parts)]
+    return [Section("table-7", "Table 7 under one protocol", (text,), [table for table in parts if table.rows])]
 
 
 def methods_table(study: Study) -> Table:
@@ -155,8 +155,12 @@ def _values(study: Study, configuration: Configuration) -> Iterator[Value]:
     shown, note = re.sub(r"-(protocol|weights)=\w+", "", name), ""
     if "members" in result:
         shown = _label(study, name)
-    if settings["weights.name"] == "random":
-        note = "random weights" if settings["train.mode"] == "frozen" else "from scratch"
+    if settings["weights.name"] == "random" and settings["train.mode"] == "finetune":
+        note = "from scratch"
+    elif settings["weights.name"] == "random" and "backbone" in settings["features.extractor"]:
+        note = "random weights"
+    if settings["features.select_scope"] == "all":
+        note = ", ".join(filter(None, (note, "features selected on tested images, too")))
     yield Value(shown, note=note)
     for leaky in (True, False):
         yield metric_value("accuracy", results[leaky]) if leaky in results else NONE

@@ -67,6 +67,17 @@ def test_method_with_one_split_has_no_difference(labeled: Study, without: Callab
     assert first["split by image"] == first["difference"] == "" != first["subjects held out"]
 
 
+def test_skipped_methods_say_how_to_get_their_weights(labeled: Study, without: Callable[..., Study]) -> None:
+    names = [name for name in labeled.trials if "stage1" in name]
+    study = without(labeled, *names)
+    skipped = dict.fromkeys(names, "no weights torchvision-vgg16: run `alljax weights fetch`")
+    study = dataclasses.replace(study, metrics=study.metrics | {"skipped": skipped})
+    row = next(row for row in table(study) if row["study"] == "[24]")
+    assert (row["our reading (note)"], row["split by image"]) == ("skipped, see below", "")
+    *_, note = table7.methods_table(study).notes
+    assert note == f"Skipped: {', '.join(names)}: no weights torchvision-vgg16: run `alljax weights fetch`"
+
+
 def test_open_settings_show_the_choice_of_the_trials(labeled: Study) -> None:
     (section,) = table7.sections(labeled)
     settings = section.parts[2]
