@@ -70,14 +70,11 @@ def array_section(study: Study, varied: Sequence[VariedSetting]) -> list[Section
     caption, points = f"Main effects, with {study.intervals}", {"": {"": np.array([*drawn.values()])}}
     figure = plots.interval_figure("main-effects", caption, [*drawn], points, "S/N in dB minus the mean")
     expected = number_value("ratio", predicted[0], jackknife.interval(predicted, study.level, None))
+    chosen = [zip(of.keys, of.rows[level], strict=True) for of, level in zip(factors, best, strict=True)]
+    options = " ".join(f"--config.{key}={value}" for pair in chosen for key, value in pair)
     text = f"S/N predicted for the best values, without interactions: {expected} dB. "
-    if best in levels.tolist():
-        name = names[levels.tolist().index(best)]
-        text += f"Model {name} has them: {METRICS[metric]} {metric_value(metric, trials[name])}."
-    else:
-        pairs = [zip(of.keys, of.rows[level], strict=True) for of, level in zip(factors, best, strict=True)]
-        options = " ".join(f"--config.{key}={value}" for pair in pairs for key, value in pair)
-        text += f"No model has them; to confirm it, train one with `alljax train`, this study's --config and {options}."
+    same = [name for name, of_trial in zip(names, levels.tolist(), strict=True) if of_trial == best]
+    text += f"Model {same[0]} has them." if same else f"No model has them: confirm it by `alljax train` with {options}."
     title = f"Main effects: {study.config['study.design']} of {split}"
     return [Section("main-effects", title, (text,), (figure, table))]
 

@@ -42,9 +42,8 @@ def combinations(design: str, axes: Sequence[Sequence[dict[str, Any]]]) -> list[
     free, columns = [len({*column}) for column in zip(*rows, strict=True)], list[int]()
     for factor in factors:
         if len(factor) not in free:
-            left = ", ".join(str(levels) for levels in free if levels) or "no"
-            what = f"{', '.join(factor[0])} with {len(factor)} values"
-            raise ConfigError(f"study.design={design}: no column is left for {what}, only columns of {left} levels")
+            what, left = f"the {len(factor)} values of {', '.join(factor[0])}", [*filter(None, free)]
+            raise ConfigError(f"study.design={design} has no column left for {what}, only of {left} levels")
         columns.append(free.index(len(factor)))
         free[columns[-1]] = 0
     levels = dict.fromkeys(tuple(row[column] for column in columns) for row in rows)

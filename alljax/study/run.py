@@ -89,7 +89,8 @@ def dry_run(
     """Prints what `run_study` would do, with the time measured on this machine; writes and downloads nothing."""
     trials, experiment = open_study(config, folder, shard, force, problems or Problems(), download=False)
     left_out = [*_finished(trials, folder), *experiment.skipped]
-    estimate.print_plan(trials, sweep.jobs(trials, shard, left_out), experiment)
+    trained = [trial for trial in trials if not trial.members]
+    estimate.print_plan(trained, sweep.jobs(trained, shard, left_out), experiment)
 
 
 def open_study(

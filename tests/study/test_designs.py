@@ -41,7 +41,7 @@ def test_trials_are_rows_of_the_array_times_the_splits() -> None:
 
 
 def test_too_many_factors_or_levels() -> None:
-    with pytest.raises(ConfigError, match="left for train.learning_rate with 3 values, only columns of 2, 2, 2 levels"):
+    with pytest.raises(ConfigError, match=r"for the 3 values of train.learning_rate, only of \[2, 2, 2\] levels"):
         trials_of("L4", RATES)
-    with pytest.raises(ConfigError, match="augment.zoom with 2 values, only columns of 3, 3"):
+    with pytest.raises(ConfigError, match=r"for the 2 values of augment.zoom, only of \[3, 3"):
         trials_of("L18", *TWO)
