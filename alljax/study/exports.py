@@ -20,11 +20,12 @@ from alljax.study.ensemble import Ensemble, open_ensemble
 from alljax.weights import store
 
 
-def serialize(opened: Ensemble) -> bytes:
+def serialize(opened: Ensemble, tuned_only: bool = False) -> bytes:
     """Returns a .safetensors of a trial's backbone and head, those of its first fold and seed; equal for equal trials.
 
-    Names are ``params/…``, ``batch_stats/…``, ``head/…``. Its header has JSON under ``alljax``: ``version``,
-    ``classes``, ``stage`` and ``pool`` of the features, ``preprocessing`` of images, and ``source``, a `Source`.
+    With `tuned_only` a backbone with the original weights is a `WeightsError`.  Names are ``params/…``,
+    ``batch_stats/…``, ``head/…``.  The header has JSON under ``alljax``: ``version``, ``classes``, ``stage`` and
+    ``pool`` of the features, ``preprocessing`` of images, and ``source``, a `Source`.
     """
     network, data = opened.network, opened.study.metrics["dataset"]
     member = opened.members[0] if opened.members and opened.sources == (network,) else None
@@ -35,11 +36,13 @@ def serialize(opened: Ensemble) -> bytes:
     arrays = flatten_dict(tree, sep="/") | flatten_dict(member.backbone, sep="/")  # later stages are not in the trial
     scaling, source = asdict(network.preprocessing), network.weights.source or store.UNKNOWN
     source = replace(source, backbone=network.backbone.name, layout=network.layout)
-    if not opened.frozen:
+    if not jax.tree.all(jax.tree.map(np.array_equal, member.backbone["params"], network.used("params"))):
         trained_on = [Path(data["source"]).name.lower(), *({data["name"]} & {"cnmc"})]
         name = f"{source.name}, fine-tuned on {trained_on[-1]} in {opened.study.folder.resolve().name}"
         expected = {key: scaling[key] for key in ("name", "image_size", "interpolation", "antialias")}
         source = replace(source, name=name, trained_on=trained_on, preprocessing=expected)
+    elif tuned_only:
+        raise WeightsError(f"{opened.study.folder}: {opened.trial}, its best trial, has no fine-tuned backbone")
     about = {"version": opened.study.environment["alljax"], "classes": opened.study.classes, "source": asdict(source)}
     about |= {"stage": network.stage, "pool": network.pool, "preprocessing": scaling}
     metadata = {"alljax": json.dumps(about)}  # one entry, since several have no defined order
@@ -56,10 +59,7 @@ def with_weight_file(config: ConfigDict) -> ConfigDict:
 
 @functools.cache
 def _export_to_cache(folder: Path) -> Path:
-    opened = open_ensemble(folder)
-    if opened.frozen:
-        raise WeightsError(f"{folder}: {opened.trial}, its best trial, has no fine-tuned network; export another trial")
-    content = serialize(opened)
+    content = serialize(open_ensemble(folder), tuned_only=True)
     path = files.cache_dir() / "exports" / f"{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     files.write_bytes(path, content)
     return path

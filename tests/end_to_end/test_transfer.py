@@ -81,6 +81,7 @@ def test_study_starts_from_a_network_of_another_study(tmp_path: Path, run: Run, 
     """From the work folder and from its export: equal bits, those of the backbone of the first fold and seed."""
     first, exported = tmp_path / "first", tmp_path / "first.safetensors"
     command = ["study", *SMALL, "--config.study.sweep=()", "--config.model.stage=stem"]
+    command += ["--config.train.groups=(('.*', 1.0),)"]
     tuned = [
         *command,
         "--config.train.mode=finetune",
@@ -118,4 +119,4 @@ def test_study_starts_from_a_network_of_another_study(tmp_path: Path, run: Run, 
     assert run("predict", tmp_path / "cell.png", f"--workdir={folder}", f"--out={folder}.csv")[0] == 0
     assert run(*command, f"--workdir={tmp_path / 'frozen'}")[0] == 0
     line = refused(*command, f"--config.weights.path={tmp_path / 'frozen'}", f"--workdir={tmp_path / 'x'}")
-    assert "no fine-tuned network" in line
+    assert "no fine-tuned backbone" in line
