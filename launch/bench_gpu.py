@@ -126,7 +126,7 @@ def torch_step(sizes: Sizes, backbone: str, compute: str) -> Measured:
     import peers
     import torch
 
-    width = WIDTHS.get(backbone, 1280)
+    width = 512 if backbone == "resnet18" else WIDTHS.get(backbone, 1280)
     model = compiled(torch.nn.Sequential(peers.torch_network(backbone), peers.torch_head(width)).train())
     stepper = peers.torch_optimizer(model, "adam")
     images = torch.from_numpy(workload.pixels(sizes.batch, sizes.image_size))

@@ -27,10 +27,14 @@ def torch_network(backbone: str) -> Any:
             vgg = torchvision.models.vgg16()
             vgg.classifier = torch.nn.Identity()
             return vgg, vgg.features
-        if backbone == "resnet50":
-            resnet = torchvision.models.resnet50()
+        if backbone.startswith("resnet"):
+            resnet = getattr(torchvision.models, backbone)()
             resnet.fc = torch.nn.Identity()
             return resnet, torch.nn.Sequential(*list(resnet.children())[:-2])
+        if backbone == "mobilenet_v2":
+            mobilenet = torchvision.models.mobilenet_v2()
+            mobilenet.classifier = torch.nn.Identity()
+            return mobilenet, mobilenet.features
         import timm
 
         lite = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)

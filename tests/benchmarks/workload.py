@@ -12,7 +12,9 @@ from parity import seeded_weights  # noqa: E402
 
 BACKBONES = {
     "vgg16": "vgg16_torchvision",
+    "resnet18": "resnet18_torchvision",
     "resnet50": "resnet50_torchvision",
+    "mobilenet_v2": "mobilenet_v2_torchvision",
     "efficientnet_lite0": "efficientnet_lite0",
 }
 """Backbone → the golden file with the names and shapes of its weights."""
