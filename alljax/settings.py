@@ -88,13 +88,7 @@ SETTINGS: dict[str, Setting] = {
     "model.backbone": Setting("efficientnet_lite0", "network that computes the features; the name help lists all"),
     "model.stage": Setting("", "backbone stage whose output is used; empty: the last stage"),
     "model.pool": _choice(
-        "how activations become a vector; empty: class token of a transformer, average of feature maps",
-        "",
-        "average",
-        "max",
-        "flatten",
-        "cls",
-        "cls_mean",
+        "features of activations; empty: that of the backbone", "", "average", "max", "flatten", "cls", "cls_mean"
     ),
     "model.hidden": Setting(512, "number of hidden units of mlp and lstm", minimum=1, maximum=1e6),
     "model.dropout": Setting(0.0, "dropout rate before the last layer", below=1),

@@ -8,6 +8,7 @@ Position embeddings are stored for a grid of patches and interpolated to that of
 
 import math
 import re
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -19,8 +20,7 @@ from alljax.models.backbones import Layout, Rules, StagedNetwork, register
 from alljax.models.layers import BatchNormContext, Conv
 
 PATCH = 14  # height and width in pixels
-BLOCKS = 12
-STAGES = ("embed", *(f"block{number}" for number in range(1, BLOCKS + 1)), "norm")
+STAGES = ("embed", *(f"block{number}" for number in range(1, 13)), "norm")
 
 
 class Embedding(nn.Module):
@@ -61,45 +61,22 @@ class LayerScale(nn.Module):
         return tokens * gamma.reshape((1,) * (tokens.ndim - 1) + (-1,)).astype(tokens.dtype)
 
 
-class Attention(nn.Module):
-    """Self-attention with several heads; the softmax is computed in float32."""
-
-    heads: int
-
-    @nn.compact
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """Maps (B, T, width) to the same shape."""
-        *rows, width = tokens.shape
-        both = nn.Dense(3 * width, dtype=tokens.dtype, name="qkv")(tokens).reshape(*rows, 3, self.heads, -1)
-        query, key, value = (both[:, :, number] for number in range(3))
-        scores = jnp.einsum("bthd,bshd->bhts", query * query.shape[-1] ** -0.5, key)
-        weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(tokens.dtype)
-        mixed = jnp.einsum("bhts,bshd->bthd", weights, value)
-        return nn.Dense(width, dtype=tokens.dtype, name="proj")(mixed.reshape(*rows, width))
-
-
-class Perceptron(nn.Module):
-    """Dense → GELU (exact) → Dense, four times as wide inside."""
-
-    @nn.compact
-    def __call__(self, tokens: jax.Array) -> jax.Array:
-        """Maps (…, width) to the same shape."""
-        width = tokens.shape[-1]
-        inner = nn.gelu(nn.Dense(4 * width, dtype=tokens.dtype, name="fc1")(tokens), approximate=False)
-        return nn.Dense(width, dtype=tokens.dtype, name="fc2")(inner)
-
-
 class TransformerBlock(nn.Module):
-    """Attention and perceptron, each of normalized tokens, scaled and added to its input."""
-
-    heads: int
+    """Self-attention and a perceptron with exact GELU, each of normalized tokens, scaled and added to its input."""
 
     @nn.compact
     def __call__(self, tokens: jax.Array, context: BatchNormContext | None) -> jax.Array:
-        """Maps (B, T, 1, width) to the same shape."""
+        """Maps (B, T, 1, width) to the same shape; a head has 64 channels, and the softmax is computed in float32."""
         x = tokens[:, :, 0]
-        x += LayerScale(name="ls1")(Attention(self.heads, name="attn")(Norm(name="norm1")(x)))
-        x += LayerScale(name="ls2")(Perceptron(name="mlp")(Norm(name="norm2")(x)))
+        (*rows, width), dense = x.shape, partial(nn.Dense, dtype=x.dtype)
+        joint = dense(3 * width, name="qkv")(Norm(name="norm1")(x)).reshape(*rows, 3, -1, 64)
+        query, key, value = (joint[:, :, number] for number in range(3))
+        scores = jnp.einsum("bthd,bshd->bhts", query / 8, key)
+        weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(x.dtype)
+        mixed = jnp.einsum("bhts,bshd->bthd", weights, value).reshape(x.shape)
+        x += LayerScale(name="ls1")(dense(width, name="proj")(mixed))
+        inner = nn.gelu(dense(4 * width, name="fc1")(Norm(name="norm2")(x)), approximate=False)
+        x += LayerScale(name="ls2")(dense(width, name="fc2")(inner))
         return x[:, :, None]
 
 
@@ -109,16 +86,19 @@ class VisionTransformer(StagedNetwork):
     poolings = ("cls", "cls_mean", "flatten")
     multiple = PATCH
     resized = "params/embed/pos_embed"
+    width: int
+
+    @property
+    def widths(self) -> dict[str, int]:  # noqa: D102 - see the base class
+        return dict.fromkeys(STAGES, self.width)
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
-        width = self.widths["embed"]
-        self.embed = Embedding(width)
-        for number in range(1, BLOCKS + 1):
-            setattr(self, f"block{number}", TransformerBlock(width // 64))
+        self.embed = Embedding(self.width)
+        for name in STAGES[1:-1]:
+            setattr(self, name, TransformerBlock())
         self.norm = Norm()
 
-    def prepare(self, variables: Any) -> Any:
-        """Returns the variables: there is nothing to transform."""
+    def prepare(self, variables: Any) -> Any:  # noqa: D102 - there is nothing to transform
         return variables
 
     def resize(self, variables: Any, image_size: int, layout: str) -> Any:
@@ -126,18 +106,6 @@ class VisionTransformer(StagedNetwork):
         params = variables["params"]
         positions = resize_positions(params["embed"]["pos_embed"], image_size // PATCH, layout)
         return {**variables, "params": {**params, "embed": {**params["embed"], "pos_embed": positions}}}
-
-
-class SmallVisionTransformer(VisionTransformer):
-    """ViT-S/14: 384 channels, 6 heads."""
-
-    widths = dict.fromkeys(STAGES, 384)
-
-
-class BaseVisionTransformer(VisionTransformer):
-    """ViT-B/14: 768 channels, 12 heads."""
-
-    widths = dict.fromkeys(STAGES, 768)
 
 
 def resize_positions(positions: np.ndarray, grid: int, method: str) -> np.ndarray:
@@ -158,9 +126,8 @@ def _interpolation(stored: int, grid: int, method: str) -> np.ndarray:
         weights = _cubic((np.arange(stored) + 0.5 - at * scale) / max(scale, 1), -0.5)
         return weights / weights.sum(1, keepdims=True)
     points = np.arange(-2, stored + 2)  # those outside have the values of the border
-    return _cubic(points + 0.5 - at * stored / (grid + 0.1), -0.75) @ (
-        points.clip(0, stored - 1)[:, None] == np.arange(stored)
-    )
+    weights = _cubic(points + 0.5 - at * stored / (grid + 0.1), -0.75)
+    return weights @ (points.clip(0, stored - 1)[:, None] == np.arange(stored))
 
 
 def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
@@ -171,22 +138,15 @@ def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
 
 
 def _block_layer(match: re.Match[str]) -> str:
-    return f"blocks.{int(match[1]) - 1}.{match[2].replace('/', '.')}"
+    group = {"qkv": "attn.", "proj": "attn.", "fc1": "mlp.", "fc2": "mlp."}.get(match[2], "")
+    return f"blocks.{int(match[1]) - 1}.{group}{match[2]}"
 
 
 RULES: Rules = {"embed": "", "embed/proj": "patch_embed.proj", r"block(\d+)/(.*)": _block_layer, "norm": "norm"}
 NAMES = r"(cls_token|pos_embed|register_tokens|reg_token|(patch_embed|blocks|norm)\..*)"
-
-
-register(
-    "dinov2_vits14",
-    SmallVisionTransformer(),
+LAYOUTS = (
     Layout("timm", "torch", "pytorch", RULES, NAMES),
     Layout("dinov2", "torch", "pytorch", RULES, NAMES, mark="mask_token"),
 )
-register(
-    "dinov2_vitb14",
-    BaseVisionTransformer(),
-    Layout("timm", "torch", "pytorch", RULES, NAMES),
-    Layout("dinov2", "torch", "pytorch", RULES, NAMES, mark="mask_token"),
-)
+register("dinov2_vits14", VisionTransformer(384), *LAYOUTS)
+register("dinov2_vitb14", VisionTransformer(768), *LAYOUTS)

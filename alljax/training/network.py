@@ -124,8 +124,7 @@ def check_names(config: ConfigDict) -> None:
     if stage and stage not in backbone.stages:
         raise ConfigError(f"model.stage={stage!r}: {backbone.name} has the stages {', '.join(backbone.stages)}")
     if pool and pool not in backbone.module.poolings:
-        poolings = ", ".join(backbone.module.poolings)
-        raise ConfigError(f"model.pool={pool!r}: {backbone.name} has the poolings {poolings}")
+        raise ConfigError(f"model.pool={pool!r}: {backbone.name} has {', '.join(backbone.module.poolings)}")
     size, multiple = config.preprocessing.image_size, backbone.module.multiple
     if size % multiple:
         near = f"set {size // multiple * multiple} or another multiple of {multiple}, or 0 for that of the weights"

@@ -52,12 +52,9 @@ class Source:
     def seen(self, *names: str) -> str:
         """Returns a warning if a name of the data set under test has a word of `trained_on`; empty otherwise."""
         words = {word for name in names for word in (name.lower(), *re.split(r"[\W_]+", name.lower()))}
-        if not (found := [name for name in self.trained_on if name in words]):
-            return ""
-        return (
-            f"The weights {self.name} were trained on images of {found[0]}, perhaps on those that are tested here; "
-            "expect worse results on images of other sources."
-        )
+        found = next((name for name in self.trained_on if name in words), "")
+        effect = "perhaps on those that are tested here; expect worse results on images of other sources."
+        return f"The weights {self.name} were trained on images of {found}, {effect}" if found else ""
 
     @property
     def stored(self) -> Path:

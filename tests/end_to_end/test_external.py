@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,9 +30,7 @@ def hospital(tmp_path: Path) -> Path:
     return folder
 
 
-def test_results_equal_those_of_scikit_learn(
-    study: Path, hospital: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_equal_those_of_scikit_learn(study: Path, hospital: Path, run: Run, monkeypatch: Any) -> None:
     known = {name: dataclasses.replace(source, trained_on=["hospital"]) for name, source in store.sources().items()}
     monkeypatch.setattr(store, "sources", lambda: known)
     arguments = f"--workdir={study}", f"--source={hospital}", "--classes=blast=all,healthy=hem"

@@ -180,10 +180,9 @@ def dinov2_vits14(method: str, size: int) -> None:
 
 def position_embeddings() -> None:
     arrays = {}
-    for method, stored, grid in itertools.product(("dinov2", "timm"), (16, 37), (4, 16, 40)):
-        positions = torch.from_numpy(seeded_weights.weight("pos_embed", (1, 1 + stored**2, 2)))
-        same = positions if stored == grid else interpolate(positions, grid, method)
-        arrays[f"{method} {stored} {grid}"] = from_torch(same)
+    for method, grid in itertools.product(("dinov2", "timm"), (4, 16, 40)):
+        positions = torch.from_numpy(seeded_weights.weight("pos_embed", (1, 1 + 37**2, 2)))
+        arrays[f"{method} {grid}"] = from_torch(interpolate(positions, grid, method))
     save("position_embeddings", {}, arrays)
 
 

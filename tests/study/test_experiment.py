@@ -82,4 +82,3 @@ def test_weights_trained_on_the_data_set_under_test_are_noted(
     experiment = open_folder(tmp_path / "Raabin-WBC", {path: seed for seed, path in enumerate(paths)})
     (note,) = (note for note in experiment.dataset.notes if "were trained on images of raabin" in note)
     assert note in messages
-    assert note in experiment.description["dataset"]["notes"]

@@ -103,13 +103,6 @@ def refusal(path: Path | str, name: str, backbone: str) -> str:
     return str(caught.value)
 
 
-def test_weights_that_were_trained_on_the_data_set_under_test() -> None:
-    bloom = sources()["dinobloom-s"]
-    assert "dinobloom-s were trained on images of raabin" in bloom.seen("folder", "Raabin_Leukemia.zip")
-    assert "images of bloodmnist" in bloom.seen("npz", "bloodmnist_224.npz")
-    assert bloom.seen("cnmc", "C-NMC_Leukemia") == sources()["torchvision-vgg16"].seen("cnmc", "bloodmnist") == ""
-
-
 def test_third_party_files_agree_with_the_catalog() -> None:
     third_party = Path(__file__).resolve().parents[2] / "third_party"
     assert sorted(sources()) == sorted(path.stem for path in third_party.glob("*.toml"))
