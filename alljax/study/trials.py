@@ -67,7 +67,8 @@ def train_job(job: Job, experiment: Experiment, folder: Path) -> Iterator[tuple[
         fold, show_fold = [*folds, *parts][number], functools.partial(show, number)
         selection, selected = None, features
         if job.config.features.select:
-            selection, selected = pipelines.select(job.config, features, labels, subjects, fold)
+            note = functools.partial(update, 0)
+            selection, selected = pipelines.select(job.config, features, labels, subjects, fold, note)
         if not job.has_epochs:
             found = _fit_estimators(job, selected, labels, fold, show_fold)
         else:

@@ -13,9 +13,6 @@ from ml_collections import ConfigDict
 from alljax.errors import ConfigError, WorkdirError
 from alljax.files import atomic_write
 
-NAMES = ("logistic", "svm", "knn", "random_forest")
-"""Values of ``classifier.name`` that are estimators of scikit-learn; the others are heads in JAX."""
-
 SLOPE = 0.01
 """Smallest slope of the calibration of two classes."""
 
@@ -71,18 +68,10 @@ def calibrate(scores: np.ndarray, labels: np.ndarray) -> Any:
     Its targets are those of J. C. Platt (Probabilistic Outputs for Support Vector Machines, 1999): (n + 1) / (n + C)
     for the true class, which has n images, and 1 / (n + C) for others, so that it is finite for separable classes.
     The slope of two classes is at least `SLOPE`: inner folds of few subjects must not reverse the order of the scores.
-
-    Raises:
-        ConfigError: no scores, because there are no inner folds.
     """
     from sklearn.linear_model import LogisticRegression
 
     count, classes = scores.shape
-    if not count:
-        raise ConfigError(
-            "classifier.name=svm has decision values only, and a fold has no inner folds to make them probabilities; "
-            "set evaluation.inner_folds to 2 or more, with as many training subjects per class, or another classifier"
-        )
     images = np.bincount(labels, minlength=classes)[labels][:, None]
     targets = (images * np.eye(classes)[labels] + 1) / (images + classes)
     rows = np.repeat(_differences(scores), classes, axis=0)  # each image once per class, weighted by its target

@@ -1,6 +1,6 @@
 """What a frozen trial fits to the training rows of a fold besides heads: a selection, estimators of scikit-learn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,19 @@ from alljax.training.sampling import FoldRows
 
 
 def select(
-    config: ConfigDict, features: np.ndarray, labels: np.ndarray, subjects: np.ndarray, fold: FoldRows
-) -> tuple[Selection, np.ndarray]:
+    config: ConfigDict, features: np.ndarray, labels: np.ndarray, subjects: np.ndarray, fold: FoldRows,
+    show: Callable[[str], None] = lambda note: None,
+) -> tuple[Selection, np.ndarray]:  # fmt: skip
     """Returns the selection fitted to a fold, and the selected features (N, d) of its rows; other rows are 0.
 
-    From all features (N, D), and labels and subjects (N,), int. With ``features.select_scope=all``, a leak, the
-    selection is fitted to the test rows, too.
+    From all features (N, D), and labels and subjects (N,), int; `show` gets the progress of a long one. With
+    ``features.select_scope=all``, a leak, the selection is fitted to the test rows, too.
     """
     train = np.sort(fold.train[: fold.train_count])
     others = fold.test[: fold.test_count], fold.validation[: fold.validation_count]
     rows = np.unique(np.concatenate([train, *others]))
     used = rows if config.features.select_scope == "all" else train
-    fitted = selection.fit(features[used], labels[used], subjects[used], config.features, config.seed)
+    fitted = selection.fit(features[used], labels[used], subjects[used], config.features, config.seed, show)
     of_rows = fitted.transform(features[rows])
     selected = np.zeros((len(features), of_rows.shape[1]), np.float32)
     selected[rows] = of_rows

@@ -48,7 +48,7 @@ def test_regularization_of_dinobloom() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("name", classifiers.NAMES)
+@pytest.mark.parametrize("name", SAME)
 def test_estimators_are_those_of_scikit_learn_also_after_storage(name: str, classes: int, tmp_path: Path) -> None:
     (features, labels), (unseen, truth) = clusters(classes), clusters(classes, seed=1)
     estimator = classifiers.fit(make(name), features, labels, seed=3)
@@ -96,11 +96,9 @@ def test_calibration_is_the_regression_of_platt() -> None:
         assert (separated.predict_proba((9 * np.eye(classes))[:, 1:] - [[9], [0], [0]][:classes]).max(1) > 0.9).all()
 
 
-def test_wrong_settings() -> None:
+def test_more_neighbors_than_images() -> None:
     with pytest.raises(ConfigError, match="n_neighbors=91, but a fold has 90 training images; set it to this or less"):
         classifiers.fit(make("knn", n_neighbors=91), *clusters(2), seed=0)
-    with pytest.raises(ConfigError, match="decision values only, .* set evaluation.inner_folds to 2 or more"):
-        classifiers.calibrate(np.zeros((0, 2)), np.zeros(0, int))
 
 
 def test_files_of_other_versions_with_foreign_types_or_damage_are_refused(tmp_path: Path) -> None:
