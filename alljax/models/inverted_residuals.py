@@ -14,16 +14,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import flax.linen as nn
 import jax
 
+from alljax.models import fast_depthwise as fast
 from alljax.models.backbones import StagedNetwork
-from alljax.models.fast_depthwise import (
-    channels_first,
-    channels_last,
-    convolve,
-    fold,
-    inverted_residual,
-    pointwise,
-    relu6,
-)
 from alljax.models.layers import BatchNorm, BatchNormContext, Conv, Stage, tensorflow_same_padding
 
 Variant = Literal["tensorflow", "pytorch"]
@@ -112,25 +104,25 @@ class InvertedResidualNetwork(StagedNetwork):
 
     def prepare(self, variables: Mapping[str, Any]) -> Any:
         """Returns the weights in the form that `on_cpu` expects."""
-        return fold(variables["params"], variables["batch_stats"], EPS[self.variant])
+        return fast.fold(variables["params"], variables["batch_stats"], EPS[self.variant])
 
     def compute(self, prepared: Any, images: jax.Array, first: str, last: str) -> OrderedDict[str, jax.Array]:
         """Returns the activations of the stages from `first` to `last`, for prepared weights."""
         names, activations = list(self.widths), OrderedDict[str, jax.Array]()
-        x = images if first == "stem" else channels_first(images)
+        x = images if first == "stem" else fast.channels_first(images)
         for name in names[names.index(first) : names.index(last) + 1]:
             x = self._stage(name, prepared[name], x)
-            activations[name] = channels_last(x)
+            activations[name] = fast.channels_last(x)
         return activations
 
     def _stage(self, name: str, layers: Any, x: jax.Array) -> jax.Array:
         """Maps (C, S, S, B), in the stem images (B, S, S, 3), to (K, s, s, B)."""
         if name == "stem":
-            return convolve(x, layers, 2, padding(self.variant, x.shape[1], 3, 2)[0])
+            return fast.convolve(x, layers, 2, padding(self.variant, x.shape[1], 3, 2)[0])
         if name == "head":
-            return relu6(pointwise(x.reshape(len(x), -1), layers)).reshape(-1, *x.shape[1:])
+            return fast.relu6(fast.pointwise(x.reshape(len(x), -1), layers)).reshape(-1, *x.shape[1:])
         _, kernel_size, stride, *_ = self.stages[int(name[-1]) - 1]
         for block in layers.values():
-            x = inverted_residual(x, block, stride, padding(self.variant, x.shape[1], kernel_size, stride)[0])
+            x = fast.inverted_residual(x, block, stride, padding(self.variant, x.shape[1], kernel_size, stride)[0])
             stride = 1
         return x

@@ -18,20 +18,21 @@ HALVINGS = (3, 2, 1)
 """How often the mask of each stage's attention module is made smaller."""
 
 
-class Attention(nn.Module):
-    """One residual unit, (1 + M) · T of two units T and a mask M between 0 and 1, and one more unit."""
+class AttentionStage(nn.Module):
+    """Two residual units, (1 + M) · T of two units T and a mask M between 0 and 1, and one more unit."""
 
-    features: int  # inside the units; the module has four times as many channels
+    features: int  # inside the units; the output has four times as many channels
     halvings: int
+    stride: int  # of the first unit
 
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
-        """Maps (B, H, W, 4 · features) to the same shape."""
+        """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, 4 · features)."""
 
-        def unit(name: str, inputs: jax.Array) -> jax.Array:
-            return Bottleneck(self.features, "torchvision", 1, name=name)(inputs, context)
+        def unit(name: str, inputs: jax.Array, stride: int = 1) -> jax.Array:
+            return Bottleneck(self.features, "torchvision", stride, name=name)(inputs, context)
 
-        images = unit("first", images)
+        images = unit("first2", unit("first1", images, self.stride))
         trunk = unit("trunk2", unit("trunk1", images))
 
         skipped, mask = [images], images
@@ -47,20 +48,6 @@ class Attention(nn.Module):
             norm = BatchNorm(MOMENTUM["torchvision"], EPS["torchvision"], name=f"norm{number}")
             mask = Conv(4 * self.features, 1, name=f"conv{number}")(nn.relu(norm(mask, context)))
         return unit("last", (1 + nn.sigmoid(mask)) * trunk)
-
-
-class AttentionStage(nn.Module):
-    """A residual unit with the stride, then the attention module."""
-
-    features: int
-    halvings: int
-    stride: int
-
-    @nn.compact
-    def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
-        """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, 4 · features)."""
-        images = Bottleneck(self.features, "torchvision", self.stride, name="unit")(images, context)
-        return Attention(self.features, self.halvings, name="attention")(images, context)
 
 
 class ResidualAttention(StagedNetwork):
