@@ -102,8 +102,8 @@ def _write_checkpoint(folder: Path, trial: Trial, experiment: Experiment, outcom
 
 
 def write_failure(folder: Path, name: str, reason: str, skipped: bool = False) -> None:
-    """Logs and writes why a trial failed, or that it is skipped."""
-    logging.info(f"{name} {'is skipped' if skipped else 'failed'}: {reason}")
+    """Logs and writes why a trial failed, or writes why it is skipped, which is logged before and printed after."""
+    logging.log(logging.DEBUG if skipped else logging.INFO, f"{name} failed: {reason}")
     workdir.begin_trial(workdir.trial_folder(folder, name))
     workdir.write_json(workdir.trial_folder(folder, name) / "metrics.json", {"failed": reason, "skipped": skipped})
 

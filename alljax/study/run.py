@@ -64,7 +64,7 @@ def run_study(
         multihost_utils.sync_global_devices("all trials are finished")
         if not distributed.is_primary():
             return None
-        for name in experiment.skipped.keys() - {*finished}:
+        for name in (name for name in experiment.skipped if name not in finished):
             outputs.write_failure(folder, name, experiment.skipped[name], skipped=True)
         write_combined(folder, trials, experiment)
         summary = results.summarize_study(folder, experiment.description)
