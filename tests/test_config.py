@@ -47,6 +47,7 @@ def test_overrides_have_the_types_of_their_settings() -> None:
         ("train.loggers", "tensorbord", "the choices are tensorboard"),
         ("data.classes", "ALL,HEM,ALL", "'ALL' twice"),
         ("train.patience", "1", "split.validation"),
+        ("classifier.name", "lstm", "needs a sequence: the pixels of a feature map"),
         ("split.protocol", "random", "'subject_kfold', 'subject_holdout'"),
         ("split.test_fraction", "1", "at least 1e-06 and below 1"),
         ("study.sweep", "(('train.epochs', 'abc'),)", "pair"),

@@ -12,8 +12,8 @@ BLOCK = 8
 COEFFICIENTS = 16
 
 # Diagonals from the lowest frequencies, in alternating direction as in JPEG (ITU-T T.81, figure 5).
-_DIAGONAL, _ROW = (np.add(*np.indices((BLOCK, BLOCK))), np.indices((BLOCK, BLOCK))[0])
-ZIGZAG = np.lexsort((np.where(_DIAGONAL % 2, _ROW, -_ROW).ravel(), _DIAGONAL.ravel()))[:COEFFICIENTS]
+_ROW, _COLUMN = np.indices((BLOCK, BLOCK)).reshape(2, -1)
+ZIGZAG = np.lexsort((np.where((_ROW + _COLUMN) % 2, _ROW, _COLUMN), _ROW + _COLUMN))[:COEFFICIENTS]
 
 
 def dct_shape(size: int) -> tuple[int, int]:

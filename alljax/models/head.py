@@ -22,16 +22,12 @@ POOLINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class Head(nn.Module):
-    """A layer of hidden units → dropout → Dense, initialized as in Keras: Glorot uniform, zero bias.
-
-    The hidden units are Dense → ReLU (``mlp``), the features themselves (``linear``), or the last state of an LSTM,
-    which is initialized as in Flax, over the features as a sequence (``lstm``).
-    """
+    """Hidden units → dropout → Dense, initialized as in Keras (Glorot uniform, zero bias), an LSTM as in Flax."""
 
     hidden: int = 512  # number of hidden units, as in the paper
     classes: int = 2
     dropout: float = 0.0  # rate of the hidden units during training
-    kind: str = "mlp"
+    kind: str = "mlp"  # hidden units: Dense → ReLU; linear: the features; lstm: its last state over the features
     sequence: tuple[int, int] | None = None  # lstm: T steps of d features
 
     @nn.compact

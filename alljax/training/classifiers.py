@@ -13,8 +13,7 @@ from ml_collections import ConfigDict
 from alljax.errors import ConfigError, WorkdirError
 from alljax.files import atomic_write
 
-SLOPE = 0.01
-"""Smallest slope of the calibration of two classes."""
+SLOPE = 0.01  # smallest of the calibration of two classes
 
 TRUSTED = [
     f"sklearn.{name}"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pytest
 from PIL import Image
 from scipy.special import expit
 
@@ -54,9 +53,3 @@ def test_linear_and_lstm_heads_are_trained_and_used(tmp_path: Path) -> None:
         command = [f"--workdir={folder}", f"--trial={trial}", str(tmp_path / "cell.png")]
         assert main(["predict", *command, f"--out={tmp_path / f'{number}.csv'}"]) == 0
     assert main(["explain", *command, f"--out={tmp_path / 'explained'}"]) == 0
-
-
-def test_an_lstm_needs_a_sequence(capsys: pytest.CaptureFixture[str]) -> None:
-    config = f"--config={CONFIGS / 'quickstart.py'}"
-    assert main(["study", config, "--config.classifier.name=lstm", "--workdir=unused"]) == 2
-    assert "model.pool=flatten" in capsys.readouterr().err
