@@ -15,7 +15,7 @@ from alljax.data.protocols import LEAKY
 from alljax.evaluation.intervals import Jackknife
 from alljax.paper import leakage, published
 from alljax.report.model_tables import BASELINES
-from alljax.report.setting_names import display_note, setting_value
+from alljax.report.setting_names import setting_value, skipped_trials
 from alljax.report.tables import Section, Table, Value, count_value, metric_value, number_value
 from alljax.study.results import Study
 
@@ -90,14 +90,11 @@ def methods_table(study: Study) -> Table:
             metric_value("accuracy", rules[leaky][rule]) if leaky in rules else NONE for leaky in (True, False)
         ]
         footer.append([Value(""), Value(label), *accuracies, *[Value("")] * 6])
-    skipped: dict[str, list[str]] = {}
-    for name, reason in study.metrics["skipped"].items():
-        skipped.setdefault(reason, []).append(name)
     notes = (
         f"Accuracies; in brackets {study.intervals}. Differences are in percentage points.",
         "Minus cell size: accuracy with subjects held out minus that of a threshold on the size of the cell.",
         "Seconds: of training, without features; trials that differ in the number of epochs only are trained together.",
-        *(f"Skipped: {', '.join(names)}: {display_note(study, reason)}" for reason, names in skipped.items()),
+        *skipped_trials(study),
     )
     return Table("table-7-methods", "Methods on the same images", COLUMNS, rows, footer, notes)
 

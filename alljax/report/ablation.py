@@ -117,6 +117,7 @@ def _figure(study: Study, varied: Sequence[VariedSetting], by: str) -> Figure:
             continue
         row, color, panel, *_ = (*(setting.index(study.settings(name)) for setting in varied), 0, 0)
         values[panel, color, row] = result[metric], *result["intervals"].get(metric, [result[metric]] * 2)
-    drawn = {title: dict(zip(colors, of_panel, strict=True)) for title, of_panel in zip(panels, values, strict=True)}
+    shown = [number for number, of_panel in enumerate(values) if np.isfinite(of_panel).any()]  # others are skipped
+    drawn = {panels[number]: dict(zip(colors, values[number], strict=True)) for number in shown}
     caption = f"{METRICS[metric]} by {by}, with {study.intervals}"
     return plots.interval_figure("ablation", caption, names, drawn, METRICS[metric])

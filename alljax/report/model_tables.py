@@ -7,7 +7,7 @@ import numpy as np
 from alljax.errors import plural
 from alljax.evaluation.metrics import METRICS
 from alljax.report import tables
-from alljax.report.setting_names import display_name, display_note, setting_value, without_folders
+from alljax.report.setting_names import display_name, display_note, setting_value, skipped_trials, without_folders
 from alljax.report.tables import Section, Table, Value, count_value, format_value, metric_value, number_value
 from alljax.study.results import Study
 
@@ -51,7 +51,7 @@ def results_table(study: Study) -> Table:
         "metrics.json. They do not contain the standard deviations (sd).",
         f"AUC: pairs of images of the same fold. All pairs, best model: {format_value('auc', best.get('pooled_auc'))}.",
         *(f"Failed: {name}: {display_note(study, message)}" for name, message in study.metrics["failed"].items()),
-        *(f"Skipped: {name}: {display_note(study, message)}" for name, message in study.metrics["skipped"].items()),
+        *skipped_trials(study),
     )
     title, count = "Metrics over all held-out images", len(trials) - len(ranking.masked)
     return Table("results", title, ("model", *names.values()), rows[:count], rows[count:], notes)
@@ -71,8 +71,8 @@ def print_results(study: Study) -> None:
     for key in ("missing", "failed"):
         if names := study.metrics[key]:
             print(f"{len(names)} {key}: {', '.join(names)}")
-    for name, reason in study.metrics["skipped"].items():
-        print(f"skipped: {name}: {reason}")
+    for line in skipped_trials(study):
+        print(line)
     print(f"\nreport: {study.folder / 'report.html'}")
     print(f"new images: alljax predict --workdir={study.folder} IMAGE_OR_FOLDER")
     if study.config["data.source"] == "synthetic":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from alljax import files
+from alljax.errors import first_few
 from alljax.report.tables import Value
 from alljax.study.results import Study
 
@@ -137,6 +138,14 @@ def display_note(study: Study, note: str) -> str:
     """Returns a note about the data, without the list of names at its end if names are hashed."""
     hashed = study.config["report.subjects"] == "hashed"
     return without_folders(re.sub(r":(?! [\d,]+ of ).*", "", note) if hashed else note)
+
+
+def skipped_trials(study: Study) -> list[str]:
+    """Returns a line per reason for which trials are skipped."""
+    names: dict[str, list[str]] = {}
+    for name, reason in study.metrics["skipped"].items():
+        names.setdefault(reason, []).append(name)
+    return [f"Skipped: {first_few(names[reason])}: {display_note(study, reason)}" for reason in names]
 
 
 def without_folders(text: str) -> str:

@@ -221,13 +221,14 @@ def check_inputs(
     for trial in (trial for trial in trials if sweep.has_backbone(trial.config)):
         with problems.collect():
             try:
-                weights = with_weight_file(trial.config).weights
-                store.find(weights.path, weights.name, get_backbone(trial.config.model.backbone).name, download)
+                weights, backbone = with_weight_file(trial.config).weights, get_backbone(trial.config.model.backbone)
+                store.find(weights.path, weights.name, backbone.name, download)
             except MissingWeightsError as error:
+                if skip and str(error) not in skipped.values():  # once for all trials with these weights
+                    logging.info(f"{backbone.name} is skipped: {error}")
                 skipped[trial.name] = str(error)
                 if not skip or len(skipped) == len(trials):
                     raise
-                logging.info(f"{trial.name} is skipped: {error}")
     problems.report()
     return dataset, skipped
 

@@ -63,7 +63,7 @@ def test_trials_without_weights_are_skipped_until_they_appear(tmp_path: Path, ru
     assert f"is skipped: {missing}: no such file" in err
     code, out, _ = run(*command)
     assert code == 0
-    assert re.search(f"skipped: .*: {missing}: no such file", out)
+    assert re.search(f"Skipped: .*: {missing.name}: no such file", out)
     summary = json.loads((folder / "metrics.json").read_text())
     ((name, reason),) = summary["skipped"].items()
     assert "no such file" in reason
