@@ -108,7 +108,7 @@ class Ranking:
 def signal_to_noise(test: HeldOut, metric: str) -> np.ndarray:
     """Returns η = −10 log₁₀(mean(1/y²)) in decibels, larger is better: of all images, then without each of K subjects.
 
-    y is the metric per seed and fold; per seed where folds lack a class.
+    y is the metric per seed and fold; per seed where folds lack a class. A fold that loses a class is left out.
     """
     jackknife, inverse = Jackknife.of(test), []
     folds = test.fold if folds_are_complete(test.labels, test.fold) else np.zeros_like(test.fold)
@@ -116,7 +116,7 @@ def signal_to_noise(test: HeldOut, metric: str) -> np.ndarray:
         for probabilities in part.probabilities:
             of_seed = replace(part, probabilities=probabilities[None], scores=None)
             inverse.append(jackknife.values(of_seed, [metric])[metric] ** -2)
-    return np.asarray(-10 * np.log10(np.mean(inverse, axis=0)))
+    return np.asarray(-10 * np.log10(np.nanmean(inverse, axis=0)))
 
 
 def main_effect(levels: np.ndarray, ratios: np.ndarray) -> tuple[np.ndarray, float]:

@@ -1,10 +1,10 @@
 """The report's sections on the settings that a study varies, and on the trials that it combines."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
-from alljax.errors import first_few
 from alljax.evaluation.comparison import Ranking, main_effect, signal_to_noise
 from alljax.evaluation.intervals import Jackknife, summarize
 from alljax.evaluation.metrics import METRICS
@@ -27,17 +27,19 @@ def sections(study: Study) -> list[Section]:
 
 def combined_section(study: Study) -> list[Section]:
     """Returns the section on combined trials, each compared with its best member; none where there are none."""
-    metric, trials, rows = study.ranking.metric, study.metrics["trials"], []
-    for name in (name for name in study.ranking.order if "members" in trials[name]):
-        members = trials[name]["members"]
-        best = next(other for other in study.ranking.order if other in members)
+    trials, rows = study.metrics["trials"], []
+    combined = [name for name in study.ranking.order if "members" in trials[name]]
+    for name, metric in itertools.product(combined, (study.ranking.metric, "accuracy")):
+        members = {member: trials[member][metric] for member in trials[name]["members"]}
+        best = max(members, key=members.__getitem__)
         tests = [study.predictions(each).held_out for each in (name, best)]
         found = summarize(tests[0], study.level, [metric], minus=tests[1])
         difference = number_value(metric, found[metric], found["intervals"].get(metric), "+")
         shown = metric_value(metric, trials[name]), Value(best), metric_value(metric, trials[best]), difference
-        rows.append((Value(name), Value(trials[name]["rule"]), Value(first_few(members)), *shown))
-    columns = ("model", "rule", "members", METRICS[metric], "best member", METRICS[metric], "difference")
-    note = f"In brackets: {study.intervals}; differences are paired. The best member was selected on these images."
+        rows.append((Value(name), Value(f"{trials[name]['rule']} of {len(members)}"), Value(METRICS[metric]), *shown))
+    columns = ("model", "rule", "metric", "value", "best member", "its value", "difference")
+    note = f"In brackets: {study.intervals}; differences are paired. The best member was selected on these images. "
+    note += "The AUC of a vote is low, because its probabilities have few different values."
     table = Table("combined", "Combined models minus their best members", columns, rows, notes=(note,))
     return [Section("combined", "Combined models", (), (table,))] if rows else []
 

@@ -89,10 +89,12 @@ def test_report_has_main_effects_and_compares_with_the_best_member(combined: Pat
         assert row[2].number == pytest.approx(np.mean(members))
         assert row[3].number == pytest.approx(np.mean(members) - np.mean(ratios))
         assert row[3].note.startswith("[")
-    for name, *_, best, _, difference in beside.rows:
+    for name, _, metric, _, best, _, difference in beside.rows:
         new, old = (study.predictions(each.text).held_out for each in (name, best))
-        assert difference.number == summarize(new, 0.95, ["auc"], minus=old)["auc"]
+        key = "auc" if metric.text == "AUC" else "accuracy"
+        assert difference.number == summarize(new, 0.95, [key], minus=old)[key]
         assert difference.note.startswith("[")
+    assert len(beside.rows) == 2 * len(COMBINE)
 
 
 def test_combined_again_when_members_change(combined: Path, config: ConfigDict, tmp_path: Path) -> None:
