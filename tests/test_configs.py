@@ -84,6 +84,20 @@ def test_table_7_has_every_method_under_both_splits(argument: str) -> None:
     assert labels >= {name for name, *_ in study.study.combine}
 
 
+def test_method_is_beside_the_printed_number(tmp_path: Path) -> None:
+    splits = "--config.study.sweep=(('split.protocol',('paper','subject_kfold')),)"
+    words = [f"--config={FOLDER}/table7/texture_svm.py:toy", splits, f"--workdir={tmp_path}"]
+    assert cli.main(["study", *words]) == 0
+    trials = json.loads((tmp_path / "metrics.json").read_text())["trials"]
+    rows = csv.DictReader((tmp_path / "tables" / "table-7-methods.csv").read_text().splitlines())
+    row = next(row for row in rows if row["study"] == "[7]")
+    assert (row["our reading"], row["our reading (note)"], row["printed"]) == ("texture_svm", "", "0.96")
+    for column, protocol in {"split by image": "paper", "subjects held out": "subject_kfold"}.items():
+        assert float(row[column]) == trials[f"texture_svm-protocol={protocol}"]["accuracy"]
+    choices = csv.DictReader((tmp_path / "tables" / "table-7-settings.csv").read_text().splitlines())
+    assert {"setting": "texture.levels", "our choice": "16"}.items() <= {**[*choices][2]}.items()
+
+
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_arguments_of_an_ablation(name: str) -> None:
     assert sweep.expand(load(f"{name}:cnmc"))[-1].config.train.epochs == 100
