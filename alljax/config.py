@@ -157,8 +157,6 @@ def _problems_of_pipeline(config: ConfigDict) -> Iterator[str]:
             "classifier.name=lstm needs a sequence: the pixels of a feature map (features.extractor=backbone, "
             "model.pool=flatten) or blocks of pixels (features.extractor=dct), selected by standardize only"
         )
-    if name == "svm" and config.evaluation.inner_folds < 2:
-        yield "classifier.name=svm has no probabilities without inner folds; set evaluation.inner_folds to 2 or more"
 
 
 def problem_of(key: str, value: Any) -> str:

@@ -100,23 +100,20 @@ def _measure_pipeline(job: Job, experiment: Experiment) -> tuple[float, int]:
     subjects = np.unique(np.array(experiment.subjects)[rows], return_inverse=True)[1]
     part = [Fold(0, 0, np.arange(len(rows)), np.arange(2))]
     (fold,) = make_fold_rows(config, labels, experiment.num_classes, part)
-    repeated, salps = (
-        np.mean([len(split.train) for split in splits]) / len(rows),
-        "salp_swarm" in config.features.select,
-    )
-    times, selected = [time.perf_counter()], features
-    for iterations in (1, 1, 5) if config.features.select else ():  # the first imports scikit-learn
-        changed = configs.vary(config, {"features.iterations": iterations})
-        _, selected = pipelines.select(changed, features, labels, subjects, fold)
+    repeated, times, selected = np.mean([len(split.train) for split in splits]) / len(rows), [], features
+    for iterations in (1, 1, 5):  # the first imports scikit-learn
         times.append(time.perf_counter())
-    selecting = 0.0
-    if config.features.select:
-        _, once, several = np.diff(times)
-        selecting = once * repeated + salps * (config.features.iterations - 1) * max(several - once, 0) / 4
+        if config.features.select:
+            changed = configs.vary(config, {"features.iterations": iterations})
+            _, selected = pipelines.select(changed, features, labels, subjects, fold)
+    times.append(time.perf_counter())
     if not job.has_epochs:
         pipelines.fit_estimators(config, selected, labels, fold, 1)
-    fitting = (time.perf_counter() - times[-1]) * repeated
-    return float((selecting + fitting) * len(splits)), selected.shape[1]
+    _, once, several = np.diff(times)
+    seconds = (once + time.perf_counter() - times[-1]) * repeated
+    if "salp_swarm" in config.features.select:
+        seconds += (config.features.iterations - 1) * max(several - once, 0) / 4
+    return float(seconds * len(splits)), selected.shape[1]
 
 
 def _head_steps(job: Job, experiment: Experiment, width: int) -> Iterator[None]:

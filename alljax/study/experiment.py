@@ -169,8 +169,8 @@ def open_experiment(
     for trial in frozen:
         if trial.config.classifier.name == "svm" and not all(inner[trial.split]):
             raise ConfigError(
-                f"{trial.name}: classifier.name=svm has no probabilities, because a fold has no inner folds to "
-                "calibrate it: a class has one training subject; use another classifier or split"
+                f"{trial.name}: classifier.name=svm has no probabilities without inner folds in each fold; they need "
+                "evaluation.inner_folds of at least 2 and two training subjects per class"
             )
     notes += [inner_folds.note(parts, config) for parts in inner.values()]
     known = dict.fromkeys(network.weights.source for network in networks.values() if network.weights.source)

@@ -11,8 +11,10 @@ from end_to_end.conftest import QUICKSTART, Run, read_table
 from scipy import special, stats
 from sklearn import metrics
 from sklearn.decomposition import PCA
+from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -93,6 +95,36 @@ def test_texture_and_svm_agree_with_scikit_learn(cnmc_zip: Path, tmp_path: Path)
         assert stats.spearmanr(decisions[test["path"]], table["prob_all"][test["path"]]).statistic > 0.999
     found = json.loads((tmp_path / "trials/texture-svm/metrics.json").read_text())["auc"]
     assert found == pytest.approx(within_folds(table.assign(prob_all=decisions)), abs=2e-3)
+
+
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore:Features .* are constant", "ignore:invalid value")  # of SelectKBest
+def test_classifiers_of_real_features_agree_with_scikit_learn(
+    cnmc_zip: Path, vgg16_weights: Path, tmp_path: Path, run: Run
+) -> None:
+    """VGG16's features of 512 cells, selected and classified with subjects held out: scikit-learn's probabilities."""
+    rows = ("standardize",), ("anova", "standardize")
+    sweep = ("features.select", rows), ("classifier.name", ("logistic", "knn"))
+    settings = {
+        "data.source": cnmc_zip, "data.allow_partial": True, "weights.path": vgg16_weights, "features.keep": 100,
+        "study.seeds": 1, "evaluation.inner_folds": 0, "report.images": False, "study.sweep": sweep,
+    }  # fmt: skip
+    command = [QUICKSTART + ":cnmc", *(f"--config.{key}={value}" for key, value in settings.items())]
+    assert run("study", *command, f"--workdir={tmp_path / 'study'}")[0] == 0
+    assert run("features", *command, f"--out={tmp_path / 'features.npz'}")[0] == 0
+    stored = np.load(tmp_path / "features.npz")
+    row_of = {path: row for row, path in enumerate(stored["paths"])}
+    split, expected = pandas.read_csv(tmp_path / "study/split.csv"), np.zeros((4, 512))
+    for _, fold in split.groupby("fold"):
+        train, test = ([row_of[path] for path in fold["path"][fold["subset"] == side]] for side in ("train", "test"))
+        for number in range(4):
+            steps = [StandardScaler(), LogisticRegression() if number % 2 == 0 else KNeighborsClassifier()]
+            model = make_pipeline(*([SelectKBest(k=100)] if number > 1 else []), *steps)
+            model.fit(stored["features"][train], stored["labels"][train])
+            expected[number, test] = model.predict_proba(stored["features"][test])[:, 1]
+    for trial, probabilities in zip(json.loads((tmp_path / "study/trials.json").read_text()), expected, strict=True):
+        table = pandas.read_csv(tmp_path / f"study/trials/{trial['name']}/predictions.csv")
+        np.testing.assert_allclose(table["prob_all"], probabilities[table["path"].map(row_of)], atol=1e-4)
 
 
 @pytest.mark.real

@@ -9,7 +9,6 @@ import pandas
 import pytest
 from ml_collections import ConfigDict
 
-from alljax import config as configs
 from alljax.errors import ConfigError
 from alljax.report import findings
 from alljax.report.report import write_report
@@ -119,9 +118,8 @@ def test_a_selection_with_the_tested_images_is_a_leak(toy_config: Make, tmp_path
     assert any("fitted to the held-out images, too" in line for line in findings.warnings(study))
 
 
-def test_no_inner_folds_no_probabilities(toy_config: Make) -> None:
-    with pytest.raises(ConfigError, match="evaluation.inner_folds"):
-        configs.check(toy_config(classifier__name="svm"))
-    config = toy_config(classifier__name="svm", evaluation__inner_folds=2, data__synthetic__subjects=6)
-    with pytest.raises(ConfigError, match="classifier.name=svm has no probabilities"):
+@pytest.mark.parametrize(("folds", "subjects"), [(0, 12), (2, 6)])
+def test_no_inner_folds_no_probabilities(folds: int, subjects: int, toy_config: Make) -> None:
+    config = toy_config(classifier__name="svm", evaluation__inner_folds=folds, data__synthetic__subjects=subjects)
+    with pytest.raises(ConfigError, match="svm has no probabilities without inner folds"):
         open_experiment(config, sweep.expand(config))
