@@ -1,7 +1,9 @@
 """The numbers of the paper as printed, accuracies in percent and others as shares, and the results that they imply."""
 
+import csv
 import functools
 from collections.abc import Mapping, Sequence
+from importlib import resources
 
 import numpy as np
 
@@ -96,6 +98,12 @@ INTRODUCTION: tuple[tuple[str, str, str, int, float], ...] = (
     ("[10]", "VGGNet (SESSA)", "Dataset 2", 0, 87.90),
 )
 """Accuracies of other studies that the introduction quotes, as in `TABLE_7`; empty and 0: not stated."""
+
+
+def read_rows(file: str) -> list[list[str]]:
+    """Returns the rows of a CSV file beside this module, without its headings."""
+    text = resources.files("alljax.paper").joinpath(file).read_text(encoding="utf-8")
+    return [*csv.reader(text.splitlines())][1:]
 
 
 def printed(row: Row, metric: str) -> float:

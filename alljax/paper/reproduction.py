@@ -1,9 +1,7 @@
 """Tables 1 to 7 and Figures 7 to 9 of the paper with our numbers beside the published ones."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import resources
 
 import numpy as np
 
@@ -48,11 +46,10 @@ def sections(study: Study) -> list[Section]:
 
 def inconsistencies() -> Table:
     """Returns the statements of the paper that its own numbers contradict or do not support."""
-    text = resources.files("alljax.paper").joinpath("inconsistencies.csv").read_text(encoding="utf-8")
-    _, *rows = csv.reader(text.splitlines())
+    rows = [[*map(Value, row)] for row in published.read_rows("inconsistencies.csv")]
     columns = ("where", "the paper states", "its numbers give", "verdict")
     title = "Statements of the paper beside its own numbers"
-    return Table("inconsistencies", title, columns, [[Value(text) for text in row] for row in rows])
+    return Table("inconsistencies", title, columns, rows)
 
 
 def summary(match: Match) -> list[str]:

@@ -4,12 +4,10 @@ Trials belong to a method by their label (``model.label``).  ``table7.csv`` has 
 settings that their sources leave open.  No number of ours says anything about the authors' own systems.
 """
 
-import csv
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 
 from alljax.data.protocols import LEAKY
 from alljax.evaluation.intervals import Jackknife
@@ -54,7 +52,7 @@ class Method:
 
 def methods() -> list[Method]:
     """Returns the methods in the order of the paper's references."""
-    rows = _read("table7.csv")
+    rows = published.read_rows("table7.csv")
     return [Method(of, model, tuple(labels.split()), *texts) for of, model, labels, *texts in rows]
 
 
@@ -131,12 +129,11 @@ def open_settings(study: Study) -> Table:
     studies = {label: method.study for method in methods() for label in method.labels}
     rules = {name: rule for name, rule, *_ in study.config["study.combine"]}
     rows = []
-    for label, key, note in _read("table7_open.csv"):
-        trials = [name for of_label in configurations(study, label) for name in of_label.values()]
-        settings = [study.settings(name) for name in trials]
-        values = dict.fromkeys(setting_value(key, of_trial[key]) for of_trial in settings if key in of_trial)
-        choice = rules.get(label, "") if key == "study.combine" else ", ".join(values)
-        if trials:
+    for label, keys, note in published.read_rows("table7_open.csv"):
+        settings = [study.settings(name) for of in configurations(study, label) for name in of.values()]
+        for key in keys.split() if settings else ():
+            values = dict.fromkeys(setting_value(key, of_trial[key]) for of_trial in settings if key in of_trial)
+            choice = rules.get(label, "") if key == "study.combine" else ", ".join(values)
             rows.append([*map(Value, (studies[label], label, key, choice, note))])
     columns = "study", "our reading", "setting", "our choice", "note"
     return Table("table-7-settings", "Settings that the sources leave open", columns, rows)
@@ -174,9 +171,3 @@ def _difference(study: Study, configuration: Configuration) -> Value:
     jackknife = Jackknife.of(*(study.predictions(name).held_out for name in pair))
     difference = leakage.gap(study, pair, jackknife)["accuracy"][2]
     return number_value("accuracy", difference[0], jackknife.interval(difference, study.level, limits=None), "+")
-
-
-def _read(file: str) -> list[list[str]]:
-    """Returns the rows of a table beside this module, without its headings."""
-    text = resources.files("alljax.paper").joinpath(file).read_text(encoding="utf-8")
-    return [*csv.reader(text.splitlines())][1:]

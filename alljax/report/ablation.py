@@ -1,4 +1,4 @@
-"""The report's sections on the settings that a study varies, and on the trials that it combines."""
+"""The report's sections on the settings that a study varies, its sources, and the trials that it combines."""
 
 import itertools
 from collections.abc import Sequence
@@ -42,6 +42,30 @@ def combined_section(study: Study) -> list[Section]:
     note += "The AUC of a vote is low, because its probabilities have few different values."
     table = Table("combined", "Combined models minus their best members", columns, rows, notes=(note,))
     return [Section("combined", "Combined models", (), (table,))] if rows else []
+
+
+def source_section(study: Study) -> list[Section]:
+    """Returns what models trained on some sources achieve on another; none where no trial has a protocol for that."""
+    sources, metric, rows = sorted(name for name, *_ in study.config["data.sources"]), study.ranking.metric, []
+    for name in study.ranking.order:
+        protocol, predictions = study.settings(name)["split.protocol"], study.predictions(name)
+        if protocol == "leave_one_source_out":
+            trained = {"all other sources": np.ones(len(predictions.paths), bool)}
+        elif protocol == "source_pairs":
+            training = [one for one, _ in itertools.permutations(sources, 2)]  # per fold, see `protocols.source_pairs`
+            of_image = np.array([training[int(fold.split()[1])] for fold in predictions.folds])
+            trained = {source: of_image == source for source in sources}
+        else:
+            continue
+        tested = np.array([path.partition("/")[0] for path in predictions.paths])
+        for source, members in trained.items():
+            parts = [predictions.held_out.take(members & (tested == other)) for other in sources]
+            found = [summarize(part, study.level, [metric]) if len(part.labels) else {} for part in parts]
+            rows.append((Value(name), Value(source), *(metric_value(metric, of_source) for of_source in found)))
+    columns = "model", "trained on", *(f"tested on {source}" for source in sources)
+    notes = (f"{METRICS[metric]}. In brackets: {study.intervals} of the tested source.",)
+    table = Table("sources", f"{METRICS[metric]} by training and test source", columns, rows, notes=notes)
+    return [Section("sources", "Sources", (), [table])] if rows else []
 
 
 def array_section(study: Study, varied: Sequence[VariedSetting]) -> list[Section]:

@@ -40,7 +40,7 @@ def write_report(
         return path
 
     # Here, so that an unchanged report is found quickly.
-    from alljax.report import ablation, evaluation_sections, model_card, page, source_matrix, tables
+    from alljax.report import ablation, evaluation_sections, model_card, page, tables
     from alljax.study.results import read_study
 
     study = read_study(folder)
@@ -50,7 +50,7 @@ def write_report(
     elif read_dataset:
         page.write_contact_sheet(study, read_dataset())
     effects = sections(study) if sections and study.config["study.compare"] else ablation.sections(study)
-    effects = [*source_matrix.sections(study), *effects]
+    effects = [*ablation.source_section(study), *effects]
     found = page.sections(study, effects, evaluation_sections.sections(study))
     text = page.render(study, found, _inputs(folder) + images)
     for part in (part for section in found for part in section.parts):

@@ -37,7 +37,7 @@ def test_every_printed_number_has_one_method() -> None:
     assert sorted(texts) == sorted(f"{row[-1]:.2f}%" for row in rows)
     labels = [label for method in methods for label in method.labels]
     assert len(labels) == len({*labels})
-    assert {label for label, *_ in table7._read("table7_open.csv")} <= {*labels}
+    assert {label for label, *_ in published.read_rows("table7_open.csv")} <= {*labels}
 
 
 def test_each_method_is_beside_its_printed_number_and_source(labeled: Study) -> None:
