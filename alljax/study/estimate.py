@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from alljax import config as configs
 from alljax import files
@@ -67,7 +68,8 @@ def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[flo
     """Returns the time to train a job; adds what it measures to `measured`."""
     folds, size, fitting, width = experiment.folds(job.trials[0]), job.config.train.batch_size, 0.0, 0
     if job.frozen:
-        fitting, width = _measure_pipeline(job, experiment)
+        with threadpool_limits(1):  # as in `trials`, where each core fits a fold
+            fitting, width = _measure_pipeline(job, experiment)
     if not job.has_epochs:
         return fitting
     key = id(experiment.networks.get(job.trials[0].name)), width, compile_key(job.config)
@@ -88,11 +90,13 @@ def _job_seconds(job: Job, experiment: Experiment, measured: dict[Any, tuple[flo
 def _measure_pipeline(job: Job, experiment: Experiment) -> tuple[float, int]:
     """Returns the time to select features and to fit estimators in all folds and inner folds; and how many are left.
 
-    Measured on `PART` images with random features, and of a salp swarm on its first iterations.
+    Measured on `PART` images with random features, and of a salp swarm on its first iterations, with as many images as
+    features that it gets after ``anova``: then it takes as long as with all images.
     """
     config, trial, generator = job.config, job.trials[0], np.random.default_rng(0)
     splits = [*experiment.folds(trial), *itertools.chain(*experiment.inner_folds[trial.split])]
-    rows = generator.permutation(splits[0].train)[:PART]
+    salps = "salp_swarm" in config.features.select
+    rows = generator.permutation(splits[0].train)[: max(PART, salps * config.features.keep)]
     width = sum(source.feature_count for source in experiment.sources[trial.name])
     if job.has_epochs and not config.features.select:
         return 0.0, width
@@ -111,9 +115,9 @@ def _measure_pipeline(job: Job, experiment: Experiment) -> tuple[float, int]:
         pipelines.fit_estimators(config, selected, labels, fold, 1)
     _, once, several = np.diff(times)
     seconds = (once + time.perf_counter() - times[-1]) * repeated
-    if "salp_swarm" in config.features.select:
+    if salps:
         seconds += (config.features.iterations - 1) * max(several - once, 0) / 4
-    return float(seconds * len(splits)), selected.shape[1]
+    return float(seconds * len(splits) / files.cpu_cores()), selected.shape[1]
 
 
 def _head_steps(job: Job, experiment: Experiment, width: int) -> Iterator[None]:

@@ -121,7 +121,11 @@ def _in_threads(function: Callable[[int], Any], count: int, threads: int) -> Gen
     if threads == 1:
         yield from map(function, range(count))
         return
-    with ThreadPoolExecutor(threads) as pool:
+    import scipy.linalg  # noqa: F401, here, since only the libraries that are loaded are limited
+    from threadpoolctl import threadpool_limits
+
+    # Threads of BLAS that wait for each other made a fold up to fifty times slower.
+    with ThreadPoolExecutor(threads) as pool, threadpool_limits(1):
         yield from pool.map(function, range(count))
 
 

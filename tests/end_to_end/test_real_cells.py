@@ -11,9 +11,10 @@ from end_to_end.conftest import QUICKSTART, Run, read_table
 from scipy import special, stats
 from sklearn import metrics
 from sklearn.decomposition import PCA
-from sklearn.feature_selection import SelectKBest
-from sklearn.linear_model import LogisticRegression
+from sklearn.feature_selection import SelectKBest, f_classif
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import PredefinedSplit, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -22,6 +23,7 @@ from sklearn.svm import SVC
 from alljax.cli import main
 from alljax.config import default_config
 from alljax.data.images import decode
+from alljax.data.protocols import balanced_folds
 from alljax.features.texture import texture_features
 
 TRIAL = "vgg16-adam"
@@ -125,6 +127,43 @@ def test_classifiers_of_real_features_agree_with_scikit_learn(
     for trial, probabilities in zip(json.loads((tmp_path / "study/trials.json").read_text()), expected, strict=True):
         table = pandas.read_csv(tmp_path / f"study/trials/{trial['name']}/predictions.csv")
         np.testing.assert_allclose(table["prob_all"], probabilities[table["path"].map(row_of)], atol=1e-4)
+
+
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore:Features .* are constant", "ignore:invalid value")  # of SelectKBest
+def test_salp_swarm_and_svm_agree_with_scikit_learn(
+    cnmc_zip: Path, vgg16_weights: Path, tmp_path: Path, run: Run
+) -> None:
+    """On VGG16's features: the swarm has found better ones, of which the SVM makes what scikit-learn makes."""
+    settings = {
+        "data.source": cnmc_zip, "weights.path": vgg16_weights, "data.allow_partial": True, "study.sweep": "",
+        "features.select": "standardize,anova,salp_swarm", "features.keep": 200, "features.iterations": 10,
+        "classifier.name": "svm", "study.seeds": 1, "evaluation.inner_folds": 2, "report.images": False,
+    }  # fmt: skip
+    command = [QUICKSTART + ":cnmc", *(f"--config.{key}={value}" for key, value in settings.items())]
+    assert main(["study", *command, f"--workdir={tmp_path / 'study'}"]) == 0
+    assert run("features", *command, f"--out={tmp_path / 'features.npz'}")[0] == 0
+    stored = np.load(tmp_path / "features.npz")
+    rows = {path: row for row, path in enumerate(stored["paths"])}
+    subjects = np.unique(stored["subjects"], return_inverse=True)[1]
+    (trial,) = (tmp_path / "study/trials").iterdir()
+    selections = np.load(trial / "checkpoint/selections.npz")
+    for fold, tested in pandas.read_csv(trial / "predictions.csv").groupby("fold"):
+        test = tested["path"].map(rows).to_numpy()
+        train = np.setdiff1d(np.arange(512), test)
+        labels, known = stored["labels"][train], stored["features"][train]
+        scaler = StandardScaler().fit(known)
+        known, unseen = scaler.transform(known), scaler.transform(stored["features"][test])
+        best = SelectKBest(f_classif, k=200).fit(known, labels).get_support(indices=True)
+        assert selections[f"{fold}/1.0.columns"].tolist() == best.tolist()
+        kept = best[selections[f"{fold}/2.0.columns"]]
+        decisions = SVC().fit(known[:, kept], labels).decision_function(unseen[:, kept])
+        assert stats.spearmanr(decisions, tested["prob_all"]).statistic > 0.999
+        inner = PredefinedSplit(balanced_folds(labels, subjects[train], 5, seed=0))
+        all_right, right = (
+            cross_val_score(RidgeClassifier(), known[:, columns], labels, cv=inner) for columns in (best, kept)
+        )
+        assert right.mean() > all_right.mean()
 
 
 @pytest.mark.real
