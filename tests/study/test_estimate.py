@@ -63,6 +63,7 @@ def test_time_of_a_salp_swarm_is_that_of_all_folds_and_iterations(
 
     monkeypatch.setattr(pipelines, "select", select)  # 1 s, and 1 s per further iteration
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(estimate.files, "cpu_cores", lambda: 1)
     steps = {"features__select": ("salp_swarm",), "features__iterations": 50, "classifier__name": "logistic"}
     dry_run(toy_config(evaluation__inner_folds=2, data__synthetic__subjects=24, **steps), tmp_path)
     # 2 folds and 4 inner folds with a swarm of 1 s + 49 iterations and a fit of 1 s; inner folds have fewer images
