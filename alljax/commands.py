@@ -208,13 +208,13 @@ def data_verify(options: Options) -> int:
 @_verb("data audit", "--source:all --split --config.KEY --out:json", "--source=C-NMC_Leukemia")
 def data_audit(options: Options) -> int:
     """Find duplicates, subjects with several names, and what each protocol, or a split of your own, leaks."""
-    from alljax.data import audit, split_audit
+    from alljax.data import audit
 
     if bool(options.source) == bool(options.split):
         raise ConfigError("give either --source, to audit a data set, or --split, to audit a division of its images")
     if options.split:
-        of_split = split_audit.audit_split(options.split, options.words)
-        split_audit.print_split_audit(of_split, options.out)
+        of_split = audit.audit_split(options.split, options.words)
+        audit.print_split_audit(of_split, options.out)
         return 1 if of_split["rows"] else _exit_code(of_split["notes"])
     found = audit.audit(options.source, options.words)
     audit.print_audit(found, options.out)

@@ -167,7 +167,6 @@ SETTINGS: dict[str, Setting] = {
     "augment.contrast": Setting(0.0, "finetune: maximum relative change of contrast", below=1),
     "augment.stain": Setting(0.0, "finetune: maximum relative change of each stain's amount", below=1),
     "augment.blur": Setting(0.0, "finetune: maximum standard deviation of Gaussian blur in pixels", maximum=1000),
-    "augment.cutout": Setting(0.0, "finetune: size of a random black square as a fraction of the image", below=1),
     "parallel": _choice("finetune: data parallelism by jit over a mesh or by pmap", "jit", "pmap"),
     "mesh.fsdp": Setting(1, "finetune: number of devices that shard parameters and optimizer state", minimum=1),
     "profile": Setting(0, "finetune: number of steps in a profiler trace; 0: no trace"),

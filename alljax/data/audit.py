@@ -1,9 +1,10 @@
-"""Checks of a copy of a data set: what is missing or wrong, duplicates, and what each split protocol would leak."""
+"""Checks of a data set: what is missing or wrong, duplicates, and what protocols or a split of the user's own leak."""
 
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,8 @@ from alljax.data import cnmc, splits
 from alljax.data.archive import natural_sort
 from alljax.data.dataset import SKIPPED, UNLABELED, Dataset, Record, check
 from alljax.data.images import decode
-from alljax.data.inspection import inspect, map_images
-from alljax.data.protocols import LEAKY, OF_SOURCES, PROTOCOLS, RANDOM
+from alljax.data.inspection import Inspection, inspect, map_images
+from alljax.data.protocols import LEAKY, PROTOCOLS, RANDOM
 from alljax.data.readers import open_all
 from alljax.errors import DataError, LeakError, UserError, first_few, plural
 from alljax.files import write_text
@@ -36,14 +37,15 @@ PROBLEMS = {
 DIFFERENCES = ["subject", "merged", "fold", "subset", "label"]
 """What images of a group of duplicates can differ in: subject name, merged subject, official fold, subset, class."""
 
+SHARED = {"subject": "the subject", "image": "the same image", "similar": "a similar image"}
+"""What an image can share with another side of a split; subjects that share an image are one."""
+
 
 def verify(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Decodes every image of all subsets of a source and lists what is missing or wrong.
+    """Decodes every image of a source and returns what is missing or wrong (`PROBLEMS`), ready for JSON.
 
     In other sources than C-NMC 2019 a size is unexpected if more than half of the images have another one. `overrides`
-    are words of the command line (``--config.data.classes=…``).  Returns the findings, ready for JSON: ``name`` of the
-    data set, ``complete`` (no problems), ``groups`` (counts; None where the expected number is unknown),
-    ``problems`` (key of `PROBLEMS` → everything concerned), ``sizes`` ("width × height" → images) and ``notes``.
+    are words of the command line (``--config.data.classes=…``).
     """
     data = configs.load(overrides=overrides).data
     dataset = open_all(source, data.classes, data.name_pattern, data.synthetic, strict=False)
@@ -79,29 +81,21 @@ def print_verification(found: Mapping[str, Any], out: Path | None = None) -> Non
 
 
 def audit(source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Compares all images of all subsets of a source, labeled or not, and counts what leaks under each protocol.
+    """Compares all images of a source, labeled or not, and counts what leaks under each protocol; ready for JSON.
 
-    Returns the findings, ready for JSON: ``images``, ``subject_names`` (numbers), ``exact`` and ``near`` duplicates
-    (`_duplicates`), names of ``merged`` subjects, ``notes`` of the data set, ``protocols``: the test images of each of
-    which related images are in the training data, by ``subject``, ``field`` (None where unknown), ``duplicate`` and
-    ``near`` (similar) image, and ``error``: how a protocol leaks that is not declared leaky; empty if none does.
+    ``error`` says how a protocol leaks that is not declared leaky.
     """
-    import pandas  # importing it takes half a second
-
     config = configs.vary(configs.load(overrides=overrides), {"data.source": source})
     dataset = open_all(source, config.data.classes, config.data.name_pattern, config.data.synthetic)
     if not dataset.records:
         check(dataset, source)
     dataset, inspection = inspect(dataset, "skip")
-    records, pixels = dataset.records, inspection.pixels
+    records, pixels, table = dataset.records, inspection.pixels, _tabulate(dataset, inspection)
     subjects = splits.merge_subjects(records, pixels, dataset.known_subjects)
-    table = pandas.DataFrame(map(asdict, records)).replace({"": None, UNLABELED: None})
-    table = table.assign(pixels=pixels, similar=inspection.similar, merged=subjects)
-    table["merged"] = table["merged"].where(table["subject"].notna(), None)
     unknown = dict.fromkeys(table.columns[table.isna().all()])
     protocols: list[dict[str, Any]] = []
     errors: list[str] = []
-    for name in [name for name in PROTOCOLS if name not in OF_SOURCES]:
+    for name in PROTOCOLS:
         changes = {"split.protocol": name} | ({} if name in RANDOM else {"split.repeats": 1})
         try:
             folds = splits.make_splits(dataset, subjects, pixels, configs.vary(config, changes))
@@ -145,6 +139,64 @@ def print_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
             show(f"{leaks['protocol']} is impossible: {leaks['refused']}")
     show(f"Declared leaky: {', '.join(LEAKY)}. Near duplicates do not merge subjects.")
     _write_findings(found, out)
+
+
+def audit_split(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Compares the sides of a split, a CSV with path, label, split, and perhaps subject; returns findings for JSON.
+
+    ``shared`` has the number of images of each side that share each of `SHARED` with each other side (None where it is
+    unknown), and ``rows`` has each such image with the first image of the other side that it shares this with.
+    """
+    dataset, inspection = inspect(open_all(str(path), configs.load(overrides=overrides).data.classes), "skip")
+    table = _tabulate(dataset, inspection).drop(columns="subject")
+    table = table.rename(columns={"subset": "side", "merged": "subject", "pixels": "image"})
+    sides = natural_sort(table["side"].unique())
+    if len(sides) < 2:
+        raise DataError(f"{path}: all images are in {sides[0]!r}; a column 'split' must name at least two sides")
+    shared, rows = [], []
+    for side, other in permutations(sides, 2):
+        counts: dict[str, Any] = {"side": side, "other": other}
+        for kind in SHARED:
+            first = table[table["side"] == other].dropna(subset=[kind]).drop_duplicates(kind).set_index(kind)["path"]
+            found = table[(table["side"] == side) & table[kind].isin(first.index)]
+            counts[kind] = len(found) if table[kind].notna().any() else None
+            found = found.assign(other=other, shares=kind, other_path=found[kind].map(first))
+            rows += found[["side", "other", "shares", "path", "other_path"]].to_dict("records")
+        shared.append(counts)
+    return {
+        "split": str(path),
+        "images": table["side"].value_counts().to_dict(),
+        "shared": shared,
+        "rows": rows,
+        "file_properties": inspection.file_properties,
+        "notes": list(dataset.notes),
+    }
+
+
+def print_split_audit(found: Mapping[str, Any], out: Path | None = None) -> None:
+    """Prints what `audit_split` finds; writes all of it to the JSON file `out`, and its rows to a CSV beside it."""
+    import pandas
+
+    show(", ".join(f"{plural(count, 'image')} in {side}" for side, count in found["images"].items()))
+    show(*found["notes"], "", "Images of a side that share a subject or an image with the other side:", sep="\n")
+    show(_format_table(found["shared"]))
+    for kind, description in SHARED.items():
+        if pairs := [f"{row['path']} = {row['other_path']}" for row in found["rows"] if row["shares"] == kind]:
+            show(f"{description}: {first_few(pairs)}")
+    if out:
+        write_text(out.with_suffix(".csv"), pandas.DataFrame(found["rows"]).to_csv(index=False, lineterminator="\n"))
+    _write_findings(found, out)
+
+
+def _tabulate(dataset: Dataset, inspection: Inspection) -> "DataFrame":
+    """Returns the fields of the records, pixels, similar, and merged (the subject) as a table; None: unknown."""
+    import pandas  # importing it takes half a second
+
+    table = pandas.DataFrame(map(asdict, dataset.records)).replace({"": None, UNLABELED: None})
+    merged = splits.merge_subjects(dataset.records, inspection.pixels, dataset.known_subjects)
+    table = table.assign(pixels=inspection.pixels, similar=inspection.similar, merged=merged)
+    table["merged"] = table["merged"].where(table["subject"].notna(), None)
+    return table
 
 
 def _compare(

@@ -33,7 +33,7 @@ def make_augment(settings: ConfigDict) -> Augment:
 
 
 def _augment_one(settings: ConfigDict, key: jax.Array, image: jax.Array) -> jax.Array:
-    flips, turns, geometry, dye, light, contrast, blur, hole = jax.random.split(key, 8)
+    flips, turns, geometry, dye, light, contrast, blur = jax.random.split(key, 7)
     if settings.flips:
         rows, columns = jax.random.bernoulli(flips, shape=(2,))
         image = jnp.where(rows, image[::-1], image)
@@ -52,8 +52,6 @@ def _augment_one(settings: ConfigDict, key: jax.Array, image: jax.Array) -> jax.
         image = change_contrast(image, factor)
     if settings.blur:
         image = gaussian_blur(image, jax.random.uniform(blur, maxval=settings.blur))
-    if settings.cutout:
-        image = cutout(hole, image, settings.cutout)
     return jnp.clip(image, 0.0, 255.0)
 
 
@@ -118,14 +116,6 @@ def _level(image: jax.Array) -> jax.Array:
     """Returns the mean intensity, weighted by itself so that black has no influence: (S, S, C) → (1, 1, C)."""
     level = jnp.sum(image**2, (0, 1), keepdims=True) / jnp.maximum(jnp.sum(image, (0, 1), keepdims=True), 1.0)
     return jnp.maximum(level, 1.0)  # for a black image
-
-
-def cutout(key: jax.Array, image: jax.Array, side: float) -> jax.Array:
-    """Sets a square of this fraction of S, centered anywhere, to black (DeVries and Taylor 2017, arXiv 1708.04552)."""
-    row, column = jax.random.uniform(key, (2,))
-    line = (jnp.arange(image.shape[0], dtype=jnp.float32) + 0.5) / image.shape[0]
-    inside = (jnp.abs(line - row) < side / 2)[:, None] & (jnp.abs(line - column) < side / 2)[None, :]
-    return jnp.where(inside[..., None], 0.0, image)
 
 
 def jitter_stains(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:

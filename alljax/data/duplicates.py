@@ -25,7 +25,6 @@ WHOLE, INSIDE = 0.95, 0.85
 
 _FLAT = 2.0  # gray values; a reduced image that varies less has nothing to compare
 _BLOCK = 64  # images compared with all others at once: 64 × 15,000 correlations are 4 MB
-_COARSE = SIDE // 2
 _CHUNK = 4096  # candidates confirmed at once
 
 Rows = NDArray[np.int64]
@@ -49,23 +48,17 @@ def near_pairs(reduced: Sequence[Small]) -> Rows:
     images = images[varied]
     units = images - images.mean((1, 2), keepdims=True, dtype=np.float32)
     units /= np.sqrt((units**2).sum((1, 2), keepdims=True))
-    # The product of means of 2 × 2 pixels, with the length of the rest, is at least the correlation, and is faster.
-    coarse = 2 * units.reshape(-1, _COARSE, 2, _COARSE, 2).mean((2, 4))
-    rest = np.sqrt(np.maximum(1 - (coarse**2).sum((1, 2)), 0))[:, None]
-    vectors = np.hstack([coarse.reshape(-1, _COARSE**2), rest])
+    vectors = units.reshape(-1, SIDE**2)
     found = [np.empty((0, 2), np.int64)]
     with bar("compare images", len(images) if len(images) > 1000 else 0, "images") as update:  # fewer take no time
         for start in range(0, len(images), _BLOCK):
             block, later = slice(start, start + _BLOCK), slice(start, None)
             before = np.tril_indices(len(images[block]))
             for version in range(8):
-                turned = _version(coarse[block], version).reshape(-1, _COARSE**2)
-                bounds = np.hstack([turned, rest[block]]) @ vectors[later].T
-                bounds[before] = 0
-                candidates = np.argwhere(bounds >= WHOLE - 1e-5)
+                correlations = _version(units[block], version).reshape(-1, SIDE**2) @ vectors[later].T
+                correlations[before] = 0
+                candidates = np.argwhere(correlations >= WHOLE)
                 for pairs in np.split(candidates, range(_CHUNK, len(candidates), _CHUNK)):
-                    one, other = _version(units[block], version)[pairs[:, 0]], units[later][pairs[:, 1]]
-                    pairs = pairs[np.einsum("nij,nij->n", one, other) >= WHOLE]
                     one, other = _version(images[block], version)[pairs[:, 0]], images[later][pairs[:, 1]]
                     found.append(start + pairs[_inside_correlation(one, other) >= INSIDE])
             update(len(units[block]))

@@ -17,7 +17,7 @@ from alljax.data import augmentation, synthetic
 SIDE = 48
 EVERYTHING = {
     "flips": True, "quarter_turns": True, "rotation": 180.0, "shift": 0.1, "zoom": 0.3, "crop": 0.2, "brightness": 0.3,
-    "contrast": 0.3, "stain": 0.1, "blur": 1.5, "cutout": 0.5,
+    "contrast": 0.3, "stain": 0.1, "blur": 1.5,
 }  # fmt: skip
 COLORS = ("brightness", "contrast", "stain", "blur")
 MOVED = {name: EVERYTHING[name] for name in ("shift", "zoom", "crop")}
@@ -68,7 +68,7 @@ def test_disabling_one_does_not_change_the_others(cells: jax.Array) -> None:
 def test_black_stays_exactly_black(cells: jax.Array) -> None:
     background = np.asarray(cells).max(-1) == 0
     assert 0.5 < background.mean() < 0.95
-    for name in (*COLORS, "cutout"):
+    for name in COLORS:
         images = augmented({name: EVERYTHING[name]}, cells)
         assert not np.asarray(images)[background].any(), name
 
@@ -158,16 +158,3 @@ def test_blur_equals_scipy_inside_a_cell(noise: jax.Array, sigma: float) -> None
     theirs = scipy.ndimage.gaussian_filter(np.asarray(image, np.float64), (sigma, sigma, 0), truncate=8)
     inside = slice(12, -12)  # SciPy reflects at the border
     np.testing.assert_allclose(ours[inside, inside], theirs[inside, inside], rtol=1e-5)
-
-
-def test_cutout_sets_one_square_to_black() -> None:
-    white = jnp.full((SIDE, SIDE, 3), 255.0)
-    keys = jax.random.split(jax.random.key(0), 300)
-    holes = jax.jit(jax.vmap(lambda key: augmentation.cutout(key, white, 0.25)))(keys)
-    black = np.asarray(holes)[..., 0] == 0
-    rows, columns = black.any(2), black.any(1)
-    assert np.array_equal(black, rows[:, :, None] & columns[:, None, :])
-    sizes = np.stack([rows.sum(1), columns.sum(1)], 1)
-    assert (sizes == 12).all(1).any()
-    assert sizes.max() == 12
-    assert sizes.min() < 12, "no square crosses the border"
