@@ -1,6 +1,7 @@
 """The leakage gap: the same configurations tested on random images and on subjects that they were not trained on."""
 
-import itertools
+import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,10 +12,10 @@ from alljax.report.tables import Section, Table, Value, number_value
 from alljax.study.results import Study
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC within folds", "macro_f1": "macro F1"}
-SPLIT = ("split.protocol", "split.folds", "split.test_fraction")  # may differ between the trials of a pair
-SIDES = {"random images": "", "disjoint subjects": "", "difference": "+"}  # with the sign of displayed numbers
+SIGNS = {"random images": "", "disjoint subjects": "", "difference": "+"}
+SPLIT = ("split.protocol", "split.folds", "split.test_fraction")  # may differ between the trials of a configuration
 
-Pair = tuple[str, str]  # trials of the same configuration: with protocol ``paper``, and with disjoint subjects
+Pair = tuple[str, str]  # trials of the same configuration: with a leaky protocol, and with disjoint subjects
 
 
 def sections(study: Study) -> list[Section]:
@@ -22,17 +23,20 @@ def sections(study: Study) -> list[Section]:
     if not (pairs := find_pairs(study)):
         return []
     jackknife = Jackknife.of(*(study.predictions(name).held_out for pair in pairs for name in pair))
-    gaps = [gap(study, pair, jackknife) for pair in pairs]
-    rows = [
-        [Value(name), *(cell for metric in METRICS for cell in _cells(study, jackknife, metric, found[metric]))]
-        for (name, _), found in zip(pairs, gaps, strict=True)
-    ]
-    columns = [f"{label}, {side}" for label in METRICS.values() for side in SIDES]
-    protocols = dict.fromkeys(study.settings(other)["split.protocol"] for _, other in pairs)
+    gaps, rows = [gap(study, pair, jackknife) for pair in pairs], []
+    for (name, _), found in zip(pairs, gaps, strict=True):
+        cells = [Value(name)]
+        for metric in METRICS:
+            for sign, values in zip(SIGNS.values(), found[metric], strict=True):
+                bounds = jackknife.interval(values, study.level, limits=None if sign else (0.0, 1.0))
+                cells.append(number_value(metric, None if math.isnan(values[0]) else values[0], bounds, sign))
+        rows.append(cells)
+    columns = [f"{label}, {side}" for label in METRICS.values() for side in SIGNS]
+    protocols = dict.fromkeys(study.settings(name)["split.protocol"] for pair in pairs for name in pair)
     notes = [
         f"In brackets: {study.intervals}, each of which is left out of both tests at once.",
         "AUC within folds: only images scored by the same head are ranked; none where a fold has one class.",
-        f"Protocols: paper and {', '.join(protocols)}; their numbers of training images are part of the difference.",
+        f"Protocols: {', '.join(protocols)}; their numbers of training images are part of the difference.",
     ]
     if study.interval_unit == "images":
         notes.append("The subjects are unknown, so the second split is not subject-disjoint: this shows little.")
@@ -41,16 +45,19 @@ def sections(study: Study) -> list[Section]:
     return [Section("leakage", "Leakage gap", [summary(gaps, jackknife, study.level)], [table])]
 
 
+def configurations(study: Study) -> list[dict[bool, str]]:
+    """Returns the finished trials, those that differ in the split only together: whether it is leaky → the first."""
+    found: dict[str, dict[bool, str]] = {}
+    for name in study.metrics["trials"]:
+        settings = study.settings(name)
+        others = json.dumps({key: value for key, value in settings.items() if key not in SPLIT})
+        found.setdefault(others, {}).setdefault(settings["split.protocol"] in LEAKY, name)
+    return list(found.values())
+
+
 def find_pairs(study: Study) -> list[Pair]:
     """Returns the configurations that are finished under both kinds of split."""
-    settings = {name: study.settings(name) for name in study.metrics["trials"]}
-    same = {name: [pair for pair in values.items() if pair[0] not in SPLIT] for name, values in settings.items()}
-    kinds = {name: values["split.protocol"] for name, values in settings.items()}
-    return [
-        (name, other)
-        for name, other in itertools.permutations(settings, 2)
-        if kinds[name] == "paper" and kinds[other] not in LEAKY and same[name] == same[other]
-    ]
+    return [(trials[True], trials[False]) for trials in configurations(study) if len(trials) == 2]
 
 
 def gap(study: Study, pair: Pair, jackknife: Jackknife) -> dict[str, np.ndarray]:
@@ -73,13 +80,5 @@ def summary(gaps: Sequence[dict[str, np.ndarray]], jackknife: Jackknife, level: 
             significant = "" if bounds and bounds[0] * bounds[1] > 0 else " (not significant)"
             value = number_value(metric, differences[0], bounds, "+")
             texts.append(f"{value.text} {name} {value.note}{significant}")
-    over = "" if len(gaps) == 1 else f", averaged over {len(gaps)} configurations"
+    over = f", averaged over {len(gaps)} configurations" if len(gaps) > 1 else ""
     return f"Testing on random images instead of disjoint subjects gains {' and '.join(texts)}{over}."
-
-
-def _cells(study: Study, jackknife: Jackknife, metric: str, sides: np.ndarray) -> list[Value]:
-    cells = []
-    for sign, values in zip(SIDES.values(), sides, strict=True):
-        bounds = jackknife.interval(values, study.level, limits=None if sign else (0.0, 1.0))
-        cells.append(number_value(metric, values[0] if np.isfinite(sides[:, 0]).all() else None, bounds, sign))
-    return cells

@@ -1,15 +1,12 @@
 """Table 7 under one protocol: the methods behind its rows, beside the printed numbers and what their sources say.
 
-Trials belong to a method by their label (``model.label``).  ``table7.csv`` has the methods, ``table7_open.csv`` the
-settings that their sources leave open.  No number of ours says anything about the authors' own systems.
+Trials belong to a method by ``model.label``; ``table7_open.csv`` has the settings that the sources leave open.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from alljax.data.protocols import LEAKY
 from alljax.evaluation.intervals import Jackknife
 from alljax.paper import leakage, published
 from alljax.report.model_tables import BASELINES
@@ -68,11 +65,11 @@ def sections(study: Study) -> list[Section]:
 
 def methods_table(study: Study) -> Table:
     """Returns both accuracies of each method, their difference, its cost, the printed number and the source."""
-    rows, sides = [], Configuration()
+    rows, sides, of_label = [], Configuration(), configurations(study)
     for method in methods():
         accuracy = next(iter(method.printed))
         printed = [Value(accuracy, float(accuracy.rstrip("%")) / 100), Value(method.short)]
-        found = [of_label for label in method.labels for of_label in configurations(study, label)]
+        found = [configuration for label in method.labels for configuration in of_label.get(label, [])]
         for configuration in found:
             sides |= configuration
             rows.append([Value(method.study), *_values(study, configuration), *printed])
@@ -81,12 +78,9 @@ def methods_table(study: Study) -> Table:
             absent = any(_label(study, name) in method.labels for name in study.metrics["skipped"])
             name = Value(method.model, note="skipped, see below" if absent else "not in this study")
             rows.append([Value(method.study), name, *[NONE] * 6, *printed])
-    rules = {leaky: study.split_of(name)["baselines"] for leaky, name in sides.items()}
-    footer = []
+    rules, footer = {leaky: study.split_of(name)["baselines"] for leaky, name in sides.items()}, []
     for rule, label in BASELINES.items():
-        accuracies = [
-            metric_value("accuracy", rules[leaky][rule]) if leaky in rules else NONE for leaky in (True, False)
-        ]
+        accuracies = [metric_value("accuracy", rules.get(leaky, {}).get(rule, {})) for leaky in (True, False)]
         footer.append([Value(""), Value(label), *accuracies, *[Value("")] * 6])
     notes = (
         f"Accuracies; in brackets {study.intervals}. Differences are in percentage points.",
@@ -107,15 +101,12 @@ def sources_table() -> Table:
     return Table("table-7-sources", "The printed numbers and their sources", columns, rows)
 
 
-def configurations(study: Study, label: str) -> list[Configuration]:
-    """Returns the finished trials of a label, those that differ in the split only together."""
-    found: dict[str, Configuration] = {}
-    for name in study.metrics["trials"]:
-        if _label(study, name) == label:
-            settings = study.settings(name)
-            others = {key: value for key, value in settings.items() if key not in leakage.SPLIT}
-            found.setdefault(json.dumps(others), {}).setdefault(settings["split.protocol"] in LEAKY, name)
-    return list(found.values())
+def configurations(study: Study) -> dict[str, list[Configuration]]:
+    """Returns `leakage.configurations` by the label of their trials."""
+    found: dict[str, list[Configuration]] = {}
+    for configuration in leakage.configurations(study):
+        found.setdefault(_label(study, next(iter(configuration.values()))), []).append(configuration)
+    return found
 
 
 def _label(study: Study, name: str) -> str:
@@ -127,10 +118,10 @@ def _label(study: Study, name: str) -> str:
 def open_settings(study: Study) -> Table:
     """Returns the settings that the sources leave open, with our choice where a trial of the study has them."""
     studies = {label: method.study for method in methods() for label in method.labels}
-    rules = {name: rule for name, rule, *_ in study.config["study.combine"]}
-    rows = []
+    rules, rows = {name: rule for name, rule, *_ in study.config["study.combine"]}, []
+    of_label = configurations(study)
     for label, keys, note in published.read_rows("table7_open.csv"):
-        settings = [study.settings(name) for of in configurations(study, label) for name in of.values()]
+        settings = [study.settings(name) for trials in of_label.get(label, ()) for name in trials.values()]
         for key in keys.split() if settings else ():
             values = dict.fromkeys(setting_value(key, of_trial[key]) for of_trial in settings if key in of_trial)
             choice = rules.get(label, "") if key == "study.combine" else ", ".join(values)
@@ -142,32 +133,26 @@ def open_settings(study: Study) -> Table:
 def _values(study: Study, configuration: Configuration) -> Iterator[Value]:
     """Yields the name of a configuration, its accuracies, their difference, the one to the cell size, and its cost."""
     results = {leaky: study.metrics["trials"][name] for leaky, name in configuration.items()}
-    name, result = [*configuration.values()][-1], [*results.values()][-1]
-    if False in configuration:
-        name, result = configuration[False], results[False]
-    settings = study.settings(name)
-    shown, note = re.sub(r"-(protocol|weights)=\w+", "", name), ""
-    if "members" in result:
-        shown = _label(study, name)
+    leaky = False not in configuration
+    name, result, settings = configuration[leaky], results[leaky], study.settings(configuration[leaky])
+    notes = []
     if settings["weights.name"] == "random" and settings["train.mode"] == "finetune":
-        note = "from scratch"
+        notes.append("from scratch")
     elif settings["weights.name"] == "random" and "backbone" in settings["features.extractor"]:
-        note = "random weights"
+        notes.append("random weights")
     if settings["features.select_scope"] == "all":
-        note = ", ".join(filter(None, (note, "features selected on tested images, too")))
-    yield Value(shown, note=note)
-    for leaky in (True, False):
-        yield metric_value("accuracy", results[leaky]) if leaky in results else NONE
-    yield _difference(study, configuration) if len(configuration) == 2 else NONE
-    size = results.get(False, {}).get("size_improvement", {}).get("accuracy")
-    yield number_value("accuracy", size["value"], size["interval"], "+") if size else NONE
+        notes.append("features selected on tested images, too")
+    shown = _label(study, name) if "members" in result else re.sub(r"-(protocol|weights)=\w+", "", name)
+    yield Value(shown, note=", ".join(notes))
+    yield from (metric_value("accuracy", results.get(leaky, {})) for leaky in (True, False))
+    if len(configuration) == 2:
+        pair = configuration[True], configuration[False]
+        jackknife = Jackknife.of(*(study.predictions(name).held_out for name in pair))
+        differences = leakage.gap(study, pair, jackknife)["accuracy"][2]
+        yield number_value("accuracy", differences[0], jackknife.interval(differences, study.level, limits=None), "+")
+    else:
+        yield NONE
+    size = results.get(False, {}).get("size_improvement", {}).get("accuracy", {})
+    yield number_value("accuracy", size.get("value"), size.get("interval"), "+")
     yield count_value(result["parameters"])
     yield Value(f"{result['seconds']:,.0f}", result["seconds"])
-
-
-def _difference(study: Study, configuration: Configuration) -> Value:
-    """Returns the accuracy on random images minus that with subjects held out, with its interval."""
-    pair = configuration[True], configuration[False]
-    jackknife = Jackknife.of(*(study.predictions(name).held_out for name in pair))
-    difference = leakage.gap(study, pair, jackknife)["accuracy"][2]
-    return number_value("accuracy", difference[0], jackknife.interval(difference, study.level, limits=None), "+")
