@@ -16,8 +16,8 @@ from alljax.study.results import Study
 
 NONE = Value("–")
 COLUMNS = (
-    "study", "our reading", "split by image", "subjects held out", "difference", "minus cell size", "parameters",
-    "seconds", "printed", "in its source",
+    "study", "our reading", "split by image", "subjects held out", "difference", "AUC, held out", "minus cell size",
+    "parameters", "seconds", "printed", "in its source",
 )  # fmt: skip
 
 Configuration = dict[bool, str]  # trials that differ in the split only: whether subjects are on both sides → trial
@@ -77,14 +77,15 @@ def methods_table(study: Study) -> Table:
         if not found:
             absent = any(_label(study, name) in method.labels for name in study.metrics["skipped"])
             name = Value(method.model, note="skipped, see below" if absent else "not in this study")
-            rows.append([Value(method.study), name, *[NONE] * 6, *printed])
+            rows.append([Value(method.study), name, *[NONE] * 7, *printed])
     rules, footer = {leaky: study.split_of(name)["baselines"] for leaky, name in sides.items()}, []
     for rule, label in BASELINES.items():
         accuracies = [metric_value("accuracy", rules.get(leaky, {}).get(rule, {})) for leaky in (True, False)]
-        footer.append([Value(""), Value(label), *accuracies, *[Value("")] * 6])
+        auc = metric_value("auc", rules.get(False, {}).get(rule, {}))
+        footer.append([Value(""), Value(label), *accuracies, Value(""), auc, *[Value("")] * 5])
     notes = (
         f"Accuracies; in brackets {study.intervals}. Differences are in percentage points.",
-        "Minus cell size: accuracy with subjects held out minus that of a threshold on the size of the cell.",
+        "AUC: with subjects held out. Minus cell size: so, too, the accuracy minus that of a threshold on the size.",
         "Seconds: of training, without features; trials that differ in the number of epochs only are trained together.",
         *skipped_trials(study),
     )
@@ -123,7 +124,7 @@ def open_settings(study: Study) -> Table:
     for label, keys, note in published.read_rows("table7_open.csv"):
         settings = [study.settings(name) for trials in of_label.get(label, ()) for name in trials.values()]
         for key in keys.split() if settings else ():
-            values = dict.fromkeys(setting_value(key, of_trial[key]) for of_trial in settings if key in of_trial)
+            values = dict.fromkeys(setting_value(key, of_trial[key]) for of_trial in settings)
             choice = rules.get(label, "") if key == "study.combine" else ", ".join(values)
             rows.append([*map(Value, (studies[label], label, key, choice, note))])
     columns = "study", "our reading", "setting", "our choice", "note"
@@ -152,6 +153,7 @@ def _values(study: Study, configuration: Configuration) -> Iterator[Value]:
         yield number_value("accuracy", differences[0], jackknife.interval(differences, study.level, limits=None), "+")
     else:
         yield NONE
+    yield metric_value("auc", results.get(False, {}))
     size = results.get(False, {}).get("size_improvement", {}).get("accuracy", {})
     yield number_value("accuracy", size.get("value"), size.get("interval"), "+")
     yield count_value(result["parameters"])

@@ -9,6 +9,7 @@ import pytest
 
 from alljax.paper import leakage, published, table7
 from alljax.report.tables import Table, to_csv, to_latex
+from alljax.settings import SETTINGS
 from alljax.study.results import Study
 
 LABELS = {"stem": "texture_svm", "stage1": "vgg16_dense_deep"}
@@ -37,7 +38,9 @@ def test_every_printed_number_has_one_method() -> None:
     assert sorted(texts) == sorted(f"{row[-1]:.2f}%" for row in rows)
     labels = [label for method in methods for label in method.labels]
     assert len(labels) == len({*labels})
-    assert {label for label, *_ in published.read_rows("table7_open.csv")} <= {*labels}
+    left_open = published.read_rows("table7_open.csv")
+    assert {label for label, *_ in left_open} <= {*labels}
+    assert {key for _, keys, _ in left_open for key in keys.split()} <= SETTINGS.keys()
 
 
 def test_each_method_is_beside_its_printed_number_and_source(labeled: Study) -> None:
