@@ -4,15 +4,16 @@ A model that does not clearly beat them has not learned more than the class freq
 larger, or how a laboratory stains.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from alljax.data.splits import Fold
 from alljax.evaluation.intervals import HeldOut
 
-Rule = Callable[[np.ndarray, np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
-"""From inputs (N, D) and labels (N,) of training images, inputs of M test images, and C: probabilities and scores."""
+Predicted = tuple[np.ndarray, np.ndarray]
+"""Probabilities and scores (M, C): what a rule returns for the inputs (N, D) and labels (N,) of training images, the
+inputs (M, D) of test images, and C."""
 
 
 def fit(
@@ -23,22 +24,14 @@ def fit(
     folds: Sequence[Fold],
     classes: int,
 ) -> dict[str, HeldOut]:
-    """Fits every baseline on the training images of each fold, and returns its predictions for the test images.
+    """Returns the predictions of baselines, fitted to the training images of each fold, for its test images.
 
-    Args:
-        labels: int (N,), of all images.
-        areas: (N,), share of each image's pixels that are not black; None where the background is not black.
-        colors: (N, 3), mean color of these pixels.
-        subjects: N names of the resampled units (see `intervals.HeldOut`).
-        folds: indices into the N images.
-        classes: number of classes.
-
-    Returns:
-        ``majority``, always the class most frequent in training; ``size_threshold``, one threshold on the area (not
-        where the background is not black); ``size_and_color``, a logistic regression on area and mean color.
+    ``majority``: always the class most frequent in training; ``size_threshold``: one threshold on the area, left out
+    without areas; ``size_and_color``: a logistic regression.  Labels are int (N,), areas (N,) the share of each image's
+    pixels that are not black (None where the background is not black), colors (N, 3) the mean of these pixels.
     """
     inputs = np.column_stack([colors] if areas is None else [areas, colors]).astype(np.float64)
-    rules: dict[str, Rule] = {"majority": _majority, "size_threshold": size_threshold, "size_and_color": _regression}
+    rules = {"majority": _majority, "size_threshold": size_threshold, "size_and_color": _regression}
     if areas is None:
         del rules["size_threshold"]
     tested = np.concatenate([fold.test for fold in folds])
@@ -72,17 +65,13 @@ def best_threshold(areas: np.ndarray, labels: np.ndarray, classes: int) -> tuple
     return float(threshold), below[cut] / below[cut].sum(), above[cut] / above[cut].sum()
 
 
-def _majority(
-    inputs: np.ndarray, labels: np.ndarray, tested: np.ndarray, classes: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _majority(inputs: np.ndarray, labels: np.ndarray, tested: np.ndarray, classes: int) -> Predicted:
     """Predicts the class shares; equal scores, as shares would rank the folds."""
     shares = np.tile(np.bincount(labels, minlength=classes) / len(labels), (len(tested), 1))
     return shares, np.zeros(shares.shape)
 
 
-def size_threshold(
-    inputs: np.ndarray, labels: np.ndarray, tested: np.ndarray, classes: int
-) -> tuple[np.ndarray, np.ndarray]:
+def size_threshold(inputs: np.ndarray, labels: np.ndarray, tested: np.ndarray, classes: int) -> Predicted:
     """Predicts the class shares on the image's side of a threshold; scores: the area, or less of it for small classes.
 
     A class is large where its images are larger than all on average, in the training images of the fold.
@@ -93,9 +82,7 @@ def size_threshold(
     return np.where(tested[:, :1] > threshold, above, below), tested[:, :1] * np.where(larger, 1.0, -1.0)
 
 
-def _regression(
-    inputs: np.ndarray, labels: np.ndarray, tested: np.ndarray, classes: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _regression(inputs: np.ndarray, labels: np.ndarray, tested: np.ndarray, classes: int) -> Predicted:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -12,18 +12,15 @@ BINS = 10
 
 
 def calibration(test: HeldOut, level: float) -> dict[str, Any]:
-    """Returns how well the probabilities of the heads of all seeds together are calibrated.
+    """Returns how well the probabilities of the heads of all seeds together are calibrated, with ``intervals``.
 
     With two classes the probability is that of class 1; with more, that of the predicted class, and what is observed
     is whether it is the true one (C. Guo et al., On Calibration of Modern Neural Networks, 2017).
 
-    Returns:
-        ``slope`` and ``intercept`` of the logistic regression of the class on the log-odds (D. R. Cox, 1958): 1 and 0
-        if calibrated, a slope below 1 if overconfident; None for more than two classes, or where the log-odds separate
-        the classes. ``ece``, the expected calibration error: the mean over `BINS` bins of the difference between mean
-        probability and observed share. ``bins``, a list of ``mean`` (probability), ``observed`` and ``count``
-        (images). ``brier`` and ``brier_scaled``, see `intervals.evaluate`. ``intervals`` of all numbers that have one;
-        that of slope and intercept takes one step of Newton's method for each subject that is left out.
+    - ``slope`` and ``intercept`` of the logistic regression of the class on the log-odds (D. R. Cox, 1958): 1 and 0 if
+      calibrated, a slope below 1 if overconfident; None for more than two classes, or if the log-odds separate them.
+    - ``bins``: ``mean`` (probability), ``observed`` (share) and ``count`` (images) of each; ``ece``, the expected
+      calibration error: the mean over them of the difference of both. ``brier`` and ``brier_scaled`` as in `evaluate`.
     """
     seeds, images, classes = test.probabilities.shape
     probabilities = np.asarray(test.probabilities, np.float64)
@@ -59,7 +56,10 @@ def calibration(test: HeldOut, level: float) -> dict[str, Any]:
 def _recalibration(
     test: HeldOut, jackknife: Jackknife, shown: np.ndarray, observed: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Returns slope and intercept of all images, then without each unit, (1 + K,); empty where they are undefined."""
+    """Returns slope and intercept of all images, then without each unit, (1 + K,); empty where they are undefined.
+
+    Without a unit they are those after one step of Newton's method.
+    """
     from scipy.special import expit, logit
     from sklearn.linear_model import LogisticRegression
 

@@ -4,12 +4,9 @@ import numpy as np
 
 
 def combine(rule: str, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns the probabilities of M models together, float32 (…, n, C).
+    """Returns the probabilities of M models together, float32 (…, n, C), from theirs, (M, …, n, C).
 
-    Args:
-        rule: ``vote``, see `vote`; ``mean`` and ``weighted``: the sum of the probabilities times `weights`.
-        probabilities: (M, …, n, C) of n images and C classes.
-        weights: (M, …), of sum 1 over the models, broadcast to all but the last two axes; of ``mean`` 1 / M.
+    The rule ``vote`` is `vote`; other rules sum the probabilities times `weights`, (M, …), whose sum is 1.
     """
     if rule == "vote":
         return vote(probabilities)
@@ -34,9 +31,7 @@ def vote(probabilities: np.ndarray) -> np.ndarray:
 def accuracy_weights(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Returns the weight of each of M models, (M,): w_m = a_m / (a_1 + … + a_M), where a_m is the accuracy.
 
-    Args:
-        labels: int (n,), indices of the true classes of images that the models were not trained on.
-        probabilities: (M, n, C).
+    Labels int (n,) and probabilities (M, n, C) are of images that the models were not trained on.
     """
     accuracies = np.maximum((probabilities.argmax(-1) == labels).mean(-1), np.finfo(np.float64).eps)
     return np.asarray(accuracies / accuracies.sum())

@@ -13,14 +13,10 @@ from alljax.evaluation.metrics import folds_are_complete
 
 @dataclass(frozen=True)
 class Difference:
-    """The metric of a trial minus that of the best one.
-
-    The interval is simultaneous for all pairs of the study (see `Ranking.differences`); None where the two were tested
-    on different images, or a class has one subject.
-    """
+    """The metric of a trial minus that of the best one."""
 
     value: float
-    interval: Interval | None
+    interval: Interval | None  # None where the two were tested on different images, or a class has one subject
 
     @property
     def below(self) -> bool:
@@ -30,18 +26,11 @@ class Difference:
 
 @dataclass(frozen=True, repr=False)
 class Ranking:
-    """The trials of a study, best first.
+    """The trials of a study, best first."""
 
-    Attributes:
-        metrics: metrics.json of the study.
-        predictions: returns the predictions of a trial by name, with ``paths`` (N,), by which its rows are sorted, and
-            ``held_out``; read by `differences` only.
-        settings: of the study, dotted key to value.
-    """
-
-    metrics: Mapping[str, Any]
-    predictions: Callable[[str], Any]
-    settings: Mapping[str, Any]
+    metrics: Mapping[str, Any]  # metrics.json
+    predictions: Callable[[str], Any]  # of a trial by name: ``paths`` (N,), by which its rows are sorted, ``held_out``
+    settings: Mapping[str, Any]  # dotted key to value
 
     @cached_property
     def metric(self) -> str:
@@ -90,7 +79,7 @@ class Ranking:
         """
         tested = {name: self.predictions(name) for name in self.order}
         values = {name: self.metrics["trials"][name][self.metric] for name in self.order}
-        # Rows are sorted by path, so equal paths mean the same image in each row, whatever its fold.
+        # Equal paths mean the same image in each row, whatever its fold.
         paired = [name for name in self.order if np.array_equal(tested[name].paths, tested[self.best].paths)]
         jackknife = Jackknife.of(tested[self.best].held_out)
         without = [jackknife.values(tested[name].held_out, [self.metric])[self.metric][1:] for name in paired]
@@ -122,11 +111,8 @@ def signal_to_noise(test: HeldOut, metric: str) -> np.ndarray:
 def main_effect(levels: np.ndarray, ratios: np.ndarray) -> tuple[np.ndarray, float]:
     """Returns the effects of a factor's L levels, (L, 1 + K), and its share in the analysis of variance.
 
-    An effect is the mean η of the trials with a level minus that of all, the share Σ effect² / Σ (η − mean)².
-
-    Args:
-        levels: int (T,), the level in each trial.
-        ratios: (T, 1 + K), η of each trial, see `signal_to_noise`.
+    An effect is the mean η of the trials with a level minus that of all, the share Σ effect² / Σ (η − mean)², from the
+    level of each trial, int (T,), and its η, (T, 1 + K), see `signal_to_noise`.
     """
     deviations = ratios - ratios.mean(0)
     effects = np.stack([deviations[levels == level].mean(0) for level in range(levels.max() + 1)])

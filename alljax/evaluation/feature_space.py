@@ -10,13 +10,9 @@ from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
-NEIGHBORS = 5
-"""Nearest images that `nearest` returns."""
-
-FOLDS = 5
-"""Of the cross-validation of the probe; a subject needs as many photographs."""
-
-_COMPONENTS, _PERMUTATIONS = 50, 1000
+NEIGHBORS = 5  # nearest images that `nearest` returns
+FOLDS = 5  # of the cross-validation of the probe; a subject needs as many photographs
+COMPONENTS, PERMUTATIONS = 50, 1000
 
 
 def nearest(features: np.ndarray, queries: np.ndarray, excluded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,19 +32,12 @@ def project(features: np.ndarray, queries: np.ndarray) -> np.ndarray:
 
 
 def probe_subjects(features: np.ndarray, subjects: Sequence[str], photographs: Sequence[str]) -> dict[str, float]:
-    """Predicts the subject of each image of one class from its features.
+    """Predicts the subject of each image of one class from its features (N, D); returns the mean ``recall``.
 
-    Logistic regression on principal components, in cross-validation that keeps the images of a photograph together.
-    Subjects with fewer than `FOLDS` photographs are left out.
-
-    Args:
-        features: (N, D).
-        subjects: N names.
-        photographs: N names; equal ones are of one photograph.
-
-    Returns:
-        Numbers of ``subjects`` and ``images``, mean ``recall`` over subjects, ``chance`` (1 / subjects) and ``upper``,
-        the mean recall below which 95 % of random assignments of subjects are; nothing without two subjects to predict.
+    Logistic regression on principal components, in cross-validation that keeps the images of a photograph (by name)
+    together; subjects with fewer than `FOLDS` photographs are left out. Returns numbers of ``subjects`` and ``images``,
+    ``chance`` (1 / subjects) and ``upper``, the recall below which 95 % of random assignments of subjects are, too;
+    nothing without two subjects.
     """
     _, names = np.unique(subjects, return_inverse=True)
     _, fields = np.unique(photographs, return_inverse=True)
@@ -56,14 +45,12 @@ def probe_subjects(features: np.ndarray, subjects: Sequence[str], photographs: S
     names, fields = names[rows], fields[rows]
     if len(np.unique(names)) < 2:
         return {}
-    model = make_pipeline(
-        PCA(min(_COMPONENTS, len(names) // 2, features.shape[1]), whiten=True, random_state=0),
-        LogisticRegression(class_weight="balanced", max_iter=1000),
-    )
+    components = PCA(min(COMPONENTS, len(names) // 2, features.shape[1]), whiten=True, random_state=0)
+    model = make_pipeline(components, LogisticRegression(class_weight="balanced", max_iter=1000))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     predicted = cross_val_predict(model, features[rows], names, groups=fields, cv=folds)
     rng = np.random.default_rng(0)
-    by_chance = [balanced_accuracy_score(rng.permutation(names), predicted) for _ in range(_PERMUTATIONS)]
+    by_chance = [balanced_accuracy_score(rng.permutation(names), predicted) for _ in range(PERMUTATIONS)]
     recall, number = float(balanced_accuracy_score(names, predicted)), len(np.unique(names))
     upper = float(np.quantile(by_chance, 0.95))
     return {"subjects": number, "images": len(names), "recall": recall, "chance": 1 / number, "upper": upper}

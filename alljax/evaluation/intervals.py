@@ -28,24 +28,14 @@ RANGES: Mapping[str, Interval | None] = {"mcc": (-1.0, 1.0), "log_loss": None, "
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The predictions of one model on held-out images.
+    """The predictions of one model on held-out images."""
 
-    Attributes:
-        labels: int (N,), indices of the true classes.
-        probabilities: (R, N, C) of R seeds.
-        subjects: (N,) names of the independent units. Where subjects are unknown: the paths of the images.
-        folds: (N,) names of the folds. The AUC compares only scores of the same fold, see `metrics.areas`. None: all
-            images are of one fold.
-        scores: (R, N, C), ranks the images for the AUC; None for `probabilities`.
-        weights: (N,), of the images in metrics other than the AUC.
-    """
-
-    labels: np.ndarray
-    probabilities: np.ndarray
-    subjects: np.ndarray
-    folds: np.ndarray | None = None
-    scores: np.ndarray | None = None
-    weights: np.ndarray | float = 1.0
+    labels: np.ndarray  # int (N,), indices of the true classes
+    probabilities: np.ndarray  # (R, N, C) of R seeds
+    subjects: np.ndarray  # (N,), names of the independent units; where subjects are unknown: the paths of the images
+    folds: np.ndarray | None = None  # (N,), names; the AUC compares images of the same fold; None: all are of one fold
+    scores: np.ndarray | None = None  # (R, N, C), ranks the images for the AUC; None for `probabilities`
+    weights: np.ndarray | float = 1.0  # (N,), of the images in metrics other than the AUC
 
     @property
     def ranking(self) -> np.ndarray:
@@ -74,15 +64,10 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Jackknife:
-    """The subjects of one or several tests with the same classes, each of which is left out in turn.
+    """The subjects of one or several tests with the same classes, each of which is left out in turn."""
 
-    Attributes:
-        units: (K,) names of the subjects.
-        images: (C, K), how many images (their weights) of each class each subject has, over all tests.
-    """
-
-    units: np.ndarray
-    images: np.ndarray
+    units: np.ndarray  # (K,), names of the subjects
+    images: np.ndarray  # (C, K), how many images (their weights) of each class each subject has, over all tests
 
     @classmethod
     def of(cls, *tests: HeldOut) -> "Jackknife":
@@ -110,16 +95,11 @@ class Jackknife:
         return [np.ones(len(self.units), bool)] if several else [one > 0 for one in self.images if one.any()]
 
     def values(self, test: HeldOut, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Returns metrics, averaged over seeds: of all images, then without each unit, (1 + K,).
+        """Returns metrics (see `HeldOut.metric_names`), averaged over seeds: of all images, then without each unit.
 
-        Args:
-            test: one of those that the units are from.
-            names: see `HeldOut.metric_names`.
-
-        Returns:
-            NaN where a class has no images left, and where the AUC is undefined: no class can be ranked, or a fold
-            lacks a class that another has (as in leave-one-subject-out), so that the others do not represent all. A
-            fold that loses a class without a unit is left out of that AUC. No average precision without a unit.
+        They are (1 + K,), NaN where a class has no images left, and where the AUC is undefined: no class can be ranked,
+        or a fold lacks a class that another has (as in leave-one-subject-out), so that the others do not represent all.
+        A fold that loses a class without a unit is left out of that AUC. No average precision without a unit.
         """
         unit, classes = np.searchsorted(self.units, test.subjects), np.arange(test.probabilities.shape[2])[:, None]
         ranked = any("auc" in name for name in names) and folds_are_complete(test.labels, test.fold)
@@ -149,19 +129,12 @@ class Jackknife:
     def interval(
         self, values: np.ndarray, level: float, limits: Interval | None = (0.0, 1.0), label: int | None = None
     ) -> Interval | None:
-        """Returns the interval of a metric or a difference.
+        """Returns the interval of a metric or a difference from its `values`, (1 + K,).
 
-        It is symmetric on the logit scale between the limits (between -1 and 1: Fisher's z). At a limit, where the
-        standard error is 0, it is the interval of E. Wilson (1927) for the effective number of subjects.
-
-        Args:
-            values: of all images, then without each unit, (1 + K,), see `values`.
-            level: confidence level.
-            limits: lowest and highest possible value; None for differences and unbounded metrics.
-            label: the only class that the metric depends on; None for all.
-
-        Returns:
-            None where a class has only one subject, or a value is undefined.
+        It is symmetric on the logit scale between the limits (between -1 and 1: Fisher's z; None for differences and
+        unbounded metrics). At a limit, where the standard error is 0, it is the interval of E. Wilson (1927) for the
+        effective number of subjects, those of class `label` if the metric depends on no other. None where a class has
+        only one subject, or a value is undefined.
         """
         from scipy.special import expit, logit, ndtri
 
@@ -200,13 +173,9 @@ class Jackknife:
 def summarize(test: HeldOut, level: float, names: Sequence[str] = (), minus: HeldOut | None = None) -> dict[str, Any]:
     """Returns each metric, averaged over seeds (None where undefined), and ``intervals`` of those that have one.
 
-    Args:
-        test: the predictions.
-        level: confidence level; 0: there are no intervals.
-        names: which metrics, by default `HeldOut.metric_names`.
-        minus: another model on the same images in the same order. The numbers are then the differences to it, with the
-            same subject left out for both: their intervals are narrower than those of the models suggest, because the
-            difficulty of a subject is the same for both.
+    By default all of `HeldOut.metric_names`; at level 0 without intervals.  With another model on the same images in
+    the same order, `minus`, the numbers are the differences to it, with the same subject left out for both: their
+    intervals are narrower than those of the models suggest, because the difficulty of a subject is the same for both.
     """
     if not level:
         test = replace(test, subjects=np.zeros(len(test.labels)))
@@ -243,18 +212,19 @@ def describe(test: HeldOut, level: float) -> dict[str, Any]:
 
 
 def describe_seeds(test: HeldOut, level: float, seeds: Sequence[int]) -> dict[str, Any]:
-    """Returns `describe`, and the metrics of each seed: ``seeds``, ``per_seed``, and ``std``, the standard deviation.
-
-    ``std`` is that of the sample; None for one seed or an undefined metric.
-    """
+    """Returns `describe`, and the metrics of each seed: ``seeds``, ``per_seed``, and ``std``, see `deviations`."""
     per_seed = [evaluate(test.labels, of_seed, folds=test.folds) for of_seed in test.probabilities]
-    values = {name: [of_seed[name] for of_seed in per_seed] for name in METRICS}
-    known = {name: len(seeds) > 1 and None not in of_seeds for name, of_seeds in values.items()}
     return describe(test, level) | {
         "seeds": list(seeds),
-        "std": {name: float(np.std(of_seeds, ddof=1)) if known[name] else None for name, of_seeds in values.items()},
+        "std": dict.fromkeys(METRICS) | deviations(per_seed),
         "per_seed": [{"seed": seed} | of_seed for seed, of_seed in zip(seeds, per_seed, strict=True)],
     }
+
+
+def deviations(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Returns the sample standard deviations over parts of the `METRICS` that all have; empty for one part."""
+    values = {name: [part[name] for part in parts] for name in METRICS}
+    return {name: float(np.std(each, ddof=1)) for name, each in values.items() if len(each) > 1 and None not in each}
 
 
 def evaluate(
@@ -273,12 +243,11 @@ def evaluate(
 
     Returns:
         ``accuracy``; ``macro_precision``, ``macro_recall`` (the balanced accuracy) and ``macro_f1``, plain means over
-        classes; the same as ``weighted_…``, weighted by true images; ``mcc`` (Matthews correlation coefficient);
-        ``auc`` and ``pr_auc``, also as ``macro_…`` and ``weighted_…``, see `metrics.areas`; ``pooled_auc``, as if all
-        images were of one fold; ``log_loss`` (nats); ``brier``, half of the squared error summed over classes (0 to 1;
-        for two classes the usual one); ``brier_scaled``, 1 − Brier score / that of the class shares (None for one
-        class); ``confusion`` (rows true, columns predicted); ``per_class``, a list of ``precision``, ``recall``,
-        ``f1``, ``auc``, ``pr_auc`` and ``count`` (true images).
+        classes, also ``weighted_…`` by true images; ``mcc`` (Matthews); ``auc`` and ``pr_auc``, also ``macro_…`` and
+        ``weighted_…``, see `metrics.areas`; ``pooled_auc``, as if all images were of one fold; ``log_loss`` (nats);
+        ``brier``, half of the squared error summed over classes (0 to 1); ``brier_scaled``, 1 − Brier score / that of
+        the class shares (None for one class); ``confusion`` (rows true, columns predicted); ``per_class``, a list of
+        ``precision``, ``recall``, ``f1``, ``auc``, ``pr_auc`` and ``count`` (true images).
     """
     ranking = None if scores is None else np.asarray(scores)[None]
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)

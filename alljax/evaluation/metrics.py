@@ -24,13 +24,9 @@ BY_CLASS = ("precision", "recall", "f1", "auc", "pr_auc")
 
 
 def from_counts(confusion: np.ndarray, loss: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the metrics that follow from B confusion matrices and losses, (B,) each.
+    """Returns the metrics (B,) of B confusion matrices (C, C, B), rows true, and sums of `losses` over images (2, B).
 
     Precision, recall and F1 that are 0/0 count as 0, also in the means; what depends on NaN is NaN.
-
-    Args:
-        confusion: (C, C, B), rows true, columns predicted.
-        loss: (2, B), sums of `losses` over images.
     """
     hits, total = np.einsum("iib->ib", confusion), confusion.sum((0, 1))
     true, predicted = confusion.sum(1), confusion.sum(0)
@@ -63,17 +59,10 @@ def areas(
     of the same fold; folds that lack a class are left out. Average precision: the mean over images of the class of the
     precision among the images of their fold with at least their score, so folds are weighted by their images of it.
 
-    Args:
-        labels: int (N,).
-        scores: (N, C).
-        fold: int (N,).
-        unit: int (N,), which of the K units an image is of.
-        units: K.
-
-    Returns:
-        ``auc_0``, …, ``pr_auc_0``, … of classes, ``macro_auc``, ``weighted_auc``, …, means over classes, plain and
-        weighted by images, and ``auc`` and ``pr_auc``, those of class 1 of two, else the plain means: of all images,
-        then without each unit, (1 + K,); the average precision is not known (NaN) without a unit.
+    From labels, fold and unit of each image, int (N,), scores (N, C) and the number K of units.  Returns ``auc_0``, …,
+    ``pr_auc_0``, … of classes, ``macro_auc``, ``weighted_auc``, …, means over classes, plain and weighted by images,
+    and ``auc`` and ``pr_auc``, those of class 1 of two, else the plain means: of all images, then without each unit,
+    (1 + K,); the average precision is not known (NaN) without a unit.
     """
     by_class: dict[str, dict[int, np.ndarray]] = {"auc": {}, "pr_auc": {}}
     for label in np.unique(labels):
@@ -112,15 +101,10 @@ def ranked_classes(classes: int) -> Sequence[int]:
 def pairs_in_order(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Counts the pairs of a positive and a negative image of the same group (the statistic of Mann and Whitney).
 
-    Args:
-        positive: bool (N,).
-        scores: float (N,).
-        groups: int (N,), not negative.
-
-    Returns:
-        For each image the number of its pairs in which the positive image has the higher score (ties count half), and
-        the number of all its pairs, (2, N): the AUC is the ratio of the sums over the positive images. And the share of
-        positive images among those of its group with at least its score, (N,). O(N log N).
+    From positive bool (N,), scores (N,) and groups int (N,).  Returns for each image the number of its pairs in which
+    the positive image has the higher score (ties count half), and the number of all its pairs, (2, N): the AUC is the
+    ratio of the sums over the positive images. And the share of positive images among those of its group with at least
+    its score, (N,). O(N log N).
     """
     values, rank = np.unique(scores, return_inverse=True)
     start = groups * len(values)

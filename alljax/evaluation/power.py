@@ -42,8 +42,8 @@ class Components:
 def components(test: HeldOut, images: np.ndarray, name: str, minus: HeldOut | None = None) -> list[Components]:
     """Returns the variance components of each class; of all classes together if subjects have images of several.
 
-    `images`, (N,), are names: an image has several rows if the split is repeated. The metric `name` is one of
-    `HeldOut.metric_names`, or its difference to another model on the same rows, `minus`.
+    `images`, (N,), are names: an image has several rows if the split is repeated. The metric `name` is that of `test`,
+    or its difference to another model on the same rows, `minus`.
     """
     first = np.unique(images, return_index=True)[1]
     labels, subjects, count = test.labels[first], test.subjects[first], np.bincount(test.labels[first])

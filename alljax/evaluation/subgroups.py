@@ -7,24 +7,17 @@ from typing import Any
 import numpy as np
 
 from alljax.evaluation import metrics
-from alljax.evaluation.intervals import HeldOut, Jackknife, summarize
+from alljax.evaluation.intervals import HeldOut, Jackknife, deviations, summarize
 from alljax.evaluation.metrics import METRICS, folds_are_complete
 
-STRATA = 5
-"""Strata of cell size within each fold, with equally many images each."""
+STRATA = 5  # of cell size within each fold, with equally many images each
 
 
 def subgroups(test: HeldOut, groups: Mapping[str, np.ndarray], level: float) -> dict[str, list[dict[str, Any]]]:
-    """Returns metrics in each part of the images, for several ways to divide them.
+    """Returns metrics in each part of the images; `groups` has, by title, the name of the part of each image, (N,).
 
-    Args:
-        test: the predictions.
-        groups: by title, the name of the part of each image, (N,).
-        level: confidence level.
-
-    Returns:
-        By title, for each part: ``name``, ``images``, ``subjects``, ``accuracy``, the recall of each of its classes as
-        ``recall_0``, … and, where it has all classes, ``macro_recall`` and ``auc``; and their ``intervals``.
+    By title, for each part: ``name``, ``images``, ``subjects``, ``accuracy``, the recall of each of its classes as
+    ``recall_0``, … and, where it has all classes, ``macro_recall`` and ``auc``; and their ``intervals``.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for title, group in groups.items():
@@ -42,16 +35,9 @@ def subgroups(test: HeldOut, groups: Mapping[str, np.ndarray], level: float) -> 
 def beyond_size(test: HeldOut, areas: np.ndarray, level: float) -> dict[str, Any] | None:
     """Returns the AUC over pairs of images of cells of similar size: of the same fold and the same stratum of size.
 
-    A model that knows only the size has an AUC near 0.5 there.
-
-    Args:
-        test: the predictions.
-        areas: (N,), size of the cell in each image.
-        level: confidence level.
-
-    Returns:
-        ``auc`` and its ``interval`` (or None); ``strata``, smallest cells first, each with its mean ``area``, number of
-        ``images``, and ``auc`` (None without pairs). None where the AUC within folds is undefined.
+    A model that knows only the size, areas (N,), has an AUC near 0.5 there.  Returns ``auc`` and its ``interval`` (or
+    None); ``strata``, smallest cells first, each with its mean ``area``, number of ``images``, and ``auc`` (None
+    without pairs).  None where the AUC within folds is undefined.
     """
     if not folds_are_complete(test.labels, test.fold):
         return None
@@ -85,19 +71,5 @@ def _auc(jackknife: Jackknife, test: HeldOut) -> np.ndarray:
 
 
 def spread(test: HeldOut, groups: np.ndarray) -> dict[str, float]:
-    """Returns the sample standard deviation of each metric, averaged over seeds, over groups of images.
-
-    Args:
-        test: the predictions.
-        groups: (N,), the fold or the repeat of each image.
-
-    Returns:
-        `METRICS` without those that are undefined in a group; empty for one group.
-    """
-    parts = [summarize(test.take(groups == name), 0, [*METRICS]) for name in np.unique(groups)]
-    values = {name: [part[name] for part in parts] for name in METRICS}
-    return {
-        name: float(np.std(of_groups, ddof=1))
-        for name, of_groups in values.items()
-        if len(parts) > 1 and None not in of_groups
-    }
+    """Returns the `deviations` over groups of images, (N,) names, of metrics averaged over seeds."""
+    return deviations([summarize(test.take(groups == name), 0, [*METRICS]) for name in np.unique(groups)])

@@ -41,12 +41,8 @@ def by_subject(test: HeldOut) -> HeldOut:
 def ensemble(test: HeldOut, images: np.ndarray) -> HeldOut:
     """Returns the predictions of the ensemble of heads that were not trained on an image: one row per image.
 
-    Its probabilities are means over seeds and repeats, as those that `alljax predict` writes. With several repeats the
-    heads differ between any two images, so all images are of one fold.
-
-    Args:
-        test: the predictions, one row per image and repeat.
-        images: (N,), names of the images.
+    `images`, (N,), are names: `test` has a row per image and repeat.  Probabilities are means over seeds and repeats,
+    as in `alljax predict`. With several repeats the heads differ between any two images, so all are of one fold.
     """
     names, first, image = np.unique(images, return_index=True, return_inverse=True)
     summed = np.zeros((len(names), test.probabilities.shape[2]))
