@@ -26,10 +26,9 @@ COLUMNS = {
 
 
 def read_csv(path: Path, labeled: bool = True) -> Dataset:
-    """Reads a CSV with the `COLUMNS` path, label and optionally others; paths are relative to its folder.
+    """Reads a CSV with the `COLUMNS` path (relative to its folder), label (if `labeled`) and optionally others.
 
-    Commas, semicolons or tabs separate values; those that pandas reads as NaN are missing.  Without `labeled`, images
-    need no label; those that have none are in a class with an empty name.
+    Commas, semicolons or tabs separate values; those that pandas reads as NaN are missing.
     """
     needed = ["path", "label"] if labeled else ["path"]
     table, notes = _read_table(path, needed)
@@ -43,10 +42,8 @@ def read_csv(path: Path, labeled: bool = True) -> Dataset:
         raise DataError(f"{path}: listed twice: {first_few(repeated)}; list every image once")
     # Path.is_file raises OSError for a name that is too long.
     if missing := [name for name in table["path"] if not os.path.isfile(path.parent / name)]:  # noqa: PTH113
-        raise DataError(
-            f"{path}: {len(missing):,} of {plural(len(table), 'image')} not found (paths are relative to "
-            f"{path.parent.resolve()}): {first_few(missing)}"
-        )
+        count = f"{len(missing):,} of {plural(len(table), 'image')} not found"
+        raise DataError(f"{path}: {count} (paths are relative to {path.parent.resolve()}): {first_few(missing)}")
     columns = {name: dict(zip(table["path"], table[name], strict=True)) for name in table if name not in COLUMNS}
     subsets = subset_names(table["subset"])
     table["subset"] = [subsets[name] or name or "train" for name in table["subset"]]

@@ -28,11 +28,9 @@ _SUBJECT_ABOVE, _SUBJECT_BELOW = (
 
 
 def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str] = ()) -> Dataset:
-    """Reads ``root/[subset]/class/[subject]/file``, with the classes sorted by name.
+    """Reads folders, with the classes sorted by name: those on the uppermost level with one of `classes`, if given.
 
-    Given `classes`, the folders on the uppermost level with one of these names are the classes.  Outer folders that
-    contain everything are skipped in a zip, and in a folder that contains only zips.  Folders of the same names in
-    every class, and ranges of numbers (``0001-1000``), are not subjects.  The groups `subject`, `field` and `cell` of a
+    Folders of the same names in every class, and ranges of numbers (``0001-1000``), are not subjects.  The groups of a
     name pattern take precedence; it is searched in each file name, or, if it contains a slash, in the path without
     outer folders, subsets and folds.
     """
@@ -83,9 +81,9 @@ def read_folder(archive: Archive, name_pattern: str = "", classes: Sequence[str]
 
 
 def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[str]) -> dict[str, tuple[str, ...]]:
-    """Returns the subset, the fold, and the other folders of each path, as tuples of one length that end in two "".
+    """Returns subset, fold, and the other folders of each path, as tuples of one length that end in two "".
 
-    Folders whose normalized names are `keys` are not subsets.
+    Folders with the normalized names `keys` are not subsets.
     """
     folders = {path: path_parts(path)[:-1] for path in paths}
     images = [path for path in paths if is_image(path)]
@@ -116,10 +114,9 @@ def _locate(archive: Archive, paths: Sequence[str], keys: set[str], notes: list[
 
 
 def _check_tree(trees: Counter[tuple[str, ...]], source: Path) -> None:
-    """Refuses a tree in which folders of the same names recur in several upper folders: either may be the classes.
+    """Refuses a tree (folders → images) in which names recur in several upper folders: either may be the classes.
 
     Names with digits may be subjects with images of several classes: they are refused if more than half of them recur.
-    `trees` has the number of images by the folders that contain them, in tuples of one length.
     """
     top = {folders[0] for folders in trees} - {""}
     for level in range(1, max(map(len, trees), default=0)):

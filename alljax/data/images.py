@@ -27,11 +27,10 @@ _BMP_HEADER = struct.Struct("<2s8xIIiiHHI")
 
 
 def decode(data: bytes, path: str) -> Pixels:
-    """Decodes an image file to 8-bit RGB at its original size.
+    """Decodes an image file to 8-bit RGB at its original size; `DataError` names `path`.
 
     Gray images get three equal channels, 16 bits are scaled to 8, transparent pixels are blended with black, and the
-    first frame of an animation is used.  The EXIF orientation is ignored, as in Keras and torchvision.  `DataError`,
-    which names `path`: truncated, another format, no defined range of values (32 bits), or too large (`check_size`).
+    first frame of an animation is used.  The EXIF orientation is ignored, as in Keras and torchvision.
     """
     if (bitmap := _plain_bmp(data)) is not None:
         return bitmap

@@ -69,10 +69,9 @@ class Inspection:
 
 
 def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspection]:
-    """Reads and decodes every image once; the result is cached where the files have not changed (`Dataset.stamp`).
+    """Reads every image once, or the cache for unchanged files; returns the data set with notes, and what was found.
 
-    Returns the data set, with notes, and the properties of its images.  Images that cannot be read raise `DataError`;
-    with ``on_error="skip"``, which removes them from the data set, only if none can be read.
+    Images that cannot be read raise `DataError`; with ``on_error="skip"`` they are removed, unless none can be read.
     """
     cached = _cache_file(dataset)
     errors: dict[str, str] = {}
@@ -125,10 +124,7 @@ def inspect(dataset: Dataset, on_error: str = "raise") -> tuple[Dataset, Inspect
 def map_images(
     dataset: Dataset, function: Callable[[Dataset, Record], _Result], description: str
 ) -> tuple[dict[str, _Result], dict[str, str]]:
-    """Returns the results of a function for every record, and why images cannot be read, by path.
-
-    Without a description no progress is shown.
-    """
+    """Returns the results of a function for every record, and why images cannot be read, by path."""
     results: dict[str, _Result] = {}
     errors: dict[str, str] = {}
     bar = progress.bar(description, len(dataset.records) if description else 0, "images")
@@ -207,25 +203,32 @@ def _cache_file(dataset: Dataset) -> Path | None:
 def measure_properties(
     labels: np.ndarray, subjects: Sequence[str], properties: Mapping[str, np.ndarray], classes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Returns how well each property of N images, see `PROPERTIES`, alone predicts the class in other subjects.
+    """Returns the ``balanced_accuracy`` of a tree on each property of N images, and its typical ``values`` by class.
 
-    A decision tree of at most 8 leaves (or twice the number of classes) learns the class from the property in 5 folds
-    of whole subjects; nothing is measured if a class has fewer than two.  By property: ``balanced_accuracy`` (1 / C by
-    chance), and ``values``, from class to its typical values, a text.
+    The decision tree has at most 8 leaves (or twice the number of classes) and learns in up to 5 folds of whole
+    subjects; nothing is measured if a class has fewer than two subjects.
     """
     labeled = labels != UNLABELED
     labels, groups = labels[labeled], np.unique(np.array(subjects)[labeled], return_inverse=True)[1]
     folds = min((len(np.unique(groups[labels == label])) for label in range(len(classes))), default=0)
     if folds < 2:
         return {}
-    fold_of_image = protocols.group_folds(labels, groups, min(folds, 5), 0)
-    return {
-        name: {
-            "balanced_accuracy": _balanced_accuracy(labels, values, fold_of_image),
-            "values": {of: _typical(values[labels == label]) for label, of in enumerate(classes)},
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
+    from sklearn.tree import DecisionTreeClassifier
+
+    division = PredefinedSplit(protocols.group_folds(labels, groups, min(folds, 5), 0))
+    tree = DecisionTreeClassifier(max_leaf_nodes=max(8, 2 * len(classes)), class_weight="balanced", random_state=0)
+    measured = {}
+    for name, values in properties.items():
+        ranks = np.unique(values[labeled], return_inverse=True)[1]  # also of texts
+        predicted = cross_val_predict(tree, ranks[:, None], labels, cv=division)
+        typical = {of: _typical(values[labeled][labels == label]) for label, of in enumerate(classes)}
+        measured[name] = {
+            "balanced_accuracy": float(balanced_accuracy_score(labels, predicted)),
+            "values": typical,
         }
-        for name, values in ((name, values[labeled]) for name, values in properties.items())
-    }
+    return measured
 
 
 def property_warnings(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -233,8 +236,8 @@ def property_warnings(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[str
     found = []
     for name, of_property in measured.items():
         accuracy, by_class = of_property["balanced_accuracy"], of_property["values"]
-        chance = 1 / max(len(by_class), 1)
-        if name in PROPERTIES and accuracy - chance >= LIMIT * (1 - chance):
+        chance = 1 / len(by_class)
+        if accuracy - chance >= LIMIT * (1 - chance):
             values = "; ".join(f"{of} {typical}" for of, typical in by_class.items())
             found.append(f"{PROPERTIES[name]} with a balanced accuracy of {accuracy:.2f} ({values})")
     if found:
@@ -242,21 +245,6 @@ def property_warnings(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[str
             f"The class of an image can be predicted without the cell from {', from '.join(found)}: a model can learn "
             "this instead of the cells; use images that were made and stored in the same way for every class"
         )
-
-
-def _balanced_accuracy(labels: np.ndarray, values: np.ndarray, fold_of_image: np.ndarray) -> float:
-    known, codes = np.unique(values, return_inverse=True)
-    num_classes = int(labels.max()) + 1
-    if len(known) == 1:
-        return 1 / num_classes
-    from sklearn.metrics import balanced_accuracy_score
-    from sklearn.model_selection import PredefinedSplit, cross_val_predict
-    from sklearn.tree import DecisionTreeClassifier
-
-    inputs = (codes if values.dtype.kind == "U" else values)[:, None]
-    tree = DecisionTreeClassifier(max_leaf_nodes=max(8, 2 * num_classes), class_weight="balanced", random_state=0)
-    predicted = cross_val_predict(tree, inputs, labels, cv=PredefinedSplit(fold_of_image))
-    return float(balanced_accuracy_score(labels, predicted))
 
 
 def _typical(values: np.ndarray) -> str:

@@ -50,7 +50,7 @@ class ImageReader:
         return np.array([record.label for record in self.dataset.records], np.int32)
 
     def take(self, rows: Rows, mask: Mask) -> NDArray[np.uint8]:
-        """Returns uint8 (B, S, S, 3), zeros where the mask is false; DataError for an image that cannot be read."""
+        """Returns uint8 (B, S, S, 3), zeros where the mask is false."""
         if self.cached is not None:
             return np.where(mask[:, None, None, None], self.cached[rows], np.uint8(0))
         images: NDArray[np.uint8] = np.zeros((len(rows), self.image_size, self.image_size, 3), np.uint8)
@@ -62,11 +62,10 @@ class ImageReader:
 
 
 class Sampler:
-    """The rows of each batch, a pure function of the batch number; `len` is the number of batches.
+    """The rows of each batch, a function of its number: of record indices, int (N,), or (E, N) for E epochs.
 
-    `rows` are record indices, int (N,), or (E, N) for E epochs.  Batches are padded to a `multiple`, such as the number
-    of devices; the last of an epoch is smaller.  Each process, (index, number of processes) in `shard`, gets a part of
-    each global batch, so that these do not depend on the number of processes.
+    Batches are padded to a `multiple`, such as the number of devices.  Each process, (index, number of processes) in
+    `shard`, gets a part of each global batch, so that these do not depend on the number of processes.
     """
 
     def __init__(
@@ -91,10 +90,7 @@ class Sampler:
 
 
 def load_batches(source: ImageReader, sampler: Sampler, start: int = 0) -> Generator[ImageBatch, None, None]:
-    """Yields the batches of a source, from number `start`; they are read and decoded ahead in threads.
-
-    Closing the generator ends its threads.  DataError: an image that cannot be read.
-    """
+    """Yields the batches of a source, from number `start`, read ahead in threads, which end with the generator."""
     numbers = range(start, len(sampler))
     # More threads than cores would mostly wait for Python's lock.
     threads = min(max(2, files.cpu_cores()), files.THREADS)

@@ -1,6 +1,7 @@
 """Reads MedMNIST files (https://medmnist.com)."""
 
 import io
+import re
 import threading
 from pathlib import Path
 
@@ -14,10 +15,9 @@ from alljax.errors import DataError
 
 
 def read_medmnist(path: Path) -> Dataset:
-    """Reads a MedMNIST file (https://medmnist.com): paths are ``train/000012``, classes the numbers of the labels.
+    """Reads a MedMNIST file: paths are ``train/000012``, classes the numbers of the labels.
 
     For train, val and test: ``train_images`` uint8 (N, H, W) or (N, H, W, 3), ``train_labels`` integers (N,) or (N, 1).
-    The pixels of a subset are loaded when its first image is read, and stay in memory.
     """
     found = {subset: _load_array(path, f"{subset}_labels") for subset in ("test", "train", "val")}
     labels = {subset: array for subset, array in found.items() if array is not None}
@@ -40,13 +40,8 @@ def read_medmnist(path: Path) -> Dataset:
         with lock:  # threads share one copy
             if subset not in images:
                 loaded, count = _load_array(path, f"{subset}_images"), len(labels[subset])
-                if (
-                    loaded is None
-                    or loaded.dtype != np.uint8
-                    or loaded.shape[:1] != (count,)
-                    or loaded.shape[3:] not in ((), (3,))
-                ):
-                    found = "missing" if loaded is None else f"{loaded.dtype} {loaded.shape}"
+                found = "missing" if loaded is None else f"{loaded.dtype} {loaded.shape}"
+                if loaded is None or not re.fullmatch(rf"uint8 \({count}, \d+, \d+(, 3)?\)", found):
                     raise DataError(f"{path}: {subset}_images is {found}; expected uint8 ({count}, height, width[, 3])")
                 images[subset] = loaded
         Image.fromarray(images[subset][int(row)]).save(file := io.BytesIO(), "BMP")  # lossless

@@ -24,11 +24,7 @@ def normalize(name: str) -> str:
 
 
 def join_spellings(names: Iterable[str], kind: str) -> tuple[dict[str, str], list[str]]:
-    """Joins names that are equal after `normalize`.
-
-    Returns the spelling to use for each name (the first in natural order, in NFC, without surrounding spaces), and a
-    note if any were joined, in which the names are of this `kind`, for example ``class``.
-    """
+    """Returns the spelling to use for each name, the first of those equal after `normalize`, and a note on these."""
     spellings = defaultdict[str, list[str]](list)
     for name in natural_sort(set(names)):
         spellings[normalize(name)].append(name)
@@ -42,10 +38,7 @@ def join_spellings(names: Iterable[str], kind: str) -> tuple[dict[str, str], lis
 def make_records(
     rows: Sequence[dict[str, Any]], empty_classes: Iterable[str] = ()
 ) -> tuple[tuple[str, ...], tuple[Record, ...], list[str]]:
-    """Returns the classes sorted by name, records, and notes; the spellings of classes and subjects are joined.
-
-    The rows are the attributes of each `Record`, with the name of the class as ``label``.
-    """
+    """Returns the classes, sorted, the records of rows whose ``label`` is the name of a class, and notes."""
     labels, label_notes = join_spellings((*(row["label"] for row in rows), *empty_classes), "class")
     subjects, subject_notes = join_spellings((row["subject"] for row in rows), "subject")
     classes = sorted(set(labels.values()))
@@ -59,9 +52,8 @@ def make_records(
 def recognize_subset(name: str) -> str:
     """Returns ``train``, ``val`` or ``test`` if a word of a name says so, else an empty text.
 
-    Words end at separators, digits, and capitals inside: ``Train_images``, ``testing set``, ``TestA``, ``hold-out`` and
-    ``val2017`` name subsets, ``Testis`` and ``trainee`` do not.  ``dev`` is val; ``eval`` and ``holdout`` are test;
-    ``trainval`` and ``train+val`` are train; any other two subsets in a name are none.
+    Words end at separators, digits, and capitals inside: ``Train_images``, ``testing set``, ``TestA`` and ``val2017``
+    name subsets, ``Testis`` does not; ``train+val`` is train, any other two subsets are none.
     """
     parts = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name))
     words = " ".join(parts).lower().replace("trainval", "train")

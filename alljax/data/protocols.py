@@ -1,6 +1,6 @@
-"""The protocols of dividing a data set: the rows that each fold tests; all others are for training.
+"""The protocols of dividing a data set, functions of the records, ``config.split`` and a seed.
 
-Each is a function of the records, ``config.split`` and a seed.
+They give the rows that each fold tests; all others are for training.
 """
 
 from collections import Counter, defaultdict
@@ -65,13 +65,13 @@ def make_table(dataset: Dataset, subjects: Sequence[str], subsets: Sequence[str]
 
 def subject_kfold(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     """Folds of whole subjects with balanced classes, see `balanced_folds`."""
-    _check_subjects(table, settings.folds, f"split.folds={settings.folds} needs {settings.folds}")
-    return _by_fold(balanced_folds(table.labels, table.groups, settings.folds, seed), settings.folds)
+    _check_subjects(table, settings.protocol, settings.folds)
+    return _by_fold(balanced_folds(table.labels, table.groups, settings.folds, seed))
 
 
 def subject_holdout(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     """One test set of whole subjects with about ``test_fraction`` of each class."""
-    _check_subjects(table, 2, "protocol subject_holdout needs 2")
+    _check_subjects(table, settings.protocol, 2)
     return (np.flatnonzero(group_holdout(table.labels, table.groups, settings.test_fraction, seed)),)
 
 
@@ -82,8 +82,8 @@ def leave_one_subject_out(table: Table, settings: ConfigDict, seed: int) -> Iter
             "protocol leave_one_subject_out needs subjects, and no image has one; name them by folders or "
             "data.name_pattern, or set split.protocol=subject_kfold"
         )
-    _check_subjects(table, 2, "protocol leave_one_subject_out needs 2")
-    return _by_fold(table.groups, table.groups.max() + 1)
+    _check_subjects(table, settings.protocol, 2)
+    return _by_fold(table.groups)
 
 
 def official_folds(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
@@ -97,7 +97,7 @@ def official_folds(table: Table, settings: ConfigDict, seed: int) -> Iterable[Ro
         )
     by_name = settings.protocol == "official_folds_by_name"
     fold_of_row = [record.fold for record in table.records] if by_name else home_folds(table)
-    return _by_fold(np.array([names.index(fold) for fold in fold_of_row]), len(names))
+    return _by_fold(np.array([names.index(fold) for fold in fold_of_row]))
 
 
 def prelim(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
@@ -116,22 +116,19 @@ def prelim(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
 
 def leave_one_source_out(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
     """Trains on all but one of `data.sources`, and tests the other one."""
-    return _by_fold(*_sources(table))
+    return _by_fold(_sources(table))
 
 
 def source_pairs(table: Table, settings: ConfigDict, seed: int) -> Iterable[tuple[Rows, Rows]]:
     """Trains on one of `data.sources` and tests another one, for all pairs; yields tested and training rows."""
-    source, count = _sources(table)
-    pairs = permutations(range(count), 2)
+    source = _sources(table)
+    pairs = permutations(range(source.max() + 1), 2)
     return ((np.flatnonzero(source == tested), np.flatnonzero(source == trained)) for trained, tested in pairs)
 
 
-def _sources(table: Table) -> tuple[Rows, int]:
-    """Returns the number of the source of each image, which is its fold, and how many there are."""
-    names, source = np.unique([record.fold for record in table.records], return_inverse=True)
-    if len(names) < 2:
-        raise ConfigError("data.sources has one source with images; list at least two, or set another split.protocol")
-    return source, len(names)
+def _sources(table: Table) -> Rows:
+    """Returns the number of the source of each image, which is its fold."""
+    return np.unique([record.fold for record in table.records], return_inverse=True)[1]
 
 
 def paper(table: Table, settings: ConfigDict, seed: int) -> Iterable[Rows]:
@@ -166,8 +163,8 @@ PROTOCOLS: dict[str, Callable[[Table, ConfigDict, int], Iterable[Any]]] = {
 }
 
 
-def _by_fold(fold_of_row: Rows, folds: int) -> Iterable[Rows]:
-    return (np.flatnonzero(fold_of_row == fold) for fold in range(folds))
+def _by_fold(fold_of_row: Rows) -> Iterable[Rows]:
+    return (np.flatnonzero(fold_of_row == fold) for fold in range(fold_of_row.max() + 1))
 
 
 def home_folds(table: Table) -> list[str]:
@@ -179,7 +176,7 @@ def home_folds(table: Table) -> list[str]:
     return [home[subject] for subject in table.subjects]
 
 
-def _check_subjects(table: Table, needed: int, why: str) -> None:
+def _check_subjects(table: Table, protocol: str, needed: int) -> None:
     """Raises DataError where a class has fewer than `needed` subjects; names the smallest class."""
     members = [set(np.array(table.subjects)[table.labels == label].tolist()) for label in range(len(table.classes))]
     name, smallest = min(zip(table.classes, members, strict=True), key=lambda pair: len(pair[1]))
@@ -190,7 +187,9 @@ def _check_subjects(table: Table, needed: int, why: str) -> None:
         if not table.named:
             fix += "; if it is a subject, set data.source to the folder that contains the classes"
         listed = first_few(natural_sort(smallest))
-        raise DataError(f"class {name!r} has {plural(count, unit)} ({listed}), but {why}; {fix}")
+        raise DataError(
+            f"class {name!r} has {plural(count, unit)} ({listed}), but protocol {protocol} needs {needed}; {fix}"
+        )
 
 
 def balanced_folds(labels: Rows, groups: Rows, folds: int, seed: int) -> Rows:
@@ -208,7 +207,6 @@ def balanced_folds(labels: Rows, groups: Rows, folds: int, seed: int) -> Rows:
 def group_folds(labels: Rows, groups: Rows, folds: int, seed: int) -> Rows:
     """Returns the fold of each image: large groups are placed first, where they leave the classes most balanced.
 
-    Here and below `labels` are the classes of N images, numbers from 0, every one present, and `groups` their groups.
     This is scikit-learn's StratifiedGroupKFold, in which the seed only breaks ties of size (6 different divisions of
     C-NMC from 12 seeds), with sizes multiplied by log-normal noise (sigma 0.3).
     """

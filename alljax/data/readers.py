@@ -21,9 +21,8 @@ def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
     """Opens the labeled images of `subsets` of a source, by default `data.subset`; `data` is that part of a config.
 
     ``synthetic`` is generated; a folder or zip with C-NMC file names is read as C-NMC 2019, any other with one folder
-    per class; a CSV lists its images; an ``.npz`` contains them; `alljax data prepare` has written a folder.  With
-    `data.sources` all of them are one data set: paths and subjects start with the name of the source, which is the fold
-    of its images.
+    per class; a CSV lists its images; an ``.npz`` contains them; `alljax data prepare` has written a folder.  In one
+    data set of several `data.sources` paths and subjects start with the name of the source, which is also the fold.
 
     Raises:
         DataError: no such source, no usable images, or an incomplete copy of C-NMC 2019 without `data.allow_partial`.
@@ -42,10 +41,7 @@ def open_dataset(data: Any, subsets: Sequence[str] = ()) -> Dataset:
 def open_all(
     source: str, classes: Sequence[str] = (), name_pattern: str = "", generated: Any = None, strict: bool = True
 ) -> Dataset:
-    """Opens a source (settings `data.source` … `data.synthetic`) with all its subsets, unlabeled images too.
-
-    Contradictory labels are an error, or (without `strict`) listed in `Dataset.skipped`.
-    """
+    """Opens all subsets of a source, unlabeled images too; contradictory labels are an error if `strict`."""
     dataset = _read(
         source, generated, lambda archive: cnmc.read_cnmc(archive) or folder.read_folder(archive, name_pattern, classes)
     )
@@ -61,8 +57,7 @@ def open_all(
 def open_unlabeled(sources: Sequence[Path], generated: Any = None, name_pattern: str = "") -> Dataset:
     """Opens all images of several sources, each as `data.source` or an image file, without labels.
 
-    Paths start with the source, or with the folder of a CSV. Subjects are those of a CSV, C-NMC file names or prepared
-    data, else the group ``subject`` of `name_pattern`.
+    Paths start with the source; subjects are those of the source, else the group ``subject`` of `name_pattern`.
     """
     pattern = compile_pattern("data.name_pattern", name_pattern, repeats=6)
     opened: dict[str, Callable[[], bytes]] = {}
@@ -95,9 +90,8 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
         return synthetic.read_synthetic(generated.subjects, generated.images, generated.image_size, generated.seed)
     path = Path(source).expanduser()
     if not source or not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name too long
-        raise DataError(
-            f"{source or 'data.source'}: no such file or folder; use a folder, zip, CSV, .npz or 'synthetic'"
-        )
+        kinds = "a folder, zip, CSV, .npz or 'synthetic'"
+        raise DataError(f"{source or 'data.source'}: no such file or folder; use {kinds}")
     if path.suffix.lower() == ".csv":
         return csv_list.read_csv(path, labeled)
     if path.suffix.lower() == ".npz":
@@ -114,8 +108,7 @@ def _read(source: str, generated: Any, read_archive: Callable[[Archive], Dataset
     if others := [path for path in files if not cnmc.LABEL_FILE.search(path)]:
         counts = Counter(PurePosixPath(path).suffix.lower() or "without suffix" for path in others)
         listed = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common())
-        left_out = f"left out {plural(len(others), 'file')} of formats that are not read"
-        notes.append(f"{left_out}: {listed} (first: {others[0]})")
+        notes.append(f"left out files of formats that are not read: {listed} (first: {others[0]})")
     return replace(dataset, notes=tuple(notes))
 
 
@@ -128,16 +121,12 @@ def _list_images(archive: Archive) -> Dataset:
 
 
 def open_mapped(source: str, classes: Sequence[str], mapping: str, generated: Any = None) -> Dataset:
-    """Opens all labeled images of a source with the labels of other `classes`.
-
-    `mapping` says which class of the source is which of them, ``name=name,…``; empty: equal names.
-    """
+    """Opens all labeled images of a source with the labels of other `classes`, by ``name of the source=name,…``."""
     own = {normalize(name): label for label, name in enumerate(classes)}
     pairs = [pair.partition("=")[::2] for pair in mapping.split(",") if pair]
     if any(normalize(new) not in own for _, new in pairs):
-        raise ConfigError(
-            f"{source}: classes {mapping!r}: write CLASS_OF_SOURCE=CLASS,…; classes: {', '.join(classes)}"
-        )
+        known = ", ".join(classes)
+        raise ConfigError(f"{source}: classes {mapping!r}: write CLASS_OF_SOURCE=CLASS,…; classes: {known}")
     label_of = own | {normalize(old): own[normalize(new)] for old, new in pairs}
     everything = open_all(source, [old for old, _ in pairs], generated=generated)
     labels = [label_of.get(normalize(name), UNLABELED) for name in everything.classes]
@@ -155,39 +144,32 @@ def open_mapped(source: str, classes: Sequence[str], mapping: str, generated: An
 
 def _join_sources(data: Any, subsets: Sequence[str]) -> Dataset:
     """Returns the images of all `data.sources`, see `open_dataset`."""
-    names = [name for name, *_ in data.sources]
-    if len(set(names)) < len(names) or "" in names or not data.classes:
+    names = {name for name, *_ in data.sources} - {""}
+    if len(names) < max(len(data.sources), 2) or not data.classes:
         raise ConfigError(
-            "data.sources needs different names, and data.classes the names of the classes in label order"
+            "data.sources needs two or more names, all different, and data.classes the class names in label order"
         )
-    datasets = {
-        name: _select(open_mapped(path, data.classes, "".join(mapping), data.synthetic), subsets, path)
-        for name, path, *mapping in data.sources
-    }
-    origin = {f"{name}/{one.path}": (dataset, one) for name, dataset in datasets.items() for one in dataset.records}
-    records = tuple(
-        replace(one, path=f"{name}/{one.path}", subject=one.subject and f"{name} {one.subject}", fold=name)
-        for name, dataset in datasets.items()
-        for one in dataset.records
-    )
+    origin: dict[Record, tuple[Dataset, Record]] = {}
+    notes, known_subjects = [], []
+    for name, path, *mapping in data.sources:
+        dataset = _select(open_mapped(path, data.classes, "".join(mapping), data.synthetic), subsets, path)
+        for one in dataset.records:
+            subject = one.subject and f"{name} {one.subject}"
+            origin[replace(one, path=f"{name}/{one.path}", subject=subject, fold=name)] = dataset, one
+        notes += [f"{name}: {note}" for note in dataset.notes]
+        known_subjects += [{f"{name} {subject}" for subject in known} for known in dataset.known_subjects]
+
+    def read(record: Record) -> bytes:
+        dataset, original = origin[record]
+        return dataset.read(original)
 
     def stamp(record: Record) -> str:
-        dataset, original = origin[record.path]
+        dataset, original = origin[record]
         return dataset.stamp(original) if dataset.stamp else record.path
 
-    return Dataset(
-        "sources",
-        tuple(data.classes),
-        records,
-        read=lambda record: origin[record.path][0].read(origin[record.path][1]),
-        notes=tuple(f"{name}: {note}" for name, dataset in datasets.items() for note in dataset.notes),
-        known_subjects=[
-            {f"{name} {subject}" for subject in known}
-            for name, dataset in datasets.items()
-            for known in dataset.known_subjects
-        ],
-        stamp=stamp if all(dataset.stamp for dataset in datasets.values()) else None,
-    )
+    stamped = all(dataset.stamp for dataset, _ in origin.values())
+    dataset = Dataset("sources", tuple(data.classes), tuple(origin), read, tuple(notes), known_subjects)
+    return replace(dataset, stamp=stamp) if stamped else dataset
 
 
 def _choose_classes(dataset: Dataset, classes: tuple[str, ...], source: str) -> Dataset:

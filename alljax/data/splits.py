@@ -40,10 +40,9 @@ class Fold:
 def merge_subjects(
     records: Sequence[Record], digests: Sequence[str] = (), known_subjects: Sequence[set[str]] = ()
 ) -> tuple[str, ...]:
-    """Returns the subject of each of N records: merged names, joined by ``+``; the first path where none is known.
+    """Returns the subject of each of N records: names joined by ``+``; the first path where none is known.
 
-    Subject names that share an image (an equal digest), or that are in one of the disjoint sets `known_subjects`, are
-    one subject.  A record without a name is a subject of its own, unless another record has the same image.
+    Names that share an image (an equal digest), or that are in one of the sets `known_subjects`, are one subject.
     """
     known = {name: number for number, names in enumerate(known_subjects) for name in names}
     groups: dict[object, list[int]] = defaultdict(list)
@@ -131,10 +130,9 @@ def reassigned(dataset: Dataset, subjects: Sequence[str], subset: str) -> str:
 def count_leaks(
     folds: Sequence[Fold], records: Sequence[Record], subjects: Sequence[str], images: Sequence[Hashable]
 ) -> dict[str, int]:
-    """Counts the test images that are related to training or validation images, summed over the folds.
+    """Counts the ``test_images`` of all folds, and those that share something with training or validation images.
 
-    Returns the number of ``test_images``, and of those with the same ``subject``, another cell of the same photograph
-    (``field``) or an equal element of `images` (``duplicate``), for example a digest, in the training data.
+    This is the ``subject``, the photograph (``field``), or an element of `images` (``duplicate``), such as a digest.
     """
     # Records without a field get a field of their own.
     fields = [(record.subject, record.field) if record.field else (record.path, "") for record in records]

@@ -177,7 +177,7 @@ def test_skipped_files_are_noted(plant):
     assert [r.path for r in dataset.records] == ["a/1.png", "b/1.png"]
     assert dataset.notes[:3] == (
         "skipped 2 images in zips, because there are unpacked images",
-        "left out 1 file of formats that are not read: 1 .txt (first: a/notes.txt)",
+        "left out files of formats that are not read: 1 .txt (first: a/notes.txt)",
         "skipped 1 image, of none of the classes: stray.png",
     )
 

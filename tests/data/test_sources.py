@@ -73,7 +73,7 @@ def test_refused(folder: Path) -> None:
         opened(entries(folder, mapping="normal=healthy"), "subject_kfold")
     with pytest.raises(LeakError, match="have the same image on the"):
         opened((*entries(folder)[:1], ("copy", str(folder / "one"))), "leave_one_source_out")
-    with pytest.raises(ConfigError, match=r"data\.sources has one source"):
+    with pytest.raises(ConfigError, match=r"data\.sources needs two or more names"):
         opened(entries(folder)[:1], "leave_one_source_out")
     settings = config.vary(config.default_config(), {"split.protocol": "leave_one_source_out"})
     with pytest.raises(ConfigError, match="leave_one_source_out needs several sources; list them in data.sources"):

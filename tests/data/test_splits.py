@@ -174,7 +174,7 @@ def test_training_images_are_drawn_over_subjects_and_nested(protocol: str) -> No
             {"train_images": 300},
             r"train_images=300, but fold 0 of repeat 0 has \d+ training images of",
         ),
-        ("subject_kfold", {"folds": 30}, r"class 'hem' has \d+ subjects .*, but split\.folds=30 needs 30; set"),
+        ("subject_kfold", {"folds": 30}, r"class 'hem' has \d+ subjects .*, but protocol subject_kfold needs 30; set"),
         ("subject_kfold", {"train_subjects": 24}, r"train_subjects=24, but fold \d of repeat 0 has \d+ subj"),
         ("subject_kfold", {"train_subjects": 1}, "train_subjects=1, but fold 0 of repeat 0 .* at least one per class"),
         ("prelim", {"test_subset": "test"}, r"'test' \(split.test_subset\), but there is no 'test';"),

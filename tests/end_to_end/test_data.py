@@ -59,7 +59,7 @@ def test_prepared_set_can_be_verified(tmp_path: Path, run: Run) -> None:
     write_files(tmp_path, files | {"set/fold_0/all/scan.jp2": b""})
     code, _, err = run("data", "prepare", f"--source={tmp_path / 'set'}", f"--out={tmp_path / 'prepared'}")
     assert code == 0, err
-    assert "left out 1 file of formats that are not read: 1 .jp2" in err
+    assert "left out files of formats that are not read: 1 .jp2" in err
     code, text, _ = run("data", "verify", f"--source={tmp_path / 'prepared'}", f"--out={tmp_path / 'found.json'}")
     assert code == 1
     assert "2 of 10,661" in text
