@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 
 from alljax.models.backbones import Layout, Rules, StagedNetwork, register
-from alljax.models.layers import BatchNorm, BatchNormContext, Conv, max_pool
+from alljax.models.layers import PYTORCH, BatchNorm, BatchNormContext, Conv, max_pool
 
 BLOCKS = ((7, 32, 2, 2), (5, 32, 2, 2), (5, 128, 2, 2), (5, 256, 2, 2), (7, 128, 2, 2), (3, 256, 7, 4))
 """Kernel size, channels, pooling size and stride of each block."""
@@ -36,7 +36,7 @@ class Block(nn.Module):
         """Maps (B, H, W, C) to (B, h, w, features)."""
         around = (padding(images, self.kernel_size),) * 2
         conv = Conv(self.features, self.kernel_size, padding=(around, around), use_bias=True, name="conv")
-        images = BatchNorm(0.9, 1e-5, name="norm")(nn.relu(conv(images)), context)
+        images = BatchNorm(PYTORCH, name="norm")(nn.relu(conv(images)), context)
         return max_pool(images, self.pool_size, self.pool_stride, padding(images, self.pool_size))
 
 
@@ -47,7 +47,7 @@ class Hidden(nn.Module):
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
         """Maps (B, h, w, C) to (B, h, w, 512)."""
         dense = nn.Dense(HIDDEN, dtype=images.dtype, name="dense")
-        return BatchNorm(0.9, 1e-5, name="norm")(nn.relu(dense(images)), context)
+        return BatchNorm(PYTORCH, name="norm")(nn.relu(dense(images)), context)
 
 
 class HistoNet(StagedNetwork):

@@ -21,10 +21,25 @@ PREPARED = "prepared"
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
 
 
-def tensorflow_same_padding(length: int, kernel_size: int, stride: int) -> tuple[int, int]:
-    """Returns the padding of TensorFlow's ``"SAME"`` before and after an axis; an odd pixel is added at the end."""
-    total = max((-(-length // stride) - 1) * stride + kernel_size - length, 0)
-    return total // 2, total - total // 2
+@dataclass(frozen=True)
+class Variant:
+    """How a library computes: weights of one run in another without an error and give meaningless features."""
+
+    momentum: float  # of the running statistics: weight of the old ones in an update
+    eps: float  # of batch normalization
+    use_bias: bool = False  # in convolutions before batch normalization
+    same: bool = False  # TensorFlow's "SAME" padding, whose odd pixel is at the end, not half of the kernel
+
+    def padding(self, length: int, kernel_size: int, stride: int) -> tuple[int, int]:
+        """Returns the zeros before and after an axis."""
+        needed = max((-(-length // stride) - 1) * stride + kernel_size - length, 0)
+        total = needed if self.same else kernel_size // 2 * 2
+        return total // 2, total - total // 2
+
+
+PYTORCH = Variant(0.9, 1e-5)
+KERAS = Variant(0.99, 1.001e-5, use_bias=True)
+TENSORFLOW = Variant(0.99, 1e-3, same=True)
 
 
 def shifted_sum(images: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
@@ -196,8 +211,7 @@ class BatchNorm(nn.Module):
     here sums and counts are added.  The running variance is the biased one, as in Keras (unlike PyTorch).
     """
 
-    momentum: float  # weight of the old running statistics in an update, unless the context overrides it
-    eps: float
+    variant: Variant  # its momentum is that unless the context has one
 
     @nn.compact
     def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
@@ -210,12 +224,12 @@ class BatchNorm(nn.Module):
         pixels = images.astype(jnp.float32)
         if context is not None and "/".join(self.path) in context.layers:
             weight = context.mask.astype(jnp.float32).reshape(-1, 1, 1, 1)
-            normalized, mean, variance = normalize(pixels, weight, scale, bias, self.eps, context.axis)
-            momentum = context.momentum or self.momentum
+            normalized, mean, variance = normalize(pixels, weight, scale, bias, self.variant.eps, context.axis)
+            momentum = context.momentum or self.variant.momentum
             running_mean.value = momentum * running_mean.value + (1 - momentum) * mean
             running_variance.value = momentum * running_variance.value + (1 - momentum) * variance
             return normalized.astype(images.dtype)
-        mean, factor = running_mean.value, lax.rsqrt(running_variance.value + self.eps) * scale
+        mean, factor = running_mean.value, lax.rsqrt(running_variance.value + self.variant.eps) * scale
         if self.is_mutable_collection(PREPARED) and not self.is_initializing():
             self.put_variable(PREPARED, "affine", jnp.stack([factor, bias - mean * factor]))
         if self.has_variable(PREPARED, "affine"):
@@ -223,6 +237,25 @@ class BatchNorm(nn.Module):
             return images * at_pixels(affine[0], shape) + at_pixels(affine[1], shape)
         normalized = (pixels - at_pixels(mean, shape)) * at_pixels(factor, shape) + at_pixels(bias, shape)
         return normalized.astype(images.dtype)
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch normalization, and what follows, if anything."""
+
+    variant: Variant
+    features: int
+    kernel_size: int
+    stride: int = 1
+    activation: Callable[[jax.Array], jax.Array] | None = None
+    depthwise: bool = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array, context: BatchNormContext | None) -> jax.Array:
+        """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, features)."""
+        height, width = (self.variant.padding(size, self.kernel_size, self.stride) for size in images.shape[1:3])
+        settings = self.features, self.kernel_size, self.stride, (height, width), self.depthwise, self.variant.use_bias
+        images = BatchNorm(self.variant, name="norm")(Conv(*settings, name="conv")(images), context)
+        return self.activation(images) if self.activation else images
 
 
 class Stage(nn.Module):

@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 
 from alljax.models.backbones import Layout, StagedNetwork, register
-from alljax.models.layers import BatchNorm, BatchNormContext, Conv, Stage, max_pool
-from alljax.models.resnet import EPS, FEATURES, MOMENTUM, Bottleneck, ConvNorm
+from alljax.models.layers import PYTORCH, BatchNorm, BatchNormContext, Conv, Stage, max_pool
+from alljax.models.resnet import FEATURES, Block, stem
 
 HALVINGS = (3, 2, 1)
 """How often the mask of each stage's attention module is made smaller."""
@@ -30,7 +30,7 @@ class AttentionStage(nn.Module):
         """Maps (B, H, W, C) to (B, ⌈H/stride⌉, ⌈W/stride⌉, 4 · features)."""
 
         def unit(name: str, inputs: jax.Array, stride: int = 1) -> jax.Array:
-            return Bottleneck(self.features, "torchvision", stride, name=name)(inputs, context)
+            return Block(PYTORCH, self.features, stride, name=name)(inputs, context)
 
         images = unit("first2", unit("first1", images, self.stride))
         trunk = unit("trunk2", unit("trunk1", images))
@@ -45,7 +45,7 @@ class AttentionStage(nn.Module):
             if level:
                 mask = unit(f"up{level}", mask + unit(f"skip{level}", skipped[level]))
         for number in (1, 2):
-            norm = BatchNorm(MOMENTUM["torchvision"], EPS["torchvision"], name=f"norm{number}")
+            norm = BatchNorm(PYTORCH, name=f"norm{number}")
             mask = Conv(4 * self.features, 1, name=f"conv{number}")(nn.relu(norm(mask, context)))
         return unit("last", (1 + nn.sigmoid(mask)) * trunk)
 
@@ -57,10 +57,10 @@ class ResidualAttention(StagedNetwork):
     images_at_once: ClassVar = {"stem": 1, "stage3": 8}
 
     def setup(self) -> None:  # noqa: D102 - Flax calls it
-        self.stem = ConvNorm(64, 7, 2, "torchvision", stem=True)
+        self.stem = stem(PYTORCH)
         for number, (features, halvings) in enumerate(zip(FEATURES, HALVINGS, strict=False), start=1):
             setattr(self, f"stage{number}", AttentionStage(features, halvings, 1 if number == 1 else 2))
-        self.stage4 = Stage(3, 2, partial(Bottleneck, FEATURES[-1], "torchvision"))
+        self.stage4 = Stage(3, 2, partial(Block, PYTORCH, FEATURES[-1]))
 
 
 register("residual_attention", ResidualAttention(), Layout("alljax", "torch", "flax", {}, "(params|batch_stats)/.*"))

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from alljax.models import fast_cpu, layers
-from alljax.models.layers import PREPARED, BatchNorm, BatchNormContext, Conv
+from alljax.models.layers import PREPARED, BatchNorm, BatchNormContext, Conv, Variant
 
 
 def draw(*shape: int) -> jax.Array:
@@ -96,7 +96,7 @@ def test_max_pool(size: int, stride: int, padding: int) -> None:
 
 ROOT = frozenset({""})  # the path of a layer that is the root
 IMAGES = 3 + 2 * jax.random.normal(jax.random.key(0), (8, 4, 5, 6))
-BATCH_NORM = BatchNorm(momentum=0.9, eps=1e-3)
+BATCH_NORM = BatchNorm(Variant(momentum=0.9, eps=1e-3))
 VARIABLES = {
     "params": {"scale": jnp.linspace(0.5, 2, 6), "bias": jnp.linspace(-1, 1, 6)},
     "batch_stats": {"mean": jnp.linspace(0, 1, 6), "var": jnp.linspace(1, 2, 6)},

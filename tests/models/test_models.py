@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alljax.errors import ConfigError
-from alljax.models import resnet
+from alljax.models import layers, resnet
 from alljax.models.backbones import get_backbone
 from alljax.models.head import Head
 from alljax.models.preprocessing import PREPROCESSINGS, get_preprocessing
@@ -58,7 +58,7 @@ def test_unknown_backbone() -> None:
 
 def test_published_eps() -> None:
     """The difference between the ResNets is too small for the parity tests."""
-    assert resnet.EPS == {"torchvision": 1e-5, "keras": 1.001e-5}
+    assert (layers.PYTORCH.eps, layers.KERAS.eps) == (1e-5, 1.001e-5)
 
 
 def test_a_backbone_without_measured_chunks_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

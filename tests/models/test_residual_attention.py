@@ -5,14 +5,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from alljax.models.layers import PYTORCH
 from alljax.models.residual_attention import AttentionStage
-from alljax.models.resnet import Bottleneck
+from alljax.models.resnet import Block
 
 
 def test_a_mask_of_one_half_multiplies_the_trunk_by_three_halves() -> None:
     """H = (1 + M) · T: without the last convolution of the mask, M is sigmoid(0)."""
     images = jax.random.normal(jax.random.key(0), (2, 9, 6, 32))
-    module, unit = AttentionStage(8, 2, 1), Bottleneck(8, "torchvision", 1)
+    module, unit = AttentionStage(8, 2, 1), Block(PYTORCH, 8, 1)
     variables: Any = jax.jit(module.init, static_argnums=2)(jax.random.key(1), images, None)
     params = variables["params"]
     params["conv2"]["kernel"] = np.zeros_like(params["conv2"]["kernel"])
