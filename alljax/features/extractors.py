@@ -1,55 +1,69 @@
-"""Features that are computed from the pixels of one image, without a network."""
+"""Features that are computed from the pixels of one image, without a network: of texture, or a cosine transform."""
 
 import contextlib
 import functools
-import hashlib
-import importlib.metadata
 import itertools
-import json
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
+from numpy.typing import NDArray
+from scipy.fft import dctn
 
-from alljax import config as configs
 from alljax.data.dataset import Dataset, Record
-from alljax.data.images import READING_VERSION, load, mask_cell, resize
+from alljax.data.images import load, mask_cell, resize
 from alljax.data.inspection import read_ahead
-from alljax.features import dct, texture
+from alljax.features import texture
 
-VERSIONS = {"texture": texture.VERSION, "dct": dct.VERSION}
-LIBRARIES = "numpy", "scipy", "scikit-learn", "pillow"
+VERSION = 1  # increased by every change of the features: stored ones of other versions are not used
 SIZE = 224
 """Pixels per side of the image for DCT, unless ``preprocessing.image_size`` is set."""
+
+BLOCK = 8
+COEFFICIENTS = 16
+
+# Diagonals from the lowest frequencies, in alternating direction as in JPEG (ITU-T T.81, figure 5).
+_ROW, _COLUMN = np.indices((BLOCK, BLOCK)).reshape(2, -1)
+ZIGZAG = np.lexsort((np.where((_ROW + _COLUMN) % 2, _ROW, _COLUMN), _ROW + _COLUMN))[:COEFFICIENTS]
+
+
+def dct_features(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns the spectra (T · d,) of an image (S, S, 3): T = S / 8 rows of blocks of d = S / 8 · 16 values.
+
+    Each 8 × 8 block of luma has the first 16 coefficients, in zig-zag order, of its orthonormal DCT-II. Rows and
+    columns beyond the last whole block are left out.
+    """
+    count = len(pixels) // BLOCK
+    luma = pixels[: count * BLOCK, : count * BLOCK] @ texture.LUMA
+    blocks = luma.reshape(count, BLOCK, count, BLOCK).swapaxes(1, 2)
+    spectra = dctn(blocks, axes=(2, 3), norm="ortho").reshape(count, count, -1)
+    return spectra[..., ZIGZAG].ravel().astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """One of `VERSIONS`, with all settings that its features depend on."""
+    """``texture`` or ``dct``, with all settings that its features depend on."""
 
     name: str
-    settings: tuple[tuple[str, Any], ...]  # dotted keys and values
-    masked: bool  # see `alljax.data.images.mask_cell`
+    config: FrozenConfigDict
 
     @classmethod
     def of(cls, name: str, config: ConfigDict) -> "Extractor":
         """Returns the extractor that a config describes."""
-        read = {key: value for key, value in configs.flatten(config).items() if key.startswith("texture.")}
-        if name == "dct":
-            read = {"preprocessing.image_size": config.preprocessing.image_size or SIZE}
-        return cls(name, tuple(read.items()), config.preprocessing.cell == "masked")
-
-    @functools.cached_property
-    def config(self) -> ConfigDict:
-        """The `settings` as a config."""
-        return configs.vary(configs.default_config(), dict(self.settings))
+        preprocessing = {"cell": config.preprocessing.cell}
+        if name == "texture":
+            return cls(name, FrozenConfigDict({"preprocessing": preprocessing, "texture": config.texture.to_dict()}))
+        preprocessing["image_size"] = config.preprocessing.image_size or SIZE
+        return cls(name, FrozenConfigDict({"preprocessing": preprocessing}))
 
     @property
     def sequence(self) -> tuple[int, int] | None:
         """The number of steps of the features and of values per step; None where they are no sequence."""
-        return dct.dct_shape(self.config.preprocessing.image_size) if self.name == "dct" else None
+        if self.name == "texture":
+            return None
+        count = self.config.preprocessing.image_size // BLOCK
+        return count, count * COEFFICIENTS
 
     @property
     def feature_count(self) -> int:
@@ -58,13 +72,13 @@ class Extractor:
 
     def features(self, dataset: Dataset, record: Record) -> np.ndarray:
         """Returns the features of an image, float32 (D,); `DataError` if it cannot be read."""
-        pixels = load(dataset, record)
-        pixels = mask_cell(pixels) if self.masked else pixels
+        pixels, settings = load(dataset, record), self.config.preprocessing
+        pixels = mask_cell(pixels) if settings.cell == "masked" else pixels
         if self.name == "texture":
             return texture.texture_features(pixels, self.config)
-        square = np.zeros((self.config.preprocessing.image_size,) * 2 + (3,), np.uint8)
+        square = np.zeros((settings.image_size, settings.image_size, 3), np.uint8)
         resize(pixels, square, "bilinear", antialias=True)
-        return dct.dct_features(square)
+        return dct_features(square)
 
     def blocks(self, dataset: Dataset, size: int) -> Generator[np.ndarray, None, None]:
         """Yields the features (b, D) of `size` images at a time, which are read ahead in threads."""
@@ -72,9 +86,3 @@ class Extractor:
         with contextlib.closing(read_ahead(of_record, dataset.records)) as found:
             while block := [features.result() for features in itertools.islice(found, size)]:
                 yield np.stack(block)
-
-    def key(self, digests: tuple[str, ...]) -> str:
-        """Returns the hash of everything that the features of images with these SHA-256 depend on."""
-        versions = [VERSIONS[self.name], READING_VERSION, *map(importlib.metadata.version, LIBRARIES)]
-        parts = [digests, self.name, self.settings, self.masked, versions]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

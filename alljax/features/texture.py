@@ -10,13 +10,11 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.cluster import vq
 from scipy.spatial import ConvexHull
 
-from alljax.features.nucleus import Mask, nucleus_mask
-
-VERSION = 1  # increased by every change of the features: stored ones of other versions are not used
-
 Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
 
 COOCCURRENCE = ("contrast", "dissimilarity", "homogeneity", "asm", "energy", "correlation", "entropy")
 # Means over runs of powers of their level and length: the exponents by name.
@@ -27,6 +25,16 @@ EMPHASES = {
 RUNS = (*EMPHASES, "gln", "rln", "rp")
 SHAPE = ("area", "perimeter", "eccentricity", "solidity", "form_factor")
 LUMA = np.array((0.299, 0.587, 0.114), np.float32)
+
+# From 8-bit sRGB to linear values (IEC 61966-2-1), and from these to X, Y and Z relative to the white point D65.
+_VALUES = np.arange(256) / 255
+_LINEAR = np.where(_VALUES <= 0.04045, _VALUES / 12.92, ((_VALUES + 0.055) / 1.055) ** 2.4).astype(np.float32)
+_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+_RELATIVE = np.array(_XYZ, np.float32).T / np.array((0.95047, 1.0, 1.08883), np.float32)
+
+_FITTED = 2_000  # pixels of a cell to which k-means is fitted; all are assigned to the clusters
+_STARTS = 5  # of k-means
+_RADIUS = 3  # in pixels, of the opening that removes grains and bridges
 
 
 def texture_names(config: ConfigDict) -> tuple[str, ...]:
@@ -49,6 +57,36 @@ def texture_features(pixels: NDArray[np.uint8], config: ConfigDict) -> NDArray[n
     runs = np.mean([run_measures(matrix) for matrix in run_lengths(levels, texture.levels)], axis=0)
     shape = shape_measures(mask) if texture.shape else ()
     return np.concatenate([pairs.mean(0), np.ptp(pairs, axis=0), runs, shape]).astype(np.float32)
+
+
+def to_lab(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Maps sRGB (..., 3) to CIE L*a*b* (..., 3) under the illuminant D65: L* in 0 … 100, a* and b* around 0."""
+    relative = _LINEAR[pixels] @ _RELATIVE
+    f = np.where(relative > (6 / 29) ** 3, np.cbrt(relative), relative * (29 / 6) ** 2 / 3 + 4 / 29)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def nucleus_mask(pixels: NDArray[np.uint8], clusters: int) -> Mask:
+    """Returns the pixels (H, W) of the nucleus in an image (H, W, 3) of a cell on black.
+
+    Of the `clusters` of L*, a* and b* the nucleus is the darkest: its largest connected part, without holes, after an
+    opening. The same image always has the same mask; a cell with no more pixels than `clusters` is a nucleus.
+    """
+    cell = np.any(pixels, axis=2)
+    # With L*, because a* and b* alone divide many cells of C-NMC 2019 into their colored rim and the rest.
+    colors = to_lab(pixels[cell]).astype(np.float64)
+    if len(colors) <= clusters:
+        return cell
+    sample = colors[:: max(1, len(colors) // _FITTED)]
+    centers, _ = vq.kmeans(sample, clusters, iter=_STARTS, rng=np.random.default_rng(0))
+    cluster, _ = vq.vq(colors, centers)
+    mask = np.zeros_like(cell)
+    mask[cell] = cluster == centers[:, 0].argmin()
+    filled = ndimage.binary_fill_holes(mask)
+    opened = ndimage.binary_opening(filled, iterations=_RADIUS)
+    labels, _ = ndimage.label(opened if opened.any() else filled)
+    return labels == np.bincount(labels.ravel(), minlength=2)[1:].argmax() + 1
 
 
 def gray_levels(luma: Array, mask: Mask, count: int) -> NDArray[np.intp]:

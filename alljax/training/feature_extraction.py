@@ -25,7 +25,7 @@ from alljax.data.images import READING_VERSION
 from alljax.data.inspection import read_ahead
 from alljax.data.loader import ImageBatch, ImageReader, Sampler, device_memory, load_batches
 from alljax.errors import ConfigError, WorkdirError
-from alljax.features.extractors import SIZE, Extractor
+from alljax.features.extractors import SIZE, VERSION, Extractor
 from alljax.models.head import POOLINGS
 from alljax.training import distributed
 from alljax.training.network import Network
@@ -51,7 +51,7 @@ def sequence_of(config: ConfigDict, sources: Sequence[Source]) -> tuple[int, int
 def image_reader(dataset: Dataset, source: Source) -> ImageReader:
     """Returns the images of a data set at the size of a network."""
     if isinstance(source, Extractor):
-        return ImageReader(dataset, SIZE, masked=source.masked)
+        return ImageReader(dataset, SIZE, masked=source.config.preprocessing.cell == "masked")
     settings = source.preprocessing
     masked = settings.cell == "masked"
     return ImageReader(dataset, settings.image_size, settings.interpolation, settings.antialias, masked)
@@ -116,10 +116,8 @@ class FeatureExtractor:
         return passes
 
     def _path(self, source: Source) -> Path:
-        if isinstance(source, Network):
-            names = [source.name, source.stage, source.pool, feature_key(source, self._digests)]
-        else:
-            names = [source.name, source.key(self._digests)]
+        names = [source.name, *((source.stage, source.pool) if isinstance(source, Network) else ())]
+        names.append(feature_key(source, self._digests))
         return files.cache_dir() / "features" / f"{'-'.join(filter(None, names))}.npy"
 
     def _stored(self, source: Source) -> np.ndarray | None:
@@ -170,22 +168,21 @@ class FeatureExtractor:
                 distributed.check_together()
 
 
-def feature_key(network: Network, digests: tuple[str, ...]) -> str:
+def feature_key(source: Source, digests: tuple[str, ...]) -> str:
     """Returns the hash of everything that features depend on; libraries and back ends round differently."""
-    preprocessing = dataclasses.asdict(network.preprocessing)
-    if network.preprocessing.cell == "keep":
-        del preprocessing["cell"]  # features of earlier versions, which had no masks, are the same
-    parts = {
-        "images": digests,
-        "backbone": network.backbone.name,
-        "weights": network.weights.sha256,
-        "stage": network.stage,
-        "pool": network.pool,
-        "preprocessing": preprocessing,
-        "versions of alljax": [network.backbone.version, READING_VERSION],
-        "versions": [importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "pillow")],
-        "platform": jax.default_backend(),
-    }
+    parts: dict[str, Any] = {"images": digests, "backbone": source.name}
+    if isinstance(source, Network):
+        preprocessing = dataclasses.asdict(source.preprocessing)
+        if source.preprocessing.cell == "keep":
+            del preprocessing["cell"]  # features of earlier versions, which had no masks, are the same
+        parts |= {"weights": source.weights.sha256, "stage": source.stage, "pool": source.pool}
+        parts |= {"preprocessing": preprocessing, "platform": jax.default_backend()}
+        version, libraries = source.backbone.version, ("jax", "jaxlib", "flax", "pillow")
+    else:
+        parts["settings"] = source.config.to_dict()
+        version, libraries = VERSION, ("numpy", "scipy", "scikit-learn", "pillow")
+    parts["versions of alljax"] = version, READING_VERSION
+    parts["versions"] = [importlib.metadata.version(name) for name in libraries]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from alljax.features.dct import dct_features, dct_shape
+from alljax.config import default_config
+from alljax.features.extractors import Extractor, dct_features
 
 ZIGZAG = [
     (0, 0), (0, 1), (1, 0), (2, 0), (1, 1), (0, 2), (0, 3), (1, 2), (2, 1), (3, 0), (4, 0), (3, 1), (2, 2), (1, 3),
@@ -13,9 +14,9 @@ ZIGZAG = [
 
 
 def test_coefficients_of_each_block() -> None:
-    assert dct_shape(224) == (28, 448)
+    assert Extractor.of("dct", default_config()).sequence == (28, 448)
     pixels = np.random.default_rng(0).integers(0, 256, (44, 44, 3), np.uint8)
-    steps = dct_features(pixels).reshape(dct_shape(44)).reshape(5, 5, 16)
+    steps = dct_features(pixels).reshape(5, 5, 16)
     n = np.arange(8)
     for row, column in ((0, 0), (3, 1), (4, 4)):
         block = pixels[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] @ (0.299, 0.587, 0.114)

@@ -16,8 +16,7 @@ from alljax.config import default_config, vary
 from alljax.data import synthetic
 from alljax.data.synthetic import render_cell
 from alljax.features import texture
-from alljax.features.nucleus import nucleus_mask, to_lab
-from alljax.features.texture import COOCCURRENCE, RUNS, texture_features, texture_names
+from alljax.features.texture import COOCCURRENCE, RUNS, nucleus_mask, texture_features, texture_names, to_lab
 
 OFFSETS = {0: (0, 1), 45: (1, 1), 90: (1, 0), 135: (1, -1)}  # rows and columns, as in scikit-image
 ANGLES = np.radians([*OFFSETS])
